@@ -1,0 +1,23 @@
+//! Sluicegate: a CQRS gateway that puts Kafka behind plain HTTP. `docs/ARCHITECTURE.md` is the map.
+//!
+//! Rooms import upwards only, and only what the table there names; `tests/it/tidy.rs` holds them to it.
+
+pub mod boot;
+pub mod broker;
+pub mod cache;
+pub mod command;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod http;
+pub mod kafka;
+pub mod log;
+pub mod metrics;
+pub mod model;
+pub mod reactor;
+pub mod route;
+pub mod shard;
+pub mod sse;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod tls;

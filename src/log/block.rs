@@ -1,0 +1,145 @@
+//! A block: the event-stream bytes of one step under one encoding, with an index of its frames.
+//! It knows nothing of a transport: plain HTTP sends the bytes as they lie.
+
+use crate::model::{KeyHash, LeaderEpoch, Offset, Partition};
+
+use super::Cut;
+
+/// Encoded events of one step, immutable, made once at the home and shared by every shard.
+#[derive(Debug)]
+pub struct Block {
+    before: Cut,
+    bytes: Vec<u8>,
+    keys: Vec<u8>,
+    frames: Vec<Frame>,
+}
+
+/// One event within a [`Block`]: its bytes end where the next frame starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Where the frame begins in the block's bytes.
+    pub start: u32,
+    /// Where its `id:` line begins, its last line: a private send splices its own id there.
+    pub id_start: u32,
+    /// Whose record it shows.
+    pub partition: Partition,
+    /// The record's position.
+    pub offset: Offset,
+    /// The epoch of the record's leader.
+    pub epoch: LeaderEpoch,
+    /// Hash of the record's key: the hash finds, the bytes decide.
+    pub key_hash: KeyHash,
+    /// The key's range in the block's keys, (start, length); `None` for a null key.
+    key: Option<(u32, u32)>,
+    /// Where the etag part begins within the `id:` line (after the `.`), to keep it in a splice.
+    pub etag_start: u32,
+}
+
+impl Block {
+    /// The cut before the first frame.
+    #[must_use]
+    pub const fn before(&self) -> &Cut {
+        &self.before
+    }
+
+    /// The event-stream bytes of all frames.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The frames in order.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// Where frame `index` ends in the bytes.
+    #[must_use]
+    pub fn end(&self, index: usize) -> u32 {
+        self.frames
+            .get(index + 1)
+            .map_or(self.bytes.len() as u32, |frame| frame.start)
+    }
+
+    /// The key of frame `index`; `None` for a null key.
+    #[must_use]
+    pub fn key(&self, index: usize) -> Option<&[u8]> {
+        let (start, len) = self.frames[index].key?;
+        Some(&self.keys[start as usize..(start + len) as usize])
+    }
+
+    /// Memory held, for the window's bound.
+    #[must_use]
+    pub fn bytes_held(&self) -> usize {
+        self.bytes.capacity()
+            + self.keys.capacity()
+            + self.frames.capacity() * size_of::<Frame>()
+            + size_of::<Self>()
+    }
+}
+
+/// Makes a [`Block`] frame by frame.
+#[derive(Debug)]
+pub struct BlockBuilder {
+    block: Block,
+}
+
+impl BlockBuilder {
+    /// A block whose first frame comes right after `before`.
+    #[must_use]
+    pub const fn new(before: Cut) -> Self {
+        Self {
+            block: Block {
+                before,
+                bytes: Vec::new(),
+                keys: Vec::new(),
+                frames: Vec::new(),
+            },
+        }
+    }
+
+    /// The bytes so far, to append one frame's lines to. Call [`Self::frame`] once they are there.
+    pub const fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.block.bytes
+    }
+
+    /// Indexes the bytes from `start` on as one frame. `id_start` and `etag_start` are positions in
+    /// the block's bytes.
+    pub fn frame(&mut self, frame: Frame, key: Option<&[u8]>) {
+        let range = key.map(|key| {
+            let start = self.block.keys.len() as u32;
+            self.block.keys.extend_from_slice(key);
+            (start, key.len() as u32)
+        });
+        self.block.frames.push(Frame {
+            key: range,
+            ..frame
+        });
+    }
+
+    /// The block, or `None` if it has no frame.
+    #[must_use]
+    pub fn finish(mut self) -> Option<Block> {
+        self.block.bytes.shrink_to_fit();
+        (!self.block.frames.is_empty()).then_some(self.block)
+    }
+}
+
+impl Frame {
+    /// A frame without a key; [`BlockBuilder::frame`] sets it.
+    #[must_use]
+    pub const fn new(start: u32, partition: Partition, offset: Offset, epoch: LeaderEpoch) -> Self {
+        let (id_start, etag_start, key_hash, key) = (start, start, KeyHash(0), None);
+        Self {
+            start,
+            id_start,
+            partition,
+            offset,
+            epoch,
+            key_hash,
+            key,
+            etag_start,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The order of things. A topic has one order per process: its home shard gives each decoded batch
+//! the next [`Seq`] and the [`Cut`] it leads to, and every shard sees the same [`Step`]s in the same
+//! order. So a cut is one number inside the process, and event bytes ([`Block`]) are made once.
+//! Neither Kafka's requests nor HTTP are known here.
+
+mod batch;
+mod block;
+mod cut;
+mod step;
+
+pub use batch::{Batch, BatchBuilder, Headers, Record, RecordParts};
+pub use block::{Block, BlockBuilder, Frame};
+pub use cut::{Cut, Next};
+pub use step::{Change, GapReason, Seq, Step};

@@ -1,0 +1,98 @@
+//! A step: what a home sends to every shard, in order.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Batch, Block, Cut};
+use crate::model::{Offset, Partition, UnixMillis};
+
+/// A place in the one order of a topic instance, from 1; 0 is before its first step. Numbers of
+/// different topics or instances have nothing to do with each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seq(pub u64);
+
+/// One place of the order, made once by the home shard and shared by all.
+#[derive(Debug)]
+pub struct Step {
+    /// This step's place: one more than the step before.
+    pub seq: Seq,
+    /// The cut once this step is applied; it moves also when the step shows no record (control
+    /// batches, compacted-away offsets).
+    pub cut: Cut,
+    /// When the cut last equalled the log's end, as event ids carry it.
+    pub time: UnixMillis,
+    /// The oldest step whose blocks stay in the window: each shard drops what is below.
+    pub oldest: Seq,
+    /// What happened.
+    pub change: Change,
+    /// The events of this step, one block per encoding of the topic in the order of its route
+    /// table; `None` where the step has nothing to show (or no stream uses the topic).
+    pub blocks: SmallVec<[Option<Arc<Block>>; 2]>,
+}
+
+/// What a step does to the state built from the topic.
+#[derive(Debug)]
+pub enum Change {
+    /// Records of one partition, in offset order.
+    Records(Batch),
+    /// Only the cut moves.
+    Nothing,
+    /// What a reader can't be shown, told to every stream of the topic; nothing else changes.
+    Gap {
+        /// Whose offsets.
+        partition: Partition,
+        /// The first that is missing.
+        from: Offset,
+        /// The first that is there again.
+        to: Offset,
+        /// Why.
+        reason: GapReason,
+    },
+    /// The partition was cut back by an unclean election: all at or above the offset is gone.
+    Truncate {
+        /// Whose log was cut.
+        partition: Partition,
+        /// The first offset that is gone.
+        offset: Offset,
+    },
+    /// Offsets below are gone by retention or DeleteRecords: cached entries there go too.
+    LogStart {
+        /// Whose log start moved.
+        partition: Partition,
+        /// The first offset that is still there.
+        offset: Offset,
+    },
+}
+
+/// Why a subscriber misses records: the `reason` of `event: gap`. Listed in `docs/http.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// The id the client sent can't be read.
+    Unreadable,
+    /// The topic was deleted and made again.
+    Recreated,
+    /// Retention has removed what the client missed.
+    Retention,
+    /// An unclean election has removed what the client saw or would have seen.
+    Truncated,
+    /// A record that can't be decoded.
+    Undecodable,
+    /// The client was away for longer than deletes are kept; a snapshot follows.
+    Tombstones,
+}
+
+impl GapReason {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Recreated => "recreated",
+            Self::Retention => "retention",
+            Self::Truncated => "truncated",
+            Self::Undecodable => "undecodable",
+            Self::Tombstones => "tombstones",
+        }
+    }
+}

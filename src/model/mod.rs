@@ -1,0 +1,28 @@
+//! The vocabulary of the house: the nouns that several rooms must agree on, with their bounds and
+//! their one textual form. No behaviour lives here beyond construction, comparison and conversion.
+
+mod command;
+mod etag;
+mod key;
+mod position;
+mod time;
+mod topic;
+
+pub use command::{CommandKey, CorrelationId, Fingerprint};
+pub use etag::Etag;
+pub use key::{HashSecret, KeyHash};
+pub use position::{LeaderEpoch, Offset, Partition};
+pub use time::{Instant, Now, UnixMillis};
+pub use topic::{LogIdentity, LogTag, TopicName};
+
+/// A shard's place in the process, from 0. Shard 0 holds the directory of each cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// The control thread, as the other end of a message.
+    pub const CONTROL: Self = Self(u16::MAX);
+}
+
+/// Shards a process may have at most: a collection visits them one after the other.
+pub const SHARDS_MAX: u16 = 256;

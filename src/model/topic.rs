@@ -1,0 +1,70 @@
+//! Topics by name, and the identity of the log behind a name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher24;
+use std::hash::Hasher;
+
+/// A topic's name: 1 to 249 of `[a-zA-Z0-9._-]`, neither `.` nor `..` (Kafka's own rule).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicName(Arc<str>);
+
+impl TopicName {
+    /// Characters a name may have.
+    pub const LEN_MAX: usize = 249;
+
+    /// Checks Kafka's rule for names.
+    ///
+    /// # Errors
+    /// A sentence that says which part of the rule `name` breaks.
+    pub fn new(name: &str) -> Result<Self, &'static str> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        match name {
+            "" => Err("a topic name can't be empty"),
+            "." | ".." => Err("a topic can't be named `.` or `..`"),
+            _ if name.len() > Self::LEN_MAX => Err("a topic name has at most 249 characters"),
+            _ if !name.bytes().all(legal) => {
+                Err("a topic name has only letters, digits, `.`, `_` and `-`")
+            }
+            _ => Ok(Self(name.into())),
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which log a topic's name stands for: a topic deleted and made again is another log, whose
+/// offsets mean something else. The broker's topic id (KIP-516).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogIdentity(pub [u8; 16]);
+
+impl LogIdentity {
+    /// The four bytes of this identity that event ids and etags carry. The same on every peer.
+    #[must_use]
+    pub fn tag(self) -> LogTag {
+        let mut hasher = SipHasher24::new_with_keys(0, 0);
+        hasher.write(&self.0);
+        LogTag((hasher.finish() as u32).to_be_bytes())
+    }
+}
+
+/// A [`LogIdentity`] in short: enough to tell a topic from its re-creation, not to name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LogTag(pub [u8; 4]);
+
+impl fmt::Display for LogTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}

@@ -1,0 +1,8 @@
+//! One shard as a pure struct: `turn(now, inputs, io) → outputs`.
+
+mod io;
+
+pub use io::{
+    Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, SocketEvent, SocketId, Turn,
+    Write,
+};
