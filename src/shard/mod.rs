@@ -1,6 +1,7 @@
 //! One shard as a pure struct: `turn(now, inputs, io) → outputs`.
 
 mod io;
+mod timers;
 
 pub use io::{
     Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, SocketEvent, SocketId, Turn,
