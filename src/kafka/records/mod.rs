@@ -1,4 +1,23 @@
-//! Record batches, format v2 (KIP-98).
+//! Record batches, format v2 (KIP-98). The reader keeps the bytes where they are and notes ranges
+//! ([`crate::log::Batch`]); every varint and range is checked once, here. A batch is read whole or
+//! reported whole: half a batch never shows.
+
+#[cfg(any(test, fuzzing))]
+mod check;
+mod codec;
+mod cursor;
+mod decode;
+mod encode;
+mod header;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+#[cfg(any(test, fuzzing))]
+pub use check::check_any_bytes;
+pub(crate) use codec::Unpacker;
+pub(crate) use encode::{Sequence, batch_len_max, encode, record_len_max};
+pub(crate) use walk::{Aborted, Fetched, Piece, walk};
 
 /// Why records can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
