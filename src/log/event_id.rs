@@ -1,0 +1,273 @@
+//! Event ids: `progress.etag`. Progress is a [`Cut`] as text, so that any peer can go on from what
+//! a client holds: base64url (RFC 4648 5, no padding) of
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | version, 1 |
+//! | 4 | log tag |
+//! | 4 | time, seconds since the Unix epoch, big endian |
+//! | … | per partition with a next offset > 0, in order: number, next offset, leader epoch + 1 (0: none), each a LEB128 varint in its shortest form |
+//! | 1 | check: the low byte of CRC-32C over all before |
+//!
+//! The first nine bytes are three whole base64 groups. One progress has one text and the other way
+//! round. A progress of `-` asks to start over. What is not a record's event has an empty etag: the
+//! dot is always there, so that an event id can't be taken for a bare etag.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use smallvec::SmallVec;
+
+use super::{Cut, Next};
+use crate::model::{LeaderEpoch, LogTag, Offset, Partition, UnixMillis};
+
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 9;
+/// Number (1 byte below 128), next offset (63 bits), epoch + 1 (33 bits).
+const ENTRY_BYTES_MAX: usize = 1 + 9 + 5;
+
+/// What a client holds of a topic's log, as event ids carry it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which log the offsets belong to.
+    pub tag: LogTag,
+    /// When the cut last equalled the log's end; whole seconds on the wire.
+    pub time: UnixMillis,
+    /// Everything below was offered.
+    pub cut: Cut,
+}
+
+/// An event id, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventId<'a> {
+    /// What the client holds; `None` (`-` on the wire): nothing that counts, start over.
+    pub progress: Option<Progress>,
+    /// The etag of the record the event showed; empty if it showed none.
+    pub etag: &'a [u8],
+}
+
+/// Why a text is no event id of ours. The client is told (`gap`, reason `unreadable`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an event id of this version, or damaged")]
+pub struct UnreadableId;
+
+impl Progress {
+    /// Partitions an id can list, and the bound of their numbers: a decoded cut costs at most 2 KiB.
+    /// Topics with more are refused to routes whose ids list all (`check`).
+    pub const PARTITIONS_MAX: usize = 128;
+
+    /// Characters of an id, the etag with it. Anything longer is not read.
+    pub const TEXT_BYTES_MAX: usize = 4096;
+
+    /// The text, for tests and rare uses; streams write ids with [`ProgressText`].
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let text = ProgressText::new(self.tag, self.time, &self.cut);
+        String::from_utf8(text.as_bytes().to_vec()).expect("base64url is ASCII")
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// Anything that [`Self::encode`] does not write.
+    pub fn decode(text: &[u8]) -> Result<Self, UnreadableId> {
+        if text.len() > Self::TEXT_BYTES_MAX {
+            return Err(UnreadableId);
+        }
+        let raw = URL_SAFE_NO_PAD.decode(text).map_err(|_| UnreadableId)?;
+        let (&check, body) = raw.split_last().ok_or(UnreadableId)?;
+        if body.len() < HEAD_BYTES || body[0] != VERSION || crc32c::crc32c(body) as u8 != check {
+            return Err(UnreadableId);
+        }
+        let tag = LogTag([body[1], body[2], body[3], body[4]]);
+        let seconds = u32::from_be_bytes([body[5], body[6], body[7], body[8]]);
+        let cut = decode_cut(&body[HEAD_BYTES..])?;
+        let time = UnixMillis(i64::from(seconds) * 1000);
+        Ok(Self { tag, time, cut })
+    }
+}
+
+impl<'a> EventId<'a> {
+    /// Reads an event id as a client sends it back.
+    ///
+    /// # Errors
+    /// See [`Progress::decode`]; also a text without a dot, or longer than
+    /// [`Progress::TEXT_BYTES_MAX`].
+    pub fn parse(text: &'a [u8]) -> Result<Self, UnreadableId> {
+        if text.len() > Progress::TEXT_BYTES_MAX {
+            return Err(UnreadableId);
+        }
+        let dot = memchr::memchr(b'.', text).ok_or(UnreadableId)?;
+        let (progress, etag) = (&text[..dot], &text[dot + 1..]);
+        let progress = match progress {
+            b"-" => None,
+            _ => Some(Progress::decode(progress)?),
+        };
+        Ok(Self { progress, etag })
+    }
+}
+
+fn decode_cut(mut bytes: &[u8]) -> Result<Cut, UnreadableId> {
+    let mut cut = Cut::start();
+    let mut least = 0;
+    while !bytes.is_empty() {
+        let number = take_varint(&mut bytes)?;
+        let offset = take_varint(&mut bytes)?;
+        let epoch = take_varint(&mut bytes)?;
+        let known = number >= least && number < Progress::PARTITIONS_MAX as u64;
+        if !known || offset == 0 || offset > i64::MAX as u64 || epoch > u64::from(u32::MAX) + 1 {
+            return Err(UnreadableId);
+        }
+        least = number + 1;
+        let epoch = LeaderEpoch(epoch.checked_sub(1).map(|epoch| epoch as u32));
+        let offset = Offset(offset);
+        cut.set(Partition(number as u32), Next { offset, epoch });
+    }
+    Ok(cut)
+}
+
+/// One varint in its shortest form: a longer one would give one cut several texts.
+fn take_varint(bytes: &mut &[u8]) -> Result<u64, UnreadableId> {
+    let mut value = 0_u64;
+    for shift in (0..63).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or(UnreadableId)?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            let shortest = byte != 0 || shift == 0;
+            return shortest.then_some(value).ok_or(UnreadableId);
+        }
+    }
+    Err(UnreadableId) // More than 63 bits.
+}
+
+fn put_varint(out: &mut SmallVec<[u8; ENTRY_BYTES_MAX]>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn entry_bytes(partition: Partition, next: Next) -> SmallVec<[u8; ENTRY_BYTES_MAX]> {
+    let mut out = SmallVec::new();
+    put_varint(&mut out, u64::from(partition.0));
+    put_varint(&mut out, next.offset.0);
+    put_varint(
+        &mut out,
+        next.epoch.0.map_or(0, |epoch| u64::from(epoch) + 1),
+    );
+    out
+}
+
+/// The text of a progress that moves. Ids of neighbouring frames differ in one partition: a move
+/// rewrites the few base64 groups it touches, unless a varint grows.
+#[derive(Clone, Debug)]
+pub struct ProgressText {
+    tag: LogTag,
+    time: u32,
+    cut: Cut,
+    raw: Vec<u8>,
+    /// Where each partition's entry lies in `raw`; an empty range for one at offset 0.
+    entries: Vec<(u16, u16)>,
+    text: Vec<u8>,
+}
+
+impl ProgressText {
+    /// The text of this progress.
+    #[must_use]
+    pub fn new(tag: LogTag, time: UnixMillis, cut: &Cut) -> Self {
+        let (raw, entries, text) = (Vec::new(), Vec::new(), Vec::new());
+        let (time, cut) = (whole_seconds(time), cut.clone());
+        let mut new = Self {
+            tag,
+            time,
+            cut,
+            raw,
+            entries,
+            text,
+        };
+        new.write_all();
+        new
+    }
+
+    /// The text as it is now: base64url.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The cut as it is now.
+    #[must_use]
+    pub const fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
+    /// Another cut and time of the same log. Cheap if they are what is there.
+    pub fn reset(&mut self, time: UnixMillis, cut: &Cut) {
+        let time = whole_seconds(time);
+        if self.time != time || self.cut != *cut {
+            self.time = time;
+            self.cut.clone_from(cut);
+            self.write_all();
+        }
+    }
+
+    /// Moves one partition, wherever it was.
+    pub fn set(&mut self, partition: Partition, next: Next) {
+        if self.cut.get(partition) == next {
+            return;
+        }
+        self.cut.set(partition, next);
+        let entry = entry_bytes(partition, next);
+        match self.entries.get(partition.0 as usize) {
+            Some(&(start, len)) if usize::from(len) == entry.len() && next.offset.0 > 0 => {
+                let (start, end) = (usize::from(start), usize::from(start + len));
+                self.raw[start..end].copy_from_slice(&entry);
+                self.write_groups(start / 3, end.div_ceil(3));
+                self.write_check();
+            }
+            _ => self.write_all(),
+        }
+    }
+
+    fn write_check(&mut self) {
+        let last = self.raw.len() - 1;
+        self.raw[last] = crc32c::crc32c(&self.raw[..last]) as u8;
+        self.write_groups(last / 3, last / 3 + 1);
+    }
+
+    /// Writes the base64 groups `from..to` anew; three bytes are four characters.
+    fn write_groups(&mut self, from: usize, to: usize) {
+        let raw = &self.raw[from * 3..self.raw.len().min(to * 3)];
+        URL_SAFE_NO_PAD
+            .encode_slice(raw, &mut self.text[from * 4..])
+            .expect("the text has room for the groups of its raw bytes");
+    }
+
+    fn write_all(&mut self) {
+        self.raw.clear();
+        self.entries.clear();
+        self.raw.push(VERSION);
+        self.raw.extend_from_slice(&self.tag.0);
+        self.raw.extend_from_slice(&self.time.to_be_bytes());
+        for (partition, next) in self.cut.iter() {
+            let entry = match next.offset.0 {
+                0 => SmallVec::new(),
+                _ => entry_bytes(partition, next),
+            };
+            let range = (self.raw.len() as u16, entry.len() as u16);
+            self.entries.push(range);
+            self.raw.extend_from_slice(&entry);
+        }
+        let check = crc32c::crc32c(&self.raw) as u8;
+        self.raw.push(check);
+        let chars = (self.raw.len() * 4).div_ceil(3);
+        self.text.resize(chars, 0);
+        self.write_groups(0, self.raw.len().div_ceil(3));
+    }
+}
+
+/// Whole seconds that fit the wire, 1970 to 2106.
+fn whole_seconds(time: UnixMillis) -> u32 {
+    u32::try_from(time.0.max(0) / 1000).unwrap_or(u32::MAX)
+}
