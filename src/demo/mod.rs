@@ -8,5 +8,6 @@
 //! face and its config file, and nothing of its insides.
 
 mod parent;
+mod payments;
 
 pub use parent::{DemoArgs, DemoError, Output, run};
