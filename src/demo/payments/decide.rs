@@ -1,0 +1,371 @@
+//! What follows from a command. Looks at the ledger, changes nothing.
+
+use serde_json::json;
+
+use super::command::{Answer, Command, Open, Transfer, clip};
+use super::entry::{Account, AccountId, Activity, Entry, Kind, Reply};
+use super::ledger::{ACCOUNTS_MAX, Ledger, REQUESTS_MAX, Request, Standing, opened};
+use super::problem::Problem;
+
+/// What becomes of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It was answered before: this is that answer, and there is nothing to write down.
+    Known(Reply),
+    /// To be journalled, absorbed and relayed.
+    Fresh(Box<Entry>),
+}
+
+/// A command that is carried out.
+struct Effect {
+    status: u16,
+    version: u64,
+    body: serde_json::Value,
+    accounts: Vec<Account>,
+    activity: Vec<Activity>,
+}
+
+/// Money that goes from one person to another.
+struct Move<'a> {
+    from: &'a Standing,
+    to: &'a Standing,
+    amount_cents: u64,
+    note: &'a str,
+    request: Option<&'a str>,
+}
+
+impl Ledger {
+    /// Says what follows from `command`.
+    pub(crate) fn decide(&self, command: &Command) -> Decision {
+        let lane = self.lane(command.source.partition);
+        if let Some(reply) = lane.and_then(|lane| lane.seen.get(command.key())) {
+            return Decision::Known(reply.clone());
+        }
+        let is_full = lane.is_some_and(|lane| lane.seen.is_full(command.source.appended_ms));
+        let outcome = match is_full {
+            true => Err(Problem::Overloaded),
+            false => self.carry_out(command),
+        };
+        let entry = match outcome {
+            Ok(effect) => effect.entry(command),
+            Err(problem) => self.refusal(command, &problem),
+        };
+        Decision::Fresh(Box::new(entry))
+    }
+
+    /// Decides and absorbs: one step of the service.
+    #[cfg(test)]
+    pub(crate) fn apply(&mut self, command: &Command) -> Decision {
+        let decision = self.decide(command);
+        if let Decision::Fresh(entry) = &decision {
+            assert!(self.absorb(entry), "a command is read once");
+        }
+        decision
+    }
+
+    fn carry_out(&self, command: &Command) -> Result<Effect, Problem> {
+        match command.operation.as_slice() {
+            b"open" => self.open(command, &Open::read(command)?),
+            b"pay" => {
+                let me = self.acting(command)?;
+                self.pay(command, me, &Transfer::read(command)?)
+            }
+            b"request" => {
+                let me = self.acting(command)?;
+                self.ask(command, me, &Transfer::read(command)?)
+            }
+            b"answer" => {
+                let me = self.acting(command)?;
+                self.answer(command, me, &Answer::read(command)?)
+            }
+            _ => Err(Problem::UnknownOperation),
+        }
+    }
+
+    fn refusal(&self, command: &Command, problem: &Problem) -> Entry {
+        let standing = self.acting(command).ok();
+        let account = standing.map(|s| (&s.account.account, s.account.version));
+        Entry {
+            source: Some(command.source),
+            reply: Some(Reply {
+                correlation: command.correlation.clone(),
+                status: problem.status(),
+                etag: standing.map(|s| s.account.version),
+                retry: problem.is_retry(),
+                body: problem.body(account),
+            }),
+            accounts: Vec::new(),
+            activity: Vec::new(),
+        }
+    }
+
+    /// The account a command is about.
+    fn acting(&self, command: &Command) -> Result<&Standing, Problem> {
+        let name = String::from_utf8_lossy(&command.account);
+        AccountId::new(&name)
+            .and_then(|id| self.account(&id))
+            .ok_or_else(|| Problem::UnknownAccount(clip(&name)))
+    }
+
+    /// The account a body names as the other side.
+    fn other(&self, me: &Standing, id: &AccountId) -> Result<&Standing, Problem> {
+        if *id == me.account.account {
+            return Err(Problem::Unfit("`to` is the account itself".into()));
+        }
+        self.account(id)
+            .ok_or_else(|| Problem::Unfit(format!("`to`: no account is named `{id}`")))
+    }
+
+    fn open(&self, command: &Command, open: &Open) -> Result<Effect, Problem> {
+        let text = String::from_utf8_lossy(&command.account);
+        let id = AccountId::new(&text)
+            .ok_or_else(|| Problem::Unfit("an account id is 1 to 32 of a-z, 0-9 and `-`".into()))?;
+        if let Some(standing) = self.account(&id) {
+            // PUT of what is there: nothing to do, and no error (RFC 9110 9.2.2).
+            let account = &standing.account;
+            return Ok(Effect::quiet(200, account.version, json!(account)));
+        }
+        if self.accounts().len() >= ACCOUNTS_MAX {
+            return Err(Problem::Limit("no more accounts can be opened"));
+        }
+        let event = command.source.name('o');
+        let (account, activity) = opened(id, &open.name, &event, command.source.appended_ms);
+        Ok(Effect {
+            accounts: vec![account.clone()],
+            activity: vec![activity],
+            ..Effect::quiet(201, account.version, json!(account))
+        })
+    }
+
+    fn pay(
+        &self,
+        command: &Command,
+        me: &Standing,
+        transfer: &Transfer,
+    ) -> Result<Effect, Problem> {
+        let to = self.other(me, &transfer.to)?;
+        is_current(command, me)?;
+        settle(
+            command,
+            Move {
+                from: me,
+                to,
+                amount_cents: transfer.amount_cents,
+                note: &transfer.note,
+                request: None,
+            },
+        )
+    }
+
+    fn ask(
+        &self,
+        command: &Command,
+        me: &Standing,
+        transfer: &Transfer,
+    ) -> Result<Effect, Problem> {
+        let payer = self.other(me, &transfer.to)?;
+        is_current(command, me)?;
+        if payer.asked >= REQUESTS_MAX {
+            return Err(Problem::Limit("too many requests wait for that person"));
+        }
+        let id = command.source.name('r');
+        let told = |to: &Standing, kind, with: &Standing| {
+            to.told(command, kind, with, transfer.amount_cents, &id)
+                .with_note(&transfer.note)
+        };
+        Ok(Effect {
+            activity: vec![
+                told(me, Kind::Requested, payer),
+                told(payer, Kind::Asked, me),
+            ],
+            ..Effect::quiet(201, me.account.version, me.result("request", &id))
+        })
+    }
+
+    fn answer(&self, command: &Command, me: &Standing, answer: &Answer) -> Result<Effect, Problem> {
+        let request = self
+            .request(&answer.request)
+            .filter(|request| request.payer == me.account.account)
+            .ok_or_else(|| Problem::UnknownRequest(clip(&answer.request).into()))?;
+        is_current(command, me)?;
+        let payee = self
+            .account(&request.payee)
+            .expect("who asks has an account, and none is ever closed");
+        match answer.accept {
+            true => settle(
+                command,
+                Move {
+                    from: me,
+                    to: payee,
+                    amount_cents: request.amount_cents,
+                    note: &request.note,
+                    request: Some(&answer.request),
+                },
+            ),
+            false => Ok(decline(command, me, payee, request, &answer.request)),
+        }
+    }
+}
+
+/// Moves money, or refuses to.
+fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
+    let Move {
+        from,
+        to,
+        amount_cents,
+        ..
+    } = money;
+    let balance_cents = from.account.balance_cents;
+    let left = balance_cents
+        .checked_sub(amount_cents)
+        .ok_or(Problem::Overdraft {
+            balance_cents,
+            amount_cents,
+        })?;
+    let payer = from.with_balance(left);
+    let payee = to.with_balance(to.account.balance_cents + amount_cents);
+    let id = command.source.name('p');
+    let told = |who: &Standing, kind, with: &Standing| {
+        let activity = who.told(command, kind, with, amount_cents, &id);
+        Activity {
+            request: money.request.map(Into::into),
+            ..activity.with_note(money.note)
+        }
+    };
+    Ok(Effect {
+        status: 201,
+        version: payer.account.version,
+        body: payer.result("payment", &id),
+        activity: vec![
+            told(&payer, Kind::Paid, to),
+            told(&payee, Kind::Received, from),
+        ],
+        accounts: vec![payer.account, payee.account],
+    })
+}
+
+/// Says no to a request. No balance changes, so no version does.
+fn decline(
+    command: &Command,
+    me: &Standing,
+    payee: &Standing,
+    request: &Request,
+    id: &str,
+) -> Effect {
+    let told = |who: &Standing, kind, with: &Standing| {
+        let name = command.source.name('d');
+        let activity = who.told(command, kind, with, request.amount_cents, &name);
+        Activity {
+            request: Some(id.into()),
+            ..activity.with_note(&request.note)
+        }
+    };
+    Effect {
+        activity: vec![
+            told(me, Kind::Declined, payee),
+            told(payee, Kind::Refused, me),
+        ],
+        ..Effect::quiet(200, me.account.version, me.result("request", id))
+    }
+}
+
+/// Optimistic locking (RFC 9110 13.1.1): with `If-Match`, the command was made for this version.
+fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
+    let Some(wanted) = &command.if_match else {
+        return Ok(());
+    };
+    let present = me.account.version;
+    let names = |tag: &str| match tag.trim() {
+        "*" => true,
+        // Weak validators never match here (RFC 9110 8.8.3.2).
+        weak if weak.starts_with("W/") => false,
+        tag => {
+            let tag = tag.trim_matches('"');
+            // A whole event id counts by its etag part, which follows the last dot.
+            let tag = tag.rsplit_once('.').map_or(tag, |(_, etag)| etag);
+            tag == present.to_string()
+        }
+    };
+    match String::from_utf8_lossy(wanted).split(',').any(names) {
+        true => Ok(()),
+        false => Err(Problem::Stale { present }),
+    }
+}
+
+impl Standing {
+    /// The same account with another balance, one version on.
+    fn with_balance(&self, balance_cents: u64) -> Self {
+        let mut after = self.clone();
+        after.account.balance_cents = balance_cents;
+        after.account.version += 1;
+        after
+    }
+
+    /// The owner's next event.
+    fn told(
+        &self,
+        command: &Command,
+        kind: Kind,
+        with: &Self,
+        amount_cents: u64,
+        id: &str,
+    ) -> Activity {
+        Activity {
+            account: self.account.account.clone(),
+            event: self.events + 1,
+            kind,
+            with: Some(with.account.account.clone()),
+            amount_cents,
+            balance_cents: self.account.balance_cents,
+            version: self.account.version,
+            id: id.into(),
+            request: None,
+            note: "".into(),
+            at_ms: command.source.appended_ms,
+        }
+    }
+
+    /// The body of a reply: the account afterwards, and what was made.
+    fn result(&self, what: &str, id: &str) -> serde_json::Value {
+        let mut body = json!(self.account);
+        body[what] = json!(id);
+        body
+    }
+}
+
+impl Activity {
+    fn with_note(self, note: &str) -> Self {
+        Self {
+            note: note.into(),
+            ..self
+        }
+    }
+}
+
+impl Effect {
+    /// A result by which no balance changes and nobody is told anything.
+    fn quiet(status: u16, version: u64, body: serde_json::Value) -> Self {
+        Self {
+            status,
+            version,
+            body,
+            accounts: Vec::new(),
+            activity: Vec::new(),
+        }
+    }
+
+    fn entry(self, command: &Command) -> Entry {
+        Entry {
+            source: Some(command.source),
+            reply: Some(Reply {
+                correlation: command.correlation.clone(),
+                status: self.status,
+                etag: Some(self.version),
+                retry: false,
+                body: self.body.to_string().into(),
+            }),
+            accounts: self.accounts,
+            activity: self.activity,
+        }
+    }
+}
