@@ -10,10 +10,8 @@ use crate::cache::{ChangeCursor, Changes, Page};
 use crate::command::{CommandRecord, Reply};
 use crate::kafka::ClusterView;
 use crate::log::{Block, Cut, Seq, Step};
-use crate::metrics::ShardMetrics;
-use crate::model::{
-    CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, ShardId,
-};
+use crate::metrics::ShardReport;
+use crate::model::{CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, ShardId};
 
 use super::io::SocketId;
 use super::snapshot::{Snapshot, TopicIndex};
@@ -38,7 +36,7 @@ pub enum Message {
     /// Control: say how you are. Answered by [`Message::Report`] with the same number.
     Ask(u64),
     /// To control.
-    Report(u64, Box<Report>),
+    Report(u64, Box<ShardReport>),
     /// To control: a change of state that an operator should read.
     Note(Note),
     /// Control: end in order. No new work; streams end spread until then.
@@ -121,6 +119,8 @@ pub enum Message {
         topic: TopicIndex,
         /// Number of the pass; unique in its topic.
         pass: u32,
+        /// Where the client stood.
+        from: Cut,
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
@@ -130,8 +130,6 @@ pub enum Message {
         topic: TopicIndex,
         /// Which pass.
         pass: u32,
-        /// By which encoding.
-        encoding: usize,
         /// The events.
         block: Arc<Block>,
     },
@@ -259,34 +257,6 @@ pub struct ChangesRequest {
     pub after: Option<ChangeCursor>,
     /// One key only.
     pub key: Option<(KeyHash, Box<[u8]>)>,
-}
-
-/// How a shard is.
-#[derive(Debug)]
-pub struct Report {
-    /// Which shard.
-    pub shard: ShardId,
-    /// What must hold before the process is ready, topic by topic at their home.
-    pub checks: Vec<Check>,
-    /// Counters.
-    pub metrics: ShardMetrics,
-    /// Open connections of clients, streams apart.
-    pub connections: usize,
-    /// Open streams.
-    pub streams: usize,
-    /// Commands without a reply.
-    pub open_commands: usize,
-}
-
-/// One condition of readiness.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What is checked, e.g. `topic payments`.
-    pub name: String,
-    /// Whether it holds.
-    pub ok: bool,
-    /// What is missing, or how far it is.
-    pub detail: String,
 }
 
 /// A line for the log: states that changed, never each event.

@@ -1,6 +1,9 @@
 //! One shard as a pure struct: `turn(now, inputs, io) → outputs`.
 
+mod home;
 mod io;
+mod message;
+mod snapshot;
 mod timers;
 
 pub use io::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Start, StreamRoute};
 use crate::model::{ShardId, TopicName};
-use crate::sse::Encoding;
+use crate::sse::{Encoding, EventName, Payload};
 
 /// A topic of a snapshot, by its place in [`Snapshot::topics`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,7 +72,11 @@ impl Layout {
     /// The first shard that owns keys and serves clients.
     #[must_use]
     pub const fn first_slice(self) -> ShardId {
-        ShardId(if self.kafka_shards < self.shards { self.kafka_shards } else { 0 })
+        ShardId(if self.kafka_shards < self.shards {
+            self.kafka_shards
+        } else {
+            0
+        })
     }
 
     /// How many shards own keys and serve clients.
@@ -89,7 +93,11 @@ impl Layout {
     /// How many shards are homes, from shard 0 on.
     #[must_use]
     pub const fn homes(self) -> u16 {
-        if self.first_slice().0 == 0 { self.shards } else { self.kafka_shards }
+        if self.first_slice().0 == 0 {
+            self.shards
+        } else {
+            self.kafka_shards
+        }
     }
 }
 
@@ -128,7 +136,15 @@ impl Snapshot {
         });
         let streams = streams.collect();
         let topics = topics.place(layout.homes());
-        Self { number, config, topics, commands, queries, streams, layout }
+        Self {
+            number,
+            config,
+            topics,
+            commands,
+            queries,
+            streams,
+            layout,
+        }
     }
 
     /// The plan of a topic.
@@ -139,7 +155,10 @@ impl Snapshot {
 
     /// Every topic with its index.
     pub fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &TopicPlan)> {
-        self.topics.iter().enumerate().map(|(i, plan)| (TopicIndex(i as u16), plan))
+        self.topics
+            .iter()
+            .enumerate()
+            .map(|(i, plan)| (TopicIndex(i as u16), plan))
     }
 }
 
@@ -152,7 +171,14 @@ impl TopicPlan {
         if route.slow == crate::config::Slow::Conflate {
             self.compacted_for = Some("`slow = \"conflate\"`");
         }
-        let encoding = Encoding::new(route.event.as_deref());
+        let event = route
+            .event
+            .as_deref()
+            .map(|name| EventName::new(name).expect("checked with the config"));
+        let encoding = Encoding {
+            event,
+            payload: Payload::Auto,
+        };
         let known = self.encodings.iter().position(|known| *known == encoding);
         known.unwrap_or_else(|| {
             self.encodings.push(encoding);
@@ -191,9 +217,15 @@ impl Topics {
     }
 
     fn link(&mut self, one: TopicIndex, other: TopicIndex) {
-        let (one, other) = (self.groups[usize::from(one.0)], self.groups[usize::from(other.0)]);
+        let (one, other) = (
+            self.groups[usize::from(one.0)],
+            self.groups[usize::from(other.0)],
+        );
         let (low, high) = (one.min(other), one.max(other));
-        self.groups.iter_mut().filter(|group| **group == high).for_each(|group| *group = low);
+        self.groups
+            .iter_mut()
+            .filter(|group| **group == high)
+            .for_each(|group| *group = low);
     }
 
     fn place(mut self, homes: u16) -> Vec<TopicPlan> {
@@ -201,7 +233,9 @@ impl Topics {
         order.sort_unstable();
         order.dedup();
         for (plan, group) in self.plans.iter_mut().zip(&self.groups) {
-            let rank = order.binary_search(group).expect("every group is in the order");
+            let rank = order
+                .binary_search(group)
+                .expect("every group is in the order");
             plan.home = ShardId(rank as u16 % homes);
             // *Changes* of a compacted topic are paged from its slices, with or without a query.
             plan.cached |= plan.compacted_for.is_some();

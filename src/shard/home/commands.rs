@@ -34,13 +34,17 @@ pub(super) struct Commands {
 
 /// Records on their way to the broker: whose outcome is whose command. Bounded by the open
 /// commands.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tickets {
     next: u64,
     open: AHashMap<u64, (usize, CommandKey)>,
 }
 
 impl Tickets {
+    pub(super) fn new(random: ahash::RandomState) -> Self {
+        Self { next: 0, open: AHashMap::with_hasher(random) }
+    }
+
     fn open(&mut self, replies: usize, key: CommandKey) -> u64 {
         self.next += 1;
         self.open.insert(self.next, (replies, key));
@@ -72,7 +76,13 @@ impl Commands {
             ReplyIndex::new(settings, random.clone()),
             reply_headers(config),
         );
-        Self { table, settings, random, answered: Vec::new(), expired: Vec::new() }
+        Self {
+            table,
+            settings,
+            random,
+            answered: Vec::new(),
+            expired: Vec::new(),
+        }
     }
 
     /// The replies topic begins, or is another log now: what was answered in the old one is
@@ -88,7 +98,10 @@ impl Commands {
         self.table.apply(step, now, &mut self.answered);
         for Answered { waiter, outcome } in self.answered.drain(..) {
             let answer = match outcome {
-                Outcome::Answer(Ok(reply)) => Answer::Reply { reply, replayed: false },
+                Outcome::Answer(Ok(reply)) => Answer::Reply {
+                    reply,
+                    replayed: false,
+                },
                 Outcome::Answer(Err(_)) => Answer::BadReply,
                 Outcome::Mismatch => Answer::Mismatch,
             };
@@ -139,9 +152,14 @@ fn tell(waiters: &[Waiter], answer: &Answer, out: &mut Outbox) {
 
 fn reply_headers(config: &Config) -> ReplyHeaders {
     let names = &config.headers;
-    let internal = [&names.reply_to, &names.identity, &names.if_match, &names.idempotency_key]
-        .into_iter()
-        .chain([&names.method, &names.path]);
+    let internal = [
+        &names.reply_to,
+        &names.identity,
+        &names.if_match,
+        &names.idempotency_key,
+    ]
+    .into_iter()
+    .chain([&names.method, &names.path]);
     ReplyHeaders {
         correlation_id: names.correlation_id.as_str().into(),
         status: names.status.as_str().into(),
@@ -170,12 +188,20 @@ impl Home {
         if !self.topics[replies].is_live() {
             return Some(Answer::NotReady);
         }
-        let Some(view) = self.topics[to].view.clone() else { return Some(Answer::NotReady) };
+        let Some(view) = self.topics[to].view.clone() else {
+            return Some(Answer::NotReady);
+        };
         let key = request.key;
-        let commands = self.topics[replies].commands.as_mut().expect("a replies topic has them");
+        let commands = self.topics[replies]
+            .commands
+            .as_mut()
+            .expect("a replies topic has them");
         let waiter = Some((request.waiter, request.deadline));
         match commands.table.admit(key, request.print, waiter, now.mono) {
-            Admitted::Answered(Ok(reply)) => Some(Answer::Reply { reply, replayed: true }),
+            Admitted::Answered(Ok(reply)) => Some(Answer::Reply {
+                reply,
+                replayed: true,
+            }),
             Admitted::Answered(Err(_)) => Some(Answer::BadReply),
             Admitted::AnsweredAt(..) => Some(Answer::ReplyEvicted),
             Admitted::Mismatch => Some(Answer::Mismatch),
@@ -211,7 +237,10 @@ impl Home {
         let partition: Partition = partition_of(by, view.partitions);
         let headers = request.record.headers.into_iter();
         let headers = headers.map(|(name, value)| {
-            (Bytes::from(String::from(name).into_bytes()), Some(Bytes::from(value)))
+            (
+                Bytes::from(String::from(name).into_bytes()),
+                Some(Bytes::from(value)),
+            )
         });
         let record = ProduceRecord {
             key: request.record.key.map(Bytes::from),

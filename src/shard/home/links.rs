@@ -51,7 +51,9 @@ impl Links {
         now: Now,
         outputs: &mut Outputs<M>,
     ) -> bool {
-        let Some(at) = self.open.iter().position(|(l, _)| *l == link) else { return false };
+        let Some(at) = self.open.iter().position(|(l, _)| *l == link) else {
+            return false;
+        };
         for _ in 0..READS_A_TURN_MAX {
             match io.read(self.open[at].1) {
                 Read::Bytes(bytes) => plane.on_bytes(link, bytes, now),
@@ -76,7 +78,11 @@ impl Links {
     ) {
         while let Some((link, address)) = plane.next_open() {
             let ticket = OpenTicket(link.0);
-            outputs.open.push(Open { ticket, host: address.host, port: address.port });
+            outputs.open.push(Open {
+                ticket,
+                host: address.host,
+                port: address.port,
+            });
         }
         while let Some(link) = plane.next_writable() {
             self.write(link, plane, io, now, outputs);
@@ -97,7 +103,9 @@ impl Links {
         now: Now,
         outputs: &mut Outputs<M>,
     ) {
-        let Some(at) = self.open.iter().position(|(l, _)| *l == link) else { return };
+        let Some(at) = self.open.iter().position(|(l, _)| *l == link) else {
+            return;
+        };
         loop {
             let bytes = plane.outgoing(link);
             if bytes.is_empty() {

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use crate::kafka::{ClusterView, DirectoryRole, Event, Plane, Produced, TopicHandle};
 use crate::model::{Instant, Now, ShardId, TopicName};
 
-use super::message::{Check, Level, Message, Note};
+use super::message::{Level, Message, Note};
 use super::snapshot::{Snapshot, TopicIndex};
+use crate::metrics::Check;
 
 use commands::Tickets;
 pub(super) use links::Links;
@@ -46,7 +47,11 @@ impl Home {
         seed: u64,
         now: Now,
     ) -> Self {
-        let role = if me == ShardId(0) { DirectoryRole::Own } else { DirectoryRole::Fed };
+        let role = if me == ShardId(0) {
+            DirectoryRole::Own
+        } else {
+            DirectoryRole::Fed
+        };
         let mut plane = Plane::new(settings, seed, role, now);
         let random = ahash::RandomState::with_seeds(seed, 1, 2, 3);
         let (mut topics, mut handles) = (Vec::new(), Vec::new());
@@ -62,8 +67,16 @@ impl Home {
                 topics.push(Topic::new(index, handle, &snapshot, &random));
             }
         }
-        let (cluster_id, tickets) = (String::new(), Tickets::default());
-        Self { me, snapshot, plane, cluster_id, topics, handles, tickets }
+        let (cluster_id, tickets) = (String::new(), Tickets::new(random));
+        Self {
+            me,
+            snapshot,
+            plane,
+            cluster_id,
+            topics,
+            handles,
+            tickets,
+        }
     }
 
     /// The plane, for its sockets.
@@ -97,12 +110,16 @@ impl Home {
             }
             Event::RefreshWanted => out.push((ShardId(0), Message::RefreshView)),
             Event::Topic(handle, view) => {
-                let Some(topic) = at_home(&self.handles, &mut self.topics, handle) else { return };
+                let Some(topic) = at_home(&self.handles, &mut self.topics, handle) else {
+                    return;
+                };
                 let snapshot = &self.snapshot;
                 topic.on_view(view, &self.cluster_id, snapshot, &mut self.plane, now, out);
             }
             Event::Missing(handle, reason) => {
-                let Some(topic) = at_home(&self.handles, &mut self.topics, handle) else { return };
+                let Some(topic) = at_home(&self.handles, &mut self.topics, handle) else {
+                    return;
+                };
                 topic.on_missing(reason, &self.snapshot, out);
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
@@ -137,7 +154,13 @@ impl Home {
     }
 
     /// A message from a shard to this home.
-    pub(super) fn on_message(&mut self, from: ShardId, message: Message, now: Now, out: &mut Outbox) {
+    pub(super) fn on_message(
+        &mut self,
+        from: ShardId,
+        message: Message,
+        now: Now,
+        out: &mut Outbox,
+    ) {
         match message {
             Message::View(view) => {
                 self.learn(&view);
@@ -151,13 +174,22 @@ impl Home {
                 }
             }
             Message::Command(request) => self.on_command(*request, now, out),
-            Message::JoinPass { topic, encoding, waiter, from } => {
+            Message::JoinPass {
+                topic,
+                encoding,
+                waiter,
+                from,
+            } => {
                 if let Some(at) = self.at(topic) {
                     let topic = &mut self.topics[at];
                     topic.on_join(waiter, encoding, from, &mut self.plane, out);
                 }
             }
-            Message::PassTaken { topic, pass, members } => {
+            Message::PassTaken {
+                topic,
+                pass,
+                members,
+            } => {
                 if let Some(at) = self.at(topic) {
                     let topic = &mut self.topics[at];
                     topic.on_taken(from, pass, members, &mut self.plane, out);
@@ -184,7 +216,10 @@ impl Home {
 
     /// Commands without a reply, over all routes.
     pub(super) fn open_commands(&self) -> usize {
-        let tables = self.topics.iter().filter_map(|topic| topic.commands.as_ref());
+        let tables = self
+            .topics
+            .iter()
+            .filter_map(|topic| topic.commands.as_ref());
         tables.map(commands::Commands::open).sum()
     }
 }

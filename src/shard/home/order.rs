@@ -55,7 +55,9 @@ impl Order {
         shards: impl Iterator<Item = ShardId>,
         time: UnixMillis,
     ) -> Self {
-        let encoders = encodings.iter().map(|encoding| Encoder::new(encoding.clone(), tag));
+        let encoders = encodings
+            .iter()
+            .map(|encoding| Encoder::new(encoding.clone(), tag));
         Self {
             tag,
             secret,
@@ -126,7 +128,11 @@ impl Order {
             let encoded = encoders.map(|e| e.records(&batch, &before, &self.cut, self.time));
             blocks.extend(encoded.map(|block| block.map(Arc::new)));
         }
-        let change = if batch.is_empty() { Change::Nothing } else { Change::Records(batch) };
+        let change = if batch.is_empty() {
+            Change::Nothing
+        } else {
+            Change::Records(batch)
+        };
         Some(self.step(change, blocks, bytes))
     }
 
@@ -144,7 +150,12 @@ impl Order {
                 self.cut.set(partition, Next { offset, ..held });
                 Some((partition, offset, held.offset, GapReason::Truncated))
             }
-            Change::Gap { partition, from, to, reason } => {
+            Change::Gap {
+                partition,
+                from,
+                to,
+                reason,
+            } => {
                 let held = self.cut.get(partition);
                 if held.offset < to {
                     self.cut.set(partition, Next { offset: to, ..held });
@@ -171,7 +182,12 @@ impl Order {
         if let Some(entry) = self.applied.iter_mut().find(|(s, _)| *s == shard) {
             entry.1 = entry.1.max(seq);
         }
-        let everywhere = self.applied.iter().map(|(_, seq)| *seq).min().unwrap_or(self.seq);
+        let everywhere = self
+            .applied
+            .iter()
+            .map(|(_, seq)| *seq)
+            .min()
+            .unwrap_or(self.seq);
         while let Some((seq, bytes)) = self.in_flight.front().copied()
             && seq <= everywhere
         {
@@ -197,12 +213,23 @@ impl Order {
 
     fn step(&mut self, change: Change, blocks: Blocks, bytes: usize) -> Arc<Step> {
         self.seq = Seq(self.seq.0 + 1);
-        let encoded: usize = blocks.iter().flatten().map(|block| block.bytes_held()).sum();
+        let encoded: usize = blocks
+            .iter()
+            .flatten()
+            .map(|block| block.bytes_held())
+            .sum();
         let bytes = bytes + encoded + size_of::<Step>();
         self.in_flight.push_back((self.seq, bytes));
         self.in_flight_bytes += bytes;
         self.oldest = self.window.push(self.seq, &blocks);
         let (seq, cut, time) = (self.seq, self.cut.clone(), self.time);
-        Arc::new(Step { seq, cut, time, oldest: self.oldest, change, blocks })
+        Arc::new(Step {
+            seq,
+            cut,
+            time,
+            oldest: self.oldest,
+            change,
+            blocks,
+        })
     }
 }

@@ -38,8 +38,7 @@ pub(super) struct Passes {
 struct Pass {
     number: u32,
     shards: Vec<Share>,
-    /// By encoding; `None` where no member takes it.
-    encoders: Vec<Option<Encoder>>,
+    encoder: Encoder,
     /// What has been sent, per partition.
     reached: Cut,
     /// Where the pass ends: a step whose cut it must reach.
@@ -74,7 +73,14 @@ impl Passes {
         handle: TopicHandle,
         encodings: Vec<Encoding>,
     ) -> Self {
-        Self { topic, handle, encodings, number: 0, running: None, waiting: Vec::new() }
+        Self {
+            topic,
+            handle,
+            encodings,
+            number: 0,
+            running: None,
+            waiting: Vec::new(),
+        }
     }
 
     /// A client waits for the next pass, which starts at once if none runs. Their number is bounded
@@ -87,16 +93,27 @@ impl Passes {
     }
 
     const fn read(&self, partition: Partition) -> ReadKey {
-        ReadKey { lane: Lane::History, topic: self.handle, partition }
+        ReadKey {
+            lane: Lane::History,
+            topic: self.handle,
+            partition,
+        }
     }
 
-    /// Starts a pass for all who wait, from the lowest place any of them stands at.
+    /// Starts a pass for all who wait for one encoding, from the lowest place any of them stands
+    /// at. Those of another encoding have the next.
     fn start(&mut self, at: &mut At<'_>) {
+        let Some(encoding) = self.waiting.first().map(|(_, encoding, _)| *encoding) else {
+            return;
+        };
+        let (members, others) = self.waiting.drain(..).partition(|(_, e, _)| *e == encoding);
+        self.waiting = others;
+        let members: Vec<_> = members;
         self.number += 1;
         let mut pass = Pass {
             number: self.number,
             shards: Vec::new(),
-            encoders: self.encodings.iter().map(|_| None).collect(),
+            encoder: Encoder::new(self.encodings[encoding].clone(), at.order.tag()),
             reached: Cut::start(),
             target: (at.order.seq(), at.order.cut().clone()),
             reading: Vec::new(),
@@ -104,20 +121,31 @@ impl Passes {
             batches: VecDeque::new(),
         };
         for (partition, live) in at.order.cut().iter() {
-            let from = self.waiting.iter().map(|(_, _, from)| from.get(partition));
+            let from = members.iter().map(|(_, _, from)| from.get(partition));
             let lowest = from.min_by_key(|next| next.offset).unwrap_or(live);
             let start = at.log_start.get(partition);
-            let from = if start.offset > lowest.offset { start } else { lowest };
+            let from = if start.offset > lowest.offset {
+                start
+            } else {
+                lowest
+            };
             pass.reached.set(partition, from);
             if from.offset < live.offset {
                 pass.reading.push(partition);
-                at.plane.read(self.read(partition), StartAt::At(from.offset));
+                at.plane
+                    .read(self.read(partition), StartAt::At(from.offset));
             }
         }
-        for (waiter, encoding, _) in self.waiting.drain(..) {
-            pass.admit(waiter, encoding, &self.encodings, at.order);
+        for (waiter, _, from) in members {
+            pass.admit(waiter.shard);
             let (topic, pass, log_start) = (self.topic, self.number, at.log_start.clone());
-            let joined = Message::PassJoined { waiter, topic, pass, log_start };
+            let joined = Message::PassJoined {
+                waiter,
+                topic,
+                pass,
+                from,
+                log_start,
+            };
             at.out.push((waiter.shard, joined));
         }
         self.running = Some(pass);
@@ -126,17 +154,37 @@ impl Passes {
 
     /// Something about a history read.
     pub(super) fn on_read(&mut self, event: Event, at: &mut At<'_>) {
-        let Some(pass) = &mut self.running else { return };
+        let Some(pass) = &mut self.running else {
+            return;
+        };
         match event {
-            Event::Batch { read, mut batch, next, .. } => {
+            Event::Batch {
+                read,
+                mut batch,
+                next,
+                ..
+            } => {
                 batch.hash_keys(at.order.secret());
                 pass.on_batch(read, batch, next, at.plane);
             }
             // What can't be read is passed over; the live order has told of it, or of the log's new
             // start, in its turn.
-            Event::Undecodable { read, to, .. } | Event::OutOfRange { read, log_start: to, .. } => {
-                let next = Next { offset: to, ..Next::default() };
-                pass.on_batch(read, BatchBuilder::new(read.partition).finish(), next, at.plane);
+            Event::Undecodable { read, to, .. }
+            | Event::OutOfRange {
+                read,
+                log_start: to,
+                ..
+            } => {
+                let next = Next {
+                    offset: to,
+                    ..Next::default()
+                };
+                pass.on_batch(
+                    read,
+                    BatchBuilder::new(read.partition).finish(),
+                    next,
+                    at.plane,
+                );
             }
             // A read that fails is tried again by the plane.
             _ => {}
@@ -152,18 +200,23 @@ impl Passes {
         members: usize,
         at: &mut At<'_>,
     ) {
-        let Some(pass) = self.running.as_mut().filter(|pass| pass.number == number) else { return };
+        let Some(pass) = self.running.as_mut().filter(|pass| pass.number == number) else {
+            return;
+        };
         if let Some(share) = pass.shards.iter_mut().find(|share| share.shard == shard) {
             share.owing = share.owing.saturating_sub(1);
             share.members = members;
         }
-        pass.shards.retain(|share| share.members > 0 || share.owing > 0);
+        pass.shards
+            .retain(|share| share.members > 0 || share.owing > 0);
         self.go_on(at);
     }
 
     /// Sends what was read as long as nobody owes a block, and ends the pass where it is due.
     fn go_on(&mut self, at: &mut At<'_>) {
-        let Some(pass) = &mut self.running else { return };
+        let Some(pass) = &mut self.running else {
+            return;
+        };
         while !pass.is_owed()
             && let Some((batch, next)) = pass.batches.pop_front()
         {
@@ -179,7 +232,11 @@ impl Passes {
                 let reached = pass.reached.get(partition).offset;
                 if reached < live.offset && !pass.reading.contains(&partition) {
                     pass.reading.push(partition);
-                    let read = ReadKey { lane: Lane::History, topic: self.handle, partition };
+                    let read = ReadKey {
+                        lane: Lane::History,
+                        topic: self.handle,
+                        partition,
+                    };
                     at.plane.read(read, StartAt::At(reached));
                 }
             }
@@ -191,29 +248,39 @@ impl Passes {
     }
 
     fn end(&mut self, at: &mut At<'_>) {
-        let Some(pass) = self.running.take() else { return };
+        let Some(pass) = self.running.take() else {
+            return;
+        };
         for partition in &pass.reading {
             at.plane.stop(self.read(*partition));
         }
         let (seq, cut) = pass.target;
         for share in &pass.shards {
             let (topic, pass, cut) = (self.topic, pass.number, cut.clone());
-            at.out.push((share.shard, Message::PassEnd { topic, pass, seq, cut }));
+            at.out.push((
+                share.shard,
+                Message::PassEnd {
+                    topic,
+                    pass,
+                    seq,
+                    cut,
+                },
+            ));
         }
-        if !self.waiting.is_empty() {
-            self.start(at);
-        }
+        self.start(at);
     }
 }
 
 impl Pass {
-    fn admit(&mut self, waiter: Waiter, encoding: usize, encodings: &[Encoding], order: &Order) {
-        match self.shards.iter_mut().find(|share| share.shard == waiter.shard) {
+    fn admit(&mut self, shard: ShardId) {
+        match self.shards.iter_mut().find(|share| share.shard == shard) {
             Some(share) => share.members += 1,
-            None => self.shards.push(Share { shard: waiter.shard, members: 1, owing: 0 }),
+            None => self.shards.push(Share {
+                shard,
+                members: 1,
+                owing: 0,
+            }),
         }
-        self.encoders[encoding]
-            .get_or_insert_with(|| Encoder::new(encodings[encoding].clone(), order.tag()));
     }
 
     fn is_owed(&self) -> bool {
@@ -224,7 +291,8 @@ impl Pass {
         self.batches.push_back((batch, next));
         if next.offset >= self.target.1.get(read.partition).offset {
             plane.stop(read);
-            self.reading.retain(|partition| *partition != read.partition);
+            self.reading
+                .retain(|partition| *partition != read.partition);
         }
     }
 
@@ -236,28 +304,37 @@ impl Pass {
         }
         self.paused = full;
         for &partition in &self.reading {
-            let read = ReadKey { lane: Lane::History, topic, partition };
-            if full { plane.pause(read) } else { plane.resume(read) }
+            let read = ReadKey {
+                lane: Lane::History,
+                topic,
+                partition,
+            };
+            if full {
+                plane.pause(read)
+            } else {
+                plane.resume(read)
+            }
         }
     }
 
-    /// Encodes a batch once for each encoding in use, and sends it to every shard with members.
+    /// Encodes a batch once and sends it to every shard with members.
     fn send(&mut self, topic: TopicIndex, batch: &Batch, next: Next, at: &mut At<'_>) {
         let before = self.reached.clone();
         let partition = batch.partition();
         if next.offset > before.get(partition).offset {
             self.reached.set(partition, next);
         }
-        for (encoding, encoder) in self.encoders.iter_mut().enumerate() {
-            let Some(encoder) = encoder else { continue };
-            let block = encoder.records(batch, &before, &self.reached, UnixMillis(0));
-            let Some(block) = block.map(Arc::new) else { continue };
-            for share in &mut self.shards {
-                share.owing += 1;
-                let (pass, block) = (self.number, block.clone());
-                let message = Message::PassBlock { topic, pass, encoding, block };
-                at.out.push((share.shard, message));
-            }
+        let block = self
+            .encoder
+            .records(batch, &before, &self.reached, UnixMillis(0));
+        let Some(block) = block.map(Arc::new) else {
+            return;
+        };
+        for share in &mut self.shards {
+            share.owing += 1;
+            let (pass, block) = (self.number, block.clone());
+            at.out
+                .push((share.shard, Message::PassBlock { topic, pass, block }));
         }
     }
 }

@@ -12,7 +12,8 @@ use super::commands::Commands;
 use super::order::{Limits, Order};
 use super::passes::{At, Passes};
 use super::{Outbox, note, quoted};
-use crate::shard::message::{Check, Instance, Level, Message, Waiter};
+use crate::metrics::Check;
+use crate::shard::message::{Instance, Level, Message, Waiter};
 use crate::shard::snapshot::{Snapshot, TopicIndex, TopicPlan};
 
 /// How long the ids of a quiet topic may stay as old as they are.
@@ -59,7 +60,9 @@ impl Topic {
         random: &ahash::RandomState,
     ) -> Self {
         let plan = snapshot.topic(index);
-        let commands = plan.holds_replies.then(|| Commands::new(&snapshot.config, random.clone()));
+        let commands = plan
+            .holds_replies
+            .then(|| Commands::new(&snapshot.config, random.clone()));
         Self {
             index,
             handle,
@@ -91,11 +94,19 @@ impl Topic {
     }
 
     fn lane(plan: &TopicPlan) -> Lane {
-        if plan.holds_replies { Lane::Replies } else { Lane::Streams }
+        if plan.holds_replies {
+            Lane::Replies
+        } else {
+            Lane::Streams
+        }
     }
 
     const fn read(&self, lane: Lane, partition: Partition) -> ReadKey {
-        ReadKey { lane, topic: self.handle, partition }
+        ReadKey {
+            lane,
+            topic: self.handle,
+            partition,
+        }
     }
 
     /// The cluster shows the topic, for the first time or otherwise than before.
@@ -114,7 +125,11 @@ impl Topic {
         let known = if same_log { self.parts.len() as u32 } else { 0 };
         self.unfit = unfit(plan, &view);
         if let Some(reason) = &self.unfit {
-            note(out, Level::Warn, format!("{}: {reason}", quoted(&plan.name)));
+            note(
+                out,
+                Level::Warn,
+                format!("{}: {reason}", quoted(&plan.name)),
+            );
         }
         self.view = Some(view.clone());
         if !plan.is_shared() && !plan.holds_replies {
@@ -150,7 +165,10 @@ impl Topic {
         let plan = snapshot.topic(self.index);
         let settings = &snapshot.config.settings;
         if self.instance > 0 {
-            let text = format!("{} was made again: its caches start over", quoted(&plan.name));
+            let text = format!(
+                "{} was made again: its caches start over",
+                quoted(&plan.name)
+            );
             note(out, Level::Warn, text);
         }
         self.instance += 1;
@@ -161,7 +179,9 @@ impl Topic {
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view);
         }
-        let tag = view.id.map_or(LogTag::default(), crate::model::LogIdentity::tag);
+        let tag = view
+            .id
+            .map_or(LogTag::default(), crate::model::LogIdentity::tag);
         let secret = HashSecret::derived_from(cluster_id.as_bytes());
         let limits = Limits {
             window_bytes_max: settings.stream.window_bytes_max,
@@ -169,7 +189,14 @@ impl Topic {
         };
         let shared = plan.is_shared();
         let shards = snapshot.layout.slice_shards().filter(|_| shared);
-        self.order = Some(Order::new(tag, secret, limits, &plan.encodings, shards, now.wall));
+        self.order = Some(Order::new(
+            tag,
+            secret,
+            limits,
+            &plan.encodings,
+            shards,
+            now.wall,
+        ));
         if shared {
             let config = view.config.as_ref();
             let instance = Arc::new(Instance {
@@ -179,7 +206,8 @@ impl Topic {
                 secret,
                 compacted: config.is_some_and(|c| c.compacted),
                 cached: cached(plan, view),
-                delete_retention_ms: config.map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
+                delete_retention_ms: config
+                    .map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
             });
             let shards = snapshot.layout.slice_shards();
             out.extend(shards.map(|shard| (shard, Message::Open(instance.clone()))));
@@ -220,21 +248,43 @@ impl Topic {
         {
             let order = self.order.as_ref().expect("a pass belongs to an order");
             let log_start = &log_start(&self.parts);
-            self.passes.on_read(event, &mut At { order, log_start, plane, out });
+            self.passes.on_read(
+                event,
+                &mut At {
+                    order,
+                    log_start,
+                    plane,
+                    out,
+                },
+            );
             return;
         }
         match event {
             Event::Started { read, from, end } => {
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
-                    *part = Part { loaded_at: Some(end), log_start: from, ..*part };
+                    *part = Part {
+                        loaded_at: Some(end),
+                        log_start: from,
+                        ..*part
+                    };
                     part.stable_end = end;
                 }
-                let next = Next { offset: from, ..Next::default() };
+                let next = Next {
+                    offset: from,
+                    ..Next::default()
+                };
                 let batch = crate::log::BatchBuilder::new(read.partition).finish();
                 self.order_batch(batch, next, snapshot, now, out);
                 self.go_live_if_loaded(snapshot, now, out);
             }
-            Event::Batch { read, batch, next, log_start, stable_end, .. } => {
+            Event::Batch {
+                read,
+                batch,
+                next,
+                log_start,
+                stable_end,
+                ..
+            } => {
                 self.on_log_start(read.partition, log_start, snapshot, now, out);
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.stable_end = stable_end;
@@ -244,7 +294,12 @@ impl Topic {
                 self.go_live_if_loaded(snapshot, now, out);
                 self.pause_if_full(snapshot, plane);
             }
-            Event::Undecodable { read, from, to, error } => {
+            Event::Undecodable {
+                read,
+                from,
+                to,
+                error,
+            } => {
                 let name = quoted(&snapshot.topic(self.index).name);
                 let partition = read.partition;
                 let text = format!(
@@ -255,16 +310,38 @@ impl Topic {
                 );
                 note(out, Level::Warn, text);
                 let reason = GapReason::Undecodable;
-                self.change(Change::Gap { partition, from, to, reason }, snapshot, now, out);
+                self.change(
+                    Change::Gap {
+                        partition,
+                        from,
+                        to,
+                        reason,
+                    },
+                    snapshot,
+                    now,
+                    out,
+                );
                 self.go_live_if_loaded(snapshot, now, out);
             }
-            Event::OutOfRange { read, wanted, log_start } => {
+            Event::OutOfRange {
+                read,
+                wanted,
+                log_start,
+            } => {
                 let partition = read.partition;
                 let change = if wanted < log_start {
                     let reason = GapReason::Retention;
-                    Change::Gap { partition, from: wanted, to: log_start, reason }
+                    Change::Gap {
+                        partition,
+                        from: wanted,
+                        to: log_start,
+                        reason,
+                    }
                 } else {
-                    Change::Truncate { partition, offset: log_start }
+                    Change::Truncate {
+                        partition,
+                        offset: log_start,
+                    }
                 };
                 self.change(change, snapshot, now, out);
             }
@@ -294,7 +371,11 @@ impl Topic {
             p == partition.0 as usize
                 || part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end
         });
-        let own = &self.parts.get(partition.0 as usize).copied().unwrap_or_default();
+        let own = &self
+            .parts
+            .get(partition.0 as usize)
+            .copied()
+            .unwrap_or_default();
         let at_end = others_at_end && next.offset >= own.stable_end;
         let time = at_end.then_some(now.wall);
         let quiet = now.mono.since(self.last_step) >= QUIET;
@@ -319,10 +400,15 @@ impl Topic {
         now: Now,
         out: &mut Outbox,
     ) {
-        let Some(part) = self.parts.get_mut(partition.0 as usize) else { return };
+        let Some(part) = self.parts.get_mut(partition.0 as usize) else {
+            return;
+        };
         if log_start > part.log_start {
             part.log_start = log_start;
-            let change = Change::LogStart { partition, offset: log_start };
+            let change = Change::LogStart {
+                partition,
+                offset: log_start,
+            };
             self.change(change, snapshot, now, out);
         }
     }
@@ -336,14 +422,20 @@ impl Topic {
             let shards = snapshot.layout.slice_shards();
             out.extend(shards.map(|shard| (shard, Message::Step(self.index, step.clone()))));
         } else {
-            self.order.as_mut().expect("a step has an order").on_applied(ShardId(0), step.seq);
+            self.order
+                .as_mut()
+                .expect("a step has an order")
+                .on_applied(ShardId(0), step.seq);
         }
     }
 
     fn go_live_if_loaded(&mut self, snapshot: &Snapshot, now: Now, out: &mut Outbox) {
-        let Some(order) = self.order.as_mut() else { return };
+        let Some(order) = self.order.as_mut() else {
+            return;
+        };
         let loaded = self.parts.iter().enumerate().all(|(p, part)| {
-            part.loaded_at.is_some_and(|end| order.next(Partition(p as u32)) >= end)
+            part.loaded_at
+                .is_some_and(|end| order.next(Partition(p as u32)) >= end)
         });
         if self.live || !loaded || self.unfit.is_some() {
             return;
@@ -356,7 +448,15 @@ impl Topic {
         if plan.is_shared() {
             let shards = snapshot.layout.slice_shards();
             let (topic, log_start) = (self.index, log_start(&self.parts));
-            let live = |shard| (shard, Message::Live { topic, log_start: log_start.clone() });
+            let live = |shard| {
+                (
+                    shard,
+                    Message::Live {
+                        topic,
+                        log_start: log_start.clone(),
+                    },
+                )
+            };
             out.extend(shards.map(live));
         }
         note(out, Level::Info, format!("{} is live", quoted(&plan.name)));
@@ -381,7 +481,9 @@ impl Topic {
         snapshot: &Snapshot,
         plane: &mut Plane,
     ) {
-        let Some(order) = self.order.as_mut() else { return };
+        let Some(order) = self.order.as_mut() else {
+            return;
+        };
         order.on_applied(shard, seq);
         if self.paused && order.has_room() {
             self.paused = false;
@@ -403,7 +505,17 @@ impl Topic {
     ) {
         let Some(order) = &self.order else { return };
         let log_start = &log_start(&self.parts);
-        self.passes.join(waiter, encoding, from, &mut At { order, log_start, plane, out });
+        self.passes.join(
+            waiter,
+            encoding,
+            from,
+            &mut At {
+                order,
+                log_start,
+                plane,
+                out,
+            },
+        );
     }
 
     /// A shard's members took the last block of a pass.
@@ -417,7 +529,17 @@ impl Topic {
     ) {
         let Some(order) = &self.order else { return };
         let log_start = &log_start(&self.parts);
-        self.passes.on_taken(shard, pass, members, &mut At { order, log_start, plane, out });
+        self.passes.on_taken(
+            shard,
+            pass,
+            members,
+            &mut At {
+                order,
+                log_start,
+                plane,
+                out,
+            },
+        );
     }
 
     /// Deadlines of the commands that wait here.
@@ -438,19 +560,38 @@ impl Topic {
         let detail = match (&self.missing, &self.unfit, self.live) {
             (Some(reason), _, _) => reason.to_string(),
             (None, Some(unfit), _) => unfit.clone(),
-            (None, None, true) => return Check { name, ok: true, detail: "live".into() },
+            (None, None, true) => {
+                return Check {
+                    name,
+                    ok: true,
+                    detail: "live".into(),
+                };
+            }
             (None, None, false) if self.view.is_none() => "waiting for the cluster".into(),
             (None, None, false) => self.progress(),
         };
-        Check { name, ok: false, detail }
+        Check {
+            name,
+            ok: false,
+            detail,
+        }
     }
 
     fn progress(&self) -> String {
-        let Some(order) = &self.order else { return "waiting for the cluster".into() };
+        let Some(order) = &self.order else {
+            return "waiting for the cluster".into();
+        };
         let (mut read, mut total) = (0, 0);
         for (p, part) in self.parts.iter().enumerate() {
-            let end = part.loaded_at.unwrap_or_default().0.saturating_sub(part.log_start.0);
-            let next = order.next(Partition(p as u32)).0.saturating_sub(part.log_start.0);
+            let end = part
+                .loaded_at
+                .unwrap_or_default()
+                .0
+                .saturating_sub(part.log_start.0);
+            let next = order
+                .next(Partition(p as u32))
+                .0
+                .saturating_sub(part.log_start.0);
             read += next.min(end);
             total += end;
         }
@@ -462,7 +603,13 @@ impl Topic {
 fn log_start(parts: &[Part]) -> Cut {
     let mut cut = Cut::start();
     for (p, part) in parts.iter().enumerate() {
-        cut.set(Partition(p as u32), Next { offset: part.log_start, ..Next::default() });
+        cut.set(
+            Partition(p as u32),
+            Next {
+                offset: part.log_start,
+                ..Next::default()
+            },
+        );
     }
     cut
 }
@@ -479,5 +626,7 @@ fn cached(plan: &TopicPlan, view: &TopicView) -> bool {
 fn unfit(plan: &TopicPlan, view: &TopicView) -> Option<String> {
     let compacted = view.config.as_ref().is_none_or(|config| config.compacted);
     let why = plan.compacted_for.filter(|_| !compacted)?;
-    Some(format!("{why} needs a compacted topic; set its cleanup.policy to compact"))
+    Some(format!(
+        "{why} needs a compacted topic; set its cleanup.policy to compact"
+    ))
 }
