@@ -7,6 +7,8 @@ mod batch;
 mod block;
 mod cut;
 mod step;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use batch::{Batch, BatchBuilder, Headers, Record, RecordParts};
 pub use block::{Block, BlockBuilder, Frame};
