@@ -54,34 +54,35 @@ impl<'a> Entry<'a> {
     /// The value; cheap to clone.
     #[must_use]
     pub const fn value(&self) -> &'a Value {
-        &self.slot.value
+        &self.slot.held.value
     }
 
-    /// The record's own etag, else `tag-partition-offset`. Made on call.
+    /// The record's own etag, else `tag-partition-offset`. Made on call. Of an unheld value it may be
+    /// the latter though the record has one: the record fetched says.
     #[must_use]
     pub fn etag(&self) -> Etag {
-        match &self.slot.etag {
+        match &self.slot.held.etag {
             Some(etag) => Etag::clone(etag),
-            None => Etag::from_position(self.tag, self.slot.partition, self.slot.offset),
+            None => Etag::from_position(self.tag, self.slot.held.partition, self.slot.held.offset),
         }
     }
 
     /// The record's partition.
     #[must_use]
     pub const fn partition(&self) -> Partition {
-        self.slot.partition
+        self.slot.held.partition
     }
 
     /// The record's offset.
     #[must_use]
     pub const fn offset(&self) -> Offset {
-        self.slot.offset
+        self.slot.held.offset
     }
 
     /// The record's time.
     #[must_use]
     pub const fn timestamp(&self) -> UnixMillis {
-        self.slot.timestamp
+        self.slot.held.timestamp
     }
 
     /// The record's `content-type` header, if it has one that HTTP can carry.
@@ -96,15 +97,76 @@ impl<'a> Entry<'a> {
 pub(super) struct Slot {
     pub(super) hash: KeyHash,
     pub(super) key: Box<[u8]>,
+    pub(super) held: Held,
+}
+
+/// The record a slot holds.
+#[derive(Debug)]
+pub(super) struct Held {
     pub(super) value: Value,
     pub(super) etag: Option<Box<Etag>>,
     pub(super) offset: Offset,
     pub(super) timestamp: UnixMillis,
     pub(super) partition: Partition,
-    /// Index into the slice's content types, plus one; 0: none.
+    /// A number of the slice's content types.
     pub(super) content_type: u16,
-    /// The newest record went with a truncation; what stands here is not it (or not yet).
-    pub(super) lost: bool,
+    pub(super) state: State,
+}
+
+/// How far a slot can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It holds the key's newest record.
+    Newest,
+    /// A truncation took the newest record: it holds nothing (value, offset and time mean nothing).
+    Lost,
+    /// Lost, and an older record was read again; a newer one may follow.
+    Rereading,
 }
 
 const _: () = assert!(size_of::<Slot>() <= 80);
+
+impl Held {
+    /// No record.
+    pub(super) const LOST: Self = Self {
+        value: Value::Unheld(0),
+        etag: None,
+        offset: Offset(0),
+        timestamp: UnixMillis(0),
+        partition: Partition(0),
+        content_type: 0,
+        state: State::Lost,
+    };
+}
+
+impl Slot {
+    pub(super) fn is_tombstone(&self) -> bool {
+        matches!(self.held.value, Value::Tombstone(_))
+    }
+
+    /// Memory the slot points to.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let value = match &self.held.value {
+            Value::Held(bytes) => value_bytes(bytes.len()),
+            Value::Unheld(_) | Value::Tombstone(_) => 0,
+        };
+        rounded(self.key.len()) + value + self.held.etag.as_ref().map_or(0, |_| ETAG_BYTES)
+    }
+}
+
+/// Memory of an etag of a record's own; those over 40 bytes (rare) are counted too low.
+pub(super) const ETAG_BYTES: usize = rounded(size_of::<Etag>());
+
+/// Memory of a value: two counts and the bytes.
+pub(super) const fn value_bytes(len: usize) -> usize {
+    rounded(2 * size_of::<usize>() + len)
+}
+
+/// What an allocator with four size classes to a doubling (mimalloc, jemalloc) takes for `len`.
+pub(super) const fn rounded(len: usize) -> usize {
+    match len {
+        0 => 0,
+        1..=64 => len.next_multiple_of(16),
+        _ => len.next_multiple_of(1 << ((len - 1).ilog2() - 2)),
+    }
+}

@@ -15,11 +15,15 @@
 //! taken for absent. A newer, smaller record mends an unheld value; an incomplete slice is mended by
 //! loading the topic again under a higher limit.
 
+mod content_types;
 mod entry;
+mod ledger;
 mod order;
 mod page;
 mod slice;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use entry::{Entry, Lookup, Value};
 pub use page::{ChangeCursor, Changes, Item, Page, PageLimits};

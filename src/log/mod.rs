@@ -9,6 +9,8 @@ mod cut;
 mod event_id;
 mod step;
 mod window;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use batch::{Batch, BatchBuilder, Headers, Record, RecordParts};
 pub use block::{Block, BlockBuilder, Frame};
