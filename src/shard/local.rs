@@ -2,16 +2,17 @@
 //! at one known place of the topic's order. Every shard applies the same steps in the same order,
 //! so a place is one number; what arrives with a place not yet reached waits here until it is.
 
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use crate::cache::{ChangeCursor, Changes, Lookup, Page, PageLimits, Slice, SliceSettings, Value};
-use crate::config::Settings;
 use crate::log::{Cut, Seq, Step};
-use crate::model::{KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
-use crate::sse::{Feed, FeedSettings};
+use crate::model::{Etag, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
+use crate::sse::{Feed, FeedSettings, PassId};
 
-use super::message::{ChangesRequest, Found, Instance, Message, Waiter};
-use super::snapshot::{Snapshot, TopicIndex};
+use super::home::Outbox;
+use super::message::{ChangesPiece, ChangesRequest, Found, Instance, Message, Waiter};
+use super::snapshot::{Layout, Snapshot, TopicIndex};
 
 /// How long a pass waits for its slowest member before it goes on without it.
 const PASS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -41,7 +42,7 @@ pub(super) enum Held {
     /// A piece of *changes*.
     Changes(Box<ChangesRequest>),
     /// The end of a pass.
-    PassEnd(u32, Cut),
+    PassEnd(u32, Seq, Cut),
 }
 
 /// Every topic of the snapshot on this shard.
@@ -57,6 +58,22 @@ impl Locals {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let topics = snapshot.topics.iter().map(|_| None).collect();
         Self { me, snapshot, seed, topics }
+    }
+
+    /// The shard whose topics these are.
+    pub(super) const fn me(&self) -> ShardId {
+        self.me
+    }
+
+    /// Every topic that has begun to load.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Local> {
+        self.topics.iter().flatten()
+    }
+
+    /// The same, with their index.
+    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &Local)> {
+        let topics = self.topics.iter().enumerate();
+        topics.filter_map(|(i, local)| Some((TopicIndex(i as u16), local.as_ref()?)))
     }
 
     /// A topic, once it has begun to load.
@@ -228,16 +245,57 @@ pub(super) const SLICE_START: ChangeCursor =
 /// A piece of a collection or of *changes*: what one turn may spend on one client.
 const PAGE: PageLimits = PageLimits { entries: 256, bytes: 64 * 1024 };
 
-/// The answer to a held request, on its way to whoever asked.
-pub(super) fn answer(local: &Local, held: Held) -> Option<(ShardId, Message)> {
-    match held {
-        Held::Scan(waiter, after) => {
-            Some((waiter.shard, Message::Scanned(waiter, local.scan(after.as_ref()))))
+impl Local {
+    /// Answers a request whose place is reached.
+    pub(super) fn answer(&mut self, me: ShardId, layout: Layout, held: Held, out: &mut Outbox) {
+        match held {
+            Held::Scan(waiter, after) => {
+                let page = self.scan(after.as_ref());
+                out.push((waiter.shard, Message::Scanned(waiter, page)));
+            }
+            Held::Changes(request) => {
+                let waiter = request.waiter;
+                let piece = self.changes(&request).map(|changes| {
+                    let following = ShardId(me.0 + 1);
+                    let another = request.key.is_none() && following.0 < layout.shards;
+                    let next = match changes.next {
+                        Some(cursor) => Some((me, cursor)),
+                        None => another.then_some((following, SLICE_START)),
+                    };
+                    Box::new(ChangesPiece { changes, next })
+                });
+                out.push((waiter.shard, Message::Changed(waiter, piece)));
+            }
+            Held::PassEnd(pass, seq, cut) => {
+                if let Some(feed) = &mut self.feed {
+                    feed.on_pass_end(PassId(pass), seq, &cut);
+                }
+            }
         }
-        Held::Changes(request) => {
-            let waiter = request.waiter;
-            Some((waiter.shard, Message::Changed(waiter, local.changes(&request))))
+    }
+
+    /// The etag of a collection: of the cut that its content covers, so peers at one cut agree.
+    pub(super) fn cut_etag(&self) -> Etag {
+        let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 1);
+        for (partition, next) in self.cut.iter().filter(|(_, next)| next.offset.0 > 0) {
+            hasher.write_u32(partition.0.to_be());
+            hasher.write_u64(next.offset.0.to_be());
         }
-        Held::PassEnd(..) => None,
+        let text = format!("{}-c{:016x}", self.instance.tag, hasher.finish());
+        Etag::from_header(text.as_bytes()).expect("27 characters of the alphabet")
+    }
+}
+
+impl Held {
+    /// Answers for a topic that is not here.
+    pub(super) fn refuse(self, out: &mut Outbox) {
+        match self {
+            Self::Scan(waiter, _) => out.push((waiter.shard, Message::Scanned(waiter, None))),
+            Self::Changes(request) => {
+                let waiter = request.waiter;
+                out.push((waiter.shard, Message::Changed(waiter, None)));
+            }
+            Self::PassEnd(..) => {}
+        }
     }
 }

@@ -69,6 +69,9 @@ pub enum Message {
     /// Its answer.
     Answer(Waiter, Answer),
 
+    /// Control: nothing is left to do here.
+    Stop,
+
     /// To the owner of a key.
     Get {
         /// Whose request.
@@ -98,7 +101,7 @@ pub enum Message {
     /// To the owner of a range of hashes: a piece of *changes*.
     Changes(Box<ChangesRequest>),
     /// Its answer; `None`: the topic is not live there.
-    Changed(Waiter, Option<Changes>),
+    Changed(Waiter, Option<Box<ChangesPiece>>),
 
     /// To a topic's home: a stream needs history.
     JoinPass {
@@ -238,6 +241,15 @@ pub enum Found {
     Absent,
     /// It can't be said now: still loading, out of memory, or taken by an unclean election.
     Unavailable,
+}
+
+/// A piece of *changes*.
+#[derive(Debug)]
+pub struct ChangesPiece {
+    /// The records.
+    pub changes: Changes,
+    /// Which slice goes on, and where; `None`: that was the last piece.
+    pub next: Option<(ShardId, ChangeCursor)>,
 }
 
 /// A piece of *changes* to be had from a shard's slice.

@@ -42,7 +42,10 @@ pub(super) struct Tickets {
 
 impl Tickets {
     pub(super) fn new(random: ahash::RandomState) -> Self {
-        Self { next: 0, open: AHashMap::with_hasher(random) }
+        Self {
+            next: 0,
+            open: AHashMap::with_hasher(random),
+        }
     }
 
     fn open(&mut self, replies: usize, key: CommandKey) -> u64 {

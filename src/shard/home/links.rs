@@ -6,10 +6,18 @@ use crate::kafka::{LinkId, Plane};
 use crate::model::Now;
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Read, SocketId, Write};
 
-/// Which socket is which connection of the plane: few, a handful a broker.
+/// The plane's sockets: few, a handful a broker.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Links {
-    open: Vec<(LinkId, SocketId)>,
+    open: Vec<Link>,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: LinkId,
+    socket: SocketId,
+    /// Something waits to be read.
+    readable: bool,
 }
 
 /// Reads of one broker socket in one turn: 64 KiB each, so a large fetch takes some turns and
@@ -17,6 +25,11 @@ pub(in crate::shard) struct Links {
 const READS_A_TURN_MAX: usize = 16;
 
 impl Links {
+    /// Whether a socket is one of these.
+    pub(in crate::shard) fn has(&self, socket: SocketId) -> bool {
+        self.open.iter().any(|link| link.socket == socket)
+    }
+
     /// A connection stands.
     pub(in crate::shard) fn on_opened(
         &mut self,
@@ -24,11 +37,10 @@ impl Links {
         socket: SocketId,
         plane: &mut Plane,
         now: Now,
-    ) -> LinkId {
-        let link = LinkId(ticket.0);
-        self.open.push((link, socket));
-        plane.on_opened(link, now);
-        link
+    ) {
+        let id = LinkId(ticket.0);
+        self.open.push(Link { id, socket, readable: true });
+        plane.on_opened(id, now);
     }
 
     /// A connection did not come to stand.
@@ -42,30 +54,39 @@ impl Links {
         plane.on_open_failed(LinkId(ticket.0), error, now);
     }
 
-    /// Reads what a broker sent. True: there is more, read again next turn.
-    pub(in crate::shard) fn on_readable<M>(
+    /// A broker sent something.
+    pub(in crate::shard) fn on_readable(&mut self, socket: SocketId) {
+        if let Some(link) = self.open.iter_mut().find(|link| link.socket == socket) {
+            link.readable = true;
+        }
+    }
+
+    /// Reads what brokers sent. True: there is more, read again next turn.
+    pub(in crate::shard) fn read<M>(
         &mut self,
-        link: LinkId,
         plane: &mut Plane,
         io: &mut impl Io,
         now: Now,
         outputs: &mut Outputs<M>,
     ) -> bool {
-        let Some(at) = self.open.iter().position(|(l, _)| *l == link) else {
-            return false;
-        };
-        for _ in 0..READS_A_TURN_MAX {
-            match io.read(self.open[at].1) {
-                Read::Bytes(bytes) => plane.on_bytes(link, bytes, now),
-                Read::Blocked => return false,
-                Read::Closed(_) => {
-                    outputs.close.push(self.open.swap_remove(at).1);
-                    plane.on_closed(link, now);
-                    return false;
+        self.open.retain_mut(|link| {
+            for _ in 0..READS_A_TURN_MAX {
+                if !link.readable {
+                    break;
+                }
+                match io.read(link.socket) {
+                    Read::Bytes(bytes) => plane.on_bytes(link.id, bytes, now),
+                    Read::Blocked => link.readable = false,
+                    Read::Closed(_) => {
+                        outputs.close.push(link.socket);
+                        plane.on_closed(link.id, now);
+                        return false;
+                    }
                 }
             }
-        }
-        true
+            true
+        });
+        self.open.iter().any(|link| link.readable)
     }
 
     /// Opens, closes and writes what the plane wants.
@@ -84,12 +105,14 @@ impl Links {
                 port: address.port,
             });
         }
-        while let Some(link) = plane.next_writable() {
-            self.write(link, plane, io, now, outputs);
+        while let Some(id) = plane.next_writable() {
+            if let Some(socket) = self.open.iter().find(|l| l.id == id).map(|link| link.socket) {
+                self.write(socket, plane, io, now, outputs);
+            }
         }
-        while let Some(link) = plane.next_close() {
-            if let Some(at) = self.open.iter().position(|(l, _)| *l == link) {
-                outputs.close.push(self.open.swap_remove(at).1);
+        while let Some(id) = plane.next_close() {
+            if let Some(at) = self.open.iter().position(|link| link.id == id) {
+                outputs.close.push(self.open.swap_remove(at).socket);
             }
         }
     }
@@ -97,31 +120,30 @@ impl Links {
     /// Writes until the socket is full; the rest goes at its next `Writable`.
     pub(in crate::shard) fn write<M>(
         &mut self,
-        link: LinkId,
+        socket: SocketId,
         plane: &mut Plane,
         io: &mut impl Io,
         now: Now,
         outputs: &mut Outputs<M>,
     ) {
-        let Some(at) = self.open.iter().position(|(l, _)| *l == link) else {
-            return;
-        };
+        let Some(at) = self.open.iter().position(|link| link.socket == socket) else { return };
+        let id = self.open[at].id;
         loop {
-            let bytes = plane.outgoing(link);
+            let bytes = plane.outgoing(id);
             if bytes.is_empty() {
                 return;
             }
             let offered = bytes.len();
-            match io.write(self.open[at].1, &[IoSlice::new(bytes)]) {
+            match io.write(socket, &[IoSlice::new(bytes)]) {
                 Write::Taken(taken) => {
-                    plane.on_written(link, taken);
+                    plane.on_written(id, taken);
                     if taken < offered {
                         return;
                     }
                 }
                 Write::Closed => {
-                    outputs.close.push(self.open.swap_remove(at).1);
-                    plane.on_closed(link, now);
+                    outputs.close.push(self.open.swap_remove(at).socket);
+                    plane.on_closed(id, now);
                     return;
                 }
             }
