@@ -22,6 +22,7 @@ use crate::model::{LeaderEpoch, LogTag, Offset, Partition, UnixMillis};
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 9;
+const TIME_AT: usize = 5;
 /// Number (1 byte below 128), next offset (63 bits), epoch + 1 (33 bits).
 const ENTRY_BYTES_MAX: usize = 1 + 9 + 5;
 
@@ -202,13 +203,28 @@ impl ProgressText {
         &self.cut
     }
 
-    /// Another cut and time of the same log. Cheap if they are what is there.
+    /// Another cut and time of the same log. Cheap if at most one partition differs.
     pub fn reset(&mut self, time: UnixMillis, cut: &Cut) {
         let time = whole_seconds(time);
-        if self.time != time || self.cut != *cut {
+        let (first, second) = {
+            let mut moved = self.cut.iter().zip(cut.iter()).filter(|(a, b)| a != b);
+            (moved.next(), moved.next())
+        };
+        if second.is_some() || self.cut.iter().count() != cut.iter().count() {
             self.time = time;
             self.cut.clone_from(cut);
             self.write_all();
+            return;
+        }
+        let first = first.map(|(_, there)| there);
+        if self.time != time {
+            self.time = time;
+            self.raw[TIME_AT..HEAD_BYTES].copy_from_slice(&time.to_be_bytes());
+            self.write_groups(TIME_AT / 3, HEAD_BYTES / 3);
+            self.write_check();
+        }
+        if let Some((partition, next)) = first {
+            self.set(partition, next);
         }
     }
 
@@ -227,6 +243,23 @@ impl ProgressText {
                 self.write_check();
             }
             _ => self.write_all(),
+        }
+    }
+
+    /// The later of what is there and `cut`, in each partition.
+    pub fn raise(&mut self, cut: &Cut) {
+        let later = {
+            let held = &self.cut;
+            let mut later = cut.iter().filter(|(p, n)| n.offset > held.get(*p).offset);
+            (later.next(), later.next())
+        };
+        match later {
+            (None, _) => {}
+            (Some((partition, next)), None) => self.set(partition, next),
+            _ => {
+                self.cut.raise(cut);
+                self.write_all();
+            }
         }
     }
 

@@ -204,7 +204,6 @@ impl Window {
 fn raise_past(floor: &mut Cut, block: &Block) {
     floor.raise(block.before());
     if let Some(last) = block.frames().last() {
-        let (offset, epoch) = (last.offset.next(), last.epoch);
-        floor.set(last.partition, super::Next { offset, epoch });
+        floor.set(last.partition, last.next());
     }
 }

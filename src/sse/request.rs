@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Encoding;
 use crate::log::{Cut, Seq};
-use crate::model::{Etag, KeyHash, LogTag, Offset, Partition, ShardId, UnixMillis};
+use crate::model::{Etag, KeyHash, LogTag, Offset, Partition, ShardId};
 
 /// Encodings a topic may have: what `Step::blocks` holds.
 pub const ENCODINGS_MAX: usize = 4;
@@ -190,10 +190,4 @@ pub struct FeedCounts {
     pub lagged: u64,
     /// Times a subscriber was conflated instead.
     pub conflated: u64,
-}
-
-/// The wall time until which a client of a compacted topic may have been away.
-pub(super) fn tombstones_kept(settings: &FeedSettings, time: UnixMillis, now: UnixMillis) -> bool {
-    let kept = i128::try_from(settings.delete_retention.as_millis()).unwrap_or(i128::MAX);
-    i128::from(now.0) - i128::from(time.0) <= kept / 10 * 9
 }

@@ -1,0 +1,696 @@
+//! What one subscriber is sent: its own bytes first, then frames of the window as they lie or, as
+//! long as it is private, with ids of its own. One offer to the transport a call.
+
+use std::io::IoSlice;
+
+use smallvec::SmallVec;
+
+use super::face::{Face, Taken};
+use super::feed::Feed;
+use super::lines;
+use super::request::{Delivery, PassId, Slow};
+use super::roster::Group;
+use super::subscriber::{Cursor, Held, Place, Slot, Source, Subscriber};
+use crate::log::{Block, Next, ProgressText, Seq, Window};
+use crate::model::{Now, Partition};
+
+/// Slices of one offer.
+const SLICES_MAX: usize = 64;
+/// Bytes of one offer; a frame that is larger goes alone.
+const OFFER_BYTES_MAX: usize = 256 * 1024;
+/// Bytes copied for one offer to a private subscriber; a frame that is larger goes alone.
+const PRIVATE_BYTES_MAX: usize = 64 * 1024;
+/// Frames looked at in one call for a subscriber with a filter.
+const SCAN_FRAMES_MAX: usize = 4096;
+
+/// What a call came to, before the rotation is told.
+enum Outcome {
+    Idle,
+    Waiting,
+    Full,
+    More,
+    Lagged,
+    Closed,
+}
+
+/// Neighbouring frames of one block: one slice.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    seq: Seq,
+    block: &'a Block,
+    from: u32,
+    to: u32,
+}
+
+/// What is offered to one who shares the window.
+struct Offer<'a> {
+    slices: SmallVec<[IoSlice<'a>; SLICES_MAX]>,
+    pieces: SmallVec<[Piece<'a>; SLICES_MAX]>,
+    bytes: usize,
+    /// Where to go on once all is taken.
+    cursor: Cursor,
+    /// Whether something may be left then.
+    more: bool,
+}
+
+/// How far an offer was taken.
+struct Reached<'a> {
+    cursor: Cursor,
+    /// The rest of a frame that was cut.
+    rest: &'a [u8],
+    /// The last frame that the client has or, with the rest, will have.
+    last: Option<(&'a Block, usize)>,
+}
+
+/// Where a frame ends in the scratch buffer, and what one holds who has it.
+#[derive(Debug)]
+pub(super) struct Bound {
+    end: usize,
+    cursor: Cursor,
+    partition: Partition,
+    next: Next,
+}
+
+/// What became of the scratch buffer.
+struct Sent {
+    full: bool,
+    /// After the last frame taken, whole or cut; `None`: not a byte was.
+    cursor: Option<Cursor>,
+}
+
+/// What was gathered for a private subscriber.
+struct Gathered {
+    cursor: Cursor,
+    more: bool,
+    /// From `cursor` on, the window's own ids are right.
+    shared: bool,
+}
+
+impl Feed {
+    /// Sends what is pending, as much as one offer holds. Does nothing unless
+    /// [`Self::next_pending`] has just named the subscriber.
+    pub fn deliver(&mut self, token: u32, face: &mut impl Face, now: Now) -> Delivery {
+        let Some(slot) = self.roster.find(token) else {
+            return Delivery::Idle;
+        };
+        if self.roster.get(slot).place != Place::Current {
+            return Delivery::Idle;
+        }
+        match self.serve(slot, face, now) {
+            Outcome::Idle => {
+                self.roster.get_mut(slot).tidy();
+                self.roster.go_idle(slot);
+                Delivery::Idle
+            }
+            Outcome::Waiting => {
+                self.roster.get_mut(slot).place = Place::Waiting;
+                Delivery::Idle
+            }
+            Outcome::Full => {
+                let subscriber = self.roster.get_mut(slot);
+                subscriber.place = Place::Blocked;
+                subscriber.beat = false;
+                Delivery::Full
+            }
+            Outcome::More => {
+                self.roster.queue(slot);
+                Delivery::More
+            }
+            Outcome::Lagged => {
+                self.counts.lagged += 1;
+                self.remove(slot);
+                Delivery::Lagged
+            }
+            Outcome::Closed => {
+                self.remove(slot);
+                Delivery::Closed
+            }
+        }
+    }
+
+    fn serve(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
+        let Some(own) = self.roster.get(slot).own.as_ref() else {
+            return self.read_shared(slot, face, now);
+        };
+        if !own.rest.is_empty() {
+            if let Some(outcome) = self.flush(slot, face) {
+                return outcome;
+            }
+            self.roster.get_mut(slot).beat = false;
+        }
+        match &mut self.roster.get_mut(slot).own().source {
+            Source::Window | Source::Seam => match self.roster.get(slot).is_private() {
+                true => self.read_private(slot, face, now),
+                false => self.read_shared(slot, face, now),
+            },
+            Source::Pages(pages) => {
+                // The socket has taken the page before.
+                if !pages.asked && pages.after.is_some() {
+                    pages.asked = true;
+                    self.ask(slot);
+                }
+                self.wait(slot, face)
+            }
+            Source::Pass { frame, .. } if *frame == u32::MAX => self.wait(slot, face),
+            Source::Pass { pass, frame } => {
+                let (pass, frame) = (*pass, *frame);
+                let pass = pass.expect("a frame to read is a member's");
+                self.read_pass(slot, pass, frame, face)
+            }
+            Source::Resume => {
+                self.go_on(slot, now);
+                Outcome::More
+            }
+            Source::Lost => Outcome::Lagged,
+        }
+    }
+
+    /// Sends the subscriber's own bytes. `None`: all are gone.
+    fn flush(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
+        if face.room() == 0 {
+            return Some(Outcome::Full);
+        }
+        let own = self.roster.get_mut(slot).own();
+        let taken = match face.take(&[IoSlice::new(&own.rest[own.sent..])]) {
+            Taken::Closed => return Some(Outcome::Closed),
+            Taken::Bytes(taken) => taken,
+        };
+        self.counts.bytes += taken as u64;
+        own.sent += taken;
+        if own.sent < own.rest.len() {
+            return Some(Outcome::Full);
+        }
+        (own.rest, own.sent) = (Vec::new(), 0);
+        None
+    }
+
+    /// Nothing to send until an answer comes; a heartbeat shows that the stream lives.
+    fn wait(&mut self, slot: Slot, face: &mut impl Face) -> Outcome {
+        let subscriber = self.roster.get_mut(slot);
+        if std::mem::take(&mut subscriber.beat) {
+            self.counts.heartbeats += 1;
+            subscriber.own().rest.extend_from_slice(lines::COMMENT);
+            if let Some(outcome) = self.flush(slot, face) {
+                return outcome;
+            }
+        }
+        Outcome::Waiting
+    }
+
+    /// All that there is has been sent: the cut of now is what the client holds, or more.
+    fn caught_up(&mut self, slot: Slot, face: &mut impl Face) -> Outcome {
+        let (cut, time) = (self.window.cut(), self.time);
+        let subscriber = self.roster.get_mut(slot);
+        if let Some(own) = &mut subscriber.own {
+            own.source = Source::Window;
+            if let Some(held) = &mut own.held {
+                held.raise(cut, time);
+                if !held.private || cut.covers(&held.cut) {
+                    own.held = None;
+                }
+            }
+        }
+        if std::mem::take(&mut subscriber.beat) {
+            self.put_beat(slot);
+            if let Some(outcome) = self.flush(slot, face) {
+                return outcome;
+            }
+        }
+        Outcome::Idle
+    }
+
+    /// A heartbeat. Where it matters it carries an id, so that a quiet client resumes from seconds
+    /// ago: its filter may let little through, and on a compacted topic the id's time counts.
+    fn put_beat(&mut self, slot: Slot) {
+        self.counts.heartbeats += 1;
+        let filtered = self.roster.group(slot).key.is_some();
+        if self.roster.get(slot).is_private() {
+            self.put_held_id(slot);
+        } else if filtered || self.settings.compacted {
+            self.now_id.reset(self.time, self.window.cut());
+            let rest = &mut self.roster.get_mut(slot).own().rest;
+            lines::put_id(rest, self.now_id.as_bytes(), b"");
+        } else {
+            let rest = &mut self.roster.get_mut(slot).own().rest;
+            rest.extend_from_slice(lines::COMMENT);
+        }
+    }
+
+    /// Its cursor points into what has left the window.
+    fn fell_out(&mut self, slot: Slot, now: Now) -> Outcome {
+        let subscriber = self.roster.get(slot);
+        let own = subscriber.own.as_ref();
+        if own.is_some_and(|own| matches!(own.source, Source::Seam)) {
+            // Not slow: history was longer than the window, so it goes on with history.
+            self.go_on(slot, now);
+            return Outcome::More;
+        }
+        if subscriber.slow == Slow::Disconnect {
+            return Outcome::Lagged;
+        }
+        let Some(held) = self.held_before(slot) else {
+            return Outcome::Lagged;
+        };
+        self.counts.conflated += 1;
+        let private = true;
+        self.roster.get_mut(slot).own().held = Some(Held { private, ..held });
+        self.go_on(slot, now);
+        Outcome::More
+    }
+
+    /// The window as it lies: no copy, no count, no allocation.
+    fn read_shared(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
+        let cursor = self.roster.get(slot).cursor;
+        let group = self.roster.group(slot);
+        if cursor > group.last {
+            return self.caught_up(slot, face);
+        }
+        if self.window.has_lost(cursor.seq) {
+            return self.fell_out(slot, now);
+        }
+        match self.offer_shared(slot, face) {
+            Some(outcome) => outcome,
+            None => self.caught_up(slot, face),
+        }
+    }
+
+    /// One offer from the window. `None`: all is sent.
+    fn offer_shared(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
+        let limit = face.room().min(OFFER_BYTES_MAX);
+        let (cursor, group) = (self.roster.get(slot).cursor, self.roster.group(slot));
+        let offer = gather(&self.window, group, cursor, limit);
+        let subscriber = self.roster.get_mut(slot);
+        if offer.slices.is_empty() {
+            subscriber.cursor = offer.cursor;
+            return offer.more.then_some(Outcome::More);
+        }
+        let taken = match limit {
+            0 => 0,
+            _ => match face.take(&offer.slices) {
+                Taken::Closed => return Some(Outcome::Closed),
+                Taken::Bytes(taken) => taken,
+            },
+        };
+        self.counts.bytes += taken as u64;
+        if taken == offer.bytes {
+            let frames = offer.pieces.iter().map(|piece| piece.to - piece.from);
+            self.counts.frames_shared += u64::from(frames.sum::<u32>());
+            subscriber.cursor = offer.cursor;
+            subscriber.beat = false;
+            if !offer.more {
+                return None;
+            }
+        }
+        let reached = offer.reached(taken);
+        if subscriber.slow == Slow::Conflate {
+            reached.keep_held(subscriber, &offer);
+        }
+        if taken == offer.bytes {
+            return Some(Outcome::More);
+        }
+        self.counts.frames_shared += offer.frames_before(reached.cursor);
+        subscriber.cursor = reached.cursor;
+        if !reached.rest.is_empty() {
+            subscriber.own().rest.extend_from_slice(reached.rest);
+        }
+        Some(Outcome::Full)
+    }
+
+    /// The window with ids of the subscriber's own: max(V, cut). What is below V is skipped.
+    fn read_private(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
+        let mut cursor = self.roster.get(slot).cursor;
+        if cursor > self.roster.group(slot).last {
+            return self.caught_up(slot, face);
+        }
+        if self.window.has_lost(cursor.seq) {
+            return self.fell_out(slot, now);
+        }
+        let limit = face.room().min(PRIVATE_BYTES_MAX);
+        if limit == 0 {
+            return Outcome::Full;
+        }
+        let own = self.roster.get_mut(slot).own();
+        own.source = Source::Window;
+        let held = own.held.as_ref().expect("a private one holds its own");
+        self.id.reset(held.time, &held.cut);
+        let group = self.roster.group(slot);
+        let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
+        let (mut more, mut shared) = (false, false);
+        while cursor <= group.last {
+            let encoding = group.encoding as usize;
+            let next = self.window.next_block(encoding, cursor.seq, group.last.seq);
+            let Some((seq, block)) = next else {
+                cursor = Cursor::after(group.last.seq);
+                break;
+            };
+            if seq > cursor.seq {
+                cursor = Cursor::at(seq);
+            }
+            shared = block.before().covers(splice.id.cut());
+            more = shared || !splice.block(group, block, &mut cursor);
+            if more {
+                break;
+            }
+        }
+        let gathered = Gathered {
+            cursor,
+            more,
+            shared,
+        };
+        self.send_private(slot, face, &gathered)
+    }
+
+    /// Offers what was gathered, and moves the subscriber as far as it was taken.
+    fn send_private(&mut self, slot: Slot, face: &mut impl Face, gathered: &Gathered) -> Outcome {
+        let sent = match self.offer_scratch(slot, face) {
+            Ok(sent) => sent,
+            Err(outcome) => return outcome,
+        };
+        let subscriber = self.roster.get_mut(slot);
+        if sent.full {
+            subscriber.cursor = sent.cursor.unwrap_or(subscriber.cursor);
+            return Outcome::Full;
+        }
+        subscriber.cursor = gathered.cursor;
+        if gathered.shared {
+            subscriber.own().held = None;
+        }
+        match gathered.more {
+            true => Outcome::More,
+            false => self.caught_up(slot, face),
+        }
+    }
+
+    /// Offers the scratch buffer. The subscriber then holds the frames taken, the one that was cut
+    /// among them: its rest is kept.
+    fn offer_scratch(&mut self, slot: Slot, face: &mut impl Face) -> Result<Sent, Outcome> {
+        let (mut full, mut cursor) = (false, None);
+        if self.scratch.is_empty() {
+            return Ok(Sent { full, cursor });
+        }
+        let taken = match face.take(&[IoSlice::new(&self.scratch)]) {
+            Taken::Closed => return Err(Outcome::Closed),
+            Taken::Bytes(taken) => taken,
+        };
+        full = taken < self.scratch.len();
+        self.counts.bytes += taken as u64;
+        let subscriber = self.roster.get_mut(slot);
+        subscriber.beat = false;
+        let own = subscriber.own();
+        let held = own.held.as_mut().expect("a private one holds its own");
+        let mut start = 0;
+        for bound in &self.bounds {
+            if taken <= start {
+                break;
+            }
+            cursor = Some(bound.cursor);
+            held.cut.set(bound.partition, bound.next);
+            if taken < bound.end {
+                own.rest.extend_from_slice(&self.scratch[taken..bound.end]);
+            }
+            start = bound.end;
+            self.counts.frames_private += 1;
+        }
+        Ok(Sent { full, cursor })
+    }
+
+    /// The present block of a pass, from `frame` on.
+    fn read_pass(&mut self, slot: Slot, id: PassId, frame: u32, face: &mut impl Face) -> Outcome {
+        let limit = face.room().min(PRIVATE_BYTES_MAX);
+        if limit == 0 {
+            return Outcome::Full;
+        }
+        let own = self.roster.get(slot).own.as_ref();
+        let held = own.and_then(|own| own.held.as_ref());
+        let held = held.expect("a member of a pass holds its own");
+        self.id.reset(held.time, &held.cut);
+        let group = self.roster.group(slot);
+        let block = self.passes.block(id);
+        let block = block.expect("a pass keeps its block while a member reads it");
+        let seq = Seq(0); // A pass has an order of its own.
+        let mut cursor = Cursor { seq, frame };
+        let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
+        let whole = splice.block(group, block, &mut cursor);
+        let sent = match self.offer_scratch(slot, face) {
+            Ok(sent) => sent,
+            Err(outcome) => return outcome,
+        };
+        let (at, outcome) = match (sent.full, whole) {
+            (true, _) => (sent.cursor.map_or(frame, |c| c.frame), Outcome::Full),
+            (false, false) => (cursor.frame, Outcome::More),
+            (false, true) => (u32::MAX, Outcome::Waiting),
+        };
+        self.set_pass_frame(slot, id, at);
+        outcome
+    }
+
+    fn set_pass_frame(&mut self, slot: Slot, id: PassId, at: u32) {
+        if let Source::Pass { frame, .. } = &mut self.roster.get_mut(slot).own().source {
+            *frame = at;
+        }
+        if at == u32::MAX {
+            self.passes.on_taken(id);
+        }
+    }
+}
+
+/// Writes frames with ids of one subscriber's own.
+struct Splice<'a> {
+    id: &'a mut ProgressText,
+    out: &'a mut Vec<u8>,
+    bounds: &'a mut Vec<Bound>,
+    limit: usize,
+    scanned: usize,
+}
+
+impl<'a> Splice<'a> {
+    fn new(
+        id: &'a mut ProgressText,
+        out: &'a mut Vec<u8>,
+        bounds: &'a mut Vec<Bound>,
+        limit: usize,
+    ) -> Self {
+        out.clear();
+        bounds.clear();
+        Self {
+            id,
+            out,
+            bounds,
+            limit,
+            scanned: 0,
+        }
+    }
+
+    /// Writes a block's frames from the cursor on, and moves it. `false`: a limit came first.
+    fn block(&mut self, group: &Group, block: &Block, cursor: &mut Cursor) -> bool {
+        self.id.raise(block.before());
+        while (cursor.frame as usize) < block.frames().len() {
+            if self.scanned == SCAN_FRAMES_MAX {
+                return false;
+            }
+            self.scanned += 1;
+            let index = cursor.frame as usize;
+            let frame = &block.frames()[index];
+            let next = frame.next();
+            let known = next.offset <= self.id.cut().get(frame.partition).offset;
+            if !known && group.takes(block, index) {
+                let (start, end) = (frame.start as usize, block.end(index) as usize);
+                let bytes = end - start;
+                if self.out.len() + bytes > self.limit && !self.out.is_empty() {
+                    return false;
+                }
+                self.id.set(frame.partition, next);
+                let lines = &block.bytes()[start..frame.id_start as usize];
+                self.out.extend_from_slice(lines);
+                self.out.extend_from_slice(b"id: ");
+                self.out.extend_from_slice(self.id.as_bytes());
+                // The dot, the etag and the blank line are the record's in any case.
+                let tail = &block.bytes()[frame.etag_start as usize - 1..end];
+                self.out.extend_from_slice(tail);
+                self.bounds.push(Bound {
+                    end: self.out.len(),
+                    cursor: Cursor {
+                        frame: cursor.frame + 1,
+                        ..*cursor
+                    },
+                    partition: frame.partition,
+                    next,
+                });
+            }
+            cursor.frame += 1;
+        }
+        *cursor = Cursor::after(cursor.seq);
+        true
+    }
+}
+
+/// Frames of the window for one group, from `cursor` on, as they lie.
+fn gather<'a>(window: &'a Window, group: &Group, mut cursor: Cursor, limit: usize) -> Offer<'a> {
+    let (mut slices, mut pieces) = (SmallVec::new(), SmallVec::new());
+    let (mut bytes, mut scanned, mut more) = (0, 0, false);
+    while cursor <= group.last {
+        more = slices.len() == SLICES_MAX || scanned >= SCAN_FRAMES_MAX;
+        if more {
+            break;
+        }
+        let next = window.next_block(group.encoding as usize, cursor.seq, group.last.seq);
+        let Some((seq, block)) = next else {
+            cursor = Cursor::after(group.last.seq);
+            break;
+        };
+        if seq > cursor.seq {
+            cursor = Cursor::at(seq);
+        }
+        let (from, to) = next_frames(group, block, cursor.frame, &mut scanned);
+        if from == to {
+            cursor = cursor_at(seq, block, to);
+            continue;
+        }
+        let piece = Piece {
+            seq,
+            block,
+            from,
+            to,
+        };
+        let room = limit.saturating_sub(bytes);
+        let piece = match piece.fit(room) {
+            Some(fitting) => fitting,
+            // Larger than the limit: it goes alone, and the transport cuts it.
+            None if pieces.is_empty() => {
+                let to = from + 1;
+                Piece { to, ..piece }
+            }
+            None => {
+                more = true;
+                break;
+            }
+        };
+        bytes += piece.bytes().len();
+        slices.push(IoSlice::new(piece.bytes()));
+        cursor = cursor_at(seq, block, piece.to);
+        pieces.push(piece);
+    }
+    Offer {
+        slices,
+        pieces,
+        bytes,
+        cursor,
+        more,
+    }
+}
+
+fn cursor_at(seq: Seq, block: &Block, frame: u32) -> Cursor {
+    match (frame as usize) < block.frames().len() {
+        true => Cursor { seq, frame },
+        false => Cursor::after(seq),
+    }
+}
+
+/// The first neighbouring frames for the group at or after `frame`; an empty range if there is
+/// none before a limit.
+fn next_frames(group: &Group, block: &Block, frame: u32, scanned: &mut usize) -> (u32, u32) {
+    let len = block.frames().len() as u32;
+    if group.key.is_none() {
+        return (frame.min(len), len);
+    }
+    let mut from = frame;
+    while from < len && !group.takes(block, from as usize) {
+        if *scanned >= SCAN_FRAMES_MAX {
+            return (from, from);
+        }
+        *scanned += 1;
+        from += 1;
+    }
+    let mut to = from;
+    while to < len && group.takes(block, to as usize) {
+        *scanned += 1;
+        to += 1;
+    }
+    (from, to)
+}
+
+impl<'a> Piece<'a> {
+    fn bytes(&self) -> &'a [u8] {
+        let start = self.block.frames()[self.from as usize].start;
+        let end = self.block.end(self.to as usize - 1);
+        &self.block.bytes()[start as usize..end as usize]
+    }
+
+    /// As many of its frames as fit `room`; `None` if not even the first does.
+    fn fit(self, room: usize) -> Option<Self> {
+        if self.bytes().len() <= room {
+            return Some(self);
+        }
+        let frames = &self.block.frames()[self.from as usize..self.to as usize];
+        let start = frames[0].start;
+        // A frame ends where its next one starts.
+        let ends_within = |next: &crate::log::Frame| (next.start - start) as usize <= room;
+        let fitting = frames[1..].partition_point(ends_within) as u32;
+        let to = self.from + fitting;
+        (fitting > 0).then_some(Self { to, ..self })
+    }
+}
+
+impl Reached<'_> {
+    /// Notes what the client of a conflating subscriber holds: from here it may fall out of the
+    /// window, and then nobody else knows.
+    fn keep_held(&self, subscriber: &mut Subscriber, offer: &Offer<'_>) {
+        let held = match self.last {
+            Some((block, frame)) => Held::at_frame(block, frame),
+            None if subscriber.own().held.is_some() => return,
+            None => {
+                let block = offer.pieces[0].block;
+                let cut = block.before().clone();
+                let first = Held::at_frame(block, 0);
+                Held { cut, ..first }
+            }
+        };
+        subscriber.own().held = Some(held);
+    }
+}
+
+impl<'a> Offer<'a> {
+    fn reached(&self, mut taken: usize) -> Reached<'a> {
+        let mut last = None;
+        for piece in &self.pieces {
+            let len = piece.bytes().len();
+            if taken >= len {
+                taken -= len;
+                last = Some((piece.block, piece.to as usize - 1));
+                continue;
+            }
+            let frames = piece.block.frames();
+            let at = frames[piece.from as usize].start + taken as u32;
+            let (from, to) = (piece.from as usize, piece.to as usize);
+            let frame = from + frames[from..to].partition_point(|f| f.start <= at) - 1;
+            let whole = frames[frame].start == at;
+            if whole && frame > from {
+                last = Some((piece.block, frame - 1));
+            } else if !whole {
+                last = Some((piece.block, frame));
+            }
+            let end = if whole { at } else { piece.block.end(frame) };
+            let next = if whole { frame } else { frame + 1 };
+            return Reached {
+                cursor: cursor_at(piece.seq, piece.block, next as u32),
+                rest: &piece.block.bytes()[at as usize..end as usize],
+                last,
+            };
+        }
+        let (cursor, rest) = (self.cursor, &[][..]);
+        Reached { cursor, rest, last }
+    }
+
+    /// Frames of the offer before a cursor.
+    fn frames_before(&self, cursor: Cursor) -> u64 {
+        let count = |piece: &Piece<'_>| match cursor.seq.cmp(&piece.seq) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => cursor.frame.clamp(piece.from, piece.to) - piece.from,
+            std::cmp::Ordering::Greater => piece.to - piece.from,
+        };
+        self.pieces
+            .iter()
+            .map(|piece| u64::from(count(piece)))
+            .sum()
+    }
+}
