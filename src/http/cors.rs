@@ -10,8 +10,8 @@ use super::request::{Method, Request};
 use super::response::ResponseHead;
 
 /// Request headers a page may send beside those that need no leave.
-const ALLOW_HEADERS: &str = "authorization, cache-control, content-type, idempotency-key, if-match, \
-     if-none-match, last-event-id, prefer, sluicegate-min-position";
+const ALLOW_HEADERS: &str = "authorization, cache-control, content-type, idempotency-key, \
+     if-match, if-none-match, last-event-id, prefer, sluicegate-min-position";
 
 /// Response headers a page may read beside those that need no leave.
 const EXPOSE_HEADERS: &str =
@@ -118,8 +118,8 @@ impl Cors {
         Ok(())
     }
 
-    /// Writes the headers of the answer to a preflight ([`is_preflight`]), a 204. `methods` are those
-    /// of the path's routes. A page that may not gets no leave and its browser says so.
+    /// Writes the headers of the answer to a preflight ([`is_preflight`]), a 204. `methods` are
+    /// those of the path's routes. A page that may not gets no leave and its browser says so.
     ///
     /// # Errors
     /// The head grows too large.

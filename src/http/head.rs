@@ -367,12 +367,12 @@ fn grammar(error: httparse::Error, head: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends as `HTTP/2.0` does: a version, only not ours.
+/// Whether the request line has three parts, the last one as `HTTP/2.0`: a version, only not ours.
 fn names_a_version(head: &[u8]) -> bool {
     let line = head.split(|&b| b == b'\r').next().unwrap_or(head);
-    let version = line.rsplit(|&b| b == b' ').next().unwrap_or(line);
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', a, b'.', b]
-        if a.is_ascii_digit() && b.is_ascii_digit())
+    let mut parts = line.splitn(3, |&b| b == b' ').skip(2);
+    matches!(parts.next(), Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+        if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 pub(super) const fn malformed(detail: &'static str) -> Refusal {

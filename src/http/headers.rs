@@ -75,7 +75,7 @@ impl<'b> Headers<'b> {
         self.len == 0
     }
 
-    /// The first value under `name`. For headers whose repetition would matter use [`one`](Self::one).
+    /// The first value under `name`. Where repetition would matter use [`one`](Self::one).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'b [u8]> {
         self.get_all(name).next()

@@ -7,8 +7,8 @@ pub const HEAD_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Bytes read and thrown away between an answer given early and the close of its connection.
 ///
-/// A socket closed with unread bytes sends a reset, and the reset makes the client's kernel drop the
-/// answer it has not read yet. More than this is not read: whoever sends it has been told.
+/// A socket closed with unread bytes sends a reset, and the reset makes the client's kernel drop
+/// the answer it has not read yet. More than this is not read: whoever sends it has been told.
 pub const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
 /// Sizes of a request, in bytes unless said otherwise. A snapshot's limits may differ from the last

@@ -1,5 +1,5 @@
-//! `Prefer` (RFC 7240): how a client would like to be answered. A preference is never an error: what
-//! is not known or not well-formed is ignored (RFC 7240 2).
+//! `Prefer` (RFC 7240): how a client would like to be answered. A preference is never an error:
+//! what is not known or not well-formed is ignored (RFC 7240 2).
 
 use super::headers::Headers;
 use super::list;
