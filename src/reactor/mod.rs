@@ -4,8 +4,8 @@
 //! [`Io`](crate::shard::Io), [`Inputs`](crate::shard::Inputs) and [`Outputs`](crate::shard::Outputs).
 //!
 //! One pass of the loop: completions of the ring → inbox → `turn` → what it asked for (close, open,
-//! messages) → then again at once if work is left, else park until the ring, a peer or the next
-//! deadline rings the bell (one eventfd for all three but the last).
+//! messages) → then again at once if work is left, else park until the next deadline or the bell: one
+//! eventfd that the ring and the peers ring.
 //!
 //! How it is used: [`start`] brings the shards up without a port; once caches are loaded
 //! [`Running::accept`] binds; [`Running::stop_accepting`] begins the drain; [`Running::join`] returns
@@ -13,11 +13,24 @@
 //! [`Running::send`], is woken by the callback it gave to [`start`] and takes by [`Running::take`].
 
 mod clock;
+mod crossing;
+mod driver;
 mod error;
+mod io;
+mod listeners;
+mod opening;
+mod parking;
 mod plan;
+mod resolver;
 mod running;
+mod sleep;
+mod sockets;
+mod thread;
+
+#[cfg(test)]
+mod tests;
 
 pub use clock::Clock;
 pub use error::ReactorError;
 pub use plan::{BACKLOG, Plan};
-pub use running::{Running, Undelivered, start};
+pub use running::{Running, Undelivered, Vitals, start};
