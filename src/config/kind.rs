@@ -208,11 +208,7 @@ impl<T: Copy + PartialOrd + Display + FromStr + TryFrom<i64>> Kind for Count<T> 
         };
         match number {
             Some(n) => within(self, n, &self.0),
-            None => Err(format!(
-                "expected a number, {}, found {}",
-                self.says(),
-                raw.describe()
-            )),
+            None => Err(format!("expected a number, found {}", raw.describe())),
         }
     }
 
@@ -257,7 +253,8 @@ impl Kind for Text {
         let plain = !text.chars().any(char::is_control);
         match plain && (1..=self.0).contains(&text.len()) {
             true => Ok(text.to_owned()),
-            false => Err(format!("expected {}", self.says())),
+            false if text.is_empty() => Err("it is empty".into()),
+            false => Err("it is too long, or has control characters".into()),
         }
     }
 
@@ -280,7 +277,7 @@ impl Kind for Address {
             Ok(port) => {
                 format!("`{text}` has no address: \"127.0.0.1:{port}\" or \"0.0.0.0:{port}\"?")
             }
-            Err(_) => format!("`{text}` is not an IP address and a port: {}", self.says()),
+            Err(_) => format!("`{text}` is not an IP address and a port"),
         })
     }
 
@@ -383,7 +380,7 @@ impl Kind for Cpus {
             let (from, to) = part.split_once('-').unwrap_or((part, part));
             match (from.trim().parse::<usize>(), to.trim().parse::<usize>()) {
                 (Ok(from), Ok(to)) if from <= to && to < CPUS_MAX => cpus.extend(from..=to),
-                _ => return Err(format!("`{part}` is no CPU or range: {}", self.says())),
+                _ => return Err(format!("`{part}` is no CPU and no range of them")),
             }
         }
         cpus.sort_unstable();
@@ -410,12 +407,8 @@ impl<T: Copy + PartialEq> Kind for OneOf<T> {
         found.map(|(_, value)| *value).ok_or_else(|| {
             let words = self.0.iter().map(|(word, _)| *word);
             let hint = super::diagnose::nearest(text, words);
-            let hint = hint.map(|word| format!(" (did you mean `{word}`?)"));
-            format!(
-                "expected {}, found `{text}`{}",
-                self.says(),
-                hint.unwrap_or_default()
-            )
+            let hint = hint.map(|word| format!(": did you mean `{word}`?"));
+            format!("`{text}` is not known here{}", hint.unwrap_or_default())
         })
     }
 
@@ -515,10 +508,6 @@ fn within<K: Kind<Value = T>, T: PartialOrd>(
 ) -> Result<T, String> {
     match bounds.contains(&value) {
         true => Ok(value),
-        false => Err(format!(
-            "{} is out of bounds: {}",
-            kind.show(&value),
-            kind.says()
-        )),
+        false => Err(format!("{} is out of bounds", kind.show(&value))),
     }
 }

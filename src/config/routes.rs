@@ -187,6 +187,36 @@ impl HeaderNames {
         })
     }
 
+    /// Each name with its key in `[kafka.headers]`.
+    pub(super) fn by_key(&mut self) -> [(&'static str, &mut String); 10] {
+        [
+            ("correlation_id", &mut self.correlation_id),
+            ("reply_to", &mut self.reply_to),
+            ("identity", &mut self.identity),
+            ("if_match", &mut self.if_match),
+            ("idempotency_key", &mut self.idempotency_key),
+            ("method", &mut self.method),
+            ("path", &mut self.path),
+            ("status", &mut self.status),
+            ("retry", &mut self.retry),
+            ("etag", &mut self.etag),
+        ]
+    }
+
+    /// The names that commands carry, `traceparent` (W3C Trace Context) among them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        let names = [
+            &self.correlation_id,
+            &self.reply_to,
+            &self.identity,
+            &self.if_match,
+            &self.idempotency_key,
+            &self.method,
+            &self.path,
+        ];
+        names.into_iter().map(String::as_str).chain(["traceparent"])
+    }
+
     /// Names of the presets.
     pub const PRESETS: [&str; 3] = ["default", "zilla", "spring"];
 }

@@ -1,8 +1,8 @@
 //! The table of settings: each is declared once, here. Its file key, flag, environment name, help
 //! text and its line in `docs/config.md` all come from the declaration.
 //!
-//! `stream.window_bytes_max` in the file is `--stream-window-bytes-max` on the command line and
-//! `SLUICEGATE_STREAM_WINDOW_BYTES_MAX` in the environment.
+//! `streams.window_bytes_max` in the file is `--streams-window-bytes-max` on the command line and
+//! `SLUICEGATE_STREAMS_WINDOW_BYTES_MAX` in the environment.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub enum Apply {
 
 /// One row of the table.
 pub struct Setting {
-    /// Its key in the file, with the section: `stream.heartbeat`.
+    /// Its key in the file, with the section: `streams.heartbeat`.
     pub key: &'static str,
     /// The heading it stands under.
     pub group: &'static str,
@@ -42,13 +42,13 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// `--stream-heartbeat`, without the dashes before it.
+    /// `--streams-heartbeat`, without the dashes before it.
     #[must_use]
     pub fn flag(&self) -> String {
         self.key.replace(['.', '_'], "-")
     }
 
-    /// `SLUICEGATE_STREAM_HEARTBEAT`.
+    /// `SLUICEGATE_STREAMS_HEARTBEAT`.
     #[must_use]
     pub fn variable(&self) -> String {
         format!("SLUICEGATE_{}", self.key.replace('.', "_").to_uppercase())
@@ -298,7 +298,7 @@ settings! {
 
     "Commands"
     /// Commands and their replies.
-    command: Command {
+    commands: Commands {
         /// How long a client waits for a reply, on routes that say nothing.
         timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
         /// How long a command without a reply stays open, so that a retry joins it.
@@ -327,7 +327,7 @@ settings! {
 
     "Streams"
     /// Event streams.
-    stream: Stream {
+    streams: Streams {
         /// Encoded events kept per topic, once for the process, for subscribers that lag or
         /// reconnect.
         window_bytes_max: usize = 64 * MIB, Size(MIB..=16 * GIB), Restart;

@@ -1,6 +1,8 @@
 //! What a metric is made of: counters, gauges and histograms as plain integers, and each of them
 //! split by an enum.
 
+use std::time::Duration;
+
 use super::Histogram;
 use super::text::Samples;
 
@@ -11,6 +13,10 @@ pub struct Counter(pub u64);
 /// Goes up and down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauge(pub u64);
+
+/// Time that adds up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seconds(pub Duration);
 
 impl Counter {
     /// One more.
@@ -112,6 +118,19 @@ impl Family for Counter {
 
     fn write(&self, out: &mut Samples<'_>) {
         out.integer("", self.0);
+    }
+}
+
+impl Family for Seconds {
+    const TYPE: &'static str = "counter";
+    const LABEL: Option<&'static str> = None;
+
+    fn merge(&mut self, other: &Self) {
+        self.0 += other.0;
+    }
+
+    fn write(&self, out: &mut Samples<'_>) {
+        out.real("", self.0.as_secs_f64());
     }
 }
 

@@ -10,7 +10,7 @@ mod report;
 mod shard;
 mod text;
 
-pub use family::{By, Counter, Gauge, Label};
+pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
 pub use labels::{
     CloseReason, CommandOutcome, GapCause, KafkaApi, ProduceOutcome, RouteKind, StatusClass,
@@ -19,7 +19,7 @@ pub use labels::{
 pub use page::page;
 pub use report::{BrokerStatus, Check, PartitionStatus, ShardReport, ShardStatus, TopicStatus};
 pub use shard::{
-    CommandMetrics, General, Names, PartitionMetrics, RouteMetrics, ShardMetrics, StreamMetrics,
-    TopicMetrics,
+    CommandMetrics, General, Names, PartitionMetrics, ProcessMetrics, RouteMetrics, ShardMetrics,
+    StreamMetrics, TopicMetrics,
 };
 pub use text::{CONTENT_TYPE, Exposition, Samples};

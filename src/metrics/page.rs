@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::shard::{
-    CommandMetrics, General, PartitionMetrics, RouteMetrics, Row, StreamMetrics, TopicMetrics,
+    CommandMetrics, General, PartitionMetrics, ProcessMetrics, RouteMetrics, Row, StreamMetrics,
+    TopicMetrics,
 };
 
 /// The page as it must stand in `docs/metrics.md`.
@@ -16,7 +17,8 @@ pub fn page() -> String {
          of the process.\nHistograms have bounds from 1.024 µs to 68.7 s, each twice the one \
          before.\n",
     );
-    section(&mut out, "The process", &[], General::ROWS);
+    section(&mut out, "The process", &[], ProcessMetrics::ROWS);
+    section(&mut out, "Its shards", &[], General::ROWS);
     section(&mut out, "Each route", &["route"], RouteMetrics::ROWS);
     section(
         &mut out,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Histogram;
-use super::family::{By, Counter, Family, Gauge};
+use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
     CloseReason, CommandOutcome, GapCause, KafkaApi, ProduceOutcome, RouteKind, StatusClass,
     StreamEnd,
@@ -47,6 +47,22 @@ macro_rules! groups {
 }
 
 groups! {
+    /// What the control thread knows of the process.
+    ProcessMetrics {
+        /// Time since the start.
+        uptime: Seconds = "uptime_seconds_total",
+        /// CPU time, user and system, of all threads.
+        cpu: Seconds = "process_cpu_seconds_total",
+        /// Memory that is in RAM.
+        resident_bytes: Gauge = "process_resident_bytes",
+        /// Open files, sockets among them.
+        open_files: Gauge = "process_open_files",
+        /// Shards of the process.
+        shards: Gauge = "shards",
+        /// Shards that did not answer this scrape, and are missing from its sums.
+        stuck: Gauge = "shards_stuck",
+    }
+
     /// What has no route and no topic.
     General {
         /// Connections of clients accepted.
@@ -289,6 +305,13 @@ impl ShardMetrics {
     }
 }
 
+impl ProcessMetrics {
+    /// Writes every family, each once.
+    pub fn expose(&self, out: &mut Exposition) {
+        write_group(out, Self::ROWS, [(self, [])]);
+    }
+}
+
 fn numbers(partitions: &Vec<PartitionMetrics>) -> Vec<String> {
     (0..partitions.len()).map(|n| n.to_string()).collect()
 }
@@ -383,6 +406,7 @@ mod tests {
                 assert_eq!(seconds, row.kind == "histogram", "{}", row.name);
             }
         }
+        rule(ProcessMetrics::ROWS);
         rule(General::ROWS);
         rule(RouteMetrics::ROWS);
         rule(CommandMetrics::ROWS);
