@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use self::intake::Intake;
 use self::journal::Journal;
-pub(crate) use self::kafka::KafkaError;
+pub(crate) use self::kafka::{KafkaError, Partition, connect, now};
 use self::relay::Relay;
 use super::payments::{Decision, Entry, Ledger, Reply};
 
@@ -80,7 +80,7 @@ async fn session(
     bootstrap: &str,
     is_ready: &watch::Sender<bool>,
 ) -> Result<std::convert::Infallible, ServiceError> {
-    let client = kafka::connect(bootstrap).await?;
+    let client = connect(bootstrap).await?;
     let (mut journal, mut ledger, pending) = Journal::open(&client).await?;
     let relay = Relay::open(&client).await?;
     if !pending.is_empty() {
