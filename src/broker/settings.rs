@@ -1,0 +1,54 @@
+//! What a broker is made of and how much it may hold.
+
+/// The bounds of a development broker. Every table it keeps has one.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Nodes of the cluster, 1 to [`Settings::NODES_MAX`], numbered from 1. All live in one struct
+    /// and share one truth: a follower is never behind its leader.
+    pub nodes: u16,
+    /// Topics at most; a further CreateTopics gets POLICY_VIOLATION.
+    pub topics_max: usize,
+    /// Partitions at most, over all topics.
+    pub partitions_max: usize,
+    /// Bytes of record batches at most, over all partitions. Over it, compacted topics are
+    /// compacted, then the oldest batches of `cleanup.policy=delete` topics go; if that frees
+    /// nothing, a produce is refused with KAFKA_STORAGE_ERROR.
+    pub bytes_max: usize,
+    /// Connections at most, over all nodes.
+    pub connections_max: usize,
+    /// Bytes of one request at most; a longer one closes its connection. Also bounds the bytes of
+    /// one Fetch response, and what waits unsent on a connection before its next request is read.
+    pub frame_bytes_max: usize,
+    /// Whether a Fetch response may end in a partial batch, cut at the limit that was asked for, as
+    /// a real broker's does.
+    pub cut_responses: bool,
+    /// Whose API ranges and habits to show.
+    pub profile: Profile,
+}
+
+/// Whose behaviour a broker shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Apache Kafka 4.3, as far as the codec crate can encode it.
+    Kafka43,
+}
+
+impl Settings {
+    /// Nodes a cluster may have.
+    pub const NODES_MAX: u16 = 16;
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            topics_max: 1_000,
+            partitions_max: 4_096,
+            bytes_max: 256 << 20,
+            connections_max: 1_024,
+            frame_bytes_max: 16 << 20,
+            cut_responses: true,
+            profile: Profile::Kafka43,
+        }
+    }
+}
