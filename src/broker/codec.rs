@@ -4,8 +4,6 @@
 use std::borrow::Cow;
 use std::io::Read;
 
-use bytes::Bytes;
-
 /// Bytes one batch may inflate to. A batch over it is refused as CORRUPT_MESSAGE.
 pub(super) const INFLATED_BYTES_MAX: usize = 64 << 20;
 
@@ -24,14 +22,6 @@ pub(super) fn inflate(codec: i16, bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
         3 => limited(lz4_flex::frame::FrameDecoder::new(bytes)),
         4 => limited(zstd::stream::read::Decoder::new(bytes).ok()?),
         _ => None,
-    }
-}
-
-/// [`inflate`] for bytes that must outlive the call.
-pub(super) fn inflate_bytes(codec: i16, bytes: &Bytes) -> Option<Bytes> {
-    match inflate(codec, bytes)? {
-        Cow::Borrowed(_) => Some(bytes.clone()),
-        Cow::Owned(inflated) => Some(inflated.into()),
     }
 }
 

@@ -10,13 +10,166 @@
 //! time, integration tests give it a socket and faults. Faults are methods (`move_leader`,
 //! `unclean_election`, `freeze_node`, ...), named after what happens to a cluster.
 //!
-//! Left out on purpose: consumer groups, security, quotas by configuration, replication as a
-//! process (followers are never behind).
+//! It serves what librdkafka's, rskafka's and this product's own clients use: records with all
+//! codecs, idempotent and transactional producers, both isolation levels, leader epochs, retention,
+//! compaction, administration. Absent on purpose: consumer groups, security, quotas by configuration,
+//! fetch sessions (refused), rack-aware reads, replication as a process (no follower is ever behind,
+//! so the high watermark is the log's end).
 
+mod admin;
+mod apis;
 mod batch;
+mod cluster;
 mod codec;
+mod configs;
+mod connections;
+mod drills;
 mod face;
+mod fetch;
+mod log;
+mod metadata;
+mod offsets;
+mod produce;
+mod producers;
+mod random;
+mod retention;
 mod settings;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod topic_config;
+mod topics;
+mod transactions;
 
+pub use drills::Failing;
 pub use face::{ConnectionId, DumpedRecord, NodeId, Refusal, Violation};
+pub use kafka_protocol::error::ResponseError;
 pub use settings::{Profile, Settings};
+
+use cluster::Cluster;
+use connections::Connections;
+
+use crate::model::{Instant, Now};
+
+/// A cluster and the connections to it. `!Sync` by use, not by need: one owner drives it.
+#[derive(Debug)]
+pub struct Broker {
+    cluster: Cluster,
+    connections: Connections,
+    now: Now,
+}
+
+impl Broker {
+    /// A cluster without topics. `seed` decides cluster id and topic ids.
+    ///
+    /// # Panics
+    /// If `settings.nodes` is not within 1 to [`Settings::NODES_MAX`].
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            cluster: Cluster::new(settings, seed),
+            connections: Connections::default(),
+            now: Now::default(),
+        }
+    }
+
+    /// The nodes, running or not, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.cluster.settings.nodes).map(NodeId)
+    }
+
+    /// Says where clients reach `node`; before it, `127.0.0.1:0`. Metadata hands it out.
+    pub fn advertise(&mut self, node: NodeId, host: &str, port: u16) {
+        if let Some(node) = self.cluster.node_mut(node) {
+            node.host = host.to_owned();
+            node.port = port;
+        }
+    }
+
+    /// A client connects to `node`. `None`: the node is stopped, or there are too many connections;
+    /// close the socket.
+    pub fn on_connect(&mut self, node: NodeId) -> Option<ConnectionId> {
+        let room = self.connections.len() < self.cluster.settings.connections_max;
+        (room && self.cluster.runs(node)).then(|| self.connections.open(node))
+    }
+
+    /// A connection is gone: its end was read, or its socket failed, or the driver closed it.
+    pub fn on_disconnect(&mut self, connection: ConnectionId) {
+        self.connections.close(connection);
+    }
+
+    /// Whether more bytes of a connection are of use now. If not, leave them in the socket; ask
+    /// again after the next answer was written or the next deadline passed.
+    #[must_use]
+    pub fn wants_bytes(&self, connection: ConnectionId) -> bool {
+        self.connections.wants_bytes(connection, &self.cluster)
+    }
+
+    /// Bytes as they came from the client's socket, cut anywhere.
+    ///
+    /// # Errors
+    /// The connection must be closed, after [`Self::outgoing`] was written if the driver is kind;
+    /// then call [`Self::on_disconnect`].
+    pub fn on_bytes(
+        &mut self,
+        connection: ConnectionId,
+        bytes: &[u8],
+        now: Now,
+    ) -> Result<(), Violation> {
+        self.now = now;
+        self.connections.push(connection, bytes, &self.cluster)?;
+        let advanced = self.connections.advance(connection, &mut self.cluster, now);
+        self.settle();
+        advanced
+    }
+
+    /// Bytes to write to a client.
+    #[must_use]
+    pub fn outgoing(&self, connection: ConnectionId) -> &[u8] {
+        self.connections.outgoing(connection, &self.cluster)
+    }
+
+    /// The socket took the first `n` bytes of [`Self::outgoing`].
+    pub fn on_written(&mut self, connection: ConnectionId, n: usize) {
+        self.connections.on_written(connection, n);
+        // A client that reads its answers again may have requests waiting.
+        self.connections
+            .advance_or_cut(connection, &mut self.cluster, self.now);
+        self.settle();
+    }
+
+    /// A connection that got bytes to write since it was last named here.
+    pub fn next_writable(&mut self) -> Option<ConnectionId> {
+        self.connections.next_writable(&self.cluster)
+    }
+
+    /// A connection that the broker has cut (a fault, or bytes it can't answer behind a long poll).
+    /// Its id is dead: close the socket, call nothing.
+    pub fn next_cut(&mut self) -> Option<ConnectionId> {
+        self.connections.next_cut()
+    }
+
+    /// When [`Self::on_time`] has work.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let cluster = self.cluster.next_deadline();
+        [self.connections.next_deadline(), cluster]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Time passed: long polls, throttles, transactions' timeouts, retention, compaction.
+    pub fn on_time(&mut self, now: Now) {
+        self.now = now;
+        self.cluster.on_time(now);
+        self.connections.on_time(&mut self.cluster, now);
+        self.settle();
+    }
+
+    /// Lets waiting polls see what changed.
+    fn settle(&mut self) {
+        self.connections.wake(&mut self.cluster, self.now);
+        self.cluster.schedule_upkeep(self.now);
+    }
+}

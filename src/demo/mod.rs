@@ -9,5 +9,7 @@
 
 mod parent;
 mod payments;
+mod service;
+mod topics;
 
 pub use parent::{DemoArgs, DemoError, Output, run};

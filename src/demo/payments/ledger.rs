@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::entry::{Account, AccountId, Activity, Entry, Kind};
 use super::seen::Seen;
 
@@ -21,7 +23,7 @@ pub(crate) struct Ledger {
 }
 
 /// An account, and what its owner was told so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Standing {
     /// The account as others see it.
     pub(super) account: Account,
@@ -32,7 +34,7 @@ pub(super) struct Standing {
 }
 
 /// Somebody asks somebody for money.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
     /// Who asks, and would get it.
     pub(super) payee: AccountId,
@@ -75,21 +77,12 @@ impl Ledger {
     /// Writes an entry into the book. False: it was there before (the journal may hold an entry
     /// twice, since its writes may be repeated), and nothing changed.
     pub(crate) fn absorb(&mut self, entry: &Entry) -> bool {
-        match entry.source {
-            Some(source) => {
-                let lane = self.lanes.entry(source.partition).or_default();
-                if source.offset < lane.next_offset {
-                    return false;
-                }
-                lane.next_offset = source.offset + 1;
-                // A reply that asks for a retry is not kept: the retry is to be carried out.
-                if let Some(reply) = entry.reply.as_ref().filter(|reply| !reply.retry) {
-                    let key = super::command::key_of(&reply.correlation);
-                    lane.seen.remember(key, reply, source.appended_ms);
-                }
-            }
-            None if self.knows_any(&entry.accounts) => return false,
-            None => {}
+        let is_new = match entry.source {
+            Some(_) => self.recall(entry),
+            None => !self.knows_any(&entry.accounts),
+        };
+        if !is_new {
+            return false;
         }
         for account in &entry.accounts {
             self.accounts
@@ -101,6 +94,39 @@ impl Ledger {
             self.note(activity);
         }
         true
+    }
+
+    /// Remembers what an entry answered, without what it did. False: it was there before.
+    pub(super) fn recall(&mut self, entry: &Entry) -> bool {
+        let Some(source) = entry.source else {
+            return true;
+        };
+        let lane = self.lanes.entry(source.partition).or_default();
+        if source.offset < lane.next_offset {
+            return false;
+        }
+        lane.next_offset = source.offset + 1;
+        // A reply that asks for a retry is not kept: the retry is to be carried out.
+        if let Some(reply) = entry.reply.as_ref().filter(|reply| !reply.retry) {
+            let key = super::command::key_of(&reply.correlation);
+            lane.seen.remember(key, reply, source.appended_ms);
+        }
+        true
+    }
+
+    /// Puts in what a checkpoint holds.
+    pub(super) fn restore(
+        &mut self,
+        next_offsets: Vec<(i32, i64)>,
+        people: Vec<Standing>,
+        requests: Vec<(Box<str>, Request)>,
+    ) {
+        for (partition, next_offset) in next_offsets {
+            self.lanes.entry(partition).or_default().next_offset = next_offset;
+        }
+        let named = |standing: Standing| (standing.account.account.clone(), standing);
+        self.accounts.extend(people.into_iter().map(named));
+        self.requests.extend(requests);
     }
 
     /// The relay has brought all entries so far to their topics, `at_ms` by the clock that stamps
@@ -133,6 +159,14 @@ impl Ledger {
 
     pub(super) fn request(&self, id: &str) -> Option<&Request> {
         self.requests.get(id)
+    }
+
+    pub(super) fn requests(&self) -> impl Iterator<Item = (&str, &Request)> {
+        self.requests.iter().map(|(id, request)| (&**id, request))
+    }
+
+    pub(super) fn next_offsets(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.lanes.iter().map(|(p, lane)| (*p, lane.next_offset))
     }
 
     pub(super) fn lane(&self, partition: i32) -> Option<&Lane> {

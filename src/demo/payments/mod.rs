@@ -9,6 +9,7 @@
 //! A command may reach the service twice. The second time it is answered with the first reply and
 //! has no effect; [`seen`] holds the rule by which a command may be forgotten.
 
+mod checkpoint;
 mod command;
 mod decide;
 mod entry;
@@ -18,7 +19,8 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use checkpoint::{Page, Restore};
 pub(crate) use command::{Command, Source};
 pub(crate) use decide::Decision;
-pub(crate) use entry::{Account, AccountId, Activity, Entry, Reply};
+pub(crate) use entry::{Account, Activity, Entry, Reply};
 pub(crate) use ledger::Ledger;

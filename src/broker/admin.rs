@@ -1,0 +1,257 @@
+//! Topics made, grown, trimmed and deleted by request.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
+use kafka_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::cluster::{Cluster, Context};
+use super::configs::source;
+use super::topic_config::{KEYS, TopicConfig};
+use super::topics::TopicRef;
+use super::{NodeId, Refusal};
+
+/// DeleteRecords' word for "all that is there".
+const TO_HIGH_WATERMARK: i64 = -1;
+
+impl Cluster {
+    /// CreateTopics.
+    pub(super) fn create_topics(
+        &mut self,
+        ctx: &Context,
+        request: &CreateTopicsRequest,
+    ) -> CreateTopicsResponse {
+        let mut response = CreateTopicsResponse::default();
+        for topic in &request.topics {
+            let made = self.create_one(topic, request.validate_only);
+            let result = CreatableTopicResult::default().with_name(topic.name.clone());
+            response.topics.push(match made {
+                Err(refusal) => result
+                    .with_error_code(refusal.error.code())
+                    .with_error_message(Some(StrBytes::from(refusal.message)))
+                    .with_num_partitions(-1)
+                    .with_replication_factor(-1),
+                Ok(()) => self.describe_created(ctx, result),
+            });
+        }
+        response
+    }
+
+    fn create_one(&mut self, topic: &CreatableTopic, validate_only: bool) -> Result<(), Refusal> {
+        let entries = topic.configs.iter().filter_map(|config| {
+            let value = config.value.as_ref()?;
+            Some((config.name.as_str(), value.as_str()))
+        });
+        let config = TopicConfig::new(entries)?;
+        let partitions = match topic.num_partitions {
+            -1 => 1, // Kafka's default `num.partitions`.
+            n => u32::try_from(n).unwrap_or(0),
+        };
+        let replication = match topic.replication_factor {
+            -1 => 0,
+            n => u16::try_from(n).ok().filter(|n| *n > 0).unwrap_or(u16::MAX),
+        };
+        let assignment = assignment(topic)?;
+        if validate_only {
+            return self
+                .plan(&topic.name.0, partitions, replication, assignment)
+                .map(|_| ());
+        }
+        let made = self.create(&topic.name.0, partitions, replication, assignment, config);
+        made.map(|_| ())
+    }
+
+    fn describe_created(
+        &self,
+        ctx: &Context,
+        result: CreatableTopicResult,
+    ) -> CreatableTopicResult {
+        let Some(topic) = self.topics.get(&result.name.0) else {
+            return result; // Validated only.
+        };
+        if ctx.version < 5 {
+            return result;
+        }
+        let config = |key| {
+            let (value, set) = topic.config.value(key);
+            CreatableTopicConfigs::default()
+                .with_name(StrBytes::from_static_str(key.name))
+                .with_value(Some(StrBytes::from(value.to_owned())))
+                .with_config_source(source(set))
+        };
+        let result = result
+            .with_num_partitions(topic.partitions.len() as i32)
+            .with_replication_factor(topic.replication as i16)
+            .with_configs(Some(KEYS.iter().map(config).collect()));
+        match ctx.version {
+            ..7 => result,
+            _ => result.with_topic_id(topic.id),
+        }
+    }
+
+    /// DeleteTopics, by name or (from version 6 on) by id.
+    pub(super) fn delete_topics(
+        &mut self,
+        ctx: &Context,
+        request: &DeleteTopicsRequest,
+    ) -> DeleteTopicsResponse {
+        let mut response = DeleteTopicsResponse::default();
+        if ctx.version < 6 {
+            for name in &request.topic_names {
+                let deleted = self.delete(&name.0);
+                response
+                    .responses
+                    .push(deleted_result(ctx, Some(name.clone()), deleted));
+            }
+            return response;
+        }
+        for topic in &request.topics {
+            let known = self.topics.name_of(topic.topic_id).map(str::to_owned);
+            let known = known.map(|name| TopicName(StrBytes::from(name)));
+            let name = topic.name.clone().or(known);
+            let deleted = match &name {
+                Some(name) => self.delete(&name.0),
+                None => Err(Refusal::new(
+                    ResponseError::UnknownTopicId,
+                    "no topic has this id",
+                )),
+            };
+            let result = deleted_result(ctx, name, deleted);
+            response
+                .responses
+                .push(result.with_topic_id(topic.topic_id));
+        }
+        response
+    }
+
+    /// CreatePartitions.
+    pub(super) fn create_partitions(
+        &mut self,
+        _ctx: &Context,
+        request: &CreatePartitionsRequest,
+    ) -> CreatePartitionsResponse {
+        let mut response = CreatePartitionsResponse::default();
+        for topic in &request.topics {
+            let total = u32::try_from(topic.count).unwrap_or(0);
+            let grown = match request.validate_only {
+                true => self.plan_growth(&topic.name.0, total).map(|_| ()),
+                false => self.grow(&topic.name.0, total),
+            };
+            let mut result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
+            if let Err(refusal) = grown {
+                result.error_code = refusal.error.code();
+                result.error_message = Some(StrBytes::from(refusal.message));
+            }
+            response.results.push(result);
+        }
+        response
+    }
+
+    /// DeleteRecords: moves log starts.
+    pub(super) fn delete_records(
+        &mut self,
+        ctx: &Context,
+        request: &DeleteRecordsRequest,
+    ) -> DeleteRecordsResponse {
+        let mut response = DeleteRecordsResponse::default();
+        for topic in &request.topics {
+            let name = TopicRef::Name(topic.name.0.to_string());
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for asked in &topic.partitions {
+                let trimmed = self.delete_before(ctx, &name, asked.partition_index, asked.offset);
+                let code = trimmed.err().map_or(0, |error| error.code());
+                let result = DeleteRecordsPartitionResult::default()
+                    .with_partition_index(asked.partition_index)
+                    .with_low_watermark(trimmed.unwrap_or(-1))
+                    .with_error_code(code);
+                partitions.push(result);
+            }
+            let result = DeleteRecordsTopicResult::default().with_name(topic.name.clone());
+            response.topics.push(result.with_partitions(partitions));
+        }
+        response
+    }
+
+    fn delete_before(
+        &mut self,
+        ctx: &Context,
+        topic: &TopicRef,
+        index: i32,
+        offset: i64,
+    ) -> Result<i64, ResponseError> {
+        self.led(ctx.node, topic, index, -1)?;
+        let (described, _) = self.topics.partition(topic, index)?;
+        if !described.config.delete {
+            return Err(ResponseError::PolicyViolation);
+        }
+        self.trim(topic, index, offset)
+    }
+
+    /// Moves a partition's log start to `offset` (-1: to the end). Gives the log start.
+    pub(super) fn trim(
+        &mut self,
+        topic: &TopicRef,
+        index: i32,
+        offset: i64,
+    ) -> Result<i64, ResponseError> {
+        let log = &mut self.topics.partition_mut(topic, index)?.log;
+        let offset = match offset {
+            TO_HIGH_WATERMARK => log.end(),
+            offset => offset,
+        };
+        if !(0..=log.end()).contains(&offset) {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        let freed = log.trim(offset);
+        let start = log.start;
+        self.bytes -= freed;
+        self.changed = true;
+        Ok(start)
+    }
+}
+
+fn deleted_result(
+    ctx: &Context,
+    name: Option<TopicName>,
+    deleted: Result<(), Refusal>,
+) -> DeletableTopicResult {
+    let result = DeletableTopicResult::default().with_name(name);
+    match deleted {
+        Ok(()) => result,
+        Err(refusal) => {
+            let result = result.with_error_code(refusal.error.code());
+            match ctx.version {
+                ..5 => result,
+                _ => result.with_error_message(Some(StrBytes::from(refusal.message))),
+            }
+        }
+    }
+}
+
+fn assignment(topic: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
+    let mut by_index: Vec<_> = topic.assignments.iter().collect();
+    by_index.sort_by_key(|a| a.partition_index);
+    let mut all = Vec::with_capacity(by_index.len());
+    for (one, expected) in by_index.into_iter().zip(0..) {
+        if one.partition_index != expected {
+            let text = "the assigned partitions are not 0, 1, 2, ...";
+            return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, text));
+        }
+        let node =
+            |id: &kafka_protocol::messages::BrokerId| NodeId(u16::try_from(id.0).unwrap_or(0));
+        all.push(one.broker_ids.iter().map(node).collect());
+    }
+    Ok(all)
+}

@@ -1,0 +1,268 @@
+//! Which APIs are offered, in which versions, and how a request of each becomes an answer.
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, FetchRequest, ProduceRequest};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
+
+use super::cluster::{Cluster, Context};
+use super::fetch::Poll;
+use super::shape;
+use super::{NodeId, Profile, Violation};
+use crate::model::Now;
+
+/// Kafka 4.3's ranges, cut to what the codec crate encodes (ListOffsets would go to 11). Produce is
+/// offered from 0, as Kafka does for librdkafka's feature detection (KAFKA-18659), though 3 is the
+/// first that is served.
+const KAFKA_4_3: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 0, 13),
+    (ApiKey::Fetch, 4, 18),
+    (ApiKey::ListOffsets, 1, 10),
+    (ApiKey::Metadata, 0, 13),
+    (ApiKey::FindCoordinator, 0, 6),
+    (ApiKey::ApiVersions, 0, 4),
+    (ApiKey::CreateTopics, 2, 7),
+    (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
+    (ApiKey::InitProducerId, 0, 5),
+    (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 5),
+    (ApiKey::EndTxn, 0, 5),
+    (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+];
+
+fn offered(profile: Profile) -> &'static [(ApiKey, i16, i16)] {
+    match profile {
+        Profile::Kafka43 => KAFKA_4_3,
+    }
+}
+
+/// What a request leads to.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// A whole response frame; then the connection is not read for so many milliseconds (KIP-219).
+    Frame { bytes: Vec<u8>, mute_ms: u32 },
+    /// A Fetch that may have to wait.
+    Poll { poll: Box<Poll>, correlation: i32 },
+    /// The client wants no answer.
+    Silence,
+    /// The connection is cut without an answer.
+    Cut,
+}
+
+/// Answers one request: a frame without its length.
+pub(super) fn serve(
+    cluster: &mut Cluster,
+    node: NodeId,
+    mut frame: Bytes,
+    now: Now,
+) -> Result<Answer, Violation> {
+    let head = Head::read(&mut frame)?;
+    let (api, version) = (head.api, head.version);
+    let range = offered(cluster.settings.profile)
+        .iter()
+        .find(|(key, ..)| *key == api);
+    let Some(&(_, min, max)) = range else {
+        return Err(head.not_offered());
+    };
+    if !(min..=max).contains(&version) {
+        // KIP-511: the one answer to a version from the future is in version 0.
+        return match api {
+            ApiKey::ApiVersions => Ok(head.api_versions(cluster, 0)),
+            _ => Err(head.not_offered()),
+        };
+    }
+    if !shape::is_decodable(api, version, &frame) {
+        return Err(head.malformed());
+    }
+    let ctx = &Context { node, version, now };
+    match api {
+        ApiKey::ApiVersions => Ok(head.api_versions(cluster, version)),
+        ApiKey::Produce => {
+            let request: ProduceRequest = head.decode(&mut frame)?;
+            produce(cluster, ctx, &head, &request)
+        }
+        ApiKey::Fetch => {
+            let request: FetchRequest = head.decode(&mut frame)?;
+            let response_max = cluster.settings.frame_bytes_max;
+            let poll = Box::new(Poll::new(ctx, request, response_max));
+            let correlation = head.correlation;
+            Ok(Answer::Poll { poll, correlation })
+        }
+        ApiKey::ListOffsets => head.plain(cluster, ctx, frame, Cluster::list_offsets),
+        ApiKey::Metadata => head.plain(cluster, ctx, frame, Cluster::metadata),
+        ApiKey::FindCoordinator => head.plain(cluster, ctx, frame, Cluster::find_coordinator),
+        ApiKey::CreateTopics => head.plain(cluster, ctx, frame, Cluster::create_topics),
+        ApiKey::DeleteTopics => head.plain(cluster, ctx, frame, Cluster::delete_topics),
+        ApiKey::DeleteRecords => head.plain(cluster, ctx, frame, Cluster::delete_records),
+        ApiKey::InitProducerId => head.plain(cluster, ctx, frame, Cluster::init_producer_id),
+        ApiKey::OffsetForLeaderEpoch => {
+            head.plain(cluster, ctx, frame, Cluster::offsets_for_epochs)
+        }
+        ApiKey::AddPartitionsToTxn => head.plain(cluster, ctx, frame, Cluster::add_partitions),
+        ApiKey::EndTxn => head.plain(cluster, ctx, frame, Cluster::end_txn),
+        ApiKey::DescribeConfigs => head.plain(cluster, ctx, frame, Cluster::describe_configs),
+        ApiKey::AlterConfigs => head.plain(cluster, ctx, frame, Cluster::alter_configs),
+        ApiKey::CreatePartitions => head.plain(cluster, ctx, frame, Cluster::create_partitions),
+        ApiKey::IncrementalAlterConfigs => {
+            head.plain(cluster, ctx, frame, Cluster::alter_configs_incrementally)
+        }
+        _ => Err(head.not_offered()),
+    }
+}
+
+fn produce(
+    cluster: &mut Cluster,
+    ctx: &Context,
+    head: &Head,
+    request: &ProduceRequest,
+) -> Result<Answer, Violation> {
+    let produced = cluster.produce(ctx, request);
+    if produced.lost {
+        return Ok(Answer::Cut);
+    }
+    if !produced.acknowledged {
+        // Kafka closes the connection, or the producer would never hear of the error.
+        return Ok(if produced.failed {
+            Answer::Cut
+        } else {
+            Answer::Silence
+        });
+    }
+    let bytes = frame(
+        ApiKey::Produce,
+        head.version,
+        head.correlation,
+        &produced.response,
+    );
+    let mute_ms = u32::try_from(produced.response.throttle_time_ms).unwrap_or(0);
+    Ok(Answer::Frame { bytes, mute_ms })
+}
+
+/// A response frame with its length in front.
+pub(super) fn frame<R>(api: ApiKey, version: i16, correlation: i32, response: &R) -> Vec<u8>
+where
+    R: Encodable + HeaderVersion,
+{
+    let mut out = vec![0; 4];
+    out.extend_from_slice(&correlation.to_be_bytes());
+    if R::header_version(version) >= 1 {
+        out.push(0); // No tagged fields.
+    }
+    // Encoding fails when a field is set that the version lacks; the tests go through all versions.
+    if let Err(error) = response.encode(&mut out, version) {
+        panic!("the answer to {api:?} version {version} can't be encoded: {error}");
+    }
+    let len = u32::try_from(out.len() - 4).expect("bounded by frame_bytes_max and the tables");
+    out[..4].copy_from_slice(&len.to_be_bytes());
+    out
+}
+
+/// A request's header.
+#[derive(Debug)]
+struct Head {
+    api: ApiKey,
+    version: i16,
+    correlation: i32,
+}
+
+impl Head {
+    /// Takes the header off a frame. The client's id is skipped: nothing here depends on it.
+    fn read(frame: &mut Bytes) -> Result<Self, Violation> {
+        let malformed = |api, version| Violation::Malformed { api, version };
+        if frame.len() < 8 {
+            return Err(malformed(-1, -1));
+        }
+        let (key, version, correlation) = (frame.get_i16(), frame.get_i16(), frame.get_i32());
+        let api =
+            ApiKey::try_from(key).map_err(|()| Violation::NotOffered { api: key, version })?;
+        let flexible = api.request_header_version(version) >= 2;
+        let after_id = after_client_id(frame, flexible).ok_or(malformed(key, version))?;
+        frame.advance(after_id);
+        Ok(Self {
+            api,
+            version,
+            correlation,
+        })
+    }
+
+    const fn malformed(&self) -> Violation {
+        let (api, version) = (self.api as i16, self.version);
+        Violation::Malformed { api, version }
+    }
+
+    const fn not_offered(&self) -> Violation {
+        let (api, version) = (self.api as i16, self.version);
+        Violation::NotOffered { api, version }
+    }
+
+    fn decode<Q: Decodable>(&self, body: &mut Bytes) -> Result<Q, Violation> {
+        Q::decode(body, self.version).map_err(|_| self.malformed())
+    }
+
+    fn plain<Q: Request>(
+        &self,
+        cluster: &mut Cluster,
+        ctx: &Context,
+        mut body: Bytes,
+        answer: impl FnOnce(&mut Cluster, &Context, &Q) -> Q::Response,
+    ) -> Result<Answer, Violation> {
+        let request: Q = self.decode(&mut body)?;
+        let response = answer(cluster, ctx, &request);
+        let bytes = frame(self.api, self.version, self.correlation, &response);
+        Ok(Answer::Frame { bytes, mute_ms: 0 })
+    }
+
+    fn api_versions(&self, cluster: &Cluster, version: i16) -> Answer {
+        let range = |&(key, min, max): &(ApiKey, i16, i16)| {
+            ApiVersion::default()
+                .with_api_key(key as i16)
+                .with_min_version(min)
+                .with_max_version(max)
+        };
+        let error = match self.version == version {
+            true => 0,
+            false => ResponseError::UnsupportedVersion.code(),
+        };
+        let offered = offered(cluster.settings.profile);
+        let response = ApiVersionsResponse::default()
+            .with_error_code(error)
+            .with_api_keys(offered.iter().map(range).collect());
+        let bytes = frame(ApiKey::ApiVersions, version, self.correlation, &response);
+        Answer::Frame { bytes, mute_ms: 0 }
+    }
+}
+
+/// Bytes of the client id and, in flexible versions, of the tagged fields after it.
+fn after_client_id(bytes: &[u8], flexible: bool) -> Option<usize> {
+    let len = i16::from_be_bytes(*bytes.first_chunk()?);
+    let mut at = 2 + usize::try_from(len).unwrap_or(0);
+    bytes.get(..at)?;
+    if flexible {
+        for _ in 0..varint(bytes, &mut at)? {
+            varint(bytes, &mut at)?;
+            let len = varint(bytes, &mut at)?;
+            at = at
+                .checked_add(len as usize)
+                .filter(|end| *end <= bytes.len())?;
+        }
+    }
+    Some(at)
+}
+
+fn varint(bytes: &[u8], at: &mut usize) -> Option<u32> {
+    let mut value = 0;
+    for shift in [0, 7, 14, 21, 28] {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        value |= u32::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}

@@ -1,0 +1,104 @@
+//! Metadata: nodes, topics, leaders. Topics are never created by asking for them.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::NodeId;
+use super::cluster::{Cluster, Context};
+use super::topics::{PartitionState, Topic};
+
+impl Cluster {
+    /// Metadata: of all topics, of some by name, of some by id.
+    pub(super) fn metadata(
+        &mut self,
+        ctx: &Context,
+        request: &MetadataRequest,
+    ) -> MetadataResponse {
+        let brokers = self.running().map(|(id, node)| {
+            MetadataResponseBroker::default()
+                .with_node_id(broker_id(Some(id)))
+                .with_host(StrBytes::from(node.host.clone()))
+                .with_port(i32::from(node.port))
+        });
+        let all = |cluster: &Self| {
+            let topics = cluster.topics.iter();
+            topics
+                .map(|(name, topic)| cluster.describe(name, topic))
+                .collect()
+        };
+        let topics = match &request.topics {
+            None => all(self),
+            // Version 0 had no null: empty meant all.
+            Some(asked) if asked.is_empty() && ctx.version == 0 => all(self),
+            Some(asked) => asked.iter().map(|one| self.describe_asked(one)).collect(),
+        };
+        MetadataResponse::default()
+            .with_brokers(brokers.collect())
+            .with_cluster_id(Some(StrBytes::from(self.id.clone())))
+            .with_controller_id(broker_id(self.controller()))
+            .with_topics(topics)
+    }
+
+    fn describe_asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
+        let by_name = asked.name.as_ref().map(|name| name.0.as_str());
+        let name = by_name.or_else(|| self.topics.name_of(asked.topic_id));
+        let found = name.and_then(|name| self.topics.get(name).map(|topic| (name, topic)));
+        if let Some((name, topic)) = found {
+            return self.describe(name, topic);
+        }
+        let error = match by_name {
+            Some(_) => ResponseError::UnknownTopicOrPartition,
+            None => ResponseError::UnknownTopicId,
+        };
+        let unknown = MetadataResponseTopic::default().with_error_code(error.code());
+        // A null name is only encodable since version 12, and so is asking by id alone.
+        match &asked.name {
+            Some(name) => unknown.with_name(Some(name.clone())),
+            None => unknown.with_topic_id(asked.topic_id).with_name(None),
+        }
+    }
+
+    fn describe(&self, name: &str, topic: &Topic) -> MetadataResponseTopic {
+        let partitions = topic.partitions.iter().zip(0..);
+        let partitions = partitions.map(|(p, index)| self.describe_partition(p, index));
+        MetadataResponseTopic::default()
+            .with_name(Some(TopicName(StrBytes::from(name.to_owned()))))
+            .with_topic_id(topic.id)
+            .with_partitions(partitions.collect())
+    }
+
+    fn describe_partition(
+        &self,
+        partition: &PartitionState,
+        index: i32,
+    ) -> MetadataResponsePartition {
+        let ids = |keep: bool| -> Vec<BrokerId> {
+            let replicas = partition.replicas.iter();
+            let kept = replicas.filter(|&&node| self.runs(node) == keep);
+            kept.map(|&node| broker_id(Some(node))).collect()
+        };
+        let error = match partition.leader {
+            Some(_) => 0,
+            None => ResponseError::LeaderNotAvailable.code(),
+        };
+        let replicas = partition.replicas.iter().map(|&node| broker_id(Some(node)));
+        MetadataResponsePartition::default()
+            .with_error_code(error)
+            .with_partition_index(index)
+            .with_leader_id(broker_id(partition.leader))
+            .with_leader_epoch(partition.epoch)
+            .with_replica_nodes(replicas.collect())
+            .with_isr_nodes(ids(true))
+            .with_offline_replicas(ids(false))
+    }
+}
+
+/// A node's id on the wire; -1 for nobody.
+pub(super) fn broker_id(node: Option<NodeId>) -> BrokerId {
+    BrokerId(node.map_or(-1, |node| i32::from(node.0)))
+}

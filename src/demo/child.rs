@@ -1,0 +1,406 @@
+//! The gateway as a child process: started, watched, killed on request, started again.
+//!
+//! The child must not outlive its parent, however that ends. Linux signals a child at its parent's
+//! death if the child asked for it, and the wish survives `exec`: so the parent starts itself with
+//! a hidden flag, and that process asks, looks whether the parent is still there, and becomes the
+//! gateway.
+
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::away::Away;
+
+/// How long a gateway may take from its start until it is ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often it is asked.
+const READY_ASK: Duration = Duration::from_millis(20);
+/// How long a killed gateway stays away at least, so that people see it.
+const AWAY_MIN: Duration = Duration::from_millis(800);
+/// Rest before a gateway that ended by itself is started again: first, and at most.
+const REST: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// How long a gateway may take to end when it is asked to.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Settings of the environment that would contradict the generated config.
+const NOT_INHERITED: [&str; 4] = [
+    "SLUICEGATE_LISTEN",
+    "SLUICEGATE_ADMIN_LISTEN",
+    "SLUICEGATE_KAFKA_BOOTSTRAP",
+    "SLUICEGATE_CONFIG",
+];
+
+/// How to start a gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its arguments.
+    pub(crate) args: Vec<String>,
+    /// Where it answers `/readyz`.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Launch {
+    /// `gateway run --config config`, started so that it dies with this process. `this` is the
+    /// program that [`become_gateway`] is reached by.
+    pub(crate) fn guarded(this: &Path, gateway: &Path, config: &Path, admin: SocketAddr) -> Self {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        Self {
+            program: this.to_owned(),
+            args: vec![
+                "demo".into(),
+                "--exec-gateway".into(),
+                text(gateway),
+                text(config),
+                std::process::id().to_string(),
+            ],
+            admin,
+        }
+    }
+
+    fn spawn(&self) -> Result<Child, GatewayError> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .stdin(Stdio::null())
+            // Data of the demo goes to standard output; the gateway's log to standard error.
+            .stdout(Stdio::null())
+            // Ctrl-C is for the parent, which then ends the child in order.
+            .process_group(0)
+            .kill_on_drop(true);
+        for name in NOT_INHERITED {
+            command.env_remove(name);
+        }
+        command.spawn().map_err(|source| GatewayError::Start {
+            program: self.program.clone(),
+            source,
+        })
+    }
+}
+
+/// Becomes the gateway, in a process that dies with `parent`. Comes back only with an error.
+pub(crate) fn become_gateway(gateway: &Path, config: &Path, parent: i32) -> GatewayError {
+    let start = |source| GatewayError::Start {
+        program: gateway.to_owned(),
+        source,
+    };
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+        return start(error.into());
+    }
+    // The parent may have died before the wish was heard.
+    if rustix::process::getppid().map(Pid::as_raw_nonzero) != std::num::NonZero::new(parent) {
+        return GatewayError::Orphan;
+    }
+    let mut command = std::process::Command::new(gateway);
+    start(command.arg("run").arg("--config").arg(config).exec())
+}
+
+/// Why there is no gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The program can't be started.
+    #[error("the gateway {program} can't be started: {source}", program = program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It ended before it was ready.
+    #[error("the gateway ended before it was ready: {0} (its own words are above)")]
+    Ended(ExitStatus),
+    /// It runs and does not become ready.
+    #[error("the gateway is not ready after {READY_TIMEOUT:?} (see its /readyz)")]
+    NotReady,
+    /// The parent is gone, so the child does not start.
+    #[error("the demo's process is gone")]
+    Orphan,
+}
+
+/// Why a restart was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestartError {
+    /// One is under way.
+    #[error("a restart is under way")]
+    Busy,
+    /// The new gateway did not come up.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The demo ends.
+    #[error("the demo is ending")]
+    Ending,
+}
+
+/// What became of a restart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restarted {
+    /// The process that was killed. None: there was none just then.
+    pub(crate) killed_pid: Option<u32>,
+    /// The new one.
+    pub(crate) pid: Option<u32>,
+    /// From the kill until the new one was ready.
+    pub(crate) away: Duration,
+    /// Commands appended to the commands topic in between.
+    pub(crate) commands_meanwhile: usize,
+    /// Restarts so far.
+    pub(crate) restarts: u32,
+}
+
+/// How the gateway is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Ready.
+    Up,
+    /// Being started.
+    Starting,
+    /// Not there; a start follows.
+    Down,
+}
+
+impl State {
+    /// One word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Starting => "starting",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// What is known of the gateway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Status {
+    /// How it is.
+    pub(crate) state: State,
+    /// Its process, if there is one.
+    pub(crate) pid: Option<u32>,
+    /// How often it was started again, for whatever reason.
+    pub(crate) restarts: u32,
+}
+
+type Answer = oneshot::Sender<Result<Restarted, GatewayError>>;
+
+/// The gateway from outside: asks its keeper.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    asks: mpsc::Sender<Answer>,
+    status: Arc<watch::Sender<Status>>,
+}
+
+impl Gateway {
+    /// How it is just now.
+    pub(crate) fn status(&self) -> Status {
+        *self.status.borrow()
+    }
+
+    /// Kills it (-9) and starts it again.
+    pub(crate) async fn restart(&self) -> Result<Restarted, RestartError> {
+        let (answer, wait) = oneshot::channel();
+        self.asks
+            .try_send(answer)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => RestartError::Busy,
+                mpsc::error::TrySendError::Closed(_) => RestartError::Ending,
+            })?;
+        Ok(wait.await.map_err(|_| RestartError::Ending)??)
+    }
+}
+
+/// Keeps a gateway running.
+pub(crate) struct Keeper {
+    launch: Launch,
+    away: Away,
+    child: Option<Child>,
+    asks: mpsc::Receiver<Answer>,
+    status: Arc<watch::Sender<Status>>,
+}
+
+impl Keeper {
+    /// Starts the gateway and waits until it is ready.
+    ///
+    /// # Errors
+    /// The first start decides: a gateway that can't start once is not tried again.
+    pub(crate) async fn start(launch: Launch, away: Away) -> Result<(Self, Gateway), GatewayError> {
+        let (asks, asked) = mpsc::channel(1);
+        let status = Arc::new(watch::Sender::new(Status {
+            state: State::Starting,
+            pid: None,
+            restarts: 0,
+        }));
+        let mut keeper = Self {
+            launch,
+            away,
+            child: None,
+            asks: asked,
+            status: Arc::clone(&status),
+        };
+        keeper.launch().await?;
+        Ok((keeper, Gateway { asks, status }))
+    }
+
+    /// Watches until `stop` is dropped, then ends the gateway in order.
+    pub(crate) async fn keep(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut rest = REST.0;
+        let mut since = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                asked = self.asks.recv() => match asked {
+                    Some(answer) => {
+                        let _ = answer.send(self.restart().await);
+                        since = Instant::now();
+                    }
+                    None => break,
+                },
+                () = until_ready(self.launch.admin), if self.is_slow() => self.set(State::Up),
+                ended = ended(&mut self.child) => {
+                    if since.elapsed() > REST.1 {
+                        rest = REST.0;
+                    }
+                    tracing::warn!("the gateway ended by itself ({ended}); again in {rest:?}");
+                    self.child = None;
+                    self.set(State::Down);
+                    tokio::select! {
+                        biased;
+                        _ = &mut stop => break,
+                        () = sleep(rest) => {}
+                    }
+                    rest = (rest * 2).min(REST.1);
+                    self.count_restart();
+                    if let Err(error) = self.launch().await {
+                        tracing::warn!("{error}");
+                    }
+                    since = Instant::now();
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    async fn restart(&mut self) -> Result<Restarted, GatewayError> {
+        let since = Instant::now();
+        let killed_pid = self.child.as_ref().and_then(Child::id);
+        if let Some(mut child) = self.child.take() {
+            // SIGKILL, and wait for it: its port is free after that.
+            let _ = child.kill().await;
+        }
+        self.set(State::Down);
+        let commands_meanwhile = match self.away.happens().await {
+            Ok(commands) => commands,
+            Err(error) => {
+                tracing::warn!("nothing happened while the gateway was away: {error}");
+                0
+            }
+        };
+        sleep_until(since + AWAY_MIN).await;
+        self.count_restart();
+        self.launch().await?;
+        let status = *self.status.borrow();
+        Ok(Restarted {
+            killed_pid,
+            pid: status.pid,
+            away: since.elapsed(),
+            commands_meanwhile,
+            restarts: status.restarts,
+        })
+    }
+
+    /// Starts a gateway and waits until it is ready.
+    async fn launch(&mut self) -> Result<(), GatewayError> {
+        let mut child = self.launch.spawn()?;
+        let pid = child.id();
+        self.status.send_modify(|status| {
+            status.state = State::Starting;
+            status.pid = pid;
+        });
+        let ready = tokio::select! {
+            ready = timeout(READY_TIMEOUT, until_ready(self.launch.admin)) => ready.is_ok(),
+            ended = child.wait() => {
+                self.set(State::Down);
+                return Err(GatewayError::Ended(ended.unwrap_or(ExitStatus::from_raw(-1))));
+            }
+        };
+        // One that is slow is kept: it may come yet, and whoever waits for it can see why.
+        self.child = Some(child);
+        if !ready {
+            return Err(GatewayError::NotReady);
+        }
+        self.set(State::Up);
+        Ok(())
+    }
+
+    async fn end(mut self) {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(pid) = pid {
+            // It may have ended just now; then there is nothing to signal.
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+        if timeout(END_TIMEOUT, child.wait()).await.is_err() {
+            tracing::warn!("the gateway did not end within {END_TIMEOUT:?} and was killed");
+            let _ = child.kill().await;
+        }
+    }
+
+    /// Whether there is a gateway that was not ready in time.
+    fn is_slow(&self) -> bool {
+        self.child.is_some() && self.status.borrow().state == State::Starting
+    }
+
+    fn set(&self, state: State) {
+        self.status.send_modify(|status| {
+            status.state = state;
+            if state == State::Down {
+                status.pid = None;
+            }
+        });
+    }
+
+    fn count_restart(&self) {
+        self.status.send_modify(|status| status.restarts += 1);
+    }
+}
+
+/// Waits for the child's end; for ever, if there is none.
+async fn ended(child: &mut Option<Child>) -> String {
+    match child {
+        Some(child) => match child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn until_ready(admin: SocketAddr) {
+    while !is_ready(admin).await {
+        sleep(READY_ASK).await;
+    }
+}
+
+/// Asks `/readyz` once.
+async fn is_ready(admin: SocketAddr) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(admin).await?;
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut status_line = [0; 12];
+        stream.read_exact(&mut status_line).await?;
+        std::io::Result::Ok(status_line == *b"HTTP/1.1 200")
+    };
+    matches!(timeout(Duration::from_secs(2), ask).await, Ok(Ok(true)))
+}

@@ -1,0 +1,262 @@
+//! The demo's web page: four static files, where things are, and the button that kills the gateway.
+//!
+//! The page is another origin than the gateway, as a real one would be: everything it shows it gets
+//! across origins, by the CORS settings of the generated config.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::child::{Gateway, RestartError};
+use super::places::Places;
+
+/// Connections at one time; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+/// From a connection's begin, or the last answer, to the end of the next request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may last altogether.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+
+type Answer = Response<Full<Bytes>>;
+
+/// One file of the page.
+struct File {
+    path: &'static str,
+    media_type: &'static str,
+    bytes: &'static [u8],
+}
+
+const FILES: [File; 4] = [
+    File {
+        path: "/",
+        media_type: "text/html; charset=utf-8",
+        bytes: include_bytes!("page/index.html"),
+    },
+    File {
+        path: "/demo.js",
+        media_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("page/demo.js"),
+    },
+    File {
+        path: "/demo.css",
+        media_type: "text/css; charset=utf-8",
+        bytes: include_bytes!("page/demo.css"),
+    },
+    File {
+        path: "/sluicegate.js",
+        media_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("page/sluicegate.js"),
+    },
+];
+
+/// The page's server.
+pub(crate) struct Page {
+    places: Places,
+    /// None: the gateway is run apart, and can't be restarted from here.
+    gateway: Option<Gateway>,
+    /// The files' etags, in the order of [`FILES`].
+    etags: [HeaderValue; FILES.len()],
+    security_policy: HeaderValue,
+}
+
+impl Page {
+    pub(crate) fn new(places: Places, gateway: Option<Gateway>) -> Self {
+        let policy = format!(
+            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+             img-src data:; connect-src 'self' {}; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'",
+            places.gateway_url()
+        );
+        Self {
+            gateway,
+            etags: FILES.each_ref().map(etag),
+            security_policy: HeaderValue::from_str(&policy).expect("addresses are ASCII"),
+            places,
+        }
+    }
+
+    /// Serves until it is dropped.
+    pub(crate) async fn serve(self, listener: TcpListener) {
+        let page = Arc::new(self);
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("the page's listener: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let page = Arc::clone(&page);
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let page = Arc::clone(&page);
+                    async move { Ok::<_, Infallible>(page.answer(&request).await) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .max_headers(64)
+                    .max_buf_size(16 * 1024)
+                    .serve_connection(TokioIo::new(stream), service);
+                // Whatever ends it, the browser opens another.
+                let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        let (method, path) = (request.method(), request.uri().path());
+        let mut answer = match (method, path) {
+            _ if !is_host_ours(request.headers()) => {
+                problem(StatusCode::MISDIRECTED_REQUEST, "this host is not served here")
+            }
+            (&Method::GET | &Method::HEAD, "/demo.json") => self.where_things_are(),
+            (&Method::POST, "/gateway/restart") => self.restart(request.headers()).await,
+            (&Method::GET | &Method::HEAD, path) => self.file(path, request.headers()),
+            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here"),
+        };
+        let headers = answer.headers_mut();
+        headers.insert(
+            header::CONTENT_SECURITY_POLICY,
+            self.security_policy.clone(),
+        );
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        answer
+    }
+
+    fn file(&self, path: &str, headers: &HeaderMap) -> Answer {
+        let Some(place) = FILES.iter().position(|file| file.path == path) else {
+            return problem(StatusCode::NOT_FOUND, "no such page");
+        };
+        let (file, etag) = (&FILES[place], &self.etags[place]);
+        let is_known = headers.get(header::IF_NONE_MATCH) == Some(etag);
+        let (status, bytes) = match is_known {
+            true => (StatusCode::NOT_MODIFIED, &b""[..]),
+            false => (StatusCode::OK, file.bytes),
+        };
+        let mut answer = respond(status, file.media_type, Bytes::from_static(bytes));
+        let headers = answer.headers_mut();
+        headers.insert(header::ETAG, etag.clone());
+        // The next build's files have the same names: ask each time.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        answer
+    }
+
+    fn where_things_are(&self) -> Answer {
+        let status = self.gateway.as_ref().map(Gateway::status);
+        let body = json!({
+            "gateway": self.places.gateway_url(),
+            "kafka": self.places.kafka.to_string(),
+            "can_restart": status.is_some(),
+            "state": status.as_ref().map_or("apart", |status| status.state.as_str()),
+            "pid": status.as_ref().and_then(|status| status.pid),
+            "restarts": status.as_ref().map_or(0, |status| status.restarts),
+        });
+        json_answer(StatusCode::OK, "application/json", &body)
+    }
+
+    /// Kills and restarts the gateway, for the page itself only: another site's page can make a
+    /// browser send a POST here, but not with our origin.
+    async fn restart(&self, headers: &HeaderMap) -> Answer {
+        if !is_same_origin(headers) {
+            return problem(StatusCode::FORBIDDEN, "only the demo's own page may do this");
+        }
+        let Some(gateway) = &self.gateway else {
+            return problem(StatusCode::NOT_FOUND, "the gateway is run apart");
+        };
+        match gateway.restart().await {
+            Ok(restarted) => json_answer(
+                StatusCode::OK,
+                "application/json",
+                &json!({
+                    "killed_pid": restarted.killed_pid,
+                    "pid": restarted.pid,
+                    "away_ms": restarted.away.as_millis() as u64,
+                    "commands_meanwhile": restarted.commands_meanwhile,
+                    "restarts": restarted.restarts,
+                }),
+            ),
+            Err(error @ RestartError::Busy) => {
+                problem(StatusCode::CONFLICT, &error.to_string())
+            }
+            Err(error) => problem(StatusCode::BAD_GATEWAY, &error.to_string()),
+        }
+    }
+}
+
+/// Hash of a file's bytes: the same files have the same etag in every process.
+fn etag(file: &File) -> HeaderValue {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, file.bytes);
+    let hex: String = digest.as_ref()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    HeaderValue::from_str(&format!("\"{hex}\"")).expect("hex digits in quotes")
+}
+
+/// An address or `localhost`. A name of somebody else's that leads here (DNS rebinding) would make
+/// that somebody's page the same origin.
+fn is_host_ours(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|h| h.to_str().ok()) else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|h: &HeaderValue| h.to_str().ok());
+    match (text(header::ORIGIN), text(header::HOST)) {
+        (Some(origin), Some(host)) => origin.strip_prefix("http://") == Some(host),
+        _ => false,
+    }
+}
+
+fn problem(status: StatusCode, detail: &str) -> Answer {
+    let body = json!({ "status": status.as_u16(), "detail": detail });
+    json_answer(status, "application/problem+json", &body)
+}
+
+fn json_answer(
+    status: StatusCode,
+    media_type: &'static str,
+    body: &serde_json::Value,
+) -> Answer {
+    let mut answer = respond(status, media_type, Bytes::from(body.to_string()));
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn respond(status: StatusCode, media_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    answer
+}

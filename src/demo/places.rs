@@ -1,0 +1,269 @@
+//! Where everything is: addresses, the gateway's config file, and how it is said to the user.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::topics::{BALANCES, COMMANDS, PAYMENTS, REPLIES};
+
+/// The demo's addresses, all known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// Commands, queries, streams.
+    pub(crate) gateway: SocketAddr,
+    /// The gateway's health and metrics.
+    pub(crate) admin: SocketAddr,
+    /// Kafka clients.
+    pub(crate) kafka: SocketAddr,
+    /// The web page.
+    pub(crate) page: SocketAddr,
+}
+
+impl Places {
+    /// The gateway, as browsers and curl name it.
+    pub(crate) fn gateway_url(&self) -> String {
+        url(self.gateway)
+    }
+
+    /// The gateway's config, ready to run.
+    pub(crate) fn gateway_toml(&self) -> String {
+        let (commands, replies) = (COMMANDS.name, REPLIES.name);
+        let (balances, payments) = (BALANCES.name, PAYMENTS.name);
+        let mut toml = format!(
+            r#"# Written by `sluicegate demo`; gone when it ends.
+listen = ["{gateway}"]
+auth = "none"                            # a demo: everybody may do everything
+drain = "1s"
+
+[kafka]
+bootstrap = ["{kafka}"]
+
+[admin]
+listen = "{admin}"
+
+[cors]                                   # the page is another origin than the gateway
+origins = [{origins}]
+
+[stream]
+retry = "500ms"                          # browsers come back quickly after a kill
+
+[[query]]                                # newest record per key, from memory
+route = "GET /accounts/{{id}}"
+topic = "{balances}"
+key = "{{path.id}}"
+
+[[query]]
+route = "GET /accounts"
+topic = "{balances}"
+
+[[stream]]                               # all that happens to one person, from the first day
+route = "GET /accounts/{{id}}/events"
+topic = "{payments}"
+filter.key = "{{path.id}}"
+start = "earliest"
+
+[[stream]]                               # every balance as it is, then each change
+route = "GET /balances/events"
+topic = "{balances}"
+start = "snapshot"
+"#,
+            gateway = self.gateway,
+            admin = self.admin,
+            kafka = connectable(self.kafka),
+            origins = self.page_origins(),
+        );
+        for (name, route) in [
+            ("pay", "POST /accounts/{id}/payments"),
+            ("request", "POST /accounts/{id}/requests"),
+            ("answer", "POST /accounts/{id}/answers"),
+            ("open", "PUT /accounts/{id}"),
+        ] {
+            let _ = write!(
+                toml,
+                r#"
+[[command]]                              # request -> record -> correlated reply -> response
+name = "{name}"
+route = "{route}"
+topic = "{commands}"
+replies = "{replies}"
+key = "{{path.id}}"
+headers = {{ operation = "{name}" }}
+idempotency = "required"
+timeout = "10s"
+"#
+            );
+        }
+        toml
+    }
+
+    /// The origins a browser may give the page.
+    fn page_origins(&self) -> String {
+        let page = connectable(self.page);
+        let mut origins = vec![format!("\"{}\"", url(page))];
+        if page.ip().is_loopback() {
+            origins.push(format!("\"http://localhost:{}\"", page.port()));
+        }
+        origins.join(", ")
+    }
+
+    /// Three lines to try: a command, a query, a stream.
+    pub(crate) fn lines_to_try(&self) -> [(&'static str, String); 3] {
+        let gateway = self.gateway_url();
+        [
+            (
+                "command",
+                format!(
+                    "curl -i {gateway}/accounts/ana/payments -H 'Content-Type: application/json' \
+                     -H 'Idempotency-Key: lunch-1' -d '{{\"to\":\"bo\",\"amount_cents\":250}}'"
+                ),
+            ),
+            ("query", format!("curl -i {gateway}/accounts/ana")),
+            ("stream", format!("curl -N {gateway}/accounts/ana/events")),
+        ]
+    }
+
+    /// All of it in one line of JSON, for scripts.
+    pub(crate) fn as_json(&self, config: &Path, gateway_pid: Option<u32>) -> String {
+        let [command, query, stream] = self.lines_to_try();
+        json!({
+            "gateway": self.gateway_url(),
+            "admin": url(self.admin),
+            "kafka": connectable(self.kafka).to_string(),
+            "page": url(self.page),
+            "config": config,
+            "gateway_pid": gateway_pid,
+            "try": { command.0: command.1, query.0: query.1, stream.0: stream.1 },
+        })
+        .to_string()
+    }
+
+    /// All of it for people.
+    pub(crate) fn as_text(&self, config: &Path, gateway_pid: Option<u32>) -> String {
+        let gateway = match gateway_pid {
+            Some(pid) => format!("{}   (pid {pid})", self.gateway_url()),
+            None => format!("not started: sluicegate run --config {}", config.display()),
+        };
+        let mut text = format!(
+            "\nSluicegate demo: two people, a payments service, and a gateway between them.\n\n\
+             \x20 page      {page}   <- open this\n\
+             \x20 gateway   {gateway}\n\
+             \x20 admin     {admin}/readyz\n\
+             \x20 kafka     {kafka}   (kcat -b {kafka} -L)\n\
+             \x20 config    {config}\n\nTry:\n",
+            page = url(self.page),
+            admin = url(self.admin),
+            kafka = connectable(self.kafka),
+            config = config.display(),
+        );
+        for (_, line) in self.lines_to_try() {
+            let _ = writeln!(text, "  {line}");
+        }
+        text.push_str(
+            "\nThe broker is a development broker in this process's memory: nothing is kept, and \
+             it is\nnot for production. Ctrl-C ends everything.\n",
+        );
+        text
+    }
+}
+
+fn url(addr: SocketAddr) -> String {
+    format!("http://{}", connectable(addr))
+}
+
+/// The address to connect to what listens on `addr`: "any" is reached at loopback.
+fn connectable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
+/// A directory for the generated config, gone with its owner.
+pub(crate) struct ConfigDir(PathBuf);
+
+impl ConfigDir {
+    /// Makes the directory, readable for this user only, and writes the config into it.
+    pub(crate) fn write(places: &Places) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        // Several demos of one process are tests; a left-over one had the same pid long ago.
+        let dir = (0..1_000)
+            .map(|n| {
+                let name = format!("sluicegate-demo-{}-{n}", std::process::id());
+                std::env::temp_dir().join(name)
+            })
+            .find_map(
+                |dir| match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+                    Ok(()) => Some(Ok(Self(dir))),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                    Err(error) => Some(Err(error)),
+                },
+            )
+            .unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))?;
+        std::fs::write(dir.config(), places.gateway_toml())?;
+        Ok(dir)
+    }
+
+    /// Path of the config file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.0.join("gateway.toml")
+    }
+}
+
+impl Drop for ConfigDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Places {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Places {
+            gateway: at(1),
+            admin: at(2),
+            kafka: SocketAddr::from(([0, 0, 0, 0], 3)),
+            page: at(4),
+        }
+    }
+
+    #[test]
+    fn the_config_is_toml_and_names_the_addresses() {
+        let toml: toml::Table = places().gateway_toml().parse().expect("TOML");
+        assert_eq!(toml["listen"][0].as_str(), Some("127.0.0.1:1"));
+        assert_eq!(toml["admin"]["listen"].as_str(), Some("127.0.0.1:2"));
+        assert_eq!(toml["kafka"]["bootstrap"][0].as_str(), Some("127.0.0.1:3"));
+        let origins = toml["cors"]["origins"].as_array().expect("a list");
+        let origins: Vec<_> = origins.iter().filter_map(|o| o.as_str()).collect();
+        assert_eq!(origins, ["http://127.0.0.1:4", "http://localhost:4"]);
+        let commands = toml["command"].as_array().expect("a list");
+        assert_eq!(commands.len(), 4);
+        assert_eq!(commands[0]["key"].as_str(), Some("{path.id}"));
+    }
+
+    #[test]
+    fn the_line_for_scripts_is_one_line_of_json() {
+        let line = places().as_json(Path::new("/tmp/x.toml"), Some(7));
+        assert!(!line.contains('\n'));
+        let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(json["gateway"], "http://127.0.0.1:1");
+        let stream = json["try"]["stream"].as_str().expect("a line");
+        assert!(stream.starts_with("curl -N http://127.0.0.1:1/"));
+    }
+
+    #[test]
+    fn the_config_is_gone_with_its_owner() {
+        let dir = ConfigDir::write(&places()).expect("a directory");
+        let path = dir.config();
+        assert!(path.exists());
+        drop(dir);
+        assert!(!path.exists());
+    }
+}

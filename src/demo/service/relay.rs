@@ -1,0 +1,136 @@
+//! From the journal's entries to the topics others read.
+
+use std::collections::BTreeMap;
+
+use rskafka::client::Client;
+use rskafka::record::Record;
+
+use super::kafka::{KafkaError, Partition, now};
+use crate::demo::payments::{Account, Activity, Entry, Reply};
+use crate::demo::topics::{BALANCES, PAYMENTS, REPLIES, Topic};
+
+/// Connections to the topics that are relayed to.
+pub(super) struct Relay {
+    balances: Lanes,
+    payments: Lanes,
+    replies: Lanes,
+}
+
+/// A topic's partitions.
+struct Lanes {
+    topic: &'static Topic,
+    partitions: Vec<Partition>,
+}
+
+impl Relay {
+    pub(super) async fn open(client: &Client) -> Result<Self, KafkaError> {
+        let (balances, payments, replies) = tokio::try_join!(
+            Lanes::open(client, &BALANCES),
+            Lanes::open(client, &PAYMENTS),
+            Lanes::open(client, &REPLIES),
+        )?;
+        Ok(Self {
+            balances,
+            payments,
+            replies,
+        })
+    }
+
+    /// Sends what journalled entries say, and `repeated` replies to duplicates. Events are
+    /// committed before the first reply is sent.
+    pub(super) async fn send(
+        &self,
+        entries: &[Entry],
+        repeated: &[Reply],
+    ) -> Result<(), KafkaError> {
+        // Of each account only the newest row: should this batch be relayed again, no account
+        // goes back to an older version on the way.
+        let accounts = entries.iter().flat_map(|entry| &entry.accounts);
+        let newest: BTreeMap<_, _> = accounts.map(|a| (a.account.as_str(), a)).collect();
+        let balances = newest.into_values().map(balance_record).collect();
+        let activity = entries.iter().flat_map(|entry| &entry.activity);
+        let payments = activity.map(activity_record).collect();
+        tokio::try_join!(
+            self.balances.append(balances),
+            self.payments.append(payments)
+        )?;
+        let replies = entries.iter().filter_map(|entry| entry.reply.as_ref());
+        let replies = replies.chain(repeated).map(reply_record).collect();
+        self.replies.append(replies).await
+    }
+}
+
+impl Lanes {
+    async fn open(client: &Client, topic: &'static Topic) -> Result<Self, KafkaError> {
+        let partitions = Partition::open_all(client, topic).await?;
+        Ok(Self { topic, partitions })
+    }
+
+    /// Appends each record to the partition of its key; records of one key stay in order.
+    async fn append(&self, records: Vec<Record>) -> Result<(), KafkaError> {
+        let mut lanes: Vec<Vec<Record>> = self.partitions.iter().map(|_| Vec::new()).collect();
+        for record in records {
+            let key = record.key.as_deref().expect("each record here has a key");
+            lanes[self.topic.partition_of(key)].push(record);
+        }
+        // A topic has three partitions: one after the other is fast enough.
+        for (partition, records) in self.partitions.iter().zip(lanes) {
+            partition.append(records).await?;
+        }
+        Ok(())
+    }
+}
+
+fn balance_record(account: &Account) -> Record {
+    record(
+        account.account.as_str(),
+        serde_json::to_vec(account),
+        [
+            ("etag", account.version.to_string()),
+            ("content-type", "application/json".into()),
+        ],
+    )
+}
+
+fn activity_record(activity: &Activity) -> Record {
+    record(
+        activity.account.as_str(),
+        serde_json::to_vec(activity),
+        [
+            // The account's version: the id of a stream's event can stand in an `If-Match`.
+            ("etag", activity.version.to_string()),
+            ("content-type", "application/json".into()),
+        ],
+    )
+}
+
+fn reply_record(reply: &Reply) -> Record {
+    let etag = reply.etag.map(|etag| ("etag", etag.to_string()));
+    let retry = reply.retry.then(|| ("retry", "true".to_owned()));
+    let headers = [
+        ("correlation-id", reply.correlation.to_string()),
+        (":status", reply.status.to_string()),
+        ("content-type", reply.content_type().to_owned()),
+    ];
+    record(
+        &reply.correlation,
+        Ok(reply.body.as_bytes().to_vec()),
+        headers.into_iter().chain(etag).chain(retry),
+    )
+}
+
+fn record(
+    key: &str,
+    value: serde_json::Result<Vec<u8>>,
+    headers: impl IntoIterator<Item = (&'static str, String)>,
+) -> Record {
+    let headers = headers.into_iter();
+    Record {
+        key: Some(key.into()),
+        value: Some(value.expect("these types have no key or number JSON can't hold")),
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value.into_bytes()))
+            .collect(),
+        timestamp: now(),
+    }
+}
