@@ -57,7 +57,12 @@ pub(super) struct Locals {
 impl Locals {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let topics = snapshot.topics.iter().map(|_| None).collect();
-        Self { me, snapshot, seed, topics }
+        Self {
+            me,
+            snapshot,
+            seed,
+            topics,
+        }
     }
 
     /// The shard whose topics these are.
@@ -103,25 +108,34 @@ impl Locals {
                 first: layout.first_slice(),
                 slices: layout.slices(),
                 bytes_max,
-                bytes_stop: bytes_max.saturating_mul(2),
                 tag: instance.tag,
                 tombstone_keep: std::time::Duration::from_millis(instance.delete_retention_ms),
-                by_offset: true,
-                seed: self.seed,
             })
         });
         let index = usize::from(instance.topic.0);
         let (seq, cut, time) = (Seq(0), Cut::start(), UnixMillis(0));
         let (feed, live, told, held) = (None, false, Seq(0), Vec::new());
-        let local = Local { instance, slice, feed, seq, cut, time, live, told, held };
+        let local = Local {
+            instance,
+            slice,
+            feed,
+            seq,
+            cut,
+            time,
+            live,
+            told,
+            held,
+        };
         self.topics[index].replace(local).is_some()
     }
 
     /// The topic is caught up: queries and streams may use it.
     pub(super) fn on_live(&mut self, topic: TopicIndex, log_start: Cut) {
         let plan = self.snapshot.topic(topic);
-        let settings = &self.snapshot.config.settings.stream;
-        let local = self.topics[usize::from(topic.0)].as_mut().expect("it opened before");
+        let settings = &self.snapshot.config.settings.streams;
+        let local = self.topics[usize::from(topic.0)]
+            .as_mut()
+            .expect("it opened before");
         local.live = true;
         if plan.encodings.is_empty() {
             return;
@@ -189,7 +203,10 @@ impl Local {
             return Vec::new();
         }
         let seq = self.seq;
-        self.held.extract_if(.., |(at, _)| *at <= seq).map(|(_, request)| request).collect()
+        self.held
+            .extract_if(.., |(at, _)| *at <= seq)
+            .map(|(_, request)| request)
+            .collect()
     }
 
     /// The newest record of a key that this shard owns.
@@ -239,11 +256,16 @@ impl Local {
 }
 
 /// Where a scan by offset starts in a slice.
-pub(super) const SLICE_START: ChangeCursor =
-    ChangeCursor { partition: Partition(0), offset: Offset(0) };
+pub(super) const SLICE_START: ChangeCursor = ChangeCursor {
+    partition: Partition(0),
+    offset: Offset(0),
+};
 
 /// A piece of a collection or of *changes*: what one turn may spend on one client.
-const PAGE: PageLimits = PageLimits { entries: 256, bytes: 64 * 1024 };
+const PAGE: PageLimits = PageLimits {
+    entries: 256,
+    bytes: 64 * 1024,
+};
 
 impl Local {
     /// Answers a request whose place is reached.

@@ -41,8 +41,8 @@ pub enum Message {
     Note(Note),
     /// Control: end in order. No new work; streams end spread until then.
     Drain {
-        /// When whatever is left is cut.
-        until: Instant,
+        /// Over how long the ends of streams are spread.
+        within: std::time::Duration,
     },
 
     /// Shard 0 to homes: the cluster as its metadata shows it.

@@ -76,7 +76,14 @@ impl Shard {
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
         let (own, outbox) = (VecDeque::new(), Outbox::new());
-        Self { setup, serving: None, own, outbox, turns: 0, stopped: false }
+        Self {
+            setup,
+            serving: None,
+            own,
+            outbox,
+            turns: 0,
+            stopped: false,
+        }
     }
 
     fn load(&mut self, snapshot: Arc<Snapshot>, now: Now) {
@@ -108,14 +115,23 @@ impl Shard {
             Message::Stop => self.stopped = true,
             Message::Ask(number) => {
                 let report = Box::new(self.report());
-                self.outbox.push((ShardId::CONTROL, Message::Report(number, report)));
+                self.outbox
+                    .push((ShardId::CONTROL, Message::Report(number, report)));
             }
             message => {
                 let Some(serving) = &mut self.serving else {
                     debug_assert!(false, "the first snapshot comes before all else");
                     return;
                 };
-                serving.on_message(self.setup.me, from, message, now, io, outputs, &mut self.outbox);
+                serving.on_message(
+                    self.setup.me,
+                    from,
+                    message,
+                    now,
+                    io,
+                    outputs,
+                    &mut self.outbox,
+                );
             }
         }
     }
@@ -134,13 +150,17 @@ impl Shard {
     fn handle_own<I: Io>(&mut self, now: Now, io: &mut I, outputs: &mut Outputs<Message>) {
         loop {
             self.sort_outbox(outputs);
-            let Some(message) = self.own.pop_front() else { return };
+            let Some(message) = self.own.pop_front() else {
+                return;
+            };
             self.on_message(self.setup.me, message, now, io, outputs);
         }
     }
 
     fn report(&mut self) -> ShardReport {
-        let Some(serving) = &mut self.serving else { return ShardReport::default() };
+        let Some(serving) = &mut self.serving else {
+            return ShardReport::default();
+        };
         serving.count();
         ShardReport {
             checks: serving.home.checks().collect(),
@@ -174,7 +194,10 @@ impl Turn for Shard {
             self.handle_own(now, io, outputs);
         }
         let Some(serving) = &mut self.serving else {
-            debug_assert!(inputs.sockets.is_empty(), "nothing is open before the first snapshot");
+            debug_assert!(
+                inputs.sockets.is_empty(),
+                "nothing is open before the first snapshot"
+            );
             return;
         };
         serving.metrics.general.turns.bump();
@@ -213,10 +236,25 @@ impl Serving {
         outputs: &'a mut Outputs<Message>,
         out: &'a mut Outbox,
     ) -> (&'a mut Edge, Cx<'a, I>) {
-        let Self { locals, metrics, edge, .. } = self;
+        let Self {
+            locals,
+            metrics,
+            edge,
+            ..
+        } = self;
         let close = &mut outputs.close;
         edge.set_time(now.wall);
-        (edge, Cx { now, io, locals, out, close, metrics })
+        (
+            edge,
+            Cx {
+                now,
+                io,
+                locals,
+                out,
+                close,
+                metrics,
+            },
+        )
     }
 
     /// What happened to sockets: brokers' are read at once, clients' go into the rotation.
@@ -240,7 +278,8 @@ impl Serving {
                     self.links.on_readable(socket);
                 }
                 SocketEvent::Writable(socket) if self.links.has(socket) => {
-                    self.links.write(socket, self.home.plane(), io, now, outputs);
+                    self.links
+                        .write(socket, self.home.plane(), io, now, outputs);
                 }
                 SocketEvent::Readable(socket) => {
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
@@ -250,7 +289,11 @@ impl Serving {
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
                     edge.on_writable(socket, &mut cx);
                 }
-                SocketEvent::Accepted { socket, listener, peer } => {
+                SocketEvent::Accepted {
+                    socket,
+                    listener,
+                    peer,
+                } => {
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
                     edge.on_accepted(socket, listener, peer, &mut cx);
                 }
@@ -285,19 +328,34 @@ impl Serving {
                 }
             }
             Message::Live { topic, log_start } => self.locals.on_live(topic, log_start),
-            Message::Get { waiter, topic, hash, key } => {
+            Message::Get {
+                waiter,
+                topic,
+                hash,
+                key,
+            } => {
                 let found = self.locals.get(topic).map(|local| local.find(hash, &key));
                 let found = found.unwrap_or(Found::Unavailable);
                 out.push((waiter.shard, Message::Got(waiter, found)));
             }
-            Message::Scan { waiter, topic, seq, after } => {
+            Message::Scan {
+                waiter,
+                topic,
+                seq,
+                after,
+            } => {
                 self.hold(me, topic, seq, Held::Scan(waiter, after), out);
             }
             Message::Changes(request) => {
                 let (topic, seq) = (request.topic, request.seq);
                 self.hold(me, topic, seq, Held::Changes(request), out);
             }
-            Message::PassEnd { topic, pass, seq, cut } => {
+            Message::PassEnd {
+                topic,
+                pass,
+                seq,
+                cut,
+            } => {
                 self.hold(me, topic, seq, Held::PassEnd(pass, seq, cut), out);
             }
             Message::PassBlock { topic, pass, block } => {
@@ -305,10 +363,10 @@ impl Serving {
                     feed.on_pass_block(crate::sse::PassId(pass), &block, now.mono);
                 }
             }
-            Message::Drain { until } => {
+            Message::Drain { within } => {
                 self.draining = true;
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.drain(until, &mut cx);
+                edge.drain(now.mono.after(within), &mut cx);
             }
             Message::Answer(waiter, answer) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
@@ -326,7 +384,13 @@ impl Serving {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
                 edge.on_changed(waiter, changes.map(|changes| *changes), &mut cx);
             }
-            Message::PassJoined { waiter, topic, pass, from, log_start } => {
+            Message::PassJoined {
+                waiter,
+                topic,
+                pass,
+                from,
+                log_start,
+            } => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
                 edge.on_pass_joined(waiter, topic, pass, (&from, &log_start), &mut cx);
             }
@@ -385,8 +449,14 @@ impl Serving {
     }
 
     fn next_deadline(&self) -> Option<crate::model::Instant> {
-        let feeds = self.locals.iter().filter_map(|local| local.feed.as_ref()?.next_deadline());
-        feeds.chain(self.home.next_deadline()).chain(self.edge.next_deadline()).min()
+        let feeds = self
+            .locals
+            .iter()
+            .filter_map(|local| local.feed.as_ref()?.next_deadline());
+        feeds
+            .chain(self.home.next_deadline())
+            .chain(self.edge.next_deadline())
+            .min()
     }
 
     /// Brings the gauges up to date.
@@ -408,9 +478,25 @@ impl Serving {
 fn names(snapshot: &Snapshot) -> Names {
     let config = &snapshot.config;
     Names {
-        commands: config.commands.iter().map(|route| route.name.clone()).collect(),
-        queries: config.queries.iter().map(|route| route.name.clone()).collect(),
-        streams: config.streams.iter().map(|route| route.name.clone()).collect(),
-        topics: snapshot.topics.iter().map(|topic| topic.name.to_string()).collect(),
+        commands: config
+            .commands
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        queries: config
+            .queries
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        streams: config
+            .streams
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        topics: snapshot
+            .topics
+            .iter()
+            .map(|topic| topic.name.to_string())
+            .collect(),
     }
 }

@@ -1,6 +1,8 @@
 //! Answers that come from elsewhere, as responses to the requests that wait for them.
 
-use crate::http::{CorsGrant, Exchange, Framed, IfNoneMatch, Problem, ReplyRules, ResponseHead, Status};
+use crate::http::{
+    CorsGrant, Exchange, Framed, IfNoneMatch, Problem, ReplyRules, ResponseHead, Status,
+};
 use crate::metrics::{CommandOutcome, RouteKind, StatusClass};
 use crate::model::Instant;
 use crate::route::Problems;
@@ -29,9 +31,13 @@ impl Edge {
         answer: Answer,
         cx: &mut Cx<'_, I>,
     ) {
-        let Some((client, wait)) = self.waiting(waiter) else { return };
+        let Some((client, wait)) = self.waiting(waiter) else {
+            return;
+        };
         let outcome = match &answer {
-            Answer::Reply { replayed: false, .. } => CommandOutcome::Answered,
+            Answer::Reply {
+                replayed: false, ..
+            } => CommandOutcome::Answered,
             Answer::Reply { replayed: true, .. } | Answer::ReplyEvicted => CommandOutcome::Replayed,
             Answer::Mismatch => CommandOutcome::Mismatch,
             Answer::Overloaded | Answer::NotReady => CommandOutcome::Shed,
@@ -40,7 +46,9 @@ impl Edge {
             Answer::Unknown => CommandOutcome::Unknown,
             Answer::BadReply => CommandOutcome::Answered,
         };
-        cx.metrics.commands[usize::from(wait.route)].commands.bump(outcome);
+        cx.metrics.commands[usize::from(wait.route)]
+            .commands
+            .bump(outcome);
         let (framed, status) = match answer {
             Answer::Reply { reply, replayed } => self.write_reply(&reply, replayed, &wait),
             other => self.write_problem(&Problems::of_answer(&other), wait.exchange, wait.cors),
@@ -55,8 +63,12 @@ impl Edge {
         found: Found,
         cx: &mut Cx<'_, I>,
     ) {
-        let Some((client, wait)) = self.waiting(waiter) else { return };
-        let What::Get(condition) = &wait.what else { return };
+        let Some((client, wait)) = self.waiting(waiter) else {
+            return;
+        };
+        let What::Get(condition) = &wait.what else {
+            return;
+        };
         let condition = condition.as_deref();
         let written = self.write_found(&found, condition, wait.exchange, wait.cors);
         self.done(client, &wait, RouteKind::Query, written, cx);
@@ -89,7 +101,11 @@ impl Edge {
         let took = cx.now.mono.since(wait.began);
         cx.metrics.general.request_time.at(kind).record(took);
         client.request = client.request.wrapping_add(1);
-        client.state = if framed.close { State::Closing } else { State::Reading };
+        client.state = if framed.close {
+            State::Closing
+        } else {
+            State::Reading
+        };
         self.resume(client, cx);
     }
 
@@ -97,7 +113,10 @@ impl Edge {
     pub(super) fn give_up<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
         let waiter = self.waiter(&client);
         match &client.state {
-            State::Waiting(Wait { what: What::Command, .. }) => {
+            State::Waiting(Wait {
+                what: What::Command,
+                ..
+            }) => {
                 self.put(client);
                 self.on_answer(waiter, Answer::Unknown, cx);
             }
@@ -148,12 +167,20 @@ impl Edge {
         grant: CorsGrant,
     ) -> (Framed, Status) {
         let (value, etag, content_type) = match found {
-            Found::Entry { value, etag, content_type } => (value, etag, content_type),
+            Found::Entry {
+                value,
+                etag,
+                content_type,
+            } => (value, etag, content_type),
             Found::Absent => return self.write_problem(&Problems::NOT_FOUND, exchange, grant),
             Found::Unavailable => return self.write_problem(&Problems::NOT_READY, exchange, grant),
         };
         let same = condition.is_some_and(|condition| condition.has(Some(etag)));
-        let status = if same { Status::NOT_MODIFIED } else { Status::OK };
+        let status = if same {
+            Status::NOT_MODIFIED
+        } else {
+            Status::OK
+        };
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         head.etag(etag).fixed("cache-control", "no-cache");
         if let Some(cors) = &self.cors {

@@ -34,7 +34,9 @@ impl Edge {
         page: Option<Page>,
         cx: &mut Cx<'_, I>,
     ) {
-        let Some(mut client) = self.take(waiter.socket) else { return };
+        let Some(mut client) = self.take(waiter.socket) else {
+            return;
+        };
         let current = client.request == waiter.request;
         let State::Scanning(scan) = &mut client.state else {
             return self.put(client);
@@ -50,11 +52,11 @@ impl Edge {
     }
 
     fn write_page<I: Io>(&mut self, mut client: Box<Client>, page: Page, cx: &mut Cx<'_, I>) {
+        let full = client.backlog() > 0;
         let State::Scanning(scan) = &mut client.state else {
             return self.put(client);
         };
-        if client.backlog() > 0 {
-            let State::Scanning(scan) = &mut client.state else { unreachable!("seen above") };
+        if full {
             scan.page = Some(page);
             return self.put(client);
         }
@@ -88,16 +90,27 @@ impl Edge {
                 scan.framed.piece(&mut self.out, &self.piece);
                 scan.framed.end(&mut self.out);
                 let took = cx.now.mono.since(scan.began);
-                cx.metrics.general.request_time.at(RouteKind::Query).record(took);
+                cx.metrics
+                    .general
+                    .request_time
+                    .at(RouteKind::Query)
+                    .record(took);
                 let close = scan.framed.close;
                 client.request = client.request.wrapping_add(1);
-                client.state = if close { State::Closing } else { State::Reading };
+                client.state = if close {
+                    State::Closing
+                } else {
+                    State::Reading
+                };
                 return self.resume(client, cx);
             }
         }
         scan.framed.piece(&mut self.out, &self.piece);
         // Each page has the write timeout anew; a collection has no bound but its readers' patience.
-        client.deadline = cx.now.mono.after(self.snapshot.config.settings.http.query_timeout);
+        client.deadline = cx
+            .now
+            .mono
+            .after(self.snapshot.config.settings.http.query_timeout);
         self.resume(client, cx);
     }
 }
@@ -105,7 +118,12 @@ impl Edge {
 impl Scan {
     fn ask(&self, waiter: Waiter) -> Message {
         let after: Option<(KeyHash, Box<[u8]>)> = self.after.clone();
-        Message::Scan { waiter, topic: self.topic, seq: self.seq, after }
+        Message::Scan {
+            waiter,
+            topic: self.topic,
+            seq: self.seq,
+            after,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::command::HeaderNames;
+use crate::config::{CommandRoute, Config};
 use crate::http::{Cors, DateCache, Limits};
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Instant, Now, ShardId, UnixMillis};
@@ -58,6 +60,10 @@ pub(super) struct Edge {
     plain: Vec<u8>,
     piece: Vec<u8>,
     random: Random,
+    /// Names of the headers of command records.
+    record_names: HeaderNames,
+    /// By command route: request headers that pass, in lower case.
+    forwarded: Vec<Vec<Box<str>>>,
     draining: Option<Instant>,
 }
 
@@ -131,6 +137,8 @@ impl Edge {
             plain: Vec::new(),
             piece: Vec::new(),
             random: Random::new(seed ^ 0x5ead),
+            record_names: record_names(config),
+            forwarded: config.commands.iter().map(forwarded).collect(),
             draining: None,
             snapshot,
         }
@@ -171,10 +179,16 @@ impl Edge {
         let connections_max = self.snapshot.config.settings.http.connections_max;
         let share = connections_max.div_ceil(usize::from(self.snapshot.layout.slices()));
         if self.clients + self.streams >= share || self.draining.is_some() {
-            cx.metrics.general.connections_closed.bump(CloseReason::Refused);
+            cx.metrics
+                .general
+                .connections_closed
+                .bump(CloseReason::Refused);
             return cx.close.push(socket);
         }
-        let deadline = cx.now.mono.after(self.snapshot.config.settings.http.idle_timeout);
+        let deadline = cx
+            .now
+            .mono
+            .after(self.snapshot.config.settings.http.idle_timeout);
         let mut client = Box::new(Client::new(socket, transport, deadline));
         self.arm(&mut client);
         client.queued = true;
@@ -184,8 +198,14 @@ impl Edge {
             self.slots.resize_with(index + 1, Slot::default);
         }
         self.clients += 1;
-        self.slots[index] = Slot { generation: socket.generation, conn: Conn::Client(client) };
-        cx.metrics.general.connections_open.set((self.clients + self.streams) as u64);
+        self.slots[index] = Slot {
+            generation: socket.generation,
+            conn: Conn::Client(client),
+        };
+        cx.metrics
+            .general
+            .connections_open
+            .set((self.clients + self.streams) as u64);
     }
 
     /// Whether the socket is one of the edge's.
@@ -214,7 +234,10 @@ impl Edge {
 
     /// Puts a client into the rotation, once.
     fn enqueue(&mut self, socket: SocketId) {
-        if let Some(Slot { conn: Conn::Client(client), .. }) = self.slot(socket)
+        if let Some(Slot {
+            conn: Conn::Client(client),
+            ..
+        }) = self.slot(socket)
             && !std::mem::replace(&mut client.queued, true)
         {
             self.ready.push_back(socket);
@@ -261,7 +284,10 @@ impl Edge {
         self.clients -= 1;
         cx.close.push(client.socket);
         cx.metrics.general.connections_closed.bump(why);
-        cx.metrics.general.connections_open.set((self.clients + self.streams) as u64);
+        cx.metrics
+            .general
+            .connections_open
+            .set((self.clients + self.streams) as u64);
     }
 
     fn arm(&mut self, client: &mut Client) {
@@ -317,7 +343,10 @@ impl Edge {
         self.draining = Some(until);
         for index in 0..self.slots.len() {
             let Slot { generation, conn } = &self.slots[index];
-            let socket = SocketId { slot: index as u32, generation: *generation };
+            let socket = SocketId {
+                slot: index as u32,
+                generation: *generation,
+            };
             match conn {
                 Conn::Client(client)
                     if matches!(client.state, State::Reading) && !client.http.started() =>
@@ -339,6 +368,31 @@ impl Edge {
 
     /// The waiter that stands for a client's present request.
     const fn waiter(&self, client: &Client) -> Waiter {
-        Waiter { shard: self.me, socket: client.socket, request: client.request }
+        Waiter {
+            shard: self.me,
+            socket: client.socket,
+            request: client.request,
+        }
     }
+}
+
+fn record_names(config: &Config) -> HeaderNames {
+    let names = &config.headers;
+    HeaderNames {
+        correlation_id: names.correlation_id.as_str().into(),
+        reply_to: names.reply_to.as_str().into(),
+        identity: names.identity.as_str().into(),
+        if_match: names.if_match.as_str().into(),
+        idempotency_key: names.idempotency_key.as_str().into(),
+        method: names.method.as_str().into(),
+        path: names.path.as_str().into(),
+    }
+}
+
+fn forwarded(route: &CommandRoute) -> Vec<Box<str>> {
+    route
+        .forward
+        .iter()
+        .map(|name| name.as_str().into())
+        .collect()
 }

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 
-use crate::command::{Asked, CommandParts, CommandRecord, IdempotencyHash, command_key, fingerprint};
+use crate::command::{
+    Asked, CommandParts, CommandRecord, IdempotencyHash, command_key, fingerprint,
+};
 use crate::config::{CommandRoute, Idempotency};
 use crate::http::{
     CorsGrant, Exchange, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Problem, Request,
@@ -68,26 +70,42 @@ impl Edge {
     ) -> Handled {
         let mut exchange = request.exchange();
         exchange.keep_alive &= self.draining.is_none();
-        let cors = self.cors.as_ref().map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
-        let asking = Asking { request, waiter, exchange, cors, now };
+        let cors = self
+            .cors
+            .as_ref()
+            .map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
+        let asking = Asking {
+            request,
+            waiter,
+            exchange,
+            cors,
+            now,
+        };
         let found = self.router.find(request.method, &request.path);
         let (kind, route, handled) = match found {
             Route::Command(route, params) => {
                 let handled = self.command(route, &params, &asking, out, metrics);
                 (RouteKind::Command, route, handled)
             }
-            Route::Query(route, params) => {
-                (RouteKind::Query, route, self.query(route, &params, &asking, locals, out))
-            }
-            Route::Stream(route, params) => {
-                (RouteKind::Stream, route, self.stream(route, &params, &asking, locals))
-            }
+            Route::Query(route, params) => (
+                RouteKind::Query,
+                route,
+                self.query(route, &params, &asking, locals, out),
+            ),
+            Route::Stream(route, params) => (
+                RouteKind::Stream,
+                route,
+                self.stream(route, &params, &asking, locals),
+            ),
             Route::Options(methods) => {
                 return Handled::Done(self.options(&methods, &asking));
             }
             Route::NotAllowed(methods) => {
                 let framed = self.not_allowed(&methods, &asking);
-                metrics.general.unrouted.bump(class(Status::METHOD_NOT_ALLOWED));
+                metrics
+                    .general
+                    .unrouted
+                    .bump(class(Status::METHOD_NOT_ALLOWED));
                 return Handled::Done(framed);
             }
             Route::None => {
@@ -123,10 +141,15 @@ impl Edge {
     ) -> Result<Outcome, Problem<'static>> {
         let made = self.make_command(route, params, asking);
         let (request, deadline) = made.inspect_err(|_| {
-            metrics.commands[route].commands.bump(CommandOutcome::Invalid);
+            metrics.commands[route]
+                .commands
+                .bump(CommandOutcome::Invalid);
         })?;
         let plan = self.snapshot.commands[route];
-        out.push((self.snapshot.topic(plan.commands).home, Message::Command(Box::new(request))));
+        out.push((
+            self.snapshot.topic(plan.commands).home,
+            Message::Command(Box::new(request)),
+        ));
         let wait = Wait {
             exchange: asking.exchange,
             cors: asking.cors,
@@ -153,14 +176,25 @@ impl Edge {
         IfMatch::parse(&request.headers).map_err(|refusal| refusal.problem())?;
         let if_match = request.headers.get("if-match");
         let identity = Identity::ANONYMOUS;
-        let scope = Scope { params, request, identity: &identity };
-        let key = route.key.as_ref().map(|template| fill(template, &scope)).transpose()?;
+        let scope = Scope {
+            params,
+            request,
+            identity: &identity,
+        };
+        let key = route
+            .key
+            .as_ref()
+            .map(|template| fill(template, &scope))
+            .transpose()?;
         let headers = route
             .headers
             .iter()
             .map(|(name, template)| Ok((name.as_str(), fill(template, &scope)?)))
             .collect::<Result<Vec<_>, Problem<'static>>>()?;
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &value[..])).collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, &value[..]))
+            .collect();
         let x = match &idempotency {
             Some(key) => IdempotencyHash::of(key.as_bytes()),
             None => IdempotencyHash(self.random.bytes()),
@@ -190,7 +224,10 @@ impl Edge {
                 identity: &identity,
                 if_match,
                 idempotency_key: idempotency.as_ref().map(IdempotencyKey::as_bytes),
-                correlation: CorrelationId { key: key_of_command, fingerprint: print },
+                correlation: CorrelationId {
+                    key: key_of_command,
+                    fingerprint: print,
+                },
                 reply_to: route.replies.as_str(),
                 traceparent: request.headers.get("traceparent"),
                 key: key.as_deref(),
@@ -221,12 +258,22 @@ impl Edge {
         let request = asking.request;
         let condition = IfNoneMatch::parse(&request.headers).map_err(|r| r.problem())?;
         let topic = self.snapshot.queries[index];
-        let local = locals.get(topic).filter(|local| local.is_live()).ok_or(Problems::NOT_READY)?;
+        let local = locals
+            .get(topic)
+            .filter(|local| local.is_live())
+            .ok_or(Problems::NOT_READY)?;
         let Some(template) = &self.snapshot.config.queries[index].key else {
             return Ok(self.collection(index, topic, condition.as_ref(), asking, local));
         };
         let identity = Identity::ANONYMOUS;
-        let key = fill(template, &Scope { params, request, identity: &identity })?;
+        let key = fill(
+            template,
+            &Scope {
+                params,
+                request,
+                identity: &identity,
+            },
+        )?;
         let hash = local.instance.secret.hash(&key);
         let layout = self.snapshot.layout;
         let owner = hash.owner(layout.first_slice(), layout.slices());
@@ -237,11 +284,27 @@ impl Edge {
             return Ok(Outcome::Answered(framed, status));
         }
         let (waiter, key) = (asking.waiter, key.into_boxed_slice());
-        out.push((owner, Message::Get { waiter, topic, hash, key }));
+        out.push((
+            owner,
+            Message::Get {
+                waiter,
+                topic,
+                hash,
+                key,
+            },
+        ));
         let what = What::Get(condition.map(Box::new));
         let (began, route) = (asking.now, index as u16);
-        let wait = Wait { exchange, cors, began, route, what };
-        let deadline = asking.now.after(self.snapshot.config.settings.http.query_timeout);
+        let wait = Wait {
+            exchange,
+            cors,
+            began,
+            route,
+            what,
+        };
+        let deadline = asking
+            .now
+            .after(self.snapshot.config.settings.http.query_timeout);
         Ok(Outcome::Pending(Handled::Wait(wait, deadline)))
     }
 
@@ -255,12 +318,17 @@ impl Edge {
     ) -> Outcome {
         let etag = local.cut_etag();
         let same = condition.is_some_and(|condition| condition.has(Some(&etag)));
-        let status = if same { Status::NOT_MODIFIED } else { Status::OK };
+        let status = if same {
+            Status::NOT_MODIFIED
+        } else {
+            Status::OK
+        };
         let exchange = asking.exchange;
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         head.etag(&etag).fixed("cache-control", "no-cache");
         if let Some(cors) = &self.cors {
-            cors.write(asking.cors, &mut head).expect("a short head has room");
+            cors.write(asking.cors, &mut head)
+                .expect("a short head has room");
         }
         if same {
             return Outcome::Answered(head.empty(), status);
@@ -282,7 +350,9 @@ impl Edge {
             asked: false,
             page: None,
         });
-        let deadline = asking.now.after(self.snapshot.config.settings.http.query_timeout);
+        let deadline = asking
+            .now
+            .after(self.snapshot.config.settings.http.query_timeout);
         Outcome::Pending(Handled::Scan(scan, deadline))
     }
 
@@ -299,12 +369,21 @@ impl Edge {
         let local = locals.get(topic).filter(|local| local.feed.is_some());
         let local = local.ok_or(Problems::NOT_READY)?;
         let identity = Identity::ANONYMOUS;
-        let scope = Scope { params, request, identity: &identity };
+        let scope = Scope {
+            params,
+            request,
+            identity: &identity,
+        };
         let template = self.snapshot.config.streams[index].filter.key.as_ref();
-        let key = template.map(|template| fill(template, &scope)).transpose()?;
+        let key = template
+            .map(|template| fill(template, &scope))
+            .transpose()?;
         let key = key.map(|key| (local.instance.secret.hash(&key), key));
         let by_header = request.headers.get("last-event-id").map(<[u8]>::to_vec);
-        let by_query = request.query.one("lastEventId").map_err(|refusal| refusal.problem())?;
+        let by_query = request
+            .query
+            .one("lastEventId")
+            .map_err(|refusal| refusal.problem())?;
         let last_event_id = by_header.or_else(|| by_query.map(|id| id.as_bytes().to_vec()));
         let start = StreamStart {
             topic,
@@ -340,7 +419,8 @@ impl Edge {
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         allow(&mut head, methods);
         if let Some(cors) = &self.cors {
-            cors.write(asking.cors, &mut head).expect("a short head has room");
+            cors.write(asking.cors, &mut head)
+                .expect("a short head has room");
         }
         head.problem(&problem)
     }
@@ -354,5 +434,6 @@ enum Outcome {
 
 fn allow(head: &mut ResponseHead<'_>, methods: &[Method]) {
     let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
-    head.header("allow", names.join(", ").as_bytes()).expect("method names are tokens");
+    head.header("allow", names.join(", ").as_bytes())
+        .expect("method names are tokens");
 }

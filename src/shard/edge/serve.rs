@@ -48,7 +48,10 @@ impl Edge {
     }
 
     fn read<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
-        debug_assert!(self.out.is_empty(), "each client starts with a clean scratch");
+        debug_assert!(
+            self.out.is_empty(),
+            "each client starts with a clean scratch"
+        );
         // What was pipelined behind the last answer comes before what the socket has.
         let mut look = match client.http.kept() {
             0 => Look::More,
@@ -81,7 +84,14 @@ impl Edge {
                 },
             };
             cx.metrics.general.received_bytes.add(bytes.len() as u64);
-            look = self.look(&mut client, bytes, cx.now.mono, cx.locals, cx.out, cx.metrics);
+            look = self.look(
+                &mut client,
+                bytes,
+                cx.now.mono,
+                cx.locals,
+                cx.out,
+                cx.metrics,
+            );
             self.plain = plain;
             if matches!(client.state, State::Closing) {
                 look = Look::Stop;
@@ -110,7 +120,10 @@ impl Edge {
         let settings = &self.snapshot.config.settings.http;
         let now = cx.now.mono;
         let started = client.http.started();
-        client.started = client.started.filter(|_| started).or_else(|| started.then_some(now));
+        client.started = client
+            .started
+            .filter(|_| started)
+            .or_else(|| started.then_some(now));
         client.deadline = match (&client.state, client.started) {
             _ if client.backlog() > 0 => now.after(settings.write_timeout),
             (State::Closing, _) => return self.end(client, CloseReason::Served, cx),
@@ -157,7 +170,11 @@ impl Edge {
                     return Look::Stop;
                 }
                 Received::Request(request, used) => {
-                    let waiter = super::Waiter { shard: self.me, socket, request: number };
+                    let waiter = super::Waiter {
+                        shard: self.me,
+                        socket,
+                        request: number,
+                    };
                     let handled = self.handle(&request, waiter, now, locals, out, metrics);
                     input = &input[used..];
                     client.started = None;
@@ -194,15 +211,18 @@ impl Edge {
     }
 
     /// Writes the answer to what is no request.
-    fn refuse(
-        &mut self,
-        refusal: Refusal,
-        exchange: Exchange,
-        metrics: &mut super::ShardMetrics,
-    ) {
+    fn refuse(&mut self, refusal: Refusal, exchange: Exchange, metrics: &mut super::ShardMetrics) {
         let problem = refusal.problem();
-        metrics.general.unrouted.bump(super::answer::class(problem.kind.status));
-        let head = ResponseHead::begin(&mut self.out, problem.kind.status, exchange, &self.date_line);
+        metrics
+            .general
+            .unrouted
+            .bump(super::answer::class(problem.kind.status));
+        let head = ResponseHead::begin(
+            &mut self.out,
+            problem.kind.status,
+            exchange,
+            &self.date_line,
+        );
         let _ = head.problem(&problem);
     }
 
@@ -225,7 +245,9 @@ impl Edge {
     /// Reads on after a refusal, so that no reset overtakes the answer.
     fn throw_away<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
         for _ in 0..READS_MAX {
-            let State::Draining(drain) = &mut client.state else { break };
+            let State::Draining(drain) = &mut client.state else {
+                break;
+            };
             match cx.io.read(client.socket) {
                 Read::Blocked => return self.put(client),
                 Read::Closed(_) => return self.end(client, CloseReason::Refused, cx),

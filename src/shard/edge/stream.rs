@@ -45,14 +45,18 @@ impl Edge {
         start: StreamStart,
         cx: &mut Cx<'_, I>,
     ) {
-        let exchange = Exchange { keep_alive: false, ..start.exchange };
+        let exchange = Exchange {
+            keep_alive: false,
+            ..start.exchange
+        };
         let full = self.streams >= self.streams_share();
         self.write_stream_head(exchange, start.cors);
         if full || exchange.head_only {
             // A native EventSource gives up for good on any other status: it must come back later.
             if full {
                 let retry = self.retry_later();
-                self.out.extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
+                self.out
+                    .extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
             }
             client.state = super::client::State::Closing;
             return self.resume(client, cx);
@@ -100,7 +104,8 @@ impl Edge {
             ends: None,
         };
         if stream.full_since.is_some() {
-            self.wheel.arm(cx.now.mono.after(self.write_timeout()), socket);
+            self.wheel
+                .arm(cx.now.mono.after(self.write_timeout()), socket);
         }
         self.slots[socket.slot as usize].conn = Conn::Stream(stream);
         self.clients -= 1;
@@ -120,7 +125,7 @@ impl Edge {
     }
 
     fn streams_share(&self) -> usize {
-        let all = self.snapshot.config.settings.stream.streams_max;
+        let all = self.snapshot.config.settings.streams.streams_max;
         all.div_ceil(usize::from(self.snapshot.layout.slices()))
     }
 
@@ -131,7 +136,7 @@ impl Edge {
     /// Milliseconds after which a client that is sent away should come back: spread, so that they
     /// do not come together.
     fn retry_later(&mut self) -> u64 {
-        let base = self.snapshot.config.settings.stream.retry.as_millis() as u64;
+        let base = self.snapshot.config.settings.streams.retry.as_millis() as u64;
         base + self.random.below(base.max(1))
     }
 
@@ -154,12 +159,18 @@ impl Edge {
 
     fn deliver_to<I: Io>(&mut self, token: u32, topic: TopicIndex, cx: &mut Cx<'_, I>) {
         let slot = &mut self.slots[token as usize];
-        let socket = SocketId { slot: token, generation: slot.generation };
+        let socket = SocketId {
+            slot: token,
+            generation: slot.generation,
+        };
         let Conn::Stream(stream) = &mut slot.conn else {
             debug_assert!(false, "the feed knows only streams");
             return;
         };
-        let feed = cx.locals.get_mut(topic).and_then(|local| local.feed.as_mut());
+        let feed = cx
+            .locals
+            .get_mut(topic)
+            .and_then(|local| local.feed.as_mut());
         let feed = feed.expect("it named the subscriber");
         let route = usize::from(stream.route);
         let full_before = stream.full_since;
@@ -168,7 +179,12 @@ impl Edge {
             return;
         }
         let transport = &mut stream.transport;
-        let mut face = SocketFace { transport, socket, io: cx.io, sent: 0 };
+        let mut face = SocketFace {
+            transport,
+            socket,
+            io: cx.io,
+            sent: 0,
+        };
         let delivery = feed.deliver(token, &mut face, cx.now);
         let sent = face.sent;
         cx.metrics.general.sent_bytes.add(sent);
@@ -180,7 +196,8 @@ impl Edge {
             Delivery::Full => {
                 stream.full_since = Some(stream.full_since.unwrap_or(cx.now.mono));
                 if full_before.is_none() {
-                    self.wheel.arm(cx.now.mono.after(self.write_timeout()), socket);
+                    self.wheel
+                        .arm(cx.now.mono.after(self.write_timeout()), socket);
                 }
             }
             Delivery::Lagged => {
@@ -194,9 +211,14 @@ impl Edge {
     /// The socket of a stream takes bytes again.
     pub(super) fn write_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
         let slot = &mut self.slots[socket.slot as usize];
-        let Conn::Stream(stream) = &mut slot.conn else { return };
+        let Conn::Stream(stream) = &mut slot.conn else {
+            return;
+        };
         if let Some(mut head) = stream.head.take() {
-            match stream.transport.send(socket, cx.io, &[std::io::IoSlice::new(&head)]) {
+            match stream
+                .transport
+                .send(socket, cx.io, &[std::io::IoSlice::new(&head)])
+            {
                 super::transport::Sent::Gone => {
                     return self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx);
                 }
@@ -213,7 +235,10 @@ impl Edge {
             Flushed::Part => {}
             Flushed::All => {
                 let topic = stream.topic;
-                let feed = cx.locals.get_mut(topic).and_then(|local| local.feed.as_mut());
+                let feed = cx
+                    .locals
+                    .get_mut(topic)
+                    .and_then(|local| local.feed.as_mut());
                 feed.expect("a stream has a feed").on_writable(socket.slot);
             }
         }
@@ -222,7 +247,9 @@ impl Edge {
     /// A client said something on its stream, or left.
     pub(super) fn read_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
         let slot = &mut self.slots[socket.slot as usize];
-        let Conn::Stream(stream) = &mut slot.conn else { return };
+        let Conn::Stream(stream) = &mut slot.conn else {
+            return;
+        };
         loop {
             match cx.io.read(socket) {
                 Read::Blocked => return,
@@ -247,7 +274,9 @@ impl Edge {
     pub(super) fn expire_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
         let write_timeout = self.write_timeout();
         let slot = &mut self.slots[socket.slot as usize];
-        let Conn::Stream(stream) = &mut slot.conn else { return };
+        let Conn::Stream(stream) = &mut slot.conn else {
+            return;
+        };
         if let Some(ends) = stream.ends {
             if ends <= cx.now.mono {
                 return self.end_stream(socket, StreamEnd::Drain, CloseReason::Drain, cx);
@@ -287,7 +316,10 @@ impl Edge {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             if matches!(&slot.conn, Conn::Stream(stream) if stream.topic == topic) {
-                let socket = SocketId { slot: index as u32, generation: slot.generation };
+                let socket = SocketId {
+                    slot: index as u32,
+                    generation: slot.generation,
+                };
                 self.end_stream(socket, StreamEnd::Failed, CloseReason::Served, cx);
             }
         }
@@ -301,8 +333,14 @@ impl Edge {
         cx: &mut Cx<'_, I>,
     ) {
         let slot = &mut self.slots[socket.slot as usize];
-        let Conn::Stream(mut stream) = std::mem::take(&mut slot.conn) else { return };
-        if let Some(feed) = cx.locals.get_mut(stream.topic).and_then(|local| local.feed.as_mut()) {
+        let Conn::Stream(mut stream) = std::mem::take(&mut slot.conn) else {
+            return;
+        };
+        if let Some(feed) = cx
+            .locals
+            .get_mut(stream.topic)
+            .and_then(|local| local.feed.as_mut())
+        {
             feed.unsubscribe(socket.slot);
         }
         stream.transport.close(socket, cx.io);
@@ -321,7 +359,9 @@ impl Edge {
         let snapshot = self.snapshot.clone();
         for (topic, local) in cx.locals.iter_mut() {
             let home = snapshot.topic(topic).home;
-            let Some(feed) = &mut local.feed else { continue };
+            let Some(feed) = &mut local.feed else {
+                continue;
+            };
             feed.on_timeout(cx.now.mono);
             while let Some(need) = feed.next_need() {
                 let (to, message) = self.ask(topic, home, need);
@@ -329,7 +369,14 @@ impl Edge {
             }
             while let Some(credit) = feed.next_credit() {
                 let (pass, members) = (credit.pass.0, credit.members as usize);
-                cx.out.push((home, Message::PassTaken { topic, pass, members }));
+                cx.out.push((
+                    home,
+                    Message::PassTaken {
+                        topic,
+                        pass,
+                        members,
+                    },
+                ));
             }
         }
     }
@@ -338,18 +385,44 @@ impl Edge {
         let layout = self.snapshot.layout;
         let waiter = |ticket: Ticket| {
             let generation = self.slots[ticket.token as usize].generation;
-            let socket = SocketId { slot: ticket.token, generation };
-            Waiter { shard: self.me, socket, request: ticket.number }
+            let socket = SocketId {
+                slot: ticket.token,
+                generation,
+            };
+            Waiter {
+                shard: self.me,
+                socket,
+                request: ticket.number,
+            }
         };
         match need {
-            Need::Pass { ticket, from, encoding } => {
+            Need::Pass {
+                ticket,
+                from,
+                encoding,
+            } => {
                 let waiter = waiter(ticket);
-                (home, Message::JoinPass { topic, encoding, waiter, from })
+                (
+                    home,
+                    Message::JoinPass {
+                        topic,
+                        encoding,
+                        waiter,
+                        from,
+                    },
+                )
             }
-            Need::Page { ticket, since, below, seq, after, key } => {
-                let owner = key.as_ref().map(|(hash, _)| {
-                    hash.owner(layout.first_slice(), layout.slices())
-                });
+            Need::Page {
+                ticket,
+                since,
+                below,
+                seq,
+                after,
+                key,
+            } => {
+                let owner = key
+                    .as_ref()
+                    .map(|(hash, _)| hash.owner(layout.first_slice(), layout.slices()));
                 let first = owner.unwrap_or(layout.first_slice());
                 let to = after.map_or(first, |cursor| cursor.shard);
                 let after = after.map(|cursor| ChangeCursor {
@@ -357,7 +430,15 @@ impl Edge {
                     offset: cursor.offset,
                 });
                 let waiter = waiter(ticket);
-                let request = ChangesRequest { waiter, topic, seq, since, below, after, key };
+                let request = ChangesRequest {
+                    waiter,
+                    topic,
+                    seq,
+                    since,
+                    below,
+                    after,
+                    key,
+                };
                 (to, Message::Changes(Box::new(request)))
             }
         }
@@ -370,15 +451,25 @@ impl Edge {
         piece: Option<ChangesPiece>,
         cx: &mut Cx<'_, I>,
     ) {
-        let Some(slot) = self.slot(waiter.socket) else { return };
-        let Conn::Stream(stream) = &slot.conn else { return };
+        let Some(slot) = self.slot(waiter.socket) else {
+            return;
+        };
+        let Conn::Stream(stream) = &slot.conn else {
+            return;
+        };
         let Some(ChangesPiece { changes, next }) = piece.filter(|p| is_whole(&p.changes)) else {
             // What can't be shown whole is not shown as if it were: the client comes back.
             return self.end_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
         };
-        let feed = cx.locals.get_mut(stream.topic).and_then(|local| local.feed.as_mut());
+        let feed = cx
+            .locals
+            .get_mut(stream.topic)
+            .and_then(|local| local.feed.as_mut());
         let feed = feed.expect("a stream has a feed");
-        let ticket = Ticket { token: waiter.socket.slot, number: waiter.request };
+        let ticket = Ticket {
+            token: waiter.socket.slot,
+            number: waiter.request,
+        };
         let next = next.map(|(shard, cursor)| PageCursor {
             shard,
             partition: cursor.partition,
@@ -409,10 +500,17 @@ impl Edge {
         if self.slot(waiter.socket).is_none() {
             return; // The pass learns it with its first credit.
         }
-        let Some(feed) = cx.locals.get_mut(topic).and_then(|local| local.feed.as_mut()) else {
+        let Some(feed) = cx
+            .locals
+            .get_mut(topic)
+            .and_then(|local| local.feed.as_mut())
+        else {
             return;
         };
-        let ticket = Ticket { token: waiter.socket.slot, number: waiter.request };
+        let ticket = Ticket {
+            token: waiter.socket.slot,
+            number: waiter.request,
+        };
         for (partition, start) in log_start.iter() {
             let held = from.get(partition).offset;
             if held < start.offset {

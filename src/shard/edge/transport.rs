@@ -107,7 +107,7 @@ pub(super) struct SocketFace<'a, I> {
 
 impl<I: Io> Face for SocketFace<'_, I> {
     fn room(&self) -> usize {
-        match self.transport {
+        match &*self.transport {
             Transport::Plain => usize::MAX,
             Transport::Tls(session) => session.room(),
         }

@@ -61,7 +61,7 @@ impl Tickets {
 
 impl Commands {
     pub(super) fn new(config: &Config, random: ahash::RandomState) -> Self {
-        let settings = &config.settings.command;
+        let settings = &config.settings.commands;
         let limits = OpenLimits {
             entries_max: settings.open_max,
             waiters_max: settings.open_max.saturating_mul(2),
@@ -140,6 +140,11 @@ impl Commands {
     /// When [`Self::on_time`] has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.table.open.next_deadline()
+    }
+
+    /// Replies that retries can find.
+    pub(super) fn known(&self) -> usize {
+        self.table.replies.stats().entries
     }
 
     /// Commands without a reply.

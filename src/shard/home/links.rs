@@ -39,7 +39,11 @@ impl Links {
         now: Now,
     ) {
         let id = LinkId(ticket.0);
-        self.open.push(Link { id, socket, readable: true });
+        self.open.push(Link {
+            id,
+            socket,
+            readable: true,
+        });
         plane.on_opened(id, now);
     }
 
@@ -106,7 +110,12 @@ impl Links {
             });
         }
         while let Some(id) = plane.next_writable() {
-            if let Some(socket) = self.open.iter().find(|l| l.id == id).map(|link| link.socket) {
+            if let Some(socket) = self
+                .open
+                .iter()
+                .find(|l| l.id == id)
+                .map(|link| link.socket)
+            {
                 self.write(socket, plane, io, now, outputs);
             }
         }
@@ -126,7 +135,9 @@ impl Links {
         now: Now,
         outputs: &mut Outputs<M>,
     ) {
-        let Some(at) = self.open.iter().position(|link| link.socket == socket) else { return };
+        let Some(at) = self.open.iter().position(|link| link.socket == socket) else {
+            return;
+        };
         let id = self.open[at].id;
         loop {
             let bytes = plane.outgoing(id);

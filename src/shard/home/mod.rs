@@ -10,12 +10,12 @@ mod topic;
 
 use std::sync::Arc;
 
-use crate::kafka::{ClusterView, DirectoryRole, Event, Plane, Produced, TopicHandle};
+use crate::kafka::{Address, ClusterView, DirectoryRole, Event, Plane, Produced, TopicHandle};
 use crate::model::{Instant, Now, ShardId, TopicName};
 
 use super::message::{Level, Message, Note};
 use super::snapshot::{Snapshot, TopicIndex};
-use crate::metrics::Check;
+use crate::metrics::{Check, ShardMetrics, TopicStatus};
 
 use commands::Tickets;
 pub(super) use links::Links;
@@ -40,13 +40,8 @@ pub(super) struct Home {
 pub(super) type Outbox = Vec<(ShardId, Message)>;
 
 impl Home {
-    pub(super) fn new(
-        me: ShardId,
-        snapshot: Arc<Snapshot>,
-        settings: crate::kafka::Settings,
-        seed: u64,
-        now: Now,
-    ) -> Self {
+    pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64, now: Now) -> Self {
+        let settings = plane_settings(&snapshot.config.settings);
         let role = if me == ShardId(0) {
             DirectoryRole::Own
         } else {
@@ -214,6 +209,20 @@ impl Home {
         self.topics.iter().map(|topic| topic.check(&self.snapshot))
     }
 
+    /// How the topics at home here stand.
+    pub(super) fn topics(&self) -> impl Iterator<Item = TopicStatus> + '_ {
+        self.topics
+            .iter()
+            .filter_map(|topic| topic.status(&self.snapshot))
+    }
+
+    /// Brings the gauges up to date.
+    pub(super) fn count(&self, metrics: &mut ShardMetrics) {
+        for topic in &self.topics {
+            topic.count(metrics);
+        }
+    }
+
     /// Commands without a reply, over all routes.
     pub(super) fn open_commands(&self) -> usize {
         let tables = self
@@ -221,6 +230,31 @@ impl Home {
             .iter()
             .filter_map(|topic| topic.commands.as_ref());
         tables.map(commands::Commands::open).sum()
+    }
+}
+
+/// The settings of a plane, as the config's table has them.
+fn plane_settings(settings: &crate::config::Settings) -> crate::kafka::Settings {
+    let kafka = &settings.kafka;
+    let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let bootstrap = kafka.bootstrap.iter().map(|broker| Address {
+        host: broker.host.clone(),
+        port: broker.port,
+    });
+    crate::kafka::Settings {
+        client_id: kafka.client_id.clone(),
+        bootstrap: bootstrap.collect(),
+        connect_timeout: kafka.connect_timeout,
+        request_timeout: kafka.request_timeout,
+        fetch_wait_max: kafka.fetch_wait,
+        fetch_bytes_max: bytes(kafka.fetch_bytes_max),
+        partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
+        decompressed_bytes_max: bytes(kafka.batch_bytes_max),
+        metadata_refresh: kafka.metadata_age_max,
+        backoff_max: kafka.backoff_max,
+        delivery_timeout: kafka.delivery_timeout,
+        produce_bytes_max: bytes(kafka.produce_bytes_max),
+        ..crate::kafka::Settings::default()
     }
 }
 

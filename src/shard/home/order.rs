@@ -144,6 +144,7 @@ impl Order {
 
     /// Orders a change that shows no record. What streams must be told becomes a `gap` event.
     pub(super) fn on_change(&mut self, change: Change) -> Arc<Step> {
+        let mut before = self.cut.clone();
         let told = match change {
             Change::Truncate { partition, offset } => {
                 let held = self.cut.get(partition);
@@ -166,9 +167,12 @@ impl Order {
         };
         let mut blocks = Blocks::new();
         if let Some((partition, from, to, reason)) = told.filter(|_| self.live) {
-            let (cut, time) = (&self.cut, self.time);
+            if reason == GapReason::Truncated {
+                before.clone_from(&self.cut); // Nothing before it can be resumed from.
+            }
+            let (after, time, place) = (&self.cut, self.time, (partition, from, to));
             let encoders = self.encoders.iter_mut();
-            let gaps = encoders.map(|e| e.gap(partition, from, to, reason, cut, time));
+            let gaps = encoders.map(|e| e.gap(place, reason, &before, after, time));
             blocks.extend(gaps.map(|block| Some(Arc::new(block))));
         }
         if matches!(change, Change::Truncate { .. }) {
@@ -204,6 +208,16 @@ impl Order {
     /// Whether they may come back.
     pub(super) const fn has_room(&self) -> bool {
         self.in_flight_bytes <= self.in_flight_bytes_max / 2
+    }
+
+    /// Bytes of the window.
+    pub(super) const fn window_bytes(&self) -> usize {
+        self.window.bytes()
+    }
+
+    /// Bytes not yet applied everywhere.
+    pub(super) const fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
     }
 
     /// The first offset of `partition` that has not been ordered.

@@ -12,7 +12,7 @@ use super::commands::Commands;
 use super::order::{Limits, Order};
 use super::passes::{At, Passes};
 use super::{Outbox, note, quoted};
-use crate::metrics::Check;
+use crate::metrics::{Check, PartitionStatus, ShardMetrics, TopicStatus};
 use crate::shard::message::{Instance, Level, Message, Waiter};
 use crate::shard::snapshot::{Snapshot, TopicIndex, TopicPlan};
 
@@ -184,7 +184,7 @@ impl Topic {
             .map_or(LogTag::default(), crate::model::LogIdentity::tag);
         let secret = HashSecret::derived_from(cluster_id.as_bytes());
         let limits = Limits {
-            window_bytes_max: settings.stream.window_bytes_max,
+            window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
         };
         let shared = plan.is_shared();
@@ -574,6 +574,46 @@ impl Topic {
             name,
             ok: false,
             detail,
+        }
+    }
+
+    /// How the topic stands; `None` if nothing is read from it.
+    pub(super) fn status(&self, snapshot: &Snapshot) -> Option<TopicStatus> {
+        let order = self.order.as_ref()?;
+        let partitions = self.parts.iter().enumerate().map(|(p, part)| {
+            let next = order.next(Partition(p as u32)).0;
+            PartitionStatus {
+                partition: p as u32,
+                next_offset: next,
+                high_watermark: part.stable_end.0,
+                lag: part.stable_end.0.saturating_sub(next),
+            }
+        });
+        Some(TopicStatus {
+            topic: snapshot.topic(self.index).name.to_string(),
+            seq: order.seq().0,
+            loaded: self.live,
+            window_bytes: order.window_bytes() as u64,
+            partitions: partitions.collect(),
+        })
+    }
+
+    /// Brings the topic's gauges up to date.
+    pub(super) fn count(&self, metrics: &mut ShardMetrics) {
+        let Some(order) = &self.order else { return };
+        let index = usize::from(self.index.0);
+        for (p, part) in self.parts.iter().enumerate() {
+            let lag = part
+                .stable_end
+                .0
+                .saturating_sub(order.next(Partition(p as u32)).0);
+            metrics.partition(index, p as u32).lag.set(lag);
+        }
+        let topic = &mut metrics.topics[index];
+        topic.window_bytes.set(order.window_bytes() as u64);
+        topic.in_flight_bytes.set(order.in_flight_bytes() as u64);
+        if let Some(commands) = &self.commands {
+            topic.reply_index_entries.set(commands.known() as u64);
         }
     }
 
