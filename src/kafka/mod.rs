@@ -15,15 +15,31 @@
 //! Absent: consumer groups, transactions of our own, topic administration, message formats before
 //! v2 (Kafka 4 has none), compression of what we write.
 
+mod backoff;
+mod batch;
+mod configs;
+mod context;
+mod directory;
+mod ends;
 mod error;
 mod event;
+mod link;
+mod links;
+mod offsets;
+mod partitioner;
 mod plane;
-mod records;
+mod reader;
+pub mod records;
 mod settings;
+mod topics;
+mod verdict;
 mod view;
+mod wire;
+mod writer;
 
 pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
+pub use partitioner::partition_of;
 pub use plane::{DirectoryRole, Plane, ProduceRecord};
 pub use records::RecordError;
 pub use settings::{Address, Settings};

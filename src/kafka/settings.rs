@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::backoff::Backoff;
+
 /// Where a broker listens: a name or an address, and a port. Names are resolved by the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
@@ -61,6 +63,13 @@ pub struct Settings {
     pub produce_bytes_max: u32,
     /// Bytes of records taken and not yet answered, over all partitions.
     pub pending_produce_bytes_max: usize,
+}
+
+impl Settings {
+    pub(super) const fn backoff(&self) -> Backoff {
+        let (min, max) = (self.backoff_min, self.backoff_max);
+        Backoff { min, max }
+    }
 }
 
 impl Default for Settings {

@@ -16,7 +16,7 @@ mod walk;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_bytes;
 pub(crate) use codec::Unpacker;
-pub(crate) use encode::{Sequence, batch_len_max, encode, record_len_max};
+pub(crate) use encode::{Sequence, batch_len_max, encode};
 pub(crate) use walk::{Aborted, Fetched, Piece, walk};
 
 /// Why records can't be read.

@@ -10,6 +10,7 @@ use kafka_protocol::records::{
 };
 use proptest::prelude::*;
 
+use super::encode::record_len_max;
 use super::walk::Progress;
 use super::*;
 use crate::kafka::ProduceRecord;
