@@ -15,7 +15,7 @@ use crate::model::{Etag, KeyHash, LogTag, Offset, Partition, ShardId, UnixMillis
 const EXPIRE_MAX: usize = 256;
 
 /// What a slice is given at its start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SliceSettings {
     /// Whose slice.
     pub me: ShardId,
@@ -27,6 +27,8 @@ pub struct SliceSettings {
     pub bytes_max: usize,
     /// The log's tag, for etags.
     pub tag: LogTag,
+    /// The record header that names an entity's validator.
+    pub etag_header: Arc<str>,
     /// How long tombstones stay after they were applied: the topic's `delete.retention.ms`. From
     /// then and not from the record's time, which is the producer's to choose.
     pub tombstone_keep: Duration,
@@ -89,8 +91,8 @@ impl Slice {
     #[must_use]
     pub fn new(settings: SliceSettings) -> Self {
         Self {
-            settings,
             table: Table::new(settings.slices),
+            settings,
             ledger: Ledger::default(),
             content_types: ContentTypes::default(),
             next: Vec::new(),
@@ -368,10 +370,10 @@ impl Slice {
     fn headers_of(&mut self, record: &Record<'_>) -> (Option<Box<Etag>>, u16) {
         let (mut etag, mut content_type) = (None, None);
         for (name, value) in record.headers {
-            match name {
-                b"etag" => etag = value,
-                b"content-type" => content_type = value,
-                _ => {}
+            if name == self.settings.etag_header.as_bytes() {
+                etag = value;
+            } else if name == b"content-type" {
+                content_type = value;
             }
         }
         let own = etag.and_then(Etag::from_header).map(Box::new);

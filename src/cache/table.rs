@@ -51,10 +51,6 @@ impl Table {
         }
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
-
     /// Memory of the table itself: what slots point to is the caller's to count.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes + (self.current.capacity() + self.next.capacity()) * size_of::<Bucket>()

@@ -22,6 +22,7 @@ fn settings(bytes_max: usize) -> SliceSettings {
         slices: 1,
         bytes_max,
         tag: LogTag([0, 0, 0, 1]),
+        etag_header: "etag".into(),
         tombstone_keep: Duration::from_millis(KEEP as u64),
     }
 }
@@ -239,7 +240,7 @@ fn a_newer_record_brings_a_lost_key_back_at_once() {
 #[test]
 fn a_full_slice_leaves_values_out_then_keys_and_says_so() {
     let settings = settings(8 * 1024);
-    let mut slice = Slice::new(settings);
+    let mut slice = Slice::new(settings.clone());
     let big = "x".repeat(3000);
     slice.records(
         0,
@@ -562,6 +563,6 @@ fn the_table_keeps_its_order_at_every_size() {
             let at = table.find(*hash, key).expect("inserted");
             table.remove(at);
         }
-        assert_eq!((table.len(), table.after(None).count()), (0, 0));
+        assert_eq!(table.after(None).count(), 0);
     }
 }

@@ -7,16 +7,22 @@
 //! its own retry into a second command) and [`ReplyIndex`] (answered within the window, from the
 //! replies topic alone, so every peer has the same).
 
+mod bodies;
 mod open;
 mod recipe;
 mod record;
 mod replies;
 mod reply;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use open::{Admission, Expired, Limit, OpenCommands, OpenLimits, OpenStats, Waiters};
 pub use recipe::{Asked, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ};
-pub use record::{ClientHeader, CommandParts, CommandRecord, HeaderNames, PartitionBy};
-pub use replies::{Known, ReplyIndex, ReplyIndexSettings, ReplyStats};
-pub use reply::{Answer, Reply, ReplyError, ReplyHeaders};
+pub use record::{
+    ClientHeader, CommandHeaders, CommandParts, CommandRecord, HeaderNames, PartitionBy,
+    RecordError,
+};
+pub use replies::{Known, Replied, ReplyIndex, ReplyIndexSettings, ReplyStats};
+pub use reply::{Answer, Header, Reply, ReplyError, ReplyHeaders};
 pub use table::{Admitted, Answered, CommandTable, Outcome};

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::open::{Limit, OpenCommands};
-use super::replies::ReplyIndex;
+use super::open::{Admission, Limit, OpenCommands};
+use super::recipe::fingerprints_differ;
+use super::replies::{Replied, ReplyIndex};
 use super::reply::{Answer, Reply, ReplyHeaders};
-use crate::log::Step;
-use crate::model::{CommandKey, Fingerprint, Instant, Now, Offset, Partition};
+use crate::log::{Batch, Change, Step};
+use crate::model::{
+    CommandKey, CorrelationId, Fingerprint, Instant, Offset, Partition, UnixMillis,
+};
 
 /// What becomes of a command. Only `Opened` is produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,7 @@ pub struct CommandTable<W> {
     /// Answered.
     pub replies: ReplyIndex,
     names: ReplyHeaders,
+    foreign: u64,
 }
 
 impl<W: Copy + PartialEq> CommandTable<W> {
@@ -62,10 +66,12 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             open,
             replies,
             names,
+            foreign: 0,
         }
     }
 
-    /// Decides. To be called once the replies topic was read up to the barrier.
+    /// Decides. To be called once the replies topic was read up to the barrier. `waiter` comes with
+    /// its deadline; `None`: nobody waits (`respond-async`).
     pub fn admit(
         &mut self,
         key: CommandKey,
@@ -73,12 +79,80 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         waiter: Option<(W, Instant)>,
         now: Instant,
     ) -> Admitted {
-        todo!()
+        if let Some(known) = self.replies.get(key) {
+            return match known.answer {
+                _ if fingerprints_differ(known.print, print) => Admitted::Mismatch,
+                Some(answer) => Admitted::Answered(answer),
+                None => Admitted::AnsweredAt(known.partition, known.offset),
+            };
+        }
+        match self.open.admit(key, print, waiter, now) {
+            Admission::Opened => Admitted::Opened,
+            Admission::Joined => Admitted::Joined,
+            Admission::Mismatch => Admitted::Mismatch,
+            Admission::Full(limit) => Admitted::Full(limit),
+        }
     }
 
     /// Applies one step of the replies topic; who waited for its replies comes out with them.
     /// Records without a correlation id of ours are counted and passed over.
-    pub fn apply(&mut self, step: &Step, now: Now, answered: &mut Vec<Answered<W>>) {
-        todo!()
+    pub fn apply(&mut self, step: &Step, now: UnixMillis, answered: &mut Vec<Answered<W>>) {
+        match &step.change {
+            Change::Records(batch) => self.on_records(batch, now, answered),
+            Change::Truncate { partition, offset } => {
+                self.replies.on_truncate(*partition, *offset);
+            }
+            Change::LogStart { partition, offset } => {
+                self.replies.on_log_start(*partition, *offset);
+            }
+            Change::Nothing | Change::Gap { .. } => {}
+        }
+    }
+
+    /// Records of the replies topic without a correlation id of ours, ever.
+    #[must_use]
+    pub const fn foreign(&self) -> u64 {
+        self.foreign
+    }
+
+    /// How a stored reply's record reads: for one that [`Admitted::AnsweredAt`] made the home fetch.
+    #[must_use]
+    pub const fn names(&self) -> &ReplyHeaders {
+        &self.names
+    }
+
+    fn on_records(&mut self, batch: &Batch, now: UnixMillis, answered: &mut Vec<Answered<W>>) {
+        for record in batch.iter() {
+            let id = record.headers.last(&self.names.correlation_id);
+            let Some(CorrelationId { key, fingerprint }) = id.and_then(CorrelationId::parse) else {
+                self.foreign += 1;
+                continue;
+            };
+            let answer = Reply::read(&record, &self.names).map(Arc::new);
+            let retry = Reply::is_retry(&record, &self.names);
+            if !retry {
+                let reply = Replied {
+                    key,
+                    print: fingerprint,
+                    partition: batch.partition(),
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                    answer: &answer,
+                };
+                self.replies.on_reply(&reply, now);
+            }
+            let Some((asked, waiters)) = self.open.on_reply(key) else {
+                continue;
+            };
+            let outcome = match fingerprints_differ(asked, fingerprint) {
+                // Another peer opened the same key for something else, and was first.
+                true => Outcome::Mismatch,
+                false => Outcome::Answer(answer),
+            };
+            answered.extend(waiters.into_iter().map(|waiter| Answered {
+                waiter,
+                outcome: outcome.clone(),
+            }));
+        }
     }
 }
