@@ -154,6 +154,13 @@ impl Problems {
         members: &[],
     };
 
+    pub const PRECONDITION_NEVER_HOLDS: Problem<'static> =
+        p("/problems/precondition-failed", "Precondition failed", Status::PRECONDITION_FAILED);
+
+    pub fn of_record(_: &crate::command::RecordError) -> Problem<'static> {
+        p("/problems/header-too-long", "Header too long", Status::BAD_REQUEST)
+    }
+
     pub fn of_answer(answer: &crate::shard::Answer) -> Problem<'static> {
         use crate::shard::Answer as A;
         match answer {

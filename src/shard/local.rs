@@ -109,6 +109,7 @@ impl Locals {
                 slices: layout.slices(),
                 bytes_max,
                 tag: instance.tag,
+                etag_header: self.snapshot.config.headers.etag.as_str().into(),
                 tombstone_keep: std::time::Duration::from_millis(instance.delete_retention_ms),
             })
         });

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::command::HeaderNames;
+use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CommandRoute, Config};
 use crate::http::{Cors, DateCache, Limits};
 use crate::metrics::{CloseReason, ShardMetrics};
@@ -60,10 +60,8 @@ pub(super) struct Edge {
     plain: Vec<u8>,
     piece: Vec<u8>,
     random: Random,
-    /// Names of the headers of command records.
-    record_names: HeaderNames,
-    /// By command route: request headers that pass, in lower case.
-    forwarded: Vec<Vec<Box<str>>>,
+    /// By command route: the headers of its records.
+    records: Vec<CommandHeaders>,
     draining: Option<Instant>,
 }
 
@@ -137,8 +135,7 @@ impl Edge {
             plain: Vec::new(),
             piece: Vec::new(),
             random: Random::new(seed ^ 0x5ead),
-            record_names: record_names(config),
-            forwarded: config.commands.iter().map(forwarded).collect(),
+            records: records(config),
             draining: None,
             snapshot,
         }
@@ -376,9 +373,9 @@ impl Edge {
     }
 }
 
-fn record_names(config: &Config) -> HeaderNames {
+fn records(config: &Config) -> Vec<CommandHeaders> {
     let names = &config.headers;
-    HeaderNames {
+    let names = HeaderNames {
         correlation_id: names.correlation_id.as_str().into(),
         reply_to: names.reply_to.as_str().into(),
         identity: names.identity.as_str().into(),
@@ -386,13 +383,10 @@ fn record_names(config: &Config) -> HeaderNames {
         idempotency_key: names.idempotency_key.as_str().into(),
         method: names.method.as_str().into(),
         path: names.path.as_str().into(),
-    }
-}
-
-fn forwarded(route: &CommandRoute) -> Vec<Box<str>> {
-    route
-        .forward
-        .iter()
-        .map(|name| name.as_str().into())
-        .collect()
+    };
+    let headers = |route: &CommandRoute| {
+        let set = route.headers.iter().map(|(name, _)| name.as_str());
+        CommandHeaders::new(&names, set, route.forward.iter().map(String::as_str))
+    };
+    config.commands.iter().map(headers).collect()
 }

@@ -173,8 +173,16 @@ impl Edge {
         if idempotency.is_none() && route.idempotency == Idempotency::Required {
             return Err(Problems::IDEMPOTENCY_KEY_REQUIRED);
         }
-        IfMatch::parse(&request.headers).map_err(|refusal| refusal.problem())?;
-        let if_match = request.headers.get("if-match");
+        let condition = IfMatch::parse(&request.headers).map_err(|refusal| refusal.problem())?;
+        if condition
+            .as_ref()
+            .is_some_and(|condition| !condition.may_hold())
+        {
+            return Err(Problems::PRECONDITION_NEVER_HOLDS);
+        }
+        // One tag goes to the service bare; a list or `*` as it came.
+        let if_match = condition.as_ref().and_then(IfMatch::single);
+        let if_match = if_match.or_else(|| request.headers.get("if-match"));
         let identity = Identity::ANONYMOUS;
         let scope = Scope {
             params,
@@ -189,11 +197,11 @@ impl Edge {
         let headers = route
             .headers
             .iter()
-            .map(|(name, template)| Ok((name.as_str(), fill(template, &scope)?)))
-            .collect::<Result<Vec<_>, Problem<'static>>>()?;
-        let headers: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (*name, &value[..]))
+            .map(|(_, template)| fill(template, &scope));
+        let headers = headers.collect::<Result<Vec<_>, _>>()?;
+        let named = route.headers.iter().zip(&headers);
+        let named: Vec<_> = named
+            .map(|((name, _), value)| (name.as_str(), &value[..]))
             .collect();
         let x = match &idempotency {
             Some(key) => IdempotencyHash::of(key.as_bytes()),
@@ -209,30 +217,26 @@ impl Edge {
             body: request.body,
             content_type: request.headers.get("content-type"),
             if_match,
-            headers: &headers,
+            headers: &named,
         });
         let key_of_command = command_key(&route.name, &identity, x);
-        let client: Vec<_> = request.headers.iter().collect();
-        let record = CommandRecord::new(
-            &self.record_names,
-            &CommandParts {
-                method: request.method.as_str(),
-                path_and_query: &path_and_query,
-                headers: &client,
-                allowed: &self.forwarded[index],
-                route_headers: &headers,
-                identity: &identity,
-                if_match,
-                idempotency_key: idempotency.as_ref().map(IdempotencyKey::as_bytes),
-                correlation: CorrelationId {
-                    key: key_of_command,
-                    fingerprint: print,
-                },
-                reply_to: route.replies.as_str(),
-                traceparent: request.headers.get("traceparent"),
-                key: key.as_deref(),
+        let parts = CommandParts {
+            method: request.method.as_str(),
+            path_and_query: &path_and_query,
+            identity: &identity,
+            if_match,
+            idempotency_key: idempotency.as_ref().map(IdempotencyKey::as_bytes),
+            correlation: CorrelationId {
+                key: key_of_command,
+                fingerprint: print,
             },
-        );
+            reply_to: route.replies.as_str(),
+            traceparent: request.headers.get("traceparent"),
+            key: key.as_deref(),
+            route_headers: &headers,
+        };
+        let record = self.records[index].record(&parts, request.headers.iter());
+        let record = record.map_err(|error| Problems::of_record(&error))?;
         let deadline = asking.now.after(route.timeout);
         let request = CommandRequest {
             waiter: asking.waiter,

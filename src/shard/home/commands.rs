@@ -4,9 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahash::AHashMap;
-use bytes::Bytes;
-
 use crate::command::{
     Admitted, Answered, CommandTable, Expired, OpenCommands, OpenLimits, Outcome, PartitionBy,
     ReplyHeaders, ReplyIndex, ReplyIndexSettings,
@@ -15,6 +12,7 @@ use crate::config::Config;
 use crate::kafka::{ProduceRecord, ProduceRefused, Produced, TopicView, partition_of};
 use crate::log::Step;
 use crate::model::{CommandKey, Instant, Now, Partition};
+use ahash::AHashMap;
 
 use super::{Home, Outbox};
 use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
@@ -98,7 +96,7 @@ impl Commands {
 
     /// Applies a step of the replies topic and answers who waited for it.
     pub(super) fn apply(&mut self, step: &Step, now: Now, out: &mut Outbox) {
-        self.table.apply(step, now, &mut self.answered);
+        self.table.apply(step, now.wall, &mut self.answered);
         for Answered { waiter, outcome } in self.answered.drain(..) {
             let answer = match outcome {
                 Outcome::Answer(Ok(reply)) => Answer::Reply {
@@ -121,7 +119,7 @@ impl Commands {
         out: &mut Outbox,
     ) {
         let (waiters, answer) = match outcome {
-            Produced::At(..) => return self.table.open.on_produced(key),
+            Produced::At(..) => return, // Its reply closes it.
             Produced::Refused(_) => (self.table.open.on_refused(key), Answer::Refused),
             Produced::Unknown(_) => (self.table.open.on_unknown(key, now.mono), Answer::Unknown),
         };
@@ -172,6 +170,7 @@ fn reply_headers(config: &Config) -> ReplyHeaders {
         correlation_id: names.correlation_id.as_str().into(),
         status: names.status.as_str().into(),
         retry: names.retry.as_str().into(),
+        etag: names.etag.as_str().into(),
         internal: internal.map(|name| name.as_str().into()).collect(),
         set_cookie: false,
     }
@@ -243,17 +242,10 @@ impl Home {
             PartitionBy::CommandKey => &request.key.0,
         };
         let partition: Partition = partition_of(by, view.partitions);
-        let headers = request.record.headers.into_iter();
-        let headers = headers.map(|(name, value)| {
-            (
-                Bytes::from(String::from(name).into_bytes()),
-                Some(Bytes::from(value)),
-            )
-        });
         let record = ProduceRecord {
-            key: request.record.key.map(Bytes::from),
+            key: request.record.key,
             value: Some(request.body),
-            headers: headers.collect(),
+            headers: request.record.headers,
             timestamp: now.wall,
         };
         let ticket = self.tickets.open(replies, request.key);
