@@ -1,1 +1,56 @@
-//! Not yet.
+//! The config: one TOML file for routes, one table of settings behind file keys, flags and
+//! `SLUICEGATE_*`. It is read once, checked whole, and frozen: a [`Config`] that exists is right in
+//! itself, and nobody reads text from it again.
+//!
+//! Precedence is flag, environment, file, default; [`Origins`] remembers which it was.
+
+mod cross;
+mod diagnose;
+pub mod kind;
+mod load;
+mod memory;
+mod origin;
+mod pattern;
+mod read;
+mod routes;
+mod section;
+mod settings;
+mod template;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
+pub use diagnose::{Finding, Report, Severity};
+pub use kind::BrokerAddress;
+pub use load::{ConfigFile, FILE_BYTES_MAX, Loaded, Sources, load};
+pub use memory::{Cap, memory_caps, memory_sum, memory_table};
+pub use origin::{Origin, Origins};
+pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
+pub use read::ROUTES_MAX;
+pub use routes::{
+    CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, QueryRoute, Slow, Start,
+    StreamRoute,
+};
+pub use settings::{
+    Admin, Apply, Auth, Cache, Commands, Cors, Http, Kafka, Log, LogFormat, LogLevel, Setting,
+    Settings, Streams, TABLE, Tls,
+};
+pub use template::{Part, Place, TEMPLATE_BYTES_MAX, Template};
+pub use topics::TopicUse;
+
+/// Everything that was decided before the start. Checked: names are unique, templates fit their
+/// paths, no route has two owners, the caps fit the memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Names of record headers.
+    pub headers: HeaderNames,
+    /// In the order of the file.
+    pub commands: Vec<CommandRoute>,
+    /// In the order of the file.
+    pub queries: Vec<QueryRoute>,
+    /// In the order of the file.
+    pub streams: Vec<StreamRoute>,
+    /// Everything that tunes: listeners, brokers, limits, timeouts.
+    pub settings: Settings,
+}

@@ -1,1 +1,14 @@
-//! Not yet.
+//! The control thread: the one place with tokio. It serves the admin port from copies it asks of
+//! the shards, listens for signals and creates topics. It owns no state of a shard: when it is
+//! stuck, serving goes on; when a shard is stuck, `/livez` says so.
+
+mod admin;
+mod health;
+mod process;
+mod signal;
+mod topics;
+
+pub use admin::{Admin, AdminSettings, AskShard};
+pub use health::ANSWER_WAIT;
+pub use signal::{Stop, Stops};
+pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

@@ -1,0 +1,375 @@
+//! What is wrong between routes, and between settings: each is right in itself, together they are
+//! not.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::diagnose::Findings;
+use super::kind::{KIB, MIB, show_size, show_time};
+use super::memory::{memory_caps, memory_sum, memory_table};
+use super::origin::Origins;
+use super::read::Routed;
+use super::{CommandRoute, Config, PathPattern, QueryRoute, Settings, StreamRoute};
+use crate::model::TopicName;
+
+/// Encodings a topic may have: each is a copy of its window.
+pub const ENCODINGS_MAX: usize = 4;
+
+/// Topics a gateway may read or write.
+pub const TOPICS_MAX: usize = 256;
+
+/// What a record has besides the body of its command: key, headers, framing.
+const RECORD_OVERHEAD_BYTES: usize = 16 * KIB;
+
+/// The routes as they were read.
+pub(super) struct Routes {
+    pub(super) commands: Vec<Routed<CommandRoute>>,
+    pub(super) queries: Vec<Routed<QueryRoute>>,
+    pub(super) streams: Vec<Routed<StreamRoute>>,
+}
+
+/// What all kinds of route have.
+struct Any<'a> {
+    name: &'a str,
+    name_at: &'a Range<usize>,
+    method: &'static str,
+    path: &'a PathPattern,
+    route_at: &'a Range<usize>,
+}
+
+fn any<'a, R>(
+    routed: &'a Routed<R>,
+    name: &'a str,
+    method: &'static str,
+    path: &'a PathPattern,
+) -> Any<'a> {
+    let (name_at, route_at) = (&routed.name_at, &routed.route_at);
+    Any {
+        name,
+        name_at,
+        method,
+        path,
+        route_at,
+    }
+}
+
+impl Routes {
+    fn all(&self) -> Vec<Any<'_>> {
+        let commands = self
+            .commands
+            .iter()
+            .map(|it| any(it, &it.route.name, it.route.method.as_str(), &it.route.path));
+        let queries = self
+            .queries
+            .iter()
+            .map(|it| any(it, &it.route.name, "GET", &it.route.path));
+        let streams = self
+            .streams
+            .iter()
+            .map(|it| any(it, &it.route.name, "GET", &it.route.path));
+        commands.chain(queries).chain(streams).collect()
+    }
+
+    /// Everything between routes.
+    pub(super) fn check(&self, settings: &Settings, findings: &mut Findings) {
+        let all = self.all();
+        for (index, route) in all.iter().enumerate() {
+            owners(&all[..index], route, findings);
+        }
+        for command in &self.commands {
+            self.replies(command, findings);
+            if let Some(at) = &command.timeout_at
+                && command.route.timeout > settings.commands.open_limit
+            {
+                let limit = show_time(settings.commands.open_limit);
+                let message = format!("the timeout is longer than `commands.open_limit`, {limit}");
+                let help = "after that a command is forgotten; shorten the timeout";
+                findings.error(at.clone(), message, help);
+            }
+        }
+        self.encodings(findings);
+    }
+
+    /// A topic of commands that is one of replies too would answer commands with commands.
+    fn replies(&self, command: &Routed<CommandRoute>, findings: &mut Findings) {
+        let mut commands = self.commands.iter();
+        let Some(other) = commands.find(|it| it.route.topic == command.route.replies) else {
+            return;
+        };
+        let message = format!(
+            "`{}` is a topic of commands and of replies",
+            command.route.replies
+        );
+        let help = "give the replies a topic of their own";
+        let at = command.replies_at.clone();
+        findings
+            .error(at, message, help)
+            .also(Some(other.topic_at.clone()), "commands go here");
+    }
+
+    /// An event name makes an encoding of its topic.
+    fn encodings(&self, findings: &mut Findings) {
+        let mut topics: Vec<(&TopicName, Vec<&Option<String>>)> = Vec::new();
+        for stream in &self.streams {
+            let (topic, event) = (&stream.route.topic, &stream.route.event);
+            let place = topics.iter().position(|(name, _)| *name == topic);
+            let place = place.unwrap_or_else(|| {
+                topics.push((topic, vec![]));
+                topics.len() - 1
+            });
+            let events = &mut topics[place].1;
+            if events.contains(&event) {
+                continue;
+            }
+            events.push(event);
+            if events.len() == ENCODINGS_MAX + 1 {
+                let message = format!("`{topic}` has more than {ENCODINGS_MAX} names of events");
+                let help = "each keeps the topic's window once more; share names between streams";
+                let at = stream.event_at.clone().unwrap_or(stream.at.clone());
+                findings.error(at, message, help);
+            }
+        }
+    }
+}
+
+/// A request has one owner, a name one route.
+fn owners(before: &[Any<'_>], route: &Any<'_>, findings: &mut Findings) {
+    let same = |it: &&Any<'_>| it.method == route.method && it.path.same_shape(route.path);
+    if let Some(first) = before.iter().find(same) {
+        let message = format!("`{} {}` has two owners", route.method, route.path);
+        let help = "change the path of one, or remove it";
+        let finding = findings.error(route.route_at.clone(), message, help);
+        finding.also(Some(first.route_at.clone()), "the first is here");
+        return;
+    }
+    if let Some(first) = before.iter().find(|it| it.name == route.name) {
+        let message = format!("two routes are named `{}`", route.name);
+        let finding = findings.error(route.name_at.clone(), message, "give each its own name");
+        finding.also(Some(first.name_at.clone()), "the first is here");
+    }
+}
+
+/// Everything between settings.
+pub(super) fn settings(s: &Settings, from: &Origins, findings: &mut Findings) {
+    listeners(s, from, findings);
+    shards(s, from, findings);
+    cors(s, from, findings);
+    let mut check = Pairs { from, findings };
+    check.bytes(
+        "http.body_bytes_max",
+        s.http.body_bytes_max,
+        "http.bodies_bytes_max",
+        s.http.bodies_bytes_max,
+    );
+    let record = s.http.body_bytes_max + RECORD_OVERHEAD_BYTES;
+    check.bytes(
+        "http.body_bytes_max",
+        record,
+        "kafka.produce_bytes_max",
+        s.kafka.produce_bytes_max,
+    );
+    check.bytes(
+        "kafka.fetch_partition_bytes_max",
+        s.kafka.fetch_partition_bytes_max,
+        "kafka.fetch_bytes_max",
+        s.kafka.fetch_bytes_max,
+    );
+    // A step fits the topic's limit, or the topic would pause for ever.
+    check.bytes(
+        "kafka.batch_bytes_max",
+        s.kafka.batch_bytes_max,
+        "kafka.topic_in_flight_bytes_max",
+        s.kafka.topic_in_flight_bytes_max,
+    );
+    check.times(
+        "kafka.fetch_wait",
+        s.kafka.fetch_wait,
+        "kafka.request_timeout",
+        s.kafka.request_timeout,
+    );
+    check.times(
+        "commands.timeout",
+        s.commands.timeout,
+        "commands.open_limit",
+        s.commands.open_limit,
+    );
+}
+
+/// Settings of which the first must not be above the second.
+struct Pairs<'a> {
+    from: &'a Origins,
+    findings: &'a mut Findings,
+}
+
+impl Pairs<'_> {
+    fn bytes(&mut self, key: &str, value: usize, bound: &str, limit: usize) {
+        if value > limit {
+            self.above(key, &show_size(value), bound, &show_size(limit));
+        }
+    }
+
+    fn times(&mut self, key: &str, value: Duration, bound: &str, limit: Duration) {
+        if value > limit {
+            self.above(key, &show_time(value), bound, &show_time(limit));
+        }
+    }
+
+    fn above(&mut self, key: &str, value: &str, bound: &str, limit: &str) {
+        let (name, other) = (self.from.name(key), self.from.name(bound));
+        let message = format!("{name} needs {value}, and {other} allows {limit}");
+        let help = format!("lower {name} or raise {other}");
+        let (at, also) = (self.from.at(key), self.from.at(bound));
+        match at {
+            Some(at) => self
+                .findings
+                .error(at, message, help)
+                .also(also, "the bound"),
+            None => self.findings.error(also, message, help),
+        };
+    }
+}
+
+fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
+    let mut seen: Vec<(SocketAddr, &str)> = Vec::new();
+    let plain = s.listen.iter().map(|it| (*it, "listen"));
+    let secure = s.tls.listen.iter().map(|it| (*it, "tls.listen"));
+    let admin = s.admin.listen.iter().map(|it| (*it, "admin.listen"));
+    for (address, key) in plain.chain(secure).chain(admin) {
+        let clash = seen
+            .iter()
+            .find(|(other, _)| *other == address && address.port() != 0);
+        if let Some((_, other)) = clash {
+            let message = format!(
+                "{} and {} both have {address}",
+                from.name(other),
+                from.name(key)
+            );
+            findings.error(from.at(key), message, "give each its own port");
+        }
+        seen.push((address, key));
+        let open = !address.ip().is_loopback();
+        if open && key == "admin.listen" {
+            let message = format!("the admin port at {address} would be open to others");
+            let help = "it has no authentication yet: use 127.0.0.1 or [::1], with a tunnel or a \
+                        proxy that authenticates in front of it, or \"none\"";
+            findings.error(from.at(key), message, help);
+        } else if open && s.auth.is_none() {
+            let message = format!(
+                "{} {address} is open to others without authentication",
+                from.name(key)
+            );
+            let help =
+                "set auth = \"none\" (or --auth none) if that is meant, or listen on 127.0.0.1";
+            findings.error(from.at(key), message, help);
+        }
+    }
+    if s.listen.is_empty() && s.tls.listen.is_empty() {
+        let help = "set listen = [\"127.0.0.1:8080\"]";
+        findings.error(from.at("listen"), "there is no address to listen on", help);
+    }
+    match (&s.tls.certificate, &s.tls.key, s.tls.listen.is_empty()) {
+        (Some(_), Some(_), false) | (None, None, true) => {}
+        (Some(_), Some(_), true) => {
+            let help = "add tls.listen = [\"127.0.0.1:8443\"]";
+            let at = from.at("tls.certificate");
+            findings.error(at, "there is a certificate and no address for HTTPS", help);
+        }
+        (certificate, _, no_listener) => {
+            let missing = if certificate.is_none() {
+                "tls.certificate"
+            } else {
+                "tls.key"
+            };
+            let given = if no_listener { "tls.key" } else { "tls.listen" };
+            let at = from.at(given).or(from.at("tls.certificate"));
+            let help = format!("set {missing} to the PEM file");
+            findings.error(at, format!("TLS has no `{missing}`"), help);
+        }
+    }
+}
+
+fn shards(s: &Settings, from: &Origins, findings: &mut Findings) {
+    let Some(shards) = s.shards else { return };
+    if s.kafka_shards >= shards {
+        let (name, all) = (from.name("kafka_shards"), from.name("shards"));
+        let message =
+            format!("{name} takes all of the {shards} shards, and none is left for clients");
+        findings.error(
+            from.at("kafka_shards"),
+            message,
+            format!("lower it below {all}"),
+        );
+    }
+    if let Some(cpus) = &s.cpus
+        && cpus.len() < usize::from(shards)
+    {
+        let message = format!("{shards} shards on {} CPUs", cpus.len());
+        let help = format!(
+            "each shard has its own: lower {}, or name more",
+            from.name("shards")
+        );
+        findings.error(from.at("cpus"), message, help);
+    }
+}
+
+/// Origins are exact: scheme, host, port if it is not the scheme's. No `*`: with it every page on
+/// the web may read what a visitor may read.
+fn cors(s: &Settings, from: &Origins, findings: &mut Findings) {
+    for origin in &s.cors.origins {
+        let help = match origin.as_str() {
+            "*" => "list the origins; any page at all would be let in",
+            "null" => "`null` is every sandboxed page and file: list real origins",
+            text if is_origin(text) => continue,
+            text if text.ends_with('/') => "an origin has no slash at its end",
+            _ => "write scheme and host as browsers send them, such as https://shop.example:8443",
+        };
+        let message = format!("`{origin}` is not an origin");
+        findings.error(from.at("cors.origins"), message, help);
+    }
+}
+
+/// RFC 6454 6.2, as browsers serialise it: lower case, no path, no default port.
+fn is_origin(text: &str) -> bool {
+    let (rest, default) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, ":443"),
+        (_, Some(rest)) => (rest, ":80"),
+        _ => return false,
+    };
+    let host_end = rest
+        .rfind(':')
+        .filter(|at| !rest[*at..].contains(']'))
+        .unwrap_or(rest.len());
+    let (host, port) = rest.split_at(host_end);
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._[]:".contains(&b);
+    let port_ok = port.is_empty() || port[1..].parse::<u16>().is_ok_and(|n| n > 0);
+    !host.is_empty() && host.bytes().all(legal) && port_ok && port != default
+}
+
+/// What concerns the whole: no routes, too many topics, too much memory.
+pub(super) fn whole(config: &Config, cpus: u16, from: &Origins, findings: &mut Findings) {
+    let routes = config.commands.len() + config.queries.len() + config.streams.len();
+    if routes == 0 && !findings.any_error() {
+        let help = "add [[command]], [[query]] or [[stream]]; docs/config.md shows them";
+        findings.warning(None, "there are no routes: every request gets 404", help);
+    }
+    if config.topics().len() > TOPICS_MAX {
+        let message = format!("the routes name more than {TOPICS_MAX} topics");
+        findings.error(None, message, "split the routes over several gateways");
+    }
+    let Some(memory) = config.settings.memory else {
+        return;
+    };
+    let caps = memory_caps(config, config.settings.shards.unwrap_or(cpus));
+    let sum = memory_sum(&caps);
+    if sum > memory {
+        let name = from.name("memory");
+        let mib = sum.div_ceil(MIB);
+        let message = format!(
+            "the caps add up to {mib} MiB, and {name} allows {}",
+            show_size(memory)
+        );
+        let help = format!("lower some, or raise {name}:\n{}", memory_table(&caps));
+        findings.error(from.at("memory"), message, help);
+    }
+}

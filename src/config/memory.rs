@@ -1,0 +1,141 @@
+//! The memory sum: every cap of the config added up, so that a limit on memory is a promise and not
+//! a hope. Each line is what a setting allows, not what is used.
+
+use super::Config;
+use super::kind::{KIB, MIB, show_size};
+
+/// What the process takes before any client comes: code, tables, the control thread.
+const BASE_BYTES: usize = 48 * MIB;
+/// A shard's rings, scratch buffers and timers.
+const SHARD_BYTES: usize = 8 * MIB;
+/// A connection with its state and an idle stream; buffers in use are counted apart.
+const CONNECTION_BYTES: usize = KIB;
+/// An open command with a waiter: keys, deadline, place in the tables.
+const OPEN_COMMAND_BYTES: usize = 512;
+
+/// One line of the sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// What takes it: "windows of streams".
+    pub what: String,
+    /// Which setting bounds it; empty if none does.
+    pub setting: &'static str,
+    /// How many.
+    pub count: usize,
+    /// Bytes of each.
+    pub each: usize,
+}
+
+impl Cap {
+    /// All of them together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.count.saturating_mul(self.each)
+    }
+}
+
+/// Everything that may be held at one time, with `shards` shards.
+#[must_use]
+pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
+    let s = &config.settings;
+    let topics = config.topics();
+    let cached = topics.iter().filter(|it| it.query || it.compacted).count();
+    let streamed = topics.iter().filter(|it| it.stream).count();
+    let read = topics.iter().filter(|it| it.is_read()).count();
+    let replies = topics.iter().filter(|it| it.replies).count();
+    let cap = |what: &str, setting, count, each| Cap {
+        what: what.to_owned(),
+        setting,
+        count,
+        each,
+    };
+    let routes = config.commands.len();
+    let open = routes.saturating_mul(s.commands.open_max);
+    vec![
+        cap("the process itself", "", 1, BASE_BYTES),
+        cap("shards", "shards", usize::from(shards), SHARD_BYTES),
+        cap(
+            "connections",
+            "http.connections_max",
+            s.http.connections_max,
+            CONNECTION_BYTES,
+        ),
+        cap(
+            "request bodies",
+            "http.bodies_bytes_max",
+            1,
+            s.http.bodies_bytes_max,
+        ),
+        cap(
+            "responses",
+            "http.responses_bytes_max",
+            1,
+            s.http.responses_bytes_max,
+        ),
+        cap(
+            "topics being read",
+            "kafka.topic_in_flight_bytes_max",
+            read,
+            s.kafka.topic_in_flight_bytes_max,
+        ),
+        cap(
+            "windows of streams",
+            "streams.window_bytes_max",
+            streamed,
+            s.streams.window_bytes_max,
+        ),
+        cap("caches", "cache.bytes_max", cached, s.cache.bytes_max),
+        cap(
+            "open commands",
+            "commands.open_max",
+            open,
+            OPEN_COMMAND_BYTES,
+        ),
+        cap(
+            "indexes of replies",
+            "commands.dedupe_memory",
+            replies,
+            s.commands.dedupe_memory,
+        ),
+        cap(
+            "bodies of replies",
+            "commands.replies_bytes_max",
+            replies,
+            s.commands.replies_bytes_max,
+        ),
+    ]
+}
+
+/// The sum of all caps.
+#[must_use]
+pub fn memory_sum(caps: &[Cap]) -> usize {
+    caps.iter()
+        .fold(0, |sum, cap| sum.saturating_add(cap.bytes()))
+}
+
+/// The caps as a table for people, largest first, with the sum.
+#[must_use]
+pub fn memory_table(caps: &[Cap]) -> String {
+    let mut sorted: Vec<_> = caps.iter().filter(|cap| cap.bytes() > 0).collect();
+    sorted.sort_by_key(|cap| std::cmp::Reverse(cap.bytes()));
+    let mut lines: Vec<_> = sorted.into_iter().map(line).collect();
+    lines.push(format!("{:>12}  in all", rounded(memory_sum(caps))));
+    lines.join("\n")
+}
+
+fn line(cap: &Cap) -> String {
+    let times = match cap.count {
+        1 => String::new(),
+        n => format!(", {n} × {}", show_size(cap.each)),
+    };
+    let setting = match cap.setting {
+        "" => String::new(),
+        setting => format!(" ({setting})"),
+    };
+    format!("{:>12}  {}{times}{setting}", rounded(cap.bytes()), cap.what)
+}
+
+/// Whole MiB, rounded up: a sum is read, not computed with.
+fn rounded(bytes: usize) -> String {
+    format!("{} MiB", bytes.div_ceil(MIB))
+}

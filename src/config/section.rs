@@ -1,0 +1,167 @@
+//! A table of the file while it is read: each key is asked for once by name, and what nobody asked
+//! for is unknown. So the list of known keys is the reading itself.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnose::{Findings, nearest};
+use super::kind::{Kind, Raw};
+
+/// A value and where it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) at: Range<usize>,
+}
+
+impl<T> Placed<T> {
+    pub(super) fn new(value: T, at: Range<usize>) -> Self {
+        Self { value, at }
+    }
+}
+
+pub(super) struct Section<'a> {
+    /// As messages call it: `[kafka]`, `[[command]]`; empty for the top of the file.
+    title: String,
+    table: &'a DeTable<'a>,
+    /// Where it stands.
+    pub(super) at: Range<usize>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(title: impl Into<String>, table: &'a DeTable<'a>, at: Range<usize>) -> Self {
+        let (title, known) = (title.into(), Vec::new());
+        Self {
+            title,
+            table,
+            at,
+            known,
+        }
+    }
+
+    /// The value of a key, which is known from now on.
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.known.push(key);
+        let found = self.table.iter().find(|(name, _)| name.get_ref() == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// The key's value, if it is there and of its kind; if it is there and is not, that is found.
+    pub(super) fn read<K: Kind>(
+        &mut self,
+        key: &'static str,
+        kind: &K,
+        findings: &mut Findings,
+    ) -> Option<Placed<K::Value>> {
+        let value = self.get(key)?;
+        match kind.read(&raw(value.get_ref())) {
+            Ok(read) => Some(Placed::new(read, value.span())),
+            Err(why) => {
+                findings.error(value.span(), format!("`{key}`: {why}"), kind.says());
+                None
+            }
+        }
+    }
+
+    /// As `read`, and a missing key is found too, with `example` as what to write.
+    pub(super) fn required<K: Kind>(
+        &mut self,
+        key: &'static str,
+        kind: &K,
+        example: &str,
+        findings: &mut Findings,
+    ) -> Option<Placed<K::Value>> {
+        let there = self.table.iter().any(|(name, _)| name.get_ref() == key);
+        if !there {
+            let message = format!("{} has no `{key}`", self.title);
+            findings.error(self.at.clone(), message, format!("add `{key} = {example}`"));
+        }
+        self.read(key, kind, findings)
+    }
+
+    /// A table below this one.
+    pub(super) fn table(
+        &mut self,
+        key: &'static str,
+        title: &str,
+        findings: &mut Findings,
+    ) -> Option<Section<'a>> {
+        let value = self.get(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            let message = format!("`{key}` is a {}, not a table", value.get_ref().type_str());
+            findings.error(
+                value.span(),
+                message,
+                format!("write `{title}` on a line of its own"),
+            );
+            return None;
+        };
+        Some(Section::new(title, table, value.span()))
+    }
+
+    /// Every key with its place, for tables whose keys are the user's.
+    pub(super) fn entries(
+        &self,
+    ) -> impl Iterator<Item = (&'a str, Range<usize>, &'a Spanned<DeValue<'a>>)> {
+        let entry = |(name, value): (&'a Spanned<_>, &'a Spanned<_>)| {
+            let text: &'a std::borrow::Cow<'a, str> = name.get_ref();
+            (&**text, name.span(), value)
+        };
+        self.table.iter().map(entry)
+    }
+
+    /// What nobody asked for is unknown. `elsewhere` knows where a key stands that is not ours.
+    pub(super) fn finish(self, elsewhere: fn(&str) -> Option<String>, findings: &mut Findings) {
+        for (name, at, _) in self
+            .entries()
+            .filter(|(name, ..)| !self.known.contains(name))
+        {
+            let place = match self.title.as_str() {
+                "" => "at the top of the file".to_owned(),
+                title => format!("in {title}"),
+            };
+            let help = match nearest(name, self.known.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => elsewhere(name).unwrap_or_else(|| match self.known.as_slice() {
+                    [] => "remove it".into(),
+                    known => format!("known here: {}", known.join(", ")),
+                }),
+            };
+            findings.error(at, format!("unknown key `{name}` {place}"), help);
+        }
+    }
+}
+
+/// A value without its places.
+pub(super) fn raw(value: &DeValue<'_>) -> Raw {
+    match value {
+        DeValue::String(text) => Raw::Text(text.to_string()),
+        DeValue::Integer(n) => match i64::from_str_radix(n.as_str(), n.radix()) {
+            Ok(n) => Raw::Integer(n),
+            Err(_) => Raw::Other("number beyond 64 bits"),
+        },
+        DeValue::Boolean(b) => Raw::Bool(*b),
+        DeValue::Array(list) => Raw::List(list.iter().map(|it| raw(it.get_ref())).collect()),
+        DeValue::Float(_) => Raw::Other("number with a point"),
+        DeValue::Datetime(_) => Raw::Other("date"),
+        DeValue::Table(_) => Raw::Other("table"),
+    }
+}
+
+/// Where a part of a string stands in the file: exact if the string stands there as it reads, the
+/// whole string if it has escapes.
+pub(super) fn part_of(
+    source: &str,
+    whole: &Range<usize>,
+    text: &str,
+    part: &Range<usize>,
+) -> Range<usize> {
+    let inner = whole.start + 1..whole.end.saturating_sub(1);
+    match source.get(inner.clone()) {
+        Some(found) if found == text => inner.start + part.start..inner.start + part.end,
+        _ => whole.clone(),
+    }
+}

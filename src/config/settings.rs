@@ -1,0 +1,353 @@
+//! The table of settings: each is declared once, here. Its file key, flag, environment name, help
+//! text and its line in `docs/config.md` all come from the declaration.
+//!
+//! `streams.window_bytes_max` in the file is `--streams-window-bytes-max` on the command line and
+//! `SLUICEGATE_STREAMS_WINDOW_BYTES_MAX` in the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::kind::{
+    Address, Broker, BrokerAddress, Count, Cpus, FilePath, GIB, KIB, Kind, ListOf, MIB, Maybe,
+    OneOf, Raw, Size, Switch, Text, Time,
+};
+use crate::model::SHARDS_MAX;
+
+/// Whether a change takes effect by a reload or by a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apply {
+    /// A reload applies it, with no connection dropped.
+    Reload,
+    /// Only a restart does.
+    Restart,
+}
+
+/// One row of the table.
+pub struct Setting {
+    /// Its key in the file, with the section: `streams.heartbeat`.
+    pub key: &'static str,
+    /// The heading it stands under.
+    pub group: &'static str,
+    /// What it does and what it costs, in whole sentences.
+    pub doc: &'static str,
+    /// When a change takes effect.
+    pub apply: Apply,
+    /// Reads a value into its place.
+    pub put: fn(&mut Settings, &Raw) -> Result<(), String>,
+    /// The value as the file would have it.
+    pub show: fn(&Settings) -> String,
+    /// What is allowed.
+    pub says: fn() -> String,
+}
+
+impl Setting {
+    /// `--streams-heartbeat`, without the dashes before it.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+
+    /// `SLUICEGATE_STREAMS_HEARTBEAT`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("SLUICEGATE_{}", self.key.replace('.', "_").to_uppercase())
+    }
+}
+
+macro_rules! settings {
+    (
+        $heading:literal
+        $(#[doc = $root_doc:literal])+
+        $Root:ident { $(
+            $(#[doc = $doc0:literal])+
+            $name0:ident : $ty0:ty = $default0:expr, $kind0:expr, $apply0:ident;
+        )+ }
+        $(
+            $group_heading:literal
+            $(#[doc = $group_doc:literal])+
+            $group:ident : $Group:ident { $(
+                $(#[doc = $doc:literal])+
+                $name:ident : $ty:ty = $default:expr, $kind:expr, $apply:ident;
+            )+ }
+        )+
+    ) => {
+        $(#[doc = $root_doc])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $Root {
+            $( $(#[doc = $doc0])+ pub $name0: $ty0, )+
+            $( $(#[doc = $group_doc])+ pub $group: $Group, )+
+        }
+
+        impl Default for $Root {
+            fn default() -> Self {
+                Self { $( $name0: $default0, )+ $( $group: $Group::default(), )+ }
+            }
+        }
+
+        $(
+            $(#[doc = $group_doc])+
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Group { $( $(#[doc = $doc])+ pub $name: $ty, )+ }
+
+            impl Default for $Group {
+                fn default() -> Self {
+                    Self { $( $name: $default, )+ }
+                }
+            }
+        )+
+
+        /// Every setting, in the order of the documentation.
+        pub static TABLE: &[Setting] = &[
+            $( Setting {
+                key: stringify!($name0),
+                group: $heading,
+                doc: concat!($($doc0),+),
+                apply: Apply::$apply0,
+                put: |settings, raw| {
+                    settings.$name0 = $kind0.read(raw)?;
+                    Ok(())
+                },
+                show: |settings| $kind0.show(&settings.$name0),
+                says: || $kind0.says(),
+            }, )+
+            $( $( Setting {
+                key: concat!(stringify!($group), ".", stringify!($name)),
+                group: $group_heading,
+                doc: concat!($($doc),+),
+                apply: Apply::$apply,
+                put: |settings, raw| {
+                    settings.$group.$name = $kind.read(raw)?;
+                    Ok(())
+                },
+                show: |settings| $kind.show(&settings.$group.$name),
+                says: || $kind.says(),
+            }, )+ )+
+        ];
+    };
+}
+
+/// How clients are told apart before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Every client is anonymous, by decision.
+    None,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may need one.
+    Warn,
+    /// Changes of state.
+    Info,
+    /// For whoever looks for a bug.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+const LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+const fn s(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Listeners of one kind a process may have; a listener's number is a byte.
+const LISTENERS_MAX: usize = 16;
+
+settings! {
+    "Serving"
+    /// Every value that tunes the process, bounded. Counts and sizes are for the whole process
+    /// unless their line says otherwise.
+    Settings {
+        /// Addresses for plain HTTP. Beyond loopback, `auth` must be set.
+        listen: Vec<SocketAddr> = vec![([127, 0, 0, 1], 8080).into()],
+            ListOf(Address, LISTENERS_MAX), Restart;
+        /// How clients are authenticated. A listener beyond loopback needs it said: `none` makes
+        /// every client anonymous.
+        auth: Option<Auth> = None,
+            OneOf(&[("unset", None), ("none", Some(Auth::None))]), Restart;
+        /// Shards: threads that serve, each on its own CPU.
+        shards: Option<u16> = None, Maybe(Count(1..=SHARDS_MAX), "one a CPU"), Restart;
+        /// The first so many shards do the Kafka work alone, without clients.
+        kafka_shards: u16 = 0, Count(0..=SHARDS_MAX - 1), Restart;
+        /// CPUs the shards are pinned to, one each in this order.
+        cpus: Option<Vec<usize>> = None, Maybe(Cpus, "those the process may run on"), Restart;
+        /// What all caps together may take; `check` adds them up and refuses more.
+        memory: Option<usize> = None,
+            Maybe(Size(64 * MIB..=16 * 1024 * GIB), "the sum is shown, not bounded"), Restart;
+        /// How long a stopping process spreads the end of its streams over, so that their
+        /// clients do not come back all at once.
+        drain: Duration = s(30), Time(s(0)..=s(3600)), Reload;
+    }
+
+    "TLS"
+    /// TLS towards clients.
+    tls: Tls {
+        /// Addresses for HTTPS. Beyond loopback, `auth` must be set.
+        listen: Vec<SocketAddr> = vec![], ListOf(Address, LISTENERS_MAX), Restart;
+        /// Certificate chain in PEM, the server's own first.
+        certificate: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
+        /// Its private key in PEM.
+        key: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
+    }
+
+    "Admin"
+    /// Metrics, health and status, on a port of their own.
+    admin: Admin {
+        /// Address of `/metrics`, `/livez`, `/readyz` and `/status`. Loopback only, for now.
+        listen: Option<SocketAddr> = Some(([127, 0, 0, 1], 9464).into()),
+            Maybe(Address, "no admin port"), Restart;
+        /// Names the `Host` header may have besides loopback's (against DNS rebinding).
+        hosts: Vec<String> = vec![], ListOf(Text(253), 16), Restart;
+    }
+
+    "Kafka"
+    /// The cluster and how patient we are with it.
+    kafka: Kafka {
+        /// Brokers to ask first; the rest of the cluster is learned from them.
+        bootstrap: Vec<BrokerAddress> = vec![BrokerAddress { host: "localhost".into(), port: 9092 }],
+            ListOf(Broker, 64), Restart;
+        /// The name brokers see in their logs and quotas.
+        client_id: String = "sluicegate".into(), Text(128), Restart;
+        /// A connection to a broker that does not stand by then is given up and tried again.
+        connect_timeout: Duration = s(5), Time(ms(100)..=s(60)), Restart;
+        /// A broker that has not answered by then is left.
+        request_timeout: Duration = s(10), Time(ms(500)..=s(300)), Restart;
+        /// From the arrival of a command to the last try of its produce. Services may forget a
+        /// command twice this long after its reply.
+        delivery_timeout: Duration = s(30), Time(s(1)..=s(300)), Restart;
+        /// Longest wait before a broker is tried again; jittered.
+        backoff_max: Duration = s(1), Time(ms(10)..=s(60)), Restart;
+        /// How long a broker may hold a fetch that has nothing to give.
+        fetch_wait: Duration = ms(500), Time(ms(10)..=s(30)), Restart;
+        /// Bytes a fetch may bring, over all its partitions.
+        fetch_bytes_max: usize = 8 * MIB, Size(64 * KIB..=GIB), Restart;
+        /// Bytes a fetch may bring of one partition.
+        fetch_partition_bytes_max: usize = MIB, Size(16 * KIB..=GIB), Restart;
+        /// Bytes one batch may have once decompressed; beyond it, the batch is skipped visibly.
+        batch_bytes_max: usize = 16 * MIB, Size(MIB..=GIB), Restart;
+        /// Fetched bytes a topic may have on their way to the shards; then it is fetched no
+        /// further until they have applied them.
+        topic_in_flight_bytes_max: usize = 32 * MIB, Size(4 * MIB..=4 * GIB), Restart;
+        /// Bytes of one produce request.
+        produce_bytes_max: usize = MIB, Size(16 * KIB..=100 * MIB), Restart;
+        /// How often the cluster is asked anew; new partitions are found within this.
+        metadata_age_max: Duration = s(30), Time(s(1)..=s(300)), Restart;
+    }
+
+    "HTTP"
+    /// Limits and timeouts towards clients.
+    http: Http {
+        /// Connections of clients; at the limit, new ones wait in the kernel's queue.
+        connections_max: usize = 100_000, Count(16..=10_000_000), Restart;
+        /// Bytes of a request line and its headers; beyond it, 431.
+        head_bytes_max: usize = 32 * KIB, Size(KIB..=MIB), Reload;
+        /// Headers of a request; beyond it, 431.
+        headers_max: usize = 100, Count(8..=1000), Reload;
+        /// Bytes of a request body; beyond it, 413. Keep it below the brokers' limit.
+        body_bytes_max: usize = 900 * KIB, Size(KIB..=64 * MIB), Reload;
+        /// Bytes of request bodies held at one time; beyond it, 503.
+        bodies_bytes_max: usize = 128 * MIB, Size(MIB..=64 * GIB), Restart;
+        /// Bytes of responses waiting for slow clients, streams apart; beyond it, 503.
+        responses_bytes_max: usize = 128 * MIB, Size(MIB..=64 * GIB), Restart;
+        /// From the first byte of a request to the end of its headers.
+        head_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
+        /// From the end of the headers to the end of the body.
+        body_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
+        /// How long a connection may rest between requests.
+        idle_timeout: Duration = s(75), Time(ms(100)..=s(86_400)), Reload;
+        /// A client that takes no byte for so long, while bytes wait for it, is closed.
+        write_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
+        /// Longest wait of a query: for a cache to catch up, for `Prefer: wait`.
+        query_timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
+    }
+
+    "CORS"
+    /// Which web pages of other origins may use the routes.
+    cors: Cors {
+        /// Origins, exact: `https://shop.example`. Empty: none but the gateway's own.
+        origins: Vec<String> = vec![], ListOf(Text(255), 64), Reload;
+        /// Whether pages may send cookies.
+        credentials: bool = false, Switch, Reload;
+        /// How long browsers may remember a preflight.
+        max_age: Duration = s(600), Time(s(0)..=s(86_400)), Reload;
+    }
+
+    "Commands"
+    /// Commands and their replies.
+    commands: Commands {
+        /// How long a client waits for a reply, on routes that say nothing.
+        timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
+        /// How long a command without a reply stays open, so that a retry joins it.
+        open_limit: Duration = s(600), Time(s(1)..=s(86_400)), Reload;
+        /// Open commands a route may have; beyond it, 503 before anything is produced.
+        open_max: usize = 10_000, Count(1..=10_000_000), Reload;
+        /// Clients that may wait for one command; beyond it, 503.
+        waiters_max: usize = 16, Count(1..=1000), Reload;
+        /// Bytes of the index that recognises retries, per replies topic; about 48 a reply. It
+        /// cuts the window short if `retention.ms` holds more.
+        dedupe_memory: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;
+        /// Bytes of reply bodies kept in memory, per replies topic; older ones are read again.
+        replies_bytes_max: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;
+    }
+
+    "Queries"
+    /// The caches that queries are answered from.
+    cache: Cache {
+        /// Bytes of keys and values, per topic. Beyond it values leave, least used first, and
+        /// are read again when asked for.
+        bytes_max: usize = 256 * MIB, Size(MIB..=1024 * GIB), Restart;
+        /// Entries of a page of a collection, when the client asks for no `limit`, and the most
+        /// it may ask for.
+        page_max: usize = 1000, Count(1..=100_000), Reload;
+    }
+
+    "Streams"
+    /// Event streams.
+    streams: Streams {
+        /// Encoded events kept per topic, once for the process, for subscribers that lag or
+        /// reconnect.
+        window_bytes_max: usize = 64 * MIB, Size(MIB..=16 * GIB), Restart;
+        /// Open streams; beyond it, a client is told to come back later.
+        streams_max: usize = 100_000, Count(1..=10_000_000), Reload;
+        /// How often a quiet stream says that it lives; jittered.
+        heartbeat: Duration = s(15), Time(ms(100)..=s(300)), Reload;
+        /// How long a browser waits before it reconnects; jittered.
+        retry: Duration = s(2), Time(ms(10)..=s(300)), Reload;
+        /// Under load, how long a shard may gather events before it wakes to send them.
+        linger_max: Duration = ms(1), Time(s(0)..=ms(100)), Reload;
+    }
+
+    "Logging"
+    /// What is written to standard error.
+    log: Log {
+        /// How lines look.
+        format: LogFormat = LogFormat::Text,
+            OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), Restart;
+        /// How much is said.
+        level: LogLevel = LogLevel::Info, OneOf(LEVELS), Restart;
+    }
+}

@@ -1,0 +1,93 @@
+//! What the routes ask of topics: who reads them, what they must be like, which of them share a home.
+
+use std::collections::BTreeMap;
+
+use super::{Config, Slow, Start};
+use crate::model::TopicName;
+
+/// One topic and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicUse {
+    /// Which topic.
+    pub topic: TopicName,
+    /// Commands are written to it.
+    pub commands: bool,
+    /// Replies are read from it.
+    pub replies: bool,
+    /// Queries are answered from it.
+    pub query: bool,
+    /// Streams show it.
+    pub stream: bool,
+    /// A route needs it compacted (`cleanup.policy=compact`): streams that start with a snapshot or
+    /// conflate. The live half of `check` and the start compare it with the broker's config.
+    pub compacted: bool,
+    /// Name and line of the first route that needs it compacted.
+    pub because: Option<(String, usize)>,
+}
+
+impl TopicUse {
+    /// Whether the gateway reads it.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.replies || self.query || self.stream
+    }
+}
+
+impl Config {
+    /// Every topic of the routes, by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<TopicUse> {
+        let mut uses = BTreeMap::new();
+        for route in &self.commands {
+            usage(&mut uses, &route.topic).commands = true;
+            usage(&mut uses, &route.replies).replies = true;
+        }
+        for route in &self.queries {
+            usage(&mut uses, &route.topic).query = true;
+        }
+        for route in &self.streams {
+            let usage = usage(&mut uses, &route.topic);
+            usage.stream = true;
+            if route.start == Start::Snapshot || route.slow == Slow::Conflate {
+                usage.compacted = true;
+                usage
+                    .because
+                    .get_or_insert((route.name.clone(), route.line));
+            }
+        }
+        uses.into_values().collect()
+    }
+
+    /// Topics that must share a home, because a command route links them; each topic is in one
+    /// group, most alone. Groups and their members are in the order of names, the same in every
+    /// process with the same routes.
+    #[must_use]
+    pub fn linked_topics(&self) -> Vec<Vec<TopicName>> {
+        let mut groups: Vec<Vec<TopicName>> =
+            self.topics().into_iter().map(|it| vec![it.topic]).collect();
+        for route in &self.commands {
+            let find = |name| groups.iter().position(|group| group.contains(name));
+            let (Some(a), Some(b)) = (find(&route.topic), find(&route.replies)) else {
+                continue;
+            };
+            if a != b {
+                let moved = groups.remove(a.max(b));
+                groups[a.min(b)].extend(moved);
+                groups[a.min(b)].sort();
+            }
+        }
+        groups
+    }
+}
+
+fn usage<'a>(uses: &'a mut BTreeMap<TopicName, TopicUse>, topic: &TopicName) -> &'a mut TopicUse {
+    uses.entry(topic.clone()).or_insert_with(|| TopicUse {
+        topic: topic.clone(),
+        commands: false,
+        replies: false,
+        query: false,
+        stream: false,
+        compacted: false,
+        because: None,
+    })
+}

@@ -1,0 +1,358 @@
+//! Creating topics, for `--create-topics`, the demo and tests. Plaintext clusters only.
+//!
+//! This speaks CreateTopics through `kafka-protocol` on a socket of its own: rskafka's
+//! `create_topic` has no place for topic configs (its request is always sent with an empty list),
+//! and a topic without `cleanup.policy=compact` is not the topic a query needs.
+
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use kafka_protocol::error::ParseResponseErrorCode as _;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, MetadataRequest,
+    MetadataResponse, RequestHeader, ResponseHeader, TopicName as WireName,
+};
+use kafka_protocol::protocol::{
+    Decodable, Encodable as _, HeaderVersion, Message, Request, StrBytes, VersionRange,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::config::BrokerAddress;
+use crate::model::TopicName;
+
+/// A topic that shall be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: TopicName,
+    /// Partitions, from 1.
+    pub partitions: u32,
+    /// Replicas of each, from 1.
+    pub replication: u16,
+    /// Topic configs, such as `cleanup.policy` and `compact`.
+    pub configs: Vec<(String, String)>,
+}
+
+/// What became of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ensured {
+    /// It is new.
+    Created,
+    /// It was there, and is as it was: neither partitions nor configs are compared.
+    Existed,
+}
+
+/// Why topics could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EnsureError {
+    /// No broker of the list answers.
+    #[error("no broker of {brokers} answers: {last}")]
+    Unreachable {
+        /// Those that were tried.
+        brokers: String,
+        /// What went wrong with the last.
+        last: std::io::Error,
+    },
+    /// The connection broke, or the time was up.
+    #[error("the broker {broker} did not answer: {source}")]
+    Broken {
+        /// Which one.
+        broker: BrokerAddress,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The broker and we have no common version of a request, or it answers what can't be read.
+    #[error("the broker does not speak our {api}: {detail}")]
+    Protocol {
+        /// The request.
+        api: &'static str,
+        /// What was wrong with it.
+        detail: String,
+    },
+    /// The cluster refused one of the topics.
+    #[error("the cluster refused to create topic `{topic}`: {detail}")]
+    Refused {
+        /// Which one.
+        topic: TopicName,
+        /// In the broker's words.
+        detail: String,
+    },
+    /// A topic was made, but not all its partitions had a leader in time.
+    #[error("topic `{topic}` has partitions without a leader")]
+    NoLeader {
+        /// Which one.
+        topic: TopicName,
+    },
+}
+
+/// Bytes an answer may have; a cluster's metadata of a few topics is far below.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Between looks for leaders.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
+
+/// Makes the topics that are missing and waits until all partitions of all of them have leaders;
+/// the result is in the order of `topics`. Gives up after `patience`; asking again is safe.
+///
+/// # Errors
+/// See [`EnsureError`]. Topics made before an error stay.
+pub async fn ensure_topics(
+    bootstrap: &[BrokerAddress],
+    topics: &[TopicSpec],
+    patience: Duration,
+) -> Result<Vec<Ensured>, EnsureError> {
+    let until = Instant::now() + patience;
+    let mut any = connect_any(bootstrap, until).await?;
+    let controller = controller(&any.metadata(topics).await?);
+    let mut ensured = Vec::new();
+    // KIP-590: with KRaft any broker forwards; before it only the controller creates.
+    let answers = match controller {
+        Some(address) if address != any.broker => {
+            Connection::open(&address, until)
+                .await?
+                .create(topics, until)
+                .await?
+        }
+        _ => any.create(topics, until).await?,
+    };
+    for (topic, answer) in topics.iter().zip(answers) {
+        ensured.push(answer.map_err(|detail| EnsureError::Refused {
+            topic: topic.name.clone(),
+            detail,
+        })?);
+    }
+    loop {
+        let metadata = any.metadata(topics).await?;
+        let Some(leaderless) = topics.iter().find(|topic| !has_leaders(&metadata, topic)) else {
+            return Ok(ensured);
+        };
+        if Instant::now() + LEADER_PAUSE >= until {
+            let topic = leaderless.name.clone();
+            return Err(EnsureError::NoLeader { topic });
+        }
+        sleep(LEADER_PAUSE).await;
+    }
+}
+
+fn controller(metadata: &MetadataResponse) -> Option<BrokerAddress> {
+    let is_it = |id| id == metadata.controller_id;
+    let broker = metadata
+        .brokers
+        .iter()
+        .find(|broker| is_it(broker.node_id))?;
+    let port = u16::try_from(broker.port).ok()?;
+    let host = broker.host.to_string();
+    Some(BrokerAddress { host, port })
+}
+
+fn has_leaders(metadata: &MetadataResponse, wanted: &TopicSpec) -> bool {
+    let named =
+        |name: &Option<WireName>| name.as_ref().is_some_and(|n| **n == *wanted.name.as_str());
+    metadata.topics.iter().any(|topic| {
+        named(&topic.name)
+            && topic.error_code == 0
+            && !topic.partitions.is_empty()
+            && topic
+                .partitions
+                .iter()
+                .all(|it| it.error_code == 0 && it.leader_id.0 >= 0)
+    })
+}
+
+async fn connect_any(
+    bootstrap: &[BrokerAddress],
+    until: Instant,
+) -> Result<Connection, EnsureError> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+    for address in bootstrap {
+        match Connection::open(address, until).await {
+            Ok(connection) => return Ok(connection),
+            Err(EnsureError::Broken { source, .. }) => last = source,
+            Err(other) => return Err(other),
+        }
+    }
+    let brokers: Vec<_> = bootstrap.iter().map(ToString::to_string).collect();
+    let brokers = brokers.join(", ");
+    Err(EnsureError::Unreachable { brokers, last })
+}
+
+/// One connection, one request at a time.
+struct Connection {
+    broker: BrokerAddress,
+    stream: TcpStream,
+    until: Instant,
+    versions: ApiVersionsResponse,
+    correlation: i32,
+}
+
+impl Connection {
+    async fn open(broker: &BrokerAddress, until: Instant) -> Result<Self, EnsureError> {
+        let target = (broker.host.as_str(), broker.port);
+        let stream = in_time(broker, until, TcpStream::connect(target)).await?;
+        let mut connection = Self {
+            broker: broker.clone(),
+            stream,
+            until,
+            versions: ApiVersionsResponse::default(),
+            correlation: 0,
+        };
+        // Version 0 is the one every broker answers.
+        connection.versions = connection.ask(ApiVersionsRequest::default(), 0).await?;
+        Ok(connection)
+    }
+
+    async fn metadata(&mut self, topics: &[TopicSpec]) -> Result<MetadataResponse, EnsureError> {
+        let named =
+            |topic: &TopicSpec| MetadataRequestTopic::default().with_name(Some(wire(topic)));
+        // From version 4 on a question does not create the topic it asks for.
+        let version = self.version::<MetadataRequest>(4, 9)?;
+        let request = MetadataRequest::default()
+            .with_topics(Some(topics.iter().map(named).collect()))
+            .with_allow_auto_topic_creation(false);
+        self.ask(request, version).await
+    }
+
+    /// What became of each topic, in their order.
+    async fn create(
+        &mut self,
+        topics: &[TopicSpec],
+        until: Instant,
+    ) -> Result<Vec<Result<Ensured, String>>, EnsureError> {
+        let version = self.version::<CreateTopicsRequest>(2, 5)?;
+        let left = until.saturating_duration_since(Instant::now());
+        let request = CreateTopicsRequest::default()
+            .with_topics(topics.iter().map(creatable).collect())
+            .with_timeout_ms(i32::try_from(left.as_millis()).unwrap_or(i32::MAX));
+        let response = self.ask(request, version).await?;
+        let outcome = |topic: &TopicSpec| {
+            let answers = &mut response.topics.iter();
+            let Some(answer) = answers.find(|it| it.name == wire(topic)) else {
+                return Err("the answer does not name it".to_owned());
+            };
+            use kafka_protocol::ResponseError;
+            match answer.error_code.err() {
+                None => Ok(Ensured::Created),
+                Some(ResponseError::TopicAlreadyExists) => Ok(Ensured::Existed),
+                Some(error) => Err(match &answer.error_message {
+                    Some(message) => format!("{error}: {message}"),
+                    None => error.to_string(),
+                }),
+            }
+        };
+        Ok(topics.iter().map(outcome).collect())
+    }
+
+    /// The highest version both sides have, from `min` to `max`.
+    fn version<R: Request + Message>(&self, min: i16, max: i16) -> Result<i16, EnsureError> {
+        let keys = &mut self.versions.api_keys.iter();
+        let theirs = keys.find(|it| it.api_key == R::KEY).map(|it| VersionRange {
+            min: it.min_version,
+            max: it.max_version,
+        });
+        let theirs = theirs.unwrap_or(VersionRange { min: 1, max: 0 });
+        let common = theirs.intersect(&VersionRange { min, max });
+        if common.is_empty() {
+            let detail = format!("it has versions {theirs}, we {min} to {max}");
+            return Err(protocol::<R>(detail));
+        }
+        Ok(common.max)
+    }
+
+    async fn ask<R: Request>(
+        &mut self,
+        request: R,
+        version: i16,
+    ) -> Result<R::Response, EnsureError> {
+        self.correlation += 1;
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation)
+            .with_client_id(Some(StrBytes::from_static_str("sluicegate-admin")));
+        let frame = encode(&header, &request, version).map_err(protocol::<R>)?;
+        let answer = in_time(&self.broker, self.until, exchange(&mut self.stream, &frame)).await?;
+        let (correlation, response) = decode::<R>(answer, version).map_err(protocol::<R>)?;
+        match correlation == self.correlation {
+            true => Ok(response),
+            false => Err(protocol::<R>("it answered another request".into())),
+        }
+    }
+}
+
+fn wire(topic: &TopicSpec) -> WireName {
+    WireName(StrBytes::from_string(topic.name.as_str().to_owned()))
+}
+
+fn creatable(topic: &TopicSpec) -> CreatableTopic {
+    let text = |text: &String| StrBytes::from_string(text.clone());
+    let config = |(name, value): &(String, String)| {
+        let config = CreatableTopicConfig::default();
+        config.with_name(text(name)).with_value(Some(text(value)))
+    };
+    CreatableTopic::default()
+        .with_name(wire(topic))
+        .with_num_partitions(i32::try_from(topic.partitions).unwrap_or(i32::MAX))
+        .with_replication_factor(i16::try_from(topic.replication).unwrap_or(i16::MAX))
+        .with_configs(topic.configs.iter().map(config).collect())
+}
+
+fn encode<R: Request>(
+    header: &RequestHeader,
+    request: &R,
+    version: i16,
+) -> Result<BytesMut, String> {
+    let mut frame = BytesMut::zeroed(4);
+    header
+        .encode(&mut frame, R::header_version(version))
+        .and_then(|()| request.encode(&mut frame, version))
+        .map_err(|error| error.to_string())?;
+    let length = u32::try_from(frame.len() - 4).map_err(|_| "too long".to_owned())?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+fn decode<R: Request>(mut answer: Bytes, version: i16) -> Result<(i32, R::Response), String> {
+    let header_version = <R::Response as HeaderVersion>::header_version(version);
+    let header = ResponseHeader::decode(&mut answer, header_version);
+    let header = header.map_err(|error| error.to_string())?;
+    let response = R::Response::decode(&mut answer, version);
+    let response = response.map_err(|error| error.to_string())?;
+    match answer.has_remaining() {
+        false => Ok((header.correlation_id, response)),
+        true => Err(format!("{} bytes are left over", answer.remaining())),
+    }
+}
+
+async fn exchange(stream: &mut TcpStream, frame: &[u8]) -> std::io::Result<Bytes> {
+    stream.write_all(frame).await?;
+    let length = stream.read_u32().await? as usize;
+    if length > ANSWER_BYTES_MAX {
+        let detail = format!("an answer of {length} bytes; is this a Kafka port?");
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, detail));
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer.into())
+}
+
+async fn in_time<T>(
+    broker: &BrokerAddress,
+    until: Instant,
+    work: impl Future<Output = std::io::Result<T>>,
+) -> Result<T, EnsureError> {
+    let timed_out = || Err(std::io::ErrorKind::TimedOut.into());
+    let result = timeout_at(until, work)
+        .await
+        .unwrap_or_else(|_| timed_out());
+    let broker = broker.clone();
+    result.map_err(|source| EnsureError::Broken { broker, source })
+}
+
+fn protocol<R: Request>(detail: String) -> EnsureError {
+    let api = std::any::type_name::<R>();
+    let api = api.rsplit("::").next().unwrap_or(api);
+    EnsureError::Protocol { api, detail }
+}

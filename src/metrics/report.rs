@@ -1,0 +1,88 @@
+//! What a shard tells the control thread when asked: is it ready, what has it counted, how does it
+//! stand. A copy, made in one turn; nothing in it is shared.
+
+use serde::Serialize;
+
+use super::ShardMetrics;
+
+/// One shard's answer.
+#[derive(Clone, Debug, Default)]
+pub struct ShardReport {
+    /// What must hold for the shard to be ready. All must, over all shards.
+    pub checks: Vec<Check>,
+    /// What was counted.
+    pub metrics: ShardMetrics,
+    /// How it stands.
+    pub status: ShardStatus,
+}
+
+/// One condition of readiness.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What is checked: "topic payments", "route pay", "listening".
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// How far it is, or what is wrong and what to do. May be empty when it holds.
+    pub detail: String,
+}
+
+/// How a shard stands, for `/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ShardStatus {
+    /// Turns so far.
+    pub turns: u64,
+    /// Connections of clients.
+    pub connections: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Commands without a reply, of the routes whose home this is.
+    pub commands_open: u64,
+    /// Whether it takes no new work.
+    pub draining: bool,
+    /// The topics whose home this is.
+    pub topics: Vec<TopicStatus>,
+    /// Connections to brokers.
+    pub brokers: Vec<BrokerStatus>,
+}
+
+/// A topic at its home.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TopicStatus {
+    /// Its name.
+    pub topic: String,
+    /// The last step's number.
+    pub seq: u64,
+    /// Whether it has been read to where its end was when loading began.
+    pub loaded: bool,
+    /// Bytes of encoded events kept.
+    pub window_bytes: u64,
+    /// Each partition. There is no consumer group to ask for lag.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// A partition at its home.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PartitionStatus {
+    /// Its number.
+    pub partition: u32,
+    /// The next offset to read.
+    pub next_offset: u64,
+    /// One past the last readable offset, as far as known.
+    pub high_watermark: u64,
+    /// Records between the two.
+    pub lag: u64,
+}
+
+/// A connection to a broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BrokerStatus {
+    /// `host:port`.
+    pub address: String,
+    /// What it is for: fetch, produce, metadata.
+    pub purpose: String,
+    /// Whether it stands.
+    pub connected: bool,
+    /// The last thing that went wrong; empty if nothing did.
+    pub last_error: String,
+}
