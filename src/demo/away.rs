@@ -33,7 +33,10 @@ impl Away {
             });
             let headers = [
                 ("operation", "pay".to_owned()),
-                ("correlation-id", format!("away-{from}-{}", at.timestamp_micros())),
+                (
+                    "correlation-id",
+                    format!("away-{from}-{}", at.timestamp_micros()),
+                ),
                 ("reply-to", REPLIES.name.to_owned()),
             ];
             let record = Record {

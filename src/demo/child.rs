@@ -207,12 +207,10 @@ impl Gateway {
     /// Kills it (-9) and starts it again.
     pub(crate) async fn restart(&self) -> Result<Restarted, RestartError> {
         let (answer, wait) = oneshot::channel();
-        self.asks
-            .try_send(answer)
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => RestartError::Busy,
-                mpsc::error::TrySendError::Closed(_) => RestartError::Ending,
-            })?;
+        self.asks.try_send(answer).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => RestartError::Busy,
+            mpsc::error::TrySendError::Closed(_) => RestartError::Ending,
+        })?;
         Ok(wait.await.map_err(|_| RestartError::Ending)??)
     }
 }

@@ -7,9 +7,15 @@
 //! button on the page with nothing lost. This room is a client of the gateway: it knows its HTTP
 //! face and its config file, and nothing of its insides.
 
+mod away;
+mod child;
+pub mod listener;
+mod page;
 mod parent;
 mod payments;
+mod places;
 mod service;
 mod topics;
 
+pub use child::GatewayError;
 pub use parent::{DemoArgs, DemoError, Output, run};

@@ -123,9 +123,10 @@ impl Page {
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         let (method, path) = (request.method(), request.uri().path());
         let mut answer = match (method, path) {
-            _ if !is_host_ours(request.headers()) => {
-                problem(StatusCode::MISDIRECTED_REQUEST, "this host is not served here")
-            }
+            _ if !is_host_ours(request.headers()) => problem(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this host is not served here",
+            ),
             (&Method::GET | &Method::HEAD, "/demo.json") => self.where_things_are(),
             (&Method::POST, "/gateway/restart") => self.restart(request.headers()).await,
             (&Method::GET | &Method::HEAD, path) => self.file(path, request.headers()),
@@ -178,7 +179,10 @@ impl Page {
     /// browser send a POST here, but not with our origin.
     async fn restart(&self, headers: &HeaderMap) -> Answer {
         if !is_same_origin(headers) {
-            return problem(StatusCode::FORBIDDEN, "only the demo's own page may do this");
+            return problem(
+                StatusCode::FORBIDDEN,
+                "only the demo's own page may do this",
+            );
         }
         let Some(gateway) = &self.gateway else {
             return problem(StatusCode::NOT_FOUND, "the gateway is run apart");
@@ -195,9 +199,7 @@ impl Page {
                     "restarts": restarted.restarts,
                 }),
             ),
-            Err(error @ RestartError::Busy) => {
-                problem(StatusCode::CONFLICT, &error.to_string())
-            }
+            Err(error @ RestartError::Busy) => problem(StatusCode::CONFLICT, &error.to_string()),
             Err(error) => problem(StatusCode::BAD_GATEWAY, &error.to_string()),
         }
     }
@@ -228,7 +230,11 @@ fn is_host_ours(headers: &HeaderMap) -> bool {
 }
 
 fn is_same_origin(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|h: &HeaderValue| h.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|h: &HeaderValue| h.to_str().ok())
+    };
     match (text(header::ORIGIN), text(header::HOST)) {
         (Some(origin), Some(host)) => origin.strip_prefix("http://") == Some(host),
         _ => false,
@@ -240,11 +246,7 @@ fn problem(status: StatusCode, detail: &str) -> Answer {
     json_answer(status, "application/problem+json", &body)
 }
 
-fn json_answer(
-    status: StatusCode,
-    media_type: &'static str,
-    body: &serde_json::Value,
-) -> Answer {
+fn json_answer(status: StatusCode, media_type: &'static str, body: &serde_json::Value) -> Answer {
     let mut answer = respond(status, media_type, Bytes::from(body.to_string()));
     answer
         .headers_mut()

@@ -4,17 +4,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::away::Away;
-use super::child::{GatewayError, Keeper, Launch, become_gateway};
+use super::child::{Gateway, GatewayError, Keeper, Launch, become_gateway};
+use super::listener::BrokerHandle;
 use super::page::Page;
 use super::places::{ConfigDir, Places};
-use super::service;
+use super::{service, topics};
+use crate::broker::Settings;
 
 /// How long the service may take to have its accounts.
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -133,17 +135,13 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
 async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watch SIGINT"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("watch SIGTERM"))?;
-    let setup = async {
-        let demo = Demo::start(args).await?;
-        print(args.output, &demo);
-        Ok(demo)
-    };
     let demo = tokio::select! {
         biased;
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
-        demo = setup => demo?,
+        demo = Demo::start(args) => demo?,
     };
+    print(args.output, &demo);
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -168,14 +166,138 @@ fn print(output: Output, demo: &Demo) {
     println!("{text}");
 }
 
-/// Everything that runs.
+/// Everything that runs. Fields are dropped in this order: the service before its broker.
 struct Demo {
     places: Places,
     config: ConfigDir,
     gateway_pid: Option<u32>,
-    /// Ends the gateway when dropped, then its keeper.
-    keeper: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
-    /// Ports of the gateway, which it alone listens on.
+    /// Dropping the sender asks the keeper to end the gateway.
+    keeper: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    _running: JoinSet<()>,
+    _broker: BrokerHandle,
+    /// The gateway's ports, kept for it while it is away.
     _reserved: [Socket; 2],
-    _broker: Broker,
+}
+
+impl Demo {
+    async fn start(args: &DemoArgs) -> Result<Self, DemoError> {
+        let page_listener = listen("--page-listen", args.page_listen)?;
+        let gateway = reserve("--listen", args.listen)?;
+        let admin = reserve("--admin-listen", args.admin_listen)?;
+        let broker = start_broker(args.kafka_listen)?;
+        let places = Places {
+            gateway: address(&gateway)?,
+            admin: address(&admin)?,
+            kafka: broker.addresses()[0],
+            page: page_listener
+                .local_addr()
+                .map_err(system("ask for an address"))?,
+        };
+        let config = ConfigDir::write(&places).map_err(system("write the gateway's config"))?;
+        let mut running = JoinSet::new();
+        start_service(&mut running, broker.bootstrap()).await?;
+        let mut demo = Self {
+            places,
+            config,
+            gateway_pid: None,
+            keeper: None,
+            _running: running,
+            _broker: broker,
+            _reserved: [gateway, admin],
+        };
+        let gateway = match args.no_gateway {
+            true => None,
+            false => Some(demo.start_gateway(args.gateway.as_deref()).await?),
+        };
+        let page = Page::new(places, gateway);
+        demo._running.spawn(page.serve(page_listener));
+        Ok(demo)
+    }
+
+    async fn start_gateway(&mut self, program: Option<&Path>) -> Result<Gateway, DemoError> {
+        let this = std::env::current_exe().map_err(system("find this program"))?;
+        let program = program.unwrap_or(&this);
+        let config = self.config.config();
+        let launch = Launch::guarded(&this, program, &config, self.places.admin);
+        let away = Away {
+            bootstrap: self._broker.bootstrap(),
+        };
+        let (keeper, gateway) = Keeper::start(launch, away).await?;
+        self.gateway_pid = gateway.status().pid;
+        let (stop, stopped) = oneshot::channel();
+        self.keeper = Some((stop, tokio::spawn(keeper.keep(stopped))));
+        Ok(gateway)
+    }
+
+    /// Ends the gateway in order, then the rest.
+    async fn end(mut self) {
+        if let Some((stop, keeper)) = self.keeper.take() {
+            drop(stop);
+            let abort = keeper.abort_handle();
+            if tokio::time::timeout(END_TIMEOUT, keeper).await.is_err() {
+                abort.abort();
+            }
+        }
+    }
+}
+
+/// The broker with its topics.
+fn start_broker(addr: SocketAddr) -> Result<BrokerHandle, DemoError> {
+    // The seed makes topic ids: a demo started anew must not look like the same log.
+    let seed = service::now_ms().cast_unsigned();
+    let broker = BrokerHandle::start(Settings::default(), seed, addr).map_err(|source| {
+        DemoError::Listen {
+            flag: "--kafka-listen",
+            addr,
+            source,
+        }
+    })?;
+    for topic in topics::ALL {
+        let made = broker
+            .with(|broker| broker.create_topic(topic.name, topic.partitions.into(), topic.configs));
+        made.expect("an empty broker has room for five topics with Kafka's own keys");
+    }
+    Ok(broker)
+}
+
+async fn start_service(running: &mut JoinSet<()>, bootstrap: String) -> Result<(), DemoError> {
+    let (ready, mut is_ready) = watch::channel(false);
+    running.spawn(service::serve(bootstrap, ready));
+    let wait = is_ready.wait_for(|ready| *ready);
+    match tokio::time::timeout(SERVICE_TIMEOUT, wait).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(DemoError::Service),
+    }
+}
+
+fn listen(flag: &'static str, addr: SocketAddr) -> Result<TcpListener, DemoError> {
+    let refused = |source| DemoError::Listen { flag, addr, source };
+    let listener = std::net::TcpListener::bind(addr).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    TcpListener::from_std(listener).map_err(refused)
+}
+
+/// Takes a port for somebody who binds it later, and again after each restart: a socket that is
+/// bound and never listens. It keeps others from getting the port as a free one, and lets those
+/// bind who allow the address to be used again, as listeners do.
+fn reserve(flag: &'static str, addr: SocketAddr) -> Result<Socket, DemoError> {
+    let refused = |source| DemoError::Listen { flag, addr, source };
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).map_err(refused)?;
+    // For a given port before it is bound, or connections that ended just now would be in the way;
+    // for any free one afterwards, or it could be another demo's reserved one.
+    if addr.port() != 0 {
+        socket.set_reuse_address(true).map_err(refused)?;
+    }
+    socket.bind(&addr.into()).map_err(refused)?;
+    socket.set_reuse_address(true).map_err(refused)?;
+    Ok(socket)
+}
+
+fn address(socket: &Socket) -> Result<SocketAddr, DemoError> {
+    let addr = socket.local_addr().map_err(system("ask for an address"))?;
+    Ok(addr.as_socket().expect("made for an IP address"))
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> DemoError {
+    move |source| DemoError::System { what, source }
 }

@@ -47,7 +47,7 @@ listen = "{admin}"
 [cors]                                   # the page is another origin than the gateway
 origins = [{origins}]
 
-[stream]
+[streams]
 retry = "500ms"                          # browsers come back quickly after a kill
 
 [[query]]                                # newest record per key, from memory
@@ -59,7 +59,7 @@ key = "{{path.id}}"
 route = "GET /accounts"
 topic = "{balances}"
 
-[[stream]]                               # all that happens to one person, from the first day
+[[stream]]                               # all that happens to one person, as long as the topic keeps it
 route = "GET /accounts/{{id}}/events"
 topic = "{payments}"
 filter.key = "{{path.id}}"

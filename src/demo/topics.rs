@@ -6,39 +6,45 @@ pub(crate) struct Topic {
     pub(crate) name: &'static str,
     /// Partitions. A key's records are in one of them, by Kafka's own partitioner.
     pub(crate) partitions: u16,
-    /// Whether the newest record of each key is kept for ever, or the newest records.
-    pub(crate) is_compacted: bool,
+    /// Kafka's settings for it. Together they keep below what the broker may hold, so that it
+    /// never has to make room by taking the oldest of whatever there is.
+    pub(crate) configs: &'static [(&'static str, &'static str)],
 }
 
-/// What clients ask for. Three partitions, since order is per partition, and one would hide that.
+/// An hour, and 8 MiB a partition. For replies this is the window in which a retry is answered.
+const NEWEST: &[(&str, &str)] = &[("retention.ms", "3600000"), ("retention.bytes", "8388608")];
+
+/// What clients ask for. Order is per partition, and one would hide that; of five, Ana and Bo have
+/// different ones.
 pub(crate) const COMMANDS: Topic = Topic {
     name: "payments-commands",
-    partitions: 3,
-    is_compacted: false,
+    partitions: 5,
+    configs: NEWEST,
 };
 /// What they are answered.
 pub(crate) const REPLIES: Topic = Topic {
     name: "payments-replies",
-    partitions: 3,
-    is_compacted: false,
+    partitions: 5,
+    configs: NEWEST,
 };
 /// The newest state of each account: queries are answered from it.
 pub(crate) const BALANCES: Topic = Topic {
     name: "balances",
-    partitions: 3,
-    is_compacted: true,
+    partitions: 5,
+    configs: &[("cleanup.policy", "compact")],
 };
-/// What happened, each person's under their own key: streams show it.
+/// What happened, each person's under their own key: streams show it, for an hour.
 pub(crate) const PAYMENTS: Topic = Topic {
     name: "payments",
-    partitions: 3,
-    is_compacted: false,
+    partitions: 5,
+    configs: NEWEST,
 };
-/// The service's own book. One partition, so that there is one order.
+/// The service's own book. One partition, so that there is one order. 96 MiB hold some 20
+/// checkpoints; age alone takes nothing.
 pub(crate) const JOURNAL: Topic = Topic {
     name: "payments-journal",
     partitions: 1,
-    is_compacted: false,
+    configs: &[("retention.ms", "-1"), ("retention.bytes", "100663296")],
 };
 
 /// All of them.
@@ -77,6 +83,12 @@ fn murmur2(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::murmur2;
+
+    #[test]
+    fn ana_and_bo_are_in_different_partitions() {
+        let [ana, bo] = ["ana", "bo"].map(|key| super::PAYMENTS.partition_of(key.as_bytes()));
+        assert_ne!(ana, bo);
+    }
 
     /// The vectors of Kafka's own `UtilsTest#testMurmur2`.
     #[test]

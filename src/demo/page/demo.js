@@ -36,7 +36,7 @@ const SIGN = { opened: "+", received: "+", paid: "−" };
 class Person {
   constructor({ id, name, tint }, gateway) {
     Object.assign(this, { id, name, gateway });
-    this.last = 0;      // Number of the newest event.
+    this.first = this.last = 0; // Numbers of the oldest and newest event.
     this.count = 0;     // Events shown, each once.
     this.holes = 0;     // Numbers that never came.
     this.repeats = 0;   // Events that came again, with the number they had.
@@ -109,6 +109,7 @@ class Person {
   on(event) {
     if (event.event <= this.last) { this.repeats += 1; this.mark(); return; }
     if (this.last && event.event > this.last + 1) this.holes += event.event - this.last - 1;
+    this.first ||= event.event;
     this.last = event.event;
     this.count += 1;
     this.learn(event.balance_cents, event.version);
@@ -143,7 +144,7 @@ class Person {
   mark() {
     Object.assign(this.root.dataset, { events: this.count, lastEvent: this.last, holes: this.holes, repeats: this.repeats, whole: this.holes === 0 });
     const again = this.repeats ? `, ${this.repeats} came twice` : "";
-    this.part("check").textContent = this.count === 0 ? "" : this.holes ? `${this.holes} missing${again}` : `#1–#${this.last}, none missing${again}`.replace("#1–#1,", "#1,");
+    this.part("check").textContent = this.count === 0 ? "" : this.holes ? `${this.holes} missing${again}` : `#${this.first}–#${this.last}, none missing${again}`;
     for (const role of ["pay", "request", "stale", "overdraft", "twice"]) this.part(role).disabled = this.version === null;
   }
 
@@ -165,7 +166,7 @@ class Person {
   ask(event) {
     const answer = (accept) => async () => {
       row.querySelectorAll("button").forEach((b) => { b.disabled = true; });
-      const reply = await this.send("/answers", { request: event.id, accept }, { ifMatch: accept ? this.version : undefined });
+      const reply = await this.send("/answers", { request: event.id, accept }, { ifMatch: accept ? this.version : undefined, done: accept ? undefined : () => `Declined ${nameOf(event.with)}'s request.` });
       if (!reply?.ok) row.querySelectorAll("button").forEach((b) => { b.disabled = false; });
     };
     const yes = element("button", { className: "primary", type: "button", text: "Pay" });
@@ -207,7 +208,7 @@ class Person {
     try {
       const options = { body, key, ifMatch: this.version };
       const [a, b] = await Promise.all([command(this.url("/payments"), options), command(this.url("/payments"), options)]);
-      if (!a.ok) return this.tell(a);
+      if (!a.ok) return this.tell(a, { ifMatch: options.ifMatch });
       const isSame = a.status === b.status && JSON.stringify(a.body) === JSON.stringify(b.body);
       this.learn(a.body.balance_cents, a.body.version);
       this.say(isSame, a.status, isSame ? `One key, two answers, one payment (${a.body.payment}): ${euros(before)} − ${euros(cents)} = ${euros(a.body.balance_cents)}.`
@@ -217,23 +218,23 @@ class Person {
 
   async request() {
     const cents = this.amount();
-    if (cents !== null) await this.send("/requests", this.transfer(cents));
+    if (cents !== null) await this.send("/requests", this.transfer(cents), { done: () => `Asked ${this.other.name} for ${euros(cents)}.` });
   }
 
-  async send(path, body, options = {}) {
+  async send(path, body, { ifMatch, done = (reply) => `Paid, version ${reply.version}.` } = {}) {
     this.say("pending", 0, "Sent, waiting for the reply");
     try {
-      const reply = await command(this.url(path), { body, ...options });
-      this.tell(reply, body, options);
+      const reply = await command(this.url(path), { body, ifMatch });
+      this.tell(reply, { ifMatch, done });
       return reply;
     } catch (error) { this.say(false, 0, error.message); }
   }
 
-  tell({ ok, status, body, attempts }, asked, options = {}) {
+  tell({ ok, status, body, attempts }, { ifMatch, done } = {}) {
     if (Number.isInteger(body?.balance_cents) && ok) this.learn(body.balance_cents, body.version);
     const tries = attempts > 1 ? ` It took ${attempts} tries under one key.` : "";
-    if (ok) return this.say(true, status, `${body.payment ? `Paid, version ${body.version}.` : "Done."}${tries}`);
-    const hint = status === 412 ? `This was meant for version ${options.ifMatch}; the account is at version ${body.version}.` : body?.detail ?? "";
+    if (ok) return this.say(true, status, `${done(body)}${tries}`);
+    const hint = status === 412 ? `This was meant for version ${ifMatch}; the account is at version ${body.version}.` : body?.detail ?? "";
     this.say(false, status, `${body?.title ?? "Refused"}. ${hint}${tries}`);
   }
 

@@ -15,9 +15,9 @@ use super::entry::Reply;
 /// `delivery_timeout` of 30 s.
 pub(super) const DUPLICATE_MS_MAX: i64 = 2 * 30_000;
 
-/// Replies kept for one partition. About 400 bytes each, so 26 MB; at the limit (some 1,000
-/// commands a second, sustained) a command is refused with `retry`, nothing applied.
-pub(super) const SEEN_MAX: usize = 65_536;
+/// Replies kept for one partition. About 400 bytes each, so 13 MB; at the limit (some 500 commands
+/// a second in one partition, sustained) a command is refused with `retry`, nothing applied.
+pub(super) const SEEN_MAX: usize = 32_768;
 
 /// Replies to the commands of one partition, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,6 +15,8 @@ mod journal;
 mod kafka;
 mod relay;
 #[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -73,7 +73,7 @@ impl Lanes {
             let key = record.key.as_deref().expect("each record here has a key");
             lanes[self.topic.partition_of(key)].push(record);
         }
-        // A topic has three partitions: one after the other is fast enough.
+        // A topic has few partitions: one after the other is fast enough.
         for (partition, records) in self.partitions.iter().zip(lanes) {
             partition.append(records).await?;
         }
