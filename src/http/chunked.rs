@@ -48,7 +48,8 @@ enum At {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     at: At,
-    /// Size of the present chunk as far as read, then what is left of its data.
+    /// Size of the present chunk as far as read, then what is left of its data: 0 when the next
+    /// size begins.
     left: u32,
     /// Decoded bytes so far.
     decoded: u32,
@@ -136,9 +137,6 @@ impl Chunks {
     fn on_digit(&mut self, digits: u8, byte: u8, body_max: usize) -> Result<At, Refusal> {
         if digits == SIZE_DIGITS_MAX {
             return Err(malformed("a chunk size is malformed"));
-        }
-        if digits == 0 {
-            self.left = 0;
         }
         let value = char::from(byte)
             .to_digit(16)

@@ -117,7 +117,8 @@ impl Connection {
     }
 
     /// Keeps what follows a request while that request is answered. The shard does not read the
-    /// socket meanwhile, so this is at most the rest of one read. Then `receive(&[])` goes on.
+    /// socket meanwhile, so this is at most the rest of one read. Then `receive(&[])` goes on, and
+    /// the socket is read again only after it said [`Received::More`].
     pub fn keep(&mut self, rest: &[u8]) {
         self.forget_given();
         self.append(rest);
@@ -351,4 +352,25 @@ fn whole<'b>(input: &'b [u8], limits: &Limits) -> Outcome<Option<(Request<'b>, u
     };
     request.body = body;
     Ok(Some((request, end + length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that is always some requests ahead never lets the buffer run empty.
+    #[test]
+    fn what_is_done_with_does_not_pile_up() {
+        let limits = Limits::default();
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut connection = Connection::new();
+        connection.keep(&request.repeat(2));
+        for _ in 0..1000 {
+            let received = connection.receive(request, &limits);
+            assert!(matches!(received, Received::Request(_, 0)));
+            connection.keep(request);
+            assert_eq!(connection.kept(), 2 * request.len());
+            assert!(connection.kept.capacity() < 256);
+        }
+    }
 }

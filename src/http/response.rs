@@ -446,7 +446,24 @@ mod tests {
         );
     }
 
+    // RFC 9110 5.5: a value has no control byte but the tab.
+    #[test]
+    fn a_control_byte_is_no_value() {
+        for byte in 0..=u8::MAX {
+            let mut out = Vec::new();
+            let mut head = ResponseHead::begin(&mut out, Status::OK, PLAIN, DATE);
+            let legal = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+            assert_eq!(
+                head.header("x", &[b'a', byte, b'b']).is_ok(),
+                legal,
+                "{byte}"
+            );
+        }
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
         /// Response splitting: whatever bytes a reply's headers hold, what is written is one head
         /// with at most the headers that were asked for, or an error.
         #[test]
