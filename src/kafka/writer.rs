@@ -351,8 +351,10 @@ impl Writer {
         };
         let id = link.id;
         let sent = link.ask(Asked::ProducerId, Api::InitProducerId, deadline, |_| {
-            // Only transactions time out; the field has no default.
-            InitProducerIdRequest::default().with_transaction_timeout_ms(60_000)
+            // The crate's default is an empty transactional id, which is not none.
+            InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_transaction_timeout_ms(60_000)
         });
         match sent {
             Ok(()) => producer.asking = true,
