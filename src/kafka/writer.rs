@@ -314,6 +314,13 @@ impl Writer {
         }
     }
 
+    /// The view is newer: whatever waits for that may try at once.
+    pub(super) fn on_view(&mut self) {
+        for queue in self.queues.values_mut() {
+            queue.not_before = Instant::ZERO;
+        }
+    }
+
     /// Another log stands behind the name: nothing of the old one will be answered.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle, cx: &mut Context<'_>) {
         let error = ProduceError::TopicGone;
