@@ -287,14 +287,20 @@ impl Directory {
         self.configs.failed(cx);
     }
 
-    fn changed(&self, old: &ClusterView) -> Option<ClusterView> {
+    /// The view as it is now, if it is not the old one. A change is progress: the next hurry need
+    /// not wait long.
+    fn changed(&mut self, old: &ClusterView) -> Option<ClusterView> {
         let entry = |(name, found): (&TopicName, &Found)| found.entry(name);
         let view = ClusterView {
             cluster_id: self.cluster_id.clone(),
             brokers: self.brokers.clone(),
             topics: self.watched.iter().filter_map(entry).collect(),
         };
-        (view != *old).then_some(view)
+        if view == *old {
+            return None;
+        }
+        self.hurries = 0;
+        Some(view)
     }
 }
 

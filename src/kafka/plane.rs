@@ -373,6 +373,8 @@ impl Plane {
         links.on_view(&view, now, &mut out);
         let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
         self.shared.view = view;
+        self.reader.on_view();
+        self.writer.on_view();
         for topic in replaced {
             let mut cx = self.shared.context(now);
             self.reader.drop_topic(topic);

@@ -107,6 +107,13 @@ impl Reader {
         }
     }
 
+    /// The view is newer: whatever waits for that may try at once.
+    pub(super) fn on_view(&mut self) {
+        for read in self.reads.values_mut() {
+            read.not_before = Instant::ZERO;
+        }
+    }
+
     /// Another log stands behind the name: nothing of these reads is true any more.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle) {
         self.reads.retain(|key, _| key.topic != topic);

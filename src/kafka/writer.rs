@@ -314,6 +314,13 @@ impl Writer {
         }
     }
 
+    /// The view is newer: whatever waits for that may try at once.
+    pub(super) fn on_view(&mut self) {
+        for queue in self.queues.values_mut() {
+            queue.not_before = Instant::ZERO;
+        }
+    }
+
     /// Another log stands behind the name: nothing of the old one will be answered.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle, cx: &mut Context<'_>) {
         let error = ProduceError::TopicGone;
@@ -351,8 +358,10 @@ impl Writer {
         };
         let id = link.id;
         let sent = link.ask(Asked::ProducerId, Api::InitProducerId, deadline, |_| {
-            // Only transactions time out; the field has no default.
-            InitProducerIdRequest::default().with_transaction_timeout_ms(60_000)
+            // The crate's default is an empty transactional id, which is not none.
+            InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_transaction_timeout_ms(60_000)
         });
         match sent {
             Ok(()) => producer.asking = true,
