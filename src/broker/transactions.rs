@@ -172,6 +172,7 @@ impl Cluster {
     ) -> InitProducerIdResponse {
         let granted = match &request.transactional_id {
             None => Ok((self.coordinator.next_producer_id(), 0)),
+            Some(id) if id.0.is_empty() => Err(ResponseError::InvalidRequest),
             Some(id) => self.init_transactional(ctx, &id.0, request),
         };
         let response = InitProducerIdResponse::default();
