@@ -26,8 +26,6 @@ use crate::model::{Instant, Now};
 const TRANSACTIONAL_IDS_MAX: usize = 1_024;
 /// Kafka's `transaction.max.timeout.ms`.
 const TIMEOUT_MS_MAX: i32 = 900_000;
-/// FindCoordinator's key type for transactions.
-const TRANSACTION_KEY: i8 = 1;
 
 /// Producer ids handed out and transactions by their id.
 #[derive(Debug, Default)]
@@ -117,38 +115,31 @@ impl Transaction {
 }
 
 impl Cluster {
-    /// FindCoordinator: the controller coordinates transactions; groups have no coordinator here.
+    /// FindCoordinator: the controller, for transactions and for groups alike. There are no consumer
+    /// groups here, but librdkafka looks for a coordinator even to read assigned partitions; whoever
+    /// then joins or commits finds those APIs not offered, and says so.
     pub(super) fn find_coordinator(
         &mut self,
         ctx: &Context,
         request: &FindCoordinatorRequest,
     ) -> FindCoordinatorResponse {
-        let transactions = request.key_type == TRANSACTION_KEY;
-        let node = self.controller().filter(|_| transactions);
+        let node = self.controller();
         let address = node.and_then(|id| self.node(id).map(|node| (id, node)));
-        let error = match (transactions, address) {
-            (true, Some(_)) => 0,
-            (true, None) => ResponseError::CoordinatorNotAvailable.code(),
-            (false, _) => ResponseError::GroupAuthorizationFailed.code(),
+        let error = match address {
+            Some(_) => 0,
+            None => ResponseError::CoordinatorNotAvailable.code(),
         };
-        let message = (!transactions)
-            .then_some("the development broker has no consumer groups")
-            .map(StrBytes::from_static_str);
         let (id, host, port) = match address {
             Some((id, node)) => (i32::from(id.0), node.host.clone(), i32::from(node.port)),
             None => (-1, String::new(), -1),
         };
         let host = StrBytes::from(host);
         if ctx.version < 4 {
-            let mut response = FindCoordinatorResponse::default()
+            return FindCoordinatorResponse::default()
                 .with_error_code(error)
                 .with_node_id(BrokerId(id))
                 .with_host(host)
                 .with_port(port);
-            if ctx.version >= 1 {
-                response.error_message = message;
-            }
-            return response;
         }
         let found = |key: &StrBytes| {
             Found::default()
@@ -157,7 +148,6 @@ impl Cluster {
                 .with_host(host.clone())
                 .with_port(port)
                 .with_error_code(error)
-                .with_error_message(message.clone())
         };
         let found = request.coordinator_keys.iter().map(found).collect();
         FindCoordinatorResponse::default().with_coordinators(found)
