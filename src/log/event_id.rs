@@ -304,3 +304,182 @@ impl ProgressText {
 fn whole_seconds(time: UnixMillis) -> u32 {
     u32::try_from(time.0.max(0) / 1000).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TAG: LogTag = LogTag([1, 2, 3, 4]);
+
+    fn next(offset: u64, epoch: Option<u32>) -> Next {
+        Next {
+            offset: Offset(offset),
+            epoch: LeaderEpoch(epoch),
+        }
+    }
+
+    fn progress(entries: &[(u32, u64)]) -> Progress {
+        let mut cut = Cut::start();
+        for &(partition, offset) in entries {
+            cut.set(Partition(partition), next(offset, Some(5)));
+        }
+        let time = UnixMillis(1_764_000_000_000);
+        Progress {
+            tag: TAG,
+            time,
+            cut,
+        }
+    }
+
+    /// A text from raw bytes, with the right check byte.
+    fn text(body: &[u8]) -> Vec<u8> {
+        let mut raw = body.to_vec();
+        raw.push(crc32c::crc32c(body) as u8);
+        URL_SAFE_NO_PAD.encode(raw).into_bytes()
+    }
+
+    #[test]
+    fn the_format_is_what_the_docs_say() {
+        let bytes = [1, 1, 2, 3, 4, 0x69, 0x24, 0x81, 0, 2, 0xac, 2, 6];
+        let read = Progress::decode(&text(&bytes)).expect("well formed");
+        assert_eq!(read, progress(&[(2, 300)]));
+        assert_eq!(read.encode().into_bytes(), text(&bytes));
+    }
+
+    #[test]
+    fn twelve_partitions_fit_128_characters() {
+        let entries: Vec<_> = (0..12).map(|p| (p, 30_000_000_000)).collect();
+        assert!(progress(&entries).encode().len() <= 126);
+        let entries: Vec<_> = (0..128).map(|p| (p, i64::MAX as u64)).collect();
+        let longest = progress(&entries).encode();
+        assert!(longest.len() + 1 + 128 <= Progress::TEXT_BYTES_MAX);
+        assert!(Progress::decode(longest.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn one_progress_has_one_text() {
+        let head = [1, 1, 2, 3, 4, 0x69, 0x24, 0x80, 0x80];
+        let with = |tail: &[u8]| Progress::decode(&text(&[&head, tail].concat()));
+        assert!(with(&[]).is_ok() && with(&[0, 1, 0, 2, 1, 0]).is_ok());
+        let offset_max = [0xff; 8];
+        for refused in [
+            &[0, 0, 0][..],                                   // At offset 0: left out.
+            &[2, 1, 0, 1, 1, 0],                              // Out of order.
+            &[1, 1, 0, 1, 1, 0],                              // Twice.
+            &[0, 0x81, 0, 0],                                 // A longer varint than needed.
+            &[0x80, 1, 1, 0],                                 // Partition 128.
+            &[0, 1],                                          // Cut short.
+            &[0, 1, 0x80],                                    // Cut within a varint.
+            &[0, 1, 0x81, 0x80, 0x80, 0x80, 0x10],            // An epoch of 33 bits.
+            &[&[0][..], &offset_max, &[0xff, 1, 0]].concat(), // An offset of 64 bits.
+        ] {
+            assert_eq!(with(refused), Err(UnreadableId), "{refused:?}");
+        }
+        assert!(with(&[&[0][..], &offset_max, &[0x7f, 0]].concat()).is_ok());
+    }
+
+    #[test]
+    fn damage_is_seen() {
+        let good = progress(&[(0, 77), (3, 12345)]).encode().into_bytes();
+        assert!(Progress::decode(&good).is_ok());
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] = if bad[at] == b'A' { b'B' } else { b'A' };
+            if let Ok(read) = Progress::decode(&bad) {
+                // One byte of check lets some changes pass; never as the same progress.
+                assert_ne!(read, progress(&[(0, 77), (3, 12345)]));
+            }
+            assert!(Progress::decode(&good[..at]).is_err());
+        }
+    }
+
+    #[test]
+    fn an_event_id_is_progress_dot_etag() {
+        let text = progress(&[(0, 7)]).encode() + ".v1-2";
+        let id = EventId::parse(text.as_bytes()).expect("well formed");
+        assert_eq!(
+            (id.progress, id.etag),
+            (Some(progress(&[(0, 7)])), &b"v1-2"[..])
+        );
+        let id = EventId::parse(b"-.x").expect("start over");
+        assert_eq!((id.progress, id.etag), (None, &b"x"[..]));
+        for bad in [&b""[..], b"x", b"-", b".", b".x", b"12345", &[b'A'; 5000]] {
+            assert_eq!(EventId::parse(bad), Err(UnreadableId));
+        }
+    }
+
+    fn any_progress() -> impl Strategy<Value = Progress> {
+        let entry = (0_u32..128, any::<u64>(), 0_u32..64, any::<Option<u32>>());
+        let entries = proptest::collection::vec(entry, 0..20);
+        (any::<[u8; 4]>(), any::<u32>(), entries).prop_map(|(tag, seconds, entries)| {
+            let mut cut = Cut::start();
+            for (partition, offset, shift, epoch) in entries {
+                let offset = (offset >> 1 >> shift).max(1);
+                cut.set(Partition(partition), next(offset, epoch));
+            }
+            let time = UnixMillis(i64::from(seconds) * 1000);
+            let tag = LogTag(tag);
+            Progress { tag, time, cut }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn decode_reads_what_encode_writes(progress in any_progress()) {
+            prop_assert_eq!(Progress::decode(progress.encode().as_bytes()), Ok(progress));
+        }
+
+        /// Never a panic; what is read is what would be written.
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+            framed in any::<bool>(),
+        ) {
+            let bytes = if framed { text(&[&[1][..], &bytes].concat()) } else { bytes };
+            if let Ok(progress) = Progress::decode(&bytes) {
+                prop_assert_eq!(progress.encode().into_bytes(), bytes.clone());
+            }
+            let _ = EventId::parse(&bytes);
+        }
+
+        /// However it moved, the text is that of where it is.
+        #[test]
+        fn a_text_that_moves_is_the_text_of_where_it_is(
+            start in any_progress(),
+            moves in proptest::collection::vec((any_progress(), 0_u8..3), 1..8),
+        ) {
+            let mut text = ProgressText::new(start.tag, start.time, &start.cut);
+            let mut now = start;
+            for (to, how) in moves {
+                match how {
+                    0 => {
+                        for (partition, next) in to.cut.iter().take(5) {
+                            now.cut.set(partition, next);
+                            text.set(partition, next);
+                        }
+                    }
+                    1 => {
+                        now.cut.raise(&to.cut);
+                        text.raise(&to.cut);
+                    }
+                    _ => {
+                        (now.time, now.cut) = (to.time, to.cut);
+                        text.reset(now.time, &now.cut);
+                    }
+                }
+                prop_assert_eq!(text.as_bytes().to_vec(), now.encode().into_bytes());
+                // Neighbours, which is what ids mostly are.
+                for step in 1..3 {
+                    let at = now.cut.get(Partition(1));
+                    let at = next((at.offset.0 + step).min(i64::MAX as u64), at.epoch.0);
+                    now.cut.set(Partition(1), at);
+                    now.time = UnixMillis(now.time.0.min(4_000_000_000_000) + 1000);
+                    text.reset(now.time, &now.cut);
+                    prop_assert_eq!(text.as_bytes().to_vec(), now.encode().into_bytes());
+                }
+            }
+        }
+    }
+}

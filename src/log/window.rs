@@ -207,3 +207,176 @@ fn raise_past(floor: &mut Cut, block: &Block) {
         floor.set(last.partition, last.next());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{BatchBuilder, BlockBuilder, Frame, Next};
+    use crate::model::{LeaderEpoch, Offset, Partition, UnixMillis};
+
+    const NO_EPOCH: LeaderEpoch = LeaderEpoch(None);
+
+    fn cut(offsets: &[u64]) -> Cut {
+        let mut cut = Cut::start();
+        for (partition, &offset) in offsets.iter().enumerate() {
+            set(&mut cut, partition as u32, offset);
+        }
+        cut
+    }
+
+    fn set(cut: &mut Cut, partition: u32, offset: u64) {
+        let offset = Offset(offset);
+        let epoch = NO_EPOCH;
+        cut.set(Partition(partition), Next { offset, epoch });
+    }
+
+    fn block(before: &Cut, partition: u32) -> Arc<Block> {
+        let offset = before.get(Partition(partition)).offset;
+        let mut builder = BlockBuilder::new(before.clone());
+        builder.bytes().extend_from_slice(&[b'x'; 100]);
+        builder.frame(Frame::new(0, Partition(partition), offset, NO_EPOCH), None);
+        Arc::new(builder.finish().expect("a frame"))
+    }
+
+    /// A home with its budget, and one shard's window.
+    struct Log {
+        window: Window,
+        budget: WindowBudget,
+        seq: u64,
+        cut: Cut,
+        dropped: Vec<u64>,
+    }
+
+    impl Log {
+        fn new(bytes_max: usize, at: &[u64]) -> Self {
+            Self {
+                window: Window::new(Seq(0), cut(at)),
+                budget: WindowBudget::new(bytes_max),
+                seq: 0,
+                cut: cut(at),
+                dropped: Vec::new(),
+            }
+        }
+
+        fn step(&mut self, change: Change, block: Option<Arc<Block>>) {
+            self.seq += 1;
+            let seq = Seq(self.seq);
+            let blocks: Blocks = [block].into_iter().collect();
+            let step = Step {
+                seq,
+                cut: self.cut.clone(),
+                time: UnixMillis(0),
+                oldest: self.budget.push(seq, &blocks),
+                change,
+                blocks,
+            };
+            let dropped = &mut self.dropped;
+            self.window.push(&step, |seq, _, _| dropped.push(seq.0));
+        }
+
+        fn record(&mut self, partition: u32) {
+            let block = block(&self.cut, partition);
+            let next = self.cut.get(Partition(partition)).offset.0 + 1;
+            set(&mut self.cut, partition, next);
+            let batch = BatchBuilder::new(Partition(partition)).finish();
+            self.step(Change::Records(batch), Some(block));
+        }
+
+        fn nothing(&mut self, at: &[u64]) {
+            self.cut = cut(at);
+            self.step(Change::Nothing, None);
+        }
+
+        fn start(&self, held: &[u64]) -> Option<u64> {
+            self.window.start_for(0, &cut(held)).map(|seq| seq.0)
+        }
+    }
+
+    #[test]
+    fn the_budget_bounds_bytes_and_steps_and_keeps_the_newest() {
+        let mut log = Log::new(2000, &[0]);
+        for _ in 0..100 {
+            log.record(0);
+            assert!(log.budget.bytes() <= 2000);
+        }
+        let kept = 100 - log.dropped.len();
+        assert!((2..10).contains(&kept), "{kept}");
+        assert_eq!(log.dropped, (1..=100 - kept as u64).collect::<Vec<_>>());
+        // Steps without blocks cost something too.
+        for _ in 0..100 {
+            log.nothing(&[100]);
+        }
+        assert_eq!(log.dropped.len(), 100);
+        let mut log = Log::new(0, &[0]);
+        log.record(0);
+        assert_eq!(log.start(&[0]), Some(1));
+    }
+
+    #[test]
+    fn a_window_covers_who_holds_all_below_it() {
+        let mut log = Log::new(1 << 20, &[5, 5]);
+        assert_eq!(log.start(&[5, 5]), Some(1)); // The live end of nothing.
+        assert_eq!(log.start(&[4, 5]), None);
+        assert_eq!(log.start(&[5]), None); // Nothing of partition 1 was seen.
+        log.record(0); // 1: cut 6, 5
+        log.record(1); // 2: cut 6, 6
+        log.record(0); // 3: cut 7, 6
+        assert_eq!(log.start(&[5, 5]), Some(1));
+        assert_eq!(log.start(&[6, 5]), Some(2));
+        assert_eq!(log.start(&[9, 5]), Some(2)); // Ahead in one, behind in the other.
+        assert_eq!(log.start(&[6, 6]), Some(3));
+        assert_eq!(log.start(&[5, 9]), Some(1));
+        assert_eq!(log.start(&[7, 6]), Some(4));
+        assert_eq!(log.start(&[9, 9]), Some(4));
+        assert_eq!(log.start(&[5, 4]), None);
+    }
+
+    #[test]
+    fn offsets_that_show_nothing_are_not_missed() {
+        let mut log = Log::new(1 << 20, &[5]);
+        log.nothing(&[8]);
+        assert_eq!(log.start(&[5]), Some(2));
+        log.record(0);
+        assert_eq!(log.start(&[5]), Some(2));
+        assert!(!log.window.has_lost(Seq(1)));
+    }
+
+    #[test]
+    fn a_dropped_block_is_lost_to_cursors_at_or_before_it() {
+        let mut log = Log::new(0, &[0]);
+        log.record(0);
+        log.nothing(&[1]);
+        log.record(0);
+        assert!(log.window.has_lost(Seq(1)) && !log.window.has_lost(Seq(2)));
+        assert_eq!(log.start(&[0]), None);
+        assert_eq!(log.start(&[1]), Some(3));
+        let next = log.window.next_block(0, Seq(2), Seq(3)).expect("a block");
+        assert_eq!(next.0, Seq(3));
+        assert!(log.window.next_block(0, Seq(2), Seq(2)).is_none());
+        assert!(log.window.next_block(1, Seq(2), Seq(3)).is_none());
+    }
+
+    #[test]
+    fn a_truncation_leaves_nothing_before_it() {
+        let mut log = Log::new(1 << 20, &[0, 0]);
+        log.record(0);
+        log.record(1);
+        set(&mut log.cut, 0, 0);
+        log.budget.clear();
+        let notice = block(&log.cut, 0);
+        let (partition, offset) = (Partition(0), Offset(0));
+        log.step(Change::Truncate { partition, offset }, Some(notice));
+        assert_eq!(log.dropped, [1, 2]);
+        assert!(log.window.has_lost(Seq(2)) && !log.window.has_lost(Seq(3)));
+        assert_eq!(log.start(&[0, 0]), None);
+        assert_eq!(log.start(&[0, 1]), Some(4));
+    }
+
+    #[test]
+    #[should_panic(expected = "steps come in order")]
+    fn a_step_left_out_is_a_broken_order() {
+        let mut log = Log::new(0, &[0]);
+        log.seq = 1;
+        log.nothing(&[0]);
+    }
+}

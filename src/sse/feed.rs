@@ -11,8 +11,8 @@ use super::history::Passes;
 use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
 use super::roster::Roster;
 use super::subscriber::{Held, Place, Slot, Source};
-use crate::log::{Block, Change, Cut, ProgressText, Seq, Step, Window};
-use crate::model::{Now, UnixMillis};
+use crate::log::{Block, Change, Cut, Next, ProgressText, Seq, Step, Window};
+use crate::model::{LeaderEpoch, Now, UnixMillis};
 
 /// Blocks that left the window, of which a conflating subscriber that had not even started to read
 /// them can still learn what its client holds.
@@ -98,9 +98,8 @@ impl Feed {
             .push(step, |seq, _, block| trail.on_drop(seq, block));
         self.time = step.time;
         if let Change::LogStart { partition, offset } = step.change {
-            let epoch = self.log_start.get(partition).epoch;
-            self.log_start
-                .set(partition, crate::log::Next { offset, epoch });
+            let epoch = LeaderEpoch(None);
+            self.log_start.set(partition, Next { offset, epoch });
         }
         if self.roster.len() == 0 {
             return;

@@ -8,7 +8,7 @@ use super::lines;
 use super::request::{Credit, PageCursor, PageEntry, PassId, Ticket};
 use super::subscriber::{Cursor, Place, Slot, Source};
 use crate::log::{Block, Cut, GapReason, Next, Seq};
-use crate::model::{Instant, Offset, Partition};
+use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
 /// Passes that have members here. A topic has two at a time, so a list does.
 #[derive(Debug, Default)]
@@ -173,9 +173,11 @@ impl Feed {
             GapReason::Truncated => from,
             _ => to,
         };
-        let held = self.held_mut(slot);
-        let epoch = held.cut.get(partition).epoch;
-        held.cut.set(partition, Next { offset, epoch });
+        // Whose epoch the record before `offset` is of, nobody has said.
+        let epoch = LeaderEpoch(None);
+        self.held_mut(slot)
+            .cut
+            .set(partition, Next { offset, epoch });
         self.counts.gaps += 1;
         self.put_gap(slot, Some((partition, from, to)), reason);
         self.wake_waiting(slot);
@@ -238,9 +240,14 @@ impl Feed {
         }
     }
 
-    /// Passes whose block all members here have taken, or that have waited long enough.
+    /// Passes whose block all members here have taken, or that have waited long enough. One without
+    /// members is forgotten with its credit: no end need be told.
     pub fn next_credit(&mut self) -> Option<Credit> {
-        self.passes.credits.pop_front()
+        let credit = self.passes.credits.pop_front()?;
+        if credit.members == 0 {
+            self.passes.list.retain(|pass| pass.id != credit.pass);
+        }
+        Some(credit)
     }
 
     /// The pass met the home's order: its members go on after `seq`, which led to `cut`. Call it
