@@ -143,7 +143,8 @@ fn more_than_the_sockets_hold_arrives_whole() {
     let fixture = Fixture::start(1, plan());
     let mut client = fixture.connect();
     let mut writer = client.try_clone().expect("clone");
-    let sent: Vec<u8> = (0..8_000_000_u32).map(|i| (i % 251) as u8).collect();
+    // Without the byte that says goodbye.
+    let sent: Vec<u8> = (0..8_000_000_u32).map(|i| 40 + (i % 211) as u8).collect();
     let bytes = sent.clone();
     let writing = std::thread::spawn(move || writer.write_all(&bytes).expect("sent"));
     // Both directions fill up before the first byte is read.
@@ -179,7 +180,9 @@ fn a_client_past_the_limit_is_closed_at_once() {
     first.iter_mut().for_each(|client| ask(client, b"in"));
     let mut third = fixture.connect();
     assert_eq!(third.read(&mut [0]).expect("closed"), 0);
-    assert_eq!(fixture.running.vitals(ShardId(0)).refused, 1);
+    eventually("the count", || {
+        (fixture.running.vitals(ShardId(0)).refused == 1).then_some(())
+    });
     ask(&mut first[1], b"still in");
 }
 
@@ -211,13 +214,6 @@ fn a_plan_that_contradicts_itself_is_refused() {
             "no shard is left",
             Plan {
                 shards_without_clients: 1,
-                ..Plan::default()
-            },
-        ),
-        (
-            "preempt timer",
-            Plan {
-                preempt_timer: Duration::from_millis(100),
                 ..Plan::default()
             },
         ),
