@@ -35,8 +35,9 @@ pub struct SliceSettings {
 }
 
 impl SliceSettings {
-    /// Memory a slice never goes over: a quarter above `bytes_max`. This is what the sum of caps
-    /// must count.
+    /// Memory at which a slice stops growing: a quarter above `bytes_max`. This is what the sum of
+    /// caps must count. Keys it has may still turn into tombstones, or come back after a truncation:
+    /// up to 104 bytes each go over it, and go again with [`Slice::expire`].
     #[must_use]
     pub const fn bytes_stop(&self) -> usize {
         self.bytes_max + self.bytes_max / 4

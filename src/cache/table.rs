@@ -5,6 +5,8 @@
 //! be a turn of tens of milliseconds. While a round of splits runs, the buckets before `split` are
 //! in `next`, two for each, the others still in `current`. It does not shrink.
 
+use std::cmp::Ordering;
+
 use super::entry::Slot;
 use crate::model::KeyHash;
 
@@ -68,7 +70,7 @@ impl Table {
     pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<At> {
         let bucket = self.bucket_of(hash);
         let slots = &self.bucket(bucket).slots;
-        let index = position(slots, hash, key).ok()?;
+        let index = self.position(slots, bucket, hash, key).ok()?;
         Some(At { bucket, index })
     }
 
@@ -76,7 +78,7 @@ impl Table {
     pub(super) fn find_by(&self, hash: KeyHash, is: impl Fn(&Slot) -> bool) -> Option<At> {
         let bucket = self.bucket_of(hash);
         let slots = &self.bucket(bucket).slots;
-        let first = slots.partition_point(|slot| slot.hash < hash);
+        let first = self.first(slots, bucket, hash);
         let same = slots[first..].iter().take_while(|slot| slot.hash == hash);
         let index = first + same.into_iter().position(is)?;
         Some(At { bucket, index })
@@ -93,11 +95,12 @@ impl Table {
     /// Adds a slot whose key is not there yet.
     pub(super) fn insert(&mut self, slot: Slot) {
         let number = self.bucket_of(slot.hash);
-        let slots = &mut self.bucket_mut(number).slots;
-        let index = match position(slots, slot.hash, &slot.key) {
+        let slots = &self.bucket(number).slots;
+        let index = match self.position(slots, number, slot.hash, &slot.key) {
             Ok(_) => unreachable!("the caller looked for the key and did not find it"),
             Err(index) => index,
         };
+        let slots = &mut self.bucket_mut(number).slots;
         let before = slots.capacity();
         if slots.len() == before {
             slots.reserve_exact(GROW_BY);
@@ -182,6 +185,42 @@ impl Table {
         }
     }
 
+    /// Where the key is in its bucket, or would be.
+    fn position(
+        &self,
+        slots: &[Slot],
+        bucket: usize,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Result<usize, usize> {
+        let mut index = self.first(slots, bucket, hash);
+        // Two keys with one hash: once in 2^64 / n.
+        while let Some(slot) = slots.get(index).filter(|slot| slot.hash == hash) {
+            match (*slot.key).cmp(key) {
+                Ordering::Less => index += 1,
+                Ordering::Equal => return Ok(index),
+                Ordering::Greater => break,
+            }
+        }
+        Err(index)
+    }
+
+    /// The first slot that does not come before `hash`. Hashes are even over a bucket, so the place
+    /// of one says where it is, give or take two: neighbours in memory, where a binary search would
+    /// touch the whole bucket.
+    fn first(&self, slots: &[Slot], bucket: usize, hash: KeyHash) -> usize {
+        let bits = self.bits + u32::from(bucket < self.next.len());
+        let within = place(hash, self.ranges) << bits;
+        let mut index = ((u128::from(within) * slots.len() as u128) >> 64) as usize;
+        while index > 0 && slots[index - 1].hash >= hash {
+            index -= 1;
+        }
+        while slots.get(index).is_some_and(|slot| slot.hash < hash) {
+            index += 1;
+        }
+        index
+    }
+
     fn bucket(&self, number: usize) -> &Bucket {
         match number.checked_sub(self.next.len()) {
             None => &self.next[number],
@@ -209,8 +248,4 @@ const fn top_bits(place: u64, bits: u32) -> usize {
     } else {
         (place >> (64 - bits)) as usize
     }
-}
-
-fn position(slots: &[Slot], hash: KeyHash, key: &[u8]) -> Result<usize, usize> {
-    slots.binary_search_by(|slot| (slot.hash, &*slot.key).cmp(&(hash, key)))
 }
