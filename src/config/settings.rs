@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{
-    Address, Broker, BrokerAddress, Count, Cpus, FilePath, GIB, KIB, Kind, ListOf, MIB, Maybe,
-    OneOf, Raw, Size, Switch, Text, Time,
+    Address, Broker, BrokerAddress, Count, Cpus, FilePath, Kind, ListOf, Maybe, OneOf, Raw, Switch,
+    Text,
 };
+use super::unit::{GIB, KIB, MIB, Size, Time};
 use crate::model::SHARDS_MAX;
 
 /// Whether a change takes effect by a reload or by a restart.
@@ -52,6 +53,14 @@ impl Setting {
     #[must_use]
     pub fn variable(&self) -> String {
         format!("SLUICEGATE_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// The default for people: an empty list has a word.
+    pub(super) fn default_shown(&self, defaults: &Settings) -> String {
+        match (self.show)(defaults) {
+            shown if shown.is_empty() => "empty".into(),
+            shown => shown,
+        }
     }
 }
 

@@ -152,7 +152,7 @@ fn a_setting_in_the_wrong_table_is_told_where_it_belongs() {
     2 | window_bytes_max = "1MiB"
       | ^^^^^^^^^^^^^^^^
       |
-      = help: did you mean `head_bytes_max`?
+      = help: `window_bytes_max` stands in `[streams]`
 
     error: unknown key `nonsense` in [http]
      --> gateway.toml:3:1
@@ -233,6 +233,28 @@ start = "snapshoot"
       |        ^^^^^^^^^^^
       |
       = help: it has `{path.id}`
+
+    error: two routes are named `pay`
+      --> gateway.toml:10:8
+       |
+     4 | name = "pay"
+       |        ----- the first is here
+    ...
+    10 | name = "pay"
+       |        ^^^^^
+       |
+       = help: give each its own name
+
+    error: `POST /accounts/{account}` has two owners
+      --> gateway.toml:11:9
+       |
+     5 | route = "POST /accounts/{id}"
+       |         --------------------- the first is here
+    ...
+    11 | route = "POST /accounts/{account}"
+       |         ^^^^^^^^^^^^^^^^^^^^^^^^^^
+       |
+       = help: change the path of one, or remove it
 
     error: `c` is a topic of commands and of replies
       --> gateway.toml:13:11
