@@ -4,8 +4,11 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use clap::{Args as _, FromArgMatches as _};
+
 use sluicegate::boot;
 use sluicegate::config::{self, CommandLine, Invocation, Loaded, LogFormat, LogLevel, Output};
+use sluicegate::demo::{self, DemoArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,12 +18,39 @@ const CONFIG_REFUSED: u8 = 78;
 
 fn main() -> ExitCode {
     // Bad usage ends here with code 2, help and version with 0.
-    let matches = config::command().get_matches();
+    let demo = clap::Command::new("demo").about("Show everything in one process, with a page");
+    let matches = config::command()
+        .subcommand(DemoArgs::augment_args(demo))
+        .get_matches();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
     let colours = config::colours(&matches, no_color, std::io::stderr().is_terminal());
-    match Invocation::from_matches(&matches) {
-        Some(invocation) => dispatch(invocation, colours),
-        None => print(&config::short_help()),
+    match (
+        Invocation::from_matches(&matches),
+        matches.subcommand_matches("demo"),
+    ) {
+        (Some(invocation), _) => dispatch(invocation, colours),
+        (None, Some(matches)) => show_demo(matches, colours),
+        (None, None) => print(&config::short_help()),
+    }
+}
+
+/// Shows everything in one process.
+fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
+    let args = DemoArgs::from_arg_matches(matches).expect("clap checked them");
+    start_log(
+        &config::Log {
+            level: LogLevel::Warn,
+            ..config::Log::default()
+        },
+        colours,
+    );
+    match demo::run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.exit_code();
+            eprintln!("error: {:#}", anyhow::Error::from(error));
+            ExitCode::from(code)
+        }
     }
 }
 

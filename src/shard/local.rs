@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::cache::{ChangeCursor, Changes, Lookup, Page, PageLimits, Slice, SliceSettings, Value};
 use crate::log::{Cut, Seq, Step};
 use crate::model::{Etag, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
+use crate::route::{Failure, Refused};
 use crate::sse::{Feed, FeedSettings, PassId};
 
 use super::home::Outbox;
@@ -213,20 +214,22 @@ impl Local {
     /// The newest record of a key that this shard owns.
     pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Found {
         let Some(slice) = self.slice.as_ref().filter(|_| self.live) else {
-            return Found::Unavailable;
+            return Found::Failed(Failure::NotReady);
         };
-        match slice.get(key, hash) {
+        let lookup = slice.get(key, hash);
+        if let Some(failure) = Refused::of_lookup(&lookup) {
+            return Found::Failed(failure);
+        }
+        match lookup {
             Lookup::Found(entry) => match entry.value() {
                 Value::Held(value) => Found::Entry {
                     value: value.clone(),
                     etag: entry.etag(),
                     content_type: entry.content_type().cloned(),
                 },
-                Value::Unheld(_) => Found::Unavailable,
-                Value::Tombstone(_) => Found::Absent,
+                Value::Unheld(_) | Value::Tombstone(_) => Found::Failed(Failure::NotFound),
             },
-            Lookup::Absent => Found::Absent,
-            Lookup::Unheld(_) | Lookup::Lost | Lookup::Unknown => Found::Unavailable,
+            _ => Found::Failed(Failure::NotFound),
         }
     }
 

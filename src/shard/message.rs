@@ -12,6 +12,7 @@ use crate::kafka::ClusterView;
 use crate::log::{Block, Cut, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, ShardId};
+use crate::route::{Failure, Refused};
 
 use super::io::SocketId;
 use super::snapshot::{Snapshot, TopicIndex};
@@ -197,7 +198,7 @@ pub struct CommandRequest {
     pub deadline: Instant,
 }
 
-/// What became of a command. Each has one problem or response (`route/`).
+/// What became of a command.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// The service's reply; `replayed` if it was there before this request.
@@ -207,22 +208,8 @@ pub enum Answer {
         /// Whether it answers an earlier attempt.
         replayed: bool,
     },
-    /// The same key came with another request.
-    Mismatch,
-    /// A limit is reached; nothing was produced.
-    Overloaded,
-    /// The replies topic is not loaded; nothing was produced.
-    NotReady,
-    /// The broker did not take the record; nothing was produced.
-    Refused,
-    /// The record is larger than the topic takes; nothing was produced.
-    TooLarge,
-    /// No answer in time, or none of the broker: it may run.
-    Unknown,
-    /// The service's reply can't be made a response.
-    BadReply,
-    /// The reply is known but its body is no longer in memory.
-    ReplyEvicted,
+    /// None, and why: what the client is told.
+    Refused(Refused),
 }
 
 /// The newest record of a key, free of its slice.
@@ -237,10 +224,8 @@ pub enum Found {
         /// Its `content-type` header.
         content_type: Option<Arc<str>>,
     },
-    /// There is none.
-    Absent,
-    /// It can't be said now: still loading, out of memory, or taken by an unclean election.
-    Unavailable,
+    /// None that can be shown, and why.
+    Failed(Failure),
 }
 
 /// A piece of *changes*.

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use crate::metrics::{Names, ShardMetrics, ShardReport, ShardStatus};
 use crate::model::{Now, ShardId};
+use crate::route::Failure;
 use crate::tls::Acceptor;
 
 pub use io::{
@@ -335,7 +336,7 @@ impl Serving {
                 key,
             } => {
                 let found = self.locals.get(topic).map(|local| local.find(hash, &key));
-                let found = found.unwrap_or(Found::Unavailable);
+                let found = found.unwrap_or(Found::Failed(Failure::NotReady));
                 out.push((waiter.shard, Message::Got(waiter, found)));
             }
             Message::Scan {

@@ -1,11 +1,9 @@
 //! Answers that come from elsewhere, as responses to the requests that wait for them.
 
-use crate::http::{
-    CorsGrant, Exchange, Framed, IfNoneMatch, Problem, ReplyRules, ResponseHead, Status,
-};
+use crate::http::{CorsGrant, Exchange, Framed, IfNoneMatch, ReplyRules, ResponseHead, Status};
 use crate::metrics::{CommandOutcome, RouteKind, StatusClass};
 use crate::model::Instant;
-use crate::route::Problems;
+use crate::route::{Failure, Refused};
 use crate::shard::io::Io;
 use crate::shard::message::{Answer, Found, Waiter};
 
@@ -38,20 +36,15 @@ impl Edge {
             Answer::Reply {
                 replayed: false, ..
             } => CommandOutcome::Answered,
-            Answer::Reply { replayed: true, .. } | Answer::ReplyEvicted => CommandOutcome::Replayed,
-            Answer::Mismatch => CommandOutcome::Mismatch,
-            Answer::Overloaded | Answer::NotReady => CommandOutcome::Shed,
-            Answer::Refused => CommandOutcome::Refused,
-            Answer::TooLarge => CommandOutcome::Invalid,
-            Answer::Unknown => CommandOutcome::Unknown,
-            Answer::BadReply => CommandOutcome::Answered,
+            Answer::Reply { replayed: true, .. } => CommandOutcome::Replayed,
+            Answer::Refused(refused) => outcome_of(refused),
         };
         cx.metrics.commands[usize::from(wait.route)]
             .commands
             .bump(outcome);
         let (framed, status) = match answer {
             Answer::Reply { reply, replayed } => self.write_reply(&reply, replayed, &wait),
-            other => self.write_problem(&Problems::of_answer(&other), wait.exchange, wait.cors),
+            Answer::Refused(refused) => self.write_refused(&refused, wait.exchange, wait.cors),
         };
         self.done(client, &wait, RouteKind::Command, (framed, status), cx);
     }
@@ -118,11 +111,11 @@ impl Edge {
                 ..
             }) => {
                 self.put(client);
-                self.on_answer(waiter, Answer::Unknown, cx);
+                self.on_answer(waiter, Answer::Refused(Failure::OutcomeUnknown.into()), cx);
             }
             State::Waiting(_) => {
                 self.put(client);
-                self.on_got(waiter, Found::Unavailable, cx);
+                self.on_got(waiter, Found::Failed(Failure::NotReady), cx);
             }
             // Half a collection can't be made whole: its client sees that it was cut.
             _ => self.end(client, crate::metrics::CloseReason::Timeout, cx),
@@ -149,7 +142,7 @@ impl Edge {
             });
         if let Err(refusal) = written {
             drop(head); // It leaves no bytes behind.
-            return self.write_problem(&refusal.problem(), wait.exchange, wait.cors);
+            return self.write_refused(&refusal.into(), wait.exchange, wait.cors);
         }
         if replayed {
             head.fixed("idempotent-replayed", "true");
@@ -172,8 +165,9 @@ impl Edge {
                 etag,
                 content_type,
             } => (value, etag, content_type),
-            Found::Absent => return self.write_problem(&Problems::NOT_FOUND, exchange, grant),
-            Found::Unavailable => return self.write_problem(&Problems::NOT_READY, exchange, grant),
+            Found::Failed(failure) => {
+                return self.write_refused(&(*failure).into(), exchange, grant);
+            }
         };
         let same = condition.is_some_and(|condition| condition.has(Some(etag)));
         let status = if same {
@@ -197,22 +191,35 @@ impl Edge {
         (head.body(value), status)
     }
 
-    /// Writes a problem.
-    pub(super) fn write_problem(
+    /// Writes an answer that is no success.
+    pub(super) fn write_refused(
         &mut self,
-        problem: &Problem<'_>,
+        refused: &Refused,
         exchange: Exchange,
         grant: CorsGrant,
     ) -> (Framed, Status) {
-        let status = problem.kind.status;
+        let status = refused.kind.status;
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         if let Some(cors) = &self.cors {
             cors.write(grant, &mut head).expect("a short head has room");
         }
-        if status == Status::SERVICE_UNAVAILABLE {
-            head.number("retry-after", 1);
+        if let Some(seconds) = refused.retry_after {
+            head.number("retry-after", u64::from(seconds));
         }
-        (head.problem(problem), status)
+        (head.problem(&refused.problem(None)), status)
+    }
+}
+
+/// What a command that got no reply counts as.
+fn outcome_of(refused: &Refused) -> CommandOutcome {
+    let is = |failure: Failure| refused.kind == failure.kind();
+    match () {
+        () if is(Failure::IdempotencyKeyReused) => CommandOutcome::Mismatch,
+        () if is(Failure::OutcomeUnknown) => CommandOutcome::Unknown,
+        () if is(Failure::BrokerUnavailable) => CommandOutcome::Refused,
+        () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
+        () if is(Failure::CommandTooLarge) => CommandOutcome::Invalid,
+        () => CommandOutcome::Answered,
     }
 }
 

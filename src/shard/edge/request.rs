@@ -8,12 +8,12 @@ use crate::command::{
 };
 use crate::config::{CommandRoute, Idempotency};
 use crate::http::{
-    CorsGrant, Exchange, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Problem, Request,
-    ResponseHead, Status, is_preflight,
+    CorsGrant, Exchange, Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Refusal,
+    Request, ResponseHead, Status, is_preflight,
 };
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{CorrelationId, Identity, Instant, KeyHash};
-use crate::route::{Found as Route, Params, Problems, Scope, fill};
+use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
 use crate::shard::home::Outbox;
 use crate::shard::local::Locals;
 use crate::shard::message::{CommandRequest, Message, Waiter};
@@ -81,53 +81,49 @@ impl Edge {
             cors,
             now,
         };
-        let found = self.router.find(request.method, &request.path);
-        let (kind, route, handled) = match found {
-            Route::Command(route, params) => {
-                let handled = self.command(route, &params, &asking, out, metrics);
-                (RouteKind::Command, route, handled)
+        let matched = match self.router.route(request.method, &request.path) {
+            Routed::To(matched) => matched,
+            Routed::MethodNotAllowed(methods) if request.method == Method::Options => {
+                return Handled::Done(self.options(methods, &asking));
             }
-            Route::Query(route, params) => (
-                RouteKind::Query,
-                route,
-                self.query(route, &params, &asking, locals, out),
-            ),
-            Route::Stream(route, params) => (
-                RouteKind::Stream,
-                route,
-                self.stream(route, &params, &asking, locals),
-            ),
-            Route::Options(methods) => {
-                return Handled::Done(self.options(&methods, &asking));
-            }
-            Route::NotAllowed(methods) => {
-                let framed = self.not_allowed(&methods, &asking);
+            Routed::MethodNotAllowed(methods) => {
                 metrics
                     .general
                     .unrouted
                     .bump(class(Status::METHOD_NOT_ALLOWED));
-                return Handled::Done(framed);
+                return Handled::Done(self.not_allowed(methods, &asking));
             }
-            Route::None => {
-                let (framed, status) = self.write_problem(&Problems::NO_ROUTE, exchange, cors);
+            Routed::NotFound => {
+                let refused = Failure::NoSuchRoute.into();
+                let (framed, status) = self.write_refused(&refused, exchange, cors);
                 metrics.general.unrouted.bump(class(status));
                 return Handled::Done(framed);
             }
         };
-        match handled {
-            Ok(Outcome::Answered(framed, status)) => {
-                let index = metrics.names().route(kind, route);
-                metrics.routes[index].requests.bump(class(status));
-                Handled::Done(framed)
+        let params = &matched.params;
+        let (kind, route, outcome) = match matched.route {
+            RouteId::Command(route) => {
+                let outcome = self.command(route, params, &asking, out, metrics);
+                (RouteKind::Command, route, outcome)
             }
-            Ok(Outcome::Pending(handled)) => handled,
-            Err(problem) => {
-                let (framed, status) = self.write_problem(&problem, exchange, cors);
-                let index = metrics.names().route(kind, route);
-                metrics.routes[index].requests.bump(class(status));
-                Handled::Done(framed)
+            RouteId::Query(route) => {
+                let outcome = self.query(route, params, &asking, locals, out);
+                (RouteKind::Query, route, outcome)
             }
-        }
+            RouteId::Stream(route) => (
+                RouteKind::Stream,
+                route,
+                self.stream(route, params, &asking, locals),
+            ),
+        };
+        let (framed, status) = match outcome {
+            Ok(Outcome::Pending(handled)) => return handled,
+            Ok(Outcome::Answered(framed, status)) => (framed, status),
+            Err(refused) => self.write_refused(&refused, exchange, cors),
+        };
+        let index = metrics.names().route(kind, route);
+        metrics.routes[index].requests.bump(class(status));
+        Handled::Done(framed)
     }
 
     /// A command: what it is called, what it asks, what is produced; then its home decides.
@@ -138,7 +134,7 @@ impl Edge {
         asking: &Asking<'_, '_>,
         out: &mut Outbox,
         metrics: &mut ShardMetrics,
-    ) -> Result<Outcome, Problem<'static>> {
+    ) -> Result<Outcome, Refused> {
         let made = self.make_command(route, params, asking);
         let (request, deadline) = made.inspect_err(|_| {
             metrics.commands[route]
@@ -165,39 +161,35 @@ impl Edge {
         index: usize,
         params: &Params<'_>,
         asking: &Asking<'_, '_>,
-    ) -> Result<(CommandRequest, Instant), Problem<'static>> {
+    ) -> Result<(CommandRequest, Instant), Refused> {
         let request = asking.request;
         let snapshot = self.snapshot.clone();
         let route: &CommandRoute = &snapshot.config.commands[index];
-        let idempotency = IdempotencyKey::parse(&request.headers).map_err(|r| r.problem())?;
+        let idempotency = IdempotencyKey::parse(&request.headers)?;
         if idempotency.is_none() && route.idempotency == Idempotency::Required {
-            return Err(Problems::IDEMPOTENCY_KEY_REQUIRED);
+            return Err(Failure::IdempotencyKeyRequired.into());
         }
-        let condition = IfMatch::parse(&request.headers).map_err(|refusal| refusal.problem())?;
+        let condition = IfMatch::parse(&request.headers)?;
         if condition
             .as_ref()
             .is_some_and(|condition| !condition.may_hold())
         {
-            return Err(Problems::PRECONDITION_NEVER_HOLDS);
+            return Err(Failure::PreconditionFailed.into());
         }
         // One tag goes to the service bare; a list or `*` as it came.
         let if_match = condition.as_ref().and_then(IfMatch::single);
         let if_match = if_match.or_else(|| request.headers.get("if-match"));
         let identity = Identity::ANONYMOUS;
-        let scope = Scope {
-            params,
-            request,
-            identity: &identity,
-        };
+        let inputs = inputs(params, request, &identity);
         let key = route
             .key
             .as_ref()
-            .map(|template| fill(template, &scope))
+            .map(|template| evaluate(template, &inputs))
             .transpose()?;
         let headers = route
             .headers
             .iter()
-            .map(|(_, template)| fill(template, &scope));
+            .map(|(_, template)| evaluate(template, &inputs));
         let headers = headers.collect::<Result<Vec<_>, _>>()?;
         let named = route.headers.iter().zip(&headers);
         let named: Vec<_> = named
@@ -235,8 +227,7 @@ impl Edge {
             key: key.as_deref(),
             route_headers: &headers,
         };
-        let record = self.records[index].record(&parts, request.headers.iter());
-        let record = record.map_err(|error| Problems::of_record(&error))?;
+        let record = self.records[index].record(&parts, request.headers.iter())?;
         let deadline = asking.now.after(route.timeout);
         let request = CommandRequest {
             waiter: asking.waiter,
@@ -258,26 +249,19 @@ impl Edge {
         asking: &Asking<'_, '_>,
         locals: &Locals,
         out: &mut Outbox,
-    ) -> Result<Outcome, Problem<'static>> {
+    ) -> Result<Outcome, Refused> {
         let request = asking.request;
-        let condition = IfNoneMatch::parse(&request.headers).map_err(|r| r.problem())?;
+        let condition = IfNoneMatch::parse(&request.headers)?;
         let topic = self.snapshot.queries[index];
         let local = locals
             .get(topic)
             .filter(|local| local.is_live())
-            .ok_or(Problems::NOT_READY)?;
+            .ok_or(Failure::NotReady)?;
         let Some(template) = &self.snapshot.config.queries[index].key else {
             return Ok(self.collection(index, topic, condition.as_ref(), asking, local));
         };
         let identity = Identity::ANONYMOUS;
-        let key = fill(
-            template,
-            &Scope {
-                params,
-                request,
-                identity: &identity,
-            },
-        )?;
+        let key = evaluate(template, &inputs(params, request, &identity))?;
         let hash = local.instance.secret.hash(&key);
         let layout = self.snapshot.layout;
         let owner = hash.owner(layout.first_slice(), layout.slices());
@@ -367,27 +351,20 @@ impl Edge {
         params: &Params<'_>,
         asking: &Asking<'_, '_>,
         locals: &Locals,
-    ) -> Result<Outcome, Problem<'static>> {
+    ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let (topic, encoding) = self.snapshot.streams[index];
         let local = locals.get(topic).filter(|local| local.feed.is_some());
-        let local = local.ok_or(Problems::NOT_READY)?;
+        let local = local.ok_or(Failure::NotReady)?;
         let identity = Identity::ANONYMOUS;
-        let scope = Scope {
-            params,
-            request,
-            identity: &identity,
-        };
+        let inputs = inputs(params, request, &identity);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();
         let key = template
-            .map(|template| fill(template, &scope))
+            .map(|template| evaluate(template, &inputs))
             .transpose()?;
         let key = key.map(|key| (local.instance.secret.hash(&key), key));
         let by_header = request.headers.get("last-event-id").map(<[u8]>::to_vec);
-        let by_query = request
-            .query
-            .one("lastEventId")
-            .map_err(|refusal| refusal.problem())?;
+        let by_query = request.query.one("lastEventId")?;
         let last_event_id = by_header.or_else(|| by_query.map(|id| id.as_bytes().to_vec()));
         let start = StreamStart {
             topic,
@@ -402,13 +379,14 @@ impl Edge {
     }
 
     /// `OPTIONS`: a preflight, or the question which methods there are.
-    fn options(&mut self, methods: &[Method], asking: &Asking<'_, '_>) -> Framed {
+    fn options(&mut self, methods: Methods, asking: &Asking<'_, '_>) -> Framed {
         let (status, exchange) = (Status::NO_CONTENT, asking.exchange);
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         allow(&mut head, methods);
+        let listed: Vec<_> = methods.iter().collect();
         match &self.cors {
             Some(cors) if is_preflight(asking.request) => {
-                cors.write_preflight(asking.cors, methods, &mut head)
+                cors.write_preflight(asking.cors, &listed, &mut head)
             }
             Some(cors) => cors.write(asking.cors, &mut head),
             None => Ok(()),
@@ -417,16 +395,36 @@ impl Edge {
         head.empty()
     }
 
-    fn not_allowed(&mut self, methods: &[Method], asking: &Asking<'_, '_>) -> Framed {
-        let problem = Problems::METHOD_NOT_ALLOWED;
-        let (status, exchange) = (problem.kind.status, asking.exchange);
+    fn not_allowed(&mut self, methods: Methods, asking: &Asking<'_, '_>) -> Framed {
+        let (status, exchange) = (Status::METHOD_NOT_ALLOWED, asking.exchange);
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         allow(&mut head, methods);
         if let Some(cors) = &self.cors {
             cors.write(asking.cors, &mut head)
                 .expect("a short head has room");
         }
-        head.problem(&problem)
+        let detail = "this path has routes for the methods in Allow only";
+        head.problem(&Refusal::new(Fault::MethodNotAllowed, detail).problem())
+    }
+}
+
+fn inputs<'a>(
+    params: &'a Params<'_>,
+    request: &'a Request<'_>,
+    identity: &'a Identity,
+) -> Inputs<'a> {
+    let Request {
+        query,
+        headers,
+        body,
+        ..
+    } = request;
+    Inputs {
+        params,
+        query: *query,
+        headers,
+        body,
+        identity,
     }
 }
 
@@ -436,7 +434,7 @@ enum Outcome {
     Pending(Handled),
 }
 
-fn allow(head: &mut ResponseHead<'_>, methods: &[Method]) {
+fn allow(head: &mut ResponseHead<'_>, methods: Methods) {
     let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
     head.header("allow", names.join(", ").as_bytes())
         .expect("method names are tokens");

@@ -15,6 +15,7 @@ use crate::model::{CommandKey, Instant, Now, Partition};
 use ahash::AHashMap;
 
 use super::{Home, Outbox};
+use crate::route::Failure;
 use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
 
 /// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
@@ -103,8 +104,8 @@ impl Commands {
                     reply,
                     replayed: false,
                 },
-                Outcome::Answer(Err(_)) => Answer::BadReply,
-                Outcome::Mismatch => Answer::Mismatch,
+                Outcome::Answer(Err(error)) => Answer::Refused(error.into()),
+                Outcome::Mismatch => refused(Failure::IdempotencyKeyReused),
             };
             out.push((waiter.shard, Message::Answer(waiter, answer)));
         }
@@ -118,19 +119,25 @@ impl Commands {
         now: Now,
         out: &mut Outbox,
     ) {
-        let (waiters, answer) = match outcome {
+        let (waiters, failure) = match outcome {
             Produced::At(..) => return, // Its reply closes it.
-            Produced::Refused(_) => (self.table.open.on_refused(key), Answer::Refused),
-            Produced::Unknown(_) => (self.table.open.on_unknown(key, now.mono), Answer::Unknown),
+            Produced::Refused(_) => (self.table.open.on_refused(key), Failure::BrokerUnavailable),
+            Produced::Unknown(_) => (
+                self.table.open.on_unknown(key, now.mono),
+                Failure::OutcomeUnknown,
+            ),
         };
-        tell(&waiters, &answer, out);
+        tell(&waiters, &refused(failure), out);
     }
 
     /// Waiters past their deadline are told that the outcome is unknown; their command stays open.
     pub(super) fn on_time(&mut self, now: Now, out: &mut Outbox) {
         self.table.open.on_timeout(now.mono, &mut self.expired);
         for Expired { waiter, .. } in self.expired.drain(..) {
-            out.push((waiter.shard, Message::Answer(waiter, Answer::Unknown)));
+            out.push((
+                waiter.shard,
+                Message::Answer(waiter, refused(Failure::OutcomeUnknown)),
+            ));
         }
         self.table.replies.expire(now.wall);
     }
@@ -149,6 +156,10 @@ impl Commands {
     pub(super) fn open(&self) -> usize {
         self.table.open.stats().entries
     }
+}
+
+fn refused(failure: Failure) -> Answer {
+    Answer::Refused(failure.into())
 }
 
 fn tell(waiters: &[Waiter], answer: &Answer, out: &mut Outbox) {
@@ -190,13 +201,13 @@ impl Home {
         let plan = self.snapshot.commands[usize::from(request.route)];
         let (Some(to), Some(replies)) = (self.at(plan.commands), self.at(plan.replies)) else {
             debug_assert!(false, "linked topics share their home");
-            return Some(Answer::NotReady);
+            return Some(refused(Failure::NotReady));
         };
         if !self.topics[replies].is_live() {
-            return Some(Answer::NotReady);
+            return Some(refused(Failure::NotReady));
         }
         let Some(view) = self.topics[to].view.clone() else {
-            return Some(Answer::NotReady);
+            return Some(refused(Failure::NotReady));
         };
         let key = request.key;
         let commands = self.topics[replies]
@@ -209,21 +220,20 @@ impl Home {
                 reply,
                 replayed: true,
             }),
-            Admitted::Answered(Err(_)) => Some(Answer::BadReply),
-            Admitted::AnsweredAt(..) => Some(Answer::ReplyEvicted),
-            Admitted::Mismatch => Some(Answer::Mismatch),
-            Admitted::Full(_) => Some(Answer::Overloaded),
+            Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
+            Admitted::AnsweredAt(..) => Some(refused(Failure::ReplyUnavailable)),
+            Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
+            Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined => None,
             Admitted::Opened => {
-                let refused = self.produce(to, replies, &view, request, now).err()?;
-                // Others may have joined in this very turn: all of them are told.
-                let answer = match refused {
-                    ProduceRefused::Full => Answer::Overloaded,
-                    ProduceRefused::TooLarge { .. } => Answer::TooLarge,
-                    ProduceRefused::UnknownTopic => Answer::Refused,
+                let why = self.produce(to, replies, &view, request, now).err()?;
+                let failure = match why {
+                    ProduceRefused::Full => Failure::Overloaded,
+                    ProduceRefused::TooLarge { .. } => Failure::CommandTooLarge,
+                    ProduceRefused::UnknownTopic => Failure::BrokerUnavailable,
                 };
                 let commands = self.topics[replies].commands.as_mut().expect("as above");
-                tell(&commands.table.open.on_refused(key), &answer, out);
+                tell(&commands.table.open.on_refused(key), &refused(failure), out);
                 None
             }
         }
