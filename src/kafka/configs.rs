@@ -85,7 +85,7 @@ pub(super) fn parse_config(result: &DescribeConfigsResult) -> Option<Option<Topi
     }
     let value = |name: &str| {
         let found = result.configs.iter().find(|config| &*config.name == name);
-        found.and_then(|config| config.value.as_ref().map(|value| &**value))
+        found.and_then(|config| config.value.as_deref())
     };
     let number = |name, default: i64| value(name).and_then(|v| v.parse().ok()).unwrap_or(default);
     let cleanup = value(CLEANUP).unwrap_or("delete");

@@ -31,6 +31,8 @@ mod plane;
 mod reader;
 pub mod records;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod verdict;
 mod view;

@@ -16,7 +16,7 @@ pub(super) enum Api {
     Fetch,
     ListOffsets,
     Metadata,
-    ApiVersions,
+    Versions,
     InitProducerId,
     DescribeConfigs,
 }
@@ -27,7 +27,7 @@ impl Api {
         Self::Fetch,
         Self::ListOffsets,
         Self::Metadata,
-        Self::ApiVersions,
+        Self::Versions,
         Self::InitProducerId,
         Self::DescribeConfigs,
     ];
@@ -39,7 +39,7 @@ impl Api {
             Self::Fetch => (1, 4, 16),   // From 13 on, topics by id.
             Self::ListOffsets => (2, 2, 8),
             Self::Metadata => (3, 4, 12), // Below 4 the broker creates what it is asked for.
-            Self::ApiVersions => (18, 0, 3),
+            Self::Versions => (18, 0, 3),
             Self::InitProducerId => (22, 0, 4),
             Self::DescribeConfigs => (32, 1, 4),
         }
@@ -72,7 +72,7 @@ impl Versions {
                 Api::Fetch => "the broker offers no usable version of Fetch",
                 Api::ListOffsets => "the broker offers no usable version of ListOffsets",
                 Api::Metadata => "the broker offers no usable version of Metadata",
-                Api::ApiVersions => "the broker offers no usable version of ApiVersions",
+                Api::Versions => "the broker offers no usable version of ApiVersions",
                 Api::InitProducerId => "the broker offers no usable version of InitProducerId",
                 Api::DescribeConfigs => "the broker offers no usable version of DescribeConfigs",
             })),

@@ -9,7 +9,7 @@ use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 use super::RecordError;
 
 /// Decoders whose state is worth keeping from batch to batch.
-pub(crate) struct Unpacker {
+pub struct Unpacker {
     zstd: Option<ZstdDecoder<'static>>,
     snappy: snap::raw::Decoder,
 }
@@ -20,8 +20,16 @@ impl std::fmt::Debug for Unpacker {
     }
 }
 
+impl Default for Unpacker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Unpacker {
-    pub(crate) fn new() -> Self {
+    /// Costs nothing until the first compressed batch.
+    #[must_use]
+    pub fn new() -> Self {
         let snappy = snap::raw::Decoder::new();
         Self { zstd: None, snappy }
     }

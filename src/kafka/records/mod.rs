@@ -15,9 +15,9 @@ mod walk;
 
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_bytes;
-pub(crate) use codec::Unpacker;
+pub use codec::Unpacker;
 pub(crate) use encode::{Sequence, batch_len_max, encode};
-pub(crate) use walk::{Aborted, Fetched, Piece, walk};
+pub use walk::{Aborted, Fetched, Piece, Progress, walk};
 
 /// Why records can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,7 +11,6 @@ use kafka_protocol::records::{
 use proptest::prelude::*;
 
 use super::encode::record_len_max;
-use super::walk::Progress;
 use super::*;
 use crate::kafka::ProduceRecord;
 use crate::log::{Batch, Next};

@@ -12,51 +12,59 @@ use crate::model::{Offset, Partition};
 /// A transaction that was taken back: the records of `producer_id` from `first_offset` up to the
 /// producer's next abort marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Aborted {
-    pub(crate) producer_id: i64,
-    pub(crate) first_offset: i64,
+pub struct Aborted {
+    /// Whose it was.
+    pub producer_id: i64,
+    /// Its first record.
+    pub first_offset: i64,
 }
 
 /// Some of the records, in order.
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub enum Piece {
     /// Readable ones; maybe none.
     Records(Batch),
     /// Offsets whose records can't be read.
     Undecodable {
+        /// The first of them.
         from: Offset,
+        /// The first after them.
         to: Offset,
+        /// Why.
         error: RecordError,
     },
 }
 
 /// How far the bytes led.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// Where reading goes on.
-    pub(crate) next: Next,
+    pub next: Next,
     /// Why it does not go on within these bytes, where not even a batch's end is known.
-    pub(crate) stuck: Option<RecordError>,
+    pub stuck: Option<RecordError>,
     /// There were bytes, but not one whole batch: ask for more at once.
-    pub(crate) cut_short: bool,
+    pub cut_short: bool,
 }
 
 /// What to read and where to stop.
 #[derive(Debug)]
-pub(crate) struct Fetched {
-    pub(crate) partition: Partition,
-    pub(crate) records: Bytes,
+pub struct Fetched {
+    /// Whose records these are.
+    pub partition: Partition,
+    /// Batches, the last maybe cut off.
+    pub records: Bytes,
     /// The first offset wanted; below are skipped.
-    pub(crate) from: Next,
+    pub from: Next,
     /// Where a damaged batch may lead at most: beyond is nothing.
-    pub(crate) end: Offset,
-    pub(crate) aborted: Vec<Aborted>,
+    pub end: Offset,
+    /// The transactions whose records are hidden.
+    pub aborted: Vec<Aborted>,
 }
 
 /// Reads all batches until the bytes end or `budget`, the unpacked bytes allowed, is used up (but
 /// one batch at least; one batch may have `cap` bytes). The pieces go to `sink` with the place
 /// after them; the last piece is always `Records`.
-pub(crate) fn walk(
+pub fn walk(
     fetched: Fetched,
     unpacker: &mut Unpacker,
     cap: u32,
