@@ -44,6 +44,17 @@ impl Block {
         &self.before
     }
 
+    /// The cut after the last frame. Frames are in offset order within each partition, and of one
+    /// partition if they come from one batch.
+    #[must_use]
+    pub fn end_cut(&self) -> Cut {
+        let mut cut = self.before.clone();
+        if let Some(last) = self.frames.last() {
+            cut.set(last.partition, last.next());
+        }
+        cut
+    }
+
     /// The event-stream bytes of all frames.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -142,7 +142,7 @@ impl Window {
                 if let Some(block) = block {
                     on_drop(self.first, encoding, block);
                     self.dropped = self.first;
-                    raise_past(&mut self.floor, block);
+                    self.floor.raise(&block.end_cut());
                 }
             }
             self.steps.pop_front();
@@ -196,15 +196,6 @@ impl Window {
             }
         }
         Some(known)
-    }
-}
-
-/// A block's frames are in offset order within each partition, and of one partition if they come
-/// from one batch: its last frame is its furthest.
-fn raise_past(floor: &mut Cut, block: &Block) {
-    floor.raise(block.before());
-    if let Some(last) = block.frames().last() {
-        floor.set(last.partition, last.next());
     }
 }
 

@@ -440,6 +440,12 @@ impl Feed {
             (false, false) => (cursor.frame, Outcome::More),
             (false, true) => (u32::MAX, Outcome::Waiting),
         };
+        if at == u32::MAX {
+            // All below the block's end was offered, whether or not its filter let it through.
+            let end = self.passes.block(id).map(|block| block.end_cut());
+            let held = self.held_mut(slot);
+            held.cut.raise(&end.expect("it was read above"));
+        }
         self.set_pass_frame(slot, id, at);
         outcome
     }

@@ -3,9 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::command::{
-    Asked, CommandParts, CommandRecord, IdempotencyHash, command_key, fingerprint,
-};
+use crate::command::{Asked, CommandParts, IdempotencyHash, command_key, fingerprint};
 use crate::config::{CommandRoute, Idempotency};
 use crate::http::{
     CorsGrant, Exchange, Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Refusal,

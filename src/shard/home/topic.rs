@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::kafka::{Event, Lane, MissingReason, Plane, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Batch, Change, Cut, GapReason, Next, Seq, Step};
-use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId, UnixMillis};
+use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
 use super::commands::Commands;
 use super::order::{Limits, Order};

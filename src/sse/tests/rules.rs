@@ -258,6 +258,57 @@ fn private_ids_are_the_later_of_what_is_held_and_the_cut() {
 }
 
 #[test]
+fn private_ids_count_what_the_filter_left_out() {
+    let mut peer = peer(false, WIDE, &[5, 5]);
+    peer.record(0, "b", "0/5");
+    peer.record(1, "a", "1/5");
+    let id = id_of(&cut(&[5, 5, 9]), 0);
+    peer.resume(1, Start::Live, Some("a"), Some(&id), Slow::Disconnect);
+    let stream = read(&mut peer);
+    assert_eq!(said(&stream), [("message", "1/5")]);
+    assert_eq!(cut_of(&stream.blocks[1]), Some(cut(&[6, 6, 9])));
+}
+
+#[test]
+fn what_a_pass_has_read_is_not_read_again() {
+    let mut peer = peer(false, 0, &[0]);
+    peer.record(0, "b", "v0");
+    peer.record(0, "b", "v1");
+    peer.subscribe(1, Start::Earliest, Some("a"));
+    read(&mut peer);
+    let (ticket, _) = pass_need(&mut peer);
+    peer.feed.on_pass_start(PassId(1), &[ticket]);
+    let records = batch(0, &[rec(0, "b", "v0")]);
+    let block = peer
+        .encoder
+        .records(&records, &cut(&[0]), &cut(&[1]), peer.now.wall);
+    let block = std::sync::Arc::new(block.expect("records"));
+    peer.feed.on_pass_block(PassId(1), &block, peer.now.mono);
+    read(&mut peer);
+    // It ends, but the window has moved on before it is the reader's turn.
+    peer.feed.on_pass_end(PassId(1), peer.seq, &cut(&[2]));
+    peer.record(0, "a", "v2");
+    peer.record(0, "a", "v3");
+    read(&mut peer);
+    assert_eq!(pass_need(&mut peer).1, cut(&[2]));
+    // Within a pass the same: one that leaves goes on behind the last block.
+    let (ticket, from) = {
+        peer.subscribe(1, Start::Earliest, Some("a"));
+        read(&mut peer);
+        pass_need(&mut peer)
+    };
+    assert_eq!(from, Cut::start());
+    peer.feed.on_pass_start(PassId(2), &[ticket]);
+    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
+    read(&mut peer);
+    assert_eq!(peer.feed.next_credit().unwrap().members, 1);
+    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
+    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
+    read(&mut peer);
+    assert_eq!(pass_need(&mut peer).1, cut(&[1]));
+}
+
+#[test]
 fn a_pass_goes_on_without_its_slowest() {
     let mut peer = peer(false, 0, &[0]);
     let records: Vec<Rec> = (0..4).map(|o| rec(o, "a", &format!("v{o}"))).collect();
