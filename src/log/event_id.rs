@@ -169,7 +169,7 @@ pub struct ProgressText {
     cut: Cut,
     raw: Vec<u8>,
     /// Where each partition's entry lies in `raw`; an empty range for one at offset 0.
-    entries: Vec<(u16, u16)>,
+    entries: Vec<(u32, u32)>,
     text: Vec<u8>,
 }
 
@@ -236,8 +236,8 @@ impl ProgressText {
         self.cut.set(partition, next);
         let entry = entry_bytes(partition, next);
         match self.entries.get(partition.0 as usize) {
-            Some(&(start, len)) if usize::from(len) == entry.len() && next.offset.0 > 0 => {
-                let (start, end) = (usize::from(start), usize::from(start + len));
+            Some(&(start, len)) if len as usize == entry.len() && next.offset.0 > 0 => {
+                let (start, end) = (start as usize, (start + len) as usize);
                 self.raw[start..end].copy_from_slice(&entry);
                 self.write_groups(start / 3, end.div_ceil(3));
                 self.write_check();
@@ -288,7 +288,7 @@ impl ProgressText {
                 0 => SmallVec::new(),
                 _ => entry_bytes(partition, next),
             };
-            let range = (self.raw.len() as u16, entry.len() as u16);
+            let range = (self.raw.len() as u32, entry.len() as u32);
             self.entries.push(range);
             self.raw.extend_from_slice(&entry);
         }

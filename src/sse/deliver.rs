@@ -278,7 +278,8 @@ impl Feed {
     fn offer_shared(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
         let limit = face.room().min(OFFER_BYTES_MAX);
         let (cursor, group) = (self.roster.get(slot).cursor, self.roster.group(slot));
-        let offer = gather(&self.window, group, cursor, limit);
+        let mut offer = Offer::at(cursor);
+        offer.gather(&self.window, group, limit);
         let subscriber = self.roster.get_mut(slot);
         if offer.slices.is_empty() {
             subscriber.cursor = offer.cursor;
@@ -530,61 +531,6 @@ impl<'a> Splice<'a> {
     }
 }
 
-/// Frames of the window for one group, from `cursor` on, as they lie.
-fn gather<'a>(window: &'a Window, group: &Group, mut cursor: Cursor, limit: usize) -> Offer<'a> {
-    let (mut slices, mut pieces) = (SmallVec::new(), SmallVec::new());
-    let (mut bytes, mut scanned, mut more) = (0, 0, false);
-    while cursor <= group.last {
-        more = slices.len() == SLICES_MAX || scanned >= SCAN_FRAMES_MAX;
-        if more {
-            break;
-        }
-        let next = window.next_block(group.encoding as usize, cursor.seq, group.last.seq);
-        let Some((seq, block)) = next else {
-            cursor = Cursor::after(group.last.seq);
-            break;
-        };
-        if seq > cursor.seq {
-            cursor = Cursor::at(seq);
-        }
-        let (from, to) = next_frames(group, block, cursor.frame, &mut scanned);
-        if from == to {
-            cursor = cursor_at(seq, block, to);
-            continue;
-        }
-        let piece = Piece {
-            seq,
-            block,
-            from,
-            to,
-        };
-        let room = limit.saturating_sub(bytes);
-        let piece = match piece.fit(room) {
-            Some(fitting) => fitting,
-            // Larger than the limit: it goes alone, and the transport cuts it.
-            None if pieces.is_empty() => {
-                let to = from + 1;
-                Piece { to, ..piece }
-            }
-            None => {
-                more = true;
-                break;
-            }
-        };
-        bytes += piece.bytes().len();
-        slices.push(IoSlice::new(piece.bytes()));
-        cursor = cursor_at(seq, block, piece.to);
-        pieces.push(piece);
-    }
-    Offer {
-        slices,
-        pieces,
-        bytes,
-        cursor,
-        more,
-    }
-}
-
 fn cursor_at(seq: Seq, block: &Block, frame: u32) -> Cursor {
     match (frame as usize) < block.frames().len() {
         true => Cursor { seq, frame },
@@ -647,15 +593,72 @@ impl Reached<'_> {
             None => {
                 let block = offer.pieces[0].block;
                 let cut = block.before().clone();
-                let first = Held::at_frame(block, 0);
-                Held { cut, ..first }
+                Held::at_frame(block, 0).map(|first| Held { cut, ..first })
             }
         };
-        subscriber.own().held = Some(held);
+        subscriber.own().held = held;
     }
 }
 
 impl<'a> Offer<'a> {
+    fn at(cursor: Cursor) -> Self {
+        Self {
+            slices: SmallVec::new(),
+            pieces: SmallVec::new(),
+            bytes: 0,
+            cursor,
+            more: false,
+        }
+    }
+
+    /// Adds frames of the window for one group as they lie, and moves on. In place: the arrays are
+    /// three KiB, mostly empty, that need not be copied for each subscriber.
+    fn gather(&mut self, window: &'a Window, group: &Group, limit: usize) {
+        let mut scanned = 0;
+        while self.cursor <= group.last {
+            self.more = self.slices.len() == SLICES_MAX || scanned >= SCAN_FRAMES_MAX;
+            if self.more {
+                return;
+            }
+            let encoding = group.encoding as usize;
+            let next = window.next_block(encoding, self.cursor.seq, group.last.seq);
+            let Some((seq, block)) = next else {
+                self.cursor = Cursor::after(group.last.seq);
+                return;
+            };
+            if seq > self.cursor.seq {
+                self.cursor = Cursor::at(seq);
+            }
+            let (from, to) = next_frames(group, block, self.cursor.frame, &mut scanned);
+            if from == to {
+                self.cursor = cursor_at(seq, block, to);
+                continue;
+            }
+            let piece = Piece {
+                seq,
+                block,
+                from,
+                to,
+            };
+            let piece = match piece.fit(limit.saturating_sub(self.bytes)) {
+                Some(fitting) => fitting,
+                // Larger than the limit: it goes alone, and the transport cuts it.
+                None if self.pieces.is_empty() => {
+                    let to = from + 1;
+                    Piece { to, ..piece }
+                }
+                None => {
+                    self.more = true;
+                    return;
+                }
+            };
+            self.bytes += piece.bytes().len();
+            self.slices.push(IoSlice::new(piece.bytes()));
+            self.cursor = cursor_at(seq, block, piece.to);
+            self.pieces.push(piece);
+        }
+    }
+
     fn reached(&self, mut taken: usize) -> Reached<'a> {
         let mut last = None;
         for piece in &self.pieces {

@@ -250,7 +250,10 @@ impl Trail {
         if self.before.back().is_some_and(|(last, _)| *last == seq) {
             return; // Another encoding's block of the same step.
         }
-        let mut held = Held::at_frame(block, 0);
+        let Some(mut held) = Held::at_frame(block, 0) else {
+            self.forget(seq);
+            return;
+        };
         held.cut = block.before().clone();
         self.before.push_back((seq, held));
         if self.before.len() > TRAIL_MAX {
