@@ -6,12 +6,13 @@
 //! | 1 | version, 1 |
 //! | 4 | log tag |
 //! | 4 | time, seconds since the Unix epoch, big endian |
-//! | … | per partition with a next offset > 0, in order: number, next offset, leader epoch + 1 (0: none), each a LEB128 varint in its shortest form |
+//! | … | per partition with a next offset > 0, in order: an entry |
 //! | 1 | check: the low byte of CRC-32C over all before |
 //!
-//! The first nine bytes are three whole base64 groups. One progress has one text and the other way
-//! round. A progress of `-` asks to start over. What is not a record's event has an empty etag: the
-//! dot is always there, so that an event id can't be taken for a bare etag.
+//! An entry is number, next offset and leader epoch + 1 (0: none), each a LEB128 varint in its
+//! shortest form. The first nine bytes are three whole base64 groups. One progress has one text and
+//! the other way round. A progress of `-` asks to start over. What is not a record's event has an
+//! empty etag: the dot is always there, so that an event id can't be taken for a bare etag.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -52,8 +53,8 @@ pub struct EventId<'a> {
 pub struct UnreadableId;
 
 impl Progress {
-    /// Partitions an id can list, and the bound of their numbers: a decoded cut costs at most 2 KiB.
-    /// Topics with more are refused to routes whose ids list all (`check`).
+    /// Partitions an id can list, and the bound of their numbers, so that a decoded cut costs at
+    /// most 2 KiB. Topics with more are refused to routes whose ids list all (`check`).
     pub const PARTITIONS_MAX: usize = 128;
 
     /// Characters of an id, the etag with it. Anything longer is not read.
@@ -346,6 +347,16 @@ mod tests {
         let read = Progress::decode(&text(&bytes)).expect("well formed");
         assert_eq!(read, progress(&[(2, 300)]));
         assert_eq!(read.encode().into_bytes(), text(&bytes));
+    }
+
+    #[test]
+    fn the_example_of_the_docs_reads() {
+        let id = b"AXRhZy1pJIEAAIEBBQGGBgXD.7461672d-0-128";
+        let id = EventId::parse(id).expect("well formed");
+        let progress = id.progress.expect("a progress");
+        assert_eq!(progress.tag.to_string(), "7461672d");
+        assert_eq!(progress.cut.get(Partition(0)), next(129, Some(4)));
+        assert_eq!(progress.cut.get(Partition(1)), next(774, Some(4)));
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::beat::Beats;
-use super::deliver::Bound;
 use super::history::Passes;
 use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
 use super::roster::Roster;
+use super::splice::Bound;
 use super::subscriber::{Held, Place, Slot, Source};
 use crate::log::{Block, Change, Cut, Next, ProgressText, Seq, Step, Window};
 use crate::model::{LeaderEpoch, Now, UnixMillis};
