@@ -362,6 +362,16 @@ mod tests {
         }
     }
 
+    /// `X_Tenant` and `X-Tenant` are one name to many readers: only the latter is HTTP's here.
+    #[test]
+    fn a_name_with_an_underscore_never_passes() {
+        let headers = CommandHeaders::new(&names("c", "r"), [], ["x_tenant", "x-tenant"]);
+        let request = [("X_Tenant", &b"evil"[..]), ("X-Tenant", b"good")];
+        let record = headers.record(&PARTS, request).expect("short");
+        let passed = texts(&record).split_off(5);
+        assert_eq!(passed, [("x-tenant", "good")]);
+    }
+
     #[test]
     fn a_value_that_passes_is_bounded() {
         let headers = CommandHeaders::new(&names("c", "r"), [], ["x-long"]);
