@@ -100,9 +100,9 @@ impl CommandHeaders {
     /// Bytes of a value that passes.
     pub const VALUE_BYTES_MAX: usize = 4096;
 
-    /// `route` names the headers the route sets, `forward` those of the request that pass. A name of
-    /// `forward` that is ours or the route's in any spelling (case, `-`, `_`, `.`), a credential, or
-    /// has a `_` (which is refused in requests) never passes.
+    /// `route` names the headers the route sets, `forward` those of the request that pass. A name
+    /// of `forward` that is ours or the route's in any spelling (case, `-`, `_`, `.`), a
+    /// credential, or has a `_` (which is refused in requests) never passes.
     #[must_use]
     pub fn new<'a>(
         names: &HeaderNames,

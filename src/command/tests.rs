@@ -293,8 +293,9 @@ fn a_full_index_loaded_backwards_keeps_the_newest() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the times, the first reply of a key is known to the end of its window, and forgotten
-    /// one generation after it, or what its generation spans: here times jump by 500 at most.
+    /// Whatever the times, the first reply of a key is known to the end of its window, and
+    /// forgotten one generation after it, or what its generation spans: here times jump by 500 at
+    /// most.
     #[test]
     fn the_window_holds(
         acts in prop::collection::vec((0..60_u32, -200..200_i64, 0..100_i64), 0..300),
