@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use smallvec::SmallVec;
 
 use sluicegate::log::{
     Batch, BatchBuilder, Block, Change, Cut, Next, Progress, ProgressText, RecordParts, Seq, Step,
@@ -176,7 +177,7 @@ impl Peer {
         let batch = batch(&self.cut, partition, count);
         let after = after(&self.cut, partition, count);
         let block: Option<Block> = self.encoder.records(&batch, &self.cut, &after, TIME);
-        let blocks = [block.map(Arc::new)].into_iter().collect();
+        let blocks: SmallVec<_> = [block.map(Arc::new)].into_iter().collect();
         self.cut = after.clone();
         self.seq += 1;
         let seq = Seq(self.seq);

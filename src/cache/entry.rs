@@ -57,8 +57,8 @@ impl<'a> Entry<'a> {
         &self.slot.held.value
     }
 
-    /// The record's own etag, else `tag-partition-offset`. Made on call. Of an unheld value it may be
-    /// the latter though the record has one: the record fetched says.
+    /// The record's own etag, else `tag-partition-offset`. Made on call. Of an unheld value it may
+    /// be the latter though the record has one: the record fetched says.
     #[must_use]
     pub fn etag(&self) -> Etag {
         match &self.slot.held.etag {

@@ -36,8 +36,8 @@ pub struct SliceSettings {
 
 impl SliceSettings {
     /// Memory at which a slice stops growing: a quarter above `bytes_max`. This is what the sum of
-    /// caps must count. Keys it has may still turn into tombstones, or come back after a truncation:
-    /// up to 104 bytes each go over it, and go again with [`Slice::expire`].
+    /// caps must count. Keys it has may still turn into tombstones, or come back after a
+    /// truncation: up to 104 bytes each go over it, and go again with [`Slice::expire`].
     #[must_use]
     pub const fn bytes_stop(&self) -> usize {
         self.bytes_max + self.bytes_max / 4
@@ -74,9 +74,11 @@ pub struct Slice {
     pub(super) table: Table,
     pub(super) ledger: Ledger,
     content_types: ContentTypes,
-    /// Per partition, the offset after the newest record applied: what comes below it is read again.
+    /// Per partition, the offset after the newest record applied: what comes below it is read
+    /// again.
     next: Vec<Offset>,
-    /// Per partition, the log's start as far as told: entries below are not shown, and go by and by.
+    /// Per partition, the log's start as far as told: entries below are not shown, and go by and
+    /// by.
     floors: Vec<Offset>,
     /// Entries below a floor may be left.
     below_floor: bool,

@@ -1,9 +1,9 @@
 //! The table by hash: buckets over the slice's range of hashes, each sorted by (hash, key).
 //!
 //! It grows by splitting *one* bucket at a time (linear hashing, by the top bits instead of the low
-//! ones, so that the order of buckets is the order of hashes): doubling a million keys at once would
-//! be a turn of tens of milliseconds. While a round of splits runs, the buckets before `split` are
-//! in `next`, two for each, the others still in `current`. It does not shrink.
+//! ones, so that the order of buckets is the order of hashes): doubling a million keys at once
+//! would be a turn of tens of milliseconds. While a round of splits runs, the buckets before
+//! `split` are in `next`, two for each, the others still in `current`. It does not shrink.
 
 use std::cmp::Ordering;
 

@@ -274,6 +274,41 @@ fn a_full_slice_leaves_values_out_then_keys_and_says_so() {
 }
 
 #[test]
+fn below_the_log_start_nothing_is_shown_though_it_goes_piece_by_piece() {
+    let mut slice = slice();
+    let drafts: Vec<Draft> = (0..1000)
+        .map(|i| Draft::new(i, &i.to_string(), Some("v")))
+        .collect();
+    slice.records(0, &drafts);
+    slice.log_start(0, 900);
+    assert!(slice.stats().entries > 100, "not all at once");
+    assert_eq!(slice.value("899"), None);
+    assert!(slice.peek(b"899", SECRET.hash(b"899")).is_none());
+    assert_eq!(slice.value("900").as_deref(), Some("v"));
+    assert_eq!(all_pages(&slice).len(), 100);
+    assert_eq!(all_changes(&slice, &cut(&[0]), &cut(&[1000])).len(), 100);
+    while slice.expire(NOW) {}
+    assert_eq!(slice.stats().entries, 100);
+}
+
+#[test]
+fn changes_of_one_key_keep_to_the_same_bounds() {
+    let mut slice = slice();
+    slice.records(0, &[Draft::new(5, "k", None)]);
+    let found = |since, below, key: &str| {
+        let of = Some((SECRET.hash(key.as_bytes()), key.as_bytes()));
+        let changes = slice.changes(&cut(&[since]), &cut(&[below]), None, of, LIMITS);
+        assert_eq!(changes.next, None);
+        changes.items.len()
+    };
+    assert_eq!([found(5, 6, "k"), found(0, 9, "k")], [1, 1]);
+    assert_eq!(
+        [found(6, 9, "k"), found(0, 5, "k"), found(0, 9, "x")],
+        [0, 0, 0]
+    );
+}
+
+#[test]
 fn a_page_holds_one_entry_at_least_and_passes_tombstones_in_pieces() {
     let mut slice = slice();
     let drafts: Vec<Draft> = (0..9000)

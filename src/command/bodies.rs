@@ -13,7 +13,8 @@ const ROW_BYTES: usize = 96;
 #[derive(Debug)]
 pub(super) struct Bodies {
     answers: HashMap<CommandKey, Answer, RandomState>,
-    /// In the order they came; keys whose answer has gone may stand here until they come to the front.
+    /// In the order they came; keys whose answer has gone may stand here until they come to the
+    /// front.
     arrivals: VecDeque<CommandKey>,
     bytes: usize,
     bytes_max: usize,

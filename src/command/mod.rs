@@ -1,11 +1,11 @@
-//! Commands between HTTP and the log: what makes two requests the same command, which are open, which
-//! are answered. Knows neither the broker nor HTTP: it is given names, records and the time.
+//! Commands between HTTP and the log: what makes two requests the same command, which are open,
+//! which are answered. Knows neither the broker nor HTTP: it is given names, records and the time.
 //!
 //! A command has a key K (route, identity, idempotency key) and a fingerprint F (what it asks for).
-//! [`CommandTable`] is the one owner of both tables of a route's home shard: [`OpenCommands`] (sent,
-//! not answered; an entry outlives the clients that wait for it, so a client that gave up cannot turn
-//! its own retry into a second command) and [`ReplyIndex`] (answered within the window, from the
-//! replies topic alone, so every peer has the same).
+//! [`CommandTable`] is the one owner of both tables of a route's home shard: [`OpenCommands`]
+//! (sent, not answered; an entry outlives the clients that wait for it, so a client that gave up
+//! cannot turn its own retry into a second command) and [`ReplyIndex`] (answered within the window,
+//! from the replies topic alone, so every peer has the same).
 
 mod bodies;
 mod open;

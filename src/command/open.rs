@@ -119,8 +119,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         }
     }
 
-    /// Says what becomes of a command that has no reply yet. `waiter` comes with its deadline; it is
-    /// `None` for a command that nobody waits for (`respond-async`).
+    /// Says what becomes of a command that has no reply yet. `waiter` comes with its deadline; it
+    /// is `None` for a command that nobody waits for (`respond-async`).
     pub fn admit(
         &mut self,
         key: CommandKey,
@@ -168,23 +168,23 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         }
     }
 
-    /// The fingerprint a command was opened with, if it is open: a route that answers 409 instead of
-    /// joining asks this first.
+    /// The fingerprint a command was opened with, if it is open: a route that answers 409 instead
+    /// of joining asks this first.
     #[must_use]
     pub fn get(&self, key: CommandKey) -> Option<Fingerprint> {
         self.entries.get(&key).map(|open| open.print)
     }
 
-    /// The command was not and will not be appended: it closes, and everyone who waits is handed back
-    /// (503).
+    /// The command was not and will not be appended: it closes, and everyone who waits is handed
+    /// back (503).
     pub fn on_refused(&mut self, key: CommandKey) -> Waiters<W> {
         self.close(key)
             .map(|(_, waiters)| waiters)
             .unwrap_or_default()
     }
 
-    /// Whether the command was appended will never be known: everyone who waits is handed back (504),
-    /// and it stays open for `unknown_limit` from now, so that a retry joins.
+    /// Whether the command was appended will never be known: everyone who waits is handed back
+    /// (504), and it stays open for `unknown_limit` from now, so that a retry joins.
     pub fn on_unknown(&mut self, key: CommandKey, now: Instant) -> Waiters<W> {
         let ends = now.after(self.limits.unknown_limit);
         let Some(open) = self.entries.get_mut(&key) else {
@@ -199,8 +199,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         self.release(waiters)
     }
 
-    /// Closes the entry and hands back what it asked and everyone who waits for it. `None` is normal:
-    /// late, or another peer's.
+    /// Closes the entry and hands back what it asked and everyone who waits for it. `None` is
+    /// normal: late, or another peer's.
     pub fn on_reply(&mut self, key: CommandKey) -> Option<(Fingerprint, Waiters<W>)> {
         self.close(key)
     }
@@ -224,8 +224,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         self.deadlines.first_key_value().map(|(due, _)| due.at)
     }
 
-    /// Waiters past their deadline leave; their entries stay until the reply or their limit. Bounded
-    /// work: what is left shows in `next_deadline`.
+    /// Waiters past their deadline leave; their entries stay until the reply or their limit.
+    /// Bounded work: what is left shows in `next_deadline`.
     pub fn on_timeout(&mut self, now: Instant, expired: &mut Vec<Expired<W>>) {
         for _ in 0..TIMEOUTS_MAX {
             let Some(first) = self.deadlines.first_entry().filter(|e| e.key().at <= now) else {

@@ -1,5 +1,5 @@
-//! The recipes of K and F: SHA-256 over parts that are counted and length-prefixed, under a domain of
-//! their own, so distinct tuples have distinct preimages and no part can pose as another
+//! The recipes of K and F: SHA-256 over parts that are counted and length-prefixed, under a domain
+//! of their own, so distinct tuples have distinct preimages and no part can pose as another
 //! (CVE-2026-39972 was `a + "_" + b`). Every peer must cook the same: a change is a new [`RECIPE`].
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -24,8 +24,8 @@ impl IdempotencyHash {
     }
 }
 
-/// What a request asked for: the parts of F. `Authorization`, `traceparent` and `User-Agent` are not
-/// among them: a retry may have others.
+/// What a request asked for: the parts of F. `Authorization`, `traceparent` and `User-Agent` are
+/// not among them: a retry may have others.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// The method, as received.
@@ -62,8 +62,8 @@ pub fn fingerprint(asked: &Asked<'_>) -> Fingerprint {
     Fingerprint(print)
 }
 
-/// Whether the two say that different things were asked. Fingerprints of different recipes can't say:
-/// in a rolling change that is no mismatch.
+/// Whether the two say that different things were asked. Fingerprints of different recipes can't
+/// say: in a rolling change that is no mismatch.
 #[must_use]
 pub fn fingerprints_differ(a: Fingerprint, b: Fingerprint) -> bool {
     a.0[0] == b.0[0] && a != b
@@ -108,8 +108,8 @@ impl Sink for Context {
     }
 }
 
-/// Writes parts so that they can be read back, which is what makes the preimage injective: every part
-/// after its length, every list after its count, both as 8 bytes, big endian.
+/// Writes parts so that they can be read back, which is what makes the preimage injective: every
+/// part after its length, every list after its count, both as 8 bytes, big endian.
 struct Parts<'a, S>(&'a mut S);
 
 impl<'a, S: Sink> Parts<'a, S> {

@@ -100,9 +100,9 @@ impl CommandHeaders {
     /// Bytes of a value that passes.
     pub const VALUE_BYTES_MAX: usize = 4096;
 
-    /// `route` names the headers the route sets, `forward` those of the request that pass. A name of
-    /// `forward` that is ours or the route's in any spelling (case, `-`, `_`, `.`), a credential, or
-    /// has a `_` (which is refused in requests) never passes.
+    /// `route` names the headers the route sets, `forward` those of the request that pass. A name
+    /// of `forward` that is ours or the route's in any spelling (case, `-`, `_`, `.`), a
+    /// credential, or has a `_` (which is refused in requests) never passes.
     #[must_use]
     pub fn new<'a>(
         names: &HeaderNames,
@@ -360,6 +360,16 @@ mod tests {
                 .filter(|(_, value)| *value == "evil");
             assert_eq!(evil.collect::<Vec<_>>(), []);
         }
+    }
+
+    /// `X_Tenant` and `X-Tenant` are one name to many readers: only the latter is HTTP's here.
+    #[test]
+    fn a_name_with_an_underscore_never_passes() {
+        let headers = CommandHeaders::new(&names("c", "r"), [], ["x_tenant", "x-tenant"]);
+        let request = [("X_Tenant", &b"evil"[..]), ("X-Tenant", b"good")];
+        let record = headers.record(&PARTS, request).expect("short");
+        let passed = texts(&record).split_off(5);
+        assert_eq!(passed, [("x-tenant", "good")]);
     }
 
     #[test]

@@ -152,8 +152,8 @@ impl ReplyIndex {
         }
     }
 
-    /// Takes a reply, in the topic's order; `now` bounds its time, which is the producer's to choose.
-    /// False: the command has one, and the first stands.
+    /// Takes a reply, in the topic's order; `now` bounds its time, which is the producer's to
+    /// choose. False: the command has one, and the first stands.
     pub fn on_reply(&mut self, reply: &Replied<'_>, now: UnixMillis) -> bool {
         if self.row(reply.key).is_some() {
             self.stats.duplicates += 1;
@@ -314,8 +314,8 @@ impl ReplyIndex {
         self.unswept = SHELVES;
     }
 
-    /// Over the memory the oldest generation goes; while what was dropped still takes too much, each
-    /// new reply pays for a sweep of one shelf.
+    /// Over the memory the oldest generation goes; while what was dropped still takes too much,
+    /// each new reply pays for a sweep of one shelf.
     fn keep_to_memory(&mut self) {
         if self.rows <= self.entries_max() {
             return;

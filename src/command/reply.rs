@@ -16,7 +16,8 @@ pub struct ReplyHeaders {
     pub status: Box<str>,
     /// `true`: nothing was applied, the client may try again.
     pub retry: Box<str>,
-    /// The validator of the entity, unquoted as on events: it becomes `ETag` as a GET would show it.
+    /// The validator of the entity, unquoted as on events: it becomes `ETag` as a GET would show
+    /// it.
     pub etag: Box<str>,
     /// Further names that stay inside (reply topic, identity, …), in any case.
     pub internal: Vec<Box<str>>,
@@ -340,7 +341,8 @@ pub(super) mod tests {
             draft.headers.push((name, Some(value)));
             if let Ok(reply) = read(draft) {
                 for (name, value) in &reply.headers {
-                    let token = |b: u8| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&b);
+                    let delimiters = b"\"(),/:;<=>?@[\\]{}";
+                    let token = |b: u8| b.is_ascii_graphic() && !delimiters.contains(&b);
                     prop_assert!(!name.is_empty() && name.bytes().all(token));
                     prop_assert!(value.iter().all(|&b| b == b'\t' || b >= b' ' && b != 0x7f));
                 }

@@ -115,7 +115,8 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         self.foreign
     }
 
-    /// How a stored reply's record reads: for one that [`Admitted::AnsweredAt`] made the home fetch.
+    /// How a stored reply's record reads: for one that [`Admitted::AnsweredAt`] made the home
+    /// fetch.
     #[must_use]
     pub const fn names(&self) -> &ReplyHeaders {
         &self.names

@@ -199,6 +199,19 @@ fn truncation_and_log_start_take_what_they_cover() {
     assert_eq!(known(&table), [2, 3, 4]);
 }
 
+#[test]
+fn a_reply_in_the_place_of_one_that_is_gone_is_counted_once() {
+    let mut table = table();
+    apply(&mut table, &[reply(0, key(1), F, "old")]);
+    let (partition, offset) = (Partition(0), Offset(1));
+    let start = Change::LogStart { partition, offset };
+    table.apply(&step(2, start), NOW, &mut Vec::new());
+    apply(&mut table, &[reply(1, key(1), F, "new")]);
+    let known = table.replies.get(key(1)).expect("answered");
+    assert_eq!(known.offset, Offset(1));
+    assert_eq!(table.replies.stats().entries, 1);
+}
+
 fn put(index: &mut ReplyIndex, n: u32, time: i64, now: i64) -> bool {
     let mut key = [0; 16];
     key[..4].copy_from_slice(&n.to_be_bytes());
@@ -280,8 +293,9 @@ fn a_full_index_loaded_backwards_keeps_the_newest() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the times, the first reply of a key is known to the end of its window, and forgotten
-    /// one generation after it, or what its generation spans: here times jump by 500 at most.
+    /// Whatever the times, the first reply of a key is known to the end of its window, and
+    /// forgotten one generation after it, or what its generation spans: here times jump by 500 at
+    /// most.
     #[test]
     fn the_window_holds(
         acts in prop::collection::vec((0..60_u32, -200..200_i64, 0..100_i64), 0..300),

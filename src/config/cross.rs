@@ -110,9 +110,9 @@ fn owners(before: &[Claim], claim: &Claim, findings: &mut Findings) {
 }
 
 /// Everything between settings.
-pub(super) fn settings(s: &Settings, from: &Origins, findings: &mut Findings) {
+pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
     listeners(s, from, findings);
-    shards(s, from, findings);
+    shards(s, cpus, from, findings);
     cors(s, from, findings);
     let mut check = Pairs { from, findings };
     check.bytes(
@@ -248,8 +248,8 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
     }
 }
 
-fn shards(s: &Settings, from: &Origins, findings: &mut Findings) {
-    let Some(shards) = s.shards else { return };
+fn shards(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
+    let shards = s.shards_on(cpus);
     if s.kafka_shards >= shards {
         let (name, all) = (from.name("kafka_shards"), from.name("shards"));
         let message =
@@ -319,7 +319,7 @@ pub(super) fn whole(config: &Config, cpus: u16, from: &Origins, findings: &mut F
     let Some(memory) = config.settings.memory else {
         return;
     };
-    let caps = memory_caps(config, config.settings.shards.unwrap_or(cpus));
+    let caps = memory_caps(config, config.settings.shards_on(cpus));
     let sum = memory_sum(&caps);
     if sum > memory {
         let name = from.name("memory");

@@ -204,6 +204,14 @@ pub struct BrokerAddress {
     pub port: u16,
 }
 
+impl BrokerAddress {
+    /// Where Kafka listens unless told otherwise.
+    pub(super) fn local() -> Self {
+        let host = "localhost".into();
+        Self { host, port: 9092 }
+    }
+}
+
 impl Display for BrokerAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.host.contains(':') {

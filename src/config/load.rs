@@ -87,7 +87,7 @@ fn assemble(sources: &Sources, text: &str, findings: &mut Findings) -> (Config, 
     let routes = routes(&mut reader, &mut top, &settings, &headers);
     top.finish(elsewhere, findings);
     routes.check(&settings, findings);
-    cross::settings(&settings, &origins, findings);
+    cross::settings(&settings, sources.cpus, &origins, findings);
     let config = Config {
         headers,
         commands: routes.commands.into_iter().map(|it| it.route).collect(),
@@ -228,16 +228,14 @@ impl<'f> Layers<'f> {
 }
 
 /// Kubernetes gives every pod variables for every service of its namespace; those of one whose name
-/// begins with `sluicegate` look like ours: `SLUICEGATE_SERVICE_HOST`, `SLUICEGATE_PORT_80_TCP_ADDR`.
+/// begins with `sluicegate` look like ours: `SLUICEGATE_SERVICE_HOST`, `SLUICEGATE_PORT_80_TCP`.
 fn is_service_link(name: &str) -> bool {
-    let after_port = name.split("_PORT").skip(1);
+    let mut after_port = name.split("_PORT").skip(1);
     let port = |rest: &str| {
         let number = rest.strip_prefix('_').unwrap_or_default();
         rest.is_empty() || number.starts_with(|c: char| c.is_ascii_digit())
     };
-    name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || after_port.map(port).any(|it| it)
+    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || after_port.any(port)
 }
 
 fn routes<'a>(

@@ -1,5 +1,5 @@
-//! `docs/config.md`: settings from the table, keys of routes from the list below, which a test holds
-//! against what the reader knows.
+//! `docs/config.md`: settings from the table, keys of routes from the list below, which a test
+//! holds against what the reader knows.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,9 @@ const ROUTE_KEYS: &[Keys] = &[
         &[
             (
                 "name",
-                "Required. Unique; letters, digits, `.`, `_`, `-`. It is part of what makes two requests the same command, so a new name forgets the commands of the old one.",
+                "Required. Unique; letters, digits, `.`, `_`, `-`. It is part of what \
+                 makes two requests the same command, so a new name forgets the commands of the \
+                 old one.",
             ),
             (
                 "route",
@@ -30,7 +32,8 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "key",
-                "Template of the record's key. Without it the partition follows the command, so that duplicates meet in one.",
+                "Template of the record's key. Without it the partition follows the command, so \
+                 that duplicates meet in one.",
             ),
             (
                 "headers",
@@ -74,11 +77,13 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "start",
-                "`live` (default), `earliest`, or `snapshot`: the newest record of each key first (compacted topics).",
+                "`live` (default), `earliest`, or `snapshot`: the newest record of each key \
+                 first (compacted topics).",
             ),
             (
                 "slow",
-                "What becomes of a client that falls behind: `disconnect` (default; it resumes by id) or `conflate` (compacted topics).",
+                "What becomes of a client that falls behind: `disconnect` (default; it resumes \
+                 by id) or `conflate` (compacted topics).",
             ),
             (
                 "event",
@@ -129,7 +134,8 @@ pub fn page() -> String {
          Routes stand in one TOML file (`--config`, `SLUICEGATE_CONFIG`). Every setting can stand \
          in the file, in the environment\nor on the command line; a flag beats the environment, \
          which beats the file, which beats the default. `sluicegate check`\nreports everything \
-         that is wrong, at once; `sluicegate config show` says of each value where it came from.\n\n\
+         that is wrong, at once;\n`sluicegate config show` says of each value where it came \
+         from.\n\n\
          - Durations and sizes carry units: `10ms`, `10s`, `5min`, `1h`, `1d`; `64KiB`, `1MiB`, \
          `2GiB`, also `kB`, `MB`, `GB`.\n\
          - Lists are TOML arrays in the file; in flags and environment, commas or a repeated \
@@ -163,7 +169,8 @@ fn settings(out: &mut String) {
             group = setting.group;
             let _ = write!(
                 out,
-                "\n### {group}\n\n| key, flag, variable | default | allowed | |\n|---|---|---|---|\n"
+                "\n### {group}\n\n| key, flag, variable | default | allowed | |\n\
+                 |---|---|---|---|\n"
             );
         }
         let restart = match setting.apply {

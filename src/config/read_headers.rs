@@ -1,5 +1,5 @@
-//! Reads what has to do with headers: the names in `[kafka.headers]`, the `headers` a command adds to
-//! its record, and those of the request it forwards.
+//! Reads what has to do with headers: the names in `[kafka.headers]`, the `headers` a command adds
+//! to its record, and those of the request it forwards.
 
 use std::ops::Range;
 

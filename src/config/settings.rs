@@ -136,6 +136,20 @@ macro_rules! settings {
     };
 }
 
+impl Settings {
+    /// How many shards the process has, where it may run on `cpus` CPUs: as many as `shards` says,
+    /// else one for each of the `cpus` setting, else one for each CPU. From 1 to [`SHARDS_MAX`].
+    #[must_use]
+    pub fn shards_on(&self, cpus: u16) -> u16 {
+        let named = self
+            .cpus
+            .as_ref()
+            .map(|list| u16::try_from(list.len()).unwrap_or(u16::MAX));
+        let shards = self.shards.or(named).unwrap_or(cpus);
+        shards.clamp(1, SHARDS_MAX)
+    }
+}
+
 /// How clients are told apart before anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
@@ -237,7 +251,7 @@ settings! {
     /// The cluster and how patient we are with it.
     kafka: Kafka {
         /// Brokers to ask first; the rest of the cluster is learned from them.
-        bootstrap: Vec<BrokerAddress> = vec![BrokerAddress { host: "localhost".into(), port: 9092 }],
+        bootstrap: Vec<BrokerAddress> = vec![BrokerAddress::local()],
             ListOf(Broker, 64), Restart;
         /// The name brokers see in their logs and quotas.
         client_id: String = "sluicegate".into(), Text(128), Restart;

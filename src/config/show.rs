@@ -125,7 +125,7 @@ pub fn verdict_text(config: &Config, cpus: u16) -> String {
         config.streams.len(),
         topics.len(),
     );
-    let caps = memory_caps(config, config.settings.shards.unwrap_or(cpus));
+    let caps = memory_caps(config, config.settings.shards_on(cpus));
     let _ = write!(out, "\nIts caps add up to:\n{}\n", memory_table(&caps));
     if config.settings.memory.is_none() {
         out.push_str("Nothing bounds the sum; set `memory` to have it checked.\n");
@@ -157,8 +157,8 @@ pub fn verdict_json(report: &Report, config: Option<&Config>, cpus: u16) -> Stri
         json!({ "severity": severity, "message": it.message, "help": it.help, "line": line })
     };
     let findings: Vec<Value> = report.findings.iter().map(finding).collect();
-    let memory = config
-        .map(|config| memory_sum(&memory_caps(config, config.settings.shards.unwrap_or(cpus))));
+    let memory =
+        config.map(|config| memory_sum(&memory_caps(config, config.settings.shards_on(cpus))));
     let verdict = json!({ "ok": report.errors() == 0, "file": report.name,
                           "findings": findings, "memory_bytes": memory, "kafka_checked": false });
     format!("{verdict}\n")

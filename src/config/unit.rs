@@ -1,5 +1,5 @@
-//! Sizes and durations: kinds of setting that carry a unit, in the file as in flags. A bare number is
-//! an error that shows both readings, because `timeout = 10` is a question, not an answer.
+//! Sizes and durations: kinds of setting that carry a unit, in the file as in flags. A bare number
+//! is an error that shows both readings, because `timeout = 10` is a question, not an answer.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

@@ -14,10 +14,13 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
+/// Name, partitions, configs.
+type Created = (String, i32, Vec<(String, String)>);
+
 /// What the broker was asked to create, and how it answers.
 #[derive(Default)]
 struct Broker {
-    created: Vec<(String, i32, Vec<(String, String)>)>,
+    created: Vec<Created>,
     existing: Vec<String>,
     create_error: i16,
     metadata_asked: usize,

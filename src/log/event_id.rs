@@ -6,12 +6,13 @@
 //! | 1 | version, 1 |
 //! | 4 | log tag |
 //! | 4 | time, seconds since the Unix epoch, big endian |
-//! | … | per partition with a next offset > 0, in order: number, next offset, leader epoch + 1 (0: none), each a LEB128 varint in its shortest form |
+//! | … | per partition with a next offset > 0, in order: an entry |
 //! | 1 | check: the low byte of CRC-32C over all before |
 //!
-//! The first nine bytes are three whole base64 groups. One progress has one text and the other way
-//! round. A progress of `-` asks to start over. What is not a record's event has an empty etag: the
-//! dot is always there, so that an event id can't be taken for a bare etag.
+//! An entry is number, next offset and leader epoch + 1 (0: none), each a LEB128 varint in its
+//! shortest form. The first nine bytes are three whole base64 groups. One progress has one text and
+//! the other way round. A progress of `-` asks to start over. What is not a record's event has an
+//! empty etag: the dot is always there, so that an event id can't be taken for a bare etag.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -52,8 +53,8 @@ pub struct EventId<'a> {
 pub struct UnreadableId;
 
 impl Progress {
-    /// Partitions an id can list, and the bound of their numbers: a decoded cut costs at most 2 KiB.
-    /// Topics with more are refused to routes whose ids list all (`check`).
+    /// Partitions an id can list, and the bound of their numbers, so that a decoded cut costs at
+    /// most 2 KiB. Topics with more are refused to routes whose ids list all (`check`).
     pub const PARTITIONS_MAX: usize = 128;
 
     /// Characters of an id, the etag with it. Anything longer is not read.
@@ -169,7 +170,7 @@ pub struct ProgressText {
     cut: Cut,
     raw: Vec<u8>,
     /// Where each partition's entry lies in `raw`; an empty range for one at offset 0.
-    entries: Vec<(u16, u16)>,
+    entries: Vec<(u32, u32)>,
     text: Vec<u8>,
 }
 
@@ -236,8 +237,8 @@ impl ProgressText {
         self.cut.set(partition, next);
         let entry = entry_bytes(partition, next);
         match self.entries.get(partition.0 as usize) {
-            Some(&(start, len)) if usize::from(len) == entry.len() && next.offset.0 > 0 => {
-                let (start, end) = (usize::from(start), usize::from(start + len));
+            Some(&(start, len)) if len as usize == entry.len() && next.offset.0 > 0 => {
+                let (start, end) = (start as usize, (start + len) as usize);
                 self.raw[start..end].copy_from_slice(&entry);
                 self.write_groups(start / 3, end.div_ceil(3));
                 self.write_check();
@@ -288,7 +289,7 @@ impl ProgressText {
                 0 => SmallVec::new(),
                 _ => entry_bytes(partition, next),
             };
-            let range = (self.raw.len() as u16, entry.len() as u16);
+            let range = (self.raw.len() as u32, entry.len() as u32);
             self.entries.push(range);
             self.raw.extend_from_slice(&entry);
         }
@@ -346,6 +347,16 @@ mod tests {
         let read = Progress::decode(&text(&bytes)).expect("well formed");
         assert_eq!(read, progress(&[(2, 300)]));
         assert_eq!(read.encode().into_bytes(), text(&bytes));
+    }
+
+    #[test]
+    fn the_example_of_the_docs_reads() {
+        let id = b"AXRhZy1pJIEAAIEBBQGGBgXD.7461672d-0-128";
+        let id = EventId::parse(id).expect("well formed");
+        let progress = id.progress.expect("a progress");
+        assert_eq!(progress.tag.to_string(), "7461672d");
+        assert_eq!(progress.cut.get(Partition(0)), next(129, Some(4)));
+        assert_eq!(progress.cut.get(Partition(1)), next(774, Some(4)));
     }
 
     #[test]

@@ -32,8 +32,8 @@ impl Identity {
     }
 }
 
-/// The one textual form, for templates and record headers: `issuer#subject`, with `%` and `#` of the
-/// issuer as `%25` and `%23`, so that distinct identities stay distinct. Anonymous is empty.
+/// The one textual form, for templates and record headers: `issuer#subject`, with `%` and `#` of
+/// the issuer as `%25` and `%23`, so that distinct identities stay distinct. Anonymous is empty.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((issuer, subject)) = self.parts() else {

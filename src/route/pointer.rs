@@ -230,9 +230,12 @@ mod tests {
         fn a_pointer_finds_what_a_tree_holds(
             key in "[a-c]", index in 0..3_usize, text in ".{0,4}", number in any::<i64>(),
         ) {
-            let body = serde_json::json!({"a": [text, number, true], "b": {"a": text}, "c": number});
+            let list = serde_json::json!([text, number, true]);
+            let body = serde_json::json!({"a": list, "b": {"a": text}, "c": number});
             let bytes = serde_json::to_vec(&body).expect("a tree is JSON");
-            for pointer in [vec![key.clone(), index.to_string()], vec![key.clone()], vec![key, "a".into()]] {
+            let second = [Some(index.to_string()), Some("a".into()), None];
+            for second in second {
+                let pointer: Vec<String> = [Some(key.clone()), second].into_iter().flatten().collect();
                 let there = body.pointer(&format!("/{}", pointer.join("/")));
                 let expected = match there {
                     None => Err(PointerError::Missing),

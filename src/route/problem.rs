@@ -1,5 +1,5 @@
-//! The catalogue: every kind of problem beyond those HTTP itself raises. Paths never change; each is
-//! listed in the docs.
+//! The catalogue: every kind of problem beyond those HTTP itself raises. Paths never change; each
+//! is listed in the docs.
 
 use crate::http::{ProblemKind, Status};
 
@@ -194,14 +194,15 @@ impl Failure {
             Self::MissingParameter | Self::BadParameter | Self::MalformedBody => "",
             Self::BadCursor => "start the collection again without a cursor",
             Self::CursorGone => {
-                "the topic was made anew or the gateway's hash secret changed: start again without a cursor"
+                "the topic was made anew or the gateway's hash secret changed: start again without \
+                 a cursor"
             }
             Self::IdempotencyKeyRequired => {
                 "send the header Idempotency-Key with a value of your own, the same on each retry"
             }
             Self::IdempotencyKeyReused => {
-                "a retry must be the same request in method, path, body, content type and If-Match; \
-                 another request needs another key"
+                "a retry must be the same request in method, path, body, content type and \
+                 If-Match; another request needs another key"
             }
             Self::CommandInProgress => "its answer is not there yet; try again with the same key",
             Self::PreconditionFailed => "",
@@ -218,8 +219,8 @@ impl Failure {
                 "the command was answered before and is not run again; try again for its answer"
             }
             Self::OutcomeUnknown => {
-                "the command may have run or may yet; try again with the same Idempotency-Key to learn \
-                 its outcome, never with another"
+                "the command may have run or may yet; try again with the same Idempotency-Key to \
+                 learn its outcome, never with another"
             }
         }
     }

@@ -9,7 +9,8 @@ use crate::cache::Lookup;
 use crate::command::{Admitted, Limit, Outcome, RecordError, ReplyError};
 use crate::http::{Fault, Problem, ProblemKind, Refusal};
 
-/// An answer that is no success: a problem, and when to try again. What a client sent is never in it.
+/// An answer that is no success: a problem, and when to try again. What a client sent is never in
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Its kind.
@@ -57,7 +58,8 @@ impl Refused {
         }
     }
 
-    /// What a waiter is told whose command did not end in a reply that can be shown; `None` if it did.
+    /// What a waiter is told whose command did not end in a reply that can be shown; `None` if it
+    /// did.
     #[must_use]
     pub fn of_outcome(outcome: &Outcome) -> Option<Self> {
         match outcome {
@@ -121,14 +123,12 @@ impl From<RecordError> for Refused {
 
 impl From<TemplateError> for Refused {
     fn from(error: TemplateError) -> Self {
+        use PointerError::{Inexact, Missing, NotJson, NotScalar, Repeated};
         let failure = match error.why {
-            Why::Missing | Why::Body(PointerError::Missing) => Failure::MissingParameter,
-            Why::Repeated
-            | Why::TooLong
-            | Why::Body(PointerError::NotScalar | PointerError::Inexact | PointerError::Repeated) => {
-                Failure::BadParameter
-            }
-            Why::Body(PointerError::NotJson) => Failure::MalformedBody,
+            Why::Missing | Why::Body(Missing) => Failure::MissingParameter,
+            Why::Repeated | Why::TooLong => Failure::BadParameter,
+            Why::Body(NotScalar | Inexact | Repeated) => Failure::BadParameter,
+            Why::Body(NotJson) => Failure::MalformedBody,
         };
         let detail = match failure {
             Failure::MalformedBody => "this route reads the body as JSON, and it is not".into(),

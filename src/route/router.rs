@@ -59,9 +59,9 @@ pub struct RouteConflict {
     pub second: usize,
 }
 
-/// The routes of one snapshot as a tree of segments. A literal is tried before a parameter; where the
-/// rest of the path or the method leads nowhere, the parameter is tried too, so a route is never
-/// hidden by another that could not take the request. A match allocates nothing for up to 4
+/// The routes of one snapshot as a tree of segments. A literal is tried before a parameter; where
+/// the rest of the path or the method leads nowhere, the parameter is tried too, so a route is
+/// never hidden by another that could not take the request. A match allocates nothing for up to 4
 /// parameters.
 #[derive(Clone, Debug)]
 pub struct Router {

@@ -1,5 +1,5 @@
-//! Time: heartbeats and impatience. Heartbeats need no timer a subscriber: the slab is swept once an
-//! interval in 64 parts, so a subscriber's slot is its phase, and the load is even.
+//! Time: heartbeats and impatience. Heartbeats need no timer a subscriber: the slab is swept once
+//! an interval in 64 parts, so a subscriber's slot is its phase, and the load is even.
 
 use super::feed::Feed;
 use super::request::FeedSettings;

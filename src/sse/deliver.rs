@@ -3,25 +3,20 @@
 
 use std::io::IoSlice;
 
-use smallvec::SmallVec;
-
 use super::face::{Face, Taken};
 use super::feed::Feed;
 use super::lines;
+use super::offer::Offer;
 use super::request::{Delivery, PassId, Slow};
-use super::roster::Group;
-use super::subscriber::{Cursor, Held, Place, Slot, Source, Subscriber};
-use crate::log::{Block, Next, ProgressText, Seq, Window};
-use crate::model::{Now, Partition};
+use super::splice::Splice;
+use super::subscriber::{Cursor, Held, Place, Slot, Source};
+use crate::log::Seq;
+use crate::model::Now;
 
-/// Slices of one offer.
-const SLICES_MAX: usize = 64;
 /// Bytes of one offer; a frame that is larger goes alone.
 const OFFER_BYTES_MAX: usize = 256 * 1024;
 /// Bytes copied for one offer to a private subscriber; a frame that is larger goes alone.
 const PRIVATE_BYTES_MAX: usize = 64 * 1024;
-/// Frames looked at in one call for a subscriber with a filter.
-const SCAN_FRAMES_MAX: usize = 4096;
 
 /// What a call came to, before the rotation is told.
 enum Outcome {
@@ -31,44 +26,6 @@ enum Outcome {
     More,
     Lagged,
     Closed,
-}
-
-/// Neighbouring frames of one block: one slice.
-#[derive(Clone, Copy)]
-struct Piece<'a> {
-    seq: Seq,
-    block: &'a Block,
-    from: u32,
-    to: u32,
-}
-
-/// What is offered to one who shares the window.
-struct Offer<'a> {
-    slices: SmallVec<[IoSlice<'a>; SLICES_MAX]>,
-    pieces: SmallVec<[Piece<'a>; SLICES_MAX]>,
-    bytes: usize,
-    /// Where to go on once all is taken.
-    cursor: Cursor,
-    /// Whether something may be left then.
-    more: bool,
-}
-
-/// How far an offer was taken.
-struct Reached<'a> {
-    cursor: Cursor,
-    /// The rest of a frame that was cut.
-    rest: &'a [u8],
-    /// The last frame that the client has or, with the rest, will have.
-    last: Option<(&'a Block, usize)>,
-}
-
-/// Where a frame ends in the scratch buffer, and what one holds who has it.
-#[derive(Debug)]
-pub(super) struct Bound {
-    end: usize,
-    cursor: Cursor,
-    partition: Partition,
-    next: Next,
 }
 
 /// What became of the scratch buffer.
@@ -278,7 +235,8 @@ impl Feed {
     fn offer_shared(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
         let limit = face.room().min(OFFER_BYTES_MAX);
         let (cursor, group) = (self.roster.get(slot).cursor, self.roster.group(slot));
-        let offer = gather(&self.window, group, cursor, limit);
+        let mut offer = Offer::at(cursor);
+        offer.gather(&self.window, group, limit);
         let subscriber = self.roster.get_mut(slot);
         if offer.slices.is_empty() {
             subscriber.cursor = offer.cursor;
@@ -293,8 +251,7 @@ impl Feed {
         };
         self.counts.bytes += taken as u64;
         if taken == offer.bytes {
-            let frames = offer.pieces.iter().map(|piece| piece.to - piece.from);
-            self.counts.frames_shared += u64::from(frames.sum::<u32>());
+            self.counts.frames_shared += offer.frames();
             subscriber.cursor = offer.cursor;
             subscriber.beat = false;
             if !offer.more {
@@ -457,246 +414,5 @@ impl Feed {
         if at == u32::MAX {
             self.passes.on_taken(id);
         }
-    }
-}
-
-/// Writes frames with ids of one subscriber's own.
-struct Splice<'a> {
-    id: &'a mut ProgressText,
-    out: &'a mut Vec<u8>,
-    bounds: &'a mut Vec<Bound>,
-    limit: usize,
-    scanned: usize,
-}
-
-impl<'a> Splice<'a> {
-    fn new(
-        id: &'a mut ProgressText,
-        out: &'a mut Vec<u8>,
-        bounds: &'a mut Vec<Bound>,
-        limit: usize,
-    ) -> Self {
-        out.clear();
-        bounds.clear();
-        Self {
-            id,
-            out,
-            bounds,
-            limit,
-            scanned: 0,
-        }
-    }
-
-    /// Writes a block's frames from the cursor on, and moves it. `false`: a limit came first.
-    fn block(&mut self, group: &Group, block: &Block, cursor: &mut Cursor) -> bool {
-        self.id.raise(block.before());
-        while (cursor.frame as usize) < block.frames().len() {
-            if self.scanned == SCAN_FRAMES_MAX {
-                return false;
-            }
-            self.scanned += 1;
-            let index = cursor.frame as usize;
-            let frame = &block.frames()[index];
-            let next = frame.next();
-            let known = next.offset <= self.id.cut().get(frame.partition).offset;
-            if !known && group.takes(block, index) {
-                let (start, end) = (frame.start as usize, block.end(index) as usize);
-                let bytes = end - start;
-                if self.out.len() + bytes > self.limit && !self.out.is_empty() {
-                    return false;
-                }
-                self.id.set(frame.partition, next);
-                let lines = &block.bytes()[start..frame.id_start as usize];
-                self.out.extend_from_slice(lines);
-                self.out.extend_from_slice(b"id: ");
-                self.out.extend_from_slice(self.id.as_bytes());
-                // The dot, the etag and the blank line are the record's in any case.
-                let tail = &block.bytes()[frame.etag_start as usize - 1..end];
-                self.out.extend_from_slice(tail);
-                self.bounds.push(Bound {
-                    end: self.out.len(),
-                    cursor: Cursor {
-                        frame: cursor.frame + 1,
-                        ..*cursor
-                    },
-                    partition: frame.partition,
-                    next,
-                });
-            }
-            cursor.frame += 1;
-        }
-        *cursor = Cursor::after(cursor.seq);
-        true
-    }
-}
-
-/// Frames of the window for one group, from `cursor` on, as they lie.
-fn gather<'a>(window: &'a Window, group: &Group, mut cursor: Cursor, limit: usize) -> Offer<'a> {
-    let (mut slices, mut pieces) = (SmallVec::new(), SmallVec::new());
-    let (mut bytes, mut scanned, mut more) = (0, 0, false);
-    while cursor <= group.last {
-        more = slices.len() == SLICES_MAX || scanned >= SCAN_FRAMES_MAX;
-        if more {
-            break;
-        }
-        let next = window.next_block(group.encoding as usize, cursor.seq, group.last.seq);
-        let Some((seq, block)) = next else {
-            cursor = Cursor::after(group.last.seq);
-            break;
-        };
-        if seq > cursor.seq {
-            cursor = Cursor::at(seq);
-        }
-        let (from, to) = next_frames(group, block, cursor.frame, &mut scanned);
-        if from == to {
-            cursor = cursor_at(seq, block, to);
-            continue;
-        }
-        let piece = Piece {
-            seq,
-            block,
-            from,
-            to,
-        };
-        let room = limit.saturating_sub(bytes);
-        let piece = match piece.fit(room) {
-            Some(fitting) => fitting,
-            // Larger than the limit: it goes alone, and the transport cuts it.
-            None if pieces.is_empty() => {
-                let to = from + 1;
-                Piece { to, ..piece }
-            }
-            None => {
-                more = true;
-                break;
-            }
-        };
-        bytes += piece.bytes().len();
-        slices.push(IoSlice::new(piece.bytes()));
-        cursor = cursor_at(seq, block, piece.to);
-        pieces.push(piece);
-    }
-    Offer {
-        slices,
-        pieces,
-        bytes,
-        cursor,
-        more,
-    }
-}
-
-fn cursor_at(seq: Seq, block: &Block, frame: u32) -> Cursor {
-    match (frame as usize) < block.frames().len() {
-        true => Cursor { seq, frame },
-        false => Cursor::after(seq),
-    }
-}
-
-/// The first neighbouring frames for the group at or after `frame`; an empty range if there is
-/// none before a limit.
-fn next_frames(group: &Group, block: &Block, frame: u32, scanned: &mut usize) -> (u32, u32) {
-    let len = block.frames().len() as u32;
-    if group.key.is_none() {
-        return (frame.min(len), len);
-    }
-    let mut from = frame;
-    while from < len && !group.takes(block, from as usize) {
-        if *scanned >= SCAN_FRAMES_MAX {
-            return (from, from);
-        }
-        *scanned += 1;
-        from += 1;
-    }
-    let mut to = from;
-    while to < len && group.takes(block, to as usize) {
-        *scanned += 1;
-        to += 1;
-    }
-    (from, to)
-}
-
-impl<'a> Piece<'a> {
-    fn bytes(&self) -> &'a [u8] {
-        let start = self.block.frames()[self.from as usize].start;
-        let end = self.block.end(self.to as usize - 1);
-        &self.block.bytes()[start as usize..end as usize]
-    }
-
-    /// As many of its frames as fit `room`; `None` if not even the first does.
-    fn fit(self, room: usize) -> Option<Self> {
-        if self.bytes().len() <= room {
-            return Some(self);
-        }
-        let frames = &self.block.frames()[self.from as usize..self.to as usize];
-        let start = frames[0].start;
-        // A frame ends where its next one starts.
-        let ends_within = |next: &crate::log::Frame| (next.start - start) as usize <= room;
-        let fitting = frames[1..].partition_point(ends_within) as u32;
-        let to = self.from + fitting;
-        (fitting > 0).then_some(Self { to, ..self })
-    }
-}
-
-impl Reached<'_> {
-    /// Notes what the client of a conflating subscriber holds: from here it may fall out of the
-    /// window, and then nobody else knows.
-    fn keep_held(&self, subscriber: &mut Subscriber, offer: &Offer<'_>) {
-        let held = match self.last {
-            Some((block, frame)) => Held::at_frame(block, frame),
-            None if subscriber.own().held.is_some() => return,
-            None => {
-                let block = offer.pieces[0].block;
-                let cut = block.before().clone();
-                let first = Held::at_frame(block, 0);
-                Held { cut, ..first }
-            }
-        };
-        subscriber.own().held = Some(held);
-    }
-}
-
-impl<'a> Offer<'a> {
-    fn reached(&self, mut taken: usize) -> Reached<'a> {
-        let mut last = None;
-        for piece in &self.pieces {
-            let len = piece.bytes().len();
-            if taken >= len {
-                taken -= len;
-                last = Some((piece.block, piece.to as usize - 1));
-                continue;
-            }
-            let frames = piece.block.frames();
-            let at = frames[piece.from as usize].start + taken as u32;
-            let (from, to) = (piece.from as usize, piece.to as usize);
-            let frame = from + frames[from..to].partition_point(|f| f.start <= at) - 1;
-            let whole = frames[frame].start == at;
-            if whole && frame > from {
-                last = Some((piece.block, frame - 1));
-            } else if !whole {
-                last = Some((piece.block, frame));
-            }
-            let end = if whole { at } else { piece.block.end(frame) };
-            let next = if whole { frame } else { frame + 1 };
-            return Reached {
-                cursor: cursor_at(piece.seq, piece.block, next as u32),
-                rest: &piece.block.bytes()[at as usize..end as usize],
-                last,
-            };
-        }
-        let (cursor, rest) = (self.cursor, &[][..]);
-        Reached { cursor, rest, last }
-    }
-
-    /// Frames of the offer before a cursor.
-    fn frames_before(&self, cursor: Cursor) -> u64 {
-        let count = |piece: &Piece<'_>| match cursor.seq.cmp(&piece.seq) {
-            std::cmp::Ordering::Less => 0,
-            std::cmp::Ordering::Equal => cursor.frame.clamp(piece.from, piece.to) - piece.from,
-            std::cmp::Ordering::Greater => piece.to - piece.from,
-        };
-        self.pieces
-            .iter()
-            .map(|piece| u64::from(count(piece)))
-            .sum()
     }
 }

@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::beat::Beats;
-use super::deliver::Bound;
 use super::history::Passes;
 use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
 use super::roster::Roster;
+use super::splice::Bound;
 use super::subscriber::{Held, Place, Slot, Source};
 use crate::log::{Block, Change, Cut, Next, ProgressText, Seq, Step, Window};
 use crate::model::{LeaderEpoch, Now, UnixMillis};
@@ -250,7 +250,10 @@ impl Trail {
         if self.before.back().is_some_and(|(last, _)| *last == seq) {
             return; // Another encoding's block of the same step.
         }
-        let mut held = Held::at_frame(block, 0);
+        let Some(mut held) = Held::at_frame(block, 0) else {
+            self.forget(seq);
+            return;
+        };
         held.cut = block.before().clone();
         self.before.push_back((seq, held));
         if self.before.len() > TRAIL_MAX {

@@ -1,7 +1,7 @@
 //! Who subscribes, and whose turn it is. Subscribers with the same encoding and filter are a group.
-//! Those of a group with nothing to read hang in its idle list; a frame for the group moves the list
-//! as a whole into the rotation, as one *run* with one cursor. So a frame costs one lookup and one
-//! move, whatever the number of subscribers, and nobody is touched before its turn.
+//! Those of a group with nothing to read hang in its idle list; a frame for the group moves the
+//! list as a whole into the rotation, as one *run* with one cursor. So a frame costs one lookup and
+//! one move, whatever the number of subscribers, and nobody is touched before its turn.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};

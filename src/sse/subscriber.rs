@@ -151,13 +151,13 @@ impl Held {
         }
     }
 
-    /// What one holds who got frame `index` of a block as it lies: its id says so.
-    pub(super) fn at_frame(block: &Block, index: usize) -> Self {
-        let id = Progress::decode(block.progress(index)).expect("the home wrote this id");
-        Self {
-            private: false,
-            ..Self::private(id.cut, id.time)
-        }
+    /// What one holds who got frame `index` of a block as it lies: its id says so. `None` if the
+    /// topic has grown more partitions than an id can be read with.
+    pub(super) fn at_frame(block: &Block, index: usize) -> Option<Self> {
+        let id = Progress::decode(block.progress(index)).ok()?;
+        let held = Self::private(id.cut, id.time);
+        let private = false;
+        Some(Self { private, ..held })
     }
 
     /// All below `cut`, which the log's end equalled at `time`, has been offered too.

@@ -7,3 +7,4 @@ mod injection;
 mod model;
 mod parser;
 mod rules;
+mod view;
