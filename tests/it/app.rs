@@ -49,7 +49,13 @@ impl App {
 
     /// The config of a gateway, with further tables of settings.
     pub fn config(&self, shards: u16, settings: &str) -> String {
-        let Self { commands, replies, items, events, .. } = self;
+        let Self {
+            commands,
+            replies,
+            items,
+            events,
+            ..
+        } = self;
         let mut config = gateway::settings(&self.bootstrap, shards);
         config.push_str(settings);
         let routes = [
@@ -65,7 +71,8 @@ impl App {
                 "\n[[command]]\nname = \"{name}\"\nroute = \"{route}\"\ntopic = \"{commands}\"\n\
                  replies = \"{replies}\"\nkey = \"{{path.id}}\"\n\
                  headers = {{ operation = \"{name}\" }}\n\
-                 idempotency = \"{idempotency}\"\ntimeout = \"{timeout}\"\n"
+                 idempotency = \"{idempotency}\"\ntimeout = \"{timeout}\"\n\
+                 forward = [\"content-type\"]\n"
             ));
         }
         config.push_str(&format!(
@@ -75,9 +82,19 @@ impl App {
         let streams = [
             ("/events/live", events, "live", ""),
             ("/events/all", events, "earliest", ""),
-            ("/events/of/{key}", events, "earliest", "filter.key = \"{path.key}\"\n"),
+            (
+                "/events/of/{key}",
+                events,
+                "earliest",
+                "filter.key = \"{path.key}\"\n",
+            ),
             ("/items-now", items, "snapshot", ""),
-            ("/items-now/{key}", items, "snapshot", "filter.key = \"{path.key}\"\n"),
+            (
+                "/items-now/{key}",
+                items,
+                "snapshot",
+                "filter.key = \"{path.key}\"\n",
+            ),
         ];
         for (path, topic, start, more) in streams {
             config.push_str(&format!(

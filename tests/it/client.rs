@@ -18,7 +18,8 @@ pub trait Transport: Read + Write + Send {
 impl Transport for TcpStream {
     fn wait_at_most(&mut self, time: Duration) {
         let time = time.max(Duration::from_millis(1));
-        self.set_read_timeout(Some(time)).expect("a bound for reads");
+        self.set_read_timeout(Some(time))
+            .expect("a bound for reads");
     }
 }
 
@@ -59,7 +60,8 @@ impl Response {
         assert!(!title.is_empty(), "a problem has a title: {problem}");
         let kind = problem["type"].as_str().unwrap_or_default();
         let name = kind.strip_prefix("/problems/");
-        name.unwrap_or_else(|| panic!("a type of ours: {problem}")).to_owned()
+        name.unwrap_or_else(|| panic!("a type of ours: {problem}"))
+            .to_owned()
     }
 }
 
@@ -118,7 +120,11 @@ impl Connection {
         if status == 100 {
             assert!(headers.is_empty(), "100 has no headers: {headers:?}");
             let body = Vec::new();
-            return Some(Response { status, headers, body });
+            return Some(Response {
+                status,
+                headers,
+                body,
+            });
         }
         let body = match framing(status, &headers, to_head) {
             Framing::Sized(length) => self.take(length, until),
@@ -128,7 +134,11 @@ impl Connection {
                 std::mem::take(&mut self.ahead)
             }
         };
-        Some(Response { status, headers, body })
+        Some(Response {
+            status,
+            headers,
+            body,
+        })
     }
 
     /// Status line and headers: RFC 9112 to the letter, since this is what a bug would bend.
@@ -138,22 +148,34 @@ impl Connection {
                 break at;
             }
             if !self.more(until) {
-                assert!(self.ahead.is_empty(), "half a head: {:?}", lossy(&self.ahead));
+                assert!(
+                    self.ahead.is_empty(),
+                    "half a head: {:?}",
+                    lossy(&self.ahead)
+                );
                 return None;
             }
         };
         let head: Vec<u8> = self.ahead.drain(..end + 4).collect();
         let text = std::str::from_utf8(&head[..end]).expect("heads are ASCII here");
-        assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "a bare CR or LF: {text:?}");
+        assert!(
+            !text.replace("\r\n", "").contains(['\r', '\n']),
+            "a bare CR or LF: {text:?}"
+        );
         let mut lines = text.split("\r\n");
         let line = lines.next().expect("split gives one at least");
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let status = line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
         let status = status.and_then(|digits| digits.parse().ok());
         let status = status.unwrap_or_else(|| panic!("a status line: {line:?}"));
         let header = |line: &str| {
             let (name, value) = line.split_once(':').expect("a header has a colon");
             assert!(!name.is_empty() && !name.contains(' '), "a name: {line:?}");
-            (name.to_ascii_lowercase(), value.trim_matches(' ').to_owned())
+            (
+                name.to_ascii_lowercase(),
+                value.trim_matches(' ').to_owned(),
+            )
         };
         Some((status, lines.map(header).collect()))
     }
@@ -186,7 +208,11 @@ impl Connection {
 
     fn take(&mut self, length: usize, until: Instant) -> Vec<u8> {
         while self.ahead.len() < length {
-            assert!(self.more(until), "closed {} bytes short", length - self.ahead.len());
+            assert!(
+                self.more(until),
+                "closed {} bytes short",
+                length - self.ahead.len()
+            );
         }
         self.ahead.drain(..length).collect()
     }
@@ -239,19 +265,29 @@ impl Connection {
             }
         };
         assert!(closed, "it was not closed in time");
-        assert!(self.ahead.is_empty(), "and says no more: {:?}", lossy(&self.ahead));
+        assert!(
+            self.ahead.is_empty(),
+            "and says no more: {:?}",
+            lossy(&self.ahead)
+        );
     }
 }
 
 fn framing(status: u16, headers: &[(String, String)], to_head: bool) -> Framing {
     let one = |name: &str| {
-        let mut all = headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        let mut all = headers
+            .iter()
+            .filter(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str());
         let first = all.next();
         assert!(all.next().is_none(), "{name} stands twice: {headers:?}");
         first
     };
     let (length, coding) = (one("content-length"), one("transfer-encoding"));
-    assert!(length.is_none() || coding.is_none(), "two framings: {headers:?}");
+    assert!(
+        length.is_none() || coding.is_none(),
+        "two framings: {headers:?}"
+    );
     if status == 204 || status == 304 {
         assert!(coding.is_none(), "{status} has no body: {headers:?}");
         return Framing::Sized(0);
@@ -284,7 +320,12 @@ pub struct Request {
 impl Request {
     pub fn new(method: &str, target: &str) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());
-        Self { method, target, headers: Vec::new(), body: None }
+        Self {
+            method,
+            target,
+            headers: Vec::new(),
+            body: None,
+        }
     }
 
     pub fn get(target: &str) -> Self {
@@ -297,7 +338,8 @@ impl Request {
     }
 
     pub fn json(self, body: &str) -> Self {
-        self.header("content-type", "application/json").body(body.as_bytes())
+        self.header("content-type", "application/json")
+            .body(body.as_bytes())
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {

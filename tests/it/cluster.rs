@@ -49,7 +49,11 @@ impl Cluster {
     pub fn prepare(nodes: usize) -> Self {
         let jars = jars();
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let folder = folder.join(format!("kafka-{}-{:08x}", std::process::id(), random() as u32));
+        let folder = folder.join(format!(
+            "kafka-{}-{:08x}",
+            std::process::id(),
+            random() as u32
+        ));
         fs::create_dir_all(&folder).expect("a folder for the cluster");
         let cluster = Self {
             _cleaner: Cleaner::of(&folder),
@@ -125,7 +129,11 @@ impl Cluster {
     fn spawn(&mut self, node: usize) {
         let folder = self.node_folder(node);
         let properties = folder.join("server.properties");
-        let command = self.java("384m", "kafka.Kafka", &[properties.to_str().expect("UTF-8")]);
+        let command = self.java(
+            "384m",
+            "kafka.Kafka",
+            &[properties.to_str().expect("UTF-8")],
+        );
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         self.nodes[node - 1] = Some(Guarded::spawn(&command, &folder.join("log"), &folder));
     }
@@ -146,7 +154,9 @@ impl Cluster {
         let until = Instant::now() + START_TIME_MAX;
         loop {
             let ensured = ensure_topics(&bootstrap, &probe, Duration::from_secs(5));
-            let Err(error) = block_on(ensured) else { return };
+            let Err(error) = block_on(ensured) else {
+                return;
+            };
             let node = (1..=self.nodes.len()).find(|node| {
                 let node = self.nodes[node - 1].as_ref();
                 node.is_some_and(|node| !node.runs())
@@ -183,7 +193,10 @@ impl Cluster {
         let done = done.expect("java, which tests/setup installs");
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         let why = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "kafka.tools.StorageTool: {said}{why}");
+        assert!(
+            done.status.success(),
+            "kafka.tools.StorageTool: {said}{why}"
+        );
         let first = self.node_folder(1).join("data");
         let meta = fs::read_to_string(first.join("meta.properties")).expect("it was formatted");
         for node in 2..=self.nodes.len() {
@@ -191,12 +204,17 @@ impl Cluster {
             fs::create_dir_all(&data).expect("a folder for the node's data");
             let checkpoint = "bootstrap.checkpoint";
             fs::copy(first.join(checkpoint), data.join(checkpoint)).expect("copy the checkpoint");
-            let mut lines: BTreeMap<_, _> =
-                meta.lines().filter_map(|line| line.split_once('=')).collect();
+            let mut lines: BTreeMap<_, _> = meta
+                .lines()
+                .filter_map(|line| line.split_once('='))
+                .collect();
             let (number, uuid) = (node.to_string(), kafka_uuid());
             lines.insert("node.id", &number);
             lines.insert("directory.id", &uuid);
-            let text: String = lines.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+            let text: String = lines
+                .iter()
+                .map(|(key, value)| format!("{key}={value}\n"))
+                .collect();
             fs::write(data.join("meta.properties"), text).expect("write meta.properties");
         }
     }
@@ -283,7 +301,9 @@ impl Cluster {
 /// The folder with Kafka's jars, fetched through Maven the first time.
 fn jars() -> PathBuf {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").expect("$HOME")).join(".cache");
     let cache = cache.unwrap_or_else(home).join("sluicegate-kafka");
@@ -314,7 +334,10 @@ fn jars() -> PathBuf {
         .output()
         .expect("mvn, which tests/setup installs");
     let said = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "Maven could not fetch Kafka {VERSION}: {said}");
+    assert!(
+        done.status.success(),
+        "Maven could not fetch Kafka {VERSION}: {said}"
+    );
     // Atomic: a folder of this name is always whole. Another process may have been first.
     let renamed = fs::rename(work.path().join("jars"), &jars);
     assert!(renamed.is_ok() || jars.is_dir(), "{renamed:?}");

@@ -43,7 +43,10 @@ impl Events {
 
     /// Goes on where a stream was, as a browser does.
     pub fn resume(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
-        Self::ask(address, Request::get(target).header("last-event-id", last_event_id))
+        Self::ask(
+            address,
+            Request::get(target).header("last-event-id", last_event_id),
+        )
     }
 
     /// Opens a stream by a request of the test's own.
@@ -61,7 +64,10 @@ impl Events {
         assert!(has("content-type", "text/event-stream"), "{headers:?}");
         assert!(has("cache-control", "no-store"), "{headers:?}");
         let chunked = headers.iter().any(|(name, _)| name == "transfer-encoding");
-        assert!(!chunked && has("connection", "close"), "ended by its close: {headers:?}");
+        assert!(
+            !chunked && has("connection", "close"),
+            "ended by its close: {headers:?}"
+        );
         let mut events = Self {
             rest: connection.take_ahead(),
             connection,
@@ -120,7 +126,10 @@ impl Events {
                     return self.last_event_id.clone();
                 }
             }
-            assert!(self.connection.more(until), "the stream ended before its first id");
+            assert!(
+                self.connection.more(until),
+                "the stream ended before its first id"
+            );
             self.rest.extend(self.connection.take_ahead());
         }
         self.last_event_id.clone()
@@ -190,7 +199,11 @@ impl Events {
             return None;
         }
         data.pop();
-        let name = if name.is_empty() { "message".to_owned() } else { name };
+        let name = if name.is_empty() {
+            "message".to_owned()
+        } else {
+            name
+        };
         let id = self.last_event_id.clone();
         Some(Event { name, data, id })
     }

@@ -27,7 +27,10 @@ pub struct Gateway {
 
 /// Settings that every gateway of the tests has. Ports are any free ones; the log says which.
 pub fn settings(bootstrap: &str, shards: u16) -> String {
-    let bootstrap: Vec<_> = bootstrap.split(',').map(|broker| format!("\"{broker}\"")).collect();
+    let bootstrap: Vec<_> = bootstrap
+        .split(',')
+        .map(|broker| format!("\"{broker}\""))
+        .collect();
     format!(
         "listen = [\"127.0.0.1:0\"]\nshards = {shards}\ndrain = \"1s\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -69,11 +72,19 @@ impl Gateway {
         let lines = said.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(errors).lines().map_while(Result::ok) {
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(plain(&line));
+                lines
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(plain(&line));
             }
         });
         let listeners = 1 + usize::from(config.contains("[tls]"));
-        Self { child, said, _folder: folder, listeners }
+        Self {
+            child,
+            said,
+            _folder: folder,
+            listeners,
+        }
     }
 
     /// Waits until it listens for clients, which it does when everything is loaded.
@@ -114,7 +125,10 @@ impl Gateway {
             if wanted(&answer) {
                 return answer;
             }
-            assert!(Instant::now() < until, "{request:?} is still answered {answer:?}");
+            assert!(
+                Instant::now() < until,
+                "{request:?} is still answered {answer:?}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -128,7 +142,8 @@ impl Gateway {
         // It looks at `Host`.
         let admin = self.admin();
         let mut connection = Connection::open(admin);
-        let request = format!("GET {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
         connection.send(request.as_bytes());
         connection.response(false)
     }
@@ -137,11 +152,18 @@ impl Gateway {
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let page = self.admin_get("/metrics");
         let lines = page.text().lines().filter(|line| {
-            let named = line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+            let named = line
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']));
             named && line.contains(labels)
         });
-        let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse().ok());
-        lines.map(|line| value(line).unwrap_or_else(|| panic!("a sample: {line}"))).sum::<f64>()
+        let value = |line: &str| -> f64 {
+            let value = line.rsplit_once(' ').map(|(_, value)| value.parse());
+            value
+                .and_then(Result::ok)
+                .unwrap_or_else(|| panic!("a sample: {line}"))
+        };
+        lines.map(value).sum()
     }
 
     /// Waits until the admin port's answer satisfies `wanted`, and gives it.
@@ -165,7 +187,10 @@ impl Gateway {
 
     /// All it has written to standard error so far.
     pub fn said(&self) -> String {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+        self.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .join("\n")
     }
 
     /// SIGKILL, and it is gone.
@@ -205,7 +230,10 @@ impl Gateway {
             let ended = has_ended(pid);
             if ended || Instant::now() > until {
                 std::thread::sleep(Duration::from_millis(100));
-                panic!("ended: {ended}; it never said `{text}`, but:\n{}", self.said());
+                panic!(
+                    "ended: {ended}; it never said `{text}`, but:\n{}",
+                    self.said()
+                );
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -213,7 +241,10 @@ impl Gateway {
 
     fn lines(&self, text: &str) -> Vec<String> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.iter().filter(|line| line.contains(text)).cloned().collect()
+        said.iter()
+            .filter(|line| line.contains(text))
+            .cloned()
+            .collect()
     }
 
     fn addresses(&self, text: &str) -> Vec<SocketAddr> {
@@ -230,7 +261,11 @@ impl Drop for Gateway {
         let _gone = self.child.kill();
         let _status = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- gateway {} said:\n{}\n---", self.child.id(), self.said());
+            eprintln!(
+                "--- gateway {} said:\n{}\n---",
+                self.child.id(),
+                self.said()
+            );
         }
     }
 }
@@ -245,7 +280,11 @@ pub fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, Str
         .output()
         .expect("the binary was built");
     let text = |bytes: &[u8]| plain(&String::from_utf8_lossy(bytes));
-    (done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr))
+    (
+        done.status.code().unwrap_or(-1),
+        text(&done.stdout),
+        text(&done.stderr),
+    )
 }
 
 /// Writes a config into a folder that lives as long as what is given back.

@@ -36,7 +36,10 @@ pub fn development() -> &'static Ground {
         let broker = BrokerHandle::start(Settings::default(), random(), ([127, 0, 0, 1], 0).into());
         let broker = broker.expect("a free port");
         let bootstrap = broker.bootstrap();
-        Ground { bootstrap, _keeps: Keeps::Broker(broker) }
+        Ground {
+            bootstrap,
+            _keeps: Keeps::Broker(broker),
+        }
     })
 }
 
@@ -44,11 +47,17 @@ pub fn development() -> &'static Ground {
 pub fn real() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| match std::env::var("SLUICEGATE_TEST_BOOTSTRAP") {
-        Ok(bootstrap) => Ground { bootstrap, _keeps: Keeps::Nothing },
+        Ok(bootstrap) => Ground {
+            bootstrap,
+            _keeps: Keeps::Nothing,
+        },
         Err(_) => {
             let cluster = Cluster::start(1);
             let bootstrap = cluster.bootstrap();
-            Ground { bootstrap, _keeps: Keeps::Cluster(cluster) }
+            Ground {
+                bootstrap,
+                _keeps: Keeps::Cluster(cluster),
+            }
         }
     })
 }
@@ -57,7 +66,10 @@ impl Ground {
     /// A cluster that a test keeps for itself.
     pub fn at(bootstrap: &str) -> Self {
         let bootstrap = bootstrap.to_owned();
-        Self { bootstrap, _keeps: Keeps::Nothing }
+        Self {
+            bootstrap,
+            _keeps: Keeps::Nothing,
+        }
     }
 
     pub fn bootstrap(&self) -> &str {
@@ -81,7 +93,8 @@ impl Ground {
             configs: configs.iter().map(owned).collect(),
         };
         let bootstrap: Vec<_> = self.bootstrap.split(',').map(broker_address).collect();
-        let made = ensure_topics(&bootstrap, &[spec], Duration::from_secs(30));
+        let specs = [spec];
+        let made = ensure_topics(&bootstrap, &specs, Duration::from_secs(30));
         block_on(made).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
@@ -107,7 +120,9 @@ pub fn broker_address(text: &str) -> BrokerAddress {
 
 /// Runs something asynchronous to its end.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(work)
 }
 

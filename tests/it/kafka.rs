@@ -20,7 +20,8 @@ mod real {
 fn a_cluster_that_is_not_there_is_named_and_waited_for() {
     let mut cluster = Cluster::prepare(1);
     let mut config = gateway::settings(&cluster.bootstrap(), 2);
-    config.push_str("\n[[query]]\nroute = \"GET /x/{id}\"\ntopic = \"late\"\nkey = \"{path.id}\"\n");
+    config
+        .push_str("\n[[query]]\nroute = \"GET /x/{id}\"\ntopic = \"late\"\nkey = \"{path.id}\"\n");
     let gateway = Gateway::launch_with(&config, &["--kafka-metadata-age-max=1s"]);
     wait_not_ready(&gateway, &cluster.bootstrap());
     cluster.start_all();
@@ -56,12 +57,17 @@ fn a_node_that_dies_and_comes_back_costs_no_event() {
         assert_eq!(gateway.admin_get("/livez").status, 200);
         cluster.start_node(1);
         let value = format!("after {round}");
-        app.produce(&app.events).partition(0).values([value.as_str()]);
+        app.produce(&app.events)
+            .partition(0)
+            .values([value.as_str()]);
         assert_eq!(stream.next().data, value, "the same stream goes on");
         assert_eq!(gateway.get("/items/a").text(), "1");
     }
     let _service = app.service(|_| Some(Reply::new(200, "back")));
-    assert_eq!(gateway.ask(&Request::post("/items/i/orders", "{}")).text(), "back");
+    assert_eq!(
+        gateway.ask(&Request::post("/items/i/orders", "{}")).text(),
+        "back"
+    );
 }
 
 #[test]
@@ -79,7 +85,10 @@ fn a_frozen_node_is_left_and_found_again() {
     let began = Instant::now();
     let answer = gateway.ask(&Request::post("/hasty/i", "{}"));
     assert!([503, 504].contains(&answer.status), "{answer:?}");
-    assert!(began.elapsed() < PATIENCE, "it was answered by its own deadline");
+    assert!(
+        began.elapsed() < PATIENCE,
+        "it was answered by its own deadline"
+    );
     assert_eq!(gateway.admin_get("/livez").status, 200);
     std::thread::sleep(Duration::from_secs(3)); // Longer than the request timeout.
     cluster.thaw(1);

@@ -45,7 +45,8 @@ impl Produce {
     }
 
     fn and(mut self, arguments: &[&str]) -> Self {
-        self.arguments.extend(arguments.iter().map(|it| (*it).to_owned()));
+        self.arguments
+            .extend(arguments.iter().map(|it| (*it).to_owned()));
         self
     }
 
@@ -74,13 +75,18 @@ impl Produce {
     /// Records with keys; an empty value is a tombstone.
     pub fn keyed<'a>(self, records: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let records = records.into_iter();
-        let lines: String = records.map(|(key, value)| format!("{key}\t{value}\n")).collect();
+        let lines: String = records
+            .map(|(key, value)| format!("{key}\t{value}\n"))
+            .collect();
         self.and(&["-K", "\t", "-Z"]).run(lines.as_bytes());
     }
 
     /// Records without keys, none of them empty.
     pub fn values<'a>(self, values: impl IntoIterator<Item = &'a str>) {
-        let lines: String = values.into_iter().map(|value| format!("{value}\n")).collect();
+        let lines: String = values
+            .into_iter()
+            .map(|value| format!("{value}\n"))
+            .collect();
         self.run(lines.as_bytes());
     }
 
@@ -98,7 +104,9 @@ impl Produce {
             .spawn()
             .expect("kcat, which tests/setup installs");
         let mut stdin = kcat.stdin.take().expect("piped above");
-        stdin.write_all(input).expect("kcat reads what it is to write");
+        stdin
+            .write_all(input)
+            .expect("kcat reads what it is to write");
         drop(stdin);
         let done = kcat.wait_with_output().expect("kcat ends");
         let said = String::from_utf8_lossy(&done.stderr);
@@ -110,8 +118,24 @@ impl Produce {
 /// partition.
 pub fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
     let done = Command::new("kcat")
-        .args(["-C", "-b", bootstrap, "-t", topic, "-o", "beginning", "-e", "-q", "-J"])
-        .args(["-X", "isolation.level=read_committed", "-X", "check.crcs=true"])
+        .args([
+            "-C",
+            "-b",
+            bootstrap,
+            "-t",
+            topic,
+            "-o",
+            "beginning",
+            "-e",
+            "-q",
+            "-J",
+        ])
+        .args([
+            "-X",
+            "isolation.level=read_committed",
+            "-X",
+            "check.crcs=true",
+        ])
         .output()
         .expect("kcat, which tests/setup installs");
     let said = String::from_utf8_lossy(&done.stderr);

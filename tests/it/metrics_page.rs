@@ -25,9 +25,16 @@ pub fn check(page: &str) -> BTreeSet<String> {
             continue;
         }
         let (name, labels, value) = sample(line);
-        assert!(samples.insert((name.clone(), labels.clone())), "twice: {line}");
-        let kind = families.get(&current).unwrap_or_else(|| panic!("no TYPE: {line}"));
-        let suffix = name.strip_prefix(&*current).unwrap_or_else(|| panic!("apart: {line}"));
+        assert!(
+            samples.insert((name.clone(), labels.clone())),
+            "twice: {line}"
+        );
+        let kind = families
+            .get(&current)
+            .unwrap_or_else(|| panic!("no TYPE: {line}"));
+        let suffix = name
+            .strip_prefix(&*current)
+            .unwrap_or_else(|| panic!("apart: {line}"));
         match (kind.as_str(), suffix) {
             ("histogram", "_bucket") => {
                 let (rest, le) = without_le(&labels);
@@ -38,7 +45,9 @@ pub fn check(page: &str) -> BTreeSet<String> {
             }
             ("histogram", "_count") => {
                 let key = format!("{current}{labels:?}");
-                let (le, last) = buckets.get(&key).unwrap_or_else(|| panic!("no bucket: {line}"));
+                let (le, last) = buckets
+                    .get(&key)
+                    .unwrap_or_else(|| panic!("no bucket: {line}"));
                 assert_eq!((*le, *last), (f64::INFINITY, value), "{line}");
             }
             ("histogram", "_sum") | ("counter" | "gauge", "") => {}
@@ -52,25 +61,37 @@ pub fn check(page: &str) -> BTreeSet<String> {
 type Labels = Vec<(String, String)>;
 
 fn sample(line: &str) -> (String, Labels, f64) {
-    let (left, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("a sample: {line:?}"));
-    let value = value.parse().unwrap_or_else(|_| panic!("a number: {line:?}"));
+    let (left, value) = line
+        .rsplit_once(' ')
+        .unwrap_or_else(|| panic!("a sample: {line:?}"));
+    let value = value
+        .parse()
+        .unwrap_or_else(|_| panic!("a number: {line:?}"));
     let (name, labels) = match left.split_once('{') {
         None => (left, Vec::new()),
         Some((name, rest)) => (name, labels(rest, line)),
     };
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    assert!(name.starts_with("sluicegate_") && name.chars().all(legal), "{line}");
+    assert!(
+        name.starts_with("sluicegate_") && name.chars().all(legal),
+        "{line}"
+    );
     (name.to_owned(), labels, value)
 }
 
 fn labels(mut rest: &str, line: &str) -> Labels {
     let mut labels = Vec::new();
     loop {
-        let (name, after) = rest.split_once("=\"").unwrap_or_else(|| panic!("a label: {line}"));
+        let (name, after) = rest
+            .split_once("=\"")
+            .unwrap_or_else(|| panic!("a label: {line}"));
         let mut value = String::new();
         let mut chars = after.char_indices();
         let end = loop {
-            match chars.next().unwrap_or_else(|| panic!("an open label: {line}")) {
+            match chars
+                .next()
+                .unwrap_or_else(|| panic!("an open label: {line}"))
+            {
                 (_, '\\') => match chars.next() {
                     Some((_, 'n')) => value.push('\n'),
                     Some((_, c @ ('\\' | '"'))) => value.push(c),
@@ -94,7 +115,9 @@ fn labels(mut rest: &str, line: &str) -> Labels {
 
 fn without_le(labels: &Labels) -> (Labels, f64) {
     let (le, rest): (Vec<_>, Vec<_>) = labels.iter().cloned().partition(|(name, _)| name == "le");
-    let [(_, le)] = &le[..] else { panic!("a bucket has one `le`: {labels:?}") };
+    let [(_, le)] = &le[..] else {
+        panic!("a bucket has one `le`: {labels:?}")
+    };
     let le = match le.as_str() {
         "+Inf" => f64::INFINITY,
         le => le.parse().expect("a bound is a number"),

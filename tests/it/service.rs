@@ -30,11 +30,16 @@ pub struct Reply {
 impl Reply {
     pub fn new(status: u16, body: &str) -> Self {
         let body = Some(body.as_bytes().to_vec());
-        Self { status: Some(status), body, ..Self::default() }
+        Self {
+            status: Some(status),
+            body,
+            ..Self::default()
+        }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.insert(name.to_owned(), value.as_bytes().to_vec());
+        self.headers
+            .insert(name.to_owned(), value.as_bytes().to_vec());
         self
     }
 }
@@ -58,7 +63,18 @@ impl Service {
         behaviour: impl FnMut(&Record) -> Option<Reply> + Send + 'static,
     ) -> Self {
         let mut reader = Program::new("kcat")
-            .args(["-C", "-b", bootstrap, "-t", commands, "-o", "beginning", "-u", "-q", "-J"])
+            .args([
+                "-C",
+                "-b",
+                bootstrap,
+                "-t",
+                commands,
+                "-o",
+                "beginning",
+                "-u",
+                "-q",
+                "-J",
+            ])
             .args(["-X", "fetch.wait.max.ms=100"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -80,12 +96,19 @@ impl Service {
                 }
             }
         });
-        Self { reader, seen, thread: Some(thread) }
+        Self {
+            reader,
+            seen,
+            thread: Some(thread),
+        }
     }
 
     /// The commands it has seen, in its order.
     pub fn seen(&self) -> Vec<Record> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Waits until it has seen so many.
@@ -96,7 +119,11 @@ impl Service {
             if seen.len() >= count {
                 return seen;
             }
-            assert!(Instant::now() < until, "it saw {} of {count} commands", seen.len());
+            assert!(
+                Instant::now() < until,
+                "it saw {} of {count} commands",
+                seen.len()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -126,15 +153,24 @@ fn serve(
         let brokers = bootstrap.split(',').map(str::to_owned).collect();
         let client = ClientBuilder::new(brokers).build().await;
         let client = client.expect("a client for replies");
-        let topic = client.partition_client(replies, 0, UnknownTopicHandling::Retry).await;
+        let topic = client
+            .partition_client(replies, 0, UnknownTopicHandling::Retry)
+            .await;
         let topic = topic.expect("the replies topic");
         while let Ok(command) = commands.recv() {
             let reply = behaviour(&command);
-            let correlation = command.header("correlation-id").unwrap_or_default().to_owned();
-            seen.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+            let correlation = command
+                .header("correlation-id")
+                .unwrap_or_default()
+                .to_owned();
+            seen.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(command);
             let Some(reply) = reply else { continue };
             let written = written(&correlation, reply);
-            let produced = topic.produce(vec![written], Compression::NoCompression).await;
+            let produced = topic
+                .produce(vec![written], Compression::NoCompression)
+                .await;
             let _offsets = produced.expect("a reply is written");
         }
     });
@@ -163,9 +199,13 @@ pub fn reply_to(bootstrap: &str, replies: &str, command: &Record, reply: Reply) 
     block_on(async {
         let brokers = bootstrap.split(',').map(str::to_owned).collect();
         let client = ClientBuilder::new(brokers).build().await.expect("a client");
-        let topic = client.partition_client(replies, 0, UnknownTopicHandling::Retry).await;
+        let topic = client
+            .partition_client(replies, 0, UnknownTopicHandling::Retry)
+            .await;
         let topic = topic.expect("the replies topic");
-        let produced = topic.produce(vec![written], Compression::NoCompression).await;
+        let produced = topic
+            .produce(vec![written], Compression::NoCompression)
+            .await;
         let _offsets = produced.expect("the reply is written");
     });
 }

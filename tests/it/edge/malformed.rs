@@ -74,16 +74,36 @@ fn what_is_no_request_is_refused_and_closed() {
     for bytes in heads {
         refused(bytes, 400, "malformed-request");
     }
-    refused(b"GET /items/a HTTP/2.0\r\nHost: a\r\n\r\n", 505, "version-not-supported");
-    refused(b"BREW /items/a HTTP/1.1\r\nHost: a\r\n\r\n", 501, "method-not-implemented");
+    refused(
+        b"GET /items/a HTTP/2.0\r\nHost: a\r\n\r\n",
+        505,
+        "version-not-supported",
+    );
+    refused(
+        b"BREW /items/a HTTP/1.1\r\nHost: a\r\n\r\n",
+        501,
+        "method-not-implemented",
+    );
     assert_eq!(gateway().get("/items/a").text(), "1", "it serves on");
 }
 
 #[test]
 fn what_could_be_read_in_two_ways_is_refused() {
-    for path in ["//", "/items/../x", "/items/%2e%2E/x", "/items/a%2Fb", "/a%5Cb", "/%zz", "/%ff"] {
+    for path in [
+        "//",
+        "/items/../x",
+        "/items/%2e%2E/x",
+        "/items/a%2Fb",
+        "/a%5Cb",
+        "/%zz",
+        "/%ff",
+    ] {
         let answer = gateway().get(path);
-        assert_eq!((answer.status, answer.problem().as_str()), (400, "ambiguous-target"), "{path}");
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (400, "ambiguous-target"),
+            "{path}"
+        );
     }
     assert_eq!(gateway().get("/items/a/").status, 404, "another path");
 }
@@ -109,7 +129,10 @@ fn what_is_too_large_is_refused_before_it_is_read() {
     connection.expect_close();
     // Not announced: cut as soon as it is over.
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
-    let body = format!("{line}Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(3));
+    let body = format!(
+        "{line}Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        chunk.repeat(3)
+    );
     refused(body.as_bytes(), 413, "body-too-large");
     // At the limit it is taken.
     let most = gateway().ask(&Request::post("/items/a/orders", &"x".repeat(65_536)));
@@ -134,7 +157,10 @@ fn an_early_answer_arrives_though_the_body_still_comes() {
             }
         });
         let answer = connection.response(false);
-        assert_eq!((answer.status, answer.problem().as_str()), (404, "no-such-route"));
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (404, "no-such-route")
+        );
         sent.join().expect("it writes or is told to stop");
     }
 }
@@ -158,7 +184,11 @@ fn a_request_may_come_in_any_pieces() {
             connection.send(piece);
             std::thread::sleep(Duration::from_micros(200));
         }
-        assert_eq!(connection.response(false).text(), "11 bytes", "pieces of {size}");
+        assert_eq!(
+            connection.response(false).text(),
+            "11 bytes",
+            "pieces of {size}"
+        );
     }
     let chunked = b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
         5;ext=1\r\nhello\r\n006\r\n world\r\n0\r\ntrailer: x\r\n\r\n";
@@ -189,7 +219,10 @@ fn old_clients_and_those_who_say_so_are_closed() {
     let mut connection = gateway().connect();
     connection.send(b"GET /items/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let answer = connection.response(false);
-    assert_eq!((answer.text(), answer.header("connection")), ("1", Some("close")));
+    assert_eq!(
+        (answer.text(), answer.header("connection")),
+        ("1", Some("close"))
+    );
     connection.expect_close();
     let mut connection = gateway().connect();
     connection.send(b"GET /items/a HTTP/1.0\r\nHost: a\r\n\r\n");
@@ -198,19 +231,31 @@ fn old_clients_and_those_who_say_so_are_closed() {
     let mut connection = gateway().connect();
     connection.send(b"GET /items HTTP/1.0\r\n\r\n");
     let answer = connection.response(false);
-    assert_eq!((answer.text().trim(), answer.header("transfer-encoding")), ("[1]", None));
+    assert_eq!(
+        (answer.text().trim(), answer.header("transfer-encoding")),
+        ("[1]", None)
+    );
 }
 
 #[test]
 fn a_path_that_is_there_says_what_it_takes() {
     let answer = gateway().ask(&Request::new("DELETE", "/items"));
-    assert_eq!((answer.status, answer.problem().as_str()), (405, "method-not-allowed"));
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (405, "method-not-allowed")
+    );
     let mut allowed: Vec<_> = answer.header("allow").expect("Allow").split(", ").collect();
     allowed.sort_unstable();
     assert_eq!(allowed, ["GET", "HEAD", "OPTIONS"]);
     let answer = gateway().get("/nowhere");
-    assert_eq!((answer.status, answer.problem().as_str()), (404, "no-such-route"));
-    assert!(!answer.text().contains("nowhere"), "what was sent is not repeated");
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (404, "no-such-route")
+    );
+    assert!(
+        !answer.text().contains("nowhere"),
+        "what was sent is not repeated"
+    );
 }
 
 #[test]
@@ -225,35 +270,67 @@ fn pages_of_listed_origins_may_ask() {
     let answer = preflight(ours, "POST");
     assert_eq!((answer.status, answer.body.len()), (204, 0));
     assert_eq!(answer.header("access-control-allow-origin"), Some(ours));
-    let methods = answer.header("access-control-allow-methods").expect("methods");
-    assert!(methods.split(", ").any(|method| method == "POST"), "{methods}");
-    let headers = answer.header("access-control-allow-headers").expect("headers");
+    let methods = answer
+        .header("access-control-allow-methods")
+        .expect("methods");
+    assert!(
+        methods.split(", ").any(|method| method == "POST"),
+        "{methods}"
+    );
+    let headers = answer
+        .header("access-control-allow-headers")
+        .expect("headers");
     let headers = headers.to_ascii_lowercase();
-    for name in ["content-type", "idempotency-key", "if-match", "last-event-id"] {
-        assert!(headers.split(", ").any(|it| it == name), "{name}: {headers}");
+    for name in [
+        "content-type",
+        "idempotency-key",
+        "if-match",
+        "last-event-id",
+    ] {
+        assert!(
+            headers.split(", ").any(|it| it == name),
+            "{name}: {headers}"
+        );
     }
-    for other in ["https://shop.example.evil", "http://shop.example", "null", "https://Shop.example"]
-    {
+    for other in [
+        "https://shop.example.evil",
+        "http://shop.example",
+        "null",
+        "https://Shop.example",
+    ] {
         let answer = preflight(other, "POST");
-        assert_eq!(answer.header("access-control-allow-origin"), None, "{other}");
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            None,
+            "{other}"
+        );
     }
     // Answers carry it too, also refusals, and say that they depend on it.
     for target in ["/items/a", "/items/none", "/nowhere"] {
         let answer = gateway().ask(&Request::get(target).header("origin", ours));
-        assert_eq!(answer.header("access-control-allow-origin"), Some(ours), "{target}");
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some(ours),
+            "{target}"
+        );
         assert_eq!(answer.header("vary"), Some("Origin"), "{target}");
         let exposed = answer.header("access-control-expose-headers");
         assert!(exposed.is_some_and(|it| it.contains("ETag")), "{exposed:?}");
         let other = Request::get(target).header("origin", "https://evil.example");
         let answer = gateway().ask(&other);
-        assert_eq!(answer.header("access-control-allow-origin"), None, "{target}");
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            None,
+            "{target}"
+        );
     }
 }
 
 #[test]
 fn who_never_finishes_a_request_is_closed() {
     let app = App::new(development());
-    let settings = "[http]\nhead_timeout = \"300ms\"\nbody_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";
+    let settings =
+        "[http]\nhead_timeout = \"300ms\"\nbody_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";
     let gateway = app.gateway_with(1, settings);
     let mut head = gateway.connect();
     head.send(b"GET /items/a HTTP/1.1\r\nHo");
@@ -261,7 +338,10 @@ fn who_never_finishes_a_request_is_closed() {
     body.send(b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe");
     for mut connection in [head, body] {
         let answer = connection.response(false);
-        assert_eq!((answer.status, answer.problem().as_str()), (408, "request-timeout"));
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (408, "request-timeout")
+        );
         connection.expect_close();
     }
     let mut idle = gateway.connect();

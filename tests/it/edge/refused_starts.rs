@@ -14,7 +14,11 @@ use crate::scenarios::starting::wait_not_ready;
 fn refused(config: &str, code: i32, flags: &[&str]) -> String {
     let (_folder, path) = config_file(config);
     let path = path.to_str().expect("UTF-8");
-    let arguments: Vec<&str> = ["run", "--config", path].iter().chain(flags).copied().collect();
+    let arguments: Vec<&str> = ["run", "--config", path]
+        .iter()
+        .chain(flags)
+        .copied()
+        .collect();
     let (got, out, said) = run_to_end(&arguments, &[]);
     assert_eq!(got, code, "{said}");
     assert_eq!(out, "", "errors go to standard error");
@@ -25,7 +29,12 @@ fn refused(config: &str, code: i32, flags: &[&str]) -> String {
 fn an_unknown_key_is_shown_with_what_was_meant() {
     let config = "listen = [\"127.0.0.1:0\"]\n\n[[query]]\nroute = \"GET /a\"\ntopc = \"a\"\n";
     let said = refused(config, 78, &[]);
-    for part in ["unknown key `topc`", "did you mean `topic`?", "gateway.toml:5", "topc = \"a\""] {
+    for part in [
+        "unknown key `topc`",
+        "did you mean `topic`?",
+        "gateway.toml:5",
+        "topc = \"a\"",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
@@ -49,9 +58,17 @@ fn a_config_that_is_not_there_is_named() {
 
 #[test]
 fn bad_usage_is_2() {
-    for arguments in [&["run", "--no-such-flag"][..], &["fly"], &["run", "--shards=0"]] {
+    for arguments in [
+        &["run", "--no-such-flag"][..],
+        &["fly"],
+        &["run", "--shards=0"],
+    ] {
         let (code, _, said) = run_to_end(arguments, &[]);
-        let wanted = if arguments[1..] == ["--shards=0"] { 78 } else { 2 };
+        let wanted = if arguments[1..] == ["--shards=0"] {
+            78
+        } else {
+            2
+        };
         assert_eq!(code, wanted, "{arguments:?}: {said}");
         assert!(!said.is_empty());
     }
@@ -72,7 +89,10 @@ fn a_port_in_use_is_named() {
     assert!(said.contains(&address), "{said}");
     let admin = format!("--admin-listen={address}");
     let said = refused(&config, 69, &[&admin]);
-    assert!(said.contains(&address) && said.contains("admin.listen"), "{said}");
+    assert!(
+        said.contains(&address) && said.contains("admin.listen"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -89,10 +109,16 @@ fn what_the_environment_says_counts() {
     let route = format!("\n[[query]]\nroute = \"GET /x\"\ntopic = \"{topic}\"\n");
     let (_folder, path) = config_file(&(gateway::settings("127.0.0.1:1", 1) + &route));
     let path = path.to_str().expect("UTF-8");
-    let environment = [("SLUICEGATE_HTTP_HEAD_TIMEOUT", "7s"), ("SLUICEGATE_CONFIG", path)];
+    let environment = [
+        ("SLUICEGATE_HTTP_HEAD_TIMEOUT", "7s"),
+        ("SLUICEGATE_CONFIG", path),
+    ];
     let (code, out, said) = run_to_end(&["config", "show", "-o", "json"], &environment);
     assert_eq!(code, 0, "{said}");
-    let line = out.lines().find(|line| line.contains("head_timeout")).unwrap_or(&out);
+    let line = out
+        .lines()
+        .find(|line| line.contains("head_timeout"))
+        .unwrap_or(&out);
     assert!(line.contains("7s"), "{line}");
     let (code, _, said) = run_to_end(&["check", "--no-kafka"], &environment);
     assert_eq!(code, 0, "{said}");
@@ -106,11 +132,16 @@ fn a_broker_that_is_not_there_is_named_and_waited_for() {
     };
     let bootstrap = format!("127.0.0.1:{port}");
     let mut config = gateway::settings(&bootstrap, 2);
-    config.push_str("\n[[query]]\nroute = \"GET /x/{id}\"\ntopic = \"late\"\nkey = \"{path.id}\"\n");
+    config
+        .push_str("\n[[query]]\nroute = \"GET /x/{id}\"\ntopic = \"late\"\nkey = \"{path.id}\"\n");
     let gateway = Gateway::launch(&config);
     wait_not_ready(&gateway, &bootstrap);
     gateway.wait_said_text(&bootstrap);
-    assert_eq!(gateway.admin_get("/livez").status, 200, "it lives, and waits");
+    assert_eq!(
+        gateway.admin_get("/livez").status,
+        200,
+        "it lives, and waits"
+    );
     let listen = ([127, 0, 0, 1], port).into();
     let broker = BrokerHandle::start(Settings::default(), random(), listen).expect("the port");
     let ground = Ground::at(&broker.bootstrap());

@@ -18,12 +18,16 @@ const CLIENTS: usize = 8;
 #[test]
 fn after_a_load_the_next_request_is_answered_500_times() {
     let app = App::new(development());
-    app.produce(&app.items).keyed([("a", "1"), ("b", "2"), ("c", "3")]);
+    app.produce(&app.items)
+        .keyed([("a", "1"), ("b", "2"), ("c", "3")]);
     let gateway = app.gateway(2);
     let address = gateway.address();
     let mut quiet = Connection::open(address);
     // All load threads live as long as the test; a round is two meetings at the barrier.
-    let (begin, end) = (Arc::new(Barrier::new(CLIENTS + 1)), Arc::new(Barrier::new(CLIENTS + 1)));
+    let (begin, end) = (
+        Arc::new(Barrier::new(CLIENTS + 1)),
+        Arc::new(Barrier::new(CLIENTS + 1)),
+    );
     let over = Arc::new(AtomicBool::new(false));
     let load = (0..CLIENTS).map(|client| {
         let (begin, end, over) = (begin.clone(), end.clone(), over.clone());

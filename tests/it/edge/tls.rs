@@ -30,7 +30,10 @@ fn connect(address: SocketAddr, client: &Arc<ClientConfig>) -> Connection {
 fn commands_queries_and_streams_over_tls() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let folder = tempfile::tempdir().expect("a folder");
-    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let (certificate, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
     std::fs::write(&certificate, made.cert.pem()).expect("write the certificate");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("write the key");
     let app = App::new(development());
@@ -46,8 +49,12 @@ fn commands_queries_and_streams_over_tls() {
         ),
     );
     let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("our own certificate");
-    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    roots
+        .add(made.cert.der().clone())
+        .expect("our own certificate");
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let (client, address) = (Arc::new(client), gateway.tls_address());
 
     let mut connection = connect(address, &client);
@@ -55,13 +62,17 @@ fn commands_queries_and_streams_over_tls() {
     assert_eq!(connection.ask(&Request::get("/items/big")).text(), big);
     let order = Request::post("/items/a/orders", "{}");
     assert_eq!(connection.ask(&order).text(), "done");
-    let pipeline: Vec<u8> = (0..100).flat_map(|_| Request::get("/items/a").bytes()).collect();
+    let pipeline: Vec<u8> = (0..100)
+        .flat_map(|_| Request::get("/items/a").bytes())
+        .collect();
     connection.send(&pipeline);
     (0..100).for_each(|_| assert_eq!(connection.response(false).text(), "1"));
 
     let mut stream = Events::over(connect(address, &client), Request::get("/events/live"));
     let place = stream.wait_for_id();
-    let values: Vec<_> = (0..200).map(|n| format!("{n} {}", "y".repeat(2_000))).collect();
+    let values: Vec<_> = (0..200)
+        .map(|n| format!("{n} {}", "y".repeat(2_000)))
+        .collect();
     let produce = app.produce(&app.events).partition(0);
     produce.values(values.iter().map(String::as_str));
     for value in &values {

@@ -8,11 +8,18 @@ use crate::ground::Ground;
 
 pub fn one_record_by_its_key(ground: &Ground) {
     let app = App::new(ground);
-    let old = [("a", "{\"n\":0}"), ("b", "{\"n\":1}"), ("gone", "{}"), ("a", "{\"n\":2}")];
+    let old = [
+        ("a", "{\"n\":0}"),
+        ("b", "{\"n\":1}"),
+        ("gone", "{}"),
+        ("a", "{\"n\":2}"),
+    ];
     app.produce(&app.items).keyed(old);
     app.produce(&app.items).keyed([("gone", "")]);
     let tagged = app.produce(&app.items).header("etag", Some("v9"));
-    tagged.header("content-type", Some("text/plain")).keyed([("tagged", "hello")]);
+    tagged
+        .header("content-type", Some("text/plain"))
+        .keyed([("tagged", "hello")]);
     for shards in [1, 2, 4] {
         let gateway = app.gateway(shards);
         let a = gateway.get("/items/a");
@@ -20,11 +27,17 @@ pub fn one_record_by_its_key(ground: &Ground) {
         assert_eq!(a.header("content-type"), Some("application/json"));
         assert_eq!(gateway.get("/items/b").text(), "{\"n\":1}");
         let tagged = gateway.get("/items/tagged");
-        assert_eq!((tagged.text(), tagged.header("etag")), ("hello", Some("\"v9\"")));
+        assert_eq!(
+            (tagged.text(), tagged.header("etag")),
+            ("hello", Some("\"v9\""))
+        );
         assert_eq!(tagged.header("content-type"), Some("text/plain"));
         for missing in ["/items/gone", "/items/never"] {
             let answer = gateway.get(missing);
-            assert_eq!((answer.status, answer.problem().as_str()), (404, "not-found"));
+            assert_eq!(
+                (answer.status, answer.problem().as_str()),
+                (404, "not-found")
+            );
         }
         let head = gateway.ask(&Request::new("HEAD", "/items/a"));
         assert_eq!((head.status, head.body.len()), (200, 0));
@@ -35,10 +48,19 @@ pub fn one_record_by_its_key(ground: &Ground) {
 
 pub fn a_validator_saves_the_body(ground: &Ground) {
     let app = App::new(ground);
-    app.produce(&app.items).keyed([("a", "{\"n\":1}"), ("b", "{}")]);
+    app.produce(&app.items)
+        .keyed([("a", "{\"n\":1}"), ("b", "{}")]);
     let gateway = app.gateway(2);
-    let etag = gateway.get("/items/a").header("etag").expect("every record has one").to_owned();
-    let other = gateway.get("/items/b").header("etag").expect("every record has one").to_owned();
+    let etag = gateway
+        .get("/items/a")
+        .header("etag")
+        .expect("every record has one")
+        .to_owned();
+    let other = gateway
+        .get("/items/b")
+        .header("etag")
+        .expect("every record has one")
+        .to_owned();
     assert_ne!(etag, other);
     let ask = |tags: &str| gateway.ask(&Request::get("/items/a").header("if-none-match", tags));
     for tags in [&etag, &format!("W/{etag}"), &format!("\"x\", {etag}"), "*"] {
@@ -62,11 +84,18 @@ pub fn all_of_them_over_many_shards(ground: &Ground) {
     const KEYS: usize = 500;
     let app = App::new(ground);
     let records: Vec<(String, String)> = (0..KEYS)
-        .flat_map(|n| [(format!("key-{n}"), format!("[{n},0]")), (format!("key-{n}"), format!("[{n},1]"))])
+        .flat_map(|n| {
+            [
+                (format!("key-{n}"), format!("[{n},0]")),
+                (format!("key-{n}"), format!("[{n},1]")),
+            ]
+        })
         .collect();
-    app.produce(&app.items).keyed(records.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    app.produce(&app.items)
+        .keyed(records.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let gone: Vec<String> = (0..KEYS).step_by(10).map(|n| format!("key-{n}")).collect();
-    app.produce(&app.items).keyed(gone.iter().map(|key| (key.as_str(), "")));
+    app.produce(&app.items)
+        .keyed(gone.iter().map(|key| (key.as_str(), "")));
     let wanted: BTreeSet<(usize, usize)> =
         (0..KEYS).filter(|n| n % 10 != 0).map(|n| (n, 1)).collect();
     for shards in [1, 2, 4] {
@@ -82,7 +111,10 @@ pub fn all_of_them_over_many_shards(ground: &Ground) {
         let same = gateway.ask(&Request::get("/items").header("if-none-match", &etag));
         assert_eq!((same.status, same.body.len()), (304, 0));
         let head = gateway.ask(&Request::new("HEAD", "/items"));
-        assert_eq!((head.status, head.header("etag")), (200, Some(etag.as_str())));
+        assert_eq!(
+            (head.status, head.header("etag")),
+            (200, Some(etag.as_str()))
+        );
     }
     let empty = App::new(ground).gateway(2);
     assert_eq!(empty.get("/items").json(), serde_json::json!([]));
@@ -90,8 +122,11 @@ pub fn all_of_them_over_many_shards(ground: &Ground) {
 
 pub fn what_can_not_stand_in_an_array_is_left_out(ground: &Ground) {
     let app = App::new(ground);
-    app.produce(&app.items).keyed([("a", "1"), ("text", "not json"), ("b", "\"2\"")]);
-    app.produce(&app.items).header("x", None).keyed([("null-header", "3")]);
+    app.produce(&app.items)
+        .keyed([("a", "1"), ("text", "not json"), ("b", "\"2\"")]);
+    app.produce(&app.items)
+        .header("x", None)
+        .keyed([("null-header", "3")]);
     let gateway = app.gateway(2);
     let mut list: Vec<String> = match gateway.get("/items").json() {
         serde_json::Value::Array(list) => list.iter().map(ToString::to_string).collect(),
@@ -105,9 +140,11 @@ pub fn what_can_not_stand_in_an_array_is_left_out(ground: &Ground) {
 pub fn a_long_pipeline_is_answered_in_order(ground: &Ground) {
     const REQUESTS: usize = 1000;
     let app = App::new(ground);
-    let records: Vec<(String, String)> =
-        (0..50).map(|n| (format!("k{n}"), format!("{{\"n\":{n}}}"))).collect();
-    app.produce(&app.items).keyed(records.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let records: Vec<(String, String)> = (0..50)
+        .map(|n| (format!("k{n}"), format!("{{\"n\":{n}}}")))
+        .collect();
+    app.produce(&app.items)
+        .keyed(records.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let gateway = app.gateway(2);
     let mut connection = gateway.connect();
     let mut bytes = Vec::new();
@@ -124,12 +161,19 @@ pub fn a_long_pipeline_is_answered_in_order(ground: &Ground) {
     for n in 0..REQUESTS {
         let answer = connection.response(false);
         match n % 10 {
-            3 => assert_eq!(answer.json().as_array().map(Vec::len), Some(50), "answer {n}"),
+            3 => assert_eq!(
+                answer.json().as_array().map(Vec::len),
+                Some(50),
+                "answer {n}"
+            ),
             7 => assert_eq!(answer.status, 404, "answer {n}"),
             _ => assert_eq!(answer.text(), format!("{{\"n\":{}}}", n % 50), "answer {n}"),
         }
     }
-    assert_eq!(connection.ask(&Request::get("/items/k1")).text(), "{\"n\":1}");
+    assert_eq!(
+        connection.ask(&Request::get("/items/k1")).text(),
+        "{\"n\":1}"
+    );
 }
 
 pub fn a_write_becomes_visible(ground: &Ground) {

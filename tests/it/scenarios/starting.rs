@@ -22,7 +22,11 @@ pub fn wait_not_ready(gateway: &Gateway, says: &str) {
         if answer.text().contains(says) {
             return;
         }
-        assert!(Instant::now() < until, "/readyz does not name {says}: {}", answer.text());
+        assert!(
+            Instant::now() < until,
+            "/readyz does not name {says}: {}",
+            answer.text()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -30,10 +34,16 @@ pub fn wait_not_ready(gateway: &Gateway, says: &str) {
 pub fn a_missing_topic_is_named_until_it_is_there(ground: &Ground) {
     let missing = unique("missing");
     let mut config = gateway::settings(ground.bootstrap(), 2);
-    config.push_str(&format!("\n[[query]]\nroute = \"GET /x/{{id}}\"\ntopic = \"{missing}\"\nkey = \"{{path.id}}\"\n"));
+    config.push_str(&format!(
+        "\n[[query]]\nroute = \"GET /x/{{id}}\"\ntopic = \"{missing}\"\nkey = \"{{path.id}}\"\n"
+    ));
     let gateway = Gateway::launch_with(&config, &["--kafka-metadata-age-max=1s"]);
     wait_not_ready(&gateway, &missing);
-    assert_eq!(gateway.admin_get("/livez").status, 200, "it lives, and waits");
+    assert_eq!(
+        gateway.admin_get("/livez").status,
+        200,
+        "it lives, and waits"
+    );
     gateway.wait_said_text(&missing);
     ground.named_topic(&missing, 2, &[("cleanup.policy", "compact")]);
     gateway.wait_serving();
@@ -70,7 +80,9 @@ pub fn sigterm_answers_what_is_in_flight(ground: &Ground) {
         Connection::open(address).ask(&Request::post("/items/i/orders", "{}"))
     });
     service.wait_seen(0);
-    gateway.wait_admin("/metrics", |_| gateway.metric("sluicegate_commands_open", "order") >= 1.0);
+    gateway.wait_admin("/metrics", |_| {
+        gateway.metric("sluicegate_commands_open", "order") >= 1.0
+    });
     gateway.terminate();
     gateway.wait_admin("/readyz", |answer| answer.status == 503);
     release.send(()).expect("the service waits for it");
@@ -97,12 +109,21 @@ pub fn the_metrics_page_is_well_formed(ground: &Ground) {
     let families = metrics_page::check(page.text());
     // What docs/metrics.md lists is what is served.
     let documented = include_str!("../../../docs/metrics.md");
-    for line in documented.lines().filter(|line| line.starts_with("| `sluicegate_")) {
+    for line in documented
+        .lines()
+        .filter(|line| line.starts_with("| `sluicegate_"))
+    {
         let name = line.split('`').nth(1).expect("a name in backticks");
-        assert!(families.contains(name), "{name} is documented, and not served");
+        assert!(
+            families.contains(name),
+            "{name} is documented, and not served"
+        );
     }
     for name in &families {
-        assert!(documented.contains(&format!("`{name}`")), "{name} is served, not documented");
+        assert!(
+            documented.contains(&format!("`{name}`")),
+            "{name} is served, not documented"
+        );
     }
     // An address to others is none of ours: rebinding a name must not open the admin port.
     let mut connection = Connection::open(gateway.admin());

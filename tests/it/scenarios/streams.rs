@@ -44,7 +44,8 @@ pub fn an_earliest_stream_begins_with_the_log(ground: &Ground) {
     const RECORDS: usize = 1000;
     let app = App::new(ground);
     let values: Vec<String> = (0..RECORDS).map(|n| format!("event {n}")).collect();
-    app.produce(&app.events).values(values.iter().map(String::as_str));
+    app.produce(&app.events)
+        .values(values.iter().map(String::as_str));
     let gateway = app.gateway(2);
     app.produce(&app.events).keyed([("late", "live")]);
     let mut stream = Events::open(gateway.address(), "/events/all");
@@ -60,7 +61,8 @@ pub fn an_earliest_stream_begins_with_the_log(ground: &Ground) {
 
 pub fn a_snapshot_is_the_newest_of_each_key(ground: &Ground) {
     let app = App::new(ground);
-    app.produce(&app.items).keyed([("a", "1"), ("b", "1"), ("gone", "1"), ("a", "2")]);
+    app.produce(&app.items)
+        .keyed([("a", "1"), ("b", "1"), ("gone", "1"), ("a", "2")]);
     app.produce(&app.items).keyed([("gone", "")]);
     let gateway = app.gateway(4);
     let mut stream = Events::open(gateway.address(), "/items-now");
@@ -68,7 +70,10 @@ pub fn a_snapshot_is_the_newest_of_each_key(ground: &Ground) {
     assert_eq!(state, map([("1", 1), ("2", 1)]));
     app.produce(&app.items).keyed([("c", "3"), ("b", "")]);
     let (first, second) = (stream.next(), stream.next());
-    let both: BTreeSet<_> = [first, second].into_iter().map(|it| (it.name, it.data)).collect();
+    let both: BTreeSet<_> = [first, second]
+        .into_iter()
+        .map(|it| (it.name, it.data))
+        .collect();
     let message = ("message".to_owned(), "3".to_owned());
     let delete = ("delete".to_owned(), r#"{"key":"b"}"#.to_owned());
     assert_eq!(both, BTreeSet::from([message, delete]));
@@ -82,18 +87,21 @@ pub fn a_filter_lets_one_key_through(ground: &Ground) {
     let app = App::new(ground);
     let records = (0..200).map(|n| (format!("k{}", n % 20), format!("old {n}")));
     let records: Vec<_> = records.collect();
-    app.produce(&app.events).keyed(records.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    app.produce(&app.events)
+        .keyed(records.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let gateway = app.gateway_with(2, "[streams]\nheartbeat = \"200ms\"\n");
     let mut stream = Events::open(gateway.address(), "/events/of/k7");
     let old: Vec<_> = (0..10).map(|_| stream.next().data).collect();
     let wanted: Vec<_> = (7..200).step_by(20).map(|n| format!("old {n}")).collect();
     assert_eq!(old, wanted, "in the order of the log");
-    app.produce(&app.events).keyed([("k8", "not for it"), ("k7", "new"), ("K7", "nor this")]);
+    app.produce(&app.events)
+        .keyed([("k8", "not for it"), ("k7", "new"), ("K7", "nor this")]);
     assert_eq!(stream.next().data, "new");
     assert_eq!(stream.next_within(QUIET), None);
     // A quiet stream's place moves on with the topic, so its reader resumes from now.
     let quiet = stream.last_event_id().to_owned();
-    app.produce(&app.events).keyed([("k8", "x"), ("k9", "y"), ("k10", "z")]);
+    app.produce(&app.events)
+        .keyed([("k8", "x"), ("k9", "y"), ("k10", "z")]);
     let until = Instant::now() + PATIENCE;
     while stream.last_event_id() == quiet {
         assert_eq!(stream.next_within(QUIET), None, "nothing is for it");
@@ -110,9 +118,12 @@ pub fn records_of_every_codec(ground: &Ground) {
     let mut wanted = BTreeSet::new();
     for codec in CODECS {
         // Long and alike, so that compression is worth it.
-        let values: Vec<_> =
-            (0..50).map(|n| format!("{codec} {n} {}", "la".repeat(200))).collect();
-        app.produce(&app.events).codec(codec).values(values.iter().map(String::as_str));
+        let values: Vec<_> = (0..50)
+            .map(|n| format!("{codec} {n} {}", "la".repeat(200)))
+            .collect();
+        app.produce(&app.events)
+            .codec(codec)
+            .values(values.iter().map(String::as_str));
         let keyed = [(codec, codec)];
         app.produce(&app.items).codec(codec).keyed(keyed);
         wanted.extend(values);
@@ -135,12 +146,21 @@ pub fn records_without_key_or_value(ground: &Ground) {
     assert_eq!(stream.next().data, "no key");
     app.produce(&app.events).keyed([("a \"b\"", "")]);
     let event = stream.next();
-    assert_eq!((event.name.as_str(), event.data.as_str()), ("delete", r#"{"key":"a \"b\""}"#));
-    app.produce(&app.events).header("nothing", None).header("x", Some("y")).values(["headers"]);
+    assert_eq!(
+        (event.name.as_str(), event.data.as_str()),
+        ("delete", r#"{"key":"a \"b\""}"#)
+    );
+    app.produce(&app.events)
+        .header("nothing", None)
+        .header("x", Some("y"))
+        .values(["headers"]);
     assert_eq!(stream.next().data, "headers");
     app.produce(&app.events).bytes(b"\xff\xfe\x00");
     let event = stream.next();
-    assert_eq!((event.name.as_str(), event.data.as_str()), ("base64", "//4A"));
+    assert_eq!(
+        (event.name.as_str(), event.data.as_str()),
+        ("base64", "//4A")
+    );
     // A null key in a compacted topic can't be asked for, and breaks nothing. (Kafka refuses it
     // there; the development broker does as Kafka does. So it is not tried.)
 }
@@ -155,13 +175,19 @@ pub fn every_line_end_of_a_value_is_a_line(ground: &Ground) {
         (b"a\rb", "a\nb"),
         (b"a\r\nb", "a\nb"),
         (b"\r\r\n\n", "\n\n\n"),
-        (b"id: forged\n\nevent: gap\ndata: x", "id: forged\n\nevent: gap\ndata: x"),
+        (
+            b"id: forged\n\nevent: gap\ndata: x",
+            "id: forged\n\nevent: gap\ndata: x",
+        ),
         (b" led by a space", " led by a space"),
     ];
     for (value, wanted) in cases {
         app.produce(&app.events).partition(0).bytes(value);
         let event = stream.next();
-        assert_eq!((event.name.as_str(), event.data.as_str()), ("message", wanted));
+        assert_eq!(
+            (event.name.as_str(), event.data.as_str()),
+            ("message", wanted)
+        );
         assert!(!event.id.contains("forged"));
     }
 }
@@ -173,7 +199,10 @@ pub fn an_unreadable_id_is_told_and_starts_over(ground: &Ground) {
     for id in ["nonsense", "AAAA.", &"A".repeat(4000), "%2e"] {
         let mut stream = Events::resume(gateway.address(), "/events/all", id);
         let gap = stream.next();
-        assert_eq!((gap.name.as_str(), gap.data.as_str()), ("gap", r#"{"reason":"unreadable"}"#));
+        assert_eq!(
+            (gap.name.as_str(), gap.data.as_str()),
+            ("gap", r#"{"reason":"unreadable"}"#)
+        );
         assert_eq!(stream.next().data, "one");
     }
     // The id of another log, though well formed, is not this one's.
@@ -183,7 +212,10 @@ pub fn an_unreadable_id_is_told_and_starts_over(ground: &Ground) {
     let foreign = stream.next().id;
     let mut stream = Events::resume(gateway.address(), "/events/all", &foreign);
     let gap = stream.next();
-    assert_eq!((gap.name.as_str(), gap.data.as_str()), ("gap", r#"{"reason":"recreated"}"#));
+    assert_eq!(
+        (gap.name.as_str(), gap.data.as_str()),
+        ("gap", r#"{"reason":"recreated"}"#)
+    );
     assert_eq!(stream.next().data, "one");
 }
 
@@ -197,7 +229,9 @@ pub fn what_can_not_be_decoded_is_a_gap(ground: &Ground) {
     let to = || app.produce(&app.events).partition(1);
     to().values(["before"]);
     // A bomb: a few KiB in the log, more than this gateway unpacks.
-    to().codec("gzip").option("message.max.bytes=8000000").bytes(&vec![b'x'; 4 << 20]);
+    to().codec("gzip")
+        .option("message.max.bytes=8000000")
+        .bytes(&vec![b'x'; 4 << 20]);
     to().values(["after"]);
     let check = |stream: &mut Events| {
         assert_eq!(stream.next().data, "before");
@@ -278,8 +312,11 @@ pub fn a_stream_survives_kill_9(ground: &Ground) {
 
 pub fn a_snapshot_goes_on_at_another_peer(ground: &Ground) {
     let app = App::new(ground);
-    let old: Vec<_> = (0..300).map(|n| (format!("k{n}"), format!("k{n}=0"))).collect();
-    app.produce(&app.items).keyed(old.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let old: Vec<_> = (0..300)
+        .map(|n| (format!("k{n}"), format!("k{n}=0")))
+        .collect();
+    app.produce(&app.items)
+        .keyed(old.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let peers = [app.gateway(2), app.gateway(4)];
     let mut held: BTreeMap<String, String> = BTreeMap::new();
     let apply = |held: &mut BTreeMap<String, String>, event: Event| match event.name.as_str() {
@@ -311,7 +348,8 @@ pub fn a_snapshot_goes_on_at_another_peer(ground: &Ground) {
                 false => (key.clone(), format!("{key}={round}")),
             })
             .collect();
-        app.produce(&app.items).keyed(news.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        app.produce(&app.items)
+            .keyed(news.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         let peer = &peers[round % 2];
         stream = match id.is_empty() {
             true => Events::open(peer.address(), "/items-now"),
@@ -330,7 +368,10 @@ pub fn a_snapshot_goes_on_at_another_peer(ground: &Ground) {
     while held != truth {
         match stream.next_within(QUIET) {
             Some(event) => apply(&mut held, event),
-            None => assert!(Instant::now() < until, "it holds {held:?}, and not {truth:?}"),
+            None => assert!(
+                Instant::now() < until,
+                "it holds {held:?}, and not {truth:?}"
+            ),
         }
     }
     assert_eq!(stream.next_within(QUIET), None, "nothing is left");
@@ -351,12 +392,17 @@ pub fn one_fetch_however_many_clients(ground: &Ground) {
     let fetched = || gateway.metric("sluicegate_kafka_fetched_records_total", &app.events);
     assert_eq!(fetched(), 0.0);
     let values: Vec<_> = (0..RECORDS).map(|n| n.to_string()).collect();
-    app.produce(&app.events).values(values.iter().map(String::as_str));
+    app.produce(&app.events)
+        .values(values.iter().map(String::as_str));
     let wanted: BTreeSet<_> = values.into_iter().collect();
     for stream in streams {
         assert_eq!(data(stream, RECORDS), wanted);
     }
-    assert_eq!(fetched(), RECORDS as f64, "each record once, not once a client or shard");
+    assert_eq!(
+        fetched(),
+        RECORDS as f64,
+        "each record once, not once a client or shard"
+    );
     let sent = gateway.metric("sluicegate_stream_events_total", "/events/live");
     assert_eq!(sent, (CLIENTS * RECORDS) as f64);
 }
@@ -373,17 +419,26 @@ impl Reader {
     fn on(&mut self, event: &Event) {
         assert_eq!(event.name, "message", "{event:?}");
         assert!(self.seen.insert(event.data.clone()), "twice: {event:?}");
-        assert!(self.ids.insert(event.id.clone()), "an id that stood before: {event:?}");
+        assert!(
+            self.ids.insert(event.id.clone()),
+            "an id that stood before: {event:?}"
+        );
         let (key, n) = event.data.split_once(' ').expect("key and number");
         let n = n.parse().expect("a number");
         let last = self.last_of_key.insert(key.to_owned(), n);
-        assert!(last.is_none_or(|last| last < n), "out of order: {last:?}, {event:?}");
+        assert!(
+            last.is_none_or(|last| last < n),
+            "out of order: {last:?}, {event:?}"
+        );
     }
 
     /// Against the log, as another implementation reads it.
     fn check(&self, app: &App) {
         let truth = kcat::read(app.bootstrap(), &app.events);
-        let truth: BTreeSet<_> = truth.into_iter().filter_map(|record| record.value).collect();
+        let truth: BTreeSet<_> = truth
+            .into_iter()
+            .filter_map(|record| record.value)
+            .collect();
         assert_eq!(self.seen, truth);
     }
 }
@@ -414,22 +469,28 @@ fn data(mut stream: Events, count: usize) -> BTreeSet<String> {
         let event = stream.next();
         assert!(all.insert(event.data.clone()), "twice: {event:?}");
     }
-    assert_eq!(stream.next_within(Duration::from_millis(20)), None, "and no more");
+    assert_eq!(
+        stream.next_within(Duration::from_millis(20)),
+        None,
+        "and no more"
+    );
     all
 }
 
-/// Reads messages until their multiset is as wanted.
+/// Reads a snapshot until its values are as wanted. Deletes of keys that a reader never had are no
+/// news: a snapshot may have them.
 fn settle(
     stream: &mut Events,
     enough: impl Fn(&BTreeMap<String, usize>) -> bool,
 ) -> BTreeMap<String, usize> {
     let mut all = BTreeMap::new();
-    while !enough(&all) {
-        let event = stream.next();
-        assert_eq!(event.name, "message", "{event:?}");
-        *all.entry(event.data).or_default() += 1;
+    while let Some(event) = stream.next_within(if enough(&all) { QUIET } else { PATIENCE }) {
+        match event.name.as_str() {
+            "message" => *all.entry(event.data).or_default() += 1,
+            "delete" => assert_eq!(event.data, r#"{"key":"gone"}"#),
+            _ => panic!("no {event:?} is due"),
+        }
     }
-    assert_eq!(stream.next_within(QUIET), None);
     all
 }
 
@@ -438,5 +499,7 @@ fn set<const N: usize>(all: [&str; N]) -> BTreeSet<String> {
 }
 
 fn map<const N: usize>(all: [(&str, usize); N]) -> BTreeMap<String, usize> {
-    all.into_iter().map(|(key, n)| (key.to_owned(), n)).collect()
+    all.into_iter()
+        .map(|(key, n)| (key.to_owned(), n))
+        .collect()
 }
