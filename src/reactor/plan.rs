@@ -20,8 +20,6 @@ pub struct Plan {
     pub listeners: Vec<SocketAddr>,
     /// The first so many shards take no clients (`--kafka-shards`). Fewer than there are shards.
     pub shards_without_clients: u16,
-    /// After how long glommio interrupts a task to look at its rings. At most 1 ms.
-    pub preempt_timer: Duration,
     /// Bytes of registered buffers glommio takes per executor; we use none of them.
     pub io_memory_bytes: usize,
     /// Depth of glommio's three rings and of ours, a power of two, at least 128.
@@ -50,7 +48,6 @@ impl Default for Plan {
             cpus: Vec::new(),
             listeners: Vec::new(),
             shards_without_clients: 0,
-            preempt_timer: Duration::from_micros(500),
             io_memory_bytes: 512 << 10,
             ring_depth: 1024,
             completions: 16 << 10,
@@ -80,10 +77,6 @@ impl Plan {
             (
                 self.listeners.len() > 256,
                 "more than 256 listening addresses",
-            ),
-            (
-                self.preempt_timer > Duration::from_millis(1),
-                "a preempt timer above 1 ms",
             ),
             (
                 !self.ring_depth.is_power_of_two() || self.ring_depth < 128,

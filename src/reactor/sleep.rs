@@ -9,8 +9,8 @@
 pub(super) trait Flag {
     /// A flag that is down.
     fn down() -> Self;
-    /// A relaxed store.
-    fn store(&self, up: bool);
+    /// A relaxed store of `false`.
+    fn lower(&self);
     /// A relaxed load.
     fn load(&self) -> bool;
     /// An acquiring and releasing swap.
@@ -33,13 +33,15 @@ impl<F: Flag> Sleep<F> {
     /// The shard is about to sleep: it looks into its inbox once more **after** this, and only then
     /// sleeps.
     pub(super) fn announce(&self) {
-        self.parked.store(true);
+        // A swap, so that it comes after the swap of a peer that still answers the last announcement:
+        // that one must not hide this.
+        self.parked.swap(true);
         F::fence();
     }
 
     /// The shard is awake again, whatever woke it.
     pub(super) fn revoke(&self) {
-        self.parked.store(false);
+        self.parked.lower();
     }
 
     /// A peer has pushed: whether it has to ring. Of several peers one does.
@@ -53,8 +55,8 @@ impl Flag for std::sync::atomic::AtomicBool {
     fn down() -> Self {
         Self::new(false)
     }
-    fn store(&self, up: bool) {
-        self.store(up, std::sync::atomic::Ordering::Relaxed);
+    fn lower(&self) {
+        self.store(false, std::sync::atomic::Ordering::Relaxed);
     }
     fn load(&self) -> bool {
         self.load(std::sync::atomic::Ordering::Relaxed)
@@ -70,7 +72,7 @@ impl Flag for std::sync::atomic::AtomicBool {
 #[cfg(test)]
 mod tests {
     use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-    use loom::sync::{Arc, Notify};
+    use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;
 
     use super::*;
@@ -79,8 +81,8 @@ mod tests {
         fn down() -> Self {
             Self::new(false)
         }
-        fn store(&self, up: bool) {
-            self.store(up, Ordering::Relaxed);
+        fn lower(&self) {
+            self.store(false, Ordering::Relaxed);
         }
         fn load(&self) -> bool {
             self.load(Ordering::Relaxed)
@@ -93,12 +95,33 @@ mod tests {
         }
     }
 
+    /// An eventfd: it stays rung until somebody has waited.
+    struct Bell {
+        rung: Mutex<bool>,
+        ringing: Condvar,
+    }
+
+    impl Bell {
+        fn ring(&self) {
+            *self.rung.lock().expect("no panic") = true;
+            self.ringing.notify_one();
+        }
+
+        fn wait(&self) {
+            let mut rung = self.rung.lock().expect("no panic");
+            while !*rung {
+                rung = self.ringing.wait(rung).expect("no panic");
+            }
+            *rung = false;
+        }
+    }
+
     /// A shard's inbox as the protocol sees it. The queue is taken as given, with the weakest order a
     /// queue can have: a push releases, a look acquires.
     struct Shard {
         sleep: Sleep<AtomicBool>,
         queue: AtomicUsize,
-        bell: Notify,
+        bell: Bell,
     }
 
     impl Shard {
@@ -106,14 +129,17 @@ mod tests {
             Arc::new(Self {
                 sleep: Sleep::new(),
                 queue: AtomicUsize::new(0),
-                bell: Notify::new(),
+                bell: Bell {
+                    rung: Mutex::new(false),
+                    ringing: Condvar::new(),
+                },
             })
         }
 
         fn push(&self) {
             self.queue.fetch_add(1, Ordering::Release);
             if self.sleep.must_ring() {
-                self.bell.notify();
+                self.bell.ring();
             }
         }
 

@@ -10,7 +10,7 @@ use super::crossing::{ControlInbox, Inbox, Outbox};
 use super::driver::{Driver, Next, Parts};
 use super::io::Budgets;
 use super::opening::Opening;
-use super::parking::Parking;
+use super::parking::{NO_PREEMPTION, Parking};
 use super::resolver::Resolver;
 use super::{Clock, Plan, ReactorError};
 use crate::model::ShardId;
@@ -65,11 +65,8 @@ pub(super) fn run_shard<T: Turn + 'static>(
     ready: &Sender<Result<(), ReactorError>>,
 ) {
     let _outer = EndsTheProcess(own);
-    let say = |stands| {
-        ready
-            .send(stands)
-            .expect("the starter waits for every shard")
-    };
+    // Nobody listens any more when another shard could not start.
+    let say = |stands| drop(ready.send(stands));
     let executor = match executor(own, &common.plan) {
         Ok(executor) => executor,
         Err(error) => return say(Err(error)),
@@ -95,7 +92,7 @@ fn executor(own: ShardId, plan: &Plan) -> Result<LocalExecutor, ReactorError> {
     LocalExecutorBuilder::new(placement)
         .io_memory(plan.io_memory_bytes)
         .ring_depth(plan.ring_depth as usize)
-        .preempt_timer(plan.preempt_timer)
+        .preempt_timer(NO_PREEMPTION)
         .make()
         .map_err(|error| ReactorError::Shard {
             shard: own,
