@@ -1,9 +1,9 @@
-//! A shard's slab of sockets: one slot of 16 bytes each, reused with the next generation once the ring
-//! has let go of it.
+//! A shard's slab of sockets: one slot of 16 bytes each, reused with the next generation once the
+//! ring has let go of it.
 //!
 //! A request armed on the ring holds the file, so closing is three steps: FIN, cancel the poll, and
-//! close the descriptor at the poll's last completion. In between the slot is dead for the shard and
-//! taken for everybody else.
+//! close the descriptor at the poll's last completion. In between the slot is dead for the shard
+//! and taken for everybody else.
 
 use crate::shard::SocketId;
 use crate::sys::{Ready, Ring, Socket, Token, TokenKind};
