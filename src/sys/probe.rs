@@ -14,7 +14,7 @@ pub const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 pub enum RingError {
     /// `EPERM`, and the kernel's switch is on.
     #[error(
-        "io_uring is switched off on this machine (kernel.io_uring_disabled = {value}): set it to 0 \
+        "io_uring is switched off here (kernel.io_uring_disabled = {value}): set it to 0 \
          with `sysctl kernel.io_uring_disabled=0`{}",
         if *value == 1 { ", or run in the group of kernel.io_uring_group" } else { "" }
     )]
