@@ -1,12 +1,13 @@
 //! Giving the thread back to glommio: for a moment, or until there is something to do.
 //!
-//! glommio 0.9.0 can park although a task is runnable: when its preempt timer fires between its look
-//! at the rings and its look at the tasks, `run_task_queues` reports that nothing ran, and `run` parks.
-//! That loses the very wake that ended the last park (measured with a preempt timer of 0.5 ms on a
-//! crowded machine: one wake in some thousand). So the timer is set to [`NO_PREEMPTION`]. Nothing
-//! misses it: one task is all that runs here, it looks into its ring and its inbox every turn, and
-//! nobody wakes it by glommio's own foreign wakes, which is what the timer is for. Should a park go
-//! wrong all the same, it ends at the deadline, and a shard always has one.
+//! glommio 0.9.0 can park although a task is runnable: when its preempt timer fires between its
+//! look at the rings and its look at the tasks, `run_task_queues` reports that nothing ran, and
+//! `run` parks. That loses the very wake that ended the last park (measured with a preempt timer of
+//! 0.5 ms on a crowded machine: one wake in some thousand). So the timer is set to
+//! [`NO_PREEMPTION`]. Nothing misses it: one task is all that runs here, it looks into its ring and
+//! its inbox every turn, and nobody wakes it by glommio's own foreign wakes, which is what the
+//! timer is for. Should a park go wrong all the same, it ends at the deadline, and a shard always
+//! has one.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

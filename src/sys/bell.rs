@@ -1,5 +1,5 @@
-//! The eventfd that wakes a parked shard: the kernel rings it for the shard's ring, other threads ring
-//! it for its inbox. One bell, so a shard parks on one thing.
+//! The eventfd that wakes a parked shard: the kernel rings it for the shard's ring, other threads
+//! ring it for its inbox. One bell, so a shard parks on one thing.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -21,7 +21,8 @@ impl Bell {
         Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?)))
     }
 
-    /// Wakes whoever waits, or who will wait next. Any thread, any number of times; one system call.
+    /// Wakes whoever waits, or who will wait next. Any thread, any number of times; one system
+    /// call.
     pub fn ring(&self) {
         // It fails only for a counter at 2^64 - 2, that is never.
         let rung = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());

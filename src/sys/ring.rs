@@ -1,10 +1,10 @@
-//! A shard's io_uring: multishot accepts and multishot polls, nothing else. Bytes never pass through
-//! it (reads and writes are plain calls at the moment they are wanted), so no request holds memory of
-//! ours and every face here is safe.
+//! A shard's io_uring: multishot accepts and multishot polls, nothing else. Bytes never pass
+//! through it (reads and writes are plain calls at the moment they are wanted), so no request holds
+//! memory of ours and every face here is safe.
 //!
-//! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its share of the work when the shard
-//! enters, never by interrupting it. While the shard is awake its bell is muted, since it looks
-//! anyway; [`Ring::listen`] unmutes it and looks once more, which closes the race.
+//! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its share of the work when the
+//! shard enters, never by interrupting it. While the shard is awake its bell is muted, since it
+//! looks anyway; [`Ring::listen`] unmutes it and looks once more, which closes the race.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -81,7 +81,8 @@ impl Ready {
         self.0 & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) as u32 != 0
     }
 
-    /// The peer has ended its side, or the connection failed: a read shows which after the last byte.
+    /// The peer has ended its side, or the connection failed: a read shows which after the last
+    /// byte.
     #[must_use]
     pub fn ended(self) -> bool {
         self.0 & Self::ENDED as u32 != 0
@@ -204,8 +205,8 @@ impl Ring {
         }
     }
 
-    /// Unmutes the bell and looks once more. True: something is there, so stay awake. False: whatever
-    /// comes from now on rings.
+    /// Unmutes the bell and looks once more. True: something is there, so stay awake. False:
+    /// whatever comes from now on rings.
     pub fn listen(&mut self) -> bool {
         self.uring.completion().enable_eventfd();
         // The kernel adds its work to a list, then reads the flag; we write the flag, then have it
