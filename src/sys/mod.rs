@@ -7,7 +7,7 @@ mod probe;
 mod ring;
 mod socket;
 
-pub use bell::{Bell, hand_over};
+pub use bell::Bell;
 pub use cpu::{allowed_cpus, pin_this_thread};
 pub use probe::{MEMLOCK_BYTES_MIN, RingError, probe};
 pub use ring::{Completion, Outcome, Ready, Ring, SLOTS_MAX, Token, TokenKind};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::running::launch;
 use super::super::{Clock, Plan, Undelivered};
 use super::echo::{Echo, Message};
-use super::{Fixture, eventually, plan};
+use super::{Fixture, PATIENCE, eventually, plan};
 use crate::model::ShardId;
 
 #[test]
