@@ -164,7 +164,11 @@ impl Shard {
         };
         serving.count();
         ShardReport {
-            checks: serving.home.checks().collect(),
+            checks: serving
+                .home
+                .checks()
+                .chain(serving.locals.checks())
+                .collect(),
             metrics: serving.metrics.clone(),
             status: ShardStatus {
                 turns: self.turns,

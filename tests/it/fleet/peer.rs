@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sluicegate::broker::{Broker, ConnectionId, NodeId};
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
-    Inputs, Io, ListenerId, Message, Open, Outputs, Part, Read, Shard, ShardSetup, Snapshot,
+    Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part, Read, Shard, ShardSetup, Snapshot,
     SocketEvent, SocketId, Turn, Write,
 };
 
@@ -52,6 +52,7 @@ struct Driven {
 
 /// A process.
 pub(super) struct Peer {
+    layout: Layout,
     shards: Vec<Driven>,
     /// Messages on their way, by sender and receiver; order is kept.
     ways: Vec<Vec<VecDeque<Message>>>,
@@ -166,6 +167,7 @@ impl Peer {
         });
         let ways = (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect());
         Self {
+            layout: snapshot.layout,
             shards: shards.collect(),
             ways: ways.collect(),
             unready: vec![None; usize::from(count)],
@@ -186,9 +188,10 @@ impl Peer {
         }
     }
 
-    /// Shards that take clients.
+    /// A client comes, to any shard that takes clients.
     pub(super) fn connect(&mut self, client: usize, random: &mut Random) -> (usize, SocketId) {
-        let shard = random.below(self.shards.len() as u64) as usize;
+        let takers = u64::from(self.layout.slices());
+        let shard = usize::from(self.layout.first_slice().0) + random.below(takers) as usize;
         let driven = &mut self.shards[shard];
         let socket = driven.add(End::Client(client));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1024));

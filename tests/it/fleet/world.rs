@@ -66,7 +66,7 @@ fn config(scenario: Scenario, random: &mut Random) -> sluicegate::config::Config
     // Limits shrunk by seed, so that they are hit.
     let window = *random.pick(&["1MiB", "2MiB", "64MiB"]);
     let text = format!(
-        "[kafka]\nbootstrap = [\"node:1\", \"node:2\"]\nfetch_wait = \"50ms\"\n\
+        "[kafka]\nbootstrap = [\"node:1\", \"node:2\"]\nfetch_wait = \"50ms\"\nmetadata_age_max = \"2s\"\n\
          [streams]\nwindow_bytes_max = \"{window}\"\nheartbeat = \"500ms\"\n\
          [[stream]]\nroute = \"GET /all\"\ntopic = \"{TOPIC}\"\nstart = \"{all}\"\n\
          [[stream]]\nroute = \"GET /live\"\ntopic = \"{TOPIC}\"\nstart = \"live\"\n\
