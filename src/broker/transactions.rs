@@ -89,7 +89,7 @@ impl Coordinator {
         joins: bool,
         now: Now,
     ) -> Result<(), ResponseError> {
-        let id = id.ok_or(ResponseError::InvalidTxnState)?;
+        let id = id.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?;
         let found = self.find(id, header.producer_id, header.producer_epoch);
         let transaction = found.map_err(|error| match error {
             ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,
@@ -101,7 +101,8 @@ impl Coordinator {
         if transaction.partitions.contains(&partition) {
             return Ok(());
         }
-        Err(ResponseError::InvalidTxnState)
+        // KIP-890: the producer shall abort, whatever it believes to have joined.
+        Err(ResponseError::TransactionAbortable)
     }
 }
 
@@ -115,9 +116,9 @@ impl Transaction {
 }
 
 impl Cluster {
-    /// FindCoordinator: the controller, for transactions and for groups alike. There are no consumer
-    /// groups here, but librdkafka looks for a coordinator even to read assigned partitions; whoever
-    /// then joins or commits finds those APIs not offered, and says so.
+    /// FindCoordinator: the controller, for transactions and for groups alike. There are no
+    /// consumer groups here, but librdkafka looks for a coordinator even to read assigned
+    /// partitions; whoever then joins or commits finds those APIs not offered, and says so.
     pub(super) fn find_coordinator(
         &mut self,
         ctx: &Context,
@@ -137,6 +138,7 @@ impl Cluster {
         if ctx.version < 4 {
             return FindCoordinatorResponse::default()
                 .with_error_code(error)
+                .with_error_message(None)
                 .with_node_id(BrokerId(id))
                 .with_host(host)
                 .with_port(port);
@@ -148,13 +150,15 @@ impl Cluster {
                 .with_host(host.clone())
                 .with_port(port)
                 .with_error_code(error)
+                .with_error_message(None)
         };
         let found = request.coordinator_keys.iter().map(found).collect();
         FindCoordinatorResponse::default().with_coordinators(found)
     }
 
-    /// InitProducerId: a new id for an idempotent producer; for a transactional one its own id under
-    /// the next epoch, which fences whoever used it before and aborts what that one left open.
+    /// InitProducerId: a new id for an idempotent producer; for a transactional one its own id
+    /// under the next epoch, which fences whoever used it before and aborts what that one left
+    /// open.
     pub(super) fn init_producer_id(
         &mut self,
         ctx: &Context,
@@ -171,7 +175,7 @@ impl Cluster {
                 .with_producer_id(id.into())
                 .with_producer_epoch(epoch),
             Err(error) => response
-                .with_error_code(error.code())
+                .with_error_code(fenced_as(error, ctx.version >= 4))
                 .with_producer_id((-1).into())
                 .with_producer_epoch(-1),
         }
@@ -272,7 +276,7 @@ impl Cluster {
             let mut results = Vec::new();
             for &index in &topic.partitions {
                 let added = self.add_one(ctx, id, producer, epoch, &name, index, verify_only);
-                let code = added.err().map_or(0, |error| error.code());
+                let code = added.map_or_else(|error| fenced_as(error, ctx.version >= 2), |()| 0);
                 let result = AddPartitionsToTxnPartitionResult::default()
                     .with_partition_index(index)
                     .with_partition_error_code(code);
@@ -313,7 +317,7 @@ impl Cluster {
     pub(super) fn end_txn(&mut self, ctx: &Context, request: &EndTxnRequest) -> EndTxnResponse {
         let response = EndTxnResponse::default();
         match self.end_checked(ctx, request) {
-            Err(error) => response.with_error_code(error.code()),
+            Err(error) => response.with_error_code(fenced_as(error, ctx.version >= 2)),
             Ok(_) if ctx.version < 5 => response,
             Ok((id, epoch)) => response
                 .with_producer_id(id.into())
@@ -385,5 +389,15 @@ impl Transaction {
         } else {
             self.epoch += 1;
         }
+    }
+}
+
+/// The code of an error; older versions do not know PRODUCER_FENCED (KIP-588).
+const fn fenced_as(error: ResponseError, knows_fenced: bool) -> i16 {
+    match error {
+        ResponseError::ProducerFenced if !knows_fenced => {
+            ResponseError::InvalidProducerEpoch.code()
+        }
+        other => other.code(),
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use crate::cache::{ChangeCursor, Changes, Lookup, Page, PageLimits, Slice, SliceSettings, Value};
 use crate::log::{Cut, Seq, Step};
+use crate::metrics::Check;
 use crate::model::{Etag, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
 use crate::route::{Failure, Refused};
 use crate::sse::{Feed, FeedSettings, PassId};
 
-use super::home::Outbox;
+use super::home::{Outbox, quoted};
 use super::message::{ChangesPiece, ChangesRequest, Found, Instance, Message, Waiter};
 use super::snapshot::{Layout, Snapshot, TopicIndex};
 
@@ -64,6 +65,28 @@ impl Locals {
             seed,
             topics,
         }
+    }
+
+    /// Whether this shard has what it serves: a home that is ready may be ahead of it.
+    pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
+        let serves = self.me >= self.snapshot.layout.first_slice();
+        let shared = self
+            .snapshot
+            .indexed()
+            .filter(move |(_, plan)| serves && plan.is_shared());
+        shared.map(|(topic, plan)| {
+            let ok = self.get(topic).is_some_and(Local::is_live);
+            let detail = if ok {
+                "live"
+            } else {
+                "on its way to the shards"
+            };
+            Check {
+                name: quoted(&plan.name),
+                ok,
+                detail: detail.into(),
+            }
+        })
     }
 
     /// The shard whose topics these are.

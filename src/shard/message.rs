@@ -115,16 +115,14 @@ pub enum Message {
         /// Where it stands.
         from: Cut,
     },
-    /// Home to the client's shard: it is in the pass, whose log starts here.
+    /// Home to a shard: these clients of it are in the pass.
     PassJoined {
-        /// Which client.
-        waiter: Waiter,
         /// Whose.
         topic: TopicIndex,
         /// Number of the pass; unique in its topic.
         pass: u32,
-        /// Where the client stood.
-        from: Cut,
+        /// The clients, and where each stood.
+        members: Vec<(Waiter, Cut)>,
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },

@@ -164,7 +164,11 @@ impl Shard {
         };
         serving.count();
         ShardReport {
-            checks: serving.home.checks().collect(),
+            checks: serving
+                .home
+                .checks()
+                .chain(serving.locals.checks())
+                .collect(),
             metrics: serving.metrics.clone(),
             status: ShardStatus {
                 turns: self.turns,
@@ -386,14 +390,13 @@ impl Serving {
                 edge.on_changed(waiter, changes.map(|changes| *changes), &mut cx);
             }
             Message::PassJoined {
-                waiter,
                 topic,
                 pass,
-                from,
+                members,
                 log_start,
             } => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_pass_joined(waiter, topic, pass, (&from, &log_start), &mut cx);
+                edge.on_pass_joined(topic, pass, &members, &log_start, &mut cx);
             }
             Message::View(_)
             | Message::RefreshView

@@ -15,12 +15,12 @@
 
 mod alloc;
 mod app;
-
 mod client;
 mod cluster;
 //mod demo;
 mod edge;
 mod events;
+mod fleet;
 mod gateway;
 mod ground;
 mod kafka;

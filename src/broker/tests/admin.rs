@@ -35,6 +35,7 @@ fn topics_are_created_or_refused_one_by_one() {
         partitions_max: 10,
         ..Settings::default()
     });
+    rig.broker.create_topic("there", 1, &[]).unwrap();
     let c = rig.connect(1);
     let config = |key: &str, value: &str| {
         let config = CreatableTopicConfig::default().with_name(text(key));
@@ -42,11 +43,13 @@ fn topics_are_created_or_refused_one_by_one() {
     };
     let topics = vec![
         topic("good", 2, 2).with_configs(config("cleanup.policy", "compact")),
-        topic("good", 1, 1),
+        topic("there", 1, 1),
+        topic("twice", 1, 1),
+        topic("twice", 1, 1),
         topic("a/b", 1, 1),
         topic("none", 0, 1),
         topic("wide", 1, 4),
-        topic("many", 9, 1),
+        topic("many", 8, 1),
         topic("odd", 1, 1).with_configs(config("cleanup.policy", "shred")),
         topic("default", -1, -1),
     ];
@@ -56,6 +59,7 @@ fn topics_are_created_or_refused_one_by_one() {
     let expected = [
         0,
         ResponseError::TopicAlreadyExists.code(),
+        ResponseError::InvalidRequest.code(),
         ResponseError::InvalidTopicException.code(),
         ResponseError::InvalidPartitions.code(),
         ResponseError::InvalidReplicationFactor.code(),

@@ -55,12 +55,12 @@ fn what_is_no_batch_is_refused() {
         (
             "no header",
             good[..60].to_vec(),
-            ResponseError::CorruptMessage,
+            ResponseError::InvalidRecord,
         ),
         (
             "short",
             good[..good.len() - 1].to_vec(),
-            ResponseError::CorruptMessage,
+            ResponseError::InvalidRecord,
         ),
         (
             "two",

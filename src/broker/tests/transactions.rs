@@ -133,9 +133,10 @@ fn a_transaction_has_states() {
     let (mut rig, c) = Rig::with_topic(&[]);
     let producer = init(&mut rig, c);
     let invalid = ResponseError::InvalidTxnState.code();
+    let abortable = ResponseError::TransactionAbortable.code();
     assert_eq!(
         write(&mut rig, c, producer, 0).error_code,
-        invalid,
+        abortable,
         "the partition did not join"
     );
     assert_eq!(end(&mut rig, c, producer, true), invalid, "nothing began");

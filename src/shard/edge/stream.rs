@@ -111,6 +111,8 @@ impl Edge {
         self.clients -= 1;
         self.streams += 1;
         cx.metrics.streams[usize::from(start.route)].open.up();
+        // Readiness is edge-like: only a socket that was read to its end is heard of again.
+        self.read_stream(socket, cx);
     }
 
     fn write_stream_head(&mut self, exchange: Exchange, grant: CorsGrant) {
@@ -174,15 +176,14 @@ impl Edge {
         let feed = feed.expect("it named the subscriber");
         let route = usize::from(stream.route);
         let full_before = stream.full_since;
-        if stream.head.is_some() {
-            // The feed's bytes come after the head; it is asked again once the head is out.
-            return;
-        }
+        // The feed's bytes come after the head: until that is out, the transport is full.
+        let shut = stream.head.is_some();
         let transport = &mut stream.transport;
         let mut face = SocketFace {
             transport,
             socket,
             io: cx.io,
+            shut,
             sent: 0,
         };
         let delivery = feed.deliver(token, &mut face, cx.now);
@@ -488,18 +489,15 @@ impl Edge {
         feed.on_page(ticket, entries, next);
     }
 
-    /// A stream is in a pass now. What is gone already is told.
+    /// Streams are in a pass now. What is gone already is told.
     pub(in crate::shard) fn on_pass_joined<I: Io>(
         &mut self,
-        waiter: Waiter,
         topic: TopicIndex,
         pass: u32,
-        (from, log_start): (&Cut, &Cut),
+        members: &[(Waiter, Cut)],
+        log_start: &Cut,
         cx: &mut Cx<'_, I>,
     ) {
-        if self.slot(waiter.socket).is_none() {
-            return; // The pass learns it with its first credit.
-        }
         let Some(feed) = cx
             .locals
             .get_mut(topic)
@@ -507,18 +505,21 @@ impl Edge {
         else {
             return;
         };
-        let ticket = Ticket {
+        let ticket = |waiter: &Waiter| Ticket {
             token: waiter.socket.slot,
             number: waiter.request,
         };
-        for (partition, start) in log_start.iter() {
-            let held = from.get(partition).offset;
-            if held < start.offset {
-                let reason = crate::log::GapReason::Retention;
-                feed.on_gap(ticket, partition, held, start.offset, reason);
+        let tickets: Vec<_> = members.iter().map(|(waiter, _)| ticket(waiter)).collect();
+        feed.on_pass_start(PassId(pass), &tickets);
+        for ((_, from), ticket) in members.iter().zip(tickets) {
+            for (partition, start) in log_start.iter() {
+                let held = from.get(partition).offset;
+                if held < start.offset {
+                    let reason = crate::log::GapReason::Retention;
+                    feed.on_gap(ticket, partition, held, start.offset, reason);
+                }
             }
         }
-        feed.on_pass_start(PassId(pass), &[ticket]);
     }
 }
 

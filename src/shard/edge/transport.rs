@@ -101,6 +101,8 @@ pub(super) struct SocketFace<'a, I> {
     pub(super) transport: &'a mut Transport,
     pub(super) socket: SocketId,
     pub(super) io: &'a mut I,
+    /// Something else goes out first: nothing is taken now.
+    pub(super) shut: bool,
     /// What was taken, for the counters.
     pub(super) sent: u64,
 }
@@ -108,6 +110,7 @@ pub(super) struct SocketFace<'a, I> {
 impl<I: Io> Face for SocketFace<'_, I> {
     fn room(&self) -> usize {
         match &*self.transport {
+            _ if self.shut => 0,
             Transport::Plain => usize::MAX,
             Transport::Tls(session) => session.room(),
         }

@@ -272,6 +272,6 @@ fn note(out: &mut Outbox, level: Level, text: String) {
 }
 
 /// A topic as messages call it.
-fn quoted(name: &TopicName) -> String {
+pub(super) fn quoted(name: &TopicName) -> String {
     format!("topic `{name}`")
 }

@@ -136,17 +136,27 @@ impl Passes {
                     .read(self.read(partition), StartAt::At(from.offset));
             }
         }
+        let mut shards: Vec<(ShardId, Vec<(Waiter, Cut)>)> = Vec::new();
         for (waiter, _, from) in members {
-            pass.admit(waiter.shard);
+            match shards.iter_mut().find(|(shard, _)| *shard == waiter.shard) {
+                Some((_, members)) => members.push((waiter, from)),
+                None => shards.push((waiter.shard, vec![(waiter, from)])),
+            }
+        }
+        for (shard, members) in shards {
+            pass.shards.push(Share {
+                shard,
+                members: members.len(),
+                owing: 0,
+            });
             let (topic, pass, log_start) = (self.topic, self.number, at.log_start.clone());
             let joined = Message::PassJoined {
-                waiter,
                 topic,
                 pass,
-                from,
+                members,
                 log_start,
             };
-            at.out.push((waiter.shard, joined));
+            at.out.push((shard, joined));
         }
         self.running = Some(pass);
         self.go_on(at);
@@ -272,17 +282,6 @@ impl Passes {
 }
 
 impl Pass {
-    fn admit(&mut self, shard: ShardId) {
-        match self.shards.iter_mut().find(|share| share.shard == shard) {
-            Some(share) => share.members += 1,
-            None => self.shards.push(Share {
-                shard,
-                members: 1,
-                owing: 0,
-            }),
-        }
-    }
-
     fn is_owed(&self) -> bool {
         self.shards.iter().any(|share| share.owing > 0)
     }

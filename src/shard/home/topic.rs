@@ -48,7 +48,9 @@ struct Part {
     loaded_at: Option<Offset>,
     stable_end: Offset,
     log_start: Offset,
-    /// The first offset that can't be read, said once.
+    /// A broker has said where its log starts and ends.
+    known: bool,
+    /// It can't be read for now; said once.
     failed: bool,
 }
 
@@ -262,11 +264,7 @@ impl Topic {
         match event {
             Event::Started { read, from, end } => {
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
-                    *part = Part {
-                        loaded_at: Some(end),
-                        log_start: from,
-                        ..*part
-                    };
+                    part.loaded_at = Some(end);
                     part.stable_end = end;
                 }
                 let next = Next {
@@ -288,6 +286,7 @@ impl Topic {
                 self.on_log_start(read.partition, log_start, snapshot, now, out);
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.stable_end = stable_end;
+                    part.known = true;
                     part.failed = false;
                 }
                 self.order_batch(batch, next, snapshot, now, out);
@@ -434,8 +433,8 @@ impl Topic {
             return;
         };
         let loaded = self.parts.iter().enumerate().all(|(p, part)| {
-            part.loaded_at
-                .is_some_and(|end| order.next(Partition(p as u32)) >= end)
+            let next = order.next(Partition(p as u32));
+            part.known && part.loaded_at.is_some_and(|end| next >= end)
         });
         if self.live || !loaded || self.unfit.is_some() {
             return;

@@ -1,0 +1,332 @@
+//! A gateway process of the world: its shards, their sockets as byte pipes, the queues between them.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sluicegate::broker::{Broker, ConnectionId, NodeId};
+use sluicegate::model::{Now, ShardId};
+use sluicegate::shard::{
+    Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part, Read, Shard, ShardSetup, Snapshot,
+    SocketEvent, SocketId, Turn, Write,
+};
+
+use super::random::Random;
+
+/// Bytes a pipe holds before it is full.
+const PIPE_BYTES: usize = 4096;
+
+/// The other end of a shard's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A subscriber of the world, by number.
+    Client(usize),
+    /// A connection of the broker.
+    Broker(ConnectionId),
+}
+
+/// A socket as a pipe.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    pub(super) end: End,
+    generation: u32,
+    to_shard: VecDeque<u8>,
+    pub(super) from_shard: VecDeque<u8>,
+    /// The other end has closed.
+    ended: bool,
+    /// The shard found it empty, or full, and waits to be told.
+    hungry: bool,
+    blocked: bool,
+}
+
+/// One shard and what drives it.
+struct Driven {
+    shard: Shard,
+    inputs: Inputs<Message>,
+    pipes: Vec<Option<Pipe>>,
+    generations: Vec<u32>,
+    more: bool,
+    deadline: Option<sluicegate::model::Instant>,
+}
+
+/// A process.
+pub(super) struct Peer {
+    layout: Layout,
+    shards: Vec<Driven>,
+    /// Messages on their way, by sender and receiver; order is kept.
+    ways: Vec<Vec<VecDeque<Message>>>,
+    /// Checks of readiness that do not hold, as last reported; `None`: not reported yet.
+    unready: Vec<Option<usize>>,
+    pub(super) notes: Vec<String>,
+    /// What each shard last said of itself, for whoever reads a failure.
+    pub(super) status: Vec<String>,
+}
+
+/// The sockets of one shard, for one turn.
+struct Pipes<'a> {
+    pipes: &'a mut Vec<Option<Pipe>>,
+    random: &'a mut Random,
+    scratch: Vec<u8>,
+    budget: u64,
+}
+
+impl Io for Pipes<'_> {
+    fn read(&mut self, socket: SocketId) -> Read<'_> {
+        let Some(pipe) = live(self.pipes, socket) else { return Read::Closed(None) };
+        if pipe.to_shard.is_empty() {
+            if pipe.ended {
+                return Read::Closed(None);
+            }
+            pipe.hungry = true;
+            return Read::Blocked;
+        }
+        let len = self.random.within(1, pipe.to_shard.len() as u64) as usize;
+        self.scratch.clear();
+        self.scratch.extend(pipe.to_shard.drain(..len));
+        Read::Bytes(&self.scratch)
+    }
+
+    fn write(&mut self, socket: SocketId, slices: &[IoSlice<'_>]) -> Write {
+        let Some(pipe) = live(self.pipes, socket) else { return Write::Closed };
+        if pipe.ended {
+            return Write::Closed;
+        }
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        let room = PIPE_BYTES.saturating_sub(pipe.from_shard.len()).min(offered);
+        // Short writes, at any byte.
+        let short = room > 0 && self.random.one_in(4);
+        let take = if short { self.random.below(room as u64) as usize } else { room };
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
+        pipe.from_shard.extend(bytes.take(take));
+        pipe.blocked |= take < offered;
+        Write::Taken(take)
+    }
+
+    fn spent(&mut self, _part: Part) -> bool {
+        self.budget = self.budget.saturating_sub(1);
+        self.budget == 0 || self.random.one_in(50)
+    }
+}
+
+fn live(pipes: &mut [Option<Pipe>], socket: SocketId) -> Option<&mut Pipe> {
+    let pipe = pipes.get_mut(socket.slot as usize)?.as_mut()?;
+    (pipe.generation == socket.generation).then_some(pipe)
+}
+
+impl Driven {
+    fn add(&mut self, end: End) -> SocketId {
+        let slot = self.pipes.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.pipes.push(None);
+            self.generations.push(0);
+            self.pipes.len() - 1
+        });
+        self.generations[slot] += 1;
+        let generation = self.generations[slot];
+        let (to_shard, from_shard) = (VecDeque::new(), VecDeque::new());
+        let (hungry, blocked, ended) = (false, false, false);
+        let pipe = Pipe { end, generation, to_shard, from_shard, ended, hungry, blocked };
+        self.pipes[slot] = Some(pipe);
+        SocketId { slot: slot as u32, generation }
+    }
+
+    fn has_work(&self, now: Now) -> bool {
+        let due = self.deadline.is_some_and(|deadline| deadline <= now.mono);
+        let told = !self.inputs.sockets.is_empty() || !self.inputs.messages.is_empty();
+        self.more || due || told
+    }
+
+    /// Tells the shard what became of its pipes.
+    fn notice(&mut self) {
+        for (slot, pipe) in self.pipes.iter_mut().enumerate() {
+            let Some(pipe) = pipe else { continue };
+            let socket = SocketId { slot: slot as u32, generation: pipe.generation };
+            if pipe.hungry && (!pipe.to_shard.is_empty() || pipe.ended) {
+                pipe.hungry = false;
+                self.inputs.sockets.push(SocketEvent::Readable(socket));
+            }
+            if pipe.blocked && (pipe.from_shard.len() < PIPE_BYTES || pipe.ended) {
+                pipe.blocked = false;
+                self.inputs.sockets.push(SocketEvent::Writable(socket));
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// A process that has just been started.
+    pub(super) fn start(snapshot: &Arc<Snapshot>, seed: u64) -> Self {
+        let count = snapshot.layout.shards;
+        let shards = (0..count).map(|n| {
+            let setup = ShardSetup { me: ShardId(n), seed: seed + u64::from(n), tls: None };
+            let mut inputs = Inputs::default();
+            inputs.messages.push((ShardId::CONTROL, Message::Load(snapshot.clone())));
+            let (pipes, generations) = (Vec::new(), Vec::new());
+            let (more, deadline) = (false, None);
+            Driven { shard: Shard::new(setup), inputs, pipes, generations, more, deadline }
+        });
+        let ways = (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect());
+        Self {
+            layout: snapshot.layout,
+            shards: shards.collect(),
+            ways: ways.collect(),
+            unready: vec![None; usize::from(count)],
+            notes: Vec::new(),
+            status: vec![String::new(); usize::from(count)],
+        }
+    }
+
+    /// Whether every shard said that all it needs is there.
+    pub(super) fn is_ready(&self) -> bool {
+        self.unready.iter().all(|checks| *checks == Some(0))
+    }
+
+    /// Asks every shard how it is, as the control thread does.
+    pub(super) fn ask(&mut self) {
+        for driven in &mut self.shards {
+            driven.inputs.messages.push((ShardId::CONTROL, Message::Ask(1)));
+        }
+    }
+
+    /// A client comes, to any shard that takes clients.
+    pub(super) fn connect(&mut self, client: usize, random: &mut Random) -> (usize, SocketId) {
+        let takers = u64::from(self.layout.slices());
+        let shard = usize::from(self.layout.first_slice().0) + random.below(takers) as usize;
+        let driven = &mut self.shards[shard];
+        let socket = driven.add(End::Client(client));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1024));
+        let listener = ListenerId(0);
+        driven.inputs.sockets.push(SocketEvent::Accepted { socket, listener, peer });
+        (shard, socket)
+    }
+
+    /// The pipe of a client's connection; `None`: it is closed.
+    pub(super) fn pipe(&mut self, (shard, socket): (usize, SocketId)) -> Option<&mut Pipe> {
+        live(&mut self.shards[shard].pipes, socket)
+    }
+
+    /// Turns every shard that has work, in any order, some of them later.
+    pub(super) fn turn(&mut self, now: Now, random: &mut Random, broker: &mut Broker) {
+        let count = self.shards.len();
+        let first = random.below(count as u64) as usize;
+        for n in 0..count {
+            let n = (first + n) % count;
+            self.deliver_messages(n, random);
+            self.shards[n].notice();
+            if self.shards[n].has_work(now) && !random.one_in(5) {
+                self.turn_one(n, now, random, broker);
+            }
+        }
+    }
+
+    fn deliver_messages(&mut self, to: usize, random: &mut Random) {
+        for from in 0..self.shards.len() {
+            let way = &mut self.ways[from][to];
+            if way.is_empty() || random.one_in(4) {
+                continue;
+            }
+            let some = random.within(1, way.len() as u64) as usize;
+            let from = ShardId(from as u16);
+            let messages = way.drain(..some).map(|message| (from, message));
+            self.shards[to].inputs.messages.extend(messages);
+        }
+    }
+
+    fn turn_one(&mut self, n: usize, now: Now, random: &mut Random, broker: &mut Broker) {
+        let driven = &mut self.shards[n];
+        let budget = random.within(1, 40);
+        let mut io = Pipes { pipes: &mut driven.pipes, random, scratch: Vec::new(), budget };
+        let mut outputs = Outputs::default();
+        driven.shard.turn(now, &mut driven.inputs, &mut io, &mut outputs);
+        driven.more = outputs.more;
+        driven.deadline = outputs.deadline;
+        for socket in outputs.close {
+            let pipe = driven.pipes[socket.slot as usize].take().expect("it closes what is open");
+            assert_eq!(pipe.generation, socket.generation, "it closes its own");
+            if let End::Broker(connection) = pipe.end {
+                broker.on_disconnect(connection);
+            }
+        }
+        for open in outputs.open {
+            self.open(n, &open, broker);
+        }
+        for (to, message) in outputs.messages {
+            match (to, message) {
+                (ShardId::CONTROL, Message::Report(_, report)) => {
+                    let open = report.checks.iter().filter(|check| !check.ok).count();
+                    self.unready[n] = Some(open);
+                    self.status[n] = format!("{:?}", report.status);
+                }
+                (ShardId::CONTROL, Message::Note(note)) => self.notes.push(note.text),
+                (ShardId::CONTROL, other) => panic!("not for control: {other:?}"),
+                (ShardId(to), message) => self.ways[n][usize::from(to)].push_back(message),
+            }
+        }
+    }
+
+    fn open(&mut self, n: usize, open: &Open, broker: &mut Broker) {
+        let driven = &mut self.shards[n];
+        let ticket = open.ticket;
+        let event = match broker.on_connect(NodeId(open.port)) {
+            Some(connection) => {
+                let socket = driven.add(End::Broker(connection));
+                SocketEvent::Opened { ticket, socket }
+            }
+            None => SocketEvent::OpenFailed { ticket, error: ErrorKind::ConnectionRefused },
+        };
+        driven.inputs.sockets.push(event);
+    }
+
+    /// Moves bytes between shards and the broker.
+    pub(super) fn exchange(&mut self, now: Now, random: &mut Random, broker: &mut Broker) {
+        for driven in &mut self.shards {
+            for pipe in driven.pipes.iter_mut().flatten() {
+                let End::Broker(connection) = pipe.end else { continue };
+                let up = pipe.from_shard.len();
+                if up > 0 && broker.wants_bytes(connection) && !random.one_in(4) {
+                    let len = random.within(1, up as u64) as usize;
+                    let bytes: Vec<u8> = pipe.from_shard.drain(..len).collect();
+                    if broker.on_bytes(connection, &bytes, now).is_err() {
+                        broker.on_disconnect(connection);
+                        pipe.ended = true;
+                    }
+                }
+                let down = broker.outgoing(connection).len();
+                if down > 0 && !pipe.ended && !random.one_in(4) {
+                    let len = random.within(1, down.min(64 * 1024) as u64) as usize;
+                    pipe.to_shard.extend(&broker.outgoing(connection)[..len]);
+                    broker.on_written(connection, len);
+                }
+            }
+        }
+    }
+
+    /// The broker has cut these.
+    pub(super) fn on_cut(&mut self, cut: ConnectionId) {
+        for driven in &mut self.shards {
+            let pipes = driven.pipes.iter_mut().flatten();
+            pipes.filter(|pipe| pipe.end == End::Broker(cut)).for_each(|pipe| pipe.ended = true);
+        }
+    }
+
+    /// The process is gone: its connections to the broker end.
+    pub(super) fn kill(self, broker: &mut Broker) {
+        for pipe in self.shards.into_iter().flat_map(|driven| driven.pipes).flatten() {
+            if let End::Broker(connection) = pipe.end {
+                broker.on_disconnect(connection);
+            }
+        }
+    }
+}
+
+impl Pipe {
+    /// The client sends.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        self.to_shard.extend(bytes);
+    }
+
+    /// The client leaves.
+    pub(super) fn leave(&mut self) {
+        self.ended = true;
+    }
+}
