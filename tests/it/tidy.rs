@@ -99,7 +99,7 @@ const IMPURE: [(&str, &str); 9] = [
     ("thread::", "a pure room has no threads"),
     ("std::net::Tcp", "a pure room has no sockets"),
     ("std::fs", "a pure room reads no files"),
-    ("RandomState", "its randomness comes from a seed"),
+    ("RandomState::new", "its randomness comes from a seed"),
     ("rand::", "its randomness comes from a seed"),
     ("println!", "it returns facts to whoever can say them"),
 ];

@@ -73,8 +73,16 @@ fn config(scenario: Scenario, random: &mut Random) -> sluicegate::config::Config
          [[stream]]\nroute = \"GET /of/{{key}}\"\ntopic = \"{TOPIC}\"\nstart = \"{keyed}\"\n\
          filter.key = \"{{path.key}}\"\n"
     );
-    let file = Some(ConfigFile { name: "fleet.toml".into(), text });
-    let sources = Sources { file, environment: Vec::new(), flags: Vec::new(), cpus: 2 };
+    let file = Some(ConfigFile {
+        name: "fleet.toml".into(),
+        text,
+    });
+    let sources = Sources {
+        file,
+        environment: Vec::new(),
+        flags: Vec::new(),
+        cpus: 2,
+    };
     match sluicegate::config::load(sources) {
         Ok(loaded) => loaded.config,
         Err(report) => panic!("{}", report.render(false)),
@@ -97,7 +105,10 @@ impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let nodes = random.within(1, 2) as u16;
-        let settings = Settings { nodes, ..Settings::default() };
+        let settings = Settings {
+            nodes,
+            ..Settings::default()
+        };
         let mut broker = Broker::new(settings, seed);
         for node in 1..=nodes {
             broker.advertise(NodeId(node), "node", node);
@@ -108,11 +119,16 @@ impl World {
             Scenario::Snapshot => "compact",
         };
         let configs = [("cleanup.policy", policy)];
-        broker.create_topic(TOPIC, partitions, &configs).expect("a topic");
+        broker
+            .create_topic(TOPIC, partitions, &configs)
+            .expect("a topic");
         let peers = (0..random.within(1, 3)).map(|_| {
             let shards = random.within(1, 3) as u16;
             let kafka_shards = if shards > 1 && random.one_in(3) { 1 } else { 0 };
-            let layout = Layout { shards, kafka_shards };
+            let layout = Layout {
+                shards,
+                kafka_shards,
+            };
             let config = Arc::new(config(scenario, &mut random));
             (Arc::new(Snapshot::new(1, config, layout)), None)
         });
@@ -126,14 +142,30 @@ impl World {
             _ => Subscriber::new("/live".into(), None),
         });
         let clients = clients.collect();
-        let now = Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_700_000_000_000) };
-        Self { scenario, random, now, broker, partitions, peers, clients, written: 0 }
+        let now = Now {
+            mono: Instant::from_nanos(1),
+            wall: UnixMillis(1_700_000_000_000),
+        };
+        Self {
+            scenario,
+            random,
+            now,
+            broker,
+            partitions,
+            peers,
+            clients,
+            written: 0,
+        }
     }
 
     /// Some milliseconds of the world.
     fn step(&mut self, storm: bool) {
         let most = if storm { 8 } else { 40 };
-        let millis = if self.random.one_in(20) { 200 } else { self.random.within(1, most) };
+        let millis = if self.random.one_in(20) {
+            200
+        } else {
+            self.random.within(1, most)
+        };
         self.pass(millis);
         if storm {
             self.faults();
@@ -146,7 +178,9 @@ impl World {
                 let seed = self.random.next() >> 8;
                 self.peers[index].1 = Some(Peer::start(&self.peers[index].0, seed));
             }
-            let Some(peer) = &mut self.peers[index].1 else { continue };
+            let Some(peer) = &mut self.peers[index].1 else {
+                continue;
+            };
             for _ in 0..3 {
                 peer.turn(self.now, &mut self.random, &mut self.broker);
                 peer.exchange(self.now, &mut self.random, &mut self.broker);
@@ -157,7 +191,10 @@ impl World {
         }
         self.broker.on_time(self.now);
         while let Some(cut) = self.broker.next_cut() {
-            self.peers.iter_mut().filter_map(|(_, p)| p.as_mut()).for_each(|p| p.on_cut(cut));
+            self.peers
+                .iter_mut()
+                .filter_map(|(_, p)| p.as_mut())
+                .for_each(|p| p.on_cut(cut));
         }
         while self.broker.next_writable().is_some() {}
         for index in 0..self.clients.len() {
@@ -189,14 +226,18 @@ impl World {
             let nodes: Vec<_> = self.broker.nodes().collect();
             let node = *self.random.pick(&nodes);
             let at = Partition(self.random.below(u64::from(self.partitions)) as u32);
-            self.broker.move_leader(TOPIC, at, node).expect("a running node");
+            self.broker
+                .move_leader(TOPIC, at, node)
+                .expect("a running node");
         }
         if self.scenario == Scenario::Snapshot && self.random.one_in(30) {
             self.broker.compact(TOPIC).expect("the topic is there");
         }
         if self.random.one_in(150) && self.partitions < 5 {
             self.partitions += 1;
-            self.broker.add_partitions(TOPIC, self.partitions).expect("one more");
+            self.broker
+                .add_partitions(TOPIC, self.partitions)
+                .expect("one more");
         }
     }
 
@@ -215,9 +256,14 @@ impl World {
             })
             .collect();
         let mut batch = BytesMut::new();
-        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        let options = RecordEncodeOptions {
+            version: 2,
+            compression: Compression::None,
+        };
         RecordBatchEncoder::encode(&mut batch, &records, &options).expect("records encode");
-        self.broker.plant(TOPIC, Partition(at as u32), &batch).expect("a sound batch");
+        self.broker
+            .plant(TOPIC, Partition(at as u32), &batch)
+            .expect("a sound batch");
     }
 
     fn step_client(&mut self, index: usize, storm: bool) {
@@ -234,11 +280,17 @@ impl World {
             let process = self.peers[peer].1.as_mut().expect("it is ready");
             let place = process.connect(index, &mut self.random);
             let request = client.request();
-            process.pipe(place).expect("just made").send(request.as_bytes());
+            process
+                .pipe(place)
+                .expect("just made")
+                .send(request.as_bytes());
             client.at = Some((peer, place));
             return;
         };
-        let process = self.peers[peer].1.as_mut().expect("a killed peer's clients know");
+        let process = self.peers[peer]
+            .1
+            .as_mut()
+            .expect("a killed peer's clients know");
         let Some(pipe) = process.pipe(place) else {
             client.at = None; // It was closed; what was on its way is lost with it.
             return;
@@ -273,9 +325,16 @@ impl World {
                 return;
             }
         }
-        let stuck: Vec<_> = self.clients.iter().filter(|client| client.at.is_none()).collect();
+        let stuck: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|client| client.at.is_none())
+            .collect();
         let notes: Vec<_> = self.peers.iter().filter_map(|(_, p)| p.as_ref()).collect();
-        let notes: Vec<_> = notes.iter().flat_map(|peer| peer.notes.iter().rev().take(5)).collect();
+        let notes: Vec<_> = notes
+            .iter()
+            .flat_map(|peer| peer.notes.iter().rev().take(5))
+            .collect();
         panic!("it does not settle; not connected: {stuck:?}; notes: {notes:?}");
     }
 
@@ -300,7 +359,10 @@ impl World {
 
     fn check(&self) {
         for (number, client) in self.clients.iter().enumerate() {
-            assert_eq!(client.refusals, 0, "client {number} was refused by a ready peer");
+            assert_eq!(
+                client.refusals, 0,
+                "client {number} was refused by a ready peer"
+            );
             match self.scenario {
                 Scenario::Log => self.check_log(number, client),
                 Scenario::Snapshot => self.check_snapshot(number, client),
@@ -317,11 +379,18 @@ impl World {
         let live = client.path != "/all";
         let mut shown: BTreeMap<&str, u32> = BTreeMap::new();
         for event in &client.events {
-            assert_eq!(event.name, "", "client {number} was told of a {} gap", event.data);
+            assert_eq!(
+                event.name, "",
+                "client {number} was told of a {} gap",
+                event.data
+            );
             *shown.entry(&event.data).or_default() += 1;
         }
         for p in 0..self.partitions {
-            let records = self.broker.dump(TOPIC, Partition(p)).expect("the partition is there");
+            let records = self
+                .broker
+                .dump(TOPIC, Partition(p))
+                .expect("the partition is there");
             let from = match (&begin, live) {
                 (Some(cut), true) => cut.get(Partition(p)).offset.0,
                 _ => 0,
@@ -330,7 +399,10 @@ impl World {
                 .iter()
                 .filter(|record| record.offset.0 >= from)
                 .filter(|record| {
-                    client.key.as_ref().is_none_or(|key| record.key.as_deref() == Some(key.as_bytes()))
+                    client
+                        .key
+                        .as_ref()
+                        .is_none_or(|key| record.key.as_deref() == Some(key.as_bytes()))
                 })
                 .map(|record| text(record.value.as_ref()))
                 .collect();
@@ -341,7 +413,11 @@ impl World {
                 .map(|event| event.data.as_str())
                 .filter(|data| known.contains(data))
                 .collect();
-            assert_eq!(got, expected, "client {number} ({}) of partition {p}", client.path);
+            assert_eq!(
+                got, expected,
+                "client {number} ({}) of partition {p}",
+                client.path
+            );
         }
         for (data, times) in shown {
             assert_eq!(times, 1, "client {number} was shown {data} {times} times");
@@ -379,11 +455,19 @@ impl World {
         }
         let mut truth: BTreeMap<String, Option<u64>> = BTreeMap::new();
         for p in 0..self.partitions {
-            for record in self.broker.dump(TOPIC, Partition(p)).expect("the partition is there") {
+            for record in self
+                .broker
+                .dump(TOPIC, Partition(p))
+                .expect("the partition is there")
+            {
                 let key = text(record.key.as_ref()).to_owned();
                 let value = record.value.as_ref().map(|value| {
                     let text = text(Some(value));
-                    text.split_once(' ').expect("key and number").1.parse().expect("a number")
+                    text.split_once(' ')
+                        .expect("key and number")
+                        .1
+                        .parse()
+                        .expect("a number")
                 });
                 truth.insert(key, value);
             }
@@ -392,7 +476,11 @@ impl World {
             value.is_some() && client.key.as_ref().is_none_or(|wanted| wanted == key)
         });
         newest.retain(|_, value| value.is_some());
-        assert_eq!(newest, truth, "client {number} ({}): newest of each key", client.path);
+        assert_eq!(
+            newest, truth,
+            "client {number} ({}): newest of each key",
+            client.path
+        );
     }
 
     fn history(&self) -> History {
@@ -407,7 +495,11 @@ impl World {
             }
             client.last_id.hash(&mut hasher);
         }
-        History { events, print: hasher.finish(), connections }
+        History {
+            events,
+            print: hasher.finish(),
+            connections,
+        }
     }
 }
 
