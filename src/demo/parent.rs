@@ -142,10 +142,11 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
         demo = Demo::start(args) => demo?,
     };
     print(args.output, &demo);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let signal = tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    };
+    tracing::info!("the demo ends on {signal}");
     // A second signal does not wait for an orderly end; what still runs is killed on drop.
     tokio::select! {
         _ = interrupt.recv() => {}
