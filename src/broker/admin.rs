@@ -1,5 +1,7 @@
 //! Topics made, grown, trimmed and deleted by request.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -34,9 +36,22 @@ impl Cluster {
         request: &CreateTopicsRequest,
     ) -> CreateTopicsResponse {
         let mut response = CreateTopicsResponse::default();
+        let mut named = BTreeMap::new();
         for topic in &request.topics {
-            let made = self.create_one(topic, request.validate_only);
-            let result = CreatableTopicResult::default().with_name(topic.name.clone());
+            *named.entry(&topic.name).or_insert(0) += 1;
+        }
+        for topic in &request.topics {
+            let made = match named.insert(&topic.name, 0) {
+                Some(1) => self.create_one(topic, request.validate_only),
+                Some(0) => continue, // Answered once, as Kafka does.
+                _ => Err(Refusal::new(
+                    ResponseError::InvalidRequest,
+                    "Duplicate topic name.",
+                )),
+            };
+            let result = CreatableTopicResult::default()
+                .with_name(topic.name.clone())
+                .with_error_message(None);
             response.topics.push(match made {
                 Err(refusal) => result
                     .with_error_code(refusal.error.code())
@@ -241,6 +256,11 @@ fn deleted_result(
 }
 
 fn assignment(topic: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
+    let given = topic.num_partitions != -1 || topic.replication_factor != -1;
+    if given && !topic.assignments.is_empty() {
+        let text = "with an assignment, partitions and replication factor must be -1";
+        return Err(Refusal::new(ResponseError::InvalidRequest, text));
+    }
     let mut by_index: Vec<_> = topic.assignments.iter().collect();
     by_index.sort_by_key(|a| a.partition_index);
     let mut all = Vec::with_capacity(by_index.len());

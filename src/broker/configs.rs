@@ -41,7 +41,7 @@ impl Cluster {
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone());
             match self.configs_of(ctx, resource) {
-                Ok(configs) => result.with_configs(configs),
+                Ok(configs) => result.with_configs(configs).with_error_message(None),
                 Err(refusal) => result
                     .with_error_code(refusal.error.code())
                     .with_error_message(Some(StrBytes::from(refusal.message))),
@@ -114,7 +114,8 @@ impl Cluster {
             let kept = self.keep(&resource.resource_name, altered, request.validate_only);
             let mut answer = AlterConfigsResourceResponse::default()
                 .with_resource_type(resource.resource_type)
-                .with_resource_name(resource.resource_name.clone());
+                .with_resource_name(resource.resource_name.clone())
+                .with_error_message(None);
             if let Err(refusal) = kept {
                 answer.error_code = refusal.error.code();
                 answer.error_message = Some(StrBytes::from(refusal.message));
@@ -164,7 +165,8 @@ impl Cluster {
             let kept = self.keep(&resource.resource_name, replaced, request.validate_only);
             let mut answer = Replaced::default()
                 .with_resource_type(resource.resource_type)
-                .with_resource_name(resource.resource_name.clone());
+                .with_resource_name(resource.resource_name.clone())
+                .with_error_message(None);
             if let Err(refusal) = kept {
                 answer.error_code = refusal.error.code();
                 answer.error_message = Some(StrBytes::from(refusal.message));

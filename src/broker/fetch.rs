@@ -228,6 +228,8 @@ impl Cluster {
         data
     }
 
+    /// Kafka 4.3 tells neither bounds nor aborted transactions with an error, not even with
+    /// OFFSET_OUT_OF_RANGE (looked at on a real one).
     fn refuse_partition(
         &self,
         poll: &Poll,
@@ -238,6 +240,7 @@ impl Cluster {
     ) -> PartitionData {
         let mut data = data
             .with_error_code(error.code())
+            .with_aborted_transactions(None)
             .with_high_watermark(-1)
             .with_last_stable_offset(-1)
             .with_log_start_offset(-1);
@@ -246,11 +249,6 @@ impl Cluster {
             return data;
         };
         match error {
-            ResponseError::OffsetOutOfRange => {
-                data.high_watermark = partition.log.end();
-                data.last_stable_offset = partition.log.stable_end();
-                data.log_start_offset = partition.log.start;
-            }
             ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch
                 if poll.version >= LEADER_FROM =>
             {

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::NodeId;
 use super::cluster::{Cluster, Context};
 use super::topics::{PartitionState, Topic};
+use crate::model;
 
 impl Cluster {
     /// Metadata: of all topics, of some by name, of some by id.
@@ -52,6 +53,9 @@ impl Cluster {
             return self.describe(name, topic);
         }
         let error = match by_name {
+            Some(name) if model::TopicName::new(name).is_err() => {
+                ResponseError::InvalidTopicException
+            }
             Some(_) => ResponseError::UnknownTopicOrPartition,
             None => ResponseError::UnknownTopicId,
         };

@@ -215,14 +215,14 @@ fn judge(records: &[u8], config: &TopicConfig, now_ms: i64) -> Result<Header, Re
         ));
     }
     let (header, whole) =
-        Header::read(records).ok_or_else(|| corrupt("the batch has no header"))?;
+        Header::read(records).ok_or_else(|| invalid("the batch has no header"))?;
     if header.magic != 2 {
         return Err(invalid(
             "only record batches with magic version 2 are taken",
         ));
     }
     if whole > records.len() {
-        return Err(corrupt("the batch is shorter than it says"));
+        return Err(invalid("the batch is shorter than it says"));
     }
     if whole < records.len() {
         return Err(invalid(

@@ -8,7 +8,7 @@
 use kafka_protocol::messages::ApiKey;
 
 /// Array elements one request may have, over all its arrays.
-const ELEMENTS_MAX: usize = 100_000;
+const ELEMENTS_MAX: usize = 20_000;
 
 /// A struct of a request: its fields in order, and the tagged fields the decoder knows (tag, length
 /// it must have; `None`: refused, since it nests).

@@ -26,8 +26,6 @@ use crate::model::{Instant, Now};
 const TRANSACTIONAL_IDS_MAX: usize = 1_024;
 /// Kafka's `transaction.max.timeout.ms`.
 const TIMEOUT_MS_MAX: i32 = 900_000;
-/// FindCoordinator's key type for transactions.
-const TRANSACTION_KEY: i8 = 1;
 
 /// Producer ids handed out and transactions by their id.
 #[derive(Debug, Default)]
@@ -91,7 +89,7 @@ impl Coordinator {
         joins: bool,
         now: Now,
     ) -> Result<(), ResponseError> {
-        let id = id.ok_or(ResponseError::InvalidTxnState)?;
+        let id = id.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?;
         let found = self.find(id, header.producer_id, header.producer_epoch);
         let transaction = found.map_err(|error| match error {
             ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,
@@ -103,7 +101,8 @@ impl Coordinator {
         if transaction.partitions.contains(&partition) {
             return Ok(());
         }
-        Err(ResponseError::InvalidTxnState)
+        // KIP-890: the producer shall abort, whatever it believes to have joined.
+        Err(ResponseError::TransactionAbortable)
     }
 }
 
@@ -117,38 +116,32 @@ impl Transaction {
 }
 
 impl Cluster {
-    /// FindCoordinator: the controller coordinates transactions; groups have no coordinator here.
+    /// FindCoordinator: the controller, for transactions and for groups alike. There are no consumer
+    /// groups here, but librdkafka looks for a coordinator even to read assigned partitions; whoever
+    /// then joins or commits finds those APIs not offered, and says so.
     pub(super) fn find_coordinator(
         &mut self,
         ctx: &Context,
         request: &FindCoordinatorRequest,
     ) -> FindCoordinatorResponse {
-        let transactions = request.key_type == TRANSACTION_KEY;
-        let node = self.controller().filter(|_| transactions);
+        let node = self.controller();
         let address = node.and_then(|id| self.node(id).map(|node| (id, node)));
-        let error = match (transactions, address) {
-            (true, Some(_)) => 0,
-            (true, None) => ResponseError::CoordinatorNotAvailable.code(),
-            (false, _) => ResponseError::GroupAuthorizationFailed.code(),
+        let error = match address {
+            Some(_) => 0,
+            None => ResponseError::CoordinatorNotAvailable.code(),
         };
-        let message = (!transactions)
-            .then_some("the development broker has no consumer groups")
-            .map(StrBytes::from_static_str);
         let (id, host, port) = match address {
             Some((id, node)) => (i32::from(id.0), node.host.clone(), i32::from(node.port)),
             None => (-1, String::new(), -1),
         };
         let host = StrBytes::from(host);
         if ctx.version < 4 {
-            let mut response = FindCoordinatorResponse::default()
+            return FindCoordinatorResponse::default()
                 .with_error_code(error)
+                .with_error_message(None)
                 .with_node_id(BrokerId(id))
                 .with_host(host)
                 .with_port(port);
-            if ctx.version >= 1 {
-                response.error_message = message;
-            }
-            return response;
         }
         let found = |key: &StrBytes| {
             Found::default()
@@ -157,7 +150,7 @@ impl Cluster {
                 .with_host(host.clone())
                 .with_port(port)
                 .with_error_code(error)
-                .with_error_message(message.clone())
+                .with_error_message(None)
         };
         let found = request.coordinator_keys.iter().map(found).collect();
         FindCoordinatorResponse::default().with_coordinators(found)
@@ -172,6 +165,7 @@ impl Cluster {
     ) -> InitProducerIdResponse {
         let granted = match &request.transactional_id {
             None => Ok((self.coordinator.next_producer_id(), 0)),
+            Some(id) if id.0.is_empty() => Err(ResponseError::InvalidRequest),
             Some(id) => self.init_transactional(ctx, &id.0, request),
         };
         let response = InitProducerIdResponse::default();
@@ -180,7 +174,7 @@ impl Cluster {
                 .with_producer_id(id.into())
                 .with_producer_epoch(epoch),
             Err(error) => response
-                .with_error_code(error.code())
+                .with_error_code(fenced_as(error, ctx.version >= 4))
                 .with_producer_id((-1).into())
                 .with_producer_epoch(-1),
         }
@@ -281,7 +275,7 @@ impl Cluster {
             let mut results = Vec::new();
             for &index in &topic.partitions {
                 let added = self.add_one(ctx, id, producer, epoch, &name, index, verify_only);
-                let code = added.err().map_or(0, |error| error.code());
+                let code = added.map_or_else(|error| fenced_as(error, ctx.version >= 2), |()| 0);
                 let result = AddPartitionsToTxnPartitionResult::default()
                     .with_partition_index(index)
                     .with_partition_error_code(code);
@@ -322,7 +316,7 @@ impl Cluster {
     pub(super) fn end_txn(&mut self, ctx: &Context, request: &EndTxnRequest) -> EndTxnResponse {
         let response = EndTxnResponse::default();
         match self.end_checked(ctx, request) {
-            Err(error) => response.with_error_code(error.code()),
+            Err(error) => response.with_error_code(fenced_as(error, ctx.version >= 2)),
             Ok(_) if ctx.version < 5 => response,
             Ok((id, epoch)) => response
                 .with_producer_id(id.into())
@@ -394,5 +388,15 @@ impl Transaction {
         } else {
             self.epoch += 1;
         }
+    }
+}
+
+/// The code of an error; older versions do not know PRODUCER_FENCED (KIP-588).
+const fn fenced_as(error: ResponseError, knows_fenced: bool) -> i16 {
+    match error {
+        ResponseError::ProducerFenced if !knows_fenced => {
+            ResponseError::InvalidProducerEpoch.code()
+        }
+        other => other.code(),
     }
 }
