@@ -59,7 +59,7 @@ key = "{{path.id}}"
 route = "GET /accounts"
 topic = "{balances}"
 
-[[stream]]                               # all that happens to one person, as long as the topic keeps it
+[[stream]]                               # all that happens to one person
 route = "GET /accounts/{{id}}/events"
 topic = "{payments}"
 filter.key = "{{path.id}}"
