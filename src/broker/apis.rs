@@ -88,8 +88,7 @@ pub(super) fn serve(
         }
         ApiKey::Fetch => {
             let request: FetchRequest = head.decode(&mut frame)?;
-            let response_max = cluster.settings.frame_bytes_max;
-            let poll = Box::new(Poll::new(ctx, request, response_max));
+            let poll = Box::new(cluster.open_poll(ctx, request));
             let correlation = head.correlation;
             Ok(Answer::Poll { poll, correlation })
         }

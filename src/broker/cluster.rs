@@ -6,6 +6,7 @@ use kafka_protocol::messages::ApiKey;
 use uuid::Uuid;
 
 use super::random::Random;
+use super::sessions::Sessions;
 use super::topic_config::TopicConfig;
 use super::topics::{PartitionState, TopicRef, Topics};
 use super::transactions::Coordinator;
@@ -80,6 +81,7 @@ pub(super) struct Cluster {
     pub nodes: Vec<Node>,
     pub topics: Topics,
     pub coordinator: Coordinator,
+    pub sessions: Sessions,
     pub faults: Faults,
     pub random: Random,
     /// Bytes of batches over all partitions.
@@ -110,6 +112,7 @@ impl Cluster {
             nodes: (0..settings.nodes).map(node).collect(),
             topics: Topics::default(),
             coordinator: Coordinator::default(),
+            sessions: Sessions::default(),
             faults: Faults::default(),
             random,
             bytes: 0,

@@ -1,8 +1,9 @@
 //! Connections: bytes into requests, one at a time; answers into bytes; what waits and until when.
 //!
-//! As in Kafka, the next request of a connection is looked at only when the one before is answered:
-//! a long poll holds what is behind it, a throttle mutes the connection, a client that does not read
-//! its answers is not served more. So at most one thing waits per connection, with one deadline.
+//! As in Kafka, the next request of a connection is looked at only when the one before is
+//! answered: a long poll holds what is behind it, a throttle mutes the connection, a client that
+//! does not read its answers is not served more. So at most one thing waits per connection, with
+//! one deadline.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -171,6 +171,7 @@ impl Broker {
         };
         stopped.runs = false;
         stopped.frozen = false;
+        self.cluster.sessions.forget_node(node);
         for id in self.connections.of_node(node) {
             self.connections.cut(id);
         }
@@ -215,8 +216,8 @@ impl Broker {
         self.cluster.faults.lose_produce = count;
     }
 
-    /// The next `count` produce requests are answered at once with this throttle time, appended, and
-    /// their connections muted for it (KIP-219).
+    /// The next `count` produce requests are appended, answered at once with this throttle time,
+    /// and their connections muted for it (KIP-219).
     pub fn throttle_next_produces(&mut self, count: u32, throttle_ms: u32) {
         self.cluster.faults.throttle_produce = count;
         self.cluster.faults.throttle_ms = throttle_ms.min(i32::MAX as u32);

@@ -1,8 +1,7 @@
 //! Fetch: many partitions a request, long poll, both isolation levels.
 //!
 //! A request is read once into a [`Poll`]; the poll is tried at once and again whenever the cluster
-//! changed, until it has `min_bytes`, an error, or its time is up. Fetch sessions (KIP-227) are
-//! refused by answering session 0, as a broker with a full session cache does.
+//! changed, until it has `min_bytes`, an error, or its time is up.
 
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use uuid::Uuid;
 use super::NodeId;
 use super::cluster::{Cluster, Context, check_epoch};
 use super::log::Want;
+use super::sessions::Use;
 use super::topics::{PartitionState, TopicRef};
 use crate::model::{Instant, Now};
 
@@ -42,7 +42,7 @@ pub(super) struct Poll {
     min_bytes: usize,
     max_bytes: usize,
     committed: bool,
-    session: Result<(), ResponseError>,
+    session: Result<Use, ResponseError>,
     topics: Vec<Topic>,
 }
 
@@ -70,8 +70,13 @@ enum Ready {
 }
 
 impl Poll {
-    /// Reads a request.
-    pub(super) fn new(ctx: &Context, request: FetchRequest, response_max: usize) -> Self {
+    /// Reads a request that names all its partitions, whatever its session said.
+    fn new(
+        ctx: &Context,
+        request: FetchRequest,
+        session: Result<Use, ResponseError>,
+        response_max: usize,
+    ) -> Self {
         let bytes = |n: i32| usize::try_from(n).unwrap_or(0);
         let wait = request.max_wait_ms.clamp(0, WAIT_MS_MAX);
         let max_bytes = bytes(request.max_bytes).min(response_max);
@@ -84,11 +89,6 @@ impl Poll {
             name: t.topic,
             id: t.topic_id,
             partitions: t.partitions.iter().map(Asked::new).collect(),
-        };
-        // A session is never granted, so a client that names one is told to start over.
-        let session = match request.session_id {
-            0 => Ok(()),
-            _ => Err(ResponseError::FetchSessionIdNotFound),
         };
         Self {
             node: ctx.node,
@@ -121,17 +121,32 @@ impl Asked {
 }
 
 impl Cluster {
+    /// Reads a request.
+    pub(super) fn open_poll(&mut self, ctx: &Context, mut request: FetchRequest) -> Poll {
+        let session = match self.settings.fetch_sessions {
+            true => self
+                .sessions
+                .enter(ctx.node, &mut self.random, &mut request),
+            false if request.session_id == 0 => Ok(Use::None),
+            false => Err(ResponseError::FetchSessionIdNotFound),
+        };
+        Poll::new(ctx, request, session, self.settings.frame_bytes_max)
+    }
+
     /// The answer, unless the poll shall go on waiting.
     pub(super) fn try_poll(&mut self, poll: &Poll, now: Now) -> Option<FetchResponse> {
-        if let Err(error) = poll.session {
-            return Some(FetchResponse::default().with_error_code(error.code()));
-        }
+        let session = match poll.session {
+            Ok(session) => session,
+            Err(error) => return Some(FetchResponse::default().with_error_code(error.code())),
+        };
         let overdue = now.mono >= poll.deadline;
         let planned = self.faults.plans(ApiKey::Fetch);
         if !overdue && !planned && !self.is_worth_answering(poll) {
             return None;
         }
-        Some(self.answer_poll(poll))
+        let mut response = self.answer_poll(poll);
+        self.sessions.leave(session, &mut response);
+        Some(response)
     }
 
     /// Whether there is an error to tell or enough to read.

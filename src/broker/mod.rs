@@ -6,15 +6,16 @@
 //! ([`Broker::outgoing`]). Time comes in with every call; [`Broker::next_deadline`] says when the
 //! broker must be called without bytes. The same seed and the same calls give the same bytes.
 //!
-//! Three users share it: the demo gives it a socket, the simulated fleet gives it faults and virtual
-//! time, integration tests give it a socket and faults. Faults are methods (`move_leader`,
+//! Three users share it: the demo gives it a socket, the simulated fleet gives it faults and
+//! virtual time, integration tests give it a socket and faults. Faults are methods (`move_leader`,
 //! `unclean_election`, `freeze_node`, ...), named after what happens to a cluster.
 //!
 //! It serves what librdkafka's, rskafka's and this product's own clients use: records with all
-//! codecs, idempotent and transactional producers, both isolation levels, leader epochs, retention,
-//! compaction, administration. Absent on purpose: consumer groups, security, quotas by configuration,
-//! fetch sessions (refused), rack-aware reads, replication as a process (no follower is ever behind,
-//! so the high watermark is the log's end).
+//! codecs, idempotent and transactional producers, both isolation levels, leader epochs, fetch
+//! sessions, retention, compaction, administration. Its answers were compared with those of a real
+//! Kafka 4.3.1. Absent on purpose: consumer groups, security, quotas by configuration, rack-aware
+//! reads, replication as a process (no follower is ever behind, so the high watermark is the log's
+//! end).
 
 mod admin;
 mod apis;
@@ -33,6 +34,7 @@ mod produce;
 mod producers;
 mod random;
 mod retention;
+mod sessions;
 mod settings;
 mod shape;
 #[cfg(test)]

@@ -22,6 +22,9 @@ pub struct Settings {
     /// Whether a Fetch response may end in a partial batch, cut at the limit that was asked for, as
     /// a real broker's does.
     pub cut_responses: bool,
+    /// Whether clients may have fetch sessions (KIP-227); else they are told 0, as by a broker that
+    /// has too many.
+    pub fetch_sessions: bool,
     /// Whose API ranges and habits to show.
     pub profile: Profile,
 }
@@ -48,6 +51,7 @@ impl Default for Settings {
             connections_max: 1_024,
             frame_bytes_max: 16 << 20,
             cut_responses: true,
+            fetch_sessions: true,
             profile: Profile::Kafka43,
         }
     }

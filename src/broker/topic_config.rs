@@ -63,9 +63,9 @@ const ANY: Kind = Kind::Long { min: i64::MIN };
 const FROM_MINUS_ONE: Kind = Kind::Long { min: -1 };
 const FROM_ZERO: Kind = Kind::Long { min: 0 };
 
-/// The topic keys of Kafka 4.3, by name. Acted on: `cleanup.policy`, `delete.retention.ms`,
-/// `max.message.bytes`, `message.timestamp.*`, `min.*`, `retention.*`. The others are kept and shown.
-/// Batches are stored as they came, so `compression.type` has one value.
+/// The topic keys of Kafka 4.3 that make sense here, by name. Acted on: `cleanup.policy`,
+/// `delete.retention.ms`, `max.message.bytes`, `message.timestamp.*`, `min.*`, `retention.*`. The
+/// others are kept and shown. Batches are stored as they came, so `compression.type` has one value.
 pub(super) const KEYS: &[Key] = &[
     key(
         "cleanup.policy",

@@ -116,9 +116,9 @@ impl Transaction {
 }
 
 impl Cluster {
-    /// FindCoordinator: the controller, for transactions and for groups alike. There are no consumer
-    /// groups here, but librdkafka looks for a coordinator even to read assigned partitions; whoever
-    /// then joins or commits finds those APIs not offered, and says so.
+    /// FindCoordinator: the controller, for transactions and for groups alike. There are no
+    /// consumer groups here, but librdkafka looks for a coordinator even to read assigned
+    /// partitions; whoever then joins or commits finds those APIs not offered, and says so.
     pub(super) fn find_coordinator(
         &mut self,
         ctx: &Context,
@@ -156,8 +156,9 @@ impl Cluster {
         FindCoordinatorResponse::default().with_coordinators(found)
     }
 
-    /// InitProducerId: a new id for an idempotent producer; for a transactional one its own id under
-    /// the next epoch, which fences whoever used it before and aborts what that one left open.
+    /// InitProducerId: a new id for an idempotent producer; for a transactional one its own id
+    /// under the next epoch, which fences whoever used it before and aborts what that one left
+    /// open.
     pub(super) fn init_producer_id(
         &mut self,
         ctx: &Context,

@@ -39,9 +39,9 @@ pub struct BrokerHandle {
 }
 
 impl BrokerHandle {
-    /// Starts a cluster. Node 1 listens at `bind`, node n at `bind`'s port + n - 1; with port 0 each
-    /// takes any free port. Clients are told these addresses; an unspecified address (`0.0.0.0`) is
-    /// told as `127.0.0.1`, since who may connect from elsewhere is not known here.
+    /// Starts a cluster. Node 1 listens at `bind`, node n at `bind`'s port + n - 1; with port 0
+    /// each takes any free port. Clients are told these addresses; an unspecified address
+    /// (`0.0.0.0`) is told as `127.0.0.1`, since who may connect from elsewhere is not known here.
     ///
     /// # Errors
     /// An address can't be bound, or the thread can't be had.

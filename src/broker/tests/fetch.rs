@@ -256,8 +256,107 @@ fn a_reader_of_what_was_lost_is_told_where_it_diverged() {
 }
 
 #[test]
-fn a_session_is_refused_in_both_words() {
-    let (mut rig, c) = Rig::with_topic(&[]);
+fn a_session_names_partitions_once_and_answers_with_news() {
+    let mut rig = Rig::new(2);
+    rig.broker.create_topic("t", 3, &[]).unwrap();
+    for partition in [1, 2] {
+        rig.broker
+            .move_leader("t", Partition(partition), NodeId(1))
+            .unwrap();
+    }
+    let c = rig.connect(1);
+    let mut full = fetch_request(0, false).with_session_epoch(0);
+    let asked = full.topics[0].partitions[0].clone();
+    for partition in [1, 2] {
+        full.topics[0]
+            .partitions
+            .push(asked.clone().with_partition(partition));
+    }
+    let response = rig.ask(c, 12, &full);
+    let id = response.session_id;
+    assert!(id > 0);
+    assert_eq!(
+        response.responses[0].partitions.len(),
+        3,
+        "a full answer names all"
+    );
+    let next = |epoch| {
+        FetchRequest::default()
+            .with_session_id(id)
+            .with_session_epoch(epoch)
+    };
+    assert_eq!(rig.ask(c, 12, &next(1)).responses, [], "no news");
+    for partition in [1, 2] {
+        rig.produce_to(c, "t", partition, None, Batch::one("x").bytes());
+    }
+    let first_only = next(2).with_max_bytes(1);
+    let news = |response: &kafka_protocol::messages::FetchResponse| {
+        let partitions = &response.responses[0].partitions;
+        let given =
+            |p: &PartitionData| (p.partition_index, !p.records.as_ref().unwrap().is_empty());
+        partitions.iter().map(given).collect::<Vec<_>>()
+    };
+    let response = rig.ask(c, 12, &first_only);
+    assert_eq!(
+        news(&response),
+        [(1, true), (2, false)],
+        "a new high watermark is news"
+    );
+    let response = rig.ask(c, 12, &next(3).with_max_bytes(1));
+    assert_eq!(news(&response), [(2, true)], "the one that waited is first");
+    let mut moved = next(4);
+    moved.topics = vec![full.topics[0].clone()];
+    moved.topics[0].partitions = vec![asked.clone().with_partition(1).with_fetch_offset(1)];
+    moved.forgotten_topics_data = vec![
+        kafka_protocol::messages::fetch_request::ForgottenTopic::default()
+            .with_topic(name("t"))
+            .with_partitions(vec![2]),
+    ];
+    assert_eq!(rig.ask(c, 12, &moved).responses, []);
+    let code = |response: kafka_protocol::messages::FetchResponse| response.error_code;
+    let wrong_epoch = ResponseError::InvalidFetchSessionEpoch.code();
+    assert_eq!(code(rig.ask(c, 12, &next(4))), wrong_epoch);
+    let other = rig.connect(2);
+    let not_found = ResponseError::FetchSessionIdNotFound.code();
+    assert_eq!(
+        code(rig.ask(other, 12, &next(5))),
+        not_found,
+        "a session is one node's"
+    );
+    rig.broker.delete_topic("t").unwrap();
+    let response = rig.ask(c, 12, &next(5));
+    let codes: Vec<_> = response.responses[0]
+        .partitions
+        .iter()
+        .map(|p| p.error_code)
+        .collect();
+    assert_eq!(
+        codes,
+        [ResponseError::UnknownTopicOrPartition.code(); 2],
+        "errors are news"
+    );
+    rig.ask(
+        c,
+        12,
+        &fetch_request(0, false)
+            .with_session_id(id)
+            .with_session_epoch(-1),
+    );
+    assert_eq!(
+        code(rig.ask(c, 12, &next(6))),
+        not_found,
+        "a full request ends it"
+    );
+}
+
+#[test]
+fn sessions_can_be_refused() {
+    let mut rig = Rig::of(Settings {
+        fetch_sessions: false,
+        ..Settings::default()
+    });
+    rig.broker.create_topic("t", 1, &[]).unwrap();
+    let c = rig.connect(1);
     let asks = fetch_request(0, false).with_session_epoch(0);
     assert_eq!(rig.ask(c, 12, &asks).session_id, 0);
     let claims = fetch_request(0, false)
