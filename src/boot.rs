@@ -1,1 +1,379 @@
-//! Composition.
+//! Composition: a checked config becomes a running process, and a signal ends it in reverse. The
+//! shards do the work on their own threads; this thread is the control thread, with the one tokio
+//! runtime of the process.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::config::Config;
+use crate::control::{Admin, AdminSettings, AskShard, Stops};
+use crate::metrics::ShardReport;
+use crate::model::ShardId;
+use crate::reactor::{Clock, Plan, ReactorError, Running, start};
+use crate::shard::{Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot};
+use crate::sys::allowed_cpus;
+use crate::tls::{Acceptor, TlsError};
+
+/// How often the start looks whether every topic is loaded.
+const READY_EVERY: Duration = Duration::from_millis(20);
+
+/// How often loading says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Ticks of a second without a turn after which a shard counts as stuck. Ticks are counted, not
+/// time, so a suspended machine is no alarm.
+const STUCK_TICKS: u32 = 10;
+
+/// Why the process could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The kernel, or an address to listen on.
+    #[error(transparent)]
+    Reactor(#[from] ReactorError),
+    /// The admin port.
+    #[error("can't listen on {address} for the admin port: {source}; free it or set admin.listen")]
+    Admin {
+        /// The address of the config.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A file of the config that can't be read.
+    #[error("can't read {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Certificate or key.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
+    /// The operating system refused something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+impl BootError {
+    /// The exit code, after sysexits: 78 for what the config names wrongly, else 69.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::File { .. } | Self::Tls(_) => 78,
+            Self::Reactor(_) | Self::Admin { .. } | Self::System { .. } => 69,
+        }
+    }
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// What keeps it from serving. Nothing was served then.
+pub fn run(config: Config) -> Result<(), BootError> {
+    let tls = acceptor(&config)?;
+    let cpus = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
+    let settings = &config.settings;
+    let shards = settings
+        .shards
+        .unwrap_or(u16::try_from(cpus.len()).unwrap_or(1).max(1));
+    let layout = Layout {
+        shards,
+        kafka_shards: settings.kafka_shards,
+    };
+    let pinned = settings.cpus.clone().unwrap_or(cpus);
+    let plan = Plan {
+        // More shards than CPUs share them: pinning would only keep the kernel from helping.
+        cpus: if usize::from(shards) <= pinned.len() {
+            pinned
+        } else {
+            Vec::new()
+        },
+        listeners: settings
+            .listen
+            .iter()
+            .chain(&settings.tls.listen)
+            .copied()
+            .collect(),
+        shards_without_clients: layout.first_slice().0,
+        connect_timeout: settings.kafka.connect_timeout,
+        ..Plan::default()
+    };
+    let first_tls = ListenerId(u8::try_from(settings.listen.len()).unwrap_or(u8::MAX));
+    let tls = tls.map(|acceptor| (first_tls, acceptor));
+    let seed = seed();
+    let make = (0..shards).map(|n| {
+        let tls = tls.clone();
+        let seed = seed.wrapping_add(u64::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        move || {
+            Shard::new(ShardSetup {
+                me: ShardId(n),
+                seed,
+                tls,
+            })
+        }
+    });
+    let woken = Arc::new(Notify::new());
+    let wake = {
+        let woken = woken.clone();
+        Box::new(move || woken.notify_one())
+    };
+    let running = start(plan, Clock::start(), make.collect(), wake)?;
+    let snapshot = Arc::new(Snapshot::new(1, Arc::new(config), layout));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(system("start the control thread's runtime"))?;
+    runtime.block_on(Control::new(running, snapshot, woken).run())
+}
+
+/// A seed from the system: `RandomState` is seeded by it.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
+    move |source| BootError::System { what, source }
+}
+
+fn acceptor(config: &Config) -> Result<Option<Acceptor>, BootError> {
+    let tls = &config.settings.tls;
+    let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
+        return Ok(None);
+    };
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|source| BootError::File {
+            path: path.display().to_string(),
+            source,
+        })
+    };
+    Ok(Some(Acceptor::from_pem(&read(certificate)?, &read(key)?)?))
+}
+
+/// Questions to shards that are not answered yet, by number.
+type Asked = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>)>>;
+
+/// The control thread.
+struct Control {
+    running: Arc<Running<Message>>,
+    snapshot: Arc<Snapshot>,
+    woken: Arc<Notify>,
+    asked: Asked,
+}
+
+impl Control {
+    fn new(running: Running<Message>, snapshot: Arc<Snapshot>, woken: Arc<Notify>) -> Self {
+        Self {
+            running: Arc::new(running),
+            snapshot,
+            woken,
+            asked: Asked::default(),
+        }
+    }
+
+    async fn run(self) -> Result<(), BootError> {
+        let mut stops = Stops::listen().map_err(system("listen for signals"))?;
+        for shard in self.shards() {
+            self.tell(shard, Message::Load(self.snapshot.clone())).await;
+        }
+        let (stop_admin, stopped) = oneshot::channel::<()>();
+        let admin = self.admin().await?;
+        let serve_admin = async {
+            if let Some(admin) = admin {
+                admin.serve(async { drop(stopped.await) }).await;
+            } else {
+                drop(stopped.await);
+            }
+        };
+        let serve = async {
+            let ended = self.serve(&mut stops).await;
+            drop(stop_admin);
+            ended
+        };
+        tokio::select! {
+            ((), ended) = async { tokio::join!(serve_admin, serve) } => ended,
+            () = self.hear() => unreachable!("it hears for ever"),
+            () = self.watch() => unreachable!("it watches for ever"),
+        }
+    }
+
+    fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.snapshot.layout.shards).map(ShardId)
+    }
+
+    async fn admin(&self) -> Result<Option<Admin>, BootError> {
+        let settings = &self.snapshot.config.settings.admin;
+        let Some(address) = settings.listen else {
+            return Ok(None);
+        };
+        let settings = AdminSettings {
+            listen: address,
+            hosts: settings.hosts.clone(),
+            shards: self.snapshot.layout.shards,
+        };
+        let bound = Admin::bind(settings, self.ask_shard()).await;
+        let admin = bound.map_err(|source| BootError::Admin { address, source })?;
+        if let Ok(address) = admin.local_addr() {
+            tracing::info!(%address, "admin port open");
+        }
+        Ok(Some(admin))
+    }
+
+    /// Loads, serves, and drains when told to.
+    async fn serve(&self, stops: &mut Stops) -> Result<(), BootError> {
+        tokio::select! {
+            () = self.ready() => {}
+            _ = stops.next() => return self.end().await,
+        }
+        for address in self.running.accept()? {
+            tracing::info!(%address, "serving");
+        }
+        let stop = stops.next().await;
+        let drain = self.snapshot.config.settings.drain;
+        tracing::info!(?stop, ?drain, "draining; a second signal ends it now");
+        self.running.stop_accepting();
+        tokio::select! {
+            () = self.drained(drain) => {}
+            _ = stops.next() => tracing::info!("ended by a second signal"),
+        }
+        self.end().await
+    }
+
+    /// Until every check of every shard holds.
+    async fn ready(&self) {
+        let mut said = tokio::time::Instant::now();
+        loop {
+            let reports = self.reports().await;
+            let mut checks = reports.iter().flat_map(|report| &report.checks);
+            let Some(open) = checks.find(|check| !check.ok) else {
+                return;
+            };
+            if said.elapsed() >= PROGRESS_EVERY {
+                said = tokio::time::Instant::now();
+                tracing::info!("not ready: {}: {}", open.name, open.detail);
+            }
+            tokio::time::sleep(READY_EVERY).await;
+        }
+    }
+
+    /// Until nobody is connected any more, or the time is up.
+    async fn drained(&self, drain: Duration) {
+        for shard in self.shards() {
+            self.tell(shard, Message::Drain { within: drain }).await;
+        }
+        let limit = tokio::time::Instant::now() + drain + Duration::from_secs(1);
+        while tokio::time::Instant::now() < limit {
+            let reports = self.reports().await;
+            let open = |report: &ShardReport| report.status.connections + report.status.streams;
+            if reports.iter().map(open).sum::<u64>() == 0 {
+                return;
+            }
+            tokio::time::sleep(READY_EVERY).await;
+        }
+    }
+
+    async fn end(&self) -> Result<(), BootError> {
+        for shard in self.shards() {
+            self.tell(shard, Message::Stop).await;
+        }
+        let running = self.running.clone();
+        let joined = tokio::task::spawn_blocking(move || running.join());
+        let _ = tokio::time::timeout(Duration::from_secs(5), joined).await;
+        tracing::info!("ended");
+        Ok(())
+    }
+
+    /// Sends to a shard; waits while its inbox is full.
+    async fn tell(&self, shard: ShardId, mut message: Message) {
+        while let Err(undelivered) = self.running.send(shard, message) {
+            message = undelivered.0;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn ask_shard(&self) -> AskShard {
+        let (running, asked) = (self.running.clone(), self.asked.clone());
+        Arc::new(move |shard, sender| {
+            let mut open = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            open.0 += 1;
+            let number = open.0;
+            // Whoever asked has given up on those that were dropped: nothing keeps their place.
+            open.1.retain(|_, sender| !sender.is_closed());
+            if running.send(shard, Message::Ask(number)).is_ok() {
+                open.1.insert(number, sender);
+            }
+        })
+    }
+
+    /// What every shard that answers within a second says.
+    async fn reports(&self) -> Vec<ShardReport> {
+        let ask = self.ask_shard();
+        let mut reports = Vec::new();
+        for shard in self.shards() {
+            let (sender, answer) = oneshot::channel();
+            ask(shard, sender);
+            if let Ok(Ok(report)) = tokio::time::timeout(Duration::from_secs(1), answer).await {
+                reports.push(report);
+            }
+        }
+        reports
+    }
+
+    /// Hears what shards say.
+    async fn hear(&self) {
+        loop {
+            while let Some((_, messages)) = self.running.take() {
+                messages
+                    .into_iter()
+                    .for_each(|message| self.on_message(message));
+            }
+            self.woken.notified().await;
+        }
+    }
+
+    fn on_message(&self, message: Message) {
+        match message {
+            Message::Report(number, report) => {
+                let mut open = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(sender) = open.1.remove(&number) {
+                    drop(sender.send(*report));
+                }
+            }
+            Message::Note(note) => match note.level {
+                Level::Info => tracing::info!("{}", note.text),
+                Level::Warn => tracing::warn!("{}", note.text),
+            },
+            other => debug_assert!(false, "not for control: {other:?}"),
+        }
+    }
+
+    /// Ends the process when a shard has stopped turning: all state is in Kafka, and a peer or a
+    /// restart serves better than a shard that hangs.
+    async fn watch(&self) {
+        let mut last: Vec<(u64, u32)> = self.shards().map(|_| (0, 0)).collect();
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for (shard, (turns, still)) in self.shards().zip(&mut last) {
+                let now = self.running.vitals(shard).turns;
+                *still = if now == *turns { *still + 1 } else { 0 };
+                *turns = now;
+                if *still >= STUCK_TICKS {
+                    tracing::error!(shard = shard.0, "a shard has stopped turning");
+                    std::process::exit(70);
+                }
+            }
+        }
+    }
+}

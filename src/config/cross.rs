@@ -2,15 +2,14 @@
 //! not.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::time::Duration;
 
 use super::diagnose::Findings;
-use super::kind::{KIB, MIB, show_size, show_time};
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
-use super::read::Routed;
-use super::{CommandRoute, Config, PathPattern, QueryRoute, Settings, StreamRoute};
+use super::read::{Claim, Routed};
+use super::unit::{KIB, MIB, show_size, show_time};
+use super::{CommandRoute, Config, QueryRoute, Settings, StreamRoute};
 use crate::model::TopicName;
 
 /// Encodings a topic may have: each is a copy of its window.
@@ -24,58 +23,17 @@ const RECORD_OVERHEAD_BYTES: usize = 16 * KIB;
 
 /// The routes as they were read.
 pub(super) struct Routes {
+    pub(super) claims: Vec<Claim>,
     pub(super) commands: Vec<Routed<CommandRoute>>,
     pub(super) queries: Vec<Routed<QueryRoute>>,
     pub(super) streams: Vec<Routed<StreamRoute>>,
 }
 
-/// What all kinds of route have.
-struct Any<'a> {
-    name: &'a str,
-    name_at: &'a Range<usize>,
-    method: &'static str,
-    path: &'a PathPattern,
-    route_at: &'a Range<usize>,
-}
-
-fn any<'a, R>(
-    routed: &'a Routed<R>,
-    name: &'a str,
-    method: &'static str,
-    path: &'a PathPattern,
-) -> Any<'a> {
-    let (name_at, route_at) = (&routed.name_at, &routed.route_at);
-    Any {
-        name,
-        name_at,
-        method,
-        path,
-        route_at,
-    }
-}
-
 impl Routes {
-    fn all(&self) -> Vec<Any<'_>> {
-        let commands = self
-            .commands
-            .iter()
-            .map(|it| any(it, &it.route.name, it.route.method.as_str(), &it.route.path));
-        let queries = self
-            .queries
-            .iter()
-            .map(|it| any(it, &it.route.name, "GET", &it.route.path));
-        let streams = self
-            .streams
-            .iter()
-            .map(|it| any(it, &it.route.name, "GET", &it.route.path));
-        commands.chain(queries).chain(streams).collect()
-    }
-
     /// Everything between routes.
     pub(super) fn check(&self, settings: &Settings, findings: &mut Findings) {
-        let all = self.all();
-        for (index, route) in all.iter().enumerate() {
-            owners(&all[..index], route, findings);
+        for (index, claim) in self.claims.iter().enumerate() {
+            owners(&self.claims[..index], claim, findings);
         }
         for command in &self.commands {
             self.replies(command, findings);
@@ -134,26 +92,27 @@ impl Routes {
 }
 
 /// A request has one owner, a name one route.
-fn owners(before: &[Any<'_>], route: &Any<'_>, findings: &mut Findings) {
-    let same = |it: &&Any<'_>| it.method == route.method && it.path.same_shape(route.path);
+fn owners(before: &[Claim], claim: &Claim, findings: &mut Findings) {
+    let same = |it: &&Claim| it.method == claim.method && it.path.same_shape(&claim.path);
     if let Some(first) = before.iter().find(same) {
-        let message = format!("`{} {}` has two owners", route.method, route.path);
+        let message = format!("`{} {}` has two owners", claim.method, claim.path);
         let help = "change the path of one, or remove it";
-        let finding = findings.error(route.route_at.clone(), message, help);
+        let finding = findings.error(claim.route_at.clone(), message, help);
         finding.also(Some(first.route_at.clone()), "the first is here");
-        return;
     }
-    if let Some(first) = before.iter().find(|it| it.name == route.name) {
-        let message = format!("two routes are named `{}`", route.name);
-        let finding = findings.error(route.name_at.clone(), message, "give each its own name");
-        finding.also(Some(first.name_at.clone()), "the first is here");
+    let Some(name) = &claim.name else { return };
+    let mut names = before.iter().filter_map(|it| it.name.as_ref());
+    if let Some(first) = names.find(|it| it.value == name.value) {
+        let message = format!("two routes are named `{}`", name.value);
+        let finding = findings.error(name.at.clone(), message, "give each its own name");
+        finding.also(Some(first.at.clone()), "the first is here");
     }
 }
 
 /// Everything between settings.
-pub(super) fn settings(s: &Settings, from: &Origins, findings: &mut Findings) {
+pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
     listeners(s, from, findings);
-    shards(s, from, findings);
+    shards(s, cpus, from, findings);
     cors(s, from, findings);
     let mut check = Pairs { from, findings };
     check.bytes(
@@ -289,8 +248,8 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
     }
 }
 
-fn shards(s: &Settings, from: &Origins, findings: &mut Findings) {
-    let Some(shards) = s.shards else { return };
+fn shards(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
+    let shards = s.shards_on(cpus);
     if s.kafka_shards >= shards {
         let (name, all) = (from.name("kafka_shards"), from.name("shards"));
         let message =
@@ -360,7 +319,7 @@ pub(super) fn whole(config: &Config, cpus: u16, from: &Origins, findings: &mut F
     let Some(memory) = config.settings.memory else {
         return;
     };
-    let caps = memory_caps(config, config.settings.shards.unwrap_or(cpus));
+    let caps = memory_caps(config, config.settings.shards_on(cpus));
     let sum = memory_sum(&caps);
     if sum > memory {
         let name = from.name("memory");

@@ -1,21 +1,12 @@
 //! Kinds of setting: how a value reads, what it must lie within, how it shows.
 //!
-//! Durations and sizes carry units everywhere. A bare number is an error that shows both readings,
-//! because `timeout = 10` is a question, not an answer.
+//! Sizes and durations, which carry units, are in `unit.rs`.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
-
-/// 1024 bytes.
-pub const KIB: usize = 1024;
-/// 1024 KiB.
-pub const MIB: usize = 1024 * KIB;
-/// 1024 MiB.
-pub const GIB: usize = 1024 * MIB;
 
 /// A value before its kind is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +36,7 @@ impl Raw {
         }
     }
 
-    fn text(&self, wanted: &str) -> Result<&str, String> {
+    pub(super) fn text(&self, wanted: &str) -> Result<&str, String> {
         match self {
             Self::Word(text) | Self::Text(text) => Ok(text),
             other => Err(format!("expected {wanted}, found {}", other.describe())),
@@ -68,10 +59,6 @@ pub trait Kind {
     fn says(&self) -> String;
 }
 
-/// Bytes, with a unit: `"64KiB"`.
-pub struct Size(pub RangeInclusive<usize>);
-/// Time, with a unit: `"10s"`.
-pub struct Time(pub RangeInclusive<Duration>);
 /// A number of things.
 pub struct Count<T>(pub RangeInclusive<T>);
 /// `true` or `false`.
@@ -92,107 +79,6 @@ pub struct OneOf<T: 'static>(pub &'static [(&'static str, T)]);
 pub struct ListOf<K>(pub K, pub usize);
 /// May be left out, or set to `none`; then the sentence says what happens.
 pub struct Maybe<K>(pub K, pub &'static str);
-
-const SIZES: [(&str, usize); 7] = [
-    ("GiB", GIB),
-    ("MiB", MIB),
-    ("KiB", KIB),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("kB", 1_000),
-    ("B", 1),
-];
-
-impl Kind for Size {
-    type Value = usize;
-
-    fn read(&self, raw: &Raw) -> Result<usize, String> {
-        let (number, unit) = with_unit(raw, "a size such as \"64KiB\"", "B", "KiB")?;
-        let Some(&(_, scale)) = SIZES.iter().find(|(name, _)| *name == unit) else {
-            let help = "sizes end in B, KiB, MiB, GiB, kB, MB or GB";
-            return Err(format!("`{unit}` is not a unit of size: {help}"));
-        };
-        let bytes = number.saturating_mul(scale as u64);
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        within(self, bytes, &self.0)
-    }
-
-    fn show(&self, value: &usize) -> String {
-        show_size(*value)
-    }
-
-    fn says(&self) -> String {
-        format!(
-            "{} to {}",
-            show_size(*self.0.start()),
-            show_size(*self.0.end())
-        )
-    }
-}
-
-/// Bytes in the largest binary unit that divides them: `64KiB`.
-#[must_use]
-pub fn show_size(bytes: usize) -> String {
-    let binary = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB)];
-    match binary
-        .iter()
-        .find(|(_, scale)| bytes > 0 && bytes.is_multiple_of(*scale))
-    {
-        Some((unit, scale)) => format!("{}{unit}", bytes / scale),
-        None => format!("{bytes}B"),
-    }
-}
-
-const TIMES: [(&str, u64); 8] = [
-    ("d", 86_400_000_000),
-    ("h", 3_600_000_000),
-    ("min", 60_000_000),
-    ("m", 60_000_000),
-    ("s", 1_000_000),
-    ("ms", 1_000),
-    ("us", 1),
-    ("µs", 1),
-];
-
-impl Kind for Time {
-    type Value = Duration;
-
-    fn read(&self, raw: &Raw) -> Result<Duration, String> {
-        let (number, unit) = with_unit(raw, "a duration such as \"10s\"", "s", "ms")?;
-        let Some(&(_, scale)) = TIMES.iter().find(|(name, _)| *name == unit) else {
-            let help = "durations end in us, ms, s, min, h or d";
-            return Err(format!("`{unit}` is not a unit of time: {help}"));
-        };
-        within(
-            self,
-            Duration::from_micros(number.saturating_mul(scale)),
-            &self.0,
-        )
-    }
-
-    fn show(&self, value: &Duration) -> String {
-        show_time(*value)
-    }
-
-    fn says(&self) -> String {
-        format!(
-            "{} to {}",
-            show_time(*self.0.start()),
-            show_time(*self.0.end())
-        )
-    }
-}
-
-/// A duration in the largest unit that divides it: `10s`.
-#[must_use]
-pub fn show_time(time: Duration) -> String {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let exact = |scale: u64| micros > 0 && micros.is_multiple_of(scale);
-    match TIMES.iter().find(|(_, scale)| exact(*scale)) {
-        Some((unit, scale)) => format!("{}{unit}", micros / scale),
-        None => "0s".into(),
-    }
-}
 
 impl<T: Copy + PartialOrd + Display + FromStr + TryFrom<i64>> Kind for Count<T> {
     type Value = T;
@@ -316,6 +202,14 @@ pub struct BrokerAddress {
     pub host: String,
     /// The port.
     pub port: u16,
+}
+
+impl BrokerAddress {
+    /// Where Kafka listens unless told otherwise.
+    pub(super) fn local() -> Self {
+        let host = "localhost".into();
+        Self { host, port: 9092 }
+    }
 }
 
 impl Display for BrokerAddress {
@@ -478,30 +372,7 @@ impl<K: Kind> Kind for Maybe<K> {
     }
 }
 
-/// Splits `64KiB`; a bare number gets both readings shown.
-fn with_unit<'a>(
-    raw: &'a Raw,
-    wanted: &str,
-    one: &str,
-    other: &str,
-) -> Result<(u64, &'a str), String> {
-    let readings = |n: &dyn Display| {
-        format!("`{n}` has no unit: write \"{n}{one}\" or \"{n}{other}\", whichever is meant")
-    };
-    if let Raw::Integer(n) = raw {
-        return Err(readings(n));
-    }
-    let text = raw.text(wanted)?;
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    match number.parse::<u64>() {
-        Ok(n) if unit.trim().is_empty() => Err(readings(&n)),
-        Ok(n) => Ok((n, unit.trim())),
-        Err(_) => Err(format!("expected {wanted}, found `{text}`")),
-    }
-}
-
-fn within<K: Kind<Value = T>, T: PartialOrd>(
+pub(super) fn within<K: Kind<Value = T>, T: PartialOrd>(
     kind: &K,
     value: T,
     bounds: &RangeInclusive<T>,

@@ -1,8 +1,6 @@
 //! From text to a [`Config`]: default, file, environment, flags, each over the one before; then the
 //! checks. Pure: files, environment and arguments are brought by whoever calls.
 
-use std::collections::HashSet;
-
 use toml::de::{DeTable, DeValue};
 
 use super::cross::{self, Routes};
@@ -74,21 +72,22 @@ pub fn load(sources: Sources) -> Result<Loaded, Report> {
 }
 
 fn assemble(sources: &Sources, text: &str, findings: &mut Findings) -> (Config, Origins) {
-    let (mut settings, mut origins) = (Settings::default(), Origins::default());
     let Some(document) = parse(text, findings) else {
-        return (Config::default(), origins);
+        return (Config::default(), Origins::default());
     };
     let mut top = Section::new("", document.get_ref(), document.span());
-    let headers = file_settings(&mut top, text, &mut settings, &mut origins, findings);
-    environment(&sources.environment, &mut settings, &mut origins, findings);
-    flags(&sources.flags, &mut settings, &mut origins, findings);
+    let mut layers = Layers::new(findings);
+    let headers = layers.file(&mut top, text);
+    layers.environment(&sources.environment);
+    layers.flags(&sources.flags);
+    let (settings, origins) = (layers.settings, layers.origins);
 
-    let mut reader = Reader { text, findings };
+    let mut reader = Reader::new(text, findings);
     let headers = headers.map_or_else(HeaderNames::default, |it| reader.header_names(it));
     let routes = routes(&mut reader, &mut top, &settings, &headers);
     top.finish(elsewhere, findings);
     routes.check(&settings, findings);
-    cross::settings(&settings, &origins, findings);
+    cross::settings(&settings, sources.cpus, &origins, findings);
     let config = Config {
         headers,
         commands: routes.commands.into_iter().map(|it| it.route).collect(),
@@ -119,169 +118,124 @@ fn parse<'a>(text: &'a str, findings: &mut Findings) -> Option<toml::Spanned<DeT
     errors.is_empty().then_some(document)
 }
 
-/// Reads every setting of the file; gives `[kafka.headers]` to who knows routes.
-fn file_settings<'a>(
-    top: &mut Section<'a>,
-    text: &str,
-    settings: &mut Settings,
-    origins: &mut Origins,
-    findings: &mut Findings,
-) -> Option<Section<'a>> {
-    let mut headers = None;
-    let mut group: Option<(&str, Option<Section<'a>>)> = None;
-    for (index, setting) in TABLE.iter().enumerate() {
-        let (section, key) = setting.key.split_once('.').unwrap_or(("", setting.key));
-        if section.is_empty() {
-            let value = top.get(key);
-            put(setting, index, value, text, settings, origins, findings);
-            continue;
-        }
-        // Settings of a group stand together in the table.
-        if group.as_ref().is_none_or(|(name, _)| *name != section) {
-            finish(group.take(), &mut headers, findings);
-            let opened = top.table(section, &format!("[{section}]"), findings);
-            group = Some((section, opened));
-        }
-        if let Some((_, Some(opened))) = &mut group {
-            let value = opened.get(key);
-            put(setting, index, value, text, settings, origins, findings);
-        }
-    }
-    finish(group, &mut headers, findings);
-    headers
+/// Settings as they are laid over each other.
+struct Layers<'f> {
+    settings: Settings,
+    origins: Origins,
+    findings: &'f mut Findings,
 }
 
-fn finish<'a>(
-    group: Option<(&str, Option<Section<'a>>)>,
-    headers: &mut Option<Section<'a>>,
-    findings: &mut Findings,
-) {
-    let Some((name, Some(mut section))) = group else {
-        return;
-    };
-    if name == "kafka" {
-        *headers = section.table("headers", "[kafka.headers]", findings);
-    }
-    section.finish(elsewhere, findings);
-}
-
-fn put(
-    setting: &Setting,
-    index: usize,
-    value: Option<&toml::Spanned<DeValue<'_>>>,
-    text: &str,
-    settings: &mut Settings,
-    origins: &mut Origins,
-    findings: &mut Findings,
-) {
-    let Some(value) = value else { return };
-    let at = value.span();
-    match (setting.put)(settings, &raw(value.get_ref())) {
-        Ok(()) => {
-            let line = line_of(text, at.start);
-            origins.set(index, Origin::File { at, line });
-        }
-        Err(why) => {
-            findings.error(at, format!("`{}`: {why}", setting.key), (setting.says)());
-        }
-    }
-}
-
-fn environment(
-    variables: &[(String, String)],
-    settings: &mut Settings,
-    origins: &mut Origins,
-    findings: &mut Findings,
-) {
-    let known: Vec<String> = TABLE.iter().map(Setting::variable).collect();
-    let links = service_links(variables);
-    for (name, value) in variables {
-        if !name.starts_with("SLUICEGATE_") || OTHER_VARIABLES.contains(&&**name) {
-            continue;
-        }
-        let Some(index) = known.iter().position(|it| it == name) else {
-            if !links.contains(name.as_str()) {
-                let near = nearest(name, known.iter().map(String::as_str));
-                let help = near.map(|near| format!("did you mean `{near}`?"));
-                let message = format!("`{name}` is set in the environment and is no setting");
-                findings.warning(None, message, help.unwrap_or_else(|| "unset it".into()));
-            }
-            continue;
-        };
-        // An empty variable is how shells and compose files say "not set".
-        if !value.is_empty() {
-            text(
-                index,
-                value,
-                Origin::Environment,
-                name,
-                settings,
-                origins,
-                findings,
-            );
-        }
-    }
-}
-
-/// Kubernetes gives every pod variables for every service of its namespace; for one whose name
-/// begins with `sluicegate` they look like ours: `SLUICEGATE_SERVICE_HOST`,
-/// `SLUICEGATE_PORT_8080_TCP_ADDR`.
-fn service_links(variables: &[(String, String)]) -> HashSet<&str> {
-    let link = |name: &&str| {
-        let port = name.rsplit_once("_PORT").map(|(_, rest)| rest);
-        let numbered = |rest: &str| {
-            let rest = rest.strip_prefix('_').unwrap_or(rest);
-            rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit())
-        };
-        name.ends_with("_SERVICE_HOST")
-            || name.contains("_SERVICE_PORT")
-            || port.is_some_and(numbered)
-            || (name.contains("_PORT_") && name.ends_with("_PORT"))
-    };
-    variables
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .filter(link)
-        .collect()
-}
-
-fn flags(
-    flags: &[(&'static str, String)],
-    settings: &mut Settings,
-    origins: &mut Origins,
-    findings: &mut Findings,
-) {
-    for (key, value) in flags {
-        let index = TABLE.iter().position(|it| it.key == *key);
-        let index = index.expect("flags are made from the table");
-        let name = format!("--{}", TABLE[index].flag());
-        text(
-            index,
-            value,
-            Origin::Flag,
-            &name,
+impl<'f> Layers<'f> {
+    fn new(findings: &'f mut Findings) -> Self {
+        let (settings, origins) = (Settings::default(), Origins::default());
+        Self {
             settings,
             origins,
             findings,
-        );
+        }
+    }
+
+    /// Reads every setting of the file; gives `[kafka.headers]` to who knows routes.
+    fn file<'a>(&mut self, top: &mut Section<'a>, text: &str) -> Option<Section<'a>> {
+        let mut headers = None;
+        let mut group: Option<(&str, Option<Section<'a>>)> = None;
+        for (index, setting) in TABLE.iter().enumerate() {
+            let Some((section, key)) = setting.key.split_once('.') else {
+                self.file_value(index, top.get(setting.key), text);
+                continue;
+            };
+            // Settings of a group stand together in the table.
+            if group.as_ref().is_none_or(|(name, _)| *name != section) {
+                headers = headers.or(self.finish(group));
+                let opened = top.table(section, &format!("[{section}]"), self.findings);
+                group = Some((section, opened));
+            }
+            if let Some((_, Some(opened))) = &mut group {
+                self.file_value(index, opened.get(key), text);
+            }
+        }
+        headers.or(self.finish(group))
+    }
+
+    /// A group is read: what is left in it is unknown, but for `[kafka.headers]`.
+    fn finish<'a>(&mut self, group: Option<(&str, Option<Section<'a>>)>) -> Option<Section<'a>> {
+        let (name, mut section) = group.and_then(|(name, it)| Some((name, it?)))?;
+        let headers = match name {
+            "kafka" => section.table("headers", "[kafka.headers]", self.findings),
+            _ => None,
+        };
+        section.finish(elsewhere, self.findings);
+        headers
+    }
+
+    fn file_value(&mut self, index: usize, value: Option<&toml::Spanned<DeValue<'_>>>, text: &str) {
+        let (setting, Some(value)) = (&TABLE[index], value) else {
+            return;
+        };
+        let at = value.span();
+        match (setting.put)(&mut self.settings, &raw(value.get_ref())) {
+            Ok(()) => {
+                let line = line_of(text, at.start);
+                self.origins.set(index, Origin::File { at, line });
+            }
+            Err(why) => {
+                let message = format!("`{}`: {why}", setting.key);
+                self.findings.error(at, message, (setting.says)());
+            }
+        }
+    }
+
+    fn environment(&mut self, variables: &[(String, String)]) {
+        let known: Vec<String> = TABLE.iter().map(Setting::variable).collect();
+        for (name, value) in variables {
+            if !name.starts_with("SLUICEGATE_") || OTHER_VARIABLES.contains(&&**name) {
+                continue;
+            }
+            match known.iter().position(|it| it == name) {
+                // An empty variable is how shells and compose files say "not set".
+                Some(_) if value.is_empty() => {}
+                Some(index) => self.word(index, value, Origin::Environment, name),
+                None if is_service_link(name) => {}
+                None => {
+                    let near = nearest(name, known.iter().map(String::as_str));
+                    let help = near.map(|near| format!("did you mean `{near}`?"));
+                    let help = help.unwrap_or_else(|| "unset it".into());
+                    let message = format!("`{name}` is set in the environment and is no setting");
+                    self.findings.warning(None, message, help);
+                }
+            }
+        }
+    }
+
+    fn flags(&mut self, flags: &[(&'static str, String)]) {
+        for (key, value) in flags {
+            let index = TABLE.iter().position(|it| it.key == *key);
+            let index = index.expect("flags are made from the table");
+            let name = format!("--{}", TABLE[index].flag());
+            self.word(index, value, Origin::Flag, &name);
+        }
+    }
+
+    fn word(&mut self, index: usize, value: &str, origin: Origin, name: &str) {
+        match (TABLE[index].put)(&mut self.settings, &Raw::Word(value.to_owned())) {
+            Ok(()) => self.origins.set(index, origin),
+            Err(why) => {
+                let message = format!("`{name}`: {why}");
+                self.findings.error(None, message, (TABLE[index].says)());
+            }
+        }
     }
 }
 
-fn text(
-    index: usize,
-    value: &str,
-    origin: Origin,
-    name: &str,
-    settings: &mut Settings,
-    origins: &mut Origins,
-    findings: &mut Findings,
-) {
-    match (TABLE[index].put)(settings, &Raw::Word(value.to_owned())) {
-        Ok(()) => origins.set(index, origin),
-        Err(why) => {
-            findings.error(None, format!("`{name}`: {why}"), (TABLE[index].says)());
-        }
-    }
+/// Kubernetes gives every pod variables for every service of its namespace; those of one whose name
+/// begins with `sluicegate` look like ours: `SLUICEGATE_SERVICE_HOST`, `SLUICEGATE_PORT_80_TCP`.
+fn is_service_link(name: &str) -> bool {
+    let mut after_port = name.split("_PORT").skip(1);
+    let port = |rest: &str| {
+        let number = rest.strip_prefix('_').unwrap_or_default();
+        rest.is_empty() || number.starts_with(|c: char| c.is_ascii_digit())
+    };
+    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || after_port.any(port)
 }
 
 fn routes<'a>(
@@ -304,7 +258,9 @@ fn routes<'a>(
         .into_iter()
         .filter_map(|it| reader.stream(it))
         .collect();
+    let claims = std::mem::take(&mut reader.claims);
     Routes {
+        claims,
         commands,
         queries,
         streams,

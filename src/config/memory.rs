@@ -2,7 +2,7 @@
 //! a hope. Each line is what a setting allows, not what is used.
 
 use super::Config;
-use super::kind::{KIB, MIB, show_size};
+use super::unit::{KIB, MIB, show_size};
 
 /// What the process takes before any client comes: code, tables, the control thread.
 const BASE_BYTES: usize = 48 * MIB;

@@ -4,28 +4,35 @@
 //!
 //! Precedence is flag, environment, file, default; [`Origins`] remembers which it was.
 
+mod cli;
 mod cross;
 mod diagnose;
 pub mod kind;
 mod load;
 mod memory;
 mod origin;
+mod page;
 mod pattern;
 mod read;
+mod read_headers;
 mod routes;
 mod section;
 mod settings;
+mod show;
 mod template;
 #[cfg(test)]
 mod tests;
 mod topics;
+pub mod unit;
 
+pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
 pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::BrokerAddress;
 pub use load::{ConfigFile, FILE_BYTES_MAX, Loaded, Sources, load};
 pub use memory::{Cap, memory_caps, memory_sum, memory_table};
 pub use origin::{Origin, Origins};
+pub use page::page;
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;
 pub use routes::{
@@ -36,8 +43,12 @@ pub use settings::{
     Admin, Apply, Auth, Cache, Commands, Cors, Http, Kafka, Log, LogFormat, LogLevel, Setting,
     Settings, Streams, TABLE, Tls,
 };
+pub use show::{
+    routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
+};
 pub use template::{Part, Place, TEMPLATE_BYTES_MAX, Template};
 pub use topics::TopicUse;
+pub use unit::{show_size, show_time};
 
 /// Everything that was decided before the start. Checked: names are unique, templates fit their
 /// paths, no route has two owners, the caps fit the memory.

@@ -1,5 +1,5 @@
-//! Reads routes from the file: `[[command]]`, `[[query]]`, `[[stream]]`, `[kafka.headers]`. What is
-//! wrong within one route is found here; what is wrong between them, in `cross.rs`.
+//! Reads routes from the file: `[[command]]`, `[[query]]`, `[[stream]]`. What is wrong within one
+//! route is found here; what is wrong between them, in `cross.rs`.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnose::{Findings, line_of};
-use super::kind::{ListOf, OneOf, Raw, Text, Time};
+use super::kind::{OneOf, Raw, Text};
 use super::section::{Placed, Section, part_of, raw};
-use super::template::is_token;
+use super::unit::Time;
 use super::{
     CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, Part, PathPattern, Place,
     QueryRoute, Slow, Start, StreamRoute, Template, TextError,
@@ -25,10 +25,6 @@ pub(super) struct Routed<R> {
     pub(super) route: R,
     /// Of the table.
     pub(super) at: Range<usize>,
-    /// Of `route = "…"`.
-    pub(super) route_at: Range<usize>,
-    /// Of `name = "…"`, or of the route if the name is its default.
-    pub(super) name_at: Range<usize>,
     /// Of `topic = "…"`.
     pub(super) topic_at: Range<usize>,
     /// Of `replies`, `timeout` or `event`, as far as the route has them.
@@ -37,11 +33,25 @@ pub(super) struct Routed<R> {
     pub(super) event_at: Option<Range<usize>>,
 }
 
+/// What a route lays claim to, known even if the rest of it is wrong.
+pub(super) struct Claim {
+    pub(super) method: &'static str,
+    pub(super) path: PathPattern,
+    /// Of `route = "…"`.
+    pub(super) route_at: Range<usize>,
+    /// The name, if the file gives one; the default is as unique as the path.
+    pub(super) name: Option<Placed<String>>,
+}
+
 /// Reading one file: its text, for places and lines, and what was found so far.
 pub(super) struct Reader<'a, 'f> {
-    pub(super) text: &'a str,
+    text: &'a str,
     pub(super) findings: &'f mut Findings,
+    pub(super) claims: Vec<Claim>,
 }
+
+/// A route's `GET` is no method of commands.
+type MethodAndPath = (Option<CommandMethod>, PathPattern);
 
 const METHODS: &[(&str, Option<CommandMethod>)] = &[
     ("GET", None),
@@ -51,22 +61,16 @@ const METHODS: &[(&str, Option<CommandMethod>)] = &[
     ("DELETE", Some(CommandMethod::Delete)),
 ];
 
-/// Request headers that never reach a record: credentials, and what belongs to one connection.
-const NEVER_FORWARDED: [&str; 11] = [
-    "authorization",
-    "connection",
-    "cookie",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+impl<'a, 'f> Reader<'a, 'f> {
+    pub(super) fn new(text: &'a str, findings: &'f mut Findings) -> Self {
+        let claims = Vec::new();
+        Self {
+            text,
+            findings,
+            claims,
+        }
+    }
 
-impl<'a> Reader<'a, '_> {
     /// Every table of an array of tables, such as `[[command]]`.
     pub(super) fn array(
         &mut self,
@@ -112,8 +116,7 @@ impl<'a> Reader<'a, '_> {
         default_timeout: Duration,
         names: &HeaderNames,
     ) -> Option<Routed<CommandRoute>> {
-        let name = self.name(&mut section, true);
-        let route = self.route(&mut section, "\"POST /path\"");
+        let (name, route) = self.head(&mut section, true, "\"POST /path\"");
         let topic = self.topic(&mut section, "topic", "\"commands\"");
         let replies = self.topic(&mut section, "replies", "\"replies\"");
         let fallback = PathPattern { segments: vec![] };
@@ -162,8 +165,6 @@ impl<'a> Reader<'a, '_> {
                 forward,
             },
             at,
-            route_at: route.at,
-            name_at: name.at,
             topic_at: topic.at,
             replies_at: Some(replies.at),
             timeout_at: timeout.map(|it| it.at),
@@ -172,8 +173,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     pub(super) fn query(&mut self, mut section: Section<'a>) -> Option<Routed<QueryRoute>> {
-        let name = self.name(&mut section, false);
-        let route = self.route(&mut section, "\"GET /path\"");
+        let (name, route) = self.head(&mut section, false, "\"GET /path\"");
         let topic = self.topic(&mut section, "topic", "\"entities\"");
         let route = self.get_only(route, "query");
         let value = section.get("key");
@@ -186,18 +186,15 @@ impl<'a> Reader<'a, '_> {
         if value.is_none() || key.is_some() {
             self.unused_params(&route, key.as_ref(), "key");
         }
-        let name = name.unwrap_or_else(|| default_name(&route));
         Some(Routed {
             route: QueryRoute {
-                name: name.value,
+                name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
                 line: line_of(self.text, route.at.start),
                 path: route.value,
                 topic: topic.value,
                 key,
             },
             at,
-            route_at: route.at,
-            name_at: name.at,
             topic_at: topic.at,
             replies_at: None,
             timeout_at: None,
@@ -206,8 +203,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     pub(super) fn stream(&mut self, mut section: Section<'a>) -> Option<Routed<StreamRoute>> {
-        let name = self.name(&mut section, false);
-        let route = self.route(&mut section, "\"GET /path\"");
+        let (name, route) = self.head(&mut section, false, "\"GET /path\"");
         let topic = self.topic(&mut section, "topic", "\"events\"");
         let route = self.get_only(route, "stream");
         let path = route.as_ref().map(|it| &it.value);
@@ -231,7 +227,6 @@ impl<'a> Reader<'a, '_> {
         if sound {
             self.unused_params(&route, filter.key.as_ref(), "filter.key");
         }
-        let name = name.unwrap_or_else(|| default_name(&route));
         if let Some(event) = event
             .as_ref()
             .filter(|it| RESERVED_EVENTS.contains(&&*it.value))
@@ -242,7 +237,7 @@ impl<'a> Reader<'a, '_> {
         }
         Some(Routed {
             route: StreamRoute {
-                name: name.value,
+                name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
                 line: line_of(self.text, route.at.start),
                 path: route.value,
                 topic: topic.value,
@@ -252,8 +247,6 @@ impl<'a> Reader<'a, '_> {
                 event: event.as_ref().map(|it| it.value.clone()),
             },
             at,
-            route_at: route.at,
-            name_at: name.at,
             topic_at: topic.at,
             replies_at: None,
             timeout_at: None,
@@ -273,32 +266,25 @@ impl<'a> Reader<'a, '_> {
         (Filter { key }, sound)
     }
 
-    /// `[kafka.headers]`: a preset, and each name apart.
-    pub(super) fn header_names(&mut self, mut section: Section<'a>) -> HeaderNames {
-        let presets = OneOf(&[("default", 0), ("zilla", 1), ("spring", 2)]);
-        let preset = section.read("preset", &presets, self.findings);
-        let preset = HeaderNames::PRESETS[preset.map_or(0, |it| it.value)];
-        let mut names = HeaderNames::preset(preset).expect("one of the presets");
-        let mut taken: Vec<(String, Range<usize>)> = Vec::new();
-        for (key, name) in names.by_key() {
-            let Some(read) = section.read(key, &Text(128), self.findings) else {
-                taken.push((name.clone(), section.at.clone()));
-                continue;
-            };
-            *name = read.value;
-            taken.push((name.clone(), read.at));
+    /// Name and route, and the claim they make.
+    fn head(
+        &mut self,
+        section: &mut Section<'a>,
+        name_required: bool,
+        example: &str,
+    ) -> (Option<Placed<String>>, Option<Placed<MethodAndPath>>) {
+        let name = self.name(section, name_required);
+        let route = self.route(section, example);
+        if let Some(route) = &route {
+            let (method, path) = &route.value;
+            self.claims.push(Claim {
+                method: method.map_or("GET", CommandMethod::as_str),
+                path: path.clone(),
+                route_at: route.at.clone(),
+                name: name.clone(),
+            });
         }
-        for (index, (name, at)) in taken.iter().enumerate() {
-            if let Some((_, first)) = taken[..index].iter().find(|(other, _)| other == name) {
-                let message = format!("two headers are named `{name}`");
-                let finding = self
-                    .findings
-                    .error(at.clone(), message, "give each its own name");
-                finding.also(Some(first.clone()), "the other");
-            }
-        }
-        section.finish(no_other_place, self.findings);
-        names
+        (name, route)
     }
 
     fn name(&mut self, section: &mut Section<'a>, required: bool) -> Option<Placed<String>> {
@@ -315,11 +301,7 @@ impl<'a> Reader<'a, '_> {
         Some(name)
     }
 
-    fn route(
-        &mut self,
-        section: &mut Section<'a>,
-        example: &str,
-    ) -> Option<Placed<(Option<CommandMethod>, PathPattern)>> {
+    fn route(&mut self, section: &mut Section<'a>, example: &str) -> Option<Placed<MethodAndPath>> {
         let text = section.required("route", &Text(600), example, self.findings)?;
         let read = || {
             let all = 0..text.value.len();
@@ -351,7 +333,7 @@ impl<'a> Reader<'a, '_> {
 
     fn get_only(
         &mut self,
-        route: Option<Placed<(Option<CommandMethod>, PathPattern)>>,
+        route: Option<Placed<MethodAndPath>>,
         kind: &str,
     ) -> Option<Placed<PathPattern>> {
         let Placed { value, at } = route?;
@@ -383,7 +365,7 @@ impl<'a> Reader<'a, '_> {
 
     /// A template, if the value is there and is one. Without a `path` only syntax can be wrong, and
     /// what names a parameter is left alone.
-    fn template(
+    pub(super) fn template(
         &mut self,
         value: Option<&Spanned<DeValue<'a>>>,
         key: &str,
@@ -413,65 +395,6 @@ impl<'a> Reader<'a, '_> {
         self.findings.error(at, error.message, error.help);
     }
 
-    /// `headers = { name = "template" }`.
-    fn record_headers(
-        &mut self,
-        section: &mut Section<'a>,
-        path: &PathPattern,
-        path_known: bool,
-        names: &HeaderNames,
-    ) -> Vec<(String, Template)> {
-        let Some(table) = section.table("headers", "[command.headers]", self.findings) else {
-            return vec![];
-        };
-        let mut headers = Vec::new();
-        for (name, at, value) in table.entries() {
-            let own = names.all().any(|own| own == name);
-            if own || name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
-                let help = match own {
-                    true => "the gateway writes that one itself; see [kafka.headers]",
-                    false => "a name has 1 to 128 bytes and no control characters",
-                };
-                let message = format!("a command can't set the record header `{name}`");
-                self.findings.error(at, message, help);
-            }
-            let template = self.template(Some(value), name, path, Place::Command, path_known);
-            headers.extend(template.map(|template| (name.to_owned(), template)));
-        }
-        headers
-    }
-
-    /// `forward = ["content-language"]`.
-    fn forward(&mut self, section: &mut Section<'a>, names: &HeaderNames) -> Vec<String> {
-        let list = section.read("forward", &ListOf(Text(128), 32), self.findings);
-        let Some(list) = list else { return vec![] };
-        let mut forward = Vec::new();
-        for name in list.value {
-            let lower = name.to_ascii_lowercase();
-            let (bad, help) = if !is_token(&lower) {
-                (true, "a header name has letters, digits and -")
-            } else if NEVER_FORWARDED.contains(&&*lower) {
-                (
-                    true,
-                    "credentials and connection headers never reach a record",
-                )
-            } else {
-                let own = names.all().any(|own| *own == lower);
-                (
-                    own,
-                    "the gateway writes that one itself; see [kafka.headers]",
-                )
-            };
-            if bad {
-                let message = format!("`{name}` can't be forwarded");
-                self.findings.error(list.at.clone(), message, help);
-            } else if !forward.contains(&lower) {
-                forward.push(lower);
-            }
-        }
-        forward
-    }
-
     /// A parameter nobody reads would make every value of it the same page: for a query or a stream
     /// that shows everybody everything.
     fn unused_params(
@@ -496,10 +419,6 @@ impl<'a> Reader<'a, '_> {
 /// Events the gateway sends itself.
 const RESERVED_EVENTS: [&str; 4] = ["gap", "delete", "challenge", "error"];
 
-fn default_name(route: &Placed<PathPattern>) -> Placed<String> {
-    Placed::new(format!("GET {}", route.value), route.at.clone())
-}
-
-fn no_other_place(_: &str) -> Option<String> {
+pub(super) fn no_other_place(_: &str) -> Option<String> {
     None
 }

@@ -123,12 +123,13 @@ impl<'a> Section<'a> {
                 "" => "at the top of the file".to_owned(),
                 title => format!("in {title}"),
             };
-            let help = match nearest(name, self.known.iter().copied()) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => elsewhere(name).unwrap_or_else(|| match self.known.as_slice() {
-                    [] => "remove it".into(),
-                    known => format!("known here: {}", known.join(", ")),
-                }),
+            // A name that is right elsewhere is no typing error.
+            let meant = || nearest(name, self.known.iter().copied());
+            let help = match (elsewhere(name), meant(), self.known.as_slice()) {
+                (Some(place), ..) => place,
+                (None, Some(meant), _) => format!("did you mean `{meant}`?"),
+                (None, None, []) => "remove it".into(),
+                (None, None, known) => format!("known here: {}", known.join(", ")),
             };
             findings.error(at, format!("unknown key `{name}` {place}"), help);
         }

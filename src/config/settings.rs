@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{
-    Address, Broker, BrokerAddress, Count, Cpus, FilePath, GIB, KIB, Kind, ListOf, MIB, Maybe,
-    OneOf, Raw, Size, Switch, Text, Time,
+    Address, Broker, BrokerAddress, Count, Cpus, FilePath, Kind, ListOf, Maybe, OneOf, Raw, Switch,
+    Text,
 };
+use super::unit::{GIB, KIB, MIB, Size, Time};
 use crate::model::SHARDS_MAX;
 
 /// Whether a change takes effect by a reload or by a restart.
@@ -52,6 +53,14 @@ impl Setting {
     #[must_use]
     pub fn variable(&self) -> String {
         format!("SLUICEGATE_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// The default for people: an empty list has a word.
+    pub(super) fn default_shown(&self, defaults: &Settings) -> String {
+        match (self.show)(defaults) {
+            shown if shown.is_empty() => "empty".into(),
+            shown => shown,
+        }
     }
 }
 
@@ -125,6 +134,20 @@ macro_rules! settings {
             }, )+ )+
         ];
     };
+}
+
+impl Settings {
+    /// How many shards the process has, where it may run on `cpus` CPUs: as many as `shards` says,
+    /// else one for each of the `cpus` setting, else one for each CPU. From 1 to [`SHARDS_MAX`].
+    #[must_use]
+    pub fn shards_on(&self, cpus: u16) -> u16 {
+        let named = self
+            .cpus
+            .as_ref()
+            .map(|list| u16::try_from(list.len()).unwrap_or(u16::MAX));
+        let shards = self.shards.or(named).unwrap_or(cpus);
+        shards.clamp(1, SHARDS_MAX)
+    }
 }
 
 /// How clients are told apart before anything else.
@@ -228,7 +251,7 @@ settings! {
     /// The cluster and how patient we are with it.
     kafka: Kafka {
         /// Brokers to ask first; the rest of the cluster is learned from them.
-        bootstrap: Vec<BrokerAddress> = vec![BrokerAddress { host: "localhost".into(), port: 9092 }],
+        bootstrap: Vec<BrokerAddress> = vec![BrokerAddress::local()],
             ListOf(Broker, 64), Restart;
         /// The name brokers see in their logs and quotas.
         client_id: String = "sluicegate".into(), Text(128), Restart;

@@ -1,4 +1,4 @@
-//! What the routes ask of topics: who reads them, what they must be like, which of them share a home.
+//! What the routes ask of topics: who reads them, what they must be like, which share a home.
 
 use std::collections::BTreeMap;
 

@@ -41,8 +41,8 @@ struct Ready {
     checks: Vec<Check>,
 }
 
-/// `/readyz`: every check of every shard holds. A check that several shards make is shown once, with
-/// the first shard's for which it does not hold.
+/// `/readyz`: every check of every shard holds. A check that several shards make is shown once:
+/// as the first shard has it for which it does not hold.
 pub(super) fn ready(reports: &Reports) -> Verdict {
     let mut checks: Vec<Check> = Vec::new();
     for report in reports.iter().flatten() {

@@ -91,6 +91,8 @@ pub enum EnsureError {
 
 /// Bytes an answer may have; a cluster's metadata of a few topics is far below.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// For one broker of the bootstrap list to answer its first request.
+const CONNECT_WAIT: Duration = Duration::from_secs(3);
 /// Between looks for leaders.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
@@ -168,8 +170,15 @@ async fn connect_any(
 ) -> Result<Connection, EnsureError> {
     let mut last = std::io::Error::from(std::io::ErrorKind::InvalidInput);
     for address in bootstrap {
-        match Connection::open(address, until).await {
-            Ok(connection) => return Ok(connection),
+        // A broker that says nothing must not use up the patience for the others.
+        let mine = until.min(Instant::now() + CONNECT_WAIT);
+        match Connection::open(address, mine).await {
+            Ok(connection) => {
+                return Ok(Connection {
+                    until,
+                    ..connection
+                });
+            }
             Err(EnsureError::Broken { source, .. }) => last = source,
             Err(other) => return Err(other),
         }
@@ -356,3 +365,7 @@ fn protocol<R: Request>(detail: String) -> EnsureError {
     let api = api.rsplit("::").next().unwrap_or(api);
     EnsureError::Protocol { api, detail }
 }
+
+#[cfg(test)]
+#[path = "topics_tests.rs"]
+mod tests;

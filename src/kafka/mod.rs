@@ -1,1 +1,51 @@
-//! Not yet.
+//! Kafka's protocol without I/O: what one home shard needs of one cluster. A [`Plane`] takes bytes,
+//! outcomes and `now`, and gives bytes, events and its next deadline; sockets, names and clocks are
+//! the driver's.
+//!
+//! Four rooms in one: the *directory* (topics, ids, configs, leaders), the *reader* (partitions
+//! from offsets to [`crate::log::Batch`]es), the *writer* (records to appended, refused or
+//! unknown), and the *ends* of partitions, for barriers. They share *links*: one connection, one
+//! broker, one purpose, because Kafka answers a connection in order and a long poll blocks what is
+//! behind it.
+//!
+//! A turn of the driver: tell what happened (`on_*`, `produce`, `read`, ...), then
+//! [`Plane::on_time`] once, then drain `next_open`, `next_writable`, `next_close`, `next_event`,
+//! then arm a timer for [`Plane::next_deadline`].
+//!
+//! Absent: consumer groups, transactions of our own, topic administration, message formats before
+//! v2 (Kafka 4 has none), compression of what we write.
+
+mod backoff;
+mod batch;
+mod configs;
+mod context;
+mod directory;
+mod ends;
+mod error;
+mod event;
+mod link;
+mod links;
+mod offsets;
+mod partitioner;
+mod plane;
+mod reader;
+pub mod records;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod verdict;
+mod view;
+mod wire;
+mod writer;
+
+pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
+pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
+pub use partitioner::partition_of;
+pub use plane::{DirectoryRole, Plane, ProduceRecord};
+pub use records::RecordError;
+pub use settings::{Address, Settings};
+pub use view::{
+    BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,
+    TopicView,
+};

@@ -165,6 +165,17 @@ impl BatchBuilder {
         });
     }
 
+    /// Makes room for so many more records.
+    pub fn reserve(&mut self, records: usize) {
+        self.batch.entries.reserve(records);
+    }
+
+    /// Takes back all but the first `len` records: a reader found a later one malformed. Buffers
+    /// stay.
+    pub fn truncate(&mut self, len: usize) {
+        self.batch.entries.truncate(len);
+    }
+
     /// Records so far.
     #[must_use]
     pub fn len(&self) -> usize {

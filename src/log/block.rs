@@ -3,7 +3,7 @@
 
 use crate::model::{KeyHash, LeaderEpoch, Offset, Partition};
 
-use super::Cut;
+use super::{Cut, Next};
 
 /// Encoded events of one step, immutable, made once at the home and shared by every shard.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Frame {
     pub id_start: u32,
     /// Whose record it shows.
     pub partition: Partition,
-    /// The record's position.
+    /// The record's position; of a notice, where its partition goes on.
     pub offset: Offset,
     /// The epoch of the record's leader.
     pub epoch: LeaderEpoch,
@@ -31,6 +31,8 @@ pub struct Frame {
     pub key_hash: KeyHash,
     /// The key's range in the block's keys, (start, length); `None` for a null key.
     key: Option<(u32, u32)>,
+    /// Shows no record but tells every subscriber something, whatever its filter: a `gap`.
+    pub notice: bool,
     /// Where the etag part begins within the `id:` line (after the `.`), to keep it in a splice.
     pub etag_start: u32,
 }
@@ -40,6 +42,17 @@ impl Block {
     #[must_use]
     pub const fn before(&self) -> &Cut {
         &self.before
+    }
+
+    /// The cut after the last frame. Frames are in offset order within each partition, and of one
+    /// partition if they come from one batch.
+    #[must_use]
+    pub fn end_cut(&self) -> Cut {
+        let mut cut = self.before.clone();
+        if let Some(last) = self.frames.last() {
+            cut.set(last.partition, last.next());
+        }
+        cut
     }
 
     /// The event-stream bytes of all frames.
@@ -60,6 +73,14 @@ impl Block {
         self.frames
             .get(index + 1)
             .map_or(self.bytes.len() as u32, |frame| frame.start)
+    }
+
+    /// The text of frame `index`'s progress, as its `id:` line has it.
+    #[must_use]
+    pub fn progress(&self, index: usize) -> &[u8] {
+        let frame = &self.frames[index];
+        // `id: ` before it, the dot after it.
+        &self.bytes[frame.id_start as usize + 4..frame.etag_start as usize - 1]
     }
 
     /// The key of frame `index`; `None` for a null key.
@@ -131,6 +152,7 @@ impl Frame {
     #[must_use]
     pub const fn new(start: u32, partition: Partition, offset: Offset, epoch: LeaderEpoch) -> Self {
         let (id_start, etag_start, key_hash, key) = (start, start, KeyHash(0), None);
+        let notice = false;
         Self {
             start,
             id_start,
@@ -139,7 +161,18 @@ impl Frame {
             epoch,
             key_hash,
             key,
+            notice,
             etag_start,
         }
+    }
+
+    /// Where the partition goes on for one who got this frame.
+    #[must_use]
+    pub const fn next(&self) -> Next {
+        let (offset, epoch) = match self.notice {
+            true => (self.offset, self.epoch),
+            false => (self.offset.next(), self.epoch),
+        };
+        Next { offset, epoch }
     }
 }

@@ -6,9 +6,15 @@
 mod batch;
 mod block;
 mod cut;
+mod event_id;
 mod step;
+mod window;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use batch::{Batch, BatchBuilder, Headers, Record, RecordParts};
 pub use block::{Block, BlockBuilder, Frame};
 pub use cut::{Cut, Next};
+pub use event_id::{EventId, Progress, ProgressText, UnreadableId};
 pub use step::{Change, GapReason, Seq, Step};
+pub use window::{Window, WindowBudget};

@@ -293,7 +293,7 @@ impl ShardMetrics {
             TopicMetrics::ROWS,
             topics.map(|(m, n)| (m, [("topic", &**n)])),
         );
-        let numbers: Vec<Vec<String>> = self.partitions.iter().map(numbers).collect();
+        let numbers: Vec<Vec<String>> = self.partitions.iter().map(|it| numbers(it)).collect();
         let partitions = self.partitions.iter().zip(&numbers).zip(&names.topics);
         let partitions = partitions.flat_map(|((of_topic, numbers), topic)| {
             let labels = numbers
@@ -312,7 +312,7 @@ impl ProcessMetrics {
     }
 }
 
-fn numbers(partitions: &Vec<PartitionMetrics>) -> Vec<String> {
+fn numbers(partitions: &[PartitionMetrics]) -> Vec<String> {
     (0..partitions.len()).map(|n| n.to_string()).collect()
 }
 

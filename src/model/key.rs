@@ -17,6 +17,21 @@ impl HashSecret {
         Self(bytes)
     }
 
+    /// The secret of a fleet that was given none: derived from what all its peers see, such as the
+    /// cluster's id.
+    #[must_use]
+    pub fn derived_from(seen: &[u8]) -> Self {
+        let half = |key: u64| {
+            let mut hasher = SipHasher13::new_with_keys(key, 0);
+            hasher.write(seen);
+            hasher.finish().to_be_bytes()
+        };
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&half(1));
+        bytes[8..].copy_from_slice(&half(2));
+        Self(bytes)
+    }
+
     /// The hash of a record key under this secret (SipHash-1-3, keyed: a client that can choose
     /// keys cannot choose the shard that owns them).
     #[must_use]

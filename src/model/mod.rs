@@ -3,6 +3,7 @@
 
 mod command;
 mod etag;
+mod identity;
 mod key;
 mod position;
 mod time;
@@ -10,6 +11,7 @@ mod topic;
 
 pub use command::{CommandKey, CorrelationId, Fingerprint};
 pub use etag::Etag;
+pub use identity::Identity;
 pub use key::{HashSecret, KeyHash};
 pub use position::{LeaderEpoch, Offset, Partition};
 pub use time::{Instant, Now, UnixMillis};

@@ -1,8 +1,503 @@
-//! One shard as a pure struct: `turn(now, inputs, io) → outputs`.
+//! One shard as a pure struct: `turn(now, inputs, io) → outputs`. It holds no socket, clock, thread
+//! or runtime: the reactor drives it with real ones, the fleet with byte pipes and a seed, and the
+//! same seed gives the same history.
+//!
+//! A shard has three sides. As a *home* it does all Kafka work of some topics and gives them their
+//! order. As a *local* it applies every topic's steps, owns a range of keys and feeds its streams. At
+//! its *edge* it serves clients. What one side wants of another, on this shard or elsewhere, is a
+//! [`Message`]; one to itself is handled in the same turn.
 
+mod edge;
+mod home;
 mod io;
+mod local;
+mod message;
+mod random;
+mod snapshot;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::metrics::{Names, ShardMetrics, ShardReport, ShardStatus};
+use crate::model::{Now, ShardId};
+use crate::route::Failure;
+use crate::tls::Acceptor;
 
 pub use io::{
     Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, SocketEvent, SocketId, Turn,
     Write,
 };
+pub use message::{
+    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Waiter,
+};
+pub use snapshot::{CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
+
+use edge::{Cx, Edge};
+use home::{Home, Links, Outbox};
+use local::{Held, Locals};
+
+/// What a shard is told when it is made; all else comes with its first snapshot.
+#[derive(Debug)]
+pub struct ShardSetup {
+    /// Its place.
+    pub me: ShardId,
+    /// All its randomness: hash seeds, jitter, the x of commands without a key.
+    pub seed: u64,
+    /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
+    pub tls: Option<(ListenerId, Acceptor)>,
+}
+
+/// One shard. Driven by [`Turn::turn`].
+#[derive(Debug)]
+pub struct Shard {
+    setup: ShardSetup,
+    serving: Option<Serving>,
+    /// Messages to itself, handled before the turn ends.
+    own: VecDeque<Message>,
+    outbox: Outbox,
+    turns: u64,
+    stopped: bool,
+}
+
+/// What a shard is made of once it has a snapshot.
+#[derive(Debug)]
+struct Serving {
+    snapshot: Arc<Snapshot>,
+    home: Home,
+    links: Links,
+    locals: Locals,
+    edge: Edge,
+    metrics: ShardMetrics,
+    draining: bool,
+}
+
+impl Shard {
+    /// A shard that waits for its first snapshot.
+    #[must_use]
+    pub fn new(setup: ShardSetup) -> Self {
+        let (own, outbox) = (VecDeque::new(), Outbox::new());
+        Self {
+            setup,
+            serving: None,
+            own,
+            outbox,
+            turns: 0,
+            stopped: false,
+        }
+    }
+
+    fn load(&mut self, snapshot: Arc<Snapshot>, now: Now) {
+        debug_assert!(self.serving.is_none(), "reload comes with its issue");
+        let ShardSetup { me, seed, tls } = &mut self.setup;
+        let names = Arc::new(names(&snapshot));
+        self.serving = Some(Serving {
+            home: Home::new(*me, snapshot.clone(), *seed, now),
+            links: Links::default(),
+            locals: Locals::new(*me, snapshot.clone(), *seed),
+            edge: Edge::new(*me, snapshot.clone(), tls.take(), *seed, now),
+            metrics: ShardMetrics::new(names),
+            draining: false,
+            snapshot,
+        });
+    }
+
+    /// Handles one message, from another shard or from this one.
+    fn on_message<I: Io>(
+        &mut self,
+        from: ShardId,
+        message: Message,
+        now: Now,
+        io: &mut I,
+        outputs: &mut Outputs<Message>,
+    ) {
+        match message {
+            Message::Load(snapshot) => self.load(snapshot, now),
+            Message::Stop => self.stopped = true,
+            Message::Ask(number) => {
+                let report = Box::new(self.report());
+                self.outbox
+                    .push((ShardId::CONTROL, Message::Report(number, report)));
+            }
+            message => {
+                let Some(serving) = &mut self.serving else {
+                    debug_assert!(false, "the first snapshot comes before all else");
+                    return;
+                };
+                serving.on_message(
+                    self.setup.me,
+                    from,
+                    message,
+                    now,
+                    io,
+                    outputs,
+                    &mut self.outbox,
+                );
+            }
+        }
+    }
+
+    /// Sends what was said: to itself, into this turn; to others, with the turn's outputs.
+    fn sort_outbox(&mut self, outputs: &mut Outputs<Message>) {
+        for (to, message) in self.outbox.drain(..) {
+            if to == self.setup.me {
+                self.own.push_back(message);
+            } else {
+                outputs.messages.push((to, message));
+            }
+        }
+    }
+
+    fn handle_own<I: Io>(&mut self, now: Now, io: &mut I, outputs: &mut Outputs<Message>) {
+        loop {
+            self.sort_outbox(outputs);
+            let Some(message) = self.own.pop_front() else {
+                return;
+            };
+            self.on_message(self.setup.me, message, now, io, outputs);
+        }
+    }
+
+    fn report(&mut self) -> ShardReport {
+        let Some(serving) = &mut self.serving else {
+            return ShardReport::default();
+        };
+        serving.count();
+        ShardReport {
+            checks: serving.home.checks().collect(),
+            metrics: serving.metrics.clone(),
+            status: ShardStatus {
+                turns: self.turns,
+                connections: serving.edge.clients() as u64,
+                streams: serving.edge.streams() as u64,
+                commands_open: serving.home.open_commands() as u64,
+                draining: serving.draining,
+                topics: serving.home.topics().collect(),
+                brokers: Vec::new(),
+            },
+        }
+    }
+}
+
+impl Turn for Shard {
+    type Message = Message;
+
+    fn turn<I: Io>(
+        &mut self,
+        now: Now,
+        inputs: &mut Inputs<Message>,
+        io: &mut I,
+        outputs: &mut Outputs<Message>,
+    ) {
+        self.turns += 1;
+        for (from, message) in inputs.messages.drain(..) {
+            self.on_message(from, message, now, io, outputs);
+            self.handle_own(now, io, outputs);
+        }
+        let Some(serving) = &mut self.serving else {
+            debug_assert!(
+                inputs.sockets.is_empty(),
+                "nothing is open before the first snapshot"
+            );
+            return;
+        };
+        serving.metrics.general.turns.bump();
+        let mut more = serving.on_sockets(&mut inputs.sockets, now, io, outputs, &mut self.outbox);
+        serving.home.turn(now, &mut self.outbox);
+        self.handle_own(now, io, outputs);
+        let serving = self.serving.as_mut().expect("it does not go away");
+        let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
+        edge.on_time(&mut cx);
+        more |= edge.serve(&mut cx);
+        self.handle_own(now, io, outputs);
+        let serving = self.serving.as_mut().expect("it does not go away");
+        serving.release(&mut self.outbox);
+        let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
+        edge.pump_feeds(&mut cx);
+        more |= edge.deliver(&mut cx);
+        edge.pump_feeds(&mut cx);
+        self.handle_own(now, io, outputs);
+        let serving = self.serving.as_mut().expect("it does not go away");
+        serving.tell_applied(&mut self.outbox);
+        self.handle_own(now, io, outputs);
+        let serving = self.serving.as_mut().expect("it does not go away");
+        serving.links.pump(serving.home.plane(), io, now, outputs);
+        outputs.more |= more;
+        outputs.deadline = serving.next_deadline();
+        outputs.ended = self.stopped;
+    }
+}
+
+impl Serving {
+    /// The edge, and what it may touch.
+    fn cx<'a, I: Io>(
+        &'a mut self,
+        now: Now,
+        io: &'a mut I,
+        outputs: &'a mut Outputs<Message>,
+        out: &'a mut Outbox,
+    ) -> (&'a mut Edge, Cx<'a, I>) {
+        let Self {
+            locals,
+            metrics,
+            edge,
+            ..
+        } = self;
+        let close = &mut outputs.close;
+        edge.set_time(now.wall);
+        (
+            edge,
+            Cx {
+                now,
+                io,
+                locals,
+                out,
+                close,
+                metrics,
+            },
+        )
+    }
+
+    /// What happened to sockets: brokers' are read at once, clients' go into the rotation.
+    fn on_sockets<I: Io>(
+        &mut self,
+        events: &mut Vec<SocketEvent>,
+        now: Now,
+        io: &mut I,
+        outputs: &mut Outputs<Message>,
+        out: &mut Outbox,
+    ) -> bool {
+        for event in events.drain(..) {
+            match event {
+                SocketEvent::Opened { ticket, socket } => {
+                    self.links.on_opened(ticket, socket, self.home.plane(), now);
+                }
+                SocketEvent::OpenFailed { ticket, error } => {
+                    self.links.on_failed(ticket, error, self.home.plane(), now);
+                }
+                SocketEvent::Readable(socket) if self.links.has(socket) => {
+                    self.links.on_readable(socket);
+                }
+                SocketEvent::Writable(socket) if self.links.has(socket) => {
+                    self.links
+                        .write(socket, self.home.plane(), io, now, outputs);
+                }
+                SocketEvent::Readable(socket) => {
+                    let (edge, mut cx) = self.cx(now, io, outputs, out);
+                    edge.on_readable(socket, &mut cx);
+                }
+                SocketEvent::Writable(socket) => {
+                    let (edge, mut cx) = self.cx(now, io, outputs, out);
+                    edge.on_writable(socket, &mut cx);
+                }
+                SocketEvent::Accepted {
+                    socket,
+                    listener,
+                    peer,
+                } => {
+                    let (edge, mut cx) = self.cx(now, io, outputs, out);
+                    edge.on_accepted(socket, listener, peer, &mut cx);
+                }
+            }
+        }
+        self.links.read(self.home.plane(), io, now, outputs)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn on_message<I: Io>(
+        &mut self,
+        me: ShardId,
+        from: ShardId,
+        message: Message,
+        now: Now,
+        io: &mut I,
+        outputs: &mut Outputs<Message>,
+        out: &mut Outbox,
+    ) {
+        match message {
+            Message::Step(topic, step) => {
+                if let Some(local) = self.locals.get_mut(topic) {
+                    local.apply(&step, now);
+                    self.metrics.general.steps_applied.bump();
+                }
+            }
+            Message::Open(instance) => {
+                let topic = instance.topic;
+                if self.locals.on_open(instance) {
+                    let (edge, mut cx) = self.cx(now, io, outputs, out);
+                    edge.end_streams_of(topic, &mut cx);
+                }
+            }
+            Message::Live { topic, log_start } => self.locals.on_live(topic, log_start),
+            Message::Get {
+                waiter,
+                topic,
+                hash,
+                key,
+            } => {
+                let found = self.locals.get(topic).map(|local| local.find(hash, &key));
+                let found = found.unwrap_or(Found::Failed(Failure::NotReady));
+                out.push((waiter.shard, Message::Got(waiter, found)));
+            }
+            Message::Scan {
+                waiter,
+                topic,
+                seq,
+                after,
+            } => {
+                self.hold(me, topic, seq, Held::Scan(waiter, after), out);
+            }
+            Message::Changes(request) => {
+                let (topic, seq) = (request.topic, request.seq);
+                self.hold(me, topic, seq, Held::Changes(request), out);
+            }
+            Message::PassEnd {
+                topic,
+                pass,
+                seq,
+                cut,
+            } => {
+                self.hold(me, topic, seq, Held::PassEnd(pass, seq, cut), out);
+            }
+            Message::PassBlock { topic, pass, block } => {
+                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                    feed.on_pass_block(crate::sse::PassId(pass), &block, now.mono);
+                }
+            }
+            Message::Drain { within } => {
+                self.draining = true;
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.drain(now.mono.after(within), &mut cx);
+            }
+            Message::Answer(waiter, answer) => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_answer(waiter, answer, &mut cx);
+            }
+            Message::Got(waiter, found) => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_got(waiter, found, &mut cx);
+            }
+            Message::Scanned(waiter, page) => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_scanned(waiter, page, &mut cx);
+            }
+            Message::Changed(waiter, changes) => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_changed(waiter, changes.map(|changes| *changes), &mut cx);
+            }
+            Message::PassJoined {
+                waiter,
+                topic,
+                pass,
+                from,
+                log_start,
+            } => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_pass_joined(waiter, topic, pass, (&from, &log_start), &mut cx);
+            }
+            Message::View(_)
+            | Message::RefreshView
+            | Message::Applied(..)
+            | Message::Command(_)
+            | Message::JoinPass { .. }
+            | Message::PassTaken { .. } => self.home.on_message(from, message, now, out),
+            Message::Load(_)
+            | Message::Stop
+            | Message::Ask(_)
+            | Message::Report(..)
+            | Message::Note(_) => debug_assert!(false, "not for this side of a shard"),
+        }
+    }
+
+    /// Answers a request whose place in the order is reached; keeps it until it is.
+    fn hold(
+        &mut self,
+        me: ShardId,
+        topic: TopicIndex,
+        seq: crate::log::Seq,
+        held: Held,
+        out: &mut Outbox,
+    ) {
+        match self.locals.get_mut(topic) {
+            Some(local) => {
+                if let Some(held) = local.hold(seq, held) {
+                    local.answer(me, self.snapshot.layout, held, out);
+                }
+            }
+            None => held.refuse(out),
+        }
+    }
+
+    /// Answers what waited for places that are reached now.
+    fn release(&mut self, out: &mut Outbox) {
+        let layout = self.snapshot.layout;
+        let me = self.locals.me();
+        for (_, local) in self.locals.iter_mut() {
+            for held in local.released() {
+                local.answer(me, layout, held, out);
+            }
+        }
+    }
+
+    /// Tells homes what is applied here: once a turn and topic.
+    fn tell_applied(&mut self, out: &mut Outbox) {
+        let snapshot = &self.snapshot;
+        for (topic, local) in self.locals.iter_mut() {
+            if let Some(seq) = local.untold() {
+                out.push((snapshot.topic(topic).home, Message::Applied(topic, seq)));
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<crate::model::Instant> {
+        let feeds = self
+            .locals
+            .iter()
+            .filter_map(|local| local.feed.as_ref()?.next_deadline());
+        feeds
+            .chain(self.home.next_deadline())
+            .chain(self.edge.next_deadline())
+            .min()
+    }
+
+    /// Brings the gauges up to date.
+    fn count(&mut self) {
+        let topics = self.locals.indexed();
+        for (topic, local) in topics {
+            let metrics = &mut self.metrics.topics[usize::from(topic.0)];
+            if let Some(slice) = local.slice() {
+                let stats = slice.stats();
+                metrics.cache_entries.set(stats.entries as u64);
+                metrics.cache_bytes.set(stats.bytes as u64);
+            }
+        }
+        self.home.count(&mut self.metrics);
+    }
+}
+
+/// The names that become labels.
+fn names(snapshot: &Snapshot) -> Names {
+    let config = &snapshot.config;
+    Names {
+        commands: config
+            .commands
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        queries: config
+            .queries
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        streams: config
+            .streams
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        topics: snapshot
+            .topics
+            .iter()
+            .map(|topic| topic.name.to_string())
+            .collect(),
+    }
+}

@@ -1,4 +1,7 @@
-//! What is refused, and in which words: these texts are read by people at bad moments.
+//! What is taken and what is refused.
+
+mod properties;
+mod words;
 
 use super::*;
 
@@ -123,215 +126,6 @@ fn links_are_followed_over_routes() {
 }
 
 #[test]
-fn an_unknown_key_is_shown_with_what_was_meant() {
-    insta::assert_snapshot!(refused("[[query]]\nroute = \"GET /a\"\ntopc = \"a\"\n"), @r#"
-    error: [[query]] has no `topic`
-     --> gateway.toml:1:1
-      |
-    1 | [[query]]
-      | ^^^^^^^^^
-      |
-      = help: add `topic = "entities"`
-
-    error: unknown key `topc` in [[query]]
-     --> gateway.toml:3:1
-      |
-    3 | topc = "a"
-      | ^^^^
-      |
-      = help: did you mean `topic`?
-    "#);
-}
-
-#[test]
-fn a_setting_in_the_wrong_table_is_told_where_it_belongs() {
-    insta::assert_snapshot!(refused("[http]\nwindow_bytes_max = \"1MiB\"\nnonsense = 1\n"), @r#"
-    error: unknown key `window_bytes_max` in [http]
-     --> gateway.toml:2:1
-      |
-    2 | window_bytes_max = "1MiB"
-      | ^^^^^^^^^^^^^^^^
-      |
-      = help: did you mean `head_bytes_max`?
-
-    error: unknown key `nonsense` in [http]
-     --> gateway.toml:3:1
-      |
-    3 | nonsense = 1
-      | ^^^^^^^^
-      |
-      = help: known here: connections_max, head_bytes_max, headers_max, body_bytes_max, bodies_bytes_max, responses_bytes_max, head_timeout, body_timeout, idle_timeout, write_timeout, query_timeout
-    "#);
-}
-
-#[test]
-fn a_bare_number_gets_both_readings() {
-    insta::assert_snapshot!(refused("drain = 10\n[http]\nhead_bytes_max = 64\n"), @r#"
-    error: `drain`: `10` has no unit: write "10s" or "10ms", whichever is meant
-     --> gateway.toml:1:9
-      |
-    1 | drain = 10
-      |         ^^
-      |
-      = help: 0s to 1h
-
-    error: `http.head_bytes_max`: `64` has no unit: write "64B" or "64KiB", whichever is meant
-     --> gateway.toml:3:18
-      |
-    3 | head_bytes_max = 64
-      |                  ^^
-      |
-      = help: 1KiB to 1MiB
-    "#);
-}
-
-#[test]
-fn all_errors_are_shown_at_once() {
-    let text = r#"
-listen = ["0.0.0.0:8080"]
-[[command]]
-name = "pay"
-route = "POST /accounts/{id}"
-topic = "pay ments"
-replies = "r"
-key = "{path.nope}"
-[[command]]
-name = "pay"
-route = "POST /accounts/{account}"
-topic = "c"
-replies = "c"
-timeout = "1h"
-[[query]]
-route = "GET /a/{x}"
-topic = "t"
-[[stream]]
-route = "POST /a"
-topic = "t"
-start = "snapshoot"
-"#;
-    insta::assert_snapshot!(refused(text), @r#"
-    error: `listen` 0.0.0.0:8080 is open to others without authentication
-     --> gateway.toml:2:10
-      |
-    2 | listen = ["0.0.0.0:8080"]
-      |          ^^^^^^^^^^^^^^^^
-      |
-      = help: set auth = "none" (or --auth none) if that is meant, or listen on 127.0.0.1
-
-    error: `pay ments` can't be a topic
-     --> gateway.toml:6:9
-      |
-    6 | topic = "pay ments"
-      |         ^^^^^^^^^^^
-      |
-      = help: a topic name has only letters, digits, `.`, `_` and `-`
-
-    error: the path `/accounts/{id}` has no `{nope}`
-     --> gateway.toml:8:8
-      |
-    8 | key = "{path.nope}"
-      |        ^^^^^^^^^^^
-      |
-      = help: it has `{path.id}`
-
-    error: `c` is a topic of commands and of replies
-      --> gateway.toml:13:11
-       |
-    12 | topic = "c"
-       |         --- commands go here
-    13 | replies = "c"
-       |           ^^^
-       |
-       = help: give the replies a topic of their own
-
-    error: `timeout`: 1h is out of bounds
-      --> gateway.toml:14:11
-       |
-    14 | timeout = "1h"
-       |           ^^^^
-       |
-       = help: 10ms to 5min
-
-    error: `{x}` in the path is not used
-      --> gateway.toml:16:9
-       |
-    16 | route = "GET /a/{x}"
-       |         ^^^^^^^^^^^^
-       |
-       = help: add `key = "{path.x}"`, or take it out of the path
-
-    error: a stream is a GET, not a POST
-      --> gateway.toml:19:9
-       |
-    19 | route = "POST /a"
-       |         ^^^^^^^^^
-       |
-       = help: write "GET /a", or use `[[command]]`
-
-    error: `start`: `snapshoot` is not known here: did you mean `snapshot`?
-      --> gateway.toml:21:9
-       |
-    21 | start = "snapshoot"
-       |         ^^^^^^^^^^^
-       |
-       = help: `live`, `earliest` or `snapshot`
-    "#);
-}
-
-#[test]
-fn two_owners_are_both_shown() {
-    let text = "[[query]]\nroute = \"GET /a/{x}\"\ntopic = \"t\"\nkey = \"{path.x}\"\n\
-                [[stream]]\nroute = \"GET /a/{y}\"\ntopic = \"t\"\nfilter.key = \"{path.y}\"\n";
-    insta::assert_snapshot!(refused(text), @r#"
-    error: `GET /a/{y}` has two owners
-     --> gateway.toml:6:9
-      |
-    2 | route = "GET /a/{x}"
-      |         ------------ the first is here
-    ...
-    6 | route = "GET /a/{y}"
-      |         ^^^^^^^^^^^^
-      |
-      = help: change the path of one, or remove it
-    "#);
-}
-
-#[test]
-fn caps_over_the_memory_are_refused_with_the_table() {
-    let text = "memory = \"512MiB\"\nshards = 2\n[[query]]\nroute = \"GET /a\"\ntopic = \"t\"\n";
-    insta::assert_snapshot!(refused(text), @r#"
-    error: the caps add up to 706 MiB, and `memory` allows 512MiB
-     --> gateway.toml:1:10
-      |
-    1 | memory = "512MiB"
-      |          ^^^^^^^^
-      |
-      = help: lower some, or raise `memory`:
-                   256 MiB  caches (cache.bytes_max)
-                   128 MiB  request bodies (http.bodies_bytes_max)
-                   128 MiB  responses (http.responses_bytes_max)
-                    98 MiB  connections, 100000 × 1KiB (http.connections_max)
-                    48 MiB  the process itself
-                    32 MiB  topics being read (kafka.topic_in_flight_bytes_max)
-                    16 MiB  shards, 2 × 8MiB (shards)
-                   706 MiB  in all
-    "#);
-}
-
-#[test]
-fn syntax_that_is_not_toml() {
-    insta::assert_snapshot!(refused("listen = [\n"), @r#"
-    error: not TOML: unclosed array, expected `]`
-     --> gateway.toml:1:11
-      |
-    1 | listen = [
-      |           ^
-      |
-      = help: docs/config.md has examples; TOML is described at https://toml.io
-    "#);
-}
-
-#[test]
 fn flags_beat_environment_beats_file_beats_default() {
     let file = "shards = 1\nkafka_shards = 0\n[log]\nlevel = \"warn\"\n";
     let sources = with(
@@ -356,33 +150,6 @@ fn flags_beat_environment_beats_file_beats_default() {
         Origin::File { line: 2, .. }
     ));
     assert_eq!(origin("memory"), Origin::Default);
-}
-
-#[test]
-fn errors_of_flags_and_environment_name_them() {
-    let sources = with(
-        &[("SLUICEGATE_DRAIN", "10"), ("SLUICEGATE_LISTEN", "8080")],
-        &[("shards", "0"), ("tls.listen", "127.0.0.1:1, x")],
-        "",
-    );
-    let text = load(sources).expect_err("four errors").render(false);
-    insta::assert_snapshot!(text, @r#"
-    error: `SLUICEGATE_DRAIN`: `10` has no unit: write "10s" or "10ms", whichever is meant
-     |
-     = help: 0s to 1h
-
-    error: `SLUICEGATE_LISTEN`: `8080` has no address: "127.0.0.1:8080" or "0.0.0.0:8080"?
-     |
-     = help: a list of at most 16: ip:port such as 127.0.0.1:8080 or [::]:8080; port 0 takes any free one
-
-    error: `--shards`: 0 is out of bounds
-     |
-     = help: 1 to 256; `none`: one a CPU
-
-    error: `--tls-listen`: `x` is not an IP address and a port
-     |
-     = help: a list of at most 16: ip:port such as 127.0.0.1:8080 or [::]:8080; port 0 takes any free one
-    "#);
 }
 
 #[test]
@@ -449,6 +216,24 @@ fn every_default_reads_back_and_lies_within_its_bounds() {
 fn the_defaults_alone_are_a_good_config() {
     let loaded = load(Sources::default()).expect("good");
     assert_eq!(loaded.report.findings.len(), 1, "that there are no routes");
+}
+
+#[test]
+fn shards_fit_the_cpus_and_leave_some_for_clients() {
+    assert_eq!(
+        load(file("")).expect("good").config.settings.shards_on(2),
+        2
+    );
+    let named = load(file("cpus = \"0,2-3\"")).expect("good").config;
+    assert_eq!(named.settings.shards_on(2), 3);
+    for text in [
+        "shards = 2\nkafka_shards = 2",
+        "kafka_shards = 2",
+        "shards = 3\ncpus = \"0-1\"",
+    ] {
+        refused(text);
+    }
+    load(file("shards = 2\nkafka_shards = 1\ncpus = \"0-1\"")).expect("one is left");
 }
 
 #[test]
@@ -523,58 +308,4 @@ fn credentials_and_the_gateways_own_headers_are_not_for_routes() {
         refused(&command(line));
     }
     load(file(&command("headers = { \":op\" = \"x-{header.A}\" }"))).expect("fine");
-}
-
-mod properties {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Pieces that a config is made of, so that nonsense gets deep.
-    fn piece() -> impl Strategy<Value = String> {
-        let words = TABLE
-            .iter()
-            .flat_map(|it| it.key.split('.'))
-            .map(str::to_owned);
-        let words: Vec<_> = words.collect();
-        prop_oneof![
-            Just("[[command]]\n".to_owned()),
-            Just("[[query]]\n".to_owned()),
-            Just("[[stream]]\n".to_owned()),
-            Just("name = \"n\"\n".to_owned()),
-            Just("topic = \"t\"\nreplies = \"r\"\n".to_owned()),
-            "route = \"(GET|POST|X)? ?/?[a-z{}/%ä]{0,12}\"\n",
-            "(key|filter.key|filter|headers|forward|start) = [\"'{]?[a-z{}.:/ä]{0,12}[\"'}]?\n",
-            proptest::sample::select(words.clone()).prop_map(|it| format!("[{it}]\n")),
-            (
-                proptest::sample::select(words),
-                "[0-9a-zA-Z\"\\[\\]{},.:\\\\-]{0,12}"
-            )
-                .prop_map(|(key, value)| format!("{key} = {value}\n")),
-            "\\PC{0,8}",
-            "[\\x00-\\x7f]{0,6}",
-        ]
-    }
-
-    proptest! {
-        /// Whatever the file: no panic, every place lies in it, and it can be shown.
-        #[test]
-        fn any_text_is_a_config_or_placed_findings(
-            pieces in proptest::collection::vec(piece(), 0..12)
-        ) {
-            let text = pieces.concat();
-            let report = match load(file(&text)) {
-                Ok(loaded) => loaded.report,
-                Err(report) => {
-                    prop_assert!(report.errors() > 0);
-                    report
-                }
-            };
-            for finding in &report.findings {
-                for at in finding.at.iter().chain(finding.also.iter().map(|(at, _)| at)) {
-                    prop_assert!(text.get(at.clone()).is_some(), "{:?}", finding);
-                }
-            }
-            let _ = report.render(false);
-        }
-    }
 }

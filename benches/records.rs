@@ -1,0 +1,142 @@
+//! Decoding record batches, per record: bare, and with a key and three headers of which one is
+//! looked up; uncompressed and in each codec. `kafka-protocol`'s decoder beside it, on the same
+//! bytes, is the base of the ratio.
+
+use std::hint::black_box;
+
+use bytes::{Bytes, BytesMut};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use kafka_protocol::records::{
+    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
+use sluicegate::kafka::records::{Fetched, Piece, Unpacker, walk};
+use sluicegate::log::Next;
+use sluicegate::model::{LeaderEpoch, Offset, Partition};
+
+const RECORDS: u64 = 1000;
+const CAP: u32 = 32 << 20;
+
+fn batch(headers: usize, compression: Compression) -> Bytes {
+    let record = |offset: i64| Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: 1,
+        producer_id: -1,
+        producer_epoch: -1,
+        timestamp_type: TimestampType::Creation,
+        offset,
+        sequence: offset as i32,
+        timestamp: 1_700_000_000_000 + offset,
+        key: Some(Bytes::from(format!("key-{:08}", offset * 7919 % 10_000))),
+        value: Some(Bytes::from(vec![b'a' + (offset % 23) as u8; 200])),
+        headers: (0..headers)
+            .map(|i| {
+                (
+                    format!("header-{i}").into(),
+                    Some(Bytes::from_static(b"some value")),
+                )
+            })
+            .collect(),
+    };
+    let records: Vec<_> = (0..RECORDS as i64).map(record).collect();
+    let options = RecordEncodeOptions {
+        version: 2,
+        compression,
+    };
+    let mut out = BytesMut::new();
+    RecordBatchEncoder::encode_with_custom_compression(
+        &mut out,
+        &records,
+        &options,
+        Some(|plain: &mut BytesMut, out: &mut BytesMut, codec| {
+            out.extend_from_slice(&pack(codec, plain)?);
+            Ok(())
+        }),
+    )
+    .expect("these records can be encoded");
+    out.freeze()
+}
+
+fn pack(codec: Compression, plain: &[u8]) -> std::io::Result<Vec<u8>> {
+    use std::io::Write;
+    match codec {
+        Compression::None => Ok(plain.to_vec()),
+        Compression::Gzip => {
+            let mut w = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            w.write_all(plain)?;
+            w.finish()
+        }
+        Compression::Snappy => Ok(snap::raw::Encoder::new().compress_vec(plain)?),
+        Compression::Lz4 => {
+            let mut w = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            w.write_all(plain)?;
+            Ok(w.finish()?)
+        }
+        Compression::Zstd => zstd::stream::encode_all(plain, 3),
+    }
+}
+
+/// Reads a batch; looks up one header of each record if there are any.
+fn ours(records: Bytes, unpacker: &mut Unpacker, headers: bool) -> usize {
+    let fetched = Fetched {
+        partition: Partition(0),
+        records,
+        from: Next {
+            offset: Offset(0),
+            epoch: LeaderEpoch(None),
+        },
+        end: Offset(RECORDS),
+        aborted: Vec::new(),
+    };
+    let (mut seen, mut budget) = (0, u64::from(CAP));
+    walk(fetched, unpacker, CAP, &mut budget, |piece, _| {
+        let Piece::Records(batch) = piece else {
+            panic!("the batch is good");
+        };
+        seen += batch.len();
+        if headers {
+            for record in batch.iter() {
+                black_box(record.headers.last("header-1"));
+            }
+        }
+        black_box(batch);
+    });
+    assert_eq!(seen as u64, RECORDS);
+    seen
+}
+
+fn decode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("records");
+    group.throughput(Throughput::Elements(RECORDS));
+    let mut unpacker = Unpacker::new();
+    for (name, headers) in [("bare", 0), ("key-and-3-headers", 3)] {
+        let bytes = batch(headers, Compression::None);
+        group.bench_function(format!("{name}/ours"), |b| {
+            b.iter(|| ours(bytes.clone(), &mut unpacker, headers > 0));
+        });
+        group.bench_function(format!("{name}/kafka-protocol"), |b| {
+            b.iter_batched(
+                || bytes.clone(),
+                |mut bytes| RecordBatchDecoder::decode(&mut bytes).expect("the batch is good"),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    let codecs = [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+    for codec in codecs {
+        let bytes = batch(3, codec);
+        group.bench_function(format!("{codec:?}/ours").to_lowercase(), |b| {
+            b.iter(|| ours(bytes.clone(), &mut unpacker, true));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);

@@ -1,0 +1,48 @@
+//! From a path to its route: without parameters, with one, and where a literal leads nowhere.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use sluicegate::config::{Config, PathPattern, QueryRoute};
+use sluicegate::http::{Method, Path};
+use sluicegate::model::TopicName;
+use sluicegate::route::{Routed, Router};
+
+fn query(path: String) -> QueryRoute {
+    QueryRoute {
+        name: path.clone(),
+        line: 1,
+        path: PathPattern::parse(&path).expect("a good pattern"),
+        topic: TopicName::new("t").expect("a legal name"),
+        key: None,
+    }
+}
+
+fn find(c: &mut Criterion) {
+    let mut paths: Vec<String> = (0..100).map(|n| format!("/things{n}/{{id}}")).collect();
+    paths.extend(["/accounts", "/accounts/{id}", "/accounts/{id}/events"].map(String::from));
+    paths.extend(["/accounts/all/totals", "/{a}/{b}/{c}/{d}"].map(String::from));
+    let config = Config {
+        queries: paths.into_iter().map(query).collect(),
+        ..Config::default()
+    };
+    let router = Router::new(&config).expect("no conflict");
+    let mut group = c.benchmark_group("route");
+    for (name, path) in [
+        ("literal", "/accounts"),
+        ("parameter", "/accounts/4711/events"),
+        ("back", "/accounts/all/events"),
+    ] {
+        let path = Path::parse(path).expect("a good path");
+        group.bench_function(name, |b| {
+            b.iter(|| match router.route(Method::Get, black_box(&path)) {
+                Routed::To(found) => found.params.len(),
+                other => panic!("{other:?}"),
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, find);
+criterion_main!(benches);

@@ -1,0 +1,121 @@
+//! The other orders of a slice: entries by offset within their partition, tombstones by when they
+//! may go. Both name a slot by its hash and its position, never by its place in the table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{KeyHash, Offset, Partition, UnixMillis};
+
+/// What one entry costs in a B-tree whose nodes are half full, as appending leaves them.
+pub(super) const ORDER_BYTES: usize = 40;
+/// What one tombstone costs more.
+const TOMBSTONE_BYTES: usize = 64;
+
+/// By offset, and by due time.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    partitions: Vec<BTreeMap<Offset, KeyHash>>,
+    due: BTreeSet<(UnixMillis, KeyHash, Partition, Offset)>,
+    len: usize,
+}
+
+/// A slot, by what does not change while it holds one record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) hash: KeyHash,
+    pub(super) partition: Partition,
+    pub(super) offset: Offset,
+}
+
+impl Order {
+    pub(super) fn bytes(&self) -> usize {
+        self.len * ORDER_BYTES + self.due.len() * TOMBSTONE_BYTES
+    }
+
+    /// What an entry adds, at most.
+    pub(super) const fn insert_bytes_max() -> usize {
+        ORDER_BYTES + TOMBSTONE_BYTES
+    }
+
+    /// `due` is given for a tombstone.
+    pub(super) fn insert(&mut self, place: Place, due: Option<UnixMillis>) {
+        let index = place.partition.0 as usize;
+        if index >= self.partitions.len() {
+            self.partitions.resize_with(index + 1, BTreeMap::new);
+        }
+        let before = self.partitions[index].insert(place.offset, place.hash);
+        debug_assert!(before.is_none(), "one record, one place");
+        self.len += 1;
+        if let Some(due) = due {
+            let row = (due, place.hash, place.partition, place.offset);
+            self.due.insert(row);
+        }
+    }
+
+    pub(super) fn remove(&mut self, place: Place, due: Option<UnixMillis>) {
+        let removed = self.partitions[place.partition.0 as usize].remove(&place.offset);
+        debug_assert_eq!(removed, Some(place.hash), "what is held is in order");
+        self.len -= 1;
+        if let Some(due) = due {
+            let row = (due, place.hash, place.partition, place.offset);
+            self.due.remove(&row);
+        }
+    }
+
+    /// The tombstone due first, if it is due now.
+    pub(super) fn first_due(&self, now: UnixMillis) -> Option<Place> {
+        let &(due, hash, partition, offset) = self.due.first()?;
+        (due <= now).then_some(Place {
+            hash,
+            partition,
+            offset,
+        })
+    }
+
+    /// The first entry of `partition`.
+    pub(super) fn first(&self, partition: Partition) -> Option<Place> {
+        let (&offset, &hash) = self.entries(partition)?.first_key_value()?;
+        Some(Place {
+            hash,
+            partition,
+            offset,
+        })
+    }
+
+    /// The last entry of `partition`.
+    pub(super) fn last(&self, partition: Partition) -> Option<Place> {
+        let (&offset, &hash) = self.entries(partition)?.last_key_value()?;
+        Some(Place {
+            hash,
+            partition,
+            offset,
+        })
+    }
+
+    /// Entries of `partition` from `from` up to but without `below`, in order.
+    pub(super) fn range(
+        &self,
+        partition: Partition,
+        from: Offset,
+        below: Offset,
+    ) -> impl Iterator<Item = Place> {
+        // An empty range the wrong way round would panic.
+        let entries = self.entries(partition).filter(|_| from < below);
+        entries
+            .into_iter()
+            .flat_map(move |entries| entries.range(from..below))
+            .map(move |(&offset, &hash)| Place {
+                hash,
+                partition,
+                offset,
+            })
+    }
+
+    /// How many partitions have had an entry, counted to the highest.
+    pub(super) fn partitions(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+
+    fn entries(&self, partition: Partition) -> Option<&BTreeMap<Offset, KeyHash>> {
+        self.partitions.get(partition.0 as usize)
+    }
+}

@@ -1,0 +1,466 @@
+//! The slice itself: steps in, entries out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::content_types::ContentTypes;
+use super::entry::{ETAG_BYTES, Entry, Held, Lookup, Slot, State, Value, rounded, value_bytes};
+use super::ledger::Ledger;
+use super::order::{Order, Place};
+use super::table::{At, Table};
+use crate::log::{Batch, Change, Record, Step};
+use crate::model::{Etag, KeyHash, LogTag, Offset, Partition, ShardId, UnixMillis};
+
+/// Tombstones, and entries below a log start, that one call of [`Slice::expire`] drops.
+const EXPIRE_MAX: usize = 256;
+
+/// What a slice is given at its start.
+#[derive(Clone, Debug)]
+pub struct SliceSettings {
+    /// Whose slice.
+    pub me: ShardId,
+    /// The first shard that owns keys.
+    pub first: ShardId,
+    /// How many own keys.
+    pub slices: u16,
+    /// Memory from which the slice counts as over; see [`Self::bytes_stop`].
+    pub bytes_max: usize,
+    /// The log's tag, for etags.
+    pub tag: LogTag,
+    /// The record header that names an entity's validator.
+    pub etag_header: Arc<str>,
+    /// How long tombstones stay after they were applied: the topic's `delete.retention.ms`. From
+    /// then and not from the record's time, which is the producer's to choose.
+    pub tombstone_keep: Duration,
+}
+
+impl SliceSettings {
+    /// Memory at which a slice stops growing: a quarter above `bytes_max`. This is what the sum of
+    /// caps must count. Keys it has may still turn into tombstones, or come back after a
+    /// truncation: up to 104 bytes each go over it, and go again with [`Slice::expire`].
+    #[must_use]
+    pub const fn bytes_stop(&self) -> usize {
+        self.bytes_max + self.bytes_max / 4
+    }
+}
+
+/// Facts to count and to judge the slice by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SliceStats {
+    /// Keys with a live newest record.
+    pub entries: usize,
+    /// Keys whose newest record is a tombstone.
+    pub tombstones: usize,
+    /// Memory held: allocations as the allocator rounds them, table and order included.
+    pub bytes: usize,
+    /// Entries whose value is not in memory.
+    pub unheld: usize,
+    /// Keys whose newest record was truncated and not yet read again.
+    pub lost: usize,
+    /// New keys that found no room, ever. Not zero: the slice is incomplete.
+    pub keys_refused: u64,
+    /// Records without a key, ever; the first slice counts them for all.
+    pub null_keys: u64,
+    /// Records whose `etag` or `content-type` header can't be used, ever; the entry goes without.
+    pub headers_refused: u64,
+    /// `bytes` is over `bytes_max`.
+    pub over: bool,
+}
+
+/// One topic's newest records on one shard.
+#[derive(Debug)]
+pub struct Slice {
+    settings: SliceSettings,
+    pub(super) table: Table,
+    pub(super) ledger: Ledger,
+    content_types: ContentTypes,
+    /// Per partition, the offset after the newest record applied: what comes below it is read
+    /// again.
+    next: Vec<Offset>,
+    /// Per partition, the log's start as far as told: entries below are not shown, and go by and
+    /// by.
+    floors: Vec<Offset>,
+    /// Entries below a floor may be left.
+    below_floor: bool,
+    /// Hashes of keys lost to a truncation, until their partition is read again.
+    lost: Vec<(Partition, KeyHash)>,
+    keys_refused: u64,
+    null_keys: u64,
+    headers_refused: u64,
+}
+
+impl Slice {
+    /// An empty slice.
+    #[must_use]
+    pub fn new(settings: SliceSettings) -> Self {
+        Self {
+            table: Table::new(settings.slices),
+            settings,
+            ledger: Ledger::default(),
+            content_types: ContentTypes::default(),
+            next: Vec::new(),
+            floors: Vec::new(),
+            below_floor: false,
+            lost: Vec::new(),
+            keys_refused: 0,
+            null_keys: 0,
+            headers_refused: 0,
+        }
+    }
+
+    /// Applies one step, in order. `now` dates the tombstones. Work: one lookup a record, whatever
+    /// the slice's size; a truncation costs what it takes.
+    ///
+    /// A newer record of a key is one that comes later in the order, so a key that moved to another
+    /// partition goes with it. Records below what was applied of their partition are read again
+    /// after a truncation: they count only for keys it took.
+    pub fn apply(&mut self, step: &Step, now: UnixMillis) {
+        match &step.change {
+            Change::Records(batch) => self.on_records(batch, now),
+            Change::Truncate { partition, offset } => self.on_truncate(*partition, *offset),
+            Change::LogStart { partition, offset } => {
+                raise(&mut self.floors, *partition, *offset);
+                self.below_floor = true;
+                self.expire_below_floors(EXPIRE_MAX);
+            }
+            Change::Nothing | Change::Gap { .. } => {}
+        }
+    }
+
+    /// Ends the state of loss after a truncation: the home has read the partition again up to the
+    /// place of the truncation. Lost keys that no record brought back are gone.
+    pub fn on_reread(&mut self, partition: Partition) {
+        let ours = self.lost.extract_if(.., |(p, _)| *p == partition);
+        for (_, hash) in ours.collect::<Vec<_>>() {
+            let is_lost =
+                |slot: &Slot| slot.held.partition == partition && slot.held.state != State::Newest;
+            let Some(at) = self.table.find_by(hash, is_lost) else {
+                continue; // A newer record has brought it back.
+            };
+            if self.table.slot(at).held.state == State::Lost {
+                self.drop_slot(at);
+            } else {
+                let slot = self.table.slot_mut(at);
+                self.ledger.uncount(slot);
+                slot.held.state = State::Newest;
+                self.ledger.count(slot);
+            }
+        }
+    }
+
+    /// What the slice knows of `key`.
+    #[must_use]
+    pub fn get(&self, key: &[u8], hash: KeyHash) -> Lookup<'_> {
+        let Some(at) = self.table.find(hash, key) else {
+            return match self.is_incomplete() {
+                true => Lookup::Unknown,
+                false => Lookup::Absent,
+            };
+        };
+        let slot = self.table.slot(at);
+        if slot.held.state != State::Newest {
+            return Lookup::Lost;
+        }
+        match slot.held.value {
+            _ if self.is_below_floor(slot) => Lookup::Absent,
+            Value::Held(_) => Lookup::Found(self.entry(slot)),
+            Value::Unheld(_) => Lookup::Unheld(self.entry(slot)),
+            Value::Tombstone(_) => Lookup::Absent,
+        }
+    }
+
+    /// The newest record of `key`, tombstones too, values held or not; not those lost.
+    #[must_use]
+    pub fn peek(&self, key: &[u8], hash: KeyHash) -> Option<Entry<'_>> {
+        let slot = self.table.slot(self.table.find(hash, key)?);
+        let shown = slot.held.state == State::Newest && !self.is_below_floor(slot);
+        shown.then(|| self.entry(slot))
+    }
+
+    /// Drops tombstones past their keep and entries below the log's start, a bounded number a call.
+    /// True: more are due, call again next turn.
+    pub fn expire(&mut self, now: UnixMillis) -> bool {
+        for left in (0..EXPIRE_MAX).rev() {
+            let Some(place) = self.ledger.order.first_due(now) else {
+                return self.expire_below_floors(left);
+            };
+            self.drop_slot(self.at(place));
+        }
+        true
+    }
+
+    /// The facts.
+    #[must_use]
+    pub fn stats(&self) -> SliceStats {
+        let bytes = self.bytes();
+        let Ledger {
+            entries,
+            tombstones,
+            unheld,
+            lost,
+            ..
+        } = self.ledger;
+        SliceStats {
+            entries,
+            tombstones,
+            unheld,
+            lost,
+            bytes,
+            over: bytes > self.settings.bytes_max,
+            keys_refused: self.keys_refused,
+            null_keys: self.null_keys,
+            headers_refused: self.headers_refused,
+        }
+    }
+
+    /// Whether keys may exist that the slice could not keep.
+    pub(super) const fn is_incomplete(&self) -> bool {
+        self.keys_refused > 0
+    }
+
+    pub(super) fn floor(&self, partition: Partition) -> Offset {
+        let floor = self.floors.get(partition.0 as usize);
+        floor.copied().unwrap_or_default()
+    }
+
+    pub(super) fn is_below_floor(&self, slot: &Slot) -> bool {
+        self.below_floor && slot.held.offset < self.floor(slot.held.partition)
+    }
+
+    pub(super) fn entry<'a>(&'a self, slot: &'a Slot) -> Entry<'a> {
+        Entry {
+            slot,
+            tag: self.settings.tag,
+            content_type: self.content_types.get(slot.held.content_type),
+        }
+    }
+
+    /// The slot that holds the record of `place`, which the order says is there.
+    pub(super) fn at(&self, place: Place) -> At {
+        let holds = |slot: &Slot| {
+            slot.held.partition == place.partition
+                && slot.held.offset == place.offset
+                && slot.held.state != State::Lost
+        };
+        let at = self.table.find_by(place.hash, holds);
+        at.expect("what is in order is held")
+    }
+
+    fn bytes(&self) -> usize {
+        self.table.bytes() + self.ledger.bytes()
+    }
+
+    fn on_records(&mut self, batch: &Batch, now: UnixMillis) {
+        let partition = batch.partition();
+        let applied = self.next.get(partition.0 as usize).copied();
+        let applied = applied.unwrap_or_default();
+        let mut last = None;
+        for record in batch.iter() {
+            debug_assert!(
+                last < Some(record.offset),
+                "records of a batch are in order"
+            );
+            last = Some(record.offset);
+            let SliceSettings {
+                me, first, slices, ..
+            } = self.settings;
+            match record.key {
+                None => self.null_keys += u64::from(me == first),
+                Some(key) if record.key_hash.owner(first, slices) == me => {
+                    let again = record.offset < applied;
+                    self.on_record(partition, key, &record, again, now);
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(last) = last {
+            raise(&mut self.next, partition, last.next());
+        }
+    }
+
+    fn on_record(
+        &mut self,
+        partition: Partition,
+        key: &[u8],
+        record: &Record<'_>,
+        again: bool,
+        now: UnixMillis,
+    ) {
+        let found = self.table.find(record.key_hash, key);
+        match found.map(|at| (at, self.table.slot(at))) {
+            None if again => {}
+            None => self.add(partition, key, record, now),
+            Some((at, slot)) if again => {
+                let lost = slot.held.state != State::Newest && slot.held.partition == partition;
+                if lost && record.offset >= slot.held.offset {
+                    self.rewrite(at, partition, record, State::Rereading, now);
+                }
+            }
+            Some((at, _)) => self.rewrite(at, partition, record, State::Newest, now),
+        }
+    }
+
+    fn add(&mut self, partition: Partition, key: &[u8], record: &Record<'_>, now: UnixMillis) {
+        let cost = rounded(key.len()) + self.table.insert_bytes() + Order::insert_bytes_max();
+        let Some(room) = self.room().checked_sub(cost) else {
+            self.keys_refused += 1;
+            return;
+        };
+        let slot = Slot {
+            hash: record.key_hash,
+            key: key.into(),
+            held: self.hold(partition, record, State::Newest, room, now),
+        };
+        self.ledger.count(&slot);
+        self.table.insert(slot);
+    }
+
+    fn rewrite(
+        &mut self,
+        at: At,
+        partition: Partition,
+        record: &Record<'_>,
+        state: State,
+        now: UnixMillis,
+    ) {
+        // Let go first, so that a value may take the room of the one before.
+        let slot = self.table.slot_mut(at);
+        self.ledger.uncount(slot);
+        slot.held = Held::LOST;
+        let cost = slot.heap_bytes() + Order::insert_bytes_max();
+        let room = self.room().saturating_sub(cost);
+        let held = self.hold(partition, record, state, room, now);
+        let slot = self.table.slot_mut(at);
+        slot.held = held;
+        self.ledger.count(slot);
+    }
+
+    /// Memory left.
+    fn room(&self) -> usize {
+        let stop = self.settings.bytes_stop();
+        stop.saturating_sub(self.bytes())
+    }
+
+    /// Copies a record, its value and its own etag as far as there is `room`.
+    fn hold(
+        &mut self,
+        partition: Partition,
+        record: &Record<'_>,
+        state: State,
+        room: usize,
+        now: UnixMillis,
+    ) -> Held {
+        let (etag, content_type) = self.headers_of(record);
+        let etag = etag.filter(|_| ETAG_BYTES <= room);
+        let room = room - etag.as_ref().map_or(0, |_| ETAG_BYTES);
+        let value = match record.value {
+            None => Value::Tombstone(after(now, self.settings.tombstone_keep)),
+            Some(value) if value_bytes(value.len()) <= room => Value::Held(Arc::from(value)),
+            Some(value) => Value::Unheld(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        };
+        Held {
+            value,
+            etag,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            partition,
+            content_type,
+            state,
+        }
+    }
+
+    /// The record's own etag and its content type, the last of each name as Kafka reads headers.
+    fn headers_of(&mut self, record: &Record<'_>) -> (Option<Box<Etag>>, u16) {
+        let (mut etag, mut content_type) = (None, None);
+        for (name, value) in record.headers {
+            if name == self.settings.etag_header.as_bytes() {
+                etag = value;
+            } else if name == b"content-type" {
+                content_type = value;
+            }
+        }
+        let own = etag.and_then(Etag::from_header).map(Box::new);
+        let kind = content_type.map_or(Some(0), |value| self.content_types.intern(value));
+        let refused = etag.is_some() && own.is_none() || kind.is_none();
+        self.headers_refused += u64::from(refused);
+        (own, kind.unwrap_or(0))
+    }
+
+    /// All at or above the offset is gone, and with it what the slice knew of those keys.
+    fn on_truncate(&mut self, partition: Partition, offset: Offset) {
+        if let Some(next) = self.next.get_mut(partition.0 as usize) {
+            *next = (*next).min(offset);
+        }
+        while let Some(place) = self
+            .ledger
+            .order
+            .last(partition)
+            .filter(|p| p.offset >= offset)
+        {
+            let at = self.at(place);
+            self.lose(at);
+        }
+    }
+
+    fn lose(&mut self, at: At) {
+        let slot = self.table.slot_mut(at);
+        let Held {
+            partition, state, ..
+        } = slot.held;
+        if state == State::Newest {
+            self.lost.push((partition, slot.hash));
+        }
+        self.ledger.uncount(slot);
+        slot.held = Held {
+            partition,
+            ..Held::LOST
+        };
+        self.ledger.count(slot);
+    }
+
+    /// True: more are left.
+    fn expire_below_floors(&mut self, mut left: usize) -> bool {
+        if !self.below_floor {
+            return false;
+        }
+        for partition in (0..self.ledger.order.partitions()).map(Partition) {
+            let floor = self.floor(partition);
+            while let Some(place) = self
+                .ledger
+                .order
+                .first(partition)
+                .filter(|p| p.offset < floor)
+            {
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                let at = self.at(place);
+                match self.table.slot(at).held.state {
+                    State::Newest => self.drop_slot(at),
+                    State::Rereading | State::Lost => self.lose(at),
+                }
+            }
+        }
+        self.below_floor = false;
+        false
+    }
+
+    fn drop_slot(&mut self, at: At) {
+        let slot = self.table.remove(at);
+        self.ledger.uncount(&slot);
+    }
+}
+
+fn after(now: UnixMillis, keep: Duration) -> UnixMillis {
+    let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+    UnixMillis(now.0.saturating_add(keep))
+}
+
+fn raise(offsets: &mut Vec<Offset>, partition: Partition, to: Offset) {
+    let index = partition.0 as usize;
+    if index >= offsets.len() {
+        offsets.resize(index + 1, Offset(0));
+    }
+    offsets[index] = offsets[index].max(to);
+}

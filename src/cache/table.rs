@@ -1,0 +1,251 @@
+//! The table by hash: buckets over the slice's range of hashes, each sorted by (hash, key).
+//!
+//! It grows by splitting *one* bucket at a time (linear hashing, by the top bits instead of the low
+//! ones, so that the order of buckets is the order of hashes): doubling a million keys at once
+//! would be a turn of tens of milliseconds. While a round of splits runs, the buckets before
+//! `split` are in `next`, two for each, the others still in `current`. It does not shrink.
+
+use std::cmp::Ordering;
+
+use super::entry::Slot;
+use crate::model::KeyHash;
+
+/// Entries a bucket has on average when the next is split.
+const LOAD_MAX: usize = 16;
+/// Room a full bucket gains: small, since room unused is memory lost.
+const GROW_BY: usize = 4;
+
+/// Slots in the order of (hash, key).
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Which of `ranges` equal ranges of hashes this is: place = low 64 bits of hash × ranges.
+    ranges: u16,
+    /// 2^bits buckets.
+    bits: u32,
+    current: Vec<Bucket>,
+    next: Vec<Bucket>,
+    len: usize,
+    /// Memory of the buckets, unused room included.
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    slots: Vec<Slot>,
+}
+
+/// Where a slot is, until the table next changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    bucket: usize,
+    index: usize,
+}
+
+impl Table {
+    pub(super) fn new(ranges: u16) -> Self {
+        Self {
+            ranges,
+            bits: 0,
+            current: vec![Bucket::default()],
+            next: Vec::new(),
+            len: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Memory of the table itself: what slots point to is the caller's to count.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes + (self.current.capacity() + self.next.capacity()) * size_of::<Bucket>()
+    }
+
+    /// The most that an insert may add to `bytes` now.
+    pub(super) fn insert_bytes(&self) -> usize {
+        let round = match self.next.is_empty() && self.len >= self.load_max() {
+            true => 2 * self.current.len() * size_of::<Bucket>(),
+            false => 0,
+        };
+        round + 3 * GROW_BY * size_of::<Slot>()
+    }
+
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<At> {
+        let bucket = self.bucket_of(hash);
+        let slots = &self.bucket(bucket).slots;
+        let index = self.position(slots, bucket, hash, key).ok()?;
+        Some(At { bucket, index })
+    }
+
+    /// The slot whose hash this is and that `is` holds for: for indices that keep no key.
+    pub(super) fn find_by(&self, hash: KeyHash, is: impl Fn(&Slot) -> bool) -> Option<At> {
+        let bucket = self.bucket_of(hash);
+        let slots = &self.bucket(bucket).slots;
+        let first = self.first(slots, bucket, hash);
+        let same = slots[first..].iter().take_while(|slot| slot.hash == hash);
+        let index = first + same.into_iter().position(is)?;
+        Some(At { bucket, index })
+    }
+
+    pub(super) fn slot(&self, at: At) -> &Slot {
+        &self.bucket(at.bucket).slots[at.index]
+    }
+
+    pub(super) fn slot_mut(&mut self, at: At) -> &mut Slot {
+        &mut self.bucket_mut(at.bucket).slots[at.index]
+    }
+
+    /// Adds a slot whose key is not there yet.
+    pub(super) fn insert(&mut self, slot: Slot) {
+        let number = self.bucket_of(slot.hash);
+        let slots = &self.bucket(number).slots;
+        let index = match self.position(slots, number, slot.hash, &slot.key) {
+            Ok(_) => unreachable!("the caller looked for the key and did not find it"),
+            Err(index) => index,
+        };
+        let slots = &mut self.bucket_mut(number).slots;
+        let before = slots.capacity();
+        if slots.len() == before {
+            slots.reserve_exact(GROW_BY);
+        }
+        slots.insert(index, slot);
+        self.bytes += (slots.capacity() - before) * size_of::<Slot>();
+        self.len += 1;
+        if self.len > self.load_max() {
+            self.split_one();
+        }
+    }
+
+    pub(super) fn remove(&mut self, at: At) -> Slot {
+        let slots = &mut self.bucket_mut(at.bucket).slots;
+        let slot = slots.remove(at.index);
+        let before = slots.capacity();
+        if before - slots.len() >= 4 * GROW_BY {
+            slots.shrink_to(slots.len() + GROW_BY);
+        }
+        let freed = (before - slots.capacity()) * size_of::<Slot>();
+        self.bytes -= freed;
+        self.len -= 1;
+        slot
+    }
+
+    /// Slots after (hash, key), or all, in order.
+    pub(super) fn after(&self, from: Option<(KeyHash, &[u8])>) -> impl Iterator<Item = &Slot> {
+        let (bucket, index) = match from {
+            None => (0, 0),
+            Some((hash, key)) => {
+                let bucket = self.bucket_of(hash);
+                let slots = &self.bucket(bucket).slots;
+                let index = slots.partition_point(|slot| (slot.hash, &*slot.key) <= (hash, key));
+                (bucket, index)
+            }
+        };
+        let first = self.bucket(bucket).slots[index..].iter();
+        let rest = (bucket + 1..self.buckets()).flat_map(|n| self.bucket(n).slots.iter());
+        first.chain(rest)
+    }
+
+    /// Splits the next bucket of this round; the last split ends the round.
+    fn split_one(&mut self) {
+        if self.next.is_empty() {
+            // Reserved whole, so that no split moves the buckets that are already there.
+            self.next.reserve_exact(self.current.len() * 2);
+        }
+        let split = self.next.len() / 2;
+        let mut low = std::mem::take(&mut self.current[split].slots);
+        let middle = ((split * 2 + 1) as u64) << (64 - self.bits - 1);
+        let at = low.partition_point(|slot| place(slot.hash, self.ranges) < middle);
+        self.bytes -= low.capacity() * size_of::<Slot>();
+        let mut high = Vec::with_capacity(low.len() - at + GROW_BY);
+        high.extend(low.drain(at..));
+        low.shrink_to(low.len() + GROW_BY);
+        self.bytes += (low.capacity() + high.capacity()) * size_of::<Slot>();
+        self.next.push(Bucket { slots: low });
+        self.next.push(Bucket { slots: high });
+        if self.next.len() == self.current.len() * 2 {
+            self.current = std::mem::take(&mut self.next);
+            self.bits += 1;
+        }
+    }
+
+    /// Slots at which the next bucket is split.
+    const fn load_max(&self) -> usize {
+        LOAD_MAX * (self.current.len() + self.next.len() / 2)
+    }
+
+    /// Buckets in the order of hashes: those of `next`, then what is unsplit of `current`.
+    fn buckets(&self) -> usize {
+        self.next.len() + self.current.len() - self.next.len() / 2
+    }
+
+    fn bucket_of(&self, hash: KeyHash) -> usize {
+        let place = place(hash, self.ranges);
+        let in_current = top_bits(place, self.bits);
+        if in_current < self.next.len() / 2 {
+            top_bits(place, self.bits + 1)
+        } else {
+            in_current + self.next.len() / 2
+        }
+    }
+
+    /// Where the key is in its bucket, or would be.
+    fn position(
+        &self,
+        slots: &[Slot],
+        bucket: usize,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Result<usize, usize> {
+        let mut index = self.first(slots, bucket, hash);
+        // Two keys with one hash: once in 2^64 / n.
+        while let Some(slot) = slots.get(index).filter(|slot| slot.hash == hash) {
+            match (*slot.key).cmp(key) {
+                Ordering::Less => index += 1,
+                Ordering::Equal => return Ok(index),
+                Ordering::Greater => break,
+            }
+        }
+        Err(index)
+    }
+
+    /// The first slot that does not come before `hash`. Hashes are even over a bucket, so the place
+    /// of one says where it is, give or take two: neighbours in memory, where a binary search would
+    /// touch the whole bucket.
+    fn first(&self, slots: &[Slot], bucket: usize, hash: KeyHash) -> usize {
+        let bits = self.bits + u32::from(bucket < self.next.len());
+        let within = place(hash, self.ranges) << bits;
+        let mut index = ((u128::from(within) * slots.len() as u128) >> 64) as usize;
+        while index > 0 && slots[index - 1].hash >= hash {
+            index -= 1;
+        }
+        while slots.get(index).is_some_and(|slot| slot.hash < hash) {
+            index += 1;
+        }
+        index
+    }
+
+    fn bucket(&self, number: usize) -> &Bucket {
+        match number.checked_sub(self.next.len()) {
+            None => &self.next[number],
+            Some(past) => &self.current[past + self.next.len() / 2],
+        }
+    }
+
+    fn bucket_mut(&mut self, number: usize) -> &mut Bucket {
+        match number.checked_sub(self.next.len()) {
+            None => &mut self.next[number],
+            Some(past) => &mut self.current[past + self.next.len() / 2],
+        }
+    }
+}
+
+/// Where a hash lies within its owner's range, the range stretched over 64 bits. Keeps the order.
+const fn place(hash: KeyHash, ranges: u16) -> u64 {
+    (hash.0 as u128 * ranges as u128) as u64
+}
+
+const fn top_bits(place: u64, bits: u32) -> usize {
+    // A shift by 64 is no shift at all.
+    if bits == 0 {
+        0
+    } else {
+        (place >> (64 - bits)) as usize
+    }
+}

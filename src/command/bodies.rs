@@ -1,0 +1,80 @@
+//! Bodies of replies in memory: the newest that fit. The others are in the log.
+
+use std::collections::{HashMap, VecDeque};
+
+use ahash::RandomState;
+
+use super::reply::Answer;
+use crate::model::CommandKey;
+
+/// What a body costs beside itself: its rows in map and queue.
+const ROW_BYTES: usize = 96;
+
+#[derive(Debug)]
+pub(super) struct Bodies {
+    answers: HashMap<CommandKey, Answer, RandomState>,
+    /// In the order they came; keys whose answer has gone may stand here until they come to the
+    /// front.
+    arrivals: VecDeque<CommandKey>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Bodies {
+    pub(super) fn new(bytes_max: usize, hasher: RandomState) -> Self {
+        Self {
+            answers: HashMap::with_hasher(hasher),
+            arrivals: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    pub(super) fn get(&self, key: CommandKey) -> Option<&Answer> {
+        self.answers.get(&key)
+    }
+
+    /// Takes an answer in place of any before it, if it fits at all; the oldest make room.
+    pub(super) fn insert(&mut self, key: CommandKey, answer: &Answer) {
+        self.remove(key);
+        let bytes = bytes_of(answer);
+        if bytes > self.bytes_max {
+            return;
+        }
+        self.bytes += bytes;
+        self.answers.insert(key, answer.clone());
+        self.arrivals.push_back(key);
+        while self.bytes > self.bytes_max {
+            let oldest = self.arrivals.pop_front();
+            self.remove(oldest.expect("what is held has arrived"));
+        }
+        self.forget_front();
+    }
+
+    pub(super) fn remove(&mut self, key: CommandKey) {
+        if let Some(answer) = self.answers.remove(&key) {
+            self.bytes -= bytes_of(&answer);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.answers.len()
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn forget_front(&mut self) {
+        while let Some(front) = self.arrivals.front() {
+            if self.answers.contains_key(front) {
+                return;
+            }
+            self.arrivals.pop_front();
+        }
+    }
+}
+
+fn bytes_of(answer: &Answer) -> usize {
+    ROW_BYTES + answer.as_ref().map_or(0, |reply| reply.bytes_held())
+}

@@ -1,0 +1,264 @@
+//! The recipes of K and F: SHA-256 over parts that are counted and length-prefixed, under a domain
+//! of their own, so distinct tuples have distinct preimages and no part can pose as another
+//! (CVE-2026-39972 was `a + "_" + b`). Every peer must cook the same: a change is a new [`RECIPE`].
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::model::{CommandKey, Fingerprint, Identity};
+
+/// The number of the recipe for F, its first byte.
+pub const RECIPE: u8 = 1;
+
+/// x of DESIGN: SHA-256 of the idempotency key, 16 bytes kept; or 16 random bytes where the client
+/// sent none. What a `Location` may show: without the identity it leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IdempotencyHash(pub [u8; 16]);
+
+impl IdempotencyHash {
+    /// x of the client's key: the key's content, quotes removed.
+    #[must_use]
+    pub fn of(key: &[u8]) -> Self {
+        let mut sink = Context::new(&SHA256);
+        Parts::new(&mut sink, "sluicegate idempotency-key 1").part(key);
+        Self(first_16(sink))
+    }
+}
+
+/// What a request asked for: the parts of F. `Authorization`, `traceparent` and `User-Agent` are
+/// not among them: a retry may have others.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method, as received.
+    pub method: &'a str,
+    /// Path and query, as received.
+    pub path_and_query: &'a str,
+    /// The body, whole.
+    pub body: &'a [u8],
+    /// The `Content-Type` value; absent differs from empty.
+    pub content_type: Option<&'a [u8]>,
+    /// The `If-Match` value.
+    pub if_match: Option<&'a [u8]>,
+    /// The headers the route names, in the route's order; several values of one name in the
+    /// request's order. Names in lower case.
+    pub headers: &'a [(&'a str, &'a [u8])],
+}
+
+/// K: SHA-256 over (route name, identity, x), 16 bytes kept.
+#[must_use]
+pub fn command_key(route: &str, identity: &Identity, x: IdempotencyHash) -> CommandKey {
+    let mut sink = Context::new(&SHA256);
+    command_key_parts(&mut sink, route, identity, x);
+    CommandKey(first_16(sink))
+}
+
+/// F: the recipe's number and 15 bytes of the SHA-256 over what was asked.
+#[must_use]
+pub fn fingerprint(asked: &Asked<'_>) -> Fingerprint {
+    let mut sink = Context::new(&SHA256);
+    fingerprint_parts(&mut sink, asked);
+    let mut print = first_16(sink);
+    print.rotate_right(1);
+    print[0] = RECIPE;
+    Fingerprint(print)
+}
+
+/// Whether the two say that different things were asked. Fingerprints of different recipes can't
+/// say: in a rolling change that is no mismatch.
+#[must_use]
+pub fn fingerprints_differ(a: Fingerprint, b: Fingerprint) -> bool {
+    a.0[0] == b.0[0] && a != b
+}
+
+fn command_key_parts(sink: &mut impl Sink, route: &str, identity: &Identity, x: IdempotencyHash) {
+    let mut parts = Parts::new(sink, "sluicegate command-key 1");
+    parts.part(route.as_bytes());
+    match identity.parts() {
+        None => parts.count(0),
+        Some((issuer, subject)) => {
+            parts.count(2);
+            parts.part(issuer.as_bytes());
+            parts.part(subject.as_bytes());
+        }
+    }
+    parts.part(&x.0);
+}
+
+fn fingerprint_parts(sink: &mut impl Sink, asked: &Asked<'_>) {
+    let mut parts = Parts::new(sink, "sluicegate fingerprint 1");
+    parts.part(asked.method.as_bytes());
+    parts.part(asked.path_and_query.as_bytes());
+    parts.part(asked.body);
+    parts.optional(asked.content_type);
+    parts.optional(asked.if_match);
+    parts.count(asked.headers.len());
+    for (name, value) in asked.headers {
+        parts.part(name.as_bytes());
+        parts.part(value);
+    }
+}
+
+/// Where a preimage goes: a digest, or in tests a vector.
+trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Context {
+    fn put(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+}
+
+/// Writes parts so that they can be read back, which is what makes the preimage injective: every
+/// part after its length, every list after its count, both as 8 bytes, big endian.
+struct Parts<'a, S>(&'a mut S);
+
+impl<'a, S: Sink> Parts<'a, S> {
+    fn new(sink: &'a mut S, domain: &str) -> Self {
+        let mut parts = Self(sink);
+        parts.part(domain.as_bytes());
+        parts
+    }
+
+    fn count(&mut self, count: usize) {
+        self.0.put(&(count as u64).to_be_bytes());
+    }
+
+    fn part(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.put(bytes);
+    }
+
+    fn optional(&mut self, part: Option<&[u8]>) {
+        self.count(usize::from(part.is_some()));
+        if let Some(bytes) = part {
+            self.part(bytes);
+        }
+    }
+}
+
+fn first_16(sink: Context) -> [u8; 16] {
+    let digest = sink.finish();
+    let first = digest.as_ref().first_chunk();
+    *first.expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Sink for Vec<u8> {
+        fn put(&mut self, bytes: &[u8]) {
+            self.extend_from_slice(bytes);
+        }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    const ASKED: Asked<'static> = Asked {
+        method: "POST",
+        path_and_query: "/accounts/7/payments?x=1",
+        body: b"{\"amount\":5}",
+        content_type: Some(b"application/json"),
+        if_match: None,
+        headers: &[("x-tenant", b"acme")],
+    };
+
+    /// Peers of different builds must agree, or a retry at another peer runs twice. These were
+    /// computed with Python's hashlib from the description of the recipe.
+    #[test]
+    fn golden_vectors() {
+        let x = IdempotencyHash::of(b"8e03978e-40d5-43dd-bc93-6894a57f9324");
+        assert_eq!(hex(&x.0), "4770d6f24e0ec86154cf10a440777b8f");
+        let known = command_key("pay", &Identity::new("https://idp", "ann"), x);
+        assert_eq!(hex(&known.0), "320454b137d8d6cd421fdc480d8adfd6");
+        let anonymous = command_key("pay", &Identity::ANONYMOUS, x);
+        assert_eq!(hex(&anonymous.0), "0ce33ded05423752b4fad28ed161dfca");
+        assert_eq!(
+            hex(&fingerprint(&ASKED).0),
+            "0178f093243027b893b617f2bf3d26b4"
+        );
+    }
+
+    #[test]
+    fn another_recipe_is_no_mismatch() {
+        let ours = fingerprint(&ASKED);
+        let mut other = ours;
+        other.0[5] ^= 1;
+        assert!(fingerprints_differ(ours, other) && !fingerprints_differ(ours, ours));
+        other.0[0] = RECIPE + 1;
+        assert!(!fingerprints_differ(ours, other));
+    }
+
+    /// Few letters and short parts, so that a collision by concatenation would be found at once.
+    fn any_part() -> impl Strategy<Value = String> {
+        "[ab:.]{0,3}"
+    }
+
+    fn any_identity() -> impl Strategy<Value = Identity> {
+        prop::option::of((any_part(), any_part())).prop_map(|known| match known {
+            None => Identity::ANONYMOUS,
+            Some((issuer, subject)) => Identity::new(&issuer, &subject),
+        })
+    }
+
+    type Tuple = (
+        (String, String, String),
+        Option<String>,
+        Option<String>,
+        Vec<(String, String)>,
+    );
+
+    fn any_tuple() -> impl Strategy<Value = Tuple> {
+        let header = (any_part(), any_part());
+        (
+            (any_part(), any_part(), any_part()),
+            prop::option::of(any_part()),
+            prop::option::of(any_part()),
+            prop::collection::vec(header, 0..3),
+        )
+    }
+
+    fn preimage(((method, path, body), kind, etag, headers): &Tuple) -> Vec<u8> {
+        let headers: Vec<(&str, &[u8])> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let asked = Asked {
+            method,
+            path_and_query: path,
+            body: body.as_bytes(),
+            content_type: kind.as_ref().map(String::as_bytes),
+            if_match: etag.as_ref().map(String::as_bytes),
+            headers: &headers,
+        };
+        let mut bytes = Vec::new();
+        fingerprint_parts(&mut bytes, &asked);
+        bytes
+    }
+
+    proptest! {
+        /// CVE-2026-39972: two different tuples that are one string.
+        #[test]
+        fn distinct_keys_have_distinct_preimages(
+            a in (any_part(), any_identity(), any::<[bool; 2]>()),
+            b in (any_part(), any_identity(), any::<[bool; 2]>()),
+        ) {
+            let preimage = |(route, identity, x): &(String, Identity, [bool; 2])| {
+                let x = IdempotencyHash([u8::from(x[0]) + 2 * u8::from(x[1]); 16]);
+                let mut bytes = Vec::new();
+                command_key_parts(&mut bytes, route, identity, x);
+                bytes
+            };
+            prop_assert_eq!(a == b, preimage(&a) == preimage(&b));
+        }
+
+        #[test]
+        fn distinct_requests_have_distinct_preimages(a in any_tuple(), b in any_tuple()) {
+            prop_assert_eq!(a == b, preimage(&a) == preimage(&b));
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! A command as a record: what the service gets to see of a request. Names the gateway sets can't
+//! come from a client, in no spelling.
+
+use bytes::Bytes;
+
+use crate::model::{CorrelationId, Identity};
+
+/// The names of the record headers the gateway sets on a command (a preset of the config).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderNames {
+    /// `K.F`.
+    pub correlation_id: Box<str>,
+    /// The replies topic.
+    pub reply_to: Box<str>,
+    /// Issuer and subject; empty for anonymous.
+    pub identity: Box<str>,
+    /// The `If-Match` value.
+    pub if_match: Box<str>,
+    /// The client's idempotency key.
+    pub idempotency_key: Box<str>,
+    /// The request's method.
+    pub method: Box<str>,
+    /// The request's path and query.
+    pub path: Box<str>,
+}
+
+/// A header of the request: name as received, value.
+pub type ClientHeader<'a> = (&'a str, &'a [u8]);
+
+/// What a command record is made of. Names and values in the request's own spelling.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandParts<'a> {
+    /// The request's method.
+    pub method: &'a str,
+    /// The request's path and query.
+    pub path_and_query: &'a str,
+    /// Who sent it.
+    pub identity: &'a Identity,
+    /// The `If-Match` value, without quotes.
+    pub if_match: Option<&'a [u8]>,
+    /// The client's idempotency key.
+    pub idempotency_key: Option<&'a [u8]>,
+    /// Whose reply to wait for.
+    pub correlation: CorrelationId,
+    /// The replies topic.
+    pub reply_to: &'a str,
+    /// The trace context to hand on.
+    pub traceparent: Option<&'a [u8]>,
+    /// The record's key, evaluated; `None`: the route has none.
+    pub key: Option<&'a [u8]>,
+    /// The values of the headers the route sets, in the order they were declared to
+    /// [`CommandHeaders::new`].
+    pub route_headers: &'a [Vec<u8>],
+}
+
+/// What a command's partition comes from. Duplicates of a command must meet in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionBy {
+    /// murmur2 of the record's key, as Java's producer.
+    RecordKey,
+    /// murmur2 of K's 16 bytes: the record has no key.
+    CommandKey,
+}
+
+/// Key and headers of the record to produce; its value is the request's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandRecord {
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The record's headers in order: ours, the route's, the client's.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+    /// Where it goes.
+    pub partition_by: PartitionBy,
+}
+
+/// Why a request can't become a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum RecordError {
+    /// A header that passes has a value over [`CommandHeaders::VALUE_BYTES_MAX`].
+    #[error("a header that goes on the record has a value over 4 KiB")]
+    HeaderTooLong,
+}
+
+/// The trace context's name (W3C Trace Context), the same in every preset.
+const TRACEPARENT: &str = "traceparent";
+
+/// Never on a record, whatever a route allows: credentials.
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+/// The headers of a route's command records: which are ours, which the route sets, which pass. Made
+/// once a route, so that a request costs no more than comparing names.
+#[derive(Clone, Debug)]
+pub struct CommandHeaders {
+    names: [Bytes; 7],
+    route: Vec<Bytes>,
+    pass: Vec<Box<str>>,
+}
+
+impl CommandHeaders {
+    /// Bytes of a value that passes.
+    pub const VALUE_BYTES_MAX: usize = 4096;
+
+    /// `route` names the headers the route sets, `forward` those of the request that pass. A name
+    /// of `forward` that is ours or the route's in any spelling (case, `-`, `_`, `.`), a
+    /// credential, or has a `_` (which is refused in requests) never passes.
+    #[must_use]
+    pub fn new<'a>(
+        names: &HeaderNames,
+        route: impl IntoIterator<Item = &'a str>,
+        forward: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let HeaderNames {
+            correlation_id,
+            reply_to,
+            identity,
+            if_match,
+            idempotency_key,
+            method,
+            path,
+        } = names;
+        let ours = [
+            method,
+            path,
+            identity,
+            correlation_id,
+            reply_to,
+            if_match,
+            idempotency_key,
+        ];
+        let route: Vec<&str> = route.into_iter().collect();
+        let set = ours.iter().map(|name| &***name);
+        let set: Vec<String> = set
+            .chain(route.iter().copied())
+            .chain(CREDENTIALS)
+            .chain([TRACEPARENT])
+            .map(spelling)
+            .collect();
+        let may_pass = |name: &&str| !name.contains('_') && !set.contains(&spelling(name));
+        let pass = forward.into_iter().filter(may_pass);
+        Self {
+            names: ours.map(|name| Bytes::copy_from_slice(name.as_bytes())),
+            pass: pass.map(|name| name.to_ascii_lowercase().into()).collect(),
+            route: route
+                .into_iter()
+                .map(|name| Bytes::copy_from_slice(name.as_bytes()))
+                .collect(),
+        }
+    }
+
+    /// Makes a record of a request; of its `headers` those pass that the route forwards, each value
+    /// of a repeated one, under the name in lower case.
+    ///
+    /// # Errors
+    /// A value that passes is too long.
+    ///
+    /// # Panics
+    /// If there is not one value for each header of the route.
+    pub fn record<'a>(
+        &self,
+        parts: &CommandParts<'_>,
+        headers: impl IntoIterator<Item = ClientHeader<'a>>,
+    ) -> Result<CommandRecord, RecordError> {
+        assert_eq!(
+            parts.route_headers.len(),
+            self.route.len(),
+            "one value each"
+        );
+        let text = |text: String| Some(Bytes::from(text));
+        let copy = |bytes: &[u8]| Some(Bytes::copy_from_slice(bytes));
+        // In the order of `names`; absent ones are left out.
+        let ours = [
+            copy(parts.method.as_bytes()),
+            copy(parts.path_and_query.as_bytes()),
+            text(parts.identity.to_string()),
+            text(parts.correlation.to_string()),
+            copy(parts.reply_to.as_bytes()),
+            parts.if_match.and_then(copy),
+            parts.idempotency_key.and_then(copy),
+        ];
+        let mut out: Vec<(Bytes, Option<Bytes>)> = Vec::with_capacity(ours.len() + 4);
+        let named = self.names.iter().zip(ours);
+        out.extend(named.filter_map(|(name, value)| Some((name.clone(), Some(value?)))));
+        if let Some(context) = parts.traceparent {
+            out.push((Bytes::from_static(TRACEPARENT.as_bytes()), copy(context)));
+        }
+        let route = self.route.iter().zip(parts.route_headers);
+        out.extend(route.map(|(name, value)| (name.clone(), copy(value))));
+        for (name, value) in headers {
+            let Some(name) = self
+                .pass
+                .iter()
+                .find(|pass| name.eq_ignore_ascii_case(pass))
+            else {
+                continue;
+            };
+            if value.len() > Self::VALUE_BYTES_MAX {
+                return Err(RecordError::HeaderTooLong);
+            }
+            out.push((Bytes::copy_from_slice(name.as_bytes()), copy(value)));
+        }
+        Ok(CommandRecord {
+            key: parts.key.and_then(copy),
+            headers: out,
+            partition_by: match parts.key {
+                Some(_) => PartitionBy::RecordKey,
+                None => PartitionBy::CommandKey,
+            },
+        })
+    }
+}
+
+/// What two spellings of one name have in common: `X_Tenant.Id` and `x-tenant-id`.
+fn spelling(name: &str) -> String {
+    let letters = name.chars().filter(|c| !matches!(c, '-' | '_' | '.'));
+    letters.map(|c| c.to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CommandKey, Fingerprint};
+
+    fn names(correlation_id: &str, reply_to: &str) -> HeaderNames {
+        HeaderNames {
+            correlation_id: correlation_id.into(),
+            reply_to: reply_to.into(),
+            identity: "identity".into(),
+            if_match: "if-match".into(),
+            idempotency_key: "idempotency-key".into(),
+            method: ":method".into(),
+            path: ":path".into(),
+        }
+    }
+
+    const PARTS: CommandParts<'static> = CommandParts {
+        method: "POST",
+        path_and_query: "/pay?x=1",
+        identity: &Identity::ANONYMOUS,
+        if_match: None,
+        idempotency_key: None,
+        correlation: CorrelationId {
+            key: CommandKey([1; 16]),
+            fingerprint: Fingerprint([2; 16]),
+        },
+        reply_to: "replies",
+        traceparent: None,
+        key: None,
+        route_headers: &[],
+    };
+
+    fn texts(record: &CommandRecord) -> Vec<(&str, &str)> {
+        let text = |bytes| std::str::from_utf8(bytes).expect("text");
+        let headers = record.headers.iter();
+        headers
+            .map(|(name, value)| (text(name), text(value.as_ref().expect("a value"))))
+            .collect()
+    }
+
+    #[test]
+    fn a_bare_command_has_what_a_service_needs_to_answer() {
+        let headers = CommandHeaders::new(&names("correlation-id", "reply-to"), [], []);
+        let record = headers.record(&PARTS, [("x", &b"y"[..])]).expect("short");
+        let id = PARTS.correlation.to_string();
+        let expected = [
+            (":method", "POST"),
+            (":path", "/pay?x=1"),
+            ("identity", ""),
+            ("correlation-id", &*id),
+            ("reply-to", "replies"),
+        ];
+        assert_eq!(texts(&record), expected);
+        assert_eq!(
+            (record.key, record.partition_by),
+            (None, PartitionBy::CommandKey)
+        );
+    }
+
+    #[test]
+    fn a_full_command_has_everything_in_order() {
+        let names = names("kafka_correlationId", "kafka_replyTopic");
+        let headers = CommandHeaders::new(&names, ["operation"], ["x-tenant"]);
+        let parts = CommandParts {
+            identity: &Identity::new("idp", "ann"),
+            if_match: Some(b"7"),
+            idempotency_key: Some(b"k"),
+            traceparent: Some(b"00-1"),
+            key: Some(b"acc"),
+            route_headers: &[b"pay".to_vec()],
+            ..PARTS
+        };
+        let request = [
+            ("X-Tenant", &b"a"[..]),
+            ("Accept", b"*/*"),
+            ("x-tenant", b"b"),
+        ];
+        let record = headers.record(&parts, request).expect("short");
+        let id = PARTS.correlation.to_string();
+        let expected = [
+            (":method", "POST"),
+            (":path", "/pay?x=1"),
+            ("identity", "idp#ann"),
+            ("kafka_correlationId", &*id),
+            ("kafka_replyTopic", "replies"),
+            ("if-match", "7"),
+            ("idempotency-key", "k"),
+            ("traceparent", "00-1"),
+            ("operation", "pay"),
+            ("x-tenant", "a"),
+            ("x-tenant", "b"),
+        ];
+        assert_eq!(texts(&record), expected);
+        assert_eq!(record.key.as_deref(), Some(&b"acc"[..]));
+        assert_eq!(record.partition_by, PartitionBy::RecordKey);
+    }
+
+    /// RELIABILITY: names the gateway sets can't come from a client, in no spelling. The grid is
+    /// each name we set, in each preset, in the spellings that have fooled others.
+    #[test]
+    fn no_spelling_of_a_name_we_set_passes() {
+        for names in [
+            names("correlation-id", "reply-to"),
+            names("zilla:correlation-id", "zilla:reply-to"),
+            names("kafka_correlationId", "kafka_replyTopic"),
+        ] {
+            let set = [
+                &*names.correlation_id,
+                &names.reply_to,
+                &names.identity,
+                &names.if_match,
+                &names.idempotency_key,
+                &names.method,
+                &names.path,
+                "traceparent",
+                "authorization",
+                "Cookie",
+                "operation",
+            ];
+            let spellings = set.iter().flat_map(|name| {
+                [
+                    (*name).to_owned(),
+                    name.to_uppercase(),
+                    name.to_lowercase(),
+                    name.replace('-', "_"),
+                    name.replace('_', "-"),
+                    name.replace(['-', '_'], "."),
+                    name.replace(['-', '_'], ""),
+                ]
+            });
+            let spellings: Vec<String> = spellings.collect();
+            let forward = spellings.iter().map(String::as_str);
+            let headers = CommandHeaders::new(&names, ["operation"], forward);
+            let parts = CommandParts {
+                route_headers: &[b"pay".to_vec()],
+                ..PARTS
+            };
+            let request = spellings.iter().map(|name| (name.as_str(), &b"evil"[..]));
+            let record = headers.record(&parts, request).expect("short");
+            let evil = texts(&record)
+                .into_iter()
+                .filter(|(_, value)| *value == "evil");
+            assert_eq!(evil.collect::<Vec<_>>(), []);
+        }
+    }
+
+    /// `X_Tenant` and `X-Tenant` are one name to many readers: only the latter is HTTP's here.
+    #[test]
+    fn a_name_with_an_underscore_never_passes() {
+        let headers = CommandHeaders::new(&names("c", "r"), [], ["x_tenant", "x-tenant"]);
+        let request = [("X_Tenant", &b"evil"[..]), ("X-Tenant", b"good")];
+        let record = headers.record(&PARTS, request).expect("short");
+        let passed = texts(&record).split_off(5);
+        assert_eq!(passed, [("x-tenant", "good")]);
+    }
+
+    #[test]
+    fn a_value_that_passes_is_bounded() {
+        let headers = CommandHeaders::new(&names("c", "r"), [], ["x-long"]);
+        let long = vec![b'a'; CommandHeaders::VALUE_BYTES_MAX + 1];
+        let record = headers.record(&PARTS, [("x-long", &long[..])]);
+        assert_eq!(record, Err(RecordError::HeaderTooLong));
+        let record = headers.record(&PARTS, [("x-other", &long[..])]);
+        assert!(record.is_ok());
+    }
+}

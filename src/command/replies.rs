@@ -1,0 +1,374 @@
+//! The reply index: which commands are answered. Built from the replies topic alone, so every peer
+//! has the same.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use super::bodies::Bodies;
+use super::reply::Answer;
+use crate::model::{CommandKey, Fingerprint, Offset, Partition, UnixMillis};
+
+/// How far the index reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyIndexSettings {
+    /// How long a reply is known: `retention.ms` of the replies topic.
+    pub window: Duration,
+    /// Memory for entries (`dedupe_memory`): over it the oldest generation goes.
+    pub dedupe_bytes_max: usize,
+    /// Memory for bodies; over it the oldest are left to the log.
+    pub body_bytes_max: usize,
+}
+
+impl ReplyIndexSettings {
+    /// Memory an entry is taken for: 48 bytes and one of control, in a hash table just doubled.
+    pub const ENTRY_BYTES: usize = 112;
+
+    /// Entries the memory is good for. A home that knows from the offsets that there are more loads
+    /// only the newest.
+    #[must_use]
+    pub const fn entries_max(&self) -> usize {
+        self.dedupe_bytes_max / Self::ENTRY_BYTES
+    }
+}
+
+/// A reply, as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Replied<'a> {
+    /// Whose.
+    pub key: CommandKey,
+    /// What was asked.
+    pub print: Fingerprint,
+    /// The reply's partition.
+    pub partition: Partition,
+    /// The reply's offset.
+    pub offset: Offset,
+    /// The reply's time: says which generation it belongs to.
+    pub timestamp: UnixMillis,
+    /// What it says.
+    pub answer: &'a Answer,
+}
+
+/// A command's reply, as far as it is known.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What was asked.
+    pub print: Fingerprint,
+    /// The reply's partition.
+    pub partition: Partition,
+    /// The reply's offset.
+    pub offset: Offset,
+    /// The reply, if it is in memory; else fetch it by position.
+    pub answer: Option<Answer>,
+}
+
+/// Facts to count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyStats {
+    /// Replies known.
+    pub entries: usize,
+    /// Memory the entries are taken for, those not yet given back included.
+    pub entry_bytes: usize,
+    /// Bodies in memory.
+    pub bodies: usize,
+    /// Memory of the bodies.
+    pub body_bytes: usize,
+    /// Later replies to a command, ignored, ever.
+    pub duplicates: u64,
+    /// Replies from before the window, ever.
+    pub too_old: u64,
+    /// Generations dropped for memory before their time, ever: the window is cut.
+    pub generations_cut: u64,
+    /// Replies older than this are not known. `None`: nothing was dropped yet.
+    pub known_from: Option<UnixMillis>,
+}
+
+/// Into how many generations the window and the memory are divided: the piece that is lost at once.
+const GENERATIONS: usize = 16;
+/// Maps the entries are spread over, so that none grows so large that doubling it is a long turn.
+const SHELVES: usize = 256;
+
+/// Commands answered within the window.
+///
+/// Entries belong to generations, in the order of time. A generation is dropped whole: from then on
+/// none of its entries is known, and their memory comes back shelf by shelf.
+#[derive(Debug)]
+pub struct ReplyIndex {
+    settings: ReplyIndexSettings,
+    hasher: RandomState,
+    shelves: Vec<HashMap<CommandKey, Row, RandomState>>,
+    /// Oldest first; ids count up without a gap.
+    generations: VecDeque<Generation>,
+    next_generation: u32,
+    /// Entries on the shelves, those dropped but not yet swept included.
+    rows: usize,
+    bodies: Bodies,
+    /// Per partition, the log's start as far as told.
+    log_starts: Vec<Offset>,
+    /// The shelf a sweep sees next, round and round, and how many it has yet to see.
+    next_shelf: usize,
+    unswept: usize,
+    stats: ReplyStats,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    print: Fingerprint,
+    offset: Offset,
+    partition: Partition,
+    generation: u32,
+}
+
+const _: () = assert!(size_of::<(CommandKey, Row)>() == 48);
+
+#[derive(Clone, Copy, Debug)]
+struct Generation {
+    id: u32,
+    /// The time it begins; the next begins where it ends.
+    from: UnixMillis,
+    /// The time of its newest entry: it is dropped when that is past the window.
+    newest: UnixMillis,
+    entries: usize,
+}
+
+impl ReplyIndex {
+    /// An empty index. `hasher` is seeded by the shard: keys can be ground by who sends them.
+    #[must_use]
+    pub fn new(settings: ReplyIndexSettings, hasher: RandomState) -> Self {
+        let shelf = || HashMap::with_hasher(hasher.clone());
+        Self {
+            settings,
+            shelves: std::iter::repeat_with(shelf).take(SHELVES).collect(),
+            generations: VecDeque::new(),
+            next_generation: 0,
+            rows: 0,
+            bodies: Bodies::new(settings.body_bytes_max, hasher.clone()),
+            hasher,
+            log_starts: Vec::new(),
+            next_shelf: 0,
+            unswept: 0,
+            stats: ReplyStats::default(),
+        }
+    }
+
+    /// Takes a reply, in the topic's order; `now` bounds its time, which is the producer's to
+    /// choose. False: the command has one, and the first stands.
+    pub fn on_reply(&mut self, reply: &Replied<'_>, now: UnixMillis) -> bool {
+        if self.row(reply.key).is_some() {
+            self.stats.duplicates += 1;
+            return false;
+        }
+        let time = reply.timestamp.min(now);
+        let Some(index) = self.generation_for(time) else {
+            self.stats.too_old += 1;
+            return true;
+        };
+        if index == 0 && self.rows >= self.entries_max() && self.known() >= self.entries_max() {
+            // Of all that is known this would be the first to go.
+            self.stats.too_old += 1;
+            return true;
+        }
+        let generation = &mut self.generations[index];
+        generation.entries += 1;
+        generation.newest = generation.newest.max(time);
+        let row = Row {
+            print: reply.print,
+            offset: reply.offset,
+            partition: reply.partition,
+            generation: generation.id,
+        };
+        let shelf = self.shelf(reply.key);
+        // One that is not known any more may stand there, not swept yet.
+        match self.shelves[shelf].insert(reply.key, row) {
+            None => self.rows += 1,
+            Some(gone) => forget(&mut self.generations, &gone),
+        }
+        self.bodies.insert(reply.key, reply.answer);
+        self.keep_to_memory();
+        true
+    }
+
+    /// What is known of a command.
+    #[must_use]
+    pub fn get(&self, key: CommandKey) -> Option<Known> {
+        let row = self.row(key)?;
+        Some(Known {
+            print: row.print,
+            partition: row.partition,
+            offset: row.offset,
+            answer: self.bodies.get(key).cloned(),
+        })
+    }
+
+    /// All at or above the offset is gone. Looks at every entry: rare (an unclean election).
+    pub fn on_truncate(&mut self, partition: Partition, offset: Offset) {
+        for shelf in 0..SHELVES {
+            self.retain(shelf, |row| {
+                row.partition != partition || row.offset < offset
+            });
+        }
+    }
+
+    /// All below the offset is gone.
+    pub fn on_log_start(&mut self, partition: Partition, offset: Offset) {
+        let index = partition.0 as usize;
+        if index >= self.log_starts.len() {
+            self.log_starts.resize(index + 1, Offset(0));
+        }
+        self.log_starts[index] = self.log_starts[index].max(offset);
+        self.unswept = SHELVES;
+    }
+
+    /// Drops generations past the window and gives their memory back, a bounded piece a call. True:
+    /// more is due, call again next turn.
+    pub fn expire(&mut self, now: UnixMillis) -> bool {
+        let past = now.0.saturating_sub(millis(self.settings.window));
+        while self.generations.front().is_some_and(|g| g.newest.0 <= past) {
+            self.drop_oldest();
+        }
+        self.sweep_one();
+        self.unswept > 0
+    }
+
+    /// The facts.
+    #[must_use]
+    pub fn stats(&self) -> ReplyStats {
+        ReplyStats {
+            entries: self.known(),
+            entry_bytes: self.rows * ReplyIndexSettings::ENTRY_BYTES,
+            bodies: self.bodies.len(),
+            body_bytes: self.bodies.bytes(),
+            ..self.stats
+        }
+    }
+
+    fn row(&self, key: CommandKey) -> Option<&Row> {
+        let row = self.shelves[self.shelf(key)].get(&key)?;
+        self.is_known(row).then_some(row)
+    }
+
+    fn is_known(&self, row: &Row) -> bool {
+        is_known(row, &self.generations, &self.log_starts)
+    }
+
+    /// Entries that are known, or below a log start and not yet swept.
+    fn known(&self) -> usize {
+        self.generations.iter().map(|g| g.entries).sum()
+    }
+
+    fn entries_max(&self) -> usize {
+        self.settings.entries_max().max(GENERATIONS)
+    }
+
+    fn shelf(&self, key: CommandKey) -> usize {
+        // The maps go by the low bits and the top seven of the same hash: these are neither.
+        (self.hasher.hash_one(key) >> 48) as usize % SHELVES
+    }
+
+    /// The generation of a time; a new one if the newest is full or old. `None`: before the window.
+    fn generation_for(&mut self, time: UnixMillis) -> Option<usize> {
+        if self.stats.known_from.is_some_and(|from| time < from) {
+            return None;
+        }
+        let newest = self.generations.back().copied();
+        match newest {
+            Some(newest) if time < newest.from => {
+                let after = self.generations.partition_point(|g| g.from <= time);
+                if after == 0 {
+                    // Partitions are loaded one beside the other: time may go back.
+                    self.generations[0].from = time;
+                }
+                Some(after.saturating_sub(1))
+            }
+            Some(newest) if !self.is_full(newest, time) => Some(self.generations.len() - 1),
+            _ => {
+                let id = self.next_generation;
+                self.next_generation += 1;
+                self.generations.push_back(Generation {
+                    id,
+                    from: time,
+                    newest: time,
+                    entries: 0,
+                });
+                Some(self.generations.len() - 1)
+            }
+        }
+    }
+
+    fn is_full(&self, generation: Generation, time: UnixMillis) -> bool {
+        let share = self.settings.entries_max() / GENERATIONS;
+        let span = millis(self.settings.window) / GENERATIONS as i64;
+        generation.entries > share || time.0.saturating_sub(generation.from.0) >= span.max(1)
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.generations.pop_front() else {
+            return;
+        };
+        let after = UnixMillis(oldest.newest.0.saturating_add(1));
+        // Two generations share a moment when the memory, not the time, divides them.
+        let next = self.generations.front().map(|next| next.from);
+        let from = next.map_or(after, |next| next.min(after));
+        self.stats.known_from = self.stats.known_from.max(Some(from));
+        self.unswept = SHELVES;
+    }
+
+    /// Over the memory the oldest generation goes; while what was dropped still takes too much,
+    /// each new reply pays for a sweep of one shelf.
+    fn keep_to_memory(&mut self) {
+        if self.rows <= self.entries_max() {
+            return;
+        }
+        if self.known() > self.entries_max() && self.generations.len() > 1 {
+            self.stats.generations_cut += 1;
+            self.drop_oldest();
+        }
+        self.sweep_one();
+    }
+
+    fn sweep_one(&mut self) {
+        if let Some(left) = self.unswept.checked_sub(1) {
+            self.unswept = left;
+            self.retain(self.next_shelf, |_| true);
+            self.next_shelf = (self.next_shelf + 1) % SHELVES;
+        }
+    }
+
+    /// Keeps the known rows of a shelf that `keep` holds for.
+    fn retain(&mut self, shelf: usize, keep: impl Fn(&Row) -> bool) {
+        let (generations, starts) = (&mut self.generations, &self.log_starts);
+        let rows = &mut self.shelves[shelf];
+        let before = rows.len();
+        rows.retain(|key, row| {
+            let stays = is_known(row, generations, starts) && keep(row);
+            if !stays {
+                self.bodies.remove(*key);
+                forget(generations, row);
+            }
+            stays
+        });
+        self.rows -= before - rows.len();
+    }
+}
+
+fn is_known(row: &Row, generations: &VecDeque<Generation>, starts: &[Offset]) -> bool {
+    let start = starts.get(row.partition.0 as usize);
+    let oldest = generations.front();
+    row.offset >= start.copied().unwrap_or_default()
+        && oldest.is_some_and(|oldest| row.generation >= oldest.id)
+}
+
+/// Takes a row out of the count of its generation, if that still stands.
+fn forget(generations: &mut VecDeque<Generation>, row: &Row) {
+    let Some(oldest) = generations.front().map(|g| g.id) else {
+        return;
+    };
+    if let Some(index) = row.generation.checked_sub(oldest) {
+        generations[index as usize].entries -= 1;
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,352 @@
+//! A record of the replies topic as an HTTP answer. The service is trusted to answer, not to write
+//! HTTP: nothing of it reaches a client unchecked.
+
+use std::sync::Arc;
+
+use crate::log::Record;
+use crate::model::Etag;
+
+/// The names of the record headers of a reply that mean something to the gateway (a preset of the
+/// config), and what else may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyHeaders {
+    /// Whose reply.
+    pub correlation_id: Box<str>,
+    /// The status, in decimal ASCII; absent: 200.
+    pub status: Box<str>,
+    /// `true`: nothing was applied, the client may try again.
+    pub retry: Box<str>,
+    /// The validator of the entity, unquoted as on events: it becomes `ETag` as a GET would show
+    /// it.
+    pub etag: Box<str>,
+    /// Further names that stay inside (reply topic, identity, …), in any case.
+    pub internal: Vec<Box<str>>,
+    /// Whether `set-cookie` may pass.
+    pub set_cookie: bool,
+}
+
+/// A name and a value.
+pub type Header = (Box<str>, Box<[u8]>);
+
+/// An answer that can be written as HTTP: every header is one that HTTP can carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// 200–599.
+    pub status: u16,
+    /// Names in lower case and values, in the record's order.
+    pub headers: Vec<Header>,
+    /// The content; empty for a null value, and for statuses that have none (204, 205, 304).
+    pub body: Arc<[u8]>,
+}
+
+/// A reply or why it can't be shown: the command is answered either way.
+pub type Answer = Result<Arc<Reply>, ReplyError>;
+
+/// Why a reply can't become an HTTP response (502).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum ReplyError {
+    /// Not a number from 200 to 599.
+    #[error("the reply's status is not a number from 200 to 599")]
+    Status,
+    /// A header that would pass has a value with control characters.
+    #[error("a header of the reply has characters that HTTP can't carry")]
+    Header,
+    /// More than [`Reply::HEADERS_MAX`] headers or [`Reply::HEADER_BYTES_MAX`] bytes of them.
+    #[error("the reply has too many headers")]
+    TooManyHeaders,
+}
+
+/// About the connection and the message (RFC 9110 7.6.1, RFC 9112 6), the gateway's own duties, and
+/// what a service has no business to set: credentials. Names in lower case.
+const GATEWAYS_OWN: [&str; 16] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "date",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "upgrade",
+];
+
+impl Reply {
+    /// Headers a reply may pass.
+    pub const HEADERS_MAX: usize = 64;
+    /// Bytes of names and values they may have together.
+    pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+    /// Reads a record. Headers that are the gateway's, the connection's or the framing's business
+    /// are left out, and so are names that are not HTTP's (`zilla:…`, or with `_` as the type
+    /// headers of Spring), null values, and all but the last of `content-type` and the etag.
+    ///
+    /// # Errors
+    /// What HTTP can't carry.
+    pub fn read(record: &Record<'_>, names: &ReplyHeaders) -> Result<Self, ReplyError> {
+        let status = read_status(record.headers.last(&names.status))?;
+        let (mut headers, mut bytes) = (Vec::new(), 0);
+        let mut content_type = None;
+        for (name, value) in record.headers {
+            let (Some(name), Some(value)) = (passing(name, names), value) else {
+                continue;
+            };
+            let value = value.trim_ascii();
+            if !value.iter().all(is_value_byte) {
+                return Err(ReplyError::Header);
+            }
+            bytes += name.len() + value.len();
+            if &*name == "content-type" {
+                content_type = Some((name, value.into()));
+                continue;
+            }
+            headers.push((name, value.into()));
+            if headers.len() > Self::HEADERS_MAX || bytes > Self::HEADER_BYTES_MAX {
+                return Err(ReplyError::TooManyHeaders);
+            }
+        }
+        headers.extend(content_type);
+        headers.extend(read_etag(record.headers.last(&names.etag))?);
+        let body = match status {
+            204 | 205 | 304 => &[][..],
+            _ => record.value.unwrap_or_default(),
+        };
+        let body = body.into();
+        Ok(Self {
+            status,
+            headers,
+            body,
+        })
+    }
+
+    /// Whether the record says that nothing was applied: such a reply is handed on, not kept.
+    #[must_use]
+    pub fn is_retry(record: &Record<'_>, names: &ReplyHeaders) -> bool {
+        record.headers.last(&names.retry) == Some(b"true")
+    }
+
+    /// Memory held, roughly.
+    pub(super) fn bytes_held(&self) -> usize {
+        let header = size_of::<Header>();
+        let headers = self.headers.iter();
+        let headers: usize = headers.map(|(n, v)| n.len() + v.len() + header).sum();
+        size_of::<Self>() + headers + self.body.len()
+    }
+}
+
+/// RFC 9110 15: three digits; a service has no 1xx to give.
+fn read_status(text: Option<&[u8]>) -> Result<u16, ReplyError> {
+    let Some(text) = text else {
+        return Ok(200);
+    };
+    let [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'] = text else {
+        return Err(ReplyError::Status);
+    };
+    let digit = |byte: &u8| u16::from(byte - b'0');
+    Ok(digit(a) * 100 + digit(b) * 10 + digit(c))
+}
+
+/// Unquoted as services write it, it becomes what a GET of the entity shows; quoted it stands.
+fn read_etag(value: Option<&[u8]>) -> Result<Option<Header>, ReplyError> {
+    let Some(value) = value.map(<[u8]>::trim_ascii).filter(|v| !v.is_empty()) else {
+        return Ok(None);
+    };
+    let name = "etag".into();
+    let tag = value.strip_prefix(b"W/").unwrap_or(value);
+    if let [b'"', inner @ .., b'"'] = tag {
+        // RFC 9110 8.8.3: etagc.
+        let legal = |&b: &u8| b == 0x21 || (b >= 0x23 && b != 0x7f);
+        let quoted = inner.iter().all(legal);
+        return match quoted && value.len() <= Etag::LEN_MAX {
+            true => Ok(Some((name, value.into()))),
+            false => Err(ReplyError::Header),
+        };
+    }
+    let etag = Etag::from_header(value).ok_or(ReplyError::Header)?;
+    let quoted = format!("\"{etag}\"").into_bytes();
+    Ok(Some((name, quoted.into())))
+}
+
+/// The name in lower case, if a header of that name reaches the client.
+fn passing(name: &[u8], names: &ReplyHeaders) -> Option<Box<str>> {
+    let ReplyHeaders {
+        correlation_id,
+        status,
+        retry,
+        etag,
+        internal,
+        set_cookie,
+    } = names;
+    let legal = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^`|~".contains(b);
+    if name.is_empty() || !name.iter().all(legal) {
+        return None;
+    }
+    let is = |own: &str| own.as_bytes().eq_ignore_ascii_case(name);
+    let set = [correlation_id, status, retry, etag];
+    if set.into_iter().chain(internal).any(|own| is(own)) {
+        return None;
+    }
+    let name = std::str::from_utf8(name).expect("only ASCII is let in");
+    let name = name.to_ascii_lowercase();
+    let own = GATEWAYS_OWN.contains(&name.as_str())
+        || name.starts_with("access-control-")
+        || name == "etag"
+        || name == "set-cookie" && !set_cookie;
+    (!own).then(|| name.into())
+}
+
+/// RFC 9110 5.5: no control byte but the tab.
+const fn is_value_byte(byte: &u8) -> bool {
+    *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::log::testing::{Draft, batch};
+    use crate::model::HashSecret;
+
+    pub(in crate::command) fn names() -> ReplyHeaders {
+        ReplyHeaders {
+            correlation_id: "correlation-id".into(),
+            status: ":status".into(),
+            retry: "retry".into(),
+            etag: "etag".into(),
+            internal: vec!["reply-to".into(), "Identity".into()],
+            set_cookie: false,
+        }
+    }
+
+    fn read_with(draft: Draft, names: &ReplyHeaders) -> Result<Reply, ReplyError> {
+        let batch = batch(0, &[draft], &HashSecret::new([0; 16]));
+        let record = batch.iter().next().expect("one");
+        Reply::read(&record, names)
+    }
+
+    fn read(draft: Draft) -> Result<Reply, ReplyError> {
+        read_with(draft, &names())
+    }
+
+    fn reply(value: &str) -> Draft {
+        Draft::new(0, "k", Some(value))
+    }
+
+    fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a [u8]> {
+        let found = reply.headers.iter().find(|(n, _)| &**n == name);
+        found.map(|(_, value)| &**value)
+    }
+
+    #[test]
+    fn status_headers_and_body_pass_the_rest_stays() {
+        let draft = reply("{}")
+            .header(":status", "201")
+            .header("Content-Type", "text/plain")
+            .header("content-type", "application/json")
+            .header("X-Request", " a ")
+            .header("correlation-id", "x")
+            .header("IDENTITY", "ann")
+            .header("reply-to", "t")
+            .header("__TypeId__", "java.lang.String")
+            .header("zilla:x", "y")
+            .header("Content-Length", "99")
+            .header("transfer-encoding", "chunked")
+            .header("connection", "x-request")
+            .header("Access-Control-Allow-Origin", "*")
+            .header("set-cookie", "a=b")
+            .header("kafka_replyPartition", [0, 0, 0, 1]);
+        let reply = read(draft).expect("well-formed");
+        assert_eq!((reply.status, &reply.body[..]), (201, &b"{}"[..]));
+        let headers: Vec<(&str, &[u8])> = reply.headers.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let expected: [(&str, &[u8]); 2] =
+            [("x-request", b"a"), ("content-type", b"application/json")];
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn a_cookie_passes_if_it_is_allowed() {
+        let draft = reply("").header("Set-Cookie", "a=b");
+        let names = ReplyHeaders {
+            set_cookie: true,
+            ..names()
+        };
+        let reply = read_with(draft, &names).expect("well-formed");
+        assert_eq!(header(&reply, "set-cookie"), Some(&b"a=b"[..]));
+    }
+
+    #[test]
+    fn a_status_is_three_digits_of_a_final_response() {
+        assert_eq!(read(reply("")).map(|r| r.status), Ok(200));
+        for good in ["200", "299", "409", "599"] {
+            let status = read(reply("").header(":status", good)).map(|r| r.status);
+            assert_eq!(status, Ok(good.parse().expect("a number")));
+        }
+        for bad in [
+            "", "100", "199", "600", "20", "2000", "2x0", " 200", "+20", "OK",
+        ] {
+            let error = read(reply("").header(":status", bad));
+            assert_eq!(error, Err(ReplyError::Status), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_etag_reads_as_a_get_shows_it() {
+        for (written, shown) in [
+            ("7", "\"7\""),
+            ("a/b", "\"a=2Fb\""),
+            ("\"7\"", "\"7\""),
+            ("W/\"7\"", "W/\"7\""),
+        ] {
+            let reply = read(reply("").header("etag", written)).expect("well-formed");
+            assert_eq!(header(&reply, "etag"), Some(shown.as_bytes()), "{written}");
+        }
+        let bad = read(reply("").header("etag", "\"a\r\nb\""));
+        assert_eq!(bad, Err(ReplyError::Header));
+    }
+
+    #[test]
+    fn statuses_without_content_have_none() {
+        for status in ["204", "205", "304"] {
+            let reply = read(reply("body").header(":status", status)).expect("well-formed");
+            assert!(reply.body.is_empty(), "RFC 9110 15.3.5, 15.3.6, 15.4.5");
+        }
+    }
+
+    #[test]
+    fn headers_are_bounded() {
+        let mut draft = reply("");
+        for n in 0..=Reply::HEADERS_MAX {
+            draft = draft.header(&format!("x-{n}"), "v");
+        }
+        assert_eq!(read(draft), Err(ReplyError::TooManyHeaders));
+        let draft = reply("").header("x", [b'a'; Reply::HEADER_BYTES_MAX]);
+        assert_eq!(read(draft), Err(ReplyError::TooManyHeaders));
+    }
+
+    proptest! {
+        /// RELIABILITY: any bytes in a reply header are a well-formed response or a 502.
+        #[test]
+        fn whatever_a_service_writes_nothing_breaks_a_response(
+            name in prop::collection::vec(any::<u8>(), 0..6),
+            value in prop::collection::vec(any::<u8>(), 0..6),
+        ) {
+            let mut draft = reply("");
+            draft.headers.push((name, Some(value)));
+            if let Ok(reply) = read(draft) {
+                for (name, value) in &reply.headers {
+                    let delimiters = b"\"(),/:;<=>?@[\\]{}";
+                    let token = |b: u8| b.is_ascii_graphic() && !delimiters.contains(&b);
+                    prop_assert!(!name.is_empty() && name.bytes().all(token));
+                    prop_assert!(value.iter().all(|&b| b == b'\t' || b >= b' ' && b != 0x7f));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What `check`, `routes` and `config show` print. Text for people, JSON for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::diagnose::line_of;
+use super::memory::{memory_caps, memory_sum, memory_table};
+use super::settings::TABLE;
+use super::{Config, Loaded, Origin, Report, Severity};
+
+/// A route as `routes` lists it.
+struct Row<'a> {
+    kind: &'static str,
+    line: usize,
+    name: &'a str,
+    route: String,
+    topics: String,
+}
+
+fn rows(config: &Config) -> Vec<Row<'_>> {
+    let commands = config.commands.iter().map(|it| Row {
+        kind: "command",
+        line: it.line,
+        name: &it.name,
+        route: format!("{} {}", it.method.as_str(), it.path),
+        topics: format!("{} -> {}", it.topic, it.replies),
+    });
+    let queries = config.queries.iter().map(|it| Row {
+        kind: "query",
+        line: it.line,
+        name: &it.name,
+        route: format!("GET {}", it.path),
+        topics: it.topic.to_string(),
+    });
+    let streams = config.streams.iter().map(|it| Row {
+        kind: "stream",
+        line: it.line,
+        name: &it.name,
+        route: format!("GET {}", it.path),
+        topics: it.topic.to_string(),
+    });
+    commands.chain(queries).chain(streams).collect()
+}
+
+/// The routes, one a line.
+#[must_use]
+pub fn routes_text(config: &Config) -> String {
+    let rows = rows(config);
+    let widest = rows
+        .iter()
+        .map(|row| row.route.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut out = String::new();
+    for row in rows {
+        let Row {
+            kind,
+            line,
+            route,
+            topics,
+            ..
+        } = row;
+        let _ = writeln!(out, "{kind:<8} {route:<widest$}  {topics}  (line {line})");
+    }
+    out
+}
+
+/// The routes as an array.
+#[must_use]
+pub fn routes_json(config: &Config) -> String {
+    let row = |row: Row<'_>| {
+        json!({ "kind": row.kind, "name": row.name, "route": row.route,
+                "topics": row.topics.split(" -> ").collect::<Vec<_>>(), "line": row.line })
+    };
+    let rows: Vec<Value> = rows(config).into_iter().map(row).collect();
+    format!("{}\n", Value::from(rows))
+}
+
+/// Every setting with its value and where that came from.
+#[must_use]
+pub fn settings_text(loaded: &Loaded) -> String {
+    let mut out = String::new();
+    for (index, setting) in TABLE.iter().enumerate() {
+        let value = (setting.show)(&loaded.config.settings);
+        let origin = origin(loaded, index);
+        let _ = writeln!(out, "{:<34} {value:<28} {origin}", setting.key);
+    }
+    out
+}
+
+/// The same as an object, by key.
+#[must_use]
+pub fn settings_json(loaded: &Loaded) -> String {
+    let entry = |(index, setting): (usize, &super::Setting)| {
+        let value = (setting.show)(&loaded.config.settings);
+        let origin = origin(loaded, index);
+        (
+            setting.key.to_owned(),
+            json!({ "value": value, "origin": origin }),
+        )
+    };
+    let all: serde_json::Map<_, _> = TABLE.iter().enumerate().map(entry).collect();
+    format!("{}\n", Value::from(all))
+}
+
+fn origin(loaded: &Loaded, index: usize) -> String {
+    match loaded.origins.of(index) {
+        Origin::Default => "default".into(),
+        Origin::File { line, .. } => format!("{}:{line}", loaded.report.name),
+        Origin::Environment => TABLE[index].variable(),
+        Origin::Flag => format!("--{}", TABLE[index].flag()),
+    }
+}
+
+/// What `check` says of a config without errors: what it has, what it may take, and what was not
+/// looked at.
+#[must_use]
+pub fn verdict_text(config: &Config, cpus: u16) -> String {
+    let topics = config.topics();
+    let mut out = format!(
+        "The config is right in itself. Commands: {}, queries: {}, streams: {}, topics: {}.\n",
+        config.commands.len(),
+        config.queries.len(),
+        config.streams.len(),
+        topics.len(),
+    );
+    let caps = memory_caps(config, config.settings.shards_on(cpus));
+    let _ = write!(out, "\nIts caps add up to:\n{}\n", memory_table(&caps));
+    if config.settings.memory.is_none() {
+        out.push_str("Nothing bounds the sum; set `memory` to have it checked.\n");
+    }
+    for topic in topics.iter().filter(|it| it.compacted) {
+        if let Some((route, line)) = &topic.because {
+            let name = &topic.topic;
+            let _ = writeln!(
+                out,
+                "\n`{name}` must be compacted, for `{route}` (line {line})."
+            );
+        }
+    }
+    out.push_str(
+        "\nNot looked at: whether the brokers answer, and whether the topics are there.\n",
+    );
+    out
+}
+
+/// What `check` says, as an object: findings, and the memory sum of a config without errors.
+#[must_use]
+pub fn verdict_json(report: &Report, config: Option<&Config>, cpus: u16) -> String {
+    let finding = |it: &super::Finding| {
+        let severity = match it.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let line = it.at.as_ref().map(|at| line_of(&report.text, at.start));
+        json!({ "severity": severity, "message": it.message, "help": it.help, "line": line })
+    };
+    let findings: Vec<Value> = report.findings.iter().map(finding).collect();
+    let memory =
+        config.map(|config| memory_sum(&memory_caps(config, config.settings.shards_on(cpus))));
+    let verdict = json!({ "ok": report.errors() == 0, "file": report.name,
+                          "findings": findings, "memory_bytes": memory, "kafka_checked": false });
+    format!("{verdict}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConfigFile, Sources, load};
+    use super::*;
+
+    fn loaded() -> Loaded {
+        let text = include_str!("example.toml").to_owned();
+        let sources = Sources {
+            file: Some(ConfigFile {
+                name: "g.toml".into(),
+                text,
+            }),
+            flags: vec![("shards", "2".into())],
+            ..Sources::default()
+        };
+        load(sources).expect("the example is good")
+    }
+
+    #[test]
+    fn routes_are_one_a_line() {
+        let text = routes_text(&loaded().config);
+        assert_eq!(text.lines().count(), 4);
+        let first = "command  POST /accounts/{id}/payments  payments-commands -> payments-replies";
+        assert!(text.starts_with(first), "{text}");
+        let json: Value = serde_json::from_str(&routes_json(&loaded().config)).expect("JSON");
+        assert_eq!(json[0]["topics"][1], "payments-replies");
+    }
+
+    #[test]
+    fn each_setting_says_where_it_came_from() {
+        let text = settings_text(&loaded());
+        let line = |key: &str| {
+            let line = text.lines().find(|it| it.split(' ').next() == Some(key));
+            line.expect("a line").to_owned()
+        };
+        assert!(line("shards").ends_with("--shards"));
+        assert!(line("streams.heartbeat").ends_with("g.toml:34"), "{text}");
+        assert!(line("memory").ends_with("default"));
+        let json: Value = serde_json::from_str(&settings_json(&loaded())).expect("JSON");
+        assert_eq!(json["shards"]["value"], "2");
+    }
+
+    #[test]
+    fn a_verdict_says_what_it_did_not_look_at() {
+        let loaded = loaded();
+        assert!(verdict_text(&loaded.config, 1).contains("Not looked at"));
+        let json = verdict_json(&loaded.report, Some(&loaded.config), 1);
+        let json: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["ok"], true);
+        assert_eq!(json["kafka_checked"], false);
+    }
+}

@@ -1,0 +1,53 @@
+//! Whatever the text.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Pieces that a config is made of, so that nonsense gets deep.
+fn piece() -> impl Strategy<Value = String> {
+    let words = TABLE
+        .iter()
+        .flat_map(|it| it.key.split('.'))
+        .map(str::to_owned);
+    let words: Vec<_> = words.collect();
+    prop_oneof![
+        Just("[[command]]\n".to_owned()),
+        Just("[[query]]\n".to_owned()),
+        Just("[[stream]]\n".to_owned()),
+        Just("name = \"n\"\n".to_owned()),
+        Just("topic = \"t\"\nreplies = \"r\"\n".to_owned()),
+        "route = \"(GET|POST|X)? ?/?[a-z{}/%ä]{0,12}\"\n",
+        "(key|filter.key|filter|headers|forward|start) = [\"'{]?[a-z{}.:/ä]{0,12}[\"'}]?\n",
+        proptest::sample::select(words.clone()).prop_map(|it| format!("[{it}]\n")),
+        (
+            proptest::sample::select(words),
+            "[0-9a-zA-Z\"\\[\\]{},.:\\\\-]{0,12}"
+        )
+            .prop_map(|(key, value)| format!("{key} = {value}\n")),
+        "\\PC{0,8}",
+        "[\\x00-\\x7f]{0,6}",
+    ]
+}
+
+proptest! {
+    /// Whatever the file: no panic, every place lies in it, and it can be shown.
+    #[test]
+    fn any_text_is_a_config_or_placed_findings(
+        pieces in proptest::collection::vec(piece(), 0..12)
+    ) {
+        let text = pieces.concat();
+        let report = match load(file(&text)) {
+            Ok(loaded) => loaded.report,
+            Err(report) => {
+                prop_assert!(report.errors() > 0);
+                report
+            }
+        };
+        for finding in &report.findings {
+            for at in finding.at.iter().chain(finding.also.iter().map(|(at, _)| at)) {
+                prop_assert!(text.get(at.clone()).is_some(), "{:?}", finding);
+            }
+        }
+        let _ = report.render(false);
+    }
+}

@@ -1,0 +1,376 @@
+//! The receiving side of one HTTP/1 connection: bytes in any pieces become whole requests.
+
+use super::chunked::Chunks;
+use super::head::{self, Framing, Head};
+use super::limits::Limits;
+use super::problem::Refusal;
+use super::request::{Exchange, Request};
+
+/// What to send on [`Received::Continue`] (RFC 9110 15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What became of the bytes given to [`Connection::receive`].
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation a request; this moves once, on the stack"
+)]
+pub enum Received<'b> {
+    /// One whole request, and how many bytes of the input belong to it. What follows in the input
+    /// is the shard's: to be given to `receive` again, or to [`Connection::keep`].
+    Request(Request<'b>, usize),
+    /// All of the input was kept. More is needed.
+    More,
+    /// All of the input was kept; the client waits for [`CONTINUE`] before it sends the body. Comes
+    /// once a request.
+    Continue,
+    /// What came is no request. Answer with the refusal's problem under this exchange, drain, close
+    /// (see [`Drain`](super::Drain)); whatever comes now would be refused again.
+    Refused(Refusal, Exchange),
+}
+
+/// The receiving side of one client connection. Holds a buffer only while part of a request, or
+/// what was pipelined behind one, is here.
+///
+/// Bounds: never more is kept than a head, a body and their framing within the limits, or what
+/// [`keep`](Self::keep) was given last, which is at most one read.
+#[derive(Debug, Default)]
+pub struct Connection {
+    kept: Vec<u8>,
+    /// Bytes at the start of `kept` that are done with.
+    begin: usize,
+    /// Bytes from `begin` that belong to the request given out last.
+    given: usize,
+    phase: Phase,
+}
+
+/// How far the present request is here. Places count from `begin`.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Its head is not whole; the first bytes were scanned for its end.
+    Head { scanned: usize },
+    /// Head and body end at these places.
+    Sized { head: usize, end: usize },
+    /// The head ends here, the body decoded so far at `write`.
+    Chunked {
+        head: usize,
+        write: usize,
+        chunks: Chunks,
+    },
+    /// Nothing that comes is read any more.
+    Refused(Refusal, Exchange),
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Head { scanned: 0 }
+    }
+}
+
+/// A step of the slow path, in places that count from `begin`.
+enum Step {
+    More,
+    Continue,
+    /// Head and body end here; so many bytes of the input were taken.
+    Request {
+        head: usize,
+        end: usize,
+        used: usize,
+    },
+}
+
+type Outcome<T> = Result<T, (Refusal, Exchange)>;
+
+impl Connection {
+    /// A connection on which nothing has come yet. Allocates nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            kept: Vec::new(),
+            begin: 0,
+            given: 0,
+            phase: Phase::Head { scanned: 0 },
+        }
+    }
+
+    /// Looks for one whole request in what was kept plus `input`. When nothing was kept, `input` is
+    /// read where it lies. An empty `input` asks for the next of what was kept.
+    ///
+    /// Where the bytes were cut never changes what is read. Each byte is looked at a bounded number
+    /// of times, however small the pieces are.
+    pub fn receive<'b>(&'b mut self, input: &'b [u8], limits: &Limits) -> Received<'b> {
+        let limits = limits.clamped();
+        self.forget_given();
+        if self.kept.is_empty() && matches!(self.phase, Phase::Head { .. }) {
+            match whole(input, &limits) {
+                Ok(Some((request, used))) => return Received::Request(request, used),
+                Ok(None) => {}
+                Err((refusal, exchange)) => return self.refuse(refusal, exchange),
+            }
+        }
+        match self.advance(input, &limits) {
+            Ok(Step::More) => Received::More,
+            Ok(Step::Continue) => Received::Continue,
+            Ok(Step::Request { head, end, used }) => self.give(head, end, used, &limits),
+            Err((refusal, exchange)) => self.refuse(refusal, exchange),
+        }
+    }
+
+    /// Keeps what follows a request while that request is answered. The shard does not read the
+    /// socket meanwhile, so this is at most the rest of one read. Then `receive(&[])` goes on, and
+    /// the socket is read again only after it said [`Received::More`].
+    pub fn keep(&mut self, rest: &[u8]) {
+        self.forget_given();
+        self.append(rest);
+    }
+
+    /// Bytes kept behind the last request given out: part of the next, or more of them.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept.len() - self.begin - self.given
+    }
+
+    /// Whether part of a request is here, so that the head or body timeout applies and not the idle
+    /// one. An empty line alone, which may stand before a request, is none.
+    #[must_use]
+    pub fn started(&self) -> bool {
+        match self.phase {
+            Phase::Head { .. } => {
+                let rest = &self.kept[self.begin + self.given..];
+                !matches!(rest, b"" | b"\r" | b"\r\n")
+            }
+            Phase::Sized { .. } | Phase::Chunked { .. } => true,
+            Phase::Refused(..) => false,
+        }
+    }
+
+    /// Whether a head is whole and its body is awaited: the body timeout and its least rate apply.
+    #[must_use]
+    pub fn awaits_body(&self) -> bool {
+        matches!(self.phase, Phase::Sized { .. } | Phase::Chunked { .. })
+    }
+
+    /// Drops the bytes of the request given out last, and the buffer with its last byte.
+    fn forget_given(&mut self) {
+        self.begin += std::mem::take(&mut self.given);
+        if self.begin == self.kept.len() && self.begin > 0 {
+            self.kept = Vec::new();
+            self.begin = 0;
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.begin > 0 {
+            self.kept.drain(..self.begin);
+            self.begin = 0;
+        }
+        self.kept.extend_from_slice(bytes);
+    }
+
+    /// What is kept of the present request and behind it.
+    fn here(&self) -> &[u8] {
+        &self.kept[self.begin..]
+    }
+
+    fn refuse(&mut self, refusal: Refusal, exchange: Exchange) -> Received<'static> {
+        *self = Self {
+            phase: Phase::Refused(refusal, exchange),
+            ..Self::new()
+        };
+        Received::Refused(refusal, exchange)
+    }
+
+    fn give(&mut self, head: usize, end: usize, used: usize, limits: &Limits) -> Received<'_> {
+        let here = &self.kept[self.begin..];
+        match head::parse(&here[..head], limits) {
+            Ok(mut parsed) => {
+                parsed.request.body = &here[head..end];
+                Received::Request(parsed.request, used)
+            }
+            // The limits changed meanwhile.
+            Err((refusal, exchange)) => {
+                self.phase = Phase::Refused(refusal, exchange);
+                Received::Refused(refusal, exchange)
+            }
+        }
+    }
+
+    /// Takes what the present request needs of `input` into what is kept.
+    fn advance(&mut self, input: &[u8], limits: &Limits) -> Outcome<Step> {
+        let mut used = 0;
+        if let Phase::Head { scanned } = self.phase {
+            let Some(taken) = self.advance_head(input, scanned, limits)? else {
+                return Ok(Step::More);
+            };
+            used = taken.used;
+            let nothing_more = used == input.len() && self.here().len() == taken.head;
+            let awaited = taken.framing != Framing::Sized(0);
+            if taken.expects && awaited && nothing_more {
+                return Ok(Step::Continue);
+            }
+        }
+        match self.phase {
+            Phase::Sized { head, end } => Ok(self.advance_sized(input, used, head, end)),
+            Phase::Chunked {
+                head,
+                write,
+                chunks,
+            } => self.advance_chunked(input, used, (head, write, chunks), limits),
+            Phase::Refused(refusal, exchange) => Err((refusal, exchange)),
+            Phase::Head { .. } => Ok(Step::More),
+        }
+    }
+
+    /// Looks for the head's end; when it is here the phase says how the body is framed.
+    fn advance_head(
+        &mut self,
+        input: &[u8],
+        scanned: usize,
+        limits: &Limits,
+    ) -> Outcome<Option<TakenHead>> {
+        let before = self.here().len();
+        let room = limits.head_bytes_max.saturating_sub(before);
+        self.append(&input[..input.len().min(room)]);
+        let here = self.here();
+        let window = &here[..here.len().min(limits.head_bytes_max)];
+        let refused = |refusal| (refusal, Exchange::REFUSED);
+        let Some(head) = head::find_end(window, scanned.min(window.len())).map_err(refused)? else {
+            if window.len() == limits.head_bytes_max {
+                return Err(refused(head::too_large(window)));
+            }
+            let scanned = window.len();
+            self.phase = Phase::Head { scanned };
+            return Ok(None);
+        };
+        let Head {
+            framing, expects, ..
+        } = head::parse(&here[..head], limits)?;
+        // What was appended behind the head goes back to the input: a body takes what it needs.
+        self.kept.truncate(self.begin + head.max(before));
+        let used = head.saturating_sub(before);
+        self.phase = match framing {
+            Framing::Sized(length) => Phase::Sized {
+                head,
+                end: head + length,
+            },
+            Framing::Chunked => Phase::Chunked {
+                head,
+                write: head,
+                chunks: Chunks::new(),
+            },
+        };
+        Ok(Some(TakenHead {
+            head,
+            used,
+            framing,
+            expects,
+        }))
+    }
+
+    fn advance_sized(&mut self, input: &[u8], used: usize, head: usize, end: usize) -> Step {
+        let missing = end.saturating_sub(self.here().len());
+        let rest = &input[used..];
+        let taken = missing.min(rest.len());
+        self.append(&rest[..taken]);
+        if self.here().len() < end {
+            return Step::More;
+        }
+        self.phase = Phase::default();
+        self.given = end;
+        Step::Request {
+            head,
+            end,
+            used: used + taken,
+        }
+    }
+
+    fn advance_chunked(
+        &mut self,
+        input: &[u8],
+        used: usize,
+        (head, mut write, mut chunks): (usize, usize, Chunks),
+        limits: &Limits,
+    ) -> Outcome<Step> {
+        let appended = input.len() - used;
+        self.append(&input[used..]);
+        let mut read = write;
+        let here = &mut self.kept[self.begin..];
+        let done = chunks
+            .decode(here, &mut read, &mut write, limits.body_bytes_max)
+            .map_err(|refusal| (refusal, Exchange::REFUSED))?;
+        if !done {
+            self.kept.truncate(self.begin + write);
+            self.phase = Phase::Chunked {
+                head,
+                write,
+                chunks,
+            };
+            return Ok(Step::More);
+        }
+        let behind = self.here().len() - read;
+        let back = behind.min(appended);
+        self.kept.truncate(self.kept.len() - back);
+        self.phase = Phase::default();
+        self.given = read;
+        Ok(Step::Request {
+            head,
+            end: write,
+            used: input.len() - back,
+        })
+    }
+}
+
+/// What [`Connection::advance_head`] found.
+struct TakenHead {
+    head: usize,
+    used: usize,
+    framing: Framing,
+    expects: bool,
+}
+
+/// The hot path: a request that is all in `input`, read where it lies, and its length. `None` if it
+/// is not all there, or is chunked and must be moved to be decoded.
+fn whole<'b>(input: &'b [u8], limits: &Limits) -> Outcome<Option<(Request<'b>, usize)>> {
+    let window = &input[..input.len().min(limits.head_bytes_max)];
+    let end = head::find_end(window, 0).map_err(|refusal| (refusal, Exchange::REFUSED))?;
+    let Some(end) = end else {
+        return Ok(None);
+    };
+    let Head {
+        mut request,
+        framing,
+        ..
+    } = head::parse(&input[..end], limits)?;
+    let Framing::Sized(length) = framing else {
+        return Ok(None);
+    };
+    let Some(body) = input[end..].get(..length) else {
+        return Ok(None);
+    };
+    request.body = body;
+    Ok(Some((request, end + length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that is always some requests ahead never lets the buffer run empty.
+    #[test]
+    fn what_is_done_with_does_not_pile_up() {
+        let limits = Limits::default();
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut connection = Connection::new();
+        connection.keep(&request.repeat(2));
+        for _ in 0..1000 {
+            let received = connection.receive(request, &limits);
+            assert!(matches!(received, Received::Request(_, 0)));
+            connection.keep(request);
+            assert_eq!(connection.kept(), 2 * request.len());
+            assert!(connection.kept.capacity() < 256);
+        }
+    }
+}

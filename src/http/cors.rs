@@ -1,0 +1,315 @@
+//! Cross-origin requests (the Fetch standard's CORS protocol): exact origins, or any.
+//!
+//! What a response needs is decided when the request comes and kept as a [`CorsGrant`], two bytes
+//! that outlive the request. Every answer of a route with CORS says `Vary: Origin`, also to those
+//! who sent none, or a shared cache would hand one origin's answer to another.
+
+use super::headers::Headers;
+use super::problem::Refusal;
+use super::request::{Method, Request};
+use super::response::ResponseHead;
+
+/// Request headers a page may send beside those that need no leave.
+const ALLOW_HEADERS: &str = "authorization, cache-control, content-type, idempotency-key, \
+     if-match, if-none-match, last-event-id, prefer, sluicegate-min-position";
+
+/// Response headers a page may read beside those that need no leave.
+const EXPOSE_HEADERS: &str =
+    "age, date, etag, link, location, preference-applied, retry-after, www-authenticate";
+
+/// Which pages of other origins may use a route. Part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    origins: Origins,
+    credentials: bool,
+    max_age_s: u32,
+    allow_headers: String,
+    expose_headers: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origins {
+    Any,
+    Listed(Vec<String>),
+}
+
+/// What an answer says about cross-origin use. Made by [`Cors::grant`], to be written under the
+/// same `Cors`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorsGrant {
+    /// The page may not read the answer, or asked from no other origin.
+    None,
+    /// The page of the origin at this place in the list may read it.
+    Origin(u16),
+    /// Any page may read it.
+    Any,
+}
+
+impl Cors {
+    /// A policy for `origins`, each as a browser sends it: `https://app.example`, lower case, no
+    /// path, no default port; or `*` alone. `credentials`: cookies may come along. `max_age_s`: how
+    /// long a browser may keep the answer to a preflight. `allow` and `expose`: names of headers
+    /// beyond those the gateway itself understands.
+    ///
+    /// # Errors
+    /// A sentence that says what no browser would ever match, or no policy should allow.
+    pub fn new(
+        origins: &[String],
+        credentials: bool,
+        max_age_s: u32,
+        allow: &[String],
+        expose: &[String],
+    ) -> Result<Self, &'static str> {
+        let origins = match origins {
+            [any] if any == "*" && credentials => {
+                return Err("credentials need a list of origins, not `*`");
+            }
+            [any] if any == "*" => Origins::Any,
+            listed if listed.len() > usize::from(u16::MAX) => return Err("too many origins"),
+            listed => {
+                listed.iter().try_for_each(|origin| check_origin(origin))?;
+                Origins::Listed(listed.to_vec())
+            }
+        };
+        let is_name = |n: &String| !n.is_empty() && n.bytes().all(super::names::is_token_byte);
+        if !allow.iter().chain(expose).all(is_name) {
+            return Err("a header name is malformed");
+        }
+        let with = |ours: &str, more: &[String]| {
+            let more = more
+                .iter()
+                .map(|name| format!(", {}", name.to_ascii_lowercase()));
+            std::iter::once(ours.to_owned()).chain(more).collect()
+        };
+        Ok(Self {
+            origins,
+            credentials,
+            max_age_s,
+            allow_headers: with(ALLOW_HEADERS, allow),
+            expose_headers: with(EXPOSE_HEADERS, expose),
+        })
+    }
+
+    /// What the answer to a request with these headers may say.
+    #[must_use]
+    pub fn grant(&self, headers: &Headers<'_>) -> CorsGrant {
+        let Ok(Some(origin)) = headers.one("origin") else {
+            return CorsGrant::None;
+        };
+        match &self.origins {
+            Origins::Any => CorsGrant::Any,
+            Origins::Listed(listed) => listed
+                .iter()
+                .position(|o| o.as_bytes() == origin)
+                .map_or(CorsGrant::None, |at| CorsGrant::Origin(at as u16)),
+        }
+    }
+
+    /// Writes the headers of an answer, of any status: a page must be able to read a problem too.
+    ///
+    /// # Errors
+    /// The head grows too large.
+    pub fn write(&self, grant: CorsGrant, head: &mut ResponseHead<'_>) -> Result<(), Refusal> {
+        self.write_origin(grant, head)?;
+        if grant != CorsGrant::None {
+            let exposed = self.expose_headers.as_bytes();
+            head.header("access-control-expose-headers", exposed)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the headers of the answer to a preflight ([`is_preflight`]), a 204. `methods` are
+    /// those of the path's routes. A page that may not gets no leave and its browser says so.
+    ///
+    /// # Errors
+    /// The head grows too large.
+    pub fn write_preflight(
+        &self,
+        grant: CorsGrant,
+        methods: &[Method],
+        head: &mut ResponseHead<'_>,
+    ) -> Result<(), Refusal> {
+        self.write_origin(grant, head)?;
+        if grant != CorsGrant::None {
+            let names: Vec<_> = methods.iter().map(|m| m.as_str()).collect();
+            head.header("access-control-allow-methods", names.join(", ").as_bytes())?;
+            let allowed = self.allow_headers.as_bytes();
+            head.header("access-control-allow-headers", allowed)?;
+            head.number("access-control-max-age", u64::from(self.max_age_s));
+        }
+        Ok(())
+    }
+
+    fn write_origin(&self, grant: CorsGrant, head: &mut ResponseHead<'_>) -> Result<(), Refusal> {
+        if let Origins::Any = self.origins {
+            // The same for all, so it varies by nothing.
+            if grant != CorsGrant::None {
+                head.fixed("access-control-allow-origin", "*");
+            }
+            return Ok(());
+        }
+        head.fixed("vary", "origin");
+        if let (CorsGrant::Origin(at), Origins::Listed(listed)) = (grant, &self.origins) {
+            let Some(origin) = listed.get(usize::from(at)) else {
+                return Ok(());
+            };
+            head.header("access-control-allow-origin", origin.as_bytes())?;
+            if self.credentials {
+                head.fixed("access-control-allow-credentials", "true");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a browser asks for leave before the request proper.
+#[must_use]
+pub fn is_preflight(request: &Request<'_>) -> bool {
+    let has = |name| request.headers.get(name).is_some();
+    request.method == Method::Options && has("origin") && has("access-control-request-method")
+}
+
+/// An origin as browsers serialise it, or it would never match (RFC 6454 6.2).
+fn check_origin(origin: &str) -> Result<(), &'static str> {
+    let host = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"))
+        .ok_or("an origin begins with `https://` or `http://`")?;
+    let legal = |b: u8| {
+        b.is_ascii_lowercase()
+            || b.is_ascii_digit()
+            || matches!(b, b'-' | b'.' | b':' | b'[' | b']' | b'_')
+    };
+    if host.is_empty() || !host.bytes().all(legal) {
+        return Err("an origin is scheme, lower-case host and port, nothing more");
+    }
+    let default_port = match origin.starts_with("https") {
+        true => ":443",
+        false => ":80",
+    };
+    if host.ends_with(default_port) {
+        return Err("an origin names no default port: browsers leave it out");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::{Exchange, Version};
+    use super::super::status::Status;
+    use super::super::tests::headers_of;
+    use super::*;
+
+    const EXCHANGE: Exchange = Exchange {
+        version: Version::Http11,
+        head_only: false,
+        keep_alive: true,
+    };
+
+    fn cors(origins: &[&str], credentials: bool) -> Result<Cors, &'static str> {
+        let origins: Vec<_> = origins.iter().map(|&o| o.to_owned()).collect();
+        Cors::new(
+            &origins,
+            credentials,
+            600,
+            &["X-Trace".into()],
+            &["X-Cost".into()],
+        )
+    }
+
+    fn answer(cors: &Cors, origin: Option<&str>, preflight: bool) -> String {
+        let origin: Vec<_> = origin.iter().map(|o| ("Origin", *o)).collect();
+        let grant = cors.grant(&headers_of(&origin).headers());
+        let mut out = Vec::new();
+        let mut head = ResponseHead::begin(&mut out, Status::NO_CONTENT, EXCHANGE, b"");
+        match preflight {
+            true => cors.write_preflight(grant, &[Method::Get, Method::Post], &mut head),
+            false => cors.write(grant, &mut head),
+        }
+        .expect("small");
+        let _ = head.empty();
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    // Fetch standard, "CORS protocol and HTTP caches": the answer varies by Origin.
+    #[test]
+    fn exact_origins_are_named_and_others_are_not() {
+        let cors = cors(&["https://a.example", "http://b.example:8080"], true).expect("legal");
+        let named = answer(&cors, Some("http://b.example:8080"), false);
+        assert!(named.contains("access-control-allow-origin: http://b.example:8080\r\n"));
+        assert!(named.contains("access-control-allow-credentials: true\r\n"));
+        assert!(named.contains("access-control-expose-headers: age, date, etag, "));
+        assert!(named.contains(", x-cost\r\n") && named.contains("vary: origin\r\n"));
+        for origin in [
+            None,
+            Some("https://A.example"),
+            Some("https://a.example.evil"),
+            Some("https://a.example/"),
+            Some("http://a.example"),
+            Some("https://xa.example"),
+            Some("null"),
+            Some("*"),
+            Some(""),
+        ] {
+            for preflight in [true, false] {
+                let other = answer(&cors, origin, preflight);
+                assert!(!other.contains("access-control"), "{origin:?}");
+                assert!(other.contains("vary: origin\r\n"), "{origin:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_preflight_lists_methods_and_headers() {
+        let cors = cors(&["https://a.example"], false).expect("legal");
+        let answer = answer(&cors, Some("https://a.example"), true);
+        assert!(answer.contains("access-control-allow-methods: GET, POST\r\n"));
+        assert!(answer.contains("idempotency-key, if-match, "));
+        assert!(answer.contains(", x-trace\r\n"));
+        assert!(answer.contains("access-control-max-age: 600\r\n"));
+        assert!(!answer.contains("credentials"));
+    }
+
+    #[test]
+    fn any_origin_is_a_star() {
+        let cors = cors(&["*"], false).expect("legal");
+        let given = answer(&cors, Some("https://x.example"), false);
+        assert!(given.contains("access-control-allow-origin: *\r\n") && !given.contains("vary"));
+        assert!(!answer(&cors, None, false).contains("access-control"));
+    }
+
+    #[test]
+    fn a_policy_that_can_not_be_meant_is_refused() {
+        assert!(cors(&["*"], true).is_err());
+        for origin in [
+            "*",
+            "a.example",
+            "https://",
+            "https://A.example",
+            "https://a.example/",
+            "https://a.example:443",
+            "http://a.example:80",
+            "null",
+            "https://a b",
+            "ftp://a",
+            "https://*.example",
+            "https://a\r\nb",
+        ] {
+            assert!(
+                cors(&["https://ok.example", origin], false).is_err(),
+                "{origin}"
+            );
+        }
+        assert!(Cors::new(&[], false, 0, &["a\r\nb".into()], &[]).is_err());
+    }
+
+    #[test]
+    fn two_origins_are_none() {
+        let cors = cors(&["https://a.example"], false).expect("legal");
+        let two = [
+            ("origin", "https://a.example"),
+            ("Origin", "https://b.example"),
+        ];
+        assert_eq!(cors.grant(&headers_of(&two).headers()), CorsGrant::None);
+    }
+}

@@ -1,0 +1,134 @@
+//! The headers of a request: places in its head, looked up without regard to case.
+
+use super::list;
+use super::problem::{Fault, Refusal};
+
+/// Header lines a request may have under any limits.
+pub const HEADERS_MAX: usize = 64;
+
+/// Where one header lies in the head. 16 bits each: a head is at most 65,535 bytes.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    name: u16,
+    name_len: u16,
+    value: u16,
+    value_len: u16,
+}
+
+/// The headers of a request in their order. Names are tokens without `_`; values hold no control
+/// byte but the tab, and no whitespace at either end, but any byte from 0x80 up.
+#[derive(Clone)]
+pub struct Headers<'b> {
+    head: &'b [u8],
+    places: [Place; HEADERS_MAX],
+    len: u8,
+}
+
+impl<'b> Headers<'b> {
+    /// No headers yet, all of them to be found in `head`.
+    pub(super) fn new(head: &'b [u8]) -> Self {
+        debug_assert!(head.len() <= super::HEAD_BYTES_MAX, "limits are clamped");
+        Self {
+            head,
+            places: [Place::default(); HEADERS_MAX],
+            len: 0,
+        }
+    }
+
+    /// Notes one more. Both parts are slices of the head; the parser gives at most
+    /// [`HEADERS_MAX`].
+    pub(super) fn push(&mut self, name: &'b str, value: &'b [u8]) {
+        let start = self.head.as_ptr() as usize;
+        let place = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(start) as u16;
+        self.places[usize::from(self.len)] = Place {
+            name: place(name.as_bytes()),
+            name_len: name.len() as u16,
+            value: place(value),
+            value_len: value.len() as u16,
+        };
+        self.len += 1;
+    }
+
+    fn name(&self, place: Place) -> &'b [u8] {
+        let at = usize::from(place.name);
+        &self.head[at..at + usize::from(place.name_len)]
+    }
+
+    fn value(&self, place: Place) -> &'b [u8] {
+        let at = usize::from(place.value);
+        &self.head[at..at + usize::from(place.value_len)]
+    }
+
+    fn places(&self) -> &[Place] {
+        &self.places[..usize::from(self.len)]
+    }
+
+    /// How many header lines there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first value under `name`. Where repetition would matter use [`one`](Self::one).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'b [u8]> {
+        self.get_all(name).next()
+    }
+
+    /// The value under `name`, which must stand there once at most.
+    ///
+    /// # Errors
+    /// The name stands there twice: which of two values counts must never depend on who looks.
+    pub fn one(&self, name: &str) -> Result<Option<&'b [u8]>, Refusal> {
+        let mut all = self.get_all(name);
+        let first = all.next();
+        match all.next() {
+            Some(_) => Err(Refusal::new(
+                Fault::MalformedHeader,
+                "a header that may stand only once is repeated",
+            )),
+            None => Ok(first),
+        }
+    }
+
+    /// All values under `name`, in order.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'b [u8]> + 'a {
+        self.places()
+            .iter()
+            .filter(move |place| {
+                usize::from(place.name_len) == name.len()
+                    && self.name(**place).eq_ignore_ascii_case(name.as_bytes())
+            })
+            .map(|place| self.value(*place))
+    }
+
+    /// Whether the comma-separated lists under `name` hold `member`, compared without regard to
+    /// case (`Connection`, `Cache-Control`).
+    #[must_use]
+    pub fn lists(&self, name: &str, member: &str) -> bool {
+        self.get_all(name)
+            .flat_map(list::members)
+            .any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
+    }
+
+    /// Names as they were sent, and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + '_ {
+        self.places().iter().map(|place| {
+            let name = std::str::from_utf8(self.name(*place)).expect("tokens are ASCII");
+            (name, self.value(*place))
+        })
+    }
+}
+
+impl std::fmt::Debug for Headers<'_> {
+    /// Names only: values may be credentials.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter().map(|(n, _)| n)).finish()
+    }
+}

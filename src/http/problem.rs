@@ -1,0 +1,291 @@
+//! Problem details (RFC 9457): the kinds HTTP itself raises, and the bytes of any.
+
+use super::status::Status;
+
+/// A kind of problem. Its path is stable and listed in `docs/http.md`; `route/` has more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProblemKind {
+    /// `type` of RFC 9457: a path such as `/problems/overloaded`, never to change.
+    pub path: &'static str,
+    /// The kind in a few words, the same each time.
+    pub title: &'static str,
+    /// The status it is answered with.
+    pub status: Status,
+}
+
+/// What is wrong with a request, or with what should answer it, before anyone asked what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The bytes are not one well-formed request (RFC 9112).
+    MalformedRequest,
+    /// The path or query could be read in more than one way.
+    AmbiguousTarget,
+    /// A header that is understood here breaks its own grammar, or is repeated.
+    MalformedHeader,
+    /// No route of this path takes the method. The answer lists those that do in `Allow`.
+    MethodNotAllowed,
+    /// None of what can be answered is acceptable to the client.
+    NotAcceptable,
+    /// The request did not arrive in time.
+    RequestTimeout,
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// The request target is longer than the limit.
+    UriTooLong,
+    /// The body is compressed or otherwise coded.
+    ContentCoding,
+    /// `Expect` asks for something other than `100-continue`.
+    ExpectationFailed,
+    /// Request line and headers are larger than the limit, or too many.
+    HeadTooLarge,
+    /// The method is none of those served here.
+    MethodNotImplemented,
+    /// A reply record can't be written as a response.
+    BadReply,
+    /// The request is neither HTTP/1.0 nor HTTP/1.1.
+    VersionNotSupported,
+}
+
+impl Fault {
+    /// Each of them once, for the docs' test.
+    pub const ALL: [Self; 14] = [
+        Self::MalformedRequest,
+        Self::AmbiguousTarget,
+        Self::MalformedHeader,
+        Self::MethodNotAllowed,
+        Self::NotAcceptable,
+        Self::RequestTimeout,
+        Self::BodyTooLarge,
+        Self::UriTooLong,
+        Self::ContentCoding,
+        Self::ExpectationFailed,
+        Self::HeadTooLarge,
+        Self::MethodNotImplemented,
+        Self::BadReply,
+        Self::VersionNotSupported,
+    ];
+
+    /// The fault as a kind of problem.
+    #[must_use]
+    pub const fn kind(self) -> ProblemKind {
+        let (path, title, status) = match self {
+            Self::MalformedRequest => (
+                "/problems/malformed-request",
+                "The request is malformed",
+                Status::BAD_REQUEST,
+            ),
+            Self::AmbiguousTarget => (
+                "/problems/ambiguous-target",
+                "The request target is malformed or ambiguous",
+                Status::BAD_REQUEST,
+            ),
+            Self::MalformedHeader => (
+                "/problems/malformed-header",
+                "A request header is malformed",
+                Status::BAD_REQUEST,
+            ),
+            Self::MethodNotAllowed => (
+                "/problems/method-not-allowed",
+                "The method is not allowed here",
+                Status::METHOD_NOT_ALLOWED,
+            ),
+            Self::NotAcceptable => (
+                "/problems/not-acceptable",
+                "Nothing acceptable can be answered",
+                Status::NOT_ACCEPTABLE,
+            ),
+            Self::RequestTimeout => (
+                "/problems/request-timeout",
+                "The request did not arrive in time",
+                Status::REQUEST_TIMEOUT,
+            ),
+            Self::BodyTooLarge => (
+                "/problems/body-too-large",
+                "The request body is too large",
+                Status::CONTENT_TOO_LARGE,
+            ),
+            Self::UriTooLong => (
+                "/problems/uri-too-long",
+                "The request target is too long",
+                Status::URI_TOO_LONG,
+            ),
+            Self::ContentCoding => (
+                "/problems/content-encoding",
+                "Coded request bodies are not accepted",
+                Status::UNSUPPORTED_MEDIA_TYPE,
+            ),
+            Self::ExpectationFailed => (
+                "/problems/expectation-failed",
+                "The expectation can't be met",
+                Status::EXPECTATION_FAILED,
+            ),
+            Self::HeadTooLarge => (
+                "/problems/head-too-large",
+                "The request head is too large",
+                Status::HEAD_TOO_LARGE,
+            ),
+            Self::MethodNotImplemented => (
+                "/problems/method-not-implemented",
+                "The method is not known here",
+                Status::NOT_IMPLEMENTED,
+            ),
+            Self::BadReply => (
+                "/problems/bad-reply",
+                "The reply can't be written as a response",
+                Status::BAD_GATEWAY,
+            ),
+            Self::VersionNotSupported => (
+                "/problems/version-not-supported",
+                "The HTTP version is not supported",
+                Status::VERSION_NOT_SUPPORTED,
+            ),
+        };
+        ProblemKind {
+            path,
+            title,
+            status,
+        }
+    }
+}
+
+/// Why something was refused: the kind, and a sentence for whoever sent it. The sentence is fixed
+/// text, so nothing a client sent comes back in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    /// The kind.
+    pub fault: Fault,
+    /// What exactly.
+    pub detail: &'static str,
+}
+
+impl Refusal {
+    /// A refusal of a kind, for a reason.
+    #[must_use]
+    pub const fn new(fault: Fault, detail: &'static str) -> Self {
+        Self { fault, detail }
+    }
+
+    /// The refusal as problem details.
+    #[must_use]
+    pub const fn problem(self) -> Problem<'static> {
+        Problem {
+            kind: self.fault.kind(),
+            detail: self.detail,
+            instance: None,
+            members: &[],
+        }
+    }
+}
+
+/// One problem, to be written as `application/problem+json`.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// Its kind.
+    pub kind: ProblemKind,
+    /// What happened this time; left out if empty.
+    pub detail: &'a str,
+    /// This occurrence, as a URI reference: where the log has more (the request id).
+    pub instance: Option<&'a str>,
+    /// Extension members (RFC 9457 3.2). Names are the caller's and differ from the standard five.
+    pub members: &'a [(&'a str, Member<'a>)],
+}
+
+/// The value of an extension member.
+#[derive(Clone, Copy, Debug)]
+pub enum Member<'a> {
+    /// A string.
+    Text(&'a str),
+    /// A number.
+    Number(u64),
+    /// `true` or `false`.
+    Bool(bool),
+}
+
+impl Problem<'_> {
+    /// The media type of what [`write_json`](Self::write_json) writes.
+    pub const CONTENT_TYPE: &'static str = "application/problem+json";
+
+    /// Appends the JSON object.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"type\":");
+        write_string(out, self.kind.path);
+        out.extend_from_slice(b",\"title\":");
+        write_string(out, self.kind.title);
+        out.extend_from_slice(b",\"status\":");
+        write_number(out, u64::from(self.kind.status.code()));
+        if !self.detail.is_empty() {
+            out.extend_from_slice(b",\"detail\":");
+            write_string(out, self.detail);
+        }
+        if let Some(instance) = self.instance {
+            out.extend_from_slice(b",\"instance\":");
+            write_string(out, instance);
+        }
+        for (name, member) in self.members {
+            out.push(b',');
+            write_string(out, name);
+            out.push(b':');
+            match *member {
+                Member::Text(text) => write_string(out, text),
+                Member::Number(number) => write_number(out, number),
+                Member::Bool(true) => out.extend_from_slice(b"true"),
+                Member::Bool(false) => out.extend_from_slice(b"false"),
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string is JSON and a Vec takes every write");
+}
+
+fn write_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // RFC 9457 3: the members and their types.
+    #[test]
+    fn a_problem_is_json_whatever_its_texts_hold() {
+        let problem = Problem {
+            kind: Fault::BodyTooLarge.kind(),
+            detail: "a \"quote\", a\nline, \u{1}, \u{2028}, ü",
+            instance: Some("/requests/1"),
+            members: &[
+                ("limit", Member::Number(u64::MAX)),
+                ("may \" have", Member::Text("\\")),
+                ("retry", Member::Bool(true)),
+            ],
+        };
+        let mut out = Vec::new();
+        problem.write_json(&mut out);
+        let read: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(read["type"], "/problems/body-too-large");
+        assert_eq!(read["title"], "The request body is too large");
+        assert_eq!(read["status"], 413);
+        assert_eq!(read["detail"], problem.detail);
+        assert_eq!(read["instance"], "/requests/1");
+        assert_eq!(read["limit"], u64::MAX);
+        assert_eq!(read["may \" have"], "\\");
+        assert_eq!(read["retry"], true);
+    }
+
+    #[test]
+    fn every_fault_has_a_path_of_its_own_and_stands_in_the_docs() {
+        let docs = include_str!("../../docs/http.md");
+        let mut paths: Vec<_> = Fault::ALL.iter().map(|f| f.kind().path).collect();
+        for fault in Fault::ALL {
+            let kind = fault.kind();
+            let row = format!("| `{}` | {} |", kind.path, kind.status.code());
+            assert!(docs.contains(&row), "{row} is missing in docs/http.md");
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        assert_eq!(paths.len(), Fault::ALL.len());
+    }
+}

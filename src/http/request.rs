@@ -1,0 +1,129 @@
+//! What a client asked for, whatever framed it.
+
+use super::headers::Headers;
+use super::path::Path;
+use super::query::Query;
+
+/// Methods served here. Others are answered with 501.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Method {
+    /// `GET`.
+    Get,
+    /// `HEAD`: as `GET`, without the body.
+    Head,
+    /// `POST`.
+    Post,
+    /// `PUT`.
+    Put,
+    /// `PATCH`.
+    Patch,
+    /// `DELETE`.
+    Delete,
+    /// `OPTIONS`.
+    Options,
+}
+
+impl Method {
+    /// The method by its name, which is case-sensitive (RFC 9110 9.1).
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "GET" => Some(Self::Get),
+            "HEAD" => Some(Self::Head),
+            "POST" => Some(Self::Post),
+            "PUT" => Some(Self::Put),
+            "PATCH" => Some(Self::Patch),
+            "DELETE" => Some(Self::Delete),
+            "OPTIONS" => Some(Self::Options),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+
+    /// Whether it asks for no change (RFC 9110 9.2.1).
+    #[must_use]
+    pub const fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options)
+    }
+}
+
+/// The version a request was sent under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, and the connection closes unless asked otherwise.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// What a response must know of its request. Small and `Copy`, so that it outlives the request's
+/// bytes while the answer is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The version of the request.
+    pub version: Version,
+    /// The request was `HEAD`: no body follows whatever the head says.
+    pub head_only: bool,
+    /// The connection may serve another request after this one. Set it to `false` to close, also
+    /// when draining.
+    pub keep_alive: bool,
+}
+
+impl Exchange {
+    /// The answer to what was not understood: HTTP/1.1, with a body, then the end.
+    pub const REFUSED: Self = Self {
+        version: Version::Http11,
+        head_only: false,
+        keep_alive: false,
+    };
+}
+
+/// One whole request. Its parts are views of the bytes it came in, or of what its [`Connection`]
+/// kept of them.
+///
+/// [`Connection`]: super::Connection
+#[derive(Clone, Debug)]
+pub struct Request<'b> {
+    /// What is to be done.
+    pub method: Method,
+    /// To what: one canonical form, decoded once, for whoever looks.
+    pub path: Path<'b>,
+    /// What stands behind the `?`.
+    pub query: Query<'b>,
+    /// All headers, in order.
+    pub headers: Headers<'b>,
+    /// The body, whole and without framing; at most `body_bytes_max` bytes.
+    pub body: &'b [u8],
+    /// The version it was sent under.
+    pub version: Version,
+    /// Whether the client wants the connection to go on.
+    pub keep_alive: bool,
+    /// The authority asked: of the target if it names one, else of `Host`; empty if an HTTP/1.0
+    /// client named none. Its characters are checked, its case is as sent.
+    pub host: &'b str,
+}
+
+impl Request<'_> {
+    /// What a response to it must know.
+    #[must_use]
+    pub fn exchange(&self) -> Exchange {
+        Exchange {
+            version: self.version,
+            head_only: self.method == Method::Head,
+            keep_alive: self.keep_alive,
+        }
+    }
+}

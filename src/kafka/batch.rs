@@ -1,0 +1,123 @@
+//! One partition's records on their way: those that wait, and the one batch that is being
+//! appended. One batch at a time keeps their order whatever fails, and lets the rest gather.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::event::Produced;
+use super::plane::ProduceRecord;
+use super::records::{self, Sequence};
+use super::{LinkId, ProduceError};
+use crate::model::{Instant, Offset, Partition};
+
+/// A record that has no answer yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) record: ProduceRecord,
+    pub(super) ticket: u64,
+    pub(super) deadline: Instant,
+    /// Bytes it counts for in limits.
+    pub(super) bytes: usize,
+}
+
+/// A batch with its sequence. Every try sends the same bytes: the broker tells duplicates by them.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) number: u64,
+    pub(super) bytes: Bytes,
+    pub(super) records: Vec<Pending>,
+    /// The link whose answer it waits for.
+    pub(super) flight: Option<LinkId>,
+    /// Some try may have appended it. Never taken back: only an answer that it *is* appended is
+    /// certain after that.
+    pub(super) doubtful: bool,
+    pub(super) deadline: Instant,
+    pub(super) last_error: ProduceError,
+}
+
+/// A producer id and its epoch, as a broker gave it.
+pub(super) type Identity = (i64, i16);
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) waiting: VecDeque<Pending>,
+    pub(super) sent: Option<Sent>,
+    /// The producer of this partition's sequence; `None`: the next batch takes the newest.
+    pub(super) identity: Option<Identity>,
+    next_sequence: i32,
+    pub(super) not_before: Instant,
+    pub(super) failures: u32,
+    /// So many of the waiting records go in a batch of their own: the broker refused them
+    /// together, and one may be to blame.
+    singly: usize,
+}
+
+impl Queue {
+    /// Makes the next batch of what waits, `bytes_max` at most (one record at least).
+    pub(super) fn form(&mut self, newest: Identity, number: u64, bytes_max: usize) {
+        debug_assert!(self.sent.is_none() && !self.waiting.is_empty());
+        let identity = *self.identity.get_or_insert(newest);
+        let mut bytes = 0;
+        let fits = |pending: &&Pending| {
+            bytes += pending.bytes;
+            bytes <= bytes_max
+        };
+        let mut count = self.waiting.iter().take_while(fits).count().max(1);
+        if self.singly > 0 {
+            (count, self.singly) = (1, self.singly - 1);
+        }
+        let records: Vec<Pending> = self.waiting.drain(..count).collect();
+        let sequence = Sequence {
+            producer_id: identity.0,
+            producer_epoch: identity.1,
+            first: self.next_sequence,
+        };
+        // Kafka's sequences go round from 2^31 - 1 to 0.
+        self.next_sequence = self.next_sequence.wrapping_add(count as i32) & i32::MAX;
+        let deadline = records.iter().map(|pending| pending.deadline).min();
+        self.sent = Some(Sent {
+            number,
+            bytes: records::encode(records.iter().map(|pending| &pending.record), sequence),
+            records,
+            flight: None,
+            doubtful: false,
+            deadline: deadline.expect("a batch has a record"),
+            last_error: ProduceError::Timeout,
+        });
+    }
+
+    /// The batch was certainly not appended: its sequence is free, its records wait again, in
+    /// front.
+    pub(super) fn take_back(&mut self, singly: bool) {
+        let Some(sent) = self.sent.take() else { return };
+        debug_assert!(!sent.doubtful);
+        let count = sent.records.len();
+        self.free_sequence(count);
+        for pending in sent.records.into_iter().rev() {
+            self.waiting.push_front(pending);
+        }
+        if singly {
+            self.singly = self.singly.max(count);
+        }
+    }
+
+    pub(super) fn free_sequence(&mut self, count: usize) {
+        self.next_sequence = self.next_sequence.wrapping_sub(count as i32) & i32::MAX;
+    }
+
+    /// Nobody knows the partition's sequence any more: the next batch begins a new one.
+    pub(super) fn forget_sequence(&mut self) -> Option<Identity> {
+        self.next_sequence = 0;
+        self.identity.take()
+    }
+}
+
+impl Sent {
+    /// What each record is told once the batch is at `base`.
+    pub(super) fn appended(&self, partition: Partition, base: Option<Offset>) -> Vec<Produced> {
+        let offset = |i: usize| base.map(|base| Offset(base.0 + i as u64));
+        let each = 0..self.records.len();
+        each.map(|i| Produced::At(partition, offset(i))).collect()
+    }
+}

@@ -1,0 +1,409 @@
+//! The directory of a cluster: asks one broker at a time for the metadata of the watched topics,
+//! and for their configs. What it finds becomes a new [`ClusterView`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
+use kafka_protocol::messages::{self, MetadataRequest};
+use kafka_protocol::protocol::StrBytes;
+
+use super::configs::{Configs, parse_config};
+use super::context::Context;
+use super::event::LinkId;
+use super::link::{Asked, Peer, Purpose};
+use super::links::Readiness;
+use super::view::{
+    BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,
+    TopicView,
+};
+use super::wire::{self, Api};
+use super::{Address, Code};
+use crate::model::{Instant, LeaderEpoch, LogIdentity, TopicName};
+
+/// What was found out about a watched topic.
+#[derive(Debug, Default)]
+struct Found {
+    metadata: Option<Metadata>,
+    /// `Some(None)`: we may not read it.
+    config: Option<Option<TopicConfig>>,
+}
+
+#[derive(Debug)]
+enum Metadata {
+    Missing(MissingReason),
+    Present {
+        id: Option<LogIdentity>,
+        leaders: Vec<Leader>,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    watched: BTreeMap<TopicName, Found>,
+    cluster_id: Option<String>,
+    brokers: Vec<BrokerView>,
+    /// Whom the next question goes to.
+    target: Option<Peer>,
+    asking: bool,
+    /// When to ask again.
+    due: Instant,
+    last_answer: Option<Instant>,
+    /// Questions in a row that somebody was in a hurry for.
+    hurries: u32,
+    hurried: bool,
+    configs: Configs,
+}
+
+impl Directory {
+    pub(super) fn new() -> Self {
+        Self {
+            watched: BTreeMap::new(),
+            cluster_id: None,
+            brokers: Vec::new(),
+            target: None,
+            asking: false,
+            due: Instant::ZERO,
+            last_answer: None,
+            hurries: 0,
+            hurried: true,
+            configs: Configs::default(),
+        }
+    }
+
+    pub(super) fn watch(&mut self, topic: &TopicName) {
+        self.watched.entry(topic.clone()).or_default();
+        self.hurried = true;
+        self.hurries = 0;
+    }
+
+    /// Somebody met a stale view.
+    pub(super) fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    /// Asks what is due.
+    pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+        self.ask_metadata(cx);
+        self.ask_configs(cx);
+    }
+
+    fn ask_metadata(&mut self, cx: &mut Context<'_>) {
+        let due = match (self.hurried, self.last_answer) {
+            (false, _) => self.due,
+            (true, None) => Instant::ZERO,
+            (true, Some(last)) => {
+                let backoff = cx.settings.backoff();
+                let doublings = self.hurries.min(20);
+                let wait = backoff.min.saturating_mul(1 << doublings).min(backoff.max);
+                self.due.min(last.after(wait))
+            }
+        };
+        if self.asking {
+            return;
+        }
+        if cx.now.mono < due {
+            cx.wake.at(due);
+            return;
+        }
+        let Some(peer) = self.target.or_else(|| self.choose(cx)) else {
+            return;
+        };
+        self.target = Some(peer);
+        let Some(address) = address(peer, cx) else {
+            self.target = None;
+            return;
+        };
+        let request = self.request();
+        // Half, so that a frozen broker leaves time to ask another.
+        let deadline = cx.now.mono.after(cx.settings.request_timeout / 2);
+        match cx
+            .links
+            .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
+        {
+            Readiness::Soon => {}
+            Readiness::Resting => self.target = None,
+            Readiness::Ready(link) => {
+                // A link whose broker lacks Metadata never becomes ready.
+                let sent = link.ask(Asked::Metadata, Api::Metadata, deadline, |_| request);
+                self.asking = sent.is_ok();
+                self.hurries = if self.hurried { self.hurries + 1 } else { 0 };
+                self.hurried = false;
+            }
+        }
+    }
+
+    fn request(&self) -> MetadataRequest {
+        let topic = |name: &TopicName| {
+            let name = StrBytes::from_string(name.as_str().to_owned());
+            MetadataRequestTopic::default().with_name(Some(messages::TopicName(name)))
+        };
+        MetadataRequest::default()
+            .with_topics(Some(self.watched.keys().map(topic).collect()))
+            .with_allow_auto_topic_creation(false)
+    }
+
+    /// A broker that answered last, rather one we are connected to; where all fail, any that may be
+    /// tried again, the bootstrap addresses among them.
+    fn choose(&self, cx: &mut Context<'_>) -> Option<Peer> {
+        let nodes: Vec<Peer> = self.brokers.iter().map(|b| Peer::Node(b.id)).collect();
+        let pick = |from: Vec<Peer>, cx: &mut Context<'_>| {
+            let at = (!from.is_empty()).then(|| cx.jitter.below(from.len()));
+            at.map(|i| from[i])
+        };
+        let mut trusted = nodes.clone();
+        trusted.retain(|&peer| cx.links.trust(peer).0);
+        let mut standing = trusted.clone();
+        standing.retain(|&peer| cx.links.stands(peer, Purpose::Ask));
+        if let Some(peer) = pick(standing, cx).or_else(|| pick(trusted, cx)) {
+            return Some(peer);
+        }
+        let mut any = nodes;
+        any.extend((0..cx.settings.bootstrap.len()).map(Peer::Bootstrap));
+        for &peer in &any {
+            cx.wake.at(cx.links.trust(peer).1.max(cx.now.mono));
+        }
+        any.retain(|&peer| cx.links.trust(peer).1 <= cx.now.mono);
+        pick(any, cx)
+    }
+
+    /// Metadata came. Gives the new view, if it differs.
+    pub(super) fn on_metadata(
+        &mut self,
+        link: LinkId,
+        (version, body): (i16, bytes::Bytes),
+        cx: &mut Context<'_>,
+    ) -> Option<ClusterView> {
+        self.asking = false;
+        let response = match wire::decode::<MetadataRequest>(body, version) {
+            Ok(response) => response,
+            Err(error) => {
+                self.on_lost();
+                cx.give_up(link, error);
+                return None;
+            }
+        };
+        cx.links.throttle(link, response.throttle_time_ms, cx.now);
+        self.last_answer = Some(cx.now.mono);
+        if response.brokers.is_empty() {
+            // A broker that has just started and knows nobody, not even itself.
+            self.hurried = true;
+            self.target = None;
+            return None;
+        }
+        self.brokers = brokers(&response.brokers);
+        self.cluster_id = response.cluster_id.map(|id| id.to_string());
+        let mut unsettled = false;
+        for topic in &response.topics {
+            let name = topic
+                .name
+                .as_ref()
+                .and_then(|name| TopicName::new(name).ok());
+            let Some(found) = name.and_then(|name| self.watched.get_mut(&name)) else {
+                continue;
+            };
+            unsettled |= found.take(topic, &mut self.configs);
+        }
+        // What is missing may be made, what has no leader may get one: look more often.
+        let wait = match unsettled {
+            true => cx.settings.backoff_max.min(cx.settings.metadata_refresh),
+            false => cx.settings.metadata_refresh,
+        };
+        self.due = cx.now.mono.after(wait);
+        if matches!(self.target, Some(Peer::Bootstrap(_))) {
+            self.target = None;
+            cx.links.leave_bootstrap();
+        }
+        self.changed(cx.view)
+    }
+
+    /// The question is lost with its link: ask another broker.
+    pub(super) fn on_lost(&mut self) {
+        self.asking = false;
+        self.target = None;
+        self.hurried = true;
+    }
+
+    fn ask_configs(&mut self, cx: &mut Context<'_>) {
+        let present = self.watched.iter().filter(|(_, found)| found.is_present());
+        let unknown = present.clone().any(|(_, found)| found.config.is_none());
+        if !self
+            .configs
+            .is_due(unknown, present.clone().next().is_some(), cx)
+        {
+            return;
+        }
+        let names: Vec<TopicName> = present.map(|(name, _)| name.clone()).collect();
+        let Some(peer) = self.target.or_else(|| self.choose(cx)) else {
+            return;
+        };
+        let Some(address) = address(peer, cx) else {
+            return;
+        };
+        let deadline = cx.deadline();
+        if let Readiness::Ready(link) =
+            cx.links
+                .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
+        {
+            self.configs.asked(
+                link.ask(Asked::Configs, Api::DescribeConfigs, deadline, |_| {
+                    super::configs::request(&names)
+                }),
+            );
+        }
+    }
+
+    /// Configs came. Gives the new view, if it differs.
+    pub(super) fn on_configs(
+        &mut self,
+        link: LinkId,
+        (version, body): (i16, bytes::Bytes),
+        cx: &mut Context<'_>,
+    ) -> Option<ClusterView> {
+        match wire::decode::<messages::DescribeConfigsRequest>(body, version) {
+            Err(error) => cx.give_up(link, error),
+            Ok(response) => {
+                cx.links.throttle(link, response.throttle_time_ms, cx.now);
+                for result in &response.results {
+                    let name = TopicName::new(&result.resource_name).ok();
+                    let found = name.and_then(|name| self.watched.get_mut(&name));
+                    if let Some((found, config)) = found.zip(parse_config(result)) {
+                        found.config = Some(config);
+                    }
+                }
+            }
+        }
+        let unknown = |found: &Found| found.is_present() && found.config.is_none();
+        match self.watched.values().any(unknown) {
+            true => self.configs.failed(cx),
+            false => self.configs.answered(cx),
+        }
+        self.changed(cx.view)
+    }
+
+    /// The question is lost with its link.
+    pub(super) fn on_configs_lost(&mut self, cx: &mut Context<'_>) {
+        self.configs.failed(cx);
+    }
+
+    /// The view as it is now, if it is not the old one. A change is progress: the next hurry need
+    /// not wait long.
+    fn changed(&mut self, old: &ClusterView) -> Option<ClusterView> {
+        let entry = |(name, found): (&TopicName, &Found)| found.entry(name);
+        let view = ClusterView {
+            cluster_id: self.cluster_id.clone(),
+            brokers: self.brokers.clone(),
+            topics: self.watched.iter().filter_map(entry).collect(),
+        };
+        if view == *old {
+            return None;
+        }
+        self.hurries = 0;
+        Some(view)
+    }
+}
+
+impl Found {
+    fn is_present(&self) -> bool {
+        matches!(self.metadata, Some(Metadata::Present { .. }))
+    }
+
+    /// Takes what a broker says of the topic; true if it should be looked at again soon.
+    fn take(&mut self, topic: &MetadataResponseTopic, configs: &mut Configs) -> bool {
+        const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+        const LEADER_NOT_AVAILABLE: i16 = 5;
+        let missing = match topic.error_code {
+            // Some partitions may have leaders nevertheless.
+            0 | LEADER_NOT_AVAILABLE if !topic.partitions.is_empty() => None,
+            LEADER_NOT_AVAILABLE => return true,
+            0 | 3 => Some(MissingReason::Unknown),
+            TOPIC_AUTHORIZATION_FAILED => Some(MissingReason::Unauthorised),
+            code => Some(MissingReason::Refused(Code(code))),
+        };
+        if let Some(reason) = missing {
+            self.metadata = Some(Metadata::Missing(reason));
+            return true;
+        }
+        let id = (!topic.topic_id.is_nil()).then(|| LogIdentity(*topic.topic_id.as_bytes()));
+        let known = match &self.metadata {
+            Some(Metadata::Present {
+                id: before,
+                leaders,
+            }) if *before == id => leaders.clone(),
+            _ => {
+                self.config = None;
+                configs.hurry();
+                Vec::new()
+            }
+        };
+        let leaders = leaders(topic, &known);
+        let unsettled = leaders.iter().any(|leader| leader.broker.is_none());
+        self.metadata = Some(Metadata::Present { id, leaders });
+        unsettled
+    }
+
+    fn entry(&self, name: &TopicName) -> Option<TopicEntry> {
+        let state = match self.metadata.as_ref()? {
+            Metadata::Missing(reason) => TopicState::Missing(*reason),
+            Metadata::Present { id, leaders } => TopicState::Present {
+                view: Arc::new(TopicView {
+                    name: name.clone(),
+                    id: *id,
+                    partitions: leaders.len() as u32,
+                    config: self.config?,
+                }),
+                leaders: leaders.as_slice().into(),
+            },
+        };
+        let name = name.clone();
+        Some(TopicEntry { name, state })
+    }
+}
+
+/// Leaders by partition. A broker that lags may still name an older one: the newer epoch stays.
+fn leaders(topic: &MetadataResponseTopic, known: &[Leader]) -> Vec<Leader> {
+    let mut leaders = vec![Leader::default(); topic.partitions.len()];
+    for partition in &topic.partitions {
+        let Ok(index) = usize::try_from(partition.partition_index) else {
+            continue;
+        };
+        let Some(slot) = leaders.get_mut(index) else {
+            continue; // Partitions are numbered without holes; what is beyond is no partition.
+        };
+        let node = partition.leader_id.0;
+        let found = Leader {
+            broker: (node >= 0).then_some(BrokerId(node)),
+            epoch: LeaderEpoch(u32::try_from(partition.leader_epoch).ok()),
+        };
+        *slot = match known.get(index) {
+            Some(newer) if newer.epoch > found.epoch => *newer,
+            _ => found,
+        };
+    }
+    leaders
+}
+
+fn brokers(found: &[MetadataResponseBroker]) -> Vec<BrokerView> {
+    let view = |broker: &MetadataResponseBroker| {
+        Some(BrokerView {
+            id: BrokerId(broker.node_id.0),
+            address: Address {
+                host: broker.host.to_string(),
+                port: u16::try_from(broker.port).ok()?,
+            },
+            rack: broker.rack.as_ref().map(ToString::to_string),
+        })
+    };
+    let mut brokers: Vec<_> = found.iter().filter_map(view).collect();
+    brokers.sort_unstable_by_key(|broker| broker.id);
+    brokers.dedup_by_key(|broker| broker.id);
+    brokers
+}
+
+fn address(peer: Peer, cx: &Context<'_>) -> Option<Address> {
+    match peer {
+        Peer::Bootstrap(i) => cx.settings.bootstrap.get(i).cloned(),
+        Peer::Node(node) => cx.view.address(node).cloned(),
+    }
+}

@@ -1,0 +1,85 @@
+//! What can go wrong, in this room's words.
+
+use kafka_protocol::error::ResponseError;
+
+use super::records::RecordError;
+
+/// A broker's error code. Shows as its name in the protocol guide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Code(pub i16);
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match ResponseError::try_from_code(self.0) {
+            None => f.write_str("no error"),
+            Some(error) => write!(f, "{error} ({})", self.0),
+        }
+    }
+}
+
+/// Why something with a broker failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KafkaError {
+    /// The broker said so.
+    #[error("the broker answered {0}")]
+    Broker(Code),
+    /// No connection came to stand.
+    #[error("can't connect: {0:?}")]
+    Connect(std::io::ErrorKind),
+    /// The connection ended with requests open, or before the first answer.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// Nothing came in time.
+    #[error("the broker did not answer in time")]
+    Timeout,
+    /// Not Kafka's protocol, or a version we do not speak.
+    #[error("protocol error: {0}")]
+    Protocol(&'static str),
+    /// A response longer than allowed.
+    #[error("a response of {bytes} bytes, where {max} are allowed")]
+    Frame {
+        /// What the broker announced.
+        bytes: i64,
+        /// `Settings::frame_bytes_max`.
+        max: u32,
+    },
+    /// The partition has no leader now, or the topic is missing.
+    #[error("the partition has no leader")]
+    NoLeader,
+    /// Records that can't be read.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+}
+
+/// Why `produce` took no record. Nothing was sent: free to refuse, free to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceRefused {
+    /// `pending_produce_bytes_max` is reached: brokers are slower than the clients.
+    #[error("too many records wait for the brokers")]
+    Full,
+    /// The record alone exceeds `produce_bytes_max` or the topic's `max.message.bytes`.
+    #[error("the record has {bytes} bytes, the topic takes {max}")]
+    TooLarge {
+        /// As a batch of its own.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The topic is missing or not looked up yet, or it has no such partition.
+    #[error("no such topic or partition")]
+    UnknownTopic,
+}
+
+/// Why a record was not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    /// The broker said so.
+    #[error("the broker answered {0}")]
+    Broker(Code),
+    /// `delivery_timeout` passed; the last thing that went wrong is named by other events.
+    #[error("not acknowledged within the delivery timeout")]
+    Timeout,
+    /// The topic was deleted, or made again, meanwhile.
+    #[error("the topic is gone")]
+    TopicGone,
+}

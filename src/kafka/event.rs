@@ -1,0 +1,180 @@
+//! What the plane tells its shard.
+
+use std::sync::Arc;
+
+use super::view::{BrokerId, ClusterView, MissingReason, TopicView};
+use super::{Address, KafkaError, ProduceError};
+use crate::log::{Batch, Next};
+use crate::model::{Offset, Partition};
+
+/// A topic of one plane, by the order of `watch`. Another plane's handle for it differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicHandle(pub u32);
+
+/// A connection of one plane. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u32);
+
+/// Which connections a read uses: each lane has its own to every broker, so that a long poll or a
+/// large answer of one delays no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Replies of commands.
+    Replies,
+    /// Topics of queries and streams.
+    Streams,
+    /// Passes and reads by offset; bounded by whoever asks.
+    History,
+}
+
+/// One read: a partition in a lane. The same partition may be read in several lanes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReadKey {
+    /// By which connections.
+    pub lane: Lane,
+    /// Which topic.
+    pub topic: TopicHandle,
+    /// Which partition.
+    pub partition: Partition,
+}
+
+/// Where a read begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// The oldest record that is still there.
+    Earliest,
+    /// The last stable offset: what is committed from now on.
+    Latest,
+    /// A known place; 0 is right for a new partition.
+    At(Offset),
+}
+
+/// Which end `ends` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Isolation {
+    /// The last stable offset: below every open transaction.
+    Committed,
+    /// The high watermark.
+    HighWatermark,
+}
+
+/// What became of a produced record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Produced {
+    /// It is in the log. The offset is `None` in the rare case that the broker remembers the
+    /// batch as a duplicate but not its place (DUPLICATE_SEQUENCE_NUMBER).
+    At(Partition, Option<Offset>),
+    /// It is certainly not in the log, nor will it be.
+    Refused(ProduceError),
+    /// It may be in the log, or may yet come.
+    Unknown(ProduceError),
+}
+
+/// What happened. In order: of one partition, and of one broker.
+#[derive(Debug)]
+pub enum Event {
+    /// The cluster looks otherwise now; for the planes that are fed. Only where the directory is.
+    View(Arc<ClusterView>),
+    /// A fed plane met a stale view: the plane with the directory should `refresh`.
+    RefreshWanted,
+    /// A watched topic is there: the first time, and on each change of its facts. Another id is
+    /// another log: its reads have ended (nothing more comes from them), its unanswered records
+    /// are answered.
+    Topic(TopicHandle, Arc<TopicView>),
+    /// A watched topic can't be used. Once per change; reads wait until it is there.
+    Missing(TopicHandle, MissingReason),
+    /// A read has its first answer.
+    Started {
+        /// Which read.
+        read: ReadKey,
+        /// The first offset it asks for.
+        from: Offset,
+        /// The last stable offset then: caught up once `next` is at or past it.
+        end: Offset,
+    },
+    /// An answer of a broker about one partition, with or without records: that the log's end was
+    /// looked at is news by itself. `next` moves past control batches, aborted records and holes.
+    Batch {
+        /// Which read.
+        read: ReadKey,
+        /// The records, maybe none.
+        batch: Batch,
+        /// Where reading goes on.
+        next: Next,
+        /// The first offset that is still there.
+        log_start: Offset,
+        /// One past the last replicated record.
+        high_watermark: Offset,
+        /// One past the last record that no open transaction may take back. Caught up once `next`
+        /// is here.
+        stable_end: Offset,
+    },
+    /// Records that can't be read; the read goes on at `to`. Where even a batch's header makes no
+    /// sense, `to` is `from`: the read stands there, asks again with backoff, and says so once.
+    Undecodable {
+        /// Which read.
+        read: ReadKey,
+        /// The first offset not shown.
+        from: Offset,
+        /// The first offset after them.
+        to: Offset,
+        /// Why.
+        error: KafkaError,
+    },
+    /// The wanted offset is not in the log: below its start by retention (`wanted < log_start`),
+    /// or beyond its end after an unclean election. The read goes on at `log_start`.
+    OutOfRange {
+        /// Which read.
+        read: ReadKey,
+        /// What it asked for.
+        wanted: Offset,
+        /// Where it goes on.
+        log_start: Offset,
+    },
+    /// A read can't go on for now, and is tried again with backoff. Once per change; the next
+    /// `Batch` ends it.
+    ReadFailed {
+        /// Which read.
+        read: ReadKey,
+        /// Why.
+        error: KafkaError,
+    },
+    /// What became of a record. Once per ticket.
+    Produced {
+        /// The caller's number.
+        ticket: u64,
+        /// What became of it.
+        outcome: Produced,
+    },
+    /// The ends of a topic's partitions, dense by number. Each was true at some moment after the
+    /// `ends` call.
+    Ends {
+        /// The caller's number.
+        ticket: u64,
+        /// The first offset after the last record, per partition.
+        ends: Vec<Offset>,
+    },
+    /// The ends could not be had in time.
+    EndsFailed {
+        /// The caller's number.
+        ticket: u64,
+        /// Why.
+        error: KafkaError,
+    },
+    /// A broker answers again, or for the first time.
+    BrokerUp {
+        /// Its number; `None` for a bootstrap address.
+        broker: Option<BrokerId>,
+        /// Where it listens.
+        address: Address,
+    },
+    /// A broker failed. Once until it is up again.
+    BrokerDown {
+        /// Its number; `None` for a bootstrap address.
+        broker: Option<BrokerId>,
+        /// Where it listens.
+        address: Address,
+        /// The first thing that went wrong.
+        error: KafkaError,
+    },
+}

@@ -1,0 +1,316 @@
+//! All connections of a plane, and how each broker fares: made when somebody needs one, given up
+//! when they are silent, not made again before the broker's backoff has passed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use kafka_protocol::protocol::{Request, StrBytes};
+
+use super::backoff::{Backoff, Jitter};
+use super::event::{Event, LinkId};
+use super::link::{Answer, Asked, Link, Peer, Purpose, State, Unanswered};
+use super::settings::Settings;
+use super::view::ClusterView;
+use super::wire::Api;
+use super::{Address, KafkaError};
+use crate::model::{Instant, Now};
+
+/// The earliest moment somebody asked to be woken at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wake(pub(super) Option<Instant>);
+
+impl Wake {
+    pub(super) fn at(&mut self, when: Instant) {
+        self.0 = Some(self.0.map_or(when, |now| now.min(when)));
+    }
+}
+
+/// How a broker fares, over all its connections.
+#[derive(Debug, Default)]
+struct Health {
+    /// In a row, since it last answered.
+    failures: u32,
+    /// No connection is made before.
+    not_before: Instant,
+    /// What was last told.
+    up: Option<bool>,
+}
+
+/// Whether a link can be used now.
+pub(super) enum Readiness<'a> {
+    Ready(&'a mut Link),
+    /// It is being made, or is throttled.
+    Soon,
+    /// None is made before the broker's backoff has passed.
+    Resting,
+}
+
+#[derive(Debug)]
+pub(super) struct Links {
+    links: Vec<Link>,
+    next_id: u32,
+    health: BTreeMap<Peer, Health>,
+    client_id: StrBytes,
+    settings: LinkSettings,
+    to_open: VecDeque<(LinkId, Address)>,
+    to_close: VecDeque<LinkId>,
+    pub(super) unanswered: VecDeque<(LinkId, Unanswered, KafkaError)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LinkSettings {
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    frame_bytes_max: u32,
+    backoff: Backoff,
+}
+
+impl Links {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            links: Vec::new(),
+            next_id: 0,
+            health: BTreeMap::new(),
+            client_id: StrBytes::from_string(settings.client_id.clone()),
+            settings: LinkSettings {
+                connect_timeout: settings.connect_timeout,
+                request_timeout: settings.request_timeout,
+                frame_bytes_max: settings.frame_bytes_max,
+                backoff: settings.backoff(),
+            },
+            to_open: VecDeque::new(),
+            to_close: VecDeque::new(),
+            unanswered: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn next_open(&mut self) -> Option<(LinkId, Address)> {
+        self.to_open.pop_front()
+    }
+
+    pub(super) fn next_close(&mut self) -> Option<LinkId> {
+        self.to_close.pop_front()
+    }
+
+    pub(super) fn next_writable(&mut self) -> Option<LinkId> {
+        let link = self.links.iter_mut().find(|link| link.to_offer)?;
+        link.to_offer = false;
+        Some(link.id)
+    }
+
+    pub(super) fn get(&self, id: LinkId) -> Option<&Link> {
+        self.links.iter().find(|link| link.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.iter_mut().find(|link| link.id == id)
+    }
+
+    /// The link to `peer` for `purpose`, if requests may go there now. Makes one where there is
+    /// none and the broker's backoff allows.
+    pub(super) fn ready(
+        &mut self,
+        (peer, purpose): (Peer, Purpose),
+        address: &Address,
+        now: Now,
+        wake: &mut Wake,
+    ) -> Readiness<'_> {
+        let same = |link: &Link| link.peer == peer && link.purpose == purpose;
+        if let Some(i) = self.links.iter().position(same) {
+            let link = &mut self.links[i];
+            return match link.state {
+                State::Ready if link.quiet_until <= now.mono => Readiness::Ready(link),
+                State::Ready => {
+                    wake.at(link.quiet_until);
+                    Readiness::Soon
+                }
+                _ => Readiness::Soon,
+            };
+        }
+        let health = self.health.entry(peer).or_default();
+        if health.not_before > now.mono {
+            wake.at(health.not_before);
+            return Readiness::Resting;
+        }
+        let id = LinkId(self.next_id);
+        self.next_id += 1;
+        self.links.push(Link::new(
+            id,
+            (peer, purpose),
+            address.clone(),
+            self.client_id.clone(),
+            self.settings.frame_bytes_max,
+            now.mono.after(self.settings.connect_timeout),
+        ));
+        self.to_open.push_back((id, address.clone()));
+        Readiness::Soon
+    }
+
+    /// Whether `peer` answered last, or was never tried; and from when on it may be tried.
+    pub(super) fn trust(&self, peer: Peer) -> (bool, Instant) {
+        let health = self.health.get(&peer);
+        health.map_or((true, Instant::ZERO), |h| (h.failures == 0, h.not_before))
+    }
+
+    /// Whether requests may go to `peer` at once.
+    pub(super) fn stands(&self, peer: Peer, purpose: Purpose) -> bool {
+        let same = |link: &Link| link.peer == peer && link.purpose == purpose;
+        let link = self.links.iter().find(|link| same(link));
+        link.is_some_and(|link| link.state == State::Ready)
+    }
+
+    /// A link that was given up meanwhile is not found: the driver was told to close it.
+    pub(super) fn on_opened(&mut self, id: LinkId, now: Now) {
+        let deadline = now.mono.after(self.settings.request_timeout);
+        if let Some(link) = self.get_mut(id) {
+            link.on_opened(deadline);
+        }
+    }
+
+    /// The broker asks for silence on a link (KIP-219).
+    pub(super) fn throttle(&mut self, id: LinkId, by_ms: i32, now: Now) {
+        let by = u64::try_from(by_ms).unwrap_or(0);
+        if let Some(link) = self.get_mut(id).filter(|_| by > 0) {
+            link.throttle(Duration::from_millis(by), now.mono);
+        }
+    }
+
+    /// Takes bytes; whole answers go to `answers`. A broken stream fails the link.
+    pub(super) fn on_bytes(
+        &mut self,
+        id: LinkId,
+        bytes: &[u8],
+        now: Now,
+        answers: &mut Vec<Answer>,
+        out: &mut Outlet<'_>,
+    ) {
+        let deadline = now.mono.after(self.settings.request_timeout);
+        let Some(link) = self.get_mut(id) else { return };
+        let was_ready = link.state == State::Ready;
+        let outcome = link.on_bytes(bytes, deadline, answers);
+        let (peer, ready) = (link.peer, link.state == State::Ready);
+        let address = (ready && !was_ready).then(|| link.address.clone());
+        let health = self.health.entry(peer).or_default();
+        if let Some(address) = address
+            && health.up != Some(true)
+        {
+            health.up = Some(true);
+            let broker = broker(peer);
+            out.events.push_back(Event::BrokerUp { broker, address });
+        }
+        if !answers.is_empty() {
+            health.failures = 0;
+        }
+        if let Err(error) = outcome {
+            self.fail(id, error, now, true, out);
+        }
+    }
+
+    /// The driver says that the connection is over (`ours`: we do, so it must be told).
+    pub(super) fn fail(
+        &mut self,
+        id: LinkId,
+        error: KafkaError,
+        now: Now,
+        ours: bool,
+        out: &mut Outlet<'_>,
+    ) {
+        let Some(i) = self.links.iter().position(|link| link.id == id) else {
+            return;
+        };
+        let link = self.links.swap_remove(i);
+        self.to_open.retain(|(waiting, _)| *waiting != id);
+        if ours {
+            self.to_close.push_back(id);
+        }
+        // Brokers close idle connections (`connections.max.idle.ms`): no failure of theirs.
+        let idle = link.state == State::Ready && link.in_flight() == 0;
+        if !(idle && error == KafkaError::Closed) {
+            let health = self.health.entry(link.peer).or_default();
+            health.failures = health.failures.saturating_add(1);
+            let wait = self.settings.backoff.after(health.failures, out.jitter);
+            health.not_before = now.mono.after(wait);
+            if health.up != Some(false) {
+                health.up = Some(false);
+                out.events.push_back(Event::BrokerDown {
+                    broker: broker(link.peer),
+                    address: link.address.clone(),
+                    error: error.clone(),
+                });
+            }
+        }
+        let lost = link.unanswered().map(|lost| (id, lost, error.clone()));
+        self.unanswered.extend(lost);
+    }
+
+    /// Gives up links that were silent for too long.
+    pub(super) fn on_time(&mut self, now: Now, out: &mut Outlet<'_>) {
+        let late = |link: &&Link| link.deadline().is_some_and(|deadline| deadline <= now.mono);
+        while let Some(id) = self.links.iter().find(late).map(|link| link.id) {
+            self.fail(id, KafkaError::Timeout, now, true, out);
+        }
+    }
+
+    pub(super) fn wake(&self, wake: &mut Wake) {
+        for deadline in self.links.iter().filter_map(Link::deadline) {
+            wake.at(deadline);
+        }
+    }
+
+    /// Leaves brokers that are gone or have moved.
+    pub(super) fn on_view(&mut self, view: &ClusterView, now: Now, out: &mut Outlet<'_>) {
+        let gone = |link: &&Link| match link.peer {
+            Peer::Node(node) => view.address(node) != Some(&link.address),
+            Peer::Bootstrap(_) => false,
+        };
+        while let Some(id) = self.links.iter().find(gone).map(|link| link.id) {
+            self.fail(id, KafkaError::Closed, now, true, out);
+        }
+        self.health.retain(|peer, _| match peer {
+            Peer::Node(node) => view.address(*node).is_some(),
+            Peer::Bootstrap(_) => true,
+        });
+    }
+
+    /// Closes the links to bootstrap addresses: the brokers are known by number now.
+    pub(super) fn leave_bootstrap(&mut self) {
+        let leaves = |link: &Link| matches!(link.peer, Peer::Bootstrap(_)) && link.in_flight() == 0;
+        while let Some(i) = self.links.iter().position(leaves) {
+            let link = self.links.swap_remove(i);
+            self.to_open.retain(|(waiting, _)| *waiting != link.id);
+            self.to_close.push_back(link.id);
+        }
+    }
+}
+
+/// Where facts go while links change.
+#[derive(Debug)]
+pub(super) struct Outlet<'a> {
+    pub(super) events: &'a mut VecDeque<Event>,
+    pub(super) jitter: &'a mut Jitter,
+}
+
+fn broker(peer: Peer) -> Option<super::BrokerId> {
+    match peer {
+        Peer::Node(node) => Some(node),
+        Peer::Bootstrap(_) => None,
+    }
+}
+
+impl Link {
+    /// Sends a request in the newest version both sides know.
+    ///
+    /// # Errors
+    /// The broker knows none of ours; nothing was sent.
+    pub(super) fn ask<R: Request>(
+        &mut self,
+        asked: Asked,
+        api: Api,
+        deadline: Instant,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<(), KafkaError> {
+        let version = self.versions.of(api)?;
+        self.send(asked, version, &build(version), deadline);
+        Ok(())
+    }
+}

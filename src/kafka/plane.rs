@@ -1,0 +1,409 @@
+//! The one face of the room.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::KafkaError;
+use super::backoff::Jitter;
+use super::context::Context;
+use super::directory::Directory;
+use super::ends::Ends;
+use super::error::ProduceRefused;
+use super::event::{Event, Isolation, LinkId, ReadKey, StartAt, TopicHandle};
+use super::link::{Answer, Asked, Link, Purpose};
+use super::links::{Links, Outlet, Wake};
+use super::offsets;
+use super::reader::Reader;
+use super::settings::{Address, Settings};
+use super::topics::Topics;
+use super::view::ClusterView;
+use super::writer::Writer;
+use crate::model::{Instant, Now, Partition, TopicName, UnixMillis};
+
+/// Who asks the cluster for its metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectoryRole {
+    /// This plane, for all planes of the process: it must `watch` every topic any of them uses,
+    /// and its `Event::View` must reach their `on_view`.
+    Own,
+    /// Another plane: views come by `on_view`.
+    Fed,
+}
+
+/// A record to append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProduceRecord {
+    /// `None` is Kafka's null.
+    pub key: Option<Bytes>,
+    /// `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// In order; repeats are kept. Names are UTF-8 by Kafka's rule.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+    /// The record's time; the topic's `message.timestamp.type` may replace it.
+    pub timestamp: UnixMillis,
+}
+
+/// The data plane of one shard for one cluster.
+#[derive(Debug)]
+pub struct Plane {
+    shared: Shared,
+    directory: Option<Directory>,
+    reader: Reader,
+    writer: Writer,
+    ends: Ends,
+    /// Something happened that `on_time` has not looked at.
+    dirty: bool,
+    deadline: Option<Instant>,
+    /// A fed plane says no more often that its view is stale.
+    next_refresh_wanted: Instant,
+    answers: Vec<Answer>,
+}
+
+/// What every room of the plane leans on.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    topics: Topics,
+    view: Arc<ClusterView>,
+    links: Links,
+    jitter: Jitter,
+    events: VecDeque<Event>,
+    stale: bool,
+    wake: Wake,
+}
+
+impl Shared {
+    fn context(&mut self, now: Now) -> Context<'_> {
+        Context {
+            now,
+            settings: &self.settings,
+            topics: &self.topics,
+            view: &self.view,
+            links: &mut self.links,
+            jitter: &mut self.jitter,
+            events: &mut self.events,
+            stale: &mut self.stale,
+            wake: &mut self.wake,
+        }
+    }
+
+    fn links(&mut self) -> (&mut Links, Outlet<'_>) {
+        let outlet = Outlet {
+            events: &mut self.events,
+            jitter: &mut self.jitter,
+        };
+        (&mut self.links, outlet)
+    }
+}
+
+/// A fed plane asks for newer metadata at most this often.
+const REFRESH_WANTED_EVERY: Duration = Duration::from_millis(100);
+
+impl Plane {
+    /// A plane that has not connected yet. Its jitter comes from `seed` alone.
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64, role: DirectoryRole, now: Now) -> Self {
+        let shared = Shared {
+            links: Links::new(&settings),
+            settings,
+            topics: Topics::default(),
+            view: Arc::default(),
+            jitter: Jitter::new(seed),
+            events: VecDeque::new(),
+            stale: false,
+            wake: Wake::default(),
+        };
+        Self {
+            shared,
+            directory: (role == DirectoryRole::Own).then(Directory::new),
+            reader: Reader::new(),
+            writer: Writer::default(),
+            ends: Ends::default(),
+            dirty: true,
+            deadline: Some(now.mono),
+            next_refresh_wanted: Instant::ZERO,
+            answers: Vec::new(),
+        }
+    }
+
+    /// Takes an interest in a topic: looked up now and again, `Event::Topic` or `Event::Missing`
+    /// tells. The same name gives the same handle.
+    pub fn watch(&mut self, topic: &TopicName) -> TopicHandle {
+        self.dirty = true;
+        let (handle, new) = self.shared.topics.watch(topic);
+        if new {
+            if let Some(directory) = &mut self.directory {
+                directory.watch(topic);
+            }
+            // It may be in a view that came before.
+            let view = Arc::clone(&self.shared.view);
+            let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
+            debug_assert!(replaced.is_empty(), "the view is the same");
+        }
+        handle
+    }
+
+    /// Begins to read a partition, for ever until `stop`. It need not exist yet. A read of the same
+    /// key that goes on already is replaced.
+    pub fn read(&mut self, read: ReadKey, from: StartAt) {
+        self.dirty = true;
+        let bytes_max = self.shared.settings.partition_bytes_max;
+        self.reader.read(read, from, bytes_max);
+    }
+
+    /// Ends a read: nothing more comes from it but what `next_event` holds already.
+    pub fn stop(&mut self, read: ReadKey) {
+        self.reader.stop(read);
+    }
+
+    /// Leaves a read out of the next Fetch. What is on its way still comes.
+    pub fn pause(&mut self, read: ReadKey) {
+        self.reader.pause(read, true);
+    }
+
+    /// Goes on with a paused read.
+    pub fn resume(&mut self, read: ReadKey) {
+        self.dirty = true;
+        self.reader.pause(read, false);
+    }
+
+    /// Takes a record to append; `Event::Produced` tells what became of it. Sent by `on_time`.
+    ///
+    /// # Errors
+    /// Nothing was taken, no event follows.
+    pub fn produce(
+        &mut self,
+        topic: TopicHandle,
+        partition: Partition,
+        record: ProduceRecord,
+        ticket: u64,
+        now: Now,
+    ) -> Result<(), ProduceRefused> {
+        self.dirty = true;
+        let cx = self.shared.context(now);
+        self.writer.produce((topic, partition), record, ticket, &cx)
+    }
+
+    /// Asks the leaders for the ends of all partitions: a question sent after this call, answered
+    /// by `Event::Ends` or `Event::EndsFailed` within `ends_timeout`.
+    pub fn ends(&mut self, topic: TopicHandle, isolation: Isolation, ticket: u64, now: Now) {
+        self.dirty = true;
+        let mut cx = self.shared.context(now);
+        self.ends.ask(topic, isolation, ticket, &mut cx);
+    }
+
+    /// A newer view, from the plane with the directory.
+    pub fn on_view(&mut self, view: Arc<ClusterView>, now: Now) {
+        if self.directory.is_none() {
+            self.apply(view, now);
+        }
+    }
+
+    /// Asks for metadata soon (rate-limited): a fed plane met a stale view. Only where the
+    /// directory is.
+    pub fn refresh(&mut self) {
+        self.dirty = true;
+        if let Some(directory) = &mut self.directory {
+            directory.hurry();
+        }
+    }
+
+    /// A connection to make. Answered by `on_opened` or `on_open_failed`.
+    pub fn next_open(&mut self) -> Option<(LinkId, Address)> {
+        self.shared.links.next_open()
+    }
+
+    /// A connection to close (or to stop making). Its id is dead now.
+    pub fn next_close(&mut self) -> Option<LinkId> {
+        self.shared.links.next_close()
+    }
+
+    /// The connection stands.
+    pub fn on_opened(&mut self, link: LinkId, now: Now) {
+        self.dirty = true;
+        self.shared.links.on_opened(link, now);
+    }
+
+    /// The connection could not be made. Nothing is left to close.
+    pub fn on_open_failed(&mut self, link: LinkId, error: ErrorKind, now: Now) {
+        self.fail(link, KafkaError::Connect(error), now);
+    }
+
+    /// Bytes came. Copied: the driver may reuse its buffer.
+    pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Now) {
+        let Some(purpose) = self.shared.links.get(link).map(|link| link.purpose) else {
+            return;
+        };
+        let mut answers = std::mem::take(&mut self.answers);
+        let (links, mut out) = self.shared.links();
+        let before = links.get(link).map(|link| link.state);
+        links.on_bytes(link, bytes, now, &mut answers, &mut out);
+        let after = links.get(link).map(|link| link.state);
+        self.dirty |= before != after || !answers.is_empty();
+        for answer in answers.drain(..) {
+            self.on_answer(link, purpose, answer, now);
+        }
+        self.answers = answers;
+        self.settle(now);
+    }
+
+    /// The connection ended, by the broker or by failure. The driver closes the socket by itself.
+    pub fn on_closed(&mut self, link: LinkId, now: Now) {
+        self.fail(link, KafkaError::Closed, now);
+    }
+
+    /// A connection with bytes to write that has not been offered since they came. The driver
+    /// writes what the socket takes and remembers the link itself until its socket is writable
+    /// again, if `outgoing` is not empty then.
+    pub fn next_writable(&mut self) -> Option<LinkId> {
+        self.shared.links.next_writable()
+    }
+
+    /// What is to be written to a link: empty if nothing, or if the link is dead.
+    #[must_use]
+    pub fn outgoing(&self, link: LinkId) -> &[u8] {
+        self.shared.links.get(link).map_or(&[], Link::outgoing)
+    }
+
+    /// So many bytes of `outgoing` were taken by the socket.
+    pub fn on_written(&mut self, link: LinkId, bytes: usize) {
+        if let Some(link) = self.shared.links.get_mut(link) {
+            link.on_written(bytes);
+        }
+    }
+
+    /// Does all that is due: timeouts, retries, new requests. Once a turn, after what happened was
+    /// told; records produced in one turn share a batch.
+    pub fn on_time(&mut self, now: Now) {
+        if !self.dirty && self.deadline.is_none_or(|deadline| deadline > now.mono) {
+            return;
+        }
+        self.dirty = false;
+        let (links, mut out) = self.shared.links();
+        links.on_time(now, &mut out);
+        self.settle(now);
+        self.shared.wake = Wake::default();
+        let mut cx = self.shared.context(now);
+        self.ends.pump(&mut cx);
+        self.writer.pump(&mut cx);
+        self.reader.pump(&mut cx);
+        if std::mem::take(cx.stale) {
+            match &mut self.directory {
+                Some(directory) => directory.hurry(),
+                None if self.next_refresh_wanted <= now.mono => {
+                    self.next_refresh_wanted = now.mono.after(REFRESH_WANTED_EVERY);
+                    cx.events.push_back(Event::RefreshWanted);
+                    cx.wake.at(self.next_refresh_wanted);
+                }
+                None => cx.wake.at(self.next_refresh_wanted),
+            }
+        }
+        if let Some(directory) = &mut self.directory {
+            directory.pump(&mut cx);
+        }
+        cx.links.wake(cx.wake);
+        if self.settle(now) {
+            self.shared.wake.at(now.mono); // A request could not even be sent: look again.
+        }
+        self.deadline = self.shared.wake.0;
+    }
+
+    /// When `on_time` next has work, if nothing happens before. Right after `on_time`.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The next thing to tell, in order.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.shared.events.pop_front()
+    }
+
+    fn fail(&mut self, link: LinkId, error: KafkaError, now: Now) {
+        self.dirty = true;
+        let (links, mut out) = self.shared.links();
+        links.fail(link, error, now, false, &mut out);
+        self.settle(now);
+    }
+
+    fn on_answer(&mut self, link: LinkId, purpose: Purpose, answer: Answer, now: Now) {
+        let mut cx = self.shared.context(now);
+        let cx = &mut cx;
+        let body = (answer.version, answer.body);
+        let view = match (answer.asked, &mut self.directory) {
+            (Asked::Metadata, Some(directory)) => directory.on_metadata(link, body, cx),
+            (Asked::Configs, Some(directory)) => directory.on_configs(link, body, cx),
+            (Asked::Versions | Asked::Metadata | Asked::Configs, _) => None,
+            (Asked::ProducerId, _) => {
+                self.writer.on_producer_id(link, body, cx);
+                None
+            }
+            (Asked::Produce(asked), _) => {
+                self.writer.on_answer(link, &asked, body, cx);
+                None
+            }
+            (Asked::Fetch, _) => {
+                if let Purpose::Fetch(lane) = purpose {
+                    self.reader.on_fetched(link, lane, body, cx);
+                }
+                None
+            }
+            (Asked::Offsets(asked), _) => {
+                offsets::on_answer(&mut self.reader, link, &asked, body, cx);
+                None
+            }
+            (Asked::Ends(number, asked), _) => {
+                self.ends.on_answer(link, (number, &asked), body, cx);
+                None
+            }
+        };
+        if let Some(view) = view.map(Arc::new) {
+            self.shared.events.push_back(Event::View(Arc::clone(&view)));
+            self.apply(view, now);
+        }
+    }
+
+    fn apply(&mut self, view: Arc<ClusterView>, now: Now) {
+        self.dirty = true;
+        let (links, mut out) = self.shared.links();
+        links.on_view(&view, now, &mut out);
+        let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
+        self.shared.view = view;
+        self.reader.on_view();
+        self.writer.on_view();
+        for topic in replaced {
+            let mut cx = self.shared.context(now);
+            self.reader.drop_topic(topic);
+            self.writer.drop_topic(topic, &mut cx);
+            self.ends.drop_topic(topic, &mut cx);
+        }
+        self.settle(now);
+    }
+
+    /// Tells the rooms which of their requests were lost with a link. True if any was.
+    fn settle(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some((link, lost, error)) = self.shared.links.unanswered.pop_front() {
+            any = true;
+            let mut cx = self.shared.context(now);
+            let cx = &mut cx;
+            match (lost.asked, &mut self.directory) {
+                (Asked::Metadata, Some(directory)) => directory.on_lost(),
+                (Asked::Configs, Some(directory)) => directory.on_configs_lost(cx),
+                (Asked::Versions | Asked::Metadata | Asked::Configs, _) => {}
+                (Asked::ProducerId, _) => self.writer.on_producer_id_lost(cx),
+                (Asked::Produce(asked), _) => self.writer.on_lost(&asked, lost.sent, cx),
+                (Asked::Fetch, _) => self.reader.on_lost(link, &error, cx),
+                (Asked::Offsets(asked), _) => {
+                    offsets::on_lost(&mut self.reader, &asked, &error, cx);
+                }
+                (Asked::Ends(number, asked), _) => self.ends.on_lost(number, &asked, &error, cx),
+            }
+        }
+        any
+    }
+}

@@ -1,0 +1,43 @@
+//! Record batches, format v2 (KIP-98). The reader keeps the bytes where they are and notes ranges
+//! ([`crate::log::Batch`]); every varint and range is checked once, here. A batch is read whole or
+//! reported whole: half a batch never shows.
+
+#[cfg(any(test, fuzzing))]
+mod check;
+mod codec;
+mod cursor;
+mod decode;
+mod encode;
+mod header;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+#[cfg(any(test, fuzzing))]
+pub use check::check_any_bytes;
+pub use codec::Unpacker;
+pub(crate) use encode::{Sequence, batch_len_max, encode};
+pub use walk::{Aborted, Fetched, Piece, Progress, walk};
+
+/// Why records can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The batch's checksum (CRC-32C) differs from its bytes.
+    #[error("the batch's checksum does not match its bytes")]
+    Checksum,
+    /// A message format other than v2.
+    #[error("message format {0} is not supported, only 2")]
+    Magic(i8),
+    /// A compression codec that Kafka does not define.
+    #[error("unknown compression codec {0}")]
+    Codec(u8),
+    /// Compressed bytes that do not unpack.
+    #[error("the compressed records are corrupt")]
+    Compressed,
+    /// The batch unpacks to more than allowed.
+    #[error("the batch unpacks to more than {0} bytes")]
+    TooLarge(u32),
+    /// A length or a count that can't be.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+}

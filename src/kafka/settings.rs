@@ -1,0 +1,98 @@
+//! What the plane is told before it starts. Every number bounds memory, work or waiting.
+
+use std::time::Duration;
+
+use super::backoff::Backoff;
+
+/// Where a broker listens: a name or an address, and a port. Names are resolved by the driver.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// A DNS name or an IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Settings of one plane: the connections of one shard to one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `client.id` in each request: what quotas and broker logs name.
+    pub client_id: String,
+    /// Brokers to ask first, and again when every known one fails. Not empty where the plane owns
+    /// the directory.
+    pub bootstrap: Vec<Address>,
+    /// How long a connection may take to stand.
+    pub connect_timeout: Duration,
+    /// How long a request may go unanswered (a Fetch: beyond its own wait) before the connection
+    /// is given up: a frozen broker is left after it.
+    pub request_timeout: Duration,
+    /// How long a Fetch waits at the broker for news.
+    pub fetch_wait_max: Duration,
+    /// The same for the history lane, whose next read waits behind it.
+    pub history_wait_max: Duration,
+    /// Bytes of one Fetch response over all its partitions. One record batch may exceed it.
+    pub fetch_bytes_max: u32,
+    /// Bytes of one partition in a Fetch response. One record batch may exceed it.
+    pub partition_bytes_max: u32,
+    /// Bytes of any response: a longer one ends the connection before anything is allocated. Must
+    /// exceed `fetch_bytes_max` and each topic's `max.message.bytes`.
+    pub frame_bytes_max: u32,
+    /// Bytes one record batch may unpack to; a longer one is undecodable. Also how much one Fetch
+    /// response may unpack to before the rest is left for the next.
+    pub decompressed_bytes_max: u32,
+    /// How often metadata and topic configs are asked for when nothing is wrong.
+    pub metadata_refresh: Duration,
+    /// The first wait after a failure; doubles up to `backoff_max`, jittered by half.
+    pub backoff_min: Duration,
+    /// The longest wait after a failure.
+    pub backoff_max: Duration,
+    /// From `produce` to the last try: a record not acknowledged by then is refused or unknown.
+    pub delivery_timeout: Duration,
+    /// How long `ends` may take.
+    pub ends_timeout: Duration,
+    /// Bytes of one produced record batch; the topic's `max.message.bytes` may lower it.
+    pub produce_bytes_max: u32,
+    /// Bytes of records taken and not yet answered, over all partitions.
+    pub pending_produce_bytes_max: usize,
+}
+
+impl Settings {
+    pub(super) const fn backoff(&self) -> Backoff {
+        let (min, max) = (self.backoff_min, self.backoff_max);
+        Backoff { min, max }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const MIB: u32 = 1 << 20;
+        Self {
+            client_id: "sluicegate".into(),
+            bootstrap: Vec::new(),
+            connect_timeout: Duration::from_secs(3),
+            request_timeout: Duration::from_secs(5),
+            fetch_wait_max: Duration::from_millis(500),
+            history_wait_max: Duration::from_millis(50),
+            fetch_bytes_max: 4 * MIB,
+            partition_bytes_max: MIB,
+            frame_bytes_max: 64 * MIB,
+            decompressed_bytes_max: 32 * MIB,
+            metadata_refresh: Duration::from_secs(30),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(1),
+            delivery_timeout: Duration::from_secs(30),
+            ends_timeout: Duration::from_secs(1),
+            produce_bytes_max: 1_000_000,
+            pending_produce_bytes_max: 64 << 20,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Finding brokers and topics, and finding them again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::peer::{World, settings};
+use super::*;
+use crate::kafka::{DirectoryRole, KafkaError, MissingReason};
+
+fn topics_told(events: &[Event]) -> Vec<Arc<TopicView>> {
+    let each = events.iter().filter_map(|event| match event {
+        Event::Topic(_, view) => Some(Arc::clone(view)),
+        _ => None,
+    });
+    each.collect()
+}
+
+fn is_down(event: &&Event) -> bool {
+    matches!(event, Event::BrokerDown { .. })
+}
+
+#[test]
+fn it_finds_a_topic_with_its_config() {
+    let mut world = World::new(&[topic(&[(1, 0), (2, 3)])]);
+    world.plane.watch(&TopicName::new("t").unwrap());
+    world.settle();
+    let events = world.take();
+    let [view] = &topics_told(&events)[..] else {
+        panic!("told once: {events:?}");
+    };
+    assert_eq!((view.name.as_str(), view.partitions), ("t", 2));
+    assert_eq!(view.id.unwrap().0, 77_u128.to_be_bytes());
+    let config = view.config.unwrap();
+    assert!(config.compacted && config.deleted && config.retention.is_none());
+    assert_eq!(config.batch_bytes_max, 1000);
+    assert_eq!(config.delete_retention, Duration::from_secs(86_400));
+    // Nothing changes: nothing is told, and the cluster is asked twice a minute.
+    let asked = world.metadata_asked;
+    world.pass(Duration::from_secs(300));
+    assert!(world.take().is_empty());
+    assert_eq!(world.metadata_asked - asked, 10);
+}
+
+#[test]
+fn a_missing_topic_is_named_once_and_found_when_it_is_made() {
+    let mut world = World::new(&[]);
+    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    world.pass(Duration::from_secs(20));
+    let missing = world.take();
+    let told = missing.iter().filter(|e| matches!(e, Event::Missing(..)));
+    assert_eq!(told.count(), 1);
+    assert!(
+        missing
+            .iter()
+            .any(|e| matches!(e, Event::Missing(h, MissingReason::Unknown) if *h == handle))
+    );
+    world.topics.push(topic(&[(1, 0)]));
+    world.pass(Duration::from_millis(1_100));
+    assert_eq!(topics_told(&world.take()).len(), 1);
+    world.topics.clear();
+    world.pass(Duration::from_secs(31));
+    assert!(world.take().iter().any(|e| matches!(e, Event::Missing(..))));
+}
+
+#[test]
+fn new_partitions_are_told_within_the_refresh_and_read_when_they_are_there() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 1), at(0));
+    world.pass(Duration::from_secs(1));
+    assert!(world.fetches.is_empty());
+    world.topics[0].leaders.push((2, 0));
+    world.pass(Duration::from_secs(31));
+    let events = world.take();
+    assert_eq!(topics_told(&events)[0].partitions, 2);
+    assert_eq!(
+        world.fetches[0].fetch().topics[0].partitions[0].partition,
+        1
+    );
+}
+
+#[test]
+fn a_topic_made_again_is_another_log() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(40));
+    world.settle();
+    let old = world.fetches.pop_front().unwrap();
+    // Gone for a while, then there again.
+    let mut again = world.topics.remove(0);
+    world.plane.refresh();
+    world.pass(Duration::from_secs(2));
+    again.id = 78;
+    world.topics.push(again);
+    world.pass(Duration::from_secs(2));
+    let events = world.take();
+    assert_eq!(topics_told(&events)[0].id.unwrap().0, 78_u128.to_be_bytes());
+    world.fetched(&old, vec![reading::data(0, 40, &[40])]);
+    world.pass(Duration::from_secs(2));
+    assert!(offsets_of(&world.take()).is_empty(), "the read has ended");
+    assert!(world.fetches.is_empty());
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_tried_again_within_a_second_and_named_once() {
+    let mut world = World::new(&[topic(&[(1, 0)])]);
+    world.plane.watch(&TopicName::new("t").unwrap());
+    world.down.insert(1);
+    world.pass(Duration::from_secs(60));
+    let downs = world.take().iter().filter(is_down).count();
+    assert_eq!(downs, 1);
+    // Half a second to a second apart, after the first few.
+    let tries = world.opened.len();
+    assert!((60..140).contains(&tries), "{tries} tries");
+    world.down.clear();
+    world.pass(Duration::from_millis(1_100));
+    let events = world.take();
+    assert!(events.iter().any(|e| matches!(e, Event::BrokerUp { .. })));
+    assert_eq!(topics_told(&events).len(), 1);
+}
+
+#[test]
+fn when_every_known_broker_is_gone_it_begins_again_at_the_bootstrap_address() {
+    let (mut world, _) = known(&[(2, 0)]);
+    // The cluster moves: brokers 1 and 2 go, and at the bootstrap address stands number 1 of a
+    // cluster that is now 1 and 3.
+    world.nodes = vec![2];
+    world.plane.refresh();
+    world.pass(Duration::from_secs(1));
+    world.kill(2);
+    world.nodes = vec![1, 3];
+    world.topics[0].leaders[0] = (3, 1);
+    world.pass(Duration::from_secs(40));
+    assert!(world.opened.contains(&1));
+    let view = world.take().into_iter().rev().find_map(|e| match e {
+        Event::View(view) => Some(view),
+        _ => None,
+    });
+    let ids: Vec<_> = view.unwrap().brokers.iter().map(|b| b.id.0).collect();
+    assert_eq!(ids, [1, 3]);
+}
+
+#[test]
+fn a_frozen_broker_is_left_after_the_request_timeout() {
+    let (mut world, handle) = known(&[(2, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    world.frozen.insert(2);
+    world.pass(Duration::from_millis(4_900));
+    assert!(world.is_open(fetch.link));
+    world.pass(Duration::from_millis(200));
+    assert!(!world.is_open(fetch.link));
+    let downs = |world: &mut World| world.take().iter().filter(is_down).count();
+    assert_eq!(downs(&mut world), 1);
+    // Another leads: found by the refreshes that go on meanwhile, at a broker that answers.
+    world.topics[0].leaders[0] = (1, 1);
+    world.pass(Duration::from_millis(1_100));
+    let fetch = world.fetches.pop_front().unwrap();
+    assert_eq!(fetch.node, 1);
+    assert_eq!(
+        fetch.fetch().topics[0].partitions[0].current_leader_epoch,
+        1
+    );
+}
+
+#[test]
+fn an_older_broker_is_greeted_in_its_version() {
+    let mut world = World::new(&[topic(&[(1, 0)])]);
+    (world.old, world.newest) = (true, (11, 8));
+    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    world.plane.read(key(handle, 0), at(5));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    assert_eq!(fetch.version, 11);
+    let request = fetch.fetch();
+    assert_eq!(&*request.topics[0].topic.0, "t");
+    assert_eq!(request.isolation_level, 1);
+    world.fetched(&fetch, vec![reading::data(0, 6, &[5])]);
+    assert_eq!(offsets_of(&world.take()), [5]);
+}
+
+#[test]
+fn a_response_longer_than_allowed_ends_the_connection() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let link = world.fetches.pop_front().unwrap().link;
+    world.plane.on_bytes(link, b"HTTP/1.1 400", world.now);
+    world.settle();
+    assert!(world.closed.contains(&link));
+    let expected = KafkaError::Frame {
+        bytes: 0x4854_5450,
+        max: settings().frame_bytes_max,
+    };
+    let events = world.take();
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e, Event::BrokerDown { error, .. } if *error == expected))
+    );
+    // An answer to nothing, likewise.
+    world.pass(Duration::from_secs(1));
+    let link = world.fetches.pop_front().unwrap().link;
+    world
+        .plane
+        .on_bytes(link, &[0, 0, 0, 4, 9, 9, 9, 9], world.now);
+    world.settle();
+    assert!(world.closed.contains(&link));
+}
+
+#[test]
+fn a_fed_plane_asks_nobody_for_metadata_and_says_when_its_view_is_stale() {
+    let (mut owner, _) = known(&[(1, 4)]);
+    let mut fed = World::with(settings(), DirectoryRole::Fed, &[]);
+    let handle = fed.plane.watch(&TopicName::new("t").unwrap());
+    fed.plane.read(key(handle, 0), at(0));
+    fed.pass(Duration::from_secs(10));
+    assert!(fed.opened.is_empty(), "it knows no broker");
+    owner.plane.refresh();
+    owner.topics[0].leaders[0] = (2, 5);
+    owner.pass(Duration::from_secs(1));
+    let events = owner.take();
+    let Some(Event::View(view)) = events.iter().find(|e| matches!(e, Event::View(_))) else {
+        panic!("{events:?}");
+    };
+    fed.plane.on_view(Arc::clone(view), fed.now);
+    fed.settle();
+    assert_eq!(topics_told(&fed.take()).len(), 1);
+    let fetch = fed.fetches.pop_front().unwrap();
+    fed.fetched(&fetch, vec![reading::refused(0, 6)]);
+    fed.pass(Duration::from_secs(1));
+    let wanted = fed.take();
+    let count = wanted
+        .iter()
+        .filter(|e| matches!(e, Event::RefreshWanted))
+        .count();
+    assert!((1..=11).contains(&count), "{count} in a second");
+    assert_eq!(fed.metadata_asked, 0);
+}
+
+#[test]
+fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
+    let (mut world, handle) = known(&[(1, 0), (2, 0)]);
+    world.offsets = (0, 9, 0);
+    world.plane.ends(handle, Isolation::Committed, 5, world.now);
+    world.settle();
+    let events = world.take();
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e, Event::Ends { ticket: 5, ends }
+        if ends[..] == [Offset(9), Offset(9)]))
+    );
+    // OFFSET_NOT_AVAILABLE (KIP-207): a new leader that does not know yet.
+    world.offsets = (0, 9, 78);
+    world
+        .plane
+        .ends(handle, Isolation::HighWatermark, 6, world.now);
+    world.pass(Duration::from_millis(300));
+    assert!(world.take().is_empty());
+    world.offsets = (0, 10, 0);
+    world.pass(Duration::from_millis(300));
+    assert!(
+        world
+            .take()
+            .iter()
+            .any(|e| matches!(e, Event::Ends { ticket: 6, .. }))
+    );
+    world.offsets = (0, 9, 78);
+    world.plane.ends(handle, Isolation::Committed, 7, world.now);
+    world.pass(Duration::from_millis(1_100));
+    assert!(world.take().iter().any(|e| matches!(
+        e,
+        Event::EndsFailed {
+            ticket: 7,
+            error: KafkaError::Broker(Code(78))
+        }
+    )));
+}

@@ -1,0 +1,50 @@
+//! The whole plane against a scripted cluster, minutes of it in milliseconds.
+
+#![allow(clippy::unwrap_used)]
+
+mod directory;
+mod peer;
+mod reading;
+mod writing;
+
+use peer::{Topic, World};
+
+use super::*;
+use crate::model::{Offset, Partition, TopicName};
+
+fn topic(leaders: &[(i32, i32)]) -> Topic {
+    Topic {
+        name: "t",
+        id: 77,
+        leaders: leaders.to_vec(),
+    }
+}
+
+/// A world whose plane knows the topic `t`.
+fn known(leaders: &[(i32, i32)]) -> (World, TopicHandle) {
+    let mut world = World::new(&[topic(leaders)]);
+    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    world.settle();
+    world.take();
+    (world, handle)
+}
+
+fn key(topic: TopicHandle, partition: u32) -> ReadKey {
+    ReadKey {
+        lane: Lane::Streams,
+        topic,
+        partition: Partition(partition),
+    }
+}
+
+fn offsets_of(events: &[Event]) -> Vec<u64> {
+    let batch = |event: &Event| match event {
+        Event::Batch { batch, .. } => batch.iter().map(|r| r.offset.0).collect(),
+        _ => Vec::new(),
+    };
+    events.iter().flat_map(batch).collect()
+}
+
+const fn at(offset: u64) -> StartAt {
+    StartAt::At(Offset(offset))
+}

@@ -1,0 +1,378 @@
+//! Reads: where they begin, go on, stop and fail.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ProducerId;
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, PartitionData};
+
+use super::*;
+use crate::kafka::records::{Sequence, encode};
+use crate::model::UnixMillis;
+
+/// One batch per offset, each with one record.
+pub(super) fn batches(offsets: &[u64]) -> Bytes {
+    let one = |&offset: &u64| {
+        let record = ProduceRecord {
+            key: None,
+            value: Some(Bytes::from_static(b"v")),
+            headers: vec![],
+            timestamp: UnixMillis(0),
+        };
+        let sequence = Sequence {
+            producer_id: 4,
+            producer_epoch: 0,
+            first: 0,
+        };
+        let mut batch = encode([record].iter(), sequence).to_vec();
+        batch[..8].copy_from_slice(&offset.to_be_bytes());
+        batch
+    };
+    offsets.iter().flat_map(one).collect::<Vec<_>>().into()
+}
+
+pub(super) fn data(partition: i32, end: i64, offsets: &[u64]) -> PartitionData {
+    PartitionData::default()
+        .with_partition_index(partition)
+        .with_high_watermark(end)
+        .with_last_stable_offset(end)
+        .with_log_start_offset(0)
+        .with_records(Some(batches(offsets)))
+}
+
+pub(super) fn refused(partition: i32, code: i16) -> PartitionData {
+    PartitionData::default()
+        .with_partition_index(partition)
+        .with_error_code(code)
+}
+
+/// The offset each partition is asked for.
+fn wanted(world: &World) -> Vec<(i32, i64)> {
+    let request = world.fetches[0].fetch();
+    let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    let mut wanted: Vec<_> = partitions.map(|p| (p.partition, p.fetch_offset)).collect();
+    wanted.sort_unstable();
+    wanted
+}
+
+#[test]
+fn a_read_starts_shows_records_and_asks_for_the_next() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(3));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    assert_eq!(fetch.version, 16);
+    assert_eq!(
+        fetch.fetch().max_wait_ms,
+        0,
+        "the first answer says where the end is"
+    );
+    assert_eq!(fetch.fetch().topics[0].topic_id.as_u128(), 77);
+    world.fetched(&fetch, vec![data(0, 6, &[3, 5])]);
+    let events = world.take();
+    assert!(matches!(
+        events[0],
+        Event::Started {
+            from: Offset(3),
+            end: Offset(6),
+            ..
+        }
+    ));
+    assert_eq!(offsets_of(&events), [3, 5]);
+    let Event::Batch {
+        next,
+        high_watermark,
+        ..
+    } = &events[1]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((next.offset, *high_watermark), (Offset(6), Offset(6)));
+    let fetch = world.fetches.pop_front().unwrap();
+    assert_eq!(fetch.fetch().max_wait_ms, 500);
+    assert_eq!(fetch.fetch().topics[0].partitions[0].fetch_offset, 6);
+    // No news is told too: the end was looked at.
+    world.fetched(&fetch, vec![data(0, 6, &[])]);
+    let events = world.take();
+    assert!(matches!(&events[..], [Event::Batch { batch, .. }] if batch.is_empty()));
+}
+
+#[test]
+fn earliest_and_latest_are_asked_for_first() {
+    let (mut world, handle) = known(&[(1, 0), (1, 0)]);
+    world.offsets = (11, 99, 0);
+    world.plane.read(key(handle, 0), StartAt::Earliest);
+    world.plane.read(key(handle, 1), StartAt::Latest);
+    world.settle();
+    assert_eq!(wanted(&world), [(0, 11), (1, 99)]);
+}
+
+#[test]
+fn many_partitions_share_a_fetch_and_take_turns_to_be_first() {
+    let leaders = [(1, 0); 5];
+    let (mut world, handle) = known(&leaders);
+    for partition in 0..5 {
+        world.plane.read(key(handle, partition), at(0));
+    }
+    world.settle();
+    let mut firsts = std::collections::BTreeSet::new();
+    for _ in 0..5 {
+        let fetch = world.fetches.pop_front().unwrap();
+        assert!(world.fetches.is_empty(), "one in flight a broker and lane");
+        firsts.insert(fetch.fetch().topics[0].partitions[0].partition);
+        let all = (0..5).map(|p| data(p, 0, &[])).collect();
+        world.fetched(&fetch, all);
+    }
+    assert_eq!(firsts.len(), 5);
+}
+
+#[test]
+fn lanes_have_connections_of_their_own() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    for lane in [Lane::Replies, Lane::Streams, Lane::History] {
+        let read = ReadKey {
+            lane,
+            ..key(handle, 0)
+        };
+        world.plane.read(read, at(0));
+    }
+    world.settle();
+    let links: std::collections::BTreeSet<_> = world.fetches.iter().map(|f| f.link).collect();
+    assert_eq!(links.len(), 3);
+}
+
+#[test]
+fn a_moved_leader_is_found_and_asked() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    world.pass(Duration::from_secs(1));
+    world.topics[0].leaders[0] = (2, 1);
+    world.fetched(&fetch, vec![refused(0, 6)]);
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    assert_eq!(fetch.node, 2);
+    assert_eq!(
+        fetch.fetch().topics[0].partitions[0].current_leader_epoch,
+        1
+    );
+    assert!(
+        !world
+            .take()
+            .iter()
+            .any(|e| matches!(e, Event::ReadFailed { .. })),
+        "routine"
+    );
+}
+
+#[test]
+fn a_stale_leader_that_stays_is_asked_with_backoff_and_told_once() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let (mut asked, mut told) = (0, 0);
+    for _ in 0..300 {
+        world.pass(Duration::from_millis(100));
+        while let Some(fetch) = world.fetches.pop_front() {
+            asked += 1;
+            world.fetched(&fetch, vec![refused(0, 6)]);
+        }
+        let events = world.take();
+        told += events
+            .iter()
+            .filter(|e| matches!(e, Event::ReadFailed { .. }))
+            .count();
+    }
+    assert_eq!(told, 1);
+    assert!((30..80).contains(&asked), "{asked} in 30 s");
+    assert!(
+        world.metadata_asked < 80,
+        "{} in 30 s",
+        world.metadata_asked
+    );
+}
+
+#[test]
+fn out_of_range_is_told_and_goes_on_at_the_log_start() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.offsets = (50, 60, 0);
+    world.plane.read(key(handle, 0), at(7));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    world.fetched(&fetch, vec![refused(0, 1)]);
+    let events = world.take();
+    assert!(matches!(
+        events[..],
+        [Event::OutOfRange {
+            wanted: Offset(7),
+            log_start: Offset(50),
+            ..
+        }]
+    ));
+    assert_eq!(wanted(&world), [(0, 50)]);
+}
+
+#[test]
+fn a_stopped_read_shows_nothing_more_and_a_new_one_begins_anew() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    world.plane.stop(key(handle, 0));
+    world.plane.read(key(handle, 0), at(20));
+    world.settle();
+    world.fetched(&fetch, vec![data(0, 30, &[0, 1])]);
+    assert!(world.take().is_empty());
+    assert_eq!(wanted(&world), [(0, 20)]);
+}
+
+#[test]
+fn a_paused_read_is_left_out_until_it_goes_on() {
+    let (mut world, handle) = known(&[(1, 0), (1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.plane.read(key(handle, 1), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    world.plane.pause(key(handle, 0));
+    world.fetched(&fetch, vec![data(0, 2, &[0]), data(1, 2, &[0])]);
+    assert_eq!(
+        offsets_of(&world.take()),
+        [0, 0],
+        "what was on its way still comes"
+    );
+    assert_eq!(wanted(&world), [(1, 1)]);
+    world.plane.resume(key(handle, 0));
+    let fetch = world.fetches.pop_front().unwrap();
+    world.fetched(&fetch, vec![data(1, 2, &[])]);
+    assert_eq!(wanted(&world), [(0, 1), (1, 1)]);
+}
+
+#[test]
+fn a_lost_connection_costs_nothing_but_time() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    // Half an answer, then the end.
+    world
+        .plane
+        .on_bytes(fetch.link, &[0, 0, 1, 0, 0, 0], world.now);
+    world.cut(fetch.link);
+    world.pass(Duration::from_millis(200));
+    assert_eq!(wanted(&world), [(0, 0)]);
+    let fetch = world.fetches.pop_front().unwrap();
+    world.fetched(&fetch, vec![data(0, 1, &[0])]);
+    assert_eq!(offsets_of(&world.take()), [0]);
+}
+
+/// TCP may cut an answer anywhere.
+#[test]
+fn an_answer_that_comes_byte_by_byte_reads_the_same() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let asked = world.fetches.pop_front().unwrap();
+    let request = asked.fetch();
+    let topic = kafka_protocol::messages::fetch_response::FetchableTopicResponse::default()
+        .with_topic_id(request.topics[0].topic_id)
+        .with_partitions(vec![data(0, 3, &[0, 1, 2])]);
+    let response = kafka_protocol::messages::FetchResponse::default().with_responses(vec![topic]);
+    let frame = world.frame::<kafka_protocol::messages::FetchRequest>(&asked, &response);
+    for byte in frame {
+        world.plane.on_bytes(asked.link, &[byte], world.now);
+    }
+    world.settle();
+    assert_eq!(offsets_of(&world.take()), [0, 1, 2]);
+}
+
+#[test]
+fn aborted_records_are_hidden_and_the_offset_moves_past_them() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    let mut records = batches(&[0, 1]).to_vec();
+    records[22] |= 0x10; // The first is in a transaction.
+    let half = records.len() / 2;
+    let crc = crc32c::crc32c(&records[21..half]).to_be_bytes();
+    records[17..21].copy_from_slice(&crc);
+    let aborted = AbortedTransaction::default()
+        .with_producer_id(ProducerId(4))
+        .with_first_offset(0);
+    let partition = data(0, 2, &[])
+        .with_records(Some(records.into()))
+        .with_aborted_transactions(Some(vec![aborted]));
+    world.fetched(&fetch, vec![partition]);
+    assert_eq!(offsets_of(&world.take()), [1]);
+    assert_eq!(wanted(&world), [(0, 2)]);
+}
+
+#[test]
+fn a_damaged_batch_is_told_with_its_offsets_and_passed() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    let mut records = batches(&[0, 1, 2]).to_vec();
+    let middle = records.len() / 2;
+    records[middle + 10] ^= 1;
+    world.fetched(
+        &fetch,
+        vec![data(0, 3, &[]).with_records(Some(records.into()))],
+    );
+    let events = world.take();
+    assert_eq!(offsets_of(&events), [0, 2]);
+    assert!(events.iter().any(|e| matches!(
+        e,
+        Event::Undecodable {
+            from: Offset(1),
+            to: Offset(2),
+            ..
+        }
+    )));
+    assert_eq!(wanted(&world), [(0, 3)]);
+}
+
+#[test]
+fn nonsense_is_told_once_and_asked_for_with_backoff() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let (mut asked, mut told) = (0, 0);
+    for _ in 0..100 {
+        world.pass(Duration::from_millis(100));
+        while let Some(fetch) = world.fetches.pop_front() {
+            asked += 1;
+            let junk = Bytes::from_static(&[0xff; 100]);
+            world.fetched(&fetch, vec![data(0, 3, &[]).with_records(Some(junk))]);
+        }
+        let events = world.take();
+        told += events
+            .iter()
+            .filter(|e| matches!(e, Event::Undecodable { .. }))
+            .count();
+    }
+    assert_eq!(told, 1);
+    assert!((8..30).contains(&asked), "{asked} in 10 s");
+}
+
+/// Before KIP-74 a broker cut even the first batch: only a larger question gets it.
+#[test]
+fn a_batch_larger_than_asked_for_is_asked_for_with_more_room() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    let room = fetch.fetch().topics[0].partitions[0].partition_max_bytes;
+    let cut = batches(&[0]).slice(..50);
+    world.fetched(&fetch, vec![data(0, 3, &[]).with_records(Some(cut))]);
+    world.pass(Duration::from_millis(60));
+    let fetch = world.fetches.pop_front().unwrap();
+    assert_eq!(
+        fetch.fetch().topics[0].partitions[0].partition_max_bytes,
+        room * 2
+    );
+    world.fetched(&fetch, vec![data(0, 3, &[0])]);
+    assert_eq!(offsets_of(&world.take()), [0]);
+}

@@ -1,0 +1,296 @@
+//! Produced records: appended, refused or unknown, and never twice.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::records::RecordBatchDecoder;
+
+use super::*;
+use crate::model::UnixMillis;
+
+fn record(value: &str) -> ProduceRecord {
+    ProduceRecord {
+        key: Some(Bytes::from_static(b"k")),
+        value: Some(Bytes::from(value.to_owned())),
+        headers: vec![(Bytes::from_static(b"h"), None)],
+        timestamp: UnixMillis(5),
+    }
+}
+
+fn produce(world: &mut World, topic: TopicHandle, tickets: std::ops::Range<u64>) {
+    for ticket in tickets {
+        let record = record(&ticket.to_string());
+        let taken = world
+            .plane
+            .produce(topic, Partition(0), record, ticket, world.now);
+        taken.unwrap();
+    }
+    world.settle();
+}
+
+fn outcomes(world: &mut World) -> Vec<(u64, Produced)> {
+    let events = world.take();
+    let outcome = |event| match event {
+        Event::Produced { ticket, outcome } => Some((ticket, outcome)),
+        _ => None,
+    };
+    events.into_iter().filter_map(outcome).collect()
+}
+
+fn appended(offset: u64) -> Produced {
+    Produced::At(Partition(0), Some(Offset(offset)))
+}
+
+/// (producer id, first sequence, values) of a batch.
+fn read(batch: &Bytes) -> (i64, i32, Vec<String>) {
+    let records = RecordBatchDecoder::decode(&mut batch.clone())
+        .unwrap()
+        .records;
+    let value = |r: &kafka_protocol::records::Record| {
+        String::from_utf8(r.value.clone().unwrap().to_vec()).unwrap()
+    };
+    let values = records.iter().map(value).collect();
+    (records[0].producer_id, records[0].sequence, values)
+}
+
+#[test]
+fn records_gather_while_a_batch_is_in_flight() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..2);
+    produce(&mut world, topic, 2..5);
+    let first = world.produces.pop_front().unwrap();
+    assert!(world.produces.is_empty(), "one batch in flight a partition");
+    assert_eq!(read(&first.batch()), (501, 0, vec!["0".into(), "1".into()]));
+    world.produced(&first, 0, 40, 0);
+    assert_eq!(outcomes(&mut world), [(0, appended(40)), (1, appended(41))]);
+    let second = world.produces.pop_front().unwrap();
+    let (producer, sequence, values) = read(&second.batch());
+    assert_eq!((producer, sequence, values.len()), (501, 2, 3));
+    world.produced(&second, 0, 42, 0);
+    let all = [(2, appended(42)), (3, appended(43)), (4, appended(44))];
+    assert_eq!(outcomes(&mut world), all);
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_with_the_same_bytes() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..1);
+    let first = world.produces.pop_front().unwrap();
+    world.cut(first.link);
+    produce(&mut world, topic, 1..2);
+    world.pass(Duration::from_millis(200));
+    let again = world.produces.pop_front().unwrap();
+    assert_ne!(again.link, first.link);
+    assert_eq!(
+        again.batch(),
+        first.batch(),
+        "the broker tells duplicates by the sequence"
+    );
+    world.produced(&again, 0, 7, 0);
+    assert_eq!(outcomes(&mut world), [(0, appended(7))]);
+    let next = world.produces.pop_front().unwrap();
+    assert_eq!(read(&next.batch()).1, 1);
+}
+
+#[test]
+fn a_duplicate_is_appended_though_nobody_knows_where() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..1);
+    let first = world.produces.pop_front().unwrap();
+    world.produced(&first, 46, -1, 0);
+    assert_eq!(
+        outcomes(&mut world),
+        [(0, Produced::At(Partition(0), None))]
+    );
+}
+
+#[test]
+fn a_moved_leader_gets_the_same_batch() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..1);
+    let first = world.produces.pop_front().unwrap();
+    world.pass(Duration::from_secs(1));
+    world.topics[0].leaders[0] = (2, 1);
+    world.produced(&first, 6, -1, 0);
+    world.settle();
+    let again = world.produces.pop_front().unwrap();
+    assert_eq!((again.node, again.batch()), (2, first.batch()));
+}
+
+/// What never left is refused; what may have arrived is unknown, and its sequence is given up.
+#[test]
+fn the_delivery_timeout_tells_refused_from_unknown() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    world.kill(1);
+    produce(&mut world, topic, 0..1);
+    world.pass(Duration::from_secs(29));
+    assert!(outcomes(&mut world).is_empty());
+    world.pass(Duration::from_secs(2));
+    let timeout = ProduceError::Timeout;
+    assert_eq!(outcomes(&mut world), [(0, Produced::Refused(timeout))]);
+    world.down.clear();
+    world.pass(Duration::from_secs(2));
+    produce(&mut world, topic, 1..2);
+    let first = world.produces.pop_front().unwrap();
+    assert_eq!(read(&first.batch()), (501, 0, vec!["1".into()]));
+    world.kill(1);
+    world.pass(Duration::from_secs(31));
+    assert_eq!(outcomes(&mut world), [(1, Produced::Unknown(timeout))]);
+    world.down.clear();
+    world.pass(Duration::from_secs(2));
+    produce(&mut world, topic, 2..3);
+    let next = world.produces.pop_front().unwrap();
+    assert_eq!(
+        read(&next.batch()),
+        (502, 0, vec!["2".into()]),
+        "another producer id"
+    );
+}
+
+/// A request of which the socket took nothing can't have been acted on.
+#[test]
+fn a_request_that_was_never_written_is_refused() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..1);
+    let first = world.produces.pop_front().unwrap();
+    world.produced(&first, 0, 0, 0);
+    outcomes(&mut world);
+    world.writes = false;
+    produce(&mut world, topic, 1..2);
+    let link = first.link;
+    assert!(!world.plane.outgoing(link).is_empty());
+    world.kill(1);
+    world.writes = true;
+    world.pass(Duration::from_secs(31));
+    let refused = Produced::Refused(ProduceError::Timeout);
+    assert_eq!(outcomes(&mut world), [(1, refused)]);
+    world.down.clear();
+    world.pass(Duration::from_secs(2));
+    produce(&mut world, topic, 2..3);
+    let next = world.produces.pop_front().unwrap();
+    assert_eq!(
+        read(&next.batch()),
+        (501, 1, vec!["2".into()]),
+        "its sequence is free again"
+    );
+}
+
+/// KIP-219: the answer comes at once, the records are appended, and the broker wants silence.
+#[test]
+fn a_throttled_link_is_silent_and_nothing_is_sent_twice() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..1);
+    let first = world.produces.pop_front().unwrap();
+    world.produced(&first, 0, 0, 8_000);
+    assert_eq!(outcomes(&mut world), [(0, appended(0))]);
+    produce(&mut world, topic, 1..2);
+    world.pass(Duration::from_millis(7_900));
+    assert!(world.produces.is_empty());
+    world.pass(Duration::from_millis(200));
+    assert_eq!(read(&world.produces.pop_front().unwrap().batch()).2, ["1"]);
+    world.pass(Duration::from_secs(1));
+    assert!(world.produces.is_empty());
+}
+
+#[test]
+fn one_bad_record_does_not_refuse_its_neighbours() {
+    const INVALID_RECORD: i16 = 87;
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..3);
+    let all = world.produces.pop_front().unwrap();
+    world.produced(&all, INVALID_RECORD, -1, 0);
+    let mut seen = Vec::new();
+    for (code, base) in [(0, 10), (INVALID_RECORD, -1), (0, 11)] {
+        let one = world.produces.pop_front().unwrap();
+        let (_, sequence, values) = read(&one.batch());
+        seen.push((sequence, values.concat()));
+        world.produced(&one, code, base, 0);
+    }
+    assert_eq!(seen, [(0, "0".into()), (1, "1".into()), (1, "2".into())]);
+    let bad = Produced::Refused(ProduceError::Broker(Code(INVALID_RECORD)));
+    assert_eq!(
+        outcomes(&mut world),
+        [(0, appended(10)), (1, bad), (2, appended(11))]
+    );
+}
+
+#[test]
+fn a_sequence_the_broker_forgot_begins_anew_where_that_is_certain() {
+    const OUT_OF_ORDER: i16 = 45;
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..1);
+    let first = world.produces.pop_front().unwrap();
+    world.produced(&first, OUT_OF_ORDER, -1, 0);
+    world.pass(Duration::from_millis(60));
+    let again = world.produces.pop_front().unwrap();
+    assert_eq!(read(&again.batch()), (502, 0, vec!["0".into()]));
+    // Now it may have arrived: only unknown is honest.
+    world.cut(again.link);
+    world.pass(Duration::from_millis(200));
+    let third = world.produces.pop_front().unwrap();
+    world.produced(&third, OUT_OF_ORDER, -1, 0);
+    let error = ProduceError::Broker(Code(OUT_OF_ORDER));
+    assert_eq!(outcomes(&mut world), [(0, Produced::Unknown(error))]);
+}
+
+#[test]
+fn what_can_not_be_taken_is_refused_at_once() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    let now = world.now;
+    let huge = record(&"x".repeat(2_000)); // The topic's max.message.bytes is 1,000.
+    let taken = world.plane.produce(topic, Partition(0), huge, 0, now);
+    assert!(matches!(
+        taken,
+        Err(ProduceRefused::TooLarge { max: 1000, .. })
+    ));
+    let taken = world
+        .plane
+        .produce(topic, Partition(1), record("x"), 0, now);
+    assert_eq!(taken, Err(ProduceRefused::UnknownTopic));
+    let settings = Settings {
+        pending_produce_bytes_max: 150,
+        ..super::peer::settings()
+    };
+    let topics = [super::topic(&[(1, 0)])];
+    let mut world = World::with(settings, DirectoryRole::Own, &topics);
+    let topic = world.plane.watch(&TopicName::new("t").unwrap());
+    world.settle();
+    produce(&mut world, topic, 0..1);
+    let taken = world
+        .plane
+        .produce(topic, Partition(0), record("x"), 1, now);
+    assert_eq!(taken, Err(ProduceRefused::Full));
+    let first = world.produces.pop_front().unwrap();
+    world.produced(&first, 0, 0, 0);
+    produce(&mut world, topic, 1..2);
+}
+
+#[test]
+fn a_batch_is_no_larger_than_the_topic_takes() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..50);
+    let mut values = Vec::new();
+    while let Some(asked) = world.produces.pop_front() {
+        let batch = asked.batch();
+        assert!(batch.len() <= 1000, "{} bytes", batch.len());
+        values.extend(read(&batch).2);
+        world.produced(&asked, 0, 0, 0);
+    }
+    let expected: Vec<_> = (0..50).map(|i| i.to_string()).collect();
+    assert_eq!(values, expected);
+}
+
+#[test]
+fn partitions_do_not_wait_for_one_another() {
+    let (mut world, topic) = known(&[(1, 0), (1, 0)]);
+    produce(&mut world, topic, 0..1);
+    let now = world.now;
+    let taken = world
+        .plane
+        .produce(topic, Partition(1), record("x"), 1, now);
+    taken.unwrap();
+    world.settle();
+    assert_eq!(world.produces.len(), 2);
+    let (first, second) = (&world.produces[0], &world.produces[1]);
+    assert_eq!(first.link, second.link, "pipelined");
+}

@@ -1,0 +1,129 @@
+//! The topics of a plane by handle, as the newest view shows them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::event::{Event, TopicHandle};
+use super::view::{BrokerId, ClusterView, TopicState, TopicView};
+use crate::model::{LeaderEpoch, LogIdentity, Partition, TopicName};
+
+#[derive(Debug)]
+struct Topic {
+    name: TopicName,
+    state: Option<TopicState>,
+    /// The log that reads and records were last meant for, also while the topic is missing.
+    id: Option<LogIdentity>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    topics: Vec<Topic>,
+}
+
+impl Topics {
+    /// The handle of `name`, and whether it is new.
+    pub(super) fn watch(&mut self, name: &TopicName) -> (TopicHandle, bool) {
+        let known = self.topics.iter().position(|topic| topic.name == *name);
+        let at = known.unwrap_or(self.topics.len());
+        if known.is_none() {
+            self.topics.push(Topic {
+                name: name.clone(),
+                state: None,
+                id: None,
+            });
+        }
+        (TopicHandle(at as u32), known.is_none())
+    }
+
+    /// Takes what a view says, tells what changed, and names the topics that are another log now.
+    pub(super) fn on_view(
+        &mut self,
+        view: &ClusterView,
+        events: &mut VecDeque<Event>,
+    ) -> Vec<TopicHandle> {
+        let mut replaced = Vec::new();
+        for (i, topic) in self.topics.iter_mut().enumerate() {
+            let Some(new) = view.topic(&topic.name) else {
+                continue;
+            };
+            let handle = TopicHandle(i as u32);
+            let old = topic.state.replace(new.clone());
+            match new {
+                TopicState::Missing(reason) => match &old {
+                    Some(TopicState::Missing(before)) if before == reason => {}
+                    _ => events.push_back(Event::Missing(handle, *reason)),
+                },
+                TopicState::Present { view, .. } => {
+                    let before = match &old {
+                        Some(TopicState::Present { view, .. }) => Some(view),
+                        _ => None,
+                    };
+                    if before != Some(view) {
+                        events.push_back(Event::Topic(handle, Arc::clone(view)));
+                    }
+                }
+            }
+            if let Some(new) = id(new) {
+                let old = topic.id.replace(new);
+                if old.is_some_and(|old| old != new) {
+                    replaced.push(handle);
+                }
+            }
+        }
+        replaced
+    }
+
+    /// The topic's facts, while it is there.
+    pub(super) fn view(&self, topic: TopicHandle) -> Option<&Arc<TopicView>> {
+        match self.state(topic)? {
+            TopicState::Present { view, .. } => Some(view),
+            TopicState::Missing(_) => None,
+        }
+    }
+
+    /// Who leads a partition now.
+    pub(super) fn leader(
+        &self,
+        topic: TopicHandle,
+        partition: Partition,
+    ) -> Option<(BrokerId, LeaderEpoch)> {
+        self.state(topic)?.leader(partition)
+    }
+
+    /// The names by which requests call a topic.
+    pub(super) fn on_wire(&self, topic: TopicHandle) -> (StrBytes, Uuid) {
+        let name = self.topics[topic.0 as usize].name.as_str();
+        let id = self.view(topic).and_then(|view| view.id);
+        let id = id.map_or(Uuid::nil(), |id| Uuid::from_bytes(id.0));
+        (StrBytes::from_string(name.to_owned()), id)
+    }
+
+    /// The topic a response speaks of: by id if it has one, else by name.
+    pub(super) fn find(&self, name: &str, id: Uuid) -> Option<TopicHandle> {
+        let same = |topic: &Topic| match id.is_nil() {
+            true => topic.name.as_str() == name,
+            false => match &topic.state {
+                Some(TopicState::Present { view, .. }) => {
+                    view.id.is_some_and(|known| known.0 == *id.as_bytes())
+                }
+                _ => false,
+            },
+        };
+        let at = self.topics.iter().position(same);
+        at.map(|i| TopicHandle(i as u32))
+    }
+
+    fn state(&self, topic: TopicHandle) -> Option<&TopicState> {
+        self.topics.get(topic.0 as usize)?.state.as_ref()
+    }
+}
+
+fn id(state: &TopicState) -> Option<LogIdentity> {
+    match state {
+        TopicState::Present { view, .. } => view.id,
+        TopicState::Missing(_) => None,
+    }
+}

@@ -1,0 +1,149 @@
+//! Requests and responses as bytes: which versions we speak, and their encoding, which is the
+//! `kafka-protocol` crate's. Its encoder fails where a field is set that the version lacks, so
+//! whoever builds a request looks at the version first.
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+
+use super::KafkaError;
+
+/// The requests this room makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    Produce,
+    Fetch,
+    ListOffsets,
+    Metadata,
+    Versions,
+    InitProducerId,
+    DescribeConfigs,
+}
+
+impl Api {
+    const ALL: [Self; 7] = [
+        Self::Produce,
+        Self::Fetch,
+        Self::ListOffsets,
+        Self::Metadata,
+        Self::Versions,
+        Self::InitProducerId,
+        Self::DescribeConfigs,
+    ];
+
+    /// The API's key, and the versions we have read the meaning of.
+    const fn ours(self) -> (i16, i16, i16) {
+        match self {
+            Self::Produce => (0, 3, 13), // From 13 on, topics by id.
+            Self::Fetch => (1, 4, 16),   // From 13 on, topics by id.
+            Self::ListOffsets => (2, 2, 8),
+            Self::Metadata => (3, 4, 12), // Below 4 the broker creates what it is asked for.
+            Self::Versions => (18, 0, 3),
+            Self::InitProducerId => (22, 0, 4),
+            Self::DescribeConfigs => (32, 1, 4),
+        }
+    }
+}
+
+/// The newest version of each API that both sides speak; -1 where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Versions([i16; Api::ALL.len()]);
+
+impl Versions {
+    pub(super) const NONE: Self = Self([-1; Api::ALL.len()]);
+
+    /// What is common to us and a broker that offers `theirs`.
+    pub(super) fn negotiate(theirs: &[ApiVersion]) -> Self {
+        let newest = |api: Api| {
+            let (key, min, max) = api.ours();
+            let offer = theirs.iter().find(|offer| offer.api_key == key)?;
+            let version = max.min(offer.max_version);
+            (version >= min.max(offer.min_version)).then_some(version)
+        };
+        Self(Api::ALL.map(|api| newest(api).unwrap_or(-1)))
+    }
+
+    /// The version to use, or what to say where the broker has none of ours.
+    pub(super) fn of(&self, api: Api) -> Result<i16, KafkaError> {
+        match self.0[api as usize] {
+            -1 => Err(KafkaError::Protocol(match api {
+                Api::Produce => "the broker offers no usable version of Produce",
+                Api::Fetch => "the broker offers no usable version of Fetch",
+                Api::ListOffsets => "the broker offers no usable version of ListOffsets",
+                Api::Metadata => "the broker offers no usable version of Metadata",
+                Api::Versions => "the broker offers no usable version of ApiVersions",
+                Api::InitProducerId => "the broker offers no usable version of InitProducerId",
+                Api::DescribeConfigs => "the broker offers no usable version of DescribeConfigs",
+            })),
+            version => Ok(version),
+        }
+    }
+}
+
+/// Appends one request with its length in front.
+pub(super) fn encode<R: Request>(
+    out: &mut Vec<u8>,
+    client_id: &StrBytes,
+    correlation: i32,
+    version: i16,
+    request: &R,
+) {
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation)
+        .with_client_id(Some(client_id.clone()));
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    header
+        .encode(out, R::header_version(version))
+        .and_then(|()| request.encode(out, version))
+        .expect("a request sets only fields of its version");
+    let len = i32::try_from(out.len() - start - 4).expect("requests are bounded in bytes");
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+}
+
+/// Reads a response to an `R`, after its correlation id.
+pub(super) fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Response, KafkaError> {
+    let malformed = KafkaError::Protocol("a response that can't be decoded");
+    if <R::Response as HeaderVersion>::header_version(version) > 0 {
+        skip_tagged_fields(&mut body).ok_or_else(|| malformed.clone())?;
+    }
+    R::Response::decode(&mut body, version).map_err(|_| malformed)
+}
+
+/// All that is left of a flexible header (KIP-482) after its correlation id; none has a meaning.
+fn skip_tagged_fields(body: &mut Bytes) -> Option<()> {
+    for _ in 0..unsigned_varint(body)? {
+        unsigned_varint(body)?;
+        let len = unsigned_varint(body)? as usize;
+        (len <= body.len()).then(|| body.advance(len))?;
+    }
+    Some(())
+}
+
+fn unsigned_varint(body: &mut Bytes) -> Option<u32> {
+    let mut value = 0;
+    for shift in [0, 7, 14, 21, 28] {
+        let byte = *body.first()?;
+        body.advance(1);
+        value |= u32::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// The first request of a connection.
+pub(super) fn greeting(version: i16) -> ApiVersionsRequest {
+    let request = ApiVersionsRequest::default();
+    match version {
+        0 => request,
+        // KIP-511: names as brokers accept them.
+        _ => request
+            .with_client_software_name(StrBytes::from_static_str("sluicegate"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION"))),
+    }
+}

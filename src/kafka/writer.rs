@@ -1,0 +1,472 @@
+//! Records to appended, refused or unknown: the idempotent producer (KIP-98). It retries until it
+//! is certain or the delivery timeout has passed, and never calls certain what is not.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{self, InitProducerIdRequest, ProduceRequest};
+
+use super::Code;
+use super::batch::{Identity, Pending, Queue};
+use super::context::Context;
+use super::error::{ProduceError, ProduceRefused};
+use super::event::{Event, LinkId, Produced, TopicHandle};
+use super::link::{Asked, Purpose};
+use super::plane::ProduceRecord;
+use super::records::batch_len_max;
+use super::verdict::{Verdict, verdict};
+use super::view::BrokerId;
+use super::wire::{self, Api};
+use crate::model::{Instant, Offset, Partition};
+
+/// Produce requests in flight on one link; each partition is in one at most.
+const REQUESTS_IN_FLIGHT_MAX: usize = 5;
+/// Bytes of the batches of one request: below any broker's `socket.request.max.bytes`.
+const REQUEST_BYTES_MAX: usize = 8 << 20;
+/// Kafka's default `max.message.bytes`, for a topic whose config we may not read.
+const BATCH_BYTES_DEFAULT: usize = 1_048_588;
+
+type Key = (TopicHandle, Partition);
+
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    queues: BTreeMap<Key, Queue>,
+    /// Bytes of all records without an answer.
+    pending_bytes: usize,
+    next_number: u64,
+    producer: Producer,
+}
+
+/// The producer id that the next new sequence takes.
+#[derive(Debug, Default)]
+struct Producer {
+    newest: Option<Identity>,
+    asking: bool,
+    not_before: Instant,
+    failures: u32,
+    /// Why there is none.
+    error: Option<ProduceError>,
+}
+
+impl Writer {
+    pub(super) fn produce(
+        &mut self,
+        (topic, partition): Key,
+        record: ProduceRecord,
+        ticket: u64,
+        cx: &Context<'_>,
+    ) -> Result<(), ProduceRefused> {
+        let view = cx.topics.view(topic).ok_or(ProduceRefused::UnknownTopic)?;
+        if partition.0 >= view.partitions {
+            return Err(ProduceRefused::UnknownTopic);
+        }
+        let bytes = batch_len_max(&record);
+        let max = batch_bytes_max(topic, cx);
+        if bytes > max {
+            return Err(ProduceRefused::TooLarge { bytes, max });
+        }
+        if self.pending_bytes + bytes > cx.settings.pending_produce_bytes_max {
+            return Err(ProduceRefused::Full);
+        }
+        self.pending_bytes += bytes;
+        let deadline = cx.now.mono.after(cx.settings.delivery_timeout);
+        let queue = self.queues.entry((topic, partition)).or_default();
+        queue.waiting.push_back(Pending {
+            record,
+            ticket,
+            deadline,
+            bytes,
+        });
+        Ok(())
+    }
+
+    /// Tells what is too late, sends what is due.
+    pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+        self.expire(cx);
+        let mut due: Vec<(BrokerId, Key)> = Vec::new();
+        for (&key, queue) in &self.queues {
+            let in_flight = queue
+                .sent
+                .as_ref()
+                .is_some_and(|sent| sent.flight.is_some());
+            if in_flight || (queue.sent.is_none() && queue.waiting.is_empty()) {
+                continue;
+            }
+            if queue.not_before > cx.now.mono {
+                cx.wake.at(queue.not_before);
+            } else if let Some((node, _)) = cx.leader(key.0, key.1) {
+                due.push((node, key));
+            }
+        }
+        due.sort_unstable();
+        for group in due.chunk_by(|a, b| a.0 == b.0) {
+            self.send(group, cx);
+        }
+        if let Some((node, _)) = due.first() {
+            self.ask_producer_id(*node, cx);
+        }
+    }
+
+    fn send(&mut self, group: &[(BrokerId, Key)], cx: &mut Context<'_>) {
+        let node = group[0].0;
+        let Some(link) = cx.link(node, Purpose::Produce) else {
+            return;
+        };
+        if link.in_flight() >= REQUESTS_IN_FLIGHT_MAX {
+            return;
+        }
+        let (link, newest) = (link.id, link.versions.of(Api::Produce));
+        let newest = match newest {
+            Ok(newest) => newest,
+            Err(error) => return cx.give_up(link, error),
+        };
+        let (mut bytes, mut keys, mut batches) = (0, Vec::new(), Vec::new());
+        for &(_, key) in group {
+            let queue = self.queues.get_mut(&key).expect("it is due");
+            if queue.sent.is_none() {
+                let Some(identity) = queue.identity.or(self.producer.newest) else {
+                    continue; // Waits for a producer id, asked for after this.
+                };
+                self.next_number += 1;
+                queue.form(identity, self.next_number, batch_bytes_max(key.0, cx));
+            }
+            let sent = queue.sent.as_mut().expect("formed above");
+            if bytes > 0 && bytes + sent.bytes.len() > REQUEST_BYTES_MAX {
+                continue;
+            }
+            bytes += sent.bytes.len();
+            sent.flight = Some(link);
+            keys.push((key.0, key.1, sent.number));
+            batches.push((key, sent.bytes.clone()));
+        }
+        if keys.is_empty() {
+            return;
+        }
+        let (version, request) = request(batches, newest, cx);
+        let deadline = cx.deadline();
+        let link = cx.links.get_mut(link).expect("it stood just now");
+        link.send(Asked::Produce(keys), version, &request, deadline);
+    }
+
+    /// What is past its deadline: unsent records are refused, for they never left; a batch that
+    /// left is as certain as its tries were.
+    fn expire(&mut self, cx: &mut Context<'_>) {
+        for (&(topic, partition), queue) in &mut self.queues {
+            if let Some(sent) = &queue.sent
+                && sent.deadline <= cx.now.mono
+            {
+                let doubtful = sent.doubtful || sent.flight.is_some();
+                let (error, count) = (sent.last_error, sent.records.len());
+                let outcome = match doubtful {
+                    true => Produced::Unknown(error),
+                    false => Produced::Refused(error),
+                };
+                close(queue, outcome, &mut self.pending_bytes, cx);
+                match doubtful {
+                    true => self.producer.retire(queue.forget_sequence()),
+                    false => queue.free_sequence(count),
+                }
+            }
+            while let Some(pending) = queue.waiting.front()
+                && pending.deadline <= cx.now.mono
+            {
+                self.pending_bytes -= pending.bytes;
+                let error = self.producer.error.unwrap_or(ProduceError::Timeout);
+                let (ticket, outcome) = (pending.ticket, Produced::Refused(error));
+                cx.events.push_back(Event::Produced { ticket, outcome });
+                queue.waiting.pop_front();
+            }
+            let sent = queue.sent.as_ref().map(|sent| sent.deadline);
+            let waiting = queue.waiting.front().map(|pending| pending.deadline);
+            for deadline in sent.into_iter().chain(waiting) {
+                cx.wake.at(deadline);
+            }
+            if sent.or(waiting).is_some() {
+                // A partition without a leader is looked for until it has one.
+                *cx.stale |= cx.topics.leader(topic, partition).is_none();
+            }
+        }
+    }
+
+    /// A Produce was answered.
+    pub(super) fn on_answer(
+        &mut self,
+        link: LinkId,
+        asked: &[(TopicHandle, Partition, u64)],
+        (version, body): (i16, Bytes),
+        cx: &mut Context<'_>,
+    ) {
+        let response = match wire::decode::<ProduceRequest>(body, version) {
+            Ok(response) => response,
+            Err(error) => {
+                cx.give_up(link, error);
+                return self.again(asked, true, ProduceError::Timeout, cx);
+            }
+        };
+        cx.links.throttle(link, response.throttle_time_ms, cx.now);
+        for topic in &response.responses {
+            let Some(handle) = cx.topics.find(&topic.name, topic.topic_id) else {
+                continue;
+            };
+            for answer in &topic.partition_responses {
+                let partition = Partition(answer.index as u32);
+                let same = |a: &&(TopicHandle, Partition, u64)| (a.0, a.1) == (handle, partition);
+                if let Some(&(_, _, number)) = asked.iter().find(same) {
+                    self.on_partition((handle, partition), number, answer, cx);
+                }
+            }
+        }
+        // Whatever was left out of the answer.
+        self.again(asked, true, ProduceError::Timeout, cx);
+    }
+
+    fn on_partition(
+        &mut self,
+        key: Key,
+        number: u64,
+        answer: &PartitionProduceResponse,
+        cx: &mut Context<'_>,
+    ) {
+        let Some(queue) = self.queues.get_mut(&key) else {
+            return;
+        };
+        let Some(sent) = queue.sent.as_mut().filter(|sent| sent.number == number) else {
+            return; // Given up meanwhile.
+        };
+        let code = Code(answer.error_code);
+        let error = ProduceError::Broker(code);
+        *cx.stale |= code.is_stale();
+        let several = sent.records.len() > 1;
+        match verdict(code, sent.doubtful) {
+            Verdict::Appended => {
+                let base = u64::try_from(answer.base_offset).ok().map(Offset);
+                let base = base.filter(|_| code.0 == 0);
+                let outcomes = sent.appended(key.1, base);
+                queue.failures = 0;
+                for (pending, outcome) in take(queue, &mut self.pending_bytes).zip(outcomes) {
+                    let ticket = pending.ticket;
+                    cx.events.push_back(Event::Produced { ticket, outcome });
+                }
+            }
+            Verdict::Again { doubtful } => {
+                sent.doubtful |= doubtful;
+                sent.flight = None;
+                sent.last_error = error;
+                queue.failures += 1;
+                queue.not_before = cx.retry_at(queue.failures);
+            }
+            Verdict::Refused { apart } if apart && several => {
+                queue.take_back(true);
+            }
+            Verdict::Refused { .. } => {
+                let count = sent.records.len();
+                close(queue, Produced::Refused(error), &mut self.pending_bytes, cx);
+                queue.free_sequence(count);
+            }
+            Verdict::NewSequence => {
+                queue.take_back(false);
+                self.producer.retire(queue.forget_sequence());
+                queue.failures += 1;
+                queue.not_before = cx.retry_at(queue.failures);
+            }
+            Verdict::Unknown => {
+                close(queue, Produced::Unknown(error), &mut self.pending_bytes, cx);
+                self.producer.retire(queue.forget_sequence());
+            }
+        }
+    }
+
+    /// A Produce will not be answered.
+    pub(super) fn on_lost(
+        &mut self,
+        asked: &[(TopicHandle, Partition, u64)],
+        sent: bool,
+        cx: &mut Context<'_>,
+    ) {
+        *cx.stale = true;
+        self.again(asked, sent, ProduceError::Timeout, cx);
+    }
+
+    /// Those of `asked` that still wait for this answer are tried again, with the same bytes.
+    fn again(
+        &mut self,
+        asked: &[(TopicHandle, Partition, u64)],
+        doubtful: bool,
+        error: ProduceError,
+        cx: &mut Context<'_>,
+    ) {
+        for &(topic, partition, number) in asked {
+            let Some(queue) = self.queues.get_mut(&(topic, partition)) else {
+                continue;
+            };
+            let Some(sent) = queue.sent.as_mut().filter(|sent| sent.number == number) else {
+                continue;
+            };
+            if sent.flight.take().is_none() {
+                continue; // It had its answer.
+            }
+            sent.doubtful |= doubtful;
+            sent.last_error = error;
+            queue.failures += 1;
+            queue.not_before = cx.retry_at(queue.failures);
+        }
+    }
+
+    /// The view is newer: whatever waits for that may try at once.
+    pub(super) fn on_view(&mut self) {
+        for queue in self.queues.values_mut() {
+            queue.not_before = Instant::ZERO;
+        }
+    }
+
+    /// Another log stands behind the name: nothing of the old one will be answered.
+    pub(super) fn drop_topic(&mut self, topic: TopicHandle, cx: &mut Context<'_>) {
+        let error = ProduceError::TopicGone;
+        for (key, queue) in &mut self.queues {
+            if key.0 != topic {
+                continue;
+            }
+            if let Some(sent) = &queue.sent {
+                let outcome = match sent.doubtful || sent.flight.is_some() {
+                    true => Produced::Unknown(error),
+                    false => Produced::Refused(error),
+                };
+                close(queue, outcome, &mut self.pending_bytes, cx);
+            }
+            for pending in std::mem::take(&mut queue.waiting) {
+                self.pending_bytes -= pending.bytes;
+                let (ticket, outcome) = (pending.ticket, Produced::Refused(error));
+                cx.events.push_back(Event::Produced { ticket, outcome });
+            }
+        }
+        self.queues.retain(|key, _| key.0 != topic);
+    }
+
+    fn ask_producer_id(&mut self, node: BrokerId, cx: &mut Context<'_>) {
+        let producer = &mut self.producer;
+        if producer.newest.is_some() || producer.asking {
+            return;
+        }
+        if producer.not_before > cx.now.mono {
+            return cx.wake.at(producer.not_before);
+        }
+        let deadline = cx.deadline();
+        let Some(link) = cx.link(node, Purpose::Ask) else {
+            return;
+        };
+        let id = link.id;
+        let sent = link.ask(Asked::ProducerId, Api::InitProducerId, deadline, |_| {
+            // The crate's default is an empty transactional id, which is not none.
+            InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_transaction_timeout_ms(60_000)
+        });
+        match sent {
+            Ok(()) => producer.asking = true,
+            Err(error) => cx.give_up(id, error),
+        }
+    }
+
+    /// A producer id came, or an error.
+    pub(super) fn on_producer_id(
+        &mut self,
+        link: LinkId,
+        (version, body): (i16, Bytes),
+        cx: &mut Context<'_>,
+    ) {
+        match wire::decode::<InitProducerIdRequest>(body, version) {
+            Err(error) => {
+                cx.give_up(link, error);
+                self.on_producer_id_lost(cx);
+            }
+            Ok(response) => {
+                cx.links.throttle(link, response.throttle_time_ms, cx.now);
+                if response.error_code != 0 || response.producer_id.0 < 0 {
+                    let code = Code(response.error_code);
+                    self.producer.error = Some(ProduceError::Broker(code));
+                    return self.on_producer_id_lost(cx);
+                }
+                let identity = (response.producer_id.0, response.producer_epoch);
+                self.producer = Producer {
+                    newest: Some(identity),
+                    ..Producer::default()
+                };
+            }
+        }
+    }
+
+    pub(super) fn on_producer_id_lost(&mut self, cx: &mut Context<'_>) {
+        self.producer.asking = false;
+        self.producer.failures += 1;
+        self.producer.not_before = cx.retry_at(self.producer.failures);
+    }
+}
+
+impl Producer {
+    /// A partition gave up its sequence under this id. No later sequence of that partition may be
+    /// under the same id, so the id is no longer given out. Others go on with it.
+    fn retire(&mut self, identity: Option<Identity>) {
+        if identity.is_some() && self.newest == identity {
+            self.newest = None;
+        }
+    }
+}
+
+/// The records of the batch that is being appended; it is over.
+fn take(queue: &mut Queue, pending_bytes: &mut usize) -> std::vec::IntoIter<Pending> {
+    let records = queue
+        .sent
+        .take()
+        .map(|sent| sent.records)
+        .unwrap_or_default();
+    *pending_bytes -= records.iter().map(|pending| pending.bytes).sum::<usize>();
+    records.into_iter()
+}
+
+/// The same end for all records of the batch.
+fn close(queue: &mut Queue, outcome: Produced, pending_bytes: &mut usize, cx: &mut Context<'_>) {
+    for pending in take(queue, pending_bytes) {
+        let ticket = pending.ticket;
+        cx.events.push_back(Event::Produced { ticket, outcome });
+    }
+}
+
+fn batch_bytes_max(topic: TopicHandle, cx: &Context<'_>) -> usize {
+    let config = cx.topics.view(topic).and_then(|view| view.config);
+    let theirs = config.map_or(BATCH_BYTES_DEFAULT, |c| c.batch_bytes_max as usize);
+    theirs.min(cx.settings.produce_bytes_max as usize)
+}
+
+fn request(batches: Vec<(Key, Bytes)>, newest: i16, cx: &Context<'_>) -> (i16, ProduceRequest) {
+    let mut topics: Vec<(TopicProduceData, TopicHandle)> = Vec::new();
+    for ((topic, partition), bytes) in batches {
+        if topics.last().is_none_or(|(_, last)| *last != topic) {
+            let (name, id) = cx.topics.on_wire(topic);
+            let data = TopicProduceData::default().with_name(messages::TopicName(name));
+            topics.push((data.with_topic_id(id), topic));
+        }
+        let data = PartitionProduceData::default()
+            .with_index(partition.0 as i32)
+            .with_records(Some(bytes));
+        let (last, _) = topics.last_mut().expect("pushed above");
+        last.partition_data.push(data);
+    }
+    let mut topics: Vec<_> = topics.into_iter().map(|(data, _)| data).collect();
+    let by_id = newest >= 13 && topics.iter().all(|topic| !topic.topic_id.is_nil());
+    for topic in &mut topics {
+        match by_id {
+            true => topic.name = messages::TopicName::default(),
+            false => topic.topic_id = uuid::Uuid::nil(),
+        }
+    }
+    let version = if by_id { newest } else { newest.min(12) };
+    // The broker gives up on its replicas before we give up on it.
+    let timeout = cx.settings.request_timeout * 3 / 4;
+    let request = ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(timeout.as_millis() as i32)
+        .with_topic_data(topics);
+    (version, request)
+}

@@ -1,0 +1,225 @@
+//! Where threads meet: a shard's inbox, its bell, and what the control thread sees of it. Everything
+//! here is bounded, nothing here waits. A full inbox leaves the sender's outbox as it is, in order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::resolver::Resolved;
+use super::sleep::Sleep;
+use crate::model::ShardId;
+use crate::shard::ListenerId;
+use crate::sys::{Bell, Listener};
+
+/// Commands that wait for one shard: a process gives three in its life.
+const COMMANDS_MAX: usize = 8;
+
+/// What the process tells a shard's driver (not the shard).
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Take clients from these.
+    Accept(Vec<(ListenerId, Listener)>),
+    /// Empty the listeners' queues and close them.
+    StopAccepting,
+    /// Another shard could not start: go.
+    Abandon,
+}
+
+/// One shard as the rest of the process sees it, apart from its messages.
+#[derive(Debug)]
+pub(super) struct Post {
+    sleep: Sleep<AtomicBool>,
+    bell: Bell,
+    pub(super) commands: ArrayQueue<Command>,
+    pub(super) resolved: ArrayQueue<Resolved>,
+    ended: AtomicBool,
+    /// Written by the shard alone, read by the watchdog and the metrics.
+    pub(super) turns: AtomicU64,
+    pub(super) sockets: AtomicU64,
+    pub(super) listening: AtomicU64,
+    pub(super) refused: AtomicU64,
+}
+
+impl Post {
+    pub(super) fn new(bell: Bell, resolving_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            sleep: Sleep::new(),
+            bell,
+            commands: ArrayQueue::new(COMMANDS_MAX),
+            resolved: ArrayQueue::new(resolving_max),
+            ended: AtomicBool::new(false),
+            turns: AtomicU64::new(0),
+            sockets: AtomicU64::new(0),
+            listening: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// After something was put where the shard looks.
+    pub(super) fn wake(&self) {
+        if self.sleep.must_ring() {
+            self.bell.ring();
+        }
+    }
+
+    /// See [`Sleep::announce`].
+    pub(super) fn announce_sleep(&self) {
+        self.sleep.announce();
+    }
+
+    /// See [`Sleep::revoke`].
+    pub(super) fn revoke_sleep(&self) {
+        self.sleep.revoke();
+    }
+
+    /// Nobody will look here any more; what is sent from now on is dropped by its sender.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// Messages of one sender and one turn.
+type Batch<M> = (ShardId, Vec<M>);
+
+/// A shard's inbox.
+#[derive(Debug)]
+pub(super) struct Inbox<M> {
+    batches: ArrayQueue<Batch<M>>,
+    pub(super) post: Arc<Post>,
+}
+
+impl<M> Inbox<M> {
+    pub(super) fn new(batches_max: usize, post: Arc<Post>) -> Self {
+        let batches = ArrayQueue::new(batches_max);
+        Self { batches, post }
+    }
+
+    /// Puts a batch in and wakes a sleeping shard.
+    ///
+    /// # Errors
+    /// The batch comes back when there is no room.
+    pub(super) fn push(&self, from: ShardId, batch: Vec<M>) -> Result<(), Vec<M>> {
+        if self.post.has_ended() {
+            return Ok(());
+        }
+        let pushed = self.batches.push((from, batch));
+        // Also when it was full: a shard whose inbox is full must not sleep on it.
+        self.post.wake();
+        pushed.map_err(|(_, batch)| batch)
+    }
+
+    /// Takes what is there, but not what comes in meanwhile: a turn is bounded.
+    pub(super) fn take(&self, into: &mut Vec<(ShardId, M)>) {
+        for _ in 0..self.batches.len() {
+            let Some((from, batch)) = self.batches.pop() else {
+                return;
+            };
+            into.extend(batch.into_iter().map(|message| (from, message)));
+        }
+    }
+
+    /// Whether anything waits for the shard or its driver.
+    pub(super) fn has_any(&self) -> bool {
+        !self.batches.is_empty() || !self.post.commands.is_empty() || !self.post.resolved.is_empty()
+    }
+}
+
+/// What shards say to the control thread, and how it is woken.
+pub(super) struct ControlInbox<M> {
+    batches: ArrayQueue<Batch<M>>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl<M> ControlInbox<M> {
+    pub(super) fn new(batches_max: usize, wake: Box<dyn Fn() + Send + Sync>) -> Self {
+        let batches = ArrayQueue::new(batches_max);
+        Self { batches, wake }
+    }
+
+    fn push(&self, from: ShardId, batch: Vec<M>) -> Result<(), Vec<M>> {
+        let pushed = self.batches.push((from, batch));
+        (self.wake)();
+        pushed.map_err(|(_, batch)| batch)
+    }
+
+    pub(super) fn pop(&self) -> Option<Batch<M>> {
+        self.batches.pop()
+    }
+}
+
+impl<M> std::fmt::Debug for ControlInbox<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlInbox")
+            .field("waiting", &self.batches.len())
+            .finish()
+    }
+}
+
+/// What a shard has to say and could not yet: per peer, in order. Bounded by what it stands for, since
+/// each entry is an admitted request or counted bytes.
+pub(super) struct Outbox<M> {
+    own: ShardId,
+    shards: Arc<[Inbox<M>]>,
+    control: Arc<ControlInbox<M>>,
+    /// One a shard, then the control thread's.
+    waiting: Vec<Vec<M>>,
+}
+
+impl<M> Outbox<M> {
+    pub(super) fn new(
+        own: ShardId,
+        shards: Arc<[Inbox<M>]>,
+        control: Arc<ControlInbox<M>>,
+    ) -> Self {
+        let waiting = (0..=shards.len()).map(|_| Vec::new()).collect();
+        Self {
+            own,
+            shards,
+            control,
+            waiting,
+        }
+    }
+
+    /// Adds the messages of a turn behind those that wait.
+    ///
+    /// # Panics
+    /// A message to a shard that is not there.
+    pub(super) fn add(&mut self, messages: &mut Vec<(ShardId, M)>) {
+        for (to, message) in messages.drain(..) {
+            let place = match to {
+                ShardId::CONTROL => self.shards.len(),
+                ShardId(shard) => usize::from(shard),
+            };
+            self.waiting[place].push(message);
+        }
+    }
+
+    /// Offers what waits, one batch a peer. True: all of it is gone.
+    pub(super) fn flush(&mut self) -> bool {
+        let mut empty = true;
+        for (place, waiting) in self.waiting.iter_mut().enumerate() {
+            if waiting.is_empty() {
+                continue;
+            }
+            let batch = std::mem::take(waiting);
+            let pushed = match self.shards.get(place) {
+                Some(inbox) => inbox.push(self.own, batch),
+                None => self.control.push(self.own, batch),
+            };
+            if let Err(back) = pushed {
+                *waiting = back;
+                empty = false;
+            }
+        }
+        empty
+    }
+}

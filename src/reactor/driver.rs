@@ -1,0 +1,339 @@
+//! One pass of a shard's loop, without the waiting: completions → inbox → turn → what it asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Clock;
+use super::crossing::{Command, Inbox, Outbox, Post};
+use super::io::{Budgets, SCRATCH_BYTES, TurnIo};
+use super::listeners::Listeners;
+use super::opening::{Opening, Tools};
+use super::sockets::{Phase, Sockets};
+use crate::model::{Instant, ShardId};
+use crate::shard::{Inputs, ListenerId, Outputs, SocketEvent, SocketId, Turn};
+use crate::sys::{Completion, Outcome, Ring, Socket, Token, TokenKind};
+
+/// Completions one pass takes; the rest waits for the next, so that a turn is bounded.
+const COMPLETIONS_MAX: usize = 4096;
+
+/// How soon to try again what only failed for lack of room elsewhere.
+const SOON: Duration = Duration::from_millis(1);
+
+/// What the loop does after a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another pass at once.
+    Again,
+    /// Nothing to do for so long.
+    Rest(Duration),
+    /// The shard has ended.
+    End,
+}
+
+/// Everything one shard's thread owns.
+pub(super) struct Driver<T: Turn> {
+    shard: T,
+    clock: Clock,
+    ring: Ring,
+    sockets: Sockets,
+    listeners: Listeners,
+    opening: Opening,
+    shards: Arc<[Inbox<T::Message>]>,
+    own: usize,
+    outbox: Outbox<T::Message>,
+    scratch: Box<[u8]>,
+    budgets: Budgets,
+    turn_every: Duration,
+    completions: Vec<Completion>,
+    last_accepted: Vec<(ListenerId, Socket)>,
+    inputs: Inputs<T::Message>,
+    outputs: Outputs<T::Message>,
+    /// Whether all of the outbox went.
+    delivered: bool,
+    abandoned: bool,
+    turns: u64,
+    refused: u64,
+}
+
+/// What a driver is made of, apart from its shard.
+pub(super) struct Parts<M> {
+    pub(super) clock: Clock,
+    pub(super) ring: Ring,
+    pub(super) sockets_max: u32,
+    pub(super) opening: Opening,
+    pub(super) shards: Arc<[Inbox<M>]>,
+    pub(super) own: ShardId,
+    pub(super) outbox: Outbox<M>,
+    pub(super) budgets: Budgets,
+    pub(super) turn_every: Duration,
+}
+
+impl<T: Turn> Driver<T> {
+    pub(super) fn new(shard: T, parts: Parts<T::Message>) -> Self {
+        Self {
+            shard,
+            clock: parts.clock,
+            ring: parts.ring,
+            sockets: Sockets::new(parts.sockets_max),
+            listeners: Listeners::default(),
+            opening: parts.opening,
+            shards: parts.shards,
+            own: usize::from(parts.own.0),
+            outbox: parts.outbox,
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            budgets: parts.budgets,
+            turn_every: parts.turn_every,
+            completions: Vec::new(),
+            last_accepted: Vec::new(),
+            inputs: Inputs::default(),
+            outputs: Outputs::default(),
+            delivered: true,
+            abandoned: false,
+            turns: 0,
+            refused: 0,
+        }
+    }
+
+    fn inbox(&self) -> &Inbox<T::Message> {
+        &self.shards[self.own]
+    }
+
+    pub(super) fn post(&self) -> &Arc<Post> {
+        &self.inbox().post
+    }
+
+    /// One turn of the shard with all that belongs to it.
+    pub(super) fn pass(&mut self) -> Next {
+        self.sockets.rearm_lost(&mut self.ring);
+        self.ring.enter();
+        let before = self.clock.mono();
+        self.on_completions(before);
+        self.on_commands();
+        self.take_last_accepted();
+        self.listeners.rearm(before, &mut self.ring);
+        self.on_opening(before);
+        self.shards[self.own].take(&mut self.inputs.messages);
+        self.turn();
+        self.act();
+        self.publish();
+        self.next()
+    }
+
+    fn on_completions(&mut self, now: Instant) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.completions(&mut completions, COMPLETIONS_MAX);
+        for completion in completions.drain(..) {
+            match completion.token.kind {
+                TokenKind::Accept => self.on_accept(completion, now),
+                TokenKind::Poll => self.on_poll(completion, now),
+                TokenKind::Cancel => {}
+            }
+        }
+        self.completions = completions;
+    }
+
+    fn on_accept(&mut self, completion: Completion, now: Instant) {
+        let Completion {
+            token,
+            outcome,
+            more,
+        } = completion;
+        let error = match outcome {
+            Outcome::Accepted(socket) => {
+                if let Some(listener) = self.listeners.id(token) {
+                    self.admit(socket, listener);
+                }
+                0
+            }
+            Outcome::Failed(error) => error,
+            Outcome::Ready(_) => 0,
+        };
+        if !more {
+            self.listeners
+                .on_ended(token, error, now, &mut self.last_accepted);
+        }
+    }
+
+    /// A client becomes the shard's, if it is still there and there is a slot for it.
+    fn admit(&mut self, socket: Socket, listener: ListenerId) {
+        let (Ok(peer), Ok(())) = (socket.peer(), socket.set_nodelay()) else {
+            return;
+        };
+        match self.sockets.insert(socket, Phase::Open, &mut self.ring) {
+            Some(socket) => self.inputs.sockets.push(SocketEvent::Accepted {
+                socket,
+                listener,
+                peer,
+            }),
+            None => self.refused += 1,
+        }
+    }
+
+    fn on_poll(&mut self, completion: Completion, now: Instant) {
+        let id = socket_id(completion.token);
+        if let Outcome::Ready(ready) = completion.outcome {
+            self.opening.on_ready(
+                id,
+                ready,
+                &mut Tools {
+                    sockets: &mut self.sockets,
+                    ring: &mut self.ring,
+                    scratch: &mut self.scratch,
+                    events: &mut self.inputs.sockets,
+                    now,
+                },
+            );
+            let news = self.sockets.on_ready(id, ready);
+            if news.readable {
+                self.inputs.sockets.push(SocketEvent::Readable(id));
+            }
+            if news.writable {
+                self.inputs.sockets.push(SocketEvent::Writable(id));
+            }
+        }
+        if !completion.more {
+            self.sockets.on_released(id, &mut self.scratch);
+        }
+    }
+
+    fn on_commands(&mut self) {
+        let post = Arc::clone(self.post());
+        while let Some(command) = post.commands.pop() {
+            match command {
+                Command::Accept(listeners) => self.listeners.add(listeners, &mut self.ring),
+                Command::StopAccepting => {
+                    self.listeners.stop(&mut self.ring, &mut self.last_accepted);
+                }
+                Command::Abandon => self.abandoned = true,
+            }
+        }
+    }
+
+    fn take_last_accepted(&mut self) {
+        let mut last = std::mem::take(&mut self.last_accepted);
+        for (listener, socket) in last.drain(..) {
+            self.admit(socket, listener);
+        }
+        self.last_accepted = last;
+    }
+
+    fn on_opening(&mut self, now: Instant) {
+        let mut tools = Tools {
+            sockets: &mut self.sockets,
+            ring: &mut self.ring,
+            scratch: &mut self.scratch,
+            events: &mut self.inputs.sockets,
+            now,
+        };
+        self.opening.on_resolved(&mut tools);
+        self.opening.on_timeout(&mut tools);
+    }
+
+    fn turn(&mut self) {
+        self.outputs.deadline = None;
+        self.outputs.more = false;
+        let mut io = TurnIo::new(&mut self.sockets, &mut self.scratch, self.budgets);
+        let now = self.clock.now();
+        self.shard
+            .turn(now, &mut self.inputs, &mut io, &mut self.outputs);
+        self.turns += 1;
+        debug_assert!(
+            self.inputs.sockets.is_empty() && self.inputs.messages.is_empty(),
+            "a shard takes all that it is given"
+        );
+    }
+
+    fn act(&mut self) {
+        for id in self.outputs.close.drain(..) {
+            self.sockets.close(id, &mut self.ring, &mut self.scratch);
+        }
+        if !self.outputs.open.is_empty() {
+            let now = self.clock.mono();
+            let mut tools = Tools {
+                sockets: &mut self.sockets,
+                ring: &mut self.ring,
+                scratch: &mut self.scratch,
+                events: &mut self.inputs.sockets,
+                now,
+            };
+            for open in self.outputs.open.drain(..) {
+                self.opening.open(open, &mut tools);
+            }
+        }
+        self.outbox.add(&mut self.outputs.messages);
+        self.delivered = self.outbox.flush();
+    }
+
+    /// Plain stores of numbers that only this thread writes.
+    fn publish(&self) {
+        let post = self.post();
+        post.turns.store(self.turns, Ordering::Relaxed);
+        post.sockets
+            .store(self.sockets.len() as u64, Ordering::Relaxed);
+        post.listening
+            .store(self.listeners.len() as u64, Ordering::Relaxed);
+        post.refused.store(self.refused, Ordering::Relaxed);
+    }
+
+    fn next(&self) -> Next {
+        if self.outputs.ended || self.abandoned {
+            return Next::End;
+        }
+        if self.outputs.more || !self.inputs.sockets.is_empty() || self.inbox().has_any() {
+            return Next::Again;
+        }
+        let now = self.clock.mono();
+        let retry = !self.delivered || self.sockets.has_lost();
+        let deadlines = [
+            self.outputs.deadline,
+            self.listeners.next_deadline(),
+            self.opening.next_deadline(),
+            retry.then(|| now.after(SOON)),
+        ];
+        let first = deadlines.into_iter().flatten().min();
+        match first.map_or(self.turn_every, |at| at.since(now).min(self.turn_every)) {
+            Duration::ZERO => Next::Again,
+            rest => Next::Rest(rest),
+        }
+    }
+
+    /// The last look before sleeping. False: something came, so stay awake.
+    pub(super) fn may_sleep(&mut self) -> bool {
+        self.post().announce_sleep();
+        // Both halves of the look come after both announcements, to peers and to the kernel.
+        let busy = self.ring.listen() || self.inbox().has_any();
+        if busy {
+            self.wake_up();
+        }
+        !busy
+    }
+
+    /// From here on nobody needs to ring.
+    pub(super) fn wake_up(&mut self) {
+        self.post().revoke_sleep();
+        self.ring.mute();
+    }
+
+    /// Offers what the outbox still holds. True: it is empty.
+    pub(super) fn flush(&mut self) -> bool {
+        self.outbox.flush()
+    }
+
+    /// Takes leave: peers drop what they would still send, sockets get their FIN.
+    pub(super) fn end(&mut self) {
+        self.post().end();
+        self.sockets.end_all();
+        self.ring.enter();
+        let post = self.post();
+        post.sockets.store(0, Ordering::Relaxed);
+        post.listening.store(0, Ordering::Relaxed);
+    }
+}
+
+fn socket_id(token: Token) -> SocketId {
+    SocketId {
+        slot: token.slot,
+        generation: token.generation,
+    }
+}

@@ -1,0 +1,95 @@
+//! What a shard sees during its turn: sockets and budgets, answered at once.
+
+use std::io::{ErrorKind, IoSlice};
+use std::time::{Duration, Instant};
+
+use super::sockets::Sockets;
+use crate::shard::{Io, Part, Read, SocketId, Write};
+use crate::sys::SLICES_MAX;
+
+/// Bytes of the scratch buffer, one a shard: what one read brings at most.
+pub(super) const SCRATCH_BYTES: usize = 64 << 10;
+
+/// Time each part of a turn has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budgets {
+    pub(super) serve: Duration,
+    pub(super) deliver: Duration,
+}
+
+/// [`Io`] over real sockets, for one turn.
+pub(super) struct TurnIo<'a> {
+    sockets: &'a mut Sockets,
+    scratch: &'a mut [u8],
+    budgets: Budgets,
+    serve_until: Option<Instant>,
+    deliver_until: Option<Instant>,
+}
+
+impl<'a> TurnIo<'a> {
+    pub(super) fn new(sockets: &'a mut Sockets, scratch: &'a mut [u8], budgets: Budgets) -> Self {
+        Self {
+            sockets,
+            scratch,
+            budgets,
+            serve_until: None,
+            deliver_until: None,
+        }
+    }
+}
+
+impl Io for TurnIo<'_> {
+    fn read(&mut self, socket: SocketId) -> Read<'_> {
+        let Some(entry) = self.sockets.open(socket) else {
+            return Read::Closed(Some(ErrorKind::NotConnected));
+        };
+        if !entry.maybe_readable {
+            return Read::Blocked;
+        }
+        match entry.socket.read(self.scratch) {
+            Ok(0) => Read::Closed(None),
+            Ok(bytes) => {
+                // A read that came up short emptied the socket, and whatever comes later is polled.
+                // Only the end may have been polled together with these bytes: then read on.
+                entry.maybe_readable = bytes == self.scratch.len() || entry.ended;
+                Read::Bytes(&self.scratch[..bytes])
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                entry.maybe_readable = false;
+                Read::Blocked
+            }
+            Err(error) => Read::Closed(Some(error.kind())),
+        }
+    }
+
+    fn write(&mut self, socket: SocketId, slices: &[IoSlice<'_>]) -> Write {
+        let Some(entry) = self.sockets.open(socket) else {
+            return Write::Closed;
+        };
+        let mut taken = 0;
+        // One call takes so many slices; only a call that came up short makes room news.
+        for slices in slices.chunks(SLICES_MAX) {
+            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let written = match entry.socket.write(slices) {
+                Ok(written) => written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                Err(_) => return Write::Closed,
+            };
+            taken += written;
+            if written < offered {
+                entry.wants_room = true;
+                break;
+            }
+        }
+        Write::Taken(taken)
+    }
+
+    fn spent(&mut self, part: Part) -> bool {
+        let (until, budget) = match part {
+            Part::Serve => (&mut self.serve_until, self.budgets.serve),
+            Part::Deliver => (&mut self.deliver_until, self.budgets.deliver),
+        };
+        let now = Instant::now();
+        now > *until.get_or_insert(now + budget)
+    }
+}

@@ -1,0 +1,141 @@
+//! A shard's listening sockets. Each is accepted on by one multishot request; when that one ends
+//! unasked it is armed again, at once or, when descriptors or memory are short, 100 ms later (until
+//! then clients wait in the kernel's queue, which is where an overload belongs).
+
+use std::time::Duration;
+
+use crate::model::Instant;
+use crate::shard::ListenerId;
+use crate::sys::{Listener, Ring, Socket, Token, TokenKind};
+
+/// How long accepting rests when descriptors or memory are short.
+const REST: Duration = Duration::from_millis(100);
+
+/// Clients taken from one queue on the way out; a flood must not keep the listener open for ever.
+const LAST_ACCEPTS_MAX: usize = 65_536;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Armed,
+    /// To be armed at this moment.
+    Due(Instant),
+    /// Cancelled; the last completion closes it.
+    Stopping,
+}
+
+#[derive(Debug)]
+struct Listening {
+    id: ListenerId,
+    listener: Listener,
+    phase: Phase,
+}
+
+/// The listening sockets of one shard; a token's slot is the place in this list.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(Vec<Option<Listening>>);
+
+impl Listeners {
+    /// Begins to accept on more sockets.
+    pub(super) fn add(&mut self, new: Vec<(ListenerId, Listener)>, ring: &mut Ring) {
+        for (id, listener) in new {
+            ring.accept(&listener, token(self.0.len()));
+            self.0.push(Some(Listening {
+                id,
+                listener,
+                phase: Phase::Armed,
+            }));
+        }
+    }
+
+    /// Which listener a completion belongs to.
+    pub(super) fn id(&self, token: Token) -> Option<ListenerId> {
+        Some(self.0.get(token.slot as usize)?.as_ref()?.id)
+    }
+
+    /// The request of a listener has ended with `error` (0: none). What a stopping one still had in
+    /// its queue is appended to `last`.
+    pub(super) fn on_ended(
+        &mut self,
+        token: Token,
+        error: i32,
+        now: Instant,
+        last: &mut Vec<(ListenerId, Socket)>,
+    ) {
+        let place = token.slot as usize;
+        let Some(Some(listening)) = self.0.get_mut(place) else {
+            return;
+        };
+        match (listening.phase, error) {
+            (Phase::Stopping, _) => self.empty_and_close(place, last),
+            (_, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                listening.phase = Phase::Due(now.after(REST));
+            }
+            _ => listening.phase = Phase::Due(now),
+        }
+    }
+
+    /// Arms what is due.
+    pub(super) fn rearm(&mut self, now: Instant, ring: &mut Ring) {
+        for (place, listening) in self.0.iter_mut().enumerate() {
+            let Some(listening) = listening else { continue };
+            if matches!(listening.phase, Phase::Due(at) if at <= now) {
+                listening.phase = Phase::Armed;
+                ring.accept(&listening.listener, token(place));
+            }
+        }
+    }
+
+    /// Stops accepting: what the ring still holds is cancelled, the rest closes now.
+    pub(super) fn stop(&mut self, ring: &mut Ring, last: &mut Vec<(ListenerId, Socket)>) {
+        for place in 0..self.0.len() {
+            let Some(listening) = &mut self.0[place] else {
+                continue;
+            };
+            match listening.phase {
+                Phase::Armed => {
+                    listening.phase = Phase::Stopping;
+                    ring.cancel(token(place));
+                }
+                Phase::Due(_) => self.empty_and_close(place, last),
+                Phase::Stopping => {}
+            }
+        }
+    }
+
+    /// A listener that closes resets whoever is in its queue, so the queue is emptied first.
+    fn empty_and_close(&mut self, place: usize, last: &mut Vec<(ListenerId, Socket)>) {
+        let Some(listening) = self.0[place].take() else {
+            return;
+        };
+        for _ in 0..LAST_ACCEPTS_MAX {
+            match listening.listener.accept_now() {
+                Ok(socket) => last.push((listening.id, socket)),
+                // That one client gave up; the next may be alive.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// When [`Self::rearm`] next has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let due = self.0.iter().flatten().filter_map(|l| match l.phase {
+            Phase::Due(at) => Some(at),
+            Phase::Armed | Phase::Stopping => None,
+        });
+        due.min()
+    }
+
+    /// Sockets still open.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().flatten().count()
+    }
+}
+
+fn token(place: usize) -> Token {
+    Token {
+        kind: TokenKind::Accept,
+        slot: place as u32,
+        generation: 0,
+    }
+}

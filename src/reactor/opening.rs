@@ -1,0 +1,160 @@
+//! Outgoing connections until they stand: name, addresses, one try after the other. The shard gets one
+//! event for each that it asked for: `Opened`, or `OpenFailed` with the last address's reason.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use std::vec;
+
+use super::crossing::Post;
+use super::resolver::{RESOLVING_MAX, Resolved, Resolver};
+use super::sockets::{Phase, Sockets};
+use crate::model::Instant;
+use crate::shard::{Open, OpenTicket, SocketEvent, SocketId};
+use crate::sys::{Connect, Ready, Ring, Socket};
+
+/// A connection that is being made.
+#[derive(Debug)]
+struct Attempt {
+    ticket: OpenTicket,
+    socket: SocketId,
+    until: Instant,
+    rest: vec::IntoIter<SocketAddr>,
+}
+
+/// What an attempt works with, borrowed for one step.
+pub(super) struct Tools<'a> {
+    pub(super) sockets: &'a mut Sockets,
+    pub(super) ring: &'a mut Ring,
+    pub(super) scratch: &'a mut [u8],
+    pub(super) events: &'a mut Vec<SocketEvent>,
+    pub(super) now: Instant,
+}
+
+/// All that one shard is opening.
+pub(super) struct Opening {
+    resolver: Resolver,
+    post: Arc<Post>,
+    resolving: usize,
+    timeout: Duration,
+    attempts: Vec<Attempt>,
+}
+
+impl Opening {
+    pub(super) fn new(resolver: Resolver, post: Arc<Post>, timeout: Duration) -> Self {
+        Self {
+            resolver,
+            post,
+            resolving: 0,
+            timeout,
+            attempts: Vec::new(),
+        }
+    }
+
+    /// Begins.
+    pub(super) fn open(&mut self, open: Open, tools: &mut Tools<'_>) {
+        let ticket = open.ticket;
+        if let Ok(address) = open.host.parse::<IpAddr>() {
+            let only = vec![SocketAddr::new(address, open.port)];
+            return self.attempt(ticket, only.into_iter(), ErrorKind::NotFound, tools);
+        }
+        if self.resolving == RESOLVING_MAX || !self.resolver.ask(open, &self.post) {
+            let error = ErrorKind::ResourceBusy;
+            return tools.events.push(SocketEvent::OpenFailed { ticket, error });
+        }
+        self.resolving += 1;
+    }
+
+    /// Takes the resolver's answers.
+    pub(super) fn on_resolved(&mut self, tools: &mut Tools<'_>) {
+        let post = Arc::clone(&self.post);
+        while let Some(Resolved { ticket, addresses }) = post.resolved.pop() {
+            self.resolving -= 1;
+            self.attempt(ticket, addresses.into_iter(), ErrorKind::NotFound, tools);
+        }
+    }
+
+    /// Tries addresses until one is under way; `error` is the reason if none is left.
+    fn attempt(
+        &mut self,
+        ticket: OpenTicket,
+        mut rest: vec::IntoIter<SocketAddr>,
+        mut error: ErrorKind,
+        tools: &mut Tools<'_>,
+    ) {
+        while let Some(address) = rest.next() {
+            let (socket, phase) = match Socket::connect(address) {
+                Ok(Connect::Done(socket)) => (socket, Phase::Open),
+                Ok(Connect::Pending(socket)) => (socket, Phase::Connecting),
+                Err(why) => {
+                    error = why.kind();
+                    continue;
+                }
+            };
+            let Some(socket) = tools.sockets.insert(socket, phase, tools.ring) else {
+                error = ErrorKind::ResourceBusy;
+                break;
+            };
+            if phase == Phase::Open {
+                return tools.events.push(SocketEvent::Opened { ticket, socket });
+            }
+            let until = tools.now.after(self.timeout);
+            return self.attempts.push(Attempt {
+                ticket,
+                socket,
+                until,
+                rest,
+            });
+        }
+        tools.events.push(SocketEvent::OpenFailed { ticket, error });
+    }
+
+    /// A poll of a connecting socket reported.
+    pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready, tools: &mut Tools<'_>) {
+        let Some(entry) = tools.sockets.connecting(id) else {
+            return;
+        };
+        let outcome = entry.socket.take_error();
+        if outcome.is_ok() && !ready.writable() {
+            return;
+        }
+        let place = self
+            .attempts
+            .iter()
+            .position(|attempt| attempt.socket == id);
+        let Some(place) = place else { return };
+        let attempt = self.attempts.swap_remove(place);
+        match outcome {
+            Ok(()) => {
+                entry.phase = Phase::Open;
+                let ticket = attempt.ticket;
+                tools
+                    .events
+                    .push(SocketEvent::Opened { ticket, socket: id });
+            }
+            Err(error) => self.next(attempt, error.kind(), tools),
+        }
+    }
+
+    /// Gives up on addresses that take too long.
+    pub(super) fn on_timeout(&mut self, tools: &mut Tools<'_>) {
+        let now = tools.now;
+        while let Some(late) = self.attempts.iter().position(|a| a.until <= now) {
+            let attempt = self.attempts.swap_remove(late);
+            self.next(attempt, ErrorKind::TimedOut, tools);
+        }
+    }
+
+    fn next(&mut self, attempt: Attempt, error: ErrorKind, tools: &mut Tools<'_>) {
+        tools
+            .sockets
+            .close(attempt.socket, tools.ring, tools.scratch);
+        self.attempt(attempt.ticket, attempt.rest, error, tools);
+    }
+
+    /// When [`Self::on_timeout`] next has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.attempts.iter().map(|attempt| attempt.until).min()
+    }
+}

@@ -1,0 +1,266 @@
+//! The process's hold on its shards, for `boot.rs` and the control thread.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, bounded};
+
+use super::crossing::{Command, ControlInbox, Inbox, Post};
+use super::resolver::{RESOLVING_MAX, Resolver};
+use super::thread::{Common, run_shard};
+use super::{BACKLOG, Clock, Plan, ReactorError};
+use crate::model::ShardId;
+use crate::shard::{ListenerId, Turn};
+use crate::sys::{Bell, Listener, probe};
+
+/// A message the inbox of its shard had no room for: try again later.
+#[derive(Debug)]
+pub struct Undelivered<M>(pub M);
+
+/// What a shard's driver counts, read without disturbing it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Turns since the start. The watchdog compares two readings.
+    pub turns: u64,
+    /// Sockets now, clients and brokers, those still closing among them.
+    pub sockets: u64,
+    /// Listening sockets now.
+    pub listening: u64,
+    /// Clients closed at once since `sockets_max` was reached.
+    pub refused: u64,
+}
+
+/// Starts a thread, an executor and a ring for each of `shards` (each made on its own thread; the place
+/// in the list is its [`ShardId`]) and returns once all of them stand. `wake_control` is called, from
+/// any shard's thread, at most once a turn, when [`Running::take`] has something; it must not block.
+///
+/// A panic on a shard's thread ends the process with exit code 70: state is in Kafka, and a shard
+/// short would be a hang for its clients.
+///
+/// # Errors
+/// A plan that does not work, a kernel that gives no ring, a thread or executor that can't be made.
+pub fn start<T, F>(
+    plan: Plan,
+    clock: Clock,
+    shards: Vec<F>,
+    wake_control: Box<dyn Fn() + Send + Sync>,
+) -> Result<Running<T::Message>, ReactorError>
+where
+    T: Turn + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    plan.check(shards.len())?;
+    probe()?;
+    launch(plan, clock, shards, wake_control)
+}
+
+/// [`start`] with a plan that is taken as it is; tests let shards sleep for longer than it allows.
+pub(super) fn launch<T, F>(
+    plan: Plan,
+    clock: Clock,
+    shards: Vec<F>,
+    wake_control: Box<dyn Fn() + Send + Sync>,
+) -> Result<Running<T::Message>, ReactorError>
+where
+    T: Turn + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let first = ShardId(0);
+    let inboxes: Result<Vec<_>, _> = shards.iter().map(|_| inbox(&plan)).collect();
+    let common = Common {
+        clock,
+        shards: inboxes.map_err(|error| unable(first, &error))?.into(),
+        control: Arc::new(ControlInbox::new(plan.inbox_batches_max, wake_control)),
+        resolver: Resolver::start().map_err(|error| unable(first, &error))?,
+        plan: Arc::new(plan),
+    };
+    let mut running = Running {
+        plan: Arc::clone(&common.plan),
+        shards: Arc::clone(&common.shards),
+        control: Arc::clone(&common.control),
+        accepts: AtomicBool::new(false),
+        threads: Mutex::new(Vec::new()),
+    };
+    match spawn_all(&mut running, &common, shards) {
+        Ok(()) => Ok(running),
+        Err(error) => {
+            running.command_all(|| Command::Abandon);
+            running.join();
+            Err(error)
+        }
+    }
+}
+
+fn inbox<M>(plan: &Plan) -> std::io::Result<Inbox<M>> {
+    let post = Post::new(Bell::new()?, RESOLVING_MAX);
+    Ok(Inbox::new(plan.inbox_batches_max, post))
+}
+
+fn unable(shard: ShardId, error: &dyn std::error::Error) -> ReactorError {
+    ReactorError::Shard {
+        shard,
+        why: error.to_string(),
+    }
+}
+
+/// Starts all threads, then waits for each to say that it stands.
+fn spawn_all<T, F>(
+    running: &mut Running<T::Message>,
+    common: &Common<T::Message>,
+    shards: Vec<F>,
+) -> Result<(), ReactorError>
+where
+    T: Turn + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let count = shards.len();
+    let (ready, stands) = bounded(count);
+    let threads = running
+        .threads
+        .get_mut()
+        .unwrap_or_else(PoisonError::into_inner);
+    for (shard, make) in (0..).map(ShardId).zip(shards) {
+        let (common, ready): (_, Sender<Result<(), ReactorError>>) =
+            (common.clone(), ready.clone());
+        let thread = thread::Builder::new().name(format!("shard-{}", shard.0));
+        let spawned = thread.spawn(move || run_shard(shard, &common, make, &ready));
+        threads.push(spawned.map_err(|error| unable(shard, &error))?);
+    }
+    for _ in 0..count {
+        // A thread that panics ends the process, so each of them answers.
+        stands.recv().expect("every shard's thread answers")?;
+    }
+    Ok(())
+}
+
+/// Shards that turn. Shared by reference between threads; dropping it leaves the shards running.
+#[derive(Debug)]
+pub struct Running<M> {
+    plan: Arc<Plan>,
+    shards: Arc<[Inbox<M>]>,
+    control: Arc<ControlInbox<M>>,
+    accepts: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl<M: Send + 'static> Running<M> {
+    /// Binds every address of the plan for every shard that takes clients, then lets them accept.
+    /// Gives the real addresses, in the order of the plan. All or nothing: on an error no socket is
+    /// left bound. Called once, when the process is ready to serve.
+    ///
+    /// # Errors
+    /// [`ReactorError::Bind`] names the address and the cause; a second call is refused.
+    pub fn accept(&self) -> Result<Vec<SocketAddr>, ReactorError> {
+        if self.accepts.swap(true, Ordering::AcqRel) {
+            return Err(ReactorError::Plan("clients are accepted already"));
+        }
+        let mut addresses = Vec::new();
+        let mut sockets: Vec<_> = self.with_clients().map(|_| Vec::new()).collect();
+        for (id, wanted) in (0..).map(ListenerId).zip(&self.plan.listeners) {
+            // Port 0 is settled by the first socket; the others join it.
+            let mut address = *wanted;
+            for sockets in &mut sockets {
+                let listener = bind(&mut address)?;
+                sockets.push((id, listener));
+            }
+            addresses.push(address);
+        }
+        for (inbox, listeners) in self.with_clients().zip(sockets) {
+            command(inbox, Command::Accept(listeners));
+        }
+        Ok(addresses)
+    }
+
+    fn with_clients(&self) -> impl Iterator<Item = &Inbox<M>> {
+        let without = usize::from(self.plan.shards_without_clients);
+        self.shards.iter().skip(without)
+    }
+
+    /// Begins the drain: each shard accepts until the queue of its listeners is empty, then closes
+    /// them. Connections stay. More than once is once.
+    pub fn stop_accepting(&self) {
+        if self.accepts.load(Ordering::Acquire) {
+            self.command_all(|| Command::StopAccepting);
+        }
+    }
+
+    fn command_all(&self, make: impl Fn() -> Command) {
+        for inbox in self.shards.iter() {
+            command(inbox, make());
+        }
+    }
+
+    /// Sends to a shard as [`ShardId::CONTROL`]; order is kept. A shard that has ended drops it.
+    ///
+    /// # Errors
+    /// The message comes back when the shard's inbox is full.
+    ///
+    /// # Panics
+    /// A shard that is not there.
+    pub fn send(&self, to: ShardId, message: M) -> Result<(), Undelivered<M>> {
+        let inbox = &self.shards[usize::from(to.0)];
+        match inbox.push(ShardId::CONTROL, vec![message]) {
+            Ok(()) => Ok(()),
+            Err(mut back) => Err(Undelivered(back.pop().expect("the batch of one"))),
+        }
+    }
+
+    /// The next messages of one shard's turn to the control thread, oldest first.
+    #[must_use]
+    pub fn take(&self) -> Option<(ShardId, Vec<M>)> {
+        self.control.pop()
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// What a shard's driver counts.
+    ///
+    /// # Panics
+    /// A shard that is not there.
+    #[must_use]
+    pub fn vitals(&self, shard: ShardId) -> Vitals {
+        let post = &self.shards[usize::from(shard.0)].post;
+        Vitals {
+            turns: post.turns.load(Ordering::Relaxed),
+            sockets: post.sockets.load(Ordering::Relaxed),
+            listening: post.listening.load(Ordering::Relaxed),
+            refused: post.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Waits until every shard has said `ended`. Blocks; a second caller does not.
+    pub fn join(&self) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A shard that panics has ended the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Binds once and settles a port of 0.
+fn bind(address: &mut SocketAddr) -> Result<Listener, ReactorError> {
+    let bound = Listener::bind(*address, BACKLOG);
+    match bound.and_then(|listener| Ok((listener.address()?, listener))) {
+        Ok((real, listener)) => {
+            *address = real;
+            Ok(listener)
+        }
+        Err(source) => Err(ReactorError::Bind {
+            address: *address,
+            source,
+        }),
+    }
+}
+
+/// Commands are few and shards take them every turn; one too many is dropped, being a repetition.
+fn command<M>(inbox: &Inbox<M>, command: Command) {
+    let _ = inbox.post.commands.push(command);
+    inbox.post.wake();
+}

@@ -1,0 +1,218 @@
+//! A shard's slab of sockets: one slot of 16 bytes each, reused with the next generation once the ring
+//! has let go of it.
+//!
+//! A request armed on the ring holds the file, so closing is three steps: FIN, cancel the poll, and
+//! close the descriptor at the poll's last completion. In between the slot is dead for the shard and
+//! taken for everybody else.
+
+use crate::shard::SocketId;
+use crate::sys::{Ready, Ring, Socket, Token, TokenKind};
+
+/// Where a socket stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// An outgoing connection that the shard has not heard of.
+    Connecting,
+    /// The shard's.
+    Open,
+    /// Closed by the shard; the ring still holds it.
+    Closing,
+}
+
+/// A taken slot.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) socket: Socket,
+    pub(super) phase: Phase,
+    /// Something may be there to read: set by a poll, cleared by a read that found the end of it.
+    pub(super) maybe_readable: bool,
+    /// The peer ended or the connection broke: from here on no further poll tells of it.
+    pub(super) ended: bool,
+    /// A write came up short: the next room is news.
+    pub(super) wants_room: bool,
+    /// A poll is on the ring.
+    armed: bool,
+}
+
+struct Slot {
+    generation: u32,
+    entry: Option<Entry>,
+}
+
+/// What a poll's completion means for the shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+}
+
+/// The slab.
+pub(super) struct Sockets {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    max: u32,
+    /// Slots whose poll ended without being asked to; armed again at the next pass.
+    lost: Vec<SocketId>,
+}
+
+impl Sockets {
+    pub(super) fn new(max: u32) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            max,
+            lost: Vec::new(),
+        }
+    }
+
+    /// Slots taken now, those still closing among them.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Takes a slot and arms its poll. `None`: the slab is full, and the socket is closed.
+    pub(super) fn insert(
+        &mut self,
+        socket: Socket,
+        phase: Phase,
+        ring: &mut Ring,
+    ) -> Option<SocketId> {
+        let entry = Entry {
+            socket,
+            phase,
+            // Data often comes with the handshake; a read tells.
+            maybe_readable: true,
+            ended: false,
+            wants_room: false,
+            armed: true,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < self.max as usize => {
+                self.slots.push(Slot {
+                    generation: 0,
+                    entry: None,
+                });
+                (self.slots.len() - 1) as u32
+            }
+            None => return None,
+        };
+        let place = &mut self.slots[slot as usize];
+        let generation = place.generation;
+        ring.poll(&entry.socket, poll_token(SocketId { slot, generation }));
+        place.entry = Some(entry);
+        Some(SocketId { slot, generation })
+    }
+
+    /// The socket of an id, while the id lives (also while connecting or closing).
+    fn entry(&mut self, id: SocketId) -> Option<&mut Entry> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        slot.entry.as_mut()
+    }
+
+    /// The socket of an id the shard may use.
+    pub(super) fn open(&mut self, id: SocketId) -> Option<&mut Entry> {
+        self.entry(id).filter(|entry| entry.phase == Phase::Open)
+    }
+
+    /// The socket of an id that connects.
+    pub(super) fn connecting(&mut self, id: SocketId) -> Option<&mut Entry> {
+        self.entry(id)
+            .filter(|entry| entry.phase == Phase::Connecting)
+    }
+
+    /// Ends a socket for the shard: FIN now, the rest when the ring has let go.
+    pub(super) fn close(&mut self, id: SocketId, ring: &mut Ring, scratch: &mut [u8]) {
+        let Some(entry) = self.entry(id) else {
+            return;
+        };
+        if entry.phase == Phase::Closing {
+            return;
+        }
+        entry.socket.end_writes();
+        entry.phase = Phase::Closing;
+        if entry.armed {
+            ring.cancel(poll_token(id));
+        } else {
+            self.release(id, scratch);
+        }
+    }
+
+    /// Takes a poll's completion. Late ones, of another generation, end here.
+    pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready) -> News {
+        let Some(entry) = self.entry(id) else {
+            return News::default();
+        };
+        entry.maybe_readable |= ready.readable();
+        entry.ended |= ready.ended();
+        if entry.phase != Phase::Open {
+            return News::default();
+        }
+        let news = News {
+            readable: ready.readable(),
+            writable: entry.wants_room && ready.writable(),
+        };
+        entry.wants_room &= !news.writable;
+        news
+    }
+
+    /// The ring has let go of a socket: it closes now, or its poll was lost and is armed anew.
+    pub(super) fn on_released(&mut self, id: SocketId, scratch: &mut [u8]) {
+        let Some(entry) = self.entry(id) else {
+            return;
+        };
+        entry.armed = false;
+        match entry.phase {
+            Phase::Closing => self.release(id, scratch),
+            Phase::Connecting | Phase::Open => self.lost.push(id),
+        }
+    }
+
+    /// Arms lost polls again. They report the state they find, so nothing is missed.
+    pub(super) fn rearm_lost(&mut self, ring: &mut Ring) {
+        for id in std::mem::take(&mut self.lost) {
+            let Some(entry) = self.entry(id) else {
+                continue;
+            };
+            if !entry.armed && entry.phase != Phase::Closing {
+                entry.armed = true;
+                ring.poll(&entry.socket, poll_token(id));
+            }
+        }
+    }
+
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Closes the descriptor and frees the slot. One buffer of unread bytes is thrown away first: a
+    /// close with bytes unread sends a RST, which may eat the answer at the other end.
+    fn release(&mut self, id: SocketId, scratch: &mut [u8]) {
+        let slot = &mut self.slots[id.slot as usize];
+        if let Some(entry) = slot.entry.take() {
+            let _ = entry.socket.read(scratch);
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(id.slot);
+        }
+    }
+
+    /// Sends a FIN on every socket there is: the process leaves.
+    pub(super) fn end_all(&mut self) {
+        for slot in &self.slots {
+            if let Some(entry) = &slot.entry {
+                entry.socket.end_writes();
+            }
+        }
+    }
+}
+
+fn poll_token(id: SocketId) -> Token {
+    Token {
+        kind: TokenKind::Poll,
+        slot: id.slot,
+        generation: id.generation,
+    }
+}

@@ -1,0 +1,153 @@
+//! One shard's thread: pinned, an executor, a ring, the loop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+
+use super::crossing::{ControlInbox, Inbox, Outbox};
+use super::driver::{Driver, Next, Parts};
+use super::io::Budgets;
+use super::opening::Opening;
+use super::parking::{NO_PREEMPTION, Parking};
+use super::resolver::Resolver;
+use super::{Clock, Plan, ReactorError};
+use crate::model::ShardId;
+use crate::shard::Turn;
+use crate::sys::Ring;
+
+/// Exit code of a broken invariant.
+const EXIT_BROKEN: i32 = 70;
+
+/// How long a shard that has ended tries to hand over its last messages.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+
+/// What all shards of a process have in common.
+pub(super) struct Common<M> {
+    pub(super) plan: Arc<Plan>,
+    pub(super) clock: Clock,
+    pub(super) shards: Arc<[Inbox<M>]>,
+    pub(super) control: Arc<ControlInbox<M>>,
+    pub(super) resolver: Resolver,
+}
+
+impl<M> Clone for Common<M> {
+    fn clone(&self) -> Self {
+        Self {
+            plan: Arc::clone(&self.plan),
+            clock: self.clock,
+            shards: Arc::clone(&self.shards),
+            control: Arc::clone(&self.control),
+            resolver: self.resolver.clone(),
+        }
+    }
+}
+
+/// Ends the process when it is dropped by a panic.
+struct EndsTheProcess(ShardId);
+
+impl Drop for EndsTheProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let shard = self.0.0;
+            eprintln!("sluicegate: shard-{shard} broke an invariant (above); the process ends");
+            std::process::exit(EXIT_BROKEN);
+        }
+    }
+}
+
+/// The body of the thread. Says once to `ready` whether the shard stands.
+pub(super) fn run_shard<T: Turn + 'static>(
+    own: ShardId,
+    common: &Common<T::Message>,
+    make: impl FnOnce() -> T,
+    ready: &Sender<Result<(), ReactorError>>,
+) {
+    let _outer = EndsTheProcess(own);
+    // Nobody listens any more when another shard could not start.
+    let say = |stands| drop(ready.send(stands));
+    let executor = match executor(own, &common.plan) {
+        Ok(executor) => executor,
+        Err(error) => return say(Err(error)),
+    };
+    executor.run(async {
+        match stand(own, common, make) {
+            Ok((driver, parking)) => {
+                say(Ok(()));
+                // Dropped before the executor sees the panic.
+                let _inner = EndsTheProcess(own);
+                drive(driver, parking).await;
+            }
+            Err(error) => say(Err(error)),
+        }
+    });
+}
+
+fn executor(own: ShardId, plan: &Plan) -> Result<LocalExecutor, ReactorError> {
+    let placement = match plan.cpus.len() {
+        0 => Placement::Unbound,
+        count => Placement::Fixed(plan.cpus[usize::from(own.0) % count]),
+    };
+    LocalExecutorBuilder::new(placement)
+        .io_memory(plan.io_memory_bytes)
+        .ring_depth(plan.ring_depth as usize)
+        .preempt_timer(NO_PREEMPTION)
+        .make()
+        .map_err(|error| ReactorError::Shard {
+            shard: own,
+            why: error.to_string(),
+        })
+}
+
+/// Makes all that belongs to this thread.
+fn stand<T: Turn>(
+    own: ShardId,
+    common: &Common<T::Message>,
+    make: impl FnOnce() -> T,
+) -> Result<(Driver<T>, Parking), ReactorError> {
+    let plan = &common.plan;
+    let post = &common.shards[usize::from(own.0)].post;
+    let ring = Ring::new(plan.ring_depth, plan.completions, post.bell().clone())?;
+    let parking = Parking::new(post.bell()).map_err(|error| ReactorError::Shard {
+        shard: own,
+        why: error.to_string(),
+    })?;
+    let resolver = common.resolver.clone();
+    let (shards, control) = (Arc::clone(&common.shards), Arc::clone(&common.control));
+    let parts = Parts {
+        clock: common.clock,
+        ring,
+        sockets_max: plan.sockets_max,
+        opening: Opening::new(resolver, Arc::clone(post), plan.connect_timeout),
+        outbox: Outbox::new(own, Arc::clone(&shards), control),
+        shards,
+        own,
+        budgets: Budgets {
+            serve: plan.serve_budget,
+            deliver: plan.deliver_budget,
+        },
+        turn_every: plan.turn_every,
+    };
+    Ok((Driver::new(make(), parts), parking))
+}
+
+/// The loop.
+async fn drive<T: Turn>(mut driver: Driver<T>, mut parking: Parking) {
+    loop {
+        match driver.pass() {
+            Next::Again => parking.yield_now().await,
+            Next::Rest(at_most) if driver.may_sleep() => {
+                parking.park(at_most).await;
+                driver.wake_up();
+            }
+            Next::Rest(_) => {}
+            Next::End => break,
+        }
+    }
+    let leave = Instant::now() + LAST_MESSAGES;
+    while !driver.flush() && Instant::now() < leave {
+        parking.park(Duration::from_millis(1)).await;
+    }
+    driver.end();
+}

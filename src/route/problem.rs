@@ -1,0 +1,251 @@
+//! The catalogue: every kind of problem beyond those HTTP itself raises. Paths never change; each
+//! is listed in the docs.
+
+use crate::http::{ProblemKind, Status};
+
+/// What kept a request from success, in the domain's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// No route has the path.
+    NoSuchRoute,
+    /// No record has the key.
+    NotFound,
+    /// A template's hole is not filled.
+    MissingParameter,
+    /// A template's hole is filled twice, too long, or with something that is no text.
+    BadParameter,
+    /// The route reads the body as JSON, and it is not.
+    MalformedBody,
+    /// The cursor of a collection can't be read.
+    BadCursor,
+    /// The cursor is of another log or another hash.
+    CursorGone,
+    /// The route needs an `Idempotency-Key`.
+    IdempotencyKeyRequired,
+    /// The key was used for another request.
+    IdempotencyKeyReused,
+    /// The same command is open, and the route does not join.
+    CommandInProgress,
+    /// `If-Match` does not hold.
+    PreconditionFailed,
+    /// The record would be larger than the broker takes.
+    CommandTooLarge,
+    /// A limit is reached, before anything was done.
+    Overloaded,
+    /// This process is ending.
+    Draining,
+    /// What the route answers from is not loaded yet.
+    NotReady,
+    /// The cache could not keep everything, and this is, or may be, what it left out.
+    CacheDegraded,
+    /// The newest record was lost by an election, and the key is being read again.
+    Recovering,
+    /// The broker can't be reached or refuses; nothing was appended.
+    BrokerUnavailable,
+    /// The command was answered, and the answer can't be read from the log now.
+    ReplyUnavailable,
+    /// The command may have run, or may yet.
+    OutcomeUnknown,
+}
+
+impl Failure {
+    /// Each of them once, for the docs' test.
+    pub const ALL: [Self; 20] = [
+        Self::NoSuchRoute,
+        Self::NotFound,
+        Self::MissingParameter,
+        Self::BadParameter,
+        Self::MalformedBody,
+        Self::BadCursor,
+        Self::CursorGone,
+        Self::IdempotencyKeyRequired,
+        Self::IdempotencyKeyReused,
+        Self::CommandInProgress,
+        Self::PreconditionFailed,
+        Self::CommandTooLarge,
+        Self::Overloaded,
+        Self::Draining,
+        Self::NotReady,
+        Self::CacheDegraded,
+        Self::Recovering,
+        Self::BrokerUnavailable,
+        Self::ReplyUnavailable,
+        Self::OutcomeUnknown,
+    ];
+
+    /// The failure as a kind of problem.
+    #[must_use]
+    pub const fn kind(self) -> ProblemKind {
+        let (path, title, status) = match self {
+            Self::NoSuchRoute => (
+                "/problems/no-such-route",
+                "Nothing is served at this path",
+                Status::NOT_FOUND,
+            ),
+            Self::NotFound => (
+                "/problems/not-found",
+                "There is no such entity",
+                Status::NOT_FOUND,
+            ),
+            Self::MissingParameter => (
+                "/problems/missing-parameter",
+                "The request lacks something its route needs",
+                Status::BAD_REQUEST,
+            ),
+            Self::BadParameter => (
+                "/problems/bad-parameter",
+                "A value of the request can't be used",
+                Status::BAD_REQUEST,
+            ),
+            Self::MalformedBody => (
+                "/problems/malformed-body",
+                "The request body is malformed",
+                Status::BAD_REQUEST,
+            ),
+            Self::BadCursor => (
+                "/problems/bad-cursor",
+                "The cursor can't be read",
+                Status::BAD_REQUEST,
+            ),
+            Self::CursorGone => (
+                "/problems/cursor-gone",
+                "The cursor is no longer valid",
+                Status::GONE,
+            ),
+            Self::IdempotencyKeyRequired => (
+                "/problems/idempotency-key-required",
+                "The request needs an Idempotency-Key",
+                Status::BAD_REQUEST,
+            ),
+            Self::IdempotencyKeyReused => (
+                "/problems/idempotency-key-reused",
+                "The Idempotency-Key was used for another request",
+                Status::UNPROCESSABLE_CONTENT,
+            ),
+            Self::CommandInProgress => (
+                "/problems/command-in-progress",
+                "The same command is being worked on",
+                Status::CONFLICT,
+            ),
+            Self::PreconditionFailed => (
+                "/problems/precondition-failed",
+                "The precondition does not hold",
+                Status::PRECONDITION_FAILED,
+            ),
+            Self::CommandTooLarge => (
+                "/problems/command-too-large",
+                "The command is larger than the broker takes",
+                Status::CONTENT_TOO_LARGE,
+            ),
+            Self::Overloaded => (
+                "/problems/overloaded",
+                "The gateway is at a limit",
+                Status::SERVICE_UNAVAILABLE,
+            ),
+            Self::Draining => (
+                "/problems/draining",
+                "This gateway is shutting down",
+                Status::SERVICE_UNAVAILABLE,
+            ),
+            Self::NotReady => (
+                "/problems/not-ready",
+                "The route is still loading",
+                Status::SERVICE_UNAVAILABLE,
+            ),
+            Self::CacheDegraded => (
+                "/problems/cache-degraded",
+                "The cache could not keep everything",
+                Status::SERVICE_UNAVAILABLE,
+            ),
+            Self::Recovering => (
+                "/problems/recovering",
+                "The entity is being read again",
+                Status::SERVICE_UNAVAILABLE,
+            ),
+            Self::BrokerUnavailable => (
+                "/problems/broker-unavailable",
+                "The broker is unavailable",
+                Status::SERVICE_UNAVAILABLE,
+            ),
+            Self::ReplyUnavailable => (
+                "/problems/reply-unavailable",
+                "The stored reply can't be read now",
+                Status::SERVICE_UNAVAILABLE,
+            ),
+            Self::OutcomeUnknown => (
+                "/problems/outcome-unknown",
+                "The outcome of the command is unknown",
+                Status::GATEWAY_TIMEOUT,
+            ),
+        };
+        ProblemKind {
+            path,
+            title,
+            status,
+        }
+    }
+
+    /// What to tell the client of it, and above all whether it is safe to try again.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::NoSuchRoute => "",
+            Self::NotFound => "no record has this key, or its newest record deletes it",
+            Self::MissingParameter | Self::BadParameter | Self::MalformedBody => "",
+            Self::BadCursor => "start the collection again without a cursor",
+            Self::CursorGone => {
+                "the topic was made anew or the gateway's hash secret changed: start again without \
+                 a cursor"
+            }
+            Self::IdempotencyKeyRequired => {
+                "send the header Idempotency-Key with a value of your own, the same on each retry"
+            }
+            Self::IdempotencyKeyReused => {
+                "a retry must be the same request in method, path, body, content type and \
+                 If-Match; another request needs another key"
+            }
+            Self::CommandInProgress => "its answer is not there yet; try again with the same key",
+            Self::PreconditionFailed => "",
+            Self::CommandTooLarge => "nothing was sent",
+            Self::Overloaded => "nothing was done; try again after the time in Retry-After",
+            Self::Draining => "nothing was done; try again, another gateway will take it",
+            Self::NotReady => "the gateway is reading its topics; try again soon",
+            Self::CacheDegraded => {
+                "the topic is larger than its cache: the entity may exist but can't be shown"
+            }
+            Self::Recovering => "an election of the broker took the newest record; try again soon",
+            Self::BrokerUnavailable => "nothing was sent; try again with the same Idempotency-Key",
+            Self::ReplyUnavailable => {
+                "the command was answered before and is not run again; try again for its answer"
+            }
+            Self::OutcomeUnknown => {
+                "the command may have run or may yet; try again with the same Idempotency-Key to \
+                 learn its outcome, never with another"
+            }
+        }
+    }
+
+    /// Seconds for `Retry-After`: when trying again may help.
+    #[must_use]
+    pub const fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::Overloaded | Self::Draining | Self::Recovering | Self::CommandInProgress => {
+                Some(1)
+            }
+            Self::NotReady | Self::BrokerUnavailable | Self::ReplyUnavailable => Some(2),
+            Self::OutcomeUnknown => Some(2),
+            Self::NoSuchRoute
+            | Self::NotFound
+            | Self::MissingParameter
+            | Self::BadParameter
+            | Self::MalformedBody
+            | Self::BadCursor
+            | Self::CursorGone
+            | Self::IdempotencyKeyRequired
+            | Self::IdempotencyKeyReused
+            | Self::PreconditionFailed
+            | Self::CommandTooLarge
+            | Self::CacheDegraded => None,
+        }
+    }
+}

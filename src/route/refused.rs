@@ -1,0 +1,143 @@
+//! Errors of the rooms below as what a client is told.
+
+use std::borrow::Cow;
+
+use super::pointer::PointerError;
+use super::problem::Failure;
+use super::template::{TemplateError, Why};
+use crate::cache::Lookup;
+use crate::command::{Admitted, Limit, Outcome, RecordError, ReplyError};
+use crate::http::{Fault, Problem, ProblemKind, Refusal};
+
+/// An answer that is no success: a problem, and when to try again. What a client sent is never in
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its kind.
+    pub kind: ProblemKind,
+    /// What happened this time; may be empty.
+    pub detail: Cow<'static, str>,
+    /// Seconds for the `Retry-After` header, if trying again may help.
+    pub retry_after: Option<u32>,
+}
+
+impl Refused {
+    /// The problem to write; `instance` names the request in the log.
+    #[must_use]
+    pub fn problem<'a>(&'a self, instance: Option<&'a str>) -> Problem<'a> {
+        Problem {
+            kind: self.kind,
+            detail: &self.detail,
+            instance,
+            members: &[],
+        }
+    }
+
+    /// What a lookup that found no value is told; `None` if it found one.
+    #[must_use]
+    pub const fn of_lookup(lookup: &Lookup<'_>) -> Option<Failure> {
+        match lookup {
+            Lookup::Found(_) => None,
+            Lookup::Absent => Some(Failure::NotFound),
+            Lookup::Unheld(_) | Lookup::Unknown => Some(Failure::CacheDegraded),
+            Lookup::Lost => Some(Failure::Recovering),
+        }
+    }
+
+    /// What a command is told that is neither answered nor waits; `None` if it is or does.
+    #[must_use]
+    pub fn of_admitted(admitted: &Admitted) -> Option<Self> {
+        match admitted {
+            Admitted::Answered(Ok(_))
+            | Admitted::AnsweredAt(..)
+            | Admitted::Joined
+            | Admitted::Opened => None,
+            Admitted::Answered(Err(error)) => Some((*error).into()),
+            Admitted::Mismatch => Some(Failure::IdempotencyKeyReused.into()),
+            Admitted::Full(limit) => Some((*limit).into()),
+        }
+    }
+
+    /// What a waiter is told whose command did not end in a reply that can be shown; `None` if it
+    /// did.
+    #[must_use]
+    pub fn of_outcome(outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Answer(Ok(_)) => None,
+            Outcome::Answer(Err(error)) => Some((*error).into()),
+            Outcome::Mismatch => Some(Failure::IdempotencyKeyReused.into()),
+        }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self {
+            kind: failure.kind(),
+            detail: failure.detail().into(),
+            retry_after: failure.retry_after(),
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            kind: refusal.fault.kind(),
+            detail: refusal.detail.into(),
+            retry_after: None,
+        }
+    }
+}
+
+impl From<Limit> for Refused {
+    fn from(limit: Limit) -> Self {
+        // One answer for all: which limit it was is the metrics' to say.
+        match limit {
+            Limit::Commands | Limit::Waiters | Limit::WaitersOfOne => Failure::Overloaded.into(),
+        }
+    }
+}
+
+impl From<ReplyError> for Refused {
+    fn from(error: ReplyError) -> Self {
+        let detail = match error {
+            ReplyError::Status => "the command was answered with a status that is none",
+            ReplyError::Header => "the command was answered with a header HTTP can't carry",
+            ReplyError::TooManyHeaders => "the command was answered with too many headers",
+        };
+        Refusal::new(Fault::BadReply, detail).into()
+    }
+}
+
+impl From<RecordError> for Refused {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::HeaderTooLong => {
+                let detail = "a header that goes to the service is over 4 KiB";
+                Refusal::new(Fault::HeadTooLarge, detail).into()
+            }
+        }
+    }
+}
+
+impl From<TemplateError> for Refused {
+    fn from(error: TemplateError) -> Self {
+        use PointerError::{Inexact, Missing, NotJson, NotScalar, Repeated};
+        let failure = match error.why {
+            Why::Missing | Why::Body(Missing) => Failure::MissingParameter,
+            Why::Repeated | Why::TooLong => Failure::BadParameter,
+            Why::Body(NotScalar | Inexact | Repeated) => Failure::BadParameter,
+            Why::Body(NotJson) => Failure::MalformedBody,
+        };
+        let detail = match failure {
+            Failure::MalformedBody => "this route reads the body as JSON, and it is not".into(),
+            _ => format!("{} {}", error.hole, error.why).into(),
+        };
+        Self {
+            kind: failure.kind(),
+            detail,
+            retry_after: None,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Answers that come from elsewhere, as responses to the requests that wait for them.
+
+use crate::http::{CorsGrant, Exchange, Framed, IfNoneMatch, ReplyRules, ResponseHead, Status};
+use crate::metrics::{CommandOutcome, RouteKind, StatusClass};
+use crate::model::Instant;
+use crate::route::{Failure, Refused};
+use crate::shard::io::Io;
+use crate::shard::message::{Answer, Found, Waiter};
+
+use super::client::{Client, State, Wait, What};
+use super::{Cx, Edge};
+
+/// The hundreds of a status.
+pub(super) fn class(status: Status) -> StatusClass {
+    match status.code() / 100 {
+        2 => StatusClass::Success,
+        3 => StatusClass::Redirection,
+        4 => StatusClass::ClientError,
+        5 => StatusClass::ServerError,
+        _ => StatusClass::Informational,
+    }
+}
+
+impl Edge {
+    /// A command's outcome, for the client that waits for it; late is normal.
+    pub(in crate::shard) fn on_answer<I: Io>(
+        &mut self,
+        waiter: Waiter,
+        answer: Answer,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let Some((client, wait)) = self.waiting(waiter) else {
+            return;
+        };
+        let outcome = match &answer {
+            Answer::Reply {
+                replayed: false, ..
+            } => CommandOutcome::Answered,
+            Answer::Reply { replayed: true, .. } => CommandOutcome::Replayed,
+            Answer::Refused(refused) => outcome_of(refused),
+        };
+        cx.metrics.commands[usize::from(wait.route)]
+            .commands
+            .bump(outcome);
+        let (framed, status) = match answer {
+            Answer::Reply { reply, replayed } => self.write_reply(&reply, replayed, &wait),
+            Answer::Refused(refused) => self.write_refused(&refused, wait.exchange, wait.cors),
+        };
+        self.done(client, &wait, RouteKind::Command, (framed, status), cx);
+    }
+
+    /// The newest record of a key, for the client that waits for it.
+    pub(in crate::shard) fn on_got<I: Io>(
+        &mut self,
+        waiter: Waiter,
+        found: Found,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let Some((client, wait)) = self.waiting(waiter) else {
+            return;
+        };
+        let What::Get(condition) = &wait.what else {
+            return;
+        };
+        let condition = condition.as_deref();
+        let written = self.write_found(&found, condition, wait.exchange, wait.cors);
+        self.done(client, &wait, RouteKind::Query, written, cx);
+    }
+
+    /// Takes out the client that waits for an answer; `None` if it no longer does.
+    fn waiting(&mut self, waiter: Waiter) -> Option<(Box<Client>, Wait)> {
+        let mut client = self.take(waiter.socket)?;
+        let waits = matches!(client.state, State::Waiting(_)) && client.request == waiter.request;
+        if !waits {
+            self.put(client);
+            return None;
+        }
+        match std::mem::replace(&mut client.state, State::Reading) {
+            State::Waiting(wait) => Some((client, wait)),
+            _ => None,
+        }
+    }
+
+    fn done<I: Io>(
+        &mut self,
+        mut client: Box<Client>,
+        wait: &Wait,
+        kind: RouteKind,
+        (framed, status): (Framed, Status),
+        cx: &mut Cx<'_, I>,
+    ) {
+        let index = cx.metrics.names().route(kind, usize::from(wait.route));
+        cx.metrics.routes[index].requests.bump(class(status));
+        let took = cx.now.mono.since(wait.began);
+        cx.metrics.general.request_time.at(kind).record(took);
+        client.request = client.request.wrapping_add(1);
+        client.state = if framed.close {
+            State::Closing
+        } else {
+            State::Reading
+        };
+        self.resume(client, cx);
+    }
+
+    /// Nobody answered in time, not even the home: it may have run.
+    pub(super) fn give_up<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
+        let waiter = self.waiter(&client);
+        match &client.state {
+            State::Waiting(Wait {
+                what: What::Command,
+                ..
+            }) => {
+                self.put(client);
+                self.on_answer(waiter, Answer::Refused(Failure::OutcomeUnknown.into()), cx);
+            }
+            State::Waiting(_) => {
+                self.put(client);
+                self.on_got(waiter, Found::Failed(Failure::NotReady), cx);
+            }
+            // Half a collection can't be made whole: its client sees that it was cut.
+            _ => self.end(client, crate::metrics::CloseReason::Timeout, cx),
+        }
+    }
+
+    /// Writes a service's reply.
+    fn write_reply(
+        &mut self,
+        reply: &crate::command::Reply,
+        replayed: bool,
+        wait: &Wait,
+    ) -> (Framed, Status) {
+        let status = Status::new(reply.status).expect("a reply's status was checked");
+        let mut head = ResponseHead::begin(&mut self.out, status, wait.exchange, &self.date_line);
+        let rules = ReplyRules { set_cookie: false };
+        let headers = reply.headers.iter();
+        let written = headers
+            .map(|(name, value)| head.reply_header(name, value, rules).map(|_| ()))
+            .collect::<Result<(), _>>()
+            .and_then(|()| match &self.cors {
+                Some(cors) => cors.write(wait.cors, &mut head),
+                None => Ok(()),
+            });
+        if let Err(refusal) = written {
+            drop(head); // It leaves no bytes behind.
+            return self.write_refused(&refusal.into(), wait.exchange, wait.cors);
+        }
+        if replayed {
+            head.fixed("idempotent-replayed", "true");
+        }
+        head.content_type("application/json");
+        (head.body(&reply.body), status)
+    }
+
+    /// Writes the newest record of a key, or why there is none.
+    pub(super) fn write_found(
+        &mut self,
+        found: &Found,
+        condition: Option<&IfNoneMatch>,
+        exchange: Exchange,
+        grant: CorsGrant,
+    ) -> (Framed, Status) {
+        let (value, etag, content_type) = match found {
+            Found::Entry {
+                value,
+                etag,
+                content_type,
+            } => (value, etag, content_type),
+            Found::Failed(failure) => {
+                return self.write_refused(&(*failure).into(), exchange, grant);
+            }
+        };
+        let same = condition.is_some_and(|condition| condition.has(Some(etag)));
+        let status = if same {
+            Status::NOT_MODIFIED
+        } else {
+            Status::OK
+        };
+        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
+        head.etag(etag).fixed("cache-control", "no-cache");
+        if let Some(cors) = &self.cors {
+            cors.write(grant, &mut head).expect("a short head has room");
+        }
+        if same {
+            return (head.empty(), status);
+        }
+        match content_type {
+            // Its characters were checked when the record was cached.
+            Some(name) => drop(head.header("content-type", name.as_bytes())),
+            None => drop(head.content_type("application/json")),
+        }
+        (head.body(value), status)
+    }
+
+    /// Writes an answer that is no success.
+    pub(super) fn write_refused(
+        &mut self,
+        refused: &Refused,
+        exchange: Exchange,
+        grant: CorsGrant,
+    ) -> (Framed, Status) {
+        let status = refused.kind.status;
+        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
+        if let Some(cors) = &self.cors {
+            cors.write(grant, &mut head).expect("a short head has room");
+        }
+        if let Some(seconds) = refused.retry_after {
+            head.number("retry-after", u64::from(seconds));
+        }
+        (head.problem(&refused.problem(None)), status)
+    }
+}
+
+/// What a command that got no reply counts as.
+fn outcome_of(refused: &Refused) -> CommandOutcome {
+    let is = |failure: Failure| refused.kind == failure.kind();
+    match () {
+        () if is(Failure::IdempotencyKeyReused) => CommandOutcome::Mismatch,
+        () if is(Failure::OutcomeUnknown) => CommandOutcome::Unknown,
+        () if is(Failure::BrokerUnavailable) => CommandOutcome::Refused,
+        () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
+        () if is(Failure::CommandTooLarge) => CommandOutcome::Invalid,
+        () => CommandOutcome::Answered,
+    }
+}
+
+/// When a request that is answered elsewhere is given up here, if its own deadline was missed.
+pub(super) fn grace(deadline: Instant) -> Instant {
+    deadline.after(std::time::Duration::from_secs(1))
+}

@@ -1,0 +1,157 @@
+//! One client connection between its requests and their answers: a plain state machine. It reads
+//! only when it has nothing to answer and nothing to send, so an unread socket is the back-pressure.
+
+use std::io::IoSlice;
+
+use crate::cache::Page;
+use crate::http::{Connection, CorsGrant, Drain, Exchange, Framed, IfNoneMatch};
+use crate::log::Seq;
+use crate::model::{Instant, KeyHash, ShardId};
+use crate::shard::io::{Io, SocketId};
+use crate::shard::snapshot::TopicIndex;
+
+use super::transport::{Flushed, Sent, Transport};
+
+/// A client that speaks HTTP requests. One that turned into a stream is a [`super::Stream`].
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: SocketId,
+    pub(super) transport: Transport,
+    pub(super) http: Connection,
+    pub(super) state: State,
+    /// Requests answered so far: the number of the present one.
+    pub(super) request: u32,
+    /// Response bytes the socket has not taken.
+    backlog: Vec<u8>,
+    backlog_sent: usize,
+    /// When something must have happened.
+    pub(super) deadline: Instant,
+    /// The earliest entry of the wheel.
+    pub(super) armed: Option<Instant>,
+    /// In the queue of those to be served.
+    pub(super) queued: bool,
+    /// When the first byte of a request that is not whole came.
+    pub(super) started: Option<Instant>,
+}
+
+/// What a client is at.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Between requests, or in the middle of receiving one.
+    Reading,
+    /// Its request is out; nothing is read meanwhile.
+    Waiting(Wait),
+    /// A collection is on its way, piece by piece.
+    Scanning(Box<Scan>),
+    /// All was said; what still comes is thrown away, so that the answer is not lost to a reset.
+    Draining(Drain),
+    /// All was said: closed as soon as the backlog is sent.
+    Closing,
+}
+
+/// A request that waits for another shard.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) exchange: Exchange,
+    pub(super) cors: CorsGrant,
+    pub(super) began: Instant,
+    pub(super) route: u16,
+    pub(super) what: What,
+}
+
+/// What it waits for.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A command's outcome.
+    Command,
+    /// The newest record of a key.
+    Get(Option<Box<IfNoneMatch>>),
+}
+
+/// A collection on its way.
+#[derive(Debug)]
+pub(super) struct Scan {
+    pub(super) framed: Framed,
+    pub(super) topic: TopicIndex,
+    pub(super) began: Instant,
+    pub(super) route: u16,
+    /// The place in the order that its content covers.
+    pub(super) seq: Seq,
+    /// The slice being read, and after which key.
+    pub(super) shard: ShardId,
+    pub(super) after: Option<(KeyHash, Box<[u8]>)>,
+    /// Whether an entry was written, so that the next needs a comma.
+    pub(super) any: bool,
+    /// Whether a page is asked for and not there yet.
+    pub(super) asked: bool,
+    /// The page that came while the socket was full.
+    pub(super) page: Option<Page>,
+}
+
+impl Client {
+    pub(super) fn new(socket: SocketId, transport: Transport, deadline: Instant) -> Self {
+        Self {
+            socket,
+            transport,
+            http: Connection::new(),
+            state: State::Reading,
+            request: 0,
+            backlog: Vec::new(),
+            backlog_sent: 0,
+            deadline,
+            armed: None,
+            queued: false,
+            started: None,
+        }
+    }
+
+    /// Bytes the socket has not taken.
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.len() - self.backlog_sent
+    }
+
+    /// Sends `bytes` after what waits already; keeps what is not taken. False: it is gone.
+    pub(super) fn send(&mut self, bytes: &[u8], io: &mut impl Io) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let mut taken = 0;
+        if self.backlog() == 0 {
+            match self.transport.send(self.socket, io, &[IoSlice::new(bytes)]) {
+                Sent::Bytes(bytes) => taken = bytes,
+                Sent::Gone => return false,
+            }
+        }
+        self.backlog.extend_from_slice(&bytes[taken..]);
+        true
+    }
+
+    /// What a stream keeps of its client: the head's bytes that the socket has not taken, and the
+    /// transport.
+    pub(super) fn into_stream(self) -> (Option<Box<Vec<u8>>>, Transport) {
+        let rest = self.backlog[self.backlog_sent..].to_vec();
+        ((!rest.is_empty()).then(|| Box::new(rest)), self.transport)
+    }
+
+    /// Sends what waits. `All`: nothing waits any more.
+    pub(super) fn flush(&mut self, io: &mut impl Io) -> Flushed {
+        while self.backlog() > 0 {
+            let rest = &self.backlog[self.backlog_sent..];
+            match self.transport.send(self.socket, io, &[IoSlice::new(rest)]) {
+                Sent::Bytes(taken) => {
+                    let full = taken < rest.len();
+                    self.backlog_sent += taken;
+                    if full {
+                        return Flushed::Part;
+                    }
+                }
+                Sent::Gone => return Flushed::Gone,
+            }
+        }
+        if self.backlog_sent > 0 {
+            self.backlog = Vec::new(); // An idle connection keeps no buffer.
+            self.backlog_sent = 0;
+        }
+        self.transport.flush(self.socket, io)
+    }
+}

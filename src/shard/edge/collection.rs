@@ -1,0 +1,134 @@
+//! Collections: a JSON array streamed piece by piece, slice after slice in the order of the key
+//! hashes. A client holds one page at most; the next is asked for when its socket has taken the
+//! last.
+
+use crate::cache::{Page, Value};
+use crate::metrics::{CloseReason, RouteKind};
+use crate::model::{KeyHash, ShardId};
+use crate::shard::io::Io;
+use crate::shard::message::{Message, Waiter};
+
+use super::client::{Client, Scan, State};
+use super::{Cx, Edge};
+
+impl Edge {
+    /// Goes on with a client's collection: writes the page that is there, or asks for the next.
+    pub(super) fn scan<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+        let waiter = self.waiter(&client);
+        let State::Scanning(scan) = &mut client.state else {
+            return self.put(client);
+        };
+        if let Some(page) = scan.page.take() {
+            return self.write_page(client, page, cx);
+        }
+        if !std::mem::replace(&mut scan.asked, true) {
+            cx.out.push((scan.shard, scan.ask(waiter)));
+        }
+        self.put(client);
+    }
+
+    /// A page, for the client that waits for it.
+    pub(in crate::shard) fn on_scanned<I: Io>(
+        &mut self,
+        waiter: Waiter,
+        page: Option<Page>,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let Some(mut client) = self.take(waiter.socket) else {
+            return;
+        };
+        let current = client.request == waiter.request;
+        let State::Scanning(scan) = &mut client.state else {
+            return self.put(client);
+        };
+        if !current || !std::mem::replace(&mut scan.asked, false) {
+            return self.put(client);
+        }
+        let Some(page) = page.filter(|page| page.lost == 0 && !page.incomplete) else {
+            // The array began already: only a cut connection can say that it is not whole.
+            return self.end(client, CloseReason::Refused, cx);
+        };
+        self.write_page(client, page, cx);
+    }
+
+    fn write_page<I: Io>(&mut self, mut client: Box<Client>, page: Page, cx: &mut Cx<'_, I>) {
+        let full = client.backlog() > 0;
+        let State::Scanning(scan) = &mut client.state else {
+            return self.put(client);
+        };
+        if full {
+            scan.page = Some(page);
+            return self.put(client);
+        }
+        let mut unheld = false;
+        self.piece.clear();
+        for item in &page.items {
+            match &item.value {
+                Value::Held(value) if is_json(value) => {
+                    self.piece.push(if scan.any { b',' } else { b'[' });
+                    scan.any = true;
+                    self.piece.extend_from_slice(value);
+                }
+                // DESIGN: a value that is not JSON is left out of arrays.
+                Value::Held(_) | Value::Tombstone(_) => {}
+                Value::Unheld(_) => unheld = true,
+            }
+        }
+        if unheld {
+            return self.end(client, CloseReason::Refused, cx);
+        }
+        let last = self.snapshot.layout.shards - 1;
+        match page.next {
+            Some(after) => scan.after = Some(after),
+            None if scan.shard.0 < last => {
+                scan.shard = ShardId(scan.shard.0 + 1);
+                scan.after = None;
+            }
+            None => {
+                let end: &[u8] = if scan.any { b"]\n" } else { b"[]\n" };
+                self.piece.extend_from_slice(end);
+                scan.framed.piece(&mut self.out, &self.piece);
+                scan.framed.end(&mut self.out);
+                let took = cx.now.mono.since(scan.began);
+                cx.metrics
+                    .general
+                    .request_time
+                    .at(RouteKind::Query)
+                    .record(took);
+                let close = scan.framed.close;
+                client.request = client.request.wrapping_add(1);
+                client.state = if close {
+                    State::Closing
+                } else {
+                    State::Reading
+                };
+                return self.resume(client, cx);
+            }
+        }
+        scan.framed.piece(&mut self.out, &self.piece);
+        // Each page has the write timeout anew; a collection has no bound but its readers' patience.
+        client.deadline = cx
+            .now
+            .mono
+            .after(self.snapshot.config.settings.http.query_timeout);
+        self.resume(client, cx);
+    }
+}
+
+impl Scan {
+    fn ask(&self, waiter: Waiter) -> Message {
+        let after: Option<(KeyHash, Box<[u8]>)> = self.after.clone();
+        Message::Scan {
+            waiter,
+            topic: self.topic,
+            seq: self.seq,
+            after,
+        }
+    }
+}
+
+/// Whether a value is one JSON text. It is checked as it is written: what a collection says must be
+/// JSON as a whole.
+fn is_json(value: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok()
+}

@@ -1,0 +1,392 @@
+//! The clients of a shard: a slab of connections that are plain state machines, served in rotation.
+//! No task and no timer of its own belongs to any of them; an idle one is a slot and a small box.
+
+mod answer;
+mod client;
+mod collection;
+mod request;
+mod serve;
+mod stream;
+mod transport;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::command::{CommandHeaders, HeaderNames};
+use crate::config::{CommandRoute, Config};
+use crate::http::{Cors, DateCache, Limits};
+use crate::metrics::{CloseReason, ShardMetrics};
+use crate::model::{Instant, Now, ShardId, UnixMillis};
+use crate::route::Router;
+use crate::tls::{Acceptor, Session};
+
+use super::home::Outbox;
+use super::io::{Io, ListenerId, Part, SocketId};
+use super::local::Locals;
+use super::message::Waiter;
+use super::random::Random;
+use super::snapshot::Snapshot;
+use super::timers::Wheel;
+
+use client::{Client, State};
+use stream::Stream;
+use transport::Transport;
+
+/// The connections of one shard.
+#[derive(Debug)]
+pub(super) struct Edge {
+    me: ShardId,
+    snapshot: Arc<Snapshot>,
+    router: Router,
+    cors: Option<Cors>,
+    limits: Limits,
+    /// For listeners that speak TLS; those before it speak plain HTTP.
+    tls: Option<(ListenerId, Acceptor)>,
+    slots: Vec<Slot>,
+    clients: usize,
+    streams: usize,
+    /// Clients with something to read, to send or to answer, in rotation.
+    ready: VecDeque<SocketId>,
+    wheel: Wheel,
+    due: Vec<SocketId>,
+    date: DateCache,
+    /// The `Date` line of this turn.
+    date_line: Vec<u8>,
+    /// Where delivery goes on.
+    deliver_next: usize,
+    /// Scratch: the responses of one client's turn, and plaintext of one read.
+    out: Vec<u8>,
+    plain: Vec<u8>,
+    piece: Vec<u8>,
+    random: Random,
+    /// By command route: the headers of its records.
+    records: Vec<CommandHeaders>,
+    draining: Option<Instant>,
+}
+
+/// A place of the reactor's slab, as the edge uses it.
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    conn: Conn,
+}
+
+/// What a slot holds.
+#[derive(Debug, Default)]
+enum Conn {
+    /// Nothing of the edge's.
+    #[default]
+    None,
+    /// A client between requests and answers.
+    Client(Box<Client>),
+    /// A client that became an event stream.
+    Stream(Stream),
+}
+
+/// What the edge may touch while it works: the turn's time, its sockets, what else the shard has.
+pub(super) struct Cx<'a, I> {
+    pub(super) now: Now,
+    pub(super) io: &'a mut I,
+    pub(super) locals: &'a mut Locals,
+    pub(super) out: &'a mut Outbox,
+    pub(super) close: &'a mut Vec<SocketId>,
+    pub(super) metrics: &'a mut ShardMetrics,
+}
+
+impl Edge {
+    pub(super) fn new(
+        me: ShardId,
+        snapshot: Arc<Snapshot>,
+        tls: Option<(ListenerId, Acceptor)>,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        let config = &snapshot.config;
+        let settings = &config.settings;
+        let limits = Limits {
+            head_bytes_max: settings.http.head_bytes_max,
+            headers_max: settings.http.headers_max,
+            body_bytes_max: settings.http.body_bytes_max,
+            ..Limits::default()
+        };
+        let cors = &settings.cors;
+        let max_age = cors.max_age.as_secs() as u32;
+        let cors = (!cors.origins.is_empty()).then(|| {
+            Cors::new(&cors.origins, cors.credentials, max_age, &[], &[])
+                .expect("origins were checked with the config")
+        });
+        Self {
+            me,
+            router: Router::new(config).expect("routes were checked with the config"),
+            cors,
+            limits,
+            tls,
+            slots: Vec::new(),
+            clients: 0,
+            streams: 0,
+            ready: VecDeque::new(),
+            wheel: Wheel::new(now.mono),
+            due: Vec::new(),
+            date: DateCache::new(),
+            date_line: Vec::new(),
+            deliver_next: 0,
+            out: Vec::new(),
+            plain: Vec::new(),
+            piece: Vec::new(),
+            random: Random::new(seed ^ 0x5ead),
+            records: records(config),
+            draining: None,
+            snapshot,
+        }
+    }
+
+    /// The wall time of this turn.
+    pub(super) fn set_time(&mut self, wall: UnixMillis) {
+        self.date_line.clear();
+        self.date_line.extend_from_slice(self.date.line(wall));
+    }
+
+    /// Clients between requests, or waiting for an answer.
+    pub(super) const fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// Open event streams.
+    pub(super) const fn streams(&self) -> usize {
+        self.streams
+    }
+
+    /// A client came.
+    pub(super) fn on_accepted<I: Io>(
+        &mut self,
+        socket: SocketId,
+        listener: ListenerId,
+        _peer: SocketAddr,
+        cx: &mut Cx<'_, I>,
+    ) {
+        cx.metrics.general.connections_accepted.bump();
+        let transport = match &self.tls {
+            Some((first, acceptor)) if listener.0 >= first.0 => match Session::new(acceptor) {
+                Ok(session) => Transport::Tls(Box::new(session)),
+                Err(_) => return cx.close.push(socket),
+            },
+            _ => Transport::Plain,
+        };
+        let connections_max = self.snapshot.config.settings.http.connections_max;
+        let share = connections_max.div_ceil(usize::from(self.snapshot.layout.slices()));
+        if self.clients + self.streams >= share || self.draining.is_some() {
+            cx.metrics
+                .general
+                .connections_closed
+                .bump(CloseReason::Refused);
+            return cx.close.push(socket);
+        }
+        let deadline = cx
+            .now
+            .mono
+            .after(self.snapshot.config.settings.http.idle_timeout);
+        let mut client = Box::new(Client::new(socket, transport, deadline));
+        self.arm(&mut client);
+        client.queued = true;
+        self.ready.push_back(socket);
+        let index = socket.slot as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, Slot::default);
+        }
+        self.clients += 1;
+        self.slots[index] = Slot {
+            generation: socket.generation,
+            conn: Conn::Client(client),
+        };
+        cx.metrics
+            .general
+            .connections_open
+            .set((self.clients + self.streams) as u64);
+    }
+
+    /// Whether the socket is one of the edge's.
+    fn slot(&mut self, socket: SocketId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(socket.slot as usize)?;
+        (slot.generation == socket.generation).then_some(slot)
+    }
+
+    /// Bytes, an end or an error wait on a socket.
+    pub(super) fn on_readable<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+        match self.slot(socket).map(|slot| &slot.conn) {
+            Some(Conn::Client(_)) => self.enqueue(socket),
+            Some(Conn::Stream(_)) => self.read_stream(socket, cx),
+            Some(Conn::None) | None => {}
+        }
+    }
+
+    /// A socket takes bytes again.
+    pub(super) fn on_writable<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+        match self.slot(socket).map(|slot| &slot.conn) {
+            Some(Conn::Client(_)) => self.enqueue(socket),
+            Some(Conn::Stream(_)) => self.write_stream(socket, cx),
+            Some(Conn::None) | None => {}
+        }
+    }
+
+    /// Puts a client into the rotation, once.
+    fn enqueue(&mut self, socket: SocketId) {
+        if let Some(Slot {
+            conn: Conn::Client(client),
+            ..
+        }) = self.slot(socket)
+            && !std::mem::replace(&mut client.queued, true)
+        {
+            self.ready.push_back(socket);
+        }
+    }
+
+    /// Serves clients in rotation until the part is spent. True: some are left.
+    pub(super) fn serve<I: Io>(&mut self, cx: &mut Cx<'_, I>) -> bool {
+        while !self.ready.is_empty() {
+            if cx.io.spent(Part::Serve) {
+                return true;
+            }
+            let socket = self.ready.pop_front().expect("not empty");
+            if let Some(mut client) = self.take(socket) {
+                client.queued = false;
+                self.serve_client(client, cx);
+            }
+        }
+        false
+    }
+
+    /// Takes a client out of its slot, to work on it; it is put back or closed.
+    fn take(&mut self, socket: SocketId) -> Option<Box<Client>> {
+        let slot = self.slot(socket)?;
+        match std::mem::take(&mut slot.conn) {
+            Conn::Client(client) => Some(client),
+            other => {
+                slot.conn = other;
+                None
+            }
+        }
+    }
+
+    /// Puts a client back with the deadline of what it is at.
+    fn put(&mut self, mut client: Box<Client>) {
+        self.arm(&mut client);
+        let slot = &mut self.slots[client.socket.slot as usize];
+        slot.conn = Conn::Client(client);
+    }
+
+    /// Ends a client that was taken out.
+    fn end<I: Io>(&mut self, mut client: Box<Client>, why: CloseReason, cx: &mut Cx<'_, I>) {
+        client.transport.close(client.socket, cx.io);
+        self.clients -= 1;
+        cx.close.push(client.socket);
+        cx.metrics.general.connections_closed.bump(why);
+        cx.metrics
+            .general
+            .connections_open
+            .set((self.clients + self.streams) as u64);
+    }
+
+    fn arm(&mut self, client: &mut Client) {
+        if client.armed.is_none_or(|armed| client.deadline < armed) {
+            self.wheel.arm(client.deadline, client.socket);
+            client.armed = Some(client.deadline);
+        }
+    }
+
+    /// Deadlines of clients and streams.
+    pub(super) fn on_time<I: Io>(&mut self, cx: &mut Cx<'_, I>) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(cx.now.mono, &mut due);
+        for socket in due.drain(..) {
+            match self.slot(socket).map(|slot| &mut slot.conn) {
+                Some(Conn::Client(client)) if client.deadline > cx.now.mono => {
+                    client.armed = None;
+                    let client = self.take(socket).expect("it is a client");
+                    self.put(client);
+                }
+                Some(Conn::Client(_)) => {
+                    let mut client = self.take(socket).expect("it is a client");
+                    client.armed = None;
+                    self.expire(client, cx);
+                }
+                Some(Conn::Stream(_)) => self.expire_stream(socket, cx),
+                Some(Conn::None) | None => {}
+            }
+        }
+        self.due = due;
+    }
+
+    /// When [`Self::on_time`] has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// A client's time is up.
+    fn expire<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
+        if client.backlog() > 0 {
+            return self.end(client, CloseReason::Timeout, cx);
+        }
+        match client.state {
+            State::Reading if client.http.started() => self.refuse_late(client, cx),
+            State::Reading => self.end(client, CloseReason::Timeout, cx),
+            State::Draining(_) | State::Closing => self.end(client, CloseReason::Served, cx),
+            State::Waiting(_) | State::Scanning(_) => self.give_up(client, cx),
+        }
+    }
+
+    /// No new work: idle clients close now, others after their answer.
+    pub(super) fn drain<I: Io>(&mut self, until: Instant, cx: &mut Cx<'_, I>) {
+        self.draining = Some(until);
+        for index in 0..self.slots.len() {
+            let Slot { generation, conn } = &self.slots[index];
+            let socket = SocketId {
+                slot: index as u32,
+                generation: *generation,
+            };
+            match conn {
+                Conn::Client(client)
+                    if matches!(client.state, State::Reading) && !client.http.started() =>
+                {
+                    let client = self.take(socket).expect("it is a client");
+                    self.end(client, CloseReason::Drain, cx);
+                }
+                // Spread over the time there is, so that they do not all come back at once.
+                Conn::Stream(_) => self.drain_stream(socket, until, cx),
+                Conn::Client(_) | Conn::None => {}
+            }
+        }
+    }
+
+    /// Whether nobody is left.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.clients + self.streams == 0
+    }
+
+    /// The waiter that stands for a client's present request.
+    const fn waiter(&self, client: &Client) -> Waiter {
+        Waiter {
+            shard: self.me,
+            socket: client.socket,
+            request: client.request,
+        }
+    }
+}
+
+fn records(config: &Config) -> Vec<CommandHeaders> {
+    let names = &config.headers;
+    let names = HeaderNames {
+        correlation_id: names.correlation_id.as_str().into(),
+        reply_to: names.reply_to.as_str().into(),
+        identity: names.identity.as_str().into(),
+        if_match: names.if_match.as_str().into(),
+        idempotency_key: names.idempotency_key.as_str().into(),
+        method: names.method.as_str().into(),
+        path: names.path.as_str().into(),
+    };
+    let headers = |route: &CommandRoute| {
+        let set = route.headers.iter().map(|(name, _)| name.as_str());
+        CommandHeaders::new(&names, set, route.forward.iter().map(String::as_str))
+    };
+    config.commands.iter().map(headers).collect()
+}

@@ -1,0 +1,439 @@
+//! One whole request: which route it is, and what that route does with it. What can be answered
+//! here is; the rest goes to the shard that can.
+
+use bytes::Bytes;
+
+use crate::command::{Asked, CommandParts, IdempotencyHash, command_key, fingerprint};
+use crate::config::{CommandRoute, Idempotency};
+use crate::http::{
+    CorsGrant, Exchange, Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Refusal,
+    Request, ResponseHead, Status, is_preflight,
+};
+use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
+use crate::model::{CorrelationId, Identity, Instant, KeyHash};
+use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
+use crate::shard::home::Outbox;
+use crate::shard::local::Locals;
+use crate::shard::message::{CommandRequest, Message, Waiter};
+use crate::shard::snapshot::TopicIndex;
+
+use super::Edge;
+use super::answer::{class, grace};
+use super::client::{Scan, Wait, What};
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Handled {
+    /// Its response is written.
+    Done(Framed),
+    /// Another shard answers it, until then.
+    Wait(Wait, Instant),
+    /// Its head is written; its pieces come, each until then.
+    Scan(Box<Scan>, Instant),
+    /// It becomes an event stream.
+    Stream(Box<StreamStart>),
+}
+
+/// A request that becomes an event stream.
+#[derive(Debug)]
+pub(super) struct StreamStart {
+    pub(super) topic: TopicIndex,
+    pub(super) route: u16,
+    pub(super) encoding: usize,
+    pub(super) exchange: Exchange,
+    pub(super) cors: CorsGrant,
+    pub(super) key: Option<(KeyHash, Vec<u8>)>,
+    pub(super) last_event_id: Option<Vec<u8>>,
+}
+
+/// What every handler needs of a request.
+struct Asking<'r, 'b> {
+    request: &'r Request<'b>,
+    waiter: Waiter,
+    exchange: Exchange,
+    cors: CorsGrant,
+    now: Instant,
+}
+
+impl Edge {
+    /// Handles a request.
+    pub(super) fn handle(
+        &mut self,
+        request: &Request<'_>,
+        waiter: Waiter,
+        now: Instant,
+        locals: &mut Locals,
+        out: &mut Outbox,
+        metrics: &mut ShardMetrics,
+    ) -> Handled {
+        let mut exchange = request.exchange();
+        exchange.keep_alive &= self.draining.is_none();
+        let cors = self
+            .cors
+            .as_ref()
+            .map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
+        let asking = Asking {
+            request,
+            waiter,
+            exchange,
+            cors,
+            now,
+        };
+        let matched = match self.router.route(request.method, &request.path) {
+            Routed::To(matched) => matched,
+            Routed::MethodNotAllowed(methods) if request.method == Method::Options => {
+                return Handled::Done(self.options(methods, &asking));
+            }
+            Routed::MethodNotAllowed(methods) => {
+                metrics
+                    .general
+                    .unrouted
+                    .bump(class(Status::METHOD_NOT_ALLOWED));
+                return Handled::Done(self.not_allowed(methods, &asking));
+            }
+            Routed::NotFound => {
+                let refused = Failure::NoSuchRoute.into();
+                let (framed, status) = self.write_refused(&refused, exchange, cors);
+                metrics.general.unrouted.bump(class(status));
+                return Handled::Done(framed);
+            }
+        };
+        let params = &matched.params;
+        let (kind, route, outcome) = match matched.route {
+            RouteId::Command(route) => {
+                let outcome = self.command(route, params, &asking, out, metrics);
+                (RouteKind::Command, route, outcome)
+            }
+            RouteId::Query(route) => {
+                let outcome = self.query(route, params, &asking, locals, out);
+                (RouteKind::Query, route, outcome)
+            }
+            RouteId::Stream(route) => (
+                RouteKind::Stream,
+                route,
+                self.stream(route, params, &asking, locals),
+            ),
+        };
+        let (framed, status) = match outcome {
+            Ok(Outcome::Pending(handled)) => return handled,
+            Ok(Outcome::Answered(framed, status)) => (framed, status),
+            Err(refused) => self.write_refused(&refused, exchange, cors),
+        };
+        let index = metrics.names().route(kind, route);
+        metrics.routes[index].requests.bump(class(status));
+        Handled::Done(framed)
+    }
+
+    /// A command: what it is called, what it asks, what is produced; then its home decides.
+    fn command(
+        &mut self,
+        route: usize,
+        params: &Params<'_>,
+        asking: &Asking<'_, '_>,
+        out: &mut Outbox,
+        metrics: &mut ShardMetrics,
+    ) -> Result<Outcome, Refused> {
+        let made = self.make_command(route, params, asking);
+        let (request, deadline) = made.inspect_err(|_| {
+            metrics.commands[route]
+                .commands
+                .bump(CommandOutcome::Invalid);
+        })?;
+        let plan = self.snapshot.commands[route];
+        out.push((
+            self.snapshot.topic(plan.commands).home,
+            Message::Command(Box::new(request)),
+        ));
+        let wait = Wait {
+            exchange: asking.exchange,
+            cors: asking.cors,
+            began: asking.now,
+            route: route as u16,
+            what: What::Command,
+        };
+        Ok(Outcome::Pending(Handled::Wait(wait, grace(deadline))))
+    }
+
+    fn make_command(
+        &mut self,
+        index: usize,
+        params: &Params<'_>,
+        asking: &Asking<'_, '_>,
+    ) -> Result<(CommandRequest, Instant), Refused> {
+        let request = asking.request;
+        let snapshot = self.snapshot.clone();
+        let route: &CommandRoute = &snapshot.config.commands[index];
+        let idempotency = IdempotencyKey::parse(&request.headers)?;
+        if idempotency.is_none() && route.idempotency == Idempotency::Required {
+            return Err(Failure::IdempotencyKeyRequired.into());
+        }
+        let condition = IfMatch::parse(&request.headers)?;
+        if condition
+            .as_ref()
+            .is_some_and(|condition| !condition.may_hold())
+        {
+            return Err(Failure::PreconditionFailed.into());
+        }
+        // One tag goes to the service bare; a list or `*` as it came.
+        let if_match = condition.as_ref().and_then(IfMatch::single);
+        let if_match = if_match.or_else(|| request.headers.get("if-match"));
+        let identity = Identity::ANONYMOUS;
+        let inputs = inputs(params, request, &identity);
+        let key = route
+            .key
+            .as_ref()
+            .map(|template| evaluate(template, &inputs))
+            .transpose()?;
+        let headers = route
+            .headers
+            .iter()
+            .map(|(_, template)| evaluate(template, &inputs));
+        let headers = headers.collect::<Result<Vec<_>, _>>()?;
+        let named = route.headers.iter().zip(&headers);
+        let named: Vec<_> = named
+            .map(|((name, _), value)| (name.as_str(), &value[..]))
+            .collect();
+        let x = match &idempotency {
+            Some(key) => IdempotencyHash::of(key.as_bytes()),
+            None => IdempotencyHash(self.random.bytes()),
+        };
+        let path_and_query = match request.query.raw() {
+            Some(query) => format!("{}?{query}", request.path.raw()),
+            None => request.path.raw().to_owned(),
+        };
+        let print = fingerprint(&Asked {
+            method: request.method.as_str(),
+            path_and_query: &path_and_query,
+            body: request.body,
+            content_type: request.headers.get("content-type"),
+            if_match,
+            headers: &named,
+        });
+        let key_of_command = command_key(&route.name, &identity, x);
+        let parts = CommandParts {
+            method: request.method.as_str(),
+            path_and_query: &path_and_query,
+            identity: &identity,
+            if_match,
+            idempotency_key: idempotency.as_ref().map(IdempotencyKey::as_bytes),
+            correlation: CorrelationId {
+                key: key_of_command,
+                fingerprint: print,
+            },
+            reply_to: route.replies.as_str(),
+            traceparent: request.headers.get("traceparent"),
+            key: key.as_deref(),
+            route_headers: &headers,
+        };
+        let record = self.records[index].record(&parts, request.headers.iter())?;
+        let deadline = asking.now.after(route.timeout);
+        let request = CommandRequest {
+            waiter: asking.waiter,
+            route: index as u16,
+            key: key_of_command,
+            print,
+            record,
+            body: Bytes::copy_from_slice(request.body),
+            deadline,
+        };
+        Ok((request, deadline))
+    }
+
+    /// A query: one record by its key, or the collection.
+    fn query(
+        &mut self,
+        index: usize,
+        params: &Params<'_>,
+        asking: &Asking<'_, '_>,
+        locals: &Locals,
+        out: &mut Outbox,
+    ) -> Result<Outcome, Refused> {
+        let request = asking.request;
+        let condition = IfNoneMatch::parse(&request.headers)?;
+        let topic = self.snapshot.queries[index];
+        let local = locals
+            .get(topic)
+            .filter(|local| local.is_live())
+            .ok_or(Failure::NotReady)?;
+        let Some(template) = &self.snapshot.config.queries[index].key else {
+            return Ok(self.collection(index, topic, condition.as_ref(), asking, local));
+        };
+        let identity = Identity::ANONYMOUS;
+        let key = evaluate(template, &inputs(params, request, &identity))?;
+        let hash = local.instance.secret.hash(&key);
+        let layout = self.snapshot.layout;
+        let owner = hash.owner(layout.first_slice(), layout.slices());
+        let (exchange, cors) = (asking.exchange, asking.cors);
+        if owner == self.me {
+            let found = local.find(hash, &key);
+            let (framed, status) = self.write_found(&found, condition.as_ref(), exchange, cors);
+            return Ok(Outcome::Answered(framed, status));
+        }
+        let (waiter, key) = (asking.waiter, key.into_boxed_slice());
+        out.push((
+            owner,
+            Message::Get {
+                waiter,
+                topic,
+                hash,
+                key,
+            },
+        ));
+        let what = What::Get(condition.map(Box::new));
+        let (began, route) = (asking.now, index as u16);
+        let wait = Wait {
+            exchange,
+            cors,
+            began,
+            route,
+            what,
+        };
+        let deadline = asking
+            .now
+            .after(self.snapshot.config.settings.http.query_timeout);
+        Ok(Outcome::Pending(Handled::Wait(wait, deadline)))
+    }
+
+    fn collection(
+        &mut self,
+        index: usize,
+        topic: TopicIndex,
+        condition: Option<&IfNoneMatch>,
+        asking: &Asking<'_, '_>,
+        local: &crate::shard::local::Local,
+    ) -> Outcome {
+        let etag = local.cut_etag();
+        let same = condition.is_some_and(|condition| condition.has(Some(&etag)));
+        let status = if same {
+            Status::NOT_MODIFIED
+        } else {
+            Status::OK
+        };
+        let exchange = asking.exchange;
+        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
+        head.etag(&etag).fixed("cache-control", "no-cache");
+        if let Some(cors) = &self.cors {
+            cors.write(asking.cors, &mut head)
+                .expect("a short head has room");
+        }
+        if same {
+            return Outcome::Answered(head.empty(), status);
+        }
+        head.content_type("application/json");
+        let framed = head.streamed();
+        if exchange.head_only {
+            return Outcome::Answered(framed, status);
+        }
+        let scan = Box::new(Scan {
+            framed,
+            topic,
+            began: asking.now,
+            route: index as u16,
+            seq: local.seq(),
+            shard: self.snapshot.layout.first_slice(),
+            after: None,
+            any: false,
+            asked: false,
+            page: None,
+        });
+        let deadline = asking
+            .now
+            .after(self.snapshot.config.settings.http.query_timeout);
+        Outcome::Pending(Handled::Scan(scan, deadline))
+    }
+
+    /// An event stream.
+    fn stream(
+        &self,
+        index: usize,
+        params: &Params<'_>,
+        asking: &Asking<'_, '_>,
+        locals: &Locals,
+    ) -> Result<Outcome, Refused> {
+        let request = asking.request;
+        let (topic, encoding) = self.snapshot.streams[index];
+        let local = locals.get(topic).filter(|local| local.feed.is_some());
+        let local = local.ok_or(Failure::NotReady)?;
+        let identity = Identity::ANONYMOUS;
+        let inputs = inputs(params, request, &identity);
+        let template = self.snapshot.config.streams[index].filter.key.as_ref();
+        let key = template
+            .map(|template| evaluate(template, &inputs))
+            .transpose()?;
+        let key = key.map(|key| (local.instance.secret.hash(&key), key));
+        let by_header = request.headers.get("last-event-id").map(<[u8]>::to_vec);
+        let by_query = request.query.one("lastEventId")?;
+        let last_event_id = by_header.or_else(|| by_query.map(|id| id.as_bytes().to_vec()));
+        let start = StreamStart {
+            topic,
+            route: index as u16,
+            encoding,
+            exchange: asking.exchange,
+            cors: asking.cors,
+            key,
+            last_event_id,
+        };
+        Ok(Outcome::Pending(Handled::Stream(Box::new(start))))
+    }
+
+    /// `OPTIONS`: a preflight, or the question which methods there are.
+    fn options(&mut self, methods: Methods, asking: &Asking<'_, '_>) -> Framed {
+        let (status, exchange) = (Status::NO_CONTENT, asking.exchange);
+        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
+        allow(&mut head, methods);
+        let listed: Vec<_> = methods.iter().collect();
+        match &self.cors {
+            Some(cors) if is_preflight(asking.request) => {
+                cors.write_preflight(asking.cors, &listed, &mut head)
+            }
+            Some(cors) => cors.write(asking.cors, &mut head),
+            None => Ok(()),
+        }
+        .expect("the headers of a preflight are short");
+        head.empty()
+    }
+
+    fn not_allowed(&mut self, methods: Methods, asking: &Asking<'_, '_>) -> Framed {
+        let (status, exchange) = (Status::METHOD_NOT_ALLOWED, asking.exchange);
+        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
+        allow(&mut head, methods);
+        if let Some(cors) = &self.cors {
+            cors.write(asking.cors, &mut head)
+                .expect("a short head has room");
+        }
+        let detail = "this path has routes for the methods in Allow only";
+        head.problem(&Refusal::new(Fault::MethodNotAllowed, detail).problem())
+    }
+}
+
+fn inputs<'a>(
+    params: &'a Params<'_>,
+    request: &'a Request<'_>,
+    identity: &'a Identity,
+) -> Inputs<'a> {
+    let Request {
+        query,
+        headers,
+        body,
+        ..
+    } = request;
+    Inputs {
+        params,
+        query: *query,
+        headers,
+        body,
+        identity,
+    }
+}
+
+/// What a handler made of a request.
+enum Outcome {
+    Answered(Framed, Status),
+    Pending(Handled),
+}
+
+fn allow(head: &mut ResponseHead<'_>, methods: Methods) {
+    let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
+    head.header("allow", names.join(", ").as_bytes())
+        .expect("method names are tokens");
+}

@@ -1,0 +1,278 @@
+//! A client's turn: send what waits, read, answer what is whole, send the answers in one write.
+
+use crate::http::{CONTINUE, Drain, Drained, Exchange, Fault, Received, Refusal, ResponseHead};
+use crate::metrics::CloseReason;
+use crate::model::Instant;
+use crate::shard::io::{Io, Read};
+
+use super::client::{Client, State};
+use super::request::Handled;
+use super::transport::{Flushed, Transport};
+use super::{Cx, Edge};
+
+/// Requests of one client that are answered before the next client has its turn.
+const PIPELINED_MAX: usize = 64;
+
+/// Reads of one client in one turn.
+const READS_MAX: usize = 4;
+
+/// How long what comes after a refusal is thrown away.
+const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What a look at a client's input led to.
+enum Look {
+    /// All of it is used; read on.
+    More,
+    /// A request waits, or the connection is ending: do not read.
+    Stop,
+    /// Others must have their turn; go on later.
+    Yield,
+    /// The request became a stream.
+    Stream(Box<super::request::StreamStart>),
+}
+
+impl Edge {
+    pub(super) fn serve_client<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+        match client.flush(cx.io) {
+            Flushed::All => {}
+            Flushed::Part => return self.put(client),
+            Flushed::Gone => return self.end(client, CloseReason::Client, cx),
+        }
+        match client.state {
+            State::Closing => self.end(client, CloseReason::Served, cx),
+            State::Waiting(_) => self.put(client),
+            State::Scanning(_) => self.scan(client, cx),
+            State::Draining(_) => self.throw_away(client, cx),
+            State::Reading => self.read(client, cx),
+        }
+    }
+
+    fn read<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+        debug_assert!(
+            self.out.is_empty(),
+            "each client starts with a clean scratch"
+        );
+        // What was pipelined behind the last answer comes before what the socket has.
+        let mut look = match client.http.kept() {
+            0 => Look::More,
+            _ => self.look(&mut client, &[], cx.now.mono, cx.locals, cx.out, cx.metrics),
+        };
+        let mut reads = 0;
+        let mut ended = None;
+        while matches!(look, Look::More) {
+            if reads == READS_MAX {
+                look = Look::Yield;
+                break;
+            }
+            reads += 1;
+            let mut plain = std::mem::take(&mut self.plain);
+            let bytes = match cx.io.read(client.socket) {
+                Read::Blocked => break,
+                Read::Closed(error) => {
+                    ended = Some(error);
+                    break;
+                }
+                Read::Bytes(bytes) => match &mut client.transport {
+                    Transport::Plain => bytes,
+                    Transport::Tls(session) => {
+                        plain.clear();
+                        if session.on_bytes(bytes, &mut plain).is_err() {
+                            client.state = State::Closing; // The alert goes out first.
+                        }
+                        &plain
+                    }
+                },
+            };
+            cx.metrics.general.received_bytes.add(bytes.len() as u64);
+            look = self.look(
+                &mut client,
+                bytes,
+                cx.now.mono,
+                cx.locals,
+                cx.out,
+                cx.metrics,
+            );
+            self.plain = plain;
+            if matches!(client.state, State::Closing) {
+                look = Look::Stop;
+            }
+        }
+        let out = std::mem::take(&mut self.out);
+        cx.metrics.general.sent_bytes.add(out.len() as u64);
+        let gone = !client.send(&out, cx.io);
+        self.out = out;
+        self.out.clear();
+        if gone || ended.is_some() {
+            return self.end(client, CloseReason::Client, cx);
+        }
+        if let Look::Stream(start) = look {
+            return self.start_stream(client, *start, cx);
+        }
+        self.settle(client, matches!(look, Look::Yield), cx);
+    }
+
+    /// Sets the deadline of what a client is at, puts it back, and queues it if it has work left.
+    fn settle<I: Io>(&mut self, mut client: Box<Client>, again: bool, cx: &mut Cx<'_, I>) {
+        let sent = client.flush(cx.io);
+        if sent == Flushed::Gone {
+            return self.end(client, CloseReason::Client, cx);
+        }
+        let settings = &self.snapshot.config.settings.http;
+        let now = cx.now.mono;
+        let started = client.http.started();
+        client.started = client
+            .started
+            .filter(|_| started)
+            .or_else(|| started.then_some(now));
+        client.deadline = match (&client.state, client.started) {
+            _ if client.backlog() > 0 => now.after(settings.write_timeout),
+            (State::Closing, _) => return self.end(client, CloseReason::Served, cx),
+            (State::Draining(_), _) => now.after(DRAIN_TIME),
+            (State::Reading, None) if self.draining.is_some() => {
+                return self.end(client, CloseReason::Drain, cx);
+            }
+            (State::Reading, None) => now.after(settings.idle_timeout),
+            (State::Reading, Some(began)) if client.http.awaits_body() => {
+                began.after(settings.head_timeout + settings.body_timeout)
+            }
+            (State::Reading, Some(began)) => began.after(settings.head_timeout),
+            (State::Waiting(_) | State::Scanning(_), _) => client.deadline,
+        };
+        let socket = client.socket;
+        let scanning = matches!(client.state, State::Scanning(_)) && client.backlog() == 0;
+        self.put(client);
+        if again || scanning {
+            self.enqueue(socket);
+        }
+    }
+
+    /// Answers every whole request of `input`, up to the first that must wait.
+    fn look(
+        &mut self,
+        client: &mut Client,
+        mut input: &[u8],
+        now: Instant,
+        locals: &mut super::Locals,
+        out: &mut super::Outbox,
+        metrics: &mut super::ShardMetrics,
+    ) -> Look {
+        for _ in 0..PIPELINED_MAX {
+            let (socket, number) = (client.socket, client.request);
+            match client.http.receive(input, &self.limits) {
+                Received::More => return Look::More,
+                Received::Continue => {
+                    self.out.extend_from_slice(CONTINUE);
+                    return Look::More;
+                }
+                Received::Refused(refusal, exchange) => {
+                    self.refuse(refusal, exchange, metrics);
+                    client.state = State::Draining(Drain::new());
+                    return Look::Stop;
+                }
+                Received::Request(request, used) => {
+                    let waiter = super::Waiter {
+                        shard: self.me,
+                        socket,
+                        request: number,
+                    };
+                    let handled = self.handle(&request, waiter, now, locals, out, metrics);
+                    input = &input[used..];
+                    client.started = None;
+                    match handled {
+                        Handled::Done(framed) => {
+                            client.request = number.wrapping_add(1);
+                            if framed.close {
+                                client.state = State::Closing;
+                                return Look::Stop;
+                            }
+                        }
+                        Handled::Wait(wait, deadline) => {
+                            client.http.keep(input);
+                            client.state = State::Waiting(wait);
+                            client.deadline = deadline;
+                            return Look::Stop;
+                        }
+                        Handled::Scan(scan, deadline) => {
+                            client.http.keep(input);
+                            client.state = State::Scanning(scan);
+                            client.deadline = deadline;
+                            return Look::Stop;
+                        }
+                        Handled::Stream(start) => return Look::Stream(start),
+                    }
+                }
+            }
+            if input.is_empty() && client.http.kept() == 0 {
+                return Look::More;
+            }
+        }
+        client.http.keep(input);
+        Look::Yield
+    }
+
+    /// Writes the answer to what is no request.
+    fn refuse(&mut self, refusal: Refusal, exchange: Exchange, metrics: &mut super::ShardMetrics) {
+        let problem = refusal.problem();
+        metrics
+            .general
+            .unrouted
+            .bump(super::answer::class(problem.kind.status));
+        let head = ResponseHead::begin(
+            &mut self.out,
+            problem.kind.status,
+            exchange,
+            &self.date_line,
+        );
+        let _ = head.problem(&problem);
+    }
+
+    /// A request did not come whole in time.
+    pub(super) fn refuse_late<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+        let refusal = Refusal::new(Fault::RequestTimeout, "the request did not arrive in time");
+        self.refuse(refusal, Exchange::REFUSED, cx.metrics);
+        let out = std::mem::take(&mut self.out);
+        let gone = !client.send(&out, cx.io);
+        self.out = out;
+        self.out.clear();
+        if gone {
+            return self.end(client, CloseReason::Client, cx);
+        }
+        client.state = State::Draining(Drain::new());
+        client.started = None;
+        self.settle(client, false, cx);
+    }
+
+    /// Reads on after a refusal, so that no reset overtakes the answer.
+    fn throw_away<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+        for _ in 0..READS_MAX {
+            let State::Draining(drain) = &mut client.state else {
+                break;
+            };
+            match cx.io.read(client.socket) {
+                Read::Blocked => return self.put(client),
+                Read::Closed(_) => return self.end(client, CloseReason::Refused, cx),
+                Read::Bytes(bytes) => {
+                    if drain.on_bytes(bytes.len()) == Drained::Close {
+                        return self.end(client, CloseReason::Refused, cx);
+                    }
+                }
+            }
+        }
+        let socket = client.socket;
+        self.put(client);
+        self.enqueue(socket);
+    }
+
+    /// Takes up a client whose request has been answered: what it pipelined comes next.
+    pub(super) fn resume<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+        let out = std::mem::take(&mut self.out);
+        cx.metrics.general.sent_bytes.add(out.len() as u64);
+        let gone = !client.send(&out, cx.io);
+        self.out = out;
+        self.out.clear();
+        if gone {
+            return self.end(client, CloseReason::Client, cx);
+        }
+        self.settle(client, true, cx);
+    }
+}

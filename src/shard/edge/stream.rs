@@ -1,0 +1,534 @@
+//! Clients that became event streams: a slot, a transport, and a place in their topic's feed. What
+//! they are sent, and from where, is the feed's business; this file gives it sockets, pages and
+//! passes.
+
+use crate::cache::{ChangeCursor, Changes, Item, Value};
+use crate::http::{CorsGrant, Exchange, ResponseHead, Status};
+use crate::log::Cut;
+use crate::metrics::{CloseReason, StreamEnd};
+use crate::model::{Instant, ShardId};
+use crate::shard::io::{Io, Part, Read, SocketId};
+use crate::shard::message::{ChangesPiece, ChangesRequest, Message, Waiter};
+use crate::shard::snapshot::TopicIndex;
+use crate::sse::{
+    Delivery, Filter, Need, PageCursor, PageEntry, PassId, Slow, Start, Subscribe, Ticket,
+};
+
+use super::client::Client;
+use super::request::StreamStart;
+use super::transport::{Flushed, SocketFace, Transport};
+use super::{Conn, Cx, Edge};
+
+/// Bytes a client may send on a stream, where nothing is left to say, before it is closed.
+const NOISE_BYTES_MAX: u32 = 16 * 1024;
+
+/// One event stream, beside what its feed keeps: the slot of an idle one holds no buffer.
+#[derive(Debug)]
+pub(super) struct Stream {
+    topic: TopicIndex,
+    route: u16,
+    noise: u32,
+    transport: Transport,
+    /// The head, as far as the socket has not taken it.
+    head: Option<Box<Vec<u8>>>,
+    /// Since when the socket takes nothing although something waits.
+    full_since: Option<Instant>,
+    /// When the drain ends it.
+    ends: Option<Instant>,
+}
+
+impl Edge {
+    /// Turns a client into a stream: its head goes out, then the feed has it.
+    pub(super) fn start_stream<I: Io>(
+        &mut self,
+        mut client: Box<Client>,
+        start: StreamStart,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let exchange = Exchange {
+            keep_alive: false,
+            ..start.exchange
+        };
+        let full = self.streams >= self.streams_share();
+        self.write_stream_head(exchange, start.cors);
+        if full || exchange.head_only {
+            // A native EventSource gives up for good on any other status: it must come back later.
+            if full {
+                let retry = self.retry_later();
+                self.out
+                    .extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
+            }
+            client.state = super::client::State::Closing;
+            return self.resume(client, cx);
+        }
+        let out = std::mem::take(&mut self.out);
+        let sent = client.send(&out, cx.io);
+        self.out = out;
+        self.out.clear();
+        if !sent {
+            return self.end(client, CloseReason::Client, cx);
+        }
+        let socket = client.socket;
+        let (head, transport) = client.into_stream();
+        let snapshot = self.snapshot.clone();
+        let route = &snapshot.config.streams[usize::from(start.route)];
+        let local = cx.locals.get_mut(start.topic);
+        let Some(feed) = local.and_then(|local| local.feed.as_mut()) else {
+            debug_assert!(false, "the request was refused before the topic was live");
+            self.clients -= 1;
+            return cx.close.push(socket);
+        };
+        let key = start.key.as_ref().map(|(hash, key)| (*hash, &key[..]));
+        let request = Subscribe {
+            encoding: start.encoding,
+            filter: Filter { key },
+            start: match route.start {
+                crate::config::Start::Live => Start::Live,
+                crate::config::Start::Earliest => Start::Earliest,
+                crate::config::Start::Snapshot => Start::Snapshot,
+            },
+            last_event_id: start.last_event_id.as_deref(),
+            slow: match route.slow {
+                crate::config::Slow::Disconnect => Slow::Disconnect,
+                crate::config::Slow::Conflate => Slow::Conflate,
+            },
+        };
+        feed.subscribe(socket.slot, &request, cx.now);
+        let stream = Stream {
+            topic: start.topic,
+            route: start.route,
+            noise: 0,
+            transport,
+            full_since: head.is_some().then_some(cx.now.mono),
+            head,
+            ends: None,
+        };
+        if stream.full_since.is_some() {
+            self.wheel
+                .arm(cx.now.mono.after(self.write_timeout()), socket);
+        }
+        self.slots[socket.slot as usize].conn = Conn::Stream(stream);
+        self.clients -= 1;
+        self.streams += 1;
+        cx.metrics.streams[usize::from(start.route)].open.up();
+    }
+
+    fn write_stream_head(&mut self, exchange: Exchange, grant: CorsGrant) {
+        let mut head = ResponseHead::begin(&mut self.out, Status::OK, exchange, &self.date_line);
+        head.fixed("content-type", "text/event-stream");
+        head.fixed("cache-control", "no-store");
+        head.fixed("x-accel-buffering", "no");
+        if let Some(cors) = &self.cors {
+            cors.write(grant, &mut head).expect("a short head has room");
+        }
+        let _ = head.until_close();
+    }
+
+    fn streams_share(&self) -> usize {
+        let all = self.snapshot.config.settings.streams.streams_max;
+        all.div_ceil(usize::from(self.snapshot.layout.slices()))
+    }
+
+    fn write_timeout(&self) -> std::time::Duration {
+        self.snapshot.config.settings.http.write_timeout
+    }
+
+    /// Milliseconds after which a client that is sent away should come back: spread, so that they
+    /// do not come together.
+    fn retry_later(&mut self) -> u64 {
+        let base = self.snapshot.config.settings.streams.retry.as_millis() as u64;
+        base + self.random.below(base.max(1))
+    }
+
+    /// Sends what is pending to streams, topic by topic, until the part is spent. True: some is
+    /// left.
+    pub(in crate::shard) fn deliver<I: Io>(&mut self, cx: &mut Cx<'_, I>) -> bool {
+        let topics = self.snapshot.topics.len();
+        for _ in 0..topics {
+            let topic = TopicIndex(self.deliver_next as u16);
+            while let Some(token) = next_pending(cx, topic) {
+                self.deliver_to(token, topic, cx);
+                if cx.io.spent(Part::Deliver) {
+                    return true;
+                }
+            }
+            self.deliver_next = (self.deliver_next + 1) % topics;
+        }
+        false
+    }
+
+    fn deliver_to<I: Io>(&mut self, token: u32, topic: TopicIndex, cx: &mut Cx<'_, I>) {
+        let slot = &mut self.slots[token as usize];
+        let socket = SocketId {
+            slot: token,
+            generation: slot.generation,
+        };
+        let Conn::Stream(stream) = &mut slot.conn else {
+            debug_assert!(false, "the feed knows only streams");
+            return;
+        };
+        let feed = cx
+            .locals
+            .get_mut(topic)
+            .and_then(|local| local.feed.as_mut());
+        let feed = feed.expect("it named the subscriber");
+        let route = usize::from(stream.route);
+        let full_before = stream.full_since;
+        if stream.head.is_some() {
+            // The feed's bytes come after the head; it is asked again once the head is out.
+            return;
+        }
+        let transport = &mut stream.transport;
+        let mut face = SocketFace {
+            transport,
+            socket,
+            io: cx.io,
+            sent: 0,
+        };
+        let delivery = feed.deliver(token, &mut face, cx.now);
+        let sent = face.sent;
+        cx.metrics.general.sent_bytes.add(sent);
+        if sent > 0 {
+            stream.full_since = None;
+        }
+        match delivery {
+            Delivery::Idle | Delivery::More => {}
+            Delivery::Full => {
+                stream.full_since = Some(stream.full_since.unwrap_or(cx.now.mono));
+                if full_before.is_none() {
+                    self.wheel
+                        .arm(cx.now.mono.after(self.write_timeout()), socket);
+                }
+            }
+            Delivery::Lagged => {
+                cx.metrics.streams[route].lagged.bump();
+                self.end_stream(socket, StreamEnd::Slow, CloseReason::Served, cx);
+            }
+            Delivery::Closed => self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx),
+        }
+    }
+
+    /// The socket of a stream takes bytes again.
+    pub(super) fn write_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+        let slot = &mut self.slots[socket.slot as usize];
+        let Conn::Stream(stream) = &mut slot.conn else {
+            return;
+        };
+        if let Some(mut head) = stream.head.take() {
+            match stream
+                .transport
+                .send(socket, cx.io, &[std::io::IoSlice::new(&head)])
+            {
+                super::transport::Sent::Gone => {
+                    return self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx);
+                }
+                super::transport::Sent::Bytes(taken) if taken < head.len() => {
+                    head.drain(..taken);
+                    stream.head = Some(head);
+                    return;
+                }
+                super::transport::Sent::Bytes(_) => stream.full_since = None,
+            }
+        }
+        match stream.transport.flush(socket, cx.io) {
+            Flushed::Gone => self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx),
+            Flushed::Part => {}
+            Flushed::All => {
+                let topic = stream.topic;
+                let feed = cx
+                    .locals
+                    .get_mut(topic)
+                    .and_then(|local| local.feed.as_mut());
+                feed.expect("a stream has a feed").on_writable(socket.slot);
+            }
+        }
+    }
+
+    /// A client said something on its stream, or left.
+    pub(super) fn read_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+        let slot = &mut self.slots[socket.slot as usize];
+        let Conn::Stream(stream) = &mut slot.conn else {
+            return;
+        };
+        loop {
+            match cx.io.read(socket) {
+                Read::Blocked => return,
+                Read::Closed(_) => break,
+                Read::Bytes(bytes) => {
+                    stream.noise = stream.noise.saturating_add(bytes.len() as u32);
+                    if stream.noise > NOISE_BYTES_MAX {
+                        return self.end_stream(
+                            socket,
+                            StreamEnd::Failed,
+                            CloseReason::Refused,
+                            cx,
+                        );
+                    }
+                }
+            }
+        }
+        self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx);
+    }
+
+    /// A stream's timer: it is stuck, or its drain has come.
+    pub(super) fn expire_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+        let write_timeout = self.write_timeout();
+        let slot = &mut self.slots[socket.slot as usize];
+        let Conn::Stream(stream) = &mut slot.conn else {
+            return;
+        };
+        if let Some(ends) = stream.ends {
+            if ends <= cx.now.mono {
+                return self.end_stream(socket, StreamEnd::Drain, CloseReason::Drain, cx);
+            }
+            return self.wheel.arm(ends, socket);
+        }
+        if let Some(since) = stream.full_since {
+            let limit = since.after(write_timeout);
+            if limit <= cx.now.mono {
+                return self.end_stream(socket, StreamEnd::Slow, CloseReason::Timeout, cx);
+            }
+            self.wheel.arm(limit, socket);
+        }
+    }
+
+    /// Gives a stream its moment within the drain.
+    pub(super) fn drain_stream<I: Io>(
+        &mut self,
+        socket: SocketId,
+        until: Instant,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let left = until.since(cx.now.mono).as_nanos() as u64;
+        let moment = Instant::from_nanos(cx.now.mono.as_nanos() + self.random.below(left.max(1)));
+        if let Conn::Stream(stream) = &mut self.slots[socket.slot as usize].conn {
+            stream.ends = Some(moment);
+            self.wheel.arm(moment, socket);
+        }
+    }
+
+    /// Ends every stream of a topic: its log is another one now, and each resumes by its id.
+    pub(in crate::shard) fn end_streams_of<I: Io>(
+        &mut self,
+        topic: TopicIndex,
+        cx: &mut Cx<'_, I>,
+    ) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if matches!(&slot.conn, Conn::Stream(stream) if stream.topic == topic) {
+                let socket = SocketId {
+                    slot: index as u32,
+                    generation: slot.generation,
+                };
+                self.end_stream(socket, StreamEnd::Failed, CloseReason::Served, cx);
+            }
+        }
+    }
+
+    fn end_stream<I: Io>(
+        &mut self,
+        socket: SocketId,
+        end: StreamEnd,
+        why: CloseReason,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let slot = &mut self.slots[socket.slot as usize];
+        let Conn::Stream(mut stream) = std::mem::take(&mut slot.conn) else {
+            return;
+        };
+        if let Some(feed) = cx
+            .locals
+            .get_mut(stream.topic)
+            .and_then(|local| local.feed.as_mut())
+        {
+            feed.unsubscribe(socket.slot);
+        }
+        stream.transport.close(socket, cx.io);
+        self.streams -= 1;
+        cx.close.push(socket);
+        let metrics = &mut cx.metrics.streams[usize::from(stream.route)];
+        metrics.open.down();
+        metrics.ended.bump(end);
+        cx.metrics.general.connections_closed.bump(why);
+        let open = (self.clients + self.streams) as u64;
+        cx.metrics.general.connections_open.set(open);
+    }
+
+    /// Asks other shards and the home for what this shard's feeds need, and gives passes credit.
+    pub(in crate::shard) fn pump_feeds<I: Io>(&mut self, cx: &mut Cx<'_, I>) {
+        let snapshot = self.snapshot.clone();
+        for (topic, local) in cx.locals.iter_mut() {
+            let home = snapshot.topic(topic).home;
+            let Some(feed) = &mut local.feed else {
+                continue;
+            };
+            feed.on_timeout(cx.now.mono);
+            while let Some(need) = feed.next_need() {
+                let (to, message) = self.ask(topic, home, need);
+                cx.out.push((to, message));
+            }
+            while let Some(credit) = feed.next_credit() {
+                let (pass, members) = (credit.pass.0, credit.members as usize);
+                cx.out.push((
+                    home,
+                    Message::PassTaken {
+                        topic,
+                        pass,
+                        members,
+                    },
+                ));
+            }
+        }
+    }
+
+    fn ask(&self, topic: TopicIndex, home: ShardId, need: Need) -> (ShardId, Message) {
+        let layout = self.snapshot.layout;
+        let waiter = |ticket: Ticket| {
+            let generation = self.slots[ticket.token as usize].generation;
+            let socket = SocketId {
+                slot: ticket.token,
+                generation,
+            };
+            Waiter {
+                shard: self.me,
+                socket,
+                request: ticket.number,
+            }
+        };
+        match need {
+            Need::Pass {
+                ticket,
+                from,
+                encoding,
+            } => {
+                let waiter = waiter(ticket);
+                (
+                    home,
+                    Message::JoinPass {
+                        topic,
+                        encoding,
+                        waiter,
+                        from,
+                    },
+                )
+            }
+            Need::Page {
+                ticket,
+                since,
+                below,
+                seq,
+                after,
+                key,
+            } => {
+                let owner = key
+                    .as_ref()
+                    .map(|(hash, _)| hash.owner(layout.first_slice(), layout.slices()));
+                let first = owner.unwrap_or(layout.first_slice());
+                let to = after.map_or(first, |cursor| cursor.shard);
+                let after = after.map(|cursor| ChangeCursor {
+                    partition: cursor.partition,
+                    offset: cursor.offset,
+                });
+                let waiter = waiter(ticket);
+                let request = ChangesRequest {
+                    waiter,
+                    topic,
+                    seq,
+                    since,
+                    below,
+                    after,
+                    key,
+                };
+                (to, Message::Changes(Box::new(request)))
+            }
+        }
+    }
+
+    /// A piece of *changes* for a stream.
+    pub(in crate::shard) fn on_changed<I: Io>(
+        &mut self,
+        waiter: Waiter,
+        piece: Option<ChangesPiece>,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let Some(slot) = self.slot(waiter.socket) else {
+            return;
+        };
+        let Conn::Stream(stream) = &slot.conn else {
+            return;
+        };
+        let Some(ChangesPiece { changes, next }) = piece.filter(|p| is_whole(&p.changes)) else {
+            // What can't be shown whole is not shown as if it were: the client comes back.
+            return self.end_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
+        };
+        let feed = cx
+            .locals
+            .get_mut(stream.topic)
+            .and_then(|local| local.feed.as_mut());
+        let feed = feed.expect("a stream has a feed");
+        let ticket = Ticket {
+            token: waiter.socket.slot,
+            number: waiter.request,
+        };
+        let next = next.map(|(shard, cursor)| PageCursor {
+            shard,
+            partition: cursor.partition,
+            offset: cursor.offset,
+        });
+        let entries = changes.items.iter().map(|item| PageEntry {
+            key: &item.key,
+            value: match &item.value {
+                Value::Held(value) => Some(&value[..]),
+                Value::Tombstone(_) | Value::Unheld(_) => None,
+            },
+            etag: &item.etag,
+            partition: item.partition,
+            offset: item.offset,
+        });
+        feed.on_page(ticket, entries, next);
+    }
+
+    /// A stream is in a pass now. What is gone already is told.
+    pub(in crate::shard) fn on_pass_joined<I: Io>(
+        &mut self,
+        waiter: Waiter,
+        topic: TopicIndex,
+        pass: u32,
+        (from, log_start): (&Cut, &Cut),
+        cx: &mut Cx<'_, I>,
+    ) {
+        if self.slot(waiter.socket).is_none() {
+            return; // The pass learns it with its first credit.
+        }
+        let Some(feed) = cx
+            .locals
+            .get_mut(topic)
+            .and_then(|local| local.feed.as_mut())
+        else {
+            return;
+        };
+        let ticket = Ticket {
+            token: waiter.socket.slot,
+            number: waiter.request,
+        };
+        for (partition, start) in log_start.iter() {
+            let held = from.get(partition).offset;
+            if held < start.offset {
+                let reason = crate::log::GapReason::Retention;
+                feed.on_gap(ticket, partition, held, start.offset, reason);
+            }
+        }
+        feed.on_pass_start(PassId(pass), &[ticket]);
+    }
+}
+
+/// The next stream of a topic that something is pending for.
+fn next_pending<I>(cx: &mut Cx<'_, I>, topic: TopicIndex) -> Option<u32> {
+    cx.locals.get_mut(topic)?.feed.as_mut()?.next_pending()
+}
+
+/// Whether a piece of *changes* shows all that there is.
+fn is_whole(changes: &Changes) -> bool {
+    let held = |item: &Item| !matches!(item.value, Value::Unheld(_));
+    !changes.incomplete && changes.items.iter().all(held)
+}

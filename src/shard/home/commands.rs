@@ -1,0 +1,269 @@
+//! Commands at their home: the one place that decides whether a command is new, open or answered,
+//! and the only one that produces it. So two requests with one key never race within a process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{
+    Admitted, Answered, CommandTable, Expired, OpenCommands, OpenLimits, Outcome, PartitionBy,
+    ReplyHeaders, ReplyIndex, ReplyIndexSettings,
+};
+use crate::config::Config;
+use crate::kafka::{ProduceRecord, ProduceRefused, Produced, TopicView, partition_of};
+use crate::log::Step;
+use crate::model::{CommandKey, Instant, Now, Partition};
+use ahash::AHashMap;
+
+use super::{Home, Outbox};
+use crate::route::Failure;
+use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
+
+/// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// The commands whose replies come from one topic.
+#[derive(Debug)]
+pub(super) struct Commands {
+    table: CommandTable<Waiter>,
+    settings: ReplyIndexSettings,
+    random: ahash::RandomState,
+    answered: Vec<Answered<Waiter>>,
+    expired: Vec<Expired<Waiter>>,
+}
+
+/// Records on their way to the broker: whose outcome is whose command. Bounded by the open
+/// commands.
+#[derive(Debug)]
+pub(super) struct Tickets {
+    next: u64,
+    open: AHashMap<u64, (usize, CommandKey)>,
+}
+
+impl Tickets {
+    pub(super) fn new(random: ahash::RandomState) -> Self {
+        Self {
+            next: 0,
+            open: AHashMap::with_hasher(random),
+        }
+    }
+
+    fn open(&mut self, replies: usize, key: CommandKey) -> u64 {
+        self.next += 1;
+        self.open.insert(self.next, (replies, key));
+        self.next
+    }
+
+    pub(super) fn close(&mut self, ticket: u64) -> Option<(usize, CommandKey)> {
+        self.open.remove(&ticket)
+    }
+}
+
+impl Commands {
+    pub(super) fn new(config: &Config, random: ahash::RandomState) -> Self {
+        let settings = &config.settings.commands;
+        let limits = OpenLimits {
+            entries_max: settings.open_max,
+            waiters_max: settings.open_max.saturating_mul(2),
+            waiters_per_command_max: settings.waiters_max,
+            open_limit: settings.open_limit,
+            unknown_limit: config.settings.kafka.delivery_timeout * 2,
+        };
+        let settings = ReplyIndexSettings {
+            window: FOR_EVER,
+            dedupe_bytes_max: settings.dedupe_memory,
+            body_bytes_max: settings.replies_bytes_max,
+        };
+        let table = CommandTable::new(
+            OpenCommands::new(limits, random.clone()),
+            ReplyIndex::new(settings, random.clone()),
+            reply_headers(config),
+        );
+        Self {
+            table,
+            settings,
+            random,
+            answered: Vec::new(),
+            expired: Vec::new(),
+        }
+    }
+
+    /// The replies topic begins, or is another log now: what was answered in the old one is
+    /// forgotten with it. What is open stays open.
+    pub(super) fn on_new_log(&mut self, view: &TopicView) {
+        let window = view.config.as_ref().and_then(|config| config.retention);
+        self.settings.window = window.unwrap_or(FOR_EVER);
+        self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
+    }
+
+    /// Applies a step of the replies topic and answers who waited for it.
+    pub(super) fn apply(&mut self, step: &Step, now: Now, out: &mut Outbox) {
+        self.table.apply(step, now.wall, &mut self.answered);
+        for Answered { waiter, outcome } in self.answered.drain(..) {
+            let answer = match outcome {
+                Outcome::Answer(Ok(reply)) => Answer::Reply {
+                    reply,
+                    replayed: false,
+                },
+                Outcome::Answer(Err(error)) => Answer::Refused(error.into()),
+                Outcome::Mismatch => refused(Failure::IdempotencyKeyReused),
+            };
+            out.push((waiter.shard, Message::Answer(waiter, answer)));
+        }
+    }
+
+    /// What became of a command's record.
+    pub(super) fn on_produced(
+        &mut self,
+        key: CommandKey,
+        outcome: Produced,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let (waiters, failure) = match outcome {
+            Produced::At(..) => return, // Its reply closes it.
+            Produced::Refused(_) => (self.table.open.on_refused(key), Failure::BrokerUnavailable),
+            Produced::Unknown(_) => (
+                self.table.open.on_unknown(key, now.mono),
+                Failure::OutcomeUnknown,
+            ),
+        };
+        tell(&waiters, &refused(failure), out);
+    }
+
+    /// Waiters past their deadline are told that the outcome is unknown; their command stays open.
+    pub(super) fn on_time(&mut self, now: Now, out: &mut Outbox) {
+        self.table.open.on_timeout(now.mono, &mut self.expired);
+        for Expired { waiter, .. } in self.expired.drain(..) {
+            out.push((
+                waiter.shard,
+                Message::Answer(waiter, refused(Failure::OutcomeUnknown)),
+            ));
+        }
+        self.table.replies.expire(now.wall);
+    }
+
+    /// When [`Self::on_time`] has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.table.open.next_deadline()
+    }
+
+    /// Replies that retries can find.
+    pub(super) fn known(&self) -> usize {
+        self.table.replies.stats().entries
+    }
+
+    /// Commands without a reply.
+    pub(super) fn open(&self) -> usize {
+        self.table.open.stats().entries
+    }
+}
+
+fn refused(failure: Failure) -> Answer {
+    Answer::Refused(failure.into())
+}
+
+fn tell(waiters: &[Waiter], answer: &Answer, out: &mut Outbox) {
+    let tell = |waiter: &Waiter| (waiter.shard, Message::Answer(*waiter, answer.clone()));
+    out.extend(waiters.iter().map(tell));
+}
+
+fn reply_headers(config: &Config) -> ReplyHeaders {
+    let names = &config.headers;
+    let internal = [
+        &names.reply_to,
+        &names.identity,
+        &names.if_match,
+        &names.idempotency_key,
+    ]
+    .into_iter()
+    .chain([&names.method, &names.path]);
+    ReplyHeaders {
+        correlation_id: names.correlation_id.as_str().into(),
+        status: names.status.as_str().into(),
+        retry: names.retry.as_str().into(),
+        etag: names.etag.as_str().into(),
+        internal: internal.map(|name| name.as_str().into()).collect(),
+        set_cookie: false,
+    }
+}
+
+impl Home {
+    /// Decides a command, and produces it if it is new.
+    pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
+        let waiter = request.waiter;
+        if let Some(answer) = self.decide(request, now, out) {
+            out.push((waiter.shard, Message::Answer(waiter, answer)));
+        }
+    }
+
+    /// The answer, if there is one already; else the waiter waits.
+    fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
+        let plan = self.snapshot.commands[usize::from(request.route)];
+        let (Some(to), Some(replies)) = (self.at(plan.commands), self.at(plan.replies)) else {
+            debug_assert!(false, "linked topics share their home");
+            return Some(refused(Failure::NotReady));
+        };
+        if !self.topics[replies].is_live() {
+            return Some(refused(Failure::NotReady));
+        }
+        let Some(view) = self.topics[to].view.clone() else {
+            return Some(refused(Failure::NotReady));
+        };
+        let key = request.key;
+        let commands = self.topics[replies]
+            .commands
+            .as_mut()
+            .expect("a replies topic has them");
+        let waiter = Some((request.waiter, request.deadline));
+        match commands.table.admit(key, request.print, waiter, now.mono) {
+            Admitted::Answered(Ok(reply)) => Some(Answer::Reply {
+                reply,
+                replayed: true,
+            }),
+            Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
+            Admitted::AnsweredAt(..) => Some(refused(Failure::ReplyUnavailable)),
+            Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
+            Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
+            Admitted::Joined => None,
+            Admitted::Opened => {
+                let why = self.produce(to, replies, &view, request, now).err()?;
+                let failure = match why {
+                    ProduceRefused::Full => Failure::Overloaded,
+                    ProduceRefused::TooLarge { .. } => Failure::CommandTooLarge,
+                    ProduceRefused::UnknownTopic => Failure::BrokerUnavailable,
+                };
+                let commands = self.topics[replies].commands.as_mut().expect("as above");
+                tell(&commands.table.open.on_refused(key), &refused(failure), out);
+                None
+            }
+        }
+    }
+
+    fn produce(
+        &mut self,
+        to: usize,
+        replies: usize,
+        view: &Arc<TopicView>,
+        request: CommandRequest,
+        now: Now,
+    ) -> Result<(), ProduceRefused> {
+        let by = match request.record.partition_by {
+            PartitionBy::RecordKey => request.record.key.as_deref().unwrap_or_default(),
+            PartitionBy::CommandKey => &request.key.0,
+        };
+        let partition: Partition = partition_of(by, view.partitions);
+        let record = ProduceRecord {
+            key: request.record.key,
+            value: Some(request.body),
+            headers: request.record.headers,
+            timestamp: now.wall,
+        };
+        let ticket = self.tickets.open(replies, request.key);
+        let handle = self.topics[to].handle();
+        let produced = self.plane.produce(handle, partition, record, ticket, now);
+        if produced.is_err() {
+            self.tickets.close(ticket);
+        }
+        produced
+    }
+}

@@ -1,0 +1,249 @@
+//! The one order of a topic, made at its home: each batch gets the next `seq`, the cut it leads to
+//! and, once the topic is live, its events in every encoding. What crosses is an `Arc<Step>`.
+//!
+//! Two things are bounded here: the window, which only the home trims (each step names the oldest
+//! one kept), and the bytes in flight, counted from fetch to the last shard's apply.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::log::{Batch, Block, Change, Cut, GapReason, Next, Seq, Step, WindowBudget};
+use crate::model::{HashSecret, LogTag, Offset, Partition, ShardId, UnixMillis};
+use crate::sse::{Encoder, Encoding};
+
+/// Limits of one topic's order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes of blocks kept for subscribers, over all encodings.
+    pub(super) window_bytes_max: usize,
+    /// Bytes of batches and blocks not yet applied everywhere.
+    pub(super) in_flight_bytes_max: usize,
+}
+
+/// One instance of a topic, as its home orders it.
+#[derive(Debug)]
+pub(super) struct Order {
+    tag: LogTag,
+    secret: HashSecret,
+    in_flight_bytes_max: usize,
+    encoders: Vec<Encoder>,
+    live: bool,
+    seq: Seq,
+    cut: Cut,
+    time: UnixMillis,
+    window: WindowBudget,
+    /// The oldest step that is in the window.
+    oldest: Seq,
+    /// Steps not yet applied everywhere, with their bytes, oldest first.
+    in_flight: VecDeque<(Seq, usize)>,
+    in_flight_bytes: usize,
+    /// What each shard that gets the steps has applied.
+    applied: Vec<(ShardId, Seq)>,
+}
+
+type Blocks = SmallVec<[Option<Arc<Block>>; 2]>;
+
+impl Order {
+    /// The order of a log from `cut` on, shared with `shards`.
+    pub(super) fn new(
+        tag: LogTag,
+        secret: HashSecret,
+        limits: Limits,
+        encodings: &[Encoding],
+        shards: impl Iterator<Item = ShardId>,
+        time: UnixMillis,
+    ) -> Self {
+        let encoders = encodings
+            .iter()
+            .map(|encoding| Encoder::new(encoding.clone(), tag));
+        Self {
+            tag,
+            secret,
+            in_flight_bytes_max: limits.in_flight_bytes_max,
+            encoders: encoders.collect(),
+            live: false,
+            seq: Seq(0),
+            cut: Cut::start(),
+            time,
+            window: WindowBudget::new(limits.window_bytes_max),
+            oldest: Seq(1),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            applied: shards.map(|shard| (shard, Seq(0))).collect(),
+        }
+    }
+
+    /// From now on events are encoded: before, no stream can be open.
+    pub(super) const fn go_live(&mut self) {
+        self.live = true;
+    }
+
+    /// The cut after the last step.
+    pub(super) const fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
+    /// The identity of the log in short.
+    pub(super) const fn tag(&self) -> LogTag {
+        self.tag
+    }
+
+    /// Whether the window still has every step after `seq`.
+    pub(super) fn holds_after(&self, seq: Seq) -> bool {
+        self.oldest.0 <= seq.0 + 1
+    }
+
+    /// The key of ownership hashes.
+    pub(super) const fn secret(&self) -> &HashSecret {
+        &self.secret
+    }
+
+    /// The last step.
+    pub(super) const fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Orders what a fetch brought of one partition. `time` is now if the whole cut is at the
+    /// log's end with it. `None`: nothing moved, nobody need know.
+    pub(super) fn on_batch(
+        &mut self,
+        mut batch: Batch,
+        next: Next,
+        time: Option<UnixMillis>,
+    ) -> Option<Arc<Step>> {
+        let partition = batch.partition();
+        if batch.is_empty() && next.offset <= self.cut.get(partition).offset {
+            return None;
+        }
+        let bytes = batch.bytes_held();
+        batch.hash_keys(&self.secret);
+        let before = self.cut.clone();
+        self.cut.set(partition, next);
+        self.time = time.unwrap_or(self.time);
+        let mut blocks = Blocks::new();
+        if self.live {
+            let encoders = self.encoders.iter_mut();
+            let encoded = encoders.map(|e| e.records(&batch, &before, &self.cut, self.time));
+            blocks.extend(encoded.map(|block| block.map(Arc::new)));
+        }
+        let change = if batch.is_empty() {
+            Change::Nothing
+        } else {
+            Change::Records(batch)
+        };
+        Some(self.step(change, blocks, bytes))
+    }
+
+    /// Says that time has passed at the log's end, so that ids of a quiet topic stay young.
+    pub(super) fn on_quiet(&mut self, time: UnixMillis) -> Arc<Step> {
+        self.time = time;
+        self.step(Change::Nothing, Blocks::new(), 0)
+    }
+
+    /// Orders a change that shows no record. What streams must be told becomes a `gap` event.
+    pub(super) fn on_change(&mut self, change: Change) -> Arc<Step> {
+        let mut before = self.cut.clone();
+        let told = match change {
+            Change::Truncate { partition, offset } => {
+                let held = self.cut.get(partition);
+                self.cut.set(partition, Next { offset, ..held });
+                Some((partition, offset, held.offset, GapReason::Truncated))
+            }
+            Change::Gap {
+                partition,
+                from,
+                to,
+                reason,
+            } => {
+                let held = self.cut.get(partition);
+                if held.offset < to {
+                    self.cut.set(partition, Next { offset: to, ..held });
+                }
+                Some((partition, from, to, reason))
+            }
+            Change::Records(_) | Change::Nothing | Change::LogStart { .. } => None,
+        };
+        let mut blocks = Blocks::new();
+        if let Some((partition, from, to, reason)) = told.filter(|_| self.live) {
+            if reason == GapReason::Truncated {
+                before.clone_from(&self.cut); // Nothing before it can be resumed from.
+            }
+            let (after, time, place) = (&self.cut, self.time, (partition, from, to));
+            let encoders = self.encoders.iter_mut();
+            let gaps = encoders.map(|e| e.gap(place, reason, &before, after, time));
+            blocks.extend(gaps.map(|block| Some(Arc::new(block))));
+        }
+        if matches!(change, Change::Truncate { .. }) {
+            self.window.clear();
+        }
+        self.step(change, blocks, 0)
+    }
+
+    /// A shard has applied all up to `seq`.
+    pub(super) fn on_applied(&mut self, shard: ShardId, seq: Seq) {
+        if let Some(entry) = self.applied.iter_mut().find(|(s, _)| *s == shard) {
+            entry.1 = entry.1.max(seq);
+        }
+        let everywhere = self
+            .applied
+            .iter()
+            .map(|(_, seq)| *seq)
+            .min()
+            .unwrap_or(self.seq);
+        while let Some((seq, bytes)) = self.in_flight.front().copied()
+            && seq <= everywhere
+        {
+            self.in_flight.pop_front();
+            self.in_flight_bytes -= bytes;
+        }
+    }
+
+    /// Whether the topic's partitions must leave the Fetch until shards have caught up.
+    pub(super) const fn is_full(&self) -> bool {
+        self.in_flight_bytes >= self.in_flight_bytes_max
+    }
+
+    /// Whether they may come back.
+    pub(super) const fn has_room(&self) -> bool {
+        self.in_flight_bytes <= self.in_flight_bytes_max / 2
+    }
+
+    /// Bytes of the window.
+    pub(super) const fn window_bytes(&self) -> usize {
+        self.window.bytes()
+    }
+
+    /// Bytes not yet applied everywhere.
+    pub(super) const fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
+    /// The first offset of `partition` that has not been ordered.
+    pub(super) fn next(&self, partition: Partition) -> Offset {
+        self.cut.get(partition).offset
+    }
+
+    fn step(&mut self, change: Change, blocks: Blocks, bytes: usize) -> Arc<Step> {
+        self.seq = Seq(self.seq.0 + 1);
+        let encoded: usize = blocks
+            .iter()
+            .flatten()
+            .map(|block| block.bytes_held())
+            .sum();
+        let bytes = bytes + encoded + size_of::<Step>();
+        self.in_flight.push_back((self.seq, bytes));
+        self.in_flight_bytes += bytes;
+        self.oldest = self.window.push(self.seq, &blocks);
+        let (seq, cut, time) = (self.seq, self.cut.clone(), self.time);
+        Arc::new(Step {
+            seq,
+            cut,
+            time,
+            oldest: self.oldest,
+            change,
+            blocks,
+        })
+    }
+}

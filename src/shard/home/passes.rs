@@ -1,0 +1,340 @@
+//! Shared reads of history. Clients that resume from before the window join one *pass* per topic:
+//! the home reads from the lowest place any member stands at to the live cut, encodes what it reads
+//! once, and sends it to the shards with members. A thousand clients that come back at once cost
+//! one read.
+//!
+//! A block goes out when every shard has taken the last: the reads are paused meanwhile, so a pass
+//! holds a fetch or two, never a topic. A member that is slower leaves and joins the next pass.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
+use crate::log::{Batch, BatchBuilder, Cut, Next, Seq};
+use crate::model::{Partition, ShardId, UnixMillis};
+use crate::sse::{Encoder, Encoding};
+
+use super::Outbox;
+use super::order::Order;
+use crate::shard::message::{Message, Waiter};
+use crate::shard::snapshot::TopicIndex;
+
+/// Batches a pass may hold: its reads pause while it has more.
+const BATCHES_MAX: usize = 4;
+
+/// Passes of one topic: at most one runs, the next gathers.
+#[derive(Debug)]
+pub(super) struct Passes {
+    topic: TopicIndex,
+    handle: TopicHandle,
+    encodings: Vec<Encoding>,
+    number: u32,
+    running: Option<Pass>,
+    /// Who waits for the next pass, with its encoding and where it stands.
+    waiting: Vec<(Waiter, usize, Cut)>,
+}
+
+#[derive(Debug)]
+struct Pass {
+    number: u32,
+    shards: Vec<Share>,
+    encoder: Encoder,
+    /// What has been sent, per partition.
+    reached: Cut,
+    /// Where the pass ends: a step whose cut it must reach.
+    target: (Seq, Cut),
+    /// Partitions being read, and whether they are paused.
+    reading: Vec<Partition>,
+    paused: bool,
+    /// Read and not yet sent.
+    batches: VecDeque<(Batch, Next)>,
+}
+
+/// Members at one shard, as far as the home knows.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    shard: ShardId,
+    members: usize,
+    /// Blocks sent and not yet taken.
+    owing: usize,
+}
+
+/// What a pass needs of its home for a moment.
+pub(super) struct At<'a> {
+    pub(super) order: &'a Order,
+    pub(super) log_start: &'a Cut,
+    pub(super) plane: &'a mut Plane,
+    pub(super) out: &'a mut Outbox,
+}
+
+impl Passes {
+    pub(super) const fn new(
+        topic: TopicIndex,
+        handle: TopicHandle,
+        encodings: Vec<Encoding>,
+    ) -> Self {
+        Self {
+            topic,
+            handle,
+            encodings,
+            number: 0,
+            running: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// A client waits for the next pass, which starts at once if none runs. Their number is bounded
+    /// by the streams of the process.
+    pub(super) fn join(&mut self, waiter: Waiter, encoding: usize, from: Cut, at: &mut At<'_>) {
+        self.waiting.push((waiter, encoding, from));
+        if self.running.is_none() {
+            self.start(at);
+        }
+    }
+
+    const fn read(&self, partition: Partition) -> ReadKey {
+        ReadKey {
+            lane: Lane::History,
+            topic: self.handle,
+            partition,
+        }
+    }
+
+    /// Starts a pass for all who wait for one encoding, from the lowest place any of them stands
+    /// at. Those of another encoding have the next.
+    fn start(&mut self, at: &mut At<'_>) {
+        let Some(encoding) = self.waiting.first().map(|(_, encoding, _)| *encoding) else {
+            return;
+        };
+        let (members, others) = self.waiting.drain(..).partition(|(_, e, _)| *e == encoding);
+        self.waiting = others;
+        let members: Vec<_> = members;
+        self.number += 1;
+        let mut pass = Pass {
+            number: self.number,
+            shards: Vec::new(),
+            encoder: Encoder::new(self.encodings[encoding].clone(), at.order.tag()),
+            reached: Cut::start(),
+            target: (at.order.seq(), at.order.cut().clone()),
+            reading: Vec::new(),
+            paused: false,
+            batches: VecDeque::new(),
+        };
+        for (partition, live) in at.order.cut().iter() {
+            let from = members.iter().map(|(_, _, from)| from.get(partition));
+            let lowest = from.min_by_key(|next| next.offset).unwrap_or(live);
+            let start = at.log_start.get(partition);
+            let from = if start.offset > lowest.offset {
+                start
+            } else {
+                lowest
+            };
+            pass.reached.set(partition, from);
+            if from.offset < live.offset {
+                pass.reading.push(partition);
+                at.plane
+                    .read(self.read(partition), StartAt::At(from.offset));
+            }
+        }
+        for (waiter, _, from) in members {
+            pass.admit(waiter.shard);
+            let (topic, pass, log_start) = (self.topic, self.number, at.log_start.clone());
+            let joined = Message::PassJoined {
+                waiter,
+                topic,
+                pass,
+                from,
+                log_start,
+            };
+            at.out.push((waiter.shard, joined));
+        }
+        self.running = Some(pass);
+        self.go_on(at);
+    }
+
+    /// Something about a history read.
+    pub(super) fn on_read(&mut self, event: Event, at: &mut At<'_>) {
+        let Some(pass) = &mut self.running else {
+            return;
+        };
+        match event {
+            Event::Batch {
+                read,
+                mut batch,
+                next,
+                ..
+            } => {
+                batch.hash_keys(at.order.secret());
+                pass.on_batch(read, batch, next, at.plane);
+            }
+            // What can't be read is passed over; the live order has told of it, or of the log's new
+            // start, in its turn.
+            Event::Undecodable { read, to, .. }
+            | Event::OutOfRange {
+                read,
+                log_start: to,
+                ..
+            } => {
+                let next = Next {
+                    offset: to,
+                    ..Next::default()
+                };
+                pass.on_batch(
+                    read,
+                    BatchBuilder::new(read.partition).finish(),
+                    next,
+                    at.plane,
+                );
+            }
+            // A read that fails is tried again by the plane.
+            _ => {}
+        }
+        self.go_on(at);
+    }
+
+    /// A shard's members took a block, or left.
+    pub(super) fn on_taken(
+        &mut self,
+        shard: ShardId,
+        number: u32,
+        members: usize,
+        at: &mut At<'_>,
+    ) {
+        let Some(pass) = self.running.as_mut().filter(|pass| pass.number == number) else {
+            return;
+        };
+        if let Some(share) = pass.shards.iter_mut().find(|share| share.shard == shard) {
+            share.owing = share.owing.saturating_sub(1);
+            share.members = members;
+        }
+        pass.shards
+            .retain(|share| share.members > 0 || share.owing > 0);
+        self.go_on(at);
+    }
+
+    /// Sends what was read as long as nobody owes a block, and ends the pass where it is due.
+    fn go_on(&mut self, at: &mut At<'_>) {
+        let Some(pass) = &mut self.running else {
+            return;
+        };
+        while !pass.is_owed()
+            && let Some((batch, next)) = pass.batches.pop_front()
+        {
+            pass.send(self.topic, &batch, next, at);
+        }
+        let nobody = pass.shards.is_empty();
+        let through = pass.reached.covers(&pass.target.1) && !pass.is_owed();
+        let met = through && at.order.holds_after(pass.target.0);
+        if through && !met {
+            // The window has moved past the target meanwhile: aim at where it is now.
+            pass.target = (at.order.seq(), at.order.cut().clone());
+            for (partition, live) in at.order.cut().iter() {
+                let reached = pass.reached.get(partition).offset;
+                if reached < live.offset && !pass.reading.contains(&partition) {
+                    pass.reading.push(partition);
+                    let read = ReadKey {
+                        lane: Lane::History,
+                        topic: self.handle,
+                        partition,
+                    };
+                    at.plane.read(read, StartAt::At(reached));
+                }
+            }
+        }
+        pass.pace(self.handle, at.plane);
+        if nobody || met {
+            self.end(at);
+        }
+    }
+
+    fn end(&mut self, at: &mut At<'_>) {
+        let Some(pass) = self.running.take() else {
+            return;
+        };
+        for partition in &pass.reading {
+            at.plane.stop(self.read(*partition));
+        }
+        let (seq, cut) = pass.target;
+        for share in &pass.shards {
+            let (topic, pass, cut) = (self.topic, pass.number, cut.clone());
+            at.out.push((
+                share.shard,
+                Message::PassEnd {
+                    topic,
+                    pass,
+                    seq,
+                    cut,
+                },
+            ));
+        }
+        self.start(at);
+    }
+}
+
+impl Pass {
+    fn admit(&mut self, shard: ShardId) {
+        match self.shards.iter_mut().find(|share| share.shard == shard) {
+            Some(share) => share.members += 1,
+            None => self.shards.push(Share {
+                shard,
+                members: 1,
+                owing: 0,
+            }),
+        }
+    }
+
+    fn is_owed(&self) -> bool {
+        self.shards.iter().any(|share| share.owing > 0)
+    }
+
+    fn on_batch(&mut self, read: ReadKey, batch: Batch, next: Next, plane: &mut Plane) {
+        self.batches.push_back((batch, next));
+        if next.offset >= self.target.1.get(read.partition).offset {
+            plane.stop(read);
+            self.reading
+                .retain(|partition| *partition != read.partition);
+        }
+    }
+
+    /// Keeps the reads in step with the slowest shard.
+    fn pace(&mut self, topic: TopicHandle, plane: &mut Plane) {
+        let full = self.batches.len() >= BATCHES_MAX;
+        if full == self.paused {
+            return;
+        }
+        self.paused = full;
+        for &partition in &self.reading {
+            let read = ReadKey {
+                lane: Lane::History,
+                topic,
+                partition,
+            };
+            if full {
+                plane.pause(read)
+            } else {
+                plane.resume(read)
+            }
+        }
+    }
+
+    /// Encodes a batch once and sends it to every shard with members.
+    fn send(&mut self, topic: TopicIndex, batch: &Batch, next: Next, at: &mut At<'_>) {
+        let before = self.reached.clone();
+        let partition = batch.partition();
+        if next.offset > before.get(partition).offset {
+            self.reached.set(partition, next);
+        }
+        let block = self
+            .encoder
+            .records(batch, &before, &self.reached, UnixMillis(0));
+        let Some(block) = block.map(Arc::new) else {
+            return;
+        };
+        for share in &mut self.shards {
+            share.owing += 1;
+            let (pass, block) = (self.number, block.clone());
+            at.out
+                .push((share.shard, Message::PassBlock { topic, pass, block }));
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The topics as this shard has them: of each, the slice of keys it owns and the streams it serves,
+//! at one known place of the topic's order. Every shard applies the same steps in the same order,
+//! so a place is one number; what arrives with a place not yet reached waits here until it is.
+
+use std::hash::Hasher as _;
+use std::sync::Arc;
+
+use crate::cache::{ChangeCursor, Changes, Lookup, Page, PageLimits, Slice, SliceSettings, Value};
+use crate::log::{Cut, Seq, Step};
+use crate::model::{Etag, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
+use crate::route::{Failure, Refused};
+use crate::sse::{Feed, FeedSettings, PassId};
+
+use super::home::Outbox;
+use super::message::{ChangesPiece, ChangesRequest, Found, Instance, Message, Waiter};
+use super::snapshot::{Layout, Snapshot, TopicIndex};
+
+/// How long a pass waits for its slowest member before it goes on without it.
+const PASS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// One topic on this shard.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) instance: Arc<Instance>,
+    slice: Option<Slice>,
+    /// The streams, once the topic is live and if it has any.
+    pub(super) feed: Option<Feed>,
+    seq: Seq,
+    cut: Cut,
+    time: UnixMillis,
+    live: bool,
+    /// The home knows that all up to here is applied.
+    told: Seq,
+    /// Requests for a place not yet reached. Bounded by the requests and streams there are.
+    held: Vec<(Seq, Held)>,
+}
+
+/// A request that waits for a place in the order.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// A piece of a collection.
+    Scan(Waiter, Option<(KeyHash, Box<[u8]>)>),
+    /// A piece of *changes*.
+    Changes(Box<ChangesRequest>),
+    /// The end of a pass.
+    PassEnd(u32, Seq, Cut),
+}
+
+/// Every topic of the snapshot on this shard.
+#[derive(Debug)]
+pub(super) struct Locals {
+    me: ShardId,
+    snapshot: Arc<Snapshot>,
+    seed: u64,
+    topics: Vec<Option<Local>>,
+}
+
+impl Locals {
+    pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
+        let topics = snapshot.topics.iter().map(|_| None).collect();
+        Self {
+            me,
+            snapshot,
+            seed,
+            topics,
+        }
+    }
+
+    /// The shard whose topics these are.
+    pub(super) const fn me(&self) -> ShardId {
+        self.me
+    }
+
+    /// Every topic that has begun to load.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Local> {
+        self.topics.iter().flatten()
+    }
+
+    /// The same, with their index.
+    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &Local)> {
+        let topics = self.topics.iter().enumerate();
+        topics.filter_map(|(i, local)| Some((TopicIndex(i as u16), local.as_ref()?)))
+    }
+
+    /// A topic, once it has begun to load.
+    pub(super) fn get(&self, topic: TopicIndex) -> Option<&Local> {
+        self.topics[usize::from(topic.0)].as_ref()
+    }
+
+    /// The same, to change.
+    pub(super) fn get_mut(&mut self, topic: TopicIndex) -> Option<&mut Local> {
+        self.topics[usize::from(topic.0)].as_mut()
+    }
+
+    /// Every topic that has begun to load.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicIndex, &mut Local)> {
+        let topics = self.topics.iter_mut().enumerate();
+        topics.filter_map(|(i, local)| Some((TopicIndex(i as u16), local.as_mut()?)))
+    }
+
+    /// The topic begins. True: it was there before, and its streams must end.
+    pub(super) fn on_open(&mut self, instance: Arc<Instance>) -> bool {
+        let settings = &self.snapshot.config.settings;
+        let layout = self.snapshot.layout;
+        let slice = instance.cached.then(|| {
+            let bytes_max = settings.cache.bytes_max / usize::from(layout.slices());
+            Slice::new(SliceSettings {
+                me: self.me,
+                first: layout.first_slice(),
+                slices: layout.slices(),
+                bytes_max,
+                tag: instance.tag,
+                etag_header: self.snapshot.config.headers.etag.as_str().into(),
+                tombstone_keep: std::time::Duration::from_millis(instance.delete_retention_ms),
+            })
+        });
+        let index = usize::from(instance.topic.0);
+        let (seq, cut, time) = (Seq(0), Cut::start(), UnixMillis(0));
+        let (feed, live, told, held) = (None, false, Seq(0), Vec::new());
+        let local = Local {
+            instance,
+            slice,
+            feed,
+            seq,
+            cut,
+            time,
+            live,
+            told,
+            held,
+        };
+        self.topics[index].replace(local).is_some()
+    }
+
+    /// The topic is caught up: queries and streams may use it.
+    pub(super) fn on_live(&mut self, topic: TopicIndex, log_start: Cut) {
+        let plan = self.snapshot.topic(topic);
+        let settings = &self.snapshot.config.settings.streams;
+        let local = self.topics[usize::from(topic.0)]
+            .as_mut()
+            .expect("it opened before");
+        local.live = true;
+        if plan.encodings.is_empty() {
+            return;
+        }
+        let instance = &local.instance;
+        let feed = FeedSettings {
+            tag: instance.tag,
+            encodings: plan.encodings.clone(),
+            compacted: instance.compacted,
+            delete_retention: std::time::Duration::from_millis(instance.delete_retention_ms),
+            log_start,
+            heartbeat: settings.heartbeat,
+            retry: settings.retry,
+            pass_patience: PASS_PATIENCE,
+            seed: self.seed,
+        };
+        local.feed = Some(Feed::new(feed, local.seq, local.cut.clone(), local.time));
+    }
+}
+
+impl Local {
+    /// Whether the topic can be used.
+    pub(super) const fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// The last step applied.
+    pub(super) const fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Applies a step: the slice takes what it owns, the streams take their block.
+    pub(super) fn apply(&mut self, step: &Arc<Step>, now: Now) {
+        debug_assert_eq!(step.seq.0, self.seq.0 + 1, "a home's steps come in order");
+        if let Some(slice) = &mut self.slice {
+            slice.apply(step, now.wall);
+        }
+        if let Some(feed) = &mut self.feed {
+            feed.on_step(step);
+        }
+        self.seq = step.seq;
+        self.cut.clone_from(&step.cut);
+        self.time = step.time;
+    }
+
+    /// What the home does not know yet to be applied.
+    pub(super) fn untold(&mut self) -> Option<Seq> {
+        let news = self.told < self.seq;
+        self.told = self.seq;
+        news.then_some(self.seq)
+    }
+
+    /// Keeps a request until `seq` is applied; gives it back if it is.
+    pub(super) fn hold(&mut self, seq: Seq, request: Held) -> Option<Held> {
+        if seq <= self.seq {
+            return Some(request);
+        }
+        self.held.push((seq, request));
+        None
+    }
+
+    /// Requests whose place is reached now.
+    pub(super) fn released(&mut self) -> Vec<Held> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let seq = self.seq;
+        self.held
+            .extract_if(.., |(at, _)| *at <= seq)
+            .map(|(_, request)| request)
+            .collect()
+    }
+
+    /// The newest record of a key that this shard owns.
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Found {
+        let Some(slice) = self.slice.as_ref().filter(|_| self.live) else {
+            return Found::Failed(Failure::NotReady);
+        };
+        let lookup = slice.get(key, hash);
+        if let Some(failure) = Refused::of_lookup(&lookup) {
+            return Found::Failed(failure);
+        }
+        match lookup {
+            Lookup::Found(entry) => match entry.value() {
+                Value::Held(value) => Found::Entry {
+                    value: value.clone(),
+                    etag: entry.etag(),
+                    content_type: entry.content_type().cloned(),
+                },
+                Value::Unheld(_) | Value::Tombstone(_) => Found::Failed(Failure::NotFound),
+            },
+            _ => Found::Failed(Failure::NotFound),
+        }
+    }
+
+    /// A piece of the collection, of what this shard owns.
+    pub(super) fn scan(&self, after: Option<&(KeyHash, Box<[u8]>)>) -> Option<Page> {
+        let slice = self.slice.as_ref().filter(|_| self.live)?;
+        Some(slice.page(after.map(|(hash, key)| (*hash, &**key)), PAGE))
+    }
+
+    /// A piece of *changes*, of what this shard owns.
+    pub(super) fn changes(&self, request: &ChangesRequest) -> Option<Changes> {
+        let slice = self.slice.as_ref().filter(|_| self.live)?;
+        let key = request.key.as_ref().map(|(hash, key)| (*hash, &**key));
+        Some(slice.changes(&request.since, &request.below, request.after, key, PAGE))
+    }
+
+    /// Tombstones past their time go; bounded work.
+    pub(super) fn expire(&mut self, now: Now) {
+        if let Some(slice) = &mut self.slice {
+            slice.expire(now.wall);
+        }
+    }
+
+    /// The slice's facts.
+    pub(super) fn slice(&self) -> Option<&Slice> {
+        self.slice.as_ref()
+    }
+}
+
+/// Where a scan by offset starts in a slice.
+pub(super) const SLICE_START: ChangeCursor = ChangeCursor {
+    partition: Partition(0),
+    offset: Offset(0),
+};
+
+/// A piece of a collection or of *changes*: what one turn may spend on one client.
+const PAGE: PageLimits = PageLimits {
+    entries: 256,
+    bytes: 64 * 1024,
+};
+
+impl Local {
+    /// Answers a request whose place is reached.
+    pub(super) fn answer(&mut self, me: ShardId, layout: Layout, held: Held, out: &mut Outbox) {
+        match held {
+            Held::Scan(waiter, after) => {
+                let page = self.scan(after.as_ref());
+                out.push((waiter.shard, Message::Scanned(waiter, page)));
+            }
+            Held::Changes(request) => {
+                let waiter = request.waiter;
+                let piece = self.changes(&request).map(|changes| {
+                    let following = ShardId(me.0 + 1);
+                    let another = request.key.is_none() && following.0 < layout.shards;
+                    let next = match changes.next {
+                        Some(cursor) => Some((me, cursor)),
+                        None => another.then_some((following, SLICE_START)),
+                    };
+                    Box::new(ChangesPiece { changes, next })
+                });
+                out.push((waiter.shard, Message::Changed(waiter, piece)));
+            }
+            Held::PassEnd(pass, seq, cut) => {
+                if let Some(feed) = &mut self.feed {
+                    feed.on_pass_end(PassId(pass), seq, &cut);
+                }
+            }
+        }
+    }
+
+    /// The etag of a collection: of the cut that its content covers, so peers at one cut agree.
+    pub(super) fn cut_etag(&self) -> Etag {
+        let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 1);
+        for (partition, next) in self.cut.iter().filter(|(_, next)| next.offset.0 > 0) {
+            hasher.write_u32(partition.0.to_be());
+            hasher.write_u64(next.offset.0.to_be());
+        }
+        let text = format!("{}-c{:016x}", self.instance.tag, hasher.finish());
+        Etag::from_header(text.as_bytes()).expect("27 characters of the alphabet")
+    }
+}
+
+impl Held {
+    /// Answers for a topic that is not here.
+    pub(super) fn refuse(self, out: &mut Outbox) {
+        match self {
+            Self::Scan(waiter, _) => out.push((waiter.shard, Message::Scanned(waiter, None))),
+            Self::Changes(request) => {
+                let waiter = request.waiter;
+                out.push((waiter.shard, Message::Changed(waiter, None)));
+            }
+            Self::PassEnd(..) => {}
+        }
+    }
+}

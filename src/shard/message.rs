@@ -1,0 +1,275 @@
+//! What crosses between shards. A typed request or an immutable `Arc`; one shard never touches
+//! another's state. Between two shards messages keep their order, so a step is never overtaken by
+//! what was said after it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::cache::{ChangeCursor, Changes, Page};
+use crate::command::{CommandRecord, Reply};
+use crate::kafka::ClusterView;
+use crate::log::{Block, Cut, Seq, Step};
+use crate::metrics::ShardReport;
+use crate::model::{CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, ShardId};
+use crate::route::{Failure, Refused};
+
+use super::io::SocketId;
+use super::snapshot::{Snapshot, TopicIndex};
+
+/// Who waits for an answer: a request of a connection of a shard. The request's number keeps an
+/// answer that comes late from reaching the connection's next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Waiter {
+    /// Where the client is.
+    pub shard: ShardId,
+    /// Which connection.
+    pub socket: SocketId,
+    /// Which of its requests, counted from 0.
+    pub request: u32,
+}
+
+/// Everything that crosses between shards, and between the control thread and a shard.
+#[derive(Debug)]
+pub enum Message {
+    /// Control: serve this from now on. The first one is the start.
+    Load(Arc<Snapshot>),
+    /// Control: say how you are. Answered by [`Message::Report`] with the same number.
+    Ask(u64),
+    /// To control.
+    Report(u64, Box<ShardReport>),
+    /// To control: a change of state that an operator should read.
+    Note(Note),
+    /// Control: end in order. No new work; streams end spread until then.
+    Drain {
+        /// Over how long the ends of streams are spread.
+        within: std::time::Duration,
+    },
+
+    /// Shard 0 to homes: the cluster as its metadata shows it.
+    View(Arc<ClusterView>),
+    /// A home to shard 0: the view is stale.
+    RefreshView,
+
+    /// Home to all: a topic's loading begins. What was of the topic before is void.
+    Open(Arc<Instance>),
+    /// Home to all, in order.
+    Step(TopicIndex, Arc<Step>),
+    /// Home to all: the topic is caught up with its log's end; serve it.
+    Live {
+        /// Which topic.
+        topic: TopicIndex,
+        /// The first offset of each partition that is still there.
+        log_start: Cut,
+    },
+    /// Shard to home: these steps are applied.
+    Applied(TopicIndex, Seq),
+
+    /// To a command route's home.
+    Command(Box<CommandRequest>),
+    /// Its answer.
+    Answer(Waiter, Answer),
+
+    /// Control: nothing is left to do here.
+    Stop,
+
+    /// To the owner of a key.
+    Get {
+        /// Whose request.
+        waiter: Waiter,
+        /// Whose records.
+        topic: TopicIndex,
+        /// The key's hash, by the topic's secret.
+        hash: KeyHash,
+        /// The key.
+        key: Box<[u8]>,
+    },
+    /// Its answer.
+    Got(Waiter, Found),
+    /// To the owner of a range of hashes: a piece of a collection.
+    Scan {
+        /// Whose request.
+        waiter: Waiter,
+        /// Whose records.
+        topic: TopicIndex,
+        /// The first step that must be applied before it is answered.
+        seq: Seq,
+        /// After which key; `None`: from the slice's start.
+        after: Option<(KeyHash, Box<[u8]>)>,
+    },
+    /// Its answer; `None`: the topic is not live there.
+    Scanned(Waiter, Option<Page>),
+    /// To the owner of a range of hashes: a piece of *changes*.
+    Changes(Box<ChangesRequest>),
+    /// Its answer; `None`: the topic is not live there.
+    Changed(Waiter, Option<Box<ChangesPiece>>),
+
+    /// To a topic's home: a stream needs history.
+    JoinPass {
+        /// Whose.
+        topic: TopicIndex,
+        /// By which encoding.
+        encoding: usize,
+        /// Which client, for the answer.
+        waiter: Waiter,
+        /// Where it stands.
+        from: Cut,
+    },
+    /// Home to the client's shard: it is in the pass, whose log starts here.
+    PassJoined {
+        /// Which client.
+        waiter: Waiter,
+        /// Whose.
+        topic: TopicIndex,
+        /// Number of the pass; unique in its topic.
+        pass: u32,
+        /// Where the client stood.
+        from: Cut,
+        /// The first offset of each partition that is still there.
+        log_start: Cut,
+    },
+    /// Home to shards with members. Each says [`Message::PassTaken`] once its members have it.
+    PassBlock {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which pass.
+        pass: u32,
+        /// The events.
+        block: Arc<Block>,
+    },
+    /// Shard to home: the members here took the last block; how many are left.
+    PassTaken {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which pass.
+        pass: u32,
+        /// Members that stayed.
+        members: usize,
+    },
+    /// Home to shards with members: the pass has met the live cut.
+    PassEnd {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which pass.
+        pass: u32,
+        /// The step after which its members go on.
+        seq: Seq,
+        /// The cut that step led to; the pass has shown all below.
+        cut: Cut,
+    },
+}
+
+/// One loading of a topic, as all shards must know it.
+#[derive(Debug)]
+pub struct Instance {
+    /// Which topic.
+    pub topic: TopicIndex,
+    /// Counts the loadings of the topic in this process.
+    pub number: u32,
+    /// The log's identity in short.
+    pub tag: LogTag,
+    /// The key of ownership hashes.
+    pub secret: HashSecret,
+    /// Whether the topic is compacted: snapshots and *changes* instead of passes.
+    pub compacted: bool,
+    /// Whether slices keep its newest records: a query reads them, or it is compacted and has
+    /// streams.
+    pub cached: bool,
+    /// How long its tombstones stay, in milliseconds.
+    pub delete_retention_ms: u64,
+}
+
+/// A command on its way to its home.
+#[derive(Debug)]
+pub struct CommandRequest {
+    /// Who gets the answer.
+    pub waiter: Waiter,
+    /// Index of the route among the snapshot's commands.
+    pub route: u16,
+    /// K.
+    pub key: CommandKey,
+    /// F.
+    pub print: Fingerprint,
+    /// What to produce if it is new.
+    pub record: CommandRecord,
+    /// Its value: the request's body.
+    pub body: Bytes,
+    /// When the client gives up.
+    pub deadline: Instant,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The service's reply; `replayed` if it was there before this request.
+    Reply {
+        /// The reply.
+        reply: Arc<Reply>,
+        /// Whether it answers an earlier attempt.
+        replayed: bool,
+    },
+    /// None, and why: what the client is told.
+    Refused(Refused),
+}
+
+/// The newest record of a key, free of its slice.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// There is one.
+    Entry {
+        /// The value.
+        value: Arc<[u8]>,
+        /// Its validator.
+        etag: Etag,
+        /// Its `content-type` header.
+        content_type: Option<Arc<str>>,
+    },
+    /// None that can be shown, and why.
+    Failed(Failure),
+}
+
+/// A piece of *changes*.
+#[derive(Debug)]
+pub struct ChangesPiece {
+    /// The records.
+    pub changes: Changes,
+    /// Which slice goes on, and where; `None`: that was the last piece.
+    pub next: Option<(ShardId, ChangeCursor)>,
+}
+
+/// A piece of *changes* to be had from a shard's slice.
+#[derive(Debug)]
+pub struct ChangesRequest {
+    /// Which client.
+    pub waiter: Waiter,
+    /// Whose records.
+    pub topic: TopicIndex,
+    /// The first step that must be applied before it is answered.
+    pub seq: Seq,
+    /// Offsets from here.
+    pub since: Cut,
+    /// Offsets below this.
+    pub below: Cut,
+    /// Where the last piece ended.
+    pub after: Option<ChangeCursor>,
+    /// One key only.
+    pub key: Option<(KeyHash, Box<[u8]>)>,
+}
+
+/// A line for the log: states that changed, never each event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether somebody should act.
+    pub level: Level,
+    /// What happened, and where it helps, what to do.
+    pub text: String,
+}
+
+/// How much a [`Note`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Normal life.
+    Info,
+    /// Somebody should look.
+    Warn,
+}

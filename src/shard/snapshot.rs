@@ -1,0 +1,245 @@
+//! A numbered picture of what to serve: routes, the topics they need, who is home to which. Built
+//! once from a config, immutable, shared by every shard. The start is the first load of one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::{Config, Start, StreamRoute};
+use crate::model::{ShardId, TopicName};
+use crate::sse::{Encoding, EventName, Payload};
+
+/// A topic of a snapshot, by its place in [`Snapshot::topics`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicIndex(pub u16);
+
+/// What to serve.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows with each load.
+    pub number: u64,
+    /// Routes and settings as they were read.
+    pub config: Arc<Config>,
+    /// Every topic that a route names.
+    pub topics: Vec<TopicPlan>,
+    /// By command route: commands topic and replies topic, which share a home.
+    pub commands: Vec<CommandPlan>,
+    /// By query route: its topic.
+    pub queries: Vec<TopicIndex>,
+    /// By stream route: its topic and which of the topic's encodings it takes.
+    pub streams: Vec<(TopicIndex, usize)>,
+    /// Who serves and who owns keys.
+    pub layout: Layout,
+}
+
+/// A topic and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPlan {
+    /// Its name.
+    pub name: TopicName,
+    /// The shard that does its Kafka work.
+    pub home: ShardId,
+    /// Commands are produced to it.
+    pub takes_commands: bool,
+    /// Replies are read from it, whole.
+    pub holds_replies: bool,
+    /// Its newest records are cached, over all slices.
+    pub cached: bool,
+    /// A route needs it compacted, for this reason.
+    pub compacted_for: Option<&'static str>,
+    /// The ways its events are written; empty if no stream reads it.
+    pub encodings: Vec<Encoding>,
+}
+
+/// The topics of a command route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandPlan {
+    /// Where its records go.
+    pub commands: TopicIndex,
+    /// Where its replies come from.
+    pub replies: TopicIndex,
+}
+
+/// How the shards share the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// All shards.
+    pub shards: u16,
+    /// The first so many do Kafka's work alone; 0: all do everything.
+    pub kafka_shards: u16,
+}
+
+impl Layout {
+    /// The first shard that owns keys and serves clients.
+    #[must_use]
+    pub const fn first_slice(self) -> ShardId {
+        ShardId(if self.kafka_shards < self.shards {
+            self.kafka_shards
+        } else {
+            0
+        })
+    }
+
+    /// How many shards own keys and serve clients.
+    #[must_use]
+    pub const fn slices(self) -> u16 {
+        self.shards - self.first_slice().0
+    }
+
+    /// The shards that own keys, in the order of their ranges.
+    pub fn slice_shards(self) -> impl Iterator<Item = ShardId> {
+        (self.first_slice().0..self.shards).map(ShardId)
+    }
+
+    /// How many shards are homes, from shard 0 on.
+    #[must_use]
+    pub const fn homes(self) -> u16 {
+        if self.first_slice().0 == 0 {
+            self.shards
+        } else {
+            self.kafka_shards
+        }
+    }
+}
+
+impl TopicPlan {
+    /// Whether every slice shard gets the topic's steps.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.cached || !self.encodings.is_empty()
+    }
+}
+
+impl Snapshot {
+    /// Plans a checked config over the shards. Topics that a command route links share a home; the
+    /// groups go round the homes in the order of their first mention.
+    #[must_use]
+    pub fn new(number: u64, config: Arc<Config>, layout: Layout) -> Self {
+        let mut topics = Topics::default();
+        let commands = config.commands.iter().map(|route| {
+            let commands = topics.get(&route.topic);
+            let replies = topics.get(&route.replies);
+            topics.plans[usize::from(commands.0)].takes_commands = true;
+            topics.plans[usize::from(replies.0)].holds_replies = true;
+            topics.link(commands, replies);
+            CommandPlan { commands, replies }
+        });
+        let commands = commands.collect();
+        let queries = config.queries.iter().map(|route| {
+            let topic = topics.get(&route.topic);
+            topics.plans[usize::from(topic.0)].cached = true;
+            topic
+        });
+        let queries = queries.collect();
+        let streams = config.streams.iter().map(|route| {
+            let topic = topics.get(&route.topic);
+            (topic, topics.plans[usize::from(topic.0)].stream(route))
+        });
+        let streams = streams.collect();
+        let topics = topics.place(layout.homes());
+        Self {
+            number,
+            config,
+            topics,
+            commands,
+            queries,
+            streams,
+            layout,
+        }
+    }
+
+    /// The plan of a topic.
+    #[must_use]
+    pub fn topic(&self, index: TopicIndex) -> &TopicPlan {
+        &self.topics[usize::from(index.0)]
+    }
+
+    /// Every topic with its index.
+    pub fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &TopicPlan)> {
+        self.topics
+            .iter()
+            .enumerate()
+            .map(|(i, plan)| (TopicIndex(i as u16), plan))
+    }
+}
+
+impl TopicPlan {
+    /// Adds a stream; says which encoding it takes.
+    fn stream(&mut self, route: &StreamRoute) -> usize {
+        if route.start == Start::Snapshot {
+            self.compacted_for = Some("`start = \"snapshot\"`");
+        }
+        if route.slow == crate::config::Slow::Conflate {
+            self.compacted_for = Some("`slow = \"conflate\"`");
+        }
+        let event = route
+            .event
+            .as_deref()
+            .map(|name| EventName::new(name).expect("checked with the config"));
+        let encoding = Encoding {
+            event,
+            payload: Payload::Auto,
+        };
+        let known = self.encodings.iter().position(|known| *known == encoding);
+        known.unwrap_or_else(|| {
+            self.encodings.push(encoding);
+            self.encodings.len() - 1
+        })
+    }
+}
+
+/// Topics as they are first named, with the group that shares their home.
+#[derive(Default)]
+struct Topics {
+    plans: Vec<TopicPlan>,
+    by_name: BTreeMap<TopicName, TopicIndex>,
+    /// Each topic's group: the lowest index it is linked with.
+    groups: Vec<u16>,
+}
+
+impl Topics {
+    fn get(&mut self, name: &TopicName) -> TopicIndex {
+        if let Some(&index) = self.by_name.get(name) {
+            return index;
+        }
+        let index = TopicIndex(u16::try_from(self.plans.len()).expect("a config has fewer routes"));
+        self.plans.push(TopicPlan {
+            name: name.clone(),
+            home: ShardId(0),
+            takes_commands: false,
+            holds_replies: false,
+            cached: false,
+            compacted_for: None,
+            encodings: Vec::new(),
+        });
+        self.groups.push(index.0);
+        self.by_name.insert(name.clone(), index);
+        index
+    }
+
+    fn link(&mut self, one: TopicIndex, other: TopicIndex) {
+        let (one, other) = (
+            self.groups[usize::from(one.0)],
+            self.groups[usize::from(other.0)],
+        );
+        let (low, high) = (one.min(other), one.max(other));
+        self.groups
+            .iter_mut()
+            .filter(|group| **group == high)
+            .for_each(|group| *group = low);
+    }
+
+    fn place(mut self, homes: u16) -> Vec<TopicPlan> {
+        let mut order: Vec<u16> = self.groups.clone();
+        order.sort_unstable();
+        order.dedup();
+        for (plan, group) in self.plans.iter_mut().zip(&self.groups) {
+            let rank = order
+                .binary_search(group)
+                .expect("every group is in the order");
+            plan.home = ShardId(rank as u16 % homes);
+            // *Changes* of a compacted topic are paged from its slices, with or without a query.
+            plan.cached |= plan.compacted_for.is_some();
+        }
+        self.plans
+    }
+}

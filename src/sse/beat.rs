@@ -1,0 +1,111 @@
+//! Time: heartbeats and impatience. Heartbeats need no timer a subscriber: the slab is swept once
+//! an interval in 64 parts, so a subscriber's slot is its phase, and the load is even.
+
+use super::feed::Feed;
+use super::request::FeedSettings;
+use super::subscriber::{Cursor, Place, Slot};
+use crate::model::Instant;
+
+/// Parts of an interval; a slot belongs to part `slot % PARTS`.
+const PARTS: u64 = 64;
+
+/// Slots looked at in one call.
+const LOOKS_MAX: usize = 256;
+
+/// Where the sweep is.
+#[derive(Debug)]
+pub(super) struct Beats {
+    /// Nanoseconds between parts.
+    step_nanos: u64,
+    part: u64,
+    /// The next slot to look at, within the part.
+    position: u64,
+    /// When the part is due.
+    due: Instant,
+}
+
+impl Beats {
+    pub(super) fn new(settings: &FeedSettings) -> Self {
+        let nanos = u64::try_from(settings.heartbeat.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            step_nanos: (nanos / PARTS).max(1),
+            // Feeds of one shard should not beat together.
+            part: settings.seed % PARTS,
+            position: 0,
+            due: Instant::ZERO,
+        }
+    }
+
+    pub(super) fn on_subscribe(&mut self, others: usize, now: Instant) {
+        if others == 0 {
+            self.due = self.later(now, 1);
+        }
+    }
+
+    fn later(&self, from: Instant, parts: u64) -> Instant {
+        let nanos = self.step_nanos.saturating_mul(parts);
+        Instant::from_nanos(from.as_nanos().saturating_add(nanos))
+    }
+
+    fn next_part(&mut self) {
+        self.part = (self.part + 1) % PARTS;
+        self.position = 0;
+        self.due = self.later(self.due, 1);
+    }
+
+    /// The next due slot among `slots`.
+    fn next(&mut self, slots: usize, now: Instant) -> Option<Slot> {
+        if self.later(self.due, PARTS) < now {
+            self.due = now; // The process slept: one round is owed, not all.
+        }
+        while self.due <= now {
+            let slot = self.part + self.position * PARTS;
+            if slot < slots as u64 {
+                self.position += 1;
+                return Some(slot as Slot);
+            }
+            self.next_part();
+        }
+        None
+    }
+
+    fn next_deadline(&self, slots: usize) -> Instant {
+        match self.part < slots as u64 {
+            true => self.due,
+            false => self.later(self.due, PARTS - self.part),
+        }
+    }
+}
+
+impl Feed {
+    /// Makes due heartbeats pending and lets passes go on that have waited long enough. Bounded
+    /// work; [`Self::next_deadline`] says when to call again.
+    pub fn on_timeout(&mut self, now: Instant) {
+        self.passes.on_timeout(now);
+        if self.is_empty() {
+            return;
+        }
+        for _ in 0..LOOKS_MAX {
+            let Some(slot) = self.beats.next(self.roster.slots(), now) else {
+                return;
+            };
+            // The others are being sent something, or can't take it.
+            if self.roster.leave_idle(slot) {
+                let newest = self.window.newest();
+                self.roster.get_mut(slot).cursor = Cursor::after(newest);
+            } else if self.roster.get(slot).place != Place::Waiting {
+                continue;
+            }
+            self.roster.get_mut(slot).beat = true;
+            self.roster.queue(slot);
+        }
+    }
+
+    /// When [`Self::on_timeout`] next has work.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let beat = (!self.is_empty()).then(|| self.beats.next_deadline(self.roster.slots()));
+        let pass = self.passes.next_deadline();
+        beat.into_iter().chain(pass).min()
+    }
+}

@@ -1,0 +1,418 @@
+//! What one subscriber is sent: its own bytes first, then frames of the window as they lie or, as
+//! long as it is private, with ids of its own. One offer to the transport a call.
+
+use std::io::IoSlice;
+
+use super::face::{Face, Taken};
+use super::feed::Feed;
+use super::lines;
+use super::offer::Offer;
+use super::request::{Delivery, PassId, Slow};
+use super::splice::Splice;
+use super::subscriber::{Cursor, Held, Place, Slot, Source};
+use crate::log::Seq;
+use crate::model::Now;
+
+/// Bytes of one offer; a frame that is larger goes alone.
+const OFFER_BYTES_MAX: usize = 256 * 1024;
+/// Bytes copied for one offer to a private subscriber; a frame that is larger goes alone.
+const PRIVATE_BYTES_MAX: usize = 64 * 1024;
+
+/// What a call came to, before the rotation is told.
+enum Outcome {
+    Idle,
+    Waiting,
+    Full,
+    More,
+    Lagged,
+    Closed,
+}
+
+/// What became of the scratch buffer.
+struct Sent {
+    full: bool,
+    /// After the last frame taken, whole or cut; `None`: not a byte was.
+    cursor: Option<Cursor>,
+}
+
+/// What was gathered for a private subscriber.
+struct Gathered {
+    cursor: Cursor,
+    more: bool,
+    /// From `cursor` on, the window's own ids are right.
+    shared: bool,
+}
+
+impl Feed {
+    /// Sends what is pending, as much as one offer holds. Does nothing unless
+    /// [`Self::next_pending`] has just named the subscriber.
+    pub fn deliver(&mut self, token: u32, face: &mut impl Face, now: Now) -> Delivery {
+        let Some(slot) = self.roster.find(token) else {
+            return Delivery::Idle;
+        };
+        if self.roster.get(slot).place != Place::Current {
+            return Delivery::Idle;
+        }
+        match self.serve(slot, face, now) {
+            Outcome::Idle => {
+                self.roster.get_mut(slot).tidy();
+                self.roster.go_idle(slot);
+                Delivery::Idle
+            }
+            Outcome::Waiting => {
+                self.roster.get_mut(slot).place = Place::Waiting;
+                Delivery::Idle
+            }
+            Outcome::Full => {
+                let subscriber = self.roster.get_mut(slot);
+                subscriber.place = Place::Blocked;
+                subscriber.beat = false;
+                Delivery::Full
+            }
+            Outcome::More => {
+                self.roster.queue(slot);
+                Delivery::More
+            }
+            Outcome::Lagged => {
+                self.counts.lagged += 1;
+                self.remove(slot);
+                Delivery::Lagged
+            }
+            Outcome::Closed => {
+                self.remove(slot);
+                Delivery::Closed
+            }
+        }
+    }
+
+    fn serve(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
+        let Some(own) = self.roster.get(slot).own.as_ref() else {
+            return self.read_shared(slot, face, now);
+        };
+        if !own.rest.is_empty() {
+            if let Some(outcome) = self.flush(slot, face) {
+                return outcome;
+            }
+            self.roster.get_mut(slot).beat = false;
+        }
+        match &mut self.roster.get_mut(slot).own().source {
+            Source::Window | Source::Seam => match self.roster.get(slot).is_private() {
+                true => self.read_private(slot, face, now),
+                false => self.read_shared(slot, face, now),
+            },
+            Source::Pages(pages) => {
+                // The socket has taken the page before.
+                if !pages.asked && pages.after.is_some() {
+                    pages.asked = true;
+                    self.ask(slot);
+                }
+                self.wait(slot, face)
+            }
+            Source::Pass { frame, .. } if *frame == u32::MAX => self.wait(slot, face),
+            Source::Pass { pass, frame } => {
+                let (pass, frame) = (*pass, *frame);
+                let pass = pass.expect("a frame to read is a member's");
+                self.read_pass(slot, pass, frame, face)
+            }
+            Source::Resume => {
+                self.go_on(slot, now);
+                Outcome::More
+            }
+            Source::Lost => Outcome::Lagged,
+        }
+    }
+
+    /// Sends the subscriber's own bytes. `None`: all are gone.
+    fn flush(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
+        if face.room() == 0 {
+            return Some(Outcome::Full);
+        }
+        let own = self.roster.get_mut(slot).own();
+        let taken = match face.take(&[IoSlice::new(&own.rest[own.sent..])]) {
+            Taken::Closed => return Some(Outcome::Closed),
+            Taken::Bytes(taken) => taken,
+        };
+        self.counts.bytes += taken as u64;
+        own.sent += taken;
+        if own.sent < own.rest.len() {
+            return Some(Outcome::Full);
+        }
+        (own.rest, own.sent) = (Vec::new(), 0);
+        None
+    }
+
+    /// Nothing to send until an answer comes; a heartbeat shows that the stream lives.
+    fn wait(&mut self, slot: Slot, face: &mut impl Face) -> Outcome {
+        let subscriber = self.roster.get_mut(slot);
+        if std::mem::take(&mut subscriber.beat) {
+            self.counts.heartbeats += 1;
+            subscriber.own().rest.extend_from_slice(lines::COMMENT);
+            if let Some(outcome) = self.flush(slot, face) {
+                return outcome;
+            }
+        }
+        Outcome::Waiting
+    }
+
+    /// All that there is has been sent: the cut of now is what the client holds, or more.
+    fn caught_up(&mut self, slot: Slot, face: &mut impl Face) -> Outcome {
+        let (cut, time) = (self.window.cut(), self.time);
+        let subscriber = self.roster.get_mut(slot);
+        if let Some(own) = &mut subscriber.own {
+            own.source = Source::Window;
+            if let Some(held) = &mut own.held {
+                held.raise(cut, time);
+                if !held.private || cut.covers(&held.cut) {
+                    own.held = None;
+                }
+            }
+        }
+        if std::mem::take(&mut subscriber.beat) {
+            self.put_beat(slot);
+            if let Some(outcome) = self.flush(slot, face) {
+                return outcome;
+            }
+        }
+        Outcome::Idle
+    }
+
+    /// A heartbeat. Where it matters it carries an id, so that a quiet client resumes from seconds
+    /// ago: its filter may let little through, and on a compacted topic the id's time counts.
+    fn put_beat(&mut self, slot: Slot) {
+        self.counts.heartbeats += 1;
+        let filtered = self.roster.group(slot).key.is_some();
+        if self.roster.get(slot).is_private() {
+            self.put_held_id(slot);
+        } else if filtered || self.settings.compacted {
+            self.now_id.reset(self.time, self.window.cut());
+            let rest = &mut self.roster.get_mut(slot).own().rest;
+            lines::put_id(rest, self.now_id.as_bytes(), b"");
+        } else {
+            let rest = &mut self.roster.get_mut(slot).own().rest;
+            rest.extend_from_slice(lines::COMMENT);
+        }
+    }
+
+    /// Its cursor points into what has left the window.
+    fn fell_out(&mut self, slot: Slot, now: Now) -> Outcome {
+        let subscriber = self.roster.get(slot);
+        let own = subscriber.own.as_ref();
+        if own.is_some_and(|own| matches!(own.source, Source::Seam)) {
+            // Not slow: history was longer than the window, so it goes on with history.
+            self.go_on(slot, now);
+            return Outcome::More;
+        }
+        if subscriber.slow == Slow::Disconnect {
+            return Outcome::Lagged;
+        }
+        let Some(held) = self.held_before(slot) else {
+            return Outcome::Lagged;
+        };
+        self.counts.conflated += 1;
+        let private = true;
+        self.roster.get_mut(slot).own().held = Some(Held { private, ..held });
+        self.go_on(slot, now);
+        Outcome::More
+    }
+
+    /// The window as it lies: no copy, no count, no allocation.
+    fn read_shared(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
+        let cursor = self.roster.get(slot).cursor;
+        let group = self.roster.group(slot);
+        if cursor > group.last {
+            return self.caught_up(slot, face);
+        }
+        if self.window.has_lost(cursor.seq) {
+            return self.fell_out(slot, now);
+        }
+        match self.offer_shared(slot, face) {
+            Some(outcome) => outcome,
+            None => self.caught_up(slot, face),
+        }
+    }
+
+    /// One offer from the window. `None`: all is sent.
+    fn offer_shared(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
+        let limit = face.room().min(OFFER_BYTES_MAX);
+        let (cursor, group) = (self.roster.get(slot).cursor, self.roster.group(slot));
+        let mut offer = Offer::at(cursor);
+        offer.gather(&self.window, group, limit);
+        let subscriber = self.roster.get_mut(slot);
+        if offer.slices.is_empty() {
+            subscriber.cursor = offer.cursor;
+            return offer.more.then_some(Outcome::More);
+        }
+        let taken = match limit {
+            0 => 0,
+            _ => match face.take(&offer.slices) {
+                Taken::Closed => return Some(Outcome::Closed),
+                Taken::Bytes(taken) => taken,
+            },
+        };
+        self.counts.bytes += taken as u64;
+        if taken == offer.bytes {
+            self.counts.frames_shared += offer.frames();
+            subscriber.cursor = offer.cursor;
+            subscriber.beat = false;
+            if !offer.more {
+                return None;
+            }
+        }
+        let reached = offer.reached(taken);
+        if subscriber.slow == Slow::Conflate {
+            reached.keep_held(subscriber, &offer);
+        }
+        if taken == offer.bytes {
+            return Some(Outcome::More);
+        }
+        self.counts.frames_shared += offer.frames_before(reached.cursor);
+        subscriber.cursor = reached.cursor;
+        if !reached.rest.is_empty() {
+            subscriber.own().rest.extend_from_slice(reached.rest);
+        }
+        Some(Outcome::Full)
+    }
+
+    /// The window with ids of the subscriber's own: max(V, cut). What is below V is skipped.
+    fn read_private(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
+        let mut cursor = self.roster.get(slot).cursor;
+        if cursor > self.roster.group(slot).last {
+            return self.caught_up(slot, face);
+        }
+        if self.window.has_lost(cursor.seq) {
+            return self.fell_out(slot, now);
+        }
+        let limit = face.room().min(PRIVATE_BYTES_MAX);
+        if limit == 0 {
+            return Outcome::Full;
+        }
+        let own = self.roster.get_mut(slot).own();
+        own.source = Source::Window;
+        let held = own.held.as_ref().expect("a private one holds its own");
+        self.id.reset(held.time, &held.cut);
+        let group = self.roster.group(slot);
+        let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
+        let (mut more, mut shared) = (false, false);
+        while cursor <= group.last {
+            let encoding = group.encoding as usize;
+            let next = self.window.next_block(encoding, cursor.seq, group.last.seq);
+            let Some((seq, block)) = next else {
+                cursor = Cursor::after(group.last.seq);
+                break;
+            };
+            if seq > cursor.seq {
+                cursor = Cursor::at(seq);
+            }
+            shared = block.before().covers(splice.id.cut());
+            more = shared || !splice.block(group, block, &mut cursor);
+            if more {
+                break;
+            }
+        }
+        let gathered = Gathered {
+            cursor,
+            more,
+            shared,
+        };
+        self.send_private(slot, face, &gathered)
+    }
+
+    /// Offers what was gathered, and moves the subscriber as far as it was taken.
+    fn send_private(&mut self, slot: Slot, face: &mut impl Face, gathered: &Gathered) -> Outcome {
+        let sent = match self.offer_scratch(slot, face) {
+            Ok(sent) => sent,
+            Err(outcome) => return outcome,
+        };
+        let subscriber = self.roster.get_mut(slot);
+        if sent.full {
+            subscriber.cursor = sent.cursor.unwrap_or(subscriber.cursor);
+            return Outcome::Full;
+        }
+        subscriber.cursor = gathered.cursor;
+        if gathered.shared {
+            subscriber.own().held = None;
+        }
+        match gathered.more {
+            true => Outcome::More,
+            false => self.caught_up(slot, face),
+        }
+    }
+
+    /// Offers the scratch buffer. The subscriber then holds the frames taken, the one that was cut
+    /// among them: its rest is kept.
+    fn offer_scratch(&mut self, slot: Slot, face: &mut impl Face) -> Result<Sent, Outcome> {
+        let (mut full, mut cursor) = (false, None);
+        if self.scratch.is_empty() {
+            return Ok(Sent { full, cursor });
+        }
+        let taken = match face.take(&[IoSlice::new(&self.scratch)]) {
+            Taken::Closed => return Err(Outcome::Closed),
+            Taken::Bytes(taken) => taken,
+        };
+        full = taken < self.scratch.len();
+        self.counts.bytes += taken as u64;
+        let subscriber = self.roster.get_mut(slot);
+        subscriber.beat = false;
+        let own = subscriber.own();
+        let held = own.held.as_mut().expect("a private one holds its own");
+        let mut start = 0;
+        for bound in &self.bounds {
+            if taken <= start {
+                break;
+            }
+            cursor = Some(bound.cursor);
+            held.cut.set(bound.partition, bound.next);
+            if taken < bound.end {
+                own.rest.extend_from_slice(&self.scratch[taken..bound.end]);
+            }
+            start = bound.end;
+            self.counts.frames_private += 1;
+        }
+        Ok(Sent { full, cursor })
+    }
+
+    /// The present block of a pass, from `frame` on.
+    fn read_pass(&mut self, slot: Slot, id: PassId, frame: u32, face: &mut impl Face) -> Outcome {
+        let limit = face.room().min(PRIVATE_BYTES_MAX);
+        if limit == 0 {
+            return Outcome::Full;
+        }
+        let own = self.roster.get(slot).own.as_ref();
+        let held = own.and_then(|own| own.held.as_ref());
+        let held = held.expect("a member of a pass holds its own");
+        self.id.reset(held.time, &held.cut);
+        let group = self.roster.group(slot);
+        let block = self.passes.block(id);
+        let block = block.expect("a pass keeps its block while a member reads it");
+        let seq = Seq(0); // A pass has an order of its own.
+        let mut cursor = Cursor { seq, frame };
+        let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
+        let whole = splice.block(group, block, &mut cursor);
+        let sent = match self.offer_scratch(slot, face) {
+            Ok(sent) => sent,
+            Err(outcome) => return outcome,
+        };
+        let (at, outcome) = match (sent.full, whole) {
+            (true, _) => (sent.cursor.map_or(frame, |c| c.frame), Outcome::Full),
+            (false, false) => (cursor.frame, Outcome::More),
+            (false, true) => (u32::MAX, Outcome::Waiting),
+        };
+        if at == u32::MAX {
+            // All below the block's end was offered, whether or not its filter let it through.
+            let end = self.passes.block(id).map(|block| block.end_cut());
+            let held = self.held_mut(slot);
+            held.cut.raise(&end.expect("it was read above"));
+        }
+        self.set_pass_frame(slot, id, at);
+        outcome
+    }
+
+    fn set_pass_frame(&mut self, slot: Slot, id: PassId, at: u32) {
+        if let Source::Pass { frame, .. } = &mut self.roster.get_mut(slot).own().source {
+            *frame = at;
+        }
+        if at == u32::MAX {
+            self.passes.on_taken(id);
+        }
+    }
+}

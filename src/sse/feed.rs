@@ -1,0 +1,278 @@
+//! One topic instance's fan-out on one shard: what happens to it. How it answers is in `open.rs`
+//! (where a stream starts), `deliver.rs` (what is sent), `history.rs` (pages and passes) and
+//! `beat.rs` (time).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::beat::Beats;
+use super::history::Passes;
+use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
+use super::roster::Roster;
+use super::splice::Bound;
+use super::subscriber::{Held, Place, Slot, Source};
+use crate::log::{Block, Change, Cut, Next, ProgressText, Seq, Step, Window};
+use crate::model::{LeaderEpoch, Now, UnixMillis};
+
+/// Blocks that left the window, of which a conflating subscriber that had not even started to read
+/// them can still learn what its client holds.
+const TRAIL_MAX: usize = 256;
+
+/// The streams of one topic instance on one shard. See the room's docs for the model.
+#[derive(Debug)]
+pub struct Feed {
+    pub(super) settings: FeedSettings,
+    pub(super) window: Window,
+    pub(super) time: UnixMillis,
+    pub(super) log_start: Cut,
+    pub(super) roster: Roster,
+    pub(super) needs: VecDeque<Ticket>,
+    pub(super) passes: Passes,
+    pub(super) beats: Beats,
+    pub(super) counts: FeedCounts,
+    /// Ids of single subscribers are written here.
+    pub(super) id: ProgressText,
+    /// The id of all that share the window and have read it.
+    pub(super) now_id: ProgressText,
+    /// Frames of one private subscriber on their way out, and where each ends.
+    pub(super) scratch: Vec<u8>,
+    pub(super) bounds: Vec<Bound>,
+    trail: Trail,
+    tickets: u32,
+    random: u64,
+}
+
+/// What one held who stood before a block that has left the window.
+#[derive(Debug, Default)]
+struct Trail {
+    before: VecDeque<(Seq, Held)>,
+    /// The newest step whose place here is gone too.
+    lost: Seq,
+    /// Subscribers that may ask.
+    wanted: usize,
+}
+
+impl Feed {
+    /// A feed without subscribers after step `seq`, which led to `cut` at `time`.
+    ///
+    /// # Panics
+    /// If there are more than [`super::ENCODINGS_MAX`] encodings.
+    #[must_use]
+    pub fn new(settings: FeedSettings, seq: Seq, cut: Cut, time: UnixMillis) -> Self {
+        assert!(settings.encodings.len() <= super::ENCODINGS_MAX);
+        let id = ProgressText::new(settings.tag, time, &cut);
+        Self {
+            time,
+            log_start: settings.log_start.clone(),
+            roster: Roster::new(settings.encodings.len()),
+            needs: VecDeque::new(),
+            passes: Passes::default(),
+            beats: Beats::new(&settings),
+            counts: FeedCounts::default(),
+            now_id: id.clone(),
+            id,
+            scratch: Vec::new(),
+            bounds: Vec::new(),
+            trail: Trail {
+                lost: seq,
+                ..Trail::default()
+            },
+            tickets: 0,
+            random: settings.seed | 1,
+            window: Window::new(seq, cut),
+            settings,
+        }
+    }
+
+    /// Takes the next step. Bounded: one lookup a frame if anybody filters, whatever their number;
+    /// without subscribers, nothing a frame.
+    ///
+    /// # Panics
+    /// If a step was left out.
+    pub fn on_step(&mut self, step: &Arc<Step>) {
+        if let Change::Truncate { .. } = step.change {
+            self.on_truncate();
+        }
+        let trail = &mut self.trail;
+        self.window
+            .push(step, |seq, _, block| trail.on_drop(seq, block));
+        self.time = step.time;
+        if let Change::LogStart { partition, offset } = step.change {
+            let epoch = LeaderEpoch(None);
+            self.log_start.set(partition, Next { offset, epoch });
+        }
+        if self.roster.len() == 0 {
+            return;
+        }
+        for encoding in 0..self.settings.encodings.len() {
+            match step.blocks.get(encoding) {
+                Some(Some(block)) => self.roster.on_block(encoding, step.seq, block),
+                // It has something to show but can't: whoever listens has lost it.
+                _ if self.window.has_lost(step.seq) => self.roster.wake_all(encoding, step.seq),
+                _ => {}
+            }
+        }
+    }
+
+    /// Cuts go back, for once. Who reads the window as it lies finds it gone, or, if idle, gets
+    /// the step's notice. Whoever holds something else is closed: on its return its id is compared
+    /// with the log.
+    fn on_truncate(&mut self) {
+        self.trail.forget(self.window.newest());
+        for slot in 0..self.roster.slots() as Slot {
+            let subscriber = self.roster.get(slot);
+            let Some(own) = &subscriber.own else {
+                continue;
+            };
+            if own.held.is_none() && matches!(own.source, Source::Window) {
+                continue;
+            }
+            let waits = subscriber.place == Place::Waiting;
+            self.leave_pass(slot);
+            self.roster.get_mut(slot).own().source = Source::Lost;
+            if waits || self.roster.leave_idle(slot) {
+                self.roster.queue(slot);
+            }
+        }
+    }
+
+    /// Adds a subscriber; it is pending at once, for its first bytes. The shard has written the
+    /// HTTP head; all of the body is the feed's. A token in use is unsubscribed first.
+    ///
+    /// # Panics
+    /// If the encoding is none of the settings'.
+    pub fn subscribe(&mut self, token: u32, request: &Subscribe<'_>, now: Now) {
+        assert!(request.encoding < self.settings.encodings.len());
+        self.unsubscribe(token);
+        self.beats.on_subscribe(self.roster.len(), now.mono);
+        let slow = match self.settings.compacted {
+            true => request.slow,
+            false => Slow::Disconnect,
+        };
+        let newest = self.window.newest();
+        let slot = self
+            .roster
+            .add(token, request.encoding, request.filter, slow, newest);
+        self.trail.wanted += usize::from(slow == Slow::Conflate);
+        self.open(slot, request, now);
+        self.roster.queue(slot);
+    }
+
+    /// Forgets a subscriber. Unknown tokens are ignored.
+    pub fn unsubscribe(&mut self, token: u32) {
+        if let Some(slot) = self.roster.find(token) {
+            self.remove(slot);
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.leave_pass(slot);
+        self.trail.wanted -= usize::from(self.roster.get(slot).slow == Slow::Conflate);
+        self.roster.remove(slot);
+    }
+
+    /// The subscriber to deliver to next, in rotation. Call [`Self::deliver`] with it at once.
+    pub fn next_pending(&mut self) -> Option<u32> {
+        let slot = self.roster.pop()?;
+        Some(self.roster.get(slot).token)
+    }
+
+    /// The transport can take more: the subscriber is pending again.
+    pub fn on_writable(&mut self, token: u32) {
+        if let Some(slot) = self.roster.find(token)
+            && self.roster.get(slot).place == Place::Blocked
+        {
+            self.roster.queue(slot);
+        }
+    }
+
+    /// How many subscribers there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.roster.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.roster.len() == 0
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub const fn counts(&self) -> FeedCounts {
+        self.counts
+    }
+
+    /// What the client of a subscriber that shares the window holds, when its cursor has fallen out
+    /// of it. `None`: nobody knows any more.
+    pub(super) fn held_before(&self, slot: Slot) -> Option<Held> {
+        let subscriber = self.roster.get(slot);
+        if let Some(held) = subscriber.own.as_ref().and_then(|own| own.held.clone()) {
+            return Some(held);
+        }
+        self.trail.before(subscriber.cursor.seq)
+    }
+
+    /// A new question of this subscriber; older ones are stale now.
+    pub(super) fn ask(&mut self, slot: Slot) {
+        self.tickets = self.tickets.wrapping_add(1);
+        let number = self.tickets;
+        let subscriber = self.roster.get_mut(slot);
+        subscriber.own().ticket = number;
+        let token = subscriber.token;
+        self.needs.push_back(Ticket { token, number });
+    }
+
+    /// Whose question this is, if it still waits for the answer.
+    pub(super) fn asker(&self, ticket: Ticket) -> Option<Slot> {
+        let slot = self.roster.find(ticket.token)?;
+        let own = self.roster.get(slot).own.as_ref()?;
+        (own.ticket == ticket.number).then_some(slot)
+    }
+
+    /// A number below `bound`, for jitter (xorshift64*).
+    pub(super) fn jitter(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let mixed = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D);
+        ((u128::from(mixed) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+impl Trail {
+    fn on_drop(&mut self, seq: Seq, block: &Block) {
+        if self.wanted == 0 {
+            self.forget(seq);
+            return;
+        }
+        if self.before.back().is_some_and(|(last, _)| *last == seq) {
+            return; // Another encoding's block of the same step.
+        }
+        let Some(mut held) = Held::at_frame(block, 0) else {
+            self.forget(seq);
+            return;
+        };
+        held.cut = block.before().clone();
+        self.before.push_back((seq, held));
+        if self.before.len() > TRAIL_MAX {
+            let (seq, _) = self.before.pop_front().expect("len checked above");
+            self.lost = seq;
+        }
+    }
+
+    fn forget(&mut self, until: Seq) {
+        self.before.clear();
+        self.lost = until;
+    }
+
+    /// What one held whose next frame was in step `seq` or, if that has none, a later one.
+    fn before(&self, seq: Seq) -> Option<Held> {
+        if seq <= self.lost {
+            return None;
+        }
+        let at = self.before.partition_point(|(s, _)| *s < seq);
+        self.before.get(at).map(|(_, held)| held.clone())
+    }
+}

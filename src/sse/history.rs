@@ -1,0 +1,302 @@
+//! What comes from outside the window: pages of *changes*, blocks of passes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::feed::Feed;
+use super::lines;
+use super::request::{Credit, PageCursor, PageEntry, PassId, Ticket};
+use super::subscriber::{Cursor, Place, Slot, Source};
+use crate::log::{Block, Cut, GapReason, Next, Seq};
+use crate::model::{Instant, LeaderEpoch, Offset, Partition};
+
+/// Passes that have members here. A topic has two at a time, so a list does.
+#[derive(Debug, Default)]
+pub(super) struct Passes {
+    list: Vec<Pass>,
+    credits: VecDeque<Credit>,
+}
+
+#[derive(Debug)]
+struct Pass {
+    id: PassId,
+    /// Who joined, by their question; some may have left.
+    joined: Vec<Ticket>,
+    /// How many are left.
+    members: u32,
+    /// How many of them have not taken the block.
+    behind: u32,
+    block: Option<Arc<Block>>,
+    /// When the pass goes on without the slowest; `None`: its credit is given.
+    patience: Option<Instant>,
+}
+
+impl Pass {
+    fn give_credit(&mut self, credits: &mut VecDeque<Credit>) {
+        if self.patience.take().is_some() {
+            let (pass, members) = (self.id, self.members);
+            credits.push_back(Credit { pass, members });
+        }
+    }
+}
+
+impl Passes {
+    fn find(&mut self, id: PassId) -> Option<&mut Pass> {
+        self.list.iter_mut().find(|pass| pass.id == id)
+    }
+
+    /// The block of a pass, while somebody has not taken it.
+    pub(super) fn block(&self, id: PassId) -> Option<&Arc<Block>> {
+        let pass = self.list.iter().find(|pass| pass.id == id)?;
+        pass.block.as_ref()
+    }
+
+    /// A member has taken the block whole.
+    pub(super) fn on_taken(&mut self, id: PassId) {
+        let credits = &mut self.credits;
+        let Some(pass) = self.list.iter_mut().find(|pass| pass.id == id) else {
+            return;
+        };
+        pass.behind -= 1;
+        if pass.behind == 0 {
+            pass.block = None;
+            pass.give_credit(credits);
+        }
+    }
+
+    /// A member is no more.
+    fn on_left(&mut self, id: PassId, was_behind: bool) {
+        if let Some(pass) = self.find(id) {
+            pass.members -= 1;
+            if was_behind {
+                self.on_taken(id);
+            }
+        }
+    }
+
+    /// The next moment at which a pass loses patience.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.list.iter().filter_map(|pass| pass.patience).min()
+    }
+
+    /// Passes that have waited long enough go on.
+    pub(super) fn on_timeout(&mut self, now: Instant) {
+        for pass in &mut self.list {
+            if pass.patience.is_some_and(|patience| patience <= now) {
+                pass.give_credit(&mut self.credits);
+            }
+        }
+    }
+}
+
+impl Feed {
+    /// A page of *changes*. `next`: where the following page starts; `None`: that was the last.
+    /// Entries outside the bounds that were asked for are left out.
+    pub fn on_page<'a>(
+        &mut self,
+        ticket: Ticket,
+        entries: impl Iterator<Item = PageEntry<'a>>,
+        next: Option<PageCursor>,
+    ) {
+        let Some(slot) = self.asker(ticket) else {
+            return;
+        };
+        let encoding = self.roster.group(slot).encoding as usize;
+        let subscriber = self.roster.get_mut(slot);
+        let Some(own) = subscriber.own.as_deref_mut() else {
+            return;
+        };
+        let (Source::Pages(pages), Some(held)) = (&mut own.source, &mut own.held) else {
+            return;
+        };
+        if !pages.asked {
+            return;
+        }
+        pages.asked = false;
+        pages.after = next;
+        self.id.reset(held.time, &held.cut);
+        let progress = match held.over {
+            true => lines::START_OVER,
+            false => self.id.as_bytes(),
+        };
+        for entry in entries {
+            let (from, below) = (
+                held.cut.get(entry.partition),
+                pages.below.get(entry.partition),
+            );
+            if entry.offset < from.offset || entry.offset >= below.offset {
+                continue;
+            }
+            let encoding = &self.settings.encodings[encoding];
+            encoding.put(&mut own.rest, Some(entry.key), entry.value);
+            lines::put_id(&mut own.rest, progress, entry.etag.as_bytes());
+            self.counts.page_entries += 1;
+        }
+        if next.is_none() {
+            held.raise(&pages.below, pages.time);
+            held.over = false;
+            subscriber.cursor = Cursor::after(pages.seq);
+            own.source = Source::Seam;
+            self.put_held_id(slot);
+        }
+        self.wake_waiting(slot);
+    }
+
+    fn wake_waiting(&mut self, slot: Slot) {
+        if self.roster.get(slot).place == Place::Waiting {
+            self.roster.queue(slot);
+        }
+    }
+
+    /// What the home found missing for one that asked for a pass and has got nothing of it yet:
+    /// told, and passed over. Of what a truncation took, `from` is where the log goes on.
+    pub fn on_gap(
+        &mut self,
+        ticket: Ticket,
+        partition: Partition,
+        from: Offset,
+        to: Offset,
+        reason: GapReason,
+    ) {
+        let Some(slot) = self.asker(ticket) else {
+            return;
+        };
+        let own = self.roster.get(slot).own.as_ref();
+        let waits = own.is_some_and(|own| match own.source {
+            Source::Pass { frame, .. } => frame == u32::MAX,
+            _ => false,
+        });
+        if !waits {
+            return;
+        }
+        let offset = match reason {
+            GapReason::Truncated => from,
+            _ => to,
+        };
+        // Whose epoch the record before `offset` is of, nobody has said.
+        let epoch = LeaderEpoch(None);
+        self.held_mut(slot)
+            .cut
+            .set(partition, Next { offset, epoch });
+        self.counts.gaps += 1;
+        self.put_gap(slot, Some((partition, from, to)), reason);
+        self.wake_waiting(slot);
+    }
+
+    /// These are now members of a pass, which starts at the lowest of what they hold.
+    pub fn on_pass_start(&mut self, id: PassId, tickets: &[Ticket]) {
+        let mut joined = Vec::with_capacity(tickets.len());
+        for &ticket in tickets {
+            let Some(slot) = self.asker(ticket) else {
+                continue;
+            };
+            let own = self.roster.get_mut(slot).own();
+            if let Source::Pass { pass, .. } = &mut own.source
+                && pass.is_none()
+            {
+                *pass = Some(id);
+                joined.push(ticket);
+            }
+        }
+        let members = joined.len() as u32;
+        let (behind, block, patience) = (0, None, None);
+        self.passes.list.push(Pass {
+            id,
+            joined,
+            members,
+            behind,
+            block,
+            patience,
+        });
+    }
+
+    /// The next block of a pass, for all its members here. Who has not taken the one before leaves.
+    pub fn on_pass_block(&mut self, id: PassId, block: &Arc<Block>, now: Instant) {
+        let patience = now.after(self.settings.pass_patience);
+        for slot in self.members(id) {
+            let own = self.roster.get_mut(slot).own();
+            let Source::Pass { frame, .. } = &mut own.source else {
+                continue;
+            };
+            if *frame != u32::MAX {
+                self.leave_pass(slot);
+                self.roster.get_mut(slot).own().source = Source::Resume;
+                continue;
+            }
+            *frame = 0;
+            self.wake_waiting(slot);
+        }
+        let passes = &mut self.passes;
+        let Some(pass) = passes.list.iter_mut().find(|pass| pass.id == id) else {
+            let (pass, members) = (id, 0);
+            passes.credits.push_back(Credit { pass, members });
+            return;
+        };
+        pass.patience = Some(patience);
+        pass.behind = pass.members;
+        pass.block = (pass.members > 0).then(|| Arc::clone(block));
+        if pass.members == 0 {
+            pass.give_credit(&mut passes.credits);
+        }
+    }
+
+    /// Passes whose block all members here have taken, or that have waited long enough. One without
+    /// members is forgotten with its credit: no end need be told.
+    pub fn next_credit(&mut self) -> Option<Credit> {
+        let credit = self.passes.credits.pop_front()?;
+        if credit.members == 0 {
+            self.passes.list.retain(|pass| pass.id != credit.pass);
+        }
+        Some(credit)
+    }
+
+    /// The pass met the home's order: its members go on after `seq`, which led to `cut`. Call it
+    /// once that step is applied.
+    pub fn on_pass_end(&mut self, id: PassId, seq: Seq, cut: &Cut) {
+        debug_assert!(seq <= self.window.newest(), "the end comes behind its step");
+        for slot in self.members(id) {
+            let subscriber = self.roster.get_mut(slot);
+            let own = subscriber.own();
+            let Source::Pass { frame, .. } = own.source else {
+                continue;
+            };
+            if frame == u32::MAX {
+                own.source = Source::Seam;
+                subscriber.cursor = Cursor::after(seq);
+                let held = self.held_mut(slot);
+                let time = held.time;
+                held.raise(cut, time);
+            } else {
+                own.source = Source::Resume;
+            }
+            self.wake_waiting(slot);
+        }
+        self.passes.list.retain(|pass| pass.id != id);
+    }
+
+    fn members(&mut self, id: PassId) -> Vec<Slot> {
+        let Some(pass) = self.passes.list.iter().find(|pass| pass.id == id) else {
+            return Vec::new();
+        };
+        let is_in = |slot: &Slot| {
+            let own = self.roster.get(*slot).own.as_ref();
+            own.is_some_and(
+                |own| matches!(own.source, Source::Pass { pass: Some(p), .. } if p == id),
+            )
+        };
+        let askers = pass.joined.iter().filter_map(|ticket| self.asker(*ticket));
+        askers.filter(is_in).collect()
+    }
+
+    /// Before a subscriber goes, or reads something else.
+    pub(super) fn leave_pass(&mut self, slot: Slot) {
+        let own = self.roster.get(slot).own.as_ref();
+        if let Some(Source::Pass {
+            pass: Some(id),
+            frame,
+        }) = own.map(|own| &own.source)
+        {
+            self.passes.on_left(*id, *frame != u32::MAX);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What is offered to one who shares the window: neighbouring frames as they lie, one slice each.
+
+use std::cmp::Ordering;
+use std::io::IoSlice;
+
+use smallvec::SmallVec;
+
+use super::roster::Group;
+use super::subscriber::{Cursor, Held, Subscriber};
+use crate::log::{Block, Frame, Seq, Window};
+
+/// Slices of one offer.
+const SLICES_MAX: usize = 64;
+
+/// Frames looked at in one call for a subscriber with a filter.
+pub(super) const SCAN_FRAMES_MAX: usize = 4096;
+
+/// Neighbouring frames of one block: one slice.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    seq: Seq,
+    block: &'a Block,
+    from: u32,
+    to: u32,
+}
+
+/// What is offered to one who shares the window.
+pub(super) struct Offer<'a> {
+    pub(super) slices: SmallVec<[IoSlice<'a>; SLICES_MAX]>,
+    pieces: SmallVec<[Piece<'a>; SLICES_MAX]>,
+    pub(super) bytes: usize,
+    /// Where to go on once all is taken.
+    pub(super) cursor: Cursor,
+    /// Whether something may be left then.
+    pub(super) more: bool,
+}
+
+/// How far an offer was taken.
+pub(super) struct Reached<'a> {
+    pub(super) cursor: Cursor,
+    /// The rest of a frame that was cut.
+    pub(super) rest: &'a [u8],
+    /// The last frame that the client has or, with the rest, will have.
+    last: Option<(&'a Block, usize)>,
+}
+
+impl<'a> Offer<'a> {
+    pub(super) fn at(cursor: Cursor) -> Self {
+        Self {
+            slices: SmallVec::new(),
+            pieces: SmallVec::new(),
+            bytes: 0,
+            cursor,
+            more: false,
+        }
+    }
+
+    /// Adds frames of the window for one group as they lie, and moves on. In place: the arrays are
+    /// three KiB, mostly empty, that need not be copied for each subscriber.
+    pub(super) fn gather(&mut self, window: &'a Window, group: &Group, limit: usize) {
+        let mut scanned = 0;
+        while self.cursor <= group.last {
+            self.more = self.slices.len() == SLICES_MAX || scanned >= SCAN_FRAMES_MAX;
+            if self.more {
+                return;
+            }
+            let encoding = group.encoding as usize;
+            let next = window.next_block(encoding, self.cursor.seq, group.last.seq);
+            let Some((seq, block)) = next else {
+                self.cursor = Cursor::after(group.last.seq);
+                return;
+            };
+            if seq > self.cursor.seq {
+                self.cursor = Cursor::at(seq);
+            }
+            let (from, to) = next_frames(group, block, self.cursor.frame, &mut scanned);
+            if from == to {
+                self.cursor = cursor_at(seq, block, to);
+                continue;
+            }
+            let piece = Piece {
+                seq,
+                block,
+                from,
+                to,
+            };
+            let piece = match piece.fit(limit.saturating_sub(self.bytes)) {
+                Some(fitting) => fitting,
+                // Larger than the limit: it goes alone, and the transport cuts it.
+                None if self.pieces.is_empty() => {
+                    let to = from + 1;
+                    Piece { to, ..piece }
+                }
+                None => {
+                    self.more = true;
+                    return;
+                }
+            };
+            self.bytes += piece.bytes().len();
+            self.slices.push(IoSlice::new(piece.bytes()));
+            self.cursor = cursor_at(seq, block, piece.to);
+            self.pieces.push(piece);
+        }
+    }
+
+    pub(super) fn reached(&self, mut taken: usize) -> Reached<'a> {
+        let mut last = None;
+        for piece in &self.pieces {
+            let len = piece.bytes().len();
+            if taken >= len {
+                taken -= len;
+                last = Some((piece.block, piece.to as usize - 1));
+                continue;
+            }
+            let frames = piece.block.frames();
+            let at = frames[piece.from as usize].start + taken as u32;
+            let (from, to) = (piece.from as usize, piece.to as usize);
+            let frame = from + frames[from..to].partition_point(|f| f.start <= at) - 1;
+            let whole = frames[frame].start == at;
+            if whole && frame > from {
+                last = Some((piece.block, frame - 1));
+            } else if !whole {
+                last = Some((piece.block, frame));
+            }
+            let end = if whole { at } else { piece.block.end(frame) };
+            let next = if whole { frame } else { frame + 1 };
+            return Reached {
+                cursor: cursor_at(piece.seq, piece.block, next as u32),
+                rest: &piece.block.bytes()[at as usize..end as usize],
+                last,
+            };
+        }
+        let (cursor, rest) = (self.cursor, &[][..]);
+        Reached { cursor, rest, last }
+    }
+
+    /// All its frames.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames_before(self.cursor)
+    }
+
+    /// Frames of the offer before a cursor.
+    pub(super) fn frames_before(&self, cursor: Cursor) -> u64 {
+        let count = |piece: &Piece<'_>| match cursor.seq.cmp(&piece.seq) {
+            Ordering::Less => 0,
+            Ordering::Equal => cursor.frame.clamp(piece.from, piece.to) - piece.from,
+            Ordering::Greater => piece.to - piece.from,
+        };
+        self.pieces
+            .iter()
+            .map(|piece| u64::from(count(piece)))
+            .sum()
+    }
+}
+
+impl Reached<'_> {
+    /// Notes what the client of a conflating subscriber holds: from here it may fall out of the
+    /// window, and then nobody else knows.
+    pub(super) fn keep_held(&self, subscriber: &mut Subscriber, offer: &Offer<'_>) {
+        let held = match self.last {
+            Some((block, frame)) => Held::at_frame(block, frame),
+            None if subscriber.own().held.is_some() => return,
+            None => {
+                let block = offer.pieces[0].block;
+                let cut = block.before().clone();
+                Held::at_frame(block, 0).map(|first| Held { cut, ..first })
+            }
+        };
+        subscriber.own().held = held;
+    }
+}
+
+fn cursor_at(seq: Seq, block: &Block, frame: u32) -> Cursor {
+    match (frame as usize) < block.frames().len() {
+        true => Cursor { seq, frame },
+        false => Cursor::after(seq),
+    }
+}
+
+/// The first neighbouring frames for the group at or after `frame`; an empty range if there is
+/// none before a limit.
+fn next_frames(group: &Group, block: &Block, frame: u32, scanned: &mut usize) -> (u32, u32) {
+    let len = block.frames().len() as u32;
+    if group.key.is_none() {
+        return (frame.min(len), len);
+    }
+    let mut from = frame;
+    while from < len && !group.takes(block, from as usize) {
+        if *scanned >= SCAN_FRAMES_MAX {
+            return (from, from);
+        }
+        *scanned += 1;
+        from += 1;
+    }
+    let mut to = from;
+    while to < len && group.takes(block, to as usize) {
+        *scanned += 1;
+        to += 1;
+    }
+    (from, to)
+}
+
+impl<'a> Piece<'a> {
+    fn bytes(&self) -> &'a [u8] {
+        let start = self.block.frames()[self.from as usize].start;
+        let end = self.block.end(self.to as usize - 1);
+        &self.block.bytes()[start as usize..end as usize]
+    }
+
+    /// As many of its frames as fit `room`; `None` if not even the first does.
+    fn fit(self, room: usize) -> Option<Self> {
+        if self.bytes().len() <= room {
+            return Some(self);
+        }
+        let frames = &self.block.frames()[self.from as usize..self.to as usize];
+        let start = frames[0].start;
+        // A frame ends where its next one starts.
+        let ends_within = |next: &Frame| (next.start - start) as usize <= room;
+        let fitting = frames[1..].partition_point(ends_within) as u32;
+        let to = self.from + fitting;
+        (fitting > 0).then_some(Self { to, ..self })
+    }
+}

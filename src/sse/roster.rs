@@ -1,0 +1,390 @@
+//! Who subscribes, and whose turn it is. Subscribers with the same encoding and filter are a group.
+//! Those of a group with nothing to read hang in its idle list; a frame for the group moves the
+//! list as a whole into the rotation, as one *run* with one cursor. So a frame costs one lookup and
+//! one move, whatever the number of subscribers, and nobody is touched before its turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::request::{Filter, Slow};
+use super::subscriber::{Cursor, NONE, Place, Slot, Subscriber};
+use crate::log::{Block, Seq};
+use crate::model::KeyHash;
+
+/// Subscribers of one encoding and filter.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Only this key; `None`: every record.
+    pub(super) key: Option<(KeyHash, Box<[u8]>)>,
+    /// Index into a step's blocks.
+    pub(super) encoding: u32,
+    /// The last frame that may be for it: who is past it has nothing to read.
+    pub(super) last: Cursor,
+    members: u32,
+    /// Grows each time the idle list is moved into the rotation.
+    epoch: u32,
+    idle_head: Slot,
+    idle_tail: Slot,
+    /// The next group under the same hash.
+    chain: u32,
+}
+
+impl Group {
+    /// Whether frame `index` of a block of its encoding is for it. The bytes decide.
+    pub(super) fn takes(&self, block: &Block, index: usize) -> bool {
+        let Some((hash, key)) = &self.key else {
+            return true;
+        };
+        let frame = &block.frames()[index];
+        frame.notice || (frame.key_hash == *hash && block.key(index) == Some(key))
+    }
+}
+
+/// Key hashes are keyed SipHash already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 keys are hashed");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// The groups of one encoding.
+#[derive(Debug, Default)]
+struct Index {
+    all: Option<u32>,
+    by_key: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
+}
+
+/// Neighbours in the rotation: a list of subscribers, in turn.
+#[derive(Debug)]
+struct Run {
+    head: Slot,
+    tail: Slot,
+    /// Where those who were idle start to read; the others have a cursor of their own.
+    cursor: Cursor,
+}
+
+/// All subscribers of a feed.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    slab: Vec<Subscriber>,
+    free: Vec<Slot>,
+    by_token: Vec<Slot>,
+    groups: Vec<Group>,
+    free_groups: Vec<u32>,
+    indices: Vec<Index>,
+    runs: VecDeque<Run>,
+    len: usize,
+}
+
+impl Roster {
+    pub(super) fn new(encodings: usize) -> Self {
+        let indices = (0..encodings).map(|_| Index::default()).collect();
+        Self {
+            indices,
+            ..Self::default()
+        }
+    }
+
+    /// How many subscribers there are.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// One past the highest slot that was ever used.
+    pub(super) const fn slots(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn find(&self, token: u32) -> Option<Slot> {
+        let slot = *self.by_token.get(token as usize)?;
+        (slot != NONE).then_some(slot)
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> &Subscriber {
+        &self.slab[slot as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Subscriber {
+        &mut self.slab[slot as usize]
+    }
+
+    /// The group of a subscriber.
+    pub(super) fn group(&self, slot: Slot) -> &Group {
+        &self.groups[self.get(slot).group as usize]
+    }
+
+    /// Adds a subscriber that is in no list yet. `newest` is the step before the next: a new group
+    /// may have frames in the window up to there.
+    pub(super) fn add(
+        &mut self,
+        token: u32,
+        encoding: usize,
+        filter: Filter<'_>,
+        slow: Slow,
+        newest: Seq,
+    ) -> Slot {
+        let group = self.join(encoding, filter, newest);
+        let new = Subscriber {
+            cursor: Cursor::after(newest),
+            token,
+            group,
+            prev: NONE,
+            next: NONE,
+            epoch: 0,
+            place: Place::Current,
+            slow,
+            beat: false,
+            own: None,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slab[slot as usize] = new;
+                slot
+            }
+            None => {
+                self.slab.push(new);
+                self.slab.len() as Slot - 1
+            }
+        };
+        if token as usize >= self.by_token.len() {
+            self.by_token.resize(token as usize + 1, NONE);
+        }
+        self.by_token[token as usize] = slot;
+        self.len += 1;
+        slot
+    }
+
+    /// Takes a subscriber out. Its slot is free at once, or when the run it is in has passed.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.leave_idle(slot);
+        let subscriber = &mut self.slab[slot as usize];
+        let (token, group) = (subscriber.token, subscriber.group);
+        subscriber.own = None;
+        match subscriber.place {
+            Place::Idle | Place::Queued => subscriber.place = Place::Gone,
+            Place::Current | Place::Blocked | Place::Waiting => {
+                subscriber.place = Place::Gone;
+                self.free.push(slot);
+            }
+            Place::Gone => unreachable!("a token leads only to those who are there"),
+        }
+        self.by_token[token as usize] = NONE;
+        self.len -= 1;
+        self.leave(group);
+    }
+
+    /// A step's block: wakes the groups it has frames for.
+    pub(super) fn on_block(&mut self, encoding: usize, seq: Seq, block: &Block) {
+        let index = &self.indices[encoding];
+        if let Some(all) = index.all {
+            self.groups[all as usize].last = Cursor::end_of(seq);
+            self.wake(all, Cursor::at(seq));
+        }
+        if self.indices[encoding].by_key.is_empty() {
+            return;
+        }
+        for (number, frame) in block.frames().iter().enumerate() {
+            if frame.notice {
+                self.wake_all(encoding, seq);
+                continue;
+            }
+            let index = &self.indices[encoding];
+            let mut at = index.by_key.get(&frame.key_hash.0).copied().unwrap_or(NONE);
+            while at != NONE {
+                let group = &mut self.groups[at as usize];
+                let (this, next) = (at, group.chain);
+                if group.takes(block, number) {
+                    let frame = number as u32;
+                    group.last = Cursor { seq, frame };
+                    self.wake(this, Cursor { seq, frame });
+                }
+                at = next;
+            }
+        }
+    }
+
+    /// Something at step `seq` concerns every subscriber of the encoding. Rare.
+    pub(super) fn wake_all(&mut self, encoding: usize, seq: Seq) {
+        for at in 0..self.groups.len() {
+            let group = &mut self.groups[at];
+            if group.members > 0 && group.encoding as usize == encoding {
+                group.last = Cursor::end_of(seq);
+                self.wake(at as u32, Cursor::at(seq));
+            }
+        }
+    }
+
+    fn wake(&mut self, at: u32, cursor: Cursor) {
+        let group = &mut self.groups[at as usize];
+        if group.idle_head == NONE {
+            return;
+        }
+        let (head, tail) = (group.idle_head, group.idle_tail);
+        (group.idle_head, group.idle_tail) = (NONE, NONE);
+        group.epoch = group.epoch.wrapping_add(1);
+        self.runs.push_back(Run { head, tail, cursor });
+    }
+
+    /// The next in turn, now [`Place::Current`].
+    pub(super) fn pop(&mut self) -> Option<Slot> {
+        loop {
+            let run = self.runs.front_mut()?;
+            let (slot, cursor) = (run.head, run.cursor);
+            let subscriber = &mut self.slab[slot as usize];
+            run.head = subscriber.next;
+            if run.tail == slot {
+                self.runs.pop_front();
+            }
+            match subscriber.place {
+                Place::Gone => {
+                    self.free.push(slot);
+                    continue;
+                }
+                Place::Idle => subscriber.cursor = cursor,
+                _ => {}
+            }
+            subscriber.place = Place::Current;
+            return Some(slot);
+        }
+    }
+
+    /// Puts one who is in no list behind the others, with its own cursor.
+    pub(super) fn queue(&mut self, slot: Slot) {
+        let subscriber = &mut self.slab[slot as usize];
+        subscriber.place = Place::Queued;
+        (subscriber.prev, subscriber.next) = (NONE, NONE);
+        let (head, tail, cursor) = (slot, slot, subscriber.cursor);
+        self.runs.push_back(Run { head, tail, cursor });
+    }
+
+    /// Puts one who is in no list and has read all into its group's idle list.
+    pub(super) fn go_idle(&mut self, slot: Slot) {
+        let subscriber = &mut self.slab[slot as usize];
+        let group = &mut self.groups[subscriber.group as usize];
+        subscriber.place = Place::Idle;
+        subscriber.epoch = group.epoch;
+        (subscriber.prev, subscriber.next) = (group.idle_tail, NONE);
+        match group.idle_tail {
+            NONE => group.idle_head = slot,
+            tail => self.slab[tail as usize].next = slot,
+        }
+        group.idle_tail = slot;
+    }
+
+    /// Takes one out of its group's idle list. `false` if it is not there (any more).
+    pub(super) fn leave_idle(&mut self, slot: Slot) -> bool {
+        let subscriber = &mut self.slab[slot as usize];
+        let group = &mut self.groups[subscriber.group as usize];
+        if subscriber.place != Place::Idle || subscriber.epoch != group.epoch {
+            return false;
+        }
+        subscriber.place = Place::Current;
+        let (prev, next) = (subscriber.prev, subscriber.next);
+        match prev {
+            NONE => group.idle_head = next,
+            prev => self.slab[prev as usize].next = next,
+        }
+        match next {
+            NONE => group.idle_tail = prev,
+            next => self.slab[next as usize].prev = prev,
+        }
+        true
+    }
+
+    fn join(&mut self, encoding: usize, filter: Filter<'_>, newest: Seq) -> u32 {
+        if let Some(at) = self.find_group(encoding, filter) {
+            self.groups[at as usize].members += 1;
+            return at;
+        }
+        let new = Group {
+            key: filter.key.map(|(hash, key)| (hash, key.into())),
+            encoding: encoding as u32,
+            last: Cursor::end_of(newest),
+            members: 1,
+            epoch: 0,
+            idle_head: NONE,
+            idle_tail: NONE,
+            chain: NONE,
+        };
+        let at = match self.free_groups.pop() {
+            Some(at) => {
+                self.groups[at as usize] = new;
+                at
+            }
+            None => {
+                self.groups.push(new);
+                self.groups.len() as u32 - 1
+            }
+        };
+        let index = &mut self.indices[encoding];
+        match filter.key {
+            None => index.all = Some(at),
+            Some((hash, _)) => {
+                let chain = index.by_key.insert(hash.0, at).unwrap_or(NONE);
+                self.groups[at as usize].chain = chain;
+            }
+        }
+        at
+    }
+
+    fn find_group(&self, encoding: usize, filter: Filter<'_>) -> Option<u32> {
+        let index = &self.indices[encoding];
+        let Some((hash, key)) = filter.key else {
+            return index.all;
+        };
+        let mut at = *index.by_key.get(&hash.0)?;
+        while at != NONE {
+            let group = &self.groups[at as usize];
+            if group
+                .key
+                .as_ref()
+                .is_some_and(|(_, theirs)| **theirs == *key)
+            {
+                return Some(at);
+            }
+            at = group.chain;
+        }
+        None
+    }
+
+    fn leave(&mut self, at: u32) {
+        let group = &mut self.groups[at as usize];
+        group.members -= 1;
+        if group.members > 0 {
+            return;
+        }
+        let index = &mut self.indices[group.encoding as usize];
+        let chain = group.chain;
+        match group.key.take() {
+            None => index.all = None,
+            Some((hash, _)) => {
+                let first = index.by_key.get_mut(&hash.0).expect("a group is indexed");
+                match (*first == at, chain) {
+                    (true, NONE) => {
+                        index.by_key.remove(&hash.0);
+                    }
+                    (true, next) => *first = next,
+                    (false, next) => {
+                        let mut before = *first;
+                        while self.groups[before as usize].chain != at {
+                            before = self.groups[before as usize].chain;
+                        }
+                        self.groups[before as usize].chain = next;
+                    }
+                }
+            }
+        }
+        self.free_groups.push(at);
+    }
+}

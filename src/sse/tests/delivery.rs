@@ -1,0 +1,271 @@
+//! How bytes go out: offers, short writes, rotation, who falls out of the window.
+
+use std::mem::size_of;
+
+use super::model::{Peer, Pipe, Rec, cut, hash, rec, settings};
+use super::parser::parse;
+use crate::log::{Cut, EventId};
+use crate::model::Partition;
+use crate::sse::subscriber::Subscriber;
+use crate::sse::{Delivery, Filter, Need, Slow, Start, Subscribe};
+
+const WIDE: usize = 1 << 20;
+
+fn live(compacted: bool, window: usize) -> Peer {
+    let mut peer = Peer::new(settings(compacted), window, cut(&[0]));
+    peer.subscribe(1, Start::Live, None);
+    peer.pump(&mut Pipe::open());
+    peer
+}
+
+fn last_cut(bytes: &[u8]) -> Cut {
+    let stream = parse(bytes);
+    let id = EventId::parse(stream.last_id().unwrap().as_bytes()).unwrap();
+    id.progress.unwrap().cut
+}
+
+#[test]
+fn an_idle_subscriber_is_small() {
+    assert!(size_of::<Subscriber>() <= 56, "{}", size_of::<Subscriber>());
+    assert!(size_of::<crate::sse::roster::Group>() <= 72);
+}
+
+#[test]
+fn one_who_is_behind_gets_many_blocks_in_one_offer() {
+    let mut peer = live(false, WIDE);
+    for n in 0..100 {
+        peer.record(0, "a", &n.to_string());
+    }
+    let mut pipe = Pipe::open();
+    assert_eq!(
+        peer.pump(&mut pipe),
+        [(1, Delivery::More), (1, Delivery::Idle)]
+    );
+    let stream = parse(&pipe.bytes);
+    let data: Vec<_> = stream
+        .events()
+        .map(|e| e.data.parse::<u32>().unwrap())
+        .collect();
+    assert_eq!(data, (0..100).collect::<Vec<_>>());
+    assert_eq!(peer.feed.counts().frames_shared, 100);
+}
+
+/// Whatever byte a write stops at, what is read is the same, and no block is needed for the rest.
+#[test]
+fn a_frame_cut_anywhere_is_finished_from_its_own_copy() {
+    let records: Vec<Rec> = (0..3).map(|o| rec(o, "a", "some value")).collect();
+    let mut whole = Pipe::open();
+    let mut peer = live(false, WIDE);
+    peer.records(0, &records, 3);
+    peer.pump(&mut whole);
+    for at in 0..whole.bytes.len() {
+        let mut peer = live(false, 0);
+        peer.records(0, &records, 3);
+        let mut pipe = Pipe::default();
+        pipe.left = at;
+        assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Full)]);
+        assert_eq!(pipe.bytes.len(), at);
+        assert_eq!(peer.feed.next_pending(), None);
+        pipe.left = usize::MAX;
+        peer.feed.on_writable(1);
+        assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Idle)]);
+        assert_eq!(pipe.bytes, whole.bytes);
+    }
+}
+
+#[test]
+fn an_honest_transport_is_offered_whole_frames() {
+    let mut peer = live(false, WIDE);
+    peer.records(
+        0,
+        &[rec(0, "a", "x"), rec(1, "a", "y"), rec(2, "a", "z")],
+        3,
+    );
+    let mut whole = Pipe::open();
+    let frame = {
+        let mut peer = live(false, WIDE);
+        peer.record(0, "a", "x");
+        peer.pump(&mut whole);
+        whole.bytes.len()
+    };
+    let mut pipe = Pipe::default();
+    (pipe.honest, pipe.left) = (true, frame * 2 + frame / 2);
+    let seen = peer.pump(&mut pipe);
+    assert_eq!(seen[0], (1, Delivery::More));
+    // The third does not fit: now it is cut, since nothing else is there to send.
+    assert_eq!(seen[1], (1, Delivery::Full));
+    assert_eq!(pipe.left, 0);
+}
+
+#[test]
+fn who_falls_out_of_the_window_is_closed() {
+    let mut peer = live(false, 0);
+    peer.record(0, "a", "1");
+    let mut pipe = Pipe::default();
+    assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Full)]);
+    peer.record(0, "a", "2");
+    pipe.left = usize::MAX;
+    peer.feed.on_writable(1);
+    assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Lagged)]);
+    assert_eq!((peer.feed.len(), peer.feed.counts().lagged), (0, 1));
+}
+
+#[test]
+fn an_idle_subscriber_cannot_lag() {
+    let mut peer = live(false, 600);
+    peer.subscribe(2, Start::Live, Some("mine"));
+    let mut pipe = Pipe::open();
+    peer.pump(&mut pipe);
+    for n in 0..100 {
+        peer.record(0, "a", &n.to_string());
+        assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Idle)]);
+    }
+    peer.record(0, "mine", "1");
+    assert_eq!(
+        peer.pump(&mut pipe),
+        [(1, Delivery::Idle), (2, Delivery::Idle)]
+    );
+}
+
+#[test]
+fn one_whose_connection_is_gone_is_forgotten() {
+    let mut peer = live(false, WIDE);
+    peer.record(0, "a", "1");
+    let mut pipe = Pipe::open();
+    pipe.closed = true;
+    assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Closed)]);
+    assert!(peer.feed.is_empty());
+}
+
+fn since(peer: &mut Peer) -> Cut {
+    match peer.feed.next_need() {
+        Some(Need::Page { since, .. }) => since,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Cut anywhere in three records, then out of the window: the pages start at what it holds.
+#[test]
+fn conflation_starts_at_what_the_client_holds() {
+    let records: Vec<Rec> = (0..3).map(|o| rec(o, "a", "some value")).collect();
+    let mut held_seen = std::collections::BTreeSet::new();
+    for at in (0..600).step_by(7) {
+        let mut peer = Peer::new(settings(true), 0, cut(&[0]));
+        peer.resume(1, Start::Live, None, None, Slow::Conflate);
+        let mut pipe = Pipe::open();
+        peer.pump(&mut pipe);
+        peer.records(0, &records, 3);
+        pipe.left = at;
+        if peer.pump(&mut pipe) != [(1, Delivery::Full)] {
+            break;
+        }
+        peer.record(0, "b", "2");
+        peer.record(0, "c", "3");
+        pipe.left = usize::MAX;
+        peer.feed.on_writable(1);
+        assert_eq!(peer.pump(&mut pipe).last(), Some(&(1, Delivery::Idle)));
+        let since = since(&mut peer);
+        // The rest of a frame that was cut has followed.
+        let offset = |cut: &Cut| cut.get(Partition(0)).offset;
+        assert_eq!(offset(&since), offset(&last_cut(&pipe.bytes)));
+        held_seen.insert(offset(&since));
+        assert_eq!(peer.feed.counts().conflated, 1);
+    }
+    assert_eq!(held_seen.len(), 4, "{held_seen:?}");
+}
+
+/// It was woken, but the window had moved on before its turn came.
+#[test]
+fn conflation_knows_what_one_held_who_had_not_begun_to_read() {
+    let mut peer = Peer::new(settings(true), 0, cut(&[0]));
+    peer.resume(1, Start::Live, None, None, Slow::Conflate);
+    let mut pipe = Pipe::open();
+    peer.pump(&mut pipe);
+    peer.record(0, "a", "1");
+    peer.pump(&mut pipe);
+    for n in 2..6 {
+        peer.record(0, "a", &n.to_string());
+    }
+    assert_eq!(peer.pump(&mut pipe).last(), Some(&(1, Delivery::Idle)));
+    assert_eq!(since(&mut peer), cut(&[1]));
+    // The trail is bounded: whoever is behind it is closed.
+    let mut peer = Peer::new(settings(true), 0, cut(&[0]));
+    peer.resume(1, Start::Live, None, None, Slow::Conflate);
+    peer.pump(&mut pipe);
+    for n in 0..300 {
+        peer.record(0, "a", &n.to_string());
+    }
+    assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Lagged)]);
+}
+
+#[test]
+fn the_rotation_is_fair() {
+    let mut peer = live(false, WIDE);
+    peer.subscribe(2, Start::Live, None);
+    peer.pump(&mut Pipe::open());
+    for n in 0..200 {
+        peer.record(0, "a", &n.to_string());
+    }
+    let seen = peer.pump(&mut Pipe::open());
+    let tokens: Vec<_> = seen.iter().map(|(token, _)| *token).collect();
+    assert_eq!(tokens, [1, 2, 1, 2, 1, 2, 1, 2]);
+}
+
+/// One of 100,000 is woken by its record, and only it.
+#[test]
+fn a_record_wakes_whom_it_is_for() {
+    let mut peer = Peer::new(settings(false), WIDE, cut(&[0]));
+    for token in 0..100_000 {
+        let key = format!("user-{token}");
+        let request = Subscribe {
+            encoding: 0,
+            filter: Filter {
+                key: Some((hash(&key), key.as_bytes())),
+            },
+            start: Start::Live,
+            last_event_id: None,
+            slow: Slow::Disconnect,
+        };
+        peer.feed.subscribe(token, &request, peer.now);
+    }
+    let mut pipe = Pipe::open();
+    while let Some(token) = peer.feed.next_pending() {
+        peer.feed.deliver(token, &mut pipe, peer.now);
+    }
+    peer.record(0, "user-77777", "x");
+    assert_eq!(peer.pump(&mut pipe), [(77_777, Delivery::Idle)]);
+    for token in 0..100_000 {
+        peer.feed.unsubscribe(token);
+    }
+    peer.record(0, "user-77777", "x");
+    assert_eq!(peer.feed.next_pending(), None);
+}
+
+/// The hash finds, the bytes decide.
+#[test]
+fn keys_of_one_hash_are_told_apart() {
+    let mut peer = Peer::new(settings(false), WIDE, cut(&[0]));
+    for (token, key) in [(1, "mine"), (2, "other"), (3, "mine")] {
+        let request = Subscribe {
+            encoding: 0,
+            filter: Filter {
+                key: Some((hash("mine"), key.as_bytes())),
+            },
+            start: Start::Live,
+            last_event_id: None,
+            slow: Slow::Disconnect,
+        };
+        peer.feed.subscribe(token, &request, peer.now);
+    }
+    let mut pipe = Pipe::open();
+    peer.pump(&mut pipe);
+    peer.record(0, "mine", "x");
+    assert_eq!(
+        peer.pump(&mut pipe),
+        [(1, Delivery::Idle), (3, Delivery::Idle)]
+    );
+    peer.feed.unsubscribe(2);
+    peer.record(0, "mine", "y");
+    peer.feed.unsubscribe(1); // While it is in the rotation.
+    assert_eq!(peer.pump(&mut pipe), [(3, Delivery::Idle)]);
+}

@@ -1,0 +1,495 @@
+//! Invariant I over many peers: each consumes the same log in its own order and batches, with its
+//! own window and lag. Clients are cut at any byte and resume anywhere. Their view is what counts:
+//! whole events, as a reader sees them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::model::{Peer, Pipe, Rec, TAG, batch, set, settings};
+use super::parser::parse_from;
+use super::view::{Log, View, get};
+use crate::log::{Change, Cut, GapReason};
+use crate::model::{Etag, Offset, Partition, ShardId};
+use crate::sse::{
+    Delivery, Encoder, Encoding, FeedCounts, Need, PageCursor, PageEntry, PassId, Slow, Start,
+    Ticket,
+};
+
+/// A pass that a peer's home runs.
+struct Pass {
+    id: PassId,
+    cut: Cut,
+    encoder: Encoder,
+    may_send: bool,
+}
+
+struct Node {
+    peer: Peer,
+    needs: VecDeque<Need>,
+    passes: Vec<Pass>,
+    starts: Vec<u64>,
+}
+
+/// A client over all its connections.
+struct Client {
+    key: Option<&'static str>,
+    start: Start,
+    slow: Slow,
+    node: Option<usize>,
+    pipe: Pipe,
+    id: Option<String>,
+    view: View,
+}
+
+struct World {
+    log: Log,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    passes: u32,
+}
+
+impl World {
+    fn new(partitions: usize, compacted: bool, windows: &[usize], clients: &[u8]) -> Self {
+        let log = Log {
+            partitions: vec![Vec::new(); partitions],
+            ends: vec![0; partitions],
+            starts: vec![0; partitions],
+            compacted,
+        };
+        let node = |&window: &usize| Node {
+            peer: Peer::new(settings(compacted), window, Cut::start()),
+            needs: VecDeque::new(),
+            passes: Vec::new(),
+            starts: vec![0; partitions],
+        };
+        let client = |&kind: &u8| Client {
+            key: [None, Some("a"), Some("b")][kind as usize % 3],
+            start: [Start::Live, Start::Earliest, Start::Snapshot][kind as usize / 3 % 3],
+            slow: [Slow::Disconnect, Slow::Conflate][kind as usize / 9 % 2],
+            node: None,
+            pipe: Pipe::default(),
+            id: None,
+            view: View::default(),
+        };
+        Self {
+            log,
+            nodes: windows.iter().map(node).collect(),
+            clients: clients.iter().map(client).collect(),
+            passes: 0,
+        }
+    }
+
+    fn act(&mut self, kind: u8, arg: u64) {
+        let node = arg as usize % self.nodes.len();
+        let arg = arg / self.nodes.len() as u64;
+        match kind {
+            0..=5 => self.log.append(arg),
+            6..=11 => self.consume(node, arg),
+            12..=17 => self.deliver(node, arg),
+            18..=19 => self.reconnect(node, arg as usize % self.clients.len()),
+            20..=22 => self.answer(node, arg),
+            23..=25 => self.move_pass(node, arg),
+            26 => self.retain(arg),
+            _ => self.tell_time(node, arg),
+        }
+        self.ask(node);
+    }
+
+    /// A peer takes the next records of one partition, as many as a fetch happened to bring.
+    fn consume(&mut self, node: usize, arg: u64) {
+        let partition = arg as usize % self.log.ends.len();
+        let node = &mut self.nodes[node];
+        let (from, start) = (get(&node.peer.cut, partition), self.log.starts[partition]);
+        if start > node.starts[partition] {
+            node.starts[partition] = start;
+            let offset = Offset(start);
+            let change = Change::LogStart {
+                partition: Partition(partition as u32),
+                offset,
+            };
+            let cut = node.peer.cut.clone();
+            node.peer.step(change, None, cut);
+        }
+        let count = 1 + (arg / 8) as usize % 5;
+        let all: Vec<Rec> = self.log.range(partition, from, u64::MAX).cloned().collect();
+        let records = &all[..count.min(all.len())];
+        let next = match all.get(records.len()) {
+            Some(after) if arg.is_multiple_of(3) => after.offset,
+            Some(_) => records.last().map_or(from, |r| r.offset + 1),
+            None => self.log.ends[partition],
+        };
+        if next > from {
+            node.peer.records(partition as u32, records, next);
+        }
+    }
+
+    /// One client's socket takes some bytes; all who are pending get their turn.
+    fn deliver(&mut self, node: usize, arg: u64) {
+        let lucky = arg as usize % self.clients.len();
+        let room = (arg / 4) as usize % 800;
+        if self.clients[lucky].node == Some(node) {
+            self.clients[lucky].pipe.left += room;
+            self.clients[lucky].pipe.honest = arg.is_multiple_of(2);
+            self.nodes[node].peer.feed.on_writable(lucky as u32);
+        }
+        let turns = 1 + arg % 8;
+        for _ in 0..turns {
+            let Node { peer, .. } = &mut self.nodes[node];
+            let Some(token) = peer.feed.next_pending() else {
+                break;
+            };
+            let client = &mut self.clients[token as usize];
+            match peer.feed.deliver(token, &mut client.pipe, peer.now) {
+                Delivery::Lagged | Delivery::Closed => self.cut_off(token as usize),
+                Delivery::Idle | Delivery::Full | Delivery::More => {}
+            }
+        }
+    }
+
+    fn cut_off(&mut self, client: usize) {
+        let this = &mut self.clients[client];
+        let Some(node) = this.node.take() else {
+            return;
+        };
+        self.nodes[node].peer.feed.unsubscribe(client as u32);
+        let bytes = std::mem::take(&mut this.pipe).bytes;
+        let stream = parse_from(this.id.as_deref().unwrap_or(""), &bytes);
+        let mut connection = BTreeMap::new();
+        for block in &stream.blocks {
+            this.view.read(block, &mut connection, self.log.compacted);
+            if !self.log.compacted {
+                this.view.check(&self.log, this.key, &block.id);
+            }
+        }
+        if let Some(id) = stream.last_id() {
+            this.id = Some(id.to_owned());
+        }
+    }
+
+    fn reconnect(&mut self, node: usize, client: usize) {
+        self.cut_off(client);
+        let this = &mut self.clients[client];
+        if this.id.is_none() {
+            this.view = View::default();
+        }
+        this.node = Some(node);
+        let (token, id) = (client as u32, this.id.as_deref());
+        let peer = &mut self.nodes[node].peer;
+        peer.resume(token, this.start, this.key, id, this.slow);
+    }
+
+    /// Gathers what a feed asks for, and its credits.
+    fn ask(&mut self, node: usize) {
+        let Node {
+            peer,
+            needs,
+            passes,
+            ..
+        } = &mut self.nodes[node];
+        while let Some(need) = peer.feed.next_need() {
+            needs.push_back(need);
+        }
+        while let Some(credit) = peer.feed.next_credit() {
+            match passes.iter_mut().find(|pass| pass.id == credit.pass) {
+                Some(pass) if credit.members > 0 => pass.may_send = true,
+                _ => passes.retain(|pass| pass.id != credit.pass),
+            }
+        }
+    }
+
+    fn answer(&mut self, node: usize, arg: u64) {
+        match self.nodes[node].needs.front() {
+            Some(Need::Page { .. }) => self.page(node, arg),
+            Some(Need::Pass { .. }) if self.nodes[node].passes.len() < 2 => self.start_pass(node),
+            _ => {}
+        }
+    }
+
+    /// A slice's answer: the newest record of each key, as the peer has it by now.
+    fn page(&mut self, node: usize, arg: u64) {
+        let Node { peer, needs, .. } = &mut self.nodes[node];
+        let Some(Need::Page {
+            ticket,
+            since,
+            below,
+            after,
+            key,
+            seq,
+        }) = needs.pop_front()
+        else {
+            unreachable!("the caller looked");
+        };
+        assert!(seq <= peer.seq);
+        let mut newest = BTreeMap::new();
+        for (partition, _) in self.log.ends.iter().enumerate() {
+            for record in self.log.range(partition, 0, get(&peer.cut, partition)) {
+                newest.insert(record.key.clone(), (partition, record));
+            }
+        }
+        let mut found: Vec<_> = newest.into_values().collect();
+        found.sort_by_key(|(partition, record)| (*partition, record.offset));
+        found.retain(|(p, r)| {
+            // A slice may show more than was asked for; the feed leaves it out.
+            let careless = arg.is_multiple_of(2);
+            let within = r.offset >= get(&since, *p) && r.offset < get(&below, *p);
+            let mine = key
+                .as_ref()
+                .is_none_or(|(_, key)| r.key.as_deref() == Some(key));
+            let left = |c: PageCursor| (*p as u32, r.offset) >= (c.partition.0, c.offset.0);
+            (careless || within) && mine && after.is_none_or(left)
+        });
+        let shown = found.len().min(1 + arg as usize % 3);
+        let next = found.get(shown).map(|(partition, record)| PageCursor {
+            shard: ShardId(0),
+            partition: Partition(*partition as u32),
+            offset: Offset(record.offset),
+        });
+        let etags: Vec<Etag> = found[..shown]
+            .iter()
+            .map(|(p, r)| position(*p, r))
+            .collect();
+        let entries = found[..shown]
+            .iter()
+            .zip(&etags)
+            .map(|((p, r), etag)| PageEntry {
+                key: r.key.as_deref().expect("compacted topics have keys"),
+                value: r.value.as_deref(),
+                etag,
+                partition: Partition(*p as u32),
+                offset: Offset(r.offset),
+            });
+        peer.feed.on_page(ticket, entries, next);
+    }
+
+    /// One pass for all who wait, from the lowest that they hold.
+    fn start_pass(&mut self, node: usize) {
+        let Node {
+            peer,
+            needs,
+            passes,
+            ..
+        } = &mut self.nodes[node];
+        let mut members: Vec<(Ticket, Cut)> = Vec::new();
+        for need in needs.drain(..) {
+            match need {
+                Need::Pass { ticket, from, .. } => members.push((ticket, from)),
+                Need::Page { .. } => unreachable!("the topic is not compacted"),
+            }
+        }
+        let mut lowest = Cut::start();
+        for partition in 0..self.log.ends.len() {
+            let start = self.log.starts[partition];
+            for (ticket, from) in &members {
+                let from = get(from, partition);
+                if from < start {
+                    let (from, to) = (Offset(from), Offset(start));
+                    let reason = GapReason::Retention;
+                    let partition = Partition(partition as u32);
+                    peer.feed.on_gap(*ticket, partition, from, to, reason);
+                }
+            }
+            let low = members.iter().map(|(_, from)| get(from, partition));
+            let low = low.min().unwrap_or(0).max(start);
+            set(&mut lowest, partition as u32, low);
+        }
+        let tickets: Vec<Ticket> = members.iter().map(|(ticket, _)| *ticket).collect();
+        let id = PassId(self.passes);
+        self.passes += 1;
+        peer.feed.on_pass_start(id, &tickets);
+        passes.push(Pass {
+            id,
+            cut: lowest,
+            encoder: Encoder::new(Encoding::default(), TAG),
+            may_send: true,
+        });
+    }
+
+    /// A pass sends its next block, or meets the home's order.
+    fn move_pass(&mut self, node: usize, arg: u64) {
+        let Node { peer, passes, .. } = &mut self.nodes[node];
+        if passes.is_empty() {
+            return;
+        }
+        let at = arg as usize % passes.len();
+        let pass = &mut passes[at];
+        if !pass.may_send {
+            return;
+        }
+        let count = self.log.ends.len();
+        let order = (0..count).map(|p| (p + arg as usize) % count);
+        let mut open = order.filter(|p| get(&pass.cut, *p) < get(&peer.cut, *p));
+        let Some(partition) = open.next() else {
+            peer.feed.on_pass_end(pass.id, peer.seq, &peer.cut);
+            passes.remove(at);
+            return;
+        };
+        let (from, end) = (get(&pass.cut, partition), get(&peer.cut, partition));
+        let (start, mut after) = (self.log.starts[partition], pass.cut.clone());
+        let block = if from < start {
+            set(&mut after, partition as u32, start);
+            let missing = (Partition(partition as u32), Offset(from), Offset(start));
+            let reason = GapReason::Retention;
+            let (encoder, time) = (&mut pass.encoder, peer.now.wall);
+            Some(encoder.gap(missing, reason, &pass.cut, &after, time))
+        } else {
+            let records = self.log.range(partition, from, end);
+            let records: Vec<Rec> = records.take(1 + arg as usize % 4).cloned().collect();
+            let next = records.last().map_or(end, |record| record.offset + 1);
+            set(&mut after, partition as u32, next);
+            let batch = batch(partition as u32, &records);
+            let time = peer.now.wall;
+            pass.encoder.records(&batch, &pass.cut, &after, time)
+        };
+        pass.cut = after;
+        if let Some(block) = block {
+            pass.may_send = false;
+            let now = peer.now.mono;
+            peer.feed.on_pass_block(pass.id, &Arc::new(block), now);
+        }
+    }
+
+    fn retain(&mut self, arg: u64) {
+        if self.log.compacted {
+            return;
+        }
+        let partition = arg as usize % self.log.starts.len();
+        let (start, end) = (self.log.starts[partition], self.log.ends[partition]);
+        self.log.starts[partition] = (start + 1 + arg % 6).min(end);
+    }
+
+    fn tell_time(&mut self, node: usize, arg: u64) {
+        let peer = &mut self.nodes[node].peer;
+        let seconds = peer.now.mono.as_nanos() / 1_000_000_000 + 1 + arg % 9;
+        peer.now = super::model::at(seconds);
+        peer.feed.on_timeout(peer.now.mono);
+    }
+
+    /// Everybody catches up: nothing may be owed then.
+    fn settle(&mut self) {
+        for node in 0..self.nodes.len() {
+            for partition in 0..self.log.ends.len() as u64 {
+                while get(&self.nodes[node].peer.cut, partition as usize)
+                    < self.log.ends[partition as usize]
+                {
+                    self.consume(node, partition);
+                }
+            }
+        }
+        for client in 0..self.clients.len() {
+            let node = client % self.nodes.len();
+            self.reconnect(node, client);
+        }
+        for round in 0..10_000 {
+            let mut quiet = true;
+            for node in 0..self.nodes.len() {
+                self.ask(node);
+                quiet &= self.nodes[node].needs.is_empty() && self.nodes[node].passes.is_empty();
+                self.answer(node, 0);
+                self.move_pass(node, 0);
+                self.tell_time(node, 0);
+                for client in 0..self.clients.len() {
+                    if self.clients[client].node.is_none() {
+                        self.reconnect(node, client);
+                    }
+                    self.clients[client].pipe.left = 100_000;
+                    self.deliver(node, client as u64);
+                }
+            }
+            if quiet && round > 50 {
+                break;
+            }
+            assert!(round < 9_999, "history ends");
+        }
+        for client in 0..self.clients.len() {
+            self.cut_off(client);
+            let this = &self.clients[client];
+            match self.log.compacted {
+                true => this.view.check_newest(&self.log, this.key, this.start),
+                false => this.view.check_whole(&self.log, this.key),
+            }
+        }
+    }
+}
+
+fn position(partition: usize, record: &Rec) -> Etag {
+    Etag::from_position(TAG, Partition(partition as u32), Offset(record.offset))
+}
+
+fn run(seed: &(usize, Vec<usize>, Vec<u8>), compacted: bool, actions: &[(u8, u64)]) -> World {
+    let (partitions, windows, clients) = seed;
+    let mut world = World::new(*partitions, compacted, windows, clients);
+    for (kind, arg) in actions {
+        world.act(*kind, *arg);
+    }
+    world.settle();
+    world
+}
+
+/// The properties below are worth what they reach: every way to be served, in plain numbers.
+#[test]
+fn the_fleet_reaches_every_way_to_be_served() {
+    let mut random = 1_u64;
+    let mut next = |below: u64| {
+        random = random
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (random >> 33) % below
+    };
+    let (mut sum, mut passes) = (FeedCounts::default(), 0);
+    for round in 0..100 {
+        let windows = (0..1 + round % 3)
+            .map(|_| 200 + next(5000) as usize)
+            .collect();
+        let clients = (0..3).map(|_| next(18) as u8).collect();
+        let seed = (1 + round % 3, windows, clients);
+        let actions: Vec<_> = (0..400)
+            .map(|_| (next(28) as u8, next(1_000_000)))
+            .collect();
+        let world = run(&seed, round % 2 == 0, &actions);
+        passes += world.passes;
+        for node in &world.nodes {
+            let counts = node.peer.feed.counts();
+            sum.frames_shared += counts.frames_shared;
+            sum.frames_private += counts.frames_private;
+            sum.page_entries += counts.page_entries;
+            sum.heartbeats += counts.heartbeats;
+            sum.gaps += counts.gaps;
+            sum.lagged += counts.lagged;
+            sum.conflated += counts.conflated;
+        }
+    }
+    let ways = [sum.frames_shared, sum.frames_private, sum.page_entries];
+    assert!(ways.iter().all(|n| *n > 300), "{sum:?}");
+    let ends = [sum.heartbeats, sum.gaps, sum.lagged, sum.conflated];
+    assert!(ends.iter().all(|n| *n > 10), "{sum:?}");
+    assert!(passes > 20, "{passes} passes");
+}
+
+fn any_seed() -> impl Strategy<Value = (usize, Vec<usize>, Vec<u8>)> {
+    let windows = proptest::collection::vec(200_usize..6000, 1..4);
+    let clients = proptest::collection::vec(0_u8..18, 1..4);
+    (1_usize..4, windows, clients)
+}
+
+fn any_actions() -> impl Strategy<Value = Vec<(u8, u64)>> {
+    proptest::collection::vec((0_u8..28, 0_u64..1_000_000), 0..600)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Every matching record once, in partition order, whatever peer a client resumes on; what
+    /// retention took is told.
+    #[test]
+    fn a_log_is_seen_whole_and_once(seed in any_seed(), actions in any_actions()) {
+        run(&seed, false, &actions);
+    }
+
+    /// The newest record of each key, and none going back on one connection.
+    #[test]
+    fn a_table_is_seen_as_it_is(seed in any_seed(), actions in any_actions()) {
+        run(&seed, true, &actions);
+    }
+}

@@ -1,0 +1,10 @@
+//! The room against its promises. `parser.rs` reads event streams by the WHATWG rules and shares no
+//! code with the encoder.
+
+mod delivery;
+mod fleet;
+mod injection;
+mod model;
+mod parser;
+mod rules;
+mod view;

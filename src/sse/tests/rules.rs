@@ -1,0 +1,547 @@
+//! What a subscriber is told when: starts, gaps, history, truncation, heartbeats.
+
+use std::time::Duration;
+
+use super::model::{EPOCH, Peer, Pipe, Rec, TAG, at, batch, cut, rec, set, settings};
+use super::parser::{Dispatch, Stream, parse};
+use crate::log::{Change, Cut, EventId, GapReason, Progress};
+use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
+use crate::sse::{Delivery, Need, PageCursor, PageEntry, PassId, Slow, Start, Ticket};
+
+const WIDE: usize = 1 << 20;
+
+fn peer(compacted: bool, window: usize, at: &[u64]) -> Peer {
+    Peer::new(settings(compacted), window, cut(at))
+}
+
+fn id_of(cut: &Cut, seconds: u64) -> String {
+    let (tag, time) = (TAG, at(seconds).wall);
+    let cut = cut.clone();
+    Progress { tag, time, cut }.encode() + "."
+}
+
+fn cut_of(block: &Dispatch) -> Option<Cut> {
+    let id = EventId::parse(block.id.as_bytes()).expect("an id of ours");
+    id.progress.map(|progress| progress.cut)
+}
+
+fn offsets(cut: &Cut) -> Vec<u64> {
+    cut.iter().map(|(_, next)| next.offset.0).collect()
+}
+
+/// Delivers to everybody and reads what came.
+fn read(peer: &mut Peer) -> Stream {
+    let mut pipe = Pipe::open();
+    peer.pump(&mut pipe);
+    parse(&pipe.take_all())
+}
+
+fn said(stream: &Stream) -> Vec<(&str, &str)> {
+    stream.events().map(|e| (&*e.event, &*e.data)).collect()
+}
+
+fn page_need(peer: &mut Peer) -> (Ticket, Cut, Cut) {
+    match peer.feed.next_need().expect("a need") {
+        Need::Page {
+            ticket,
+            since,
+            below,
+            ..
+        } => (ticket, since, below),
+        other @ Need::Pass { .. } => panic!("{other:?}"),
+    }
+}
+
+fn pass_need(peer: &mut Peer) -> (Ticket, Cut) {
+    match peer.feed.next_need().expect("a need") {
+        Need::Pass { ticket, from, .. } => (ticket, from),
+        other @ Need::Page { .. } => panic!("{other:?}"),
+    }
+}
+
+fn entry<'a>(key: &'a str, value: Option<&'a str>, offset: u64, etag: &'a Etag) -> PageEntry<'a> {
+    PageEntry {
+        key: key.as_bytes(),
+        value: value.map(str::as_bytes),
+        etag,
+        partition: Partition(0),
+        offset: Offset(offset),
+    }
+}
+
+#[test]
+fn the_first_bytes_say_where_the_client_is() {
+    let mut s = settings(false);
+    s.log_start = cut(&[3, 0]);
+    let mut peer = Peer::new(s, WIDE, cut(&[5, 2]));
+    peer.subscribe(1, Start::Live, None);
+    let stream = read(&mut peer);
+    assert!((1000..3000).contains(&stream.retry.unwrap()));
+    assert_eq!(stream.events().count(), 0);
+    assert_eq!(cut_of(&stream.blocks[0]), Some(cut(&[5, 2])));
+    peer.subscribe(2, Start::Earliest, None);
+    let stream = read(&mut peer);
+    assert_eq!(cut_of(&stream.blocks[0]), Some(cut(&[3])));
+    assert_eq!(pass_need(&mut peer).1, cut(&[3, 0]));
+    // A client that brings an id has one.
+    let id = id_of(&cut(&[5, 2]), 0);
+    peer.resume(3, Start::Live, None, Some(&id), Slow::Disconnect);
+    let stream = read(&mut peer);
+    assert!(stream.retry.is_some() && stream.blocks[0].id.is_empty());
+    let mut peer = self::peer(true, WIDE, &[5]);
+    peer.subscribe(1, Start::Snapshot, None);
+    assert_eq!(read(&mut peer).last_id(), None);
+}
+
+#[test]
+fn what_cannot_be_resumed_is_told() {
+    for (compacted, start, next) in [
+        (false, Start::Live, cut(&[5])),
+        (false, Start::Earliest, cut(&[3])),
+    ] {
+        let mut s = settings(compacted);
+        s.log_start = cut(&[3]);
+        let mut peer = Peer::new(s, WIDE, cut(&[5]));
+        peer.resume(1, start, None, Some("nonsense"), Slow::Disconnect);
+        let stream = read(&mut peer);
+        assert_eq!(said(&stream), [("gap", r#"{"reason":"unreadable"}"#)]);
+        assert_eq!(cut_of(&stream.blocks[0]), Some(next));
+    }
+    let tag = LogTag(*b"old!");
+    let (time, cut) = (UnixMillis(0), cut(&[9]));
+    let id = Progress { tag, time, cut }.encode() + ".x";
+    let mut peer = self::peer(false, WIDE, &[5]);
+    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    let stream = read(&mut peer);
+    assert_eq!(said(&stream), [("gap", r#"{"reason":"recreated"}"#)]);
+    // All of the new log is new to it, though the route starts live.
+    assert_eq!(pass_need(&mut peer).1, Cut::start());
+    let mut peer = self::peer(true, WIDE, &[5]);
+    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    let stream = read(&mut peer);
+    assert_eq!(said(&stream), [("gap", r#"{"reason":"recreated"}"#)]);
+    assert_eq!(cut_of(&stream.blocks[0]), None);
+    assert_eq!(page_need(&mut peer).1, Cut::start());
+}
+
+#[test]
+fn what_retention_took_is_told_once_and_passed_over() {
+    let mut peer = peer(false, WIDE, &[9, 4]);
+    let (partition, offset) = (Partition(0), Offset(6));
+    let change = Change::LogStart { partition, offset };
+    peer.step(change, None, cut(&[9, 4]));
+    let id = id_of(&cut(&[2, 4]), 0);
+    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    let stream = read(&mut peer);
+    let gap = r#"{"partition":0,"from":2,"to":6,"reason":"retention"}"#;
+    assert_eq!(said(&stream), [("gap", gap)]);
+    assert_eq!(offsets(&cut_of(&stream.blocks[1]).unwrap()), [6, 4]);
+    let (ticket, from) = pass_need(&mut peer);
+    assert_eq!(offsets(&from), [6, 4]);
+    // The home finds out more.
+    let (from, to) = (Offset(6), Offset(8));
+    peer.feed
+        .on_gap(ticket, partition, from, to, GapReason::Undecodable);
+    let stream = read(&mut peer);
+    assert_eq!(offsets(&cut_of(&stream.blocks[0]).unwrap()), [8, 4]);
+    assert_eq!(peer.feed.counts().gaps, 2);
+}
+
+#[test]
+fn deletes_that_may_be_gone_start_the_table_over() {
+    let day = 24 * 3600;
+    for (away, window, over) in [(day, 0, true), (day / 2, 0, false), (day, WIDE, false)] {
+        let mut peer = peer(true, window, &[5]);
+        peer.record(0, "a", "1");
+        peer.record(0, "b", "2");
+        peer.now = at(away);
+        let id = id_of(&cut(&[5]), 0);
+        peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+        let stream = read(&mut peer);
+        if window == WIDE {
+            // All that it missed is still here, deletes too.
+            assert_eq!(said(&stream), [("message", "1"), ("message", "2")]);
+        } else if over {
+            assert_eq!(said(&stream), [("gap", r#"{"reason":"tombstones"}"#)]);
+            assert_eq!(page_need(&mut peer).1, Cut::start());
+        } else {
+            assert_eq!(page_need(&mut peer).1, cut(&[5]));
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_pages_then_an_id_then_the_window() {
+    let mut peer = peer(true, WIDE, &[0]);
+    for (key, value) in [("a", "1"), ("b", "2"), ("c", "3")] {
+        peer.record(0, key, value);
+    }
+    peer.subscribe(1, Start::Snapshot, None);
+    read(&mut peer);
+    let (ticket, since, below) = page_need(&mut peer);
+    assert_eq!((since, below), (Cut::start(), cut(&[3])));
+    peer.record(0, "a", "4");
+    let etags: Vec<Etag> = (0..4)
+        .map(|o| Etag::from_position(TAG, Partition(0), Offset(o)))
+        .collect();
+    let next = PageCursor {
+        shard: crate::model::ShardId(0),
+        partition: Partition(0),
+        offset: Offset(2),
+    };
+    let first = [entry("b", Some("2"), 1, &etags[1])];
+    peer.feed.on_page(ticket, first.into_iter(), Some(next));
+    // An answer that comes twice, or to somebody else's question, is nobody's.
+    peer.feed.on_page(ticket, first.into_iter(), None);
+    let stream = read(&mut peer);
+    assert_eq!(said(&stream), [("message", "2")]);
+    assert_eq!(stream.blocks[0].id, format!("-.{}", etags[1]));
+    let Some(Need::Page { ticket, after, .. }) = peer.feed.next_need() else {
+        panic!("the socket has taken the page, so the next is due");
+    };
+    assert_eq!(after, Some(next));
+    let last = [
+        entry("c", None, 2, &etags[2]),
+        entry("a", Some("4"), 3, &etags[3]),
+    ];
+    peer.feed.on_page(ticket, last.into_iter(), None);
+    let stream = read(&mut peer);
+    assert_eq!(
+        said(&stream),
+        [("delete", r#"{"key":"c"}"#), ("message", "4")]
+    );
+    // The id alone comes between the pages and the window.
+    assert_eq!(cut_of(&stream.blocks[1]), Some(cut(&[3])));
+    assert_eq!(cut_of(&stream.blocks[2]), Some(cut(&[4])));
+    assert_eq!(peer.feed.counts().frames_shared, 1);
+}
+
+#[test]
+fn a_snapshot_that_outlasts_the_window_goes_on_from_where_it_was() {
+    let mut peer = peer(true, 0, &[0]);
+    peer.record(0, "a", "1");
+    peer.subscribe(1, Start::Snapshot, None);
+    read(&mut peer);
+    let (ticket, _, below) = page_need(&mut peer);
+    peer.record(0, "b", "2");
+    peer.record(0, "c", "3");
+    peer.feed.on_page(ticket, std::iter::empty(), None);
+    assert_eq!(cut_of(&read(&mut peer).blocks[0]), Some(below.clone()));
+    let (_, since, below_now) = page_need(&mut peer);
+    assert_eq!((since, below_now), (below, cut(&[3])));
+    assert_eq!(peer.feed.counts().lagged, 0);
+}
+
+#[test]
+fn private_ids_are_the_later_of_what_is_held_and_the_cut() {
+    let mut peer = peer(false, WIDE, &[5, 5]);
+    let before = peer.seq;
+    peer.record(0, "a", "0/5");
+    peer.record(1, "a", "1/5");
+    assert_eq!(before.0 + 2, peer.seq.0);
+    // Ahead in partition 1, behind in partition 0.
+    let id = id_of(&cut(&[5, 7]), 0);
+    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    let stream = read(&mut peer);
+    assert_eq!(said(&stream), [("message", "0/5")]);
+    assert_eq!(cut_of(&stream.blocks[1]), Some(cut(&[6, 7])));
+    peer.record(1, "a", "1/6");
+    peer.record(0, "a", "0/6");
+    let stream = read(&mut peer);
+    assert_eq!(said(&stream), [("message", "0/6")]);
+    assert_eq!(cut_of(&stream.blocks[0]), Some(cut(&[7, 7])));
+    // The cut has met it: it shares the window from here.
+    let private = peer.feed.counts().frames_private;
+    peer.record(1, "a", "1/7");
+    assert_eq!(said(&read(&mut peer)), [("message", "1/7")]);
+    assert_eq!(peer.feed.counts().frames_private, private);
+}
+
+#[test]
+fn private_ids_count_what_the_filter_left_out() {
+    let mut peer = peer(false, WIDE, &[5, 5]);
+    peer.record(0, "b", "0/5");
+    peer.record(1, "a", "1/5");
+    let id = id_of(&cut(&[5, 5, 9]), 0);
+    peer.resume(1, Start::Live, Some("a"), Some(&id), Slow::Disconnect);
+    let stream = read(&mut peer);
+    assert_eq!(said(&stream), [("message", "1/5")]);
+    assert_eq!(cut_of(&stream.blocks[1]), Some(cut(&[6, 6, 9])));
+}
+
+#[test]
+fn what_a_pass_has_read_is_not_read_again() {
+    let mut peer = peer(false, 0, &[0]);
+    peer.record(0, "b", "v0");
+    peer.record(0, "b", "v1");
+    peer.subscribe(1, Start::Earliest, Some("a"));
+    read(&mut peer);
+    let (ticket, _) = pass_need(&mut peer);
+    peer.feed.on_pass_start(PassId(1), &[ticket]);
+    let records = batch(0, &[rec(0, "b", "v0")]);
+    let block = peer
+        .encoder
+        .records(&records, &cut(&[0]), &cut(&[1]), peer.now.wall);
+    let block = std::sync::Arc::new(block.expect("records"));
+    peer.feed.on_pass_block(PassId(1), &block, peer.now.mono);
+    read(&mut peer);
+    // It ends, but the window has moved on before it is the reader's turn.
+    peer.feed.on_pass_end(PassId(1), peer.seq, &cut(&[2]));
+    peer.record(0, "a", "v2");
+    peer.record(0, "a", "v3");
+    read(&mut peer);
+    assert_eq!(pass_need(&mut peer).1, cut(&[2]));
+    // Within a pass the same: one that leaves goes on behind the last block.
+    let (ticket, from) = {
+        peer.subscribe(1, Start::Earliest, Some("a"));
+        read(&mut peer);
+        pass_need(&mut peer)
+    };
+    assert_eq!(from, Cut::start());
+    peer.feed.on_pass_start(PassId(2), &[ticket]);
+    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
+    read(&mut peer);
+    assert_eq!(peer.feed.next_credit().unwrap().members, 1);
+    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
+    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
+    read(&mut peer);
+    assert_eq!(pass_need(&mut peer).1, cut(&[1]));
+}
+
+#[test]
+fn a_pass_goes_on_without_its_slowest() {
+    let mut peer = peer(false, 0, &[0]);
+    let records: Vec<Rec> = (0..4).map(|o| rec(o, "a", &format!("v{o}"))).collect();
+    peer.records(0, &records, 4);
+    peer.record(0, "a", "v4");
+    peer.subscribe(1, Start::Earliest, None);
+    peer.subscribe(2, Start::Earliest, None);
+    read(&mut peer);
+    let tickets = [pass_need(&mut peer).0, pass_need(&mut peer).0];
+    let pass = PassId(1);
+    peer.feed.on_pass_start(pass, &tickets);
+    let time = peer.now.wall;
+    let block = |peer: &mut Peer, from: usize, to: usize| {
+        let after = cut(&[to as u64]);
+        let batch = batch(0, &records[from..to]);
+        let block = peer
+            .encoder
+            .records(&batch, &cut(&[from as u64]), &after, time);
+        std::sync::Arc::new(block.expect("records"))
+    };
+    let first = block(&mut peer, 0, 2);
+    peer.feed.on_pass_block(pass, &first, peer.now.mono);
+    let (mut fast, mut slow) = (Pipe::open(), Pipe::default());
+    slow.left = 3;
+    for _ in 0..2 {
+        let token = peer.feed.next_pending().unwrap();
+        let pipe = if token == 1 { &mut fast } else { &mut slow };
+        peer.feed.deliver(token, pipe, peer.now);
+    }
+    assert_eq!(
+        said(&parse(&fast.bytes)),
+        [("message", "v0"), ("message", "v1")]
+    );
+    assert_eq!(peer.feed.next_credit(), None);
+    let deadline = peer.feed.next_deadline().unwrap();
+    assert_eq!(deadline, peer.now.mono.after(Duration::from_millis(250)));
+    peer.feed.on_timeout(deadline);
+    let credit = peer.feed.next_credit().unwrap();
+    assert_eq!((credit.pass, credit.members), (pass, 2));
+    let second = block(&mut peer, 2, 4);
+    peer.feed.on_pass_block(pass, &second, peer.now.mono);
+    peer.pump(&mut fast);
+    assert_eq!(peer.feed.next_credit().unwrap().members, 1);
+    peer.feed.on_pass_end(pass, peer.seq, &cut(&[5]));
+    // The slow one had got half a frame: it gets the other half, and a pass of its own from there.
+    assert_eq!(peer.feed.next_need(), None);
+    slow.left = usize::MAX;
+    peer.feed.on_writable(2);
+    peer.pump(&mut slow);
+    assert_eq!(said(&parse(&slow.bytes)), [("message", "v0")]);
+    let (ticket, from) = pass_need(&mut peer);
+    assert_eq!((ticket.token, from), (2, cut(&[1])));
+    // The fast one is in the window now, past what the pass brought.
+    peer.record(0, "a", "v5");
+    peer.pump(&mut fast);
+    let seen = parse(&fast.bytes);
+    let last = seen.blocks.last().unwrap();
+    assert_eq!((&*last.data, cut_of(last)), ("v5", Some(cut(&[6]))));
+}
+
+#[test]
+fn members_still_reading_when_a_pass_ends_resume_from_what_they_have() {
+    let mut peer = peer(false, 0, &[0]);
+    peer.records(0, &[rec(0, "a", "v0"), rec(1, "a", "v1")], 2);
+    peer.record(0, "a", "v2");
+    peer.subscribe(1, Start::Earliest, None);
+    read(&mut peer);
+    let (ticket, _) = pass_need(&mut peer);
+    peer.feed.on_pass_start(PassId(1), &[ticket]);
+    let records = batch(0, &[rec(0, "a", "v0"), rec(1, "a", "v1")]);
+    let block = peer
+        .encoder
+        .records(&records, &cut(&[0]), &cut(&[2]), peer.now.wall);
+    let block = std::sync::Arc::new(block.expect("records"));
+    peer.feed.on_pass_block(PassId(1), &block, peer.now.mono);
+    peer.feed.on_pass_end(PassId(1), peer.seq, &cut(&[3]));
+    read(&mut peer);
+    assert_eq!(pass_need(&mut peer).1, Cut::start());
+}
+
+#[test]
+fn answers_to_one_who_left_are_nobodys() {
+    let mut peer = peer(true, 0, &[4]);
+    peer.subscribe(1, Start::Snapshot, None);
+    let (old, _, _) = page_need(&mut peer);
+    peer.subscribe(1, Start::Snapshot, None);
+    let (new, _, _) = page_need(&mut peer);
+    assert_ne!(old, new);
+    let etag = Etag::from_position(TAG, Partition(0), Offset(0));
+    let one = [entry("a", Some("1"), 0, &etag)];
+    peer.feed.on_page(old, one.into_iter(), None);
+    assert_eq!(read(&mut peer).events().count(), 0);
+    peer.feed.unsubscribe(1);
+    peer.feed.on_page(new, one.into_iter(), None);
+    assert_eq!((peer.feed.next_pending(), peer.feed.len()), (None, 0));
+    assert_eq!(peer.feed.next_need(), None);
+}
+
+/// DESIGN "Truncation": the only id that goes back.
+#[test]
+fn a_truncation_is_told_to_the_idle_and_closes_the_rest() {
+    let mut peer = peer(false, WIDE, &[0, 5]);
+    peer.subscribe(1, Start::Live, None);
+    peer.subscribe(2, Start::Live, Some("x"));
+    let id = id_of(&cut(&[9, 5]), 0);
+    peer.resume(3, Start::Live, None, Some(&id), Slow::Disconnect); // Private, idle.
+    read(&mut peer);
+    peer.record(0, "a", "1"); // 1 and 3 are pending.
+    let (partition, offset) = (Partition(1), Offset(2));
+    let after = cut(&[1, 2]);
+    let (reason, time) = (GapReason::Truncated, peer.now.wall);
+    let missing = (partition, offset, Offset(5));
+    let block = peer.encoder.gap(missing, reason, &after, &after, time);
+    peer.step(
+        Change::Truncate { partition, offset },
+        Some(block),
+        after.clone(),
+    );
+    let mut pipe = Pipe::open();
+    let mut seen = peer.pump(&mut pipe);
+    seen.sort_by_key(|(token, _)| *token);
+    assert_eq!(seen[0], (1, Delivery::Lagged));
+    assert_eq!(seen[1], (2, Delivery::Idle));
+    assert_eq!(seen[2], (3, Delivery::Lagged));
+    let stream = parse(&pipe.bytes);
+    let gap = r#"{"partition":1,"from":2,"to":5,"reason":"truncated"}"#;
+    assert_eq!(said(&stream), [("gap", gap)]);
+    assert_eq!(cut_of(&stream.blocks[0]), Some(after.clone()));
+    // One who comes later is not told: its cut is below.
+    let id = id_of(&after, 0);
+    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    assert_eq!(said(&read(&mut peer)), []);
+    assert_eq!(peer.feed.len(), 2);
+}
+
+#[test]
+fn a_gap_in_the_log_reaches_every_filter() {
+    let mut peer = peer(false, WIDE, &[3]);
+    peer.subscribe(1, Start::Live, Some("x"));
+    read(&mut peer);
+    let (partition, from, to) = (Partition(0), Offset(3), Offset(4));
+    let (reason, time) = (GapReason::Undecodable, peer.now.wall);
+    let after = cut(&[4]);
+    let block = peer
+        .encoder
+        .gap((partition, from, to), reason, &cut(&[3]), &after, time);
+    let change = Change::Gap {
+        partition,
+        from,
+        to,
+        reason,
+    };
+    peer.step(change, Some(block), after.clone());
+    let stream = read(&mut peer);
+    assert_eq!(stream.events().count(), 1);
+    assert_eq!(cut_of(&stream.blocks[0]), Some(after));
+}
+
+#[test]
+fn records_without_a_block_close_whoever_listens() {
+    let mut peer = peer(false, WIDE, &[3]);
+    peer.subscribe(1, Start::Live, None);
+    read(&mut peer);
+    let records = batch(0, &[rec(3, "a", "1")]);
+    peer.step(Change::Records(records), None, cut(&[4]));
+    assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Lagged)]);
+    let id = id_of(&cut(&[3]), 0);
+    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    assert_eq!(pass_need(&mut peer).1, cut(&[3]));
+}
+
+#[test]
+fn heartbeats_carry_an_id_where_it_matters() {
+    let mut peer = peer(false, WIDE, &[3]);
+    peer.subscribe(0, Start::Live, None);
+    peer.subscribe(1, Start::Live, Some("x"));
+    let id = id_of(&cut(&[3, 9]), 0);
+    peer.resume(2, Start::Live, Some("y"), Some(&id), Slow::Disconnect);
+    read(&mut peer);
+    peer.record(0, "a", "1");
+    read(&mut peer);
+    let (mut beats, mut deadlines) = ([0; 3], 0);
+    while let Some(deadline) = peer.feed.next_deadline()
+        && deadline < at(150).mono
+    {
+        deadlines += 1;
+        peer.now.mono = deadline;
+        peer.feed.on_timeout(deadline);
+        while let Some(token) = peer.feed.next_pending() {
+            beats[token as usize] += 1;
+            let mut pipe = Pipe::open();
+            assert_eq!(
+                peer.feed.deliver(token, &mut pipe, peer.now),
+                Delivery::Idle
+            );
+            let stream = parse(&pipe.bytes);
+            assert_eq!(stream.events().count(), 0);
+            match token {
+                0 => assert_eq!(pipe.bytes, b":\n\n"),
+                1 => assert_eq!(cut_of(&stream.blocks[0]), Some(cut(&[4]))),
+                _ => assert_eq!(cut_of(&stream.blocks[0]), Some(cut(&[4, 9]))),
+            }
+        }
+    }
+    assert_eq!(beats, [10, 10, 10]); // Every 15 s.
+    assert!(deadlines <= 40, "no wakes for nobody: {deadlines}");
+}
+
+#[test]
+fn one_who_waits_for_history_hears_that_the_stream_lives() {
+    let mut peer = peer(true, 0, &[3]);
+    peer.subscribe(0, Start::Snapshot, None);
+    read(&mut peer);
+    let due = peer.feed.next_deadline().unwrap();
+    assert!(due <= at(15).mono);
+    peer.feed.on_timeout(due);
+    let mut pipe = Pipe::open();
+    assert_eq!(peer.pump(&mut pipe), [(0, Delivery::Idle)]);
+    assert_eq!(pipe.bytes, b":\n\n");
+    let (ticket, _, _) = page_need(&mut peer);
+    peer.feed.on_page(ticket, std::iter::empty(), None);
+    assert_eq!(cut_of(&read(&mut peer).blocks[0]), Some(cut(&[3])));
+}
+
+#[test]
+fn epochs_travel_in_ids() {
+    let mut peer = peer(false, WIDE, &[3]);
+    peer.subscribe(1, Start::Live, None);
+    read(&mut peer);
+    peer.record(0, "a", "1");
+    let stream = read(&mut peer);
+    let mut expected = Cut::start();
+    set(&mut expected, 0, 4);
+    assert_eq!(expected.get(Partition(0)).epoch, EPOCH);
+    assert_eq!(cut_of(&stream.blocks[0]), Some(expected));
+}

@@ -1,0 +1,179 @@
+//! Whether the kernel lets us have a ring, asked before anything else is started. io_uring is off by
+//! default in Docker and containerd, so the answer is often no and must say what to change.
+
+use std::io;
+
+use super::Bell;
+use super::ring::Ring;
+
+/// Locked memory glommio insists on.
+pub const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+
+/// Why there is no ring. The text names the setting to change.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// `EPERM`, and the kernel's switch is on.
+    #[error(
+        "io_uring is switched off on this machine (kernel.io_uring_disabled = {value}): set it to 0 \
+         with `sysctl kernel.io_uring_disabled=0`{}",
+        if *value == 1 { ", or run in the group of kernel.io_uring_group" } else { "" }
+    )]
+    Disabled {
+        /// 1: only privileged or members of a group; 2: nobody.
+        value: u8,
+    },
+    /// `EPERM` with the kernel willing: a seccomp filter, as Docker and containerd set it.
+    #[error(
+        "io_uring is denied by a seccomp profile: allow io_uring_setup, io_uring_enter and \
+         io_uring_register in it (Docker: --security-opt seccomp=<profile>; Kubernetes: \
+         securityContext.seccompProfile; systemd: SystemCallFilter=@io-event is not enough, add \
+         @system-service)"
+    )]
+    Forbidden,
+    /// `ENOSYS`.
+    #[error(
+        "this kernel has no io_uring, or a seccomp profile hides it: Linux 6.1 or later is needed \
+         with CONFIG_IO_URING, and io_uring_setup, io_uring_enter and io_uring_register must be \
+         allowed"
+    )]
+    Missing,
+    /// `EINVAL`: the flags are younger than the kernel.
+    #[error("this kernel's io_uring is too old (no DEFER_TASKRUN): Linux 6.1 or later is needed")]
+    TooOld,
+    /// `ENOMEM`, or a limit below what glommio accepts.
+    #[error(
+        "not enough locked memory for io_uring (limit {limit} bytes): raise memlock (`ulimit -l`, \
+         systemd: LimitMEMLOCK=infinity, Docker: --ulimit memlock=-1) or start fewer shards"
+    )]
+    Memlock {
+        /// `RLIMIT_MEMLOCK` now.
+        limit: u64,
+    },
+    /// Anything else.
+    #[error("the kernel gives no io_uring: {0}")]
+    Other(#[source] io::Error),
+}
+
+impl RingError {
+    /// What an error of `io_uring_setup` means.
+    pub(super) fn explain(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => match switch() {
+                Some(value @ 1..) => Self::Disabled { value },
+                _ => Self::Forbidden,
+            },
+            Some(libc::ENOSYS) => Self::Missing,
+            Some(libc::EINVAL) => Self::TooOld,
+            Some(libc::ENOMEM) => Self::Memlock { limit: memlock() },
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// Makes a small ring with the flags of the real ones and drops it.
+///
+/// # Errors
+/// What stands in the way, and what to change.
+pub fn probe() -> Result<(), RingError> {
+    let limit = memlock();
+    if limit < MEMLOCK_BYTES_MIN {
+        return Err(RingError::Memlock { limit });
+    }
+    Ring::new(8, 16, Bell::new().map_err(RingError::Other)?).map(drop)
+}
+
+/// The soft limit of locked memory, in bytes.
+fn memlock() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// `kernel.io_uring_disabled`, where the kernel has it (6.6).
+fn switch() -> Option<u8> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes `io_uring_setup` fail with `errno` on the calling thread, for good.
+    fn deny_rings(errno: i32) {
+        let statement = |code: u32, jt, jf, k: u32| libc::sock_filter {
+            code: code as u16,
+            jt,
+            jf,
+            k,
+        };
+        let program = [
+            // seccomp_data.nr is its first word.
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            statement(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                0,
+                1,
+                libc::SYS_io_uring_setup as u32,
+            ),
+            statement(
+                libc::BPF_RET | libc::BPF_K,
+                0,
+                0,
+                libc::SECCOMP_RET_ERRNO | errno as u32,
+            ),
+            statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let filter = libc::sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_ptr().cast_mut(),
+        };
+        // SAFETY: plain calls; `filter` points to `program`, which outlives them, and the kernel copies.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            let set = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter);
+            assert_eq!(set, 0, "{}", io::Error::last_os_error());
+        }
+    }
+
+    /// What `probe` says on a thread whose rings fail with `errno`.
+    fn said_for(errno: i32) -> RingError {
+        std::thread::spawn(move || {
+            deny_rings(errno);
+            probe().expect_err("denied")
+        })
+        .join()
+        .expect("no panic")
+    }
+
+    #[test]
+    fn this_machine_has_rings() {
+        probe().expect("the tests need io_uring");
+    }
+
+    #[test]
+    fn a_denied_ring_names_the_seccomp_profile() {
+        let error = said_for(libc::EPERM);
+        assert!(matches!(error, RingError::Forbidden), "{error:?}");
+        assert!(error.to_string().contains("seccomp"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_call_names_the_kernel() {
+        let error = said_for(libc::ENOSYS);
+        assert!(matches!(error, RingError::Missing), "{error:?}");
+        assert!(error.to_string().contains("Linux 6.1"), "{error}");
+    }
+
+    #[test]
+    fn no_memory_names_memlock() {
+        let error = said_for(libc::ENOMEM);
+        assert!(matches!(error, RingError::Memlock { .. }), "{error:?}");
+        assert!(error.to_string().contains("ulimit -l"), "{error}");
+    }
+
+    #[test]
+    fn the_switch_of_the_kernel_is_named_with_its_value() {
+        let text = RingError::Disabled { value: 2 }.to_string();
+        assert!(text.contains("kernel.io_uring_disabled = 2"), "{text}");
+    }
+}

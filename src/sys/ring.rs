@@ -1,0 +1,458 @@
+//! A shard's io_uring: multishot accepts and multishot polls, nothing else. Bytes never pass through
+//! it (reads and writes are plain calls at the moment they are wanted), so no request holds memory of
+//! ours and every face here is safe.
+//!
+//! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its share of the work when the shard
+//! enters, never by interrupting it. While the shard is awake its bell is muted, since it looks
+//! anyway; [`Ring::listen`] unmutes it and looks once more, which closes the race.
+
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
+
+use super::{Bell, RingError, Socket};
+
+/// Slots a token can name.
+pub const SLOTS_MAX: u32 = 1 << 24;
+
+/// Enters in one go while the kernel has more work for us.
+const ENTERS_MAX: u32 = 16;
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A multishot accept.
+    Accept,
+    /// A multishot poll.
+    Poll,
+    /// A cancellation: its own end interests nobody.
+    Cancel,
+}
+
+/// Names a request in its completions: slot (24 bits), generation (32), kind (8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What was asked.
+    pub kind: TokenKind,
+    /// For whom: below [`SLOTS_MAX`].
+    pub slot: u32,
+    /// In which life of the slot.
+    pub generation: u32,
+}
+
+impl Token {
+    fn to_bits(self) -> u64 {
+        debug_assert!(self.slot < SLOTS_MAX);
+        (self.kind as u64) << 56 | u64::from(self.generation) << 24 | u64::from(self.slot)
+    }
+
+    fn from_bits(bits: u64) -> Self {
+        let kind = match bits >> 56 {
+            0 => TokenKind::Accept,
+            1 => TokenKind::Poll,
+            _ => TokenKind::Cancel,
+        };
+        Self {
+            kind,
+            slot: (bits & u64::from(SLOTS_MAX - 1)) as u32,
+            generation: (bits >> 24) as u32,
+        }
+    }
+}
+
+/// What a poll found. Ends and errors count as both, since a read or write shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready(u32);
+
+impl Ready {
+    const ENDED: i32 = libc::POLLRDHUP as i32 | libc::POLLHUP as i32 | libc::POLLERR as i32;
+
+    /// Bytes, an end or an error.
+    #[must_use]
+    pub fn readable(self) -> bool {
+        self.0 & (libc::POLLIN as i32 | Self::ENDED) as u32 != 0
+    }
+
+    /// Room, or an error.
+    #[must_use]
+    pub fn writable(self) -> bool {
+        self.0 & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) as u32 != 0
+    }
+
+    /// The peer has ended its side, or the connection failed: a read shows which after the last byte.
+    #[must_use]
+    pub fn ended(self) -> bool {
+        self.0 & Self::ENDED as u32 != 0
+    }
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A connection, nonblocking.
+    Accepted(Socket),
+    /// A socket became ready.
+    Ready(Ready),
+    /// An error number; `ECANCELED` after [`Ring::cancel`].
+    Failed(i32),
+}
+
+/// One completion.
+#[derive(Debug)]
+pub struct Completion {
+    /// Of which request.
+    pub token: Token,
+    /// What happened.
+    pub outcome: Outcome,
+    /// Whether the request stays armed. Once it is not, no further completion carries its token.
+    pub more: bool,
+}
+
+/// The ring. It belongs to the thread that made it.
+pub struct Ring {
+    uring: IoUring,
+    bell: Bell,
+    _one_thread: PhantomData<*const ()>,
+}
+
+impl Ring {
+    /// A ring for `entries` requests between two enters and `completions` at once (powers of two).
+    /// It rings `bell` when something completes while [`Ring::listen`] is in force.
+    ///
+    /// # Errors
+    /// The kernel's refusal, explained.
+    pub fn new(entries: u32, completions: u32, bell: Bell) -> Result<Self, RingError> {
+        let uring = IoUring::builder()
+            .setup_cqsize(completions)
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            // Lets `enter` see from user space whether the kernel has work for us.
+            .setup_taskrun_flag()
+            // One bad request must not hold the rest of its batch back.
+            .setup_submit_all()
+            .build(entries)
+            .map_err(RingError::explain)?;
+        let registered = uring.submitter().register_eventfd(bell.as_fd().as_raw_fd());
+        registered.map_err(RingError::explain)?;
+        let mut ring = Self {
+            uring,
+            bell,
+            _one_thread: PhantomData,
+        };
+        ring.mute();
+        Ok(ring)
+    }
+
+    /// The bell it rings.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Accepts on a listener until cancelled or failed; each connection is a completion.
+    pub fn accept(&mut self, listener: &impl AsFd, token: Token) {
+        let fd = types::Fd(listener.as_fd().as_raw_fd());
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        self.push(opcode::AcceptMulti::new(fd).flags(flags).build(), token);
+    }
+
+    /// Reports what a socket becomes ready for until cancelled. Edge-like: the state now, and after
+    /// that once for each thing that happens to it. Room to write counts as happening only after a
+    /// write came up short, so one poll serves both directions at no cost.
+    pub fn poll(&mut self, socket: &impl AsFd, token: Token) {
+        let fd = types::Fd(socket.as_fd().as_raw_fd());
+        let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
+        let entry = opcode::PollAdd::new(fd, events as u32).multi(true).build();
+        self.push(entry, token);
+    }
+
+    /// Ends a request: its last completion (`more` false) follows, unless it came already.
+    pub fn cancel(&mut self, target: Token) {
+        // Not PollRemove: that one gives up (EALREADY) when the poll is about to report.
+        let entry = opcode::AsyncCancel::new(target.to_bits())
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS);
+        let kind = TokenKind::Cancel;
+        self.push(entry, Token { kind, ..target });
+    }
+
+    fn push(&mut self, entry: squeue::Entry, token: Token) {
+        let entry = entry.user_data(token.to_bits());
+        loop {
+            // SAFETY: none of the three requests above points to memory; they carry a descriptor
+            // number or a token, for which a stale value is an error and nothing worse.
+            if unsafe { self.uring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            self.enter_now();
+        }
+    }
+
+    /// Hands new requests to the kernel and lets it do its deferred work, if there is either: some
+    /// twenty completions an enter (6.12 and later), so a few times if it has more.
+    pub fn enter(&mut self) {
+        for _ in 0..ENTERS_MAX {
+            let queue = self.uring.submission();
+            let idle = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
+            drop(queue);
+            if idle {
+                return;
+            }
+            self.enter_now();
+        }
+    }
+
+    /// Unmutes the bell and looks once more. True: something is there, so stay awake. False: whatever
+    /// comes from now on rings.
+    pub fn listen(&mut self) -> bool {
+        self.uring.completion().enable_eventfd();
+        // The kernel adds its work to a list, then reads the flag; we write the flag, then have it
+        // look into the list. One of the two sees the other.
+        fence(Ordering::SeqCst);
+        self.enter_now();
+        // The kernel does so much work an enter; what it left does not ring again.
+        !self.uring.completion().is_empty() || self.uring.submission().taskrun()
+    }
+
+    /// Mutes the bell again: the shard is awake and looks by itself.
+    pub fn mute(&mut self) {
+        self.uring.completion().disable_eventfd();
+    }
+
+    fn enter_now(&mut self) {
+        let new = self.uring.submission().len() as u32;
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: no argument is passed, and the queues are the crate's own.
+        let entered = unsafe {
+            let submitter = self.uring.submitter();
+            submitter.enter::<libc::sigset_t>(new, 0, flags, None)
+        };
+        if let Err(error) = entered {
+            let passing = [libc::EINTR, libc::EAGAIN, libc::EBUSY];
+            let known = error.raw_os_error().is_some_and(|e| passing.contains(&e));
+            // What is left in the queue goes with the next enter.
+            assert!(known, "io_uring_enter broke: {error}");
+        }
+    }
+
+    /// Appends what has completed, oldest first, at most `max`; the rest stays for the next call.
+    pub fn completions(&mut self, into: &mut Vec<Completion>, max: usize) {
+        let queue = self.uring.completion();
+        into.extend(queue.take(max).filter_map(|entry| completion(&entry)));
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring")
+            .field("bell", &self.bell)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads one entry; an accepted descriptor gets its owner here.
+fn completion(entry: &cqueue::Entry) -> Option<Completion> {
+    let token = Token::from_bits(entry.user_data());
+    let outcome = match (token.kind, entry.result()) {
+        (TokenKind::Cancel, _) => return None,
+        (_, error @ ..=-1) => Outcome::Failed(-error),
+        (TokenKind::Poll, events) => Outcome::Ready(Ready(events as u32)),
+        // SAFETY: the kernel made this descriptor for this completion, which is read once.
+        (TokenKind::Accept, fd) => {
+            Outcome::Accepted(Socket::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+        }
+    };
+    Some(Completion {
+        token,
+        outcome,
+        more: cqueue::more(entry.flags()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+
+    use super::super::Listener;
+    use super::*;
+
+    const ACCEPT: Token = Token {
+        kind: TokenKind::Accept,
+        slot: 3,
+        generation: 7,
+    };
+    const POLL: Token = Token {
+        kind: TokenKind::Poll,
+        slot: SLOTS_MAX - 1,
+        generation: u32::MAX,
+    };
+
+    fn ring() -> Ring {
+        Ring::new(8, 64, Bell::new().expect("bell")).expect("ring")
+    }
+
+    /// Enters until something completes.
+    fn next(ring: &mut Ring) -> Vec<Completion> {
+        let (mut seen, start) = (Vec::new(), Instant::now());
+        while seen.is_empty() {
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "nothing completes"
+            );
+            ring.enter();
+            ring.completions(&mut seen, 64);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        seen
+    }
+
+    fn listener() -> Listener {
+        Listener::bind("127.0.0.1:0".parse().expect("address"), 16).expect("bound")
+    }
+
+    /// An accepted socket and its client.
+    fn pair(ring: &mut Ring) -> (Socket, TcpStream) {
+        let listener = listener();
+        let client = TcpStream::connect(listener.address().expect("address")).expect("connect");
+        ring.accept(&listener, ACCEPT);
+        let accepted = next(ring).remove(0);
+        assert!(accepted.more);
+        ring.cancel(ACCEPT);
+        assert!(matches!(
+            next(ring)[0].outcome,
+            Outcome::Failed(libc::ECANCELED)
+        ));
+        match accepted.outcome {
+            Outcome::Accepted(socket) => (socket, client),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn tokens_survive_the_kernel() {
+        for token in [ACCEPT, POLL] {
+            assert_eq!(Token::from_bits(token.to_bits()), token);
+        }
+    }
+
+    #[test]
+    fn one_accept_takes_many_clients() {
+        let (mut ring, listener) = (ring(), listener());
+        ring.accept(&listener, ACCEPT);
+        let address = listener.address().expect("address");
+        let _clients: Vec<_> = (0..3)
+            .map(|_| TcpStream::connect(address).expect("connect"))
+            .collect();
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            seen.extend(next(&mut ring));
+        }
+        assert!(seen.iter().all(|c| c.more && c.token == ACCEPT));
+    }
+
+    #[test]
+    fn a_poll_reports_each_arrival_and_the_end_once() {
+        let mut ring = ring();
+        let (socket, mut client) = pair(&mut ring);
+        ring.poll(&socket, POLL);
+        let Outcome::Ready(first) = next(&mut ring).remove(0).outcome else {
+            panic!("a poll reports the state it finds");
+        };
+        assert!(first.writable() && !first.readable());
+        for _ in 0..2 {
+            client.write_all(b"x").expect("written");
+            let seen = next(&mut ring);
+            assert!(matches!(seen[0].outcome, Outcome::Ready(r) if r.readable() && !r.ended()));
+            assert!(seen[0].more);
+        }
+        drop(client);
+        assert!(matches!(next(&mut ring)[0].outcome, Outcome::Ready(r) if r.ended()));
+    }
+
+    #[test]
+    fn room_is_reported_after_a_short_write_only() {
+        let mut ring = ring();
+        let (socket, mut client) = pair(&mut ring);
+        ring.poll(&socket, POLL);
+        next(&mut ring);
+        let mut written = 0;
+        while let Ok(taken) = socket.write(&[io::IoSlice::new(&[0; 65536])]) {
+            written += taken;
+        }
+        let mut sink = vec![0; written];
+        client.read_exact(&mut sink).expect("all of it");
+        assert!(matches!(next(&mut ring)[0].outcome, Outcome::Ready(r) if r.writable()));
+    }
+
+    #[test]
+    fn a_cancelled_poll_has_a_last_completion() {
+        let mut ring = ring();
+        let (socket, _client) = pair(&mut ring);
+        ring.poll(&socket, POLL);
+        next(&mut ring);
+        ring.cancel(POLL);
+        let last = next(&mut ring).remove(0);
+        assert!(!last.more && last.token == POLL);
+        assert!(matches!(last.outcome, Outcome::Failed(libc::ECANCELED)));
+    }
+
+    #[test]
+    fn a_full_submission_queue_is_entered_and_goes_on() {
+        let (mut ring, listener) = (ring(), listener());
+        for generation in 0..50 {
+            ring.accept(
+                &listener,
+                Token {
+                    generation,
+                    ..ACCEPT
+                },
+            );
+        }
+        for generation in 0..50 {
+            ring.cancel(Token {
+                generation,
+                ..ACCEPT
+            });
+        }
+        let mut ended = Vec::new();
+        while ended.len() < 50 {
+            ended.extend(next(&mut ring).into_iter().map(|c| c.token.generation));
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_bell_rings_only_while_listening() {
+        let mut ring = ring();
+        let (socket, mut client) = pair(&mut ring);
+        ring.poll(&socket, POLL);
+        next(&mut ring);
+        let rung = |ring: &Ring| {
+            let mut fds = [rustix::event::PollFd::new(
+                ring.bell(),
+                rustix::event::PollFlags::IN,
+            )];
+            let wait = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 100_000_000,
+            };
+            rustix::event::poll(&mut fds, Some(&wait)).expect("poll") == 1
+        };
+        client.write_all(b"x").expect("written");
+        assert!(!rung(&ring), "muted");
+        assert!(ring.listen(), "what came while muted is seen");
+        ring.completions(&mut Vec::new(), 64);
+        // Looking may itself ring; take that back.
+        if rung(&ring) {
+            rustix::io::read(ring.bell(), &mut [0; 8]).expect("read");
+        }
+        assert!(!ring.listen());
+        client.write_all(b"x").expect("written");
+        assert!(rung(&ring), "listening");
+    }
+}
