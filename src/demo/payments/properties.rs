@@ -100,8 +100,7 @@ proptest! {
     ) {
         let mut ledger = book();
         let mut answers = std::collections::HashMap::new();
-        let mut offset = 1_000;
-        for (command, pick) in history.iter().zip(picks) {
+        for (later, (command, pick)) in (1_000..).zip(history.iter().zip(picks)) {
             let answer = reply(ledger.apply(command));
             let key = command.key().to_owned();
             let first = answers.entry(key).or_insert_with(|| answer.clone());
@@ -109,8 +108,7 @@ proptest! {
             let before = standing_accounts(&ledger);
             let upto = command.source.offset as usize + 1;
             let mut again = history[pick.index(upto)].clone();
-            again.source.offset = offset;
-            offset += 1;
+            again.source.offset = later;
             let known = Decision::Known(answers[again.key()].clone());
             prop_assert_eq!(ledger.apply(&again), known);
             prop_assert_eq!(standing_accounts(&ledger), before);
