@@ -12,6 +12,9 @@ use super::view::BrokerId;
 use super::{Code, KafkaError};
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
+/// Questions open at once: whoever waits for the same ends shares one.
+const OPEN_MAX: usize = 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     Wanted,
@@ -46,10 +49,16 @@ impl Ends {
         ticket: u64,
         cx: &mut Context<'_>,
     ) {
-        let Some(view) = cx.topics.view(topic) else {
-            let error = KafkaError::NoLeader;
-            cx.events.push_back(Event::EndsFailed { ticket, error });
-            return;
+        let view = match cx.topics.view(topic) {
+            Some(view) if self.open.len() < OPEN_MAX => view,
+            other => {
+                let error = match other {
+                    None => KafkaError::NoLeader,
+                    Some(_) => KafkaError::Busy,
+                };
+                cx.events.push_back(Event::EndsFailed { ticket, error });
+                return;
+            }
         };
         self.next += 1;
         let question = Barrier {

@@ -46,6 +46,9 @@ pub enum KafkaError {
     /// The partition has no leader now, or the topic is missing.
     #[error("the partition has no leader")]
     NoLeader,
+    /// More is asked at once than is allowed.
+    #[error("too many questions are open")]
+    Busy,
     /// Records that can't be read.
     #[error(transparent)]
     Records(#[from] RecordError),

@@ -189,7 +189,8 @@ impl Plane {
     }
 
     /// Asks the leaders for the ends of all partitions: a question sent after this call, answered
-    /// by `Event::Ends` or `Event::EndsFailed` within `ends_timeout`.
+    /// by `Event::Ends` or `Event::EndsFailed` within `ends_timeout`. Whoever waits for the same
+    /// ends should share one call; 1,024 may be open.
     pub fn ends(&mut self, topic: TopicHandle, isolation: Isolation, ticket: u64, now: Now) {
         self.dirty = true;
         let mut cx = self.shared.context(now);

@@ -252,10 +252,12 @@ impl Reader {
         *cx.stale |= whole.is_stale();
         for (key, read) in &mut self.reads {
             if read.flight == Some(link) {
-                read.flight = None; // Not in the answer.
-                if whole.0 != 0 {
-                    fail(*key, read, KafkaError::Broker(whole), cx);
-                }
+                read.flight = None;
+                let error = match whole.0 {
+                    0 => KafkaError::Protocol("a Fetch answer without the partition"),
+                    _ => KafkaError::Broker(whole),
+                };
+                fail(*key, read, error, cx);
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Where threads meet: a shard's inbox, its bell, and what the control thread sees of it. Everything
-//! here is bounded, nothing here waits. A full inbox leaves the sender's outbox as it is, in order.
+//! Where threads meet: a shard's inbox, its bell, and what the control thread sees of it.
+//! Everything here is bounded, nothing here waits. A full inbox leaves the sender's outbox as it
+//! is, in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -164,8 +165,8 @@ impl<M> std::fmt::Debug for ControlInbox<M> {
     }
 }
 
-/// What a shard has to say and could not yet: per peer, in order. Bounded by what it stands for, since
-/// each entry is an admitted request or counted bytes.
+/// What a shard has to say and could not yet: per peer, in order. Bounded by what it stands for,
+/// since each entry is an admitted request or counted bytes.
 pub(super) struct Outbox<M> {
     own: ShardId,
     shards: Arc<[Inbox<M>]>,

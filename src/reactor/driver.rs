@@ -127,7 +127,7 @@ impl<T: Turn> Driver<T> {
             match completion.token.kind {
                 TokenKind::Accept => self.on_accept(completion, now),
                 TokenKind::Poll => self.on_poll(completion, now),
-                TokenKind::Cancel => {}
+                TokenKind::Cancel | TokenKind::Bell => {}
             }
         }
         self.completions = completions;
@@ -298,21 +298,14 @@ impl<T: Turn> Driver<T> {
         }
     }
 
-    /// The last look before sleeping. False: something came, so stay awake.
-    pub(super) fn may_sleep(&mut self) -> bool {
+    /// Sleeps until something completes, a peer rings or `at_most` has passed.
+    pub(super) fn rest(&mut self, at_most: Duration) {
         self.post().announce_sleep();
-        // Both halves of the look come after both announcements, to peers and to the kernel.
-        let busy = self.ring.listen() || self.inbox().has_any();
-        if busy {
-            self.wake_up();
+        // The last look comes after the announcement; completions end the wait by themselves.
+        if !self.inbox().has_any() {
+            self.ring.wait(at_most);
         }
-        !busy
-    }
-
-    /// From here on nobody needs to ring.
-    pub(super) fn wake_up(&mut self) {
         self.post().revoke_sleep();
-        self.ring.mute();
     }
 
     /// Offers what the outbox still holds. True: it is empty.

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use crate::model::ShardId;
 use crate::sys::RingError;
 
-/// Why [`start`](super::start) or [`accept`](super::Running::accept) failed. Nothing has been served
-/// when one of these is returned.
+/// Why [`start`](super::start) or [`accept`](super::Running::accept) failed. Nothing has been
+/// served when one of these is returned.
 #[derive(Debug, thiserror::Error)]
 pub enum ReactorError {
     /// The plan contradicts itself.

@@ -139,3 +139,74 @@ fn token(place: usize) -> Token {
         generation: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::sys::Bell;
+
+    const NOW: Instant = Instant::from_nanos(5_000_000_000);
+
+    /// One listener that the ring accepts on, and its address.
+    fn listening(ring: &mut Ring) -> (Listeners, std::net::SocketAddr) {
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("address"), 16).expect("bound");
+        let address = listener.address().expect("address");
+        let mut listeners = Listeners::default();
+        listeners.add(vec![(ListenerId(4), listener)], ring);
+        (listeners, address)
+    }
+
+    fn ring() -> Ring {
+        Ring::new(8, 64, Bell::new().expect("bell")).expect("ring")
+    }
+
+    #[test]
+    fn accepting_rests_when_descriptors_are_short() {
+        let mut ring = ring();
+        let (mut listeners, _) = listening(&mut ring);
+        for error in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            listeners.on_ended(token(0), error, NOW, &mut Vec::new());
+            assert_eq!(listeners.next_deadline(), Some(NOW.after(REST)));
+            listeners.rearm(NOW.after(REST / 2), &mut ring);
+            assert!(listeners.next_deadline().is_some(), "too early");
+            listeners.rearm(NOW.after(REST), &mut ring);
+            assert_eq!(listeners.next_deadline(), None);
+        }
+    }
+
+    #[test]
+    fn a_request_lost_for_any_other_reason_is_armed_at_once() {
+        let mut ring = ring();
+        let (mut listeners, _) = listening(&mut ring);
+        for error in [0, libc::ECONNABORTED, libc::ECANCELED] {
+            listeners.on_ended(token(0), error, NOW, &mut Vec::new());
+            assert_eq!(listeners.next_deadline(), Some(NOW));
+            listeners.rearm(NOW, &mut ring);
+            assert_eq!(listeners.next_deadline(), None);
+        }
+    }
+
+    #[test]
+    fn the_queue_is_emptied_before_a_listener_closes() {
+        let mut ring = ring();
+        for armed in [true, false] {
+            let (mut listeners, address) = listening(&mut ring);
+            if !armed {
+                listeners.on_ended(token(0), libc::EMFILE, NOW, &mut Vec::new());
+            }
+            let clients = [(); 3].map(|()| TcpStream::connect(address).expect("connect"));
+            let mut last = Vec::new();
+            listeners.stop(&mut ring, &mut last);
+            if armed {
+                assert!(last.is_empty(), "the ring may still accept");
+                listeners.on_ended(token(0), libc::ECANCELED, NOW, &mut last);
+            }
+            assert_eq!(last.len(), clients.len());
+            assert!(last.iter().all(|(id, _)| *id == ListenerId(4)));
+            assert_eq!(listeners.len(), 0);
+            TcpStream::connect(address).expect_err("closed");
+        }
+    }
+}

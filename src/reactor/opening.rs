@@ -1,5 +1,5 @@
-//! Outgoing connections until they stand: name, addresses, one try after the other. The shard gets one
-//! event for each that it asked for: `Opened`, or `OpenFailed` with the last address's reason.
+//! Outgoing connections until they stand: name, addresses, one try after the other. The shard gets
+//! one event for each that it asked for: `Opened`, or `OpenFailed` with the last address's reason.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};

@@ -27,7 +27,8 @@ pub struct Plan {
     /// Completions our ring holds, a power of two, at least twice `ring_depth`. Past it the kernel
     /// keeps them in a list of its own, so this is speed and not correctness.
     pub completions: u32,
-    /// Sockets one shard may have, clients and brokers together. A client past it is closed at once.
+    /// Sockets one shard may have, clients and brokers together. A client past it is closed at
+    /// once.
     pub sockets_max: u32,
     /// Batches (one a peer and turn) that wait in a shard's inbox. A full inbox delays its senders'
     /// outboxes; nothing is dropped.

@@ -1,5 +1,5 @@
-//! Names to addresses, off the shards: `getaddrinfo` waits, so it has threads of its own. Two, so that
-//! one dead name does not hold up all the others.
+//! Names to addresses, off the shards: `getaddrinfo` waits, so it has threads of its own. Two, so
+//! that one dead name does not hold up all the others.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -32,9 +32,10 @@ pub struct Vitals {
     pub refused: u64,
 }
 
-/// Starts a thread, an executor and a ring for each of `shards` (each made on its own thread; the place
-/// in the list is its [`ShardId`]) and returns once all of them stand. `wake_control` is called, from
-/// any shard's thread, at most once a turn, when [`Running::take`] has something; it must not block.
+/// Starts a thread, an executor and a ring for each of `shards` (each made on its own thread; the
+/// place in the list is its [`ShardId`]) and returns once all of them stand. `wake_control` is
+/// called, from any shard's thread, at most once a turn, when [`Running::take`] has something; it
+/// must not block.
 ///
 /// A panic on a shard's thread ends the process with exit code 70: state is in Kafka, and a shard
 /// short would be a hang for its clients.

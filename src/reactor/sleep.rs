@@ -1,6 +1,6 @@
-//! The sleep and wake race, alone. A shard that finds nothing goes to sleep while a peer pushes into its
-//! inbox: either the shard sees the push at its last look, or the peer sees that the shard sleeps and
-//! rings. Both may happen, neither must not.
+//! The sleep and wake race, alone. A shard that finds nothing goes to sleep while a peer pushes
+//! into its inbox: either the shard sees the push at its last look, or the peer sees that the shard
+//! sleeps and rings. Both may happen, neither must not.
 //!
 //! A peer of a shard that is awake pays one fence and one load, and no system call. The protocol is
 //! written over a tiny trait so that loom can try every interleaving of it.
@@ -33,8 +33,8 @@ impl<F: Flag> Sleep<F> {
     /// The shard is about to sleep: it looks into its inbox once more **after** this, and only then
     /// sleeps.
     pub(super) fn announce(&self) {
-        // A swap, so that it comes after the swap of a peer that still answers the last announcement:
-        // that one must not hide this.
+        // A swap, so that it comes after the swap of a peer that still answers the last
+        // announcement: that one must not hide this.
         self.parked.swap(true);
         F::fence();
     }
@@ -116,8 +116,8 @@ mod tests {
         }
     }
 
-    /// A shard's inbox as the protocol sees it. The queue is taken as given, with the weakest order a
-    /// queue can have: a push releases, a look acquires.
+    /// A shard's inbox as the protocol sees it. The queue is taken as given, with the weakest order
+    /// a queue can have: a push releases, a look acquires.
     struct Shard {
         sleep: Sleep<AtomicBool>,
         queue: AtomicUsize,

@@ -1,9 +1,9 @@
-//! A shard's slab of sockets: one slot of 16 bytes each, reused with the next generation once the ring
-//! has let go of it.
+//! A shard's slab of sockets: one slot of 16 bytes each, reused with the next generation once the
+//! ring has let go of it.
 //!
 //! A request armed on the ring holds the file, so closing is three steps: FIN, cancel the poll, and
-//! close the descriptor at the poll's last completion. In between the slot is dead for the shard and
-//! taken for everybody else.
+//! close the descriptor at the poll's last completion. In between the slot is dead for the shard
+//! and taken for everybody else.
 
 use crate::shard::SocketId;
 use crate::sys::{Ready, Ring, Socket, Token, TokenKind};
@@ -214,5 +214,136 @@ fn poll_token(id: SocketId) -> Token {
         kind: TokenKind::Poll,
         slot: id.slot,
         generation: id.generation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::sys::{Bell, Completion, Connect, Listener, Outcome};
+
+    struct Bench {
+        ring: Ring,
+        sockets: Sockets,
+        listener: Listener,
+        scratch: Vec<u8>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let any = "127.0.0.1:0".parse().expect("address");
+            Self {
+                ring: Ring::new(8, 64, Bell::new().expect("bell")).expect("ring"),
+                sockets: Sockets::new(2),
+                listener: Listener::bind(any, 16).expect("bound"),
+                scratch: vec![0; 4096],
+            }
+        }
+
+        /// A socket of the slab, if there is room, and its other end.
+        fn connect(&mut self) -> (Option<SocketId>, TcpStream) {
+            let address = self.listener.address().expect("address");
+            let client = TcpStream::connect(address).expect("connect");
+            let socket = self.listener.accept_now().expect("one waits");
+            let id = self.sockets.insert(socket, Phase::Open, &mut self.ring);
+            (id, client)
+        }
+
+        /// Completions until one passes `wanted`.
+        fn until(&mut self, wanted: impl Fn(&Completion) -> bool) -> Completion {
+            let start = Instant::now();
+            let mut seen = Vec::new();
+            loop {
+                self.ring.enter();
+                self.ring.completions(&mut seen, 64);
+                if let Some(place) = seen.iter().position(&wanted) {
+                    return seen.swap_remove(place);
+                }
+                assert!(start.elapsed() < Duration::from_secs(10), "never came");
+            }
+        }
+    }
+
+    fn ready(completion: &Completion) -> Ready {
+        match completion.outcome {
+            Outcome::Ready(ready) => ready,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_late_event_never_reaches_the_next_user_of_a_slot() {
+        let mut bench = Bench::new();
+        let (first, mut client) = bench.connect();
+        let first = first.expect("room");
+        client.write_all(b"late").expect("sent");
+        let late = bench.until(|c| matches!(c.outcome, Outcome::Ready(r) if r.readable()));
+        bench
+            .sockets
+            .close(first, &mut bench.ring, &mut bench.scratch);
+        assert!(
+            bench.sockets.open(first).is_none(),
+            "dead at once for the shard"
+        );
+        assert_eq!(bench.sockets.len(), 1, "but not free: the ring holds it");
+        bench.until(|c| !c.more);
+        bench.sockets.on_released(first, &mut bench.scratch);
+        assert_eq!(bench.sockets.len(), 0);
+
+        let (second, _client) = bench.connect();
+        let second = second.expect("room");
+        assert_eq!(second.slot, first.slot);
+        assert_ne!(second.generation, first.generation);
+        let entry = bench.sockets.open(second).expect("open");
+        entry.maybe_readable = false;
+        assert_eq!(bench.sockets.on_ready(first, ready(&late)), News::default());
+        bench.sockets.on_released(first, &mut bench.scratch);
+        let entry = bench.sockets.open(second).expect("untouched");
+        assert!(!entry.maybe_readable && entry.armed);
+    }
+
+    #[test]
+    fn a_lost_poll_is_armed_again_and_misses_nothing() {
+        let mut bench = Bench::new();
+        let (id, mut client) = bench.connect();
+        let id = id.expect("room");
+        // As if the kernel had ended it: nobody asked for this cancellation.
+        bench.ring.cancel(poll_token(id));
+        bench.until(|c| !c.more);
+        client.write_all(b"unseen").expect("sent");
+        bench.sockets.on_released(id, &mut bench.scratch);
+        assert!(bench.sockets.has_lost());
+        bench.sockets.rearm_lost(&mut bench.ring);
+        assert!(!bench.sockets.has_lost());
+        let seen = bench.until(|c| matches!(c.outcome, Outcome::Ready(_)));
+        assert!(bench.sockets.on_ready(id, ready(&seen)).readable);
+    }
+
+    #[test]
+    fn a_full_slab_takes_no_more() {
+        let mut bench = Bench::new();
+        let clients: Vec<_> = (0..3).map(|_| bench.connect()).collect();
+        let room: Vec<_> = clients.iter().map(|(id, _)| id.is_some()).collect();
+        assert_eq!(room, [true, true, false]);
+    }
+
+    #[test]
+    fn a_connecting_socket_is_no_news_for_the_shard() {
+        let mut bench = Bench::new();
+        let address = bench.listener.address().expect("address");
+        let (Connect::Pending(socket) | Connect::Done(socket)) =
+            Socket::connect(address).expect("begun");
+        let id = bench
+            .sockets
+            .insert(socket, Phase::Connecting, &mut bench.ring);
+        let id = id.expect("room");
+        let seen = bench.until(|c| matches!(c.outcome, Outcome::Ready(_)));
+        assert_eq!(bench.sockets.on_ready(id, ready(&seen)), News::default());
+        assert!(bench.sockets.open(id).is_none());
+        assert!(bench.sockets.connecting(id).is_some());
     }
 }

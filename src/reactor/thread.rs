@@ -10,7 +10,6 @@ use super::crossing::{ControlInbox, Inbox, Outbox};
 use super::driver::{Driver, Next, Parts};
 use super::io::Budgets;
 use super::opening::Opening;
-use super::parking::{NO_PREEMPTION, Parking};
 use super::resolver::Resolver;
 use super::{Clock, Plan, ReactorError};
 use crate::model::ShardId;
@@ -19,6 +18,10 @@ use crate::sys::Ring;
 
 /// Exit code of a broken invariant.
 const EXIT_BROKEN: i32 = 70;
+
+/// glommio's preempt timer, which only its own tasks and foreign wakes need, of which there are
+/// none.
+const NO_PREEMPTION: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long a shard that has ended tries to hand over its last messages.
 const LAST_MESSAGES: Duration = Duration::from_secs(1);
@@ -73,11 +76,11 @@ pub(super) fn run_shard<T: Turn + 'static>(
     };
     executor.run(async {
         match stand(own, common, make) {
-            Ok((driver, parking)) => {
+            Ok(driver) => {
                 say(Ok(()));
                 // Dropped before the executor sees the panic.
                 let _inner = EndsTheProcess(own);
-                drive(driver, parking).await;
+                drive(driver).await;
             }
             Err(error) => say(Err(error)),
         }
@@ -105,14 +108,10 @@ fn stand<T: Turn>(
     own: ShardId,
     common: &Common<T::Message>,
     make: impl FnOnce() -> T,
-) -> Result<(Driver<T>, Parking), ReactorError> {
+) -> Result<Driver<T>, ReactorError> {
     let plan = &common.plan;
     let post = &common.shards[usize::from(own.0)].post;
     let ring = Ring::new(plan.ring_depth, plan.completions, post.bell().clone())?;
-    let parking = Parking::new(post.bell()).map_err(|error| ReactorError::Shard {
-        shard: own,
-        why: error.to_string(),
-    })?;
     let resolver = common.resolver.clone();
     let (shards, control) = (Arc::clone(&common.shards), Arc::clone(&common.control));
     let parts = Parts {
@@ -129,25 +128,21 @@ fn stand<T: Turn>(
         },
         turn_every: plan.turn_every,
     };
-    Ok((Driver::new(make(), parts), parking))
+    Ok(Driver::new(make(), parts))
 }
 
 /// The loop.
-async fn drive<T: Turn>(mut driver: Driver<T>, mut parking: Parking) {
+async fn drive<T: Turn>(mut driver: Driver<T>) {
     loop {
         match driver.pass() {
-            Next::Again => parking.yield_now().await,
-            Next::Rest(at_most) if driver.may_sleep() => {
-                parking.park(at_most).await;
-                driver.wake_up();
-            }
-            Next::Rest(_) => {}
+            Next::Again => glommio::executor().yield_now().await,
+            Next::Rest(at_most) => driver.rest(at_most),
             Next::End => break,
         }
     }
     let leave = Instant::now() + LAST_MESSAGES;
     while !driver.flush() && Instant::now() < leave {
-        parking.park(Duration::from_millis(1)).await;
+        driver.rest(Duration::from_millis(1));
     }
     driver.end();
 }

@@ -1,5 +1,5 @@
-//! The only `unsafe` of the house: the shard's ring, its eventfd, sockets and cpus, each behind a safe
-//! face. Nothing here knows what a shard is or decides anything.
+//! The only `unsafe` of the house: the shard's ring, its eventfd, sockets and cpus, each behind a
+//! safe face. Nothing here knows what a shard is or decides anything.
 
 mod bell;
 mod cpu;
@@ -7,7 +7,7 @@ mod probe;
 mod ring;
 mod socket;
 
-pub use bell::{Bell, hand_over};
+pub use bell::Bell;
 pub use cpu::{allowed_cpus, pin_this_thread};
 pub use probe::{MEMLOCK_BYTES_MIN, RingError, probe};
 pub use ring::{Completion, Outcome, Ready, Ring, SLOTS_MAX, Token, TokenKind};

@@ -1,5 +1,5 @@
-//! Whether the kernel lets us have a ring, asked before anything else is started. io_uring is off by
-//! default in Docker and containerd, so the answer is often no and must say what to change.
+//! Whether the kernel lets us have a ring, asked before anything else is started. io_uring is off
+//! by default in Docker and containerd, so the answer is often no and must say what to change.
 
 use std::io;
 
@@ -14,7 +14,7 @@ pub const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 pub enum RingError {
     /// `EPERM`, and the kernel's switch is on.
     #[error(
-        "io_uring is switched off on this machine (kernel.io_uring_disabled = {value}): set it to 0 \
+        "io_uring is switched off here (kernel.io_uring_disabled = {value}): set it to 0 \
          with `sysctl kernel.io_uring_disabled=0`{}",
         if *value == 1 { ", or run in the group of kernel.io_uring_group" } else { "" }
     )]
@@ -127,7 +127,8 @@ mod tests {
             len: program.len() as u16,
             filter: program.as_ptr().cast_mut(),
         };
-        // SAFETY: plain calls; `filter` points to `program`, which outlives them, and the kernel copies.
+        // SAFETY: plain calls; `filter` points to `program`, which outlives them, and the kernel
+        // copies.
         unsafe {
             assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
             let set = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter);

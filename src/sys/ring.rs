@@ -1,14 +1,14 @@
-//! A shard's io_uring: multishot accepts and multishot polls, nothing else. Bytes never pass through
-//! it (reads and writes are plain calls at the moment they are wanted), so no request holds memory of
-//! ours and every face here is safe.
+//! A shard's io_uring: multishot accepts and multishot polls, nothing else. Bytes never pass
+//! through it (reads and writes are plain calls at the moment they are wanted), so no request holds
+//! memory of ours and every face here is safe.
 //!
-//! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its share of the work when the shard
-//! enters, never by interrupting it. While the shard is awake its bell is muted, since it looks
-//! anyway; [`Ring::listen`] unmutes it and looks once more, which closes the race.
+//! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its share of the work when the
+//! shard enters, never by interrupting it. [`Ring::wait`] is where an idle shard's thread sleeps: a
+//! completion wakes it, and so does its bell, which is one more thing that the ring polls.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
@@ -29,6 +29,8 @@ pub enum TokenKind {
     Poll,
     /// A cancellation: its own end interests nobody.
     Cancel,
+    /// The poll of the bell: that it woke us is all it says.
+    Bell,
 }
 
 /// Names a request in its completions: slot (24 bits), generation (32), kind (8).
@@ -42,6 +44,13 @@ pub struct Token {
     pub generation: u32,
 }
 
+/// The poll of the bell.
+const BELL: Token = Token {
+    kind: TokenKind::Bell,
+    slot: 0,
+    generation: 0,
+};
+
 impl Token {
     fn to_bits(self) -> u64 {
         debug_assert!(self.slot < SLOTS_MAX);
@@ -52,6 +61,7 @@ impl Token {
         let kind = match bits >> 56 {
             0 => TokenKind::Accept,
             1 => TokenKind::Poll,
+            3 => TokenKind::Bell,
             _ => TokenKind::Cancel,
         };
         Self {
@@ -81,7 +91,8 @@ impl Ready {
         self.0 & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) as u32 != 0
     }
 
-    /// The peer has ended its side, or the connection failed: a read shows which after the last byte.
+    /// The peer has ended its side, or the connection failed: a read shows which after the last
+    /// byte.
     #[must_use]
     pub fn ended(self) -> bool {
         self.0 & Self::ENDED as u32 != 0
@@ -119,7 +130,7 @@ pub struct Ring {
 
 impl Ring {
     /// A ring for `entries` requests between two enters and `completions` at once (powers of two).
-    /// It rings `bell` when something completes while [`Ring::listen`] is in force.
+    /// Whoever rings `bell` ends a wait.
     ///
     /// # Errors
     /// The kernel's refusal, explained.
@@ -134,21 +145,22 @@ impl Ring {
             .setup_submit_all()
             .build(entries)
             .map_err(RingError::explain)?;
-        let registered = uring.submitter().register_eventfd(bell.as_fd().as_raw_fd());
-        registered.map_err(RingError::explain)?;
         let mut ring = Self {
             uring,
             bell,
             _one_thread: PhantomData,
         };
-        ring.mute();
+        ring.poll_bell();
         Ok(ring)
     }
 
-    /// The bell it rings.
-    #[must_use]
-    pub fn bell(&self) -> &Bell {
-        &self.bell
+    /// Each ringing is an edge of its own, so the counter is never read.
+    fn poll_bell(&mut self) {
+        let fd = types::Fd(self.bell.as_fd().as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
+            .multi(true)
+            .build();
+        self.push(entry, BELL);
     }
 
     /// Accepts on a listener until cancelled or failed; each connection is a completion.
@@ -204,21 +216,16 @@ impl Ring {
         }
     }
 
-    /// Unmutes the bell and looks once more. True: something is there, so stay awake. False: whatever
-    /// comes from now on rings.
-    pub fn listen(&mut self) -> bool {
-        self.uring.completion().enable_eventfd();
-        // The kernel adds its work to a list, then reads the flag; we write the flag, then have it
-        // look into the list. One of the two sees the other.
-        fence(Ordering::SeqCst);
-        self.enter_now();
-        // The kernel does so much work an enter; what it left does not ring again.
-        !self.uring.completion().is_empty() || self.uring.submission().taskrun()
-    }
-
-    /// Mutes the bell again: the shard is awake and looks by itself.
-    pub fn mute(&mut self) {
-        self.uring.completion().disable_eventfd();
+    /// Sleeps until something completes, the bell rings or `at_most` has passed. What completed or
+    /// rang before ends it at once.
+    pub fn wait(&mut self, at_most: Duration) {
+        let at_most = types::Timespec::from(at_most);
+        let arguments = types::SubmitArgs::new().timespec(&at_most);
+        let waited = self.uring.submitter().submit_with_args(1, &arguments);
+        assert_passing(
+            waited,
+            &[libc::ETIME, libc::EINTR, libc::EAGAIN, libc::EBUSY],
+        );
     }
 
     fn enter_now(&mut self) {
@@ -229,18 +236,21 @@ impl Ring {
             let submitter = self.uring.submitter();
             submitter.enter::<libc::sigset_t>(new, 0, flags, None)
         };
-        if let Err(error) = entered {
-            let passing = [libc::EINTR, libc::EAGAIN, libc::EBUSY];
-            let known = error.raw_os_error().is_some_and(|e| passing.contains(&e));
-            // What is left in the queue goes with the next enter.
-            assert!(known, "io_uring_enter broke: {error}");
-        }
+        // What is left in the queue goes with the next enter.
+        assert_passing(entered, &[libc::EINTR, libc::EAGAIN, libc::EBUSY]);
     }
 
     /// Appends what has completed, oldest first, at most `max`; the rest stays for the next call.
     pub fn completions(&mut self, into: &mut Vec<Completion>, max: usize) {
-        let queue = self.uring.completion();
-        into.extend(queue.take(max).filter_map(|entry| completion(&entry)));
+        let mut bell_lost = false;
+        let queue = self.uring.completion().take(max);
+        into.extend(queue.filter_map(|entry| {
+            bell_lost |= entry.user_data() == BELL.to_bits() && !cqueue::more(entry.flags());
+            completion(&entry)
+        }));
+        if bell_lost {
+            self.poll_bell();
+        }
     }
 }
 
@@ -252,11 +262,19 @@ impl std::fmt::Debug for Ring {
     }
 }
 
+/// An error of an enter that is not in the list of those that pass is a bug of ours.
+fn assert_passing(entered: std::io::Result<usize>, passing: &[i32]) {
+    if let Err(error) = entered {
+        let known = error.raw_os_error().is_some_and(|e| passing.contains(&e));
+        assert!(known, "io_uring_enter broke: {error}");
+    }
+}
+
 /// Reads one entry; an accepted descriptor gets its owner here.
 fn completion(entry: &cqueue::Entry) -> Option<Completion> {
     let token = Token::from_bits(entry.user_data());
     let outcome = match (token.kind, entry.result()) {
-        (TokenKind::Cancel, _) => return None,
+        (TokenKind::Cancel | TokenKind::Bell, _) => return None,
         (_, error @ ..=-1) => Outcome::Failed(-error),
         (TokenKind::Poll, events) => Outcome::Ready(Ready(events as u32)),
         // SAFETY: the kernel made this descriptor for this completion, which is read once.
@@ -427,32 +445,36 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_rings_only_while_listening() {
+    fn a_wait_ends_by_completion_bell_or_time() {
         let mut ring = ring();
+        let bell = ring.bell.clone();
         let (socket, mut client) = pair(&mut ring);
         ring.poll(&socket, POLL);
         next(&mut ring);
-        let rung = |ring: &Ring| {
-            let mut fds = [rustix::event::PollFd::new(
-                ring.bell(),
-                rustix::event::PollFlags::IN,
-            )];
-            let wait = rustix::event::Timespec {
-                tv_sec: 0,
-                tv_nsec: 100_000_000,
-            };
-            rustix::event::poll(&mut fds, Some(&wait)).expect("poll") == 1
+        let hour = Duration::from_secs(3600);
+        let waited = |ring: &mut Ring, at_most, wake: &mut dyn FnMut()| {
+            let start = Instant::now();
+            wake();
+            ring.wait(at_most);
+            let mut seen = Vec::new();
+            ring.completions(&mut seen, 64);
+            (seen.len(), start.elapsed())
         };
-        client.write_all(b"x").expect("written");
-        assert!(!rung(&ring), "muted");
-        assert!(ring.listen(), "what came while muted is seen");
-        ring.completions(&mut Vec::new(), 64);
-        // Looking may itself ring; take that back.
-        if rung(&ring) {
-            rustix::io::read(ring.bell(), &mut [0; 8]).expect("read");
+        let millis = Duration::from_millis(20);
+        let (seen, took) = waited(&mut ring, millis, &mut || {});
+        assert!(seen == 0 && took >= millis);
+        for _ in 0..3 {
+            // Without an end each of these would be a hang.
+            assert_eq!(waited(&mut ring, hour, &mut || bell.ring()).0, 0);
+            let mut send = || client.write_all(b"x").expect("sent");
+            assert_eq!(waited(&mut ring, hour, &mut send).0, 1);
         }
-        assert!(!ring.listen());
-        client.write_all(b"x").expect("written");
-        assert!(rung(&ring), "listening");
+        let ringing = bell.clone();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            ringing.ring();
+        });
+        waited(&mut ring, hour, &mut || {});
+        thread.join().expect("no panic");
     }
 }

@@ -45,8 +45,8 @@ impl Listener {
             .ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// The next connection of the queue, now or `WouldBlock`. Only for a listener no ring accepts on
-    /// any more: it becomes nonblocking.
+    /// The next connection of the queue, now or `WouldBlock`. Only for a listener no ring accepts
+    /// on any more: it becomes nonblocking.
     ///
     /// # Errors
     /// `WouldBlock` once the queue is empty; else what accept says.

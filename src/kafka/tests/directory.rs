@@ -176,6 +176,27 @@ fn an_older_broker_is_greeted_in_its_version() {
     assert_eq!(request.isolation_level, 1);
     world.fetched(&fetch, vec![reading::data(0, 6, &[5])]);
     assert_eq!(offsets_of(&world.take()), [5]);
+    let record = ProduceRecord {
+        key: None,
+        value: None,
+        headers: vec![],
+        timestamp: crate::model::UnixMillis(0),
+    };
+    let taken = world
+        .plane
+        .produce(handle, Partition(0), record, 9, world.now);
+    taken.unwrap();
+    world.settle();
+    let produce = world.produces.pop_front().unwrap();
+    assert_eq!(produce.version, 8);
+    world.produced(&produce, 0, 6, 0);
+    let at = Produced::At(Partition(0), Some(Offset(6)));
+    assert!(
+        world
+            .take()
+            .iter()
+            .any(|e| matches!(e, Event::Produced { ticket: 9, outcome } if *outcome == at))
+    );
 }
 
 #[test]

@@ -357,6 +357,22 @@ fn nonsense_is_told_once_and_asked_for_with_backoff() {
     assert!((8..30).contains(&asked), "{asked} in 10 s");
 }
 
+#[test]
+fn a_partition_left_out_of_the_answer_is_asked_for_with_backoff() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let mut asked = 0;
+    for _ in 0..100 {
+        world.pass(Duration::from_millis(100));
+        while let Some(fetch) = world.fetches.pop_front() {
+            asked += 1;
+            world.fetched(&fetch, vec![]);
+        }
+    }
+    assert!((8..30).contains(&asked), "{asked} in 10 s");
+}
+
 /// Before KIP-74 a broker cut even the first batch: only a larger question gets it.
 #[test]
 fn a_batch_larger_than_asked_for_is_asked_for_with_more_room() {

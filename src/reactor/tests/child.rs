@@ -84,14 +84,15 @@ fn accepting_goes_on_when_descriptors_are_free_again() {
 }
 
 fn echo_with_few_descriptors() {
-    let fixture = Fixture::start(1, plan());
     let open = std::fs::read_dir("/proc/self/fd").expect("proc").count() as u64;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let few = Rlimit {
-        current: Some(open + 40),
+        current: Some(open + 60),
         maximum,
     };
+    // Before the first accept: a request keeps the limit of the moment it was made.
     setrlimit(Resource::Nofile, few).expect("lowered");
+    let fixture = Fixture::start(1, plan());
     println!("listens on {}", fixture.address);
     // The parent says when.
     let _ = std::io::stdin().read(&mut [0]);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::running::launch;
 use super::super::{Clock, Plan, Undelivered};
 use super::echo::{Echo, Message};
-use super::{Fixture, eventually, plan};
+use super::{Fixture, PATIENCE, eventually, plan};
 use crate::model::ShardId;
 
 #[test]
@@ -80,6 +80,31 @@ fn a_parked_shard_is_woken_by_a_foreign_thread() {
         slowest = slowest.max(start.elapsed());
     }
     println!("slowest wake and answer: {slowest:?}");
+}
+
+/// One message wakes the shard, the next comes at any moment of its way back to sleep.
+#[test]
+fn nothing_is_lost_on_the_way_to_sleep() {
+    let fixture = Fixture::start(1, plan());
+    let mut answers = 0;
+    for round in 0..20_000_u32 {
+        fixture.send(0, Message::Number(round));
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_nanos(u64::from(round) * 7_919 % 120_000) {
+            std::hint::spin_loop();
+        }
+        fixture.send(0, Message::Number(round));
+        while answers < 2 * (round + 1) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "round {round} was slept through"
+            );
+            match fixture.running.take() {
+                Some((_, answer)) => answers += answer.len() as u32,
+                None => std::thread::yield_now(),
+            }
+        }
+    }
 }
 
 #[test]
