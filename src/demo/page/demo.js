@@ -30,17 +30,14 @@ async function restart(people) {
     }),
   );
   const waiting = new Map(people.map((p) => [p, null]));
-  const onResumed = async ({ detail }) => {
+  const onResumed = ({ detail }) => {
     waiting.set(detail.person, detail);
     const all = [...waiting.values()];
     if (all.includes(null)) return;
     document.removeEventListener("resumed", onResumed);
     const holes = all.reduce((sum, r) => sum + r.missed, 0);
-    const current = await Promise.all(people.map((p) => p.isCurrent()));
-    const isWhole = holes === 0 && !current.includes(false);
-    const each = all
-      .map((r) => `${r.person.name} caught up on ${count(r.came, "event")}`)
-      .join(", ");
+    const isWhole = holes === 0 && all.every((r) => r.isCurrent);
+    const each = all.map((r) => `${r.person.name} caught up on ${count(r.came, "event")}`);
     const proof = isWhole
       ? "Each stream went on from its last event id: the numbers of the events show no hole, " +
         "and a fresh query knows nothing newer."
@@ -50,7 +47,7 @@ async function restart(people) {
     notice.dataset.nothingMissed = String(isWhole);
     notice.replaceChildren(
       element("strong", { text: isWhole ? "Back, and nothing missed" : "Back, but not all came" }),
-      element("span", { text: `${each}. ${proof}` }),
+      element("span", { text: `${each.join(", ")}. ${proof}` }),
     );
   };
   document.addEventListener("resumed", onResumed);

@@ -100,47 +100,68 @@ export class Person {
       this.lostAt = null;
       // Catching up needs one round trip; what comes after a moment is news, not the past.
       clearTimeout(this.settle);
-      this.settle = setTimeout(() => this.resumed(true), 1500);
-      this.resumed(false);
+      this.settle = setTimeout(() => this.settled(), 1500);
+      this.resumed();
     } else if (state === "open") this.lostAt = null;
   }
 
-  /** Says how the stream went on, by the numbers of the events that came since. */
-  resumed(isOver) {
+  /** What came since the stream was lost, by the numbers of the events. */
+  sinceLost() {
     const was = this.resumeFrom;
-    const came = this.count - was.count,
-      missed = this.holes - was.holes,
-      again = this.repeats - was.repeats;
-    const from = this.part("resume");
+    return {
+      was,
+      came: this.count - was.count,
+      missed: this.holes - was.holes,
+      again: this.repeats - was.repeats,
+    };
+  }
+
+  /** Says how the stream went on. `isCurrent`: a fresh query agrees, or not; null: not asked. */
+  resumed(isCurrent = null) {
+    const { was, came, missed, again } = this.sinceLost();
+    const line = this.part("resume");
     const range =
       came === 0
         ? `no event meanwhile, the last one is still #${was.event}`
         : `${count(came, "event")} caught up, #${was.event + 1} to #${this.last}`;
     const twice = again ? `; ${again} came twice and was told by its number` : "";
-    const verdict = missed ? `${count(missed, "event")} missing. ` : "Resumed, nothing missed. ";
-    from.replaceChildren(
+    const verdict = missed
+      ? `${count(missed, "event")} missing. `
+      : { true: "Resumed, nothing missed. ", false: "A query knows more. ", null: "Resumed. " }[
+          isCurrent
+        ];
+    line.replaceChildren(
       element("strong", { text: verdict }),
       `From id ${short(was.id)}: ${range}${twice}.`,
     );
-    from.title = was.id;
-    from.hidden = false;
-    from.dataset.nothingMissed = String(missed === 0);
-    from.dataset.events = came;
-    from.dataset.fromId = was.id;
-    this.root.dataset.resumed = String(Number(this.root.dataset.resumed ?? 0) + (isOver ? 1 : 0));
-    if (isOver) {
-      this.resumeFrom = null;
-      document.dispatchEvent(
-        new CustomEvent("resumed", { detail: { person: this, came, missed } }),
-      );
-    }
+    line.title = was.id;
+    line.hidden = false;
+    Object.assign(line.dataset, { events: came, fromId: was.id });
+    if (isCurrent === null) delete line.dataset.nothingMissed;
+    else line.dataset.nothingMissed = String(missed === 0 && isCurrent);
   }
 
-  /** Whether the stream has told all that a fresh query knows: numbers show no missing end. */
+  /** The stream had its time to catch up: asks a query whether it did. */
+  async settled() {
+    const isCurrent = await this.isCurrent();
+    if (!this.resumeFrom) return;
+    this.resumed(isCurrent);
+    const { came, missed } = this.sinceLost();
+    this.root.dataset.resumed = String(Number(this.root.dataset.resumed ?? 0) + 1);
+    this.resumeFrom = null;
+    const detail = { person: this, came, missed, isCurrent };
+    document.dispatchEvent(new CustomEvent("resumed", { detail }));
+  }
+
+  /** Whether the stream tells all that a query knows now: numbers show no missing end. */
   async isCurrent() {
-    for (let attempt = 0; attempt < 20; attempt++) {
-      const answer = await fetch(this.url(""), { cache: "no-store" }).catch(() => null);
-      if (answer?.ok && (await answer.json()).version <= this.told) return true;
+    let known = null;
+    for (let attempt = 0; attempt < 30; attempt++) {
+      if (known === null) {
+        const answer = await fetch(this.url(""), { cache: "no-store" }).catch(() => null);
+        if (answer?.ok) known = (await answer.json()).version;
+      }
+      if (known !== null && known <= this.told) return true;
       await new Promise((done) => setTimeout(done, 100));
     }
     return false;
@@ -164,7 +185,7 @@ export class Person {
       this.part("asks")
         .querySelector(`[data-request="${CSS.escape(event.request)}"]`)
         ?.remove();
-    if (this.resumeFrom) this.resumed(false);
+    if (this.resumeFrom) this.resumed();
     this.mark();
   }
 
