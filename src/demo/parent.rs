@@ -72,7 +72,7 @@ pub enum Output {
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// An address is taken or not ours.
-    #[error("{flag} {addr}: {source}; give another address, or port 0 for any free one")]
+    #[error("can't listen on {addr}: free it, or give {flag} another port (0: any free one)")]
     Listen {
         /// The flag that sets the address.
         flag: &'static str,
@@ -82,7 +82,7 @@ pub enum DemoError {
         source: std::io::Error,
     },
     /// The system refused something the demo can't do without.
-    #[error("{what}: {source}")]
+    #[error("can't {what}")]
     System {
         /// What was being done.
         what: &'static str,

@@ -88,6 +88,8 @@ export class Person {
       connecting: "connecting",
       closed: "closed",
     }[state];
+    // The stream may have nothing to tell for long; what the account is now, a query knows.
+    if (state === "open" && this.version === null) this.look();
     if (state === "waiting")
       this.lostAt ??= {
         event: this.last,
@@ -151,6 +153,16 @@ export class Person {
     this.resumeFrom = null;
     const detail = { person: this, came, missed, isCurrent };
     document.dispatchEvent(new CustomEvent("resumed", { detail }));
+  }
+
+  /** Asks a query for the account as it is. */
+  async look() {
+    const answer = await fetch(this.url("")).catch(() => null);
+    if (!answer?.ok) return;
+    const { balance_cents, version } = await answer.json();
+    this.told ??= version;
+    this.learn(balance_cents, version);
+    this.mark();
   }
 
   /** Whether the stream tells all that a query knows now: numbers show no missing end. */
