@@ -8,9 +8,9 @@ mod block;
 mod cut;
 mod event_id;
 mod step;
-mod window;
 #[cfg(test)]
 pub(crate) mod testing;
+mod window;
 
 pub use batch::{Batch, BatchBuilder, Headers, Record, RecordParts};
 pub use block::{Block, BlockBuilder, Frame};
