@@ -67,6 +67,18 @@ impl Locals {
         }
     }
 
+    /// Tombstones past their time go; bounded work, and a look at one of them where none is due.
+    pub(super) fn expire(&mut self, now: Now) {
+        for slice in self
+            .topics
+            .iter_mut()
+            .flatten()
+            .filter_map(|local| local.slice.as_mut())
+        {
+            slice.expire(now.wall);
+        }
+    }
+
     /// Whether this shard has what it serves: a home that is ready may be ahead of it.
     pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
         let serves = self.me >= self.snapshot.layout.first_slice();
@@ -267,13 +279,6 @@ impl Local {
         let slice = self.slice.as_ref().filter(|_| self.live)?;
         let key = request.key.as_ref().map(|(hash, key)| (*hash, &**key));
         Some(slice.changes(&request.since, &request.below, request.after, key, PAGE))
-    }
-
-    /// Tombstones past their time go; bounded work.
-    pub(super) fn expire(&mut self, now: Now) {
-        if let Some(slice) = &mut self.slice {
-            slice.expire(now.wall);
-        }
     }
 
     /// The slice's facts.

@@ -4,6 +4,7 @@
 
 mod commands;
 mod links;
+mod lookups;
 mod order;
 mod passes;
 mod topic;
@@ -25,7 +26,6 @@ use topic::Topic;
 /// which keeps the directory for all.
 #[derive(Debug)]
 pub(super) struct Home {
-    me: ShardId,
     snapshot: Arc<Snapshot>,
     plane: Plane,
     cluster_id: String,
@@ -34,6 +34,8 @@ pub(super) struct Home {
     /// By the plane's handle: the place in `topics`; `None`: watched for another home.
     handles: Vec<Option<usize>>,
     tickets: Tickets,
+    /// Connections to brokers that failed or broke, ever.
+    failed: u64,
 }
 
 /// What a home says: to shards, itself among them, and to control.
@@ -64,13 +66,13 @@ impl Home {
         }
         let (cluster_id, tickets) = (String::new(), Tickets::new(random));
         Self {
-            me,
             snapshot,
             plane,
             cluster_id,
             topics,
             handles,
             tickets,
+            failed: 0,
         }
     }
 
@@ -122,6 +124,7 @@ impl Home {
                 note(out, Level::Info, format!("broker {address} answers"));
             }
             Event::BrokerDown { address, error, .. } => {
+                self.failed += 1;
                 note(out, Level::Warn, format!("broker {address}: {error}"));
             }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
@@ -218,6 +221,7 @@ impl Home {
 
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
+        metrics.general.kafka_connections_failed.0 = self.failed;
         for topic in &self.topics {
             topic.count(metrics);
         }
