@@ -585,7 +585,7 @@ impl Topic {
     }
 
     /// Whether the topic is ready, and what is missing.
-    pub(super) fn check(&self, snapshot: &Snapshot) -> Check {
+    pub(super) fn check(&self, snapshot: &Snapshot, trouble: Option<&str>) -> Check {
         let name = quoted(&snapshot.topic(self.index).name);
         let detail = match (&self.missing, &self.unfit, self.live) {
             (Some(reason), _, _) => reason.to_string(),
@@ -597,7 +597,12 @@ impl Topic {
                     detail: "live".into(),
                 };
             }
-            (None, None, false) if self.view.is_none() => "waiting for the cluster".into(),
+            (None, None, false) if self.view.is_none() => {
+                let trouble = trouble
+                    .map(|trouble| format!(": {trouble}"))
+                    .unwrap_or_default();
+                format!("waiting for the cluster{trouble}")
+            }
             (None, None, false) => self.progress(),
         };
         Check {
