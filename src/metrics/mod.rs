@@ -13,7 +13,7 @@ mod text;
 pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
 pub use labels::{
-    CloseReason, CommandOutcome, GapCause, KafkaApi, ProduceOutcome, RouteKind, StatusClass,
+    CloseReason, CommandOutcome, RouteKind, StatusClass,
     StreamEnd,
 };
 pub use page::page;

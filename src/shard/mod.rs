@@ -215,6 +215,7 @@ impl Turn for Shard {
         more |= edge.serve(&mut cx);
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
+        serving.locals.expire(now);
         serving.release(&mut self.outbox);
         let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
         edge.pump_feeds(&mut cx);
@@ -474,6 +475,10 @@ impl Serving {
                 metrics.cache_bytes.set(stats.bytes as u64);
             }
         }
+        self.metrics
+            .general
+            .kafka_connections_open
+            .set(self.links.len() as u64);
         self.home.count(&mut self.metrics);
     }
 }

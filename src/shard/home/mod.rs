@@ -4,13 +4,16 @@
 
 mod commands;
 mod links;
+mod lookups;
 mod order;
 mod passes;
 mod topic;
 
 use std::sync::Arc;
 
-use crate::kafka::{Address, ClusterView, DirectoryRole, Event, Plane, Produced, TopicHandle};
+use crate::kafka::{
+    Address, ClusterView, DirectoryRole, Event, KafkaError, Plane, Produced, TopicHandle,
+};
 use crate::model::{Instant, Now, ShardId, TopicName};
 
 use super::message::{Level, Message, Note};
@@ -25,7 +28,6 @@ use topic::Topic;
 /// which keeps the directory for all.
 #[derive(Debug)]
 pub(super) struct Home {
-    me: ShardId,
     snapshot: Arc<Snapshot>,
     plane: Plane,
     cluster_id: String,
@@ -34,6 +36,10 @@ pub(super) struct Home {
     /// By the plane's handle: the place in `topics`; `None`: watched for another home.
     handles: Vec<Option<usize>>,
     tickets: Tickets,
+    /// The last broker that failed, and why, while none has answered since.
+    trouble: Option<String>,
+    /// Connections to brokers that failed or broke, ever.
+    failed: u64,
 }
 
 /// What a home says: to shards, itself among them, and to control.
@@ -64,13 +70,14 @@ impl Home {
         }
         let (cluster_id, tickets) = (String::new(), Tickets::new(random));
         Self {
-            me,
             snapshot,
             plane,
             cluster_id,
             topics,
             handles,
             tickets,
+            trouble: None,
+            failed: 0,
         }
     }
 
@@ -119,10 +126,14 @@ impl Home {
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
             Event::BrokerUp { address, .. } => {
+                self.trouble = None;
                 note(out, Level::Info, format!("broker {address} answers"));
             }
             Event::BrokerDown { address, error, .. } => {
-                note(out, Level::Warn, format!("broker {address}: {error}"));
+                self.failed += 1;
+                let trouble = format!("broker {address}: {}", reason(&error));
+                note(out, Level::Warn, trouble.clone());
+                self.trouble = Some(trouble);
             }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
                 debug_assert!(false, "nothing here asks for ends yet");
@@ -206,7 +217,10 @@ impl Home {
 
     /// What must hold before the process is ready.
     pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
-        self.topics.iter().map(|topic| topic.check(&self.snapshot))
+        let trouble = self.trouble.as_deref();
+        self.topics
+            .iter()
+            .map(move |topic| topic.check(&self.snapshot, trouble))
     }
 
     /// How the topics at home here stand.
@@ -218,6 +232,7 @@ impl Home {
 
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
+        metrics.general.kafka_connections_failed.0 = self.failed;
         for topic in &self.topics {
             topic.count(metrics);
         }
@@ -264,6 +279,19 @@ fn at_home<'a>(
     handle: TopicHandle,
 ) -> Option<&'a mut Topic> {
     handles[handle.0 as usize].map(|at| &mut topics[at])
+}
+
+/// What is wrong with a broker, and where it helps, what to do.
+fn reason(error: &KafkaError) -> String {
+    match error {
+        KafkaError::Connect(std::io::ErrorKind::NotFound) => {
+            "its name does not resolve; correct kafka.bootstrap, or the name server".into()
+        }
+        KafkaError::Connect(std::io::ErrorKind::ConnectionRefused) => {
+            "nobody listens there; start the broker, or correct kafka.bootstrap".into()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Says something to the operator.

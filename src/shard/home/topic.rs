@@ -30,6 +30,7 @@ pub(super) struct Topic {
     /// Why the topic can't serve its routes although it is there.
     unfit: Option<String>,
     instance: u32,
+    cluster_id: String,
     order: Option<Order>,
     parts: Vec<Part>,
     live: bool,
@@ -37,6 +38,7 @@ pub(super) struct Topic {
     /// When the last step was made; a quiet topic says the time now and then.
     last_step: Instant,
     passes: Passes,
+    counts: Counts,
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
 }
@@ -54,6 +56,15 @@ struct Part {
     failed: bool,
 }
 
+/// What a topic has done so far, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    records: u64,
+    bytes: u64,
+    undecodable: u64,
+    paused: u64,
+}
+
 impl Topic {
     pub(super) fn new(
         index: TopicIndex,
@@ -64,7 +75,7 @@ impl Topic {
         let plan = snapshot.topic(index);
         let commands = plan
             .holds_replies
-            .then(|| Commands::new(&snapshot.config, random.clone()));
+            .then(|| Commands::new(&snapshot.config, handle, random.clone()));
         Self {
             index,
             handle,
@@ -72,12 +83,14 @@ impl Topic {
             missing: None,
             unfit: None,
             instance: 0,
+            cluster_id: String::new(),
             order: None,
             parts: Vec::new(),
             live: false,
             paused: false,
             last_step: Instant::ZERO,
             passes: Passes::new(index, handle, plan.encodings.clone()),
+            counts: Counts::default(),
             commands,
         }
     }
@@ -139,12 +152,25 @@ impl Topic {
             return;
         }
         if !same_log {
-            self.open(&view, cluster_id, snapshot, now, out);
+            cluster_id.clone_into(&mut self.cluster_id);
+            if self.instance > 0 {
+                let name = quoted(&plan.name);
+                let text = format!("{name} was made again: its caches start over");
+                note(out, Level::Warn, text);
+            }
+            self.open(&view, snapshot, now, out);
         }
+        // A partition that came later is read whole, whoever uses it: nobody saw any of it.
+        let late = same_log && known > 0;
+        self.read_from(known, late, snapshot, plane);
+    }
+
+    /// Reads the partitions from number `first` on.
+    fn read_from(&mut self, first: u32, late: bool, snapshot: &Snapshot, plane: &mut Plane) {
+        let plan = snapshot.topic(self.index);
+        let view = self.view.clone().expect("a topic that is read was seen");
         let whole = plan.holds_replies || cached(plan, &view);
-        for number in known..view.partitions {
-            // A partition that came later is read whole, whoever uses it: nobody saw any of it.
-            let late = same_log && self.instance > 0 && known > 0;
+        for number in first..view.partitions {
             let from = match (late, whole) {
                 (true, _) => StartAt::At(Offset(0)),
                 (false, true) => StartAt::Earliest,
@@ -155,24 +181,23 @@ impl Topic {
         }
     }
 
+    /// The log lost its end to an unclean election. What was built from it can't be told apart from
+    /// what is gone, so the topic is loaded anew.
+    fn start_over(&mut self, snapshot: &Snapshot, plane: &mut Plane, now: Now, out: &mut Outbox) {
+        let name = quoted(&snapshot.topic(self.index).name);
+        let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
+        note(out, Level::Warn, text);
+        let Some(view) = self.view.clone() else {
+            return;
+        };
+        self.open(&view, snapshot, now, out);
+        self.read_from(0, false, snapshot, plane);
+    }
+
     /// Begins an instance: what was built from another log is void.
-    fn open(
-        &mut self,
-        view: &TopicView,
-        cluster_id: &str,
-        snapshot: &Snapshot,
-        now: Now,
-        out: &mut Outbox,
-    ) {
+    fn open(&mut self, view: &TopicView, snapshot: &Snapshot, now: Now, out: &mut Outbox) {
         let plan = snapshot.topic(self.index);
         let settings = &snapshot.config.settings;
-        if self.instance > 0 {
-            let text = format!(
-                "{} was made again: its caches start over",
-                quoted(&plan.name)
-            );
-            note(out, Level::Warn, text);
-        }
         self.instance += 1;
         self.live = false;
         self.paused = false;
@@ -184,7 +209,7 @@ impl Topic {
         let tag = view
             .id
             .map_or(LogTag::default(), crate::model::LogIdentity::tag);
-        let secret = HashSecret::derived_from(cluster_id.as_bytes());
+        let secret = HashSecret::derived_from(self.cluster_id.as_bytes());
         let limits = Limits {
             window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
@@ -248,6 +273,9 @@ impl Topic {
         | Event::ReadFailed { read, .. } = &event
             && read.lane == Lane::History
         {
+            if let Some(commands) = &mut self.commands {
+                return commands.on_read(event, plane, out);
+            }
             let order = self.order.as_ref().expect("a pass belongs to an order");
             let log_start = &log_start(&self.parts);
             self.passes.on_read(
@@ -308,6 +336,10 @@ impl Topic {
                     to.0.saturating_sub(1),
                 );
                 note(out, Level::Warn, text);
+                self.counts.undecodable += 1;
+                if to == from {
+                    return; // Not even the batch's end is known: the read stands there.
+                }
                 let reason = GapReason::Undecodable;
                 self.change(
                     Change::Gap {
@@ -327,20 +359,16 @@ impl Topic {
                 wanted,
                 log_start,
             } => {
-                let partition = read.partition;
-                let change = if wanted < log_start {
-                    let reason = GapReason::Retention;
-                    Change::Gap {
-                        partition,
-                        from: wanted,
-                        to: log_start,
-                        reason,
-                    }
-                } else {
-                    Change::Truncate {
-                        partition,
-                        offset: log_start,
-                    }
+                if wanted >= log_start {
+                    return self.start_over(snapshot, plane, now, out);
+                }
+                let (partition, from, to) = (read.partition, wanted, log_start);
+                let reason = GapReason::Retention;
+                let change = Change::Gap {
+                    partition,
+                    from,
+                    to,
+                    reason,
                 };
                 self.change(change, snapshot, now, out);
             }
@@ -365,6 +393,8 @@ impl Topic {
         out: &mut Outbox,
     ) {
         let partition = batch.partition();
+        self.counts.records += batch.len() as u64;
+        self.counts.bytes += batch.bytes_held() as u64;
         let order = self.order.as_mut().expect("reads belong to an order");
         let others_at_end = self.parts.iter().enumerate().all(|(p, part)| {
             p == partition.0 as usize
@@ -465,6 +495,7 @@ impl Topic {
         let full = self.order.as_ref().is_some_and(Order::is_full);
         if full && !self.paused {
             self.paused = true;
+            self.counts.paused += 1;
             let lane = Self::lane(snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {
                 plane.pause(self.read(lane, Partition(p)));
@@ -554,7 +585,7 @@ impl Topic {
     }
 
     /// Whether the topic is ready, and what is missing.
-    pub(super) fn check(&self, snapshot: &Snapshot) -> Check {
+    pub(super) fn check(&self, snapshot: &Snapshot, trouble: Option<&str>) -> Check {
         let name = quoted(&snapshot.topic(self.index).name);
         let detail = match (&self.missing, &self.unfit, self.live) {
             (Some(reason), _, _) => reason.to_string(),
@@ -566,7 +597,12 @@ impl Topic {
                     detail: "live".into(),
                 };
             }
-            (None, None, false) if self.view.is_none() => "waiting for the cluster".into(),
+            (None, None, false) if self.view.is_none() => {
+                let trouble = trouble
+                    .map(|trouble| format!(": {trouble}"))
+                    .unwrap_or_default();
+                format!("waiting for the cluster{trouble}")
+            }
             (None, None, false) => self.progress(),
         };
         Check {
@@ -609,6 +645,10 @@ impl Topic {
             metrics.partition(index, p as u32).lag.set(lag);
         }
         let topic = &mut metrics.topics[index];
+        topic.fetched_records.0 = self.counts.records;
+        topic.fetched_bytes.0 = self.counts.bytes;
+        topic.undecodable.0 = self.counts.undecodable;
+        topic.paused.0 = self.counts.paused;
         topic.window_bytes.set(order.window_bytes() as u64);
         topic.in_flight_bytes.set(order.in_flight_bytes() as u64);
         if let Some(commands) = &self.commands {
