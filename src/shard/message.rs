@@ -62,8 +62,8 @@ pub enum Message {
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
-    /// Shard to home: these steps are applied.
-    Applied(TopicIndex, Seq),
+    /// Shard to home: of this loading of the topic, these steps are applied.
+    Applied(TopicIndex, u32, Seq),
 
     /// To a command route's home.
     Command(Box<CommandRequest>),

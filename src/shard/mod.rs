@@ -448,7 +448,10 @@ impl Serving {
         let snapshot = &self.snapshot;
         for (topic, local) in self.locals.iter_mut() {
             if let Some(seq) = local.untold() {
-                out.push((snapshot.topic(topic).home, Message::Applied(topic, seq)));
+                out.push((
+                    snapshot.topic(topic).home,
+                    Message::Applied(topic, local.instance.number, seq),
+                ));
             }
         }
     }

@@ -7,6 +7,8 @@ mod links;
 mod lookups;
 mod order;
 mod passes;
+mod reading;
+mod standing;
 mod topic;
 
 use std::sync::Arc;
@@ -40,6 +42,14 @@ pub(super) struct Home {
     trouble: Option<String>,
     /// Connections to brokers that failed or broke, ever.
     failed: u64,
+}
+
+/// What a topic works with for a moment: what is served, the plane, the turn's time, the outbox.
+struct Cx<'a> {
+    snapshot: &'a Snapshot,
+    plane: &'a mut Plane,
+    now: Now,
+    out: &'a mut Outbox,
 }
 
 /// What a home says: to shards, itself among them, and to control.
@@ -112,17 +122,17 @@ impl Home {
             }
             Event::RefreshWanted => out.push((ShardId(0), Message::RefreshView)),
             Event::Topic(handle, view) => {
-                let Some(topic) = at_home(&self.handles, &mut self.topics, handle) else {
-                    return;
-                };
-                let snapshot = &self.snapshot;
-                topic.on_view(view, &self.cluster_id, snapshot, &mut self.plane, now, out);
+                if let Some(at) = self.handles[handle.0 as usize] {
+                    let cluster_id = self.cluster_id.clone();
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_view(view, &cluster_id, &mut cx);
+                }
             }
             Event::Missing(handle, reason) => {
-                let Some(topic) = at_home(&self.handles, &mut self.topics, handle) else {
-                    return;
-                };
-                topic.on_missing(reason, &self.snapshot, out);
+                if let Some(at) = self.handles[handle.0 as usize] {
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_missing(reason, &mut cx);
+                }
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
             Event::BrokerUp { address, .. } => {
@@ -143,11 +153,30 @@ impl Home {
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::ReadFailed { read, .. } => {
-                let topic = at_home(&self.handles, &mut self.topics, read.topic);
-                let topic = topic.expect("only topics at home are read");
-                topic.on_read(event, &self.snapshot, &mut self.plane, now, out);
+                let at = self.handles[read.topic.0 as usize].expect("only topics at home are read");
+                let (topics, mut cx) = self.cx(now, out);
+                topics[at].on_read(event, &mut cx);
             }
         }
+    }
+
+    /// The topics, and what they work with.
+    fn cx<'a>(&'a mut self, now: Now, out: &'a mut Outbox) -> (&'a mut [Topic], Cx<'a>) {
+        let Self {
+            snapshot,
+            plane,
+            topics,
+            ..
+        } = self;
+        (
+            topics,
+            Cx {
+                snapshot,
+                plane,
+                now,
+                out,
+            },
+        )
     }
 
     fn on_produced(&mut self, ticket: u64, outcome: Produced, now: Now, out: &mut Outbox) {
@@ -173,10 +202,10 @@ impl Home {
                 self.plane.on_view(view, now);
             }
             Message::RefreshView => self.plane.refresh(),
-            Message::Applied(topic, seq) => {
+            Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
-                    let (snapshot, plane) = (&self.snapshot, &mut self.plane);
-                    self.topics[at].on_applied(from, seq, snapshot, plane);
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_applied(from, (instance, seq), &mut cx);
                 }
             }
             Message::Command(request) => self.on_command(*request, now, out),
@@ -187,8 +216,8 @@ impl Home {
                 from,
             } => {
                 if let Some(at) = self.at(topic) {
-                    let topic = &mut self.topics[at];
-                    topic.on_join(waiter, encoding, from, &mut self.plane, out);
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_join(waiter, encoding, from, &mut cx);
                 }
             }
             Message::PassTaken {
@@ -197,8 +226,8 @@ impl Home {
                 members,
             } => {
                 if let Some(at) = self.at(topic) {
-                    let topic = &mut self.topics[at];
-                    topic.on_taken(from, pass, members, &mut self.plane, out);
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_taken(from, pass, members, &mut cx);
                 }
             }
             other => debug_assert!(false, "not for a home: {other:?}"),
@@ -271,14 +300,6 @@ fn plane_settings(settings: &crate::config::Settings) -> crate::kafka::Settings 
         produce_bytes_max: bytes(kafka.produce_bytes_max),
         ..crate::kafka::Settings::default()
     }
-}
-
-fn at_home<'a>(
-    handles: &[Option<usize>],
-    topics: &'a mut [Topic],
-    handle: TopicHandle,
-) -> Option<&'a mut Topic> {
-    handles[handle.0 as usize].map(|at| &mut topics[at])
 }
 
 /// What is wrong with a broker, and where it helps, what to do.

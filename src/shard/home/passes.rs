@@ -83,6 +83,13 @@ impl Passes {
         }
     }
 
+    /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said of
+    /// an old pass is not taken for a new one.
+    pub(super) fn clear(&mut self) {
+        self.running = None;
+        self.waiting.clear();
+    }
+
     /// A client waits for the next pass, which starts at once if none runs. Their number is bounded
     /// by the streams of the process.
     pub(super) fn join(&mut self, waiter: Waiter, encoding: usize, from: Cut, at: &mut At<'_>) {
