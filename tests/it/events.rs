@@ -41,12 +41,13 @@ impl Events {
         Self::ask(address, Request::get(target))
     }
 
-    /// Goes on where a stream was, as a browser does.
+    /// Goes on where a stream was, as a browser does: until another comes, its id is the old one.
     pub fn resume(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
-        Self::ask(
-            address,
-            Request::get(target).header("last-event-id", last_event_id),
-        )
+        let request = Request::get(target).header("last-event-id", last_event_id);
+        let mut events = Self::ask(address, request);
+        events.id = last_event_id.to_owned();
+        events.last_event_id = last_event_id.to_owned();
+        events
     }
 
     /// Opens a stream by a request of the test's own.

@@ -208,8 +208,8 @@ pub fn an_unreadable_id_is_told_and_starts_over(ground: &Ground) {
     // The id of another log, though well formed, is not this one's.
     let other = App::new(ground);
     other.produce(&other.events).keyed([("a", "other")]);
-    let mut stream = Events::open(other.gateway(1).address(), "/events/all");
-    let foreign = stream.next().id;
+    let elsewhere = other.gateway(1);
+    let foreign = Events::open(elsewhere.address(), "/events/all").next().id;
     let mut stream = Events::resume(gateway.address(), "/events/all", &foreign);
     let gap = stream.next();
     assert_eq!(
