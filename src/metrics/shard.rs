@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
-use super::labels::{
-    CloseReason, CommandOutcome, RouteKind, StatusClass,
-    StreamEnd,
-};
+use super::labels::{CloseReason, CommandOutcome, RouteKind, StatusClass, StreamEnd};
 use super::text::{Exposition, Samples};
 
 /// One row of the table, for a group of type `G`.

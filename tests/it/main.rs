@@ -17,7 +17,7 @@ mod alloc;
 mod app;
 mod client;
 mod cluster;
-//mod demo;
+mod demo;
 mod edge;
 mod events;
 mod fleet;

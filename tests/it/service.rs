@@ -133,11 +133,12 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _gone = self.reader.kill();
         let _status = self.reader.wait();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !std::thread::panicking()
-        {
-            panic!("the service has failed");
+        // A failed test may have left it waiting for a word that will not come.
+        if std::thread::panicking() {
+            return;
+        }
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the service has not failed");
         }
     }
 }

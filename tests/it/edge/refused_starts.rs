@@ -99,7 +99,7 @@ fn a_port_in_use_is_named() {
 fn a_certificate_that_is_not_there_is_named() {
     let config = gateway::settings(development().bootstrap(), 1)
         + "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"/nowhere.pem\"\nkey = \"/nowhere.key\"\n";
-    let said = refused(&config, 69, &[]);
+    let said = refused(&config, 78, &[]);
     assert!(said.contains("/nowhere.pem"), "{said}");
 }
 

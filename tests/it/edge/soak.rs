@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::client::{Connection, Request};
 use crate::ground::development;
 
-/// What the design asks for.
+/// What the design asks for. `SLUICEGATE_SOAK_ROUNDS` makes it more.
 const ROUNDS: usize = 500;
 
 /// Connections a round loads with.
@@ -51,7 +51,9 @@ fn after_a_load_the_next_request_is_answered_500_times() {
         })
     });
     let load: Vec<_> = load.collect();
-    for round in 0..ROUNDS {
+    let rounds = std::env::var("SLUICEGATE_SOAK_ROUNDS");
+    let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
+    for round in 0..rounds {
         begin.wait();
         end.wait();
         // Sometimes at once, sometimes when all has gone to sleep.
