@@ -369,6 +369,15 @@ impl Serving {
                     feed.on_pass_block(crate::sse::PassId(pass), &block, now.mono);
                 }
             }
+            Message::PassGap {
+                topic,
+                pass,
+                notice,
+            } => {
+                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                    feed.on_pass_gap(crate::sse::PassId(pass), notice);
+                }
+            }
             Message::Drain { within } => {
                 self.draining = true;
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
