@@ -3,10 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::app::App;
 use crate::client::{Connection, Request};
+use crate::events::Events;
+use crate::gateway::Gateway;
 use crate::ground::development;
 
 /// What the design asks for. `SLUICEGATE_SOAK_ROUNDS` makes it more.
@@ -68,5 +70,56 @@ fn after_a_load_the_next_request_is_answered_500_times() {
     begin.wait();
     for thread in load {
         thread.join().expect("every answer was right");
+    }
+}
+
+/// An idle shard sleeps until something comes. What comes may ask for more than one turn: pages of a
+/// snapshot, slices of other shards. If the shard went back to sleep over the rest, its next wake (a
+/// long poll that ends, its once-a-second turn) would hide it: then nearly every answer is late. So
+/// this counts who is late; it measures no speed.
+#[test]
+fn an_idle_gateway_answers_without_being_woken_by_chance() {
+    const ROUNDS: usize = 40;
+    const LATE: Duration = Duration::from_millis(300);
+    let app = App::new(development());
+    let records: Vec<_> = (0..50).map(|n| (format!("k{n}"), n.to_string())).collect();
+    app.produce(&app.items)
+        .keyed(records.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let mut late = Vec::new();
+    for shards in [1, 2, 4] {
+        let flags = ["--kafka-fetch-wait=10s", "--kafka-request-timeout=20s"];
+        let gateway = Gateway::launch_with(&app.config(shards, ""), &flags);
+        gateway.wait_serving();
+        let address = gateway.address();
+        let mut connection = gateway.connect();
+        for round in 0..ROUNDS {
+            std::thread::sleep(Duration::from_millis(30)); // All has gone to sleep.
+            let began = Instant::now();
+            let what = ["one", "all", "snapshot", "live"][round % 4];
+            match what {
+                "one" => assert_eq!(connection.ask(&Request::get("/items/k7")).text(), "7"),
+                "all" => assert_eq!(connection.ask(&Request::get("/items")).status, 200),
+                "snapshot" => {
+                    let mut stream = Events::open(address, "/items-now");
+                    (0..50).for_each(|_| drop(stream.next()));
+                }
+                _ => drop(Events::open(address, "/events/live").wait_for_id()),
+            }
+            if began.elapsed() > LATE {
+                late.push((shards, what));
+            }
+        }
+    }
+    // A busy machine may be late now and then.
+    assert!(late.len() <= ROUNDS / 10, "late: {late:?}");
+}
+
+/// Starts race: shards, their topics and the control thread come up in any order.
+#[test]
+fn a_gateway_starts_every_time() {
+    let app = App::new(development());
+    for round in 0..30 {
+        let gateway = app.gateway([1, 2, 4][round % 3]);
+        assert_eq!(gateway.get("/items/none").status, 404);
     }
 }
