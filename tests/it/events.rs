@@ -30,9 +30,7 @@ pub struct Events {
     id: String,
     last_event_id: String,
     retry: Option<u64>,
-    comments: u64,
     ended: bool,
-    headers: Vec<(String, String)>,
 }
 
 impl Events {
@@ -79,9 +77,7 @@ impl Events {
             id: String::new(),
             last_event_id: String::new(),
             retry: None,
-            comments: 0,
             ended: false,
-            headers,
         };
         if events.rest.starts_with("\u{feff}".as_bytes()) {
             events.rest.drain(..3);
@@ -151,11 +147,6 @@ impl Events {
         self.ended
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(n, _)| n == name);
-        found.map(|(_, value)| value.as_str())
-    }
-
     /// The next whole line without its end.
     fn line(&mut self) -> Option<String> {
         if self.after_cr && self.rest.first() == Some(&b'\n') {
@@ -178,7 +169,7 @@ impl Events {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "" => self.comments += 1,
+            "" => {} // A comment.
             "event" => value.clone_into(&mut self.name),
             "data" => {
                 self.data.push_str(value);

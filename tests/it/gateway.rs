@@ -181,10 +181,6 @@ impl Gateway {
         }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// All it has written to standard error so far.
     pub fn said(&self) -> String {
         self.said

@@ -24,11 +24,6 @@ impl Record {
         let mut named = pairs.filter(|pair| pair[0].as_deref() == Some(name));
         named.next_back().and_then(|pair| pair.get(1)?.as_deref())
     }
-
-    pub fn header_names(&self) -> Vec<&str> {
-        let pairs = self.headers.chunks(2);
-        pairs.filter_map(|pair| pair[0].as_deref()).collect()
-    }
 }
 
 /// Where and how records are produced.

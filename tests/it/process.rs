@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,7 +19,11 @@ read -r _
 kill -9 $! 2>/dev/null
 "#;
 
-const CLEANER: &str = r#"read -r _; sleep 1; rm -rf -- "$1""#;
+/// A node that is being killed may still write: then the folder is not empty, and another try is due.
+const CLEANER: &str = r#"
+read -r _
+for _ in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$1" 2>/dev/null && exit; sleep 0.3; done
+"#;
 
 /// A process of ours.
 #[derive(Debug)]
@@ -86,17 +90,23 @@ impl Drop for Guarded {
 
 /// A folder that is gone when nobody holds this any more.
 #[derive(Debug)]
-pub struct Cleaner(Option<ChildStdin>);
+pub struct Cleaner(Child);
 
 impl Cleaner {
     pub fn of(folder: &Path) -> Self {
-        let mut cleaner = Command::new("sh")
+        let cleaner = Command::new("sh")
             .args(["-c", CLEANER, "cleaner"])
             .arg(folder)
             .process_group(0)
             .stdin(Stdio::piped())
-            .spawn()
-            .expect("a shell");
-        Self(cleaner.stdin.take())
+            .spawn();
+        Self(cleaner.expect("a shell"))
+    }
+}
+
+impl Drop for Cleaner {
+    fn drop(&mut self) {
+        self.0.stdin = None;
+        let _ended = self.0.wait();
     }
 }

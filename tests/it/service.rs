@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command as Program, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ impl Service {
             .stderr(Stdio::null())
             .spawn()
             .expect("kcat, which tests/setup installs");
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(1024);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (place, behaviour): (_, Behaviour) = (seen.clone(), Box::new(behaviour));
         let thread = std::thread::spawn({

@@ -54,7 +54,7 @@ const PURE: [&str; 15] = [
 ];
 
 /// Words that only these rooms may say, and why.
-const WORDS: [(&str, &[&str], &str); 10] = [
+const WORDS: [(&str, &[&str], &str); 11] = [
     ("glommio", &["reactor"], "one room knows the executor"),
     (
         "io_uring",
@@ -84,6 +84,11 @@ const WORDS: [(&str, &[&str], &str); 10] = [
         "a room's errors are in its own words",
     ),
     ("unbounded", &[], "every queue has a limit"),
+    (
+        "process::exit",
+        &["boot", "reactor"],
+        "it skips every drop; only a broken invariant may",
+    ),
     (
         "kafka_protocol",
         &["broker", "control", "kafka"],
@@ -312,7 +317,7 @@ fn words_stand_in_their_rooms() {
                     !before && !after
                 })
             };
-            if let Some(line) = source.code.lines().position(|line| says(line)) {
+            if let Some(line) = source.code.lines().position(says) {
                 strays.push(format!("{}:{}: {word}: {why}", source.path, line + 1));
             }
         }

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -43,7 +43,7 @@ impl Browser {
             .open(&to)
             .expect("the pipe to it");
         let output = File::open(&from).expect("the pipe from it");
-        let (sender, answers) = channel();
+        let (sender, answers) = sync_channel(1024);
         std::thread::spawn(move || {
             for message in BufReader::new(output).split(0).map_while(Result::ok) {
                 let message = serde_json::from_slice(&message).expect("DevTools speaks JSON");

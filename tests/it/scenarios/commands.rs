@@ -163,7 +163,7 @@ pub fn a_retry_at_a_peer_started_later_gets_the_same_reply(ground: &Ground) {
 pub fn equal_requests_at_once_are_one_command(ground: &Ground) {
     const CLIENTS: usize = 10;
     let app = App::new(ground);
-    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     let _service = app.service(move |_| {
         released.recv().expect("the test says when");
         Some(Reply::new(200, "once"))
@@ -295,7 +295,7 @@ pub fn a_reply_that_is_no_response_is_a_bad_gateway(ground: &Ground) {
         Reply::new(1000, "no status"),
         Reply::new(200, "").header("x-split", "a\r\nset-cookie: b"),
     ];
-    let replies = Arc::new(Mutex::new(bad.to_vec().into_iter()));
+    let replies = Arc::new(Mutex::new(bad.clone().into_iter()));
     let _service = app.service(move |_| replies.lock().expect("one user").next());
     let gateway = app.gateway(1);
     let mut connection = gateway.connect();
@@ -334,7 +334,7 @@ pub fn commands_of_many_clients_each_get_their_own_reply(ground: &Ground) {
     }
     assert_eq!(service.seen().len(), CLIENTS * EACH);
     // A client's commands of one key are in the order in which it sent them.
-    let mut of_client = vec![0; CLIENTS];
+    let mut of_client = [0; CLIENTS];
     for record in app.commands_in_log() {
         let value: serde_json::Value =
             serde_json::from_str(record.value.as_deref().expect("a body")).expect("JSON");

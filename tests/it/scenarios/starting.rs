@@ -64,7 +64,7 @@ pub fn a_topic_that_is_not_compacted_is_named(ground: &Ground) {
 
 pub fn sigterm_answers_what_is_in_flight(ground: &Ground) {
     let app = App::new(ground);
-    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     let service = app.service(move |_| {
         released.recv().expect("the test says when");
         Some(Reply::new(200, "answered"))
