@@ -1,6 +1,7 @@
 //! Sluicegate: a CQRS gateway that puts Kafka behind plain HTTP. `docs/ARCHITECTURE.md` is the map.
 //!
-//! Rooms import upwards only, and only what the table there names; `tests/it/tidy.rs` holds them to it.
+//! Rooms import upwards only, and only what the table there names; `tests/it/tidy.rs` holds them to
+//! it.
 
 pub mod boot;
 pub mod broker;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Monotonic time in nanoseconds since an origin the driver chose (process start; the fleet's zero).
+/// Monotonic time in nanoseconds since an origin the driver chose (process start; the fleet's
+/// zero).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Instant(u64);
 

@@ -235,7 +235,8 @@ mod tests {
             let bytes = serde_json::to_vec(&body).expect("a tree is JSON");
             let second = [Some(index.to_string()), Some("a".into()), None];
             for second in second {
-                let pointer: Vec<String> = [Some(key.clone()), second].into_iter().flatten().collect();
+                let pointer = [Some(key.clone()), second].into_iter().flatten();
+                let pointer: Vec<String> = pointer.collect();
                 let there = body.pointer(&format!("/{}", pointer.join("/")));
                 let expected = match there {
                     None => Err(PointerError::Missing),

@@ -1,5 +1,5 @@
 //! One client connection between its requests and their answers: a plain state machine. It reads
-//! only when it has nothing to answer and nothing to send, so an unread socket is the back-pressure.
+//! only when it has nothing to answer and nothing to send: an unread socket is the back-pressure.
 
 use std::io::IoSlice;
 

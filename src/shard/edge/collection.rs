@@ -111,7 +111,7 @@ impl Edge {
             }
         }
         scan.framed.piece(&mut self.out, &self.piece);
-        // Each page has the write timeout anew; a collection has no bound but its readers' patience.
+        // Each page has the write timeout anew; a collection's only bound is its reader's patience.
         client.deadline = cx
             .now
             .mono

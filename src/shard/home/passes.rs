@@ -92,8 +92,8 @@ impl Passes {
         }
     }
 
-    /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said of
-    /// an old pass is not taken for a new one.
+    /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said
+    /// of an old pass is not taken for a new one.
     pub(super) fn clear(&mut self) {
         self.running = None;
         self.waiting.clear();
