@@ -166,6 +166,14 @@ impl Gateway {
         lines.map(value).sum()
     }
 
+    /// The sum of a number over the shards, as `/status` has it.
+    pub fn status_sum(&self, name: &str) -> u64 {
+        let status = self.admin_get("/status").json();
+        let shards = status["shards"].as_array().expect("a list of shards");
+        let number = |shard: &serde_json::Value| shard["status"][name].as_u64().unwrap_or(0);
+        shards.iter().map(number).sum()
+    }
+
     /// Waits until the admin port's answer satisfies `wanted`, and gives it.
     pub fn wait_admin(&self, target: &str, wanted: impl Fn(&Response) -> bool) -> Response {
         let until = Instant::now() + PATIENCE;

@@ -178,10 +178,9 @@ pub fn equal_requests_at_once_are_one_command(ground: &Ground) {
         })
         .collect();
     // All of them have come before the service answers any.
-    let route = "route=\"order\"";
-    gateway.wait_admin("/metrics", |_| {
-        gateway.metric("sluicegate_connections_open", "") >= CLIENTS as f64
-            && gateway.metric("sluicegate_commands_open", route) >= 1.0
+    gateway.wait_admin("/status", |_| {
+        gateway.status_sum("connections") >= CLIENTS as u64
+            && gateway.status_sum("commands_open") == 1
     });
     std::thread::sleep(Duration::from_millis(200));
     release.send(()).expect("the service waits for it");
