@@ -39,14 +39,26 @@ impl Transport {
                 Write::Closed => Sent::Gone,
             },
             Self::Tls(session) => {
-                // What waits goes first; what is taken now follows at once where there is room.
-                if flush(session, socket, io) == Flushed::Gone {
-                    return Sent::Gone;
-                }
-                let taken = session.take(slices);
-                match flush(session, socket, io) {
-                    Flushed::Gone => Sent::Gone,
-                    Flushed::All | Flushed::Part => Sent::Bytes(taken),
+                // As long as the socket takes the ciphertext there is room for more: less than all
+                // may be taken only where `Writable` follows.
+                let (mut at, mut from, mut total) = (0, 0, 0);
+                loop {
+                    match flush(session, socket, io) {
+                        Flushed::Gone => return Sent::Gone,
+                        Flushed::Part => return Sent::Bytes(total),
+                        Flushed::All if at == slices.len() => return Sent::Bytes(total),
+                        Flushed::All => {}
+                    }
+                    let mut taken = match from {
+                        0 => session.take(&slices[at..]),
+                        _ => session.take(&[IoSlice::new(&slices[at][from..])]),
+                    };
+                    total += taken;
+                    while at < slices.len() && from + taken >= slices[at].len() {
+                        taken -= slices[at].len() - from;
+                        (at, from) = (at + 1, 0);
+                    }
+                    from += taken;
                 }
             }
         }
