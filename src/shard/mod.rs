@@ -58,6 +58,9 @@ pub struct Shard {
     outbox: Outbox,
     turns: u64,
     stopped: bool,
+    /// What peers said before this shard had its snapshot: they may have theirs earlier. Bounded by
+    /// what a home may have on its way until it hears what was applied.
+    early: Vec<(ShardId, Message)>,
 }
 
 /// What a shard is made of once it has a snapshot.
@@ -84,6 +87,7 @@ impl Shard {
             outbox,
             turns: 0,
             stopped: false,
+            early: Vec::new(),
         }
     }
 
@@ -112,7 +116,12 @@ impl Shard {
         outputs: &mut Outputs<Message>,
     ) {
         match message {
-            Message::Load(snapshot) => self.load(snapshot, now),
+            Message::Load(snapshot) => {
+                self.load(snapshot, now);
+                for (from, message) in std::mem::take(&mut self.early) {
+                    self.on_message(from, message, now, io, outputs);
+                }
+            }
             Message::Stop => self.stopped = true,
             Message::Ask(number) => {
                 let report = Box::new(self.report());
@@ -121,7 +130,7 @@ impl Shard {
             }
             message => {
                 let Some(serving) = &mut self.serving else {
-                    debug_assert!(false, "the first snapshot comes before all else");
+                    self.early.push((from, message));
                     return;
                 };
                 serving.on_message(
