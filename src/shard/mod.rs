@@ -236,7 +236,8 @@ impl Turn for Shard {
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
         serving.links.pump(serving.home.plane(), io, now, outputs);
-        outputs.more |= more;
+        // What this shard told itself may have made work for parts of the turn that were over.
+        outputs.more |= more || serving.has_work();
         outputs.deadline = serving.next_deadline();
         outputs.ended = self.stopped;
     }
@@ -472,6 +473,12 @@ impl Serving {
                 ));
             }
         }
+    }
+
+    /// Whether another turn has something to do at once.
+    fn has_work(&self) -> bool {
+        let mut feeds = self.locals.iter().filter_map(|local| local.feed.as_ref());
+        self.edge.has_ready() || feeds.any(crate::sse::Feed::has_work)
     }
 
     fn next_deadline(&self) -> Option<crate::model::Instant> {

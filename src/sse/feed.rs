@@ -186,6 +186,12 @@ impl Feed {
         }
     }
 
+    /// Whether somebody is to be served, or something is to be asked outside: another turn is due.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.roster.has_pending() || !self.needs.is_empty()
+    }
+
     /// How many subscribers there are.
     #[must_use]
     pub const fn len(&self) -> usize {

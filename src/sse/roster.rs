@@ -236,6 +236,11 @@ impl Roster {
         self.runs.push_back(Run { head, tail, cursor });
     }
 
+    /// Whether [`Self::pop`] has anyone to give.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
     /// The next in turn, now [`Place::Current`].
     pub(super) fn pop(&mut self) -> Option<Slot> {
         loop {

@@ -248,6 +248,11 @@ impl Edge {
         }
     }
 
+    /// Whether clients wait for their turn.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Serves clients in rotation until the part is spent. True: some are left.
     pub(super) fn serve<I: Io>(&mut self, cx: &mut Cx<'_, I>) -> bool {
         while !self.ready.is_empty() {
