@@ -8,14 +8,12 @@ use std::process::{Child, Command as Program, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use rskafka::chrono::DateTime;
 use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
 use rskafka::record::Record as Written;
 
-use super::client::PATIENCE;
 use super::ground::block_on;
 use super::kcat::{self, Record};
 
@@ -109,23 +107,6 @@ impl Service {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    /// Waits until it has seen so many.
-    pub fn wait_seen(&self, count: usize) -> Vec<Record> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let seen = self.seen();
-            if seen.len() >= count {
-                return seen;
-            }
-            assert!(
-                Instant::now() < until,
-                "it saw {} of {count} commands",
-                seen.len()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 }
 
