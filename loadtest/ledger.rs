@@ -6,7 +6,7 @@ use crate::record::Stamp;
 /// What did not hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// Events that were left out, between two that came.
+    /// Events that were left out before one that came.
     pub(crate) missing: u64,
     /// Events that came again, or late.
     pub(crate) twice: u64,
@@ -15,8 +15,10 @@ pub(crate) struct Faults {
 }
 
 /// One stream's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
+    /// The writer begins when the stream is open, so its first record must come too.
+    whole: bool,
     writer: u64,
     /// By partition: the number of the next record. `None`: none was seen.
     next: Vec<Option<u64>>,
@@ -24,6 +26,15 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    pub(crate) const fn new(whole: bool) -> Self {
+        Self {
+            whole,
+            writer: 0,
+            next: Vec::new(),
+            last_id: Vec::new(),
+        }
+    }
+
     /// Notes an event.
     pub(crate) fn note(&mut self, stamp: &Stamp, id: Option<&[u8]>, faults: &mut Faults) {
         match id {
@@ -42,7 +53,8 @@ impl Ledger {
             self.next.resize(partition + 1, None);
         }
         let next = &mut self.next[partition];
-        let expected = next.unwrap_or(stamp.number);
+        let first = if self.whole { 0 } else { stamp.number };
+        let expected = next.unwrap_or(first);
         faults.missing += stamp.number.saturating_sub(expected);
         if stamp.number < expected {
             faults.twice += 1;
@@ -55,8 +67,8 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn faults(numbers: &[u64]) -> Faults {
-        let (mut ledger, mut faults) = (Ledger::default(), Faults::default());
+    fn faults(whole: bool, numbers: &[u64]) -> Faults {
+        let (mut ledger, mut faults) = (Ledger::new(whole), Faults::default());
         for (id, &number) in numbers.iter().enumerate() {
             let stamp = Stamp {
                 writer: 7,
@@ -71,17 +83,18 @@ mod tests {
 
     #[test]
     fn each_fault_is_told_apart() {
-        assert_eq!(faults(&[5, 6, 7]), Faults::default());
-        assert_eq!(faults(&[5, 8]).missing, 2);
-        assert_eq!(faults(&[5, 6, 6, 7]).twice, 1);
-        assert_eq!(faults(&[5, 6, 5, 7]).twice, 1);
+        assert_eq!(faults(false, &[5, 6, 7]), Faults::default());
+        assert_eq!(faults(false, &[5, 8]).missing, 2);
+        assert_eq!(faults(false, &[5, 6, 6, 7]).twice, 1);
+        assert_eq!(faults(false, &[5, 6, 5, 7]).twice, 1);
+        assert_eq!(faults(true, &[2, 3]).missing, 2);
         let stamp = Stamp {
             writer: 1,
             partition: 0,
             number: 0,
             due_us: 0,
         };
-        let (mut ledger, mut faults) = (Ledger::default(), Faults::default());
+        let (mut ledger, mut faults) = (Ledger::new(false), Faults::default());
         ledger.note(&stamp, None, &mut faults);
         let stamp = Stamp { number: 1, ..stamp };
         ledger.note(&stamp, Some(b"a"), &mut faults);

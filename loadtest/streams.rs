@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// How long at most, from when all are open.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Events each client waits for; then it is over at once.
+    /// Events each client waits for, from a writer's first; then it is over at once.
     #[arg(long)]
     events: Option<u64>,
     /// Fail if an event is missing, comes twice or has no id of its own.
@@ -152,7 +152,7 @@ impl Run<'_> {
                     socket: Some(socket),
                     responses: Responses::default(),
                     events: Events::default(),
-                    ledger: Ledger::default(),
+                    ledger: Ledger::new(self.args.events.is_some()),
                     open: false,
                     seen: 0,
                 });
