@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
 use crate::control::{Admin, AdminSettings, AskShard, Stops};
-use crate::metrics::ShardReport;
+use crate::metrics::{Check, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot};
@@ -24,6 +24,9 @@ const READY_EVERY: Duration = Duration::from_millis(20);
 
 /// How often loading says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// The check that clients can connect: true once all others are.
+const LISTENING: &str = "listening";
 
 /// Ticks of a second without a turn after which a shard counts as stuck. Ticks are counted, not
 /// time, so a suspended machine is no alarm.
@@ -255,7 +258,7 @@ impl Control {
         loop {
             let reports = self.reports().await;
             let mut checks = reports.iter().flat_map(|report| &report.checks);
-            let Some(open) = checks.find(|check| !check.ok) else {
+            let Some(open) = checks.find(|check| !check.ok && check.name != LISTENING) else {
                 return;
             };
             if said.elapsed() >= PROGRESS_EVERY {
@@ -343,7 +346,16 @@ impl Control {
 
     fn on_message(&self, message: Message) {
         match message {
-            Message::Report(number, report) => {
+            Message::Report(number, mut report) => {
+                let ok = self
+                    .shards()
+                    .any(|shard| self.running.vitals(shard).listening > 0);
+                let detail = if ok { "yes" } else { "when all else is ready" };
+                report.checks.push(Check {
+                    name: LISTENING.into(),
+                    ok,
+                    detail: detail.into(),
+                });
                 let mut open = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(sender) = open.1.remove(&number) {
                     drop(sender.send(*report));

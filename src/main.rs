@@ -48,7 +48,7 @@ fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();
-            eprintln!("error: {:#}", anyhow::Error::from(error));
+            eprintln!("error: {error}");
             ExitCode::from(code)
         }
     }
@@ -62,7 +62,7 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     let code = error.exit_code();
-                    eprintln!("error: {:#}", anyhow::Error::from(error));
+                    eprintln!("error: {error}");
                     ExitCode::from(code)
                 }
             }

@@ -343,9 +343,6 @@ settings! {
         /// Bytes of keys and values, per topic. Beyond it values leave, least used first, and
         /// are read again when asked for.
         bytes_max: usize = 256 * MIB, Size(MIB..=1024 * GIB), Restart;
-        /// Entries of a page of a collection, when the client asks for no `limit`, and the most
-        /// it may ask for.
-        page_max: usize = 1000, Count(1..=100_000), Reload;
     }
 
     "Streams"
@@ -360,8 +357,6 @@ settings! {
         heartbeat: Duration = s(15), Time(ms(100)..=s(300)), Reload;
         /// How long a browser waits before it reconnects; jittered.
         retry: Duration = s(2), Time(ms(10)..=s(300)), Reload;
-        /// Under load, how long a shard may gather events before it wakes to send them.
-        linger_max: Duration = ms(1), Time(s(0)..=ms(100)), Reload;
     }
 
     "Logging"

@@ -41,14 +41,17 @@ struct Ready {
     checks: Vec<Check>,
 }
 
-/// `/readyz`: every check of every shard holds. A check that several shards make is shown once:
-/// as the first shard has it for which it does not hold.
+/// `/readyz`: every check of every shard holds. A check that several shards make is shown once: as
+/// the first shard has it for which it does not hold, and that says why.
 pub(super) fn ready(reports: &Reports) -> Verdict {
     let mut checks: Vec<Check> = Vec::new();
     for report in reports.iter().flatten() {
         for check in &report.checks {
             match checks.iter_mut().find(|it| it.name == check.name) {
-                Some(known) if known.ok => *known = check.clone(),
+                Some(known) if known.ok && !check.ok => *known = check.clone(),
+                Some(known) if known.ok == check.ok && known.detail.is_empty() => {
+                    *known = check.clone();
+                }
                 Some(_) => {}
                 None => checks.push(check.clone()),
             }
@@ -162,6 +165,23 @@ mod tests {
         let json = r#"{"ready":false,"checks":[{"name":"topic a","ok":false,"detail":""}]}"#;
         assert_eq!(verdict.json, json);
         assert!(ready(&[report(&[("topic a", true)]), report(&[])]).good);
+    }
+
+    #[test]
+    fn the_shard_that_says_why_is_heard() {
+        let mut home = report(&[("topic a", false)]);
+        let why = "the cluster has no such topic";
+        home.as_mut().expect("made above").checks[0].detail = why.into();
+        let reports = [
+            report(&[("topic a", false)]),
+            home,
+            report(&[("topic a", true)]),
+        ];
+        assert!(
+            ready(&reports).json.contains(why),
+            "{}",
+            ready(&reports).json
+        );
     }
 
     #[test]

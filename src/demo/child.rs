@@ -109,7 +109,7 @@ pub(crate) fn become_gateway(gateway: &Path, config: &Path, parent: i32) -> Gate
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// The program can't be started.
-    #[error("the gateway {program} can't be started: {source}", program = program.display())]
+    #[error("the gateway {program} can't be started", program = program.display())]
     Start {
         /// The program.
         program: PathBuf,
@@ -278,7 +278,8 @@ impl Keeper {
                     rest = (rest * 2).min(REST.1);
                     self.count_restart();
                     if let Err(error) = self.launch().await {
-                        tracing::warn!("{error}");
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(error, "the gateway is not up");
                     }
                     since = Instant::now();
                 }

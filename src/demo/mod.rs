@@ -9,8 +9,12 @@
 
 mod away;
 mod child;
+#[cfg(test)]
+mod child_tests;
 pub mod listener;
 mod page;
+#[cfg(test)]
+mod page_tests;
 mod parent;
 mod payments;
 mod places;

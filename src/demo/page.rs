@@ -1,4 +1,4 @@
-//! The demo's web page: four static files, where things are, and the button that kills the gateway.
+//! The demo's web page: five static files, where things are, and the button that kills the gateway.
 //!
 //! The page is another origin than the gateway, as a real one would be: everything it shows it gets
 //! across origins, by the CORS settings of the generated config.
@@ -38,7 +38,7 @@ struct File {
     bytes: &'static [u8],
 }
 
-const FILES: [File; 4] = [
+const FILES: [File; 5] = [
     File {
         path: "/",
         media_type: "text/html; charset=utf-8",
@@ -48,6 +48,11 @@ const FILES: [File; 4] = [
         path: "/demo.js",
         media_type: "text/javascript; charset=utf-8",
         bytes: include_bytes!("page/demo.js"),
+    },
+    File {
+        path: "/person.js",
+        media_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("page/person.js"),
     },
     File {
         path: "/demo.css",

@@ -72,7 +72,7 @@ pub enum Output {
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// An address is taken or not ours.
-    #[error("{flag} {addr}: {source}; give another address, or port 0 for any free one")]
+    #[error("can't listen on {addr}: free it, or give {flag} another port (0: any free one)")]
     Listen {
         /// The flag that sets the address.
         flag: &'static str,
@@ -82,7 +82,7 @@ pub enum DemoError {
         source: std::io::Error,
     },
     /// The system refused something the demo can't do without.
-    #[error("{what}: {source}")]
+    #[error("can't {what}")]
     System {
         /// What was being done.
         what: &'static str,
@@ -142,10 +142,11 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
         demo = Demo::start(args) => demo?,
     };
     print(args.output, &demo);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let signal = tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    };
+    tracing::info!("the demo ends on {signal}");
     // A second signal does not wait for an orderly end; what still runs is killed on drop.
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -59,7 +59,7 @@ key = "{{path.id}}"
 route = "GET /accounts"
 topic = "{balances}"
 
-[[stream]]                               # all that happens to one person, as long as the topic keeps it
+[[stream]]                               # all that happens to one person
 route = "GET /accounts/{{id}}/events"
 topic = "{payments}"
 filter.key = "{{path.id}}"
@@ -223,6 +223,7 @@ impl Drop for ConfigDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ConfigFile, Sources, load};
 
     fn places() -> Places {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
@@ -235,17 +236,28 @@ mod tests {
     }
 
     #[test]
-    fn the_config_is_toml_and_names_the_addresses() {
-        let toml: toml::Table = places().gateway_toml().parse().expect("TOML");
-        assert_eq!(toml["listen"][0].as_str(), Some("127.0.0.1:1"));
-        assert_eq!(toml["admin"]["listen"].as_str(), Some("127.0.0.1:2"));
-        assert_eq!(toml["kafka"]["bootstrap"][0].as_str(), Some("127.0.0.1:3"));
-        let origins = toml["cors"]["origins"].as_array().expect("a list");
-        let origins: Vec<_> = origins.iter().filter_map(|o| o.as_str()).collect();
-        assert_eq!(origins, ["http://127.0.0.1:4", "http://localhost:4"]);
-        let commands = toml["command"].as_array().expect("a list");
-        assert_eq!(commands.len(), 4);
-        assert_eq!(commands[0]["key"].as_str(), Some("{path.id}"));
+    fn the_gateway_takes_the_config_without_a_word() {
+        let file = ConfigFile {
+            name: "gateway.toml".into(),
+            text: places().gateway_toml(),
+        };
+        let sources = Sources {
+            file: Some(file),
+            cpus: 2,
+            ..Sources::default()
+        };
+        let loaded = match load(sources) {
+            Ok(loaded) => loaded,
+            Err(report) => panic!("{}", report.render(false)),
+        };
+        assert_eq!(loaded.report.render(false), "");
+        let config = loaded.config;
+        assert_eq!(config.settings.listen, [places().gateway]);
+        assert_eq!(config.settings.admin.listen, Some(places().admin));
+        let origins = &config.settings.cors.origins;
+        assert_eq!(origins, &["http://127.0.0.1:4", "http://localhost:4"]);
+        assert_eq!((config.commands.len(), config.queries.len()), (4, 2));
+        assert_eq!(config.streams.len(), 2);
     }
 
     #[test]

@@ -3,15 +3,30 @@
 
 use crate::model::{KeyHash, LeaderEpoch, Offset, Partition};
 
-use super::{Cut, Next};
+use super::{Cut, GapReason, Next};
 
 /// Encoded events of one step, immutable, made once at the home and shared by every shard.
 #[derive(Debug)]
 pub struct Block {
     before: Cut,
+    notice: Option<Notice>,
     bytes: Vec<u8>,
     keys: Vec<u8>,
     frames: Vec<Frame>,
+}
+
+/// What a block says instead of showing records: offsets that nobody can be shown. Such a block has
+/// one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whose offsets.
+    pub partition: Partition,
+    /// The first that is missing.
+    pub from: Offset,
+    /// The first that is there again.
+    pub to: Offset,
+    /// Why.
+    pub reason: GapReason,
 }
 
 /// One event within a [`Block`]: its bytes end where the next frame starts.
@@ -53,6 +68,12 @@ impl Block {
             cut.set(last.partition, last.next());
         }
         cut
+    }
+
+    /// What it says, if it shows no record.
+    #[must_use]
+    pub const fn notice(&self) -> Option<&Notice> {
+        self.notice.as_ref()
     }
 
     /// The event-stream bytes of all frames.
@@ -113,11 +134,17 @@ impl BlockBuilder {
         Self {
             block: Block {
                 before,
+                notice: None,
                 bytes: Vec::new(),
                 keys: Vec::new(),
                 frames: Vec::new(),
             },
         }
+    }
+
+    /// Says that this block shows no record.
+    pub const fn notice(&mut self, notice: Notice) {
+        self.block.notice = Some(notice);
     }
 
     /// The bytes so far, to append one frame's lines to. Call [`Self::frame`] once they are there.

@@ -351,8 +351,9 @@ mod tests {
 
     #[test]
     fn the_example_of_the_docs_reads() {
-        let id = b"AXRhZy1pJIEAAIEBBQGGBgXD.7461672d-0-128";
-        let id = EventId::parse(id).expect("well formed");
+        let id = "AXRhZy1pJIEAAIEBBQGGBgXD.7461672d-0-128";
+        assert!(include_str!("../../docs/http.md").contains(&format!("id: {id}\n")));
+        let id = EventId::parse(id.as_bytes()).expect("well formed");
         let progress = id.progress.expect("a progress");
         assert_eq!(progress.tag.to_string(), "7461672d");
         assert_eq!(progress.cut.get(Partition(0)), next(129, Some(4)));

@@ -8,12 +8,12 @@ mod block;
 mod cut;
 mod event_id;
 mod step;
-mod window;
 #[cfg(test)]
 pub(crate) mod testing;
+mod window;
 
 pub use batch::{Batch, BatchBuilder, Headers, Record, RecordParts};
-pub use block::{Block, BlockBuilder, Frame};
+pub use block::{Block, BlockBuilder, Frame, Notice};
 pub use cut::{Cut, Next};
 pub use event_id::{EventId, Progress, ProgressText, UnreadableId};
 pub use step::{Change, GapReason, Seq, Step};

@@ -78,22 +78,6 @@ labels! {
         Failed = "failed",
     }
 
-    /// Why a stream was told of a gap; the words of `event: gap`.
-    "reason" GapCause {
-        /// The id the client sent can't be read.
-        Unreadable = "unreadable",
-        /// The topic was deleted and made again.
-        Recreated = "recreated",
-        /// Retention has removed what the client missed.
-        Retention = "retention",
-        /// An unclean election.
-        Truncated = "truncated",
-        /// A record that can't be decoded.
-        Undecodable = "undecodable",
-        /// Away for longer than deletes are kept.
-        Tombstones = "tombstones",
-    }
-
     /// What became of a command, as its client was told.
     "outcome" CommandOutcome {
         /// The reply to a record this request produced.
@@ -114,36 +98,6 @@ labels! {
         Shed = "shed",
         /// 4xx before producing: size, key, body, precondition.
         Invalid = "invalid",
-    }
-
-    /// What became of a record that was produced.
-    "outcome" ProduceOutcome {
-        /// It has an offset.
-        Appended = "appended",
-        /// It will not be appended.
-        Refused = "refused",
-        /// It may have been appended.
-        Unknown = "unknown",
-    }
-
-    /// A request to a broker.
-    "api" KafkaApi {
-        /// ApiVersions
-        ApiVersions = "api_versions",
-        /// Metadata
-        Metadata = "metadata",
-        /// DescribeConfigs
-        DescribeConfigs = "describe_configs",
-        /// ListOffsets
-        ListOffsets = "list_offsets",
-        /// Fetch: its time includes the wait for records.
-        Fetch = "fetch",
-        /// InitProducerId
-        InitProducerId = "init_producer_id",
-        /// Produce
-        Produce = "produce",
-        /// Any other.
-        Other = "other",
     }
 }
 

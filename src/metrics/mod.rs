@@ -12,10 +12,7 @@ mod text;
 
 pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
-pub use labels::{
-    CloseReason, CommandOutcome, GapCause, KafkaApi, ProduceOutcome, RouteKind, StatusClass,
-    StreamEnd,
-};
+pub use labels::{CloseReason, CommandOutcome, RouteKind, StatusClass, StreamEnd};
 pub use page::page;
 pub use report::{BrokerStatus, Check, PartitionStatus, ShardReport, ShardStatus, TopicStatus};
 pub use shard::{

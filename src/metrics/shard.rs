@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
-use super::labels::{
-    CloseReason, CommandOutcome, GapCause, KafkaApi, ProduceOutcome, RouteKind, StatusClass,
-    StreamEnd,
-};
+use super::labels::{CloseReason, CommandOutcome, RouteKind, StatusClass, StreamEnd};
 use super::text::{Exposition, Samples};
 
 /// One row of the table, for a group of type `G`.
@@ -79,22 +76,14 @@ groups! {
         unrouted: By<StatusClass, Counter> = "http_unrouted_requests_total",
         /// From the end of a request's head to the last byte of its response, by kind of route.
         request_time: By<RouteKind, Histogram> = "http_request_seconds",
-        /// Requests to brokers.
-        kafka_requests: By<KafkaApi, Counter> = "kafka_requests_total",
-        /// From a request to a broker to its answer.
-        kafka_time: By<KafkaApi, Histogram> = "kafka_request_seconds",
         /// Connections to brokers that stand.
         kafka_connections_open: Gauge = "kafka_connections_open",
         /// Connections to brokers that failed or broke.
         kafka_connections_failed: Counter = "kafka_connections_failed_total",
         /// Turns of the shard.
         turns: Counter = "turns_total",
-        /// How long a turn took.
-        turn_time: Histogram = "turn_seconds",
         /// Steps applied, over all topics.
         steps_applied: Counter = "steps_applied_total",
-        /// Messages to other shards that wait for room in their inbox.
-        outbox_messages: Gauge = "outbox_messages",
     }
 
     /// What every route has.
@@ -122,7 +111,7 @@ groups! {
         /// Subscribers that fell out of the window.
         lagged: Counter = "stream_lagged_total",
         /// Gaps that clients were told of.
-        gaps: By<GapCause, Counter> = "stream_gaps_total",
+        gaps: Counter = "stream_gaps_total",
     }
 
     /// What every topic has.
@@ -133,8 +122,6 @@ groups! {
         fetched_bytes: Counter = "kafka_fetched_bytes_total",
         /// Batches or records that could not be decoded, and were skipped.
         undecodable: Counter = "kafka_undecodable_total",
-        /// Records produced, by what became of them.
-        produced: By<ProduceOutcome, Counter> = "kafka_produced_records_total",
         /// Fetched bytes on their way to the shards.
         in_flight_bytes: Gauge = "kafka_in_flight_bytes",
         /// Times the topic was left out of fetches because too many bytes were on their way.
@@ -143,14 +130,10 @@ groups! {
         cache_entries: Gauge = "cache_entries",
         /// Bytes of keys and values in the cache.
         cache_bytes: Gauge = "cache_bytes",
-        /// Values that left the cache to make room.
-        cache_evicted: Counter = "cache_evicted_total",
         /// Bytes of encoded events kept.
         window_bytes: Gauge = "stream_window_bytes",
         /// Replies that retries can find.
         reply_index_entries: Gauge = "reply_index_entries",
-        /// From the timestamp of a record to the write of its event to a socket.
-        delivery_delay: Histogram = "stream_delivery_delay_seconds",
     }
 
     /// What every partition has, at its home.

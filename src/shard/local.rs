@@ -67,6 +67,18 @@ impl Locals {
         }
     }
 
+    /// Tombstones past their time go; bounded work, and a look at one of them where none is due.
+    pub(super) fn expire(&mut self, now: Now) {
+        for slice in self
+            .topics
+            .iter_mut()
+            .flatten()
+            .filter_map(|local| local.slice.as_mut())
+        {
+            slice.expire(now.wall);
+        }
+    }
+
     /// Whether this shard has what it serves: a home that is ready may be ahead of it.
     pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
         let serves = self.me >= self.snapshot.layout.first_slice();
@@ -76,15 +88,11 @@ impl Locals {
             .filter(move |(_, plan)| serves && plan.is_shared());
         shared.map(|(topic, plan)| {
             let ok = self.get(topic).is_some_and(Local::is_live);
-            let detail = if ok {
-                "live"
-            } else {
-                "on its way to the shards"
-            };
+            // Its home has more to say of it.
             Check {
                 name: quoted(&plan.name),
                 ok,
-                detail: detail.into(),
+                detail: String::new(),
             }
         })
     }
@@ -267,13 +275,6 @@ impl Local {
         let slice = self.slice.as_ref().filter(|_| self.live)?;
         let key = request.key.as_ref().map(|(hash, key)| (*hash, &**key));
         Some(slice.changes(&request.since, &request.below, request.after, key, PAGE))
-    }
-
-    /// Tombstones past their time go; bounded work.
-    pub(super) fn expire(&mut self, now: Now) {
-        if let Some(slice) = &mut self.slice {
-            slice.expire(now.wall);
-        }
     }
 
     /// The slice's facts.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::cache::{ChangeCursor, Changes, Page};
 use crate::command::{CommandRecord, Reply};
 use crate::kafka::ClusterView;
-use crate::log::{Block, Cut, Seq, Step};
+use crate::log::{Block, Cut, Notice, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, ShardId};
 use crate::route::{Failure, Refused};
@@ -62,8 +62,8 @@ pub enum Message {
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
-    /// Shard to home: these steps are applied.
-    Applied(TopicIndex, Seq),
+    /// Shard to home: of this loading of the topic, these steps are applied.
+    Applied(TopicIndex, u32, Seq),
 
     /// To a command route's home.
     Command(Box<CommandRequest>),
@@ -134,6 +134,15 @@ pub enum Message {
         pass: u32,
         /// The events.
         block: Arc<Block>,
+    },
+    /// Home to shards with members, while no block is on its way: what the pass can't bring.
+    PassGap {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which pass.
+        pass: u32,
+        /// What is missing.
+        notice: Notice,
     },
     /// Shard to home: the members here took the last block; how many are left.
     PassTaken {

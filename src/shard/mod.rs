@@ -215,6 +215,7 @@ impl Turn for Shard {
         more |= edge.serve(&mut cx);
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
+        serving.locals.expire(now);
         serving.release(&mut self.outbox);
         let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
         edge.pump_feeds(&mut cx);
@@ -368,6 +369,15 @@ impl Serving {
                     feed.on_pass_block(crate::sse::PassId(pass), &block, now.mono);
                 }
             }
+            Message::PassGap {
+                topic,
+                pass,
+                notice,
+            } => {
+                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                    feed.on_pass_gap(crate::sse::PassId(pass), notice);
+                }
+            }
             Message::Drain { within } => {
                 self.draining = true;
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
@@ -447,7 +457,10 @@ impl Serving {
         let snapshot = &self.snapshot;
         for (topic, local) in self.locals.iter_mut() {
             if let Some(seq) = local.untold() {
-                out.push((snapshot.topic(topic).home, Message::Applied(topic, seq)));
+                out.push((
+                    snapshot.topic(topic).home,
+                    Message::Applied(topic, local.instance.number, seq),
+                ));
             }
         }
     }
@@ -474,6 +487,10 @@ impl Serving {
                 metrics.cache_bytes.set(stats.bytes as u64);
             }
         }
+        self.metrics
+            .general
+            .kafka_connections_open
+            .set(self.links.len() as u64);
         self.home.count(&mut self.metrics);
     }
 }

@@ -1,7 +1,7 @@
 //! Events as bytes: what the home does once per record and encoding.
 
 use super::lines;
-use crate::log::{Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, ProgressText};
+use crate::log::{Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, Notice, ProgressText};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
 
 /// What an event takes beside its value and its progress: field names, an etag, line ends.
@@ -152,6 +152,12 @@ impl Encoder {
         let Next { offset, epoch } = after.get(partition);
         let mut frame = Frame::new(0, partition, offset, epoch);
         frame.notice = true;
+        builder.notice(Notice {
+            partition,
+            from,
+            to,
+            reason,
+        });
         lines::put_gap(builder.bytes(), Some((partition, from, to)), reason);
         self.finish(&mut builder, frame, None, b"");
         builder.finish().expect("a frame was added above")

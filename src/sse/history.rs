@@ -7,7 +7,7 @@ use super::feed::Feed;
 use super::lines;
 use super::request::{Credit, PageCursor, PageEntry, PassId, Ticket};
 use super::subscriber::{Cursor, Place, Slot, Source};
-use crate::log::{Block, Cut, GapReason, Next, Seq};
+use crate::log::{Block, Cut, GapReason, Next, Notice, Seq};
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
 /// Passes that have members here. A topic has two at a time, so a list does.
@@ -169,6 +169,18 @@ impl Feed {
         if !waits {
             return;
         }
+        self.pass_over(slot, partition, from, to, reason);
+    }
+
+    /// Tells one of a gap, and goes on behind it.
+    fn pass_over(
+        &mut self,
+        slot: Slot,
+        partition: Partition,
+        from: Offset,
+        to: Offset,
+        reason: GapReason,
+    ) {
         let offset = match reason {
             GapReason::Truncated => from,
             _ => to,
@@ -237,6 +249,18 @@ impl Feed {
         pass.block = (pass.members > 0).then(|| Arc::clone(block));
         if pass.members == 0 {
             pass.give_credit(&mut passes.credits);
+        }
+    }
+
+    /// The log no longer has, or can't show, what a pass was to bring next: its members are told of
+    /// what they lack of it. Call it while no block is on its way.
+    pub fn on_pass_gap(&mut self, id: PassId, notice: Notice) {
+        for slot in self.members(id) {
+            let held = self.held_mut(slot).cut.get(notice.partition).offset;
+            if held < notice.to {
+                let from = held.max(notice.from);
+                self.pass_over(slot, notice.partition, from, notice.to, notice.reason);
+            }
         }
     }
 

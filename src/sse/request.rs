@@ -191,3 +191,11 @@ pub struct FeedCounts {
     /// Times a subscriber was conflated instead.
     pub conflated: u64,
 }
+
+impl FeedCounts {
+    /// Events written, whatever they were written from.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.frames_shared + self.frames_private + self.page_entries
+    }
+}

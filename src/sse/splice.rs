@@ -1,6 +1,7 @@
 //! Frames with ids of one subscriber's own: max(V, cut). A frame's `id:` is its last line and the
 //! block says where it starts and where its etag is, so all but the progress is copied.
 
+use super::lines;
 use super::offer::SCAN_FRAMES_MAX;
 use super::roster::Group;
 use super::subscriber::Cursor;
@@ -61,9 +62,16 @@ impl<'a> Splice<'a> {
                 if self.out.len() + bytes > self.limit && !self.out.is_empty() {
                     return false;
                 }
+                let held = self.id.cut().get(frame.partition).offset;
                 self.id.set(frame.partition, next);
-                let lines = &block.bytes()[start..frame.id_start as usize];
-                self.out.extend_from_slice(lines);
+                match block.notice().filter(|notice| notice.from < held) {
+                    // It holds more than others do: less is missing.
+                    Some(n) => lines::put_gap(self.out, Some((n.partition, held, n.to)), n.reason),
+                    None => {
+                        let lines = &block.bytes()[start..frame.id_start as usize];
+                        self.out.extend_from_slice(lines);
+                    }
+                }
                 self.out.extend_from_slice(b"id: ");
                 self.out.extend_from_slice(self.id.as_bytes());
                 // The dot, the etag and the blank line are the record's in any case.

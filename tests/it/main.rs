@@ -1,3 +1,32 @@
-//! Integration tests: one binary, so that it is built once.
+//! Integration tests: one binary, so that it is built once. The modules that `tests/run` names:
+//!
+//! - `edge::` the stories of `scenarios/` on the development broker, and what needs no cluster or a
+//!   broken one: raw bytes, starts that fail, TLS, the soak
+//! - `kafka::` the same stories on real Apache Kafka (`SLUICEGATE_TEST_BOOTSTRAP=host:port`: on any
+//!   cluster), and what only real nodes can do: die
+//! - `demo::` the demo in a real browser
+//! - `fleet::` the simulated fleet
+//! - `tidy::` the rules of the house, read from the source
+//! - `alloc::` what the hot path may not do
+//!
+//! The rest are the tests' own instruments; none of them shares code with what it looks at.
 
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod alloc;
+mod app;
+mod client;
+mod cluster;
+mod demo;
+mod edge;
+mod events;
 mod fleet;
+mod gateway;
+mod ground;
+mod kafka;
+mod kcat;
+mod metrics_page;
+mod process;
+mod scenarios;
+mod service;
+mod tidy;

@@ -15,6 +15,8 @@ mod decide;
 mod entry;
 mod ledger;
 mod problem;
+#[cfg(test)]
+mod properties;
 mod seen;
 #[cfg(test)]
 mod tests;

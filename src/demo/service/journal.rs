@@ -23,8 +23,8 @@ use super::kafka::{KafkaError, Partition, now};
 use crate::demo::payments::{Entry, Ledger, Page, Restore};
 use crate::demo::topics::JOURNAL;
 
-/// Entries between two checkpoints.
-const CHECKPOINT_ENTRIES: usize = 4_096;
+/// Entries between two checkpoints; in tests few, so that some are written.
+const CHECKPOINT_ENTRIES: usize = if cfg!(test) { 50 } else { 4_096 };
 /// How long a read waits for what was just written.
 const WAIT_MS: i32 = 500;
 

@@ -28,6 +28,8 @@ pub(super) struct Client {
     pub(super) deadline: Instant,
     /// The earliest entry of the wheel.
     pub(super) armed: Option<Instant>,
+    /// What it counted for when it was last put back.
+    pub(super) counted: usize,
     /// In the queue of those to be served.
     pub(super) queued: bool,
     /// When the first byte of a request that is not whole came.
@@ -100,9 +102,15 @@ impl Client {
             backlog_sent: 0,
             deadline,
             armed: None,
+            counted: 0,
             queued: false,
             started: None,
         }
+    }
+
+    /// Bytes of responses and of half a request that this client makes us hold.
+    pub(super) fn held(&self) -> usize {
+        self.backlog() + self.http.kept()
     }
 
     /// Bytes the socket has not taken.

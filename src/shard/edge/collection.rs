@@ -3,7 +3,7 @@
 //! last.
 
 use crate::cache::{Page, Value};
-use crate::metrics::{CloseReason, RouteKind};
+use crate::metrics::{CloseReason, RouteKind, StatusClass};
 use crate::model::{KeyHash, ShardId};
 use crate::shard::io::Io;
 use crate::shard::message::{Message, Waiter};
@@ -95,6 +95,11 @@ impl Edge {
                     .request_time
                     .at(RouteKind::Query)
                     .record(took);
+                let index = cx
+                    .metrics
+                    .names()
+                    .route(RouteKind::Query, usize::from(scan.route));
+                cx.metrics.routes[index].requests.bump(StatusClass::Success);
                 let close = scan.framed.close;
                 client.request = client.request.wrapping_add(1);
                 client.state = if close {

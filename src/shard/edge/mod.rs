@@ -46,6 +46,10 @@ pub(super) struct Edge {
     slots: Vec<Slot>,
     clients: usize,
     streams: usize,
+    /// Bytes that clients make this shard hold, and how many they may: responses that sockets have
+    /// not taken, and requests that are not whole.
+    held: usize,
+    held_max: usize,
     /// Clients with something to read, to send or to answer, in rotation.
     ready: VecDeque<SocketId>,
     wheel: Wheel,
@@ -125,6 +129,9 @@ impl Edge {
             slots: Vec::new(),
             clients: 0,
             streams: 0,
+            held: 0,
+            held_max: (settings.http.bodies_bytes_max + settings.http.responses_bytes_max)
+                / usize::from(snapshot.layout.slices()),
             ready: VecDeque::new(),
             wheel: Wheel::new(now.mono),
             due: Vec::new(),
@@ -270,6 +277,8 @@ impl Edge {
 
     /// Puts a client back with the deadline of what it is at.
     fn put(&mut self, mut client: Box<Client>) {
+        self.held = self.held - client.counted + client.held();
+        client.counted = client.held();
         self.arm(&mut client);
         let slot = &mut self.slots[client.socket.slot as usize];
         slot.conn = Conn::Client(client);
@@ -278,6 +287,7 @@ impl Edge {
     /// Ends a client that was taken out.
     fn end<I: Io>(&mut self, mut client: Box<Client>, why: CloseReason, cx: &mut Cx<'_, I>) {
         client.transport.close(client.socket, cx.io);
+        self.held -= client.counted;
         self.clients -= 1;
         cx.close.push(client.socket);
         cx.metrics.general.connections_closed.bump(why);
@@ -356,11 +366,6 @@ impl Edge {
                 Conn::Client(_) | Conn::None => {}
             }
         }
-    }
-
-    /// Whether nobody is left.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.clients + self.streams == 0
     }
 
     /// The waiter that stands for a client's present request.

@@ -98,6 +98,12 @@ impl Edge {
                 return Handled::Done(framed);
             }
         };
+        if self.held > self.held_max {
+            // Others' slow sockets and half-sent bodies fill the memory there is for them.
+            let (framed, status) = self.write_refused(&Failure::Overloaded.into(), exchange, cors);
+            metrics.general.unrouted.bump(class(status));
+            return Handled::Done(framed);
+        }
         let params = &matched.params;
         let (kind, route, outcome) = match matched.route {
             RouteId::Command(route) => {
@@ -121,6 +127,12 @@ impl Edge {
         };
         let index = metrics.names().route(kind, route);
         metrics.routes[index].requests.bump(class(status));
+        // Within one turn: less than a turn's budget, and no clock to say how much less.
+        metrics
+            .general
+            .request_time
+            .at(kind)
+            .record(std::time::Duration::ZERO);
         Handled::Done(framed)
     }
 
@@ -362,7 +374,10 @@ impl Edge {
             .transpose()?;
         let key = key.map(|key| (local.instance.secret.hash(&key), key));
         let by_header = request.headers.get("last-event-id").map(<[u8]>::to_vec);
-        let by_query = request.query.one("lastEventId")?;
+        let by_query = match request.query.one("lastEventId")? {
+            None => request.query.one("last_event_id")?, // The spelling of some pages.
+            found => found,
+        };
         let last_event_id = by_header.or_else(|| by_query.map(|id| id.as_bytes().to_vec()));
         let start = StreamStart {
             topic,

@@ -13,6 +13,10 @@ use super::{Cx, Edge};
 /// Requests of one client that are answered before the next client has its turn.
 const PIPELINED_MAX: usize = 64;
 
+/// Bytes of answers to one client after which the next client has its turn: what is pipelined waits
+/// until the socket has taken them.
+const ANSWERS_BYTES_MAX: usize = 256 * 1024;
+
 /// Reads of one client in one turn.
 const READS_MAX: usize = 4;
 
@@ -204,6 +208,9 @@ impl Edge {
             }
             if input.is_empty() && client.http.kept() == 0 {
                 return Look::More;
+            }
+            if self.out.len() > ANSWERS_BYTES_MAX {
+                break;
             }
         }
         client.http.keep(input);

@@ -69,6 +69,7 @@ impl Edge {
             return self.end(client, CloseReason::Client, cx);
         }
         let socket = client.socket;
+        self.held -= client.counted;
         let (head, transport) = client.into_stream();
         let snapshot = self.snapshot.clone();
         let route = &snapshot.config.streams[usize::from(start.route)];
@@ -186,8 +187,13 @@ impl Edge {
             shut,
             sent: 0,
         };
+        let before = feed.counts();
         let delivery = feed.deliver(token, &mut face, cx.now);
+        let after = feed.counts();
         let sent = face.sent;
+        let metrics = &mut cx.metrics.streams[route];
+        metrics.events.add(after.events() - before.events());
+        metrics.gaps.add(after.gaps - before.gaps);
         cx.metrics.general.sent_bytes.add(sent);
         if sent > 0 {
             stream.full_since = None;

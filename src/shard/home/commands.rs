@@ -9,11 +9,14 @@ use crate::command::{
     ReplyHeaders, ReplyIndex, ReplyIndexSettings,
 };
 use crate::config::Config;
-use crate::kafka::{ProduceRecord, ProduceRefused, Produced, TopicView, partition_of};
+use crate::kafka::{
+    Event, Plane, ProduceRecord, ProduceRefused, Produced, TopicHandle, TopicView, partition_of,
+};
 use crate::log::Step;
 use crate::model::{CommandKey, Instant, Now, Partition};
 use ahash::AHashMap;
 
+use super::lookups::Lookups;
 use super::{Home, Outbox};
 use crate::route::Failure;
 use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
@@ -27,6 +30,8 @@ pub(super) struct Commands {
     table: CommandTable<Waiter>,
     settings: ReplyIndexSettings,
     random: ahash::RandomState,
+    /// Replies that are read again, since their bodies are no longer in memory.
+    pub(super) lookups: Lookups,
     answered: Vec<Answered<Waiter>>,
     expired: Vec<Expired<Waiter>>,
 }
@@ -59,7 +64,8 @@ impl Tickets {
 }
 
 impl Commands {
-    pub(super) fn new(config: &Config, random: ahash::RandomState) -> Self {
+    pub(super) fn new(config: &Config, replies: TopicHandle, random: ahash::RandomState) -> Self {
+        let lookups = Lookups::new(replies);
         let settings = &config.settings.commands;
         let limits = OpenLimits {
             entries_max: settings.open_max,
@@ -82,6 +88,7 @@ impl Commands {
             table,
             settings,
             random,
+            lookups,
             answered: Vec::new(),
             expired: Vec::new(),
         }
@@ -145,6 +152,11 @@ impl Commands {
     /// When [`Self::on_time`] has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.table.open.next_deadline()
+    }
+
+    /// Something about a read of a reply that is no longer in memory.
+    pub(super) fn on_read(&mut self, event: Event, plane: &mut Plane, out: &mut Outbox) {
+        self.lookups.on_read(event, self.table.names(), plane, out);
     }
 
     /// Replies that retries can find.
@@ -221,7 +233,11 @@ impl Home {
                 replayed: true,
             }),
             Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
-            Admitted::AnsweredAt(..) => Some(refused(Failure::ReplyUnavailable)),
+            Admitted::AnsweredAt(partition, offset) => {
+                let lookups = &mut commands.lookups;
+                let asked = lookups.ask(request.waiter, partition, offset, &mut self.plane);
+                (!asked).then(|| refused(Failure::ReplyUnavailable))
+            }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined => None,

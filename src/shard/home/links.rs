@@ -25,6 +25,11 @@ struct Link {
 const READS_A_TURN_MAX: usize = 16;
 
 impl Links {
+    /// How many stand.
+    pub(in crate::shard) const fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether a socket is one of these.
     pub(in crate::shard) fn has(&self, socket: SocketId) -> bool {
         self.open.iter().any(|link| link.socket == socket)

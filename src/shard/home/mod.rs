@@ -4,13 +4,18 @@
 
 mod commands;
 mod links;
+mod lookups;
 mod order;
 mod passes;
+mod reading;
+mod standing;
 mod topic;
 
 use std::sync::Arc;
 
-use crate::kafka::{Address, ClusterView, DirectoryRole, Event, Plane, Produced, TopicHandle};
+use crate::kafka::{
+    Address, ClusterView, DirectoryRole, Event, KafkaError, Plane, Produced, TopicHandle,
+};
 use crate::model::{Instant, Now, ShardId, TopicName};
 
 use super::message::{Level, Message, Note};
@@ -25,7 +30,6 @@ use topic::Topic;
 /// which keeps the directory for all.
 #[derive(Debug)]
 pub(super) struct Home {
-    me: ShardId,
     snapshot: Arc<Snapshot>,
     plane: Plane,
     cluster_id: String,
@@ -34,6 +38,18 @@ pub(super) struct Home {
     /// By the plane's handle: the place in `topics`; `None`: watched for another home.
     handles: Vec<Option<usize>>,
     tickets: Tickets,
+    /// The last broker that failed, and why, while none has answered since.
+    trouble: Option<String>,
+    /// Connections to brokers that failed or broke, ever.
+    failed: u64,
+}
+
+/// What a topic works with for a moment: what is served, the plane, the turn's time, the outbox.
+struct Cx<'a> {
+    snapshot: &'a Snapshot,
+    plane: &'a mut Plane,
+    now: Now,
+    out: &'a mut Outbox,
 }
 
 /// What a home says: to shards, itself among them, and to control.
@@ -64,13 +80,14 @@ impl Home {
         }
         let (cluster_id, tickets) = (String::new(), Tickets::new(random));
         Self {
-            me,
             snapshot,
             plane,
             cluster_id,
             topics,
             handles,
             tickets,
+            trouble: None,
+            failed: 0,
         }
     }
 
@@ -105,24 +122,28 @@ impl Home {
             }
             Event::RefreshWanted => out.push((ShardId(0), Message::RefreshView)),
             Event::Topic(handle, view) => {
-                let Some(topic) = at_home(&self.handles, &mut self.topics, handle) else {
-                    return;
-                };
-                let snapshot = &self.snapshot;
-                topic.on_view(view, &self.cluster_id, snapshot, &mut self.plane, now, out);
+                if let Some(at) = self.handles[handle.0 as usize] {
+                    let cluster_id = self.cluster_id.clone();
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_view(view, &cluster_id, &mut cx);
+                }
             }
             Event::Missing(handle, reason) => {
-                let Some(topic) = at_home(&self.handles, &mut self.topics, handle) else {
-                    return;
-                };
-                topic.on_missing(reason, &self.snapshot, out);
+                if let Some(at) = self.handles[handle.0 as usize] {
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_missing(reason, &mut cx);
+                }
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
             Event::BrokerUp { address, .. } => {
+                self.trouble = None;
                 note(out, Level::Info, format!("broker {address} answers"));
             }
             Event::BrokerDown { address, error, .. } => {
-                note(out, Level::Warn, format!("broker {address}: {error}"));
+                self.failed += 1;
+                let trouble = format!("broker {address}: {}", reason(&error));
+                note(out, Level::Warn, trouble.clone());
+                self.trouble = Some(trouble);
             }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
                 debug_assert!(false, "nothing here asks for ends yet");
@@ -132,11 +153,30 @@ impl Home {
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::ReadFailed { read, .. } => {
-                let topic = at_home(&self.handles, &mut self.topics, read.topic);
-                let topic = topic.expect("only topics at home are read");
-                topic.on_read(event, &self.snapshot, &mut self.plane, now, out);
+                let at = self.handles[read.topic.0 as usize].expect("only topics at home are read");
+                let (topics, mut cx) = self.cx(now, out);
+                topics[at].on_read(event, &mut cx);
             }
         }
+    }
+
+    /// The topics, and what they work with.
+    fn cx<'a>(&'a mut self, now: Now, out: &'a mut Outbox) -> (&'a mut [Topic], Cx<'a>) {
+        let Self {
+            snapshot,
+            plane,
+            topics,
+            ..
+        } = self;
+        (
+            topics,
+            Cx {
+                snapshot,
+                plane,
+                now,
+                out,
+            },
+        )
     }
 
     fn on_produced(&mut self, ticket: u64, outcome: Produced, now: Now, out: &mut Outbox) {
@@ -162,10 +202,10 @@ impl Home {
                 self.plane.on_view(view, now);
             }
             Message::RefreshView => self.plane.refresh(),
-            Message::Applied(topic, seq) => {
+            Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
-                    let (snapshot, plane) = (&self.snapshot, &mut self.plane);
-                    self.topics[at].on_applied(from, seq, snapshot, plane);
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_applied(from, (instance, seq), &mut cx);
                 }
             }
             Message::Command(request) => self.on_command(*request, now, out),
@@ -176,8 +216,8 @@ impl Home {
                 from,
             } => {
                 if let Some(at) = self.at(topic) {
-                    let topic = &mut self.topics[at];
-                    topic.on_join(waiter, encoding, from, &mut self.plane, out);
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_join(waiter, encoding, from, &mut cx);
                 }
             }
             Message::PassTaken {
@@ -186,8 +226,8 @@ impl Home {
                 members,
             } => {
                 if let Some(at) = self.at(topic) {
-                    let topic = &mut self.topics[at];
-                    topic.on_taken(from, pass, members, &mut self.plane, out);
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_taken(from, pass, members, &mut cx);
                 }
             }
             other => debug_assert!(false, "not for a home: {other:?}"),
@@ -206,7 +246,10 @@ impl Home {
 
     /// What must hold before the process is ready.
     pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
-        self.topics.iter().map(|topic| topic.check(&self.snapshot))
+        let trouble = self.trouble.as_deref();
+        self.topics
+            .iter()
+            .map(move |topic| topic.check(&self.snapshot, trouble))
     }
 
     /// How the topics at home here stand.
@@ -218,6 +261,7 @@ impl Home {
 
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
+        metrics.general.kafka_connections_failed.0 = self.failed;
         for topic in &self.topics {
             topic.count(metrics);
         }
@@ -258,12 +302,17 @@ fn plane_settings(settings: &crate::config::Settings) -> crate::kafka::Settings 
     }
 }
 
-fn at_home<'a>(
-    handles: &[Option<usize>],
-    topics: &'a mut [Topic],
-    handle: TopicHandle,
-) -> Option<&'a mut Topic> {
-    handles[handle.0 as usize].map(|at| &mut topics[at])
+/// What is wrong with a broker, and where it helps, what to do.
+fn reason(error: &KafkaError) -> String {
+    match error {
+        KafkaError::Connect(std::io::ErrorKind::NotFound) => {
+            "its name does not resolve; correct kafka.bootstrap, or the name server".into()
+        }
+        KafkaError::Connect(std::io::ErrorKind::ConnectionRefused) => {
+            "nobody listens there; start the broker, or correct kafka.bootstrap".into()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Says something to the operator.

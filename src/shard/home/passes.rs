@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
-use crate::log::{Batch, BatchBuilder, Cut, Next, Seq};
-use crate::model::{Partition, ShardId, UnixMillis};
+use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
+use crate::model::{Offset, Partition, ShardId, UnixMillis};
 use crate::sse::{Encoder, Encoding};
 
 use super::Outbox;
@@ -19,8 +19,8 @@ use super::order::Order;
 use crate::shard::message::{Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
 
-/// Batches a pass may hold: its reads pause while it has more.
-const BATCHES_MAX: usize = 4;
+/// Pieces a pass may hold: its reads pause while it has more.
+const PIECES_MAX: usize = 4;
 
 /// Passes of one topic: at most one runs, the next gathers.
 #[derive(Debug)]
@@ -47,7 +47,16 @@ struct Pass {
     reading: Vec<Partition>,
     paused: bool,
     /// Read and not yet sent.
-    batches: VecDeque<(Batch, Next)>,
+    pieces: VecDeque<Piece>,
+}
+
+/// What a read brought.
+#[derive(Debug)]
+enum Piece {
+    /// Records, maybe none, and where the read goes on.
+    Records(Batch, Next),
+    /// Offsets that are gone, or can't be read.
+    Gap(Notice),
 }
 
 /// Members at one shard, as far as the home knows.
@@ -81,6 +90,13 @@ impl Passes {
             running: None,
             waiting: Vec::new(),
         }
+    }
+
+    /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said of
+    /// an old pass is not taken for a new one.
+    pub(super) fn clear(&mut self) {
+        self.running = None;
+        self.waiting.clear();
     }
 
     /// A client waits for the next pass, which starts at once if none runs. Their number is bounded
@@ -118,7 +134,7 @@ impl Passes {
             target: (at.order.seq(), at.order.cut().clone()),
             reading: Vec::new(),
             paused: false,
-            batches: VecDeque::new(),
+            pieces: VecDeque::new(),
         };
         for (partition, live) in at.order.cut().iter() {
             let from = members.iter().map(|(_, _, from)| from.get(partition));
@@ -175,26 +191,17 @@ impl Passes {
                 ..
             } => {
                 batch.hash_keys(at.order.secret());
-                pass.on_batch(read, batch, next, at.plane);
+                pass.on_piece(read, Piece::Records(batch, next), next.offset, at.plane);
             }
-            // What can't be read is passed over; the live order has told of it, or of the log's new
-            // start, in its turn.
-            Event::Undecodable { read, to, .. }
-            | Event::OutOfRange {
+            Event::Undecodable { read, from, to, .. } if from < to => {
+                pass.on_gap(read, from, to, GapReason::Undecodable, at.plane);
+            }
+            Event::OutOfRange {
                 read,
-                log_start: to,
-                ..
-            } => {
-                let next = Next {
-                    offset: to,
-                    ..Next::default()
-                };
-                pass.on_batch(
-                    read,
-                    BatchBuilder::new(read.partition).finish(),
-                    next,
-                    at.plane,
-                );
+                wanted,
+                log_start,
+            } if wanted < log_start => {
+                pass.on_gap(read, wanted, log_start, GapReason::Retention, at.plane);
             }
             // A read that fails is tried again by the plane.
             _ => {}
@@ -228,9 +235,12 @@ impl Passes {
             return;
         };
         while !pass.is_owed()
-            && let Some((batch, next)) = pass.batches.pop_front()
+            && let Some(piece) = pass.pieces.pop_front()
         {
-            pass.send(self.topic, &batch, next, at);
+            match piece {
+                Piece::Records(batch, next) => pass.send(self.topic, &batch, next, at),
+                Piece::Gap(notice) => pass.tell(self.topic, notice, at),
+            }
         }
         let nobody = pass.shards.is_empty();
         let through = pass.reached.covers(&pass.target.1) && !pass.is_owed();
@@ -286,18 +296,58 @@ impl Pass {
         self.shards.iter().any(|share| share.owing > 0)
     }
 
-    fn on_batch(&mut self, read: ReadKey, batch: Batch, next: Next, plane: &mut Plane) {
-        self.batches.push_back((batch, next));
-        if next.offset >= self.target.1.get(read.partition).offset {
+    fn on_piece(&mut self, read: ReadKey, piece: Piece, next: Offset, plane: &mut Plane) {
+        self.pieces.push_back(piece);
+        if next >= self.target.1.get(read.partition).offset {
             plane.stop(read);
             self.reading
                 .retain(|partition| *partition != read.partition);
         }
     }
 
+    fn on_gap(
+        &mut self,
+        read: ReadKey,
+        from: Offset,
+        to: Offset,
+        reason: GapReason,
+        plane: &mut Plane,
+    ) {
+        let notice = Notice {
+            partition: read.partition,
+            from,
+            to,
+            reason,
+        };
+        self.on_piece(read, Piece::Gap(notice), to, plane);
+    }
+
+    /// Tells every member of what it will not get.
+    fn tell(&mut self, topic: TopicIndex, notice: Notice, at: &mut At<'_>) {
+        let next = Next {
+            offset: notice.to,
+            ..Next::default()
+        };
+        if next.offset > self.reached.get(notice.partition).offset {
+            self.reached.set(notice.partition, next);
+        }
+        let pass = self.number;
+        let gap = |share: &Share| {
+            (
+                share.shard,
+                Message::PassGap {
+                    topic,
+                    pass,
+                    notice,
+                },
+            )
+        };
+        at.out.extend(self.shards.iter().map(gap));
+    }
+
     /// Keeps the reads in step with the slowest shard.
     fn pace(&mut self, topic: TopicHandle, plane: &mut Plane) {
-        let full = self.batches.len() >= BATCHES_MAX;
+        let full = self.pieces.len() >= PIECES_MAX;
         if full == self.paused {
             return;
         }

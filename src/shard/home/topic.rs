@@ -4,54 +4,61 @@
 
 use std::sync::Arc;
 
-use crate::kafka::{Event, Lane, MissingReason, Plane, ReadKey, StartAt, TopicHandle, TopicView};
-use crate::log::{Batch, Change, Cut, GapReason, Next, Seq, Step};
+use crate::kafka::{Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
+use crate::log::{Cut, Next, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
 use super::commands::Commands;
 use super::order::{Limits, Order};
 use super::passes::{At, Passes};
-use super::{Outbox, note, quoted};
-use crate::metrics::{Check, PartitionStatus, ShardMetrics, TopicStatus};
+use super::{Cx, Outbox, note, quoted};
 use crate::shard::message::{Instance, Level, Message, Waiter};
 use crate::shard::snapshot::{Snapshot, TopicIndex, TopicPlan};
-
-/// How long the ids of a quiet topic may stay as old as they are.
-const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// One topic at home.
 #[derive(Debug)]
 pub(super) struct Topic {
-    index: TopicIndex,
-    handle: TopicHandle,
+    pub(super) index: TopicIndex,
+    pub(super) handle: TopicHandle,
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
-    missing: Option<MissingReason>,
+    pub(super) missing: Option<MissingReason>,
     /// Why the topic can't serve its routes although it is there.
-    unfit: Option<String>,
-    instance: u32,
-    order: Option<Order>,
-    parts: Vec<Part>,
-    live: bool,
-    paused: bool,
+    pub(super) unfit: Option<String>,
+    pub(super) instance: u32,
+    pub(super) cluster_id: String,
+    pub(super) order: Option<Order>,
+    pub(super) parts: Vec<Part>,
+    pub(super) live: bool,
+    pub(super) paused: bool,
     /// When the last step was made; a quiet topic says the time now and then.
-    last_step: Instant,
-    passes: Passes,
+    pub(super) last_step: Instant,
+    pub(super) passes: Passes,
+    pub(super) counts: Counts,
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
 }
 
 /// A partition as its reads show it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Part {
+pub(super) struct Part {
     /// Where loading ends; `None`: the read has not begun.
-    loaded_at: Option<Offset>,
-    stable_end: Offset,
-    log_start: Offset,
+    pub(super) loaded_at: Option<Offset>,
+    pub(super) stable_end: Offset,
+    pub(super) log_start: Offset,
     /// A broker has said where its log starts and ends.
-    known: bool,
+    pub(super) known: bool,
     /// It can't be read for now; said once.
-    failed: bool,
+    pub(super) failed: bool,
+}
+
+/// What a topic has done so far, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    pub(super) undecodable: u64,
+    pub(super) paused: u64,
 }
 
 impl Topic {
@@ -64,7 +71,7 @@ impl Topic {
         let plan = snapshot.topic(index);
         let commands = plan
             .holds_replies
-            .then(|| Commands::new(&snapshot.config, random.clone()));
+            .then(|| Commands::new(&snapshot.config, handle, random.clone()));
         Self {
             index,
             handle,
@@ -72,12 +79,14 @@ impl Topic {
             missing: None,
             unfit: None,
             instance: 0,
+            cluster_id: String::new(),
             order: None,
             parts: Vec::new(),
             live: false,
             paused: false,
             last_step: Instant::ZERO,
             passes: Passes::new(index, handle, plan.encodings.clone()),
+            counts: Counts::default(),
             commands,
         }
     }
@@ -95,7 +104,7 @@ impl Topic {
         self.live
     }
 
-    fn lane(plan: &TopicPlan) -> Lane {
+    pub(super) fn lane(plan: &TopicPlan) -> Lane {
         if plan.holds_replies {
             Lane::Replies
         } else {
@@ -103,7 +112,7 @@ impl Topic {
         }
     }
 
-    const fn read(&self, lane: Lane, partition: Partition) -> ReadKey {
+    pub(super) const fn read(&self, lane: Lane, partition: Partition) -> ReadKey {
         ReadKey {
             lane,
             topic: self.handle,
@@ -112,15 +121,8 @@ impl Topic {
     }
 
     /// The cluster shows the topic, for the first time or otherwise than before.
-    pub(super) fn on_view(
-        &mut self,
-        view: Arc<TopicView>,
-        cluster_id: &str,
-        snapshot: &Snapshot,
-        plane: &mut Plane,
-        now: Now,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn on_view(&mut self, view: Arc<TopicView>, cluster_id: &str, cx: &mut Cx<'_>) {
+        let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
         self.missing = None;
         let same_log = self.view.as_ref().is_some_and(|known| known.id == view.id);
@@ -128,7 +130,7 @@ impl Topic {
         self.unfit = unfit(plan, &view);
         if let Some(reason) = &self.unfit {
             note(
-                out,
+                cx.out,
                 Level::Warn,
                 format!("{}: {reason}", quoted(&plan.name)),
             );
@@ -139,52 +141,67 @@ impl Topic {
             return;
         }
         if !same_log {
-            self.open(&view, cluster_id, snapshot, now, out);
+            cluster_id.clone_into(&mut self.cluster_id);
+            if self.instance > 0 {
+                let name = quoted(&plan.name);
+                let text = format!("{name} was made again: its caches start over");
+                note(cx.out, Level::Warn, text);
+            }
+            self.open(&view, cx);
         }
+        // A partition that came later is read whole, whoever uses it: nobody saw any of it.
+        let late = same_log && known > 0;
+        self.read_from(known, late, cx);
+    }
+
+    /// Reads the partitions from number `first` on.
+    fn read_from(&mut self, first: u32, late: bool, cx: &mut Cx<'_>) {
+        let snapshot = cx.snapshot;
+        let plan = snapshot.topic(self.index);
+        let view = self.view.clone().expect("a topic that is read was seen");
         let whole = plan.holds_replies || cached(plan, &view);
-        for number in known..view.partitions {
-            // A partition that came later is read whole, whoever uses it: nobody saw any of it.
-            let late = same_log && self.instance > 0 && known > 0;
+        for number in first..view.partitions {
             let from = match (late, whole) {
                 (true, _) => StartAt::At(Offset(0)),
                 (false, true) => StartAt::Earliest,
                 (false, false) => StartAt::Latest,
             };
-            plane.read(self.read(Self::lane(plan), Partition(number)), from);
+            cx.plane
+                .read(self.read(Self::lane(plan), Partition(number)), from);
             self.parts.push(Part::default());
         }
     }
 
+    /// The log lost its end to an unclean election. What was built from it can't be told apart from
+    /// what is gone, so the topic is loaded anew.
+    pub(super) fn start_over(&mut self, cx: &mut Cx<'_>) {
+        let name = quoted(&cx.snapshot.topic(self.index).name);
+        let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
+        note(cx.out, Level::Warn, text);
+        let Some(view) = self.view.clone() else {
+            return;
+        };
+        self.open(&view, cx);
+        self.read_from(0, false, cx);
+    }
+
     /// Begins an instance: what was built from another log is void.
-    fn open(
-        &mut self,
-        view: &TopicView,
-        cluster_id: &str,
-        snapshot: &Snapshot,
-        now: Now,
-        out: &mut Outbox,
-    ) {
+    fn open(&mut self, view: &TopicView, cx: &mut Cx<'_>) {
+        let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
         let settings = &snapshot.config.settings;
-        if self.instance > 0 {
-            let text = format!(
-                "{} was made again: its caches start over",
-                quoted(&plan.name)
-            );
-            note(out, Level::Warn, text);
-        }
         self.instance += 1;
         self.live = false;
         self.paused = false;
         self.parts.clear();
-        self.passes = Passes::new(self.index, self.handle, plan.encodings.clone());
+        self.passes.clear();
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view);
         }
         let tag = view
             .id
             .map_or(LogTag::default(), crate::model::LogIdentity::tag);
-        let secret = HashSecret::derived_from(cluster_id.as_bytes());
+        let secret = HashSecret::derived_from(self.cluster_id.as_bytes());
         let limits = Limits {
             window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
@@ -197,7 +214,7 @@ impl Topic {
             limits,
             &plan.encodings,
             shards,
-            now.wall,
+            cx.now.wall,
         ));
         if shared {
             let config = view.config.as_ref();
@@ -211,297 +228,46 @@ impl Topic {
                 delete_retention_ms: config
                     .map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
             });
-            let shards = snapshot.layout.slice_shards();
-            out.extend(shards.map(|shard| (shard, Message::Open(instance.clone()))));
+            let shards = cx.snapshot.layout.slice_shards();
+            cx.out
+                .extend(shards.map(|shard| (shard, Message::Open(instance.clone()))));
         }
     }
 
     /// The cluster does not show it, or no longer.
-    pub(super) fn on_missing(
-        &mut self,
-        reason: MissingReason,
-        snapshot: &Snapshot,
-        out: &mut Outbox,
-    ) {
-        let name = quoted(&snapshot.topic(self.index).name);
+    pub(super) fn on_missing(&mut self, reason: MissingReason, cx: &mut Cx<'_>) {
+        let name = quoted(&cx.snapshot.topic(self.index).name);
         let text = format!("{name}: {reason}; create it, or correct its name in the config");
-        note(out, Level::Warn, text);
+        note(cx.out, Level::Warn, text);
         self.missing = Some(reason);
         // Another log may come under this name; what the last one gave stays readable until then.
         self.view = None;
         self.parts.clear();
     }
 
-    /// Something about a read of this topic.
-    pub(super) fn on_read(
-        &mut self,
-        event: Event,
-        snapshot: &Snapshot,
-        plane: &mut Plane,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        if let Event::Started { read, .. }
-        | Event::Batch { read, .. }
-        | Event::Undecodable { read, .. }
-        | Event::OutOfRange { read, .. }
-        | Event::ReadFailed { read, .. } = &event
-            && read.lane == Lane::History
-        {
-            let order = self.order.as_ref().expect("a pass belongs to an order");
-            let log_start = &log_start(&self.parts);
-            self.passes.on_read(
-                event,
-                &mut At {
-                    order,
-                    log_start,
-                    plane,
-                    out,
-                },
-            );
-            return;
-        }
-        match event {
-            Event::Started { read, from, end } => {
-                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
-                    part.loaded_at = Some(end);
-                    part.stable_end = end;
-                }
-                let next = Next {
-                    offset: from,
-                    ..Next::default()
-                };
-                let batch = crate::log::BatchBuilder::new(read.partition).finish();
-                self.order_batch(batch, next, snapshot, now, out);
-                self.go_live_if_loaded(snapshot, now, out);
-            }
-            Event::Batch {
-                read,
-                batch,
-                next,
-                log_start,
-                stable_end,
-                ..
-            } => {
-                self.on_log_start(read.partition, log_start, snapshot, now, out);
-                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
-                    part.stable_end = stable_end;
-                    part.known = true;
-                    part.failed = false;
-                }
-                self.order_batch(batch, next, snapshot, now, out);
-                self.go_live_if_loaded(snapshot, now, out);
-                self.pause_if_full(snapshot, plane);
-            }
-            Event::Undecodable {
-                read,
-                from,
-                to,
-                error,
-            } => {
-                let name = quoted(&snapshot.topic(self.index).name);
-                let partition = read.partition;
-                let text = format!(
-                    "{name} partition {} offsets {} to {}: {error}; skipped",
-                    partition.0,
-                    from.0,
-                    to.0.saturating_sub(1),
-                );
-                note(out, Level::Warn, text);
-                let reason = GapReason::Undecodable;
-                self.change(
-                    Change::Gap {
-                        partition,
-                        from,
-                        to,
-                        reason,
-                    },
-                    snapshot,
-                    now,
-                    out,
-                );
-                self.go_live_if_loaded(snapshot, now, out);
-            }
-            Event::OutOfRange {
-                read,
-                wanted,
-                log_start,
-            } => {
-                let partition = read.partition;
-                let change = if wanted < log_start {
-                    let reason = GapReason::Retention;
-                    Change::Gap {
-                        partition,
-                        from: wanted,
-                        to: log_start,
-                        reason,
-                    }
-                } else {
-                    Change::Truncate {
-                        partition,
-                        offset: log_start,
-                    }
-                };
-                self.change(change, snapshot, now, out);
-            }
-            Event::ReadFailed { read, error } => {
-                let part = self.parts.get_mut(read.partition.0 as usize);
-                if part.is_some_and(|part| !std::mem::replace(&mut part.failed, true)) {
-                    let name = quoted(&snapshot.topic(self.index).name);
-                    let text = format!("{name} partition {}: {error}", read.partition.0);
-                    note(out, Level::Warn, text);
-                }
-            }
-            _ => debug_assert!(false, "only reads come here"),
-        }
-    }
-
-    fn order_batch(
-        &mut self,
-        batch: Batch,
-        next: Next,
-        snapshot: &Snapshot,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let partition = batch.partition();
-        let order = self.order.as_mut().expect("reads belong to an order");
-        let others_at_end = self.parts.iter().enumerate().all(|(p, part)| {
-            p == partition.0 as usize
-                || part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end
-        });
-        let own = &self
-            .parts
-            .get(partition.0 as usize)
-            .copied()
-            .unwrap_or_default();
-        let at_end = others_at_end && next.offset >= own.stable_end;
-        let time = at_end.then_some(now.wall);
-        let quiet = now.mono.since(self.last_step) >= QUIET;
-        let step = order.on_batch(batch, next, time);
-        let step = step.or_else(|| time.filter(|_| quiet).map(|time| order.on_quiet(time)));
-        if let Some(step) = step {
-            self.send(step, snapshot, now, out);
-        }
-    }
-
-    fn change(&mut self, change: Change, snapshot: &Snapshot, now: Now, out: &mut Outbox) {
-        let order = self.order.as_mut().expect("reads belong to an order");
-        let step = order.on_change(change);
-        self.send(step, snapshot, now, out);
-    }
-
-    fn on_log_start(
-        &mut self,
-        partition: Partition,
-        log_start: Offset,
-        snapshot: &Snapshot,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let Some(part) = self.parts.get_mut(partition.0 as usize) else {
-            return;
-        };
-        if log_start > part.log_start {
-            part.log_start = log_start;
-            let change = Change::LogStart {
-                partition,
-                offset: log_start,
-            };
-            self.change(change, snapshot, now, out);
-        }
-    }
-
-    fn send(&mut self, step: Arc<Step>, snapshot: &Snapshot, now: Now, out: &mut Outbox) {
-        self.last_step = now.mono.max(self.last_step);
-        if let Some(commands) = &mut self.commands {
-            commands.apply(&step, now, out);
-        }
-        if snapshot.topic(self.index).is_shared() {
-            let shards = snapshot.layout.slice_shards();
-            out.extend(shards.map(|shard| (shard, Message::Step(self.index, step.clone()))));
-        } else {
-            self.order
-                .as_mut()
-                .expect("a step has an order")
-                .on_applied(ShardId(0), step.seq);
-        }
-    }
-
-    fn go_live_if_loaded(&mut self, snapshot: &Snapshot, now: Now, out: &mut Outbox) {
-        let Some(order) = self.order.as_mut() else {
-            return;
-        };
-        let loaded = self.parts.iter().enumerate().all(|(p, part)| {
-            let next = order.next(Partition(p as u32));
-            part.known && part.loaded_at.is_some_and(|end| next >= end)
-        });
-        if self.live || !loaded || self.unfit.is_some() {
-            return;
-        }
-        self.live = true;
-        order.go_live();
-        let step = order.on_quiet(now.wall);
-        let plan = snapshot.topic(self.index);
-        self.send(step, snapshot, now, out);
-        if plan.is_shared() {
-            let shards = snapshot.layout.slice_shards();
-            let (topic, log_start) = (self.index, log_start(&self.parts));
-            let live = |shard| {
-                (
-                    shard,
-                    Message::Live {
-                        topic,
-                        log_start: log_start.clone(),
-                    },
-                )
-            };
-            out.extend(shards.map(live));
-        }
-        note(out, Level::Info, format!("{} is live", quoted(&plan.name)));
-    }
-
-    fn pause_if_full(&mut self, snapshot: &Snapshot, plane: &mut Plane) {
-        let full = self.order.as_ref().is_some_and(Order::is_full);
-        if full && !self.paused {
-            self.paused = true;
-            let lane = Self::lane(snapshot.topic(self.index));
-            for p in 0..self.parts.len() as u32 {
-                plane.pause(self.read(lane, Partition(p)));
-            }
-        }
-    }
-
     /// A shard has applied all up to `seq`.
     pub(super) fn on_applied(
         &mut self,
         shard: ShardId,
-        seq: Seq,
-        snapshot: &Snapshot,
-        plane: &mut Plane,
+        (instance, seq): (u32, Seq),
+        cx: &mut Cx<'_>,
     ) {
-        let Some(order) = self.order.as_mut() else {
+        let current = instance == self.instance; // Else it is of a log that is void.
+        let Some(order) = self.order.as_mut().filter(|_| current) else {
             return;
         };
         order.on_applied(shard, seq);
         if self.paused && order.has_room() {
             self.paused = false;
-            let lane = Self::lane(snapshot.topic(self.index));
+            let lane = Self::lane(cx.snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {
-                plane.resume(self.read(lane, Partition(p)));
+                cx.plane.resume(self.read(lane, Partition(p)));
             }
         }
     }
 
     /// A stream needs history from `from` on.
-    pub(super) fn on_join(
-        &mut self,
-        waiter: Waiter,
-        encoding: usize,
-        from: Cut,
-        plane: &mut Plane,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn on_join(&mut self, waiter: Waiter, encoding: usize, from: Cut, cx: &mut Cx<'_>) {
         let Some(order) = &self.order else { return };
         let log_start = &log_start(&self.parts);
         self.passes.join(
@@ -511,21 +277,14 @@ impl Topic {
             &mut At {
                 order,
                 log_start,
-                plane,
-                out,
+                plane: cx.plane,
+                out: cx.out,
             },
         );
     }
 
     /// A shard's members took the last block of a pass.
-    pub(super) fn on_taken(
-        &mut self,
-        shard: ShardId,
-        pass: u32,
-        members: usize,
-        plane: &mut Plane,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn on_taken(&mut self, shard: ShardId, pass: u32, members: usize, cx: &mut Cx<'_>) {
         let Some(order) = &self.order else { return };
         let log_start = &log_start(&self.parts);
         self.passes.on_taken(
@@ -535,8 +294,8 @@ impl Topic {
             &mut At {
                 order,
                 log_start,
-                plane,
-                out,
+                plane: cx.plane,
+                out: cx.out,
             },
         );
     }
@@ -552,94 +311,10 @@ impl Topic {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.commands.as_ref().and_then(Commands::next_deadline)
     }
-
-    /// Whether the topic is ready, and what is missing.
-    pub(super) fn check(&self, snapshot: &Snapshot) -> Check {
-        let name = quoted(&snapshot.topic(self.index).name);
-        let detail = match (&self.missing, &self.unfit, self.live) {
-            (Some(reason), _, _) => reason.to_string(),
-            (None, Some(unfit), _) => unfit.clone(),
-            (None, None, true) => {
-                return Check {
-                    name,
-                    ok: true,
-                    detail: "live".into(),
-                };
-            }
-            (None, None, false) if self.view.is_none() => "waiting for the cluster".into(),
-            (None, None, false) => self.progress(),
-        };
-        Check {
-            name,
-            ok: false,
-            detail,
-        }
-    }
-
-    /// How the topic stands; `None` if nothing is read from it.
-    pub(super) fn status(&self, snapshot: &Snapshot) -> Option<TopicStatus> {
-        let order = self.order.as_ref()?;
-        let partitions = self.parts.iter().enumerate().map(|(p, part)| {
-            let next = order.next(Partition(p as u32)).0;
-            PartitionStatus {
-                partition: p as u32,
-                next_offset: next,
-                high_watermark: part.stable_end.0,
-                lag: part.stable_end.0.saturating_sub(next),
-            }
-        });
-        Some(TopicStatus {
-            topic: snapshot.topic(self.index).name.to_string(),
-            seq: order.seq().0,
-            loaded: self.live,
-            window_bytes: order.window_bytes() as u64,
-            partitions: partitions.collect(),
-        })
-    }
-
-    /// Brings the topic's gauges up to date.
-    pub(super) fn count(&self, metrics: &mut ShardMetrics) {
-        let Some(order) = &self.order else { return };
-        let index = usize::from(self.index.0);
-        for (p, part) in self.parts.iter().enumerate() {
-            let lag = part
-                .stable_end
-                .0
-                .saturating_sub(order.next(Partition(p as u32)).0);
-            metrics.partition(index, p as u32).lag.set(lag);
-        }
-        let topic = &mut metrics.topics[index];
-        topic.window_bytes.set(order.window_bytes() as u64);
-        topic.in_flight_bytes.set(order.in_flight_bytes() as u64);
-        if let Some(commands) = &self.commands {
-            topic.reply_index_entries.set(commands.known() as u64);
-        }
-    }
-
-    fn progress(&self) -> String {
-        let Some(order) = &self.order else {
-            return "waiting for the cluster".into();
-        };
-        let (mut read, mut total) = (0, 0);
-        for (p, part) in self.parts.iter().enumerate() {
-            let end = part
-                .loaded_at
-                .unwrap_or_default()
-                .0
-                .saturating_sub(part.log_start.0);
-            let next = order
-                .next(Partition(p as u32))
-                .0
-                .saturating_sub(part.log_start.0);
-            read += next.min(end);
-            total += end;
-        }
-        format!("loading: {read} of {total} offsets")
-    }
 }
 
 /// The first offset of each partition that is still there.
-fn log_start(parts: &[Part]) -> Cut {
+pub(super) fn log_start(parts: &[Part]) -> Cut {
     let mut cut = Cut::start();
     for (p, part) in parts.iter().enumerate() {
         cut.set(

@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::{Scenario, World};
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().expect("a number"))
 }
 
 /// Runs every seed of a scenario over the machine's threads; the first failure stops all.
@@ -49,7 +51,10 @@ fn run(scenario: Scenario) {
         }
     });
     let delivered = delivered.into_inner();
-    assert!(delivered > seeds * 10, "a fleet that delivers nothing proves nothing");
+    assert!(
+        delivered > seeds * 10,
+        "a fleet that delivers nothing proves nothing"
+    );
     println!("{scenario:?}: {seeds} seeds, {delivered} events, invariant I held");
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use sluicegate::broker::{Broker, ConnectionId, NodeId};
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
-    Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part, Read, Shard, ShardSetup, Snapshot,
-    SocketEvent, SocketId, Turn, Write,
+    Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part, Read, Shard, ShardSetup,
+    Snapshot, SocketEvent, SocketId, Turn, Write,
 };
 
 use super::random::Random;
@@ -73,7 +73,9 @@ struct Pipes<'a> {
 
 impl Io for Pipes<'_> {
     fn read(&mut self, socket: SocketId) -> Read<'_> {
-        let Some(pipe) = live(self.pipes, socket) else { return Read::Closed(None) };
+        let Some(pipe) = live(self.pipes, socket) else {
+            return Read::Closed(None);
+        };
         if pipe.to_shard.is_empty() {
             if pipe.ended {
                 return Read::Closed(None);
@@ -88,15 +90,23 @@ impl Io for Pipes<'_> {
     }
 
     fn write(&mut self, socket: SocketId, slices: &[IoSlice<'_>]) -> Write {
-        let Some(pipe) = live(self.pipes, socket) else { return Write::Closed };
+        let Some(pipe) = live(self.pipes, socket) else {
+            return Write::Closed;
+        };
         if pipe.ended {
             return Write::Closed;
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        let room = PIPE_BYTES.saturating_sub(pipe.from_shard.len()).min(offered);
+        let room = PIPE_BYTES
+            .saturating_sub(pipe.from_shard.len())
+            .min(offered);
         // Short writes, at any byte.
         let short = room > 0 && self.random.one_in(4);
-        let take = if short { self.random.below(room as u64) as usize } else { room };
+        let take = if short {
+            self.random.below(room as u64) as usize
+        } else {
+            room
+        };
         let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
         pipe.from_shard.extend(bytes.take(take));
         pipe.blocked |= take < offered;
@@ -116,18 +126,33 @@ fn live(pipes: &mut [Option<Pipe>], socket: SocketId) -> Option<&mut Pipe> {
 
 impl Driven {
     fn add(&mut self, end: End) -> SocketId {
-        let slot = self.pipes.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.pipes.push(None);
-            self.generations.push(0);
-            self.pipes.len() - 1
-        });
+        let slot = self
+            .pipes
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or_else(|| {
+                self.pipes.push(None);
+                self.generations.push(0);
+                self.pipes.len() - 1
+            });
         self.generations[slot] += 1;
         let generation = self.generations[slot];
         let (to_shard, from_shard) = (VecDeque::new(), VecDeque::new());
         let (hungry, blocked, ended) = (false, false, false);
-        let pipe = Pipe { end, generation, to_shard, from_shard, ended, hungry, blocked };
+        let pipe = Pipe {
+            end,
+            generation,
+            to_shard,
+            from_shard,
+            ended,
+            hungry,
+            blocked,
+        };
         self.pipes[slot] = Some(pipe);
-        SocketId { slot: slot as u32, generation }
+        SocketId {
+            slot: slot as u32,
+            generation,
+        }
     }
 
     fn has_work(&self, now: Now) -> bool {
@@ -140,7 +165,10 @@ impl Driven {
     fn notice(&mut self) {
         for (slot, pipe) in self.pipes.iter_mut().enumerate() {
             let Some(pipe) = pipe else { continue };
-            let socket = SocketId { slot: slot as u32, generation: pipe.generation };
+            let socket = SocketId {
+                slot: slot as u32,
+                generation: pipe.generation,
+            };
             if pipe.hungry && (!pipe.to_shard.is_empty() || pipe.ended) {
                 pipe.hungry = false;
                 self.inputs.sockets.push(SocketEvent::Readable(socket));
@@ -158,12 +186,25 @@ impl Peer {
     pub(super) fn start(snapshot: &Arc<Snapshot>, seed: u64) -> Self {
         let count = snapshot.layout.shards;
         let shards = (0..count).map(|n| {
-            let setup = ShardSetup { me: ShardId(n), seed: seed + u64::from(n), tls: None };
+            let setup = ShardSetup {
+                me: ShardId(n),
+                seed: seed + u64::from(n),
+                tls: None,
+            };
             let mut inputs = Inputs::default();
-            inputs.messages.push((ShardId::CONTROL, Message::Load(snapshot.clone())));
+            inputs
+                .messages
+                .push((ShardId::CONTROL, Message::Load(snapshot.clone())));
             let (pipes, generations) = (Vec::new(), Vec::new());
             let (more, deadline) = (false, None);
-            Driven { shard: Shard::new(setup), inputs, pipes, generations, more, deadline }
+            Driven {
+                shard: Shard::new(setup),
+                inputs,
+                pipes,
+                generations,
+                more,
+                deadline,
+            }
         });
         let ways = (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect());
         Self {
@@ -184,7 +225,10 @@ impl Peer {
     /// Asks every shard how it is, as the control thread does.
     pub(super) fn ask(&mut self) {
         for driven in &mut self.shards {
-            driven.inputs.messages.push((ShardId::CONTROL, Message::Ask(1)));
+            driven
+                .inputs
+                .messages
+                .push((ShardId::CONTROL, Message::Ask(1)));
         }
     }
 
@@ -196,7 +240,11 @@ impl Peer {
         let socket = driven.add(End::Client(client));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1024));
         let listener = ListenerId(0);
-        driven.inputs.sockets.push(SocketEvent::Accepted { socket, listener, peer });
+        driven.inputs.sockets.push(SocketEvent::Accepted {
+            socket,
+            listener,
+            peer,
+        });
         (shard, socket)
     }
 
@@ -235,13 +283,22 @@ impl Peer {
     fn turn_one(&mut self, n: usize, now: Now, random: &mut Random, broker: &mut Broker) {
         let driven = &mut self.shards[n];
         let budget = random.within(1, 40);
-        let mut io = Pipes { pipes: &mut driven.pipes, random, scratch: Vec::new(), budget };
+        let mut io = Pipes {
+            pipes: &mut driven.pipes,
+            random,
+            scratch: Vec::new(),
+            budget,
+        };
         let mut outputs = Outputs::default();
-        driven.shard.turn(now, &mut driven.inputs, &mut io, &mut outputs);
+        driven
+            .shard
+            .turn(now, &mut driven.inputs, &mut io, &mut outputs);
         driven.more = outputs.more;
         driven.deadline = outputs.deadline;
         for socket in outputs.close {
-            let pipe = driven.pipes[socket.slot as usize].take().expect("it closes what is open");
+            let pipe = driven.pipes[socket.slot as usize]
+                .take()
+                .expect("it closes what is open");
             assert_eq!(pipe.generation, socket.generation, "it closes its own");
             if let End::Broker(connection) = pipe.end {
                 broker.on_disconnect(connection);
@@ -272,7 +329,10 @@ impl Peer {
                 let socket = driven.add(End::Broker(connection));
                 SocketEvent::Opened { ticket, socket }
             }
-            None => SocketEvent::OpenFailed { ticket, error: ErrorKind::ConnectionRefused },
+            None => SocketEvent::OpenFailed {
+                ticket,
+                error: ErrorKind::ConnectionRefused,
+            },
         };
         driven.inputs.sockets.push(event);
     }
@@ -281,7 +341,9 @@ impl Peer {
     pub(super) fn exchange(&mut self, now: Now, random: &mut Random, broker: &mut Broker) {
         for driven in &mut self.shards {
             for pipe in driven.pipes.iter_mut().flatten() {
-                let End::Broker(connection) = pipe.end else { continue };
+                let End::Broker(connection) = pipe.end else {
+                    continue;
+                };
                 let up = pipe.from_shard.len();
                 if up > 0 && broker.wants_bytes(connection) && !random.one_in(4) {
                     let len = random.within(1, up as u64) as usize;
@@ -305,13 +367,20 @@ impl Peer {
     pub(super) fn on_cut(&mut self, cut: ConnectionId) {
         for driven in &mut self.shards {
             let pipes = driven.pipes.iter_mut().flatten();
-            pipes.filter(|pipe| pipe.end == End::Broker(cut)).for_each(|pipe| pipe.ended = true);
+            pipes
+                .filter(|pipe| pipe.end == End::Broker(cut))
+                .for_each(|pipe| pipe.ended = true);
         }
     }
 
     /// The process is gone: its connections to the broker end.
     pub(super) fn kill(self, broker: &mut Broker) {
-        for pipe in self.shards.into_iter().flat_map(|driven| driven.pipes).flatten() {
+        for pipe in self
+            .shards
+            .into_iter()
+            .flat_map(|driven| driven.pipes)
+            .flatten()
+        {
             if let End::Broker(connection) = pipe.end {
                 broker.on_disconnect(connection);
             }

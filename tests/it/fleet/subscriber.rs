@@ -110,7 +110,11 @@ impl Subscriber {
             }
             if let Some(data) = data {
                 let connection = self.connections;
-                self.events.push(Event { name, data, connection });
+                self.events.push(Event {
+                    name,
+                    data,
+                    connection,
+                });
             }
             return;
         }

@@ -12,7 +12,7 @@ use kafka_protocol::records::{
 use sluicegate::broker::{Broker, NodeId, Settings};
 use sluicegate::config::{ConfigFile, Sources};
 use sluicegate::log::EventId;
-use sluicegate::model::{Instant, Now, Partition, UnixMillis};
+use sluicegate::model::{Instant, Now, Offset, Partition, UnixMillis};
 use sluicegate::shard::{Layout, Snapshot};
 
 use super::peer::Peer;
@@ -56,6 +56,10 @@ pub(super) struct World {
     peers: Vec<(Arc<Snapshot>, Option<Peer>)>,
     clients: Vec<Subscriber>,
     written: u64,
+    /// Every record there ever was, by partition: offset, key, value. What retention or compaction
+    /// took is in it, too.
+    truth: Vec<Vec<(u64, String, Option<String>)>>,
+    frozen: Option<NodeId>,
 }
 
 fn config(scenario: Scenario, random: &mut Random) -> sluicegate::config::Config {
@@ -66,15 +70,23 @@ fn config(scenario: Scenario, random: &mut Random) -> sluicegate::config::Config
     // Limits shrunk by seed, so that they are hit.
     let window = *random.pick(&["1MiB", "2MiB", "64MiB"]);
     let text = format!(
-        "[kafka]\nbootstrap = [\"node:1\", \"node:2\"]\nfetch_wait = \"50ms\"\nmetadata_age_max = \"2s\"\n\
+        "[kafka]\nbootstrap = [\"node:1\", \"node:2\"]\nfetch_wait = \"50ms\"\nrequest_timeout = \"1s\"\nmetadata_age_max = \"2s\"\n\
          [streams]\nwindow_bytes_max = \"{window}\"\nheartbeat = \"500ms\"\n\
          [[stream]]\nroute = \"GET /all\"\ntopic = \"{TOPIC}\"\nstart = \"{all}\"\n\
          [[stream]]\nroute = \"GET /live\"\ntopic = \"{TOPIC}\"\nstart = \"live\"\n\
          [[stream]]\nroute = \"GET /of/{{key}}\"\ntopic = \"{TOPIC}\"\nstart = \"{keyed}\"\n\
          filter.key = \"{{path.key}}\"\n"
     );
-    let file = Some(ConfigFile { name: "fleet.toml".into(), text });
-    let sources = Sources { file, environment: Vec::new(), flags: Vec::new(), cpus: 2 };
+    let file = Some(ConfigFile {
+        name: "fleet.toml".into(),
+        text,
+    });
+    let sources = Sources {
+        file,
+        environment: Vec::new(),
+        flags: Vec::new(),
+        cpus: 2,
+    };
     match sluicegate::config::load(sources) {
         Ok(loaded) => loaded.config,
         Err(report) => panic!("{}", report.render(false)),
@@ -97,7 +109,10 @@ impl World {
     fn new(scenario: Scenario, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let nodes = random.within(1, 2) as u16;
-        let settings = Settings { nodes, ..Settings::default() };
+        let settings = Settings {
+            nodes,
+            ..Settings::default()
+        };
         let mut broker = Broker::new(settings, seed);
         for node in 1..=nodes {
             broker.advertise(NodeId(node), "node", node);
@@ -108,11 +123,16 @@ impl World {
             Scenario::Snapshot => "compact",
         };
         let configs = [("cleanup.policy", policy)];
-        broker.create_topic(TOPIC, partitions, &configs).expect("a topic");
+        broker
+            .create_topic(TOPIC, partitions, &configs)
+            .expect("a topic");
         let peers = (0..random.within(1, 3)).map(|_| {
             let shards = random.within(1, 3) as u16;
             let kafka_shards = if shards > 1 && random.one_in(3) { 1 } else { 0 };
-            let layout = Layout { shards, kafka_shards };
+            let layout = Layout {
+                shards,
+                kafka_shards,
+            };
             let config = Arc::new(config(scenario, &mut random));
             (Arc::new(Snapshot::new(1, config, layout)), None)
         });
@@ -126,14 +146,33 @@ impl World {
             _ => Subscriber::new("/live".into(), None),
         });
         let clients = clients.collect();
-        let now = Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_700_000_000_000) };
-        Self { scenario, random, now, broker, partitions, peers, clients, written: 0 }
+        let now = Now {
+            mono: Instant::from_nanos(1),
+            wall: UnixMillis(1_700_000_000_000),
+        };
+        let (written, truth, frozen) = (0, vec![Vec::new(); 8], None);
+        Self {
+            scenario,
+            random,
+            now,
+            broker,
+            partitions,
+            peers,
+            clients,
+            written,
+            truth,
+            frozen,
+        }
     }
 
     /// Some milliseconds of the world.
     fn step(&mut self, storm: bool) {
         let most = if storm { 8 } else { 40 };
-        let millis = if self.random.one_in(20) { 200 } else { self.random.within(1, most) };
+        let millis = if self.random.one_in(20) {
+            200
+        } else {
+            self.random.within(1, most)
+        };
         self.pass(millis);
         if storm {
             self.faults();
@@ -146,7 +185,9 @@ impl World {
                 let seed = self.random.next() >> 8;
                 self.peers[index].1 = Some(Peer::start(&self.peers[index].0, seed));
             }
-            let Some(peer) = &mut self.peers[index].1 else { continue };
+            let Some(peer) = &mut self.peers[index].1 else {
+                continue;
+            };
             for _ in 0..3 {
                 peer.turn(self.now, &mut self.random, &mut self.broker);
                 peer.exchange(self.now, &mut self.random, &mut self.broker);
@@ -157,7 +198,10 @@ impl World {
         }
         self.broker.on_time(self.now);
         while let Some(cut) = self.broker.next_cut() {
-            self.peers.iter_mut().filter_map(|(_, p)| p.as_mut()).for_each(|p| p.on_cut(cut));
+            self.peers
+                .iter_mut()
+                .filter_map(|(_, p)| p.as_mut())
+                .for_each(|p| p.on_cut(cut));
         }
         while self.broker.next_writable().is_some() {}
         for index in 0..self.clients.len() {
@@ -189,14 +233,42 @@ impl World {
             let nodes: Vec<_> = self.broker.nodes().collect();
             let node = *self.random.pick(&nodes);
             let at = Partition(self.random.below(u64::from(self.partitions)) as u32);
-            self.broker.move_leader(TOPIC, at, node).expect("a running node");
+            self.broker
+                .move_leader(TOPIC, at, node)
+                .expect("a running node");
+        }
+        match self.frozen {
+            None if self.random.one_in(120) => {
+                let nodes: Vec<_> = self.broker.nodes().collect();
+                let node = *self.random.pick(&nodes);
+                self.broker.freeze_node(node);
+                self.frozen = Some(node);
+            }
+            Some(node) if self.random.one_in(40) => {
+                self.broker.thaw_node(node);
+                self.frozen = None;
+            }
+            _ => {}
+        }
+        if self.scenario == Scenario::Log && self.random.one_in(60) {
+            let at = Partition(self.random.below(u64::from(self.partitions)) as u32);
+            let [start, _, end] = self
+                .broker
+                .bounds(TOPIC, at)
+                .expect("the partition is there");
+            let offset = self.random.within(start.0, end.0);
+            self.broker
+                .trim(TOPIC, at, Offset(offset))
+                .expect("it is within the log");
         }
         if self.scenario == Scenario::Snapshot && self.random.one_in(30) {
             self.broker.compact(TOPIC).expect("the topic is there");
         }
         if self.random.one_in(150) && self.partitions < 5 {
             self.partitions += 1;
-            self.broker.add_partitions(TOPIC, self.partitions).expect("one more");
+            self.broker
+                .add_partitions(TOPIC, self.partitions)
+                .expect("one more");
         }
     }
 
@@ -215,9 +287,24 @@ impl World {
             })
             .collect();
         let mut batch = BytesMut::new();
-        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        let options = RecordEncodeOptions {
+            version: 2,
+            compression: Compression::None,
+        };
         RecordBatchEncoder::encode(&mut batch, &records, &options).expect("records encode");
-        self.broker.plant(TOPIC, Partition(at as u32), &batch).expect("a sound batch");
+        let base = self
+            .broker
+            .plant(TOPIC, Partition(at as u32), &batch)
+            .expect("a sound batch");
+        let told = records.iter().map(|record| {
+            let offset = base.0 + record.offset as u64;
+            let value = record
+                .value
+                .as_ref()
+                .map(|value| text(Some(value)).to_owned());
+            (offset, text(record.key.as_ref()).to_owned(), value)
+        });
+        self.truth[at as usize].extend(told);
     }
 
     fn step_client(&mut self, index: usize, storm: bool) {
@@ -234,11 +321,17 @@ impl World {
             let process = self.peers[peer].1.as_mut().expect("it is ready");
             let place = process.connect(index, &mut self.random);
             let request = client.request();
-            process.pipe(place).expect("just made").send(request.as_bytes());
+            process
+                .pipe(place)
+                .expect("just made")
+                .send(request.as_bytes());
             client.at = Some((peer, place));
             return;
         };
-        let process = self.peers[peer].1.as_mut().expect("a killed peer's clients know");
+        let process = self.peers[peer]
+            .1
+            .as_mut()
+            .expect("a killed peer's clients know");
         let Some(pipe) = process.pipe(place) else {
             client.at = None; // It was closed; what was on its way is lost with it.
             return;
@@ -260,6 +353,9 @@ impl World {
 
     /// The storm is over: whatever can be shown must be shown, and in bounded time.
     fn settle(&mut self) {
+        if let Some(node) = self.frozen.take() {
+            self.broker.thaw_node(node);
+        }
         let mut busy = self.now.mono;
         for _ in 0..CALM {
             let before: usize = self.clients.iter().map(|client| client.events.len()).sum();
@@ -273,9 +369,16 @@ impl World {
                 return;
             }
         }
-        let stuck: Vec<_> = self.clients.iter().filter(|client| client.at.is_none()).collect();
+        let stuck: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|client| client.at.is_none())
+            .collect();
         let notes: Vec<_> = self.peers.iter().filter_map(|(_, p)| p.as_ref()).collect();
-        let notes: Vec<_> = notes.iter().flat_map(|peer| peer.notes.iter().rev().take(5)).collect();
+        let notes: Vec<_> = notes
+            .iter()
+            .flat_map(|peer| peer.notes.iter().rev().take(5))
+            .collect();
         panic!("it does not settle; not connected: {stuck:?}; notes: {notes:?}");
     }
 
@@ -300,7 +403,10 @@ impl World {
 
     fn check(&self) {
         for (number, client) in self.clients.iter().enumerate() {
-            assert_eq!(client.refusals, 0, "client {number} was refused by a ready peer");
+            assert_eq!(
+                client.refusals, 0,
+                "client {number} was refused by a ready peer"
+            );
             match self.scenario {
                 Scenario::Log => self.check_log(number, client),
                 Scenario::Snapshot => self.check_snapshot(number, client),
@@ -316,32 +422,60 @@ impl World {
         });
         let live = client.path != "/all";
         let mut shown: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut gaps: Vec<(u64, std::ops::Range<u64>)> = Vec::new();
         for event in &client.events {
-            assert_eq!(event.name, "", "client {number} was told of a {} gap", event.data);
-            *shown.entry(&event.data).or_default() += 1;
+            match event.name.as_str() {
+                "" => *shown.entry(&event.data).or_default() += 1,
+                "gap" => {
+                    let gap: serde_json::Value = serde_json::from_str(&event.data).expect("JSON");
+                    let field = |name: &str| gap[name].as_u64().expect("a number");
+                    assert_eq!(
+                        gap["reason"], "retention",
+                        "client {number}: only records go here"
+                    );
+                    gaps.push((field("partition"), field("from")..field("to")));
+                }
+                other => panic!("client {number}: an unexpected {other}"),
+            }
         }
-        for p in 0..self.partitions {
-            let records = self.broker.dump(TOPIC, Partition(p)).expect("the partition is there");
+        for (p, records) in self.truth.iter().enumerate() {
             let from = match (&begin, live) {
-                (Some(cut), true) => cut.get(Partition(p)).offset.0,
+                (Some(cut), true) => cut.get(Partition(p as u32)).offset.0,
                 _ => 0,
+            };
+            // What was gone before it came: an `earliest` starts with the oldest there is.
+            let first = client.events.iter().find_map(|event| {
+                records
+                    .iter()
+                    .find(|(_, _, value)| value.as_ref() == Some(&event.data))
+            });
+            let told = |offset: u64| {
+                gaps.iter()
+                    .any(|(q, range)| *q == p as u64 && range.contains(&offset))
+            };
+            let from = match first {
+                Some((offset, ..)) if !live => *offset,
+                _ => from,
             };
             let expected: Vec<&str> = records
                 .iter()
-                .filter(|record| record.offset.0 >= from)
-                .filter(|record| {
-                    client.key.as_ref().is_none_or(|key| record.key.as_deref() == Some(key.as_bytes()))
-                })
-                .map(|record| text(record.value.as_ref()))
+                .filter(|(offset, ..)| *offset >= from && !told(*offset))
+                .filter(|(_, key, _)| client.key.as_ref().is_none_or(|wanted| wanted == key))
+                .filter_map(|(.., value)| value.as_deref())
                 .collect();
-            let known: Vec<&str> = records.iter().map(|r| text(r.value.as_ref())).collect();
+            let known: Vec<&str> = records.iter().filter_map(|(.., v)| v.as_deref()).collect();
             let got: Vec<&str> = client
                 .events
                 .iter()
                 .map(|event| event.data.as_str())
                 .filter(|data| known.contains(data))
                 .collect();
-            assert_eq!(got, expected, "client {number} ({}) of partition {p}", client.path);
+            let nothing_left = first.is_none() && !live;
+            let path = &client.path;
+            assert!(
+                got == expected || nothing_left && got.is_empty(),
+                "client {number} ({path}) of partition {p}: gaps {gaps:?}\n got {got:?}\nwant {expected:?}"
+            );
         }
         for (data, times) in shown {
             assert_eq!(times, 1, "client {number} was shown {data} {times} times");
@@ -379,11 +513,19 @@ impl World {
         }
         let mut truth: BTreeMap<String, Option<u64>> = BTreeMap::new();
         for p in 0..self.partitions {
-            for record in self.broker.dump(TOPIC, Partition(p)).expect("the partition is there") {
+            for record in self
+                .broker
+                .dump(TOPIC, Partition(p))
+                .expect("the partition is there")
+            {
                 let key = text(record.key.as_ref()).to_owned();
                 let value = record.value.as_ref().map(|value| {
                     let text = text(Some(value));
-                    text.split_once(' ').expect("key and number").1.parse().expect("a number")
+                    text.split_once(' ')
+                        .expect("key and number")
+                        .1
+                        .parse()
+                        .expect("a number")
                 });
                 truth.insert(key, value);
             }
@@ -392,7 +534,11 @@ impl World {
             value.is_some() && client.key.as_ref().is_none_or(|wanted| wanted == key)
         });
         newest.retain(|_, value| value.is_some());
-        assert_eq!(newest, truth, "client {number} ({}): newest of each key", client.path);
+        assert_eq!(
+            newest, truth,
+            "client {number} ({}): newest of each key",
+            client.path
+        );
     }
 
     fn history(&self) -> History {
@@ -407,7 +553,11 @@ impl World {
             }
             client.last_id.hash(&mut hasher);
         }
-        History { events, print: hasher.finish(), connections }
+        History {
+            events,
+            print: hasher.finish(),
+            connections,
+        }
     }
 }
 

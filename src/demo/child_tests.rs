@@ -1,0 +1,122 @@
+//! The keeper with a stand-in for the gateway: `sleep`, and a `/readyz` that the test answers.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::away::Away;
+use super::child::{Gateway, GatewayError, Keeper, Launch, State};
+use super::listener::BrokerHandle;
+use super::topics;
+use crate::broker::Settings;
+
+/// A broker with the commands topic, for what happens while the gateway is away.
+fn broker() -> BrokerHandle {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let broker = BrokerHandle::start(Settings::default(), 1, any).expect("a broker");
+    let made = broker.with(|b| b.create_topic("payments-commands", 5, &[]));
+    made.expect("a topic");
+    broker
+}
+
+async fn launch(script: &str) -> Launch {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let admin = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 256]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        }
+    });
+    Launch {
+        program: "/bin/sh".into(),
+        args: vec!["-c".into(), script.into()],
+        admin,
+    }
+}
+
+fn is_running(pid: u32) -> bool {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a pid");
+    rustix::process::test_kill_process(pid).is_ok()
+}
+
+async fn until(gateway: &Gateway, what: impl Fn(&super::child::Status) -> bool) {
+    for _ in 0..500 {
+        if what(&gateway.status()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {:?}", gateway.status());
+}
+
+#[tokio::test]
+async fn a_restart_kills_and_starts_and_something_happens_between() {
+    let broker = broker();
+    let away = Away {
+        bootstrap: broker.bootstrap(),
+    };
+    let launch = launch("exec sleep 1000").await;
+    let (keeper, gateway) = Keeper::start(launch, away).await.expect("it starts");
+    let (stop, stopped) = oneshot::channel();
+    let kept = tokio::spawn(keeper.keep(stopped));
+    let first = gateway.status().pid.expect("a process");
+    assert_eq!(gateway.status().state, State::Up);
+
+    let restarted = gateway.restart().await.expect("it restarts");
+    assert_eq!(restarted.killed_pid, Some(first));
+    assert!(!is_running(first), "kill means gone");
+    let second = restarted.pid.expect("a process");
+    assert!(second != first && is_running(second));
+    assert_eq!((restarted.commands_meanwhile, restarted.restarts), (2, 1));
+    let appended: usize = broker.with(|broker| {
+        let partitions = 0..u32::from(topics::COMMANDS.partitions);
+        let count = |p| broker.dump("payments-commands", crate::model::Partition(p));
+        partitions
+            .map(|p| count(p).expect("a partition").len())
+            .sum()
+    });
+    assert_eq!(appended, 2);
+
+    drop(stop);
+    kept.await.expect("no panic");
+    assert!(!is_running(second), "the end is the child's end, too");
+}
+
+#[tokio::test]
+async fn a_gateway_that_dies_by_itself_is_started_again() {
+    let away = Away {
+        bootstrap: "127.0.0.1:1".into(),
+    };
+    let launch = launch("exec sleep 1000").await;
+    let (keeper, gateway) = Keeper::start(launch, away).await.expect("it starts");
+    let (_stop, stopped) = oneshot::channel();
+    let kept = tokio::spawn(keeper.keep(stopped));
+    let first = gateway.status().pid.expect("a process");
+    let pid = Pid::from_raw(first.cast_signed()).expect("a pid");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
+    until(&gateway, |s| s.state == State::Up && s.restarts == 1).await;
+    assert_ne!(gateway.status().pid, Some(first));
+    kept.abort();
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_start_ends_the_demo() {
+    let nobody = Away {
+        bootstrap: "127.0.0.1:1".into(),
+    };
+    let mut launch = launch("exit 78").await;
+    launch.admin = "127.0.0.1:1".parse().expect("an address nobody answers at");
+    let ended = Keeper::start(launch.clone(), nobody.clone()).await;
+    match ended.map(|_| ()) {
+        Err(GatewayError::Ended(status)) => assert_eq!(status.code(), Some(78)),
+        other => panic!("{other:?}"),
+    }
+    launch.program = "/no/such/program".into();
+    let ended = Keeper::start(launch, nobody).await;
+    let error = ended.map(|_| ()).expect_err("there is no program");
+    assert!(error.to_string().contains("/no/such/program"), "{error}");
+}

@@ -1,0 +1,247 @@
+//! What the reads of a topic bring, put into its order: the way from a broker's answer to steps.
+
+use std::sync::Arc;
+
+use crate::kafka::{Event, Lane};
+use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Step};
+use crate::model::{Offset, Partition, ShardId};
+
+use super::order::Order;
+use super::passes::At;
+use super::topic::{Topic, log_start};
+use super::{Cx, note, quoted};
+use crate::shard::message::{Level, Message};
+
+/// How long the ids of a quiet topic may stay as old as they are.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Topic {
+    /// Something about a read of this topic.
+    pub(super) fn on_read(&mut self, event: Event, cx: &mut Cx<'_>) {
+        if let Event::Started { read, .. }
+        | Event::Batch { read, .. }
+        | Event::Undecodable { read, .. }
+        | Event::OutOfRange { read, .. }
+        | Event::ReadFailed { read, .. } = &event
+            && read.lane == Lane::History
+        {
+            if let Some(commands) = &mut self.commands {
+                return commands.on_read(event, cx.plane, cx.out);
+            }
+            let order = self.order.as_ref().expect("a pass belongs to an order");
+            let log_start = &log_start(&self.parts);
+            self.passes.on_read(
+                event,
+                &mut At {
+                    order,
+                    log_start,
+                    plane: cx.plane,
+                    out: cx.out,
+                },
+            );
+            return;
+        }
+        match event {
+            Event::Started { read, from, end } => {
+                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
+                    part.loaded_at = Some(end);
+                    part.stable_end = end;
+                }
+                let next = Next {
+                    offset: from,
+                    ..Next::default()
+                };
+                let batch = BatchBuilder::new(read.partition).finish();
+                self.order_batch(batch, next, cx);
+                self.go_live_if_loaded(cx);
+            }
+            Event::Batch {
+                read,
+                batch,
+                next,
+                log_start,
+                stable_end,
+                ..
+            } => {
+                self.on_log_start(read.partition, log_start, cx);
+                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
+                    part.stable_end = stable_end;
+                    part.known = true;
+                    part.failed = false;
+                }
+                self.order_batch(batch, next, cx);
+                self.go_live_if_loaded(cx);
+                self.pause_if_full(cx);
+            }
+            Event::Undecodable {
+                read,
+                from,
+                to,
+                error,
+            } => {
+                let name = quoted(&cx.snapshot.topic(self.index).name);
+                let partition = read.partition;
+                let text = format!(
+                    "{name} partition {} offsets {} to {}: {error}; skipped",
+                    partition.0,
+                    from.0,
+                    to.0.saturating_sub(1),
+                );
+                note(cx.out, Level::Warn, text);
+                self.counts.undecodable += 1;
+                if to == from {
+                    return; // Not even the batch's end is known: the read stands there.
+                }
+                let reason = GapReason::Undecodable;
+                self.change(
+                    Change::Gap {
+                        partition,
+                        from,
+                        to,
+                        reason,
+                    },
+                    cx,
+                );
+                self.go_live_if_loaded(cx);
+            }
+            Event::OutOfRange {
+                read,
+                wanted,
+                log_start,
+            } => {
+                if wanted >= log_start {
+                    return self.start_over(cx);
+                }
+                let (partition, from, to) = (read.partition, wanted, log_start);
+                let reason = GapReason::Retention;
+                let change = Change::Gap {
+                    partition,
+                    from,
+                    to,
+                    reason,
+                };
+                self.change(change, cx);
+            }
+            Event::ReadFailed { read, error } => {
+                let part = self.parts.get_mut(read.partition.0 as usize);
+                if part.is_some_and(|part| !std::mem::replace(&mut part.failed, true)) {
+                    let name = quoted(&cx.snapshot.topic(self.index).name);
+                    let text = format!("{name} partition {}: {error}", read.partition.0);
+                    note(cx.out, Level::Warn, text);
+                }
+            }
+            _ => debug_assert!(false, "only reads come here"),
+        }
+    }
+
+    fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut Cx<'_>) {
+        let partition = batch.partition();
+        self.counts.records += batch.len() as u64;
+        self.counts.bytes += batch.bytes_held() as u64;
+        let order = self.order.as_mut().expect("reads belong to an order");
+        let others_at_end = self.parts.iter().enumerate().all(|(p, part)| {
+            p == partition.0 as usize
+                || part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end
+        });
+        let own = &self
+            .parts
+            .get(partition.0 as usize)
+            .copied()
+            .unwrap_or_default();
+        let at_end = others_at_end && next.offset >= own.stable_end;
+        let time = at_end.then_some(cx.now.wall);
+        let quiet = cx.now.mono.since(self.last_step) >= QUIET;
+        let step = order.on_batch(batch, next, time);
+        let step = step.or_else(|| time.filter(|_| quiet).map(|time| order.on_quiet(time)));
+        if let Some(step) = step {
+            self.send(step, cx);
+        }
+    }
+
+    fn change(&mut self, change: Change, cx: &mut Cx<'_>) {
+        let order = self.order.as_mut().expect("reads belong to an order");
+        let step = order.on_change(change);
+        self.send(step, cx);
+    }
+
+    fn on_log_start(&mut self, partition: Partition, log_start: Offset, cx: &mut Cx<'_>) {
+        let Some(part) = self.parts.get_mut(partition.0 as usize) else {
+            return;
+        };
+        if log_start > part.log_start {
+            part.log_start = log_start;
+            let change = Change::LogStart {
+                partition,
+                offset: log_start,
+            };
+            self.change(change, cx);
+        }
+    }
+
+    fn send(&mut self, step: Arc<Step>, cx: &mut Cx<'_>) {
+        self.last_step = cx.now.mono.max(self.last_step);
+        if let Some(commands) = &mut self.commands {
+            commands.apply(&step, cx.now, cx.out);
+        }
+        if cx.snapshot.topic(self.index).is_shared() {
+            let shards = cx.snapshot.layout.slice_shards();
+            cx.out
+                .extend(shards.map(|shard| (shard, Message::Step(self.index, step.clone()))));
+        } else {
+            self.order
+                .as_mut()
+                .expect("a step has an order")
+                .on_applied(ShardId(0), step.seq);
+        }
+    }
+
+    fn go_live_if_loaded(&mut self, cx: &mut Cx<'_>) {
+        let Some(order) = self.order.as_mut() else {
+            return;
+        };
+        let loaded = self.parts.iter().enumerate().all(|(p, part)| {
+            let next = order.next(Partition(p as u32));
+            part.known && part.loaded_at.is_some_and(|end| next >= end)
+        });
+        if self.live || !loaded || self.unfit.is_some() {
+            return;
+        }
+        self.live = true;
+        order.go_live();
+        let step = order.on_quiet(cx.now.wall);
+        let snapshot = cx.snapshot;
+        let plan = snapshot.topic(self.index);
+        self.send(step, cx);
+        if plan.is_shared() {
+            let shards = cx.snapshot.layout.slice_shards();
+            let (topic, log_start) = (self.index, log_start(&self.parts));
+            let live = |shard| {
+                (
+                    shard,
+                    Message::Live {
+                        topic,
+                        log_start: log_start.clone(),
+                    },
+                )
+            };
+            cx.out.extend(shards.map(live));
+        }
+        note(
+            cx.out,
+            Level::Info,
+            format!("{} is live", quoted(&plan.name)),
+        );
+    }
+
+    fn pause_if_full(&mut self, cx: &mut Cx<'_>) {
+        let full = self.order.as_ref().is_some_and(Order::is_full);
+        if full && !self.paused {
+            self.paused = true;
+            self.counts.paused += 1;
+            let lane = Self::lane(cx.snapshot.topic(self.index));
+            for p in 0..self.parts.len() as u32 {
+                cx.plane.pause(self.read(lane, Partition(p)));
+            }
+        }
+    }
+}

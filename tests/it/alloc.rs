@@ -1,0 +1,225 @@
+//! What the hot path may not do: allocate. The allocator of this test binary counts, by thread, so
+//! that tests beside this one don't disturb it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sluicegate::log::{BatchBuilder, Change, Cut, Next, RecordParts, Seq, Step};
+use sluicegate::model::{
+    HashSecret, Instant, LeaderEpoch, LogTag, Now, Offset, Partition, UnixMillis,
+};
+use sluicegate::sse::{
+    Encoder, Encoding, Face, Feed, FeedSettings, Filter, Slow, Start, Subscribe, Taken,
+};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counted.
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it came; counting is a thread-local cell that
+// needs neither allocation nor drop.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count() {
+    let _at_exit = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+}
+
+/// Allocations of this thread during `work`.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+const SUBSCRIBERS: u32 = 1_000;
+const KEYS: usize = 100;
+const SECRET: HashSecret = HashSecret::new([7; 16]);
+
+/// A home's work: steps of one record each, encoded once.
+struct Home {
+    encoder: Encoder,
+    cut: Cut,
+    seq: u64,
+}
+
+impl Home {
+    fn step(&mut self) -> Arc<Step> {
+        let offset = Offset(self.seq);
+        self.seq += 1;
+        let (key, value) = (format!("k{}", offset.0 as usize % KEYS), "x".repeat(200));
+        let (key_len, value_len) = (key.len() as u32, value.len() as u32);
+        let mut batch = BatchBuilder::new(Partition(0));
+        batch.buffer(Bytes::from(key + &value), LeaderEpoch(Some(0)));
+        batch.push(RecordParts {
+            offset,
+            timestamp: UnixMillis(0),
+            key: Some((0, key_len)),
+            value: Some((key_len, value_len)),
+            headers: (key_len + value_len, 0),
+            header_count: 0,
+        });
+        let mut batch = batch.finish();
+        batch.hash_keys(&SECRET);
+        let before = self.cut.clone();
+        let next = Next {
+            offset: offset.next(),
+            epoch: LeaderEpoch(Some(0)),
+        };
+        self.cut.set(Partition(0), next);
+        let block = self
+            .encoder
+            .records(&batch, &before, &self.cut, UnixMillis(0));
+        Arc::new(Step {
+            seq: Seq(self.seq),
+            cut: self.cut.clone(),
+            time: UnixMillis(0),
+            oldest: Seq(self.seq.saturating_sub(64)),
+            change: Change::Records(batch),
+            blocks: [block.map(Arc::new)].into_iter().collect(),
+        })
+    }
+}
+
+/// A socket that takes everything.
+struct Sink {
+    sends: u64,
+    bytes: u64,
+}
+
+impl Face for Sink {
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn take(&mut self, slices: &[IoSlice<'_>]) -> Taken {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        self.sends += 1;
+        self.bytes += bytes as u64;
+        Taken::Bytes(bytes)
+    }
+}
+
+/// Delivers steps to 1,000 subscribers and gives (allocations of delivery, of steps, sends).
+fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
+    let tag = LogTag([1, 2, 3, 4]);
+    let settings = FeedSettings {
+        tag,
+        encodings: vec![Encoding::default()],
+        compacted: false,
+        delete_retention: Duration::from_secs(86_400),
+        log_start: Cut::start(),
+        heartbeat: Duration::from_secs(15),
+        retry: Duration::from_secs(2),
+        pass_patience: Duration::from_secs(1),
+        seed: 1,
+    };
+    let encoder = Encoder::new(Encoding::default(), tag);
+    let mut home = Home {
+        encoder,
+        cut: Cut::start(),
+        seq: 0,
+    };
+    let mut feed = Feed::new(settings, Seq(0), Cut::start(), UnixMillis(0));
+    let now = Now {
+        mono: Instant::from_nanos(1),
+        wall: UnixMillis(0),
+    };
+    for token in 0..SUBSCRIBERS {
+        let key = format!("k{}", token as usize % KEYS).into_bytes();
+        let filter = Filter {
+            key: filtered.then(|| (SECRET.hash(&key), &key[..])),
+        };
+        let start = Start::Live;
+        let (encoding, last_event_id, slow) = (0, None, Slow::Disconnect);
+        feed.subscribe(
+            token,
+            &Subscribe {
+                encoding,
+                filter,
+                start,
+                last_event_id,
+                slow,
+            },
+            now,
+        );
+    }
+    let mut sink = Sink { sends: 0, bytes: 0 };
+    let mut deliver = |feed: &mut Feed| {
+        while let Some(token) = feed.next_pending() {
+            feed.deliver(token, &mut sink, now);
+        }
+    };
+    // Warm: every buffer has the size it needs.
+    for _ in 0..2 * KEYS {
+        feed.on_step(&home.step());
+        deliver(&mut feed);
+    }
+    let all: Vec<_> = (0..steps).map(|_| home.step()).collect();
+    let (mut delivering, mut applying) = (0, 0);
+    for step in &all {
+        applying += allocations(|| feed.on_step(step));
+        delivering += allocations(|| deliver(&mut feed));
+    }
+    let wanted = if filtered {
+        SUBSCRIBERS as usize / KEYS
+    } else {
+        SUBSCRIBERS as usize
+    };
+    let counts = feed.counts();
+    let before = 2 * KEYS * wanted;
+    assert_eq!(
+        counts.frames_shared as usize,
+        before + steps * wanted,
+        "{counts:?}"
+    );
+    (delivering, applying, sink.sends)
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+    assert_eq!(allocations(|| ()), 0);
+}
+
+/// R20: per event and client none. A step costs its shard the same two or so for one client as for
+/// a thousand.
+#[test]
+fn a_warm_fan_out_allocates_nothing() {
+    for filtered in [false, true] {
+        let (delivering, applying, sends) = fan_out(filtered, 300);
+        assert!(sends > 0);
+        assert_eq!(delivering, 0, "filtered: {filtered}");
+        assert!(
+            applying <= 3 * 300,
+            "filtered: {filtered}: {applying} in 300 steps"
+        );
+    }
+}

@@ -1,0 +1,365 @@
+//! Real Apache Kafka, from the jars it is released as: KRaft, one to some nodes, each broker and
+//! controller at once. The jars come once, through Maven; a node is a JVM of 150 MiB that is ready
+//! 2 to 3 s after its start.
+//!
+//! Faults are real: SIGKILL, SIGTERM, SIGSTOP. Only processes started here are ever signalled, and
+//! none of them outlives the tests (see `process.rs`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use sluicegate::control::{TopicSpec, ensure_topics};
+use sluicegate::model::TopicName;
+
+use super::ground::{block_on, random};
+use super::process::{Cleaner, Guarded};
+
+/// The release under test.
+pub const VERSION: &str = "4.3.1";
+/// Kafka logs through this interface and brings no implementation.
+const SLF4J: &str = "1.7.36";
+/// A cluster that is not ready by then will not be.
+const START_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A cluster of our own.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: PathBuf,
+    jars: PathBuf,
+    first_port: u16,
+    nodes: Vec<Option<Guarded>>,
+    _cleaner: Cleaner,
+}
+
+impl Cluster {
+    /// Formats and starts `nodes` nodes on free ports and waits until all of them serve.
+    pub fn start(nodes: usize) -> Self {
+        let mut cluster = Self::prepare(nodes);
+        cluster.start_all();
+        cluster
+    }
+
+    /// A cluster whose nodes are formatted and not started.
+    pub fn prepare(nodes: usize) -> Self {
+        let jars = jars();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = folder.join(format!(
+            "kafka-{}-{:08x}",
+            std::process::id(),
+            random() as u32
+        ));
+        fs::create_dir_all(&folder).expect("a folder for the cluster");
+        let cluster = Self {
+            _cleaner: Cleaner::of(&folder),
+            first_port: free_ports(2 * nodes as u16),
+            nodes: (0..nodes).map(|_| None).collect(),
+            folder,
+            jars,
+        };
+        cluster.format();
+        cluster
+    }
+
+    /// Starts all nodes and waits until they serve.
+    pub fn start_all(&mut self) {
+        for node in 1..=self.nodes.len() {
+            self.spawn(node);
+        }
+        self.wait_ready();
+    }
+
+    /// `host:port,host:port`.
+    pub fn bootstrap(&self) -> String {
+        let all = (1..=self.nodes.len()).map(|node| self.address(node));
+        all.collect::<Vec<_>>().join(",")
+    }
+
+    /// Where clients reach a node.
+    pub fn address(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.port(node))
+    }
+
+    /// SIGKILL. The node's data stay, as after a crash.
+    pub fn kill(&mut self, node: usize) {
+        drop(self.nodes[node - 1].take());
+    }
+
+    /// SIGTERM: an orderly end, its leaders move first.
+    pub fn stop(&mut self, node: usize) {
+        self.running(node).signal(Signal::TERM);
+        self.running(node).wait_gone(START_TIME_MAX);
+        self.nodes[node - 1] = None;
+    }
+
+    /// Starts a node that was killed or stopped and waits until the cluster serves.
+    pub fn start_node(&mut self, node: usize) {
+        self.spawn(node);
+        self.wait_ready();
+    }
+
+    /// SIGSTOP: connections stand, nothing answers.
+    pub fn freeze(&self, node: usize) {
+        self.running(node).signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self, node: usize) {
+        self.running(node).signal(Signal::CONT);
+    }
+
+    fn running(&self, node: usize) -> &Guarded {
+        let running = self.nodes[node - 1].as_ref();
+        running.unwrap_or_else(|| panic!("node {node} does not run"))
+    }
+
+    fn port(&self, node: usize) -> u16 {
+        self.first_port + 2 * (node as u16 - 1)
+    }
+
+    fn node_folder(&self, node: usize) -> PathBuf {
+        self.folder.join(format!("node-{node}"))
+    }
+
+    fn spawn(&mut self, node: usize) {
+        let folder = self.node_folder(node);
+        let properties = folder.join("server.properties");
+        let command = self.java(
+            "384m",
+            "kafka.Kafka",
+            &[properties.to_str().expect("UTF-8")],
+        );
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.nodes[node - 1] = Some(Guarded::spawn(&command, &folder.join("log"), &folder));
+    }
+
+    /// Until a topic with a replica on every node has its leader: then all are brokers.
+    fn wait_ready(&self) {
+        let up = self.nodes.iter().flatten().count();
+        let bootstrap: Vec<_> = (1..=self.nodes.len())
+            .filter(|node| self.nodes[node - 1].is_some())
+            .map(|node| super::ground::broker_address(&self.address(node)))
+            .collect();
+        let probe = [TopicSpec {
+            name: TopicName::new(&format!("probe-{:08x}", random() as u32)).expect("a name"),
+            partitions: 1,
+            replication: up as u16,
+            configs: vec![],
+        }];
+        let until = Instant::now() + START_TIME_MAX;
+        loop {
+            let ensured = ensure_topics(&bootstrap, &probe, Duration::from_secs(5));
+            let Err(error) = block_on(ensured) else {
+                return;
+            };
+            let node = (1..=self.nodes.len()).find(|node| {
+                let node = self.nodes[node - 1].as_ref();
+                node.is_some_and(|node| !node.runs())
+            });
+            if let Some(node) = node {
+                panic!("node {node} ended while starting:\n{}", self.log_tail(node));
+            }
+            if Instant::now() > until {
+                panic!("the cluster is not ready: {error}\n{}", self.log_tail(1));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn log_tail(&self, node: usize) -> String {
+        let log = fs::read_to_string(self.node_folder(node).join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Writes each node's properties and formats its folder. The folders differ only in two ids, so
+    /// one is formatted and the others are copies: that saves a JVM each.
+    fn format(&self) {
+        for node in 1..=self.nodes.len() {
+            fs::create_dir_all(self.node_folder(node)).expect("a folder for the node");
+            let path = self.node_folder(node).join("server.properties");
+            fs::write(path, self.properties(node)).expect("write server.properties");
+        }
+        let properties = self.node_folder(1).join("server.properties");
+        let properties = properties.to_str().expect("UTF-8");
+        let arguments = ["format", "-t", &kafka_uuid(), "-c", properties];
+        let command = self.java("128m", "kafka.tools.StorageTool", &arguments);
+        let done = Command::new(&command[0]).args(&command[1..]).output();
+        let done = done.expect("java, which tests/setup installs");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        let why = String::from_utf8_lossy(&done.stderr);
+        assert!(
+            done.status.success(),
+            "kafka.tools.StorageTool: {said}{why}"
+        );
+        let first = self.node_folder(1).join("data");
+        let meta = fs::read_to_string(first.join("meta.properties")).expect("it was formatted");
+        for node in 2..=self.nodes.len() {
+            let data = self.node_folder(node).join("data");
+            fs::create_dir_all(&data).expect("a folder for the node's data");
+            let checkpoint = "bootstrap.checkpoint";
+            fs::copy(first.join(checkpoint), data.join(checkpoint)).expect("copy the checkpoint");
+            let mut lines: BTreeMap<_, _> = meta
+                .lines()
+                .filter_map(|line| line.split_once('='))
+                .collect();
+            let (number, uuid) = (node.to_string(), kafka_uuid());
+            lines.insert("node.id", &number);
+            lines.insert("directory.id", &uuid);
+            let text: String = lines
+                .iter()
+                .map(|(key, value)| format!("{key}={value}\n"))
+                .collect();
+            fs::write(data.join("meta.properties"), text).expect("write meta.properties");
+        }
+    }
+
+    fn properties(&self, node: usize) -> String {
+        let nodes = self.nodes.len();
+        let (client, controller) = (self.port(node), self.port(node) + 1);
+        let voters = (1..=nodes).map(|n| format!("{n}@127.0.0.1:{}", self.port(n) + 1));
+        let voters = voters.collect::<Vec<_>>().join(",");
+        let replicas = nodes.min(3);
+        let data = self.node_folder(node).join("data");
+        let mut text = format!(
+            "process.roles=broker,controller\n\
+             node.id={node}\n\
+             broker.rack=rack-{node}\n\
+             controller.quorum.voters={voters}\n\
+             controller.listener.names=CONTROLLER\n\
+             listeners=CONTROLLER://127.0.0.1:{controller},PLAINTEXT://127.0.0.1:{client}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{client}\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+             log.dirs={}\n",
+            data.display()
+        );
+        let fixed = [
+            ("auto.create.topics.enable", "false"),
+            // Faults are noticed in seconds, not tens of seconds.
+            ("broker.heartbeat.interval.ms", "500"),
+            ("broker.session.timeout.ms", "3000"),
+            ("controller.quorum.election.timeout.ms", "500"),
+            ("controller.quorum.fetch.timeout.ms", "1500"),
+            ("controller.quorum.election.backoff.max.ms", "300"),
+            ("replica.lag.time.max.ms", "3000"),
+            ("replica.fetch.wait.max.ms", "200"),
+            ("group.initial.rebalance.delay.ms", "0"),
+            // Small: the cleaner's buffer alone is 128 MiB by default.
+            ("log.cleaner.dedupe.buffer.size", "4194304"),
+            ("log.cleaner.backoff.ms", "500"),
+            ("log.index.size.max.bytes", "1048576"),
+            ("offsets.topic.num.partitions", "3"),
+            ("transaction.state.log.num.partitions", "3"),
+            ("num.network.threads", "2"),
+            ("num.io.threads", "4"),
+            ("background.threads", "2"),
+        ];
+        let counts = [
+            ("default.replication.factor", replicas),
+            ("min.insync.replicas", replicas.min(2)),
+            ("offsets.topic.replication.factor", replicas),
+            ("transaction.state.log.replication.factor", replicas),
+            ("transaction.state.log.min.isr", replicas.min(2)),
+        ];
+        for (key, value) in fixed {
+            let _ = writeln!(text, "{key}={value}");
+        }
+        for (key, value) in counts {
+            let _ = writeln!(text, "{key}={value}");
+        }
+        text
+    }
+
+    /// Serial collector, first compiler only: a broker for tests should start fast and stay small.
+    fn java(&self, heap: &str, main: &str, arguments: &[&str]) -> Vec<String> {
+        let home = std::env::var("JAVA_HOME").map(|home| format!("{home}/bin/java"));
+        let mut command = vec![home.unwrap_or_else(|_| "java".to_owned())];
+        command.push(format!("-Xmx{heap}"));
+        let flags = [
+            "-Xms64m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xshare:auto",
+            "-Djava.awt.headless=true",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-cp",
+        ];
+        command.extend(flags.map(str::to_owned));
+        command.push(format!("{}/*", self.jars.display()));
+        command.push(main.to_owned());
+        command.extend(arguments.iter().map(|it| (*it).to_owned()));
+        command
+    }
+}
+
+/// The folder with Kafka's jars, fetched through Maven the first time.
+fn jars() -> PathBuf {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("$HOME")).join(".cache");
+    let cache = cache.unwrap_or_else(home).join("sluicegate-kafka");
+    let jars = cache.join(VERSION);
+    if jars.is_dir() {
+        return jars;
+    }
+    fs::create_dir_all(&cache).expect("a cache folder");
+    let work = tempfile::tempdir_in(&cache).expect("a folder to fetch into");
+    let dependency = |group: &str, artifact: &str, version: &str| {
+        format!(
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+             <version>{version}</version></dependency>"
+        )
+    };
+    let pom = format!(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
+         <groupId>local</groupId><artifactId>kafka-jars</artifactId><version>1</version>\
+         <dependencies>{}{}</dependencies></project>",
+        dependency("org.apache.kafka", "kafka_2.13", VERSION),
+        dependency("org.slf4j", "slf4j-simple", SLF4J),
+    );
+    fs::write(work.path().join("pom.xml"), pom).expect("write pom.xml");
+    let done = Command::new("mvn")
+        .args(["-q", "-B", "-f", "pom.xml", "dependency:copy-dependencies"])
+        .args(["-DincludeScope=runtime", "-DoutputDirectory=jars"])
+        .current_dir(work.path())
+        .output()
+        .expect("mvn, which tests/setup installs");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success(),
+        "Maven could not fetch Kafka {VERSION}: {said}"
+    );
+    // Atomic: a folder of this name is always whole. Another process may have been first.
+    let renamed = fs::rename(work.path().join("jars"), &jars);
+    assert!(renamed.is_ok() || jars.is_dir(), "{renamed:?}");
+    jars
+}
+
+/// Ports next to each other that nobody has, below those the system gives to clients.
+fn free_ports(count: u16) -> u16 {
+    loop {
+        let first = 20_000 + (random() % 12_000) as u16;
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if first + count < 32_700 && (first..first + count).all(free) {
+            return first;
+        }
+    }
+}
+
+/// An id as Kafka writes them: 16 bytes in base64url. A first byte of zero keeps it from beginning
+/// with a dash, which would make it an option.
+fn kafka_uuid() -> String {
+    use base64::Engine as _;
+    let (high, low) = (random() >> 8, random());
+    let bytes = [high.to_be_bytes(), low.to_be_bytes()].concat();
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}

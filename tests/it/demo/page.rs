@@ -1,0 +1,142 @@
+//! The demo's page in Chromium: it pays, sees balances change by the stream, kills the gateway, and
+//! misses nothing. What is looked at are the marks that the page keeps for this (`data-…`).
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Demo;
+use super::browser::Browser;
+
+fn cents(browser: &mut Browser, who: &str) -> i64 {
+    let cents = browser.eval(&format!("Number({who}.dataset.balanceCents)"));
+    cents
+        .as_i64()
+        .unwrap_or_else(|| panic!("{who} has a balance: {cents}"))
+}
+
+fn click(browser: &mut Browser, who: &str, role: &str) {
+    browser.eval(&format!(
+        "{who}.querySelector('[data-role={role}]').click()"
+    ));
+}
+
+fn wait_message(browser: &mut Browser, who: &str, ok: bool, status: u16) {
+    let message = format!("{who}.querySelector('[data-role=message]').dataset");
+    browser.wait_for(&format!(
+        "{message}.ok === '{ok}' && {message}.status === '{status}'"
+    ));
+}
+
+/// Both people, live, with every number of their events.
+fn wait_live(browser: &mut Browser) {
+    for who in ["ana", "bo"] {
+        browser.wait_for(&format!(
+            "{who}.dataset.state === 'open' && Number({who}.dataset.events) > 0 \
+             && {who}.dataset.whole === 'true'"
+        ));
+    }
+}
+
+#[test]
+fn the_page_pays_follows_and_survives_its_gateway() {
+    let demo = Demo::start();
+    let mut browser = Browser::start();
+    browser.open(demo.says("page"));
+    wait_live(&mut browser);
+    let (ana, bo) = (cents(&mut browser, "ana"), cents(&mut browser, "bo"));
+
+    // Ana pays Bo. Bo's side learns of it by the stream alone.
+    click(&mut browser, "ana", "pay");
+    wait_message(&mut browser, "ana", true, 201);
+    browser.wait_for(&format!("bo.dataset.balanceCents === '{}'", bo + 250));
+    browser.wait_for(&format!("ana.dataset.balanceCents === '{}'", ana - 250));
+
+    // A stale version and too much money are refused, visibly, and change nothing.
+    click(&mut browser, "ana", "stale");
+    wait_message(&mut browser, "ana", false, 412);
+    click(&mut browser, "bo", "overdraft");
+    browser.wait_for("bo.querySelector('[data-role=message]').dataset.ok === 'false'");
+    assert_eq!(cents(&mut browser, "ana"), ana - 250);
+
+    // One key, two requests, one payment.
+    click(&mut browser, "bo", "twice");
+    wait_message(&mut browser, "bo", true, 201);
+    browser.wait_for(&format!("ana.dataset.balanceCents === '{ana}'"));
+    browser.wait_for(&format!("bo.dataset.balanceCents === '{bo}'"));
+
+    // The gateway dies by kill -9, and both streams go on where they were.
+    let before = browser.eval("document.getElementById('gateway-text').textContent");
+    browser.eval("document.getElementById('restart').click()");
+    browser.wait_for("document.getElementById('restart-result').dataset.nothingMissed === 'true'");
+    wait_live(&mut browser);
+    let after = browser.eval("document.getElementById('gateway-text').textContent");
+    assert_ne!(before, after, "another process");
+    let holes = browser.eval("[ana, bo].map(it => Number(it.dataset.holes))");
+    assert_eq!(holes, serde_json::json!([0, 0]));
+    let gaps = browser.eval("document.querySelectorAll('[data-kind=gap]').length");
+    assert_eq!(gaps, 0);
+
+    // And it is all there again.
+    let bo = cents(&mut browser, "bo");
+    click(&mut browser, "ana", "pay");
+    wait_message(&mut browser, "ana", true, 201);
+    browser.wait_for(&format!("bo.dataset.balanceCents === '{}'", bo + 250));
+    // For people: what it looks like.
+    browser.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png"));
+}
+
+/// A page's own `EventSource` on a filtered stream: every event with its id, its own key only, and
+/// resumed by the id in the address.
+#[test]
+fn an_event_source_follows_one_key() {
+    let demo = Demo::start();
+    let mut browser = Browser::start();
+    browser.open(demo.says("page"));
+    wait_live(&mut browser);
+    let gateway = demo.says("gateway");
+    for who in ["ana", "bo"] {
+        click(&mut browser, who, "pay");
+        wait_message(&mut browser, who, true, 201);
+    }
+    let read = |count: usize, target: &str| {
+        format!(
+            "new Promise((done, fail) => {{
+               const source = new EventSource('{gateway}{target}'), all = [];
+               const over = (how) => {{ source.close(); how(all); }};
+               const late = setTimeout(() => over(fail), 20000);
+               source.onmessage = (e) => {{
+                 all.push({{ id: e.lastEventId, data: JSON.parse(e.data) }});
+                 if (all.length === {count}) {{ clearTimeout(late); over(done); }}
+               }};
+             }})"
+        )
+    };
+    browser.wait_for("Number(ana.dataset.events) >= 3 && Number(bo.dataset.events) >= 3");
+    let shown = browser
+        .eval("Number(ana.dataset.lastEvent)")
+        .as_u64()
+        .expect("a number");
+    let count = usize::try_from(shown).expect("a few");
+    let all = browser.eval(&read(count, "/accounts/ana/events"));
+    let events = all.as_array().expect("a list");
+    let numbers: Vec<u64> = events
+        .iter()
+        .filter_map(|it| it["data"]["event"].as_u64())
+        .collect();
+    assert_eq!(
+        numbers,
+        (1..=shown).collect::<Vec<_>>(),
+        "Ana's, all, in order: {all}"
+    );
+    let ids: std::collections::BTreeSet<_> = events.iter().map(|it| it["id"].as_str()).collect();
+    assert_eq!(ids.len(), count, "each has an id of its own");
+    let second = events[1]["id"].as_str().expect("an id");
+    let target = format!("/accounts/ana/events?lastEventId={second}");
+    let rest = browser.eval(&read(count - 2, &target));
+    assert_eq!(
+        rest.as_array().map(|it| &it[0]["data"]["event"]),
+        Some(&Value::from(3)),
+        "{rest}"
+    );
+}

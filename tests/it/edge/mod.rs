@@ -1,0 +1,12 @@
+//! The gateway's edge: every story on the development broker, and what needs no cluster or a broken
+//! one.
+
+mod malformed;
+mod refused_starts;
+mod soak;
+mod tls;
+
+/// Every story of `scenarios/`.
+mod dev {
+    crate::scenarios::on_ground!(crate::ground::development);
+}

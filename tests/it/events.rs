@@ -1,0 +1,210 @@
+//! An event-stream reader of the tests' own, by the rules browsers follow (WHATWG HTML 9.2.6): what
+//! it dispatches is what an `EventSource` would.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::client::{Connection, PATIENCE, Request};
+
+/// One event as a page gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `message` where the stream names none.
+    pub name: String,
+    pub data: String,
+    /// What `lastEventId` says then.
+    pub id: String,
+}
+
+/// An open stream.
+pub struct Events {
+    connection: Connection,
+    /// Bytes of lines that are not whole.
+    rest: Vec<u8>,
+    /// A CR ended the last line: an LF right behind it belongs to it.
+    after_cr: bool,
+    name: String,
+    data: String,
+    has_data: bool,
+    /// What the fields say so far, and what was dispatched last.
+    id: String,
+    last_event_id: String,
+    retry: Option<u64>,
+    comments: u64,
+    ended: bool,
+    headers: Vec<(String, String)>,
+}
+
+impl Events {
+    /// Opens a stream.
+    pub fn open(address: SocketAddr, target: &str) -> Self {
+        Self::ask(address, Request::get(target))
+    }
+
+    /// Goes on where a stream was, as a browser does.
+    pub fn resume(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
+        Self::ask(
+            address,
+            Request::get(target).header("last-event-id", last_event_id),
+        )
+    }
+
+    /// Opens a stream by a request of the test's own.
+    pub fn ask(address: SocketAddr, request: Request) -> Self {
+        Self::over(Connection::open(address), request)
+    }
+
+    /// Opens a stream on a connection.
+    pub fn over(mut connection: Connection, request: Request) -> Self {
+        connection.send(&request.header("accept", "text/event-stream").bytes());
+        let head = connection.head(Instant::now() + PATIENCE);
+        let (status, headers) = head.expect("a stream begins with a head");
+        let has = |name: &str, value: &str| headers.iter().any(|(n, v)| n == name && v == value);
+        assert_eq!(status, 200, "{headers:?}");
+        assert!(has("content-type", "text/event-stream"), "{headers:?}");
+        assert!(has("cache-control", "no-store"), "{headers:?}");
+        let chunked = headers.iter().any(|(name, _)| name == "transfer-encoding");
+        assert!(
+            !chunked && has("connection", "close"),
+            "ended by its close: {headers:?}"
+        );
+        let mut events = Self {
+            rest: connection.take_ahead(),
+            connection,
+            after_cr: false,
+            name: String::new(),
+            data: String::new(),
+            has_data: false,
+            id: String::new(),
+            last_event_id: String::new(),
+            retry: None,
+            comments: 0,
+            ended: false,
+            headers,
+        };
+        if events.rest.starts_with("\u{feff}".as_bytes()) {
+            events.rest.drain(..3);
+        }
+        events
+    }
+
+    /// The next event, or `None` if none comes in time or the stream ends.
+    pub fn next_within(&mut self, time: Duration) -> Option<Event> {
+        let until = Instant::now() + time;
+        loop {
+            while let Some(line) = self.line() {
+                if let Some(event) = self.on_line(&line) {
+                    return Some(event);
+                }
+            }
+            match self.connection.try_more(until) {
+                Ok(true) => self.rest.extend(self.connection.take_ahead()),
+                // A reset, as by a kill, ends a stream as well as an orderly close.
+                Ok(false) => self.ended = true,
+                Err(said) if said.contains("reset") => self.ended = true,
+                Err(_) => return None,
+            }
+            if self.ended {
+                return None;
+            }
+        }
+    }
+
+    /// The next event; the test fails when none comes.
+    pub fn next(&mut self) -> Event {
+        let event = self.next_within(PATIENCE);
+        event.unwrap_or_else(|| panic!("no event came; ended: {}", self.ended))
+    }
+
+    /// Reads until an id has come, at the latest the next event's: from then on a reader can resume.
+    pub fn wait_for_id(&mut self) -> String {
+        let until = Instant::now() + PATIENCE;
+        while self.last_event_id.is_empty() {
+            while let Some(line) = self.line() {
+                assert!(self.on_line(&line).is_none(), "an id comes before events");
+                if !self.last_event_id.is_empty() {
+                    return self.last_event_id.clone();
+                }
+            }
+            assert!(
+                self.connection.more(until),
+                "the stream ended before its first id"
+            );
+            self.rest.extend(self.connection.take_ahead());
+        }
+        self.last_event_id.clone()
+    }
+
+    /// What a browser would send as `Last-Event-ID` now.
+    pub fn last_event_id(&self) -> &str {
+        &self.last_event_id
+    }
+
+    /// The last `retry:`.
+    pub fn retry(&self) -> Option<u64> {
+        self.retry
+    }
+
+    /// Whether the server has closed it.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The next whole line without its end.
+    fn line(&mut self) -> Option<String> {
+        if self.after_cr && self.rest.first() == Some(&b'\n') {
+            self.rest.remove(0);
+        }
+        if !self.rest.is_empty() {
+            self.after_cr = false;
+        }
+        let end = self.rest.iter().position(|b| matches!(b, b'\r' | b'\n'))?;
+        let line: Vec<u8> = self.rest.drain(..=end).collect();
+        self.after_cr = line[end] == b'\r';
+        let line = String::from_utf8(line[..end].to_vec());
+        Some(line.expect("an event stream is UTF-8"))
+    }
+
+    fn on_line(&mut self, line: &str) -> Option<Event> {
+        if line.is_empty() {
+            return self.dispatch();
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "" => self.comments += 1,
+            "event" => value.clone_into(&mut self.name),
+            "data" => {
+                self.data.push_str(value);
+                self.data.push('\n');
+                self.has_data = true;
+            }
+            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
+            "retry" => self.retry = value.parse().ok().or(self.retry),
+            _ => {}
+        }
+        None
+    }
+
+    fn dispatch(&mut self) -> Option<Event> {
+        self.last_event_id.clone_from(&self.id);
+        let name = std::mem::take(&mut self.name);
+        let mut data = std::mem::take(&mut self.data);
+        if !std::mem::take(&mut self.has_data) {
+            return None;
+        }
+        data.pop();
+        let name = if name.is_empty() {
+            "message".to_owned()
+        } else {
+            name
+        };
+        let id = self.last_event_id.clone();
+        Some(Event { name, data, id })
+    }
+}

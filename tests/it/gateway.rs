@@ -1,0 +1,315 @@
+//! The gateway as its users run it: the built binary, a config file, a process of its own. Several
+//! of them side by side are peers.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::client::{Connection, PATIENCE, Request, Response, ask};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_sluicegate");
+
+/// A running gateway. Dropping it kills it; if the test has failed, what the gateway said is shown.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+    _folder: tempfile::TempDir,
+    /// How many addresses it will listen on for clients.
+    listeners: usize,
+}
+
+/// Settings that every gateway of the tests has. Ports are any free ones; the log says which.
+pub fn settings(bootstrap: &str, shards: u16) -> String {
+    let bootstrap: Vec<_> = bootstrap
+        .split(',')
+        .map(|broker| format!("\"{broker}\""))
+        .collect();
+    format!(
+        "listen = [\"127.0.0.1:0\"]\nshards = {shards}\ndrain = \"1s\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n\
+         [kafka]\nbootstrap = [{}]\n[log]\nlevel = \"info\"\n",
+        bootstrap.join(", ")
+    )
+}
+
+impl Gateway {
+    /// Starts a gateway and waits until it serves.
+    pub fn start(config: &str) -> Self {
+        let gateway = Self::launch(config);
+        gateway.wait_serving();
+        gateway
+    }
+
+    /// Starts a gateway and waits for nothing.
+    pub fn launch(config: &str) -> Self {
+        Self::launch_with(config, &[])
+    }
+
+    /// Starts a gateway with flags beside its file.
+    pub fn launch_with(config: &str, flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the config");
+        let path = folder.path().join("gateway.toml");
+        std::fs::write(&path, config).expect("write the config");
+        let mut child = Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&path)
+            .args(flags)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let errors = child.stderr.take().expect("piped above");
+        let lines = said.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                lines
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(plain(&line));
+            }
+        });
+        let listeners = 1 + usize::from(config.contains("[tls]"));
+        Self {
+            child,
+            said,
+            _folder: folder,
+            listeners,
+        }
+    }
+
+    /// Waits until it listens for clients, which it does when everything is loaded.
+    pub fn wait_serving(&self) {
+        self.wait_said("serving", |said| said.len() >= self.listeners);
+    }
+
+    /// Where clients come.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses("serving")[0]
+    }
+
+    /// Where clients come by TLS.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.addresses("serving")[1]
+    }
+
+    /// Where operators come. It is open before the gateway serves.
+    pub fn admin(&self) -> SocketAddr {
+        self.wait_said("admin port open", |said| !said.is_empty());
+        self.addresses("admin port open")[0]
+    }
+
+    /// One request on a connection of its own.
+    pub fn ask(&self, request: &Request) -> Response {
+        ask(self.address(), request)
+    }
+
+    pub fn get(&self, target: &str) -> Response {
+        self.ask(&Request::get(target))
+    }
+
+    /// Asks again and again until the answer is as wanted: for what takes its way through Kafka.
+    pub fn wait_until(&self, request: &Request, wanted: impl Fn(&Response) -> bool) -> Response {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(request);
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(
+                Instant::now() < until,
+                "{request:?} is still answered {answer:?}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address())
+    }
+
+    /// Asks the admin port.
+    pub fn admin_get(&self, target: &str) -> Response {
+        // It looks at `Host`.
+        let admin = self.admin();
+        let mut connection = Connection::open(admin);
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        connection.send(request.as_bytes());
+        connection.response(false)
+    }
+
+    /// The sum of a metric over all its labels that contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let page = self.admin_get("/metrics");
+        let lines = page.text().lines().filter(|line| {
+            let named = line
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']));
+            named && line.contains(labels)
+        });
+        let value = |line: &str| -> f64 {
+            let value = line.rsplit_once(' ').map(|(_, value)| value.parse());
+            value
+                .and_then(Result::ok)
+                .unwrap_or_else(|| panic!("a sample: {line}"))
+        };
+        lines.map(value).sum()
+    }
+
+    /// Waits until the admin port's answer satisfies `wanted`, and gives it.
+    pub fn wait_admin(&self, target: &str, wanted: impl Fn(&Response) -> bool) -> Response {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.admin_get(target);
+            if wanted(&answer) {
+                return answer;
+            }
+            if Instant::now() > until {
+                panic!("{target} still says {answer:?}\n{}", self.said());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All it has written to standard error so far.
+    pub fn said(&self) -> String {
+        self.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .join("\n")
+    }
+
+    /// SIGKILL, and it is gone.
+    pub fn kill_9(&mut self) {
+        self.child.kill().expect("a process of ours");
+        let _status = self.child.wait().expect("a process of ours");
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
+        kill_process(pid, Signal::TERM).expect("a process of ours that was not waited for");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a process of ours") {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until it has said something.
+    pub fn wait_said_text(&self, text: &str) {
+        self.wait_said(text, |said| !said.is_empty());
+    }
+
+    fn wait_said(&self, text: &str, enough: impl Fn(&[String]) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !enough(&self.lines(text)) {
+            // The reader of its last words may be behind; its end is told by the system.
+            let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
+            let ended = has_ended(pid);
+            if ended || Instant::now() > until {
+                std::thread::sleep(Duration::from_millis(100));
+                panic!(
+                    "ended: {ended}; it never said `{text}`, but:\n{}",
+                    self.said()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn lines(&self, text: &str) -> Vec<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.iter()
+            .filter(|line| line.contains(text))
+            .cloned()
+            .collect()
+    }
+
+    fn addresses(&self, text: &str) -> Vec<SocketAddr> {
+        let address = |line: &String| {
+            let (_, rest) = line.split_once("address=")?;
+            rest.split_whitespace().next()?.parse().ok()
+        };
+        self.lines(text).iter().filter_map(address).collect()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!(
+                "--- gateway {} said:\n{}\n---",
+                self.child.id(),
+                self.said()
+            );
+        }
+    }
+}
+
+/// Runs the binary to its end. Gives exit code, standard output and standard error.
+pub fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let done = Command::new(BINARY)
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary was built");
+    let text = |bytes: &[u8]| plain(&String::from_utf8_lossy(bytes));
+    (
+        done.status.code().unwrap_or(-1),
+        text(&done.stdout),
+        text(&done.stderr),
+    )
+}
+
+/// Writes a config into a folder that lives as long as what is given back.
+pub fn config_file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder for the config");
+    let path = folder.path().join("gateway.toml");
+    std::fs::write(&path, text).expect("write the config");
+    (folder, path)
+}
+
+fn has_ended(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// Without colours.
+fn plain(line: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            let _colour = chars.by_ref().find(char::is_ascii_alphabetic);
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}

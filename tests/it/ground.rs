@@ -1,0 +1,134 @@
+//! The ground a scenario stands on: some cluster, known by its bootstrap addresses. Scenarios are
+//! written once and run on the development broker (in this process, fast) and on real Kafka; with
+//! `SLUICEGATE_TEST_BOOTSTRAP=host:port` the second is any cluster whatever.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sluicegate::broker::Settings;
+use sluicegate::config::BrokerAddress;
+use sluicegate::control::{TopicSpec, ensure_topics};
+use sluicegate::demo::listener::BrokerHandle;
+use sluicegate::model::TopicName;
+
+use super::cluster::Cluster;
+
+/// A cluster that all tests of this process share; each has topics of its own.
+#[derive(Debug)]
+pub struct Ground {
+    bootstrap: String,
+    _keeps: Keeps,
+}
+
+#[derive(Debug)]
+#[allow(dead_code)] // They are kept for what happens when they are dropped.
+enum Keeps {
+    Broker(BrokerHandle),
+    Cluster(Cluster),
+    Nothing,
+}
+
+/// The development broker.
+pub fn development() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| {
+        let broker = BrokerHandle::start(Settings::default(), random(), ([127, 0, 0, 1], 0).into());
+        let broker = broker.expect("a free port");
+        let bootstrap = broker.bootstrap();
+        Ground {
+            bootstrap,
+            _keeps: Keeps::Broker(broker),
+        }
+    })
+}
+
+/// Real Kafka: one node of our own, or the cluster the environment names.
+pub fn real() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| match std::env::var("SLUICEGATE_TEST_BOOTSTRAP") {
+        Ok(bootstrap) => Ground {
+            bootstrap,
+            _keeps: Keeps::Nothing,
+        },
+        Err(_) => {
+            let cluster = Cluster::start(1);
+            let bootstrap = cluster.bootstrap();
+            Ground {
+                bootstrap,
+                _keeps: Keeps::Cluster(cluster),
+            }
+        }
+    })
+}
+
+impl Ground {
+    /// A cluster that a test keeps for itself.
+    pub fn at(bootstrap: &str) -> Self {
+        let bootstrap = bootstrap.to_owned();
+        Self {
+            bootstrap,
+            _keeps: Keeps::Nothing,
+        }
+    }
+
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Makes a topic of a name nobody else has, and gives the name.
+    pub fn topic(&self, stem: &str, partitions: u32, configs: &[(&str, &str)]) -> String {
+        let name = unique(stem);
+        self.named_topic(&name, partitions, configs);
+        name
+    }
+
+    /// Makes a topic of this very name.
+    pub fn named_topic(&self, name: &str, partitions: u32, configs: &[(&str, &str)]) {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let spec = TopicSpec {
+            name: TopicName::new(name).expect("a name Kafka takes"),
+            partitions,
+            replication: 1,
+            configs: configs.iter().map(owned).collect(),
+        };
+        let bootstrap: Vec<_> = self.bootstrap.split(',').map(broker_address).collect();
+        let specs = [spec];
+        let made = ensure_topics(&bootstrap, &specs, Duration::from_secs(30));
+        block_on(made).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// A compacted topic.
+    pub fn compacted(&self, stem: &str, partitions: u32) -> String {
+        self.topic(stem, partitions, &[("cleanup.policy", "compact")])
+    }
+}
+
+/// A name that no other test has, nor an earlier run on the same cluster.
+pub fn unique(stem: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{stem}-{n}-{:08x}", random() as u32)
+}
+
+/// `host:port` as the product's config holds it.
+pub fn broker_address(text: &str) -> BrokerAddress {
+    let (host, port) = text.rsplit_once(':').expect("host:port");
+    let (host, port) = (host.to_owned(), port.parse().expect("a port"));
+    BrokerAddress { host, port }
+}
+
+/// Runs something asynchronous to its end.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+/// Some number: for names and ports, so that runs do not meet each other's.
+pub fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    RandomState::new().hash_one((std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
+}

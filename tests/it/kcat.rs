@@ -1,0 +1,161 @@
+//! Topics read and written by other people's client: kcat on librdkafka.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// One record as kcat shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct Record {
+    pub partition: u32,
+    pub offset: u64,
+    pub key: Option<String>,
+    #[serde(rename = "payload")]
+    pub value: Option<String>,
+    /// Names and values by turns.
+    #[serde(default)]
+    headers: Vec<Option<String>>,
+}
+
+impl Record {
+    /// The last header of that name, as Kafka's own clients give it.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let pairs = self.headers.chunks(2);
+        let mut named = pairs.filter(|pair| pair[0].as_deref() == Some(name));
+        named.next_back().and_then(|pair| pair.get(1)?.as_deref())
+    }
+
+    pub fn header_names(&self) -> Vec<&str> {
+        let pairs = self.headers.chunks(2);
+        pairs.filter_map(|pair| pair[0].as_deref()).collect()
+    }
+}
+
+/// Where and how records are produced.
+#[derive(Clone, Debug)]
+pub struct Produce {
+    arguments: Vec<String>,
+}
+
+impl Produce {
+    pub fn to(bootstrap: &str, topic: &str) -> Self {
+        let arguments = ["-P", "-b", bootstrap, "-t", topic, "-X", "linger.ms=1"];
+        let arguments = arguments.map(str::to_owned).to_vec();
+        Self { arguments }
+    }
+
+    fn and(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|it| (*it).to_owned()));
+        self
+    }
+
+    pub fn partition(self, partition: u32) -> Self {
+        self.and(&["-p", &partition.to_string()])
+    }
+
+    /// One of librdkafka's own settings.
+    pub fn option(self, option: &str) -> Self {
+        self.and(&["-X", option])
+    }
+
+    /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
+    pub fn codec(self, codec: &str) -> Self {
+        self.and(&["-z", codec])
+    }
+
+    /// A header of every record; without a value it is null.
+    pub fn header(self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.and(&["-H", &format!("{name}={value}")]),
+            None => self.and(&["-H", name]),
+        }
+    }
+
+    /// Records with keys; an empty value is a tombstone.
+    pub fn keyed<'a>(self, records: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let records = records.into_iter();
+        let lines: String = records
+            .map(|(key, value)| format!("{key}\t{value}\n"))
+            .collect();
+        self.and(&["-K", "\t", "-Z"]).run(lines.as_bytes());
+    }
+
+    /// Records without keys, none of them empty.
+    pub fn values<'a>(self, values: impl IntoIterator<Item = &'a str>) {
+        let lines: String = values
+            .into_iter()
+            .map(|value| format!("{value}\n"))
+            .collect();
+        self.run(lines.as_bytes());
+    }
+
+    /// One record without a key and with these bytes, line ends and all.
+    pub fn bytes(self, value: &[u8]) {
+        self.and(&["-D", "\u{1}"]).run(value);
+    }
+
+    fn run(self, input: &[u8]) {
+        let mut kcat = Command::new("kcat")
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kcat, which tests/setup installs");
+        let mut stdin = kcat.stdin.take().expect("piped above");
+        stdin
+            .write_all(input)
+            .expect("kcat reads what it is to write");
+        drop(stdin);
+        let done = kcat.wait_with_output().expect("kcat ends");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "kcat {:?}: {said}", self.arguments);
+    }
+}
+
+/// All of a topic that is committed, from its start to its present end; in offset order within each
+/// partition.
+pub fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
+    let done = Command::new("kcat")
+        .args([
+            "-C",
+            "-b",
+            bootstrap,
+            "-t",
+            topic,
+            "-o",
+            "beginning",
+            "-e",
+            "-q",
+            "-J",
+        ])
+        .args([
+            "-X",
+            "isolation.level=read_committed",
+            "-X",
+            "check.crcs=true",
+        ])
+        .output()
+        .expect("kcat, which tests/setup installs");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "kcat -C {topic}: {said}");
+    let text = String::from_utf8(done.stdout).expect("JSON is UTF-8");
+    text.lines().map(parse).collect()
+}
+
+/// The topic's records once there are `count`, or what there is when patience ends.
+pub fn read_until(bootstrap: &str, topic: &str, count: usize) -> Vec<Record> {
+    let until = Instant::now() + super::client::PATIENCE;
+    loop {
+        let records = read(bootstrap, topic);
+        if records.len() >= count || Instant::now() > until {
+            return records;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub fn parse(line: &str) -> Record {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("kcat -J: {error}: {line}"))
+}

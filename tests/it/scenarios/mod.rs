@@ -1,0 +1,70 @@
+//! What the gateway promises, as stories: each starts gateways over a cluster, does something to them
+//! from outside and looks at answers and logs. Each is written once and runs on every ground; the
+//! list in `on_ground!` makes the tests.
+
+pub mod commands;
+pub mod queries;
+pub mod starting;
+pub mod streams;
+
+/// Makes a module of tests out of all stories, on one ground.
+macro_rules! on_ground {
+    ($ground:path) => {
+        $crate::scenarios::on_ground! { $ground,
+            commands: [
+                a_reply_becomes_the_response,
+                every_method_reaches_the_service,
+                a_retry_at_a_peer_started_later_gets_the_same_reply,
+                equal_requests_at_once_are_one_command,
+                another_request_under_the_same_key_is_refused,
+                a_key_is_required_where_the_route_says_so,
+                a_silent_service_is_an_unknown_outcome_and_the_retry_learns_it,
+                a_service_that_applied_nothing_lets_the_key_be_tried_again,
+                a_reply_that_is_no_response_is_a_bad_gateway,
+                commands_of_many_clients_each_get_their_own_reply,
+            ],
+            queries: [
+                one_record_by_its_key,
+                a_validator_saves_the_body,
+                all_of_them_over_many_shards,
+                what_can_not_stand_in_an_array_is_left_out,
+                a_long_pipeline_is_answered_in_order,
+                a_write_becomes_visible,
+            ],
+            streams: [
+                a_live_stream_begins_now,
+                an_earliest_stream_begins_with_the_log,
+                a_snapshot_is_the_newest_of_each_key,
+                a_filter_lets_one_key_through,
+                records_of_every_codec,
+                records_without_key_or_value,
+                every_line_end_of_a_value_is_a_line,
+                an_unreadable_id_is_told_and_starts_over,
+                what_can_not_be_decoded_is_a_gap,
+                a_stream_goes_on_at_another_peer,
+                a_stream_survives_kill_9,
+                a_snapshot_goes_on_at_another_peer,
+                one_fetch_however_many_clients,
+            ],
+            starting: [
+                a_missing_topic_is_named_until_it_is_there,
+                a_topic_that_is_not_compacted_is_named,
+                sigterm_answers_what_is_in_flight,
+                the_metrics_page_is_well_formed,
+            ],
+        }
+    };
+    ($ground:path, $($module:ident: [$($story:ident,)*],)*) => {
+        $(
+            mod $module {
+                $(
+                    #[test]
+                    fn $story() {
+                        $crate::scenarios::$module::$story($ground());
+                    }
+                )*
+            }
+        )*
+    };
+}
+pub(crate) use on_ground;

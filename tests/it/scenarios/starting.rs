@@ -1,0 +1,132 @@
+//! Starts that can't succeed yet, ends in order, and what operators see meanwhile.
+
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::client::{Connection, Request};
+use crate::events::Events;
+use crate::gateway::{self, Gateway};
+use crate::ground::{Ground, unique};
+use crate::metrics_page;
+use crate::service::Reply;
+
+/// What an operator must be told by then (R9).
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Waits until `/readyz` says something, and checks that it is not ready.
+pub fn wait_not_ready(gateway: &Gateway, says: &str) {
+    let until = Instant::now() + TOLD_WITHIN;
+    loop {
+        let answer = gateway.admin_get("/readyz");
+        assert_eq!(answer.status, 503, "{answer:?}");
+        if answer.text().contains(says) {
+            return;
+        }
+        assert!(
+            Instant::now() < until,
+            "/readyz does not name {says}: {}",
+            answer.text()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn a_missing_topic_is_named_until_it_is_there(ground: &Ground) {
+    let missing = unique("missing");
+    let mut config = gateway::settings(ground.bootstrap(), 2);
+    config.push_str(&format!(
+        "\n[[query]]\nroute = \"GET /x/{{id}}\"\ntopic = \"{missing}\"\nkey = \"{{path.id}}\"\n"
+    ));
+    let gateway = Gateway::launch_with(&config, &["--kafka-metadata-age-max=1s"]);
+    wait_not_ready(&gateway, &missing);
+    assert_eq!(
+        gateway.admin_get("/livez").status,
+        200,
+        "it lives, and waits"
+    );
+    gateway.wait_said_text(&missing);
+    ground.named_topic(&missing, 2, &[("cleanup.policy", "compact")]);
+    gateway.wait_serving();
+    assert_eq!(gateway.get("/x/none").status, 404);
+    assert_eq!(gateway.admin_get("/readyz").status, 200);
+}
+
+pub fn a_topic_that_is_not_compacted_is_named(ground: &Ground) {
+    let topic = ground.topic("not-compacted", 1, &[]);
+    let mut config = gateway::settings(ground.bootstrap(), 1);
+    config.push_str(&format!(
+        "\n[[stream]]\nroute = \"GET /x\"\ntopic = \"{topic}\"\nstart = \"snapshot\"\n"
+    ));
+    let gateway = Gateway::launch(&config);
+    wait_not_ready(&gateway, "cleanup.policy");
+    wait_not_ready(&gateway, &topic);
+}
+
+pub fn sigterm_answers_what_is_in_flight(ground: &Ground) {
+    let app = App::new(ground);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let service = app.service(move |_| {
+        released.recv().expect("the test says when");
+        Some(Reply::new(200, "answered"))
+    });
+    let mut gateway = Gateway::launch_with(&app.config(2, ""), &["--drain=10s"]);
+    gateway.wait_serving();
+    let address = gateway.address();
+    let mut idle = Connection::open(address);
+    assert_eq!(idle.ask(&Request::get("/items/none")).status, 404);
+    let mut stream = Events::open(address, "/events/live");
+    stream.wait_for_id();
+    let client = std::thread::spawn(move || {
+        Connection::open(address).ask(&Request::post("/items/i/orders", "{}"))
+    });
+    service.wait_seen(0);
+    gateway.wait_admin("/metrics", |_| {
+        gateway.metric("sluicegate_commands_open", "order") >= 1.0
+    });
+    gateway.terminate();
+    gateway.wait_admin("/readyz", |answer| answer.status == 503);
+    release.send(()).expect("the service waits for it");
+    let answer = client.join().expect("an answer");
+    assert_eq!((answer.status, answer.text()), (200, "answered"));
+    idle.expect_close();
+    while stream.next_within(Duration::from_secs(30)).is_some() {}
+    assert!(stream.ended(), "streams end too");
+    assert!(stream.retry().is_some());
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.said());
+}
+
+pub fn the_metrics_page_is_well_formed(ground: &Ground) {
+    let app = App::new(ground);
+    let _service = app.service(|_| Some(Reply::new(200, "{}")));
+    let gateway = app.gateway(2);
+    gateway.get("/items/none");
+    gateway.ask(&Request::post("/items/i/orders", "{}"));
+    let mut stream = Events::open(gateway.address(), "/events/live");
+    stream.wait_for_id();
+    let page = gateway.admin_get("/metrics");
+    let kind = page.header("content-type").unwrap_or_default().to_owned();
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    let families = metrics_page::check(page.text());
+    // What docs/metrics.md lists is what is served.
+    let documented = include_str!("../../../docs/metrics.md");
+    for line in documented
+        .lines()
+        .filter(|line| line.starts_with("| `sluicegate_"))
+    {
+        let name = line.split('`').nth(1).expect("a name in backticks");
+        assert!(
+            families.contains(name),
+            "{name} is documented, and not served"
+        );
+    }
+    for name in &families {
+        assert!(
+            documented.contains(&format!("`{name}`")),
+            "{name} is served, not documented"
+        );
+    }
+    // An address to others is none of ours: rebinding a name must not open the admin port.
+    let mut connection = Connection::open(gateway.admin());
+    connection.send(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert!((400..500).contains(&connection.response(false).status));
+}
