@@ -1,5 +1,6 @@
 //! What one stream has been shown, by the numbers in the records: nothing may be missing, nothing
-//! may come twice. The ids say the same in the gateway's own words, so each event must have a new one.
+//! may come twice. The ids say the same in the gateway's own words, so each event must have a new
+//! one.
 
 use crate::record::Stamp;
 
