@@ -1,0 +1,92 @@
+//! What a generated record says: who wrote it, which of its partition's it is, and when it was due.
+//! Small JSON with a filler, so that every record has the size asked for.
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The smallest record: the fields at their longest.
+pub(crate) const SIZE_MIN: usize = 100;
+
+/// A record's fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// One run of a writer.
+    pub(crate) writer: u64,
+    pub(crate) partition: u32,
+    /// Counted per partition, from 0.
+    pub(crate) number: u64,
+    /// When it was due, whenever it was really written, in µs since 1970.
+    pub(crate) due_us: u64,
+}
+
+impl Stamp {
+    /// Appends the record, in exactly `size` bytes.
+    pub(crate) fn write(&self, size: usize, into: &mut Vec<u8>) {
+        debug_assert!(size >= SIZE_MIN);
+        let start = into.len();
+        let Self {
+            writer,
+            partition,
+            number,
+            due_us,
+        } = self;
+        write!(
+            into,
+            r#"{{"w":{writer},"p":{partition},"n":{number},"at":{due_us},"x":""#
+        )
+        .expect("a Vec takes all");
+        into.resize(start + size - 2, b'x');
+        into.extend_from_slice(b"\"}");
+    }
+
+    /// Reads a record; `None` if it is not one of ours.
+    pub(crate) fn read(mut text: &[u8]) -> Option<Self> {
+        Some(Self {
+            writer: field(&mut text, b"{\"w\":")?,
+            partition: u32::try_from(field(&mut text, b",\"p\":")?).ok()?,
+            number: field(&mut text, b",\"n\":")?,
+            due_us: field(&mut text, b",\"at\":")?,
+        })
+    }
+}
+
+fn field(text: &mut &[u8], before: &[u8]) -> Option<u64> {
+    let digits = text.strip_prefix(before)?;
+    let len = digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let (digits, rest) = digits.split_at(len);
+    *text = rest;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// µs since 1970. Writer and clients compare their clocks: on one host they are the same.
+pub(crate) fn now_us() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(now.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_its_size_and_reads_back() {
+        let stamp = Stamp {
+            writer: u64::MAX,
+            partition: 11,
+            number: 1_000_000,
+            due_us: 1_770_000_000_000_000,
+        };
+        for size in [SIZE_MIN, 200, 1000] {
+            let mut text = b"before".to_vec();
+            stamp.write(size, &mut text);
+            let text = &text[6..];
+            assert_eq!(text.len(), size);
+            assert!(serde_json::from_slice::<serde_json::Value>(text).is_ok());
+            assert_eq!(Stamp::read(text), Some(stamp));
+        }
+        assert_eq!(Stamp::read(b"{\"amount\":1}"), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! Figures with names, and what did not hold.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// How figures are printed.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// `name value`, one a line.
+    #[default]
+    Text,
+    /// One object on one line.
+    Json,
+}
+
+/// What a role found out.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    figures: Vec<(&'static str, f64)>,
+    failures: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn figure(&mut self, name: &'static str, value: f64) -> &mut Self {
+        self.figures.push((name, value));
+        self
+    }
+
+    pub(crate) fn count(&mut self, name: &'static str, value: u64) -> &mut Self {
+        self.figure(name, value as f64)
+    }
+
+    /// p50, p99 and maximum in µs.
+    pub(crate) fn latency(&mut self, latency: &Latency) -> &mut Self {
+        let Latency(histogram) = latency;
+        if histogram.is_empty() {
+            return self;
+        }
+        self.count("p50_us", histogram.value_at_quantile(0.5))
+            .count("p99_us", histogram.value_at_quantile(0.99))
+            .count("max_us", histogram.max())
+    }
+
+    /// Something that must hold and did not.
+    pub(crate) fn must(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.failures.push(what());
+        }
+    }
+
+    pub(crate) fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    pub(crate) fn print(&self, output: Output) {
+        match output {
+            Output::Text => {
+                for (name, value) in &self.figures {
+                    println!("{name} {}", Number(*value));
+                }
+            }
+            Output::Json => {
+                let figures = self.figures.iter();
+                let pairs: Vec<_> = figures
+                    .map(|(name, value)| format!("\"{name}\":{}", Number(*value)))
+                    .collect();
+                println!("{{{}}}", pairs.join(","));
+            }
+        }
+    }
+}
+
+/// Three decimals, or none where there is nothing behind the point.
+struct Number(f64);
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.fract() == 0.0 {
+            true => write!(f, "{:.0}", self.0),
+            false => write!(f, "{:.3}", self.0),
+        }
+    }
+}
+
+/// Delays in µs, up to a minute.
+#[derive(Debug)]
+pub(crate) struct Latency(Histogram<u64>);
+
+impl Latency {
+    pub(crate) fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(1, 60_000_000, 3);
+        Self(histogram.expect("the bounds are in order"))
+    }
+
+    pub(crate) fn record(&mut self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.0.saturating_record(micros.max(1));
+    }
+}
