@@ -175,6 +175,12 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         self.entries.get(&key).map(|open| open.print)
     }
 
+    /// How many wait for a command.
+    #[must_use]
+    pub fn waiters(&self, key: CommandKey) -> usize {
+        self.entries.get(&key).map_or(0, |open| open.waiters.len())
+    }
+
     /// The command was not and will not be appended: it closes, and everyone who waits is handed
     /// back (503).
     pub fn on_refused(&mut self, key: CommandKey) -> Waiters<W> {

@@ -284,12 +284,12 @@ settings! {
     "HTTP"
     /// Limits and timeouts towards clients.
     http: Http {
-        /// Connections of clients; at the limit, new ones wait in the kernel's queue.
+        /// Connections of clients; beyond it, new ones are closed at once.
         connections_max: usize = 100_000, Count(16..=10_000_000), Restart;
         /// Bytes of a request line and its headers; beyond it, 431.
-        head_bytes_max: usize = 32 * KIB, Size(KIB..=MIB), Reload;
+        head_bytes_max: usize = 32 * KIB, Size(KIB..=63 * KIB), Reload;
         /// Headers of a request; beyond it, 431.
-        headers_max: usize = 100, Count(8..=1000), Reload;
+        headers_max: usize = 64, Count(8..=64), Reload;
         /// Bytes of a request body; beyond it, 413. Keep it below the brokers' limit.
         body_bytes_max: usize = 900 * KIB, Size(KIB..=64 * MIB), Reload;
         /// Bytes of request bodies held at one time; beyond it, 503.
@@ -304,7 +304,7 @@ settings! {
         idle_timeout: Duration = s(75), Time(ms(100)..=s(86_400)), Reload;
         /// A client that takes no byte for so long, while bytes wait for it, is closed.
         write_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
-        /// Longest wait of a query: for a cache to catch up, for `Prefer: wait`.
+        /// Longest wait of a query for another shard, and of a collection for each of its pages.
         query_timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
     }
 
@@ -340,8 +340,8 @@ settings! {
     "Queries"
     /// The caches that queries are answered from.
     cache: Cache {
-        /// Bytes of keys and values, per topic. Beyond it values leave, least used first, and
-        /// are read again when asked for.
+        /// Bytes of keys and values, per topic. A quarter above it, values and then new keys are
+        /// left out, and their queries answer 503: give the topic what it needs.
         bytes_max: usize = 256 * MIB, Size(MIB..=1024 * GIB), Restart;
     }
 

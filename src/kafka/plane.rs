@@ -188,6 +188,12 @@ impl Plane {
         self.writer.produce((topic, partition), record, ticket, &cx)
     }
 
+    /// Takes back a record that was not sent yet: it will never be appended, and no
+    /// `Event::Produced` comes for it. False: it may be on its way, or is answered.
+    pub fn withdraw(&mut self, ticket: u64) -> bool {
+        self.writer.withdraw(ticket)
+    }
+
     /// Asks the leaders for the ends of all partitions: a question sent after this call, answered
     /// by `Event::Ends` or `Event::EndsFailed` within `ends_timeout`. Whoever waits for the same
     /// ends should share one call; 1,024 may be open.

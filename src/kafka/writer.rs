@@ -82,6 +82,23 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes back a record that has not been put into a batch: it will never be appended. False: it
+    /// may be on its way already.
+    pub(super) fn withdraw(&mut self, ticket: u64) -> bool {
+        for queue in self.queues.values_mut() {
+            if let Some(at) = queue
+                .waiting
+                .iter()
+                .position(|pending| pending.ticket == ticket)
+            {
+                let pending = queue.waiting.remove(at).expect("found above");
+                self.pending_bytes -= pending.bytes;
+                return true;
+            }
+        }
+        false
+    }
+
     /// Tells what is too late, sends what is due.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
         self.expire(cx);

@@ -80,19 +80,15 @@ labels! {
 
     /// What became of a command, as its client was told.
     "outcome" CommandOutcome {
-        /// The reply to a record this request produced.
+        /// The reply came while the client waited, to its own record or to one it joined.
         Answered = "answered",
         /// The reply was there before.
         Replayed = "replayed",
-        /// The reply to a record that was in flight when the request came.
-        Joined = "joined",
         /// 422: the key was used for something else.
         Mismatch = "mismatch",
-        /// 504: no reply by the deadline; it may yet run.
-        Timeout = "timeout",
         /// 503: the brokers refused; it will not run.
         Refused = "refused",
-        /// 504: it is not known whether it was appended.
+        /// 504: no reply by the deadline, or not known whether it was appended; it may yet run.
         Unknown = "unknown",
         /// 503: refused before producing, by a limit.
         Shed = "shed",

@@ -80,6 +80,8 @@ groups! {
         kafka_connections_open: Gauge = "kafka_connections_open",
         /// Connections to brokers that failed or broke.
         kafka_connections_failed: Counter = "kafka_connections_failed_total",
+        /// Commands whose reply is not there yet, at their homes.
+        commands_open: Gauge = "commands_open",
         /// Turns of the shard.
         turns: Counter = "turns_total",
         /// Steps applied, over all topics.
@@ -96,8 +98,6 @@ groups! {
     CommandMetrics {
         /// Commands, by what became of them.
         commands: By<CommandOutcome, Counter> = "commands_total",
-        /// Commands whose reply is not there yet.
-        open: Gauge = "commands_open",
     }
 
     /// What streams have besides.

@@ -132,7 +132,10 @@ impl Snapshot {
         let queries = queries.collect();
         let streams = config.streams.iter().map(|route| {
             let topic = topics.get(&route.topic);
-            (topic, topics.plans[usize::from(topic.0)].stream(route))
+            (
+                topic,
+                topics.plans[usize::from(topic.0)].stream(route, &config.headers.etag),
+            )
         });
         let streams = streams.collect();
         let topics = topics.place(layout.homes());
@@ -164,7 +167,7 @@ impl Snapshot {
 
 impl TopicPlan {
     /// Adds a stream; says which encoding it takes.
-    fn stream(&mut self, route: &StreamRoute) -> usize {
+    fn stream(&mut self, route: &StreamRoute, etag_header: &str) -> usize {
         if route.start == Start::Snapshot {
             self.compacted_for = Some("`start = \"snapshot\"`");
         }
@@ -178,6 +181,7 @@ impl TopicPlan {
         let encoding = Encoding {
             event,
             payload: Payload::Auto,
+            etag_header: etag_header.into(),
         };
         let known = self.encodings.iter().position(|known| *known == encoding);
         known.unwrap_or_else(|| {

@@ -1,6 +1,8 @@
 //! Events as bytes: what the home does once per record and encoding.
 
 use super::lines;
+use std::sync::Arc;
+
 use crate::log::{Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, Notice, ProgressText};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
 
@@ -53,12 +55,25 @@ pub enum Payload {
 }
 
 /// One way to write a topic's events.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoding {
     /// The name of data events; `None`: no `event:` line, so `onmessage` gets them.
     pub event: Option<EventName>,
     /// How values are written.
     pub payload: Payload,
+    /// The record header with the entity's validator, as GET and replies read it.
+    pub etag_header: Arc<str>,
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        let (event, payload) = (None, Payload::Auto);
+        Self {
+            event,
+            payload,
+            etag_header: "etag".into(),
+        }
+    }
 }
 
 impl Encoding {
@@ -128,7 +143,10 @@ impl Encoder {
             let mut frame = Frame::new(position(out), partition, record.offset, epoch);
             self.encoding.put(out, record.key, record.value);
             frame.key_hash = record.key_hash;
-            let etag = record.headers.last("etag").and_then(Etag::from_header);
+            let etag = record
+                .headers
+                .last(&self.encoding.etag_header)
+                .and_then(Etag::from_header);
             let etag =
                 etag.unwrap_or_else(|| Etag::from_position(self.tag, partition, record.offset));
             self.finish(&mut builder, frame, record.key, etag.as_bytes());

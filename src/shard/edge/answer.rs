@@ -132,10 +132,9 @@ impl Edge {
         let status = Status::new(reply.status).expect("a reply's status was checked");
         let mut head = ResponseHead::begin(&mut self.out, status, wait.exchange, &self.date_line);
         let rules = ReplyRules { set_cookie: false };
-        let headers = reply.headers.iter();
+        let mut headers = reply.headers.iter();
         let written = headers
-            .map(|(name, value)| head.reply_header(name, value, rules).map(|_| ()))
-            .collect::<Result<(), _>>()
+            .try_for_each(|(name, value)| head.reply_header(name, value, rules).map(drop))
             .and_then(|()| match &self.cors {
                 Some(cors) => cors.write(wait.cors, &mut head),
                 None => Ok(()),

@@ -136,9 +136,9 @@ impl Client {
 
     /// What a stream keeps of its client: the head's bytes that the socket has not taken, and the
     /// transport.
-    pub(super) fn into_stream(self) -> (Option<Box<Vec<u8>>>, Transport) {
-        let rest = self.backlog[self.backlog_sent..].to_vec();
-        ((!rest.is_empty()).then(|| Box::new(rest)), self.transport)
+    pub(super) fn into_stream(self) -> (Option<Box<[u8]>>, Transport) {
+        let rest: Box<[u8]> = self.backlog[self.backlog_sent..].into();
+        ((!rest.is_empty()).then_some(rest), self.transport)
     }
 
     /// Sends what waits. `All`: nothing waits any more.

@@ -30,7 +30,7 @@ pub(super) struct Stream {
     noise: u32,
     transport: Transport,
     /// The head, as far as the socket has not taken it.
-    head: Option<Box<Vec<u8>>>,
+    head: Option<Box<[u8]>>,
     /// Since when the socket takes nothing although something waits.
     full_since: Option<Instant>,
     /// When the drain ends it.
@@ -221,7 +221,7 @@ impl Edge {
         let Conn::Stream(stream) = &mut slot.conn else {
             return;
         };
-        if let Some(mut head) = stream.head.take() {
+        if let Some(head) = stream.head.take() {
             match stream
                 .transport
                 .send(socket, cx.io, &[std::io::IoSlice::new(&head)])
@@ -230,8 +230,7 @@ impl Edge {
                     return self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx);
                 }
                 super::transport::Sent::Bytes(taken) if taken < head.len() => {
-                    head.drain(..taken);
-                    stream.head = Some(head);
+                    stream.head = Some(head[taken..].into());
                     return;
                 }
                 super::transport::Sent::Bytes(_) => stream.full_since = None,

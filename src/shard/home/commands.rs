@@ -33,7 +33,6 @@ pub(super) struct Commands {
     /// Replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
     answered: Vec<Answered<Waiter>>,
-    expired: Vec<Expired<Waiter>>,
 }
 
 /// Records on their way to the broker: whose outcome is whose command. Bounded by the open
@@ -42,24 +41,33 @@ pub(super) struct Commands {
 pub(super) struct Tickets {
     next: u64,
     open: AHashMap<u64, (usize, CommandKey)>,
+    by_key: AHashMap<CommandKey, u64>,
 }
 
 impl Tickets {
     pub(super) fn new(random: ahash::RandomState) -> Self {
+        let open = AHashMap::with_hasher(random.clone());
         Self {
             next: 0,
-            open: AHashMap::with_hasher(random),
+            open,
+            by_key: AHashMap::with_hasher(random),
         }
     }
 
     fn open(&mut self, replies: usize, key: CommandKey) -> u64 {
         self.next += 1;
         self.open.insert(self.next, (replies, key));
+        self.by_key.insert(key, self.next);
         self.next
     }
 
     pub(super) fn close(&mut self, ticket: u64) -> Option<(usize, CommandKey)> {
-        self.open.remove(&ticket)
+        let closed = self.open.remove(&ticket)?;
+        // A command that came again has a newer ticket.
+        if self.by_key.get(&closed.1) == Some(&ticket) {
+            self.by_key.remove(&closed.1);
+        }
+        Some(closed)
     }
 }
 
@@ -90,7 +98,6 @@ impl Commands {
             random,
             lookups,
             answered: Vec::new(),
-            expired: Vec::new(),
         }
     }
 
@@ -137,15 +144,9 @@ impl Commands {
         tell(&waiters, &refused(failure), out);
     }
 
-    /// Waiters past their deadline are told that the outcome is unknown; their command stays open.
-    pub(super) fn on_time(&mut self, now: Now, out: &mut Outbox) {
-        self.table.open.on_timeout(now.mono, &mut self.expired);
-        for Expired { waiter, .. } in self.expired.drain(..) {
-            out.push((
-                waiter.shard,
-                Message::Answer(waiter, refused(Failure::OutcomeUnknown)),
-            ));
-        }
+    /// Waiters past their deadline. Whether their command may run is the home's to find out.
+    pub(super) fn on_time(&mut self, now: Now, expired: &mut Vec<Expired<Waiter>>) {
+        self.table.open.on_timeout(now.mono, expired);
         self.table.replies.expire(now.wall);
     }
 
@@ -200,6 +201,35 @@ fn reply_headers(config: &Config) -> ReplyHeaders {
 }
 
 impl Home {
+    /// Answers the waiters of one replies topic whose deadline has passed. A record that was not
+    /// sent is taken back, so that its last waiter can be told that nothing happened; else nobody
+    /// knows.
+    pub(super) fn on_expired(
+        &mut self,
+        replies: usize,
+        expired: &mut Vec<Expired<Waiter>>,
+        out: &mut Outbox,
+    ) {
+        for Expired { key, waiter } in expired.drain(..) {
+            let commands = self.topics[replies]
+                .commands
+                .as_mut()
+                .expect("they expired there");
+            let ticket = self.tickets.by_key.get(&key).copied();
+            let last = commands.table.open.waiters(key) == 0;
+            let unsent = ticket.filter(|ticket| last && self.plane.withdraw(*ticket));
+            let failure = match unsent {
+                None => Failure::OutcomeUnknown,
+                Some(ticket) => {
+                    self.tickets.close(ticket);
+                    commands.table.open.on_refused(key);
+                    Failure::BrokerUnavailable
+                }
+            };
+            out.push((waiter.shard, Message::Answer(waiter, refused(failure))));
+        }
+    }
+
     /// Decides a command, and produces it if it is new.
     pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
         let waiter = request.waiter;

@@ -13,12 +13,13 @@ mod topic;
 
 use std::sync::Arc;
 
+use crate::command::Expired;
 use crate::kafka::{
     Address, ClusterView, DirectoryRole, Event, KafkaError, Plane, Produced, TopicHandle,
 };
 use crate::model::{Instant, Now, ShardId, TopicName};
 
-use super::message::{Level, Message, Note};
+use super::message::{Level, Message, Note, Waiter};
 use super::snapshot::{Snapshot, TopicIndex};
 use crate::metrics::{Check, ShardMetrics, TopicStatus};
 
@@ -38,6 +39,8 @@ pub(super) struct Home {
     /// By the plane's handle: the place in `topics`; `None`: watched for another home.
     handles: Vec<Option<usize>>,
     tickets: Tickets,
+    /// Scratch.
+    expired: Vec<Expired<Waiter>>,
     /// The last broker that failed, and why, while none has answered since.
     trouble: Option<String>,
     /// Connections to brokers that failed or broke, ever.
@@ -86,6 +89,7 @@ impl Home {
             topics,
             handles,
             tickets,
+            expired: Vec::new(),
             trouble: None,
             failed: 0,
         }
@@ -102,9 +106,12 @@ impl Home {
         while let Some(event) = self.plane.next_event() {
             self.on_event(event, now, out);
         }
-        for topic in &mut self.topics {
-            topic.on_time(now, out);
+        let mut expired = std::mem::take(&mut self.expired);
+        for at in 0..self.topics.len() {
+            self.topics[at].on_time(now, &mut expired);
+            self.on_expired(at, &mut expired, out);
         }
+        self.expired = expired;
     }
 
     /// When `turn` has work that no socket announces.
@@ -262,6 +269,10 @@ impl Home {
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
         metrics.general.kafka_connections_failed.0 = self.failed;
+        metrics
+            .general
+            .commands_open
+            .set(self.open_commands() as u64);
         for topic in &self.topics {
             topic.count(metrics);
         }

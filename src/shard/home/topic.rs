@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
+use crate::command::Expired;
 use crate::kafka::{Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
-use crate::log::{Cut, Next, Seq};
+use crate::log::{Cut, Next, Progress, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
 use super::commands::Commands;
 use super::order::{Limits, Order};
 use super::passes::{At, Passes};
-use super::{Cx, Outbox, note, quoted};
+use super::{Cx, note, quoted};
 use crate::shard::message::{Instance, Level, Message, Waiter};
 use crate::shard::snapshot::{Snapshot, TopicIndex, TopicPlan};
 
@@ -301,9 +302,9 @@ impl Topic {
     }
 
     /// Deadlines of the commands that wait here.
-    pub(super) fn on_time(&mut self, now: Now, out: &mut Outbox) {
+    pub(super) fn on_time(&mut self, now: Now, expired: &mut Vec<Expired<Waiter>>) {
         if let Some(commands) = &mut self.commands {
-            commands.on_time(now, out);
+            commands.on_time(now, expired);
         }
     }
 
@@ -338,6 +339,13 @@ fn cached(plan: &TopicPlan, view: &TopicView) -> bool {
 
 /// Why a topic that is there can't serve its routes.
 fn unfit(plan: &TopicPlan, view: &TopicView) -> Option<String> {
+    let most = Progress::PARTITIONS_MAX;
+    if !plan.encodings.is_empty() && view.partitions as usize > most {
+        let partitions = view.partitions;
+        return Some(format!(
+            "it has {partitions} partitions and event ids name {most}; stream another topic"
+        ));
+    }
     let compacted = view.config.as_ref().is_none_or(|config| config.compacted);
     let why = plan.compacted_for.filter(|_| !compacted)?;
     Some(format!(

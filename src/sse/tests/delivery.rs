@@ -61,8 +61,10 @@ fn a_frame_cut_anywhere_is_finished_from_its_own_copy() {
     for at in 0..whole.bytes.len() {
         let mut peer = live(false, 0);
         peer.records(0, &records, 3);
-        let mut pipe = Pipe::default();
-        pipe.left = at;
+        let mut pipe = Pipe {
+            left: at,
+            ..Pipe::default()
+        };
         assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Full)]);
         assert_eq!(pipe.bytes.len(), at);
         assert_eq!(peer.feed.next_pending(), None);

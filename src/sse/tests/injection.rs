@@ -85,7 +85,14 @@ fn an_event_name_cannot_hold_a_line_end() {
     assert!(event.is_some());
     let payload = Payload::Auto;
     let record = super::model::rec(7, "k", "v");
-    let event = only_event(&encode(&Encoding { event, payload }, record));
+    let event = only_event(&encode(
+        &Encoding {
+            event,
+            payload,
+            ..Encoding::default()
+        },
+        record,
+    ));
     assert_eq!(event.event, "zahlung: ä");
 }
 
@@ -97,12 +104,19 @@ fn what_is_not_text_is_declared_base64() {
     let event = EventName::new("pay").ok();
     let auto = Encoding {
         event: event.clone(),
-        payload: Payload::Auto,
+        ..Encoding::default()
     };
     let seen = only_event(&encode(&auto, record.clone()));
     assert_eq!((&*seen.event, &*seen.data), ("base64", "/woA"));
     let payload = Payload::Base64;
-    let seen = only_event(&encode(&Encoding { event, payload }, record.clone()));
+    let seen = only_event(&encode(
+        &Encoding {
+            event,
+            payload,
+            ..Encoding::default()
+        },
+        record.clone(),
+    ));
     assert_eq!((&*seen.event, &*seen.data), ("pay", "/woA"));
     record.value = None;
     let seen = only_event(&encode(&auto, record.clone()));

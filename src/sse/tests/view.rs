@@ -75,9 +75,8 @@ impl View {
             return; // Nothing but `retry:` yet.
         }
         let id = EventId::parse(block.id.as_bytes()).expect("an id of ours");
-        match (&mut self.from, id.progress) {
-            (from @ None, Some(progress)) => *from = Some(progress.cut),
-            _ => {}
+        if let (from @ None, Some(progress)) = (&mut self.from, id.progress) {
+            *from = Some(progress.cut);
         }
         if block.event == "gap" {
             let data: serde_json::Value = serde_json::from_str(&block.data).expect("JSON");
