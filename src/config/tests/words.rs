@@ -61,7 +61,7 @@ fn a_bare_number_gets_both_readings() {
     3 | head_bytes_max = 64
       |                  ^^
       |
-      = help: 1KiB to 1MiB
+      = help: 1KiB to 63KiB
     "#);
 }
 
