@@ -51,9 +51,12 @@ fn a_node_that_dies_and_comes_back_costs_no_event() {
         }
         // Queries are answered from memory; commands are refused or unknown, never lost in a wait.
         assert_eq!(gateway.get("/items/a").text(), "1");
-        let refused = gateway.ask(&Request::post("/hasty/i", "{}"));
-        assert!([503, 504].contains(&refused.status), "{refused:?}");
-        refused.problem();
+        let first = gateway.ask(&Request::post("/hasty/i", "{}"));
+        assert!([503, 504].contains(&first.status), "{first:?}");
+        // By now it is known that nobody is there: what never left is taken back, and said so.
+        let refused = gateway.ask(&Request::post("/hasty/i", "\"never\""));
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert_eq!(refused.problem(), "broker-unavailable");
         assert_eq!(gateway.admin_get("/livez").status, 200);
         cluster.start_node(1);
         let value = format!("after {round}");
@@ -67,6 +70,11 @@ fn a_node_that_dies_and_comes_back_costs_no_event() {
     assert_eq!(
         gateway.ask(&Request::post("/items/i/orders", "{}")).text(),
         "back"
+    );
+    let never = |record: &crate::kcat::Record| record.value.as_deref() == Some("\"never\"");
+    assert!(
+        !app.commands_in_log().iter().any(never),
+        "what was refused is never appended"
     );
 }
 
