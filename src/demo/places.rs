@@ -38,6 +38,9 @@ listen = ["{gateway}"]
 auth = "none"                            # a demo: everybody may do everything
 drain = "1s"
 
+[log]
+level = "warn"                           # the page says what happens; "info" to read along
+
 [kafka]
 bootstrap = ["{kafka}"]
 
