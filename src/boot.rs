@@ -163,6 +163,34 @@ fn acceptor(config: &Config) -> Result<Option<Acceptor>, BootError> {
     Ok(Some(Acceptor::from_pem(&read(certificate)?, &read(key)?)?))
 }
 
+/// What keeps the process from serving, each with its reason; `None`: nothing does. A shard that
+/// does not answer is not ready.
+fn missing(reports: &[Option<ShardReport>]) -> Option<String> {
+    let mut open: Vec<(&str, &str)> = Vec::new();
+    for report in reports {
+        let Some(report) = report else {
+            open.push(("a shard", "is busy"));
+            continue;
+        };
+        for check in report
+            .checks
+            .iter()
+            .filter(|check| !check.ok && check.name != LISTENING)
+        {
+            match open.iter_mut().find(|(name, _)| *name == check.name) {
+                Some((_, detail)) if detail.is_empty() => *detail = &check.detail,
+                Some(_) => {}
+                None => open.push((&check.name, &check.detail)),
+            }
+        }
+    }
+    let lines = open
+        .iter()
+        .map(|(name, detail)| format!("{name}: {detail}"));
+    let text = lines.collect::<Vec<_>>().join("; ");
+    (!open.is_empty()).then_some(text)
+}
+
 /// Questions to shards that are not answered yet, by number.
 type Asked = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>)>>;
 
@@ -254,16 +282,16 @@ impl Control {
 
     /// Until every check of every shard holds.
     async fn ready(&self) {
-        let mut said = tokio::time::Instant::now();
+        let mut said = String::new();
+        let mut next = tokio::time::Instant::now() + PROGRESS_EVERY;
         loop {
-            let reports = self.reports().await;
-            let mut checks = reports.iter().flat_map(|report| &report.checks);
-            let Some(open) = checks.find(|check| !check.ok && check.name != LISTENING) else {
+            let Some(open) = missing(&self.reports().await) else {
                 return;
             };
-            if said.elapsed() >= PROGRESS_EVERY {
-                said = tokio::time::Instant::now();
-                tracing::info!("not ready: {}: {}", open.name, open.detail);
+            if open != said && tokio::time::Instant::now() >= next {
+                next = tokio::time::Instant::now() + PROGRESS_EVERY;
+                tracing::info!("not ready: {open}");
+                said = open;
             }
             tokio::time::sleep(READY_EVERY).await;
         }
@@ -276,9 +304,11 @@ impl Control {
         }
         let limit = tokio::time::Instant::now() + drain + Duration::from_secs(1);
         while tokio::time::Instant::now() < limit {
-            let reports = self.reports().await;
-            let open = |report: &ShardReport| report.status.connections + report.status.streams;
-            if reports.iter().map(open).sum::<u64>() == 0 {
+            let empty = |report: &Option<ShardReport>| {
+                let status = report.as_ref().map(|report| &report.status);
+                status.is_some_and(|status| status.connections + status.streams == 0)
+            };
+            if self.reports().await.iter().all(empty) {
                 return;
             }
             tokio::time::sleep(READY_EVERY).await;
@@ -318,16 +348,15 @@ impl Control {
         })
     }
 
-    /// What every shard that answers within a second says.
-    async fn reports(&self) -> Vec<ShardReport> {
+    /// What every shard says; `None`: it did not answer within a second.
+    async fn reports(&self) -> Vec<Option<ShardReport>> {
         let ask = self.ask_shard();
         let mut reports = Vec::new();
         for shard in self.shards() {
             let (sender, answer) = oneshot::channel();
             ask(shard, sender);
-            if let Ok(Ok(report)) = tokio::time::timeout(Duration::from_secs(1), answer).await {
-                reports.push(report);
-            }
+            let answer = tokio::time::timeout(Duration::from_secs(1), answer).await;
+            reports.push(answer.ok().and_then(Result::ok));
         }
         reports
     }

@@ -292,9 +292,11 @@ settings! {
         headers_max: usize = 64, Count(8..=64), Reload;
         /// Bytes of a request body; beyond it, 413. Keep it below the brokers' limit.
         body_bytes_max: usize = 900 * KIB, Size(KIB..=64 * MIB), Reload;
-        /// Bytes of request bodies held at one time; beyond it, 503.
+        /// Bytes of requests that are not whole, held at one time; beyond it, who sends more
+        /// gets 503.
         bodies_bytes_max: usize = 128 * MIB, Size(MIB..=64 * GIB), Restart;
-        /// Bytes of responses waiting for slow clients, streams apart; beyond it, 503.
+        /// Bytes of responses waiting for slow clients, streams apart; beyond it, who takes too
+        /// slowly is closed.
         responses_bytes_max: usize = 128 * MIB, Size(MIB..=64 * GIB), Restart;
         /// From the first byte of a request to the end of its headers.
         head_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
@@ -326,7 +328,8 @@ settings! {
         timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
         /// How long a command without a reply stays open, so that a retry joins it.
         open_limit: Duration = s(600), Time(s(1)..=s(86_400)), Reload;
-        /// Open commands a route may have; beyond it, 503 before anything is produced.
+        /// Open commands, over the routes that share a replies topic; beyond it, 503 before
+        /// anything is produced.
         open_max: usize = 10_000, Count(1..=10_000_000), Reload;
         /// Clients that may wait for one command; beyond it, 503.
         waiters_max: usize = 16, Count(1..=1000), Reload;

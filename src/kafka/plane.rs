@@ -325,6 +325,13 @@ impl Plane {
         self.deadline
     }
 
+    /// Whether something was told to the plane, or it has something to tell, since `on_time`: it
+    /// wants another call before the turn's end, or the next turn at once.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.dirty || !self.shared.events.is_empty()
+    }
+
     /// The next thing to tell, in order.
     pub fn next_event(&mut self) -> Option<Event> {
         self.shared.events.pop_front()

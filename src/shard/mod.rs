@@ -234,6 +234,10 @@ impl Turn for Shard {
         let serving = self.serving.as_mut().expect("it does not go away");
         serving.tell_applied(&mut self.outbox);
         self.handle_own(now, io, outputs);
+        // Commands of this turn's clients leave with this turn.
+        let serving = self.serving.as_mut().expect("it does not go away");
+        serving.home.turn(now, &mut self.outbox);
+        self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
         serving.links.pump(serving.home.plane(), io, now, outputs);
         // What this shard told itself may have made work for parts of the turn that were over.
@@ -478,7 +482,7 @@ impl Serving {
     /// Whether another turn has something to do at once.
     fn has_work(&self) -> bool {
         let mut feeds = self.locals.iter().filter_map(|local| local.feed.as_ref());
-        self.edge.has_ready() || feeds.any(crate::sse::Feed::has_work)
+        self.edge.has_ready() || self.home.has_work() || feeds.any(crate::sse::Feed::has_work)
     }
 
     fn next_deadline(&self) -> Option<crate::model::Instant> {

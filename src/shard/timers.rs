@@ -30,12 +30,14 @@ impl Wheel {
     }
 
     /// Wakes `socket` at `at` or up to a tick later; earlier if `at` is beyond the wheel's reach.
-    pub(super) fn arm(&mut self, at: Instant, socket: SocketId) {
+    /// Says when: an entry that fires before the last one armed is an old one, to be ignored.
+    pub(super) fn arm(&mut self, at: Instant, socket: SocketId) -> Instant {
         let wanted = (at.as_nanos() >> TICK_SHIFT) + 1;
         let tick = wanted.clamp(self.next_tick, self.next_tick + SLOTS as u64 - 1);
         let slot = tick as usize % SLOTS;
         self.slots[slot].push(socket);
         self.occupied[slot / 64] |= 1 << (slot % 64);
+        Instant::from_nanos(tick << TICK_SHIFT)
     }
 
     /// Moves every entry that is due to `due`.

@@ -3,6 +3,8 @@
 
 use std::io::IoSlice;
 
+use std::time::Duration;
+
 use crate::cache::Page;
 use crate::http::{Connection, CorsGrant, Drain, Exchange, Framed, IfNoneMatch};
 use crate::log::Seq;
@@ -10,6 +12,7 @@ use crate::model::{Instant, KeyHash, ShardId};
 use crate::shard::io::{Io, SocketId};
 use crate::shard::snapshot::TopicIndex;
 
+use super::Held;
 use super::transport::{Flushed, Sent, Transport};
 
 /// A client that speaks HTTP requests. One that turned into a stream is a [`super::Stream`].
@@ -24,12 +27,12 @@ pub(super) struct Client {
     /// Response bytes the socket has not taken.
     backlog: Vec<u8>,
     backlog_sent: usize,
-    /// When something must have happened.
+    /// When what it is at must be done.
     pub(super) deadline: Instant,
-    /// The earliest entry of the wheel.
-    pub(super) armed: Option<Instant>,
-    /// What it counted for when it was last put back.
-    pub(super) counted: usize,
+    /// Since when its socket has taken nothing although bytes wait for it.
+    stalled: Option<Instant>,
+    /// What was held for it when it was last counted.
+    pub(super) counted: Held,
     /// In the queue of those to be served.
     pub(super) queued: bool,
     /// When the first byte of a request that is not whole came.
@@ -101,16 +104,28 @@ impl Client {
             backlog: Vec::new(),
             backlog_sent: 0,
             deadline,
-            armed: None,
-            counted: 0,
+            stalled: None,
+            counted: Held::default(),
             queued: false,
             started: None,
         }
     }
 
-    /// Bytes of responses and of half a request that this client makes us hold.
-    pub(super) fn held(&self) -> usize {
-        self.backlog() + self.http.kept()
+    /// When it must be looked at: what it is at takes too long, or its socket takes nothing. While
+    /// an answer is on its way, only the second counts: nothing is expected of the client.
+    pub(super) fn next_timeout(&self, write_timeout: Duration) -> Instant {
+        let stalled = self.stalled.map(|since| since.after(write_timeout));
+        match (stalled, &self.state) {
+            (None, _) => self.deadline,
+            (Some(at), State::Waiting(_) | State::Scanning(_)) => at.min(self.deadline),
+            (Some(at), _) => at,
+        }
+    }
+
+    /// Whether its socket has taken nothing for too long.
+    pub(super) fn is_stalled(&self, write_timeout: Duration, now: Instant) -> bool {
+        self.stalled
+            .is_some_and(|since| since.after(write_timeout) <= now)
     }
 
     /// Bytes the socket has not taken.
@@ -142,7 +157,19 @@ impl Client {
     }
 
     /// Sends what waits. `All`: nothing waits any more.
-    pub(super) fn flush(&mut self, io: &mut impl Io) -> Flushed {
+    pub(super) fn flush(&mut self, io: &mut impl Io, now: Instant) -> Flushed {
+        let before = self.backlog() + self.transport.waiting();
+        let flushed = self.send_backlog(io);
+        let after = self.backlog() + self.transport.waiting();
+        self.stalled = match (flushed, self.stalled) {
+            (Flushed::Part, Some(since)) if after == before => Some(since),
+            (Flushed::Part, _) => Some(now),
+            _ => None,
+        };
+        flushed
+    }
+
+    fn send_backlog(&mut self, io: &mut impl Io) -> Flushed {
         while self.backlog() > 0 {
             let rest = &self.backlog[self.backlog_sent..];
             match self.transport.send(self.socket, io, &[IoSlice::new(rest)]) {

@@ -4,6 +4,7 @@
 mod answer;
 mod client;
 mod collection;
+mod history;
 mod request;
 mod serve;
 mod stream;
@@ -46,10 +47,9 @@ pub(super) struct Edge {
     slots: Vec<Slot>,
     clients: usize,
     streams: usize,
-    /// Bytes that clients make this shard hold, and how many they may: responses that sockets have
-    /// not taken, and requests that are not whole.
-    held: usize,
-    held_max: usize,
+    /// Bytes that clients make this shard hold, and how many they may.
+    held: Held,
+    held_max: Held,
     /// Clients with something to read, to send or to answer, in rotation.
     ready: VecDeque<SocketId>,
     wheel: Wheel,
@@ -69,11 +69,22 @@ pub(super) struct Edge {
     draining: Option<Instant>,
 }
 
+/// Bytes held for clients, by why.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// Parts of requests that are not whole, and what was pipelined behind one that waits.
+    requests: usize,
+    /// Responses that sockets have not taken.
+    responses: usize,
+}
+
 /// A place of the reactor's slab, as the edge uses it.
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
     conn: Conn,
+    /// When the wheel wakes it: what fires earlier is an old entry.
+    armed: Option<Instant>,
 }
 
 /// What a slot holds.
@@ -129,9 +140,12 @@ impl Edge {
             slots: Vec::new(),
             clients: 0,
             streams: 0,
-            held: 0,
-            held_max: (settings.http.bodies_bytes_max + settings.http.responses_bytes_max)
-                / usize::from(snapshot.layout.slices()),
+            held: Held::default(),
+            held_max: Held {
+                requests: settings.http.bodies_bytes_max / usize::from(snapshot.layout.slices()),
+                responses: settings.http.responses_bytes_max
+                    / usize::from(snapshot.layout.slices()),
+            },
             ready: VecDeque::new(),
             wheel: Wheel::new(now.mono),
             due: Vec::new(),
@@ -194,7 +208,6 @@ impl Edge {
             .mono
             .after(self.snapshot.config.settings.http.idle_timeout);
         let mut client = Box::new(Client::new(socket, transport, deadline));
-        self.arm(&mut client);
         client.queued = true;
         self.ready.push_back(socket);
         let index = socket.slot as usize;
@@ -202,10 +215,13 @@ impl Edge {
             self.slots.resize_with(index + 1, Slot::default);
         }
         self.clients += 1;
+        let (generation, conn) = (socket.generation, Conn::Client(client));
         self.slots[index] = Slot {
-            generation: socket.generation,
-            conn: Conn::Client(client),
+            generation,
+            conn,
+            armed: None,
         };
+        self.arm(socket, deadline);
         cx.metrics
             .general
             .connections_open
@@ -282,18 +298,35 @@ impl Edge {
 
     /// Puts a client back with the deadline of what it is at.
     fn put(&mut self, mut client: Box<Client>) {
-        self.held = self.held - client.counted + client.held();
-        client.counted = client.held();
-        self.arm(&mut client);
+        self.count(&mut client);
+        let write_timeout = self.write_timeout();
+        self.arm(client.socket, client.next_timeout(write_timeout));
         let slot = &mut self.slots[client.socket.slot as usize];
         slot.conn = Conn::Client(client);
+    }
+
+    /// Counts what a client makes the shard hold now.
+    fn count(&mut self, client: &mut Client) {
+        let now = Held {
+            requests: client.http.kept(),
+            responses: client.backlog(),
+        };
+        let before = std::mem::replace(&mut client.counted, now);
+        self.held.requests = self.held.requests - before.requests + now.requests;
+        self.held.responses = self.held.responses - before.responses + now.responses;
+    }
+
+    /// A client goes, or becomes a stream: nothing is held for it any more.
+    const fn forget(&mut self, client: &Client) {
+        self.held.requests -= client.counted.requests;
+        self.held.responses -= client.counted.responses;
+        self.clients -= 1;
     }
 
     /// Ends a client that was taken out.
     fn end<I: Io>(&mut self, mut client: Box<Client>, why: CloseReason, cx: &mut Cx<'_, I>) {
         client.transport.close(client.socket, cx.io);
-        self.held -= client.counted;
-        self.clients -= 1;
+        self.forget(&client);
         cx.close.push(client.socket);
         cx.metrics.general.connections_closed.bump(why);
         cx.metrics
@@ -302,10 +335,11 @@ impl Edge {
             .set((self.clients + self.streams) as u64);
     }
 
-    fn arm(&mut self, client: &mut Client) {
-        if client.armed.is_none_or(|armed| client.deadline < armed) {
-            self.wheel.arm(client.deadline, client.socket);
-            client.armed = Some(client.deadline);
+    /// Wakes a socket at a time, unless it wakes before.
+    fn arm(&mut self, socket: SocketId, at: Instant) {
+        let slot = &mut self.slots[socket.slot as usize];
+        if slot.armed.is_none_or(|armed| at < armed) {
+            slot.armed = Some(self.wheel.arm(at, socket));
         }
     }
 
@@ -314,22 +348,30 @@ impl Edge {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(cx.now.mono, &mut due);
         for socket in due.drain(..) {
-            match self.slot(socket).map(|slot| &mut slot.conn) {
-                Some(Conn::Client(client)) if client.deadline > cx.now.mono => {
-                    client.armed = None;
-                    let client = self.take(socket).expect("it is a client");
-                    self.put(client);
-                }
-                Some(Conn::Client(_)) => {
-                    let mut client = self.take(socket).expect("it is a client");
-                    client.armed = None;
-                    self.expire(client, cx);
-                }
-                Some(Conn::Stream(_)) => self.expire_stream(socket, cx),
-                Some(Conn::None) | None => {}
+            let Some(slot) = self.slot(socket) else {
+                continue;
+            };
+            if slot.armed.is_none_or(|armed| armed > cx.now.mono) {
+                continue; // An old entry; a newer one is on the wheel, if any is needed.
+            }
+            slot.armed = None;
+            match slot.conn {
+                Conn::Client(_) => self.expire_client(socket, cx),
+                Conn::Stream(_) => self.expire_stream(socket, cx),
+                Conn::None => {}
             }
         }
         self.due = due;
+    }
+
+    fn expire_client<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+        let Some(client) = self.take(socket) else {
+            return;
+        };
+        match client.next_timeout(self.write_timeout()) <= cx.now.mono {
+            true => self.expire(client, cx),
+            false => self.put(client),
+        }
     }
 
     /// When [`Self::on_time`] has work.
@@ -339,7 +381,7 @@ impl Edge {
 
     /// A client's time is up.
     fn expire<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
-        if client.backlog() > 0 {
+        if client.is_stalled(self.write_timeout(), cx.now.mono) {
             return self.end(client, CloseReason::Timeout, cx);
         }
         match client.state {
@@ -354,7 +396,9 @@ impl Edge {
     pub(super) fn drain<I: Io>(&mut self, until: Instant, cx: &mut Cx<'_, I>) {
         self.draining = Some(until);
         for index in 0..self.slots.len() {
-            let Slot { generation, conn } = &self.slots[index];
+            let Slot {
+                generation, conn, ..
+            } = &self.slots[index];
             let socket = SocketId {
                 slot: index as u32,
                 generation: *generation,

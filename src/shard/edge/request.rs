@@ -98,12 +98,6 @@ impl Edge {
                 return Handled::Done(framed);
             }
         };
-        if self.held > self.held_max {
-            // Others' slow sockets and half-sent bodies fill the memory there is for them.
-            let (framed, status) = self.write_refused(&Failure::Overloaded.into(), exchange, cors);
-            metrics.general.unrouted.bump(class(status));
-            return Handled::Done(framed);
-        }
         let params = &matched.params;
         let (kind, route, outcome) = match matched.route {
             RouteId::Command(route) => {

@@ -1,8 +1,12 @@
 //! A client's turn: send what waits, read, answer what is whole, send the answers in one write.
 
-use crate::http::{CONTINUE, Drain, Drained, Exchange, Fault, Received, Refusal, ResponseHead};
+use crate::http::{
+    CONTINUE, Connection, CorsGrant, Drain, Drained, Exchange, Fault, Received, Refusal,
+    ResponseHead,
+};
 use crate::metrics::CloseReason;
 use crate::model::Instant;
+use crate::route::{Failure, Refused};
 use crate::shard::io::{Io, Read};
 
 use super::client::{Client, State};
@@ -37,7 +41,7 @@ enum Look {
 
 impl Edge {
     pub(super) fn serve_client<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
-        match client.flush(cx.io) {
+        match client.flush(cx.io, cx.now.mono) {
             Flushed::All => {}
             Flushed::Part => return self.put(client),
             Flushed::Gone => return self.end(client, CloseReason::Client, cx),
@@ -106,8 +110,15 @@ impl Edge {
         let gone = !client.send(&out, cx.io);
         self.out = out;
         self.out.clear();
-        if gone || ended.is_some() {
-            return self.end(client, CloseReason::Client, cx);
+        match ended {
+            _ if gone => return self.end(client, CloseReason::Client, cx),
+            None => {}
+            // A client may say no more and still read: it gets what it asked for.
+            Some(None) if client.backlog() + client.transport.waiting() > 0 => {
+                client.state = State::Closing;
+                look = Look::Stop;
+            }
+            Some(_) => return self.end(client, CloseReason::Client, cx),
         }
         if let Look::Stream(start) = look {
             return self.start_stream(client, *start, cx);
@@ -117,31 +128,40 @@ impl Edge {
 
     /// Sets the deadline of what a client is at, puts it back, and queues it if it has work left.
     fn settle<I: Io>(&mut self, mut client: Box<Client>, again: bool, cx: &mut Cx<'_, I>) {
-        let sent = client.flush(cx.io);
-        if sent == Flushed::Gone {
-            return self.end(client, CloseReason::Client, cx);
+        let now = cx.now.mono;
+        let flushed = client.flush(cx.io, now);
+        match (flushed, &client.state) {
+            (Flushed::Gone, _) => return self.end(client, CloseReason::Client, cx),
+            (Flushed::All, State::Closing) => return self.end(client, CloseReason::Served, cx),
+            _ => {}
+        }
+        let reading = matches!(client.state, State::Reading);
+        let started = reading && client.http.started();
+        if reading && !started && flushed == Flushed::All && self.draining.is_some() {
+            return self.end(client, CloseReason::Drain, cx);
+        }
+        client.started = client.started.filter(|_| started);
+        if started {
+            client.started.get_or_insert(now);
         }
         let settings = &self.snapshot.config.settings.http;
-        let now = cx.now.mono;
-        let started = client.http.started();
-        client.started = client
-            .started
-            .filter(|_| started)
-            .or_else(|| started.then_some(now));
         client.deadline = match (&client.state, client.started) {
-            _ if client.backlog() > 0 => now.after(settings.write_timeout),
-            (State::Closing, _) => return self.end(client, CloseReason::Served, cx),
             (State::Draining(_), _) => now.after(DRAIN_TIME),
-            (State::Reading, None) if self.draining.is_some() => {
-                return self.end(client, CloseReason::Drain, cx);
-            }
             (State::Reading, None) => now.after(settings.idle_timeout),
             (State::Reading, Some(began)) if client.http.awaits_body() => {
                 began.after(settings.head_timeout + settings.body_timeout)
             }
             (State::Reading, Some(began)) => began.after(settings.head_timeout),
-            (State::Waiting(_) | State::Scanning(_), _) => client.deadline,
+            (State::Waiting(_) | State::Scanning(_) | State::Closing, _) => client.deadline,
         };
+        self.count(&mut client);
+        if started && self.held.requests > self.held_max.requests {
+            // This client is the one that asks for more memory than there is for half requests.
+            return self.turn_away(client, &Failure::Overloaded.into(), cx);
+        }
+        if client.backlog() > 0 && self.held.responses > self.held_max.responses {
+            return self.end(client, CloseReason::Refused, cx);
+        }
         let socket = client.socket;
         let scanning = matches!(client.state, State::Scanning(_)) && client.backlog() == 0;
         self.put(client);
@@ -234,9 +254,18 @@ impl Edge {
     }
 
     /// A request did not come whole in time.
-    pub(super) fn refuse_late<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+    pub(super) fn refuse_late<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
         let refusal = Refusal::new(Fault::RequestTimeout, "the request did not arrive in time");
-        self.refuse(refusal, Exchange::REFUSED, cx.metrics);
+        self.turn_away(client, &refusal.into(), cx);
+    }
+
+    /// Ends a client in the middle of its request: it is told why, and what it sent is let go.
+    fn turn_away<I: Io>(&mut self, mut client: Box<Client>, refused: &Refused, cx: &mut Cx<'_, I>) {
+        let (_, status) = self.write_refused(refused, Exchange::REFUSED, CorsGrant::None);
+        cx.metrics
+            .general
+            .unrouted
+            .bump(super::answer::class(status));
         let out = std::mem::take(&mut self.out);
         let gone = !client.send(&out, cx.io);
         self.out = out;
@@ -244,6 +273,7 @@ impl Edge {
         if gone {
             return self.end(client, CloseReason::Client, cx);
         }
+        client.http = Connection::new();
         client.state = State::Draining(Drain::new());
         client.started = None;
         self.settle(client, false, cx);

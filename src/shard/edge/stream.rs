@@ -2,17 +2,12 @@
 //! they are sent, and from where, is the feed's business; this file gives it sockets, pages and
 //! passes.
 
-use crate::cache::{ChangeCursor, Changes, Item, Value};
 use crate::http::{CorsGrant, Exchange, ResponseHead, Status};
-use crate::log::Cut;
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::{Instant, ShardId};
+use crate::model::Instant;
 use crate::shard::io::{Io, Part, Read, SocketId};
-use crate::shard::message::{ChangesPiece, ChangesRequest, Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
-use crate::sse::{
-    Delivery, Filter, Need, PageCursor, PageEntry, PassId, Slow, Start, Subscribe, Ticket,
-};
+use crate::sse::{Delivery, Filter, Slow, Start, Subscribe};
 
 use super::client::Client;
 use super::request::StreamStart;
@@ -25,7 +20,7 @@ const NOISE_BYTES_MAX: u32 = 16 * 1024;
 /// One event stream, beside what its feed keeps: the slot of an idle one holds no buffer.
 #[derive(Debug)]
 pub(super) struct Stream {
-    topic: TopicIndex,
+    pub(super) topic: TopicIndex,
     route: u16,
     noise: u32,
     transport: Transport,
@@ -49,7 +44,8 @@ impl Edge {
             keep_alive: false,
             ..start.exchange
         };
-        let full = self.streams >= self.streams_share();
+        // At its limit, or on its way out, a gateway takes no new stream.
+        let full = self.streams >= self.streams_share() || self.draining.is_some();
         self.write_stream_head(exchange, start.cors);
         if full || exchange.head_only {
             // A native EventSource gives up for good on any other status: it must come back later.
@@ -69,14 +65,13 @@ impl Edge {
             return self.end(client, CloseReason::Client, cx);
         }
         let socket = client.socket;
-        self.held -= client.counted;
+        self.forget(&client);
         let (head, transport) = client.into_stream();
         let snapshot = self.snapshot.clone();
         let route = &snapshot.config.streams[usize::from(start.route)];
         let local = cx.locals.get_mut(start.topic);
         let Some(feed) = local.and_then(|local| local.feed.as_mut()) else {
             debug_assert!(false, "the request was refused before the topic was live");
-            self.clients -= 1;
             return cx.close.push(socket);
         };
         let key = start.key.as_ref().map(|(hash, key)| (*hash, &key[..]));
@@ -105,11 +100,9 @@ impl Edge {
             ends: None,
         };
         if stream.full_since.is_some() {
-            self.wheel
-                .arm(cx.now.mono.after(self.write_timeout()), socket);
+            self.arm(socket, cx.now.mono.after(self.write_timeout()));
         }
         self.slots[socket.slot as usize].conn = Conn::Stream(stream);
-        self.clients -= 1;
         self.streams += 1;
         cx.metrics.streams[usize::from(start.route)].open.up();
         // Readiness is edge-like: only a socket that was read to its end is heard of again.
@@ -132,7 +125,7 @@ impl Edge {
         all.div_ceil(usize::from(self.snapshot.layout.slices()))
     }
 
-    fn write_timeout(&self) -> std::time::Duration {
+    pub(super) fn write_timeout(&self) -> std::time::Duration {
         self.snapshot.config.settings.http.write_timeout
     }
 
@@ -149,13 +142,14 @@ impl Edge {
         let topics = self.snapshot.topics.len();
         for _ in 0..topics {
             let topic = TopicIndex(self.deliver_next as u16);
+            // The next turn begins with the next topic, also where this one has more.
+            self.deliver_next = (self.deliver_next + 1) % topics;
             while let Some(token) = next_pending(cx, topic) {
                 self.deliver_to(token, topic, cx);
                 if cx.io.spent(Part::Deliver) {
                     return true;
                 }
             }
-            self.deliver_next = (self.deliver_next + 1) % topics;
         }
         false
     }
@@ -203,8 +197,7 @@ impl Edge {
             Delivery::Full => {
                 stream.full_since = Some(stream.full_since.unwrap_or(cx.now.mono));
                 if full_before.is_none() {
-                    self.wheel
-                        .arm(cx.now.mono.after(self.write_timeout()), socket);
+                    self.arm(socket, cx.now.mono.after(self.write_timeout()));
                 }
             }
             Delivery::Lagged => {
@@ -287,14 +280,14 @@ impl Edge {
             if ends <= cx.now.mono {
                 return self.end_stream(socket, StreamEnd::Drain, CloseReason::Drain, cx);
             }
-            return self.wheel.arm(ends, socket);
+            return self.arm(socket, ends);
         }
         if let Some(since) = stream.full_since {
             let limit = since.after(write_timeout);
             if limit <= cx.now.mono {
                 return self.end_stream(socket, StreamEnd::Slow, CloseReason::Timeout, cx);
             }
-            self.wheel.arm(limit, socket);
+            self.arm(socket, limit);
         }
     }
 
@@ -309,7 +302,7 @@ impl Edge {
         let moment = Instant::from_nanos(cx.now.mono.as_nanos() + self.random.below(left.max(1)));
         if let Conn::Stream(stream) = &mut self.slots[socket.slot as usize].conn {
             stream.ends = Some(moment);
-            self.wheel.arm(moment, socket);
+            self.arm(socket, moment);
         }
     }
 
@@ -331,7 +324,7 @@ impl Edge {
         }
     }
 
-    fn end_stream<I: Io>(
+    pub(super) fn end_stream<I: Io>(
         &mut self,
         socket: SocketId,
         end: StreamEnd,
@@ -359,182 +352,9 @@ impl Edge {
         let open = (self.clients + self.streams) as u64;
         cx.metrics.general.connections_open.set(open);
     }
-
-    /// Asks other shards and the home for what this shard's feeds need, and gives passes credit.
-    pub(in crate::shard) fn pump_feeds<I: Io>(&mut self, cx: &mut Cx<'_, I>) {
-        let snapshot = self.snapshot.clone();
-        for (topic, local) in cx.locals.iter_mut() {
-            let home = snapshot.topic(topic).home;
-            let Some(feed) = &mut local.feed else {
-                continue;
-            };
-            feed.on_timeout(cx.now.mono);
-            while let Some(need) = feed.next_need() {
-                let (to, message) = self.ask(topic, home, need);
-                cx.out.push((to, message));
-            }
-            while let Some(credit) = feed.next_credit() {
-                let (pass, members) = (credit.pass.0, credit.members as usize);
-                cx.out.push((
-                    home,
-                    Message::PassTaken {
-                        topic,
-                        pass,
-                        members,
-                    },
-                ));
-            }
-        }
-    }
-
-    fn ask(&self, topic: TopicIndex, home: ShardId, need: Need) -> (ShardId, Message) {
-        let layout = self.snapshot.layout;
-        let waiter = |ticket: Ticket| {
-            let generation = self.slots[ticket.token as usize].generation;
-            let socket = SocketId {
-                slot: ticket.token,
-                generation,
-            };
-            Waiter {
-                shard: self.me,
-                socket,
-                request: ticket.number,
-            }
-        };
-        match need {
-            Need::Pass {
-                ticket,
-                from,
-                encoding,
-            } => {
-                let waiter = waiter(ticket);
-                (
-                    home,
-                    Message::JoinPass {
-                        topic,
-                        encoding,
-                        waiter,
-                        from,
-                    },
-                )
-            }
-            Need::Page {
-                ticket,
-                since,
-                below,
-                seq,
-                after,
-                key,
-            } => {
-                let owner = key
-                    .as_ref()
-                    .map(|(hash, _)| hash.owner(layout.first_slice(), layout.slices()));
-                let first = owner.unwrap_or(layout.first_slice());
-                let to = after.map_or(first, |cursor| cursor.shard);
-                let after = after.map(|cursor| ChangeCursor {
-                    partition: cursor.partition,
-                    offset: cursor.offset,
-                });
-                let waiter = waiter(ticket);
-                let request = ChangesRequest {
-                    waiter,
-                    topic,
-                    seq,
-                    since,
-                    below,
-                    after,
-                    key,
-                };
-                (to, Message::Changes(Box::new(request)))
-            }
-        }
-    }
-
-    /// A piece of *changes* for a stream.
-    pub(in crate::shard) fn on_changed<I: Io>(
-        &mut self,
-        waiter: Waiter,
-        piece: Option<ChangesPiece>,
-        cx: &mut Cx<'_, I>,
-    ) {
-        let Some(slot) = self.slot(waiter.socket) else {
-            return;
-        };
-        let Conn::Stream(stream) = &slot.conn else {
-            return;
-        };
-        let Some(ChangesPiece { changes, next }) = piece.filter(|p| is_whole(&p.changes)) else {
-            // What can't be shown whole is not shown as if it were: the client comes back.
-            return self.end_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
-        };
-        let feed = cx
-            .locals
-            .get_mut(stream.topic)
-            .and_then(|local| local.feed.as_mut());
-        let feed = feed.expect("a stream has a feed");
-        let ticket = Ticket {
-            token: waiter.socket.slot,
-            number: waiter.request,
-        };
-        let next = next.map(|(shard, cursor)| PageCursor {
-            shard,
-            partition: cursor.partition,
-            offset: cursor.offset,
-        });
-        let entries = changes.items.iter().map(|item| PageEntry {
-            key: &item.key,
-            value: match &item.value {
-                Value::Held(value) => Some(&value[..]),
-                Value::Tombstone(_) | Value::Unheld(_) => None,
-            },
-            etag: &item.etag,
-            partition: item.partition,
-            offset: item.offset,
-        });
-        feed.on_page(ticket, entries, next);
-    }
-
-    /// Streams are in a pass now. What is gone already is told.
-    pub(in crate::shard) fn on_pass_joined<I: Io>(
-        &mut self,
-        topic: TopicIndex,
-        pass: u32,
-        members: &[(Waiter, Cut)],
-        log_start: &Cut,
-        cx: &mut Cx<'_, I>,
-    ) {
-        let Some(feed) = cx
-            .locals
-            .get_mut(topic)
-            .and_then(|local| local.feed.as_mut())
-        else {
-            return;
-        };
-        let ticket = |waiter: &Waiter| Ticket {
-            token: waiter.socket.slot,
-            number: waiter.request,
-        };
-        let tickets: Vec<_> = members.iter().map(|(waiter, _)| ticket(waiter)).collect();
-        feed.on_pass_start(PassId(pass), &tickets);
-        for ((_, from), ticket) in members.iter().zip(tickets) {
-            for (partition, start) in log_start.iter() {
-                let held = from.get(partition).offset;
-                if held < start.offset {
-                    let reason = crate::log::GapReason::Retention;
-                    feed.on_gap(ticket, partition, held, start.offset, reason);
-                }
-            }
-        }
-    }
 }
 
 /// The next stream of a topic that something is pending for.
 fn next_pending<I>(cx: &mut Cx<'_, I>, topic: TopicIndex) -> Option<u32> {
     cx.locals.get_mut(topic)?.feed.as_mut()?.next_pending()
-}
-
-/// Whether a piece of *changes* shows all that there is.
-fn is_whole(changes: &Changes) -> bool {
-    let held = |item: &Item| !matches!(item.value, Value::Unheld(_));
-    !changes.incomplete && changes.items.iter().all(held)
 }

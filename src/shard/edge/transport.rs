@@ -72,6 +72,14 @@ impl Transport {
         }
     }
 
+    /// Ciphertext that waits for the socket, in bytes.
+    pub(super) fn waiting(&self) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Tls(session) => session.outgoing().len(),
+        }
+    }
+
     /// Takes leave where the protocol has one.
     pub(super) fn close(&mut self, socket: SocketId, io: &mut impl Io) {
         if let Self::Tls(session) = self {

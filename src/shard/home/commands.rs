@@ -145,14 +145,26 @@ impl Commands {
     }
 
     /// Waiters past their deadline. Whether their command may run is the home's to find out.
-    pub(super) fn on_time(&mut self, now: Now, expired: &mut Vec<Expired<Waiter>>) {
+    pub(super) fn on_time(
+        &mut self,
+        now: Now,
+        expired: &mut Vec<Expired<Waiter>>,
+        out: &mut Outbox,
+    ) {
+        self.lookups.on_time(now.mono, out);
         self.table.open.on_timeout(now.mono, expired);
         self.table.replies.expire(now.wall);
     }
 
     /// When [`Self::on_time`] has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.table.open.next_deadline()
+        let lookups = self.lookups.next_deadline();
+        self.table
+            .open
+            .next_deadline()
+            .into_iter()
+            .chain(lookups)
+            .min()
     }
 
     /// Something about a read of a reply that is no longer in memory.
@@ -248,7 +260,8 @@ impl Home {
         if !self.topics[replies].is_live() {
             return Some(refused(Failure::NotReady));
         }
-        let Some(view) = self.topics[to].view.clone() else {
+        let there = self.topics[to].missing.is_none();
+        let Some(view) = self.topics[to].view.clone().filter(|_| there) else {
             return Some(refused(Failure::NotReady));
         };
         let key = request.key;
@@ -265,7 +278,8 @@ impl Home {
             Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
             Admitted::AnsweredAt(partition, offset) => {
                 let lookups = &mut commands.lookups;
-                let asked = lookups.ask(request.waiter, partition, offset, &mut self.plane);
+                let waiter = (request.waiter, request.deadline);
+                let asked = lookups.ask(waiter, partition, offset, &mut self.plane);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::command::{Reply, ReplyHeaders};
 use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
 use crate::log::Batch;
-use crate::model::{Offset, Partition};
+use crate::model::{Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
 
 use super::Outbox;
@@ -15,6 +15,9 @@ use crate::shard::message::{Answer, Message, Waiter};
 
 /// Replies that may be asked for at one time; beyond it the client is told to come back.
 const LOOKUPS_MAX: usize = 1024;
+
+/// Clients that may wait for one reply.
+const WAITERS_MAX: usize = 64;
 
 /// The lookups of one replies topic.
 #[derive(Debug)]
@@ -28,7 +31,8 @@ pub(super) struct Lookups {
 struct Lookup {
     partition: Partition,
     offset: Offset,
-    waiters: Vec<Waiter>,
+    /// Who waits, and until when.
+    waiters: Vec<(Waiter, Instant)>,
 }
 
 impl Lookups {
@@ -42,15 +46,16 @@ impl Lookups {
     /// Reads a reply for a waiter. False: too many are asked for.
     pub(super) fn ask(
         &mut self,
-        waiter: Waiter,
+        waiter: (Waiter, Instant),
         partition: Partition,
         offset: Offset,
         plane: &mut Plane,
     ) -> bool {
         let same = |l: &&mut Lookup| l.partition == partition && l.offset == offset;
         if let Some(lookup) = self.waiting.iter_mut().find(same) {
-            lookup.waiters.push(waiter);
-            return true;
+            let room = lookup.waiters.len() < WAITERS_MAX;
+            lookup.waiters.extend(room.then_some(waiter));
+            return room;
         }
         if self.waiting.len() >= LOOKUPS_MAX {
             return false;
@@ -109,6 +114,26 @@ impl Lookups {
         }
     }
 
+    /// Waiters past their deadline are told that the reply can't be had now.
+    pub(super) fn on_time(&mut self, now: Instant, out: &mut Outbox) {
+        if self.next_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        for lookup in &mut self.waiting {
+            let late = lookup
+                .waiters
+                .extract_if(.., |(_, deadline)| *deadline <= now);
+            let gone = || Answer::Refused(Failure::ReplyUnavailable.into());
+            out.extend(late.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, gone()))));
+        }
+    }
+
+    /// When [`Self::on_time`] has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let waiters = self.waiting.iter().flat_map(|lookup| &lookup.waiters);
+        waiters.map(|(_, deadline)| *deadline).min()
+    }
+
     fn first(&self, partition: Partition) -> Option<Offset> {
         let mut waiting = self.waiting.iter();
         waiting
@@ -123,7 +148,7 @@ impl Lookups {
         };
         let lookup = self.waiting.remove(at).expect("found above");
         let told = lookup.waiters.into_iter();
-        out.extend(told.map(|waiter| (waiter.shard, Message::Answer(waiter, answer.clone()))));
+        out.extend(told.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, answer.clone()))));
         match self.first(partition) {
             Some(offset) => plane.read(self.read(partition), StartAt::At(offset)),
             None => plane.stop(self.read(partition)),

@@ -11,6 +11,7 @@ mod reading;
 mod standing;
 mod topic;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::Expired;
@@ -41,6 +42,8 @@ pub(super) struct Home {
     tickets: Tickets,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
+    /// Brokers that failed and have not answered since: few, those of the cluster.
+    down: BTreeSet<Address>,
     /// The last broker that failed, and why, while none has answered since.
     trouble: Option<String>,
     /// Connections to brokers that failed or broke, ever.
@@ -90,6 +93,7 @@ impl Home {
             handles,
             tickets,
             expired: Vec::new(),
+            down: BTreeSet::new(),
             trouble: None,
             failed: 0,
         }
@@ -108,10 +112,15 @@ impl Home {
         }
         let mut expired = std::mem::take(&mut self.expired);
         for at in 0..self.topics.len() {
-            self.topics[at].on_time(now, &mut expired);
+            self.topics[at].on_time(now, &mut expired, out);
             self.on_expired(at, &mut expired, out);
         }
         self.expired = expired;
+    }
+
+    /// Whether `turn` has work at once.
+    pub(super) fn has_work(&self) -> bool {
+        self.plane.has_work()
     }
 
     /// When `turn` has work that no socket announces.
@@ -144,12 +153,17 @@ impl Home {
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
             Event::BrokerUp { address, .. } => {
                 self.trouble = None;
-                note(out, Level::Info, format!("broker {address} answers"));
+                // A broker has some connections, and each shard its own: said once a change.
+                if self.down.remove(&address) {
+                    note(out, Level::Info, format!("broker {address} answers again"));
+                }
             }
             Event::BrokerDown { address, error, .. } => {
                 self.failed += 1;
                 let trouble = format!("broker {address}: {}", reason(&error));
-                note(out, Level::Warn, trouble.clone());
+                if self.down.insert(address) {
+                    note(out, Level::Warn, trouble.clone());
+                }
                 self.trouble = Some(trouble);
             }
             Event::Ends { .. } | Event::EndsFailed { .. } => {

@@ -94,8 +94,15 @@ impl Passes {
 
     /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said
     /// of an old pass is not taken for a new one.
-    pub(super) fn clear(&mut self) {
-        self.running = None;
+    pub(super) fn clear(&mut self, plane: &mut Plane) {
+        for partition in self
+            .running
+            .take()
+            .into_iter()
+            .flat_map(|pass| pass.reading)
+        {
+            plane.stop(self.read(partition));
+        }
         self.waiting.clear();
     }
 
@@ -193,7 +200,19 @@ impl Passes {
                 batch.hash_keys(at.order.secret());
                 pass.on_piece(read, Piece::Records(batch, next), next.offset, at.plane);
             }
-            Event::Undecodable { read, from, to, .. } if from < to => {
+            Event::Undecodable { read, from, to, .. } if from == to => {
+                // Not even where the next batch begins is known: all up to the pass's end is named,
+                // or its members would wait behind it for ever.
+                let end = pass.target.1.get(read.partition).offset;
+                pass.on_gap(
+                    read,
+                    from,
+                    end.max(from.next()),
+                    GapReason::Undecodable,
+                    at.plane,
+                );
+            }
+            Event::Undecodable { read, from, to, .. } => {
                 pass.on_gap(read, from, to, GapReason::Undecodable, at.plane);
             }
             Event::OutOfRange {

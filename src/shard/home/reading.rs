@@ -203,7 +203,7 @@ impl Topic {
             let next = order.next(Partition(p as u32));
             part.known && part.loaded_at.is_some_and(|end| next >= end)
         });
-        if self.live || !loaded || self.unfit.is_some() {
+        if self.live || !loaded || self.parts.is_empty() || self.unfit.is_some() {
             return;
         }
         self.live = true;

@@ -12,7 +12,7 @@ use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId}
 use super::commands::Commands;
 use super::order::{Limits, Order};
 use super::passes::{At, Passes};
-use super::{Cx, note, quoted};
+use super::{Cx, Outbox, note, quoted};
 use crate::shard::message::{Instance, Level, Message, Waiter};
 use crate::shard::snapshot::{Snapshot, TopicIndex, TopicPlan};
 
@@ -195,7 +195,7 @@ impl Topic {
         self.live = false;
         self.paused = false;
         self.parts.clear();
-        self.passes.clear();
+        self.passes.clear(cx.plane);
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view);
         }
@@ -240,10 +240,9 @@ impl Topic {
         let name = quoted(&cx.snapshot.topic(self.index).name);
         let text = format!("{name}: {reason}; create it, or correct its name in the config");
         note(cx.out, Level::Warn, text);
+        // A broker that has just come up may not know it yet: what was read stays, and whether it
+        // is another log is told by its id when it is there again.
         self.missing = Some(reason);
-        // Another log may come under this name; what the last one gave stays readable until then.
-        self.view = None;
-        self.parts.clear();
     }
 
     /// A shard has applied all up to `seq`.
@@ -302,9 +301,14 @@ impl Topic {
     }
 
     /// Deadlines of the commands that wait here.
-    pub(super) fn on_time(&mut self, now: Now, expired: &mut Vec<Expired<Waiter>>) {
+    pub(super) fn on_time(
+        &mut self,
+        now: Now,
+        expired: &mut Vec<Expired<Waiter>>,
+        out: &mut Outbox,
+    ) {
         if let Some(commands) = &mut self.commands {
-            commands.on_time(now, expired);
+            commands.on_time(now, expired, out);
         }
     }
 

@@ -2,6 +2,7 @@
 //! one.
 
 mod malformed;
+mod pressure;
 mod refused_starts;
 mod soak;
 mod tls;

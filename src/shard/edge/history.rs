@@ -1,0 +1,188 @@
+//! What streams need from elsewhere: pages of *changes* from the slices, passes over history from
+//! the home.
+
+use crate::cache::{ChangeCursor, Changes, Item, Value};
+use crate::log::Cut;
+use crate::metrics::{CloseReason, StreamEnd};
+use crate::model::ShardId;
+use crate::shard::io::{Io, SocketId};
+use crate::shard::message::{ChangesPiece, ChangesRequest, Message, Waiter};
+use crate::shard::snapshot::TopicIndex;
+use crate::sse::{Need, PageCursor, PageEntry, PassId, Ticket};
+
+use super::{Conn, Cx, Edge};
+
+impl Edge {
+    /// Asks other shards and the home for what this shard's feeds need, and gives passes credit.
+    pub(in crate::shard) fn pump_feeds<I: Io>(&mut self, cx: &mut Cx<'_, I>) {
+        let snapshot = self.snapshot.clone();
+        for (topic, local) in cx.locals.iter_mut() {
+            let home = snapshot.topic(topic).home;
+            let Some(feed) = &mut local.feed else {
+                continue;
+            };
+            feed.on_timeout(cx.now.mono);
+            while let Some(need) = feed.next_need() {
+                let (to, message) = self.ask(topic, home, need);
+                cx.out.push((to, message));
+            }
+            while let Some(credit) = feed.next_credit() {
+                let (pass, members) = (credit.pass.0, credit.members as usize);
+                cx.out.push((
+                    home,
+                    Message::PassTaken {
+                        topic,
+                        pass,
+                        members,
+                    },
+                ));
+            }
+        }
+    }
+
+    fn ask(&self, topic: TopicIndex, home: ShardId, need: Need) -> (ShardId, Message) {
+        let layout = self.snapshot.layout;
+        let waiter = |ticket: Ticket| {
+            let generation = self.slots[ticket.token as usize].generation;
+            let socket = SocketId {
+                slot: ticket.token,
+                generation,
+            };
+            Waiter {
+                shard: self.me,
+                socket,
+                request: ticket.number,
+            }
+        };
+        match need {
+            Need::Pass {
+                ticket,
+                from,
+                encoding,
+            } => {
+                let waiter = waiter(ticket);
+                (
+                    home,
+                    Message::JoinPass {
+                        topic,
+                        encoding,
+                        waiter,
+                        from,
+                    },
+                )
+            }
+            Need::Page {
+                ticket,
+                since,
+                below,
+                seq,
+                after,
+                key,
+            } => {
+                let owner = key
+                    .as_ref()
+                    .map(|(hash, _)| hash.owner(layout.first_slice(), layout.slices()));
+                let first = owner.unwrap_or(layout.first_slice());
+                let to = after.map_or(first, |cursor| cursor.shard);
+                let after = after.map(|cursor| ChangeCursor {
+                    partition: cursor.partition,
+                    offset: cursor.offset,
+                });
+                let waiter = waiter(ticket);
+                let request = ChangesRequest {
+                    waiter,
+                    topic,
+                    seq,
+                    since,
+                    below,
+                    after,
+                    key,
+                };
+                (to, Message::Changes(Box::new(request)))
+            }
+        }
+    }
+
+    /// A piece of *changes* for a stream.
+    pub(in crate::shard) fn on_changed<I: Io>(
+        &mut self,
+        waiter: Waiter,
+        piece: Option<ChangesPiece>,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let Some(slot) = self.slot(waiter.socket) else {
+            return;
+        };
+        let Conn::Stream(stream) = &slot.conn else {
+            return;
+        };
+        let Some(ChangesPiece { changes, next }) = piece.filter(|p| is_whole(&p.changes)) else {
+            // What can't be shown whole is not shown as if it were: the client comes back.
+            return self.end_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
+        };
+        let feed = cx
+            .locals
+            .get_mut(stream.topic)
+            .and_then(|local| local.feed.as_mut());
+        let feed = feed.expect("a stream has a feed");
+        let ticket = Ticket {
+            token: waiter.socket.slot,
+            number: waiter.request,
+        };
+        let next = next.map(|(shard, cursor)| PageCursor {
+            shard,
+            partition: cursor.partition,
+            offset: cursor.offset,
+        });
+        let entries = changes.items.iter().map(|item| PageEntry {
+            key: &item.key,
+            value: match &item.value {
+                Value::Held(value) => Some(&value[..]),
+                Value::Tombstone(_) | Value::Unheld(_) => None,
+            },
+            etag: &item.etag,
+            partition: item.partition,
+            offset: item.offset,
+        });
+        feed.on_page(ticket, entries, next);
+    }
+
+    /// Streams are in a pass now. What is gone already is told.
+    pub(in crate::shard) fn on_pass_joined<I: Io>(
+        &mut self,
+        topic: TopicIndex,
+        pass: u32,
+        members: &[(Waiter, Cut)],
+        log_start: &Cut,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let Some(feed) = cx
+            .locals
+            .get_mut(topic)
+            .and_then(|local| local.feed.as_mut())
+        else {
+            return;
+        };
+        let ticket = |waiter: &Waiter| Ticket {
+            token: waiter.socket.slot,
+            number: waiter.request,
+        };
+        let tickets: Vec<_> = members.iter().map(|(waiter, _)| ticket(waiter)).collect();
+        feed.on_pass_start(PassId(pass), &tickets);
+        for ((_, from), ticket) in members.iter().zip(tickets) {
+            for (partition, start) in log_start.iter() {
+                let held = from.get(partition).offset;
+                if held < start.offset {
+                    let reason = crate::log::GapReason::Retention;
+                    feed.on_gap(ticket, partition, held, start.offset, reason);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a piece of *changes* shows all that there is.
+fn is_whole(changes: &Changes) -> bool {
+    let held = |item: &Item| !matches!(item.value, Value::Unheld(_));
+    !changes.incomplete && changes.items.iter().all(held)
+}

@@ -1,0 +1,131 @@
+//! Clients that ask for more than their share, or go about it in unusual ways.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::client::{Connection, PATIENCE, Request};
+use crate::ground::development;
+
+/// Half a body, from many: the memory for such is bounded, whoever adds to it past the bound is
+/// told, and requests that ask for none of it are served all the while.
+#[test]
+fn halves_of_bodies_are_bounded_and_cost_nobody_else() {
+    let app = App::new(development());
+    app.produce(&app.items).keyed([("a", "1")]);
+    let settings = "[http]\nbodies_bytes_max = \"1MiB\"\n";
+    let gateway = app.gateway_with(1, settings);
+    gateway.wait_until(&Request::get("/items/a"), |it| it.text() == "1");
+    let half = vec![b'x'; 200_000];
+    let mut halves: Vec<Connection> = (0..12)
+        .map(|_| {
+            let mut connection = gateway.connect();
+            connection.send(
+                b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n",
+            );
+            connection.send(&half);
+            connection
+        })
+        .collect();
+    let mut refused = 0;
+    for connection in &mut halves {
+        // A refusal comes at once; silence is a half that is held.
+        let quiet = Instant::now() + Duration::from_millis(300);
+        if connection.try_more(quiet) == Ok(true) {
+            let answer = connection.response(false);
+            assert_eq!(
+                (answer.status, answer.problem().as_str()),
+                (503, "overloaded")
+            );
+            refused += 1;
+        }
+        assert_eq!(
+            gateway.get("/items/a").text(),
+            "1",
+            "who asks for nothing is served"
+        );
+    }
+    assert!(
+        refused >= 12 - 6,
+        "{refused} of 12 halves of 200 kB were refused, 1 MiB is allowed"
+    );
+    drop(halves);
+    // What they held is free again.
+    let _service = app.service(|_| Some(crate::service::Reply::new(200, "done")));
+    let order = Request::post("/items/a/orders", &"x".repeat(400_000));
+    assert_eq!(gateway.ask(&order).text(), "done");
+}
+
+/// The clock of a request starts when it is its turn, not when its bytes come.
+#[test]
+fn a_request_behind_one_that_waits_is_not_late() {
+    let app = App::new(development());
+    app.produce(&app.items).keyed([("a", "1")]);
+    // No service: the command waits 300 ms for nothing, three times the time a head has.
+    let gateway = app.gateway_with(2, "[http]\nhead_timeout = \"100ms\"\n");
+    gateway.wait_until(&Request::get("/items/a"), |it| it.text() == "1");
+    let mut connection = gateway.connect();
+    let mut both = Request::post("/hasty/i", "{}").bytes();
+    both.extend(Request::get("/items/a").bytes());
+    connection.send(&both);
+    assert_eq!(connection.response(false).problem(), "outcome-unknown");
+    let second = connection.response(false);
+    assert_eq!((second.status, second.text()), (200, "1"));
+}
+
+/// A client may end its side and still read what it asked for.
+#[test]
+fn who_says_no_more_still_gets_its_answers() {
+    let app = App::new(development());
+    let value = "v".repeat(900_000);
+    app.produce(&app.items).keyed([("big", value.as_str())]);
+    let gateway = app.gateway(2);
+    gateway.wait_until(&Request::get("/items/big"), |it| it.status == 200);
+    for _ in 0..4 {
+        let mut socket = TcpStream::connect(gateway.address()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        for _ in 0..8 {
+            socket
+                .write_all(&Request::get("/items/big").bytes())
+                .unwrap();
+        }
+        socket.shutdown(Shutdown::Write).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        let mut all = Vec::new();
+        socket.read_to_end(&mut all).unwrap();
+        let bodies = all.iter().filter(|byte| **byte == b'v').count();
+        assert!(
+            bodies >= 8 * value.len(),
+            "8 answers of 900 kB, {} bytes came",
+            all.len()
+        );
+    }
+}
+
+/// A reader is cut for taking nothing, not for taking long.
+#[test]
+fn a_slow_reader_that_reads_is_not_cut() {
+    let app = App::new(development());
+    let value = "v".repeat(900_000);
+    app.produce(&app.items).keyed([("big", value.as_str())]);
+    let gateway = app.gateway_with(1, "[http]\nwrite_timeout = \"1s\"\n");
+    gateway.wait_until(&Request::get("/items/big"), |it| it.status == 200);
+    let mut socket = TcpStream::connect(gateway.address()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let asked = 12;
+    for _ in 0..asked {
+        socket
+            .write_all(&Request::get("/items/big").bytes())
+            .unwrap();
+    }
+    let (mut got, mut buffer) = (0, vec![0; 512 * 1024]);
+    let began = Instant::now();
+    while got < asked * value.len() {
+        // Some 4 MB a second: three times the timeout in all.
+        std::thread::sleep(Duration::from_millis(120));
+        let count = socket.read(&mut buffer).unwrap();
+        assert!(count > 0, "cut after {got} bytes in {:?}", began.elapsed());
+        got += buffer[..count].iter().filter(|byte| **byte == b'v').count();
+    }
+}
