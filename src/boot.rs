@@ -113,10 +113,10 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let first_tls = ListenerId(u8::try_from(settings.listen.len()).unwrap_or(u8::MAX));
     let tls = tls.map(|acceptor| (first_tls, acceptor));
-    let seed = seed();
+    let seeds = std::hash::RandomState::new();
     let make = (0..shards).map(|n| {
         let tls = tls.clone();
-        let seed = seed.wrapping_add(u64::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let seed = std::hash::BuildHasher::hash_one(&seeds, n);
         move || {
             Shard::new(ShardSetup {
                 me: ShardId(n),
@@ -137,12 +137,6 @@ pub fn run(config: Config) -> Result<(), BootError> {
         .build();
     let runtime = runtime.map_err(system("start the control thread's runtime"))?;
     runtime.block_on(Control::new(running, snapshot, woken).run())
-}
-
-/// A seed from the system: `RandomState` is seeded by it.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {

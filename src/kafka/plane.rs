@@ -151,13 +151,27 @@ impl Plane {
     /// key that goes on already is replaced.
     pub fn read(&mut self, read: ReadKey, from: StartAt) {
         self.dirty = true;
+        self.forget_events(read);
         let bytes_max = self.shared.settings.partition_bytes_max;
         self.reader.read(read, from, bytes_max);
     }
 
-    /// Ends a read: nothing more comes from it but what `next_event` holds already.
+    /// Ends a read: nothing more comes from it.
     pub fn stop(&mut self, read: ReadKey) {
+        self.forget_events(read);
         self.reader.stop(read);
+    }
+
+    /// What a read brought is not told once it has ended, or begins anew elsewhere.
+    fn forget_events(&mut self, ended: ReadKey) {
+        self.shared.events.retain(|event| match event {
+            Event::Started { read, .. }
+            | Event::Batch { read, .. }
+            | Event::Undecodable { read, .. }
+            | Event::OutOfRange { read, .. }
+            | Event::ReadFailed { read, .. } => *read != ended,
+            _ => true,
+        });
     }
 
     /// Leaves a read out of the next Fetch. What is on its way still comes.
@@ -190,8 +204,8 @@ impl Plane {
 
     /// Takes back a record that was not sent yet: it will never be appended, and no
     /// `Event::Produced` comes for it. False: it may be on its way, or is answered.
-    pub fn withdraw(&mut self, ticket: u64) -> bool {
-        self.writer.withdraw(ticket)
+    pub fn withdraw(&mut self, topic: TopicHandle, partition: Partition, ticket: u64) -> bool {
+        self.writer.withdraw((topic, partition), ticket)
     }
 
     /// Asks the leaders for the ends of all partitions: a question sent after this call, answered

@@ -84,19 +84,20 @@ impl Writer {
 
     /// Takes back a record that has not been put into a batch: it will never be appended. False: it
     /// may be on its way already.
-    pub(super) fn withdraw(&mut self, ticket: u64) -> bool {
-        for queue in self.queues.values_mut() {
-            if let Some(at) = queue
-                .waiting
-                .iter()
-                .position(|pending| pending.ticket == ticket)
-            {
-                let pending = queue.waiting.remove(at).expect("found above");
-                self.pending_bytes -= pending.bytes;
-                return true;
-            }
-        }
-        false
+    pub(super) fn withdraw(&mut self, key: Key, ticket: u64) -> bool {
+        let Some(queue) = self.queues.get_mut(&key) else {
+            return false;
+        };
+        // Those that wait longest are late first, so it stands near the front.
+        let found = queue
+            .waiting
+            .iter()
+            .position(|pending| pending.ticket == ticket);
+        let Some(pending) = found.and_then(|at| queue.waiting.remove(at)) else {
+            return false;
+        };
+        self.pending_bytes -= pending.bytes;
+        true
     }
 
     /// Tells what is too late, sends what is due.

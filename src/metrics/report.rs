@@ -42,8 +42,6 @@ pub struct ShardStatus {
     pub draining: bool,
     /// The topics whose home this is.
     pub topics: Vec<TopicStatus>,
-    /// Connections to brokers.
-    pub brokers: Vec<BrokerStatus>,
 }
 
 /// A topic at its home.
@@ -72,17 +70,4 @@ pub struct PartitionStatus {
     pub high_watermark: u64,
     /// Records between the two.
     pub lag: u64,
-}
-
-/// A connection to a broker.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct BrokerStatus {
-    /// `host:port`.
-    pub address: String,
-    /// What it is for: fetch, produce, metadata.
-    pub purpose: String,
-    /// Whether it stands.
-    pub connected: bool,
-    /// The last thing that went wrong; empty if nothing did.
-    pub last_error: String,
 }

@@ -106,12 +106,8 @@ groups! {
         open: Gauge = "streams_open",
         /// Streams that ended, by why.
         ended: By<StreamEnd, Counter> = "streams_ended_total",
-        /// Events written to clients.
-        events: Counter = "stream_events_total",
         /// Subscribers that fell out of the window.
         lagged: Counter = "stream_lagged_total",
-        /// Gaps that clients were told of.
-        gaps: Counter = "stream_gaps_total",
     }
 
     /// What every topic has.
@@ -130,6 +126,10 @@ groups! {
         cache_entries: Gauge = "cache_entries",
         /// Bytes of keys and values in the cache.
         cache_bytes: Gauge = "cache_bytes",
+        /// Events written to streams of the topic, gaps told to all of them among them.
+        stream_events: Counter = "stream_events_total",
+        /// Gaps told to single streams: an id that can't be read, what retention has taken.
+        stream_gaps: Counter = "stream_gaps_total",
         /// Bytes of encoded events kept.
         window_bytes: Gauge = "stream_window_bytes",
         /// Replies that retries can find.

@@ -22,6 +22,8 @@ const PASS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100)
 /// One topic on this shard.
 #[derive(Debug)]
 pub(super) struct Local {
+    /// Events and gaps told by the topic's loadings before.
+    past: (u64, u64),
     pub(super) instance: Arc<Instance>,
     slice: Option<Slice>,
     /// The streams, once the topic is live and if it has any.
@@ -130,7 +132,7 @@ impl Locals {
     }
 
     /// The topic begins. True: it was there before, and its streams must end.
-    pub(super) fn on_open(&mut self, instance: Arc<Instance>) -> bool {
+    pub(super) fn on_open(&mut self, instance: Arc<Instance>, out: &mut Outbox) -> bool {
         let settings = &self.snapshot.config.settings;
         let layout = self.snapshot.layout;
         let slice = instance.cached.then(|| {
@@ -148,7 +150,9 @@ impl Locals {
         let index = usize::from(instance.topic.0);
         let (seq, cut, time) = (Seq(0), Cut::start(), UnixMillis(0));
         let (feed, live, told, held) = (None, false, Seq(0), Vec::new());
+        let past = self.topics[index].as_ref().map_or((0, 0), Local::told);
         let local = Local {
+            past,
             instance,
             slice,
             feed,
@@ -159,7 +163,12 @@ impl Locals {
             told,
             held,
         };
-        self.topics[index].replace(local).is_some()
+        let before = self.topics[index].replace(local);
+        let was = before.is_some();
+        for (_, held) in before.into_iter().flat_map(|local| local.held) {
+            held.refuse(out);
+        }
+        was
     }
 
     /// The topic is caught up: queries and streams may use it.
@@ -190,6 +199,12 @@ impl Locals {
 }
 
 impl Local {
+    /// Events written, and gaps told to single streams, ever.
+    pub(super) fn told(&self) -> (u64, u64) {
+        let counts = self.feed.as_ref().map(Feed::counts).unwrap_or_default();
+        (self.past.0 + counts.events(), self.past.1 + counts.gaps)
+    }
+
     /// Whether the topic can be used.
     pub(super) const fn is_live(&self) -> bool {
         self.live

@@ -92,6 +92,8 @@ pub enum Message {
         waiter: Waiter,
         /// Whose records.
         topic: TopicIndex,
+        /// Which loading of the topic `seq` belongs to.
+        instance: u32,
         /// The first step that must be applied before it is answered.
         seq: Seq,
         /// After which key; `None`: from the slice's start.
@@ -157,6 +159,8 @@ pub enum Message {
     PassEnd {
         /// Whose.
         topic: TopicIndex,
+        /// Which loading of the topic it is of.
+        instance: u32,
         /// Which pass.
         pass: u32,
         /// The step after which its members go on.
@@ -251,6 +255,8 @@ pub struct ChangesRequest {
     pub waiter: Waiter,
     /// Whose records.
     pub topic: TopicIndex,
+    /// Which loading of the topic `seq` belongs to.
+    pub instance: u32,
     /// The first step that must be applied before it is answered.
     pub seq: Seq,
     /// Offsets from here.

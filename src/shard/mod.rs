@@ -186,7 +186,6 @@ impl Shard {
                 commands_open: serving.home.open_commands() as u64,
                 draining: serving.draining,
                 topics: serving.home.topics().collect(),
-                brokers: Vec::new(),
             },
         }
     }
@@ -342,7 +341,7 @@ impl Serving {
             }
             Message::Open(instance) => {
                 let topic = instance.topic;
-                if self.locals.on_open(instance) {
+                if self.locals.on_open(instance, out) {
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
                     edge.end_streams_of(topic, &mut cx);
                 }
@@ -361,22 +360,25 @@ impl Serving {
             Message::Scan {
                 waiter,
                 topic,
+                instance,
                 seq,
                 after,
             } => {
-                self.hold(me, topic, seq, Held::Scan(waiter, after), out);
+                self.hold(me, topic, (instance, seq), Held::Scan(waiter, after), out);
             }
             Message::Changes(request) => {
-                let (topic, seq) = (request.topic, request.seq);
-                self.hold(me, topic, seq, Held::Changes(request), out);
+                let (topic, place) = (request.topic, (request.instance, request.seq));
+                self.hold(me, topic, place, Held::Changes(request), out);
             }
             Message::PassEnd {
                 topic,
+                instance,
                 pass,
                 seq,
                 cut,
             } => {
-                self.hold(me, topic, seq, Held::PassEnd(pass, seq, cut), out);
+                let held = Held::PassEnd(pass, seq, cut);
+                self.hold(me, topic, (instance, seq), held, out);
             }
             Message::PassBlock { topic, pass, block } => {
                 if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
@@ -441,17 +443,19 @@ impl Serving {
         &mut self,
         me: ShardId,
         topic: TopicIndex,
-        seq: crate::log::Seq,
+        (instance, seq): (u32, crate::log::Seq),
         held: Held,
         out: &mut Outbox,
     ) {
+        let layout = self.snapshot.layout;
         match self.locals.get_mut(topic) {
-            Some(local) => {
+            Some(local) if local.instance.number == instance => {
                 if let Some(held) = local.hold(seq, held) {
-                    local.answer(me, self.snapshot.layout, held, out);
+                    local.answer(me, layout, held, out);
                 }
             }
-            None => held.refuse(out),
+            // A place in the order of another log: it would never come, or mean something else.
+            _ => held.refuse(out),
         }
     }
 
@@ -501,6 +505,9 @@ impl Serving {
         let topics = self.locals.indexed();
         for (topic, local) in topics {
             let metrics = &mut self.metrics.topics[usize::from(topic.0)];
+            let (events, gaps) = local.told();
+            metrics.stream_events.0 = events;
+            metrics.stream_gaps.0 = gaps;
             if let Some(slice) = local.slice() {
                 let stats = slice.stats();
                 metrics.cache_entries.set(stats.entries as u64);

@@ -80,7 +80,8 @@ pub(super) struct Scan {
     pub(super) topic: TopicIndex,
     pub(super) began: Instant,
     pub(super) route: u16,
-    /// The place in the order that its content covers.
+    /// Which loading of the topic, and the place in its order that the content covers.
+    pub(super) instance: u32,
     pub(super) seq: Seq,
     /// The slice being read, and after which key.
     pub(super) shard: ShardId,
@@ -120,6 +121,11 @@ impl Client {
             (Some(at), State::Waiting(_) | State::Scanning(_)) => at.min(self.deadline),
             (Some(at), _) => at,
         }
+    }
+
+    /// Whether bytes wait for its socket.
+    pub(super) fn is_sending(&self) -> bool {
+        self.backlog() + self.transport.waiting() > 0
     }
 
     /// Whether its socket has taken nothing for too long.

@@ -126,6 +126,7 @@ impl Scan {
         Message::Scan {
             waiter,
             topic: self.topic,
+            instance: self.instance,
             seq: self.seq,
             after,
         }

@@ -23,7 +23,7 @@ impl Edge {
             };
             feed.on_timeout(cx.now.mono);
             while let Some(need) = feed.next_need() {
-                let (to, message) = self.ask(topic, home, need);
+                let (to, message) = self.ask((topic, local.instance.number), home, need);
                 cx.out.push((to, message));
             }
             while let Some(credit) = feed.next_credit() {
@@ -40,7 +40,12 @@ impl Edge {
         }
     }
 
-    fn ask(&self, topic: TopicIndex, home: ShardId, need: Need) -> (ShardId, Message) {
+    fn ask(
+        &self,
+        (topic, instance): (TopicIndex, u32),
+        home: ShardId,
+        need: Need,
+    ) -> (ShardId, Message) {
         let layout = self.snapshot.layout;
         let waiter = |ticket: Ticket| {
             let generation = self.slots[ticket.token as usize].generation;
@@ -92,6 +97,7 @@ impl Edge {
                 let request = ChangesRequest {
                     waiter,
                     topic,
+                    instance,
                     seq,
                     since,
                     below,

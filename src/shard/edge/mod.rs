@@ -407,8 +407,13 @@ impl Edge {
                 Conn::Client(client)
                     if matches!(client.state, State::Reading) && !client.http.started() =>
                 {
-                    let client = self.take(socket).expect("it is a client");
-                    self.end(client, CloseReason::Drain, cx);
+                    let mut client = self.take(socket).expect("it is a client");
+                    if client.is_sending() {
+                        client.state = State::Closing; // Its answer goes out whole.
+                        self.put(client);
+                    } else {
+                        self.end(client, CloseReason::Drain, cx);
+                    }
                 }
                 // Spread over the time there is, so that they do not all come back at once.
                 Conn::Stream(_) => self.drain_stream(socket, until, cx),

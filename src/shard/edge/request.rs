@@ -335,6 +335,7 @@ impl Edge {
             topic,
             began: asking.now,
             route: index as u16,
+            instance: local.instance.number,
             seq: local.seq(),
             shard: self.snapshot.layout.first_slice(),
             after: None,

@@ -73,37 +73,32 @@ impl Edge {
                 break;
             }
             reads += 1;
-            let mut plain = std::mem::take(&mut self.plain);
             let bytes = match cx.io.read(client.socket) {
+                Read::Bytes(bytes) => bytes,
                 Read::Blocked => break,
                 Read::Closed(error) => {
                     ended = Some(error);
                     break;
                 }
-                Read::Bytes(bytes) => match &mut client.transport {
-                    Transport::Plain => bytes,
-                    Transport::Tls(session) => {
-                        plain.clear();
-                        if session.on_bytes(bytes, &mut plain).is_err() {
-                            client.state = State::Closing; // The alert goes out first.
-                        }
-                        &plain
-                    }
-                },
             };
             cx.metrics.general.received_bytes.add(bytes.len() as u64);
-            look = self.look(
-                &mut client,
-                bytes,
-                cx.now.mono,
-                cx.locals,
-                cx.out,
-                cx.metrics,
-            );
+            let mut plain = std::mem::take(&mut self.plain);
+            plain.clear();
+            let (bytes, sound) = match &mut client.transport {
+                Transport::Plain => (bytes, true),
+                Transport::Tls(session) => {
+                    let sound = session.on_bytes(bytes, &mut plain).is_ok();
+                    (&plain[..], sound)
+                }
+            };
+            look = if sound {
+                let (locals, out, metrics) = (&mut *cx.locals, &mut *cx.out, &mut *cx.metrics);
+                self.look(&mut client, bytes, cx.now.mono, locals, out, metrics)
+            } else {
+                client.state = State::Closing; // The alert goes out first.
+                Look::Stop
+            };
             self.plain = plain;
-            if matches!(client.state, State::Closing) {
-                look = Look::Stop;
-            }
         }
         let out = std::mem::take(&mut self.out);
         cx.metrics.general.sent_bytes.add(out.len() as u64);
@@ -114,7 +109,7 @@ impl Edge {
             _ if gone => return self.end(client, CloseReason::Client, cx),
             None => {}
             // A client may say no more and still read: it gets what it asked for.
-            Some(None) if client.backlog() + client.transport.waiting() > 0 => {
+            Some(None) if client.is_sending() => {
                 client.state = State::Closing;
                 look = Look::Stop;
             }

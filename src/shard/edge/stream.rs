@@ -49,7 +49,7 @@ impl Edge {
         self.write_stream_head(exchange, start.cors);
         if full || exchange.head_only {
             // A native EventSource gives up for good on any other status: it must come back later.
-            if full {
+            if full && !exchange.head_only {
                 let retry = self.retry_later();
                 self.out
                     .extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
@@ -181,13 +181,8 @@ impl Edge {
             shut,
             sent: 0,
         };
-        let before = feed.counts();
         let delivery = feed.deliver(token, &mut face, cx.now);
-        let after = feed.counts();
         let sent = face.sent;
-        let metrics = &mut cx.metrics.streams[route];
-        metrics.events.add(after.events() - before.events());
-        metrics.gaps.add(after.gaps - before.gaps);
         cx.metrics.general.sent_bytes.add(sent);
         if sent > 0 {
             stream.full_since = None;

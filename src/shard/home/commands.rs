@@ -16,7 +16,7 @@ use crate::log::Step;
 use crate::model::{CommandKey, Instant, Now, Partition};
 use ahash::AHashMap;
 
-use super::lookups::Lookups;
+use super::lookups::{Lookups, Wanted};
 use super::{Home, Outbox};
 use crate::route::Failure;
 use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
@@ -41,7 +41,16 @@ pub(super) struct Commands {
 pub(super) struct Tickets {
     next: u64,
     open: AHashMap<u64, (usize, CommandKey)>,
-    by_key: AHashMap<CommandKey, u64>,
+    /// The ticket of a command, and where its record goes.
+    by_key: AHashMap<CommandKey, Place>,
+}
+
+/// A ticket and the partition its record goes to.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    ticket: u64,
+    topic: TopicHandle,
+    partition: Partition,
 }
 
 impl Tickets {
@@ -54,17 +63,34 @@ impl Tickets {
         }
     }
 
-    fn open(&mut self, replies: usize, key: CommandKey) -> u64 {
+    fn open(
+        &mut self,
+        replies: usize,
+        key: CommandKey,
+        (topic, partition): (TopicHandle, Partition),
+    ) -> u64 {
         self.next += 1;
         self.open.insert(self.next, (replies, key));
-        self.by_key.insert(key, self.next);
+        let ticket = self.next;
+        self.by_key.insert(
+            key,
+            Place {
+                ticket,
+                topic,
+                partition,
+            },
+        );
         self.next
     }
 
     pub(super) fn close(&mut self, ticket: u64) -> Option<(usize, CommandKey)> {
         let closed = self.open.remove(&ticket)?;
         // A command that came again has a newer ticket.
-        if self.by_key.get(&closed.1) == Some(&ticket) {
+        if self
+            .by_key
+            .get(&closed.1)
+            .is_some_and(|place| place.ticket == ticket)
+        {
             self.by_key.remove(&closed.1);
         }
         Some(closed)
@@ -103,7 +129,8 @@ impl Commands {
 
     /// The replies topic begins, or is another log now: what was answered in the old one is
     /// forgotten with it. What is open stays open.
-    pub(super) fn on_new_log(&mut self, view: &TopicView) {
+    pub(super) fn on_new_log(&mut self, view: &TopicView, plane: &mut Plane, out: &mut Outbox) {
+        self.lookups.clear(plane, out);
         let window = view.config.as_ref().and_then(|config| config.retention);
         self.settings.window = window.unwrap_or(FOR_EVER);
         self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
@@ -149,9 +176,10 @@ impl Commands {
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<Waiter>>,
+        plane: &mut Plane,
         out: &mut Outbox,
     ) {
-        self.lookups.on_time(now.mono, out);
+        self.lookups.on_time(now.mono, plane, out);
         self.table.open.on_timeout(now.mono, expired);
         self.table.replies.expire(now.wall);
     }
@@ -227,9 +255,12 @@ impl Home {
                 .commands
                 .as_mut()
                 .expect("they expired there");
-            let ticket = self.tickets.by_key.get(&key).copied();
+            let place = self.tickets.by_key.get(&key).copied();
             let last = commands.table.open.waiters(key) == 0;
-            let unsent = ticket.filter(|ticket| last && self.plane.withdraw(*ticket));
+            let plane = &mut self.plane;
+            let unsent = place
+                .filter(|at| last && plane.withdraw(at.topic, at.partition, at.ticket))
+                .map(|place| place.ticket);
             let failure = match unsent {
                 None => Failure::OutcomeUnknown,
                 Some(ticket) => {
@@ -279,7 +310,12 @@ impl Home {
             Admitted::AnsweredAt(partition, offset) => {
                 let lookups = &mut commands.lookups;
                 let waiter = (request.waiter, request.deadline);
-                let asked = lookups.ask(waiter, partition, offset, &mut self.plane);
+                let wanted = Wanted {
+                    key,
+                    partition,
+                    offset,
+                };
+                let asked = lookups.ask(waiter, wanted, &mut self.plane);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
@@ -318,8 +354,8 @@ impl Home {
             headers: request.record.headers,
             timestamp: now.wall,
         };
-        let ticket = self.tickets.open(replies, request.key);
         let handle = self.topics[to].handle();
+        let ticket = self.tickets.open(replies, request.key, (handle, partition));
         let produced = self.plane.produce(handle, partition, record, ticket, now);
         if produced.is_err() {
             self.tickets.close(ticket);

@@ -1,20 +1,21 @@
 //! Replies that are known but no longer in memory, read again from where they lie in the log: one
 //! read a partition at a time, on the history connection, shared by everybody who waits for the
-//! same reply.
+//! same reply. A reply is handed on only if it answers the command that was asked for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::command::{Reply, ReplyHeaders};
 use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
 use crate::log::Batch;
-use crate::model::{Instant, Offset, Partition};
+use crate::model::{CommandKey, CorrelationId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
 
 use super::Outbox;
 use crate::shard::message::{Answer, Message, Waiter};
 
-/// Replies that may be asked for at one time; beyond it the client is told to come back.
-const LOOKUPS_MAX: usize = 1024;
+/// Replies of one partition that may be asked for at one time; beyond it the client is told to come
+/// back.
+const LOOKUPS_MAX: usize = 128;
 
 /// Clients that may wait for one reply.
 const WAITERS_MAX: usize = 64;
@@ -23,55 +24,63 @@ const WAITERS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Lookups {
     topic: TopicHandle,
-    /// The first of each partition is being read.
-    waiting: VecDeque<Lookup>,
+    /// By partition, none empty: the first of each is being read.
+    waiting: BTreeMap<Partition, VecDeque<Lookup>>,
+    /// No waiter's deadline is before it.
+    next_deadline: Option<Instant>,
+}
+
+/// A reply that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) key: CommandKey,
+    pub(super) partition: Partition,
+    pub(super) offset: Offset,
 }
 
 #[derive(Debug)]
 struct Lookup {
-    partition: Partition,
-    offset: Offset,
+    wanted: Wanted,
     /// Who waits, and until when.
     waiters: Vec<(Waiter, Instant)>,
 }
 
 impl Lookups {
-    pub(super) const fn new(topic: TopicHandle) -> Self {
+    pub(super) fn new(topic: TopicHandle) -> Self {
+        let (waiting, next_deadline) = (BTreeMap::new(), None);
         Self {
             topic,
-            waiting: VecDeque::new(),
+            waiting,
+            next_deadline,
         }
     }
 
     /// Reads a reply for a waiter. False: too many are asked for.
     pub(super) fn ask(
         &mut self,
-        waiter: (Waiter, Instant),
-        partition: Partition,
-        offset: Offset,
+        (waiter, deadline): (Waiter, Instant),
+        wanted: Wanted,
         plane: &mut Plane,
     ) -> bool {
-        let same = |l: &&mut Lookup| l.partition == partition && l.offset == offset;
-        if let Some(lookup) = self.waiting.iter_mut().find(same) {
-            let room = lookup.waiters.len() < WAITERS_MAX;
-            lookup.waiters.extend(room.then_some(waiter));
-            return room;
+        let read = self.read(wanted.partition);
+        let queue = self.waiting.entry(wanted.partition).or_default();
+        let full = queue.len() >= LOOKUPS_MAX;
+        match queue.iter_mut().find(|lookup| lookup.wanted == wanted) {
+            Some(lookup) if lookup.waiters.len() >= WAITERS_MAX => return false,
+            Some(lookup) => lookup.waiters.push((waiter, deadline)),
+            None if full => return false,
+            None => {
+                let waiters = vec![(waiter, deadline)];
+                queue.push_back(Lookup { wanted, waiters });
+                if queue.len() == 1 {
+                    plane.read(read, StartAt::At(wanted.offset));
+                }
+            }
         }
-        if self.waiting.len() >= LOOKUPS_MAX {
-            return false;
-        }
-        let idle = !self
-            .waiting
-            .iter()
-            .any(|lookup| lookup.partition == partition);
-        self.waiting.push_back(Lookup {
-            partition,
-            offset,
-            waiters: vec![waiter],
-        });
-        if idle {
-            plane.read(self.read(partition), StartAt::At(offset));
-        }
+        let earliest = self
+            .next_deadline
+            .map_or(deadline, |next| next.min(deadline));
+        self.next_deadline = Some(earliest);
         true
     }
 
@@ -95,70 +104,111 @@ impl Lookups {
             Event::Batch {
                 read, batch, next, ..
             } => {
-                let Some(offset) = self.first(read.partition) else {
+                let first = self.waiting.get(&read.partition).and_then(VecDeque::front);
+                let Some(wanted) = first.map(|lookup| lookup.wanted) else {
                     return plane.stop(read);
                 };
-                let answer = find(&batch, offset, names);
+                let answer = find(&batch, wanted, names);
                 // An answer without the record that is not past it yet: the next one has it.
-                if answer.is_some() || next.offset > offset {
-                    let gone = Answer::Refused(Failure::ReplyUnavailable.into());
-                    self.done(read.partition, &answer.unwrap_or(gone), plane, out);
+                if answer.is_some() || next.offset > wanted.offset {
+                    self.done(read.partition, &answer.unwrap_or_else(gone), plane, out);
                 }
             }
             Event::Undecodable { read, .. } | Event::OutOfRange { read, .. } => {
-                let gone = Answer::Refused(Failure::ReplyUnavailable.into());
-                self.done(read.partition, &gone, plane, out);
+                self.done(read.partition, &gone(), plane, out);
             }
             // A read that fails is tried again by the plane; its waiters have deadlines.
             _ => {}
         }
     }
 
-    /// Waiters past their deadline are told that the reply can't be had now.
-    pub(super) fn on_time(&mut self, now: Instant, out: &mut Outbox) {
-        if self.next_deadline().is_none_or(|deadline| deadline > now) {
+    /// Waiters past their deadline are told that the reply can't be had now; what nobody waits for
+    /// any more is not read.
+    pub(super) fn on_time(&mut self, now: Instant, plane: &mut Plane, out: &mut Outbox) {
+        if self.next_deadline.is_none_or(|deadline| deadline > now) {
             return;
         }
-        for lookup in &mut self.waiting {
-            let late = lookup
-                .waiters
-                .extract_if(.., |(_, deadline)| *deadline <= now);
-            let gone = || Answer::Refused(Failure::ReplyUnavailable.into());
-            out.extend(late.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, gone()))));
-        }
+        let topic = self.topic;
+        self.waiting.retain(|partition, queue| {
+            let first = queue.front().map(|lookup| lookup.wanted);
+            for lookup in queue.iter_mut() {
+                let late = lookup
+                    .waiters
+                    .extract_if(.., |(_, deadline)| *deadline <= now);
+                out.extend(late.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, gone()))));
+            }
+            queue.retain(|lookup| !lookup.waiters.is_empty());
+            let read = ReadKey {
+                lane: Lane::History,
+                topic,
+                partition: *partition,
+            };
+            match queue.front().map(|lookup| lookup.wanted) {
+                None => plane.stop(read),
+                Some(next) if Some(next) != first => plane.read(read, StartAt::At(next.offset)),
+                Some(_) => {}
+            }
+            !queue.is_empty()
+        });
+        let waiters = self
+            .waiting
+            .values()
+            .flatten()
+            .flat_map(|lookup| &lookup.waiters);
+        self.next_deadline = waiters.map(|(_, deadline)| *deadline).min();
     }
 
     /// When [`Self::on_time`] has work.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let waiters = self.waiting.iter().flat_map(|lookup| &lookup.waiters);
-        waiters.map(|(_, deadline)| *deadline).min()
+    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+        self.next_deadline
     }
 
-    fn first(&self, partition: Partition) -> Option<Offset> {
-        let mut waiting = self.waiting.iter();
-        waiting
-            .find(|lookup| lookup.partition == partition)
-            .map(|lookup| lookup.offset)
+    /// The log is another one: the places mean nothing any more.
+    pub(super) fn clear(&mut self, plane: &mut Plane, out: &mut Outbox) {
+        for (partition, queue) in std::mem::take(&mut self.waiting) {
+            plane.stop(self.read(partition));
+            let waiters = queue.into_iter().flat_map(|lookup| lookup.waiters);
+            out.extend(waiters.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, gone()))));
+        }
+        self.next_deadline = None;
     }
 
     /// Answers whoever waits for the reply being read of a partition, and reads its next.
     fn done(&mut self, partition: Partition, answer: &Answer, plane: &mut Plane, out: &mut Outbox) {
-        let Some(at) = self.waiting.iter().position(|l| l.partition == partition) else {
-            return;
+        let read = self.read(partition);
+        let Some(queue) = self.waiting.get_mut(&partition) else {
+            return plane.stop(read);
         };
-        let lookup = self.waiting.remove(at).expect("found above");
-        let told = lookup.waiters.into_iter();
+        let told = queue
+            .pop_front()
+            .into_iter()
+            .flat_map(|lookup| lookup.waiters);
         out.extend(told.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, answer.clone()))));
-        match self.first(partition) {
-            Some(offset) => plane.read(self.read(partition), StartAt::At(offset)),
-            None => plane.stop(self.read(partition)),
+        match queue.front() {
+            Some(next) => plane.read(read, StartAt::At(next.wanted.offset)),
+            None => {
+                self.waiting.remove(&partition);
+                plane.stop(read);
+            }
         }
     }
 }
 
-/// The reply at an offset, if the batch has it.
-fn find(batch: &Batch, offset: Offset, names: &ReplyHeaders) -> Option<Answer> {
-    let record = batch.iter().find(|record| record.offset == offset)?;
+fn gone() -> Answer {
+    Answer::Refused(Failure::ReplyUnavailable.into())
+}
+
+/// The wanted reply, if the batch has it. Another command's at its place is not handed on: the log
+/// is not the one that the index was made from.
+fn find(batch: &Batch, wanted: Wanted, names: &ReplyHeaders) -> Option<Answer> {
+    let record = batch.iter().find(|record| record.offset == wanted.offset)?;
+    let whose = record
+        .headers
+        .last(&names.correlation_id)
+        .and_then(CorrelationId::parse);
+    if whose.is_none_or(|id| id.key != wanted.key) {
+        return Some(gone());
+    }
     Some(match Reply::read(&record, names) {
         Ok(reply) => Answer::Reply {
             reply: reply.into(),
@@ -166,4 +216,125 @@ fn find(batch: &Batch, offset: Offset, names: &ReplyHeaders) -> Option<Answer> {
         },
         Err(error) => Answer::Refused(Refused::from(error)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{DirectoryRole, Settings};
+    use crate::log::Next;
+    use crate::log::testing::{Draft, batch};
+    use crate::model::{Fingerprint, HashSecret, Now, ShardId};
+    use crate::shard::io::SocketId;
+
+    fn names() -> ReplyHeaders {
+        ReplyHeaders {
+            correlation_id: "correlation-id".into(),
+            status: ":status".into(),
+            retry: "retry".into(),
+            etag: "etag".into(),
+            internal: Vec::new(),
+            set_cookie: false,
+        }
+    }
+
+    fn waiter(request: u32) -> Waiter {
+        let socket = SocketId {
+            slot: 0,
+            generation: 0,
+        };
+        Waiter {
+            shard: ShardId(0),
+            socket,
+            request,
+        }
+    }
+
+    fn wanted(key: u8, offset: u64) -> Wanted {
+        let key = CommandKey([key; 16]);
+        Wanted {
+            key,
+            partition: Partition(1),
+            offset: Offset(offset),
+        }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    fn lookups() -> (Lookups, Plane, Outbox) {
+        let plane = Plane::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
+        (Lookups::new(TopicHandle(0)), plane, Outbox::new())
+    }
+
+    /// What the log has at `offset`: the reply of `key`.
+    fn read(key: u8, offset: u64) -> Event {
+        let (key, fingerprint) = (CommandKey([key; 16]), Fingerprint([0; 16]));
+        let id = CorrelationId { key, fingerprint }.to_string();
+        let draft = Draft::new(offset, "k", Some("done")).header("correlation-id", id.as_bytes());
+        Event::Batch {
+            read: ReadKey {
+                lane: Lane::History,
+                topic: TopicHandle(0),
+                partition: Partition(1),
+            },
+            batch: batch(1, &[draft], &HashSecret::new([0; 16])),
+            next: Next {
+                offset: Offset(offset + 1),
+                ..Next::default()
+            },
+            log_start: Offset(0),
+            high_watermark: Offset(100),
+            stable_end: Offset(100),
+        }
+    }
+
+    fn answers(out: &mut Outbox) -> Vec<(u32, bool)> {
+        let answer = |(_, message)| match message {
+            Message::Answer(waiter, answer) => {
+                (waiter.request, matches!(answer, Answer::Reply { .. }))
+            }
+            other => panic!("an unexpected {other:?}"),
+        };
+        out.drain(..).map(answer).collect()
+    }
+
+    #[test]
+    fn who_waits_for_one_reply_shares_its_read() {
+        let (mut lookups, mut plane, mut out) = lookups();
+        for request in [1, 2] {
+            assert!(lookups.ask((waiter(request), at(100)), wanted(7, 40), &mut plane));
+        }
+        assert!(lookups.ask((waiter(3), at(100)), wanted(8, 41), &mut plane));
+        lookups.on_read(read(7, 40), &names(), &mut plane, &mut out);
+        assert_eq!(answers(&mut out), [(1, true), (2, true)]);
+        lookups.on_read(read(8, 41), &names(), &mut plane, &mut out);
+        assert_eq!(answers(&mut out), [(3, true)]);
+    }
+
+    #[test]
+    fn another_commands_reply_is_never_handed_on() {
+        let (mut lookups, mut plane, mut out) = lookups();
+        assert!(lookups.ask((waiter(1), at(100)), wanted(7, 40), &mut plane));
+        lookups.on_read(read(9, 40), &names(), &mut plane, &mut out);
+        assert_eq!(answers(&mut out), [(1, false)]);
+    }
+
+    #[test]
+    fn a_deadline_ends_the_wait_and_frees_the_place() {
+        let (mut lookups, mut plane, mut out) = lookups();
+        for n in 0..LOOKUPS_MAX as u32 {
+            assert!(lookups.ask((waiter(n), at(50)), wanted(7, u64::from(n)), &mut plane));
+        }
+        assert!(!lookups.ask((waiter(500), at(50)), wanted(7, 500), &mut plane));
+        lookups.on_time(at(49), &mut plane, &mut out);
+        assert!(answers(&mut out).is_empty());
+        lookups.on_time(at(50), &mut plane, &mut out);
+        assert_eq!(answers(&mut out).len(), LOOKUPS_MAX);
+        assert_eq!(lookups.next_deadline(), None);
+        assert!(lookups.ask((waiter(500), at(90)), wanted(7, 500), &mut plane));
+        lookups.clear(&mut plane, &mut out);
+        assert_eq!(answers(&mut out), [(500, false)]);
+    }
 }

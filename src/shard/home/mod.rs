@@ -112,7 +112,7 @@ impl Home {
         }
         let mut expired = std::mem::take(&mut self.expired);
         for at in 0..self.topics.len() {
-            self.topics[at].on_time(now, &mut expired, out);
+            self.topics[at].on_time(now, &mut expired, &mut self.plane, out);
             self.on_expired(at, &mut expired, out);
         }
         self.expired = expired;

@@ -117,6 +117,10 @@ impl Order {
         if batch.is_empty() && next.offset <= self.cut.get(partition).offset {
             return None;
         }
+        debug_assert!(
+            next.offset >= self.cut.get(partition).offset,
+            "only a new order goes back"
+        );
         let bytes = batch.bytes_held();
         batch.hash_keys(&self.secret);
         let before = self.cut.clone();

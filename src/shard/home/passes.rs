@@ -6,7 +6,7 @@
 //! A block goes out when every shard has taken the last: the reads are paused meanwhile, so a pass
 //! holds a fetch or two, never a topic. A member that is slower leaves and joins the next pass.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
@@ -28,10 +28,13 @@ pub(super) struct Passes {
     topic: TopicIndex,
     handle: TopicHandle,
     encodings: Vec<Encoding>,
+    /// Which loading of the topic is read.
+    instance: u32,
     number: u32,
     running: Option<Pass>,
-    /// Who waits for the next pass, with its encoding and where it stands.
-    waiting: Vec<(Waiter, usize, Cut)>,
+    /// Who waits for the next pass, with its encoding and where it stands: one entry a connection
+    /// of a shard, so that those who came and left do not add up.
+    waiting: BTreeMap<(ShardId, u32), (Waiter, usize, Cut)>,
 }
 
 #[derive(Debug)]
@@ -86,15 +89,17 @@ impl Passes {
             topic,
             handle,
             encodings,
+            instance: 0,
             number: 0,
             running: None,
-            waiting: Vec::new(),
+            waiting: BTreeMap::new(),
         }
     }
 
     /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said
     /// of an old pass is not taken for a new one.
-    pub(super) fn clear(&mut self, plane: &mut Plane) {
+    pub(super) fn clear(&mut self, instance: u32, plane: &mut Plane) {
+        self.instance = instance;
         for partition in self
             .running
             .take()
@@ -106,10 +111,10 @@ impl Passes {
         self.waiting.clear();
     }
 
-    /// A client waits for the next pass, which starts at once if none runs. Their number is bounded
-    /// by the streams of the process.
+    /// A client waits for the next pass, which starts at once if none runs.
     pub(super) fn join(&mut self, waiter: Waiter, encoding: usize, from: Cut, at: &mut At<'_>) {
-        self.waiting.push((waiter, encoding, from));
+        let place = (waiter.shard, waiter.socket.slot);
+        self.waiting.insert(place, (waiter, encoding, from));
         if self.running.is_none() {
             self.start(at);
         }
@@ -126,12 +131,15 @@ impl Passes {
     /// Starts a pass for all who wait for one encoding, from the lowest place any of them stands
     /// at. Those of another encoding have the next.
     fn start(&mut self, at: &mut At<'_>) {
-        let Some(encoding) = self.waiting.first().map(|(_, encoding, _)| *encoding) else {
+        let Some(encoding) = self.waiting.values().next().map(|(_, e, _)| *e) else {
             return;
         };
-        let (members, others) = self.waiting.drain(..).partition(|(_, e, _)| *e == encoding);
-        self.waiting = others;
-        let members: Vec<_> = members;
+        let takes = |_: &(ShardId, u32), it: &mut (Waiter, usize, Cut)| it.1 == encoding;
+        let members: Vec<_> = self
+            .waiting
+            .extract_if(.., takes)
+            .map(|(_, it)| it)
+            .collect();
         self.number += 1;
         let mut pass = Pass {
             number: self.number,
@@ -294,12 +302,14 @@ impl Passes {
             at.plane.stop(self.read(*partition));
         }
         let (seq, cut) = pass.target;
+        let instance = self.instance;
         for share in &pass.shards {
             let (topic, pass, cut) = (self.topic, pass.number, cut.clone());
             at.out.push((
                 share.shard,
                 Message::PassEnd {
                     topic,
+                    instance,
                     pass,
                     seq,
                     cut,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
+use crate::kafka::{Lane, MissingReason, Plane, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Cut, Next, Progress, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
@@ -195,9 +195,9 @@ impl Topic {
         self.live = false;
         self.paused = false;
         self.parts.clear();
-        self.passes.clear(cx.plane);
+        self.passes.clear(self.instance, cx.plane);
         if let Some(commands) = &mut self.commands {
-            commands.on_new_log(view);
+            commands.on_new_log(view, cx.plane, cx.out);
         }
         let tag = view
             .id
@@ -305,10 +305,11 @@ impl Topic {
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<Waiter>>,
+        plane: &mut Plane,
         out: &mut Outbox,
     ) {
         if let Some(commands) = &mut self.commands {
-            commands.on_time(now, expired, out);
+            commands.on_time(now, expired, plane, out);
         }
     }
 
