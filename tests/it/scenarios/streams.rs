@@ -403,7 +403,7 @@ pub fn one_fetch_however_many_clients(ground: &Ground) {
         RECORDS as f64,
         "each record once, not once a client or shard"
     );
-    let sent = gateway.metric("sluicegate_stream_events_total", "/events/live");
+    let sent = gateway.metric("sluicegate_stream_events_total", &app.events);
     assert_eq!(sent, (CLIENTS * RECORDS) as f64);
 }
 
