@@ -71,6 +71,9 @@ pub enum ProduceRefused {
     /// The topic is missing or not looked up yet, or it has no such partition.
     #[error("no such topic or partition")]
     UnknownTopic,
+    /// The partition's leader fails, or has owed an answer for longer than `unsent_max`.
+    #[error("the partition's leader does not answer")]
+    Unreachable,
 }
 
 /// Why a record was not acknowledged.
@@ -85,4 +88,7 @@ pub enum ProduceError {
     /// The topic was deleted, or made again, meanwhile.
     #[error("the topic is gone")]
     TopicGone,
+    /// The partition has no leader that answers; the record was not sent.
+    #[error("the partition has no leader that answers")]
+    Unreachable,
 }

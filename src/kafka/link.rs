@@ -99,6 +99,8 @@ pub(super) struct Link {
     pub(super) quiet_until: Instant,
     /// Whether `next_writable` shall name it.
     pub(super) to_offer: bool,
+    /// When bytes came last.
+    pub(super) heard: Instant,
     client_id: StrBytes,
     /// Of opening and greeting.
     deadline: Instant,
@@ -129,6 +131,7 @@ impl Link {
             versions: Versions::NONE,
             quiet_until: Instant::ZERO,
             to_offer: false,
+            heard: Instant::ZERO,
             client_id,
             deadline,
             out: Vec::new(),
@@ -247,6 +250,24 @@ impl Link {
             State::Opening => Some(self.deadline),
             _ => self.in_flight.iter().map(|asked| asked.deadline).min(),
         }
+    }
+
+    /// Since when the broker owes something here: the connection itself, or the answer that is next,
+    /// counted from when a prompt broker gives it, and from the last bytes that came.
+    pub(super) fn owes_since(&self, connect: Duration, request: Duration) -> Option<Instant> {
+        let ago = |deadline: Instant, patience: Duration| {
+            let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+            Instant::from_nanos(deadline.as_nanos().saturating_sub(patience))
+        };
+        if self.state == State::Opening {
+            return Some(ago(self.deadline, connect));
+        }
+        let next = self.in_flight.front()?;
+        let patience = match next.asked {
+            Asked::Metadata => request / 2,
+            _ => request,
+        };
+        Some(ago(next.deadline, patience).max(self.heard))
     }
 
     /// Requests without an answer.

@@ -31,6 +31,7 @@ mod plane;
 mod reader;
 pub mod records;
 mod settings;
+mod stall;
 #[cfg(test)]
 mod tests;
 mod topics;

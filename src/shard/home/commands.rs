@@ -326,7 +326,9 @@ impl Home {
                 let failure = match why {
                     ProduceRefused::Full => Failure::Overloaded,
                     ProduceRefused::TooLarge { .. } => Failure::CommandTooLarge,
-                    ProduceRefused::UnknownTopic => Failure::BrokerUnavailable,
+                    ProduceRefused::UnknownTopic | ProduceRefused::Unreachable => {
+                        Failure::BrokerUnavailable
+                    }
                 };
                 let commands = self.topics[replies].commands.as_mut().expect("as above");
                 tell(&commands.table.open.on_refused(key), &refused(failure), out);
