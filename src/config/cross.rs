@@ -9,7 +9,7 @@ use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
 use super::read::{Claim, Routed};
 use super::unit::{KIB, MIB, show_size, show_time};
-use super::{CommandRoute, Config, QueryRoute, Settings, StreamRoute};
+use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
 use crate::model::TopicName;
 
 /// Encodings a topic may have: each is a copy of its window.
@@ -52,7 +52,9 @@ impl Routes {
     /// A topic of commands that is one of replies too would answer commands with commands.
     fn replies(&self, command: &Routed<CommandRoute>, findings: &mut Findings) {
         let mut commands = self.commands.iter();
-        let Some(other) = commands.find(|it| it.route.topic == command.route.replies) else {
+        let Some(other) = commands.find(|it| {
+            it.route.topic == command.route.replies && it.route.cluster == command.route.cluster
+        }) else {
             return;
         };
         let message = format!(
@@ -68,12 +70,13 @@ impl Routes {
 
     /// An event name makes an encoding of its topic.
     fn encodings(&self, findings: &mut Findings) {
-        let mut topics: Vec<(&TopicName, Vec<&Option<String>>)> = Vec::new();
+        let mut topics: Vec<((ClusterIndex, &TopicName), Vec<&Option<String>>)> = Vec::new();
         for stream in &self.streams {
             let (topic, event) = (&stream.route.topic, &stream.route.event);
-            let place = topics.iter().position(|(name, _)| *name == topic);
+            let key = (stream.route.cluster, topic);
+            let place = topics.iter().position(|(known, _)| *known == key);
             let place = place.unwrap_or_else(|| {
-                topics.push((topic, vec![]));
+                topics.push((key, vec![]));
                 topics.len() - 1
             });
             let events = &mut topics[place].1;
@@ -307,10 +310,9 @@ fn is_origin(text: &str) -> bool {
 
 /// What concerns the whole: no routes, too many topics, too much memory.
 pub(super) fn whole(config: &Config, cpus: u16, from: &Origins, findings: &mut Findings) {
-    let routes = config.commands.len() + config.queries.len() + config.streams.len();
-    if routes == 0 && !findings.any_error() {
+    if !config.has_routes() && !findings.any_error() {
         let help = "add [[command]], [[query]] or [[stream]]; docs/config.md shows them";
-        findings.warning(None, "there are no routes: every request gets 404", help);
+        findings.warning(None, "there are no routes: `run` refuses to start", help);
     }
     if config.topics().len() > TOPICS_MAX {
         let message = format!("the routes name more than {TOPICS_MAX} topics");

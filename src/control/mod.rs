@@ -9,6 +9,6 @@ mod signal;
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard};
-pub use health::ANSWER_WAIT;
+pub use health::{ANSWER_WAIT, RouteNeeds, merged, standing};
 pub use signal::{Stop, Stops};
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

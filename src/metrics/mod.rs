@@ -14,7 +14,7 @@ pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
 pub use labels::{CloseReason, CommandOutcome, RouteKind, StatusClass, StreamEnd};
 pub use page::page;
-pub use report::{Check, PartitionStatus, ShardReport, ShardStatus, TopicStatus};
+pub use report::{Check, CheckState, PartitionStatus, ShardReport, ShardStatus, TopicStatus};
 pub use shard::{
     CommandMetrics, General, Names, PartitionMetrics, ProcessMetrics, RouteMetrics, ShardMetrics,
     StreamMetrics, TopicMetrics,

@@ -30,3 +30,4 @@ mod process;
 mod scenarios;
 mod service;
 mod tidy;
+mod two_clusters;

@@ -5,10 +5,12 @@ use std::io::{ErrorKind, IoSlice};
 use crate::kafka::{LinkId, Plane};
 use crate::model::Now;
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Read, SocketId, Write};
+use crate::shard::snapshot::ClusterIndex;
 
 /// The plane's sockets: few, a handful a broker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::shard) struct Links {
+    cluster: ClusterIndex,
     open: Vec<Link>,
 }
 
@@ -25,6 +27,17 @@ struct Link {
 const READS_A_TURN_MAX: usize = 16;
 
 impl Links {
+    /// Those to a cluster.
+    pub(in crate::shard) const fn of(cluster: ClusterIndex) -> Self {
+        let open = Vec::new();
+        Self { cluster, open }
+    }
+
+    /// The cluster a ticket is for.
+    pub(in crate::shard) const fn cluster_of(ticket: OpenTicket) -> ClusterIndex {
+        ClusterIndex((ticket.0 >> 32) as u8)
+    }
+
     /// How many stand.
     pub(in crate::shard) const fn len(&self) -> usize {
         self.open.len()
@@ -43,7 +56,7 @@ impl Links {
         plane: &mut Plane,
         now: Now,
     ) {
-        let id = LinkId(ticket.0);
+        let id = LinkId(ticket.0 as u32);
         self.open.push(Link {
             id,
             socket,
@@ -60,7 +73,7 @@ impl Links {
         plane: &mut Plane,
         now: Now,
     ) {
-        plane.on_open_failed(LinkId(ticket.0), error, now);
+        plane.on_open_failed(LinkId(ticket.0 as u32), error, now);
     }
 
     /// A broker sent something.
@@ -107,7 +120,7 @@ impl Links {
         outputs: &mut Outputs<M>,
     ) {
         while let Some((link, address)) = plane.next_open() {
-            let ticket = OpenTicket(link.0);
+            let ticket = OpenTicket(u64::from(self.cluster.0) << 32 | u64::from(link.0));
             outputs.open.push(Open {
                 ticket,
                 host: address.host,

@@ -2,7 +2,9 @@
 //! order, decides their routes' commands, and answers for their readiness. Everything about one
 //! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
 
+mod cluster;
 mod commands;
+mod freshness;
 mod links;
 mod lookups;
 mod order;
@@ -11,43 +13,33 @@ mod reading;
 mod standing;
 mod topic;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{
-    Address, ClusterView, DirectoryRole, Event, KafkaError, Plane, Produced, TopicHandle,
-};
-use crate::model::{Instant, Now, ShardId, TopicName};
+use crate::kafka::{Event, Plane, Produced};
+use crate::model::{Instant, Now, ShardId};
 
 use super::message::{Level, Message, Note, Waiter};
-use super::snapshot::{Snapshot, TopicIndex};
+use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::metrics::{Check, ShardMetrics, TopicStatus};
 
+pub(super) use cluster::Cluster;
 use commands::Tickets;
 pub(super) use links::Links;
 use topic::Topic;
 
-/// The home side of a shard. A shard without topics at home has no plane, unless it is shard 0,
-/// which keeps the directory for all.
+/// The home side of a shard: a plane for each cluster. Shard 0's keep the clusters' directories for
+/// all; another's has nothing to do where no topic of the cluster is at home.
 #[derive(Debug)]
 pub(super) struct Home {
     snapshot: Arc<Snapshot>,
-    plane: Plane,
-    cluster_id: String,
+    /// By [`ClusterIndex`].
+    clusters: Vec<Cluster>,
     /// The topics at home here.
     topics: Vec<Topic>,
-    /// By the plane's handle: the place in `topics`; `None`: watched for another home.
-    handles: Vec<Option<usize>>,
     tickets: Tickets,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
-    /// Brokers that failed and have not answered since: few, those of the cluster.
-    down: BTreeSet<Address>,
-    /// The last broker that failed, and why, while none has answered since.
-    trouble: Option<String>,
-    /// Connections to brokers that failed or broke, ever.
-    failed: u64,
 }
 
 /// What a topic works with for a moment: what is served, the plane, the turn's time, the outbox.
@@ -63,56 +55,55 @@ pub(super) type Outbox = Vec<(ShardId, Message)>;
 
 impl Home {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64, now: Now) -> Self {
-        let settings = plane_settings(&snapshot.config.settings);
-        let role = if me == ShardId(0) {
-            DirectoryRole::Own
-        } else {
-            DirectoryRole::Fed
-        };
-        let mut plane = Plane::new(settings, seed, role, now);
+        let clusters = snapshot.cluster_indexes();
+        let mut clusters: Vec<Cluster> = clusters
+            .map(|index| Cluster::new(me, index, &snapshot, seed, now))
+            .collect();
         let random = ahash::RandomState::with_seeds(seed, 1, 2, 3);
-        let (mut topics, mut handles) = (Vec::new(), Vec::new());
+        let mut topics = Vec::new();
         for (index, plan) in snapshot.indexed() {
             // The directory watches every topic, for the homes it feeds.
             if plan.home != me && me != ShardId(0) {
                 continue;
             }
-            let handle = plane.watch(&plan.name);
-            debug_assert_eq!(handle, TopicHandle(handles.len() as u32));
-            handles.push((plan.home == me).then_some(topics.len()));
+            let at = (plan.home == me).then_some(topics.len());
+            let handle = clusters[usize::from(plan.cluster.0)].watch(&plan.name, at);
             if plan.home == me {
                 topics.push(Topic::new(index, handle, &snapshot, &random));
             }
         }
-        let (cluster_id, tickets) = (String::new(), Tickets::new(random));
+        let tickets = Tickets::new(random);
         Self {
             snapshot,
-            plane,
-            cluster_id,
+            clusters,
             topics,
-            handles,
             tickets,
             expired: Vec::new(),
-            down: BTreeSet::new(),
-            trouble: None,
-            failed: 0,
         }
     }
 
-    /// The plane, for its sockets.
-    pub(super) const fn plane(&mut self) -> &mut Plane {
-        &mut self.plane
+    /// The clusters, for their sockets.
+    pub(super) fn clusters(&mut self) -> &mut [Cluster] {
+        &mut self.clusters
+    }
+
+    fn cluster(&mut self, index: ClusterIndex) -> &mut Cluster {
+        &mut self.clusters[usize::from(index.0)]
     }
 
     /// Lets time pass, and handles all that the plane has to tell.
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
-        self.plane.on_time(now);
-        while let Some(event) = self.plane.next_event() {
-            self.on_event(event, now, out);
+        for index in self.snapshot.clone().cluster_indexes() {
+            self.cluster(index).plane.on_time(now);
+            while let Some(event) = self.cluster(index).plane.next_event() {
+                self.on_event(index, event, now, out);
+            }
         }
         let mut expired = std::mem::take(&mut self.expired);
         for at in 0..self.topics.len() {
-            self.topics[at].on_time(now, &mut expired, &mut self.plane, out);
+            let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+            topics[at].look(&mut cx);
+            topics[at].on_time(now, &mut expired, cx.plane, cx.out);
             self.on_expired(at, &mut expired, out);
         }
         self.expired = expired;
@@ -120,52 +111,43 @@ impl Home {
 
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
-        self.plane.has_work()
+        self.clusters.iter().any(|it| it.plane.has_work())
     }
 
     /// When `turn` has work that no socket announces.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let topics = self.topics.iter().filter_map(Topic::next_deadline);
-        topics.chain(self.plane.next_deadline()).min()
+        let planes = self.clusters.iter();
+        topics
+            .chain(planes.filter_map(|it| it.plane.next_deadline()))
+            .min()
     }
 
-    fn on_event(&mut self, event: Event, now: Now, out: &mut Outbox) {
+    fn on_event(&mut self, index: ClusterIndex, event: Event, now: Now, out: &mut Outbox) {
+        let cluster = self.cluster(index);
         match event {
             Event::View(view) => {
-                self.learn(&view);
+                cluster.learn(&view);
                 let homes = 1..self.snapshot.layout.homes();
-                out.extend(homes.map(|n| (ShardId(n), Message::View(view.clone()))));
+                out.extend(homes.map(|n| (ShardId(n), Message::View(index, view.clone()))));
             }
-            Event::RefreshWanted => out.push((ShardId(0), Message::RefreshView)),
+            Event::RefreshWanted => out.push((ShardId(0), Message::RefreshView(index))),
             Event::Topic(handle, view) => {
-                if let Some(at) = self.handles[handle.0 as usize] {
-                    let cluster_id = self.cluster_id.clone();
-                    let (topics, mut cx) = self.cx(now, out);
+                if let Some(at) = cluster.handles[handle.0 as usize] {
+                    let cluster_id = cluster.id.clone();
+                    let (topics, mut cx) = self.cx(index, now, out);
                     topics[at].on_view(view, &cluster_id, &mut cx);
                 }
             }
             Event::Missing(handle, reason) => {
-                if let Some(at) = self.handles[handle.0 as usize] {
-                    let (topics, mut cx) = self.cx(now, out);
+                if let Some(at) = cluster.handles[handle.0 as usize] {
+                    let (topics, mut cx) = self.cx(index, now, out);
                     topics[at].on_missing(reason, &mut cx);
                 }
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
-            Event::BrokerUp { address, .. } => {
-                self.trouble = None;
-                // A broker has some connections, and each shard its own: said once a change.
-                if self.down.remove(&address) {
-                    note(out, Level::Info, format!("broker {address} answers again"));
-                }
-            }
-            Event::BrokerDown { address, error, .. } => {
-                self.failed += 1;
-                let trouble = format!("broker {address}: {}", reason(&error));
-                if self.down.insert(address) {
-                    note(out, Level::Warn, trouble.clone());
-                }
-                self.trouble = Some(trouble);
-            }
+            Event::BrokerUp { address, .. } => cluster.on_up(&address, out),
+            Event::BrokerDown { address, error, .. } => cluster.on_down(address, &error, out),
             Event::Ends { .. } | Event::EndsFailed { .. } => {
                 debug_assert!(false, "nothing here asks for ends yet");
             }
@@ -174,21 +156,28 @@ impl Home {
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::ReadFailed { read, .. } => {
-                let at = self.handles[read.topic.0 as usize].expect("only topics at home are read");
-                let (topics, mut cx) = self.cx(now, out);
+                let at = cluster.handles[read.topic.0 as usize];
+                let at = at.expect("only topics at home are read");
+                let (topics, mut cx) = self.cx(index, now, out);
                 topics[at].on_read(event, &mut cx);
             }
         }
     }
 
     /// The topics, and what they work with.
-    fn cx<'a>(&'a mut self, now: Now, out: &'a mut Outbox) -> (&'a mut [Topic], Cx<'a>) {
+    fn cx<'a>(
+        &'a mut self,
+        cluster: ClusterIndex,
+        now: Now,
+        out: &'a mut Outbox,
+    ) -> (&'a mut [Topic], Cx<'a>) {
         let Self {
             snapshot,
-            plane,
+            clusters,
             topics,
             ..
         } = self;
+        let plane = &mut clusters[usize::from(cluster.0)].plane;
         (
             topics,
             Cx {
@@ -218,14 +207,15 @@ impl Home {
         out: &mut Outbox,
     ) {
         match message {
-            Message::View(view) => {
-                self.learn(&view);
-                self.plane.on_view(view, now);
+            Message::View(index, view) => {
+                let cluster = self.cluster(index);
+                cluster.learn(&view);
+                cluster.plane.on_view(view, now);
             }
-            Message::RefreshView => self.plane.refresh(),
+            Message::RefreshView(index) => self.cluster(index).plane.refresh(),
             Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(now, out);
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
                     topics[at].on_applied(from, (instance, seq), &mut cx);
                 }
             }
@@ -237,7 +227,7 @@ impl Home {
                 from,
             } => {
                 if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(now, out);
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
                     topics[at].on_join(waiter, encoding, from, &mut cx);
                 }
             }
@@ -247,17 +237,11 @@ impl Home {
                 members,
             } => {
                 if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(now, out);
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
                     topics[at].on_taken(from, pass, members, &mut cx);
                 }
             }
             other => debug_assert!(false, "not for a home: {other:?}"),
-        }
-    }
-
-    fn learn(&mut self, view: &ClusterView) {
-        if let Some(id) = &view.cluster_id {
-            self.cluster_id.clone_from(id);
         }
     }
 
@@ -266,11 +250,13 @@ impl Home {
     }
 
     /// What must hold before the process is ready.
-    pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
-        let trouble = self.trouble.as_deref();
-        self.topics
-            .iter()
-            .map(move |topic| topic.check(&self.snapshot, trouble))
+    pub(super) fn checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
+        let topics = self.topics.iter().map(move |topic| {
+            let trouble = self.clusters[usize::from(topic.cluster.0)].trouble(now);
+            topic.check(&self.snapshot, trouble.as_deref(), now)
+        });
+        let clusters = self.clusters.iter();
+        topics.chain(clusters.map(move |cluster| cluster.check(&self.snapshot, now)))
     }
 
     /// How the topics at home here stand.
@@ -282,7 +268,9 @@ impl Home {
 
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
-        metrics.general.kafka_connections_failed.0 = self.failed;
+        metrics.general.kafka_connections_failed.0 = self.clusters.iter().map(|it| it.failed).sum();
+        let open = self.clusters.iter().map(|it| it.links.len() as u64);
+        metrics.general.kafka_connections_open.set(open.sum());
         metrics
             .general
             .commands_open
@@ -302,50 +290,7 @@ impl Home {
     }
 }
 
-/// The settings of a plane, as the config's table has them.
-fn plane_settings(settings: &crate::config::Settings) -> crate::kafka::Settings {
-    let kafka = &settings.kafka;
-    let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-    let bootstrap = kafka.bootstrap.iter().map(|broker| Address {
-        host: broker.host.clone(),
-        port: broker.port,
-    });
-    crate::kafka::Settings {
-        client_id: kafka.client_id.clone(),
-        bootstrap: bootstrap.collect(),
-        connect_timeout: kafka.connect_timeout,
-        request_timeout: kafka.request_timeout,
-        fetch_wait_max: kafka.fetch_wait,
-        fetch_bytes_max: bytes(kafka.fetch_bytes_max),
-        partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
-        decompressed_bytes_max: bytes(kafka.batch_bytes_max),
-        metadata_refresh: kafka.metadata_age_max,
-        backoff_max: kafka.backoff_max,
-        delivery_timeout: kafka.delivery_timeout,
-        produce_bytes_max: bytes(kafka.produce_bytes_max),
-        ..crate::kafka::Settings::default()
-    }
-}
-
-/// What is wrong with a broker, and where it helps, what to do.
-fn reason(error: &KafkaError) -> String {
-    match error {
-        KafkaError::Connect(std::io::ErrorKind::NotFound) => {
-            "its name does not resolve; correct kafka.bootstrap, or the name server".into()
-        }
-        KafkaError::Connect(std::io::ErrorKind::ConnectionRefused) => {
-            "nobody listens there; start the broker, or correct kafka.bootstrap".into()
-        }
-        other => other.to_string(),
-    }
-}
-
 /// Says something to the operator.
 fn note(out: &mut Outbox, level: Level, text: String) {
     out.push((ShardId::CONTROL, Message::Note(Note { level, text })));
-}
-
-/// A topic as messages call it.
-pub(super) fn quoted(name: &TopicName) -> String {
-    format!("topic `{name}`")
 }

@@ -1,0 +1,163 @@
+//! One cluster at a home shard: its plane, the plane's sockets, and how its brokers fare. What one
+//! cluster suffers stays in here.
+
+use std::collections::BTreeSet;
+
+use crate::kafka::{Address, ClusterView, DirectoryRole, KafkaError, Plane, TopicHandle};
+use crate::metrics::{Check, CheckState};
+use crate::model::{Now, ShardId, TopicName};
+use crate::shard::message::Level;
+use crate::shard::snapshot::{ClusterIndex, Snapshot};
+
+use super::{Links, Outbox, note};
+
+/// Brokers a check names; the rest is a number.
+const NAMED_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(in crate::shard) struct Cluster {
+    pub(in crate::shard) plane: Plane,
+    pub(in crate::shard) links: Links,
+    index: ClusterIndex,
+    /// The cluster's own id, once it said it.
+    pub(super) id: String,
+    /// By the plane's handle: the place among the home's topics; `None`: watched for another home.
+    pub(super) handles: Vec<Option<usize>>,
+    /// Brokers that failed and have not answered since: few, those of the cluster.
+    down: BTreeSet<Address>,
+    /// The last broker that failed, and why, while none has answered since.
+    trouble: Option<String>,
+    /// Connections to brokers that failed or broke, ever.
+    pub(super) failed: u64,
+}
+
+impl Cluster {
+    pub(super) fn new(
+        me: ShardId,
+        index: ClusterIndex,
+        snapshot: &Snapshot,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        let settings = plane_settings(snapshot, index);
+        let role = match me {
+            ShardId(0) => DirectoryRole::Own,
+            _ => DirectoryRole::Fed,
+        };
+        let seed = seed.wrapping_add(u64::from(index.0));
+        Self {
+            plane: Plane::new(settings, seed, role, now),
+            links: Links::of(index),
+            index,
+            id: String::new(),
+            handles: Vec::new(),
+            down: BTreeSet::new(),
+            trouble: None,
+            failed: 0,
+        }
+    }
+
+    /// Takes an interest in a topic; `at`: its place among the home's topics, if it is one.
+    pub(super) fn watch(&mut self, topic: &TopicName, at: Option<usize>) -> TopicHandle {
+        let handle = self.plane.watch(topic);
+        debug_assert_eq!(handle, TopicHandle(self.handles.len() as u32));
+        self.handles.push(at);
+        handle
+    }
+
+    pub(super) fn learn(&mut self, view: &ClusterView) {
+        if let Some(id) = &view.cluster_id {
+            self.id.clone_from(id);
+        }
+    }
+
+    /// A broker answers. It has some connections, and each shard its own: said once a change.
+    pub(super) fn on_up(&mut self, address: &Address, out: &mut Outbox) {
+        self.trouble = None;
+        if self.down.remove(address) {
+            note(out, Level::Info, format!("broker {address} answers again"));
+        }
+    }
+
+    pub(super) fn on_down(&mut self, address: Address, error: &KafkaError, out: &mut Outbox) {
+        self.failed += 1;
+        let trouble = format!("broker {address}: {}", reason(error));
+        if self.down.insert(address) {
+            note(out, Level::Warn, trouble.clone());
+        }
+        self.trouble = Some(trouble);
+    }
+
+    /// What keeps a topic of which nothing is known yet.
+    pub(super) fn trouble(&self, now: Now) -> Option<String> {
+        self.trouble.clone().or_else(|| self.silence(now))
+    }
+
+    /// How the cluster stands. It is never what keeps the process from being ready: what is in
+    /// memory is served without it, and if all gateways said no at once, nobody would get that.
+    pub(super) fn check(&self, snapshot: &Snapshot, now: Now) -> Check {
+        let name = snapshot.cluster_name(self.index);
+        let Some(silence) = self.silence(now) else {
+            return Check::new(name, CheckState::Ready, "");
+        };
+        let why = self.trouble.as_deref();
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        let detail = format!(
+            "{silence}{why}; commands for partitions they lead get 503, queries and streams go on \
+             from memory; start or reach these brokers"
+        );
+        Check::new(name, CheckState::Degraded, detail)
+    }
+
+    fn silence(&self, now: Now) -> Option<String> {
+        let mut silent: Vec<_> = self.plane.silent_brokers(now).collect();
+        silent.sort_unstable();
+        let named = silent.iter().take(NAMED_MAX).map(|(address, since)| {
+            let seconds = now.mono.since(*since).as_secs();
+            format!("broker {address} has not answered for {seconds} s")
+        });
+        let mut text = named.collect::<Vec<_>>().join(", ");
+        if silent.len() > NAMED_MAX {
+            text.push_str(&format!(" and {} more", silent.len() - NAMED_MAX));
+        }
+        (!silent.is_empty()).then_some(text)
+    }
+}
+
+/// The settings of a plane, as the config's table has them.
+fn plane_settings(snapshot: &Snapshot, index: ClusterIndex) -> crate::kafka::Settings {
+    let kafka = &snapshot.config.settings.kafka;
+    let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let bootstrap = snapshot.bootstrap(index).iter().map(|broker| Address {
+        host: broker.host.clone(),
+        port: broker.port,
+    });
+    crate::kafka::Settings {
+        client_id: kafka.client_id.clone(),
+        bootstrap: bootstrap.collect(),
+        connect_timeout: kafka.connect_timeout,
+        request_timeout: kafka.request_timeout,
+        fetch_wait_max: kafka.fetch_wait,
+        fetch_bytes_max: bytes(kafka.fetch_bytes_max),
+        partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
+        decompressed_bytes_max: bytes(kafka.batch_bytes_max),
+        metadata_refresh: kafka.metadata_age_max,
+        backoff_max: kafka.backoff_max,
+        delivery_timeout: kafka.delivery_timeout,
+        produce_bytes_max: bytes(kafka.produce_bytes_max),
+        ..crate::kafka::Settings::default()
+    }
+}
+
+/// What is wrong with a broker, and where it helps, what to do.
+fn reason(error: &KafkaError) -> String {
+    match error {
+        KafkaError::Connect(std::io::ErrorKind::NotFound) => {
+            "its name does not resolve; correct kafka.bootstrap, or the name server".into()
+        }
+        KafkaError::Connect(std::io::ErrorKind::ConnectionRefused) => {
+            "nobody listens there; start the broker, or correct kafka.bootstrap".into()
+        }
+        other => other.to_string(),
+    }
+}
