@@ -171,9 +171,24 @@ fn open_checks(reports: &[Option<ShardReport>]) -> Option<String> {
 
 /// Whether clients may come although some check does not hold: nothing gets ready by itself any
 /// more, and there is a route to serve.
-fn may_serve(reports: &[Option<ShardReport>], routes: &[RouteNeeds]) -> bool {
+fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) -> bool {
+    let routes = needs(snapshot);
     let checks = merged(reports);
-    let loading = |check: &Check| check.state == CheckState::Loading && check.name != LISTENING;
+    let blocked = |name: &str| {
+        let blocked = |check: &Check| check.state == CheckState::Blocked && check.name == name;
+        checks.iter().any(blocked)
+    };
+    // A topic of a cluster that nobody can reach does not load, whatever its home knows of that.
+    let waits: Vec<String> = snapshot
+        .topics
+        .iter()
+        .filter(|plan| blocked(&snapshot.cluster_name(plan.cluster)))
+        .map(|plan| snapshot.topic_name(plan))
+        .collect();
+    let loading = |check: &Check| {
+        let loading = check.state == CheckState::Loading && check.name != LISTENING;
+        loading && !waits.contains(&check.name)
+    };
     let served = |route: &RouteNeeds| standing(route, &checks) <= CheckState::Degraded;
     let answered = reports.iter().all(Option::is_some);
     answered && !checks.iter().any(loading) && routes.iter().any(served)
@@ -301,10 +316,10 @@ impl Control {
     async fn ready(&self) {
         let mut said = String::new();
         let mut next = tokio::time::Instant::now() + PROGRESS_EVERY;
-        let routes = needs(&self.snapshot);
         loop {
             let reports = self.reports().await;
-            let Some(open) = open_checks(&reports).filter(|_| !may_serve(&reports, &routes)) else {
+            let Some(open) = open_checks(&reports).filter(|_| !may_serve(&reports, &self.snapshot))
+            else {
                 return;
             };
             if open != said && tokio::time::Instant::now() >= next {

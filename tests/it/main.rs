@@ -26,6 +26,7 @@ mod ground;
 mod kafka;
 mod kcat;
 mod metrics_page;
+mod outage;
 mod process;
 mod scenarios;
 mod service;

@@ -21,6 +21,8 @@ pub(in crate::shard) struct Cluster {
     index: ClusterIndex,
     /// The cluster's own id, once it said it.
     pub(super) id: String,
+    /// It has shown itself once.
+    known: bool,
     /// By the plane's handle: the place among the home's topics; `None`: watched for another home.
     pub(super) handles: Vec<Option<usize>>,
     /// Brokers that failed and have not answered since: few, those of the cluster.
@@ -50,6 +52,7 @@ impl Cluster {
             links: Links::of(index),
             index,
             id: String::new(),
+            known: false,
             handles: Vec::new(),
             down: BTreeSet::new(),
             trouble: None,
@@ -66,6 +69,7 @@ impl Cluster {
     }
 
     pub(super) fn learn(&mut self, view: &ClusterView) {
+        self.known = true;
         if let Some(id) = &view.cluster_id {
             self.id.clone_from(id);
         }
@@ -93,10 +97,14 @@ impl Cluster {
         self.trouble.clone().or_else(|| self.silence(now))
     }
 
-    /// How the cluster stands. It is never what keeps the process from being ready: what is in
-    /// memory is served without it, and if all gateways said no at once, nobody would get that.
+    /// How the cluster stands. Once it has shown itself it is never what keeps the process from
+    /// being ready: what is in memory is served without it, and if all gateways said no at once,
+    /// nobody would get that.
     pub(super) fn check(&self, snapshot: &Snapshot, now: Now) -> Check {
         let name = snapshot.cluster_name(self.index);
+        if let Some(trouble) = self.trouble(now).filter(|_| !self.known) {
+            return Check::new(name, CheckState::Blocked, trouble);
+        }
         let Some(silence) = self.silence(now) else {
             return Check::new(name, CheckState::Ready, "");
         };
