@@ -19,7 +19,7 @@ const CONFIG_REFUSED: u8 = 78;
 /// Why a config without routes is not run.
 const NOTHING_TO_SERVE: &str = "\
 there is nothing to serve: name a config with routes, `sluicegate run --config FILE`;
-docs/config.md shows [[command]], [[query]] and [[stream]]. To see it work first: `sluicegate demo`";
+docs/config.md shows [[command]], [[query]] and [[stream]]. To see it work: `sluicegate demo`";
 
 fn main() -> ExitCode {
     // Bad usage ends here with code 2, help and version with 0.

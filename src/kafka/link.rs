@@ -252,8 +252,8 @@ impl Link {
         }
     }
 
-    /// Since when the broker owes something here: the connection itself, or the answer that is next,
-    /// counted from when a prompt broker gives it, and from the last bytes that came.
+    /// Since when the broker owes something here: the connection itself, or the answer that is
+    /// next, counted from when a prompt broker gives it, and from the last bytes that came.
     pub(super) fn owes_since(&self, connect: Duration, request: Duration) -> Option<Instant> {
         let ago = |deadline: Instant, patience: Duration| {
             let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);

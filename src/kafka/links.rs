@@ -165,8 +165,8 @@ impl Links {
         health.map_or((true, Instant::ZERO), |h| (h.failures == 0, h.not_before))
     }
 
-    /// Since when `peer` is silent for whoever wants something for `purpose`: it fails, or owes that
-    /// connection an answer (Kafka answers in order), or owes one anywhere and says nothing at all.
+    /// Since when `peer` is silent for whoever wants something for `purpose`: it fails, or owes
+    /// that connection an answer (Kafka answers in order), or owes one anywhere and says nothing at all.
     /// `None`: it owes nothing. One that failed and may be tried again owes nothing until it is.
     pub(super) fn silent_since(&self, peer: Peer, purpose: Purpose, now: Now) -> Option<Instant> {
         let LinkSettings {

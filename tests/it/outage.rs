@@ -117,11 +117,18 @@ impl Outage {
         gateway.wait_until(&Request::get("/items/a"), |it| it.text() == "1");
         let mut stream = Events::open(gateway.address(), "/events/live");
         stream.wait_for_id();
+        let mut ledger = Ledger::default();
+        {
+            // Its connections stand, so that what is asked first is sent.
+            let _service = app.service(|_| Some(Reply::new(200, "before")));
+            let answer = ledger.command(&gateway, "/items/first/orders", "before");
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
         Self {
             probe: ground.topic("probe", 1, &[]),
             app,
             gateway,
-            ledger: Ledger::default(),
+            ledger,
             stream,
         }
     }

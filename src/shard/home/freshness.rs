@@ -23,7 +23,7 @@ impl Topic {
         }
     }
 
-    /// Looks how the topic stands, if that is due, and tells all shards where it is another way now.
+    /// Looks how the topic stands, if that is due; tells all shards where it is another way now.
     pub(super) fn look(&mut self, cx: &mut Cx<'_>) {
         if cx.now.mono < self.look_at {
             return;
