@@ -30,6 +30,8 @@ mod partitioner;
 mod plane;
 mod reader;
 pub mod records;
+mod sasl;
+mod scram;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,8 @@ pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, Topi
 pub use partitioner::partition_of;
 pub use plane::{DirectoryRole, Plane, ProduceRecord};
 pub use records::RecordError;
+pub use sasl::{Entropy, Sasl, SaslError};
+pub use scram::ScramHash;
 pub use settings::{Address, Settings};
 pub use view::{
     BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,
