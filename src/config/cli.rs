@@ -337,13 +337,15 @@ mod tests {
         let long = help("sluicegate run --help");
         let long = long.split_whitespace().collect::<Vec<_>>().join(" ");
         for setting in TABLE {
-            assert!(
+            // A secret on the command line is none.
+            assert_ne!(
                 long.contains(&format!("--{} ", setting.flag())),
+                (setting.secret)(),
                 "{}",
                 setting.key
             );
             assert!(
-                long.contains(&format!("[env: {}]", setting.variable())),
+                (setting.secret)() || long.contains(&format!("[env: {}]", setting.variable())),
                 "{}",
                 setting.key
             );

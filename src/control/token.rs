@@ -187,14 +187,16 @@ async fn run(command: &[String]) -> Result<Vec<u8>, String> {
     let (mut printed, mut complaint) = (Vec::new(), Vec::new());
     let most = TOKEN_BYTES_MAX as u64 + 1;
     let (mut out, mut err) = ((&mut out).take(most), (&mut err).take(most));
-    let read = tokio::try_join!(
-        out.read_to_end(&mut printed),
-        err.read_to_end(&mut complaint)
-    );
+    let print = async {
+        out.read_to_end(&mut printed).await?;
+        match printed.len() > TOKEN_BYTES_MAX {
+            // It need not end first, and may never.
+            true => Err(std::io::Error::other("it prints more than a token")),
+            false => Ok(()),
+        }
+    };
+    let read = tokio::try_join!(print, err.read_to_end(&mut complaint));
     read.map_err(|error| error.to_string())?;
-    if printed.len() > TOKEN_BYTES_MAX {
-        return Ok(printed); // It is refused for that, and need not end first.
-    }
     let status = child.wait().await.map_err(|error| error.to_string())?;
     if status.success() {
         return Ok(printed);
@@ -320,7 +322,7 @@ mod tests {
             (&["/no/such/program"], "can't be run"),
             (&["sh", "-c", "echo why >&2; exit 3"], "why"),
             (&["true"], "no token"),
-            (&["yes"], "no bearer token"),
+            (&["yes"], "more than a token"),
         ];
         for (command, why) in cases {
             let said = next(command).expect_err("no token");

@@ -5,6 +5,7 @@
 mod directory;
 mod peer;
 mod reading;
+mod secure;
 mod writing;
 
 use peer::{Topic, World};
