@@ -115,6 +115,27 @@ fn tls_alone_and_with_a_certificate_of_ours() {
     works_by(Listener::Mtls, &tls("ca.pem", &identity()));
 }
 
+#[test]
+fn large_records_over_tls() {
+    let app = app();
+    let gateway = Gateway::start(&config(&app, &at(Listener::Tls), &tls("ca.pem", "")));
+    let _service = app.service(|command| {
+        let value = command.value.as_deref().unwrap_or_default();
+        Some(Reply::new(200, &value.len().to_string()))
+    });
+    let big = "b".repeat(800_000);
+    let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
+    let records = keys.iter().map(|key| (key.as_str(), big.as_str()));
+    app.produce(&app.items).keyed(records);
+    for key in &keys {
+        let get = Request::get(&format!("/items/{key}"));
+        gateway.wait_until(&get, |it| it.text() == big);
+    }
+    let answer = gateway.ask(&Request::post("/items/a/orders", &big));
+    assert_eq!((answer.status, answer.text()), (200, "800000"));
+    assert_eq!(failed(&gateway), 0.0);
+}
+
 /// Records flow both ways while everybody has to say again and again who it is: 8 s are four
 /// sessions and more. Nothing is lost, and no connection.
 fn flows_through_renewals(tables: &str) {

@@ -76,10 +76,13 @@ impl Links {
         outputs: &mut Outputs<M>,
     ) {
         let id = LinkId(ticket.0);
-        let tls = match (&self.tls, plane.host(id)) {
-            // The plane has given up on it meanwhile, and says so next.
-            (_, None) | (None, _) => None,
-            (Some(connector), Some(host)) => match Session::connect(connector, host, now) {
+        let Some(host) = plane.host(id) else {
+            // The plane has given up on it, and said so before there was a socket to close.
+            return outputs.close.push(socket);
+        };
+        let tls = match &self.tls {
+            None => None,
+            Some(connector) => match Session::connect(connector, host, now) {
                 Ok(session) => Some(Tls {
                     session: Box::new(session),
                     told: false,
@@ -326,3 +329,7 @@ fn words(error: &TlsError) -> String {
     };
     format!("{error}; {help}")
 }
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;
