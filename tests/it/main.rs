@@ -28,6 +28,5 @@ mod kcat;
 mod metrics_page;
 mod process;
 mod scenarios;
-mod secure;
 mod service;
 mod tidy;

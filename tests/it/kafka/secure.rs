@@ -219,7 +219,7 @@ fn a_wrong_password_is_named() {
 }
 
 #[test]
-fn no_sasl_where_it_is_wanted_and_sasl_where_it_is_not() {
+fn no_sasl_where_it_is_wanted_and_sasl_where_it_is_not_are_named() {
     let app = app();
     let bare = config(&app, &at(Listener::Sasl), "");
     is_named(&bare, &[&at(Listener::Sasl), "kafka.sasl"]);
