@@ -17,6 +17,8 @@
 
 mod backoff;
 mod batch;
+#[cfg(any(test, fuzzing))]
+mod check;
 mod configs;
 mod context;
 mod directory;
@@ -31,6 +33,7 @@ mod plane;
 mod reader;
 pub mod records;
 mod settings;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -39,6 +42,8 @@ mod view;
 mod wire;
 mod writer;
 
+#[cfg(any(test, fuzzing))]
+pub use check::check_any_response;
 pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
 pub use partitioner::partition_of;
