@@ -1,8 +1,8 @@
 //! What must hold of any response at all: properties and the fuzzer share it.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use kafka_protocol::messages as kp;
-use kafka_protocol::protocol::{Decodable, Encodable, Request};
+use kafka_protocol::protocol::{Decodable as _, Request};
 
 use super::{shape, wire};
 
@@ -29,7 +29,7 @@ pub fn check_any_response(bytes: &[u8]) {
     }
 }
 
-fn check<R: Request<Response: PartialEq>>(version: u8, body: &[u8]) {
+fn check<R: Request>(version: u8, body: &[u8]) {
     // Every version that the codec crate can read, of which those we ask for are some.
     let range = R::VERSIONS;
     let span = u8::try_from(range.max - range.min + 1).expect("versions are few");
@@ -39,18 +39,7 @@ fn check<R: Request<Response: PartialEq>>(version: u8, body: &[u8]) {
     let Some(after) = shape::after(R::KEY, version, body) else {
         return;
     };
-    let Ok(response) = R::Response::decode(&mut rest, version) else {
-        return;
-    };
-    assert_eq!(rest.remaining(), after.len(), "{} {version}", R::KEY);
-    // And what a broker would write is taken, if the codec crate reads the same again (it counts tags
-    // beyond 2^31 and does not write them).
-    let mut again = BytesMut::new();
-    if response.encode(&mut again, version).is_ok() {
-        let mut rest = again.clone().freeze();
-        if R::Response::decode(&mut rest, version).is_ok_and(|it| it == response) {
-            let after = shape::after(R::KEY, version, &again).map(<[u8]>::len);
-            assert_eq!(after, Some(rest.remaining()), "{} {version}", R::KEY);
-        }
+    if R::Response::decode(&mut rest, version).is_ok() {
+        assert_eq!(rest.remaining(), after.len(), "{} {version}", R::KEY);
     }
 }
