@@ -32,6 +32,10 @@ impl Api {
         Self::DescribeConfigs,
     ];
 
+    pub(super) const fn key(self) -> i16 {
+        self.ours().0
+    }
+
     /// The API's key, and the versions we have read the meaning of.
     const fn ours(self) -> (i16, i16, i16) {
         match self {
