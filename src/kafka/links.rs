@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use kafka_protocol::protocol::{Request, StrBytes};
+use smallvec::SmallVec;
 
 use super::backoff::{Backoff, Jitter};
 use super::event::{Event, LinkId};
+use super::facts::{Fact, Facts};
 use super::link::{Answer, Asked, Link, Peer, Purpose, State, Unanswered};
 use super::settings::Settings;
 use super::view::ClusterView;
@@ -54,6 +56,7 @@ pub(super) struct Links {
     settings: LinkSettings,
     to_open: VecDeque<(LinkId, Address)>,
     to_close: VecDeque<LinkId>,
+    pub(super) facts: Facts,
     pub(super) unanswered: VecDeque<(LinkId, Unanswered, KafkaError)>,
 }
 
@@ -80,6 +83,7 @@ impl Links {
             },
             to_open: VecDeque::new(),
             to_close: VecDeque::new(),
+            facts: Facts::default(),
             unanswered: VecDeque::new(),
         }
     }
@@ -118,6 +122,7 @@ impl Links {
         let same = |link: &Link| link.peer == peer && link.purpose == purpose;
         if let Some(i) = self.links.iter().position(same) {
             let link = &mut self.links[i];
+            link.turn = now.mono;
             return match link.state {
                 State::Ready if link.quiet_until <= now.mono => Readiness::Ready(link),
                 State::Ready => {
@@ -163,7 +168,10 @@ impl Links {
     pub(super) fn on_opened(&mut self, id: LinkId, now: Now) {
         let deadline = now.mono.after(self.settings.request_timeout);
         if let Some(link) = self.get_mut(id) {
+            link.turn = now.mono;
             link.on_opened(deadline);
+            let address = link.address.clone();
+            self.facts.push(Fact::Connected(address));
         }
     }
 
@@ -172,6 +180,7 @@ impl Links {
         let by = u64::try_from(by_ms).unwrap_or(0);
         if let Some(link) = self.get_mut(id).filter(|_| by > 0) {
             link.throttle(Duration::from_millis(by), now.mono);
+            self.facts.push(Fact::Throttled(Duration::from_millis(by)));
         }
     }
 
@@ -187,9 +196,18 @@ impl Links {
         let deadline = now.mono.after(self.settings.request_timeout);
         let Some(link) = self.get_mut(id) else { return };
         let was_ready = link.state == State::Ready;
+        link.turn = now.mono;
+        let before = answers.len();
         let outcome = link.on_bytes(bytes, deadline, answers);
         let (peer, ready) = (link.peer, link.state == State::Ready);
         let address = (ready && !was_ready).then(|| link.address.clone());
+        let answered = answers[before..].iter().map(|answer| Fact::Answered {
+            api: answer.api,
+            broker: link.address.clone(),
+            took: answer.took,
+        });
+        let answered: SmallVec<[Fact; 1]> = answered.collect();
+        answered.into_iter().for_each(|fact| self.facts.push(fact));
         let health = self.health.entry(peer).or_default();
         if let Some(address) = address
             && health.up != Some(true)
@@ -239,8 +257,19 @@ impl Links {
                 });
             }
         }
-        let lost = link.unanswered().map(|lost| (id, lost, error.clone()));
-        self.unanswered.extend(lost);
+        self.facts.push(Fact::Disconnected {
+            broker: link.address.clone(),
+            stood: link.state != State::Opening,
+            error: (!(idle && error == KafkaError::Closed)).then(|| error.clone()),
+        });
+        for lost in link.unanswered() {
+            let (api, error) = (lost.api, error.clone());
+            self.facts.push(Fact::Failed {
+                api,
+                error: error.clone(),
+            });
+            self.unanswered.push_back((id, lost, error));
+        }
     }
 
     /// Gives up links that were silent for too long.
@@ -279,6 +308,11 @@ impl Links {
             let link = self.links.swap_remove(i);
             self.to_open.retain(|(waiting, _)| *waiting != link.id);
             self.to_close.push_back(link.id);
+            self.facts.push(Fact::Disconnected {
+                broker: link.address,
+                stood: link.state != State::Opening,
+                error: None,
+            });
         }
     }
 }

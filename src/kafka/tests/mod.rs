@@ -5,6 +5,7 @@
 mod directory;
 mod peer;
 mod reading;
+mod shape;
 mod writing;
 
 use peer::{Topic, World};
