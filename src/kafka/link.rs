@@ -57,6 +57,8 @@ pub(super) enum Asked {
 
 #[derive(Debug)]
 struct InFlight {
+    api: i16,
+    at: Instant,
     correlation: i32,
     version: i16,
     asked: Asked,
@@ -68,6 +70,9 @@ struct InFlight {
 /// A response that came.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// The key of the API, and how long it took.
+    pub(super) api: i16,
+    pub(super) took: Duration,
     pub(super) asked: Asked,
     pub(super) version: i16,
     pub(super) body: Bytes,
@@ -76,6 +81,7 @@ pub(super) struct Answer {
 /// A request that will not be answered.
 #[derive(Debug)]
 pub(super) struct Unanswered {
+    pub(super) api: i16,
     pub(super) asked: Asked,
     /// Whether all of it was handed to the socket. If not, the broker can't have acted on it.
     pub(super) sent: bool,
@@ -103,6 +109,8 @@ pub(super) struct Link {
     pub(super) versions: Versions,
     /// No request goes before this: the broker throttles us (KIP-219).
     pub(super) quiet_until: Instant,
+    /// The time of what is sent and comes next.
+    pub(super) turn: Instant,
     /// Whether `next_writable` shall name it.
     pub(super) to_offer: bool,
     client_id: StrBytes,
@@ -141,6 +149,7 @@ impl Link {
             state: State::Opening,
             versions: Versions::NONE,
             quiet_until: Instant::ZERO,
+            turn: Instant::ZERO,
             to_offer: false,
             client_id,
             deadline,
@@ -187,6 +196,8 @@ impl Link {
         self.queued += (self.out.len() - before) as u64;
         self.to_offer = true;
         self.in_flight.push_back(InFlight {
+            api: R::KEY,
+            at: self.turn,
             correlation,
             version,
             asked,
@@ -237,6 +248,8 @@ impl Link {
         let first = self.in_flight.pop_front();
         match first {
             Some(asked) if asked.correlation == correlation => Ok(Answer {
+                api: asked.api,
+                took: self.turn.since(asked.at),
                 asked: asked.asked,
                 version: asked.version,
                 body: frame.split_off(4),
@@ -399,6 +412,7 @@ impl Link {
     pub(super) fn unanswered(self) -> impl Iterator<Item = Unanswered> {
         let written = self.written;
         self.in_flight.into_iter().map(move |asked| Unanswered {
+            api: asked.api,
             sent: asked.end <= written,
             asked: asked.asked,
         })

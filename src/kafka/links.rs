@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use kafka_protocol::protocol::{Request, StrBytes};
+use smallvec::SmallVec;
 
 use super::backoff::{Backoff, Jitter};
 use super::event::{Event, LinkId};
+use super::facts::{Fact, Facts};
 use super::link::{Answer, Asked, Due, Link, Peer, Purpose, State, Unanswered, With};
 use super::sasl::Auth;
 use super::settings::Settings;
@@ -58,6 +60,7 @@ pub(super) struct Links {
     pub(super) auth: Auth,
     to_open: VecDeque<(LinkId, Address)>,
     to_close: VecDeque<LinkId>,
+    pub(super) facts: Facts,
     pub(super) unanswered: VecDeque<(LinkId, Unanswered, KafkaError)>,
 }
 
@@ -87,6 +90,7 @@ impl Links {
             auth: Auth::new(settings.sasl.clone(), settings.entropy),
             to_open: VecDeque::new(),
             to_close: VecDeque::new(),
+            facts: Facts::default(),
             unanswered: VecDeque::new(),
         }
     }
@@ -125,6 +129,7 @@ impl Links {
         let same = |link: &Link| link.peer == peer && link.purpose == purpose;
         if let Some(i) = self.links.iter().position(same) {
             let link = &mut self.links[i];
+            link.turn = now.mono;
             return match link.state {
                 State::Ready if link.takes_requests(now.mono) => Readiness::Ready(link),
                 State::Ready if link.quiet_until > now.mono => {
@@ -173,7 +178,10 @@ impl Links {
     pub(super) fn on_opened(&mut self, id: LinkId, now: Now) {
         let deadline = now.mono.after(self.settings.request_timeout);
         if let Some(link) = self.get_mut(id) {
+            link.turn = now.mono;
             link.on_opened(deadline);
+            let address = link.address.clone();
+            self.facts.push(Fact::Connected(address));
         }
     }
 
@@ -182,6 +190,7 @@ impl Links {
         let by = u64::try_from(by_ms).unwrap_or(0);
         if let Some(link) = self.get_mut(id).filter(|_| by > 0) {
             link.throttle(Duration::from_millis(by), now.mono);
+            self.facts.push(Fact::Throttled(Duration::from_millis(by)));
         }
     }
 
@@ -204,9 +213,18 @@ impl Links {
             jitter: out.jitter,
         };
         let was_ready = link.state == State::Ready;
+        link.turn = now.mono;
+        let before = answers.len();
         let outcome = link.on_bytes(bytes, &mut with, answers);
         let (peer, ready) = (link.peer, link.state == State::Ready);
         let address = (ready && !was_ready).then(|| link.address.clone());
+        let answered = answers[before..].iter().map(|answer| Fact::Answered {
+            api: answer.api,
+            broker: link.address.clone(),
+            took: answer.took,
+        });
+        let answered: SmallVec<[Fact; 1]> = answered.collect();
+        answered.into_iter().for_each(|fact| self.facts.push(fact));
         let health = self.health.entry(peer).or_default();
         if let Some(address) = address
             && health.up != Some(true)
@@ -260,8 +278,19 @@ impl Links {
                 });
             }
         }
-        let lost = link.unanswered().map(|lost| (id, lost, error.clone()));
-        self.unanswered.extend(lost);
+        self.facts.push(Fact::Disconnected {
+            broker: link.address.clone(),
+            stood: link.state != State::Opening,
+            error: (!(idle && error == KafkaError::Closed)).then(|| error.clone()),
+        });
+        for lost in link.unanswered() {
+            let (api, error) = (lost.api, error.clone());
+            self.facts.push(Fact::Failed {
+                api,
+                error: error.clone(),
+            });
+            self.unanswered.push_back((id, lost, error));
+        }
     }
 
     /// Gives up links that were silent for too long; says again who we are where that is due;
@@ -278,12 +307,14 @@ impl Links {
         let idle_timeout = self.settings.idle_timeout;
         let due = |link: &Link| link.due(now.mono, idle_timeout);
         while let Some(at) = self.links.iter().position(|it| due(it) == Due::Retire) {
-            self.to_close.push_back(self.links.swap_remove(at).id);
+            let link = self.links.swap_remove(at);
+            self.leave(link);
         }
         let deadline = now.mono.after(self.settings.request_timeout);
         let renewed = self.links.iter_mut().filter(|it| due(it) == Due::Renew);
         for link in renewed {
             let mechanism = self.auth.mechanism().expect("a session came from SASL");
+            link.turn = now.mono;
             let begun = link.authenticate(mechanism, deadline);
             debug_assert!(begun.is_ok(), "the versions were there the first time");
         }
@@ -318,9 +349,19 @@ impl Links {
         let leaves = |link: &Link| matches!(link.peer, Peer::Bootstrap(_)) && link.in_flight() == 0;
         while let Some(i) = self.links.iter().position(leaves) {
             let link = self.links.swap_remove(i);
-            self.to_open.retain(|(waiting, _)| *waiting != link.id);
-            self.to_close.push_back(link.id);
+            self.leave(link);
         }
+    }
+
+    /// Closes a link in good order: nothing is in flight on it.
+    fn leave(&mut self, link: Link) {
+        self.to_open.retain(|(waiting, _)| *waiting != link.id);
+        self.to_close.push_back(link.id);
+        self.facts.push(Fact::Disconnected {
+            broker: link.address,
+            stood: link.state != State::Opening,
+            error: None,
+        });
     }
 }
 

@@ -14,6 +14,7 @@ use super::directory::Directory;
 use super::ends::Ends;
 use super::error::ProduceRefused;
 use super::event::{Event, Isolation, LinkId, ReadKey, StartAt, TopicHandle};
+use super::facts::Fact;
 use super::link::{Answer, Asked, Link, Purpose};
 use super::links::{Links, Outlet, Wake};
 use super::offsets;
@@ -369,6 +370,11 @@ impl Plane {
     /// The next thing to tell, in order.
     pub fn next_event(&mut self) -> Option<Event> {
         self.shared.events.pop_front()
+    }
+
+    /// The next thing to count.
+    pub fn next_fact(&mut self) -> Option<Fact> {
+        self.shared.links.facts.next()
     }
 
     fn fail(&mut self, link: LinkId, error: KafkaError, now: Now) {

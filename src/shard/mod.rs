@@ -214,6 +214,7 @@ impl Shard {
                 streams: serving.edge.streams() as u64,
                 commands_open: serving.home.open_commands() as u64,
                 draining: serving.draining,
+                brokers: serving.home.brokers(),
                 topics: serving.home.topics().collect(),
             },
         }

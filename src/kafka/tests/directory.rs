@@ -297,3 +297,14 @@ fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
         }
     )));
 }
+
+#[test]
+fn what_was_asked_and_what_broke_is_told_as_facts() {
+    let (mut world, _) = known(&[(1, 0)]);
+    let facts: Vec<_> = std::iter::from_fn(|| world.plane.next_fact()).collect();
+    assert!(facts.iter().any(|it| matches!(it, Fact::Connected(_))));
+    let answered = |fact: &&Fact| matches!(fact, Fact::Answered { api: 3, .. });
+    assert!(facts.iter().any(|it| answered(&it)), "{facts:?}");
+    let failed = |fact: &Fact| matches!(fact, Fact::Failed { .. });
+    assert!(!facts.iter().any(failed), "{facts:?}");
+}

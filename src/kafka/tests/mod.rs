@@ -6,6 +6,7 @@ mod directory;
 mod peer;
 mod reading;
 mod secure;
+mod shape;
 mod writing;
 
 use peer::{Topic, World};

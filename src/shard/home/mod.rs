@@ -3,6 +3,7 @@
 //! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
 
 mod commands;
+mod facts;
 mod links;
 mod lookups;
 mod order;
@@ -21,7 +22,7 @@ use crate::model::{Instant, Now, ShardId, TopicName};
 use super::ClusterSecurity;
 use super::message::{Level, Message, Note, Waiter};
 use super::snapshot::{Snapshot, TopicIndex};
-use crate::metrics::{Check, ShardMetrics, TopicStatus};
+use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
 use commands::Tickets;
 pub(super) use links::Links;
@@ -43,6 +44,7 @@ pub(super) struct Home {
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
     trouble: Trouble,
+    counted: facts::Counted,
 }
 
 /// What a topic works with for a moment: what is served, the plane, the turn's time, the outbox.
@@ -95,6 +97,7 @@ impl Home {
             tickets,
             expired: Vec::new(),
             trouble: Trouble::default(),
+            counted: facts::Counted::default(),
         }
     }
 
@@ -108,6 +111,9 @@ impl Home {
         self.plane.on_time(now);
         while let Some(event) = self.plane.next_event() {
             self.on_event(event, now, out);
+        }
+        while let Some(fact) = self.plane.next_fact() {
+            self.counted.count(fact);
         }
         let mut expired = std::mem::take(&mut self.expired);
         for at in 0..self.topics.len() {
@@ -272,9 +278,16 @@ impl Home {
             .filter_map(|topic| topic.status(&self.snapshot))
     }
 
+    /// How the brokers stand.
+    pub(super) fn brokers(&self) -> Vec<BrokerStatus> {
+        self.counted.status()
+    }
+
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
         metrics.general.kafka_connections_failed.0 = self.trouble.failed();
+        metrics.kafka.clone_from(&self.counted.kafka);
+        metrics.brokers.clone_from(&self.counted.brokers);
         metrics
             .general
             .commands_open
