@@ -10,7 +10,8 @@ use smallvec::SmallVec;
 use super::backoff::{Backoff, Jitter};
 use super::event::{Event, LinkId};
 use super::facts::{Fact, Facts};
-use super::link::{Answer, Asked, Link, Peer, Purpose, State, Unanswered};
+use super::link::{Answer, Asked, Due, Link, Peer, Purpose, State, Unanswered, With};
+use super::sasl::Auth;
 use super::settings::Settings;
 use super::view::ClusterView;
 use super::wire::Api;
@@ -36,6 +37,8 @@ struct Health {
     not_before: Instant,
     /// What was last told.
     up: Option<bool>,
+    /// Why it was told to be down.
+    told: Option<KafkaError>,
 }
 
 /// Whether a link can be used now.
@@ -54,6 +57,7 @@ pub(super) struct Links {
     health: BTreeMap<Peer, Health>,
     client_id: StrBytes,
     settings: LinkSettings,
+    pub(super) auth: Auth,
     to_open: VecDeque<(LinkId, Address)>,
     to_close: VecDeque<LinkId>,
     pub(super) facts: Facts,
@@ -64,6 +68,7 @@ pub(super) struct Links {
 struct LinkSettings {
     connect_timeout: Duration,
     request_timeout: Duration,
+    idle_timeout: Duration,
     frame_bytes_max: u32,
     backoff: Backoff,
 }
@@ -78,9 +83,11 @@ impl Links {
             settings: LinkSettings {
                 connect_timeout: settings.connect_timeout,
                 request_timeout: settings.request_timeout,
+                idle_timeout: settings.idle_timeout,
                 frame_bytes_max: settings.frame_bytes_max,
                 backoff: settings.backoff(),
             },
+            auth: Auth::new(settings.sasl.clone(), settings.entropy),
             to_open: VecDeque::new(),
             to_close: VecDeque::new(),
             facts: Facts::default(),
@@ -124,13 +131,16 @@ impl Links {
             let link = &mut self.links[i];
             link.turn = now.mono;
             return match link.state {
-                State::Ready if link.quiet_until <= now.mono => Readiness::Ready(link),
-                State::Ready => {
+                State::Ready if link.takes_requests(now.mono) => Readiness::Ready(link),
+                State::Ready if link.quiet_until > now.mono => {
                     wake.at(link.quiet_until);
                     Readiness::Soon
                 }
                 _ => Readiness::Soon,
             };
+        }
+        if !self.auth.is_able() {
+            return Readiness::Resting; // Until there is a token, which wakes by itself.
         }
         let health = self.health.entry(peer).or_default();
         if health.not_before > now.mono {
@@ -193,12 +203,19 @@ impl Links {
         answers: &mut Vec<Answer>,
         out: &mut Outlet<'_>,
     ) {
-        let deadline = now.mono.after(self.settings.request_timeout);
-        let Some(link) = self.get_mut(id) else { return };
+        let Some(link) = self.links.iter_mut().find(|link| link.id == id) else {
+            return;
+        };
+        let mut with = With {
+            now: now.mono,
+            deadline: now.mono.after(self.settings.request_timeout),
+            auth: &mut self.auth,
+            jitter: out.jitter,
+        };
         let was_ready = link.state == State::Ready;
         link.turn = now.mono;
         let before = answers.len();
-        let outcome = link.on_bytes(bytes, deadline, answers);
+        let outcome = link.on_bytes(bytes, &mut with, answers);
         let (peer, ready) = (link.peer, link.state == State::Ready);
         let address = (ready && !was_ready).then(|| link.address.clone());
         let answered = answers[before..].iter().map(|answer| Fact::Answered {
@@ -212,7 +229,7 @@ impl Links {
         if let Some(address) = address
             && health.up != Some(true)
         {
-            health.up = Some(true);
+            (health.up, health.told) = (Some(true), None);
             let broker = broker(peer);
             out.events.push_back(Event::BrokerUp { broker, address });
         }
@@ -241,6 +258,10 @@ impl Links {
         if ours {
             self.to_close.push_back(id);
         }
+        let error = match error {
+            KafkaError::Closed if !ours => link.ended(),
+            error => error,
+        };
         // Brokers close idle connections (`connections.max.idle.ms`): no failure of theirs.
         let idle = link.state == State::Ready && link.in_flight() == 0;
         if !(idle && error == KafkaError::Closed) {
@@ -248,8 +269,8 @@ impl Links {
             health.failures = health.failures.saturating_add(1);
             let wait = self.settings.backoff.after(health.failures, out.jitter);
             health.not_before = now.mono.after(wait);
-            if health.up != Some(false) {
-                health.up = Some(false);
+            if health.up != Some(false) || health.told.as_ref() != Some(&error) {
+                (health.up, health.told) = (Some(false), Some(error.clone()));
                 out.events.push_back(Event::BrokerDown {
                     broker: broker(link.peer),
                     address: link.address.clone(),
@@ -272,17 +293,37 @@ impl Links {
         }
     }
 
-    /// Gives up links that were silent for too long.
+    /// Gives up links that were silent for too long; says again who we are where that is due;
+    /// closes what nobody needs.
     pub(super) fn on_time(&mut self, now: Now, out: &mut Outlet<'_>) {
         let late = |link: &&Link| link.deadline().is_some_and(|deadline| deadline <= now.mono);
-        while let Some(id) = self.links.iter().find(late).map(|link| link.id) {
-            self.fail(id, KafkaError::Timeout, now, true, out);
+        while let Some(link) = self.links.iter().find(late) {
+            let error = match link.state {
+                State::Opening => KafkaError::ConnectTimeout,
+                _ => KafkaError::Timeout,
+            };
+            self.fail(link.id, error, now, true, out);
+        }
+        let idle_timeout = self.settings.idle_timeout;
+        let due = |link: &Link| link.due(now.mono, idle_timeout);
+        while let Some(at) = self.links.iter().position(|it| due(it) == Due::Retire) {
+            self.to_close.push_back(self.links.swap_remove(at).id);
+        }
+        let deadline = now.mono.after(self.settings.request_timeout);
+        let renewed = self.links.iter_mut().filter(|it| due(it) == Due::Renew);
+        for link in renewed {
+            let mechanism = self.auth.mechanism().expect("a session came from SASL");
+            let begun = link.authenticate(mechanism, deadline);
+            debug_assert!(begun.is_ok(), "the versions were there the first time");
         }
     }
 
     pub(super) fn wake(&self, wake: &mut Wake) {
-        for deadline in self.links.iter().filter_map(Link::deadline) {
-            wake.at(deadline);
+        for link in &self.links {
+            let due = link.next_due(self.settings.idle_timeout);
+            for when in [link.deadline(), due].into_iter().flatten() {
+                wake.at(when);
+            }
         }
     }
 

@@ -33,6 +33,8 @@ mod partitioner;
 mod plane;
 mod reader;
 pub mod records;
+mod sasl;
+mod scram;
 mod settings;
 mod shape;
 #[cfg(test)]
@@ -51,6 +53,8 @@ pub use facts::Fact;
 pub use partitioner::partition_of;
 pub use plane::{DirectoryRole, Plane, ProduceRecord};
 pub use records::RecordError;
+pub use sasl::{Entropy, Sasl, SaslError};
+pub use scram::ScramHash;
 pub use settings::{Address, Settings};
 pub use view::{
     BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,

@@ -19,10 +19,12 @@ pub(super) enum Api {
     Versions,
     InitProducerId,
     DescribeConfigs,
+    SaslHandshake,
+    SaslAuthenticate,
 }
 
 impl Api {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
@@ -30,6 +32,8 @@ impl Api {
         Self::Versions,
         Self::InitProducerId,
         Self::DescribeConfigs,
+        Self::SaslHandshake,
+        Self::SaslAuthenticate,
     ];
 
     pub(super) const fn key(self) -> i16 {
@@ -46,6 +50,8 @@ impl Api {
             Self::Versions => (18, 0, 3),
             Self::InitProducerId => (22, 0, 4),
             Self::DescribeConfigs => (32, 1, 4),
+            Self::SaslHandshake => (17, 1, 1), // In 0, what follows has no frames.
+            Self::SaslAuthenticate => (36, 0, 2),
         }
     }
 }
@@ -79,6 +85,8 @@ impl Versions {
                 Api::Versions => "the broker offers no usable version of ApiVersions",
                 Api::InitProducerId => "the broker offers no usable version of InitProducerId",
                 Api::DescribeConfigs => "the broker offers no usable version of DescribeConfigs",
+                Api::SaslHandshake => "the broker offers no usable version of SaslHandshake",
+                Api::SaslAuthenticate => "the broker offers no usable version of SaslAuthenticate",
             })),
             version => Ok(version),
         }

@@ -28,5 +28,6 @@ mod kcat;
 mod metrics_page;
 mod process;
 mod scenarios;
+mod secure;
 mod service;
 mod tidy;

@@ -5,6 +5,7 @@
 mod directory;
 mod peer;
 mod reading;
+mod secure;
 mod shape;
 mod writing;
 
