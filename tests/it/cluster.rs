@@ -113,6 +113,17 @@ impl Cluster {
         self.running(node).signal(Signal::CONT);
     }
 
+    /// Starts what is down, thaws what is frozen, and waits until the cluster serves.
+    pub fn heal(&mut self) {
+        for node in 1..=self.nodes.len() {
+            match self.nodes[node - 1].as_ref().filter(|it| it.runs()) {
+                Some(running) => running.signal(Signal::CONT),
+                None => self.spawn(node),
+            }
+        }
+        self.wait_ready();
+    }
+
     fn running(&self, node: usize) -> &Guarded {
         let running = self.nodes[node - 1].as_ref();
         running.unwrap_or_else(|| panic!("node {node} does not run"))

@@ -18,6 +18,8 @@ use super::cluster::Cluster;
 #[derive(Debug)]
 pub struct Ground {
     bootstrap: String,
+    /// Replicas of each topic.
+    replication: u16,
     _keeps: Keeps,
 }
 
@@ -38,6 +40,7 @@ pub fn development() -> &'static Ground {
         let bootstrap = broker.bootstrap();
         Ground {
             bootstrap,
+            replication: 1,
             _keeps: Keeps::Broker(broker),
         }
     })
@@ -49,6 +52,7 @@ pub fn real() -> &'static Ground {
     GROUND.get_or_init(|| match std::env::var("SLUICEGATE_TEST_BOOTSTRAP") {
         Ok(bootstrap) => Ground {
             bootstrap,
+            replication: 1,
             _keeps: Keeps::Nothing,
         },
         Err(_) => {
@@ -56,6 +60,7 @@ pub fn real() -> &'static Ground {
             let bootstrap = cluster.bootstrap();
             Ground {
                 bootstrap,
+                replication: 1,
                 _keeps: Keeps::Cluster(cluster),
             }
         }
@@ -65,9 +70,15 @@ pub fn real() -> &'static Ground {
 impl Ground {
     /// A cluster that a test keeps for itself.
     pub fn at(bootstrap: &str) -> Self {
+        Self::replicated(bootstrap, 1)
+    }
+
+    /// A cluster that a test keeps for itself, with so many replicas of each topic.
+    pub fn replicated(bootstrap: &str, replication: u16) -> Self {
         let bootstrap = bootstrap.to_owned();
         Self {
             bootstrap,
+            replication,
             _keeps: Keeps::Nothing,
         }
     }
@@ -89,7 +100,7 @@ impl Ground {
         let spec = TopicSpec {
             name: TopicName::new(name).expect("a name Kafka takes"),
             partitions,
-            replication: 1,
+            replication: self.replication,
             configs: configs.iter().map(owned).collect(),
         };
         let bootstrap: Vec<_> = self.bootstrap.split(',').map(broker_address).collect();
