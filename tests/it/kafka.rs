@@ -11,6 +11,8 @@ use crate::ground::Ground;
 use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
+mod rskafka;
+
 /// Every story of `scenarios/`.
 mod real {
     crate::scenarios::on_ground!(crate::ground::real);
