@@ -20,7 +20,7 @@ use sluicegate::model::TopicName;
 use super::ground::{block_on, random};
 use super::process::{Cleaner, Guarded};
 
-/// The release under test.
+/// The release under test, where a test does not name another.
 pub const VERSION: &str = "4.3.1";
 /// Kafka logs through this interface and brings no implementation.
 const SLF4J: &str = "1.7.36";
@@ -40,14 +40,23 @@ pub struct Cluster {
 impl Cluster {
     /// Formats and starts `nodes` nodes on free ports and waits until all of them serve.
     pub fn start(nodes: usize) -> Self {
-        let mut cluster = Self::prepare(nodes);
+        Self::start_version(VERSION, nodes)
+    }
+
+    /// The same with another release.
+    pub fn start_version(version: &str, nodes: usize) -> Self {
+        let mut cluster = Self::prepare_version(version, nodes);
         cluster.start_all();
         cluster
     }
 
     /// A cluster whose nodes are formatted and not started.
     pub fn prepare(nodes: usize) -> Self {
-        let jars = jars();
+        Self::prepare_version(VERSION, nodes)
+    }
+
+    fn prepare_version(version: &str, nodes: usize) -> Self {
+        let jars = jars(version);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!(
             "kafka-{}-{:08x}",
@@ -309,8 +318,8 @@ impl Cluster {
     }
 }
 
-/// The folder with Kafka's jars, fetched through Maven the first time.
-fn jars() -> PathBuf {
+/// The folder with a release's jars, fetched through Maven the first time.
+fn jars(version: &str) -> PathBuf {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE_AT_A_TIME
         .lock()
@@ -318,7 +327,7 @@ fn jars() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").expect("$HOME")).join(".cache");
     let cache = cache.unwrap_or_else(home).join("sluicegate-kafka");
-    let jars = cache.join(VERSION);
+    let jars = cache.join(version);
     if jars.is_dir() {
         return jars;
     }
@@ -334,7 +343,7 @@ fn jars() -> PathBuf {
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
          <groupId>local</groupId><artifactId>kafka-jars</artifactId><version>1</version>\
          <dependencies>{}{}</dependencies></project>",
-        dependency("org.apache.kafka", "kafka_2.13", VERSION),
+        dependency("org.apache.kafka", "kafka_2.13", version),
         dependency("org.slf4j", "slf4j-simple", SLF4J),
     );
     fs::write(work.path().join("pom.xml"), pom).expect("write pom.xml");
@@ -347,7 +356,7 @@ fn jars() -> PathBuf {
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(
         done.status.success(),
-        "Maven could not fetch Kafka {VERSION}: {said}"
+        "Maven could not fetch Kafka {version}: {said}"
     );
     // Atomic: a folder of this name is always whole. Another process may have been first.
     let renamed = fs::rename(work.path().join("jars"), &jars);

@@ -12,7 +12,7 @@ use sluicegate::control::{TopicSpec, ensure_topics};
 use sluicegate::demo::listener::BrokerHandle;
 use sluicegate::model::TopicName;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, VERSION};
 
 /// A cluster that all tests of this process share; each has topics of its own.
 #[derive(Debug)]
@@ -55,19 +55,21 @@ pub fn real() -> &'static Ground {
             replication: 1,
             _keeps: Keeps::Nothing,
         },
-        Err(_) => {
-            let cluster = Cluster::start(1);
-            let bootstrap = cluster.bootstrap();
-            Ground {
-                bootstrap,
-                replication: 1,
-                _keeps: Keeps::Cluster(cluster),
-            }
-        }
+        Err(_) => Ground::of_version(VERSION),
     })
 }
 
 impl Ground {
+    /// One node of a release of Kafka.
+    pub fn of_version(version: &str) -> Self {
+        let cluster = Cluster::start_version(version, 1);
+        Self {
+            bootstrap: cluster.bootstrap(),
+            replication: 1,
+            _keeps: Keeps::Cluster(cluster),
+        }
+    }
+
     /// A cluster that a test keeps for itself.
     pub fn at(bootstrap: &str) -> Self {
         Self::replicated(bootstrap, 1)

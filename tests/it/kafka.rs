@@ -12,6 +12,7 @@ use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
 mod rskafka;
+mod versions;
 
 /// Every story of `scenarios/`.
 mod real {
