@@ -34,14 +34,6 @@ impl Record {
         }
     }
 
-    /// All headers, in their order.
-    pub fn headers(&self) -> Vec<(&str, Option<&str>)> {
-        let pairs = self.headers.chunks(2);
-        pairs
-            .map(|it| (it[0].as_deref().unwrap_or_default(), it[1].as_deref()))
-            .collect()
-    }
-
     /// The last header of that name, as Kafka's own clients give it.
     pub fn header(&self, name: &str) -> Option<&str> {
         let pairs = self.headers.chunks(2);

@@ -35,14 +35,17 @@ pub struct Producer {
     asked: usize,
 }
 
+/// Names and values, which may be null.
+pub type Headers<'a> = &'a [(&'a str, Option<&'a [u8]>)];
+
 /// A record to be written.
 #[derive(Clone, Debug, Default)]
 pub struct ToWrite<'a> {
     pub partition: Option<u32>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    /// In their order; names may repeat and values may be null.
-    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+    /// In their order; names may repeat.
+    pub headers: Headers<'a>,
 }
 
 impl Producer {

@@ -83,7 +83,7 @@ impl Lane {
             self.shared.lock().attempts.push((Instant::now(), attempt));
             match outcome {
                 Outcome::Done(_) => return,
-                Outcome::Refused(_) if number % 2 == 0 && over.is_none() => return,
+                Outcome::Refused(_) if number.is_multiple_of(2) && over.is_none() => return,
                 Outcome::Refused(_) => std::thread::sleep(RETRY_PAUSE),
                 Outcome::Unknown(_) => {}
             }

@@ -5,7 +5,7 @@
 //! - `book` the ledger and its checker, with histories it must reject
 //! - `world` what stands while faults come; `clients` who uses it
 //! - `nodes` faults of nodes and leaders
-//! - `topics` what happens to topics (R4)
+//! - `topics` what happens to topics (R4); `records` records of every kind
 //!
 //! One cluster serves all of them, one after the other. `SLUICEGATE_LEDGER_ROUNDS` says how often
 //! each fault comes (3).
@@ -13,6 +13,8 @@
 mod book;
 mod clients;
 mod nodes;
+mod records;
+mod topics;
 mod world;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

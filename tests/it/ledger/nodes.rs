@@ -8,8 +8,15 @@ use crate::admin::Admin;
 use crate::ground::random;
 
 /// Longer than Kafka takes to give a frozen leader's partitions to others (3 s here), shorter than
-/// our request timeout: so the thawed one answers what was asked before.
-const FROZEN: Duration = Duration::from_secs(8);
+/// our request timeout: so the thawed one answers what was asked before. Beyond CI's rounds, 5 s to
+/// 45 s.
+fn frozen(round: usize) -> Duration {
+    Duration::from_secs(match round {
+        0..3 => 8,
+        _ => 5 + (round as u64 * 7) % 41,
+    })
+}
+
 /// How long all brokers are away. R8's 60 s are in `.ci/long`.
 const AWAY: Duration = Duration::from_secs(15);
 
@@ -42,9 +49,10 @@ fn leaders_are_frozen_and_thawed() {
     let mut world = World::start(&ground);
     for round in 0..rounds() {
         let node = leader_by_turns(&admin, &world.topics, round);
-        world.event(&format!("node {node} frozen 8 s"), |topics| {
+        let time = frozen(round);
+        world.event(&format!("node {node} frozen {time:?}"), |topics| {
             cluster.freeze(node);
-            std::thread::sleep(FROZEN);
+            std::thread::sleep(time);
             cluster.thaw(node);
             admin.wait_in_sync(&topics.all());
         });

@@ -73,7 +73,8 @@ impl Topics {
 pub struct World {
     bootstrap: String,
     pub topics: Topics,
-    gateways: Vec<Gateway>,
+    /// Peers; killed with the world.
+    _gateways: Vec<Gateway>,
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
@@ -126,7 +127,7 @@ impl World {
         let mut world = Self {
             bootstrap,
             topics,
-            gateways,
+            _gateways: gateways,
             shared,
             clients,
             readers,
@@ -140,11 +141,6 @@ impl World {
         world.wait_progress(Instant::now());
         world.rows.clear();
         world
-    }
-
-    /// A gateway of the world.
-    pub fn gateway(&self, number: usize) -> &Gateway {
-        &self.gateways[number]
     }
 
     /// Does something to the cluster, waits until all goes on, and notes the silences.
