@@ -11,6 +11,7 @@ use crate::ground::Ground;
 use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
+mod kfake;
 mod rskafka;
 mod versions;
 
