@@ -13,6 +13,10 @@ use crate::ground::Ground;
 use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
+mod kfake;
+mod rskafka;
+mod versions;
+
 /// Every story of `scenarios/`.
 mod real {
     crate::scenarios::on_ground!(crate::ground::real);
