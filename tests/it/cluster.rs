@@ -5,6 +5,8 @@
 //! Faults are real: SIGKILL, SIGTERM, SIGSTOP. Only processes started here are ever signalled, and
 //! none of them outlives the tests (see `process.rs`).
 
+pub mod security;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -19,13 +21,16 @@ use sluicegate::model::TopicName;
 
 use super::ground::{block_on, random};
 use super::process::{Cleaner, Guarded};
+use security::{Certificates, Listener};
 
-/// The release under test.
+/// The release under test, where a test does not name another.
 pub const VERSION: &str = "4.3.1";
 /// Kafka logs through this interface and brings no implementation.
 const SLF4J: &str = "1.7.36";
 /// A cluster that is not ready by then will not be.
 const START_TIME_MAX: Duration = Duration::from_secs(120);
+/// The plain listener, the controller, and those of `security.rs`.
+const PORTS_A_NODE: u16 = 8;
 
 /// A cluster of our own.
 #[derive(Debug)]
@@ -34,20 +39,38 @@ pub struct Cluster {
     jars: PathBuf,
     first_port: u16,
     nodes: Vec<Option<Guarded>>,
+    /// With the listeners of `security.rs`.
+    secured: Option<Certificates>,
     _cleaner: Cleaner,
 }
 
 impl Cluster {
     /// Formats and starts `nodes` nodes on free ports and waits until all of them serve.
     pub fn start(nodes: usize) -> Self {
-        let mut cluster = Self::prepare(nodes);
+        Self::start_version(VERSION, nodes)
+    }
+
+    /// The same with another release.
+    pub fn start_version(version: &str, nodes: usize) -> Self {
+        let mut cluster = Self::prepare_as(version, nodes, false);
         cluster.start_all();
         cluster
     }
 
     /// A cluster whose nodes are formatted and not started.
     pub fn prepare(nodes: usize) -> Self {
-        let jars = jars();
+        Self::prepare_as(VERSION, nodes, false)
+    }
+
+    /// As `start`, with secured listeners beside the plain one.
+    pub fn start_secured(nodes: usize) -> Self {
+        let mut cluster = Self::prepare_as(VERSION, nodes, true);
+        cluster.start_all();
+        cluster
+    }
+
+    fn prepare_as(version: &str, nodes: usize, secured: bool) -> Self {
+        let jars = jars(version);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!(
             "kafka-{}-{:08x}",
@@ -57,8 +80,9 @@ impl Cluster {
         fs::create_dir_all(&folder).expect("a folder for the cluster");
         let cluster = Self {
             _cleaner: Cleaner::of(&folder),
-            first_port: free_ports(2 * nodes as u16),
+            first_port: free_ports(PORTS_A_NODE * nodes as u16),
             nodes: (0..nodes).map(|_| None).collect(),
+            secured: secured.then(|| Certificates::make(&folder)),
             folder,
             jars,
         };
@@ -83,6 +107,16 @@ impl Cluster {
     /// Where clients reach a node.
     pub fn address(&self, node: usize) -> String {
         format!("127.0.0.1:{}", self.port(node))
+    }
+
+    /// The port of a node's secured listener.
+    pub fn secured_port(&self, node: usize, listener: Listener) -> u16 {
+        listener.port(self.port(node))
+    }
+
+    /// The certificates of a secured cluster.
+    pub fn certificates(&self) -> &Certificates {
+        self.secured.as_ref().expect("it was started secured")
     }
 
     /// SIGKILL. The node's data stay, as after a crash.
@@ -113,13 +147,24 @@ impl Cluster {
         self.running(node).signal(Signal::CONT);
     }
 
+    /// Starts what is down, thaws what is frozen, and waits until the cluster serves.
+    pub fn heal(&mut self) {
+        for node in 1..=self.nodes.len() {
+            match self.nodes[node - 1].as_ref().filter(|it| it.runs()) {
+                Some(running) => running.signal(Signal::CONT),
+                None => self.spawn(node),
+            }
+        }
+        self.wait_ready();
+    }
+
     fn running(&self, node: usize) -> &Guarded {
         let running = self.nodes[node - 1].as_ref();
         running.unwrap_or_else(|| panic!("node {node} does not run"))
     }
 
     fn port(&self, node: usize) -> u16 {
-        self.first_port + 2 * (node as u16 - 1)
+        self.first_port + PORTS_A_NODE * (node as u16 - 1)
     }
 
     fn node_folder(&self, node: usize) -> PathBuf {
@@ -187,7 +232,11 @@ impl Cluster {
         }
         let properties = self.node_folder(1).join("server.properties");
         let properties = properties.to_str().expect("UTF-8");
-        let arguments = ["format", "-t", &kafka_uuid(), "-c", properties];
+        let (id, users) = (kafka_uuid(), security::users());
+        let mut arguments = vec!["format", "-t", &id, "-c", properties];
+        if self.secured.is_some() {
+            arguments.extend(users.iter().map(String::as_str));
+        }
         let command = self.java("128m", "kafka.tools.StorageTool", &arguments);
         let done = Command::new(&command[0]).args(&command[1..]).output();
         let done = done.expect("java, which tests/setup installs");
@@ -226,15 +275,24 @@ impl Cluster {
         let voters = voters.collect::<Vec<_>>().join(",");
         let replicas = nodes.min(3);
         let data = self.node_folder(node).join("data");
+        let (bound, advertised, protocols) = match &self.secured {
+            None => Default::default(),
+            Some(_) => (
+                security::listeners(client, false),
+                security::listeners(client, true),
+                security::protocols(),
+            ),
+        };
         let mut text = format!(
             "process.roles=broker,controller\n\
              node.id={node}\n\
              broker.rack=rack-{node}\n\
              controller.quorum.voters={voters}\n\
              controller.listener.names=CONTROLLER\n\
-             listeners=CONTROLLER://127.0.0.1:{controller},PLAINTEXT://127.0.0.1:{client}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{client}\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+             listeners=CONTROLLER://127.0.0.1:{controller},PLAINTEXT://127.0.0.1:{client}{bound}\n\
+             inter.broker.listener.name=PLAINTEXT\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{client}{advertised}\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}\n\
              log.dirs={}\n",
             data.display()
         );
@@ -272,6 +330,9 @@ impl Cluster {
         for (key, value) in counts {
             let _ = writeln!(text, "{key}={value}");
         }
+        if let Some(certificates) = &self.secured {
+            text.push_str(&security::properties(certificates));
+        }
         text
     }
 
@@ -298,8 +359,8 @@ impl Cluster {
     }
 }
 
-/// The folder with Kafka's jars, fetched through Maven the first time.
-fn jars() -> PathBuf {
+/// The folder with a release's jars, fetched through Maven the first time.
+fn jars(version: &str) -> PathBuf {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE_AT_A_TIME
         .lock()
@@ -307,7 +368,7 @@ fn jars() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").expect("$HOME")).join(".cache");
     let cache = cache.unwrap_or_else(home).join("sluicegate-kafka");
-    let jars = cache.join(VERSION);
+    let jars = cache.join(version);
     if jars.is_dir() {
         return jars;
     }
@@ -323,7 +384,7 @@ fn jars() -> PathBuf {
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
          <groupId>local</groupId><artifactId>kafka-jars</artifactId><version>1</version>\
          <dependencies>{}{}</dependencies></project>",
-        dependency("org.apache.kafka", "kafka_2.13", VERSION),
+        dependency("org.apache.kafka", "kafka_2.13", version),
         dependency("org.slf4j", "slf4j-simple", SLF4J),
     );
     fs::write(work.path().join("pom.xml"), pom).expect("write pom.xml");
@@ -336,7 +397,7 @@ fn jars() -> PathBuf {
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(
         done.status.success(),
-        "Maven could not fetch Kafka {VERSION}: {said}"
+        "Maven could not fetch Kafka {version}: {said}"
     );
     // Atomic: a folder of this name is always whole. Another process may have been first.
     let renamed = fs::rename(work.path().join("jars"), &jars);

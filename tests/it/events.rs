@@ -54,13 +54,43 @@ impl Events {
         Self::over(Connection::open(address), request)
     }
 
+    /// Goes on where a stream was, as often as it takes while the answer is 503 (the topic is being
+    /// loaded).
+    pub fn resume_when_ready(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let request = Request::get(target).header("last-event-id", last_event_id);
+            match Self::try_over(Connection::open(address), request) {
+                Ok(mut events) => {
+                    events.id = last_event_id.to_owned();
+                    events.last_event_id = last_event_id.to_owned();
+                    return events;
+                }
+                Err((503, _)) if Instant::now() < until => {}
+                Err(other) => panic!("no stream: {other:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Opens a stream on a connection.
-    pub fn over(mut connection: Connection, request: Request) -> Self {
+    pub fn over(connection: Connection, request: Request) -> Self {
+        let opened = Self::try_over(connection, request);
+        opened.unwrap_or_else(|(status, headers)| panic!("{status} {headers:?}"))
+    }
+
+    /// Opens a stream, or gives another head than that of a stream.
+    fn try_over(
+        mut connection: Connection,
+        request: Request,
+    ) -> Result<Self, (u16, Vec<(String, String)>)> {
         connection.send(&request.header("accept", "text/event-stream").bytes());
         let head = connection.head(Instant::now() + PATIENCE);
         let (status, headers) = head.expect("a stream begins with a head");
+        if status != 200 {
+            return Err((status, headers));
+        }
         let has = |name: &str, value: &str| headers.iter().any(|(n, v)| n == name && v == value);
-        assert_eq!(status, 200, "{headers:?}");
         assert!(has("content-type", "text/event-stream"), "{headers:?}");
         assert!(has("cache-control", "no-store"), "{headers:?}");
         let chunked = headers.iter().any(|(name, _)| name == "transfer-encoding");
@@ -84,7 +114,7 @@ impl Events {
         if events.rest.starts_with("\u{feff}".as_bytes()) {
             events.rest.drain(..3);
         }
-        events
+        Ok(events)
     }
 
     /// The next event, or `None` if none comes in time or the stream ends.

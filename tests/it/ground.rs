@@ -13,18 +13,20 @@ use kafka_protocol::messages::{
     ApiKey, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, RequestHeader,
 };
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, StrBytes};
-use sluicegate::broker::Settings;
+use sluicegate::broker::{Profile, Settings};
 use sluicegate::config::BrokerAddress;
 use sluicegate::control::{TopicSpec, ensure_topics};
 use sluicegate::demo::listener::BrokerHandle;
 use sluicegate::model::TopicName;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, VERSION};
 
 /// A cluster that all tests of this process share; each has topics of its own.
 #[derive(Debug)]
 pub struct Ground {
     bootstrap: String,
+    /// Replicas of each topic.
+    replication: u16,
     _keeps: Keeps,
 }
 
@@ -39,15 +41,28 @@ enum Keeps {
 /// The development broker.
 pub fn development() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
-    GROUND.get_or_init(|| {
-        let broker = BrokerHandle::start(Settings::default(), random(), ([127, 0, 0, 1], 0).into());
-        let broker = broker.expect("a free port");
-        let bootstrap = broker.bootstrap();
-        Ground {
-            bootstrap,
-            _keeps: Keeps::Broker(broker),
-        }
-    })
+    GROUND.get_or_init(|| embedded(Profile::Kafka43))
+}
+
+/// The development broker as Redpanda up to 25.2.
+pub fn redpanda() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| embedded(Profile::Redpanda))
+}
+
+fn embedded(profile: Profile) -> Ground {
+    let settings = Settings {
+        profile,
+        ..Settings::default()
+    };
+    let broker = BrokerHandle::start(settings, random(), ([127, 0, 0, 1], 0).into());
+    let broker = broker.expect("a free port");
+    let bootstrap = broker.bootstrap();
+    Ground {
+        bootstrap,
+        replication: 1,
+        _keeps: Keeps::Broker(broker),
+    }
 }
 
 /// Real Kafka: one node of our own, or the cluster the environment names.
@@ -56,25 +71,35 @@ pub fn real() -> &'static Ground {
     GROUND.get_or_init(|| match std::env::var("SLUICEGATE_TEST_BOOTSTRAP") {
         Ok(bootstrap) => Ground {
             bootstrap,
+            replication: 1,
             _keeps: Keeps::Nothing,
         },
-        Err(_) => {
-            let cluster = Cluster::start(1);
-            let bootstrap = cluster.bootstrap();
-            Ground {
-                bootstrap,
-                _keeps: Keeps::Cluster(cluster),
-            }
-        }
+        Err(_) => Ground::of_version(VERSION),
     })
 }
 
 impl Ground {
+    /// One node of a release of Kafka.
+    pub fn of_version(version: &str) -> Self {
+        let cluster = Cluster::start_version(version, 1);
+        Self {
+            bootstrap: cluster.bootstrap(),
+            replication: 1,
+            _keeps: Keeps::Cluster(cluster),
+        }
+    }
+
     /// A cluster that a test keeps for itself.
     pub fn at(bootstrap: &str) -> Self {
+        Self::replicated(bootstrap, 1)
+    }
+
+    /// A cluster that a test keeps for itself, with so many replicas of each topic.
+    pub fn replicated(bootstrap: &str, replication: u16) -> Self {
         let bootstrap = bootstrap.to_owned();
         Self {
             bootstrap,
+            replication,
             _keeps: Keeps::Nothing,
         }
     }
@@ -96,7 +121,7 @@ impl Ground {
         let spec = TopicSpec {
             name: TopicName::new(name).expect("a name Kafka takes"),
             partitions,
-            replication: 1,
+            replication: self.replication,
             configs: configs.iter().map(owned).collect(),
         };
         let bootstrap: Vec<_> = self.bootstrap.split(',').map(broker_address).collect();

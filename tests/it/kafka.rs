@@ -1,5 +1,7 @@
 //! Real Apache Kafka: every story, and what only real nodes can do.
 
+mod secure;
+
 use std::time::{Duration, Instant};
 
 use crate::app::App;
@@ -10,6 +12,10 @@ use crate::gateway::{self, Gateway};
 use crate::ground::Ground;
 use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
+
+mod kfake;
+mod rskafka;
+mod versions;
 
 /// Every story of `scenarios/`.
 mod real {

@@ -18,6 +18,22 @@ pub struct Record {
 }
 
 impl Record {
+    /// One that another of librdkafka's programs has read.
+    pub fn new(
+        (partition, offset): (u32, u64),
+        key: Option<String>,
+        value: Option<String>,
+        headers: Vec<Option<String>>,
+    ) -> Self {
+        Self {
+            partition,
+            offset,
+            key,
+            value,
+            headers,
+        }
+    }
+
     /// The last header of that name, as Kafka's own clients give it.
     pub fn header(&self, name: &str) -> Option<&str> {
         let pairs = self.headers.chunks(2);

@@ -1,15 +1,14 @@
 //! One cluster at a home shard: its plane, the plane's sockets, and how its brokers fare. What one
 //! cluster suffers stays in here.
 
-use std::collections::BTreeSet;
-
-use crate::kafka::{Address, ClusterView, DirectoryRole, KafkaError, Plane, TopicHandle};
+use crate::kafka::{Address, ClusterView, DirectoryRole, Entropy, Plane, TopicHandle};
 use crate::metrics::{Check, CheckState};
 use crate::model::{Now, ShardId, TopicName};
-use crate::shard::message::Level;
+use crate::shard::ClusterSecurity;
 use crate::shard::snapshot::{ClusterIndex, Snapshot};
 
-use super::{Links, Outbox, note};
+use super::Links;
+use super::trouble::Trouble;
 
 /// Brokers a check names; the rest is a number.
 const NAMED_MAX: usize = 4;
@@ -25,23 +24,18 @@ pub(in crate::shard) struct Cluster {
     known: bool,
     /// By the plane's handle: the place among the home's topics; `None`: watched for another home.
     pub(super) handles: Vec<Option<usize>>,
-    /// Brokers that failed and have not answered since: few, those of the cluster.
-    down: BTreeSet<Address>,
-    /// The last broker that failed, and why, while none has answered since.
-    trouble: Option<String>,
-    /// Connections to brokers that failed or broke, ever.
-    pub(super) failed: u64,
+    pub(super) trouble: Trouble,
 }
 
 impl Cluster {
     pub(super) fn new(
-        me: ShardId,
-        index: ClusterIndex,
+        (me, index): (ShardId, ClusterIndex),
         snapshot: &Snapshot,
+        security: &ClusterSecurity,
         seed: u64,
         now: Now,
     ) -> Self {
-        let settings = plane_settings(snapshot, index);
+        let settings = plane_settings(snapshot, index, security);
         let role = match me {
             ShardId(0) => DirectoryRole::Own,
             _ => DirectoryRole::Fed,
@@ -49,14 +43,12 @@ impl Cluster {
         let seed = seed.wrapping_add(u64::from(index.0));
         Self {
             plane: Plane::new(settings, seed, role, now),
-            links: Links::of(index),
+            links: Links::new(index, security.tls.clone()),
             index,
             id: String::new(),
             known: false,
             handles: Vec::new(),
-            down: BTreeSet::new(),
-            trouble: None,
-            failed: 0,
+            trouble: Trouble::default(),
         }
     }
 
@@ -75,26 +67,10 @@ impl Cluster {
         }
     }
 
-    /// A broker answers. It has some connections, and each shard its own: said once a change.
-    pub(super) fn on_up(&mut self, address: &Address, out: &mut Outbox) {
-        self.trouble = None;
-        if self.down.remove(address) {
-            note(out, Level::Info, format!("broker {address} answers again"));
-        }
-    }
-
-    pub(super) fn on_down(&mut self, address: Address, error: &KafkaError, out: &mut Outbox) {
-        self.failed += 1;
-        let trouble = format!("broker {address}: {}", reason(error));
-        if self.down.insert(address) {
-            note(out, Level::Warn, trouble.clone());
-        }
-        self.trouble = Some(trouble);
-    }
-
     /// What keeps a topic of which nothing is known yet.
     pub(super) fn trouble(&self, now: Now) -> Option<String> {
-        self.trouble.clone().or_else(|| self.silence(now))
+        let shown = self.trouble.shown().map(str::to_owned);
+        shown.or_else(|| self.silence(now))
     }
 
     /// How the cluster stands. Once it has shown itself it is never what keeps the process from
@@ -108,7 +84,7 @@ impl Cluster {
         let Some(silence) = self.silence(now) else {
             return Check::new(name, CheckState::Ready, "");
         };
-        let why = self.trouble.as_deref();
+        let why = self.trouble.shown();
         let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
         let detail = format!(
             "{silence}{why}; commands for partitions they lead get 503, queries and streams go on \
@@ -133,16 +109,25 @@ impl Cluster {
 }
 
 /// The settings of a plane, as the config's table has them.
-fn plane_settings(snapshot: &Snapshot, index: ClusterIndex) -> crate::kafka::Settings {
+fn plane_settings(
+    snapshot: &Snapshot,
+    index: ClusterIndex,
+    security: &ClusterSecurity,
+) -> crate::kafka::Settings {
     let kafka = &snapshot.config.settings.kafka;
     let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     let bootstrap = snapshot.bootstrap(index).iter().map(|broker| Address {
         host: broker.host.clone(),
         port: broker.port,
     });
+    // No two planes make the same nonces.
+    let mut entropy = security.entropy.0;
+    entropy[0] ^= index.0;
     crate::kafka::Settings {
         client_id: kafka.client_id.clone(),
         bootstrap: bootstrap.collect(),
+        sasl: security.sasl.clone(),
+        entropy: Entropy(entropy),
         connect_timeout: kafka.connect_timeout,
         request_timeout: kafka.request_timeout,
         fetch_wait_max: kafka.fetch_wait,
@@ -154,18 +139,5 @@ fn plane_settings(snapshot: &Snapshot, index: ClusterIndex) -> crate::kafka::Set
         delivery_timeout: kafka.delivery_timeout,
         produce_bytes_max: bytes(kafka.produce_bytes_max),
         ..crate::kafka::Settings::default()
-    }
-}
-
-/// What is wrong with a broker, and where it helps, what to do.
-fn reason(error: &KafkaError) -> String {
-    match error {
-        KafkaError::Connect(std::io::ErrorKind::NotFound) => {
-            "its name does not resolve; correct kafka.bootstrap, or the name server".into()
-        }
-        KafkaError::Connect(std::io::ErrorKind::ConnectionRefused) => {
-            "nobody listens there; start the broker, or correct kafka.bootstrap".into()
-        }
-        other => other.to_string(),
     }
 }

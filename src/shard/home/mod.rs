@@ -4,6 +4,7 @@
 
 mod cluster;
 mod commands;
+mod facts;
 mod freshness;
 mod links;
 mod lookups;
@@ -12,6 +13,7 @@ mod passes;
 mod reading;
 mod standing;
 mod topic;
+mod trouble;
 
 use std::sync::Arc;
 
@@ -19,9 +21,10 @@ use crate::command::Expired;
 use crate::kafka::{Event, Plane, Produced};
 use crate::model::{Instant, Now, ShardId};
 
+use super::ClusterSecurity;
 use super::message::{Level, Message, Note, Waiter};
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
-use crate::metrics::{Check, ShardMetrics, TopicStatus};
+use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
 pub(super) use cluster::Cluster;
 use commands::Tickets;
@@ -40,6 +43,7 @@ pub(super) struct Home {
     tickets: Tickets,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
+    counted: facts::Counted,
 }
 
 /// What a topic works with for a moment: what is served, the plane, the turn's time, the outbox.
@@ -54,10 +58,16 @@ struct Cx<'a> {
 pub(super) type Outbox = Vec<(ShardId, Message)>;
 
 impl Home {
-    pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64, now: Now) -> Self {
+    pub(super) fn new(
+        me: ShardId,
+        snapshot: Arc<Snapshot>,
+        security: &ClusterSecurity,
+        seed: u64,
+        now: Now,
+    ) -> Self {
         let clusters = snapshot.cluster_indexes();
         let mut clusters: Vec<Cluster> = clusters
-            .map(|index| Cluster::new(me, index, &snapshot, seed, now))
+            .map(|index| Cluster::new((me, index), &snapshot, security, seed, now))
             .collect();
         let random = ahash::RandomState::with_seeds(seed, 1, 2, 3);
         let mut topics = Vec::new();
@@ -79,6 +89,7 @@ impl Home {
             topics,
             tickets,
             expired: Vec::new(),
+            counted: facts::Counted::default(),
         }
     }
 
@@ -97,6 +108,11 @@ impl Home {
             self.cluster(index).plane.on_time(now);
             while let Some(event) = self.cluster(index).plane.next_event() {
                 self.on_event(index, event, now, out);
+            }
+        }
+        for cluster in &mut self.clusters {
+            while let Some(fact) = cluster.plane.next_fact() {
+                self.counted.count(fact);
             }
         }
         let mut expired = std::mem::take(&mut self.expired);
@@ -146,8 +162,10 @@ impl Home {
                 }
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
-            Event::BrokerUp { address, .. } => cluster.on_up(&address, out),
-            Event::BrokerDown { address, error, .. } => cluster.on_down(address, &error, out),
+            Event::BrokerUp { address, .. } => cluster.trouble.on_up(&address, out),
+            Event::BrokerDown { address, error, .. } => {
+                cluster.trouble.on_down(address, &error, out);
+            }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
                 debug_assert!(false, "nothing here asks for ends yet");
             }
@@ -213,6 +231,12 @@ impl Home {
                 cluster.plane.on_view(view, now);
             }
             Message::RefreshView(index) => self.cluster(index).plane.refresh(),
+            Message::Token(token) => {
+                for cluster in &mut self.clusters {
+                    cluster.trouble.on_token(token.as_ref().err());
+                    cluster.plane.set_token(token.clone().ok());
+                }
+            }
             Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
@@ -266,11 +290,19 @@ impl Home {
             .filter_map(|topic| topic.status(&self.snapshot))
     }
 
+    /// How the brokers stand.
+    pub(super) fn brokers(&self) -> Vec<BrokerStatus> {
+        self.counted.status()
+    }
+
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
-        metrics.general.kafka_connections_failed.0 = self.clusters.iter().map(|it| it.failed).sum();
+        let failed = self.clusters.iter().map(|it| it.trouble.failed());
+        metrics.general.kafka_connections_failed.0 = failed.sum();
         let open = self.clusters.iter().map(|it| it.links.len() as u64);
         metrics.general.kafka_connections_open.set(open.sum());
+        metrics.kafka.clone_from(&self.counted.kafka);
+        metrics.brokers.clone_from(&self.counted.brokers);
         metrics
             .general
             .commands_open
