@@ -26,6 +26,7 @@ mod ends;
 mod error;
 mod event;
 mod facts;
+mod frames;
 mod link;
 mod links;
 mod offsets;
