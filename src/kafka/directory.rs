@@ -349,9 +349,9 @@ impl Found {
         unsettled || self.older > 0
     }
 
-    /// Whether epochs that went back mean another log under the name: without topic ids nothing else
-    /// tells, and fetches under the old epoch would be refused for ever. A broker that lags says the
-    /// same for a moment.
+    /// Whether epochs that went back mean another log under the name: without topic ids nothing
+    /// else tells, and fetches under the old epoch would be refused for ever. A broker that lags
+    /// says the same for a moment.
     fn is_another_log(&mut self, topic: &MetadataResponseTopic, known: &[Leader]) -> bool {
         const OLDER_MAX: u32 = 5;
         let went_back = topic.partitions.iter().any(|partition| {

@@ -328,7 +328,7 @@ fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
         events
             .iter()
             .filter_map(view)
-            .last()
+            .next_back()
             .map(|(_, epoch)| epoch.0)
     };
     assert_eq!(told(&mut world), Some(Some(7)));

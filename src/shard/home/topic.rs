@@ -233,8 +233,10 @@ impl Topic {
             commands.on_new_log(view, cx.plane, cx.out);
         }
         let identity = snapshot.log_identity(plan).or(view.id);
-        let tag = identity.map_or(LogTag::default(), crate::model::LogIdentity::tag);
         let secret = HashSecret::derived_from(self.cluster_id.as_bytes());
+        // Without a topic id, cluster and name at least keep other topics' ids apart.
+        let named = || LogTag((secret.hash(plan.name.as_str().as_bytes()).0 as u32).to_be_bytes());
+        let tag = identity.map_or_else(named, crate::model::LogIdentity::tag);
         let limits = Limits {
             window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
