@@ -2,20 +2,23 @@
 //! shards do the work on their own threads; this thread is the control thread, with the one tokio
 //! runtime of the process.
 
+mod security;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
-use crate::control::{Admin, AdminSettings, AskShard, Stops};
+use crate::control::{Admin, AdminSettings, AskShard, Stops, Tokens};
 use crate::metrics::{Check, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
-use crate::shard::{Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot};
+use crate::shard::{
+    ClusterSecurity, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot,
+};
 use crate::sys::allowed_cpus;
 use crate::tls::{Acceptor, TlsError};
 
@@ -57,6 +60,22 @@ pub enum BootError {
     /// Certificate or key.
     #[error("tls: {0}")]
     Tls(#[from] TlsError),
+    /// Certificates towards brokers.
+    #[error("{what}: {source}")]
+    BrokerTls {
+        /// Which settings.
+        what: String,
+        /// What is wrong with what they name.
+        source: TlsError,
+    },
+    /// Something secret that is not where the config says.
+    #[error("{key}: {why}")]
+    Secret {
+        /// The setting.
+        key: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// The operating system refused something else.
     #[error("{what}: {source}")]
     System {
@@ -72,7 +91,7 @@ impl BootError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Tls(_) => 78,
+            Self::File { .. } | Self::Tls(_) | Self::BrokerTls { .. } | Self::Secret { .. } => 78,
             Self::Reactor(_) | Self::Admin { .. } | Self::System { .. } => 69,
         }
     }
@@ -84,6 +103,11 @@ impl BootError {
 /// What keeps it from serving. Nothing was served then.
 pub fn run(config: Config) -> Result<(), BootError> {
     let tls = acceptor(&config)?;
+    let security = security::read(
+        &config.settings.kafka_tls,
+        &config.settings.kafka_sasl,
+        "kafka",
+    )?;
     let cpus = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
     let settings = &config.settings;
     let shards = settings
@@ -117,20 +141,27 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let make = (0..shards).map(|n| {
         let tls = tls.clone();
         let seed = std::hash::BuildHasher::hash_one(&seeds, n);
-        move || {
+        let entropy = security::entropy()?;
+        let security = ClusterSecurity {
+            entropy,
+            ..security.clone()
+        };
+        Ok(move || {
             Shard::new(ShardSetup {
                 me: ShardId(n),
                 seed,
                 tls,
+                security,
             })
-        }
+        })
     });
+    let make = make.collect::<Result<Vec<_>, BootError>>()?;
     let woken = Arc::new(Notify::new());
     let wake = {
         let woken = woken.clone();
         Box::new(move || woken.notify_one())
     };
-    let running = start(plan, Clock::start(), make.collect(), wake)?;
+    let running = start(plan, Clock::start(), make, wake)?;
     let snapshot = Arc::new(Snapshot::new(1, Arc::new(config), layout));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -148,13 +179,8 @@ fn acceptor(config: &Config) -> Result<Option<Acceptor>, BootError> {
     let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
         return Ok(None);
     };
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|source| BootError::File {
-            path: path.display().to_string(),
-            source,
-        })
-    };
-    Ok(Some(Acceptor::from_pem(&read(certificate)?, &read(key)?)?))
+    let (certificate, key) = (security::file(certificate)?, security::file(key)?);
+    Ok(Some(Acceptor::from_pem(&certificate, &key)?))
 }
 
 /// What keeps the process from serving, each with its reason; `None`: nothing does. A shard that
@@ -229,6 +255,7 @@ impl Control {
             ((), ended) = async { tokio::join!(serve_admin, serve) } => ended,
             () = self.hear() => unreachable!("it hears for ever"),
             () = self.watch() => unreachable!("it watches for ever"),
+            () = self.tokens() => unreachable!("tokens end for ever"),
         }
     }
 
@@ -353,6 +380,27 @@ impl Control {
             reports.push(answer.ok().and_then(Result::ok));
         }
         reports
+    }
+
+    /// Hands brokers' tokens to the homes as they come.
+    async fn tokens(&self) {
+        let Some(mut tokens) = Tokens::of(&self.snapshot.config.settings.kafka_sasl) else {
+            return std::future::pending().await;
+        };
+        let mut missing = false;
+        loop {
+            let token = tokens.next().await;
+            match &token {
+                Err(why) => tracing::warn!("{why}"),
+                Ok(_) if missing => tracing::info!("there is a token for the brokers"),
+                Ok(_) => {}
+            }
+            missing = token.is_err();
+            let token = token.map_err(Arc::<str>::from);
+            for home in (0..self.snapshot.layout.homes()).map(ShardId) {
+                self.tell(home, Message::Token(token.clone())).await;
+            }
+        }
     }
 
     /// Hears what shards say.

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod model;
 pub mod reactor;
 pub mod route;
+pub mod shape;
 pub mod shard;
 pub mod sse;
 #[allow(unsafe_code)]

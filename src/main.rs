@@ -18,9 +18,9 @@ const CONFIG_REFUSED: u8 = 78;
 
 fn main() -> ExitCode {
     // Bad usage ends here with code 2, help and version with 0.
-    let demo = clap::Command::new("demo").about("Show everything in one process, with a page");
+    let demo = DemoArgs::augment_args(clap::Command::new("demo"));
     let matches = config::command()
-        .subcommand(DemoArgs::augment_args(demo))
+        .subcommand(demo.about("Show everything in one process, with a page"))
         .get_matches();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
     let colours = config::colours(&matches, no_color, std::io::stderr().is_terminal());

@@ -1,64 +1,13 @@
-//! A look at a request's arrays before it is decoded.
-//!
-//! `kafka-protocol` allocates an array as long as its length field says before it reads the first
-//! element, so twelve bytes could ask for gigabytes. This walks the request by its schema and
-//! refuses counts that the bytes can't hold or that no client of a development broker needs. It
-//! judges nothing else: the decoder does.
+//! The schemas of the requests that are offered, for the look at them before they are decoded.
 
 use kafka_protocol::messages::ApiKey;
 
-/// Array elements one request may have, over all its arrays.
+use crate::shape::Field::{Bytes, Fixed, Numbers, Struct, Structs, Text, Texts};
+use crate::shape::{Schema, Shape, all, between, shape, since};
+
+/// Elements one request may have, over all its arrays: more than any client of a development broker
+/// needs.
 const ELEMENTS_MAX: usize = 20_000;
-
-/// A struct of a request: its fields in order, and the tagged fields the decoder knows (tag, length
-/// it must have; `None`: refused, since it nests).
-#[derive(Debug)]
-struct Shape {
-    fields: &'static [Entry],
-    tags: &'static [(u32, Option<usize>)],
-}
-
-/// A field and the versions that have it.
-#[derive(Debug)]
-struct Entry {
-    from: i16,
-    to: i16,
-    field: Field,
-}
-
-#[derive(Debug)]
-enum Field {
-    /// Of this many bytes.
-    Fixed(usize),
-    /// A string: i16 length, or an unsigned varint in flexible versions.
-    Text,
-    /// Bytes: i32 length, or an unsigned varint.
-    Bytes,
-    /// An array of structs.
-    Structs(&'static Shape),
-    /// An array of integers of this many bytes.
-    Numbers(usize),
-    /// An array of strings.
-    Texts,
-}
-
-use Field::{Bytes, Fixed, Numbers, Structs, Text, Texts};
-
-const fn all(field: Field) -> Entry {
-    since(0, field)
-}
-
-const fn since(from: i16, field: Field) -> Entry {
-    between(from, i16::MAX, field)
-}
-
-const fn between(from: i16, to: i16, field: Field) -> Entry {
-    Entry { from, to, field }
-}
-
-const fn shape(fields: &'static [Entry]) -> Shape {
-    Shape { fields, tags: &[] }
-}
 
 const PRODUCE: Shape = shape(&[all(Text), all(Fixed(2 + 4)), all(Structs(&PRODUCE_TOPIC))]);
 const PRODUCE_TOPIC: Shape = shape(&[
@@ -77,9 +26,9 @@ const FETCH: Shape = Shape {
         since(7, Structs(&FORGOTTEN_TOPIC)),
         since(11, Text),
     ],
-    // Cluster id and replica state: what followers send, and there are none.
-    tags: &[(0, None), (1, None)],
+    tags: &[(0, Text), (1, Struct(&REPLICA_STATE))],
 };
+const REPLICA_STATE: Shape = shape(&[all(Fixed(4 + 8))]);
 const FETCH_TOPIC: Shape = shape(&[
     between(0, 12, Text),
     since(13, Fixed(16)),
@@ -94,7 +43,7 @@ const FETCH_PARTITION: Shape = Shape {
         since(5, Fixed(8)),
         all(Fixed(4)),
     ],
-    tags: &[(0, Some(16)), (1, Some(8))],
+    tags: &[(0, Fixed(16)), (1, Fixed(8))],
 };
 const FORGOTTEN_TOPIC: Shape =
     shape(&[between(0, 12, Text), since(13, Fixed(16)), all(Numbers(4))]);
@@ -203,123 +152,9 @@ fn schema(api: ApiKey) -> Option<(&'static Shape, i16)> {
 
 /// Whether a request's body may be decoded.
 pub(super) fn is_decodable(api: ApiKey, version: i16, body: &[u8]) -> bool {
-    let Some((shape, flexible_from)) = schema(api) else {
-        return false;
-    };
-    let mut walk = Walk {
-        rest: body,
-        version,
-        flexible: version >= flexible_from,
-        elements: ELEMENTS_MAX,
-    };
-    walk.structure(shape).is_some()
-}
-
-struct Walk<'a> {
-    rest: &'a [u8],
-    version: i16,
-    flexible: bool,
-    elements: usize,
-}
-
-impl Walk<'_> {
-    fn structure(&mut self, shape: &Shape) -> Option<()> {
-        for entry in shape.fields {
-            if (entry.from..=entry.to).contains(&self.version) {
-                self.field(&entry.field)?;
-            }
-        }
-        if self.flexible {
-            self.tags(shape)
-        } else {
-            Some(())
-        }
-    }
-
-    fn field(&mut self, field: &Field) -> Option<()> {
-        match field {
-            Fixed(len) => self.skip(*len),
-            Text => self.text(),
-            Bytes => {
-                let len = self.length(4)?;
-                self.skip(len)
-            }
-            Structs(shape) => {
-                for _ in 0..self.count()? {
-                    self.structure(shape)?;
-                }
-                Some(())
-            }
-            Numbers(size) => {
-                let bytes = self.count()? * size;
-                self.skip(bytes)
-            }
-            Texts => {
-                for _ in 0..self.count()? {
-                    self.text()?;
-                }
-                Some(())
-            }
-        }
-    }
-
-    fn text(&mut self) -> Option<()> {
-        let len = self.length(2)?;
-        self.skip(len)
-    }
-
-    /// An array's length: null counts as empty, and no element is shorter than a byte.
-    fn count(&mut self) -> Option<usize> {
-        let count = self.length(4)?;
-        if count > self.rest.len() {
-            return None;
-        }
-        self.elements = self.elements.checked_sub(count)?;
-        Some(count)
-    }
-
-    /// A length of `size` bytes, or in flexible versions an unsigned varint that is one more. Null
-    /// is 0 bytes.
-    fn length(&mut self, size: usize) -> Option<usize> {
-        if self.flexible {
-            return Some((self.varint()? as usize).saturating_sub(1));
-        }
-        let (bytes, rest) = self.rest.split_at_checked(size)?;
-        self.rest = rest;
-        let negative = bytes[0] & 0x80 != 0;
-        let length = bytes.iter().fold(0, |n, &b| n << 8 | usize::from(b));
-        Some(if negative { 0 } else { length })
-    }
-
-    fn tags(&mut self, shape: &Shape) -> Option<()> {
-        for _ in 0..self.varint()? {
-            let tag = self.varint()?;
-            let len = self.varint()? as usize;
-            let known = shape.tags.iter().find(|(known, _)| *known == tag);
-            if known.is_some_and(|(_, must)| *must != Some(len)) {
-                return None;
-            }
-            self.skip(len)?;
-        }
-        Some(())
-    }
-
-    /// As the decoder reads it: at most five bytes, what exceeds 32 bits falls away.
-    fn varint(&mut self) -> Option<u32> {
-        let mut value = 0_u32;
-        for i in 0..5 {
-            let (&byte, rest) = self.rest.split_first()?;
-            self.rest = rest;
-            value |= u32::from(byte & 0x7f) << (i * 7);
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        Some(value)
-    }
-
-    fn skip(&mut self, len: usize) -> Option<()> {
-        self.rest = self.rest.get(len..)?;
-        Some(())
-    }
+    let schema = schema(api).map(|(body, flexible_from)| Schema {
+        body,
+        flexible_from,
+    });
+    schema.is_some_and(|schema| schema.walk(version, body, ELEMENTS_MAX).is_some())
 }

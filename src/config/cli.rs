@@ -137,7 +137,7 @@ impl Invocation {
 impl CommandLine {
     fn from_matches(matches: &ArgMatches) -> Self {
         let mut flags = Vec::new();
-        for setting in TABLE {
+        for setting in TABLE.iter().filter(|it| !(it.secret)()) {
             if let Some(values) = matches.get_many::<String>(setting.key) {
                 let values: Vec<_> = values.map(String::as_str).collect();
                 flags.push((setting.key, values.join(",")));
@@ -204,7 +204,8 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
         .help("TOML file with the routes")
         .long_help("TOML file with the routes [env: SLUICEGATE_CONFIG]");
     let defaults = Settings::default();
-    let flags = TABLE.iter().map(|setting| {
+    let flags = TABLE.iter().filter(|it| !(it.secret)());
+    let flags = flags.map(|setting| {
         let (variable, shown) = (setting.variable(), setting.default_shown(&defaults));
         let doc = setting.doc.trim();
         let first = doc.split_inclusive(". ").next().unwrap_or(doc).trim_end();
@@ -336,13 +337,15 @@ mod tests {
         let long = help("sluicegate run --help");
         let long = long.split_whitespace().collect::<Vec<_>>().join(" ");
         for setting in TABLE {
-            assert!(
+            // A secret on the command line is none.
+            assert_ne!(
                 long.contains(&format!("--{} ", setting.flag())),
+                (setting.secret)(),
                 "{}",
                 setting.key
             );
             assert!(
-                long.contains(&format!("[env: {}]", setting.variable())),
+                (setting.secret)() || long.contains(&format!("[env: {}]", setting.variable())),
                 "{}",
                 setting.key
             );

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::cross_kafka;
 use super::diagnose::Findings;
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
@@ -114,6 +115,13 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
     listeners(s, from, findings);
     shards(s, cpus, from, findings);
     cors(s, from, findings);
+    cross_kafka::connection(
+        &s.kafka_tls,
+        &s.kafka_sasl,
+        "kafka",
+        &|key| from.at(key),
+        findings,
+    );
     let mut check = Pairs { from, findings };
     check.bytes(
         "http.body_bytes_max",

@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::model::Secret;
+
 /// A value before its kind is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
@@ -21,7 +23,9 @@ pub enum Raw {
     Bool(bool),
     /// An array of the file.
     List(Vec<Raw>),
-    /// Something else of the file: a table, a date, a float, as the file has it.
+    /// A table of the file.
+    Table(Vec<(String, Raw)>),
+    /// Something else of the file: a date, a float, as the file has it.
     Other(&'static str),
 }
 
@@ -32,6 +36,7 @@ impl Raw {
             Self::Integer(n) => format!("the number {n}"),
             Self::Bool(b) => format!("`{b}`"),
             Self::List(_) => "a list".into(),
+            Self::Table(_) => "a table".into(),
             Self::Other(what) => format!("a {what}"),
         }
     }
@@ -57,6 +62,11 @@ pub trait Kind {
     fn show(&self, value: &Self::Value) -> String;
     /// What is allowed, for the documentation: "64KiB to 16GiB".
     fn says(&self) -> String;
+    /// Whether a value must not be seen: then it has no flag, which every user of the machine could
+    /// read.
+    fn is_secret(&self) -> bool {
+        false
+    }
 }
 
 /// A number of things.
@@ -73,6 +83,8 @@ pub struct FilePath;
 pub struct Broker;
 /// CPU numbers and ranges: `0-3,8`.
 pub struct Cpus;
+/// Text that must not be seen, or where it is.
+pub struct SecretText;
 /// One of a few words.
 pub struct OneOf<T: 'static>(pub &'static [(&'static str, T)]);
 /// At most this many of a kind; repeated or with commas in flags and environment.
@@ -292,6 +304,70 @@ impl Kind for Cpus {
     }
 }
 
+/// Bytes a secret may have.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// A secret, or where to find it when the process starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// It stands in the config itself.
+    Here(Secret),
+    /// In an environment variable.
+    Env(String),
+    /// In a file; line ends at its end do not count.
+    File(PathBuf),
+    /// In a credential of systemd: a file of this name in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+}
+
+impl Kind for SecretText {
+    type Value = SecretSource;
+
+    fn read(&self, raw: &Raw) -> Result<SecretSource, String> {
+        const FORMS: &str =
+            "a string, { env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }";
+        let table = match raw {
+            Raw::Table(table) => table,
+            raw => {
+                let text = raw.text(FORMS)?;
+                let fits = (1..=SECRET_BYTES_MAX).contains(&text.len());
+                return match fits {
+                    true => Ok(SecretSource::Here(Secret::new(text))),
+                    false => Err("it is empty, or too long".into()),
+                };
+            }
+        };
+        match table.as_slice() {
+            [(key, Raw::Text(text))] if !text.is_empty() => match key.as_str() {
+                "env" => Ok(SecretSource::Env(text.clone())),
+                "file" => Ok(SecretSource::File(text.into())),
+                "credential" if !text.contains('/') => Ok(SecretSource::Credential(text.clone())),
+                _ => Err(format!("`{key}` does not say where it is: write {FORMS}")),
+            },
+            _ => Err(format!("write {FORMS}")),
+        }
+    }
+
+    fn show(&self, value: &SecretSource) -> String {
+        match value {
+            SecretSource::Here(_) => "[secret]".into(),
+            SecretSource::Env(name) => format!("{{ env = \"{name}\" }}"),
+            SecretSource::File(path) => format!("{{ file = \"{}\" }}", path.display()),
+            SecretSource::Credential(name) => format!("{{ credential = \"{name}\" }}"),
+        }
+    }
+
+    fn says(&self) -> String {
+        "text, or in the file `{ env = \"NAME\" }`, `{ file = \"PATH\" }`, \
+         `{ credential = \"NAME\" }`"
+            .into()
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
 impl<T: Copy + PartialEq> Kind for OneOf<T> {
     type Value = T;
 
@@ -365,6 +441,10 @@ impl<K: Kind> Kind for Maybe<K> {
         value
             .as_ref()
             .map_or("none".into(), |value| self.0.show(value))
+    }
+
+    fn is_secret(&self) -> bool {
+        self.0.is_secret()
     }
 
     fn says(&self) -> String {

@@ -139,21 +139,38 @@ impl<'f> Layers<'f> {
     fn file<'a>(&mut self, top: &mut Section<'a>, text: &str) -> Option<Section<'a>> {
         let mut headers = None;
         let mut group: Option<(&str, Option<Section<'a>>)> = None;
+        let mut inner: Option<(&str, Option<Section<'a>>)> = None;
         for (index, setting) in TABLE.iter().enumerate() {
-            let Some((section, key)) = setting.key.split_once('.') else {
+            let Some((section, key)) = setting.key.rsplit_once('.') else {
                 self.file_value(index, top.get(setting.key), text);
                 continue;
             };
-            // Settings of a group stand together in the table.
-            if group.as_ref().is_none_or(|(name, _)| *name != section) {
-                headers = headers.or(self.finish(group));
-                let opened = top.table(section, &format!("[{section}]"), self.findings);
-                group = Some((section, opened));
+            let (outer, below) = section.split_once('.').unwrap_or((section, ""));
+            // Settings of a group stand together in the table, and groups within it behind it.
+            if inner.as_ref().is_some_and(|(name, _)| *name != section) {
+                self.finish(inner.take());
             }
-            if let Some((_, Some(opened))) = &mut group {
+            if group.as_ref().is_none_or(|(name, _)| *name != outer) {
+                headers = headers.or(self.finish(group));
+                let opened = top.table(outer, &format!("[{outer}]"), self.findings);
+                group = Some((outer, opened));
+            }
+            let Some((_, Some(opened))) = &mut group else {
+                continue;
+            };
+            if below.is_empty() {
                 self.file_value(index, opened.get(key), text);
+                continue;
+            }
+            let (_, inner) = inner.get_or_insert_with(|| {
+                let title = format!("[{section}]");
+                (section, opened.table(below, &title, self.findings))
+            });
+            if let Some(inner) = inner {
+                self.file_value(index, inner.get(key), text);
             }
         }
+        self.finish(inner);
         headers.or(self.finish(group))
     }
 
@@ -271,7 +288,7 @@ fn routes<'a>(
 fn elsewhere(key: &str) -> Option<String> {
     let leaf = |it: &&Setting| it.key.rsplit('.').next() == Some(key);
     let setting = TABLE.iter().find(leaf)?;
-    Some(match setting.key.split_once('.') {
+    Some(match setting.key.rsplit_once('.') {
         Some((section, key)) => format!("`{key}` stands in `[{section}]`"),
         None => format!("`{key}` stands at the top of the file, before any `[table]`"),
     })

@@ -6,6 +6,7 @@
 
 mod cli;
 mod cross;
+mod cross_kafka;
 mod diagnose;
 pub mod kind;
 mod load;
@@ -28,7 +29,7 @@ pub mod unit;
 pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
 pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
-pub use kind::BrokerAddress;
+pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use load::{ConfigFile, FILE_BYTES_MAX, Loaded, Sources, load};
 pub use memory::{Cap, memory_caps, memory_sum, memory_table};
 pub use origin::{Origin, Origins};
@@ -40,8 +41,8 @@ pub use routes::{
     StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, Cache, Commands, Cors, Http, Kafka, Log, LogFormat, LogLevel, Setting,
-    Settings, Streams, TABLE, Tls,
+    Admin, Apply, Auth, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls, Log, LogFormat,
+    LogLevel, Mechanism, Setting, Settings, Streams, TABLE, Tls,
 };
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,

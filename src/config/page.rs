@@ -177,11 +177,14 @@ fn settings(out: &mut String) {
             Apply::Reload => "",
             Apply::Restart => " *Restart.*",
         };
+        let flag = match (setting.secret)() {
+            true => String::new(), // Every user of the machine could read it.
+            false => format!("`--{}`<br>", setting.flag()),
+        };
         let _ = writeln!(
             out,
-            "| `{}`<br>`--{}`<br>`{}` | `{}` | {} | {}{restart} |",
+            "| `{}`<br>{flag}`{}` | `{}` | {} | {}{restart} |",
             setting.key,
-            setting.flag(),
             setting.variable(),
             setting.default_shown(&defaults),
             (setting.says)(),

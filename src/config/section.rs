@@ -148,7 +148,13 @@ pub(super) fn raw(value: &DeValue<'_>) -> Raw {
         DeValue::Array(list) => Raw::List(list.iter().map(|it| raw(it.get_ref())).collect()),
         DeValue::Float(_) => Raw::Other("number with a point"),
         DeValue::Datetime(_) => Raw::Other("date"),
-        DeValue::Table(_) => Raw::Other("table"),
+        DeValue::Table(table) => {
+            let entry = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+                let name: &std::borrow::Cow<'_, str> = name.get_ref();
+                (name.to_string(), raw(value.get_ref()))
+            };
+            Raw::Table(table.iter().map(entry).collect())
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{
-    Address, Broker, BrokerAddress, Count, Cpus, FilePath, Kind, ListOf, Maybe, OneOf, Raw, Switch,
-    Text,
+    Address, Broker, BrokerAddress, Count, Cpus, FilePath, Kind, ListOf, Maybe, OneOf, Raw,
+    SecretSource, SecretText, Switch, Text,
 };
 use super::unit::{GIB, KIB, MIB, Size, Time};
 use crate::model::SHARDS_MAX;
@@ -40,6 +40,8 @@ pub struct Setting {
     pub show: fn(&Settings) -> String,
     /// What is allowed.
     pub says: fn() -> String,
+    /// Whether its value must not be seen: then it has no flag.
+    pub secret: fn() -> bool,
 }
 
 impl Setting {
@@ -75,7 +77,7 @@ macro_rules! settings {
         $(
             $group_heading:literal
             $(#[doc = $group_doc:literal])+
-            $group:ident : $Group:ident { $(
+            $group:ident $path:literal : $Group:ident { $(
                 $(#[doc = $doc:literal])+
                 $name:ident : $ty:ty = $default:expr, $kind:expr, $apply:ident;
             )+ }
@@ -119,9 +121,10 @@ macro_rules! settings {
                 },
                 show: |settings| $kind0.show(&settings.$name0),
                 says: || $kind0.says(),
+                secret: || $kind0.is_secret(),
             }, )+
             $( $( Setting {
-                key: concat!(stringify!($group), ".", stringify!($name)),
+                key: concat!($path, ".", stringify!($name)),
                 group: $group_heading,
                 doc: concat!($($doc),+),
                 apply: Apply::$apply,
@@ -131,6 +134,7 @@ macro_rules! settings {
                 },
                 show: |settings| $kind.show(&settings.$group.$name),
                 says: || $kind.says(),
+                secret: || $kind.is_secret(),
             }, )+ )+
         ];
     };
@@ -155,6 +159,19 @@ impl Settings {
 pub enum Auth {
     /// Every client is anonymous, by decision.
     None,
+}
+
+/// How brokers are told who we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Name and password as they are: within TLS only.
+    Plain,
+    /// A password that never crosses.
+    ScramSha256,
+    /// The same by a longer hash.
+    ScramSha512,
+    /// A token.
+    OauthBearer,
 }
 
 /// How log lines look.
@@ -228,7 +245,7 @@ settings! {
 
     "TLS"
     /// TLS towards clients.
-    tls: Tls {
+    tls "tls": Tls {
         /// Addresses for HTTPS. Beyond loopback, `auth` must be set.
         listen: Vec<SocketAddr> = vec![], ListOf(Address, LISTENERS_MAX), Restart;
         /// Certificate chain in PEM, the server's own first.
@@ -239,7 +256,7 @@ settings! {
 
     "Admin"
     /// Metrics, health and status, on a port of their own.
-    admin: Admin {
+    admin "admin": Admin {
         /// Address of `/metrics`, `/livez`, `/readyz` and `/status`. Loopback only, for now.
         listen: Option<SocketAddr> = Some(([127, 0, 0, 1], 9464).into()),
             Maybe(Address, "no admin port"), Restart;
@@ -249,14 +266,14 @@ settings! {
 
     "Kafka"
     /// The cluster and how patient we are with it.
-    kafka: Kafka {
+    kafka "kafka": Kafka {
         /// Brokers to ask first; the rest of the cluster is learned from them.
         bootstrap: Vec<BrokerAddress> = vec![BrokerAddress::local()],
             ListOf(Broker, 64), Restart;
         /// The name brokers see in their logs and quotas.
         client_id: String = "sluicegate".into(), Text(128), Restart;
         /// A connection to a broker that does not stand by then is given up and tried again.
-        connect_timeout: Duration = s(5), Time(ms(100)..=s(60)), Restart;
+        connect_timeout: Duration = s(4), Time(ms(100)..=s(60)), Restart;
         /// A broker that has not answered by then is left.
         request_timeout: Duration = s(10), Time(ms(500)..=s(300)), Restart;
         /// From the arrival of a command to the last try of its produce. Services may forget a
@@ -281,9 +298,48 @@ settings! {
         metadata_age_max: Duration = s(30), Time(s(1)..=s(300)), Restart;
     }
 
+    "Kafka: TLS"
+    /// TLS towards brokers.
+    kafka_tls "kafka.tls": KafkaTls {
+        /// Whether brokers are spoken to by TLS.
+        enabled: bool = false, Switch, Restart;
+        /// Authorities whose signature under a broker's certificate counts, in PEM.
+        ca: Option<PathBuf> = None, Maybe(FilePath, "those the system trusts"), Restart;
+        /// Certificate chain to show to brokers that ask for one, in PEM, our own first.
+        certificate: Option<PathBuf> = None, Maybe(FilePath, "none is shown"), Restart;
+        /// Its private key in PEM.
+        key: Option<PathBuf> = None, Maybe(FilePath, "no certificate is shown"), Restart;
+    }
+
+    "Kafka: SASL"
+    /// Who we are, for brokers that ask.
+    kafka_sasl "kafka.sasl": KafkaSasl {
+        /// How brokers are told who we are. `plain` shows the password to whoever reads the wire:
+        /// use it within TLS only.
+        mechanism: Option<Mechanism> = None, OneOf(&[
+            ("none", None),
+            ("plain", Some(Mechanism::Plain)),
+            ("scram-sha-256", Some(Mechanism::ScramSha256)),
+            ("scram-sha-512", Some(Mechanism::ScramSha512)),
+            ("oauthbearer", Some(Mechanism::OauthBearer)),
+        ]), Restart;
+        /// The user's name, for `plain` and `scram`.
+        username: Option<String> = None, Maybe(Text(255), "no user"), Restart;
+        /// The user's password, for `plain` and `scram`.
+        password: Option<SecretSource> = None, Maybe(SecretText, "no password"), Restart;
+        /// File with the token, for `oauthbearer`; looked at every second, so that who renews it
+        /// need tell nobody.
+        token_file: Option<PathBuf> = None, Maybe(FilePath, "no file"), Restart;
+        /// Program and arguments that print the token, for `oauthbearer`; no shell. Run again
+        /// when a quarter of the token's life is left.
+        token_command: Vec<String> = vec![], ListOf(Text(4096), 32), Restart;
+        /// How often `token_command` is run for tokens that do not say when they end.
+        token_interval: Duration = s(300), Time(s(1)..=s(86_400)), Restart;
+    }
+
     "HTTP"
     /// Limits and timeouts towards clients.
-    http: Http {
+    http "http": Http {
         /// Connections of clients; beyond it, new ones are closed at once.
         connections_max: usize = 100_000, Count(16..=10_000_000), Restart;
         /// Bytes of a request line and its headers; beyond it, 431.
@@ -312,7 +368,7 @@ settings! {
 
     "CORS"
     /// Which web pages of other origins may use the routes.
-    cors: Cors {
+    cors "cors": Cors {
         /// Origins, exact: `https://shop.example`. Empty: none but the gateway's own.
         origins: Vec<String> = vec![], ListOf(Text(255), 64), Reload;
         /// Whether pages may send cookies.
@@ -323,7 +379,7 @@ settings! {
 
     "Commands"
     /// Commands and their replies.
-    commands: Commands {
+    commands "commands": Commands {
         /// How long a client waits for a reply, on routes that say nothing.
         timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
         /// How long a command without a reply stays open, so that a retry joins it.
@@ -342,7 +398,7 @@ settings! {
 
     "Queries"
     /// The caches that queries are answered from.
-    cache: Cache {
+    cache "cache": Cache {
         /// Bytes of keys and values, per topic. A quarter above it, values and then new keys are
         /// left out, and their queries answer 503: give the topic what it needs.
         bytes_max: usize = 256 * MIB, Size(MIB..=1024 * GIB), Restart;
@@ -350,7 +406,7 @@ settings! {
 
     "Streams"
     /// Event streams.
-    streams: Streams {
+    streams "streams": Streams {
         /// Encoded events kept per topic, once for the process, for subscribers that lag or
         /// reconnect.
         window_bytes_max: usize = 64 * MIB, Size(MIB..=16 * GIB), Restart;
@@ -364,7 +420,7 @@ settings! {
 
     "Logging"
     /// What is written to standard error.
-    log: Log {
+    log "log": Log {
         /// How lines look.
         format: LogFormat = LogFormat::Text,
             OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), Restart;

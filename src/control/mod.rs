@@ -6,9 +6,11 @@ mod admin;
 mod health;
 mod process;
 mod signal;
+mod token;
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard};
 pub use health::ANSWER_WAIT;
 pub use signal::{Stop, Stops};
+pub use token::Tokens;
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use super::backoff::Jitter;
 use super::event::{Event, TopicHandle};
+use super::facts::Fact;
 use super::link::{Link, Peer, Purpose};
 use super::links::{Links, Outlet, Readiness, Wake};
 use super::settings::Settings;
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
+use super::wire::Api;
 use super::{Code, KafkaError};
 use crate::model::{Instant, LeaderEpoch, Now, Partition};
 
@@ -58,6 +60,15 @@ impl Context<'_> {
         leader
     }
 
+    /// Takes note of a code in a response: what it counts as, and whether newer metadata mends it.
+    pub(super) fn saw(&mut self, api: Api, code: Code) {
+        *self.stale |= code.is_stale();
+        if code.0 != 0 {
+            let (api, error) = (api.key(), KafkaError::Broker(code));
+            self.links.facts.push(Fact::Failed { api, error });
+        }
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         self.now.mono.after(self.settings.request_timeout)
     }
@@ -85,7 +96,8 @@ pub(super) fn epoch_on_wire(epoch: LeaderEpoch) -> i32 {
 
 impl Code {
     /// The leader, or what we know of it, is not the right one: newer metadata mends it.
-    pub(super) const fn is_stale(self) -> bool {
+    #[must_use]
+    pub const fn is_stale(self) -> bool {
         // UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER,
         // REPLICA_NOT_AVAILABLE, KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH,
         // UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID.

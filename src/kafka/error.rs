@@ -3,6 +3,7 @@
 use kafka_protocol::error::ResponseError;
 
 use super::records::RecordError;
+use super::sasl::SaslError;
 
 /// A broker's error code. Shows as its name in the protocol guide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,9 +30,25 @@ pub enum KafkaError {
     /// The connection ended with requests open, or before the first answer.
     #[error("the broker closed the connection")]
     Closed,
+    /// The connection ended before the first thing we asked was answered: what a listener does
+    /// that wanted to be spoken to in another way.
+    #[error("the broker closed the connection instead of its first answer")]
+    ClosedEarly,
+    /// It did not come to stand in time.
+    #[error("no connection came to stand in time")]
+    ConnectTimeout,
     /// Nothing came in time.
     #[error("the broker did not answer in time")]
     Timeout,
+    /// TLS failed, in the words of whoever speaks it.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// It answers in TLS where we spoke without.
+    #[error("the broker speaks TLS on this port")]
+    TlsWanted,
+    /// It and we do not trust each other.
+    #[error("SASL: {0}")]
+    Sasl(#[from] SaslError),
     /// Not Kafka's protocol, or a version we do not speak.
     #[error("protocol error: {0}")]
     Protocol(&'static str),
@@ -52,6 +69,17 @@ pub enum KafkaError {
     /// Records that can't be read.
     #[error(transparent)]
     Records(#[from] RecordError),
+}
+
+/// Bytes of a broker's own words that are shown.
+const SHOWN_BYTES_MAX: usize = 300;
+
+/// A broker's words as they may stand in a log: short, and on one line.
+pub(super) fn shown(text: &str) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut plain: String = plain.take(SHOWN_BYTES_MAX).collect();
+    plain.truncate(plain.floor_char_boundary(SHOWN_BYTES_MAX));
+    plain.trim().to_owned()
 }
 
 /// Why `produce` took no record. Nothing was sent: free to refuse, free to try again.

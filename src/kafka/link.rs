@@ -6,10 +6,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::messages::{ApiVersionsRequest, SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::{Request, StrBytes};
 
+use super::backoff::Jitter;
 use super::event::{Lane, LinkId, TopicHandle};
+use super::sasl::{Auth, Exchange, SaslError};
 use super::view::BrokerId;
 use super::wire::{self, Api, Versions};
 use super::{Address, KafkaError};
@@ -39,6 +41,8 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) enum Asked {
     Versions,
+    /// A step of SASL.
+    Auth,
     Metadata,
     Configs,
     ProducerId,
@@ -53,6 +57,8 @@ pub(super) enum Asked {
 
 #[derive(Debug)]
 struct InFlight {
+    api: i16,
+    at: Instant,
     correlation: i32,
     version: i16,
     asked: Asked,
@@ -64,6 +70,9 @@ struct InFlight {
 /// A response that came.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// The key of the API, and how long it took.
+    pub(super) api: i16,
+    pub(super) took: Duration,
     pub(super) asked: Asked,
     pub(super) version: i16,
     pub(super) body: Bytes,
@@ -72,6 +81,7 @@ pub(super) struct Answer {
 /// A request that will not be answered.
 #[derive(Debug)]
 pub(super) struct Unanswered {
+    pub(super) api: i16,
     pub(super) asked: Asked,
     /// Whether all of it was handed to the socket. If not, the broker can't have acted on it.
     pub(super) sent: bool,
@@ -83,6 +93,8 @@ pub(super) enum State {
     Opening,
     /// Versions are being asked for.
     Greeting,
+    /// SASL is under way: the first time, or again before the session ends.
+    Authenticating,
     /// Requests may go.
     Ready,
 }
@@ -97,11 +109,20 @@ pub(super) struct Link {
     pub(super) versions: Versions,
     /// No request goes before this: the broker throttles us (KIP-219).
     pub(super) quiet_until: Instant,
+    /// The time of what is sent and comes next.
+    pub(super) turn: Instant,
     /// Whether `next_writable` shall name it.
     pub(super) to_offer: bool,
     client_id: StrBytes,
-    /// Of opening and greeting.
+    /// Of opening.
     deadline: Instant,
+    /// Where SASL stands; `None` with `Authenticating`: the mechanism is being agreed on.
+    exchange: Option<Exchange>,
+    session: Option<Session>,
+    /// When it was last needed.
+    last_used: Instant,
+    /// Whether anything but versions and SASL was ever answered.
+    answered: bool,
     out: Vec<u8>,
     out_at: usize,
     queued: u64,
@@ -128,9 +149,14 @@ impl Link {
             state: State::Opening,
             versions: Versions::NONE,
             quiet_until: Instant::ZERO,
+            turn: Instant::ZERO,
             to_offer: false,
             client_id,
             deadline,
+            exchange: None,
+            session: None,
+            last_used: Instant::ZERO,
+            answered: false,
             out: Vec::new(),
             out_at: 0,
             queued: 0,
@@ -170,6 +196,8 @@ impl Link {
         self.queued += (self.out.len() - before) as u64;
         self.to_offer = true;
         self.in_flight.push_back(InFlight {
+            api: R::KEY,
+            at: self.turn,
             correlation,
             version,
             asked,
@@ -182,17 +210,35 @@ impl Link {
     pub(super) fn on_bytes(
         &mut self,
         mut bytes: &[u8],
-        deadline: Instant,
+        with: &mut With<'_>,
         answers: &mut Vec<Answer>,
     ) -> Result<(), KafkaError> {
+        self.last_used = with.now;
+        // An alert (RFC 8446 5.1) where the first answer should begin with its length.
+        if self.state == State::Greeting && bytes.starts_with(&[0x15, 0x03]) {
+            return Err(KafkaError::TlsWanted);
+        }
         while let Some(frame) = self.frames.next(&mut bytes)? {
             let answer = self.answer(frame)?;
             match answer.asked {
-                Asked::Versions => self.greeted(answer.version, answer.body, deadline)?,
-                _ => answers.push(answer),
+                Asked::Versions => self.greeted(answer.version, answer.body, with)?,
+                Asked::Auth => self.on_auth(answer.version, answer.body, with)?,
+                _ => {
+                    self.answered = true;
+                    answers.push(answer);
+                }
             }
         }
         Ok(())
+    }
+
+    /// What the end of the connection means.
+    pub(super) fn ended(&self) -> KafkaError {
+        match self.state {
+            State::Opening | State::Greeting => KafkaError::ClosedEarly,
+            State::Ready if !self.answered && !self.in_flight.is_empty() => KafkaError::ClosedEarly,
+            _ => KafkaError::Closed,
+        }
     }
 
     fn answer(&mut self, mut frame: Bytes) -> Result<Answer, KafkaError> {
@@ -202,6 +248,8 @@ impl Link {
         let first = self.in_flight.pop_front();
         match first {
             Some(asked) if asked.correlation == correlation => Ok(Answer {
+                api: asked.api,
+                took: self.turn.since(asked.at),
                 asked: asked.asked,
                 version: asked.version,
                 body: frame.split_off(4),
@@ -216,11 +264,16 @@ impl Link {
 
     /// Versions came. A broker that does not know our version of the question answers with error
     /// 35 in version 0 (KIP-511): ask again in that.
-    fn greeted(&mut self, version: i16, body: Bytes, deadline: Instant) -> Result<(), KafkaError> {
+    fn greeted(
+        &mut self,
+        version: i16,
+        body: Bytes,
+        with: &mut With<'_>,
+    ) -> Result<(), KafkaError> {
         const UNSUPPORTED_VERSION: i16 = 35;
         let code = body.first_chunk().map(|raw| i16::from_be_bytes(*raw));
         if code == Some(UNSUPPORTED_VERSION) && version > 0 {
-            self.send(Asked::Versions, 0, &wire::greeting(0), deadline);
+            self.send(Asked::Versions, 0, &wire::greeting(0), with.deadline);
             return Ok(());
         }
         let response = wire::decode::<ApiVersionsRequest>(body, version)?;
@@ -229,8 +282,95 @@ impl Link {
         }
         self.versions = Versions::negotiate(&response.api_keys);
         self.versions.of(Api::Metadata)?;
+        match with.auth.mechanism() {
+            Some(mechanism) => self.authenticate(mechanism, with.deadline),
+            None => {
+                self.state = State::Ready;
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins SASL: agrees on the mechanism.
+    pub(super) fn authenticate(
+        &mut self,
+        mechanism: &'static str,
+        deadline: Instant,
+    ) -> Result<(), KafkaError> {
+        let version = self.versions.of(Api::SaslHandshake)?;
+        self.versions.of(Api::SaslAuthenticate)?;
+        (self.state, self.exchange) = (State::Authenticating, None);
+        let request =
+            SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
+        self.send(Asked::Auth, version, &request, deadline);
+        Ok(())
+    }
+
+    fn on_auth(
+        &mut self,
+        version: i16,
+        body: Bytes,
+        with: &mut With<'_>,
+    ) -> Result<(), KafkaError> {
+        let Some(mut exchange) = self.exchange.take() else {
+            agreed(version, body, with.auth)?;
+            let (exchange, message) = with.auth.begin();
+            self.exchange = Some(exchange);
+            return self.send_auth(message, with.deadline);
+        };
+        let response = wire::decode::<SaslAuthenticateRequest>(body, version)?;
+        if response.error_code != 0 {
+            let message = response.error_message.unwrap_or_default();
+            let message = match (exchange.against(), message.is_empty()) {
+                (Some(against), _) => format!("{against} {message}"),
+                (None, true) => super::Code(response.error_code).to_string(),
+                (None, false) => message.to_string(),
+            };
+            return Err(with.auth.refused(&message).into());
+        }
+        if let Some(message) = exchange.on_message(&response.auth_bytes, with.auth)? {
+            self.exchange = Some(exchange);
+            return self.send_auth(message, with.deadline);
+        }
+        self.session = Session::new(response.session_lifetime_ms, with);
         self.state = State::Ready;
         Ok(())
+    }
+
+    fn send_auth(&mut self, message: Vec<u8>, deadline: Instant) -> Result<(), KafkaError> {
+        let version = self.versions.of(Api::SaslAuthenticate)?;
+        let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
+        self.send(Asked::Auth, version, &request, deadline);
+        Ok(())
+    }
+
+    /// Whether requests may go now: not while the session is about to end.
+    pub(super) fn takes_requests(&self, now: Instant) -> bool {
+        let ending = self.session.is_some_and(|session| session.renew_at <= now);
+        self.state == State::Ready && self.quiet_until <= now && !ending
+    }
+
+    /// What the link needs, apart from answers.
+    pub(super) fn due(&self, now: Instant, idle_timeout: Duration) -> Due {
+        if self.state != State::Ready || !self.in_flight.is_empty() {
+            return Due::Nothing;
+        }
+        match self.session {
+            Some(session) if session.end_at.after(SESSION_GRACE) <= now => Due::Retire,
+            Some(session) if session.renew_at.max(self.quiet_until) <= now => Due::Renew,
+            _ if self.last_used.after(idle_timeout) <= now => Due::Retire,
+            _ => Due::Nothing,
+        }
+    }
+
+    /// When `due` may next have something, if nothing happens before.
+    pub(super) fn next_due(&self, idle_timeout: Duration) -> Option<Instant> {
+        if self.state != State::Ready || !self.in_flight.is_empty() {
+            return None;
+        }
+        let renew = self.session.map(|it| it.renew_at.max(self.quiet_until));
+        let idle = self.last_used.after(idle_timeout);
+        Some(renew.map_or(idle, |renew| renew.min(idle)))
     }
 
     /// The broker asks for silence, and is silent itself: what is in flight gets more time.
@@ -272,9 +412,74 @@ impl Link {
     pub(super) fn unanswered(self) -> impl Iterator<Item = Unanswered> {
         let written = self.written;
         self.in_flight.into_iter().map(move |asked| Unanswered {
+            api: asked.api,
             sent: asked.end <= written,
             asked: asked.asked,
         })
+    }
+}
+
+/// What a link works with while it takes bytes.
+pub(super) struct With<'a> {
+    pub(super) now: Instant,
+    /// Of requests it makes by itself.
+    pub(super) deadline: Instant,
+    pub(super) auth: &'a mut Auth,
+    pub(super) jitter: &'a mut Jitter,
+}
+
+/// What a link needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// To say again who we are.
+    Renew,
+    /// To be closed, and no harm done: nobody needs it, or its session has ended.
+    Retire,
+}
+
+/// How long after its end a session may be renewed: what was in flight had to be waited for, and
+/// brokers look at the clock only when something else than SASL is asked (KIP-368).
+const SESSION_GRACE: Duration = Duration::from_secs(1);
+
+/// For how long a broker believes us.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    /// From here on nothing new is asked, and when all is answered SASL begins anew.
+    renew_at: Instant,
+    end_at: Instant,
+}
+
+impl Session {
+    fn new(lifetime_ms: i64, with: &mut With<'_>) -> Option<Self> {
+        let lifetime = u64::try_from(lifetime_ms).ok().filter(|&ms| ms > 0)?;
+        // Between 80 and 90 %, so that connections made together are not renewed together.
+        let percent = 80 + with.jitter.below(10) as u64;
+        let part = lifetime.saturating_mul(percent) / 100;
+        Some(Self {
+            renew_at: with.now.after(Duration::from_millis(part)),
+            end_at: with.now.after(Duration::from_millis(lifetime)),
+        })
+    }
+}
+
+/// Whether the broker takes our mechanism.
+fn agreed(version: i16, body: Bytes, auth: &Auth) -> Result<(), KafkaError> {
+    const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
+    const ILLEGAL_SASL_STATE: i16 = 34;
+    let response = wire::decode::<SaslHandshakeRequest>(body, version)?;
+    let offered = || {
+        let all: Vec<&str> = response.mechanisms.iter().map(|it| &**it).collect();
+        super::error::shown(&all.join(", "))
+    };
+    match response.error_code {
+        0 => Ok(()),
+        UNSUPPORTED_SASL_MECHANISM => Err(KafkaError::Sasl(SaslError::Mechanism {
+            wanted: auth.mechanism().unwrap_or_default(),
+            offered: offered(),
+        })),
+        ILLEGAL_SASL_STATE => Err(KafkaError::Sasl(SaslError::NotAsked)),
+        code => Err(KafkaError::Broker(super::Code(code))),
     }
 }
 

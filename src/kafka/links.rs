@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use kafka_protocol::protocol::{Request, StrBytes};
+use smallvec::SmallVec;
 
 use super::backoff::{Backoff, Jitter};
 use super::event::{Event, LinkId};
-use super::link::{Answer, Asked, Link, Peer, Purpose, State, Unanswered};
+use super::facts::{Fact, Facts};
+use super::link::{Answer, Asked, Due, Link, Peer, Purpose, State, Unanswered, With};
+use super::sasl::Auth;
 use super::settings::Settings;
 use super::view::ClusterView;
 use super::wire::Api;
@@ -34,6 +37,8 @@ struct Health {
     not_before: Instant,
     /// What was last told.
     up: Option<bool>,
+    /// Why it was told to be down.
+    told: Option<KafkaError>,
 }
 
 /// Whether a link can be used now.
@@ -52,8 +57,10 @@ pub(super) struct Links {
     health: BTreeMap<Peer, Health>,
     client_id: StrBytes,
     settings: LinkSettings,
+    pub(super) auth: Auth,
     to_open: VecDeque<(LinkId, Address)>,
     to_close: VecDeque<LinkId>,
+    pub(super) facts: Facts,
     pub(super) unanswered: VecDeque<(LinkId, Unanswered, KafkaError)>,
 }
 
@@ -61,6 +68,7 @@ pub(super) struct Links {
 struct LinkSettings {
     connect_timeout: Duration,
     request_timeout: Duration,
+    idle_timeout: Duration,
     frame_bytes_max: u32,
     backoff: Backoff,
 }
@@ -75,11 +83,14 @@ impl Links {
             settings: LinkSettings {
                 connect_timeout: settings.connect_timeout,
                 request_timeout: settings.request_timeout,
+                idle_timeout: settings.idle_timeout,
                 frame_bytes_max: settings.frame_bytes_max,
                 backoff: settings.backoff(),
             },
+            auth: Auth::new(settings.sasl.clone(), settings.entropy),
             to_open: VecDeque::new(),
             to_close: VecDeque::new(),
+            facts: Facts::default(),
             unanswered: VecDeque::new(),
         }
     }
@@ -118,14 +129,18 @@ impl Links {
         let same = |link: &Link| link.peer == peer && link.purpose == purpose;
         if let Some(i) = self.links.iter().position(same) {
             let link = &mut self.links[i];
+            link.turn = now.mono;
             return match link.state {
-                State::Ready if link.quiet_until <= now.mono => Readiness::Ready(link),
-                State::Ready => {
+                State::Ready if link.takes_requests(now.mono) => Readiness::Ready(link),
+                State::Ready if link.quiet_until > now.mono => {
                     wake.at(link.quiet_until);
                     Readiness::Soon
                 }
                 _ => Readiness::Soon,
             };
+        }
+        if !self.auth.is_able() {
+            return Readiness::Resting; // Until there is a token, which wakes by itself.
         }
         let health = self.health.entry(peer).or_default();
         if health.not_before > now.mono {
@@ -163,7 +178,10 @@ impl Links {
     pub(super) fn on_opened(&mut self, id: LinkId, now: Now) {
         let deadline = now.mono.after(self.settings.request_timeout);
         if let Some(link) = self.get_mut(id) {
+            link.turn = now.mono;
             link.on_opened(deadline);
+            let address = link.address.clone();
+            self.facts.push(Fact::Connected(address));
         }
     }
 
@@ -172,6 +190,7 @@ impl Links {
         let by = u64::try_from(by_ms).unwrap_or(0);
         if let Some(link) = self.get_mut(id).filter(|_| by > 0) {
             link.throttle(Duration::from_millis(by), now.mono);
+            self.facts.push(Fact::Throttled(Duration::from_millis(by)));
         }
     }
 
@@ -184,17 +203,33 @@ impl Links {
         answers: &mut Vec<Answer>,
         out: &mut Outlet<'_>,
     ) {
-        let deadline = now.mono.after(self.settings.request_timeout);
-        let Some(link) = self.get_mut(id) else { return };
+        let Some(link) = self.links.iter_mut().find(|link| link.id == id) else {
+            return;
+        };
+        let mut with = With {
+            now: now.mono,
+            deadline: now.mono.after(self.settings.request_timeout),
+            auth: &mut self.auth,
+            jitter: out.jitter,
+        };
         let was_ready = link.state == State::Ready;
-        let outcome = link.on_bytes(bytes, deadline, answers);
+        link.turn = now.mono;
+        let before = answers.len();
+        let outcome = link.on_bytes(bytes, &mut with, answers);
         let (peer, ready) = (link.peer, link.state == State::Ready);
         let address = (ready && !was_ready).then(|| link.address.clone());
+        let answered = answers[before..].iter().map(|answer| Fact::Answered {
+            api: answer.api,
+            broker: link.address.clone(),
+            took: answer.took,
+        });
+        let answered: SmallVec<[Fact; 1]> = answered.collect();
+        answered.into_iter().for_each(|fact| self.facts.push(fact));
         let health = self.health.entry(peer).or_default();
         if let Some(address) = address
             && health.up != Some(true)
         {
-            health.up = Some(true);
+            (health.up, health.told) = (Some(true), None);
             let broker = broker(peer);
             out.events.push_back(Event::BrokerUp { broker, address });
         }
@@ -223,6 +258,10 @@ impl Links {
         if ours {
             self.to_close.push_back(id);
         }
+        let error = match error {
+            KafkaError::Closed if !ours => link.ended(),
+            error => error,
+        };
         // Brokers close idle connections (`connections.max.idle.ms`): no failure of theirs.
         let idle = link.state == State::Ready && link.in_flight() == 0;
         if !(idle && error == KafkaError::Closed) {
@@ -230,8 +269,8 @@ impl Links {
             health.failures = health.failures.saturating_add(1);
             let wait = self.settings.backoff.after(health.failures, out.jitter);
             health.not_before = now.mono.after(wait);
-            if health.up != Some(false) {
-                health.up = Some(false);
+            if health.up != Some(false) || health.told.as_ref() != Some(&error) {
+                (health.up, health.told) = (Some(false), Some(error.clone()));
                 out.events.push_back(Event::BrokerDown {
                     broker: broker(link.peer),
                     address: link.address.clone(),
@@ -239,21 +278,54 @@ impl Links {
                 });
             }
         }
-        let lost = link.unanswered().map(|lost| (id, lost, error.clone()));
-        self.unanswered.extend(lost);
+        self.facts.push(Fact::Disconnected {
+            broker: link.address.clone(),
+            stood: link.state != State::Opening,
+            error: (!(idle && error == KafkaError::Closed)).then(|| error.clone()),
+        });
+        for lost in link.unanswered() {
+            let (api, error) = (lost.api, error.clone());
+            self.facts.push(Fact::Failed {
+                api,
+                error: error.clone(),
+            });
+            self.unanswered.push_back((id, lost, error));
+        }
     }
 
-    /// Gives up links that were silent for too long.
+    /// Gives up links that were silent for too long; says again who we are where that is due;
+    /// closes what nobody needs.
     pub(super) fn on_time(&mut self, now: Now, out: &mut Outlet<'_>) {
         let late = |link: &&Link| link.deadline().is_some_and(|deadline| deadline <= now.mono);
-        while let Some(id) = self.links.iter().find(late).map(|link| link.id) {
-            self.fail(id, KafkaError::Timeout, now, true, out);
+        while let Some(link) = self.links.iter().find(late) {
+            let error = match link.state {
+                State::Opening => KafkaError::ConnectTimeout,
+                _ => KafkaError::Timeout,
+            };
+            self.fail(link.id, error, now, true, out);
+        }
+        let idle_timeout = self.settings.idle_timeout;
+        let due = |link: &Link| link.due(now.mono, idle_timeout);
+        while let Some(at) = self.links.iter().position(|it| due(it) == Due::Retire) {
+            let link = self.links.swap_remove(at);
+            self.leave(link);
+        }
+        let deadline = now.mono.after(self.settings.request_timeout);
+        let renewed = self.links.iter_mut().filter(|it| due(it) == Due::Renew);
+        for link in renewed {
+            let mechanism = self.auth.mechanism().expect("a session came from SASL");
+            link.turn = now.mono;
+            let begun = link.authenticate(mechanism, deadline);
+            debug_assert!(begun.is_ok(), "the versions were there the first time");
         }
     }
 
     pub(super) fn wake(&self, wake: &mut Wake) {
-        for deadline in self.links.iter().filter_map(Link::deadline) {
-            wake.at(deadline);
+        for link in &self.links {
+            let due = link.next_due(self.settings.idle_timeout);
+            for when in [link.deadline(), due].into_iter().flatten() {
+                wake.at(when);
+            }
         }
     }
 
@@ -277,9 +349,19 @@ impl Links {
         let leaves = |link: &Link| matches!(link.peer, Peer::Bootstrap(_)) && link.in_flight() == 0;
         while let Some(i) = self.links.iter().position(leaves) {
             let link = self.links.swap_remove(i);
-            self.to_open.retain(|(waiting, _)| *waiting != link.id);
-            self.to_close.push_back(link.id);
+            self.leave(link);
         }
+    }
+
+    /// Closes a link in good order: nothing is in flight on it.
+    fn leave(&mut self, link: Link) {
+        self.to_open.retain(|(waiting, _)| *waiting != link.id);
+        self.to_close.push_back(link.id);
+        self.facts.push(Fact::Disconnected {
+            broker: link.address,
+            stood: link.state != State::Opening,
+            error: None,
+        });
     }
 }
 

@@ -17,12 +17,15 @@
 
 mod backoff;
 mod batch;
+#[cfg(any(test, fuzzing))]
+mod check;
 mod configs;
 mod context;
 mod directory;
 mod ends;
 mod error;
 mod event;
+mod facts;
 mod link;
 mod links;
 mod offsets;
@@ -30,7 +33,10 @@ mod partitioner;
 mod plane;
 mod reader;
 pub mod records;
+mod sasl;
+mod scram;
 mod settings;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -39,11 +45,16 @@ mod view;
 mod wire;
 mod writer;
 
+#[cfg(any(test, fuzzing))]
+pub use check::check_any_response;
 pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
+pub use facts::Fact;
 pub use partitioner::partition_of;
 pub use plane::{DirectoryRole, Plane, ProduceRecord};
 pub use records::RecordError;
+pub use sasl::{Entropy, Sasl, SaslError};
+pub use scram::ScramHash;
 pub use settings::{Address, Settings};
 pub use view::{
     BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,

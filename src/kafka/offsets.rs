@@ -100,7 +100,7 @@ pub(super) fn offset_of(
 ) -> Result<Offset, KafkaError> {
     let code = Code(found.error_code);
     if code.0 != 0 {
-        *cx.stale |= code.is_stale();
+        cx.saw(Api::ListOffsets, code);
         return Err(KafkaError::Broker(code));
     }
     let offset = u64::try_from(found.offset);

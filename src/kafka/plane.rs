@@ -14,6 +14,7 @@ use super::directory::Directory;
 use super::ends::Ends;
 use super::error::ProduceRefused;
 use super::event::{Event, Isolation, LinkId, ReadKey, StartAt, TopicHandle};
+use super::facts::Fact;
 use super::link::{Answer, Asked, Link, Purpose};
 use super::links::{Links, Outlet, Wake};
 use super::offsets;
@@ -22,7 +23,7 @@ use super::settings::{Address, Settings};
 use super::topics::Topics;
 use super::view::ClusterView;
 use super::writer::Writer;
-use crate::model::{Instant, Now, Partition, TopicName, UnixMillis};
+use crate::model::{Instant, Now, Partition, Secret, TopicName, UnixMillis};
 
 /// Who asks the cluster for its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +255,26 @@ impl Plane {
         self.fail(link, KafkaError::Connect(error), now);
     }
 
+    /// The connection failed before it could carry anything, or broke, for a reason that whoever
+    /// carries it knows better. Nothing is left to close.
+    pub fn on_failed(&mut self, link: LinkId, error: KafkaError, now: Now) {
+        self.fail(link, error, now);
+    }
+
+    /// The host a connection is made to.
+    #[must_use]
+    pub fn host(&self, link: LinkId) -> Option<&str> {
+        let link = self.shared.links.get(link)?;
+        Some(&link.address.host)
+    }
+
+    /// The token connections are made with from now on, for `Sasl::OauthBearer`; `None`: none is
+    /// made, until there is one.
+    pub fn set_token(&mut self, token: Option<Secret>) {
+        self.dirty = true;
+        self.shared.links.auth.set_token(token);
+    }
+
     /// Bytes came. Copied: the driver may reuse its buffer.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Now) {
         let Some(purpose) = self.shared.links.get(link).map(|link| link.purpose) else {
@@ -351,6 +372,11 @@ impl Plane {
         self.shared.events.pop_front()
     }
 
+    /// The next thing to count.
+    pub fn next_fact(&mut self) -> Option<Fact> {
+        self.shared.links.facts.next()
+    }
+
     fn fail(&mut self, link: LinkId, error: KafkaError, now: Now) {
         self.dirty = true;
         let (links, mut out) = self.shared.links();
@@ -365,7 +391,7 @@ impl Plane {
         let view = match (answer.asked, &mut self.directory) {
             (Asked::Metadata, Some(directory)) => directory.on_metadata(link, body, cx),
             (Asked::Configs, Some(directory)) => directory.on_configs(link, body, cx),
-            (Asked::Versions | Asked::Metadata | Asked::Configs, _) => None,
+            (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => None,
             (Asked::ProducerId, _) => {
                 self.writer.on_producer_id(link, body, cx);
                 None
@@ -422,7 +448,7 @@ impl Plane {
             match (lost.asked, &mut self.directory) {
                 (Asked::Metadata, Some(directory)) => directory.on_lost(),
                 (Asked::Configs, Some(directory)) => directory.on_configs_lost(cx),
-                (Asked::Versions | Asked::Metadata | Asked::Configs, _) => {}
+                (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => {}
                 (Asked::ProducerId, _) => self.writer.on_producer_id_lost(cx),
                 (Asked::Produce(asked), _) => self.writer.on_lost(&asked, lost.sent, cx),
                 (Asked::Fetch, _) => self.reader.on_lost(link, &error, cx),

@@ -249,7 +249,7 @@ impl Reader {
             }
         }
         let whole = Code(response.error_code);
-        *cx.stale |= whole.is_stale();
+        cx.saw(Api::Fetch, whole);
         for (key, read) in &mut self.reads {
             if read.flight == Some(link) {
                 read.flight = None;
@@ -289,7 +289,7 @@ impl Reader {
                 return;
             }
             code => {
-                *cx.stale |= Code(code).is_stale();
+                cx.saw(Api::Fetch, Code(code));
                 return fail(key, read, KafkaError::Broker(Code(code)), cx);
             }
         }

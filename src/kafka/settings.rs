@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::sasl::{Entropy, Sasl};
 
 /// Where a broker listens: a name or an address, and a port. Names are resolved by the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,11 +31,19 @@ pub struct Settings {
     /// Brokers to ask first, and again when every known one fails. Not empty where the plane owns
     /// the directory.
     pub bootstrap: Vec<Address>,
-    /// How long a connection may take to stand.
+    /// Who we are, for clusters that ask.
+    pub sasl: Option<Sasl>,
+    /// For nonces, where `sasl` has them.
+    pub entropy: Entropy,
+    /// How long a connection may take to stand, TLS and all.
     pub connect_timeout: Duration,
     /// How long a request may go unanswered (a Fetch: beyond its own wait) before the connection
     /// is given up: a frozen broker is left after it.
     pub request_timeout: Duration,
+    /// A connection that nobody needed for so long is closed: before the broker does it (after
+    /// 10 min by default) or something between forgets it (some after 4), at the moment when a
+    /// command wants to be sent.
+    pub idle_timeout: Duration,
     /// How long a Fetch waits at the broker for news.
     pub fetch_wait_max: Duration,
     /// The same for the history lane, whose next read waits behind it.
@@ -78,8 +87,11 @@ impl Default for Settings {
         Self {
             client_id: "sluicegate".into(),
             bootstrap: Vec::new(),
+            sasl: None,
+            entropy: Entropy([0; 32]),
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(180),
             fetch_wait_max: Duration::from_millis(500),
             history_wait_max: Duration::from_millis(50),
             fetch_bytes_max: 4 * MIB,

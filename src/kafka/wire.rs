@@ -7,7 +7,7 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
-use super::KafkaError;
+use super::{KafkaError, shape};
 
 /// The requests this room makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +19,12 @@ pub(super) enum Api {
     Versions,
     InitProducerId,
     DescribeConfigs,
+    SaslHandshake,
+    SaslAuthenticate,
 }
 
 impl Api {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
@@ -30,7 +32,13 @@ impl Api {
         Self::Versions,
         Self::InitProducerId,
         Self::DescribeConfigs,
+        Self::SaslHandshake,
+        Self::SaslAuthenticate,
     ];
+
+    pub(super) const fn key(self) -> i16 {
+        self.ours().0
+    }
 
     /// The API's key, and the versions we have read the meaning of.
     const fn ours(self) -> (i16, i16, i16) {
@@ -42,6 +50,8 @@ impl Api {
             Self::Versions => (18, 0, 3),
             Self::InitProducerId => (22, 0, 4),
             Self::DescribeConfigs => (32, 1, 4),
+            Self::SaslHandshake => (17, 1, 1), // In 0, what follows has no frames.
+            Self::SaslAuthenticate => (36, 0, 2),
         }
     }
 }
@@ -75,6 +85,8 @@ impl Versions {
                 Api::Versions => "the broker offers no usable version of ApiVersions",
                 Api::InitProducerId => "the broker offers no usable version of InitProducerId",
                 Api::DescribeConfigs => "the broker offers no usable version of DescribeConfigs",
+                Api::SaslHandshake => "the broker offers no usable version of SaslHandshake",
+                Api::SaslAuthenticate => "the broker offers no usable version of SaslAuthenticate",
             })),
             version => Ok(version),
         }
@@ -104,12 +116,16 @@ pub(super) fn encode<R: Request>(
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
 }
 
-/// Reads a response to an `R`, after its correlation id.
+/// Reads a response to an `R`, after its correlation id. What its bytes can't hold, or nobody needs,
+/// is refused before memory is taken for it.
 pub(super) fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Response, KafkaError> {
     let malformed = KafkaError::Protocol("a response that can't be decoded");
     if <R::Response as HeaderVersion>::header_version(version) > 0 {
         skip_tagged_fields(&mut body).ok_or_else(|| malformed.clone())?;
     }
+    shape::after(R::KEY, version, &body).ok_or(KafkaError::Protocol(
+        "a response with more elements than its bytes hold, or than 262144",
+    ))?;
     R::Response::decode(&mut body, version).map_err(|_| malformed)
 }
 

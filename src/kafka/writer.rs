@@ -255,7 +255,7 @@ impl Writer {
         };
         let code = Code(answer.error_code);
         let error = ProduceError::Broker(code);
-        *cx.stale |= code.is_stale();
+        cx.saw(Api::Produce, code);
         let several = sent.records.len() > 1;
         match verdict(code, sent.doubtful) {
             Verdict::Appended => {
@@ -403,6 +403,7 @@ impl Writer {
                 cx.links.throttle(link, response.throttle_time_ms, cx.now);
                 if response.error_code != 0 || response.producer_id.0 < 0 {
                     let code = Code(response.error_code);
+                    cx.saw(Api::InitProducerId, code);
                     self.producer.error = Some(ProduceError::Broker(code));
                     return self.on_producer_id_lost(cx);
                 }

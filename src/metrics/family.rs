@@ -100,8 +100,10 @@ impl<L: Label> By<L, Counter> {
 pub(super) trait Family {
     /// The `TYPE` of the exposition.
     const TYPE: &'static str;
-    /// The label it adds, if it is split by one.
-    const LABEL: Option<&'static str>;
+    /// The labels it adds, if it is split by some.
+    fn labels() -> Vec<&'static str> {
+        Vec::new()
+    }
     /// Adds another shard's.
     fn merge(&mut self, other: &Self);
     /// Writes its samples.
@@ -110,7 +112,6 @@ pub(super) trait Family {
 
 impl Family for Counter {
     const TYPE: &'static str = "counter";
-    const LABEL: Option<&'static str> = None;
 
     fn merge(&mut self, other: &Self) {
         self.0 += other.0;
@@ -123,7 +124,6 @@ impl Family for Counter {
 
 impl Family for Seconds {
     const TYPE: &'static str = "counter";
-    const LABEL: Option<&'static str> = None;
 
     fn merge(&mut self, other: &Self) {
         self.0 += other.0;
@@ -136,7 +136,6 @@ impl Family for Seconds {
 
 impl Family for Gauge {
     const TYPE: &'static str = "gauge";
-    const LABEL: Option<&'static str> = None;
 
     fn merge(&mut self, other: &Self) {
         self.0 += other.0;
@@ -149,7 +148,6 @@ impl Family for Gauge {
 
 impl Family for Histogram {
     const TYPE: &'static str = "histogram";
-    const LABEL: Option<&'static str> = None;
 
     fn merge(&mut self, other: &Self) {
         Self::merge(self, other);
@@ -162,7 +160,10 @@ impl Family for Histogram {
 
 impl<L: Label, T: Family> Family for By<L, T> {
     const TYPE: &'static str = T::TYPE;
-    const LABEL: Option<&'static str> = Some(L::NAME);
+
+    fn labels() -> Vec<&'static str> {
+        [vec![L::NAME], T::labels()].concat()
+    }
 
     fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.each.iter_mut().zip(&other.each) {

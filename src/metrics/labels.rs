@@ -78,6 +78,40 @@ labels! {
         Failed = "failed",
     }
 
+    /// An API of Kafka's protocol.
+    "api" KafkaApi {
+        /// Records written.
+        Produce = "produce",
+        /// Records read.
+        Fetch = "fetch",
+        /// Where logs begin and end.
+        ListOffsets = "list_offsets",
+        /// Topics and leaders.
+        Metadata = "metadata",
+        /// What topics are set to.
+        DescribeConfigs = "describe_configs",
+        /// Who we are as a producer.
+        InitProducerId = "init_producer_id",
+        /// Where an epoch's records end.
+        OffsetForLeaderEpoch = "offset_for_leader_epoch",
+        /// What opens a connection: versions, SASL.
+        Connection = "connection",
+    }
+
+    /// What was wrong with a request to a broker.
+    "error" KafkaFailure {
+        /// Its connection broke, or was given up.
+        Connection = "connection",
+        /// No answer came in time.
+        Timeout = "timeout",
+        /// What came was not Kafka's protocol, or more than is allowed.
+        Protocol = "protocol",
+        /// Another broker leads, or the topic is not there: newer metadata is asked for.
+        Leader = "leader",
+        /// The broker said something else.
+        Broker = "broker",
+    }
+
     /// What became of a command, as its client was told.
     "outcome" CommandOutcome {
         /// The reply came while the client waited, to its own record or to one it joined.
@@ -94,6 +128,23 @@ labels! {
         Shed = "shed",
         /// 4xx before producing: size, key, body, precondition.
         Invalid = "invalid",
+    }
+}
+
+impl KafkaApi {
+    /// The API of a key in the protocol.
+    #[must_use]
+    pub const fn of(key: i16) -> Self {
+        match key {
+            0 => Self::Produce,
+            1 => Self::Fetch,
+            2 => Self::ListOffsets,
+            3 => Self::Metadata,
+            22 => Self::InitProducerId,
+            23 => Self::OffsetForLeaderEpoch,
+            32 => Self::DescribeConfigs,
+            _ => Self::Connection,
+        }
     }
 }
 

@@ -12,11 +12,13 @@ mod text;
 
 pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
-pub use labels::{CloseReason, CommandOutcome, RouteKind, StatusClass, StreamEnd};
+pub use labels::{
+    CloseReason, CommandOutcome, KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+};
 pub use page::page;
-pub use report::{Check, PartitionStatus, ShardReport, ShardStatus, TopicStatus};
+pub use report::{BrokerStatus, Check, PartitionStatus, ShardReport, ShardStatus, TopicStatus};
 pub use shard::{
-    CommandMetrics, General, Names, PartitionMetrics, ProcessMetrics, RouteMetrics, ShardMetrics,
-    StreamMetrics, TopicMetrics,
+    BROKERS_MAX, BrokerMetrics, CommandMetrics, General, KafkaMetrics, Names, PARTITIONS_MAX,
+    PartitionMetrics, ProcessMetrics, RouteMetrics, ShardMetrics, StreamMetrics, TopicMetrics,
 };
 pub use text::{CONTENT_TYPE, Exposition, Samples};

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::shard::{
-    CommandMetrics, General, PartitionMetrics, ProcessMetrics, RouteMetrics, Row, StreamMetrics,
-    TopicMetrics,
+    BrokerMetrics, CommandMetrics, General, KafkaMetrics, PartitionMetrics, ProcessMetrics,
+    RouteMetrics, Row, StreamMetrics, TopicMetrics,
 };
 
 /// The page as it must stand in `docs/metrics.md`.
@@ -32,6 +32,8 @@ pub fn page() -> String {
         &["route"],
         StreamMetrics::ROWS,
     );
+    section(&mut out, "Requests to brokers", &[], KafkaMetrics::ROWS);
+    section(&mut out, "Each broker", &["broker"], BrokerMetrics::ROWS);
     section(&mut out, "Each topic", &["topic"], TopicMetrics::ROWS);
     section(
         &mut out,
@@ -48,7 +50,7 @@ fn section<G>(out: &mut String, heading: &str, labels: &[&str], rows: &[Row<G>])
         "\n## {heading}\n\n| name | type | labels | |\n|---|---|---|---|\n"
     );
     for row in rows {
-        let labels = labels.iter().copied().chain(row.label);
+        let labels = labels.iter().copied().chain((row.labels)());
         let labels: Vec<_> = labels.map(|label| format!("`{label}`")).collect();
         let (name, kind, labels, help) = (row.name, row.kind, labels.join(", "), row.help.trim());
         let _ = writeln!(out, "| `{name}` | {kind} | {labels} | {help} |");

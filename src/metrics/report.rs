@@ -40,8 +40,29 @@ pub struct ShardStatus {
     pub commands_open: u64,
     /// Whether it takes no new work.
     pub draining: bool,
+    /// The brokers that its topics' home talks with.
+    pub brokers: Vec<BrokerStatus>,
     /// The topics whose home this is.
     pub topics: Vec<TopicStatus>,
+}
+
+/// A broker, as a shard sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BrokerStatus {
+    /// Where it listens; `other`: those beyond the first 64.
+    pub broker: String,
+    /// Connections that stand.
+    pub connections: u64,
+    /// Connections made so far.
+    pub connected: u64,
+    /// Connections that failed or broke.
+    pub failed: u64,
+    /// Why the last of them did.
+    pub last_failure: Option<String>,
+    /// Requests answered, without fetches.
+    pub requests: u64,
+    /// How long they took, added up.
+    pub request_micros: u64,
 }
 
 /// A topic at its home.
@@ -66,8 +87,10 @@ pub struct PartitionStatus {
     pub partition: u32,
     /// The next offset to read.
     pub next_offset: u64,
-    /// One past the last readable offset, as far as known.
+    /// One past the last record that no open transaction may take back, as far as known.
+    pub last_stable_offset: u64,
+    /// One past the last replicated record.
     pub high_watermark: u64,
-    /// Records between the two.
+    /// Records between the next offset and the last stable one.
     pub lag: u64,
 }

@@ -1,18 +1,21 @@
 //! The metrics of one shard, declared once: the structs that are bumped, their merging, their
 //! exposition and `docs/metrics.md` all come from the table below.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
-use super::labels::{CloseReason, CommandOutcome, RouteKind, StatusClass, StreamEnd};
+use super::labels::{
+    CloseReason, CommandOutcome, KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+};
 use super::text::{Exposition, Samples};
 
 /// One row of the table, for a group of type `G`.
 pub(super) struct Row<G> {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
-    pub(super) label: Option<&'static str>,
+    pub(super) labels: fn() -> Vec<&'static str>,
     pub(super) help: &'static str,
     write: fn(&G, &mut Samples<'_>),
 }
@@ -30,7 +33,7 @@ macro_rules! groups {
             pub(super) const ROWS: &'static [Row<Self>] = &[$( Row {
                 name: concat!("sluicegate_", $name),
                 kind: <$ty as Family>::TYPE,
-                label: <$ty as Family>::LABEL,
+                labels: <$ty as Family>::labels,
                 help: concat!($($doc),+),
                 write: |group, out| group.$field.write(out),
             }, )+];
@@ -110,6 +113,28 @@ groups! {
         lagged: Counter = "stream_lagged_total",
     }
 
+    /// What is asked of brokers, over all of them.
+    KafkaMetrics {
+        /// From a request to its response, by API. A fetch waits at the broker for news.
+        request_time: By<KafkaApi, Histogram> = "kafka_request_seconds",
+        /// Requests that failed, or partitions of them, by API and what was wrong.
+        failures: By<KafkaApi, By<KafkaFailure, Counter>> = "kafka_request_failures_total",
+        /// Silence that brokers asked for (quotas), added up over connections.
+        throttled: Seconds = "kafka_throttle_seconds_total",
+    }
+
+    /// What every broker has; 64 of them, by where they listen, and what is beyond as `other`.
+    BrokerMetrics {
+        /// Connections to it that stand.
+        connections: Gauge = "kafka_broker_connections",
+        /// Connections made to it: what is more than those that stand was made again.
+        connected: Counter = "kafka_broker_connections_made_total",
+        /// Connections to it that failed or broke.
+        failed: Counter = "kafka_broker_connections_failed_total",
+        /// From a request to its response. Without fetches, which wait there for news.
+        request_time: Histogram = "kafka_broker_request_seconds",
+    }
+
     /// What every topic has.
     TopicMetrics {
         /// Records fetched from brokers.
@@ -122,6 +147,13 @@ groups! {
         in_flight_bytes: Gauge = "kafka_in_flight_bytes",
         /// Times the topic was left out of fetches because too many bytes were on their way.
         paused: Counter = "kafka_paused_total",
+        /// Records between what is applied here and the end of the log, over all partitions.
+        lag: Gauge = "kafka_topic_lag_records",
+        /// The same of the partition that is furthest behind.
+        lag_max: Gauge = "kafka_topic_lag_records_max",
+        /// Offsets between the last stable one and the high watermark, over all partitions: what
+        /// open transactions keep from readers.
+        unstable: Gauge = "kafka_topic_unstable_records",
         /// Keys in the cache.
         cache_entries: Gauge = "cache_entries",
         /// Bytes of keys and values in the cache.
@@ -136,12 +168,20 @@ groups! {
         reply_index_entries: Gauge = "reply_index_entries",
     }
 
-    /// What every partition has, at its home.
+    /// What every partition has, of topics with up to 128; `/status` has all.
     PartitionMetrics {
         /// Records between what is applied here and the end of the log.
         lag: Gauge = "kafka_lag_records",
+        /// Offsets between the last stable one and the high watermark.
+        unstable: Gauge = "kafka_unstable_records",
     }
 }
+
+/// Brokers with series of their own.
+pub const BROKERS_MAX: usize = 64;
+/// Partitions of a topic with series of their own: all or none. Ten thousand would be a megabyte a
+/// scrape.
+pub const PARTITIONS_MAX: usize = 128;
 
 /// Names that become labels: the routes and topics of the config, nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -185,6 +225,10 @@ pub struct ShardMetrics {
     names: Arc<Names>,
     /// Without labels of routes or topics.
     pub general: General,
+    /// What is asked of brokers.
+    pub kafka: KafkaMetrics,
+    /// By where they listen; what [`BrokerMetrics::of`] lets in.
+    pub brokers: BTreeMap<String, BrokerMetrics>,
     /// By [`Names::route`].
     pub routes: Vec<RouteMetrics>,
     /// In the order of the config.
@@ -204,6 +248,8 @@ impl ShardMetrics {
         let routes = names.routes().count();
         Self {
             general: General::default(),
+            kafka: KafkaMetrics::default(),
+            brokers: BTreeMap::new(),
             routes: vec![RouteMetrics::default(); routes],
             commands: vec![CommandMetrics::default(); names.commands.len()],
             streams: vec![StreamMetrics::default(); names.streams.len()],
@@ -237,6 +283,10 @@ impl ShardMetrics {
             return;
         }
         self.general.merge(&other.general);
+        self.kafka.merge(&other.kafka);
+        for (address, theirs) in &other.brokers {
+            BrokerMetrics::of(&mut self.brokers, address).merge(theirs);
+        }
         each(&mut self.routes, &other.routes, RouteMetrics::merge);
         each(&mut self.commands, &other.commands, CommandMetrics::merge);
         each(&mut self.streams, &other.streams, StreamMetrics::merge);
@@ -270,6 +320,13 @@ impl ShardMetrics {
             StreamMetrics::ROWS,
             streams.map(|(m, n)| (m, [("route", &**n)])),
         );
+        write_group(out, KafkaMetrics::ROWS, [(&self.kafka, [])]);
+        let brokers = self.brokers.iter();
+        write_group(
+            out,
+            BrokerMetrics::ROWS,
+            brokers.map(|(n, m)| (m, [("broker", &**n)])),
+        );
         let topics = self.topics.iter().zip(&names.topics);
         write_group(
             out,
@@ -278,13 +335,27 @@ impl ShardMetrics {
         );
         let numbers: Vec<Vec<String>> = self.partitions.iter().map(|it| numbers(it)).collect();
         let partitions = self.partitions.iter().zip(&numbers).zip(&names.topics);
-        let partitions = partitions.flat_map(|((of_topic, numbers), topic)| {
+        let few = partitions.filter(|((of_topic, _), _)| of_topic.len() <= PARTITIONS_MAX);
+        let partitions = few.flat_map(|((of_topic, numbers), topic)| {
             let labels = numbers
                 .iter()
                 .map(|n| [("topic", &**topic), ("partition", &**n)]);
             of_topic.iter().zip(labels)
         });
         write_group(out, PartitionMetrics::ROWS, partitions);
+    }
+}
+
+impl BrokerMetrics {
+    /// Those of the broker that listens there, or of all for which there is no room.
+    pub fn of<'a>(all: &'a mut BTreeMap<String, Self>, address: &str) -> &'a mut Self {
+        let room = all.len() < BROKERS_MAX || all.contains_key(address);
+        let name = if room { address } else { "other" };
+        // A broker is met once and counted often.
+        if !all.contains_key(name) {
+            all.insert(name.to_owned(), Self::default());
+        }
+        all.get_mut(name).expect("inserted above")
     }
 }
 
@@ -395,7 +466,41 @@ mod tests {
         rule(CommandMetrics::ROWS);
         rule(StreamMetrics::ROWS);
         rule(TopicMetrics::ROWS);
+        rule(KafkaMetrics::ROWS);
+        rule(BrokerMetrics::ROWS);
         rule(PartitionMetrics::ROWS);
+    }
+
+    #[test]
+    fn brokers_beyond_the_bound_are_one() {
+        let mut metrics = ShardMetrics::new(names());
+        for n in 0..BROKERS_MAX + 10 {
+            BrokerMetrics::of(&mut metrics.brokers, &format!("b{n}:9092"))
+                .connected
+                .bump();
+        }
+        assert_eq!(metrics.brokers.len(), BROKERS_MAX + 1);
+        assert_eq!(metrics.brokers["other"].connected.0, 10);
+        // Adding up shards keeps to it.
+        let mut sum = ShardMetrics::new(names());
+        sum.merge(&metrics);
+        sum.merge(&metrics);
+        assert_eq!(sum.brokers.len(), BROKERS_MAX + 1);
+        let made: u64 = sum.brokers.values().map(|it| it.connected.0).sum();
+        assert_eq!(made, 2 * (BROKERS_MAX as u64 + 10));
+    }
+
+    #[test]
+    fn partitions_of_a_large_topic_are_left_to_the_status() {
+        let mut metrics = ShardMetrics::new(names());
+        metrics.partition(0, PARTITIONS_MAX as u32 - 1).lag.set(7);
+        metrics.partition(1, PARTITIONS_MAX as u32).lag.set(7);
+        let mut out = Exposition::default();
+        metrics.expose(&mut out);
+        let text = out.into_text();
+        assert!(text.contains("kafka_lag_records{topic=\"payments\",partition=\"127\"} 7"));
+        assert!(!text.contains("kafka_lag_records{topic=\"balances\""));
+        assert!(text.contains("kafka_request_failures_total{api=\"fetch\",error=\"leader\"} 0"));
     }
 
     #[test]

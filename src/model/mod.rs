@@ -6,6 +6,7 @@ mod etag;
 mod identity;
 mod key;
 mod position;
+mod secret;
 mod time;
 mod topic;
 
@@ -14,6 +15,7 @@ pub use etag::Etag;
 pub use identity::Identity;
 pub use key::{HashSecret, KeyHash};
 pub use position::{LeaderEpoch, Offset, Partition};
+pub use secret::Secret;
 pub use time::{Instant, Now, UnixMillis};
 pub use topic::{LogIdentity, LogTag, TopicName};
 

@@ -37,6 +37,7 @@ pub(super) struct Opening {
     resolver: Resolver,
     post: Arc<Post>,
     resolving: usize,
+    /// For all addresses of a name.
     timeout: Duration,
     attempts: Vec<Attempt>,
 }
@@ -99,7 +100,12 @@ impl Opening {
             if phase == Phase::Open {
                 return tools.events.push(SocketEvent::Opened { ticket, socket });
             }
-            let until = tools.now.after(self.timeout);
+            // The shard waits no longer than for one: an address that is silent must leave time for
+            // those behind it.
+            let sharing = u32::try_from(rest.len())
+                .unwrap_or(u32::MAX)
+                .saturating_add(1);
+            let until = tools.now.after(self.timeout / sharing);
             return self.attempts.push(Attempt {
                 ticket,
                 socket,

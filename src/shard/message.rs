@@ -11,7 +11,9 @@ use crate::command::{CommandRecord, Reply};
 use crate::kafka::ClusterView;
 use crate::log::{Block, Cut, Notice, Seq, Step};
 use crate::metrics::ShardReport;
-use crate::model::{CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, ShardId};
+use crate::model::{
+    CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, Secret, ShardId,
+};
 use crate::route::{Failure, Refused};
 
 use super::io::SocketId;
@@ -45,6 +47,9 @@ pub enum Message {
         /// Over how long the ends of streams are spread.
         within: std::time::Duration,
     },
+
+    /// Control: the token for brokers, or why there is none that holds.
+    Token(Result<Secret, Arc<str>>),
 
     /// Shard 0 to homes: the cluster as its metadata shows it.
     View(Arc<ClusterView>),

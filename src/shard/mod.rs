@@ -19,10 +19,11 @@ mod timers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::kafka::{Entropy, Sasl};
 use crate::metrics::{Names, ShardMetrics, ShardReport, ShardStatus};
 use crate::model::{Now, ShardId};
 use crate::route::Failure;
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, Connector};
 
 pub use io::{
     Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, SocketEvent, SocketId, Turn,
@@ -46,6 +47,29 @@ pub struct ShardSetup {
     pub seed: u64,
     /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
     pub tls: Option<(ListenerId, Acceptor)>,
+    /// What connections to the cluster need.
+    pub security: ClusterSecurity,
+}
+
+/// What connections to one cluster need to be let in, read and ready: files are read before a
+/// shard is made.
+#[derive(Clone, Debug)]
+pub struct ClusterSecurity {
+    /// `None`: plaintext.
+    pub tls: Option<Connector>,
+    /// `None`: nobody is asked who we are.
+    pub sasl: Option<Sasl>,
+    /// For SASL's nonces; each shard's own.
+    pub entropy: Entropy,
+}
+
+impl ClusterSecurity {
+    /// Plaintext, and nobody is asked.
+    #[must_use]
+    pub const fn none() -> Self {
+        let (tls, sasl, entropy) = (None, None, Entropy([0; 32]));
+        Self { tls, sasl, entropy }
+    }
 }
 
 /// One shard. Driven by [`Turn::turn`].
@@ -93,11 +117,16 @@ impl Shard {
 
     fn load(&mut self, snapshot: Arc<Snapshot>, now: Now) {
         debug_assert!(self.serving.is_none(), "reload comes with its issue");
-        let ShardSetup { me, seed, tls } = &mut self.setup;
+        let ShardSetup {
+            me,
+            seed,
+            tls,
+            security,
+        } = &mut self.setup;
         let names = Arc::new(names(&snapshot));
         self.serving = Some(Serving {
-            home: Home::new(*me, snapshot.clone(), *seed, now),
-            links: Links::default(),
+            home: Home::new(*me, snapshot.clone(), security, *seed, now),
+            links: Links::new(security.tls.clone()),
             locals: Locals::new(*me, snapshot.clone(), *seed),
             edge: Edge::new(*me, snapshot.clone(), tls.take(), *seed, now),
             metrics: ShardMetrics::new(names),
@@ -185,6 +214,7 @@ impl Shard {
                 streams: serving.edge.streams() as u64,
                 commands_open: serving.home.open_commands() as u64,
                 draining: serving.draining,
+                brokers: serving.home.brokers(),
                 topics: serving.home.topics().collect(),
             },
         }
@@ -288,7 +318,9 @@ impl Serving {
         for event in events.drain(..) {
             match event {
                 SocketEvent::Opened { ticket, socket } => {
-                    self.links.on_opened(ticket, socket, self.home.plane(), now);
+                    let plane = self.home.plane();
+                    self.links
+                        .on_opened(ticket, socket, plane, (io, now), outputs);
                 }
                 SocketEvent::OpenFailed { ticket, error } => {
                     self.links.on_failed(ticket, error, self.home.plane(), now);
@@ -426,6 +458,7 @@ impl Serving {
             }
             Message::View(_)
             | Message::RefreshView
+            | Message::Token(_)
             | Message::Applied(..)
             | Message::Command(_)
             | Message::JoinPass { .. }

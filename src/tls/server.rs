@@ -1,17 +1,11 @@
 //! The server's side of a client connection.
 
-use std::io::{IoSlice, Read as _, Write as _};
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::{ServerConfig, ServerConnection};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{Connection, ServerConfig, ServerConnection};
 
-use super::TlsError;
-
-/// Ciphertext that may wait for a slow socket, per connection.
-const OUTGOING_BYTES_MAX: usize = 64 * 1024;
+use super::{Session, TlsError, pem};
 
 /// One certificate and its rules, shared by every session that starts from it.
 #[derive(Clone, Debug)]
@@ -23,15 +17,7 @@ impl Acceptor {
     /// # Errors
     /// If either holds no such item, or they do not belong together.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<_, _>>()
-            .map_err(TlsError::Certificate)?;
-        if chain.is_empty() {
-            return Err(TlsError::Certificate(
-                rustls_pki_types::pem::Error::NoItemsFound,
-            ));
-        }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
+        let (chain, key) = (pem::certificates(chain)?, pem::key(key)?);
         let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -41,125 +27,26 @@ impl Acceptor {
     }
 }
 
-/// One connection's TLS state: 6 to 40 kB, most of it rustls's own.
-#[derive(Debug)]
-pub struct Session {
-    inner: ServerConnection,
-    outgoing: Vec<u8>,
-    sent: usize,
-}
-
 impl Session {
     /// A session that waits for the client's first bytes.
     ///
     /// # Errors
     /// If rustls refuses its own configuration.
     pub fn new(acceptor: &Acceptor) -> Result<Self, TlsError> {
-        let mut inner = ServerConnection::new(acceptor.0.clone())?;
-        inner.set_buffer_limit(None); // `room` is the limit: what is taken is encrypted at once.
-        Ok(Self {
-            inner,
-            outgoing: Vec::new(),
-            sent: 0,
-        })
-    }
-
-    /// Takes bytes from the socket and appends their plaintext to `plain`. What is to be sent back
-    /// (handshake, alerts) is in [`Self::outgoing`] then, also after an error.
-    ///
-    /// # Errors
-    /// If the peer broke the protocol: send what is outgoing, then close.
-    pub fn on_bytes(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<(), TlsError> {
-        while !bytes.is_empty() {
-            let taken = self.inner.read_tls(&mut bytes).map_err(|_| {
-                rustls::Error::General("more ciphertext than a connection may leave unread".into())
-            })?;
-            let processed = self.inner.process_new_packets();
-            self.drain();
-            let state = processed?;
-            if state.plaintext_bytes_to_read() > 0 {
-                let start = plain.len();
-                plain.resize(start + state.plaintext_bytes_to_read(), 0);
-                self.inner
-                    .reader()
-                    .read_exact(&mut plain[start..])
-                    .expect("rustls counted them");
-            }
-            if taken == 0 {
-                break; // close_notify was seen: nothing after it counts.
-            }
-        }
-        Ok(())
-    }
-
-    /// Plaintext bytes that may be taken now.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        OUTGOING_BYTES_MAX.saturating_sub(self.outgoing.len() - self.sent)
-    }
-
-    /// Encrypts from `slices` what there is room for; says how many plaintext bytes that was.
-    pub fn take(&mut self, slices: &[IoSlice<'_>]) -> usize {
-        let mut room = self.room();
-        let mut taken = 0;
-        for slice in slices {
-            let part = &slice[..slice.len().min(room)];
-            self.inner
-                .writer()
-                .write_all(part)
-                .expect("writing to rustls's unlimited buffer");
-            taken += part.len();
-            room -= part.len();
-            if room == 0 {
-                break;
-            }
-        }
-        self.drain();
-        taken
-    }
-
-    /// Says goodbye (`close_notify`), so that the peer can tell an end from a cut.
-    pub fn close(&mut self) {
-        self.inner.send_close_notify();
-        self.drain();
-    }
-
-    /// Ciphertext for the socket.
-    #[must_use]
-    pub fn outgoing(&self) -> &[u8] {
-        &self.outgoing[self.sent..]
-    }
-
-    /// The socket took `count` bytes of [`Self::outgoing`].
-    pub fn on_sent(&mut self, count: usize) {
-        self.sent += count;
-        debug_assert!(
-            self.sent <= self.outgoing.len(),
-            "more was sent than there was"
-        );
-        if self.sent == self.outgoing.len() {
-            self.outgoing = Vec::new(); // An idle connection keeps no buffer.
-            self.sent = 0;
-        }
-    }
-
-    fn drain(&mut self) {
-        while self.inner.wants_write() {
-            self.inner
-                .write_tls(&mut self.outgoing)
-                .expect("writing to memory");
-        }
+        let inner = ServerConnection::new(acceptor.0.clone())?;
+        Ok(Self::over(Connection::Server(inner)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::io::{IoSlice, Read as _, Write as _};
 
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
     use super::*;
+    use crate::tls::session::OUTGOING_BYTES_MAX;
 
     fn client_and_session() -> (ClientConnection, Session) {
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a certificate");

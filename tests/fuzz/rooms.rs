@@ -14,5 +14,7 @@ pub mod kafka;
 pub mod log;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
+#[path = "../../src/shape/mod.rs"]
+pub mod shape;
 #[path = "../../src/sse/mod.rs"]
 pub mod sse;

@@ -5,6 +5,8 @@
 //! Faults are real: SIGKILL, SIGTERM, SIGSTOP. Only processes started here are ever signalled, and
 //! none of them outlives the tests (see `process.rs`).
 
+pub mod security;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -19,6 +21,7 @@ use sluicegate::model::TopicName;
 
 use super::ground::{block_on, random};
 use super::process::{Cleaner, Guarded};
+use security::{Certificates, Listener};
 
 /// The release under test, where a test does not name another.
 pub const VERSION: &str = "4.3.1";
@@ -26,6 +29,8 @@ pub const VERSION: &str = "4.3.1";
 const SLF4J: &str = "1.7.36";
 /// A cluster that is not ready by then will not be.
 const START_TIME_MAX: Duration = Duration::from_secs(120);
+/// The plain listener, the controller, and those of `security.rs`.
+const PORTS_A_NODE: u16 = 8;
 
 /// A cluster of our own.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub struct Cluster {
     jars: PathBuf,
     first_port: u16,
     nodes: Vec<Option<Guarded>>,
+    /// With the listeners of `security.rs`.
+    secured: Option<Certificates>,
     _cleaner: Cleaner,
 }
 
@@ -45,17 +52,24 @@ impl Cluster {
 
     /// The same with another release.
     pub fn start_version(version: &str, nodes: usize) -> Self {
-        let mut cluster = Self::prepare_version(version, nodes);
+        let mut cluster = Self::prepare_as(version, nodes, false);
         cluster.start_all();
         cluster
     }
 
     /// A cluster whose nodes are formatted and not started.
     pub fn prepare(nodes: usize) -> Self {
-        Self::prepare_version(VERSION, nodes)
+        Self::prepare_as(VERSION, nodes, false)
     }
 
-    fn prepare_version(version: &str, nodes: usize) -> Self {
+    /// As `start`, with secured listeners beside the plain one.
+    pub fn start_secured(nodes: usize) -> Self {
+        let mut cluster = Self::prepare_as(VERSION, nodes, true);
+        cluster.start_all();
+        cluster
+    }
+
+    fn prepare_as(version: &str, nodes: usize, secured: bool) -> Self {
         let jars = jars(version);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!(
@@ -66,8 +80,9 @@ impl Cluster {
         fs::create_dir_all(&folder).expect("a folder for the cluster");
         let cluster = Self {
             _cleaner: Cleaner::of(&folder),
-            first_port: free_ports(2 * nodes as u16),
+            first_port: free_ports(PORTS_A_NODE * nodes as u16),
             nodes: (0..nodes).map(|_| None).collect(),
+            secured: secured.then(|| Certificates::make(&folder)),
             folder,
             jars,
         };
@@ -92,6 +107,16 @@ impl Cluster {
     /// Where clients reach a node.
     pub fn address(&self, node: usize) -> String {
         format!("127.0.0.1:{}", self.port(node))
+    }
+
+    /// The port of a node's secured listener.
+    pub fn secured_port(&self, node: usize, listener: Listener) -> u16 {
+        listener.port(self.port(node))
+    }
+
+    /// The certificates of a secured cluster.
+    pub fn certificates(&self) -> &Certificates {
+        self.secured.as_ref().expect("it was started secured")
     }
 
     /// SIGKILL. The node's data stay, as after a crash.
@@ -139,7 +164,7 @@ impl Cluster {
     }
 
     fn port(&self, node: usize) -> u16 {
-        self.first_port + 2 * (node as u16 - 1)
+        self.first_port + PORTS_A_NODE * (node as u16 - 1)
     }
 
     fn node_folder(&self, node: usize) -> PathBuf {
@@ -207,7 +232,11 @@ impl Cluster {
         }
         let properties = self.node_folder(1).join("server.properties");
         let properties = properties.to_str().expect("UTF-8");
-        let arguments = ["format", "-t", &kafka_uuid(), "-c", properties];
+        let (id, users) = (kafka_uuid(), security::users());
+        let mut arguments = vec!["format", "-t", &id, "-c", properties];
+        if self.secured.is_some() {
+            arguments.extend(users.iter().map(String::as_str));
+        }
         let command = self.java("128m", "kafka.tools.StorageTool", &arguments);
         let done = Command::new(&command[0]).args(&command[1..]).output();
         let done = done.expect("java, which tests/setup installs");
@@ -246,15 +275,24 @@ impl Cluster {
         let voters = voters.collect::<Vec<_>>().join(",");
         let replicas = nodes.min(3);
         let data = self.node_folder(node).join("data");
+        let (bound, advertised, protocols) = match &self.secured {
+            None => Default::default(),
+            Some(_) => (
+                security::listeners(client, false),
+                security::listeners(client, true),
+                security::protocols(),
+            ),
+        };
         let mut text = format!(
             "process.roles=broker,controller\n\
              node.id={node}\n\
              broker.rack=rack-{node}\n\
              controller.quorum.voters={voters}\n\
              controller.listener.names=CONTROLLER\n\
-             listeners=CONTROLLER://127.0.0.1:{controller},PLAINTEXT://127.0.0.1:{client}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{client}\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+             listeners=CONTROLLER://127.0.0.1:{controller},PLAINTEXT://127.0.0.1:{client}{bound}\n\
+             inter.broker.listener.name=PLAINTEXT\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{client}{advertised}\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}\n\
              log.dirs={}\n",
             data.display()
         );
@@ -291,6 +329,9 @@ impl Cluster {
         }
         for (key, value) in counts {
             let _ = writeln!(text, "{key}={value}");
+        }
+        if let Some(certificates) = &self.secured {
+            text.push_str(&security::properties(certificates));
         }
         text
     }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sluicegate::broker::Settings;
+use sluicegate::broker::{Profile, Settings};
 use sluicegate::config::BrokerAddress;
 use sluicegate::control::{TopicSpec, ensure_topics};
 use sluicegate::demo::listener::BrokerHandle;
@@ -34,16 +34,28 @@ enum Keeps {
 /// The development broker.
 pub fn development() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
-    GROUND.get_or_init(|| {
-        let broker = BrokerHandle::start(Settings::default(), random(), ([127, 0, 0, 1], 0).into());
-        let broker = broker.expect("a free port");
-        let bootstrap = broker.bootstrap();
-        Ground {
-            bootstrap,
-            replication: 1,
-            _keeps: Keeps::Broker(broker),
-        }
-    })
+    GROUND.get_or_init(|| embedded(Profile::Kafka43))
+}
+
+/// The development broker as Redpanda up to 25.2.
+pub fn redpanda() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| embedded(Profile::Redpanda))
+}
+
+fn embedded(profile: Profile) -> Ground {
+    let settings = Settings {
+        profile,
+        ..Settings::default()
+    };
+    let broker = BrokerHandle::start(settings, random(), ([127, 0, 0, 1], 0).into());
+    let broker = broker.expect("a free port");
+    let bootstrap = broker.bootstrap();
+    Ground {
+        bootstrap,
+        replication: 1,
+        _keeps: Keeps::Broker(broker),
+    }
 }
 
 /// Real Kafka: one node of our own, or the cluster the environment names.

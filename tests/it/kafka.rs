@@ -1,5 +1,7 @@
 //! Real Apache Kafka: every story, and what only real nodes can do.
 
+mod secure;
+
 use std::time::{Duration, Instant};
 
 use crate::app::App;

@@ -8,13 +8,14 @@ use std::process::Command;
 
 /// Rooms and what each may import beside itself, as docs/ARCHITECTURE.md has it. `boot` joins all of
 /// them; `lib.rs` and `main.rs` only name them.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("sys", &[]),
     ("config", &["model"]),
     ("metrics", &["model"]),
     ("log", &["model"]),
-    ("kafka", &["model", "log"]),
+    ("shape", &[]),
+    ("kafka", &["model", "log", "shape"]),
     ("tls", &["model"]),
     ("http", &["model"]),
     ("sse", &["model", "log"]),
@@ -22,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("cache", &["model", "log"]),
     ("command", &["model", "log"]),
     ("schema", &["model", "config"]),
-    ("broker", &["model"]),
+    ("broker", &["model", "shape"]),
     (
         "route",
         &[
@@ -48,9 +49,9 @@ const ROOMS: [(&str, &[&str]); 20] = [
 ];
 
 /// Rooms without clock, entropy, sockets, threads and runtime.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "model", "config", "metrics", "log", "kafka", "tls", "http", "sse", "auth", "cache", "command",
-    "schema", "broker", "route", "shard",
+    "schema", "shape", "broker", "route", "shard",
 ];
 
 /// Words that only these rooms may say, and why.

@@ -1,9 +1,11 @@
 //! What must hold of any bytes at all: properties and the fuzzer share it.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 
 use super::walk::{Aborted, Fetched, Piece, walk};
-use super::{Unpacker, header};
+use super::{RecordError, Unpacker, header};
 use crate::log::Next;
 use crate::model::{LeaderEpoch, Offset, Partition};
 
@@ -75,4 +77,51 @@ fn check_from(records: Bytes, wanted: u64) {
     let mut budget = u64::from(CAP) * 4;
     let progress = walk(fetched, &mut Unpacker::new(), CAP, &mut budget, sink);
     assert_eq!(progress.next, last);
+}
+
+/// Unpacks `bytes` after the first by the codec that this names: whatever they are, nothing longer
+/// than the cap comes out. And what they are packed to unpacks to themselves, unless the cap is a
+/// byte less.
+///
+/// # Panics
+/// If not.
+pub fn check_any_codec(bytes: &[u8]) {
+    let Some((&which, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let (codec, mut unpacker) = (1 + which % 4, Unpacker::new());
+    // Twice, since decoders are kept from batch to batch.
+    for cap in [CAP >> (which >> 4), CAP] {
+        if let Ok(out) = unpacker.unpack(codec, Bytes::copy_from_slice(bytes), cap) {
+            assert!(out.len() <= cap as usize, "codec {codec}");
+        }
+    }
+    let packed = Bytes::from(pack(codec, bytes));
+    let len = u32::try_from(bytes.len()).expect("inputs are short");
+    let whole = unpacker.unpack(codec, packed.clone(), len);
+    assert_eq!(whole.as_deref(), Ok(bytes), "codec {codec}");
+    if len > 0 {
+        let refused = unpacker.unpack(codec, packed, len - 1);
+        assert_eq!(refused, Err(RecordError::TooLarge(len - 1)));
+    }
+}
+
+fn pack(codec: u8, bytes: &[u8]) -> Vec<u8> {
+    const MEMORY: &str = "writes to memory succeed";
+    match codec {
+        1 => {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(bytes).expect(MEMORY);
+            gzip.finish().expect(MEMORY)
+        }
+        2 => snap::raw::Encoder::new()
+            .compress_vec(bytes)
+            .expect("inputs are short"),
+        3 => {
+            let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            lz4.write_all(bytes).expect(MEMORY);
+            lz4.finish().expect(MEMORY)
+        }
+        _ => zstd::bulk::compress(bytes, 1).expect(MEMORY),
+    }
 }

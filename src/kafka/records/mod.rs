@@ -14,7 +14,7 @@ mod tests;
 mod walk;
 
 #[cfg(any(test, fuzzing))]
-pub use check::check_any_bytes;
+pub use check::{check_any_bytes, check_any_codec};
 pub use codec::Unpacker;
 pub(crate) use encode::{Sequence, batch_len_max, encode};
 pub use walk::{Aborted, Fetched, Piece, Progress, walk};

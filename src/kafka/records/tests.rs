@@ -268,6 +268,14 @@ proptest! {
         check_any_bytes(&bytes);
     }
 
+    /// Random bytes to unpack, and to pack.
+    #[test]
+    fn any_bytes_unpack_to_no_more_than_the_cap(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        check_any_codec(&bytes);
+    }
+
     /// A good batch with some bytes changed, its checksum put right again: gets further.
     #[test]
     fn a_damaged_batch_is_safe(

@@ -5,6 +5,8 @@
 mod directory;
 mod peer;
 mod reading;
+mod secure;
+mod shape;
 mod writing;
 
 use peer::{Topic, World};

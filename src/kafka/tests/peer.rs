@@ -96,6 +96,23 @@ pub(super) struct World {
     pub(super) metadata_asked: usize,
     /// Bytes the socket takes per write: none leaves requests unsent.
     pub(super) writes: bool,
+    /// Where brokers listen, from their numbers: another base is a cluster that has moved.
+    pub(super) first_port: i32,
+    pub(super) sasl: SaslOf,
+}
+
+/// What the brokers ask of whoever comes.
+#[derive(Debug, Default)]
+pub(super) struct SaslOf {
+    /// Nothing without this; `None`: they do not ask.
+    pub(super) mechanism: Option<&'static str>,
+    /// What they answer to each message of the exchange, again and again.
+    pub(super) refusal: Option<&'static str>,
+    pub(super) challenge: &'static [u8],
+    pub(super) lifetime_ms: i64,
+    /// Who is in, and how often each said who it is.
+    pub(super) known: BTreeMap<LinkId, u32>,
+    pub(super) said: Vec<Bytes>,
 }
 
 /// Broker n listens at port 9000 + n; the bootstrap address is broker 1.
@@ -142,6 +159,8 @@ impl World {
             closed: Vec::new(),
             metadata_asked: 0,
             writes: true,
+            first_port: 9000,
+            sasl: SaslOf::default(),
         }
     }
 
@@ -173,9 +192,9 @@ impl World {
         self.plane.on_time(self.now);
         while let Some((link, address)) = self.plane.next_open() {
             moved = true;
-            let node = i32::from(address.port) - 9000;
+            let node = i32::from(address.port) - self.first_port;
             self.opened.push(node);
-            if self.down.contains(&node) {
+            if self.down.contains(&node) || !(0..100).contains(&node) {
                 self.plane
                     .on_open_failed(link, ErrorKind::ConnectionRefused, self.now);
                 continue;
@@ -234,8 +253,12 @@ impl World {
     }
 
     fn route(&mut self, api: ApiKey, asked: Asked) {
+        let known = self.sasl.mechanism.is_none() || self.sasl.known.contains_key(&asked.link);
         match api {
             ApiKey::ApiVersions => self.versions(&asked),
+            ApiKey::SaslHandshake => self.handshake(&asked),
+            ApiKey::SaslAuthenticate => self.authenticate(&asked),
+            _ if !known => self.cut(asked.link),
             ApiKey::Metadata => self.metadata(&asked),
             ApiKey::DescribeConfigs => self.configs(&asked),
             ApiKey::ListOffsets => self.list_offsets(&asked),
@@ -287,6 +310,8 @@ impl World {
             (18, 0, 4),
             (22, 0, 5),
             (32, 1, 4),
+            (17, 0, 1),
+            (36, 0, 2),
         ];
         let offer = |(key, min, max)| {
             ApiVersion::default()
@@ -297,6 +322,40 @@ impl World {
         let response =
             ApiVersionsResponse::default().with_api_keys(offers.into_iter().map(offer).collect());
         self.answer::<ApiVersionsRequest>(asked, &response);
+    }
+
+    fn handshake(&mut self, asked: &Asked) {
+        let request: SaslHandshakeRequest = asked.decode();
+        let mechanisms = self.sasl.mechanism.into_iter();
+        let code = match self.sasl.mechanism {
+            None => 34,
+            Some(mechanism) if *request.mechanism == *mechanism => 0,
+            Some(_) => 33,
+        };
+        let response = SaslHandshakeResponse::default()
+            .with_error_code(code)
+            .with_mechanisms(mechanisms.map(StrBytes::from_static_str).collect());
+        self.answer::<SaslHandshakeRequest>(asked, &response);
+    }
+
+    fn authenticate(&mut self, asked: &Asked) {
+        let request: SaslAuthenticateRequest = asked.decode();
+        self.sasl.said.push(request.auth_bytes);
+        let mut response = SaslAuthenticateResponse::default()
+            .with_auth_bytes(Bytes::from_static(self.sasl.challenge));
+        match self.sasl.refusal {
+            Some(why) if self.sasl.challenge.is_empty() => {
+                response = response
+                    .with_error_code(58)
+                    .with_error_message(Some(StrBytes::from_static_str(why)));
+            }
+            Some(_) => self.sasl.challenge = b"",
+            None => {
+                *self.sasl.known.entry(asked.link).or_default() += 1;
+                response = response.with_session_lifetime_ms(self.sasl.lifetime_ms);
+            }
+        }
+        self.answer::<SaslAuthenticateRequest>(asked, &response);
     }
 
     fn metadata(&mut self, asked: &Asked) {
@@ -310,7 +369,7 @@ impl World {
             MetadataResponseBroker::default()
                 .with_node_id(BrokerId(node))
                 .with_host(StrBytes::from_static_str("kafka"))
-                .with_port(9000 + node)
+                .with_port(self.first_port + node)
         };
         let wanted = request.topics.unwrap();
         let topic = |wanted: &metadata_request::MetadataRequestTopic| {

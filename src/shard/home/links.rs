@@ -1,15 +1,20 @@
-//! The plane's connections on the shard's sockets.
+//! The plane's connections on the shard's sockets. Where the cluster speaks TLS, it is spoken here:
+//! the plane hears of a connection once TLS stands, and of plaintext only.
 
 use std::io::{ErrorKind, IoSlice};
 
-use crate::kafka::{LinkId, Plane};
+use crate::kafka::{KafkaError, LinkId, Plane};
 use crate::model::Now;
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Read, SocketId, Write};
+use crate::tls::{Blame, Connector, Session, TlsError};
 
 /// The plane's sockets: few, a handful a broker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::shard) struct Links {
     open: Vec<Link>,
+    tls: Option<Connector>,
+    /// Scratch: what a read of ciphertext brought.
+    plain: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -18,13 +23,39 @@ struct Link {
     socket: SocketId,
     /// Something waits to be read.
     readable: bool,
+    tls: Option<Tls>,
+}
+
+/// TLS of one connection.
+#[derive(Debug)]
+struct Tls {
+    session: Box<Session>,
+    /// Whether the plane knows that it stands.
+    told: bool,
+}
+
+/// What became of a connection.
+enum Fate {
+    Stands,
+    /// It ended, by the peer or by failure.
+    Ended,
+    /// TLS failed.
+    Failed(TlsError),
 }
 
 /// Reads of one broker socket in one turn: 64 KiB each, so a large fetch takes some turns and
 /// clients theirs between.
 const READS_A_TURN_MAX: usize = 16;
 
+/// Plaintext is gathered in one buffer; what a large answer made of it is given back.
+const PLAIN_BYTES_KEPT: usize = 128 << 10;
+
 impl Links {
+    pub(in crate::shard) fn new(tls: Option<Connector>) -> Self {
+        let (open, plain) = (Vec::new(), Vec::new());
+        Self { open, tls, plain }
+    }
+
     /// How many stand.
     pub(in crate::shard) const fn len(&self) -> usize {
         self.open.len()
@@ -35,21 +66,44 @@ impl Links {
         self.open.iter().any(|link| link.socket == socket)
     }
 
-    /// A connection stands.
-    pub(in crate::shard) fn on_opened(
+    /// A socket is connected.
+    pub(in crate::shard) fn on_opened<I: Io, M>(
         &mut self,
         ticket: OpenTicket,
         socket: SocketId,
         plane: &mut Plane,
-        now: Now,
+        (io, now): (&mut I, Now),
+        outputs: &mut Outputs<M>,
     ) {
         let id = LinkId(ticket.0);
+        let Some(host) = plane.host(id) else {
+            // The plane has given up on it, and said so before there was a socket to close.
+            return outputs.close.push(socket);
+        };
+        let tls = match &self.tls {
+            None => None,
+            Some(connector) => match Session::connect(connector, host, now) {
+                Ok(session) => Some(Tls {
+                    session: Box::new(session),
+                    told: false,
+                }),
+                Err(error) => {
+                    outputs.close.push(socket);
+                    return plane.on_failed(id, KafkaError::Tls(words(&error)), now);
+                }
+            },
+        };
+        let plain = tls.is_none();
         self.open.push(Link {
             id,
             socket,
             readable: true,
+            tls,
         });
-        plane.on_opened(id, now);
+        match plain {
+            true => plane.on_opened(id, now),
+            false => self.write(socket, plane, io, now, outputs),
+        }
     }
 
     /// A connection did not come to stand.
@@ -78,23 +132,20 @@ impl Links {
         now: Now,
         outputs: &mut Outputs<M>,
     ) -> bool {
+        let plain = &mut self.plain;
         self.open.retain_mut(|link| {
             for _ in 0..READS_A_TURN_MAX {
                 if !link.readable {
                     break;
                 }
-                match io.read(link.socket) {
-                    Read::Bytes(bytes) => plane.on_bytes(link.id, bytes, now),
-                    Read::Blocked => link.readable = false,
-                    Read::Closed(_) => {
-                        outputs.close.push(link.socket);
-                        plane.on_closed(link.id, now);
-                        return false;
-                    }
+                let fate = link.read(plane, io, now, plain);
+                if !link.settle(fate, plane, now, outputs) {
+                    return false;
                 }
             }
             true
         });
+        plain.shrink_to(PLAIN_BYTES_KEPT);
         self.open.iter().any(|link| link.readable)
     }
 
@@ -126,7 +177,9 @@ impl Links {
         }
         while let Some(id) = plane.next_close() {
             if let Some(at) = self.open.iter().position(|link| link.id == id) {
-                outputs.close.push(self.open.swap_remove(at).socket);
+                let mut link = self.open.swap_remove(at);
+                link.say_goodbye(io);
+                outputs.close.push(link.socket);
             }
         }
     }
@@ -143,26 +196,140 @@ impl Links {
         let Some(at) = self.open.iter().position(|link| link.socket == socket) else {
             return;
         };
-        let id = self.open[at].id;
-        loop {
-            let bytes = plane.outgoing(id);
-            if bytes.is_empty() {
-                return;
-            }
-            let offered = bytes.len();
-            match io.write(socket, &[IoSlice::new(bytes)]) {
-                Write::Taken(taken) => {
-                    plane.on_written(id, taken);
-                    if taken < offered {
-                        return;
-                    }
-                }
-                Write::Closed => {
-                    outputs.close.push(self.open.swap_remove(at).socket);
-                    plane.on_closed(id, now);
-                    return;
-                }
-            }
+        let fate = self.open[at].write(plane, io);
+        if !self.open[at].settle(fate, plane, now, outputs) {
+            self.open.swap_remove(at);
         }
     }
 }
+
+impl Link {
+    /// Reads once.
+    fn read(&mut self, plane: &mut Plane, io: &mut impl Io, now: Now, plain: &mut Vec<u8>) -> Fate {
+        let bytes = match io.read(self.socket) {
+            Read::Bytes(bytes) => bytes,
+            Read::Blocked => {
+                self.readable = false;
+                return Fate::Stands;
+            }
+            Read::Closed(_) => return Fate::Ended,
+        };
+        let Some(tls) = &mut self.tls else {
+            plane.on_bytes(self.id, bytes, now);
+            return Fate::Stands;
+        };
+        plain.clear();
+        let outcome = tls.session.on_bytes(bytes, plain);
+        if outcome.is_ok() && !tls.told && !tls.session.is_handshaking() {
+            tls.told = true;
+            plane.on_opened(self.id, now);
+        }
+        if !plain.is_empty() {
+            plane.on_bytes(self.id, plain, now);
+        }
+        // Handshakes answer at once; and who is refused should hear why.
+        match (flush(&mut tls.session, self.socket, io), outcome) {
+            (_, Err(error)) => Fate::Failed(error),
+            (Flushed::Closed, Ok(())) => Fate::Ended,
+            (_, Ok(())) => Fate::Stands,
+        }
+    }
+
+    fn write(&mut self, plane: &mut Plane, io: &mut impl Io) -> Fate {
+        loop {
+            if let Some(tls) = &mut self.tls {
+                match flush(&mut tls.session, self.socket, io) {
+                    Flushed::All if tls.told => {}
+                    Flushed::All | Flushed::Some => return Fate::Stands,
+                    Flushed::Closed => return Fate::Ended,
+                }
+            }
+            let bytes = plane.outgoing(self.id);
+            if bytes.is_empty() {
+                return Fate::Stands;
+            }
+            let offered = bytes.len();
+            let slices = [IoSlice::new(bytes)];
+            let taken = match &mut self.tls {
+                Some(tls) => tls.session.take(&slices),
+                None => match io.write(self.socket, &slices) {
+                    Write::Taken(taken) => taken,
+                    Write::Closed => return Fate::Ended,
+                },
+            };
+            plane.on_written(self.id, taken);
+            if self.tls.is_none() && taken < offered {
+                return Fate::Stands;
+            }
+        }
+    }
+
+    /// Tells the plane of an end. False: the link is over.
+    fn settle<M>(&self, fate: Fate, plane: &mut Plane, now: Now, outputs: &mut Outputs<M>) -> bool {
+        match fate {
+            Fate::Stands => return true,
+            Fate::Ended if self.tls.as_ref().is_some_and(|tls| !tls.told) => {
+                let text = "the broker closed the connection during the handshake; does this port \
+                            speak TLS? If not, set kafka.tls.enabled = false";
+                plane.on_failed(self.id, KafkaError::Tls(text.into()), now);
+            }
+            Fate::Ended => plane.on_closed(self.id, now),
+            Fate::Failed(error) => plane.on_failed(self.id, KafkaError::Tls(words(&error)), now),
+        }
+        outputs.close.push(self.socket);
+        false
+    }
+
+    /// Ends TLS, so that the broker can tell an end from a cut; as far as the socket takes it.
+    fn say_goodbye(&mut self, io: &mut impl Io) {
+        if let Some(tls) = &mut self.tls {
+            tls.session.close();
+            let _last = flush(&mut tls.session, self.socket, io);
+        }
+    }
+}
+
+/// What became of ciphertext.
+enum Flushed {
+    All,
+    Some,
+    Closed,
+}
+
+fn flush(session: &mut Session, socket: SocketId, io: &mut impl Io) -> Flushed {
+    while !session.outgoing().is_empty() {
+        let offered = session.outgoing().len();
+        match io.write(socket, &[IoSlice::new(session.outgoing())]) {
+            Write::Taken(taken) => {
+                session.on_sent(taken);
+                if taken < offered {
+                    return Flushed::Some;
+                }
+            }
+            Write::Closed => return Flushed::Closed,
+        }
+    }
+    Flushed::All
+}
+
+/// A failure, and what to do about it.
+fn words(error: &TlsError) -> String {
+    let help = match error.blame() {
+        Blame::UnknownIssuer => "set kafka.tls.ca to the CA of the brokers",
+        Blame::WrongName => {
+            "call the broker by a name of its certificate (kafka.bootstrap, or the broker's \
+             advertised.listeners), or give it a certificate for this one"
+        }
+        Blame::NotValid => "renew the broker's certificate, or correct a clock",
+        Blame::Certificate => "give the broker a certificate that clients can check",
+        Blame::Us => "set kafka.tls.certificate and kafka.tls.key to ones that the broker trusts",
+        Blame::NotTls => "this port does not speak TLS: take the TLS port, or disable kafka.tls",
+        Blame::NothingCommon => "allow TLS 1.2 or 1.3 with common ciphers on the broker",
+        Blame::Other => return error.to_string(),
+    };
+    format!("{error}; {help}")
+}
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

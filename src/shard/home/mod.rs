@@ -3,6 +3,7 @@
 //! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
 
 mod commands;
+mod facts;
 mod links;
 mod lookups;
 mod order;
@@ -10,23 +11,23 @@ mod passes;
 mod reading;
 mod standing;
 mod topic;
+mod trouble;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{
-    Address, ClusterView, DirectoryRole, Event, KafkaError, Plane, Produced, TopicHandle,
-};
+use crate::kafka::{Address, ClusterView, DirectoryRole, Event, Plane, Produced, TopicHandle};
 use crate::model::{Instant, Now, ShardId, TopicName};
 
+use super::ClusterSecurity;
 use super::message::{Level, Message, Note, Waiter};
 use super::snapshot::{Snapshot, TopicIndex};
-use crate::metrics::{Check, ShardMetrics, TopicStatus};
+use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
 use commands::Tickets;
 pub(super) use links::Links;
 use topic::Topic;
+use trouble::Trouble;
 
 /// The home side of a shard. A shard without topics at home has no plane, unless it is shard 0,
 /// which keeps the directory for all.
@@ -42,12 +43,8 @@ pub(super) struct Home {
     tickets: Tickets,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
-    /// Brokers that failed and have not answered since: few, those of the cluster.
-    down: BTreeSet<Address>,
-    /// The last broker that failed, and why, while none has answered since.
-    trouble: Option<String>,
-    /// Connections to brokers that failed or broke, ever.
-    failed: u64,
+    trouble: Trouble,
+    counted: facts::Counted,
 }
 
 /// What a topic works with for a moment: what is served, the plane, the turn's time, the outbox.
@@ -62,8 +59,14 @@ struct Cx<'a> {
 pub(super) type Outbox = Vec<(ShardId, Message)>;
 
 impl Home {
-    pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64, now: Now) -> Self {
-        let settings = plane_settings(&snapshot.config.settings);
+    pub(super) fn new(
+        me: ShardId,
+        snapshot: Arc<Snapshot>,
+        security: &ClusterSecurity,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        let settings = plane_settings(&snapshot.config.settings, security);
         let role = if me == ShardId(0) {
             DirectoryRole::Own
         } else {
@@ -93,9 +96,8 @@ impl Home {
             handles,
             tickets,
             expired: Vec::new(),
-            down: BTreeSet::new(),
-            trouble: None,
-            failed: 0,
+            trouble: Trouble::default(),
+            counted: facts::Counted::default(),
         }
     }
 
@@ -109,6 +111,9 @@ impl Home {
         self.plane.on_time(now);
         while let Some(event) = self.plane.next_event() {
             self.on_event(event, now, out);
+        }
+        while let Some(fact) = self.plane.next_fact() {
+            self.counted.count(fact);
         }
         let mut expired = std::mem::take(&mut self.expired);
         for at in 0..self.topics.len() {
@@ -151,20 +156,9 @@ impl Home {
                 }
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
-            Event::BrokerUp { address, .. } => {
-                self.trouble = None;
-                // A broker has some connections, and each shard its own: said once a change.
-                if self.down.remove(&address) {
-                    note(out, Level::Info, format!("broker {address} answers again"));
-                }
-            }
+            Event::BrokerUp { address, .. } => self.trouble.on_up(&address, out),
             Event::BrokerDown { address, error, .. } => {
-                self.failed += 1;
-                let trouble = format!("broker {address}: {}", reason(&error));
-                if self.down.insert(address) {
-                    note(out, Level::Warn, trouble.clone());
-                }
-                self.trouble = Some(trouble);
+                self.trouble.on_down(address, &error, out);
             }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
                 debug_assert!(false, "nothing here asks for ends yet");
@@ -223,6 +217,10 @@ impl Home {
                 self.plane.on_view(view, now);
             }
             Message::RefreshView => self.plane.refresh(),
+            Message::Token(token) => {
+                self.trouble.on_token(token.as_ref().err());
+                self.plane.set_token(token.ok());
+            }
             Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(now, out);
@@ -267,7 +265,7 @@ impl Home {
 
     /// What must hold before the process is ready.
     pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
-        let trouble = self.trouble.as_deref();
+        let trouble = self.trouble.shown();
         self.topics
             .iter()
             .map(move |topic| topic.check(&self.snapshot, trouble))
@@ -280,9 +278,16 @@ impl Home {
             .filter_map(|topic| topic.status(&self.snapshot))
     }
 
+    /// How the brokers stand.
+    pub(super) fn brokers(&self) -> Vec<BrokerStatus> {
+        self.counted.status()
+    }
+
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
-        metrics.general.kafka_connections_failed.0 = self.failed;
+        metrics.general.kafka_connections_failed.0 = self.trouble.failed();
+        metrics.kafka.clone_from(&self.counted.kafka);
+        metrics.brokers.clone_from(&self.counted.brokers);
         metrics
             .general
             .commands_open
@@ -303,7 +308,10 @@ impl Home {
 }
 
 /// The settings of a plane, as the config's table has them.
-fn plane_settings(settings: &crate::config::Settings) -> crate::kafka::Settings {
+fn plane_settings(
+    settings: &crate::config::Settings,
+    security: &ClusterSecurity,
+) -> crate::kafka::Settings {
     let kafka = &settings.kafka;
     let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     let bootstrap = kafka.bootstrap.iter().map(|broker| Address {
@@ -313,6 +321,8 @@ fn plane_settings(settings: &crate::config::Settings) -> crate::kafka::Settings 
     crate::kafka::Settings {
         client_id: kafka.client_id.clone(),
         bootstrap: bootstrap.collect(),
+        sasl: security.sasl.clone(),
+        entropy: security.entropy,
         connect_timeout: kafka.connect_timeout,
         request_timeout: kafka.request_timeout,
         fetch_wait_max: kafka.fetch_wait,
@@ -324,19 +334,6 @@ fn plane_settings(settings: &crate::config::Settings) -> crate::kafka::Settings 
         delivery_timeout: kafka.delivery_timeout,
         produce_bytes_max: bytes(kafka.produce_bytes_max),
         ..crate::kafka::Settings::default()
-    }
-}
-
-/// What is wrong with a broker, and where it helps, what to do.
-fn reason(error: &KafkaError) -> String {
-    match error {
-        KafkaError::Connect(std::io::ErrorKind::NotFound) => {
-            "its name does not resolve; correct kafka.bootstrap, or the name server".into()
-        }
-        KafkaError::Connect(std::io::ErrorKind::ConnectionRefused) => {
-            "nobody listens there; start the broker, or correct kafka.bootstrap".into()
-        }
-        other => other.to_string(),
     }
 }
 

@@ -46,6 +46,7 @@ impl Topic {
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.loaded_at = Some(end);
                     part.stable_end = end;
+                    part.high_watermark = part.high_watermark.max(end);
                 }
                 let next = Next {
                     offset: from,
@@ -61,11 +62,12 @@ impl Topic {
                 next,
                 log_start,
                 stable_end,
-                ..
+                high_watermark,
             } => {
                 self.on_log_start(read.partition, log_start, cx);
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.stable_end = stable_end;
+                    part.high_watermark = high_watermark;
                     part.known = true;
                     part.failed = false;
                 }

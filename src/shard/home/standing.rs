@@ -44,7 +44,8 @@ impl Topic {
             PartitionStatus {
                 partition: p as u32,
                 next_offset: next,
-                high_watermark: part.stable_end.0,
+                last_stable_offset: part.stable_end.0,
+                high_watermark: part.high_watermark.0,
                 lag: part.stable_end.0.saturating_sub(next),
             }
         });
@@ -61,18 +62,24 @@ impl Topic {
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
         let Some(order) = &self.order else { return };
         let index = usize::from(self.index.0);
+        let (mut sum, mut most, mut unstable) = (0, 0, 0);
         for (p, part) in self.parts.iter().enumerate() {
-            let lag = part
-                .stable_end
-                .0
-                .saturating_sub(order.next(Partition(p as u32)).0);
-            metrics.partition(index, p as u32).lag.set(lag);
+            let end = part.stable_end.0;
+            let lag = end.saturating_sub(order.next(Partition(p as u32)).0);
+            let open = part.high_watermark.0.saturating_sub(end);
+            let of_part = metrics.partition(index, p as u32);
+            of_part.lag.set(lag);
+            of_part.unstable.set(open);
+            (sum, most, unstable) = (sum + lag, most.max(lag), unstable + open);
         }
         let topic = &mut metrics.topics[index];
         topic.fetched_records.0 = self.counts.records;
         topic.fetched_bytes.0 = self.counts.bytes;
         topic.undecodable.0 = self.counts.undecodable;
         topic.paused.0 = self.counts.paused;
+        topic.lag.set(sum);
+        topic.lag_max.set(most);
+        topic.unstable.set(unstable);
         topic.window_bytes.set(order.window_bytes() as u64);
         topic.in_flight_bytes.set(order.in_flight_bytes() as u64);
         if let Some(commands) = &self.commands {

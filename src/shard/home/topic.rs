@@ -46,6 +46,7 @@ pub(super) struct Part {
     /// Where loading ends; `None`: the read has not begun.
     pub(super) loaded_at: Option<Offset>,
     pub(super) stable_end: Offset,
+    pub(super) high_watermark: Offset,
     pub(super) log_start: Offset,
     /// A broker has said where its log starts and ends.
     pub(super) known: bool,

@@ -11,3 +11,8 @@ mod tls;
 mod dev {
     crate::scenarios::on_ground!(crate::ground::development);
 }
+
+/// And on the development broker as Redpanda: older versions, no topic ids.
+mod redpanda {
+    crate::scenarios::on_ground!(crate::ground::redpanda);
+}

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use sluicegate::broker::{Broker, ConnectionId, NodeId};
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
-    Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part, Read, Shard, ShardSetup,
-    Snapshot, SocketEvent, SocketId, Turn, Write,
+    ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part, Read, Shard,
+    ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
 };
 
 use super::random::Random;
@@ -190,6 +190,7 @@ impl Peer {
                 me: ShardId(n),
                 seed: seed + u64::from(n),
                 tls: None,
+                security: ClusterSecurity::none(),
             };
             let mut inputs = Inputs::default();
             inputs

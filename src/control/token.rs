@@ -1,0 +1,332 @@
+//! Tokens for brokers (SASL OAUTHBEARER), from a file that somebody renews or a program that prints
+//! one. Only their end is read; whether a token is good is for the broker to say.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::config::KafkaSasl;
+use crate::model::Secret;
+
+/// How often a file is looked at: it is small, and who renews it need tell nobody.
+const FILE_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+/// A program that has not printed a token by then will not.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(10);
+/// Bytes a token may have; brokers take less.
+const TOKEN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a program's complaint that are shown.
+const COMPLAINT_BYTES_MAX: usize = 300;
+/// The longest wait after a program has failed.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Where tokens come from, and what was had so far.
+#[derive(Debug)]
+pub struct Tokens {
+    source: Source,
+    /// For programs whose tokens do not say when they end.
+    interval: Duration,
+    due: Instant,
+    failures: u32,
+    /// The last token: good until its end, whatever becomes of the source.
+    held: Option<Token>,
+    /// What was said last.
+    said: Option<Result<Secret, String>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    Command(Vec<String>),
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    secret: Secret,
+    /// Seconds since 1970, if it says so.
+    ends: Option<u64>,
+}
+
+impl Token {
+    /// How long it holds from now; `None`: it does not say.
+    fn left(&self) -> Option<Duration> {
+        let left = self.ends?.saturating_sub(unix_now());
+        Some(Duration::from_secs(left))
+    }
+
+    fn holds(&self) -> bool {
+        self.left().is_none_or(|left| !left.is_zero())
+    }
+}
+
+impl Tokens {
+    /// Where the config says tokens come from; `None`: it needs none.
+    #[must_use]
+    pub fn of(sasl: &KafkaSasl) -> Option<Self> {
+        let source = match (&sasl.token_file, sasl.token_command.as_slice()) {
+            (Some(path), _) => Source::File(path.clone()),
+            (None, []) => return None,
+            (None, command) => Source::Command(command.to_vec()),
+        };
+        Some(Self {
+            source,
+            interval: sasl.token_interval,
+            due: Instant::now(),
+            failures: 0,
+            held: None,
+            said: None,
+        })
+    }
+
+    /// Waits until there is news: another token, or that there is none that holds, and why. May be
+    /// dropped while it waits.
+    pub async fn next(&mut self) -> Result<Secret, String> {
+        loop {
+            sleep_until(self.due).await;
+            let got = self.source.read().await;
+            let news = match got {
+                Ok(token) => {
+                    self.failures = 0;
+                    self.due = Instant::now() + self.wait_after(&token);
+                    let secret = token.secret.clone();
+                    self.held = Some(token);
+                    Ok(secret)
+                }
+                Err(why) => {
+                    self.failures += 1;
+                    self.due = Instant::now() + self.wait_after_failure();
+                    match &self.held {
+                        // A source that fails for a while does no harm.
+                        Some(held) if held.holds() => Ok(held.secret.clone()),
+                        _ => Err(format!("no token for the brokers: {why}")),
+                    }
+                }
+            };
+            if self.said.as_ref() != Some(&news) {
+                self.said = Some(news.clone());
+                return news;
+            }
+        }
+    }
+
+    fn wait_after(&self, token: &Token) -> Duration {
+        match (&self.source, token.left()) {
+            (Source::File(_), _) => FILE_LOOKED_AT_EVERY,
+            (Source::Command(_), None) => self.interval,
+            (Source::Command(_), Some(left)) => (left * 3 / 4).max(Duration::from_secs(1)),
+        }
+    }
+
+    fn wait_after_failure(&self) -> Duration {
+        match self.source {
+            Source::File(_) => FILE_LOOKED_AT_EVERY,
+            Source::Command(_) => {
+                let doublings = self.failures.saturating_sub(1).min(5);
+                RETRY_MAX.min(Duration::from_secs(1 << doublings))
+            }
+        }
+    }
+}
+
+impl Source {
+    async fn read(&self) -> Result<Token, String> {
+        match self {
+            Self::File(path) => {
+                let name = path.display();
+                let text = read_file(path).await;
+                let text = text.map_err(|error| {
+                    format!("can't read {name}: {error}; correct kafka.sasl.token_file")
+                })?;
+                parse(&text).map_err(|why| format!("{name} {why}"))
+            }
+            Self::Command(command) => {
+                let name = command.first().map_or("", String::as_str);
+                let printed = timeout(COMMAND_TIME_MAX, run(command)).await;
+                let late = || format!("nothing came within {COMMAND_TIME_MAX:?}");
+                let printed = printed.unwrap_or_else(|_| Err(late()));
+                let printed = printed
+                    .map_err(|why| format!("`{name}`: {why}; correct kafka.sasl.token_command"))?;
+                parse(&printed).map_err(|why| format!("what `{name}` prints {why}"))
+            }
+        }
+    }
+}
+
+async fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    // A file system may hang, and this thread has other things to do.
+    let read = move || {
+        use std::io::Read as _;
+        let mut text = Vec::new();
+        let file = std::fs::File::open(path)?;
+        file.take(TOKEN_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+/// Runs a program to its end. It goes when this is dropped.
+async fn run(command: &[String]) -> Result<Vec<u8>, String> {
+    let (program, arguments) = command.split_first().ok_or("there is no program")?;
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("can't be run: {error}"))?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (mut out, mut err) = (out.expect("piped above"), err.expect("piped above"));
+    let (mut printed, mut complaint) = (Vec::new(), Vec::new());
+    let most = TOKEN_BYTES_MAX as u64 + 1;
+    let (mut out, mut err) = ((&mut out).take(most), (&mut err).take(most));
+    let print = async {
+        out.read_to_end(&mut printed).await?;
+        match printed.len() > TOKEN_BYTES_MAX {
+            // It need not end first, and may never.
+            true => Err(std::io::Error::other("it prints more than a token")),
+            false => Ok(()),
+        }
+    };
+    let read = tokio::try_join!(print, err.read_to_end(&mut complaint));
+    read.map_err(|error| error.to_string())?;
+    let status = child.wait().await.map_err(|error| error.to_string())?;
+    if status.success() {
+        return Ok(printed);
+    }
+    let complaint = String::from_utf8_lossy(&complaint[..complaint.len().min(COMPLAINT_BYTES_MAX)]);
+    let complaint: String = complaint
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    Err(format!("{status}: {}", complaint.trim()))
+}
+
+/// A bearer token (RFC 6750 2.1), with white space round it.
+fn parse(text: &[u8]) -> Result<Token, String> {
+    let text = text.trim_ascii();
+    if text.is_empty() {
+        return Err("has no token".into());
+    }
+    let legal = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
+    if text.len() > TOKEN_BYTES_MAX || !text.iter().all(legal) {
+        return Err("is no bearer token, which has letters, digits and -._~+/= only".into());
+    }
+    let text = std::str::from_utf8(text).expect("ASCII, as looked at above");
+    let token = Token {
+        secret: Secret::new(text),
+        ends: end_of(text),
+    };
+    if !token.holds() {
+        let ended = unix_now().saturating_sub(token.ends.unwrap_or(0));
+        return Err(format!(
+            "has a token that ended {ended} s ago: renew it, it is taken as soon as it is there"
+        ));
+    }
+    Ok(token)
+}
+
+/// `exp` of a JWT (RFC 7519 4.1.4), as far as the token is one. Nothing is verified: it is the
+/// broker that has to believe it.
+fn end_of(token: &str) -> Option<u64> {
+    let payload = token.split('.').nth(1)?;
+    let payload = BASE64_URL.decode(payload).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    let end = claims.get("exp")?.as_f64()?;
+    (end >= 0.0).then_some(end as u64)
+}
+
+fn unix_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(life: i64) -> String {
+        let ends = unix_now() as i64 + life;
+        let part = |text: &str| BASE64_URL.encode(text);
+        format!("{}.{}.", part("{}"), part(&format!("{{\"exp\":{ends}.5}}")))
+    }
+
+    fn of(file: Option<PathBuf>, command: &[&str]) -> Tokens {
+        let sasl = KafkaSasl {
+            token_file: file,
+            token_command: command.iter().map(|&word| word.to_owned()).collect(),
+            ..KafkaSasl::default()
+        };
+        Tokens::of(&sasl).expect("a source")
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(work)
+    }
+
+    #[test]
+    fn a_token_is_read_with_its_end() {
+        let text = token(100);
+        let parsed = parse(format!("\n {text} \n").as_bytes()).expect("a token");
+        assert_eq!(parsed.secret.expose(), text);
+        assert!(parsed.left().expect("said") > Duration::from_secs(90));
+        assert_eq!(parse(b"opaque").expect("a token").ends, None);
+        for (bad, why) in [
+            ("", "no token"),
+            ("a b", "no bearer"),
+            (&*token(-5), "ended 5"),
+        ] {
+            let said = parse(bad.as_bytes()).expect_err(bad);
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_put_right_is_taken_by_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        let mut tokens = of(Some(path.clone()), &[]);
+        block_on(async {
+            let missing = tokens.next().await.expect_err("no file");
+            assert!(missing.contains("token_file"), "{missing}");
+            std::fs::write(&path, token(-1)).expect("write");
+            assert!(tokens.next().await.expect_err("over").contains("renew"));
+            let good = token(3);
+            std::fs::write(&path, &good).expect("write");
+            assert_eq!(tokens.next().await.expect("a token").expose(), good);
+            // What is held stays good without its file, until it ends.
+            std::fs::remove_file(&path).expect("remove");
+            let over = tokens.next().await.expect_err("over, and no file");
+            assert!(over.contains("can't read"), "{over}");
+        });
+    }
+
+    #[test]
+    fn a_program_prints_a_token_or_is_named() {
+        let next = |command: &[&str]| {
+            let mut tokens = of(None, command);
+            block_on(tokens.next())
+        };
+        assert_eq!(next(&["echo", "abc"]).expect("a token").expose(), "abc");
+        let cases: [(&[&str], &str); 4] = [
+            (&["/no/such/program"], "can't be run"),
+            (&["sh", "-c", "echo why >&2; exit 3"], "why"),
+            (&["true"], "no token"),
+            (&["yes"], "more than a token"),
+        ];
+        for (command, why) in cases {
+            let said = next(command).expect_err("no token");
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}

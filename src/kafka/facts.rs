@@ -1,0 +1,60 @@
+//! What a plane did, for whoever counts: requests answered and failed, connections made and lost,
+//! silence that brokers asked for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Address, KafkaError};
+
+/// One thing to count. `api` is its key in the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A response came.
+    Answered {
+        /// Of which API.
+        api: i16,
+        /// Which broker it was.
+        broker: Address,
+        /// From when the request was made. A Fetch waits at the broker for news.
+        took: Duration,
+    },
+    /// A request was lost with its connection, or something in a response was an error.
+    Failed {
+        /// Of which API.
+        api: i16,
+        /// Why.
+        error: KafkaError,
+    },
+    /// A connection stands.
+    Connected(Address),
+    /// A connection ended, or did not come to stand.
+    Disconnected {
+        /// To which broker.
+        broker: Address,
+        /// Whether it stood.
+        stood: bool,
+        /// `None`: in good order, by either side.
+        error: Option<KafkaError>,
+    },
+    /// A broker asked for silence on a connection (KIP-219).
+    Throttled(Duration),
+}
+
+/// Facts nobody has asked for yet: a driver that counts asks once a turn, and a turn has no more.
+const FACTS_MAX: usize = 4096;
+
+/// A queue of facts. What does not fit is lost: who does not ask does not count.
+#[derive(Debug, Default)]
+pub(super) struct Facts(VecDeque<Fact>);
+
+impl Facts {
+    pub(super) fn push(&mut self, fact: Fact) {
+        if self.0.len() < FACTS_MAX {
+            self.0.push_back(fact);
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Fact> {
+        self.0.pop_front()
+    }
+}

@@ -1,0 +1,296 @@
+//! Who we are: SASL within Kafka's frames (KIP-43, KIP-152), after the versions are known and
+//! before anything is asked. The same again on a connection whose session ends (KIP-368).
+//!
+//! An [`Exchange`] is one connection's; [`Auth`] is what all connections of a plane share.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
+
+use super::error::shown;
+use super::scram::{Salted, Scram, ScramHash};
+use crate::model::Secret;
+
+/// How a plane proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sasl {
+    /// RFC 4616: name and password as they are.
+    Plain {
+        /// Who.
+        user: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// RFC 5802, RFC 7677.
+    Scram {
+        /// Which of the two.
+        hash: ScramHash,
+        /// Who.
+        user: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// RFC 7628: a token, which comes by [`super::Plane::set_token`]. Until then nobody is called.
+    OauthBearer,
+}
+
+impl Sasl {
+    /// As brokers call it.
+    #[must_use]
+    pub const fn mechanism(&self) -> &'static str {
+        match self {
+            Self::Plain { .. } => "PLAIN",
+            Self::Scram { hash, .. } => match hash {
+                ScramHash::Sha256 => "SCRAM-SHA-256",
+                ScramHash::Sha512 => "SCRAM-SHA-512",
+            },
+            Self::OauthBearer => "OAUTHBEARER",
+        }
+    }
+}
+
+/// 32 bytes of true randomness, for nonces: what a plane's jitter is made of may be guessed from
+/// the numbers it has shown. Not shown itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Entropy(pub [u8; 32]);
+
+impl std::fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Entropy")
+    }
+}
+
+/// Why a broker and we did not come to trust each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SaslError {
+    /// The broker knows other mechanisms.
+    #[error("it does not offer {wanted}; it has {offered}")]
+    Mechanism {
+        /// Ours.
+        wanted: &'static str,
+        /// Its.
+        offered: String,
+    },
+    /// The broker does not want to know.
+    #[error("it asks for no SASL on this port")]
+    NotAsked,
+    /// The broker does not believe us.
+    #[error("it refuses {mechanism}{}: {message}", of(user))]
+    Refused {
+        /// How we tried.
+        mechanism: &'static str,
+        /// As whom; empty for tokens, which say it themselves.
+        user: String,
+        /// In its words.
+        message: String,
+    },
+    /// The same, by SCRAM's own means.
+    #[error("it refuses SCRAM: {0}")]
+    Server(String),
+    /// A message that is none of SCRAM's.
+    #[error("its SCRAM message has {0}")]
+    Scram(&'static str),
+    /// An iteration count that nobody should use.
+    #[error("it asks for {iterations} iterations of SCRAM, where {min} to {max} are allowed")]
+    Iterations {
+        /// How many.
+        iterations: u32,
+        /// The fewest that are safe.
+        min: u32,
+        /// The most that are bearable.
+        max: u32,
+    },
+    /// The broker could not show that it knows the password.
+    #[error("it does not know the password either: this is not the broker that keeps it")]
+    Impostor,
+    /// More was asked than the mechanism has.
+    #[error("it goes on asking after {0} is over")]
+    Endless(&'static str),
+}
+
+fn of(user: &str) -> String {
+    match user {
+        "" => String::new(),
+        user => format!(" for user `{user}`"),
+    }
+}
+
+/// What the connections of a plane share.
+#[derive(Debug)]
+pub(super) struct Auth {
+    sasl: Option<Sasl>,
+    /// OAUTHBEARER's, once it has come.
+    token: Option<Secret>,
+    salted: Option<Salted>,
+    nonces: hmac::Key,
+    nonce: u64,
+}
+
+impl Auth {
+    pub(super) fn new(sasl: Option<Sasl>, entropy: Entropy) -> Self {
+        Self {
+            sasl,
+            token: None,
+            salted: None,
+            nonces: hmac::Key::new(hmac::HMAC_SHA256, &entropy.0),
+            nonce: 0,
+        }
+    }
+
+    /// Whether connections begin with SASL.
+    pub(super) const fn mechanism(&self) -> Option<&'static str> {
+        match &self.sasl {
+            Some(sasl) => Some(sasl.mechanism()),
+            None => None,
+        }
+    }
+
+    /// Whether a connection made now could say who we are.
+    pub(super) const fn is_able(&self) -> bool {
+        !matches!((&self.sasl, &self.token), (Some(Sasl::OauthBearer), None))
+    }
+
+    pub(super) fn set_token(&mut self, token: Option<Secret>) {
+        self.token = token;
+    }
+
+    /// The broker has refused, in its words.
+    pub(super) fn refused(&self, message: &str) -> SaslError {
+        let user = match &self.sasl {
+            Some(Sasl::Plain { user, .. } | Sasl::Scram { user, .. }) => user.clone(),
+            Some(Sasl::OauthBearer) | None => String::new(),
+        };
+        SaslError::Refused {
+            mechanism: self.mechanism().unwrap_or_default(),
+            user,
+            message: shown(message),
+        }
+    }
+
+    fn next_nonce(&mut self) -> String {
+        self.nonce += 1;
+        let tag = hmac::sign(&self.nonces, &self.nonce.to_be_bytes());
+        BASE64_URL.encode(&tag.as_ref()[..24])
+    }
+
+    /// Begins an exchange: its first message.
+    pub(super) fn begin(&mut self) -> (Exchange, Vec<u8>) {
+        let nonce = self.next_nonce();
+        match &self.sasl {
+            Some(Sasl::Plain { user, password }) => {
+                let message = format!("\0{user}\0{}", password.expose());
+                (Exchange::Plain, message.into_bytes())
+            }
+            Some(Sasl::Scram { hash, user, .. }) => {
+                let (scram, message) = Scram::new(*hash, user, nonce);
+                (Exchange::Scram(scram), message)
+            }
+            Some(Sasl::OauthBearer) | None => {
+                let token = self.token.as_ref().map_or("", Secret::expose);
+                let message = format!("n,,\u{1}auth=Bearer {token}\u{1}\u{1}");
+                (Exchange::Bearer(None), message.into_bytes())
+            }
+        }
+    }
+}
+
+/// One exchange under way.
+#[derive(Debug)]
+pub(super) enum Exchange {
+    Plain,
+    Scram(Scram),
+    /// What the broker has against the token, once it has said so (RFC 7628 3.2.2).
+    Bearer(Option<String>),
+}
+
+impl Exchange {
+    /// The broker's message. Gives what to answer; nothing: the exchange is over, and well.
+    pub(super) fn on_message(
+        &mut self,
+        message: &[u8],
+        auth: &mut Auth,
+    ) -> Result<Option<Vec<u8>>, SaslError> {
+        match self {
+            Self::Plain if message.is_empty() => Ok(None),
+            Self::Plain => Err(SaslError::Endless("PLAIN")),
+            Self::Scram(scram) => {
+                let Some(Sasl::Scram { password, .. }) = &auth.sasl else {
+                    return Err(SaslError::Scram("no password to go with it"));
+                };
+                scram.on_message(message, password, &mut auth.salted)
+            }
+            Self::Bearer(None) if message.is_empty() => Ok(None),
+            Self::Bearer(against @ None) => {
+                *against = Some(shown(&String::from_utf8_lossy(message)));
+                // RFC 7628 3.2.3: a lone kvsep ends the exchange; the refusal itself follows.
+                Ok(Some(vec![1]))
+            }
+            Self::Bearer(Some(against)) => {
+                let against = std::mem::take(against);
+                Err(auth.refused(&against))
+            }
+        }
+    }
+
+    /// What the broker said before it refused.
+    pub(super) fn against(&self) -> Option<&str> {
+        match self {
+            Self::Bearer(against) => against.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth(sasl: Sasl) -> Auth {
+        Auth::new(Some(sasl), Entropy([7; 32]))
+    }
+
+    #[test]
+    fn plain_is_one_message() {
+        let (user, password) = ("alice".into(), Secret::new("pass"));
+        let mut auth = auth(Sasl::Plain { user, password });
+        let (mut exchange, first) = auth.begin();
+        assert_eq!(first, b"\0alice\0pass");
+        assert_eq!(exchange.on_message(b"", &mut auth), Ok(None));
+        assert!(exchange.on_message(b"more", &mut auth).is_err());
+        assert!(!format!("{auth:?}").contains("pass\""));
+    }
+
+    #[test]
+    fn a_token_is_waited_for_and_a_refusal_is_answered() {
+        let mut auth = auth(Sasl::OauthBearer);
+        assert!(!auth.is_able());
+        auth.set_token(Some(Secret::new("a.b.c")));
+        assert!(auth.is_able());
+        let (mut exchange, first) = auth.begin();
+        assert_eq!(first, b"n,,\x01auth=Bearer a.b.c\x01\x01");
+        let said = br#"{"status":"invalid_token"}"#;
+        assert_eq!(exchange.on_message(said, &mut auth), Ok(Some(vec![1])));
+        assert_eq!(exchange.against(), Some(r#"{"status":"invalid_token"}"#));
+        let refused = exchange.on_message(b"", &mut auth).expect_err("refused");
+        assert!(refused.to_string().contains("invalid_token"), "{refused}");
+        let (mut exchange, _) = auth.begin();
+        assert_eq!(exchange.on_message(b"", &mut auth), Ok(None));
+    }
+
+    #[test]
+    fn nonces_differ_and_hold_no_comma() {
+        let hash = ScramHash::Sha512;
+        let (user, password) = ("u".into(), Secret::new("p"));
+        let mut one = auth(Sasl::Scram {
+            hash,
+            user,
+            password,
+        });
+        let nonces: Vec<_> = (0..100).map(|_| one.next_nonce()).collect();
+        let mut distinct = nonces.clone();
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(distinct.len(), 100);
+        assert!(nonces.iter().all(|it| it.len() == 32 && !it.contains(',')));
+    }
+}

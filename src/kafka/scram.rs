@@ -1,0 +1,294 @@
+//! The client's side of SCRAM (RFC 5802, RFC 7677): the password never crosses, and the broker has
+//! to show that it knows it too.
+//!
+//! Names and passwords go as they are, in UTF-8. The RFC wants SASLprep before; Kafka's brokers do
+//! not do it either (`ScramFormatter.normalize` takes the bytes), so doing it here would keep out
+//! who is let in everywhere else.
+
+use std::num::NonZeroU32;
+
+use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::sasl::SaslError;
+use crate::model::Secret;
+
+/// RFC 7677 4 asks for this many at least, and so do Kafka's brokers. Fewer would make what crosses
+/// a cheaper thing to guess passwords from: whoever can put itself between would say 1.
+const ITERATIONS_MIN: u32 = 4_096;
+/// Kafka's tools refuse more than 16,384. Each 4,096 take a millisecond or two, in which the shard
+/// does nothing else.
+const ITERATIONS_MAX: u32 = 65_536;
+
+/// Bytes of a salt; brokers have 16 to 32.
+const SALT_BYTES_MAX: usize = 1_024;
+
+/// Which hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScramHash {
+    /// SCRAM-SHA-256.
+    Sha256,
+    /// SCRAM-SHA-512.
+    Sha512,
+}
+
+impl ScramHash {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+
+    fn digest(self, bytes: &[u8]) -> digest::Digest {
+        match self {
+            Self::Sha256 => digest::digest(&digest::SHA256, bytes),
+            Self::Sha512 => digest::digest(&digest::SHA512, bytes),
+        }
+    }
+
+    fn hmac(self, key: &[u8], text: &[u8]) -> hmac::Tag {
+        let algorithm = match self {
+            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha512 => hmac::HMAC_SHA512,
+        };
+        hmac::sign(&hmac::Key::new(algorithm, key), text)
+    }
+}
+
+/// A salted password, the part that costs: all brokers of a cluster have the same salt, so a storm
+/// of connections pays for it once.
+pub(super) struct Salted {
+    iterations: NonZeroU32,
+    salt: Vec<u8>,
+    salted: Vec<u8>,
+}
+
+impl std::fmt::Debug for Salted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Salted")
+    }
+}
+
+impl Salted {
+    fn new(hash: ScramHash, password: &Secret, salt: &[u8], iterations: NonZeroU32) -> Self {
+        let mut salted = vec![0; hash.bytes()];
+        let algorithm = match hash {
+            ScramHash::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
+            ScramHash::Sha512 => pbkdf2::PBKDF2_HMAC_SHA512,
+        };
+        let password = password.expose().as_bytes();
+        pbkdf2::derive(algorithm, iterations, salt, password, &mut salted);
+        let salt = salt.to_vec();
+        Self {
+            iterations,
+            salt,
+            salted,
+        }
+    }
+}
+
+/// One exchange.
+#[derive(Debug)]
+pub(super) struct Scram {
+    hash: ScramHash,
+    nonce: String,
+    /// `client-first-message-bare`.
+    first: String,
+    /// What the broker has to sign with, once our proof is sent.
+    expected: Option<hmac::Tag>,
+}
+
+impl Scram {
+    /// Begins; gives `client-first-message`. No channel is bound (`n`): Kafka knows no `-PLUS`.
+    pub(super) fn new(hash: ScramHash, user: &str, nonce: String) -> (Self, Vec<u8>) {
+        let user = user.replace('=', "=3D").replace(',', "=2C");
+        let first = format!("n={user},r={nonce}");
+        let message = format!("n,,{first}").into_bytes();
+        let expected = None;
+        let scram = Self {
+            hash,
+            nonce,
+            first,
+            expected,
+        };
+        (scram, message)
+    }
+
+    /// Answers the broker: with our proof; and, when it has proved itself, with nothing.
+    pub(super) fn on_message(
+        &mut self,
+        message: &[u8],
+        password: &Secret,
+        cache: &mut Option<Salted>,
+    ) -> Result<Option<Vec<u8>>, SaslError> {
+        let message = std::str::from_utf8(message).map_err(|_| SaslError::Scram("no UTF-8"))?;
+        if let Some(refusal) = attribute(message, 'e') {
+            return Err(SaslError::Server(super::error::shown(refusal)));
+        }
+        match self.expected.take() {
+            None => self.on_first(message, password, cache).map(Some),
+            Some(expected) => on_final(message, &expected).map(|()| None),
+        }
+    }
+
+    fn on_first(
+        &mut self,
+        message: &str,
+        password: &Secret,
+        cache: &mut Option<Salted>,
+    ) -> Result<Vec<u8>, SaslError> {
+        // RFC 5802 5.1: an `m` in front is an extension that must be understood.
+        if message.starts_with("m=") {
+            return Err(SaslError::Scram("an extension that nobody here knows"));
+        }
+        let nonce = attribute(message, 'r').ok_or(SaslError::Scram("no nonce"))?;
+        if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
+            return Err(SaslError::Scram("a nonce that does not go on from ours"));
+        }
+        let salt = attribute(message, 's').and_then(|salt| BASE64.decode(salt).ok());
+        let salt = salt.filter(|salt| (1..=SALT_BYTES_MAX).contains(&salt.len()));
+        let salt = salt.ok_or(SaslError::Scram("no salt"))?;
+        let iterations = attribute(message, 'i').and_then(|count| count.parse::<u32>().ok());
+        let iterations = iterations.ok_or(SaslError::Scram("no iteration count"))?;
+        let fits = (ITERATIONS_MIN..=ITERATIONS_MAX).contains(&iterations);
+        let counted = NonZeroU32::new(iterations).filter(|_| fits);
+        let counted = counted.ok_or(SaslError::Iterations {
+            iterations,
+            min: ITERATIONS_MIN,
+            max: ITERATIONS_MAX,
+        })?;
+        let known = |it: &Salted| it.iterations == counted && it.salt == salt;
+        if !cache.as_ref().is_some_and(known) {
+            *cache = Some(Salted::new(self.hash, password, &salt, counted));
+        }
+        let salted = &cache.as_ref().expect("set above").salted;
+        let without_proof = format!("c=biws,r={nonce}");
+        let signed = format!("{},{message},{without_proof}", self.first);
+        let client_key = self.hash.hmac(salted, b"Client Key");
+        let stored_key = self.hash.digest(client_key.as_ref());
+        let signature = self.hash.hmac(stored_key.as_ref(), signed.as_bytes());
+        let proof = client_key.as_ref().iter().zip(signature.as_ref());
+        let proof: Vec<u8> = proof.map(|(key, mask)| key ^ mask).collect();
+        let server_key = self.hash.hmac(salted, b"Server Key");
+        self.expected = Some(self.hash.hmac(server_key.as_ref(), signed.as_bytes()));
+        Ok(format!("{without_proof},p={}", BASE64.encode(proof)).into_bytes())
+    }
+}
+
+fn on_final(message: &str, expected: &hmac::Tag) -> Result<(), SaslError> {
+    let verifier = attribute(message, 'v').and_then(|text| BASE64.decode(text).ok());
+    let verifier = verifier.ok_or(SaslError::Scram("no signature"))?;
+    constant_time::verify_slices_are_equal(&verifier, expected.as_ref())
+        .map_err(|_| SaslError::Impostor)
+}
+
+/// The value of an attribute. Values may hold `=`, never a comma.
+fn attribute(message: &str, name: char) -> Option<&str> {
+    let mut parts = message.split(',');
+    parts.find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7677 3, and the same for SHA-512 as other libraries have it.
+    fn vector() -> (Scram, Vec<u8>) {
+        Scram::new(ScramHash::Sha256, "user", "rOprNGfwEbeRWgbNEkqO".into())
+    }
+
+    const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+                                s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+
+    fn pencil() -> Secret {
+        Secret::new("pencil")
+    }
+
+    #[test]
+    fn the_example_of_rfc_7677() {
+        let (mut scram, first) = vector();
+        assert_eq!(first, b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+        let mut cache = None;
+        let answer = scram.on_message(SERVER_FIRST.as_bytes(), &pencil(), &mut cache);
+        let expected = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+                        p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+        assert_eq!(answer, Ok(Some(expected.as_bytes().to_vec())));
+        let last = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+        assert_eq!(scram.on_message(last, &pencil(), &mut cache), Ok(None));
+    }
+
+    #[test]
+    fn a_broker_that_does_not_know_the_password_is_no_broker() {
+        for last in [
+            "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=",
+            "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl9",
+            "v=AAAA",
+            "x=1",
+            "",
+        ] {
+            let (mut scram, _) = vector();
+            let mut cache = None;
+            let sent = scram.on_message(SERVER_FIRST.as_bytes(), &pencil(), &mut cache);
+            assert!(sent.is_ok());
+            let end = scram.on_message(last.as_bytes(), &pencil(), &mut cache);
+            assert!(end.is_err(), "{last}");
+        }
+    }
+
+    #[test]
+    fn what_the_broker_begins_with_is_looked_at() {
+        let nonce = "r=rOprNGfwEbeRWgbNEkqO";
+        let refused = [
+            "e=unknown-user".to_owned(),
+            "m=x,r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=4096".into(),
+            format!("{nonce},s=AAAA,i=4096"),
+            "r=other,s=AAAA,i=4096".into(),
+            format!("{nonce}x,s=,i=4096"),
+            format!("{nonce}x,s=!,i=4096"),
+            format!("{nonce}x,s=AAAA"),
+            format!("{nonce}x,s=AAAA,i=1"),
+            format!("{nonce}x,s=AAAA,i=4294967295"),
+            format!("{nonce}x,s=AAAA,i=-1"),
+            format!("{nonce}x,s={},i=4096", "AAAA".repeat(1_000)),
+        ];
+        for first in refused {
+            let (mut scram, _) = vector();
+            let answer = scram.on_message(first.as_bytes(), &pencil(), &mut None);
+            assert!(answer.is_err(), "{first}");
+        }
+        let (mut scram, _) = vector();
+        assert!(scram.on_message(&[0xff], &pencil(), &mut None).is_err());
+    }
+
+    #[test]
+    fn a_name_may_hold_what_separates_attributes() {
+        let (_, first) = Scram::new(ScramHash::Sha512, "a=b,c", "n".into());
+        assert_eq!(first, b"n,,n=a=3Db=2Cc,r=n");
+    }
+
+    #[test]
+    fn the_costly_part_is_done_once_a_salt() {
+        let mut cache = None;
+        let message = SERVER_FIRST.as_bytes();
+        vector()
+            .0
+            .on_message(message, &pencil(), &mut cache)
+            .expect("an answer");
+        let salted = cache.as_ref().expect("kept").salted.clone();
+        // Another password shows whether the kept one was used.
+        let other = Secret::new("other");
+        vector()
+            .0
+            .on_message(message, &other, &mut cache)
+            .expect("an answer");
+        assert_eq!(cache.as_ref().expect("kept").salted, salted);
+        let resalted = SERVER_FIRST.replace("W22Z", "X22Z");
+        vector()
+            .0
+            .on_message(resalted.as_bytes(), &other, &mut cache)
+            .expect("an answer");
+        assert_ne!(cache.expect("kept").salted, salted);
+    }
+}

@@ -1,0 +1,147 @@
+//! What a home counts of its brokers: the plane's facts, added up.
+
+use std::collections::BTreeMap;
+
+use crate::kafka::{Fact, KafkaError};
+use crate::metrics::{BrokerMetrics, BrokerStatus, KafkaApi, KafkaFailure, KafkaMetrics};
+
+/// Added up since the start.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counted {
+    pub(super) kafka: KafkaMetrics,
+    pub(super) brokers: BTreeMap<String, BrokerMetrics>,
+    /// Why a connection failed last, of the brokers above.
+    failures: BTreeMap<String, String>,
+}
+
+impl Counted {
+    pub(super) fn count(&mut self, fact: Fact) {
+        match fact {
+            Fact::Answered { api, broker, took } => {
+                let api = KafkaApi::of(api);
+                self.kafka.request_time.at(api).record(took);
+                if api != KafkaApi::Fetch {
+                    self.broker(&broker.to_string()).request_time.record(took);
+                }
+            }
+            Fact::Failed { api, error } => {
+                let of_api = self.kafka.failures.at(KafkaApi::of(api));
+                of_api.bump(failure(&error));
+            }
+            Fact::Connected(broker) => {
+                let broker = self.broker(&broker.to_string());
+                broker.connected.bump();
+                broker.connections.up();
+            }
+            Fact::Disconnected {
+                broker,
+                stood,
+                error,
+            } => {
+                let address = broker.to_string();
+                let broker = self.broker(&address);
+                if stood {
+                    broker.connections.down();
+                }
+                if let Some(error) = error {
+                    broker.failed.bump();
+                    if self.brokers.contains_key(&address) {
+                        self.failures.insert(address, error.to_string());
+                    }
+                }
+            }
+            Fact::Throttled(by) => self.kafka.throttled.0 += by,
+        }
+    }
+
+    fn broker(&mut self, address: &str) -> &mut BrokerMetrics {
+        BrokerMetrics::of(&mut self.brokers, address)
+    }
+
+    /// How the brokers stand.
+    pub(super) fn status(&self) -> Vec<BrokerStatus> {
+        let status = |(broker, it): (&String, &BrokerMetrics)| BrokerStatus {
+            broker: broker.clone(),
+            connections: it.connections.0,
+            connected: it.connected.0,
+            failed: it.failed.0,
+            last_failure: self.failures.get(broker).cloned(),
+            requests: it.request_time.count(),
+            request_micros: (it.request_time.sum_seconds() * 1e6) as u64,
+        };
+        self.brokers.iter().map(status).collect()
+    }
+}
+
+fn failure(error: &KafkaError) -> KafkaFailure {
+    match error {
+        KafkaError::Timeout | KafkaError::ConnectTimeout => KafkaFailure::Timeout,
+        KafkaError::Protocol(_) | KafkaError::Frame { .. } => KafkaFailure::Protocol,
+        KafkaError::Broker(code) if code.is_stale() => KafkaFailure::Leader,
+        KafkaError::Broker(_) => KafkaFailure::Broker,
+        _ => KafkaFailure::Connection,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{Address, Code};
+    use std::time::Duration;
+
+    #[test]
+    fn facts_add_up() {
+        let at = |host: &str| Address {
+            host: host.into(),
+            port: 9092,
+        };
+        let mut counted = Counted::default();
+        let took = Duration::from_millis(2);
+        let ended = |error| Fact::Disconnected {
+            broker: at("a"),
+            stood: true,
+            error,
+        };
+        let failed = |api, error| Fact::Failed { api, error };
+        for fact in [
+            Fact::Connected(at("a")),
+            Fact::Answered {
+                api: 0,
+                broker: at("a"),
+                took,
+            },
+            Fact::Answered {
+                api: 1,
+                broker: at("a"),
+                took,
+            },
+            ended(Some(KafkaError::Timeout)),
+            Fact::Connected(at("a")),
+            ended(None),
+            Fact::Connected(at("a")),
+            failed(0, KafkaError::Broker(Code(6))),
+            failed(0, KafkaError::Broker(Code(87))),
+            failed(1, KafkaError::Timeout),
+            Fact::Throttled(took),
+            Fact::Throttled(took),
+        ] {
+            counted.count(fact);
+        }
+        let kafka = &counted.kafka;
+        assert_eq!(kafka.request_time.get(KafkaApi::Fetch).count(), 1);
+        let produce = kafka.failures.get(KafkaApi::Produce);
+        assert_eq!(produce.get(KafkaFailure::Leader).0, 1);
+        assert_eq!(produce.get(KafkaFailure::Broker).0, 1);
+        assert_eq!(kafka.throttled.0, Duration::from_millis(4));
+        let expected = BrokerStatus {
+            broker: "a:9092".into(),
+            connections: 1,
+            connected: 3,
+            failed: 1,
+            last_failure: Some(KafkaError::Timeout.to_string()),
+            requests: 1,
+            request_micros: 2000,
+        };
+        assert_eq!(counted.status(), [expected]);
+    }
+}

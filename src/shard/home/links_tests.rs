@@ -1,0 +1,207 @@
+//! TLS between a plane and a broker that speaks it, over a socket that takes a little at a time.
+
+use std::collections::VecDeque;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use super::*;
+use crate::kafka::{Address, DirectoryRole, Settings};
+use crate::model::{Instant, TopicName, UnixMillis};
+use crate::shard::io::Part;
+use crate::tls::{Acceptor, Roots};
+
+const SOCKET: SocketId = SocketId {
+    slot: 3,
+    generation: 1,
+};
+const NOW: Now = Now {
+    mono: Instant::from_nanos(1),
+    wall: UnixMillis(1_800_000_000_000),
+};
+
+/// One socket.
+#[derive(Default)]
+struct Pipe {
+    to_us: VecDeque<u8>,
+    scratch: Vec<u8>,
+    from_us: Vec<u8>,
+    ended: bool,
+    /// Bytes a write takes, and how many writes are left until it is full.
+    piece: usize,
+    room: usize,
+}
+
+impl Io for Pipe {
+    fn read(&mut self, _: SocketId) -> Read<'_> {
+        let piece = self.to_us.len().min(self.piece);
+        self.scratch = self.to_us.drain(..piece).collect();
+        match self.scratch.is_empty() {
+            false => Read::Bytes(&self.scratch),
+            true if self.ended => Read::Closed(None),
+            true => Read::Blocked,
+        }
+    }
+
+    fn write(&mut self, _: SocketId, slices: &[IoSlice<'_>]) -> Write {
+        let take = slices[0].len().min(self.room);
+        self.room -= take;
+        self.from_us.extend_from_slice(&slices[0][..take]);
+        Write::Taken(take)
+    }
+
+    fn spent(&mut self, _: Part) -> bool {
+        false
+    }
+}
+
+/// A plane that wants to connect, its links, and the CA and the broker's side.
+struct Ground {
+    plane: Plane,
+    links: Links,
+    pipe: Pipe,
+    outputs: Outputs<()>,
+    broker: Session,
+}
+
+fn ground(host: &str, certified: &str) -> Ground {
+    let (ca_key, key) = (KeyPair::generate(), KeyPair::generate());
+    let (ca_key, key) = (ca_key.expect("a key"), key.expect("a key"));
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&ca_key).expect("a certificate").pem();
+    let named = CertificateParams::new(vec![certified.to_owned()]).expect("a name");
+    let chain = named.signed_by(&key, &Issuer::new(params, ca_key));
+    let chain = chain.expect("a certificate").pem();
+    let acceptor = Acceptor::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes());
+    let settings = Settings {
+        bootstrap: vec![Address {
+            host: host.into(),
+            port: 1,
+        }],
+        ..Settings::default()
+    };
+    let mut plane = Plane::new(settings, 7, DirectoryRole::Own, NOW);
+    plane.watch(&TopicName::new("t").expect("a name"));
+    plane.on_time(NOW);
+    let connector = Connector::new(Roots::Given(ca.as_bytes()), None).expect("a CA");
+    Ground {
+        plane,
+        links: Links::new(Some(connector)),
+        pipe: Pipe {
+            piece: 100,
+            ..Pipe::default()
+        },
+        outputs: Outputs::default(),
+        broker: Session::new(&acceptor.expect("they fit")).expect("a session"),
+    }
+}
+
+impl Ground {
+    /// The socket is asked for, and there.
+    fn open(&mut self) {
+        self.pump();
+        let [open] = &self.outputs.open[..] else {
+            panic!("one is wanted: {:?}", self.outputs.open);
+        };
+        let ticket = open.ticket;
+        let at = (&mut self.pipe, NOW);
+        self.links
+            .on_opened(ticket, SOCKET, &mut self.plane, at, &mut self.outputs);
+    }
+
+    fn pump(&mut self) {
+        self.links
+            .pump(&mut self.plane, &mut self.pipe, NOW, &mut self.outputs);
+    }
+
+    /// Moves bytes until nothing moves; gives what the broker was told.
+    fn settle(&mut self) -> Vec<u8> {
+        let mut told = Vec::new();
+        for _ in 0..10_000 {
+            self.pipe.room = 50;
+            self.links.write(
+                SOCKET,
+                &mut self.plane,
+                &mut self.pipe,
+                NOW,
+                &mut self.outputs,
+            );
+            self.pump();
+            let up = std::mem::take(&mut self.pipe.from_us);
+            let failed = self.broker.on_bytes(&up, &mut told).is_err();
+            let down = self.broker.outgoing().to_vec();
+            self.broker.on_sent(down.len());
+            self.pipe.to_us.extend(&down);
+            self.links.on_readable(SOCKET);
+            self.links
+                .read(&mut self.plane, &mut self.pipe, NOW, &mut self.outputs);
+            let still = up.is_empty() && down.is_empty() && self.pipe.to_us.is_empty();
+            if failed || still {
+                return told;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn down(&mut self) -> String {
+        self.plane.on_time(NOW);
+        while let Some(event) = self.plane.next_event() {
+            if let crate::kafka::Event::BrokerDown { error, .. } = event {
+                return error.to_string();
+            }
+        }
+        panic!("nobody is down");
+    }
+}
+
+#[test]
+fn the_first_request_goes_when_the_broker_is_proven_however_the_bytes_are_cut() {
+    let mut ground = ground("kafka.example", "kafka.example");
+    ground.open();
+    let told = ground.settle();
+    // ApiVersions (18), version 3, behind its length.
+    assert_eq!(told[4..8], [0, 18, 0, 3]);
+    assert!(!told.windows(2).any(|it| it == b"\x16\x03"), "plaintext");
+    assert_eq!(ground.links.len(), 1);
+}
+
+#[test]
+fn a_broker_of_another_name_gets_nothing_and_is_named() {
+    let mut ground = ground("kafka.example", "other.example");
+    ground.open();
+    assert_eq!(ground.settle(), b"");
+    assert_eq!(
+        (ground.links.len(), &ground.outputs.close[..]),
+        (0, &[SOCKET][..])
+    );
+    let said = ground.down();
+    assert!(said.contains("kafka.bootstrap"), "{said}");
+}
+
+#[test]
+fn an_end_within_the_handshake_is_no_mere_close() {
+    let mut ground = ground("kafka.example", "kafka.example");
+    ground.open();
+    ground.pipe.ended = true;
+    let it = &mut ground;
+    it.links
+        .read(&mut it.plane, &mut it.pipe, NOW, &mut it.outputs);
+    let said = ground.down();
+    assert!(said.contains("does this port speak TLS?"), "{said}");
+}
+
+#[test]
+fn a_socket_that_comes_after_the_plane_gave_up_is_closed() {
+    let mut ground = ground("kafka.example", "kafka.example");
+    ground.pump();
+    let late = Now {
+        mono: NOW.mono.after(std::time::Duration::from_secs(10)),
+        ..NOW
+    };
+    ground.plane.on_time(late);
+    ground.open();
+    assert_eq!(
+        (ground.links.len(), &ground.outputs.close[..]),
+        (0, &[SOCKET][..])
+    );
+}

@@ -1,0 +1,138 @@
+//! What is wrong with the brokers, for whoever has to mend it: said when it changes, shown as long
+//! as it lasts.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use super::{Level, Outbox, note};
+use crate::kafka::{Address, KafkaError, SaslError};
+
+/// Reasons of one broker that are told until it answers again: some outages change their face, and
+/// one that flickers between two must not fill the log.
+const REASONS_TOLD_MAX: usize = 4;
+
+/// Troubles with brokers.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// Brokers that failed and have not answered since, and what was told of each: few, those of
+    /// the cluster.
+    down: BTreeMap<Address, Vec<String>>,
+    /// The last broker that failed, and why, while none has answered since.
+    last: Option<String>,
+    /// Why there is no token, while there is none.
+    token: Option<Arc<str>>,
+    /// Connections to brokers that failed or broke, ever.
+    failed: u64,
+}
+
+impl Trouble {
+    /// A broker answers. It has some connections, and each shard its own: said once a change.
+    pub(super) fn on_up(&mut self, address: &Address, out: &mut Outbox) {
+        self.last = None;
+        if self.down.remove(address).is_some() {
+            note(out, Level::Info, format!("broker {address} answers again"));
+        }
+    }
+
+    /// A broker failed, for the first time or in a new way.
+    pub(super) fn on_down(&mut self, address: Address, error: &KafkaError, out: &mut Outbox) {
+        self.failed += 1;
+        let trouble = format!("broker {address}: {}", reason(error));
+        let told = self.down.entry(address).or_default();
+        if told.len() < REASONS_TOLD_MAX && !told.contains(&trouble) {
+            told.push(trouble.clone());
+            note(out, Level::Warn, trouble.clone());
+        }
+        self.last = Some(trouble);
+    }
+
+    /// There is a token, or none and why. Control has told it.
+    pub(super) fn on_token(&mut self, missing: Option<&Arc<str>>) {
+        self.token = missing.cloned();
+    }
+
+    /// What keeps from the cluster, if anything.
+    pub(super) fn shown(&self) -> Option<&str> {
+        self.token.as_deref().or(self.last.as_deref())
+    }
+
+    pub(super) const fn failed(&self) -> u64 {
+        self.failed
+    }
+}
+
+/// What is wrong with a broker, and where it helps, what to do.
+fn reason(error: &KafkaError) -> String {
+    let help = match error {
+        KafkaError::Connect(ErrorKind::NotFound) => {
+            return "its name does not resolve; correct kafka.bootstrap, or the name server".into();
+        }
+        KafkaError::Connect(ErrorKind::ConnectionRefused) => {
+            return "nobody listens there; start the broker, or correct kafka.bootstrap".into();
+        }
+        KafkaError::ConnectTimeout => {
+            "is it frozen, does its name resolve, is a firewall between, is this a TLS port?"
+        }
+        KafkaError::ClosedEarly => {
+            "if that lasts, its port wants TLS (kafka.tls) or SASL (kafka.sasl), or less of them"
+        }
+        KafkaError::TlsWanted => "set kafka.tls.enabled = true, or take its plaintext port",
+        KafkaError::Frame { .. } => "is this a Kafka port, and of the kind that is configured?",
+        KafkaError::Sasl(error) => match error {
+            SaslError::Mechanism { .. } => "set kafka.sasl.mechanism to one of these",
+            SaslError::NotAsked => "take away kafka.sasl, or take its SASL port",
+            SaslError::Refused {
+                mechanism: "OAUTHBEARER",
+                ..
+            } => {
+                "correct what kafka.sasl.token_file or token_command gives; a new token is taken \
+                  as soon as it is there"
+            }
+            SaslError::Refused { .. } | SaslError::Server(_) => {
+                "correct kafka.sasl.username and password (a restart takes them), or make the user \
+                 on the cluster"
+            }
+            SaslError::Impostor => "is this your cluster? Nothing was shown to it",
+            SaslError::Iterations { .. } => "make the user anew, with 4096 to 16384 iterations",
+            SaslError::Scram(_) | SaslError::Endless(_) => "try another kafka.sasl.mechanism",
+        },
+        other => return other.to_string(),
+    };
+    format!("{error}; {help}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> Address {
+        let host = "kafka".into();
+        Address { host, port }
+    }
+
+    #[test]
+    fn each_reason_is_told_once_an_outage_and_the_last_is_shown() {
+        let (mut trouble, mut out) = (Trouble::default(), Outbox::new());
+        for _ in 0..3 {
+            trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
+            trouble.on_down(address(1), &KafkaError::TlsWanted, &mut out);
+        }
+        assert_eq!((out.len(), trouble.failed()), (2, 6));
+        assert!(trouble.shown().expect("down").contains("kafka.tls.enabled"));
+        trouble.on_up(&address(1), &mut out);
+        assert_eq!((out.len(), trouble.shown()), (3, None));
+        trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
+        assert_eq!(out.len(), 4);
+    }
+
+    #[test]
+    fn a_missing_token_comes_first() {
+        let (mut trouble, mut out) = (Trouble::default(), Outbox::new());
+        trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
+        trouble.on_token(Some(&"no token".into()));
+        assert_eq!(trouble.shown(), Some("no token"));
+        trouble.on_token(None);
+        assert!(trouble.shown().expect("down").contains("broker kafka:1"));
+    }
+}

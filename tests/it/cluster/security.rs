@@ -1,0 +1,198 @@
+//! What secures a cluster: listeners that ask for passwords, tokens and certificates, each of them
+//! beside the plain one, which the tests' own clients use. Certificates are made for the cluster's
+//! life, users when it is formatted.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// The user that every mechanism knows.
+pub const USER: &str = "alice";
+/// Its password; a character beyond ASCII, since passwords have them.
+pub const PASSWORD: &str = "alice-sécret=x";
+
+/// A listener of a secured cluster, by what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// SASL in the clear.
+    Sasl,
+    /// The same, and whoever logs in must do it again every 2 s (KIP-368).
+    Reauth,
+    /// TLS; a client certificate is looked at where there is one.
+    Tls,
+    /// TLS; without a client certificate nobody gets in.
+    Mtls,
+    /// SASL within TLS.
+    SaslTls,
+}
+
+impl Listener {
+    const ALL: [Self; 5] = [
+        Self::Sasl,
+        Self::Reauth,
+        Self::Tls,
+        Self::Mtls,
+        Self::SaslTls,
+    ];
+
+    /// Name, protocol, and the host it calls itself by: certificates are for names.
+    const fn about(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Sasl => ("SASL", "SASL_PLAINTEXT", "127.0.0.1"),
+            Self::Reauth => ("REAUTH", "SASL_PLAINTEXT", "127.0.0.1"),
+            Self::Tls => ("TLS", "SSL", "localhost"),
+            Self::Mtls => ("MTLS", "SSL", "localhost"),
+            Self::SaslTls => ("SASLTLS", "SASL_SSL", "localhost"),
+        }
+    }
+
+    /// Where a node whose plain port is `port` has it. The port behind the plain one is the
+    /// controller's.
+    pub const fn port(self, port: u16) -> u16 {
+        port + 2 + self as u16
+    }
+}
+
+/// The certificates of a cluster and its clients, as files.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    folder: PathBuf,
+}
+
+impl Certificates {
+    /// Makes them: a CA, a server for `localhost` alone, a client; and a CA that nobody trusts.
+    pub fn make(folder: &Path) -> Self {
+        let folder = folder.join("tls");
+        fs::create_dir_all(&folder).expect("a folder for certificates");
+        let this = Self { folder };
+        let (ca, issuer) = authority("sluicegate test CA");
+        this.write("ca.pem", &ca.pem());
+        this.write("other-ca.pem", &authority("somebody else").0.pem());
+        for (name, subject) in [("server", "localhost"), ("client", "sluicegate")] {
+            let key = KeyPair::generate().expect("a key");
+            let mut params = CertificateParams::new([subject.to_owned()]).expect("a name");
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, subject);
+            let made = params.signed_by(&key, &issuer).expect("a certificate");
+            let (key, made) = (key.serialize_pem(), made.pem());
+            this.write(&format!("{name}.key"), &key);
+            this.write(&format!("{name}.pem"), &made);
+            this.write(&format!("{name}-both.pem"), &format!("{key}{made}"));
+        }
+        this
+    }
+
+    /// `ca.pem`, `other-ca.pem`, `client.pem`, `client.key`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("write a certificate");
+    }
+}
+
+fn authority(name: &str) -> (Certificate, Issuer<'static, KeyPair>) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    let certificate = params.self_signed(&key).expect("a certificate");
+    (certificate, Issuer::new(params, key))
+}
+
+/// `NAME://host:port` of each secured listener, with commas; `advertised` or bound.
+pub fn listeners(port: u16, advertised: bool) -> String {
+    let each = Listener::ALL.map(|listener| {
+        let (name, _, host) = listener.about();
+        let host = if advertised { host } else { "127.0.0.1" };
+        format!(",{name}://{host}:{}", listener.port(port))
+    });
+    each.concat()
+}
+
+/// `NAME:PROTOCOL` of each, with commas.
+pub fn protocols() -> String {
+    let each = Listener::ALL.map(|listener| {
+        let (name, protocol, _) = listener.about();
+        format!(",{name}:{protocol}")
+    });
+    each.concat()
+}
+
+/// Lines of `server.properties`.
+pub fn properties(certificates: &Certificates) -> String {
+    let mut text = String::from(
+        "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER\n\
+         ssl.keystore.type=PEM\nssl.truststore.type=PEM\nssl.client.auth=requested\n\
+         listener.name.mtls.ssl.client.auth=required\n\
+         listener.name.reauth.connections.max.reauth.ms=2000\n",
+    );
+    let (keys, trusted) = (
+        certificates.path("server-both.pem"),
+        certificates.path("ca.pem"),
+    );
+    let _ = writeln!(text, "ssl.keystore.location={}", keys.display());
+    let _ = writeln!(text, "ssl.truststore.location={}", trusted.display());
+    let login = "org.apache.kafka.common.security";
+    for listener in ["sasl", "reauth", "sasltls"] {
+        let prefix = format!("listener.name.{listener}");
+        let password = escaped(PASSWORD);
+        let _ = writeln!(
+            text,
+            "{prefix}.plain.sasl.jaas.config={login}.plain.PlainLoginModule required \
+             user_{USER}=\"{password}\";"
+        );
+        for mechanism in ["scram-sha-256", "scram-sha-512"] {
+            let _ = writeln!(
+                text,
+                "{prefix}.{mechanism}.sasl.jaas.config={login}.scram.ScramLoginModule required;"
+            );
+        }
+        // Takes unsigned tokens: enough for the exchange.
+        let _ = writeln!(
+            text,
+            "{prefix}.oauthbearer.sasl.jaas.config=\
+             {login}.oauthbearer.OAuthBearerLoginModule required;"
+        );
+    }
+    text
+}
+
+/// A properties file is read as Latin-1 by some, so what is beyond ASCII is written by its number.
+fn escaped(text: &str) -> String {
+    let each = text.chars().map(|c| match c.is_ascii() {
+        true => c.to_string(),
+        false => format!("\\u{:04x}", c as u32),
+    });
+    each.collect()
+}
+
+/// Arguments of the format tool that make the user.
+pub fn users() -> Vec<String> {
+    let each = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|mechanism| {
+        let user = format!("{mechanism}=[name={USER},password=\"{PASSWORD}\"]");
+        ["--add-scram".to_owned(), user]
+    });
+    each.concat()
+}
+
+/// An unsigned token (RFC 7519 6) of the test's user that ends `life_s` seconds from now.
+pub fn token(life_s: i64) -> String {
+    use base64::Engine as _;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs() as i64;
+    let part = |json: String| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
+    let header = part("{\"alg\":\"none\"}".into());
+    let claims = format!(
+        "{{\"sub\":\"{USER}\",\"iat\":{},\"exp\":{}}}",
+        now - 60,
+        now + life_s
+    );
+    format!("{header}.{}.", part(claims))
+}
