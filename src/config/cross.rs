@@ -1,6 +1,7 @@
 //! What is wrong between routes, and between settings: each is right in itself, together they are
 //! not.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -71,16 +72,11 @@ impl Routes {
 
     /// An event name makes an encoding of its topic.
     fn encodings(&self, findings: &mut Findings) {
-        let mut topics: Vec<((ClusterIndex, &TopicName), Vec<&Option<String>>)> = Vec::new();
+        type Events<'a> = Vec<&'a Option<String>>;
+        let mut topics: BTreeMap<(ClusterIndex, &TopicName), Events<'_>> = BTreeMap::new();
         for stream in &self.streams {
             let (topic, event) = (&stream.route.topic, &stream.route.event);
-            let key = (stream.route.cluster, topic);
-            let place = topics.iter().position(|(known, _)| *known == key);
-            let place = place.unwrap_or_else(|| {
-                topics.push((key, vec![]));
-                topics.len() - 1
-            });
-            let events = &mut topics[place].1;
+            let events = topics.entry((stream.route.cluster, topic)).or_default();
             if events.contains(&event) {
                 continue;
             }
