@@ -181,7 +181,8 @@ impl Links {
     }
 
     /// Since when `peer` is silent for whoever wants something for `purpose`: it fails, or owes
-    /// that connection an answer (Kafka answers in order), or owes one anywhere and says nothing at all.
+    /// that connection an answer (Kafka answers in order), or owes one anywhere and says nothing at
+    /// all.
     /// `None`: it owes nothing. One that failed and may be tried again owes nothing until it is.
     pub(super) fn silent_since(&self, peer: Peer, purpose: Purpose, now: Now) -> Option<Instant> {
         let LinkSettings {
