@@ -108,6 +108,7 @@ impl Feed {
                 }
                 self.wait(slot, face)
             }
+            Source::Asking => self.wait(slot, face),
             Source::Pass { frame, .. } if *frame == u32::MAX => self.wait(slot, face),
             Source::Pass { pass, frame } => {
                 let (pass, frame) = (*pass, *frame);

@@ -8,6 +8,7 @@ mod links;
 mod lookups;
 mod order;
 mod passes;
+mod places;
 mod reading;
 mod standing;
 mod topic;
@@ -119,6 +120,8 @@ impl Home {
         for at in 0..self.topics.len() {
             self.topics[at].on_time(now, &mut expired, &mut self.plane, out);
             self.on_expired(at, &mut expired, out);
+            let (topics, mut cx) = self.cx(now, out);
+            topics[at].on_places_late(&mut cx);
         }
         self.expired = expired;
     }
@@ -160,6 +163,12 @@ impl Home {
             Event::BrokerDown { address, error, .. } => {
                 self.trouble.on_down(address, &error, out);
             }
+            Event::EpochEnds(handle) => {
+                if let Some(at) = self.handles[handle.0 as usize] {
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_epoch_ends(&mut cx);
+                }
+            }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
                 debug_assert!(false, "nothing here asks for ends yet");
             }
@@ -167,6 +176,7 @@ impl Home {
             | Event::Batch { read, .. }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
+            | Event::Truncated { read, .. }
             | Event::ReadFailed { read, .. } => {
                 let at = self.handles[read.topic.0 as usize].expect("only topics at home are read");
                 let (topics, mut cx) = self.cx(now, out);
@@ -237,6 +247,16 @@ impl Home {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(now, out);
                     topics[at].on_join(waiter, encoding, from, &mut cx);
+                }
+            }
+            Message::CheckPlaces {
+                topic,
+                waiter,
+                places,
+            } => {
+                if let Some(at) = self.at(topic) {
+                    let (topics, mut cx) = self.cx(now, out);
+                    topics[at].on_places(waiter, places, &mut cx);
                 }
             }
             Message::PassTaken {

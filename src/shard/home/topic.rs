@@ -12,6 +12,7 @@ use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId}
 use super::commands::Commands;
 use super::order::{Limits, Order};
 use super::passes::{At, Passes};
+use super::places::Places;
 use super::{Cx, Outbox, note, quoted};
 use crate::shard::message::{Instance, Level, Message, Waiter};
 use crate::shard::snapshot::{Snapshot, TopicIndex, TopicPlan};
@@ -35,6 +36,7 @@ pub(super) struct Topic {
     /// When the last step was made; a quiet topic says the time now and then.
     pub(super) last_step: Instant,
     pub(super) passes: Passes,
+    pub(super) places: Places,
     pub(super) counts: Counts,
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
@@ -88,6 +90,7 @@ impl Topic {
             paused: false,
             last_step: Instant::ZERO,
             passes: Passes::new(index, handle, plan.encodings.clone()),
+            places: Places::default(),
             counts: Counts::default(),
             commands,
         }
@@ -164,7 +167,7 @@ impl Topic {
         let whole = plan.holds_replies || cached(plan, &view);
         for number in first..view.partitions {
             let from = match (late, whole) {
-                (true, _) => StartAt::At(Offset(0)),
+                (true, _) => StartAt::At(Next::default()),
                 (false, true) => StartAt::Earliest,
                 (false, false) => StartAt::Latest,
             };
@@ -175,7 +178,8 @@ impl Topic {
     }
 
     /// The log lost its end to an unclean election. What was built from it can't be told apart from
-    /// what is gone, so the topic is loaded anew.
+    /// what is gone, so the topic is loaded anew; each stream comes back with its id, which says
+    /// what it holds of what is gone.
     pub(super) fn start_over(&mut self, cx: &mut Cx<'_>) {
         let name = quoted(&cx.snapshot.topic(self.index).name);
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
@@ -197,6 +201,7 @@ impl Topic {
         self.paused = false;
         self.parts.clear();
         self.passes.clear(self.instance, cx.plane);
+        self.places.clear();
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view, cx.plane, cx.out);
         }
@@ -316,7 +321,11 @@ impl Topic {
 
     /// When `on_time` has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.commands.as_ref().and_then(Commands::next_deadline)
+        let commands = self.commands.as_ref().and_then(Commands::next_deadline);
+        commands
+            .into_iter()
+            .chain(self.places.next_deadline())
+            .min()
     }
 }
 

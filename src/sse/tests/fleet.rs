@@ -275,6 +275,7 @@ impl World {
         for need in needs.drain(..) {
             match need {
                 Need::Pass { ticket, from, .. } => members.push((ticket, from)),
+                Need::Places { .. } => unreachable!("there is one epoch"),
                 Need::Page { .. } => unreachable!("the topic is not compacted"),
             }
         }
