@@ -359,8 +359,7 @@ impl Edge {
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let (topic, encoding) = self.snapshot.streams[index];
-        let local = locals.get(topic).filter(|local| local.feed.is_some());
-        let local = local.ok_or(Failure::NotReady)?;
+        let local = locals.get(topic).ok_or(Failure::NotReady)?;
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();
