@@ -6,11 +6,10 @@
 use std::collections::VecDeque;
 
 use super::feed::Feed;
-use super::lines;
 use super::request::Ticket;
 use super::subscriber::{Held, Place, Slot, Source};
 use crate::log::{Cut, GapReason, Next};
-use crate::model::{LeaderEpoch, Now, Offset, Partition};
+use crate::model::{LeaderEpoch, Now, Partition};
 
 /// Changes of epoch remembered a partition. Who comes with an older one costs a question.
 const TURNS_MAX: usize = 8;
@@ -33,7 +32,7 @@ pub(super) struct Turn {
 /// What can be said of a place here; the worse, the later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
-    /// It is on our branch, or ahead of us and may be, or can't be told.
+    /// It is on our branch, or can't be told.
     Fine,
     /// Only the partition's leader knows.
     Ask,
@@ -73,12 +72,12 @@ impl Branch {
             return Verdict::Fine;
         };
         match ours.epoch.0 {
-            // Ahead of us: looked at again once an epoch is known here.
-            None if held.offset > ours.offset => Verdict::Fine,
             None => Verdict::Ask,
+            // Ahead of us: we may be behind, or the log has been cut off there.
+            Some(_) if held.offset > ours.offset => Verdict::Ask,
             Some(ours) if epoch == ours => Verdict::Fine,
             // At our own place, it may have been made before any record of its epoch.
-            Some(newest) if epoch > newest && held.offset >= ours.offset => Verdict::Fine,
+            Some(newest) if epoch > newest && held.offset == ours.offset => Verdict::Fine,
             Some(newest) if epoch > newest => Verdict::Ahead,
             Some(_) => {
                 let turns = self.turns.get(partition.0 as usize);
@@ -147,21 +146,16 @@ impl Feed {
     /// instead; on a compacted topic keys may be older again than what it was shown, so it gets a
     /// snapshot.
     fn cut_back(&mut self, slot: Slot, ends: &[(Partition, Next)]) {
-        let lost: Vec<(Partition, Offset, Offset)> = {
-            let held = self.held_mut(slot);
-            let lost = ends.iter().map(|&(partition, end)| {
-                let to = held.cut.get(partition).offset;
-                held.cut.set(partition, end);
-                (partition, end.offset, to)
-            });
-            lost.collect()
-        };
-        if self.settings.compacted && !lost.is_empty() {
-            *self.held_mut(slot) = Held::start_over();
-        }
-        for missing in lost {
+        for (i, &(partition, end)) in ends.iter().enumerate() {
+            let to = self.held(slot).cut.get(partition).offset;
+            // Whoever is cut off between two gaps is told of the second when it comes back.
+            if !self.settings.compacted {
+                self.held_mut(slot).cut.set(partition, end);
+            } else if i + 1 == ends.len() {
+                *self.held_mut(slot) = Held::start_over();
+            }
             self.counts.gaps += 1;
-            let missing: lines::Missing = missing;
+            let missing = (partition, end.offset, to);
             self.put_gap(slot, Some(missing), GapReason::Truncated);
         }
     }

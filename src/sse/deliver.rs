@@ -173,6 +173,12 @@ impl Feed {
             if let Some(outcome) = self.flush(slot, face) {
                 return outcome;
             }
+            let subscriber = self.roster.get_mut(slot);
+            if subscriber.is_private() {
+                // Still ahead of us: is what it holds still in the log?
+                subscriber.own().source = Source::Resume;
+                return Outcome::More;
+            }
         }
         Outcome::Idle
     }

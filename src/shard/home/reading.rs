@@ -66,6 +66,8 @@ impl Topic {
                 self.on_log_start(read.partition, log_start, cx);
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.stable_end = stable_end;
+                    // A log that was cut back has no more to load than it has.
+                    part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
                     part.high_watermark = high_watermark;
                     part.known = true;
                     part.failed = false;

@@ -290,11 +290,22 @@ impl World {
         let truth = &mut self.truth[p as usize];
         let lost = truth.extract_if(.., |(offset, ..)| *offset >= end.0);
         self.lost[p as usize].extend(lost);
+        // Compaction may have taken all that is left of the tail: until the next record, nothing
+        // tells a reader that the log goes on at its end.
+        let left = self.broker.dump(TOPIC, Partition(p));
+        let left = left.expect("the partition is there");
+        if left.last().is_none_or(|last| last.offset.next() < end) && p < 4 {
+            self.write_to(u64::from(p));
+        }
     }
 
     /// Appends some records to one partition. A key keeps its partition.
     fn write(&mut self) {
         let at = self.random.below(u64::from(self.partitions.min(4)));
+        self.write_to(at);
+    }
+
+    fn write_to(&mut self, at: u64) {
         let count = self.random.within(1, 5);
         let records: Vec<Record> = (0..count)
             .map(|n| {
@@ -479,6 +490,11 @@ impl World {
                     let range = field("from")..field("to");
                     match gap["reason"].as_str() {
                         _ if field("partition") != p as u64 => {}
+                        Some("retention") if self.unclean => {
+                            // Where the log was cut back too, down there, nobody knows any more.
+                            first = Some(range.end);
+                            got.clear();
+                        }
                         Some("retention") => gone.push(range),
                         Some("truncated") if self.unclean => {
                             got.retain(|(offset, _)| *offset < range.start);
