@@ -62,6 +62,13 @@ pub(super) struct World {
     lost: Vec<Vec<(u64, String, Option<String>)>>,
     /// Whether there are unclean elections: in half of the worlds.
     unclean: bool,
+    /// By partition: where its log was cut back.
+    cuts: [Vec<u64>; 8],
+    /// By partition: the log start that has passed such a place. Below it not even the broker knows
+    /// what was cut off.
+    blind: [u64; 8],
+    /// By partition: its end when it was last compacted.
+    compacted: [u64; 8],
     frozen: Option<NodeId>,
 }
 
@@ -167,6 +174,9 @@ impl World {
             truth,
             lost,
             unclean,
+            cuts: Default::default(),
+            blind: [0; 8],
+            compacted: [0; 8],
             frozen,
         }
     }
@@ -261,17 +271,21 @@ impl World {
         }
         if self.scenario == Scenario::Log && self.random.one_in(60) {
             let at = Partition(self.random.below(u64::from(self.partitions)) as u32);
-            let [start, _, end] = self
-                .broker
-                .bounds(TOPIC, at)
-                .expect("the partition is there");
-            let offset = self.random.within(start.0, end.0);
+            let [start, _, end] = self.bounds(at.0);
+            let offset = self.random.within(start, end);
+            let p = at.0 as usize;
+            if self.cuts[p].extract_if(.., |cut| *cut < offset).count() > 0 {
+                self.blind[p] = offset;
+            }
             self.broker
                 .trim(TOPIC, at, Offset(offset))
                 .expect("it is within the log");
         }
         if self.scenario == Scenario::Snapshot && self.random.one_in(30) {
             self.broker.compact(TOPIC).expect("the topic is there");
+            for p in 0..self.partitions {
+                [.., self.compacted[p as usize]] = self.bounds(p);
+            }
         }
         if self.random.one_in(150) && self.partitions < 5 {
             self.partitions += 1;
@@ -281,31 +295,30 @@ impl World {
         }
     }
 
+    /// A partition's log start, last stable offset and end.
+    fn bounds(&self, p: u32) -> [u64; 3] {
+        let bounds = self.broker.bounds(TOPIC, Partition(p));
+        bounds.expect("the partition is there").map(|at| at.0)
+    }
+
     /// A replica leads that lacks the newest records.
     fn elect_uncleanly(&mut self) {
         let p = self.random.below(u64::from(self.partitions)) as u32;
-        let lose = self.random.within(1, 8);
+        let [.., end] = self.bounds(p);
+        // A replica never has compacted by records that it lacks.
+        let most = end - self.compacted[p as usize];
+        let lose = self.random.within(1, 8).min(most);
         let end = self.broker.unclean_election(TOPIC, Partition(p), lose);
         let end = end.expect("the partition is there");
         let truth = &mut self.truth[p as usize];
         let lost = truth.extract_if(.., |(offset, ..)| *offset >= end.0);
         self.lost[p as usize].extend(lost);
-        // Compaction may have taken all that is left of the tail: until the next record, nothing
-        // tells a reader that the log goes on at its end.
-        let left = self.broker.dump(TOPIC, Partition(p));
-        let left = left.expect("the partition is there");
-        if left.last().is_none_or(|last| last.offset.next() < end) && p < 4 {
-            self.write_to(u64::from(p));
-        }
+        self.cuts[p as usize].push(end.0);
     }
 
     /// Appends some records to one partition. A key keeps its partition.
     fn write(&mut self) {
         let at = self.random.below(u64::from(self.partitions.min(4)));
-        self.write_to(at);
-    }
-
-    fn write_to(&mut self, at: u64) {
         let count = self.random.within(1, 5);
         let records: Vec<Record> = (0..count)
             .map(|n| {
@@ -490,11 +503,6 @@ impl World {
                     let range = field("from")..field("to");
                     match gap["reason"].as_str() {
                         _ if field("partition") != p as u64 => {}
-                        Some("retention") if self.unclean => {
-                            // Where the log was cut back too, down there, nobody knows any more.
-                            first = Some(range.end);
-                            got.clear();
-                        }
                         Some("retention") => gone.push(range),
                         Some("truncated") if self.unclean => {
                             got.retain(|(offset, _)| *offset < range.start);
@@ -506,7 +514,9 @@ impl World {
                 other => panic!("client {number}: an unexpected {other}"),
             }
         }
-        let told = |offset: u64| gone.iter().any(|range| range.contains(&offset));
+        let blind = self.blind[p];
+        got.retain(|(offset, _)| *offset >= blind);
+        let told = |offset: u64| offset < blind || gone.iter().any(|range| range.contains(&offset));
         let nothing_left = first.is_none() && !live;
         let first = first.unwrap_or_default();
         let expected: Vec<(u64, &str)> = self.truth[p]
