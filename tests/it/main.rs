@@ -31,3 +31,4 @@ mod scenarios;
 mod secure;
 mod service;
 mod tidy;
+mod unclean;

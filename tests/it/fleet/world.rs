@@ -274,7 +274,7 @@ impl World {
             let [start, _, end] = self.bounds(at.0);
             let offset = self.random.within(start, end);
             let p = at.0 as usize;
-            if self.cuts[p].extract_if(.., |cut| *cut < offset).count() > 0 {
+            if self.cuts[p].iter().any(|cut| *cut < offset) {
                 self.blind[p] = offset;
             }
             self.broker
