@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
-use crate::control::{Admin, AdminSettings, AskShard, Stops, Tokens};
-use crate::metrics::{Check, ShardReport};
+use crate::control::{Admin, AdminSettings, AskShard, RouteNeeds, Stops, Tokens, merged, standing};
+use crate::metrics::{Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
@@ -183,32 +183,65 @@ fn acceptor(config: &Config) -> Result<Option<Acceptor>, BootError> {
     Ok(Some(Acceptor::from_pem(&certificate, &key)?))
 }
 
-/// What keeps the process from serving, each with its reason; `None`: nothing does. A shard that
-/// does not answer is not ready.
-fn missing(reports: &[Option<ShardReport>]) -> Option<String> {
-    let mut open: Vec<(&str, &str)> = Vec::new();
-    for report in reports {
-        let Some(report) = report else {
-            open.push(("a shard", "is busy"));
-            continue;
-        };
-        for check in report
-            .checks
-            .iter()
-            .filter(|check| !check.ok && check.name != LISTENING)
-        {
-            match open.iter_mut().find(|(name, _)| *name == check.name) {
-                Some((_, detail)) if detail.is_empty() => *detail = &check.detail,
-                Some(_) => {}
-                None => open.push((&check.name, &check.detail)),
-            }
-        }
-    }
-    let lines = open
+/// What does not hold, each with its reason; `None`: all does. A shard that does not answer is not
+/// ready.
+fn open_checks(reports: &[Option<ShardReport>]) -> Option<String> {
+    let busy = reports.iter().any(Option::is_none);
+    let busy = busy.then(|| "a shard: is busy".to_owned());
+    let checks = merged(reports).into_iter();
+    let open = checks.filter(|check| !check.ok && check.name != LISTENING);
+    let lines = open.map(|check| format!("{}: {}", check.name, check.detail));
+    let lines: Vec<_> = busy.into_iter().chain(lines).collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+/// Whether clients may come although some check does not hold: nothing gets ready by itself any
+/// more, and there is a route to serve.
+fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) -> bool {
+    let routes = needs(snapshot);
+    let checks = merged(reports);
+    let blocked = |name: &str| {
+        let blocked = |check: &Check| check.state == CheckState::Blocked && check.name == name;
+        checks.iter().any(blocked)
+    };
+    // A topic of a cluster that nobody can reach does not load, whatever its home knows of that.
+    let waits: Vec<String> = snapshot
+        .topics
         .iter()
-        .map(|(name, detail)| format!("{name}: {detail}"));
-    let text = lines.collect::<Vec<_>>().join("; ");
-    (!open.is_empty()).then_some(text)
+        .filter(|plan| blocked(&snapshot.cluster_name(plan.cluster)))
+        .map(|plan| snapshot.topic_name(plan))
+        .collect();
+    let loading = |check: &Check| {
+        let loading = check.state == CheckState::Loading && check.name != LISTENING;
+        loading && !waits.contains(&check.name)
+    };
+    let served = |route: &RouteNeeds| standing(route, &checks) <= CheckState::Degraded;
+    let answered = reports.iter().all(Option::is_some);
+    answered && !checks.iter().any(loading) && routes.iter().any(served)
+}
+
+/// What each route hangs on. A command needs its cluster too: queries and streams go on without.
+fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
+    let name = |topic| snapshot.topic_name(snapshot.topic(topic));
+    let config = &snapshot.config;
+    let commands = config.commands.iter().zip(&snapshot.commands);
+    let commands = commands.map(|(route, plan)| RouteNeeds {
+        route: route.name.clone(),
+        checks: vec![
+            name(plan.commands),
+            name(plan.replies),
+            snapshot.cluster_name(route.cluster),
+        ],
+    });
+    let queries = config.queries.iter().zip(&snapshot.queries);
+    let queries = queries.map(|(route, topic)| (&route.name, *topic));
+    let streams = config.streams.iter().zip(&snapshot.streams);
+    let streams = streams.map(|(route, (topic, _))| (&route.name, *topic));
+    let reads = queries.chain(streams).map(|(route, topic)| RouteNeeds {
+        route: route.clone(),
+        checks: vec![name(topic)],
+    });
+    commands.chain(reads).collect()
 }
 
 /// Questions to shards that are not answered yet, by number.
@@ -272,6 +305,7 @@ impl Control {
             listen: address,
             hosts: settings.hosts.clone(),
             shards: self.snapshot.layout.shards,
+            routes: needs(&self.snapshot),
         };
         let bound = Admin::bind(settings, self.ask_shard()).await;
         let admin = bound.map_err(|source| BootError::Admin { address, source })?;
@@ -290,6 +324,9 @@ impl Control {
         for address in self.running.accept()? {
             tracing::info!(%address, "serving");
         }
+        if let Some(open) = open_checks(&self.reports().await) {
+            tracing::warn!("serving without what is not ready; its routes answer 503: {open}");
+        }
         let stop = stops.next().await;
         let drain = self.snapshot.config.settings.drain;
         tracing::info!(?stop, ?drain, "draining; a second signal ends it now");
@@ -301,12 +338,15 @@ impl Control {
         self.end().await
     }
 
-    /// Until every check of every shard holds.
+    /// Until clients may come: every check of every shard holds; or at least one route can be
+    /// served, and whatever can't waits for an operator.
     async fn ready(&self) {
         let mut said = String::new();
         let mut next = tokio::time::Instant::now() + PROGRESS_EVERY;
         loop {
-            let Some(open) = missing(&self.reports().await) else {
+            let reports = self.reports().await;
+            let Some(open) = open_checks(&reports).filter(|_| !may_serve(&reports, &self.snapshot))
+            else {
                 return;
             };
             if open != said && tokio::time::Instant::now() >= next {
@@ -421,12 +461,11 @@ impl Control {
                 let ok = self
                     .shards()
                     .any(|shard| self.running.vitals(shard).listening > 0);
-                let detail = if ok { "yes" } else { "when all else is ready" };
-                report.checks.push(Check {
-                    name: LISTENING.into(),
-                    ok,
-                    detail: detail.into(),
-                });
+                let check = match ok {
+                    true => Check::new(LISTENING, CheckState::Ready, "yes"),
+                    false => Check::new(LISTENING, CheckState::Loading, "when all else is ready"),
+                };
+                report.checks.push(check);
                 let mut open = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(sender) = open.1.remove(&number) {
                     drop(sender.send(*report));

@@ -35,9 +35,43 @@ const KAFKA_4_3: &[(ApiKey, i16, i16)] = &[
     (ApiKey::IncrementalAlterConfigs, 0, 1),
 ];
 
+/// Redpanda's ranges as `src/v/kafka/server/handlers/*.h` of redpanda-data/redpanda has them
+/// (the template arguments of each `…_handler`; Metadata: "Keep this at v8"), cut to what the
+/// codec crate encodes. DeleteRecords and AlterConfigs were not looked up and are Kafka's. Up
+/// to 25.2: no version that has topic ids.
+const REDPANDA: &[(ApiKey, i16, i16)] = &redpanda(8, 11);
+
+/// From 25.3 on it has topic ids, so Metadata goes to 10 at least; that Fetch goes to 13 is hearsay
+/// (text about `fetch.h`), and Metadata's exact end is not known.
+const REDPANDA_WITH_IDS: &[(ApiKey, i16, i16)] = &redpanda(12, 13);
+
+const fn redpanda(metadata: i16, fetch: i16) -> [(ApiKey, i16, i16); 17] {
+    [
+        (ApiKey::Produce, 0, 7),
+        (ApiKey::Fetch, 4, fetch),
+        (ApiKey::ListOffsets, 1, 4),
+        (ApiKey::Metadata, 0, metadata),
+        (ApiKey::FindCoordinator, 0, 3),
+        (ApiKey::ApiVersions, 0, 3),
+        (ApiKey::CreateTopics, 2, 6),
+        (ApiKey::DeleteTopics, 1, 5),
+        (ApiKey::DeleteRecords, 0, 2),
+        (ApiKey::InitProducerId, 0, 3),
+        (ApiKey::OffsetForLeaderEpoch, 2, 4),
+        (ApiKey::AddPartitionsToTxn, 0, 3),
+        (ApiKey::EndTxn, 0, 3),
+        (ApiKey::DescribeConfigs, 1, 4),
+        (ApiKey::AlterConfigs, 0, 2),
+        (ApiKey::CreatePartitions, 0, 3),
+        (ApiKey::IncrementalAlterConfigs, 0, 1),
+    ]
+}
+
 fn offered(profile: Profile) -> &'static [(ApiKey, i16, i16)] {
     match profile {
         Profile::Kafka43 => KAFKA_4_3,
+        Profile::Redpanda => REDPANDA,
+        Profile::RedpandaWithIds => REDPANDA_WITH_IDS,
     }
 }
 

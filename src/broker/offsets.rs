@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochResponse,
 };
 
+use super::Profile;
 use super::cluster::{Cluster, Context};
 use super::topics::TopicRef;
 
@@ -148,6 +149,16 @@ impl Cluster {
         if asked.leader_epoch < 0 {
             return Ok(None);
         }
-        Ok(partition.log.epoch_end(asked.leader_epoch))
+        let ended = partition.log.epoch_end(asked.leader_epoch);
+        if self.settings.profile == Profile::Kafka43 {
+            return Ok(ended);
+        }
+        // Redpanda's `offset_for_leader_epoch.cc` names the epoch that was asked for; older ones
+        // are known to answer wrongly about one that is yet to come: here, with the log's end.
+        let end = match (self.settings.profile, ended) {
+            (Profile::Redpanda, None) => partition.log.end(),
+            (_, ended) => ended.map_or(-1, |(_, end)| end),
+        };
+        Ok(Some((asked.leader_epoch, end)))
     }
 }

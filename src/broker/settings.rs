@@ -34,6 +34,10 @@ pub struct Settings {
 pub enum Profile {
     /// Apache Kafka 4.3, as far as the codec crate can encode it.
     Kafka43,
+    /// Redpanda up to 25.2, from its sources; it was never run beside a real one. No topic ids.
+    Redpanda,
+    /// Redpanda from 25.3 on: the same with topic ids.
+    RedpandaWithIds,
 }
 
 impl Settings {

@@ -84,12 +84,15 @@ fn assemble(sources: &Sources, text: &str, findings: &mut Findings) -> (Config, 
 
     let mut reader = Reader::new(text, findings);
     let headers = headers.map_or_else(HeaderNames::default, |it| reader.header_names(it));
+    let sections = reader.array(&mut top, "cluster", "kafka");
+    let clusters = reader.clusters(sections);
     let routes = routes(&mut reader, &mut top, &settings, &headers);
     top.finish(elsewhere, findings);
     routes.check(&settings, findings);
     cross::settings(&settings, sources.cpus, &origins, findings);
     let config = Config {
         headers,
+        clusters,
         commands: routes.commands.into_iter().map(|it| it.route).collect(),
         queries: routes.queries.into_iter().map(|it| it.route).collect(),
         streams: routes.streams.into_iter().map(|it| it.route).collect(),

@@ -26,6 +26,8 @@ use crate::model::{Instant, LeaderEpoch, LogIdentity, TopicName};
 #[derive(Debug, Default)]
 struct Found {
     metadata: Option<Metadata>,
+    /// Answers in a row with older epochs than known, without a topic id.
+    older: u32,
     /// `Some(None)`: we may not read it.
     config: Option<Option<TopicConfig>>,
 }
@@ -38,6 +40,9 @@ enum Metadata {
         leaders: Vec<Leader>,
     },
 }
+
+/// Questions in a hurry that come as fast as the shortest backoff allows.
+const QUICK_HURRIES: u32 = 6;
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -95,7 +100,9 @@ impl Directory {
             (true, None) => Instant::ZERO,
             (true, Some(last)) => {
                 let backoff = cx.settings.backoff();
-                let doublings = self.hurries.min(20);
+                // KRaft tells all brokers of a new leader within about 0.1 s: the first questions
+                // come fast, and only where that does not help fewer and fewer.
+                let doublings = self.hurries.saturating_sub(QUICK_HURRIES).min(20);
                 let wait = backoff.min.saturating_mul(1 << doublings).min(backoff.max);
                 self.due.min(last.after(wait))
             }
@@ -337,10 +344,33 @@ impl Found {
                 Vec::new()
             }
         };
+        let known = match id {
+            None if self.is_another_log(topic, &known) => Vec::new(),
+            _ => known,
+        };
         let leaders = leaders(topic, &known);
         let unsettled = leaders.iter().any(|leader| leader.broker.is_none());
         self.metadata = Some(Metadata::Present { id, leaders });
-        unsettled
+        unsettled || self.older > 0
+    }
+
+    /// Whether epochs that went back mean another log under the name: without topic ids nothing
+    /// else tells, and fetches under the old epoch would be refused for ever. A broker that lags
+    /// says the same for a moment.
+    fn is_another_log(&mut self, topic: &MetadataResponseTopic, known: &[Leader]) -> bool {
+        const OLDER_MAX: u32 = 5;
+        let went_back = topic.partitions.iter().any(|partition| {
+            let epoch = u32::try_from(partition.leader_epoch).ok();
+            let index = usize::try_from(partition.partition_index).ok();
+            let known = index.and_then(|index| known.get(index));
+            epoch.is_some() && known.is_some_and(|known| known.epoch > LeaderEpoch(epoch))
+        });
+        self.older = if went_back { self.older + 1 } else { 0 };
+        let another = self.older > OLDER_MAX;
+        if another {
+            self.older = 0;
+        }
+        another
     }
 
     fn entry(&self, name: &TopicName) -> Option<TopicEntry> {

@@ -28,6 +28,7 @@ mod epochs;
 mod error;
 mod event;
 mod facts;
+mod frames;
 mod link;
 mod links;
 mod offsets;
@@ -39,6 +40,7 @@ mod sasl;
 mod scram;
 mod settings;
 mod shape;
+mod stall;
 #[cfg(test)]
 mod tests;
 mod topics;

@@ -252,6 +252,14 @@ impl Plane {
         }
     }
 
+    /// Brokers that owe an answer, or a connection, for longer than healthy ones take; and since
+    /// when.
+    pub fn silent_brokers(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
+        let stall = self.shared.settings.stall;
+        let silent = self.shared.links.silent(now);
+        silent.filter(move |(_, since)| now.mono.since(*since) >= stall)
+    }
+
     /// A connection to make. Answered by `on_opened` or `on_open_failed`.
     pub fn next_open(&mut self) -> Option<(LinkId, Address)> {
         self.shared.links.next_open()

@@ -1,5 +1,5 @@
-//! Who we are: SASL within Kafka's frames (KIP-43, KIP-152), after the versions are known and before
-//! anything is asked. The same again on a connection whose session ends (KIP-368).
+//! Who we are: SASL within Kafka's frames (KIP-43, KIP-152), after the versions are known and
+//! before anything is asked. The same again on a connection whose session ends (KIP-368).
 //!
 //! An [`Exchange`] is one connection's; [`Auth`] is what all connections of a plane share.
 

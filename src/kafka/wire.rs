@@ -120,8 +120,8 @@ pub(super) fn encode<R: Request>(
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
 }
 
-/// Reads a response to an `R`, after its correlation id. What its bytes can't hold, or nobody needs,
-/// is refused before memory is taken for it.
+/// Reads a response to an `R`, after its correlation id. What its bytes can't hold, or nobody
+/// needs, is refused before memory is taken for it.
 pub(super) fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Response, KafkaError> {
     let malformed = KafkaError::Protocol("a response that can't be decoded");
     if <R::Response as HeaderVersion>::header_version(version) > 0 {

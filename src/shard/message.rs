@@ -17,7 +17,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 
 use super::io::SocketId;
-use super::snapshot::{Snapshot, TopicIndex};
+use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 
 /// Who waits for an answer: a request of a connection of a shard. The request's number keeps an
 /// answer that comes late from reaching the connection's next request.
@@ -52,9 +52,9 @@ pub enum Message {
     Token(Result<Secret, Arc<str>>),
 
     /// Shard 0 to homes: the cluster as its metadata shows it.
-    View(Arc<ClusterView>),
+    View(ClusterIndex, Arc<ClusterView>),
     /// A home to shard 0: the view is stale.
-    RefreshView,
+    RefreshView(ClusterIndex),
 
     /// Home to all: a topic's loading begins. What was of the topic before is void.
     Open(Arc<Instance>),
@@ -67,6 +67,8 @@ pub enum Message {
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
+    /// Home to all: how the topic stands, where that is otherwise than before.
+    Standing(TopicIndex, Standing),
     /// Shard to home: of this loading of the topic, these steps are applied.
     Applied(TopicIndex, u32, Seq),
 
@@ -192,6 +194,15 @@ pub enum Message {
         /// The cut that step led to; the pass has shown all below.
         cut: Cut,
     },
+}
+
+/// How a topic stands at its home, beside its steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// When the brokers last confirmed all of it, if that was longer ago than usual.
+    pub stale_since: Option<Instant>,
+    /// It is missing or unfit: nothing but an operator makes it live.
+    pub blocked: bool,
 }
 
 /// One loading of a topic, as all shards must know it.

@@ -23,7 +23,7 @@ use super::ground::{block_on, random};
 use super::process::{Cleaner, Guarded};
 use security::{Certificates, Listener};
 
-/// The release under test.
+/// The release under test, where a test does not name another.
 pub const VERSION: &str = "4.3.1";
 /// Kafka logs through this interface and brings no implementation.
 const SLF4J: &str = "1.7.36";
@@ -47,25 +47,30 @@ pub struct Cluster {
 impl Cluster {
     /// Formats and starts `nodes` nodes on free ports and waits until all of them serve.
     pub fn start(nodes: usize) -> Self {
-        let mut cluster = Self::prepare(nodes);
+        Self::start_version(VERSION, nodes)
+    }
+
+    /// The same with another release.
+    pub fn start_version(version: &str, nodes: usize) -> Self {
+        let mut cluster = Self::prepare_as(version, nodes, false);
         cluster.start_all();
         cluster
     }
 
     /// A cluster whose nodes are formatted and not started.
     pub fn prepare(nodes: usize) -> Self {
-        Self::prepare_with(nodes, false)
+        Self::prepare_as(VERSION, nodes, false)
     }
 
     /// As `start`, with secured listeners beside the plain one.
     pub fn start_secured(nodes: usize) -> Self {
-        let mut cluster = Self::prepare_with(nodes, true);
+        let mut cluster = Self::prepare_as(VERSION, nodes, true);
         cluster.start_all();
         cluster
     }
 
-    fn prepare_with(nodes: usize, secured: bool) -> Self {
-        let jars = jars();
+    fn prepare_as(version: &str, nodes: usize, secured: bool) -> Self {
+        let jars = jars(version);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!(
             "kafka-{}-{:08x}",
@@ -140,6 +145,17 @@ impl Cluster {
     /// SIGCONT.
     pub fn thaw(&self, node: usize) {
         self.running(node).signal(Signal::CONT);
+    }
+
+    /// Starts what is down, thaws what is frozen, and waits until the cluster serves.
+    pub fn heal(&mut self) {
+        for node in 1..=self.nodes.len() {
+            match self.nodes[node - 1].as_ref().filter(|it| it.runs()) {
+                Some(running) => running.signal(Signal::CONT),
+                None => self.spawn(node),
+            }
+        }
+        self.wait_ready();
     }
 
     fn running(&self, node: usize) -> &Guarded {
@@ -343,8 +359,8 @@ impl Cluster {
     }
 }
 
-/// The folder with Kafka's jars, fetched through Maven the first time.
-fn jars() -> PathBuf {
+/// The folder with a release's jars, fetched through Maven the first time.
+fn jars(version: &str) -> PathBuf {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE_AT_A_TIME
         .lock()
@@ -352,7 +368,7 @@ fn jars() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").expect("$HOME")).join(".cache");
     let cache = cache.unwrap_or_else(home).join("sluicegate-kafka");
-    let jars = cache.join(VERSION);
+    let jars = cache.join(version);
     if jars.is_dir() {
         return jars;
     }
@@ -368,7 +384,7 @@ fn jars() -> PathBuf {
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
          <groupId>local</groupId><artifactId>kafka-jars</artifactId><version>1</version>\
          <dependencies>{}{}</dependencies></project>",
-        dependency("org.apache.kafka", "kafka_2.13", VERSION),
+        dependency("org.apache.kafka", "kafka_2.13", version),
         dependency("org.slf4j", "slf4j-simple", SLF4J),
     );
     fs::write(work.path().join("pom.xml"), pom).expect("write pom.xml");
@@ -381,7 +397,7 @@ fn jars() -> PathBuf {
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(
         done.status.success(),
-        "Maven could not fetch Kafka {VERSION}: {said}"
+        "Maven could not fetch Kafka {version}: {said}"
     );
     // Atomic: a folder of this name is always whole. Another process may have been first.
     let renamed = fs::rename(work.path().join("jars"), &jars);

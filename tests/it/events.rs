@@ -30,6 +30,7 @@ pub struct Events {
     id: String,
     last_event_id: String,
     retry: Option<u64>,
+    comments: usize,
     ended: bool,
 }
 
@@ -53,13 +54,43 @@ impl Events {
         Self::over(Connection::open(address), request)
     }
 
+    /// Goes on where a stream was, as often as it takes while the answer is 503 (the topic is being
+    /// loaded).
+    pub fn resume_when_ready(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let request = Request::get(target).header("last-event-id", last_event_id);
+            match Self::try_over(Connection::open(address), request) {
+                Ok(mut events) => {
+                    events.id = last_event_id.to_owned();
+                    events.last_event_id = last_event_id.to_owned();
+                    return events;
+                }
+                Err((503, _)) if Instant::now() < until => {}
+                Err(other) => panic!("no stream: {other:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Opens a stream on a connection.
-    pub fn over(mut connection: Connection, request: Request) -> Self {
+    pub fn over(connection: Connection, request: Request) -> Self {
+        let opened = Self::try_over(connection, request);
+        opened.unwrap_or_else(|(status, headers)| panic!("{status} {headers:?}"))
+    }
+
+    /// Opens a stream, or gives another head than that of a stream.
+    fn try_over(
+        mut connection: Connection,
+        request: Request,
+    ) -> Result<Self, (u16, Vec<(String, String)>)> {
         connection.send(&request.header("accept", "text/event-stream").bytes());
         let head = connection.head(Instant::now() + PATIENCE);
         let (status, headers) = head.expect("a stream begins with a head");
+        if status != 200 {
+            return Err((status, headers));
+        }
         let has = |name: &str, value: &str| headers.iter().any(|(n, v)| n == name && v == value);
-        assert_eq!(status, 200, "{headers:?}");
         assert!(has("content-type", "text/event-stream"), "{headers:?}");
         assert!(has("cache-control", "no-store"), "{headers:?}");
         let chunked = headers.iter().any(|(name, _)| name == "transfer-encoding");
@@ -77,12 +108,13 @@ impl Events {
             id: String::new(),
             last_event_id: String::new(),
             retry: None,
+            comments: 0,
             ended: false,
         };
         if events.rest.starts_with("\u{feff}".as_bytes()) {
             events.rest.drain(..3);
         }
-        events
+        Ok(events)
     }
 
     /// The next event, or `None` if none comes in time or the stream ends.
@@ -142,6 +174,11 @@ impl Events {
         self.retry
     }
 
+    /// Comments so far: what a quiet stream says.
+    pub fn comments(&self) -> usize {
+        self.comments
+    }
+
     /// Whether the server has closed it.
     pub fn ended(&self) -> bool {
         self.ended
@@ -169,7 +206,7 @@ impl Events {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "" => {} // A comment.
+            "" => self.comments += 1,
             "event" => value.clone_into(&mut self.name),
             "data" => {
                 self.data.push_str(value);

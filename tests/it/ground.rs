@@ -6,18 +6,27 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sluicegate::broker::Settings;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::{
+    ApiKey, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, RequestHeader,
+};
+use kafka_protocol::protocol::{Decodable as _, Encodable as _, StrBytes};
+use sluicegate::broker::{Profile, Settings};
 use sluicegate::config::BrokerAddress;
 use sluicegate::control::{TopicSpec, ensure_topics};
 use sluicegate::demo::listener::BrokerHandle;
 use sluicegate::model::TopicName;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, VERSION};
 
 /// A cluster that all tests of this process share; each has topics of its own.
 #[derive(Debug)]
 pub struct Ground {
     bootstrap: String,
+    /// Replicas of each topic.
+    replication: u16,
     _keeps: Keeps,
 }
 
@@ -32,15 +41,28 @@ enum Keeps {
 /// The development broker.
 pub fn development() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
-    GROUND.get_or_init(|| {
-        let broker = BrokerHandle::start(Settings::default(), random(), ([127, 0, 0, 1], 0).into());
-        let broker = broker.expect("a free port");
-        let bootstrap = broker.bootstrap();
-        Ground {
-            bootstrap,
-            _keeps: Keeps::Broker(broker),
-        }
-    })
+    GROUND.get_or_init(|| embedded(Profile::Kafka43))
+}
+
+/// The development broker as Redpanda up to 25.2.
+pub fn redpanda() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| embedded(Profile::Redpanda))
+}
+
+fn embedded(profile: Profile) -> Ground {
+    let settings = Settings {
+        profile,
+        ..Settings::default()
+    };
+    let broker = BrokerHandle::start(settings, random(), ([127, 0, 0, 1], 0).into());
+    let broker = broker.expect("a free port");
+    let bootstrap = broker.bootstrap();
+    Ground {
+        bootstrap,
+        replication: 1,
+        _keeps: Keeps::Broker(broker),
+    }
 }
 
 /// Real Kafka: one node of our own, or the cluster the environment names.
@@ -49,25 +71,35 @@ pub fn real() -> &'static Ground {
     GROUND.get_or_init(|| match std::env::var("SLUICEGATE_TEST_BOOTSTRAP") {
         Ok(bootstrap) => Ground {
             bootstrap,
+            replication: 1,
             _keeps: Keeps::Nothing,
         },
-        Err(_) => {
-            let cluster = Cluster::start(1);
-            let bootstrap = cluster.bootstrap();
-            Ground {
-                bootstrap,
-                _keeps: Keeps::Cluster(cluster),
-            }
-        }
+        Err(_) => Ground::of_version(VERSION),
     })
 }
 
 impl Ground {
+    /// One node of a release of Kafka.
+    pub fn of_version(version: &str) -> Self {
+        let cluster = Cluster::start_version(version, 1);
+        Self {
+            bootstrap: cluster.bootstrap(),
+            replication: 1,
+            _keeps: Keeps::Cluster(cluster),
+        }
+    }
+
     /// A cluster that a test keeps for itself.
     pub fn at(bootstrap: &str) -> Self {
+        Self::replicated(bootstrap, 1)
+    }
+
+    /// A cluster that a test keeps for itself, with so many replicas of each topic.
+    pub fn replicated(bootstrap: &str, replication: u16) -> Self {
         let bootstrap = bootstrap.to_owned();
         Self {
             bootstrap,
+            replication,
             _keeps: Keeps::Nothing,
         }
     }
@@ -89,13 +121,46 @@ impl Ground {
         let spec = TopicSpec {
             name: TopicName::new(name).expect("a name Kafka takes"),
             partitions,
-            replication: 1,
+            replication: self.replication,
             configs: configs.iter().map(owned).collect(),
         };
         let bootstrap: Vec<_> = self.bootstrap.split(',').map(broker_address).collect();
         let specs = [spec];
         let made = ensure_topics(&bootstrap, &specs, Duration::from_secs(30));
         block_on(made).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// Sets one of a topic's configs, while whoever uses it looks on (IncrementalAlterConfigs).
+    pub fn alter(&self, topic: &str, key: &'static str, value: &'static str) {
+        use std::io::{Read as _, Write as _};
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        let config = AlterableConfig::default()
+            .with_name(text(key))
+            .with_value(Some(text(value)));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(topic))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let header = RequestHeader::default()
+            .with_request_api_key(ApiKey::IncrementalAlterConfigs as i16)
+            .with_request_api_version(0)
+            .with_client_id(Some(text("tests")));
+        let mut frame = vec![0; 4];
+        header.encode(&mut frame, 1).expect("a header");
+        request.encode(&mut frame, 0).expect("a request");
+        let len = (frame.len() as u32 - 4).to_be_bytes();
+        frame[..4].copy_from_slice(&len);
+        let first = self.bootstrap.split(',').next().expect("an address");
+        let mut broker = std::net::TcpStream::connect(first).expect("a broker");
+        broker.write_all(&frame).expect("it reads");
+        let mut len = [0; 4];
+        broker.read_exact(&mut len).expect("it answers");
+        let mut answer = vec![0; u32::from_be_bytes(len) as usize];
+        broker.read_exact(&mut answer).expect("a whole answer");
+        let mut answer = bytes::Bytes::from(answer).split_off(4);
+        let answer = IncrementalAlterConfigsResponse::decode(&mut answer, 0).expect("an answer");
+        assert_eq!(answer.responses[0].error_code, 0, "{answer:?}");
     }
 
     /// A compacted topic.

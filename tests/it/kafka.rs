@@ -11,6 +11,12 @@ use crate::ground::Ground;
 use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
+mod kfake;
+mod outage;
+mod rskafka;
+mod secure;
+mod versions;
+
 /// Every story of `scenarios/`.
 mod real {
     crate::scenarios::on_ground!(crate::ground::real);

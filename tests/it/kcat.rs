@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 pub struct Record {
     pub partition: u32,
     pub offset: u64,
+    /// Milliseconds since 1970, as the producer or the log has it.
+    #[serde(rename = "ts")]
+    pub time: u64,
     pub key: Option<String>,
     #[serde(rename = "payload")]
     pub value: Option<String>,
@@ -18,6 +21,23 @@ pub struct Record {
 }
 
 impl Record {
+    /// One that another of librdkafka's programs has read.
+    pub fn new(
+        (partition, offset, time): (u32, u64, u64),
+        key: Option<String>,
+        value: Option<String>,
+        headers: Vec<Option<String>>,
+    ) -> Self {
+        Self {
+            partition,
+            offset,
+            time,
+            key,
+            value,
+            headers,
+        }
+    }
+
     /// The last header of that name, as Kafka's own clients give it.
     pub fn header(&self, name: &str) -> Option<&str> {
         let pairs = self.headers.chunks(2);

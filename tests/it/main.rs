@@ -3,7 +3,8 @@
 //! - `edge::` the stories of `scenarios/` on the development broker, and what needs no cluster or a
 //!   broken one: raw bytes, starts that fail, TLS, the soak
 //! - `kafka::` the same stories on real Apache Kafka (`SLUICEGATE_TEST_BOOTSTRAP=host:port`: on any
-//!   cluster), and what only real nodes can do: die
+//!   cluster), and what only real nodes can do: die; older releases, another fake, rskafka's defects
+//! - `ledger::` three nodes, every fault, and a ledger: 0 lost, 0 doubled, 0 reordered
 //! - `demo::` the demo in a real browser
 //! - `fleet::` the simulated fleet
 //! - `tidy::` the rules of the house, read from the source
@@ -13,6 +14,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod admin;
 mod alloc;
 mod app;
 mod client;
@@ -25,10 +27,11 @@ mod gateway;
 mod ground;
 mod kafka;
 mod kcat;
+mod ledger;
 mod metrics_page;
 mod process;
+mod rdk;
 mod scenarios;
-mod secure;
 mod service;
 mod tidy;
 mod unclean;

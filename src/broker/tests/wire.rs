@@ -431,3 +431,33 @@ proptest! {
         rig.pass(60_000);
     }
 }
+
+/// Redpanda's ranges are narrower, and each of their versions is answered.
+#[test]
+fn redpanda_answers_its_own_versions_and_no_others() {
+    for profile in [Profile::Redpanda, Profile::RedpandaWithIds] {
+        let settings = Settings {
+            profile,
+            ..Settings::default()
+        };
+        let mut rig = Rig::of(settings);
+        rig.broker.create_topic("t", 1, &[]).unwrap();
+        let mut served = 0;
+        for (api, version, bytes) in one_of_each() {
+            let c = rig.connect(1);
+            let told = rig.broker.on_bytes(c, &bytes, rig.now);
+            let max = match api {
+                ApiKey::Metadata if profile == Profile::Redpanda => 8,
+                ApiKey::Metadata => 12,
+                ApiKey::Produce => 7,
+                ApiKey::Fetch if profile == Profile::Redpanda => 11,
+                ApiKey::Fetch => 13,
+                ApiKey::ListOffsets => 4,
+                _ => continue,
+            };
+            served += usize::from(told.is_ok());
+            assert_eq!(told.is_ok(), version <= max, "{api:?} {version}");
+        }
+        assert!(served > 10);
+    }
+}

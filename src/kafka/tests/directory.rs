@@ -308,3 +308,34 @@ fn what_was_asked_and_what_broke_is_told_as_facts() {
     let failed = |fact: &Fact| matches!(fact, Fact::Failed { .. });
     assert!(!facts.iter().any(failed), "{facts:?}");
 }
+
+/// Without topic ids an epoch that went back is all that tells of another log; a broker that lags
+/// says the same for a moment.
+#[test]
+fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
+    let mut made = topic(&[(1, 7)]);
+    made.id = 0;
+    let mut world = World::new(&[made]);
+    world.plane.watch(&TopicName::new("t").unwrap());
+    world.settle();
+    let name = TopicName::new("t").unwrap();
+    let told = |world: &mut World| {
+        let events = world.take();
+        let view = |event: &Event| match event {
+            Event::View(view) => view.topic(&name)?.leader(Partition(0)),
+            _ => None,
+        };
+        events
+            .iter()
+            .filter_map(view)
+            .next_back()
+            .map(|(_, epoch)| epoch.0)
+    };
+    assert_eq!(told(&mut world), Some(Some(7)));
+    world.topics[0].leaders = vec![(1, 2)];
+    world.plane.refresh();
+    world.settle();
+    assert_eq!(told(&mut world), None, "it may lag");
+    world.pass(Duration::from_secs(200));
+    assert_eq!(told(&mut world), Some(Some(2)));
+}

@@ -75,7 +75,7 @@ impl Counted {
 
 fn failure(error: &KafkaError) -> KafkaFailure {
     match error {
-        KafkaError::Timeout => KafkaFailure::Timeout,
+        KafkaError::Timeout | KafkaError::ConnectTimeout => KafkaFailure::Timeout,
         KafkaError::Protocol(_) | KafkaError::Frame { .. } => KafkaFailure::Protocol,
         KafkaError::Broker(code) if code.is_stale() => KafkaFailure::Leader,
         KafkaError::Broker(_) => KafkaFailure::Broker,

@@ -6,11 +6,13 @@ use std::io::{ErrorKind, IoSlice};
 use crate::kafka::{KafkaError, LinkId, Plane};
 use crate::model::Now;
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Read, SocketId, Write};
+use crate::shard::snapshot::ClusterIndex;
 use crate::tls::{Blame, Connector, Session, TlsError};
 
 /// The plane's sockets: few, a handful a broker.
 #[derive(Debug)]
 pub(in crate::shard) struct Links {
+    cluster: ClusterIndex,
     open: Vec<Link>,
     tls: Option<Connector>,
     /// Scratch: what a read of ciphertext brought.
@@ -51,9 +53,20 @@ const READS_A_TURN_MAX: usize = 16;
 const PLAIN_BYTES_KEPT: usize = 128 << 10;
 
 impl Links {
-    pub(in crate::shard) fn new(tls: Option<Connector>) -> Self {
+    /// Those to a cluster.
+    pub(in crate::shard) fn new(cluster: ClusterIndex, tls: Option<Connector>) -> Self {
         let (open, plain) = (Vec::new(), Vec::new());
-        Self { open, tls, plain }
+        Self {
+            cluster,
+            open,
+            tls,
+            plain,
+        }
+    }
+
+    /// The cluster a ticket is for.
+    pub(in crate::shard) const fn cluster_of(ticket: OpenTicket) -> ClusterIndex {
+        ClusterIndex((ticket.0 >> 32) as u8)
     }
 
     /// How many stand.
@@ -75,7 +88,7 @@ impl Links {
         (io, now): (&mut I, Now),
         outputs: &mut Outputs<M>,
     ) {
-        let id = LinkId(ticket.0);
+        let id = LinkId(ticket.0 as u32);
         let Some(host) = plane.host(id) else {
             // The plane has given up on it, and said so before there was a socket to close.
             return outputs.close.push(socket);
@@ -114,7 +127,7 @@ impl Links {
         plane: &mut Plane,
         now: Now,
     ) {
-        plane.on_open_failed(LinkId(ticket.0), error, now);
+        plane.on_open_failed(LinkId(ticket.0 as u32), error, now);
     }
 
     /// A broker sent something.
@@ -158,7 +171,7 @@ impl Links {
         outputs: &mut Outputs<M>,
     ) {
         while let Some((link, address)) = plane.next_open() {
-            let ticket = OpenTicket(link.0);
+            let ticket = OpenTicket(u64::from(self.cluster.0) << 32 | u64::from(link.0));
             outputs.open.push(Open {
                 ticket,
                 host: address.host,

@@ -9,7 +9,7 @@ use crate::model::{Offset, Partition, ShardId};
 use super::order::Order;
 use super::passes::At;
 use super::topic::{Topic, log_start};
-use super::{Cx, note, quoted};
+use super::{Cx, note};
 use crate::shard::message::{Level, Message};
 
 /// How long the ids of a quiet topic may stay as old as they are.
@@ -82,7 +82,7 @@ impl Topic {
                 to,
                 error,
             } => {
-                let name = quoted(&cx.snapshot.topic(self.index).name);
+                let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
                 let partition = read.partition;
                 let text = format!(
                     "{name} partition {} offsets {} to {}: {error}; skipped",
@@ -125,7 +125,7 @@ impl Topic {
             Event::ReadFailed { read, error } => {
                 let part = self.parts.get_mut(read.partition.0 as usize);
                 if part.is_some_and(|part| !std::mem::replace(&mut part.failed, true)) {
-                    let name = quoted(&cx.snapshot.topic(self.index).name);
+                    let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
                     let text = format!("{name} partition {}: {error}", read.partition.0);
                     note(cx.out, Level::Warn, text);
                 }
@@ -156,6 +156,7 @@ impl Topic {
 
     fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut Cx<'_>) {
         let partition = batch.partition();
+        self.on_heard(partition.0 as usize, cx.now.mono);
         self.counts.records += batch.len() as u64;
         self.counts.bytes += batch.bytes_held() as u64;
         let order = self.order.as_mut().expect("reads belong to an order");
@@ -249,7 +250,7 @@ impl Topic {
         note(
             cx.out,
             Level::Info,
-            format!("{} is live", quoted(&plan.name)),
+            format!("{} is live", snapshot.topic_name(plan)),
         );
     }
 

@@ -1,5 +1,5 @@
-//! What is wrong with the brokers, for whoever has to mend it: said when it changes, shown as long as
-//! it lasts.
+//! What is wrong with the brokers, for whoever has to mend it: said when it changes, shown as long
+//! as it lasts.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

@@ -6,8 +6,14 @@ mod pressure;
 mod refused_starts;
 mod soak;
 mod tls;
+mod two_clusters;
 
 /// Every story of `scenarios/`.
 mod dev {
     crate::scenarios::on_ground!(crate::ground::development);
+}
+
+/// And on the development broker as Redpanda: older versions, no topic ids.
+mod redpanda {
+    crate::scenarios::on_ground!(crate::ground::redpanda);
 }

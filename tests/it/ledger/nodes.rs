@@ -1,0 +1,130 @@
+//! Faults of nodes and leaders (R2): killed, frozen, stopped in order, moved, all of them away.
+
+use std::time::Duration;
+
+use super::world::{Topics, World};
+use super::{admin, cluster, ground, rounds};
+use crate::admin::Admin;
+use crate::ground::random;
+
+/// Longer than Kafka takes to give a frozen leader's partitions to others (3 s here), shorter than
+/// our request timeout: so the thawed one answers what was asked before. Beyond CI's rounds, 5 s to
+/// 45 s.
+fn frozen(round: usize) -> Duration {
+    Duration::from_secs(match round {
+        0..3 => 8,
+        _ => 5 + (round as u64 * 7) % 41,
+    })
+}
+
+/// How long all brokers are away. R8's 60 s are in `.ci/long`.
+const AWAY: Duration = Duration::from_secs(15);
+
+/// The node to suffer: by turns the leader of commands, replies and events.
+fn leader_by_turns(admin: &Admin, topics: &Topics, round: usize) -> usize {
+    let topic = topics.all()[round % 3];
+    admin.leader(topic, (round % 3) as i32) as usize
+}
+
+#[test]
+fn leaders_are_killed() {
+    let mut cluster = cluster();
+    let (admin, ground) = (admin(&cluster), ground(&cluster));
+    let mut world = World::start(&ground);
+    for round in 0..rounds() {
+        let node = leader_by_turns(&admin, &world.topics, round);
+        world.event(&format!("node {node} killed"), |_| cluster.kill(node));
+        world.event(&format!("node {node} back"), |topics| {
+            cluster.start_node(node);
+            admin.wait_in_sync(&topics.all());
+        });
+    }
+    world.finish("leaders killed");
+}
+
+#[test]
+fn leaders_are_frozen_and_thawed() {
+    let cluster = cluster();
+    let (admin, ground) = (admin(&cluster), ground(&cluster));
+    let mut world = World::start(&ground);
+    for round in 0..rounds() {
+        let node = leader_by_turns(&admin, &world.topics, round);
+        let time = frozen(round);
+        world.event(&format!("node {node} frozen {time:?}"), |topics| {
+            cluster.freeze(node);
+            std::thread::sleep(time);
+            cluster.thaw(node);
+            admin.wait_in_sync(&topics.all());
+        });
+    }
+    world.finish("leaders frozen and thawed");
+}
+
+#[test]
+fn nodes_are_stopped_in_order_and_started_again() {
+    let mut cluster = cluster();
+    let (admin, ground) = (admin(&cluster), ground(&cluster));
+    let mut world = World::start(&ground);
+    for round in 0..rounds() {
+        let node = 1 + round % 3;
+        world.event(&format!("node {node} rolled"), |topics| {
+            cluster.stop(node);
+            cluster.start_node(node);
+            admin.wait_in_sync(&topics.all());
+        });
+    }
+    world.finish("nodes rolled");
+}
+
+#[test]
+fn leaders_are_moved_all_the_while() {
+    let cluster = cluster();
+    let (admin, ground) = (admin(&cluster), ground(&cluster));
+    let moves = 50 * rounds() / 3;
+    let mut world = World::start(&ground);
+    world.event(&format!("leader moved {moves} times"), |topics| {
+        for n in 0..moves {
+            let (topic, partition) = (topics.all()[n % 3], (n / 3 % 3) as i32);
+            let now = admin.leader(topic, partition);
+            let other = 1 + (now + (random() % 2) as i32) % 3;
+            admin.move_leader(topic, partition, other);
+        }
+    });
+    world.finish("leaders moved");
+}
+
+fn away() -> Duration {
+    match rounds() {
+        ..=3 => AWAY,
+        _ => 4 * AWAY,
+    }
+}
+
+#[test]
+fn all_brokers_are_killed_and_come_back() {
+    let mut cluster = cluster();
+    let (admin, ground) = (admin(&cluster), ground(&cluster));
+    let mut world = World::start(&ground);
+    world.event(&format!("all killed for {:?}", away()), |topics| {
+        (1..=3).for_each(|node| cluster.kill(node));
+        std::thread::sleep(away());
+        cluster.start_all();
+        admin.wait_in_sync(&topics.all());
+    });
+    world.finish("all brokers killed");
+}
+
+/// Nothing is refused at once here: connections stand, and nobody answers (R8).
+#[test]
+fn all_brokers_are_frozen_and_thawed() {
+    let cluster = cluster();
+    let (admin, ground) = (admin(&cluster), ground(&cluster));
+    let mut world = World::start(&ground);
+    world.event(&format!("all frozen for {:?}", away()), |topics| {
+        (1..=3).for_each(|node| cluster.freeze(node));
+        std::thread::sleep(away());
+        (1..=3).for_each(|node| cluster.thaw(node));
+        admin.wait_in_sync(&topics.all());
+    });
+    world.finish("all brokers frozen");
+}

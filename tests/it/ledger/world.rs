@@ -1,0 +1,457 @@
+//! What stands while faults come: topics, a service, two gateways that are peers, clients with
+//! commands, readers who come back by their ids, and librdkafka beside them at a like rate. At the
+//! end the ledger is closed against the log.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::book::{self, Anomaly, Attempt, InLog};
+use super::clients;
+use crate::client::PATIENCE;
+use crate::gateway::{self, Gateway};
+use crate::ground::Ground;
+use crate::kcat::{self, Record};
+use crate::rdk::{Consumer, Producer, ToWrite};
+
+pub const PARTITIONS: u32 = 3;
+/// Records a second of the events topic; clients ask about as many commands.
+const EVENTS_PAUSE: Duration = Duration::from_millis(15);
+/// A moment of peace before and after each fault.
+const PEACE: Duration = Duration::from_millis(700);
+/// What a path that works again has shown: so many acknowledged or delivered.
+const PROGRESS: usize = 20;
+/// Until then a path works again, or the test fails.
+const BACK_WITHIN: Duration = Duration::from_secs(90);
+
+const LOG_TIME: [(&str, &str); 1] = [("message.timestamp.type", "LogAppendTime")];
+
+/// What has happened so far, from the clients' side.
+#[derive(Debug, Default)]
+pub struct Happened {
+    /// Tries of commands, in the order of their ends.
+    pub attempts: Vec<(Instant, Attempt)>,
+    /// For each reader its events.
+    pub given: Vec<Vec<(Instant, String)>>,
+    /// Streams that were closed by a gateway.
+    pub closed: usize,
+    /// `gap` events that readers were told.
+    pub gaps: Vec<String>,
+}
+
+/// Shared by all threads of a world.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub happened: Mutex<Happened>,
+    /// Clients ask nothing new, the producer writes nothing new.
+    pub quiet: AtomicBool,
+    /// Readers go.
+    pub over: AtomicBool,
+}
+
+impl Shared {
+    pub fn lock(&self) -> MutexGuard<'_, Happened> {
+        self.happened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The topics of a world.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    pub commands: String,
+    pub replies: String,
+    pub events: String,
+}
+
+impl Topics {
+    pub fn all(&self) -> [&str; 3] {
+        [&self.commands, &self.replies, &self.events]
+    }
+}
+
+/// All that runs.
+pub struct World {
+    bootstrap: String,
+    pub topics: Topics,
+    /// Peers; killed with the world.
+    _gateways: Vec<Gateway>,
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+    service: JoinHandle<()>,
+    writer: JoinHandle<Vec<InLog>>,
+    acknowledged: Arc<Mutex<Vec<Instant>>>,
+    beside: JoinHandle<()>,
+    received: Arc<Mutex<Vec<(Instant, String)>>>,
+    rows: Vec<Row>,
+}
+
+/// A fault, and how long it was felt.
+#[derive(Debug)]
+struct Row {
+    fault: String,
+    /// Milliseconds since 1970.
+    window: (u64, u64),
+    /// The longest silences: of records of commands in the log, of answers to commands, of
+    /// librdkafka's producer and of its consumer.
+    appended: Duration,
+    answered: Duration,
+    produced: Duration,
+    consumed: Duration,
+    /// How long after librdkafka's consumer a reader was given an event, at most.
+    behind: Duration,
+}
+
+impl World {
+    pub fn start(ground: &Ground) -> Self {
+        Self::start_with(ground, &[])
+    }
+
+    /// With flags for the gateways.
+    pub fn start_with(ground: &Ground, flags: &[&str]) -> Self {
+        let topics = Topics {
+            // The log's time says when a gateway's record was there, whoever answers it when.
+            commands: ground.topic("commands", PARTITIONS, &LOG_TIME),
+            replies: ground.topic("replies", PARTITIONS, &[]),
+            events: ground.topic("events", PARTITIONS, &[]),
+        };
+        let bootstrap = ground.bootstrap().to_owned();
+        let config = config(&bootstrap, &topics);
+        let gateways: Vec<_> = (0..2)
+            .map(|_| Gateway::launch_with(&config, flags))
+            .collect();
+        gateways.iter().for_each(Gateway::wait_serving);
+        let peers: Vec<_> = gateways.iter().map(Gateway::address).collect();
+        let shared = Arc::new(Shared::default());
+        let service = clients::service(&bootstrap, &topics, shared.clone());
+        let readers = clients::readers(&peers, &shared);
+        let clients = clients::lanes(&peers, &shared);
+        let producer = Producer::start(&bootstrap, &topics.events, &[]);
+        let acknowledged = producer.acknowledged();
+        let writer = write_events(producer, shared.clone());
+        let received = Arc::default();
+        let beside = read_beside(&bootstrap, &topics.events, &shared, &received);
+        let mut world = Self {
+            bootstrap,
+            topics,
+            _gateways: gateways,
+            shared,
+            clients,
+            readers,
+            service,
+            writer,
+            acknowledged,
+            beside,
+            received,
+            rows: Vec::new(),
+        };
+        world.wait_progress(Instant::now());
+        world.rows.clear();
+        world
+    }
+
+    /// Does something to the cluster, waits until all goes on, and notes how long it was felt.
+    pub fn event<T>(&mut self, fault: &str, does: impl FnOnce(&Topics) -> T) -> T {
+        std::thread::sleep(PEACE);
+        let (from, from_ms) = (Instant::now(), millis());
+        let done = does(&self.topics);
+        self.wait_progress(Instant::now());
+        std::thread::sleep(PEACE);
+        let to = Instant::now();
+        let happened = self.shared.lock();
+        let dones = happened.attempts.iter().filter(|(_, it)| it.is_done());
+        let answered = silence(dones.map(|(at, _)| *at), from, to);
+        let received = lock(&self.received);
+        let consumed = silence(received.iter().map(|(at, _)| *at), from, to);
+        let window = |(at, _): &&(Instant, String)| *at >= from && *at <= to;
+        let received = received.iter().filter(window);
+        let theirs: BTreeMap<_, _> = received.map(|(at, name)| (name, *at)).collect();
+        let given = happened.given.iter().flatten().filter(window);
+        let behind = given.filter_map(|(at, name)| {
+            let theirs = theirs.get(name)?;
+            Some(at.saturating_duration_since(*theirs))
+        });
+        self.rows.push(Row {
+            fault: fault.to_owned(),
+            window: (from_ms, millis()),
+            appended: Duration::ZERO, // The log will tell.
+            answered,
+            produced: silence(lock(&self.acknowledged).iter().copied(), from, to),
+            consumed,
+            behind: behind.max().unwrap_or_default(),
+        });
+        done
+    }
+
+    /// Until commands are answered, events written, and every reader is given what was written
+    /// after `since`.
+    fn wait_progress(&self, since: Instant) {
+        let after = |times: &mut dyn Iterator<Item = Instant>| times.filter(|&t| t > since).count();
+        loop {
+            let happened = self.shared.lock();
+            let mut dones = happened.attempts.iter().filter(|(_, it)| it.is_done());
+            let dones = after(&mut dones.by_ref().map(|(at, _)| *at));
+            let given = happened.given.iter();
+            let given = given.map(|it| after(&mut it.iter().map(|(at, _)| *at)));
+            let given = given.min().unwrap_or_default();
+            drop(happened);
+            let produced = after(&mut lock(&self.acknowledged).iter().copied());
+            let consumed = after(&mut lock(&self.received).iter().map(|(at, _)| *at));
+            let all = [dones, given, produced, consumed];
+            if all.iter().all(|&it| it >= PROGRESS) {
+                return;
+            }
+            let what = "commands answered, events given, produced, consumed";
+            assert!(
+                since.elapsed() < BACK_WITHIN,
+                "not all is back: {what}: {all:?}"
+            );
+            let ended = self
+                .clients
+                .iter()
+                .chain(&self.readers)
+                .any(|it| it.is_finished());
+            assert!(!ended, "a client has failed: see above");
+            assert!(!self.service.is_finished(), "the service has failed");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the load, closes the ledger and prints the account; fails on any anomaly.
+    pub fn finish(mut self, story: &str) {
+        self.shared.quiet.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().expect("a client's asserts hold");
+        }
+        let acknowledged = self.writer.join().expect("the producer goes on");
+        let events = in_log(&kcat::read(&self.bootstrap, &self.topics.events), |it| {
+            it.value.clone()
+        });
+        wait_given(&self.shared, &self.received, events.len());
+        self.shared.over.store(true, Ordering::Relaxed);
+        for reader in self.readers {
+            reader.join().expect("a reader's asserts hold");
+        }
+        self.beside.join().expect("librdkafka's consumer goes on");
+        self.service.join().expect("the service's asserts hold");
+        let commands = kcat::read(&self.bootstrap, &self.topics.commands);
+        for row in &mut self.rows {
+            row.look_at(&commands);
+        }
+        let commands = in_log(&commands, |it| {
+            it.header("idempotency-key").map(str::to_owned)
+        });
+
+        let happened = self.shared.lock();
+        let attempts: Vec<_> = happened.attempts.iter().map(|(_, it)| it.clone()).collect();
+        let verdict = book::commands(&attempts, &commands);
+        let mut anomalies = verdict.anomalies;
+        let names = |all: &[(Instant, String)]| -> Vec<String> {
+            all.iter().map(|(_, name)| name.clone()).collect()
+        };
+        for (n, given) in happened.given.iter().enumerate() {
+            anomalies.extend(book::deliveries(
+                &format!("reader {n}"),
+                &names(given),
+                &events,
+            ));
+        }
+        let received = names(&lock(&self.received));
+        anomalies.extend(book::deliveries("librdkafka", &received, &events));
+        anomalies.extend(book::produced(&acknowledged, &events));
+        let mut account = account(story, &attempts, commands.len(), verdict.twins);
+        let given: usize = happened.given.iter().map(Vec::len).sum();
+        let _ = writeln!(
+            account,
+            "  {} events to {} readers: {given} delivered, {} streams closed by a gateway",
+            events.len(),
+            happened.given.len(),
+            happened.closed
+        );
+        let _ = write!(account, "{}", totals(&anomalies));
+        for row in &self.rows {
+            let _ = write!(account, "\n{}", row.text());
+        }
+        eprintln!("{account}");
+        assert_eq!(
+            happened.gaps,
+            Vec::<String>::new(),
+            "nothing was lost in Kafka"
+        );
+        let shown: Vec<_> = anomalies.iter().take(20).collect();
+        assert!(
+            anomalies.is_empty(),
+            "{} anomalies: {shown:#?}",
+            anomalies.len()
+        );
+    }
+}
+
+impl Row {
+    /// The longest silence of the topic of commands, by its own clock.
+    fn look_at(&mut self, commands: &[Record]) {
+        let (from, to) = self.window;
+        let times = commands.iter().map(|it| it.time);
+        let mut times: Vec<_> = times.filter(|&it| it >= from && it <= to).collect();
+        times.extend([from, to]);
+        times.sort_unstable();
+        let between = times.windows(2).map(|pair| pair[1] - pair[0]);
+        self.appended = Duration::from_millis(between.max().unwrap_or_default());
+    }
+
+    fn text(&self) -> String {
+        let s = |time: Duration| time.as_secs_f64();
+        format!(
+            "  {:<28} no command in the log {:5.2} s, none answered {:5.2} s, librdkafka produced \
+             nothing {:5.2} s, consumed nothing {:5.2} s, our readers behind it {:5.2} s",
+            self.fault,
+            s(self.appended),
+            s(self.answered),
+            s(self.produced),
+            s(self.consumed),
+            s(self.behind)
+        )
+    }
+}
+
+fn millis() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |it| it.as_millis() as u64)
+}
+
+fn account(story: &str, attempts: &[Attempt], in_log: usize, twins: usize) -> String {
+    use std::collections::BTreeSet;
+    let keys: BTreeSet<_> = attempts.iter().map(|it| &it.key).collect();
+    let (mut done, mut refused, mut unknown) = (0, 0, 0);
+    for attempt in attempts {
+        match attempt.outcome {
+            book::Outcome::Done(_) => done += 1,
+            book::Outcome::Refused(_) => refused += 1,
+            book::Outcome::Unknown(_) => unknown += 1,
+        }
+    }
+    format!(
+        "ledger: {story}\n  {} commands in {} tries: {done} answered, {refused} refused, {unknown} \
+         unknown; {in_log} in the log, {twins} of them twins by a retry at the other gateway\n",
+        keys.len(),
+        attempts.len()
+    )
+}
+
+fn totals(anomalies: &[Anomaly]) -> String {
+    use book::Kind::{Crossed, Doubled, Lost, Phantom, Reordered};
+    let count = |kind| anomalies.iter().filter(|it| it.kind == kind).count();
+    format!(
+        "  lost {}, doubled {}, reordered {}, phantom {}, crossed {}",
+        count(Lost),
+        count(Doubled),
+        count(Reordered),
+        count(Phantom),
+        count(Crossed)
+    )
+}
+
+/// The longest time between two neighbours of these times, of which some lie in the window.
+pub fn silence(times: impl Iterator<Item = Instant>, from: Instant, to: Instant) -> Duration {
+    let mut times: Vec<_> = times.filter(|&at| at >= from && at <= to).collect();
+    times.extend([from, to]);
+    times.sort_unstable();
+    let between = times.windows(2).map(|pair| pair[1] - pair[0]);
+    between.max().unwrap_or_default()
+}
+
+pub fn in_log(records: &[Record], name: impl Fn(&Record) -> Option<String>) -> Vec<InLog> {
+    let one = |record: &Record| InLog {
+        partition: record.partition,
+        offset: record.offset,
+        name: name(record).unwrap_or_else(|| "nameless".to_owned()),
+    };
+    records.iter().map(one).collect()
+}
+
+/// Until every reader has as many as there are, and some time for what should not come.
+fn wait_given(shared: &Shared, received: &Mutex<Vec<(Instant, String)>>, count: usize) {
+    let until = Instant::now() + PATIENCE;
+    let all = || {
+        let given = shared.lock().given.iter().all(|it| it.len() >= count);
+        given && lock(received).len() >= count
+    };
+    while !all() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+/// Events: by librdkafka's idempotent producer, one at a time, each with a name of its own.
+fn write_events(mut producer: Producer, shared: Arc<Shared>) -> JoinHandle<Vec<InLog>> {
+    std::thread::spawn(move || {
+        let mut written = Vec::new();
+        while !shared.quiet.load(Ordering::Relaxed) {
+            let n = written.len();
+            let (key, value) = (format!("k{}", n % 16), format!("k{} {n}", n % 16));
+            let tag = producer.write(&ToWrite {
+                key: Some(key.as_bytes()),
+                value: Some(value.as_bytes()),
+                ..ToWrite::default()
+            });
+            written.push((tag, value));
+            std::thread::sleep(EVENTS_PAUSE);
+        }
+        let deliveries = producer.finish();
+        let known = written.into_iter().filter_map(|(tag, name)| {
+            let (partition, offset) = deliveries[&tag].clone().ok()?;
+            Some(InLog {
+                partition,
+                offset,
+                name,
+            })
+        });
+        known.collect()
+    })
+}
+
+/// librdkafka's consumer of the same events.
+fn read_beside(
+    bootstrap: &str,
+    topic: &str,
+    shared: &Arc<Shared>,
+    received: &Arc<Mutex<Vec<(Instant, String)>>>,
+) -> JoinHandle<()> {
+    let consumer = Consumer::start(bootstrap, topic, &[]);
+    let (shared, received) = (shared.clone(), received.clone());
+    std::thread::spawn(move || {
+        while !shared.over.load(Ordering::Relaxed) {
+            if let Some((at, record)) = consumer.next_within(Duration::from_millis(100)) {
+                let value = record.value.expect("events have values");
+                lock(&received).push((at, value));
+            }
+        }
+    })
+}
+
+fn config(bootstrap: &str, topics: &Topics) -> String {
+    let mut config = gateway::settings(bootstrap, 2);
+    // The quick ones are told "unknown" in any fault, and learn the truth by their key.
+    for (name, timeout) in [("patient", "20s"), ("quick", "2s")] {
+        let _ = write!(
+            config,
+            "\n[[command]]\nname = \"{name}\"\nroute = \"POST /{name}/{{id}}\"\n\
+             topic = \"{}\"\nreplies = \"{}\"\nkey = \"{{path.id}}\"\n\
+             idempotency = \"required\"\ntimeout = \"{timeout}\"\n",
+            topics.commands, topics.replies
+        );
+    }
+    let _ = write!(
+        config,
+        "\n[[stream]]\nroute = \"GET /events\"\ntopic = \"{}\"\nstart = \"earliest\"\n",
+        topics.events
+    );
+    config
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
