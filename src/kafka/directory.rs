@@ -41,6 +41,9 @@ enum Metadata {
     },
 }
 
+/// Questions in a hurry that come as fast as the shortest backoff allows.
+const QUICK_HURRIES: u32 = 6;
+
 #[derive(Debug)]
 pub(super) struct Directory {
     watched: BTreeMap<TopicName, Found>,
@@ -97,7 +100,9 @@ impl Directory {
             (true, None) => Instant::ZERO,
             (true, Some(last)) => {
                 let backoff = cx.settings.backoff();
-                let doublings = self.hurries.min(20);
+                // KRaft tells all brokers of a new leader within about 0.1 s: the first questions
+                // come fast, and only where that does not help fewer and fewer.
+                let doublings = self.hurries.saturating_sub(QUICK_HURRIES).min(20);
                 let wait = backoff.min.saturating_mul(1 << doublings).min(backoff.max);
                 self.due.min(last.after(wait))
             }
