@@ -10,15 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::control::{Admin, AdminSettings, AskShard, RouteNeeds, Stops, Tokens, merged, standing};
 use crate::metrics::{Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
-use crate::shard::{
-    ClusterSecurity, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot,
-};
+use crate::shard::{ClusterIndex, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot};
 use crate::sys::allowed_cpus;
 use crate::tls::{Acceptor, TlsError};
 
@@ -103,11 +102,7 @@ impl BootError {
 /// What keeps it from serving. Nothing was served then.
 pub fn run(config: Config) -> Result<(), BootError> {
     let tls = acceptor(&config)?;
-    let security = security::read(
-        &config.settings.kafka_tls,
-        &config.settings.kafka_sasl,
-        "kafka",
-    )?;
+    let security = security::all(&config)?;
     let cpus = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
     let settings = &config.settings;
     let shards = settings
@@ -141,11 +136,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let make = (0..shards).map(|n| {
         let tls = tls.clone();
         let seed = std::hash::BuildHasher::hash_one(&seeds, n);
-        let entropy = security::entropy()?;
-        let security = ClusterSecurity {
-            entropy,
-            ..security.clone()
-        };
+        let security = security::another(&security)?;
         Ok(move || {
             Shard::new(ShardSetup {
                 me: ShardId(n),
@@ -167,7 +158,8 @@ pub fn run(config: Config) -> Result<(), BootError> {
         .enable_all()
         .build();
     let runtime = runtime.map_err(system("start the control thread's runtime"))?;
-    runtime.block_on(Control::new(running, snapshot, woken).run())
+    let control = Control::new(running, snapshot, woken);
+    runtime.block_on(Arc::new(control).run())
 }
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
@@ -265,7 +257,7 @@ impl Control {
         }
     }
 
-    async fn run(self) -> Result<(), BootError> {
+    async fn run(self: Arc<Self>) -> Result<(), BootError> {
         let mut stops = Stops::listen().map_err(system("listen for signals"))?;
         for shard in self.shards() {
             self.tell(shard, Message::Load(self.snapshot.clone())).await;
@@ -422,23 +414,38 @@ impl Control {
         reports
     }
 
-    /// Hands brokers' tokens to the homes as they come.
-    async fn tokens(&self) {
-        let Some(mut tokens) = Tokens::of(&self.snapshot.config.settings.kafka_sasl) else {
-            return std::future::pending().await;
-        };
+    /// Hands brokers' tokens to the homes as they come, each cluster's by itself: a program that
+    /// hangs keeps no other cluster from its token.
+    async fn tokens(self: &Arc<Self>) {
+        let config = &self.snapshot.config;
+        let mut each = JoinSet::new();
+        for cluster in config.cluster_indexes() {
+            let (_, sasl) = config.cluster_security(cluster);
+            if let Some(tokens) = Tokens::of(sasl, config.cluster_keys(cluster)) {
+                let control = self.clone();
+                each.spawn(async move { control.tokens_of(cluster, tokens).await });
+            }
+        }
+        while each.join_next().await.is_some() {}
+        std::future::pending().await
+    }
+
+    /// One cluster's tokens, for ever.
+    async fn tokens_of(&self, cluster: ClusterIndex, mut tokens: Tokens) {
+        let brokers = self.snapshot.config.cluster_keys(cluster).brokers();
         let mut missing = false;
         loop {
             let token = tokens.next().await;
             match &token {
                 Err(why) => tracing::warn!("{why}"),
-                Ok(_) if missing => tracing::info!("there is a token for the brokers"),
+                Ok(_) if missing => tracing::info!("there is a token for {brokers}"),
                 Ok(_) => {}
             }
             missing = token.is_err();
             let token = token.map_err(Arc::<str>::from);
             for home in (0..self.snapshot.layout.homes()).map(ShardId) {
-                self.tell(home, Message::Token(token.clone())).await;
+                self.tell(home, Message::Token(cluster, token.clone()))
+                    .await;
             }
         }
     }

@@ -28,7 +28,7 @@ mod topics;
 pub mod unit;
 
 pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
-pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterIndex};
+pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterIndex, ClusterKeys};
 pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};

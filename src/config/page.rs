@@ -113,12 +113,24 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "bootstrap",
-                "Required. Brokers to ask first. What is not said here is as `[kafka]` has it.",
+                "Required. Brokers to ask first. Limits, times and `client_id` are those of \
+                 `[kafka]`.",
             ),
             (
                 "log_id",
                 "What its logs are called, where they are copies with the same offsets of another \
                  cluster's: see `kafka.log_id`.",
+            ),
+            (
+                "tls",
+                "Table `[cluster.tls]`, below its `[[cluster]]`: the keys of `[kafka.tls]`, for \
+                 this cluster alone and in the file only. Without it the cluster is spoken to in \
+                 plaintext, whatever `[kafka.tls]` says.",
+            ),
+            (
+                "sasl",
+                "Table `[cluster.sasl]`, likewise with the keys of `[kafka.sasl]`. Without it the \
+                 cluster is not told who we are: what `[kafka.sasl]` says is never shown to it.",
             ),
         ],
     ),

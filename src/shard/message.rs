@@ -48,8 +48,8 @@ pub enum Message {
         within: std::time::Duration,
     },
 
-    /// Control: the token for brokers, or why there is none that holds.
-    Token(Result<Secret, Arc<str>>),
+    /// Control: the token for a cluster's brokers, or why there is none that holds.
+    Token(ClusterIndex, Result<Secret, Arc<str>>),
 
     /// Shard 0 to homes: the cluster as its metadata shows it.
     View(ClusterIndex, Arc<ClusterView>),

@@ -46,8 +46,8 @@ pub struct ShardSetup {
     pub seed: u64,
     /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
     pub tls: Option<(ListenerId, Acceptor)>,
-    /// What connections to the cluster need.
-    pub security: ClusterSecurity,
+    /// What connections to each cluster need, by [`ClusterIndex`].
+    pub security: Vec<ClusterSecurity>,
 }
 
 /// What connections to one cluster need to be let in, read and ready: files are read before a
@@ -58,7 +58,7 @@ pub struct ClusterSecurity {
     pub tls: Option<Connector>,
     /// `None`: nobody is asked who we are.
     pub sasl: Option<Sasl>,
-    /// For SASL's nonces; each shard's own.
+    /// For SASL's nonces; each shard's and each cluster's own.
     pub entropy: Entropy,
 }
 
@@ -485,7 +485,7 @@ impl Serving {
             }
             Message::View(..)
             | Message::RefreshView(_)
-            | Message::Token(_)
+            | Message::Token(..)
             | Message::Applied(..)
             | Message::Command(_)
             | Message::CheckPlaces { .. }

@@ -1,5 +1,6 @@
 //! What is taken and what is refused.
 
+mod clusters;
 mod kafka;
 mod properties;
 mod words;

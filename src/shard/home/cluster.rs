@@ -1,7 +1,7 @@
 //! One cluster at a home shard: its plane, the plane's sockets, and how its brokers fare. What one
 //! cluster suffers stays in here.
 
-use crate::kafka::{Address, ClusterView, DirectoryRole, Entropy, Plane, TopicHandle};
+use crate::kafka::{Address, ClusterView, DirectoryRole, Plane, TopicHandle};
 use crate::metrics::{Check, CheckState};
 use crate::model::{Now, ShardId, TopicName};
 use crate::shard::ClusterSecurity;
@@ -41,14 +41,15 @@ impl Cluster {
             _ => DirectoryRole::Fed,
         };
         let seed = seed.wrapping_add(u64::from(index.0));
+        let keys = snapshot.config.cluster_keys(index);
         Self {
             plane: Plane::new(settings, seed, role, now),
-            links: Links::new(index, security.tls.clone()),
+            links: Links::new(index, security.tls.clone(), keys.clone()),
             index,
             id: String::new(),
             known: false,
             handles: Vec::new(),
-            trouble: Trouble::default(),
+            trouble: Trouble::new(keys),
         }
     }
 
@@ -120,14 +121,11 @@ fn plane_settings(
         host: broker.host.clone(),
         port: broker.port,
     });
-    // No two planes make the same nonces.
-    let mut entropy = security.entropy.0;
-    entropy[0] ^= index.0;
     crate::kafka::Settings {
         client_id: kafka.client_id.clone(),
         bootstrap: bootstrap.collect(),
         sasl: security.sasl.clone(),
-        entropy: Entropy(entropy),
+        entropy: security.entropy,
         connect_timeout: kafka.connect_timeout,
         request_timeout: kafka.request_timeout,
         fetch_wait_max: kafka.fetch_wait,

@@ -62,13 +62,16 @@ impl Home {
     pub(super) fn new(
         me: ShardId,
         snapshot: Arc<Snapshot>,
-        security: &ClusterSecurity,
+        security: &[ClusterSecurity],
         seed: u64,
         now: Now,
     ) -> Self {
         let clusters = snapshot.cluster_indexes();
+        let all = snapshot.cluster_indexes().count();
+        assert_eq!(security.len(), all, "each cluster has its own");
         let mut clusters: Vec<Cluster> = clusters
-            .map(|index| Cluster::new((me, index), &snapshot, security, seed, now))
+            .zip(security)
+            .map(|(index, security)| Cluster::new((me, index), &snapshot, security, seed, now))
             .collect();
         let random = ahash::RandomState::with_seeds(seed, 1, 2, 3);
         let mut topics = Vec::new();
@@ -240,11 +243,10 @@ impl Home {
                 cluster.plane.on_view(view, now);
             }
             Message::RefreshView(index) => self.cluster(index).plane.refresh(),
-            Message::Token(token) => {
-                for cluster in &mut self.clusters {
-                    cluster.trouble.on_token(token.as_ref().err());
-                    cluster.plane.set_token(token.clone().ok());
-                }
+            Message::Token(index, token) => {
+                let cluster = self.cluster(index);
+                cluster.trouble.on_token(token.as_ref().err());
+                cluster.plane.set_token(token.ok());
             }
             Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
