@@ -35,6 +35,7 @@ mod reader;
 pub mod records;
 mod sasl;
 mod scram;
+mod sessions;
 mod settings;
 mod shape;
 #[cfg(test)]

@@ -165,6 +165,7 @@ impl Home {
             }
             Event::Started { read, .. }
             | Event::Batch { read, .. }
+            | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::ReadFailed { read, .. } => {
@@ -326,6 +327,8 @@ fn plane_settings(
         connect_timeout: kafka.connect_timeout,
         request_timeout: kafka.request_timeout,
         fetch_wait_max: kafka.fetch_wait,
+        fetch_sessions: kafka.fetch_sessions,
+        rack: kafka.rack.clone().unwrap_or_default(),
         fetch_bytes_max: bytes(kafka.fetch_bytes_max),
         partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
         decompressed_bytes_max: bytes(kafka.batch_bytes_max),
