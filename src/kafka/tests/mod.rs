@@ -4,8 +4,10 @@
 
 mod directory;
 mod peer;
+mod racks;
 mod reading;
 mod secure;
+mod sessions;
 mod shape;
 mod writing;
 
