@@ -51,6 +51,8 @@ pub(super) enum Asked {
     Offsets(Vec<(super::ReadKey, u32)>),
     /// Questions by their number, and partitions of them.
     Ends(u64, Vec<Partition>),
+    /// Epochs of partitions.
+    Epochs(Vec<super::epochs::EpochKey>),
     Fetch,
     /// Batches by their number.
     Produce(Vec<(TopicHandle, Partition, u64)>),

@@ -9,6 +9,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{self, FetchRequest};
 
 use super::context::{Context, epoch_on_wire};
+use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::link::{Asked, Purpose};
 use super::records::{self, Aborted, Fetched, Piece, Unpacker};
@@ -35,6 +36,8 @@ pub(super) struct Read {
     pub(super) place: Place,
     /// Tells this read from an earlier one of the same key.
     pub(super) generation: u32,
+    /// The epoch of the leader that is known to have what was read: of another one it is asked.
+    pub(super) checked: LeaderEpoch,
     /// The link whose answer it waits for.
     pub(super) flight: Option<LinkId>,
     pub(super) not_before: Instant,
@@ -78,14 +81,12 @@ impl Reader {
         let place = match from {
             StartAt::Earliest => sought(true),
             StartAt::Latest => sought(false),
-            StartAt::At(offset) => Place::At(Next {
-                offset,
-                epoch: LeaderEpoch(None),
-            }),
+            StartAt::At(next) => Place::At(next),
         };
         let read = Read {
             place,
             generation: self.generation,
+            checked: LeaderEpoch(None),
             flight: None,
             not_before: Instant::ZERO,
             paused: false,
@@ -120,18 +121,22 @@ impl Reader {
     }
 
     /// Sends what is due.
-    pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn pump(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
         super::offsets::pump(self, cx);
         let mut due = std::mem::take(&mut self.scratch);
         due.clear();
-        for (&key, read) in &self.reads {
-            let waits = read.flight.is_some() || read.paused;
-            if waits || matches!(read.place, Place::Sought { .. }) {
+        for (&key, read) in &mut self.reads {
+            let Place::At(next) = read.place else {
+                continue;
+            };
+            if read.flight.is_some() || read.paused {
                 continue;
             }
             if read.not_before > cx.now.mono {
                 cx.wake.at(read.not_before);
-            } else if let Some((node, epoch)) = cx.leader(key.topic, key.partition) {
+            } else if let Some((node, epoch)) = cx.leader(key.topic, key.partition)
+                && (read.checked == epoch || epochs.stands((key, read), next, epoch, cx))
+            {
                 due.push((key.lane, node, key, epoch));
             }
         }
@@ -296,7 +301,7 @@ impl Reader {
         let ends = Ends::of(&data);
         if !read.started {
             read.started = true;
-            let (from, end) = (next.offset, ends.stable);
+            let (from, end) = (next, ends.stable);
             let read = key;
             cx.events.push_back(Event::Started { read, from, end });
         }

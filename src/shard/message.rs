@@ -9,10 +9,10 @@ use bytes::Bytes;
 use crate::cache::{ChangeCursor, Changes, Page};
 use crate::command::{CommandRecord, Reply};
 use crate::kafka::ClusterView;
-use crate::log::{Block, Cut, Notice, Seq, Step};
+use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{
-    CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, Secret, ShardId,
+    CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, Partition, Secret, ShardId,
 };
 use crate::route::{Failure, Refused};
 
@@ -113,6 +113,25 @@ pub enum Message {
     /// Its answer; `None`: the topic is not live there.
     Changed(Waiter, Option<Box<ChangesPiece>>),
 
+    /// To a topic's home: are these places of a stream's client still in the log?
+    CheckPlaces {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which client, for the answer.
+        waiter: Waiter,
+        /// Where it stands, with the epoch of the record before.
+        places: Vec<(Partition, Next)>,
+    },
+    /// Its answer.
+    PlacesChecked {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which client.
+        waiter: Waiter,
+        /// Where the log ends what the client holds, for partitions where that is less; `None`: it
+        /// could not be had in time.
+        ends: Option<Vec<(Partition, Next)>>,
+    },
     /// To a topic's home: a stream needs history.
     JoinPass {
         /// Whose.

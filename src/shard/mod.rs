@@ -475,11 +475,20 @@ impl Serving {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
                 edge.on_pass_joined(topic, pass, &members, &log_start, &mut cx);
             }
+            Message::PlacesChecked {
+                topic,
+                waiter,
+                ends,
+            } => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_places_checked(topic, waiter, ends.as_deref(), &mut cx);
+            }
             Message::View(..)
             | Message::RefreshView(_)
             | Message::Token(..)
             | Message::Applied(..)
             | Message::Command(_)
+            | Message::CheckPlaces { .. }
             | Message::JoinPass { .. }
             | Message::PassTaken { .. } => self.home.on_message(from, message, now, out),
             Message::Load(_)

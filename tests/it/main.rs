@@ -34,3 +34,4 @@ mod rdk;
 mod scenarios;
 mod service;
 mod tidy;
+mod unclean;

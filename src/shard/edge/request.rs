@@ -364,7 +364,10 @@ impl Edge {
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let (topic, encoding) = self.snapshot.streams[index];
-        let local = locals.get(topic).filter(|local| local.feed.is_some());
+        // While it is loaded anew, the stream itself says when to come back.
+        let waits = locals.not_live(topic) == Failure::NotReady;
+        let local = locals.get(topic);
+        let local = local.filter(|local| local.feed.is_some() || waits);
         let local = local.ok_or_else(|| locals.not_live(topic))?;
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);

@@ -10,6 +10,7 @@ mod links;
 mod lookups;
 mod order;
 mod passes;
+mod places;
 mod reading;
 mod standing;
 mod topic;
@@ -122,6 +123,7 @@ impl Home {
         for at in 0..self.topics.len() {
             let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
             topics[at].look(&mut cx);
+            topics[at].on_places_late(&mut cx);
             topics[at].on_time(now, &mut expired, cx.plane, cx.out);
             self.on_expired(at, &mut expired, out);
         }
@@ -169,6 +171,12 @@ impl Home {
             Event::BrokerDown { address, error, .. } => {
                 cluster.trouble.on_down(address, &error, out);
             }
+            Event::EpochEnds(handle) => {
+                if let Some(at) = cluster.handles[handle.0 as usize] {
+                    let (topics, mut cx) = self.cx(index, now, out);
+                    topics[at].on_epoch_ends(&mut cx);
+                }
+            }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
                 debug_assert!(false, "nothing here asks for ends yet");
             }
@@ -176,6 +184,7 @@ impl Home {
             | Event::Batch { read, .. }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
+            | Event::Truncated { read, .. }
             | Event::ReadFailed { read, .. } => {
                 let at = cluster.handles[read.topic.0 as usize];
                 let at = at.expect("only topics at home are read");
@@ -255,6 +264,16 @@ impl Home {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
                     topics[at].on_join(waiter, encoding, from, &mut cx);
+                }
+            }
+            Message::CheckPlaces {
+                topic,
+                waiter,
+                places,
+            } => {
+                if let Some(at) = self.at(topic) {
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+                    topics[at].on_places(waiter, places, &mut cx);
                 }
             }
             Message::PassTaken {

@@ -18,6 +18,9 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 impl Topic {
     /// Something about a read of this topic.
     pub(super) fn on_read(&mut self, event: Event, cx: &mut Cx<'_>) {
+        if self.was_cut_back(&event) {
+            return self.start_over(cx);
+        }
         if let Event::Started { read, .. }
         | Event::Batch { read, .. }
         | Event::Undecodable { read, .. }
@@ -48,12 +51,8 @@ impl Topic {
                     part.stable_end = end;
                     part.high_watermark = part.high_watermark.max(end);
                 }
-                let next = Next {
-                    offset: from,
-                    ..Next::default()
-                };
                 let batch = BatchBuilder::new(read.partition).finish();
-                self.order_batch(batch, next, cx);
+                self.order_batch(batch, from, cx);
                 self.go_live_if_loaded(cx);
             }
             Event::Batch {
@@ -67,6 +66,8 @@ impl Topic {
                 self.on_log_start(read.partition, log_start, cx);
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.stable_end = stable_end;
+                    // A log that was cut back has no more to load than it has.
+                    part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
                     part.high_watermark = high_watermark;
                     part.known = true;
                     part.failed = false;
@@ -111,9 +112,6 @@ impl Topic {
                 wanted,
                 log_start,
             } => {
-                if wanted >= log_start {
-                    return self.start_over(cx);
-                }
                 let (partition, from, to) = (read.partition, wanted, log_start);
                 let reason = GapReason::Retention;
                 let change = Change::Gap {
@@ -133,6 +131,26 @@ impl Topic {
                 }
             }
             _ => debug_assert!(false, "only reads come here"),
+        }
+    }
+
+    /// Whether the log no longer has what was ordered: a read found its place gone, or a pass met
+    /// a newer epoch below the order's end than the one the order has there.
+    fn was_cut_back(&self, event: &Event) -> bool {
+        match event {
+            Event::Truncated { .. } => true,
+            Event::OutOfRange {
+                wanted, log_start, ..
+            } => wanted >= log_start,
+            Event::Batch { read, next, .. } if read.lane == Lane::History => {
+                let order = self.order.as_ref();
+                let ours = order.map(|order| order.cut().get(read.partition));
+                ours.is_some_and(|ours| {
+                    let epochs = ours.epoch.0.zip(next.epoch.0);
+                    next.offset <= ours.offset && epochs.is_some_and(|(ours, next)| next > ours)
+                })
+            }
+            _ => false,
         }
     }
 

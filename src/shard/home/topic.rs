@@ -12,6 +12,7 @@ use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId}
 use super::commands::Commands;
 use super::order::{Limits, Order};
 use super::passes::{At, Passes};
+use super::places::Places;
 use super::{Cx, Outbox, note};
 use crate::shard::message::{Instance, Level, Message, Standing, Waiter};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
@@ -39,6 +40,7 @@ pub(super) struct Topic {
     /// When the last step was made; a quiet topic says the time now and then.
     pub(super) last_step: Instant,
     pub(super) passes: Passes,
+    pub(super) places: Places,
     pub(super) counts: Counts,
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
@@ -99,6 +101,7 @@ impl Topic {
             paused: false,
             last_step: Instant::ZERO,
             passes: Passes::new(index, handle, plan.encodings.clone()),
+            places: Places::default(),
             counts: Counts::default(),
             commands,
             standing: Standing::default(),
@@ -193,7 +196,7 @@ impl Topic {
         let whole = plan.holds_replies || cached(plan, &view);
         for number in first..view.partitions {
             let from = match (late, whole) {
-                (true, _) => StartAt::At(Offset(0)),
+                (true, _) => StartAt::At(Next::default()),
                 (false, true) => StartAt::Earliest,
                 (false, false) => StartAt::Latest,
             };
@@ -207,7 +210,8 @@ impl Topic {
     }
 
     /// The log lost its end to an unclean election. What was built from it can't be told apart from
-    /// what is gone, so the topic is loaded anew.
+    /// what is gone, so the topic is loaded anew; each stream comes back with its id, which says
+    /// what it holds of what is gone.
     pub(super) fn start_over(&mut self, cx: &mut Cx<'_>) {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
@@ -229,6 +233,7 @@ impl Topic {
         self.paused = false;
         self.parts.clear();
         self.passes.clear(self.instance, cx.plane);
+        self.places.clear();
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view, cx.plane, cx.out);
         }
@@ -351,7 +356,8 @@ impl Topic {
     /// When `on_time` has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
-        commands.into_iter().chain([self.look_at]).min()
+        let own = [Some(self.look_at), self.places.next_deadline()];
+        commands.into_iter().chain(own.into_iter().flatten()).min()
     }
 }
 
