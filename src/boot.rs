@@ -426,7 +426,9 @@ impl Control {
                 each.spawn(async move { control.tokens_of(cluster, tokens).await });
             }
         }
-        while each.join_next().await.is_some() {}
+        while let Some(ended) = each.join_next().await {
+            ended.expect("it goes on for ever, and panics nowhere");
+        }
         std::future::pending().await
     }
 

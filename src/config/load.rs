@@ -131,8 +131,9 @@ fn hide_secrets(text: &str, findings: &mut Findings) {
         for (at, _) in text.match_indices(name) {
             let start = at + name.len();
             let line = text[start..].lines().next().unwrap_or_default();
-            if line.trim_start().starts_with('=') {
-                findings.secrets.push(start..start + line.len());
+            if let Some(value) = line.trim_start().strip_prefix('=') {
+                let end = start + line.len();
+                findings.secrets.push(end - value.len()..end);
             }
         }
     }

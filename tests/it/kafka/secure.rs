@@ -1,6 +1,8 @@
 //! Connections to brokers that ask who we are and show who they are: on real Apache Kafka, one node
 //! with a listener of each kind. The tests' own clients use the plain one.
 
+mod pair;
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
