@@ -6,6 +6,7 @@ mod directory;
 mod peer;
 mod racks;
 mod reading;
+mod records;
 mod secure;
 mod sessions;
 mod shape;
