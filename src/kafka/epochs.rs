@@ -214,6 +214,7 @@ impl Epochs {
             }
             self.known.insert(key, known);
         }
+        cx.wake.at(cx.now.mono); // A read may wait for it.
         let told = Event::EpochEnds(key.0);
         if !matches!(cx.events.back(), Some(Event::EpochEnds(last)) if *last == key.0) {
             cx.events.push_back(told);

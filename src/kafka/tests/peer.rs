@@ -76,6 +76,9 @@ pub(super) struct World {
     connections: BTreeMap<LinkId, Connection>,
     pub(super) fetches: VecDeque<Asked>,
     pub(super) produces: VecDeque<Asked>,
+    pub(super) epochs: VecDeque<Asked>,
+    /// Offer OffsetForLeaderEpoch.
+    pub(super) tells_epochs: bool,
     pub(super) events: VecDeque<Event>,
     pub(super) topics: Vec<Topic>,
     pub(super) nodes: Vec<i32>,
@@ -146,6 +149,8 @@ impl World {
             connections: BTreeMap::new(),
             fetches: VecDeque::new(),
             produces: VecDeque::new(),
+            epochs: VecDeque::new(),
+            tells_epochs: true,
             events: VecDeque::new(),
             topics: topics.to_vec(),
             nodes: vec![1, 2],
@@ -273,6 +278,7 @@ impl World {
             }
             ApiKey::Fetch => self.fetches.push_back(asked),
             ApiKey::Produce => self.produces.push_back(asked),
+            ApiKey::OffsetForLeaderEpoch => self.epochs.push_back(asked),
             other => panic!("nobody asks for {other:?}"),
         }
     }
@@ -309,6 +315,7 @@ impl World {
             (3, 0, 13),
             (18, 0, 4),
             (22, 0, 5),
+            (23, 0, if self.tells_epochs { 4 } else { 1 }),
             (32, 1, 4),
             (17, 0, 1),
             (36, 0, 2),

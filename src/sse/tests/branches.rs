@@ -1,0 +1,131 @@
+//! Ids of a branch of the log that an unclean election has cut off.
+
+use super::model::{EPOCH, Peer, Pipe, TAG, at, cut, set, settings};
+use super::parser::{Stream, parse};
+use crate::log::{Change, Cut, EventId, Next, Progress};
+use crate::model::{LeaderEpoch, Offset, Partition};
+use crate::sse::{Delivery, Need, Slow, Start, Ticket};
+
+const OLD: LeaderEpoch = LeaderEpoch(Some(1));
+
+fn peer(compacted: bool, at: &[u64]) -> Peer {
+    let mut peer = Peer::new(settings(compacted), 1 << 20, cut(at));
+    peer.vouches = false;
+    peer
+}
+
+fn held(entries: &[(u64, LeaderEpoch)]) -> Cut {
+    let mut cut = Cut::start();
+    for (p, &(offset, epoch)) in entries.iter().enumerate() {
+        let offset = Offset(offset);
+        cut.set(Partition(p as u32), Next { offset, epoch });
+    }
+    cut
+}
+
+fn resume(peer: &mut Peer, cut: &Cut) {
+    let (tag, time, cut) = (TAG, at(0).wall, cut.clone());
+    let id = Progress { tag, time, cut }.encode() + ".";
+    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+}
+
+fn asked(peer: &mut Peer) -> Option<(Ticket, Vec<(Partition, Next)>)> {
+    match peer.feed.next_need() {
+        Some(Need::Places { ticket, places }) => Some((ticket, places)),
+        _ => None,
+    }
+}
+
+fn read(peer: &mut Peer) -> Stream {
+    let mut pipe = Pipe::open();
+    peer.pump(&mut pipe);
+    parse(&pipe.take_all())
+}
+
+fn ids(stream: &Stream) -> Vec<Option<Cut>> {
+    let cut = |id: &str| {
+        let id = EventId::parse(id.as_bytes()).expect("an id of ours");
+        id.progress.map(|progress| progress.cut)
+    };
+    stream.events().map(|event| cut(&event.id)).collect()
+}
+
+#[test]
+fn what_our_own_cut_has_passed_needs_no_question() {
+    let mut peer = peer(false, &[5]);
+    peer.record(0, "a", "1");
+    let newer = held(&[(9, LeaderEpoch(Some(4)))]);
+    peer.step(Change::Nothing, None, newer);
+    for id in [(6, EPOCH), (3, EPOCH), (9, LeaderEpoch(Some(4)))] {
+        resume(&mut peer, &held(&[id]));
+        assert_eq!(asked(&mut peer).map(|(_, places)| places), None, "{id:?}");
+    }
+    // Beyond our cut, past our cut in its epoch, or of an epoch we never saw.
+    for id in [(12, EPOCH), (7, EPOCH), (4, OLD)] {
+        let id = held(&[id]);
+        resume(&mut peer, &id);
+        let places = asked(&mut peer).map(|(_, places)| places);
+        assert_eq!(places, Some(id.iter().collect()));
+    }
+}
+
+/// A client cut off between two gaps must be told of the second when it comes back.
+#[test]
+fn each_gap_goes_back_in_its_own_partition_only() {
+    let mut peer = peer(false, &[5, 5]);
+    resume(&mut peer, &held(&[(5, OLD), (5, OLD)]));
+    assert!(read(&mut peer).events().next().is_none(), "it waits");
+    let (ticket, _) = asked(&mut peer).expect("a question");
+    let ends = held(&[(3, OLD), (2, OLD)]);
+    let ends: Vec<_> = ends.iter().collect();
+    peer.feed.on_checked(ticket, Some(&ends), peer.now);
+    let stream = read(&mut peer);
+    let said: Vec<_> = stream.events().map(|it| it.data.clone()).collect();
+    let gap = |p, from| format!(r#"{{"partition":{p},"from":{from},"to":5,"reason":"truncated"}}"#);
+    assert_eq!(said, [gap(0, 3), gap(1, 2)]);
+    let first = held(&[(3, OLD), (5, OLD)]);
+    let second = held(&[(3, OLD), (2, OLD)]);
+    assert_eq!(ids(&stream), [Some(first), Some(second)]);
+}
+
+#[test]
+fn a_compacted_topic_starts_over_with_the_last_gap() {
+    let mut peer = peer(true, &[5, 5]);
+    let id = held(&[(5, OLD), (5, OLD)]);
+    resume(&mut peer, &id);
+    let (ticket, _) = asked(&mut peer).expect("a question");
+    let ends = held(&[(3, OLD), (2, OLD)]);
+    let ends: Vec<_> = ends.iter().collect();
+    peer.feed.on_checked(ticket, Some(&ends), peer.now);
+    assert_eq!(ids(&read(&mut peer)), [Some(id), None]);
+    let need = peer.feed.next_need();
+    assert!(matches!(need, Some(Need::Page { since, .. }) if since == Cut::start()));
+}
+
+#[test]
+fn one_that_can_not_be_judged_is_closed_and_comes_again() {
+    let mut peer = peer(false, &[5]);
+    resume(&mut peer, &held(&[(5, OLD)]));
+    let (ticket, _) = asked(&mut peer).expect("a question");
+    peer.feed.on_checked(ticket, None, peer.now);
+    assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Lagged)]);
+    // And at once where we are the ones on a lost branch.
+    resume(&mut peer, &held(&[(4, LeaderEpoch(Some(9)))]));
+    assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Lagged)]);
+}
+
+/// It was fine when it came. The log is cut back below it before this peer has read so far.
+#[test]
+fn one_that_is_ahead_is_looked_at_again_when_an_epoch_changes() {
+    let mut peer = peer(false, &[5]);
+    let mut ahead = Cut::start();
+    set(&mut ahead, 0, 9);
+    resume(&mut peer, &ahead);
+    let (ticket, _) = asked(&mut peer).expect("a question");
+    peer.feed.on_checked(ticket, Some(&[]), peer.now);
+    read(&mut peer);
+    peer.step(Change::Nothing, None, held(&[(12, LeaderEpoch(Some(4)))]));
+    read(&mut peer);
+    let (_, places) = asked(&mut peer).expect("another question");
+    assert_eq!(places, ahead.iter().collect::<Vec<_>>());
+}
