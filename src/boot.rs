@@ -10,15 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::control::{Admin, AdminSettings, AskShard, Stops, Tokens};
-use crate::metrics::{Check, ShardReport};
+use crate::control::{Admin, AdminSettings, AskShard, RouteNeeds, Stops, Tokens, merged, standing};
+use crate::metrics::{Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
-use crate::shard::{
-    ClusterSecurity, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot,
-};
+use crate::shard::{ClusterIndex, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot};
 use crate::sys::allowed_cpus;
 use crate::tls::{Acceptor, TlsError};
 
@@ -103,11 +102,7 @@ impl BootError {
 /// What keeps it from serving. Nothing was served then.
 pub fn run(config: Config) -> Result<(), BootError> {
     let tls = acceptor(&config)?;
-    let security = security::read(
-        &config.settings.kafka_tls,
-        &config.settings.kafka_sasl,
-        "kafka",
-    )?;
+    let security = security::all(&config)?;
     let cpus = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
     let settings = &config.settings;
     let shards = settings
@@ -141,11 +136,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let make = (0..shards).map(|n| {
         let tls = tls.clone();
         let seed = std::hash::BuildHasher::hash_one(&seeds, n);
-        let entropy = security::entropy()?;
-        let security = ClusterSecurity {
-            entropy,
-            ..security.clone()
-        };
+        let security = security::another(&security)?;
         Ok(move || {
             Shard::new(ShardSetup {
                 me: ShardId(n),
@@ -167,7 +158,8 @@ pub fn run(config: Config) -> Result<(), BootError> {
         .enable_all()
         .build();
     let runtime = runtime.map_err(system("start the control thread's runtime"))?;
-    runtime.block_on(Control::new(running, snapshot, woken).run())
+    let control = Control::new(running, snapshot, woken);
+    runtime.block_on(Arc::new(control).run())
 }
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
@@ -183,32 +175,65 @@ fn acceptor(config: &Config) -> Result<Option<Acceptor>, BootError> {
     Ok(Some(Acceptor::from_pem(&certificate, &key)?))
 }
 
-/// What keeps the process from serving, each with its reason; `None`: nothing does. A shard that
-/// does not answer is not ready.
-fn missing(reports: &[Option<ShardReport>]) -> Option<String> {
-    let mut open: Vec<(&str, &str)> = Vec::new();
-    for report in reports {
-        let Some(report) = report else {
-            open.push(("a shard", "is busy"));
-            continue;
-        };
-        for check in report
-            .checks
-            .iter()
-            .filter(|check| !check.ok && check.name != LISTENING)
-        {
-            match open.iter_mut().find(|(name, _)| *name == check.name) {
-                Some((_, detail)) if detail.is_empty() => *detail = &check.detail,
-                Some(_) => {}
-                None => open.push((&check.name, &check.detail)),
-            }
-        }
-    }
-    let lines = open
+/// What does not hold, each with its reason; `None`: all does. A shard that does not answer is not
+/// ready.
+fn open_checks(reports: &[Option<ShardReport>]) -> Option<String> {
+    let busy = reports.iter().any(Option::is_none);
+    let busy = busy.then(|| "a shard: is busy".to_owned());
+    let checks = merged(reports).into_iter();
+    let open = checks.filter(|check| !check.ok && check.name != LISTENING);
+    let lines = open.map(|check| format!("{}: {}", check.name, check.detail));
+    let lines: Vec<_> = busy.into_iter().chain(lines).collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+/// Whether clients may come although some check does not hold: nothing gets ready by itself any
+/// more, and there is a route to serve.
+fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) -> bool {
+    let routes = needs(snapshot);
+    let checks = merged(reports);
+    let blocked = |name: &str| {
+        let blocked = |check: &Check| check.state == CheckState::Blocked && check.name == name;
+        checks.iter().any(blocked)
+    };
+    // A topic of a cluster that nobody can reach does not load, whatever its home knows of that.
+    let waits: Vec<String> = snapshot
+        .topics
         .iter()
-        .map(|(name, detail)| format!("{name}: {detail}"));
-    let text = lines.collect::<Vec<_>>().join("; ");
-    (!open.is_empty()).then_some(text)
+        .filter(|plan| blocked(&snapshot.cluster_name(plan.cluster)))
+        .map(|plan| snapshot.topic_name(plan))
+        .collect();
+    let loading = |check: &Check| {
+        let loading = check.state == CheckState::Loading && check.name != LISTENING;
+        loading && !waits.contains(&check.name)
+    };
+    let served = |route: &RouteNeeds| standing(route, &checks) <= CheckState::Degraded;
+    let answered = reports.iter().all(Option::is_some);
+    answered && !checks.iter().any(loading) && routes.iter().any(served)
+}
+
+/// What each route hangs on. A command needs its cluster too: queries and streams go on without.
+fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
+    let name = |topic| snapshot.topic_name(snapshot.topic(topic));
+    let config = &snapshot.config;
+    let commands = config.commands.iter().zip(&snapshot.commands);
+    let commands = commands.map(|(route, plan)| RouteNeeds {
+        route: route.name.clone(),
+        checks: vec![
+            name(plan.commands),
+            name(plan.replies),
+            snapshot.cluster_name(route.cluster),
+        ],
+    });
+    let queries = config.queries.iter().zip(&snapshot.queries);
+    let queries = queries.map(|(route, topic)| (&route.name, *topic));
+    let streams = config.streams.iter().zip(&snapshot.streams);
+    let streams = streams.map(|(route, (topic, _))| (&route.name, *topic));
+    let reads = queries.chain(streams).map(|(route, topic)| RouteNeeds {
+        route: route.clone(),
+        checks: vec![name(topic)],
+    });
+    commands.chain(reads).collect()
 }
 
 /// Questions to shards that are not answered yet, by number.
@@ -232,7 +257,7 @@ impl Control {
         }
     }
 
-    async fn run(self) -> Result<(), BootError> {
+    async fn run(self: Arc<Self>) -> Result<(), BootError> {
         let mut stops = Stops::listen().map_err(system("listen for signals"))?;
         for shard in self.shards() {
             self.tell(shard, Message::Load(self.snapshot.clone())).await;
@@ -272,6 +297,7 @@ impl Control {
             listen: address,
             hosts: settings.hosts.clone(),
             shards: self.snapshot.layout.shards,
+            routes: needs(&self.snapshot),
         };
         let bound = Admin::bind(settings, self.ask_shard()).await;
         let admin = bound.map_err(|source| BootError::Admin { address, source })?;
@@ -290,6 +316,9 @@ impl Control {
         for address in self.running.accept()? {
             tracing::info!(%address, "serving");
         }
+        if let Some(open) = open_checks(&self.reports().await) {
+            tracing::warn!("serving without what is not ready; its routes answer 503: {open}");
+        }
         let stop = stops.next().await;
         let drain = self.snapshot.config.settings.drain;
         tracing::info!(?stop, ?drain, "draining; a second signal ends it now");
@@ -301,12 +330,15 @@ impl Control {
         self.end().await
     }
 
-    /// Until every check of every shard holds.
+    /// Until clients may come: every check of every shard holds; or at least one route can be
+    /// served, and whatever can't waits for an operator.
     async fn ready(&self) {
         let mut said = String::new();
         let mut next = tokio::time::Instant::now() + PROGRESS_EVERY;
         loop {
-            let Some(open) = missing(&self.reports().await) else {
+            let reports = self.reports().await;
+            let Some(open) = open_checks(&reports).filter(|_| !may_serve(&reports, &self.snapshot))
+            else {
                 return;
             };
             if open != said && tokio::time::Instant::now() >= next {
@@ -382,23 +414,38 @@ impl Control {
         reports
     }
 
-    /// Hands brokers' tokens to the homes as they come.
-    async fn tokens(&self) {
-        let Some(mut tokens) = Tokens::of(&self.snapshot.config.settings.kafka_sasl) else {
-            return std::future::pending().await;
-        };
+    /// Hands brokers' tokens to the homes as they come, each cluster's by itself: a program that
+    /// hangs keeps no other cluster from its token.
+    async fn tokens(self: &Arc<Self>) {
+        let config = &self.snapshot.config;
+        let mut each = JoinSet::new();
+        for cluster in config.cluster_indexes() {
+            let (_, sasl) = config.cluster_security(cluster);
+            if let Some(tokens) = Tokens::of(sasl, config.cluster_keys(cluster)) {
+                let control = self.clone();
+                each.spawn(async move { control.tokens_of(cluster, tokens).await });
+            }
+        }
+        while each.join_next().await.is_some() {}
+        std::future::pending().await
+    }
+
+    /// One cluster's tokens, for ever.
+    async fn tokens_of(&self, cluster: ClusterIndex, mut tokens: Tokens) {
+        let brokers = self.snapshot.config.cluster_keys(cluster).brokers();
         let mut missing = false;
         loop {
             let token = tokens.next().await;
             match &token {
                 Err(why) => tracing::warn!("{why}"),
-                Ok(_) if missing => tracing::info!("there is a token for the brokers"),
+                Ok(_) if missing => tracing::info!("there is a token for {brokers}"),
                 Ok(_) => {}
             }
             missing = token.is_err();
             let token = token.map_err(Arc::<str>::from);
             for home in (0..self.snapshot.layout.homes()).map(ShardId) {
-                self.tell(home, Message::Token(token.clone())).await;
+                self.tell(home, Message::Token(cluster, token.clone()))
+                    .await;
             }
         }
     }
@@ -421,12 +468,11 @@ impl Control {
                 let ok = self
                     .shards()
                     .any(|shard| self.running.vitals(shard).listening > 0);
-                let detail = if ok { "yes" } else { "when all else is ready" };
-                report.checks.push(Check {
-                    name: LISTENING.into(),
-                    ok,
-                    detail: detail.into(),
-                });
+                let check = match ok {
+                    true => Check::new(LISTENING, CheckState::Ready, "yes"),
+                    false => Check::new(LISTENING, CheckState::Loading, "when all else is ready"),
+                };
+                report.checks.push(check);
                 let mut open = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(sender) = open.1.remove(&number) {
                     drop(sender.send(*report));

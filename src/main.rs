@@ -16,6 +16,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The config is refused (`EX_CONFIG` of sysexits).
 const CONFIG_REFUSED: u8 = 78;
 
+/// Why a config without routes is not run.
+const NOTHING_TO_SERVE: &str = "\
+there is nothing to serve: name a config with routes, `sluicegate run --config FILE`;
+docs/config.md shows [[command]], [[query]] and [[stream]]. To see it work: `sluicegate demo`";
+
 fn main() -> ExitCode {
     // Bad usage ends here with code 2, help and version with 0.
     let demo = DemoArgs::augment_args(clap::Command::new("demo"));
@@ -57,6 +62,10 @@ fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
 fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
     match invocation {
         Invocation::Run(line) => with(line, colours, |loaded| {
+            if !loaded.config.has_routes() {
+                eprintln!("error: {NOTHING_TO_SERVE}");
+                return ExitCode::from(CONFIG_REFUSED);
+            }
             start_log(&loaded.config.settings.log, colours);
             match boot::run(loaded.config) {
                 Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,5 @@
-//! From `produce` to the fetched record, one at a time: our plane, rskafka and librdkafka beside each
-//! other on one broker, in turns. `benches/rivals/run` starts the broker and this.
+//! From `produce` to the fetched record, one at a time: our plane, rskafka and librdkafka beside
+//! each other on one broker, in turns. `benches/rivals/run` starts the broker and this.
 //!
 //! Fails where our median is worse than either rival's by more than noise, or looks like rskafka's
 //! 44 ms stall (its produce requests of 8 to 64 KiB wait for a delayed acknowledgement).

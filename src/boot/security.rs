@@ -5,7 +5,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::BootError;
-use crate::config::{KafkaSasl, KafkaTls, Mechanism, SECRET_BYTES_MAX, SecretSource};
+use crate::config::{
+    ClusterKeys, Config, KafkaSasl, KafkaTls, Mechanism, SECRET_BYTES_MAX, SecretSource,
+};
 use crate::kafka::{Entropy, Sasl, ScramHash};
 use crate::model::Secret;
 use crate::shard::ClusterSecurity;
@@ -25,21 +27,40 @@ const SYSTEM_BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// For any cluster: `section` is how messages call its keys, `kafka` for the first.
-pub(super) fn read(
+/// For every cluster its own, by [`crate::config::ClusterIndex`].
+pub(super) fn all(config: &Config) -> Result<Vec<ClusterSecurity>, BootError> {
+    let each = config.cluster_indexes().map(|index| {
+        let (tls, sasl) = config.cluster_security(index);
+        read(tls, sasl, &config.cluster_keys(index))
+    });
+    each.collect()
+}
+
+/// The same for another shard: no two connections to a cluster make the same nonces.
+pub(super) fn another(all: &[ClusterSecurity]) -> Result<Vec<ClusterSecurity>, BootError> {
+    let each = all.iter().map(|it| {
+        Ok(ClusterSecurity {
+            entropy: entropy()?,
+            ..it.clone()
+        })
+    });
+    each.collect()
+}
+
+fn read(
     tls: &KafkaTls,
     sasl: &KafkaSasl,
-    section: &str,
+    keys: &ClusterKeys,
 ) -> Result<ClusterSecurity, BootError> {
     Ok(ClusterSecurity {
-        tls: tls.enabled.then(|| connector(tls, section)).transpose()?,
-        sasl: sasl_of(sasl, section)?,
+        tls: tls.enabled.then(|| connector(tls, keys)).transpose()?,
+        sasl: sasl_of(sasl, keys)?,
         entropy: entropy()?,
     })
 }
 
 /// 32 bytes from the system.
-pub(super) fn entropy() -> Result<Entropy, BootError> {
+fn entropy() -> Result<Entropy, BootError> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| BootError::System {
         what: "ask for randomness",
@@ -48,17 +69,17 @@ pub(super) fn entropy() -> Result<Entropy, BootError> {
     Ok(Entropy(bytes))
 }
 
-fn connector(tls: &KafkaTls, section: &str) -> Result<Connector, BootError> {
+fn connector(tls: &KafkaTls, keys: &ClusterKeys) -> Result<Connector, BootError> {
     let system;
     let given;
     let (roots, from) = match &tls.ca {
         Some(path) => {
             given = file(path)?;
-            (Roots::Given(&given), format!("{section}.tls.ca"))
+            (Roots::Given(&given), keys.key("tls.ca"))
         }
         None => {
-            system = system_bundle()?;
-            let from = format!("{section}.tls, with the system's authorities");
+            system = system_bundle(keys)?;
+            let from = format!("{}, with the system's authorities", keys.key("tls"));
             (Roots::System(&system), from)
         }
     };
@@ -67,11 +88,11 @@ fn connector(tls: &KafkaTls, section: &str) -> Result<Connector, BootError> {
         return Connector::new(roots, None).map_err(refused(from));
     };
     let (certificate, key) = (file(certificate)?, file(key)?);
-    let from = format!("{from}, {section}.tls.certificate and key");
+    let from = format!("{from}, {}", keys.key("tls.certificate and key"));
     Connector::new(roots, Some((&certificate, &key))).map_err(refused(from))
 }
 
-fn sasl_of(sasl: &KafkaSasl, section: &str) -> Result<Option<Sasl>, BootError> {
+fn sasl_of(sasl: &KafkaSasl, keys: &ClusterKeys) -> Result<Option<Sasl>, BootError> {
     let Some(mechanism) = sasl.mechanism else {
         return Ok(None);
     };
@@ -83,7 +104,7 @@ fn sasl_of(sasl: &KafkaSasl, section: &str) -> Result<Option<Sasl>, BootError> {
     };
     let user = sasl.username.clone().unwrap_or_default();
     let password = match &sasl.password {
-        Some(source) => resolve(source, &format!("{section}.sasl.password"))?,
+        Some(source) => resolve(source, &keys.key("sasl.password"))?,
         None => Secret::new(""),
     };
     Ok(Some(match hash {
@@ -133,7 +154,7 @@ fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
     }
 }
 
-fn system_bundle() -> Result<Vec<u8>, BootError> {
+fn system_bundle(keys: &ClusterKeys) -> Result<Vec<u8>, BootError> {
     // As OpenSSL and most of what stands on it.
     if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
         return file(Path::new(&path));
@@ -142,7 +163,7 @@ fn system_bundle() -> Result<Vec<u8>, BootError> {
         .iter()
         .find_map(|path| file(Path::new(path)).ok());
     found.ok_or_else(|| BootError::Secret {
-        key: "kafka.tls.ca".into(),
+        key: keys.key("tls.ca"),
         why: format!(
             "it is not set, and the system has no bundle of authorities at any of {}: install \
              `ca-certificates`, or set it",
@@ -202,7 +223,7 @@ mod tests {
             ca: Some(path),
             ..KafkaTls::default()
         };
-        let error = read(&tls, &KafkaSasl::default(), "kafka").expect_err("no PEM");
+        let error = read(&tls, &KafkaSasl::default(), &ClusterKeys::default()).expect_err("no PEM");
         assert!(error.to_string().contains("kafka.tls.ca"), "{error}");
         assert_eq!(error.exit_code(), 78);
     }

@@ -35,9 +35,10 @@ const KAFKA_4_3: &[(ApiKey, i16, i16)] = &[
     (ApiKey::IncrementalAlterConfigs, 0, 1),
 ];
 
-/// Redpanda's ranges as `src/v/kafka/server/handlers/*.h` of redpanda-data/redpanda has them (the
-/// template arguments of each `…_handler`; Metadata: "Keep this at v8"), cut to what the codec crate
-/// encodes. Up to 25.2: no version that has topic ids.
+/// Redpanda's ranges as `src/v/kafka/server/handlers/*.h` of redpanda-data/redpanda has them
+/// (the template arguments of each `…_handler`; Metadata: "Keep this at v8"), cut to what the
+/// codec crate encodes. DeleteRecords and AlterConfigs were not looked up and are Kafka's. Up
+/// to 25.2: no version that has topic ids.
 const REDPANDA: &[(ApiKey, i16, i16)] = &redpanda(8, 11);
 
 /// From 25.3 on it has topic ids, so Metadata goes to 10 at least; that Fetch goes to 13 is hearsay

@@ -153,8 +153,8 @@ impl Cluster {
         if self.settings.profile == Profile::Kafka43 {
             return Ok(ended);
         }
-        // Redpanda's `offset_for_leader_epoch.cc` names the epoch that was asked for, and before 25.3
-        // an epoch that is yet to come ends where the log does.
+        // Redpanda's `offset_for_leader_epoch.cc` names the epoch that was asked for; older ones
+        // are known to answer wrongly about one that is yet to come: here, with the log's end.
         let end = match (self.settings.profile, ended) {
             (Profile::Redpanda, None) => partition.log.end(),
             (_, ended) => ended.map_or(-1, |(_, end)| end),

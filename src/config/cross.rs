@@ -1,6 +1,7 @@
 //! What is wrong between routes, and between settings: each is right in itself, together they are
 //! not.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
 use super::read::{Claim, Routed};
 use super::unit::{KIB, MIB, show_size, show_time};
-use super::{CommandRoute, Config, QueryRoute, Settings, StreamRoute};
+use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
 use crate::model::TopicName;
 
 /// Encodings a topic may have: each is a copy of its window.
@@ -53,7 +54,9 @@ impl Routes {
     /// A topic of commands that is one of replies too would answer commands with commands.
     fn replies(&self, command: &Routed<CommandRoute>, findings: &mut Findings) {
         let mut commands = self.commands.iter();
-        let Some(other) = commands.find(|it| it.route.topic == command.route.replies) else {
+        let Some(other) = commands.find(|it| {
+            it.route.topic == command.route.replies && it.route.cluster == command.route.cluster
+        }) else {
             return;
         };
         let message = format!(
@@ -69,15 +72,11 @@ impl Routes {
 
     /// An event name makes an encoding of its topic.
     fn encodings(&self, findings: &mut Findings) {
-        let mut topics: Vec<(&TopicName, Vec<&Option<String>>)> = Vec::new();
+        type Events<'a> = Vec<&'a Option<String>>;
+        let mut topics: BTreeMap<(ClusterIndex, &TopicName), Events<'_>> = BTreeMap::new();
         for stream in &self.streams {
             let (topic, event) = (&stream.route.topic, &stream.route.event);
-            let place = topics.iter().position(|(name, _)| *name == topic);
-            let place = place.unwrap_or_else(|| {
-                topics.push((topic, vec![]));
-                topics.len() - 1
-            });
-            let events = &mut topics[place].1;
+            let events = topics.entry((stream.route.cluster, topic)).or_default();
             if events.contains(&event) {
                 continue;
             }
@@ -315,10 +314,9 @@ fn is_origin(text: &str) -> bool {
 
 /// What concerns the whole: no routes, too many topics, too much memory.
 pub(super) fn whole(config: &Config, cpus: u16, from: &Origins, findings: &mut Findings) {
-    let routes = config.commands.len() + config.queries.len() + config.streams.len();
-    if routes == 0 && !findings.any_error() {
+    if !config.has_routes() && !findings.any_error() {
         let help = "add [[command]], [[query]] or [[stream]]; docs/config.md shows them";
-        findings.warning(None, "there are no routes: every request gets 404", help);
+        findings.warning(None, "there are no routes: `run` refuses to start", help);
     }
     if config.topics().len() > TOPICS_MAX {
         let message = format!("the routes name more than {TOPICS_MAX} topics");

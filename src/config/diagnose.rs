@@ -44,6 +44,8 @@ impl Finding {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     pub(super) list: Vec<Finding>,
+    /// Parts of the file that no excerpt may show.
+    pub(super) secrets: Vec<Range<usize>>,
 }
 
 impl Findings {
@@ -92,7 +94,7 @@ impl Findings {
 pub struct Report {
     /// Name of the file.
     pub name: String,
-    /// Its text; empty if there is none.
+    /// Its text, with `[secret]` for what must not be seen; empty if there is none.
     pub text: String,
     /// In the order of the file, then those without a place.
     pub findings: Vec<Finding>,
@@ -100,7 +102,7 @@ pub struct Report {
 
 impl Report {
     pub(super) fn new(name: String, text: String, findings: Findings) -> Self {
-        let mut findings = findings.list;
+        let (text, mut findings) = without_secrets(text, findings);
         findings.sort_by_key(|it| it.at.as_ref().map_or(usize::MAX, |at| at.start));
         Self {
             name,
@@ -165,6 +167,37 @@ impl Report {
             None => self.text.len()..self.text.len(),
         }
     }
+}
+
+/// The text with its secrets hidden, and the findings at their places in that.
+fn without_secrets(mut text: String, findings: Findings) -> (String, Vec<Finding>) {
+    let Findings { mut list, secrets } = findings;
+    let mut secrets: Vec<_> = secrets
+        .into_iter()
+        .filter(|it| text.get(it.clone()).is_some())
+        .collect();
+    secrets.sort_by_key(|it| it.start);
+    secrets.dedup_by(|later, earlier| later.start < earlier.end);
+    // From the last on, so that the places of the others still hold.
+    for secret in secrets.into_iter().rev() {
+        // Later lines keep their numbers.
+        let lines = text[secret.clone()].matches('\n').count();
+        let shown = format!("[secret]{}", "\n".repeat(lines));
+        let moved = |at: usize, inside: usize| match at {
+            at if at >= secret.end => at - secret.len() + shown.len(),
+            at if at > secret.start => secret.start + inside,
+            at => at,
+        };
+        let places = list.iter_mut().flat_map(|finding| {
+            let also = finding.also.iter_mut().map(|(at, _)| at);
+            finding.at.iter_mut().chain(also)
+        });
+        for at in places {
+            *at = moved(at.start, 0)..moved(at.end, "[secret]".len());
+        }
+        text.replace_range(secret.clone(), &shown);
+    }
+    (text, list)
 }
 
 /// Where a byte stands, line from 1.

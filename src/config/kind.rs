@@ -329,7 +329,8 @@ impl Kind for SecretText {
         let table = match raw {
             Raw::Table(table) => table,
             raw => {
-                let text = raw.text(FORMS)?;
+                // What was found instead may be the secret too.
+                let text = raw.text(FORMS).map_err(|_| format!("write {FORMS}"))?;
                 let fits = (1..=SECRET_BYTES_MAX).contains(&text.len());
                 return match fits {
                     true => Ok(SecretSource::Here(Secret::new(text))),

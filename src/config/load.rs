@@ -1,14 +1,14 @@
 //! From text to a [`Config`]: default, file, environment, flags, each over the one before; then the
 //! checks. Pure: files, environment and arguments are brought by whoever calls.
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::cross::{self, Routes};
 use super::diagnose::{Findings, Report, line_of, nearest};
 use super::kind::Raw;
 use super::origin::{Origin, Origins};
 use super::read::Reader;
-use super::section::{Section, raw};
+use super::section::Section;
 use super::settings::{Setting, Settings, TABLE};
 use super::{Config, HeaderNames};
 
@@ -84,12 +84,15 @@ fn assemble(sources: &Sources, text: &str, findings: &mut Findings) -> (Config, 
 
     let mut reader = Reader::new(text, findings);
     let headers = headers.map_or_else(HeaderNames::default, |it| reader.header_names(it));
+    let sections = reader.array(&mut top, "cluster", "kafka");
+    let clusters = reader.clusters(sections);
     let routes = routes(&mut reader, &mut top, &settings, &headers);
     top.finish(elsewhere, findings);
     routes.check(&settings, findings);
     cross::settings(&settings, sources.cpus, &origins, findings);
     let config = Config {
         headers,
+        clusters,
         commands: routes.commands.into_iter().map(|it| it.route).collect(),
         queries: routes.queries.into_iter().map(|it| it.route).collect(),
         streams: routes.streams.into_iter().map(|it| it.route).collect(),
@@ -115,7 +118,24 @@ fn parse<'a>(text: &'a str, findings: &mut Findings) -> Option<toml::Spanned<DeT
         let help = "docs/config.md has examples; TOML is described at https://toml.io";
         findings.error(error.span(), format!("not TOML: {}", error.message()), help);
     }
+    if !errors.is_empty() {
+        hide_secrets(text, findings);
+    }
     errors.is_empty().then_some(document)
+}
+
+/// Hides what stands behind the name of a secret, in a file of which no more is known.
+fn hide_secrets(text: &str, findings: &mut Findings) {
+    for setting in TABLE.iter().filter(|it| (it.secret)()) {
+        let name = setting.key.rsplit('.').next().unwrap_or(setting.key);
+        for (at, _) in text.match_indices(name) {
+            let start = at + name.len();
+            let line = text[start..].lines().next().unwrap_or_default();
+            if line.trim_start().starts_with('=') {
+                findings.secrets.push(start..start + line.len());
+            }
+        }
+    }
 }
 
 /// Settings as they are laid over each other.
@@ -142,7 +162,7 @@ impl<'f> Layers<'f> {
         let mut inner: Option<(&str, Option<Section<'a>>)> = None;
         for (index, setting) in TABLE.iter().enumerate() {
             let Some((section, key)) = setting.key.rsplit_once('.') else {
-                self.file_value(index, top.get(setting.key), text);
+                self.file_value(index, setting.key, top, text);
                 continue;
             };
             let (outer, below) = section.split_once('.').unwrap_or((section, ""));
@@ -159,7 +179,7 @@ impl<'f> Layers<'f> {
                 continue;
             };
             if below.is_empty() {
-                self.file_value(index, opened.get(key), text);
+                self.file_value(index, key, opened, text);
                 continue;
             }
             let (_, inner) = inner.get_or_insert_with(|| {
@@ -167,7 +187,7 @@ impl<'f> Layers<'f> {
                 (section, opened.table(below, &title, self.findings))
             });
             if let Some(inner) = inner {
-                self.file_value(index, inner.get(key), text);
+                self.file_value(index, key, inner, text);
             }
         }
         self.finish(inner);
@@ -185,20 +205,17 @@ impl<'f> Layers<'f> {
         headers
     }
 
-    fn file_value(&mut self, index: usize, value: Option<&toml::Spanned<DeValue<'_>>>, text: &str) {
-        let (setting, Some(value)) = (&TABLE[index], value) else {
-            return;
-        };
-        let at = value.span();
-        match (setting.put)(&mut self.settings, &raw(value.get_ref())) {
-            Ok(()) => {
-                let line = line_of(text, at.start);
-                self.origins.set(index, Origin::File { at, line });
-            }
-            Err(why) => {
-                let message = format!("`{}`: {why}", setting.key);
-                self.findings.error(at, message, (setting.says)());
-            }
+    fn file_value(
+        &mut self,
+        index: usize,
+        key: &'static str,
+        section: &mut Section<'_>,
+        text: &str,
+    ) {
+        let (setting, names) = (&TABLE[index], (key, TABLE[index].key));
+        if let Some(at) = section.put(names, setting, &mut self.settings, self.findings) {
+            let line = line_of(text, at.start);
+            self.origins.set(index, Origin::File { at, line });
         }
     }
 

@@ -5,6 +5,7 @@
 //! Precedence is flag, environment, file, default; [`Origins`] remembers which it was.
 
 mod cli;
+mod clusters;
 mod cross;
 mod cross_kafka;
 mod diagnose;
@@ -27,6 +28,7 @@ mod topics;
 pub mod unit;
 
 pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
+pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterIndex, ClusterKeys};
 pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
@@ -57,6 +59,8 @@ pub use unit::{show_size, show_time};
 pub struct Config {
     /// Names of record headers.
     pub headers: HeaderNames,
+    /// Beside that of `settings.kafka`, in the order of the file.
+    pub clusters: Vec<ClusterConfig>,
     /// In the order of the file.
     pub commands: Vec<CommandRoute>,
     /// In the order of the file.

@@ -27,6 +27,10 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             ("topic", "Required. Where commands go."),
             (
+                "cluster",
+                "The `[[cluster]]` of both topics. Default: that of `[kafka]`.",
+            ),
+            (
                 "replies",
                 "Required. Where their replies come from; not a topic of commands.",
             ),
@@ -60,6 +64,10 @@ const ROUTE_KEYS: &[Keys] = &[
             ("route", "Required. `GET` and a path."),
             ("topic", "Required. Whose newest records."),
             (
+                "cluster",
+                "The topic's `[[cluster]]`. Default: that of `[kafka]`.",
+            ),
+            (
                 "key",
                 "Template of the key of the one record. Without it: the collection of all.",
             ),
@@ -71,6 +79,10 @@ const ROUTE_KEYS: &[Keys] = &[
             ("name", "Unique. Default: `GET` and the path."),
             ("route", "Required. `GET` and a path."),
             ("topic", "Required. Whose records."),
+            (
+                "cluster",
+                "The topic's `[[cluster]]`. Default: that of `[kafka]`.",
+            ),
             (
                 "filter",
                 "`filter.key`: template; only records with this key. Without it: all.",
@@ -88,6 +100,37 @@ const ROUTE_KEYS: &[Keys] = &[
             (
                 "event",
                 "The `event:` of data events. Default: none, which browsers hand to `onmessage`.",
+            ),
+        ],
+    ),
+    (
+        "[[cluster]]",
+        &[
+            (
+                "name",
+                "Required. What routes call it. Metrics, `/status` and messages say `name/topic`, \
+                 or the cluster's name, for what is not of `[kafka]`.",
+            ),
+            (
+                "bootstrap",
+                "Required. Brokers to ask first. Limits, times and `client_id` are those of \
+                 `[kafka]`.",
+            ),
+            (
+                "log_id",
+                "What its logs are called, where they are copies with the same offsets of another \
+                 cluster's: see `kafka.log_id`.",
+            ),
+            (
+                "tls",
+                "Table `[cluster.tls]`, below its `[[cluster]]`: the keys of `[kafka.tls]`, for \
+                 this cluster alone and in the file only. Without it the cluster is spoken to in \
+                 plaintext, whatever `[kafka.tls]` says.",
+            ),
+            (
+                "sasl",
+                "Table `[cluster.sasl]`, likewise with the keys of `[kafka.sasl]`. Without it the \
+                 cluster is not told who we are: what `[kafka.sasl]` says is never shown to it.",
             ),
         ],
     ),

@@ -48,6 +48,8 @@ pub(super) struct Reader<'a, 'f> {
     text: &'a str,
     pub(super) findings: &'f mut Findings,
     pub(super) claims: Vec<Claim>,
+    /// Those of `[[cluster]]`.
+    pub(super) cluster_names: Vec<String>,
 }
 
 /// A route's `GET` is no method of commands.
@@ -63,12 +65,16 @@ const METHODS: &[(&str, Option<CommandMethod>)] = &[
 
 impl<'a, 'f> Reader<'a, 'f> {
     pub(super) fn new(text: &'a str, findings: &'f mut Findings) -> Self {
-        let claims = Vec::new();
         Self {
             text,
             findings,
-            claims,
+            claims: Vec::new(),
+            cluster_names: Vec::new(),
         }
+    }
+
+    pub(super) const fn text(&self) -> &'a str {
+        self.text
     }
 
     /// Every table of an array of tables, such as `[[command]]`.
@@ -117,6 +123,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         names: &HeaderNames,
     ) -> Option<Routed<CommandRoute>> {
         let (name, route) = self.head(&mut section, true, "\"POST /path\"");
+        let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"commands\"");
         let replies = self.topic(&mut section, "replies", "\"replies\"");
         let fallback = PathPattern { segments: vec![] };
@@ -156,6 +163,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 line: line_of(self.text, route.at.start),
                 method,
                 path,
+                cluster,
                 topic: topic.value,
                 replies: replies.value,
                 key,
@@ -174,6 +182,7 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     pub(super) fn query(&mut self, mut section: Section<'a>) -> Option<Routed<QueryRoute>> {
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
+        let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"entities\"");
         let route = self.get_only(route, "query");
         let value = section.get("key");
@@ -191,6 +200,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
                 line: line_of(self.text, route.at.start),
                 path: route.value,
+                cluster,
                 topic: topic.value,
                 key,
             },
@@ -204,6 +214,7 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     pub(super) fn stream(&mut self, mut section: Section<'a>) -> Option<Routed<StreamRoute>> {
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
+        let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"events\"");
         let route = self.get_only(route, "stream");
         let path = route.as_ref().map(|it| &it.value);
@@ -240,6 +251,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
                 line: line_of(self.text, route.at.start),
                 path: route.value,
+                cluster,
                 topic: topic.value,
                 filter,
                 start: start.map_or_else(Default::default, |it| it.value),

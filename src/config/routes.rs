@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{PathPattern, Template};
+use super::{ClusterIndex, PathPattern, Template};
 use crate::model::TopicName;
 
 /// A request that becomes a record, whose correlated reply becomes the response.
@@ -17,6 +17,8 @@ pub struct CommandRoute {
     pub method: CommandMethod,
     /// The path it answers.
     pub path: PathPattern,
+    /// The cluster of both topics.
+    pub cluster: ClusterIndex,
     /// Where commands go.
     pub topic: TopicName,
     /// Where their replies come from.
@@ -81,6 +83,8 @@ pub struct QueryRoute {
     pub line: usize,
     /// The path it answers.
     pub path: PathPattern,
+    /// The topic's cluster.
+    pub cluster: ClusterIndex,
     /// Whose newest records.
     pub topic: TopicName,
     /// Which record; `None` = the collection of all.
@@ -96,6 +100,8 @@ pub struct StreamRoute {
     pub line: usize,
     /// The path it answers.
     pub path: PathPattern,
+    /// The topic's cluster.
+    pub cluster: ClusterIndex,
     /// Whose records.
     pub topic: TopicName,
     /// Which of them.

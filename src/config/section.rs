@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnose::{Findings, nearest};
 use super::kind::{Kind, Raw};
+use super::settings::{Setting, Settings};
 
 /// A value and where it stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) struct Section<'a> {
     /// Where it stands.
     pub(super) at: Range<usize>,
     known: Vec<&'static str>,
+    /// One of its keys is a secret, so what is unknown may be one, misspelt.
+    hides: bool,
 }
 
 impl<'a> Section<'a> {
@@ -39,6 +42,7 @@ impl<'a> Section<'a> {
             table,
             at,
             known,
+            hides: false,
         }
     }
 
@@ -47,6 +51,33 @@ impl<'a> Section<'a> {
         self.known.push(key);
         let found = self.table.iter().find(|(name, _)| name.get_ref() == key);
         found.map(|(_, value)| value)
+    }
+
+    /// Reads the setting that stands under `key` here, where `name` is what messages call it; gives
+    /// its place if that went well. A secret is hidden, however it went.
+    pub(super) fn put(
+        &mut self,
+        (key, name): (&'static str, &str),
+        setting: &Setting,
+        settings: &mut Settings,
+        findings: &mut Findings,
+    ) -> Option<Range<usize>> {
+        let secret = (setting.secret)();
+        self.hides |= secret;
+        let value = self.get(key)?;
+        let read = (setting.put)(settings, &raw(value.get_ref()));
+        // Where a secret is may be seen, if it is that.
+        if secret && (read.is_err() || value.get_ref().as_table().is_none()) {
+            findings.secrets.push(value.span());
+        }
+        match read {
+            Ok(()) => Some(value.span()),
+            Err(why) => {
+                let message = format!("`{name}`: {why}");
+                findings.error(value.span(), message, (setting.says)());
+                None
+            }
+        }
     }
 
     /// The key's value, if it is there and of its kind; if it is there and is not, that is found.
@@ -115,10 +146,13 @@ impl<'a> Section<'a> {
 
     /// What nobody asked for is unknown. `elsewhere` knows where a key stands that is not ours.
     pub(super) fn finish(self, elsewhere: fn(&str) -> Option<String>, findings: &mut Findings) {
-        for (name, at, _) in self
+        for (name, at, value) in self
             .entries()
             .filter(|(name, ..)| !self.known.contains(name))
         {
+            if self.hides {
+                findings.secrets.push(value.span());
+            }
             let place = match self.title.as_str() {
                 "" => "at the top of the file".to_owned(),
                 title => format!("in {title}"),

@@ -272,6 +272,10 @@ settings! {
             ListOf(Broker, 64), Restart;
         /// The name brokers see in their logs and quotas.
         client_id: String = "sluicegate".into(), Text(128), Restart;
+        /// What the cluster's logs are called, where they are copies with the same offsets of
+        /// another cluster's (a replica, or the origin of one): gateways that read either then
+        /// understand each other's event ids. Name them anew when a topic is made again.
+        log_id: Option<String> = None, Maybe(Text(128), "the topic's id"), Restart;
         /// A connection to a broker that does not stand by then is given up and tried again.
         connect_timeout: Duration = s(4), Time(ms(100)..=s(60)), Restart;
         /// A broker that has not answered by then is left.

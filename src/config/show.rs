@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::diagnose::line_of;
 use super::memory::{memory_caps, memory_sum, memory_table};
-use super::settings::TABLE;
+use super::settings::{Settings, TABLE};
 use super::{Config, Loaded, Origin, Report, Severity};
 
 /// A route as `routes` lists it.
@@ -77,7 +77,7 @@ pub fn routes_json(config: &Config) -> String {
     format!("{}\n", Value::from(rows))
 }
 
-/// Every setting with its value and where that came from.
+/// Every setting with its value and where that came from; then the keys of each `[[cluster]]`.
 #[must_use]
 pub fn settings_text(loaded: &Loaded) -> String {
     let mut out = String::new();
@@ -86,7 +86,46 @@ pub fn settings_text(loaded: &Loaded) -> String {
         let origin = origin(loaded, index);
         let _ = writeln!(out, "{:<34} {value:<28} {origin}", setting.key);
     }
+    for row in cluster_rows(loaded) {
+        let ClusterRow { key, value, origin } = row;
+        let _ = writeln!(out, "{key:<34} {value:<28} {origin}");
+    }
     out
+}
+
+/// A key of a `[[cluster]]`, called by the cluster's name: `cluster.edge.sasl.password`.
+struct ClusterRow {
+    key: String,
+    value: String,
+    origin: String,
+}
+
+/// What each `[[cluster]]` has of its own, shown by the declarations of `[kafka]`.
+fn cluster_rows(loaded: &Loaded) -> Vec<ClusterRow> {
+    let mut rows = Vec::new();
+    for cluster in &loaded.config.clusters {
+        let mut settings = Settings {
+            kafka_tls: cluster.tls.clone(),
+            kafka_sasl: cluster.sasl.clone(),
+            ..Settings::default()
+        };
+        settings.kafka.bootstrap.clone_from(&cluster.bootstrap);
+        settings.kafka.log_id.clone_from(&cluster.log_id);
+        for setting in TABLE {
+            let name = setting.key.strip_prefix("kafka.").unwrap_or_default();
+            if !(["bootstrap", "log_id"].contains(&name) || name.contains('.')) {
+                continue;
+            }
+            let said = cluster.lines.iter().find(|(key, _)| *key == name);
+            let file = &loaded.report.name;
+            rows.push(ClusterRow {
+                key: format!("cluster.{}.{name}", cluster.name),
+                value: (setting.show)(&settings),
+                origin: said.map_or("default".into(), |(_, line)| format!("{file}:{line}")),
+            });
+        }
+    }
+    rows
 }
 
 /// The same as an object, by key.
@@ -100,7 +139,13 @@ pub fn settings_json(loaded: &Loaded) -> String {
             json!({ "value": value, "origin": origin }),
         )
     };
-    let all: serde_json::Map<_, _> = TABLE.iter().enumerate().map(entry).collect();
+    let clusters = cluster_rows(loaded).into_iter();
+    let clusters = clusters.map(|row| {
+        let ClusterRow { key, value, origin } = row;
+        (key, json!({ "value": value, "origin": origin }))
+    });
+    let settings = TABLE.iter().enumerate().map(entry);
+    let all: serde_json::Map<_, _> = settings.chain(clusters).collect();
     format!("{}\n", Value::from(all))
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Slow, Start};
+use super::{ClusterIndex, Config, Slow, Start};
 use crate::model::TopicName;
 
 /// One topic and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicUse {
+    /// Its cluster.
+    pub cluster: ClusterIndex,
     /// Which topic.
     pub topic: TopicName,
     /// Commands are written to it.
@@ -39,14 +41,14 @@ impl Config {
     pub fn topics(&self) -> Vec<TopicUse> {
         let mut uses = BTreeMap::new();
         for route in &self.commands {
-            usage(&mut uses, &route.topic).commands = true;
-            usage(&mut uses, &route.replies).replies = true;
+            usage(&mut uses, route.cluster, &route.topic).commands = true;
+            usage(&mut uses, route.cluster, &route.replies).replies = true;
         }
         for route in &self.queries {
-            usage(&mut uses, &route.topic).query = true;
+            usage(&mut uses, route.cluster, &route.topic).query = true;
         }
         for route in &self.streams {
-            let usage = usage(&mut uses, &route.topic);
+            let usage = usage(&mut uses, route.cluster, &route.topic);
             usage.stream = true;
             if route.start == Start::Snapshot || route.slow == Slow::Conflate {
                 usage.compacted = true;
@@ -62,11 +64,14 @@ impl Config {
     /// group, most alone. Groups and their members are in the order of names, the same in every
     /// process with the same routes.
     #[must_use]
-    pub fn linked_topics(&self) -> Vec<Vec<TopicName>> {
-        let mut groups: Vec<Vec<TopicName>> =
-            self.topics().into_iter().map(|it| vec![it.topic]).collect();
+    pub fn linked_topics(&self) -> Vec<Vec<(ClusterIndex, TopicName)>> {
+        let topics = self.topics().into_iter();
+        let mut groups: Vec<_> = topics.map(|it| vec![(it.cluster, it.topic)]).collect();
         for route in &self.commands {
-            let find = |name| groups.iter().position(|group| group.contains(name));
+            let find = |name: &TopicName| {
+                let topic = (route.cluster, name.clone());
+                groups.iter().position(|group| group.contains(&topic))
+            };
             let (Some(a), Some(b)) = (find(&route.topic), find(&route.replies)) else {
                 continue;
             };
@@ -80,8 +85,14 @@ impl Config {
     }
 }
 
-fn usage<'a>(uses: &'a mut BTreeMap<TopicName, TopicUse>, topic: &TopicName) -> &'a mut TopicUse {
-    uses.entry(topic.clone()).or_insert_with(|| TopicUse {
+fn usage<'a>(
+    uses: &'a mut BTreeMap<(ClusterIndex, TopicName), TopicUse>,
+    cluster: ClusterIndex,
+    topic: &TopicName,
+) -> &'a mut TopicUse {
+    let key = (cluster, topic.clone());
+    uses.entry(key).or_insert_with(|| TopicUse {
+        cluster,
         topic: topic.clone(),
         commands: false,
         replies: false,

@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::health::{self, ANSWER_WAIT, Verdict};
+use super::health::{self, ANSWER_WAIT, RouteNeeds, Verdict};
 use super::process;
 use crate::metrics::{self, Exposition, ShardReport};
 use crate::model::ShardId;
@@ -46,6 +46,8 @@ pub struct AdminSettings {
     pub hosts: Vec<String>,
     /// Shards of the process.
     pub shards: u16,
+    /// What each route hangs on, for `/readyz`.
+    pub routes: Vec<RouteNeeds>,
 }
 
 /// The bound admin port.
@@ -147,7 +149,7 @@ impl Desk {
         match request.uri().path() {
             "/metrics" => self.metrics().await,
             "/livez" => json(health::live(&self.reports().await)),
-            "/readyz" => json(health::ready(&self.reports().await)),
+            "/readyz" => json(health::ready(&self.reports().await, &self.settings.routes)),
             "/status" => json(health::status(&self.reports().await)),
             _ => {
                 let detail = "there are /metrics, /livez, /readyz and /status";
@@ -257,6 +259,7 @@ mod tests {
                 listen: ([127, 0, 0, 1], 0).into(),
                 hosts: vec!["gate.example".into()],
                 shards: 2,
+                routes: Vec::new(),
             };
             let admin = Admin::bind(settings, ask).await.expect("a free port");
             let address = admin.local_addr().expect("bound");

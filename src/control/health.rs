@@ -1,13 +1,15 @@
 //! What the shards' answers mean: alive, ready, how it stands. Pure over the answers.
 //!
 //! Live fails slowly and means "restart me": a shard that does not turn. Ready fails fast and means
-//! "send clients elsewhere": loading, Kafka away, draining.
+//! "send clients elsewhere": loading, a topic that was never there, draining. Brokers that are away
+//! leave a process ready and *degraded*: elsewhere would be no better, since all gateways lose them
+//! at once, and what is in memory would be cut off with the rest.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::metrics::{Check, Exposition, ShardReport, ShardStatus};
+use crate::metrics::{Check, CheckState, Exposition, ShardReport, ShardStatus};
 
 /// How long a shard may take to answer before it counts as stuck.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(1);
@@ -35,28 +37,71 @@ pub(super) fn live(reports: &Reports) -> Verdict {
     verdict(live, &Live { live, stuck })
 }
 
+/// A route, and the checks it hangs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteNeeds {
+    /// Its name.
+    pub route: String,
+    /// Names of checks.
+    pub checks: Vec<String>,
+}
+
 #[derive(Serialize)]
-struct Ready {
+struct Ready<'a> {
     ready: bool,
+    degraded: bool,
+    routes: Vec<Route<'a>>,
     checks: Vec<Check>,
 }
 
-/// `/readyz`: every check of every shard holds. A check that several shards make is shown once: as
-/// the first shard has it for which it does not hold, and that says why.
-pub(super) fn ready(reports: &Reports) -> Verdict {
+#[derive(Serialize)]
+struct Route<'a> {
+    route: &'a str,
+    ready: bool,
+    state: CheckState,
+}
+
+/// The checks of all shards. One that several make is there once: as the shard has it where it
+/// stands worst, and that says why.
+#[must_use]
+pub fn merged(reports: &[Option<ShardReport>]) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
-    for report in reports.iter().flatten() {
-        for check in &report.checks {
-            match checks.iter_mut().find(|it| it.name == check.name) {
-                Some(known) if known.ok && !check.ok => *known = check.clone(),
-                Some(known) if known.ok == check.ok && known.detail.is_empty() => {
-                    *known = check.clone();
-                }
-                Some(_) => {}
-                None => checks.push(check.clone()),
-            }
+    for check in reports.iter().flatten().flat_map(|report| &report.checks) {
+        let Some(known) = checks.iter_mut().find(|it| it.name == check.name) else {
+            checks.push(check.clone());
+            continue;
+        };
+        let worse = check.state > known.state;
+        let tells = check.state == known.state && known.detail.is_empty();
+        if worse || tells {
+            *known = check.clone();
         }
     }
+    checks
+}
+
+/// How a route stands: as the worst of its checks.
+#[must_use]
+pub fn standing(route: &RouteNeeds, checks: &[Check]) -> CheckState {
+    let needed = checks.iter().filter(|it| route.checks.contains(&it.name));
+    needed
+        .map(|it| it.state)
+        .max()
+        .unwrap_or(CheckState::Loading)
+}
+
+/// `/readyz`: every check of every shard holds.
+pub(super) fn ready(reports: &Reports, routes: &[RouteNeeds]) -> Verdict {
+    let mut checks = merged(reports);
+    let route = |route| {
+        let state = standing(route, &checks);
+        Route {
+            route: &route.route,
+            ready: state <= CheckState::Degraded,
+            state,
+        }
+    };
+    let routes = routes.iter().map(route).collect();
     let draining = reports
         .iter()
         .flatten()
@@ -70,7 +115,14 @@ pub(super) fn ready(reports: &Reports) -> Verdict {
         checks.push(failed(&format!("shard {shard}"), detail));
     }
     let ready = checks.iter().all(|check| check.ok);
-    verdict(ready, &Ready { ready, checks })
+    let degraded = checks.iter().any(|it| it.state == CheckState::Degraded);
+    let body = Ready {
+        ready,
+        degraded,
+        routes,
+        checks,
+    };
+    verdict(ready, &body)
 }
 
 #[derive(Serialize)]
@@ -119,12 +171,7 @@ pub(super) fn stuck(reports: &Reports) -> Vec<usize> {
 }
 
 fn failed(name: &str, detail: String) -> Check {
-    let name = name.to_owned();
-    Check {
-        name,
-        ok: false,
-        detail,
-    }
+    Check::new(name, CheckState::Blocked, detail)
 }
 
 fn verdict(good: bool, body: &impl Serialize) -> Verdict {
@@ -137,10 +184,12 @@ mod tests {
     use super::*;
 
     fn report(checks: &[(&str, bool)]) -> Option<ShardReport> {
-        let check = |(name, ok): &(&str, bool)| Check {
-            name: (*name).into(),
-            ok: *ok,
-            detail: String::new(),
+        let check = |(name, ok): &(&str, bool)| {
+            let state = match ok {
+                true => CheckState::Ready,
+                false => CheckState::Loading,
+            };
+            Check::new(*name, state, "")
         };
         Some(ShardReport {
             checks: checks.iter().map(check).collect(),
@@ -153,18 +202,21 @@ mod tests {
         let reports = [report(&[]), None];
         assert!(!live(&reports).good);
         assert_eq!(live(&reports).json, r#"{"live":false,"stuck":[1]}"#);
-        assert!(!ready(&reports).good);
+        assert!(!ready(&reports, &[]).good);
         assert!(live(&[report(&[])]).good);
     }
 
     #[test]
     fn a_check_holds_only_if_it_holds_on_every_shard() {
         let reports = [report(&[("topic a", true)]), report(&[("topic a", false)])];
-        let verdict = ready(&reports);
+        let verdict = ready(&reports, &[]);
         assert!(!verdict.good && live(&reports).good);
-        let json = r#"{"ready":false,"checks":[{"name":"topic a","ok":false,"detail":""}]}"#;
+        let json = concat!(
+            r#"{"ready":false,"degraded":false,"routes":[],"checks":["#,
+            r#"{"name":"topic a","ok":false,"state":"loading","detail":""}]}"#
+        );
         assert_eq!(verdict.json, json);
-        assert!(ready(&[report(&[("topic a", true)]), report(&[])]).good);
+        assert!(ready(&[report(&[("topic a", true)]), report(&[])], &[]).good);
     }
 
     #[test]
@@ -178,10 +230,43 @@ mod tests {
             report(&[("topic a", true)]),
         ];
         assert!(
-            ready(&reports).json.contains(why),
+            ready(&reports, &[]).json.contains(why),
             "{}",
-            ready(&reports).json
+            ready(&reports, &[]).json
         );
+    }
+
+    #[test]
+    fn a_degraded_route_is_ready_and_says_so_and_a_blocked_one_is_not() {
+        let check = |name: &str, state| Check::new(name, state, "why");
+        let report = ShardReport {
+            checks: vec![
+                check("kafka", CheckState::Degraded),
+                check("topic a", CheckState::Ready),
+                check("topic b", CheckState::Blocked),
+            ],
+            ..ShardReport::default()
+        };
+        let needs = |route: &str, checks: &[&str]| RouteNeeds {
+            route: route.into(),
+            checks: checks.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let routes = [
+            needs("read", &["topic a"]),
+            needs("write", &["topic a", "kafka"]),
+            needs("other", &["topic b"]),
+        ];
+        let verdict = ready(&[Some(report.clone())], &routes);
+        assert!(!verdict.good);
+        let json = concat!(
+            r#""degraded":true,"routes":[{"route":"read","ready":true,"state":"ready"},"#,
+            r#"{"route":"write","ready":true,"state":"degraded"},"#,
+            r#"{"route":"other","ready":false,"state":"blocked"}]"#
+        );
+        assert!(verdict.json.contains(json), "{}", verdict.json);
+        let mut report = report;
+        report.checks.pop();
+        assert!(ready(&[Some(report)], &routes[..2]).good);
     }
 
     #[test]
@@ -190,6 +275,6 @@ mod tests {
         draining.as_mut().expect("made above").status.draining = true;
         let reports = [draining];
         assert!(live(&reports).good);
-        assert!(!ready(&reports).good);
+        assert!(!ready(&reports, &[]).good);
     }
 }

@@ -10,7 +10,7 @@ mod token;
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard};
-pub use health::ANSWER_WAIT;
+pub use health::{ANSWER_WAIT, RouteNeeds, merged, standing};
 pub use signal::{Stop, Stops};
 pub use token::Tokens;
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

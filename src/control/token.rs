@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::config::KafkaSasl;
+use crate::config::{ClusterKeys, KafkaSasl};
 use crate::model::Secret;
 
 /// How often a file is looked at: it is small, and who renews it need tell nobody.
@@ -28,6 +28,8 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Tokens {
     source: Source,
+    /// How messages call the cluster's keys.
+    keys: ClusterKeys,
     /// For programs whose tokens do not say when they end.
     interval: Duration,
     due: Instant,
@@ -66,7 +68,7 @@ impl Token {
 impl Tokens {
     /// Where the config says tokens come from; `None`: it needs none.
     #[must_use]
-    pub fn of(sasl: &KafkaSasl) -> Option<Self> {
+    pub fn of(sasl: &KafkaSasl, keys: ClusterKeys) -> Option<Self> {
         let source = match (&sasl.token_file, sasl.token_command.as_slice()) {
             (Some(path), _) => Source::File(path.clone()),
             (None, []) => return None,
@@ -74,6 +76,7 @@ impl Tokens {
         };
         Some(Self {
             source,
+            keys,
             interval: sasl.token_interval,
             due: Instant::now(),
             failures: 0,
@@ -87,7 +90,7 @@ impl Tokens {
     pub async fn next(&mut self) -> Result<Secret, String> {
         loop {
             sleep_until(self.due).await;
-            let got = self.source.read().await;
+            let got = self.source.read(&self.keys).await;
             let news = match got {
                 Ok(token) => {
                     self.failures = 0;
@@ -102,7 +105,7 @@ impl Tokens {
                     match &self.held {
                         // A source that fails for a while does no harm.
                         Some(held) if held.holds() => Ok(held.secret.clone()),
-                        _ => Err(format!("no token for the brokers: {why}")),
+                        _ => Err(format!("no token for {}: {why}", self.keys.brokers())),
                     }
                 }
             };
@@ -133,13 +136,14 @@ impl Tokens {
 }
 
 impl Source {
-    async fn read(&self) -> Result<Token, String> {
+    async fn read(&self, keys: &ClusterKeys) -> Result<Token, String> {
         match self {
             Self::File(path) => {
                 let name = path.display();
                 let text = read_file(path).await;
                 let text = text.map_err(|error| {
-                    format!("can't read {name}: {error}; correct kafka.sasl.token_file")
+                    let key = keys.key("sasl.token_file");
+                    format!("can't read {name}: {error}; correct {key}")
                 })?;
                 parse(&text).map_err(|why| format!("{name} {why}"))
             }
@@ -148,8 +152,10 @@ impl Source {
                 let printed = timeout(COMMAND_TIME_MAX, run(command)).await;
                 let late = || format!("nothing came within {COMMAND_TIME_MAX:?}");
                 let printed = printed.unwrap_or_else(|_| Err(late()));
-                let printed = printed
-                    .map_err(|why| format!("`{name}`: {why}; correct kafka.sasl.token_command"))?;
+                let printed = printed.map_err(|why| {
+                    let key = keys.key("sasl.token_command");
+                    format!("`{name}`: {why}; correct {key}")
+                })?;
                 parse(&printed).map_err(|why| format!("what `{name}` prints {why}"))
             }
         }
@@ -264,7 +270,7 @@ mod tests {
             token_command: command.iter().map(|&word| word.to_owned()).collect(),
             ..KafkaSasl::default()
         };
-        Tokens::of(&sasl).expect("a source")
+        Tokens::of(&sasl, ClusterKeys::default()).expect("a source")
     }
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {

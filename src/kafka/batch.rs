@@ -16,6 +16,10 @@ use crate::model::{Instant, Offset, Partition};
 pub(super) struct Pending {
     pub(super) record: ProduceRecord,
     pub(super) ticket: u64,
+    /// When it was taken.
+    pub(super) since: Instant,
+    /// When it was first put into a batch.
+    pub(super) tried: Option<Instant>,
     pub(super) deadline: Instant,
     /// Bytes it counts for in limits.
     pub(super) bytes: usize,
@@ -32,6 +36,8 @@ pub(super) struct Sent {
     /// Some try may have appended it. Never taken back: only an answer that it *is* appended is
     /// certain after that.
     pub(super) doubtful: bool,
+    /// Since when it, or what it was made of, is tried.
+    pub(super) since: Instant,
     pub(super) deadline: Instant,
     pub(super) last_error: ProduceError,
 }
@@ -55,7 +61,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Makes the next batch of what waits, `bytes_max` at most (one record at least).
-    pub(super) fn form(&mut self, newest: Identity, number: u64, bytes_max: usize) {
+    pub(super) fn form(&mut self, newest: Identity, number: u64, bytes_max: usize, now: Instant) {
         debug_assert!(self.sent.is_none() && !self.waiting.is_empty());
         let identity = *self.identity.get_or_insert(newest);
         let mut bytes = 0;
@@ -67,7 +73,9 @@ impl Queue {
         if self.singly > 0 {
             (count, self.singly) = (1, self.singly - 1);
         }
-        let records: Vec<Pending> = self.waiting.drain(..count).collect();
+        let mut records: Vec<Pending> = self.waiting.drain(..count).collect();
+        let tried = records.iter_mut().map(|it| *it.tried.get_or_insert(now));
+        let since = tried.min().unwrap_or(now);
         let sequence = Sequence {
             producer_id: identity.0,
             producer_epoch: identity.1,
@@ -82,6 +90,7 @@ impl Queue {
             records,
             flight: None,
             doubtful: false,
+            since,
             deadline: deadline.expect("a batch has a record"),
             last_error: ProduceError::Timeout,
         });

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
@@ -41,6 +42,11 @@ enum Metadata {
     },
 }
 
+/// How long the first broker asked has for its answer, which usually takes a millisecond.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
+/// Questions in a hurry that come as fast as the shortest backoff allows.
+const QUICK_HURRIES: u32 = 6;
+
 #[derive(Debug)]
 pub(super) struct Directory {
     watched: BTreeMap<TopicName, Found>,
@@ -48,6 +54,12 @@ pub(super) struct Directory {
     brokers: Vec<BrokerView>,
     /// Whom the next question goes to.
     target: Option<Peer>,
+    /// Since when.
+    chosen: Instant,
+    /// Who was left without an answer: asked again only where there is nobody else.
+    avoided: Option<Peer>,
+    /// How many were, in a row.
+    losses: u32,
     asking: bool,
     /// When to ask again.
     due: Instant,
@@ -65,6 +77,9 @@ impl Directory {
             cluster_id: None,
             brokers: Vec::new(),
             target: None,
+            chosen: Instant::ZERO,
+            avoided: None,
+            losses: 0,
             asking: false,
             due: Instant::ZERO,
             last_answer: None,
@@ -97,7 +112,9 @@ impl Directory {
             (true, None) => Instant::ZERO,
             (true, Some(last)) => {
                 let backoff = cx.settings.backoff();
-                let doublings = self.hurries.min(20);
+                // KRaft tells all brokers of a new leader within about 0.1 s: the first questions
+                // come fast, and only where that does not help fewer and fewer.
+                let doublings = self.hurries.saturating_sub(QUICK_HURRIES).min(20);
                 let wait = backoff.min.saturating_mul(1 << doublings).min(backoff.max);
                 self.due.min(last.after(wait))
             }
@@ -109,22 +126,28 @@ impl Directory {
             cx.wake.at(due);
             return;
         }
-        let Some(peer) = self.target.or_else(|| self.choose(cx)) else {
-            return;
-        };
-        self.target = Some(peer);
+        if self.target.is_none() {
+            self.target = self.choose(cx);
+            self.chosen = cx.now.mono;
+        }
+        let Some(peer) = self.target else { return };
         let Some(address) = address(peer, cx) else {
             self.target = None;
             return;
         };
         let request = self.request();
-        // Half, so that a frozen broker leaves time to ask another.
-        let deadline = cx.now.mono.after(cx.settings.request_timeout / 2);
+        let patience = self.patience(cx);
+        let deadline = cx.now.mono.after(patience);
         match cx
             .links
             .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
         {
-            Readiness::Soon => {}
+            // It may never come to stand: a frozen broker's port is still open.
+            Readiness::Soon if self.chosen.after(patience) <= cx.now.mono => {
+                self.on_lost();
+                cx.wake.at(cx.now.mono);
+            }
+            Readiness::Soon => cx.wake.at(self.chosen.after(patience)),
             Readiness::Resting => self.target = None,
             Readiness::Ready(link) => {
                 // A link whose broker lacks Metadata never becomes ready.
@@ -134,6 +157,13 @@ impl Directory {
                 self.hurried = false;
             }
         }
+    }
+
+    /// How long one broker is waited for before another is asked: what it knows is the same, and
+    /// until somebody says who leads now, nothing is written. Grows, for a cluster may be slow.
+    fn patience(&self, cx: &Context<'_>) -> Duration {
+        let patience = PATIENCE_MIN.saturating_mul(1 << self.losses.min(8));
+        patience.min(cx.settings.request_timeout / 2)
     }
 
     fn request(&self) -> MetadataRequest {
@@ -149,7 +179,10 @@ impl Directory {
     /// A broker that answered last, rather one we are connected to; where all fail, any that may be
     /// tried again, the bootstrap addresses among them.
     fn choose(&self, cx: &mut Context<'_>) -> Option<Peer> {
-        let nodes: Vec<Peer> = self.brokers.iter().map(|b| Peer::Node(b.id)).collect();
+        let mut nodes: Vec<Peer> = self.brokers.iter().map(|b| Peer::Node(b.id)).collect();
+        if nodes.len() > 1 {
+            nodes.retain(|&peer| Some(peer) != self.avoided);
+        }
         let pick = |from: Vec<Peer>, cx: &mut Context<'_>| {
             let at = (!from.is_empty()).then(|| cx.jitter.below(from.len()));
             at.map(|i| from[i])
@@ -188,6 +221,7 @@ impl Directory {
         };
         cx.links.throttle(link, response.throttle_time_ms, cx.now);
         self.last_answer = Some(cx.now.mono);
+        (self.losses, self.avoided) = (0, None);
         if response.brokers.is_empty() {
             // A broker that has just started and knows nobody, not even itself.
             self.hurried = true;
@@ -223,7 +257,8 @@ impl Directory {
     /// The question is lost with its link: ask another broker.
     pub(super) fn on_lost(&mut self) {
         self.asking = false;
-        self.target = None;
+        self.avoided = self.target.take();
+        self.losses = self.losses.saturating_add(1);
         self.hurried = true;
     }
 
@@ -349,9 +384,9 @@ impl Found {
         unsettled || self.older > 0
     }
 
-    /// Whether epochs that went back mean another log under the name: without topic ids nothing else
-    /// tells, and fetches under the old epoch would be refused for ever. A broker that lags says the
-    /// same for a moment.
+    /// Whether epochs that went back mean another log under the name: without topic ids nothing
+    /// else tells, and fetches under the old epoch would be refused for ever. A broker that lags
+    /// says the same for a moment.
     fn is_another_log(&mut self, topic: &MetadataResponseTopic, known: &[Leader]) -> bool {
         const OLDER_MAX: u32 = 5;
         let went_back = topic.partitions.iter().any(|partition| {

@@ -99,6 +99,9 @@ pub enum ProduceRefused {
     /// The topic is missing or not looked up yet, or it has no such partition.
     #[error("no such topic or partition")]
     UnknownTopic,
+    /// The partition's leader fails, or has owed an answer for longer than `unsent_max`.
+    #[error("the partition's leader does not answer")]
+    Unreachable,
 }
 
 /// Why a record was not acknowledged.
@@ -113,4 +116,7 @@ pub enum ProduceError {
     /// The topic was deleted, or made again, meanwhile.
     #[error("the topic is gone")]
     TopicGone,
+    /// The partition has no leader that answers; the record was not sent.
+    #[error("the partition has no leader that answers")]
+    Unreachable,
 }

@@ -45,8 +45,9 @@ pub enum StartAt {
     Earliest,
     /// The last stable offset: what is committed from now on.
     Latest,
-    /// A known place; 0 is right for a new partition.
-    At(Offset),
+    /// A known place; 0 is right for a new partition. With an epoch it is checked before it is
+    /// read from, see [`Event::Truncated`].
+    At(Next),
 }
 
 /// Which end `ends` asks for.
@@ -87,8 +88,8 @@ pub enum Event {
     Started {
         /// Which read.
         read: ReadKey,
-        /// The first offset it asks for.
-        from: Offset,
+        /// Where it begins, with the epoch there as far as the broker said.
+        from: Next,
         /// The last stable offset then: caught up once `next` is at or past it.
         end: Offset,
     },
@@ -137,6 +138,19 @@ pub enum Event {
         /// Where it goes on.
         log_start: Offset,
     },
+    /// The log was cut back below where the read stood, by an unclean election: what it brought at
+    /// or above `end` is gone. The read goes on at `end`.
+    Truncated {
+        /// Which read.
+        read: ReadKey,
+        /// Where it stood.
+        wanted: Offset,
+        /// Where the log still has what it brought.
+        end: Next,
+    },
+    /// Where epochs of a topic ended is known now, or can be asked for again: see
+    /// [`super::Plane::epoch_end`].
+    EpochEnds(TopicHandle),
     /// A read can't go on for now, and is tried again with backoff. Once per change; the next
     /// `Batch` ends it.
     ReadFailed {

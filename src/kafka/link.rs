@@ -5,12 +5,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::backoff::Jitter;
 use super::event::{Lane, LinkId, TopicHandle};
+use super::frames::Frames;
 use super::sasl::{Auth, Exchange, SaslError};
 use super::view::BrokerId;
 use super::wire::{self, Api, Versions};
@@ -50,6 +51,8 @@ pub(super) enum Asked {
     Offsets(Vec<(super::ReadKey, u32)>),
     /// Questions by their number, and partitions of them.
     Ends(u64, Vec<Partition>),
+    /// Epochs of partitions.
+    Epochs(Vec<super::epochs::EpochKey>),
     Fetch,
     /// Batches by their number.
     Produce(Vec<(TopicHandle, Partition, u64)>),
@@ -113,6 +116,8 @@ pub(super) struct Link {
     pub(super) turn: Instant,
     /// Whether `next_writable` shall name it.
     pub(super) to_offer: bool,
+    /// When bytes came last.
+    pub(super) heard: Instant,
     client_id: StrBytes,
     /// Of opening.
     deadline: Instant,
@@ -151,6 +156,7 @@ impl Link {
             quiet_until: Instant::ZERO,
             turn: Instant::ZERO,
             to_offer: false,
+            heard: Instant::ZERO,
             client_id,
             deadline,
             exchange: None,
@@ -389,6 +395,24 @@ impl Link {
         }
     }
 
+    /// Since when the broker owes something here: the connection itself, or the answer that is
+    /// next, counted from when a prompt broker gives it, and from the last bytes that came.
+    pub(super) fn owes_since(&self, connect: Duration, request: Duration) -> Option<Instant> {
+        let ago = |deadline: Instant, patience: Duration| {
+            let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+            Instant::from_nanos(deadline.as_nanos().saturating_sub(patience))
+        };
+        if self.state == State::Opening {
+            return Some(ago(self.deadline, connect));
+        }
+        let next = self.in_flight.front()?;
+        let patience = match next.asked {
+            Asked::Metadata => request / 2,
+            _ => request,
+        };
+        Some(ago(next.deadline, patience).max(self.heard))
+    }
+
     /// Requests without an answer.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -480,56 +504,5 @@ fn agreed(version: i16, body: Bytes, auth: &Auth) -> Result<(), KafkaError> {
         })),
         ILLEGAL_SASL_STATE => Err(KafkaError::Sasl(SaslError::NotAsked)),
         code => Err(KafkaError::Broker(super::Code(code))),
-    }
-}
-
-/// Cuts a stream into frames: a length of 4 bytes and as many bytes.
-#[derive(Debug)]
-struct Frames {
-    max: u32,
-    head: [u8; 4],
-    head_len: usize,
-    body: Option<(BytesMut, usize)>,
-}
-
-impl Frames {
-    const fn new(max: u32) -> Self {
-        Self {
-            max,
-            head: [0; 4],
-            head_len: 0,
-            body: None,
-        }
-    }
-
-    /// Takes from the front of `bytes` until a frame is whole or nothing is left. The length is
-    /// checked before memory is taken for it.
-    fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, KafkaError> {
-        while self.body.is_none() {
-            let Some((&byte, rest)) = bytes.split_first() else {
-                return Ok(None);
-            };
-            *bytes = rest;
-            self.head[self.head_len] = byte;
-            self.head_len += 1;
-            if self.head_len == 4 {
-                self.head_len = 0;
-                let len = i32::from_be_bytes(self.head);
-                let fits = u32::try_from(len).ok().filter(|&len| len <= self.max);
-                let Some(len) = fits else {
-                    let (bytes, max) = (i64::from(len), self.max);
-                    return Err(KafkaError::Frame { bytes, max });
-                };
-                self.body = Some((BytesMut::with_capacity(len as usize), len as usize));
-            }
-        }
-        let (body, len) = self.body.as_mut().expect("the loop above left one");
-        let (taken, rest) = bytes.split_at((*len - body.len()).min(bytes.len()));
-        body.extend_from_slice(taken);
-        *bytes = rest;
-        if body.len() < *len {
-            return Ok(None);
-        }
-        Ok(self.body.take().map(|(body, _)| body.freeze()))
     }
 }

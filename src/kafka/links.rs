@@ -37,6 +37,12 @@ struct Health {
     not_before: Instant,
     /// What was last told.
     up: Option<bool>,
+    /// Since when no connection stands, or brings an answer; `None` while one does.
+    failing_since: Option<Instant>,
+    /// Where it was last tried.
+    address: Option<Address>,
+    /// When bytes came last, on any connection.
+    heard: Instant,
     /// Why it was told to be down.
     told: Option<KafkaError>,
 }
@@ -147,6 +153,13 @@ impl Links {
             wake.at(health.not_before);
             return Readiness::Resting;
         }
+        // A broker that fails is tried by one connection: a frozen one takes them all into its
+        // queue, and whoever finds that full waits for seconds after it has come back.
+        let tried = |link: &Link| link.peer == peer && link.state != State::Ready;
+        if health.failing_since.is_some() && self.links.iter().any(tried) {
+            return Readiness::Soon;
+        }
+        health.address = Some(address.clone());
         let id = LinkId(self.next_id);
         self.next_id += 1;
         self.links.push(Link::new(
@@ -165,6 +178,48 @@ impl Links {
     pub(super) fn trust(&self, peer: Peer) -> (bool, Instant) {
         let health = self.health.get(&peer);
         health.map_or((true, Instant::ZERO), |h| (h.failures == 0, h.not_before))
+    }
+
+    /// Since when `peer` is silent for whoever wants something for `purpose`: it fails, or owes
+    /// that connection an answer (Kafka answers in order), or owes one anywhere and says nothing at
+    /// all.
+    /// `None`: it owes nothing. One that failed and may be tried again owes nothing until it is.
+    pub(super) fn silent_since(&self, peer: Peer, purpose: Purpose, now: Now) -> Option<Instant> {
+        let LinkSettings {
+            connect_timeout,
+            request_timeout,
+            ..
+        } = self.settings;
+        let health = self.health.get(&peer)?;
+        let resting = health.not_before > now.mono;
+        let (mut own, mut any, mut tried) = (None, Wake::default(), false);
+        for link in self.links.iter().filter(|link| link.peer == peer) {
+            tried |= link.state != State::Ready;
+            let Some(since) = link.owes_since(connect_timeout, request_timeout) else {
+                continue;
+            };
+            any.at(since);
+            if link.purpose == purpose {
+                own = Some(since);
+            }
+        }
+        let all = any.0.map(|since| since.max(health.heard));
+        let failing = health.failing_since.filter(|_| resting || tried);
+        [own, all, failing].into_iter().flatten().min()
+    }
+
+    /// Brokers that are silent, and since when. Bootstrap addresses count as long as no broker is
+    /// known by its number.
+    pub(super) fn silent(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
+        let is_node = |peer: &Peer| matches!(peer, Peer::Node(_));
+        let known = self.health.keys().any(is_node);
+        let peers = self.health.iter();
+        peers
+            .filter(move |(peer, _)| !known || is_node(peer))
+            .filter_map(move |(&peer, health)| {
+                let since = self.silent_since(peer, Purpose::Ask, now)?;
+                Some((health.address.as_ref()?, since))
+            })
     }
 
     /// Whether requests may go to `peer` at once.
@@ -206,6 +261,7 @@ impl Links {
         let Some(link) = self.links.iter_mut().find(|link| link.id == id) else {
             return;
         };
+        link.heard = now.mono;
         let mut with = With {
             now: now.mono,
             deadline: now.mono.after(self.settings.request_timeout),
@@ -226,6 +282,10 @@ impl Links {
         let answered: SmallVec<[Fact; 1]> = answered.collect();
         answered.into_iter().for_each(|fact| self.facts.push(fact));
         let health = self.health.entry(peer).or_default();
+        health.heard = now.mono;
+        if address.is_some() || !answers.is_empty() {
+            health.failing_since = None;
+        }
         if let Some(address) = address
             && health.up != Some(true)
         {
@@ -265,7 +325,12 @@ impl Links {
         // Brokers close idle connections (`connections.max.idle.ms`): no failure of theirs.
         let idle = link.state == State::Ready && link.in_flight() == 0;
         if !(idle && error == KafkaError::Closed) {
+            let owed =
+                link.owes_since(self.settings.connect_timeout, self.settings.request_timeout);
             let health = self.health.entry(link.peer).or_default();
+            let since = owed.map_or(now.mono, |owed| owed.min(now.mono));
+            health.failing_since.get_or_insert(since);
+            health.address = Some(link.address.clone());
             health.failures = health.failures.saturating_add(1);
             let wait = self.settings.backoff.after(health.failures, out.jitter);
             health.not_before = now.mono.after(wait);

@@ -2,9 +2,10 @@
 //! outcomes and `now`, and gives bytes, events and its next deadline; sockets, names and clocks are
 //! the driver's.
 //!
-//! Four rooms in one: the *directory* (topics, ids, configs, leaders), the *reader* (partitions
+//! Five rooms in one: the *directory* (topics, ids, configs, leaders), the *reader* (partitions
 //! from offsets to [`crate::log::Batch`]es), the *writer* (records to appended, refused or
-//! unknown), and the *ends* of partitions, for barriers. They share *links*: one connection, one
+//! unknown), the *ends* of partitions, for barriers, and the ends of *epochs*, which tell a log that
+//! was cut back. They share *links*: one connection, one
 //! broker, one purpose, because Kafka answers a connection in order and a long poll blocks what is
 //! behind it.
 //!
@@ -23,9 +24,11 @@ mod configs;
 mod context;
 mod directory;
 mod ends;
+mod epochs;
 mod error;
 mod event;
 mod facts;
+mod frames;
 mod link;
 mod links;
 mod offsets;
@@ -38,6 +41,7 @@ mod scram;
 mod sessions;
 mod settings;
 mod shape;
+mod stall;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -48,6 +52,7 @@ mod writer;
 
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_response;
+pub use epochs::EpochEnd;
 pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
 pub use facts::Fact;

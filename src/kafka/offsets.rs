@@ -181,14 +181,17 @@ pub(super) fn on_answer(
             if read.generation != generation {
                 continue;
             }
-            let Place::Sought { wanted, .. } = read.place else {
+            let Place::Sought { earliest, wanted } = read.place else {
                 continue;
             };
             read.flight = None;
             match outcome {
                 Err(error) => fail(key, read, error, cx),
                 Ok(offset) => {
-                    let epoch = LeaderEpoch(None);
+                    // At the log's end it is the leader's own, so that an id made there before any
+                    // record can be checked. At its start it is of the record to come.
+                    let epoch = u32::try_from(found.leader_epoch).ok();
+                    let epoch = LeaderEpoch(epoch.filter(|_| !earliest));
                     read.place = Place::At(Next { offset, epoch });
                     if let Some(wanted) = wanted {
                         let (read, log_start) = (key, offset);

@@ -12,6 +12,7 @@ use super::backoff::Jitter;
 use super::context::Context;
 use super::directory::Directory;
 use super::ends::Ends;
+use super::epochs::{EpochEnd, Epochs};
 use super::error::ProduceRefused;
 use super::event::{Event, Isolation, LinkId, ReadKey, StartAt, TopicHandle};
 use super::facts::Fact;
@@ -23,7 +24,7 @@ use super::settings::{Address, Settings};
 use super::topics::Topics;
 use super::view::ClusterView;
 use super::writer::Writer;
-use crate::model::{Instant, Now, Partition, Secret, TopicName, UnixMillis};
+use crate::model::{Instant, LeaderEpoch, Now, Partition, Secret, TopicName, UnixMillis};
 
 /// Who asks the cluster for its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,7 @@ pub struct Plane {
     reader: Reader,
     writer: Writer,
     ends: Ends,
+    epochs: Epochs,
     /// Something happened that `on_time` has not looked at.
     dirty: bool,
     deadline: Option<Instant>,
@@ -124,6 +126,7 @@ impl Plane {
             reader: Reader::new(),
             writer: Writer::default(),
             ends: Ends::default(),
+            epochs: Epochs::default(),
             dirty: true,
             deadline: Some(now.mono),
             next_refresh_wanted: Instant::ZERO,
@@ -171,6 +174,7 @@ impl Plane {
             | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
+            | Event::Truncated { read, .. }
             | Event::ReadFailed { read, .. } => *read != ended,
             _ => true,
         });
@@ -219,6 +223,20 @@ impl Plane {
         self.ends.ask(topic, isolation, ticket, &mut cx);
     }
 
+    /// Where records of an epoch end in a partition's log. A place (offset and the epoch of the
+    /// record before it) above that was cut off by an unclean election.
+    pub fn epoch_end(
+        &mut self,
+        topic: TopicHandle,
+        partition: Partition,
+        epoch: LeaderEpoch,
+        now: Now,
+    ) -> EpochEnd {
+        self.dirty = true;
+        let mut cx = self.shared.context(now);
+        self.epochs.end_of((topic, partition, epoch), &mut cx)
+    }
+
     /// A newer view, from the plane with the directory.
     pub fn on_view(&mut self, view: Arc<ClusterView>, now: Now) {
         if self.directory.is_none() {
@@ -233,6 +251,14 @@ impl Plane {
         if let Some(directory) = &mut self.directory {
             directory.hurry();
         }
+    }
+
+    /// Brokers that owe an answer, or a connection, for longer than healthy ones take; and since
+    /// when.
+    pub fn silent_brokers(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
+        let stall = self.shared.settings.stall;
+        let silent = self.shared.links.silent(now);
+        silent.filter(move |(_, since)| now.mono.since(*since) >= stall)
     }
 
     /// A connection to make. Answered by `on_opened` or `on_open_failed`.
@@ -333,7 +359,8 @@ impl Plane {
         let mut cx = self.shared.context(now);
         self.ends.pump(&mut cx);
         self.writer.pump(&mut cx);
-        self.reader.pump(&mut cx);
+        self.reader.pump(&mut self.epochs, &mut cx);
+        self.epochs.pump(&mut cx);
         if std::mem::take(cx.stale) {
             match &mut self.directory {
                 Some(directory) => directory.hurry(),
@@ -415,6 +442,10 @@ impl Plane {
                 self.ends.on_answer(link, (number, &asked), body, cx);
                 None
             }
+            (Asked::Epochs(asked), _) => {
+                self.epochs.on_answer(link, &asked, body, cx);
+                None
+            }
         };
         if let Some(view) = view.map(Arc::new) {
             self.shared.events.push_back(Event::View(Arc::clone(&view)));
@@ -429,12 +460,14 @@ impl Plane {
         let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
         self.shared.view = view;
         self.reader.on_view();
+        self.epochs.on_view();
         self.writer.on_view();
         for topic in replaced {
             let mut cx = self.shared.context(now);
             self.reader.drop_topic(topic);
             self.writer.drop_topic(topic, &mut cx);
             self.ends.drop_topic(topic, &mut cx);
+            self.epochs.drop_topic(topic);
         }
         self.settle(now);
     }
@@ -457,6 +490,7 @@ impl Plane {
                     offsets::on_lost(&mut self.reader, &asked, &error, cx);
                 }
                 (Asked::Ends(number, asked), _) => self.ends.on_lost(number, &asked, &error, cx),
+                (Asked::Epochs(asked), _) => self.epochs.on_lost(&asked, cx),
             }
         }
         any

@@ -9,6 +9,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
 
 use super::context::Context;
+use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::link::{Asked, Peer, Purpose};
 use super::records::{self, Aborted, Fetched, Piece, Unpacker};
@@ -39,6 +40,8 @@ pub(super) struct Read {
     pub(super) place: Place,
     /// Tells this read from an earlier one of the same key.
     pub(super) generation: u32,
+    /// The epoch of the leader that is known to have what was read: of another one it is asked.
+    pub(super) checked: LeaderEpoch,
     /// The link whose answer it waits for.
     pub(super) flight: Option<LinkId>,
     pub(super) not_before: Instant,
@@ -111,14 +114,12 @@ impl Reader {
         let place = match from {
             StartAt::Earliest => sought(true),
             StartAt::Latest => sought(false),
-            StartAt::At(offset) => Place::At(Next {
-                offset,
-                epoch: LeaderEpoch(None),
-            }),
+            StartAt::At(next) => Place::At(next),
         };
         let read = Read {
             place,
             generation: self.generation,
+            checked: LeaderEpoch(None),
             flight: None,
             not_before: Instant::ZERO,
             paused: false,
@@ -155,21 +156,23 @@ impl Reader {
     }
 
     /// Sends what is due.
-    pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn pump(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
         super::offsets::pump(self, cx);
         let mut due = std::mem::take(&mut self.scratch);
         due.clear();
         for (&key, read) in &mut self.reads {
-            let waits = read.flight.is_some() || read.paused;
             let Place::At(next) = read.place else {
                 continue;
             };
-            if waits {
+            if read.flight.is_some() || read.paused {
                 continue;
             }
             if read.not_before > cx.now.mono {
                 cx.wake.at(read.not_before);
-            } else if let Some((leader, leader_epoch)) = cx.leader(key.topic, key.partition) {
+            } else if let Some((leader, leader_epoch)) = cx.leader(key.topic, key.partition)
+                && (read.checked == leader_epoch
+                    || epochs.stands((key, read), next, leader_epoch, cx))
+            {
                 due.push(Due {
                     lane: key.lane,
                     node: read.replica(cx).unwrap_or(leader),
@@ -370,7 +373,7 @@ impl Reader {
         let ends = Ends::of(&data);
         if !read.started {
             read.started = true;
-            let (from, end) = (next.offset, ends.stable);
+            let (from, end) = (next, ends.stable);
             let read = key;
             cx.events.push_back(Event::Started { read, from, end });
         }

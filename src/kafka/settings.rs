@@ -72,6 +72,13 @@ pub struct Settings {
     pub delivery_timeout: Duration,
     /// How long `ends` may take.
     pub ends_timeout: Duration,
+    /// A broker that owes an answer for so long is *stalled*: nothing more is sent behind it, since
+    /// what was sent can't be taken back. Above what a healthy broker takes, below `unsent_max`.
+    pub stall: Duration,
+    /// The longest that a record waits unsent for a leader that is stalled, away, or not elected;
+    /// then it is refused. Longer than a leader takes to move (0.1 to 0.5 s), and within the second
+    /// in which a client must be told that the brokers are away.
+    pub unsent_max: Duration,
     /// Bytes of one produced record batch; the topic's `max.message.bytes` may lower it.
     pub produce_bytes_max: u32,
     /// Bytes of records taken and not yet answered, over all partitions.
@@ -109,6 +116,8 @@ impl Default for Settings {
             backoff_max: Duration::from_secs(1),
             delivery_timeout: Duration::from_secs(30),
             ends_timeout: Duration::from_secs(1),
+            stall: Duration::from_millis(500),
+            unsent_max: Duration::from_millis(900),
             produce_bytes_max: 1_000_000,
             pending_produce_bytes_max: 64 << 20,
         }

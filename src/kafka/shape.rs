@@ -4,9 +4,9 @@
 use crate::shape::Field::{Bytes, Fixed, Numbers, Struct, Structs, Text, Texts};
 use crate::shape::{NEVER, Schema, Shape, all, between, shape, since};
 
-/// Elements one response may have, over all its arrays. The largest are some 300 bytes in memory, so
-/// this is about what `Settings::frame_bytes_max` grants for the bytes themselves, once more; and it
-/// is 26 times what a Fetch of 10,000 partitions or their Metadata have.
+/// Elements one response may have, over all its arrays. The largest are some 300 bytes in memory,
+/// so this is about what `Settings::frame_bytes_max` grants for the bytes themselves, once more;
+/// and it is 26 times what a Fetch of 10,000 partitions or their Metadata have.
 pub(super) const ELEMENTS_MAX: usize = 1 << 18;
 
 const PRODUCE: Shape = Shape {

@@ -21,10 +21,11 @@ pub(super) enum Api {
     DescribeConfigs,
     SaslHandshake,
     SaslAuthenticate,
+    EpochEnds,
 }
 
 impl Api {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Produce,
         Self::Fetch,
         Self::ListOffsets,
@@ -34,6 +35,7 @@ impl Api {
         Self::DescribeConfigs,
         Self::SaslHandshake,
         Self::SaslAuthenticate,
+        Self::EpochEnds,
     ];
 
     pub(super) const fn key(self) -> i16 {
@@ -52,6 +54,7 @@ impl Api {
             Self::DescribeConfigs => (32, 1, 4),
             Self::SaslHandshake => (17, 1, 1), // In 0, what follows has no frames.
             Self::SaslAuthenticate => (36, 0, 2),
+            Self::EpochEnds => (23, 2, 4), // Below 2 it can't be fenced.
         }
     }
 }
@@ -87,6 +90,7 @@ impl Versions {
                 Api::DescribeConfigs => "the broker offers no usable version of DescribeConfigs",
                 Api::SaslHandshake => "the broker offers no usable version of SaslHandshake",
                 Api::SaslAuthenticate => "the broker offers no usable version of SaslAuthenticate",
+                Api::EpochEnds => "the broker offers no usable version of OffsetForLeaderEpoch",
             })),
             version => Ok(version),
         }
@@ -116,8 +120,8 @@ pub(super) fn encode<R: Request>(
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
 }
 
-/// Reads a response to an `R`, after its correlation id. What its bytes can't hold, or nobody needs,
-/// is refused before memory is taken for it.
+/// Reads a response to an `R`, after its correlation id. What its bytes can't hold, or nobody
+/// needs, is refused before memory is taken for it.
 pub(super) fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Response, KafkaError> {
     let malformed = KafkaError::Protocol("a response that can't be decoded");
     if <R::Response as HeaderVersion>::header_version(version) > 0 {

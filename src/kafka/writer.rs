@@ -16,6 +16,7 @@ use super::event::{Event, LinkId, Produced, TopicHandle};
 use super::link::{Asked, Purpose};
 use super::plane::ProduceRecord;
 use super::records::batch_len_max;
+use super::stall;
 use super::verdict::{Verdict, verdict};
 use super::view::BrokerId;
 use super::wire::{self, Api};
@@ -70,12 +71,18 @@ impl Writer {
         if self.pending_bytes + bytes > cx.settings.pending_produce_bytes_max {
             return Err(ProduceRefused::Full);
         }
-        self.pending_bytes += bytes;
-        let deadline = cx.now.mono.after(cx.settings.delivery_timeout);
         let queue = self.queues.entry((topic, partition)).or_default();
+        if stall::is_away((topic, partition), queue, cx) {
+            return Err(ProduceRefused::Unreachable);
+        }
+        self.pending_bytes += bytes;
+        let since = cx.now.mono;
+        let deadline = since.after(cx.settings.delivery_timeout);
         queue.waiting.push_back(Pending {
             record,
             ticket,
+            since,
+            tried: None,
             deadline,
             bytes,
         });
@@ -135,6 +142,11 @@ impl Writer {
         if link.in_flight() >= REQUESTS_IN_FLIGHT_MAX {
             return;
         }
+        let id = link.id;
+        if stall::is_stalled(node, cx) {
+            return; // What goes after an answer that is owed could not be taken back.
+        }
+        let link = cx.links.get_mut(id).expect("it stood just now");
         let (link, newest) = (link.id, link.versions.of(Api::Produce));
         let newest = match newest {
             Ok(newest) => newest,
@@ -148,7 +160,8 @@ impl Writer {
                     continue; // Waits for a producer id, asked for after this.
                 };
                 self.next_number += 1;
-                queue.form(identity, self.next_number, batch_bytes_max(key.0, cx));
+                let max = batch_bytes_max(key.0, cx);
+                queue.form(identity, self.next_number, max, cx.now.mono);
             }
             let sent = queue.sent.as_mut().expect("formed above");
             if bytes > 0 && bytes + sent.bytes.len() > REQUEST_BYTES_MAX {
@@ -187,11 +200,18 @@ impl Writer {
                     false => queue.free_sequence(count),
                 }
             }
+            let no_producer = self.producer.newest.is_none() && self.producer.failures > 0;
+            let late = stall::late((topic, partition), queue, no_producer, cx);
             while let Some(pending) = queue.waiting.front()
-                && pending.deadline <= cx.now.mono
+                && (pending.deadline <= cx.now.mono
+                    || late.is_some_and(|late| pending.since <= late))
             {
                 self.pending_bytes -= pending.bytes;
-                let error = self.producer.error.unwrap_or(ProduceError::Timeout);
+                let error = match pending.deadline <= cx.now.mono {
+                    true => ProduceError::Timeout,
+                    false => ProduceError::Unreachable,
+                };
+                let error = self.producer.error.unwrap_or(error);
                 let (ticket, outcome) = (pending.ticket, Produced::Refused(error));
                 cx.events.push_back(Event::Produced { ticket, outcome });
                 queue.waiting.pop_front();

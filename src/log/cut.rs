@@ -7,8 +7,18 @@ use crate::model::{LeaderEpoch, Offset, Partition};
 pub struct Next {
     /// The first offset not yet seen. 0: nothing of the partition was seen.
     pub offset: Offset,
-    /// The epoch of the last record seen, for KIP-320's truncation check.
+    /// The epoch of the last record seen, for KIP-320's truncation check. `None`: not known, so it
+    /// can't be checked.
     pub epoch: LeaderEpoch,
+}
+
+impl Next {
+    /// A place of which only the offset is known.
+    #[must_use]
+    pub const fn at(offset: Offset) -> Self {
+        let epoch = LeaderEpoch(None);
+        Self { offset, epoch }
+    }
 }
 
 /// The next offset of every partition, dense by partition number. A partition beyond the end is at

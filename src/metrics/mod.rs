@@ -16,7 +16,9 @@ pub use labels::{
     CloseReason, CommandOutcome, KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
 };
 pub use page::page;
-pub use report::{BrokerStatus, Check, PartitionStatus, ShardReport, ShardStatus, TopicStatus};
+pub use report::{
+    BrokerStatus, Check, CheckState, PartitionStatus, ShardReport, ShardStatus, TopicStatus,
+};
 pub use shard::{
     BROKERS_MAX, BrokerMetrics, CommandMetrics, General, KafkaMetrics, Names, PARTITIONS_MAX,
     PartitionMetrics, ProcessMetrics, RouteMetrics, ShardMetrics, StreamMetrics, TopicMetrics,

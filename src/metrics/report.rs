@@ -19,12 +19,41 @@ pub struct ShardReport {
 /// One condition of readiness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What is checked: "topic payments", "route pay", "listening".
+    /// What is checked: "topic payments", "kafka", "listening".
     pub name: String,
-    /// Whether it holds.
+    /// Whether it holds: what depends on it is served, if only from memory.
     pub ok: bool,
+    /// The same in more words.
+    pub state: CheckState,
     /// How far it is, or what is wrong and what to do. May be empty when it holds.
     pub detail: String,
+}
+
+/// How a condition stands, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckState {
+    /// It holds.
+    Ready,
+    /// What is in memory is served; the rest has to wait for brokers, or for an operator.
+    Degraded,
+    /// It will hold by itself.
+    Loading,
+    /// It can't hold until somebody mends what its detail names.
+    Blocked,
+}
+
+impl Check {
+    /// A condition that stands so.
+    #[must_use]
+    pub fn new(name: impl Into<String>, state: CheckState, detail: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ok: state <= CheckState::Degraded,
+            state,
+            detail: detail.into(),
+        }
+    }
 }
 
 /// How a shard stands, for `/status`.

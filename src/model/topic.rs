@@ -50,6 +50,23 @@ impl fmt::Display for TopicName {
 pub struct LogIdentity(pub [u8; 16]);
 
 impl LogIdentity {
+    /// The identity of a topic whose log is called `log_id` by the config: the same wherever copies
+    /// with the same offsets are called so.
+    #[must_use]
+    pub fn declared(log_id: &str, topic: &TopicName) -> Self {
+        let half = |key| {
+            let mut hasher = SipHasher24::new_with_keys(key, 1);
+            hasher.write_u64((log_id.len() as u64).to_be());
+            hasher.write(log_id.as_bytes());
+            hasher.write(topic.as_str().as_bytes());
+            hasher.finish().to_be_bytes()
+        };
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&half(1));
+        bytes[8..].copy_from_slice(&half(2));
+        Self(bytes)
+    }
+
     /// The four bytes of this identity that event ids and etags carry. The same on every peer.
     #[must_use]
     pub fn tag(self) -> LogTag {

@@ -42,6 +42,8 @@ pub enum Failure {
     Recovering,
     /// The broker can't be reached or refuses; nothing was appended.
     BrokerUnavailable,
+    /// The route's topic is missing, or not what the route needs. Nothing was done.
+    TopicUnavailable,
     /// The command was answered, and the answer can't be read from the log now.
     ReplyUnavailable,
     /// The command may have run, or may yet.
@@ -50,7 +52,7 @@ pub enum Failure {
 
 impl Failure {
     /// Each of them once, for the docs' test.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoSuchRoute,
         Self::NotFound,
         Self::MissingParameter,
@@ -69,6 +71,7 @@ impl Failure {
         Self::CacheDegraded,
         Self::Recovering,
         Self::BrokerUnavailable,
+        Self::TopicUnavailable,
         Self::ReplyUnavailable,
         Self::OutcomeUnknown,
     ];
@@ -167,6 +170,11 @@ impl Failure {
                 "The broker is unavailable",
                 Status::SERVICE_UNAVAILABLE,
             ),
+            Self::TopicUnavailable => (
+                "/problems/topic-unavailable",
+                "The route's topic is missing or not what the route needs",
+                Status::SERVICE_UNAVAILABLE,
+            ),
             Self::ReplyUnavailable => (
                 "/problems/reply-unavailable",
                 "The stored reply can't be read now",
@@ -215,6 +223,9 @@ impl Failure {
             }
             Self::Recovering => "an election of the broker took the newest record; try again soon",
             Self::BrokerUnavailable => "nothing was sent; try again with the same Idempotency-Key",
+            Self::TopicUnavailable => {
+                "nothing was done; the operator's log and /readyz say what to mend"
+            }
             Self::ReplyUnavailable => {
                 "the command was answered before and is not run again; try again for its answer"
             }
@@ -234,6 +245,7 @@ impl Failure {
             }
             Self::NotReady | Self::BrokerUnavailable | Self::ReplyUnavailable => Some(2),
             Self::OutcomeUnknown => Some(2),
+            Self::TopicUnavailable => Some(5),
             Self::NoSuchRoute
             | Self::NotFound
             | Self::MissingParameter

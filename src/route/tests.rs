@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::{Admitted, Limit, ReplyError};
 use crate::config::{
-    CommandMethod, CommandRoute, Config, Idempotency, PathPattern, Place, QueryRoute, Template,
+    ClusterIndex, CommandMethod, CommandRoute, Config, Idempotency, PathPattern, Place, QueryRoute,
+    Template,
 };
 use crate::http::{Connection, Fault, Limits, Method, Path, Received};
 use crate::model::{Identity, TopicName};
@@ -27,6 +28,7 @@ fn command(method: CommandMethod, path: &str, line: usize) -> CommandRoute {
         line,
         method,
         path: pattern(path),
+        cluster: ClusterIndex::default(),
         topic: topic(),
         replies: topic(),
         key: None,
@@ -42,6 +44,7 @@ fn query(path: &str, line: usize) -> QueryRoute {
         name: format!("q{line}"),
         line,
         path: pattern(path),
+        cluster: ClusterIndex::default(),
         topic: topic(),
         key: None,
     }

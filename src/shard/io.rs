@@ -23,7 +23,7 @@ pub struct ListenerId(pub u8);
 
 /// The shard's own number for an outgoing connection it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OpenTicket(pub u32);
+pub struct OpenTicket(pub u64);
 
 /// Sockets and the turn's budget, as a shard sees them. No call waits.
 pub trait Io {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use crate::cache::{ChangeCursor, Changes, Lookup, Page, PageLimits, Slice, SliceSettings, Value};
 use crate::log::{Cut, Seq, Step};
-use crate::metrics::Check;
-use crate::model::{Etag, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
+use crate::metrics::{Check, CheckState};
+use crate::model::{Etag, Instant, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
 use crate::route::{Failure, Refused};
 use crate::sse::{Feed, FeedSettings, PassId};
 
-use super::home::{Outbox, quoted};
-use super::message::{ChangesPiece, ChangesRequest, Found, Instance, Message, Waiter};
+use super::home::Outbox;
+use super::message::{ChangesPiece, ChangesRequest, Found, Instance, Message, Standing, Waiter};
 use super::snapshot::{Layout, Snapshot, TopicIndex};
 
 /// How long a pass waits for its slowest member before it goes on without it.
@@ -56,17 +56,41 @@ pub(super) struct Locals {
     snapshot: Arc<Snapshot>,
     seed: u64,
     topics: Vec<Option<Local>>,
+    /// By topic: how its home says it stands.
+    standing: Vec<Standing>,
 }
 
 impl Locals {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let topics = snapshot.topics.iter().map(|_| None).collect();
+        let standing = vec![Standing::default(); snapshot.topics.len()];
         Self {
             me,
             snapshot,
             seed,
             topics,
+            standing,
         }
+    }
+
+    /// The home says how a topic stands now.
+    pub(super) fn on_standing(&mut self, topic: TopicIndex, standing: Standing) {
+        self.standing[usize::from(topic.0)] = standing;
+    }
+
+    /// Why a topic that is not live can't be used.
+    pub(super) fn not_live(&self, topic: TopicIndex) -> Failure {
+        match self.standing[usize::from(topic.0)].blocked {
+            true => Failure::TopicUnavailable,
+            false => Failure::NotReady,
+        }
+    }
+
+    /// Seconds since the brokers last confirmed all of a topic, where that is longer than usual
+    /// (RFC 9111 5.1).
+    pub(super) fn age(&self, topic: TopicIndex, now: Instant) -> Option<u64> {
+        let since = self.standing[usize::from(topic.0)].stale_since?;
+        Some(now.since(since).as_secs())
     }
 
     /// Tombstones past their time go; bounded work, and a look at one of them where none is due.
@@ -90,12 +114,12 @@ impl Locals {
             .filter(move |(_, plan)| serves && plan.is_shared());
         shared.map(|(topic, plan)| {
             let ok = self.get(topic).is_some_and(Local::is_live);
+            let state = match ok {
+                true => CheckState::Ready,
+                false => CheckState::Loading,
+            };
             // Its home has more to say of it.
-            Check {
-                name: quoted(&plan.name),
-                ok,
-                detail: String::new(),
-            }
+            Check::new(self.snapshot.topic_name(plan), state, "")
         })
     }
 

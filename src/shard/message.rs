@@ -9,15 +9,15 @@ use bytes::Bytes;
 use crate::cache::{ChangeCursor, Changes, Page};
 use crate::command::{CommandRecord, Reply};
 use crate::kafka::ClusterView;
-use crate::log::{Block, Cut, Notice, Seq, Step};
+use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{
-    CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, Secret, ShardId,
+    CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, Partition, Secret, ShardId,
 };
 use crate::route::{Failure, Refused};
 
 use super::io::SocketId;
-use super::snapshot::{Snapshot, TopicIndex};
+use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 
 /// Who waits for an answer: a request of a connection of a shard. The request's number keeps an
 /// answer that comes late from reaching the connection's next request.
@@ -48,13 +48,13 @@ pub enum Message {
         within: std::time::Duration,
     },
 
-    /// Control: the token for brokers, or why there is none that holds.
-    Token(Result<Secret, Arc<str>>),
+    /// Control: the token for a cluster's brokers, or why there is none that holds.
+    Token(ClusterIndex, Result<Secret, Arc<str>>),
 
     /// Shard 0 to homes: the cluster as its metadata shows it.
-    View(Arc<ClusterView>),
+    View(ClusterIndex, Arc<ClusterView>),
     /// A home to shard 0: the view is stale.
-    RefreshView,
+    RefreshView(ClusterIndex),
 
     /// Home to all: a topic's loading begins. What was of the topic before is void.
     Open(Arc<Instance>),
@@ -67,6 +67,8 @@ pub enum Message {
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
+    /// Home to all: how the topic stands, where that is otherwise than before.
+    Standing(TopicIndex, Standing),
     /// Shard to home: of this loading of the topic, these steps are applied.
     Applied(TopicIndex, u32, Seq),
 
@@ -111,6 +113,25 @@ pub enum Message {
     /// Its answer; `None`: the topic is not live there.
     Changed(Waiter, Option<Box<ChangesPiece>>),
 
+    /// To a topic's home: are these places of a stream's client still in the log?
+    CheckPlaces {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which client, for the answer.
+        waiter: Waiter,
+        /// Where it stands, with the epoch of the record before.
+        places: Vec<(Partition, Next)>,
+    },
+    /// Its answer.
+    PlacesChecked {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which client.
+        waiter: Waiter,
+        /// Where the log ends what the client holds, for partitions where that is less; `None`: it
+        /// could not be had in time.
+        ends: Option<Vec<(Partition, Next)>>,
+    },
     /// To a topic's home: a stream needs history.
     JoinPass {
         /// Whose.
@@ -173,6 +194,15 @@ pub enum Message {
         /// The cut that step led to; the pass has shown all below.
         cut: Cut,
     },
+}
+
+/// How a topic stands at its home, beside its steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// When the brokers last confirmed all of it, if that was longer ago than usual.
+    pub stale_since: Option<Instant>,
+    /// It is missing or unfit: nothing but an operator makes it live.
+    pub blocked: bool,
 }
 
 /// One loading of a topic, as all shards must know it.

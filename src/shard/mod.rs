@@ -22,7 +22,6 @@ use std::sync::Arc;
 use crate::kafka::{Entropy, Sasl};
 use crate::metrics::{Names, ShardMetrics, ShardReport, ShardStatus};
 use crate::model::{Now, ShardId};
-use crate::route::Failure;
 use crate::tls::{Acceptor, Connector};
 
 pub use io::{
@@ -30,12 +29,12 @@ pub use io::{
     Write,
 };
 pub use message::{
-    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Waiter,
+    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,
 };
-pub use snapshot::{CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
+pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
 
 use edge::{Cx, Edge};
-use home::{Home, Links, Outbox};
+use home::{Cluster, Home, Links, Outbox};
 use local::{Held, Locals};
 
 /// What a shard is told when it is made; all else comes with its first snapshot.
@@ -47,8 +46,8 @@ pub struct ShardSetup {
     pub seed: u64,
     /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
     pub tls: Option<(ListenerId, Acceptor)>,
-    /// What connections to the cluster need.
-    pub security: ClusterSecurity,
+    /// What connections to each cluster need, by [`ClusterIndex`].
+    pub security: Vec<ClusterSecurity>,
 }
 
 /// What connections to one cluster need to be let in, read and ready: files are read before a
@@ -59,7 +58,7 @@ pub struct ClusterSecurity {
     pub tls: Option<Connector>,
     /// `None`: nobody is asked who we are.
     pub sasl: Option<Sasl>,
-    /// For SASL's nonces; each shard's own.
+    /// For SASL's nonces; each shard's and each cluster's own.
     pub entropy: Entropy,
 }
 
@@ -92,7 +91,6 @@ pub struct Shard {
 struct Serving {
     snapshot: Arc<Snapshot>,
     home: Home,
-    links: Links,
     locals: Locals,
     edge: Edge,
     metrics: ShardMetrics,
@@ -126,7 +124,6 @@ impl Shard {
         let names = Arc::new(names(&snapshot));
         self.serving = Some(Serving {
             home: Home::new(*me, snapshot.clone(), security, *seed, now),
-            links: Links::new(security.tls.clone()),
             locals: Locals::new(*me, snapshot.clone(), *seed),
             edge: Edge::new(*me, snapshot.clone(), tls.take(), *seed, now),
             metrics: ShardMetrics::new(names),
@@ -153,7 +150,7 @@ impl Shard {
             }
             Message::Stop => self.stopped = true,
             Message::Ask(number) => {
-                let report = Box::new(self.report());
+                let report = Box::new(self.report(now));
                 self.outbox
                     .push((ShardId::CONTROL, Message::Report(number, report)));
             }
@@ -196,7 +193,7 @@ impl Shard {
         }
     }
 
-    fn report(&mut self) -> ShardReport {
+    fn report(&mut self, now: Now) -> ShardReport {
         let Some(serving) = &mut self.serving else {
             return ShardReport::default();
         };
@@ -204,7 +201,7 @@ impl Shard {
         ShardReport {
             checks: serving
                 .home
-                .checks()
+                .checks(now)
                 .chain(serving.locals.checks())
                 .collect(),
             metrics: serving.metrics.clone(),
@@ -268,7 +265,9 @@ impl Turn for Shard {
         serving.home.turn(now, &mut self.outbox);
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
-        serving.links.pump(serving.home.plane(), io, now, outputs);
+        for cluster in serving.home.clusters() {
+            cluster.links.pump(&mut cluster.plane, io, now, outputs);
+        }
         // What this shard told itself may have made work for parts of the turn that were over.
         outputs.more |= more || serving.has_work();
         outputs.deadline = serving.next_deadline();
@@ -318,25 +317,30 @@ impl Serving {
         for event in events.drain(..) {
             match event {
                 SocketEvent::Opened { ticket, socket } => {
-                    let plane = self.home.plane();
-                    self.links
-                        .on_opened(ticket, socket, plane, (io, now), outputs);
+                    let cluster = self.cluster(Links::cluster_of(ticket));
+                    let plane = &mut cluster.plane;
+                    let links = &mut cluster.links;
+                    links.on_opened(ticket, socket, plane, (io, now), outputs);
                 }
                 SocketEvent::OpenFailed { ticket, error } => {
-                    self.links.on_failed(ticket, error, self.home.plane(), now);
-                }
-                SocketEvent::Readable(socket) if self.links.has(socket) => {
-                    self.links.on_readable(socket);
-                }
-                SocketEvent::Writable(socket) if self.links.has(socket) => {
-                    self.links
-                        .write(socket, self.home.plane(), io, now, outputs);
+                    let cluster = self.cluster(Links::cluster_of(ticket));
+                    let plane = &mut cluster.plane;
+                    cluster.links.on_failed(ticket, error, plane, now);
                 }
                 SocketEvent::Readable(socket) => {
+                    if let Some(cluster) = self.owner(socket) {
+                        cluster.links.on_readable(socket);
+                        continue;
+                    }
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
                     edge.on_readable(socket, &mut cx);
                 }
                 SocketEvent::Writable(socket) => {
+                    if let Some(cluster) = self.owner(socket) {
+                        let plane = &mut cluster.plane;
+                        cluster.links.write(socket, plane, io, now, outputs);
+                        continue;
+                    }
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
                     edge.on_writable(socket, &mut cx);
                 }
@@ -350,7 +354,21 @@ impl Serving {
                 }
             }
         }
-        self.links.read(self.home.plane(), io, now, outputs)
+        let mut more = false;
+        for cluster in self.home.clusters() {
+            more |= cluster.links.read(&mut cluster.plane, io, now, outputs);
+        }
+        more
+    }
+
+    fn cluster(&mut self, index: ClusterIndex) -> &mut Cluster {
+        &mut self.home.clusters()[usize::from(index.0)]
+    }
+
+    /// The cluster a socket is of, if it is a broker's.
+    fn owner(&mut self, socket: SocketId) -> Option<&mut Cluster> {
+        let mut clusters = self.home.clusters().iter_mut();
+        clusters.find(|cluster| cluster.links.has(socket))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -378,6 +396,7 @@ impl Serving {
                     edge.end_streams_of(topic, &mut cx);
                 }
             }
+            Message::Standing(topic, standing) => self.locals.on_standing(topic, standing),
             Message::Live { topic, log_start } => self.locals.on_live(topic, log_start),
             Message::Get {
                 waiter,
@@ -386,7 +405,7 @@ impl Serving {
                 key,
             } => {
                 let found = self.locals.get(topic).map(|local| local.find(hash, &key));
-                let found = found.unwrap_or(Found::Failed(Failure::NotReady));
+                let found = found.unwrap_or(Found::Failed(self.locals.not_live(topic)));
                 out.push((waiter.shard, Message::Got(waiter, found)));
             }
             Message::Scan {
@@ -456,11 +475,20 @@ impl Serving {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
                 edge.on_pass_joined(topic, pass, &members, &log_start, &mut cx);
             }
-            Message::View(_)
-            | Message::RefreshView
-            | Message::Token(_)
+            Message::PlacesChecked {
+                topic,
+                waiter,
+                ends,
+            } => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_places_checked(topic, waiter, ends.as_deref(), &mut cx);
+            }
+            Message::View(..)
+            | Message::RefreshView(_)
+            | Message::Token(..)
             | Message::Applied(..)
             | Message::Command(_)
+            | Message::CheckPlaces { .. }
             | Message::JoinPass { .. }
             | Message::PassTaken { .. } => self.home.on_message(from, message, now, out),
             Message::Load(_)
@@ -547,10 +575,6 @@ impl Serving {
                 metrics.cache_bytes.set(stats.bytes as u64);
             }
         }
-        self.metrics
-            .general
-            .kafka_connections_open
-            .set(self.links.len() as u64);
         self.home.count(&mut self.metrics);
     }
 }
@@ -577,7 +601,7 @@ fn names(snapshot: &Snapshot) -> Names {
         topics: snapshot
             .topics
             .iter()
-            .map(|topic| topic.name.to_string())
+            .map(|topic| snapshot.topic_label(topic))
             .collect(),
     }
 }

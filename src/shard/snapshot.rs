@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Config, Start, StreamRoute};
-use crate::model::{ShardId, TopicName};
+pub use crate::config::ClusterIndex;
+use crate::config::{BrokerAddress, Config, Start, StreamRoute};
+use crate::model::{LogIdentity, ShardId, TopicName};
 use crate::sse::{Encoding, EventName, Payload};
 
 /// A topic of a snapshot, by its place in [`Snapshot::topics`].
@@ -34,6 +35,8 @@ pub struct Snapshot {
 /// A topic and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPlan {
+    /// Its cluster.
+    pub cluster: ClusterIndex,
     /// Its name.
     pub name: TopicName,
     /// The shard that does its Kafka work.
@@ -44,6 +47,8 @@ pub struct TopicPlan {
     pub holds_replies: bool,
     /// Its newest records are cached, over all slices.
     pub cached: bool,
+    /// Queries are answered from it.
+    pub queried: bool,
     /// A route needs it compacted, for this reason.
     pub compacted_for: Option<&'static str>,
     /// The ways its events are written; empty if no stream reads it.
@@ -116,8 +121,8 @@ impl Snapshot {
     pub fn new(number: u64, config: Arc<Config>, layout: Layout) -> Self {
         let mut topics = Topics::default();
         let commands = config.commands.iter().map(|route| {
-            let commands = topics.get(&route.topic);
-            let replies = topics.get(&route.replies);
+            let commands = topics.get(route.cluster, &route.topic);
+            let replies = topics.get(route.cluster, &route.replies);
             topics.plans[usize::from(commands.0)].takes_commands = true;
             topics.plans[usize::from(replies.0)].holds_replies = true;
             topics.link(commands, replies);
@@ -125,13 +130,14 @@ impl Snapshot {
         });
         let commands = commands.collect();
         let queries = config.queries.iter().map(|route| {
-            let topic = topics.get(&route.topic);
-            topics.plans[usize::from(topic.0)].cached = true;
+            let topic = topics.get(route.cluster, &route.topic);
+            let plan = &mut topics.plans[usize::from(topic.0)];
+            (plan.cached, plan.queried) = (true, true);
             topic
         });
         let queries = queries.collect();
         let streams = config.streams.iter().map(|route| {
-            let topic = topics.get(&route.topic);
+            let topic = topics.get(route.cluster, &route.topic);
             (
                 topic,
                 topics.plans[usize::from(topic.0)].stream(route, &config.headers.etag),
@@ -154,6 +160,54 @@ impl Snapshot {
     #[must_use]
     pub fn topic(&self, index: TopicIndex) -> &TopicPlan {
         &self.topics[usize::from(index.0)]
+    }
+
+    /// Every cluster, that of `[kafka]` first.
+    pub fn cluster_indexes(&self) -> impl Iterator<Item = ClusterIndex> + use<> {
+        self.config.cluster_indexes()
+    }
+
+    /// Where a cluster is asked first.
+    #[must_use]
+    pub fn bootstrap(&self, index: ClusterIndex) -> &[BrokerAddress] {
+        let other = self.config.cluster(index);
+        other.map_or(&self.config.settings.kafka.bootstrap, |it| &it.bootstrap)
+    }
+
+    /// A cluster as messages call it.
+    #[must_use]
+    pub fn cluster_name(&self, index: ClusterIndex) -> String {
+        let other = self.config.cluster(index);
+        other.map_or_else(|| "kafka".into(), |it| format!("cluster `{}`", it.name))
+    }
+
+    /// A topic as messages call it: with its cluster where that is not the one of `[kafka]`.
+    #[must_use]
+    pub fn topic_name(&self, plan: &TopicPlan) -> String {
+        let name = &plan.name;
+        match self.config.cluster(plan.cluster) {
+            None => format!("topic `{name}`"),
+            Some(cluster) => format!("topic `{name}` of cluster `{}`", cluster.name),
+        }
+    }
+
+    /// A topic as metrics and `/status` call it. No topic's name has a slash.
+    #[must_use]
+    pub fn topic_label(&self, plan: &TopicPlan) -> String {
+        match self.config.cluster(plan.cluster) {
+            None => plan.name.to_string(),
+            Some(cluster) => format!("{}/{}", cluster.name, plan.name),
+        }
+    }
+
+    /// What the config calls a topic's log, if it does.
+    #[must_use]
+    pub fn log_identity(&self, plan: &TopicPlan) -> Option<LogIdentity> {
+        let log_id = match self.config.cluster(plan.cluster) {
+            None => self.config.settings.kafka.log_id.as_deref(),
+            Some(cluster) => cluster.log_id.as_deref(),
+        };
+        log_id.map(|log_id| LogIdentity::declared(log_id, &plan.name))
     }
 
     /// Every topic with its index.
@@ -195,28 +249,31 @@ impl TopicPlan {
 #[derive(Default)]
 struct Topics {
     plans: Vec<TopicPlan>,
-    by_name: BTreeMap<TopicName, TopicIndex>,
+    by_name: BTreeMap<(ClusterIndex, TopicName), TopicIndex>,
     /// Each topic's group: the lowest index it is linked with.
     groups: Vec<u16>,
 }
 
 impl Topics {
-    fn get(&mut self, name: &TopicName) -> TopicIndex {
-        if let Some(&index) = self.by_name.get(name) {
+    fn get(&mut self, cluster: ClusterIndex, name: &TopicName) -> TopicIndex {
+        let key = (cluster, name.clone());
+        if let Some(&index) = self.by_name.get(&key) {
             return index;
         }
         let index = TopicIndex(u16::try_from(self.plans.len()).expect("a config has fewer routes"));
         self.plans.push(TopicPlan {
+            cluster,
             name: name.clone(),
             home: ShardId(0),
             takes_commands: false,
             holds_replies: false,
             cached: false,
+            queried: false,
             compacted_for: None,
             encodings: Vec::new(),
         });
         self.groups.push(index.0);
-        self.by_name.insert(name.clone(), index);
+        self.by_name.insert(key, index);
         index
     }
 

@@ -108,6 +108,7 @@ impl Feed {
                 }
                 self.wait(slot, face)
             }
+            Source::Asking => self.wait(slot, face),
             Source::Pass { frame, .. } if *frame == u32::MAX => self.wait(slot, face),
             Source::Pass { pass, frame } => {
                 let (pass, frame) = (*pass, *frame);
@@ -171,6 +172,12 @@ impl Feed {
             self.put_beat(slot);
             if let Some(outcome) = self.flush(slot, face) {
                 return outcome;
+            }
+            let subscriber = self.roster.get_mut(slot);
+            if subscriber.is_private() {
+                // Still ahead of us: is what it holds still in the log?
+                subscriber.own().source = Source::Resume;
+                return Outcome::More;
             }
         }
         Outcome::Idle

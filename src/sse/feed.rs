@@ -1,11 +1,12 @@
 //! One topic instance's fan-out on one shard: what happens to it. How it answers is in `open.rs`
-//! (where a stream starts), `deliver.rs` (what is sent), `history.rs` (pages and passes) and
-//! `beat.rs` (time).
+//! (where a stream starts), `deliver.rs` (what is sent), `history.rs` (pages and passes),
+//! `branch.rs` (what a truncation took) and `beat.rs` (time).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::beat::Beats;
+use super::branch::Branch;
 use super::history::Passes;
 use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
 use super::roster::Roster;
@@ -29,6 +30,7 @@ pub struct Feed {
     pub(super) needs: VecDeque<Ticket>,
     pub(super) passes: Passes,
     pub(super) beats: Beats,
+    pub(super) branch: Branch,
     pub(super) counts: FeedCounts,
     /// Ids of single subscribers are written here.
     pub(super) id: ProgressText,
@@ -68,6 +70,7 @@ impl Feed {
             needs: VecDeque::new(),
             passes: Passes::default(),
             beats: Beats::new(&settings),
+            branch: Branch::default(),
             counts: FeedCounts::default(),
             now_id: id.clone(),
             id,
@@ -93,6 +96,7 @@ impl Feed {
         if let Change::Truncate { .. } = step.change {
             self.on_truncate();
         }
+        let turned = self.branch.on_cut(self.window.cut(), &step.cut);
         let trail = &mut self.trail;
         self.window
             .push(step, |seq, _, block| trail.on_drop(seq, block));
@@ -103,6 +107,9 @@ impl Feed {
         }
         if self.roster.len() == 0 {
             return;
+        }
+        if !turned.is_empty() {
+            self.on_turn(&turned);
         }
         for encoding in 0..self.settings.encodings.len() {
             match step.blocks.get(encoding) {

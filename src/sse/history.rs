@@ -142,7 +142,7 @@ impl Feed {
         self.wake_waiting(slot);
     }
 
-    fn wake_waiting(&mut self, slot: Slot) {
+    pub(super) fn wake_waiting(&mut self, slot: Slot) {
         if self.roster.get(slot).place == Place::Waiting {
             self.roster.queue(slot);
         }

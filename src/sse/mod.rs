@@ -30,6 +30,7 @@
 //! turn's budget is spent; then [`Feed::next_need`] and [`Feed::next_credit`] until they are empty.
 
 mod beat;
+mod branch;
 mod deliver;
 mod encode;
 mod face;

@@ -63,7 +63,7 @@ impl Feed {
 
     /// Decides what one reads from here who holds V: the window if it covers V, else *changes* or a
     /// pass. What is gone for ever is told first.
-    pub(super) fn go_on(&mut self, slot: Slot, now: Now) {
+    pub(super) fn go_on_checked(&mut self, slot: Slot, now: Now) {
         if self.read_from_window(slot) {
             return;
         }
@@ -158,6 +158,10 @@ impl Feed {
                         key,
                     });
                 }
+                Source::Asking => {
+                    let places = self.doubtful(held);
+                    return Some(Need::Places { ticket, places });
+                }
                 Source::Pass { pass: None, .. } => {
                     let from = held.cut.clone();
                     return Some(Need::Pass {
@@ -220,7 +224,7 @@ impl Feed {
 }
 
 impl Held {
-    fn start_over() -> Self {
+    pub(super) fn start_over() -> Self {
         let over = true;
         Self {
             over,

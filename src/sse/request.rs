@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Encoding;
-use crate::log::{Cut, Seq};
+use crate::log::{Cut, Next, Seq};
 use crate::model::{Etag, KeyHash, LogTag, Offset, Partition, ShardId};
 
 /// Encodings a topic may have: what `Step::blocks` holds.
@@ -105,6 +105,14 @@ pub enum Need {
         after: Option<PageCursor>,
         /// Only this key, at its owner.
         key: Option<(KeyHash, Box<[u8]>)>,
+    },
+    /// Whether these places of a client are still in the log. Answer with
+    /// [`super::Feed::on_checked`].
+    Places {
+        /// To answer with.
+        ticket: Ticket,
+        /// Where it goes on, and the epoch of the record before.
+        places: Vec<(Partition, Next)>,
     },
     /// A share in a pass over the log from `from` on. Answer with [`super::Feed::on_pass_start`].
     Pass {

@@ -120,6 +120,8 @@ pub(super) enum Source {
     /// A pass over the log; `None` while it waits for one. `frame` is the next of the pass's
     /// present block, `u32::MAX` once that is taken.
     Pass { pass: Option<PassId>, frame: u32 },
+    /// Nothing until the leaders have said whether what it holds is still in the log.
+    Asking,
     /// To be decided by what it holds.
     Resume,
     /// A truncation took what it was reading: it must come again.

@@ -30,6 +30,7 @@ pub struct Events {
     id: String,
     last_event_id: String,
     retry: Option<u64>,
+    comments: usize,
     ended: bool,
 }
 
@@ -107,6 +108,7 @@ impl Events {
             id: String::new(),
             last_event_id: String::new(),
             retry: None,
+            comments: 0,
             ended: false,
         };
         if events.rest.starts_with("\u{feff}".as_bytes()) {
@@ -172,6 +174,11 @@ impl Events {
         self.retry
     }
 
+    /// Comments so far: what a quiet stream says.
+    pub fn comments(&self) -> usize {
+        self.comments
+    }
+
     /// Whether the server has closed it.
     pub fn ended(&self) -> bool {
         self.ended
@@ -199,7 +206,7 @@ impl Events {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "" => {} // A comment.
+            "" => self.comments += 1,
             "event" => value.clone_into(&mut self.name),
             "data" => {
                 self.data.push_str(value);

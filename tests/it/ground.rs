@@ -6,6 +6,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::{
+    ApiKey, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, RequestHeader,
+};
+use kafka_protocol::protocol::{Decodable as _, Encodable as _, StrBytes};
 use sluicegate::broker::{Profile, Settings};
 use sluicegate::config::BrokerAddress;
 use sluicegate::control::{TopicSpec, ensure_topics};
@@ -121,6 +128,39 @@ impl Ground {
         let specs = [spec];
         let made = ensure_topics(&bootstrap, &specs, Duration::from_secs(30));
         block_on(made).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// Sets one of a topic's configs, while whoever uses it looks on (IncrementalAlterConfigs).
+    pub fn alter(&self, topic: &str, key: &'static str, value: &'static str) {
+        use std::io::{Read as _, Write as _};
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        let config = AlterableConfig::default()
+            .with_name(text(key))
+            .with_value(Some(text(value)));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(topic))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let header = RequestHeader::default()
+            .with_request_api_key(ApiKey::IncrementalAlterConfigs as i16)
+            .with_request_api_version(0)
+            .with_client_id(Some(text("tests")));
+        let mut frame = vec![0; 4];
+        header.encode(&mut frame, 1).expect("a header");
+        request.encode(&mut frame, 0).expect("a request");
+        let len = (frame.len() as u32 - 4).to_be_bytes();
+        frame[..4].copy_from_slice(&len);
+        let first = self.bootstrap.split(',').next().expect("an address");
+        let mut broker = std::net::TcpStream::connect(first).expect("a broker");
+        broker.write_all(&frame).expect("it reads");
+        let mut len = [0; 4];
+        broker.read_exact(&mut len).expect("it answers");
+        let mut answer = vec![0; u32::from_be_bytes(len) as usize];
+        broker.read_exact(&mut answer).expect("a whole answer");
+        let mut answer = bytes::Bytes::from(answer).split_off(4);
+        let answer = IncrementalAlterConfigsResponse::decode(&mut answer, 0).expect("an answer");
+        assert_eq!(answer.responses[0].error_code, 0, "{answer:?}");
     }
 
     /// A compacted topic.

@@ -1,7 +1,5 @@
 //! Real Apache Kafka: every story, and what only real nodes can do.
 
-mod secure;
-
 use std::time::{Duration, Instant};
 
 use crate::app::App;
@@ -14,7 +12,9 @@ use crate::scenarios::starting::wait_not_ready;
 use crate::service::Reply;
 
 mod kfake;
+mod outage;
 mod rskafka;
+mod secure;
 mod versions;
 
 /// Every story of `scenarios/`.

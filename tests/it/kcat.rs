@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 pub struct Record {
     pub partition: u32,
     pub offset: u64,
+    /// Milliseconds since 1970, as the producer or the log has it.
+    #[serde(rename = "ts")]
+    pub time: u64,
     pub key: Option<String>,
     #[serde(rename = "payload")]
     pub value: Option<String>,
@@ -20,7 +23,7 @@ pub struct Record {
 impl Record {
     /// One that another of librdkafka's programs has read.
     pub fn new(
-        (partition, offset): (u32, u64),
+        (partition, offset, time): (u32, u64, u64),
         key: Option<String>,
         value: Option<String>,
         headers: Vec<Option<String>>,
@@ -28,6 +31,7 @@ impl Record {
         Self {
             partition,
             offset,
+            time,
             key,
             value,
             headers,

@@ -36,3 +36,4 @@ mod rdk;
 mod scenarios;
 mod service;
 mod tidy;
+mod unclean;

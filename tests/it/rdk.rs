@@ -259,21 +259,14 @@ impl Drop for Consumer {
 fn record(line: &str) -> Record {
     let mut fields = line.split('\t').skip(1);
     let mut next = || fields.next().expect("a whole line");
-    let (partition, offset) = (next().parse(), next().parse());
-    let (_time, key, value) = (next(), unescape(next()), unescape(next()));
+    let mut number = || next().parse::<u64>().expect("a number");
+    let place = (number() as u32, number(), number());
+    let (key, value) = (unescape(next()), unescape(next()));
     let headers = fields.flat_map(|field| match field.split_once('=') {
         Some((name, value)) => [unescape(name), unescape(value)],
         None => [unescape(field), None],
     });
-    Record::new(
-        (
-            partition.expect("a partition"),
-            offset.expect("librdkafka's offset"),
-        ),
-        key,
-        value,
-        headers.collect(),
-    )
+    Record::new(place, key, value, headers.collect())
 }
 
 fn escape(bytes: &[u8]) -> String {

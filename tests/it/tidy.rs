@@ -423,6 +423,40 @@ fn the_map_names_every_room() {
     );
 }
 
+/// A module that no part of `tests/run` names would never run in CI.
+#[test]
+fn every_module_with_tests_runs_in_a_part() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("a file of the tests");
+    let parts = read("tests/run") + &read(".ci/check");
+    let (mut left_out, mut found) = (Vec::new(), 0);
+    for line in read("tests/it/main.rs").lines() {
+        let Some(module) = line
+            .strip_prefix("mod ")
+            .and_then(|it| it.strip_suffix(';'))
+        else {
+            continue;
+        };
+        let mut paths = vec![root.join(format!("tests/it/{module}.rs"))];
+        let folder = root.join("tests/it").join(module);
+        if folder.is_dir() {
+            walk(&folder, &mut paths);
+        }
+        let texts = paths
+            .iter()
+            .filter_map(|path| fs::read_to_string(path).ok());
+        if !texts.into_iter().any(|text| text.contains("\n#[test]\n")) {
+            continue;
+        }
+        found += 1;
+        if !parts.contains(&format!(" {module}::")) {
+            left_out.push(module.to_owned());
+        }
+    }
+    assert!(found >= 7, "{found} modules: the list is not read right");
+    none("modules that no part runs", &left_out);
+}
+
 /// `.ci/licences.toml`.
 #[derive(serde::Deserialize)]
 struct Policy {

@@ -1,5 +1,7 @@
 //! What is taken and what is refused.
 
+mod clusters;
+mod kafka;
 mod properties;
 mod words;
 
@@ -104,7 +106,7 @@ fn what_routes_ask_of_topics() {
     let linked = config.linked_topics();
     let linked: Vec<Vec<&str>> = linked
         .iter()
-        .map(|it| it.iter().map(|topic| topic.as_str()).collect())
+        .map(|it| it.iter().map(|(_, topic)| topic.as_str()).collect())
         .collect();
     let pair = vec!["payments-commands", "payments-replies"];
     assert_eq!(linked, [vec!["balances"], vec!["payments"], pair]);

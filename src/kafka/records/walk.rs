@@ -91,6 +91,10 @@ pub fn walk(
                 Some((RecordError::Magic(magic), Offset(next)))
             }
             Front::Batch(header) => {
+                // A piece is of one epoch, so that each place in it has its own.
+                if epoch(header.leader_epoch) != walk.next.epoch {
+                    walk.flush(fetched.partition, &mut sink);
+                }
                 let batch = rest.split_to(header.len);
                 let outcome = walk.batch(&header, &batch, unpacker, cap, budget);
                 let to = Offset(header.last_offset + 1);

@@ -162,6 +162,24 @@ fn a_frozen_broker_is_left_after_the_request_timeout() {
     );
 }
 
+/// A frozen broker gives no sign, and the one that is asked who leads may be that one: then nobody
+/// would know of the new leader before its timeout. One of the two is the one that is asked.
+#[test]
+fn another_broker_is_asked_long_before_the_request_timeout() {
+    for (frozen, other) in [(1, 2), (2, 1)] {
+        let (mut world, handle) = known(&[(frozen, 0)]);
+        world.plane.read(key(handle, 0), at(0));
+        world.settle();
+        world.take();
+        world.frozen.insert(frozen);
+        world.topics[0].leaders[0] = (other, 1);
+        world.plane.refresh();
+        world.pass(Duration::from_millis(1_100));
+        let moved = |event: &Event| matches!(event, Event::View(_));
+        assert!(world.take().iter().any(moved), "{frozen} is frozen");
+    }
+}
+
 #[test]
 fn an_older_broker_is_greeted_in_its_version() {
     let mut world = World::new(&[topic(&[(1, 0)])]);
@@ -328,7 +346,7 @@ fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
         events
             .iter()
             .filter_map(view)
-            .last()
+            .next_back()
             .map(|(_, epoch)| epoch.0)
     };
     assert_eq!(told(&mut world), Some(Some(7)));

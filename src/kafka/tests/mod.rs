@@ -51,5 +51,5 @@ fn offsets_of(events: &[Event]) -> Vec<u64> {
 }
 
 const fn at(offset: u64) -> StartAt {
-    StartAt::At(Offset(offset))
+    StartAt::At(crate::log::Next::at(Offset(offset)))
 }

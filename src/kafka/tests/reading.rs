@@ -8,6 +8,7 @@ use kafka_protocol::messages::fetch_response::{AbortedTransaction, PartitionData
 
 use super::*;
 use crate::kafka::records::{Sequence, encode};
+use crate::log::Next;
 use crate::model::UnixMillis;
 
 /// One batch per offset, each with one record.
@@ -73,7 +74,10 @@ fn a_read_starts_shows_records_and_asks_for_the_next() {
     assert!(matches!(
         events[0],
         Event::Started {
-            from: Offset(3),
+            from: Next {
+                offset: Offset(3),
+                ..
+            },
             end: Offset(6),
             ..
         }

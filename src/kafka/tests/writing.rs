@@ -123,11 +123,11 @@ fn the_delivery_timeout_tells_refused_from_unknown() {
     let (mut world, topic) = known(&[(1, 0)]);
     world.kill(1);
     produce(&mut world, topic, 0..1);
-    world.pass(Duration::from_secs(29));
+    world.pass(Duration::from_millis(899));
     assert!(outcomes(&mut world).is_empty());
-    world.pass(Duration::from_secs(2));
-    let timeout = ProduceError::Timeout;
-    assert_eq!(outcomes(&mut world), [(0, Produced::Refused(timeout))]);
+    world.pass(Duration::from_millis(2));
+    let (timeout, away) = (ProduceError::Timeout, ProduceError::Unreachable);
+    assert_eq!(outcomes(&mut world), [(0, Produced::Refused(away))]);
     world.down.clear();
     world.pass(Duration::from_secs(2));
     produce(&mut world, topic, 1..2);
@@ -161,8 +161,8 @@ fn a_request_that_was_never_written_is_refused() {
     assert!(!world.plane.outgoing(link).is_empty());
     world.kill(1);
     world.writes = true;
-    world.pass(Duration::from_secs(31));
-    let refused = Produced::Refused(ProduceError::Timeout);
+    world.pass(Duration::from_secs(1));
+    let refused = Produced::Refused(ProduceError::Unreachable);
     assert_eq!(outcomes(&mut world), [(1, refused)]);
     world.down.clear();
     world.pass(Duration::from_secs(2));
@@ -173,6 +173,117 @@ fn a_request_that_was_never_written_is_refused() {
         (501, 1, vec!["2".into()]),
         "its sequence is free again"
     );
+}
+
+fn try_produce(
+    world: &mut World,
+    topic: TopicHandle,
+    partition: u32,
+) -> Result<(), ProduceRefused> {
+    let (partition, record, now) = (Partition(partition), record("x"), world.now);
+    let taken = world.plane.produce(topic, partition, record, 9, now);
+    world.settle();
+    taken
+}
+
+/// R8: a leader that is known to be away costs nobody a wait, and is found again by who asks.
+#[test]
+fn a_leader_that_is_away_is_refused_at_once_until_it_is_back() {
+    let (mut world, topic) = known(&[(1, 0)]);
+    world.kill(1);
+    produce(&mut world, topic, 0..1);
+    world.pass(Duration::from_millis(950));
+    outcomes(&mut world);
+    let (mut refused, mut taken) = (0, 0);
+    for _ in 0..100 {
+        match try_produce(&mut world, topic, 0) {
+            Ok(()) => taken += 1,
+            Err(error) => {
+                assert_eq!(error, ProduceRefused::Unreachable);
+                refused += 1;
+            }
+        }
+        world.pass(Duration::from_millis(100));
+    }
+    let away = Produced::Refused(ProduceError::Unreachable);
+    let told = outcomes(&mut world);
+    assert!(told.iter().all(|(_, outcome)| *outcome == away), "{told:?}");
+    assert!(refused > 50, "{refused} of 100 are refused at once");
+    assert!(taken > 0, "some look whether it is back");
+    world.down.clear();
+    world.pass(Duration::from_millis(1_100));
+    outcomes(&mut world);
+    try_produce(&mut world, topic, 0).unwrap();
+    world.pass(Duration::from_millis(10));
+    let first = world.produces.pop_front().unwrap();
+    world.produced(&first, 0, 7, 0);
+    assert_eq!(outcomes(&mut world), [(9, appended(7))]);
+}
+
+/// A frozen broker gives no sign. What was sent stays unknown to the end, nothing is sent behind
+/// it, and what was not sent is refused within a second.
+#[test]
+fn nothing_is_sent_behind_an_answer_that_is_owed() {
+    let (mut world, topic) = known(&[(1, 0), (1, 0)]);
+    produce(&mut world, topic, 0..1);
+    assert_eq!(world.produces.len(), 1, "and it is not answered");
+    produce(&mut world, topic, 1..2);
+    world.pass(Duration::from_millis(600));
+    try_produce(&mut world, topic, 1).unwrap();
+    world.pass(Duration::from_millis(290));
+    assert_eq!(outcomes(&mut world), []);
+    world.pass(Duration::from_millis(20));
+    let away = Produced::Refused(ProduceError::Unreachable);
+    assert_eq!(outcomes(&mut world), [(1, away)]);
+    for partition in [0, 1] {
+        let refused = try_produce(&mut world, topic, partition);
+        assert_eq!(refused, Err(ProduceRefused::Unreachable));
+    }
+    world.pass(Duration::from_millis(600));
+    assert_eq!(outcomes(&mut world), [(9, away)]);
+    let first = world.produces.pop_front().unwrap();
+    assert!(world.produces.is_empty(), "no other partition's either");
+    world.produced(&first, 0, 3, 0);
+    assert_eq!(outcomes(&mut world), [(0, appended(3))]);
+    try_produce(&mut world, topic, 0).unwrap();
+    assert_eq!(world.produces.len(), 1, "it goes on");
+}
+
+#[test]
+fn a_partition_without_a_leader_refuses_after_a_moment() {
+    let (mut world, topic) = known(&[(-1, 0)]);
+    produce(&mut world, topic, 0..1);
+    world.pass(Duration::from_millis(910));
+    let away = Produced::Refused(ProduceError::Unreachable);
+    assert_eq!(outcomes(&mut world), [(0, away)]);
+    produce(&mut world, topic, 1..2);
+    world.topics[0].leaders[0] = (2, 1);
+    world.pass(Duration::from_millis(800));
+    let batch = world.produces.pop_front().unwrap();
+    assert_eq!((batch.node, read(&batch.batch()).1), (2, 0));
+}
+
+/// Each try says for certain that nothing was appended: so may the last word.
+#[test]
+fn too_few_replicas_refuse_after_a_moment() {
+    const NOT_ENOUGH_REPLICAS: i16 = 19;
+    let (mut world, topic) = known(&[(1, 0)]);
+    produce(&mut world, topic, 0..1);
+    let mut tries = 0;
+    for _ in 0..20 {
+        while let Some(asked) = world.produces.pop_front() {
+            world.produced(&asked, NOT_ENOUGH_REPLICAS, -1, 0);
+            tries += 1;
+        }
+        world.pass(Duration::from_millis(50));
+    }
+    let away = Produced::Refused(ProduceError::Unreachable);
+    assert_eq!(outcomes(&mut world), [(0, away)], "after {tries} tries");
+    assert!(tries > 1);
+    world.pass(Duration::from_secs(1));
+    produce(&mut world, topic, 1..2);
+    let batch = world.produces.pop_front().unwrap();
+    assert_eq!(read(&batch.batch()), (501, 0, vec!["1".into()]));
 }
 
 /// KIP-219: the answer comes at once, the records are appended, and the broker wants silence.

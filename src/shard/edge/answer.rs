@@ -63,7 +63,9 @@ impl Edge {
             return;
         };
         let condition = condition.as_deref();
-        let written = self.write_found(&found, condition, wait.exchange, wait.cors);
+        let topic = self.snapshot.queries[usize::from(wait.route)];
+        let age = cx.locals.age(topic, cx.now.mono);
+        let written = self.write_found(&found, condition, age, wait.exchange, wait.cors);
         self.done(client, &wait, RouteKind::Query, written, cx);
     }
 
@@ -155,6 +157,7 @@ impl Edge {
         &mut self,
         found: &Found,
         condition: Option<&IfNoneMatch>,
+        age: Option<u64>,
         exchange: Exchange,
         grant: CorsGrant,
     ) -> (Framed, Status) {
@@ -176,6 +179,9 @@ impl Edge {
         };
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         head.etag(etag).fixed("cache-control", "no-cache");
+        if let Some(age) = age {
+            head.number("age", age);
+        }
         if let Some(cors) = &self.cors {
             cors.write(grant, &mut head).expect("a short head has room");
         }
@@ -217,6 +223,7 @@ fn outcome_of(refused: &Refused) -> CommandOutcome {
         () if is(Failure::OutcomeUnknown) => CommandOutcome::Unknown,
         () if is(Failure::BrokerUnavailable) => CommandOutcome::Refused,
         () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
+        () if is(Failure::TopicUnavailable) => CommandOutcome::Refused,
         () if is(Failure::CommandTooLarge) => CommandOutcome::Invalid,
         () => CommandOutcome::Answered,
     }

@@ -2,9 +2,9 @@
 //! the home.
 
 use crate::cache::{ChangeCursor, Changes, Item, Value};
-use crate::log::Cut;
+use crate::log::{Cut, Next};
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::ShardId;
+use crate::model::{Partition, ShardId};
 use crate::shard::io::{Io, SocketId};
 use crate::shard::message::{ChangesPiece, ChangesRequest, Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
@@ -73,6 +73,17 @@ impl Edge {
                         encoding,
                         waiter,
                         from,
+                    },
+                )
+            }
+            Need::Places { ticket, places } => {
+                let waiter = waiter(ticket);
+                (
+                    home,
+                    Message::CheckPlaces {
+                        topic,
+                        waiter,
+                        places,
                     },
                 )
             }
@@ -151,6 +162,28 @@ impl Edge {
             offset: item.offset,
         });
         feed.on_page(ticket, entries, next);
+    }
+
+    /// What the home found of a stream's places.
+    pub(in crate::shard) fn on_places_checked<I: Io>(
+        &mut self,
+        topic: TopicIndex,
+        waiter: Waiter,
+        ends: Option<&[(Partition, Next)]>,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let known = self.slot(waiter.socket).is_some();
+        let feed = cx
+            .locals
+            .get_mut(topic)
+            .and_then(|local| local.feed.as_mut());
+        if let Some(feed) = feed.filter(|_| known) {
+            let ticket = Ticket {
+                token: waiter.socket.slot,
+                number: waiter.request,
+            };
+            feed.on_checked(ticket, ends, cx.now);
+        }
     }
 
     /// Streams are in a pass now. What is gone already is told.

@@ -260,9 +260,11 @@ impl Edge {
         let local = locals
             .get(topic)
             .filter(|local| local.is_live())
-            .ok_or(Failure::NotReady)?;
+            .ok_or_else(|| locals.not_live(topic))?;
+        let age = locals.age(topic, asking.now);
         let Some(template) = &self.snapshot.config.queries[index].key else {
-            return Ok(self.collection(index, topic, condition.as_ref(), asking, local));
+            let at = (index, topic, age);
+            return Ok(self.collection(at, condition.as_ref(), asking, local));
         };
         let identity = Identity::ANONYMOUS;
         let key = evaluate(template, &inputs(params, request, &identity))?;
@@ -272,7 +274,8 @@ impl Edge {
         let (exchange, cors) = (asking.exchange, asking.cors);
         if owner == self.me {
             let found = local.find(hash, &key);
-            let (framed, status) = self.write_found(&found, condition.as_ref(), exchange, cors);
+            let condition = condition.as_ref();
+            let (framed, status) = self.write_found(&found, condition, age, exchange, cors);
             return Ok(Outcome::Answered(framed, status));
         }
         let (waiter, key) = (asking.waiter, key.into_boxed_slice());
@@ -302,8 +305,7 @@ impl Edge {
 
     fn collection(
         &mut self,
-        index: usize,
-        topic: TopicIndex,
+        (index, topic, age): (usize, TopicIndex, Option<u64>),
         condition: Option<&IfNoneMatch>,
         asking: &Asking<'_, '_>,
         local: &crate::shard::local::Local,
@@ -318,6 +320,9 @@ impl Edge {
         let exchange = asking.exchange;
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         head.etag(&etag).fixed("cache-control", "no-cache");
+        if let Some(age) = age {
+            head.number("age", age);
+        }
         if let Some(cors) = &self.cors {
             cors.write(asking.cors, &mut head)
                 .expect("a short head has room");
@@ -359,8 +364,11 @@ impl Edge {
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let (topic, encoding) = self.snapshot.streams[index];
-        let local = locals.get(topic).filter(|local| local.feed.is_some());
-        let local = local.ok_or(Failure::NotReady)?;
+        // While it is loaded anew, the stream itself says when to come back.
+        let waits = locals.not_live(topic) == Failure::NotReady;
+        let local = locals.get(topic);
+        let local = local.filter(|local| local.feed.is_some() || waits);
+        let local = local.ok_or_else(|| locals.not_live(topic))?;
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();

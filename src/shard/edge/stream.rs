@@ -44,8 +44,12 @@ impl Edge {
             keep_alive: false,
             ..start.exchange
         };
-        // At its limit, or on its way out, a gateway takes no new stream.
-        let full = self.streams >= self.streams_share() || self.draining.is_some();
+        // At its limit, on its way out, or while a topic is loaded anew, a gateway takes no new
+        // stream.
+        let local = cx.locals.get(start.topic);
+        let full = self.streams >= self.streams_share()
+            || self.draining.is_some()
+            || local.is_none_or(|local| local.feed.is_none());
         self.write_stream_head(exchange, start.cors);
         if full || exchange.head_only {
             // A native EventSource gives up for good on any other status: it must come back later.

@@ -20,6 +20,7 @@ use super::lookups::{Lookups, Wanted};
 use super::{Home, Outbox};
 use crate::route::Failure;
 use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
+use crate::shard::snapshot::ClusterIndex;
 
 /// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -49,6 +50,7 @@ pub(super) struct Tickets {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     ticket: u64,
+    cluster: ClusterIndex,
     topic: TopicHandle,
     partition: Partition,
 }
@@ -67,7 +69,7 @@ impl Tickets {
         &mut self,
         replies: usize,
         key: CommandKey,
-        (topic, partition): (TopicHandle, Partition),
+        (cluster, topic, partition): (ClusterIndex, TopicHandle, Partition),
     ) -> u64 {
         self.next += 1;
         self.open.insert(self.next, (replies, key));
@@ -76,6 +78,7 @@ impl Tickets {
             key,
             Place {
                 ticket,
+                cluster,
                 topic,
                 partition,
             },
@@ -257,9 +260,13 @@ impl Home {
                 .expect("they expired there");
             let place = self.tickets.by_key.get(&key).copied();
             let last = commands.table.open.waiters(key) == 0;
-            let plane = &mut self.plane;
+            let clusters = &mut self.clusters;
+            let mut withdraw = |at: &Place| {
+                let plane = &mut clusters[usize::from(at.cluster.0)].plane;
+                plane.withdraw(at.topic, at.partition, at.ticket)
+            };
             let unsent = place
-                .filter(|at| last && plane.withdraw(at.topic, at.partition, at.ticket))
+                .filter(|at| last && withdraw(at))
                 .map(|place| place.ticket);
             let failure = match unsent {
                 None => Failure::OutcomeUnknown,
@@ -289,12 +296,13 @@ impl Home {
             return Some(refused(Failure::NotReady));
         };
         if !self.topics[replies].is_live() {
-            return Some(refused(Failure::NotReady));
+            return Some(refused(self.topics[replies].why_not()));
         }
         let there = self.topics[to].missing.is_none();
         let Some(view) = self.topics[to].view.clone().filter(|_| there) else {
-            return Some(refused(Failure::NotReady));
+            return Some(refused(self.topics[to].why_not()));
         };
+        let cluster = self.topics[to].cluster;
         let key = request.key;
         let commands = self.topics[replies]
             .commands
@@ -315,7 +323,8 @@ impl Home {
                     partition,
                     offset,
                 };
-                let asked = lookups.ask(waiter, wanted, &mut self.plane);
+                let plane = &mut self.clusters[usize::from(cluster.0)].plane;
+                let asked = lookups.ask(waiter, wanted, plane);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
@@ -326,7 +335,9 @@ impl Home {
                 let failure = match why {
                     ProduceRefused::Full => Failure::Overloaded,
                     ProduceRefused::TooLarge { .. } => Failure::CommandTooLarge,
-                    ProduceRefused::UnknownTopic => Failure::BrokerUnavailable,
+                    ProduceRefused::UnknownTopic | ProduceRefused::Unreachable => {
+                        Failure::BrokerUnavailable
+                    }
                 };
                 let commands = self.topics[replies].commands.as_mut().expect("as above");
                 tell(&commands.table.open.on_refused(key), &refused(failure), out);
@@ -355,8 +366,11 @@ impl Home {
             timestamp: now.wall,
         };
         let handle = self.topics[to].handle();
-        let ticket = self.tickets.open(replies, request.key, (handle, partition));
-        let produced = self.plane.produce(handle, partition, record, ticket, now);
+        let cluster = self.topics[to].cluster;
+        let place = (cluster, handle, partition);
+        let ticket = self.tickets.open(replies, request.key, place);
+        let plane = &mut self.cluster(cluster).plane;
+        let produced = plane.produce(handle, partition, record, ticket, now);
         if produced.is_err() {
             self.tickets.close(ticket);
         }

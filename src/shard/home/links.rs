@@ -3,16 +3,21 @@
 
 use std::io::{ErrorKind, IoSlice};
 
+use crate::config::ClusterKeys;
 use crate::kafka::{KafkaError, LinkId, Plane};
 use crate::model::Now;
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Read, SocketId, Write};
+use crate::shard::snapshot::ClusterIndex;
 use crate::tls::{Blame, Connector, Session, TlsError};
 
 /// The plane's sockets: few, a handful a broker.
 #[derive(Debug)]
 pub(in crate::shard) struct Links {
+    cluster: ClusterIndex,
     open: Vec<Link>,
     tls: Option<Connector>,
+    /// How messages call the cluster's keys.
+    keys: ClusterKeys,
     /// Scratch: what a read of ciphertext brought.
     plain: Vec<u8>,
 }
@@ -51,9 +56,25 @@ const READS_A_TURN_MAX: usize = 16;
 const PLAIN_BYTES_KEPT: usize = 128 << 10;
 
 impl Links {
-    pub(in crate::shard) fn new(tls: Option<Connector>) -> Self {
+    /// Those to a cluster.
+    pub(in crate::shard) fn new(
+        cluster: ClusterIndex,
+        tls: Option<Connector>,
+        keys: ClusterKeys,
+    ) -> Self {
         let (open, plain) = (Vec::new(), Vec::new());
-        Self { open, tls, plain }
+        Self {
+            cluster,
+            open,
+            tls,
+            keys,
+            plain,
+        }
+    }
+
+    /// The cluster a ticket is for.
+    pub(in crate::shard) const fn cluster_of(ticket: OpenTicket) -> ClusterIndex {
+        ClusterIndex((ticket.0 >> 32) as u8)
     }
 
     /// How many stand.
@@ -75,7 +96,7 @@ impl Links {
         (io, now): (&mut I, Now),
         outputs: &mut Outputs<M>,
     ) {
-        let id = LinkId(ticket.0);
+        let id = LinkId(ticket.0 as u32);
         let Some(host) = plane.host(id) else {
             // The plane has given up on it, and said so before there was a socket to close.
             return outputs.close.push(socket);
@@ -89,7 +110,7 @@ impl Links {
                 }),
                 Err(error) => {
                     outputs.close.push(socket);
-                    return plane.on_failed(id, KafkaError::Tls(words(&error)), now);
+                    return plane.on_failed(id, KafkaError::Tls(words(&error, &self.keys)), now);
                 }
             },
         };
@@ -114,7 +135,7 @@ impl Links {
         plane: &mut Plane,
         now: Now,
     ) {
-        plane.on_open_failed(LinkId(ticket.0), error, now);
+        plane.on_open_failed(LinkId(ticket.0 as u32), error, now);
     }
 
     /// A broker sent something.
@@ -132,14 +153,14 @@ impl Links {
         now: Now,
         outputs: &mut Outputs<M>,
     ) -> bool {
-        let plain = &mut self.plain;
+        let (plain, keys) = (&mut self.plain, &self.keys);
         self.open.retain_mut(|link| {
             for _ in 0..READS_A_TURN_MAX {
                 if !link.readable {
                     break;
                 }
                 let fate = link.read(plane, io, now, plain);
-                if !link.settle(fate, plane, now, outputs) {
+                if !link.settle(fate, keys, plane, now, outputs) {
                     return false;
                 }
             }
@@ -158,7 +179,7 @@ impl Links {
         outputs: &mut Outputs<M>,
     ) {
         while let Some((link, address)) = plane.next_open() {
-            let ticket = OpenTicket(link.0);
+            let ticket = OpenTicket(u64::from(self.cluster.0) << 32 | u64::from(link.0));
             outputs.open.push(Open {
                 ticket,
                 host: address.host,
@@ -197,7 +218,7 @@ impl Links {
             return;
         };
         let fate = self.open[at].write(plane, io);
-        if !self.open[at].settle(fate, plane, now, outputs) {
+        if !self.open[at].settle(fate, &self.keys, plane, now, outputs) {
             self.open.swap_remove(at);
         }
     }
@@ -265,16 +286,28 @@ impl Link {
     }
 
     /// Tells the plane of an end. False: the link is over.
-    fn settle<M>(&self, fate: Fate, plane: &mut Plane, now: Now, outputs: &mut Outputs<M>) -> bool {
+    fn settle<M>(
+        &self,
+        fate: Fate,
+        keys: &ClusterKeys,
+        plane: &mut Plane,
+        now: Now,
+        outputs: &mut Outputs<M>,
+    ) -> bool {
         match fate {
             Fate::Stands => return true,
             Fate::Ended if self.tls.as_ref().is_some_and(|tls| !tls.told) => {
-                let text = "the broker closed the connection during the handshake; does this port \
-                            speak TLS? If not, set kafka.tls.enabled = false";
-                plane.on_failed(self.id, KafkaError::Tls(text.into()), now);
+                let key = keys.key("tls.enabled");
+                let text = format!(
+                    "the broker closed the connection during the handshake; does this port speak \
+                     TLS? If not, set {key} to false"
+                );
+                plane.on_failed(self.id, KafkaError::Tls(text), now);
             }
             Fate::Ended => plane.on_closed(self.id, now),
-            Fate::Failed(error) => plane.on_failed(self.id, KafkaError::Tls(words(&error)), now),
+            Fate::Failed(error) => {
+                plane.on_failed(self.id, KafkaError::Tls(words(&error, keys)), now);
+            }
         }
         outputs.close.push(self.socket);
         false
@@ -313,18 +346,25 @@ fn flush(session: &mut Session, socket: SocketId, io: &mut impl Io) -> Flushed {
 }
 
 /// A failure, and what to do about it.
-fn words(error: &TlsError) -> String {
+fn words(error: &TlsError, keys: &ClusterKeys) -> String {
     let help = match error.blame() {
-        Blame::UnknownIssuer => "set kafka.tls.ca to the CA of the brokers",
-        Blame::WrongName => {
-            "call the broker by a name of its certificate (kafka.bootstrap, or the broker's \
-             advertised.listeners), or give it a certificate for this one"
-        }
-        Blame::NotValid => "renew the broker's certificate, or correct a clock",
-        Blame::Certificate => "give the broker a certificate that clients can check",
-        Blame::Us => "set kafka.tls.certificate and kafka.tls.key to ones that the broker trusts",
-        Blame::NotTls => "this port does not speak TLS: take the TLS port, or disable kafka.tls",
-        Blame::NothingCommon => "allow TLS 1.2 or 1.3 with common ciphers on the broker",
+        Blame::UnknownIssuer => format!("set {} to the CA of the brokers", keys.key("tls.ca")),
+        Blame::WrongName => format!(
+            "call the broker by a name of its certificate ({}, or the broker's \
+             advertised.listeners), or give it a certificate for this one",
+            keys.key("bootstrap")
+        ),
+        Blame::NotValid => "renew the broker's certificate, or correct a clock".into(),
+        Blame::Certificate => "give the broker a certificate that clients can check".into(),
+        Blame::Us => format!(
+            "set {} to ones that the broker trusts",
+            keys.key("tls.certificate and key")
+        ),
+        Blame::NotTls => format!(
+            "this port does not speak TLS: take the TLS port, or disable {}",
+            keys.key("tls")
+        ),
+        Blame::NothingCommon => "allow TLS 1.2 or 1.3 with common ciphers on the broker".into(),
         Blame::Other => return error.to_string(),
     };
     format!("{error}; {help}")

@@ -86,7 +86,11 @@ fn ground(host: &str, certified: &str) -> Ground {
     let connector = Connector::new(Roots::Given(ca.as_bytes()), None).expect("a CA");
     Ground {
         plane,
-        links: Links::new(Some(connector)),
+        links: Links::new(
+            crate::shard::ClusterIndex::default(),
+            Some(connector),
+            ClusterKeys::default(),
+        ),
         pipe: Pipe {
             piece: 100,
             ..Pipe::default()

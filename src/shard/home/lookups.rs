@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::command::{Reply, ReplyHeaders};
 use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
-use crate::log::Batch;
+use crate::log::{Batch, Next};
 use crate::model::{CommandKey, CorrelationId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
 
@@ -73,7 +73,7 @@ impl Lookups {
                 let waiters = vec![(waiter, deadline)];
                 queue.push_back(Lookup { wanted, waiters });
                 if queue.len() == 1 {
-                    plane.read(read, StartAt::At(wanted.offset));
+                    plane.read(read, StartAt::At(Next::at(wanted.offset)));
                 }
             }
         }
@@ -145,7 +145,9 @@ impl Lookups {
             };
             match queue.front().map(|lookup| lookup.wanted) {
                 None => plane.stop(read),
-                Some(next) if Some(next) != first => plane.read(read, StartAt::At(next.offset)),
+                Some(next) if Some(next) != first => {
+                    plane.read(read, StartAt::At(Next::at(next.offset)));
+                }
                 Some(_) => {}
             }
             !queue.is_empty()
@@ -185,7 +187,7 @@ impl Lookups {
             .flat_map(|lookup| lookup.waiters);
         out.extend(told.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, answer.clone()))));
         match queue.front() {
-            Some(next) => plane.read(read, StartAt::At(next.wanted.offset)),
+            Some(next) => plane.read(read, StartAt::At(Next::at(next.wanted.offset))),
             None => {
                 self.waiting.remove(&partition);
                 plane.stop(read);

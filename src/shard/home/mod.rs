@@ -2,12 +2,15 @@
 //! order, decides their routes' commands, and answers for their readiness. Everything about one
 //! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
 
+mod cluster;
 mod commands;
 mod facts;
+mod freshness;
 mod links;
 mod lookups;
 mod order;
 mod passes;
+mod places;
 mod reading;
 mod standing;
 mod topic;
@@ -16,34 +19,31 @@ mod trouble;
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Address, ClusterView, DirectoryRole, Event, Plane, Produced, TopicHandle};
-use crate::model::{Instant, Now, ShardId, TopicName};
+use crate::kafka::{Event, Plane, Produced};
+use crate::model::{Instant, Now, ShardId};
 
 use super::ClusterSecurity;
 use super::message::{Level, Message, Note, Waiter};
-use super::snapshot::{Snapshot, TopicIndex};
+use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
+pub(super) use cluster::Cluster;
 use commands::Tickets;
 pub(super) use links::Links;
 use topic::Topic;
-use trouble::Trouble;
 
-/// The home side of a shard. A shard without topics at home has no plane, unless it is shard 0,
-/// which keeps the directory for all.
+/// The home side of a shard: a plane for each cluster. Shard 0's keep the clusters' directories for
+/// all; another's has nothing to do where no topic of the cluster is at home.
 #[derive(Debug)]
 pub(super) struct Home {
     snapshot: Arc<Snapshot>,
-    plane: Plane,
-    cluster_id: String,
+    /// By [`ClusterIndex`].
+    clusters: Vec<Cluster>,
     /// The topics at home here.
     topics: Vec<Topic>,
-    /// By the plane's handle: the place in `topics`; `None`: watched for another home.
-    handles: Vec<Option<usize>>,
     tickets: Tickets,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
-    trouble: Trouble,
     counted: facts::Counted,
 }
 
@@ -62,62 +62,69 @@ impl Home {
     pub(super) fn new(
         me: ShardId,
         snapshot: Arc<Snapshot>,
-        security: &ClusterSecurity,
+        security: &[ClusterSecurity],
         seed: u64,
         now: Now,
     ) -> Self {
-        let settings = plane_settings(&snapshot.config.settings, security);
-        let role = if me == ShardId(0) {
-            DirectoryRole::Own
-        } else {
-            DirectoryRole::Fed
-        };
-        let mut plane = Plane::new(settings, seed, role, now);
+        let clusters = snapshot.cluster_indexes();
+        let all = snapshot.cluster_indexes().count();
+        assert_eq!(security.len(), all, "each cluster has its own");
+        let mut clusters: Vec<Cluster> = clusters
+            .zip(security)
+            .map(|(index, security)| Cluster::new((me, index), &snapshot, security, seed, now))
+            .collect();
         let random = ahash::RandomState::with_seeds(seed, 1, 2, 3);
-        let (mut topics, mut handles) = (Vec::new(), Vec::new());
+        let mut topics = Vec::new();
         for (index, plan) in snapshot.indexed() {
             // The directory watches every topic, for the homes it feeds.
             if plan.home != me && me != ShardId(0) {
                 continue;
             }
-            let handle = plane.watch(&plan.name);
-            debug_assert_eq!(handle, TopicHandle(handles.len() as u32));
-            handles.push((plan.home == me).then_some(topics.len()));
+            let at = (plan.home == me).then_some(topics.len());
+            let handle = clusters[usize::from(plan.cluster.0)].watch(&plan.name, at);
             if plan.home == me {
                 topics.push(Topic::new(index, handle, &snapshot, &random));
             }
         }
-        let (cluster_id, tickets) = (String::new(), Tickets::new(random));
+        let tickets = Tickets::new(random);
         Self {
             snapshot,
-            plane,
-            cluster_id,
+            clusters,
             topics,
-            handles,
             tickets,
             expired: Vec::new(),
-            trouble: Trouble::default(),
             counted: facts::Counted::default(),
         }
     }
 
-    /// The plane, for its sockets.
-    pub(super) const fn plane(&mut self) -> &mut Plane {
-        &mut self.plane
+    /// The clusters, for their sockets.
+    pub(super) fn clusters(&mut self) -> &mut [Cluster] {
+        &mut self.clusters
+    }
+
+    fn cluster(&mut self, index: ClusterIndex) -> &mut Cluster {
+        &mut self.clusters[usize::from(index.0)]
     }
 
     /// Lets time pass, and handles all that the plane has to tell.
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
-        self.plane.on_time(now);
-        while let Some(event) = self.plane.next_event() {
-            self.on_event(event, now, out);
+        for index in self.snapshot.clone().cluster_indexes() {
+            self.cluster(index).plane.on_time(now);
+            while let Some(event) = self.cluster(index).plane.next_event() {
+                self.on_event(index, event, now, out);
+            }
         }
-        while let Some(fact) = self.plane.next_fact() {
-            self.counted.count(fact);
+        for cluster in &mut self.clusters {
+            while let Some(fact) = cluster.plane.next_fact() {
+                self.counted.count(fact);
+            }
         }
         let mut expired = std::mem::take(&mut self.expired);
         for at in 0..self.topics.len() {
-            self.topics[at].on_time(now, &mut expired, &mut self.plane, out);
+            let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+            topics[at].look(&mut cx);
+            topics[at].on_places_late(&mut cx);
+            topics[at].on_time(now, &mut expired, cx.plane, cx.out);
             self.on_expired(at, &mut expired, out);
         }
         self.expired = expired;
@@ -125,40 +132,50 @@ impl Home {
 
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
-        self.plane.has_work()
+        self.clusters.iter().any(|it| it.plane.has_work())
     }
 
     /// When `turn` has work that no socket announces.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let topics = self.topics.iter().filter_map(Topic::next_deadline);
-        topics.chain(self.plane.next_deadline()).min()
+        let planes = self.clusters.iter();
+        topics
+            .chain(planes.filter_map(|it| it.plane.next_deadline()))
+            .min()
     }
 
-    fn on_event(&mut self, event: Event, now: Now, out: &mut Outbox) {
+    fn on_event(&mut self, index: ClusterIndex, event: Event, now: Now, out: &mut Outbox) {
+        let cluster = self.cluster(index);
         match event {
             Event::View(view) => {
-                self.learn(&view);
+                cluster.learn(&view);
                 let homes = 1..self.snapshot.layout.homes();
-                out.extend(homes.map(|n| (ShardId(n), Message::View(view.clone()))));
+                out.extend(homes.map(|n| (ShardId(n), Message::View(index, view.clone()))));
             }
-            Event::RefreshWanted => out.push((ShardId(0), Message::RefreshView)),
+            Event::RefreshWanted => out.push((ShardId(0), Message::RefreshView(index))),
             Event::Topic(handle, view) => {
-                if let Some(at) = self.handles[handle.0 as usize] {
-                    let cluster_id = self.cluster_id.clone();
-                    let (topics, mut cx) = self.cx(now, out);
+                if let Some(at) = cluster.handles[handle.0 as usize] {
+                    let cluster_id = cluster.id.clone();
+                    let (topics, mut cx) = self.cx(index, now, out);
                     topics[at].on_view(view, &cluster_id, &mut cx);
                 }
             }
             Event::Missing(handle, reason) => {
-                if let Some(at) = self.handles[handle.0 as usize] {
-                    let (topics, mut cx) = self.cx(now, out);
+                if let Some(at) = cluster.handles[handle.0 as usize] {
+                    let (topics, mut cx) = self.cx(index, now, out);
                     topics[at].on_missing(reason, &mut cx);
                 }
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
-            Event::BrokerUp { address, .. } => self.trouble.on_up(&address, out),
+            Event::BrokerUp { address, .. } => cluster.trouble.on_up(&address, out),
             Event::BrokerDown { address, error, .. } => {
-                self.trouble.on_down(address, &error, out);
+                cluster.trouble.on_down(address, &error, out);
+            }
+            Event::EpochEnds(handle) => {
+                if let Some(at) = cluster.handles[handle.0 as usize] {
+                    let (topics, mut cx) = self.cx(index, now, out);
+                    topics[at].on_epoch_ends(&mut cx);
+                }
             }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
                 debug_assert!(false, "nothing here asks for ends yet");
@@ -168,22 +185,30 @@ impl Home {
             | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
+            | Event::Truncated { read, .. }
             | Event::ReadFailed { read, .. } => {
-                let at = self.handles[read.topic.0 as usize].expect("only topics at home are read");
-                let (topics, mut cx) = self.cx(now, out);
+                let at = cluster.handles[read.topic.0 as usize];
+                let at = at.expect("only topics at home are read");
+                let (topics, mut cx) = self.cx(index, now, out);
                 topics[at].on_read(event, &mut cx);
             }
         }
     }
 
     /// The topics, and what they work with.
-    fn cx<'a>(&'a mut self, now: Now, out: &'a mut Outbox) -> (&'a mut [Topic], Cx<'a>) {
+    fn cx<'a>(
+        &'a mut self,
+        cluster: ClusterIndex,
+        now: Now,
+        out: &'a mut Outbox,
+    ) -> (&'a mut [Topic], Cx<'a>) {
         let Self {
             snapshot,
-            plane,
+            clusters,
             topics,
             ..
         } = self;
+        let plane = &mut clusters[usize::from(cluster.0)].plane;
         (
             topics,
             Cx {
@@ -213,18 +238,20 @@ impl Home {
         out: &mut Outbox,
     ) {
         match message {
-            Message::View(view) => {
-                self.learn(&view);
-                self.plane.on_view(view, now);
+            Message::View(index, view) => {
+                let cluster = self.cluster(index);
+                cluster.learn(&view);
+                cluster.plane.on_view(view, now);
             }
-            Message::RefreshView => self.plane.refresh(),
-            Message::Token(token) => {
-                self.trouble.on_token(token.as_ref().err());
-                self.plane.set_token(token.ok());
+            Message::RefreshView(index) => self.cluster(index).plane.refresh(),
+            Message::Token(index, token) => {
+                let cluster = self.cluster(index);
+                cluster.trouble.on_token(token.as_ref().err());
+                cluster.plane.set_token(token.ok());
             }
             Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(now, out);
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
                     topics[at].on_applied(from, (instance, seq), &mut cx);
                 }
             }
@@ -236,8 +263,18 @@ impl Home {
                 from,
             } => {
                 if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(now, out);
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
                     topics[at].on_join(waiter, encoding, from, &mut cx);
+                }
+            }
+            Message::CheckPlaces {
+                topic,
+                waiter,
+                places,
+            } => {
+                if let Some(at) = self.at(topic) {
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+                    topics[at].on_places(waiter, places, &mut cx);
                 }
             }
             Message::PassTaken {
@@ -246,17 +283,11 @@ impl Home {
                 members,
             } => {
                 if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(now, out);
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
                     topics[at].on_taken(from, pass, members, &mut cx);
                 }
             }
             other => debug_assert!(false, "not for a home: {other:?}"),
-        }
-    }
-
-    fn learn(&mut self, view: &ClusterView) {
-        if let Some(id) = &view.cluster_id {
-            self.cluster_id.clone_from(id);
         }
     }
 
@@ -265,11 +296,13 @@ impl Home {
     }
 
     /// What must hold before the process is ready.
-    pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
-        let trouble = self.trouble.shown();
-        self.topics
-            .iter()
-            .map(move |topic| topic.check(&self.snapshot, trouble))
+    pub(super) fn checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
+        let topics = self.topics.iter().map(move |topic| {
+            let trouble = self.clusters[usize::from(topic.cluster.0)].trouble(now);
+            topic.check(&self.snapshot, trouble.as_deref(), now)
+        });
+        let clusters = self.clusters.iter();
+        topics.chain(clusters.map(move |cluster| cluster.check(&self.snapshot, now)))
     }
 
     /// How the topics at home here stand.
@@ -286,7 +319,10 @@ impl Home {
 
     /// Brings the gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
-        metrics.general.kafka_connections_failed.0 = self.trouble.failed();
+        let failed = self.clusters.iter().map(|it| it.trouble.failed());
+        metrics.general.kafka_connections_failed.0 = failed.sum();
+        let open = self.clusters.iter().map(|it| it.links.len() as u64);
+        metrics.general.kafka_connections_open.set(open.sum());
         metrics.kafka.clone_from(&self.counted.kafka);
         metrics.brokers.clone_from(&self.counted.brokers);
         metrics
@@ -308,44 +344,7 @@ impl Home {
     }
 }
 
-/// The settings of a plane, as the config's table has them.
-fn plane_settings(
-    settings: &crate::config::Settings,
-    security: &ClusterSecurity,
-) -> crate::kafka::Settings {
-    let kafka = &settings.kafka;
-    let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-    let bootstrap = kafka.bootstrap.iter().map(|broker| Address {
-        host: broker.host.clone(),
-        port: broker.port,
-    });
-    crate::kafka::Settings {
-        client_id: kafka.client_id.clone(),
-        bootstrap: bootstrap.collect(),
-        sasl: security.sasl.clone(),
-        entropy: security.entropy,
-        connect_timeout: kafka.connect_timeout,
-        request_timeout: kafka.request_timeout,
-        fetch_wait_max: kafka.fetch_wait,
-        fetch_sessions: kafka.fetch_sessions,
-        rack: kafka.rack.clone().unwrap_or_default(),
-        fetch_bytes_max: bytes(kafka.fetch_bytes_max),
-        partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
-        decompressed_bytes_max: bytes(kafka.batch_bytes_max),
-        metadata_refresh: kafka.metadata_age_max,
-        backoff_max: kafka.backoff_max,
-        delivery_timeout: kafka.delivery_timeout,
-        produce_bytes_max: bytes(kafka.produce_bytes_max),
-        ..crate::kafka::Settings::default()
-    }
-}
-
 /// Says something to the operator.
 fn note(out: &mut Outbox, level: Level, text: String) {
     out.push((ShardId::CONTROL, Message::Note(Note { level, text })));
-}
-
-/// A topic as messages call it.
-pub(super) fn quoted(name: &TopicName) -> String {
-    format!("topic `{name}`")
 }

@@ -163,7 +163,8 @@ impl Order {
             } => {
                 let held = self.cut.get(partition);
                 if held.offset < to {
-                    self.cut.set(partition, Next { offset: to, ..held });
+                    // Nobody has seen the record before it, so nobody knows its epoch.
+                    self.cut.set(partition, Next::at(to));
                 }
                 Some((partition, from, to, reason))
             }

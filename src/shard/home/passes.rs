@@ -163,8 +163,7 @@ impl Passes {
             pass.reached.set(partition, from);
             if from.offset < live.offset {
                 pass.reading.push(partition);
-                at.plane
-                    .read(self.read(partition), StartAt::At(from.offset));
+                at.plane.read(self.read(partition), StartAt::At(from));
             }
         }
         let mut shards: Vec<(ShardId, Vec<(Waiter, Cut)>)> = Vec::new();
@@ -276,8 +275,8 @@ impl Passes {
             // The window has moved past the target meanwhile: aim at where it is now.
             pass.target = (at.order.seq(), at.order.cut().clone());
             for (partition, live) in at.order.cut().iter() {
-                let reached = pass.reached.get(partition).offset;
-                if reached < live.offset && !pass.reading.contains(&partition) {
+                let reached = pass.reached.get(partition);
+                if reached.offset < live.offset && !pass.reading.contains(&partition) {
                     pass.reading.push(partition);
                     let read = ReadKey {
                         lane: Lane::History,

@@ -9,7 +9,7 @@ use crate::model::{Offset, Partition, ShardId};
 use super::order::Order;
 use super::passes::At;
 use super::topic::{Topic, log_start};
-use super::{Cx, note, quoted};
+use super::{Cx, note};
 use crate::shard::message::{Level, Message};
 
 /// How long the ids of a quiet topic may stay as old as they are.
@@ -18,6 +18,9 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 impl Topic {
     /// Something about a read of this topic.
     pub(super) fn on_read(&mut self, event: Event, cx: &mut Cx<'_>) {
+        if self.was_cut_back(&event) {
+            return self.start_over(cx);
+        }
         if let Event::Started { read, .. }
         | Event::Batch { read, .. }
         | Event::Unchanged { read }
@@ -49,12 +52,8 @@ impl Topic {
                     part.stable_end = end;
                     part.high_watermark = part.high_watermark.max(end);
                 }
-                let next = Next {
-                    offset: from,
-                    ..Next::default()
-                };
                 let batch = BatchBuilder::new(read.partition).finish();
-                self.order_batch(batch, next, cx);
+                self.order_batch(batch, from, cx);
                 self.go_live_if_loaded(cx);
             }
             Event::Batch {
@@ -68,6 +67,8 @@ impl Topic {
                 self.on_log_start(read.partition, log_start, cx);
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.stable_end = stable_end;
+                    // A log that was cut back has no more to load than it has.
+                    part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
                     part.high_watermark = high_watermark;
                     part.known = true;
                     part.failed = false;
@@ -83,7 +84,7 @@ impl Topic {
                 to,
                 error,
             } => {
-                let name = quoted(&cx.snapshot.topic(self.index).name);
+                let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
                 let partition = read.partition;
                 let text = format!(
                     "{name} partition {} offsets {} to {}: {error}; skipped",
@@ -113,9 +114,6 @@ impl Topic {
                 wanted,
                 log_start,
             } => {
-                if wanted >= log_start {
-                    return self.start_over(cx);
-                }
                 let (partition, from, to) = (read.partition, wanted, log_start);
                 let reason = GapReason::Retention;
                 let change = Change::Gap {
@@ -129,7 +127,7 @@ impl Topic {
             Event::ReadFailed { read, error } => {
                 let part = self.parts.get_mut(read.partition.0 as usize);
                 if part.is_some_and(|part| !std::mem::replace(&mut part.failed, true)) {
-                    let name = quoted(&cx.snapshot.topic(self.index).name);
+                    let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
                     let text = format!("{name} partition {}: {error}", read.partition.0);
                     note(cx.out, Level::Warn, text);
                 }
@@ -138,8 +136,29 @@ impl Topic {
         }
     }
 
+    /// Whether the log no longer has what was ordered: a read found its place gone, or a pass met
+    /// a newer epoch below the order's end than the one the order has there.
+    fn was_cut_back(&self, event: &Event) -> bool {
+        match event {
+            Event::Truncated { .. } => true,
+            Event::OutOfRange {
+                wanted, log_start, ..
+            } => wanted >= log_start,
+            Event::Batch { read, next, .. } if read.lane == Lane::History => {
+                let order = self.order.as_ref();
+                let ours = order.map(|order| order.cut().get(read.partition));
+                ours.is_some_and(|ours| {
+                    let epochs = ours.epoch.0.zip(next.epoch.0);
+                    next.offset <= ours.offset && epochs.is_some_and(|(ours, next)| next > ours)
+                })
+            }
+            _ => false,
+        }
+    }
+
     fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut Cx<'_>) {
         let partition = batch.partition();
+        self.on_heard(partition.0 as usize, cx.now.mono);
         self.counts.records += batch.len() as u64;
         self.counts.bytes += batch.bytes_held() as u64;
         let time = self
@@ -248,7 +267,7 @@ impl Topic {
         note(
             cx.out,
             Level::Info,
-            format!("{} is live", quoted(&plan.name)),
+            format!("{} is live", snapshot.topic_name(plan)),
         );
     }
 

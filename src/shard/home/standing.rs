@@ -1,38 +1,52 @@
 //! How a topic stands, for whoever asks: readiness, `/status`, metrics.
 
-use crate::metrics::{Check, PartitionStatus, ShardMetrics, TopicStatus};
-use crate::model::Partition;
+use crate::metrics::{Check, CheckState, PartitionStatus, ShardMetrics, TopicStatus};
+use crate::model::{Now, Partition};
+use crate::route::Failure;
 
-use super::quoted;
 use super::topic::Topic;
 use crate::shard::snapshot::Snapshot;
 
 impl Topic {
-    /// Whether the topic is ready, and what is missing.
-    pub(super) fn check(&self, snapshot: &Snapshot, trouble: Option<&str>) -> Check {
-        let name = quoted(&snapshot.topic(self.index).name);
-        let detail = match (&self.missing, &self.unfit, self.live) {
-            (Some(reason), _, _) => reason.to_string(),
-            (None, Some(unfit), _) => unfit.clone(),
-            (None, None, true) => {
-                return Check {
-                    name,
-                    ok: true,
-                    detail: "live".into(),
-                };
-            }
-            (None, None, false) if self.view.is_none() => {
-                let trouble = trouble
-                    .map(|trouble| format!(": {trouble}"))
-                    .unwrap_or_default();
-                format!("waiting for the cluster{trouble}")
-            }
-            (None, None, false) => self.progress(),
+    /// Whether the topic is ready, and what is missing. One that was live once is served from
+    /// memory, whatever becomes of its brokers: it is degraded, never unready.
+    pub(super) fn check(&self, snapshot: &Snapshot, trouble: Option<&str>, now: Now) -> Check {
+        let name = snapshot.topic_name(snapshot.topic(self.index));
+        let wrong = match (&self.missing, &self.unfit) {
+            (Some(reason), _) => Some(format!(
+                "{reason}; create it, or correct its name in the config"
+            )),
+            (None, unfit) => unfit.clone(),
         };
-        Check {
-            name,
-            ok: false,
-            detail,
+        let stale = self.standing.stale_since.map(|since| {
+            let seconds = now.mono.since(since).as_secs();
+            format!("not confirmed for {seconds} s: its leaders do not answer; served from memory")
+        });
+        let (state, detail) = match (self.live, wrong, stale) {
+            (true, Some(wrong), _) => (CheckState::Degraded, wrong),
+            (true, None, Some(stale)) => (CheckState::Degraded, stale),
+            (true, None, None) => {
+                let live = self.advice.as_ref().map(|advice| format!("live; {advice}"));
+                (CheckState::Ready, live.unwrap_or_else(|| "live".into()))
+            }
+            (false, Some(wrong), _) => (CheckState::Blocked, wrong),
+            (false, None, _) if self.view.is_none() => match trouble {
+                Some(trouble) => {
+                    let detail = format!("waiting for the cluster: {trouble}");
+                    (CheckState::Blocked, detail)
+                }
+                None => (CheckState::Loading, "waiting for the cluster".into()),
+            },
+            (false, None, _) => (CheckState::Loading, self.progress()),
+        };
+        Check::new(name, state, detail)
+    }
+
+    /// Why its users can't be served.
+    pub(super) const fn why_not(&self) -> Failure {
+        match self.missing.is_some() || self.unfit.is_some() {
+            true => Failure::TopicUnavailable,
+            false => Failure::NotReady,
         }
     }
 
@@ -50,7 +64,7 @@ impl Topic {
             }
         });
         Some(TopicStatus {
-            topic: snapshot.topic(self.index).name.to_string(),
+            topic: snapshot.topic_label(snapshot.topic(self.index)),
             seq: order.seq().0,
             loaded: self.live,
             window_bytes: order.window_bytes() as u64,

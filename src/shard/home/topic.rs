@@ -12,20 +12,25 @@ use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId}
 use super::commands::Commands;
 use super::order::{Limits, Order};
 use super::passes::{At, Passes};
-use super::{Cx, Outbox, note, quoted};
-use crate::shard::message::{Instance, Level, Message, Waiter};
-use crate::shard::snapshot::{Snapshot, TopicIndex, TopicPlan};
+use super::places::Places;
+use super::{Cx, Outbox, note};
+use crate::shard::message::{Instance, Level, Message, Standing, Waiter};
+use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
 
 /// One topic at home.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) index: TopicIndex,
+    pub(super) cluster: ClusterIndex,
+    /// In its cluster's plane.
     pub(super) handle: TopicHandle,
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
     pub(super) missing: Option<MissingReason>,
     /// Why the topic can't serve its routes although it is there.
     pub(super) unfit: Option<String>,
+    /// What would be better otherwise, although it is served.
+    pub(super) advice: Option<String>,
     pub(super) instance: u32,
     pub(super) cluster_id: String,
     pub(super) order: Option<Order>,
@@ -35,9 +40,13 @@ pub(super) struct Topic {
     /// When the last step was made; a quiet topic says the time now and then.
     pub(super) last_step: Instant,
     pub(super) passes: Passes,
+    pub(super) places: Places,
     pub(super) counts: Counts,
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
+    /// What all shards were told last, and when to look again.
+    pub(super) standing: Standing,
+    pub(super) look_at: Instant,
 }
 
 /// A partition as its reads show it.
@@ -52,6 +61,8 @@ pub(super) struct Part {
     pub(super) known: bool,
     /// It can't be read for now; said once.
     pub(super) failed: bool,
+    /// When a broker last answered for it.
+    pub(super) heard: Instant,
 }
 
 /// What a topic has done so far, for metrics.
@@ -76,10 +87,12 @@ impl Topic {
             .then(|| Commands::new(&snapshot.config, handle, random.clone()));
         Self {
             index,
+            cluster: plan.cluster,
             handle,
             view: None,
             missing: None,
             unfit: None,
+            advice: None,
             instance: 0,
             cluster_id: String::new(),
             order: None,
@@ -88,8 +101,11 @@ impl Topic {
             paused: false,
             last_step: Instant::ZERO,
             passes: Passes::new(index, handle, plan.encodings.clone()),
+            places: Places::default(),
             counts: Counts::default(),
             commands,
+            standing: Standing::default(),
+            look_at: Instant::ZERO,
         }
     }
 
@@ -127,17 +143,29 @@ impl Topic {
         let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
         self.missing = None;
-        let same_log = self.view.as_ref().is_some_and(|known| known.id == view.id);
+        self.look_at = Instant::ZERO;
+        let before = self.view.replace(view.clone());
+        let same_id = before.as_ref().is_some_and(|known| known.id == view.id);
+        // What is kept of a topic hangs on its cleanup.policy: another one is a new beginning.
+        let same_policy = before.is_some_and(|known| compacted(&known) == compacted(&view));
+        let same_log = same_id && (same_policy || !plan.is_shared());
         let known = if same_log { self.parts.len() as u32 } else { 0 };
-        self.unfit = unfit(plan, &view);
-        if let Some(reason) = &self.unfit {
-            note(
-                cx.out,
-                Level::Warn,
-                format!("{}: {reason}", quoted(&plan.name)),
-            );
+        let says = |text: Option<&String>, out: &mut Outbox| {
+            if let Some(text) = text {
+                let name = snapshot.topic_name(plan);
+                note(out, Level::Warn, format!("{name}: {text}"));
+            }
+        };
+        let unfit = unfit(plan, &view);
+        if unfit != self.unfit || !same_id {
+            says(unfit.as_ref(), cx.out);
         }
-        self.view = Some(view.clone());
+        self.unfit = unfit;
+        let advice = advice(plan, &view);
+        if advice != self.advice {
+            says(advice.as_ref(), cx.out);
+        }
+        self.advice = advice;
         if !plan.is_shared() && !plan.holds_replies {
             self.live = true; // Commands only go there; nothing is read.
             return;
@@ -145,8 +173,12 @@ impl Topic {
         if !same_log {
             cluster_id.clone_into(&mut self.cluster_id);
             if self.instance > 0 {
-                let name = quoted(&plan.name);
-                let text = format!("{name} was made again: its caches start over");
+                let name = snapshot.topic_name(plan);
+                let why = match same_id {
+                    true => "has another cleanup.policy now",
+                    false => "was made again",
+                };
+                let text = format!("{name} {why}: its caches start over");
                 note(cx.out, Level::Warn, text);
             }
             self.open(&view, cx);
@@ -164,20 +196,24 @@ impl Topic {
         let whole = plan.holds_replies || cached(plan, &view);
         for number in first..view.partitions {
             let from = match (late, whole) {
-                (true, _) => StartAt::At(Offset(0)),
+                (true, _) => StartAt::At(Next::default()),
                 (false, true) => StartAt::Earliest,
                 (false, false) => StartAt::Latest,
             };
             cx.plane
                 .read(self.read(Self::lane(plan), Partition(number)), from);
-            self.parts.push(Part::default());
+            self.parts.push(Part {
+                heard: cx.now.mono,
+                ..Part::default()
+            });
         }
     }
 
     /// The log lost its end to an unclean election. What was built from it can't be told apart from
-    /// what is gone, so the topic is loaded anew.
+    /// what is gone, so the topic is loaded anew; each stream comes back with its id, which says
+    /// what it holds of what is gone.
     pub(super) fn start_over(&mut self, cx: &mut Cx<'_>) {
-        let name = quoted(&cx.snapshot.topic(self.index).name);
+        let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
         note(cx.out, Level::Warn, text);
         let Some(view) = self.view.clone() else {
@@ -197,13 +233,15 @@ impl Topic {
         self.paused = false;
         self.parts.clear();
         self.passes.clear(self.instance, cx.plane);
+        self.places.clear();
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view, cx.plane, cx.out);
         }
-        let tag = view
-            .id
-            .map_or(LogTag::default(), crate::model::LogIdentity::tag);
+        let identity = snapshot.log_identity(plan).or(view.id);
         let secret = HashSecret::derived_from(self.cluster_id.as_bytes());
+        // Without a topic id, cluster and name at least keep other topics' ids apart.
+        let named = || LogTag((secret.hash(plan.name.as_str().as_bytes()).0 as u32).to_be_bytes());
+        let tag = identity.map_or_else(named, crate::model::LogIdentity::tag);
         let limits = Limits {
             window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
@@ -238,12 +276,13 @@ impl Topic {
 
     /// The cluster does not show it, or no longer.
     pub(super) fn on_missing(&mut self, reason: MissingReason, cx: &mut Cx<'_>) {
-        let name = quoted(&cx.snapshot.topic(self.index).name);
+        let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: {reason}; create it, or correct its name in the config");
         note(cx.out, Level::Warn, text);
         // A broker that has just come up may not know it yet: what was read stays, and whether it
         // is another log is told by its id when it is there again.
         self.missing = Some(reason);
+        self.look_at = Instant::ZERO;
     }
 
     /// A shard has applied all up to `seq`.
@@ -316,7 +355,9 @@ impl Topic {
 
     /// When `on_time` has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.commands.as_ref().and_then(Commands::next_deadline)
+        let commands = self.commands.as_ref().and_then(Commands::next_deadline);
+        let own = [Some(self.look_at), self.places.next_deadline()];
+        commands.into_iter().chain(own.into_iter().flatten()).min()
     }
 }
 
@@ -336,6 +377,26 @@ pub(super) fn log_start(parts: &[Part]) -> Cut {
 }
 
 const DAY_MS: u64 = 86_400_000;
+
+fn compacted(view: &TopicView) -> Option<bool> {
+    view.config.as_ref().map(|config| config.compacted)
+}
+
+/// What an operator should hear of a topic that serves its routes all the same.
+fn advice(plan: &TopicPlan, view: &TopicView) -> Option<String> {
+    let text = match compacted(view)? {
+        true if plan.holds_replies => {
+            "it is compacted, so a newer reply hides an older one and its retries run again; set \
+             its cleanup.policy to delete"
+        }
+        false if plan.queried => {
+            "it is not compacted, so queries forget what retention takes; set its cleanup.policy \
+             to compact if they should not"
+        }
+        _ => return None,
+    };
+    Some(text.into())
+}
 
 /// Whether slices keep the topic's newest records.
 fn cached(plan: &TopicPlan, view: &TopicView) -> bool {

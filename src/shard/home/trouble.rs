@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::{Level, Outbox, note};
+use crate::config::ClusterKeys;
 use crate::kafka::{Address, KafkaError, SaslError};
 
 /// Reasons of one broker that are told until it answers again: some outages change their face, and
@@ -15,6 +16,8 @@ const REASONS_TOLD_MAX: usize = 4;
 /// Troubles with brokers.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
+    /// How messages call the cluster's keys.
+    keys: ClusterKeys,
     /// Brokers that failed and have not answered since, and what was told of each: few, those of
     /// the cluster.
     down: BTreeMap<Address, Vec<String>>,
@@ -27,6 +30,14 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
+    /// None so far.
+    pub(super) fn new(keys: ClusterKeys) -> Self {
+        Self {
+            keys,
+            ..Self::default()
+        }
+    }
+
     /// A broker answers. It has some connections, and each shard its own: said once a change.
     pub(super) fn on_up(&mut self, address: &Address, out: &mut Outbox) {
         self.last = None;
@@ -38,7 +49,7 @@ impl Trouble {
     /// A broker failed, for the first time or in a new way.
     pub(super) fn on_down(&mut self, address: Address, error: &KafkaError, out: &mut Outbox) {
         self.failed += 1;
-        let trouble = format!("broker {address}: {}", reason(error));
+        let trouble = format!("broker {address}: {}", reason(error, &self.keys));
         let told = self.down.entry(address).or_default();
         if told.len() < REASONS_TOLD_MAX && !told.contains(&trouble) {
             told.push(trouble.clone());
@@ -63,43 +74,57 @@ impl Trouble {
 }
 
 /// What is wrong with a broker, and where it helps, what to do.
-fn reason(error: &KafkaError) -> String {
+fn reason(error: &KafkaError, keys: &ClusterKeys) -> String {
     let help = match error {
         KafkaError::Connect(ErrorKind::NotFound) => {
-            return "its name does not resolve; correct kafka.bootstrap, or the name server".into();
+            let key = keys.key("bootstrap");
+            return format!("its name does not resolve; correct {key}, or the name server");
         }
         KafkaError::Connect(ErrorKind::ConnectionRefused) => {
-            return "nobody listens there; start the broker, or correct kafka.bootstrap".into();
+            let key = keys.key("bootstrap");
+            return format!("nobody listens there; start the broker, or correct {key}");
         }
         KafkaError::ConnectTimeout => {
-            "is it frozen, does its name resolve, is a firewall between, is this a TLS port?"
+            "is it frozen, does its name resolve, is a firewall between, is this a TLS port?".into()
         }
-        KafkaError::ClosedEarly => {
-            "if that lasts, its port wants TLS (kafka.tls) or SASL (kafka.sasl), or less of them"
+        KafkaError::ClosedEarly => format!(
+            "if that lasts, its port wants TLS ({}) or SASL ({}), or less of them",
+            keys.key("tls"),
+            keys.key("sasl")
+        ),
+        KafkaError::TlsWanted => {
+            let key = keys.key("tls.enabled");
+            format!("set {key} to true, or take its plaintext port")
         }
-        KafkaError::TlsWanted => "set kafka.tls.enabled = true, or take its plaintext port",
-        KafkaError::Frame { .. } => "is this a Kafka port, and of the kind that is configured?",
-        KafkaError::Sasl(error) => match error {
-            SaslError::Mechanism { .. } => "set kafka.sasl.mechanism to one of these",
-            SaslError::NotAsked => "take away kafka.sasl, or take its SASL port",
-            SaslError::Refused {
-                mechanism: "OAUTHBEARER",
-                ..
-            } => {
-                "correct what kafka.sasl.token_file or token_command gives; a new token is taken \
-                  as soon as it is there"
-            }
-            SaslError::Refused { .. } | SaslError::Server(_) => {
-                "correct kafka.sasl.username and password (a restart takes them), or make the user \
-                 on the cluster"
-            }
-            SaslError::Impostor => "is this your cluster? Nothing was shown to it",
-            SaslError::Iterations { .. } => "make the user anew, with 4096 to 16384 iterations",
-            SaslError::Scram(_) | SaslError::Endless(_) => "try another kafka.sasl.mechanism",
-        },
+        KafkaError::Frame { .. } => {
+            "is this a Kafka port, and of the kind that is configured?".into()
+        }
+        KafkaError::Sasl(error) => sasl_help(error, keys),
         other => return other.to_string(),
     };
     format!("{error}; {help}")
+}
+
+fn sasl_help(error: &SaslError, keys: &ClusterKeys) -> String {
+    let mechanism = || keys.key("sasl.mechanism");
+    match error {
+        SaslError::Mechanism { .. } => format!("set {} to one of these", mechanism()),
+        SaslError::NotAsked => format!("take away {}, or take its SASL port", keys.key("sasl")),
+        SaslError::Refused {
+            mechanism: "OAUTHBEARER",
+            ..
+        } => format!(
+            "correct what {} gives; a new token is taken as soon as it is there",
+            keys.key("sasl.token_file or token_command")
+        ),
+        SaslError::Refused { .. } | SaslError::Server(_) => format!(
+            "correct {} (a restart takes them), or make the user on the cluster",
+            keys.key("sasl.username and password")
+        ),
+        SaslError::Impostor => "is this your cluster? Nothing was shown to it".into(),
+        SaslError::Iterations { .. } => "make the user anew, with 4096 to 16384 iterations".into(),
+        SaslError::Scram(_) | SaslError::Endless(_) => format!("try another {}", mechanism()),
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +138,7 @@ mod tests {
 
     #[test]
     fn each_reason_is_told_once_an_outage_and_the_last_is_shown() {
-        let (mut trouble, mut out) = (Trouble::default(), Outbox::new());
+        let (mut trouble, mut out) = (Trouble::new(ClusterKeys::default()), Outbox::new());
         for _ in 0..3 {
             trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
             trouble.on_down(address(1), &KafkaError::TlsWanted, &mut out);
@@ -128,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_missing_token_comes_first() {
-        let (mut trouble, mut out) = (Trouble::default(), Outbox::new());
+        let (mut trouble, mut out) = (Trouble::new(ClusterKeys::default()), Outbox::new());
         trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
         trouble.on_token(Some(&"no token".into()));
         assert_eq!(trouble.shown(), Some("no token"));

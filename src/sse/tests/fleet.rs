@@ -202,6 +202,13 @@ impl World {
     fn answer(&mut self, node: usize, arg: u64) {
         match self.nodes[node].needs.front() {
             Some(Need::Page { .. }) => self.page(node, arg),
+            Some(Need::Places { .. }) => {
+                let Node { peer, needs, .. } = &mut self.nodes[node];
+                // There is one epoch, so nothing was cut off.
+                if let Some(Need::Places { ticket, .. }) = needs.pop_front() {
+                    peer.feed.on_checked(ticket, Some(&[]), peer.now);
+                }
+            }
             Some(Need::Pass { .. }) if self.nodes[node].passes.len() < 2 => self.start_pass(node),
             _ => {}
         }
@@ -275,6 +282,7 @@ impl World {
         for need in needs.drain(..) {
             match need {
                 Need::Pass { ticket, from, .. } => members.push((ticket, from)),
+                Need::Places { ticket, .. } => peer.feed.on_checked(ticket, Some(&[]), peer.now),
                 Need::Page { .. } => unreachable!("the topic is not compacted"),
             }
         }

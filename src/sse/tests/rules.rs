@@ -48,14 +48,14 @@ fn page_need(peer: &mut Peer) -> (Ticket, Cut, Cut) {
             below,
             ..
         } => (ticket, since, below),
-        other @ Need::Pass { .. } => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
 fn pass_need(peer: &mut Peer) -> (Ticket, Cut) {
     match peer.feed.next_need().expect("a need") {
         Need::Pass { ticket, from, .. } => (ticket, from),
-        other @ Need::Page { .. } => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -6,6 +6,7 @@ mod pressure;
 mod refused_starts;
 mod soak;
 mod tls;
+mod two_clusters;
 
 /// Every story of `scenarios/`.
 mod dev {

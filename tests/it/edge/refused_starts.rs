@@ -98,7 +98,8 @@ fn a_port_in_use_is_named() {
 #[test]
 fn a_certificate_that_is_not_there_is_named() {
     let config = gateway::settings(development().bootstrap(), 1)
-        + "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"/nowhere.pem\"\nkey = \"/nowhere.key\"\n";
+        + "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"/nowhere.pem\"\nkey = \"/nowhere.key\"\n\
+           [[query]]\nroute = \"GET /x\"\ntopic = \"t\"\n";
     let said = refused(&config, 78, &[]);
     assert!(said.contains("/nowhere.pem"), "{said}");
 }

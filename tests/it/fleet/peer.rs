@@ -190,7 +190,10 @@ impl Peer {
                 me: ShardId(n),
                 seed: seed + u64::from(n),
                 tls: None,
-                security: ClusterSecurity::none(),
+                security: snapshot
+                    .cluster_indexes()
+                    .map(|_| ClusterSecurity::none())
+                    .collect(),
             };
             let mut inputs = Inputs::default();
             inputs

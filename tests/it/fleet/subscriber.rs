@@ -12,6 +12,8 @@ pub(super) struct Event {
     pub(super) data: String,
     /// On which of its connections.
     pub(super) connection: u32,
+    /// Whether that began without an id that counts.
+    pub(super) fresh: bool,
 }
 
 /// A client.
@@ -34,6 +36,7 @@ pub(super) struct Subscriber {
     /// Bytes of the present connection that make no whole line yet.
     line: Vec<u8>,
     head: bool,
+    fresh: bool,
     fields: (String, Option<String>),
     /// An id whose blank line has not come: a cut discards it with its event.
     pending_id: Option<String>,
@@ -53,6 +56,7 @@ impl Subscriber {
             connections: 0,
             line: Vec::new(),
             head: true,
+            fresh: true,
             fields: (String::new(), None),
             pending_id: None,
             refusals: 0,
@@ -66,6 +70,7 @@ impl Subscriber {
         self.head = true;
         self.fields = (String::new(), None);
         self.pending_id = None;
+        self.fresh = self.last_id.is_empty() || self.last_id.starts_with('-');
         let id = match self.last_id.as_str() {
             "" => String::new(),
             id => format!("Last-Event-ID: {id}\r\n"),
@@ -109,11 +114,12 @@ impl Subscriber {
                 self.last_id = id;
             }
             if let Some(data) = data {
-                let connection = self.connections;
+                let (connection, fresh) = (self.connections, self.fresh);
                 self.events.push(Event {
                     name,
                     data,
                     connection,
+                    fresh,
                 });
             }
             return;

@@ -57,8 +57,18 @@ pub(super) struct World {
     clients: Vec<Subscriber>,
     written: u64,
     /// Every record there ever was, by partition: offset, key, value. What retention or compaction
-    /// took is in it, too.
+    /// took is in it, too; what an unclean election took is in `lost`.
     truth: Vec<Vec<(u64, String, Option<String>)>>,
+    lost: Vec<Vec<(u64, String, Option<String>)>>,
+    /// Whether there are unclean elections: in half of the worlds.
+    unclean: bool,
+    /// By partition: where its log was cut back.
+    cuts: [Vec<u64>; 8],
+    /// By partition: the log start that has passed such a place. Below it not even the broker knows
+    /// what was cut off.
+    blind: [u64; 8],
+    /// By partition: its end when it was last compacted.
+    compacted: [u64; 8],
     frozen: Option<NodeId>,
 }
 
@@ -151,6 +161,7 @@ impl World {
             wall: UnixMillis(1_700_000_000_000),
         };
         let (written, truth, frozen) = (0, vec![Vec::new(); 8], None);
+        let (lost, unclean) = (truth.clone(), random.one_in(2));
         Self {
             scenario,
             random,
@@ -161,6 +172,11 @@ impl World {
             clients,
             written,
             truth,
+            lost,
+            unclean,
+            cuts: Default::default(),
+            blind: [0; 8],
+            compacted: [0; 8],
             frozen,
         }
     }
@@ -237,6 +253,9 @@ impl World {
                 .move_leader(TOPIC, at, node)
                 .expect("a running node");
         }
+        if self.unclean && self.random.one_in(50) {
+            self.elect_uncleanly();
+        }
         match self.frozen {
             None if self.random.one_in(120) => {
                 let nodes: Vec<_> = self.broker.nodes().collect();
@@ -252,17 +271,21 @@ impl World {
         }
         if self.scenario == Scenario::Log && self.random.one_in(60) {
             let at = Partition(self.random.below(u64::from(self.partitions)) as u32);
-            let [start, _, end] = self
-                .broker
-                .bounds(TOPIC, at)
-                .expect("the partition is there");
-            let offset = self.random.within(start.0, end.0);
+            let [start, _, end] = self.bounds(at.0);
+            let offset = self.random.within(start, end);
+            let p = at.0 as usize;
+            if self.cuts[p].iter().any(|cut| *cut < offset) {
+                self.blind[p] = offset;
+            }
             self.broker
                 .trim(TOPIC, at, Offset(offset))
                 .expect("it is within the log");
         }
         if self.scenario == Scenario::Snapshot && self.random.one_in(30) {
             self.broker.compact(TOPIC).expect("the topic is there");
+            for p in 0..self.partitions {
+                [.., self.compacted[p as usize]] = self.bounds(p);
+            }
         }
         if self.random.one_in(150) && self.partitions < 5 {
             self.partitions += 1;
@@ -270,6 +293,27 @@ impl World {
                 .add_partitions(TOPIC, self.partitions)
                 .expect("one more");
         }
+    }
+
+    /// A partition's log start, last stable offset and end.
+    fn bounds(&self, p: u32) -> [u64; 3] {
+        let bounds = self.broker.bounds(TOPIC, Partition(p));
+        bounds.expect("the partition is there").map(|at| at.0)
+    }
+
+    /// A replica leads that lacks the newest records.
+    fn elect_uncleanly(&mut self) {
+        let p = self.random.below(u64::from(self.partitions)) as u32;
+        let [.., end] = self.bounds(p);
+        // A replica never has compacted by records that it lacks.
+        let most = end - self.compacted[p as usize];
+        let lose = self.random.within(1, 8).min(most);
+        let end = self.broker.unclean_election(TOPIC, Partition(p), lose);
+        let end = end.expect("the partition is there");
+        let truth = &mut self.truth[p as usize];
+        let lost = truth.extract_if(.., |(offset, ..)| *offset >= end.0);
+        self.lost[p as usize].extend(lost);
+        self.cuts[p as usize].push(end.0);
     }
 
     /// Appends some records to one partition. A key keeps its partition.
@@ -414,72 +458,78 @@ impl World {
         }
     }
 
-    /// Per partition: all matching records from where the client began, in order, once.
+    /// Per partition: all matching records from where the client began, in order, once. What it was
+    /// told to be cut off does not count, and must be shown as it is now.
     fn check_log(&self, number: usize, client: &Subscriber) {
         let begin = client.first_id.as_ref().map(|id| {
             let id = EventId::parse(id.as_bytes()).expect("an id of ours");
             id.progress.expect("it is no start over").cut
         });
         let live = client.path != "/all";
-        let mut shown: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut gaps: Vec<(u64, std::ops::Range<u64>)> = Vec::new();
+        for p in 0..self.truth.len() {
+            let begin = begin.as_ref().filter(|_| live);
+            let begin = begin.map(|cut| cut.get(Partition(p as u32)).offset.0);
+            self.check_partition(number, client, p, begin);
+        }
+    }
+
+    fn check_partition(&self, number: usize, client: &Subscriber, p: usize, begin: Option<u64>) {
+        let live = client.path != "/all";
+        let records = self.truth[p].iter().chain(&self.lost[p]);
+        let offsets = records.filter_map(|(offset, _, value)| Some((value.as_deref()?, *offset)));
+        let offsets: BTreeMap<&str, u64> = offsets.collect();
+        let mut first = begin;
+        let mut got: Vec<(u64, &str)> = Vec::new();
+        let mut gone: Vec<std::ops::Range<u64>> = Vec::new();
         for event in &client.events {
             match event.name.as_str() {
-                "" => *shown.entry(&event.data).or_default() += 1,
+                "" => {
+                    let Some(&offset) = offsets.get(event.data.as_str()) else {
+                        continue; // Of another partition.
+                    };
+                    let last = got.last().copied();
+                    assert!(
+                        last.is_none_or(|(last, _)| offset > last),
+                        "client {number}: {} after {last:?} of partition {p}",
+                        event.data
+                    );
+                    got.push((offset, &event.data));
+                    // An `earliest` starts with the oldest there is.
+                    first.get_or_insert(offset);
+                }
                 "gap" => {
                     let gap: serde_json::Value = serde_json::from_str(&event.data).expect("JSON");
                     let field = |name: &str| gap[name].as_u64().expect("a number");
-                    assert_eq!(
-                        gap["reason"], "retention",
-                        "client {number}: only records go here"
-                    );
-                    gaps.push((field("partition"), field("from")..field("to")));
+                    let range = field("from")..field("to");
+                    match gap["reason"].as_str() {
+                        _ if field("partition") != p as u64 => {}
+                        Some("retention") => gone.push(range),
+                        Some("truncated") if self.unclean => {
+                            got.retain(|(offset, _)| *offset < range.start);
+                            first = Some(first.map_or(range.start, |first| first.min(range.start)));
+                        }
+                        other => panic!("client {number}: an unexpected gap: {other:?}"),
+                    }
                 }
                 other => panic!("client {number}: an unexpected {other}"),
             }
         }
-        for (p, records) in self.truth.iter().enumerate() {
-            let from = match (&begin, live) {
-                (Some(cut), true) => cut.get(Partition(p as u32)).offset.0,
-                _ => 0,
-            };
-            // What was gone before it came: an `earliest` starts with the oldest there is.
-            let first = client.events.iter().find_map(|event| {
-                records
-                    .iter()
-                    .find(|(_, _, value)| value.as_ref() == Some(&event.data))
-            });
-            let told = |offset: u64| {
-                gaps.iter()
-                    .any(|(q, range)| *q == p as u64 && range.contains(&offset))
-            };
-            let from = match first {
-                Some((offset, ..)) if !live => *offset,
-                _ => from,
-            };
-            let expected: Vec<&str> = records
-                .iter()
-                .filter(|(offset, ..)| *offset >= from && !told(*offset))
-                .filter(|(_, key, _)| client.key.as_ref().is_none_or(|wanted| wanted == key))
-                .filter_map(|(.., value)| value.as_deref())
-                .collect();
-            let known: Vec<&str> = records.iter().filter_map(|(.., v)| v.as_deref()).collect();
-            let got: Vec<&str> = client
-                .events
-                .iter()
-                .map(|event| event.data.as_str())
-                .filter(|data| known.contains(data))
-                .collect();
-            let nothing_left = first.is_none() && !live;
-            let path = &client.path;
-            assert!(
-                got == expected || nothing_left && got.is_empty(),
-                "client {number} ({path}) of partition {p}: gaps {gaps:?}\n got {got:?}\nwant {expected:?}"
-            );
-        }
-        for (data, times) in shown {
-            assert_eq!(times, 1, "client {number} was shown {data} {times} times");
-        }
+        let blind = self.blind[p];
+        got.retain(|(offset, _)| *offset >= blind);
+        let told = |offset: u64| offset < blind || gone.iter().any(|range| range.contains(&offset));
+        let nothing_left = first.is_none() && !live;
+        let first = first.unwrap_or_default();
+        let expected: Vec<(u64, &str)> = self.truth[p]
+            .iter()
+            .filter(|(offset, ..)| *offset >= first && !told(*offset))
+            .filter(|(_, key, _)| client.key.as_ref().is_none_or(|wanted| wanted == key))
+            .filter_map(|(offset, _, value)| Some((*offset, value.as_deref()?)))
+            .collect();
+        let path = &client.path;
+        assert!(
+            got == expected || nothing_left && got.is_empty(),
+            "client {number} ({path}) of partition {p}: gone {gone:?}\n got {got:?}\nwant {expected:?}"
+        );
     }
 
     /// The newest record of each key is where the client ended, and on one connection no key goes
@@ -487,8 +537,18 @@ impl World {
     fn check_snapshot(&self, number: usize, client: &Subscriber) {
         let mut newest: BTreeMap<String, Option<u64>> = BTreeMap::new();
         let mut seen: BTreeMap<String, (u32, u64)> = BTreeMap::new();
+        let mut connection = 0;
         for event in &client.events {
+            if self.unclean && event.fresh && event.connection != connection {
+                newest.clear(); // A client without an id that counts has nothing.
+            }
+            connection = event.connection;
             let (key, value) = match event.name.as_str() {
+                "gap" if self.unclean && event.data.contains("truncated") => {
+                    newest.clear(); // What it has may be gone; a snapshot follows.
+                    seen.clear();
+                    continue;
+                }
                 "" => {
                     let (key, value) = event.data.split_once(' ').expect("key and number");
                     (key.to_owned(), Some(value.parse().expect("a number")))

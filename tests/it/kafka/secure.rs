@@ -280,7 +280,8 @@ fn a_token_that_is_missing_over_or_refused_is_named_and_taken_when_it_is_right()
 #[test]
 fn what_can_not_be_read_stops_the_start() {
     let tables = "[kafka.tls]\nenabled = true\nca = \"/no/such/ca.pem\"\n";
-    let config = gateway::settings("localhost:1", 1) + tables;
+    let route = "[[query]]\nroute = \"GET /x/{id}\"\ntopic = \"x\"\nkey = \"{path.id}\"\n";
+    let config = gateway::settings("localhost:1", 1) + tables + route;
     let (_folder, path) = gateway::config_file(&config);
     let path = path.to_str().expect("UTF-8");
     let (code, _, said) = gateway::run_to_end(&["run", "--config", path], &[]);

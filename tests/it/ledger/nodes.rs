@@ -93,20 +93,38 @@ fn leaders_are_moved_all_the_while() {
     world.finish("leaders moved");
 }
 
-#[test]
-fn all_brokers_are_away_and_come_back() {
-    let mut cluster = cluster();
-    let (admin, ground) = (admin(&cluster), ground(&cluster));
-    let away = match rounds() {
+fn away() -> Duration {
+    match rounds() {
         ..=3 => AWAY,
         _ => 4 * AWAY,
-    };
+    }
+}
+
+#[test]
+fn all_brokers_are_killed_and_come_back() {
+    let mut cluster = cluster();
+    let (admin, ground) = (admin(&cluster), ground(&cluster));
     let mut world = World::start(&ground);
-    world.event(&format!("all killed for {} s", away.as_secs()), |topics| {
+    world.event(&format!("all killed for {:?}", away()), |topics| {
         (1..=3).for_each(|node| cluster.kill(node));
-        std::thread::sleep(away);
+        std::thread::sleep(away());
         cluster.start_all();
         admin.wait_in_sync(&topics.all());
     });
-    world.finish("all brokers away");
+    world.finish("all brokers killed");
+}
+
+/// Nothing is refused at once here: connections stand, and nobody answers (R8).
+#[test]
+fn all_brokers_are_frozen_and_thawed() {
+    let cluster = cluster();
+    let (admin, ground) = (admin(&cluster), ground(&cluster));
+    let mut world = World::start(&ground);
+    world.event(&format!("all frozen for {:?}", away()), |topics| {
+        (1..=3).for_each(|node| cluster.freeze(node));
+        std::thread::sleep(away());
+        (1..=3).for_each(|node| cluster.thaw(node));
+        admin.wait_in_sync(&topics.all());
+    });
+    world.finish("all brokers frozen");
 }

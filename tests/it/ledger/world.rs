@@ -2,6 +2,7 @@
 //! commands, readers who come back by their ids, and librdkafka beside them at a like rate. At the
 //! end the ledger is closed against the log.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ const PEACE: Duration = Duration::from_millis(700);
 const PROGRESS: usize = 20;
 /// Until then a path works again, or the test fails.
 const BACK_WITHIN: Duration = Duration::from_secs(90);
+
+const LOG_TIME: [(&str, &str); 1] = [("message.timestamp.type", "LogAppendTime")];
 
 /// What has happened so far, from the clients' side.
 #[derive(Debug, Default)]
@@ -86,14 +89,20 @@ pub struct World {
     rows: Vec<Row>,
 }
 
-/// A fault and the longest silences around it.
+/// A fault, and how long it was felt.
 #[derive(Debug)]
 struct Row {
     fault: String,
-    commands: Duration,
+    /// Milliseconds since 1970.
+    window: (u64, u64),
+    /// The longest silences: of records of commands in the log, of answers to commands, of
+    /// librdkafka's producer and of its consumer.
+    appended: Duration,
+    answered: Duration,
     produced: Duration,
-    streams: Duration,
     consumed: Duration,
+    /// How long after librdkafka's consumer a reader was given an event, at most.
+    behind: Duration,
 }
 
 impl World {
@@ -104,7 +113,8 @@ impl World {
     /// With flags for the gateways.
     pub fn start_with(ground: &Ground, flags: &[&str]) -> Self {
         let topics = Topics {
-            commands: ground.topic("commands", PARTITIONS, &[]),
+            // The log's time says when a gateway's record was there, whoever answers it when.
+            commands: ground.topic("commands", PARTITIONS, &LOG_TIME),
             replies: ground.topic("replies", PARTITIONS, &[]),
             events: ground.topic("events", PARTITIONS, &[]),
         };
@@ -143,32 +153,36 @@ impl World {
         world
     }
 
-    /// Does something to the cluster, waits until all goes on, and notes the silences.
+    /// Does something to the cluster, waits until all goes on, and notes how long it was felt.
     pub fn event<T>(&mut self, fault: &str, does: impl FnOnce(&Topics) -> T) -> T {
         std::thread::sleep(PEACE);
-        let from = Instant::now();
+        let (from, from_ms) = (Instant::now(), millis());
         let done = does(&self.topics);
         self.wait_progress(Instant::now());
         std::thread::sleep(PEACE);
         let to = Instant::now();
         let happened = self.shared.lock();
         let dones = happened.attempts.iter().filter(|(_, it)| it.is_done());
-        let commands = silence(dones.map(|(at, _)| *at), from, to);
-        let given = happened.given.iter();
-        let streams = given.map(|it| silence(it.iter().map(|(at, _)| *at), from, to));
-        let streams = streams.max().unwrap_or_default();
-        drop(happened);
-        let produced = silence(lock(&self.acknowledged).iter().copied(), from, to);
-        let consumed = silence(lock(&self.received).iter().map(|(at, _)| *at), from, to);
-        let row = Row {
+        let answered = silence(dones.map(|(at, _)| *at), from, to);
+        let received = lock(&self.received);
+        let consumed = silence(received.iter().map(|(at, _)| *at), from, to);
+        let window = |(at, _): &&(Instant, String)| *at >= from && *at <= to;
+        let received = received.iter().filter(window);
+        let theirs: BTreeMap<_, _> = received.map(|(at, name)| (name, *at)).collect();
+        let given = happened.given.iter().flatten().filter(window);
+        let behind = given.filter_map(|(at, name)| {
+            let theirs = theirs.get(name)?;
+            Some(at.saturating_duration_since(*theirs))
+        });
+        self.rows.push(Row {
             fault: fault.to_owned(),
-            commands,
-            produced,
-            streams,
+            window: (from_ms, millis()),
+            appended: Duration::ZERO, // The log will tell.
+            answered,
+            produced: silence(lock(&self.acknowledged).iter().copied(), from, to),
             consumed,
-        };
-        eprintln!("{}", row.text());
-        self.rows.push(row);
+            behind: behind.max().unwrap_or_default(),
+        });
         done
     }
 
@@ -207,7 +221,7 @@ impl World {
     }
 
     /// Ends the load, closes the ledger and prints the account; fails on any anomaly.
-    pub fn finish(self, story: &str) {
+    pub fn finish(mut self, story: &str) {
         self.shared.quiet.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.join().expect("a client's asserts hold");
@@ -223,7 +237,11 @@ impl World {
         }
         self.beside.join().expect("librdkafka's consumer goes on");
         self.service.join().expect("the service's asserts hold");
-        let commands = in_log(&kcat::read(&self.bootstrap, &self.topics.commands), |it| {
+        let commands = kcat::read(&self.bootstrap, &self.topics.commands);
+        for row in &mut self.rows {
+            row.look_at(&commands);
+        }
+        let commands = in_log(&commands, |it| {
             it.header("idempotency-key").map(str::to_owned)
         });
 
@@ -273,18 +291,35 @@ impl World {
 }
 
 impl Row {
+    /// The longest silence of the topic of commands, by its own clock.
+    fn look_at(&mut self, commands: &[Record]) {
+        let (from, to) = self.window;
+        let times = commands.iter().map(|it| it.time);
+        let mut times: Vec<_> = times.filter(|&it| it >= from && it <= to).collect();
+        times.extend([from, to]);
+        times.sort_unstable();
+        let between = times.windows(2).map(|pair| pair[1] - pair[0]);
+        self.appended = Duration::from_millis(between.max().unwrap_or_default());
+    }
+
     fn text(&self) -> String {
         let s = |time: Duration| time.as_secs_f64();
         format!(
-            "  {:<28} longest silence: commands {:6.2} s (librdkafka produces {:6.2}), \
-             streams {:6.2} s (librdkafka consumes {:6.2})",
+            "  {:<28} no command in the log {:5.2} s, none answered {:5.2} s, librdkafka produced \
+             nothing {:5.2} s, consumed nothing {:5.2} s, our readers behind it {:5.2} s",
             self.fault,
-            s(self.commands),
+            s(self.appended),
+            s(self.answered),
             s(self.produced),
-            s(self.streams),
-            s(self.consumed)
+            s(self.consumed),
+            s(self.behind)
         )
     }
+}
+
+fn millis() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |it| it.as_millis() as u64)
 }
 
 fn account(story: &str, attempts: &[Attempt], in_log: usize, twins: usize) -> String {

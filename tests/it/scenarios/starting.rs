@@ -7,6 +7,7 @@ use crate::client::{Connection, Request};
 use crate::events::Events;
 use crate::gateway::{self, Gateway};
 use crate::ground::{Ground, unique};
+use crate::kcat::Produce;
 use crate::metrics_page;
 use crate::service::Reply;
 
@@ -57,9 +58,76 @@ pub fn a_topic_that_is_not_compacted_is_named(ground: &Ground) {
     config.push_str(&format!(
         "\n[[stream]]\nroute = \"GET /x\"\ntopic = \"{topic}\"\nstart = \"snapshot\"\n"
     ));
-    let gateway = Gateway::launch(&config);
+    let gateway = Gateway::launch_with(&config, &["--kafka-metadata-age-max=1s"]);
     wait_not_ready(&gateway, "cleanup.policy");
     wait_not_ready(&gateway, &topic);
+    gateway.wait_said_text("cleanup.policy");
+    ground.alter(&topic, "cleanup.policy", "compact");
+    gateway.wait_serving();
+    Produce::to(ground.bootstrap(), &topic).keyed([("a", "1")]);
+    let mut stream = Events::open(gateway.address(), "/x");
+    assert_eq!(
+        stream.next().data,
+        "1",
+        "it is a snapshot, or what came after"
+    );
+}
+
+pub fn an_unfit_topic_keeps_its_own_routes_only(ground: &Ground) {
+    let (missing, plain) = (unique("missing"), ground.topic("plain", 1, &[]));
+    let items = ground.compacted("items", 2);
+    let mut config = gateway::settings(ground.bootstrap(), 2);
+    config.push_str(&format!(
+        "\n[[query]]\nname = \"good\"\nroute = \"GET /good/{{id}}\"\ntopic = \"{items}\"\n\
+         key = \"{{path.id}}\"\n\
+         [[query]]\nname = \"plain\"\nroute = \"GET /plain/{{id}}\"\ntopic = \"{plain}\"\n\
+         key = \"{{path.id}}\"\n\
+         [[query]]\nname = \"gone\"\nroute = \"GET /gone/{{id}}\"\ntopic = \"{missing}\"\n\
+         key = \"{{path.id}}\"\n\
+         [[command]]\nname = \"lost\"\nroute = \"POST /lost\"\ntopic = \"{missing}-c\"\n\
+         replies = \"{items}\"\n"
+    ));
+    let gateway = Gateway::launch(&config);
+    wait_not_ready(&gateway, &missing);
+    gateway.wait_serving();
+    assert_eq!(
+        gateway.get("/good/none").status,
+        404,
+        "the others are served"
+    );
+    assert_eq!(gateway.get("/plain/none").status, 404);
+    for request in [Request::get("/gone/x"), Request::post("/lost", "{}")] {
+        let answer = gateway.ask(&request);
+        let told = (answer.status, answer.problem());
+        assert_eq!(told, (503, "topic-unavailable".into()), "{answer:?}");
+        assert!(answer.header("retry-after").is_some());
+    }
+    // What works, and could work better, is said: once in the log, and as long as it is so.
+    gateway.wait_said_text("it is not compacted");
+    gateway.wait_said_text("so a newer reply hides an older one");
+    let ready = gateway.admin_get("/readyz");
+    assert_eq!(ready.status, 503);
+    let routes = ready.json()["routes"].clone();
+    let not_ready = |it: &&serde_json::Value| it["ready"] == false;
+    let routes = routes.as_array().expect("a list").iter();
+    let names: Vec<_> = routes
+        .filter(not_ready)
+        .map(|it| it["route"].clone())
+        .collect();
+    assert_eq!(names, ["lost", "gone"], "{}", ready.text());
+    ground.named_topic(&missing, 1, &[("cleanup.policy", "compact")]);
+    ground.named_topic(&format!("{missing}-c"), 1, &[]);
+    gateway.wait_until(&Request::get("/gone/x"), |it| it.status == 404);
+    gateway.wait_admin("/readyz", |answer| answer.status == 200);
+}
+
+pub fn a_host_that_does_not_resolve_is_named(_ground: &Ground) {
+    let mut config = gateway::settings("nowhere.invalid:9092", 1);
+    config.push_str("\n[[query]]\nroute = \"GET /x/{id}\"\ntopic = \"t\"\nkey = \"{path.id}\"\n");
+    let gateway = Gateway::launch(&config);
+    wait_not_ready(&gateway, "nowhere.invalid:9092: its name does not resolve");
+    gateway.wait_said_text("correct kafka.bootstrap, or the name server");
+    assert_eq!(gateway.admin_get("/livez").status, 200);
 }
 
 pub fn sigterm_answers_what_is_in_flight(ground: &Ground) {

@@ -1,0 +1,101 @@
+//! What must go together towards brokers, and what must not be seen.
+
+use super::*;
+use crate::config::{Mechanism, SecretSource, settings_text};
+
+const ROUTE: &str = "[[query]]\nroute = \"GET /x\"\ntopic = \"t\"\n";
+
+fn routed(tables: &str) -> String {
+    format!("{tables}{ROUTE}")
+}
+
+/// Messages and help of all that is wrong.
+fn wrong(tables: &str) -> String {
+    let report = match load(file(&routed(tables))) {
+        Ok(loaded) => loaded.report,
+        Err(report) => report,
+    };
+    let each = report.findings.iter();
+    let each = each.map(|it| format!("{:?} {}: {}\n", it.severity, it.message, it.help));
+    each.collect()
+}
+
+#[test]
+fn a_secured_cluster_reads_as_it_says() {
+    let text = routed(
+        "[kafka]\nbootstrap = [\"b:9093\"]\n[kafka.tls]\nenabled = true\nca = \"/ca.pem\"\n\
+         [kafka.headers]\npreset = \"zilla\"\n\
+         [kafka.sasl]\nmechanism = \"scram-sha-512\"\nusername = \"gw\"\n\
+         password = { env = \"KAFKA_PASSWORD\" }\n",
+    );
+    let loaded = load(file(&text)).expect("a good config");
+    assert_eq!(loaded.report.findings, []);
+    let settings = &loaded.config.settings;
+    assert!(settings.kafka_tls.enabled);
+    assert_eq!(settings.kafka_sasl.mechanism, Some(Mechanism::ScramSha512));
+    let source = SecretSource::Env("KAFKA_PASSWORD".into());
+    assert_eq!(settings.kafka_sasl.password, Some(source));
+    assert_eq!(loaded.config.headers.correlation_id, "zilla:correlation-id");
+    assert_eq!(settings.kafka.bootstrap[0].port, 9093);
+}
+
+#[test]
+fn a_password_is_never_shown_and_has_no_flag() {
+    let text = routed(
+        "[kafka.tls]\nenabled = true\n[kafka.sasl]\nmechanism = \"plain\"\n\
+         username = \"gw\"\npassword = \"hunter2\"\n",
+    );
+    let loaded = load(file(&text)).expect("a good config");
+    let shown = settings_text(&loaded) + &format!("{:?}", loaded.config);
+    assert!(shown.contains("[secret]") && !shown.contains("hunter2"));
+    let variables = [("SLUICEGATE_KAFKA_SASL_PASSWORD", "hunter3")];
+    let loaded = load(with(&variables, &[], &text)).expect("a good config");
+    let SecretSource::Here(secret) = loaded.config.settings.kafka_sasl.password.expect("set")
+    else {
+        panic!("the environment has it");
+    };
+    assert_eq!(secret.expose(), "hunter3");
+}
+
+#[test]
+fn what_does_not_go_together_is_named() {
+    let sasl = "[kafka.sasl]\nmechanism = ";
+    let cases = [
+        (
+            "[kafka.tls]\nca = \"/ca.pem\"\n".to_owned(),
+            "kafka.tls.enabled = true",
+        ),
+        (
+            "[kafka.tls]\nenabled = true\nkey = \"/k\"\n".into(),
+            "set without `kafka.tls.certificate`",
+        ),
+        (format!("{sasl}\"plain\"\n"), "needs `kafka.sasl.username`"),
+        (format!("{sasl}\"oauthbearer\"\n"), "has no token"),
+        (
+            format!("{sasl}\"oauthbearer\"\ntoken_file = \"/t\"\ntoken_command = [\"t\"]\n"),
+            "from a file and from a command",
+        ),
+        (
+            format!("{sasl}\"oauthbearer\"\ntoken_file = \"/t\"\nusername = \"u\"\n"),
+            "`kafka.sasl.username` has no use",
+        ),
+        ("[kafka.sasl]\nusername = \"u\"\n".into(), "has no use"),
+        (
+            format!("{sasl}\"plain\"\nusername = \"u\"\npassword = \"p\"\n"),
+            "reads the password",
+        ),
+        (
+            "[kafka.sasl]\npassword = { vault = \"x\" }\n".into(),
+            "does not say where it is",
+        ),
+        (format!("{sasl}\"gssapi\"\n"), "not known here"),
+        (
+            "[kafka.tls]\ncertificat = \"/c\"\n".into(),
+            "did you mean `certificate`",
+        ),
+    ];
+    for (tables, words) in cases {
+        let said = wrong(&tables);
+        assert!(said.contains(words), "{tables}\n{said}");
+    }
+}

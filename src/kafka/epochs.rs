@@ -1,0 +1,304 @@
+//! Where leader epochs ended (OffsetForLeaderEpoch, KIP-320). A place in a log is an offset and the
+//! epoch of the record before it; if the leader says that this epoch ended earlier, an unclean
+//! election has cut the log back below the place, however far it has grown again since.
+//!
+//! One table answers both who asks: reads, before they go on under another leader, and whoever
+//! holds a client's place. Only epochs older than the leader's own are asked for: its own has not
+//! ended, and of a newer one it can't know (older Redpanda answers that wrong). What has ended
+//! stays where it is for as long as this leader leads, so an answer counts for its epoch only.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_response::EpochEndOffset;
+use kafka_protocol::messages::{self, OffsetForLeaderEpochRequest};
+
+use super::context::{Context, epoch_on_wire};
+use super::event::{Event, LinkId, ReadKey, TopicHandle};
+use super::link::{Asked, Purpose};
+use super::reader::{Place, Read};
+use super::topics::Topics;
+use super::view::BrokerId;
+use super::wire::{self, Api};
+use super::{Code, KafkaError};
+use crate::log::Next;
+use crate::model::{Instant, LeaderEpoch, Offset, Partition};
+
+/// Questions open at once. Whoever finds no room asks again, or gives up.
+const OPEN_MAX: usize = 4096;
+/// Answers kept; when there are more, all are forgotten: they can be had again.
+const KNOWN_MAX: usize = 4096;
+/// A question nobody has repeated for so long is dropped.
+const OPEN_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What is known of the end of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochEnd {
+    /// Nothing speaks against a place of this epoch: it is the leader's own, or nobody can tell.
+    Open,
+    /// Records of this epoch and older ones end here; with the newest of these epochs.
+    Ended(Next),
+    /// The leader is being asked. `Event::EpochEnds` comes when it is worth while to ask again.
+    Asked,
+}
+
+/// An epoch of a partition.
+pub(super) type EpochKey = (TopicHandle, Partition, LeaderEpoch);
+
+#[derive(Debug)]
+struct Question {
+    /// The epoch of the leader whose answer is on its way.
+    asked: Option<LeaderEpoch>,
+    not_before: Instant,
+    until: Instant,
+    failures: u32,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct Epochs {
+    open: BTreeMap<EpochKey, Question>,
+    /// With the epoch of the leader that said so. `None`: it could not tell.
+    known: BTreeMap<EpochKey, (LeaderEpoch, Option<Next>)>,
+}
+
+impl Epochs {
+    /// Where an epoch ended; asked for if it must be.
+    pub(super) fn end_of(&mut self, key: EpochKey, cx: &mut Context<'_>) -> EpochEnd {
+        let (topic, partition, epoch) = key;
+        if epoch.0.is_none() {
+            return EpochEnd::Open;
+        }
+        if let Some((_, leader)) = cx.leader(topic, partition) {
+            if leader == epoch || leader.0.is_none() {
+                return EpochEnd::Open;
+            }
+            match self.known.get(&key) {
+                Some((under, end)) if *under == leader => {
+                    return end.map_or(EpochEnd::Open, EpochEnd::Ended);
+                }
+                _ => {}
+            }
+        }
+        let until = cx.now.mono.after(OPEN_FOR);
+        if let Some(question) = self.open.get_mut(&key) {
+            question.until = until;
+        } else if self.open.len() < OPEN_MAX {
+            let (asked, not_before, failures) = (None, Instant::ZERO, 0);
+            let question = Question {
+                asked,
+                not_before,
+                until,
+                failures,
+            };
+            self.open.insert(key, question);
+        }
+        EpochEnd::Asked
+    }
+
+    /// Whether a read may go on under a leader of another epoch than before. One that may not is
+    /// put back to where the log still has what it read, which is told.
+    pub(super) fn stands(
+        &mut self,
+        (key, read): (ReadKey, &mut Read),
+        next: Next,
+        leader: LeaderEpoch,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        match self.end_of((key.topic, key.partition, next.epoch), cx) {
+            EpochEnd::Asked => return false,
+            EpochEnd::Ended(end) if end.offset < next.offset => {
+                read.place = Place::At(end);
+                let (read, wanted) = (key, next.offset);
+                cx.events.push_back(Event::Truncated { read, wanted, end });
+            }
+            EpochEnd::Ended(_) | EpochEnd::Open => {}
+        }
+        read.checked = leader;
+        true
+    }
+
+    /// The view is newer: whatever waits for that may try at once.
+    pub(super) fn on_view(&mut self) {
+        for question in self.open.values_mut() {
+            question.not_before = Instant::ZERO;
+        }
+    }
+
+    /// Another log stands behind the name.
+    pub(super) fn drop_topic(&mut self, topic: TopicHandle) {
+        self.open.retain(|key, _| key.0 != topic);
+        self.known.retain(|key, _| key.0 != topic);
+    }
+
+    /// Sends what is due.
+    pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.mono;
+        self.open.retain(|_, question| question.until > now);
+        let mut wanted: Vec<(BrokerId, EpochKey, LeaderEpoch)> = Vec::new();
+        let mut settled: Vec<EpochKey> = Vec::new();
+        for (&key, question) in &mut self.open {
+            if question.asked.is_some() {
+                continue;
+            }
+            if question.not_before > now {
+                cx.wake.at(question.not_before);
+                continue;
+            }
+            match cx.leader(key.0, key.1) {
+                None => {}
+                Some((_, leader)) if leader == key.2 || leader.0.is_none() => settled.push(key),
+                Some((_, leader)) if leader < key.2 => {
+                    // Our view is older than the place, or the place is none of this log's.
+                    *cx.stale = true;
+                    question.failures += 1;
+                    question.not_before = cx.retry_at(question.failures);
+                    cx.wake.at(question.not_before);
+                }
+                Some((node, leader)) => wanted.push((node, key, leader)),
+            }
+        }
+        for key in settled {
+            self.settle(key, None, cx);
+        }
+        wanted.sort_unstable();
+        // A request names a partition once; the others go with the next.
+        wanted.dedup_by_key(|(_, key, _)| (key.0, key.1));
+        for group in wanted.chunk_by(|a, b| a.0 == b.0) {
+            self.ask(group, cx);
+        }
+    }
+
+    fn ask(&mut self, group: &[(BrokerId, EpochKey, LeaderEpoch)], cx: &mut Context<'_>) {
+        let (topics, deadline) = (cx.topics, cx.deadline());
+        let Some(link) = cx.link(group[0].0, Purpose::Ask) else {
+            return;
+        };
+        if link.versions.of(Api::EpochEnds).is_err() {
+            // Older than Kafka 2.1: it can't tell.
+            for &(_, key, leader) in group {
+                self.settle(key, Some((leader, None)), cx);
+            }
+            return;
+        }
+        let id = link.id;
+        let keys = group.iter().map(|(_, key, _)| *key).collect();
+        let sent = link.ask(Asked::Epochs(keys), Api::EpochEnds, deadline, |_| {
+            request(topics, group)
+        });
+        match sent {
+            Ok(()) => {
+                for (_, key, leader) in group {
+                    let question = self.open.get_mut(key).expect("it is wanted");
+                    question.asked = Some(*leader);
+                }
+            }
+            Err(error) => cx.give_up(id, error),
+        }
+    }
+
+    /// A question is answered, or needs no answer.
+    fn settle(
+        &mut self,
+        key: EpochKey,
+        known: Option<(LeaderEpoch, Option<Next>)>,
+        cx: &mut Context<'_>,
+    ) {
+        self.open.remove(&key);
+        if let Some(known) = known {
+            if self.known.len() >= KNOWN_MAX {
+                self.known.clear();
+            }
+            self.known.insert(key, known);
+        }
+        let told = Event::EpochEnds(key.0);
+        if !matches!(cx.events.back(), Some(Event::EpochEnds(last)) if *last == key.0) {
+            cx.events.push_back(told);
+        }
+    }
+
+    pub(super) fn on_answer(
+        &mut self,
+        link: LinkId,
+        asked: &[EpochKey],
+        (version, body): (i16, Bytes),
+        cx: &mut Context<'_>,
+    ) {
+        let response = match wire::decode::<OffsetForLeaderEpochRequest>(body, version) {
+            Ok(response) => response,
+            Err(error) => {
+                cx.give_up(link, error);
+                return self.on_lost(asked, cx);
+            }
+        };
+        cx.links.throttle(link, response.throttle_time_ms, cx.now);
+        for topic in &response.topics {
+            let Some(handle) = cx.topics.find(&topic.topic, uuid::Uuid::nil()) else {
+                continue;
+            };
+            for found in &topic.partitions {
+                let place = (handle, Partition(found.partition as u32));
+                let Some(&key) = asked.iter().find(|key| (key.0, key.1) == place) else {
+                    continue;
+                };
+                let Some(under) = self.open.get(&key).and_then(|question| question.asked) else {
+                    continue;
+                };
+                if let Ok(end) = end_of(found, cx) {
+                    self.settle(key, Some((under, end)), cx);
+                }
+            }
+        }
+        // Whoever was left out of the answer, or refused, asks again.
+        self.on_lost(asked, cx);
+    }
+
+    /// The question is lost, or some of it was not answered.
+    pub(super) fn on_lost(&mut self, asked: &[EpochKey], cx: &mut Context<'_>) {
+        for key in asked {
+            if let Some(question) = self.open.get_mut(key)
+                && question.asked.take().is_some()
+            {
+                question.failures += 1;
+                question.not_before = cx.retry_at(question.failures.min(3));
+            }
+        }
+    }
+}
+
+/// Where an epoch ended, as an answer says; `None`: the leader can't tell.
+fn end_of(found: &EpochEndOffset, cx: &mut Context<'_>) -> Result<Option<Next>, KafkaError> {
+    let code = Code(found.error_code);
+    if code.0 != 0 {
+        cx.saw(Api::EpochEnds, code);
+        return Err(KafkaError::Broker(code));
+    }
+    let offset = u64::try_from(found.end_offset).ok().map(Offset);
+    let epoch = LeaderEpoch(u32::try_from(found.leader_epoch).ok());
+    Ok(offset.map(|offset| Next { offset, epoch }))
+}
+
+fn request(
+    topics: &Topics,
+    group: &[(BrokerId, EpochKey, LeaderEpoch)],
+) -> OffsetForLeaderEpochRequest {
+    let mut wanted: Vec<OffsetForLeaderTopic> = Vec::new();
+    for of_topic in group.chunk_by(|a, b| a.1.0 == b.1.0) {
+        let (name, _) = topics.on_wire(of_topic[0].1.0);
+        let partition = |(_, key, leader): &(BrokerId, EpochKey, LeaderEpoch)| {
+            OffsetForLeaderPartition::default()
+                .with_partition(key.1.0 as i32)
+                .with_current_leader_epoch(epoch_on_wire(*leader))
+                .with_leader_epoch(epoch_on_wire(key.2))
+        };
+        let topic = OffsetForLeaderTopic::default().with_topic(messages::TopicName(name));
+        wanted.push(topic.with_partitions(of_topic.iter().map(partition).collect()));
+    }
+    // -1: a consumer asks.
+    OffsetForLeaderEpochRequest::default()
+        .with_replica_id(messages::BrokerId(-1))
+        .with_topics(wanted)
+}

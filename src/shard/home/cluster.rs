@@ -1,0 +1,143 @@
+//! One cluster at a home shard: its plane, the plane's sockets, and how its brokers fare. What one
+//! cluster suffers stays in here.
+
+use crate::kafka::{Address, ClusterView, DirectoryRole, Plane, TopicHandle};
+use crate::metrics::{Check, CheckState};
+use crate::model::{Now, ShardId, TopicName};
+use crate::shard::ClusterSecurity;
+use crate::shard::snapshot::{ClusterIndex, Snapshot};
+
+use super::Links;
+use super::trouble::Trouble;
+
+/// Brokers a check names; the rest is a number.
+const NAMED_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(in crate::shard) struct Cluster {
+    pub(in crate::shard) plane: Plane,
+    pub(in crate::shard) links: Links,
+    index: ClusterIndex,
+    /// The cluster's own id, once it said it.
+    pub(super) id: String,
+    /// It has shown itself once.
+    known: bool,
+    /// By the plane's handle: the place among the home's topics; `None`: watched for another home.
+    pub(super) handles: Vec<Option<usize>>,
+    pub(super) trouble: Trouble,
+}
+
+impl Cluster {
+    pub(super) fn new(
+        (me, index): (ShardId, ClusterIndex),
+        snapshot: &Snapshot,
+        security: &ClusterSecurity,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        let settings = plane_settings(snapshot, index, security);
+        let role = match me {
+            ShardId(0) => DirectoryRole::Own,
+            _ => DirectoryRole::Fed,
+        };
+        let seed = seed.wrapping_add(u64::from(index.0));
+        let keys = snapshot.config.cluster_keys(index);
+        Self {
+            plane: Plane::new(settings, seed, role, now),
+            links: Links::new(index, security.tls.clone(), keys.clone()),
+            index,
+            id: String::new(),
+            known: false,
+            handles: Vec::new(),
+            trouble: Trouble::new(keys),
+        }
+    }
+
+    /// Takes an interest in a topic; `at`: its place among the home's topics, if it is one.
+    pub(super) fn watch(&mut self, topic: &TopicName, at: Option<usize>) -> TopicHandle {
+        let handle = self.plane.watch(topic);
+        debug_assert_eq!(handle, TopicHandle(self.handles.len() as u32));
+        self.handles.push(at);
+        handle
+    }
+
+    pub(super) fn learn(&mut self, view: &ClusterView) {
+        self.known = true;
+        if let Some(id) = &view.cluster_id {
+            self.id.clone_from(id);
+        }
+    }
+
+    /// What keeps a topic of which nothing is known yet.
+    pub(super) fn trouble(&self, now: Now) -> Option<String> {
+        let shown = self.trouble.shown().map(str::to_owned);
+        shown.or_else(|| self.silence(now))
+    }
+
+    /// How the cluster stands. Once it has shown itself it is never what keeps the process from
+    /// being ready: what is in memory is served without it, and if all gateways said no at once,
+    /// nobody would get that.
+    pub(super) fn check(&self, snapshot: &Snapshot, now: Now) -> Check {
+        let name = snapshot.cluster_name(self.index);
+        if let Some(trouble) = self.trouble(now).filter(|_| !self.known) {
+            return Check::new(name, CheckState::Blocked, trouble);
+        }
+        let Some(silence) = self.silence(now) else {
+            return Check::new(name, CheckState::Ready, "");
+        };
+        let why = self.trouble.shown();
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        let detail = format!(
+            "{silence}{why}; commands for partitions they lead get 503, queries and streams go on \
+             from memory; start or reach these brokers"
+        );
+        Check::new(name, CheckState::Degraded, detail)
+    }
+
+    fn silence(&self, now: Now) -> Option<String> {
+        let mut silent: Vec<_> = self.plane.silent_brokers(now).collect();
+        silent.sort_unstable();
+        let named = silent.iter().take(NAMED_MAX).map(|(address, since)| {
+            let seconds = now.mono.since(*since).as_secs();
+            format!("broker {address} has not answered for {seconds} s")
+        });
+        let mut text = named.collect::<Vec<_>>().join(", ");
+        if silent.len() > NAMED_MAX {
+            text.push_str(&format!(" and {} more", silent.len() - NAMED_MAX));
+        }
+        (!silent.is_empty()).then_some(text)
+    }
+}
+
+/// The settings of a plane, as the config's table has them.
+fn plane_settings(
+    snapshot: &Snapshot,
+    index: ClusterIndex,
+    security: &ClusterSecurity,
+) -> crate::kafka::Settings {
+    let kafka = &snapshot.config.settings.kafka;
+    let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let bootstrap = snapshot.bootstrap(index).iter().map(|broker| Address {
+        host: broker.host.clone(),
+        port: broker.port,
+    });
+    crate::kafka::Settings {
+        client_id: kafka.client_id.clone(),
+        bootstrap: bootstrap.collect(),
+        sasl: security.sasl.clone(),
+        entropy: security.entropy,
+        connect_timeout: kafka.connect_timeout,
+        request_timeout: kafka.request_timeout,
+        fetch_wait_max: kafka.fetch_wait,
+        fetch_sessions: kafka.fetch_sessions,
+        rack: kafka.rack.clone().unwrap_or_default(),
+        fetch_bytes_max: bytes(kafka.fetch_bytes_max),
+        partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
+        decompressed_bytes_max: bytes(kafka.batch_bytes_max),
+        metadata_refresh: kafka.metadata_age_max,
+        backoff_max: kafka.backoff_max,
+        delivery_timeout: kafka.delivery_timeout,
+        produce_bytes_max: bytes(kafka.produce_bytes_max),
+        ..crate::kafka::Settings::default()
+    }
+}

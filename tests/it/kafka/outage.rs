@@ -1,0 +1,241 @@
+//! R8: every broker away. Queries are answered from memory with their age, commands are refused
+//! within a second and certainly, streams stay open, and all of it is back soon after the first
+//! leader. Frozen (no connection breaks) and killed, on real Kafka; a ledger says what was kept.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::client::{Request, Response};
+use crate::cluster::Cluster;
+use crate::events::Events;
+use crate::gateway::Gateway;
+use crate::ground::Ground;
+use crate::kcat;
+use crate::service::Reply;
+
+/// The bar is a second. This is what a busy machine of two cores may add to it.
+const REFUSED_WITHIN: Duration = Duration::from_secs(3);
+
+/// What was asked and answered, for the ledger.
+#[derive(Debug, Default)]
+struct Ledger {
+    refused: BTreeSet<String>,
+    unknown: BTreeSet<String>,
+    answered: BTreeSet<String>,
+    longest_refusal: Duration,
+}
+
+impl Ledger {
+    /// One command. Its body is its name.
+    fn command(&mut self, gateway: &Gateway, path: &str, name: &str) -> Response {
+        let began = Instant::now();
+        let answer = gateway.ask(&Request::post(path, &format!("\"{name}\"")));
+        match answer.status {
+            200 => drop(self.answered.insert(name.to_owned())),
+            503 => {
+                assert_eq!(answer.problem(), "broker-unavailable", "{answer:?}");
+                assert!(answer.header("retry-after").is_some(), "{answer:?}");
+                self.longest_refusal = self.longest_refusal.max(began.elapsed());
+                self.refused.insert(name.to_owned());
+            }
+            504 => drop(self.unknown.insert(name.to_owned())),
+            _ => panic!("{answer:?}"),
+        }
+        answer
+    }
+
+    /// Against what librdkafka reads: answered is there once, refused never, unknown once at most.
+    fn check(&self, app: &App) {
+        let log = app.commands_in_log();
+        let times = |name: &str| {
+            let value = format!("\"{name}\"");
+            let same = |record: &&kcat::Record| record.value.as_deref() == Some(value.as_str());
+            log.iter().filter(same).count()
+        };
+        for name in &self.answered {
+            assert_eq!(times(name), 1, "{name} was answered");
+        }
+        for name in &self.refused {
+            assert_eq!(times(name), 0, "{name} was refused");
+        }
+        for name in &self.unknown {
+            assert!(times(name) <= 1, "{name} is there {} times", times(name));
+        }
+        println!(
+            "ledger: {} answered, {} refused, {} unknown, 0 lost, 0 doubled",
+            self.answered.len(),
+            self.refused.len(),
+            self.unknown.len()
+        );
+    }
+}
+
+/// Produces with kcat, again and again, until the first record is acknowledged; says when.
+fn kcat_acknowledged(bootstrap: String, topic: String, stop: Arc<AtomicBool>) -> Option<Instant> {
+    while !stop.load(Ordering::Relaxed) {
+        let mut kcat = Command::new("kcat")
+            .args(["-P", "-b", &bootstrap, "-t", &topic, "-X", "acks=all"])
+            .args([
+                "-X",
+                "message.timeout.ms=1000",
+                "-X",
+                "reconnect.backoff.max.ms=200",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("kcat");
+        let stdin = kcat.stdin.take().expect("piped above");
+        std::io::Write::write_all(&mut &stdin, b"probe\n").expect("kcat reads");
+        drop(stdin);
+        if kcat.wait().expect("kcat ends").success() {
+            return Some(Instant::now());
+        }
+    }
+    None
+}
+
+struct Outage {
+    app: App,
+    gateway: Gateway,
+    ledger: Ledger,
+    stream: Events,
+    probe: String,
+}
+
+impl Outage {
+    fn ready(ground: &Ground) -> Self {
+        let app = App::new(ground);
+        let config = app.config(2, "[streams]\nheartbeat = \"1s\"\n");
+        let gateway = Gateway::start(&config);
+        app.produce(&app.items).keyed([("a", "1")]);
+        gateway.wait_until(&Request::get("/items/a"), |it| it.text() == "1");
+        let mut stream = Events::open(gateway.address(), "/events/live");
+        stream.wait_for_id();
+        let mut ledger = Ledger::default();
+        {
+            // Its connections stand, so that what is asked first is sent.
+            let _service = app.service(|_| Some(Reply::new(200, "before")));
+            let answer = ledger.command(&gateway, "/items/first/orders", "before");
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        Self {
+            probe: ground.topic("probe", 1, &[]),
+            app,
+            gateway,
+            ledger,
+            stream,
+        }
+    }
+
+    /// What holds for `time` while every broker is away.
+    fn during(&mut self, time: Duration) {
+        let began = Instant::now();
+        // Sent before anybody can know: one a partition at most, and unknown.
+        self.ledger.command(&self.gateway, "/hasty/first", "first");
+        std::thread::sleep(Duration::from_secs(2));
+        let (mut n, mut age) = (0, 0);
+        let mut heartbeats = 0;
+        while began.elapsed() < time {
+            let asked = Instant::now();
+            let name = format!("during-{n}");
+            let path = format!("/items/{n}/orders"); // 30 s: its own deadline is far.
+            let answer = self.ledger.command(&self.gateway, &path, &name);
+            assert_eq!(answer.status, 503, "{name}: {answer:?}");
+            assert!(asked.elapsed() < REFUSED_WITHIN, "{:?}", asked.elapsed());
+            let read = self.gateway.get("/items/a");
+            assert_eq!((read.status, read.text()), (200, "1"));
+            if began.elapsed() > Duration::from_secs(4) {
+                let said = read.header("age").unwrap_or_else(|| panic!("{read:?}"));
+                let said: u64 = said.parse().expect("seconds");
+                assert!(
+                    said >= age && said <= began.elapsed().as_secs() + 3,
+                    "{said}"
+                );
+                age = said;
+                assert!(self.gateway.get("/items").header("age").is_some());
+                let ready = self.gateway.admin_get("/readyz");
+                assert_eq!(ready.status, 200, "what is in memory is served: {ready:?}");
+                assert!(ready.text().contains("\"degraded\":true"), "{ready:?}");
+                assert!(ready.text().contains("has not answered for"), "{ready:?}");
+            }
+            assert_eq!(self.gateway.admin_get("/livez").status, 200);
+            let event = self.stream.next_within(Duration::from_millis(300));
+            assert_eq!(event, None);
+            assert!(!self.stream.ended(), "streams stay open");
+            heartbeats = self.stream.comments();
+            n += 1;
+        }
+        assert!(
+            heartbeats as u64 >= time.as_secs() / 3,
+            "{heartbeats} heartbeats"
+        );
+        println!(
+            "away {time:?}: {n} commands, longest refusal {:?}; age {age} s; {heartbeats} heartbeats",
+            self.ledger.longest_refusal
+        );
+    }
+
+    /// How long it takes from `back`, beside kcat.
+    fn recovers(&mut self, bootstrap: &str, back: Instant) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let theirs = {
+            let (bootstrap, probe) = (bootstrap.to_owned(), self.probe.clone());
+            let stop = stop.clone();
+            std::thread::spawn(move || kcat_acknowledged(bootstrap, probe, stop))
+        };
+        let _service = self.app.service(|_| Some(Reply::new(200, "back")));
+        let mut n = 0;
+        let ours = loop {
+            let name = format!("after-{n}-{:?}", back);
+            if self
+                .ledger
+                .command(&self.gateway, "/items/x/orders", &name)
+                .status
+                == 200
+            {
+                break back.elapsed();
+            }
+            assert!(back.elapsed() < crate::client::PATIENCE, "it is not back");
+            std::thread::sleep(Duration::from_millis(50));
+            n += 1;
+        };
+        let theirs = theirs.join().expect("kcat").map(|at| at - back);
+        stop.store(true, Ordering::Relaxed);
+        println!("back after: gateway's command {ours:?}, kcat's first record {theirs:?}");
+        self.app.produce(&self.app.events).values(["after"]);
+        assert_eq!(self.stream.next().data, "after", "the same stream goes on");
+        self.gateway
+            .wait_until(&Request::get("/items/a"), |it| it.header("age").is_none());
+        self.gateway.wait_admin("/readyz", |answer| {
+            answer.status == 200 && answer.text().contains("\"degraded\":false")
+        });
+    }
+}
+
+#[test]
+fn all_brokers_frozen_for_a_minute() {
+    let cluster = Cluster::start(1);
+    let mut outage = Outage::ready(&Ground::at(&cluster.bootstrap()));
+    cluster.freeze(1);
+    outage.during(Duration::from_secs(60));
+    cluster.thaw(1);
+    outage.recovers(&cluster.bootstrap(), Instant::now());
+    outage.ledger.check(&outage.app);
+}
+
+#[test]
+fn all_brokers_killed_and_started_again() {
+    let mut cluster = Cluster::start(1);
+    let mut outage = Outage::ready(&Ground::at(&cluster.bootstrap()));
+    cluster.kill(1);
+    outage.during(Duration::from_secs(15));
+    cluster.start_node(1);
+    outage.recovers(&cluster.bootstrap(), Instant::now());
+    outage.ledger.check(&outage.app);
+}
