@@ -110,6 +110,12 @@ pub enum Event {
         /// is here.
         stable_end: Offset,
     },
+    /// A broker has looked and nothing has changed since the read's last `Batch`. Where that holds
+    /// for several partitions of a topic in one answer, one stands for all.
+    Unchanged {
+        /// Which read.
+        read: ReadKey,
+    },
     /// Records that can't be read; the read goes on at `to`. Where even a batch's header makes no
     /// sense, `to` is `from`: the read stands there, asks again with backoff, and says so once.
     Undecodable {

@@ -38,6 +38,7 @@ mod reader;
 pub mod records;
 mod sasl;
 mod scram;
+mod sessions;
 mod settings;
 mod shape;
 mod stall;

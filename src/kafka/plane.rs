@@ -171,6 +171,7 @@ impl Plane {
         self.shared.events.retain(|event| match event {
             Event::Started { read, .. }
             | Event::Batch { read, .. }
+            | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::Truncated { read, .. }

@@ -4,20 +4,24 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{self, FetchRequest};
+use kafka_protocol::protocol::StrBytes;
 
-use super::context::{Context, epoch_on_wire};
+use super::context::Context;
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
-use super::link::{Asked, Purpose};
+use super::link::{Asked, Peer, Purpose};
 use super::records::{self, Aborted, Fetched, Piece, Unpacker};
+use super::sessions::{Sessions, Tells};
 use super::view::BrokerId;
 use super::wire::{self, Api};
 use super::{Code, KafkaError};
 use crate::log::Next;
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
+
+/// From this version of Fetch on the reader's rack is named.
+const RACKS_FROM: i16 = 11;
 
 /// Where a read stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,33 @@ pub(super) struct Read {
     told: Option<KafkaError>,
     /// Grows where a broker answers with less than one batch.
     bytes_max: u32,
+    /// The broker in our rack that the leader named (KIP-392), and for how long it is asked.
+    replica: Option<(BrokerId, Instant)>,
+    /// Until then no other broker than the leader is asked: one has failed.
+    leader_until: Instant,
+}
+
+/// A read that may be asked for now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) lane: Lane,
+    /// Whom to ask.
+    pub(super) node: BrokerId,
+    pub(super) key: ReadKey,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) next: Next,
+    pub(super) bytes_max: u32,
+    started: bool,
+    /// Another broker than the leader will do.
+    any_replica: bool,
+}
+
+impl Due {
+    /// Whether a broker that knows the one need not be told the other.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        let asks = |due: &Self| (due.leader_epoch, due.next, due.bytes_max);
+        asks(self) == asks(other)
+    }
 }
 
 #[derive(Debug)]
@@ -57,8 +88,9 @@ pub(super) struct Reader {
     /// Which partition a Fetch begins with: the first ones fill it where there is much to read.
     rotation: usize,
     unpacker: Unpacker,
-    /// Room for `due`, kept.
-    scratch: Vec<(Lane, BrokerId, ReadKey, LeaderEpoch)>,
+    sessions: Sessions,
+    /// Room for what is due, kept.
+    scratch: Vec<Due>,
 }
 
 impl Reader {
@@ -68,6 +100,7 @@ impl Reader {
             generation: 0,
             rotation: 0,
             unpacker: Unpacker::new(),
+            sessions: Sessions::default(),
             scratch: Vec::new(),
         }
     }
@@ -94,6 +127,8 @@ impl Reader {
             failures: 0,
             told: None,
             bytes_max,
+            replica: None,
+            leader_until: Instant::ZERO,
         };
         self.reads.insert(key, read);
     }
@@ -134,93 +169,76 @@ impl Reader {
             }
             if read.not_before > cx.now.mono {
                 cx.wake.at(read.not_before);
-            } else if let Some((node, epoch)) = cx.leader(key.topic, key.partition)
-                && (read.checked == epoch || epochs.stands((key, read), next, epoch, cx))
+            } else if let Some((leader, leader_epoch)) = cx.leader(key.topic, key.partition)
+                && (read.checked == leader_epoch
+                    || epochs.stands((key, read), next, leader_epoch, cx))
             {
-                due.push((key.lane, node, key, epoch));
+                due.push(Due {
+                    lane: key.lane,
+                    node: read.replica(cx).unwrap_or(leader),
+                    key,
+                    leader_epoch,
+                    next,
+                    bytes_max: read.bytes_max,
+                    started: read.started,
+                    any_replica: read.leader_until <= cx.now.mono,
+                });
             }
         }
-        due.sort_unstable_by_key(|&(lane, node, key, _)| (lane, node, key));
-        for group in due.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        due.sort_unstable_by_key(|due| (due.lane, due.node, due.key));
+        for group in due.chunk_by(|a, b| (a.lane, a.node) == (b.lane, b.node)) {
             self.fetch(group, cx);
         }
         self.scratch = due;
     }
 
-    fn fetch(&mut self, group: &[(Lane, BrokerId, ReadKey, LeaderEpoch)], cx: &mut Context<'_>) {
-        let (lane, node, ..) = group[0];
-        let topics = cx.topics;
-        let (wait, deadline) = self.wait(group, cx);
+    fn fetch(&mut self, group: &[Due], cx: &mut Context<'_>) {
+        let Due { lane, node, .. } = group[0];
+        let (wait, deadline) = wait(group, cx);
         let idle = cx.link(node, Purpose::Fetch(lane));
         // Whoever comes while one is in flight goes with the next one.
         let Some(link) = idle.filter(|link| link.in_flight() == 0) else {
             return;
         };
         let (link, newest) = (link.id, link.versions.of(Api::Fetch));
-        self.rotation = self.rotation.wrapping_add(1);
-        let (tail, head) = group.split_at(self.rotation % group.len());
-        let mut wanted: Vec<FetchTopic> = Vec::new();
-        let (mut last, mut all_have_ids) = (None, true);
-        for &(_, _, key, epoch) in head.iter().chain(tail) {
-            let read = self.reads.get_mut(&key).expect("it was due just now");
-            let Place::At(next) = read.place else {
-                continue;
-            };
-            if last != Some(key.topic) {
-                last = Some(key.topic);
-                let (name, id) = topics.on_wire(key.topic);
-                all_have_ids &= !id.is_nil();
-                let topic = FetchTopic::default().with_topic(messages::TopicName(name));
-                wanted.push(topic.with_topic_id(id));
-            }
-            let partition = FetchPartition::default()
-                .with_partition(key.partition.0 as i32)
-                .with_current_leader_epoch(epoch_on_wire(epoch))
-                .with_fetch_offset(next.offset.0 as i64)
-                .with_partition_max_bytes(read.bytes_max as i32);
-            let topic = wanted.last_mut().expect("pushed above");
-            topic.partitions.push(partition);
-            read.flight = Some(link);
-        }
-        let request = FetchRequest::default()
-            .with_max_wait_ms(wait.as_millis() as i32)
-            .with_min_bytes(1)
-            .with_max_bytes(cx.settings.fetch_bytes_max as i32)
-            .with_isolation_level(1);
         let newest = match newest {
             Ok(newest) => newest,
             Err(error) => {
+                self.set_flight(group, link);
                 cx.give_up(link, error.clone());
                 return self.on_lost(link, &error, cx);
             }
         };
-        let by_id = all_have_ids && newest >= 13;
-        let version = if by_id { newest } else { newest.min(12) };
-        for topic in &mut wanted {
-            match by_id {
-                true => topic.topic = messages::TopicName::default(),
-                false => topic.topic_id = uuid::Uuid::nil(),
-            }
+        self.set_flight(group, link);
+        self.rotation = self.rotation.wrapping_add(1);
+        let (first, sessions) = (self.rotation % group.len(), cx.settings.fetch_sessions);
+        let known = (cx.topics, cx.view);
+        let (version, request) = self
+            .sessions
+            .ask(group, first, (link, newest), known, sessions);
+        let mut request = request
+            .with_max_wait_ms(wait.as_millis() as i32)
+            .with_min_bytes(1)
+            .with_max_bytes(cx.settings.fetch_bytes_max as i32)
+            .with_isolation_level(1);
+        // Who names no rack is served by the leader: for all of them, if one of them needs that.
+        if version >= RACKS_FROM && group.iter().all(|due| due.any_replica) {
+            request.rack_id = StrBytes::from_string(cx.settings.rack.clone());
         }
         let link = cx.links.get_mut(link).expect("it stood just now");
-        let request = request.with_topics(wanted);
         link.send(Asked::Fetch, version, &request, deadline);
     }
 
-    /// How long the broker may wait for news: not at all while some read has not started, for its
-    /// first answer says where the log's end is.
-    fn wait(
-        &self,
-        group: &[(Lane, BrokerId, ReadKey, LeaderEpoch)],
-        cx: &Context<'_>,
-    ) -> (std::time::Duration, Instant) {
-        let all_started = group.iter().all(|(.., key, _)| self.reads[key].started);
-        let wait = match (all_started, group[0].0) {
-            (false, _) => std::time::Duration::ZERO,
-            (true, Lane::History) => cx.settings.history_wait_max,
-            (true, _) => cx.settings.fetch_wait_max,
-        };
-        (wait, cx.deadline().after(wait))
+    fn set_flight(&mut self, group: &[Due], link: LinkId) {
+        let mut group = group.iter().peekable();
+        let first = group.peek().expect("a group has one").key;
+        for (key, read) in self.reads.range_mut(first..) {
+            if group.next_if(|due| due.key == *key).is_some() {
+                read.flight = Some(link);
+            } else if group.peek().is_none() {
+                return;
+            }
+        }
     }
 
     /// A Fetch was answered.
@@ -239,9 +257,14 @@ impl Reader {
             }
         };
         cx.links.throttle(link, response.throttle_time_ms, cx.now);
+        // Over its quota, Kafka answers with nothing at all (KIP-219); not even news are told.
+        let muted = response.throttle_time_ms > 0 && response.responses.is_empty();
+        let whole = Code(response.error_code);
+        let tells = self.sessions.on_answer(link, response.session_id, whole);
         let mut budget = u64::from(cx.settings.decompressed_bytes_max);
         for topic in response.responses {
             let Some(handle) = cx.topics.find(&topic.topic, topic.topic_id) else {
+                self.sessions.on_lost(link); // What it says is told once.
                 continue;
             };
             for data in topic.partitions {
@@ -250,19 +273,66 @@ impl Reader {
                     topic: handle,
                     partition: Partition(data.partition_index as u32),
                 };
+                let told = (data.error_code == 0).then(|| Ends::of(&data));
+                self.sessions.on_told(link, key, told);
                 self.on_partition(key, link, data, &mut budget, cx);
             }
         }
-        let whole = Code(response.error_code);
-        cx.saw(Api::Fetch, whole);
+        if tells != Tells::Over {
+            cx.saw(Api::Fetch, whole);
+        }
+        match whole.0 {
+            _ if tells == Tells::Over || muted && whole.0 == 0 => self.land(link),
+            0 => self.on_unnamed(link, tells, cx),
+            _ => self.fail_all(link, &KafkaError::Broker(whole), cx),
+        }
+    }
+
+    /// What is still in flight on a link may be asked for again.
+    fn land(&mut self, link: LinkId) {
+        for read in self.reads.values_mut() {
+            read.flight = read.flight.filter(|flight| *flight != link);
+        }
+    }
+
+    /// Partitions that an answer does not name: what was said of them still holds.
+    fn on_unnamed(&mut self, link: LinkId, tells: Tells, cx: &mut Context<'_>) {
+        let mut to_tell = Vec::new();
+        let mut last = None;
+        for (&key, read) in &mut self.reads {
+            if read.flight != Some(link) {
+                continue;
+            }
+            let told = match tells {
+                Tells::News => self.sessions.told(link, key),
+                _ => None,
+            };
+            match told {
+                None => {
+                    read.flight = None;
+                    let error = KafkaError::Protocol("a Fetch answer without the partition");
+                    fail(key, read, error, cx);
+                }
+                Some(told) if !read.started || read.failures > 0 => to_tell.push((key, told)),
+                Some(_) => {
+                    read.flight = None;
+                    if last.replace(key.topic) != Some(key.topic) {
+                        cx.events.push_back(Event::Unchanged { read: key });
+                    }
+                }
+            }
+        }
+        // Whoever has begun anew, or says that it fails, is to hear of it.
+        for (key, told) in to_tell {
+            self.on_partition(key, link, told.without_records(key.partition), &mut 1, cx);
+        }
+    }
+
+    fn fail_all(&mut self, link: LinkId, error: &KafkaError, cx: &mut Context<'_>) {
         for (key, read) in &mut self.reads {
             if read.flight == Some(link) {
                 read.flight = None;
-                let error = match whole.0 {
-                    0 => KafkaError::Protocol("a Fetch answer without the partition"),
-                    _ => KafkaError::Broker(whole),
-                };
-                fail(*key, read, error, cx);
+                fail(*key, read, error.clone(), cx);
             }
         }
     }
@@ -286,6 +356,8 @@ impl Reader {
         const OFFSET_OUT_OF_RANGE: i16 = 1;
         match data.error_code {
             0 => {}
+            // Only the leader knows where the log ends.
+            OFFSET_OUT_OF_RANGE if read.leave_replica(cx) => return,
             OFFSET_OUT_OF_RANGE => {
                 read.place = Place::Sought {
                     earliest: true,
@@ -304,6 +376,9 @@ impl Reader {
             let (from, end) = (next, ends.stable);
             let read = key;
             cx.events.push_back(Event::Started { read, from, end });
+        }
+        if data.preferred_read_replica.0 >= 0 {
+            return read.go_to(BrokerId(data.preferred_read_replica.0), cx);
         }
         let has_records = data.records.as_ref().is_some_and(|r| !r.is_empty());
         if has_records && *budget == 0 {
@@ -347,12 +422,51 @@ impl Reader {
     /// A link is gone with what was in flight on it.
     pub(super) fn on_lost(&mut self, link: LinkId, error: &KafkaError, cx: &mut Context<'_>) {
         *cx.stale = true;
-        for (key, read) in &mut self.reads {
-            if read.flight == Some(link) {
-                read.flight = None;
-                fail(*key, read, error.clone(), cx);
-            }
+        self.sessions.on_lost(link);
+        self.fail_all(link, error, cx);
+    }
+}
+
+/// How long the broker may wait for news: not at all while some read has not started, for its
+/// first answer says where the log's end is.
+fn wait(group: &[Due], cx: &Context<'_>) -> (std::time::Duration, Instant) {
+    let all_started = group.iter().all(|due| due.started);
+    let wait = match (all_started, group[0].lane) {
+        (false, _) => std::time::Duration::ZERO,
+        (true, Lane::History) => cx.settings.history_wait_max,
+        (true, _) => cx.settings.fetch_wait_max,
+    };
+    (wait, cx.deadline().after(wait))
+}
+
+impl Read {
+    /// The broker in our rack to ask, while it is there.
+    fn replica(&mut self, cx: &Context<'_>) -> Option<BrokerId> {
+        let (node, until) = self.replica?;
+        let serves = cx.view.address(node).is_some() && cx.links.trust(Peer::Node(node)).0;
+        if until > cx.now.mono && serves {
+            return Some(node);
         }
+        if !serves {
+            self.leave_replica(cx);
+        }
+        self.replica = None;
+        None
+    }
+
+    /// The leader says who has the partition in our rack.
+    fn go_to(&mut self, node: BrokerId, cx: &mut Context<'_>) {
+        self.replica = Some((node, cx.now.mono.after(cx.settings.metadata_refresh)));
+        *cx.stale |= cx.view.address(node).is_none();
+    }
+
+    /// Goes back to the leader, for as long as metadata is good for. False: it was there.
+    fn leave_replica(&mut self, cx: &Context<'_>) -> bool {
+        let left = self.replica.take().is_some();
+        if left {
+            self.leader_until = cx.now.mono.after(cx.settings.metadata_refresh);
+        }
+        left
     }
 }
 
@@ -360,6 +474,9 @@ impl Reader {
 /// leaders move all the time.
 pub(super) fn fail(key: ReadKey, read: &mut Read, error: KafkaError, cx: &mut Context<'_>) {
     const ROUTINE_FAILURES: u32 = 3;
+    if read.leave_replica(cx) {
+        return; // Another broker is asked at once.
+    }
     read.failures += 1;
     read.not_before = cx.retry_at(read.failures);
     let routine = match &error {
@@ -376,7 +493,7 @@ pub(super) fn fail(key: ReadKey, read: &mut Read, error: KafkaError, cx: &mut Co
 
 /// Where a partition begins and ends, as an answer says it.
 #[derive(Clone, Copy, Debug)]
-struct Ends {
+pub(super) struct Ends {
     log_start: Offset,
     high_watermark: Offset,
     stable: Offset,
@@ -392,6 +509,15 @@ impl Ends {
             high_watermark,
             stable: known(data.last_stable_offset).unwrap_or(high_watermark),
         }
+    }
+
+    /// An answer that says no more than this.
+    fn without_records(self, partition: Partition) -> PartitionData {
+        PartitionData::default()
+            .with_partition_index(partition.0 as i32)
+            .with_high_watermark(self.high_watermark.0 as i64)
+            .with_last_stable_offset(self.stable.0 as i64)
+            .with_log_start_offset(self.log_start.0 as i64)
     }
 
     fn event(self, read: ReadKey, piece: Piece, next: Next) -> Event {

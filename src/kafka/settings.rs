@@ -48,6 +48,10 @@ pub struct Settings {
     pub fetch_wait_max: Duration,
     /// The same for the history lane, whose next read waits behind it.
     pub history_wait_max: Duration,
+    /// Whether brokers may be told once what is read, and then what changes (KIP-227).
+    pub fetch_sessions: bool,
+    /// Where we stand, for brokers that know their racks (KIP-392); empty: nowhere.
+    pub rack: String,
     /// Bytes of one Fetch response over all its partitions. One record batch may exceed it.
     pub fetch_bytes_max: u32,
     /// Bytes of one partition in a Fetch response. One record batch may exceed it.
@@ -101,6 +105,8 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(180),
             fetch_wait_max: Duration::from_millis(500),
             history_wait_max: Duration::from_millis(50),
+            fetch_sessions: true,
+            rack: String::new(),
             fetch_bytes_max: 4 * MIB,
             partition_bytes_max: MIB,
             frame_bytes_max: 64 * MIB,

@@ -158,6 +158,11 @@ impl Cluster {
         self.wait_ready();
     }
 
+    /// A running node's process.
+    pub fn pid(&self, node: usize) -> u32 {
+        self.running(node).pid()
+    }
+
     fn running(&self, node: usize) -> &Guarded {
         let running = self.nodes[node - 1].as_ref();
         running.unwrap_or_else(|| panic!("node {node} does not run"))
@@ -305,6 +310,10 @@ impl Cluster {
             ("controller.quorum.fetch.timeout.ms", "1500"),
             ("controller.quorum.election.backoff.max.ms", "300"),
             ("replica.lag.time.max.ms", "3000"),
+            (
+                "replica.selector.class",
+                "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+            ),
             ("replica.fetch.wait.max.ms", "200"),
             ("group.initial.rebalance.delay.ms", "0"),
             // Small: the cleaner's buffer alone is 128 MiB by default.

@@ -15,6 +15,11 @@ use super::client::{Connection, PATIENCE, Request, Response, ask};
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_sluicegate");
 
+/// The binary of gateways: for figures, another build of it.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("SLUICEGATE_BINARY").unwrap_or_else(|| BINARY.into())
+}
+
 /// A running gateway. Dropping it kills it; if the test has failed, what the gateway said is shown.
 #[derive(Debug)]
 pub struct Gateway {
@@ -57,7 +62,7 @@ impl Gateway {
         let folder = tempfile::tempdir().expect("a folder for the config");
         let path = folder.path().join("gateway.toml");
         std::fs::write(&path, config).expect("write the config");
-        let mut child = Command::new(BINARY)
+        let mut child = Command::new(binary())
             .args(["run", "--config"])
             .arg(&path)
             .args(flags)
@@ -195,6 +200,11 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .join("\n")
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL, and it is gone.

@@ -55,6 +55,11 @@ impl Guarded {
         Self { guard, pid }
     }
 
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get() as u32
+    }
+
     /// Sends a signal. The guard does not wait for the process, so its id is never another's.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).unwrap_or_else(|error| panic!("{signal:?}: {error}"));

@@ -26,7 +26,7 @@ pub enum RecordError {
     #[error("the batch's checksum does not match its bytes")]
     Checksum,
     /// A message format other than v2.
-    #[error("message format {0} is not supported, only 2")]
+    #[error("{}", refused_format(*.0))]
     Magic(i8),
     /// A compression codec that Kafka does not define.
     #[error("unknown compression codec {0}")]
@@ -40,4 +40,15 @@ pub enum RecordError {
     /// A length or a count that can't be.
     #[error("malformed: {0}")]
     Malformed(&'static str),
+}
+
+/// Why a message format is refused, and what to do.
+fn refused_format(magic: i8) -> String {
+    match magic {
+        0 | 1 => format!(
+            "message format {magic}, of before Kafka 0.11, is not read: copy them with a newer \
+             producer, or let retention remove them"
+        ),
+        _ => format!("message format {magic} is unknown: it takes a newer Sluicegate to read it"),
+    }
 }

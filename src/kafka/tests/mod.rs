@@ -4,8 +4,11 @@
 
 mod directory;
 mod peer;
+mod racks;
 mod reading;
+mod records;
 mod secure;
+mod sessions;
 mod shape;
 mod writing;
 

@@ -435,6 +435,12 @@ impl World {
         self.answer::<ListOffsetsRequest>(asked, &response);
     }
 
+    /// The Fetch that came first and was not answered.
+    pub(super) fn next_fetch(&mut self) -> Asked {
+        self.settle();
+        self.fetches.pop_front().expect("one is in flight")
+    }
+
     /// Answers a Fetch of one topic.
     pub(super) fn fetched(&mut self, asked: &Asked, partitions: Vec<PartitionData>) {
         let request = asked.fetch();

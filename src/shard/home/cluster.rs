@@ -129,6 +129,8 @@ fn plane_settings(
         connect_timeout: kafka.connect_timeout,
         request_timeout: kafka.request_timeout,
         fetch_wait_max: kafka.fetch_wait,
+        fetch_sessions: kafka.fetch_sessions,
+        rack: kafka.rack.clone().unwrap_or_default(),
         fetch_bytes_max: bytes(kafka.fetch_bytes_max),
         partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
         decompressed_bytes_max: bytes(kafka.batch_bytes_max),

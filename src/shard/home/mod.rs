@@ -182,6 +182,7 @@ impl Home {
             }
             Event::Started { read, .. }
             | Event::Batch { read, .. }
+            | Event::Unchanged { read }
             | Event::Undecodable { read, .. }
             | Event::OutOfRange { read, .. }
             | Event::Truncated { read, .. }

@@ -23,6 +23,7 @@ impl Topic {
         }
         if let Event::Started { read, .. }
         | Event::Batch { read, .. }
+        | Event::Unchanged { read }
         | Event::Undecodable { read, .. }
         | Event::OutOfRange { read, .. }
         | Event::ReadFailed { read, .. } = &event
@@ -76,6 +77,7 @@ impl Topic {
                 self.go_live_if_loaded(cx);
                 self.pause_if_full(cx);
             }
+            Event::Unchanged { read } => self.on_unchanged(read.partition, cx),
             Event::Undecodable {
                 read,
                 from,
@@ -159,24 +161,40 @@ impl Topic {
         self.on_heard(partition.0 as usize, cx.now.mono);
         self.counts.records += batch.len() as u64;
         self.counts.bytes += batch.bytes_held() as u64;
+        let time = self
+            .is_at_end(partition, next.offset)
+            .then_some(cx.now.wall);
         let order = self.order.as_mut().expect("reads belong to an order");
-        let others_at_end = self.parts.iter().enumerate().all(|(p, part)| {
-            p == partition.0 as usize
-                || part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end
-        });
-        let own = &self
-            .parts
-            .get(partition.0 as usize)
-            .copied()
-            .unwrap_or_default();
-        let at_end = others_at_end && next.offset >= own.stable_end;
-        let time = at_end.then_some(cx.now.wall);
         let quiet = cx.now.mono.since(self.last_step) >= QUIET;
         let step = order.on_batch(batch, next, time);
         let step = step.or_else(|| time.filter(|_| quiet).map(|time| order.on_quiet(time)));
         if let Some(step) = step {
             self.send(step, cx);
         }
+    }
+
+    /// Nothing new in a partition: that it is so is told now and then.
+    fn on_unchanged(&mut self, partition: Partition, cx: &mut Cx<'_>) {
+        self.on_heard(partition.0 as usize, cx.now.mono);
+        if cx.now.mono.since(self.last_step) < QUIET {
+            return;
+        }
+        let order = self.order.as_ref().expect("reads belong to an order");
+        if self.is_at_end(partition, order.next(partition)) {
+            let order = self.order.as_mut().expect("it was there above");
+            let step = order.on_quiet(cx.now.wall);
+            self.send(step, cx);
+        }
+    }
+
+    /// Whether every partition has been read to its end, if `partition` is read up to `next`.
+    fn is_at_end(&self, partition: Partition, next: Offset) -> bool {
+        let order = self.order.as_ref().expect("reads belong to an order");
+        let at_end = |(p, part): (usize, &super::topic::Part)| match p == partition.0 as usize {
+            true => next >= part.stable_end,
+            false => part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end,
+        };
+        self.parts.iter().enumerate().all(at_end)
     }
 
     fn change(&mut self, change: Change, cx: &mut Cx<'_>) {

@@ -1,0 +1,327 @@
+//! What a Fetch names. In a fetch session (KIP-227) a broker remembers the partitions it was asked
+//! for: the first request and its answer name all of them, the later ones only what has changed.
+//!
+//! One session a lane and broker; it outlives a connection. A partition stays in it while it is
+//! due: one that is paused, waits after a failure or is read elsewhere is forgotten, or the broker
+//! would answer for it at once, again and again. What the broker said last of each is kept, since
+//! an answer that does not name a partition says that this still holds.
+
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::{self, FetchRequest};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::Code;
+use super::context::epoch_on_wire;
+use super::event::{Lane, LinkId, ReadKey, TopicHandle};
+use super::reader::{Due, Ends};
+use super::topics::Topics;
+use super::view::{BrokerId, ClusterView};
+
+/// Sessions are known from this version of Fetch on.
+const SESSIONS_FROM: i16 = 7;
+/// From this version on topics are named by id.
+const IDS_FROM: i16 = 13;
+/// The epoch that begins a session.
+const BEGIN: i32 = 0;
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    all: Vec<Session>,
+    /// Room for the next state of a session, kept.
+    spare: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Session {
+    lane: Lane,
+    node: BrokerId,
+    /// Which link its last request went by.
+    link: LinkId,
+    /// 0: the broker has given none.
+    id: i32,
+    /// Of the request in flight, or the next one.
+    epoch: i32,
+    /// Whether it was begun with ids of topics: that can't change (FETCH_SESSION_TOPIC_ID_ERROR).
+    by_id: bool,
+    /// As the broker has them, by partition.
+    entries: Vec<Entry>,
+}
+
+/// A partition as the broker remembers it.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    due: Due,
+    id: Uuid,
+    /// What it said last; `None`: nothing yet, or an error.
+    told: Option<Ends>,
+}
+
+/// What an answer tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// Every partition that was asked for.
+    All,
+    /// Those with news.
+    News,
+    /// That the session is over, and nothing else: another begins with the next request.
+    Over,
+}
+
+impl Sessions {
+    /// A request for `group`, all of one broker and lane and in order, in a version the broker
+    /// knows. Where it names all, it begins with the partition `first`. Sessions only if `wanted`.
+    pub(super) fn ask(
+        &mut self,
+        group: &[Due],
+        first: usize,
+        (link, newest): (LinkId, i16),
+        (topics, view): (&Topics, &ClusterView),
+        wanted: bool,
+    ) -> (i16, FetchRequest) {
+        let names = Names::of(group, topics);
+        let by_id = newest >= IDS_FROM && names.all_have_ids();
+        let version = if by_id {
+            newest
+        } else {
+            newest.min(IDS_FROM - 1)
+        };
+        let names = Names { by_id, ..names };
+        let request = FetchRequest::default();
+        let (tail, head) = group.split_at(first);
+        let all = || head.iter().chain(tail);
+        if !wanted || version < SESSIONS_FROM {
+            return (version, request.with_topics(names.topics(all())));
+        }
+        let (lane, node) = (group[0].lane, group[0].node);
+        let at = self
+            .all
+            .iter()
+            .position(|it| (it.lane, it.node) == (lane, node));
+        let at = at.unwrap_or_else(|| {
+            self.all.retain(|it| view.address(it.node).is_some());
+            self.all.push(Session::new(lane, node, link));
+            self.all.len() - 1
+        });
+        let session = &mut self.all[at];
+        session.link = link;
+        if session.by_id != by_id {
+            session.epoch = BEGIN;
+        }
+        let begins = session.epoch == BEGIN;
+        if begins {
+            session.by_id = by_id;
+            session.entries.clear();
+        }
+        let (changed, gone) = session.merge(group, &names, &mut self.spare);
+        let request = request
+            .with_session_id(session.id)
+            .with_session_epoch(session.epoch);
+        let request = match begins {
+            true => request.with_topics(names.topics(all())),
+            false => request
+                .with_topics(names.topics(changed.iter()))
+                .with_forgotten_topics_data(forgotten(&gone, topics, by_id)),
+        };
+        (version, request)
+    }
+
+    /// The header of an answer came. Errors of the session itself concern no partition.
+    pub(super) fn on_answer(&mut self, link: LinkId, id: i32, code: Code) -> Tells {
+        // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, INCONSISTENT_TOPIC_ID,
+        // FETCH_SESSION_TOPIC_ID_ERROR.
+        const NOT_FOUND: i16 = 70;
+        let of_session = matches!(code.0, NOT_FOUND | 71 | 103 | 106);
+        let Some(session) = self.of(link) else {
+            return Tells::All;
+        };
+        let begun = session.epoch == BEGIN;
+        if code.0 != 0 || !begun && id != session.id {
+            session.start_over();
+            if code.0 == NOT_FOUND {
+                session.id = 0;
+            }
+            return if of_session && !begun {
+                Tells::Over
+            } else {
+                Tells::All
+            };
+        }
+        session.id = id;
+        session.epoch = match (id, session.epoch) {
+            (0, _) => BEGIN, // It has too many; the next request may be lucky.
+            (_, i32::MAX) => 1,
+            (_, epoch) => epoch + 1,
+        };
+        if begun { Tells::All } else { Tells::News }
+    }
+
+    /// What an answer said of a partition; `None`: an error.
+    pub(super) fn on_told(&mut self, link: LinkId, key: ReadKey, told: Option<Ends>) {
+        if let Some(entry) = self.of(link).and_then(|session| session.entry(key)) {
+            entry.told = told;
+        }
+    }
+
+    /// What the broker said last of a partition that its answer does not name.
+    pub(super) fn told(&mut self, link: LinkId, key: ReadKey) -> Option<Ends> {
+        self.of(link)?.entry(key)?.told
+    }
+
+    /// What the broker has of the session, or had sent us, is not known any more.
+    pub(super) fn on_lost(&mut self, link: LinkId) {
+        if let Some(session) = self.of(link) {
+            session.start_over();
+        }
+    }
+
+    fn of(&mut self, link: LinkId) -> Option<&mut Session> {
+        self.all.iter_mut().find(|session| session.link == link)
+    }
+}
+
+impl Session {
+    const fn new(lane: Lane, node: BrokerId, link: LinkId) -> Self {
+        Self {
+            lane,
+            node,
+            link,
+            id: 0,
+            epoch: BEGIN,
+            by_id: false,
+            entries: Vec::new(),
+        }
+    }
+
+    /// The next request begins another session, and ends this one by naming it.
+    fn start_over(&mut self) {
+        self.epoch = BEGIN;
+        self.entries.clear();
+    }
+
+    fn entry(&mut self, key: ReadKey) -> Option<&mut Entry> {
+        let found = self.entries.binary_search_by_key(&key, |it| it.due.key);
+        found.ok().map(|at| &mut self.entries[at])
+    }
+
+    /// Takes `group` for what the broker has from now on. Gives what is new to it, and what it
+    /// shall forget.
+    fn merge(
+        &mut self,
+        group: &[Due],
+        names: &Names,
+        spare: &mut Vec<Entry>,
+    ) -> (Vec<Due>, Vec<Entry>) {
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        let mut next = std::mem::take(spare);
+        let mut known = self.entries.drain(..).peekable();
+        for &due in group {
+            gone.extend(std::iter::from_fn(|| {
+                known.next_if(|it| it.due.key < due.key)
+            }));
+            let id = names.id(due.key.topic);
+            let same = known.next_if(|it| it.due.key == due.key);
+            let told = match same {
+                Some(entry) if entry.id == id => {
+                    if !entry.due.asks_the_same(&due) {
+                        changed.push(due);
+                    }
+                    entry.told
+                }
+                other => {
+                    gone.extend(other); // Another log under the name.
+                    changed.push(due);
+                    None
+                }
+            };
+            next.push(Entry { due, id, told });
+        }
+        gone.extend(known);
+        *spare = std::mem::replace(&mut self.entries, next);
+        (changed, gone)
+    }
+}
+
+/// How the topics of a request are called.
+struct Names {
+    /// By handle.
+    topics: Vec<(TopicHandle, StrBytes, Uuid)>,
+    by_id: bool,
+}
+
+impl Names {
+    fn of(group: &[Due], topics: &Topics) -> Self {
+        let of_topics = group.chunk_by(|a, b| a.key.topic == b.key.topic);
+        let name = |of_topic: &[Due]| {
+            let topic = of_topic[0].key.topic;
+            let (name, id) = topics.on_wire(topic);
+            (topic, name, id)
+        };
+        Self {
+            topics: of_topics.map(name).collect(),
+            by_id: false,
+        }
+    }
+
+    fn all_have_ids(&self) -> bool {
+        self.topics.iter().all(|(_, _, id)| !id.is_nil())
+    }
+
+    fn get(&self, topic: TopicHandle) -> &(TopicHandle, StrBytes, Uuid) {
+        let at = self.topics.binary_search_by_key(&topic, |it| it.0);
+        &self.topics[at.expect("made of the same group")]
+    }
+
+    fn id(&self, topic: TopicHandle) -> Uuid {
+        if self.by_id {
+            self.get(topic).2
+        } else {
+            Uuid::nil()
+        }
+    }
+
+    fn topics<'a>(&self, partitions: impl Iterator<Item = &'a Due>) -> Vec<FetchTopic> {
+        let mut wanted: Vec<FetchTopic> = Vec::new();
+        let mut last = None;
+        for due in partitions {
+            if last != Some(due.key.topic) {
+                last = Some(due.key.topic);
+                let (_, name, id) = self.get(due.key.topic);
+                let topic = FetchTopic::default();
+                wanted.push(match self.by_id {
+                    true => topic.with_topic_id(*id),
+                    false => topic.with_topic(messages::TopicName(name.clone())),
+                });
+            }
+            let topic = wanted.last_mut().expect("pushed above");
+            topic.partitions.push(partition(due));
+        }
+        wanted
+    }
+}
+
+fn partition(due: &Due) -> FetchPartition {
+    FetchPartition::default()
+        .with_partition(due.key.partition.0 as i32)
+        .with_current_leader_epoch(epoch_on_wire(due.leader_epoch))
+        .with_fetch_offset(due.next.offset.0 as i64)
+        .with_partition_max_bytes(due.bytes_max as i32)
+}
+
+fn forgotten(gone: &[Entry], topics: &Topics, by_id: bool) -> Vec<ForgottenTopic> {
+    let same = |a: &Entry, b: &Entry| (a.due.key.topic, a.id) == (b.due.key.topic, b.id);
+    let of_topics = gone.chunk_by(same);
+    let forget = |of_topic: &[Entry]| {
+        let topic = ForgottenTopic::default();
+        let topic = match by_id {
+            true => topic.with_topic_id(of_topic[0].id),
+            false => {
+                let (name, _) = topics.on_wire(of_topic[0].due.key.topic);
+                topic.with_topic(messages::TopicName(name))
+            }
+        };
+        let numbers = of_topic.iter().map(|it| it.due.key.partition.0 as i32);
+        topic.with_partitions(numbers.collect())
+    };
+    of_topics.map(forget).collect()
+}

@@ -1,0 +1,146 @@
+//! Rack-aware reads (KIP-392): the leader names a broker in our rack, that one is asked, and the
+//! leader again as soon as it fails.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::BrokerId as NodeId;
+use kafka_protocol::messages::fetch_response::PartitionData;
+
+use super::peer::settings;
+use super::reading::{data, refused};
+use super::*;
+
+fn sent_to(node: i32, end: i64) -> PartitionData {
+    data(0, end, &[]).with_preferred_read_replica(NodeId(node))
+}
+
+fn in_rack() -> (World, TopicHandle) {
+    let mut with = settings();
+    with.rack = "r2".into();
+    let mut world = World::with(with, DirectoryRole::Own, &[topic(&[(1, 0)])]);
+    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    world.plane.read(key(handle, 0), at(0));
+    (world, handle)
+}
+
+/// The leader has sent the read to broker 2, and one record was read there.
+fn at_replica() -> (World, TopicHandle) {
+    let (mut world, handle) = in_rack();
+    let fetch = world.next_fetch();
+    assert_eq!((fetch.node, &*fetch.fetch().rack_id), (1, "r2"));
+    world.fetched(&fetch, vec![sent_to(2, 5)]);
+    let fetch = world.next_fetch();
+    assert_eq!(fetch.node, 2);
+    world.fetched(&fetch, vec![data(0, 4, &[0])]);
+    let events = world.take();
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e, Event::Started { end: Offset(5), .. }))
+    );
+    assert_eq!(offsets_of(&events), [0]);
+    (world, handle)
+}
+
+/// Some seconds without news, all from the same broker.
+fn quiet(world: &mut World, seconds: u64, node: i32) {
+    for _ in 0..seconds {
+        let fetch = world.next_fetch();
+        assert_eq!(fetch.node, node);
+        world.pass(Duration::from_secs(1));
+        world.fetched(&fetch, vec![data(0, 4, &[])]);
+    }
+}
+
+#[test]
+fn the_broker_that_the_leader_names_is_read_until_metadata_is_old() {
+    let (mut world, _) = at_replica();
+    quiet(&mut world, 28, 2);
+    let fetch = world.next_fetch();
+    world.pass(Duration::from_secs(3));
+    world.fetched(&fetch, vec![data(0, 4, &[])]);
+    let fetch = world.next_fetch();
+    assert_eq!((fetch.node, &*fetch.fetch().rack_id), (1, "r2"));
+}
+
+#[test]
+fn whoever_has_no_rack_names_none() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    assert_eq!(&*world.next_fetch().fetch().rack_id, "");
+}
+
+/// Without naming a rack, or the leader would send it back at once.
+#[test]
+fn an_error_leads_back_to_the_leader_for_a_while() {
+    let (mut world, _) = at_replica();
+    let fetch = world.next_fetch();
+    world.fetched(&fetch, vec![refused(0, 6)]);
+    let fetch = world.next_fetch();
+    assert_eq!((fetch.node, &*fetch.fetch().rack_id), (1, ""));
+    let wanted = fetch.fetch().topics[0].partitions[0].fetch_offset;
+    assert_eq!(wanted, 1, "where the other one was");
+    world.fetched(&fetch, vec![data(0, 5, &[1, 2])]);
+    assert_eq!(offsets_of(&world.take()), [1, 2]);
+    quiet(&mut world, 31, 1);
+    assert_eq!(&*world.next_fetch().fetch().rack_id, "r2");
+}
+
+#[test]
+fn a_broker_that_dies_leads_back_to_the_leader() {
+    let (mut world, _) = at_replica();
+    world.next_fetch();
+    world.kill(2);
+    let fetch = world.next_fetch();
+    assert_eq!((fetch.node, &*fetch.fetch().rack_id), (1, ""));
+    let events = world.take();
+    let failed = |e: &Event| matches!(e, Event::ReadFailed { .. });
+    assert!(!events.iter().any(failed), "{events:?}");
+}
+
+/// It dies between two requests: nothing is in flight that could be lost.
+#[test]
+fn a_broker_that_can_not_be_reached_leads_back_to_the_leader() {
+    let (mut world, handle) = at_replica();
+    let fetch = world.next_fetch();
+    world.plane.pause(key(handle, 0));
+    world.fetched(&fetch, vec![data(0, 4, &[])]);
+    world.kill(2);
+    world.plane.resume(key(handle, 0));
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.next_fetch().node, 1);
+}
+
+#[test]
+fn a_broker_that_left_the_cluster_leads_back_to_the_leader() {
+    let (mut world, _) = at_replica();
+    world.next_fetch();
+    world.nodes = vec![1];
+    world.pass(Duration::from_secs(31));
+    assert_eq!(world.next_fetch().node, 1);
+}
+
+/// A follower may be behind, or ahead of its log start: the leader is asked before it is believed.
+#[test]
+fn only_the_leader_is_believed_that_an_offset_is_gone() {
+    let (mut world, _) = at_replica();
+    world.offsets = (3, 9, 0);
+    let fetch = world.next_fetch();
+    world.fetched(&fetch, vec![refused(0, 1)]);
+    assert!(world.take().is_empty());
+    let fetch = world.next_fetch();
+    assert_eq!(fetch.node, 1);
+    world.fetched(&fetch, vec![refused(0, 1)]);
+    let events = world.take();
+    assert!(
+        matches!(
+            events[..],
+            [Event::OutOfRange {
+                wanted: Offset(1),
+                log_start: Offset(3),
+                ..
+            }]
+        ),
+        "{events:?}"
+    );
+}

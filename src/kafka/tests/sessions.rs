@@ -1,0 +1,294 @@
+//! Fetch sessions (KIP-227): what is named, and what it means not to be.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use uuid::Uuid;
+
+use super::peer::{Asked, settings};
+use super::reading::{data, refused};
+use super::*;
+
+/// What a Fetch says: session and epoch, partitions with offsets, forgotten ones.
+type Said = (i32, i32, Vec<(i32, i64)>, Vec<i32>);
+
+fn said(asked: &Asked) -> Said {
+    let request = asked.fetch();
+    let topics = request.topics.iter().flat_map(|topic| &topic.partitions);
+    let mut wanted: Vec<_> = topics.map(|p| (p.partition, p.fetch_offset)).collect();
+    wanted.sort_unstable();
+    let gone = request.forgotten_topics_data.iter();
+    let gone = gone.flat_map(|topic| topic.partitions.clone()).collect();
+    (request.session_id, request.session_epoch, wanted, gone)
+}
+
+fn answer(world: &mut World, asked: &Asked, id: i32, code: i16, partitions: Vec<PartitionData>) {
+    throttled(world, asked, (id, code, 0), partitions);
+}
+
+fn throttled(
+    world: &mut World,
+    asked: &Asked,
+    (id, code, throttle_ms): (i32, i16, i32),
+    partitions: Vec<PartitionData>,
+) {
+    let topic = FetchableTopicResponse::default().with_partitions(partitions);
+    let topic = match asked.version {
+        13.. => topic.with_topic_id(Uuid::from_u128(77)),
+        _ => topic.with_topic(kafka_protocol::messages::TopicName("t".to_owned().into())),
+    };
+    let topics = (!topic.partitions.is_empty()).then_some(topic);
+    let response = FetchResponse::default()
+        .with_session_id(id)
+        .with_error_code(code)
+        .with_throttle_time_ms(throttle_ms)
+        .with_responses(topics.into_iter().collect());
+    world.answer::<FetchRequest>(asked, &response);
+    world.settle();
+}
+
+/// Some partitions are read from 0; the broker gave session 9 and told their ends.
+fn begun(partitions: u32) -> (World, TopicHandle) {
+    let (mut world, handle) = known(&vec![(1, 0); partitions as usize]);
+    for partition in 0..partitions {
+        world.plane.read(key(handle, partition), at(0));
+    }
+    let fetch = world.next_fetch();
+    let (id, epoch, wanted, gone) = said(&fetch);
+    assert_eq!((id, epoch, wanted.len()), (0, 0, partitions as usize));
+    assert!(gone.is_empty());
+    let all = (0..partitions as i32).map(|p| data(p, 0, &[])).collect();
+    answer(&mut world, &fetch, 9, 0, all);
+    world.take();
+    (world, handle)
+}
+
+#[test]
+fn only_changes_are_named() {
+    let (mut world, handle) = begun(3);
+    let fetch = world.next_fetch();
+    assert_eq!(said(&fetch), (9, 1, vec![], vec![]));
+    answer(&mut world, &fetch, 9, 0, vec![data(1, 2, &[0, 1])]);
+    assert_eq!(offsets_of(&world.take()), [0, 1]);
+    let fetch = world.next_fetch();
+    assert_eq!(
+        said(&fetch),
+        (9, 2, vec![(1, 2)], vec![]),
+        "moved by records"
+    );
+    world.plane.pause(key(handle, 0));
+    world.plane.stop(key(handle, 2));
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    let fetch = world.next_fetch();
+    assert_eq!(said(&fetch), (9, 3, vec![], vec![0, 2]));
+    world.plane.resume(key(handle, 0));
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    assert_eq!(said(&world.next_fetch()), (9, 4, vec![(0, 0)], vec![]));
+}
+
+#[test]
+fn what_is_not_named_is_as_it_was() {
+    let (mut world, _) = begun(3);
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![data(0, 1, &[0])]);
+    let events = world.take();
+    // One event stands for partitions 1 and 2.
+    let unchanged = |e: &&Event| matches!(e, Event::Unchanged { .. });
+    assert_eq!(events.iter().filter(unchanged).count(), 1);
+    assert_eq!(events.len(), 2, "{events:?}");
+    world.pass(Duration::from_secs(3));
+    assert!(world.take().is_empty(), "nobody has failed");
+}
+
+/// The broker told its ends to an earlier read of the key, and does not tell them twice.
+#[test]
+fn a_read_that_begins_anew_hears_what_was_told_before() {
+    let (mut world, handle) = begun(1);
+    world.plane.read(key(handle, 0), at(0));
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    let events = world.take();
+    assert!(
+        matches!(
+            &events[..],
+            [Event::Started { end: Offset(0), .. }, Event::Batch { batch, .. }, ..]
+                if batch.is_empty()
+        ),
+        "{events:?}"
+    );
+}
+
+/// It waits before it asks again, and a partition of a session is answered for at once.
+#[test]
+fn a_partition_that_failed_leaves_and_comes_back() {
+    let (mut world, _) = begun(2);
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![refused(0, 56)]);
+    let fetch = world.next_fetch();
+    assert_eq!(said(&fetch), (9, 2, vec![], vec![0]));
+    world.pass(Duration::from_millis(400));
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    assert_eq!(said(&world.next_fetch()), (9, 3, vec![(0, 0)], vec![]));
+}
+
+/// It had records and was not read, for the answer's budget was used up: the broker, which was
+/// told no other offset, gives them again.
+#[test]
+fn what_was_not_read_is_not_moved() {
+    let mut few = settings();
+    few.decompressed_bytes_max = 1; // Used up by the first batch.
+    let mut world = World::with(few, DirectoryRole::Own, &[topic(&[(1, 0), (1, 0)])]);
+    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    for partition in [0, 1] {
+        world.plane.read(key(handle, partition), at(0));
+    }
+    let fetch = world.next_fetch();
+    let both = vec![data(0, 1, &[0]), data(1, 1, &[0])];
+    answer(&mut world, &fetch, 9, 0, both);
+    let (_, _, moved, gone) = said(&world.next_fetch());
+    assert_eq!((moved, gone), (vec![(0, 1)], vec![]));
+}
+
+#[test]
+fn a_session_that_is_over_begins_anew_at_once_and_nothing_has_failed() {
+    // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, INCONSISTENT_TOPIC_ID,
+    // FETCH_SESSION_TOPIC_ID_ERROR.
+    for code in [70, 71, 103, 106] {
+        let (mut world, _) = begun(2);
+        let fetch = world.next_fetch();
+        answer(&mut world, &fetch, 0, code, vec![]);
+        assert!(world.take().is_empty());
+        let named = if code == 70 { 0 } else { 9 };
+        let all = vec![(0, 0), (1, 0)];
+        assert_eq!(said(&world.next_fetch()), (named, 0, all, vec![]), "{code}");
+    }
+}
+
+/// The same error for a request that began one is an error like any other.
+#[test]
+fn a_broker_that_refuses_every_session_is_not_asked_in_a_circle() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    let mut asked = 0;
+    for _ in 0..100 {
+        world.pass(Duration::from_millis(100));
+        while let Some(fetch) = world.fetches.pop_front() {
+            asked += 1;
+            answer(&mut world, &fetch, 0, 70, vec![]);
+        }
+    }
+    assert!((8..30).contains(&asked), "{asked} in 10 s");
+}
+
+#[test]
+fn a_broker_that_grants_none_is_asked_for_all_each_time() {
+    let (mut world, handle) = known(&[(1, 0), (1, 0)]);
+    for partition in [0, 1] {
+        world.plane.read(key(handle, partition), at(0));
+    }
+    for _ in 0..3 {
+        let fetch = world.next_fetch();
+        assert_eq!(said(&fetch), (0, 0, vec![(0, 0), (1, 0)], vec![]));
+        answer(
+            &mut world,
+            &fetch,
+            0,
+            0,
+            vec![data(0, 0, &[]), data(1, 0, &[])],
+        );
+    }
+}
+
+#[test]
+fn old_brokers_and_whoever_wants_none_get_none() {
+    for (newest, wanted) in [(6, true), (16, false)] {
+        let mut with = settings();
+        with.fetch_sessions = wanted;
+        let mut world = World::with(with, DirectoryRole::Own, &[topic(&[(1, 0)])]);
+        world.newest.0 = newest;
+        let handle = world.plane.watch(&TopicName::new("t").unwrap());
+        world.plane.read(key(handle, 0), at(0));
+        for _ in 0..2 {
+            let fetch = world.next_fetch();
+            assert_eq!(said(&fetch), (0, -1, vec![(0, 0)], vec![]));
+            answer(&mut world, &fetch, 0, 0, vec![data(0, 0, &[])]);
+        }
+    }
+}
+
+#[test]
+fn a_lost_connection_ends_the_session() {
+    let (mut world, _) = begun(2);
+    let fetch = world.next_fetch();
+    world.cut(fetch.link);
+    world.pass(Duration::from_millis(200));
+    // It names the old one, so that the broker need not keep it.
+    let (id, epoch, ..) = said(&world.next_fetch());
+    assert_eq!((id, epoch), (9, 0));
+}
+
+#[test]
+fn a_moved_leader_is_forgotten_here_and_named_there() {
+    let (mut world, _) = begun(2);
+    let fetch = world.next_fetch();
+    world.pass(Duration::from_secs(1));
+    world.topics[0].leaders[1] = (2, 1);
+    answer(&mut world, &fetch, 9, 0, vec![refused(1, 6)]);
+    world.settle();
+    let mut both: Vec<_> = world.fetches.drain(..).collect();
+    both.sort_by_key(|fetch| fetch.node);
+    let (here, there) = (&both[0], &both[1]);
+    assert_eq!((here.node, there.node), (1, 2));
+    assert_eq!(said(here), (9, 2, vec![], vec![1]));
+    assert_eq!(said(there), (0, 0, vec![(1, 0)], vec![]));
+}
+
+/// Its partitions are others to the broker, by the same numbers.
+#[test]
+fn another_log_under_the_name_is_forgotten_by_its_old_id() {
+    let (mut world, handle) = begun(2);
+    world.topics[0].id = 78;
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![refused(0, 100)]); // UNKNOWN_TOPIC_ID
+    world.pass(Duration::from_secs(1));
+    for partition in [0, 1] {
+        world.plane.read(key(handle, partition), at(0));
+    }
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    let request = world.next_fetch().fetch();
+    assert_eq!(request.session_id, 9);
+    let added = &request.topics[0];
+    assert_eq!((added.topic_id.as_u128(), added.partitions.len()), (78, 2));
+    let gone = &request.forgotten_topics_data[0];
+    assert_eq!(
+        (gone.topic_id.as_u128(), &gone.partitions[..]),
+        (77, &[1][..])
+    );
+}
+
+/// KIP-219: who is over its quota is answered at once, with nothing, and is to be silent. What the
+/// broker did not tell now it tells later.
+#[test]
+fn a_throttled_answer_is_no_failure_and_no_news() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    let fetch = world.next_fetch();
+    throttled(&mut world, &fetch, (0, 0, 700), vec![]);
+    world.pass(Duration::from_millis(690));
+    assert!(world.fetches.is_empty(), "it is to be silent");
+    world.pass(Duration::from_millis(20));
+    let fetch = world.next_fetch();
+    assert_eq!(said(&fetch), (0, 0, vec![(0, 0)], vec![]), "once");
+    answer(&mut world, &fetch, 9, 0, vec![data(0, 1, &[0])]);
+    let fetch = world.next_fetch();
+    world.take();
+    throttled(&mut world, &fetch, (9, 0, 700), vec![]);
+    world.pass(Duration::from_millis(710));
+    assert!(world.take().is_empty());
+    assert_eq!(said(&world.next_fetch()), (9, 2, vec![], vec![]));
+    assert!(world.fetches.is_empty(), "nothing was asked twice");
+}
