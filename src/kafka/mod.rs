@@ -4,10 +4,9 @@
 //!
 //! Five rooms in one: the *directory* (topics, ids, configs, leaders), the *reader* (partitions
 //! from offsets to [`crate::log::Batch`]es), the *writer* (records to appended, refused or
-//! unknown), the *ends* of partitions, for barriers, and the ends of *epochs*, which tell a log that
-//! was cut back. They share *links*: one connection, one
-//! broker, one purpose, because Kafka answers a connection in order and a long poll blocks what is
-//! behind it.
+//! unknown), the *ends* of partitions, for barriers, and the ends of *epochs*, which tell a log
+//! that was cut back. They share *links*: one connection, one broker, one purpose, because Kafka
+//! answers a connection in order and a long poll blocks what is behind it.
 //!
 //! A turn of the driver: tell what happened (`on_*`, `produce`, `read`, ...), then
 //! [`Plane::on_time`] once, then drain `next_open`, `next_writable`, `next_close`, `next_event`,
