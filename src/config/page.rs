@@ -113,8 +113,8 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "bootstrap",
-                "Required. Brokers to ask first. Limits, times and `client_id` are those of \
-                 `[kafka]`.",
+                "Required. Brokers to ask first. Limits, times, `client_id` and `rack` (where the \
+                 gateway stands) are those of `[kafka]`.",
             ),
             (
                 "log_id",
