@@ -287,8 +287,8 @@ settings! {
         backoff_max: Duration = s(1), Time(ms(10)..=s(60)), Restart;
         /// How long a broker may hold a fetch that has nothing to give.
         fetch_wait: Duration = ms(500), Time(ms(10)..=s(30)), Restart;
-        /// Tell brokers once which partitions are read, then only what changes (KIP-227). Off: every
-        /// fetch names all of them.
+        /// Tell brokers once which partitions are read, then only what changes (KIP-227). Off:
+        /// every fetch names all of them.
         fetch_sessions: bool = true, Switch, Restart;
         /// The rack or zone this gateway is in, as in the brokers' `broker.rack`: where a broker of
         /// the same rack has a partition and the cluster selects replicas by rack, it is read
