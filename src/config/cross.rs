@@ -160,6 +160,12 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
         "commands.open_limit",
         s.commands.open_limit,
     );
+    check.times(
+        "kafka.delivery_timeout",
+        s.kafka.delivery_timeout,
+        "commands.open_limit",
+        s.commands.open_limit,
+    );
 }
 
 /// Settings of which the first must not be above the second.

@@ -110,8 +110,8 @@ pub enum Event {
         /// is here.
         stable_end: Offset,
     },
-    /// A broker has looked and nothing has changed since the read's last `Batch`. Where that holds
-    /// for several partitions of a topic in one answer, one stands for all.
+    /// A broker has looked and nothing has changed since the read's last `Batch`: what an answer
+    /// within a fetch session does not name.
     Unchanged {
         /// Which read.
         read: ReadKey,

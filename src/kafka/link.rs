@@ -406,11 +406,12 @@ impl Link {
             return Some(ago(self.deadline, connect));
         }
         let next = self.in_flight.front()?;
-        let patience = match next.asked {
-            Asked::Metadata => request / 2,
-            _ => request,
+        let since = match next.asked {
+            // Its deadline is another's patience, see `directory.rs`.
+            Asked::Metadata => next.at.max(self.quiet_until),
+            _ => ago(next.deadline, request),
         };
-        Some(ago(next.deadline, patience).max(self.heard))
+        Some(since.max(self.heard))
     }
 
     /// Requests without an answer.

@@ -273,7 +273,9 @@ impl Links {
         let before = answers.len();
         let outcome = link.on_bytes(bytes, &mut with, answers);
         let (peer, ready) = (link.peer, link.state == State::Ready);
-        let address = (ready && !was_ready).then(|| link.address.clone());
+        let stands = ready && !was_ready;
+        // Saying its versions is not enough: who wants SASL or a right answers that, and no more.
+        let address = (!answers.is_empty()).then(|| link.address.clone());
         let answered = answers[before..].iter().map(|answer| Fact::Answered {
             api: answer.api,
             broker: link.address.clone(),
@@ -283,7 +285,7 @@ impl Links {
         answered.into_iter().for_each(|fact| self.facts.push(fact));
         let health = self.health.entry(peer).or_default();
         health.heard = now.mono;
-        if address.is_some() || !answers.is_empty() {
+        if stands || !answers.is_empty() {
             health.failing_since = None;
         }
         if let Some(address) = address

@@ -173,6 +173,10 @@ impl Reader {
                 && (read.checked == leader_epoch
                     || epochs.stands((key, read), next, leader_epoch, cx))
             {
+                // A log that was cut back has moved it.
+                let Place::At(next) = read.place else {
+                    continue;
+                };
                 due.push(Due {
                     lane: key.lane,
                     node: read.replica(cx).unwrap_or(leader),
@@ -298,7 +302,6 @@ impl Reader {
     /// Partitions that an answer does not name: what was said of them still holds.
     fn on_unnamed(&mut self, link: LinkId, tells: Tells, cx: &mut Context<'_>) {
         let mut to_tell = Vec::new();
-        let mut last = None;
         for (&key, read) in &mut self.reads {
             if read.flight != Some(link) {
                 continue;
@@ -316,9 +319,7 @@ impl Reader {
                 Some(told) if !read.started || read.failures > 0 => to_tell.push((key, told)),
                 Some(_) => {
                     read.flight = None;
-                    if last.replace(key.topic) != Some(key.topic) {
-                        cx.events.push_back(Event::Unchanged { read: key });
-                    }
+                    cx.events.push_back(Event::Unchanged { read: key });
                 }
             }
         }
@@ -382,7 +383,10 @@ impl Reader {
         }
         let has_records = data.records.as_ref().is_some_and(|r| !r.is_empty());
         if has_records && *budget == 0 {
-            return; // Asked again with the next Fetch, and earlier in it.
+            // Asked again with the next Fetch, and earlier in it: within a session the broker has
+            // an order of its own, in which the same ones would always come first.
+            self.sessions.on_lost(link);
+            return;
         }
         let fetched = fetched(key.partition, next, data, ends);
         let (unpacker, cap) = (&mut self.unpacker, cx.settings.decompressed_bytes_max);
@@ -443,7 +447,8 @@ impl Read {
     /// The broker in our rack to ask, while it is there.
     fn replica(&mut self, cx: &Context<'_>) -> Option<BrokerId> {
         let (node, until) = self.replica?;
-        let serves = cx.view.address(node).is_some() && cx.links.trust(Peer::Node(node)).0;
+        let (trusted, not_before) = cx.links.trust(Peer::Node(node));
+        let serves = cx.view.address(node).is_some() && (trusted || not_before <= cx.now.mono);
         if until > cx.now.mono && serves {
             return Some(node);
         }

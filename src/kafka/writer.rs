@@ -373,6 +373,9 @@ impl Writer {
                 };
                 close(queue, outcome, &mut self.pending_bytes, cx);
             }
+            // By name, the new log may have batches of this sequence already: begun again under
+            // the same id, it would be taken for one of them, and acknowledged without a trace.
+            self.producer.retire(queue.forget_sequence());
             for pending in std::mem::take(&mut queue.waiting) {
                 self.pending_bytes -= pending.bytes;
                 let (ticket, outcome) = (pending.ticket, Produced::Refused(error));

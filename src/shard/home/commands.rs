@@ -86,17 +86,16 @@ impl Tickets {
         self.next
     }
 
-    pub(super) fn close(&mut self, ticket: u64) -> Option<(usize, CommandKey)> {
-        let closed = self.open.remove(&ticket)?;
+    /// Ends a ticket; says whose it was, and whether it is the newest of its command.
+    pub(super) fn close(&mut self, ticket: u64) -> Option<(usize, CommandKey, bool)> {
+        let (replies, key) = self.open.remove(&ticket)?;
         // A command that came again has a newer ticket.
-        if self
-            .by_key
-            .get(&closed.1)
-            .is_some_and(|place| place.ticket == ticket)
-        {
-            self.by_key.remove(&closed.1);
+        let newest = self.by_key.get(&key);
+        let newest = newest.is_none_or(|place| place.ticket == ticket);
+        if newest {
+            self.by_key.remove(&key);
         }
-        Some(closed)
+        Some((replies, key, newest))
     }
 }
 

@@ -221,9 +221,13 @@ impl Home {
     }
 
     fn on_produced(&mut self, ticket: u64, outcome: Produced, now: Now, out: &mut Outbox) {
-        let Some((replies, key)) = self.tickets.close(ticket) else {
+        let Some((replies, key, newest)) = self.tickets.close(ticket) else {
             return;
         };
+        // The command has come again: who waits, waits for that record, whatever became of this.
+        if !newest {
+            return;
+        }
         if let Some(commands) = self.topics[replies].commands.as_mut() {
             commands.on_produced(key, outcome, now, out);
         }
