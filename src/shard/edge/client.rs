@@ -13,7 +13,8 @@ use crate::shard::io::{Io, SocketId};
 use crate::shard::snapshot::TopicIndex;
 
 use super::Held;
-use super::transport::{Flushed, Sent, Transport};
+use super::transport::{Sent, Transport};
+use crate::shard::ciphertext::Flushed;
 
 /// A client that speaks HTTP requests. One that turned into a stream is a [`super::Stream`].
 #[derive(Debug)]

@@ -11,8 +11,9 @@ use crate::shard::io::{Io, Read};
 
 use super::client::{Client, State};
 use super::request::Handled;
-use super::transport::{Flushed, Transport};
+use super::transport::Transport;
 use super::{Cx, Edge};
+use crate::shard::ciphertext::Flushed;
 
 /// Requests of one client that are answered before the next client has its turn.
 const PIPELINED_MAX: usize = 64;

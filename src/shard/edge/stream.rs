@@ -11,8 +11,9 @@ use crate::sse::{Delivery, Filter, Slow, Start, Subscribe};
 
 use super::client::Client;
 use super::request::StreamStart;
-use super::transport::{Flushed, SocketFace, Transport};
+use super::transport::{SocketFace, Transport};
 use super::{Conn, Cx, Edge};
+use crate::shard::ciphertext::Flushed;
 
 /// Bytes a client may send on a stream, where nothing is left to say, before it is closed.
 const NOISE_BYTES_MAX: u32 = 16 * 1024;

@@ -3,6 +3,7 @@
 
 use std::io::IoSlice;
 
+use crate::shard::ciphertext::{Flushed, flush};
 use crate::shard::io::{Io, SocketId, Write};
 use crate::sse::{Face, Taken};
 use crate::tls::Session;
@@ -87,33 +88,6 @@ impl Transport {
             flush(session, socket, io);
         }
     }
-}
-
-/// Whether ciphertext is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flushed {
-    /// None is left.
-    All,
-    /// The socket is full; `Writable` follows.
-    Part,
-    /// The connection is gone.
-    Gone,
-}
-
-fn flush(session: &mut Session, socket: SocketId, io: &mut impl Io) -> Flushed {
-    while !session.outgoing().is_empty() {
-        let offered = session.outgoing().len();
-        match io.write(socket, &[IoSlice::new(session.outgoing())]) {
-            Write::Taken(taken) => {
-                session.on_sent(taken);
-                if taken < offered {
-                    return Flushed::Part;
-                }
-            }
-            Write::Closed => return Flushed::Gone,
-        }
-    }
-    Flushed::All
 }
 
 /// A transport and its socket, for one delivery.

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IoSlice};
 use crate::config::ClusterKeys;
 use crate::kafka::{KafkaError, LinkId, Plane};
 use crate::model::Now;
+use crate::shard::ciphertext::{Flushed, flush};
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Read, SocketId, Write};
 use crate::shard::snapshot::ClusterIndex;
 use crate::tls::{Blame, Connector, Session, TlsError};
@@ -251,7 +252,7 @@ impl Link {
         // Handshakes answer at once; and who is refused should hear why.
         match (flush(&mut tls.session, self.socket, io), outcome) {
             (_, Err(error)) => Fate::Failed(error),
-            (Flushed::Closed, Ok(())) => Fate::Ended,
+            (Flushed::Gone, Ok(())) => Fate::Ended,
             (_, Ok(())) => Fate::Stands,
         }
     }
@@ -261,8 +262,8 @@ impl Link {
             if let Some(tls) = &mut self.tls {
                 match flush(&mut tls.session, self.socket, io) {
                     Flushed::All if tls.told => {}
-                    Flushed::All | Flushed::Some => return Fate::Stands,
-                    Flushed::Closed => return Fate::Ended,
+                    Flushed::All | Flushed::Part => return Fate::Stands,
+                    Flushed::Gone => return Fate::Ended,
                 }
             }
             let bytes = plane.outgoing(self.id);
@@ -320,29 +321,6 @@ impl Link {
             let _last = flush(&mut tls.session, self.socket, io);
         }
     }
-}
-
-/// What became of ciphertext.
-enum Flushed {
-    All,
-    Some,
-    Closed,
-}
-
-fn flush(session: &mut Session, socket: SocketId, io: &mut impl Io) -> Flushed {
-    while !session.outgoing().is_empty() {
-        let offered = session.outgoing().len();
-        match io.write(socket, &[IoSlice::new(session.outgoing())]) {
-            Write::Taken(taken) => {
-                session.on_sent(taken);
-                if taken < offered {
-                    return Flushed::Some;
-                }
-            }
-            Write::Closed => return Flushed::Closed,
-        }
-    }
-    Flushed::All
 }
 
 /// A failure, and what to do about it.
