@@ -225,17 +225,10 @@ impl Feed {
     /// The next block of a pass, for all its members here. Who has not taken the one before leaves.
     pub fn on_pass_block(&mut self, id: PassId, block: &Arc<Block>, now: Instant) {
         let patience = now.after(self.settings.pass_patience);
-        for slot in self.members(id) {
-            let own = self.roster.get_mut(slot).own();
-            let Source::Pass { frame, .. } = &mut own.source else {
-                continue;
-            };
-            if *frame != u32::MAX {
-                self.leave_pass(slot);
-                self.roster.get_mut(slot).own().source = Source::Resume;
-                continue;
+        for slot in self.members_in_step(id) {
+            if let Source::Pass { frame, .. } = &mut self.roster.get_mut(slot).own().source {
+                *frame = 0;
             }
-            *frame = 0;
             self.wake_waiting(slot);
         }
         let passes = &mut self.passes;
@@ -253,9 +246,9 @@ impl Feed {
     }
 
     /// The log no longer has, or can't show, what a pass was to bring next: its members are told of
-    /// what they lack of it. Call it while no block is on its way.
+    /// what they lack of it. Who has not taken the block before leaves.
     pub fn on_pass_gap(&mut self, id: PassId, notice: Notice) {
-        for slot in self.members(id) {
+        for slot in self.members_in_step(id) {
             let held = self.held_mut(slot).cut.get(notice.partition).offset;
             if held < notice.to {
                 let from = held.max(notice.from);
@@ -310,6 +303,24 @@ impl Feed {
         };
         let askers = pass.joined.iter().filter_map(|ticket| self.asker(*ticket));
         askers.filter(is_in).collect()
+    }
+
+    /// The members that have taken all that the pass brought. The others leave it, and go on from
+    /// what they hold: they would miss the rest of their block.
+    fn members_in_step(&mut self, id: PassId) -> Vec<Slot> {
+        let mut members = self.members(id);
+        members.retain(|&slot| {
+            let own = self.roster.get(slot).own.as_ref();
+            let has_all = own.is_some_and(
+                |own| matches!(own.source, Source::Pass { frame, .. } if frame == u32::MAX),
+            );
+            if !has_all {
+                self.leave_pass(slot);
+                self.roster.get_mut(slot).own().source = Source::Resume;
+            }
+            has_all
+        });
+        members
     }
 
     /// Before a subscriber goes, or reads something else.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::model::{Peer, Pipe, Rec, TAG, batch, set, settings};
 use super::parser::parse_from;
 use super::view::{Log, View, get};
-use crate::log::{Change, Cut, GapReason};
+use crate::log::{Change, Cut, GapReason, Notice};
 use crate::model::{Etag, Offset, Partition, ShardId};
 use crate::sse::{
     Delivery, Encoder, Encoding, FeedCounts, Need, PageCursor, PageEntry, PassId, Slow, Start,
@@ -337,10 +337,14 @@ impl World {
         let (start, mut after) = (self.log.starts[partition], pass.cut.clone());
         let block = if from < start {
             set(&mut after, partition as u32, start);
-            let missing = (Partition(partition as u32), Offset(from), Offset(start));
-            let reason = GapReason::Retention;
-            let (encoder, time) = (&mut pass.encoder, peer.now.wall);
-            Some(encoder.gap(missing, reason, &pass.cut, &after, time))
+            let notice = Notice {
+                partition: Partition(partition as u32),
+                from: Offset(from),
+                to: Offset(start),
+                reason: GapReason::Retention,
+            };
+            peer.feed.on_pass_gap(pass.id, notice);
+            None
         } else {
             let records = self.log.range(partition, from, end);
             let records: Vec<Rec> = records.take(1 + arg as usize % 4).cloned().collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::model::{EPOCH, Peer, Pipe, Rec, TAG, at, batch, cut, rec, set, settings};
 use super::parser::{Dispatch, Stream, parse};
-use crate::log::{Change, Cut, EventId, GapReason, Progress};
+use crate::log::{Change, Cut, EventId, GapReason, Notice, Progress};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
 use crate::sse::{Delivery, Need, PageCursor, PageEntry, PassId, Slow, Start, Ticket};
 
@@ -387,6 +387,42 @@ fn members_still_reading_when_a_pass_ends_resume_from_what_they_have() {
     peer.feed.on_pass_end(PassId(1), peer.seq, &cut(&[3]));
     read(&mut peer);
     assert_eq!(pass_need(&mut peer).1, Cut::start());
+}
+
+#[test]
+fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
+    let mut peer = peer(false, 0, &[0]);
+    let records = [rec(0, "a", "v0"), rec(1, "a", "v1")];
+    peer.records(0, &records, 2);
+    peer.records(0, &[], 7);
+    peer.subscribe(1, Start::Earliest, None);
+    read(&mut peer);
+    let (ticket, _) = pass_need(&mut peer);
+    let pass = PassId(1);
+    peer.feed.on_pass_start(pass, &[ticket]);
+    let block = peer
+        .encoder
+        .records(&batch(0, &records), &cut(&[0]), &cut(&[2]), peer.now.wall);
+    let block = std::sync::Arc::new(block.expect("records"));
+    peer.feed.on_pass_block(pass, &block, peer.now.mono);
+    let mut pipe = Pipe::default();
+    pipe.left = 3;
+    peer.pump(&mut pipe);
+    // The pass goes on without it, and finds that the log begins at 5 now.
+    peer.feed.on_timeout(peer.feed.next_deadline().unwrap());
+    assert_eq!(peer.feed.next_credit().unwrap().members, 1);
+    let notice = Notice {
+        partition: Partition(0),
+        from: Offset(2),
+        to: Offset(5),
+        reason: GapReason::Retention,
+    };
+    peer.feed.on_pass_gap(pass, notice);
+    pipe.left = usize::MAX;
+    peer.feed.on_writable(1);
+    peer.pump(&mut pipe);
+    assert_eq!(said(&parse(&pipe.bytes)), [("message", "v0")]);
+    assert_eq!(pass_need(&mut peer).1, cut(&[1]));
 }
 
 #[test]
