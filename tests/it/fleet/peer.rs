@@ -14,8 +14,10 @@ use sluicegate::shard::{
 
 use super::random::Random;
 
-/// Bytes a pipe holds before it is full.
-const PIPE_BYTES: usize = 4096;
+/// Bytes a broker's pipe holds before it is full.
+const BROKER_PIPE_BYTES: usize = 4096;
+/// A client's: less than a block, or several of them.
+const CLIENT_PIPE_BYTES: [usize; 3] = [200, 1000, 4096];
 
 /// The other end of a shard's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub(super) struct Pipe {
     generation: u32,
     to_shard: VecDeque<u8>,
     pub(super) from_shard: VecDeque<u8>,
+    /// Bytes from the shard it holds before it is full.
+    room: usize,
     /// The other end has closed.
     ended: bool,
     /// The shard found it empty, or full, and waits to be told.
@@ -97,9 +101,7 @@ impl Io for Pipes<'_> {
             return Write::Closed;
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        let room = PIPE_BYTES
-            .saturating_sub(pipe.from_shard.len())
-            .min(offered);
+        let room = pipe.room.saturating_sub(pipe.from_shard.len()).min(offered);
         // Short writes, at any byte.
         let short = room > 0 && self.random.one_in(4);
         let take = if short {
@@ -125,7 +127,7 @@ fn live(pipes: &mut [Option<Pipe>], socket: SocketId) -> Option<&mut Pipe> {
 }
 
 impl Driven {
-    fn add(&mut self, end: End) -> SocketId {
+    fn add(&mut self, end: End, room: usize) -> SocketId {
         let slot = self
             .pipes
             .iter()
@@ -144,6 +146,7 @@ impl Driven {
             generation,
             to_shard,
             from_shard,
+            room,
             ended,
             hungry,
             blocked,
@@ -173,7 +176,7 @@ impl Driven {
                 pipe.hungry = false;
                 self.inputs.sockets.push(SocketEvent::Readable(socket));
             }
-            if pipe.blocked && (pipe.from_shard.len() < PIPE_BYTES || pipe.ended) {
+            if pipe.blocked && (pipe.from_shard.len() < pipe.room || pipe.ended) {
                 pipe.blocked = false;
                 self.inputs.sockets.push(SocketEvent::Writable(socket));
             }
@@ -241,7 +244,7 @@ impl Peer {
         let takers = u64::from(self.layout.slices());
         let shard = usize::from(self.layout.first_slice().0) + random.below(takers) as usize;
         let driven = &mut self.shards[shard];
-        let socket = driven.add(End::Client(client));
+        let socket = driven.add(End::Client(client), *random.pick(&CLIENT_PIPE_BYTES));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1024));
         let listener = ListenerId(0);
         driven.inputs.sockets.push(SocketEvent::Accepted {
@@ -330,7 +333,7 @@ impl Peer {
         let ticket = open.ticket;
         let event = match broker.on_connect(NodeId(open.port)) {
             Some(connection) => {
-                let socket = driven.add(End::Broker(connection));
+                let socket = driven.add(End::Broker(connection), BROKER_PIPE_BYTES);
                 SocketEvent::Opened { ticket, socket }
             }
             None => SocketEvent::OpenFailed {

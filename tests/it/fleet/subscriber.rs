@@ -10,6 +10,8 @@ pub(super) struct Event {
     pub(super) name: String,
     /// The `data:` lines.
     pub(super) data: String,
+    /// The newest id by then.
+    pub(super) id: String,
     /// On which of its connections.
     pub(super) connection: u32,
     /// Whether that began without an id that counts.
@@ -42,6 +44,8 @@ pub(super) struct Subscriber {
     pending_id: Option<String>,
     /// The status lines it was answered with, other than 200.
     pub(super) refusals: u32,
+    /// It reads nothing for now, as a phone in a tunnel.
+    pub(super) stalled: bool,
 }
 
 impl Subscriber {
@@ -60,6 +64,7 @@ impl Subscriber {
             fields: (String::new(), None),
             pending_id: None,
             refusals: 0,
+            stalled: false,
         }
     }
 
@@ -118,6 +123,7 @@ impl Subscriber {
                 self.events.push(Event {
                     name,
                     data,
+                    id: self.last_id.clone(),
                     connection,
                     fresh,
                 });
