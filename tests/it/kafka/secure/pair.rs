@@ -78,6 +78,8 @@ impl Pair {
         Produce::to(&cluster().bootstrap(), &self.items).keyed([("a", "edge")]);
         Produce::to(&cluster().bootstrap(), &self.events).values(["seen"]);
         gateway.wait_until(&Request::get("/there/a"), |it| it.text() == "edge");
+        // Topics become live one by one; a stream of one that is not is sent away, to come again.
+        gateway.wait_admin("/readyz", |it| it.status == 200);
         let event = Events::open(gateway.address(), "/events").next();
         assert_eq!(event.data, "seen");
     }
