@@ -1,15 +1,18 @@
 //! What an operator does to a cluster: leaders moved, partitions added, topics deleted, configs and
-//! quotas set, records deleted. A blocking client of the tests' own over one socket a call.
+//! quotas set, records deleted, passwords and certificates changed. A blocking client of the tests' own over one socket a call.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::pbkdf2;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
+use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
@@ -20,17 +23,23 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 };
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    AlterClientQuotasRequest, AlterPartitionReassignmentsRequest, BrokerId,
-    CreatePartitionsRequest, DeleteRecordsRequest, DeleteTopicsRequest, ElectLeadersRequest,
-    IncrementalAlterConfigsRequest, MetadataRequest, RequestHeader, ResponseHeader, TopicName,
+    AlterClientQuotasRequest, AlterPartitionReassignmentsRequest, AlterUserScramCredentialsRequest,
+    BrokerId, CreatePartitionsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    ElectLeadersRequest, IncrementalAlterConfigsRequest, MetadataRequest, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion, Request, StrBytes};
 
 use super::client::PATIENCE;
+use super::ground::random;
 
 /// The topic is as it was wanted already.
 const ELECTION_NOT_NEEDED: i16 = 84;
 const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
+const SCRAM_SHA_256: i8 = 1;
+/// The fewest that Kafka takes.
+const SCRAM_ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("not zero");
 
 /// A partition as the cluster tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,18 +176,52 @@ impl Admin {
 
     /// Sets configs of a topic.
     pub fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) {
+        self.alter_configs(TOPIC_RESOURCE, topic, configs);
+    }
+
+    /// Sets configs of a running broker, which must be the only one of this bootstrap list.
+    pub fn set_broker_configs(&self, node: usize, configs: &[(&str, &str)]) {
+        assert_eq!(self.bootstrap.len(), 1, "only the broker itself takes them");
+        self.alter_configs(BROKER_RESOURCE, &node.to_string(), configs);
+    }
+
+    fn alter_configs(&self, kind: i8, resource: &str, configs: &[(&str, &str)]) {
         let config = |(key, value): &(&str, &str)| {
             AlterableConfig::default()
                 .with_name(text(key))
                 .with_value(Some(text(value)))
         };
-        let resource = AlterConfigsResource::default()
-            .with_resource_type(TOPIC_RESOURCE)
-            .with_resource_name(text(topic))
+        let altered = AlterConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text(resource))
             .with_configs(configs.iter().map(config).collect());
-        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![altered]);
         for result in self.ask(1, &request).responses {
-            ok(topic, result.error_code);
+            let why = result.error_message;
+            assert_eq!(result.error_code, 0, "{resource}: {why:?}");
+        }
+    }
+
+    /// Gives a user a password for SCRAM-SHA-256, or makes the user.
+    pub fn set_password(&self, user: &str, password: &str) {
+        let salt = random().to_be_bytes();
+        let mut salted = [0; 32];
+        pbkdf2::derive(
+            pbkdf2::PBKDF2_HMAC_SHA256,
+            SCRAM_ITERATIONS,
+            &salt,
+            password.as_bytes(),
+            &mut salted,
+        );
+        let upsertion = ScramCredentialUpsertion::default()
+            .with_name(text(user))
+            .with_mechanism(SCRAM_SHA_256)
+            .with_iterations(SCRAM_ITERATIONS.get() as i32)
+            .with_salt(Bytes::copy_from_slice(&salt))
+            .with_salted_password(Bytes::copy_from_slice(&salted));
+        let request = AlterUserScramCredentialsRequest::default().with_upsertions(vec![upsertion]);
+        for result in self.ask(0, &request).results {
+            ok(user, result.error_code);
         }
     }
 

@@ -62,21 +62,27 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them: a CA, a server for `localhost` alone, a client; and a CA that nobody trusts.
+    /// Makes them: a CA, a server for `localhost` alone, a client; and another CA, which nobody
+    /// trusts, with a server of the same name.
     pub fn make(folder: &Path) -> Self {
         let folder = folder.join("tls");
         fs::create_dir_all(&folder).expect("a folder for certificates");
         let this = Self { folder };
         let (ca, issuer) = authority("sluicegate test CA");
+        let (other_ca, other_issuer) = authority("somebody else");
         this.write("ca.pem", &ca.pem());
-        this.write("other-ca.pem", &authority("somebody else").0.pem());
-        for (name, subject) in [("server", "localhost"), ("client", "sluicegate")] {
+        this.write("other-ca.pem", &other_ca.pem());
+        for (name, subject, issuer) in [
+            ("server", "localhost", &issuer),
+            ("client", "sluicegate", &issuer),
+            ("other-server", "localhost", &other_issuer),
+        ] {
             let key = KeyPair::generate().expect("a key");
             let mut params = CertificateParams::new([subject.to_owned()]).expect("a name");
             params
                 .distinguished_name
                 .push(rcgen::DnType::CommonName, subject);
-            let made = params.signed_by(&key, &issuer).expect("a certificate");
+            let made = params.signed_by(&key, issuer).expect("a certificate");
             let (key, made) = (key.serialize_pem(), made.pem());
             this.write(&format!("{name}.key"), &key);
             this.write(&format!("{name}.pem"), &made);
@@ -85,7 +91,8 @@ impl Certificates {
         this
     }
 
-    /// `ca.pem`, `other-ca.pem`, `client.pem`, `client.key`.
+    /// `ca.pem`, `other-ca.pem`; of `server`, `client` and `other-server` the `.pem`, the `.key`, and
+    /// `-both.pem`, as a broker takes it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

@@ -3,17 +3,20 @@
 //! beside how long it silenced librdkafka, and judged by nobody but the reader.
 //!
 //! - `book` the ledger and its checker, with histories it must reject
-//! - `world` what stands while faults come; `clients` who uses it
+//! - `world` what stands while faults come; `clients` who uses it; `account` its figures
 //! - `nodes` faults of nodes and leaders
+//! - `secure` gateways that log in, by each mechanism and by TLS; one that is not let in (R9)
 //! - `topics` what happens to topics (R4); `records` records of every kind
 //!
 //! One cluster serves all of them, one after the other. `SLUICEGATE_LEDGER_ROUNDS` says how often
 //! each fault comes (3).
 
+mod account;
 mod book;
 mod clients;
 mod nodes;
 mod records;
+mod secure;
 mod topics;
 mod world;
 
@@ -26,7 +29,7 @@ use crate::ground::Ground;
 /// The cluster, for one test at a time, whole again whatever the last one has done.
 fn cluster() -> MutexGuard<'static, Cluster> {
     static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let cluster = CLUSTER.get_or_init(|| Mutex::new(Cluster::start(3)));
+    let cluster = CLUSTER.get_or_init(|| Mutex::new(Cluster::start_secured(3)));
     let mut cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.heal();
     cluster

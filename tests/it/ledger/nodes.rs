@@ -21,7 +21,7 @@ fn frozen(round: usize) -> Duration {
 const AWAY: Duration = Duration::from_secs(15);
 
 /// The node to suffer: by turns the leader of commands, replies and events.
-fn leader_by_turns(admin: &Admin, topics: &Topics, round: usize) -> usize {
+pub fn leader_by_turns(admin: &Admin, topics: &Topics, round: usize) -> usize {
     let topic = topics.all()[round % 3];
     admin.leader(topic, (round % 3) as i32) as usize
 }
@@ -76,6 +76,16 @@ fn nodes_are_stopped_in_order_and_started_again() {
     world.finish("nodes rolled");
 }
 
+/// Moves leaders, each to another node, by turns of topics and partitions.
+pub fn move_leaders(admin: &Admin, topics: &Topics, moves: usize) {
+    for n in 0..moves {
+        let (topic, partition) = (topics.all()[n % 3], (n / 3 % 3) as i32);
+        let now = admin.leader(topic, partition);
+        let other = 1 + (now + (random() % 2) as i32) % 3;
+        admin.move_leader(topic, partition, other);
+    }
+}
+
 #[test]
 fn leaders_are_moved_all_the_while() {
     let cluster = cluster();
@@ -83,12 +93,7 @@ fn leaders_are_moved_all_the_while() {
     let moves = 50 * rounds() / 3;
     let mut world = World::start(&ground);
     world.event(&format!("leader moved {moves} times"), |topics| {
-        for n in 0..moves {
-            let (topic, partition) = (topics.all()[n % 3], (n / 3 % 3) as i32);
-            let now = admin.leader(topic, partition);
-            let other = 1 + (now + (random() % 2) as i32) % 3;
-            admin.move_leader(topic, partition, other);
-        }
+        move_leaders(&admin, topics, moves);
     });
     world.finish("leaders moved");
 }

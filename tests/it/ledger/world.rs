@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::book::{self, Anomaly, Attempt, InLog};
+use super::account::{account, totals};
+use super::book::{self, Attempt, InLog};
 use super::clients;
 use crate::client::PATIENCE;
 use crate::gateway::{self, Gateway};
@@ -67,6 +68,15 @@ pub struct Topics {
 }
 
 impl Topics {
+    pub fn make(ground: &Ground) -> Self {
+        Self {
+            // The log's time says when a gateway's record was there, whoever answers it when.
+            commands: ground.topic("commands", PARTITIONS, &LOG_TIME),
+            replies: ground.topic("replies", PARTITIONS, &[]),
+            events: ground.topic("events", PARTITIONS, &[]),
+        }
+    }
+
     pub fn all(&self) -> [&str; 3] {
         [&self.commands, &self.replies, &self.events]
     }
@@ -77,7 +87,9 @@ pub struct World {
     bootstrap: String,
     pub topics: Topics,
     /// Peers; killed with the world.
-    _gateways: Vec<Gateway>,
+    gateways: Vec<Gateway>,
+    /// The peer that the brokers do not let in: nobody waits for its answers to commands.
+    shut_out: Option<usize>,
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
@@ -112,18 +124,21 @@ impl World {
 
     /// With flags for the gateways.
     pub fn start_with(ground: &Ground, flags: &[&str]) -> Self {
-        let topics = Topics {
-            // The log's time says when a gateway's record was there, whoever answers it when.
-            commands: ground.topic("commands", PARTITIONS, &LOG_TIME),
-            replies: ground.topic("replies", PARTITIONS, &[]),
-            events: ground.topic("events", PARTITIONS, &[]),
-        };
-        let bootstrap = ground.bootstrap().to_owned();
-        let config = config(&bootstrap, &topics);
-        let gateways: Vec<_> = (0..2)
-            .map(|_| Gateway::launch_with(&config, flags))
-            .collect();
+        let topics = Topics::make(ground);
+        let config = gateway::settings(ground.bootstrap(), 2) + &routes(&topics, "");
+        let gateways = (0..2).map(|_| Gateway::launch_with(&config, flags));
+        Self::over(ground, topics, gateways.collect(), None)
+    }
+
+    /// With gateways that a story has started, of which the brokers may shut one out.
+    pub fn over(
+        ground: &Ground,
+        topics: Topics,
+        gateways: Vec<Gateway>,
+        shut_out: Option<usize>,
+    ) -> Self {
         gateways.iter().for_each(Gateway::wait_serving);
+        let bootstrap = ground.bootstrap().to_owned();
         let peers: Vec<_> = gateways.iter().map(Gateway::address).collect();
         let shared = Arc::new(Shared::default());
         let service = clients::service(&bootstrap, &topics, shared.clone());
@@ -137,7 +152,8 @@ impl World {
         let mut world = Self {
             bootstrap,
             topics,
-            _gateways: gateways,
+            gateways,
+            shut_out,
             shared,
             clients,
             readers,
@@ -151,6 +167,41 @@ impl World {
         world.wait_progress(Instant::now());
         world.rows.clear();
         world
+    }
+
+    pub fn gateway(&self, peer: usize) -> &Gateway {
+        &self.gateways[peer]
+    }
+
+    /// Until a peer has refused some more commands.
+    pub fn wait_refused(&self, peer: usize) {
+        let since = Instant::now();
+        let refusals = || {
+            let happened = self.shared.lock();
+            let later = happened.attempts.iter().filter(|(at, _)| *at > since);
+            let refused = |it: &Attempt| matches!(it.outcome, book::Outcome::Refused(_));
+            later
+                .filter(|(_, it)| it.peer == peer && refused(it))
+                .count()
+        };
+        while refusals() < PROGRESS {
+            let found = refusals();
+            assert!(since.elapsed() < BACK_WITHIN, "{found} commands refused");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// From now on both peers must answer. Says how many commands the one shut out has refused: all
+    /// it was asked, and each for certain.
+    pub fn let_in(&mut self) -> usize {
+        let peer = self.shut_out.take().expect("one is shut out");
+        let happened = self.shared.lock();
+        let tries = happened.attempts.iter().map(|(_, it)| it);
+        let tries: Vec<_> = tries.filter(|it| it.peer == peer).collect();
+        for it in &tries {
+            assert_eq!(it.outcome, book::Outcome::Refused(503), "{it:?}");
+        }
+        tries.len()
     }
 
     /// Does something to the cluster, waits until all goes on, and notes how long it was felt.
@@ -186,14 +237,17 @@ impl World {
         done
     }
 
-    /// Until commands are answered, events written, and every reader is given what was written
-    /// after `since`.
+    /// Until commands are answered by each peer, events written, and every reader is given what was
+    /// written after `since`.
     fn wait_progress(&self, since: Instant) {
         let after = |times: &mut dyn Iterator<Item = Instant>| times.filter(|&t| t > since).count();
         loop {
             let happened = self.shared.lock();
-            let mut dones = happened.attempts.iter().filter(|(_, it)| it.is_done());
-            let dones = after(&mut dones.by_ref().map(|(at, _)| *at));
+            let dones = happened.attempts.iter().filter(|(_, it)| it.is_done());
+            let waited = (0..self.gateways.len()).filter(|&peer| Some(peer) != self.shut_out);
+            let of = |peer| dones.clone().filter(move |(_, it)| it.peer == peer);
+            let dones = waited.map(|peer| after(&mut of(peer).map(|(at, _)| *at)));
+            let dones = dones.min().unwrap_or_default();
             let given = happened.given.iter();
             let given = given.map(|it| after(&mut it.iter().map(|(at, _)| *at)));
             let given = given.min().unwrap_or_default();
@@ -204,7 +258,7 @@ impl World {
             if all.iter().all(|&it| it >= PROGRESS) {
                 return;
             }
-            let what = "commands answered, events given, produced, consumed";
+            let what = "commands answered by each, events given, produced, consumed";
             assert!(
                 since.elapsed() < BACK_WITHIN,
                 "not all is back: {what}: {all:?}"
@@ -322,38 +376,6 @@ fn millis() -> u64 {
     now.map_or(0, |it| it.as_millis() as u64)
 }
 
-fn account(story: &str, attempts: &[Attempt], in_log: usize, twins: usize) -> String {
-    use std::collections::BTreeSet;
-    let keys: BTreeSet<_> = attempts.iter().map(|it| &it.key).collect();
-    let (mut done, mut refused, mut unknown) = (0, 0, 0);
-    for attempt in attempts {
-        match attempt.outcome {
-            book::Outcome::Done(_) => done += 1,
-            book::Outcome::Refused(_) => refused += 1,
-            book::Outcome::Unknown(_) => unknown += 1,
-        }
-    }
-    format!(
-        "ledger: {story}\n  {} commands in {} tries: {done} answered, {refused} refused, {unknown} \
-         unknown; {in_log} in the log, {twins} of them twins by a retry at the other gateway\n",
-        keys.len(),
-        attempts.len()
-    )
-}
-
-fn totals(anomalies: &[Anomaly]) -> String {
-    use book::Kind::{Crossed, Doubled, Lost, Phantom, Reordered};
-    let count = |kind| anomalies.iter().filter(|it| it.kind == kind).count();
-    format!(
-        "  lost {}, doubled {}, reordered {}, phantom {}, crossed {}",
-        count(Lost),
-        count(Doubled),
-        count(Reordered),
-        count(Phantom),
-        count(Crossed)
-    )
-}
-
 /// The longest time between two neighbours of these times, of which some lie in the window.
 pub fn silence(times: impl Iterator<Item = Instant>, from: Instant, to: Instant) -> Duration {
     let mut times: Vec<_> = times.filter(|&at| at >= from && at <= to).collect();
@@ -432,15 +454,16 @@ fn read_beside(
     })
 }
 
-fn config(bootstrap: &str, topics: &Topics) -> String {
-    let mut config = gateway::settings(bootstrap, 2);
+/// The routes of a world's gateways. `more` is further keys of those of commands.
+pub fn routes(topics: &Topics, more: &str) -> String {
+    let mut config = String::new();
     // The quick ones are told "unknown" in any fault, and learn the truth by their key.
     for (name, timeout) in [("patient", "20s"), ("quick", "2s")] {
         let _ = write!(
             config,
             "\n[[command]]\nname = \"{name}\"\nroute = \"POST /{name}/{{id}}\"\n\
              topic = \"{}\"\nreplies = \"{}\"\nkey = \"{{path.id}}\"\n\
-             idempotency = \"required\"\ntimeout = \"{timeout}\"\n",
+             idempotency = \"required\"\ntimeout = \"{timeout}\"\n{more}",
             topics.commands, topics.replies
         );
     }

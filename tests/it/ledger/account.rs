@@ -1,0 +1,40 @@
+//! The account of a world in numbers, as it is printed.
+
+use std::collections::BTreeSet;
+
+use super::book::Kind::{Crossed, Doubled, Lost, Phantom, Reordered};
+use super::book::{Anomaly, Attempt, Outcome};
+
+/// What was asked, and what came of it.
+pub fn account(story: &str, attempts: &[Attempt], in_log: usize, twins: usize) -> String {
+    let keys: BTreeSet<_> = attempts.iter().map(|it| &it.key).collect();
+    let (mut done, mut refused, mut unknown) = ([0; 2], 0, 0);
+    for attempt in attempts {
+        match attempt.outcome {
+            Outcome::Done(_) => done[attempt.peer] += 1,
+            Outcome::Refused(_) => refused += 1,
+            Outcome::Unknown(_) => unknown += 1,
+        }
+    }
+    format!(
+        "ledger: {story}\n  {} commands in {} tries: {} + {} answered by the two gateways, \
+         {refused} refused, {unknown} unknown; {in_log} in the log, {twins} of them twins by a retry at the other gateway\n",
+        keys.len(),
+        attempts.len(),
+        done[0],
+        done[1]
+    )
+}
+
+/// How many of each kind of anomaly.
+pub fn totals(anomalies: &[Anomaly]) -> String {
+    let count = |kind| anomalies.iter().filter(|it| it.kind == kind).count();
+    format!(
+        "  lost {}, doubled {}, reordered {}, phantom {}, crossed {}",
+        count(Lost),
+        count(Doubled),
+        count(Reordered),
+        count(Phantom),
+        count(Crossed)
+    )
+}
