@@ -1,24 +1,30 @@
 //! R8: every broker away. Queries are answered from memory with their age, commands are refused
 //! within a second and certainly, streams stay open, and all of it is back soon after the first
-//! leader. Frozen (no connection breaks) and killed, on real Kafka; a ledger says what was kept.
+//! leader. Frozen (no connection breaks) on three nodes and killed on one, on real Kafka; a ledger
+//! says what was kept.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::app::App;
-use crate::client::{Request, Response};
+use crate::client::{PATIENCE, Request, Response};
 use crate::cluster::Cluster;
 use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::ground::Ground;
 use crate::kcat;
-use crate::service::Reply;
+use crate::rdk::{Consumer, Producer, ToWrite};
 
 /// The bar is a second. This is what a busy machine of two cores may add to it.
 const REFUSED_WITHIN: Duration = Duration::from_secs(3);
+/// The bar is two seconds from the first leader, and likewise.
+const BACK_WITHIN: Duration = Duration::from_secs(4);
+/// By the log's clock it is told when a record was there, whoever answers it when.
+const LOG_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
 
 /// What was asked and answered, for the ledger.
 #[derive(Debug, Default)]
@@ -74,17 +80,14 @@ impl Ledger {
     }
 }
 
-/// Produces with kcat, again and again, until the first record is acknowledged; says when.
-fn kcat_acknowledged(bootstrap: String, topic: String, stop: Arc<AtomicBool>) -> Option<Instant> {
-    while !stop.load(Ordering::Relaxed) {
+/// Produces with kcat, again and again, until the first record is acknowledged.
+fn kcat_acknowledged(bootstrap: &str, topic: &str) {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
         let mut kcat = Command::new("kcat")
-            .args(["-P", "-b", &bootstrap, "-t", &topic, "-X", "acks=all"])
-            .args([
-                "-X",
-                "message.timeout.ms=1000",
-                "-X",
-                "reconnect.backoff.max.ms=200",
-            ])
+            .args(["-P", "-b", bootstrap, "-t", topic, "-X", "acks=all"])
+            .args(["-X", "message.timeout.ms=1000"])
+            .args(["-X", "reconnect.backoff.max.ms=200"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -94,10 +97,52 @@ fn kcat_acknowledged(bootstrap: String, topic: String, stop: Arc<AtomicBool>) ->
         std::io::Write::write_all(&mut &stdin, b"probe\n").expect("kcat reads");
         drop(stdin);
         if kcat.wait().expect("kcat ends").success() {
-            return Some(Instant::now());
+            return;
         }
     }
-    None
+    panic!("the brokers are not back");
+}
+
+/// The service, by librdkafka, which lives through it all; kcat and rskafka may give up on brokers
+/// that have just come back and lead nothing yet.
+struct Service {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Service {
+    fn start(app: &App) -> Self {
+        // They come back as fast as they can: it is not they who are looked at.
+        let quick = ["reconnect.backoff.max.ms=200"];
+        let commands = Consumer::start(app.bootstrap(), &app.commands, &quick);
+        let mut replies = Producer::start(app.bootstrap(), &app.replies, &quick);
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = over.clone();
+        let thread = std::thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                let Some((_, command)) = commands.next_within(Duration::from_millis(100)) else {
+                    continue;
+                };
+                let correlation = command.header("correlation-id").expect("a command has one");
+                replies.write(&ToWrite {
+                    partition: Some(0),
+                    key: None,
+                    value: Some(b"done"),
+                    headers: &[
+                        ("correlation-id", Some(correlation.as_bytes())),
+                        (":status", Some(b"200")),
+                    ],
+                });
+            }
+        });
+        Self { over, thread }
+    }
+
+    /// Ends it; it has not failed.
+    fn end(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the service has not failed");
+    }
 }
 
 struct Outage {
@@ -105,12 +150,14 @@ struct Outage {
     gateway: Gateway,
     ledger: Ledger,
     stream: Events,
+    service: Service,
     probe: String,
 }
 
 impl Outage {
     fn ready(ground: &Ground) -> Self {
         let app = App::new(ground);
+        ground.alter(&app.commands, LOG_TIME.0, LOG_TIME.1);
         let config = app.config(2, "[streams]\nheartbeat = \"1s\"\n");
         let gateway = Gateway::start(&config);
         app.produce(&app.items).keyed([("a", "1")]);
@@ -118,14 +165,13 @@ impl Outage {
         let mut stream = Events::open(gateway.address(), "/events/live");
         stream.wait_for_id();
         let mut ledger = Ledger::default();
-        {
-            // Its connections stand, so that what is asked first is sent.
-            let _service = app.service(|_| Some(Reply::new(200, "before")));
-            let answer = ledger.command(&gateway, "/items/first/orders", "before");
-            assert_eq!(answer.status, 200, "{answer:?}");
-        }
+        let service = Service::start(&app);
+        // Its connections stand, so that what is asked first is sent.
+        let answer = ledger.command(&gateway, "/items/first/orders", "before");
+        assert_eq!(answer.status, 200, "{answer:?}");
         Self {
-            probe: ground.topic("probe", 1, &[]),
+            probe: ground.topic("probe", 1, &[LOG_TIME]),
+            service,
             app,
             gateway,
             ledger,
@@ -181,36 +227,44 @@ impl Outage {
         );
     }
 
-    /// How long it takes from `back`, beside kcat.
-    fn recovers(&mut self, bootstrap: &str, back: Instant) {
-        let stop = Arc::new(AtomicBool::new(false));
+    /// How long it takes once the brokers are `back`, beside kcat: by the log's clock, from the first
+    /// record that anybody has in it to the first command.
+    fn recovers(&mut self, back: Instant) {
         let theirs = {
-            let (bootstrap, probe) = (bootstrap.to_owned(), self.probe.clone());
-            let stop = stop.clone();
-            std::thread::spawn(move || kcat_acknowledged(bootstrap, probe, stop))
+            let (bootstrap, probe) = (self.app.bootstrap().to_owned(), self.probe.clone());
+            std::thread::spawn(move || kcat_acknowledged(&bootstrap, &probe))
         };
-        // The service's clients give up on a broker that has just come back and leads nothing yet.
-        let theirs = theirs.join().expect("kcat").map(|at| at - back);
-        stop.store(true, Ordering::Relaxed);
-        let _service = self.app.service(|_| Some(Reply::new(200, "back")));
-        let mut n = 0;
-        let ours = loop {
-            let name = format!("after-{n}-{:?}", back);
+        let mut tries = Vec::new();
+        let answered = loop {
+            let name = format!("after-{}", tries.len());
             let answer = self.ledger.command(&self.gateway, "/items/x/orders", &name);
+            tries.push((back.elapsed(), answer.status));
             if answer.status == 200 {
                 break back.elapsed();
             }
-            if back.elapsed() >= crate::client::PATIENCE {
+            if back.elapsed() >= PATIENCE {
                 let status = self.gateway.admin_get("/status");
-                panic!(
-                    "it is not back after {n} commands: {answer:?}\n{}",
-                    status.text()
-                );
+                let log = self.app.commands_in_log();
+                let told = (tries, log, status.text());
+                panic!("it is not back: {answer:?}, tries, log, status: {told:?}");
             }
             std::thread::sleep(Duration::from_millis(50));
-            n += 1;
         };
-        println!("back after: gateway's command {ours:?}, kcat's first record {theirs:?}");
+        theirs.join().expect("kcat is acknowledged");
+        let theirs = kcat::read(self.app.bootstrap(), &self.probe)[0].time;
+        let commands = self.app.commands_in_log();
+        let ours = commands.iter().filter(|it| {
+            let value = it.value.as_deref();
+            value.is_some_and(|value| value.starts_with("\"after-"))
+        });
+        let ours = ours.map(|it| it.time).min().expect("it was answered");
+        let behind = Duration::from_millis(ours.saturating_sub(theirs));
+        println!(
+            "back: the gateway's first command in the log {behind:?} after kcat's first record; \
+             answered {answered:?} after the thaw or start, of {} tries",
+            tries.len()
+        );
+        assert!(behind < BACK_WITHIN, "{behind:?}: {tries:?}");
         self.app.produce(&self.app.events).values(["after"]);
         assert_eq!(self.stream.next().data, "after", "the same stream goes on");
         self.gateway
@@ -219,17 +273,23 @@ impl Outage {
             answer.status == 200 && answer.text().contains("\"degraded\":false")
         });
     }
+
+    /// Closes the ledger.
+    fn finish(self) {
+        self.service.end();
+        self.ledger.check(&self.app);
+    }
 }
 
 #[test]
 fn all_brokers_frozen_for_a_minute() {
-    let cluster = Cluster::start(1);
-    let mut outage = Outage::ready(&Ground::at(&cluster.bootstrap()));
-    cluster.freeze(1);
+    let cluster = Cluster::start(3);
+    let mut outage = Outage::ready(&Ground::replicated(&cluster.bootstrap(), 3));
+    (1..=3).for_each(|node| cluster.freeze(node));
     outage.during(Duration::from_secs(60));
-    cluster.thaw(1);
-    outage.recovers(&cluster.bootstrap(), Instant::now());
-    outage.ledger.check(&outage.app);
+    (1..=3).for_each(|node| cluster.thaw(node));
+    outage.recovers(Instant::now());
+    outage.finish();
 }
 
 #[test]
@@ -239,6 +299,6 @@ fn all_brokers_killed_and_started_again() {
     cluster.kill(1);
     outage.during(Duration::from_secs(15));
     cluster.start_node(1);
-    outage.recovers(&cluster.bootstrap(), Instant::now());
-    outage.ledger.check(&outage.app);
+    outage.recovers(Instant::now());
+    outage.finish();
 }
