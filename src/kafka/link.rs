@@ -53,7 +53,8 @@ pub(super) enum Asked {
     Ends(u64, Vec<Partition>),
     /// Epochs of partitions.
     Epochs(Vec<super::epochs::EpochKey>),
-    Fetch,
+    /// For how long the broker may wait for news.
+    Fetch(Duration),
     /// Batches by their number.
     Produce(Vec<(TopicHandle, Partition, u64)>),
 }

@@ -2,6 +2,7 @@
 //! which broker. One Fetch a broker and lane is in flight; it names all partitions that are due.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchRequest;
@@ -11,6 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::context::Context;
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
+use super::facts::Fact;
 use super::link::{Asked, Peer, Purpose};
 use super::records::{self, Aborted, Fetched, Piece, Unpacker};
 use super::sessions::{Sessions, Tells};
@@ -230,7 +232,7 @@ impl Reader {
             request.rack_id = StrBytes::from_string(cx.settings.rack.clone());
         }
         let link = cx.links.get_mut(link).expect("it stood just now");
-        link.send(Asked::Fetch, version, &request, deadline);
+        link.send(Asked::Fetch(wait), version, &request, deadline);
     }
 
     fn set_flight(&mut self, group: &[Due], link: LinkId) {
@@ -248,8 +250,8 @@ impl Reader {
     /// A Fetch was answered.
     pub(super) fn on_fetched(
         &mut self,
-        link: LinkId,
-        lane: Lane,
+        (link, lane): (LinkId, Lane),
+        (took, wait): (Duration, Duration),
         (version, body): (i16, Bytes),
         cx: &mut Context<'_>,
     ) {
@@ -265,6 +267,19 @@ impl Reader {
         let muted = response.throttle_time_ms > 0 && response.responses.is_empty();
         let whole = Code(response.error_code);
         let tells = self.sessions.on_answer(link, response.session_id, whole);
+        if whole.0 == 0
+            && !muted
+            && let Some(broker) = cx.answering_broker()
+        {
+            let mut partitions = response.responses.iter().flat_map(|it| &it.partitions);
+            let records = partitions.any(has_records);
+            cx.links.facts.push(Fact::Fetched {
+                broker,
+                took,
+                wait,
+                records,
+            });
+        }
         let mut budget = u64::from(cx.settings.decompressed_bytes_max);
         for topic in response.responses {
             let Some(handle) = cx.topics.find(&topic.topic, topic.topic_id) else {
@@ -381,8 +396,7 @@ impl Reader {
         if data.preferred_read_replica.0 >= 0 {
             return read.go_to(BrokerId(data.preferred_read_replica.0), cx);
         }
-        let has_records = data.records.as_ref().is_some_and(|r| !r.is_empty());
-        if has_records && *budget == 0 {
+        if has_records(&data) && *budget == 0 {
             // Asked again with the next Fetch, and earlier in it: within a session the broker has
             // an order of its own, in which the same ones would always come first.
             self.sessions.on_lost(link);
@@ -433,10 +447,10 @@ impl Reader {
 
 /// How long the broker may wait for news: not at all while some read has not started, for its
 /// first answer says where the log's end is.
-fn wait(group: &[Due], cx: &Context<'_>) -> (std::time::Duration, Instant) {
+fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, Instant) {
     let all_started = group.iter().all(|due| due.started);
     let wait = match (all_started, group[0].lane) {
-        (false, _) => std::time::Duration::ZERO,
+        (false, _) => Duration::ZERO,
         (true, Lane::History) => cx.settings.history_wait_max,
         (true, _) => cx.settings.fetch_wait_max,
     };
@@ -546,6 +560,10 @@ impl Ends {
             }
         }
     }
+}
+
+fn has_records(data: &PartitionData) -> bool {
+    data.records.as_ref().is_some_and(|it| !it.is_empty())
 }
 
 fn fetched(partition: Partition, from: Next, data: PartitionData, ends: Ends) -> Fetched {

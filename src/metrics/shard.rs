@@ -131,8 +131,19 @@ groups! {
         connected: Counter = "kafka_broker_connections_made_total",
         /// Connections to it that failed or broke.
         failed: Counter = "kafka_broker_connections_failed_total",
-        /// From a request to its response. Without fetches, which wait there for news.
+        /// From a Produce to its response: what replication takes is in it.
+        produce_time: Histogram = "kafka_broker_produce_seconds",
+        /// From a Fetch to its response, of those that brought records. The wait for news is in it
+        /// where the broker had none to give, so a busy topic shows what the broker takes, and a
+        /// quiet one the time between records.
+        fetch_time: Histogram = "kafka_broker_fetch_seconds",
+        /// How much longer than it was allowed to wait for news a broker took to answer a Fetch
+        /// without records. Near 0 for a broker that keeps time, whatever the traffic.
+        fetch_late: Histogram = "kafka_broker_fetch_late_seconds",
+        /// From any other request to its response.
         request_time: Histogram = "kafka_broker_request_seconds",
+        /// Requests that failed, or partitions of them, by what was wrong.
+        failures: By<KafkaFailure, Counter> = "kafka_broker_request_failures_total",
     }
 
     /// What every topic has.
@@ -174,6 +185,11 @@ groups! {
         lag: Gauge = "kafka_lag_records",
         /// Offsets between the last stable one and the high watermark.
         unstable: Gauge = "kafka_unstable_records",
+        /// Fetched bytes on their way to the shards.
+        in_flight_bytes: Gauge = "kafka_partition_in_flight_bytes",
+        /// Times it was left out of fetches: with its topic, because too many bytes were on their
+        /// way, or because those who read its history are slower than it is read.
+        paused: Counter = "kafka_partition_paused_total",
     }
 }
 

@@ -61,6 +61,8 @@ impl Topic {
                 last_stable_offset: part.stable_end.0,
                 high_watermark: part.high_watermark.0,
                 lag: part.stable_end.0.saturating_sub(next),
+                in_flight_bytes: order.in_flight_bytes_of(Partition(p as u32)) as u64,
+                paused: self.paused_times(Partition(p as u32)),
             }
         });
         Some(TopicStatus {
@@ -84,6 +86,9 @@ impl Topic {
             let of_part = metrics.partition(index, p as u32);
             of_part.lag.set(lag);
             of_part.unstable.set(open);
+            let bytes = order.in_flight_bytes_of(Partition(p as u32));
+            of_part.in_flight_bytes.set(bytes as u64);
+            of_part.paused.0 = self.paused_times(Partition(p as u32));
             (sum, most, unstable) = (sum + lag, most.max(lag), unstable + open);
         }
         let topic = &mut metrics.topics[index];
@@ -99,6 +104,12 @@ impl Topic {
         if let Some(commands) = &self.commands {
             topic.reply_index_entries.set(commands.known() as u64);
         }
+    }
+
+    /// How often the partition was left out of fetches, with its topic or by a pass.
+    fn paused_times(&self, partition: Partition) -> u64 {
+        let of_topic = self.counts.paused_of.get(partition.0 as usize);
+        of_topic.copied().unwrap_or_default() + self.passes.paused_times(partition)
     }
 
     fn progress(&self) -> String {

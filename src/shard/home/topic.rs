@@ -66,12 +66,14 @@ pub(super) struct Part {
 }
 
 /// What a topic has done so far, for metrics.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) undecodable: u64,
     pub(super) paused: u64,
+    /// By partition: those that came later had fewer.
+    pub(super) paused_of: Vec<u64>,
 }
 
 impl Topic {
