@@ -288,3 +288,43 @@ impl Order {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::{Draft, batch};
+
+    #[test]
+    fn bytes_in_flight_are_known_by_partition_until_every_shard_has_applied() {
+        let limits = Limits {
+            window_bytes_max: 1 << 20,
+            in_flight_bytes_max: 1 << 20,
+        };
+        let secret = HashSecret::derived_from(b"c");
+        let shards = [ShardId(0), ShardId(1)].into_iter();
+        let tag = LogTag([1; 4]);
+        let mut order = Order::new(tag, secret, limits, &[], shards, UnixMillis(0));
+        let record = Draft::new(0, "k", Some("v"));
+        let (none, some) = (batch(0, &[], &secret), batch(2, &[record], &secret));
+        let held = some.bytes_held();
+        let moved = order.on_batch(none, Next::at(Offset(5)), None);
+        let brought = order.on_batch(some, Next::at(Offset(1)), None);
+        let of = |order: &Order, partition| order.in_flight_bytes_of(Partition(partition));
+        assert!(of(&order, 2) >= held && held > 0);
+        assert_eq!(
+            (of(&order, 0), of(&order, 7)),
+            (0, 0),
+            "they brought nothing"
+        );
+        assert!(
+            order.in_flight_bytes() > of(&order, 2),
+            "steps take room too"
+        );
+        let (moved, brought) = (moved.expect("a step"), brought.expect("a step"));
+        order.on_applied(ShardId(0), brought.seq);
+        order.on_applied(ShardId(1), moved.seq);
+        assert!(of(&order, 2) >= held, "one shard has not applied it");
+        order.on_applied(ShardId(1), brought.seq);
+        assert_eq!((of(&order, 2), order.in_flight_bytes()), (0, 0));
+    }
+}

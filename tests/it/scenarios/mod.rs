@@ -2,6 +2,7 @@
 //! from outside and looks at answers and logs. Each is written once and runs on every ground; the
 //! list in `on_ground!` makes the tests.
 
+pub mod brokers;
 pub mod commands;
 pub mod queries;
 pub mod starting;
@@ -45,6 +46,10 @@ macro_rules! on_ground {
                 a_stream_survives_kill_9,
                 a_snapshot_goes_on_at_another_peer,
                 one_fetch_however_many_clients,
+            ],
+            brokers: [
+                what_a_broker_does_is_counted_under_its_address,
+                a_topic_that_is_full_pauses_each_of_its_partitions,
             ],
             starting: [
                 a_missing_topic_is_named_until_it_is_there,
