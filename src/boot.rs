@@ -175,15 +175,25 @@ fn acceptor(config: &Config) -> Result<Option<Acceptor>, BootError> {
     Ok(Some(Acceptor::from_pem(&certificate, &key)?))
 }
 
-/// What does not hold, each with its reason; `None`: all does. A shard that does not answer is not
+/// What does not hold, each reason once; `None`: all does. A shard that does not answer is not
 /// ready.
 fn open_checks(reports: &[Option<ShardReport>]) -> Option<String> {
     let busy = reports.iter().any(Option::is_none);
-    let busy = busy.then(|| "a shard: is busy".to_owned());
+    let busy = busy.then(|| ("a shard".to_owned(), "is busy".to_owned()));
     let checks = merged(reports).into_iter();
     let open = checks.filter(|check| !check.ok && check.name != LISTENING);
-    let lines = open.map(|check| format!("{}: {}", check.name, check.detail));
-    let lines: Vec<_> = busy.into_iter().chain(lines).collect();
+    let open = open.map(|check| (check.name, check.detail));
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for (name, detail) in busy.into_iter().chain(open) {
+        match lines.iter_mut().find(|(_, known)| *known == detail) {
+            Some((names, _)) => names.push_str(&format!(", {name}")),
+            None => lines.push((name, detail)),
+        }
+    }
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|(names, detail)| format!("{names}: {detail}"))
+        .collect();
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 

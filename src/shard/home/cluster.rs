@@ -68,6 +68,11 @@ impl Cluster {
         }
     }
 
+    /// Whether it has shown itself; until it has, its check says what keeps it.
+    pub(super) const fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// What keeps a topic of which nothing is known yet.
     pub(super) fn trouble(&self, now: Now) -> Option<String> {
         let shown = self.trouble.shown().map(str::to_owned);

@@ -302,11 +302,12 @@ impl Home {
     /// What must hold before the process is ready.
     pub(super) fn checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
         let topics = self.topics.iter().map(move |topic| {
-            let trouble = self.clusters[usize::from(topic.cluster.0)].trouble(now);
-            topic.check(&self.snapshot, trouble.as_deref(), now)
+            let cluster = &self.clusters[usize::from(topic.cluster.0)];
+            topic.check(&self.snapshot, cluster, now)
         });
         let clusters = self.clusters.iter();
-        topics.chain(clusters.map(move |cluster| cluster.check(&self.snapshot, now)))
+        let clusters = clusters.map(move |cluster| cluster.check(&self.snapshot, now));
+        clusters.chain(topics)
     }
 
     /// How the topics at home here stand.

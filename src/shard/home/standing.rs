@@ -4,13 +4,14 @@ use crate::metrics::{Check, CheckState, PartitionStatus, ShardMetrics, TopicStat
 use crate::model::{Now, Partition};
 use crate::route::Failure;
 
+use super::Cluster;
 use super::topic::Topic;
 use crate::shard::snapshot::Snapshot;
 
 impl Topic {
     /// Whether the topic is ready, and what is missing. One that was live once is served from
     /// memory, whatever becomes of its brokers: it is degraded, never unready.
-    pub(super) fn check(&self, snapshot: &Snapshot, trouble: Option<&str>, now: Now) -> Check {
+    pub(super) fn check(&self, snapshot: &Snapshot, cluster: &Cluster, now: Now) -> Check {
         let name = snapshot.topic_name(snapshot.topic(self.index));
         let wrong = match (&self.missing, &self.unfit) {
             (Some(reason), _) => Some(format!(
@@ -30,13 +31,15 @@ impl Topic {
                 (CheckState::Ready, live.unwrap_or_else(|| "live".into()))
             }
             (false, Some(wrong), _) => (CheckState::Blocked, wrong),
-            (false, None, _) if self.view.is_none() => match trouble {
-                Some(trouble) => {
-                    let detail = format!("waiting for the cluster: {trouble}");
-                    (CheckState::Blocked, detail)
+            (false, None, _) if self.view.is_none() => {
+                let waits = format!("waiting for {}", snapshot.cluster_name(self.cluster));
+                match cluster.trouble(now) {
+                    None => (CheckState::Loading, waits),
+                    // Told once, by the cluster's own check.
+                    Some(_) if !cluster.is_known() => (CheckState::Blocked, waits),
+                    Some(trouble) => (CheckState::Blocked, format!("{waits}: {trouble}")),
                 }
-                None => (CheckState::Loading, "waiting for the cluster".into()),
-            },
+            }
             (false, None, _) => (CheckState::Loading, self.progress()),
         };
         Check::new(name, state, detail)
@@ -114,7 +117,7 @@ impl Topic {
 
     fn progress(&self) -> String {
         let Some(order) = &self.order else {
-            return "waiting for the cluster".into();
+            return "loading".into();
         };
         let (mut read, mut total) = (0, 0);
         for (p, part) in self.parts.iter().enumerate() {

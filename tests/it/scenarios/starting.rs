@@ -127,6 +127,10 @@ pub fn a_host_that_does_not_resolve_is_named(_ground: &Ground) {
     let gateway = Gateway::launch(&config);
     wait_not_ready(&gateway, "nowhere.invalid:9092: its name does not resolve");
     gateway.wait_said_text("correct kafka.bootstrap, or the name server");
+    let ready = gateway.admin_get("/readyz");
+    let text = ready.text();
+    assert_eq!(text.matches("does not resolve").count(), 1, "{text}");
+    assert!(text.contains("\"detail\":\"waiting for kafka\""), "{text}");
     assert_eq!(gateway.admin_get("/livez").status, 200);
 }
 
