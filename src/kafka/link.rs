@@ -125,6 +125,8 @@ pub(super) struct Link {
     /// Where SASL stands; `None` with `Authenticating`: the mechanism is being agreed on.
     exchange: Option<Exchange>,
     session: Option<Session>,
+    /// Whether SASL has gone well, ever.
+    authenticated: bool,
     /// When it was last needed.
     last_used: Instant,
     /// Whether anything but versions and SASL was ever answered.
@@ -162,6 +164,7 @@ impl Link {
             deadline,
             exchange: None,
             session: None,
+            authenticated: false,
             last_used: Instant::ZERO,
             answered: false,
             out: Vec::new(),
@@ -225,7 +228,7 @@ impl Link {
         if self.state == State::Greeting && bytes.starts_with(&[0x15, 0x03]) {
             return Err(KafkaError::TlsWanted);
         }
-        while let Some(frame) = self.frames.next(&mut bytes)? {
+        while let Some(frame) = self.next_frame(&mut bytes)? {
             let answer = self.answer(frame)?;
             match answer.asked {
                 Asked::Versions => self.greeted(answer.version, answer.body, with)?,
@@ -239,13 +242,27 @@ impl Link {
         Ok(())
     }
 
+    fn next_frame(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, KafkaError> {
+        let frame = self.frames.next(bytes);
+        frame.map_err(|error| match self.state {
+            // No list of versions is that long: it was text, or another protocol's header.
+            State::Greeting => KafkaError::NotKafka,
+            _ => error,
+        })
+    }
+
     /// What the end of the connection means.
     pub(super) fn ended(&self) -> KafkaError {
         match self.state {
             State::Opening | State::Greeting => KafkaError::ClosedEarly,
-            State::Ready if !self.answered && !self.in_flight.is_empty() => KafkaError::ClosedEarly,
+            State::Ready if self.is_unheard() => KafkaError::SaslWanted,
             _ => KafkaError::Closed,
         }
+    }
+
+    /// Who we are was not asked, and nothing else was answered.
+    fn is_unheard(&self) -> bool {
+        !self.authenticated && !self.answered && !self.in_flight.is_empty()
     }
 
     fn answer(&mut self, mut frame: Bytes) -> Result<Answer, KafkaError> {
@@ -288,7 +305,8 @@ impl Link {
             return Err(KafkaError::Broker(super::Code(response.error_code)));
         }
         self.versions = Versions::negotiate(&response.api_keys);
-        self.versions.of(Api::Metadata)?;
+        let metadata = self.versions.of(Api::Metadata);
+        metadata.map_err(|_| KafkaError::NoMetadata)?;
         match with.auth.mechanism() {
             Some(mechanism) => self.authenticate(mechanism, with.deadline),
             None => {
@@ -340,6 +358,7 @@ impl Link {
             return self.send_auth(message, with.deadline);
         }
         self.session = Session::new(response.session_lifetime_ms, with);
+        self.authenticated = true;
         self.state = State::Ready;
         Ok(())
     }

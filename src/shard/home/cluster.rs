@@ -49,7 +49,7 @@ impl Cluster {
             id: String::new(),
             known: false,
             handles: Vec::new(),
-            trouble: Trouble::new(keys),
+            trouble: Trouble::new(keys, security.tls.is_some()),
         }
     }
 

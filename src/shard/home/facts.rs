@@ -100,7 +100,10 @@ fn micros(times: &Histogram) -> u64 {
 fn failure(error: &KafkaError) -> KafkaFailure {
     match error {
         KafkaError::Timeout | KafkaError::ConnectTimeout => KafkaFailure::Timeout,
-        KafkaError::Protocol(_) | KafkaError::Frame { .. } => KafkaFailure::Protocol,
+        KafkaError::Protocol(_)
+        | KafkaError::Frame { .. }
+        | KafkaError::NotKafka
+        | KafkaError::NoMetadata => KafkaFailure::Protocol,
         KafkaError::Broker(code) if code.is_stale() => KafkaFailure::Leader,
         KafkaError::Broker(_) => KafkaFailure::Broker,
         _ => KafkaFailure::Connection,
