@@ -55,6 +55,7 @@ macro_rules! on_ground {
                 a_missing_topic_is_named_until_it_is_there,
                 a_topic_that_is_not_compacted_is_named,
                 an_unfit_topic_keeps_its_own_routes_only,
+                a_policy_that_may_not_be_meant_is_named_until_it_is_changed,
                 a_host_that_does_not_resolve_is_named,
                 sigterm_answers_what_is_in_flight,
                 the_metrics_page_is_well_formed,
