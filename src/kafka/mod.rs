@@ -33,6 +33,8 @@ mod links;
 mod offsets;
 mod partitioner;
 mod plane;
+mod producer;
+mod read;
 mod reader;
 pub mod records;
 mod sasl;

@@ -423,7 +423,7 @@ impl Plane {
             (Asked::Configs, Some(directory)) => directory.on_configs(link, body, cx),
             (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => None,
             (Asked::ProducerId, _) => {
-                self.writer.on_producer_id(link, body, cx);
+                self.writer.producer.on_answer(link, body, cx);
                 None
             }
             (Asked::Produce(asked), _) => {
@@ -486,7 +486,7 @@ impl Plane {
                 (Asked::Metadata, Some(directory)) => directory.on_lost(),
                 (Asked::Configs, Some(directory)) => directory.on_configs_lost(cx),
                 (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => {}
-                (Asked::ProducerId, _) => self.writer.on_producer_id_lost(cx),
+                (Asked::ProducerId, _) => self.writer.producer.on_lost(cx),
                 (Asked::Produce(asked), _) => self.writer.on_lost(&asked, lost.sent, cx),
                 (Asked::Fetch(_), _) => self.reader.on_lost(link, &error, cx),
                 (Asked::Offsets(asked), _) => {

@@ -13,7 +13,8 @@ use super::context::Context;
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::facts::Fact;
-use super::link::{Asked, Peer, Purpose};
+use super::link::{Asked, Purpose};
+use super::read::{Place, Read, fail};
 use super::records::{self, Aborted, Fetched, Piece, Unpacker};
 use super::sessions::{Sessions, Tells};
 use super::view::BrokerId;
@@ -24,41 +25,6 @@ use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
 /// From this version of Fetch on the reader's rack is named.
 const RACKS_FROM: i16 = 11;
-
-/// Where a read stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// The broker must say where this is. `wanted`: what turned out to be out of range.
-    Sought {
-        earliest: bool,
-        wanted: Option<Offset>,
-    },
-    /// Here.
-    At(Next),
-}
-
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) place: Place,
-    /// Tells this read from an earlier one of the same key.
-    pub(super) generation: u32,
-    /// The epoch of the leader that is known to have what was read: of another one it is asked.
-    pub(super) checked: LeaderEpoch,
-    /// The link whose answer it waits for.
-    pub(super) flight: Option<LinkId>,
-    pub(super) not_before: Instant,
-    paused: bool,
-    started: bool,
-    failures: u32,
-    /// What was last told as `ReadFailed` or as an undecodable header.
-    told: Option<KafkaError>,
-    /// Grows where a broker answers with less than one batch.
-    bytes_max: u32,
-    /// The broker in our rack that the leader named (KIP-392), and for how long it is asked.
-    replica: Option<(BrokerId, Instant)>,
-    /// Until then no other broker than the leader is asked: one has failed.
-    leader_until: Instant,
-}
 
 /// A read that may be asked for now.
 #[derive(Clone, Copy, Debug)]
@@ -109,29 +75,7 @@ impl Reader {
 
     pub(super) fn read(&mut self, key: ReadKey, from: StartAt, bytes_max: u32) {
         self.generation = self.generation.wrapping_add(1);
-        let sought = |earliest| Place::Sought {
-            earliest,
-            wanted: None,
-        };
-        let place = match from {
-            StartAt::Earliest => sought(true),
-            StartAt::Latest => sought(false),
-            StartAt::At(next) => Place::At(next),
-        };
-        let read = Read {
-            place,
-            generation: self.generation,
-            checked: LeaderEpoch(None),
-            flight: None,
-            not_before: Instant::ZERO,
-            paused: false,
-            started: false,
-            failures: 0,
-            told: None,
-            bytes_max,
-            replica: None,
-            leader_until: Instant::ZERO,
-        };
+        let read = Read::new(from, self.generation, bytes_max);
         self.reads.insert(key, read);
     }
 
@@ -455,59 +399,6 @@ fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, Instant) {
         (true, _) => cx.settings.fetch_wait_max,
     };
     (wait, cx.deadline().after(wait))
-}
-
-impl Read {
-    /// The broker in our rack to ask, while it is there.
-    fn replica(&mut self, cx: &Context<'_>) -> Option<BrokerId> {
-        let (node, until) = self.replica?;
-        let (trusted, not_before) = cx.links.trust(Peer::Node(node));
-        let serves = cx.view.address(node).is_some() && (trusted || not_before <= cx.now.mono);
-        if until > cx.now.mono && serves {
-            return Some(node);
-        }
-        if !serves {
-            self.leave_replica(cx);
-        }
-        self.replica = None;
-        None
-    }
-
-    /// The leader says who has the partition in our rack.
-    fn go_to(&mut self, node: BrokerId, cx: &mut Context<'_>) {
-        self.replica = Some((node, cx.now.mono.after(cx.settings.metadata_refresh)));
-        *cx.stale |= cx.view.address(node).is_none();
-    }
-
-    /// Goes back to the leader, for as long as metadata is good for. False: it was there.
-    fn leave_replica(&mut self, cx: &Context<'_>) -> bool {
-        let left = self.replica.take().is_some();
-        if left {
-            self.leader_until = cx.now.mono.after(cx.settings.metadata_refresh);
-        }
-        left
-    }
-}
-
-/// A read can't go on for now. What newer metadata mends is told only if it does not, since
-/// leaders move all the time.
-pub(super) fn fail(key: ReadKey, read: &mut Read, error: KafkaError, cx: &mut Context<'_>) {
-    const ROUTINE_FAILURES: u32 = 3;
-    if read.leave_replica(cx) {
-        return; // Another broker is asked at once.
-    }
-    read.failures += 1;
-    read.not_before = cx.retry_at(read.failures);
-    let routine = match &error {
-        KafkaError::Broker(code) => code.is_stale(),
-        KafkaError::Closed | KafkaError::Timeout => true,
-        _ => false,
-    };
-    let tell = !routine || read.failures > ROUTINE_FAILURES;
-    if tell && read.told.as_ref() != Some(&error) {
-        read.told = Some(error.clone());
-        cx.events.push_back(Event::ReadFailed { read: key, error });
-    }
 }
 
 /// Where a partition begins and ends, as an answer says it.
