@@ -31,9 +31,31 @@ impl Driver {
         }
     }
 
-    /// One turn, then a wait for sockets or the plane's deadline. Gives what happened.
+    /// One turn: a wait for sockets or the plane's deadline unless there is work, then all that
+    /// follows, as a shard's turn does. Gives what happened.
     fn turn(&mut self) -> Vec<Event> {
         let mut now = self.now();
+        self.work(now);
+        let mut events: Vec<_> = std::iter::from_fn(|| self.plane.next_event()).collect();
+        if events.is_empty() && !self.plane.has_work() {
+            self.wait(now);
+            now = self.now();
+            for (id, socket) in &mut self.links {
+                match socket.read(&mut self.buffer) {
+                    Ok(0) => panic!("the broker closed a connection"),
+                    Ok(n) => self.plane.on_bytes(*id, &self.buffer[..n], now),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => panic!("a broken connection: {error}"),
+                }
+            }
+            self.work(now);
+            events.extend(std::iter::from_fn(|| self.plane.next_event()));
+        }
+        events
+    }
+
+    /// Opens, writes and closes what the plane wants.
+    fn work(&mut self, now: Now) {
         self.plane.on_time(now);
         while let Some((id, address)) = self.plane.next_open() {
             let socket = TcpStream::connect((&*address.host, address.port)).expect("a broker");
@@ -57,21 +79,6 @@ impl Driver {
             self.links.retain(|link| link.0 != id);
         }
         while self.plane.next_fact().is_some() {}
-        let mut events: Vec<_> = std::iter::from_fn(|| self.plane.next_event()).collect();
-        if events.is_empty() && !self.plane.has_work() {
-            self.wait(now);
-            now = self.now();
-            for (id, socket) in &mut self.links {
-                match socket.read(&mut self.buffer) {
-                    Ok(0) => panic!("the broker closed a connection"),
-                    Ok(n) => self.plane.on_bytes(*id, &self.buffer[..n], now),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(error) => panic!("a broken connection: {error}"),
-                }
-            }
-            events.extend(std::iter::from_fn(|| self.plane.next_event()));
-        }
-        events
     }
 
     fn wait(&self, now: Now) {
