@@ -77,3 +77,27 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
     });
     commands.chain(reads).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_hold_is_told_once_a_reason() {
+        let check = |name: &str, state, detail: &str| Check::new(name, state, detail);
+        let report = ShardReport {
+            checks: vec![
+                check("kafka", CheckState::Blocked, "no token"),
+                check("topic a", CheckState::Blocked, "waiting for kafka"),
+                check("topic b", CheckState::Ready, "live"),
+                check("topic c", CheckState::Loading, "waiting for kafka"),
+                check(LISTENING, CheckState::Loading, "when all else is ready"),
+            ],
+            ..ShardReport::default()
+        };
+        let told = open_checks(&[Some(report), None]);
+        let expected = "a shard: is busy; kafka: no token; topic a, topic c: waiting for kafka";
+        assert_eq!(told.as_deref(), Some(expected));
+        assert_eq!(open_checks(&[Some(ShardReport::default())]), None);
+    }
+}
