@@ -13,6 +13,7 @@ use super::backoff::Jitter;
 use super::event::{Lane, LinkId, TopicHandle};
 use super::frames::Frames;
 use super::sasl::{Auth, Exchange, SaslError};
+use super::session::Session;
 use super::view::BrokerId;
 use super::wire::{self, Api, Versions};
 use super::{Address, KafkaError};
@@ -357,7 +358,7 @@ impl Link {
             self.exchange = Some(exchange);
             return self.send_auth(message, with.deadline);
         }
-        self.session = Session::new(response.session_lifetime_ms, with);
+        self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
         self.authenticated = true;
         self.state = State::Ready;
         Ok(())
@@ -382,7 +383,7 @@ impl Link {
             return Due::Nothing;
         }
         match self.session {
-            Some(session) if session.end_at.after(SESSION_GRACE) <= now => Due::Retire,
+            Some(session) if session.is_over(now) => Due::Retire,
             Some(session) if session.renew_at.max(self.quiet_until) <= now => Due::Renew,
             _ if self.last_used.after(idle_timeout) <= now => Due::Retire,
             _ => Due::Nothing,
@@ -481,31 +482,6 @@ pub(super) enum Due {
     Renew,
     /// To be closed, and no harm done: nobody needs it, or its session has ended.
     Retire,
-}
-
-/// How long after its end a session may be renewed: what was in flight had to be waited for, and
-/// brokers look at the clock only when something else than SASL is asked (KIP-368).
-const SESSION_GRACE: Duration = Duration::from_secs(1);
-
-/// For how long a broker believes us.
-#[derive(Clone, Copy, Debug)]
-struct Session {
-    /// From here on nothing new is asked, and when all is answered SASL begins anew.
-    renew_at: Instant,
-    end_at: Instant,
-}
-
-impl Session {
-    fn new(lifetime_ms: i64, with: &mut With<'_>) -> Option<Self> {
-        let lifetime = u64::try_from(lifetime_ms).ok().filter(|&ms| ms > 0)?;
-        // Between 80 and 90 %, so that connections made together are not renewed together.
-        let percent = 80 + with.jitter.below(10) as u64;
-        let part = lifetime.saturating_mul(percent) / 100;
-        Some(Self {
-            renew_at: with.now.after(Duration::from_millis(part)),
-            end_at: with.now.after(Duration::from_millis(lifetime)),
-        })
-    }
 }
 
 /// Whether the broker takes our mechanism.

@@ -39,6 +39,7 @@ mod reader;
 pub mod records;
 mod sasl;
 mod scram;
+mod session;
 mod sessions;
 mod settings;
 mod shape;
