@@ -64,11 +64,26 @@ impl Context<'_> {
 
     /// Takes note of a code in a response: what it counts as, and whether newer metadata mends it.
     pub(super) fn saw(&mut self, api: Api, code: Code) {
+        self.saw_of(api, None, code);
+    }
+
+    /// The same of a partition that is read or written.
+    pub(super) fn saw_of(
+        &mut self,
+        api: Api,
+        partition: Option<(TopicHandle, Partition)>,
+        code: Code,
+    ) {
         *self.stale |= code.is_stale();
         if code.0 != 0 {
             let (api, error) = (api.key(), KafkaError::Broker(code));
             let broker = self.answering_broker();
-            self.links.facts.push(Fact::Failed { api, broker, error });
+            self.links.facts.push(Fact::Failed {
+                api,
+                broker,
+                partition,
+                error,
+            });
         }
     }
 

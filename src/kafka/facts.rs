@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Address, KafkaError};
+use super::{Address, KafkaError, TopicHandle};
+use crate::model::Partition;
 
 /// One thing to count. `api` is its key in the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Fact {
         api: i16,
         /// Which broker it was; `None`: its connection broke while its answers were looked at.
         broker: Option<Address>,
+        /// The partition that a broker refused, if it was one read or written.
+        partition: Option<(TopicHandle, Partition)>,
         /// Why.
         error: KafkaError,
     },

@@ -356,6 +356,7 @@ impl Links {
             self.facts.push(Fact::Failed {
                 api,
                 broker: Some(address.clone()),
+                partition: None,
                 error: error.clone(),
             });
             self.unanswered.push_back((id, lost, error));

@@ -326,7 +326,8 @@ impl Reader {
                 return;
             }
             code => {
-                cx.saw(Api::Fetch, Code(code));
+                let partition = Some((key.topic, key.partition));
+                cx.saw_of(Api::Fetch, partition, Code(code));
                 return fail(key, read, KafkaError::Broker(Code(code)), cx);
             }
         }

@@ -265,7 +265,7 @@ impl Writer {
         };
         let code = Code(answer.error_code);
         let error = ProduceError::Broker(code);
-        cx.saw(Api::Produce, code);
+        cx.saw_of(Api::Produce, Some(key), code);
         let several = sent.records.len() > 1;
         match verdict(code, sent.doubtful) {
             Verdict::Appended => {

@@ -128,4 +128,6 @@ pub struct PartitionStatus {
     pub in_flight_bytes: u64,
     /// Times it was left out of fetches.
     pub paused: u64,
+    /// Errors that brokers answered to fetches and produces of it.
+    pub failed: u64,
 }

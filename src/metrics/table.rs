@@ -187,6 +187,8 @@ groups! {
         /// Times it was left out of fetches: with its topic, because too many bytes were on their
         /// way, or because those who read its history are slower than it is read.
         paused: Counter = "kafka_partition_paused_total",
+        /// Errors that brokers answered to fetches and produces of it.
+        failed: Counter = "kafka_partition_failures_total",
     }
 }
 

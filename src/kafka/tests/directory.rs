@@ -373,6 +373,7 @@ fn fetches_and_refusals_are_facts_of_their_broker() {
         Fact::Failed {
             api: 1,
             broker: whose,
+            partition,
             error,
         },
     ] = &told[..]
@@ -380,9 +381,10 @@ fn fetches_and_refusals_are_facts_of_their_broker() {
         panic!("{told:?}");
     };
     assert_eq!(
-        (whose, error),
-        (&Some(broker), &KafkaError::Broker(Code(6)))
+        (whose, *partition),
+        (&Some(broker), Some((handle, Partition(0))))
     );
+    assert_eq!(*error, KafkaError::Broker(Code(6)));
 }
 
 /// Without topic ids an epoch that went back is all that tells of another log; a broker that lags

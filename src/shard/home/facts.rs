@@ -40,7 +40,9 @@ impl Counted {
                     .fetch_late
                     .record(took.saturating_sub(wait)),
             },
-            Fact::Failed { api, broker, error } => {
+            Fact::Failed {
+                api, broker, error, ..
+            } => {
                 let of_api = self.kafka.failures.at(KafkaApi::of(api));
                 of_api.bump(failure(&error));
                 if let Some(broker) = broker {
@@ -132,6 +134,7 @@ mod tests {
         let failed = |api, error| Fact::Failed {
             api,
             broker: Some(at("a")),
+            partition: None,
             error,
         };
         let fetched = |records| Fact::Fetched {

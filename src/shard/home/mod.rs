@@ -19,7 +19,7 @@ mod trouble;
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Event, Plane, Produced};
+use crate::kafka::{Event, Fact, Plane, Produced};
 use crate::model::{Instant, Now, ShardId};
 
 use super::ClusterSecurity;
@@ -116,6 +116,14 @@ impl Home {
         }
         for cluster in &mut self.clusters {
             while let Some(fact) = cluster.plane.next_fact() {
+                if let Fact::Failed {
+                    partition: Some((handle, partition)),
+                    ..
+                } = &fact
+                    && let Some(at) = cluster.handles[handle.0 as usize]
+                {
+                    self.topics[at].counts.of(*partition).failed += 1;
+                }
                 self.counted.count(fact);
             }
         }

@@ -277,11 +277,9 @@ impl Topic {
         if full && !self.paused {
             self.paused = true;
             self.counts.paused += 1;
-            let had = self.counts.paused_of.len();
-            self.counts.paused_of.resize(had.max(self.parts.len()), 0);
             let lane = Self::lane(cx.snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {
-                self.counts.paused_of[p as usize] += 1;
+                self.counts.of(Partition(p)).paused += 1;
                 cx.plane.pause(self.read(lane, Partition(p)));
             }
         }

@@ -65,7 +65,8 @@ impl Topic {
                 high_watermark: part.high_watermark.0,
                 lag: part.stable_end.0.saturating_sub(next),
                 in_flight_bytes: order.in_flight_bytes_of(Partition(p as u32)) as u64,
-                paused: self.paused_times(Partition(p as u32)),
+                paused: self.paused_times(p),
+                failed: self.counts.parts.get(p).map_or(0, |it| it.failed),
             }
         });
         Some(TopicStatus {
@@ -79,8 +80,12 @@ impl Topic {
 
     /// Brings the topic's gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
-        let Some(order) = &self.order else { return };
         let index = usize::from(self.index.0);
+        // A topic of commands is written only, and refused all the same.
+        for (p, counts) in (0..).zip(&self.counts.parts) {
+            metrics.partition(index, p).failed.0 = counts.failed;
+        }
+        let Some(order) = &self.order else { return };
         let (mut sum, mut most, mut unstable) = (0, 0, 0);
         for (p, part) in self.parts.iter().enumerate() {
             let end = part.stable_end.0;
@@ -91,7 +96,7 @@ impl Topic {
             of_part.unstable.set(open);
             let bytes = order.in_flight_bytes_of(Partition(p as u32));
             of_part.in_flight_bytes.set(bytes as u64);
-            of_part.paused.0 = self.paused_times(Partition(p as u32));
+            of_part.paused.0 = self.paused_times(p);
             (sum, most, unstable) = (sum + lag, most.max(lag), unstable + open);
         }
         let topic = &mut metrics.topics[index];
@@ -110,9 +115,9 @@ impl Topic {
     }
 
     /// How often the partition was left out of fetches, with its topic or by a pass.
-    fn paused_times(&self, partition: Partition) -> u64 {
-        let of_topic = self.counts.paused_of.get(partition.0 as usize);
-        of_topic.copied().unwrap_or_default() + self.passes.paused_times(partition)
+    fn paused_times(&self, partition: usize) -> u64 {
+        let of_topic = self.counts.parts.get(partition).map_or(0, |it| it.paused);
+        of_topic + self.passes.paused_times(Partition(partition as u32))
     }
 
     fn progress(&self) -> String {

@@ -90,6 +90,12 @@ fn each_brokers_numbers_are_its_own() {
         command();
     });
     assert_eq!(refused, 0.0);
+    let failed = |topic: &str| {
+        let topic = format!("topic=\"{topic}\"");
+        let name = "sluicegate_kafka_partition_failures_total";
+        pair.gateway.metric(name, &topic)
+    };
+    assert_eq!((failed(&app.commands), failed(&app.items)), (1.0, 0.0));
     // It owes answers for two seconds; what it may wait for news is half of one.
     pair.grows(("fetch_late_seconds_sum", ""), 1.0, || {
         pair.broker.with(|it| it.freeze_node(SECOND));
