@@ -2,6 +2,7 @@
 //! shards do the work on their own threads; this thread is the control thread, with the one tokio
 //! runtime of the process.
 
+mod readiness;
 mod security;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::control::{Admin, AdminSettings, AskShard, RouteNeeds, Stops, Tokens, merged, standing};
+use crate::control::{Admin, AdminSettings, AskShard, Stops, Tokens};
 use crate::metrics::{Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
@@ -21,14 +22,13 @@ use crate::shard::{ClusterIndex, Layout, Level, ListenerId, Message, Shard, Shar
 use crate::sys::allowed_cpus;
 use crate::tls::{Acceptor, TlsError};
 
+use readiness::{LISTENING, may_serve, needs, open_checks};
+
 /// How often the start looks whether every topic is loaded.
 const READY_EVERY: Duration = Duration::from_millis(20);
 
 /// How often loading says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-
-/// The check that clients can connect: true once all others are.
-const LISTENING: &str = "listening";
 
 /// Ticks of a second without a turn after which a shard counts as stuck. Ticks are counted, not
 /// time, so a suspended machine is no alarm.
@@ -173,67 +173,6 @@ fn acceptor(config: &Config) -> Result<Option<Acceptor>, BootError> {
     };
     let (certificate, key) = (security::file(certificate)?, security::file(key)?);
     Ok(Some(Acceptor::from_pem(&certificate, &key)?))
-}
-
-/// What does not hold, each with its reason; `None`: all does. A shard that does not answer is not
-/// ready.
-fn open_checks(reports: &[Option<ShardReport>]) -> Option<String> {
-    let busy = reports.iter().any(Option::is_none);
-    let busy = busy.then(|| "a shard: is busy".to_owned());
-    let checks = merged(reports).into_iter();
-    let open = checks.filter(|check| !check.ok && check.name != LISTENING);
-    let lines = open.map(|check| format!("{}: {}", check.name, check.detail));
-    let lines: Vec<_> = busy.into_iter().chain(lines).collect();
-    (!lines.is_empty()).then(|| lines.join("; "))
-}
-
-/// Whether clients may come although some check does not hold: nothing gets ready by itself any
-/// more, and there is a route to serve.
-fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) -> bool {
-    let routes = needs(snapshot);
-    let checks = merged(reports);
-    let blocked = |name: &str| {
-        let blocked = |check: &Check| check.state == CheckState::Blocked && check.name == name;
-        checks.iter().any(blocked)
-    };
-    // A topic of a cluster that nobody can reach does not load, whatever its home knows of that.
-    let waits: Vec<String> = snapshot
-        .topics
-        .iter()
-        .filter(|plan| blocked(&snapshot.cluster_name(plan.cluster)))
-        .map(|plan| snapshot.topic_name(plan))
-        .collect();
-    let loading = |check: &Check| {
-        let loading = check.state == CheckState::Loading && check.name != LISTENING;
-        loading && !waits.contains(&check.name)
-    };
-    let served = |route: &RouteNeeds| standing(route, &checks) <= CheckState::Degraded;
-    let answered = reports.iter().all(Option::is_some);
-    answered && !checks.iter().any(loading) && routes.iter().any(served)
-}
-
-/// What each route hangs on. A command needs its cluster too: queries and streams go on without.
-fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
-    let name = |topic| snapshot.topic_name(snapshot.topic(topic));
-    let config = &snapshot.config;
-    let commands = config.commands.iter().zip(&snapshot.commands);
-    let commands = commands.map(|(route, plan)| RouteNeeds {
-        route: route.name.clone(),
-        checks: vec![
-            name(plan.commands),
-            name(plan.replies),
-            snapshot.cluster_name(route.cluster),
-        ],
-    });
-    let queries = config.queries.iter().zip(&snapshot.queries);
-    let queries = queries.map(|(route, topic)| (&route.name, *topic));
-    let streams = config.streams.iter().zip(&snapshot.streams);
-    let streams = streams.map(|(route, (topic, _))| (&route.name, *topic));
-    let reads = queries.chain(streams).map(|(route, topic)| RouteNeeds {
-        route: route.clone(),
-        checks: vec![name(topic)],
-    });
-    commands.chain(reads).collect()
 }
 
 /// Questions to shards that are not answered yet, by number.

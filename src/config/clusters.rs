@@ -172,6 +172,7 @@ impl<'a> Reader<'a, '_> {
     /// A cluster's TLS and SASL, by the declarations of `[kafka.tls]` and `[kafka.sasl]`.
     fn security(&mut self, section: &mut Section<'a>) -> Security {
         let (mut settings, mut said) = (Settings::default(), Vec::new());
+        let mut unread = Vec::new();
         for (inner, title) in [("tls", "[cluster.tls]"), ("sasl", "[cluster.sasl]")] {
             let Some(mut table) = section.table(inner, title, self.findings) else {
                 continue;
@@ -182,9 +183,14 @@ impl<'a> Reader<'a, '_> {
                 };
                 let names = (key, &*format!("cluster.{name}"));
                 let at = table.put(names, setting, &mut settings, self.findings);
+                if at.is_none() && table.has(key) {
+                    unread.push(inner);
+                }
                 said.extend(at.map(|at| (name, at)));
             }
-            table.finish(elsewhere, self.findings);
+            if !table.finish(elsewhere, self.findings) {
+                unread.push(inner);
+            }
         }
         let place = |key: &str| {
             let found = said
@@ -192,7 +198,9 @@ impl<'a> Reader<'a, '_> {
                 .find(|(name, _)| key == format!("cluster.{name}"));
             found.map(|(_, at)| at.clone())
         };
-        let (tls, sasl) = (&settings.kafka_tls, &settings.kafka_sasl);
+        let is_read = |inner: &str| !unread.contains(&inner);
+        let tls = is_read("tls").then_some(&settings.kafka_tls);
+        let sasl = is_read("sasl").then_some(&settings.kafka_sasl);
         cross_kafka::connection(tls, sasl, "cluster", &place, self.findings);
         Security {
             tls: settings.kafka_tls,

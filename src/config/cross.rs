@@ -115,8 +115,8 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
     shards(s, cpus, from, findings);
     cors(s, from, findings);
     cross_kafka::connection(
-        &s.kafka_tls,
-        &s.kafka_sasl,
+        from.is_read("kafka.tls").then_some(&s.kafka_tls),
+        from.is_read("kafka.sasl").then_some(&s.kafka_sasl),
         "kafka",
         &|key| from.at(key),
         findings,

@@ -1,5 +1,6 @@
 //! What must go together in a cluster's TLS and SASL. For any cluster: `section` is where its keys
-//! stand, `at` finds one in the file.
+//! stand, `at` finds one in the file. A table of which something could not be read is `None`: that
+//! is told already, and what seems to be missing beside it may well be there.
 
 use std::ops::Range;
 
@@ -9,8 +10,8 @@ use super::settings::{KafkaSasl, KafkaTls, Mechanism};
 type At<'a> = &'a dyn Fn(&str) -> Option<Range<usize>>;
 
 pub(super) fn connection(
-    tls: &KafkaTls,
-    sasl: &KafkaSasl,
+    tls: Option<&KafkaTls>,
+    sasl: Option<&KafkaSasl>,
     section: &str,
     at: At<'_>,
     findings: &mut Findings,
@@ -20,8 +21,12 @@ pub(super) fn connection(
         at,
         findings,
     };
-    pair.tls(tls);
-    pair.sasl(sasl, tls.enabled);
+    if let Some(tls) = tls {
+        pair.tls(tls);
+    }
+    if let Some(sasl) = sasl {
+        pair.sasl(sasl, tls.is_none_or(|tls| tls.enabled));
+    }
 }
 
 struct Pair<'a> {

@@ -202,7 +202,9 @@ impl<'f> Layers<'f> {
             "kafka" => section.table("headers", "[kafka.headers]", self.findings),
             _ => None,
         };
-        section.finish(elsewhere, self.findings);
+        if !section.finish(elsewhere, self.findings) {
+            self.origins.on_unread(name);
+        }
         headers
     }
 
@@ -217,6 +219,8 @@ impl<'f> Layers<'f> {
         if let Some(at) = section.put(names, setting, &mut self.settings, self.findings) {
             let line = line_of(text, at.start);
             self.origins.set(index, Origin::File { at, line });
+        } else if section.has(key) {
+            self.origins.on_unread(setting.key);
         }
     }
 
@@ -257,6 +261,7 @@ impl<'f> Layers<'f> {
             Err(why) => {
                 let message = format!("`{name}`: {why}");
                 self.findings.error(None, message, (TABLE[index].says)());
+                self.origins.on_unread(TABLE[index].key);
             }
         }
     }

@@ -28,18 +28,37 @@ pub enum Origin {
 pub struct Origins {
     /// In the order of [`TABLE`].
     each: Vec<Origin>,
+    /// Settings that were said and could not be read, and tables with keys that nobody knows.
+    unread: Vec<String>,
 }
 
 impl Default for Origins {
     fn default() -> Self {
         let each = vec![Origin::Default; TABLE.len()];
-        Self { each }
+        Self {
+            each,
+            unread: Vec::new(),
+        }
     }
 }
 
 impl Origins {
     pub(super) fn set(&mut self, index: usize, origin: Origin) {
         self.each[index] = origin;
+    }
+
+    /// Something in a table, or the setting of that key, could not be read.
+    pub(super) fn on_unread(&mut self, key: &str) {
+        self.unread.push(key.to_owned());
+    }
+
+    /// Whether all that was said in a table was read.
+    pub(super) fn is_read(&self, table: &str) -> bool {
+        let within = |key: &String| {
+            let rest = key.strip_prefix(table);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !self.unread.iter().any(within)
     }
 
     /// The origin of the setting at this place of [`TABLE`].

@@ -46,6 +46,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether a key is there, whatever stands behind it.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.iter().any(|(name, _)| name.get_ref() == key)
+    }
+
     /// The value of a key, which is known from now on.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.push(key);
@@ -105,8 +110,7 @@ impl<'a> Section<'a> {
         example: &str,
         findings: &mut Findings,
     ) -> Option<Placed<K::Value>> {
-        let there = self.table.iter().any(|(name, _)| name.get_ref() == key);
-        if !there {
+        if !self.has(key) {
             let message = format!("{} has no `{key}`", self.title);
             findings.error(self.at.clone(), message, format!("add `{key} = {example}`"));
         }
@@ -145,11 +149,18 @@ impl<'a> Section<'a> {
     }
 
     /// What nobody asked for is unknown. `elsewhere` knows where a key stands that is not ours.
-    pub(super) fn finish(self, elsewhere: fn(&str) -> Option<String>, findings: &mut Findings) {
+    /// True: there was no such key.
+    pub(super) fn finish(
+        self,
+        elsewhere: fn(&str) -> Option<String>,
+        findings: &mut Findings,
+    ) -> bool {
+        let mut all_known = true;
         for (name, at, value) in self
             .entries()
             .filter(|(name, ..)| !self.known.contains(name))
         {
+            all_known = false;
             if self.hides {
                 findings.secrets.push(value.span());
             }
@@ -167,6 +178,7 @@ impl<'a> Section<'a> {
             };
             findings.error(at, format!("unknown key `{name}` {place}"), help);
         }
+        all_known
     }
 }
 

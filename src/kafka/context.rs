@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::backoff::Jitter;
-use super::event::{Event, TopicHandle};
+use super::event::{Event, LinkId, TopicHandle};
 use super::facts::Fact;
 use super::link::{Link, Peer, Purpose};
 use super::links::{Links, Outlet, Readiness, Wake};
@@ -11,7 +11,7 @@ use super::settings::Settings;
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
 use super::wire::Api;
-use super::{Code, KafkaError};
+use super::{Address, Code, KafkaError};
 use crate::model::{Instant, LeaderEpoch, Now, Partition};
 
 /// Lent to a room for one call.
@@ -26,6 +26,8 @@ pub(super) struct Context<'a> {
     /// Set by whoever meets something that newer metadata may mend.
     pub(super) stale: &'a mut bool,
     pub(super) wake: &'a mut Wake,
+    /// The link whose answer is being looked at, if one is.
+    pub(super) answering: Option<LinkId>,
 }
 
 impl Context<'_> {
@@ -62,11 +64,33 @@ impl Context<'_> {
 
     /// Takes note of a code in a response: what it counts as, and whether newer metadata mends it.
     pub(super) fn saw(&mut self, api: Api, code: Code) {
+        self.saw_of(api, None, code);
+    }
+
+    /// The same of a partition that is read or written.
+    pub(super) fn saw_of(
+        &mut self,
+        api: Api,
+        partition: Option<(TopicHandle, Partition)>,
+        code: Code,
+    ) {
         *self.stale |= code.is_stale();
         if code.0 != 0 {
             let (api, error) = (api.key(), KafkaError::Broker(code));
-            self.links.facts.push(Fact::Failed { api, error });
+            let broker = self.answering_broker();
+            self.links.facts.push(Fact::Failed {
+                api,
+                broker,
+                partition,
+                error,
+            });
         }
+    }
+
+    /// Where the broker listens whose answer is being looked at; `None`: it is given up already.
+    pub(super) fn answering_broker(&self) -> Option<Address> {
+        let link = self.links.get(self.answering?)?;
+        Some(link.address.clone())
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -80,7 +104,7 @@ impl Context<'_> {
     }
 
     /// Gives up a link whose broker does not keep to the protocol.
-    pub(super) fn give_up(&mut self, link: super::LinkId, error: KafkaError) {
+    pub(super) fn give_up(&mut self, link: LinkId, error: KafkaError) {
         let mut outlet = Outlet {
             events: self.events,
             jitter: self.jitter,

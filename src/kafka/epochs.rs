@@ -19,7 +19,7 @@ use kafka_protocol::messages::{self, OffsetForLeaderEpochRequest};
 use super::context::{Context, epoch_on_wire};
 use super::event::{Event, LinkId, ReadKey, TopicHandle};
 use super::link::{Asked, Purpose};
-use super::reader::{Place, Read};
+use super::read::{Place, Read};
 use super::topics::Topics;
 use super::view::BrokerId;
 use super::wire::{self, Api};

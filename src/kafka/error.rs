@@ -30,10 +30,14 @@ pub enum KafkaError {
     /// The connection ended with requests open, or before the first answer.
     #[error("the broker closed the connection")]
     Closed,
-    /// The connection ended before the first thing we asked was answered: what a listener does
-    /// that wanted to be spoken to in another way.
-    #[error("the broker closed the connection instead of its first answer")]
+    /// The connection ended before anything was answered: Kafka does so with bytes that are not of
+    /// the protocol its listener speaks.
+    #[error("the broker closed the connection before it answered anything")]
     ClosedEarly,
+    /// Versions were answered, and the connection ended at the first question: Kafka does so with
+    /// who does not say first who it is.
+    #[error("the broker closed the connection at the first question")]
+    SaslWanted,
     /// It did not come to stand in time.
     #[error("no connection came to stand in time")]
     ConnectTimeout,
@@ -49,6 +53,12 @@ pub enum KafkaError {
     /// It and we do not trust each other.
     #[error("SASL: {0}")]
     Sasl(#[from] SaslError),
+    /// The first bytes are no answer of any Kafka.
+    #[error("what listens there does not speak Kafka's protocol")]
+    NotKafka,
+    /// It speaks the protocol and knows nothing of topics.
+    #[error("it offers no usable version of Metadata")]
+    NoMetadata,
     /// Not Kafka's protocol, or a version we do not speak.
     #[error("protocol error: {0}")]
     Protocol(&'static str),

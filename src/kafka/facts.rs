@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Address, KafkaError};
+use super::{Address, KafkaError, TopicHandle};
+use crate::model::Partition;
 
 /// One thing to count. `api` is its key in the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +19,25 @@ pub enum Fact {
         /// From when the request was made. A Fetch waits at the broker for news.
         took: Duration,
     },
+    /// The response was one to a Fetch, and none that throttles or refuses it.
+    Fetched {
+        /// Which broker it was.
+        broker: Address,
+        /// From when the request was made.
+        took: Duration,
+        /// For how long the broker was allowed to wait for news.
+        wait: Duration,
+        /// Whether records came with it.
+        records: bool,
+    },
     /// A request was lost with its connection, or something in a response was an error.
     Failed {
         /// Of which API.
         api: i16,
+        /// Which broker it was; `None`: its connection broke while its answers were looked at.
+        broker: Option<Address>,
+        /// The partition that a broker refused, if it was one read or written.
+        partition: Option<(TopicHandle, Partition)>,
         /// Why.
         error: KafkaError,
     },

@@ -13,6 +13,7 @@ use super::backoff::Jitter;
 use super::event::{Lane, LinkId, TopicHandle};
 use super::frames::Frames;
 use super::sasl::{Auth, Exchange, SaslError};
+use super::session::Session;
 use super::view::BrokerId;
 use super::wire::{self, Api, Versions};
 use super::{Address, KafkaError};
@@ -53,7 +54,8 @@ pub(super) enum Asked {
     Ends(u64, Vec<Partition>),
     /// Epochs of partitions.
     Epochs(Vec<super::epochs::EpochKey>),
-    Fetch,
+    /// For how long the broker may wait for news.
+    Fetch(Duration),
     /// Batches by their number.
     Produce(Vec<(TopicHandle, Partition, u64)>),
 }
@@ -124,6 +126,8 @@ pub(super) struct Link {
     /// Where SASL stands; `None` with `Authenticating`: the mechanism is being agreed on.
     exchange: Option<Exchange>,
     session: Option<Session>,
+    /// Whether SASL has gone well, ever.
+    authenticated: bool,
     /// When it was last needed.
     last_used: Instant,
     /// Whether anything but versions and SASL was ever answered.
@@ -161,6 +165,7 @@ impl Link {
             deadline,
             exchange: None,
             session: None,
+            authenticated: false,
             last_used: Instant::ZERO,
             answered: false,
             out: Vec::new(),
@@ -224,7 +229,7 @@ impl Link {
         if self.state == State::Greeting && bytes.starts_with(&[0x15, 0x03]) {
             return Err(KafkaError::TlsWanted);
         }
-        while let Some(frame) = self.frames.next(&mut bytes)? {
+        while let Some(frame) = self.next_frame(&mut bytes)? {
             let answer = self.answer(frame)?;
             match answer.asked {
                 Asked::Versions => self.greeted(answer.version, answer.body, with)?,
@@ -238,13 +243,27 @@ impl Link {
         Ok(())
     }
 
+    fn next_frame(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, KafkaError> {
+        let frame = self.frames.next(bytes);
+        frame.map_err(|error| match self.state {
+            // No list of versions is that long: it was text, or another protocol's header.
+            State::Greeting => KafkaError::NotKafka,
+            _ => error,
+        })
+    }
+
     /// What the end of the connection means.
     pub(super) fn ended(&self) -> KafkaError {
         match self.state {
             State::Opening | State::Greeting => KafkaError::ClosedEarly,
-            State::Ready if !self.answered && !self.in_flight.is_empty() => KafkaError::ClosedEarly,
+            State::Ready if self.is_unheard() => KafkaError::SaslWanted,
             _ => KafkaError::Closed,
         }
+    }
+
+    /// Who we are was not asked, and nothing else was answered.
+    fn is_unheard(&self) -> bool {
+        !self.authenticated && !self.answered && !self.in_flight.is_empty()
     }
 
     fn answer(&mut self, mut frame: Bytes) -> Result<Answer, KafkaError> {
@@ -287,7 +306,8 @@ impl Link {
             return Err(KafkaError::Broker(super::Code(response.error_code)));
         }
         self.versions = Versions::negotiate(&response.api_keys);
-        self.versions.of(Api::Metadata)?;
+        let metadata = self.versions.of(Api::Metadata);
+        metadata.map_err(|_| KafkaError::NoMetadata)?;
         match with.auth.mechanism() {
             Some(mechanism) => self.authenticate(mechanism, with.deadline),
             None => {
@@ -338,7 +358,8 @@ impl Link {
             self.exchange = Some(exchange);
             return self.send_auth(message, with.deadline);
         }
-        self.session = Session::new(response.session_lifetime_ms, with);
+        self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
+        self.authenticated = true;
         self.state = State::Ready;
         Ok(())
     }
@@ -362,7 +383,7 @@ impl Link {
             return Due::Nothing;
         }
         match self.session {
-            Some(session) if session.end_at.after(SESSION_GRACE) <= now => Due::Retire,
+            Some(session) if session.is_over(now) => Due::Retire,
             Some(session) if session.renew_at.max(self.quiet_until) <= now => Due::Renew,
             _ if self.last_used.after(idle_timeout) <= now => Due::Retire,
             _ => Due::Nothing,
@@ -461,31 +482,6 @@ pub(super) enum Due {
     Renew,
     /// To be closed, and no harm done: nobody needs it, or its session has ended.
     Retire,
-}
-
-/// How long after its end a session may be renewed: what was in flight had to be waited for, and
-/// brokers look at the clock only when something else than SASL is asked (KIP-368).
-const SESSION_GRACE: Duration = Duration::from_secs(1);
-
-/// For how long a broker believes us.
-#[derive(Clone, Copy, Debug)]
-struct Session {
-    /// From here on nothing new is asked, and when all is answered SASL begins anew.
-    renew_at: Instant,
-    end_at: Instant,
-}
-
-impl Session {
-    fn new(lifetime_ms: i64, with: &mut With<'_>) -> Option<Self> {
-        let lifetime = u64::try_from(lifetime_ms).ok().filter(|&ms| ms > 0)?;
-        // Between 80 and 90 %, so that connections made together are not renewed together.
-        let percent = 80 + with.jitter.below(10) as u64;
-        let part = lifetime.saturating_mul(percent) / 100;
-        Some(Self {
-            renew_at: with.now.after(Duration::from_millis(part)),
-            end_at: with.now.after(Duration::from_millis(lifetime)),
-        })
-    }
 }
 
 /// Whether the broker takes our mechanism.

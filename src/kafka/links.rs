@@ -350,10 +350,13 @@ impl Links {
             stood: link.state != State::Opening,
             error: (!(idle && error == KafkaError::Closed)).then(|| error.clone()),
         });
+        let address = link.address.clone();
         for lost in link.unanswered() {
             let (api, error) = (lost.api, error.clone());
             self.facts.push(Fact::Failed {
                 api,
+                broker: Some(address.clone()),
+                partition: None,
                 error: error.clone(),
             });
             self.unanswered.push_back((id, lost, error));

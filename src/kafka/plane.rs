@@ -91,6 +91,7 @@ impl Shared {
             events: &mut self.events,
             stale: &mut self.stale,
             wake: &mut self.wake,
+            answering: None,
         }
     }
 
@@ -415,22 +416,24 @@ impl Plane {
     fn on_answer(&mut self, link: LinkId, purpose: Purpose, answer: Answer, now: Now) {
         let mut cx = self.shared.context(now);
         let cx = &mut cx;
+        cx.answering = Some(link);
         let body = (answer.version, answer.body);
         let view = match (answer.asked, &mut self.directory) {
             (Asked::Metadata, Some(directory)) => directory.on_metadata(link, body, cx),
             (Asked::Configs, Some(directory)) => directory.on_configs(link, body, cx),
             (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => None,
             (Asked::ProducerId, _) => {
-                self.writer.on_producer_id(link, body, cx);
+                self.writer.producer.on_answer(link, body, cx);
                 None
             }
             (Asked::Produce(asked), _) => {
                 self.writer.on_answer(link, &asked, body, cx);
                 None
             }
-            (Asked::Fetch, _) => {
+            (Asked::Fetch(wait), _) => {
                 if let Purpose::Fetch(lane) = purpose {
-                    self.reader.on_fetched(link, lane, body, cx);
+                    let times = (answer.took, wait);
+                    self.reader.on_fetched((link, lane), times, body, cx);
                 }
                 None
             }
@@ -483,9 +486,9 @@ impl Plane {
                 (Asked::Metadata, Some(directory)) => directory.on_lost(),
                 (Asked::Configs, Some(directory)) => directory.on_configs_lost(cx),
                 (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => {}
-                (Asked::ProducerId, _) => self.writer.on_producer_id_lost(cx),
+                (Asked::ProducerId, _) => self.writer.producer.on_lost(cx),
                 (Asked::Produce(asked), _) => self.writer.on_lost(&asked, lost.sent, cx),
-                (Asked::Fetch, _) => self.reader.on_lost(link, &error, cx),
+                (Asked::Fetch(_), _) => self.reader.on_lost(link, &error, cx),
                 (Asked::Offsets(asked), _) => {
                     offsets::on_lost(&mut self.reader, &asked, &error, cx);
                 }

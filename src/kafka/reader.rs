@@ -2,6 +2,7 @@
 //! which broker. One Fetch a broker and lane is in flight; it names all partitions that are due.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchRequest;
@@ -11,7 +12,9 @@ use kafka_protocol::protocol::StrBytes;
 use super::context::Context;
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
-use super::link::{Asked, Peer, Purpose};
+use super::facts::Fact;
+use super::link::{Asked, Purpose};
+use super::read::{Place, Read, fail};
 use super::records::{self, Aborted, Fetched, Piece, Unpacker};
 use super::sessions::{Sessions, Tells};
 use super::view::BrokerId;
@@ -22,41 +25,6 @@ use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
 /// From this version of Fetch on the reader's rack is named.
 const RACKS_FROM: i16 = 11;
-
-/// Where a read stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// The broker must say where this is. `wanted`: what turned out to be out of range.
-    Sought {
-        earliest: bool,
-        wanted: Option<Offset>,
-    },
-    /// Here.
-    At(Next),
-}
-
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) place: Place,
-    /// Tells this read from an earlier one of the same key.
-    pub(super) generation: u32,
-    /// The epoch of the leader that is known to have what was read: of another one it is asked.
-    pub(super) checked: LeaderEpoch,
-    /// The link whose answer it waits for.
-    pub(super) flight: Option<LinkId>,
-    pub(super) not_before: Instant,
-    paused: bool,
-    started: bool,
-    failures: u32,
-    /// What was last told as `ReadFailed` or as an undecodable header.
-    told: Option<KafkaError>,
-    /// Grows where a broker answers with less than one batch.
-    bytes_max: u32,
-    /// The broker in our rack that the leader named (KIP-392), and for how long it is asked.
-    replica: Option<(BrokerId, Instant)>,
-    /// Until then no other broker than the leader is asked: one has failed.
-    leader_until: Instant,
-}
 
 /// A read that may be asked for now.
 #[derive(Clone, Copy, Debug)]
@@ -107,29 +75,7 @@ impl Reader {
 
     pub(super) fn read(&mut self, key: ReadKey, from: StartAt, bytes_max: u32) {
         self.generation = self.generation.wrapping_add(1);
-        let sought = |earliest| Place::Sought {
-            earliest,
-            wanted: None,
-        };
-        let place = match from {
-            StartAt::Earliest => sought(true),
-            StartAt::Latest => sought(false),
-            StartAt::At(next) => Place::At(next),
-        };
-        let read = Read {
-            place,
-            generation: self.generation,
-            checked: LeaderEpoch(None),
-            flight: None,
-            not_before: Instant::ZERO,
-            paused: false,
-            started: false,
-            failures: 0,
-            told: None,
-            bytes_max,
-            replica: None,
-            leader_until: Instant::ZERO,
-        };
+        let read = Read::new(from, self.generation, bytes_max);
         self.reads.insert(key, read);
     }
 
@@ -230,7 +176,7 @@ impl Reader {
             request.rack_id = StrBytes::from_string(cx.settings.rack.clone());
         }
         let link = cx.links.get_mut(link).expect("it stood just now");
-        link.send(Asked::Fetch, version, &request, deadline);
+        link.send(Asked::Fetch(wait), version, &request, deadline);
     }
 
     fn set_flight(&mut self, group: &[Due], link: LinkId) {
@@ -248,8 +194,8 @@ impl Reader {
     /// A Fetch was answered.
     pub(super) fn on_fetched(
         &mut self,
-        link: LinkId,
-        lane: Lane,
+        (link, lane): (LinkId, Lane),
+        (took, wait): (Duration, Duration),
         (version, body): (i16, Bytes),
         cx: &mut Context<'_>,
     ) {
@@ -265,6 +211,19 @@ impl Reader {
         let muted = response.throttle_time_ms > 0 && response.responses.is_empty();
         let whole = Code(response.error_code);
         let tells = self.sessions.on_answer(link, response.session_id, whole);
+        if whole.0 == 0
+            && !muted
+            && let Some(broker) = cx.answering_broker()
+        {
+            let mut partitions = response.responses.iter().flat_map(|it| &it.partitions);
+            let records = partitions.any(has_records);
+            cx.links.facts.push(Fact::Fetched {
+                broker,
+                took,
+                wait,
+                records,
+            });
+        }
         let mut budget = u64::from(cx.settings.decompressed_bytes_max);
         for topic in response.responses {
             let Some(handle) = cx.topics.find(&topic.topic, topic.topic_id) else {
@@ -367,7 +326,8 @@ impl Reader {
                 return;
             }
             code => {
-                cx.saw(Api::Fetch, Code(code));
+                let partition = Some((key.topic, key.partition));
+                cx.saw_of(Api::Fetch, partition, Code(code));
                 return fail(key, read, KafkaError::Broker(Code(code)), cx);
             }
         }
@@ -381,8 +341,7 @@ impl Reader {
         if data.preferred_read_replica.0 >= 0 {
             return read.go_to(BrokerId(data.preferred_read_replica.0), cx);
         }
-        let has_records = data.records.as_ref().is_some_and(|r| !r.is_empty());
-        if has_records && *budget == 0 {
+        if has_records(&data) && *budget == 0 {
             // Asked again with the next Fetch, and earlier in it: within a session the broker has
             // an order of its own, in which the same ones would always come first.
             self.sessions.on_lost(link);
@@ -433,67 +392,14 @@ impl Reader {
 
 /// How long the broker may wait for news: not at all while some read has not started, for its
 /// first answer says where the log's end is.
-fn wait(group: &[Due], cx: &Context<'_>) -> (std::time::Duration, Instant) {
+fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, Instant) {
     let all_started = group.iter().all(|due| due.started);
     let wait = match (all_started, group[0].lane) {
-        (false, _) => std::time::Duration::ZERO,
+        (false, _) => Duration::ZERO,
         (true, Lane::History) => cx.settings.history_wait_max,
         (true, _) => cx.settings.fetch_wait_max,
     };
     (wait, cx.deadline().after(wait))
-}
-
-impl Read {
-    /// The broker in our rack to ask, while it is there.
-    fn replica(&mut self, cx: &Context<'_>) -> Option<BrokerId> {
-        let (node, until) = self.replica?;
-        let (trusted, not_before) = cx.links.trust(Peer::Node(node));
-        let serves = cx.view.address(node).is_some() && (trusted || not_before <= cx.now.mono);
-        if until > cx.now.mono && serves {
-            return Some(node);
-        }
-        if !serves {
-            self.leave_replica(cx);
-        }
-        self.replica = None;
-        None
-    }
-
-    /// The leader says who has the partition in our rack.
-    fn go_to(&mut self, node: BrokerId, cx: &mut Context<'_>) {
-        self.replica = Some((node, cx.now.mono.after(cx.settings.metadata_refresh)));
-        *cx.stale |= cx.view.address(node).is_none();
-    }
-
-    /// Goes back to the leader, for as long as metadata is good for. False: it was there.
-    fn leave_replica(&mut self, cx: &Context<'_>) -> bool {
-        let left = self.replica.take().is_some();
-        if left {
-            self.leader_until = cx.now.mono.after(cx.settings.metadata_refresh);
-        }
-        left
-    }
-}
-
-/// A read can't go on for now. What newer metadata mends is told only if it does not, since
-/// leaders move all the time.
-pub(super) fn fail(key: ReadKey, read: &mut Read, error: KafkaError, cx: &mut Context<'_>) {
-    const ROUTINE_FAILURES: u32 = 3;
-    if read.leave_replica(cx) {
-        return; // Another broker is asked at once.
-    }
-    read.failures += 1;
-    read.not_before = cx.retry_at(read.failures);
-    let routine = match &error {
-        KafkaError::Broker(code) => code.is_stale(),
-        KafkaError::Closed | KafkaError::Timeout => true,
-        _ => false,
-    };
-    let tell = !routine || read.failures > ROUTINE_FAILURES;
-    if tell && read.told.as_ref() != Some(&error) {
-        read.told = Some(error.clone());
-        cx.events.push_back(Event::ReadFailed { read: key, error });
-    }
 }
 
 /// Where a partition begins and ends, as an answer says it.
@@ -546,6 +452,10 @@ impl Ends {
             }
         }
     }
+}
+
+fn has_records(data: &PartitionData) -> bool {
+    data.records.as_ref().is_some_and(|it| !it.is_empty())
 }
 
 fn fetched(partition: Partition, from: Next, data: PartitionData, ends: Ends) -> Fetched {

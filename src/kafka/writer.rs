@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{self, InitProducerIdRequest, ProduceRequest};
+use kafka_protocol::messages::{self, ProduceRequest};
 
 use super::Code;
-use super::batch::{Identity, Pending, Queue};
+use super::batch::{Pending, Queue};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
 use super::link::{Asked, Purpose};
 use super::plane::ProduceRecord;
+use super::producer::Producer;
 use super::records::batch_len_max;
 use super::stall;
 use super::verdict::{Verdict, verdict};
@@ -37,18 +38,7 @@ pub(super) struct Writer {
     /// Bytes of all records without an answer.
     pending_bytes: usize,
     next_number: u64,
-    producer: Producer,
-}
-
-/// The producer id that the next new sequence takes.
-#[derive(Debug, Default)]
-struct Producer {
-    newest: Option<Identity>,
-    asking: bool,
-    not_before: Instant,
-    failures: u32,
-    /// Why there is none.
-    error: Option<ProduceError>,
+    pub(super) producer: Producer,
 }
 
 impl Writer {
@@ -130,7 +120,7 @@ impl Writer {
             self.send(group, cx);
         }
         if let Some((node, _)) = due.first() {
-            self.ask_producer_id(*node, cx);
+            self.producer.ask(*node, cx);
         }
     }
 
@@ -275,7 +265,7 @@ impl Writer {
         };
         let code = Code(answer.error_code);
         let error = ProduceError::Broker(code);
-        cx.saw(Api::Produce, code);
+        cx.saw_of(Api::Produce, Some(key), code);
         let several = sent.records.len() > 1;
         match verdict(code, sent.doubtful) {
             Verdict::Appended => {
@@ -383,76 +373,6 @@ impl Writer {
             }
         }
         self.queues.retain(|key, _| key.0 != topic);
-    }
-
-    fn ask_producer_id(&mut self, node: BrokerId, cx: &mut Context<'_>) {
-        let producer = &mut self.producer;
-        if producer.newest.is_some() || producer.asking {
-            return;
-        }
-        if producer.not_before > cx.now.mono {
-            return cx.wake.at(producer.not_before);
-        }
-        let deadline = cx.deadline();
-        let Some(link) = cx.link(node, Purpose::Ask) else {
-            return;
-        };
-        let id = link.id;
-        let sent = link.ask(Asked::ProducerId, Api::InitProducerId, deadline, |_| {
-            // The crate's default is an empty transactional id, which is not none.
-            InitProducerIdRequest::default()
-                .with_transactional_id(None)
-                .with_transaction_timeout_ms(60_000)
-        });
-        match sent {
-            Ok(()) => producer.asking = true,
-            Err(error) => cx.give_up(id, error),
-        }
-    }
-
-    /// A producer id came, or an error.
-    pub(super) fn on_producer_id(
-        &mut self,
-        link: LinkId,
-        (version, body): (i16, Bytes),
-        cx: &mut Context<'_>,
-    ) {
-        match wire::decode::<InitProducerIdRequest>(body, version) {
-            Err(error) => {
-                cx.give_up(link, error);
-                self.on_producer_id_lost(cx);
-            }
-            Ok(response) => {
-                cx.links.throttle(link, response.throttle_time_ms, cx.now);
-                if response.error_code != 0 || response.producer_id.0 < 0 {
-                    let code = Code(response.error_code);
-                    cx.saw(Api::InitProducerId, code);
-                    self.producer.error = Some(ProduceError::Broker(code));
-                    return self.on_producer_id_lost(cx);
-                }
-                let identity = (response.producer_id.0, response.producer_epoch);
-                self.producer = Producer {
-                    newest: Some(identity),
-                    ..Producer::default()
-                };
-            }
-        }
-    }
-
-    pub(super) fn on_producer_id_lost(&mut self, cx: &mut Context<'_>) {
-        self.producer.asking = false;
-        self.producer.failures += 1;
-        self.producer.not_before = cx.retry_at(self.producer.failures);
-    }
-}
-
-impl Producer {
-    /// A partition gave up its sequence under this id. No later sequence of that partition may be
-    /// under the same id, so the id is no longer given out. Others go on with it.
-    fn retire(&mut self, identity: Option<Identity>) {
-        if identity.is_some() && self.newest == identity {
-            self.newest = None;
-        }
     }
 }
 

@@ -94,6 +94,12 @@ impl<L: Label> By<L, Counter> {
     pub fn bump(&mut self, label: L) {
         self.at(label).bump();
     }
+
+    /// All of them together.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.each.iter().map(|it| it.0).sum()
+    }
 }
 
 /// A type that a family of metrics can have.

@@ -8,6 +8,7 @@ mod labels;
 mod page;
 mod report;
 mod shard;
+mod table;
 mod text;
 
 pub use family::{By, Counter, Gauge, Label, Seconds};
@@ -19,8 +20,9 @@ pub use page::page;
 pub use report::{
     BrokerStatus, Check, CheckState, PartitionStatus, ShardReport, ShardStatus, TopicStatus,
 };
-pub use shard::{
-    BROKERS_MAX, BrokerMetrics, CommandMetrics, General, KafkaMetrics, Names, PARTITIONS_MAX,
-    PartitionMetrics, ProcessMetrics, RouteMetrics, ShardMetrics, StreamMetrics, TopicMetrics,
+pub use shard::{BROKERS_MAX, Names, PARTITIONS_MAX, ShardMetrics};
+pub use table::{
+    BrokerMetrics, CommandMetrics, General, KafkaMetrics, PartitionMetrics, ProcessMetrics,
+    RouteMetrics, StreamMetrics, TopicMetrics,
 };
 pub use text::{CONTENT_TYPE, Exposition, Samples};

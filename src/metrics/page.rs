@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::shard::{
+use super::table::{
     BrokerMetrics, CommandMetrics, General, KafkaMetrics, PartitionMetrics, ProcessMetrics,
     RouteMetrics, Row, StreamMetrics, TopicMetrics,
 };
@@ -11,7 +11,7 @@ use super::shard::{
 #[must_use]
 pub fn page() -> String {
     let mut out = String::from(
-        "# Metrics\n\nThis page is generated from the table in `src/metrics/shard.rs`; \
+        "# Metrics\n\nThis page is generated from the table in `src/metrics/table.rs`; \
          `UPDATE=1 cargo test --lib page` rewrites it.\n\n\
          `GET /metrics` on the admin port, Prometheus text 0.0.4. Values are sums over the shards \
          of the process.\nHistograms have bounds from 1.024 µs to 68.7 s, each twice the one \

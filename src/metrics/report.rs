@@ -88,6 +88,8 @@ pub struct BrokerStatus {
     pub failed: u64,
     /// Why the last of them did.
     pub last_failure: Option<String>,
+    /// Requests that failed, or partitions of them.
+    pub requests_failed: u64,
     /// Requests answered, without fetches.
     pub requests: u64,
     /// How long they took, added up.
@@ -122,4 +124,10 @@ pub struct PartitionStatus {
     pub high_watermark: u64,
     /// Records between the next offset and the last stable one.
     pub lag: u64,
+    /// Fetched bytes on their way to the shards.
+    pub in_flight_bytes: u64,
+    /// Times it was left out of fetches.
+    pub paused: u64,
+    /// Errors that brokers answered to fetches and produces of it.
+    pub failed: u64,
 }

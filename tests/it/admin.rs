@@ -70,7 +70,8 @@ impl Admin {
         let request = MetadataRequest::default()
             .with_topics(Some(vec![asked]))
             .with_allow_auto_topic_creation(false);
-        let response = self.ask(9, &request);
+        // No newer one than Redpanda has.
+        let response = self.ask(7, &request);
         let known = response.topics.into_iter().filter(|it| it.error_code == 0);
         let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect();
         let mut placed: Vec<_> = known

@@ -99,3 +99,39 @@ fn what_does_not_go_together_is_named() {
         assert!(said.contains(words), "{tables}\n{said}");
     }
 }
+
+/// A table with a typing error is told of that alone: what seems to be missing, or of no use,
+/// beside it would lead astray.
+#[test]
+fn a_mistyped_value_or_key_is_all_that_is_told() {
+    let rest = "username = \"u\"\npassword = \"p\"\n";
+    let mistyped = "mechanism = \"scram-sha-521\"\n";
+    let unknown = "mechanizm = \"scram-sha-512\"\n";
+    let edge = "[[cluster]]\nname = \"edge\"\nbootstrap = [\"e:1\"]\n";
+    for (table, name) in [
+        ("[kafka.sasl]\n".to_owned(), "kafka"),
+        (format!("{edge}[cluster.sasl]\n"), "cluster"),
+    ] {
+        let said = wrong(&format!("{table}{mistyped}{rest}"));
+        let expected = format!(
+            "Error `{name}.sasl.mechanism`: `scram-sha-521` is not known here: did you mean \
+             `scram-sha-512`?"
+        );
+        assert!(said.starts_with(&expected), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let said = wrong(&format!("{table}{unknown}{rest}"));
+        assert!(said.contains("did you mean `mechanism`?"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let said = wrong("[kafka.tls]\nenabled = \"yes\"\nca = \"/ca.pem\"\n");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    // From the environment too.
+    let text = routed(&format!("[kafka.sasl]\n{rest}"));
+    let variables = [("SLUICEGATE_KAFKA_SASL_MECHANISM", "plane")];
+    let report = load(with(&variables, &[], &text)).expect_err("no such mechanism");
+    let messages: Vec<_> = report.findings.iter().map(|it| &*it.message).collect();
+    let [message] = messages[..] else {
+        panic!("{messages:?}");
+    };
+    assert!(message.contains("did you mean `plain`?"), "{message}");
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::peer::{World, settings};
+use super::reading::{data, refused};
 use super::*;
 use crate::kafka::{DirectoryRole, KafkaError, MissingReason};
 
@@ -325,6 +326,65 @@ fn what_was_asked_and_what_broke_is_told_as_facts() {
     assert!(facts.iter().any(|it| answered(&it)), "{facts:?}");
     let failed = |fact: &Fact| matches!(fact, Fact::Failed { .. });
     assert!(!facts.iter().any(failed), "{facts:?}");
+}
+
+/// What a Fetch brought, how long it was to wait, and whose refusal it was.
+#[test]
+fn fetches_and_refusals_are_facts_of_their_broker() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    world.settle();
+    let facts = |world: &mut World| -> Vec<Fact> {
+        let all = std::iter::from_fn(|| world.plane.next_fact());
+        all.filter(|it| matches!(it, Fact::Fetched { .. } | Fact::Failed { .. }))
+            .collect()
+    };
+    let fetch = world.next_fetch();
+    world.fetched(&fetch, vec![data(0, 1, &[0])]);
+    let told = facts(&mut world);
+    let [
+        Fact::Fetched {
+            broker,
+            wait,
+            records: true,
+            ..
+        },
+    ] = &told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!(*wait, Duration::ZERO, "the first does not wait");
+    let broker = broker.clone();
+    let fetch = world.next_fetch();
+    world.pass(Duration::from_millis(507));
+    world.fetched(&fetch, vec![data(0, 1, &[])]);
+    let expected = Fact::Fetched {
+        broker: broker.clone(),
+        took: Duration::from_millis(507),
+        wait: Duration::from_millis(500),
+        records: false,
+    };
+    assert_eq!(facts(&mut world), [expected]);
+    let fetch = world.next_fetch();
+    world.fetched(&fetch, vec![refused(0, 6)]);
+    let told = facts(&mut world);
+    let [
+        ..,
+        Fact::Failed {
+            api: 1,
+            broker: whose,
+            partition,
+            error,
+        },
+    ] = &told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!(
+        (whose, *partition),
+        (&Some(broker), Some((handle, Partition(0))))
+    );
+    assert_eq!(*error, KafkaError::Broker(Code(6)));
 }
 
 /// Without topic ids an epoch that went back is all that tells of another log; a broker that lags

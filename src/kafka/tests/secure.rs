@@ -90,7 +90,7 @@ fn a_mechanism_that_is_not_offered_and_a_port_that_does_not_ask_are_named() {
 fn who_does_not_say_who_it_is_hears_no_first_answer() {
     let (mut world, _) = asking("PLAIN", settings());
     world.settle();
-    assert_eq!(down(&world.take()), [&KafkaError::ClosedEarly]);
+    assert_eq!(down(&world.take()), [&KafkaError::SaslWanted]);
 }
 
 #[test]
@@ -103,6 +103,26 @@ fn a_tls_port_is_known_by_its_alert() {
     world.plane.on_bytes(LinkId(0), &alert, world.now);
     world.settle();
     assert_eq!(down(&world.take()), [&KafkaError::TlsWanted]);
+}
+
+#[test]
+fn what_is_no_kafka_and_what_hangs_up_at_once_are_told_apart() {
+    let greeted = |bytes: Option<&[u8]>| {
+        let mut world = World::new(&[topic(&[(1, 0)])]);
+        world.plane.watch(&TopicName::new("t").unwrap());
+        world.frozen.insert(1);
+        world.settle();
+        match bytes {
+            Some(bytes) => world.plane.on_bytes(LinkId(0), bytes, world.now),
+            None => world.plane.on_closed(LinkId(0), world.now),
+        }
+        world.settle();
+        down(&world.take()).into_iter().cloned().collect::<Vec<_>>()
+    };
+    for text in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"SSH-2.0-OpenSSH"] {
+        assert_eq!(greeted(Some(text)), [KafkaError::NotKafka]);
+    }
+    assert_eq!(greeted(None), [KafkaError::ClosedEarly]);
 }
 
 #[test]

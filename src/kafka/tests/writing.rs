@@ -71,6 +71,27 @@ fn records_gather_while_a_batch_is_in_flight() {
     assert_eq!(outcomes(&mut world), all);
 }
 
+/// A broker or a balancer would close it, maybe under the next command.
+#[test]
+fn a_connection_that_nobody_needs_is_closed_after_three_minutes() {
+    let (mut world, topic) = known(&[(2, 0)]);
+    produce(&mut world, topic, 0..1);
+    let first = world.produces.pop_front().unwrap();
+    world.produced(&first, 0, 40, 0);
+    world.take();
+    world.pass(Duration::from_secs(179));
+    assert!(world.is_open(first.link));
+    world.pass(Duration::from_secs(2));
+    assert!(!world.is_open(first.link));
+    let down = |event: &Event| matches!(event, Event::BrokerDown { .. });
+    assert!(!world.take().iter().any(down), "that is no failure");
+    produce(&mut world, topic, 1..2);
+    let second = world.produces.pop_front().unwrap();
+    assert_ne!(second.link, first.link);
+    world.produced(&second, 0, 41, 0);
+    assert_eq!(outcomes(&mut world), [(1, appended(41))]);
+}
+
 #[test]
 fn a_lost_answer_is_asked_for_with_the_same_bytes() {
     let (mut world, topic) = known(&[(1, 0)]);

@@ -49,7 +49,7 @@ impl Cluster {
             id: String::new(),
             known: false,
             handles: Vec::new(),
-            trouble: Trouble::new(keys),
+            trouble: Trouble::new(keys, security.tls.is_some()),
         }
     }
 
@@ -66,6 +66,11 @@ impl Cluster {
         if let Some(id) = &view.cluster_id {
             self.id.clone_from(id);
         }
+    }
+
+    /// Whether it has shown itself; until it has, its check says what keeps it.
+    pub(super) const fn is_known(&self) -> bool {
+        self.known
     }
 
     /// What keeps a topic of which nothing is known yet.

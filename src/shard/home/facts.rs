@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::kafka::{Fact, KafkaError};
-use crate::metrics::{BrokerMetrics, BrokerStatus, KafkaApi, KafkaFailure, KafkaMetrics};
+use crate::kafka::{Address, Fact, KafkaError};
+use crate::metrics::{
+    BrokerMetrics, BrokerStatus, Histogram, KafkaApi, KafkaFailure, KafkaMetrics,
+};
 
 /// Added up since the start.
 #[derive(Clone, Debug, Default)]
@@ -20,16 +22,35 @@ impl Counted {
             Fact::Answered { api, broker, took } => {
                 let api = KafkaApi::of(api);
                 self.kafka.request_time.at(api).record(took);
-                if api != KafkaApi::Fetch {
-                    self.broker(&broker.to_string()).request_time.record(took);
+                match api {
+                    KafkaApi::Fetch => {}
+                    KafkaApi::Produce => self.at(&broker).produce_time.record(took),
+                    _ => self.at(&broker).request_time.record(took),
                 }
             }
-            Fact::Failed { api, error } => {
+            Fact::Fetched {
+                broker,
+                took,
+                wait,
+                records,
+            } => match records {
+                true => self.at(&broker).fetch_time.record(took),
+                false => self
+                    .at(&broker)
+                    .fetch_late
+                    .record(took.saturating_sub(wait)),
+            },
+            Fact::Failed {
+                api, broker, error, ..
+            } => {
                 let of_api = self.kafka.failures.at(KafkaApi::of(api));
                 of_api.bump(failure(&error));
+                if let Some(broker) = broker {
+                    self.at(&broker).failures.bump(failure(&error));
+                }
             }
             Fact::Connected(broker) => {
-                let broker = self.broker(&broker.to_string());
+                let broker = self.at(&broker);
                 broker.connected.bump();
                 broker.connections.up();
             }
@@ -39,7 +60,7 @@ impl Counted {
                 error,
             } => {
                 let address = broker.to_string();
-                let broker = self.broker(&address);
+                let broker = self.at(&broker);
                 if stood {
                     broker.connections.down();
                 }
@@ -54,8 +75,8 @@ impl Counted {
         }
     }
 
-    fn broker(&mut self, address: &str) -> &mut BrokerMetrics {
-        BrokerMetrics::of(&mut self.brokers, address)
+    fn at(&mut self, broker: &Address) -> &mut BrokerMetrics {
+        BrokerMetrics::of(&mut self.brokers, &broker.to_string())
     }
 
     /// How the brokers stand.
@@ -66,17 +87,25 @@ impl Counted {
             connected: it.connected.0,
             failed: it.failed.0,
             last_failure: self.failures.get(broker).cloned(),
-            requests: it.request_time.count(),
-            request_micros: (it.request_time.sum_seconds() * 1e6) as u64,
+            requests_failed: it.failures.sum(),
+            requests: it.request_time.count() + it.produce_time.count(),
+            request_micros: micros(&it.request_time) + micros(&it.produce_time),
         };
         self.brokers.iter().map(status).collect()
     }
 }
 
+fn micros(times: &Histogram) -> u64 {
+    (times.sum_seconds() * 1e6) as u64
+}
+
 fn failure(error: &KafkaError) -> KafkaFailure {
     match error {
         KafkaError::Timeout | KafkaError::ConnectTimeout => KafkaFailure::Timeout,
-        KafkaError::Protocol(_) | KafkaError::Frame { .. } => KafkaFailure::Protocol,
+        KafkaError::Protocol(_)
+        | KafkaError::Frame { .. }
+        | KafkaError::NotKafka
+        | KafkaError::NoMetadata => KafkaFailure::Protocol,
         KafkaError::Broker(code) if code.is_stale() => KafkaFailure::Leader,
         KafkaError::Broker(_) => KafkaFailure::Broker,
         _ => KafkaFailure::Connection,
@@ -86,7 +115,7 @@ fn failure(error: &KafkaError) -> KafkaFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::{Address, Code};
+    use crate::kafka::Code;
     use std::time::Duration;
 
     #[test]
@@ -102,7 +131,18 @@ mod tests {
             stood: true,
             error,
         };
-        let failed = |api, error| Fact::Failed { api, error };
+        let failed = |api, error| Fact::Failed {
+            api,
+            broker: Some(at("a")),
+            partition: None,
+            error,
+        };
+        let fetched = |records| Fact::Fetched {
+            broker: at("a"),
+            took: Duration::from_millis(502),
+            wait: Duration::from_millis(500),
+            records,
+        };
         for fact in [
             Fact::Connected(at("a")),
             Fact::Answered {
@@ -122,6 +162,8 @@ mod tests {
             failed(0, KafkaError::Broker(Code(6))),
             failed(0, KafkaError::Broker(Code(87))),
             failed(1, KafkaError::Timeout),
+            fetched(false),
+            fetched(true),
             Fact::Throttled(took),
             Fact::Throttled(took),
         ] {
@@ -133,12 +175,18 @@ mod tests {
         assert_eq!(produce.get(KafkaFailure::Leader).0, 1);
         assert_eq!(produce.get(KafkaFailure::Broker).0, 1);
         assert_eq!(kafka.throttled.0, Duration::from_millis(4));
+        let broker = &counted.brokers["a:9092"];
+        let sums = [&broker.fetch_late, &broker.fetch_time, &broker.produce_time];
+        assert_eq!(sums.map(micros), [2_000, 502_000, 2_000]);
+        assert_eq!(broker.request_time.count(), 0);
+        assert_eq!(broker.failures.get(KafkaFailure::Leader).0, 1);
         let expected = BrokerStatus {
             broker: "a:9092".into(),
             connections: 1,
             connected: 3,
             failed: 1,
             last_failure: Some(KafkaError::Timeout.to_string()),
+            requests_failed: 3,
             requests: 1,
             request_micros: 2000,
         };

@@ -19,7 +19,7 @@ mod trouble;
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Event, Plane, Produced};
+use crate::kafka::{Event, Fact, Plane, Produced};
 use crate::model::{Instant, Now, ShardId};
 
 use super::ClusterSecurity;
@@ -116,6 +116,14 @@ impl Home {
         }
         for cluster in &mut self.clusters {
             while let Some(fact) = cluster.plane.next_fact() {
+                if let Fact::Failed {
+                    partition: Some((handle, partition)),
+                    ..
+                } = &fact
+                    && let Some(at) = cluster.handles[handle.0 as usize]
+                {
+                    self.topics[at].counts.of(*partition).failed += 1;
+                }
                 self.counted.count(fact);
             }
         }
@@ -302,11 +310,12 @@ impl Home {
     /// What must hold before the process is ready.
     pub(super) fn checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
         let topics = self.topics.iter().map(move |topic| {
-            let trouble = self.clusters[usize::from(topic.cluster.0)].trouble(now);
-            topic.check(&self.snapshot, trouble.as_deref(), now)
+            let cluster = &self.clusters[usize::from(topic.cluster.0)];
+            topic.check(&self.snapshot, cluster, now)
         });
         let clusters = self.clusters.iter();
-        topics.chain(clusters.map(move |cluster| cluster.check(&self.snapshot, now)))
+        let clusters = clusters.map(move |cluster| cluster.check(&self.snapshot, now));
+        clusters.chain(topics)
     }
 
     /// How the topics at home here stand.

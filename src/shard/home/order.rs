@@ -36,11 +36,22 @@ pub(super) struct Order {
     window: WindowBudget,
     /// The oldest step that is in the window.
     oldest: Seq,
-    /// Steps not yet applied everywhere, with their bytes, oldest first.
-    in_flight: VecDeque<(Seq, usize)>,
+    /// Steps not yet applied everywhere, oldest first.
+    in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
+    /// Of the bytes those of each partition's records, by its number.
+    in_flight_of: Vec<usize>,
     /// What each shard that gets the steps has applied.
     applied: Vec<(ShardId, Seq)>,
+}
+
+/// A step on its way.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    seq: Seq,
+    /// Whose records it has, if any.
+    partition: Option<Partition>,
+    bytes: usize,
 }
 
 type Blocks = SmallVec<[Option<Arc<Block>>; 2]>;
@@ -71,6 +82,7 @@ impl Order {
             oldest: Seq(1),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            in_flight_of: Vec::new(),
             applied: shards.map(|shard| (shard, Seq(0))).collect(),
         }
     }
@@ -197,11 +209,14 @@ impl Order {
             .map(|(_, seq)| *seq)
             .min()
             .unwrap_or(self.seq);
-        while let Some((seq, bytes)) = self.in_flight.front().copied()
-            && seq <= everywhere
+        while let Some(step) = self.in_flight.front().copied()
+            && step.seq <= everywhere
         {
             self.in_flight.pop_front();
-            self.in_flight_bytes -= bytes;
+            self.in_flight_bytes -= step.bytes;
+            if let Some(partition) = step.partition {
+                self.in_flight_of[partition.0 as usize] -= step.bytes;
+            }
         }
     }
 
@@ -225,6 +240,12 @@ impl Order {
         self.in_flight_bytes
     }
 
+    /// Of those the ones that hold a partition's records.
+    pub(super) fn in_flight_bytes_of(&self, partition: Partition) -> usize {
+        let bytes = self.in_flight_of.get(partition.0 as usize);
+        bytes.copied().unwrap_or_default()
+    }
+
     /// The first offset of `partition` that has not been ordered.
     pub(super) fn next(&self, partition: Partition) -> Offset {
         self.cut.get(partition).offset
@@ -238,8 +259,23 @@ impl Order {
             .map(|block| block.bytes_held())
             .sum();
         let bytes = bytes + encoded + size_of::<Step>();
-        self.in_flight.push_back((self.seq, bytes));
+        let partition = match &change {
+            Change::Records(batch) => Some(batch.partition()),
+            _ => None,
+        };
+        self.in_flight.push_back(InFlight {
+            seq: self.seq,
+            partition,
+            bytes,
+        });
         self.in_flight_bytes += bytes;
+        if let Some(Partition(number)) = partition {
+            let number = number as usize;
+            if self.in_flight_of.len() <= number {
+                self.in_flight_of.resize(number + 1, 0);
+            }
+            self.in_flight_of[number] += bytes;
+        }
         self.oldest = self.window.push(self.seq, &blocks);
         let (seq, cut, time) = (self.seq, self.cut.clone(), self.time);
         Arc::new(Step {
@@ -250,5 +286,45 @@ impl Order {
             change,
             blocks,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::{Draft, batch};
+
+    #[test]
+    fn bytes_in_flight_are_known_by_partition_until_every_shard_has_applied() {
+        let limits = Limits {
+            window_bytes_max: 1 << 20,
+            in_flight_bytes_max: 1 << 20,
+        };
+        let secret = HashSecret::derived_from(b"c");
+        let shards = [ShardId(0), ShardId(1)].into_iter();
+        let tag = LogTag([1; 4]);
+        let mut order = Order::new(tag, secret, limits, &[], shards, UnixMillis(0));
+        let record = Draft::new(0, "k", Some("v"));
+        let (none, some) = (batch(0, &[], &secret), batch(2, &[record], &secret));
+        let held = some.bytes_held();
+        let moved = order.on_batch(none, Next::at(Offset(5)), None);
+        let brought = order.on_batch(some, Next::at(Offset(1)), None);
+        let of = |order: &Order, partition| order.in_flight_bytes_of(Partition(partition));
+        assert!(of(&order, 2) >= held && held > 0);
+        assert_eq!(
+            (of(&order, 0), of(&order, 7)),
+            (0, 0),
+            "they brought nothing"
+        );
+        assert!(
+            order.in_flight_bytes() > of(&order, 2),
+            "steps take room too"
+        );
+        let (moved, brought) = (moved.expect("a step"), brought.expect("a step"));
+        order.on_applied(ShardId(0), brought.seq);
+        order.on_applied(ShardId(1), moved.seq);
+        assert!(of(&order, 2) >= held, "one shard has not applied it");
+        order.on_applied(ShardId(1), brought.seq);
+        assert_eq!((of(&order, 2), order.in_flight_bytes()), (0, 0));
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Passes {
     /// Who waits for the next pass, with its encoding and where it stands: one entry a connection
     /// of a shard, so that those who came and left do not add up.
     waiting: BTreeMap<(ShardId, u32), (Waiter, usize, Cut)>,
+    /// How often reads of a partition were paused, for metrics.
+    paused: BTreeMap<Partition, u64>,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,7 @@ impl Passes {
             number: 0,
             running: None,
             waiting: BTreeMap::new(),
+            paused: BTreeMap::new(),
         }
     }
 
@@ -118,6 +121,11 @@ impl Passes {
         if self.running.is_none() {
             self.start(at);
         }
+    }
+
+    /// How often passes paused a partition's reads.
+    pub(super) fn paused_times(&self, partition: Partition) -> u64 {
+        self.paused.get(&partition).copied().unwrap_or_default()
     }
 
     const fn read(&self, partition: Partition) -> ReadKey {
@@ -287,7 +295,7 @@ impl Passes {
                 }
             }
         }
-        pass.pace(self.handle, at.plane);
+        pass.pace(self.handle, at.plane, &mut self.paused);
         if nobody || met {
             self.end(at);
         }
@@ -374,7 +382,12 @@ impl Pass {
     }
 
     /// Keeps the reads in step with the slowest shard.
-    fn pace(&mut self, topic: TopicHandle, plane: &mut Plane) {
+    fn pace(
+        &mut self,
+        topic: TopicHandle,
+        plane: &mut Plane,
+        paused: &mut BTreeMap<Partition, u64>,
+    ) {
         let full = self.pieces.len() >= PIECES_MAX;
         if full == self.paused {
             return;
@@ -387,6 +400,7 @@ impl Pass {
                 partition,
             };
             if full {
+                *paused.entry(partition).or_default() += 1;
                 plane.pause(read)
             } else {
                 plane.resume(read)

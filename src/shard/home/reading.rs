@@ -279,6 +279,7 @@ impl Topic {
             self.counts.paused += 1;
             let lane = Self::lane(cx.snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {
+                self.counts.of(Partition(p)).paused += 1;
                 cx.plane.pause(self.read(lane, Partition(p)));
             }
         }

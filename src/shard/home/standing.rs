@@ -4,13 +4,14 @@ use crate::metrics::{Check, CheckState, PartitionStatus, ShardMetrics, TopicStat
 use crate::model::{Now, Partition};
 use crate::route::Failure;
 
+use super::Cluster;
 use super::topic::Topic;
 use crate::shard::snapshot::Snapshot;
 
 impl Topic {
     /// Whether the topic is ready, and what is missing. One that was live once is served from
     /// memory, whatever becomes of its brokers: it is degraded, never unready.
-    pub(super) fn check(&self, snapshot: &Snapshot, trouble: Option<&str>, now: Now) -> Check {
+    pub(super) fn check(&self, snapshot: &Snapshot, cluster: &Cluster, now: Now) -> Check {
         let name = snapshot.topic_name(snapshot.topic(self.index));
         let wrong = match (&self.missing, &self.unfit) {
             (Some(reason), _) => Some(format!(
@@ -30,13 +31,15 @@ impl Topic {
                 (CheckState::Ready, live.unwrap_or_else(|| "live".into()))
             }
             (false, Some(wrong), _) => (CheckState::Blocked, wrong),
-            (false, None, _) if self.view.is_none() => match trouble {
-                Some(trouble) => {
-                    let detail = format!("waiting for the cluster: {trouble}");
-                    (CheckState::Blocked, detail)
+            (false, None, _) if self.view.is_none() => {
+                let waits = format!("waiting for {}", snapshot.cluster_name(self.cluster));
+                match cluster.trouble(now) {
+                    None => (CheckState::Loading, waits),
+                    // Told once, by the cluster's own check.
+                    Some(_) if !cluster.is_known() => (CheckState::Blocked, waits),
+                    Some(trouble) => (CheckState::Blocked, format!("{waits}: {trouble}")),
                 }
-                None => (CheckState::Loading, "waiting for the cluster".into()),
-            },
+            }
             (false, None, _) => (CheckState::Loading, self.progress()),
         };
         Check::new(name, state, detail)
@@ -61,6 +64,9 @@ impl Topic {
                 last_stable_offset: part.stable_end.0,
                 high_watermark: part.high_watermark.0,
                 lag: part.stable_end.0.saturating_sub(next),
+                in_flight_bytes: order.in_flight_bytes_of(Partition(p as u32)) as u64,
+                paused: self.paused_times(p),
+                failed: self.counts.parts.get(p).map_or(0, |it| it.failed),
             }
         });
         Some(TopicStatus {
@@ -74,8 +80,12 @@ impl Topic {
 
     /// Brings the topic's gauges up to date.
     pub(super) fn count(&self, metrics: &mut ShardMetrics) {
-        let Some(order) = &self.order else { return };
         let index = usize::from(self.index.0);
+        // A topic of commands is written only, and refused all the same.
+        for (p, counts) in (0..).zip(&self.counts.parts) {
+            metrics.partition(index, p).failed.0 = counts.failed;
+        }
+        let Some(order) = &self.order else { return };
         let (mut sum, mut most, mut unstable) = (0, 0, 0);
         for (p, part) in self.parts.iter().enumerate() {
             let end = part.stable_end.0;
@@ -84,6 +94,9 @@ impl Topic {
             let of_part = metrics.partition(index, p as u32);
             of_part.lag.set(lag);
             of_part.unstable.set(open);
+            let bytes = order.in_flight_bytes_of(Partition(p as u32));
+            of_part.in_flight_bytes.set(bytes as u64);
+            of_part.paused.0 = self.paused_times(p);
             (sum, most, unstable) = (sum + lag, most.max(lag), unstable + open);
         }
         let topic = &mut metrics.topics[index];
@@ -101,9 +114,15 @@ impl Topic {
         }
     }
 
+    /// How often the partition was left out of fetches, with its topic or by a pass.
+    fn paused_times(&self, partition: usize) -> u64 {
+        let of_topic = self.counts.parts.get(partition).map_or(0, |it| it.paused);
+        of_topic + self.passes.paused_times(Partition(partition as u32))
+    }
+
     fn progress(&self) -> String {
         let Some(order) = &self.order else {
-            return "waiting for the cluster".into();
+            return "loading".into();
         };
         let (mut read, mut total) = (0, 0);
         for (p, part) in self.parts.iter().enumerate() {

@@ -66,12 +66,34 @@ pub(super) struct Part {
 }
 
 /// What a topic has done so far, for metrics.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) undecodable: u64,
     pub(super) paused: u64,
+    /// By partition, as far as there is something to count.
+    pub(super) parts: Vec<PartCounts>,
+}
+
+/// The same of a partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PartCounts {
+    /// Times it was left out of fetches with its topic.
+    pub(super) paused: u64,
+    /// Errors that brokers answered for it.
+    pub(super) failed: u64,
+}
+
+impl Counts {
+    /// Those of a partition, which the topic has.
+    pub(super) fn of(&mut self, partition: Partition) -> &mut PartCounts {
+        let index = partition.0 as usize;
+        if self.parts.len() <= index {
+            self.parts.resize(index + 1, PartCounts::default());
+        }
+        &mut self.parts[index]
+    }
 }
 
 impl Topic {

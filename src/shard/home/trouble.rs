@@ -16,8 +16,7 @@ const REASONS_TOLD_MAX: usize = 4;
 /// Troubles with brokers.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    /// How messages call the cluster's keys.
-    keys: ClusterKeys,
+    with: Spoken,
     /// Brokers that failed and have not answered since, and what was told of each: few, those of
     /// the cluster.
     down: BTreeMap<Address, Vec<String>>,
@@ -29,11 +28,20 @@ pub(super) struct Trouble {
     failed: u64,
 }
 
+/// How the cluster is spoken to.
+#[derive(Debug, Default)]
+struct Spoken {
+    /// How messages call its keys.
+    keys: ClusterKeys,
+    /// By TLS.
+    tls: bool,
+}
+
 impl Trouble {
     /// None so far.
-    pub(super) fn new(keys: ClusterKeys) -> Self {
+    pub(super) fn new(keys: ClusterKeys, tls: bool) -> Self {
         Self {
-            keys,
+            with: Spoken { keys, tls },
             ..Self::default()
         }
     }
@@ -49,7 +57,7 @@ impl Trouble {
     /// A broker failed, for the first time or in a new way.
     pub(super) fn on_down(&mut self, address: Address, error: &KafkaError, out: &mut Outbox) {
         self.failed += 1;
-        let trouble = format!("broker {address}: {}", reason(error, &self.keys));
+        let trouble = format!("broker {address}: {}", reason(error, &self.with));
         let told = self.down.entry(address).or_default();
         if told.len() < REASONS_TOLD_MAX && !told.contains(&trouble) {
             told.push(trouble.clone());
@@ -74,7 +82,8 @@ impl Trouble {
 }
 
 /// What is wrong with a broker, and where it helps, what to do.
-fn reason(error: &KafkaError, keys: &ClusterKeys) -> String {
+fn reason(error: &KafkaError, with: &Spoken) -> String {
+    let keys = &with.keys;
     let help = match error {
         KafkaError::Connect(ErrorKind::NotFound) => {
             let key = keys.key("bootstrap");
@@ -87,17 +96,29 @@ fn reason(error: &KafkaError, keys: &ClusterKeys) -> String {
         KafkaError::ConnectTimeout => {
             "is it frozen, does its name resolve, is a firewall between, is this a TLS port?".into()
         }
-        KafkaError::ClosedEarly => format!(
-            "if that lasts, its port wants TLS ({}) or SASL ({}), or less of them",
-            keys.key("tls"),
-            keys.key("sasl")
-        ),
+        KafkaError::ClosedEarly if with.tls => {
+            let key = keys.key("tls.certificate and key");
+            format!("does it want a certificate ({key})? Is this a Kafka port?")
+        }
+        KafkaError::ClosedEarly => {
+            let key = keys.key("tls.enabled");
+            format!("if that lasts, its port wants TLS: set {key} to true, or take another port")
+        }
+        KafkaError::SaslWanted => {
+            let key = keys.key("sasl");
+            format!("if that lasts, its port wants SASL: set {key}, or take a port without")
+        }
+        KafkaError::NotKafka => {
+            let key = keys.key("bootstrap");
+            format!("correct {key}, or the broker's advertised.listeners")
+        }
+        KafkaError::NoMetadata => {
+            let key = keys.key("bootstrap");
+            format!("this is a controller's port, or a broker too old; correct {key}")
+        }
         KafkaError::TlsWanted => {
             let key = keys.key("tls.enabled");
             format!("set {key} to true, or take its plaintext port")
-        }
-        KafkaError::Frame { .. } => {
-            "is this a Kafka port, and of the kind that is configured?".into()
         }
         KafkaError::Sasl(error) => sasl_help(error, keys),
         other => return other.to_string(),
@@ -138,7 +159,7 @@ mod tests {
 
     #[test]
     fn each_reason_is_told_once_an_outage_and_the_last_is_shown() {
-        let (mut trouble, mut out) = (Trouble::new(ClusterKeys::default()), Outbox::new());
+        let (mut trouble, mut out) = (Trouble::new(ClusterKeys::default(), false), Outbox::new());
         for _ in 0..3 {
             trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
             trouble.on_down(address(1), &KafkaError::TlsWanted, &mut out);
@@ -153,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_missing_token_comes_first() {
-        let (mut trouble, mut out) = (Trouble::new(ClusterKeys::default()), Outbox::new());
+        let (mut trouble, mut out) = (Trouble::new(ClusterKeys::default(), false), Outbox::new());
         trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
         trouble.on_token(Some(&"no token".into()));
         assert_eq!(trouble.shown(), Some("no token"));

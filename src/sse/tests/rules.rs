@@ -405,8 +405,10 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
         .records(&batch(0, &records), &cut(&[0]), &cut(&[2]), peer.now.wall);
     let block = std::sync::Arc::new(block.expect("records"));
     peer.feed.on_pass_block(pass, &block, peer.now.mono);
-    let mut pipe = Pipe::default();
-    pipe.left = 3;
+    let mut pipe = Pipe {
+        left: 3,
+        ..Pipe::default()
+    };
     peer.pump(&mut pipe);
     // The pass goes on without it, and finds that the log begins at 5 now.
     peer.feed.on_timeout(peer.feed.next_deadline().unwrap());

@@ -1,6 +1,7 @@
 //! The gateway's edge: every story on the development broker, and what needs no cluster or a broken
 //! one.
 
+mod brokers;
 mod malformed;
 mod pressure;
 mod refused_starts;

@@ -3,7 +3,7 @@
 //! was skipped. (It refuses what is large once unpacked, so there is no bomb here.)
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -50,9 +50,21 @@ fn kfake() -> Option<&'static Ground> {
     }
 }
 
+/// The Go that `tests/setup` has fetched, or the machine's own.
+fn go() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let fetched = cache
+        .or_else(home)
+        .map(|it| it.join("sluicegate-go/go/bin/go"));
+    fetched
+        .filter(|it| it.exists())
+        .unwrap_or_else(|| "go".into())
+}
+
 fn start() -> Result<(Child, Ground), String> {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kfake");
-    let built = Command::new("go")
+    let built = Command::new(go())
         .args(["build", "-mod=readonly", "-o"])
         .arg(&program)
         .arg(".")

@@ -207,6 +207,15 @@ fn is_named(config: &str, words: &[&str]) -> Gateway {
     gateway
 }
 
+/// The same, and the table that has nothing to do with it is not.
+fn is_named_alone(config: &str, words: &[&str], other: &str) {
+    let gateway = is_named(config, words);
+    let ready = gateway.admin_get("/readyz");
+    for text in [ready.text(), &gateway.said()] {
+        assert!(!text.contains(other), "{other}: {text}");
+    }
+}
+
 #[test]
 fn a_wrong_password_is_named() {
     let app = app();
@@ -224,7 +233,13 @@ fn a_wrong_password_is_named() {
 fn no_sasl_where_it_is_wanted_and_sasl_where_it_is_not_are_named() {
     let app = app();
     let bare = config(&app, &at(Listener::Sasl), "");
-    is_named(&bare, &[&at(Listener::Sasl), "kafka.sasl"]);
+    is_named_alone(&bare, &[&at(Listener::Sasl), "wants SASL"], "kafka.tls");
+    let within = config(&app, &at(Listener::SaslTls), &tls("ca.pem", ""));
+    is_named_alone(
+        &within,
+        &[&at(Listener::SaslTls), "wants SASL"],
+        "kafka.tls",
+    );
     let plain = config(&app, app.bootstrap(), &sasl("plain", PASSWORD));
     is_named(&plain, &[app.bootstrap(), "asks for no SASL"]);
 }
@@ -248,7 +263,31 @@ fn tls_to_a_plain_port_and_the_reverse_are_named() {
     let plain = config(&app, app.bootstrap(), &tls("ca.pem", ""));
     is_named(&plain, &[app.bootstrap(), "kafka.tls"]);
     let reverse = config(&app, &at(Listener::Tls), "");
-    is_named(&reverse, &[&at(Listener::Tls), "kafka.tls"]);
+    let words = [&*at(Listener::Tls), "kafka.tls.enabled to true"];
+    is_named_alone(&reverse, &words, "kafka.sasl");
+    // What asks for both is asked for TLS first, whoever we say we are.
+    for tables in [String::new(), sasl("plain", PASSWORD)] {
+        let bare = config(&app, &at(Listener::SaslTls), &tables);
+        let words = [&*at(Listener::SaslTls), "kafka.tls.enabled to true"];
+        is_named_alone(&bare, &words, "kafka.sasl");
+    }
+}
+
+#[test]
+fn a_controllers_port_and_one_that_is_not_kafkas_are_named() {
+    let app = app();
+    let (_, port) = app.bootstrap().rsplit_once(':').expect("host:port");
+    let port: u16 = port.parse().expect("a port");
+    let controller = format!("127.0.0.1:{}", port + 1);
+    let words = [&*controller, "a controller's port", "kafka.bootstrap"];
+    is_named(&config(&app, &controller, ""), &words);
+    // An HTTP server: a gateway's own admin port.
+    let other = app.gateway(1);
+    let admin = other.admin().to_string();
+    is_named(
+        &config(&app, &admin, ""),
+        &[&admin, "does not speak Kafka's protocol", "kafka.bootstrap"],
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! from outside and looks at answers and logs. Each is written once and runs on every ground; the
 //! list in `on_ground!` makes the tests.
 
+pub mod brokers;
 pub mod commands;
 pub mod queries;
 pub mod starting;
@@ -46,10 +47,15 @@ macro_rules! on_ground {
                 a_snapshot_goes_on_at_another_peer,
                 one_fetch_however_many_clients,
             ],
+            brokers: [
+                what_a_broker_does_is_counted_under_its_address,
+                a_topic_that_is_full_pauses_each_of_its_partitions,
+            ],
             starting: [
                 a_missing_topic_is_named_until_it_is_there,
                 a_topic_that_is_not_compacted_is_named,
                 an_unfit_topic_keeps_its_own_routes_only,
+                a_policy_that_may_not_be_meant_is_named_until_it_is_changed,
                 a_host_that_does_not_resolve_is_named,
                 sigterm_answers_what_is_in_flight,
                 the_metrics_page_is_well_formed,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::app::App;
-use crate::client::{Connection, Request};
+use crate::client::{Connection, PATIENCE, Request};
 use crate::events::Events;
 use crate::gateway::{self, Gateway};
 use crate::ground::{Ground, unique};
@@ -121,12 +121,74 @@ pub fn an_unfit_topic_keeps_its_own_routes_only(ground: &Ground) {
     gateway.wait_admin("/readyz", |answer| answer.status == 200);
 }
 
+/// What works, and may not be meant so, is said in the log and stands in `/readyz`, which stays 200;
+/// it goes when the topic is put right.
+pub fn a_policy_that_may_not_be_meant_is_named_until_it_is_changed(ground: &Ground) {
+    let app = App::new(ground);
+    let plain = ground.topic("plain", 1, &[]);
+    let compacted = ground.compacted("replies", 1);
+    let config = app.config(1, "").replace(&app.replies, &compacted);
+    let config = config
+        + &format!(
+            "\n[[query]]\nname = \"plain\"\nroute = \"GET /plain/{{id}}\"\ntopic = \"{plain}\"\n\
+             key = \"{{path.id}}\"\n"
+        );
+    let launched = Instant::now();
+    let gateway = Gateway::launch_with(&config, &["--kafka-metadata-age-max=1s"]);
+    let details = |gateway: &Gateway| -> Vec<(String, String)> {
+        let ready = gateway.admin_get("/readyz");
+        let checks = ready.json()["checks"].clone();
+        let checks = checks.as_array().expect("a list").iter();
+        let text = |it: &serde_json::Value| it.as_str().expect("a text").to_owned();
+        checks
+            .map(|it| (text(&it["name"]), text(&it["detail"])))
+            .collect()
+    };
+    let advice = [
+        (&plain, "it is not compacted, so queries forget"),
+        (&compacted, "it is compacted, so a newer reply hides"),
+    ];
+    let has = |details: &[(String, String)], (topic, text): (&String, &str)| {
+        let mut checks = details.iter();
+        checks.any(|(name, detail)| name.contains(topic.as_str()) && detail.contains(text))
+    };
+    while !advice.iter().all(|it| has(&details(&gateway), *it)) {
+        assert!(launched.elapsed() < 2 * TOLD_WITHIN, "{}", gateway.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    gateway.wait_serving();
+    assert_eq!(gateway.admin_get("/readyz").status, 200, "it works");
+    let said = gateway.said();
+    for (topic, text) in advice {
+        let told = |line: &&str| line.contains(topic.as_str()) && line.contains(text);
+        let told: Vec<_> = said.lines().filter(told).collect();
+        assert!(
+            matches!(told[..], [line] if line.contains("WARN")),
+            "{said}"
+        );
+    }
+    ground.alter(&plain, "cleanup.policy", "compact");
+    ground.alter(&compacted, "cleanup.policy", "delete");
+    let until = Instant::now() + PATIENCE;
+    while advice.iter().any(|it| has(&details(&gateway), *it)) {
+        assert!(Instant::now() < until, "{:?}", details(&gateway));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    gateway.wait_admin("/readyz", |it| it.status == 200);
+    Produce::to(ground.bootstrap(), &plain).keyed([("a", "1")]);
+    gateway.wait_until(&Request::get("/plain/a"), |it| it.text() == "1");
+}
+
 pub fn a_host_that_does_not_resolve_is_named(_ground: &Ground) {
     let mut config = gateway::settings("nowhere.invalid:9092", 1);
     config.push_str("\n[[query]]\nroute = \"GET /x/{id}\"\ntopic = \"t\"\nkey = \"{path.id}\"\n");
     let gateway = Gateway::launch(&config);
     wait_not_ready(&gateway, "nowhere.invalid:9092: its name does not resolve");
     gateway.wait_said_text("correct kafka.bootstrap, or the name server");
+    let ready = gateway.admin_get("/readyz");
+    let text = ready.text();
+    assert_eq!(text.matches("does not resolve").count(), 1, "{text}");
+    assert!(text.contains("\"detail\":\"waiting for kafka\""), "{text}");
     assert_eq!(gateway.admin_get("/livez").status, 200);
 }
 

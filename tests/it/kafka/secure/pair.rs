@@ -174,6 +174,19 @@ fn a_token_reaches_the_cluster_it_is_of() {
         &gateway,
         &["no token for the brokers of cluster `edge`", key],
     );
+    // One cause is told once, and what waits for it points there.
+    let ready = gateway.admin_get("/readyz");
+    assert_eq!(ready.text().matches("no token").count(), 1, "{ready:?}");
+    gateway.wait_said_text("serving without");
+    let said = gateway.said();
+    let line = said.lines().find(|it| it.contains("serving without"));
+    let line = line.expect("waited for above");
+    assert_eq!(line.matches("no token").count(), 1, "{line}");
+    let (items, events) = (&pair.items, &pair.events);
+    for text in [ready.text(), line] {
+        assert!(text.contains("waiting for cluster `edge`"), "{text}");
+        assert!(text.contains(items) && text.contains(events), "{text}");
+    }
     std::fs::write(&path, token(600)).expect("write");
     pair.second_works(&gateway);
 }

@@ -1,0 +1,103 @@
+//! Whether clients may come, by what the shards say of their topics and clusters.
+
+use crate::control::{RouteNeeds, merged, standing};
+use crate::metrics::{Check, CheckState, ShardReport};
+use crate::shard::Snapshot;
+
+/// The check that clients can connect: true once all others are.
+pub(super) const LISTENING: &str = "listening";
+
+/// What does not hold, each reason once; `None`: all does. A shard that does not answer is not
+/// ready.
+pub(super) fn open_checks(reports: &[Option<ShardReport>]) -> Option<String> {
+    let busy = reports.iter().any(Option::is_none);
+    let busy = busy.then(|| ("a shard".to_owned(), "is busy".to_owned()));
+    let checks = merged(reports).into_iter();
+    let open = checks.filter(|check| !check.ok && check.name != LISTENING);
+    let open = open.map(|check| (check.name, check.detail));
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for (name, detail) in busy.into_iter().chain(open) {
+        match lines.iter_mut().find(|(_, known)| *known == detail) {
+            Some((names, _)) => names.push_str(&format!(", {name}")),
+            None => lines.push((name, detail)),
+        }
+    }
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|(names, detail)| format!("{names}: {detail}"))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+/// Whether clients may come although some check does not hold: nothing gets ready by itself any
+/// more, and there is a route to serve.
+pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) -> bool {
+    let routes = needs(snapshot);
+    let checks = merged(reports);
+    let blocked = |name: &str| {
+        let blocked = |check: &Check| check.state == CheckState::Blocked && check.name == name;
+        checks.iter().any(blocked)
+    };
+    // A topic of a cluster that nobody can reach does not load, whatever its home knows of that.
+    let waits: Vec<String> = snapshot
+        .topics
+        .iter()
+        .filter(|plan| blocked(&snapshot.cluster_name(plan.cluster)))
+        .map(|plan| snapshot.topic_name(plan))
+        .collect();
+    let loading = |check: &Check| {
+        let loading = check.state == CheckState::Loading && check.name != LISTENING;
+        loading && !waits.contains(&check.name)
+    };
+    let served = |route: &RouteNeeds| standing(route, &checks) <= CheckState::Degraded;
+    let answered = reports.iter().all(Option::is_some);
+    answered && !checks.iter().any(loading) && routes.iter().any(served)
+}
+
+/// What each route hangs on. A command needs its cluster too: queries and streams go on without.
+pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
+    let name = |topic| snapshot.topic_name(snapshot.topic(topic));
+    let config = &snapshot.config;
+    let commands = config.commands.iter().zip(&snapshot.commands);
+    let commands = commands.map(|(route, plan)| RouteNeeds {
+        route: route.name.clone(),
+        checks: vec![
+            name(plan.commands),
+            name(plan.replies),
+            snapshot.cluster_name(route.cluster),
+        ],
+    });
+    let queries = config.queries.iter().zip(&snapshot.queries);
+    let queries = queries.map(|(route, topic)| (&route.name, *topic));
+    let streams = config.streams.iter().zip(&snapshot.streams);
+    let streams = streams.map(|(route, (topic, _))| (&route.name, *topic));
+    let reads = queries.chain(streams).map(|(route, topic)| RouteNeeds {
+        route: route.clone(),
+        checks: vec![name(topic)],
+    });
+    commands.chain(reads).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_hold_is_told_once_a_reason() {
+        let check = |name: &str, state, detail: &str| Check::new(name, state, detail);
+        let report = ShardReport {
+            checks: vec![
+                check("kafka", CheckState::Blocked, "no token"),
+                check("topic a", CheckState::Blocked, "waiting for kafka"),
+                check("topic b", CheckState::Ready, "live"),
+                check("topic c", CheckState::Loading, "waiting for kafka"),
+                check(LISTENING, CheckState::Loading, "when all else is ready"),
+            ],
+            ..ShardReport::default()
+        };
+        let told = open_checks(&[Some(report), None]);
+        let expected = "a shard: is busy; kafka: no token; topic a, topic c: waiting for kafka";
+        assert_eq!(told.as_deref(), Some(expected));
+        assert_eq!(open_checks(&[Some(ShardReport::default())]), None);
+    }
+}

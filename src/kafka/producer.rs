@@ -1,0 +1,98 @@
+//! Who we are as an idempotent producer (KIP-98): the id under which new sequences begin, and the
+//! asking for one.
+
+use bytes::Bytes;
+use kafka_protocol::messages::InitProducerIdRequest;
+
+use super::Code;
+use super::batch::Identity;
+use super::context::Context;
+use super::error::ProduceError;
+use super::event::LinkId;
+use super::link::{Asked, Purpose};
+use super::view::BrokerId;
+use super::wire::{self, Api};
+use crate::model::Instant;
+
+/// The producer id that the next new sequence takes.
+#[derive(Debug, Default)]
+pub(super) struct Producer {
+    pub(super) newest: Option<Identity>,
+    asking: bool,
+    not_before: Instant,
+    /// In a row.
+    pub(super) failures: u32,
+    /// Why there is none.
+    pub(super) error: Option<ProduceError>,
+}
+
+impl Producer {
+    /// A partition gave up its sequence under this id. No later sequence of that partition may be
+    /// under the same id, so the id is no longer given out. Others go on with it.
+    pub(super) fn retire(&mut self, identity: Option<Identity>) {
+        if identity.is_some() && self.newest == identity {
+            self.newest = None;
+        }
+    }
+
+    /// Asks for an id where there is none.
+    pub(super) fn ask(&mut self, node: BrokerId, cx: &mut Context<'_>) {
+        if self.newest.is_some() || self.asking {
+            return;
+        }
+        if self.not_before > cx.now.mono {
+            return cx.wake.at(self.not_before);
+        }
+        let deadline = cx.deadline();
+        let Some(link) = cx.link(node, Purpose::Ask) else {
+            return;
+        };
+        let id = link.id;
+        let sent = link.ask(Asked::ProducerId, Api::InitProducerId, deadline, |_| {
+            // The crate's default is an empty transactional id, which is not none.
+            InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_transaction_timeout_ms(60_000)
+        });
+        match sent {
+            Ok(()) => self.asking = true,
+            Err(error) => cx.give_up(id, error),
+        }
+    }
+
+    /// A producer id came, or an error.
+    pub(super) fn on_answer(
+        &mut self,
+        link: LinkId,
+        (version, body): (i16, Bytes),
+        cx: &mut Context<'_>,
+    ) {
+        match wire::decode::<InitProducerIdRequest>(body, version) {
+            Err(error) => {
+                cx.give_up(link, error);
+                self.on_lost(cx);
+            }
+            Ok(response) => {
+                cx.links.throttle(link, response.throttle_time_ms, cx.now);
+                if response.error_code != 0 || response.producer_id.0 < 0 {
+                    let code = Code(response.error_code);
+                    cx.saw(Api::InitProducerId, code);
+                    self.error = Some(ProduceError::Broker(code));
+                    return self.on_lost(cx);
+                }
+                let identity = (response.producer_id.0, response.producer_epoch);
+                *self = Self {
+                    newest: Some(identity),
+                    ..Self::default()
+                };
+            }
+        }
+    }
+
+    /// None will come: it is asked for again.
+    pub(super) fn on_lost(&mut self, cx: &mut Context<'_>) {
+        self.asking = false;
+        self.failures += 1;
+        self.not_before = cx.retry_at(self.failures);
+    }
+}

@@ -1,0 +1,126 @@
+//! One read: where it stands, which broker it asks, and when it tries again after a failure.
+
+use super::KafkaError;
+use super::context::Context;
+use super::event::{Event, LinkId, ReadKey, StartAt};
+use super::link::Peer;
+use super::view::BrokerId;
+use crate::log::Next;
+use crate::model::{Instant, LeaderEpoch, Offset};
+
+/// Where a read stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The broker must say where this is. `wanted`: what turned out to be out of range.
+    Sought {
+        earliest: bool,
+        wanted: Option<Offset>,
+    },
+    /// Here.
+    At(Next),
+}
+
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) place: Place,
+    /// Tells this read from an earlier one of the same key.
+    pub(super) generation: u32,
+    /// The epoch of the leader that is known to have what was read: of another one it is asked.
+    pub(super) checked: LeaderEpoch,
+    /// The link whose answer it waits for.
+    pub(super) flight: Option<LinkId>,
+    pub(super) not_before: Instant,
+    pub(super) paused: bool,
+    pub(super) started: bool,
+    pub(super) failures: u32,
+    /// What was last told as `ReadFailed` or as an undecodable header.
+    pub(super) told: Option<KafkaError>,
+    /// Grows where a broker answers with less than one batch.
+    pub(super) bytes_max: u32,
+    /// The broker in our rack that the leader named (KIP-392), and for how long it is asked.
+    replica: Option<(BrokerId, Instant)>,
+    /// Until then no other broker than the leader is asked: one has failed.
+    pub(super) leader_until: Instant,
+}
+
+impl Place {
+    const fn sought(earliest: bool) -> Self {
+        let wanted = None;
+        Self::Sought { earliest, wanted }
+    }
+}
+
+impl Read {
+    pub(super) const fn new(from: StartAt, generation: u32, bytes_max: u32) -> Self {
+        let place = match from {
+            StartAt::Earliest => Place::sought(true),
+            StartAt::Latest => Place::sought(false),
+            StartAt::At(next) => Place::At(next),
+        };
+        Self {
+            place,
+            generation,
+            checked: LeaderEpoch(None),
+            flight: None,
+            not_before: Instant::ZERO,
+            paused: false,
+            started: false,
+            failures: 0,
+            told: None,
+            bytes_max,
+            replica: None,
+            leader_until: Instant::ZERO,
+        }
+    }
+
+    /// The broker in our rack to ask, while it is there.
+    pub(super) fn replica(&mut self, cx: &Context<'_>) -> Option<BrokerId> {
+        let (node, until) = self.replica?;
+        let (trusted, not_before) = cx.links.trust(Peer::Node(node));
+        let serves = cx.view.address(node).is_some() && (trusted || not_before <= cx.now.mono);
+        if until > cx.now.mono && serves {
+            return Some(node);
+        }
+        if !serves {
+            self.leave_replica(cx);
+        }
+        self.replica = None;
+        None
+    }
+
+    /// The leader says who has the partition in our rack.
+    pub(super) fn go_to(&mut self, node: BrokerId, cx: &mut Context<'_>) {
+        self.replica = Some((node, cx.now.mono.after(cx.settings.metadata_refresh)));
+        *cx.stale |= cx.view.address(node).is_none();
+    }
+
+    /// Goes back to the leader, for as long as metadata is good for. False: it was there.
+    pub(super) fn leave_replica(&mut self, cx: &Context<'_>) -> bool {
+        let left = self.replica.take().is_some();
+        if left {
+            self.leader_until = cx.now.mono.after(cx.settings.metadata_refresh);
+        }
+        left
+    }
+}
+
+/// A read can't go on for now. What newer metadata mends is told only if it does not, since
+/// leaders move all the time.
+pub(super) fn fail(key: ReadKey, read: &mut Read, error: KafkaError, cx: &mut Context<'_>) {
+    const ROUTINE_FAILURES: u32 = 3;
+    if read.leave_replica(cx) {
+        return; // Another broker is asked at once.
+    }
+    read.failures += 1;
+    read.not_before = cx.retry_at(read.failures);
+    let routine = match &error {
+        KafkaError::Broker(code) => code.is_stale(),
+        KafkaError::Closed | KafkaError::Timeout => true,
+        _ => false,
+    };
+    let tell = !routine || read.failures > ROUTINE_FAILURES;
+    if tell && read.told.as_ref() != Some(&error) {
+        read.told = Some(error.clone());
+        cx.events.push_back(Event::ReadFailed { read: key, error });
+    }
+}

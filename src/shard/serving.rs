@@ -1,0 +1,377 @@
+//! What a shard is made of once it has a snapshot, and which of its sides a message or a socket is
+//! for.
+
+use std::sync::Arc;
+
+use crate::metrics::{Names, ShardMetrics};
+use crate::model::{Now, ShardId};
+
+use super::ShardSetup;
+use super::edge::{Cx, Edge};
+use super::home::{Cluster, Home, Links, Outbox};
+use super::io::{Io, Outputs, SocketEvent, SocketId};
+use super::local::{Held, Locals};
+use super::message::{Found, Message};
+use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+
+/// The three sides, and what they share.
+#[derive(Debug)]
+pub(super) struct Serving {
+    snapshot: Arc<Snapshot>,
+    pub(super) home: Home,
+    pub(super) locals: Locals,
+    pub(super) edge: Edge,
+    pub(super) metrics: ShardMetrics,
+    pub(super) draining: bool,
+}
+
+impl Serving {
+    /// What serves `snapshot`; the acceptor goes into it.
+    pub(super) fn new(setup: &mut ShardSetup, snapshot: Arc<Snapshot>, now: Now) -> Self {
+        let ShardSetup {
+            me,
+            seed,
+            tls,
+            security,
+        } = setup;
+        let names = Arc::new(names(&snapshot));
+        Self {
+            home: Home::new(*me, snapshot.clone(), security, *seed, now),
+            locals: Locals::new(*me, snapshot.clone(), *seed),
+            edge: Edge::new(*me, snapshot.clone(), tls.take(), *seed, now),
+            metrics: ShardMetrics::new(names),
+            draining: false,
+            snapshot,
+        }
+    }
+
+    /// The edge, and what it may touch.
+    pub(super) fn cx<'a, I: Io>(
+        &'a mut self,
+        now: Now,
+        io: &'a mut I,
+        outputs: &'a mut Outputs<Message>,
+        out: &'a mut Outbox,
+    ) -> (&'a mut Edge, Cx<'a, I>) {
+        let Self {
+            locals,
+            metrics,
+            edge,
+            ..
+        } = self;
+        let close = &mut outputs.close;
+        edge.set_time(now.wall);
+        (
+            edge,
+            Cx {
+                now,
+                io,
+                locals,
+                out,
+                close,
+                metrics,
+            },
+        )
+    }
+
+    /// What happened to sockets: brokers' are read at once, clients' go into the rotation.
+    pub(super) fn on_sockets<I: Io>(
+        &mut self,
+        events: &mut Vec<SocketEvent>,
+        now: Now,
+        io: &mut I,
+        outputs: &mut Outputs<Message>,
+        out: &mut Outbox,
+    ) -> bool {
+        for event in events.drain(..) {
+            match event {
+                SocketEvent::Opened { ticket, socket } => {
+                    let cluster = self.cluster(Links::cluster_of(ticket));
+                    let plane = &mut cluster.plane;
+                    let links = &mut cluster.links;
+                    links.on_opened(ticket, socket, plane, (io, now), outputs);
+                }
+                SocketEvent::OpenFailed { ticket, error } => {
+                    let cluster = self.cluster(Links::cluster_of(ticket));
+                    let plane = &mut cluster.plane;
+                    cluster.links.on_failed(ticket, error, plane, now);
+                }
+                SocketEvent::Readable(socket) => {
+                    if let Some(cluster) = self.owner(socket) {
+                        cluster.links.on_readable(socket);
+                        continue;
+                    }
+                    let (edge, mut cx) = self.cx(now, io, outputs, out);
+                    edge.on_readable(socket, &mut cx);
+                }
+                SocketEvent::Writable(socket) => {
+                    if let Some(cluster) = self.owner(socket) {
+                        let plane = &mut cluster.plane;
+                        cluster.links.write(socket, plane, io, now, outputs);
+                        continue;
+                    }
+                    let (edge, mut cx) = self.cx(now, io, outputs, out);
+                    edge.on_writable(socket, &mut cx);
+                }
+                SocketEvent::Accepted {
+                    socket,
+                    listener,
+                    peer,
+                } => {
+                    let (edge, mut cx) = self.cx(now, io, outputs, out);
+                    edge.on_accepted(socket, listener, peer, &mut cx);
+                }
+            }
+        }
+        let mut more = false;
+        for cluster in self.home.clusters() {
+            more |= cluster.links.read(&mut cluster.plane, io, now, outputs);
+        }
+        more
+    }
+
+    fn cluster(&mut self, index: ClusterIndex) -> &mut Cluster {
+        &mut self.home.clusters()[usize::from(index.0)]
+    }
+
+    /// The cluster a socket is of, if it is a broker's.
+    fn owner(&mut self, socket: SocketId) -> Option<&mut Cluster> {
+        let mut clusters = self.home.clusters().iter_mut();
+        clusters.find(|cluster| cluster.links.has(socket))
+    }
+
+    /// Handles one message: a local's and the edge's here, a home's there.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn on_message<I: Io>(
+        &mut self,
+        me: ShardId,
+        from: ShardId,
+        message: Message,
+        now: Now,
+        io: &mut I,
+        outputs: &mut Outputs<Message>,
+        out: &mut Outbox,
+    ) {
+        match message {
+            Message::Step(topic, step) => {
+                if let Some(local) = self.locals.get_mut(topic) {
+                    local.apply(&step, now);
+                    self.metrics.general.steps_applied.bump();
+                }
+            }
+            Message::Open(instance) => {
+                let topic = instance.topic;
+                if self.locals.on_open(instance, out) {
+                    let (edge, mut cx) = self.cx(now, io, outputs, out);
+                    edge.end_streams_of(topic, &mut cx);
+                }
+            }
+            Message::Standing(topic, standing) => self.locals.on_standing(topic, standing),
+            Message::Live { topic, log_start } => self.locals.on_live(topic, log_start),
+            Message::Get {
+                waiter,
+                topic,
+                hash,
+                key,
+            } => {
+                let found = self.locals.get(topic).map(|local| local.find(hash, &key));
+                let found = found.unwrap_or(Found::Failed(self.locals.not_live(topic)));
+                out.push((waiter.shard, Message::Got(waiter, found)));
+            }
+            Message::Scan {
+                waiter,
+                topic,
+                instance,
+                seq,
+                after,
+            } => {
+                self.hold(me, topic, (instance, seq), Held::Scan(waiter, after), out);
+            }
+            Message::Changes(request) => {
+                let (topic, place) = (request.topic, (request.instance, request.seq));
+                self.hold(me, topic, place, Held::Changes(request), out);
+            }
+            Message::PassEnd {
+                topic,
+                instance,
+                pass,
+                seq,
+                cut,
+            } => {
+                let held = Held::PassEnd(pass, seq, cut);
+                self.hold(me, topic, (instance, seq), held, out);
+            }
+            Message::PassBlock { topic, pass, block } => {
+                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                    feed.on_pass_block(crate::sse::PassId(pass), &block, now.mono);
+                }
+            }
+            Message::PassGap {
+                topic,
+                pass,
+                notice,
+            } => {
+                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                    feed.on_pass_gap(crate::sse::PassId(pass), notice);
+                }
+            }
+            Message::Drain { within } => {
+                self.draining = true;
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.drain(now.mono.after(within), &mut cx);
+            }
+            Message::Answer(waiter, answer) => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_answer(waiter, answer, &mut cx);
+            }
+            Message::Got(waiter, found) => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_got(waiter, found, &mut cx);
+            }
+            Message::Scanned(waiter, page) => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_scanned(waiter, page, &mut cx);
+            }
+            Message::Changed(waiter, changes) => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_changed(waiter, changes.map(|changes| *changes), &mut cx);
+            }
+            Message::PassJoined {
+                topic,
+                pass,
+                members,
+                log_start,
+            } => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_pass_joined(topic, pass, &members, &log_start, &mut cx);
+            }
+            Message::PlacesChecked {
+                topic,
+                waiter,
+                ends,
+            } => {
+                let (edge, mut cx) = self.cx(now, io, outputs, out);
+                edge.on_places_checked(topic, waiter, ends.as_deref(), &mut cx);
+            }
+            Message::View(..)
+            | Message::RefreshView(_)
+            | Message::Token(..)
+            | Message::Applied(..)
+            | Message::Command(_)
+            | Message::CheckPlaces { .. }
+            | Message::JoinPass { .. }
+            | Message::PassTaken { .. } => self.home.on_message(from, message, now, out),
+            Message::Load(_)
+            | Message::Stop
+            | Message::Ask(_)
+            | Message::Report(..)
+            | Message::Note(_) => debug_assert!(false, "not for this side of a shard"),
+        }
+    }
+
+    /// Answers a request whose place in the order is reached; keeps it until it is.
+    fn hold(
+        &mut self,
+        me: ShardId,
+        topic: TopicIndex,
+        (instance, seq): (u32, crate::log::Seq),
+        held: Held,
+        out: &mut Outbox,
+    ) {
+        let layout = self.snapshot.layout;
+        match self.locals.get_mut(topic) {
+            Some(local) if local.instance.number == instance => {
+                if let Some(held) = local.hold(seq, held) {
+                    local.answer(me, layout, held, out);
+                }
+            }
+            // A place in the order of another log: it would never come, or mean something else.
+            _ => held.refuse(out),
+        }
+    }
+
+    /// Answers what waited for places that are reached now.
+    pub(super) fn release(&mut self, out: &mut Outbox) {
+        let layout = self.snapshot.layout;
+        let me = self.locals.me();
+        for (_, local) in self.locals.iter_mut() {
+            for held in local.released() {
+                local.answer(me, layout, held, out);
+            }
+        }
+    }
+
+    /// Tells homes what is applied here: once a turn and topic.
+    pub(super) fn tell_applied(&mut self, out: &mut Outbox) {
+        let snapshot = &self.snapshot;
+        for (topic, local) in self.locals.iter_mut() {
+            if let Some(seq) = local.untold() {
+                out.push((
+                    snapshot.topic(topic).home,
+                    Message::Applied(topic, local.instance.number, seq),
+                ));
+            }
+        }
+    }
+
+    /// Whether another turn has something to do at once.
+    pub(super) fn has_work(&self) -> bool {
+        let mut feeds = self.locals.iter().filter_map(|local| local.feed.as_ref());
+        self.edge.has_ready() || self.home.has_work() || feeds.any(crate::sse::Feed::has_work)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<crate::model::Instant> {
+        let feeds = self
+            .locals
+            .iter()
+            .filter_map(|local| local.feed.as_ref()?.next_deadline());
+        feeds
+            .chain(self.home.next_deadline())
+            .chain(self.edge.next_deadline())
+            .min()
+    }
+
+    /// Brings the gauges up to date.
+    pub(super) fn count(&mut self) {
+        let topics = self.locals.indexed();
+        for (topic, local) in topics {
+            let metrics = &mut self.metrics.topics[usize::from(topic.0)];
+            let (events, gaps) = local.told();
+            metrics.stream_events.0 = events;
+            metrics.stream_gaps.0 = gaps;
+            if let Some(slice) = local.slice() {
+                let stats = slice.stats();
+                metrics.cache_entries.set(stats.entries as u64);
+                metrics.cache_bytes.set(stats.bytes as u64);
+            }
+        }
+        self.home.count(&mut self.metrics);
+    }
+}
+
+/// The names that become labels.
+fn names(snapshot: &Snapshot) -> Names {
+    let config = &snapshot.config;
+    Names {
+        commands: config
+            .commands
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        queries: config
+            .queries
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        streams: config
+            .streams
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        topics: snapshot
+            .topics
+            .iter()
+            .map(|topic| snapshot.topic_label(topic))
+            .collect(),
+    }
+}
