@@ -8,7 +8,8 @@ use super::book::{Anomaly, Attempt, Outcome};
 /// What was asked, and what came of it.
 pub fn account(story: &str, attempts: &[Attempt], in_log: usize, twins: usize) -> String {
     let keys: BTreeSet<_> = attempts.iter().map(|it| &it.key).collect();
-    let (mut done, mut refused, mut unknown) = ([0; 2], 0, 0);
+    let peers = attempts.iter().map(|it| it.peer + 1).max();
+    let (mut done, mut refused, mut unknown) = (vec![0; peers.unwrap_or_default()], 0, 0);
     for attempt in attempts {
         match attempt.outcome {
             Outcome::Done(_) => done[attempt.peer] += 1,
@@ -17,12 +18,10 @@ pub fn account(story: &str, attempts: &[Attempt], in_log: usize, twins: usize) -
         }
     }
     format!(
-        "ledger: {story}\n  {} commands in {} tries: {} + {} answered by the two gateways, \
-         {refused} refused, {unknown} unknown; {in_log} in the log, {twins} of them twins by a retry at the other gateway\n",
+        "ledger: {story}\n  {} commands in {} tries: {done:?} answered by each gateway, \
+         {refused} refused, {unknown} unknown; {in_log} in the log, {twins} of them twins by a retry at another gateway\n",
         keys.len(),
-        attempts.len(),
-        done[0],
-        done[1]
+        attempts.len()
     )
 }
 

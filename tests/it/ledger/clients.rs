@@ -17,9 +17,8 @@ use crate::rdk::{Consumer, Producer, ToWrite};
 
 /// Clients that ask one command after the other.
 const LANES: usize = 8;
-/// Readers: the first half stay where they are, the others are cut and come back, by turns at
-/// either gateway.
-const READERS: usize = 4;
+/// Readers of each gateway: one stays, the others are cut and come back, by turns at every gateway.
+const READERS: usize = 2;
 /// Between a client's commands.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Before a refused command is tried again.
@@ -128,11 +127,11 @@ pub fn readers(peers: &[SocketAddr], shared: &Arc<Shared>) -> Vec<JoinHandle<()>
         let (peers, shared) = (peers.to_vec(), shared.clone());
         std::thread::spawn(move || read(reader, &peers, &shared))
     };
-    (0..READERS).map(start).collect()
+    (0..READERS * peers.len()).map(start).collect()
 }
 
 fn read(reader: usize, peers: &[SocketAddr], shared: &Shared) {
-    let stays = reader < READERS / 2;
+    let stays = reader < peers.len();
     let mut peer = reader % peers.len();
     let mut id = String::new();
     while !shared.over.load(Ordering::Relaxed) {

@@ -8,6 +8,7 @@ use super::nodes::{leader_by_turns, move_leaders};
 use super::world::{Topics, World, routes};
 use super::{admin, cluster, ground, rounds};
 use crate::admin::Admin;
+use crate::client::PATIENCE;
 use crate::cluster::Cluster;
 use crate::cluster::security::{Certificates, Listener, PASSWORD, USER, token};
 use crate::gateway::{self, Gateway};
@@ -41,15 +42,45 @@ fn launch(cluster: &Cluster, topics: &Topics, listener: Listener, tables: &str) 
     Gateway::launch(&(settings + tables + &routes(topics, "")))
 }
 
-/// The account of a world whose gateways come in by these ways, with leaders moved and one killed.
-fn holds(story: &str, ways: [(Listener, String); 2], first: impl FnOnce(&mut World)) {
+/// Six gateways of one world, each by another way, while leaders move and one is killed. Each must
+/// answer commands after every fault, and feed a reader that stays with it.
+#[test]
+fn every_way_in_while_leaders_move_and_one_is_killed() {
     let mut cluster = cluster();
+    Shown::by(&cluster).certificate("server");
     let (admin, ground) = (admin(&cluster), ground(&cluster));
     let topics = Topics::make(&ground);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    std::fs::write(&path, token(3600)).expect("write");
+    let by_token = format!(
+        "mechanism = \"oauthbearer\"\ntoken_file = \"{}\"\n",
+        path.display()
+    );
+    let by = |mechanism| format!("[kafka.sasl]\n{}", sasl(mechanism, USER, PASSWORD));
+    let tls = format!("[kafka.tls]\n{}", tls(&cluster, "ca.pem"));
+    let file = |name| cluster.certificates().path(name).display().to_string();
+    let (chain, key) = (file("client.pem"), file("client.key"));
+    let mutual = format!("{tls}certificate = \"{chain}\"\nkey = \"{key}\"\n");
+    let ways = [
+        (Listener::Reauth, by("plain")),
+        (Listener::Reauth, by("scram-sha-256")),
+        (Listener::SaslTls, by("scram-sha-512") + &tls),
+        (Listener::Reauth, format!("[kafka.sasl]\n{by_token}")),
+        (Listener::Tls, tls.clone()),
+        (Listener::Mtls, mutual),
+    ];
     let launch = |(listener, tables): &(_, String)| launch(&cluster, &topics, *listener, tables);
     let gateways = ways.iter().map(launch).collect();
     let mut world = World::over(&ground, topics, gateways, None);
-    first(&mut world);
+    world.event(&format!("{SESSIONS:?} of sessions of 2 s"), |_| {
+        std::thread::sleep(SESSIONS);
+    });
+    // A broker closes what goes on after its session: so all were renewed in time.
+    for peer in 0..ways.len() {
+        let failed = "sluicegate_kafka_connections_failed_total";
+        assert_eq!(world.gateway(peer).metric(failed, ""), 0.0);
+    }
     for round in 0..rounds().div_ceil(3) {
         world.event(&format!("leader moved {MOVES} times"), |topics| {
             move_leaders(&admin, topics, MOVES);
@@ -61,57 +92,7 @@ fn holds(story: &str, ways: [(Listener, String); 2], first: impl FnOnce(&mut Wor
             admin.wait_in_sync(&topics.all());
         });
     }
-    world.finish(story);
-}
-
-#[test]
-fn plain_and_scram_sha_512_within_tls() {
-    let tls = tls(&cluster(), "ca.pem");
-    let within = |table: String| format!("[kafka.tls]\n{tls}[kafka.sasl]\n{table}");
-    let plain = within(sasl("plain", USER, PASSWORD));
-    let scram = within(sasl("scram-sha-512", USER, PASSWORD));
-    let ways = [(Listener::SaslTls, plain), (Listener::SaslTls, scram)];
-    holds("PLAIN in TLS, SCRAM-SHA-512 in TLS", ways, |_| ());
-}
-
-#[test]
-fn scram_sha_256_and_tokens_in_sessions_of_two_seconds() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("token");
-    std::fs::write(&path, token(3600)).expect("write");
-    let scram = format!("[kafka.sasl]\n{}", sasl("scram-sha-256", USER, PASSWORD));
-    let token = format!(
-        "[kafka.sasl]\nmechanism = \"oauthbearer\"\ntoken_file = \"{}\"\n",
-        path.display()
-    );
-    let ways = [(Listener::Reauth, scram), (Listener::Reauth, token)];
-    let story = "SCRAM-SHA-256, OAUTHBEARER, each in sessions of 2 s";
-    holds(story, ways, |world| {
-        world.event(&format!("{SESSIONS:?} of sessions"), |_| {
-            std::thread::sleep(SESSIONS);
-        });
-        // A broker closes what goes on after its session: so all were renewed in time.
-        for peer in 0..2 {
-            let failed = "sluicegate_kafka_connections_failed_total";
-            assert_eq!(world.gateway(peer).metric(failed, ""), 0.0);
-        }
-    });
-}
-
-#[test]
-fn tls_and_mutual_tls() {
-    let (ours, identity) = {
-        let cluster = cluster();
-        Shown::by(&cluster).certificate("server");
-        let path = |name| cluster.certificates().path(name).display().to_string();
-        let (chain, key) = (path("client.pem"), path("client.key"));
-        let ours = format!("[kafka.tls]\n{}", tls(&cluster, "ca.pem"));
-        let identity = format!("certificate = \"{chain}\"\nkey = \"{key}\"\n");
-        (ours, identity)
-    };
-    let mutual = ours.clone() + &identity;
-    let ways = [(Listener::Tls, ours), (Listener::Mtls, mutual)];
-    holds("TLS, mutual TLS", ways, |_| ());
+    world.finish("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 in TLS, OAUTHBEARER, TLS, mutual TLS");
 }
 
 /// Has the TLS listener of every node show a certificate to who connects from now on: `server` or
@@ -146,20 +127,23 @@ fn is_named(gateway: &Gateway, nodes: &str, words: &[&str], since: Instant) {
     let ready = gateway.wait_admin("/readyz", |it| {
         has_all(it.text()) && nodes.split(',').any(|node| it.text().contains(node))
     });
+    let told = since.elapsed();
     let every = |said: &str| {
         nodes.split(',').all(|node| {
             let of_it = format!("broker {node}: ");
             said.lines().any(|it| it.contains(&of_it) && has_all(it))
         })
     };
-    while !every(&gateway.said()) && since.elapsed() < 2 * NAMED_WITHIN {
+    // Which node is tried next is chance.
+    let until = Instant::now() + PATIENCE;
+    while !every(&gateway.said()) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let (took, said) = (since.elapsed(), gateway.said());
+    let (all, said) = (since.elapsed(), gateway.said());
     assert!(every(&said), "{words:?} of {nodes}: {said}");
-    println!("{words:?} of three nodes named after {took:?}");
+    println!("{words:?} named after {told:?}, of each of three nodes after {all:?}");
     // On a busy machine a process takes its time to start; the promise is shown by what is printed.
-    assert!(took < 2 * NAMED_WITHIN, "{took:?}: {ready:?}");
+    assert!(told < 2 * NAMED_WITHIN, "{told:?}: {ready:?}");
     assert_eq!(gateway.admin_get("/livez").status, 200, "it does not end");
 }
 

@@ -247,7 +247,7 @@ impl World {
             let waited = (0..self.gateways.len()).filter(|&peer| Some(peer) != self.shut_out);
             let of = |peer| dones.clone().filter(move |(_, it)| it.peer == peer);
             let dones = waited.map(|peer| after(&mut of(peer).map(|(at, _)| *at)));
-            let dones = dones.min().unwrap_or_default();
+            let dones = dones.min().unwrap_or_default() * self.gateways.len();
             let given = happened.given.iter();
             let given = given.map(|it| after(&mut it.iter().map(|(at, _)| *at)));
             let given = given.min().unwrap_or_default();
@@ -258,7 +258,8 @@ impl World {
             if all.iter().all(|&it| it >= PROGRESS) {
                 return;
             }
-            let what = "commands answered by each, events given, produced, consumed";
+            let what =
+                "commands answered (by each, times their number), events given, produced, consumed";
             assert!(
                 since.elapsed() < BACK_WITHIN,
                 "not all is back: {what}: {all:?}"
