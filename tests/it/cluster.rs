@@ -10,7 +10,7 @@ pub mod security;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -204,8 +204,11 @@ impl Cluster {
         let until = Instant::now() + START_TIME_MAX;
         loop {
             let ensured = ensure_topics(&bootstrap, &probe, Duration::from_secs(5));
-            let Err(error) = block_on(ensured) else {
-                return;
+            let error = match block_on(ensured) {
+                // A leader is a leader a moment before it listens, and the longer the more it has.
+                Ok(_) if self.all_listen() => return,
+                Ok(_) => "not all of its ports are open".to_owned(),
+                Err(error) => error.to_string(),
             };
             let node = (1..=self.nodes.len()).find(|node| {
                 let node = self.nodes[node - 1].as_ref();
@@ -219,6 +222,18 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Whether every node that runs takes connections on each of its clients' ports.
+    fn all_listen(&self) -> bool {
+        let running = (1..=self.nodes.len()).filter(|node| self.nodes[node - 1].is_some());
+        let secured = |node| {
+            let all = self.secured.iter().flat_map(|_| Listener::ALL);
+            all.map(move |listener| self.secured_port(node, listener))
+        };
+        let ports = running.flat_map(|node| secured(node).chain([self.port(node)]));
+        let listens = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        ports.into_iter().all(listens)
     }
 
     fn log_tail(&self, node: usize) -> String {

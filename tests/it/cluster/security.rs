@@ -29,7 +29,8 @@ pub enum Listener {
 }
 
 impl Listener {
-    const ALL: [Self; 5] = [
+    /// All of them.
+    pub const ALL: [Self; 5] = [
         Self::Sasl,
         Self::Reauth,
         Self::Tls,
