@@ -29,6 +29,8 @@ use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
 /// Questions open at once. Whoever finds no room asks again, or gives up.
 const OPEN_MAX: usize = 4096;
+/// Of clients at most so many: what they hold is their word, and reads must find room.
+const CLIENTS_OPEN_MAX: usize = 1024;
 /// Answers kept; when there are more, all are forgotten: they can be had again.
 const KNOWN_MAX: usize = 4096;
 /// A question nobody has repeated for so long is dropped.
@@ -50,8 +52,8 @@ pub(super) type EpochKey = (TopicHandle, Partition, LeaderEpoch);
 
 #[derive(Debug)]
 struct Question {
-    /// The epoch of the leader whose answer is on its way.
-    asked: Option<LeaderEpoch>,
+    /// The epoch of the leader whose answer is on its way, and the request's number.
+    asked: Option<(LeaderEpoch, u64)>,
     not_before: Instant,
     until: Instant,
     failures: u32,
@@ -60,14 +62,20 @@ struct Question {
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Epochs {
+    /// Of the last request.
+    number: u64,
     open: BTreeMap<EpochKey, Question>,
     /// With the epoch of the leader that said so. `None`: it could not tell.
     known: BTreeMap<EpochKey, (LeaderEpoch, Option<Next>)>,
 }
 
 impl Epochs {
-    /// Where an epoch ended; asked for if it must be.
-    pub(super) fn end_of(&mut self, key: EpochKey, cx: &mut Context<'_>) -> EpochEnd {
+    /// Where an epoch ended that a client names; asked for if it must be.
+    pub(super) fn of_client(&mut self, key: EpochKey, cx: &mut Context<'_>) -> EpochEnd {
+        self.end_of(key, CLIENTS_OPEN_MAX, cx)
+    }
+
+    fn end_of(&mut self, key: EpochKey, open_max: usize, cx: &mut Context<'_>) -> EpochEnd {
         let (topic, partition, epoch) = key;
         if epoch.0.is_none() {
             return EpochEnd::Open;
@@ -86,7 +94,7 @@ impl Epochs {
         let until = cx.now.mono.after(OPEN_FOR);
         if let Some(question) = self.open.get_mut(&key) {
             question.until = until;
-        } else if self.open.len() < OPEN_MAX {
+        } else if self.open.len() < open_max {
             let (asked, not_before, failures) = (None, Instant::ZERO, 0);
             let question = Question {
                 asked,
@@ -108,7 +116,7 @@ impl Epochs {
         leader: LeaderEpoch,
         cx: &mut Context<'_>,
     ) -> bool {
-        match self.end_of((key.topic, key.partition, next.epoch), cx) {
+        match self.end_of((key.topic, key.partition, next.epoch), OPEN_MAX, cx) {
             EpochEnd::Asked => return false,
             EpochEnd::Ended(end) if end.offset < next.offset => {
                 read.place = Place::At(end);
@@ -186,14 +194,14 @@ impl Epochs {
         }
         let id = link.id;
         let keys = group.iter().map(|(_, key, _)| *key).collect();
-        let sent = link.ask(Asked::Epochs(keys), Api::EpochEnds, deadline, |_| {
-            request(topics, group)
-        });
+        self.number += 1;
+        let (number, asked) = (self.number, Asked::Epochs(self.number, keys));
+        let sent = link.ask(asked, Api::EpochEnds, deadline, |_| request(topics, group));
         match sent {
             Ok(()) => {
                 for (_, key, leader) in group {
                     let question = self.open.get_mut(key).expect("it is wanted");
-                    question.asked = Some(*leader);
+                    question.asked = Some((*leader, number));
                 }
             }
             Err(error) => cx.give_up(id, error),
@@ -224,7 +232,7 @@ impl Epochs {
     pub(super) fn on_answer(
         &mut self,
         link: LinkId,
-        asked: &[EpochKey],
+        (number, asked): (u64, &[EpochKey]),
         (version, body): (i16, Bytes),
         cx: &mut Context<'_>,
     ) {
@@ -232,7 +240,7 @@ impl Epochs {
             Ok(response) => response,
             Err(error) => {
                 cx.give_up(link, error);
-                return self.on_lost(asked, cx);
+                return self.on_lost(number, asked, cx);
             }
         };
         cx.links.throttle(link, response.throttle_time_ms, cx.now);
@@ -245,7 +253,9 @@ impl Epochs {
                 let Some(&key) = asked.iter().find(|key| (key.0, key.1) == place) else {
                     continue;
                 };
-                let Some(under) = self.open.get(&key).and_then(|question| question.asked) else {
+                let open = self.open.get(&key).and_then(|question| question.asked);
+                // An answer to an earlier request may be of another leader, or of another log.
+                let Some((under, _)) = open.filter(|(_, asked)| *asked == number) else {
                     continue;
                 };
                 if let Ok(end) = end_of(found, cx) {
@@ -254,15 +264,16 @@ impl Epochs {
             }
         }
         // Whoever was left out of the answer, or refused, asks again.
-        self.on_lost(asked, cx);
+        self.on_lost(number, asked, cx);
     }
 
     /// The question is lost, or some of it was not answered.
-    pub(super) fn on_lost(&mut self, asked: &[EpochKey], cx: &mut Context<'_>) {
+    pub(super) fn on_lost(&mut self, number: u64, asked: &[EpochKey], cx: &mut Context<'_>) {
         for key in asked {
             if let Some(question) = self.open.get_mut(key)
-                && question.asked.take().is_some()
+                && question.asked.is_some_and(|(_, asked)| asked == number)
             {
+                question.asked = None;
                 question.failures += 1;
                 question.not_before = cx.retry_at(question.failures.min(3));
             }

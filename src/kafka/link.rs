@@ -52,8 +52,8 @@ pub(super) enum Asked {
     Offsets(Vec<(super::ReadKey, u32)>),
     /// Questions by their number, and partitions of them.
     Ends(u64, Vec<Partition>),
-    /// Epochs of partitions.
-    Epochs(Vec<super::epochs::EpochKey>),
+    /// Epochs of partitions, by the request's number.
+    Epochs(u64, Vec<super::epochs::EpochKey>),
     /// For how long the broker may wait for news.
     Fetch(Duration),
     /// Batches by their number.

@@ -235,7 +235,7 @@ impl Plane {
     ) -> EpochEnd {
         self.dirty = true;
         let mut cx = self.shared.context(now);
-        self.epochs.end_of((topic, partition, epoch), &mut cx)
+        self.epochs.of_client((topic, partition, epoch), &mut cx)
     }
 
     /// A newer view, from the plane with the directory.
@@ -445,8 +445,8 @@ impl Plane {
                 self.ends.on_answer(link, (number, &asked), body, cx);
                 None
             }
-            (Asked::Epochs(asked), _) => {
-                self.epochs.on_answer(link, &asked, body, cx);
+            (Asked::Epochs(number, asked), _) => {
+                self.epochs.on_answer(link, (number, &asked), body, cx);
                 None
             }
         };
@@ -493,7 +493,7 @@ impl Plane {
                     offsets::on_lost(&mut self.reader, &asked, &error, cx);
                 }
                 (Asked::Ends(number, asked), _) => self.ends.on_lost(number, &asked, &error, cx),
-                (Asked::Epochs(asked), _) => self.epochs.on_lost(&asked, cx),
+                (Asked::Epochs(number, asked), _) => self.epochs.on_lost(number, &asked, cx),
             }
         }
         any

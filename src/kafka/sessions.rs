@@ -193,10 +193,10 @@ impl Session {
         }
     }
 
-    /// The next request begins another session, and ends this one by naming it.
+    /// The next request begins another session, and ends this one by naming it. What was said in
+    /// this one is kept until then: the rest of the answer may lean on it.
     fn start_over(&mut self) {
         self.epoch = BEGIN;
-        self.entries.clear();
     }
 
     fn entry(&mut self, key: ReadKey) -> Option<&mut Entry> {

@@ -13,7 +13,7 @@ use super::batch::{Pending, Queue};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
-use super::link::{Asked, Purpose};
+use super::link::{Asked, Peer, Purpose};
 use super::plane::ProduceRecord;
 use super::producer::Producer;
 use super::records::batch_len_max;
@@ -119,8 +119,17 @@ impl Writer {
         for group in due.chunk_by(|a, b| a.0 == b.0) {
             self.send(group, cx);
         }
-        if let Some((node, _)) = due.first() {
-            self.producer.ask(*node, cx);
+        // Any broker gives an id: the one least likely to be away is asked.
+        let away = |node: &BrokerId| {
+            let peer = Peer::Node(*node);
+            let silent = cx.links.silent_since(peer, Purpose::Ask, cx.now);
+            (
+                !cx.links.trust(peer).0,
+                silent.map(|since| cx.now.mono.since(since)),
+            )
+        };
+        if let Some(node) = due.iter().map(|(node, _)| *node).min_by_key(away) {
+            self.producer.ask(node, cx);
         }
     }
 

@@ -131,3 +131,59 @@ fn a_broker_that_can_not_tell_is_read_from_all_the_same() {
     world.pass(std::time::Duration::from_millis(1));
     assert_eq!(fetched_from(&world), 100);
 }
+
+/// What clients hold is their word; that they say much keeps no read from going on.
+#[test]
+fn questions_of_clients_stop_no_read() {
+    let (mut world, handle) = known(&[(1, 5)]);
+    world.plane.read(key(handle, 0), StartAt::At(place(100, 5)));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    let ask_all = |world: &mut World| {
+        for epoch in 1000..1000 + 4096 {
+            let epoch = LeaderEpoch(Some(epoch));
+            let _asked = world
+                .plane
+                .epoch_end(handle, Partition(0), epoch, world.now);
+        }
+    };
+    ask_all(&mut world);
+    world.pass(std::time::Duration::from_secs(1));
+    world.topics[0].leaders[0] = (2, 6);
+    world.fetched(&fetch, vec![refused(0, 6)]);
+    for _ in 0..10 {
+        ask_all(&mut world);
+        world.pass(std::time::Duration::from_secs(2));
+    }
+    assert!(!world.epochs.is_empty(), "nobody asks the new leader");
+}
+
+/// An answer is of the leader that was asked, not of the one that leads when it comes.
+#[test]
+fn a_late_answer_is_not_the_new_leaders() {
+    let mut long = super::peer::settings();
+    long.request_timeout = std::time::Duration::from_secs(60);
+    let mut world = World::with(long, DirectoryRole::Own, &[topic(&[(1, 5)])]);
+    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    world.settle();
+    let end = |world: &mut World| {
+        let epoch = LeaderEpoch(Some(3));
+        let end = world
+            .plane
+            .epoch_end(handle, Partition(0), epoch, world.now);
+        world.settle();
+        end
+    };
+    assert_eq!(end(&mut world), EpochEnd::Asked);
+    let of_old = world.epochs.pop_front().expect("asked of broker 1");
+    world.topics[0].leaders[0] = (2, 6); // Elected uncleanly; broker 1 is frozen.
+    world.plane.refresh();
+    world.pass(std::time::Duration::from_secs(12));
+    assert_eq!(end(&mut world), EpochEnd::Asked);
+    world.pass(std::time::Duration::from_millis(10));
+    let of_new = world.epochs.pop_front().expect("asked of broker 2");
+    assert_eq!((of_old.node, of_new.node), (1, 2));
+    world.epochs.push_front(of_old);
+    answer(&mut world, 0, 3, 100); // What broker 1 had: its branch.
+    assert_eq!(end(&mut world), EpochEnd::Asked, "broker 2 has not said it");
+}

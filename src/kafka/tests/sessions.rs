@@ -294,3 +294,36 @@ fn a_throttled_answer_is_no_failure_and_no_news() {
     assert_eq!(said(&world.next_fetch()), (9, 2, vec![], vec![]));
     assert!(world.fetches.is_empty(), "nothing was asked twice");
 }
+
+/// An answer whose budget is used up says nothing against partitions that it does not name.
+#[test]
+fn partitions_without_news_have_not_failed() {
+    let mut few = settings();
+    few.decompressed_bytes_max = 1;
+    let mut world = World::with(few, DirectoryRole::Own, &[topic(&[(1, 0), (1, 0), (1, 0)])]);
+    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    for partition in [0, 1, 2] {
+        world.plane.read(key(handle, partition), at(0));
+    }
+    let fetch = world.next_fetch();
+    answer(
+        &mut world,
+        &fetch,
+        9,
+        0,
+        (0..3).map(|p| data(p, 0, &[])).collect(),
+    );
+    world.take();
+    let fetch = world.next_fetch();
+    assert_eq!(said(&fetch).1, 1, "within the session");
+    answer(
+        &mut world,
+        &fetch,
+        9,
+        0,
+        vec![data(0, 1, &[0]), data(1, 1, &[0])],
+    );
+    let failed = |e: &Event| matches!(e, Event::ReadFailed { .. });
+    let events = world.take();
+    assert!(!events.iter().any(failed), "{events:?}");
+}

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::records::RecordBatchDecoder;
+use uuid::Uuid;
 
 use super::*;
 use crate::model::UnixMillis;
@@ -425,4 +428,32 @@ fn partitions_do_not_wait_for_one_another() {
     assert_eq!(world.produces.len(), 2);
     let (first, second) = (&world.produces[0], &world.produces[1]);
     assert_eq!(first.link, second.link, "pipelined");
+}
+
+/// A frozen broker keeps no other from a producer id.
+#[test]
+fn a_producer_id_is_had_of_a_broker_that_answers() {
+    let (mut world, topic) = known(&[(1, 0), (2, 0)]);
+    produce(&mut world, topic, 0..1);
+    let _stuck = world.produces.pop_front().unwrap();
+    world.frozen.insert(1);
+    world.pass(Duration::from_secs(6)); // Its connection is given up; its batch is tried again.
+    let taken = world
+        .plane
+        .produce(topic, Partition(1), record("1"), 1, world.now);
+    taken.unwrap();
+    world.pass(Duration::from_millis(100));
+    let to_2 = world.produces.iter().position(|it| it.node == 2).unwrap();
+    let first = world.produces.remove(to_2).unwrap();
+    // OUT_OF_ORDER_SEQUENCE_NUMBER: a new sequence is wanted, and so a new id.
+    let refused = PartitionProduceResponse::default()
+        .with_index(1)
+        .with_error_code(45);
+    let refused = TopicProduceResponse::default()
+        .with_topic_id(Uuid::from_u128(77))
+        .with_partition_responses(vec![refused]);
+    let response = ProduceResponse::default().with_responses(vec![refused]);
+    world.answer::<ProduceRequest>(&first, &response);
+    world.pass(Duration::from_secs(3));
+    assert!(world.produces.iter().any(|it| it.node == 2));
 }
