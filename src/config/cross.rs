@@ -49,6 +49,26 @@ impl Routes {
             }
         }
         self.encodings(findings);
+        self.streams_of_replies(findings);
+    }
+
+    /// The index reads history of a topic of replies, one record at a time; a stream would need
+    /// reads of its own.
+    fn streams_of_replies(&self, findings: &mut Findings) {
+        for stream in &self.streams {
+            let (topic, cluster) = (&stream.route.topic, stream.route.cluster);
+            let mut commands = self.commands.iter();
+            let Some(command) =
+                commands.find(|it| it.route.replies == *topic && it.route.cluster == cluster)
+            else {
+                continue;
+            };
+            let message = format!("`{topic}` is a topic of replies, which streams can't show");
+            let help = "have the service write what clients shall see to a topic of its own";
+            findings
+                .error(stream.topic_at.clone(), message, help)
+                .also(command.replies_at.clone(), "replies come by it");
+        }
     }
 
     /// A topic of commands that is one of replies too would answer commands with commands.

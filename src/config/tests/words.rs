@@ -259,3 +259,30 @@ fn errors_of_flags_and_environment_name_them() {
      = help: a list of at most 16: ip:port such as 127.0.0.1:8080 or [::]:8080; port 0 takes any free one
     "#);
 }
+
+#[test]
+fn streams_do_not_show_replies() {
+    let text = r#"
+[[command]]
+name = "pay"
+route = "POST /pay"
+topic = "c"
+replies = "r"
+[[stream]]
+name = "replies"
+route = "GET /replies"
+topic = "r"
+"#;
+    insta::assert_snapshot!(refused(text), @r#"
+    error: `r` is a topic of replies, which streams can't show
+      --> gateway.toml:10:9
+       |
+     6 | replies = "r"
+       |           --- replies come by it
+    ...
+    10 | topic = "r"
+       |         ^^^
+       |
+       = help: have the service write what clients shall see to a topic of its own
+    "#);
+}
