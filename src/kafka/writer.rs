@@ -119,16 +119,22 @@ impl Writer {
         for group in due.chunk_by(|a, b| a.0 == b.0) {
             self.send(group, cx);
         }
-        // Any broker gives an id: the one least likely to be away is asked.
+        if !due.is_empty() {
+            self.ask_for_id(cx);
+        }
+    }
+
+    /// Any broker gives a producer id: the one least likely to be away is asked, not whoever leads
+    /// what waits.
+    fn ask_for_id(&mut self, cx: &mut Context<'_>) {
         let away = |node: &BrokerId| {
             let peer = Peer::Node(*node);
             let silent = cx.links.silent_since(peer, Purpose::Ask, cx.now);
-            (
-                !cx.links.trust(peer).0,
-                silent.map(|since| cx.now.mono.since(since)),
-            )
+            let silent = silent.map(|since| cx.now.mono.since(since));
+            (!cx.links.trust(peer).0, silent)
         };
-        if let Some(node) = due.iter().map(|(node, _)| *node).min_by_key(away) {
+        let brokers = cx.view.brokers.iter().map(|broker| broker.id);
+        if let Some(node) = brokers.min_by_key(away) {
             self.producer.ask(node, cx);
         }
     }
