@@ -117,6 +117,8 @@ pub enum Message {
     CheckPlaces {
         /// Whose.
         topic: TopicIndex,
+        /// Which loading of the topic it is of.
+        instance: u32,
         /// Which client, for the answer.
         waiter: Waiter,
         /// Where it stands, with the epoch of the record before.
@@ -136,6 +138,8 @@ pub enum Message {
     JoinPass {
         /// Whose.
         topic: TopicIndex,
+        /// Which loading of the topic it is of.
+        instance: u32,
         /// By which encoding.
         encoding: usize,
         /// Which client, for the answer.

@@ -70,6 +70,7 @@ impl Edge {
                     home,
                     Message::JoinPass {
                         topic,
+                        instance,
                         encoding,
                         waiter,
                         from,
@@ -82,6 +83,7 @@ impl Edge {
                     home,
                     Message::CheckPlaces {
                         topic,
+                        instance,
                         waiter,
                         places,
                     },

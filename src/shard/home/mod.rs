@@ -270,23 +270,25 @@ impl Home {
             Message::Command(request) => self.on_command(*request, now, out),
             Message::JoinPass {
                 topic,
+                instance,
                 encoding,
                 waiter,
                 from,
             } => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_join(waiter, encoding, from, &mut cx);
+                    topics[at].on_join(instance, (waiter, encoding, from), &mut cx);
                 }
             }
             Message::CheckPlaces {
                 topic,
+                instance,
                 waiter,
                 places,
             } => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_places(waiter, places, &mut cx);
+                    topics[at].on_places(instance, waiter, places, &mut cx);
                 }
             }
             Message::PassTaken {

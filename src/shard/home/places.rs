@@ -39,13 +39,18 @@ impl Places {
 }
 
 impl Topic {
-    /// A stream wants to know whether these places are still in the log.
+    /// A stream wants to know whether these places are still in the log. One of an earlier instance
+    /// is closed.
     pub(super) fn on_places(
         &mut self,
+        instance: u32,
         waiter: Waiter,
         places: Vec<(Partition, Next)>,
         cx: &mut Cx<'_>,
     ) {
+        if instance != self.instance {
+            return;
+        }
         let deadline = cx.now.mono.after(WAIT_MAX);
         let asker = Asker {
             waiter,

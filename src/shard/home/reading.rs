@@ -71,7 +71,7 @@ impl Topic {
                     part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
                     part.high_watermark = high_watermark;
                     part.known = true;
-                    part.failed = false;
+                    part.failed = None;
                 }
                 self.order_batch(batch, next, cx);
                 self.go_live_if_loaded(cx);
@@ -95,7 +95,11 @@ impl Topic {
                 note(cx.out, Level::Warn, text);
                 self.counts.undecodable += 1;
                 if to == from {
-                    return; // Not even the batch's end is known: the read stands there.
+                    // Not even the batch's end is known: the read stands there.
+                    let (partition, from) = (partition.0, from.0);
+                    let text = format!("partition {partition} from offset {from} on: {error}");
+                    self.fails(read.partition, &text);
+                    return;
                 }
                 let reason = GapReason::Undecodable;
                 self.change(
@@ -125,15 +129,20 @@ impl Topic {
                 self.change(change, cx);
             }
             Event::ReadFailed { read, error } => {
-                let part = self.parts.get_mut(read.partition.0 as usize);
-                if part.is_some_and(|part| !std::mem::replace(&mut part.failed, true)) {
+                let text = format!("partition {}: {error}", read.partition.0);
+                if self.fails(read.partition, &text) {
                     let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
-                    let text = format!("{name} partition {}: {error}", read.partition.0);
-                    note(cx.out, Level::Warn, text);
+                    note(cx.out, Level::Warn, format!("{name} {text}"));
                 }
             }
             _ => debug_assert!(false, "only reads come here"),
         }
+    }
+
+    /// A partition can't be read for now. Whether it could be until now.
+    fn fails(&mut self, partition: Partition, text: &str) -> bool {
+        let part = self.parts.get_mut(partition.0 as usize);
+        part.is_some_and(|part| part.failed.replace(text.into()).is_none())
     }
 
     /// Whether the log no longer has what was ordered: a read found its place gone, or a pass met

@@ -8,6 +8,9 @@ use super::Cluster;
 use super::topic::Topic;
 use crate::shard::snapshot::Snapshot;
 
+/// For how long a partition that is loaded may be silent without being named.
+const SILENT: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl Topic {
     /// Whether the topic is ready, and what is missing. One that was live once is served from
     /// memory, whatever becomes of its brokers: it is degraded, never unready.
@@ -40,7 +43,10 @@ impl Topic {
                     Some(trouble) => (CheckState::Blocked, format!("{waits}: {trouble}")),
                 }
             }
-            (false, None, _) => (CheckState::Loading, self.progress()),
+            (false, None, _) => match self.stuck(now) {
+                Some(why) => (CheckState::Blocked, format!("{}; {why}", self.progress())),
+                None => (CheckState::Loading, self.progress()),
+            },
         };
         Check::new(name, state, detail)
     }
@@ -118,6 +124,21 @@ impl Topic {
     fn paused_times(&self, partition: usize) -> u64 {
         let of_topic = self.counts.parts.get(partition).map_or(0, |it| it.paused);
         of_topic + self.passes.paused_times(Partition(partition as u32))
+    }
+
+    /// Why loading does not go on, of the first partition that holds it up.
+    fn stuck(&self, now: Now) -> Option<String> {
+        let silent = |heard| !self.paused && now.mono.since(heard) >= SILENT;
+        (0..)
+            .zip(&self.parts)
+            .find_map(|(p, part)| match &part.failed {
+                Some(why) => Some(why.to_string()),
+                None if part.loaded_at.is_none() && silent(part.heard) => Some(format!(
+                    "partition {p}: nobody leads it, or its leader does not answer; bring its \
+                 replicas back"
+                )),
+                None => None,
+            })
     }
 
     fn progress(&self) -> String {

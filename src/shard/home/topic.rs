@@ -50,7 +50,7 @@ pub(super) struct Topic {
 }
 
 /// A partition as its reads show it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Part {
     /// Where loading ends; `None`: the read has not begun.
     pub(super) loaded_at: Option<Offset>,
@@ -59,8 +59,8 @@ pub(super) struct Part {
     pub(super) log_start: Offset,
     /// A broker has said where its log starts and ends.
     pub(super) known: bool,
-    /// It can't be read for now; said once.
-    pub(super) failed: bool,
+    /// Why it can't be read for now, as it was said.
+    pub(super) failed: Option<Box<str>>,
     /// When a broker last answered for it.
     pub(super) heard: Instant,
 }
@@ -328,9 +328,18 @@ impl Topic {
         }
     }
 
-    /// A stream needs history from `from` on.
-    pub(super) fn on_join(&mut self, waiter: Waiter, encoding: usize, from: Cut, cx: &mut Cx<'_>) {
-        let Some(order) = &self.order else { return };
+    /// A stream needs history from `from` on. One of an earlier instance has been closed by now, or
+    /// will be: in a pass of this one nobody would take its blocks.
+    pub(super) fn on_join(
+        &mut self,
+        instance: u32,
+        (waiter, encoding, from): (Waiter, usize, Cut),
+        cx: &mut Cx<'_>,
+    ) {
+        let order = self.order.as_ref();
+        let Some(order) = order.filter(|_| instance == self.instance) else {
+            return;
+        };
         let log_start = &log_start(&self.parts);
         self.passes.join(
             waiter,

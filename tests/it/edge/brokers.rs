@@ -49,16 +49,17 @@ impl Pair {
     }
 }
 
-#[test]
-fn each_brokers_numbers_are_its_own() {
+fn two_nodes() -> BrokerHandle {
     let two = Settings {
         nodes: 2,
         ..Settings::default()
     };
     let broker = BrokerHandle::start(two, random(), ([127, 0, 0, 1], 0).into());
-    let broker = broker.expect("free ports");
-    let app = App::new(&Ground::at(&broker.bootstrap()));
-    let _service = app.service(|_| Some(Reply::new(200, "done")));
+    broker.expect("free ports")
+}
+
+/// The second leads commands and events, the first what they lead to.
+fn share(broker: &BrokerHandle, app: &App) {
     let led_by = |topic: &str, node: NodeId| {
         let topic = topic.to_owned();
         let moved = broker.with(move |broker| {
@@ -69,9 +70,39 @@ fn each_brokers_numbers_are_its_own() {
     };
     led_by(&app.commands, SECOND);
     led_by(&app.events, SECOND);
-    for topic in [&app.items, &app.replies] {
-        led_by(topic, NodeId(1));
-    }
+    led_by(&app.items, NodeId(1));
+    led_by(&app.replies, NodeId(1));
+}
+
+/// A partition that can't be read keeps its own topic's routes only, and is named.
+#[test]
+fn a_partition_that_nobody_answers_for_is_named_and_the_rest_is_served() {
+    let broker = two_nodes();
+    let app = App::new(&Ground::at(&broker.bootstrap()));
+    app.produce(&app.items).keyed([("a", "here")]);
+    share(&broker, &app);
+    broker.with(|it| it.freeze_node(SECOND));
+    let gateway = Gateway::launch(&app.config(2, ""));
+    gateway.wait_serving();
+    assert_eq!(gateway.get("/items/a").text(), "here");
+    let ready = gateway.admin_get("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("nobody leads it"), "{ready:?}");
+    broker.with(|it| it.thaw_node(SECOND));
+    gateway.wait_admin("/readyz", |it| it.status == 200);
+    app.produce(&app.events).keyed([("a", "1")]);
+    assert_eq!(
+        Events::open(gateway.address(), "/events/all").next().data,
+        "1"
+    );
+}
+
+#[test]
+fn each_brokers_numbers_are_its_own() {
+    let broker = two_nodes();
+    let app = App::new(&Ground::at(&broker.bootstrap()));
+    let _service = app.service(|_| Some(Reply::new(200, "done")));
+    share(&broker, &app);
     let gateway = app.gateway(2);
     gateway.wait_admin("/readyz", |it| it.status == 200);
     let pair = Pair { broker, gateway };
