@@ -49,6 +49,7 @@ impl Topic {
             Event::Started { read, from, end } => {
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.loaded_at = Some(end);
+                    part.failed = None;
                     part.stable_end = end;
                     part.high_watermark = part.high_watermark.max(end);
                 }

@@ -8,7 +8,8 @@ use super::Cluster;
 use super::topic::Topic;
 use crate::shard::snapshot::Snapshot;
 
-/// For how long a partition that is loaded may be silent without being named.
+/// For how long nobody may answer for a partition of a topic that loads before it is named: longer
+/// than an election takes.
 const SILENT: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Topic {
