@@ -6,10 +6,10 @@
 //! A block goes out when every shard has taken the last: the reads are paused meanwhile, so a pass
 //! holds a fetch or two, never a topic. A member that is slower leaves and joins the next pass.
 //!
-//! A pass that gets nothing more is held up: nobody leads a partition, or its leader can't be read.
-//! It ends *short*, and its members go on from what they hold: live, who lacks nothing any more, the
-//! others in another pass. From then on who lacks something of that partition and who does not take
-//! turns, so that the one do not wait with the others.
+//! A pass that gets nothing more is held up: a partition has no leader, or one that can't be read.
+//! It ends *short*, and its members go on from what they hold: live, who lacks nothing any more; the
+//! others in another pass. From then on who lacks something of that partition and who does not
+//! take turns, so that the one do not wait with the others.
 
 use std::collections::{BTreeMap, VecDeque};
 
