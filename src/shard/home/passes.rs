@@ -7,8 +7,8 @@
 //! holds a fetch or two, never a topic. A member that is slower leaves and joins the next pass.
 //!
 //! A pass that gets nothing more is held up: a partition has no leader, or one that can't be read.
-//! It ends *short*, and its members go on from what they hold: live, who lacks nothing any more; the
-//! others in another pass. From then on who lacks something of that partition and who does not
+//! It ends *short*, and its members go on from what they hold: live, who lacks nothing any more;
+//! the others in another pass. From then on who lacks something of that partition and who does not
 //! take turns, so that the one do not wait with the others.
 
 use std::collections::{BTreeMap, VecDeque};
