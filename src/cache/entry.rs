@@ -32,8 +32,6 @@ pub enum Lookup<'a> {
     Unheld(Entry<'a>),
     /// No record, or its newest is a tombstone.
     Absent,
-    /// An unclean election took the key's newest record; what is newest now is being read again.
-    Lost,
     /// The slice is incomplete and does not have the key: it may exist.
     Unknown,
 }
@@ -110,34 +108,9 @@ pub(super) struct Held {
     pub(super) partition: Partition,
     /// A number of the slice's content types.
     pub(super) content_type: u16,
-    pub(super) state: State,
-}
-
-/// How far a slot can be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// It holds the key's newest record.
-    Newest,
-    /// A truncation took the newest record: it holds nothing (value, offset and time mean nothing).
-    Lost,
-    /// Lost, and an older record was read again; a newer one may follow.
-    Rereading,
 }
 
 const _: () = assert!(size_of::<Slot>() <= 80);
-
-impl Held {
-    /// No record.
-    pub(super) const LOST: Self = Self {
-        value: Value::Unheld(0),
-        etag: None,
-        offset: Offset(0),
-        timestamp: UnixMillis(0),
-        partition: Partition(0),
-        content_type: 0,
-        state: State::Lost,
-    };
-}
 
 impl Slot {
     pub(super) fn is_tombstone(&self) -> bool {

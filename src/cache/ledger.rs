@@ -1,7 +1,7 @@
 //! What a slice counts and orders besides the table: kept equal to the slots by taking each slot
 //! out before it changes and in again after.
 
-use super::entry::{Held, Slot, State, Value};
+use super::entry::{Slot, Value};
 use super::order::{Order, Place};
 use crate::model::UnixMillis;
 
@@ -12,7 +12,6 @@ pub(super) struct Ledger {
     pub(super) entries: usize,
     pub(super) tombstones: usize,
     pub(super) unheld: usize,
-    pub(super) lost: usize,
 }
 
 impl Ledger {
@@ -23,50 +22,43 @@ impl Ledger {
 
     /// Takes a slot in.
     pub(super) fn count(&mut self, slot: &Slot) {
+        let (place, due) = ordered(slot);
         self.heap_bytes += slot.heap_bytes();
-        if let Some((place, due)) = ordered(slot) {
-            self.order.insert(place, due);
-        }
-        *self.counter(&slot.held) += 1;
-        self.unheld += usize::from(is_unheld(&slot.held));
+        self.order.insert(place, due);
+        *self.counter(slot) += 1;
+        self.unheld += usize::from(is_unheld(slot));
     }
 
     /// Takes a slot out.
     pub(super) fn uncount(&mut self, slot: &Slot) {
+        let (place, due) = ordered(slot);
         self.heap_bytes -= slot.heap_bytes();
-        if let Some((place, due)) = ordered(slot) {
-            self.order.remove(place, due);
-        }
-        *self.counter(&slot.held) -= 1;
-        self.unheld -= usize::from(is_unheld(&slot.held));
+        self.order.remove(place, due);
+        *self.counter(slot) -= 1;
+        self.unheld -= usize::from(is_unheld(slot));
     }
 
-    fn counter(&mut self, held: &Held) -> &mut usize {
-        match (held.state, &held.value) {
-            (State::Newest, Value::Tombstone(_)) => &mut self.tombstones,
-            (State::Newest, Value::Held(_) | Value::Unheld(_)) => &mut self.entries,
-            (State::Lost | State::Rereading, _) => &mut self.lost,
+    fn counter(&mut self, slot: &Slot) -> &mut usize {
+        match slot.is_tombstone() {
+            true => &mut self.tombstones,
+            false => &mut self.entries,
         }
     }
 }
 
-fn ordered(slot: &Slot) -> Option<(Place, Option<UnixMillis>)> {
-    let held = &slot.held;
-    if held.state == State::Lost {
-        return None;
-    }
+fn ordered(slot: &Slot) -> (Place, Option<UnixMillis>) {
     let place = Place {
         hash: slot.hash,
-        partition: held.partition,
-        offset: held.offset,
+        partition: slot.held.partition,
+        offset: slot.held.offset,
     };
-    match held.value {
-        // One that may yet be replaced by what is read again is not due.
-        Value::Tombstone(due) if held.state == State::Newest => Some((place, Some(due))),
-        Value::Tombstone(_) | Value::Held(_) | Value::Unheld(_) => Some((place, None)),
-    }
+    let due = match slot.held.value {
+        Value::Tombstone(due) => Some(due),
+        Value::Held(_) | Value::Unheld(_) => None,
+    };
+    (place, due)
 }
 
-fn is_unheld(held: &Held) -> bool {
-    held.state == State::Newest && matches!(held.value, Value::Unheld(_))
+const fn is_unheld(slot: &Slot) -> bool {
+    matches!(slot.held.value, Value::Unheld(_))
 }

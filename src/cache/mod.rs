@@ -4,8 +4,8 @@
 //!
 //! A slice has two orders. By (hash, key), for lookups and for collections: buckets by the hash's
 //! place in the slice's range, each sorted, split one at a time as the slice grows, so a scan with
-//! a cursor never meets a key twice. By offset within each partition, for *changes*, truncation and
-//! the log's start.
+//! a cursor never meets a key twice. By offset within each partition, for *changes* and the log's
+//! start.
 //!
 //! **What happens when it is full.** `bytes_max` is where a slice is marked *over*; it goes on. At
 //! [`SliceSettings::bytes_stop`] it stops growing, and says so: a record's value is left out (its

@@ -42,8 +42,13 @@ impl Order {
         if index >= self.partitions.len() {
             self.partitions.resize_with(index + 1, BTreeMap::new);
         }
-        let before = self.partitions[index].insert(place.offset, place.hash);
-        debug_assert!(before.is_none(), "one record, one place");
+        let entries = &mut self.partitions[index];
+        let last = entries.last_key_value().map(|(&offset, _)| offset);
+        debug_assert!(
+            last < Some(place.offset),
+            "records of a partition come in order, each once"
+        );
+        entries.insert(place.offset, place.hash);
         self.len += 1;
         if let Some(due) = due {
             let row = (due, place.hash, place.partition, place.offset);
@@ -74,16 +79,6 @@ impl Order {
     /// The first entry of `partition`.
     pub(super) fn first(&self, partition: Partition) -> Option<Place> {
         let (&offset, &hash) = self.entries(partition)?.first_key_value()?;
-        Some(Place {
-            hash,
-            partition,
-            offset,
-        })
-    }
-
-    /// The last entry of `partition`.
-    pub(super) fn last(&self, partition: Partition) -> Option<Place> {
-        let (&offset, &hash) = self.entries(partition)?.last_key_value()?;
         Some(Place {
             hash,
             partition,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, Slot, State, Value};
+use super::entry::{Entry, Slot, Value};
 use super::slice::Slice;
 use crate::log::Cut;
 use crate::model::{Etag, KeyHash, Offset, Partition, UnixMillis};
@@ -45,9 +45,6 @@ pub struct Page {
     pub items: Vec<Item>,
     /// Give this to the next call; `None`: the slice is through.
     pub next: Option<(KeyHash, Box<[u8]>)>,
-    /// Keys passed over because a truncation took their newest record. Not zero: the collection is
-    /// not whole now.
-    pub lost: usize,
     /// Keys may exist that the slice could not keep.
     pub incomplete: bool,
 }
@@ -68,8 +65,6 @@ pub struct Changes {
     pub items: Vec<Item>,
     /// Give this to the next call with the same bounds; `None`: the slice is through.
     pub next: Option<ChangeCursor>,
-    /// Keys of the whole slice whose newest record a truncation took: they are not shown now.
-    pub lost: usize,
     /// Keys may exist that the slice could not keep.
     pub incomplete: bool,
 }
@@ -98,7 +93,6 @@ impl Slice {
             if shown {
                 page.items.push(Item::of(self.entry(slot)));
             }
-            page.lost += usize::from(slot.held.state != State::Newest);
             last = Some(slot);
         }
         page
@@ -117,7 +111,6 @@ impl Slice {
         limits: PageLimits,
     ) -> Changes {
         let mut changes = Changes {
-            lost: self.ledger.lost,
             incomplete: self.is_incomplete(),
             ..Changes::default()
         };
@@ -141,9 +134,6 @@ impl Slice {
             let below = below.get(partition).offset;
             for place in self.ledger.order.range(partition, from, below) {
                 let slot = self.table.slot(self.at(place));
-                if slot.held.state != State::Newest {
-                    continue; // Few, and counted as lost.
-                }
                 if !room.take(slot) {
                     changes.next = Some(ChangeCursor {
                         partition,
@@ -158,7 +148,7 @@ impl Slice {
     }
 
     fn is_live(&self, slot: &Slot) -> bool {
-        slot.held.state == State::Newest && !slot.is_tombstone() && !self.is_below_floor(slot)
+        !slot.is_tombstone() && !self.is_below_floor(slot)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::content_types::ContentTypes;
-use super::entry::{ETAG_BYTES, Entry, Held, Lookup, Slot, State, Value, rounded, value_bytes};
+use super::entry::{ETAG_BYTES, Entry, Held, Lookup, Slot, Value, rounded, value_bytes};
 use super::ledger::Ledger;
 use super::order::{Order, Place};
 use super::table::{At, Table};
@@ -36,8 +36,8 @@ pub struct SliceSettings {
 
 impl SliceSettings {
     /// Memory at which a slice stops growing: a quarter above `bytes_max`. This is what the sum of
-    /// caps must count. Keys it has may still turn into tombstones, or come back after a
-    /// truncation: up to 104 bytes each go over it, and go again with [`Slice::expire`].
+    /// caps must count. Keys it has may still turn into tombstones: up to 64 bytes each go over
+    /// it, and go again with [`Slice::expire`].
     #[must_use]
     pub const fn bytes_stop(&self) -> usize {
         self.bytes_max + self.bytes_max / 4
@@ -55,8 +55,6 @@ pub struct SliceStats {
     pub bytes: usize,
     /// Entries whose value is not in memory.
     pub unheld: usize,
-    /// Keys whose newest record was truncated and not yet read again.
-    pub lost: usize,
     /// New keys that found no room, ever. Not zero: the slice is incomplete.
     pub keys_refused: u64,
     /// Records without a key, ever; the first slice counts them for all.
@@ -74,16 +72,11 @@ pub struct Slice {
     pub(super) table: Table,
     pub(super) ledger: Ledger,
     content_types: ContentTypes,
-    /// Per partition, the offset after the newest record applied: what comes below it is read
-    /// again.
-    next: Vec<Offset>,
     /// Per partition, the log's start as far as told: entries below are not shown, and go by and
     /// by.
     floors: Vec<Offset>,
     /// Entries below a floor may be left.
     below_floor: bool,
-    /// Hashes of keys lost to a truncation, until their partition is read again.
-    lost: Vec<(Partition, KeyHash)>,
     keys_refused: u64,
     null_keys: u64,
     headers_refused: u64,
@@ -98,10 +91,8 @@ impl Slice {
             settings,
             ledger: Ledger::default(),
             content_types: ContentTypes::default(),
-            next: Vec::new(),
             floors: Vec::new(),
             below_floor: false,
-            lost: Vec::new(),
             keys_refused: 0,
             null_keys: 0,
             headers_refused: 0,
@@ -109,42 +100,19 @@ impl Slice {
     }
 
     /// Applies one step, in order. `now` dates the tombstones. Work: one lookup a record, whatever
-    /// the slice's size; a truncation costs what it takes.
+    /// the slice's size.
     ///
     /// A newer record of a key is one that comes later in the order, so a key that moved to another
-    /// partition goes with it. Records below what was applied of their partition are read again
-    /// after a truncation: they count only for keys it took.
+    /// partition goes with it.
     pub fn apply(&mut self, step: &Step, now: UnixMillis) {
         match &step.change {
             Change::Records(batch) => self.on_records(batch, now),
-            Change::Truncate { partition, offset } => self.on_truncate(*partition, *offset),
             Change::LogStart { partition, offset } => {
                 raise(&mut self.floors, *partition, *offset);
                 self.below_floor = true;
                 self.expire_below_floors(EXPIRE_MAX);
             }
             Change::Nothing | Change::Gap { .. } => {}
-        }
-    }
-
-    /// Ends the state of loss after a truncation: the home has read the partition again up to the
-    /// place of the truncation. Lost keys that no record brought back are gone.
-    pub fn on_reread(&mut self, partition: Partition) {
-        let ours = self.lost.extract_if(.., |(p, _)| *p == partition);
-        for (_, hash) in ours.collect::<Vec<_>>() {
-            let is_lost =
-                |slot: &Slot| slot.held.partition == partition && slot.held.state != State::Newest;
-            let Some(at) = self.table.find_by(hash, is_lost) else {
-                continue; // A newer record has brought it back.
-            };
-            if self.table.slot(at).held.state == State::Lost {
-                self.drop_slot(at);
-            } else {
-                let slot = self.table.slot_mut(at);
-                self.ledger.uncount(slot);
-                slot.held.state = State::Newest;
-                self.ledger.count(slot);
-            }
         }
     }
 
@@ -158,9 +126,6 @@ impl Slice {
             };
         };
         let slot = self.table.slot(at);
-        if slot.held.state != State::Newest {
-            return Lookup::Lost;
-        }
         match slot.held.value {
             _ if self.is_below_floor(slot) => Lookup::Absent,
             Value::Held(_) => Lookup::Found(self.entry(slot)),
@@ -169,12 +134,11 @@ impl Slice {
         }
     }
 
-    /// The newest record of `key`, tombstones too, values held or not; not those lost.
+    /// The newest record of `key`, tombstones too, values held or not.
     #[must_use]
     pub fn peek(&self, key: &[u8], hash: KeyHash) -> Option<Entry<'_>> {
         let slot = self.table.slot(self.table.find(hash, key)?);
-        let shown = slot.held.state == State::Newest && !self.is_below_floor(slot);
-        shown.then(|| self.entry(slot))
+        (!self.is_below_floor(slot)).then(|| self.entry(slot))
     }
 
     /// Drops tombstones past their keep and entries below the log's start, a bounded number a call.
@@ -197,14 +161,12 @@ impl Slice {
             entries,
             tombstones,
             unheld,
-            lost,
             ..
         } = self.ledger;
         SliceStats {
             entries,
             tombstones,
             unheld,
-            lost,
             bytes,
             over: bytes > self.settings.bytes_max,
             keys_refused: self.keys_refused,
@@ -238,9 +200,7 @@ impl Slice {
     /// The slot that holds the record of `place`, which the order says is there.
     pub(super) fn at(&self, place: Place) -> At {
         let holds = |slot: &Slot| {
-            slot.held.partition == place.partition
-                && slot.held.offset == place.offset
-                && slot.held.state != State::Lost
+            slot.held.partition == place.partition && slot.held.offset == place.offset
         };
         let at = self.table.find_by(place.hash, holds);
         at.expect("what is in order is held")
@@ -251,30 +211,17 @@ impl Slice {
     }
 
     fn on_records(&mut self, batch: &Batch, now: UnixMillis) {
-        let partition = batch.partition();
-        let applied = self.next.get(partition.0 as usize).copied();
-        let applied = applied.unwrap_or_default();
-        let mut last = None;
         for record in batch.iter() {
-            debug_assert!(
-                last < Some(record.offset),
-                "records of a batch are in order"
-            );
-            last = Some(record.offset);
             let SliceSettings {
                 me, first, slices, ..
             } = self.settings;
             match record.key {
                 None => self.null_keys += u64::from(me == first),
                 Some(key) if record.key_hash.owner(first, slices) == me => {
-                    let again = record.offset < applied;
-                    self.on_record(partition, key, &record, again, now);
+                    self.on_record(batch.partition(), key, &record, now);
                 }
                 Some(_) => {}
             }
-        }
-        if let Some(last) = last {
-            raise(&mut self.next, partition, last.next());
         }
     }
 
@@ -283,20 +230,11 @@ impl Slice {
         partition: Partition,
         key: &[u8],
         record: &Record<'_>,
-        again: bool,
         now: UnixMillis,
     ) {
-        let found = self.table.find(record.key_hash, key);
-        match found.map(|at| (at, self.table.slot(at))) {
-            None if again => {}
+        match self.table.find(record.key_hash, key) {
             None => self.add(partition, key, record, now),
-            Some((at, slot)) if again => {
-                let lost = slot.held.state != State::Newest && slot.held.partition == partition;
-                if lost && record.offset >= slot.held.offset {
-                    self.rewrite(at, partition, record, State::Rereading, now);
-                }
-            }
-            Some((at, _)) => self.rewrite(at, partition, record, State::Newest, now),
+            Some(at) => self.rewrite(at, partition, record, now),
         }
     }
 
@@ -309,27 +247,20 @@ impl Slice {
         let slot = Slot {
             hash: record.key_hash,
             key: key.into(),
-            held: self.hold(partition, record, State::Newest, room, now),
+            held: self.hold(partition, record, room, now),
         };
         self.ledger.count(&slot);
         self.table.insert(slot);
     }
 
-    fn rewrite(
-        &mut self,
-        at: At,
-        partition: Partition,
-        record: &Record<'_>,
-        state: State,
-        now: UnixMillis,
-    ) {
+    fn rewrite(&mut self, at: At, partition: Partition, record: &Record<'_>, now: UnixMillis) {
         // Let go first, so that a value may take the room of the one before.
         let slot = self.table.slot_mut(at);
         self.ledger.uncount(slot);
-        slot.held = Held::LOST;
+        (slot.held.value, slot.held.etag) = (Value::Unheld(0), None);
         let cost = slot.heap_bytes() + Order::insert_bytes_max();
         let room = self.room().saturating_sub(cost);
-        let held = self.hold(partition, record, state, room, now);
+        let held = self.hold(partition, record, room, now);
         let slot = self.table.slot_mut(at);
         slot.held = held;
         self.ledger.count(slot);
@@ -346,7 +277,6 @@ impl Slice {
         &mut self,
         partition: Partition,
         record: &Record<'_>,
-        state: State,
         room: usize,
         now: UnixMillis,
     ) -> Held {
@@ -365,7 +295,6 @@ impl Slice {
             timestamp: record.timestamp,
             partition,
             content_type,
-            state,
         }
     }
 
@@ -386,38 +315,6 @@ impl Slice {
         (own, kind.unwrap_or(0))
     }
 
-    /// All at or above the offset is gone, and with it what the slice knew of those keys.
-    fn on_truncate(&mut self, partition: Partition, offset: Offset) {
-        if let Some(next) = self.next.get_mut(partition.0 as usize) {
-            *next = (*next).min(offset);
-        }
-        while let Some(place) = self
-            .ledger
-            .order
-            .last(partition)
-            .filter(|p| p.offset >= offset)
-        {
-            let at = self.at(place);
-            self.lose(at);
-        }
-    }
-
-    fn lose(&mut self, at: At) {
-        let slot = self.table.slot_mut(at);
-        let Held {
-            partition, state, ..
-        } = slot.held;
-        if state == State::Newest {
-            self.lost.push((partition, slot.hash));
-        }
-        self.ledger.uncount(slot);
-        slot.held = Held {
-            partition,
-            ..Held::LOST
-        };
-        self.ledger.count(slot);
-    }
-
     /// True: more are left.
     fn expire_below_floors(&mut self, mut left: usize) -> bool {
         if !self.below_floor {
@@ -435,11 +332,7 @@ impl Slice {
                     return true;
                 }
                 left -= 1;
-                let at = self.at(place);
-                match self.table.slot(at).held.state {
-                    State::Newest => self.drop_slot(at),
-                    State::Rereading | State::Lost => self.lose(at),
-                }
+                self.drop_slot(self.at(place));
             }
         }
         self.below_floor = false;

@@ -37,11 +37,6 @@ impl Slice {
         self.apply(&step(1, Change::Records(batch)), NOW);
     }
 
-    fn truncate(&mut self, partition: u32, offset: u64) {
-        let (partition, offset) = (Partition(partition), Offset(offset));
-        self.apply(&step(1, Change::Truncate { partition, offset }), NOW);
-    }
-
     fn log_start(&mut self, partition: u32, offset: u64) {
         let (partition, offset) = (Partition(partition), Offset(offset));
         self.apply(&step(1, Change::LogStart { partition, offset }), NOW);
@@ -181,59 +176,12 @@ fn a_key_that_moves_partition_is_the_one_that_came_later() {
 }
 
 #[test]
-fn a_truncated_key_is_lost_until_its_partition_is_read_again() {
+#[cfg(debug_assertions)]
+#[should_panic(expected = "each once")]
+fn a_record_that_comes_again_is_a_broken_order() {
     let mut slice = slice();
-    let (a, b) = (
-        Draft::new(0, "a", Some("a0")),
-        Draft::new(1, "b", Some("b1")),
-    );
-    slice.records(
-        0,
-        &[
-            a.clone(),
-            b,
-            Draft::new(2, "a", Some("a2")),
-            Draft::new(3, "c", Some("c3")),
-        ],
-    );
-    slice.truncate(0, 2);
-    assert_eq!(slice.value("b").as_deref(), Some("b1"));
-    assert!(matches!(slice.lookup("a"), Lookup::Lost));
-    assert!(matches!(slice.lookup("c"), Lookup::Lost));
-    assert_eq!(slice.page(None, LIMITS).lost, 2);
-
-    // The log went on from the cut, and a reader starts over from its start.
-    slice.records(0, &[Draft::new(2, "d", Some("d2"))]);
-    slice.records(
-        0,
-        &[a, Draft::new(1, "x", Some("not lost, so not read again"))],
-    );
-    assert!(
-        matches!(slice.lookup("a"), Lookup::Lost),
-        "a newer one may follow"
-    );
-    assert_eq!(slice.value("x"), None);
-
-    slice.on_reread(Partition(0));
-    assert_eq!(slice.value("a").as_deref(), Some("a0"));
-    assert_eq!(slice.value("c"), None);
-    assert_eq!(slice.value("d").as_deref(), Some("d2"));
-    assert_eq!(slice.stats().lost, 0);
-}
-
-#[test]
-fn a_newer_record_brings_a_lost_key_back_at_once() {
-    let mut slice = slice();
-    slice.records(
-        0,
-        &[Draft::new(0, "a", Some("0")), Draft::new(1, "a", Some("1"))],
-    );
-    slice.truncate(0, 1);
-    slice.records(0, &[Draft::new(1, "a", Some("new"))]);
-    assert_eq!(slice.value("a").as_deref(), Some("new"));
-    slice.records(0, &[Draft::new(0, "a", Some("0"))]);
-    slice.on_reread(Partition(0));
-    assert_eq!(slice.value("a").as_deref(), Some("new"));
+    slice.records(0, &[Draft::new(4, "a", Some("4"))]);
+    slice.records(0, &[Draft::new(4, "b", Some("4"))]);
 }
 
 /// Grown over its limit a slice stops, and never takes what it could not keep for absent.
@@ -361,9 +309,6 @@ enum Act {
     /// (partition, key, has a value)
     Record(u32, u8, bool),
     /// How far below the partition's end.
-    Truncate(u32, u64),
-    Reread(u32),
-    /// How far below the partition's end.
     LogStart(u32, u64),
     Expire,
 }
@@ -373,8 +318,6 @@ fn any_act() -> impl Strategy<Value = Act> {
     prop_oneof![
         20 => (partition.clone(), any::<u8>(), prop::bool::weighted(0.8))
             .prop_map(|(p, key, full)| Act::Record(p, key, full)),
-        1 => (partition.clone(), 0..6_u64).prop_map(|(p, back)| Act::Truncate(p, back)),
-        1 => partition.clone().prop_map(Act::Reread),
         1 => (partition, 0..40_u64).prop_map(|(p, back)| Act::LogStart(p, back)),
         1 => Just(Act::Expire),
     ]
@@ -383,14 +326,12 @@ fn any_act() -> impl Strategy<Value = Act> {
 /// (partition, offset, value)
 type Newest = (u32, u64, Option<String>);
 
-/// Logs, and the newest record of each key by the order of arrival; lost keys are apart.
+/// Where logs start and end, and the newest record of each key by the order of arrival.
 #[derive(Default)]
 struct Model {
-    logs: [BTreeMap<u64, (String, Option<String>)>; 3],
     ends: [u64; 3],
     starts: [u64; 3],
     newest: BTreeMap<String, Newest>,
-    lost: BTreeMap<String, u32>,
 }
 
 impl Model {
@@ -402,31 +343,7 @@ impl Model {
                 self.ends[at] += 1 + offset % 2; // Offsets have holes.
                 let value = full.then(|| format!("{p}/{offset}"));
                 slice.records(p, &[Draft::new(offset, &key, value.as_deref())]);
-                self.logs[at].insert(offset, (key.clone(), value.clone()));
-                self.lost.remove(&key);
                 self.newest.insert(key, (p, offset, value));
-            }
-            Act::Truncate(p, back) => {
-                let at = p as usize;
-                let to = self.ends[at].saturating_sub(back).max(self.starts[at]);
-                slice.truncate(p, to);
-                self.ends[at] = to;
-                self.logs[at].split_off(&to);
-                let gone = self
-                    .newest
-                    .extract_if(.., |_, (q, o, _)| *q == p && *o >= to);
-                self.lost.extend(gone.map(|(key, _)| (key, p)));
-            }
-            Act::Reread(p) => {
-                let log = self.logs[p as usize].clone();
-                for (offset, (key, value)) in log.range(self.starts[p as usize]..) {
-                    slice.records(p, &[Draft::new(*offset, key, value.as_deref())]);
-                    if self.lost.get(key) == Some(&p) {
-                        self.newest.insert(key.clone(), (p, *offset, value.clone()));
-                    }
-                }
-                slice.on_reread(Partition(p));
-                self.lost.retain(|_, q| *q != p);
             }
             Act::LogStart(p, back) => {
                 let at = p as usize;
@@ -437,7 +354,6 @@ impl Model {
             }
             Act::Expire => {
                 while slice.expire(UnixMillis(KEEP)) {}
-                // One that stands for the past of a lost key is not there to expire.
                 self.newest.retain(|_, (.., value)| value.is_some());
             }
         }
@@ -471,14 +387,8 @@ proptest! {
         let live = model.live();
         for key in 0..=u8::MAX {
             let key = key.to_string();
-            match slice.lookup(&key) {
-                Lookup::Lost => prop_assert!(model.lost.contains_key(&key)),
-                _ => {
-                    prop_assert!(!model.lost.contains_key(&key));
-                    let value = slice.value(&key);
-                    prop_assert_eq!(value.as_deref(), live.get(&*key).copied());
-                }
-            }
+            let value = slice.value(&key);
+            prop_assert_eq!(value.as_deref(), live.get(&*key).copied());
         }
         let pages = all_pages(&slice);
         prop_assert!(pages.is_sorted_by_key(|item| (item.hash, item.key.clone())));
@@ -506,7 +416,6 @@ proptest! {
 
         let stats = slice.stats();
         prop_assert_eq!(stats.entries, live.len());
-        prop_assert_eq!(stats.lost, model.lost.len());
     }
 
     /// A key that lives through a whole scan is in it once; and what is rewritten during *changes*
@@ -576,7 +485,14 @@ fn the_table_keeps_its_order_at_every_size() {
             table.insert(entry::Slot {
                 hash,
                 key: key.clone().into(),
-                held: entry::Held::LOST,
+                held: entry::Held {
+                    value: Value::Unheld(0),
+                    etag: None,
+                    offset: Offset(0),
+                    timestamp: NOW,
+                    partition: Partition(0),
+                    content_type: 0,
+                },
             });
             keys.push((hash, key));
             let room = table.bytes();

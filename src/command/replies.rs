@@ -201,15 +201,6 @@ impl ReplyIndex {
         })
     }
 
-    /// All at or above the offset is gone. Looks at every entry: rare (an unclean election).
-    pub fn on_truncate(&mut self, partition: Partition, offset: Offset) {
-        for shelf in 0..SHELVES {
-            self.retain(shelf, |row| {
-                row.partition != partition || row.offset < offset
-            });
-        }
-    }
-
     /// All below the offset is gone.
     pub fn on_log_start(&mut self, partition: Partition, offset: Offset) {
         let index = partition.0 as usize;
@@ -327,21 +318,18 @@ impl ReplyIndex {
         self.sweep_one();
     }
 
+    /// Keeps the known rows of the next shelf.
     fn sweep_one(&mut self) {
-        if let Some(left) = self.unswept.checked_sub(1) {
-            self.unswept = left;
-            self.retain(self.next_shelf, |_| true);
-            self.next_shelf = (self.next_shelf + 1) % SHELVES;
-        }
-    }
-
-    /// Keeps the known rows of a shelf that `keep` holds for.
-    fn retain(&mut self, shelf: usize, keep: impl Fn(&Row) -> bool) {
+        let Some(left) = self.unswept.checked_sub(1) else {
+            return;
+        };
+        self.unswept = left;
         let (generations, starts) = (&mut self.generations, &self.log_starts);
-        let rows = &mut self.shelves[shelf];
+        let rows = &mut self.shelves[self.next_shelf];
+        self.next_shelf = (self.next_shelf + 1) % SHELVES;
         let before = rows.len();
         rows.retain(|key, row| {
-            let stays = is_known(row, generations, starts) && keep(row);
+            let stays = is_known(row, generations, starts);
             if !stays {
                 self.bodies.remove(*key);
                 forget(generations, row);

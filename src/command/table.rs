@@ -99,9 +99,6 @@ impl<W: Copy + PartialEq> CommandTable<W> {
     pub fn apply(&mut self, step: &Step, now: UnixMillis, answered: &mut Vec<Answered<W>>) {
         match &step.change {
             Change::Records(batch) => self.on_records(batch, now, answered),
-            Change::Truncate { partition, offset } => {
-                self.replies.on_truncate(*partition, *offset);
-            }
             Change::LogStart { partition, offset } => {
                 self.replies.on_log_start(*partition, *offset);
             }

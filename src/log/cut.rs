@@ -44,7 +44,7 @@ impl Cut {
             .unwrap_or_default()
     }
 
-    /// Moves one partition, wherever it was: a truncation goes back.
+    /// Moves one partition, wherever it was: what a client holds of a lost branch goes back.
     pub fn set(&mut self, partition: Partition, next: Next) {
         let index = partition.0 as usize;
         if index >= self.next.len() {

@@ -34,7 +34,8 @@ pub struct Step {
 /// What a step does to the state built from the topic.
 #[derive(Debug)]
 pub enum Change {
-    /// Records of one partition, in offset order.
+    /// Records of one partition, in offset order and all behind those of earlier steps: a log that
+    /// was cut back is another instance, with an order of its own.
     Records(Batch),
     /// Only the cut moves.
     Nothing,
@@ -48,13 +49,6 @@ pub enum Change {
         to: Offset,
         /// Why.
         reason: GapReason,
-    },
-    /// The partition was cut back by an unclean election: all at or above the offset is gone.
-    Truncate {
-        /// Whose log was cut.
-        partition: Partition,
-        /// The first offset that is gone.
-        offset: Offset,
     },
     /// Offsets below are gone by retention or DeleteRecords: cached entries there go too.
     LogStart {

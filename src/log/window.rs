@@ -46,12 +46,6 @@ impl WindowBudget {
         self.steps[0].0
     }
 
-    /// Forgets all before the next step: a truncation leaves no window before it.
-    pub fn clear(&mut self) {
-        self.steps.clear();
-        self.bytes = 0;
-    }
-
     /// Bytes counted now.
     #[must_use]
     pub const fn bytes(&self) -> usize {
@@ -103,26 +97,23 @@ impl Window {
 
     /// Takes the next step's blocks and drops what it names. `on_drop` sees every block that goes,
     /// with its step and encoding. A step with records but no block can't be shown to anybody, so
-    /// nothing before it can be resumed from here either; the same holds for a truncation.
+    /// nothing before it can be resumed from here either.
     ///
     /// # Panics
     /// If a step was left out: the order between home and shard is broken.
     pub fn push(&mut self, step: &Step, mut on_drop: impl FnMut(Seq, usize, &Block)) {
         assert_eq!(step.seq.0, self.newest().0 + 1, "steps come in order");
         let shown = step.blocks.iter().any(Option::is_some);
-        let breaks = match &step.change {
+        let missing = match &step.change {
             Change::Records(batch) => !shown && !batch.is_empty(),
             Change::Gap { .. } => !shown,
-            Change::Truncate { .. } => true,
             Change::Nothing | Change::LogStart { .. } => false,
         };
-        let keep = if breaks { step.seq } else { step.oldest };
+        let keep = if missing { step.seq } else { step.oldest };
         self.drop_below(keep, &mut on_drop);
         self.cut.clone_from(&step.cut);
-        if breaks {
+        if missing {
             self.floor.clone_from(&step.cut);
-        }
-        if breaks && !shown {
             self.dropped = step.seq;
         }
         if shown || !self.steps.is_empty() {
@@ -181,8 +172,8 @@ impl Window {
         if !held.covers(&self.floor) {
             return None;
         }
-        // Cuts grow along the window (a truncation empties it), so this is a binary search over
-        // the steps; one without a block is as its next one with a block.
+        // Cuts grow along the window, so this is a binary search over the steps; one without a
+        // block is as its next one with a block.
         let (mut known, mut low, mut high) = (self.first, 0, self.steps.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -202,7 +193,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{BatchBuilder, BlockBuilder, Frame, Next};
+    use crate::log::{BatchBuilder, BlockBuilder, Frame, GapReason, Next};
     use crate::model::{LeaderEpoch, Offset, Partition, UnixMillis};
 
     const NO_EPOCH: LeaderEpoch = LeaderEpoch(None);
@@ -348,19 +339,22 @@ mod tests {
     }
 
     #[test]
-    fn a_truncation_leaves_nothing_before_it() {
+    fn a_gap_without_a_block_leaves_nothing_before_it() {
         let mut log = Log::new(1 << 20, &[0, 0]);
         log.record(0);
         log.record(1);
-        set(&mut log.cut, 0, 0);
-        log.budget.clear();
-        let notice = block(&log.cut, 0);
-        let (partition, offset) = (Partition(0), Offset(0));
-        log.step(Change::Truncate { partition, offset }, Some(notice));
+        set(&mut log.cut, 0, 3);
+        let change = Change::Gap {
+            partition: Partition(0),
+            from: Offset(1),
+            to: Offset(3),
+            reason: GapReason::Undecodable,
+        };
+        log.step(change, None);
         assert_eq!(log.dropped, [1, 2]);
-        assert!(log.window.has_lost(Seq(2)) && !log.window.has_lost(Seq(3)));
-        assert_eq!(log.start(&[0, 0]), None);
-        assert_eq!(log.start(&[0, 1]), Some(4));
+        assert!(log.window.has_lost(Seq(3)) && !log.window.has_lost(Seq(4)));
+        assert_eq!(log.start(&[1, 1]), None);
+        assert_eq!(log.start(&[3, 1]), Some(4));
     }
 
     #[test]

@@ -38,8 +38,6 @@ pub enum Failure {
     NotReady,
     /// The cache could not keep everything, and this is, or may be, what it left out.
     CacheDegraded,
-    /// The newest record was lost by an election, and the key is being read again.
-    Recovering,
     /// The broker can't be reached or refuses; nothing was appended.
     BrokerUnavailable,
     /// The route's topic is missing, or not what the route needs. Nothing was done.
@@ -52,7 +50,7 @@ pub enum Failure {
 
 impl Failure {
     /// Each of them once, for the docs' test.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 20] = [
         Self::NoSuchRoute,
         Self::NotFound,
         Self::MissingParameter,
@@ -69,7 +67,6 @@ impl Failure {
         Self::Draining,
         Self::NotReady,
         Self::CacheDegraded,
-        Self::Recovering,
         Self::BrokerUnavailable,
         Self::TopicUnavailable,
         Self::ReplyUnavailable,
@@ -160,11 +157,6 @@ impl Failure {
                 "The cache could not keep everything",
                 Status::SERVICE_UNAVAILABLE,
             ),
-            Self::Recovering => (
-                "/problems/recovering",
-                "The entity is being read again",
-                Status::SERVICE_UNAVAILABLE,
-            ),
             Self::BrokerUnavailable => (
                 "/problems/broker-unavailable",
                 "The broker is unavailable",
@@ -221,7 +213,6 @@ impl Failure {
             Self::CacheDegraded => {
                 "the topic is larger than its cache: the entity may exist but can't be shown"
             }
-            Self::Recovering => "an election of the broker took the newest record; try again soon",
             Self::BrokerUnavailable => "nothing was sent; try again with the same Idempotency-Key",
             Self::TopicUnavailable => {
                 "nothing was done; the operator's log and /readyz say what to mend"
@@ -240,9 +231,7 @@ impl Failure {
     #[must_use]
     pub const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Overloaded | Self::Draining | Self::Recovering | Self::CommandInProgress => {
-                Some(1)
-            }
+            Self::Overloaded | Self::Draining | Self::CommandInProgress => Some(1),
             Self::NotReady | Self::BrokerUnavailable | Self::ReplyUnavailable => Some(2),
             Self::OutcomeUnknown => Some(2),
             Self::TopicUnavailable => Some(5),

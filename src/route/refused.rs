@@ -40,7 +40,6 @@ impl Refused {
             Lookup::Found(_) => None,
             Lookup::Absent => Some(Failure::NotFound),
             Lookup::Unheld(_) | Lookup::Unknown => Some(Failure::CacheDegraded),
-            Lookup::Lost => Some(Failure::Recovering),
         }
     }
 

@@ -154,9 +154,8 @@ impl Encoder {
         builder.finish()
     }
 
-    /// A `gap` for every stream of the topic, for a step whose change is `Gap` or `Truncate`; its
-    /// id is `after`, the step's cut. `before` is the cut before the step; for a truncation it is
-    /// `after` too, since nothing before it can be resumed from.
+    /// A `gap` for every stream of the topic, for a step whose change is `Gap` and which leads from
+    /// `before` to `after`; its id is `after`.
     pub fn gap(
         &mut self,
         (partition, from, to): (Partition, Offset, Offset),

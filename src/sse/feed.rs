@@ -1,6 +1,6 @@
 //! One topic instance's fan-out on one shard: what happens to it. How it answers is in `open.rs`
 //! (where a stream starts), `deliver.rs` (what is sent), `history.rs` (pages and passes),
-//! `branch.rs` (what a truncation took) and `beat.rs` (time).
+//! `branch.rs` (what an unclean election took) and `beat.rs` (time).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::history::Passes;
 use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
 use super::roster::Roster;
 use super::splice::Bound;
-use super::subscriber::{Held, Place, Slot, Source};
+use super::subscriber::{Held, Place, Slot};
 use crate::log::{Block, Change, Cut, Next, ProgressText, Seq, Step, Window};
 use crate::model::{LeaderEpoch, Now, UnixMillis};
 
@@ -93,9 +93,6 @@ impl Feed {
     /// # Panics
     /// If a step was left out.
     pub fn on_step(&mut self, step: &Arc<Step>) {
-        if let Change::Truncate { .. } = step.change {
-            self.on_truncate();
-        }
         let turned = self.branch.on_cut(self.window.cut(), &step.cut);
         let trail = &mut self.trail;
         self.window
@@ -117,28 +114,6 @@ impl Feed {
                 // It has something to show but can't: whoever listens has lost it.
                 _ if self.window.has_lost(step.seq) => self.roster.wake_all(encoding, step.seq),
                 _ => {}
-            }
-        }
-    }
-
-    /// Cuts go back, for once. Who reads the window as it lies finds it gone, or, if idle, gets
-    /// the step's notice. Whoever holds something else is closed: on its return its id is compared
-    /// with the log.
-    fn on_truncate(&mut self) {
-        self.trail.forget(self.window.newest());
-        for slot in 0..self.roster.slots() as Slot {
-            let subscriber = self.roster.get(slot);
-            let Some(own) = &subscriber.own else {
-                continue;
-            };
-            if own.held.is_none() && matches!(own.source, Source::Window) {
-                continue;
-            }
-            let waits = subscriber.place == Place::Waiting;
-            self.leave_pass(slot);
-            self.roster.get_mut(slot).own().source = Source::Lost;
-            if waits || self.roster.leave_idle(slot) {
-                self.roster.queue(slot);
             }
         }
     }

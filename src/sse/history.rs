@@ -8,7 +8,7 @@ use super::lines;
 use super::request::{Credit, PageCursor, PageEntry, PassId, Ticket};
 use super::subscriber::{Cursor, Place, Slot, Source};
 use crate::log::{Block, Cut, GapReason, Next, Notice, Seq};
-use crate::model::{Instant, LeaderEpoch, Offset, Partition};
+use crate::model::{Instant, Offset, Partition};
 
 /// Passes that have members here. A topic has two at a time, so a list does.
 #[derive(Debug, Default)]
@@ -149,7 +149,7 @@ impl Feed {
     }
 
     /// What the home found missing for one that asked for a pass and has got nothing of it yet:
-    /// told, and passed over. Of what a truncation took, `from` is where the log goes on.
+    /// told, and passed over.
     pub fn on_gap(
         &mut self,
         ticket: Ticket,
@@ -181,15 +181,8 @@ impl Feed {
         to: Offset,
         reason: GapReason,
     ) {
-        let offset = match reason {
-            GapReason::Truncated => from,
-            _ => to,
-        };
-        // Whose epoch the record before `offset` is of, nobody has said.
-        let epoch = LeaderEpoch(None);
-        self.held_mut(slot)
-            .cut
-            .set(partition, Next { offset, epoch });
+        // Whose epoch the record before `to` is of, nobody has said.
+        self.held_mut(slot).cut.set(partition, Next::at(to));
         self.counts.gaps += 1;
         self.put_gap(slot, Some((partition, from, to)), reason);
         self.wake_waiting(slot);

@@ -124,7 +124,7 @@ pub(super) enum Source {
     Asking,
     /// To be decided by what it holds.
     Resume,
-    /// A truncation took what it was reading: it must come again.
+    /// Nobody can say whether what it holds is in the log: it must come again.
     Lost,
 }
 

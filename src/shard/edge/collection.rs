@@ -44,7 +44,7 @@ impl Edge {
         if !current || !std::mem::replace(&mut scan.asked, false) {
             return self.put(client);
         }
-        let Some(page) = page.filter(|page| page.lost == 0 && !page.incomplete) else {
+        let Some(page) = page.filter(|page| !page.incomplete) else {
             // The array began already: only a cut connection can say that it is not whole.
             return self.end(client, CloseReason::Refused, cx);
         };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::log::{Batch, Block, Change, Cut, GapReason, Next, Seq, Step, WindowBudget};
+use crate::log::{Batch, Block, Change, Cut, Next, Seq, Step, WindowBudget};
 use crate::model::{HashSecret, LogTag, Offset, Partition, ShardId, UnixMillis};
 use crate::sse::{Encoder, Encoding};
 
@@ -126,11 +126,14 @@ impl Order {
         time: Option<UnixMillis>,
     ) -> Option<Arc<Step>> {
         let partition = batch.partition();
-        if batch.is_empty() && next.offset <= self.cut.get(partition).offset {
+        let held = self.next(partition);
+        if batch.is_empty() && next.offset <= held {
             return None;
         }
+        // A read brings nothing below its place, which is the order's; where it must go back, since
+        // the log was cut, the topic starts over.
         debug_assert!(
-            next.offset >= self.cut.get(partition).offset,
+            end_of(&batch, held).is_some_and(|end| end <= next.offset),
             "only a new order goes back"
         );
         let bytes = batch.bytes_held();
@@ -160,40 +163,25 @@ impl Order {
 
     /// Orders a change that shows no record. What streams must be told becomes a `gap` event.
     pub(super) fn on_change(&mut self, change: Change) -> Arc<Step> {
-        let mut before = self.cut.clone();
-        let told = match change {
-            Change::Truncate { partition, offset } => {
-                let held = self.cut.get(partition);
-                self.cut.set(partition, Next { offset, ..held });
-                Some((partition, offset, held.offset, GapReason::Truncated))
-            }
-            Change::Gap {
-                partition,
-                from,
-                to,
-                reason,
-            } => {
-                let held = self.cut.get(partition);
-                if held.offset < to {
-                    // Nobody has seen the record before it, so nobody knows its epoch.
-                    self.cut.set(partition, Next::at(to));
-                }
-                Some((partition, from, to, reason))
-            }
-            Change::Records(_) | Change::Nothing | Change::LogStart { .. } => None,
-        };
         let mut blocks = Blocks::new();
-        if let Some((partition, from, to, reason)) = told.filter(|_| self.live) {
-            if reason == GapReason::Truncated {
-                before.clone_from(&self.cut); // Nothing before it can be resumed from.
+        if let Change::Gap {
+            partition,
+            from,
+            to,
+            reason,
+        } = change
+        {
+            let before = self.cut.clone();
+            if self.next(partition) < to {
+                // Nobody has seen the record before it, so nobody knows its epoch.
+                self.cut.set(partition, Next::at(to));
             }
-            let (after, time, place) = (&self.cut, self.time, (partition, from, to));
-            let encoders = self.encoders.iter_mut();
-            let gaps = encoders.map(|e| e.gap(place, reason, &before, after, time));
-            blocks.extend(gaps.map(|block| Some(Arc::new(block))));
-        }
-        if matches!(change, Change::Truncate { .. }) {
-            self.window.clear();
+            if self.live {
+                let (after, time, place) = (&self.cut, self.time, (partition, from, to));
+                let encoders = self.encoders.iter_mut();
+                let gaps = encoders.map(|e| e.gap(place, reason, &before, after, time));
+                blocks.extend(gaps.map(|block| Some(Arc::new(block))));
+            }
         }
         self.step(change, blocks, 0)
     }
@@ -289,21 +277,41 @@ impl Order {
     }
 }
 
+/// The place after a batch, if its records are in order and none is below `from`.
+fn end_of(batch: &Batch, from: Offset) -> Option<Offset> {
+    let mut offsets = batch.iter().map(|record| record.offset);
+    offsets.try_fold(from, |at, offset| (at <= offset).then_some(offset.next()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::log::testing::{Draft, batch};
 
-    #[test]
-    fn bytes_in_flight_are_known_by_partition_until_every_shard_has_applied() {
+    fn order(secret: HashSecret) -> Order {
         let limits = Limits {
             window_bytes_max: 1 << 20,
             in_flight_bytes_max: 1 << 20,
         };
-        let secret = HashSecret::derived_from(b"c");
         let shards = [ShardId(0), ShardId(1)].into_iter();
-        let tag = LogTag([1; 4]);
-        let mut order = Order::new(tag, secret, limits, &[], shards, UnixMillis(0));
+        Order::new(LogTag([1; 4]), secret, limits, &[], shards, UnixMillis(0))
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "only a new order goes back")]
+    fn a_record_below_the_order_is_a_broken_read() {
+        let secret = HashSecret::derived_from(b"c");
+        let mut order = order(secret);
+        let of = |offset| batch(0, &[Draft::new(offset, "k", Some("v"))], &secret);
+        order.on_batch(of(4), Next::at(Offset(5)), None);
+        order.on_batch(of(4), Next::at(Offset(6)), None);
+    }
+
+    #[test]
+    fn bytes_in_flight_are_known_by_partition_until_every_shard_has_applied() {
+        let secret = HashSecret::derived_from(b"c");
+        let mut order = order(secret);
         let record = Draft::new(0, "k", Some("v"));
         let (none, some) = (batch(0, &[], &secret), batch(2, &[record], &secret));
         let held = some.bytes_held();

@@ -152,9 +152,6 @@ impl Peer {
         self.seq = Seq(self.seq.0 + 1);
         self.cut = cut;
         let blocks: SmallVec<[Option<Arc<Block>>; 2]> = [block.map(Arc::new)].into_iter().collect();
-        if let Change::Truncate { .. } = change {
-            self.budget.clear();
-        }
         let oldest = self.budget.push(self.seq, &blocks);
         let step = Step {
             seq: self.seq,

@@ -1,4 +1,4 @@
-//! What a subscriber is told when: starts, gaps, history, truncation, heartbeats.
+//! What a subscriber is told when: starts, gaps, history, heartbeats.
 
 use std::time::Duration;
 
@@ -443,43 +443,6 @@ fn answers_to_one_who_left_are_nobodys() {
     peer.feed.on_page(new, one.into_iter(), None);
     assert_eq!((peer.feed.next_pending(), peer.feed.len()), (None, 0));
     assert_eq!(peer.feed.next_need(), None);
-}
-
-/// DESIGN "Truncation": the only id that goes back.
-#[test]
-fn a_truncation_is_told_to_the_idle_and_closes_the_rest() {
-    let mut peer = peer(false, WIDE, &[0, 5]);
-    peer.subscribe(1, Start::Live, None);
-    peer.subscribe(2, Start::Live, Some("x"));
-    let id = id_of(&cut(&[9, 5]), 0);
-    peer.resume(3, Start::Live, None, Some(&id), Slow::Disconnect); // Private, idle.
-    read(&mut peer);
-    peer.record(0, "a", "1"); // 1 and 3 are pending.
-    let (partition, offset) = (Partition(1), Offset(2));
-    let after = cut(&[1, 2]);
-    let (reason, time) = (GapReason::Truncated, peer.now.wall);
-    let missing = (partition, offset, Offset(5));
-    let block = peer.encoder.gap(missing, reason, &after, &after, time);
-    peer.step(
-        Change::Truncate { partition, offset },
-        Some(block),
-        after.clone(),
-    );
-    let mut pipe = Pipe::open();
-    let mut seen = peer.pump(&mut pipe);
-    seen.sort_by_key(|(token, _)| *token);
-    assert_eq!(seen[0], (1, Delivery::Lagged));
-    assert_eq!(seen[1], (2, Delivery::Idle));
-    assert_eq!(seen[2], (3, Delivery::Lagged));
-    let stream = parse(&pipe.bytes);
-    let gap = r#"{"partition":1,"from":2,"to":5,"reason":"truncated"}"#;
-    assert_eq!(said(&stream), [("gap", gap)]);
-    assert_eq!(cut_of(&stream.blocks[0]), Some(after.clone()));
-    // One who comes later is not told: its cut is below.
-    let id = id_of(&after, 0);
-    peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
-    assert_eq!(said(&read(&mut peer)), []);
-    assert_eq!(peer.feed.len(), 2);
 }
 
 #[test]
