@@ -252,7 +252,10 @@ impl Home {
         expired: &mut Vec<Expired<Waiter>>,
         out: &mut Outbox,
     ) {
-        for Expired { key, waiter } in expired.drain(..) {
+        // Together, so that all who waited for one command are told the same.
+        expired.sort_unstable_by_key(|it| it.key);
+        for of_key in expired.chunk_by(|a, b| a.key == b.key) {
+            let key = of_key[0].key;
             let commands = self.topics[replies]
                 .commands
                 .as_mut()
@@ -275,8 +278,10 @@ impl Home {
                     Failure::BrokerUnavailable
                 }
             };
-            out.push((waiter.shard, Message::Answer(waiter, refused(failure))));
+            let waiters: Vec<Waiter> = of_key.iter().map(|it| it.waiter).collect();
+            tell(&waiters, &refused(failure), out);
         }
+        expired.clear();
     }
 
     /// Decides a command, and produces it if it is new.
