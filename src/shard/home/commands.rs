@@ -133,9 +133,15 @@ impl Commands {
     /// forgotten with it. What is open stays open.
     pub(super) fn on_new_log(&mut self, view: &TopicView, plane: &mut Plane, out: &mut Outbox) {
         self.lookups.clear(plane, out);
+        self.on_retention(view);
+        self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
+    }
+
+    /// Replies are known for as long as the topic keeps them, as it is configured now.
+    pub(super) fn on_retention(&mut self, view: &TopicView) {
         let window = view.config.as_ref().and_then(|config| config.retention);
         self.settings.window = window.unwrap_or(FOR_EVER);
-        self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
+        self.table.replies.set_window(self.settings.window);
     }
 
     /// Applies a step of the replies topic and answers who waited for it.

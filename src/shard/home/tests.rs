@@ -259,3 +259,26 @@ fn a_command_that_somebody_waits_for_is_not_taken_back() {
     let unsent = Refused::from(Failure::BrokerUnavailable);
     assert_eq!(world.answers(), [(1, Err(unsent))]);
 }
+
+/// Replies are known for as long as the topic keeps them, as it is configured now.
+#[test]
+fn a_changed_retention_of_replies_is_taken_up() {
+    let mut world = World::new();
+    let key = CommandKey([1; 16]);
+    let fingerprint = Fingerprint([0; 16]);
+    let id = CorrelationId { key, fingerprint }.to_string();
+    let reply = Draft {
+        timestamp: world.now.wall.0,
+        ..Draft::new(0, "k", Some("done")).header("correlation-id", id)
+    };
+    world.reads(REPLIES, 1, &[reply]);
+    world.pass(2 * DAY);
+    world.sends(0, key, DAY);
+    assert!(matches!(world.answers()[..], [(0, Ok(_))]), "7 days");
+    world.shows(DAY);
+    assert!(world.topic(REPLIES).is_live(), "it is the same log");
+    world.pass(Duration::ZERO);
+    world.sends(1, key, DAY);
+    let answers = world.answers();
+    assert!(answers.is_empty(), "it is a new command: {answers:?}");
+}
