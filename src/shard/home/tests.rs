@@ -282,3 +282,51 @@ fn a_changed_retention_of_replies_is_taken_up() {
     let answers = world.answers();
     assert!(answers.is_empty(), "it is a new command: {answers:?}");
 }
+
+/// A pass or a look at places that was asked for under an earlier loading: whoever asked is closed,
+/// and what is true of this log would be taken for that one.
+#[test]
+fn what_was_asked_of_an_earlier_loading_is_not_answered() {
+    let mut world = World::new();
+    world.reads(EVENTS, 0, &[]);
+    let topic = world.topic(EVENTS).index();
+    let before = world.topic(EVENTS).instance;
+    let read = world.key(EVENTS);
+    let (wanted, end) = (Offset(1), Next::at(Offset(0)));
+    world.happens(Event::Truncated { read, wanted, end });
+    world.reads(EVENTS, 0, &[]);
+    let now = world.topic(EVENTS).instance;
+    assert_ne!(before, now);
+    let ask = |world: &mut World, instance: u32, request: u32| {
+        let join = Message::JoinPass {
+            topic,
+            instance,
+            encoding: 0,
+            waiter: waiter(request),
+            from: Cut::start(),
+        };
+        let place = Next {
+            offset: Offset(3),
+            epoch: LeaderEpoch(Some(0)),
+        };
+        let check = Message::CheckPlaces {
+            topic,
+            instance,
+            waiter: waiter(request),
+            places: vec![(Partition(0), place)],
+        };
+        for message in [join, check] {
+            let (now, out) = (world.now, &mut world.out);
+            world.home.on_message(ShardId(0), message, now, out);
+        }
+        world.pass(Duration::from_secs(10)); // Nobody waits for leaders so long.
+        let (mut joined, mut checked) = (0, 0);
+        for (_, message) in world.out.drain(..) {
+            joined += usize::from(matches!(message, Message::PassJoined { .. }));
+            checked += usize::from(matches!(message, Message::PlacesChecked { .. }));
+        }
+        (joined, checked)
+    };
+    assert_eq!(ask(&mut world, before, 1), (0, 0));
+    assert_eq!(ask(&mut world, now, 2), (1, 1));
+}
