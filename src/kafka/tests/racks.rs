@@ -166,7 +166,11 @@ fn the_ends_of_the_log_are_the_leaders() {
     let (mut world, _) = in_rack();
     let fetch = world.next_fetch();
     world.fetched(&fetch, vec![sent_to(2, 5).with_log_start_offset(0)]);
-    assert_eq!(ends(&world.take()), [(0, 5, 5)], "before a follower is asked");
+    assert_eq!(
+        ends(&world.take()),
+        [(0, 5, 5)],
+        "before a follower is asked"
+    );
     let fetch = world.next_fetch();
     assert_eq!(fetch.node, 2);
     let lagging = data(0, 2, &[0, 1]).with_log_start_offset(1);
