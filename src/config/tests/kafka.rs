@@ -172,3 +172,16 @@ fn mechanisms_are_known_in_any_case() {
     let said = wrong(&format!("[kafka.sasl]\nmechanism = \"GSSAPI\"\n{rest}"));
     assert!(said.contains("`scram-sha-512` or `oauthbearer`"), "{said}");
 }
+
+/// Whoever waits for a broker waits no longer than this, whatever an operator would like.
+#[test]
+fn backoff_is_a_second_at_most() {
+    let text = routed("[kafka]\nbackoff_max = \"2s\"\n");
+    let said = refused(&text);
+    assert!(
+        said.contains("kafka.backoff_max") && said.contains("1s"),
+        "{said}"
+    );
+    let text = routed("[kafka]\nbackoff_max = \"1s\"\n");
+    assert!(load(file(&text)).is_ok());
+}

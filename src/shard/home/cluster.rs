@@ -115,7 +115,7 @@ impl Cluster {
 }
 
 /// The settings of a plane, as the config's table has them.
-fn plane_settings(
+pub(super) fn plane_settings(
     snapshot: &Snapshot,
     index: ClusterIndex,
     security: &ClusterSecurity,

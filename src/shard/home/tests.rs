@@ -77,12 +77,7 @@ impl World {
             mono: Instant::from_nanos(1_000_000_000),
             wall: UnixMillis(1_800_000_000_000),
         };
-        let security = ClusterSecurity {
-            tls: None,
-            sasl: None,
-            entropy: Entropy([0; 32]),
-        };
-        let home = Home::new(ShardId(1), Arc::new(snapshot), &[security], 7, now);
+        let home = Home::new(ShardId(1), Arc::new(snapshot), &[security()], 7, now);
         let out = Outbox::new();
         let mut world = Self { home, now, out };
         world.shows(7 * DAY);
@@ -210,6 +205,15 @@ impl World {
     }
 }
 
+/// None.
+const fn security() -> ClusterSecurity {
+    ClusterSecurity {
+        tls: None,
+        sasl: None,
+        entropy: Entropy([0; 32]),
+    }
+}
+
 fn waiter(request: u32) -> Waiter {
     let socket = SocketId {
         slot: request,
@@ -329,4 +333,23 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
     };
     assert_eq!(ask(&mut world, before, 1), (0, 0));
     assert_eq!(ask(&mut world, now, 2), (1, 1));
+}
+
+/// What the plane's own tests run with is what it runs with, but for what is said of a cluster.
+#[test]
+fn a_planes_defaults_are_the_configs() {
+    let (settings, snapshot) = (
+        crate::kafka::Settings::default(),
+        World::new().home.snapshot,
+    );
+    let index = ClusterIndex::default();
+    let planes = cluster::plane_settings(&snapshot, index, &security());
+    let bootstrap = planes.bootstrap.clone();
+    assert_eq!(
+        planes,
+        crate::kafka::Settings {
+            bootstrap,
+            ..settings
+        }
+    );
 }
