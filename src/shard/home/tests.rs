@@ -58,9 +58,14 @@ struct World {
 impl World {
     /// Every topic has one partition, which nobody has connected to yet.
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With these settings of `[kafka]` too.
+    fn with(settings: &str) -> Self {
         let file = ConfigFile {
             name: "gateway.toml".into(),
-            text: CONFIG.into(),
+            text: settings.to_owned() + CONFIG,
         };
         let sources = Sources {
             file: Some(file),
@@ -352,4 +357,14 @@ fn a_planes_defaults_are_the_configs() {
             ..settings
         }
     );
+}
+
+/// A response that was asked for is never too long: its connection would end, again and again.
+#[test]
+fn a_fetch_may_be_as_long_as_the_config_says() {
+    let settings = "kafka.fetch_bytes_max = \"1GiB\"\n";
+    let snapshot = World::with(settings).home.snapshot;
+    let planes = cluster::plane_settings(&snapshot, ClusterIndex::default(), &security());
+    assert_eq!(planes.fetch_bytes_max, 1 << 30);
+    assert!(planes.frame_bytes_max > planes.fetch_bytes_max);
 }
