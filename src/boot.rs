@@ -66,7 +66,7 @@ pub enum BootError {
         /// Which file.
         path: String,
         /// What is wrong with it.
-        source: TlsError,
+        source: Box<TlsError>,
         /// What it must be.
         help: String,
     },

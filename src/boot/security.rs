@@ -120,7 +120,7 @@ impl Pem {
         BootError::Pem {
             key: self.key.clone(),
             path: self.path.clone(),
-            source,
+            source: source.into(),
             help: help.into(),
         }
     }
