@@ -12,8 +12,10 @@
 //! each fault comes (3).
 
 mod account;
+mod beside;
 mod book;
 mod clients;
+mod felt;
 mod nodes;
 mod records;
 mod secure;

@@ -1,0 +1,141 @@
+//! How long a fault was felt: by who asks our gateways, and by who uses librdkafka beside them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// From when to when somebody waited, in milliseconds since 1970.
+pub type Wait = (u64, u64);
+
+/// A command asked for, or in the log: when, by which client, and its idempotency key.
+pub type Command = (u64, usize, String);
+
+/// A fault, and how long it was felt.
+#[derive(Debug)]
+pub struct Row {
+    pub fault: String,
+    /// Milliseconds since 1970.
+    pub window: Wait,
+    /// How long a client of ours waited for a command to be in the log, whatever it was told
+    /// meanwhile; and how long librdkafka's records to the same partitions did. At most.
+    pub ours: Duration,
+    pub theirs: Duration,
+    /// The longest silences: of answers to commands, and of librdkafka's consumer.
+    pub answered: Duration,
+    pub consumed: Duration,
+    /// How long after librdkafka's consumer a reader was given an event, at most; and which.
+    pub behind: (Duration, String),
+}
+
+/// R2: nobody waits so much longer for us than for librdkafka, in the same fault, at the same
+/// leaders.
+const MORE: Duration = Duration::from_secs(1);
+
+/// Fails if we were felt to be away longer than the bar allows.
+pub fn judge(rows: &[Row]) {
+    let is_late = |row: &&Row| row.ours > row.theirs + MORE || row.behind.0 > MORE;
+    let late: Vec<_> = rows.iter().filter(is_late).collect();
+    let (missed, all) = (late.len(), rows.len());
+    assert!(
+        late.is_empty(),
+        "{missed} of {all} miss R2's bar: {late:#?}"
+    );
+}
+
+impl Row {
+    pub fn text(&self) -> String {
+        let s = |time: Duration| time.as_secs_f64();
+        format!(
+            "  {:<28} a command waited {:5.2} s for the log, librdkafka's record {:5.2} s; no answer \
+             for {:5.2} s; librdkafka consumed nothing {:5.2} s, our readers behind it {:5.2} s",
+            self.fault,
+            s(self.ours),
+            s(self.theirs),
+            s(self.answered),
+            s(self.consumed),
+            s(self.behind.0)
+        )
+    }
+}
+
+/// How long clients waited: each from its first ask on since a record of it came into the log, until
+/// the next does. What it was told meanwhile doesn't matter: refused is not served. Who asks again
+/// for what is there waits for the service, and that is not counted.
+pub fn waits(asked: &[Command], appended: &[Command]) -> Vec<Wait> {
+    let mut there: BTreeMap<&str, u64> = BTreeMap::new();
+    for (at, _, key) in appended {
+        let first = there.entry(key).or_insert(*at);
+        *first = (*first).min(*at);
+    }
+    let is_there = |(at, _, key): &&Command| there.get(key.as_str()).is_some_and(|it| it < at);
+    let asks = asked.iter().filter(|it| !is_there(it));
+    let asks = asks.map(|&(at, client, _)| (at, false, client));
+    let records = appended.iter().map(|&(at, client, _)| (at, true, client));
+    let mut all: Vec<_> = asks.chain(records).collect();
+    all.sort_unstable(); // What is asked and there within a millisecond has not waited.
+    let (mut waiting, mut waits) = (BTreeMap::new(), Vec::new());
+    for (at, is_record, client) in all {
+        match is_record {
+            false => drop(waiting.entry(client).or_insert(at)),
+            true => waits.extend(waiting.remove(&client).map(|since| (since, at))),
+        }
+    }
+    waits
+}
+
+/// The longest of these waits within a window.
+pub fn longest(waits: &[Wait], (from, to): Wait) -> Duration {
+    let within = |&(since, until): &Wait| until.min(to).saturating_sub(since.max(from));
+    Duration::from_millis(waits.iter().map(within).max().unwrap_or_default())
+}
+
+/// How long after librdkafka's consumer a reader was given an event within the window, and which.
+pub fn behind(
+    given: &[Vec<(Instant, String)>],
+    received: &[(Instant, String)],
+    (from, to): (Instant, Instant),
+) -> (Duration, String) {
+    let within = |(at, _): &&(Instant, String)| *at >= from && *at <= to;
+    let received = received.iter().filter(within);
+    let theirs: BTreeMap<_, _> = received.map(|(at, name)| (name, *at)).collect();
+    let readers = given.iter().enumerate();
+    let given = readers.flat_map(|(n, it)| it.iter().filter(within).map(move |it| (n, it)));
+    let behind = given.filter_map(|(reader, (at, name))| {
+        let theirs = *theirs.get(name)?;
+        Some((at.saturating_duration_since(theirs), reader, name, theirs))
+    });
+    let most = behind.max_by_key(|it| it.0);
+    most.map_or_else(Default::default, |(behind, reader, name, theirs)| {
+        let since = theirs - from;
+        let which = format!("reader {reader}, {name}: theirs {since:?} after the fault began");
+        (behind, which)
+    })
+}
+
+/// The longest time between two neighbours of these times, of which some lie in the window.
+pub fn silence(times: impl Iterator<Item = Instant>, from: Instant, to: Instant) -> Duration {
+    let mut times: Vec<_> = times.filter(|&at| at >= from && at <= to).collect();
+    times.extend([from, to]);
+    times.sort_unstable();
+    let between = times.windows(2).map(|pair| pair[1] - pair[0]);
+    between.max().unwrap_or_default()
+}
+
+pub fn millis() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |it| it.as_millis() as u64)
+}
+
+#[test]
+fn a_wait_goes_on_until_the_client_is_served() {
+    let command = |(at, client, key): (u64, usize, &str)| (at, client, key.to_owned());
+    // Refused, refused, and then there; another client is served meanwhile, and asks for its reply.
+    let asked = [(100, 1, "a"), (900, 1, "a"), (950, 2, "b"), (1_800, 1, "c")];
+    let asked = asked.into_iter().chain([(3_000, 2, "b"), (5_000, 2, "d")]);
+    let asked: Vec<_> = asked.map(command).collect();
+    let appended = [(960, 2, "b"), (2_000, 1, "c"), (5_001, 2, "d")].map(command);
+    let waits = waits(&asked, &appended);
+    assert_eq!(waits, [(950, 960), (100, 2_000), (5_000, 5_001)]);
+    assert_eq!(longest(&waits, (0, 9_000)), Duration::from_millis(1_900));
+    assert_eq!(longest(&waits, (1_500, 9_000)), Duration::from_millis(500));
+    assert_eq!(longest(&waits, (3_000, 4_000)), Duration::ZERO);
+}
