@@ -53,20 +53,31 @@ pub fn write_events(mut producer: Producer, shared: Arc<Shared>) -> JoinHandle<V
     })
 }
 
+/// An event that librdkafka's consumer was given.
+#[derive(Debug)]
+pub struct Received {
+    pub at: Instant,
+    pub partition: u32,
+    pub name: String,
+}
+
 /// librdkafka's consumer of the same events.
 pub fn read_events(
     bootstrap: &str,
     topic: &str,
     shared: &Arc<Shared>,
-    received: &Arc<Mutex<Vec<(Instant, String)>>>,
+    received: &Arc<Mutex<Vec<Received>>>,
 ) -> JoinHandle<()> {
     let consumer = Consumer::start(bootstrap, topic, &[]);
     let (shared, received) = (shared.clone(), received.clone());
     std::thread::spawn(move || {
         while !shared.over.load(Ordering::Relaxed) {
             if let Some((at, record)) = consumer.next_within(Duration::from_millis(100)) {
-                let value = record.value.expect("events have values");
-                lock(&received).push((at, value));
+                lock(&received).push(Received {
+                    at,
+                    partition: record.partition,
+                    name: record.value.expect("events have values"),
+                });
             }
         }
     })

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::beside::Received;
+
 /// From when to when somebody waited, in milliseconds since 1970.
 pub type Wait = (u64, u64);
 
@@ -89,19 +91,26 @@ pub fn longest(waits: &[Wait], (from, to): Wait) -> Duration {
 }
 
 /// How long after librdkafka's consumer a reader was given an event within the window, and which.
+/// It counts from librdkafka's next one of the same partition: a new leader may hide for seconds
+/// what the old one has shown, and hides it from librdkafka too, if it was not quicker.
 pub fn behind(
     given: &[Vec<(Instant, String)>],
-    received: &[(Instant, String)],
+    received: &[Received],
     (from, to): (Instant, Instant),
 ) -> (Duration, String) {
-    let within = |(at, _): &&(Instant, String)| *at >= from && *at <= to;
-    let received = received.iter().filter(within);
-    let theirs: BTreeMap<_, _> = received.map(|(at, name)| (name, *at)).collect();
+    let within = |at: Instant| at >= from && at <= to;
+    let (mut next, mut theirs) = (BTreeMap::new(), BTreeMap::new());
+    for it in received.iter().rev().filter(|it| within(it.at)) {
+        if let Some(next) = next.insert(it.partition, it.at) {
+            theirs.insert(it.name.as_str(), (it.at, next));
+        }
+    }
     let readers = given.iter().enumerate();
-    let given = readers.flat_map(|(n, it)| it.iter().filter(within).map(move |it| (n, it)));
+    let given = readers.flat_map(|(n, all)| all.iter().map(move |it| (n, it)));
+    let given = given.filter(|(_, (at, _))| within(*at));
     let behind = given.filter_map(|(reader, (at, name))| {
-        let theirs = *theirs.get(name)?;
-        Some((at.saturating_duration_since(theirs), reader, name, theirs))
+        let &(theirs, next) = theirs.get(name.as_str())?;
+        Some((at.saturating_duration_since(next), reader, name, theirs))
     });
     let most = behind.max_by_key(|it| it.0);
     most.map_or_else(Default::default, |(behind, reader, name, theirs)| {
@@ -138,4 +147,36 @@ fn a_wait_goes_on_until_the_client_is_served() {
     assert_eq!(longest(&waits, (0, 9_000)), Duration::from_millis(1_900));
     assert_eq!(longest(&waits, (1_500, 9_000)), Duration::from_millis(500));
     assert_eq!(longest(&waits, (3_000, 4_000)), Duration::ZERO);
+}
+
+#[test]
+fn who_missed_what_is_hidden_now_is_not_late() {
+    let from = Instant::now();
+    let at = |ms| from + Duration::from_millis(ms);
+    let received = |(ms, partition, name): (u64, u32, &str)| Received {
+        at: at(ms),
+        partition,
+        name: name.to_owned(),
+    };
+    let theirs = [
+        (1, 0, "a"),
+        (2, 1, "b"),
+        (9, 1, "c"),
+        (8_000, 0, "d"),
+        (8_050, 0, "e"),
+    ];
+    let theirs = theirs.map(received);
+    let given =
+        |all: [(u64, &str); 4]| vec![all.map(|(ms, name)| (at(ms), name.to_owned())).into()];
+    let late = |all| {
+        behind(&given(all), &theirs, (from, at(9_000)))
+            .0
+            .as_millis()
+    };
+    assert_eq!(late([(8_001, "a"), (3, "b"), (9, "c"), (8_001, "d")]), 1);
+    assert_eq!(late([(2, "a"), (3, "b"), (9, "c"), (8_800, "d")]), 750);
+    assert_eq!(
+        late([(2, "a"), (8_009, "b"), (8_009, "c"), (8_001, "d")]),
+        8_000
+    );
 }

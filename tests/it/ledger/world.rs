@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::account::{account, totals};
-use super::beside;
+use super::beside::{self, Received};
 use super::book::{self, Attempt, InLog};
 use super::clients;
 use super::felt::{self, Row, longest, millis, silence};
@@ -101,7 +101,7 @@ pub struct World {
     beside: beside::Written,
     beside_acknowledged: Arc<Mutex<Vec<Instant>>>,
     consumer: JoinHandle<()>,
-    received: Arc<Mutex<Vec<(Instant, String)>>>,
+    received: Arc<Mutex<Vec<Received>>>,
     rows: Vec<Row>,
 }
 
@@ -209,7 +209,7 @@ impl World {
         let dones = happened.attempts.iter().filter(|(_, it)| it.is_done());
         let answered = silence(dones.map(|(at, _)| *at), from, to);
         let received = lock(&self.received);
-        let consumed = silence(received.iter().map(|(at, _)| *at), from, to);
+        let consumed = silence(received.iter().map(|it| it.at), from, to);
         let behind = felt::behind(&happened.given, &received, (from, to));
         self.rows.push(Row {
             fault: fault.to_owned(),
@@ -240,7 +240,7 @@ impl World {
             drop(happened);
             let produced = after(&mut lock(&self.acknowledged).iter().copied());
             let beside = after(&mut lock(&self.beside_acknowledged).iter().copied());
-            let consumed = after(&mut lock(&self.received).iter().map(|(at, _)| *at));
+            let consumed = after(&mut lock(&self.received).iter().map(|it| it.at));
             let all = [dones, given, produced, beside, consumed];
             if all.iter().all(|&it| it >= PROGRESS) {
                 return;
@@ -307,7 +307,8 @@ impl World {
                 &events,
             ));
         }
-        let received = names(&lock(&self.received));
+        let received = lock(&self.received);
+        let received: Vec<_> = received.iter().map(|it| it.name.clone()).collect();
         anomalies.extend(book::deliveries("librdkafka", &received, &events));
         anomalies.extend(book::produced(&acknowledged, &events));
         let mut account = account(story, &attempts, commands.len(), verdict.twins);
@@ -363,7 +364,7 @@ pub fn in_log(records: &[Record], name: impl Fn(&Record) -> Option<String>) -> V
 }
 
 /// Until every reader has as many as there are, and some time for what should not come.
-fn wait_given(shared: &Shared, received: &Mutex<Vec<(Instant, String)>>, count: usize) {
+fn wait_given(shared: &Shared, received: &Mutex<Vec<Received>>, count: usize) {
     let until = Instant::now() + PATIENCE;
     let all = || {
         let given = shared.lock().given.iter().all(|it| it.len() >= count);
