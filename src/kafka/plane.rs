@@ -192,6 +192,13 @@ impl Plane {
         self.reader.pause(read, false);
     }
 
+    /// Whether a broker is being asked for a read right now. If not, for longer than a moment, then
+    /// none can be: the partition has no leader, or its leader refuses or can't be reached.
+    #[must_use]
+    pub fn is_asked(&self, read: ReadKey) -> bool {
+        self.reader.is_asked(read)
+    }
+
     /// Takes a record to append; `Event::Produced` tells what became of it. Sent by `on_time`.
     ///
     /// # Errors

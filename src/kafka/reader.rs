@@ -89,6 +89,10 @@ impl Reader {
         }
     }
 
+    pub(super) fn is_asked(&self, key: ReadKey) -> bool {
+        self.reads.get(&key).is_some_and(|it| it.flight.is_some())
+    }
+
     /// The view is newer: whatever waits for that may try at once.
     pub(super) fn on_view(&mut self) {
         for read in self.reads.values_mut() {

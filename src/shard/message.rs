@@ -198,6 +198,14 @@ pub enum Message {
         /// The cut that step led to; the pass has shown all below.
         cut: Cut,
     },
+    /// Home to shards with members: the pass ends without what partitions have that nobody answers
+    /// for. Its members go on from what they hold.
+    PassShort {
+        /// Whose.
+        topic: TopicIndex,
+        /// Which pass.
+        pass: u32,
+    },
 }
 
 /// How a topic stands at its home, beside its steps.

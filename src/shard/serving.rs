@@ -201,6 +201,11 @@ impl Serving {
                 let held = Held::PassEnd(pass, seq, cut);
                 self.hold(me, topic, (instance, seq), held, out);
             }
+            Message::PassShort { topic, pass } => {
+                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                    feed.on_pass_short(crate::sse::PassId(pass));
+                }
+            }
             Message::PassBlock { topic, pass, block } => {
                 if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
                     feed.on_pass_block(crate::sse::PassId(pass), &block, now.mono);

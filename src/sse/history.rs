@@ -291,6 +291,15 @@ impl Feed {
         self.passes.list.retain(|pass| pass.id != id);
     }
 
+    /// The pass ended before it met the home's order: its members go on from what they hold.
+    pub fn on_pass_short(&mut self, id: PassId) {
+        for slot in self.members(id) {
+            self.roster.get_mut(slot).own().source = Source::Resume;
+            self.wake_waiting(slot);
+        }
+        self.passes.list.retain(|pass| pass.id != id);
+    }
+
     fn members(&mut self, id: PassId) -> Vec<Slot> {
         let Some(pass) = self.passes.list.iter().find(|pass| pass.id == id) else {
             return Vec::new();

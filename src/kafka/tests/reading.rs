@@ -102,6 +102,21 @@ fn a_read_starts_shows_records_and_asks_for_the_next() {
 }
 
 #[test]
+fn whether_a_broker_is_asked_is_known() {
+    let (mut world, handle) = known(&[(1, 0), (-1, 0)]);
+    let (led, not_led) = (key(handle, 0), key(handle, 1));
+    world.plane.read(led, at(0));
+    world.plane.read(not_led, at(0));
+    world.settle();
+    let asked = |world: &World, of| world.plane.is_asked(of);
+    assert!(asked(&world, led));
+    assert!(!asked(&world, not_led), "nobody leads it");
+    world.frozen.insert(1);
+    world.pass(std::time::Duration::from_secs(60));
+    assert!(!asked(&world, led), "no answer, and no connection any more");
+}
+
+#[test]
 fn earliest_and_latest_are_asked_for_first() {
     let (mut world, handle) = known(&[(1, 0), (1, 0)]);
     world.offsets = (11, 99, 0);

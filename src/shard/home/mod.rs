@@ -9,6 +9,7 @@ mod freshness;
 mod links;
 mod lookups;
 mod order;
+mod pass;
 mod passes;
 mod places;
 mod reading;
@@ -132,6 +133,7 @@ impl Home {
             let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
             topics[at].look(&mut cx);
             topics[at].on_places_late(&mut cx);
+            topics[at].on_pass_due(&mut cx);
             topics[at].on_time(now, &mut expired, cx.plane, cx.out);
             self.on_expired(at, &mut expired, out);
         }

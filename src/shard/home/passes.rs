@@ -5,22 +5,25 @@
 //!
 //! A block goes out when every shard has taken the last: the reads are paused meanwhile, so a pass
 //! holds a fetch or two, never a topic. A member that is slower leaves and joins the next pass.
+//!
+//! A pass that gets nothing more is held up: a partition has no leader, or one that can't be read.
+//! It ends *short*, and its members go on from what they hold: live, who lacks nothing any more;
+//! the others in another pass. From then on who lacks something of that partition and who does not
+//! take turns, so that the one do not wait with the others.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
-use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
-use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
-use crate::model::{Offset, Partition, ShardId, UnixMillis};
+use crate::kafka::{Event, Plane, TopicHandle};
+use crate::log::{Cut, GapReason, Seq};
+use crate::model::{Instant, Partition, ShardId};
 use crate::sse::{Encoder, Encoding};
 
 use super::Outbox;
 use super::order::Order;
+use super::pass::{LOOK_EVERY, Pass, Piece, Share, history};
+use super::topic::{Part, log_start};
 use crate::shard::message::{Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
-
-/// Pieces a pass may hold: its reads pause while it has more.
-const PIECES_MAX: usize = 4;
 
 /// Passes of one topic: at most one runs, the next gathers.
 #[derive(Debug)]
@@ -32,51 +35,31 @@ pub(super) struct Passes {
     instance: u32,
     number: u32,
     running: Option<Pass>,
-    /// Who waits for the next pass, with its encoding and where it stands: one entry a connection
-    /// of a shard, so that those who came and left do not add up.
-    waiting: BTreeMap<(ShardId, u32), (Waiter, usize, Cut)>,
+    /// Who waits for the next pass: one entry a connection of a shard, so that those who came and
+    /// left do not add up.
+    waiting: BTreeMap<(ShardId, u32), Asker>,
+    /// Partitions that held up a pass and have brought nothing since.
+    held_up: Vec<Partition>,
+    /// Whose turn it is: theirs who lack something of those.
+    lacking_next: bool,
     /// How often reads of a partition were paused, for metrics.
     paused: BTreeMap<Partition, u64>,
 }
 
+/// One that waits.
 #[derive(Debug)]
-struct Pass {
-    number: u32,
-    shards: Vec<Share>,
-    encoder: Encoder,
-    /// What has been sent, per partition.
-    reached: Cut,
-    /// Where the pass ends: a step whose cut it must reach.
-    target: (Seq, Cut),
-    /// Partitions being read, and whether they are paused.
-    reading: Vec<Partition>,
-    paused: bool,
-    /// Read and not yet sent.
-    pieces: VecDeque<Piece>,
-}
-
-/// What a read brought.
-#[derive(Debug)]
-enum Piece {
-    /// Records, maybe none, and where the read goes on.
-    Records(Batch, Next),
-    /// Offsets that are gone, or can't be read.
-    Gap(Notice),
-}
-
-/// Members at one shard, as far as the home knows.
-#[derive(Clone, Copy, Debug)]
-struct Share {
-    shard: ShardId,
-    members: usize,
-    /// Blocks sent and not yet taken.
-    owing: usize,
+struct Asker {
+    waiter: Waiter,
+    encoding: usize,
+    /// Where it stands.
+    from: Cut,
 }
 
 /// What a pass needs of its home for a moment.
 pub(super) struct At<'a> {
     pub(super) order: &'a Order,
-    pub(super) log_start: &'a Cut,
+    pub(super) parts: &'a [Part],
+    pub(super) now: Instant,
     pub(super) plane: &'a mut Plane,
     pub(super) out: &'a mut Outbox,
 }
@@ -95,6 +78,8 @@ impl Passes {
             number: 0,
             running: None,
             waiting: BTreeMap::new(),
+            held_up: Vec::new(),
+            lacking_next: false,
             paused: BTreeMap::new(),
         }
     }
@@ -109,17 +94,40 @@ impl Passes {
             .into_iter()
             .flat_map(|pass| pass.reading)
         {
-            plane.stop(self.read(partition));
+            plane.stop(history(self.handle, partition));
         }
         self.waiting.clear();
+        self.held_up.clear();
     }
 
     /// A client waits for the next pass, which starts at once if none runs.
     pub(super) fn join(&mut self, waiter: Waiter, encoding: usize, from: Cut, at: &mut At<'_>) {
         let place = (waiter.shard, waiter.socket.slot);
-        self.waiting.insert(place, (waiter, encoding, from));
+        let asker = Asker {
+            waiter,
+            encoding,
+            from,
+        };
+        self.waiting.insert(place, asker);
         if self.running.is_none() {
             self.start(at);
+        }
+    }
+
+    /// When `on_time` has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.running.as_ref().map(|pass| pass.look_at)
+    }
+
+    /// Looks whether the pass is held up.
+    pub(super) fn on_time(&mut self, at: &mut At<'_>) {
+        if let Some(pass) = &mut self.running
+            && pass.look_at <= at.now
+        {
+            pass.look_at = at.now.after(LOOK_EVERY);
+            if pass.is_held_up(self.handle, at) {
+                self.end(false, at);
+            }
         }
     }
 
@@ -128,54 +136,55 @@ impl Passes {
         self.paused.get(&partition).copied().unwrap_or_default()
     }
 
-    const fn read(&self, partition: Partition) -> ReadKey {
-        ReadKey {
-            lane: Lane::History,
-            topic: self.handle,
-            partition,
-        }
-    }
-
-    /// Starts a pass for all who wait for one encoding, from the lowest place any of them stands
-    /// at. Those of another encoding have the next.
+    /// Starts a pass for all of whose turn it is and who wait for one encoding, from the lowest
+    /// place any of them stands at. Those of another encoding have the next.
     fn start(&mut self, at: &mut At<'_>) {
-        let Some(encoding) = self.waiting.values().next().map(|(_, e, _)| *e) else {
+        let (held_up, live) = (&self.held_up, at.order.cut());
+        let lacks = |it: &Asker| {
+            let lacks = |p: &Partition| it.from.get(*p).offset < live.get(*p).offset;
+            held_up.iter().any(lacks)
+        };
+        let mut waiting = self.waiting.values();
+        let in_turn = waiting.find(|it| lacks(it) == self.lacking_next);
+        let Some(first) = in_turn.or_else(|| self.waiting.values().next()) else {
             return;
         };
-        let takes = |_: &(ShardId, u32), it: &mut (Waiter, usize, Cut)| it.1 == encoding;
+        let (encoding, lacking) = (first.encoding, lacks(first));
+        self.lacking_next = !lacking;
+        let takes =
+            |_: &(ShardId, u32), it: &mut Asker| it.encoding == encoding && lacks(it) == lacking;
         let members: Vec<_> = self
             .waiting
             .extract_if(.., takes)
             .map(|(_, it)| it)
             .collect();
+        let log_start = log_start(at.parts);
         self.number += 1;
         let mut pass = Pass {
             number: self.number,
             shards: Vec::new(),
             encoder: Encoder::new(self.encodings[encoding].clone(), at.order.tag()),
             reached: Cut::start(),
-            target: (at.order.seq(), at.order.cut().clone()),
+            target: (Seq(0), Cut::start()),
             reading: Vec::new(),
             paused: false,
+            look_at: at.now.after(LOOK_EVERY),
             pieces: VecDeque::new(),
         };
         for (partition, live) in at.order.cut().iter() {
-            let from = members.iter().map(|(_, _, from)| from.get(partition));
+            let from = members.iter().map(|it| it.from.get(partition));
             let lowest = from.min_by_key(|next| next.offset).unwrap_or(live);
-            let start = at.log_start.get(partition);
+            let start = log_start.get(partition);
             let from = if start.offset > lowest.offset {
                 start
             } else {
                 lowest
             };
             pass.reached.set(partition, from);
-            if from.offset < live.offset {
-                pass.reading.push(partition);
-                at.plane.read(self.read(partition), StartAt::At(from));
-            }
         }
+        pass.aim(self.handle, at);
         let mut shards: Vec<(ShardId, Vec<(Waiter, Cut)>)> = Vec::new();
-        for (waiter, _, from) in members {
+        for Asker { waiter, from, .. } in members {
             match shards.iter_mut().find(|(shard, _)| *shard == waiter.shard) {
                 Some((_, members)) => members.push((waiter, from)),
                 None => shards.push((waiter.shard, vec![(waiter, from)])),
@@ -187,7 +196,7 @@ impl Passes {
                 members: members.len(),
                 owing: 0,
             });
-            let (topic, pass, log_start) = (self.topic, self.number, at.log_start.clone());
+            let (topic, pass, log_start) = (self.topic, self.number, log_start.clone());
             let joined = Message::PassJoined {
                 topic,
                 pass,
@@ -205,7 +214,7 @@ impl Passes {
         let Some(pass) = &mut self.running else {
             return;
         };
-        match event {
+        let brought = match event {
             Event::Batch {
                 read,
                 mut batch,
@@ -214,6 +223,7 @@ impl Passes {
             } => {
                 batch.hash_keys(at.order.secret());
                 pass.on_piece(read, Piece::Records(batch, next), next.offset, at.plane);
+                read.partition
             }
             Event::Undecodable { read, from, to, .. } if from == to => {
                 // Not even where the next batch begins is known: all up to the pass's end is named,
@@ -226,9 +236,11 @@ impl Passes {
                     GapReason::Undecodable,
                     at.plane,
                 );
+                read.partition
             }
             Event::Undecodable { read, from, to, .. } => {
                 pass.on_gap(read, from, to, GapReason::Undecodable, at.plane);
+                read.partition
             }
             Event::OutOfRange {
                 read,
@@ -236,10 +248,13 @@ impl Passes {
                 log_start,
             } if wanted < log_start => {
                 pass.on_gap(read, wanted, log_start, GapReason::Retention, at.plane);
+                read.partition
             }
             // A read that fails is tried again by the plane.
-            _ => {}
-        }
+            _ => return,
+        };
+        self.held_up.retain(|partition| *partition != brought);
+        pass.look_at = at.now.after(LOOK_EVERY);
         self.go_on(at);
     }
 
@@ -281,151 +296,44 @@ impl Passes {
         let met = through && at.order.holds_after(pass.target.0);
         if through && !met {
             // The window has moved past the target meanwhile: aim at where it is now.
-            pass.target = (at.order.seq(), at.order.cut().clone());
-            for (partition, live) in at.order.cut().iter() {
-                let reached = pass.reached.get(partition);
-                if reached.offset < live.offset && !pass.reading.contains(&partition) {
-                    pass.reading.push(partition);
-                    let read = ReadKey {
-                        lane: Lane::History,
-                        topic: self.handle,
-                        partition,
-                    };
-                    at.plane.read(read, StartAt::At(reached));
-                }
-            }
+            pass.aim(self.handle, at);
         }
         pass.pace(self.handle, at.plane, &mut self.paused);
         if nobody || met {
-            self.end(at);
+            self.end(met, at);
         }
     }
 
-    fn end(&mut self, at: &mut At<'_>) {
+    /// Ends the pass: it has met the order, or else it is short of it.
+    fn end(&mut self, met: bool, at: &mut At<'_>) {
         let Some(pass) = self.running.take() else {
             return;
         };
-        for partition in &pass.reading {
-            at.plane.stop(self.read(*partition));
+        for &partition in &pass.reading {
+            at.plane.stop(history(self.handle, partition));
+            if !met && !self.held_up.contains(&partition) {
+                self.held_up.push(partition);
+            }
         }
         let (seq, cut) = pass.target;
-        let instance = self.instance;
-        for share in &pass.shards {
-            let (topic, pass, cut) = (self.topic, pass.number, cut.clone());
-            at.out.push((
-                share.shard,
-                Message::PassEnd {
+        let (topic, instance, pass, shards) = (self.topic, self.instance, pass.number, pass.shards);
+        for Share { shard, .. } in shards {
+            let message = match met {
+                true => Message::PassEnd {
                     topic,
                     instance,
                     pass,
                     seq,
-                    cut,
+                    cut: cut.clone(),
                 },
-            ));
+                false => Message::PassShort { topic, pass },
+            };
+            at.out.push((shard, message));
         }
         self.start(at);
     }
 }
 
-impl Pass {
-    fn is_owed(&self) -> bool {
-        self.shards.iter().any(|share| share.owing > 0)
-    }
-
-    fn on_piece(&mut self, read: ReadKey, piece: Piece, next: Offset, plane: &mut Plane) {
-        self.pieces.push_back(piece);
-        if next >= self.target.1.get(read.partition).offset {
-            plane.stop(read);
-            self.reading
-                .retain(|partition| *partition != read.partition);
-        }
-    }
-
-    fn on_gap(
-        &mut self,
-        read: ReadKey,
-        from: Offset,
-        to: Offset,
-        reason: GapReason,
-        plane: &mut Plane,
-    ) {
-        let notice = Notice {
-            partition: read.partition,
-            from,
-            to,
-            reason,
-        };
-        self.on_piece(read, Piece::Gap(notice), to, plane);
-    }
-
-    /// Tells every member of what it will not get.
-    fn tell(&mut self, topic: TopicIndex, notice: Notice, at: &mut At<'_>) {
-        let next = Next {
-            offset: notice.to,
-            ..Next::default()
-        };
-        if next.offset > self.reached.get(notice.partition).offset {
-            self.reached.set(notice.partition, next);
-        }
-        let pass = self.number;
-        let gap = |share: &Share| {
-            (
-                share.shard,
-                Message::PassGap {
-                    topic,
-                    pass,
-                    notice,
-                },
-            )
-        };
-        at.out.extend(self.shards.iter().map(gap));
-    }
-
-    /// Keeps the reads in step with the slowest shard.
-    fn pace(
-        &mut self,
-        topic: TopicHandle,
-        plane: &mut Plane,
-        paused: &mut BTreeMap<Partition, u64>,
-    ) {
-        let full = self.pieces.len() >= PIECES_MAX;
-        if full == self.paused {
-            return;
-        }
-        self.paused = full;
-        for &partition in &self.reading {
-            let read = ReadKey {
-                lane: Lane::History,
-                topic,
-                partition,
-            };
-            if full {
-                *paused.entry(partition).or_default() += 1;
-                plane.pause(read)
-            } else {
-                plane.resume(read)
-            }
-        }
-    }
-
-    /// Encodes a batch once and sends it to every shard with members.
-    fn send(&mut self, topic: TopicIndex, batch: &Batch, next: Next, at: &mut At<'_>) {
-        let before = self.reached.clone();
-        let partition = batch.partition();
-        if next.offset > before.get(partition).offset {
-            self.reached.set(partition, next);
-        }
-        let block = self
-            .encoder
-            .records(batch, &before, &self.reached, UnixMillis(0));
-        let Some(block) = block.map(Arc::new) else {
-            return;
-        };
-        for share in &mut self.shards {
-            share.owing += 1;
-            let (pass, block) = (self.number, block.clone());
-            at.out
-                .push((share.shard, Message::PassBlock { topic, pass, block }));
-        }
-    }
-}
+#[cfg(test)]
+#[path = "passes_tests.rs"]
+mod tests;

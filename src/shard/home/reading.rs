@@ -7,7 +7,6 @@ use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Step};
 use crate::model::{Offset, Partition, ShardId};
 
 use super::order::Order;
-use super::passes::At;
 use super::topic::{Topic, log_start};
 use super::{Cx, note};
 use crate::shard::message::{Level, Message};
@@ -32,17 +31,8 @@ impl Topic {
             if let Some(commands) = &mut self.commands {
                 return commands.on_read(event, cx.plane, cx.out);
             }
-            let order = self.order.as_ref().expect("a pass belongs to an order");
-            let log_start = &log_start(&self.parts);
-            self.passes.on_read(
-                event,
-                &mut At {
-                    order,
-                    log_start,
-                    plane: cx.plane,
-                    out: cx.out,
-                },
-            );
+            let (passes, mut at) = self.passes(cx).expect("a pass belongs to an order");
+            passes.on_read(event, &mut at);
             return;
         }
         match event {

@@ -336,39 +336,37 @@ impl Topic {
         (waiter, encoding, from): (Waiter, usize, Cut),
         cx: &mut Cx<'_>,
     ) {
-        let order = self.order.as_ref();
-        let Some(order) = order.filter(|_| instance == self.instance) else {
-            return;
-        };
-        let log_start = &log_start(&self.parts);
-        self.passes.join(
-            waiter,
-            encoding,
-            from,
-            &mut At {
-                order,
-                log_start,
-                plane: cx.plane,
-                out: cx.out,
-            },
-        );
+        if instance == self.instance
+            && let Some((passes, mut at)) = self.passes(cx)
+        {
+            passes.join(waiter, encoding, from, &mut at);
+        }
     }
 
     /// A shard's members took the last block of a pass.
     pub(super) fn on_taken(&mut self, shard: ShardId, pass: u32, members: usize, cx: &mut Cx<'_>) {
-        let Some(order) = &self.order else { return };
-        let log_start = &log_start(&self.parts);
-        self.passes.on_taken(
-            shard,
-            pass,
-            members,
-            &mut At {
-                order,
-                log_start,
-                plane: cx.plane,
-                out: cx.out,
-            },
-        );
+        if let Some((passes, mut at)) = self.passes(cx) {
+            passes.on_taken(shard, pass, members, &mut at);
+        }
+    }
+
+    /// The pass looks whether it is held up.
+    pub(super) fn on_pass_due(&mut self, cx: &mut Cx<'_>) {
+        if let Some((passes, mut at)) = self.passes(cx) {
+            passes.on_time(&mut at);
+        }
+    }
+
+    /// The passes, and what they need.
+    pub(super) fn passes<'a>(&'a mut self, cx: &'a mut Cx<'_>) -> Option<(&'a mut Passes, At<'a>)> {
+        let at = At {
+            order: self.order.as_ref()?,
+            parts: &self.parts,
+            now: cx.now.mono,
+            plane: cx.plane,
+            out: cx.out,
+        };
+        Some((&mut self.passes, at))
     }
 
     /// Deadlines of the commands that wait here.
@@ -387,7 +385,8 @@ impl Topic {
     /// When `on_time` has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
-        let own = [Some(self.look_at), self.places.next_deadline()];
+        let passes = self.passes.next_deadline();
+        let own = [Some(self.look_at), self.places.next_deadline(), passes];
         commands.into_iter().chain(own.into_iter().flatten()).min()
     }
 }

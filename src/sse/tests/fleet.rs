@@ -314,7 +314,7 @@ impl World {
         });
     }
 
-    /// A pass sends its next block, or meets the home's order.
+    /// A pass sends its next block, meets the home's order, or ends short of it.
     fn move_pass(&mut self, node: usize, arg: u64) {
         let Node { peer, passes, .. } = &mut self.nodes[node];
         if passes.is_empty() {
@@ -323,6 +323,11 @@ impl World {
         let at = arg as usize % passes.len();
         let pass = &mut passes[at];
         if !pass.may_send {
+            return;
+        }
+        if arg % 16 == 15 {
+            peer.feed.on_pass_short(pass.id);
+            passes.remove(at);
             return;
         }
         let count = self.log.ends.len();

@@ -2,6 +2,7 @@
 //! one.
 
 mod brokers;
+mod held_up;
 mod malformed;
 mod pressure;
 mod refused_starts;

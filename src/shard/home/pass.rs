@@ -1,0 +1,193 @@
+//! One pass over history: what it reads, what it has sent to whom, and where it ends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::kafka::{Lane, Plane, ReadKey, StartAt, TopicHandle};
+use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
+use crate::model::{Instant, Offset, Partition, ShardId, UnixMillis};
+use crate::sse::Encoder;
+
+use super::passes::At;
+use crate::shard::message::Message;
+use crate::shard::snapshot::TopicIndex;
+
+/// Pieces a pass may hold: its reads pause while it has more.
+const PIECES_MAX: usize = 4;
+
+/// How long a pass may bring nothing before it is looked whether it is held up, and how often then.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A pass that runs.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// Unique in its topic.
+    pub(super) number: u32,
+    /// The shards with members.
+    pub(super) shards: Vec<Share>,
+    pub(super) encoder: Encoder,
+    /// What has been sent, per partition.
+    pub(super) reached: Cut,
+    /// Where the pass ends: a step whose cut it must reach.
+    pub(super) target: (Seq, Cut),
+    /// Partitions being read, and whether they are paused.
+    pub(super) reading: Vec<Partition>,
+    pub(super) paused: bool,
+    /// When to look whether it is held up.
+    pub(super) look_at: Instant,
+    /// Read and not yet sent.
+    pub(super) pieces: VecDeque<Piece>,
+}
+
+/// What a read brought.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// Records, maybe none, and where the read goes on.
+    Records(Batch, Next),
+    /// Offsets that are gone, or can't be read.
+    Gap(Notice),
+}
+
+/// Members at one shard, as far as the home knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) shard: ShardId,
+    pub(super) members: usize,
+    /// Blocks sent and not yet taken.
+    pub(super) owing: usize,
+}
+
+/// The read of a partition's history.
+pub(super) const fn history(topic: TopicHandle, partition: Partition) -> ReadKey {
+    ReadKey {
+        lane: Lane::History,
+        topic,
+        partition,
+    }
+}
+
+impl Pass {
+    pub(super) fn is_owed(&self) -> bool {
+        self.shards.iter().any(|share| share.owing > 0)
+    }
+
+    /// Sets where the order is now as the pass's end, and reads what it lacks of that.
+    pub(super) fn aim(&mut self, topic: TopicHandle, at: &mut At<'_>) {
+        self.target = (at.order.seq(), at.order.cut().clone());
+        for (partition, live) in at.order.cut().iter() {
+            let reached = self.reached.get(partition);
+            if reached.offset < live.offset && !self.reading.contains(&partition) {
+                self.reading.push(partition);
+                at.plane
+                    .read(history(topic, partition), StartAt::At(reached));
+            }
+        }
+    }
+
+    /// Whether nothing is to be sent and no broker is being asked for what is missing. A moment of
+    /// that is nothing: look again once no read has brought anything for [`LOOK_EVERY`].
+    pub(super) fn is_held_up(&self, topic: TopicHandle, at: &At<'_>) -> bool {
+        let asked = |&p: &Partition| at.plane.is_asked(history(topic, p));
+        self.pieces.is_empty() && !self.is_owed() && !self.reading.iter().any(asked)
+    }
+
+    pub(super) fn on_piece(
+        &mut self,
+        read: ReadKey,
+        piece: Piece,
+        next: Offset,
+        plane: &mut Plane,
+    ) {
+        self.pieces.push_back(piece);
+        if next >= self.target.1.get(read.partition).offset {
+            plane.stop(read);
+            self.reading
+                .retain(|partition| *partition != read.partition);
+        }
+    }
+
+    pub(super) fn on_gap(
+        &mut self,
+        read: ReadKey,
+        from: Offset,
+        to: Offset,
+        reason: GapReason,
+        plane: &mut Plane,
+    ) {
+        let notice = Notice {
+            partition: read.partition,
+            from,
+            to,
+            reason,
+        };
+        self.on_piece(read, Piece::Gap(notice), to, plane);
+    }
+
+    /// Tells every member of what it will not get.
+    pub(super) fn tell(&mut self, topic: TopicIndex, notice: Notice, at: &mut At<'_>) {
+        let next = Next {
+            offset: notice.to,
+            ..Next::default()
+        };
+        if next.offset > self.reached.get(notice.partition).offset {
+            self.reached.set(notice.partition, next);
+        }
+        let pass = self.number;
+        let gap = |share: &Share| {
+            (
+                share.shard,
+                Message::PassGap {
+                    topic,
+                    pass,
+                    notice,
+                },
+            )
+        };
+        at.out.extend(self.shards.iter().map(gap));
+    }
+
+    /// Keeps the reads in step with the slowest shard.
+    pub(super) fn pace(
+        &mut self,
+        topic: TopicHandle,
+        plane: &mut Plane,
+        paused: &mut BTreeMap<Partition, u64>,
+    ) {
+        let full = self.pieces.len() >= PIECES_MAX;
+        if full == self.paused {
+            return;
+        }
+        self.paused = full;
+        for &partition in &self.reading {
+            let read = history(topic, partition);
+            if full {
+                *paused.entry(partition).or_default() += 1;
+                plane.pause(read)
+            } else {
+                plane.resume(read)
+            }
+        }
+    }
+
+    /// Encodes a batch once and sends it to every shard with members.
+    pub(super) fn send(&mut self, topic: TopicIndex, batch: &Batch, next: Next, at: &mut At<'_>) {
+        let before = self.reached.clone();
+        let partition = batch.partition();
+        if next.offset > before.get(partition).offset {
+            self.reached.set(partition, next);
+        }
+        let block = self
+            .encoder
+            .records(batch, &before, &self.reached, UnixMillis(0));
+        let Some(block) = block.map(Arc::new) else {
+            return;
+        };
+        for share in &mut self.shards {
+            share.owing += 1;
+            let (pass, block) = (self.number, block.clone());
+            at.out
+                .push((share.shard, Message::PassBlock { topic, pass, block }));
+        }
+    }
+}

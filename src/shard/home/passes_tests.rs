@@ -1,0 +1,181 @@
+//! Who is in which pass, where partitions have no leader: the plane is shown no broker, and what a
+//! read brings is given by hand.
+
+use super::*;
+use crate::kafka::{DirectoryRole, Lane, ReadKey, Settings};
+use crate::log::Next;
+use crate::log::testing::{Draft, batch};
+use crate::model::{HashSecret, LogTag, Now, Offset, UnixMillis};
+use crate::shard::home::order::Limits;
+use crate::shard::io::SocketId;
+
+const TOPIC: TopicHandle = TopicHandle(0);
+
+/// The passes of a topic with two partitions that both end at 10, and what they told.
+struct Ground {
+    order: Order,
+    parts: Vec<Part>,
+    plane: Plane,
+    passes: Passes,
+    now: Instant,
+    out: Outbox,
+}
+
+fn secret() -> HashSecret {
+    HashSecret::derived_from(b"c")
+}
+
+fn cut(p0: u64, p1: u64) -> Cut {
+    let mut cut = Cut::start();
+    cut.set(Partition(0), Next::at(Offset(p0)));
+    cut.set(Partition(1), Next::at(Offset(p1)));
+    cut
+}
+
+impl Ground {
+    fn new() -> Self {
+        let limits = Limits {
+            window_bytes_max: 1 << 20,
+            in_flight_bytes_max: 1 << 20,
+        };
+        let (tag, encodings) = (LogTag([1; 4]), vec![Encoding::default(); 2]);
+        let shards = [ShardId(1)].into_iter();
+        let mut order = Order::new(tag, secret(), limits, &encodings, shards, UnixMillis(0));
+        order.go_live();
+        for partition in [0, 1] {
+            let record = Draft::new(9, "k", Some("v"));
+            let next = Next::at(Offset(10));
+            order.on_batch(batch(partition, &[record], &secret()), next, None);
+        }
+        let plane = Plane::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
+        Self {
+            order,
+            parts: vec![Part::default(); 2],
+            plane,
+            passes: Passes::new(TopicIndex(0), TOPIC, encodings),
+            now: Instant::ZERO,
+            out: Outbox::new(),
+        }
+    }
+
+    fn with(&mut self, act: impl FnOnce(&mut Passes, &mut At<'_>)) {
+        let mut at = At {
+            order: &self.order,
+            parts: &self.parts,
+            now: self.now,
+            plane: &mut self.plane,
+            out: &mut self.out,
+        };
+        act(&mut self.passes, &mut at);
+    }
+
+    fn join(&mut self, slot: u32, from: Cut) {
+        let socket = SocketId {
+            slot,
+            generation: 0,
+        };
+        let waiter = Waiter {
+            shard: ShardId(1),
+            socket,
+            request: 1,
+        };
+        self.with(|passes, at| passes.join(waiter, 0, from, at));
+    }
+
+    /// A read brings the record before `next`, and the shard's members take it.
+    fn brings(&mut self, partition: u32, next: u64) {
+        let read = ReadKey {
+            lane: Lane::History,
+            topic: TOPIC,
+            partition: Partition(partition),
+        };
+        let record = Draft::new(next - 1, "k", Some("v"));
+        let event = Event::Batch {
+            read,
+            batch: batch(partition, &[record], &secret()),
+            next: Next::at(Offset(next)),
+            log_start: Offset(0),
+            high_watermark: Offset(10),
+            stable_end: Offset(10),
+        };
+        self.with(|passes, at| passes.on_read(event, at));
+        let number = self.passes.number;
+        self.with(|passes, at| passes.on_taken(ShardId(1), number, 1, at));
+    }
+
+    /// Two seconds pass.
+    fn wait(&mut self) {
+        self.now = self.now.after(LOOK_EVERY);
+        self.with(Passes::on_time);
+    }
+
+    /// What was told since: who joined a pass, which ended and how.
+    fn told(&mut self) -> Vec<String> {
+        let tell = |(_, message)| match message {
+            Message::PassJoined { pass, members, .. } => {
+                let slots: Vec<_> = members.iter().map(|(w, _)| w.socket.slot).collect();
+                Some(format!("{pass}: {slots:?}"))
+            }
+            Message::PassEnd { pass, .. } => Some(format!("{pass} met")),
+            Message::PassShort { pass, .. } => Some(format!("{pass} short")),
+            _ => None,
+        };
+        self.out.drain(..).filter_map(tell).collect()
+    }
+}
+
+#[test]
+fn a_partition_without_a_leader_holds_up_only_those_who_lack_it() {
+    let mut ground = Ground::new();
+    ground.join(1, cut(5, 10));
+    ground.join(2, cut(10, 5));
+    assert_eq!(ground.told(), ["1: [1]"]);
+    ground.wait();
+    assert_eq!(ground.told(), ["1 short", "2: [2]"]);
+    ground.join(1, cut(5, 10));
+    ground.join(3, cut(10, 7));
+    ground.brings(1, 10);
+    assert_eq!(ground.told(), ["2 met", "3: [1]"], "they take turns");
+    ground.wait();
+    ground.join(1, cut(5, 10));
+    assert_eq!(ground.told(), ["3 short", "4: [3]"]);
+    ground.brings(1, 10);
+    assert_eq!(ground.told(), ["4 met", "5: [1]"]);
+    ground.brings(0, 10);
+    assert_eq!(ground.told(), ["5 met"]);
+    ground.join(1, cut(5, 10));
+    ground.join(2, cut(10, 5));
+    ground.join(3, cut(5, 5));
+    ground.brings(0, 10);
+    assert_eq!(ground.told(), ["6: [1]", "6 met", "7: [2, 3]"], "forgotten");
+}
+
+#[test]
+fn who_lacks_more_than_the_partition_without_a_leader_gets_the_rest() {
+    let mut ground = Ground::new();
+    ground.join(1, cut(5, 5));
+    ground.brings(1, 10);
+    assert_eq!(ground.told(), ["1: [1]"]);
+    ground.now = ground.now.after(LOOK_EVERY / 2);
+    ground.with(Passes::on_time);
+    assert_eq!(ground.told(), [""; 0], "an election may take a moment");
+    ground.wait();
+    assert_eq!(ground.told(), ["1 short"]);
+    assert_eq!(ground.passes.next_deadline(), None, "nothing runs");
+}
+
+#[test]
+fn what_was_read_and_not_taken_is_not_held_up() {
+    let mut ground = Ground::new();
+    ground.join(1, cut(5, 5));
+    let number = ground.passes.number;
+    ground.brings(1, 8);
+    ground.with(|passes, at| {
+        let pass = passes.running.as_mut().expect("it waits for the rest");
+        pass.shards[0].owing = 1;
+        assert_eq!(pass.number, number);
+        at.now = at.now.after(LOOK_EVERY);
+        passes.on_time(at);
+    });
+    assert_eq!(ground.told(), ["1: [1]"]);
+}
