@@ -1,9 +1,13 @@
 //! How long a fault was felt: by who asks our gateways, and by who uses librdkafka beside them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::beside::Received;
+use super::world::Shared;
 
 /// From when to when somebody waited, in milliseconds since 1970.
 pub type Wait = (u64, u64);
@@ -26,15 +30,22 @@ pub struct Row {
     pub consumed: Duration,
     /// How long after librdkafka's consumer a reader was given an event, at most; and which.
     pub behind: (Duration, String),
+    /// How long the machine let a thread wait that wanted to run, at most.
+    pub held_up: Duration,
 }
 
 /// R2: nobody waits so much longer for us than for librdkafka, in the same fault, at the same
 /// leaders.
 const MORE: Duration = Duration::from_secs(1);
+/// How often the witness of the machine wants to run.
+const TICK: Duration = Duration::from_millis(10);
 
-/// Fails if we were felt to be away longer than the bar allows.
+/// Fails if we were felt to be away longer than the bar allows, and the machine can't be to blame.
 pub fn judge(rows: &[Row]) {
-    let is_late = |row: &&Row| row.ours > row.theirs + MORE || row.behind.0 > MORE;
+    let is_late = |row: &&Row| {
+        let more = MORE + row.held_up;
+        row.ours > row.theirs + more || row.behind.0 > more
+    };
     let late: Vec<_> = rows.iter().filter(is_late).collect();
     let (missed, all) = (late.len(), rows.len());
     assert!(
@@ -48,15 +59,32 @@ impl Row {
         let s = |time: Duration| time.as_secs_f64();
         format!(
             "  {:<28} a command waited {:5.2} s for the log, librdkafka's record {:5.2} s; no answer \
-             for {:5.2} s; librdkafka consumed nothing {:5.2} s, our readers behind it {:5.2} s",
+             for {:5.2} s; librdkafka consumed nothing {:5.2} s, our readers behind it {:5.2} s; \
+             the machine held up {:5.2} s",
             self.fault,
             s(self.ours),
             s(self.theirs),
             s(self.answered),
             s(self.consumed),
-            s(self.behind.0)
+            s(self.behind.0),
+            s(self.held_up)
         )
     }
+}
+
+/// A thread that wants to run all the while, and notes when it could not for how long.
+pub fn witness(shared: &Arc<Shared>) -> JoinHandle<()> {
+    let shared = shared.clone();
+    std::thread::spawn(move || {
+        while !shared.over.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            std::thread::sleep(TICK);
+            let late = began.elapsed().saturating_sub(TICK);
+            if late > TICK {
+                shared.lock().held_up.push((Instant::now(), late));
+            }
+        }
+    })
 }
 
 /// How long clients waited: each from its first ask on since a record of it came into the log, until

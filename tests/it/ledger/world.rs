@@ -36,6 +36,8 @@ pub struct Happened {
     /// Tries of commands, in the order of their ends.
     pub attempts: Vec<(Instant, Attempt)>,
     pub asked: Vec<felt::Command>,
+    /// When a thread of ours had to wait for the machine, and how long.
+    pub held_up: Vec<(Instant, Duration)>,
     /// For each reader its events.
     pub given: Vec<Vec<(Instant, String)>>,
     /// Streams that were closed by a gateway.
@@ -101,6 +103,7 @@ pub struct World {
     beside: beside::Written,
     beside_acknowledged: Arc<Mutex<Vec<Instant>>>,
     consumer: JoinHandle<()>,
+    witness: JoinHandle<()>,
     received: Arc<Mutex<Vec<Received>>>,
     rows: Vec<Row>,
 }
@@ -140,6 +143,7 @@ impl World {
         let producer = Producer::start(&bootstrap, &topics.commands, &[]);
         let beside_acknowledged = producer.acknowledged();
         let beside = beside::write_beside(producer, shared.clone());
+        let witness = felt::witness(&shared);
         let mut world = Self {
             bootstrap,
             topics,
@@ -154,6 +158,7 @@ impl World {
             beside,
             beside_acknowledged,
             consumer,
+            witness,
             received,
             rows: Vec::new(),
         };
@@ -210,6 +215,11 @@ impl World {
         let answered = silence(dones.map(|(at, _)| *at), from, to);
         let received = lock(&self.received);
         let consumed = silence(received.iter().map(|it| it.at), from, to);
+        let held_up = happened
+            .held_up
+            .iter()
+            .filter(|it| it.0 >= from && it.0 <= to);
+        let held_up = held_up.map(|it| it.1);
         let behind = felt::behind(&happened.given, &received, (from, to));
         self.rows.push(Row {
             fault: fault.to_owned(),
@@ -219,6 +229,7 @@ impl World {
             answered,
             consumed,
             behind,
+            held_up: held_up.max().unwrap_or_default(),
         });
         done
     }
@@ -281,6 +292,7 @@ impl World {
         }
         self.consumer.join().expect("librdkafka's consumer goes on");
         self.service.join().expect("the service's asserts hold");
+        self.witness.join().expect("the witness only waits");
         let commands = kcat::read(&self.bootstrap, &self.topics.commands);
         let (beside, commands): (Vec<_>, Vec<_>) =
             commands.into_iter().partition(beside::is_beside);
