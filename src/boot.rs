@@ -20,7 +20,7 @@ use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{ClusterIndex, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot};
 use crate::sys::allowed_cpus;
-use crate::tls::{Acceptor, TlsError};
+use crate::tls::TlsError;
 
 use readiness::{LISTENING, may_serve, needs, open_checks};
 
@@ -48,24 +48,27 @@ pub enum BootError {
         /// What the kernel said.
         source: std::io::Error,
     },
-    /// A file of the config that can't be read.
-    #[error("can't read {path}: {source}")]
+    /// A file that a setting names can't be read.
+    #[error("{key}: can't read {path}: {source}; correct the path, or let this process read it")]
     File {
+        /// The setting.
+        key: String,
         /// Which.
         path: String,
         /// What the kernel said.
         source: std::io::Error,
     },
-    /// Certificate or key.
-    #[error("tls: {0}")]
-    Tls(#[from] TlsError),
-    /// Certificates towards brokers.
-    #[error("{what}: {source}")]
-    BrokerTls {
-        /// Which settings.
-        what: String,
-        /// What is wrong with what they name.
-        source: TlsError,
+    /// A certificate or key that a setting names is none, or does not fit.
+    #[error("{key}: {path}: {source}; {help}")]
+    Pem {
+        /// The setting.
+        key: String,
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        source: Box<TlsError>,
+        /// What it must be.
+        help: String,
     },
     /// Something secret that is not where the config says.
     #[error("{key}: {why}")]
@@ -90,7 +93,7 @@ impl BootError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Tls(_) | Self::BrokerTls { .. } | Self::Secret { .. } => 78,
+            Self::File { .. } | Self::Pem { .. } | Self::Secret { .. } => 78,
             Self::Reactor(_) | Self::Admin { .. } | Self::System { .. } => 69,
         }
     }
@@ -101,7 +104,7 @@ impl BootError {
 /// # Errors
 /// What keeps it from serving. Nothing was served then.
 pub fn run(config: Config) -> Result<(), BootError> {
-    let tls = acceptor(&config)?;
+    let tls = security::acceptor(&config.settings.tls)?;
     let security = security::all(&config)?;
     let cpus = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
     let settings = &config.settings;
@@ -164,15 +167,6 @@ pub fn run(config: Config) -> Result<(), BootError> {
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
     move |source| BootError::System { what, source }
-}
-
-fn acceptor(config: &Config) -> Result<Option<Acceptor>, BootError> {
-    let tls = &config.settings.tls;
-    let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
-        return Ok(None);
-    };
-    let (certificate, key) = (security::file(certificate)?, security::file(key)?);
-    Ok(Some(Acceptor::from_pem(&certificate, &key)?))
 }
 
 /// Questions to shards that are not answered yet, by number.

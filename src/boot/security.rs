@@ -1,4 +1,4 @@
-//! What connections to a cluster need, from the config and the files it names. Read once, before
+//! What connections to clusters and clients need, from the config and the files it names. Read once, before
 //! anything is bound: what can't be read stops the start, and is never taken for "none".
 
 use std::io::Read as _;
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::BootError;
 use crate::config::{
-    ClusterKeys, Config, KafkaSasl, KafkaTls, Mechanism, SECRET_BYTES_MAX, SecretSource,
+    ClusterKeys, Config, KafkaSasl, KafkaTls, Mechanism, SECRET_BYTES_MAX, SecretSource, Tls,
 };
 use crate::kafka::{Entropy, Sasl, ScramHash};
 use crate::model::Secret;
 use crate::shard::ClusterSecurity;
-use crate::tls::{Connector, Roots};
+use crate::tls::{Acceptor, Connector, Roots, TlsError};
 
 /// Bytes of a certificate, key or bundle; the bundles of distributions have some 250 KB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -70,26 +70,78 @@ fn entropy() -> Result<Entropy, BootError> {
 }
 
 fn connector(tls: &KafkaTls, keys: &ClusterKeys) -> Result<Connector, BootError> {
-    let system;
-    let given;
-    let (roots, from) = match &tls.ca {
-        Some(path) => {
-            given = file(path)?;
-            (Roots::Given(&given), keys.key("tls.ca"))
-        }
-        None => {
-            system = system_bundle(keys)?;
-            let from = format!("{}, with the system's authorities", keys.key("tls"));
-            (Roots::System(&system), from)
-        }
+    let bundle = match &tls.ca {
+        Some(path) => Pem::read(keys.key("tls.ca"), path)?,
+        None => system_bundle(keys)?,
     };
-    let refused = |what: String| move |source| BootError::BrokerTls { what, source };
+    let roots = match &tls.ca {
+        Some(_) => Roots::Given(&bundle.text),
+        None => Roots::System(&bundle.text),
+    };
+    // First without an identity: what is wrong then is wrong with the authorities.
+    let help = "it must hold the certificates of the authorities that sign for the brokers, in PEM";
+    let plain = Connector::new(roots, None).map_err(|error| bundle.refused(error, help))?;
     let Some((certificate, key)) = tls.certificate.as_ref().zip(tls.key.as_ref()) else {
-        return Connector::new(roots, None).map_err(refused(from));
+        return Ok(plain);
     };
-    let (certificate, key) = (file(certificate)?, file(key)?);
-    let from = format!("{from}, {}", keys.key("tls.certificate and key"));
-    Connector::new(roots, Some((&certificate, &key))).map_err(refused(from))
+    let certificate = Pem::read(keys.key("tls.certificate"), certificate)?;
+    let key = Pem::read(keys.key("tls.key"), key)?;
+    let both = Some((&*certificate.text, &*key.text));
+    Connector::new(roots, both).map_err(|error| refused(error, &certificate, &key))
+}
+
+/// What clients are shown, from the files that the config names.
+pub(super) fn acceptor(tls: &Tls) -> Result<Option<Acceptor>, BootError> {
+    let Some((certificate, key)) = tls.certificate.as_ref().zip(tls.key.as_ref()) else {
+        return Ok(None);
+    };
+    let certificate = Pem::read("tls.certificate".into(), certificate)?;
+    let key = Pem::read("tls.key".into(), key)?;
+    let acceptor = Acceptor::from_pem(&certificate.text, &key.text);
+    let acceptor = acceptor.map_err(|error| refused(error, &certificate, &key))?;
+    Ok(Some(acceptor))
+}
+
+/// A file, and the setting that names it.
+struct Pem {
+    key: String,
+    path: String,
+    text: Vec<u8>,
+}
+
+impl Pem {
+    fn read(key: String, path: &Path) -> Result<Self, BootError> {
+        let text = file(path, &key)?;
+        let path = path.display().to_string();
+        Ok(Self { key, path, text })
+    }
+
+    fn refused(&self, source: TlsError, help: impl Into<String>) -> BootError {
+        BootError::Pem {
+            key: self.key.clone(),
+            path: self.path.clone(),
+            source: source.into(),
+            help: help.into(),
+        }
+    }
+}
+
+/// Which of the two is at fault.
+fn refused(error: TlsError, certificate: &Pem, key: &Pem) -> BootError {
+    match error {
+        TlsError::Certificate(_) => {
+            let help = "it must hold our certificate and those that sign it, in PEM";
+            certificate.refused(error, help)
+        }
+        TlsError::Key(_) => key.refused(error, "it must hold the private key, in PEM"),
+        _ => {
+            let help = format!(
+                "it must be the key of the first certificate of {}",
+                certificate.path
+            );
+            key.refused(error, help)
+        }
+    }
 }
 
 fn sasl_of(sasl: &KafkaSasl, keys: &ClusterKeys) -> Result<Option<Sasl>, BootError> {
@@ -127,9 +179,10 @@ fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
         SecretSource::Here(secret) => return Ok(secret.clone()),
         SecretSource::Env(name) => {
             let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-            return value
-                .map(Secret::new)
-                .ok_or_else(|| missing(format!("the environment has no `{name}`")));
+            return value.map(Secret::new).ok_or_else(|| {
+                let why = format!("the environment has no `{name}`; set it, or correct its name");
+                missing(why)
+            });
         }
         SecretSource::File(path) => path.clone(),
         SecretSource::Credential(name) => {
@@ -140,7 +193,7 @@ fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
             PathBuf::from(folder).join(name)
         }
     };
-    let text = String::from_utf8(file(&path)?).ok();
+    let text = String::from_utf8(file(&path, key)?).ok();
     let text = text.filter(|text| text.len() <= SECRET_BYTES_MAX);
     let text = text
         .as_deref()
@@ -148,20 +201,21 @@ fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
     match text {
         Some(text) if !text.is_empty() => Ok(Secret::new(text)),
         _ => Err(missing(format!(
-            "{} is empty, too long, or no text",
+            "{} is empty, too long, or no text; it must hold the password and nothing else",
             path.display()
         ))),
     }
 }
 
-fn system_bundle(keys: &ClusterKeys) -> Result<Vec<u8>, BootError> {
+fn system_bundle(keys: &ClusterKeys) -> Result<Pem, BootError> {
+    let key = || format!("{} is not set", keys.key("tls.ca"));
     // As OpenSSL and most of what stands on it.
     if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
-        return file(Path::new(&path));
+        let key = format!("{}, so $SSL_CERT_FILE counts", key());
+        return Pem::read(key, Path::new(&path));
     }
-    let found = SYSTEM_BUNDLES
-        .iter()
-        .find_map(|path| file(Path::new(path)).ok());
+    let mut places = SYSTEM_BUNDLES.iter();
+    let found = places.find_map(|path| Pem::read(key(), Path::new(path)).ok());
     found.ok_or_else(|| BootError::Secret {
         key: keys.key("tls.ca"),
         why: format!(
@@ -172,9 +226,10 @@ fn system_bundle(keys: &ClusterKeys) -> Result<Vec<u8>, BootError> {
     })
 }
 
-/// A file, whole, if it is of a size such a file may have.
-pub(super) fn file(path: &Path) -> Result<Vec<u8>, BootError> {
+/// A file that the setting `key` names, whole, if it is of a size such a file may have.
+fn file(path: &Path, key: &str) -> Result<Vec<u8>, BootError> {
     let failed = |source| BootError::File {
+        key: key.to_owned(),
         path: path.display().to_string(),
         source,
     };
@@ -189,6 +244,7 @@ pub(super) fn file(path: &Path) -> Result<Vec<u8>, BootError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ConfigFile, Sources, load};
 
     #[test]
     fn a_secret_is_found_where_it_is_said_to_be() {
@@ -213,18 +269,115 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_authority_that_is_none_stops_the_start() {
+    /// What is said of a config whose files these tables name, from a folder with some.
+    fn said(tables: &str) -> String {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("ca.pem");
-        std::fs::write(&path, "hello").expect("write");
-        let tls = KafkaTls {
-            enabled: true,
-            ca: Some(path),
-            ..KafkaTls::default()
+        let made = || {
+            let made = rcgen::generate_simple_self_signed(["x".into()]).expect("a certificate");
+            (made.cert.pem(), made.signing_key.serialize_pem())
         };
-        let error = read(&tls, &KafkaSasl::default(), &ClusterKeys::default()).expect_err("no PEM");
-        assert!(error.to_string().contains("kafka.tls.ca"), "{error}");
-        assert_eq!(error.exit_code(), 78);
+        let ((chain, key), (_, other)) = (made(), made());
+        for (name, text) in [
+            ("chain", &*chain),
+            ("key", &key),
+            ("other", &other),
+            ("junk", "hello"),
+            ("empty", ""),
+        ] {
+            std::fs::write(folder.path().join(name), text).expect("write");
+        }
+        let place = format!("{}/", folder.path().display());
+        let route = "[[stream]]\nroute = \"GET /x\"\ntopic = \"x\"\n";
+        let file = ConfigFile {
+            name: "gateway.toml".into(),
+            text: tables.replace("@", &place) + route,
+        };
+        let sources = Sources {
+            file: Some(file),
+            cpus: 1,
+            ..Sources::default()
+        };
+        let loaded = load(sources).map_err(|report| report.render(false));
+        let config = loaded.expect("the config is right in itself").config;
+        let error = acceptor(&config.settings.tls)
+            .err()
+            .or_else(|| all(&config).err());
+        let error = error.expect("it names what can't be used");
+        assert_eq!(error.exit_code(), 78, "{error}");
+        error.to_string().replace(&place, "@")
+    }
+
+    /// Each with its key, its path, what is wrong with it, and what to do.
+    #[test]
+    fn a_file_that_can_not_be_used_is_named_with_its_key() {
+        let cases = [
+            (
+                "ca = \"@no\"",
+                &["tls.ca", "can't read @no", "No such file"][..],
+            ),
+            ("ca = \"@\"", &["tls.ca", "can't read @", "directory"]),
+            ("ca = \"@junk\"", &["tls.ca", "@junk", "no PEM certificate"]),
+            (
+                "ca = \"@empty\"",
+                &["tls.ca", "@empty", "no PEM certificate"],
+            ),
+            (
+                "ca = \"@chain\"\ncertificate = \"@no\"\nkey = \"@key\"",
+                &["tls.certificate", "can't read @no"],
+            ),
+            (
+                "ca = \"@chain\"\ncertificate = \"@junk\"\nkey = \"@key\"",
+                &["tls.certificate", "@junk", "no PEM certificate"],
+            ),
+            (
+                "ca = \"@chain\"\ncertificate = \"@chain\"\nkey = \"@no\"",
+                &["tls.key", "can't read @no"],
+            ),
+            (
+                "ca = \"@chain\"\ncertificate = \"@chain\"\nkey = \"@junk\"",
+                &["tls.key", "@junk", "no PEM private key"],
+            ),
+            (
+                "ca = \"@chain\"\ncertificate = \"@chain\"\nkey = \"@other\"",
+                &["tls.key", "@other", "certificate of @chain"],
+            ),
+        ];
+        let edge = "[[cluster]]\nname = \"edge\"\nbootstrap = [\"e:1\"]\n";
+        for (keys, words) in cases {
+            for (table, key, whose) in [
+                ("[kafka.tls]\n".to_owned(), "kafka", ""),
+                (
+                    format!("{edge}[cluster.tls]\n"),
+                    "cluster",
+                    " of cluster `edge`",
+                ),
+            ] {
+                let said = said(&format!("{table}enabled = true\n{keys}\n"));
+                let named = format!("{key}.{}{whose}: ", words[0]);
+                assert!(said.starts_with(&named), "{named} {said}");
+                for word in &words[1..] {
+                    assert!(said.contains(word), "{word}: {said}");
+                }
+            }
+            // Towards clients there is no `ca`.
+            if let Some((_, keys)) = keys.split_once("certificate") {
+                let listen = "listen = [\"127.0.0.1:0\"]\ncertificate";
+                let said = said(&format!("[tls]\n{listen}{keys}\n"));
+                assert!(said.starts_with(&format!("{}: ", words[0])), "{said}");
+            }
+        }
+        for (password, words) in [
+            ("{ file = \"@no\" }", "can't read @no"),
+            ("{ file = \"@empty\" }", "@empty is empty"),
+            (
+                "{ env = \"SLUICEGATE_NO_SUCH\" }",
+                "no `SLUICEGATE_NO_SUCH`; set it",
+            ),
+        ] {
+            let sasl = "mechanism = \"SCRAM-SHA-256\"\nusername = \"u\"\npassword = ";
+            let said = said(&format!("{edge}[cluster.sasl]\n{sasl}{password}\n"));
+            let named = "cluster.sasl.password of cluster `edge`: ";
+            assert!(said.starts_with(named) && said.contains(words), "{said}");
+        }
     }
 }

@@ -152,6 +152,12 @@ impl ReplyIndex {
         }
     }
 
+    /// Replies are known for so long from now on. What is past it goes with the next `expire`; what
+    /// has gone before does not come back.
+    pub const fn set_window(&mut self, window: Duration) {
+        self.settings.window = window;
+    }
+
     /// Takes a reply, in the topic's order; `now` bounds its time, which is the producer's to
     /// choose. False: the command has one, and the first stands.
     pub fn on_reply(&mut self, reply: &Replied<'_>, now: UnixMillis) -> bool {

@@ -85,7 +85,7 @@ pub struct Broker;
 pub struct Cpus;
 /// Text that must not be seen, or where it is.
 pub struct SecretText;
-/// One of a few words.
+/// One of a few words, in any case.
 pub struct OneOf<T: 'static>(pub &'static [(&'static str, T)]);
 /// At most this many of a kind; repeated or with commas in flags and environment.
 pub struct ListOf<K>(pub K, pub usize);
@@ -374,10 +374,12 @@ impl<T: Copy + PartialEq> Kind for OneOf<T> {
 
     fn read(&self, raw: &Raw) -> Result<T, String> {
         let text = raw.text("a word")?;
-        let found = self.0.iter().find(|(word, _)| *word == text);
+        // Kafka writes its own words in capitals.
+        let lower = text.to_ascii_lowercase();
+        let found = self.0.iter().find(|(word, _)| *word == lower);
         found.map(|(_, value)| *value).ok_or_else(|| {
             let words = self.0.iter().map(|(word, _)| *word);
-            let hint = super::diagnose::nearest(text, words);
+            let hint = super::diagnose::nearest(&lower, words);
             let hint = hint.map(|word| format!(": did you mean `{word}`?"));
             format!("`{text}` is not known here{}", hint.unwrap_or_default())
         })

@@ -283,8 +283,9 @@ settings! {
         /// From the arrival of a command to the last try of its produce. Services may forget a
         /// command twice this long after its reply.
         delivery_timeout: Duration = s(30), Time(s(1)..=s(300)), Restart;
-        /// Longest wait before a broker is tried again; jittered.
-        backoff_max: Duration = s(1), Time(ms(10)..=s(60)), Restart;
+        /// Longest wait before a broker is tried again; jittered. No longer than a second: clients
+        /// wait behind it.
+        backoff_max: Duration = s(1), Time(ms(10)..=s(1)), Restart;
         /// How long a broker may hold a fetch that has nothing to give.
         fetch_wait: Duration = ms(500), Time(ms(10)..=s(30)), Restart;
         /// Tell brokers once which partitions are read, then only what changes (KIP-227). Off:

@@ -140,23 +140,20 @@ impl Source {
         match self {
             Self::File(path) => {
                 let name = path.display();
+                let key = keys.key("sasl.token_file");
                 let text = read_file(path).await;
-                let text = text.map_err(|error| {
-                    let key = keys.key("sasl.token_file");
-                    format!("can't read {name}: {error}; correct {key}")
-                })?;
-                parse(&text).map_err(|why| format!("{name} {why}"))
+                let text =
+                    text.map_err(|error| format!("can't read {name}: {error}; correct {key}"))?;
+                parse(&text).map_err(|why| format!("{key}: {name} {why}"))
             }
             Self::Command(command) => {
                 let name = command.first().map_or("", String::as_str);
                 let printed = timeout(COMMAND_TIME_MAX, run(command)).await;
                 let late = || format!("nothing came within {COMMAND_TIME_MAX:?}");
                 let printed = printed.unwrap_or_else(|_| Err(late()));
-                let printed = printed.map_err(|why| {
-                    let key = keys.key("sasl.token_command");
-                    format!("`{name}`: {why}; correct {key}")
-                })?;
-                parse(&printed).map_err(|why| format!("what `{name}` prints {why}"))
+                let key = keys.key("sasl.token_command");
+                let printed = printed.map_err(|why| format!("`{name}`: {why}; correct {key}"))?;
+                parse(&printed).map_err(|why| format!("{key}: what `{name}` prints {why}"))
             }
         }
     }

@@ -56,21 +56,62 @@ pub enum Fact {
     Throttled(Duration),
 }
 
-/// Facts nobody has asked for yet: a driver that counts asks once a turn, and a turn has no more.
+/// Facts nobody has asked for yet: a driver that counts asks once a turn, and a turn has no more
+/// but where some thousand partitions are refused in it.
 const FACTS_MAX: usize = 4096;
 
-/// A queue of facts. What does not fit is lost: who does not ask does not count.
+/// Room beyond it for connections that came and went, of which a turn has a few: one that is not
+/// counted out again would be shown as open for ever.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// A queue of facts. What does not fit is lost, and with it nothing but a place in a sum or a
+/// histogram: state that readiness, the log or a decision leans on comes as [`super::Event`].
 #[derive(Debug, Default)]
 pub(super) struct Facts(VecDeque<Fact>);
 
 impl Facts {
     pub(super) fn push(&mut self, fact: Fact) {
-        if self.0.len() < FACTS_MAX {
+        let max = match fact {
+            Fact::Connected(_) | Fact::Disconnected { .. } => FACTS_MAX + CONNECTIONS_MAX,
+            _ => FACTS_MAX,
+        };
+        if self.0.len() < max {
             self.0.push_back(fact);
         }
     }
 
     pub(super) fn next(&mut self) -> Option<Fact> {
         self.0.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection that is not counted out again is shown as open for ever.
+    #[test]
+    fn connections_are_counted_whatever_else_happens() {
+        let broker = Address {
+            host: "b".into(),
+            port: 9092,
+        };
+        let ended = Fact::Disconnected {
+            broker: broker.clone(),
+            stood: true,
+            error: None,
+        };
+        let mut facts = Facts::default();
+        let mut many = |fact: &Fact| (0..3 * FACTS_MAX).for_each(|_| facts.push(fact.clone()));
+        many(&Fact::Throttled(Duration::ZERO));
+        many(&Fact::Connected(broker));
+        facts.push(ended.clone());
+        assert_eq!(facts.0.len(), FACTS_MAX + CONNECTIONS_MAX, "it has a limit");
+        let mut facts = Facts::default();
+        for _ in 0..3 * FACTS_MAX {
+            facts.push(Fact::Throttled(Duration::ZERO));
+        }
+        facts.push(ended.clone());
+        assert_eq!(facts.0.pop_back(), Some(ended));
     }
 }

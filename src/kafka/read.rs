@@ -4,6 +4,7 @@ use super::KafkaError;
 use super::context::Context;
 use super::event::{Event, LinkId, ReadKey, StartAt};
 use super::link::Peer;
+use super::reader::Ends;
 use super::view::BrokerId;
 use crate::log::Next;
 use crate::model::{Instant, LeaderEpoch, Offset};
@@ -41,6 +42,8 @@ pub(super) struct Read {
     replica: Option<(BrokerId, Instant)>,
     /// Until then no other broker than the leader is asked: one has failed.
     pub(super) leader_until: Instant,
+    /// Where the log begins and ends, as its leader said last.
+    leader_ends: Option<Ends>,
 }
 
 impl Place {
@@ -70,6 +73,16 @@ impl Read {
             bytes_max,
             replica: None,
             leader_until: Instant::ZERO,
+            leader_ends: None,
+        }
+    }
+
+    /// The ends of the log, of which whoever was asked told its own. A follower may lag, and its
+    /// retention is its own: what the leader had when it was asked last, the log has.
+    pub(super) fn ends(&mut self, told: Ends) -> Ends {
+        match self.leader_ends.filter(|_| self.replica.is_some()) {
+            Some(leader) => told.beside(leader),
+            None => *self.leader_ends.insert(told),
         }
     }
 

@@ -335,7 +335,8 @@ impl Reader {
                 return fail(key, read, KafkaError::Broker(Code(code)), cx);
             }
         }
-        let ends = Ends::of(&data);
+        let told = Ends::of(&data);
+        let ends = read.ends(told);
         if !read.started {
             read.started = true;
             let (from, end) = (next, ends.stable);
@@ -343,7 +344,8 @@ impl Reader {
             cx.events.push_back(Event::Started { read, from, end });
         }
         if data.preferred_read_replica.0 >= 0 {
-            return read.go_to(BrokerId(data.preferred_read_replica.0), cx);
+            // It comes without records, and with the leader's ends: these are told.
+            read.go_to(BrokerId(data.preferred_read_replica.0), cx);
         }
         if has_records(&data) && *budget == 0 {
             // Asked again with the next Fetch, and earlier in it: within a session the broker has
@@ -351,7 +353,7 @@ impl Reader {
             self.sessions.on_lost(link);
             return;
         }
-        let fetched = fetched(key.partition, next, data, ends);
+        let fetched = fetched(key.partition, next, data, told);
         let (unpacker, cap) = (&mut self.unpacker, cx.settings.decompressed_bytes_max);
         let events = &mut *cx.events;
         let progress = records::walk(fetched, unpacker, cap, budget, |piece, next| {
@@ -423,6 +425,15 @@ impl Ends {
             log_start: known(data.log_start_offset).unwrap_or_default(),
             high_watermark,
             stable: known(data.last_stable_offset).unwrap_or(high_watermark),
+        }
+    }
+
+    /// A follower's, put right by what the leader said last.
+    pub(super) fn beside(self, leader: Self) -> Self {
+        Self {
+            log_start: leader.log_start,
+            high_watermark: self.high_watermark.max(leader.high_watermark),
+            stable: self.stable.max(leader.stable),
         }
     }
 

@@ -92,6 +92,8 @@ impl Settings {
     }
 }
 
+/// What the config has by default, and what no config changes. A test of the home, where the two
+/// meet, fails when they differ.
 impl Default for Settings {
     fn default() -> Self {
         const MIB: u32 = 1 << 20;
@@ -100,17 +102,17 @@ impl Default for Settings {
             bootstrap: Vec::new(),
             sasl: None,
             entropy: Entropy([0; 32]),
-            connect_timeout: Duration::from_secs(3),
-            request_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(4),
+            request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(180),
             fetch_wait_max: Duration::from_millis(500),
             history_wait_max: Duration::from_millis(50),
             fetch_sessions: true,
             rack: String::new(),
-            fetch_bytes_max: 4 * MIB,
+            fetch_bytes_max: 8 * MIB,
             partition_bytes_max: MIB,
             frame_bytes_max: 64 * MIB,
-            decompressed_bytes_max: 32 * MIB,
+            decompressed_bytes_max: 16 * MIB,
             metadata_refresh: Duration::from_secs(30),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
@@ -118,7 +120,7 @@ impl Default for Settings {
             ends_timeout: Duration::from_secs(1),
             stall: Duration::from_millis(500),
             unsent_max: Duration::from_millis(900),
-            produce_bytes_max: 1_000_000,
+            produce_bytes_max: MIB,
             pending_produce_bytes_max: 64 << 20,
         }
     }

@@ -17,10 +17,10 @@ pub use session::Session;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificate chain holds no certificate or is no PEM.
-    #[error("the certificate file holds no PEM certificate: {0}")]
+    #[error("no PEM certificate is in it: {0}")]
     Certificate(rustls_pki_types::pem::Error),
     /// The key file holds no private key.
-    #[error("the key file holds no PEM private key: {0}")]
+    #[error("no PEM private key is in it: {0}")]
     Key(rustls_pki_types::pem::Error),
     /// Certificate and key do not fit, or the peer broke the protocol (RFC 8446).
     #[error(transparent)]

@@ -135,3 +135,53 @@ fn a_mistyped_value_or_key_is_all_that_is_told() {
     };
     assert!(message.contains("did you mean `plain`?"), "{message}");
 }
+
+/// As Kafka itself spells them.
+#[test]
+fn mechanisms_are_known_in_any_case() {
+    let rest = "username = \"u\"\npassword = \"p\"\n";
+    let tls = "[kafka.tls]\nenabled = true\n";
+    for (word, wanted) in [
+        ("PLAIN", Mechanism::Plain),
+        ("SCRAM-SHA-256", Mechanism::ScramSha256),
+        ("Scram-SHA-512", Mechanism::ScramSha512),
+    ] {
+        let read = |sources| {
+            let loaded = load(sources).expect("a good config");
+            let mechanism = loaded.config.settings.kafka_sasl.mechanism;
+            assert_eq!(mechanism, Some(wanted), "{word}");
+            let shown = settings_text(&loaded);
+            assert!(!shown.contains(word), "it is shown as it is documented");
+        };
+        let said = format!("mechanism = \"{word}\"\n");
+        read(file(&routed(&format!("{tls}[kafka.sasl]\n{said}{rest}"))));
+        let text = routed(&format!("{tls}[kafka.sasl]\n{rest}"));
+        let variable = ("SLUICEGATE_KAFKA_SASL_MECHANISM", word);
+        read(with(&[variable], &[], &text));
+        read(with(&[], &[("kafka.sasl.mechanism", word)], &text));
+        let edge = "[[cluster]]\nname = \"edge\"\nbootstrap = [\"e:1\"]\n\
+                    [cluster.tls]\nenabled = true\n";
+        let text = routed(&format!("{edge}[cluster.sasl]\n{said}{rest}"));
+        let loaded = load(file(&text)).expect("a good config");
+        assert_eq!(loaded.config.clusters[0].sasl.mechanism, Some(wanted));
+    }
+    let said = wrong(&format!(
+        "[kafka.sasl]\nmechanism = \"SCRAM-SHA-521\"\n{rest}"
+    ));
+    assert!(said.contains("did you mean `scram-sha-512`?"), "{said}");
+    let said = wrong(&format!("[kafka.sasl]\nmechanism = \"GSSAPI\"\n{rest}"));
+    assert!(said.contains("`scram-sha-512` or `oauthbearer`"), "{said}");
+}
+
+/// Whoever waits for a broker waits no longer than this, whatever an operator would like.
+#[test]
+fn backoff_is_a_second_at_most() {
+    let text = routed("[kafka]\nbackoff_max = \"2s\"\n");
+    let said = refused(&text);
+    assert!(
+        said.contains("kafka.backoff_max") && said.contains("1s"),
+        "{said}"
+    );
+    let text = routed("[kafka]\nbackoff_max = \"1s\"\n");
+    assert!(load(file(&text)).is_ok());
+}

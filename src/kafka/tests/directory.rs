@@ -146,7 +146,7 @@ fn a_frozen_broker_is_left_after_the_request_timeout() {
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     world.frozen.insert(2);
-    world.pass(Duration::from_millis(4_900));
+    world.pass(Duration::from_millis(9_900));
     assert!(world.is_open(fetch.link));
     world.pass(Duration::from_millis(200));
     assert!(!world.is_open(fetch.link));

@@ -144,3 +144,60 @@ fn only_the_leader_is_believed_that_an_offset_is_gone() {
         "{events:?}"
     );
 }
+
+/// Where the log begins and ends, as the batches among `events` say it.
+fn ends(events: &[Event]) -> Vec<(u64, u64, u64)> {
+    let of_batch = |event: &Event| match event {
+        Event::Batch {
+            log_start,
+            stable_end,
+            high_watermark,
+            ..
+        } => Some((log_start.0, stable_end.0, high_watermark.0)),
+        _ => None,
+    };
+    events.iter().filter_map(of_batch).collect()
+}
+
+/// A follower lags, and its retention is its own: a topic that took its ends for the log's would go
+/// live without what was committed before it was asked.
+#[test]
+fn the_ends_of_the_log_are_the_leaders() {
+    let (mut world, _) = in_rack();
+    let fetch = world.next_fetch();
+    world.fetched(&fetch, vec![sent_to(2, 5).with_log_start_offset(0)]);
+    assert_eq!(
+        ends(&world.take()),
+        [(0, 5, 5)],
+        "before a follower is asked"
+    );
+    let fetch = world.next_fetch();
+    assert_eq!(fetch.node, 2);
+    let lagging = data(0, 2, &[0, 1]).with_log_start_offset(1);
+    world.fetched(&fetch, vec![lagging.with_last_stable_offset(1)]);
+    assert_eq!(ends(&world.take()), [(0, 5, 5)]);
+    // It may know more than the leader had when that was asked.
+    let fetch = world.next_fetch();
+    world.fetched(&fetch, vec![data(0, 9, &[])]);
+    assert_eq!(ends(&world.take()), [(0, 9, 9)]);
+}
+
+/// An unclean election while a follower is read: what waits for the end is told the new one, though
+/// the follower may have no news.
+#[test]
+fn a_log_that_was_cut_back_ends_where_the_leader_says() {
+    let (mut world, _) = at_replica();
+    quiet(&mut world, 28, 2);
+    let fetch = world.next_fetch();
+    world.pass(Duration::from_secs(3));
+    world.fetched(&fetch, vec![data(0, 4, &[])]);
+    let fetch = world.next_fetch();
+    assert_eq!(fetch.node, 1);
+    assert_eq!(ends(&world.take()).last(), Some(&(0, 5, 5)));
+    world.fetched(&fetch, vec![sent_to(2, 3)]);
+    assert_eq!(ends(&world.take()), [(0, 3, 3)]);
+    let fetch = world.next_fetch();
+    assert_eq!(fetch.node, 2);
+    world.fetched(&fetch, vec![data(0, 2, &[])]);
+    assert_eq!(ends(&world.take()), [(0, 3, 3)]);
+}

@@ -115,7 +115,7 @@ impl Cluster {
 }
 
 /// The settings of a plane, as the config's table has them.
-fn plane_settings(
+pub(super) fn plane_settings(
     snapshot: &Snapshot,
     index: ClusterIndex,
     security: &ClusterSecurity,
@@ -126,6 +126,8 @@ fn plane_settings(
         host: broker.host.clone(),
         port: broker.port,
     });
+    let defaults = crate::kafka::Settings::default();
+    let fetch_bytes_max = bytes(kafka.fetch_bytes_max);
     crate::kafka::Settings {
         client_id: kafka.client_id.clone(),
         bootstrap: bootstrap.collect(),
@@ -136,13 +138,17 @@ fn plane_settings(
         fetch_wait_max: kafka.fetch_wait,
         fetch_sessions: kafka.fetch_sessions,
         rack: kafka.rack.clone().unwrap_or_default(),
-        fetch_bytes_max: bytes(kafka.fetch_bytes_max),
+        fetch_bytes_max,
+        // A batch comes whole, so that the answer may be longer than what was asked for.
+        frame_bytes_max: defaults
+            .frame_bytes_max
+            .max(fetch_bytes_max.saturating_mul(2)),
         partition_bytes_max: bytes(kafka.fetch_partition_bytes_max),
         decompressed_bytes_max: bytes(kafka.batch_bytes_max),
         metadata_refresh: kafka.metadata_age_max,
         backoff_max: kafka.backoff_max,
         delivery_timeout: kafka.delivery_timeout,
         produce_bytes_max: bytes(kafka.produce_bytes_max),
-        ..crate::kafka::Settings::default()
+        ..defaults
     }
 }

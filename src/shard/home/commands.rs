@@ -133,9 +133,15 @@ impl Commands {
     /// forgotten with it. What is open stays open.
     pub(super) fn on_new_log(&mut self, view: &TopicView, plane: &mut Plane, out: &mut Outbox) {
         self.lookups.clear(plane, out);
+        self.on_retention(view);
+        self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
+    }
+
+    /// Replies are known for as long as the topic keeps them, as it is configured now.
+    pub(super) fn on_retention(&mut self, view: &TopicView) {
         let window = view.config.as_ref().and_then(|config| config.retention);
         self.settings.window = window.unwrap_or(FOR_EVER);
-        self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
+        self.table.replies.set_window(self.settings.window);
     }
 
     /// Applies a step of the replies topic and answers who waited for it.
@@ -252,7 +258,10 @@ impl Home {
         expired: &mut Vec<Expired<Waiter>>,
         out: &mut Outbox,
     ) {
-        for Expired { key, waiter } in expired.drain(..) {
+        // Together, so that all who waited for one command are told the same.
+        expired.sort_unstable_by_key(|it| it.key);
+        for of_key in expired.chunk_by(|a, b| a.key == b.key) {
+            let key = of_key[0].key;
             let commands = self.topics[replies]
                 .commands
                 .as_mut()
@@ -275,8 +284,10 @@ impl Home {
                     Failure::BrokerUnavailable
                 }
             };
-            out.push((waiter.shard, Message::Answer(waiter, refused(failure))));
+            let waiters: Vec<Waiter> = of_key.iter().map(|it| it.waiter).collect();
+            tell(&waiters, &refused(failure), out);
         }
+        expired.clear();
     }
 
     /// Decides a command, and produces it if it is new.

@@ -14,6 +14,8 @@ mod passes;
 mod places;
 mod reading;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod trouble;
 

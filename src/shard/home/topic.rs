@@ -192,6 +192,11 @@ impl Topic {
             self.live = true; // Commands only go there; nothing is read.
             return;
         }
+        // What shards keep of deletes stays as the topic's config was when it was opened: slices
+        // and ids go by the same time, so a config that changed makes neither miss one.
+        if let Some(commands) = &mut self.commands {
+            commands.on_retention(&view);
+        }
         if !same_log {
             cluster_id.clone_into(&mut self.cluster_id);
             if self.instance > 0 {

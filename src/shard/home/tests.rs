@@ -1,0 +1,370 @@
+//! A home that is fed views and reads, without a broker behind it.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::command::{CommandRecord, PartitionBy};
+use crate::config::{ConfigFile, Sources, load};
+use crate::kafka::{
+    Address, BrokerId, BrokerView, ClusterView, Entropy, Lane, Leader, ReadKey, TopicConfig,
+    TopicEntry, TopicState, TopicView,
+};
+use crate::log::testing::{Draft, batch};
+use crate::log::{Cut, Next};
+use crate::model::{
+    CommandKey, CorrelationId, Fingerprint, HashSecret, LeaderEpoch, LogIdentity, Offset,
+    Partition, TopicName, UnixMillis,
+};
+use crate::route::{Failure, Refused};
+use crate::shard::io::SocketId;
+use crate::shard::message::{Answer, CommandRequest};
+use crate::shard::snapshot::Layout;
+use std::time::Duration;
+
+/// The second of two homes, which is fed its views. Topics go round the homes by their first
+/// mention, so what is called `ours` is at home there.
+const CONFIG: &str = r#"
+kafka.bootstrap = ["localhost:9092"]
+[[command]]
+name = "other"
+route = "POST /other"
+topic = "other-commands"
+replies = "other-replies"
+[[command]]
+name = "ours"
+route = "POST /ours"
+topic = "our-commands"
+replies = "our-replies"
+[[stream]]
+route = "GET /other"
+topic = "other-events"
+[[stream]]
+route = "GET /ours"
+topic = "our-events"
+"#;
+
+const COMMANDS: &str = "our-commands";
+const REPLIES: &str = "our-replies";
+const EVENTS: &str = "our-events";
+const TOPICS: [&str; 3] = [COMMANDS, EVENTS, REPLIES];
+const DAY: Duration = Duration::from_secs(86_400);
+
+struct World {
+    home: Home,
+    now: Now,
+    out: Outbox,
+}
+
+impl World {
+    /// Every topic has one partition, which nobody has connected to yet.
+    fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With these settings of `[kafka]` too.
+    fn with(settings: &str) -> Self {
+        let file = ConfigFile {
+            name: "gateway.toml".into(),
+            text: settings.to_owned() + CONFIG,
+        };
+        let sources = Sources {
+            file: Some(file),
+            cpus: 2,
+            ..Sources::default()
+        };
+        let config = load(sources).map_err(|report| report.render(false));
+        let layout = Layout {
+            shards: 2,
+            kafka_shards: 0,
+        };
+        let snapshot = Snapshot::new(1, Arc::new(config.expect("it is right").config), layout);
+        let now = Now {
+            mono: Instant::from_nanos(1_000_000_000),
+            wall: UnixMillis(1_800_000_000_000),
+        };
+        let home = Home::new(ShardId(1), Arc::new(snapshot), &[security()], 7, now);
+        let out = Outbox::new();
+        let mut world = Self { home, now, out };
+        world.shows(7 * DAY);
+        world
+    }
+
+    /// The cluster shows the topics, with this `retention.ms`.
+    fn shows(&mut self, retention: Duration) {
+        let topic = |(i, name): (usize, &str)| {
+            let name = TopicName::new(name).expect("a name");
+            let view = TopicView {
+                name: name.clone(),
+                id: Some(LogIdentity([i as u8; 16])),
+                partitions: 1,
+                config: Some(TopicConfig {
+                    compacted: false,
+                    deleted: true,
+                    retention: Some(retention),
+                    delete_retention: DAY,
+                    batch_bytes_max: 1 << 20,
+                }),
+            };
+            let leader = Leader {
+                broker: Some(BrokerId(1)),
+                epoch: LeaderEpoch(Some(0)),
+            };
+            let state = TopicState::Present {
+                view: Arc::new(view),
+                leaders: [leader].into(),
+            };
+            TopicEntry { name, state }
+        };
+        let address = Address {
+            host: "localhost".into(),
+            port: 9092,
+        };
+        let view = ClusterView {
+            cluster_id: Some("c".into()),
+            brokers: vec![BrokerView {
+                id: BrokerId(1),
+                address,
+                rack: None,
+            }],
+            topics: TOPICS.into_iter().enumerate().map(topic).collect(),
+        };
+        let view = Message::View(ClusterIndex::default(), Arc::new(view));
+        let (now, out) = (self.now, &mut self.out);
+        self.home.on_message(ShardId(0), view, now, out);
+        self.home.turn(now, out);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.mono = self.now.mono.after(time);
+        self.now.wall.0 += time.as_millis() as i64;
+        self.home.turn(self.now, &mut self.out);
+    }
+
+    fn topic(&mut self, name: &str) -> &mut Topic {
+        let snapshot = self.home.snapshot.clone();
+        let named = |topic: &&mut Topic| snapshot.topic(topic.index()).name.as_str() == name;
+        self.home.topics.iter_mut().find(named).expect("it is here")
+    }
+
+    /// The read of a topic's partition.
+    fn key(&mut self, name: &str) -> ReadKey {
+        let lane = match name {
+            REPLIES => Lane::Replies,
+            _ => Lane::Streams,
+        };
+        self.topic(name).read(lane, Partition(0))
+    }
+
+    fn happens(&mut self, event: Event) {
+        let index = ClusterIndex::default();
+        self.home.on_event(index, event, self.now, &mut self.out);
+    }
+
+    /// Its log has so many records, and these come.
+    fn reads(&mut self, name: &str, end: u64, drafts: &[Draft]) {
+        let read = self.key(name);
+        let (from, end) = (Next::at(Offset(end - drafts.len() as u64)), Offset(end));
+        self.happens(Event::Started { read, from, end });
+        self.happens(Event::Batch {
+            read,
+            batch: batch(0, drafts, &HashSecret::new([0; 16])),
+            next: Next::at(end),
+            log_start: Offset(0),
+            high_watermark: end,
+            stable_end: end,
+        });
+        assert!(self.topic(name).is_live());
+        self.out.clear();
+    }
+
+    /// A client sends our command, and waits for so long.
+    fn sends(&mut self, request: u32, key: CommandKey, patience: Duration) {
+        let request = CommandRequest {
+            waiter: waiter(request),
+            route: 1,
+            key,
+            print: Fingerprint([0; 16]),
+            record: CommandRecord {
+                key: Some(Bytes::from_static(b"k")),
+                headers: Vec::new(),
+                partition_by: PartitionBy::RecordKey,
+            },
+            body: Bytes::from_static(b"{}"),
+            deadline: self.now.mono.after(patience),
+        };
+        let message = Message::Command(Box::new(request));
+        self.home
+            .on_message(ShardId(0), message, self.now, &mut self.out);
+    }
+
+    /// Who was answered, and how.
+    fn answers(&mut self) -> Vec<(u32, Result<Arc<crate::command::Reply>, Refused>)> {
+        let answer = |(_, message)| match message {
+            Message::Answer(waiter, Answer::Reply { reply, .. }) => {
+                Some((waiter.request, Ok(reply)))
+            }
+            Message::Answer(waiter, Answer::Refused(why)) => Some((waiter.request, Err(why))),
+            _ => None,
+        };
+        self.out.drain(..).filter_map(answer).collect()
+    }
+}
+
+/// None.
+const fn security() -> ClusterSecurity {
+    ClusterSecurity {
+        tls: None,
+        sasl: None,
+        entropy: Entropy([0; 32]),
+    }
+}
+
+fn waiter(request: u32) -> Waiter {
+    let socket = SocketId {
+        slot: request,
+        generation: 0,
+    };
+    Waiter {
+        shard: ShardId(0),
+        socket,
+        request,
+    }
+}
+
+/// The broker is away, so the record was never sent: both may try again at once.
+#[test]
+fn all_who_wait_for_one_unsent_command_are_told_the_same() {
+    let mut world = World::new();
+    world.reads(REPLIES, 0, &[]);
+    let key = |n| CommandKey([n; 16]);
+    let patience = Duration::from_millis(300);
+    for request in 0..6 {
+        // Their deadlines lie one beside the other.
+        world.sends(request, key((request % 2) as u8), patience);
+    }
+    assert!(world.answers().is_empty());
+    world.pass(patience);
+    let mut answers = world.answers();
+    answers.sort_unstable_by_key(|(request, _)| *request);
+    let unsent = || Err(Refused::from(Failure::BrokerUnavailable));
+    let expected: Vec<_> = (0..6).map(|request| (request, unsent())).collect();
+    assert_eq!(answers, expected);
+    // Nothing of it is left.
+    assert_eq!(world.home.open_commands(), 0);
+}
+
+/// One who waits on keeps the record on its way: for the other it is unknown what becomes of it.
+#[test]
+fn a_command_that_somebody_waits_for_is_not_taken_back() {
+    let mut world = World::new();
+    world.reads(REPLIES, 0, &[]);
+    let key = CommandKey([1; 16]);
+    world.sends(0, key, Duration::from_millis(300));
+    world.sends(1, key, Duration::from_millis(500));
+    world.pass(Duration::from_millis(300));
+    let unknown = Refused::from(Failure::OutcomeUnknown);
+    assert_eq!(world.answers(), [(0, Err(unknown))]);
+    world.pass(Duration::from_millis(200));
+    let unsent = Refused::from(Failure::BrokerUnavailable);
+    assert_eq!(world.answers(), [(1, Err(unsent))]);
+}
+
+/// Replies are known for as long as the topic keeps them, as it is configured now.
+#[test]
+fn a_changed_retention_of_replies_is_taken_up() {
+    let mut world = World::new();
+    let key = CommandKey([1; 16]);
+    let fingerprint = Fingerprint([0; 16]);
+    let id = CorrelationId { key, fingerprint }.to_string();
+    let reply = Draft {
+        timestamp: world.now.wall.0,
+        ..Draft::new(0, "k", Some("done")).header("correlation-id", id)
+    };
+    world.reads(REPLIES, 1, &[reply]);
+    world.pass(2 * DAY);
+    world.sends(0, key, DAY);
+    assert!(matches!(world.answers()[..], [(0, Ok(_))]), "7 days");
+    world.shows(DAY);
+    assert!(world.topic(REPLIES).is_live(), "it is the same log");
+    world.pass(Duration::ZERO);
+    world.sends(1, key, DAY);
+    let answers = world.answers();
+    assert!(answers.is_empty(), "it is a new command: {answers:?}");
+}
+
+/// A pass or a look at places that was asked for under an earlier loading: whoever asked is closed,
+/// and what is true of this log would be taken for that one.
+#[test]
+fn what_was_asked_of_an_earlier_loading_is_not_answered() {
+    let mut world = World::new();
+    world.reads(EVENTS, 0, &[]);
+    let topic = world.topic(EVENTS).index();
+    let before = world.topic(EVENTS).instance;
+    let read = world.key(EVENTS);
+    let (wanted, end) = (Offset(1), Next::at(Offset(0)));
+    world.happens(Event::Truncated { read, wanted, end });
+    world.reads(EVENTS, 0, &[]);
+    let now = world.topic(EVENTS).instance;
+    assert_ne!(before, now);
+    let ask = |world: &mut World, instance: u32, request: u32| {
+        let join = Message::JoinPass {
+            topic,
+            instance,
+            encoding: 0,
+            waiter: waiter(request),
+            from: Cut::start(),
+        };
+        let place = Next {
+            offset: Offset(3),
+            epoch: LeaderEpoch(Some(0)),
+        };
+        let check = Message::CheckPlaces {
+            topic,
+            instance,
+            waiter: waiter(request),
+            places: vec![(Partition(0), place)],
+        };
+        for message in [join, check] {
+            let (now, out) = (world.now, &mut world.out);
+            world.home.on_message(ShardId(0), message, now, out);
+        }
+        world.pass(Duration::from_secs(10)); // Nobody waits for leaders so long.
+        let (mut joined, mut checked) = (0, 0);
+        for (_, message) in world.out.drain(..) {
+            joined += usize::from(matches!(message, Message::PassJoined { .. }));
+            checked += usize::from(matches!(message, Message::PlacesChecked { .. }));
+        }
+        (joined, checked)
+    };
+    assert_eq!(ask(&mut world, before, 1), (0, 0));
+    assert_eq!(ask(&mut world, now, 2), (1, 1));
+}
+
+/// What the plane's own tests run with is what it runs with, but for what is said of a cluster.
+#[test]
+fn a_planes_defaults_are_the_configs() {
+    let (settings, snapshot) = (
+        crate::kafka::Settings::default(),
+        World::new().home.snapshot,
+    );
+    let index = ClusterIndex::default();
+    let planes = cluster::plane_settings(&snapshot, index, &security());
+    let bootstrap = planes.bootstrap.clone();
+    assert_eq!(
+        planes,
+        crate::kafka::Settings {
+            bootstrap,
+            ..settings
+        }
+    );
+}
+
+/// A response that was asked for is never too long: its connection would end, again and again.
+#[test]
+fn a_fetch_may_be_as_long_as_the_config_says() {
+    let settings = "kafka.fetch_bytes_max = \"1GiB\"\n";
+    let snapshot = World::with(settings).home.snapshot;
+    let planes = cluster::plane_settings(&snapshot, ClusterIndex::default(), &security());
+    assert_eq!(planes.fetch_bytes_max, 1 << 30);
+    assert!(planes.frame_bytes_max > planes.fetch_bytes_max);
+}
