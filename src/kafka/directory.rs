@@ -46,6 +46,9 @@ enum Metadata {
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// Questions in a hurry that come as fast as the shortest backoff allows.
 const QUICK_HURRIES: u32 = 6;
+/// The longest wait between them: so much later than the election may a new leader be found, which
+/// takes a cluster seconds when a node dies. One plane of the process asks, one broker.
+const HURRY_MAX: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -113,10 +116,11 @@ impl Directory {
             (true, Some(last)) => {
                 let backoff = cx.settings.backoff();
                 // KRaft tells all brokers of a new leader within about 0.1 s: the first questions
-                // come fast, and only where that does not help fewer and fewer.
+                // come fast, and only where that does not help fewer.
                 let doublings = self.hurries.saturating_sub(QUICK_HURRIES).min(20);
-                let wait = backoff.min.saturating_mul(1 << doublings).min(backoff.max);
-                self.due.min(last.after(wait))
+                let wait = backoff.min.saturating_mul(1 << doublings);
+                self.due
+                    .min(last.after(wait.min(backoff.max).min(HURRY_MAX)))
             }
         };
         if self.asking {

@@ -38,6 +38,8 @@ pub(super) struct Writer {
     /// Bytes of all records without an answer.
     pending_bytes: usize,
     next_number: u64,
+    /// Records were refused because their leader is away: is there another?
+    wanted: bool,
     pub(super) producer: Producer,
 }
 
@@ -63,6 +65,7 @@ impl Writer {
         }
         let queue = self.queues.entry((topic, partition)).or_default();
         if stall::is_away((topic, partition), queue, cx) {
+            self.wanted = true;
             return Err(ProduceRefused::Unreachable);
         }
         self.pending_bytes += bytes;
@@ -99,6 +102,7 @@ impl Writer {
 
     /// Tells what is too late, sends what is due.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+        *cx.stale |= std::mem::take(&mut self.wanted);
         self.expire(cx);
         let mut due: Vec<(BrokerId, Key)> = Vec::new();
         for (&key, queue) in &self.queues {

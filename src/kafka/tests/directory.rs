@@ -181,6 +181,30 @@ fn another_broker_is_asked_long_before_the_request_timeout() {
     }
 }
 
+/// R2: an election takes a cluster seconds, and whoever waits for it hears of it soon after,
+/// whenever that is.
+#[test]
+fn a_new_leader_is_found_soon_after_its_election() {
+    for elected in (1_000..6_000).step_by(90) {
+        let (mut world, handle) = known(&[(2, 0)]);
+        world.plane.read(key(handle, 0), at(0));
+        world.settle();
+        world.fetches.clear();
+        let asked = world.metadata_asked;
+        world.kill(2);
+        world.pass(Duration::from_millis(elected));
+        let asked = world.metadata_asked - asked;
+        assert!(asked < 10 + elected as usize / 200, "{asked} questions");
+        world.topics[0].leaders[0] = (1, 1);
+        world.pass(Duration::from_millis(250));
+        let fetch = world.fetches.pop_front();
+        let node = fetch
+            .unwrap_or_else(|| panic!("elected after {elected} ms"))
+            .node;
+        assert_eq!(node, 1);
+    }
+}
+
 #[test]
 fn an_older_broker_is_greeted_in_its_version() {
     let mut world = World::new(&[topic(&[(1, 0)])]);

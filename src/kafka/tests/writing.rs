@@ -244,6 +244,29 @@ fn a_leader_that_is_away_is_refused_at_once_until_it_is_back() {
     assert_eq!(outcomes(&mut world), [(9, appended(7))]);
 }
 
+/// R2: nothing is read from that leader, so those who are refused are all who look for another.
+#[test]
+fn who_is_refused_is_served_soon_after_an_election() {
+    for elected in (10..40).map(|it| it * 100) {
+        let (mut world, topic) = known(&[(2, 0)]);
+        world.kill(2);
+        produce(&mut world, topic, 0..1);
+        let ask = |world: &mut World, ms: u64| {
+            for _ in 0..ms / 50 {
+                let _refused = try_produce(world, topic, 0);
+                world.pass(Duration::from_millis(50));
+            }
+        };
+        ask(&mut world, elected);
+        assert!(world.produces.is_empty());
+        world.topics[0].leaders[0] = (1, 1);
+        ask(&mut world, 300);
+        let batch = world.produces.pop_front();
+        let batch = batch.unwrap_or_else(|| panic!("elected after {elected} ms"));
+        assert_eq!(batch.node, 1);
+    }
+}
+
 /// A frozen broker gives no sign. What was sent stays unknown to the end, nothing is sent behind
 /// it, and what was not sent is refused within a second.
 #[test]

@@ -19,10 +19,10 @@ use crate::ground::Ground;
 use crate::kcat;
 use crate::rdk::{Consumer, Producer, ToWrite};
 
-/// The bar is a second. This is what a busy machine of two cores may add to it.
-const REFUSED_WITHIN: Duration = Duration::from_secs(3);
-/// The bar is two seconds from the first leader, and likewise.
-const BACK_WITHIN: Duration = Duration::from_secs(4);
+/// R8: a command is refused within it, from the first moment on.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+/// R8: and one is in the log so soon after the first leader, which is there when kcat's record is.
+const BACK_WITHIN: Duration = Duration::from_secs(2);
 /// By the log's clock it is told when a record was there, whoever answers it when.
 const LOG_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
 
@@ -45,7 +45,9 @@ impl Ledger {
             503 => {
                 assert_eq!(answer.problem(), "broker-unavailable", "{answer:?}");
                 assert!(answer.header("retry-after").is_some(), "{answer:?}");
-                self.longest_refusal = self.longest_refusal.max(began.elapsed());
+                let took = began.elapsed();
+                assert!(took <= REFUSED_WITHIN, "{name} was refused after {took:?}");
+                self.longest_refusal = self.longest_refusal.max(took);
                 self.refused.insert(name.to_owned());
             }
             504 => drop(self.unknown.insert(name.to_owned())),
@@ -184,16 +186,22 @@ impl Outage {
         let began = Instant::now();
         // Sent before anybody can know: one a partition at most, and unknown.
         self.ledger.command(&self.gateway, "/hasty/first", "first");
-        std::thread::sleep(Duration::from_secs(2));
+        // Behind it, and certainly not sent. Its own deadline is far, as for all that follow.
+        let path = "/items/first/orders";
+        let answer = self.ledger.command(&self.gateway, path, "behind");
+        assert_eq!(answer.status, 503, "{answer:?}");
+        println!(
+            "the one behind the first: after {:?}",
+            self.ledger.longest_refusal
+        );
+        std::thread::sleep(Duration::from_secs(2).saturating_sub(began.elapsed()));
         let (mut n, mut age) = (0, 0);
         let mut heartbeats = 0;
         while began.elapsed() < time {
-            let asked = Instant::now();
             let name = format!("during-{n}");
-            let path = format!("/items/{n}/orders"); // 30 s: its own deadline is far.
+            let path = format!("/items/{n}/orders");
             let answer = self.ledger.command(&self.gateway, &path, &name);
             assert_eq!(answer.status, 503, "{name}: {answer:?}");
-            assert!(asked.elapsed() < REFUSED_WITHIN, "{:?}", asked.elapsed());
             let read = self.gateway.get("/items/a");
             assert_eq!((read.status, read.text()), (200, "1"));
             if began.elapsed() > Duration::from_secs(4) {
@@ -264,7 +272,7 @@ impl Outage {
              answered {answered:?} after the thaw or start, of {} tries",
             tries.len()
         );
-        assert!(behind < BACK_WITHIN, "{behind:?}: {tries:?}");
+        assert!(behind <= BACK_WITHIN, "{behind:?}: {tries:?}");
         self.app.produce(&self.app.events).values(["after"]);
         assert_eq!(self.stream.next().data, "after", "the same stream goes on");
         self.gateway

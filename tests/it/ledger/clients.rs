@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::beside::is_beside;
 use super::book::{Attempt, Outcome};
+use super::felt::millis;
 use super::world::{Shared, Topics};
 use crate::client::{Connection, PATIENCE, Request};
 use crate::events::Events;
@@ -71,6 +73,8 @@ impl Lane {
         let mut peer = (self.number + number) % self.peers.len();
         let mut over: Option<Instant> = None;
         loop {
+            let asked = (millis(), self.number, key.clone());
+            self.shared.lock().asked.push(asked);
             let outcome = self.ask(peer, &request);
             let attempt = Attempt {
                 key: key.clone(),
@@ -176,8 +180,11 @@ pub fn service(bootstrap: &str, topics: &Topics, shared: Arc<Shared>) -> JoinHan
             let Some((_, command)) = commands.next_within(Duration::from_millis(100)) else {
                 continue;
             };
-            let header = |name| command.header(name).unwrap_or_default();
-            let (correlation, key) = (header("correlation-id"), header("idempotency-key"));
+            let Some(correlation) = command.header("correlation-id") else {
+                assert!(is_beside(&command), "a command names itself: {command:?}");
+                continue;
+            };
+            let key = command.header("idempotency-key").unwrap_or_default();
             let effect = applied.len();
             let reply = applied
                 .entry(correlation.to_owned())

@@ -1,9 +1,10 @@
 //! Three nodes of real Kafka, faults of every kind, and a ledger of what was told against what is in
-//! the log: nothing lost, doubled, reordered or made up. How long each fault silenced us is printed
-//! beside how long it silenced librdkafka, and judged by nobody but the reader.
+//! the log: nothing lost, doubled, reordered or made up. And nobody waits a second longer for us than
+//! for librdkafka beside us, in the same fault.
 //!
 //! - `book` the ledger and its checker, with histories it must reject
 //! - `world` what stands while faults come; `clients` who uses it; `account` its figures
+//! - `beside` librdkafka; `felt` how long a fault was felt with each, and the bar
 //! - `nodes` faults of nodes and leaders
 //! - `secure` gateways that log in, by each mechanism and by TLS; one that is not let in (R9)
 //! - `topics` what happens to topics (R4); `records` records of every kind
@@ -12,8 +13,10 @@
 //! each fault comes (3).
 
 mod account;
+mod beside;
 mod book;
 mod clients;
+mod felt;
 mod nodes;
 mod records;
 mod secure;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::felt::judge;
 use super::world::{Topics, World};
 use super::{admin, cluster, ground, rounds};
 use crate::admin::Admin;
@@ -39,7 +40,7 @@ fn leaders_are_killed() {
             admin.wait_in_sync(&topics.all());
         });
     }
-    world.finish("leaders killed");
+    judge(&world.finish("leaders killed"));
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn leaders_are_frozen_and_thawed() {
             admin.wait_in_sync(&topics.all());
         });
     }
-    world.finish("leaders frozen and thawed");
+    judge(&world.finish("leaders frozen and thawed"));
 }
 
 #[test]
@@ -73,7 +74,7 @@ fn nodes_are_stopped_in_order_and_started_again() {
             admin.wait_in_sync(&topics.all());
         });
     }
-    world.finish("nodes rolled");
+    judge(&world.finish("nodes rolled"));
 }
 
 /// Moves leaders, each to another node, by turns of topics and partitions.
@@ -95,7 +96,7 @@ fn leaders_are_moved_all_the_while() {
     world.event(&format!("leader moved {moves} times"), |topics| {
         move_leaders(&admin, topics, moves);
     });
-    world.finish("leaders moved");
+    judge(&world.finish("leaders moved"));
 }
 
 fn away() -> Duration {
@@ -116,7 +117,7 @@ fn all_brokers_are_killed_and_come_back() {
         cluster.start_all();
         admin.wait_in_sync(&topics.all());
     });
-    world.finish("all brokers killed");
+    judge(&world.finish("all brokers killed"));
 }
 
 /// Nothing is refused at once here: connections stand, and nobody answers (R8).
@@ -131,5 +132,5 @@ fn all_brokers_are_frozen_and_thawed() {
         (1..=3).for_each(|node| cluster.thaw(node));
         admin.wait_in_sync(&topics.all());
     });
-    world.finish("all brokers frozen");
+    judge(&world.finish("all brokers frozen"));
 }

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::felt::judge;
 use super::nodes::{leader_by_turns, move_leaders};
 use super::world::{Topics, World, routes};
 use super::{admin, cluster, ground, rounds};
@@ -92,7 +93,9 @@ fn every_way_in_while_leaders_move_and_one_is_killed() {
             admin.wait_in_sync(&topics.all());
         });
     }
-    world.finish("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 in TLS, OAUTHBEARER, TLS, mutual TLS");
+    judge(
+        &world.finish("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 in TLS, OAUTHBEARER, TLS, mutual TLS"),
+    );
 }
 
 /// Has the TLS listener of every node show a certificate to who connects from now on: `server` or

@@ -10,17 +10,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::account::{account, totals};
+use super::beside::{self, Received};
 use super::book::{self, Attempt, InLog};
 use super::clients;
+use super::felt::{self, Row, longest, millis, silence};
 use crate::client::PATIENCE;
 use crate::gateway::{self, Gateway};
 use crate::ground::Ground;
 use crate::kcat::{self, Record};
-use crate::rdk::{Consumer, Producer, ToWrite};
+use crate::rdk::Producer;
 
 pub const PARTITIONS: u32 = 3;
-/// Records a second of the events topic; clients ask about as many commands.
-const EVENTS_PAUSE: Duration = Duration::from_millis(15);
 /// A moment of peace before and after each fault.
 const PEACE: Duration = Duration::from_millis(700);
 /// What a path that works again has shown: so many acknowledged or delivered.
@@ -35,6 +35,9 @@ const LOG_TIME: [(&str, &str); 1] = [("message.timestamp.type", "LogAppendTime")
 pub struct Happened {
     /// Tries of commands, in the order of their ends.
     pub attempts: Vec<(Instant, Attempt)>,
+    pub asked: Vec<felt::Command>,
+    /// When a thread of ours had to wait for the machine, and how long.
+    pub held_up: Vec<(Instant, Duration)>,
     /// For each reader its events.
     pub given: Vec<Vec<(Instant, String)>>,
     /// Streams that were closed by a gateway.
@@ -96,25 +99,13 @@ pub struct World {
     service: JoinHandle<()>,
     writer: JoinHandle<Vec<InLog>>,
     acknowledged: Arc<Mutex<Vec<Instant>>>,
-    beside: JoinHandle<()>,
-    received: Arc<Mutex<Vec<(Instant, String)>>>,
+    /// librdkafka's producer to the topic of commands, and when its records were acknowledged.
+    beside: beside::Written,
+    beside_acknowledged: Arc<Mutex<Vec<Instant>>>,
+    consumer: JoinHandle<()>,
+    witness: JoinHandle<()>,
+    received: Arc<Mutex<Vec<Received>>>,
     rows: Vec<Row>,
-}
-
-/// A fault, and how long it was felt.
-#[derive(Debug)]
-struct Row {
-    fault: String,
-    /// Milliseconds since 1970.
-    window: (u64, u64),
-    /// The longest silences: of records of commands in the log, of answers to commands, of
-    /// librdkafka's producer and of its consumer.
-    appended: Duration,
-    answered: Duration,
-    produced: Duration,
-    consumed: Duration,
-    /// How long after librdkafka's consumer a reader was given an event, at most.
-    behind: Duration,
 }
 
 impl World {
@@ -146,9 +137,13 @@ impl World {
         let clients = clients::lanes(&peers, &shared);
         let producer = Producer::start(&bootstrap, &topics.events, &[]);
         let acknowledged = producer.acknowledged();
-        let writer = write_events(producer, shared.clone());
+        let writer = beside::write_events(producer, shared.clone());
         let received = Arc::default();
-        let beside = read_beside(&bootstrap, &topics.events, &shared, &received);
+        let consumer = beside::read_events(&bootstrap, &topics.events, &shared, &received);
+        let producer = Producer::start(&bootstrap, &topics.commands, &[]);
+        let beside_acknowledged = producer.acknowledged();
+        let beside = beside::write_beside(producer, shared.clone());
+        let witness = felt::witness(&shared);
         let mut world = Self {
             bootstrap,
             topics,
@@ -161,6 +156,9 @@ impl World {
             writer,
             acknowledged,
             beside,
+            beside_acknowledged,
+            consumer,
+            witness,
             received,
             rows: Vec::new(),
         };
@@ -216,23 +214,22 @@ impl World {
         let dones = happened.attempts.iter().filter(|(_, it)| it.is_done());
         let answered = silence(dones.map(|(at, _)| *at), from, to);
         let received = lock(&self.received);
-        let consumed = silence(received.iter().map(|(at, _)| *at), from, to);
-        let window = |(at, _): &&(Instant, String)| *at >= from && *at <= to;
-        let received = received.iter().filter(window);
-        let theirs: BTreeMap<_, _> = received.map(|(at, name)| (name, *at)).collect();
-        let given = happened.given.iter().flatten().filter(window);
-        let behind = given.filter_map(|(at, name)| {
-            let theirs = theirs.get(name)?;
-            Some(at.saturating_duration_since(*theirs))
-        });
+        let consumed = silence(received.iter().map(|it| it.at), from, to);
+        let held_up = happened
+            .held_up
+            .iter()
+            .filter(|it| it.0 >= from && it.0 <= to);
+        let held_up = held_up.map(|it| it.1);
+        let behind = felt::behind(&happened.given, &received, (from, to));
         self.rows.push(Row {
             fault: fault.to_owned(),
             window: (from_ms, millis()),
-            appended: Duration::ZERO, // The log will tell.
+            ours: Duration::ZERO, // The log will tell.
+            theirs: Duration::ZERO,
             answered,
-            produced: silence(lock(&self.acknowledged).iter().copied(), from, to),
             consumed,
-            behind: behind.max().unwrap_or_default(),
+            behind,
+            held_up: held_up.max().unwrap_or_default(),
         });
         done
     }
@@ -253,13 +250,14 @@ impl World {
             let given = given.min().unwrap_or_default();
             drop(happened);
             let produced = after(&mut lock(&self.acknowledged).iter().copied());
-            let consumed = after(&mut lock(&self.received).iter().map(|(at, _)| *at));
-            let all = [dones, given, produced, consumed];
+            let beside = after(&mut lock(&self.beside_acknowledged).iter().copied());
+            let consumed = after(&mut lock(&self.received).iter().map(|it| it.at));
+            let all = [dones, given, produced, beside, consumed];
             if all.iter().all(|&it| it >= PROGRESS) {
                 return;
             }
-            let what =
-                "commands answered (by each, times their number), events given, produced, consumed";
+            let what = "commands answered (by each, times their number), events given, produced, \
+                        records beside the commands, events consumed";
             assert!(
                 since.elapsed() < BACK_WITHIN,
                 "not all is back: {what}: {all:?}"
@@ -275,13 +273,15 @@ impl World {
         }
     }
 
-    /// Ends the load, closes the ledger and prints the account; fails on any anomaly.
-    pub fn finish(mut self, story: &str) {
+    /// Ends the load, closes the ledger and prints the account; fails on any anomaly. Gives how long
+    /// the faults were felt.
+    pub fn finish(mut self, story: &str) -> Vec<Row> {
         self.shared.quiet.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.join().expect("a client's asserts hold");
         }
         let acknowledged = self.writer.join().expect("the producer goes on");
+        let written = self.beside.join().expect("the producer beside goes on");
         let events = in_log(&kcat::read(&self.bootstrap, &self.topics.events), |it| {
             it.value.clone()
         });
@@ -290,18 +290,23 @@ impl World {
         for reader in self.readers {
             reader.join().expect("a reader's asserts hold");
         }
-        self.beside.join().expect("librdkafka's consumer goes on");
+        self.consumer.join().expect("librdkafka's consumer goes on");
         self.service.join().expect("the service's asserts hold");
+        self.witness.join().expect("the witness only waits");
         let commands = kcat::read(&self.bootstrap, &self.topics.commands);
+        let (beside, commands): (Vec<_>, Vec<_>) =
+            commands.into_iter().partition(beside::is_beside);
+        let (theirs, twice) = beside::waits(&written, &beside);
+
+        let happened = self.shared.lock();
+        let attempts: Vec<_> = happened.attempts.iter().map(|(_, it)| it.clone()).collect();
+        let ours = felt::waits(&happened.asked, &appended(&attempts, &commands));
         for row in &mut self.rows {
-            row.look_at(&commands);
+            (row.ours, row.theirs) = (longest(&ours, row.window), longest(&theirs, row.window));
         }
         let commands = in_log(&commands, |it| {
             it.header("idempotency-key").map(str::to_owned)
         });
-
-        let happened = self.shared.lock();
-        let attempts: Vec<_> = happened.attempts.iter().map(|(_, it)| it.clone()).collect();
         let verdict = book::commands(&attempts, &commands);
         let mut anomalies = verdict.anomalies;
         let names = |all: &[(Instant, String)]| -> Vec<String> {
@@ -314,17 +319,20 @@ impl World {
                 &events,
             ));
         }
-        let received = names(&lock(&self.received));
+        let received = lock(&self.received);
+        let received: Vec<_> = received.iter().map(|it| it.name.clone()).collect();
         anomalies.extend(book::deliveries("librdkafka", &received, &events));
         anomalies.extend(book::produced(&acknowledged, &events));
         let mut account = account(story, &attempts, commands.len(), verdict.twins);
         let given: usize = happened.given.iter().map(Vec::len).sum();
         let _ = writeln!(
             account,
-            "  {} events to {} readers: {given} delivered, {} streams closed by a gateway",
+            "  {} events to {} readers: {given} delivered, {} streams closed by a gateway; {} records \
+             beside the commands, {twice} of them written twice by librdkafka",
             events.len(),
             happened.given.len(),
-            happened.closed
+            happened.closed,
+            written.len()
         );
         let _ = write!(account, "{}", totals(&anomalies));
         for row in &self.rows {
@@ -342,48 +350,20 @@ impl World {
             "{} anomalies: {shown:#?}",
             anomalies.len()
         );
+        drop(happened);
+        self.rows
     }
 }
 
-impl Row {
-    /// The longest silence of the topic of commands, by its own clock.
-    fn look_at(&mut self, commands: &[Record]) {
-        let (from, to) = self.window;
-        let times = commands.iter().map(|it| it.time);
-        let mut times: Vec<_> = times.filter(|&it| it >= from && it <= to).collect();
-        times.extend([from, to]);
-        times.sort_unstable();
-        let between = times.windows(2).map(|pair| pair[1] - pair[0]);
-        self.appended = Duration::from_millis(between.max().unwrap_or_default());
-    }
-
-    fn text(&self) -> String {
-        let s = |time: Duration| time.as_secs_f64();
-        format!(
-            "  {:<28} no command in the log {:5.2} s, none answered {:5.2} s, librdkafka produced \
-             nothing {:5.2} s, consumed nothing {:5.2} s, our readers behind it {:5.2} s",
-            self.fault,
-            s(self.appended),
-            s(self.answered),
-            s(self.produced),
-            s(self.consumed),
-            s(self.behind)
-        )
-    }
-}
-
-fn millis() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |it| it.as_millis() as u64)
-}
-
-/// The longest time between two neighbours of these times, of which some lie in the window.
-pub fn silence(times: impl Iterator<Item = Instant>, from: Instant, to: Instant) -> Duration {
-    let mut times: Vec<_> = times.filter(|&at| at >= from && at <= to).collect();
-    times.extend([from, to]);
-    times.sort_unstable();
-    let between = times.windows(2).map(|pair| pair[1] - pair[0]);
-    between.max().unwrap_or_default()
+/// When a command of which client came into the log.
+fn appended(attempts: &[Attempt], commands: &[Record]) -> Vec<felt::Command> {
+    let clients = attempts.iter().map(|it| (it.key.as_str(), it.lane));
+    let clients: BTreeMap<_, _> = clients.collect();
+    let one = |record: &Record| {
+        let key = record.header("idempotency-key")?;
+        Some((record.time, *clients.get(key)?, key.to_owned()))
+    };
+    commands.iter().filter_map(one).collect()
 }
 
 pub fn in_log(records: &[Record], name: impl Fn(&Record) -> Option<String>) -> Vec<InLog> {
@@ -396,7 +376,7 @@ pub fn in_log(records: &[Record], name: impl Fn(&Record) -> Option<String>) -> V
 }
 
 /// Until every reader has as many as there are, and some time for what should not come.
-fn wait_given(shared: &Shared, received: &Mutex<Vec<(Instant, String)>>, count: usize) {
+fn wait_given(shared: &Shared, received: &Mutex<Vec<Received>>, count: usize) {
     let until = Instant::now() + PATIENCE;
     let all = || {
         let given = shared.lock().given.iter().all(|it| it.len() >= count);
@@ -406,53 +386,6 @@ fn wait_given(shared: &Shared, received: &Mutex<Vec<(Instant, String)>>, count: 
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_millis(300));
-}
-
-/// Events: by librdkafka's idempotent producer, one at a time, each with a name of its own.
-fn write_events(mut producer: Producer, shared: Arc<Shared>) -> JoinHandle<Vec<InLog>> {
-    std::thread::spawn(move || {
-        let mut written = Vec::new();
-        while !shared.quiet.load(Ordering::Relaxed) {
-            let n = written.len();
-            let (key, value) = (format!("k{}", n % 16), format!("k{} {n}", n % 16));
-            let tag = producer.write(&ToWrite {
-                key: Some(key.as_bytes()),
-                value: Some(value.as_bytes()),
-                ..ToWrite::default()
-            });
-            written.push((tag, value));
-            std::thread::sleep(EVENTS_PAUSE);
-        }
-        let deliveries = producer.finish();
-        let known = written.into_iter().filter_map(|(tag, name)| {
-            let (partition, offset) = deliveries[&tag].clone().ok()?;
-            Some(InLog {
-                partition,
-                offset,
-                name,
-            })
-        });
-        known.collect()
-    })
-}
-
-/// librdkafka's consumer of the same events.
-fn read_beside(
-    bootstrap: &str,
-    topic: &str,
-    shared: &Arc<Shared>,
-    received: &Arc<Mutex<Vec<(Instant, String)>>>,
-) -> JoinHandle<()> {
-    let consumer = Consumer::start(bootstrap, topic, &[]);
-    let (shared, received) = (shared.clone(), received.clone());
-    std::thread::spawn(move || {
-        while !shared.over.load(Ordering::Relaxed) {
-            if let Some((at, record)) = consumer.next_within(Duration::from_millis(100)) {
-                let value = record.value.expect("events have values");
-                lock(&received).push((at, value));
-            }
-        }
-    })
 }
 
 /// The routes of a world's gateways. `more` is further keys of those of commands.

@@ -1,0 +1,129 @@
+//! librdkafka beside the gateways: who writes the events and reads them as the readers do, and who
+//! writes into the topic of commands, to the same leaders in the same faults as the gateways.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::book::InLog;
+use super::felt::{Wait, millis};
+use super::world::{PARTITIONS, Shared, lock};
+use crate::kcat::Record;
+use crate::rdk::{Consumer, Producer, ToWrite};
+
+/// Records a second of the events topic; clients ask about as many commands.
+const EVENTS_PAUSE: Duration = Duration::from_millis(15);
+/// Between records beside the commands, to each partition by turns.
+const BESIDE_PAUSE: Duration = Duration::from_millis(20);
+/// The key of what is in the topic of commands and is none.
+const BESIDE: &str = "beside";
+
+/// Whether it was written beside the gateways.
+pub fn is_beside(record: &Record) -> bool {
+    record.key.as_deref() == Some(BESIDE)
+}
+
+/// Events: by librdkafka's idempotent producer, one at a time, each with a name of its own.
+pub fn write_events(mut producer: Producer, shared: Arc<Shared>) -> JoinHandle<Vec<InLog>> {
+    std::thread::spawn(move || {
+        let mut written = Vec::new();
+        while !shared.quiet.load(Ordering::Relaxed) {
+            let n = written.len();
+            let (key, value) = (format!("k{}", n % 16), format!("k{} {n}", n % 16));
+            let tag = producer.write(&ToWrite {
+                key: Some(key.as_bytes()),
+                value: Some(value.as_bytes()),
+                ..ToWrite::default()
+            });
+            written.push((tag, value));
+            std::thread::sleep(EVENTS_PAUSE);
+        }
+        let deliveries = producer.finish();
+        let known = written.into_iter().filter_map(|(tag, name)| {
+            let (partition, offset) = deliveries[&tag].clone().ok()?;
+            Some(InLog {
+                partition,
+                offset,
+                name,
+            })
+        });
+        known.collect()
+    })
+}
+
+/// An event that librdkafka's consumer was given.
+#[derive(Debug)]
+pub struct Received {
+    pub at: Instant,
+    pub partition: u32,
+    pub name: String,
+}
+
+/// librdkafka's consumer of the same events.
+pub fn read_events(
+    bootstrap: &str,
+    topic: &str,
+    shared: &Arc<Shared>,
+    received: &Arc<Mutex<Vec<Received>>>,
+) -> JoinHandle<()> {
+    let consumer = Consumer::start(bootstrap, topic, &[]);
+    let (shared, received) = (shared.clone(), received.clone());
+    std::thread::spawn(move || {
+        while !shared.over.load(Ordering::Relaxed) {
+            if let Some((at, record)) = consumer.next_within(Duration::from_millis(100)) {
+                lock(&received).push(Received {
+                    at,
+                    partition: record.partition,
+                    name: record.value.expect("events have values"),
+                });
+            }
+        }
+    })
+}
+
+/// When each record was written, in the order of their values.
+pub type Written = JoinHandle<Vec<u64>>;
+
+/// Records beside the commands. Each says which it is.
+pub fn write_beside(mut producer: Producer, shared: Arc<Shared>) -> Written {
+    std::thread::spawn(move || {
+        let mut written = Vec::new();
+        while !shared.quiet.load(Ordering::Relaxed) {
+            let value = written.len().to_string();
+            written.push(millis());
+            producer.write(&ToWrite {
+                partition: Some(written.len() as u32 % PARTITIONS),
+                key: Some(BESIDE.as_bytes()),
+                value: Some(value.as_bytes()),
+                ..ToWrite::default()
+            });
+            std::thread::sleep(BESIDE_PAUSE);
+        }
+        for (tag, delivery) in producer.finish() {
+            assert!(delivery.is_ok(), "beside, {tag}: {delivery:?}");
+        }
+        written
+    })
+}
+
+/// How long each of them waited, by the log's clock; and how many librdkafka wrote twice.
+pub fn waits(written: &[u64], log: &[Record]) -> (Vec<Wait>, usize) {
+    let mut first: BTreeMap<usize, u64> = BTreeMap::new();
+    for record in log {
+        let value = record.value.as_deref().unwrap_or_default();
+        let number = value.parse().expect("its number");
+        let at = first.entry(number).or_insert(record.time);
+        *at = record.time.min(*at);
+    }
+    let wait = |(number, &at): (usize, &u64)| {
+        let there = first.get(&number);
+        (
+            at,
+            *there.expect("what librdkafka was acknowledged is there"),
+        )
+    };
+    let waits = written.iter().enumerate().map(wait).collect();
+    (waits, log.len() - first.len())
+}
