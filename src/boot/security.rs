@@ -1,5 +1,6 @@
-//! What connections to clusters and clients need, from the config and the files it names. Read once, before
-//! anything is bound: what can't be read stops the start, and is never taken for "none".
+//! What connections to clusters and clients need, from the config and the files it names. Read
+//! once, before anything is bound: what can't be read stops the start, and is never taken for
+//! "none".
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
