@@ -330,6 +330,8 @@ impl Cluster {
                 "org.apache.kafka.common.replica.RackAwareReplicaSelector",
             ),
             ("replica.fetch.wait.max.ms", "200"),
+            // How late followers may ask a new leader, which holds `acks=all` until they do.
+            ("replica.fetch.backoff.ms", "100"),
             ("group.initial.rebalance.delay.ms", "0"),
             // Small: the cleaner's buffer alone is 128 MiB by default.
             ("log.cleaner.dedupe.buffer.size", "4194304"),
