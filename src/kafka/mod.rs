@@ -17,6 +17,7 @@
 
 mod backoff;
 mod batch;
+mod bounds;
 #[cfg(any(test, fuzzing))]
 mod check;
 mod configs;
@@ -52,6 +53,7 @@ mod view;
 mod wire;
 mod writer;
 
+pub use batch::ProduceRecord;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_response;
 pub use epochs::EpochEnd;
@@ -59,7 +61,7 @@ pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
 pub use facts::Fact;
 pub use partitioner::partition_of;
-pub use plane::{DirectoryRole, Plane, ProduceRecord};
+pub use plane::{DirectoryRole, Plane};
 pub use records::RecordError;
 pub use sasl::{Entropy, Sasl, SaslError};
 pub use scram::ScramHash;

@@ -5,10 +5,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::KafkaError;
 use super::backoff::Jitter;
+use super::batch::ProduceRecord;
 use super::context::Context;
 use super::directory::Directory;
 use super::ends::Ends;
@@ -24,7 +23,7 @@ use super::settings::{Address, Settings};
 use super::topics::Topics;
 use super::view::ClusterView;
 use super::writer::Writer;
-use crate::model::{Instant, LeaderEpoch, Now, Partition, Secret, TopicName, UnixMillis};
+use crate::model::{Instant, LeaderEpoch, Now, Partition, Secret, TopicName};
 
 /// Who asks the cluster for its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,19 +33,6 @@ pub enum DirectoryRole {
     Own,
     /// Another plane: views come by `on_view`.
     Fed,
-}
-
-/// A record to append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProduceRecord {
-    /// `None` is Kafka's null.
-    pub key: Option<Bytes>,
-    /// `None` is a tombstone.
-    pub value: Option<Bytes>,
-    /// In order; repeats are kept. Names are UTF-8 by Kafka's rule.
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
-    /// The record's time; the topic's `message.timestamp.type` may replace it.
-    pub timestamp: UnixMillis,
 }
 
 /// The data plane of one shard for one cluster.

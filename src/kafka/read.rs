@@ -1,10 +1,10 @@
 //! One read: where it stands, which broker it asks, and when it tries again after a failure.
 
 use super::KafkaError;
+use super::bounds::Bounds;
 use super::context::Context;
-use super::event::{Event, LinkId, ReadKey, StartAt};
+use super::event::{Event, Lane, LinkId, ReadKey, StartAt};
 use super::link::Peer;
-use super::reader::Ends;
 use super::view::BrokerId;
 use crate::log::Next;
 use crate::model::{Instant, LeaderEpoch, Offset};
@@ -43,7 +43,7 @@ pub(super) struct Read {
     /// Until then no other broker than the leader is asked: one has failed.
     pub(super) leader_until: Instant,
     /// Where the log begins and ends, as its leader said last.
-    leader_ends: Option<Ends>,
+    leader_bounds: Option<Bounds>,
 }
 
 impl Place {
@@ -73,16 +73,16 @@ impl Read {
             bytes_max,
             replica: None,
             leader_until: Instant::ZERO,
-            leader_ends: None,
+            leader_bounds: None,
         }
     }
 
     /// The ends of the log, of which whoever was asked told its own. A follower may lag, and its
     /// retention is its own: what the leader had when it was asked last, the log has.
-    pub(super) fn ends(&mut self, told: Ends) -> Ends {
-        match self.leader_ends.filter(|_| self.replica.is_some()) {
+    pub(super) fn bounds(&mut self, told: Bounds) -> Bounds {
+        match self.leader_bounds.filter(|_| self.replica.is_some()) {
             Some(leader) => told.beside(leader),
-            None => *self.leader_ends.insert(told),
+            None => *self.leader_bounds.insert(told),
         }
     }
 
@@ -114,6 +114,29 @@ impl Read {
             self.leader_until = cx.now.mono.after(cx.settings.metadata_refresh);
         }
         left
+    }
+}
+
+/// A read that may be asked for now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) lane: Lane,
+    /// Whom to ask.
+    pub(super) node: BrokerId,
+    pub(super) key: ReadKey,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) next: Next,
+    pub(super) bytes_max: u32,
+    pub(super) started: bool,
+    /// Another broker than the leader will do.
+    pub(super) any_replica: bool,
+}
+
+impl Due {
+    /// Whether a broker that knows the one need not be told the other.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        let asks = |due: &Self| (due.leader_epoch, due.next, due.bytes_max);
+        asks(self) == asks(other)
     }
 }
 

@@ -9,45 +9,23 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
 
+use super::bounds::Bounds;
 use super::context::Context;
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::facts::Fact;
 use super::link::{Asked, Purpose};
-use super::read::{Place, Read, fail};
-use super::records::{self, Aborted, Fetched, Piece, Unpacker};
+use super::read::{Due, Place, Read, fail};
+use super::records::{self, Aborted, Fetched, Unpacker};
 use super::sessions::{Sessions, Tells};
 use super::view::BrokerId;
 use super::wire::{self, Api};
 use super::{Code, KafkaError};
 use crate::log::Next;
-use crate::model::{Instant, LeaderEpoch, Offset, Partition};
+use crate::model::{Instant, Partition};
 
 /// From this version of Fetch on the reader's rack is named.
 const RACKS_FROM: i16 = 11;
-
-/// A read that may be asked for now.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
-    pub(super) lane: Lane,
-    /// Whom to ask.
-    pub(super) node: BrokerId,
-    pub(super) key: ReadKey,
-    pub(super) leader_epoch: LeaderEpoch,
-    pub(super) next: Next,
-    pub(super) bytes_max: u32,
-    started: bool,
-    /// Another broker than the leader will do.
-    any_replica: bool,
-}
-
-impl Due {
-    /// Whether a broker that knows the one need not be told the other.
-    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
-        let asks = |due: &Self| (due.leader_epoch, due.next, due.bytes_max);
-        asks(self) == asks(other)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -240,7 +218,7 @@ impl Reader {
                     topic: handle,
                     partition: Partition(data.partition_index as u32),
                 };
-                let told = (data.error_code == 0).then(|| Ends::of(&data));
+                let told = (data.error_code == 0).then(|| Bounds::of(&data));
                 self.sessions.on_told(link, key, told);
                 self.on_partition(key, link, data, &mut budget, cx);
             }
@@ -335,16 +313,16 @@ impl Reader {
                 return fail(key, read, KafkaError::Broker(Code(code)), cx);
             }
         }
-        let told = Ends::of(&data);
-        let ends = read.ends(told);
+        let told = Bounds::of(&data);
+        let bounds = read.bounds(told);
         if !read.started {
             read.started = true;
-            let (from, end) = (next, ends.stable);
+            let (from, end) = (next, bounds.stable);
             let read = key;
             cx.events.push_back(Event::Started { read, from, end });
         }
         if data.preferred_read_replica.0 >= 0 {
-            // It comes without records, and with the leader's ends: these are told.
+            // It comes without records, and with the leader's bounds: these are told.
             read.go_to(BrokerId(data.preferred_read_replica.0), cx);
         }
         if has_records(&data) && *budget == 0 {
@@ -357,7 +335,7 @@ impl Reader {
         let (unpacker, cap) = (&mut self.unpacker, cx.settings.decompressed_bytes_max);
         let events = &mut *cx.events;
         let progress = records::walk(fetched, unpacker, cap, budget, |piece, next| {
-            events.push_back(ends.event(key, piece, next));
+            events.push_back(bounds.event(key, piece, next));
         });
         read.place = Place::At(progress.next);
         if let Some(error) = progress.stuck {
@@ -408,72 +386,11 @@ fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, Instant) {
     (wait, cx.deadline().after(wait))
 }
 
-/// Where a partition begins and ends, as an answer says it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    log_start: Offset,
-    high_watermark: Offset,
-    stable: Offset,
-}
-
-impl Ends {
-    /// -1 stands for what the broker's version does not tell.
-    fn of(data: &PartitionData) -> Self {
-        let known = |raw: i64| u64::try_from(raw).ok().map(Offset);
-        let high_watermark = known(data.high_watermark).unwrap_or_default();
-        Self {
-            log_start: known(data.log_start_offset).unwrap_or_default(),
-            high_watermark,
-            stable: known(data.last_stable_offset).unwrap_or(high_watermark),
-        }
-    }
-
-    /// A follower's, put right by what the leader said last.
-    pub(super) fn beside(self, leader: Self) -> Self {
-        Self {
-            log_start: leader.log_start,
-            high_watermark: self.high_watermark.max(leader.high_watermark),
-            stable: self.stable.max(leader.stable),
-        }
-    }
-
-    /// An answer that says no more than this.
-    fn without_records(self, partition: Partition) -> PartitionData {
-        PartitionData::default()
-            .with_partition_index(partition.0 as i32)
-            .with_high_watermark(self.high_watermark.0 as i64)
-            .with_last_stable_offset(self.stable.0 as i64)
-            .with_log_start_offset(self.log_start.0 as i64)
-    }
-
-    fn event(self, read: ReadKey, piece: Piece, next: Next) -> Event {
-        match piece {
-            Piece::Records(batch) => Event::Batch {
-                read,
-                batch,
-                next,
-                log_start: self.log_start,
-                high_watermark: self.high_watermark,
-                stable_end: self.stable,
-            },
-            Piece::Undecodable { from, to, error } => {
-                let error = error.into();
-                Event::Undecodable {
-                    read,
-                    from,
-                    to,
-                    error,
-                }
-            }
-        }
-    }
-}
-
 fn has_records(data: &PartitionData) -> bool {
     data.records.as_ref().is_some_and(|it| !it.is_empty())
 }
 
-fn fetched(partition: Partition, from: Next, data: PartitionData, ends: Ends) -> Fetched {
+fn fetched(partition: Partition, from: Next, data: PartitionData, bounds: Bounds) -> Fetched {
     let aborted = data.aborted_transactions.unwrap_or_default();
     let aborted = aborted.iter().map(|aborted| Aborted {
         producer_id: aborted.producer_id.0,
@@ -483,7 +400,7 @@ fn fetched(partition: Partition, from: Next, data: PartitionData, ends: Ends) ->
         partition,
         from,
         records: data.records.unwrap_or_default(),
-        end: ends.high_watermark,
+        end: bounds.high_watermark,
         aborted: aborted.collect(),
     }
 }

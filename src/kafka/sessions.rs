@@ -12,9 +12,10 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::Code;
+use super::bounds::Bounds;
 use super::context::epoch_on_wire;
 use super::event::{Lane, LinkId, ReadKey, TopicHandle};
-use super::reader::{Due, Ends};
+use super::read::Due;
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
 
@@ -54,7 +55,7 @@ struct Entry {
     due: Due,
     id: Uuid,
     /// What it said last; `None`: nothing yet, or an error.
-    told: Option<Ends>,
+    told: Option<Bounds>,
 }
 
 /// What an answer tells.
@@ -157,14 +158,14 @@ impl Sessions {
     }
 
     /// What an answer said of a partition; `None`: an error.
-    pub(super) fn on_told(&mut self, link: LinkId, key: ReadKey, told: Option<Ends>) {
+    pub(super) fn on_told(&mut self, link: LinkId, key: ReadKey, told: Option<Bounds>) {
         if let Some(entry) = self.of(link).and_then(|session| session.entry(key)) {
             entry.told = told;
         }
     }
 
     /// What the broker said last of a partition that its answer does not name.
-    pub(super) fn told(&mut self, link: LinkId, key: ReadKey) -> Option<Ends> {
+    pub(super) fn told(&mut self, link: LinkId, key: ReadKey) -> Option<Bounds> {
         self.of(link)?.entry(key)?.told
     }
 

@@ -9,12 +9,11 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{self, ProduceRequest};
 
 use super::Code;
-use super::batch::{Pending, Queue};
+use super::batch::{Pending, ProduceRecord, Queue};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
 use super::link::{Asked, Peer, Purpose};
-use super::plane::ProduceRecord;
 use super::producer::Producer;
 use super::records::batch_len_max;
 use super::stall;

@@ -9,7 +9,9 @@ use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
 use crate::model::{Instant, Offset, Partition, ShardId, UnixMillis};
 use crate::sse::Encoder;
 
-use super::passes::At;
+use super::Outbox;
+use super::order::Order;
+use super::topic::Part;
 use crate::shard::message::Message;
 use crate::shard::snapshot::TopicIndex;
 
@@ -18,6 +20,15 @@ const PIECES_MAX: usize = 4;
 
 /// How long a pass may bring nothing before it is looked whether it is held up, and how often then.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What a pass needs of its home for a moment.
+pub(super) struct At<'a> {
+    pub(super) order: &'a Order,
+    pub(super) parts: &'a [Part],
+    pub(super) now: Instant,
+    pub(super) plane: &'a mut Plane,
+    pub(super) out: &'a mut Outbox,
+}
 
 /// A pass that runs.
 #[derive(Debug)]

@@ -18,10 +18,8 @@ use crate::log::{Cut, GapReason, Seq};
 use crate::model::{Instant, Partition, ShardId};
 use crate::sse::{Encoder, Encoding};
 
-use super::Outbox;
-use super::order::Order;
-use super::pass::{LOOK_EVERY, Pass, Piece, Share, history};
-use super::topic::{Part, log_start};
+use super::pass::{At, LOOK_EVERY, Pass, Piece, Share, history};
+use super::topic::log_start;
 use crate::shard::message::{Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
 
@@ -53,15 +51,6 @@ struct Asker {
     encoding: usize,
     /// Where it stands.
     from: Cut,
-}
-
-/// What a pass needs of its home for a moment.
-pub(super) struct At<'a> {
-    pub(super) order: &'a Order,
-    pub(super) parts: &'a [Part],
-    pub(super) now: Instant,
-    pub(super) plane: &'a mut Plane,
-    pub(super) out: &'a mut Outbox,
 }
 
 impl Passes {

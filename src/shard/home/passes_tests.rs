@@ -6,7 +6,9 @@ use crate::kafka::{DirectoryRole, Lane, ReadKey, Settings};
 use crate::log::Next;
 use crate::log::testing::{Draft, batch};
 use crate::model::{HashSecret, LogTag, Now, Offset, UnixMillis};
-use crate::shard::home::order::Limits;
+use crate::shard::home::Outbox;
+use crate::shard::home::order::{Limits, Order};
+use crate::shard::home::topic::Part;
 use crate::shard::io::SocketId;
 
 const TOPIC: TopicHandle = TopicHandle(0);

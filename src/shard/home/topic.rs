@@ -11,7 +11,8 @@ use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId}
 
 use super::commands::Commands;
 use super::order::{Limits, Order};
-use super::passes::{At, Passes};
+use super::pass::At;
+use super::passes::Passes;
 use super::places::Places;
 use super::{Cx, Outbox, note};
 use crate::shard::message::{Instance, Level, Message, Standing, Waiter};

@@ -1,0 +1,70 @@
+//! Where a partition's log begins and ends, as an answer to a Fetch says it.
+
+use kafka_protocol::messages::fetch_response::PartitionData;
+
+use super::event::{Event, ReadKey};
+use super::records::Piece;
+use crate::log::Next;
+use crate::model::{Offset, Partition};
+
+/// One answer's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) log_start: Offset,
+    pub(super) high_watermark: Offset,
+    /// The last stable offset: no open transaction is below.
+    pub(super) stable: Offset,
+}
+
+impl Bounds {
+    /// -1 stands for what the broker's version does not tell.
+    pub(super) fn of(data: &PartitionData) -> Self {
+        let known = |raw: i64| u64::try_from(raw).ok().map(Offset);
+        let high_watermark = known(data.high_watermark).unwrap_or_default();
+        Self {
+            log_start: known(data.log_start_offset).unwrap_or_default(),
+            high_watermark,
+            stable: known(data.last_stable_offset).unwrap_or(high_watermark),
+        }
+    }
+
+    /// A follower's, put right by what the leader said last.
+    pub(super) fn beside(self, leader: Self) -> Self {
+        Self {
+            log_start: leader.log_start,
+            high_watermark: self.high_watermark.max(leader.high_watermark),
+            stable: self.stable.max(leader.stable),
+        }
+    }
+
+    /// An answer that says no more than this.
+    pub(super) fn without_records(self, partition: Partition) -> PartitionData {
+        PartitionData::default()
+            .with_partition_index(partition.0 as i32)
+            .with_high_watermark(self.high_watermark.0 as i64)
+            .with_last_stable_offset(self.stable.0 as i64)
+            .with_log_start_offset(self.log_start.0 as i64)
+    }
+
+    pub(super) fn event(self, read: ReadKey, piece: Piece, next: Next) -> Event {
+        match piece {
+            Piece::Records(batch) => Event::Batch {
+                read,
+                batch,
+                next,
+                log_start: self.log_start,
+                high_watermark: self.high_watermark,
+                stable_end: self.stable,
+            },
+            Piece::Undecodable { from, to, error } => {
+                let error = error.into();
+                Event::Undecodable {
+                    read,
+                    from,
+                    to,
+                    error,
+                }
+            }
+        }
+    }
+}
