@@ -132,6 +132,10 @@ fn owners(before: &[Claim], claim: &Claim, findings: &mut Findings) {
 /// Everything between settings.
 pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
     listeners(s, from, findings);
+    if s.kafka.bootstrap.is_empty() {
+        let message = format!("{} names no broker", from.name("kafka.bootstrap"));
+        findings.error(from.at("kafka.bootstrap"), message, "name one, or more");
+    }
     shards(s, cpus, from, findings);
     cors(s, from, findings);
     cross_kafka::connection(

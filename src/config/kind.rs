@@ -241,6 +241,11 @@ impl Kind for Broker {
         if let Some((scheme, rest)) = text.split_once("://") {
             return Err(format!("a broker has no `{scheme}://`: write \"{rest}\""));
         }
+        if text.contains(',') {
+            let each: Vec<_> = text.split(',').map(str::trim).collect();
+            let each = each.join("\", \"");
+            return Err(format!("several brokers are a list: [\"{each}\"]"));
+        }
         let Some((host, port)) = text.rsplit_once(':') else {
             return Err(format!("`{text}` has no port: \"{text}:9092\"?"));
         };
@@ -411,7 +416,11 @@ impl<K: Kind> Kind for ListOf<K> {
                 .split(',')
                 .map(|w| Raw::Word(w.trim().into()))
                 .collect(),
-            Raw::Text(text) => return Err(format!("a list stands in brackets: [\"{text}\"]")),
+            Raw::Text(text) => {
+                let each: Vec<_> = text.split(',').map(str::trim).collect();
+                let each = each.join("\", \"");
+                return Err(format!("a list stands in brackets: [\"{each}\"]"));
+            }
             other => return Err(format!("expected a list, found {}", other.describe())),
         };
         if parts.len() > self.1 {

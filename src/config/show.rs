@@ -185,7 +185,8 @@ pub fn verdict_text(config: &Config, cpus: u16) -> String {
         }
     }
     out.push_str(
-        "\nNot looked at: whether the brokers answer, and whether the topics are there.\n",
+        "\nNot looked at: whether the brokers answer, whether the topics are there, and files and \
+         secrets that it names.\n",
     );
     out
 }

@@ -46,7 +46,7 @@ enum Metadata {
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// Questions in a hurry that come as fast as the shortest backoff allows.
 const QUICK_HURRIES: u32 = 6;
-/// The longest wait between them: so much later than the election may a new leader be found, which
+/// The wait between the others: so much later than the election may a new leader be found, which
 /// takes a cluster seconds when a node dies. One plane of the process asks, one broker.
 const HURRY_MAX: Duration = Duration::from_millis(200);
 
@@ -114,13 +114,13 @@ impl Directory {
             (false, _) => self.due,
             (true, None) => Instant::ZERO,
             (true, Some(last)) => {
-                let backoff = cx.settings.backoff();
                 // KRaft tells all brokers of a new leader within about 0.1 s: the first questions
                 // come fast, and only where that does not help fewer.
-                let doublings = self.hurries.saturating_sub(QUICK_HURRIES).min(20);
-                let wait = backoff.min.saturating_mul(1 << doublings);
-                self.due
-                    .min(last.after(wait.min(backoff.max).min(HURRY_MAX)))
+                let wait = match self.hurries > QUICK_HURRIES {
+                    true => HURRY_MAX.max(cx.settings.backoff_min),
+                    false => cx.settings.backoff_min,
+                };
+                self.due.min(last.after(wait))
             }
         };
         if self.asking {
@@ -194,7 +194,8 @@ impl Directory {
         let mut trusted = nodes.clone();
         trusted.retain(|&peer| cx.links.trust(peer).0);
         let mut standing = trusted.clone();
-        standing.retain(|&peer| cx.links.stands(peer, Purpose::Ask));
+        standing
+            .retain(|&peer| self.hurries <= QUICK_HURRIES && cx.links.stands(peer, Purpose::Ask));
         if let Some(peer) = pick(standing, cx).or_else(|| pick(trusted, cx)) {
             return Some(peer);
         }
@@ -255,7 +256,12 @@ impl Directory {
             self.target = None;
             cx.links.leave_bootstrap();
         }
-        self.changed(cx.view)
+        let view = self.changed(cx.view);
+        if view.is_none() && self.hurries > QUICK_HURRIES {
+            // It may be cut off from the controllers, and know no better: the next asks another.
+            self.avoided = self.target.take();
+        }
+        view
     }
 
     /// The question is lost with its link: ask another broker.

@@ -125,7 +125,7 @@ impl Epochs {
             }
             EpochEnd::Ended(_) | EpochEnd::Open => {}
         }
-        read.checked = leader;
+        read.on_leader(leader);
         true
     }
 

@@ -107,6 +107,13 @@ impl Read {
         *cx.stale |= cx.view.address(node).is_none();
     }
 
+    /// Another leader's epoch, under which the read may go on. What the last one said of the log's
+    /// end may be of a branch that is cut off.
+    pub(super) fn on_leader(&mut self, epoch: LeaderEpoch) {
+        self.checked = epoch;
+        (self.leader_bounds, self.replica) = (None, None);
+    }
+
     /// Goes back to the leader, for as long as metadata is good for. False: it was there.
     pub(super) fn leave_replica(&mut self, cx: &Context<'_>) -> bool {
         let left = self.replica.take().is_some();

@@ -441,3 +441,26 @@ fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
     world.pass(Duration::from_secs(200));
     assert_eq!(told(&mut world), Some(Some(2)));
 }
+
+/// A broker that is cut off from the controllers, and not from us, knows no new leader.
+#[test]
+fn a_broker_that_lags_is_not_believed_for_ever() {
+    let mut world = World::new(&[topic(&[(4, 0)])]);
+    world.nodes = vec![1, 2, 3, 4];
+    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    world.settle();
+    world.plane.read(key(handle, 0), at(0));
+    world.pass(Duration::from_secs(31));
+    let lags = *world.metadata_by.last().unwrap();
+    let fit = (1..4).find(|n| *n != lags).unwrap();
+    world.lagging = Some((lags, vec![(4, 0)]));
+    world.topics[0].leaders = vec![(fit, 1)];
+    world.down.insert(4);
+    world.kill(4);
+    let before = world.metadata_by.len();
+    world.pass(Duration::from_secs(600));
+    let by: std::collections::BTreeSet<i32> = world.metadata_by[before..].iter().copied().collect();
+    let asked = world.metadata_by.len() - before;
+    let found = world.fetches.iter().any(|f| f.node == fit);
+    assert!(found, "lags {lags}, fit {fit}, {asked} questions to {by:?}");
+}

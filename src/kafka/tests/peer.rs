@@ -97,6 +97,8 @@ pub(super) struct World {
     pub(super) opened: Vec<i32>,
     pub(super) closed: Vec<LinkId>,
     pub(super) metadata_asked: usize,
+    pub(super) lagging: Option<(i32, Vec<(i32, i32)>)>,
+    pub(super) metadata_by: Vec<i32>,
     /// Bytes the socket takes per write: none leaves requests unsent.
     pub(super) writes: bool,
     /// Where brokers listen, from their numbers: another base is a cluster that has moved.
@@ -163,6 +165,8 @@ impl World {
             opened: Vec::new(),
             closed: Vec::new(),
             metadata_asked: 0,
+            lagging: None,
+            metadata_by: Vec::new(),
             writes: true,
             first_port: 9000,
             sasl: SaslOf::default(),
@@ -367,6 +371,7 @@ impl World {
 
     fn metadata(&mut self, asked: &Asked) {
         self.metadata_asked += 1;
+        self.metadata_by.push(asked.node);
         let request: MetadataRequest = asked.decode();
         assert!(
             !request.allow_auto_topic_creation,
@@ -392,7 +397,12 @@ impl World {
                     .with_leader_epoch(epoch)
             };
             out.with_topic_id(Uuid::from_u128(topic.id))
-                .with_partitions(topic.leaders.iter().enumerate().map(partition).collect())
+                .with_partitions(match &self.lagging {
+                    Some((node, old)) if *node == asked.node => {
+                        old.iter().enumerate().map(partition).collect()
+                    }
+                    _ => topic.leaders.iter().enumerate().map(partition).collect(),
+                })
         };
         let response = MetadataResponse::default()
             .with_brokers(self.nodes.iter().map(broker).collect())

@@ -9,7 +9,7 @@
 //! A pass that gets nothing more is held up: a partition has no leader, or one that can't be read.
 //! It ends *short*, and its members go on from what they hold: live, who lacks nothing any more;
 //! the others in another pass. From then on who lacks something of that partition and who does not
-//! take turns, so that the one do not wait with the others.
+//! are in different passes, so that the one do not wait with the others. Who came first is next.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -38,8 +38,8 @@ pub(super) struct Passes {
     waiting: BTreeMap<(ShardId, u32), Asker>,
     /// Partitions that held up a pass and have brought nothing since.
     held_up: Vec<Partition>,
-    /// Whose turn it is: theirs who lack something of those.
-    lacking_next: bool,
+    /// How many have come to wait, ever.
+    came: u64,
     /// How often reads of a partition were paused, for metrics.
     paused: BTreeMap<Partition, u64>,
 }
@@ -51,6 +51,8 @@ struct Asker {
     encoding: usize,
     /// Where it stands.
     from: Cut,
+    /// Which it was to come: the first is next, with all of its kind.
+    came: u64,
 }
 
 impl Passes {
@@ -68,7 +70,7 @@ impl Passes {
             running: None,
             waiting: BTreeMap::new(),
             held_up: Vec::new(),
-            lacking_next: false,
+            came: 0,
             paused: BTreeMap::new(),
         }
     }
@@ -92,10 +94,12 @@ impl Passes {
     /// A client waits for the next pass, which starts at once if none runs.
     pub(super) fn join(&mut self, waiter: Waiter, encoding: usize, from: Cut, at: &mut At<'_>) {
         let place = (waiter.shard, waiter.socket.slot);
+        self.came += 1;
         let asker = Asker {
             waiter,
             encoding,
             from,
+            came: self.came,
         };
         self.waiting.insert(place, asker);
         if self.running.is_none() {
@@ -115,6 +119,9 @@ impl Passes {
         {
             pass.look_at = at.now.after(LOOK_EVERY);
             if pass.is_held_up(self.handle, at) {
+                let new = |partition: &&Partition| !self.held_up.contains(*partition);
+                let new: Vec<_> = pass.reading.iter().filter(new).copied().collect();
+                self.held_up.extend(new);
                 self.end(false, at);
             }
         }
@@ -125,21 +132,18 @@ impl Passes {
         self.paused.get(&partition).copied().unwrap_or_default()
     }
 
-    /// Starts a pass for all of whose turn it is and who wait for one encoding, from the lowest
-    /// place any of them stands at. Those of another encoding have the next.
+    /// Starts a pass for who came first and all of its kind, from the lowest place any of them
+    /// stands at. A kind waits for one encoding, and lacks something of what was held up, or not.
     fn start(&mut self, at: &mut At<'_>) {
         let (held_up, live) = (&self.held_up, at.order.cut());
         let lacks = |it: &Asker| {
             let lacks = |p: &Partition| it.from.get(*p).offset < live.get(*p).offset;
             held_up.iter().any(lacks)
         };
-        let mut waiting = self.waiting.values();
-        let in_turn = waiting.find(|it| lacks(it) == self.lacking_next);
-        let Some(first) = in_turn.or_else(|| self.waiting.values().next()) else {
+        let Some(first) = self.waiting.values().min_by_key(|it| it.came) else {
             return;
         };
         let (encoding, lacking) = (first.encoding, lacks(first));
-        self.lacking_next = !lacking;
         let takes =
             |_: &(ShardId, u32), it: &mut Asker| it.encoding == encoding && lacks(it) == lacking;
         let members: Vec<_> = self
@@ -300,9 +304,6 @@ impl Passes {
         };
         for &partition in &pass.reading {
             at.plane.stop(history(self.handle, partition));
-            if !met && !self.held_up.contains(&partition) {
-                self.held_up.push(partition);
-            }
         }
         let (seq, cut) = pass.target;
         let (topic, instance, pass, shards) = (self.topic, self.instance, pass.number, pass.shards);

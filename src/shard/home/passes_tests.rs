@@ -181,3 +181,31 @@ fn what_was_read_and_not_taken_is_not_held_up() {
     });
     assert_eq!(ground.told(), ["1: [1]"]);
 }
+
+#[test]
+fn the_other_encoding_is_not_starved() {
+    let mut ground = Ground::new();
+    let join = |ground: &mut Ground, slot: u32, encoding: usize| {
+        let socket = SocketId {
+            slot,
+            generation: 0,
+        };
+        let waiter = Waiter {
+            shard: ShardId(1),
+            socket,
+            request: 1,
+        };
+        ground.with(|passes, at| passes.join(waiter, encoding, cut(5, 5), at));
+    };
+    join(&mut ground, 1, 0);
+    join(&mut ground, 900, 1);
+    let mut told = ground.told();
+    for n in 0..50 {
+        // One more of encoding 0 comes while the pass runs.
+        join(&mut ground, 2 + n % 2, 0);
+        ground.brings(0, 10);
+        ground.brings(1, 10);
+        told.extend(ground.told());
+    }
+    assert!(told.iter().any(|t| t.contains("[900]")), "{told:?}");
+}

@@ -58,7 +58,14 @@ struct World {
 impl World {
     /// Every topic has one partition, which nobody has connected to yet.
     fn new() -> Self {
-        Self::with("")
+        Self::showing("", Some((false, 7 * DAY)))
+    }
+
+    /// The cluster shows topics with these configs.
+    fn showing(settings: &str, config: Option<(bool, Duration)>) -> Self {
+        let mut world = Self::with(settings);
+        world.shows_as(1, config);
+        world
     }
 
     /// With these settings of `[kafka]` too.
@@ -84,21 +91,23 @@ impl World {
         };
         let home = Home::new(ShardId(1), Arc::new(snapshot), &[security()], 7, now);
         let out = Outbox::new();
-        let mut world = Self { home, now, out };
-        world.shows(7 * DAY);
-        world
+        Self { home, now, out }
     }
 
     /// The cluster shows the topics, with this `retention.ms`.
     fn shows(&mut self, retention: Duration) {
+        self.shows_as(1, Some((false, retention)));
+    }
+
+    fn shows_as(&mut self, partitions: u32, config: Option<(bool, Duration)>) {
         let topic = |(i, name): (usize, &str)| {
             let name = TopicName::new(name).expect("a name");
             let view = TopicView {
                 name: name.clone(),
                 id: Some(LogIdentity([i as u8; 16])),
-                partitions: 1,
-                config: Some(TopicConfig {
-                    compacted: false,
+                partitions,
+                config: config.map(|(compacted, retention)| TopicConfig {
+                    compacted,
                     deleted: true,
                     retention: Some(retention),
                     delete_retention: DAY,
@@ -111,7 +120,7 @@ impl World {
             };
             let state = TopicState::Present {
                 view: Arc::new(view),
-                leaders: [leader].into(),
+                leaders: vec![leader; partitions as usize].into(),
             };
             TopicEntry { name, state }
         };
@@ -367,4 +376,61 @@ fn a_fetch_may_be_as_long_as_the_config_says() {
     let planes = cluster::plane_settings(&snapshot, ClusterIndex::default(), &security());
     assert_eq!(planes.fetch_bytes_max, 1 << 30);
     assert!(planes.frame_bytes_max > planes.fetch_bytes_max);
+}
+
+#[test]
+fn a_config_that_may_not_be_read_any_more_is_no_other_log() {
+    let mut world = World::new();
+    world.shows_as(1, Some((true, DAY)));
+    world.reads(EVENTS, 1, &[Draft::new(0, "k", Some("v"))]);
+    let before = world.topic(EVENTS).instance;
+    world.shows_as(1, None);
+    let topic = world.topic(EVENTS);
+    assert_eq!((topic.instance, topic.live), (before, true));
+}
+
+#[test]
+fn a_config_that_may_not_be_read_is_named() {
+    let mut world = World::showing("", None);
+    let topic = world.topic(EVENTS);
+    assert!(topic.advice.is_some() || topic.unfit.is_some());
+}
+
+#[test]
+fn a_topic_that_outgrows_ids_is_not_served_with_ids_nobody_reads() {
+    let mut world = World::new();
+    world.reads(EVENTS, 1, &[Draft::new(0, "k", Some("v"))]);
+    world.shows_as(129, Some((false, 7 * DAY)));
+    let read = ReadKey {
+        lane: Lane::Streams,
+        topic: world.topic(EVENTS).handle(),
+        partition: Partition(128),
+    };
+    let end = Offset(1);
+    world.happens(Event::Started {
+        read,
+        from: Next::at(Offset(0)),
+        end,
+    });
+    world.happens(Event::Batch {
+        read,
+        batch: batch(
+            128,
+            &[Draft::new(0, "k", Some("v"))],
+            &HashSecret::new([0; 16]),
+        ),
+        next: Next::at(end),
+        log_start: Offset(0),
+        high_watermark: end,
+        stable_end: end,
+    });
+    let topic = world.topic(EVENTS);
+    let order = topic.order.as_ref().unwrap();
+    let text = crate::log::ProgressText::new(order.tag(), UnixMillis(0), order.cut());
+    let readable = crate::log::Progress::decode(text.as_bytes()).is_ok();
+    assert!(
+        !topic.live || readable,
+        "live with ids that nobody reads; unfit: {:?}",
+        topic.unfit
+    );
 }

@@ -167,11 +167,19 @@ impl Topic {
         let plan = snapshot.topic(self.index);
         self.missing = None;
         self.look_at = Instant::ZERO;
-        let before = self.view.replace(view.clone());
+        let before = self.view.take();
         let same_id = before.as_ref().is_some_and(|known| known.id == view.id);
-        // What is kept of a topic hangs on its cleanup.policy: another one is a new beginning.
+        let view = match before.as_ref().filter(|_| same_id) {
+            Some(known) => with_known_config(view, known),
+            None => view,
+        };
+        self.view = Some(view.clone());
+        let unfit = unfit(plan, &view);
+        // What is kept of a topic hangs on its cleanup.policy: another one is a new beginning. One
+        // that can't be served any more ends what it serves.
         let same_policy = before.is_some_and(|known| compacted(&known) == compacted(&view));
-        let same_log = same_id && (same_policy || !plan.is_shared());
+        let outgrown = self.unfit.is_none() && unfit.is_some();
+        let same_log = same_id && (same_policy && !outgrown || !plan.is_shared());
         let known = if same_log { self.parts.len() as u32 } else { 0 };
         let says = |text: Option<&String>, out: &mut Outbox| {
             if let Some(text) = text {
@@ -179,7 +187,6 @@ impl Topic {
                 note(out, Level::Warn, format!("{name}: {text}"));
             }
         };
-        let unfit = unfit(plan, &view);
         if unfit != self.unfit || !same_id {
             says(unfit.as_ref(), cx.out);
         }
@@ -202,9 +209,10 @@ impl Topic {
             cluster_id.clone_into(&mut self.cluster_id);
             if self.instance > 0 {
                 let name = snapshot.topic_name(plan);
-                let why = match same_id {
-                    true => "has another cleanup.policy now",
-                    false => "was made again",
+                let why = match (same_id, same_policy) {
+                    (true, true) => "can't be served as it is now",
+                    (true, false) => "has another cleanup.policy now",
+                    (false, _) => "was made again",
                 };
                 let text = format!("{name} {why}: its caches start over");
                 note(cx.out, Level::Warn, text);
@@ -228,8 +236,11 @@ impl Topic {
                 (false, true) => StartAt::Earliest,
                 (false, false) => StartAt::Latest,
             };
-            cx.plane
-                .read(self.read(Self::lane(plan), Partition(number)), from);
+            let read = self.read(Self::lane(plan), Partition(number));
+            cx.plane.read(read, from);
+            if self.paused {
+                cx.plane.pause(read);
+            }
             self.parts.push(Part {
                 heard: cx.now.mono,
                 ..Part::default()
@@ -418,9 +429,27 @@ fn compacted(view: &TopicView) -> Option<bool> {
     view.config.as_ref().map(|config| config.compacted)
 }
 
+/// A view whose config can't be read any more, with the one that was read last.
+fn with_known_config(view: Arc<TopicView>, known: &TopicView) -> Arc<TopicView> {
+    let config = view.config.or(known.config);
+    match config == view.config {
+        true => view,
+        false => Arc::new(TopicView {
+            config,
+            ..(*view).clone()
+        }),
+    }
+}
+
 /// What an operator should hear of a topic that serves its routes all the same.
 fn advice(plan: &TopicPlan, view: &TopicView) -> Option<String> {
-    let text = match compacted(view)? {
+    let read = plan.is_shared() || plan.holds_replies;
+    let Some(compacted) = compacted(view) else {
+        let text = "its configuration can't be read, so it counts as not compacted, and its \
+                    retention as endless; allow DescribeConfigs on it";
+        return read.then(|| text.into());
+    };
+    let text = match compacted {
         true if plan.holds_replies => {
             "it is compacted, so a newer reply hides an older one and its retries run again; set \
              its cleanup.policy to delete"
