@@ -425,7 +425,7 @@ fn a_topic_that_outgrows_ids_is_not_served_with_ids_nobody_reads() {
         stable_end: end,
     });
     let topic = world.topic(EVENTS);
-    let order = topic.order.as_ref().unwrap();
+    let order = topic.order.as_ref().expect("it has one");
     let text = crate::log::ProgressText::new(order.tag(), UnixMillis(0), order.cut());
     let readable = crate::log::Progress::decode(text.as_bytes()).is_ok();
     assert!(
