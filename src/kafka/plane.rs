@@ -178,8 +178,9 @@ impl Plane {
         self.reader.pause(read, false);
     }
 
-    /// Whether a broker is being asked for a read right now. If not, for longer than a moment, then
-    /// none can be: the partition has no leader, or its leader refuses or can't be reached.
+    /// Whether a broker is being asked for a read right now: stopped then, it would lose an answer.
+    /// None is asked where nobody leads the partition, its leader can't be reached, or a try has
+    /// failed and the next is not due.
     #[must_use]
     pub fn is_asked(&self, read: ReadKey) -> bool {
         self.reader.is_asked(read)

@@ -395,7 +395,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever a client sends, the broker answers or refuses; it never panics.
+    /// Whatever a client sends, the broker answers or refuses; it never panics, and serves others.
     #[test]
     fn any_body_under_any_header_is_answered_or_refused(
         api in 0_i16..70,
@@ -410,6 +410,7 @@ proptest! {
         let len = (frame.len() as u32).to_be_bytes();
         let _refused = rig.broker.on_bytes(c, &len, rig.now);
         let _refused = rig.broker.on_bytes(c, &frame, rig.now);
+        prop_assert!(serves_others(&mut rig));
     }
 
     /// A good request with some bytes changed goes deeper than noise does.
@@ -429,7 +430,21 @@ proptest! {
         }
         let _refused = rig.broker.on_bytes(c, &bytes, rig.now);
         rig.pass(60_000);
+        prop_assert!(serves_others(&mut rig));
     }
+}
+
+/// Whether another client's greeting is answered as ever.
+fn serves_others(rig: &mut Rig) -> bool {
+    thread_local! {
+        static GREETING: Vec<u8> = one_of_each()
+            .into_iter()
+            .find_map(|(api, _, bytes)| (api == ApiKey::ApiVersions).then_some(bytes))
+            .expect("it is one of each");
+    }
+    let c = rig.connect(1);
+    let greeted = GREETING.with(|bytes| rig.broker.on_bytes(c, bytes, rig.now));
+    greeted.is_ok() && !rig.broker.outgoing(c).is_empty()
 }
 
 /// Redpanda's ranges are narrower, and each of their versions is answered.

@@ -96,8 +96,9 @@ impl Pass {
         }
     }
 
-    /// Whether nothing is to be sent and no broker is being asked for what is missing. A moment of
-    /// that is nothing: look again once no read has brought anything for [`LOOK_EVERY`].
+    /// Whether nothing is to be sent and no broker is being asked for what is missing. It is so
+    /// between two tries as well, so look only where nothing has come for [`LOOK_EVERY`]; a pass
+    /// that ends between tries loses no answer, and its members go on in the next.
     pub(super) fn is_held_up(&self, topic: TopicHandle, at: &At<'_>) -> bool {
         let asked = |&p: &Partition| at.plane.is_asked(history(topic, p));
         self.pieces.is_empty() && !self.is_owed() && !self.reading.iter().any(asked)

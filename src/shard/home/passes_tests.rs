@@ -72,6 +72,11 @@ impl Ground {
     }
 
     fn join(&mut self, slot: u32, from: Cut) {
+        self.join_in(0, slot, from);
+    }
+
+    /// For events of this encoding.
+    fn join_in(&mut self, encoding: usize, slot: u32, from: Cut) {
         let socket = SocketId {
             slot,
             generation: 0,
@@ -81,7 +86,7 @@ impl Ground {
             socket,
             request: 1,
         };
-        self.with(|passes, at| passes.join(waiter, 0, from, at));
+        self.with(|passes, at| passes.join(waiter, encoding, from, at));
     }
 
     /// A read brings the record before `next`, and the shard's members take it.
@@ -185,24 +190,12 @@ fn what_was_read_and_not_taken_is_not_held_up() {
 #[test]
 fn the_other_encoding_is_not_starved() {
     let mut ground = Ground::new();
-    let join = |ground: &mut Ground, slot: u32, encoding: usize| {
-        let socket = SocketId {
-            slot,
-            generation: 0,
-        };
-        let waiter = Waiter {
-            shard: ShardId(1),
-            socket,
-            request: 1,
-        };
-        ground.with(|passes, at| passes.join(waiter, encoding, cut(5, 5), at));
-    };
-    join(&mut ground, 1, 0);
-    join(&mut ground, 900, 1);
+    ground.join(1, cut(5, 5));
+    ground.join_in(1, 900, cut(5, 5));
     let mut told = ground.told();
     for n in 0..50 {
         // One more of encoding 0 comes while the pass runs.
-        join(&mut ground, 2 + n % 2, 0);
+        ground.join(2 + n % 2, cut(5, 5));
         ground.brings(0, 10);
         ground.brings(1, 10);
         told.extend(ground.told());
