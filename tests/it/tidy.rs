@@ -1,13 +1,13 @@
-//! The rules of the house, read from the source: which room may import which, where `unsafe`, clocks
-//! and runtimes may stand, how wide and how long files may be, which licences come in.
+//! The rules of the house, read from the source: which room may import which, where `unsafe`,
+//! clocks and runtimes may stand, how wide and how long files may be, which licences come in.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Rooms and what each may import beside itself, as docs/ARCHITECTURE.md has it. `boot` joins all of
-/// them; `lib.rs` and `main.rs` only name them.
+/// Rooms and what each may import beside itself, as docs/ARCHITECTURE.md has it. `boot` joins all
+/// of them; `lib.rs` and `main.rs` only name them.
 const ROOMS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("sys", &[]),

@@ -610,8 +610,9 @@ impl World {
         );
     }
 
-    /// Whether a record was shown ahead of the id that came with it, as *changes* do, and an unclean
-    /// election has taken it. Who was cut off then holds it, and no id says so (guarantees.md).
+    /// Whether a record was shown ahead of the id that came with it, as *changes* do, and an
+    /// unclean election has taken it. Who was cut off then holds it, and no id says so
+    /// (guarantees.md).
     fn is_lost_and_unheld(&self, event: &Event, key: &str) -> bool {
         let id = EventId::parse(event.id.as_bytes()).expect("an id of ours");
         let etag = std::str::from_utf8(id.etag).expect("text");

@@ -1,5 +1,5 @@
-//! Streams: what subscribers are sent, and that a reader who resumes by id, wherever, misses nothing
-//! and gets nothing twice.
+//! Streams: what subscribers are sent, and that a reader who resumes by id, wherever, misses
+//! nothing and gets nothing twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::JoinHandle;
@@ -262,7 +262,8 @@ pub fn a_stream_goes_on_at_another_peer(ground: &Ground) {
     let mut reader = Reader::default();
     let mut stream = Events::open(peers[0].address(), "/events/all");
     for round in 0..30 {
-        // Some leave in the middle of a burst, some before their first event, some when all is read.
+        // Some leave in the middle of a burst, some before their first event, some when all is
+        // read.
         for _ in 0..(round * 7) % 40 {
             match stream.next_within(QUIET) {
                 Some(event) => reader.on(&event),
