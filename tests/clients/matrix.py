@@ -192,7 +192,8 @@ class Proxies:
 
     def caddy(self, folder, words):
         config = self.config("Caddyfile", folder, words)
-        return ["caddy", "run", "--adapter", "caddyfile", "--config", config]
+        caddy = str(self.home / "caddy/caddy")
+        return [caddy, "run", "--adapter", "caddyfile", "--config", config]
 
     def express(self, _folder, words):
         ports = [str(words["PORT"]), str(words["UPSTREAM"])]
