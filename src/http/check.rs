@@ -115,8 +115,9 @@ fn check_request(request: &super::Request<'_>, limits: &Limits) {
     }
     // None of the readers of headers may panic, whatever they hold.
     let headers = &request.headers;
-    let _ = super::IfMatch::parse(headers);
-    let _ = super::IfNoneMatch::parse(headers);
+    let none = |_: &[u8]| None;
+    let _ = super::IfMatch::parse(headers, none).map(|it| it.map(|it| it.for_record()));
+    let _ = super::IfNoneMatch::parse(headers, none).map(|it| it.map(|it| it.for_record()));
     let _ = super::IdempotencyKey::parse(headers);
     let _ = super::Prefer::parse(headers);
     let _ = super::accepts(headers, "application", "json");

@@ -439,6 +439,7 @@ fn records(config: &Config) -> Vec<CommandHeaders> {
         reply_to: names.reply_to.as_str().into(),
         identity: names.identity.as_str().into(),
         if_match: names.if_match.as_str().into(),
+        if_none_match: names.if_none_match.as_str().into(),
         idempotency_key: names.idempotency_key.as_str().into(),
         method: names.method.as_str().into(),
         path: names.path.as_str().into(),
