@@ -83,9 +83,10 @@ enum Leaving {
     Drain(Instant),
 }
 
-/// How long a connection without a request so far may still send its first when the process drains:
-/// it may have come out of the accept queue just now, with its request a round trip behind.
-const FIRST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long an idle connection may still send a request when the process drains. The request may be
+/// a round trip behind: on a connection that came out of the accept queue just now, or behind the
+/// last answer. It is refused; closed without a wait, the connection would lose it.
+const LAST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Bytes held for clients, by why.
 #[derive(Clone, Copy, Debug, Default)]

@@ -9,7 +9,7 @@ use crate::shard::io::{Io, Read, Remote};
 use super::client::{Client, DRAIN_TIME, State};
 use super::request::Handled;
 use super::transport::Transport;
-use super::{Cx, Edge, FIRST_REQUEST_WAIT, Leaving};
+use super::{Cx, Edge, LAST_REQUEST_WAIT, Leaving};
 use crate::shard::ciphertext::Flushed;
 
 /// Requests of one client that are answered before the next client has its turn.
@@ -129,10 +129,7 @@ impl Edge {
         if client.http.started() {
             return self.turn_away(client, &Failure::Draining.into(), cx);
         }
-        if client.request > 0 {
-            return self.end(client, CloseReason::Drain, cx);
-        }
-        let wait = cx.now.mono.after(FIRST_REQUEST_WAIT).min(until);
+        let wait = cx.now.mono.after(LAST_REQUEST_WAIT).min(until);
         client.deadline = client.deadline.min(wait);
         match client.flush(cx.io, cx.now.mono) {
             Flushed::Gone => self.end(client, CloseReason::Client, cx),
