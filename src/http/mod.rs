@@ -50,7 +50,7 @@ pub use conditional::{IfMatch, IfNoneMatch};
 pub use connection::{CONTINUE, Connection, Received};
 pub use cors::{Cors, CorsGrant, is_preflight};
 pub use date::DateCache;
-pub use framed::{Follows, Framed};
+pub use framed::{CHUNK_END, ChunkHead, Follows, Framed, LAST_CHUNK};
 pub use headers::{HEADERS_MAX, Headers};
 pub use idempotency::IdempotencyKey;
 pub use last_event_id::last_event_id;

@@ -11,6 +11,9 @@ use crate::model::{Offset, Partition};
 /// An empty comment and a blank line: keeps a connection alive, changes nothing.
 pub(super) const COMMENT: &[u8] = b":\n\n";
 
+/// What a frame ends with: the end of its last line, and an empty line.
+const BLANK_LINE: &[u8] = b"\n\n";
+
 /// The progress of an id that asks to start over.
 pub(super) const START_OVER: &[u8] = b"-";
 
@@ -111,6 +114,25 @@ pub(super) fn put_id(out: &mut Vec<u8>, progress: &[u8], etag: &[u8]) {
 }
 
 /// How long a reader waits before it connects again.
+/// As many whole frames from the front as fit `room`, or the first alone. A blank line ends a frame
+/// and stands nowhere else: every line of a value begins with its field's name.
+pub(super) fn whole_frames(bytes: &[u8], room: usize) -> &[u8] {
+    if bytes.len() <= room {
+        return bytes;
+    }
+    let within = memchr::memmem::rfind(&bytes[..room], BLANK_LINE);
+    let end = within.or_else(|| memchr::memmem::find(bytes, BLANK_LINE));
+    let end = end.map_or(bytes.len(), |at| at + BLANK_LINE.len());
+    &bytes[..end]
+}
+
+/// The lines of a position but its `id:`. It has data, since many readers dispatch nothing without,
+/// and JSON, since some have one handler for all events.
+pub(super) fn put_position(out: &mut Vec<u8>) {
+    put_event(out, "position");
+    out.extend_from_slice(b"data: {}\n");
+}
+
 pub(super) fn put_retry(out: &mut Vec<u8>, millis: u64) {
     out.extend_from_slice(b"retry: ");
     out.extend_from_slice(itoa::Buffer::new().format(millis).as_bytes());

@@ -16,6 +16,11 @@ use sluicegate::sse::{
     Encoder, Encoding, Face, Feed, FeedSettings, Filter, Slow, Start, Subscribe, Taken,
 };
 
+/// A shard with many streams, which `cargo bench --bench fanout` runs too.
+#[allow(dead_code)]
+#[path = "../../benches/fanout.rs"]
+mod fanout;
+
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
@@ -210,6 +215,24 @@ fn the_counter_counts() {
 }
 
 /// R20: per event and client none. A step costs its shard the same two or so for one client as for
+/// Through the whole of a shard, with the framing of HTTP/1.1: twice the clients cost no more.
+#[test]
+fn a_delivery_through_the_edge_allocates_nothing() {
+    let cost = |clients| {
+        let mut world = fanout::World::new();
+        world.open(clients);
+        let mut round = || {
+            world.produce(4);
+            fanout::measured(&mut world, clients, 4);
+        };
+        (0..20).for_each(|_| round());
+        allocations(|| (0..50).for_each(|_| round()))
+    };
+    let (some, twice) = (cost(200), cost(400));
+    let more = twice.saturating_sub(some);
+    assert!(more < 50, "{some} for 200 clients, {twice} for 400");
+}
+
 /// a thousand.
 #[test]
 fn a_warm_fan_out_allocates_nothing() {

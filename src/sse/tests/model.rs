@@ -206,7 +206,7 @@ impl Peer {
         self.vouch();
     }
 
-    fn vouch(&mut self) {
+    pub(super) fn vouch(&mut self) {
         let asked: Vec<_> = self.feed.needs.iter().copied().collect();
         for ticket in asked.into_iter().filter(|_| self.vouches) {
             self.feed.on_checked(ticket, Some(&[]), self.now);

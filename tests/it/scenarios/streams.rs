@@ -318,6 +318,7 @@ pub fn a_snapshot_goes_on_at_another_peer(ground: &Ground) {
         .collect();
     app.produce(&app.items)
         .keyed(old.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    assert!(!stream.ended_whole(), "a reader can tell it from an end");
     let peers = [app.gateway(2), app.gateway(4)];
     let mut held: BTreeMap<String, String> = BTreeMap::new();
     let apply = |held: &mut BTreeMap<String, String>, event: Event| match event.name.as_str() {
