@@ -55,7 +55,11 @@ impl Feed {
         } else {
             self.roster.get_mut(slot).own().rest.push(b'\n');
         }
-        match snapshot {
+        let earliest = start == Start::Earliest && self.settings.compacted;
+        match snapshot || earliest {
+            // One who has seen nothing can't have missed a delete: no `tombstones`, however old the
+            // topic's time is.
+            true if earliest && self.read_from_window(slot) => {}
             true => self.start_pages(slot),
             false => self.go_on(slot, now),
         }

@@ -6,7 +6,9 @@ use super::model::{EPOCH, Peer, Pipe, Rec, TAG, at, batch, cut, rec, set, settin
 use super::parser::{Dispatch, Stream, parse};
 use crate::log::{Change, Cut, EventId, GapReason, Notice, Progress};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
-use crate::sse::{Delivery, Need, PageCursor, PageEntry, PassId, Slow, Start, Ticket};
+use crate::sse::{
+    Delivery, FeedSettings, Need, PageCursor, PageEntry, PassId, Slow, Start, Ticket,
+};
 
 const WIDE: usize = 1 << 20;
 
@@ -255,6 +257,38 @@ fn private_ids_are_the_later_of_what_is_held_and_the_cut() {
     peer.record(1, "a", "1/7");
     assert_eq!(said(&read(&mut peer)), [("message", "1/7")]);
     assert_eq!(peer.feed.counts().frames_private, private);
+}
+
+/// One who comes without an id has seen no key, whatever the topic's time says: it stands still
+/// while brokers are away, and is behind by up to 10 s on a quiet topic.
+#[test]
+fn a_start_without_an_id_misses_no_delete() {
+    for (start, window) in [
+        (Start::Earliest, 0),
+        (Start::Earliest, WIDE),
+        (Start::Snapshot, 0),
+        (Start::Live, 0),
+    ] {
+        for delete_retention in [Duration::ZERO, Duration::from_secs(24 * 3600)] {
+            let settings = FeedSettings {
+                delete_retention,
+                ..settings(true)
+            };
+            let mut peer = Peer::new(settings, window, cut(&[0]));
+            peer.record(0, "a", "1");
+            peer.record(0, "b", "2");
+            peer.now = at(7 * 24 * 3600);
+            peer.subscribe(1, start, None);
+            let stream = read(&mut peer);
+            let gaps = stream.events().filter(|it| it.event == "gap").count();
+            assert_eq!(gaps, 0, "{start:?} {window} {delete_retention:?}");
+            match (start, window) {
+                (Start::Live, _) => assert_eq!(peer.feed.next_need(), None),
+                (_, 0) => assert_eq!(page_need(&mut peer).1, Cut::start()),
+                _ => assert_eq!(said(&stream), [("message", "1"), ("message", "2")]),
+            }
+        }
+    }
 }
 
 #[test]
