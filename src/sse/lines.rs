@@ -104,7 +104,8 @@ pub(super) fn put_gap(out: &mut Vec<u8>, missing: Option<Missing>, reason: GapRe
 }
 
 /// The last line of an event and the blank line. Without lines before it, it dispatches nothing and
-/// still sets the reader's last event id (WHATWG HTML 9.2.6, "dispatch the event", step 1).
+/// sets a browser's last event id all the same (WHATWG HTML 9.2.6, "dispatch the event", step 1).
+/// Other readers may forget it.
 pub(super) fn put_id(out: &mut Vec<u8>, progress: &[u8], etag: &[u8]) {
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(progress);
@@ -113,7 +114,6 @@ pub(super) fn put_id(out: &mut Vec<u8>, progress: &[u8], etag: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// How long a reader waits before it connects again.
 /// As many whole frames from the front as fit `room`, or the first alone. A blank line ends a frame
 /// and stands nowhere else: every line of a value begins with its field's name.
 pub(super) fn whole_frames(bytes: &[u8], room: usize) -> &[u8] {
@@ -133,6 +133,7 @@ pub(super) fn put_position(out: &mut Vec<u8>) {
     out.extend_from_slice(b"data: {}\n");
 }
 
+/// How long a reader waits before it connects again.
 pub(super) fn put_retry(out: &mut Vec<u8>, millis: u64) {
     out.extend_from_slice(b"retry: ");
     out.extend_from_slice(itoa::Buffer::new().format(millis).as_bytes());

@@ -51,7 +51,7 @@ impl Feed {
             self.counts.gaps += 1;
             self.put_gap(slot, None, why);
         } else if !snapshot {
-            self.put_held_id(slot);
+            self.put_position(slot);
         } else {
             self.roster.get_mut(slot).own().rest.push(b'\n');
         }
@@ -212,6 +212,15 @@ impl Feed {
     ) {
         let rest = &mut self.roster.get_mut(slot).own().rest;
         lines::put_gap(rest, missing, reason);
+        self.put_held_id(slot);
+    }
+
+    /// Where the subscriber stands, in a way that every reader remembers: without it, a reader that
+    /// is cut before its next event would begin again and miss what came meanwhile.
+    pub(super) fn put_position(&mut self, slot: Slot) {
+        if self.settings.position_events {
+            lines::put_position(&mut self.roster.get_mut(slot).own().rest);
+        }
         self.put_held_id(slot);
     }
 

@@ -143,6 +143,7 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
         log_start: Cut::start(),
         heartbeat: Duration::from_secs(15),
         retry: Duration::from_secs(2),
+        position_events: true,
         pass_patience: Duration::from_secs(1),
         seed: 1,
     };
@@ -214,7 +215,6 @@ fn the_counter_counts() {
     assert_eq!(allocations(|| ()), 0);
 }
 
-/// R20: per event and client none. A step costs its shard the same two or so for one client as for
 /// Through the whole of a shard, with the framing of HTTP/1.1: twice the clients cost no more.
 #[test]
 fn a_delivery_through_the_edge_allocates_nothing() {
@@ -233,6 +233,7 @@ fn a_delivery_through_the_edge_allocates_nothing() {
     assert!(more < 50, "{some} for 200 clients, {twice} for 400");
 }
 
+/// R20: per event and client none. A step costs its shard the same two or so for one client as for
 /// a thousand.
 #[test]
 fn a_warm_fan_out_allocates_nothing() {

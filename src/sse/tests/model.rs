@@ -115,6 +115,7 @@ pub(super) fn settings(compacted: bool) -> FeedSettings {
         log_start: Cut::start(),
         heartbeat: Duration::from_secs(15),
         retry: Duration::from_secs(2),
+        position_events: true,
         pass_patience: Duration::from_millis(250),
         seed: 11,
     }
