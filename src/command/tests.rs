@@ -224,6 +224,9 @@ fn a_reply_that_cannot_be_shown_still_answers_its_command() {
     let bad = reply(0, key(1), F, "").header(":status", "OK");
     let answered = apply(&mut table, &[bad]);
     assert_eq!(answered[0].answer, Err(ReplyError::Status));
+    assert_eq!(table.counts().unreadable, 1);
+    let notice = table.take_flawed().expect("it is named");
+    assert!(notice.text.contains("502: header `:status`"), "{notice:?}");
     let again = admit(&mut table, 1, F, 11);
     assert_eq!(again, Admitted::Answered(Err(ReplyError::Status)));
 }
@@ -263,7 +266,7 @@ fn a_record_that_answers_nothing_is_counted_by_reason_and_named() {
         no_correlation_id: 1,
         malformed_correlation_id: 1,
         not_in_flight: 1,
-        headers_left_out: 0,
+        ..ReplyCounts::default()
     };
     assert_eq!(table.counts(), counts);
     let notice = table.take_ignored().expect("the first is kept");

@@ -190,6 +190,8 @@ groups! {
         /// Records of a replies topic that answered no command here, by why. While the topic is
         /// loaded, `not_in_flight` does not count.
         replies_ignored: By<IgnoredReply, Counter> = "replies_ignored_total",
+        /// Replies whose status can't be read: clients got 502.
+        replies_unreadable: Counter = "replies_unreadable_total",
         /// Headers of replies that clients did not get, since HTTP can't carry them.
         reply_headers_left_out: Counter = "reply_headers_left_out_total",
     }

@@ -202,7 +202,9 @@ impl Failure {
             }
             Self::IdempotencyKeyReused => {
                 "a retry must be the same request in method, path, body, content type, If-Match \
-                 and If-None-Match; another request needs another key"
+                 and If-None-Match; another request needs another key; if an earlier attempt of \
+                 this very request was answered with 504, its outcome is still unknown: try again \
+                 with the same key"
             }
             Self::CommandInProgress => "its answer is not there yet; try again with the same key",
             Self::PreconditionFailed => "",

@@ -219,9 +219,7 @@ impl Edge {
                     return Look::Stop;
                 }
                 Received::Refused(refusal, exchange, origin) => {
-                    let cors = self.cors.as_ref();
-                    let grant = cors.map(|cors| cors.grant_to(origin.as_deref()));
-                    let grant = grant.unwrap_or(CorsGrant::None);
+                    let grant = self.grant_to(origin.as_deref());
                     let (_, status) = self.write_refused(&refusal.into(), exchange, grant);
                     metrics.general.unrouted.bump(super::answer::class(status));
                     client.state = State::draining();
@@ -271,6 +269,12 @@ impl Edge {
         Look::Yield
     }
 
+    /// What an answer may say that is given before its request was routed.
+    fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
+        let cors = self.cors.as_ref();
+        cors.map_or(CorsGrant::None, |cors| cors.grant_to(origin))
+    }
+
     /// A request did not come whole in time.
     pub(super) fn refuse_late<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
         let refusal = Refusal::new(Fault::RequestTimeout, "the request did not arrive in time");
@@ -280,11 +284,7 @@ impl Edge {
     /// Ends a client in the middle of its request: it is told why, and what it sent is let go.
     fn turn_away<I: Io>(&mut self, mut client: Box<Client>, refused: &Refused, cx: &mut Cx<'_, I>) {
         let origin = client.http.origin(&self.limits);
-        let grant = self
-            .cors
-            .as_ref()
-            .map(|cors| cors.grant_to(origin.as_deref()));
-        let grant = grant.unwrap_or(CorsGrant::None);
+        let grant = self.grant_to(origin.as_deref());
         let (_, status) = self.write_refused(refused, Exchange::REFUSED, grant);
         cx.metrics
             .general

@@ -36,7 +36,7 @@ pub(super) struct Commands {
     pub(super) lookups: Lookups,
     answered: Vec<Answered<Waiter>>,
     /// When the log may next have a line about records that answer nothing, and about replies that
-    /// lose headers.
+    /// lose headers or can't be shown.
     next_notices: [Instant; 2],
     /// Whether the log has a line about the index being cut to its memory.
     cut_reported: bool,
@@ -225,6 +225,7 @@ impl Commands {
             topic.replies_ignored.at(reason).0 = count;
         }
         topic.reply_headers_left_out.0 = counts.headers_left_out;
+        topic.replies_unreadable.0 = counts.unreadable;
     }
 
     /// What became of a command's record.
