@@ -14,7 +14,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::control::{Admin, AdminSettings, AskShard, Stops, Tokens};
+use crate::control::{Admin, AdminSettings, AskShard, Signals, Tokens};
+use crate::kafka::{SaltRequest, Salted};
 use crate::metrics::{Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
@@ -216,6 +217,8 @@ impl Control {
             () = self.tokens() => unreachable!("tokens end for ever"),
         }
     }
+    /// By cluster: the last password that was salted for it.
+    salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
 
     fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..self.snapshot.layout.shards).map(ShardId)
@@ -225,6 +228,7 @@ impl Control {
         let settings = &self.snapshot.config.settings.admin;
         let Some(address) = settings.listen else {
             return Ok(None);
+            salted: tokio::sync::Mutex::default(),
         };
         let settings = AdminSettings {
             listen: address,
@@ -386,18 +390,18 @@ impl Control {
     }
 
     /// Hears what shards say.
-    async fn hear(&self) {
+    async fn hear(self: &Arc<Self>) {
         loop {
-            while let Some((_, messages)) = self.running.take() {
-                messages
-                    .into_iter()
-                    .for_each(|message| self.on_message(message));
+            while let Some((shard, messages)) = self.running.take() {
+                for message in messages {
+                    self.on_message(shard, message);
+                }
             }
             self.woken.notified().await;
         }
     }
 
-    fn on_message(&self, message: Message) {
+    fn on_message(self: &Arc<Self>, shard: ShardId, message: Message) {
         match message {
             Message::Report(number, mut report) => {
                 let ok = self
@@ -423,6 +427,26 @@ impl Control {
 
     /// Ends the process when a shard has stopped turning: all state is in Kafka, and a peer or a
     /// restart serves better than a shard that hangs.
+    /// Salts a cluster's password, off the shards and off this thread. One at a time: all shards
+    /// ask for the same when they start, and the first answer serves them all.
+    async fn salt(&self, shard: ShardId, cluster: ClusterIndex, request: SaltRequest) {
+        let mut all = self.salted.lock().await;
+        let known = all.get(&cluster).filter(|it| it.answers(&request));
+        let salted = match known {
+            Some(known) => known.clone(),
+            None => {
+                let derived = tokio::task::spawn_blocking(move || request.derive()).await;
+                // Only the runtime's end cancels it.
+                let Ok(salted) = derived else { return };
+                all.insert(cluster, salted.clone());
+                salted
+            }
+        };
+        drop(all);
+        let answer = Message::Salted(cluster, Box::new(salted));
+        self.tell(shard, answer).await;
+    }
+
     async fn watch(&self) {
         let mut last: Vec<(u64, u32)> = self.shards().map(|_| (0, 0)).collect();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -437,6 +461,10 @@ impl Control {
                     tracing::error!(shard = shard.0, "a shard has stopped turning");
                     std::process::exit(70);
                 }
+            Message::Salt(cluster, request) => {
+                let control = self.clone();
+                tokio::spawn(async move { control.salt(shard, cluster, *request).await });
+            }
             }
         }
     }

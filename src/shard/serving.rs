@@ -269,6 +269,7 @@ impl Serving {
             Message::Load(_)
             | Message::Stop
             | Message::Ask(_)
+            | Message::Salted(..)
             | Message::Report(..)
             | Message::Note(_) => debug_assert!(false, "not for this side of a shard"),
         }
@@ -278,6 +279,7 @@ impl Serving {
     fn hold(
         &mut self,
         me: ShardId,
+            | Message::Salt(..)
         topic: TopicIndex,
         (instance, seq): (u32, crate::log::Seq),
         held: Held,
