@@ -203,11 +203,14 @@ impl Edge {
                 .bump(CloseReason::Refused);
             return cx.close.push(socket);
         }
-        let deadline = cx
-            .now
-            .mono
-            .after(self.snapshot.config.settings.http.idle_timeout);
-        let mut client = Box::new(Client::new(socket, transport, deadline));
+        let settings = &self.snapshot.config.settings;
+        let patience = match transport {
+            Transport::Plain => settings.http.idle_timeout,
+            Transport::Tls(_) => settings.tls.handshake_timeout,
+        };
+        let now = cx.now.mono;
+        let deadline = now.after(patience);
+        let mut client = Box::new(Client::new(socket, transport, now, deadline));
         client.queued = true;
         self.ready.push_back(socket);
         let index = socket.slot as usize;

@@ -143,7 +143,9 @@ impl Edge {
         let settings = &self.snapshot.config.settings.http;
         client.deadline = match (&client.state, client.started) {
             (State::Draining(_), _) => now.after(DRAIN_TIME),
-            (State::Reading, None) => now.after(settings.idle_timeout),
+            // Until a handshake is done, its deadline stands as the accept has set it.
+            (State::Reading, None) if client.transport.is_handshaking() => client.deadline,
+            (State::Reading, None) => client.idle_since(now).after(settings.idle_timeout),
             (State::Reading, Some(began)) if client.http.awaits_body() => {
                 began.after(settings.head_timeout + settings.body_timeout)
             }

@@ -212,6 +212,9 @@ impl Edge {
     pub(super) fn write_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
         let slot = &mut self.slots[socket.slot as usize];
         let Conn::Stream(stream) = &mut slot.conn else {
+        // The client has read something, even where no more of the feed fits in yet: what is sent
+        // now may be the rest of the head or of the ciphertext.
+        stream.full_since = stream.full_since.map(|_| cx.now.mono);
             return;
         };
         if let Some(head) = stream.head.take() {
