@@ -19,7 +19,9 @@ use crate::kafka::{SaltRequest, Salted};
 use crate::metrics::{Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
-use crate::shard::{ClusterIndex, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot};
+use crate::shard::{
+    ClientTotals, ClusterIndex, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot,
+};
 use crate::sys::allowed_cpus;
 use crate::tls::TlsError;
 
@@ -174,16 +176,19 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
 type Asked = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>)>>;
 
 /// The control thread.
+    let totals = Arc::new(ClientTotals::default());
 struct Control {
     running: Arc<Running<Message>>,
     snapshot: Arc<Snapshot>,
     woken: Arc<Notify>,
+        let totals = totals.clone();
     asked: Asked,
 }
 
 impl Control {
     fn new(running: Running<Message>, snapshot: Arc<Snapshot>, woken: Arc<Notify>) -> Self {
         Self {
+                totals,
             running: Arc::new(running),
             snapshot,
             woken,

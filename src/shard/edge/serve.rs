@@ -141,6 +141,8 @@ impl Edge {
             client.started.get_or_insert(now);
         }
         let settings = &self.snapshot.config.settings.http;
+        let (requests_max, responses_max) =
+            (settings.bodies_bytes_max, settings.responses_bytes_max);
         client.deadline = match (&client.state, client.started) {
             (State::Draining(_), _) => now.after(DRAIN_TIME),
             // Until a handshake is done, its deadline stands as the accept has set it.
@@ -153,11 +155,11 @@ impl Edge {
             (State::Waiting(_) | State::Scanning(_) | State::Closing, _) => client.deadline,
         };
         self.count(&mut client);
-        if started && self.held.requests > self.held_max.requests {
+        if started && self.totals.request_bytes.get() > requests_max {
             // This client is the one that asks for more memory than there is for half requests.
             return self.turn_away(client, &Failure::Overloaded.into(), cx);
         }
-        if client.backlog() > 0 && self.held.responses > self.held_max.responses {
+        if client.backlog() > 0 && self.totals.response_bytes.get() > responses_max {
             return self.end(client, CloseReason::Refused, cx);
         }
         let socket = client.socket;

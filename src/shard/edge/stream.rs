@@ -48,13 +48,14 @@ impl Edge {
         // At its limit, on its way out, or while a topic is loaded anew, a gateway takes no new
         // stream.
         let local = cx.locals.get(start.topic);
-        let full = self.streams >= self.streams_share()
-            || self.draining.is_some()
-            || local.is_none_or(|local| local.feed.is_none());
+        let loading = local.is_none_or(|local| local.feed.is_none());
+        let streams_max = self.snapshot.config.settings.streams.streams_max;
+        let refused = exchange.head_only || self.draining.is_some() || loading;
+        let full = refused || !self.totals.streams.take(streams_max);
         self.write_stream_head(exchange, start.cors);
-        if full || exchange.head_only {
+        if full {
             // A native EventSource gives up for good on any other status: it must come back later.
-            if full && !exchange.head_only {
+            if !exchange.head_only {
                 let retry = self.retry_later();
                 self.out
                     .extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
@@ -67,6 +68,7 @@ impl Edge {
         self.out = out;
         self.out.clear();
         if !sent {
+            self.totals.streams.give_back();
             return self.end(client, CloseReason::Client, cx);
         }
         let socket = client.socket;
@@ -77,7 +79,8 @@ impl Edge {
         let local = cx.locals.get_mut(start.topic);
         let Some(feed) = local.and_then(|local| local.feed.as_mut()) else {
             debug_assert!(false, "the request was refused before the topic was live");
-            return cx.close.push(socket);
+            self.totals.streams.give_back();
+            return self.close(socket, CloseReason::Refused, cx);
         };
         let key = start.key.as_ref().map(|(hash, key)| (*hash, &key[..]));
         let request = Subscribe {
@@ -123,11 +126,6 @@ impl Edge {
             cors.write(grant, &mut head).expect("a short head has room");
         }
         let _ = head.until_close();
-    }
-
-    fn streams_share(&self) -> usize {
-        let all = self.snapshot.config.settings.streams.streams_max;
-        all.div_ceil(usize::from(self.snapshot.layout.slices()))
     }
 
     pub(super) fn write_timeout(&self) -> std::time::Duration {
@@ -212,11 +210,11 @@ impl Edge {
     pub(super) fn write_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
         let slot = &mut self.slots[socket.slot as usize];
         let Conn::Stream(stream) = &mut slot.conn else {
+            return;
+        };
         // The client has read something, even where no more of the feed fits in yet: what is sent
         // now may be the rest of the head or of the ciphertext.
         stream.full_since = stream.full_since.map(|_| cx.now.mono);
-            return;
-        };
         if let Some(head) = stream.head.take() {
             match stream
                 .transport
@@ -347,13 +345,11 @@ impl Edge {
         }
         stream.transport.close(socket, cx.io);
         self.streams -= 1;
-        cx.close.push(socket);
+        self.totals.streams.give_back();
         let metrics = &mut cx.metrics.streams[usize::from(stream.route)];
         metrics.open.down();
         metrics.ended.bump(end);
-        cx.metrics.general.connections_closed.bump(why);
-        let open = (self.clients + self.streams) as u64;
-        cx.metrics.general.connections_open.set(open);
+        self.close(socket, why, cx);
     }
 }
 
