@@ -84,6 +84,17 @@ pub enum BootError {
     /// The operating system refused something else.
     #[error("{what}: {source}")]
     System {
+    /// A CPU that the config names and this process may not run on.
+    #[error(
+        "cpus: this process may not run on CPU {cpu}, only on {allowed:?}; name some of those, or \
+         widen its affinity (taskset, AllowedCPUs=, cpuset)"
+    )]
+    Cpu {
+        /// The first such CPU.
+        cpu: usize,
+        /// Those it may run on.
+        allowed: Vec<usize>,
+    },
         /// What was tried.
         what: &'static str,
         /// What it said.
@@ -96,7 +107,7 @@ impl BootError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Pem { .. } | Self::Secret { .. } => 78,
+            Self::File { .. } | Self::Pem { .. } | Self::Secret { .. } | Self::Cpu { .. } => 78,
             Self::Reactor(_) | Self::Admin { .. } | Self::System { .. } => 69,
         }
     }
@@ -105,6 +116,20 @@ impl BootError {
 /// Runs until a signal ends it.
 ///
 /// # Errors
+/// Everything on this machine for which [`run`] refuses a config that is right in itself.
+#[must_use]
+pub fn refusals(config: &Config) -> Vec<BootError> {
+    let mut refusals = security::refusals(config);
+    // Where the system doesn't say which CPUs there are, `run` says so.
+    let allowed = allowed_cpus().unwrap_or_default();
+    let mut named = config.settings.cpus.iter().flatten();
+    if let Some(cpu) = named.find(|cpu| !allowed.is_empty() && !allowed.contains(cpu)) {
+        let cpu = *cpu;
+        refusals.push(BootError::Cpu { cpu, allowed });
+    }
+    refusals
+}
+
 /// What keeps it from serving. Nothing was served then.
 pub fn run(config: Config) -> Result<(), BootError> {
     let tls = security::acceptor(&config.settings.tls)?;

@@ -16,10 +16,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The config is refused (`EX_CONFIG` of sysexits).
 const CONFIG_REFUSED: u8 = 78;
 
-/// Why a config without routes is not run.
-const NOTHING_TO_SERVE: &str = "\
-there is nothing to serve: name a config with routes, `sluicegate run --config FILE`;
-docs/config.md shows [[command]], [[query]] and [[stream]]. To see it work: `sluicegate demo`";
+/// The system refuses something that is needed (`EX_UNAVAILABLE`).
+const NOT_AVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
     // Bad usage ends here with code 2, help and version with 0.
@@ -61,29 +59,19 @@ fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
 
 fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
     match invocation {
-        Invocation::Run(line) => with(line, colours, |loaded| {
-            if !loaded.config.has_routes() {
-                eprintln!("error: {NOTHING_TO_SERVE}");
-                return ExitCode::from(CONFIG_REFUSED);
-            }
-            start_log(&loaded.config.settings.log, colours);
-            match boot::run(loaded.config) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    let code = error.exit_code();
-                    eprintln!("error: {error}");
-                    ExitCode::from(code)
-                }
+        Invocation::Run(line) => with(line, colours, to_serve, |loaded| {
+            if let Err(code) = start_log(&loaded.config.settings.log, colours) {
+                return code;
             }
         }),
         Invocation::Check { config, output, .. } => check(config, output, colours),
-        Invocation::Routes(line, output) => with(line, colours, |loaded| {
+        Invocation::Routes(line, output) => with(line, colours, config::load, |loaded| {
             print(&match output {
                 Output::Text => config::routes_text(&loaded.config),
                 Output::Json => config::routes_json(&loaded.config),
             })
         }),
-        Invocation::Config(line, output) => with(line, colours, |loaded| {
+        Invocation::Config(line, output) => with(line, colours, config::load, |loaded| {
             print(&match output {
                 Output::Text => config::settings_text(&loaded),
                 Output::Json => config::settings_json(&loaded),
@@ -96,36 +84,52 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
 /// Says what is wrong; then what the config is, if nothing is.
 fn check(line: CommandLine, output: Output, colours: bool) -> ExitCode {
     let result = match sources(line) {
-        Ok(sources) => config::load(sources),
+        Ok(sources) => to_serve(sources),
         Err(code) => return code,
     };
     let (report, config) = match &result {
         Ok(loaded) => (&loaded.report, Some(&loaded.config)),
         Err(report) => (report, None),
     };
-    match (output, config) {
-        (Output::Json, config) => {
-            print(&config::verdict_json(report, config, cpus()));
+    let printed = match (output, &result) {
+        (Output::Json, _) => print(&config::verdict_json(report, config, cpus())),
+        (Output::Text, Ok(loaded)) => {
+            show(report, colours);
+            print(&config::verdict_text(loaded, cpus()))
         }
         (Output::Text, Some(config)) => {
             show(report, colours);
-            print(&config::verdict_text(config, cpus()));
+            ExitCode::SUCCESS
         }
         (Output::Text, None) => show(report, colours),
     }
     match config {
-        Some(_) => ExitCode::SUCCESS,
+        Some(_) => printed,
         None => ExitCode::from(CONFIG_REFUSED),
     }
 }
 
-/// Loads the config, shows what is wrong with it, and goes on if nothing stands against it.
-fn with(line: CommandLine, colours: bool, go_on: impl FnOnce(Loaded) -> ExitCode) -> ExitCode {
+/// Makes a config that is to be served. `run` and `check` both come by here, so `check` refuses
+/// whatever `run` refuses before it opens a socket.
+fn to_serve(mut sources: Sources) -> Result<Loaded, Report> {
+    sources.to_serve = true;
+    let loaded = config::load(sources)?;
+    let refusals = boot::refusals(&loaded.config);
+    loaded.unless(refusals.iter().map(ToString::to_string))
+}
+
+/// Loads the config, shows its findings, and continues if none of them is an error.
+fn with(
+    line: CommandLine,
+    colours: bool,
+    load: impl FnOnce(Sources) -> Result<Loaded, Report>,
+    go_on: impl FnOnce(Loaded) -> ExitCode,
+) -> ExitCode {
     let sources = match sources(line) {
         Ok(sources) => sources,
         Err(code) => return code,
     };
-    match config::load(sources) {
+    match load(sources) {
         Ok(loaded) => {
             show(&loaded.report, colours);
             go_on(loaded)
@@ -137,7 +141,7 @@ fn with(line: CommandLine, colours: bool, go_on: impl FnOnce(Loaded) -> ExitCode
     }
 }
 
-fn sources(line: CommandLine) -> Result<config::Sources, ExitCode> {
+fn sources(line: CommandLine) -> Result<Sources, ExitCode> {
     line.sources(std::env::vars_os(), cpus()).map_err(|why| {
         eprintln!("error: {why}");
         ExitCode::from(CONFIG_REFUSED)

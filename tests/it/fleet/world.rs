@@ -96,6 +96,7 @@ fn config(scenario: Scenario, random: &mut Random) -> sluicegate::config::Config
         environment: Vec::new(),
         flags: Vec::new(),
         cpus: 2,
+        to_serve: true,
     };
     match sluicegate::config::load(sources) {
         Ok(loaded) => loaded.config,
