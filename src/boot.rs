@@ -4,6 +4,7 @@
 
 mod readiness;
 mod security;
+mod stderr;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ use crate::shard::{
 };
 use crate::sys::allowed_cpus;
 use crate::tls::TlsError;
+
+pub use stderr::{flush_log, say, start_log};
 
 use readiness::{LISTENING, may_serve, needs, open_checks};
 
@@ -81,9 +84,6 @@ pub enum BootError {
         /// What is wrong, and what to do.
         why: String,
     },
-    /// The operating system refused something else.
-    #[error("{what}: {source}")]
-    System {
     /// A CPU that the config names and this process may not run on.
     #[error(
         "cpus: this process may not run on CPU {cpu}, only on {allowed:?}; name some of those, or \
@@ -95,6 +95,9 @@ pub enum BootError {
         /// Those it may run on.
         allowed: Vec<usize>,
     },
+    /// The operating system refused something else.
+    #[error("{what}: {source}")]
+    System {
         /// What was tried.
         what: &'static str,
         /// What it said.
@@ -113,9 +116,6 @@ impl BootError {
     }
 }
 
-/// Runs until a signal ends it.
-///
-/// # Errors
 /// Everything on this machine for which [`run`] refuses a config that is right in itself.
 #[must_use]
 pub fn refusals(config: &Config) -> Vec<BootError> {
@@ -130,8 +130,20 @@ pub fn refusals(config: &Config) -> Vec<BootError> {
     refusals
 }
 
+/// Runs until a signal ends it.
+///
+/// # Errors
 /// What keeps it from serving. Nothing was served then.
 pub fn run(config: Config) -> Result<(), BootError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(system("start the control thread's runtime"))?;
+    let signals = {
+        let _entered = runtime.enter();
+        // Before anything else: no signal may find a process that does not listen yet.
+        Signals::listen().map_err(system("listen for signals"))?
+    };
     let tls = security::acceptor(&config.settings.tls)?;
     let security = security::all(&config)?;
     let cpus = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
@@ -164,16 +176,19 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let first_tls = ListenerId(u8::try_from(settings.listen.len()).unwrap_or(u8::MAX));
     let tls = tls.map(|acceptor| (first_tls, acceptor));
     let seeds = std::hash::RandomState::new();
+    let totals = Arc::new(ClientTotals::default());
     let make = (0..shards).map(|n| {
         let tls = tls.clone();
         let seed = std::hash::BuildHasher::hash_one(&seeds, n);
         let security = security::another(&security)?;
+        let totals = totals.clone();
         Ok(move || {
             Shard::new(ShardSetup {
                 me: ShardId(n),
                 seed,
                 tls,
                 security,
+                totals,
             })
         })
     });
@@ -185,12 +200,8 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let running = start(plan, Clock::start(), make, wake)?;
     let snapshot = Arc::new(Snapshot::new(1, Arc::new(config), layout));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(system("start the control thread's runtime"))?;
     let control = Control::new(running, snapshot, woken);
-    runtime.block_on(Arc::new(control).run())
+    runtime.block_on(Arc::new(control).run(signals))
 }
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
@@ -201,28 +212,27 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
 type Asked = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>)>>;
 
 /// The control thread.
-    let totals = Arc::new(ClientTotals::default());
 struct Control {
     running: Arc<Running<Message>>,
     snapshot: Arc<Snapshot>,
     woken: Arc<Notify>,
-        let totals = totals.clone();
     asked: Asked,
+    /// By cluster: the last password that was salted for it.
+    salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
 }
 
 impl Control {
     fn new(running: Running<Message>, snapshot: Arc<Snapshot>, woken: Arc<Notify>) -> Self {
         Self {
-                totals,
             running: Arc::new(running),
             snapshot,
             woken,
             asked: Asked::default(),
+            salted: tokio::sync::Mutex::default(),
         }
     }
 
-    async fn run(self: Arc<Self>) -> Result<(), BootError> {
-        let mut stops = Stops::listen().map_err(system("listen for signals"))?;
+    async fn run(self: Arc<Self>, mut signals: Signals) -> Result<(), BootError> {
         for shard in self.shards() {
             self.tell(shard, Message::Load(self.snapshot.clone())).await;
         }
@@ -236,7 +246,7 @@ impl Control {
             }
         };
         let serve = async {
-            let ended = self.serve(&mut stops).await;
+            let ended = self.serve(&mut signals).await;
             drop(stop_admin);
             ended
         };
@@ -247,8 +257,6 @@ impl Control {
             () = self.tokens() => unreachable!("tokens end for ever"),
         }
     }
-    /// By cluster: the last password that was salted for it.
-    salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
 
     fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..self.snapshot.layout.shards).map(ShardId)
@@ -258,13 +266,13 @@ impl Control {
         let settings = &self.snapshot.config.settings.admin;
         let Some(address) = settings.listen else {
             return Ok(None);
-            salted: tokio::sync::Mutex::default(),
         };
         let settings = AdminSettings {
             listen: address,
             hosts: settings.hosts.clone(),
             shards: self.snapshot.layout.shards,
             routes: needs(&self.snapshot),
+            log_lines_dropped: stderr::lines_dropped,
         };
         let bound = Admin::bind(settings, self.ask_shard()).await;
         let admin = bound.map_err(|source| BootError::Admin { address, source })?;
@@ -275,10 +283,10 @@ impl Control {
     }
 
     /// Loads, serves, and drains when told to.
-    async fn serve(&self, stops: &mut Stops) -> Result<(), BootError> {
+    async fn serve(&self, signals: &mut Signals) -> Result<(), BootError> {
         tokio::select! {
             () = self.ready() => {}
-            _ = stops.next() => return self.end().await,
+            _ = signals.next_stop() => return self.end().await,
         }
         for address in self.running.accept()? {
             tracing::info!(%address, "serving");
@@ -286,13 +294,13 @@ impl Control {
         if let Some(open) = open_checks(&self.reports().await) {
             tracing::warn!("serving without what is not ready; its routes answer 503: {open}");
         }
-        let stop = stops.next().await;
+        let stop = signals.next_stop().await;
         let drain = self.snapshot.config.settings.drain;
         tracing::info!(?stop, ?drain, "draining; a second signal ends it now");
         self.running.stop_accepting();
         tokio::select! {
             () = self.drained(drain) => {}
-            _ = stops.next() => tracing::info!("ended by a second signal"),
+            _ = signals.next_stop() => tracing::info!("ended by a second signal"),
         }
         self.end().await
     }
@@ -419,44 +427,6 @@ impl Control {
         }
     }
 
-    /// Hears what shards say.
-    async fn hear(self: &Arc<Self>) {
-        loop {
-            while let Some((shard, messages)) = self.running.take() {
-                for message in messages {
-                    self.on_message(shard, message);
-                }
-            }
-            self.woken.notified().await;
-        }
-    }
-
-    fn on_message(self: &Arc<Self>, shard: ShardId, message: Message) {
-        match message {
-            Message::Report(number, mut report) => {
-                let ok = self
-                    .shards()
-                    .any(|shard| self.running.vitals(shard).listening > 0);
-                let check = match ok {
-                    true => Check::new(LISTENING, CheckState::Ready, "yes"),
-                    false => Check::new(LISTENING, CheckState::Loading, "when all else is ready"),
-                };
-                report.checks.push(check);
-                let mut open = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(sender) = open.1.remove(&number) {
-                    drop(sender.send(*report));
-                }
-            }
-            Message::Note(note) => match note.level {
-                Level::Info => tracing::info!("{}", note.text),
-                Level::Warn => tracing::warn!("{}", note.text),
-            },
-            other => debug_assert!(false, "not for control: {other:?}"),
-        }
-    }
-
-    /// Ends the process when a shard has stopped turning: all state is in Kafka, and a peer or a
-    /// restart serves better than a shard that hangs.
     /// Salts a cluster's password, off the shards and off this thread. One at a time: all shards
     /// ask for the same when they start, and the first answer serves them all.
     async fn salt(&self, shard: ShardId, cluster: ClusterIndex, request: SaltRequest) {
@@ -477,6 +447,49 @@ impl Control {
         self.tell(shard, answer).await;
     }
 
+    /// Hears what shards say.
+    async fn hear(self: &Arc<Self>) {
+        loop {
+            while let Some((shard, messages)) = self.running.take() {
+                for message in messages {
+                    self.on_message(shard, message);
+                }
+            }
+            self.woken.notified().await;
+        }
+    }
+
+    fn on_message(self: &Arc<Self>, shard: ShardId, message: Message) {
+        match message {
+            Message::Salt(cluster, request) => {
+                let control = self.clone();
+                tokio::spawn(async move { control.salt(shard, cluster, *request).await });
+            }
+            Message::Report(number, mut report) => {
+                let ok = self
+                    .shards()
+                    .any(|shard| self.running.vitals(shard).listening > 0);
+                let check = match ok {
+                    true => Check::new(LISTENING, CheckState::Ready, "yes"),
+                    false => Check::new(LISTENING, CheckState::Loading, "when all else is ready"),
+                };
+                report.checks.push(check);
+                report.checks.extend(stderr::log_check());
+                let mut open = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(sender) = open.1.remove(&number) {
+                    drop(sender.send(*report));
+                }
+            }
+            Message::Note(note) => match note.level {
+                Level::Info => tracing::info!("{}", note.text),
+                Level::Warn => tracing::warn!("{}", note.text),
+            },
+            other => debug_assert!(false, "not for control: {other:?}"),
+        }
+    }
+
+    /// Ends the process when a shard has stopped turning: all state is in Kafka, and a peer or a
+    /// restart serves better than a shard that hangs.
     async fn watch(&self) {
         let mut last: Vec<(u64, u32)> = self.shards().map(|_| (0, 0)).collect();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -489,12 +502,9 @@ impl Control {
                 *turns = now;
                 if *still >= STUCK_TICKS {
                     tracing::error!(shard = shard.0, "a shard has stopped turning");
+                    flush_log();
                     std::process::exit(70);
                 }
-            Message::Salt(cluster, request) => {
-                let control = self.clone();
-                tokio::spawn(async move { control.salt(shard, cluster, *request).await });
-            }
             }
         }
     }

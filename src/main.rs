@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use clap::{Args as _, FromArgMatches as _};
 
 use sluicegate::boot;
-use sluicegate::config::{self, CommandLine, Invocation, Loaded, LogFormat, LogLevel, Output};
+use sluicegate::boot::say;
+use sluicegate::config::{
+    self, CommandLine, Invocation, Loaded, LogLevel, Output, Report, Sources,
+};
 use sluicegate::demo::{self, DemoArgs};
 
 #[global_allocator]
@@ -40,21 +43,35 @@ fn main() -> ExitCode {
 /// Shows everything in one process.
 fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
     let args = DemoArgs::from_arg_matches(matches).expect("clap checked them");
-    start_log(
-        &config::Log {
-            level: LogLevel::Warn,
-            ..config::Log::default()
-        },
-        colours,
-    );
-    match demo::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let code = error.exit_code();
-            eprintln!("error: {error}");
+    let log = config::Log {
+        level: LogLevel::Warn,
+        ..config::Log::default()
+    };
+    if let Err(code) = start_log(&log, colours) {
+        return code;
+    }
+    end(demo::run(&args).map_err(|error| (error.exit_code(), error.into())))
+}
+
+/// The process is about to end: says why, and waits for the last lines of the log.
+fn end(result: Result<(), (u8, anyhow::Error)>) -> ExitCode {
+    match result {
+        Ok(()) => {
+            boot::flush_log();
+            ExitCode::SUCCESS
+        }
+        Err((code, error)) => {
+            say(&format!("error: {error}"));
             ExitCode::from(code)
         }
     }
+}
+
+fn start_log(settings: &config::Log, colours: bool) -> Result<(), ExitCode> {
+    boot::start_log(settings, colours).map_err(|error| {
+        say(&format!("error: can't start the log's thread: {error}"));
+        ExitCode::from(NOT_AVAILABLE)
+    })
 }
 
 fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
@@ -63,6 +80,7 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
             if let Err(code) = start_log(&loaded.config.settings.log, colours) {
                 return code;
             }
+            end(boot::run(loaded.config).map_err(|error| (error.exit_code(), error.into())))
         }),
         Invocation::Check { config, output, .. } => check(config, output, colours),
         Invocation::Routes(line, output) => with(line, colours, config::load, |loaded| {
@@ -97,12 +115,11 @@ fn check(line: CommandLine, output: Output, colours: bool) -> ExitCode {
             show(report, colours);
             print(&config::verdict_text(loaded, cpus()))
         }
-        (Output::Text, Some(config)) => {
+        (Output::Text, Err(report)) => {
             show(report, colours);
             ExitCode::SUCCESS
         }
-        (Output::Text, None) => show(report, colours),
-    }
+    };
     match config {
         Some(_) => printed,
         None => ExitCode::from(CONFIG_REFUSED),
@@ -143,7 +160,7 @@ fn with(
 
 fn sources(line: CommandLine) -> Result<Sources, ExitCode> {
     line.sources(std::env::vars_os(), cpus()).map_err(|why| {
-        eprintln!("error: {why}");
+        say(&format!("error: {why}"));
         ExitCode::from(CONFIG_REFUSED)
     })
 }
@@ -152,11 +169,11 @@ fn show(report: &config::Report, colours: bool) {
     if report.findings.is_empty() {
         return;
     }
-    eprintln!("{}", report.render(colours));
+    say(&report.render(colours));
     match report.errors() {
         0 => {}
-        1 => eprintln!("\n1 error: the config is refused"),
-        n => eprintln!("\n{n} errors: the config is refused"),
+        1 => say("\n1 error: the config is refused"),
+        n => say(&format!("\n{n} errors: the config is refused")),
     }
 }
 
@@ -168,30 +185,13 @@ fn cpus() -> u16 {
 
 /// Writes data. A reader that left, as `head` does, is no failure of ours.
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: can't write to standard output: {error}");
+            say(&format!("error: can't write to standard output: {error}"));
             ExitCode::FAILURE
         }
-    }
-}
-
-fn start_log(settings: &config::Log, colours: bool) {
-    let level = match settings.level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours);
-    match settings.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
     }
 }

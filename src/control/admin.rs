@@ -58,6 +58,8 @@ pub struct AdminSettings {
     pub shards: u16,
     /// What each route hangs on, for `/readyz`.
     pub routes: Vec<RouteNeeds>,
+    /// Log lines dropped since the start.
+    pub log_lines_dropped: fn() -> u64,
 }
 
 /// The bound admin port.
@@ -124,9 +126,9 @@ impl Admin {
                     let task = tasks.spawn(async move {
                         let _ = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await;
                     });
+                    places.push(Place { task, activity });
                 }
                 // Out of files, mostly: the pause keeps it from spinning.
-                    places.push(Place { task, activity });
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -204,13 +206,11 @@ async fn connect(stream: TcpStream, desk: Arc<Desk>, activity: Arc<Activity>) ->
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
         // A probe may end its side at once and still read (`nc -N`).
         .half_close(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
 }
-
-type Answer = Response<Full<Bytes>>;
 
 /// What health checkers ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +238,8 @@ impl Probe {
         }
     }
 }
+
+type Answer = Response<Full<Bytes>>;
 
 impl Desk {
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
@@ -318,7 +320,8 @@ impl Desk {
         let reports = self.reports().await;
         let stuck = health::stuck(&reports).len();
         let mut out = Exposition::default();
-        process::read(self.since.elapsed(), reports.len(), stuck).expose(&mut out);
+        let dropped = (self.settings.log_lines_dropped)();
+        process::read(self.since.elapsed(), reports.len(), stuck, dropped).expose(&mut out);
         health::expose(&reports, &mut out);
         answer(StatusCode::OK, metrics::CONTENT_TYPE, out.into_text())
     }
@@ -380,6 +383,7 @@ mod tests {
                 hosts: vec!["gate.example".into()],
                 shards: 2,
                 routes: Vec::new(),
+                log_lines_dropped: || 3,
             };
             let admin = Admin::bind(settings, ask).await.expect("a free port");
             let address = admin.local_addr().expect("bound");
@@ -390,10 +394,6 @@ mod tests {
             served.await.expect("no panic");
             result
         })
-    }
-
-    fn get(path: &str, host: &str) -> String {
-        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
     }
 
     /// Serves with `ask`, sends `request` and gives the response up to the close.
@@ -413,6 +413,10 @@ mod tests {
         response.split_once("\r\n\r\n").expect("a head").1
     }
 
+    fn get(path: &str, host: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+    }
+
     fn all_answer() -> AskShard {
         Arc::new(|_, reply| drop(reply.send(ShardReport::default())))
     }
@@ -426,6 +430,7 @@ mod tests {
         let text = talk(all_answer(), &get("/metrics", "[::1]:1"));
         assert!(text.contains("\nsluicegate_turns_total 0\n"), "{text}");
         assert!(text.contains("\nsluicegate_shards 2\n"), "{text}");
+        assert!(text.contains("\nsluicegate_log_lines_dropped_total 3\n"));
         assert!(talk(all_answer(), &get("/x", "127.0.0.1")).starts_with("HTTP/1.1 404 "));
     }
 
@@ -480,7 +485,6 @@ mod tests {
             "{text}"
         );
     }
-}
 
     #[test]
     fn probes_answer_any_host_and_version_with_the_status_and_one_boolean() {
@@ -591,3 +595,4 @@ mod tests {
             assert!(text.contains(" 200 OK\r\n"), "{text}");
         });
     }
+}

@@ -1,5 +1,6 @@
 //! The demo's parent process: what it starts, in which order, and how it ends.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -111,7 +112,7 @@ impl DemoError {
     }
 }
 
-/// Runs the demo until SIGINT or SIGTERM. Call it on the main thread: the gateway dies with the
+/// Runs the demo until SIGINT, SIGTERM, SIGQUIT or SIGHUP. Call it on the main thread: the gateway dies with the
 /// thread that started it.
 ///
 /// # Errors
@@ -150,7 +151,6 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// Standard output is for the addresses alone: a script reads one line of JSON there.
 /// Signals that end the demo in order, so that nothing of it stays behind.
 struct Signals {
     interrupt: Signal,
@@ -201,14 +201,18 @@ fn is_hangup_ignored() -> bool {
     mask.is_some_and(|mask| mask & 1 == 1)
 }
 
-#[allow(clippy::print_stdout)]
+/// Standard output is for the addresses alone: a script reads one line of JSON there.
 fn print(output: Output, demo: &Demo) {
     let config = demo.config.config();
     let text = match output {
         Output::Json => demo.places.as_json(&config, demo.gateway_pid),
         Output::Text => demo.places.as_text(&config, demo.gateway_pid),
     };
-    println!("{text}");
+    let mut out = std::io::stdout();
+    // A reader that left is no reason to end: the page shows the same.
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::warn!("can't write to standard output: {error}");
+    }
 }
 
 /// Everything that runs. Fields are dropped in this order: the service before its broker.

@@ -4,8 +4,10 @@
 mod brokers;
 mod held_up;
 mod malformed;
+mod output;
 mod pressure;
 mod refused_starts;
+mod signals;
 mod soak;
 mod tls;
 mod two_clusters;
