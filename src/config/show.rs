@@ -165,7 +165,8 @@ pub fn verdict_text(loaded: &Loaded, cpus: u16) -> String {
     let config = &loaded.config;
     let topics = config.topics();
     let mut out = format!(
-        "{}: OK (syntax, routes, limits, files). Commands: {}, queries: {}, streams: {}, topics: {}.\n",
+        "{}: OK (syntax, routes, limits, files). \
+         Commands: {}, queries: {}, streams: {}, topics: {}.\n",
         loaded.report.name,
         config.commands.len(),
         config.queries.len(),

@@ -2,9 +2,9 @@
 //! nothing can be changed from here, so a web page that reaches it through a browser can at most
 //! look, and `Host` has to be a name it may have (DNS rebinding).
 //!
-//! Probes are the exception: health checkers send `Host` as they like, or none (HAProxy's default is
-//! HTTP/1.0 without it). `/livez` and `/readyz` answer all of them with the status and one boolean;
-//! the details need a listed `Host`.
+//! Probes are the exception: health checkers send `Host` as they like, or none (HAProxy's default
+//! is HTTP/1.0 without it). `/livez` and `/readyz` answer all of them with the status and one
+//! boolean; the details need a listed `Host`.
 
 use std::convert::Infallible;
 use std::future::Future;

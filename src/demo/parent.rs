@@ -112,8 +112,8 @@ impl DemoError {
     }
 }
 
-/// Runs the demo until SIGINT, SIGTERM, SIGQUIT or SIGHUP. Call it on the main thread: the gateway dies with the
-/// thread that started it.
+/// Runs the demo until SIGINT, SIGTERM, SIGQUIT or SIGHUP. Call it on the main thread: the gateway
+/// dies with the thread that started it.
 ///
 /// # Errors
 /// See [`DemoError`].

@@ -46,8 +46,8 @@ fn down(events: &[Event]) -> Vec<&KafkaError> {
     errors
 }
 
-/// PBKDF2 takes milliseconds, in which a turn would serve nobody: the plane asks for its result, once
-/// however many connections want it, and goes on when that comes.
+/// PBKDF2 takes milliseconds, in which a turn would serve nobody. The plane asks for its result,
+/// once however many connections want it, and continues when the result comes.
 #[test]
 fn a_password_is_salted_outside_and_connections_wait_for_it() {
     let (mut world, _) = asking("SCRAM-SHA-256", scram());
