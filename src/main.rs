@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args as _, FromArgMatches as _};
 
-use sluicegate::boot;
-use sluicegate::boot::say;
+use sluicegate::boot::{self, cpus, say};
 use sluicegate::config::{
     self, CommandLine, Invocation, Loaded, LogLevel, Output, Report, Sources,
 };
@@ -102,7 +101,10 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
 /// Says what is wrong; then what the config is, if nothing is.
 fn check(line: CommandLine, output: Output, colours: bool) -> ExitCode {
     let result = match sources(line) {
-        Ok(sources) => to_serve(sources),
+        Ok(sources) => to_serve(sources).map(|mut loaded| {
+            loaded.warn(boot::descriptor_shortage(&loaded.config));
+            loaded
+        }),
         Err(code) => return code,
     };
     let (report, config) = match &result {
@@ -175,12 +177,6 @@ fn show(report: &config::Report, colours: bool) {
         1 => say("\n1 error: the config is refused"),
         n => say(&format!("\n{n} errors: the config is refused")),
     }
-}
-
-/// CPUs this process may run on.
-fn cpus() -> u16 {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u16::try_from(cpus).unwrap_or(u16::MAX)
 }
 
 /// Writes data. A reader that left, as `head` does, is no failure of ours.

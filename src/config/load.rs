@@ -60,18 +60,27 @@ impl Loaded {
     /// # Errors
     /// The report with each of the reasons as an error.
     pub fn unless(mut self, reasons: impl IntoIterator<Item = String>) -> Result<Self, Report> {
-        let findings = &mut self.report.findings;
-        findings.extend(reasons.into_iter().map(|message| Finding {
-            severity: Severity::Error,
-            message,
-            at: None,
-            also: Vec::new(),
-            help: String::new(),
-        }));
+        self.add(Severity::Error, reasons);
         match self.report.errors() {
             0 => Ok(self),
             _ => Err(self.report),
         }
+    }
+
+    /// Adds warnings that only the system knows.
+    pub fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        self.add(Severity::Warning, warnings);
+    }
+
+    fn add(&mut self, severity: Severity, messages: impl IntoIterator<Item = String>) {
+        let findings = messages.into_iter().map(|message| Finding {
+            severity,
+            message,
+            at: None,
+            also: Vec::new(),
+            help: String::new(),
+        });
+        self.report.findings.extend(findings);
     }
 }
 

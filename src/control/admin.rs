@@ -32,7 +32,7 @@ use crate::model::ShardId;
 
 /// Connections at one time. The next closes the one that has been idle longest, so whoever opens
 /// many keeps no probe waiting.
-const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 64;
 /// How often the port looks for an idle connection while all of them are being answered, which
 /// takes each [`ANSWER_WAIT`] at most.
 const PLACE_EVERY: Duration = Duration::from_millis(5);

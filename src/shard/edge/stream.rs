@@ -24,6 +24,8 @@ pub(super) struct Stream {
     pub(super) topic: TopicIndex,
     route: u16,
     noise: u32,
+    /// Its place in the order of the shard's streams.
+    pub(super) opened: u32,
     transport: Transport,
     /// The head, as far as the socket has not taken it.
     head: Option<Box<[u8]>>,
@@ -50,7 +52,7 @@ impl Edge {
         let local = cx.locals.get(start.topic);
         let loading = local.is_none_or(|local| local.feed.is_none());
         let streams_max = self.snapshot.config.settings.streams.streams_max;
-        let refused = exchange.head_only || self.draining.is_some() || loading;
+        let refused = exchange.head_only || self.is_leaving() || loading;
         let full = refused || !self.totals.streams.take(streams_max);
         self.write_stream_head(exchange, start.cors);
         if full {
@@ -72,6 +74,8 @@ impl Edge {
             return self.end(client, CloseReason::Client, cx);
         }
         let socket = client.socket;
+        let buffer = self.snapshot.config.settings.streams.send_buffer_bytes;
+        cx.io.limit_send_buffer(socket, buffer);
         self.forget(&client);
         let (head, transport) = client.into_stream();
         let snapshot = self.snapshot.clone();
@@ -102,11 +106,13 @@ impl Edge {
             topic: start.topic,
             route: start.route,
             noise: 0,
+            opened: self.opened,
             transport,
             full_since: head.is_some().then_some(cx.now.mono),
             head,
             ends: None,
         };
+        self.opened = self.opened.wrapping_add(1);
         if stream.full_since.is_some() {
             self.arm(socket, cx.now.mono.after(self.write_timeout()));
         }
@@ -293,14 +299,7 @@ impl Edge {
     }
 
     /// Gives a stream its moment within the drain.
-    pub(super) fn drain_stream<I: Io>(
-        &mut self,
-        socket: SocketId,
-        until: Instant,
-        cx: &mut Cx<'_, I>,
-    ) {
-        let left = until.since(cx.now.mono).as_nanos() as u64;
-        let moment = Instant::from_nanos(cx.now.mono.as_nanos() + self.random.below(left.max(1)));
+    pub(super) fn drain_stream(&mut self, socket: SocketId, moment: Instant) {
         if let Conn::Stream(stream) = &mut self.slots[socket.slot as usize].conn {
             stream.ends = Some(moment);
             self.arm(socket, moment);

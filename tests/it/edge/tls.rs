@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -135,6 +135,42 @@ fn bytes_of_a_record_that_never_ends_keep_no_connection() {
     let mut record = vec![23, 3, 3, 0x40, 0];
     record.resize(5 + 0x4000, 0);
     assert!(is_closed_under(&mut stream.sock, &record), "it is kept");
+}
+
+/// A TLS stream has ciphertext that waits for its socket, up to 64 KiB. A reader that takes it in
+/// parts is slow, and not stuck.
+#[test]
+fn a_tls_stream_that_reads_slowly_is_not_cut() {
+    let identity = Identity::new();
+    let app = App::new(development());
+    let more = "[http]\nwrite_timeout = \"2s\"\n[streams]\nsend_buffer_bytes = \"16KiB\"\n";
+    let settings = identity.settings(more);
+    let gateway = app.gateway_with(1, &settings);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    // Little room at the client, as there is at the gateway's side.
+    socket.set_recv_buffer_size(4096).expect("a buffer");
+    socket
+        .connect(&gateway.tls_address().into())
+        .expect("connect");
+    let mut stream = StreamOwned::new(identity.session(), TcpStream::from(socket));
+    let request = Request::get("/events/live").bytes();
+    stream.write_all(&request).expect("room");
+    assert!(stream.read(&mut [0; 512]).expect("a head") > 0);
+    let value = "v".repeat(20_000);
+    let produce = app.produce(&app.events).partition(0);
+    produce.values(std::iter::repeat_n(value.as_str(), 60));
+    // Some 24 kB a second, for five times the timeout; the ciphertext alone takes longer than it.
+    let mut buffer = [0; 2400];
+    let began = Instant::now();
+    let mut got = 0;
+    while began.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(100));
+        let count = stream.sock.read(&mut buffer).expect("it goes on");
+        assert!(count > 0, "cut after {got} bytes in {:?}", began.elapsed());
+        got += count;
+    }
+    assert_eq!(gateway.metric("sluicegate_streams_open", ""), 1.0);
 }
 
 #[test]
