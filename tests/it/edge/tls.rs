@@ -12,6 +12,7 @@ use super::pressure::is_closed_under;
 use crate::app::App;
 use crate::client::{Connection, PATIENCE, Request, Transport};
 use crate::events::Events;
+use crate::gateway::Gateway;
 use crate::ground::development;
 use crate::service::Reply;
 
@@ -180,7 +181,9 @@ fn commands_queries_and_streams_over_tls() {
     let _service = app.service(|_| Some(Reply::new(201, "done")));
     let big = "x".repeat(300_000);
     app.produce(&app.items).keyed([("a", "1"), ("big", &big)]);
-    let gateway = app.gateway_with(2, &identity.settings(""));
+    let config = app.config(2, &identity.settings(""));
+    let gateway = Gateway::launch_with(&config, &["--drain=1s"]);
+    gateway.wait_serving();
     let (client, address) = (identity.client.clone(), gateway.tls_address());
 
     let mut connection = connect(address, &client);
@@ -214,4 +217,8 @@ fn commands_queries_and_streams_over_tls() {
     let until = std::time::Instant::now() + Duration::from_secs(10);
     while wrong.try_more(until) == Ok(true) {}
     assert_eq!(connection.ask(&Request::get("/items/a")).text(), "1");
+
+    gateway.terminate();
+    assert_eq!(stream.next_within(PATIENCE), None);
+    assert!(stream.ended_whole(), "the last chunk comes by TLS too");
 }
