@@ -267,6 +267,9 @@ settings! {
         certificate: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
         /// Its private key in PEM.
         key: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
+        /// From the accept of a connection to the end of its TLS handshake; beyond it, the
+        /// connection is closed.
+        handshake_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
     }
 
     "Admin"

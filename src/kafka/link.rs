@@ -6,13 +6,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::{ApiVersionsRequest, SaslAuthenticateRequest, SaslHandshakeRequest};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::backoff::Jitter;
 use super::event::{Lane, LinkId, TopicHandle};
 use super::frames::Frames;
 use super::sasl::{Auth, Exchange, SaslError};
+use super::scram::Next;
 use super::session::Session;
 use super::view::BrokerId;
 use super::wire::{self, Api, Versions};
@@ -121,10 +124,13 @@ pub(super) struct Link {
     /// When bytes came last.
     pub(super) heard: Instant,
     client_id: StrBytes,
-    /// Of opening.
+    /// Of opening, and of waiting for a salted password.
     deadline: Instant,
     /// Where SASL stands; `None` with `Authenticating`: the mechanism is being agreed on.
     exchange: Option<Exchange>,
+    /// The broker's message that is answered once the password is salted, and how long its session
+    /// would last.
+    to_salt: Option<SaslAuthenticateResponse>,
     session: Option<Session>,
     /// Whether SASL has gone well, ever.
     authenticated: bool,
@@ -164,6 +170,7 @@ impl Link {
             client_id,
             deadline,
             exchange: None,
+            to_salt: None,
             session: None,
             authenticated: false,
             last_used: Instant::ZERO,
@@ -325,7 +332,7 @@ impl Link {
     ) -> Result<(), KafkaError> {
         let version = self.versions.of(Api::SaslHandshake)?;
         self.versions.of(Api::SaslAuthenticate)?;
-        (self.state, self.exchange) = (State::Authenticating, None);
+        (self.state, self.exchange, self.to_salt) = (State::Authenticating, None, None);
         let request =
             SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
         self.send(Asked::Auth, version, &request, deadline);
@@ -338,7 +345,7 @@ impl Link {
         body: Bytes,
         with: &mut With<'_>,
     ) -> Result<(), KafkaError> {
-        let Some(mut exchange) = self.exchange.take() else {
+        let Some(exchange) = self.exchange.take() else {
             agreed(version, body, with.auth)?;
             let (exchange, message) = with.auth.begin();
             self.exchange = Some(exchange);
@@ -354,14 +361,46 @@ impl Link {
             };
             return Err(with.auth.refused(&message).into());
         }
-        if let Some(message) = exchange.on_message(&response.auth_bytes, with.auth)? {
-            self.exchange = Some(exchange);
-            return self.send_auth(message, with.deadline);
+        self.go_on_auth(exchange, response, with)
+    }
+
+    fn go_on_auth(
+        &mut self,
+        mut exchange: Exchange,
+        response: SaslAuthenticateResponse,
+        with: &mut With<'_>,
+    ) -> Result<(), KafkaError> {
+        match exchange.on_message(&response.auth_bytes, with.auth)? {
+            Next::Send(message) => {
+                self.exchange = Some(exchange);
+                self.send_auth(message, with.deadline)
+            }
+            Next::Salt(request) => {
+                with.auth.salt(request);
+                (self.exchange, self.to_salt) = (Some(exchange), Some(response));
+                self.deadline = with.deadline;
+                Ok(())
+            }
+            Next::Over => {
+                self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
+                self.authenticated = true;
+                self.state = State::Ready;
+                Ok(())
+            }
         }
-        self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
-        self.authenticated = true;
-        self.state = State::Ready;
-        Ok(())
+    }
+
+    /// A password was salted: the broker's message that waits for one is answered.
+    pub(super) fn on_salted(&mut self, with: &mut With<'_>) -> Result<(), KafkaError> {
+        match self.exchange.take().zip(self.to_salt.take()) {
+            Some((exchange, response)) => self.go_on_auth(exchange, response, with),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it waits for a salted password.
+    pub(super) const fn is_salting(&self) -> bool {
+        self.to_salt.is_some()
     }
 
     fn send_auth(&mut self, message: Vec<u8>, deadline: Instant) -> Result<(), KafkaError> {
@@ -412,6 +451,7 @@ impl Link {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Opening => Some(self.deadline),
+            State::Authenticating if self.is_salting() => Some(self.deadline),
             _ => self.in_flight.iter().map(|asked| asked.deadline).min(),
         }
     }

@@ -12,6 +12,7 @@ use super::event::{Event, LinkId};
 use super::facts::{Fact, Facts};
 use super::link::{Answer, Asked, Due, Link, Peer, Purpose, State, Unanswered, With};
 use super::sasl::Auth;
+use super::scram::Salted;
 use super::settings::Settings;
 use super::view::ClusterView;
 use super::wire::Api;
@@ -300,6 +301,29 @@ impl Links {
         }
         if let Err(error) = outcome {
             self.fail(id, error, now, true, out);
+        }
+    }
+
+    /// Another thread has salted the password: exchanges that wait for it are resumed.
+    pub(super) fn on_salted(&mut self, salted: Salted, now: Now, out: &mut Outlet<'_>) {
+        self.auth.on_salted(salted);
+        let waiting = self.links.iter().filter(|link| link.is_salting());
+        let waiting: Vec<LinkId> = waiting.map(|link| link.id).collect();
+        let deadline = now.mono.after(self.settings.request_timeout);
+        for id in waiting {
+            let Some(link) = self.links.iter_mut().find(|link| link.id == id) else {
+                continue;
+            };
+            let mut with = With {
+                now: now.mono,
+                deadline,
+                auth: &mut self.auth,
+                jitter: out.jitter,
+            };
+            link.turn = now.mono;
+            if let Err(error) = link.on_salted(&mut with) {
+                self.fail(id, error, now, true, out);
+            }
         }
     }
 

@@ -64,7 +64,7 @@ pub use partitioner::partition_of;
 pub use plane::{DirectoryRole, Plane};
 pub use records::RecordError;
 pub use sasl::{Entropy, Sasl, SaslError};
-pub use scram::ScramHash;
+pub use scram::{SaltRequest, Salted, ScramHash};
 pub use settings::{Address, Settings};
 pub use view::{
     BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,

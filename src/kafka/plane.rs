@@ -19,6 +19,7 @@ use super::link::{Answer, Asked, Link, Purpose};
 use super::links::{Links, Outlet, Wake};
 use super::offsets;
 use super::reader::Reader;
+use super::scram::{SaltRequest, Salted};
 use super::settings::{Address, Settings};
 use super::topics::Topics;
 use super::view::ClusterView;
@@ -301,6 +302,19 @@ impl Plane {
     pub fn set_token(&mut self, token: Option<Secret>) {
         self.dirty = true;
         self.shared.links.auth.set_token(token);
+    }
+
+    /// A password that another thread shall salt for SCRAM, each once. Answered by `on_salted`;
+    /// connections that wait for it are given up after `request_timeout`.
+    pub fn next_salt(&mut self) -> Option<SaltRequest> {
+        self.shared.links.auth.next_salt()
+    }
+
+    /// The password is salted.
+    pub fn on_salted(&mut self, salted: Salted, now: Now) {
+        self.dirty = true;
+        let (links, mut outlet) = self.shared.links();
+        links.on_salted(salted, now, &mut outlet);
     }
 
     /// Bytes came. Copied: the driver may reuse its buffer.

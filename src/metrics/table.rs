@@ -59,6 +59,9 @@ groups! {
         shards: Gauge = "shards",
         /// Shards that did not answer this scrape, and are missing from its sums.
         stuck: Gauge = "shards_stuck",
+        /// Log lines that standard error did not take: it was closed or full, or its reader was
+        /// slow.
+        log_lines_dropped: Counter = "log_lines_dropped_total",
     }
 
     /// What has no route and no topic.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::cache::{ChangeCursor, Changes, Page};
 use crate::command::{CommandRecord, Reply};
-use crate::kafka::ClusterView;
+use crate::kafka::{ClusterView, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{
@@ -54,6 +54,12 @@ pub enum Message {
 
     /// Control: the token for a cluster's brokers, or why there is none that holds.
     Token(ClusterIndex, Result<Secret, Arc<str>>),
+
+    /// Home to control: salt the password for a cluster's brokers, which takes milliseconds that a
+    /// turn does not have.
+    Salt(ClusterIndex, Box<SaltRequest>),
+    /// Control: the answer.
+    Salted(ClusterIndex, Box<Salted>),
 
     /// Shard 0 to homes: the cluster as its metadata shows it.
     View(ClusterIndex, Arc<ClusterView>),

@@ -33,12 +33,20 @@ impl Serving {
             seed,
             tls,
             security,
+            totals,
         } = setup;
         let names = Arc::new(names(&snapshot));
         Self {
             home: Home::new(*me, snapshot.clone(), security, *seed, now),
             locals: Locals::new(*me, snapshot.clone(), *seed),
-            edge: Edge::new(*me, snapshot.clone(), tls.take(), *seed, now),
+            edge: Edge::new(
+                *me,
+                snapshot.clone(),
+                tls.take(),
+                totals.clone(),
+                *seed,
+                now,
+            ),
             metrics: ShardMetrics::new(names),
             draining: false,
             snapshot,
@@ -266,6 +274,7 @@ impl Serving {
             Message::View(..)
             | Message::RefreshView(_)
             | Message::Token(..)
+            | Message::Salted(..)
             | Message::Applied(..)
             | Message::Command(_)
             | Message::WaiterLeft { .. }
@@ -276,6 +285,7 @@ impl Serving {
             | Message::Stop
             | Message::Ask(_)
             | Message::Report(..)
+            | Message::Salt(..)
             | Message::Note(_) => debug_assert!(false, "not for this side of a shard"),
         }
     }

@@ -115,6 +115,8 @@ pub(super) struct SaslOf {
     pub(super) refusal: Option<&'static str>,
     pub(super) challenge: &'static [u8],
     pub(super) lifetime_ms: i64,
+    /// How often SCRAM's password is hashed; 0: the brokers do not speak SCRAM.
+    pub(super) iterations: u32,
     /// Who is in, and how often each said who it is.
     pub(super) known: BTreeMap<LinkId, u32>,
     pub(super) said: Vec<Bytes>,
@@ -351,7 +353,15 @@ impl World {
 
     fn authenticate(&mut self, asked: &Asked) {
         let request: SaslAuthenticateRequest = asked.decode();
-        self.sasl.said.push(request.auth_bytes);
+        self.sasl.said.push(request.auth_bytes.clone());
+        let said = std::str::from_utf8(&request.auth_bytes).unwrap_or_default();
+        let nonce = said.strip_prefix("n,,").and_then(|it| it.split_once("r="));
+        if let (Some((_, nonce)), 1..) = (nonce, self.sasl.iterations) {
+            let iterations = self.sasl.iterations;
+            let first = format!("r={nonce}more,s=AAAAAAAAAAAAAAAA,i={iterations}");
+            let response = SaslAuthenticateResponse::default().with_auth_bytes(first.into());
+            return self.answer::<SaslAuthenticateRequest>(asked, &response);
+        }
         let mut response = SaslAuthenticateResponse::default()
             .with_auth_bytes(Bytes::from_static(self.sasl.challenge));
         match self.sasl.refusal {

@@ -119,6 +119,9 @@ impl Home {
             while let Some(event) = self.cluster(index).plane.next_event() {
                 self.on_event(index, event, now, out);
             }
+            if let Some(request) = self.cluster(index).plane.next_salt() {
+                out.push((ShardId::CONTROL, Message::Salt(index, Box::new(request))));
+            }
         }
         for cluster in &mut self.clusters {
             while let Some(fact) = cluster.plane.next_fact() {
@@ -267,6 +270,9 @@ impl Home {
                 let cluster = self.cluster(index);
                 cluster.trouble.on_token(token.as_ref().err());
                 cluster.plane.set_token(token.ok());
+            }
+            Message::Salted(index, salted) => {
+                self.cluster(index).plane.on_salted(*salted, now);
             }
             Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
