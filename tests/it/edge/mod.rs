@@ -2,7 +2,13 @@
 //! one.
 
 mod brokers;
+mod early_answers;
+mod framing;
 mod held_up;
+mod impatient;
+mod leaving;
+mod listening;
+mod machine;
 mod malformed;
 mod pressure;
 mod refused_starts;
