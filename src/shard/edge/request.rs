@@ -260,7 +260,7 @@ impl Edge {
         let local = locals
             .get(topic)
             .filter(|local| local.is_live())
-            .ok_or_else(|| locals.not_live(topic))?;
+            .ok_or_else(|| locals.why_not_live(topic))?;
         let age = locals.age(topic, asking.now);
         let Some(template) = &self.snapshot.config.queries[index].key else {
             let at = (index, topic, age);
@@ -368,7 +368,7 @@ impl Edge {
         let waits = locals.not_live(topic) == Failure::NotReady;
         let local = locals.get(topic);
         let local = local.filter(|local| local.feed.is_some() || waits);
-        let local = local.ok_or_else(|| locals.not_live(topic))?;
+        let local = local.ok_or_else(|| locals.why_not_live(topic))?;
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();

@@ -2,6 +2,7 @@
 //! one.
 
 mod brokers;
+mod denied;
 mod held_up;
 mod malformed;
 mod pressure;
