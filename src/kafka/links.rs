@@ -327,6 +327,11 @@ impl Links {
             })
     }
 
+    /// Whether requests may go to anybody at once.
+    pub(super) fn any_stands(&self) -> bool {
+        self.links.iter().any(|link| link.state == State::Ready)
+    }
+
     /// Whether requests may go to `peer` at once.
     pub(super) fn stands(&self, peer: Peer, purpose: Purpose) -> bool {
         let same = |link: &Link| link.peer == peer && link.purpose == purpose;

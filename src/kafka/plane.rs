@@ -254,6 +254,12 @@ impl Plane {
         self.shared.links.silent(now)
     }
 
+    /// Whether some broker of the cluster can be asked something.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.links.any_stands()
+    }
+
     /// Partitions of a topic that have no leader now, as far as metadata says.
     pub fn leaderless(&self, topic: TopicHandle) -> impl Iterator<Item = Partition> {
         let view = self.shared.topics.view(topic);

@@ -88,7 +88,9 @@ impl Cluster {
         if let Some(trouble) = self.trouble(now).filter(|_| !self.known) {
             return Check::new(name, CheckState::Blocked, trouble);
         }
-        if let Some(other) = self.trouble.other_cluster() {
+        // One broker of several may have moved elsewhere: that is what its silence says.
+        let other = self.trouble.other_cluster();
+        if let Some(other) = other.filter(|_| !self.plane.is_connected()) {
             let detail = format!(
                 "{other}; commands get 503, queries and streams go on from memory; bring the old \
                  cluster back, or restart the gateway to serve the new one"
