@@ -6,7 +6,7 @@ use super::pointer::PointerError;
 use super::problem::Failure;
 use super::template::{TemplateError, Why};
 use crate::cache::Lookup;
-use crate::command::{Admitted, Limit, Outcome, RecordError, ReplyError};
+use crate::command::{Admitted, Limit, RecordError, ReplyError};
 use crate::http::{Fault, Problem, ProblemKind, Refusal};
 use crate::kafka::{BadRecord, Code, Concern, Denial, Doing};
 
@@ -93,17 +93,6 @@ impl Refused {
             Admitted::Full(limit) => Some((*limit).into()),
         }
     }
-
-    /// What a waiter is told whose command did not end in a reply that can be shown; `None` if it
-    /// did.
-    #[must_use]
-    pub fn of_outcome(outcome: &Outcome) -> Option<Self> {
-        match outcome {
-            Outcome::Answer(Ok(_)) => None,
-            Outcome::Answer(Err(error)) => Some((*error).into()),
-            Outcome::Mismatch => Some(Failure::IdempotencyKeyReused.into()),
-        }
-    }
 }
 
 impl From<Failure> for Refused {
@@ -139,8 +128,6 @@ impl From<ReplyError> for Refused {
     fn from(error: ReplyError) -> Self {
         let detail = match error {
             ReplyError::Status => "the command was answered with a status that is none",
-            ReplyError::Header => "the command was answered with a header HTTP can't carry",
-            ReplyError::TooManyHeaders => "the command was answered with too many headers",
         };
         Refusal::new(Fault::BadReply, detail).into()
     }

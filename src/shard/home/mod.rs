@@ -349,7 +349,7 @@ impl Home {
     }
 
     /// Brings the gauges up to date.
-    pub(super) fn count(&self, metrics: &mut ShardMetrics) {
+    pub(super) fn count(&self, now: Now, metrics: &mut ShardMetrics) {
         let failed = self.clusters.iter().map(|it| it.trouble.failed());
         metrics.general.kafka_connections_failed.0 = failed.sum();
         let open = self.clusters.iter().map(|it| it.links.len() as u64);
@@ -362,7 +362,7 @@ impl Home {
             .set(self.open_commands() as u64);
         for topic in &self.topics {
             let plane = &self.clusters[usize::from(topic.cluster.0)].plane;
-            topic.count(metrics, plane);
+            topic.count(now, metrics, plane);
         }
     }
 

@@ -45,8 +45,12 @@ impl Topic {
             }
             (true, None, Some(stale)) => (CheckState::Degraded, stale),
             (true, None, None) => {
-                let live = self.advice.as_ref().map(|advice| format!("live; {advice}"));
-                (CheckState::Ready, live.unwrap_or_else(|| "live".into()))
+                let cut = self.commands.as_ref().and_then(|it| it.explain_cut(now));
+                let texts = ["live".into()]
+                    .into_iter()
+                    .chain(self.advice.clone())
+                    .chain(cut);
+                (CheckState::Ready, texts.collect::<Vec<_>>().join("; "))
             }
             (false, Some(wrong), _) => (CheckState::Blocked, wrong),
             (false, None, _) if self.view.is_none() => {
@@ -142,7 +146,7 @@ impl Topic {
     }
 
     /// Brings the topic's gauges up to date.
-    pub(super) fn count(&self, metrics: &mut ShardMetrics, plane: &Plane) {
+    pub(super) fn count(&self, now: Now, metrics: &mut ShardMetrics, plane: &Plane) {
         let index = usize::from(self.index.0);
         // A topic of commands is written only, and refused all the same.
         for (p, counts) in (0..).zip(&self.counts.parts) {
@@ -180,7 +184,7 @@ impl Topic {
         topic.window_bytes.set(order.window_bytes() as u64);
         topic.in_flight_bytes.set(order.in_flight_bytes() as u64);
         if let Some(commands) = &self.commands {
-            topic.reply_index_entries.set(commands.known() as u64);
+            commands.count(now, topic);
         }
     }
 
