@@ -9,11 +9,13 @@ use crate::model::Instant;
 
 /// Answers that are remembered.
 const SAMPLES_MAX: usize = 128;
-/// So many of the slowest are left out, but not most of a few: with 128 answers that is their p99.
+/// So many of the slowest are left out: with 128 answers that is their p99.
 const LEFT_OUT: usize = 2;
-/// Of the last answers none is left out: the first slow one teaches that a broker has become slow,
-/// and is forgotten after so many fast ones if it has not.
+/// Of the last few answers only one is left out, so that a broker that has become slow is known after
+/// its second slow answer, and one that is not slow after so many fast ones.
 const NEWEST: usize = 8;
+/// One slow answer is the first one of a broker that has just started, more often than not.
+const NEWEST_LEFT_OUT: usize = 1;
 /// Older answers say nothing of how the broker answers now.
 const RECENT: Duration = Duration::from_secs(60);
 /// How many times its p99 a broker may be silent.
@@ -58,10 +60,9 @@ impl Pace {
             self.samples.pop_front();
         }
         let mut all: Vec<Duration> = self.samples.iter().map(|(_, took)| *took).collect();
-        let at = all.len() - 1 - LEFT_OUT.min(all.len() / 2);
-        let newest = all.iter().rev().take(NEWEST).max().copied();
-        let all = *all.select_nth_unstable(at).1;
-        self.p99 = newest.map_or(all, |newest| newest.max(all));
+        let newest = all.len().saturating_sub(NEWEST);
+        let newest = slowest_but(NEWEST_LEFT_OUT, &mut all[newest..].to_vec());
+        self.p99 = newest.max(slowest_but(LEFT_OUT, &mut all));
     }
 
     /// The time that 99 of 100 recent answers did not exceed; zero: there were none.
@@ -69,6 +70,14 @@ impl Pace {
         let last = self.samples.back();
         let recent = last.is_some_and(|(at, _)| now.since(*at) <= RECENT);
         if recent { self.p99 } else { Duration::ZERO }
+    }
+}
+
+/// The slowest of `all` when so many of the slowest are left out; zero: none remains.
+fn slowest_but(left_out: usize, all: &mut [Duration]) -> Duration {
+    match all.len().checked_sub(left_out + 1) {
+        None => Duration::ZERO,
+        Some(at) => *all.select_nth_unstable(at).1,
     }
 }
 
@@ -143,9 +152,9 @@ mod tests {
         assert_eq!(after([]), usual, "of a broker that nothing is known of");
         assert_eq!(after([199; 50]), usual);
         assert_eq!(after([300; 50]).0, ms(1_200));
-        assert_eq!(after([1_000; 1]).0, ms(3_000), "the first answer teaches");
-        let slow = [5; 128].into_iter().chain([1_000]);
-        assert_eq!(after(slow).0, ms(3_000), "and the first slow one");
+        assert_eq!(after([1_000; 2]).0, ms(3_000), "the second answer teaches");
+        let slow = [5; 128].into_iter().chain([1_000; 2]);
+        assert_eq!(after(slow).0, ms(3_000), "and the second slow one");
         let (unavailable, stalled) = after([1_000; 50]);
         assert_eq!(unavailable, ms(3_000), "kafka.stall_max");
         assert!(stalled > ms(1_600) && stalled < ms(1_700), "{stalled:?}");
@@ -157,13 +166,14 @@ mod tests {
         assert_eq!(after(one).0, ms(900));
         let first = [600, 500].into_iter().chain([5; 16]);
         assert_eq!(after(first).0, ms(900), "it has just started");
+        assert_eq!(after([700]).0, ms(900), "it has answered once");
         assert_eq!(after([8_000, 3_001]).0, ms(900), "those were outages");
     }
 
     #[test]
     fn an_old_pace_is_forgotten() {
         let mut pace = Pace::default();
-        pace.record(ms(1_000), ms(3_000), at(0));
+        (0..2).for_each(|_| pace.record(ms(1_000), ms(3_000), at(0)));
         assert_eq!(pace.p99(at(60_000)), ms(1_000));
         assert_eq!(pace.p99(at(60_001)), ms(0));
         (0..20).for_each(|n| pace.record(ms(5), ms(3_000), at(70_000 + n)));

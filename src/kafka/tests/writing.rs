@@ -376,13 +376,13 @@ impl Slow {
     }
 }
 
-/// Acknowledgements at a steady second are no outage. The first of them teaches that.
+/// Acknowledgements at a steady second are no outage. The second of them teaches that.
 #[test]
 fn a_slow_leader_is_not_taken_for_a_dead_one() {
     let (mut world, topic) = known(&[(1, 0), (1, 0), (1, 0)]);
     let mut slow = Slow::new(1_000);
     let refused = slow.load(&mut world, topic, 9);
-    assert!(refused < 12, "{refused} of 225 were refused");
+    assert!(refused < 25, "{refused} of 225 were refused");
     assert_eq!(slow.load(&mut world, topic, 9), 0, "its pace is known");
 }
 

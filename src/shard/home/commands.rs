@@ -251,6 +251,12 @@ impl Commands {
         topic.reply_headers_left_out.0 = counts.headers_left_out;
     }
 
+    /// A client that waited is gone: its place is free for another.
+    pub(super) fn on_left(&mut self, key: CommandKey, waiter: Waiter) {
+        self.table.open.on_gone(key, waiter);
+        self.lookups.on_left(waiter);
+    }
+
     /// Waiters past their deadline. Whether their command may run is the home's to find out.
     pub(super) fn on_time(
         &mut self,
@@ -367,6 +373,27 @@ impl Home {
         expired.clear();
     }
 
+    /// Opens no more commands. Those that no broker can have are taken back, and their clients may
+    /// repeat them elsewhere; the others are answered by their service, or when time is up.
+    pub(in crate::shard) fn drain(&mut self, out: &mut Outbox) {
+        self.draining = true;
+        let unsent: Vec<u64> = self
+            .clusters
+            .iter_mut()
+            .flat_map(|cluster| cluster.plane.withdraw_unsent())
+            .collect();
+        for ticket in unsent {
+            let Some((command, newest)) = self.tickets.close(ticket) else {
+                continue;
+            };
+            // Another record of the same command may be with a broker.
+            let commands = self.topics[command.replies].commands.as_mut();
+            if let Some(commands) = commands.filter(|_| newest) {
+                commands.on_refused(command.key, Failure::Draining.into(), out);
+            }
+        }
+    }
+
     /// Decides a command, and produces it if it is new.
     pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
         let waiter = request.waiter;
@@ -417,6 +444,10 @@ impl Home {
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined => None,
+            Admitted::Opened if self.draining => {
+                commands.on_refused(key, Failure::Draining.into(), out);
+                None
+            }
             Admitted::Opened => {
                 // Here and not before: who asks for a reply that is there needs no broker.
                 let has_key = request.record.key.is_some();

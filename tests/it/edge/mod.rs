@@ -3,7 +3,12 @@
 
 mod brokers;
 mod denied;
+mod early_answers;
 mod held_up;
+mod impatient;
+mod leaving;
+mod listening;
+mod machine;
 mod malformed;
 mod pressure;
 mod refused_starts;
