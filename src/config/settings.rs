@@ -306,6 +306,10 @@ settings! {
         backoff_max: Duration = s(1), Time(ms(10)..=s(1)), Restart;
         /// How long a broker may hold a fetch that has nothing to give.
         fetch_wait: Duration = ms(500), Time(ms(10)..=s(30)), Restart;
+        /// A broker that owes an answer counts as unavailable after four times the p99 of its
+        /// answers in the last minute: after 0.9 s at least, and after this at most. What was not
+        /// sent to it by then is refused.
+        stall_max: Duration = s(3), Time(ms(900)..=s(30)), Restart;
         /// Tell brokers once which partitions are read, then only what changes (KIP-227). Off:
         /// every fetch names all of them.
         fetch_sessions: bool = true, Switch, Restart;

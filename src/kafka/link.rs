@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    ApiVersionsRequest, MetadataRequest, SaslAuthenticateRequest, SaslAuthenticateResponse,
+    SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
@@ -48,6 +49,8 @@ pub(super) enum Asked {
     Versions,
     /// A step of SASL.
     Auth,
+    /// Which cluster this is.
+    Cluster,
     Metadata,
     Configs,
     ProducerId,
@@ -103,6 +106,8 @@ pub(super) enum State {
     Greeting,
     /// SASL is under way: the first time, or again before the session ends.
     Authenticating,
+    /// The broker is asked which cluster it belongs to.
+    Identifying,
     /// Requests may go.
     Ready,
 }
@@ -241,6 +246,7 @@ impl Link {
             match answer.asked {
                 Asked::Versions => self.greeted(answer.version, answer.body, with)?,
                 Asked::Auth => self.on_auth(answer.version, answer.body, with)?,
+                Asked::Cluster => self.on_cluster(answer.version, answer.body, with)?,
                 _ => {
                     self.answered = true;
                     answers.push(answer);
@@ -263,7 +269,7 @@ impl Link {
     pub(super) fn ended(&self) -> KafkaError {
         match self.state {
             State::Opening | State::Greeting => KafkaError::ClosedEarly,
-            State::Ready if self.is_unheard() => KafkaError::SaslWanted,
+            State::Ready | State::Identifying if self.is_unheard() => KafkaError::SaslWanted,
             _ => KafkaError::Closed,
         }
     }
@@ -318,10 +324,32 @@ impl Link {
         match with.auth.mechanism() {
             Some(mechanism) => self.authenticate(mechanism, with.deadline),
             None => {
-                self.state = State::Ready;
+                self.identify(with);
                 Ok(())
             }
         }
+    }
+
+    /// Asks which cluster this is, before anything is read from it or written to it: another one
+    /// may listen at the same address by now. Where none was met yet there is nothing to compare.
+    fn identify(&mut self, with: &With<'_>) {
+        match self.versions.of(Api::Metadata) {
+            Ok(version) if with.cluster.is_some() => {
+                self.state = State::Identifying;
+                let request = MetadataRequest::default()
+                    .with_topics(Some(Vec::new()))
+                    .with_allow_auto_topic_creation(false);
+                self.send(Asked::Cluster, version, &request, with.deadline);
+            }
+            _ => self.state = State::Ready,
+        }
+    }
+
+    fn on_cluster(&mut self, version: i16, body: Bytes, with: &With<'_>) -> Result<(), KafkaError> {
+        let response = wire::decode::<MetadataRequest>(body, version)?;
+        same_cluster(with.cluster, response.cluster_id.as_deref())?;
+        self.state = State::Ready;
+        Ok(())
     }
 
     /// Begins SASL: agrees on the mechanism.
@@ -383,8 +411,11 @@ impl Link {
             }
             Next::Over => {
                 self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
-                self.authenticated = true;
-                self.state = State::Ready;
+                // A session that is renewed is of a connection that was identified.
+                match std::mem::replace(&mut self.authenticated, true) {
+                    true => self.state = State::Ready,
+                    false => self.identify(with),
+                }
                 Ok(())
             }
         }
@@ -511,7 +542,20 @@ pub(super) struct With<'a> {
     /// Of requests it makes by itself.
     pub(super) deadline: Instant,
     pub(super) auth: &'a mut Auth,
+    /// The cluster that the connection must lead to, if one is known.
+    pub(super) cluster: Option<&'a str>,
     pub(super) jitter: &'a mut Jitter,
+}
+
+/// Refuses a broker of another cluster. One that does not say where it belongs is believed.
+pub(super) fn same_cluster(ours: Option<&str>, theirs: Option<&str>) -> Result<(), KafkaError> {
+    match ours.zip(theirs) {
+        Some((ours, theirs)) if ours != theirs => Err(KafkaError::OtherCluster {
+            ours: super::error::shown(ours),
+            theirs: super::error::shown(theirs),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What a link needs.

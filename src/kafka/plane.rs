@@ -258,9 +258,22 @@ impl Plane {
     /// Brokers that owe an answer, or a connection, for longer than healthy ones take; and since
     /// when.
     pub fn silent_brokers(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
-        let stall = self.shared.settings.stall;
-        let silent = self.shared.links.silent(now);
-        silent.filter(move |(_, since)| now.mono.since(*since) >= stall)
+        self.shared.links.silent(now)
+    }
+
+    /// Whether some broker of the cluster can be asked something.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.links.any_stands()
+    }
+
+    /// Partitions of a topic that have no leader now, as far as metadata says.
+    pub fn leaderless(&self, topic: TopicHandle) -> impl Iterator<Item = Partition> {
+        let view = self.shared.topics.view(topic);
+        let partitions = view.map_or(0, |view| view.partitions);
+        let topics = &self.shared.topics;
+        let all = (0..partitions).map(Partition);
+        all.filter(move |partition| topics.leader(topic, *partition).is_none())
     }
 
     /// A connection to make. Answered by `on_opened` or `on_open_failed`.
@@ -435,7 +448,10 @@ impl Plane {
         let view = match (answer.asked, &mut self.directory) {
             (Asked::Metadata, Some(directory)) => directory.on_metadata(link, body, cx),
             (Asked::Configs, Some(directory)) => directory.on_configs(link, body, cx),
-            (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => None,
+            (
+                Asked::Versions | Asked::Auth | Asked::Cluster | Asked::Metadata | Asked::Configs,
+                _,
+            ) => None,
             (Asked::ProducerId, _) => {
                 self.writer.producer.on_answer(link, body, cx);
                 None
@@ -473,6 +489,7 @@ impl Plane {
     fn apply(&mut self, view: Arc<ClusterView>, now: Now) {
         self.dirty = true;
         let (links, mut out) = self.shared.links();
+        links.set_cluster(view.cluster_id.as_ref());
         links.on_view(&view, now, &mut out);
         let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
         self.shared.view = view;
@@ -499,7 +516,14 @@ impl Plane {
             match (lost.asked, &mut self.directory) {
                 (Asked::Metadata, Some(directory)) => directory.on_lost(),
                 (Asked::Configs, Some(directory)) => directory.on_configs_lost(cx),
-                (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => {}
+                (
+                    Asked::Versions
+                    | Asked::Auth
+                    | Asked::Cluster
+                    | Asked::Metadata
+                    | Asked::Configs,
+                    _,
+                ) => {}
                 (Asked::ProducerId, _) => self.writer.producer.on_lost(cx),
                 (Asked::Produce(asked), _) => self.writer.on_lost(&asked, lost.sent, cx),
                 (Asked::Fetch(_), _) => self.reader.on_lost(link, &error, cx),

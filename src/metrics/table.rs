@@ -170,6 +170,10 @@ groups! {
         /// Offsets between the last stable one and the high watermark, over all partitions: what
         /// open transactions keep from readers.
         unstable: Gauge = "kafka_topic_unstable_records",
+        /// Partitions that have no leader, as far as metadata says.
+        leaderless: Gauge = "kafka_topic_leaderless_partitions",
+        /// 1 while brokers refuse what commands write to the topic, until an operator acts; else 0.
+        writes_blocked: Gauge = "kafka_topic_writes_blocked",
         /// Keys in the cache.
         cache_entries: Gauge = "cache_entries",
         /// Bytes of keys and values in the cache.

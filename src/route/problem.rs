@@ -30,6 +30,8 @@ pub enum Failure {
     PreconditionFailed,
     /// The record would be larger than the broker takes.
     CommandTooLarge,
+    /// The broker refuses this record, and would take others. Nothing was appended.
+    RecordRefused,
     /// A limit is reached, before anything was done.
     Overloaded,
     /// This process is ending.
@@ -50,7 +52,7 @@ pub enum Failure {
 
 impl Failure {
     /// Each of them once, for the docs' test.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoSuchRoute,
         Self::NotFound,
         Self::MissingParameter,
@@ -63,6 +65,7 @@ impl Failure {
         Self::CommandInProgress,
         Self::PreconditionFailed,
         Self::CommandTooLarge,
+        Self::RecordRefused,
         Self::Overloaded,
         Self::Draining,
         Self::NotReady,
@@ -137,6 +140,11 @@ impl Failure {
                 "The command is larger than the broker takes",
                 Status::CONTENT_TOO_LARGE,
             ),
+            Self::RecordRefused => (
+                "/problems/record-refused",
+                "The broker refuses the command's record",
+                Status::BAD_REQUEST,
+            ),
             Self::Overloaded => (
                 "/problems/overloaded",
                 "The gateway is at a limit",
@@ -208,7 +216,8 @@ impl Failure {
             }
             Self::CommandInProgress => "its answer is not there yet; try again with the same key",
             Self::PreconditionFailed => "",
-            Self::CommandTooLarge => "nothing was sent",
+            Self::CommandTooLarge => "nothing was appended",
+            Self::RecordRefused => "nothing was appended",
             Self::Overloaded => "nothing was done; try again after the time in Retry-After",
             Self::Draining => "nothing was done; try again, another gateway will take it",
             Self::NotReady => "the gateway is reading its topics; try again soon",
@@ -248,6 +257,7 @@ impl Failure {
             | Self::IdempotencyKeyReused
             | Self::PreconditionFailed
             | Self::CommandTooLarge
+            | Self::RecordRefused
             | Self::CacheDegraded => None,
         }
     }

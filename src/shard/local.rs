@@ -13,7 +13,9 @@ use crate::route::{Failure, Refused};
 use crate::sse::{Feed, FeedSettings, PassId};
 
 use super::home::Outbox;
-use super::message::{ChangesPiece, ChangesRequest, Found, Instance, Message, Standing, Waiter};
+use super::message::{
+    Blocked, ChangesPiece, ChangesRequest, Found, Instance, Message, Standing, Waiter,
+};
 use super::snapshot::{Layout, Snapshot, TopicIndex};
 
 /// How long a pass waits for its slowest member before it goes on without it.
@@ -81,9 +83,15 @@ impl Locals {
     /// Why a topic that is not live can't be used.
     pub(super) fn not_live(&self, topic: TopicIndex) -> Failure {
         match self.standing[usize::from(topic.0)].blocked {
-            true => Failure::TopicUnavailable,
-            false => Failure::NotReady,
+            Some(_) => Failure::TopicUnavailable,
+            None => Failure::NotReady,
         }
+    }
+
+    /// The same, with its cause.
+    pub(super) fn why_not_live(&self, topic: TopicIndex) -> Refused {
+        let blocked = self.standing[usize::from(topic.0)].blocked;
+        blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
     }
 
     /// Seconds since the brokers last confirmed all of a topic, where that is longer than usual

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::cache::{ChangeCursor, Changes, Page};
 use crate::command::{CommandRecord, Reply};
-use crate::kafka::{ClusterView, SaltRequest, Salted};
+use crate::kafka::{ClusterView, Denial, Doing, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{
@@ -233,8 +233,28 @@ pub enum Message {
 pub struct Standing {
     /// When the brokers last confirmed all of it, if that was longer ago than usual.
     pub stale_since: Option<Instant>,
-    /// It is missing or unfit: nothing but an operator makes it live.
-    pub blocked: bool,
+    /// Why nothing but an operator makes it live, if that is so.
+    pub blocked: Option<Blocked>,
+}
+
+/// Why a topic that is not live needs an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// It is missing, or not what its routes need.
+    Misconfigured,
+    /// The brokers refuse what is asked of it.
+    Denied(Doing, Denial),
+}
+
+impl Blocked {
+    /// What a client receives.
+    #[must_use]
+    pub fn refused(self) -> Refused {
+        match self {
+            Self::Misconfigured => Failure::TopicUnavailable.into(),
+            Self::Denied(doing, denial) => Refused::denied(doing, denial),
+        }
+    }
 }
 
 /// One loading of a topic, as all shards must know it.

@@ -96,7 +96,10 @@ pub(super) struct World {
     /// Nodes connections were made to, in order.
     pub(super) opened: Vec<i32>,
     pub(super) closed: Vec<LinkId>,
+    /// Questions for the topics. Each connection asks for the cluster's id besides.
     pub(super) metadata_asked: usize,
+    /// What Metadata says.
+    pub(super) cluster_id: &'static str,
     pub(super) lagging: Option<(i32, Vec<(i32, i32)>)>,
     pub(super) metadata_by: Vec<i32>,
     /// Bytes the socket takes per write: none leaves requests unsent.
@@ -167,6 +170,7 @@ impl World {
             opened: Vec::new(),
             closed: Vec::new(),
             metadata_asked: 0,
+            cluster_id: "c",
             lagging: None,
             metadata_by: Vec::new(),
             writes: true,
@@ -380,9 +384,15 @@ impl World {
     }
 
     fn metadata(&mut self, asked: &Asked) {
-        self.metadata_asked += 1;
-        self.metadata_by.push(asked.node);
         let request: MetadataRequest = asked.decode();
+        if request
+            .topics
+            .as_ref()
+            .is_some_and(|topics| !topics.is_empty())
+        {
+            self.metadata_asked += 1;
+            self.metadata_by.push(asked.node);
+        }
         assert!(
             !request.allow_auto_topic_creation,
             "a typo must be an error"
@@ -416,7 +426,7 @@ impl World {
         };
         let response = MetadataResponse::default()
             .with_brokers(self.nodes.iter().map(broker).collect())
-            .with_cluster_id(Some(StrBytes::from_static_str("c")))
+            .with_cluster_id(Some(StrBytes::from_static_str(self.cluster_id)))
             .with_topics(wanted.iter().map(topic).collect());
         self.answer::<MetadataRequest>(asked, &response);
     }

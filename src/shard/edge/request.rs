@@ -332,7 +332,7 @@ impl Edge {
         let local = locals
             .get(topic)
             .filter(|local| local.is_live())
-            .ok_or_else(|| locals.not_live(topic))?;
+            .ok_or_else(|| locals.why_not_live(topic))?;
         let age = locals.age(topic, asking.now);
         let Some(template) = &self.snapshot.config.queries[index].key else {
             let at = (index, topic, age);

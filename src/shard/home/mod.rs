@@ -18,11 +18,12 @@ mod standing;
 mod tests;
 mod topic;
 mod trouble;
+mod writes;
 
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Event, Fact, Plane, Produced};
+use crate::kafka::{Event, Fact, Plane};
 use crate::model::{Instant, Now, ShardId};
 
 use super::ClusterSecurity;
@@ -186,8 +187,14 @@ impl Home {
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
             Event::BrokerUp { address, .. } => cluster.trouble.on_up(&address, out),
-            Event::BrokerDown { address, error, .. } => {
-                cluster.trouble.on_down(address, &error, out);
+            Event::BrokerDown {
+                broker,
+                address,
+                error,
+            } => {
+                cluster
+                    .trouble
+                    .on_down((address, broker.is_some()), &error, out);
             }
             Event::EpochEnds(handle) => {
                 if let Some(at) = cluster.handles[handle.0 as usize] {
@@ -236,19 +243,6 @@ impl Home {
                 out,
             },
         )
-    }
-
-    fn on_produced(&mut self, ticket: u64, outcome: Produced, now: Now, out: &mut Outbox) {
-        let Some((replies, key, newest)) = self.tickets.close(ticket) else {
-            return;
-        };
-        // The command has come again: who waits, waits for that record, whatever became of this.
-        if !newest {
-            return;
-        }
-        if let Some(commands) = self.topics[replies].commands.as_mut() {
-            commands.on_produced(key, outcome, now, out);
-        }
     }
 
     /// A message from a shard to this home.
@@ -336,7 +330,25 @@ impl Home {
         });
         let clusters = self.clusters.iter();
         let clusters = clusters.map(move |cluster| cluster.check(&self.snapshot, now));
-        clusters.chain(topics)
+        clusters.chain(topics).chain(self.write_checks(now))
+    }
+
+    /// How commands to the topics at home here stand: of each topic, and of each route whose
+    /// records have no key.
+    fn write_checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
+        let taken = self.topics.iter().filter_map(move |topic| {
+            let cluster = &self.clusters[usize::from(topic.cluster.0)];
+            topic.writes_check(&self.snapshot, cluster, now)
+        });
+        let routes = self.snapshot.commands.iter().enumerate();
+        let keyless = routes.filter_map(move |(n, plan)| {
+            let name = self.snapshot.keyless_name(n)?;
+            let (state, detail) = self.topics[self.at(plan.commands)?]
+                .writes
+                .keyless_check(now.mono);
+            Some(Check::new(name, state, detail))
+        });
+        taken.chain(keyless)
     }
 
     /// How the topics at home here stand.
@@ -364,7 +376,8 @@ impl Home {
             .commands_open
             .set(self.open_commands() as u64);
         for topic in &self.topics {
-            topic.count(now, metrics);
+            let plane = &self.clusters[usize::from(topic.cluster.0)].plane;
+            topic.count(now, metrics, plane);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::kafka::{Event, Lane};
+use crate::kafka::{Doing, Event, KafkaError, Lane};
 use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Step};
 use crate::model::{Offset, Partition, ShardId};
 
@@ -39,7 +39,7 @@ impl Topic {
             Event::Started { read, from, end } => {
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.loaded_at = Some(end);
-                    part.failed = None;
+                    (part.failed, part.denied) = (None, None);
                     part.stable_end = end;
                     part.high_watermark = part.high_watermark.max(end);
                 }
@@ -62,7 +62,7 @@ impl Topic {
                     part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
                     part.high_watermark = high_watermark;
                     part.known = true;
-                    part.failed = None;
+                    (part.failed, part.denied) = (None, None);
                 }
                 self.order_batch(batch, next, cx);
                 self.go_live_if_loaded(cx);
@@ -120,7 +120,19 @@ impl Topic {
                 self.change(change, cx);
             }
             Event::ReadFailed { read, error } => {
-                let text = format!("partition {}: {error}", read.partition.0);
+                let denial = match &error {
+                    KafkaError::Broker(code) => code.denial(),
+                    _ => None,
+                };
+                let mut text = format!("partition {}: {error}", read.partition.0);
+                if let Some(denial) = denial {
+                    let (cause, remedy) = (denial.cause(), denial.remedy(Doing::Read));
+                    text.push_str(&format!(": {cause}; {remedy}"));
+                }
+                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
+                    part.denied = denial;
+                }
+                self.look_at = cx.now.mono;
                 if self.fails(read.partition, &text) {
                     let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
                     note(cx.out, Level::Warn, format!("{name} {text}"));
@@ -158,7 +170,7 @@ impl Topic {
 
     fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut Cx<'_>) {
         let partition = batch.partition();
-        self.on_heard(partition.0 as usize, cx.now.mono);
+        self.on_heard(partition.0 as usize, next.offset, cx.now.mono);
         self.counts.records += batch.len() as u64;
         self.counts.bytes += batch.bytes_held() as u64;
         let time = self
@@ -175,7 +187,9 @@ impl Topic {
 
     /// Nothing new in a partition: that it is so is told now and then.
     fn on_unchanged(&mut self, partition: Partition, cx: &mut Cx<'_>) {
-        self.on_heard(partition.0 as usize, cx.now.mono);
+        let order = self.order.as_ref().expect("reads belong to an order");
+        let next = order.next(partition);
+        self.on_heard(partition.0 as usize, next, cx.now.mono);
         if cx.now.mono.since(self.last_step) < QUIET {
             return;
         }

@@ -113,6 +113,7 @@ impl World {
                     delete_retention: DAY,
                     batch_bytes_max: 1 << 20,
                 }),
+                writable: None,
             };
             let leader = Leader {
                 broker: Some(BrokerId(1)),

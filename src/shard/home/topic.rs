@@ -5,15 +5,17 @@
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Lane, MissingReason, Plane, ReadKey, StartAt, TopicHandle, TopicView};
+use crate::kafka::{Denial, Lane, MissingReason, Plane, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Cut, Next, Progress, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
 use super::commands::Commands;
+use super::freshness::Freshness;
 use super::order::{Limits, Order};
 use super::pass::At;
 use super::passes::Passes;
 use super::places::Places;
+use super::writes::{Line, Writes};
 use super::{Cx, Outbox, note};
 use crate::shard::message::{Instance, Level, Message, Standing, Waiter};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
@@ -30,6 +32,8 @@ pub(super) struct Topic {
     pub(super) missing: Option<MissingReason>,
     /// Why the topic can't serve its routes although it is there.
     pub(super) unfit: Option<String>,
+    /// How it takes what commands write.
+    pub(super) writes: Writes,
     /// What would be better otherwise, although it is served.
     pub(super) advice: Option<String>,
     pub(super) instance: u32,
@@ -62,8 +66,12 @@ pub(super) struct Part {
     pub(super) known: bool,
     /// Why it can't be read for now, as it was said.
     pub(super) failed: Option<Box<str>>,
+    /// The same, if only an operator can end it.
+    pub(super) denied: Option<Denial>,
     /// When a broker last answered for it.
     pub(super) heard: Instant,
+    /// How new what was read of it is.
+    pub(super) freshness: Freshness,
 }
 
 /// What a topic has done so far, for metrics.
@@ -115,6 +123,7 @@ impl Topic {
             view: None,
             missing: None,
             unfit: None,
+            writes: Writes::default(),
             advice: None,
             instance: 0,
             cluster_id: String::new(),
@@ -190,6 +199,14 @@ impl Topic {
         if unfit != self.unfit || !same_id {
             says(unfit.as_ref(), cx.out);
         }
+        if plan.takes_commands {
+            let line = self.writes.on_right(view.writable, cx.now.mono);
+            self.say(line, snapshot, cx.out);
+        }
+        if plan.takes_keyless {
+            let line = self.writes.on_config(compacted(&view), cx.now.mono);
+            self.say(line, snapshot, cx.out);
+        }
         self.unfit = unfit;
         let advice = advice(plan, &view);
         if advice != self.advice {
@@ -243,6 +260,7 @@ impl Topic {
             }
             self.parts.push(Part {
                 heard: cx.now.mono,
+                freshness: Freshness::since(cx.now.mono),
                 ..Part::default()
             });
         }
@@ -313,10 +331,31 @@ impl Topic {
         }
     }
 
+    /// Whether it is compacted, if its config can be read.
+    pub(super) fn compacted(&self) -> Option<bool> {
+        self.view.as_deref().and_then(compacted)
+    }
+
+    /// Why it can't be read, if only an operator can end that.
+    pub(super) fn read_denied(&self) -> Option<Denial> {
+        self.parts.iter().find_map(|part| part.denied)
+    }
+
+    /// Puts a line about it into the log.
+    pub(super) fn say(&self, line: Option<Line>, snapshot: &Snapshot, out: &mut Outbox) {
+        let (level, text) = match line {
+            None => return,
+            Some(Line::Warn(text)) => (Level::Warn, text),
+            Some(Line::Info(text)) => (Level::Info, text),
+        };
+        let name = snapshot.topic_name(snapshot.topic(self.index));
+        note(out, level, format!("{name}: {text}"));
+    }
+
     /// The cluster does not show it, or no longer.
     pub(super) fn on_missing(&mut self, reason: MissingReason, cx: &mut Cx<'_>) {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
-        let text = format!("{name}: {reason}; create it, or correct its name in the config");
+        let text = format!("{name}: {reason}; {}", reason.remedy());
         note(cx.out, Level::Warn, text);
         // A broker that has just come up may not know it yet: what was read stays, and whether it
         // is another log is told by its id when it is there again.

@@ -2,6 +2,7 @@
 //! one.
 
 mod brokers;
+mod denied;
 mod early_answers;
 mod framing;
 mod held_up;
