@@ -4,6 +4,7 @@
 mod command;
 mod etag;
 mod identity;
+mod json;
 mod key;
 mod position;
 mod secret;
@@ -13,6 +14,7 @@ mod topic;
 pub use command::{CommandKey, CorrelationId, Fingerprint};
 pub use etag::Etag;
 pub use identity::Identity;
+pub use json::{JSON_LEVELS_MAX, NotJson, check_json};
 pub use key::{HashSecret, KeyHash};
 pub use position::{LeaderEpoch, Offset, Partition};
 pub use secret::Secret;
