@@ -139,10 +139,9 @@ impl Edge {
             // What can't be shown whole is not shown as if it were: the client comes back.
             return self.end_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
         };
-        let feed = cx
-            .locals
-            .get_mut(stream.topic)
-            .and_then(|local| local.feed.as_mut());
+        let local = cx.locals.get_mut(stream.topic);
+        let undecodable = local.as_ref().map_or_else(Vec::new, |it| it.undecodable());
+        let feed = local.and_then(|local| local.feed.as_mut());
         let feed = feed.expect("a stream has a feed");
         let ticket = Ticket {
             token: waiter.socket.slot,
@@ -163,6 +162,9 @@ impl Edge {
             partition: item.partition,
             offset: item.offset,
         });
+        if next.is_none() && !undecodable.is_empty() {
+            feed.on_page_gaps(ticket, &undecodable);
+        }
         feed.on_page(ticket, entries, next);
     }
 

@@ -35,10 +35,12 @@ impl Topic {
         // The next partition to fall silent does so then at the earliest.
         let from = heard.filter(|_| stale.is_none()).unwrap_or(cx.now.mono);
         self.look_at = from.after(fresh_for);
-        let blocked = !self.live && (self.missing.is_some() || self.unfit.is_some());
+        let blocked = !self.live && (self.missing.is_some() || self.is_blocked(cx.snapshot));
         let standing = Standing {
             stale_since: stale,
             blocked,
+            full: self.is_full(),
+            grown: self.parts.len() > self.opened_with,
         };
         if std::mem::replace(&mut self.standing, standing) != standing
             && cx.snapshot.topic(self.index).is_shared()
@@ -48,5 +50,6 @@ impl Topic {
             cx.out
                 .extend(shards.map(|shard| (shard, Message::Standing(topic, standing))));
         }
+        self.refill_if_room(cx);
     }
 }

@@ -21,16 +21,18 @@ impl Topic {
             (Some(reason), _) => Some(format!(
                 "{reason}; create it, or correct its name in the config"
             )),
-            (None, unfit) => unfit.clone(),
+            (None, unfit) => unfit.clone().filter(|_| self.is_blocked(snapshot)),
         };
+        let lacks = self.describe_degraded(snapshot.config.settings.cache.bytes_max);
         let stale = self.standing.stale_since.map(|since| {
             let seconds = now.mono.since(since).as_secs();
             format!("not confirmed for {seconds} s: its leaders do not answer; served from memory")
         });
-        let (state, detail) = match (self.live, wrong, stale) {
-            (true, Some(wrong), _) => (CheckState::Degraded, wrong),
-            (true, None, Some(stale)) => (CheckState::Degraded, stale),
-            (true, None, None) => {
+        let degraded = [wrong.clone().or(stale), lacks].into_iter().flatten();
+        let degraded = degraded.reduce(|one, other| format!("{one}; {other}"));
+        let (state, detail) = match (self.live, wrong, degraded) {
+            (true, _, Some(why)) => (CheckState::Degraded, why),
+            (true, _, None) => {
                 let live = self.advice.as_ref().map(|advice| format!("live; {advice}"));
                 (CheckState::Ready, live.unwrap_or_else(|| "live".into()))
             }
@@ -52,9 +54,18 @@ impl Topic {
         Check::new(name, state, detail)
     }
 
+    /// Why the streams of the topic are refused while other routes of it are served; `None`: they are
+    /// not, or its own check says why.
+    pub(super) fn check_streams(&self, snapshot: &Snapshot) -> Option<Check> {
+        let unfit = self.unfit.as_ref()?;
+        let name = snapshot.streams_name(snapshot.topic(self.index));
+        let own = !self.is_blocked(snapshot);
+        own.then(|| Check::new(name, CheckState::Blocked, unfit.as_str()))
+    }
+
     /// Why its users can't be served.
-    pub(super) const fn why_not(&self) -> Failure {
-        match self.missing.is_some() || self.unfit.is_some() {
+    pub(super) fn why_not(&self, snapshot: &Snapshot) -> Failure {
+        match self.missing.is_some() || self.is_blocked(snapshot) {
             true => Failure::TopicUnavailable,
             false => Failure::NotReady,
         }
@@ -86,7 +97,7 @@ impl Topic {
     }
 
     /// Brings the topic's gauges up to date.
-    pub(super) fn count(&self, metrics: &mut ShardMetrics) {
+    pub(super) fn count(&self, snapshot: &Snapshot, metrics: &mut ShardMetrics) {
         let index = usize::from(self.index.0);
         // A topic of commands is written only, and refused all the same.
         for (p, counts) in (0..).zip(&self.counts.parts) {
@@ -110,6 +121,10 @@ impl Topic {
         topic.fetched_records.0 = self.counts.records;
         topic.fetched_bytes.0 = self.counts.bytes;
         topic.undecodable.0 = self.counts.undecodable;
+        let ranges = self.degraded.ranges();
+        topic.undecodable_ranges.set(ranges as u64);
+        let degraded = self.is_cached(snapshot) && (ranges > 0 || self.is_full());
+        topic.cache_degraded.set(u64::from(degraded));
         topic.paused.0 = self.counts.paused;
         topic.lag.set(sum);
         topic.lag_max.set(most);
