@@ -415,12 +415,18 @@ impl Local {
         }
     }
 
-    /// The etag of a collection: of the cut that its content covers, so peers at one cut agree.
-    pub(super) fn cut_etag(&self) -> Etag {
+    /// The tag of a collection: of the cut that its content covers and of the log starts, below
+    /// which nothing is shown. Instances that have read as far agree. The leader epoch counts, since
+    /// a log that was cut back may have other records below the same offset.
+    pub(super) fn collection_etag(&self) -> Etag {
+        let starts = self.slice.as_ref().map_or(&[][..], Slice::log_starts);
         let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 1);
         for (partition, next) in self.cut.iter().filter(|(_, next)| next.offset.0 > 0) {
+            let start = starts.get(partition.0 as usize);
             hasher.write_u32(partition.0.to_be());
             hasher.write_u64(next.offset.0.to_be());
+            hasher.write_u64(next.epoch.0.map_or(0, |epoch| u64::from(epoch) + 1).to_be());
+            hasher.write_u64(start.map_or(0, |start| start.0).to_be());
         }
         let text = format!("{}-c{:016x}", self.instance.tag, hasher.finish());
         Etag::from_header(text.as_bytes()).expect("27 characters of the alphabet")

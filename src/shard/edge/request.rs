@@ -321,7 +321,7 @@ impl Edge {
         asking: &Asking<'_, '_>,
         local: &crate::shard::local::Local,
     ) -> Outcome {
-        let etag = local.cut_etag();
+        let etag = local.collection_etag();
         let same = condition.is_some_and(|condition| condition.has(Some(&etag)));
         let status = if same {
             Status::NOT_MODIFIED
@@ -330,7 +330,10 @@ impl Edge {
         };
         let exchange = asking.exchange;
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        head.etag(&etag).fixed("cache-control", "no-cache");
+        // RFC 9110 8.8.1: weak, since the body may be newer than the cut that the tag names.
+        head.header("etag", format!("W/\"{etag}\"").as_bytes())
+            .expect("an etag is of visible characters");
+        head.fixed("cache-control", "no-cache");
         if let Some(age) = age {
             head.number("age", age);
         }

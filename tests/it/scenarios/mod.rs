@@ -35,6 +35,7 @@ macro_rules! on_ground {
                 an_undecodable_batch_is_forgotten_with_the_log_start,
                 a_topic_that_outgrows_its_cache_is_named_until_there_is_room,
                 a_snapshot_names_what_could_not_be_decoded,
+                a_collections_tag_changes_with_what_is_removed,
                 replies_that_can_not_be_decoded_are_named,
                 deleted_keys_are_forgotten_though_nothing_else_happens,
                 a_topic_of_too_many_partitions_is_queried_and_not_streamed,

@@ -498,6 +498,35 @@ pub fn a_snapshot_names_what_could_not_be_decoded(ground: &Ground) {
     assert_eq!(next_data(&mut resumed), "4");
 }
 
+pub fn a_collections_tag_changes_with_what_is_removed(ground: &Ground) {
+    let mut app = App::new(ground);
+    app.items = ground.topic("items", 2, &[("cleanup.policy", "compact,delete")]);
+    let to = |partition| app.produce(&app.items).partition(partition);
+    to(0).keyed([("a", "1"), ("b", "2"), ("c", "3")]);
+    to(1).keyed([("d", "4")]);
+    let gateway = app.gateway(2);
+    let whole = gateway.get("/items");
+    let etag = whole.header("etag").expect("a tag").to_owned();
+    assert!(etag.starts_with("W/\""), "the body may be newer: {etag}");
+    assert_eq!(app.gateway(1).get("/items").header("etag"), Some(&*etag));
+    let ask = || gateway.ask(&Request::get("/items").header("if-none-match", &etag));
+    assert_eq!((ask().status, ask().header("etag")), (304, Some(&*etag)));
+    // As clients send it that know nothing of weak tags.
+    let bare = etag.trim_start_matches("W/");
+    let bare = Request::get("/items").header("if-none-match", bare);
+    assert_eq!(gateway.ask(&bare).status, 304);
+    Admin::of(app.bootstrap()).delete_records(&app.items, 0, 2);
+    gateway.wait_until(&Request::get("/items/a"), |it| it.status == 404);
+    let less = ask();
+    assert_eq!(less.status, 200, "it is not as it was");
+    let mut values: Vec<u64> = serde_json::from_slice(&less.body).expect("an array");
+    values.sort_unstable();
+    assert_eq!(values, [3, 4]);
+    let other = less.header("etag").expect("a tag").to_owned();
+    assert_ne!(other, etag);
+    assert_eq!(app.gateway(1).get("/items").header("etag"), Some(&*other));
+}
+
 /// Of an app whose queries of `items` are served and whose streams of it are not.
 fn is_queried_and_not_streamed(app: &App, gateway: &Gateway, why: &str) {
     gateway.wait_serving();
