@@ -1,17 +1,21 @@
-//! The seeded fleet: peers of the *real* shards against the *real* development broker, in a world
-//! with one virtual clock and one seed. The same seed gives the same history; a failing seed is the
-//! bug report (`SLUICEGATE_SEED=n tests/run fleet`).
+//! The seeded fleet: gateway instances made of the *real* shards against the *real* development
+//! broker, in a world with one virtual clock and one seed. The same seed gives the same history; a
+//! failing seed is the bug report (`SLUICEGATE_SEED=n tests/run fleet`).
 //!
-//! `SLUICEGATE_SEEDS=n` runs the first n seeds (default 1,000, half of them of each scenario).
+//! `SLUICEGATE_SEEDS=n` runs the first n seeds (default 1,000, half of them of each kind of stream).
 
 mod peer;
 mod random;
+mod records;
+mod shown;
+mod streams;
 mod subscriber;
 mod world;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use world::{Scenario, World};
+use streams::{Kind, Streams};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name)
@@ -19,14 +23,22 @@ fn number(name: &str) -> Option<u64> {
         .map(|text| text.parse().expect("a number"))
 }
 
-/// Runs every seed of a scenario over the machine's threads; the first failure stops all.
-fn run(scenario: Scenario) {
+/// Runs `seeds` worlds over the machine's threads, or the one that `SLUICEGATE_SEED` names; the first
+/// failure stops all. `add` puts a world's outcome to those of the others.
+fn run<T: std::fmt::Debug + Send, S: Default + Send>(
+    what: &str,
+    seeds: u64,
+    world: impl Fn(u64) -> T + Sync + std::panic::RefUnwindSafe,
+    add: impl Fn(&mut S, T) + Sync,
+) -> S {
+    let sum = Mutex::new(S::default());
     if let Some(seed) = number("SLUICEGATE_SEED") {
-        println!("{scenario:?} seed {seed}: {:?}", World::run(scenario, seed));
-        return;
+        let outcome = world(seed);
+        println!("{what} seed {seed}: {outcome:?}");
+        add(&mut sum.lock().expect("nothing failed"), outcome);
+        return sum.into_inner().expect("nothing failed");
     }
-    let seeds = number("SLUICEGATE_SEEDS").unwrap_or(1_000) / 2;
-    let (next, delivered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -36,47 +48,56 @@ fn run(scenario: Scenario) {
                     if seed >= seeds {
                         return;
                     }
-                    let outcome = std::panic::catch_unwind(|| World::run(scenario, seed));
-                    match outcome {
-                        Ok(history) => {
-                            delivered.fetch_add(history.events, Ordering::Relaxed);
-                        }
+                    match std::panic::catch_unwind(|| world(seed)) {
+                        Ok(outcome) => add(&mut sum.lock().expect("adding fails never"), outcome),
                         Err(_) => {
                             next.store(seeds, Ordering::Relaxed);
-                            panic!("{scenario:?}: seed {seed} failed: SLUICEGATE_SEED={seed}");
+                            panic!("{what}: seed {seed} failed: SLUICEGATE_SEED={seed}");
                         }
                     }
                 }
             });
         }
     });
-    let delivered = delivered.into_inner();
-    assert!(
-        delivered > seeds * 10,
-        "a fleet that delivers nothing proves nothing"
-    );
-    println!("{scenario:?}: {seeds} seeds, {delivered} events, invariant I held");
+    sum.into_inner().expect("adding fails never")
 }
 
-/// Resume on any peer, with any interleaving, loses nothing and doubles nothing.
+fn seeds() -> u64 {
+    number("SLUICEGATE_SEEDS").unwrap_or(1_000)
+}
+
+/// Runs half of the seeds with streams of one kind.
+fn run_streams(kind: Kind) {
+    let seeds = seeds() / 2;
+    let what = format!("{kind:?}");
+    let add = |sum: &mut u64, history: streams::History| *sum += history.events;
+    let delivered: u64 = run(&what, seeds, |seed| Streams::run(kind, seed), add);
+    assert!(
+        delivered > seeds * 10 || number("SLUICEGATE_SEED").is_some(),
+        "a fleet that delivers nothing proves nothing"
+    );
+    println!("{kind:?}: {seeds} seeds, {delivered} events, invariant I held");
+}
+
+/// Resume on any gateway, with any interleaving, loses nothing and doubles nothing.
 #[test]
 fn a_log_read_over_many_connections_is_whole() {
-    run(Scenario::Log);
+    run_streams(Kind::Log);
 }
 
 /// A snapshot and what follows it show the newest record of every key, and none goes back.
 #[test]
 fn a_snapshot_and_its_stream_end_at_the_newest_records() {
-    run(Scenario::Snapshot);
+    run_streams(Kind::Snapshot);
 }
 
 /// The same seed gives the same history, to the byte.
 #[test]
 fn the_same_seed_gives_the_same_history() {
     for seed in 0..4 {
-        for scenario in [Scenario::Log, Scenario::Snapshot] {
-            let (one, other) = (World::run(scenario, seed), World::run(scenario, seed));
-            assert_eq!(one, other, "{scenario:?} seed {seed}");
+        for kind in [Kind::Log, Kind::Snapshot] {
+            let (one, other) = (Streams::run(kind, seed), Streams::run(kind, seed));
+            assert_eq!(one, other, "{kind:?} seed {seed}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sluicegate::broker::{Broker, ConnectionId, NodeId};
+use sluicegate::metrics::ShardStatus;
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
     ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part, Read, Shard,
@@ -63,8 +64,8 @@ pub(super) struct Peer {
     /// Checks of readiness that do not hold, as last reported; `None`: not reported yet.
     unready: Vec<Option<usize>>,
     pub(super) notes: Vec<String>,
-    /// What each shard last said of itself, for whoever reads a failure.
-    pub(super) status: Vec<String>,
+    /// What each shard last reported of itself.
+    pub(super) status: Vec<ShardStatus>,
 }
 
 /// The sockets of one shard, for one turn.
@@ -220,7 +221,7 @@ impl Peer {
             ways: ways.collect(),
             unready: vec![None; usize::from(count)],
             notes: Vec::new(),
-            status: vec![String::new(); usize::from(count)],
+            status: vec![ShardStatus::default(); usize::from(count)],
         }
     }
 
@@ -319,7 +320,7 @@ impl Peer {
                 (ShardId::CONTROL, Message::Report(_, report)) => {
                     let open = report.checks.iter().filter(|check| !check.ok).count();
                     self.unready[n] = Some(open);
-                    self.status[n] = format!("{:?}", report.status);
+                    self.status[n] = report.status;
                 }
                 (ShardId::CONTROL, Message::Note(note)) => self.notes.push(note.text),
                 (ShardId::CONTROL, other) => panic!("not for control: {other:?}"),
