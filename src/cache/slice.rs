@@ -392,8 +392,8 @@ impl Slice {
     ) {
         let wanted = self.cost(key) + ETAG_BYTES + value_bytes(record.value.map_or(0, <[u8]>::len));
         if self.room() < wanted {
-            // Tombstones that are due must not take the room of a new key or value. Bounded, and one
-            // look where none is due.
+            // Tombstones that are due must not take the room of a new key or value. Bounded, and
+            // one look where none is due.
             let _more = self.expire_due(now, true);
         }
         match self.table.find(record.key_hash, key) {

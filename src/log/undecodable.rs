@@ -90,8 +90,8 @@ impl Undecodable {
         self.ranges.iter().copied()
     }
 
-    /// Whether `partition` has an undecodable offset above `offset`: it may hold a newer record of a
-    /// key whose newest known record is at `offset`.
+    /// Whether `partition` has an undecodable offset above `offset`: it may hold a newer record of
+    /// a key whose newest known record is at `offset`.
     #[must_use]
     pub fn is_above(&self, partition: Partition, offset: Offset) -> bool {
         // By the end, not the start: a record between two ranges that became one is below it too.

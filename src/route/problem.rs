@@ -211,8 +211,8 @@ impl Failure {
             Self::Draining => "nothing was done; try again, another gateway will take it",
             Self::NotReady => "the gateway is reading its topics; try again soon",
             Self::CacheDegraded => {
-                "the entity, or a newer state of it, may be among the records that the cache lacks; \
-                 the operator's log and /readyz say why"
+                "the entity, or a newer state of it, may be among the records that the cache \
+                 lacks; the operator's log and /readyz say why"
             }
             Self::BrokerUnavailable => "nothing was sent; try again with the same Idempotency-Key",
             Self::TopicUnavailable => {

@@ -416,8 +416,8 @@ impl Local {
     }
 
     /// The tag of a collection: of the cut that its content covers and of the log starts, below
-    /// which nothing is shown. Instances that have read as far agree. The leader epoch counts, since
-    /// a log that was cut back may have other records below the same offset.
+    /// which nothing is shown. Instances that have read as far agree. The leader epoch counts,
+    /// since a log that was cut back may have other records below the same offset.
     pub(super) fn collection_etag(&self) -> Etag {
         let starts = self.slice.as_ref().map_or(&[][..], Slice::log_starts);
         let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 1);

@@ -34,22 +34,48 @@ const REFILL_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// What the projections of a topic lack.
 #[derive(Debug, Default)]
 pub(super) struct Degraded {
-    /// Slices or an index of replies are built from the topic. Else its streams are told of gaps, and
-    /// nothing lacks anything.
+    /// Slices or an index of replies are built from the topic. Else its streams are told of gaps,
+    /// and nothing lacks anything.
     kept: bool,
     undecodable: Undecodable,
     /// Why ranges could not be decoded, by where they begin, oldest first.
     causes: Vec<(Partition, Offset, KafkaError)>,
     /// What slices have said of themselves.
-    slices: Vec<(ShardId, Gaps)>,
+    slices: Vec<SliceGaps>,
     /// When it was last told that the cache is full, if that was not taken back.
     full_told: Option<Instant>,
     left_out_told: bool,
     /// Reads of records that came before, and where each ends.
     reading: Vec<(Partition, Offset)>,
-    /// When records may be read again for the sake of room, and how long from then to the next time.
-    refill_at: Instant,
-    refill_wait: Duration,
+    /// When the topic may be loaded again for the sake of room.
+    reload: Pace,
+}
+
+/// What one slice lacks, and when records may be read again for it.
+#[derive(Debug)]
+struct SliceGaps {
+    shard: ShardId,
+    gaps: Gaps,
+    refill: Pace,
+}
+
+/// When something may be tried again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    at: Instant,
+    wait: Duration,
+}
+
+impl Pace {
+    /// It is tried now.
+    fn on_try(&mut self, now: Instant) {
+        let quiet = now.since(self.at) >= REFILL_WAIT_MAX;
+        self.wait = match quiet || self.wait.is_zero() {
+            true => REFILL_WAIT_MIN,
+            false => (self.wait * 2).min(REFILL_WAIT_MAX),
+        };
+        self.at = now.after(self.wait);
+    }
 }
 
 impl Degraded {
@@ -82,22 +108,37 @@ impl Degraded {
     }
 
     fn is_full(&self) -> bool {
-        self.slices.iter().any(|(_, gaps)| gaps.full)
+        self.slices.iter().any(|it| it.gaps.full)
     }
 
     /// Whether only another loading helps, and would not be in vain.
     fn wants_reload(&self) -> bool {
-        self.slices.iter().any(|(_, gaps)| gaps.reload)
+        self.slices.iter().any(|it| it.gaps.reload)
     }
 
-    /// What slices want to read again: each partition, from the lowest offset on.
-    fn wanted_again(&self) -> BTreeMap<Partition, Offset> {
+    /// What slices want to read again and may: each partition, from the lowest offset on. Each
+    /// slice has a pace of its own, since they get room at different moments.
+    fn take_wanted(&mut self, now: Instant) -> BTreeMap<Partition, Offset> {
         let mut wanted = BTreeMap::new();
-        for (partition, from) in self.slices.iter().flat_map(|(_, gaps)| &gaps.reread) {
-            let lowest = wanted.entry(*partition).or_insert(*from);
-            *lowest = (*from).min(*lowest);
+        for slice in &mut self.slices {
+            if slice.gaps.reread.is_empty() || now < slice.refill.at {
+                continue;
+            }
+            slice.refill.on_try(now);
+            for (partition, from) in &slice.gaps.reread {
+                let lowest = wanted.entry(*partition).or_insert(*from);
+                *lowest = (*from).min(*lowest);
+            }
         }
         wanted
+    }
+
+    /// When a slice that wants to read again may.
+    fn next_wanted(&self) -> Option<Instant> {
+        let wants = self.slices.iter().filter(|it| !it.gaps.reread.is_empty());
+        let refills = wants.map(|it| it.refill.at);
+        let reload = self.wants_reload().then_some(self.reload.at);
+        refills.chain(reload).min()
     }
 
     /// Ranges that the log may still have.
@@ -149,8 +190,8 @@ impl Degraded {
                  is sent to the service again"
             }
             false => {
-                "keys that may be in them, keys that are not found and collections are answered 503 \
-                 `cache-degraded`"
+                "keys that may be in them, keys that are not found and collections are answered \
+                 503 `cache-degraded`"
             }
         };
         let named = named.join(", ");
@@ -185,7 +226,8 @@ impl Topic {
     }
 
     /// A read met offsets that it can't decode: all who build something of the topic learn of it in
-    /// its order. If `to` is `from`, not even the batch's end is known, and the read is stuck there.
+    /// its order. If `to` is `from`, not even the batch's end is known, and the read is stuck
+    /// there.
     pub(super) fn on_undecodable(
         &mut self,
         (partition, from, to): (Partition, Offset, Offset),
@@ -227,9 +269,14 @@ impl Topic {
             return;
         }
         let (was_full, left_out) = (self.is_full(), gaps.left_out);
-        match self.degraded.slices.iter_mut().find(|it| it.0 == shard) {
-            Some(known) => known.1 = gaps,
-            None => self.degraded.slices.push((shard, gaps)),
+        let slices = &mut self.degraded.slices;
+        match slices.iter_mut().find(|it| it.shard == shard) {
+            Some(known) => known.gaps = gaps,
+            None => slices.push(SliceGaps {
+                shard,
+                gaps,
+                refill: Pace::default(),
+            }),
         }
         // All shards are told at once, and whether to load again is looked at.
         self.look_at = Instant::ZERO;
@@ -264,33 +311,28 @@ impl Topic {
         }
     }
 
-    /// Reads again what slices had no room for, if there is room now. Only while brokers answer: what
-    /// is in memory is served without them.
+    /// Reads again what slices had no room for, if there is room now. Only while brokers answer:
+    /// what is in memory is served without them.
     pub(super) fn refill_if_room(&mut self, cx: &mut Cx<'_>) {
         let stale = self.standing.stale_since.is_some() || self.missing.is_some();
-        let wanted = self.degraded.wanted_again();
-        let reload = self.degraded.wants_reload();
-        if !self.live || stale || wanted.is_empty() && !reload || self.is_reading_again() {
+        let due = self.degraded.next_wanted();
+        let Some(due) = due.filter(|_| self.live && !stale && !self.is_reading_again()) else {
             return;
-        }
-        let now = cx.now.mono;
-        let degraded = &mut self.degraded;
-        if now < degraded.refill_at {
-            self.look_at = self.look_at.min(degraded.refill_at);
-            return;
-        }
-        let quiet = now.since(degraded.refill_at) >= REFILL_WAIT_MAX;
-        degraded.refill_wait = match quiet || degraded.refill_wait.is_zero() {
-            true => REFILL_WAIT_MIN,
-            false => (degraded.refill_wait * 2).min(REFILL_WAIT_MAX),
         };
-        degraded.refill_at = now.after(degraded.refill_wait);
+        let now = cx.now.mono;
+        if now < due {
+            self.look_at = self.look_at.min(due);
+            return;
+        }
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
-        if reload {
+        let degraded = &mut self.degraded;
+        if degraded.wants_reload() && now >= degraded.reload.at {
+            degraded.reload.on_try(now);
             let text = format!("{name}: the cache has room again; the topic is loaded anew");
             note(cx.out, Level::Info, text);
             return self.load_anew(cx);
         }
+        let wanted = degraded.take_wanted(now);
         let text = format!("{name}: the cache has room again; what it left out is read again");
         note(cx.out, Level::Info, text);
         let order = self.order.as_ref().expect("a topic that is live has one");
@@ -432,17 +474,32 @@ mod tests {
                 .collect(),
             ..Gaps::default()
         };
-        let degraded = Degraded {
+        let slice = |shard, reread: &[(u32, u64)]| SliceGaps {
+            shard: ShardId(shard),
+            gaps: gaps(reread),
+            refill: Pace::default(),
+        };
+        let mut degraded = Degraded {
             slices: vec![
-                (ShardId(0), gaps(&[(0, 7), (2, 5)])),
-                (ShardId(1), gaps(&[(2, 3)])),
-                (ShardId(2), gaps(&[])),
+                slice(0, &[(0, 7), (2, 5)]),
+                slice(1, &[(2, 3)]),
+                slice(2, &[]),
             ],
             ..Degraded::default()
         };
-        let wanted: Vec<_> = degraded.wanted_again().into_iter().collect();
-        let of = |partition, offset| (Partition(partition), Offset(offset));
-        assert_eq!(wanted, [of(0, 7), of(2, 3)]);
+        let now = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let mut take = |degraded: &mut Degraded, at| -> Vec<(u32, u64)> {
+            let wanted = degraded.take_wanted(now(at)).into_iter();
+            wanted.map(|(p, o)| (p.0, o.0)).collect()
+        };
+        assert_eq!(take(&mut degraded, 1), [(0, 7), (2, 3)]);
+        // In vain: not at once again. A slice that gets room later need not wait for the others.
+        assert_eq!(degraded.next_wanted(), Some(now(61)));
+        degraded.slices[2].gaps = gaps(&[(1, 1)]);
+        assert_eq!(degraded.next_wanted(), Some(Instant::ZERO));
+        assert_eq!(take(&mut degraded, 2), [(1, 1)]);
+        assert_eq!(take(&mut degraded, 61), [(0, 7), (2, 3)]);
+        assert_eq!(degraded.slices[0].refill.at, now(61 + 120));
         let text = degraded.describe_full(1 << 20).expect("full");
         assert!(text.contains("cache.bytes_max (1MiB)"), "{text}");
     }

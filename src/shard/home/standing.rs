@@ -54,8 +54,8 @@ impl Topic {
         Check::new(name, state, detail)
     }
 
-    /// Why the streams of the topic are refused while other routes of it are served; `None`: they are
-    /// not, or its own check says why.
+    /// Why the streams of the topic are refused while other routes of it are served; `None`: they
+    /// are not, or its own check says why.
     pub(super) fn check_streams(&self, snapshot: &Snapshot) -> Option<Check> {
         let unfit = self.unfit.as_ref()?;
         let name = snapshot.streams_name(snapshot.topic(self.index));
