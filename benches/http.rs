@@ -7,6 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::http::{
     Connection, DateCache, IfNoneMatch, Limits, Received, ResponseHead, Status,
 };
+use sluicegate::log::EventId;
 use sluicegate::model::{Etag, UnixMillis};
 
 /// As a load generator sends it.
@@ -88,7 +89,8 @@ fn hot_get(c: &mut Criterion) {
                 else {
                     panic!("a whole request");
                 };
-                let condition = IfNoneMatch::parse(&request.headers).expect("well-formed");
+                let condition =
+                    IfNoneMatch::parse(&request.headers, EventId::etag_in).expect("well-formed");
                 let status = match condition {
                     Some(condition) if condition.has(Some(&etag)) => Status::NOT_MODIFIED,
                     _ => Status::OK,

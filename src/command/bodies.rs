@@ -5,17 +5,17 @@ use std::collections::{HashMap, VecDeque};
 use ahash::RandomState;
 
 use super::reply::Answer;
-use crate::model::CommandKey;
+use crate::model::CorrelationId;
 
 /// What a body costs beside itself: its rows in map and queue.
-const ROW_BYTES: usize = 96;
+const ROW_BYTES: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Bodies {
-    answers: HashMap<CommandKey, Answer, RandomState>,
-    /// In the order they came; keys whose answer has gone may stand here until they come to the
+    answers: HashMap<CorrelationId, Answer, RandomState>,
+    /// In the order they came; ids whose answer is evicted may be here until they come to the
     /// front.
-    arrivals: VecDeque<CommandKey>,
+    arrivals: VecDeque<CorrelationId>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -30,20 +30,20 @@ impl Bodies {
         }
     }
 
-    pub(super) fn get(&self, key: CommandKey) -> Option<&Answer> {
-        self.answers.get(&key)
+    pub(super) fn get(&self, id: CorrelationId) -> Option<&Answer> {
+        self.answers.get(&id)
     }
 
     /// Takes an answer in place of any before it, if it fits at all; the oldest make room.
-    pub(super) fn insert(&mut self, key: CommandKey, answer: &Answer) {
-        self.remove(key);
+    pub(super) fn insert(&mut self, id: CorrelationId, answer: &Answer) {
+        self.remove(id);
         let bytes = bytes_of(answer);
         if bytes > self.bytes_max {
             return;
         }
         self.bytes += bytes;
-        self.answers.insert(key, answer.clone());
-        self.arrivals.push_back(key);
+        self.answers.insert(id, answer.clone());
+        self.arrivals.push_back(id);
         while self.bytes > self.bytes_max {
             let oldest = self.arrivals.pop_front();
             self.remove(oldest.expect("what is held has arrived"));
@@ -51,8 +51,8 @@ impl Bodies {
         self.forget_front();
     }
 
-    pub(super) fn remove(&mut self, key: CommandKey) {
-        if let Some(answer) = self.answers.remove(&key) {
+    pub(super) fn remove(&mut self, id: CorrelationId) {
+        if let Some(answer) = self.answers.remove(&id) {
             self.bytes -= bytes_of(&answer);
         }
     }

@@ -16,6 +16,7 @@ mod reply;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use open::{Admission, Expired, Limit, OpenCommands, OpenLimits, OpenStats, Waiters};
 pub use recipe::{Asked, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ};
@@ -24,5 +25,5 @@ pub use record::{
     RecordError,
 };
 pub use replies::{Known, Replied, ReplyIndex, ReplyIndexSettings, ReplyStats};
-pub use reply::{Answer, Header, Reply, ReplyError, ReplyHeaders};
-pub use table::{Admitted, Answered, CommandTable, Outcome};
+pub use reply::{Answer, Flaw, Header, LeftOut, Reply, ReplyError, ReplyHeaders};
+pub use table::{Admitted, Answered, CommandTable, Notice, ReplyCounts};

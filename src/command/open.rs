@@ -7,7 +7,7 @@ use ahash::RandomState;
 use smallvec::SmallVec;
 
 use super::recipe::fingerprints_differ;
-use crate::model::{CommandKey, Fingerprint, Instant};
+use crate::model::{CommandKey, CorrelationId, Fingerprint, Instant};
 
 /// How much may be open, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,9 +184,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     /// The command was not and will not be appended: it closes, and everyone who waits is handed
     /// back (503).
     pub fn on_refused(&mut self, key: CommandKey) -> Waiters<W> {
-        self.close(key)
-            .map(|(_, waiters)| waiters)
-            .unwrap_or_default()
+        self.close(key).unwrap_or_default()
     }
 
     /// Whether the command was appended will never be known: everyone who waits is handed back
@@ -205,10 +203,12 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         self.release(waiters)
     }
 
-    /// Closes the entry and hands back what it asked and everyone who waits for it. `None` is
-    /// normal: late, or another peer's.
-    pub fn on_reply(&mut self, key: CommandKey) -> Option<(Fingerprint, Waiters<W>)> {
-        self.close(key)
+    /// Closes the entry of the request that is answered and returns every exchange that waits for
+    /// it. `None` is normal: the reply is late, or of a request of another instance. A request with
+    /// another fingerprint under the same command key stays open until its own reply.
+    pub fn on_reply(&mut self, id: CorrelationId) -> Option<Waiters<W>> {
+        let open = self.entries.get(&id.key)?;
+        (open.print == id.fingerprint).then(|| self.close(id.key))?
     }
 
     /// A client has gone; its command stays.
@@ -242,8 +242,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             let open = open.expect("a deadline goes with its entry");
             if open.ends == due {
                 self.given_up += 1;
-                let left = self.close(key).map(|(_, waiters)| waiters);
-                let left = left.unwrap_or_default().into_iter();
+                let left = self.close(key).unwrap_or_default().into_iter();
                 expired.extend(left.map(|waiter| Expired { key, waiter }));
                 continue;
             }
@@ -273,10 +272,10 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         due
     }
 
-    fn close(&mut self, key: CommandKey) -> Option<(Fingerprint, Waiters<W>)> {
+    fn close(&mut self, key: CommandKey) -> Option<Waiters<W>> {
         let open = self.entries.remove(&key)?;
         self.deadlines.remove(&open.ends);
-        Some((open.print, self.release(open.waiters)))
+        Some(self.release(open.waiters))
     }
 
     fn release(&mut self, waiters: SmallVec<[(W, Due); 1]>) -> Waiters<W> {
@@ -308,6 +307,13 @@ mod tests {
     const A: CommandKey = CommandKey([1; 16]);
     const F: Fingerprint = Fingerprint([1; 16]);
 
+    fn id(key: CommandKey) -> CorrelationId {
+        CorrelationId {
+            key,
+            fingerprint: F,
+        }
+    }
+
     fn at(seconds: u64) -> Instant {
         Instant::ZERO.after(Duration::from_secs(seconds))
     }
@@ -336,13 +342,33 @@ mod tests {
             table.admit(A, F, Some((2, at(30))), at(20)),
             Admission::Joined
         );
-        let (print, waiters) = table.on_reply(A).expect("open");
-        assert_eq!((print, &waiters[..]), (F, &[2][..]));
-        assert_eq!(table.on_reply(A), None);
+        let waiters = table.on_reply(id(A)).expect("open");
+        assert_eq!(&waiters[..], [2]);
+        assert_eq!(table.on_reply(id(A)), None);
         assert_eq!(
             (table.next_deadline(), table.stats()),
             (None, OpenStats::default())
         );
+    }
+
+    #[test]
+    fn the_reply_to_another_request_under_the_key_closes_nothing() {
+        let mut table = table();
+        table.admit(A, F, Some((1, at(10))), at(0));
+        // Of the same recipe, and of another, which can't be compared.
+        for first in [F.0[0], F.0[0] + 1] {
+            let mut fingerprint = Fingerprint([9; 16]);
+            fingerprint.0[0] = first;
+            let other = CorrelationId {
+                key: A,
+                fingerprint,
+            };
+            assert_eq!(table.on_reply(other), None);
+            assert_eq!((table.get(A), table.waiters(A)), (Some(F), 1));
+        }
+        assert_eq!(expired(&mut table, at(10)), [1], "504 at its own deadline");
+        assert_eq!(table.get(A), Some(F), "and a retry joins what is in flight");
+        assert!(table.on_reply(id(A)).is_some());
     }
 
     #[test]
@@ -462,7 +488,7 @@ mod tests {
                         };
                         vec![]
                     }
-                    2 => table.on_reply(key).map(|(_, w)| w.to_vec()).unwrap_or_default(),
+                    2 => table.on_reply(id(key)).map(|w| w.to_vec()).unwrap_or_default(),
                     3 => table.on_refused(key).to_vec(),
                     4 => table.on_unknown(key, now).to_vec(),
                     _ => {

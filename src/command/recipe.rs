@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use crate::model::{CommandKey, Fingerprint, Identity};
 
 /// The number of the recipe for F, its first byte.
-pub const RECIPE: u8 = 1;
+pub const RECIPE: u8 = 2;
 
 /// x of DESIGN: SHA-256 of the idempotency key, 16 bytes kept; or 16 random bytes where the client
 /// sent none. What a `Location` may show: without the identity it leads nowhere.
@@ -36,8 +36,10 @@ pub struct Asked<'a> {
     pub body: &'a [u8],
     /// The `Content-Type` value; absent differs from empty.
     pub content_type: Option<&'a [u8]>,
-    /// The `If-Match` value.
+    /// The `If-Match` condition, as the record carries it.
     pub if_match: Option<&'a [u8]>,
+    /// The `If-None-Match` condition, as the record carries it.
+    pub if_none_match: Option<&'a [u8]>,
     /// The headers the route names, in the route's order; several values of one name in the
     /// request's order. Names in lower case.
     pub headers: &'a [(&'a str, &'a [u8])],
@@ -84,12 +86,13 @@ fn command_key_parts(sink: &mut impl Sink, route: &str, identity: &Identity, x: 
 }
 
 fn fingerprint_parts(sink: &mut impl Sink, asked: &Asked<'_>) {
-    let mut parts = Parts::new(sink, "sluicegate fingerprint 1");
+    let mut parts = Parts::new(sink, "sluicegate fingerprint 2");
     parts.part(asked.method.as_bytes());
     parts.part(asked.path_and_query.as_bytes());
     parts.part(asked.body);
     parts.optional(asked.content_type);
     parts.optional(asked.if_match);
+    parts.optional(asked.if_none_match);
     parts.count(asked.headers.len());
     for (name, value) in asked.headers {
         parts.part(name.as_bytes());
@@ -164,6 +167,7 @@ mod tests {
         body: b"{\"amount\":5}",
         content_type: Some(b"application/json"),
         if_match: None,
+        if_none_match: None,
         headers: &[("x-tenant", b"acme")],
     };
 
@@ -177,10 +181,23 @@ mod tests {
         assert_eq!(hex(&known.0), "320454b137d8d6cd421fdc480d8adfd6");
         let anonymous = command_key("pay", &Identity::ANONYMOUS, x);
         assert_eq!(hex(&anonymous.0), "0ce33ded05423752b4fad28ed161dfca");
-        assert_eq!(
-            hex(&fingerprint(&ASKED).0),
-            "0178f093243027b893b617f2bf3d26b4"
-        );
+        for (if_match, if_none_match, vector) in [
+            (None, None, "02cce2399faa5aa5b64897431982708a"),
+            (Some(&b"7"[..]), None, "023a97c751642623df922c193ef81b25"),
+            (None, Some(&b"*"[..]), "02b920d5b87ce9258fb94bb9110f7d96"),
+            (
+                Some(b"1.2"),
+                Some(b"\"a\", W/\"b\""),
+                "020c5ed1643bac3c9645ab045a262985",
+            ),
+        ] {
+            let asked = Asked {
+                if_match,
+                if_none_match,
+                ..ASKED
+            };
+            assert_eq!(hex(&fingerprint(&asked).0), vector);
+        }
     }
 
     #[test]
@@ -208,7 +225,7 @@ mod tests {
     type Tuple = (
         (String, String, String),
         Option<String>,
-        Option<String>,
+        [Option<String>; 2],
         Vec<(String, String)>,
     );
 
@@ -217,22 +234,24 @@ mod tests {
         (
             (any_part(), any_part(), any_part()),
             prop::option::of(any_part()),
-            prop::option::of(any_part()),
+            [prop::option::of(any_part()), prop::option::of(any_part())],
             prop::collection::vec(header, 0..3),
         )
     }
 
-    fn preimage(((method, path, body), kind, etag, headers): &Tuple) -> Vec<u8> {
+    fn preimage(((method, path, body), kind, conditions, headers): &Tuple) -> Vec<u8> {
         let headers: Vec<(&str, &[u8])> = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .collect();
+        let [if_match, if_none_match] = conditions;
         let asked = Asked {
             method,
             path_and_query: path,
             body: body.as_bytes(),
             content_type: kind.as_ref().map(String::as_bytes),
-            if_match: etag.as_ref().map(String::as_bytes),
+            if_match: if_match.as_ref().map(String::as_bytes),
+            if_none_match: if_none_match.as_ref().map(String::as_bytes),
             headers: &headers,
         };
         let mut bytes = Vec::new();

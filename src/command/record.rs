@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::trace::{self, TRACEPARENT};
 use crate::model::{CorrelationId, Identity};
 
 /// The names of the record headers the gateway sets on a command (a preset of the config).
@@ -14,8 +15,10 @@ pub struct HeaderNames {
     pub reply_to: Box<str>,
     /// Issuer and subject; empty for anonymous.
     pub identity: Box<str>,
-    /// The `If-Match` value.
+    /// The `If-Match` condition.
     pub if_match: Box<str>,
+    /// The `If-None-Match` condition.
+    pub if_none_match: Box<str>,
     /// The client's idempotency key.
     pub idempotency_key: Box<str>,
     /// The request's method.
@@ -36,15 +39,18 @@ pub struct CommandParts<'a> {
     pub path_and_query: &'a str,
     /// Who sent it.
     pub identity: &'a Identity,
-    /// The `If-Match` value, without quotes.
+    /// The `If-Match` condition: one tag without its quotes, `*`, or a list.
     pub if_match: Option<&'a [u8]>,
+    /// The `If-None-Match` condition, in the same form.
+    pub if_none_match: Option<&'a [u8]>,
     /// The client's idempotency key.
     pub idempotency_key: Option<&'a [u8]>,
     /// Whose reply to wait for.
     pub correlation: CorrelationId,
     /// The replies topic.
     pub reply_to: &'a str,
-    /// The trace context to hand on.
+    /// The request's one `traceparent`. It is the same in every preset, and goes on the record if
+    /// it is well-formed.
     pub traceparent: Option<&'a [u8]>,
     /// The record's key, evaluated; `None`: the route has none.
     pub key: Option<&'a [u8]>,
@@ -81,9 +87,6 @@ pub enum RecordError {
     HeaderTooLong,
 }
 
-/// The trace context's name (W3C Trace Context), the same in every preset.
-const TRACEPARENT: &str = "traceparent";
-
 /// Never on a record, whatever a route allows: credentials.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
@@ -91,13 +94,13 @@ const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"
 /// once a route, so that a request costs no more than comparing names.
 #[derive(Clone, Debug)]
 pub struct CommandHeaders {
-    names: [Bytes; 7],
+    names: [Bytes; 8],
     route: Vec<Bytes>,
     pass: Vec<Box<str>>,
 }
 
 impl CommandHeaders {
-    /// Bytes of a value that passes.
+    /// Bytes of a condition, and of a value that passes.
     pub const VALUE_BYTES_MAX: usize = 4096;
 
     /// `route` names the headers the route sets, `forward` those of the request that pass. A name
@@ -114,6 +117,7 @@ impl CommandHeaders {
             reply_to,
             identity,
             if_match,
+            if_none_match,
             idempotency_key,
             method,
             path,
@@ -125,6 +129,7 @@ impl CommandHeaders {
             correlation_id,
             reply_to,
             if_match,
+            if_none_match,
             idempotency_key,
         ];
         let route: Vec<&str> = route.into_iter().collect();
@@ -147,11 +152,36 @@ impl CommandHeaders {
         }
     }
 
+    /// Whether [`Self::record`] would accept these conditions and headers: for a request whose body
+    /// is not asked for yet.
+    ///
+    /// # Errors
+    /// A condition or a value that passes is too long.
+    pub fn check<'a>(
+        &self,
+        conditions: [Option<&[u8]>; 2],
+        headers: impl IntoIterator<Item = ClientHeader<'a>>,
+    ) -> Result<(), RecordError> {
+        let mut passing = headers.into_iter();
+        let long = |(name, value)| self.passes(name, value).is_some() && is_too_long(value);
+        match conditions.into_iter().flatten().any(is_too_long) || passing.any(long) {
+            true => Err(RecordError::HeaderTooLong),
+            false => Ok(()),
+        }
+    }
+
+    /// The name under which a header of the request goes on the record, if it does.
+    fn passes(&self, name: &str, value: &[u8]) -> Option<&str> {
+        let mut pass = self.pass.iter();
+        let name = pass.find(|pass| name.eq_ignore_ascii_case(pass))?;
+        trace::may_pass(name, value).then_some(name)
+    }
+
     /// Makes a record of a request; of its `headers` those pass that the route forwards, each value
     /// of a repeated one, under the name in lower case.
     ///
     /// # Errors
-    /// A value that passes is too long.
+    /// A condition or a value that passes is too long.
     ///
     /// # Panics
     /// If there is not one value for each header of the route.
@@ -165,6 +195,14 @@ impl CommandHeaders {
             self.route.len(),
             "one value each"
         );
+        let conditions = [parts.if_match, parts.if_none_match];
+        if conditions
+            .iter()
+            .flatten()
+            .any(|it| it.len() > Self::VALUE_BYTES_MAX)
+        {
+            return Err(RecordError::HeaderTooLong);
+        }
         let text = |text: String| Some(Bytes::from(text));
         let copy = |bytes: &[u8]| Some(Bytes::copy_from_slice(bytes));
         // In the order of `names`; absent ones are left out.
@@ -175,25 +213,22 @@ impl CommandHeaders {
             text(parts.correlation.to_string()),
             copy(parts.reply_to.as_bytes()),
             parts.if_match.and_then(copy),
+            parts.if_none_match.and_then(copy),
             parts.idempotency_key.and_then(copy),
         ];
         let mut out: Vec<(Bytes, Option<Bytes>)> = Vec::with_capacity(ours.len() + 4);
         let named = self.names.iter().zip(ours);
         out.extend(named.filter_map(|(name, value)| Some((name.clone(), Some(value?)))));
-        if let Some(context) = parts.traceparent {
+        if let Some(context) = parts.traceparent.filter(|it| trace::is_traceparent(it)) {
             out.push((Bytes::from_static(TRACEPARENT.as_bytes()), copy(context)));
         }
         let route = self.route.iter().zip(parts.route_headers);
         out.extend(route.map(|(name, value)| (name.clone(), copy(value))));
         for (name, value) in headers {
-            let Some(name) = self
-                .pass
-                .iter()
-                .find(|pass| name.eq_ignore_ascii_case(pass))
-            else {
+            let Some(name) = self.passes(name, value) else {
                 continue;
             };
-            if value.len() > Self::VALUE_BYTES_MAX {
+            if is_too_long(value) {
                 return Err(RecordError::HeaderTooLong);
             }
             out.push((Bytes::copy_from_slice(name.as_bytes()), copy(value)));
@@ -207,6 +242,11 @@ impl CommandHeaders {
             },
         })
     }
+}
+
+/// Whether a value is over [`CommandHeaders::VALUE_BYTES_MAX`].
+const fn is_too_long(value: &[u8]) -> bool {
+    value.len() > CommandHeaders::VALUE_BYTES_MAX
 }
 
 /// What two spellings of one name have in common: `X_Tenant.Id` and `x-tenant-id`.
@@ -226,17 +266,21 @@ mod tests {
             reply_to: reply_to.into(),
             identity: "identity".into(),
             if_match: "if-match".into(),
+            if_none_match: "if-none-match".into(),
             idempotency_key: "idempotency-key".into(),
             method: ":method".into(),
             path: ":path".into(),
         }
     }
 
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     const PARTS: CommandParts<'static> = CommandParts {
         method: "POST",
         path_and_query: "/pay?x=1",
         identity: &Identity::ANONYMOUS,
         if_match: None,
+        if_none_match: None,
         idempotency_key: None,
         correlation: CorrelationId {
             key: CommandKey([1; 16]),
@@ -282,8 +326,9 @@ mod tests {
         let parts = CommandParts {
             identity: &Identity::new("idp", "ann"),
             if_match: Some(b"7"),
+            if_none_match: Some(b"*"),
             idempotency_key: Some(b"k"),
-            traceparent: Some(b"00-1"),
+            traceparent: Some(TRACE.as_bytes()),
             key: Some(b"acc"),
             route_headers: &[b"pay".to_vec()],
             ..PARTS
@@ -302,8 +347,9 @@ mod tests {
             ("kafka_correlationId", &*id),
             ("kafka_replyTopic", "replies"),
             ("if-match", "7"),
+            ("if-none-match", "*"),
             ("idempotency-key", "k"),
-            ("traceparent", "00-1"),
+            ("traceparent", TRACE),
             ("operation", "pay"),
             ("x-tenant", "a"),
             ("x-tenant", "b"),
@@ -327,6 +373,7 @@ mod tests {
                 &names.reply_to,
                 &names.identity,
                 &names.if_match,
+                &names.if_none_match,
                 &names.idempotency_key,
                 &names.method,
                 &names.path,
@@ -372,13 +419,46 @@ mod tests {
         assert_eq!(passed, [("x-tenant", "good")]);
     }
 
+    /// Tracing never makes a request fail.
+    #[test]
+    fn a_malformed_trace_context_is_not_carried() {
+        let forward = ["tracestate", "baggage"];
+        let headers = CommandHeaders::new(&names("c", "r"), [], forward);
+        let long = "0".repeat(5000);
+        let parts = CommandParts {
+            traceparent: Some(long.as_bytes()),
+            ..PARTS
+        };
+        let request = [
+            ("tracestate", long.as_bytes()),
+            ("Baggage", long.as_bytes()),
+        ];
+        let record = headers
+            .record(&parts, request)
+            .expect("the request proceeds");
+        assert_eq!(texts(&record).split_off(5), []);
+        assert_eq!(headers.check([None, None], request), Ok(()));
+        let request = [("TraceState", &b"a=1"[..]), ("baggage", b"b=2")];
+        let record = headers.record(&PARTS, request).expect("short");
+        let carried = [("tracestate", "a=1"), ("baggage", "b=2")];
+        assert_eq!(texts(&record).split_off(5), carried);
+    }
+
     #[test]
     fn a_value_that_passes_is_bounded() {
         let headers = CommandHeaders::new(&names("c", "r"), [], ["x-long"]);
         let long = vec![b'a'; CommandHeaders::VALUE_BYTES_MAX + 1];
         let record = headers.record(&PARTS, [("x-long", &long[..])]);
         assert_eq!(record, Err(RecordError::HeaderTooLong));
+        let checked = headers.check([None, None], [("x-long", &long[..])]);
+        assert_eq!(checked, Err(RecordError::HeaderTooLong));
         let record = headers.record(&PARTS, [("x-other", &long[..])]);
         assert!(record.is_ok());
+        let parts = CommandParts {
+            if_none_match: Some(&long),
+            ..PARTS
+        };
+        let record = headers.record(&parts, []);
+        assert_eq!(record, Err(RecordError::HeaderTooLong));
     }
 }

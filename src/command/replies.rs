@@ -1,14 +1,16 @@
 //! The reply index: which commands are answered. Built from the replies topic alone, so every peer
 //! has the same.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use ahash::RandomState;
+use hashbrown::HashTable;
 
 use super::bodies::Bodies;
+use super::recipe::fingerprints_differ;
 use super::reply::Answer;
-use crate::model::{CommandKey, Fingerprint, Offset, Partition, UnixMillis};
+use crate::model::{CommandKey, CorrelationId, Fingerprint, Offset, Partition, UnixMillis};
 
 /// How far the index reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +24,8 @@ pub struct ReplyIndexSettings {
 }
 
 impl ReplyIndexSettings {
-    /// Memory an entry is taken for: 48 bytes and one of control, in a hash table just doubled.
+    /// Memory an entry counts for: 48 bytes and one of control, where the table has just doubled
+    /// and is 7/16 full.
     pub const ENTRY_BYTES: usize = 112;
 
     /// Entries the memory is good for. A home that knows from the offsets that there are more loads
@@ -36,10 +39,8 @@ impl ReplyIndexSettings {
 /// A reply, as it came.
 #[derive(Clone, Copy, Debug)]
 pub struct Replied<'a> {
-    /// Whose.
-    pub key: CommandKey,
-    /// What was asked.
-    pub print: Fingerprint,
+    /// The request it answers.
+    pub id: CorrelationId,
     /// The reply's partition.
     pub partition: Partition,
     /// The reply's offset.
@@ -50,11 +51,11 @@ pub struct Replied<'a> {
     pub answer: &'a Answer,
 }
 
-/// A command's reply, as far as it is known.
+/// A stored reply.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// What was asked.
-    pub print: Fingerprint,
+    /// The request it answers.
+    pub id: CorrelationId,
     /// The reply's partition.
     pub partition: Partition,
     /// The reply's offset.
@@ -74,14 +75,18 @@ pub struct ReplyStats {
     pub bodies: usize,
     /// Memory of the bodies.
     pub body_bytes: usize,
-    /// Later replies to a command, ignored, ever.
+    /// Later replies to the same request, ignored, ever.
     pub duplicates: u64,
+    /// Replies beyond [`ReplyIndex::FINGERPRINTS_PER_KEY_MAX`], ignored, ever.
+    pub crowded: u64,
     /// Replies from before the window, ever.
     pub too_old: u64,
     /// Generations dropped for memory before their time, ever: the window is cut.
     pub generations_cut: u64,
     /// Replies older than this are not known. `None`: nothing was dropped yet.
     pub known_from: Option<UnixMillis>,
+    /// Replies older than this were dropped for memory. `None`: none was.
+    pub cut_from: Option<UnixMillis>,
 }
 
 /// Into how many generations the window and the memory are divided: the piece that is lost at once.
@@ -89,7 +94,9 @@ const GENERATIONS: usize = 16;
 /// Maps the entries are spread over, so that none grows so large that doubling it is a long turn.
 const SHELVES: usize = 256;
 
-/// Commands answered within the window.
+/// Requests answered within the window, by command key and fingerprint. Gateways that admit at the
+/// same time may append different requests under one command key, so a key may have several
+/// replies. Each of them is kept: a retry receives the reply of its own fingerprint.
 ///
 /// Entries belong to generations, in the order of time. A generation is dropped whole: from then on
 /// none of its entries is known, and their memory comes back shelf by shelf.
@@ -97,7 +104,9 @@ const SHELVES: usize = 256;
 pub struct ReplyIndex {
     settings: ReplyIndexSettings,
     hasher: RandomState,
-    shelves: Vec<HashMap<CommandKey, Row, RandomState>>,
+    /// Rows by the hash of their command key alone, so that one probe finds every fingerprint of
+    /// it.
+    shelves: Vec<HashTable<Row>>,
     /// Oldest first; ids count up without a gap.
     generations: VecDeque<Generation>,
     next_generation: u32,
@@ -114,13 +123,15 @@ pub struct ReplyIndex {
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    print: Fingerprint,
+    id: CorrelationId,
     offset: Offset,
     partition: Partition,
     generation: u32,
 }
 
-const _: () = assert!(size_of::<(CommandKey, Row)>() == 48);
+// A table that has just doubled is 7/16 full.
+const _: () = assert!(ReplyIndexSettings::ENTRY_BYTES == (size_of::<Row>() + 1) * 16 / 7);
+const _: () = assert!(size_of::<Row>() == 48);
 
 #[derive(Clone, Copy, Debug)]
 struct Generation {
@@ -133,13 +144,18 @@ struct Generation {
 }
 
 impl ReplyIndex {
+    /// Fingerprints kept of one command key. Each needs a gateway that appended before it had read
+    /// the reply of another, so a key has at most a few; the limit bounds the work of one lookup.
+    pub const FINGERPRINTS_PER_KEY_MAX: usize = 64;
+
     /// An empty index. `hasher` is seeded by the shard: keys can be ground by who sends them.
     #[must_use]
     pub fn new(settings: ReplyIndexSettings, hasher: RandomState) -> Self {
-        let shelf = || HashMap::with_hasher(hasher.clone());
         Self {
             settings,
-            shelves: std::iter::repeat_with(shelf).take(SHELVES).collect(),
+            shelves: std::iter::repeat_with(HashTable::new)
+                .take(SHELVES)
+                .collect(),
             generations: VecDeque::new(),
             next_generation: 0,
             rows: 0,
@@ -159,11 +175,21 @@ impl ReplyIndex {
     }
 
     /// Takes a reply, in the topic's order; `now` bounds its time, which is the producer's to
-    /// choose. False: the command has one, and the first stands.
+    /// choose. False: the request has one, and the first stands.
     pub fn on_reply(&mut self, reply: &Replied<'_>, now: UnixMillis) -> bool {
-        if self.row(reply.key).is_some() {
+        let id = reply.id;
+        let (mut known, mut of_key) = (false, 0);
+        for row in self.rows_of(id.key) {
+            known |= row.id == id;
+            of_key += 1;
+        }
+        if known {
             self.stats.duplicates += 1;
             return false;
+        }
+        if of_key >= Self::FINGERPRINTS_PER_KEY_MAX {
+            self.stats.crowded += 1;
+            return true;
         }
         let time = reply.timestamp.min(now);
         let Some(index) = self.generation_for(time) else {
@@ -173,38 +199,55 @@ impl ReplyIndex {
         if index == 0 && self.rows >= self.entries_max() && self.known() >= self.entries_max() {
             // Of all that is known this would be the first to go.
             self.stats.too_old += 1;
+            self.cut_from(UnixMillis(time.0.saturating_add(1)));
             return true;
         }
         let generation = &mut self.generations[index];
         generation.entries += 1;
         generation.newest = generation.newest.max(time);
         let row = Row {
-            print: reply.print,
+            id,
             offset: reply.offset,
             partition: reply.partition,
             generation: generation.id,
         };
-        let shelf = self.shelf(reply.key);
-        // One that is not known any more may stand there, not swept yet.
-        match self.shelves[shelf].insert(reply.key, row) {
-            None => self.rows += 1,
-            Some(gone) => forget(&mut self.generations, &gone),
+        let (hash, shelf) = self.place(id.key);
+        let hasher = &self.hasher;
+        let shelf = &mut self.shelves[shelf];
+        // A row of the same request that is no longer known may be there, not swept yet.
+        match shelf.find_mut(hash, |there| there.id == id) {
+            Some(there) => forget(&mut self.generations, &std::mem::replace(there, row)),
+            None => {
+                shelf.insert_unique(hash, row, |row| hasher.hash_one(row.id.key));
+                self.rows += 1;
+            }
         }
-        self.bodies.insert(reply.key, reply.answer);
+        self.bodies.insert(id, reply.answer);
         self.keep_to_memory();
         true
     }
 
-    /// What is known of a command.
+    /// The stored reply for a request: that of its own fingerprint, else one whose fingerprint is
+    /// of another recipe, which may be the same request as another build writes it.
     #[must_use]
-    pub fn get(&self, key: CommandKey) -> Option<Known> {
-        let row = self.row(key)?;
+    pub fn get(&self, key: CommandKey, print: Fingerprint) -> Option<Known> {
+        let own = self.rows_of(key).find(|row| row.id.fingerprint == print);
+        let row = own.or_else(|| {
+            let mut rows = self.rows_of(key);
+            rows.find(|row| !fingerprints_differ(row.id.fingerprint, print))
+        })?;
         Some(Known {
-            print: row.print,
+            id: row.id,
             partition: row.partition,
             offset: row.offset,
-            answer: self.bodies.get(key).cloned(),
+            answer: self.bodies.get(row.id).cloned(),
         })
+    }
+
+    /// Whether any request under the command key is answered.
+    #[must_use]
+    pub fn has(&self, key: CommandKey) -> bool {
+        self.rows_of(key).next().is_some()
     }
 
     /// All below the offset is gone.
@@ -229,6 +272,14 @@ impl ReplyIndex {
         self.unswept > 0
     }
 
+    /// The time from which on replies are known, if that is later than the window asks for: memory
+    /// is short. It ends by itself when the window has moved past it.
+    #[must_use]
+    pub fn cut(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let past = now.0.saturating_sub(millis(self.settings.window));
+        self.stats.cut_from.filter(|from| from.0 > past)
+    }
+
     /// The facts.
     #[must_use]
     pub fn stats(&self) -> ReplyStats {
@@ -241,13 +292,17 @@ impl ReplyIndex {
         }
     }
 
-    fn row(&self, key: CommandKey) -> Option<&Row> {
-        let row = self.shelves[self.shelf(key)].get(&key)?;
-        self.is_known(row).then_some(row)
+    fn cut_from(&mut self, from: UnixMillis) {
+        self.stats.cut_from = self.stats.cut_from.max(Some(from));
     }
 
-    fn is_known(&self, row: &Row) -> bool {
-        is_known(row, &self.generations, &self.log_starts)
+    /// The known rows of a command key.
+    fn rows_of(&self, key: CommandKey) -> impl Iterator<Item = &Row> {
+        let (hash, shelf) = self.place(key);
+        let same_hash = self.shelves[shelf].iter_hash(hash);
+        same_hash.filter(move |row| {
+            row.id.key == key && is_known(row, &self.generations, &self.log_starts)
+        })
     }
 
     /// Entries that are known, or below a log start and not yet swept.
@@ -259,9 +314,11 @@ impl ReplyIndex {
         self.settings.entries_max().max(GENERATIONS)
     }
 
-    fn shelf(&self, key: CommandKey) -> usize {
-        // The maps go by the low bits and the top seven of the same hash: these are neither.
-        (self.hasher.hash_one(key) >> 48) as usize % SHELVES
+    /// The hash of a command key, and its shelf.
+    fn place(&self, key: CommandKey) -> (u64, usize) {
+        let hash = self.hasher.hash_one(key);
+        // The tables go by the low bits and the top seven of the hash: these are neither.
+        (hash, (hash >> 48) as usize % SHELVES)
     }
 
     /// The generation of a time; a new one if the newest is full or old. `None`: before the window.
@@ -321,6 +378,9 @@ impl ReplyIndex {
         if self.known() > self.entries_max() && self.generations.len() > 1 {
             self.stats.generations_cut += 1;
             self.drop_oldest();
+            if let Some(from) = self.stats.known_from {
+                self.cut_from(from);
+            }
         }
         self.sweep_one();
     }
@@ -335,10 +395,10 @@ impl ReplyIndex {
         let rows = &mut self.shelves[self.next_shelf];
         self.next_shelf = (self.next_shelf + 1) % SHELVES;
         let before = rows.len();
-        rows.retain(|key, row| {
+        rows.retain(|row| {
             let stays = is_known(row, generations, starts);
             if !stays {
-                self.bodies.remove(*key);
+                self.bodies.remove(row.id);
                 forget(generations, row);
             }
             stays

@@ -45,25 +45,57 @@ pub type Answer = Result<Arc<Reply>, ReplyError>;
 /// Why a reply can't become an HTTP response (502).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ReplyError {
-    /// Not a number from 200 to 599.
+    /// Not a number from 200 to 599. Any other status would be a guess at what became of the
+    /// command.
     #[error("the reply's status is not a number from 200 to 599")]
     Status,
-    /// A header that would pass has a value with control characters.
-    #[error("a header of the reply has characters that HTTP can't carry")]
-    Header,
-    /// More than [`Reply::HEADERS_MAX`] headers or [`Reply::HEADER_BYTES_MAX`] bytes of them.
-    #[error("the reply has too many headers")]
-    TooManyHeaders,
+}
+
+/// A header of a reply that should reach the client and is left out, since HTTP can't carry it. A
+/// service that gets one header wrong gets it wrong in every reply, so the rest of the reply
+/// stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name.
+    pub name: Box<str>,
+    /// What is wrong with it.
+    pub flaw: Flaw,
+}
+
+/// What is wrong with a header of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flaw {
+    /// Its value has a control byte.
+    ControlByte,
+    /// It is no entity tag.
+    NoEntityTag,
+    /// It is beyond [`Reply::HEADERS_MAX`] or [`Reply::HEADER_BYTES_MAX`].
+    NoRoom,
+}
+
+impl Flaw {
+    /// For the operator.
+    #[must_use]
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::ControlByte => "its value has control bytes; write it as text",
+            Self::NoEntityTag => {
+                "it is no entity tag: 1 to 128 bytes without spaces, quotes and control bytes"
+            }
+            Self::NoRoom => "the reply has more than 64 headers, or 16 KiB of them",
+        }
+    }
 }
 
 /// About the connection and the message (RFC 9110 7.6.1, RFC 9112 6), the gateway's own duties, and
 /// what a service has no business to set: credentials. Names in lower case.
-const GATEWAYS_OWN: [&str; 16] = [
+const GATEWAYS_OWN: [&str; 17] = [
     "authorization",
     "connection",
     "content-length",
     "cookie",
     "date",
+    "idempotent-replayed",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authentication-info",
@@ -84,12 +116,17 @@ impl Reply {
     pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 
     /// Reads a record. Headers that are the gateway's, the connection's or the framing's business
-    /// are left out, and so are names that are not HTTP's (`zilla:…`, or with `_` as the type
-    /// headers of Spring), null values, and all but the last of `content-type` and the etag.
+    /// are dropped, and so are names that are not HTTP's (`zilla:…`, or with `_` as the type
+    /// headers of Spring), null values, and all but the last of `content-type` and the etag. A
+    /// header that would pass and can't be written goes to `left_out`.
     ///
     /// # Errors
-    /// What HTTP can't carry.
-    pub fn read(record: &Record<'_>, names: &ReplyHeaders) -> Result<Self, ReplyError> {
+    /// The status is none.
+    pub fn read(
+        record: &Record<'_>,
+        names: &ReplyHeaders,
+        left_out: &mut Vec<LeftOut>,
+    ) -> Result<Self, ReplyError> {
         let status = read_status(record.headers.last(&names.status))?;
         let (mut headers, mut bytes) = (Vec::new(), 0);
         let mut content_type = None;
@@ -98,21 +135,34 @@ impl Reply {
                 continue;
             };
             let value = value.trim_ascii();
+            let size = name.len() + value.len();
+            // The last two places are for the content type and the etag.
+            let full = headers.len() + 2 >= Self::HEADERS_MAX;
             if !value.iter().all(is_value_byte) {
-                return Err(ReplyError::Header);
-            }
-            bytes += name.len() + value.len();
-            if &*name == "content-type" {
+                let flaw = Flaw::ControlByte;
+                left_out.push(LeftOut { name, flaw });
+            } else if bytes + size > Self::HEADER_BYTES_MAX || full && &*name != "content-type" {
+                let flaw = Flaw::NoRoom;
+                left_out.push(LeftOut { name, flaw });
+            } else if &*name == "content-type" {
+                bytes += size;
                 content_type = Some((name, value.into()));
-                continue;
-            }
-            headers.push((name, value.into()));
-            if headers.len() > Self::HEADERS_MAX || bytes > Self::HEADER_BYTES_MAX {
-                return Err(ReplyError::TooManyHeaders);
+            } else {
+                bytes += size;
+                headers.push((name, value.into()));
             }
         }
         headers.extend(content_type);
-        headers.extend(read_etag(record.headers.last(&names.etag))?);
+        if let Some(value) = record.headers.last(&names.etag) {
+            match Etag::from_header(value) {
+                // As a GET of the entity shows it.
+                Some(etag) => headers.push(("etag".into(), etag.as_bytes().into())),
+                None => left_out.push(LeftOut {
+                    name: names.etag.clone(),
+                    flaw: Flaw::NoEntityTag,
+                }),
+            }
+        }
         let body = match status {
             204 | 205 | 304 => &[][..],
             _ => record.value.unwrap_or_default(),
@@ -142,7 +192,7 @@ impl Reply {
 
 /// RFC 9110 15: three digits; a service has no 1xx to give.
 fn read_status(text: Option<&[u8]>) -> Result<u16, ReplyError> {
-    let Some(text) = text else {
+    let Some(text) = text.map(<[u8]>::trim_ascii) else {
         return Ok(200);
     };
     let [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'] = text else {
@@ -150,27 +200,6 @@ fn read_status(text: Option<&[u8]>) -> Result<u16, ReplyError> {
     };
     let digit = |byte: &u8| u16::from(byte - b'0');
     Ok(digit(a) * 100 + digit(b) * 10 + digit(c))
-}
-
-/// Unquoted as services write it, it becomes what a GET of the entity shows; quoted it stands.
-fn read_etag(value: Option<&[u8]>) -> Result<Option<Header>, ReplyError> {
-    let Some(value) = value.map(<[u8]>::trim_ascii).filter(|v| !v.is_empty()) else {
-        return Ok(None);
-    };
-    let name = "etag".into();
-    let tag = value.strip_prefix(b"W/").unwrap_or(value);
-    if let [b'"', inner @ .., b'"'] = tag {
-        // RFC 9110 8.8.3: etagc.
-        let legal = |&b: &u8| b == 0x21 || (b >= 0x23 && b != 0x7f);
-        let quoted = inner.iter().all(legal);
-        return match quoted && value.len() <= Etag::LEN_MAX {
-            true => Ok(Some((name, value.into()))),
-            false => Err(ReplyError::Header),
-        };
-    }
-    let etag = Etag::from_header(value).ok_or(ReplyError::Header)?;
-    let quoted = format!("\"{etag}\"").into_bytes();
-    Ok(Some((name, quoted.into())))
 }
 
 /// The name in lower case, if a header of that name reaches the client.
@@ -228,7 +257,17 @@ pub(super) mod tests {
     fn read_with(draft: Draft, names: &ReplyHeaders) -> Result<Reply, ReplyError> {
         let batch = batch(0, &[draft], &HashSecret::new([0; 16]));
         let record = batch.iter().next().expect("one");
-        Reply::read(&record, names)
+        Reply::read(&record, names, &mut Vec::new())
+    }
+
+    /// The reply, and what was left out of it.
+    fn read_flawed(draft: Draft) -> (Reply, Vec<(String, Flaw)>) {
+        let batch = batch(0, &[draft], &HashSecret::new([0; 16]));
+        let record = batch.iter().next().expect("one");
+        let mut left_out = Vec::new();
+        let reply = Reply::read(&record, &names(), &mut left_out).expect("it has a status");
+        let left_out = left_out.into_iter().map(|it| (it.name.into(), it.flaw));
+        (reply, left_out.collect())
     }
 
     fn read(draft: Draft) -> Result<Reply, ReplyError> {
@@ -261,6 +300,7 @@ pub(super) mod tests {
             .header("connection", "x-request")
             .header("Access-Control-Allow-Origin", "*")
             .header("set-cookie", "a=b")
+            .header("Idempotent-Replayed", "true")
             .header("kafka_replyPartition", [0, 0, 0, 1]);
         let reply = read(draft).expect("well-formed");
         assert_eq!((reply.status, &reply.body[..]), (201, &b"{}"[..]));
@@ -284,12 +324,12 @@ pub(super) mod tests {
     #[test]
     fn a_status_is_three_digits_of_a_final_response() {
         assert_eq!(read(reply("")).map(|r| r.status), Ok(200));
-        for good in ["200", "299", "409", "599"] {
+        for good in ["200", "299", "409", "599", " 200", "409\n"] {
             let status = read(reply("").header(":status", good)).map(|r| r.status);
-            assert_eq!(status, Ok(good.parse().expect("a number")));
+            assert_eq!(status, Ok(good.trim().parse().expect("a number")));
         }
         for bad in [
-            "", "100", "199", "600", "20", "2000", "2x0", " 200", "+20", "OK",
+            "", "100", "199", "600", "20", "2000", "2x0", "2 0", "+20", "OK",
         ] {
             let error = read(reply("").header(":status", bad));
             assert_eq!(error, Err(ReplyError::Status), "{bad}");
@@ -300,15 +340,37 @@ pub(super) mod tests {
     fn an_etag_reads_as_a_get_shows_it() {
         for (written, shown) in [
             ("7", "\"7\""),
-            ("a/b", "\"a=2Fb\""),
+            ("a/b", "\"a/b\""),
+            ("1.2", "\"1.2\""),
             ("\"7\"", "\"7\""),
             ("W/\"7\"", "W/\"7\""),
         ] {
             let reply = read(reply("").header("etag", written)).expect("well-formed");
             assert_eq!(header(&reply, "etag"), Some(shown.as_bytes()), "{written}");
         }
-        let bad = read(reply("").header("etag", "\"a\r\nb\""));
-        assert_eq!(bad, Err(ReplyError::Header));
+    }
+
+    /// One flawed header is one header less, never a 502 for every reply.
+    #[test]
+    fn a_header_that_http_can_not_carry_is_left_out() {
+        let big = "x".repeat(Reply::HEADER_BYTES_MAX);
+        for (name, value, flaw) in [
+            ("x-binary", &[0, 0, 0, 1][..], Flaw::ControlByte),
+            ("x-split", b"a\r\nset-cookie: b", Flaw::ControlByte),
+            ("content-type", b"a\0b", Flaw::ControlByte),
+            ("x-big", big.as_bytes(), Flaw::NoRoom),
+            ("etag", b"a b", Flaw::NoEntityTag),
+            ("etag", &[0, 0, 0, 0, 0, 0, 0, 7], Flaw::NoEntityTag),
+            ("etag", b"", Flaw::NoEntityTag),
+            ("etag", &[b'x'; Etag::LEN_MAX + 1], Flaw::NoEntityTag),
+        ] {
+            let draft = reply("{}").header("x-first", "1").header(name, value);
+            let (reply, left_out) = read_flawed(draft.header("x-last", "2"));
+            assert_eq!((reply.status, &reply.body[..]), (200, &b"{}"[..]));
+            assert_eq!(left_out, [(name.to_owned(), flaw)]);
+            let names: Vec<&str> = reply.headers.iter().map(|(n, _)| &**n).collect();
+            assert_eq!(names, ["x-first", "x-last"], "{name}");
+        }
     }
 
     #[test]
@@ -321,13 +383,15 @@ pub(super) mod tests {
 
     #[test]
     fn headers_are_bounded() {
-        let mut draft = reply("");
-        for n in 0..=Reply::HEADERS_MAX {
+        let mut draft = reply("").header("content-type", "text/plain");
+        for n in 0..2 * Reply::HEADERS_MAX {
             draft = draft.header(&format!("x-{n}"), "v");
         }
-        assert_eq!(read(draft), Err(ReplyError::TooManyHeaders));
-        let draft = reply("").header("x", [b'a'; Reply::HEADER_BYTES_MAX]);
-        assert_eq!(read(draft), Err(ReplyError::TooManyHeaders));
+        let (reply, left_out) = read_flawed(draft.header("etag", "7"));
+        assert_eq!(reply.headers.len(), Reply::HEADERS_MAX);
+        assert_eq!(header(&reply, "etag"), Some(&b"\"7\""[..]));
+        assert_eq!(header(&reply, "content-type"), Some(&b"text/plain"[..]));
+        assert_eq!(left_out.len(), Reply::HEADERS_MAX + 2);
     }
 
     proptest! {

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::open::{Admission, Limit, OpenCommands};
-use super::recipe::fingerprints_differ;
 use super::replies::{Replied, ReplyIndex};
-use super::reply::{Answer, Reply, ReplyHeaders};
-use crate::log::{Batch, Change, Step};
+use super::reply::{Answer, LeftOut, Reply, ReplyHeaders};
+use crate::log::{Batch, Change, Record, Step};
 use crate::model::{
     CommandKey, CorrelationId, Fingerprint, Instant, Offset, Partition, UnixMillis,
 };
@@ -17,11 +16,11 @@ pub enum Admitted {
     /// Answered before: the same answer again.
     Answered(Answer),
     /// Answered before; the reply is at this place of the replies topic, not in memory. Its record
-    /// goes through [`Reply::read`].
-    AnsweredAt(Partition, Offset),
-    /// Its key is used for something else: 422.
+    /// has this correlation id and goes through [`Reply::read`].
+    AnsweredAt(CorrelationId, Partition, Offset),
+    /// Other requests are answered or in flight under its command key, and this one is not: 422.
     Mismatch,
-    /// It is open, sent before: the waiter waits for the same reply.
+    /// It is in flight: the waiter waits for the same reply.
     Joined,
     /// Produce it; the waiter waits.
     Opened,
@@ -29,22 +28,38 @@ pub enum Admitted {
     Full(Limit),
 }
 
-/// How a command ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The service's reply.
-    Answer(Answer),
-    /// The first reply under this key answers something else: 422.
-    Mismatch,
-}
-
-/// A waiter and its answer.
+/// A waiter and the service's reply to its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered<W> {
-    /// Who waited.
+    /// The exchange that waited.
     pub waiter: W,
-    /// What to say.
-    pub outcome: Outcome,
+    /// The reply.
+    pub answer: Answer,
+}
+
+/// Records of the replies topic that answer nothing here, and headers that clients do not get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyCounts {
+    /// Records without the header of the correlation id.
+    pub no_correlation_id: u64,
+    /// Records whose correlation id does not have the form of ours.
+    pub malformed_correlation_id: u64,
+    /// Replies to requests that are not in flight here, read after the topic was loaded. Normal
+    /// with several instances.
+    pub not_in_flight: u64,
+    /// Headers of replies that HTTP can't carry.
+    pub headers_left_out: u64,
+}
+
+/// A flaw of a service's replies, for the log. One is kept of each kind until it is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The record's partition.
+    pub partition: Partition,
+    /// The record's offset.
+    pub offset: Offset,
+    /// What is wrong with it, in a sentence.
+    pub text: String,
 }
 
 /// Both tables of a home: one owner, so no race within the process.
@@ -55,7 +70,10 @@ pub struct CommandTable<W> {
     /// Answered.
     pub replies: ReplyIndex,
     names: ReplyHeaders,
-    foreign: u64,
+    counts: ReplyCounts,
+    ignored: Option<Notice>,
+    flawed: Option<Notice>,
+    left_out: Vec<LeftOut>,
 }
 
 impl<W: Copy + PartialEq> CommandTable<W> {
@@ -66,7 +84,10 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             open,
             replies,
             names,
-            foreign: 0,
+            counts: ReplyCounts::default(),
+            ignored: None,
+            flawed: None,
+            left_out: Vec::new(),
         }
     }
 
@@ -79,12 +100,17 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         waiter: Option<(W, Instant)>,
         now: Instant,
     ) -> Admitted {
-        if let Some(known) = self.replies.get(key) {
-            return match known.answer {
-                _ if fingerprints_differ(known.print, print) => Admitted::Mismatch,
-                Some(answer) => Admitted::Answered(answer),
-                None => Admitted::AnsweredAt(known.partition, known.offset),
-            };
+        let in_flight = self.open.get(key) == Some(print);
+        match self.replies.get(key, print) {
+            // While its own reply is due, one of another recipe is not taken in its place.
+            Some(known) if known.id.fingerprint == print || !in_flight => {
+                return match known.answer {
+                    Some(answer) => Admitted::Answered(answer),
+                    None => Admitted::AnsweredAt(known.id, known.partition, known.offset),
+                };
+            }
+            None if !in_flight && self.replies.has(key) => return Admitted::Mismatch,
+            _ => {}
         }
         match self.open.admit(key, print, waiter, now) {
             Admission::Opened => Admitted::Opened,
@@ -94,11 +120,17 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
-    /// Applies one step of the replies topic; who waited for its replies comes out with them.
-    /// Records without a correlation id of ours are counted and passed over.
-    pub fn apply(&mut self, step: &Step, now: UnixMillis, answered: &mut Vec<Answered<W>>) {
+    /// Applies one step of the replies topic; the waiters of its replies come out with them.
+    /// `loaded`: the topic is read up to where it ended at the start.
+    pub fn apply(
+        &mut self,
+        step: &Step,
+        loaded: bool,
+        now: UnixMillis,
+        answered: &mut Vec<Answered<W>>,
+    ) {
         match &step.change {
-            Change::Records(batch) => self.on_records(batch, now, answered),
+            Change::Records(batch) => self.on_records(batch, loaded, now, answered),
             Change::LogStart { partition, offset } => {
                 self.replies.on_log_start(*partition, *offset);
             }
@@ -106,10 +138,20 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
-    /// Records of the replies topic without a correlation id of ours, ever.
+    /// What was ignored or left out, ever.
     #[must_use]
-    pub const fn foreign(&self) -> u64 {
-        self.foreign
+    pub const fn counts(&self) -> ReplyCounts {
+        self.counts
+    }
+
+    /// A record that answers no command, since the last call.
+    pub const fn take_ignored(&mut self) -> Option<Notice> {
+        self.ignored.take()
+    }
+
+    /// A reply that lost a header, since the last call.
+    pub const fn take_flawed(&mut self) -> Option<Notice> {
+        self.flawed.take()
     }
 
     /// How a stored reply's record reads: for one that [`Admitted::AnsweredAt`] made the home
@@ -119,38 +161,111 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         &self.names
     }
 
-    fn on_records(&mut self, batch: &Batch, now: UnixMillis, answered: &mut Vec<Answered<W>>) {
+    fn on_records(
+        &mut self,
+        batch: &Batch,
+        loaded: bool,
+        now: UnixMillis,
+        answered: &mut Vec<Answered<W>>,
+    ) {
+        let partition = batch.partition();
         for record in batch.iter() {
-            let id = record.headers.last(&self.names.correlation_id);
-            let Some(CorrelationId { key, fingerprint }) = id.and_then(CorrelationId::parse) else {
-                self.foreign += 1;
+            let value = record.headers.last(&self.names.correlation_id);
+            let Some(id) = value.and_then(CorrelationId::parse) else {
+                self.on_ignored(partition, &record, value.is_some());
                 continue;
             };
-            let answer = Reply::read(&record, &self.names).map(Arc::new);
+            self.left_out.clear();
+            let answer = Reply::read(&record, &self.names, &mut self.left_out).map(Arc::new);
+            if !self.left_out.is_empty() {
+                self.on_flawed(partition, record.offset);
+            }
             let retry = Reply::is_retry(&record, &self.names);
             if !retry {
                 let reply = Replied {
-                    key,
-                    print: fingerprint,
-                    partition: batch.partition(),
+                    id,
+                    partition,
                     offset: record.offset,
                     timestamp: record.timestamp,
                     answer: &answer,
                 };
                 self.replies.on_reply(&reply, now);
             }
-            let Some((asked, waiters)) = self.open.on_reply(key) else {
+            // The reply to another request under the same command key, which another gateway
+            // appended, answers nobody here: each exchange waits for the reply to its own request.
+            let Some(waiters) = self.open.on_reply(id) else {
+                self.counts.not_in_flight += u64::from(loaded);
                 continue;
-            };
-            let outcome = match fingerprints_differ(asked, fingerprint) {
-                // Another peer opened the same key for something else, and was first.
-                true => Outcome::Mismatch,
-                false => Outcome::Answer(answer),
             };
             answered.extend(waiters.into_iter().map(|waiter| Answered {
                 waiter,
-                outcome: outcome.clone(),
+                answer: answer.clone(),
             }));
         }
+    }
+
+    fn on_ignored(&mut self, partition: Partition, record: &Record<'_>, malformed: bool) {
+        let count = match malformed {
+            true => &mut self.counts.malformed_correlation_id,
+            false => &mut self.counts.no_correlation_id,
+        };
+        *count += 1;
+        if self.ignored.is_some() {
+            return;
+        }
+        let name = sanitize(self.names.correlation_id.as_bytes());
+        let what = match malformed {
+            true => format!("header `{name}` is not the correlation id of a command"),
+            false => format!("there is no header `{name}`"),
+        };
+        let text = format!(
+            "{what}, so the record answers no command, and its client gets 504; the service must \
+             copy `{name}` from the command; its headers: {}",
+            header_names(record),
+        );
+        self.ignored = Some(Notice {
+            partition,
+            offset: record.offset,
+            text,
+        });
+    }
+
+    fn on_flawed(&mut self, partition: Partition, offset: Offset) {
+        self.counts.headers_left_out += self.left_out.len() as u64;
+        if let (None, Some(first)) = (&self.flawed, self.left_out.first()) {
+            let (name, why) = (sanitize(first.name.as_bytes()), first.flaw.explain());
+            let text = format!("clients do not get header `{name}`: {why}");
+            self.flawed = Some(Notice {
+                partition,
+                offset,
+                text,
+            });
+        }
+    }
+}
+
+/// Header names that a notice lists, and bytes of each.
+const NAMES_MAX: usize = 16;
+const NAME_BYTES_MAX: usize = 64;
+
+fn header_names(record: &Record<'_>) -> String {
+    let mut names = record.headers.map(|(name, _)| sanitize(name));
+    let mut listed: Vec<String> = names.by_ref().take(NAMES_MAX).collect();
+    if names.next().is_some() {
+        listed.push("…".into());
+    }
+    match listed.is_empty() {
+        true => "none".into(),
+        false => listed.join(", "),
+    }
+}
+
+/// A name for a log line: short, and without anything that a terminal would obey.
+fn sanitize(name: &[u8]) -> String {
+    let short = &name[..name.len().min(NAME_BYTES_MAX)];
+    let text = String::from_utf8_lossy(short).escape_debug().to_string();
+    match short.len() < name.len() {
+        true => text + "…",
+        false => text,
     }
 }

@@ -23,6 +23,14 @@ fn key(n: u8) -> CommandKey {
     CommandKey([n; 16])
 }
 
+impl Fingerprint {
+    /// Another request under the same recipe.
+    fn changed(mut self, n: u8) -> Self {
+        self.0[15] = 100 + n;
+        self
+    }
+}
+
 fn index(entries: usize) -> ReplyIndex {
     let settings = ReplyIndexSettings {
         window: WINDOW,
@@ -56,7 +64,7 @@ fn reply(offset: u64, key: CommandKey, fingerprint: Fingerprint, body: &str) -> 
 fn apply(table: &mut CommandTable<u32>, drafts: &[Draft]) -> Vec<Answered<u32>> {
     let mut answered = Vec::new();
     let batch = batch(0, drafts, &HashSecret::new([0; 16]));
-    table.apply(&step(1, Change::Records(batch)), NOW, &mut answered);
+    table.apply(&step(1, Change::Records(batch)), true, NOW, &mut answered);
     answered
 }
 
@@ -65,9 +73,9 @@ fn admit(table: &mut CommandTable<u32>, n: u8, print: Fingerprint, waiter: u32) 
     table.admit(key(n), print, Some((waiter, deadline)), Instant::ZERO)
 }
 
-fn body(outcome: &Outcome) -> &[u8] {
-    match outcome {
-        Outcome::Answer(Ok(reply)) => &reply.body,
+fn body(answer: &Answer) -> &[u8] {
+    match answer {
+        Ok(reply) => &reply.body,
         other => panic!("{other:?}"),
     }
 }
@@ -80,7 +88,7 @@ fn a_command_is_opened_joined_answered_and_answered_again() {
     let answered = apply(&mut table, &[reply(0, key(1), F, "done")]);
     let waiters: Vec<u32> = answered.iter().map(|a| a.waiter).collect();
     assert_eq!(waiters, [10, 11]);
-    assert!(answered.iter().all(|a| body(&a.outcome) == b"done"));
+    assert!(answered.iter().all(|a| body(&a.answer) == b"done"));
     let Admitted::Answered(Ok(again)) = admit(&mut table, 1, F, 12) else {
         panic!("not answered");
     };
@@ -96,11 +104,93 @@ fn one_key_for_two_requests_is_a_mismatch_open_or_answered() {
     assert_eq!(admit(&mut table, 1, other, 11), Admitted::Mismatch);
     apply(&mut table, &[reply(0, key(1), F, "done")]);
     assert_eq!(admit(&mut table, 1, other, 12), Admitted::Mismatch);
+}
 
-    // Another peer was first with the same key for something else.
-    admit(&mut table, 2, F, 20);
-    let answered = apply(&mut table, &[reply(1, key(2), other, "theirs")]);
-    assert_eq!(answered[0].outcome, Outcome::Mismatch);
+/// DESIGN "Commands": two different requests under one command key, appended by two gateways. This
+/// gateway has the first in flight, and the reply to the second arrives before its own.
+#[test]
+fn each_request_under_one_key_gets_the_reply_of_its_own_fingerprint() {
+    let (one, two, three) = (F, F.changed(2), F.changed(3));
+    let mut table = table();
+    assert_eq!(admit(&mut table, 1, one, 10), Admitted::Opened);
+    assert_eq!(apply(&mut table, &[reply(0, key(1), two, "theirs")]), []);
+    assert_eq!(table.open.waiters(key(1)), 1, "it waits for its own reply");
+    // While its own reply is due, a retry joins; the other request is answered; a third is neither.
+    assert_eq!(admit(&mut table, 1, one, 11), Admitted::Joined);
+    let Admitted::Answered(Ok(theirs)) = admit(&mut table, 1, two, 12) else {
+        panic!("the reply to the second request is stored");
+    };
+    assert_eq!(&theirs.body[..], b"theirs");
+    assert_eq!(admit(&mut table, 1, three, 13), Admitted::Mismatch);
+    let answered = apply(&mut table, &[reply(1, key(1), one, "ours")]);
+    let told: Vec<_> = answered
+        .iter()
+        .map(|a| (a.waiter, body(&a.answer)))
+        .collect();
+    assert_eq!(told, [(10, &b"ours"[..]), (11, b"ours")]);
+    for (print, expected) in [(one, &b"ours"[..]), (two, b"theirs")] {
+        let Admitted::Answered(Ok(stored)) = admit(&mut table, 1, print, 14) else {
+            panic!("each has a stored reply of its own");
+        };
+        assert_eq!(&stored.body[..], expected);
+    }
+    assert_eq!(admit(&mut table, 1, three, 15), Admitted::Mismatch);
+    assert_eq!(table.replies.stats().entries, 2);
+}
+
+/// A service that executes only one request of a command key may leave the other without a reply.
+#[test]
+fn a_request_whose_own_reply_never_comes_is_unknown_and_stays_in_flight() {
+    let mut table = table();
+    let two = F.changed(2);
+    assert_eq!(admit(&mut table, 1, F, 10), Admitted::Opened);
+    apply(&mut table, &[reply(0, key(1), two, "theirs")]);
+    let mut expired = Vec::new();
+    table
+        .open
+        .on_timeout(Instant::ZERO.after(Duration::from_secs(10)), &mut expired);
+    assert_eq!(expired.len(), 1, "504");
+    assert_eq!(admit(&mut table, 1, F, 11), Admitted::Joined, "not 422");
+    // It ends with `open_limit`; from then on only the other request is known.
+    table
+        .open
+        .on_timeout(Instant::ZERO.after(Duration::from_secs(600)), &mut expired);
+    assert_eq!(admit(&mut table, 1, F, 12), Admitted::Mismatch);
+}
+
+/// A rolling change of the recipe: gateways of both builds see the same replies.
+#[test]
+fn a_reply_of_another_recipe_answers_a_retry_but_not_a_record_in_flight() {
+    let mut older = F.changed(7);
+    older.0[0] = F.0[0] - 1;
+    let mut table = table();
+    apply(&mut table, &[reply(0, key(1), older, "before")]);
+    let Admitted::Answered(Ok(stored)) = admit(&mut table, 1, F, 10) else {
+        panic!("another recipe is no mismatch");
+    };
+    assert_eq!(&stored.body[..], b"before");
+    // Its own record is in flight: its own reply will come.
+    assert_eq!(admit(&mut table, 2, F, 20), Admitted::Opened);
+    assert_eq!(apply(&mut table, &[reply(1, key(2), older, "before")]), []);
+    assert_eq!(admit(&mut table, 2, F, 21), Admitted::Joined);
+    let answered = apply(&mut table, &[reply(2, key(2), F, "now")]);
+    assert!(answered.len() == 2 && answered.iter().all(|a| body(&a.answer) == b"now"));
+}
+
+#[test]
+fn fingerprints_of_one_key_are_bounded() {
+    let mut table = table();
+    let most = ReplyIndex::FINGERPRINTS_PER_KEY_MAX as u8;
+    for n in 0..most + 1 {
+        apply(
+            &mut table,
+            &[reply(u64::from(n), key(1), F.changed(n), "v")],
+        );
+    }
+    let stats = table.replies.stats();
+    assert_eq!((stats.entries, stats.crowded), (usize::from(most), 1));
+    assert!(table.replies.get(key(1), F.changed(most - 1)).is_some());
+    assert_eq!(admit(&mut table, 1, F.changed(most), 1), Admitted::Mismatch);
 }
 
 #[test]
@@ -123,7 +213,7 @@ fn a_retry_reply_is_handed_on_and_not_kept() {
     admit(&mut table, 1, F, 10);
     let again = reply(0, key(1), F, "not now").header("retry", "true");
     let answered = apply(&mut table, &[again]);
-    assert_eq!(body(&answered[0].outcome), b"not now");
+    assert_eq!(body(&answered[0].answer), b"not now");
     assert_eq!(admit(&mut table, 1, F, 11), Admitted::Opened);
 }
 
@@ -133,10 +223,7 @@ fn a_reply_that_cannot_be_shown_still_answers_its_command() {
     admit(&mut table, 1, F, 10);
     let bad = reply(0, key(1), F, "").header(":status", "OK");
     let answered = apply(&mut table, &[bad]);
-    assert_eq!(
-        answered[0].outcome,
-        Outcome::Answer(Err(ReplyError::Status))
-    );
+    assert_eq!(answered[0].answer, Err(ReplyError::Status));
     let again = admit(&mut table, 1, F, 11);
     assert_eq!(again, Admitted::Answered(Err(ReplyError::Status)));
 }
@@ -149,7 +236,11 @@ fn a_body_out_of_memory_is_at_its_place_in_the_log() {
         &mut table,
         &[reply(5, key(1), F, &big), reply(6, key(2), F, &big)],
     );
-    let at = Admitted::AnsweredAt(Partition(0), Offset(5));
+    let id = CorrelationId {
+        key: key(1),
+        fingerprint: F,
+    };
+    let at = Admitted::AnsweredAt(id, Partition(0), Offset(5));
     assert_eq!(admit(&mut table, 1, F, 1), at);
     assert!(matches!(admit(&mut table, 2, F, 1), Admitted::Answered(_)));
     let stats = table.replies.stats();
@@ -157,11 +248,65 @@ fn a_body_out_of_memory_is_at_its_place_in_the_log() {
 }
 
 #[test]
-fn records_of_others_are_passed_over() {
+fn a_record_that_answers_nothing_is_counted_by_reason_and_named() {
     let mut table = table();
-    let strange = Draft::new(0, "k", Some("v")).header("correlation-id", "42");
-    assert_eq!(apply(&mut table, &[strange, Draft::new(1, "k", None)]), []);
-    assert_eq!(table.foreign(), 2);
+    let misspelt = Draft::new(1, "k", None)
+        .header("correlationId", "42")
+        .header("\u{1b}[2J", "x");
+    let drafts = [
+        Draft::new(0, "k", Some("v")).header("correlation-id", "42"),
+        misspelt.clone(),
+        reply(2, key(1), F, "late, or of another instance"),
+    ];
+    assert_eq!(apply(&mut table, &drafts), []);
+    let counts = ReplyCounts {
+        no_correlation_id: 1,
+        malformed_correlation_id: 1,
+        not_in_flight: 1,
+        headers_left_out: 0,
+    };
+    assert_eq!(table.counts(), counts);
+    let notice = table.take_ignored().expect("the first is kept");
+    assert_eq!((notice.partition, notice.offset), (Partition(0), Offset(0)));
+    assert!(
+        notice.text.contains("header `correlation-id` is not"),
+        "{notice:?}"
+    );
+    assert_eq!(table.take_ignored(), None);
+    apply(&mut table, &[misspelt]);
+    let text = table.take_ignored().expect("the next one").text;
+    assert!(text.contains("no header `correlation-id`"), "{text}");
+    assert!(
+        text.ends_with("its headers: correlationId, \\u{1b}[2J"),
+        "{text}"
+    );
+}
+
+#[test]
+fn replies_of_earlier_times_are_not_counted_while_the_topic_loads() {
+    let mut table = table();
+    let batch = batch(0, &[reply(0, key(1), F, "v")], &HashSecret::new([0; 16]));
+    table.apply(
+        &step(1, Change::Records(batch)),
+        false,
+        NOW,
+        &mut Vec::new(),
+    );
+    assert_eq!(table.counts(), ReplyCounts::default());
+}
+
+#[test]
+fn a_reply_that_loses_a_header_is_counted_and_named() {
+    let mut table = table();
+    admit(&mut table, 1, F, 10);
+    let draft = reply(7, key(1), F, "done").header("x-trace", [0, 1]);
+    let answered = apply(&mut table, &[draft]);
+    assert_eq!(body(&answered[0].answer), b"done");
+    assert_eq!(table.counts().headers_left_out, 1);
+    let notice = table.take_flawed().expect("a notice");
+    assert_eq!(notice.offset, Offset(7));
+    assert!(notice.text.contains("`x-trace`"), "{notice:?}");
+    assert_eq!(table.take_flawed(), None);
 }
 
 #[test]
@@ -173,11 +318,9 @@ fn a_log_start_takes_what_it_covers() {
     apply(&mut table, &drafts);
     let (partition, offset) = (Partition(0), Offset(2));
     let start = Change::LogStart { partition, offset };
-    table.apply(&step(2, start), NOW, &mut Vec::new());
+    table.apply(&step(2, start), true, NOW, &mut Vec::new());
     let known = |table: &CommandTable<u32>| -> Vec<u8> {
-        (0..6)
-            .filter(|n| table.replies.get(key(*n)).is_some())
-            .collect()
+        (0..6).filter(|n| table.replies.has(key(*n))).collect()
     };
     assert_eq!(known(&table), [2, 3, 4, 5]);
     while table.replies.expire(NOW) {}
@@ -194,9 +337,9 @@ fn a_reply_in_the_place_of_one_that_is_gone_is_counted_once() {
     apply(&mut table, &[reply(0, key(1), F, "old")]);
     let (partition, offset) = (Partition(0), Offset(1));
     let start = Change::LogStart { partition, offset };
-    table.apply(&step(2, start), NOW, &mut Vec::new());
+    table.apply(&step(2, start), true, NOW, &mut Vec::new());
     apply(&mut table, &[reply(1, key(1), F, "new")]);
-    let known = table.replies.get(key(1)).expect("answered");
+    let known = table.replies.get(key(1), F).expect("answered");
     assert_eq!(known.offset, Offset(1));
     assert_eq!(table.replies.stats().entries, 1);
 }
@@ -205,8 +348,10 @@ fn put(index: &mut ReplyIndex, n: u32, time: i64, now: i64) -> bool {
     let mut key = [0; 16];
     key[..4].copy_from_slice(&n.to_be_bytes());
     let reply = Replied {
-        key: CommandKey(key),
-        print: F,
+        id: CorrelationId {
+            key: CommandKey(key),
+            fingerprint: F,
+        },
         partition: Partition(n % 3),
         offset: Offset(u64::from(n)),
         timestamp: UnixMillis(time),
@@ -218,7 +363,7 @@ fn put(index: &mut ReplyIndex, n: u32, time: i64, now: i64) -> bool {
 fn has(index: &ReplyIndex, n: u32) -> bool {
     let mut key = [0; 16];
     key[..4].copy_from_slice(&n.to_be_bytes());
-    index.get(CommandKey(key)).is_some()
+    index.get(CommandKey(key), F).is_some()
 }
 
 #[test]
@@ -262,6 +407,10 @@ fn over_its_memory_the_oldest_go_and_the_window_is_cut() {
         stats.generations_cut > 0 && stats.entries >= 80,
         "{stats:?}"
     );
+    // The state shows, and ends when the window has moved past what was dropped.
+    assert!(index.cut(UnixMillis(5000)).is_some());
+    let later = 5001 + WINDOW.as_millis() as i64;
+    assert_eq!(index.cut(UnixMillis(later)), None);
     // A tiny index has few entries a shelf, so what waits for its sweep is most of this.
     assert!(
         stats.entry_bytes <= 400 * ReplyIndexSettings::ENTRY_BYTES,
@@ -277,6 +426,11 @@ fn a_full_index_loaded_backwards_keeps_the_newest() {
         assert!(index.stats().entries <= 101);
     }
     assert!((950..1000).all(|n| has(&index, n)));
+    let from = index.cut(UnixMillis(10_000)).map(|from| from.0);
+    assert!(
+        from.is_none_or(|from| (5800..=6000).contains(&from)),
+        "{from:?}"
+    );
 }
 
 proptest! {
@@ -326,8 +480,8 @@ fn an_answer_is_shared_not_copied() {
     admit(&mut table, 1, F, 10);
     admit(&mut table, 1, F, 11);
     let answered = apply(&mut table, &[reply(0, key(1), F, "done")]);
-    let shared = |a: &Answered<u32>| match &a.outcome {
-        Outcome::Answer(Ok(reply)) => Arc::as_ptr(reply),
+    let shared = |a: &Answered<u32>| match &a.answer {
+        Ok(reply) => Arc::as_ptr(reply),
         other => panic!("{other:?}"),
     };
     assert_eq!(shared(&answered[0]), shared(&answered[1]));

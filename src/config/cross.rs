@@ -10,6 +10,7 @@ use super::diagnose::Findings;
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
 use super::read::{Claim, Routed};
+use super::template::is_token;
 use super::unit::{KIB, MIB, show_size, show_time};
 use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
 use crate::model::TopicName;
@@ -19,6 +20,10 @@ pub const ENCODINGS_MAX: usize = 4;
 
 /// Topics a gateway may read or write.
 pub const TOPICS_MAX: usize = 256;
+
+/// Bytes of the names of request headers that routes and `cors.allow_headers` add to what a
+/// preflight lists.
+pub const CORS_NAMES_BYTES_MAX: usize = 7 * KIB;
 
 /// What a record has besides the body of its command: key, headers, framing.
 const RECORD_OVERHEAD_BYTES: usize = 16 * KIB;
@@ -323,6 +328,16 @@ fn cors(s: &Settings, from: &Origins, findings: &mut Findings) {
         let message = format!("`{origin}` is not an origin");
         findings.error(from.at("cors.origins"), message, help);
     }
+    for (key, names) in [
+        ("cors.allow_headers", &s.cors.allow_headers),
+        ("cors.expose_headers", &s.cors.expose_headers),
+    ] {
+        for name in names.iter().filter(|name| !is_token(name) || *name == "*") {
+            let message = format!("`{name}` is not the name of a header");
+            let help = "name each header; a name has letters, digits and -";
+            findings.error(from.at(key), message, help);
+        }
+    }
 }
 
 /// RFC 6454 6.2, as browsers serialise it: lower case, no path, no default port.
@@ -351,6 +366,17 @@ pub(super) fn whole(config: &Config, cpus: u16, from: &Origins, findings: &mut F
     if config.topics().len() > TOPICS_MAX {
         let message = format!("the routes name more than {TOPICS_MAX} topics");
         findings.error(None, message, "split the routes over several gateways");
+    }
+    let names = config.cors_request_headers();
+    let bytes: usize = names.iter().map(|name| name.len() + ", ".len()).sum();
+    if !config.settings.cors.origins.is_empty() && bytes > CORS_NAMES_BYTES_MAX {
+        let message = format!(
+            "pages may send {} headers, more than a preflight can list",
+            names.len()
+        );
+        let help =
+            format!("forward and read fewer: their names may have {CORS_NAMES_BYTES_MAX} bytes");
+        findings.error(from.at("cors.origins"), message, help);
     }
     let Some(memory) = config.settings.memory else {
         return;

@@ -29,7 +29,7 @@ pub mod unit;
 
 pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
 pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterIndex, ClusterKeys};
-pub use cross::{ENCODINGS_MAX, TOPICS_MAX};
+pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use load::{ConfigFile, FILE_BYTES_MAX, Loaded, Sources, load};

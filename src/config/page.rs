@@ -156,6 +156,10 @@ const ROUTE_KEYS: &[Keys] = &[
             ("identity", "On commands: who sent it, if known."),
             ("if_match", "On commands: the `If-Match` of the request."),
             (
+                "if_none_match",
+                "On commands: the `If-None-Match` of the request; `*` asks to create only.",
+            ),
+            (
                 "idempotency_key",
                 "On commands: the `Idempotency-Key` of the request.",
             ),

@@ -163,8 +163,10 @@ pub struct HeaderNames {
     pub reply_to: String,
     /// On commands: issuer and subject, if the client is known.
     pub identity: String,
-    /// On commands: the `If-Match` of the request, without quotes.
+    /// On commands: the `If-Match` condition of the request.
     pub if_match: String,
+    /// On commands: the `If-None-Match` condition of the request.
+    pub if_none_match: String,
     /// On commands: the client's `Idempotency-Key`.
     pub idempotency_key: String,
     /// On commands: the method.
@@ -194,6 +196,7 @@ impl HeaderNames {
             reply_to: reply_to.into(),
             identity: identity.into(),
             if_match: "if-match".into(),
+            if_none_match: "if-none-match".into(),
             idempotency_key: "idempotency-key".into(),
             method: ":method".into(),
             path: ":path".into(),
@@ -204,12 +207,13 @@ impl HeaderNames {
     }
 
     /// Each name with its key in `[kafka.headers]`.
-    pub(super) fn by_key(&mut self) -> [(&'static str, &mut String); 10] {
+    pub(super) fn by_key(&mut self) -> [(&'static str, &mut String); 11] {
         [
             ("correlation_id", &mut self.correlation_id),
             ("reply_to", &mut self.reply_to),
             ("identity", &mut self.identity),
             ("if_match", &mut self.if_match),
+            ("if_none_match", &mut self.if_none_match),
             ("idempotency_key", &mut self.idempotency_key),
             ("method", &mut self.method),
             ("path", &mut self.path),
@@ -226,6 +230,7 @@ impl HeaderNames {
             &self.reply_to,
             &self.identity,
             &self.if_match,
+            &self.if_none_match,
             &self.idempotency_key,
             &self.method,
             &self.path,

@@ -386,6 +386,12 @@ settings! {
         origins: Vec<String> = vec![], ListOf(Text(255), 64), Reload;
         /// Whether pages may send cookies.
         credentials: bool = false, Switch, Reload;
+        /// Request headers that pages may send, beside those that the gateway understands and those
+        /// that routes forward or read.
+        allow_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
+        /// Response headers that pages may read, beside those that the gateway sets: the names of
+        /// headers that services put on their replies.
+        expose_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
         /// How long browsers may remember a preflight.
         max_age: Duration = s(600), Time(s(0)..=s(86_400)), Reload;
     }
@@ -402,8 +408,9 @@ settings! {
         open_max: usize = 10_000, Count(1..=10_000_000), Reload;
         /// Clients that may wait for one command; beyond it, 503.
         waiters_max: usize = 16, Count(1..=1000), Reload;
-        /// Bytes of the index that recognises retries, per replies topic; about 48 a reply. It
-        /// cuts the window short if `retention.ms` holds more.
+        /// Bytes of the index that recognises retries, per replies topic. Each reply counts 112: an
+        /// entry of 48 in a hash table that has just doubled. If `retention.ms` keeps more replies
+        /// than fit, the oldest are forgotten early: `reply_index_cut` is 1, and a WARN says so.
         dedupe_memory: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;
         /// Bytes of reply bodies kept in memory, per replies topic; older ones are read again.
         replies_bytes_max: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;

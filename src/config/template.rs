@@ -97,6 +97,14 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// Names of the request headers it reads, in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Header(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// Whether any part reads the request's body, which must then be there whole.
     #[must_use]
     pub fn reads_body(&self) -> bool {

@@ -1,8 +1,8 @@
 //! What the routes ask of topics: who reads them, what they must be like, which share a home.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ClusterIndex, Config, Slow, Start};
+use super::{ClusterIndex, Config, Slow, Start, Template};
 use crate::model::TopicName;
 
 /// One topic and what it is for.
@@ -36,6 +36,28 @@ impl TopicUse {
 }
 
 impl Config {
+    /// Names of the request headers that routes forward or read in a template, and those of
+    /// `cors.allow_headers`, in lower case: a page of another origin must be allowed to send them.
+    #[must_use]
+    pub fn cors_request_headers(&self) -> BTreeSet<String> {
+        let commands = self.commands.iter();
+        let forwarded = commands.clone().flat_map(|route| &route.forward);
+        let of_records = commands.clone().flat_map(|route| {
+            let headers = route.headers.iter().map(|(_, template)| template);
+            headers.chain(&route.key)
+        });
+        let of_queries = self.queries.iter().filter_map(|route| route.key.as_ref());
+        let of_streams = self.streams.iter();
+        let of_streams = of_streams.filter_map(|route| route.filter.key.as_ref());
+        let read = of_records.chain(of_queries).chain(of_streams);
+        let read = read.flat_map(Template::headers).map(str::to_owned);
+        let listed = &self.settings.cors.allow_headers;
+        let named = forwarded
+            .chain(listed)
+            .map(|name| name.to_ascii_lowercase());
+        read.chain(named).collect()
+    }
+
     /// Every topic of the routes, by name.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicUse> {

@@ -7,6 +7,8 @@ use super::{Connection, Exchange, Limits, Method, Received, Refusal, Version};
 pub(super) struct Reading {
     pub(super) requests: Vec<Seen>,
     pub(super) refused: Option<(Refusal, Exchange)>,
+    /// The `Origin` of the request that was refused.
+    pub(super) origin: Option<Box<[u8]>>,
     /// Bytes of half a request at the end.
     pub(super) started: bool,
 }
@@ -77,17 +79,18 @@ pub(super) fn read_pieces(pieces: &[&[u8]], limits: &Limits) -> Reading {
                         input = &[];
                     }
                 }
-                Received::More | Received::Continue => {
+                Received::More | Received::Continue(_) => {
                     let most = limits.head_bytes_max + limits.body_bytes_max;
                     assert!(connection.kept() <= most, "what is kept is bounded");
                     break;
                 }
-                Received::Refused(refusal, exchange) => {
+                Received::Refused(refusal, exchange, origin) => {
                     assert!(!exchange.keep_alive, "a refusal ends the connection");
                     assert_eq!(connection.kept(), 0, "and keeps nothing");
                     return Reading {
                         requests,
                         refused: Some((refusal, exchange)),
+                        origin,
                         started: connection.started(),
                     };
                 }
@@ -97,6 +100,7 @@ pub(super) fn read_pieces(pieces: &[&[u8]], limits: &Limits) -> Reading {
     Reading {
         requests,
         refused: None,
+        origin: None,
         started: connection.started(),
     }
 }
@@ -115,8 +119,9 @@ fn check_request(request: &super::Request<'_>, limits: &Limits) {
     }
     // None of the readers of headers may panic, whatever they hold.
     let headers = &request.headers;
-    let _ = super::IfMatch::parse(headers);
-    let _ = super::IfNoneMatch::parse(headers);
+    let none = |_: &[u8]| None;
+    let _ = super::IfMatch::parse(headers, none).map(|it| it.map(|it| it.for_record()));
+    let _ = super::IfNoneMatch::parse(headers, none).map(|it| it.map(|it| it.for_record()));
     let _ = super::IdempotencyKey::parse(headers);
     let _ = super::Prefer::parse(headers);
     let _ = super::accepts(headers, "application", "json");

@@ -20,8 +20,20 @@ const SIZE_DIGITS_MAX: u8 = 16;
 enum At {
     /// In the size of a chunk, after so many digits.
     Size(u8),
-    /// In an extension.
-    Extension,
+    /// At the start of an extension's name.
+    NameStart,
+    /// In an extension's name.
+    Name,
+    /// Behind the `=` of an extension.
+    ValueStart,
+    /// In an extension's value that is a token.
+    Value,
+    /// In an extension's value that is a quoted string.
+    Quoted,
+    /// Behind a backslash within it.
+    Escaped,
+    /// Behind its closing quote.
+    ValueEnd,
     /// After the CR of a size line.
     SizeLf,
     /// In the data, `left` bytes before its end.
@@ -106,15 +118,15 @@ impl Chunks {
             (At::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 return self.on_digit(digits, byte, body_max);
             }
-            (At::Size(1..) | At::Extension, b'\r') => At::SizeLf,
-            (At::Size(1..), b';') => At::Extension,
-            (At::Extension, byte) if is_value_byte(byte) => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > EXTENSION_BYTES_MAX {
-                    return Err(malformed("the chunk extensions are larger than the limit"));
-                }
-                At::Extension
+            (At::Size(1..) | At::Name | At::Value | At::ValueEnd, b'\r') => At::SizeLf,
+            (At::Size(1..) | At::Name | At::Value | At::ValueEnd, b';') => {
+                self.extend()?;
+                At::NameStart
             }
+            (
+                At::NameStart | At::Name | At::ValueStart | At::Value | At::Quoted | At::Escaped,
+                byte,
+            ) => return self.on_extension(byte),
             (At::SizeLf, b'\n') if self.left == 0 => At::TrailerStart,
             (At::SizeLf, b'\n') => {
                 self.decoded += self.left;
@@ -123,7 +135,7 @@ impl Chunks {
             (At::DataCr, b'\r') => At::DataLf,
             (At::DataLf, b'\n') => At::Size(0),
             (At::EndLf, b'\n') => At::Done,
-            (At::Size(_) | At::Extension | At::SizeLf, _) => {
+            (At::Size(_) | At::ValueEnd | At::SizeLf, _) => {
                 return Err(malformed("a chunk size is malformed"));
             }
             (At::DataCr | At::DataLf, _) => {
@@ -132,6 +144,33 @@ impl Chunks {
             (_, byte) => return self.on_trailer(byte),
         };
         Ok(next)
+    }
+
+    /// RFC 9112 7.1.1: `;` and a token, perhaps `=` and a token or a quoted string, again and
+    /// again. No spaces: the clause has them for bad senders, and a size line is no place for
+    /// mercy.
+    fn on_extension(&mut self, byte: u8) -> Result<At, Refusal> {
+        self.extend()?;
+        match (self.at, byte) {
+            (At::NameStart | At::Name, byte) if is_token_byte(byte) => Ok(At::Name),
+            (At::Name, b'=') => Ok(At::ValueStart),
+            (At::ValueStart, b'"') => Ok(At::Quoted),
+            (At::ValueStart | At::Value, byte) if is_token_byte(byte) => Ok(At::Value),
+            (At::Quoted, b'"') => Ok(At::ValueEnd),
+            (At::Quoted, b'\\') => Ok(At::Escaped),
+            // RFC 9110 5.6.4: what may be quoted is what may be in a header's value.
+            (At::Quoted | At::Escaped, byte) if is_value_byte(byte) => Ok(At::Quoted),
+            _ => Err(malformed("a chunk extension is malformed")),
+        }
+    }
+
+    /// One byte more of extensions.
+    fn extend(&mut self) -> Result<(), Refusal> {
+        self.extension_bytes += 1;
+        match self.extension_bytes > EXTENSION_BYTES_MAX {
+            true => Err(malformed("the chunk extensions are larger than the limit")),
+            false => Ok(()),
+        }
     }
 
     fn on_digit(&mut self, digits: u8, byte: u8, body_max: usize) -> Result<At, Refusal> {
@@ -196,6 +235,8 @@ mod tests {
             ("A\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
             ("3;a=b;c=\"d\"\r\nabc\r\n0;x\r\n\r\n", "abc"),
             ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n"),
+            ("1;a=\"x\\\"; \t\\\\\"\r\na\r\n0;a=b;c\r\n\r\n", "a"),
+            ("1;a=\"\";!#=~\r\na\r\n0\r\n\r\n", "a"),
             ("1\r\na\r\n0\r\nX: y\r\nContent-Length: 9\r\n\r\n", "a"),
         ] {
             let with_next = format!("{body}GET");
@@ -226,6 +267,25 @@ mod tests {
             "1\r\nab\r\n",
             "1\r\n\r\n0\r\n\r\n",
             "1\ra\r\n",
+            // RFC 9112 7.1.1: a name, and a value that is a token or a quoted string.
+            "1;\r\na\r\n",
+            "1;a;\r\na\r\n",
+            "1;;a\r\na\r\n",
+            "1;=b\r\na\r\n",
+            "1;a=\r\na\r\n",
+            "1;a=;b\r\na\r\n",
+            "1;a=b=c\r\na\r\n",
+            "1;bad[=x\r\na\r\n",
+            "1;a=b[\r\na\r\n",
+            "1;a=\"b\r\na\r\n",
+            "1;a=\"b\"c\r\na\r\n",
+            "1;a=\"b\\\r\na\r\n",
+            "1;a=b\"c\"\r\na\r\n",
+            "1; a\r\na\r\n",
+            "1;a =b\r\na\r\n",
+            "1;a= b\r\na\r\n",
+            "1;a=b \r\na\r\n",
+            "1;\u{fc}\r\na\r\n",
             "1;a\nb\r\n",
             "1;\0\r\n",
             "1;a\r\r\n",

@@ -1,8 +1,8 @@
-//! Conditional requests (RFC 9110 13): entity tags that a client holds against the one that is.
+//! Conditional requests (RFC 9110 13): entity tags that a client holds against the current one.
 //!
-//! Beside the RFC's quoted tags three more spellings are taken, since people copy them from what
-//! they see: bare tags, and whole event ids (`progress.etag`) either way, of which the part behind
-//! the last dot counts. A tag of ours has no dot, so the two can't be confused.
+//! Beside the RFC's quoted tags, two more spellings are understood, since people copy them from
+//! what they see: bare tags, and whole event ids, bare or quoted. An event id stands for the tag it
+//! carries. Every other tag is opaque: its bytes are compared, and reach a service, as they came.
 
 use smallvec::SmallVec;
 
@@ -14,6 +14,10 @@ use super::problem::{Fault, Refusal};
 /// Tags in one condition. A client that holds more is refused.
 const TAGS_MAX: usize = 64;
 
+/// Reads the entity tag that an event id carries; `None` for a text that is no event id. Event ids
+/// are another room's: `log/` has this function.
+pub type EventIds = fn(&[u8]) -> Option<Etag>;
+
 /// `If-None-Match`: which representations the client has already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IfNoneMatch(Tags);
@@ -22,7 +26,7 @@ pub struct IfNoneMatch(Tags);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IfMatch(Tags);
 
-/// What a condition lists. Tags that can't be ours (too long) are left out: they match nothing.
+/// What a condition lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Tags {
     Any,
@@ -40,9 +44,9 @@ impl IfNoneMatch {
     ///
     /// # Errors
     /// The header breaks its grammar.
-    pub fn parse(headers: &Headers<'_>) -> Result<Option<Self>, Refusal> {
+    pub fn parse(headers: &Headers<'_>, event_ids: EventIds) -> Result<Option<Self>, Refusal> {
         let wrong = "If-None-Match is not a list of entity tags";
-        Ok(Tags::parse(headers, "if-none-match", wrong)?.map(Self))
+        Ok(Tags::parse(headers, "if-none-match", wrong, event_ids)?.map(Self))
     }
 
     /// Whether the condition fails, so that the answer is 304: the client has what is current
@@ -51,6 +55,12 @@ impl IfNoneMatch {
     pub fn has(&self, current: Option<&Etag>) -> bool {
         self.0.contain(current, |_| true)
     }
+
+    /// The condition as a command's record carries it.
+    #[must_use]
+    pub fn for_record(&self) -> Vec<u8> {
+        self.0.for_record()
+    }
 }
 
 impl IfMatch {
@@ -58,16 +68,22 @@ impl IfMatch {
     ///
     /// # Errors
     /// The header breaks its grammar.
-    pub fn parse(headers: &Headers<'_>) -> Result<Option<Self>, Refusal> {
+    pub fn parse(headers: &Headers<'_>, event_ids: EventIds) -> Result<Option<Self>, Refusal> {
         let wrong = "If-Match is not a list of entity tags";
-        Ok(Tags::parse(headers, "if-match", wrong)?.map(Self))
+        Ok(Tags::parse(headers, "if-match", wrong, event_ids)?.map(Self))
     }
 
     /// Whether the condition holds for what is current (`None`: nothing is). Strong comparison: a
-    /// weak tag never matches (RFC 9110 13.1.1).
+    /// weak tag never matches, and nothing matches one (RFC 9110 13.1.1).
     #[must_use]
     pub fn holds(&self, current: Option<&Etag>) -> bool {
-        self.0.contain(current, |tag| !tag.weak)
+        match &self.0 {
+            Tags::Any => current.is_some(),
+            Tags::List(_) => {
+                let strong = current.filter(|etag| !etag.is_weak());
+                self.0.contain(strong, |tag| !tag.weak)
+            }
+        }
     }
 
     /// Whether anything at all could make it hold. If not, the answer is 412 without asking.
@@ -79,17 +95,10 @@ impl IfMatch {
         }
     }
 
-    /// The one tag a command is conditional on, for its record: `*`, or the tag without quotes and
-    /// without the progress of an event id. `None` if it lists several, or none that may hold.
+    /// The condition as a command's record carries it.
     #[must_use]
-    pub fn single(&self) -> Option<&[u8]> {
-        match &self.0 {
-            Tags::Any => Some(b"*"),
-            Tags::List(tags) => match tags.as_slice() {
-                [tag] if !tag.weak => Some(&tag.opaque),
-                _ => None,
-            },
-        }
+    pub fn for_record(&self) -> Vec<u8> {
+        self.0.for_record()
     }
 }
 
@@ -98,6 +107,7 @@ impl Tags {
         headers: &Headers<'_>,
         name: &str,
         wrong: &'static str,
+        event_ids: EventIds,
     ) -> Result<Option<Self>, Refusal> {
         let refusal = Refusal::new(Fault::MalformedHeader, wrong);
         let mut lines = headers.get_all(name).peekable();
@@ -110,7 +120,9 @@ impl Tags {
                 count += 1;
                 match element {
                     Element::Any => any = true,
-                    Element::Tag(tag) => tags.extend(tag),
+                    // More are refused below: no use in keeping them.
+                    Element::Tag { .. } if count > TAGS_MAX => {}
+                    Element::Tag { weak, opaque } => tags.push(tag(weak, opaque, event_ids)),
                 }
             }
         }
@@ -130,19 +142,46 @@ impl Tags {
             Self::Any => true,
             Self::List(tags) => tags
                 .iter()
-                .any(|tag| counts(tag) && tag.opaque.as_slice() == current.as_bytes()),
+                .any(|tag| counts(tag) && tag.opaque.as_slice() == current.opaque()),
         }
+    }
+
+    /// One strong tag goes without its quotes, as services write tags; `*` as it is; everything
+    /// else as RFC 9110 writes it, so that no tag can be taken for `*`, for none or for a list.
+    fn for_record(&self) -> Vec<u8> {
+        let tags = match self {
+            Self::Any => return b"*".to_vec(),
+            Self::List(tags) => tags.as_slice(),
+        };
+        if let [
+            Tag {
+                weak: false,
+                opaque,
+            },
+        ] = tags
+            && !matches!(opaque.as_slice(), b"" | b"*")
+        {
+            return opaque.to_vec();
+        }
+        let mut value = Vec::new();
+        for tag in tags {
+            let separator: &[u8] = if value.is_empty() { b"" } else { b", " };
+            let open: &[u8] = if tag.weak { b"W/\"" } else { b"\"" };
+            for piece in [separator, open, &tag.opaque, b"\""] {
+                value.extend_from_slice(piece);
+            }
+        }
+        value
     }
 }
 
-enum Element {
+enum Element<'v> {
     Any,
-    /// `None` if it can't be one of ours.
-    Tag(Option<Tag>),
+    Tag { weak: bool, opaque: &'v [u8] },
 }
 
 /// Takes the next element from a list; empty ones are skipped (RFC 9110 5.6.1.2).
-fn next_element(rest: &mut &[u8]) -> Result<Option<Element>, ()> {
+fn next_element<'v>(rest: &mut &'v [u8]) -> Result<Option<Element<'v>>, ()> {
     while let [b' ' | b'\t' | b',', after @ ..] = *rest {
         *rest = after;
     }
@@ -154,9 +193,18 @@ fn next_element(rest: &mut &[u8]) -> Result<Option<Element>, ()> {
             *rest = after;
             Element::Any
         }
-        [b'W', b'/', b'"', after @ ..] => Element::Tag(quoted(rest, after, true)?),
-        [b'"', after @ ..] => Element::Tag(quoted(rest, after, false)?),
-        _ => Element::Tag(bare(rest)?),
+        [b'W', b'/', b'"', after @ ..] => Element::Tag {
+            weak: true,
+            opaque: quoted(rest, after)?,
+        },
+        [b'"', after @ ..] => Element::Tag {
+            weak: false,
+            opaque: quoted(rest, after)?,
+        },
+        _ => Element::Tag {
+            weak: false,
+            opaque: bare(rest)?,
+        },
     };
     let after = rest.trim_ascii_start();
     match after {
@@ -169,18 +217,18 @@ fn next_element(rest: &mut &[u8]) -> Result<Option<Element>, ()> {
 }
 
 /// RFC 9110 8.8.3: any visible byte but the quote, and no escapes.
-fn quoted<'v>(rest: &mut &'v [u8], after: &'v [u8], weak: bool) -> Result<Option<Tag>, ()> {
+fn quoted<'v>(rest: &mut &'v [u8], after: &'v [u8]) -> Result<&'v [u8], ()> {
     let end = memchr::memchr(b'"', after).ok_or(())?;
     let opaque = &after[..end];
     if opaque.iter().any(|b| matches!(b, 0..=b' ' | 0x7f)) {
         return Err(());
     }
     *rest = &after[end + 1..];
-    Ok(tag(opaque, weak))
+    Ok(opaque)
 }
 
-/// A tag without quotes: only what our own tags and event ids consist of.
-fn bare(rest: &mut &[u8]) -> Result<Option<Tag>, ()> {
+/// A tag without quotes: only what tags of the gateway and event ids consist of.
+fn bare<'v>(rest: &mut &'v [u8]) -> Result<&'v [u8], ()> {
     let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'=' | b'.');
     let end = rest.iter().position(|b| !legal(b)).unwrap_or(rest.len());
     if end == 0 {
@@ -188,18 +236,20 @@ fn bare(rest: &mut &[u8]) -> Result<Option<Tag>, ()> {
     }
     let (opaque, after) = rest.split_at(end);
     *rest = after;
-    Ok(tag(opaque, false))
+    Ok(opaque)
 }
 
-fn tag(opaque: &[u8], weak: bool) -> Option<Tag> {
-    let part = match memchr::memrchr(b'.', opaque) {
-        Some(dot) => &opaque[dot + 1..],
-        None => opaque,
-    };
-    (part.len() <= Etag::LEN_MAX).then(|| Tag {
-        weak,
-        opaque: SmallVec::from_slice(part),
-    })
+fn tag(weak: bool, opaque: &[u8], event_ids: EventIds) -> Tag {
+    match event_ids(opaque) {
+        Some(etag) => Tag {
+            weak: weak || etag.is_weak(),
+            opaque: SmallVec::from_slice(etag.opaque()),
+        },
+        None => Tag {
+            weak,
+            opaque: SmallVec::from_slice(opaque),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +259,11 @@ mod tests {
 
     fn etag(text: &str) -> Etag {
         Etag::from_header(text.as_bytes()).expect("legal")
+    }
+
+    /// Stands for the ids of `log/`: `ID` and a dot before an escaped tag.
+    fn event_ids(text: &[u8]) -> Option<Etag> {
+        Etag::from_event_id_part(text.strip_prefix(b"ID.")?)
     }
 
     // RFC 9110 13.1.2: weak comparison.
@@ -222,20 +277,27 @@ mod tests {
             (" * ", true),
             ("\"v0\", \"v1\"", true),
             (",\"v0\",,W/\"v1\" ,", true),
-            ("AbC-_.v1", true),
-            ("\"AbC-_.v1\"", true),
+            ("ID.v1", true),
+            ("\"ID.v1\"", true),
+            ("W/\"ID.v1\"", true),
+            ("ID.W=2F=22v1=22", true),
             ("\"v2\"", false),
             ("\"V1\"", false),
             ("\"\"", false),
             ("\"v1.\"", false),
+            ("\"x.v1\"", false),
+            ("x.v1", false),
             ("\"v1,\"", false),
+            ("\"=v1\"", false),
             ("\"\u{fc}\"", false),
         ] {
             let head = headers_of(&[("If-None-Match", header)]);
-            let condition = IfNoneMatch::parse(&head.headers())
+            let condition = IfNoneMatch::parse(&head.headers(), event_ids)
                 .expect(header)
                 .expect(header);
-            assert_eq!(condition.has(Some(&etag("v1"))), has, "{header}");
+            for current in ["v1", "W/\"v1\""] {
+                assert_eq!(condition.has(Some(&etag(current))), has, "{header}");
+            }
             assert!(!condition.has(None), "{header}");
         }
     }
@@ -243,33 +305,82 @@ mod tests {
     // RFC 9110 13.1.1: strong comparison.
     #[test]
     fn if_match_compares_strongly() {
-        for (header, holds, single) in [
-            ("\"v1\"", true, Some("v1")),
-            ("v1", true, Some("v1")),
-            ("*", true, Some("*")),
-            ("progress.v1", true, Some("v1")),
-            ("\"a.b.v1\"", true, Some("v1")),
-            ("W/\"v0\", \"v1\"", true, None),
-            ("W/\"v1\"", false, None),
-            ("\"v2\"", false, Some("v2")),
+        for (header, holds, may_hold) in [
+            ("\"v1\"", true, true),
+            ("v1", true, true),
+            ("ID.v1", true, true),
+            ("\"ID.v1\"", true, true),
+            ("W/\"v0\", \"v1\"", true, true),
+            ("W/\"v1\"", false, false),
+            ("ID.W=2F=22v1=22", false, false),
+            ("\"a.b.v1\"", false, true),
+            ("\"v2\"", false, true),
         ] {
             let head = headers_of(&[("if-match", header)]);
-            let condition = IfMatch::parse(&head.headers())
+            let condition = IfMatch::parse(&head.headers(), event_ids)
                 .expect(header)
                 .expect(header);
             assert_eq!(condition.holds(Some(&etag("v1"))), holds, "{header}");
-            assert_eq!(condition.single(), single.map(str::as_bytes), "{header}");
-            assert_eq!(condition.may_hold(), holds || single.is_some(), "{header}");
+            assert_eq!(condition.may_hold(), may_hold, "{header}");
+            assert!(!condition.holds(Some(&etag("W/\"v1\""))), "{header}");
             assert!(!condition.holds(None), "{header}");
         }
+    }
+
+    /// The tag that the service wrote comes back to it byte for byte.
+    #[test]
+    fn a_record_carries_a_tag_as_the_service_wrote_it() {
+        for written in [
+            "7", "1.2", "a.b.c", "Zm9v=", "+/==", "=2E", "a,b", "{x}", "W/7", "\u{fc}",
+        ] {
+            let shown = etag(written).to_string();
+            let part = etag(written).event_id_part();
+            let id = format!("ID.{}", std::str::from_utf8(&part).expect("ASCII"));
+            for sent in [&shown, &id, &format!("\"{id}\"")] {
+                for (name, carried) in both(&[sent]) {
+                    assert_eq!(carried, written.as_bytes(), "{name}: {sent}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_carries_what_is_no_single_tag_as_it_was_sent() {
+        for (sent, carried) in [
+            (&["*"][..], "*"),
+            (&["\"*\""], "\"*\""),
+            (&["\"\""], "\"\""),
+            (&["\"a\",b"], "\"a\", \"b\""),
+            (&["\"a\"", "W/\"b\""], "\"a\", W/\"b\""),
+            (&["\"ID.1=2E2\", \"1.3\""], "\"1.2\", \"1.3\""),
+            (&["W/\"a\""], "W/\"a\""),
+        ] {
+            for (name, value) in both(sent) {
+                assert_eq!(value, carried.as_bytes(), "{name}: {sent:?}");
+            }
+        }
+    }
+
+    /// What a record carries of the lines, as either condition.
+    fn both(lines: &[&str]) -> [(&'static str, Vec<u8>); 2] {
+        let of =
+            |name: &'static str| headers_of(&lines.iter().map(|l| (name, *l)).collect::<Vec<_>>());
+        let (one, other) = (of("if-match"), of("if-none-match"));
+        let one = IfMatch::parse(&one.headers(), event_ids);
+        let other = IfNoneMatch::parse(&other.headers(), event_ids);
+        let (one, other) = (one.expect("a list"), other.expect("a list"));
+        [
+            ("if-match", one.expect("there").for_record()),
+            ("if-none-match", other.expect("there").for_record()),
+        ]
     }
 
     #[test]
     fn several_lines_are_one_list() {
         let head = headers_of(&[("if-none-match", "\"v0\""), ("If-None-Match", "\"v1\"")]);
-        let condition = IfNoneMatch::parse(&head.headers()).expect("well-formed");
+        let condition = IfNoneMatch::parse(&head.headers(), event_ids).expect("well-formed");
         assert!(condition.is_some_and(|c| c.has(Some(&etag("v1")))));
-        assert_eq!(IfMatch::parse(&head.headers()), Ok(None));
+        assert_eq!(IfMatch::parse(&head.headers(), event_ids), Ok(None));
     }
 
     #[test]
@@ -296,7 +407,7 @@ mod tests {
             "\u{fc}",
         ] {
             let head = headers_of(&[("if-match", header)]);
-            let refusal = IfMatch::parse(&head.headers()).expect_err(header);
+            let refusal = IfMatch::parse(&head.headers(), event_ids).expect_err(header);
             assert_eq!(refusal.fault, Fault::MalformedHeader, "{header}");
         }
     }
@@ -306,11 +417,11 @@ mod tests {
         let many = |n| vec!["\"x\""; n].join(",");
         let parse = |header: &str| {
             let head = headers_of(&[("if-none-match", header)]);
-            IfNoneMatch::parse(&head.headers()).map(|c| c.is_some())
+            IfNoneMatch::parse(&head.headers(), event_ids).map(|c| c.is_some())
         };
         assert_eq!(parse(&many(TAGS_MAX)), Ok(true));
         assert!(parse(&many(TAGS_MAX + 1)).is_err());
-        // Longer than any of ours: matches nothing, and is not kept.
+        // Longer than any of ours: matches nothing.
         assert_eq!(parse(&format!("\"{}\"", "x".repeat(5000))), Ok(true));
     }
 }

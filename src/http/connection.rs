@@ -1,7 +1,7 @@
 //! The receiving side of one HTTP/1 connection: bytes in any pieces become whole requests.
 
 use super::chunked::Chunks;
-use super::head::{self, Framing, Head};
+use super::head::{self, Framing, Head, Refused};
 use super::limits::Limits;
 use super::problem::Refusal;
 use super::request::{Exchange, Request};
@@ -21,12 +21,14 @@ pub enum Received<'b> {
     Request(Request<'b>, usize),
     /// All of the input was kept. More is needed.
     More,
-    /// All of the input was kept; the client waits for [`CONTINUE`] before it sends the body. Comes
-    /// once a request.
-    Continue,
+    /// All of the input was kept; the client waits for [`CONTINUE`] before it sends the body of
+    /// this request, which is empty yet. Comes once a request. Instead of asking for the body, it
+    /// may be answered with a refusal, and the connection closed.
+    Continue(Request<'b>),
     /// What came is no request. Answer with the refusal's problem under this exchange, drain, close
-    /// (see [`Drain`](super::Drain)); whatever comes now would be refused again.
-    Refused(Refusal, Exchange),
+    /// (see [`Drain`](super::Drain)); whatever comes now would be refused again. With it comes the
+    /// request's one `Origin`, if its head was read.
+    Refused(Refusal, Exchange, Option<Box<[u8]>>),
 }
 
 /// The receiving side of one client connection. Holds a buffer only while part of a request, or
@@ -70,7 +72,10 @@ impl Default for Phase {
 /// A step of the slow path, in places that count from `begin`.
 enum Step {
     More,
-    Continue,
+    /// The head ends here.
+    Continue {
+        head: usize,
+    },
     /// Head and body end here; so many bytes of the input were taken.
     Request {
         head: usize,
@@ -79,7 +84,7 @@ enum Step {
     },
 }
 
-type Outcome<T> = Result<T, (Refusal, Exchange)>;
+type Outcome<T> = Result<T, Refused>;
 
 impl Connection {
     /// A connection on which nothing has come yet. Allocates nothing.
@@ -105,14 +110,17 @@ impl Connection {
             match whole(input, &limits) {
                 Ok(Some((request, used))) => return Received::Request(request, used),
                 Ok(None) => {}
-                Err((refusal, exchange)) => return self.refuse(refusal, exchange),
+                Err(refused) => return self.refuse(refused),
             }
         }
         match self.advance(input, &limits) {
             Ok(Step::More) => Received::More,
-            Ok(Step::Continue) => Received::Continue,
+            Ok(Step::Continue { head }) => match self.give(head, head, 0, &limits) {
+                Received::Request(request, _) => Received::Continue(request),
+                other => other,
+            },
             Ok(Step::Request { head, end, used }) => self.give(head, end, used, &limits),
-            Err((refusal, exchange)) => self.refuse(refusal, exchange),
+            Err(refused) => self.refuse(refused),
         }
     }
 
@@ -175,12 +183,35 @@ impl Connection {
         &self.kept[self.begin..]
     }
 
-    fn refuse(&mut self, refusal: Refusal, exchange: Exchange) -> Received<'static> {
+    /// The one `Origin` of the request whose body is awaited, for an answer that is given before
+    /// the body is here. `None` as long as no head is read.
+    #[must_use]
+    pub fn origin(&self, limits: &Limits) -> Option<Box<[u8]>> {
+        match self.phase {
+            Phase::Sized { head, .. } | Phase::Chunked { head, .. } => {
+                self.origin_of(head, &limits.clamped())
+            }
+            Phase::Head { .. } | Phase::Refused(..) => None,
+        }
+    }
+
+    fn origin_of(&self, head: usize, limits: &Limits) -> Option<Box<[u8]>> {
+        let parsed = head::parse(&self.here()[..head], limits).ok()?;
+        let headers = &parsed.request.headers;
+        head::one_origin(headers.get_all("origin")).map(Box::from)
+    }
+
+    fn refuse(&mut self, refused: Refused) -> Received<'static> {
+        let Refused {
+            refusal,
+            exchange,
+            origin,
+        } = refused;
         *self = Self {
             phase: Phase::Refused(refusal, exchange),
             ..Self::new()
         };
-        Received::Refused(refusal, exchange)
+        Received::Refused(refusal, exchange, origin)
     }
 
     fn give(&mut self, head: usize, end: usize, used: usize, limits: &Limits) -> Received<'_> {
@@ -191,9 +222,9 @@ impl Connection {
                 Received::Request(parsed.request, used)
             }
             // The limits changed meanwhile.
-            Err((refusal, exchange)) => {
-                self.phase = Phase::Refused(refusal, exchange);
-                Received::Refused(refusal, exchange)
+            Err(refused) => {
+                self.phase = Phase::Refused(refused.refusal, refused.exchange);
+                Received::Refused(refused.refusal, refused.exchange, refused.origin)
             }
         }
     }
@@ -209,7 +240,7 @@ impl Connection {
             let nothing_more = used == input.len() && self.here().len() == taken.head;
             let awaited = taken.framing != Framing::Sized(0);
             if taken.expects && awaited && nothing_more {
-                return Ok(Step::Continue);
+                return Ok(Step::Continue { head: taken.head });
             }
         }
         match self.phase {
@@ -219,7 +250,11 @@ impl Connection {
                 write,
                 chunks,
             } => self.advance_chunked(input, used, (head, write, chunks), limits),
-            Phase::Refused(refusal, exchange) => Err((refusal, exchange)),
+            Phase::Refused(refusal, exchange) => Err(Refused {
+                refusal,
+                exchange,
+                origin: None,
+            }),
             Phase::Head { .. } => Ok(Step::More),
         }
     }
@@ -236,10 +271,10 @@ impl Connection {
         self.append(&input[..input.len().min(room)]);
         let here = self.here();
         let window = &here[..here.len().min(limits.head_bytes_max)];
-        let refused = |refusal| (refusal, Exchange::REFUSED);
-        let Some(head) = head::find_end(window, scanned.min(window.len())).map_err(refused)? else {
+        let end = head::find_end(window, scanned.min(window.len()));
+        let Some(head) = end.map_err(Refused::unread)? else {
             if window.len() == limits.head_bytes_max {
-                return Err(refused(head::too_large(window)));
+                return Err(Refused::unread(head::too_large(window)));
             }
             let scanned = window.len();
             self.phase = Phase::Head { scanned };
@@ -298,9 +333,11 @@ impl Connection {
         self.append(&input[used..]);
         let mut read = write;
         let here = &mut self.kept[self.begin..];
-        let done = chunks
-            .decode(here, &mut read, &mut write, limits.body_bytes_max)
-            .map_err(|refusal| (refusal, Exchange::REFUSED))?;
+        let done = chunks.decode(here, &mut read, &mut write, limits.body_bytes_max);
+        let done = done.map_err(|refusal| Refused {
+            origin: self.origin_of(head, limits),
+            ..Refused::unread(refusal)
+        })?;
         if !done {
             self.kept.truncate(self.begin + write);
             self.phase = Phase::Chunked {
@@ -335,8 +372,7 @@ struct TakenHead {
 /// is not all there, or is chunked and must be moved to be decoded.
 fn whole<'b>(input: &'b [u8], limits: &Limits) -> Outcome<Option<(Request<'b>, usize)>> {
     let window = &input[..input.len().min(limits.head_bytes_max)];
-    let end = head::find_end(window, 0).map_err(|refusal| (refusal, Exchange::REFUSED))?;
-    let Some(end) = end else {
+    let Some(end) = head::find_end(window, 0).map_err(Refused::unread)? else {
         return Ok(None);
     };
     let Head {

@@ -4,18 +4,42 @@
 //! that outlive the request. Every answer of a route with CORS says `Vary: Origin`, also to those
 //! who sent none, or a shared cache would hand one origin's answer to another.
 
+use super::head::one_origin;
 use super::headers::Headers;
 use super::problem::Refusal;
 use super::request::{Method, Request};
 use super::response::ResponseHead;
 
-/// Request headers a page may send beside those that need no leave.
-const ALLOW_HEADERS: &str = "authorization, cache-control, content-type, idempotency-key, \
-     if-match, if-none-match, last-event-id, prefer, sluicegate-min-position";
+/// Request headers a page may send beside those that need no leave: what the gateway understands,
+/// and the trace context that instrumented pages add to every request.
+const ALLOW_HEADERS: [&str; 12] = [
+    "authorization",
+    "baggage",
+    "cache-control",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "last-event-id",
+    "prefer",
+    "sluicegate-min-position",
+    "traceparent",
+    "tracestate",
+];
 
-/// Response headers a page may read beside those that need no leave.
-const EXPOSE_HEADERS: &str =
-    "age, date, etag, link, location, preference-applied, retry-after, www-authenticate";
+/// Response headers a page may read beside those that need no leave: what the gateway sets.
+const EXPOSE_HEADERS: [&str; 10] = [
+    "age",
+    "allow",
+    "date",
+    "etag",
+    "idempotent-replayed",
+    "link",
+    "location",
+    "preference-applied",
+    "retry-after",
+    "www-authenticate",
+];
 
 /// Which pages of other origins may use a route. Part of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +70,14 @@ pub enum CorsGrant {
 }
 
 impl Cors {
+    /// Bytes of a list of header names. With it, and the headers of a reply, a response's head has
+    /// room left.
+    pub const NAMES_BYTES_MAX: usize = 8 * 1024;
+
     /// A policy for `origins`, each as a browser sends it: `https://app.example`, lower case, no
     /// path, no default port; or `*` alone. `credentials`: cookies may come along. `max_age_s`: how
     /// long a browser may keep the answer to a preflight. `allow` and `expose`: names of headers
-    /// beyond those the gateway itself understands.
+    /// beyond those that the gateway itself understands and sets.
     ///
     /// # Errors
     /// A sentence that says what no browser would ever match, or no policy should allow.
@@ -75,25 +103,40 @@ impl Cors {
         if !allow.iter().chain(expose).all(is_name) {
             return Err("a header name is malformed");
         }
-        let with = |ours: &str, more: &[String]| {
-            let more = more
-                .iter()
-                .map(|name| format!(", {}", name.to_ascii_lowercase()));
-            std::iter::once(ours.to_owned()).chain(more).collect()
+        let with = |ours: &[&str], more: &[String]| {
+            let mut names: Vec<String> = ours.iter().map(|&name| name.into()).collect();
+            for name in more {
+                let name = name.to_ascii_lowercase();
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            names.join(", ")
         };
+        let allow_headers = with(&ALLOW_HEADERS, allow);
+        let expose_headers = with(&EXPOSE_HEADERS, expose);
+        if allow_headers.len().max(expose_headers.len()) > Self::NAMES_BYTES_MAX {
+            return Err("there are more header names than fit a response");
+        }
         Ok(Self {
             origins,
             credentials,
             max_age_s,
-            allow_headers: with(ALLOW_HEADERS, allow),
-            expose_headers: with(EXPOSE_HEADERS, expose),
+            allow_headers,
+            expose_headers,
         })
     }
 
     /// What the answer to a request with these headers may say.
     #[must_use]
     pub fn grant(&self, headers: &Headers<'_>) -> CorsGrant {
-        let Ok(Some(origin)) = headers.one("origin") else {
+        self.grant_to(one_origin(headers.get_all("origin")))
+    }
+
+    /// What the answer to a request with this one `Origin` may say.
+    #[must_use]
+    pub fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
+        let Some(origin) = origin else {
             return CorsGrant::None;
         };
         match &self.origins {
@@ -212,7 +255,7 @@ mod tests {
             &origins,
             credentials,
             600,
-            &["X-Trace".into()],
+            &["X-Trace".into(), "IF-MATCH".into(), "x-trace".into()],
             &["X-Cost".into()],
         )
     }
@@ -238,7 +281,8 @@ mod tests {
         let named = answer(&cors, Some("http://b.example:8080"), false);
         assert!(named.contains("access-control-allow-origin: http://b.example:8080\r\n"));
         assert!(named.contains("access-control-allow-credentials: true\r\n"));
-        assert!(named.contains("access-control-expose-headers: age, date, etag, "));
+        assert!(named.contains("access-control-expose-headers: age, allow, date, etag, "));
+        assert!(named.contains(", idempotent-replayed, "));
         assert!(named.contains(", x-cost\r\n") && named.contains("vary: origin\r\n"));
         for origin in [
             None,
@@ -264,8 +308,10 @@ mod tests {
         let cors = cors(&["https://a.example"], false).expect("legal");
         let answer = answer(&cors, Some("https://a.example"), true);
         assert!(answer.contains("access-control-allow-methods: GET, POST\r\n"));
-        assert!(answer.contains("idempotency-key, if-match, "));
-        assert!(answer.contains(", x-trace\r\n"));
+        assert!(answer.contains("idempotency-key, if-match, if-none-match, last-event-id, "));
+        assert!(answer.contains("headers: authorization, baggage, "));
+        assert!(answer.contains(", traceparent, tracestate, x-trace\r\n"));
+        assert_eq!(answer.matches("if-match").count(), 1, "each name once");
         assert!(answer.contains("access-control-max-age: 600\r\n"));
         assert!(!answer.contains("credentials"));
     }
@@ -301,6 +347,8 @@ mod tests {
             );
         }
         assert!(Cors::new(&[], false, 0, &["a\r\nb".into()], &[]).is_err());
+        let many: Vec<String> = (0..100).map(|n| format!("{n:0>100}")).collect();
+        assert!(Cors::new(&[], false, 0, &many, &[]).is_err());
     }
 
     #[test]

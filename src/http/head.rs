@@ -11,7 +11,7 @@ use super::headers::{HEADERS_MAX, Headers};
 use super::limits::Limits;
 use super::list;
 use super::names::is_token_byte;
-use super::path::Path;
+use super::path::{Path, decode_byte};
 use super::problem::{Fault, Refusal};
 use super::query::Query;
 use super::request::{Exchange, Method, Request, Version};
@@ -33,8 +33,35 @@ pub(super) struct Head<'b> {
     pub(super) expects: bool,
 }
 
-/// Why a head was refused, and what is known of its request for the answer.
-pub(super) type HeadError = (Refusal, Exchange);
+/// Why a request was refused, and what is known of it for the answer.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) exchange: Exchange,
+    /// Its one `Origin`, if the head was read.
+    pub(super) origin: Option<Box<[u8]>>,
+}
+
+impl Refused {
+    /// A request whose head was not read.
+    pub(super) const fn unread(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            exchange: Exchange::REFUSED,
+            origin: None,
+        }
+    }
+}
+
+/// Bytes of an `Origin` that a policy may list.
+const ORIGIN_BYTES_MAX: usize = 255;
+
+/// The one value of `Origin` among these; with two, none.
+pub(super) fn one_origin<'b>(mut values: impl Iterator<Item = &'b [u8]>) -> Option<&'b [u8]> {
+    let first = values.next()?;
+    let one = values.next().is_none() && first.len() <= ORIGIN_BYTES_MAX;
+    one.then_some(first)
+}
 
 /// Length of the head at the start of `bytes`, blank line included; `None` if it is not all here.
 /// The first `scanned` bytes were looked at before without finding it.
@@ -80,34 +107,96 @@ fn blank_line(bytes: &[u8]) -> usize {
 ///
 /// # Errors
 /// Whatever is wrong with it. The connection can't go on.
-pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, HeadError> {
+pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refused> {
     let bytes = &bytes[blank_line(bytes)..];
     let mut slots = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let slots = &mut slots[..limits.headers_max];
     let mut parsed = httparse::Request::new(&mut []);
-    let end = parsed.parse_with_uninit_headers(bytes, &mut slots[..limits.headers_max]);
-    match end {
+    match parsed.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
-        Ok(_) => return Err(unread(malformed("the head is malformed"))),
-        Err(error) => return Err(unread(grammar(error, bytes))),
+        Ok(_) => return Err(Refused::unread(malformed("the head is malformed"))),
+        Err(httparse::Error::Version) => return parse_later_version(bytes, limits),
+        Err(error) => return Err(Refused::unread(grammar(error))),
     }
     let (Some(name), Some(target)) = (parsed.method, parsed.path) else {
-        return Err(unread(malformed("the request line is malformed")));
+        return Err(Refused::unread(malformed("the request line is malformed")));
     };
-    let method = Method::parse(name).ok_or_else(|| {
-        let detail = "the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS";
-        unread(Refusal::new(Fault::MethodNotImplemented, detail))
-    })?;
     let version = match parsed.version {
         Some(0) => Version::Http10,
         _ => Version::Http11,
+    };
+    read(bytes, (name, target, version), parsed.headers, limits)
+}
+
+/// RFC 9110 2.5: a request of a later minor version is read as one of the highest that is known, so
+/// HTTP/1.2 to HTTP/1.9 are HTTP/1.1. httparse knows two versions, hence the line by hand.
+fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refused> {
+    let wrong = || Refused::unread(malformed("the request line is malformed"));
+    let end = memchr::memchr(b'\r', bytes).ok_or_else(wrong)?;
+    let (line, lines) = (&bytes[..end], bytes.get(end + 2..).unwrap_or_default());
+    let mut parts = line.split(|&b| b == b' ');
+    let (Some(name), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(wrong());
+    };
+    // Visible ASCII is all that a target has; `Target::parse` knows what of it.
+    let visible = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_graphic);
+    if !name.iter().copied().all(is_token_byte) || !visible(name) || !visible(target) {
+        return Err(wrong());
+    }
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => {}
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            let detail = "the version is neither HTTP/1.0 nor HTTP/1.1";
+            let refusal = Refusal::new(Fault::VersionNotSupported, detail);
+            return Err(Refused::unread(refusal));
+        }
+        _ => return Err(wrong()),
+    }
+    let text = |part| std::str::from_utf8(part).expect("it is ASCII");
+    let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    match httparse::parse_headers(lines, &mut slots[..limits.headers_max]) {
+        Ok(httparse::Status::Complete((end, headers))) if end == lines.len() => {
+            let line = (text(name), text(target), Version::Http11);
+            read(bytes, line, headers, limits)
+        }
+        Ok(_) => Err(Refused::unread(malformed("the head is malformed"))),
+        Err(error) => Err(Refused::unread(grammar(error))),
+    }
+}
+
+/// What the grammar gave, by our rules.
+fn read<'b>(
+    bytes: &'b [u8],
+    (name, target, version): (&'b str, &'b str, Version),
+    headers: &[httparse::Header<'b>],
+    limits: &Limits,
+) -> Result<Head<'b>, Refused> {
+    let refused = |refusal, exchange| {
+        let origins = headers.iter();
+        let origins = origins.filter(|it| it.name.eq_ignore_ascii_case("origin"));
+        let origin = one_origin(origins.map(|it| it.value)).map(Box::from);
+        Refused {
+            refusal,
+            exchange,
+            origin,
+        }
+    };
+    let Some(method) = Method::parse(name) else {
+        let detail = "the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS";
+        let refusal = Refusal::new(Fault::MethodNotImplemented, detail);
+        return Err(refused(refusal, Exchange::REFUSED));
     };
     let exchange = Exchange {
         version,
         head_only: method == Method::Head,
         keep_alive: false,
     };
-    build(bytes, method, target, version, parsed.headers, limits)
-        .map_err(|refusal| (refusal, exchange))
+    build(bytes, method, target, version, headers, limits)
+        .map_err(|refusal| refused(refusal, exchange))
 }
 
 fn build<'b>(
@@ -278,18 +367,78 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     }
 }
 
-/// RFC 9110 7.2: `uri-host [ ":" port ]`, by its characters. No user info: it has misled many.
+/// RFC 9112 3.2, RFC 9110 7.2: `uri-host [ ":" port ]` of RFC 3986. No user info: it has misled
+/// many. A host is not empty (RFC 9110 4.2.1); a port may be, and is 65,535 at most.
 fn authority(value: &[u8]) -> Option<&str> {
-    let legal = |b: &u8| {
-        b.is_ascii_alphanumeric()
-            || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%' | b':' | b'[' | b']')
-            || matches!(
-                b,
-                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
-            )
+    let (host, port) = match value {
+        [b'[', rest @ ..] => {
+            let end = memchr::memchr(b']', rest)?;
+            (is_ip_literal(&rest[..end])?, &rest[end + 1..])
+        }
+        _ => {
+            let end = memchr::memchr(b':', value).unwrap_or(value.len());
+            (is_reg_name(&value[..end]), &value[end..])
+        }
     };
-    let whole = !value.is_empty() && value[0] != b':' && value.iter().all(legal);
-    std::str::from_utf8(value).ok().filter(|_| whole)
+    let text = std::str::from_utf8(value).ok()?;
+    (host && is_port(port)).then_some(text)
+}
+
+/// RFC 3986 3.2.3: nothing, or a colon and digits.
+fn is_port(text: &[u8]) -> bool {
+    let [b':', digits @ ..] = text else {
+        return text.is_empty();
+    };
+    let number = digits.iter().try_fold(0_u16, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    });
+    number.is_some()
+}
+
+/// RFC 3986 3.2.2: IPv4 addresses are names too, by their characters.
+fn is_reg_name(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let [byte, after @ ..] = rest {
+        rest = match byte {
+            b'%' if decode_byte(after).is_some() => &after[2..],
+            byte if is_unreserved(*byte) || is_sub_delim(*byte) => after,
+            _ => return false,
+        };
+    }
+    !text.is_empty()
+}
+
+/// RFC 3986 3.2.2, what is in brackets: an IPv6 address, or one of a version that may come. Zones
+/// (`fe80::1%25eth0`) mean something to the sender's host alone.
+fn is_ip_literal(text: &[u8]) -> Option<bool> {
+    let future = |rest: &[u8]| {
+        let dot = memchr::memchr(b'.', rest)?;
+        let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+        let legal = |b: &u8| is_unreserved(*b) || is_sub_delim(*b) || *b == b':';
+        let whole = !version.is_empty() && !address.is_empty();
+        Some(whole && version.iter().all(u8::is_ascii_hexdigit) && address.iter().all(legal))
+    };
+    match text {
+        [b'v' | b'V', rest @ ..] => future(rest),
+        _ => {
+            let text = std::str::from_utf8(text).ok()?;
+            Some(text.parse::<std::net::Ipv6Addr>().is_ok())
+        }
+    }
+}
+
+/// RFC 3986 2.3.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// RFC 3986 2.2.
+const fn is_sub_delim(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+    )
 }
 
 /// A request target in its parts (RFC 9112 3.2).
@@ -349,14 +498,10 @@ fn split_authority(target: &str) -> Result<(Option<&str>, &str), Refusal> {
 }
 
 /// What httparse found wrong, in our words.
-fn grammar(error: httparse::Error, head: &[u8]) -> Refusal {
+fn grammar(error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => {
             Refusal::new(Fault::HeadTooLarge, "there are more headers than the limit")
-        }
-        httparse::Error::Version if names_a_version(head) => {
-            let detail = "the version is neither HTTP/1.0 nor HTTP/1.1";
-            Refusal::new(Fault::VersionNotSupported, detail)
         }
         httparse::Error::HeaderName => malformed("a header name is malformed"),
         httparse::Error::HeaderValue => malformed("a header value has a control byte"),
@@ -365,14 +510,6 @@ fn grammar(error: httparse::Error, head: &[u8]) -> Refusal {
             malformed("the request line is malformed")
         }
     }
-}
-
-/// Whether the request line has three parts, the last one as `HTTP/2.0`: a version, only not ours.
-fn names_a_version(head: &[u8]) -> bool {
-    let line = head.split(|&b| b == b'\r').next().unwrap_or(head);
-    let mut parts = line.splitn(3, |&b| b == b' ').skip(2);
-    matches!(parts.next(), Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-        if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 pub(super) const fn malformed(detail: &'static str) -> Refusal {
@@ -392,8 +529,4 @@ pub(super) fn too_large(bytes: &[u8]) -> Refusal {
             "the request line is longer than the limit",
         ),
     }
-}
-
-const fn unread(refusal: Refusal) -> HeadError {
-    (refusal, Exchange::REFUSED)
 }

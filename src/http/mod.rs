@@ -45,7 +45,7 @@ mod tests;
 pub use accept::accepts;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_bytes;
-pub use conditional::{IfMatch, IfNoneMatch};
+pub use conditional::{EventIds, IfMatch, IfNoneMatch};
 pub use connection::{CONTINUE, Connection, Received};
 pub use cors::{Cors, CorsGrant, is_preflight};
 pub use date::DateCache;

@@ -41,13 +41,15 @@ pub fn is_credential(name: &str) -> bool {
 }
 
 /// Whether a header of a response is the gateway's to set, so that a reply record's is dropped:
-/// what frames the message, its date, the CORS policy, and pseudo headers such as `:status`.
+/// what frames the message, its date, the CORS policy, whether the reply is a stored one, and
+/// pseudo headers such as `:status`.
 #[must_use]
 pub fn is_gateway_owned(name: &str) -> bool {
     const CORS: &str = "access-control-";
     name.starts_with(':')
         || is_hop_by_hop(name)
         || name.eq_ignore_ascii_case("date")
+        || name.eq_ignore_ascii_case("idempotent-replayed")
         || name
             .get(..CORS.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(CORS))
@@ -104,6 +106,7 @@ mod tests {
         for name in [
             ":status",
             "Date",
+            "Idempotent-Replayed",
             "Access-Control-Allow-Origin",
             "access-control-x",
         ] {

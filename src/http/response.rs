@@ -75,11 +75,9 @@ impl<'o> ResponseHead<'o> {
         self
     }
 
-    /// `ETag`, strong.
+    /// `ETag`.
     pub fn etag(&mut self, etag: &Etag) -> &mut Self {
-        self.out.extend_from_slice(b"etag: \"");
-        self.out.extend_from_slice(etag.as_bytes());
-        self.out.extend_from_slice(b"\"\r\n");
+        self.line(b"etag", etag.as_bytes());
         self
     }
 

@@ -18,7 +18,7 @@ pub(super) fn headers_of(headers: &[(&str, &str)]) -> HeadersOf {
 impl HeadersOf {
     pub(super) fn headers(&self) -> Headers<'_> {
         let head = head::parse(&self.0, &Limits::default());
-        head.map_err(|(refusal, _)| refusal)
+        head.map_err(|refused| refused.refusal)
             .expect("a test's own head")
             .request
             .headers
@@ -260,6 +260,178 @@ fn a_malformed_head_is_refused() {
     }
 }
 
+/// RFC 9112 3.2, RFC 3986 3.2.2 and 3.2.3: `uri-host [ ":" port ]`.
+#[test]
+fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+    for host in [
+        "a",
+        "a:",
+        "a:80",
+        "a:0",
+        "a:65535",
+        "a:00080",
+        "A.example.",
+        "xn--nxasmq6b",
+        "under_score",
+        "a~!$&'()*+,;=",
+        "%41%7a",
+        "127.0.0.1:8080",
+        "999.1.1.1",
+        "[::1]",
+        "[::1]:8080",
+        "[2001:DB8::ffff:192.0.2.1]",
+        "[v1.a:b]",
+        "[vF.~!]:1",
+    ] {
+        let seen = one(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+        assert_eq!(seen.host, host);
+        let seen = one(format!("GET http://{host}/p HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        assert_eq!((seen.host.as_str(), seen.path.as_str()), (host, "/p"));
+    }
+    for host in [
+        "a:http",
+        "a:b:c",
+        "a:1:2",
+        "a:99999",
+        "a:65536",
+        "a:+1",
+        "a:-1",
+        "a: 1",
+        ":",
+        ":80",
+        "::1",
+        "[[[",
+        "[",
+        "]",
+        "[]",
+        "[::1",
+        "::1]",
+        "[::1]a",
+        "[::1]]",
+        "[::1]:x",
+        "[::1%25eth0]",
+        "[::1%eth0]",
+        "[1.2.3.4]",
+        "[::1::]",
+        "[12345::]",
+        "[v.a]",
+        "[v1.]",
+        "[v1]",
+        "[vg.a]",
+        "[v1.a/b]",
+        "a[::1]",
+        "a%zz",
+        "a%4",
+        "a%",
+        "a b",
+        "a\"b",
+        "a<b>",
+        "a|b",
+        "a^b",
+        "a{b}",
+        "a`b",
+        "user@a",
+        "\u{fc}",
+    ] {
+        let bytes = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(fault(bytes.as_bytes()), Fault::MalformedRequest, "{host}");
+        let bytes = format!("GET http://{host}/ HTTP/1.1\r\nHost: x\r\n\r\n");
+        let reading = read(bytes.as_bytes());
+        assert!(
+            reading.requests.is_empty() && reading.refused.is_some(),
+            "{host}"
+        );
+    }
+}
+
+/// RFC 9110 2.5: a later minor version is read as the highest that is known.
+#[test]
+fn a_later_minor_version_is_read_as_1_1() {
+    for minor in 2..=9 {
+        let text = format!(
+            "POST /a%20b?x=1 HTTP/1.{minor}\r\nHost: x\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nab"
+        );
+        let seen = one(text.as_bytes());
+        assert_eq!(seen.version, Version::Http11);
+        assert!(seen.keep_alive && seen.body == b"ab" && seen.path == "/a b");
+        assert_eq!(seen.headers[1], ("X-A".into(), b"1".into()));
+        // By the same rules as any other.
+        for (bad, expected) in [
+            (text.replace("Host: x\r\n", ""), Fault::MalformedRequest),
+            (text.replace("X-A: 1", "X_A: 1"), Fault::MalformedRequest),
+            (text.replace("X-A: 1", "X-A : 1"), Fault::MalformedRequest),
+            (text.replace("X-A: 1", "X-A: \0"), Fault::MalformedRequest),
+            (
+                text.replace("X-A: 1", "Transfer-Encoding: chunked"),
+                Fault::MalformedRequest,
+            ),
+            (text.replace("/a%20b", "/a//b"), Fault::AmbiguousTarget),
+            (text.replace("/a%20b", "/\u{fc}"), Fault::MalformedRequest),
+            (text.replace(" HTTP", "  HTTP"), Fault::MalformedRequest),
+            (text.replace("POST", "BREW"), Fault::MethodNotImplemented),
+            (
+                text.replace("X-A: 1", &["X: y"; 64].join("\r\n")),
+                Fault::HeadTooLarge,
+            ),
+        ] {
+            assert_eq!(fault(bad.as_bytes()), expected, "{bad}");
+        }
+    }
+}
+
+/// An answer to a request that is refused says whether a page may read it.
+#[test]
+fn a_refused_request_keeps_its_origin_where_its_head_was_read() {
+    let origin = |bytes: &[u8]| {
+        let reading = read(bytes);
+        assert!(reading.refused.is_some(), "{}", bytes.escape_ascii());
+        reading
+            .origin
+            .map(|it| String::from_utf8(it.into()).expect("text"))
+    };
+    let ours = "Origin: https://a.example\r\n";
+    for rest in [
+        "Host: a b",
+        "Host: x\r\nContent-Length: 99999999",
+        "Host: x\r\nContent-Encoding: br\r\nContent-Length: 1",
+        "Host: x\r\nExpect: tea",
+        "Host: x\r\nX_A: 1",
+        "Host: x\r\nTransfer-Encoding: chunked\r\n\r\nx",
+        "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab",
+    ] {
+        let bytes = format!("POST /a HTTP/1.1\r\n{ours}{rest}\r\n\r\n");
+        assert_eq!(
+            origin(bytes.as_bytes()).as_deref(),
+            Some("https://a.example"),
+            "{rest}"
+        );
+        let two = bytes.replace(ours, &ours.repeat(2));
+        assert_eq!(origin(two.as_bytes()), None, "two are none: {rest}");
+    }
+    for unread in [
+        format!("POST /a HTTP/1.1\r\n{ours}X : y\r\n\r\n"),
+        format!("POST /a HTTP/2.0\r\n{ours}\r\n"),
+        format!("POST /a HTTP/1.1\n{ours}\r\n"),
+        format!("POST /a HTTP/1.1\r\n{ours}{}\r\n", "X: y\r\n".repeat(64)),
+    ] {
+        assert_eq!(origin(unread.as_bytes()), None, "{unread}");
+    }
+    // A request whose body is awaited has one too; one whose head is not here has none.
+    let limits = Limits::default();
+    let mut connection = Connection::new();
+    let head = format!("POST /a HTTP/1.1\r\nHost: x\r\n{ours}Content-Length: 5\r\n\r\nab");
+    for (bytes, expected) in [
+        (&head[..30], None),
+        (&head[30..], Some(&b"https://a.example"[..])),
+    ] {
+        assert!(matches!(
+            connection.receive(bytes.as_bytes(), &limits),
+            Received::More
+        ));
+        assert_eq!(connection.origin(&limits).as_deref(), expected);
+    }
+}
+
 /// RFC 9112 3.2: the four forms of a target.
 #[test]
 fn targets_have_three_forms_here() {
@@ -319,7 +491,7 @@ fn other_faults_have_answers_of_their_own() {
             Fault::VersionNotSupported,
         ),
         (
-            b"GET / HTTP/1.2\r\nHost: x\r\n\r\n",
+            b"GET / HTTP/3.0\r\nHost: x\r\n\r\n",
             Fault::VersionNotSupported,
         ),
         (
@@ -420,7 +592,7 @@ fn an_expecting_client_is_told_to_go_on_once() {
         let mut connection = Connection::new();
         assert!(matches!(
             connection.receive(&head, &limits),
-            Received::Continue
+            Received::Continue(request) if request.path.as_str() == "/" && request.body.is_empty()
         ));
         assert!(connection.awaits_body() && connection.started());
         assert!(matches!(

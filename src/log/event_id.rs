@@ -19,7 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use smallvec::SmallVec;
 
 use super::{Cut, Next};
-use crate::model::{LeaderEpoch, LogTag, Offset, Partition, UnixMillis};
+use crate::model::{Etag, LeaderEpoch, LogTag, Offset, Partition, UnixMillis};
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 9;
@@ -43,7 +43,8 @@ pub struct Progress {
 pub struct EventId<'a> {
     /// What the client holds; `None` (`-` on the wire): nothing that counts, start over.
     pub progress: Option<Progress>,
-    /// The etag of the record the event showed; empty if it showed none.
+    /// The etag part ([`Etag::event_id_part`]) of the record the event showed; empty if it showed
+    /// none.
     pub etag: &'a [u8],
 }
 
@@ -105,6 +106,15 @@ impl<'a> EventId<'a> {
             _ => Some(Progress::decode(progress)?),
         };
         Ok(Self { progress, etag })
+    }
+
+    /// The entity tag in a value of `If-Match` or `If-None-Match` that is an event id: a page holds
+    /// the id of an event and makes its command conditional on it. `None` for anything else, among
+    /// it an id of an event without a record, and `-`, which has neither version nor check.
+    #[must_use]
+    pub fn etag_in(value: &[u8]) -> Option<Etag> {
+        let id = EventId::parse(value).ok()?;
+        id.progress.and_then(|_| Etag::from_event_id_part(id.etag))
     }
 }
 
@@ -366,7 +376,7 @@ mod tests {
         assert!(progress(&entries).encode().len() <= 126);
         let entries: Vec<_> = (0..128).map(|p| (p, i64::MAX as u64)).collect();
         let longest = progress(&entries).encode();
-        assert!(longest.len() + 1 + 128 <= Progress::TEXT_BYTES_MAX);
+        assert!(longest.len() + 1 + Etag::EVENT_ID_PART_MAX <= Progress::TEXT_BYTES_MAX);
         assert!(Progress::decode(longest.as_bytes()).is_ok());
     }
 
@@ -419,6 +429,29 @@ mod tests {
         assert_eq!((id.progress, id.etag), (None, &b"x"[..]));
         for bad in [&b""[..], b"x", b"-", b".", b".x", b"12345", &[b'A'; 5000]] {
             assert_eq!(EventId::parse(bad), Err(UnreadableId));
+        }
+    }
+
+    #[test]
+    fn only_an_event_id_of_ours_is_read_for_its_etag() {
+        let ours = progress(&[(0, 7)]).encode();
+        let etag = |text: &str| EventId::etag_in(text.as_bytes()).map(|it| it.to_string());
+        assert_eq!(etag(&format!("{ours}.1=2E2")).as_deref(), Some("\"1.2\""));
+        let damaged = format!("{}x{}.v1", &ours[..8], &ours[9..]);
+        assert_ne!(&ours[8..9], "x");
+        for other in [
+            "1.2",
+            "progress.v1",
+            "-.v1",
+            ".v1",
+            "v1",
+            &ours,
+            &format!("{ours}."),
+            &format!("{ours}.a.b"),
+            &format!("{ours}.a=2"),
+            &damaged,
+        ] {
+            assert_eq!(etag(other), None, "{other}");
         }
     }
 

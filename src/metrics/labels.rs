@@ -112,6 +112,16 @@ labels! {
         Broker = "broker",
     }
 
+    /// Why a record of a replies topic answered no command here.
+    "reason" IgnoredReply {
+        /// It lacks the header of the correlation id.
+        NoCorrelationId = "no_correlation_id",
+        /// Its correlation id does not have the form of ours.
+        MalformedCorrelationId = "malformed_correlation_id",
+        /// Its command is not in flight here: it is another instance's, late, or repeated. Normal.
+        NotInFlight = "not_in_flight",
+    }
+
     /// What became of a command, as its client was told.
     "outcome" CommandOutcome {
         /// The reply came while the client waited, to its own record or to one it joined.

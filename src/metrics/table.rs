@@ -4,7 +4,8 @@
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
-    CloseReason, CommandOutcome, KafkaApi, KafkaFailure, RouteKind, StatusClass, StreamEnd,
+    CloseReason, CommandOutcome, IgnoredReply, KafkaApi, KafkaFailure, RouteKind, StatusClass,
+    StreamEnd,
 };
 use super::text::Samples;
 
@@ -188,6 +189,19 @@ groups! {
         window_bytes: Gauge = "stream_window_bytes",
         /// Replies that retries can find.
         reply_index_entries: Gauge = "reply_index_entries",
+        /// Bytes the index of replies counts for `commands.dedupe_memory`: 112 a reply, those that
+        /// are forgotten and not yet freed among them.
+        reply_index_bytes: Gauge = "reply_index_bytes",
+        /// 1 while `commands.dedupe_memory` holds fewer replies than the topic keeps: a retry of an
+        /// older command runs again.
+        reply_index_cut: Gauge = "reply_index_cut",
+        /// Times the oldest sixteenth of the index was dropped for that reason.
+        reply_index_cuts: Counter = "reply_index_cuts_total",
+        /// Records of a replies topic that answered no command here, by why. While the topic is
+        /// loaded, `not_in_flight` does not count.
+        replies_ignored: By<IgnoredReply, Counter> = "replies_ignored_total",
+        /// Headers of replies that clients did not get, since HTTP can't carry them.
+        reply_headers_left_out: Counter = "reply_headers_left_out_total",
     }
 
     /// What every partition has, of topics with up to 128; `/status` has all.

@@ -201,8 +201,8 @@ impl Failure {
                 "send the header Idempotency-Key with a value of your own, the same on each retry"
             }
             Self::IdempotencyKeyReused => {
-                "a retry must be the same request in method, path, body, content type and \
-                 If-Match; another request needs another key"
+                "a retry must be the same request in method, path, body, content type, If-Match \
+                 and If-None-Match; another request needs another key"
             }
             Self::CommandInProgress => "its answer is not there yet; try again with the same key",
             Self::PreconditionFailed => "",

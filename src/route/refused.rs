@@ -6,7 +6,7 @@ use super::pointer::PointerError;
 use super::problem::Failure;
 use super::template::{TemplateError, Why};
 use crate::cache::Lookup;
-use crate::command::{Admitted, Limit, Outcome, RecordError, ReplyError};
+use crate::command::{Admitted, Limit, RecordError, ReplyError};
 use crate::http::{Fault, Problem, ProblemKind, Refusal};
 
 /// An answer that is no success: a problem, and when to try again. What a client sent is never in
@@ -56,17 +56,6 @@ impl Refused {
             Admitted::Full(limit) => Some((*limit).into()),
         }
     }
-
-    /// What a waiter is told whose command did not end in a reply that can be shown; `None` if it
-    /// did.
-    #[must_use]
-    pub fn of_outcome(outcome: &Outcome) -> Option<Self> {
-        match outcome {
-            Outcome::Answer(Ok(_)) => None,
-            Outcome::Answer(Err(error)) => Some((*error).into()),
-            Outcome::Mismatch => Some(Failure::IdempotencyKeyReused.into()),
-        }
-    }
 }
 
 impl From<Failure> for Refused {
@@ -102,8 +91,6 @@ impl From<ReplyError> for Refused {
     fn from(error: ReplyError) -> Self {
         let detail = match error {
             ReplyError::Status => "the command was answered with a status that is none",
-            ReplyError::Header => "the command was answered with a header HTTP can't carry",
-            ReplyError::TooManyHeaders => "the command was answered with too many headers",
         };
         Refusal::new(Fault::BadReply, detail).into()
     }

@@ -313,7 +313,7 @@ fn errors_of_commands_become_the_right_problems() {
             Some(("/problems/overloaded", 503)),
         ),
         (
-            Admitted::Answered(Err(ReplyError::Header)),
+            Admitted::Answered(Err(ReplyError::Status)),
             Some(("/problems/bad-reply", 502)),
         ),
     ] {

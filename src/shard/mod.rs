@@ -173,7 +173,7 @@ impl Shard {
         let Some(serving) = &mut self.serving else {
             return ShardReport::default();
         };
-        serving.count();
+        serving.count(now);
         ShardReport {
             checks: serving
                 .home

@@ -345,7 +345,7 @@ impl Serving {
     }
 
     /// Brings the gauges up to date.
-    pub(super) fn count(&mut self) {
+    pub(super) fn count(&mut self, now: Now) {
         let topics = self.locals.indexed();
         for (topic, local) in topics {
             let metrics = &mut self.metrics.topics[usize::from(topic.0)];
@@ -362,7 +362,7 @@ impl Serving {
                 metrics.cache_values_not_json.set(stats.left_out as u64);
             }
         }
-        self.home.count(&mut self.metrics);
+        self.home.count(now, &mut self.metrics);
     }
 }
 

@@ -149,7 +149,7 @@ impl Encoder {
                 .and_then(Etag::from_header);
             let etag =
                 etag.unwrap_or_else(|| Etag::from_position(self.tag, partition, record.offset));
-            self.finish(&mut builder, frame, record.key, etag.as_bytes());
+            self.finish(&mut builder, frame, record.key, &etag.event_id_part());
         }
         builder.finish()
     }

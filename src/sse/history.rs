@@ -129,7 +129,7 @@ impl Feed {
             }
             let encoding = &self.settings.encodings[encoding];
             encoding.put(&mut own.rest, Some(entry.key), entry.value);
-            lines::put_id(&mut own.rest, progress, entry.etag.as_bytes());
+            lines::put_id(&mut own.rest, progress, &entry.etag.event_id_part());
             self.counts.page_entries += 1;
         }
         if next.is_none() {

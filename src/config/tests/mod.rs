@@ -292,6 +292,62 @@ fn origins_are_exact() {
 }
 
 #[test]
+fn pages_may_send_what_routes_forward_and_read() {
+    let routes = r#"
+[cors]
+origins = ["https://a.example"]
+allow_headers = ["X-Listed", "x-key"]
+[[command]]
+name = "a"
+route = "POST /a"
+topic = "c"
+replies = "r"
+key = "{header.x-key}"
+headers = { tenant = "{header.x-tenant}-1", fixed = "x" }
+forward = ["X-Forwarded", "content-language"]
+[[query]]
+route = "GET /a"
+topic = "q"
+key = "{header.x-user}"
+[[stream]]
+route = "GET /e"
+topic = "e"
+filter.key = "{header.x-filter}"
+"#;
+    let loaded = load(file(routes)).expect("a good config");
+    let names: Vec<String> = loaded.config.cors_request_headers().into_iter().collect();
+    let expected = [
+        "content-language",
+        "x-filter",
+        "x-forwarded",
+        "x-key",
+        "x-listed",
+        "x-tenant",
+        "x-user",
+    ];
+    assert_eq!(names, expected);
+    for bad in ["a b", "*", "\u{fc}", "a:"] {
+        for key in ["allow_headers", "expose_headers"] {
+            refused(&format!("[cors]\n{key} = [\"{bad}\"]"));
+        }
+    }
+    let forward = |n: usize| format!("\"{}{n:03}\"", "x".repeat(120));
+    let route = |n: usize| {
+        let forward: Vec<String> = (n * 30..(n + 1) * 30).map(forward).collect();
+        format!(
+            "[[command]]\nname = \"c{n}\"\nroute = \"POST /c{n}\"\ntopic = \"c\"\nreplies = \"r\"\n\
+             forward = [{}]\n",
+            forward.join(", ")
+        )
+    };
+    let many = format!("{}{}", route(0), route(1));
+    load(file(&many)).expect("without CORS no list is sent");
+    refused(&format!(
+        "[cors]\norigins = [\"https://a.example\"]\n{many}"
+    ));
+}
+
+#[test]
 fn credentials_and_the_gateways_own_headers_are_not_for_routes() {
     let command = |line: &str| {
         let head = "name = \"a\"\nroute = \"POST /a\"\ntopic = \"c\"\nreplies = \"r\"";

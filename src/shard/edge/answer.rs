@@ -44,7 +44,19 @@ impl Edge {
             .bump(outcome);
         let (framed, status) = match answer {
             Answer::Reply { reply, replayed } => self.write_reply(&reply, replayed, &wait),
-            Answer::Refused(refused) => self.write_refused(&refused, wait.exchange, wait.cors),
+            Answer::Refused(mut refused) => {
+                if outcome == CommandOutcome::Unknown {
+                    let route = &self.snapshot.config.commands[usize::from(wait.route)];
+                    let waited = cx.now.mono.since(wait.began).as_secs_f64();
+                    // Where to look: a misspelt correlation id leaves no other trace with a client.
+                    let what = format!(
+                        "no reply came on topic `{}` in {waited:.1} s",
+                        route.replies
+                    );
+                    refused.detail = format!("{what}: {}", refused.detail).into();
+                }
+                self.write_refused(&refused, wait.exchange, wait.cors)
+            }
         };
         self.done(client, &wait, RouteKind::Command, (framed, status), cx);
     }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::command::{CommandHeaders, HeaderNames};
-use crate::config::{CommandRoute, Config};
+use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config};
 use crate::http::{Cors, DateCache, Limits};
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Instant, Now, ShardId, UnixMillis};
@@ -128,8 +128,10 @@ impl Edge {
         let cors = &settings.cors;
         let max_age = cors.max_age.as_secs() as u32;
         let cors = (!cors.origins.is_empty()).then(|| {
-            Cors::new(&cors.origins, cors.credentials, max_age, &[], &[])
-                .expect("origins were checked with the config")
+            let allow: Vec<String> = config.cors_request_headers().into_iter().collect();
+            let expose = &cors.expose_headers;
+            Cors::new(&cors.origins, cors.credentials, max_age, &allow, expose)
+                .expect("origins and names were checked with the config")
         });
         Self {
             me,
@@ -432,6 +434,11 @@ impl Edge {
     }
 }
 
+const _: () = {
+    // What a config may add to the list of a preflight fits beside the gateway's own names.
+    assert!(CORS_NAMES_BYTES_MAX + 1024 <= Cors::NAMES_BYTES_MAX);
+};
+
 fn records(config: &Config) -> Vec<CommandHeaders> {
     let names = &config.headers;
     let names = HeaderNames {
@@ -439,6 +446,7 @@ fn records(config: &Config) -> Vec<CommandHeaders> {
         reply_to: names.reply_to.as_str().into(),
         identity: names.identity.as_str().into(),
         if_match: names.if_match.as_str().into(),
+        if_none_match: names.if_none_match.as_str().into(),
         idempotency_key: names.idempotency_key.as_str().into(),
         method: names.method.as_str().into(),
         path: names.path.as_str().into(),

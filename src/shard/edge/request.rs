@@ -9,6 +9,7 @@ use crate::http::{
     CorsGrant, Exchange, Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Refusal,
     Request, ResponseHead, Status, is_preflight,
 };
+use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{CorrelationId, Identity, Instant, KeyHash};
 use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
@@ -89,7 +90,7 @@ impl Edge {
                     .general
                     .unrouted
                     .bump(class(Status::METHOD_NOT_ALLOWED));
-                return Handled::Done(self.not_allowed(methods, &asking));
+                return Handled::Done(self.not_allowed(methods, exchange, cors));
             }
             Routed::NotFound => {
                 let refused = Failure::NoSuchRoute.into();
@@ -169,20 +170,9 @@ impl Edge {
         let request = asking.request;
         let snapshot = self.snapshot.clone();
         let route: &CommandRoute = &snapshot.config.commands[index];
-        let idempotency = IdempotencyKey::parse(&request.headers)?;
-        if idempotency.is_none() && route.idempotency == Idempotency::Required {
-            return Err(Failure::IdempotencyKeyRequired.into());
-        }
-        let condition = IfMatch::parse(&request.headers)?;
-        if condition
-            .as_ref()
-            .is_some_and(|condition| !condition.may_hold())
-        {
-            return Err(Failure::PreconditionFailed.into());
-        }
-        // One tag goes to the service bare; a list or `*` as it came.
-        let if_match = condition.as_ref().and_then(IfMatch::single);
-        let if_match = if_match.or_else(|| request.headers.get("if-match"));
+        let idempotency = idempotency_key(route, request)?;
+        let (if_match, if_none_match) = conditions(request)?;
+        let (if_match, if_none_match) = (if_match.as_deref(), if_none_match.as_deref());
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
         let key = route
@@ -213,6 +203,7 @@ impl Edge {
             body: request.body,
             content_type: request.headers.get("content-type"),
             if_match,
+            if_none_match,
             headers: &named,
         });
         let key_of_command = command_key(&route.name, &identity, x);
@@ -221,13 +212,15 @@ impl Edge {
             path_and_query: &path_and_query,
             identity: &identity,
             if_match,
+            if_none_match,
             idempotency_key: idempotency.as_ref().map(IdempotencyKey::as_bytes),
             correlation: CorrelationId {
                 key: key_of_command,
                 fingerprint: print,
             },
             reply_to: route.replies.as_str(),
-            traceparent: request.headers.get("traceparent"),
+            // Two are none (Trace Context 3.2): which of them counts must not depend on the reader.
+            traceparent: request.headers.one("traceparent").ok().flatten(),
             key: key.as_deref(),
             route_headers: &headers,
         };
@@ -245,6 +238,71 @@ impl Edge {
         Ok((request, deadline))
     }
 
+    /// Answers a request whose client waits for `100 Continue`, if its head says enough to refuse
+    /// it: the body of a request that will be refused is not asked for (RFC 9110 10.1.1). The
+    /// answer ends the connection, since the body may come all the same. False: the body is
+    /// welcome.
+    pub(super) fn refuse_expecting(
+        &mut self,
+        request: &Request<'_>,
+        metrics: &mut ShardMetrics,
+    ) -> bool {
+        let mut exchange = request.exchange();
+        exchange.keep_alive = false;
+        let cors = self.cors.as_ref();
+        let cors = cors.map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
+        let matched = match self.router.route(request.method, &request.path) {
+            Routed::To(matched) => matched,
+            Routed::MethodNotAllowed(_) if request.method == Method::Options => return false,
+            Routed::MethodNotAllowed(methods) => {
+                let _ = self.not_allowed(methods, exchange, cors);
+                let status = Status::METHOD_NOT_ALLOWED;
+                metrics.general.unrouted.bump(class(status));
+                return true;
+            }
+            Routed::NotFound => {
+                let refused = Failure::NoSuchRoute.into();
+                let (_, status) = self.write_refused(&refused, exchange, cors);
+                metrics.general.unrouted.bump(class(status));
+                return true;
+            }
+        };
+        let RouteId::Command(route) = matched.route else {
+            return false;
+        };
+        let Err(refused) = self.check_head(route, &matched.params, request) else {
+            return false;
+        };
+        let (_, status) = self.write_refused(&refused, exchange, cors);
+        metrics.commands[route]
+            .commands
+            .bump(CommandOutcome::Invalid);
+        let index = metrics.names().route(RouteKind::Command, route);
+        metrics.routes[index].requests.bump(class(status));
+        true
+    }
+
+    /// What can be said of a command before its body is here.
+    fn check_head(
+        &self,
+        index: usize,
+        params: &Params<'_>,
+        request: &Request<'_>,
+    ) -> Result<(), Refused> {
+        let route = &self.snapshot.config.commands[index];
+        idempotency_key(route, request)?;
+        let (if_match, if_none_match) = conditions(request)?;
+        let identity = Identity::ANONYMOUS;
+        let inputs = inputs(params, request, &identity);
+        let headers = route.headers.iter().map(|(_, template)| template);
+        for template in headers.chain(&route.key).filter(|it| !it.reads_body()) {
+            evaluate(template, &inputs)?;
+        }
+        let conditions = [if_match.as_deref(), if_none_match.as_deref()];
+        self.records[index].check(conditions, request.headers.iter())?;
+        Ok(())
+    }
+
     /// A query: one record by its key, or the collection.
     fn query(
         &mut self,
@@ -255,7 +313,7 @@ impl Edge {
         out: &mut Outbox,
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
-        let condition = IfNoneMatch::parse(&request.headers)?;
+        let condition = IfNoneMatch::parse(&request.headers, EventId::etag_in)?;
         let topic = self.snapshot.queries[index];
         let local = locals
             .get(topic)
@@ -428,17 +486,42 @@ impl Edge {
         head.empty()
     }
 
-    fn not_allowed(&mut self, methods: Methods, asking: &Asking<'_, '_>) -> Framed {
-        let (status, exchange) = (Status::METHOD_NOT_ALLOWED, asking.exchange);
+    fn not_allowed(&mut self, methods: Methods, exchange: Exchange, grant: CorsGrant) -> Framed {
+        let status = Status::METHOD_NOT_ALLOWED;
         let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
         allow(&mut head, methods);
         if let Some(cors) = &self.cors {
-            cors.write(asking.cors, &mut head)
-                .expect("a short head has room");
+            cors.write(grant, &mut head).expect("a short head has room");
         }
         let detail = "this path has routes for the methods in Allow only";
         head.problem(&Refusal::new(Fault::MethodNotAllowed, detail).problem())
     }
+}
+
+/// The request's key, where the route requires one or it has one.
+fn idempotency_key<'b>(
+    route: &CommandRoute,
+    request: &Request<'b>,
+) -> Result<Option<IdempotencyKey<'b>>, Refused> {
+    let key = IdempotencyKey::parse(&request.headers)?;
+    match route.idempotency {
+        Idempotency::Required if key.is_none() => Err(Failure::IdempotencyKeyRequired.into()),
+        Idempotency::Required | Idempotency::Optional => Ok(key),
+    }
+}
+
+/// A command's conditions, as its record carries them: `If-Match` and `If-None-Match`.
+type Conditions = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn conditions(request: &Request<'_>) -> Result<Conditions, Refused> {
+    let if_match = IfMatch::parse(&request.headers, EventId::etag_in)?;
+    if if_match.as_ref().is_some_and(|it| !it.may_hold()) {
+        return Err(Failure::PreconditionFailed.into());
+    }
+    let if_none_match = IfNoneMatch::parse(&request.headers, EventId::etag_in)?;
+    let if_match = if_match.as_ref().map(IfMatch::for_record);
+    let if_none_match = if_none_match.as_ref().map(IfNoneMatch::for_record);
+    Ok((if_match, if_none_match))
 }
 
 fn inputs<'a>(

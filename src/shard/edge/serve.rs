@@ -2,7 +2,6 @@
 
 use crate::http::{
     CONTINUE, Connection, CorsGrant, Drain, Drained, Exchange, Fault, Received, Refusal,
-    ResponseHead,
 };
 use crate::metrics::CloseReason;
 use crate::model::Instant;
@@ -180,12 +179,21 @@ impl Edge {
             let (socket, number) = (client.socket, client.request);
             match client.http.receive(input, &self.limits) {
                 Received::More => return Look::More,
-                Received::Continue => {
-                    self.out.extend_from_slice(CONTINUE);
-                    return Look::More;
+                Received::Continue(request) => {
+                    if !self.refuse_expecting(&request, metrics) {
+                        self.out.extend_from_slice(CONTINUE);
+                        return Look::More;
+                    }
+                    client.http = Connection::new();
+                    client.state = State::Draining(Drain::new());
+                    return Look::Stop;
                 }
-                Received::Refused(refusal, exchange) => {
-                    self.refuse(refusal, exchange, metrics);
+                Received::Refused(refusal, exchange, origin) => {
+                    let cors = self.cors.as_ref();
+                    let grant = cors.map(|cors| cors.grant_to(origin.as_deref()));
+                    let grant = grant.unwrap_or(CorsGrant::None);
+                    let (_, status) = self.write_refused(&refusal.into(), exchange, grant);
+                    metrics.general.unrouted.bump(super::answer::class(status));
                     client.state = State::Draining(Drain::new());
                     return Look::Stop;
                 }
@@ -233,22 +241,6 @@ impl Edge {
         Look::Yield
     }
 
-    /// Writes the answer to what is no request.
-    fn refuse(&mut self, refusal: Refusal, exchange: Exchange, metrics: &mut super::ShardMetrics) {
-        let problem = refusal.problem();
-        metrics
-            .general
-            .unrouted
-            .bump(super::answer::class(problem.kind.status));
-        let head = ResponseHead::begin(
-            &mut self.out,
-            problem.kind.status,
-            exchange,
-            &self.date_line,
-        );
-        let _ = head.problem(&problem);
-    }
-
     /// A request did not come whole in time.
     pub(super) fn refuse_late<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
         let refusal = Refusal::new(Fault::RequestTimeout, "the request did not arrive in time");
@@ -257,7 +249,13 @@ impl Edge {
 
     /// Ends a client in the middle of its request: it is told why, and what it sent is let go.
     fn turn_away<I: Io>(&mut self, mut client: Box<Client>, refused: &Refused, cx: &mut Cx<'_, I>) {
-        let (_, status) = self.write_refused(refused, Exchange::REFUSED, CorsGrant::None);
+        let origin = client.http.origin(&self.limits);
+        let grant = self
+            .cors
+            .as_ref()
+            .map(|cors| cors.grant_to(origin.as_deref()));
+        let grant = grant.unwrap_or(CorsGrant::None);
+        let (_, status) = self.write_refused(refused, Exchange::REFUSED, grant);
         cx.metrics
             .general
             .unrouted

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{
-    Admitted, Answered, CommandTable, Expired, OpenCommands, OpenLimits, Outcome, PartitionBy,
+    Admitted, Answered, CommandTable, Expired, Notice, OpenCommands, OpenLimits, PartitionBy,
     ReplyHeaders, ReplyIndex, ReplyIndexSettings,
 };
 use crate::config::Config;
@@ -13,6 +13,7 @@ use crate::kafka::{
     Event, Plane, ProduceRecord, ProduceRefused, Produced, TopicHandle, TopicView, partition_of,
 };
 use crate::log::Step;
+use crate::metrics::{IgnoredReply, TopicMetrics};
 use crate::model::{CommandKey, Instant, Now, Partition};
 use ahash::AHashMap;
 
@@ -34,7 +35,15 @@ pub(super) struct Commands {
     /// Replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
     answered: Vec<Answered<Waiter>>,
+    /// When the log may next have a line about records that answer nothing, and about replies that
+    /// lose headers.
+    next_notices: [Instant; 2],
+    /// Whether the log has a line about the index being cut to its memory.
+    cut_reported: bool,
 }
+
+/// Between two lines of the log about one topic's replies.
+const NOTICE_EVERY: Duration = Duration::from_secs(60);
 
 /// Records on their way to the broker: whose outcome is whose command. Bounded by the open
 /// commands.
@@ -126,6 +135,8 @@ impl Commands {
             random,
             lookups,
             answered: Vec::new(),
+            next_notices: [Instant::ZERO; 2],
+            cut_reported: false,
         }
     }
 
@@ -144,20 +155,76 @@ impl Commands {
         self.table.replies.set_window(self.settings.window);
     }
 
-    /// Applies a step of the replies topic and answers who waited for it.
-    pub(super) fn apply(&mut self, step: &Step, now: Now, out: &mut Outbox) {
-        self.table.apply(step, now.wall, &mut self.answered);
-        for Answered { waiter, outcome } in self.answered.drain(..) {
-            let answer = match outcome {
-                Outcome::Answer(Ok(reply)) => Answer::Reply {
+    /// Applies a step of the replies topic and answers the exchanges that waited for it.
+    pub(super) fn apply(&mut self, step: &Step, loaded: bool, now: Now, out: &mut Outbox) {
+        self.table.apply(step, loaded, now.wall, &mut self.answered);
+        for Answered { waiter, answer } in self.answered.drain(..) {
+            let answer = match answer {
+                Ok(reply) => Answer::Reply {
                     reply,
                     replayed: false,
                 },
-                Outcome::Answer(Err(error)) => Answer::Refused(error.into()),
-                Outcome::Mismatch => refused(Failure::IdempotencyKeyReused),
+                Err(error) => Answer::Refused(error.into()),
             };
             out.push((waiter.shard, Message::Answer(waiter, answer)));
         }
+    }
+
+    /// What the log should have about the topic's replies now, each to follow the topic's name.
+    pub(super) fn notices(&mut self, now: Now) -> impl Iterator<Item = String> + use<> {
+        let [next_ignored, next_flawed] = &mut self.next_notices;
+        let mut due =
+            |next: &mut Instant, take: fn(&mut CommandTable<Waiter>) -> Option<Notice>| {
+                // Those of the time between are dropped, and counted all the same.
+                let Notice {
+                    partition,
+                    offset,
+                    text,
+                } = take(&mut self.table)?;
+                let (partition, offset) = (partition.0, offset.0);
+                (now.mono >= *next).then(|| {
+                    *next = now.mono.after(NOTICE_EVERY);
+                    format!(" partition {partition} offset {offset}: {text}")
+                })
+            };
+        let ignored = due(next_ignored, CommandTable::take_ignored);
+        let flawed = due(next_flawed, CommandTable::take_flawed);
+        let cut = self.explain_cut(now);
+        let newly = std::mem::replace(&mut self.cut_reported, cut.is_some());
+        let cut = cut.filter(|_| !newly).map(|text| format!(": {text}"));
+        [ignored, flawed, cut].into_iter().flatten()
+    }
+
+    /// Why retries are recognised for a shorter time than the topic keeps replies, if so.
+    pub(super) fn explain_cut(&self, now: Now) -> Option<String> {
+        let from = self.table.replies.cut(now.wall)?;
+        let seconds = now.wall.0.saturating_sub(from.0).max(0) / 1000;
+        Some(format!(
+            "commands.dedupe_memory holds the replies of the last {seconds} s only, and the topic \
+             keeps them longer: a retry of an older command runs again; raise it, or lower \
+             retention.ms"
+        ))
+    }
+
+    /// Brings the topic's metrics up to date.
+    pub(super) fn count(&self, now: Now, topic: &mut TopicMetrics) {
+        let (counts, stats) = (self.table.counts(), self.table.replies.stats());
+        topic.reply_index_entries.set(stats.entries as u64);
+        topic.reply_index_bytes.set(stats.entry_bytes as u64);
+        topic.reply_index_cuts.0 = stats.generations_cut;
+        let cut = self.table.replies.cut(now.wall).is_some();
+        topic.reply_index_cut.set(u64::from(cut));
+        for (reason, count) in [
+            (IgnoredReply::NoCorrelationId, counts.no_correlation_id),
+            (
+                IgnoredReply::MalformedCorrelationId,
+                counts.malformed_correlation_id,
+            ),
+            (IgnoredReply::NotInFlight, counts.not_in_flight),
+        ] {
+            topic.replies_ignored.at(reason).0 = count;
+        }
+        topic.reply_headers_left_out.0 = counts.headers_left_out;
     }
 
     /// What became of a command's record.
@@ -210,11 +277,6 @@ impl Commands {
         self.lookups.on_read(event, self.table.names(), plane, out);
     }
 
-    /// Replies that retries can find.
-    pub(super) fn known(&self) -> usize {
-        self.table.replies.stats().entries
-    }
-
     /// Memory that the index of replies takes.
     #[cfg(test)]
     pub(super) fn entry_bytes(&self) -> usize {
@@ -242,6 +304,7 @@ fn reply_headers(config: &Config) -> ReplyHeaders {
         &names.reply_to,
         &names.identity,
         &names.if_match,
+        &names.if_none_match,
         &names.idempotency_key,
     ]
     .into_iter()
@@ -333,11 +396,11 @@ impl Home {
                 replayed: true,
             }),
             Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
-            Admitted::AnsweredAt(partition, offset) => {
+            Admitted::AnsweredAt(id, partition, offset) => {
                 let lookups = &mut commands.lookups;
                 let waiter = (request.waiter, request.deadline);
                 let wanted = Wanted {
-                    key,
+                    id,
                     partition,
                     offset,
                 };

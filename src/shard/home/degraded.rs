@@ -488,7 +488,7 @@ mod tests {
             ..Degraded::default()
         };
         let now = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
-        let mut take = |degraded: &mut Degraded, at| -> Vec<(u32, u64)> {
+        let take = |degraded: &mut Degraded, at| -> Vec<(u32, u64)> {
             let wanted = degraded.take_wanted(now(at)).into_iter();
             wanted.map(|(p, o)| (p.0, o.0)).collect()
         };

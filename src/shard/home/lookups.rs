@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::command::{Reply, ReplyHeaders};
 use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Next};
-use crate::model::{CommandKey, CorrelationId, Instant, Offset, Partition};
+use crate::model::{CorrelationId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
 
 use super::Outbox;
@@ -33,7 +33,7 @@ pub(super) struct Lookups {
 /// A reply that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub(super) key: CommandKey,
+    pub(super) id: CorrelationId,
     pub(super) partition: Partition,
     pub(super) offset: Offset,
 }
@@ -200,18 +200,19 @@ fn gone() -> Answer {
     Answer::Refused(Failure::ReplyUnavailable.into())
 }
 
-/// The wanted reply, if the batch has it. Another command's at its place is not handed on: the log
-/// is not the one that the index was made from.
+/// The wanted reply, if the batch has it. The reply to another request at its place is not
+/// returned: the log is not the one that the index was made from.
 fn find(batch: &Batch, wanted: Wanted, names: &ReplyHeaders) -> Option<Answer> {
     let record = batch.iter().find(|record| record.offset == wanted.offset)?;
     let whose = record
         .headers
         .last(&names.correlation_id)
         .and_then(CorrelationId::parse);
-    if whose.is_none_or(|id| id.key != wanted.key) {
+    if whose != Some(wanted.id) {
         return Some(gone());
     }
-    Some(match Reply::read(&record, names) {
+    // What is left out of it was reported when the record was indexed.
+    Some(match Reply::read(&record, names, &mut Vec::new()) {
         Ok(reply) => Answer::Reply {
             reply: reply.into(),
             replayed: true,
@@ -226,7 +227,7 @@ mod tests {
     use crate::kafka::{DirectoryRole, Settings};
     use crate::log::Next;
     use crate::log::testing::{Draft, batch};
-    use crate::model::{Fingerprint, HashSecret, Now, ShardId};
+    use crate::model::{CommandKey, Fingerprint, HashSecret, Now, ShardId};
     use crate::shard::io::SocketId;
 
     fn names() -> ReplyHeaders {
@@ -252,10 +253,16 @@ mod tests {
         }
     }
 
+    fn id(key: u8, print: u8) -> CorrelationId {
+        CorrelationId {
+            key: CommandKey([key; 16]),
+            fingerprint: Fingerprint([print; 16]),
+        }
+    }
+
     fn wanted(key: u8, offset: u64) -> Wanted {
-        let key = CommandKey([key; 16]);
         Wanted {
-            key,
+            id: id(key, 0),
             partition: Partition(1),
             offset: Offset(offset),
         }
@@ -272,8 +279,11 @@ mod tests {
 
     /// What the log has at `offset`: the reply of `key`.
     fn read(key: u8, offset: u64) -> Event {
-        let (key, fingerprint) = (CommandKey([key; 16]), Fingerprint([0; 16]));
-        let id = CorrelationId { key, fingerprint }.to_string();
+        read_of(id(key, 0), offset)
+    }
+
+    fn read_of(id: CorrelationId, offset: u64) -> Event {
+        let id = id.to_string();
         let draft = Draft::new(offset, "k", Some("done")).header("correlation-id", id.as_bytes());
         Event::Batch {
             read: ReadKey {
@@ -321,6 +331,10 @@ mod tests {
         assert!(lookups.ask((waiter(1), at(100)), wanted(7, 40), &mut plane));
         lookups.on_read(read(9, 40), &names(), &mut plane, &mut out);
         assert_eq!(answers(&mut out), [(1, false)]);
+        // Nor is that of another request under the same command key.
+        assert!(lookups.ask((waiter(2), at(100)), wanted(7, 41), &mut plane));
+        lookups.on_read(read_of(id(7, 1), 41), &names(), &mut plane, &mut out);
+        assert_eq!(answers(&mut out), [(2, false)]);
     }
 
     #[test]

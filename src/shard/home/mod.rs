@@ -351,7 +351,7 @@ impl Home {
     }
 
     /// Brings the gauges up to date.
-    pub(super) fn count(&self, metrics: &mut ShardMetrics) {
+    pub(super) fn count(&self, now: Now, metrics: &mut ShardMetrics) {
         let failed = self.clusters.iter().map(|it| it.trouble.failed());
         metrics.general.kafka_connections_failed.0 = failed.sum();
         let open = self.clusters.iter().map(|it| it.links.len() as u64);
@@ -363,7 +363,7 @@ impl Home {
             .commands_open
             .set(self.open_commands() as u64);
         for topic in &self.topics {
-            topic.count(&self.snapshot, metrics);
+            topic.count(&self.snapshot, now, metrics);
         }
     }
 

@@ -211,7 +211,11 @@ impl Topic {
             note(cx.out, Level::Info, text);
         }
         if let Some(commands) = &mut self.commands {
-            commands.apply(&step, cx.now, cx.out);
+            commands.apply(&step, self.live, cx.now, cx.out);
+            for text in commands.notices(cx.now) {
+                let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
+                note(cx.out, Level::Warn, format!("{name}{text}"));
+            }
         }
         if cx.snapshot.topic(self.index).is_shared() {
             let shards = cx.snapshot.layout.slice_shards();

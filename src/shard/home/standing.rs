@@ -33,8 +33,12 @@ impl Topic {
         let (state, detail) = match (self.live, wrong, degraded) {
             (true, _, Some(why)) => (CheckState::Degraded, why),
             (true, _, None) => {
-                let live = self.advice.as_ref().map(|advice| format!("live; {advice}"));
-                (CheckState::Ready, live.unwrap_or_else(|| "live".into()))
+                let cut = self.commands.as_ref().and_then(|it| it.explain_cut(now));
+                let texts = ["live".into()]
+                    .into_iter()
+                    .chain(self.advice.clone())
+                    .chain(cut);
+                (CheckState::Ready, texts.collect::<Vec<_>>().join("; "))
             }
             (false, Some(wrong), _) => (CheckState::Blocked, wrong),
             (false, None, _) if self.view.is_none() => {
@@ -97,7 +101,7 @@ impl Topic {
     }
 
     /// Brings the topic's gauges up to date.
-    pub(super) fn count(&self, snapshot: &Snapshot, metrics: &mut ShardMetrics) {
+    pub(super) fn count(&self, snapshot: &Snapshot, now: Now, metrics: &mut ShardMetrics) {
         let index = usize::from(self.index.0);
         // A topic of commands is written only, and refused all the same.
         for (p, counts) in (0..).zip(&self.counts.parts) {
@@ -132,7 +136,7 @@ impl Topic {
         topic.window_bytes.set(order.window_bytes() as u64);
         topic.in_flight_bytes.set(order.in_flight_bytes() as u64);
         if let Some(commands) = &self.commands {
-            topic.reply_index_entries.set(commands.known() as u64);
+            commands.count(now, topic);
         }
     }
 

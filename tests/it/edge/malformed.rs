@@ -23,6 +23,7 @@ fn gateway() -> &'static Gateway {
             Some(Reply::new(200, &format!("{length} bytes")))
         });
         let settings = "[cors]\norigins = [\"https://shop.example\"]\n\
+                        allow_headers = [\"X-Listed\"]\nexpose_headers = [\"X-Shelf\"]\n\
                         [http]\nbody_bytes_max = \"64KiB\"\n";
         let gateway = app.gateway_with(2, settings);
         (gateway, service)
@@ -46,7 +47,7 @@ fn refused(bytes: &[u8], status: u16, problem: &str) {
 
 #[test]
 fn what_is_no_request_is_refused_and_closed() {
-    let heads: [&[u8]; 22] = [
+    let heads: [&[u8]; 31] = [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\nHost: a\n\n",
         b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -54,6 +55,12 @@ fn what_is_no_request_is_refused_and_closed() {
         b"GET /items/a HTTP/1.1\r\n\r\n",
         b"GET /items/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET /items/a HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET /items/a HTTP/1.1\r\nHost: a:http\r\n\r\n",
+        b"GET /items/a HTTP/1.1\r\nHost: a:b:c\r\n\r\n",
+        b"GET /items/a HTTP/1.1\r\nHost: a:99999\r\n\r\n",
+        b"GET /items/a HTTP/1.1\r\nHost: a%zz\r\n\r\n",
+        b"GET /items/a HTTP/1.1\r\nHost: [[[\r\n\r\n",
+        b"GET /items/a HTTP/1.1\r\nHost: [::1%25eth0]\r\n\r\n",
         b"GET /items/a HTTP/1.1\r\nHost : a\r\n\r\n",
         b"GET /items/a HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n",
         b"GET /items/a HTTP/1.1\r\nHost: a\r\nx_y: z\r\n\r\n",
@@ -70,6 +77,9 @@ fn what_is_no_request_is_refused_and_closed() {
         b"POST /items/a/orders HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
         b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n",
+        b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;\r\nx\r\n",
+        b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;bad[=x\r\n",
+        b"GET /items/a HTTP/1.2\r\nx: y\r\n\r\n",
     ];
     for bytes in heads {
         refused(bytes, 400, "malformed-request");
@@ -85,6 +95,38 @@ fn what_is_no_request_is_refused_and_closed() {
         "method-not-implemented",
     );
     assert_eq!(gateway().get("/items/a").text(), "1", "it serves on");
+}
+
+/// RFC 9112 3.2, RFC 9110 2.5: addresses, and a later minor version.
+#[test]
+fn a_host_may_be_an_address_and_http_1_2_is_read_as_1_1() {
+    let mut connection = gateway().connect();
+    for head in [
+        "GET /items/a HTTP/1.1\r\nHost: [::1]:8080",
+        "GET /items/a HTTP/1.1\r\nHost: [v1.a:b]",
+        "GET /items/a HTTP/1.1\r\nHost: a:",
+        "GET http://[2001:db8::1]/items/a HTTP/1.1\r\nHost: a",
+        "GET /items/a HTTP/1.2\r\nHost: a",
+        "GET /items/a HTTP/1.9\r\nHost: a",
+    ] {
+        connection.send(format!("{head}\r\n\r\n").as_bytes());
+        let answer = connection.response(false);
+        assert_eq!((answer.status, answer.text()), (200, "1"), "{head}");
+        assert_eq!(answer.header("connection"), None, "it goes on: {head}");
+    }
+}
+
+/// Browsers leave these bytes as they are in a query (WHATWG URL, query percent-encode set).
+#[test]
+fn a_query_may_have_what_browsers_leave_in_it() {
+    for byte in "!$&'()*+,-./:;=?@[\\]^_`{|}~".chars() {
+        let answer = gateway().get(&format!("/items/a?x={byte}"));
+        assert_eq!(answer.status, 200, "{byte}");
+    }
+    for bad in ["\"", "<", ">", "#x", "%zz", "\u{fc}"] {
+        let answer = gateway().get(&format!("/items/a?x={bad}"));
+        assert_eq!(answer.status, 400, "{bad}");
+    }
 }
 
 #[test]
@@ -214,6 +256,50 @@ fn a_client_that_asks_first_is_told_to_go_on() {
     assert_eq!(connection.response(false).problem(), "expectation-failed");
 }
 
+/// RFC 9110 10.1.1: a body that would be thrown away is not asked for.
+#[test]
+fn a_client_that_asks_first_is_refused_before_it_sends() {
+    let asks = |head: &str| {
+        let mut connection = gateway().connect();
+        let rest = "Host: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+        connection.send(format!("{head}\r\n{rest}").as_bytes());
+        let answer = connection.response(false);
+        if answer.status == 100 {
+            return (100, String::new());
+        }
+        assert_eq!(answer.header("connection"), Some("close"), "{head}");
+        connection.expect_close();
+        (answer.status, answer.problem())
+    };
+    for (head, status, problem) in [
+        ("POST /items/a/orders HTTP/1.1", 100, ""),
+        ("POST /careful/a HTTP/1.1\r\nIdempotency-Key: k", 100, ""),
+        ("POST /nowhere HTTP/1.1", 404, "no-such-route"),
+        ("POST /items HTTP/1.1", 405, "method-not-allowed"),
+        ("POST /careful/a HTTP/1.1", 400, "idempotency-key-required"),
+        (
+            "POST /careful/a HTTP/1.1\r\nIdempotency-Key: ",
+            400,
+            "malformed-header",
+        ),
+        (
+            "POST /items/a/orders HTTP/1.1\r\nIf-Match: W/\"1\"",
+            412,
+            "precondition-failed",
+        ),
+        (
+            "POST /items/a/orders HTTP/1.1\r\nIf-None-Match: \"",
+            400,
+            "malformed-header",
+        ),
+    ] {
+        assert_eq!(asks(head), (status, problem.to_owned()), "{head}");
+    }
+    let long = format!("Content-Type: {}", "x".repeat(5000));
+    let head = format!("POST /items/a/orders HTTP/1.1\r\n{long}");
+    assert_eq!(asks(&head), (431, "head-too-large".to_owned()));
+}
+
 #[test]
 fn old_clients_and_those_who_say_so_are_closed() {
     let mut connection = gateway().connect();
@@ -286,7 +372,12 @@ fn pages_of_listed_origins_may_ask() {
         "content-type",
         "idempotency-key",
         "if-match",
+        "if-none-match",
         "last-event-id",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "x-listed",
     ] {
         assert!(
             headers.split(", ").any(|it| it == name),
@@ -317,10 +408,13 @@ fn pages_of_listed_origins_may_ask() {
         let vary = answer.header("vary").unwrap_or_default();
         assert!(vary.eq_ignore_ascii_case("origin"), "{target}: {vary}");
         let exposed = answer.header("access-control-expose-headers");
-        assert!(
-            exposed.is_some_and(|it| it.to_ascii_lowercase().contains("etag")),
-            "{exposed:?}"
-        );
+        let exposed = exposed.expect("a list").to_ascii_lowercase();
+        for name in ["etag", "idempotent-replayed", "retry-after", "x-shelf"] {
+            assert!(
+                exposed.split(", ").any(|it| it == name),
+                "{name}: {exposed}"
+            );
+        }
         let other = Request::get(target).header("origin", "https://evil.example");
         let answer = gateway().ask(&other);
         assert_eq!(
@@ -331,18 +425,75 @@ fn pages_of_listed_origins_may_ask() {
     }
 }
 
+/// A page must be able to read why its request was refused, also where the connection refuses it:
+/// if the head was read, its origin counts; else the answer varies by it, for caches.
+#[test]
+fn refusals_of_the_connection_carry_cors_headers() {
+    let ours = "https://shop.example";
+    let ask = |origin: &str, rest: &str| {
+        let mut connection = gateway().connect();
+        let head = format!("POST /items/a/orders HTTP/1.1\r\nOrigin: {origin}\r\n");
+        connection.send(format!("{head}{rest}").as_bytes());
+        let answer = connection.response(false);
+        let vary = answer.header("vary").unwrap_or_default().to_owned();
+        assert!(vary.eq_ignore_ascii_case("origin"), "{rest:?}: {answer:?}");
+        let allowed = answer.header("access-control-allow-origin");
+        (answer.status, allowed.map(str::to_owned))
+    };
+    let long = "x: ".to_owned() + &"y".repeat(100_000) + "\r\n";
+    let many = "x: y\r\n".repeat(100);
+    for (status, read, rest) in [
+        (400, true, "\r\n"),
+        (400, true, "Host: a b\r\n\r\n"),
+        (
+            400,
+            true,
+            "Host: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        ),
+        (400, true, "Host: a\r\nTransfer-Encoding: chunked\r\n\r\nx"),
+        (413, true, "Host: a\r\nContent-Length: 65537\r\n\r\n"),
+        (
+            413,
+            true,
+            "Host: a\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n",
+        ),
+        (
+            415,
+            true,
+            "Host: a\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\n",
+        ),
+        (417, true, "Host: a\r\nExpect: tea\r\n\r\n"),
+        (400, false, "Host : a\r\n\r\n"),
+        (431, false, &long),
+        (431, false, &format!("{many}\r\n")),
+    ] {
+        let allowed = read.then(|| ours.to_owned());
+        assert_eq!(ask(ours, rest), (status, allowed), "{rest:?}");
+        assert_eq!(
+            ask("https://evil.example", rest),
+            (status, None),
+            "{rest:?}"
+        );
+    }
+}
+
 #[test]
 fn who_never_finishes_a_request_is_closed() {
     let app = App::new(development());
-    let settings =
-        "[http]\nhead_timeout = \"300ms\"\nbody_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";
+    let settings = "[http]\nhead_timeout = \"300ms\"\nbody_timeout = \"300ms\"\n\
+                    idle_timeout = \"300ms\"\n[cors]\norigins = [\"https://shop.example\"]\n";
     let gateway = app.gateway_with(1, settings);
     let mut head = gateway.connect();
     head.send(b"GET /items/a HTTP/1.1\r\nHo");
     let mut body = gateway.connect();
-    body.send(b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe");
-    for mut connection in [head, body] {
+    body.send(
+        b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nOrigin: https://shop.example\r\n\
+          Content-Length: 5\r\n\r\nhe",
+    );
+    for (mut connection, origin) in [(head, None), (body, Some("https://shop.example"))] {
         let answer = connection.response(false);
+        assert_eq!(answer.header("vary"), Some("origin"));
+        assert_eq!(answer.header("access-control-allow-origin"), origin);
         assert_eq!(
             (answer.status, answer.problem().as_str()),
             (408, "request-timeout")

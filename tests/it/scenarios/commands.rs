@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::client::{Connection, Request};
+use crate::events::Events;
+use crate::gateway::Gateway;
 use crate::ground::Ground;
 use crate::kcat;
 use crate::service::{Reply, reply_to};
@@ -289,11 +291,7 @@ pub fn a_service_that_applied_nothing_lets_the_key_be_tried_again(ground: &Groun
 
 pub fn a_reply_that_is_no_response_is_a_bad_gateway(ground: &Ground) {
     let app = App::new(ground);
-    let bad = [
-        Reply::new(99, "no status"),
-        Reply::new(1000, "no status"),
-        Reply::new(200, "").header("x-split", "a\r\nset-cookie: b"),
-    ];
+    let bad = [Reply::new(99, "no status"), Reply::new(1000, "no status")];
     let replies = Arc::new(Mutex::new(bad.clone().into_iter()));
     let _service = app.service(move |_| replies.lock().expect("one user").next());
     let gateway = app.gateway(1);
@@ -302,8 +300,274 @@ pub fn a_reply_that_is_no_response_is_a_bad_gateway(ground: &Ground) {
         let answer = connection.ask(&order("i", "{}", &format!("\"bad-{n}\"")));
         assert_eq!(answer.status, 502, "{what:?}");
         assert_eq!(answer.problem(), "bad-reply");
-        assert_eq!(answer.header("set-cookie"), None);
     }
+}
+
+/// A service that gets one header wrong gets it wrong in every reply: that header is left out, the
+/// log says which, and the rest of each reply reaches its client.
+pub fn a_header_that_http_can_not_carry_is_left_out_of_the_reply(ground: &Ground) {
+    let app = App::new(ground);
+    let _service = app.service(|_| {
+        let reply = Reply::new(201, "{}").header("x-split", "a\r\nset-cookie: b");
+        let reply = reply.header("etag", "a b").header("x-fine", "1");
+        Some(reply.header("idempotent-replayed", "true"))
+    });
+    let gateway = app.gateway(1);
+    let answer = gateway.ask(&order("i", "{}", "\"k\""));
+    assert_eq!((answer.status, answer.text()), (201, "{}"));
+    assert_eq!(answer.header("x-fine"), Some("1"));
+    for name in ["x-split", "set-cookie", "etag", "idempotent-replayed"] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+    let metric = "sluicegate_reply_headers_left_out_total";
+    assert_eq!(gateway.metric(metric, &app.replies), 2.0);
+    gateway.wait_said_text("clients do not get header");
+    let said = gateway.said();
+    let line = said.lines().find(|it| it.contains("clients do not get"));
+    let line = line.expect("it was said");
+    assert!(
+        line.contains("WARN") && line.contains(&app.replies),
+        "{line}"
+    );
+}
+
+/// A reply that no command can be found for would leave no trace but a 504.
+pub fn a_reply_that_answers_no_command_is_named_and_counted(ground: &Ground) {
+    let app = App::new(ground);
+    let gateway = app.gateway(2);
+    let request = Request::post("/hasty/i", "{}").header("idempotency-key", "\"k\"");
+    let unknown = gateway.ask(&request);
+    assert_eq!(unknown.problem(), "outcome-unknown");
+    let detail = unknown.json()["detail"].as_str().expect("text").to_owned();
+    assert!(detail.contains(&app.replies), "names the topic: {detail}");
+    let waited = detail
+        .split_once(" in ")
+        .and_then(|(_, it)| it.split_once(" s:"));
+    let waited: f64 = waited.expect("the time").0.parse().expect("a number");
+    assert!(waited >= 0.3, "and the time waited: {detail}");
+    assert!(detail.contains("same Idempotency-Key"), "{detail}");
+    let ignored = |reason: &str| {
+        let labels = format!("topic=\"{}\",reason=\"{reason}\"", app.replies);
+        gateway.metric("sluicegate_replies_ignored_total", &labels)
+    };
+    let replies = app.produce(&app.replies).header("correlationId", Some("x"));
+    replies.header("x-shelf", Some("B")).values(["misspelt"]);
+    let replies = app.produce(&app.replies);
+    replies
+        .header("correlation-id", Some("42"))
+        .values(["no id of ours"]);
+    let id = format!("{0}.{0}", "A".repeat(22));
+    let replies = app.produce(&app.replies);
+    replies
+        .header("correlation-id", Some(&id))
+        .values(["another instance's"]);
+    gateway.wait_admin("/metrics", |_| ignored("not_in_flight") == 1.0);
+    assert_eq!(ignored("no_correlation_id"), 1.0);
+    assert_eq!(ignored("malformed_correlation_id"), 1.0);
+    gateway.wait_said_text("there is no header `correlation-id`");
+    let said = gateway.said();
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|it| it.contains("answers no command"))
+        .collect();
+    let [line] = lines[..] else {
+        panic!("one line a topic and minute: {lines:?}")
+    };
+    for part in [
+        "WARN",
+        &app.replies,
+        "partition ",
+        "offset 0",
+        "correlationId, x-shelf",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+/// The command of a client, on a thread of its own: it waits for the reply.
+fn in_flight(
+    gateway: &Gateway,
+    request: Request,
+) -> std::thread::JoinHandle<crate::client::Response> {
+    let address = gateway.address();
+    std::thread::spawn(move || Connection::open(address).ask(&request))
+}
+
+/// Two gateways that do not know of each other's command append both. Each client must get the
+/// reply to its own request, whichever comes first.
+pub fn two_requests_under_one_key_at_two_gateways_each_get_their_own_reply(ground: &Ground) {
+    let app = App::new(ground);
+    let gateways = [app.gateway(2), app.gateway(1)];
+    // Of different record keys, so that they may be in different partitions.
+    let requests = [1, 2].map(|n| order(&format!("i{n}"), &format!("{{\"n\":{n}}}"), "\"k\""));
+    let clients: Vec<_> = (0..2)
+        .map(|n| in_flight(&gateways[n], requests[n].clone()))
+        .collect();
+    let commands = kcat::read_until(app.bootstrap(), &app.commands, 2);
+    assert_eq!(commands.len(), 2, "both are appended: {commands:?}");
+    let command = |n: usize| {
+        let of = |it: &&kcat::Record| it.key.as_deref() == Some(&format!("i{}", n + 1));
+        commands.iter().find(of).expect("one of each")
+    };
+    let reply = |n: usize| {
+        let reply = Reply::new(201, &format!("reply {}", n + 1));
+        reply_to(app.bootstrap(), &app.replies, command(n), reply);
+    };
+    // The second is answered first. The gateway of the first reads that reply, and goes on waiting.
+    reply(1);
+    let learned = gateways[0].wait_until(&requests[1], |it| it.status == 201);
+    assert_eq!(learned.text(), "reply 2");
+    assert_eq!(learned.header("idempotent-replayed"), Some("true"));
+    assert!(!clients[0].is_finished(), "it waits for its own reply");
+    reply(0);
+    for (n, client) in clients.into_iter().enumerate() {
+        let answer = client.join().expect("an answer");
+        let text = format!("reply {}", n + 1);
+        assert_eq!((answer.status, answer.text()), (201, text.as_str()));
+        // And so does every retry, at either gateway.
+        for gateway in &gateways {
+            let again = gateway.wait_until(&requests[n], |it| it.status == 201);
+            assert_eq!(again.text(), text);
+        }
+    }
+    // A third request under the key has neither a reply nor a record.
+    let third = gateways[0].ask(&order("i3", "{}", "\"k\""));
+    assert_eq!(
+        (third.status, third.problem().as_str()),
+        (422, "idempotency-key-reused")
+    );
+    assert_eq!(app.commands_in_log().len(), 2);
+}
+
+/// The same at one gateway that is killed between the two.
+pub fn two_requests_under_one_key_with_a_kill_between_each_get_their_own_reply(ground: &Ground) {
+    let app = App::new(ground);
+    let mut gateway = app.gateway(1);
+    let requests = [1, 2].map(|n| order("i", &format!("{{\"n\":{n}}}"), "\"k\""));
+    let mut client = gateway.connect();
+    client.send(&requests[0].bytes());
+    assert_eq!(kcat::read_until(app.bootstrap(), &app.commands, 1).len(), 1);
+    gateway.kill_9();
+    let gateway = app.gateway(2);
+    let second = in_flight(&gateway, requests[1].clone());
+    let commands = kcat::read_until(app.bootstrap(), &app.commands, 2);
+    assert_eq!(
+        commands.len(),
+        2,
+        "it knows nothing of the first: {commands:?}"
+    );
+    for n in [1, 2] {
+        let value = format!("{{\"n\":{n}}}");
+        let command = commands.iter().find(|it| it.value.as_ref() == Some(&value));
+        let reply = Reply::new(200, &format!("reply {n}"));
+        reply_to(
+            app.bootstrap(),
+            &app.replies,
+            command.expect("one of each"),
+            reply,
+        );
+    }
+    let answer = second.join().expect("an answer");
+    assert_eq!((answer.status, answer.text()), (200, "reply 2"));
+    let learned = gateway.wait_until(&requests[0], |it| it.status == 200);
+    assert_eq!(
+        learned.text(),
+        "reply 1",
+        "the client of the dead gateway learns its own"
+    );
+}
+
+/// An entity tag is the service's: what it writes, clients see, and it gets back.
+pub fn a_tag_goes_to_clients_and_back_byte_for_byte(ground: &Ground) {
+    const TAGS: [&str; 8] = [
+        "7", "1.2", "a.b.c-4", "Zm9v/+==", "=2E", "W/7", "a,b;c", "x.y=7A",
+    ];
+    let app = App::new(ground);
+    let tags = Arc::new(Mutex::new(TAGS.iter()));
+    let _service = app.service(move |command| {
+        let reply = Reply::new(200, "{}");
+        Some(match command.header("operation") {
+            Some("put") => {
+                let tag = tags.lock().expect("one user").next().expect("a put each");
+                reply.header("etag", tag)
+            }
+            _ => reply,
+        })
+    });
+    let gateway = app.gateway(2);
+    let mut events = Events::open(gateway.address(), "/events/live");
+    let _place = events.wait_for_id();
+    for tag in TAGS {
+        let records = app.produce(&app.items).header("etag", Some(tag));
+        records.keyed([("a", tag)]);
+        let shown = format!("\"{tag}\"");
+        let read = gateway.wait_until(&Request::get("/items/a"), |it| it.text() == tag);
+        assert_eq!(read.header("etag"), Some(shown.as_str()), "a GET shows it");
+        let known = Request::get("/items/a").header("if-none-match", &shown);
+        assert_eq!(gateway.ask(&known).status, 304, "{tag}");
+        let put = gateway.ask(&Request::new("PUT", "/items/a").json("{}"));
+        assert_eq!(
+            put.header("etag"),
+            Some(shown.as_str()),
+            "and so does a reply"
+        );
+        let event = app.produce(&app.events).header("etag", Some(tag));
+        event.keyed([("a", tag)]);
+        let id = events.next().id;
+        let part = id.split_once('.').expect("a dot").1;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-=".contains(&b);
+        assert!(part.bytes().all(plain), "an id escapes it: {id}");
+        for value in [&shown, &id, &format!("\"{id}\"")] {
+            for name in ["if-match", "if-none-match"] {
+                let request = Request::new("DELETE", "/items/a").header(name, value);
+                assert_eq!(gateway.ask(&request).status, 200);
+            }
+        }
+    }
+    let records = app.commands_in_log();
+    let deletes = records
+        .iter()
+        .filter(|it| it.header("operation") == Some("delete"));
+    let carried: Vec<_> = deletes
+        .map(|it| it.header("if-match").or(it.header("if-none-match")))
+        .collect();
+    let expected: Vec<_> = TAGS.iter().flat_map(|tag| [Some(*tag); 6]).collect();
+    assert_eq!(carried, expected);
+}
+
+/// `If-None-Match: *` on a command asks to create only; the service decides.
+pub fn if_none_match_reaches_the_service(ground: &Ground) {
+    let app = App::new(ground);
+    let service = app.service(|command| {
+        Some(match command.header("if-none-match") {
+            None => Reply::new(200, "overwritten"),
+            Some(_) => Reply::new(412, "it is there"),
+        })
+    });
+    let gateway = app.gateway(1);
+    let put = |key: &str| {
+        let request = Request::new("PUT", "/items/a").json("{}");
+        request.header("idempotency-key", key)
+    };
+    let create = gateway.ask(&put("k").header("if-none-match", "*"));
+    assert_eq!((create.status, create.text()), (412, "it is there"));
+    // Under the same key it is another request without the condition, and with another one.
+    assert_eq!(gateway.ask(&put("k")).status, 422);
+    let other = put("k").header("if-none-match", "\"7\"");
+    assert_eq!(gateway.ask(&other).status, 422);
+    let both = put("l")
+        .header("if-match", "\"6\"")
+        .header("if-none-match", "\"7\", W/\"8\"");
+    assert_eq!(gateway.ask(&both).status, 412);
+    let malformed = gateway.ask(&put("m").header("if-none-match", "\"7"));
+    assert_eq!(malformed.problem(), "malformed-header");
+    let seen = service.seen();
+    let carried: Vec<_> = seen
+        .iter()
+        .map(|it| (it.header("if-match"), it.header("if-none-match")))
+        .collect();
+    let list = "\"7\", W/\"8\"";
+    assert_eq!(carried, [(None, Some("*")), (Some("6"), Some(list))]);
 }
 
 pub fn commands_of_many_clients_each_get_their_own_reply(ground: &Ground) {

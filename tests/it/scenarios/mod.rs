@@ -22,6 +22,12 @@ macro_rules! on_ground {
                 a_silent_service_is_an_unknown_outcome_and_the_retry_learns_it,
                 a_service_that_applied_nothing_lets_the_key_be_tried_again,
                 a_reply_that_is_no_response_is_a_bad_gateway,
+                a_header_that_http_can_not_carry_is_left_out_of_the_reply,
+                a_reply_that_answers_no_command_is_named_and_counted,
+                two_requests_under_one_key_at_two_gateways_each_get_their_own_reply,
+                two_requests_under_one_key_with_a_kill_between_each_get_their_own_reply,
+                a_tag_goes_to_clients_and_back_byte_for_byte,
+                if_none_match_reaches_the_service,
                 commands_of_many_clients_each_get_their_own_reply,
             ],
             queries: [
