@@ -11,10 +11,6 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What became of the bytes given to [`Connection::receive`].
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation a request; this moves once, on the stack"
-)]
 pub enum Received<'b> {
     /// One whole request, and how many bytes of the input belong to it. What follows in the input
     /// is the shard's: to be given to `receive` again, or to [`Connection::keep`].
@@ -115,11 +111,14 @@ impl Connection {
         }
         match self.advance(input, &limits) {
             Ok(Step::More) => Received::More,
-            Ok(Step::Continue { head }) => match self.give(head, head, 0, &limits) {
+            Ok(Step::Continue { head }) => match self.give((head, head, 0), false, &limits) {
                 Received::Request(request, _) => Received::Continue(request),
                 other => other,
             },
-            Ok(Step::Request { head, end, used }) => self.give(head, end, used, &limits),
+            Ok(Step::Request { head, end, used }) => {
+                let pipelined = self.kept() > 0 || used < input.len();
+                self.give((head, end, used), pipelined, &limits)
+            }
             Err(refused) => self.refuse(refused),
         }
     }
@@ -214,11 +213,17 @@ impl Connection {
         Received::Refused(refusal, exchange, origin)
     }
 
-    fn give(&mut self, head: usize, end: usize, used: usize, limits: &Limits) -> Received<'_> {
+    fn give(
+        &mut self,
+        (head, end, used): (usize, usize, usize),
+        pipelined: bool,
+        limits: &Limits,
+    ) -> Received<'_> {
         let here = &self.kept[self.begin..];
         match head::parse(&here[..head], limits) {
             Ok(mut parsed) => {
                 parsed.request.body = &here[head..end];
+                parsed.request.pipelined = pipelined;
                 Received::Request(parsed.request, used)
             }
             // The limits changed meanwhile.
@@ -387,6 +392,7 @@ fn whole<'b>(input: &'b [u8], limits: &Limits) -> Outcome<Option<(Request<'b>, u
         return Ok(None);
     };
     request.body = body;
+    request.pipelined = input.len() > end + length;
     Ok(Some((request, end + length)))
 }
 

@@ -428,8 +428,9 @@ impl Local {
             hasher.write_u64(next.epoch.0.map_or(0, |epoch| u64::from(epoch) + 1).to_be());
             hasher.write_u64(start.map_or(0, |start| start.0).to_be());
         }
-        let text = format!("{}-c{:016x}", self.instance.tag, hasher.finish());
-        Etag::from_header(text.as_bytes()).expect("27 characters of the alphabet")
+        // RFC 9110 8.8.1: weak, since the body may be newer than the cut that the tag names.
+        let text = format!("W/\"{}-c{:016x}\"", self.instance.tag, hasher.finish());
+        Etag::from_header(text.as_bytes()).expect("27 visible characters")
     }
 }
 

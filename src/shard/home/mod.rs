@@ -48,6 +48,8 @@ pub(super) struct Home {
     tickets: Tickets,
     /// Replies past their window are left to drop.
     more_due: bool,
+    /// The process ends: no command is opened any more.
+    draining: bool,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
     counted: facts::Counted,
@@ -99,6 +101,7 @@ impl Home {
             topics,
             tickets,
             more_due: false,
+            draining: false,
             expired: Vec::new(),
             counted: facts::Counted::default(),
         }
@@ -284,6 +287,12 @@ impl Home {
                 }
             }
             Message::Command(request) => self.on_command(*request, now, out),
+            Message::WaiterLeft { topic, key, waiter } => {
+                let topic = self.at(topic).map(|at| &mut self.topics[at]);
+                if let Some(commands) = topic.and_then(|topic| topic.commands.as_mut()) {
+                    commands.on_left(key, waiter);
+                }
+            }
             Message::JoinPass {
                 topic,
                 instance,
