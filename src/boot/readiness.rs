@@ -91,14 +91,17 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
         }
     });
     let queries = config.queries.iter().zip(&snapshot.queries);
-    let queries = queries.map(|(route, topic)| (&route.name, *topic));
-    let streams = config.streams.iter().zip(&snapshot.streams);
-    let streams = streams.map(|(route, (topic, _))| (&route.name, *topic));
-    let reads = queries.chain(streams).map(|(route, topic)| RouteNeeds {
-        route: route.clone(),
-        checks: vec![name(topic)],
+    let queries = queries.map(|(route, topic)| RouteNeeds {
+        route: route.name.clone(),
+        checks: vec![name(*topic)],
     });
-    commands.chain(reads).collect()
+    let streams = config.streams.iter().zip(&snapshot.streams);
+    let streams = streams.map(|(route, (topic, _))| RouteNeeds {
+        route: route.name.clone(),
+        // The second is there only where streams are refused and other routes are not.
+        checks: vec![name(*topic), snapshot.streams_name(snapshot.topic(*topic))],
+    });
+    commands.chain(queries).chain(streams).collect()
 }
 
 #[cfg(test)]

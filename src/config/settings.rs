@@ -321,7 +321,8 @@ settings! {
         fetch_bytes_max: usize = 8 * MIB, Size(64 * KIB..=GIB), Restart;
         /// Bytes a fetch may bring of one partition.
         fetch_partition_bytes_max: usize = MIB, Size(16 * KIB..=GIB), Restart;
-        /// Bytes one batch may have once decompressed; beyond it, the batch is skipped visibly.
+        /// Bytes one batch may have once decompressed; beyond it, the batch is skipped visibly:
+        /// streams are told of a gap, and queries that it may concern answer 503.
         batch_bytes_max: usize = 16 * MIB, Size(MIB..=GIB), Restart;
         /// Fetched bytes a topic may have on their way to the shards; then it is fetched no
         /// further until they have applied them.
@@ -444,7 +445,8 @@ settings! {
     /// The caches that queries are answered from.
     cache "cache": Cache {
         /// Bytes of keys and values, per topic. A quarter above it, values and then new keys are
-        /// left out, and their queries answer 503: give the topic what it needs.
+        /// left out, and their queries answer 503 until there is room: give the topic what it
+        /// needs.
         bytes_max: usize = 256 * MIB, Size(MIB..=1024 * GIB), Restart;
     }
 

@@ -439,6 +439,7 @@ impl Links {
                 now: now.mono,
                 deadline,
                 auth: &mut self.auth,
+                cluster: self.cluster.as_deref(),
                 jitter: out.jitter,
             };
             link.turn = now.mono;

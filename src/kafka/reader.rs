@@ -404,7 +404,7 @@ fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, Instant) {
     let all_started = group.iter().all(|due| due.started);
     let wait = match (all_started, group[0].lane) {
         (false, _) => Duration::ZERO,
-        (true, Lane::History) => cx.settings.history_wait_max,
+        (true, Lane::History | Lane::Again) => cx.settings.history_wait_max,
         (true, _) => cx.settings.fetch_wait_max,
     };
     (wait, cx.deadline().after(wait))

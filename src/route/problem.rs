@@ -38,7 +38,7 @@ pub enum Failure {
     Draining,
     /// What the route answers from is not loaded yet.
     NotReady,
-    /// The cache could not keep everything, and this is, or may be, what it left out.
+    /// The cache lacks records of the topic, and the answer may be among them.
     CacheDegraded,
     /// The broker can't be reached or refuses; nothing was appended.
     BrokerUnavailable,
@@ -162,7 +162,7 @@ impl Failure {
             ),
             Self::CacheDegraded => (
                 "/problems/cache-degraded",
-                "The cache could not keep everything",
+                "The cache lacks records of the topic",
                 Status::SERVICE_UNAVAILABLE,
             ),
             Self::BrokerUnavailable => (
@@ -222,7 +222,8 @@ impl Failure {
             Self::Draining => "nothing was done; try again, another gateway will take it",
             Self::NotReady => "the gateway is reading its topics; try again soon",
             Self::CacheDegraded => {
-                "the topic is larger than its cache: the entity may exist but can't be shown"
+                "the entity, or a newer state of it, may be among the records that the cache \
+                 lacks; the operator's log and /readyz say why"
             }
             Self::BrokerUnavailable => "nothing was sent; try again with the same Idempotency-Key",
             Self::TopicUnavailable => {

@@ -48,6 +48,7 @@ fn query(path: &str, line: usize) -> QueryRoute {
         cluster: ClusterIndex::default(),
         topic: topic(),
         key: None,
+        partitioner: None,
     }
 }
 

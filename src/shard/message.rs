@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cache::{ChangeCursor, Changes, Page};
+use crate::cache::{ChangeCursor, Changes, Gaps, Page};
 use crate::command::{CommandRecord, Reply};
 use crate::kafka::{ClusterView, Denial, Doing, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
@@ -81,6 +81,9 @@ pub enum Message {
     Standing(TopicIndex, Standing),
     /// Shard to home: of this loading of the topic, these steps are applied.
     Applied(TopicIndex, u32, Seq),
+    /// Shard to home: of this loading of the topic, what the shard's slice lacks, where that is
+    /// otherwise than before.
+    Gaps(TopicIndex, u32, Gaps),
 
     /// To a command route's home.
     Command(Box<CommandRequest>),
@@ -110,6 +113,8 @@ pub enum Message {
         hash: KeyHash,
         /// The key.
         key: Box<[u8]>,
+        /// The partition that has all of the key's records, if that is known.
+        partition: Option<Partition>,
     },
     /// Its answer.
     Got(Waiter, Found),
@@ -235,6 +240,10 @@ pub struct Standing {
     pub stale_since: Option<Instant>,
     /// Why nothing but an operator makes it live, if that is so.
     pub blocked: Option<Blocked>,
+    /// A slice of it is full, so that no collection of it is whole.
+    pub full: bool,
+    /// It has more partitions than when its loading began: a key's records may be in two of them.
+    pub grown: bool,
 }
 
 /// Why a topic that is not live needs an operator.
@@ -273,6 +282,10 @@ pub struct Instance {
     /// Whether slices keep its newest records: a query reads them, or it is compacted and has
     /// streams.
     pub cached: bool,
+    /// How many partitions it had when the loading began.
+    pub partitions: u32,
+    /// Whether it has streams, and event ids can name its partitions.
+    pub streamed: bool,
     /// How long its tombstones stay, in milliseconds.
     pub delete_retention_ms: u64,
 }

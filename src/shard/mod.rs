@@ -230,7 +230,7 @@ impl Turn for Shard {
         more |= edge.serve(&mut cx);
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
-        serving.locals.expire(now);
+        more |= serving.locals.expire(now);
         serving.release(&mut self.outbox);
         let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
         edge.pump_feeds(&mut cx);

@@ -51,6 +51,8 @@ pub struct TopicPlan {
     pub cached: bool,
     /// Queries are answered from it.
     pub queried: bool,
+    /// One of them is a collection.
+    pub listed: bool,
     /// A route needs it compacted, for this reason.
     pub compacted_for: Option<&'static str>,
     /// The ways its events are written; empty if no stream reads it.
@@ -137,6 +139,7 @@ impl Snapshot {
             let topic = topics.get(route.cluster, &route.topic);
             let plan = &mut topics.plans[usize::from(topic.0)];
             (plan.cached, plan.queried) = (true, true);
+            plan.listed |= route.key.is_none();
             topic
         });
         let queries = queries.collect();
@@ -207,6 +210,12 @@ impl Snapshot {
         let route = &self.config.commands[route];
         let keyless = route.key.is_none();
         keyless.then(|| format!("command `{}`", route.name))
+    }
+
+    /// The streams of a topic as messages call them, apart from its other routes.
+    #[must_use]
+    pub fn streams_name(&self, plan: &TopicPlan) -> String {
+        format!("streams of {}", self.topic_name(plan))
     }
 
     /// A topic as metrics and `/status` call it. No topic's name has a slash.
@@ -284,6 +293,7 @@ impl Topics {
             holds_replies: false,
             cached: false,
             queried: false,
+            listed: false,
             compacted_for: None,
             encodings: Vec::new(),
         });

@@ -285,7 +285,7 @@ impl Admin {
     pub fn delete_records(&self, topic: &str, partition: i32, below: i64) {
         let leader = self.leader(topic, partition);
         let request = MetadataRequest::default().with_topics(Some(vec![]));
-        let brokers = self.ask(9, &request).brokers.into_iter();
+        let brokers = self.ask(7, &request).brokers.into_iter();
         let mut brokers = brokers.filter(|it| it.node_id.0 == leader);
         let broker = brokers.next().expect("a leader is a broker");
         let broker = Self::of(&format!("{}:{}", broker.host.as_str(), broker.port));

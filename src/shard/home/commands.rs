@@ -259,16 +259,18 @@ impl Commands {
     }
 
     /// Waiters past their deadline. Whether their command may run is the home's to find out.
+    /// True: replies past the window are left, so that another turn is due.
+    #[must_use]
     pub(super) fn on_time(
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<Waiter>>,
         plane: &mut Plane,
         out: &mut Outbox,
-    ) {
+    ) -> bool {
         self.lookups.on_time(now.mono, plane, out);
         self.table.open.on_timeout(now.mono, expired);
-        self.table.replies.expire(now.wall);
+        self.table.replies.expire(now.wall)
     }
 
     /// When [`Self::on_time`] has work.
@@ -285,6 +287,12 @@ impl Commands {
     /// Something about a read of a reply that is no longer in memory.
     pub(super) fn on_read(&mut self, event: Event, plane: &mut Plane, out: &mut Outbox) {
         self.lookups.on_read(event, self.table.names(), plane, out);
+    }
+
+    /// Memory that the index of replies takes.
+    #[cfg(test)]
+    pub(super) fn entry_bytes(&self) -> usize {
+        self.table.replies.stats().entry_bytes
     }
 
     /// Commands without a reply.
@@ -411,11 +419,13 @@ impl Home {
             return Some(refused(Failure::NotReady));
         };
         if !self.topics[replies].is_live() {
-            return Some(Answer::Refused(self.topics[replies].why_not()));
+            return Some(Answer::Refused(
+                self.topics[replies].why_not(&self.snapshot),
+            ));
         }
         let there = self.topics[to].missing.is_none();
         let Some(view) = self.topics[to].view.clone().filter(|_| there) else {
-            return Some(Answer::Refused(self.topics[to].why_not()));
+            return Some(Answer::Refused(self.topics[to].why_not(&self.snapshot)));
         };
         let cluster = self.topics[to].cluster;
         let key = request.key;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::Settings;
 use crate::model::{Instant, Offset};
 use crate::shard::message::{Blocked, Message, Standing};
+use crate::shard::snapshot::Snapshot;
 
 use super::Cx;
 use super::topic::Topic;
@@ -81,7 +82,9 @@ impl Topic {
         self.look_at = from.after(fresh_for);
         let standing = Standing {
             stale_since: stale,
-            blocked: self.blocked().filter(|_| !self.live),
+            blocked: self.blocked(cx.snapshot).filter(|_| !self.live),
+            full: self.is_full(),
+            grown: self.parts.len() > self.opened_with,
         };
         if std::mem::replace(&mut self.standing, standing) != standing
             && cx.snapshot.topic(self.index).is_shared()
@@ -91,15 +94,16 @@ impl Topic {
             cx.out
                 .extend(shards.map(|shard| (shard, Message::Standing(topic, standing))));
         }
+        self.refill_if_room(cx);
     }
 
     /// What only an operator can end, if there is something.
-    pub(super) fn blocked(&self) -> Option<Blocked> {
+    pub(super) fn blocked(&self, snapshot: &Snapshot) -> Option<Blocked> {
         let missing = self.missing.map(|reason| match reason.denial() {
             Some(denial) => Blocked::Denied(crate::kafka::Doing::Describe, denial),
             None => Blocked::Misconfigured,
         });
-        let unfit = self.unfit.as_ref().map(|_| Blocked::Misconfigured);
+        let unfit = self.is_blocked(snapshot).then_some(Blocked::Misconfigured);
         let denied = self.read_denied();
         let denied = denied.map(|denial| Blocked::Denied(crate::kafka::Doing::Read, denial));
         missing.or(unfit).or(denied)

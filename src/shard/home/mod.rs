@@ -4,6 +4,7 @@
 
 mod cluster;
 mod commands;
+mod degraded;
 mod facts;
 mod freshness;
 mod links;
@@ -46,6 +47,8 @@ pub(super) struct Home {
     /// The topics at home here.
     topics: Vec<Topic>,
     tickets: Tickets,
+    /// Replies past their window are left to drop.
+    more_due: bool,
     /// The process ends: no command is opened any more.
     draining: bool,
     /// Scratch.
@@ -98,6 +101,7 @@ impl Home {
             clusters,
             topics,
             tickets,
+            more_due: false,
             draining: false,
             expired: Vec::new(),
             counted: facts::Counted::default(),
@@ -138,12 +142,14 @@ impl Home {
             }
         }
         let mut expired = std::mem::take(&mut self.expired);
+        self.more_due = false;
         for at in 0..self.topics.len() {
             let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
             topics[at].look(&mut cx);
             topics[at].on_places_late(&mut cx);
             topics[at].on_pass_due(&mut cx);
-            topics[at].on_time(now, &mut expired, cx.plane, cx.out);
+            let more = topics[at].on_time(now, &mut expired, cx.plane, cx.out);
+            self.more_due |= more;
             self.on_expired(at, &mut expired, out);
         }
         self.expired = expired;
@@ -151,7 +157,7 @@ impl Home {
 
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
-        self.clusters.iter().any(|it| it.plane.has_work())
+        self.more_due || self.clusters.iter().any(|it| it.plane.has_work())
     }
 
     /// When `turn` has work that no socket announces.
@@ -274,6 +280,12 @@ impl Home {
                     topics[at].on_applied(from, (instance, seq), &mut cx);
                 }
             }
+            Message::Gaps(topic, instance, gaps) => {
+                if let Some(at) = self.at(topic) {
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+                    topics[at].on_gaps(from, instance, gaps, &mut cx);
+                }
+            }
             Message::Command(request) => self.on_command(*request, now, out),
             Message::WaiterLeft { topic, key, waiter } => {
                 let topic = self.at(topic).map(|at| &mut self.topics[at]);
@@ -324,10 +336,12 @@ impl Home {
 
     /// What must hold before the process is ready.
     pub(super) fn checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
-        let topics = self.topics.iter().map(move |topic| {
+        let topics = self.topics.iter().flat_map(move |topic| {
             let cluster = &self.clusters[usize::from(topic.cluster.0)];
-            topic.check(&self.snapshot, cluster, now)
+            let check = topic.check(&self.snapshot, cluster, now);
+            [Some(check), topic.check_streams(&self.snapshot)]
         });
+        let topics = topics.flatten();
         let clusters = self.clusters.iter();
         let clusters = clusters.map(move |cluster| cluster.check(&self.snapshot, now));
         clusters.chain(topics).chain(self.write_checks(now))
@@ -377,7 +391,7 @@ impl Home {
             .set(self.open_commands() as u64);
         for topic in &self.topics {
             let plane = &self.clusters[usize::from(topic.cluster.0)].plane;
-            topic.count(now, metrics, plane);
+            topic.count(&self.snapshot, plane, now, metrics);
         }
     }
 

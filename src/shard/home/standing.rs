@@ -23,8 +23,9 @@ impl Topic {
         let name = snapshot.topic_name(snapshot.topic(self.index));
         let wrong = match (&self.missing, &self.unfit) {
             (Some(reason), _) => Some(format!("{reason}; {}", reason.remedy())),
-            (None, unfit) => unfit.clone(),
+            (None, unfit) => unfit.clone().filter(|_| self.is_blocked(snapshot)),
         };
+        let lacks = self.describe_degraded(snapshot.config.settings.cache.bytes_max);
         let stale = self.standing.stale_since.map(|since| {
             let seconds = now.mono.since(since).as_secs();
             let why = self.why_stale(cluster, snapshot, now);
@@ -33,18 +34,16 @@ impl Topic {
         let denied = self.parts.iter().filter(|part| part.denied.is_some());
         let denied = denied.filter_map(|part| part.failed.as_deref()).next();
         // Without its replies no command can be answered, whatever is in memory.
-        let state = match snapshot.topic(self.index).holds_replies {
+        let degraded_as = match denied.is_some() && snapshot.topic(self.index).holds_replies {
             true => CheckState::Blocked,
             false => CheckState::Degraded,
         };
-        let (state, detail) = match (self.live, wrong, stale) {
-            (true, Some(wrong), _) => (CheckState::Degraded, wrong),
-            (true, None, stale) if denied.is_some() => {
-                let denied = denied.unwrap_or_default();
-                (state, stale.unwrap_or_else(|| denied.to_owned()))
-            }
-            (true, None, Some(stale)) => (CheckState::Degraded, stale),
-            (true, None, None) => {
+        let degraded = [wrong.clone().or(stale).or(denied.map(str::to_owned)), lacks];
+        let degraded = degraded.into_iter().flatten();
+        let degraded = degraded.reduce(|one, other| format!("{one}; {other}"));
+        let (state, detail) = match (self.live, wrong, degraded) {
+            (true, _, Some(why)) => (degraded_as, why),
+            (true, _, None) => {
                 let cut = self.commands.as_ref().and_then(|it| it.explain_cut(now));
                 let texts = ["live".into()]
                     .into_iter()
@@ -68,6 +67,15 @@ impl Topic {
             },
         };
         Check::new(name, state, detail)
+    }
+
+    /// Why the streams of the topic are refused while other routes of it are served; `None`: they
+    /// are not, or its own check says why.
+    pub(super) fn check_streams(&self, snapshot: &Snapshot) -> Option<Check> {
+        let unfit = self.unfit.as_ref()?;
+        let name = snapshot.streams_name(snapshot.topic(self.index));
+        let own = !self.is_blocked(snapshot);
+        own.then(|| Check::new(name, CheckState::Blocked, unfit.as_str()))
     }
 
     /// Why brokers do not confirm what is shown, of the partition where that is longest ago.
@@ -115,8 +123,8 @@ impl Topic {
     }
 
     /// Why its users can't be served.
-    pub(super) fn why_not(&self) -> Refused {
-        let blocked = self.blocked();
+    pub(super) fn why_not(&self, snapshot: &Snapshot) -> Refused {
+        let blocked = self.blocked(snapshot);
         blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
     }
 
@@ -146,7 +154,13 @@ impl Topic {
     }
 
     /// Brings the topic's gauges up to date.
-    pub(super) fn count(&self, now: Now, metrics: &mut ShardMetrics, plane: &Plane) {
+    pub(super) fn count(
+        &self,
+        snapshot: &Snapshot,
+        plane: &Plane,
+        now: Now,
+        metrics: &mut ShardMetrics,
+    ) {
         let index = usize::from(self.index.0);
         // A topic of commands is written only, and refused all the same.
         for (p, counts) in (0..).zip(&self.counts.parts) {
@@ -177,6 +191,10 @@ impl Topic {
         topic.fetched_records.0 = self.counts.records;
         topic.fetched_bytes.0 = self.counts.bytes;
         topic.undecodable.0 = self.counts.undecodable;
+        let ranges = self.degraded.ranges();
+        topic.undecodable_ranges.set(ranges as u64);
+        let degraded = self.is_cached(snapshot) && (ranges > 0 || self.is_full());
+        topic.cache_degraded.set(u64::from(degraded));
         topic.paused.0 = self.counts.paused;
         topic.lag.set(sum);
         topic.lag_max.set(most);

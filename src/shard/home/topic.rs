@@ -10,6 +10,7 @@ use crate::log::{Cut, Next, Progress, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
 use super::commands::Commands;
+use super::degraded::Degraded;
 use super::freshness::Freshness;
 use super::order::{Limits, Order};
 use super::pass::At;
@@ -30,13 +31,16 @@ pub(super) struct Topic {
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
     pub(super) missing: Option<MissingReason>,
-    /// Why the topic can't serve its routes although it is there.
+    /// Why the topic can't serve its streams although it is there. Where it has other routes, these
+    /// are served.
     pub(super) unfit: Option<String>,
     /// How it takes what commands write.
     pub(super) writes: Writes,
     /// What would be better otherwise, although it is served.
     pub(super) advice: Option<String>,
     pub(super) instance: u32,
+    /// How many partitions the present instance began with.
+    pub(super) opened_with: usize,
     pub(super) cluster_id: String,
     pub(super) order: Option<Order>,
     pub(super) parts: Vec<Part>,
@@ -49,6 +53,7 @@ pub(super) struct Topic {
     pub(super) counts: Counts,
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
+    pub(super) degraded: Degraded,
     /// What all shards were told last, and when to look again.
     pub(super) standing: Standing,
     pub(super) look_at: Instant,
@@ -126,6 +131,7 @@ impl Topic {
             writes: Writes::default(),
             advice: None,
             instance: 0,
+            opened_with: 0,
             cluster_id: String::new(),
             order: None,
             parts: Vec::new(),
@@ -136,6 +142,7 @@ impl Topic {
             places: Places::default(),
             counts: Counts::default(),
             commands,
+            degraded: Degraded::default(),
             standing: Standing::default(),
             look_at: Instant::ZERO,
         }
@@ -147,6 +154,17 @@ impl Topic {
 
     pub(super) const fn handle(&self) -> TopicHandle {
         self.handle
+    }
+
+    /// Whether slices keep its newest records.
+    pub(super) fn is_cached(&self, snapshot: &Snapshot) -> bool {
+        let plan = snapshot.topic(self.index);
+        self.view.as_ref().is_some_and(|view| cached(plan, view))
+    }
+
+    /// Whether nothing of the topic can be served, although it is there.
+    pub(super) fn is_blocked(&self, snapshot: &Snapshot) -> bool {
+        self.unfit.is_some() && !has_other_users(snapshot.topic(self.index))
     }
 
     /// Whether its users can be served.
@@ -273,6 +291,11 @@ impl Topic {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
         note(cx.out, Level::Warn, text);
+        self.load_anew(cx);
+    }
+
+    /// Loads the topic again from its log.
+    pub(super) fn load_anew(&mut self, cx: &mut Cx<'_>) {
         let Some(view) = self.view.clone() else {
             return;
         };
@@ -286,11 +309,20 @@ impl Topic {
         let plan = snapshot.topic(self.index);
         let settings = &snapshot.config.settings;
         self.instance += 1;
+        self.opened_with = view.partitions as usize;
         self.live = false;
         self.paused = false;
         self.parts.clear();
         self.passes.clear(self.instance, cx.plane);
         self.places.clear();
+        let cached = cached(plan, view);
+        self.stop_reading_again(cx.plane);
+        self.degraded.on_open(cached || plan.holds_replies);
+        // Its own streams can't be written; who else reads the topic is served.
+        let encodings = match self.unfit {
+            None => &plan.encodings[..],
+            Some(_) => &[],
+        };
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view, cx.plane, cx.out);
         }
@@ -309,7 +341,7 @@ impl Topic {
             tag,
             secret,
             limits,
-            &plan.encodings,
+            encodings,
             shards,
             cx.now.wall,
         ));
@@ -321,7 +353,9 @@ impl Topic {
                 tag,
                 secret,
                 compacted: config.is_some_and(|c| c.compacted),
-                cached: cached(plan, view),
+                cached,
+                partitions: view.partitions,
+                streamed: !encodings.is_empty(),
                 delete_retention_ms: config
                     .map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
             });
@@ -380,7 +414,11 @@ impl Topic {
             let lane = Self::lane(cx.snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {
                 cx.plane.resume(self.read(lane, Partition(p)));
+                cx.plane.resume(self.read(Lane::Again, Partition(p)));
             }
+        }
+        if !self.live {
+            self.go_live_if_loaded(cx);
         }
     }
 
@@ -425,17 +463,17 @@ impl Topic {
         Some((&mut self.passes, at))
     }
 
-    /// Deadlines of the commands that wait here.
+    /// Deadlines of the commands that wait here. True: more is due at once.
+    #[must_use]
     pub(super) fn on_time(
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<Waiter>>,
         plane: &mut Plane,
         out: &mut Outbox,
-    ) {
-        if let Some(commands) = &mut self.commands {
-            commands.on_time(now, expired, plane, out);
-        }
+    ) -> bool {
+        let commands = self.commands.as_mut();
+        commands.is_some_and(|it| it.on_time(now, expired, plane, out))
     }
 
     /// When `on_time` has work.
@@ -508,13 +546,19 @@ fn cached(plan: &TopicPlan, view: &TopicView) -> bool {
     plan.cached || compacted && !plan.encodings.is_empty()
 }
 
-/// Why a topic that is there can't serve its routes.
+/// Whether routes other than streams use the topic.
+const fn has_other_users(plan: &TopicPlan) -> bool {
+    plan.queried || plan.holds_replies || plan.takes_commands
+}
+
+/// Why a topic that is there can't serve its streams.
 fn unfit(plan: &TopicPlan, view: &TopicView) -> Option<String> {
     let most = Progress::PARTITIONS_MAX;
     if !plan.encodings.is_empty() && view.partitions as usize > most {
         let partitions = view.partitions;
         return Some(format!(
-            "it has {partitions} partitions and event ids name {most}; stream another topic"
+            "it has {partitions} partitions and event ids name {most}, so its streams are refused; \
+             stream another topic"
         ));
     }
     let compacted = view.config.as_ref().is_none_or(|config| config.compacted);
