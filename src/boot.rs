@@ -2,6 +2,8 @@
 //! shards do the work on their own threads; this thread is the control thread, with the one tokio
 //! runtime of the process.
 
+mod cpus;
+mod descriptors;
 mod readiness;
 mod security;
 
@@ -15,13 +17,17 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::control::{Admin, AdminSettings, AskShard, Stops, Tokens};
-use crate::metrics::{Check, CheckState, ShardReport};
+use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
-use crate::shard::{ClusterIndex, Layout, Level, ListenerId, Message, Shard, ShardSetup, Snapshot};
-use crate::sys::allowed_cpus;
+use crate::shard::{
+    ClusterIndex, Layout, Level, ListenerId, Message, Note, Shard, ShardSetup, Snapshot,
+};
+use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
 
+use cpus::Placement;
+use descriptors::{Crowding, Descriptors};
 use readiness::{LISTENING, may_serve, needs, open_checks};
 
 /// How often the start looks whether every topic is loaded.
@@ -29,6 +35,9 @@ const READY_EVERY: Duration = Duration::from_millis(20);
 
 /// How often loading says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long listeners may take to empty their queues and close.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// Ticks of a second without a turn after which a shard counts as stuck. Ticks are counted, not
 /// time, so a suspended machine is no alarm.
@@ -99,6 +108,23 @@ impl BootError {
     }
 }
 
+/// CPUs this process has: those it may run on, and no more than the CPU quota of its cgroup.
+#[must_use]
+pub fn cpus() -> u16 {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(cpus).unwrap_or(u16::MAX)
+}
+
+/// What to say before a start where the machine has not what the config allows.
+#[must_use]
+pub fn descriptor_shortage(config: &Config) -> Option<String> {
+    let layout = Layout {
+        shards: config.settings.shards_on(cpus()),
+        kafka_shards: config.settings.kafka_shards,
+    };
+    Descriptors::new(config, layout, descriptors_allowed()).shortage(config, layout)
+}
+
 /// Runs until a signal ends it.
 ///
 /// # Errors
@@ -106,29 +132,38 @@ impl BootError {
 pub fn run(config: Config) -> Result<(), BootError> {
     let tls = security::acceptor(&config.settings.tls)?;
     let security = security::all(&config)?;
-    let cpus = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
+    let allowed = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
     let settings = &config.settings;
-    let shards = settings
-        .shards
-        .unwrap_or(u16::try_from(cpus.len()).unwrap_or(1).max(1));
+    let Placement { shards, pinned } = Placement::new(settings, allowed, cpus());
     let layout = Layout {
         shards,
         kafka_shards: settings.kafka_shards,
     };
-    let pinned = settings.cpus.clone().unwrap_or(cpus);
+    let limit = raise_descriptor_limit().unwrap_or_else(|error| {
+        let limit = descriptor_limit();
+        tracing::warn!("the limit of open files stays at {limit}: {error}");
+        limit
+    });
+    let descriptors = Descriptors::new(&config, layout, limit);
+    if let Some(shortage) = descriptors.shortage(&config, layout) {
+        tracing::warn!("{shortage}");
+    }
     let plan = Plan {
-        // More shards than CPUs share them: pinning would only keep the kernel from helping.
-        cpus: if usize::from(shards) <= pinned.len() {
-            pinned
-        } else {
-            Vec::new()
-        },
+        cpus: pinned,
+        client_descriptors_max: descriptors.clients_below(),
         listeners: settings
             .listen
             .iter()
             .chain(&settings.tls.listen)
             .copied()
             .collect(),
+        reuse_port: settings.reuse_port,
+        // Linux ends a connection whose window stays closed for as long, which must not happen
+        // before `write_timeout` has its say.
+        vanished_after: settings
+            .http
+            .vanished_timeout
+            .max(settings.http.write_timeout),
         shards_without_clients: layout.first_slice().0,
         connect_timeout: settings.kafka.connect_timeout,
         ..Plan::default()
@@ -161,8 +196,15 @@ pub fn run(config: Config) -> Result<(), BootError> {
         .enable_all()
         .build();
     let runtime = runtime.map_err(system("start the control thread's runtime"))?;
-    let control = Control::new(running, snapshot, woken);
+    let control = Control::new(running, snapshot, woken, descriptors);
     runtime.block_on(Arc::new(control).run())
+}
+
+fn log(note: &Note) {
+    match note.level {
+        Level::Info => tracing::info!("{}", note.text),
+        Level::Warn => tracing::warn!("{}", note.text),
+    }
 }
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
@@ -178,20 +220,31 @@ struct Control {
     snapshot: Arc<Snapshot>,
     woken: Arc<Notify>,
     asked: Asked,
+    descriptors: Descriptors,
+    crowding: Crowding,
 }
 
 impl Control {
-    fn new(running: Running<Message>, snapshot: Arc<Snapshot>, woken: Arc<Notify>) -> Self {
+    fn new(
+        running: Running<Message>,
+        snapshot: Arc<Snapshot>,
+        woken: Arc<Notify>,
+        descriptors: Descriptors,
+    ) -> Self {
         Self {
             running: Arc::new(running),
             snapshot,
             woken,
             asked: Asked::default(),
+            descriptors,
+            crowding: Crowding::default(),
         }
     }
 
     async fn run(self: Arc<Self>) -> Result<(), BootError> {
         let mut stops = Stops::listen().map_err(system("listen for signals"))?;
+        let addresses = self.running.bind()?;
+        // The first snapshot is on its way before the first client can be.
         for shard in self.shards() {
             self.tell(shard, Message::Load(self.snapshot.clone())).await;
         }
@@ -205,7 +258,7 @@ impl Control {
             }
         };
         let serve = async {
-            let ended = self.serve(&mut stops).await;
+            let ended = self.serve(&addresses, &mut stops).await;
             drop(stop_admin);
             ended
         };
@@ -241,23 +294,43 @@ impl Control {
     }
 
     /// Loads, serves, and drains when told to.
-    async fn serve(&self, stops: &mut Stops) -> Result<(), BootError> {
+    async fn serve(&self, addresses: &[SocketAddr], stops: &mut Stops) -> Result<(), BootError> {
+        let settings = &self.snapshot.config.settings;
+        // Another process may have the ports too: the kernel would give each its share of the
+        // clients, so this one does not listen before it can answer.
+        if !settings.reuse_port {
+            self.running.accept()?;
+            for address in addresses {
+                tracing::info!(%address, "listening; routes that are not ready answer 503");
+            }
+        }
+        let (stop, grace) = tokio::select! {
+            () = self.ready() => {
+                if settings.reuse_port {
+                    self.running.accept()?;
+                }
+                for address in addresses {
+                    tracing::info!(%address, "serving");
+                }
+                if let Some(open) = open_checks(&self.reports().await) {
+                    tracing::warn!(
+                        "serving without what is not ready; its routes answer 503: {open}"
+                    );
+                }
+                (stops.next().await, settings.drain_grace)
+            }
+            // Nobody was sent here yet.
+            stop = stops.next() => (stop, Duration::ZERO),
+        };
+        let drain = settings.drain;
+        tracing::info!(
+            ?stop,
+            ?grace,
+            ?drain,
+            "draining; a second signal ends it now"
+        );
         tokio::select! {
-            () = self.ready() => {}
-            _ = stops.next() => return self.end().await,
-        }
-        for address in self.running.accept()? {
-            tracing::info!(%address, "serving");
-        }
-        if let Some(open) = open_checks(&self.reports().await) {
-            tracing::warn!("serving without what is not ready; its routes answer 503: {open}");
-        }
-        let stop = stops.next().await;
-        let drain = self.snapshot.config.settings.drain;
-        tracing::info!(?stop, ?drain, "draining; a second signal ends it now");
-        self.running.stop_accepting();
-        tokio::select! {
-            () = self.drained(drain) => {}
+            () = self.drained(grace, drain) => {}
             _ = stops.next() => tracing::info!("ended by a second signal"),
         }
         self.end().await
@@ -283,8 +356,20 @@ impl Control {
         }
     }
 
-    /// Until nobody is connected any more, or the time is up.
-    async fn drained(&self, drain: Duration) {
+    /// Until no client is connected any more, or the time is up. Readiness fails first: requests
+    /// are executed until balancers have seen that, which is the grace. Then the queues of the
+    /// listeners are emptied, and what still comes is refused.
+    async fn drained(&self, grace: Duration, drain: Duration) {
+        for shard in self.shards() {
+            self.tell(shard, Message::Leave).await;
+        }
+        tokio::time::sleep(grace).await;
+        self.running.stop_accepting();
+        let limit = tokio::time::Instant::now() + CLOSE_WAIT;
+        let listens = |shard| self.running.vitals(shard).listening > 0;
+        while self.shards().any(listens) && tokio::time::Instant::now() < limit {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         for shard in self.shards() {
             self.tell(shard, Message::Drain { within: drain }).await;
         }
@@ -388,16 +473,16 @@ impl Control {
     /// Hears what shards say.
     async fn hear(&self) {
         loop {
-            while let Some((_, messages)) = self.running.take() {
+            while let Some((from, messages)) = self.running.take() {
                 messages
                     .into_iter()
-                    .for_each(|message| self.on_message(message));
+                    .for_each(|message| self.on_message(from, message));
             }
             self.woken.notified().await;
         }
     }
 
-    fn on_message(&self, message: Message) {
+    fn on_message(&self, from: ShardId, message: Message) {
         match message {
             Message::Report(number, mut report) => {
                 let ok = self
@@ -408,15 +493,19 @@ impl Control {
                     false => Check::new(LISTENING, CheckState::Loading, "when all else is ready"),
                 };
                 report.checks.push(check);
+                report.checks.extend(self.crowding.check(self.descriptors));
+                let vitals = self.running.vitals(from);
+                let general = &mut report.metrics.general;
+                let refused = &mut general.connections_refused;
+                refused.at(AcceptRefusal::Descriptors).0 = vitals.refused_descriptors;
+                refused.at(AcceptRefusal::Sockets).0 = vitals.refused;
+                general.accepts_failed.0 = vitals.accepts_failed;
                 let mut open = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(sender) = open.1.remove(&number) {
                     drop(sender.send(*report));
                 }
             }
-            Message::Note(note) => match note.level {
-                Level::Info => tracing::info!("{}", note.text),
-                Level::Warn => tracing::warn!("{}", note.text),
-            },
+            Message::Note(note) => log(&note),
             other => debug_assert!(false, "not for control: {other:?}"),
         }
     }
@@ -429,6 +518,13 @@ impl Control {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let all = self.shards().map(|shard| self.running.vitals(shard));
+            let short = all.fold((0, 0), |(refused, failed), it| {
+                (refused + it.refused_descriptors, failed + it.accepts_failed)
+            });
+            if let Some(note) = self.crowding.on_tick(short, self.descriptors) {
+                log(&note);
+            }
             for (shard, (turns, still)) in self.shards().zip(&mut last) {
                 let now = self.running.vitals(shard).turns;
                 *still = if now == *turns { *still + 1 } else { 0 };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args as _, FromArgMatches as _};
 
-use sluicegate::boot;
+use sluicegate::boot::{self, cpus};
 use sluicegate::config::{self, CommandLine, Invocation, Loaded, LogFormat, LogLevel, Output};
 use sluicegate::demo::{self, DemoArgs};
 
@@ -154,12 +154,6 @@ fn show(report: &config::Report, colours: bool) {
         1 => eprintln!("\n1 error: the config is refused"),
         n => eprintln!("\n{n} errors: the config is refused"),
     }
-}
-
-/// CPUs this process may run on.
-fn cpus() -> u16 {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u16::try_from(cpus).unwrap_or(u16::MAX)
 }
 
 /// Writes data. A reader that left, as `head` does, is no failure of ours.

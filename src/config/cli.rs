@@ -216,6 +216,11 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
             .help_heading(setting.group)
             .help(format!("{first} [default: {shown}]"))
             .long_help(format!("{doc} [env: {variable}] [default: {shown}]"));
+        // A switch alone means `true`.
+        let flag = match (setting.says)().starts_with("true") {
+            true => flag.num_args(0..=1).default_missing_value("true"),
+            false => flag,
+        };
         flag.hide_short_help(!COMMON.contains(&setting.key))
     });
     clap::Command::new(name)
@@ -310,6 +315,19 @@ mod tests {
             ],
         };
         assert_eq!(parse(line), Some(Invocation::Run(expected)));
+        for (line, value) in [
+            ("sluicegate run --reuse-port --shards 2", "true"),
+            ("sluicegate run --shards 2 --reuse-port", "true"),
+            ("sluicegate run --shards 2 --reuse-port=false", "false"),
+        ] {
+            let Some(Invocation::Run(line)) = parse(line) else {
+                panic!("{line}");
+            };
+            assert!(
+                line.flags.contains(&("reuse_port", value.into())),
+                "{line:?}"
+            );
+        }
         let check = parse("sluicegate check --no-kafka");
         assert!(matches!(
             check,

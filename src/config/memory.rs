@@ -84,6 +84,16 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             streamed,
             s.streams.window_bytes_max,
         ),
+        cap(
+            "send buffers of streams, in the kernel",
+            "streams.send_buffer_bytes",
+            match config.streams.is_empty() {
+                true => 0,
+                false => s.streams.streams_max.min(s.http.connections_max),
+            },
+            // The kernel doubles the value, for its own part of each segment.
+            s.streams.send_buffer_bytes.saturating_mul(2),
+        ),
         cap("caches", "cache.bytes_max", cached, s.cache.bytes_max),
         cap(
             "open commands",

@@ -51,10 +51,15 @@ impl Setting {
         self.key.replace(['.', '_'], "-")
     }
 
-    /// `SLUICEGATE_STREAMS_HEARTBEAT`.
+    /// `SLUICEGATE_STREAMS_HEARTBEAT`. None ends in `_PORT`, because Kubernetes sets such variables
+    /// for services: `reuse_port` is `SLUICEGATE_REUSEPORT`.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("SLUICEGATE_{}", self.key.replace('.', "_").to_uppercase())
+        let name = self.key.replace('.', "_").to_uppercase();
+        match name.strip_suffix("_PORT") {
+            Some(rest) => format!("SLUICEGATE_{rest}PORT"),
+            None => format!("SLUICEGATE_{name}"),
+        }
     }
 
     /// The default for people: an empty list has a word.
@@ -229,17 +234,27 @@ settings! {
         /// every client anonymous.
         auth: Option<Auth> = None,
             OneOf(&[("unset", None), ("none", Some(Auth::None))]), Restart;
-        /// Shards: threads that serve, each on its own CPU.
+        /// Shards: threads that serve. Unset, as many as the process has CPUs, by its affinity and
+        /// by the CPU quota of its cgroup.
         shards: Option<u16> = None, Maybe(Count(1..=SHARDS_MAX), "one a CPU"), Restart;
         /// The first so many shards do the Kafka work alone, without clients.
         kafka_shards: u16 = 0, Count(0..=SHARDS_MAX - 1), Restart;
-        /// CPUs the shards are pinned to, one each in this order.
+        /// CPUs the shards are pinned to, one each in this order; with more shards than CPUs, in
+        /// turn. Unset, shards are pinned only where they fill all CPUs the process may run on, so
+        /// that two gateways of few shards do not share one.
         cpus: Option<Vec<usize>> = None, Maybe(Cpus, "those the process may run on"), Restart;
         /// What all caps together may take; `check` adds them up and refuses more.
         memory: Option<usize> = None,
             Maybe(Size(64 * MIB..=16 * 1024 * GIB), "the sum is shown, not bounded"), Restart;
-        /// How long a stopping process spreads the end of its streams over, so that their
-        /// clients do not come back all at once.
+        /// Lets another process listen on the same addresses, as an upgrade without a pause needs.
+        /// Clients are then let in only once a route is ready; without it at once, and routes that
+        /// are not ready answer 503.
+        reuse_port: bool = false, Switch, Restart;
+        /// How long a process goes on executing new requests after SIGTERM. `/readyz` fails
+        /// from the start, and each answer ends its connection, so that balancers turn away.
+        drain_grace: Duration = s(5), Time(s(0)..=s(3600)), Reload;
+        /// How long a stopping process then waits for commands that a broker has, and spreads the
+        /// end of its streams over, so that their clients do not come back all at once.
         drain: Duration = s(30), Time(s(0)..=s(3600)), Reload;
     }
 
@@ -374,6 +389,9 @@ settings! {
         idle_timeout: Duration = s(75), Time(ms(100)..=s(86_400)), Reload;
         /// A client that takes no byte for so long, while bytes wait for it, is closed.
         write_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
+        /// A client whose host acknowledges nothing for so long has vanished, and its connection
+        /// is closed (TCP keepalive and `TCP_USER_TIMEOUT`). At least `http.write_timeout`.
+        vanished_timeout: Duration = s(30), Time(s(1)..=s(3600)), Restart;
         /// Longest wait of a query for another shard, and of a collection for each of its pages.
         query_timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
     }
@@ -431,6 +449,10 @@ settings! {
         window_bytes_max: usize = 64 * MIB, Size(MIB..=16 * GIB), Restart;
         /// Open streams; beyond it, a client is told to come back later.
         streams_max: usize = 100_000, Count(1..=10_000_000), Reload;
+        /// Bytes that the kernel keeps for a client of a stream that takes none; it uses as much
+        /// again for itself. More carries a stream faster over a long way: this many in each round
+        /// trip.
+        send_buffer_bytes: usize = 64 * KIB, Size(16 * KIB..=16 * MIB), Restart;
         /// How often a quiet stream says that it lives; jittered.
         heartbeat: Duration = s(15), Time(ms(100)..=s(300)), Reload;
         /// How long a browser waits before it reconnects; jittered.

@@ -25,7 +25,7 @@ use crate::metrics::{self, Exposition, ShardReport};
 use crate::model::ShardId;
 
 /// Connections at one time; the next waits in the kernel's queue.
-const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 64;
 /// From one response to the end of the next request's head.
 const HEAD_WAIT: Duration = Duration::from_secs(30);
 /// No connection lives longer, so one that takes no bytes does not hold its place for ever.

@@ -9,7 +9,7 @@ mod signal;
 mod token;
 mod topics;
 
-pub use admin::{Admin, AdminSettings, AskShard};
+pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, standing};
 pub use signal::{Stop, Stops};
 pub use token::Tokens;

@@ -36,6 +36,7 @@ impl Places {
             r#"# Written by `sluicegate demo`; gone when it ends.
 listen = ["{gateway}"]
 auth = "none"                            # a demo: everybody may do everything
+drain_grace = "0s"                       # there is one gateway: no balancer has to notice
 drain = "1s"
 
 [log]

@@ -115,11 +115,14 @@ impl Connection {
         }
         match self.advance(input, &limits) {
             Ok(Step::More) => Received::More,
-            Ok(Step::Continue { head }) => match self.give(head, head, 0, &limits) {
+            Ok(Step::Continue { head }) => match self.give((head, head, 0), false, &limits) {
                 Received::Request(request, _) => Received::Continue(request),
                 other => other,
             },
-            Ok(Step::Request { head, end, used }) => self.give(head, end, used, &limits),
+            Ok(Step::Request { head, end, used }) => {
+                let pipelined = self.kept() > 0 || used < input.len();
+                self.give((head, end, used), pipelined, &limits)
+            }
             Err(refused) => self.refuse(refused),
         }
     }
@@ -214,11 +217,17 @@ impl Connection {
         Received::Refused(refusal, exchange, origin)
     }
 
-    fn give(&mut self, head: usize, end: usize, used: usize, limits: &Limits) -> Received<'_> {
+    fn give(
+        &mut self,
+        (head, end, used): (usize, usize, usize),
+        pipelined: bool,
+        limits: &Limits,
+    ) -> Received<'_> {
         let here = &self.kept[self.begin..];
         match head::parse(&here[..head], limits) {
             Ok(mut parsed) => {
                 parsed.request.body = &here[head..end];
+                parsed.request.pipelined = pipelined;
                 Received::Request(parsed.request, used)
             }
             // The limits changed meanwhile.
@@ -387,6 +396,7 @@ fn whole<'b>(input: &'b [u8], limits: &Limits) -> Outcome<Option<(Request<'b>, u
         return Ok(None);
     };
     request.body = body;
+    request.pipelined = input.len() > end + length;
     Ok(Some((request, end + length)))
 }
 

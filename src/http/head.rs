@@ -228,6 +228,7 @@ fn build<'b>(
         headers,
         body: &[],
         version,
+        pipelined: false,
         keep_alive: match version {
             Version::Http10 => rules.keep_alive && !rules.close,
             Version::Http11 => !rules.close,

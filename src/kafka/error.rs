@@ -25,7 +25,7 @@ pub enum KafkaError {
     #[error("the broker answered {0}")]
     Broker(Code),
     /// No connection came to stand.
-    #[error("can't connect: {0:?}")]
+    #[error("can't connect: {}", connect_error(*.0))]
     Connect(std::io::ErrorKind),
     /// The connection ended with requests open, or before the first answer.
     #[error("the broker closed the connection")]
@@ -79,6 +79,18 @@ pub enum KafkaError {
     /// Records that can't be read.
     #[error(transparent)]
     Records(#[from] RecordError),
+}
+
+/// A reason in words that name it. `QuotaExceeded` is how descriptors that are used up arrive here:
+/// the standard library has no kind for EMFILE.
+fn connect_error(kind: std::io::ErrorKind) -> String {
+    match kind {
+        std::io::ErrorKind::QuotaExceeded => {
+            "this process has no file descriptor left (EMFILE); raise its hard limit of open files"
+                .into()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Bytes of a broker's own words that are shown.

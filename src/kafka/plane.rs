@@ -209,6 +209,12 @@ impl Plane {
         self.writer.withdraw((topic, partition), ticket)
     }
 
+    /// Takes back every record that no broker can have: they will never be appended, and no
+    /// `Event::Produced` comes for them. Gives their tickets.
+    pub fn withdraw_unsent(&mut self) -> Vec<u64> {
+        self.writer.withdraw_unsent()
+    }
+
     /// Asks the leaders for the ends of all partitions: a question sent after this call, answered
     /// by `Event::Ends` or `Event::EndsFailed` within `ends_timeout`. Whoever waits for the same
     /// ends should share one call; 1,024 may be open.

@@ -9,7 +9,7 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{self, ProduceRequest};
 
 use super::Code;
-use super::batch::{Pending, ProduceRecord, Queue};
+use super::batch::{Pending, ProduceRecord, Queue, Sent};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
@@ -97,6 +97,23 @@ impl Writer {
         };
         self.pending_bytes -= pending.bytes;
         true
+    }
+
+    /// Takes back every record that no broker can have: those that wait, and batches that were
+    /// certainly not appended. Gives their tickets.
+    pub(super) fn withdraw_unsent(&mut self) -> Vec<u64> {
+        let mut tickets = Vec::new();
+        for queue in self.queues.values_mut() {
+            let unsent = |sent: &Sent| sent.flight.is_none() && !sent.doubtful;
+            if queue.sent.as_ref().is_some_and(unsent) {
+                queue.take_back(false);
+            }
+            for pending in queue.waiting.drain(..) {
+                self.pending_bytes -= pending.bytes;
+                tickets.push(pending.ticket);
+            }
+        }
+        tickets
     }
 
     /// Tells what is too late, sends what is due.

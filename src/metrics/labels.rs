@@ -64,6 +64,14 @@ labels! {
         Drain = "drain",
     }
 
+    /// Which limit closed a client before it was served.
+    "limit" AcceptRefusal {
+        /// File descriptors: the rest is kept for brokers and the admin port.
+        Descriptors = "descriptors",
+        /// Sockets of one shard.
+        Sockets = "sockets",
+    }
+
     /// Why a stream ended.
     "reason" StreamEnd {
         /// The client left.

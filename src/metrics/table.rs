@@ -4,8 +4,8 @@
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
-    CloseReason, CommandOutcome, IgnoredReply, KafkaApi, KafkaFailure, RouteKind, StatusClass,
-    StreamEnd,
+    AcceptRefusal, CloseReason, CommandOutcome, IgnoredReply, KafkaApi, KafkaFailure, RouteKind,
+    StatusClass, StreamEnd,
 };
 use super::text::Samples;
 
@@ -69,6 +69,10 @@ groups! {
         connections_open: Gauge = "connections_open",
         /// Connections of clients that ended, by why.
         connections_closed: By<CloseReason, Counter> = "connections_closed_total",
+        /// Connections of clients closed at once, before a byte was read, by limit.
+        connections_refused: By<AcceptRefusal, Counter> = "connections_refused_total",
+        /// How often accepting rested for 100 ms, as no file descriptor or kernel memory was left.
+        accepts_failed: Counter = "accepts_failed_total",
         /// Bytes read from clients.
         received_bytes: Counter = "received_bytes_total",
         /// Bytes written to clients.

@@ -40,6 +40,8 @@ pub(super) struct Post {
     pub(super) sockets: AtomicU64,
     pub(super) listening: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) refused_descriptors: AtomicU64,
+    pub(super) accepts_failed: AtomicU64,
 }
 
 impl Post {
@@ -54,6 +56,8 @@ impl Post {
             sockets: AtomicU64::new(0),
             listening: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            refused_descriptors: AtomicU64::new(0),
+            accepts_failed: AtomicU64::new(0),
         })
     }
 

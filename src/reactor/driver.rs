@@ -53,7 +53,9 @@ pub(super) struct Driver<T: Turn> {
     delivered: bool,
     abandoned: bool,
     turns: u64,
+    client_descriptors_max: u64,
     refused: u64,
+    refused_descriptors: u64,
 }
 
 /// What a driver is made of, apart from its shard.
@@ -67,6 +69,7 @@ pub(super) struct Parts<M> {
     pub(super) outbox: Outbox<M>,
     pub(super) budgets: Budgets,
     pub(super) turn_every: Duration,
+    pub(super) client_descriptors_max: u64,
 }
 
 impl<T: Turn> Driver<T> {
@@ -91,7 +94,9 @@ impl<T: Turn> Driver<T> {
             delivered: true,
             abandoned: false,
             turns: 0,
+            client_descriptors_max: parts.client_descriptors_max,
             refused: 0,
+            refused_descriptors: 0,
         }
     }
 
@@ -155,9 +160,14 @@ impl<T: Turn> Driver<T> {
         }
     }
 
-    /// A client becomes the shard's, if it is still there and there is a slot for it.
+    /// A client becomes the shard's, if it is still there, there is a slot for it, and its
+    /// descriptor is none of those kept for other needs.
     fn admit(&mut self, socket: Socket, listener: ListenerId) {
-        let (Ok(peer), Ok(())) = (socket.peer(), socket.set_nodelay()) else {
+        if socket.descriptor() >= self.client_descriptors_max {
+            self.refused_descriptors += 1;
+            return;
+        }
+        let Ok(peer) = socket.peer() else {
             return;
         };
         match self.sockets.insert(socket, Phase::Open, &mut self.ring) {
@@ -274,6 +284,10 @@ impl<T: Turn> Driver<T> {
         post.listening
             .store(self.listeners.len() as u64, Ordering::Relaxed);
         post.refused.store(self.refused, Ordering::Relaxed);
+        post.refused_descriptors
+            .store(self.refused_descriptors, Ordering::Relaxed);
+        post.accepts_failed
+            .store(self.listeners.failed(), Ordering::Relaxed);
     }
 
     fn next(&self) -> Next {

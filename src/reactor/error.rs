@@ -25,11 +25,22 @@ pub enum ReactorError {
         why: String,
     },
     /// An address could not be bound.
-    #[error("can't listen on {address}: {source}")]
+    #[error("can't listen on {address}: {source}{}", remedy(source))]
     Bind {
         /// The address of the config.
         address: SocketAddr,
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// What to do where another process is in the way.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process listens there: end it, choose another address, or start both with \
+             --reuse-port to share it"
+        }
+        _ => "",
+    }
 }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
 
 use super::sockets::Sockets;
-use crate::shard::{Io, Part, Read, SocketId, Write};
+use crate::shard::{Io, Part, Read, Remote, SocketId, Write};
 use crate::sys::SLICES_MAX;
 
 /// Bytes of the scratch buffer, one a shard: what one read brings at most.
@@ -82,6 +82,34 @@ impl Io for TurnIo<'_> {
             }
         }
         Write::Taken(taken)
+    }
+
+    fn end_writes(&mut self, socket: SocketId) {
+        if let Some(entry) = self.sockets.open(socket) {
+            entry.socket.end_writes();
+        }
+    }
+
+    fn recheck(&mut self, socket: SocketId) {
+        if let Some(entry) = self.sockets.open(socket) {
+            entry.maybe_readable = true;
+        }
+    }
+
+    fn remote(&mut self, socket: SocketId) -> Remote {
+        match self.sockets.open(socket) {
+            Some(entry) if entry.broken => Remote::Gone,
+            Some(entry) if entry.ended => Remote::Ended,
+            Some(_) => Remote::Open,
+            None => Remote::Gone,
+        }
+    }
+
+    fn limit_send_buffer(&mut self, socket: SocketId, bytes: usize) {
+        if let Some(entry) = self.sockets.open(socket) {
+            // It fails only for a socket that is no more; then the next write says so.
+            let _ = entry.socket.set_send_buffer(bytes);
+        }
     }
 
     fn spent(&mut self, part: Part) -> bool {

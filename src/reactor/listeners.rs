@@ -32,14 +32,18 @@ struct Listening {
 
 /// The listening sockets of one shard; a token's slot is the place in this list.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Vec<Option<Listening>>);
+pub(super) struct Listeners {
+    all: Vec<Option<Listening>>,
+    /// How often accepting rested because descriptors or memory were short.
+    failed: u64,
+}
 
 impl Listeners {
     /// Begins to accept on more sockets.
     pub(super) fn add(&mut self, new: Vec<(ListenerId, Listener)>, ring: &mut Ring) {
         for (id, listener) in new {
-            ring.accept(&listener, token(self.0.len()));
-            self.0.push(Some(Listening {
+            ring.accept(&listener, token(self.all.len()));
+            self.all.push(Some(Listening {
                 id,
                 listener,
                 phase: Phase::Armed,
@@ -49,7 +53,7 @@ impl Listeners {
 
     /// Which listener a completion belongs to.
     pub(super) fn id(&self, token: Token) -> Option<ListenerId> {
-        Some(self.0.get(token.slot as usize)?.as_ref()?.id)
+        Some(self.all.get(token.slot as usize)?.as_ref()?.id)
     }
 
     /// The request of a listener has ended with `error` (0: none). What a stopping one still had in
@@ -62,12 +66,13 @@ impl Listeners {
         last: &mut Vec<(ListenerId, Socket)>,
     ) {
         let place = token.slot as usize;
-        let Some(Some(listening)) = self.0.get_mut(place) else {
+        let Some(Some(listening)) = self.all.get_mut(place) else {
             return;
         };
         match (listening.phase, error) {
             (Phase::Stopping, _) => self.empty_and_close(place, last),
             (_, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                self.failed += 1;
                 listening.phase = Phase::Due(now.after(REST));
             }
             _ => listening.phase = Phase::Due(now),
@@ -76,7 +81,7 @@ impl Listeners {
 
     /// Arms what is due.
     pub(super) fn rearm(&mut self, now: Instant, ring: &mut Ring) {
-        for (place, listening) in self.0.iter_mut().enumerate() {
+        for (place, listening) in self.all.iter_mut().enumerate() {
             let Some(listening) = listening else { continue };
             if matches!(listening.phase, Phase::Due(at) if at <= now) {
                 listening.phase = Phase::Armed;
@@ -87,8 +92,8 @@ impl Listeners {
 
     /// Stops accepting: what the ring still holds is cancelled, the rest closes now.
     pub(super) fn stop(&mut self, ring: &mut Ring, last: &mut Vec<(ListenerId, Socket)>) {
-        for place in 0..self.0.len() {
-            let Some(listening) = &mut self.0[place] else {
+        for place in 0..self.all.len() {
+            let Some(listening) = &mut self.all[place] else {
                 continue;
             };
             match listening.phase {
@@ -104,7 +109,7 @@ impl Listeners {
 
     /// A listener that closes resets whoever is in its queue, so the queue is emptied first.
     fn empty_and_close(&mut self, place: usize, last: &mut Vec<(ListenerId, Socket)>) {
-        let Some(listening) = self.0[place].take() else {
+        let Some(listening) = self.all[place].take() else {
             return;
         };
         for _ in 0..LAST_ACCEPTS_MAX {
@@ -119,16 +124,21 @@ impl Listeners {
 
     /// When [`Self::rearm`] next has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let due = self.0.iter().flatten().filter_map(|l| match l.phase {
+        let due = self.all.iter().flatten().filter_map(|l| match l.phase {
             Phase::Due(at) => Some(at),
             Phase::Armed | Phase::Stopping => None,
         });
         due.min()
     }
 
+    /// How often accepting rested because descriptors or memory were short.
+    pub(super) const fn failed(&self) -> u64 {
+        self.failed
+    }
+
     /// Sockets still open.
     pub(super) fn len(&self) -> usize {
-        self.0.iter().flatten().count()
+        self.all.iter().flatten().count()
     }
 }
 
@@ -151,7 +161,8 @@ mod tests {
 
     /// One listener that the ring accepts on, and its address.
     fn listening(ring: &mut Ring) -> (Listeners, std::net::SocketAddr) {
-        let listener = Listener::bind("127.0.0.1:0".parse().expect("address"), 16).expect("bound");
+        let listener =
+            Listener::bind_alone("127.0.0.1:0".parse().expect("address"), 16).expect("bound");
         let address = listener.address().expect("address");
         let mut listeners = Listeners::default();
         listeners.add(vec![(ListenerId(4), listener)], ring);
@@ -174,6 +185,7 @@ mod tests {
             listeners.rearm(NOW.after(REST), &mut ring);
             assert_eq!(listeners.next_deadline(), None);
         }
+        assert_eq!(listeners.failed(), 4);
     }
 
     #[test]

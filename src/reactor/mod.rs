@@ -12,11 +12,11 @@
 //! a wake by glommio's three rings costs twice the CPU (68–77 µs against 32–39; 33 for bare epoll,
 //! one request a wake), and glommio 0.9.0 can park with a runnable task.
 //!
-//! How it is used: [`start`] brings the shards up without a port; once caches are loaded
-//! [`Running::accept`] binds; [`Running::stop_accepting`] begins the drain; [`Running::join`]
-//! returns when every shard has said `ended`. The control thread is a peer of the shards: it sends
-//! by [`Running::send`], is woken by the callback it gave to [`start`] and takes by
-//! [`Running::take`].
+//! How it is used: [`start`] brings the shards up without a port; [`Running::bind`] claims the
+//! ports and [`Running::accept`] lets clients in; [`Running::stop_accepting`] empties the queues of
+//! the listeners and closes them; [`Running::join`] returns when every shard has said `ended`. The
+//! control thread is a peer of the shards: it sends by [`Running::send`], is woken by the callback
+//! it gave to [`start`] and takes by [`Running::take`].
 
 mod clock;
 mod crossing;

@@ -89,7 +89,10 @@ impl Opening {
                 Ok(Connect::Done(socket)) => (socket, Phase::Open),
                 Ok(Connect::Pending(socket)) => (socket, Phase::Connecting),
                 Err(why) => {
-                    error = why.kind();
+                    error = match why.raw_os_error() {
+                        Some(libc::EMFILE | libc::ENFILE) => ErrorKind::QuotaExceeded,
+                        _ => why.kind(),
+                    };
                     continue;
                 }
             };

@@ -18,6 +18,15 @@ pub struct Plan {
     /// Addresses to listen on; the place in this list is the
     /// [`ListenerId`](crate::shard::ListenerId). Port 0 is any free port, the same for all shards.
     pub listeners: Vec<SocketAddr>,
+    /// Whether another process may have the same ports: the next version of this one. Then clients
+    /// are refused until [`Running::accept`](super::Running::accept), because the kernel would give
+    /// each process a share of them.
+    pub reuse_port: bool,
+    /// After so long without an acknowledgement a client has vanished, and its connection ends.
+    pub vanished_after: Duration,
+    /// A client whose descriptor has this number or a larger one is closed at once: what is left is
+    /// kept for brokers, the admin port and the next client that is to be closed.
+    pub client_descriptors_max: u64,
     /// The first so many shards take no clients (`--kafka-shards`). Fewer than there are shards.
     pub shards_without_clients: u16,
     /// Bytes of registered buffers glommio takes per executor; we use none of them.
@@ -48,6 +57,9 @@ impl Default for Plan {
         Self {
             cpus: Vec::new(),
             listeners: Vec::new(),
+            reuse_port: false,
+            vanished_after: Duration::from_secs(30),
+            client_descriptors_max: u64::MAX,
             shards_without_clients: 0,
             io_memory_bytes: 512 << 10,
             ring_depth: 1024,

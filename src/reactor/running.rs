@@ -30,6 +30,10 @@ pub struct Vitals {
     pub listening: u64,
     /// Clients closed at once since `sockets_max` was reached.
     pub refused: u64,
+    /// Clients closed at once to keep descriptors for other needs.
+    pub refused_descriptors: u64,
+    /// How often accepting stopped because no descriptor or kernel memory was left.
+    pub accepts_failed: u64,
 }
 
 /// Starts a thread, an executor and a ring for each of `shards` (each made on its own thread; the
@@ -81,6 +85,7 @@ where
         plan: Arc::clone(&common.plan),
         shards: Arc::clone(&common.shards),
         control: Arc::clone(&common.control),
+        bound: Mutex::new(None),
         accepts: AtomicBool::new(false),
         threads: Mutex::new(Vec::new()),
     };
@@ -136,42 +141,91 @@ where
     Ok(())
 }
 
+/// The listening sockets of one shard.
+type Bound = Vec<(ListenerId, Listener)>;
+
 /// Shards that turn. Shared by reference between threads; dropping it leaves the shards running.
 #[derive(Debug)]
 pub struct Running<M> {
     plan: Arc<Plan>,
     shards: Arc<[Inbox<M>]>,
     control: Arc<ControlInbox<M>>,
+    /// What is bound and not given to the shards yet, by shard that takes clients.
+    bound: Mutex<Option<Vec<Bound>>>,
     accepts: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl<M: Send + 'static> Running<M> {
-    /// Binds every address of the plan for every shard that takes clients, then lets them accept.
-    /// Gives the real addresses, in the order of the plan. All or nothing: on an error no socket is
-    /// left bound. Called once, when the process is ready to serve.
+    /// Binds every address of the plan for every shard that takes clients. Gives the real
+    /// addresses, in the order of the plan. All or nothing: on an error no socket is left bound.
+    /// Unless the plan says `reuse_port`, a port that another process has is an error, also where
+    /// that process would share it.
     ///
     /// # Errors
     /// [`ReactorError::Bind`] names the address and the cause; a second call is refused.
-    pub fn accept(&self) -> Result<Vec<SocketAddr>, ReactorError> {
-        if self.accepts.swap(true, Ordering::AcqRel) {
-            return Err(ReactorError::Plan("clients are accepted already"));
+    pub fn bind(&self) -> Result<Vec<SocketAddr>, ReactorError> {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if bound.is_some() || self.accepts.load(Ordering::Acquire) {
+            return Err(ReactorError::Plan("its ports are bound already"));
         }
-        let mut addresses = Vec::new();
-        let mut sockets: Vec<_> = self.with_clients().map(|_| Vec::new()).collect();
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        let mut sockets: Vec<Bound> = self.with_clients().map(|_| Vec::new()).collect();
         for (id, wanted) in (0..).map(ListenerId).zip(&self.plan.listeners) {
+            // A socket of ours may have the port already: one of an address that overlaps, as
+            // `[::]` does with `0.0.0.0`. The port was ours alone when that one was bound.
+            let mut shared = self.plan.reuse_port || addresses.iter().any(|it| overlap(it, wanted));
             // Port 0 is settled by the first socket; the others join it.
             let mut address = *wanted;
             for sockets in &mut sockets {
-                let listener = bind(&mut address)?;
+                let bound = self.bind_socket(address, shared);
+                let (real, listener) =
+                    bound.map_err(|source| ReactorError::Bind { address, source })?;
                 sockets.push((id, listener));
+                (address, shared) = (real, true);
             }
             addresses.push(address);
         }
+        *bound = Some(sockets);
+        Ok(addresses)
+    }
+
+    fn bind_socket(
+        &self,
+        address: SocketAddr,
+        shared: bool,
+    ) -> std::io::Result<(SocketAddr, Listener)> {
+        let listener = match shared {
+            true => Listener::bind(address)?,
+            false => Listener::bind_alone(address, BACKLOG)?,
+        };
+        listener.drop_vanished(self.plan.vanished_after)?;
+        Ok((listener.address()?, listener))
+    }
+
+    /// Lets clients in on every address that was bound. Called once, when the process may answer.
+    ///
+    /// # Errors
+    /// [`ReactorError::Bind`] where another process listens by now; a call before [`Self::bind`] or
+    /// a second one is refused.
+    pub fn accept(&self) -> Result<(), ReactorError> {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sockets) = bound.take() else {
+            return Err(ReactorError::Plan("no port is bound"));
+        };
+        for (id, listener) in sockets.iter().flatten() {
+            listener
+                .listen(BACKLOG)
+                .map_err(|source| ReactorError::Bind {
+                    address: self.plan.listeners[usize::from(id.0)],
+                    source,
+                })?;
+        }
+        self.accepts.store(true, Ordering::Release);
         for (inbox, listeners) in self.with_clients().zip(sockets) {
             command(inbox, Command::Accept(listeners));
         }
-        Ok(addresses)
+        Ok(())
     }
 
     fn with_clients(&self) -> impl Iterator<Item = &Inbox<M>> {
@@ -232,6 +286,8 @@ impl<M: Send + 'static> Running<M> {
             sockets: post.sockets.load(Ordering::Relaxed),
             listening: post.listening.load(Ordering::Relaxed),
             refused: post.refused.load(Ordering::Relaxed),
+            refused_descriptors: post.refused_descriptors.load(Ordering::Relaxed),
+            accepts_failed: post.accepts_failed.load(Ordering::Relaxed),
         }
     }
 
@@ -245,19 +301,10 @@ impl<M: Send + 'static> Running<M> {
     }
 }
 
-/// Binds once and settles a port of 0.
-fn bind(address: &mut SocketAddr) -> Result<Listener, ReactorError> {
-    let bound = Listener::bind(*address, BACKLOG);
-    match bound.and_then(|listener| Ok((listener.address()?, listener))) {
-        Ok((real, listener)) => {
-            *address = real;
-            Ok(listener)
-        }
-        Err(source) => Err(ReactorError::Bind {
-            address: *address,
-            source,
-        }),
-    }
+/// Whether sockets of these addresses get in each other's way.
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (everywhere || a.ip() == b.ip())
 }
 
 /// Commands are few and shards take them every turn; one too many is dropped, being a repetition.

@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub(super) maybe_readable: bool,
     /// The peer ended or the connection broke: from here on no further poll tells of it.
     pub(super) ended: bool,
+    /// The connection failed, or both sides have ended.
+    pub(super) broken: bool,
     /// A write came up short: the next room is news.
     pub(super) wants_room: bool,
     /// A poll is on the ring.
@@ -83,6 +85,7 @@ impl Sockets {
             // Data often comes with the handshake; a read tells.
             maybe_readable: true,
             ended: false,
+            broken: false,
             wants_room: false,
             armed: true,
         };
@@ -148,6 +151,7 @@ impl Sockets {
         };
         entry.maybe_readable |= ready.readable();
         entry.ended |= ready.ended();
+        entry.broken |= ready.broken();
         if entry.phase != Phase::Open {
             return News::default();
         }
@@ -239,7 +243,7 @@ mod tests {
             Self {
                 ring: Ring::new(8, 64, Bell::new().expect("bell")).expect("ring"),
                 sockets: Sockets::new(2),
-                listener: Listener::bind(any, 16).expect("bound"),
+                listener: Listener::bind_alone(any, 16).expect("bound"),
                 scratch: vec![0; 4096],
             }
         }

@@ -127,6 +127,7 @@ fn stand<T: Turn>(
             deliver: plan.deliver_budget,
         },
         turn_every: plan.turn_every,
+        client_descriptors_max: plan.client_descriptors_max,
     };
     Ok(Driver::new(make(), parts))
 }

@@ -35,6 +35,22 @@ pub trait Io {
     /// Offers bytes. Less taken than offered means the socket is full: `Writable` follows.
     fn write(&mut self, socket: SocketId, slices: &[IoSlice<'_>]) -> Write;
 
+    /// Ends our side behind what was written: the other end sees it. Reading goes on.
+    fn end_writes(&mut self, _socket: SocketId) {}
+
+    /// Makes the next read ask the kernel, whatever was reported of the socket: bytes may have come
+    /// that no event has reported yet.
+    fn recheck(&mut self, _socket: SocketId) {}
+
+    /// How the other end stands, as far as events have reported. What it sent may still be unread.
+    fn remote(&mut self, _socket: SocketId) -> Remote {
+        Remote::Open
+    }
+
+    /// Bounds what the kernel keeps for the other end: `bytes` of payload and about as much of its
+    /// own.
+    fn limit_send_buffer(&mut self, _socket: SocketId, _bytes: usize) {}
+
     /// Whether this part of the turn has used up its time. The first question of a part starts its
     /// clock.
     fn spent(&mut self, part: Part) -> bool;
@@ -58,6 +74,17 @@ pub enum Read<'a> {
     Blocked,
     /// The peer's end (`None`) or a failure. No further event comes but the shard still closes it.
     Closed(Option<ErrorKind>),
+}
+
+/// How the other end of a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// It may send more.
+    Open,
+    /// It sends no more. It may have closed, or wait for what we send: TCP does not tell which.
+    Ended,
+    /// The connection is broken: nothing reaches the other end.
+    Gone,
 }
 
 /// What became of a write.

@@ -42,9 +42,13 @@ pub enum Message {
     Report(u64, Box<ShardReport>),
     /// To control: a change of state that an operator should read.
     Note(Note),
-    /// Control: end in order. No new work; streams end spread until then.
+    /// Control: the process is about to end. Not ready from now on; requests are executed, and each
+    /// answer ends its connection.
+    Leave,
+    /// Control: end in order. Requests that still come and commands that no broker has are refused;
+    /// what is in flight is answered, and streams end, within this time.
     Drain {
-        /// Over how long the ends of streams are spread.
+        /// From now until all is over.
         within: std::time::Duration,
     },
 
@@ -76,6 +80,16 @@ pub enum Message {
     Command(Box<CommandRequest>),
     /// Its answer.
     Answer(Waiter, Answer),
+
+    /// To a command route's home: a client that waited is gone. Its command stays in flight.
+    WaiterLeft {
+        /// The replies topic of the route.
+        topic: TopicIndex,
+        /// The command.
+        key: CommandKey,
+        /// The exchange that no longer waits.
+        waiter: Waiter,
+    },
 
     /// Control: nothing is left to do here.
     Stop,

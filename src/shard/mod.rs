@@ -27,8 +27,8 @@ use crate::model::{Now, ShardId};
 use crate::tls::{Acceptor, Connector};
 
 pub use io::{
-    Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, SocketEvent, SocketId, Turn,
-    Write,
+    Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, Remote, SocketEvent, SocketId,
+    Turn, Write,
 };
 pub use message::{
     Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,

@@ -220,8 +220,13 @@ impl Serving {
                     feed.on_pass_gap(crate::sse::PassId(pass), notice);
                 }
             }
+            Message::Leave => {
+                self.draining = true;
+                self.edge.leave();
+            }
             Message::Drain { within } => {
                 self.draining = true;
+                self.home.drain(out);
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
                 edge.drain(now.mono.after(within), &mut cx);
             }
@@ -263,6 +268,7 @@ impl Serving {
             | Message::Token(..)
             | Message::Applied(..)
             | Message::Command(_)
+            | Message::WaiterLeft { .. }
             | Message::CheckPlaces { .. }
             | Message::JoinPass { .. }
             | Message::PassTaken { .. } => self.home.on_message(from, message, now, out),

@@ -91,6 +91,12 @@ impl Ready {
         self.0 & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) as u32 != 0
     }
 
+    /// The connection failed, or both sides have ended: nothing reaches the peer any more.
+    #[must_use]
+    pub fn broken(self) -> bool {
+        self.0 & (libc::POLLHUP | libc::POLLERR) as u32 != 0
+    }
+
     /// The peer has ended its side, or the connection failed: a read shows which after the last
     /// byte.
     #[must_use]
@@ -329,7 +335,7 @@ mod tests {
     }
 
     fn listener() -> Listener {
-        Listener::bind("127.0.0.1:0".parse().expect("address"), 16).expect("bound")
+        Listener::bind_alone("127.0.0.1:0".parse().expect("address"), 16).expect("bound")
     }
 
     /// An accepted socket and its client.

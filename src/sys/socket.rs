@@ -2,7 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
@@ -13,25 +14,69 @@ use socket2::{Domain, Protocol, Type};
 /// Slices one `sendmsg` takes (`UIO_MAXIOV`).
 pub const SLICES_MAX: usize = 1024;
 
-/// A listening socket: reuseaddr, reuseport. Blocking, as a ring answers an accept on a nonblocking
-/// one with `EAGAIN` instead of waiting.
+/// Unanswered keepalive probes after which a peer has vanished.
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// A bound or listening socket: reuseaddr, reuseport. It blocks, because a ring answers an accept
+/// on a nonblocking listener with `EAGAIN` instead of waiting.
 #[derive(Debug)]
 pub struct Listener(socket2::Socket);
 
 impl Listener {
-    /// Binds and listens. Others of this user may bind the same address (the next version of this
-    /// process, the other shards), each with a queue of its own.
+    /// Binds an address that other sockets of this user may share, each with a queue of its own.
+    /// Clients are refused until [`Self::listen`].
     ///
     /// # Errors
     /// What the kernel says: in use, not ours, not allowed.
-    pub fn bind(address: SocketAddr, backlog: i32) -> io::Result<Self> {
-        let domain = Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = unbound(address)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
-        socket.listen(backlog)?;
         Ok(Self(socket))
+    }
+
+    /// Binds an address that no other socket listens on, and listens at once. Sockets that are
+    /// bound later may share it.
+    ///
+    /// The kernel checks `SO_REUSEPORT` of both sockets when the second binds. So this one claims
+    /// the port without the option, and takes the option when the port is its own: a process that
+    /// starts at the same moment can't come between.
+    ///
+    /// # Errors
+    /// `AddrInUse` where any other socket listens on the address; else what the kernel says.
+    pub fn bind_alone(address: SocketAddr, backlog: i32) -> io::Result<Self> {
+        let socket = unbound(address)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        socket.set_reuse_port(true)?;
+        Ok(Self(socket))
+    }
+
+    /// Lets clients in; more than once is once.
+    ///
+    /// # Errors
+    /// `AddrInUse` where another process has begun to listen meanwhile.
+    pub fn listen(&self, backlog: i32) -> io::Result<()> {
+        self.0.listen(backlog)
+    }
+
+    /// Ends connections whose peer has vanished: one that acknowledges nothing for `after`, whether
+    /// bytes are on their way to it or not. A peer that answers, and takes nothing for so long, is
+    /// ended too: Linux counts a closed window as unacknowledged. Sockets that are accepted from
+    /// now on have it from their listener, without a system call of their own.
+    ///
+    /// # Errors
+    /// None on a TCP socket.
+    pub fn drop_vanished(&self, after: Duration) -> io::Result<()> {
+        let idle = after / 2;
+        let interval = idle / KEEPALIVE_PROBES;
+        let whole = |time: Duration| time.max(Duration::from_secs(1));
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(whole(idle))
+            .with_interval(whole(interval))
+            .with_retries(KEEPALIVE_PROBES);
+        self.0.set_tcp_keepalive(&keepalive)?;
+        self.0.set_tcp_user_timeout(Some(after))
     }
 
     /// Where it listens; the port is the real one.
@@ -61,6 +106,15 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Accepted sockets have Nagle off as their listener has.
+fn unbound(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
 }
 
 /// How an outgoing connection begins.
@@ -111,6 +165,21 @@ impl Socket {
     /// None on a TCP socket that lives.
     pub fn set_nodelay(&self) -> io::Result<()> {
         Ok(sockopt::set_tcp_nodelay(&self.0, true)?)
+    }
+
+    /// Bounds what the kernel holds for the peer: `bytes` of payload and about as much of its own.
+    ///
+    /// # Errors
+    /// None on a TCP socket that lives.
+    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
+        Ok(sockopt::set_socket_send_buffer_size(&self.0, bytes)?)
+    }
+
+    /// The number of its descriptor. The kernel gives out the lowest that is free, so it says how
+    /// many descriptors the process has open at least.
+    #[must_use]
+    pub fn descriptor(&self) -> u64 {
+        u64::try_from(self.0.as_raw_fd()).unwrap_or_default()
     }
 
     /// The other end's address.
@@ -189,24 +258,101 @@ mod tests {
         "127.0.0.1:0".parse().expect("address")
     }
 
+    fn listening() -> Listener {
+        Listener::bind_alone(any_port(), 16).expect("a free port")
+    }
+
     #[test]
-    fn shards_share_a_port_and_the_backlog_is_asked_for() {
-        let first = Listener::bind(any_port(), 4096).expect("first");
+    fn sockets_share_a_port_and_each_has_its_part_of_the_clients() {
+        // Room for all clients at either: the kernel chooses.
+        let first = Listener::bind_alone(any_port(), 64).expect("a free port");
         let address = first.address().expect("address");
         assert_ne!(address.port(), 0);
-        Listener::bind(address, 4096).expect("the second joins");
+        let second = Listener::bind(address).expect("the second joins");
+        second.listen(64).expect("it listens too");
+        let clients = [(); 32].map(|()| TcpStream::connect(address).expect("connect"));
+        let count = |listener: &Listener| {
+            let accepted = std::iter::from_fn(|| listener.accept_now().ok());
+            accepted.count()
+        };
+        let (first, second) = (count(&first), count(&second));
+        assert_eq!(first + second, clients.len());
+        assert!(first > 0 && second > 0, "{first} and {second}");
+    }
+
+    #[test]
+    fn a_port_that_is_shared_already_is_in_use_for_one_that_wants_it_alone() {
+        let first = Listener::bind(any_port()).expect("bound");
+        first.listen(16).expect("it listens");
+        let error = Listener::bind_alone(first.address().expect("address"), 16);
+        assert_eq!(error.expect_err("taken").kind(), io::ErrorKind::AddrInUse);
+        let alone = listening();
+        let error = Listener::bind_alone(alone.address().expect("address"), 16);
+        assert_eq!(error.expect_err("taken").kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_port_is_free_again_while_its_old_connections_end() {
+        let first = listening();
+        let address = first.address().expect("address");
+        let client = TcpStream::connect(address).expect("connect");
+        // The server's side ends first, so it is the one that stays in TIME_WAIT.
+        drop(first.accept_now().expect("one waits"));
+        drop((client, first));
+        Listener::bind_alone(address, 16).expect("free");
+    }
+
+    #[test]
+    fn a_bound_port_that_does_not_listen_refuses_clients() {
+        let listener = Listener::bind(any_port()).expect("bound");
+        let address = listener.address().expect("address");
+        TcpStream::connect(address).expect_err("refused");
+        listener.listen(16).expect("it listens");
+        TcpStream::connect(address).expect("accepted");
+    }
+
+    #[test]
+    fn accepted_sockets_have_the_options_of_their_listener() {
+        let listener = listening();
+        let after = Duration::from_secs(40);
+        listener.drop_vanished(after).expect("options");
+        let client = TcpStream::connect(listener.address().expect("address"));
+        let accepted = listener.accept_now().expect("one waits");
+        let socket = socket2::SockRef::from(&accepted.0);
+        assert!(socket.tcp_nodelay().expect("option"));
+        assert!(socket.keepalive().expect("option"));
+        let seconds = Duration::from_secs;
+        assert_eq!(socket.tcp_keepalive_time().expect("option"), seconds(20));
+        assert_eq!(socket.tcp_keepalive_interval().expect("option"), seconds(5));
+        assert_eq!(socket.tcp_keepalive_retries().expect("option"), 4);
+        assert_eq!(socket.tcp_user_timeout().expect("option"), Some(after));
+        drop(client);
+    }
+
+    #[test]
+    fn a_send_buffer_holds_what_it_was_given_and_little_more() {
+        let listener = listening();
+        let client = TcpStream::connect(listener.address().expect("address")).expect("connect");
+        let server = listener.accept_now().expect("one waits");
+        server.set_send_buffer(16 << 10).expect("option");
+        // Linux doubles it, for its own part of each segment.
+        let socket = socket2::SockRef::from(&server.0);
+        assert_eq!(socket.send_buffer_size().expect("option"), 32 << 10);
+        drop(client);
     }
 
     #[test]
     fn a_port_somebody_else_has_is_refused() {
         let other = std::net::TcpListener::bind(any_port()).expect("bound");
-        let error = Listener::bind(other.local_addr().expect("address"), 4096);
-        assert_eq!(error.expect_err("taken").kind(), io::ErrorKind::AddrInUse);
+        let address = other.local_addr().expect("address");
+        for refused in [Listener::bind(address), Listener::bind_alone(address, 16)] {
+            assert_eq!(refused.expect_err("taken").kind(), io::ErrorKind::AddrInUse);
+        }
     }
 
     #[test]
     fn accept_now_empties_the_queue_then_would_block() {
-        let listener = Listener::bind(any_port(), 16).expect("bound");
+        let listener = listening();
         let address = listener.address().expect("address");
         let client = TcpStream::connect(address).expect("connect");
         let accepted = listener.accept_now().expect("one waits");
@@ -218,7 +364,7 @@ mod tests {
 
     #[test]
     fn slices_arrive_in_order_and_a_fin_follows() {
-        let listener = Listener::bind(any_port(), 16).expect("bound");
+        let listener = listening();
         let address = listener.address().expect("address");
         let mut client = TcpStream::connect(address).expect("connect");
         let server = listener.accept_now().expect("one waits");
@@ -240,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_write_to_a_dead_peer_is_an_error_and_no_signal() {
-        let listener = Listener::bind(any_port(), 16).expect("bound");
+        let listener = listening();
         let address = listener.address().expect("address");
         drop(TcpStream::connect(address).expect("connect"));
         let server = listener.accept_now().expect("one waits");

@@ -116,7 +116,8 @@ class Gateway:
     def __init__(self, binary, config, log):
         self.path = log
         command = [binary, "run", "--config", str(config)]
-        environment = {**os.environ, "NO_COLOR": "1"}
+        # A variable: a binary that is older than the setting ignores it.
+        environment = {**os.environ, "NO_COLOR": "1", "SLUICEGATE_DRAIN_GRACE": "0s"}
         with open(log, "wb") as out:
             self.process = subprocess.Popen(command, stderr=out, env=environment)
 

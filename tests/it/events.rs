@@ -54,22 +54,37 @@ impl Events {
         Self::over(Connection::open(address), request)
     }
 
-    /// Goes on where a stream was, as often as it takes while the answer is 503 (the topic is being
-    /// loaded).
+    /// Goes on where a stream was, as often as it takes while the topic is being loaded: then a
+    /// stream ends with the word when to come back.
     pub fn resume_when_ready(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
         let until = Instant::now() + PATIENCE;
         loop {
             let request = Request::get(target).header("last-event-id", last_event_id);
             match Self::try_over(Connection::open(address), request) {
                 Ok(mut events) => {
-                    events.id = last_event_id.to_owned();
-                    events.last_event_id = last_event_id.to_owned();
-                    return events;
+                    if !events.is_sent_away(until) {
+                        events.id = last_event_id.to_owned();
+                        events.last_event_id = last_event_id.to_owned();
+                        return events;
+                    }
                 }
-                Err((503, _)) if Instant::now() < until => {}
                 Err(other) => panic!("no stream: {other:?}"),
             }
             std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Whether it ends before anything has come but when to come back. Nothing is lost by asking.
+    fn is_sent_away(&mut self, until: Instant) -> bool {
+        let has = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).any(|it| it == word);
+        loop {
+            if has(&self.rest, b"id:") || has(&self.rest, b"data:") {
+                return false;
+            }
+            if !self.connection.more(until) {
+                return true;
+            }
+            self.rest.extend(self.connection.take_ahead());
         }
     }
 

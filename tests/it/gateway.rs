@@ -38,6 +38,7 @@ pub fn settings(bootstrap: &str, shards: u16) -> String {
         .collect();
     format!(
         "listen = [\"127.0.0.1:0\"]\nshards = {shards}\ndrain = \"1s\"\n\
+         drain_grace = \"0s\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\
          [kafka]\nbootstrap = [{}]\n[log]\nlevel = \"info\"\n",
         bootstrap.join(", ")
@@ -59,10 +60,23 @@ impl Gateway {
 
     /// Starts a gateway with flags beside its file.
     pub fn launch_with(config: &str, flags: &[&str]) -> Self {
+        Self::launch_under(&[], config, flags)
+    }
+
+    /// Starts a gateway by a program that becomes it: the program's words come before its own.
+    pub fn launch_under(program: &[String], config: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the config");
         let path = folder.path().join("gateway.toml");
         std::fs::write(&path, config).expect("write the config");
-        let mut child = Command::new(binary())
+        let mut command = match program {
+            [] => Command::new(binary()),
+            [first, words @ ..] => {
+                let mut command = Command::new(first);
+                command.args(words).arg(binary());
+                command
+            }
+        };
+        let mut child = command
             .args(["run", "--config"])
             .arg(&path)
             .args(flags)
@@ -124,9 +138,19 @@ impl Gateway {
 
     /// Asks again and again until the answer is as wanted: for what takes its way through Kafka.
     pub fn wait_until(&self, request: &Request, wanted: impl Fn(&Response) -> bool) -> Response {
+        self.wait_until_at(self.address(), request, wanted)
+    }
+
+    /// The same at an address of the test's own: before the gateway serves.
+    pub fn wait_until_at(
+        &self,
+        address: SocketAddr,
+        request: &Request,
+        wanted: impl Fn(&Response) -> bool,
+    ) -> Response {
         let until = Instant::now() + PATIENCE;
         loop {
-            let answer = self.ask(request);
+            let answer = ask(address, request);
             if wanted(&answer) {
                 return answer;
             }
@@ -215,8 +239,13 @@ impl Gateway {
 
     /// SIGTERM.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("a process of ours that was not waited for");
+        kill_process(pid, signal).expect("a process of ours that was not waited for");
     }
 
     /// Waits for its end.
@@ -259,6 +288,11 @@ impl Gateway {
             .filter(|line| line.contains(text))
             .cloned()
             .collect()
+    }
+
+    /// The addresses in lines that say something.
+    pub fn addresses_said(&self, text: &str) -> Vec<SocketAddr> {
+        self.addresses(text)
     }
 
     fn addresses(&self, text: &str) -> Vec<SocketAddr> {

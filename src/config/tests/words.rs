@@ -40,7 +40,7 @@ fn a_setting_in_the_wrong_table_is_told_where_it_belongs() {
     3 | nonsense = 1
       | ^^^^^^^^
       |
-      = help: known here: connections_max, head_bytes_max, headers_max, body_bytes_max, bodies_bytes_max, responses_bytes_max, head_timeout, body_timeout, idle_timeout, write_timeout, query_timeout
+      = help: known here: connections_max, head_bytes_max, headers_max, body_bytes_max, bodies_bytes_max, responses_bytes_max, head_timeout, body_timeout, idle_timeout, write_timeout, vanished_timeout, query_timeout
     "#);
 }
 

@@ -40,7 +40,8 @@ impl Fixture {
     fn start(shards: u16, plan: Plan) -> Self {
         let makers = (0..shards).map(|_| Echo::default).collect();
         let running = launch(plan, Clock::start(), makers, Box::new(|| {})).expect("started");
-        let address = running.accept().expect("bound")[0];
+        let address = running.bind().expect("bound")[0];
+        running.accept().expect("listening");
         Self { running, address }
     }
 
@@ -199,10 +200,11 @@ fn a_port_in_use_is_named_and_nothing_stays_bound() {
     drop(free);
     let running =
         launch(wanted, Clock::start(), vec![Echo::default], Box::new(|| {})).expect("started");
-    let error = running.accept().expect_err("taken");
+    let error = running.bind().expect_err("taken");
     assert!(matches!(&error, ReactorError::Bind { address, .. } if *address == taken));
     assert!(error.to_string().contains(&taken.to_string()), "{error}");
     std::net::TcpListener::bind(listeners[0]).expect("the first was let go");
+    running.accept().expect_err("nothing is bound");
     assert!(running.send(ShardId(0), Message::End).is_ok());
     running.join();
 }

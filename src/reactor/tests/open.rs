@@ -94,7 +94,7 @@ fn an_address_that_says_nothing_times_out() {
         ..plan()
     };
     // A listener whose queue is full drops what comes: nobody ever answers.
-    let deaf = crate::sys::Listener::bind("127.0.0.1:0".parse().expect("address"), 0);
+    let deaf = crate::sys::Listener::bind_alone("127.0.0.1:0".parse().expect("address"), 0);
     let deaf = deaf.expect("bound");
     let address = deaf.address().expect("address");
     let _full: Vec<_> = (0..4)

@@ -90,7 +90,11 @@ impl Edge {
             return None;
         }
         match std::mem::replace(&mut client.state, State::Reading) {
-            State::Waiting(wait) => Some((client, wait)),
+            State::Waiting(mut wait) => {
+                // The process may have begun to leave since the request came.
+                wait.exchange.keep_alive &= client.http.kept() > 0 || !self.is_leaving();
+                Some((client, wait))
+            }
             _ => None,
         }
     }
@@ -107,11 +111,11 @@ impl Edge {
         cx.metrics.routes[index].requests.bump(class(status));
         let took = cx.now.mono.since(wait.began);
         cx.metrics.general.request_time.at(kind).record(took);
+        client.continue_answer(&mut self.out);
         client.request = client.request.wrapping_add(1);
-        client.state = if framed.close {
-            State::Closing
-        } else {
-            State::Reading
+        client.state = match framed.close {
+            true => self.closing(),
+            false => State::Reading,
         };
         self.resume(client, cx);
     }
@@ -121,7 +125,7 @@ impl Edge {
         let waiter = self.waiter(&client);
         match &client.state {
             State::Waiting(Wait {
-                what: What::Command,
+                what: What::Command(_),
                 ..
             }) => {
                 self.put(client);
@@ -235,6 +239,7 @@ fn outcome_of(refused: &Refused) -> CommandOutcome {
         () if is(Failure::OutcomeUnknown) => CommandOutcome::Unknown,
         () if is(Failure::BrokerUnavailable) => CommandOutcome::Refused,
         () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
+        () if is(Failure::Draining) => CommandOutcome::Shed,
         () if is(Failure::TopicUnavailable) => CommandOutcome::Refused,
         () if is(Failure::CommandTooLarge) => CommandOutcome::Invalid,
         () => CommandOutcome::Answered,

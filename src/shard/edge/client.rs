@@ -8,13 +8,19 @@ use std::time::Duration;
 use crate::cache::Page;
 use crate::http::{Connection, CorsGrant, Drain, Exchange, Framed, IfNoneMatch};
 use crate::log::Seq;
-use crate::model::{Instant, KeyHash, ShardId};
+use crate::model::{CommandKey, Instant, KeyHash, ShardId};
 use crate::shard::io::{Io, SocketId};
 use crate::shard::snapshot::TopicIndex;
 
 use super::Held;
 use super::transport::{Sent, Transport};
 use crate::shard::ciphertext::Flushed;
+
+/// How every answer begins (RFC 9112 4: `HTTP-name` is case-sensitive).
+const ANSWER_BEGINS: [u8; 1] = *b"H";
+
+/// How long what comes after the last answer is thrown away.
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// A client that speaks HTTP requests. One that turned into a stream is a [`super::Stream`].
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub(super) struct Client {
     pub(super) state: State,
     /// Requests answered so far: the number of the present one.
     pub(super) request: u32,
+    /// The first byte of the next answer is sent, ahead of the rest.
+    begun: bool,
     /// Response bytes the socket has not taken.
     backlog: Vec<u8>,
     backlog_sent: usize,
@@ -49,9 +57,15 @@ pub(super) enum State {
     Waiting(Wait),
     /// A collection is on its way, piece by piece.
     Scanning(Box<Scan>),
-    /// All was said; what still comes is thrown away, so that the answer is not lost to a reset.
-    Draining(Drain),
-    /// All was said: closed as soon as the backlog is sent.
+    /// All was said, and the client may not know yet: what still comes is thrown away, so that the
+    /// answer is not lost to a reset. The client has seen our end once `ended`.
+    Draining {
+        /// Counts what is thrown away.
+        drain: Drain,
+        /// Whether our side has been ended, which it is as soon as the backlog is sent.
+        ended: bool,
+    },
+    /// All was said, and the client sends no more: closed as soon as the backlog is sent.
     Closing,
 }
 
@@ -68,8 +82,8 @@ pub(super) struct Wait {
 /// What it waits for.
 #[derive(Debug)]
 pub(super) enum What {
-    /// A command's outcome.
-    Command,
+    /// A command's outcome. Its home must hear of a client that is gone.
+    Command(CommandKey),
     /// The newest record of a key.
     Get(Option<Box<IfNoneMatch>>),
 }
@@ -95,6 +109,16 @@ pub(super) struct Scan {
     pub(super) page: Option<Page>,
 }
 
+impl State {
+    /// An answer that the client may not expect yet: it still sends, or may at any moment.
+    pub(super) const fn draining() -> Self {
+        Self::Draining {
+            drain: Drain::new(),
+            ended: false,
+        }
+    }
+}
+
 impl Client {
     pub(super) fn new(socket: SocketId, transport: Transport, deadline: Instant) -> Self {
         Self {
@@ -103,6 +127,7 @@ impl Client {
             http: Connection::new(),
             state: State::Reading,
             request: 0,
+            begun: false,
             backlog: Vec::new(),
             backlog_sent: 0,
             deadline,
@@ -156,6 +181,22 @@ impl Client {
         true
     }
 
+    /// Finds out whether a client that sends no more has closed, or still reads. Both look the
+    /// same: a FIN. Bytes make the difference, since a closed socket answers them with a reset. So
+    /// the first byte of the answer goes ahead, which is the same whatever the answer will be.
+    /// False: the client is gone already.
+    pub(super) fn begin_answer(&mut self, io: &mut impl Io) -> bool {
+        std::mem::replace(&mut self.begun, true) || self.send(&ANSWER_BEGINS, io)
+    }
+
+    /// Takes off an answer what went ahead of it.
+    pub(super) fn continue_answer(&mut self, answer: &mut Vec<u8>) {
+        if std::mem::take(&mut self.begun) {
+            debug_assert!(answer.starts_with(&ANSWER_BEGINS), "every answer begins so");
+            answer.drain(..ANSWER_BEGINS.len().min(answer.len()));
+        }
+    }
+
     /// What a stream keeps of its client: the head's bytes that the socket has not taken, and the
     /// transport.
     pub(super) fn into_stream(self) -> (Option<Box<[u8]>>, Transport) {
@@ -174,6 +215,19 @@ impl Client {
             _ => None,
         };
         flushed
+    }
+
+    /// Ends our side once the last answer is sent: the client sees its end at once, and a client
+    /// that answers with its own end is not waited for. Linux answers bytes that come after a close
+    /// with a reset, which may destroy the answer; so the socket stays open for a while.
+    pub(super) fn end_writes(&mut self, io: &mut impl Io, now: Instant) {
+        if let State::Draining { ended, .. } = &mut self.state
+            && !std::mem::replace(ended, true)
+        {
+            self.transport.close(self.socket, io);
+            io.end_writes(self.socket);
+            self.deadline = now.after(DRAIN_TIME);
+        }
     }
 
     fn send_backlog(&mut self, io: &mut impl Io) -> Flushed {

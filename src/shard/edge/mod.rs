@@ -25,12 +25,12 @@ use crate::tls::{Acceptor, Session};
 use super::home::Outbox;
 use super::io::{Io, ListenerId, Part, SocketId};
 use super::local::Locals;
-use super::message::Waiter;
+use super::message::{Message, Waiter};
 use super::random::Random;
 use super::snapshot::Snapshot;
 use super::timers::Wheel;
 
-use client::{Client, State};
+use client::{Client, State, Wait, What};
 use stream::Stream;
 use transport::Transport;
 
@@ -47,6 +47,8 @@ pub(super) struct Edge {
     slots: Vec<Slot>,
     clients: usize,
     streams: usize,
+    /// Streams opened so far.
+    opened: u32,
     /// Bytes that clients make this shard hold, and how many they may.
     held: Held,
     held_max: Held,
@@ -66,8 +68,24 @@ pub(super) struct Edge {
     random: Random,
     /// By command route: the headers of its records.
     records: Vec<CommandHeaders>,
-    draining: Option<Instant>,
+    leaving: Leaving,
 }
+
+/// How far the process is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// It stays.
+    No,
+    /// `--drain-grace`: requests are executed, and each answer says `Connection: close`.
+    Grace,
+    /// `--drain`: requests that still arrive are refused, and what is in flight is answered until
+    /// then.
+    Drain(Instant),
+}
+
+/// How long a connection without a request so far may still send its first when the process drains:
+/// it may have come out of the accept queue just now, with its request a round trip behind.
+const FIRST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Bytes held for clients, by why.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,6 +160,7 @@ impl Edge {
             slots: Vec::new(),
             clients: 0,
             streams: 0,
+            opened: 0,
             held: Held::default(),
             held_max: Held {
                 requests: settings.http.bodies_bytes_max / usize::from(snapshot.layout.slices()),
@@ -159,7 +178,7 @@ impl Edge {
             piece: Vec::new(),
             random: Random::new(seed ^ 0x5ead),
             records: records(config),
-            draining: None,
+            leaving: Leaving::No,
             snapshot,
         }
     }
@@ -198,7 +217,7 @@ impl Edge {
         };
         let connections_max = self.snapshot.config.settings.http.connections_max;
         let share = connections_max.div_ceil(usize::from(self.snapshot.layout.slices()));
-        if self.clients + self.streams >= share || self.draining.is_some() {
+        if self.clients + self.streams >= share {
             cx.metrics
                 .general
                 .connections_closed
@@ -328,6 +347,20 @@ impl Edge {
     /// Ends a client that was taken out.
     fn end<I: Io>(&mut self, mut client: Box<Client>, why: CloseReason, cx: &mut Cx<'_, I>) {
         client.transport.close(client.socket, cx.io);
+        if let State::Waiting(Wait {
+            what: What::Command(key),
+            route,
+            ..
+        }) = client.state
+        {
+            let plan = self.snapshot.commands[usize::from(route)];
+            let left = Message::WaiterLeft {
+                topic: plan.replies,
+                key,
+                waiter: self.waiter(&client),
+            };
+            cx.out.push((self.snapshot.topic(plan.replies).home, left));
+        }
         self.forget(&client);
         cx.close.push(client.socket);
         cx.metrics.general.connections_closed.bump(why);
@@ -388,39 +421,72 @@ impl Edge {
         }
         match client.state {
             State::Reading if client.http.started() => self.refuse_late(client, cx),
+            State::Reading if self.is_leaving() => self.end(client, CloseReason::Drain, cx),
             State::Reading => self.end(client, CloseReason::Timeout, cx),
-            State::Draining(_) | State::Closing => self.end(client, CloseReason::Served, cx),
+            State::Draining { .. } | State::Closing => self.end(client, CloseReason::Served, cx),
             State::Waiting(_) | State::Scanning(_) => self.give_up(client, cx),
         }
     }
 
-    /// No new work: idle clients close now, others after their answer.
+    /// From now on each answer ends its connection. Nothing else changes: what comes is executed.
+    pub(super) const fn leave(&mut self) {
+        self.leaving = Leaving::Grace;
+    }
+
+    /// How a connection ends after an answer that says so. Where the client asked for the end, it
+    /// sends no more.
+    const fn closing(&self) -> State {
+        match self.is_leaving() {
+            true => State::draining(),
+            false => State::Closing,
+        }
+    }
+
+    const fn is_leaving(&self) -> bool {
+        !matches!(self.leaving, Leaving::No)
+    }
+
+    /// No new work. Every client's socket is read once more, and requests found there are refused.
+    /// Clients that wait get their answer until then. Streams end spread over the time there is,
+    /// oldest first.
     pub(super) fn drain<I: Io>(&mut self, until: Instant, cx: &mut Cx<'_, I>) {
-        self.draining = Some(until);
+        self.leaving = Leaving::Drain(until);
+        let mut streams = Vec::new();
         for index in 0..self.slots.len() {
             let Slot {
                 generation, conn, ..
-            } = &self.slots[index];
+            } = &mut self.slots[index];
             let socket = SocketId {
                 slot: index as u32,
                 generation: *generation,
             };
             match conn {
-                Conn::Client(client)
-                    if matches!(client.state, State::Reading) && !client.http.started() =>
-                {
-                    let mut client = self.take(socket).expect("it is a client");
-                    if client.is_sending() {
-                        client.state = State::Closing; // Its answer goes out whole.
-                        self.put(client);
-                    } else {
-                        self.end(client, CloseReason::Drain, cx);
+                Conn::None => {}
+                Conn::Stream(stream) => streams.push((stream.opened, socket)),
+                Conn::Client(client) => match client.state {
+                    State::Reading => {
+                        cx.io.recheck(socket);
+                        self.enqueue(socket);
                     }
-                }
-                // Spread over the time there is, so that they do not all come back at once.
-                Conn::Stream(_) => self.drain_stream(socket, until, cx),
-                Conn::Client(_) | Conn::None => {}
+                    State::Waiting(_) | State::Scanning(_) => {
+                        client.deadline = client.deadline.min(until);
+                        let deadline = client.deadline;
+                        self.arm(socket, deadline);
+                    }
+                    State::Draining { .. } | State::Closing => {}
+                },
             }
+        }
+        streams.sort_unstable_by_key(|(opened, _)| *opened);
+        let left = until.since(cx.now.mono);
+        let count = u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);
+        for (place, (_, socket)) in (0..).zip(streams) {
+            // Each at a random moment of its own part of the time.
+            let part = left / count;
+            let within = self.random.below(part.as_nanos().max(1) as u64);
+            let moment = cx.now.mono.after(part * place);
+            let moment = moment.after(std::time::Duration::from_nanos(within));
+            self.drain_stream(socket, moment);
         }
     }
 

@@ -18,9 +18,9 @@ use crate::shard::local::Locals;
 use crate::shard::message::{CommandRequest, Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
 
-use super::Edge;
 use super::answer::{class, grace};
 use super::client::{Scan, Wait, What};
+use super::{Edge, Leaving};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -68,7 +68,8 @@ impl Edge {
         metrics: &mut ShardMetrics,
     ) -> Handled {
         let mut exchange = request.exchange();
-        exchange.keep_alive &= self.draining.is_none();
+        // What was pipelined is answered before the connection ends.
+        exchange.keep_alive &= request.pipelined || !self.is_leaving();
         let cors = self
             .cors
             .as_ref()
@@ -102,11 +103,21 @@ impl Edge {
         let params = &matched.params;
         let (kind, route, outcome) = match matched.route {
             RouteId::Command(route) => {
-                let outcome = self.command(route, params, &asking, out, metrics);
+                let outcome = match self.leaving {
+                    Leaving::Drain(_) => {
+                        let commands = &mut metrics.commands[route].commands;
+                        commands.bump(CommandOutcome::Shed);
+                        Err(Failure::Draining.into())
+                    }
+                    _ => self.command(route, params, &asking, out, metrics),
+                };
                 (RouteKind::Command, route, outcome)
             }
             RouteId::Query(route) => {
-                let outcome = self.query(route, params, &asking, locals, out);
+                let outcome = match self.leaving {
+                    Leaving::Drain(_) => Err(Failure::Draining.into()),
+                    _ => self.query(route, params, &asking, locals, out),
+                };
                 (RouteKind::Query, route, outcome)
             }
             RouteId::Stream(route) => (
@@ -147,6 +158,7 @@ impl Edge {
                 .bump(CommandOutcome::Invalid);
         })?;
         let plan = self.snapshot.commands[route];
+        let what = What::Command(request.key);
         out.push((
             self.snapshot.topic(plan.commands).home,
             Message::Command(Box::new(request)),
@@ -156,7 +168,7 @@ impl Edge {
             cors: asking.cors,
             began: asking.now,
             route: route as u16,
-            what: What::Command,
+            what,
         };
         Ok(Outcome::Pending(Handled::Wait(wait, grace(deadline))))
     }
@@ -422,18 +434,17 @@ impl Edge {
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let (topic, encoding) = self.snapshot.streams[index];
-        // While it is loaded anew, the stream itself says when to come back.
-        let waits = locals.not_live(topic) == Failure::NotReady;
-        let local = locals.get(topic);
-        let local = local.filter(|local| local.feed.is_some() || waits);
-        let local = local.ok_or_else(|| locals.not_live(topic))?;
+        // A topic that is not ready, or can't be used, is no reason for another status: a native
+        // EventSource would give up for good. The stream says when to come back.
+        let local = locals.get(topic).filter(|local| local.feed.is_some());
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();
         let key = template
             .map(|template| evaluate(template, &inputs))
             .transpose()?;
-        let key = key.map(|key| (local.instance.secret.hash(&key), key));
+        let key = key.zip(local);
+        let key = key.map(|(key, local)| (local.instance.secret.hash(&key), key));
         let by_header = request.headers.get("last-event-id").map(<[u8]>::to_vec);
         let by_query = match request.query.one("lastEventId")? {
             None => request.query.one("last_event_id")?, // The spelling of some pages.

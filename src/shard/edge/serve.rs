@@ -1,17 +1,15 @@
 //! A client's turn: send what waits, read, answer what is whole, send the answers in one write.
 
-use crate::http::{
-    CONTINUE, Connection, CorsGrant, Drain, Drained, Exchange, Fault, Received, Refusal,
-};
+use crate::http::{CONTINUE, Connection, CorsGrant, Drained, Exchange, Fault, Received, Refusal};
 use crate::metrics::CloseReason;
 use crate::model::Instant;
 use crate::route::{Failure, Refused};
-use crate::shard::io::{Io, Read};
+use crate::shard::io::{Io, Read, Remote};
 
-use super::client::{Client, State};
+use super::client::{Client, DRAIN_TIME, State};
 use super::request::Handled;
 use super::transport::Transport;
-use super::{Cx, Edge};
+use super::{Cx, Edge, FIRST_REQUEST_WAIT, Leaving};
 use crate::shard::ciphertext::Flushed;
 
 /// Requests of one client that are answered before the next client has its turn.
@@ -23,9 +21,6 @@ const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 
 /// Reads of one client in one turn.
 const READS_MAX: usize = 4;
-
-/// How long what comes after a refusal is thrown away.
-const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a look at a client's input led to.
 enum Look {
@@ -48,9 +43,9 @@ impl Edge {
         }
         match client.state {
             State::Closing => self.end(client, CloseReason::Served, cx),
-            State::Waiting(_) => self.put(client),
+            State::Waiting(_) => self.check_waiting(client, cx),
             State::Scanning(_) => self.scan(client, cx),
-            State::Draining(_) => self.throw_away(client, cx),
+            State::Draining { .. } => self.throw_away(client, cx),
             State::Reading => self.read(client, cx),
         }
     }
@@ -118,7 +113,45 @@ impl Edge {
         if let Look::Stream(start) = look {
             return self.start_stream(client, *start, cx);
         }
-        self.settle(client, matches!(look, Look::Yield), cx);
+        if let (Leaving::Drain(until), Look::More) = (self.leaving, &look)
+            && !client.is_sending()
+        {
+            return self.dismiss(client, until, cx);
+        }
+        // The client's end may have come with its request. Then no further event reports it.
+        let waits = matches!(client.state, State::Waiting(_));
+        let ended = waits && cx.io.remote(client.socket) != Remote::Open;
+        self.settle(client, ended || matches!(look, Look::Yield), cx);
+    }
+
+    /// The last look at a client while the process drains found no whole request.
+    fn dismiss<I: Io>(&mut self, mut client: Box<Client>, until: Instant, cx: &mut Cx<'_, I>) {
+        if client.http.started() {
+            return self.turn_away(client, &Failure::Draining.into(), cx);
+        }
+        if client.request > 0 {
+            return self.end(client, CloseReason::Drain, cx);
+        }
+        let wait = cx.now.mono.after(FIRST_REQUEST_WAIT).min(until);
+        client.deadline = client.deadline.min(wait);
+        match client.flush(cx.io, cx.now.mono) {
+            Flushed::Gone => self.end(client, CloseReason::Client, cx),
+            Flushed::All | Flushed::Part => self.put(client),
+        }
+    }
+
+    /// Looks whether a client still wants the answer that it waits for. Nothing of it is read
+    /// meanwhile, so its end shows in what events have reported.
+    fn check_waiting<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+        let wanted = match cx.io.remote(client.socket) {
+            Remote::Open => true,
+            Remote::Ended => client.begin_answer(cx.io),
+            Remote::Gone => false,
+        };
+        match wanted {
+            true => self.put(client),
+            false => self.end(client, CloseReason::Client, cx),
+        }
     }
 
     /// Sets the deadline of what a client is at, puts it back, and queues it if it has work left.
@@ -130,18 +163,18 @@ impl Edge {
             (Flushed::All, State::Closing) => return self.end(client, CloseReason::Served, cx),
             _ => {}
         }
+        if flushed == Flushed::All {
+            client.end_writes(cx.io, now);
+        }
         let reading = matches!(client.state, State::Reading);
         let started = reading && client.http.started();
-        if reading && !started && flushed == Flushed::All && self.draining.is_some() {
-            return self.end(client, CloseReason::Drain, cx);
-        }
         client.started = client.started.filter(|_| started);
         if started {
             client.started.get_or_insert(now);
         }
         let settings = &self.snapshot.config.settings.http;
         client.deadline = match (&client.state, client.started) {
-            (State::Draining(_), _) => now.after(DRAIN_TIME),
+            (State::Draining { .. }, _) => now.after(DRAIN_TIME),
             (State::Reading, None) => now.after(settings.idle_timeout),
             (State::Reading, Some(began)) if client.http.awaits_body() => {
                 began.after(settings.head_timeout + settings.body_timeout)
@@ -185,7 +218,7 @@ impl Edge {
                         return Look::More;
                     }
                     client.http = Connection::new();
-                    client.state = State::Draining(Drain::new());
+                    client.state = State::draining();
                     return Look::Stop;
                 }
                 Received::Refused(refusal, exchange, origin) => {
@@ -194,7 +227,7 @@ impl Edge {
                     let grant = grant.unwrap_or(CorsGrant::None);
                     let (_, status) = self.write_refused(&refusal.into(), exchange, grant);
                     metrics.general.unrouted.bump(super::answer::class(status));
-                    client.state = State::Draining(Drain::new());
+                    client.state = State::draining();
                     return Look::Stop;
                 }
                 Received::Request(request, used) => {
@@ -210,7 +243,7 @@ impl Edge {
                         Handled::Done(framed) => {
                             client.request = number.wrapping_add(1);
                             if framed.close {
-                                client.state = State::Closing;
+                                client.state = self.closing();
                                 return Look::Stop;
                             }
                         }
@@ -268,23 +301,28 @@ impl Edge {
             return self.end(client, CloseReason::Client, cx);
         }
         client.http = Connection::new();
-        client.state = State::Draining(Drain::new());
+        client.state = State::draining();
         client.started = None;
         self.settle(client, false, cx);
     }
 
     /// Reads on after a refusal, so that no reset overtakes the answer.
     fn throw_away<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+        client.end_writes(cx.io, cx.now.mono);
+        let why = match self.is_leaving() {
+            true => CloseReason::Drain,
+            false => CloseReason::Refused,
+        };
         for _ in 0..READS_MAX {
-            let State::Draining(drain) = &mut client.state else {
+            let State::Draining { drain, .. } = &mut client.state else {
                 break;
             };
             match cx.io.read(client.socket) {
                 Read::Blocked => return self.put(client),
-                Read::Closed(_) => return self.end(client, CloseReason::Refused, cx),
+                Read::Closed(_) => return self.end(client, why, cx),
                 Read::Bytes(bytes) => {
                     if drain.on_bytes(bytes.len()) == Drained::Close {
-                        return self.end(client, CloseReason::Refused, cx);
+                        return self.end(client, why, cx);
                     }
                 }
             }

@@ -24,6 +24,8 @@ pub(super) struct Stream {
     pub(super) topic: TopicIndex,
     route: u16,
     noise: u32,
+    /// Its place in the order of the shard's streams.
+    pub(super) opened: u32,
     transport: Transport,
     /// The head, as far as the socket has not taken it.
     head: Option<Box<[u8]>>,
@@ -49,7 +51,7 @@ impl Edge {
         // stream.
         let local = cx.locals.get(start.topic);
         let full = self.streams >= self.streams_share()
-            || self.draining.is_some()
+            || self.is_leaving()
             || local.is_none_or(|local| local.feed.is_none());
         self.write_stream_head(exchange, start.cors);
         if full || exchange.head_only {
@@ -70,6 +72,8 @@ impl Edge {
             return self.end(client, CloseReason::Client, cx);
         }
         let socket = client.socket;
+        let buffer = self.snapshot.config.settings.streams.send_buffer_bytes;
+        cx.io.limit_send_buffer(socket, buffer);
         self.forget(&client);
         let (head, transport) = client.into_stream();
         let snapshot = self.snapshot.clone();
@@ -99,11 +103,13 @@ impl Edge {
             topic: start.topic,
             route: start.route,
             noise: 0,
+            opened: self.opened,
             transport,
             full_since: head.is_some().then_some(cx.now.mono),
             head,
             ends: None,
         };
+        self.opened = self.opened.wrapping_add(1);
         if stream.full_since.is_some() {
             self.arm(socket, cx.now.mono.after(self.write_timeout()));
         }
@@ -292,14 +298,7 @@ impl Edge {
     }
 
     /// Gives a stream its moment within the drain.
-    pub(super) fn drain_stream<I: Io>(
-        &mut self,
-        socket: SocketId,
-        until: Instant,
-        cx: &mut Cx<'_, I>,
-    ) {
-        let left = until.since(cx.now.mono).as_nanos() as u64;
-        let moment = Instant::from_nanos(cx.now.mono.as_nanos() + self.random.below(left.max(1)));
+    pub(super) fn drain_stream(&mut self, socket: SocketId, moment: Instant) {
         if let Conn::Stream(stream) = &mut self.slots[socket.slot as usize].conn {
             stream.ends = Some(moment);
             self.arm(socket, moment);

@@ -246,6 +246,12 @@ impl Commands {
         tell(&waiters, &refused(failure), out);
     }
 
+    /// A client that waited is gone: its place is free for another.
+    pub(super) fn on_left(&mut self, key: CommandKey, waiter: Waiter) {
+        self.table.open.on_gone(key, waiter);
+        self.lookups.on_left(waiter);
+    }
+
     /// Waiters past their deadline. Whether their command may run is the home's to find out.
     pub(super) fn on_time(
         &mut self,
@@ -353,6 +359,27 @@ impl Home {
         expired.clear();
     }
 
+    /// Opens no more commands. Those that no broker can have are taken back, and their clients may
+    /// repeat them elsewhere; the others are answered by their service, or when time is up.
+    pub(in crate::shard) fn drain(&mut self, out: &mut Outbox) {
+        self.draining = true;
+        let unsent: Vec<u64> = self
+            .clusters
+            .iter_mut()
+            .flat_map(|cluster| cluster.plane.withdraw_unsent())
+            .collect();
+        for ticket in unsent {
+            let Some((replies, key, newest)) = self.tickets.close(ticket) else {
+                continue;
+            };
+            // Another record of the same command may be with a broker.
+            if let Some(commands) = self.topics[replies].commands.as_mut().filter(|_| newest) {
+                let waiters = commands.table.open.on_refused(key);
+                tell(&waiters, &refused(Failure::Draining), out);
+            }
+        }
+    }
+
     /// Decides a command, and produces it if it is new.
     pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
         let waiter = request.waiter;
@@ -403,6 +430,11 @@ impl Home {
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined => None,
+            Admitted::Opened if self.draining => {
+                let waiters = commands.table.open.on_refused(key);
+                tell(&waiters, &refused(Failure::Draining), out);
+                None
+            }
             Admitted::Opened => {
                 let why = self.produce(to, replies, &view, request, now).err()?;
                 let failure = match why {

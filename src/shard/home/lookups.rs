@@ -122,6 +122,13 @@ impl Lookups {
         }
     }
 
+    /// A client that waited is gone. A read without waiters goes on: another client may come.
+    pub(super) fn on_left(&mut self, waiter: Waiter) {
+        for lookup in self.waiting.values_mut().flatten() {
+            lookup.waiters.retain(|(it, _)| *it != waiter);
+        }
+    }
+
     /// Waiters past their deadline are told that the reply can't be had now; what nobody waits for
     /// any more is not read.
     pub(super) fn on_time(&mut self, now: Instant, plane: &mut Plane, out: &mut Outbox) {

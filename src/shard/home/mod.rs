@@ -45,6 +45,8 @@ pub(super) struct Home {
     /// The topics at home here.
     topics: Vec<Topic>,
     tickets: Tickets,
+    /// The process ends: no command is opened any more.
+    draining: bool,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
     counted: facts::Counted,
@@ -95,6 +97,7 @@ impl Home {
             clusters,
             topics,
             tickets,
+            draining: false,
             expired: Vec::new(),
             counted: facts::Counted::default(),
         }
@@ -272,6 +275,12 @@ impl Home {
                 }
             }
             Message::Command(request) => self.on_command(*request, now, out),
+            Message::WaiterLeft { topic, key, waiter } => {
+                let topic = self.at(topic).map(|at| &mut self.topics[at]);
+                if let Some(commands) = topic.and_then(|topic| topic.commands.as_mut()) {
+                    commands.on_left(key, waiter);
+                }
+            }
             Message::JoinPass {
                 topic,
                 instance,

@@ -2,7 +2,12 @@
 //! one.
 
 mod brokers;
+mod early_answers;
 mod held_up;
+mod impatient;
+mod leaving;
+mod listening;
+mod machine;
 mod malformed;
 mod pressure;
 mod refused_starts;

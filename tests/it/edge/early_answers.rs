@@ -1,0 +1,135 @@
+//! Answers that come before the request is whole: the client sees the answer and the end at once,
+//! whatever it still sends.
+
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::client::{Connection, PATIENCE};
+use crate::gateway::Gateway;
+use crate::ground::development;
+
+/// The end follows the answer. A gateway that waits for the client first takes a second, which is
+/// how long it reads on.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// Tries, of which one must be in time: the machine does other things too.
+const TRIES: usize = 5;
+
+/// Requests that are refused before they are whole, and their status.
+fn early() -> Vec<(&'static str, Vec<u8>, u16)> {
+    let post = |more: &str| {
+        let head = format!("POST /items/a/orders HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+        head.into_bytes()
+    };
+    let headers = "x: y\r\n".repeat(100);
+    vec![
+        ("no request", b"nonsense\r\n\r\n".to_vec(), 400),
+        ("two hosts", post("Host: b\r\n"), 400),
+        ("a body too large", post("Content-Length: 1000000\r\n"), 413),
+        (
+            "a chunk too large",
+            [
+                post("Transfer-Encoding: chunked\r\n"),
+                b"fffff\r\n".to_vec(),
+            ]
+            .concat(),
+            413,
+        ),
+        (
+            "no chunk",
+            [post("Transfer-Encoding: chunked\r\n"), b"-1\r\n".to_vec()].concat(),
+            400,
+        ),
+        ("too many headers", post(&headers), 431),
+        (
+            "a long target",
+            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(9000)).into_bytes(),
+            414,
+        ),
+        (
+            "a coded body",
+            post("Content-Length: 50000\r\nContent-Encoding: gzip\r\n"),
+            415,
+        ),
+        (
+            "another expectation",
+            post("Content-Length: 50000\r\nExpect: cake\r\n"),
+            417,
+        ),
+        (
+            "another method",
+            b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            501,
+        ),
+        (
+            "another version",
+            b"GET / HTTP/3.0\r\nHost: a\r\n\r\n".to_vec(),
+            505,
+        ),
+        ("half a head", b"GET /items/a HTT".to_vec(), 408),
+        ("half a body", post("Content-Length: 9\r\n"), 408),
+    ]
+}
+
+fn gateway() -> Gateway {
+    let app = App::new(development());
+    let settings = "[http]\nbody_bytes_max = \"64KiB\"\nhead_timeout = \"100ms\"\n\
+                    body_timeout = \"100ms\"\n";
+    app.gateway_with(1, settings)
+}
+
+/// Reads to the end. Gives the time from the answer to the end.
+fn end_after_the_answer(connection: &mut Connection, what: &str, status: u16) -> Duration {
+    let answer = connection.response_until(false, Instant::now() + PATIENCE);
+    let answered = Instant::now();
+    let answer = answer.unwrap_or_else(|| panic!("{what}: no answer"));
+    assert_eq!(answer.status, status, "{what}: {answer:?}");
+    assert_eq!(answer.header("connection"), Some("close"), "{what}");
+    let end = connection.try_more(Instant::now() + PATIENCE);
+    assert_eq!(end, Ok(false), "{what}: an end and no reset");
+    answered.elapsed()
+}
+
+#[test]
+fn the_end_comes_with_the_answer() {
+    let gateway = gateway();
+    for (what, request, status) in early() {
+        let mut times = Vec::new();
+        while times.iter().all(|time| *time > AT_ONCE) {
+            assert!(times.len() < TRIES, "{what}: {times:?}");
+            let mut connection = gateway.connect();
+            connection.send(&request);
+            times.push(end_after_the_answer(&mut connection, what, status));
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_behind_an_early_answer_does_not_destroy_it() {
+    let gateway = gateway();
+    let body = vec![b'x'; 40_000];
+    for (what, request, status) in early().into_iter().filter(|(.., status)| *status != 408) {
+        // With the request, and behind it.
+        let mut connection = gateway.connect();
+        connection.send(&[&request[..], &body[..]].concat());
+        end_after_the_answer(&mut connection, what, status);
+        let mut connection = gateway.connect();
+        connection.send(&request);
+        std::thread::sleep(Duration::from_millis(20));
+        connection.send(&body[..20_000]);
+        std::thread::sleep(Duration::from_millis(20));
+        connection.send(&body[..20_000]);
+        end_after_the_answer(&mut connection, what, status);
+    }
+}
+
+/// A client that answers the end with its own is let go at once, one that does not after a second.
+#[test]
+fn a_connection_with_an_early_answer_does_not_stay() {
+    let gateway = gateway();
+    let mut connection = gateway.connect();
+    connection.send(b"nonsense\r\n\r\n");
+    end_after_the_answer(&mut connection, "no request", 400);
+    gateway.wait_admin("/status", |_| gateway.status_sum("connections") == 0);
+    drop(connection);
+}
