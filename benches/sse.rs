@@ -143,6 +143,7 @@ impl Peer {
             log_start: Cut::start(),
             heartbeat: Duration::from_secs(15),
             retry: Duration::from_secs(2),
+            position_events: true,
             pass_patience: Duration::from_millis(250),
             seed: 1,
         };

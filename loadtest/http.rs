@@ -177,6 +177,8 @@ fn read_head(head: &[u8]) -> Result<(u16, State)> {
 fn chunk_size(line: &[u8]) -> Result<u64> {
     let line = std::str::from_utf8(line)?.trim_end();
     let digits = line.split(';').next().unwrap_or_default();
+    let sound = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ensure!(sound, "a chunk's size: `{line}`");
     u64::from_str_radix(digits, 16).with_context(|| format!("a chunk's size: `{line}`"))
 }
 
@@ -234,6 +236,8 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n",
         ] {
             assert!(read(bytes, bytes.len()).is_err());
         }

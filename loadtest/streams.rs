@@ -304,6 +304,9 @@ impl Client {
         self.open = true;
         seen.bytes += body.len() as u64;
         self.events.read(body, |event| {
+            if event.name == b"position" {
+                return; // It says where the stream is and shows no record.
+            }
             let Some(stamp) = Stamp::read(event.data) else {
                 seen.foreign += 1;
                 return;

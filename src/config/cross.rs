@@ -13,7 +13,7 @@ use super::read::{Claim, Routed};
 use super::template::is_token;
 use super::unit::{KIB, MIB, show_size, show_time};
 use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
-use crate::model::TopicName;
+use crate::model::{EventName, TopicName};
 
 /// Encodings a topic may have: each is a copy of its window.
 pub const ENCODINGS_MAX: usize = 4;
@@ -97,7 +97,7 @@ impl Routes {
 
     /// An event name makes an encoding of its topic.
     fn encodings(&self, findings: &mut Findings) {
-        type Events<'a> = Vec<&'a Option<String>>;
+        type Events<'a> = Vec<&'a Option<EventName>>;
         let mut topics: BTreeMap<(ClusterIndex, &TopicName), Events<'_>> = BTreeMap::new();
         for stream in &self.streams {
             let (topic, event) = (&stream.route.topic, &stream.route.event);

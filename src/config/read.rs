@@ -15,7 +15,7 @@ use super::{
     CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, Part, PathPattern, Place,
     QueryRoute, Slow, Start, StreamRoute, Template, TextError,
 };
-use crate::model::TopicName;
+use crate::model::{EventName, TopicName};
 
 /// Routes of one kind a file may have: each has tables on every shard and series in the metrics.
 pub const ROUTES_MAX: usize = 500;
@@ -238,14 +238,14 @@ impl<'a, 'f> Reader<'a, 'f> {
         if sound {
             self.unused_params(&route, filter.key.as_ref(), "filter.key");
         }
-        if let Some(event) = event
-            .as_ref()
-            .filter(|it| RESERVED_EVENTS.contains(&&*it.value))
-        {
-            let message = format!("`{}` is an event of the gateway's own", event.value);
-            self.findings
-                .error(event.at.clone(), message, "choose another name");
-        }
+        let event_at = event.as_ref().map(|it| it.at.clone());
+        let event = event.and_then(|it| match EventName::new(&it.value) {
+            Ok(name) => Some(name),
+            Err(why) => {
+                self.findings.error(it.at, why, "choose another name");
+                None
+            }
+        });
         Some(Routed {
             route: StreamRoute {
                 name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
@@ -256,13 +256,13 @@ impl<'a, 'f> Reader<'a, 'f> {
                 filter,
                 start: start.map_or_else(Default::default, |it| it.value),
                 slow: slow.map_or_else(Default::default, |it| it.value),
-                event: event.as_ref().map(|it| it.value.clone()),
+                event,
             },
             at,
             topic_at: topic.at,
             replies_at: None,
             timeout_at: None,
-            event_at: event.map(|it| it.at),
+            event_at,
         })
     }
 
@@ -427,9 +427,6 @@ impl<'a, 'f> Reader<'a, 'f> {
         }
     }
 }
-
-/// Events the gateway sends itself.
-const RESERVED_EVENTS: [&str; 4] = ["gap", "delete", "challenge", "error"];
 
 pub(super) fn no_other_place(_: &str) -> Option<String> {
     None

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{ClusterIndex, PathPattern, Template};
-use crate::model::TopicName;
+use crate::model::{EventName, TopicName};
 
 /// A request that becomes a record, whose correlated reply becomes the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub struct StreamRoute {
     /// What becomes of a client that falls out of the window.
     pub slow: Slow,
     /// The `event:` of data events; `None` = none, which browsers hand to `onmessage`.
-    pub event: Option<String>,
+    pub event: Option<EventName>,
 }
 
 /// Which records of a topic a stream shows: all its conditions hold.

@@ -457,6 +457,10 @@ settings! {
         heartbeat: Duration = s(15), Time(ms(100)..=s(300)), Reload;
         /// How long a browser waits before it reconnects; jittered.
         retry: Duration = s(2), Time(ms(10)..=s(300)), Reload;
+        /// Positions, at a stream's start and after a catch-up on a compacted topic, are sent as
+        /// `event: position` with `data: {}`. Some client libraries remember an id only with an
+        /// event. `false`: the same ids without an event.
+        position_events: bool = true, Switch, Restart;
     }
 
     "Logging"

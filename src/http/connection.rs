@@ -11,10 +11,6 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What became of the bytes given to [`Connection::receive`].
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation a request; this moves once, on the stack"
-)]
 pub enum Received<'b> {
     /// One whole request, and how many bytes of the input belong to it. What follows in the input
     /// is the shard's: to be given to `receive` again, or to [`Connection::keep`].

@@ -30,9 +30,9 @@ impl Framed {
             Follows::Bytes => out.extend_from_slice(bytes),
             Follows::Chunks if bytes.is_empty() => {}
             Follows::Chunks => {
-                write_chunk_size(out, bytes.len());
+                out.extend_from_slice(ChunkHead::new(bytes.len()).as_bytes());
                 out.extend_from_slice(bytes);
-                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(CHUNK_END);
             }
         }
     }
@@ -40,19 +40,59 @@ impl Framed {
     /// Appends the end of a streamed body.
     pub fn end(&self, out: &mut Vec<u8>) {
         if self.follows == Follows::Chunks {
-            out.extend_from_slice(b"0\r\n\r\n");
+            out.extend_from_slice(LAST_CHUNK);
         }
     }
 }
 
-/// RFC 9112 7.1: hex digits without leading zeros, and the line's end.
-fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
-    for at in (0..digits).rev() {
-        out.push(HEX[(size >> (at * 4)) & 15]);
+/// What stands behind a chunk's data (RFC 9112 7.1).
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// The chunk of size zero and the end of a body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Hex digits of the largest size, and CR LF.
+const CHUNK_HEAD_BYTES: usize = usize::BITS as usize / 4 + 2;
+
+/// What stands before a chunk's data (RFC 9112 7.1): the size in hex digits without leading zeros,
+/// and CR LF. Written in place, so that a chunk can be sent around data that lies elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkHead {
+    text: [u8; CHUNK_HEAD_BYTES],
+    start: usize,
+}
+
+impl ChunkHead {
+    /// The head of a chunk with `size` bytes of data. Size 0 is the last chunk's.
+    #[must_use]
+    pub const fn new(size: usize) -> Self {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'\n'; CHUNK_HEAD_BYTES];
+        let mut start = CHUNK_HEAD_BYTES - 2;
+        text[start] = b'\r';
+        let mut left = size;
+        loop {
+            start -= 1;
+            text[start] = HEX[left & 15];
+            left >>= 4;
+            if left == 0 {
+                return Self { text, start };
+            }
+        }
     }
-    out.extend_from_slice(b"\r\n");
+
+    /// Bytes to send.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub const fn len(&self) -> usize {
+        CHUNK_HEAD_BYTES - self.start
+    }
+
+    /// The bytes to send.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
 }
 
 #[cfg(test)]
@@ -63,10 +103,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_chunk_says_its_size(size in 1_usize..70_000) {
-            let mut out = Vec::new();
-            write_chunk_size(&mut out, size);
-            prop_assert_eq!(out, format!("{size:x}\r\n").into_bytes());
+        fn a_chunk_says_its_size(size in prop_oneof![0_usize..70_000, any::<usize>()]) {
+            let head = ChunkHead::new(size);
+            prop_assert_eq!(head.as_bytes().to_vec(), format!("{size:x}\r\n").into_bytes());
         }
     }
 }

@@ -24,8 +24,8 @@ pub struct ReplyRules {
 
 /// A response head in the making. It is appended to a buffer and cut off again unless one of the
 /// finishing methods ([`body`](Self::body), [`sized`](Self::sized), [`streamed`](Self::streamed),
-/// [`until_close`](Self::until_close), [`empty`](Self::empty), [`problem`](Self::problem)) ends it,
-/// so whoever gives up half-way leaves no bytes behind.
+/// [`empty`](Self::empty), [`problem`](Self::problem)) ends it, so whoever gives up half-way leaves
+/// no bytes behind.
 #[derive(Debug)]
 pub struct ResponseHead<'o> {
     out: &'o mut Vec<u8>,
@@ -168,12 +168,6 @@ impl<'o> ResponseHead<'o> {
                 self.finish(Follows::Chunks, !self.exchange.keep_alive)
             }
         }
-    }
-
-    /// Ends the head of a stream: its bytes follow as they are, until the close. No chunking, so
-    /// one event's bytes are the same for every client.
-    pub fn until_close(mut self) -> Framed {
-        self.finish(Follows::Bytes, true)
     }
 
     /// Ends the head of a response without content.
@@ -369,16 +363,6 @@ mod tests {
             assert_eq!(text(&out).contains("connection:"), expected.is_some());
             assert!(text(&out).contains(expected.unwrap_or("")));
         }
-        let mut out = Vec::new();
-        let framed = ResponseHead::begin(&mut out, Status::OK, PLAIN, DATE).until_close();
-        assert_eq!(
-            framed,
-            Framed {
-                follows: Follows::Bytes,
-                close: true
-            }
-        );
-        assert!(text(&out).contains("connection: close\r\n"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod command;
 mod etag;
+mod event_name;
 mod identity;
 mod key;
 mod position;
@@ -12,6 +13,7 @@ mod topic;
 
 pub use command::{CommandKey, CorrelationId, Fingerprint};
 pub use etag::Etag;
+pub use event_name::EventName;
 pub use identity::Identity;
 pub use key::{HashSecret, KeyHash};
 pub use position::{LeaderEpoch, Offset, Partition};

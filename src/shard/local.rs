@@ -215,6 +215,7 @@ impl Locals {
             log_start,
             heartbeat: settings.heartbeat,
             retry: settings.retry,
+            position_events: settings.position_events,
             pass_patience: PASS_PATIENCE,
             seed: self.seed,
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 pub use crate::config::ClusterIndex;
 use crate::config::{BrokerAddress, Config, Start, StreamRoute};
 use crate::model::{LogIdentity, ShardId, TopicName};
-use crate::sse::{Encoding, EventName, Payload};
+use crate::sse::{Encoding, Payload};
 
 /// A topic of a snapshot, by its place in [`Snapshot::topics`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -228,12 +228,8 @@ impl TopicPlan {
         if route.slow == crate::config::Slow::Conflate {
             self.compacted_for = Some("`slow = \"conflate\"`");
         }
-        let event = route
-            .event
-            .as_deref()
-            .map(|name| EventName::new(name).expect("checked with the config"));
         let encoding = Encoding {
-            event,
+            event: route.event.clone(),
             payload: Payload::Auto,
             etag_header: etag_header.into(),
         };

@@ -125,18 +125,24 @@ impl Feed {
 
     /// Sends the subscriber's own bytes. `None`: all are gone.
     fn flush(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
-        if face.room() == 0 {
+        let room = face.room();
+        if room == 0 {
             return Some(Outcome::Full);
         }
         let own = self.roster.get_mut(slot).own();
-        let taken = match face.take(&[IoSlice::new(&own.rest[own.sent..])]) {
+        let offer = lines::whole_frames(&own.rest[own.sent..], room);
+        let offered = offer.len();
+        let taken = match face.take(&[IoSlice::new(offer)]) {
             Taken::Closed => return Some(Outcome::Closed),
             Taken::Bytes(taken) => taken,
         };
         self.counts.bytes += taken as u64;
         own.sent += taken;
         if own.sent < own.rest.len() {
-            return Some(Outcome::Full);
+            return Some(match taken == offered {
+                true => Outcome::More,
+                false => Outcome::Full,
+            });
         }
         (own.rest, own.sent) = (Vec::new(), 0);
         None
@@ -258,7 +264,7 @@ impl Feed {
         };
         self.counts.bytes += taken as u64;
         if taken == offer.bytes {
-            self.counts.frames_shared += offer.frames();
+            self.counts.frames_shared += offer.frames;
             subscriber.cursor = offer.cursor;
             subscriber.beat = false;
             if !offer.more {

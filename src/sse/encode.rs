@@ -4,45 +4,10 @@ use super::lines;
 use std::sync::Arc;
 
 use crate::log::{Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, Notice, ProgressText};
-use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
+use crate::model::{Etag, EventName, LogTag, Offset, Partition, UnixMillis};
 
 /// What an event takes beside its value and its progress: field names, an etag, line ends.
 const FRAME_BYTES_TYPICAL: usize = 64;
-
-/// The name of a stream's events, from the config. Text without control characters, not one of the
-/// names the stream itself uses ([`EventName::RESERVED`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventName(Box<str>);
-
-impl EventName {
-    /// Names with a meaning of their own on every stream.
-    pub const RESERVED: [&'static str; 4] = ["base64", "challenge", "delete", "gap"];
-
-    /// Checks a name.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong.
-    pub fn new(name: &str) -> Result<Self, &'static str> {
-        match name {
-            "" => Err("an event name can't be empty"),
-            _ if name.len() > 128 => Err("an event name has at most 128 bytes"),
-            _ if name.chars().any(char::is_control) => {
-                Err("an event name can't have control characters")
-            }
-            _ if name.starts_with(' ') => Err("an event name can't start with a space"),
-            _ if Self::RESERVED.contains(&name) => {
-                Err("`base64`, `challenge`, `delete` and `gap` are events of the stream itself")
-            }
-            _ => Ok(Self(name.into())),
-        }
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// How values are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

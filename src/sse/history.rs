@@ -137,7 +137,7 @@ impl Feed {
             held.over = false;
             subscriber.cursor = Cursor::after(pages.seq);
             own.source = Source::Seam;
-            self.put_held_id(slot);
+            self.put_position(slot);
         }
         self.wake_waiting(slot);
     }

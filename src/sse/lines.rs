@@ -11,6 +11,9 @@ use crate::model::{Offset, Partition};
 /// An empty comment and a blank line: keeps a connection alive, changes nothing.
 pub(super) const COMMENT: &[u8] = b":\n\n";
 
+/// What a frame ends with: the end of its last line, and an empty line.
+const BLANK_LINE: &[u8] = b"\n\n";
+
 /// The progress of an id that asks to start over.
 pub(super) const START_OVER: &[u8] = b"-";
 
@@ -101,13 +104,33 @@ pub(super) fn put_gap(out: &mut Vec<u8>, missing: Option<Missing>, reason: GapRe
 }
 
 /// The last line of an event and the blank line. Without lines before it, it dispatches nothing and
-/// still sets the reader's last event id (WHATWG HTML 9.2.6, "dispatch the event", step 1).
+/// sets a browser's last event id all the same (WHATWG HTML 9.2.6, "dispatch the event", step 1).
+/// Other readers may forget it.
 pub(super) fn put_id(out: &mut Vec<u8>, progress: &[u8], etag: &[u8]) {
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(progress);
     out.push(b'.');
     out.extend_from_slice(etag);
     out.extend_from_slice(b"\n\n");
+}
+
+/// As many whole frames from the front as fit `room`, or the first alone. A blank line ends a frame
+/// and stands nowhere else: every line of a value begins with its field's name.
+pub(super) fn whole_frames(bytes: &[u8], room: usize) -> &[u8] {
+    if bytes.len() <= room {
+        return bytes;
+    }
+    let within = memchr::memmem::rfind(&bytes[..room], BLANK_LINE);
+    let end = within.or_else(|| memchr::memmem::find(bytes, BLANK_LINE));
+    let end = end.map_or(bytes.len(), |at| at + BLANK_LINE.len());
+    &bytes[..end]
+}
+
+/// The lines of a position but its `id:`. It has data, since many readers dispatch nothing without,
+/// and JSON, since some have one handler for all events.
+pub(super) fn put_position(out: &mut Vec<u8>) {
+    put_event(out, "position");
+    out.extend_from_slice(b"data: {}\n");
 }
 
 /// How long a reader waits before it connects again.

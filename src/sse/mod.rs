@@ -44,8 +44,8 @@ mod roster;
 mod splice;
 mod subscriber;
 
-pub use encode::{Encoder, Encoding, EventName, Payload};
-pub use face::{Face, Taken};
+pub use encode::{Encoder, Encoding, Payload};
+pub use face::{FACE_SLICES_MAX, Face, Taken};
 pub use feed::Feed;
 pub use request::{
     Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor, PageEntry,

@@ -5,12 +5,10 @@ use std::io::IoSlice;
 
 use smallvec::SmallVec;
 
+use super::face::FACE_SLICES_MAX as SLICES_MAX;
 use super::roster::Group;
 use super::subscriber::{Cursor, Held, Subscriber};
 use crate::log::{Block, Frame, Seq, Window};
-
-/// Slices of one offer.
-const SLICES_MAX: usize = 64;
 
 /// Frames looked at in one call for a subscriber with a filter.
 pub(super) const SCAN_FRAMES_MAX: usize = 4096;
@@ -29,6 +27,8 @@ pub(super) struct Offer<'a> {
     pub(super) slices: SmallVec<[IoSlice<'a>; SLICES_MAX]>,
     pieces: SmallVec<[Piece<'a>; SLICES_MAX]>,
     pub(super) bytes: usize,
+    /// How many frames that are.
+    pub(super) frames: u64,
     /// Where to go on once all is taken.
     pub(super) cursor: Cursor,
     /// Whether something may be left then.
@@ -50,6 +50,7 @@ impl<'a> Offer<'a> {
             slices: SmallVec::new(),
             pieces: SmallVec::new(),
             bytes: 0,
+            frames: 0,
             cursor,
             more: false,
         }
@@ -84,20 +85,26 @@ impl<'a> Offer<'a> {
                 from,
                 to,
             };
-            let piece = match piece.fit(limit.saturating_sub(self.bytes)) {
-                Some(fitting) => fitting,
-                // Larger than the limit: it goes alone, and the transport cuts it.
-                None if self.pieces.is_empty() => {
-                    let to = from + 1;
-                    Piece { to, ..piece }
-                }
-                None => {
-                    self.more = true;
-                    return;
-                }
-            };
-            self.bytes += piece.bytes().len();
-            self.slices.push(IoSlice::new(piece.bytes()));
+            let (mut piece, mut bytes) = (piece, piece.bytes());
+            let room = limit.saturating_sub(self.bytes);
+            if bytes.len() > room {
+                piece = match piece.fit(room) {
+                    Some(fitting) => fitting,
+                    // Larger than the limit: it goes alone, and the transport cuts it.
+                    None if self.pieces.is_empty() => {
+                        let to = from + 1;
+                        Piece { to, ..piece }
+                    }
+                    None => {
+                        self.more = true;
+                        return;
+                    }
+                };
+                bytes = piece.bytes();
+            }
+            self.bytes += bytes.len();
+            self.frames += u64::from(piece.to - piece.from);
+            self.slices.push(IoSlice::new(bytes));
             self.cursor = cursor_at(seq, block, piece.to);
             self.pieces.push(piece);
         }
@@ -132,11 +139,6 @@ impl<'a> Offer<'a> {
         }
         let (cursor, rest) = (self.cursor, &[][..]);
         Reached { cursor, rest, last }
-    }
-
-    /// All its frames.
-    pub(super) fn frames(&self) -> u64 {
-        self.frames_before(self.cursor)
     }
 
     /// Frames of the offer before a cursor.
@@ -207,11 +209,9 @@ impl<'a> Piece<'a> {
         &self.block.bytes()[start as usize..end as usize]
     }
 
-    /// As many of its frames as fit `room`; `None` if not even the first does.
+    /// As many of its frames as fit `room`, which all of them do not; `None` if not even the first
+    /// does.
     fn fit(self, room: usize) -> Option<Self> {
-        if self.bytes().len() <= room {
-            return Some(self);
-        }
         let frames = &self.block.frames()[self.from as usize..self.to as usize];
         let start = frames[0].start;
         // A frame ends where its next one starts.

@@ -51,11 +51,15 @@ impl Feed {
             self.counts.gaps += 1;
             self.put_gap(slot, None, why);
         } else if !snapshot {
-            self.put_held_id(slot);
+            self.put_position(slot);
         } else {
             self.roster.get_mut(slot).own().rest.push(b'\n');
         }
-        match snapshot {
+        let earliest = start == Start::Earliest && self.settings.compacted;
+        match snapshot || earliest {
+            // One who has seen nothing can't have missed a delete: no `tombstones`, however old the
+            // topic's time is.
+            true if earliest && self.read_from_window(slot) => {}
             true => self.start_pages(slot),
             false => self.go_on(slot, now),
         }
@@ -208,6 +212,15 @@ impl Feed {
     ) {
         let rest = &mut self.roster.get_mut(slot).own().rest;
         lines::put_gap(rest, missing, reason);
+        self.put_held_id(slot);
+    }
+
+    /// Where the subscriber stands, in a way that every reader remembers: without it, a reader that
+    /// is cut before its next event would begin again and miss what came meanwhile.
+    pub(super) fn put_position(&mut self, slot: Slot) {
+        if self.settings.position_events {
+            lines::put_position(&mut self.roster.get_mut(slot).own().rest);
+        }
         self.put_held_id(slot);
     }
 

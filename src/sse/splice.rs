@@ -62,6 +62,7 @@ impl<'a> Splice<'a> {
                 if self.out.len() + bytes > self.limit && !self.out.is_empty() {
                     return false;
                 }
+                let before = self.out.len();
                 let held = self.id.cut().get(frame.partition).offset;
                 self.id.set(frame.partition, next);
                 match block.notice().filter(|notice| notice.from < held) {
@@ -77,6 +78,11 @@ impl<'a> Splice<'a> {
                 // The dot, the etag and the blank line are the record's in any case.
                 let tail = &block.bytes()[frame.etag_start as usize - 1..end];
                 self.out.extend_from_slice(tail);
+                if self.out.len() > self.limit && before > 0 {
+                    // Its own id is longer than the block's. The next call resets the id.
+                    self.out.truncate(before);
+                    return false;
+                }
                 self.bounds.push(Bound {
                     end: self.out.len(),
                     cursor: Cursor {

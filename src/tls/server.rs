@@ -114,6 +114,24 @@ mod tests {
         }
     }
 
+    /// RFC 8446 5.1: a chunk of a stream (head, frames, end) is one record of at most 2^14 bytes.
+    #[test]
+    fn slices_of_one_offer_share_records() {
+        let (mut client, mut session) = client_and_session();
+        settle(&mut client, &mut session, 16_000);
+        let frames = vec![b'x'; (1 << 14) - 8];
+        let slices = [
+            IoSlice::new(b"3ff8\r\n"),
+            IoSlice::new(&frames[..1000]),
+            IoSlice::new(&frames[1000..]),
+            IoSlice::new(b"\r\n"),
+        ];
+        assert_eq!(session.take(&slices), 1 << 14);
+        let record = session.outgoing();
+        let len = usize::from(u16::from_be_bytes([record[3], record[4]]));
+        assert_eq!(record.len(), 5 + len, "one record and no more");
+    }
+
     #[test]
     fn a_slow_socket_bounds_what_is_taken() {
         let (mut client, mut session) = client_and_session();

@@ -3,11 +3,15 @@
 use std::io::{IoSlice, Read as _, Write as _};
 
 use rustls::Connection;
+use smallvec::SmallVec;
 
 use super::TlsError;
 
 /// Ciphertext that may wait for a slow socket, per connection.
 pub(super) const OUTGOING_BYTES_MAX: usize = 64 * 1024;
+
+/// Slices of most offers: a chunk's head, data and end, or a few frames.
+const SLICES_TYPICAL: usize = 8;
 
 /// One connection's TLS state: 6 to 40 kB, most of it rustls's own.
 #[derive(Debug)]
@@ -73,19 +77,21 @@ impl Session {
     /// Encrypts from `slices` what there is room for; says how many plaintext bytes that was.
     pub fn take(&mut self, slices: &[IoSlice<'_>]) -> usize {
         let mut room = self.room();
-        let mut taken = 0;
+        let mut fitting: SmallVec<[IoSlice<'_>; SLICES_TYPICAL]> = SmallVec::new();
         for slice in slices {
             let part = &slice[..slice.len().min(room)];
-            self.inner
-                .writer()
-                .write_all(part)
-                .expect("writing to rustls's unlimited buffer");
-            taken += part.len();
             room -= part.len();
+            fitting.push(IoSlice::new(part));
             if room == 0 {
                 break;
             }
         }
+        // In one call: slices that are written one by one are a record each.
+        let taken = self
+            .inner
+            .writer()
+            .write_vectored(&fitting)
+            .expect("writing to rustls's unlimited buffer");
         self.drain();
         taken
     }

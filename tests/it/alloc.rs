@@ -16,6 +16,11 @@ use sluicegate::sse::{
     Encoder, Encoding, Face, Feed, FeedSettings, Filter, Slow, Start, Subscribe, Taken,
 };
 
+/// A shard with many streams, which `cargo bench --bench fanout` runs too.
+#[allow(dead_code)]
+#[path = "../../benches/fanout.rs"]
+mod fanout;
+
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
@@ -138,6 +143,7 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
         log_start: Cut::start(),
         heartbeat: Duration::from_secs(15),
         retry: Duration::from_secs(2),
+        position_events: true,
         pass_patience: Duration::from_secs(1),
         seed: 1,
     };
@@ -207,6 +213,24 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
 fn the_counter_counts() {
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
     assert_eq!(allocations(|| ()), 0);
+}
+
+/// Through the whole of a shard, with the framing of HTTP/1.1: twice the clients cost no more.
+#[test]
+fn a_delivery_through_the_edge_allocates_nothing() {
+    let cost = |clients| {
+        let mut world = fanout::World::new();
+        world.open(clients);
+        let mut round = || {
+            world.produce(4);
+            fanout::measured(&mut world, clients, 4);
+        };
+        (0..20).for_each(|_| round());
+        allocations(|| (0..50).for_each(|_| round()))
+    };
+    let (some, twice) = (cost(200), cost(400));
+    let more = twice.saturating_sub(some);
+    assert!(more < 50, "{some} for 200 clients, {twice} for 400");
 }
 
 /// R20: per event and client none. A step costs its shard the same two or so for one client as for

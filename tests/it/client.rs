@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::chunks::Chunks;
+
 /// How long an answer may take before a test gives up on it: far beyond what any answer needs, even
 /// on a machine that does ten other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -181,29 +183,15 @@ impl Connection {
     }
 
     fn chunks(&mut self, until: Instant) -> Vec<u8> {
-        let mut body = Vec::new();
+        let (mut chunks, mut body) = (Chunks::new(), Vec::new());
         loop {
-            let line = self.line(until);
-            let size = usize::from_str_radix(&line, 16);
-            let size = size.unwrap_or_else(|_| panic!("a chunk's size: {line:?}"));
-            body.extend(self.take(size, until));
-            let end = self.line(until);
-            assert_eq!(end, "", "a chunk ends in CR LF, and there are no trailers");
-            if size == 0 {
+            let used = chunks.read(&self.ahead, &mut body);
+            self.ahead.drain(..used);
+            if chunks.is_whole() {
                 return body;
             }
-        }
-    }
-
-    fn line(&mut self, until: Instant) -> String {
-        let end = loop {
-            if let Some(at) = find(&self.ahead, b"\r\n") {
-                break at;
-            }
             assert!(self.more(until), "closed within a chunked body");
-        };
-        let line: Vec<u8> = self.ahead.drain(..end + 2).collect();
-        lossy(&line[..end])
+        }
     }
 
     fn take(&mut self, length: usize, until: Instant) -> Vec<u8> {

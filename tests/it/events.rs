@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::chunks::Chunks;
 use super::client::{Connection, PATIENCE, Request};
 
 /// One event as a page gets it.
@@ -19,6 +20,7 @@ pub struct Event {
 /// An open stream.
 pub struct Events {
     connection: Connection,
+    body: Chunks,
     /// Bytes of lines that are not whole.
     rest: Vec<u8>,
     /// A CR ended the last line: an LF right behind it belongs to it.
@@ -31,6 +33,7 @@ pub struct Events {
     last_event_id: String,
     retry: Option<u64>,
     comments: usize,
+    positions: usize,
     ended: bool,
 }
 
@@ -107,15 +110,16 @@ impl Events {
         }
         let has = |name: &str, value: &str| headers.iter().any(|(n, v)| n == name && v == value);
         assert!(has("content-type", "text/event-stream"), "{headers:?}");
-        assert!(has("cache-control", "no-store"), "{headers:?}");
-        let chunked = headers.iter().any(|(name, _)| name == "transfer-encoding");
+        // RFC 9111 5.2.2.6: a proxy that compresses would hold events back.
         assert!(
-            !chunked && has("connection", "close"),
-            "ended by its close: {headers:?}"
+            has("cache-control", "no-store, no-transform"),
+            "{headers:?}"
         );
+        assert!(has("transfer-encoding", "chunked"), "{headers:?}");
         let mut events = Self {
-            rest: connection.take_ahead(),
+            rest: Vec::new(),
             connection,
+            body: Chunks::of_stream(),
             after_cr: false,
             name: String::new(),
             data: String::new(),
@@ -124,15 +128,14 @@ impl Events {
             last_event_id: String::new(),
             retry: None,
             comments: 0,
+            positions: 0,
             ended: false,
         };
-        if events.rest.starts_with("\u{feff}".as_bytes()) {
-            events.rest.drain(..3);
-        }
+        events.take_ahead();
         Ok(events)
     }
 
-    /// The next event, or `None` if none comes in time or the stream ends.
+    /// The next event that shows something, or `None` if none comes in time or the stream ends.
     pub fn next_within(&mut self, time: Duration) -> Option<Event> {
         let until = Instant::now() + time;
         loop {
@@ -142,7 +145,7 @@ impl Events {
                 }
             }
             match self.connection.try_more(until) {
-                Ok(true) => self.rest.extend(self.connection.take_ahead()),
+                Ok(true) => self.take_ahead(),
                 // A reset, as by a kill, ends a stream as well as an orderly close.
                 Ok(false) => self.ended = true,
                 Err(said) if said.contains("reset") => self.ended = true,
@@ -174,9 +177,16 @@ impl Events {
                 self.connection.more(until),
                 "the stream ended before its first id"
             );
-            self.rest.extend(self.connection.take_ahead());
+            self.take_ahead();
         }
         self.last_event_id.clone()
+    }
+
+    /// Takes what has been read out of its chunks.
+    fn take_ahead(&mut self) {
+        let bytes = self.connection.take_ahead();
+        let used = self.body.read(&bytes, &mut self.rest);
+        assert_eq!(used, bytes.len(), "nothing comes behind the last chunk");
     }
 
     /// What a browser would send as `Last-Event-ID` now.
@@ -194,9 +204,24 @@ impl Events {
         self.comments
     }
 
+    /// Positions so far: ids that came as an event and show no record.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
     /// Whether the server has closed it.
     pub fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// Whether the server has ended it in order: no event was cut.
+    pub fn ended_whole(&self) -> bool {
+        self.ended && self.body.is_whole()
+    }
+
+    /// How many chunks have come.
+    pub fn chunks(&self) -> usize {
+        self.body.count
     }
 
     /// The next whole line without its end.
@@ -249,6 +274,11 @@ impl Events {
             name
         };
         let id = self.last_event_id.clone();
+        if name == "position" {
+            assert_eq!(data, "{}", "a position shows no record");
+            self.positions += 1;
+            return None;
+        }
         Some(Event { name, data, id })
     }
 }

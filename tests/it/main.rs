@@ -17,6 +17,7 @@
 mod admin;
 mod alloc;
 mod app;
+mod chunks;
 mod client;
 mod cluster;
 mod demo;

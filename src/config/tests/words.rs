@@ -24,6 +24,22 @@ fn an_unknown_key_is_shown_with_what_was_meant() {
 }
 
 #[test]
+fn an_event_of_the_gateways_own_is_no_name_for_a_routes() {
+    let stream = |event: &str| {
+        format!("[[stream]]\nroute = \"GET /a\"\ntopic = \"a\"\nevent = \"{event}\"\n")
+    };
+    for event in crate::model::EventName::RESERVED
+        .into_iter()
+        .chain([" led by a space"])
+    {
+        let said = refused(&stream(event));
+        assert!(said.contains("choose another name"), "{event}: {said}");
+        assert!(said.contains("gateway.toml:4:9"), "{event}: {said}");
+    }
+    assert!(load(file(&format!("{GOOD}{}", stream("payment")))).is_ok());
+}
+
+#[test]
 fn a_setting_in_the_wrong_table_is_told_where_it_belongs() {
     insta::assert_snapshot!(refused("[http]\nwindow_bytes_max = \"1MiB\"\nnonsense = 1\n"), @r#"
     error: unknown key `window_bytes_max` in [http]

@@ -40,7 +40,8 @@ export function stream(url, on, { credentials = false, names = [] } = {}) {
     state("connecting");
     source = new EventSource(full, { withCredentials: credentials });
     for (const name of ["message", ...names]) source.addEventListener(name, seen(on.event));
-    for (const name of ["gap", "delete"]) source.addEventListener(name, seen(on[name]));
+    // `position` shows no record: it says where the stream is, for a connection that is cut before one.
+    for (const name of ["gap", "delete", "position"]) source.addEventListener(name, seen(on[name]));
     source.addEventListener("challenge", () => on.challenge?.());
     source.onopen = () => {
       attempt = 0;

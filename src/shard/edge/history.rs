@@ -137,13 +137,16 @@ impl Edge {
         };
         let Some(ChangesPiece { changes, next }) = piece.filter(|p| is_whole(&p.changes)) else {
             // What can't be shown whole is not shown as if it were: the client comes back.
-            return self.end_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
+            return self.finish_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
         };
+        // A stream that is ending may outlive its feed.
         let feed = cx
             .locals
             .get_mut(stream.topic)
             .and_then(|local| local.feed.as_mut());
-        let feed = feed.expect("a stream has a feed");
+        let Some(feed) = feed else {
+            return;
+        };
         let ticket = Ticket {
             token: waiter.socket.slot,
             number: waiter.request,

@@ -2,6 +2,7 @@
 //! No task and no timer of its own belongs to any of them; an idle one is a slot and a small box.
 
 mod answer;
+mod body;
 mod client;
 mod collection;
 mod history;

@@ -1,13 +1,15 @@
 //! One whole request: which route it is, and what that route does with it. What can be answered
 //! here is; the rest goes to the shard that can.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::command::{Asked, CommandParts, IdempotencyHash, command_key, fingerprint};
 use crate::config::{CommandRoute, Idempotency};
 use crate::http::{
     CorsGrant, Exchange, Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Refusal,
-    Request, ResponseHead, Status, is_preflight,
+    Request, ResponseHead, Status, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
@@ -445,12 +447,7 @@ impl Edge {
             .transpose()?;
         let key = key.zip(local);
         let key = key.map(|(key, local)| (local.instance.secret.hash(&key), key));
-        let by_header = request.headers.get("last-event-id").map(<[u8]>::to_vec);
-        let by_query = match request.query.one("lastEventId")? {
-            None => request.query.one("last_event_id")?, // The spelling of some pages.
-            found => found,
-        };
-        let last_event_id = by_header.or_else(|| by_query.map(|id| id.as_bytes().to_vec()));
+        let last_event_id = last_event_id(request)?.map(Cow::into_owned);
         let start = StreamStart {
             topic,
             route: index as u16,

@@ -2,16 +2,16 @@
 //! they are sent, and from where, is the feed's business; this file gives it sockets, pages and
 //! passes.
 
-use crate::http::{CorsGrant, Exchange, ResponseHead, Status};
+use crate::http::{CorsGrant, Exchange, Framed, ResponseHead, Status};
 use crate::metrics::{CloseReason, StreamEnd};
 use crate::model::Instant;
 use crate::shard::io::{Io, Part, Read, SocketId};
 use crate::shard::snapshot::TopicIndex;
 use crate::sse::{Delivery, Filter, Slow, Start, Subscribe};
 
+use super::body::{Body, BodyFace, Progress};
 use super::client::Client;
 use super::request::StreamStart;
-use super::transport::{SocketFace, Transport};
 use super::{Conn, Cx, Edge};
 use crate::shard::ciphertext::Flushed;
 
@@ -26,13 +26,13 @@ pub(super) struct Stream {
     noise: u32,
     /// Its place in the order of the shard's streams.
     pub(super) opened: u32,
-    transport: Transport,
-    /// The head, as far as the socket has not taken it.
-    head: Option<Box<[u8]>>,
+    body: Body,
     /// Since when the socket takes nothing although something waits.
     full_since: Option<Instant>,
     /// When the drain ends it.
     ends: Option<Instant>,
+    /// Its feed has let it go: it is closed once the end of its body is sent.
+    ending: Option<(StreamEnd, CloseReason)>,
 }
 
 impl Edge {
@@ -53,14 +53,14 @@ impl Edge {
         let full = self.streams >= self.streams_share()
             || self.is_leaving()
             || local.is_none_or(|local| local.feed.is_none());
-        self.write_stream_head(exchange, start.cors);
+        let framed = self.write_stream_head(exchange, start.cors);
         if full || exchange.head_only {
             // A native EventSource gives up for good on any other status: it must come back later.
-            if full && !exchange.head_only {
-                let retry = self.retry_later();
-                self.out
-                    .extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
+            if full {
+                let retry = format!("retry: {}\n\n", self.retry_later());
+                framed.piece(&mut self.out, retry.as_bytes());
             }
+            framed.end(&mut self.out);
             client.state = super::client::State::Closing;
             return self.resume(client, cx);
         }
@@ -104,10 +104,10 @@ impl Edge {
             route: start.route,
             noise: 0,
             opened: self.opened,
-            transport,
             full_since: head.is_some().then_some(cx.now.mono),
-            head,
+            body: Body::new(transport, framed, head),
             ends: None,
+            ending: None,
         };
         self.opened = self.opened.wrapping_add(1);
         if stream.full_since.is_some() {
@@ -120,15 +120,16 @@ impl Edge {
         self.read_stream(socket, cx);
     }
 
-    fn write_stream_head(&mut self, exchange: Exchange, grant: CorsGrant) {
+    fn write_stream_head(&mut self, exchange: Exchange, grant: CorsGrant) -> Framed {
         let mut head = ResponseHead::begin(&mut self.out, Status::OK, exchange, &self.date_line);
         head.fixed("content-type", "text/event-stream");
-        head.fixed("cache-control", "no-store");
+        // A proxy that compresses holds events back until its buffer is full (RFC 9111 5.2.2.6).
+        head.fixed("cache-control", "no-store, no-transform");
         head.fixed("x-accel-buffering", "no");
         if let Some(cors) = &self.cors {
             cors.write(grant, &mut head).expect("a short head has room");
         }
-        let _ = head.until_close();
+        head.streamed()
     }
 
     fn streams_share(&self) -> usize {
@@ -182,33 +183,31 @@ impl Edge {
         let feed = feed.expect("it named the subscriber");
         let route = usize::from(stream.route);
         let full_before = stream.full_since;
-        // The feed's bytes come after the head: until that is out, the transport is full.
-        let shut = stream.head.is_some();
-        let transport = &mut stream.transport;
-        let mut face = SocketFace {
-            transport,
+        let mut face = BodyFace {
+            body: &mut stream.body,
             socket,
             io: cx.io,
-            shut,
             sent: 0,
         };
         let delivery = feed.deliver(token, &mut face, cx.now);
-        let sent = face.sent;
+        let sent = face.sent as u64;
         cx.metrics.general.sent_bytes.add(sent);
         if sent > 0 {
             stream.full_since = None;
         }
         match delivery {
-            Delivery::Idle | Delivery::More => {}
-            Delivery::Full => {
-                stream.full_since = Some(stream.full_since.unwrap_or(cx.now.mono));
-                if full_before.is_none() {
-                    self.arm(socket, cx.now.mono.after(self.write_timeout()));
+            Delivery::Idle | Delivery::More | Delivery::Full => {
+                // The feed may have nothing more to send while the rest of a chunk waits.
+                if delivery == Delivery::Full || stream.body.is_waiting() {
+                    stream.full_since.get_or_insert(cx.now.mono);
+                    if full_before.is_none() {
+                        self.arm(socket, cx.now.mono.after(self.write_timeout()));
+                    }
                 }
             }
             Delivery::Lagged => {
                 cx.metrics.streams[route].lagged.bump();
-                self.end_stream(socket, StreamEnd::Slow, CloseReason::Served, cx);
+                self.finish_stream(socket, StreamEnd::Slow, CloseReason::Served, cx);
             }
             Delivery::Closed => self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx),
         }
@@ -220,25 +219,23 @@ impl Edge {
         let Conn::Stream(stream) = &mut slot.conn else {
             return;
         };
-        if let Some(head) = stream.head.take() {
-            match stream
-                .transport
-                .send(socket, cx.io, &[std::io::IoSlice::new(&head)])
-            {
-                super::transport::Sent::Gone => {
-                    return self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx);
-                }
-                super::transport::Sent::Bytes(taken) if taken < head.len() => {
-                    stream.head = Some(head[taken..].into());
-                    return;
-                }
-                super::transport::Sent::Bytes(_) => stream.full_since = None,
-            }
+        let Progress {
+            flushed,
+            sent,
+            moved,
+        } = stream.body.flush(socket, cx.io);
+        cx.metrics.general.sent_bytes.add(sent as u64);
+        if moved {
+            stream.full_since = stream.full_since.map(|_| cx.now.mono);
         }
-        match stream.transport.flush(socket, cx.io) {
-            Flushed::Gone => self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx),
-            Flushed::Part => {}
-            Flushed::All => {
+        match (flushed, stream.ending) {
+            (Flushed::Gone, _) => {
+                self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx);
+            }
+            (Flushed::Part, _) => {}
+            (Flushed::All, Some((end, why))) => self.end_stream(socket, end, why, cx),
+            (Flushed::All, None) => {
+                stream.full_since = None;
                 let topic = stream.topic;
                 let feed = cx
                     .locals
@@ -282,16 +279,18 @@ impl Edge {
         let Conn::Stream(stream) = &mut slot.conn else {
             return;
         };
-        if let Some(ends) = stream.ends {
+        if let Some(ends) = stream.ends.filter(|_| stream.ending.is_none()) {
             if ends <= cx.now.mono {
-                return self.end_stream(socket, StreamEnd::Drain, CloseReason::Drain, cx);
+                return self.finish_stream(socket, StreamEnd::Drain, CloseReason::Drain, cx);
             }
             return self.arm(socket, ends);
         }
         if let Some(since) = stream.full_since {
             let limit = since.after(write_timeout);
             if limit <= cx.now.mono {
-                return self.end_stream(socket, StreamEnd::Slow, CloseReason::Timeout, cx);
+                let stuck = (StreamEnd::Slow, CloseReason::Timeout);
+                let (end, why) = stream.ending.unwrap_or(stuck);
+                return self.end_stream(socket, end, why, cx);
             }
             self.arm(socket, limit);
         }
@@ -318,11 +317,43 @@ impl Edge {
                     slot: index as u32,
                     generation: slot.generation,
                 };
-                self.end_stream(socket, StreamEnd::Failed, CloseReason::Served, cx);
+                self.finish_stream(socket, StreamEnd::Failed, CloseReason::Served, cx);
             }
         }
     }
 
+    /// Ends a stream in order: its feed lets it go, and it is closed once the socket has taken what
+    /// is owed and the end of the body, or has taken nothing for the write timeout. A client that
+    /// reads the end knows that no event was cut.
+    pub(super) fn finish_stream<I: Io>(
+        &mut self,
+        socket: SocketId,
+        end: StreamEnd,
+        why: CloseReason,
+        cx: &mut Cx<'_, I>,
+    ) {
+        let write_timeout = self.write_timeout();
+        let Conn::Stream(stream) = &mut self.slots[socket.slot as usize].conn else {
+            return;
+        };
+        if stream.ending.is_some() {
+            return;
+        }
+        if let Some(feed) = cx
+            .locals
+            .get_mut(stream.topic)
+            .and_then(|local| local.feed.as_mut())
+        {
+            feed.unsubscribe(socket.slot);
+        }
+        stream.body.end();
+        stream.ending = Some((end, why));
+        let since = *stream.full_since.get_or_insert(cx.now.mono);
+        self.arm(socket, since.after(write_timeout));
+        self.write_stream(socket, cx);
+    }
+
+    /// Closes a stream as it is: within a chunk its client sees a cut.
     pub(super) fn end_stream<I: Io>(
         &mut self,
         socket: SocketId,
@@ -341,7 +372,7 @@ impl Edge {
         {
             feed.unsubscribe(socket.slot);
         }
-        stream.transport.close(socket, cx.io);
+        stream.body.close(socket, cx.io);
         self.streams -= 1;
         cx.close.push(socket);
         let metrics = &mut cx.metrics.streams[usize::from(stream.route)];

@@ -1,11 +1,10 @@
-//! What a client's bytes go through on their way to its socket. Delivery and responses see one
-//! face: offer slices, learn how many bytes were taken.
+//! What a client's bytes go through on their way to its socket: offer slices, learn how many bytes
+//! were taken.
 
 use std::io::IoSlice;
 
 use crate::shard::ciphertext::{Flushed, flush};
 use crate::shard::io::{Io, SocketId, Write};
-use crate::sse::{Face, Taken};
 use crate::tls::Session;
 
 /// Plain TCP, or TLS over it.
@@ -73,6 +72,15 @@ impl Transport {
         }
     }
 
+    /// Bytes that [`Self::send`] would take at once at most; `usize::MAX` where only the socket
+    /// knows.
+    pub(super) fn room(&self) -> usize {
+        match self {
+            Self::Plain => usize::MAX,
+            Self::Tls(session) => session.room(),
+        }
+    }
+
     /// Ciphertext that waits for the socket, in bytes.
     pub(super) fn waiting(&self) -> usize {
         match self {
@@ -86,37 +94,6 @@ impl Transport {
         if let Self::Tls(session) = self {
             session.close();
             flush(session, socket, io);
-        }
-    }
-}
-
-/// A transport and its socket, for one delivery.
-pub(super) struct SocketFace<'a, I> {
-    pub(super) transport: &'a mut Transport,
-    pub(super) socket: SocketId,
-    pub(super) io: &'a mut I,
-    /// Something else goes out first: nothing is taken now.
-    pub(super) shut: bool,
-    /// What was taken, for the counters.
-    pub(super) sent: u64,
-}
-
-impl<I: Io> Face for SocketFace<'_, I> {
-    fn room(&self) -> usize {
-        match &*self.transport {
-            _ if self.shut => 0,
-            Transport::Plain => usize::MAX,
-            Transport::Tls(session) => session.room(),
-        }
-    }
-
-    fn take(&mut self, slices: &[IoSlice<'_>]) -> Taken {
-        match self.transport.send(self.socket, self.io, slices) {
-            Sent::Bytes(bytes) => {
-                self.sent += bytes as u64;
-                Taken::Bytes(bytes)
-            }
-            Sent::Gone => Taken::Closed,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! How bytes go out: offers, short writes, rotation, who falls out of the window.
 
+use std::io::IoSlice;
 use std::mem::size_of;
 
-use super::model::{Peer, Pipe, Rec, cut, hash, rec, settings};
+use super::model::{Peer, Pipe, Rec, TAG, cut, hash, rec, settings};
 use super::parser::parse;
-use crate::log::{Cut, EventId};
-use crate::model::Partition;
+use crate::log::{Cut, EventId, Progress};
+use crate::model::{Etag, Offset, Partition};
 use crate::sse::subscriber::Subscriber;
-use crate::sse::{Delivery, Filter, Need, Slow, Start, Subscribe};
+use crate::sse::{Delivery, Face, Filter, Need, PageEntry, Slow, Start, Subscribe, Taken};
 
 const WIDE: usize = 1 << 20;
 
@@ -270,4 +271,102 @@ fn keys_of_one_hash_are_told_apart() {
     peer.record(0, "mine", "y");
     peer.feed.unsubscribe(1); // While it is in the rotation.
     assert_eq!(peer.pump(&mut pipe), [(3, Delivery::Idle)]);
+}
+
+/// A transport that frames what it is offered: it needs whole frames within its room, or one alone.
+struct Framing {
+    room: usize,
+    offers: Vec<Vec<u8>>,
+}
+
+impl Face for Framing {
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn take(&mut self, slices: &[IoSlice<'_>]) -> Taken {
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
+        let offer: Vec<u8> = bytes.collect();
+        let frames = offer.windows(2).filter(|two| two == b"\n\n").count();
+        assert!(
+            offer.ends_with(b"\n\n") && (offer.len() <= self.room || frames == 1),
+            "{} bytes of {}, {frames} frames: {:?}",
+            offer.len(),
+            self.room,
+            String::from_utf8_lossy(&offer)
+        );
+        let len = offer.len();
+        self.offers.push(offer);
+        Taken::Bytes(len)
+    }
+}
+
+/// From the window, with ids of the client's own (longer than the block's), from a catch-up read's
+/// block and from pages: at each room the same bytes.
+#[test]
+fn every_offer_is_whole_frames_within_the_room() {
+    let value = |n: u64| "v".repeat(10 + (n as usize * 37) % 200);
+    let records: Vec<Rec> = (0..40).map(|o| rec(o, "a", &value(o))).collect();
+    let shared = |face: &mut Framing| {
+        let mut peer = live(false, WIDE);
+        for n in 0..5 {
+            peer.records(0, &records[n * 8..n * 8 + 8], n as u64 * 8 + 8);
+        }
+        drain(&mut peer, face);
+    };
+    let private = |face: &mut Framing| {
+        let mut peer = Peer::new(settings(false), WIDE, cut(&[0]));
+        let ahead: Vec<u64> = [0]
+            .into_iter()
+            .chain((1..100).map(|n| n * 1_000_000))
+            .collect();
+        let (tag, time, cut) = (TAG, peer.now.wall, cut(&ahead));
+        let id = Progress { tag, time, cut }.encode() + ".";
+        peer.records(0, &records, 40);
+        peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+        drain(&mut peer, face);
+        assert_eq!(peer.feed.counts().frames_private, 40);
+    };
+    let pages = |face: &mut Framing| {
+        let mut peer = Peer::new(settings(true), 0, cut(&[0]));
+        peer.records(0, &records, 40);
+        peer.subscribe(1, Start::Snapshot, None);
+        let Some(Need::Page { ticket, .. }) = peer.feed.next_need() else {
+            panic!("a snapshot has pages");
+        };
+        let etag = Etag::from_position(TAG, Partition(0), Offset(0));
+        let entries = records.iter().map(|record| PageEntry {
+            key: record.key.as_deref().expect("it has one"),
+            value: record.value.as_deref(),
+            etag: &etag,
+            partition: Partition(0),
+            offset: Offset(record.offset),
+        });
+        peer.feed.on_page(ticket, entries, None);
+        drain(&mut peer, face);
+        assert_eq!(peer.feed.counts().page_entries, 40);
+    };
+    let ways: [&dyn Fn(&mut Framing); 3] = [&shared, &private, &pages];
+    for (number, way) in ways.into_iter().enumerate() {
+        let read = |room| {
+            let offers = Vec::new();
+            let mut face = Framing { room, offers };
+            way(&mut face);
+            face.offers
+        };
+        let whole = read(1 << 20).concat();
+        assert_eq!(parse(&whole).events().count(), 40, "way {number}");
+        for room in [1, 100, 300, 1000, 5000] {
+            let offers = read(room);
+            assert!(offers.len() > whole.len() / (room + 1000));
+            assert_eq!(offers.concat(), whole, "way {number}, room {room}");
+        }
+    }
+}
+
+fn drain(peer: &mut Peer, face: &mut Framing) {
+    while let Some(token) = peer.feed.next_pending() {
+        peer.feed.deliver(token, face, peer.now);
+        peer.vouch();
+    }
 }

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::model::{Rec, TAG, batch, cut};
 use super::parser::{Dispatch, parse};
 use crate::log::EventId;
-use crate::model::UnixMillis;
-use crate::sse::{Encoder, Encoding, EventName, Payload};
+use crate::model::{EventName, UnixMillis};
+use crate::sse::{Encoder, Encoding, Payload};
 
 fn encode(encoding: &Encoding, record: Rec) -> Vec<u8> {
     let mut encoder = Encoder::new(encoding.clone(), TAG);
@@ -75,12 +75,7 @@ fn three_line_ends_in_every_field() {
 }
 
 #[test]
-fn an_event_name_cannot_hold_a_line_end() {
-    for name in [
-        "a\rb", "a\nb", "a\r\nb", "a\0b", "", " a", "gap", "delete", "base64",
-    ] {
-        assert!(EventName::new(name).is_err(), "{name:?}");
-    }
+fn an_event_name_is_read_as_it_was_set() {
     let event = EventName::new("zahlung: ä").ok();
     assert!(event.is_some());
     let payload = Payload::Auto;

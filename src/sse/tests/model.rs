@@ -115,6 +115,7 @@ pub(super) fn settings(compacted: bool) -> FeedSettings {
         log_start: Cut::start(),
         heartbeat: Duration::from_secs(15),
         retry: Duration::from_secs(2),
+        position_events: true,
         pass_patience: Duration::from_millis(250),
         seed: 11,
     }
@@ -206,7 +207,7 @@ impl Peer {
         self.vouch();
     }
 
-    fn vouch(&mut self) {
+    pub(super) fn vouch(&mut self) {
         let asked: Vec<_> = self.feed.needs.iter().copied().collect();
         for ticket in asked.into_iter().filter(|_| self.vouches) {
             self.feed.on_checked(ticket, Some(&[]), self.now);

@@ -20,9 +20,18 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// The events that a page would see.
+    /// The events that a page would see, positions apart.
     pub(super) fn events(&self) -> impl Iterator<Item = &Dispatch> {
-        self.blocks.iter().filter(|block| !block.event.is_empty())
+        let shown = |block: &&Dispatch| !matches!(&*block.event, "" | "position");
+        self.blocks.iter().filter(shown)
+    }
+
+    /// What the last event said that was dispatched, a position too: a reader that stores an id
+    /// only with an event resumes from here.
+    pub(super) fn last_dispatched_id(&self) -> Option<&str> {
+        let dispatched = |block: &&Dispatch| !block.event.is_empty();
+        let last = self.blocks.iter().rfind(dispatched)?;
+        (!last.id.is_empty()).then_some(&*last.id)
     }
 
     /// What the reader sends when it connects again; `None`: nothing.

@@ -6,7 +6,9 @@ use super::model::{EPOCH, Peer, Pipe, Rec, TAG, at, batch, cut, rec, set, settin
 use super::parser::{Dispatch, Stream, parse};
 use crate::log::{Change, Cut, EventId, GapReason, Notice, Progress};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
-use crate::sse::{Delivery, Need, PageCursor, PageEntry, PassId, Slow, Start, Ticket};
+use crate::sse::{
+    Delivery, FeedSettings, Need, PageCursor, PageEntry, PassId, Slow, Start, Ticket,
+};
 
 const WIDE: usize = 1 << 20;
 
@@ -23,6 +25,20 @@ fn id_of(cut: &Cut, seconds: u64) -> String {
 fn cut_of(block: &Dispatch) -> Option<Cut> {
     let id = EventId::parse(block.id.as_bytes()).expect("an id of ours");
     id.progress.map(|progress| progress.cut)
+}
+
+/// What the one position of a stream says.
+fn position_of(stream: &Stream) -> Cut {
+    let positions = stream.blocks.iter().filter(|it| it.event == "position");
+    let [position] = positions.collect::<Vec<_>>()[..] else {
+        panic!("one position: {stream:?}");
+    };
+    assert_eq!(position.data, "{}", "readers with one handler parse JSON");
+    assert!(
+        position.id.ends_with('.'),
+        "no record is shown: {position:?}"
+    );
+    cut_of(position).expect("a position is no start over")
 }
 
 fn offsets(cut: &Cut) -> Vec<u64> {
@@ -78,10 +94,10 @@ fn the_first_bytes_say_where_the_client_is() {
     let stream = read(&mut peer);
     assert!((1000..3000).contains(&stream.retry.unwrap()));
     assert_eq!(stream.events().count(), 0);
-    assert_eq!(cut_of(&stream.blocks[0]), Some(cut(&[5, 2])));
+    assert_eq!(position_of(&stream), cut(&[5, 2]));
     peer.subscribe(2, Start::Earliest, None);
     let stream = read(&mut peer);
-    assert_eq!(cut_of(&stream.blocks[0]), Some(cut(&[3])));
+    assert_eq!(position_of(&stream), cut(&[3]));
     assert_eq!(pass_need(&mut peer).1, cut(&[3, 0]));
     // A client that brings an id has one.
     let id = id_of(&cut(&[5, 2]), 0);
@@ -91,6 +107,79 @@ fn the_first_bytes_say_where_the_client_is() {
     let mut peer = self::peer(true, WIDE, &[5]);
     peer.subscribe(1, Start::Snapshot, None);
     assert_eq!(read(&mut peer).last_id(), None);
+}
+
+/// Some readers store an id only with an event, others have one handler that every event goes to.
+#[test]
+fn a_position_without_an_event_has_the_same_id() {
+    for compacted in [false, true] {
+        let (mut texts, mut ids) = (Vec::new(), Vec::new());
+        for position_events in [true, false] {
+            let settings = settings(compacted);
+            let settings = FeedSettings {
+                position_events,
+                ..settings
+            };
+            let mut peer = Peer::new(settings, WIDE, cut(&[5, 2]));
+            let start = if compacted {
+                Start::Snapshot
+            } else {
+                Start::Live
+            };
+            peer.subscribe(1, start, None);
+            let mut pipe = Pipe::open();
+            peer.pump(&mut pipe);
+            if compacted {
+                assert_eq!(parse(&pipe.take_all()).last_id(), None);
+                let (ticket, ..) = page_need(&mut peer);
+                peer.feed.on_page(ticket, std::iter::empty(), None);
+                peer.pump(&mut pipe);
+            }
+            let text = String::from_utf8(pipe.take_all()).expect("UTF-8");
+            let text = match text.strip_prefix("retry: ") {
+                Some(rest) => rest.split_once('\n').expect("a line").1.to_owned(),
+                None => text,
+            };
+            ids.push(parse(text.as_bytes()).last_id().expect("an id").to_owned());
+            texts.push(text);
+        }
+        assert_eq!(ids[0], ids[1]);
+        let id = &ids[0];
+        assert_eq!(
+            texts[0],
+            format!("event: position\ndata: {{}}\nid: {id}\n\n")
+        );
+        assert_eq!(texts[1], format!("id: {id}\n\n"));
+    }
+}
+
+/// What is owed to a client that is cut before its first event, whatever its library remembers.
+#[test]
+fn every_start_says_where_it_is_with_an_event() {
+    for (compacted, start) in [
+        (false, Start::Live),
+        (false, Start::Earliest),
+        (true, Start::Live),
+        (true, Start::Earliest),
+        (true, Start::Snapshot),
+    ] {
+        let mut peer = Peer::new(settings(compacted), 0, cut(&[3]));
+        peer.record(0, "a", "1");
+        peer.subscribe(1, start, None);
+        let mut stream = read(&mut peer);
+        if compacted && start != Start::Live {
+            // Until its pages are through it may begin again.
+            assert_eq!(stream.last_id(), stream.last_dispatched_id());
+            let (ticket, ..) = page_need(&mut peer);
+            peer.feed.on_page(ticket, std::iter::empty(), None);
+            stream = read(&mut peer);
+        }
+        assert!(
+            stream.last_dispatched_id().is_some(),
+            "{compacted} {start:?}"
+        );
+        assert_eq!(stream.last_id(), stream.last_dispatched_id());
+    }
 }
 
 #[test]
@@ -170,6 +259,38 @@ fn deletes_that_may_be_gone_start_the_table_over() {
     }
 }
 
+/// One who comes without an id has seen no key, whatever the topic's time says: it stands still
+/// while brokers are away, and is behind by up to 10 s on a quiet topic.
+#[test]
+fn a_start_without_an_id_misses_no_delete() {
+    for (start, window) in [
+        (Start::Earliest, 0),
+        (Start::Earliest, WIDE),
+        (Start::Snapshot, 0),
+        (Start::Live, 0),
+    ] {
+        for delete_retention in [Duration::ZERO, Duration::from_secs(24 * 3600)] {
+            let settings = FeedSettings {
+                delete_retention,
+                ..settings(true)
+            };
+            let mut peer = Peer::new(settings, window, cut(&[0]));
+            peer.record(0, "a", "1");
+            peer.record(0, "b", "2");
+            peer.now = at(7 * 24 * 3600);
+            peer.subscribe(1, start, None);
+            let stream = read(&mut peer);
+            let gaps = stream.events().filter(|it| it.event == "gap").count();
+            assert_eq!(gaps, 0, "{start:?} {window} {delete_retention:?}");
+            match (start, window) {
+                (Start::Live, _) => assert_eq!(peer.feed.next_need(), None),
+                (_, 0) => assert_eq!(page_need(&mut peer).1, Cut::start()),
+                _ => assert_eq!(said(&stream), [("message", "1"), ("message", "2")]),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_snapshot_is_pages_then_an_id_then_the_window() {
     let mut peer = peer(true, WIDE, &[0]);
@@ -212,8 +333,9 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
         said(&stream),
         [("delete", r#"{"key":"c"}"#), ("message", "4")]
     );
-    // The id alone comes between the pages and the window.
-    assert_eq!(cut_of(&stream.blocks[1]), Some(cut(&[3])));
+    // The position comes between the pages and the window.
+    assert_eq!(stream.blocks[1].event, "position");
+    assert_eq!(position_of(&stream), cut(&[3]));
     assert_eq!(cut_of(&stream.blocks[2]), Some(cut(&[4])));
     assert_eq!(peer.feed.counts().frames_shared, 1);
 }
@@ -228,7 +350,7 @@ fn a_snapshot_that_outlasts_the_window_goes_on_from_where_it_was() {
     peer.record(0, "b", "2");
     peer.record(0, "c", "3");
     peer.feed.on_page(ticket, std::iter::empty(), None);
-    assert_eq!(cut_of(&read(&mut peer).blocks[0]), Some(below.clone()));
+    assert_eq!(position_of(&read(&mut peer)), below);
     let (_, since, below_now) = page_need(&mut peer);
     assert_eq!((since, below_now), (below, cut(&[3])));
     assert_eq!(peer.feed.counts().lagged, 0);

@@ -1,6 +1,7 @@
 //! The demo as a newcomer meets it: one command, three lines to try, a page in a real browser.
 
 mod browser;
+mod cutter;
 mod page;
 
 use std::io::{BufRead as _, BufReader};

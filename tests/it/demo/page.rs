@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Demo;
 use super::browser::Browser;
+use super::cutter::Cutter;
 
 fn cents(browser: &mut Browser, who: &str) -> i64 {
     let cents = browser.eval(&format!("Number({who}.dataset.balanceCents)"));
@@ -139,4 +140,67 @@ fn an_event_source_follows_one_key() {
         Some(&Value::from(3)),
         "{rest}"
     );
+}
+
+/// An address that carries an id, as a page makes it that stores one. When its connection is cut,
+/// an `EventSource` sends the newer id in a header beside the old one in its address. The header
+/// wins: nothing comes twice, and nothing is missing, also where no event came between two cuts.
+#[test]
+fn an_address_with_an_id_is_cut_twice_and_misses_nothing() {
+    let demo = Demo::start();
+    let mut browser = Browser::start();
+    browser.bypass_policies();
+    browser.open(demo.says("page"));
+    wait_live(&mut browser);
+    let pay = |browser: &mut Browser| {
+        let before = browser.eval("Number(ana.dataset.lastEvent)");
+        let before = before.as_u64().expect("a number");
+        click(browser, "ana", "pay");
+        browser.wait_for(&format!("Number(ana.dataset.lastEvent) > {before}"));
+        before + 1
+    };
+    let first = pay(&mut browser);
+    let gateway = demo.says("gateway").to_owned();
+    let authority = gateway.strip_prefix("http://").expect("an address");
+    let cutter = Cutter::before(authority.parse().expect("an address"));
+    // The id of Ana's first event, as the page would have stored it.
+    let id = browser.eval(&format!(
+        "new Promise((done) => {{
+           const source = new EventSource('{gateway}/accounts/ana/events');
+           source.onmessage = (e) => {{ source.close(); done(e.lastEventId); }};
+         }})"
+    ));
+    let (id, proxy) = (id.as_str().expect("an id"), cutter.address());
+    browser.eval(&format!(
+        "window.seen = [], window.opened = 0;
+         const source = new EventSource('http://{proxy}/accounts/ana/events?lastEventId={id}');
+         source.onopen = () => window.opened++;
+         source.onmessage = (e) => window.seen.push(JSON.parse(e.data).event);
+         0"
+    ));
+    browser.wait_for(&format!(
+        "window.opened === 1 && window.seen.at(-1) === {first}"
+    ));
+    let second = pay(&mut browser);
+    browser.wait_for(&format!("window.seen.at(-1) === {second}"));
+    cutter.cut();
+    let third = pay(&mut browser);
+    browser.wait_for(&format!(
+        "window.opened === 2 && window.seen.at(-1) === {third}"
+    ));
+    // Cut again, and nothing is new when it comes back: then an event.
+    cutter.cut();
+    browser.wait_for("window.opened === 3");
+    let fourth = pay(&mut browser);
+    browser.wait_for(&format!("window.seen.at(-1) === {fourth}"));
+    let seen = browser.eval("window.seen");
+    let all: Vec<u64> = (2..=fourth).collect();
+    assert_eq!(seen, serde_json::json!(all), "each once, in order");
+    let requests = cutter.requests();
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    for (number, request) in requests.iter().enumerate() {
+        let header = request.to_ascii_lowercase().contains("\r\nlast-event-id: ");
+        assert!(request.contains(&format!("lastEventId={id} ")), "{request}");
+        assert_eq!(header, number > 0, "{request}");
+    }
 }

@@ -57,6 +57,20 @@ fn early() -> Vec<(&'static str, Vec<u8>, u16)> {
             417,
         ),
         (
+            "no such route, before the body",
+            b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\
+              Expect: 100-continue\r\n\r\n"
+                .to_vec(),
+            404,
+        ),
+        (
+            "no method of the route, before the body",
+            b"POST /items-now HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\
+              Expect: 100-continue\r\n\r\n"
+                .to_vec(),
+            405,
+        ),
+        (
             "another method",
             b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
             501,

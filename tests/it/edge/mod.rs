@@ -3,6 +3,7 @@
 
 mod brokers;
 mod early_answers;
+mod framing;
 mod held_up;
 mod impatient;
 mod leaving;

@@ -8,8 +8,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::app::App;
-use crate::client::{Connection, Request, Transport};
+use crate::client::{Connection, PATIENCE, Request, Transport};
 use crate::events::Events;
+use crate::gateway::Gateway;
 use crate::ground::development;
 use crate::service::Reply;
 
@@ -40,14 +41,13 @@ fn commands_queries_and_streams_over_tls() {
     let _service = app.service(|_| Some(Reply::new(201, "done")));
     let big = "x".repeat(300_000);
     app.produce(&app.items).keyed([("a", "1"), ("big", &big)]);
-    let gateway = app.gateway_with(
-        2,
-        &format!(
-            "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"{}\"\nkey = \"{}\"\n",
-            certificate.display(),
-            key.display()
-        ),
+    let settings = format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        certificate.display(),
+        key.display()
     );
+    let gateway = Gateway::launch_with(&app.config(2, &settings), &["--drain=1s"]);
+    gateway.wait_serving();
     let mut roots = RootCertStore::empty();
     roots
         .add(made.cert.der().clone())
@@ -88,4 +88,8 @@ fn commands_queries_and_streams_over_tls() {
     let until = std::time::Instant::now() + Duration::from_secs(10);
     while wrong.try_more(until) == Ok(true) {}
     assert_eq!(connection.ask(&Request::get("/items/a")).text(), "1");
+
+    gateway.terminate();
+    assert_eq!(stream.next_within(PATIENCE), None);
+    assert!(stream.ended_whole(), "the last chunk comes by TLS too");
 }

@@ -1,6 +1,6 @@
 //! A gateway process of the world: its shards, their sockets as byte pipes, the queues between them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,6 +61,8 @@ pub(super) struct Peer {
     shards: Vec<Driven>,
     /// Messages on their way, by sender and receiver; order is kept.
     ways: Vec<Vec<VecDeque<Message>>>,
+    /// What clients have yet to read of connections that a shard has closed.
+    closed: BTreeMap<(usize, u32, u32), VecDeque<u8>>,
     /// Checks of readiness that do not hold, as last reported; `None`: not reported yet.
     unready: Vec<Option<usize>>,
     pub(super) notes: Vec<String>,
@@ -219,6 +221,7 @@ impl Peer {
             layout: snapshot.layout,
             shards: shards.collect(),
             ways: ways.collect(),
+            closed: BTreeMap::new(),
             unready: vec![None; usize::from(count)],
             notes: Vec::new(),
             status: vec![ShardStatus::default(); usize::from(count)],
@@ -264,6 +267,12 @@ impl Peer {
     /// The pipe of a client's connection; `None`: it is closed.
     pub(super) fn pipe(&mut self, (shard, socket): (usize, SocketId)) -> Option<&mut Pipe> {
         live(&mut self.shards[shard].pipes, socket)
+    }
+
+    /// The last bytes of a client's connection that a shard has closed.
+    pub(super) fn last_bytes(&mut self, (shard, socket): (usize, SocketId)) -> Vec<u8> {
+        let place = (shard, socket.slot, socket.generation);
+        self.closed.remove(&place).unwrap_or_default().into()
     }
 
     /// Turns every shard that has work, in any order, some of them later.
@@ -313,8 +322,14 @@ impl Peer {
                 .take()
                 .expect("it closes what is open");
             assert_eq!(pipe.generation, socket.generation, "it closes its own");
-            if let End::Broker(connection) = pipe.end {
-                broker.on_disconnect(connection);
+            match pipe.end {
+                End::Broker(connection) => broker.on_disconnect(connection),
+                // The FIN comes behind what the socket has taken.
+                End::Client(_) if !pipe.ended => {
+                    let place = (n, socket.slot, socket.generation);
+                    self.closed.insert(place, pipe.from_shard);
+                }
+                End::Client(_) => {}
             }
         }
         for open in outputs.open {

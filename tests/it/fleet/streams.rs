@@ -113,6 +113,8 @@ impl Streams {
             }
             _ => Subscriber::new("/live".into(), None),
         });
+        let clients = clients.enumerate();
+        let clients = clients.map(|(n, client)| client.forgetful(n % 2 == 1));
         Self {
             kind,
             partitions,
@@ -167,7 +169,13 @@ impl Streams {
                 // Keys of a partition are those that leave its number modulo four.
                 let key = format!("k{}", (at + 4 * world.random.below(2)) % KEYS.max(8));
                 let delete = self.kind == Kind::Snapshot && world.random.one_in(6);
-                let value = (!delete).then(|| Bytes::from(format!("{key} {}", self.written)));
+                // Some are larger than a chunk.
+                let width = match world.random.one_in(50) {
+                    true => world.random.within(1, 20_000) as usize,
+                    false => 1,
+                };
+                let value = format!("{key} {:0width$}", self.written);
+                let value = (!delete).then(|| Bytes::from(value));
                 record(n as i64, world.now.wall.0, Some(key.into()), value)
             })
             .collect();
@@ -209,7 +217,11 @@ impl Streams {
             .expect("a killed gateway's clients know")
             .pipe(place);
         let Some(pipe) = pipe else {
-            client.at = None; // It was closed; what was on its way is lost with it.
+            client.at = None;
+            let process = world.gateways[gateway].process.as_mut();
+            let process = process.expect("it was there above");
+            client.on_bytes(&process.last_bytes(place));
+            client.on_close();
             return;
         };
         let waiting = pipe.from_shard.len();
@@ -222,7 +234,7 @@ impl Streams {
             let most = if slow { waiting.min(64) } else { waiting };
             let some = random.within(1, most as u64) as usize;
             let bytes: Vec<u8> = pipe.from_shard.drain(..some).collect();
-            client.on_bytes(bytes.into_iter());
+            client.on_bytes(&bytes);
         }
         if storm && random.one_in(40) {
             pipe.leave();
@@ -273,7 +285,7 @@ impl Scenario for Streams {
         if self.kind == Kind::Log && world.random.one_in(60) {
             self.trim(world);
         }
-        if self.kind == Kind::Snapshot && world.random.one_in(30) {
+        if self.kind == Kind::Snapshot && world.random.one_in(50) {
             world.broker.compact(TOPIC).expect("the topic is there");
             for p in 0..self.partitions {
                 [.., self.compacted[p as usize]] = world.bounds(TOPIC, p);

@@ -22,6 +22,7 @@ pub fn a_live_stream_begins_now(ground: &Ground) {
     let mut stream = Events::open(gateway.address(), "/events/live");
     // Its place is told before the first event, so that a reader who is cut now loses nothing.
     let place = stream.wait_for_id();
+    assert_eq!(stream.positions(), 1, "also for readers that need an event");
     assert!(stream.retry().is_some_and(|millis| millis > 0));
     app.produce(&app.events).keyed([("a", "one"), ("b", "two")]);
     let mut got: Vec<_> = (0..2).map(|_| stream.next()).collect();
@@ -33,7 +34,12 @@ pub fn a_live_stream_begins_now(ground: &Ground) {
     let again = Events::resume(gateway.address(), "/events/live", &place);
     assert_eq!(data(again, 2), set(["one", "two"]));
     // Browsers can't set the header on a first connection: the query is as good.
-    for name in ["lastEventId", "last_event_id"] {
+    for name in [
+        "lastEventId",
+        "last_event_id",
+        "lastEventID",
+        "Last-Event-ID",
+    ] {
         let target = format!("/events/live?{name}={place}");
         let again = Events::open(gateway.address(), &target);
         assert_eq!(data(again, 2), set(["one", "two"]), "{name}");
@@ -68,6 +74,7 @@ pub fn a_snapshot_is_the_newest_of_each_key(ground: &Ground) {
     let mut stream = Events::open(gateway.address(), "/items-now");
     let state = settle(&mut stream, |state| state.len() == 2);
     assert_eq!(state, map([("1", 1), ("2", 1)]));
+    assert_eq!(stream.positions(), 1, "it ends with its position");
     app.produce(&app.items).keyed([("c", "3"), ("b", "")]);
     let (first, second) = (stream.next(), stream.next());
     let both: BTreeSet<_> = [first, second]
@@ -225,7 +232,7 @@ pub fn what_can_not_be_decoded_is_a_gap(ground: &Ground) {
     let gateway = Gateway::launch_with(&app.config(2, ""), &[settings]);
     gateway.wait_serving();
     let mut live = Events::open(gateway.address(), "/events/live");
-    live.wait_for_id();
+    let start = live.wait_for_id();
     let to = || app.produce(&app.events).partition(1);
     to().values(["before"]);
     // A bomb: a few KiB in the log, more than this gateway unpacks.
@@ -252,6 +259,17 @@ pub fn what_can_not_be_decoded_is_a_gap(ground: &Ground) {
     check(&mut Events::open(peer.address(), "/events/all"));
     let mut resumed = Events::resume(peer.address(), "/events/all", &id);
     assert_eq!(resumed.next().data, "after");
+    // So is who resumes by an id: from the log at the peer, whose memory begins behind it, or from
+    // memory at the gateway; with a filter that nothing else passes, too.
+    for gateway in [&peer, &gateway] {
+        check(&mut Events::resume(
+            gateway.address(),
+            "/events/live",
+            &start,
+        ));
+        let mut filtered = Events::resume(gateway.address(), "/events/of/none", &start);
+        assert_eq!(filtered.next().name, "gap");
+    }
     assert_eq!(gateway.get("/items/none").status, 404, "it serves on");
 }
 
@@ -300,6 +318,7 @@ pub fn a_stream_survives_kill_9(ground: &Ground) {
         reader.on(&event); // What was on its way.
     }
     assert!(stream.ended(), "the kernel closes what a dead process held");
+    assert!(!stream.ended_whole(), "a reader can tell it from an end");
     let second = app.gateway(4);
     let id = stream.last_event_id().to_owned();
     let mut stream = Events::resume(second.address(), "/events/live", &id);

@@ -1,0 +1,66 @@
+//! The names of events on a stream.
+
+use std::fmt;
+
+/// The name of a route's data events: text without control characters, and none of the names that
+/// every stream uses itself ([`EventName::RESERVED`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventName(Box<str>);
+
+impl EventName {
+    /// Names that have a meaning of their own: events that the gateway sends, and `error`, which
+    /// browsers raise themselves when a connection breaks.
+    pub const RESERVED: [&'static str; 6] =
+        ["base64", "challenge", "delete", "error", "gap", "position"];
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn new(name: &str) -> Result<Self, &'static str> {
+        match name {
+            "" => Err("an event name can't be empty"),
+            _ if name.len() > 128 => Err("an event name has at most 128 bytes"),
+            _ if name.chars().any(char::is_control) => {
+                Err("an event name can't have control characters")
+            }
+            // A reader takes one space away (WHATWG HTML 9.2.6, "process the field").
+            _ if name.starts_with(' ') => Err("an event name can't start with a space"),
+            _ if Self::RESERVED.contains(&name) => Err(
+                "`base64`, `challenge`, `delete`, `error`, `gap` and `position` are events of the \
+                 gateway's own",
+            ),
+            _ => Ok(Self(name.into())),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_line_and_none_of_the_streams_own() {
+        for name in ["a\rb", "a\nb", "a\r\nb", "a\0b", "", " a"] {
+            assert!(EventName::new(name).is_err(), "{name:?}");
+        }
+        for name in EventName::RESERVED {
+            let why = EventName::new(name).expect_err("it is reserved");
+            assert!(why.contains(&format!("`{name}`")), "{name}: {why}");
+        }
+        let name = EventName::new("zahlung: ä").expect("a name");
+        assert_eq!(name.as_str(), "zahlung: ä");
+    }
+}
