@@ -189,7 +189,13 @@ impl Caller {
         let process = world.gateways[gateway].process.as_mut();
         let process = process.expect("a killed gateway's callers know");
         let Some(pipe) = process.pipe(place) else {
-            self.at = None; // It was closed; what was on its way is lost with it.
+            self.at = None;
+            trying.reader.take(process.last_bytes(place).into_iter());
+            if let Some(response) = trying.reader.response() {
+                let attempt = trying.attempt;
+                self.trying = None;
+                return self.on_response(attempt, &response, world, account);
+            }
             self.lose(account, world.now.mono);
             return self.rest(world);
         };

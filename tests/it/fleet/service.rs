@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::records::Record;
 use sluicegate::model::{Instant, Partition};
 
 use super::account::Account;
@@ -38,6 +39,27 @@ struct Reply {
     body: Body,
     retry: bool,
     due: Instant,
+}
+
+impl Reply {
+    /// The reply as a record, at an offset within its batch.
+    fn record(&self, offset: i64, wall: i64) -> Record {
+        let mut made = record(offset, wall, None, Some(self.body.whole().into()));
+        let status = self.status.to_string();
+        let headers = [
+            ("correlation-id", Some(self.correlation.as_str())),
+            (":status", Some(status.as_str())),
+            ("x-service", Some("1")),
+            ("retry", self.retry.then_some("true")),
+        ];
+        for (name, value) in headers {
+            if let Some(value) = value {
+                let value = Bytes::copy_from_slice(value.as_bytes());
+                made.headers.insert(name.into(), Some(value));
+            }
+        }
+        made
+    }
 }
 
 /// What is known of one partition of commands.
@@ -128,44 +150,49 @@ impl Service {
         }
     }
 
-    /// Appends the oldest reply of a partition. True: the instance crashed before that was noted,
-    /// so it will be appended again.
+    /// Appends the oldest replies of a partition, in one batch. True: the instance crashed before
+    /// that was noted, so they will be appended again.
     fn send(&mut self, n: usize, world: &mut World, account: &mut Account, storm: bool) -> bool {
         let now = world.now.mono;
-        let Some(reply) = self.lanes[n].outbox.front().filter(|it| it.due <= now) else {
+        let outbox = &mut self.lanes[n].outbox;
+        let Some(topic) = outbox.front().map(|first| first.topic.clone()) else {
             return false;
         };
-        let mut made = record(0, world.now.wall.0, None, Some(reply.body.whole().into()));
-        let status = reply.status.to_string();
-        let headers = [
-            ("correlation-id", Some(reply.correlation.as_str())),
-            (":status", Some(status.as_str())),
-            ("x-service", Some("1")),
-            ("retry", reply.retry.then_some("true")),
-        ];
-        for (name, value) in headers {
-            if let Some(value) = value {
-                let value = Bytes::copy_from_slice(value.as_bytes());
-                made.headers.insert(name.into(), Some(value));
-            }
+        let together = |it: &&Reply| it.due <= now && it.topic == topic;
+        let most = world.random.within(1, 3) as usize;
+        let count = outbox.iter().take_while(together).take(most).count();
+        if count == 0 {
+            return false;
         }
-        let topics = self.replies.iter();
-        let partitions = topics
-            .filter(|(name, _)| *name == reply.topic)
-            .map(|it| it.1);
-        let partitions = partitions.max().expect("a topic of replies");
-        let at = Partition(world.random.below(u64::from(partitions)) as u32);
+        let (at, wall) = (self.partition(&topic, world), world.now.wall.0);
+        let outbox = &mut self.lanes[n].outbox;
+        let replies = (0..).zip(outbox.iter().take(count));
+        let records: Vec<_> = replies
+            .map(|(offset, it)| it.record(offset, wall))
+            .collect();
+        let batch = batch(&records);
         world
             .broker
-            .plant(&reply.topic, at, &batch(&[made]))
+            .plant(&topic, at, &batch)
             .expect("a sound batch");
-        let said = (reply.status, &reply.body, reply.retry);
-        account.on_reply(&reply.correlation, said, now);
+        for reply in outbox.iter().take(count) {
+            let said = (reply.status, &reply.body, reply.retry);
+            account.on_reply(&reply.correlation, said, now);
+        }
         if storm && world.random.one_in(20) {
             return true;
         }
-        self.lanes[n].outbox.pop_front();
+        outbox.drain(..count);
         false
+    }
+
+    /// Some partition of a topic of replies: gateways read all of them.
+    fn partition(&self, topic: &str, world: &mut World) -> Partition {
+        let mut topics = self.replies.iter();
+        let (_, partitions) = topics
+            .find(|(name, _)| *name == topic)
+            .expect("a topic of replies");
+        Partition(world.random.below(u64::from(*partitions)) as u32)
     }
 
     /// Reads the next command of a partition and commits what becomes of it. True: the instance
