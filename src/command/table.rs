@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::open::{Admission, Limit, OpenCommands};
 use super::replies::{Replied, ReplyIndex};
-use super::reply::{Answer, LeftOut, Reply, ReplyHeaders};
+use super::reply::{Answer, LeftOut, Reply, ReplyError, ReplyHeaders};
 use crate::log::{Batch, Change, Record, Step};
 use crate::model::{
     CommandKey, CorrelationId, Fingerprint, Instant, Offset, Partition, UnixMillis,
@@ -49,6 +49,8 @@ pub struct ReplyCounts {
     pub not_in_flight: u64,
     /// Headers of replies that HTTP can't carry.
     pub headers_left_out: u64,
+    /// Replies without a readable status: clients get 502.
+    pub unreadable: u64,
 }
 
 /// A flaw of a service's replies, for the log. One is kept of each kind until it is taken.
@@ -134,7 +136,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             Change::LogStart { partition, offset } => {
                 self.replies.on_log_start(*partition, *offset);
             }
-            Change::Nothing | Change::Gap { .. } => {}
+            Change::Again(_) | Change::Nothing | Change::Gap { .. } | Change::Stuck { .. } => {}
         }
     }
 
@@ -149,7 +151,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         self.ignored.take()
     }
 
-    /// A reply that lost a header, since the last call.
+    /// A reply that lost a header or can't be shown, since the last call.
     pub const fn take_flawed(&mut self) -> Option<Notice> {
         self.flawed.take()
     }
@@ -177,8 +179,8 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             };
             self.left_out.clear();
             let answer = Reply::read(&record, &self.names, &mut self.left_out).map(Arc::new);
-            if !self.left_out.is_empty() {
-                self.on_flawed(partition, record.offset);
+            if answer.is_err() || !self.left_out.is_empty() {
+                self.on_flawed(partition, record.offset, answer.as_ref().err());
             }
             let retry = Reply::is_retry(&record, &self.names);
             if !retry {
@@ -230,17 +232,28 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         });
     }
 
-    fn on_flawed(&mut self, partition: Partition, offset: Offset) {
+    fn on_flawed(&mut self, partition: Partition, offset: Offset, error: Option<&ReplyError>) {
         self.counts.headers_left_out += self.left_out.len() as u64;
-        if let (None, Some(first)) = (&self.flawed, self.left_out.first()) {
-            let (name, why) = (sanitize(first.name.as_bytes()), first.flaw.explain());
-            let text = format!("clients do not get header `{name}`: {why}");
-            self.flawed = Some(Notice {
-                partition,
-                offset,
-                text,
-            });
+        self.counts.unreadable += u64::from(error.is_some());
+        if self.flawed.is_some() {
+            return;
         }
+        let text = match (error, self.left_out.first()) {
+            (Some(ReplyError::Status), _) => {
+                let name = sanitize(self.names.status.as_bytes());
+                format!("clients get 502: header `{name}` is not three digits from 200 to 599")
+            }
+            (None, Some(first)) => {
+                let (name, why) = (sanitize(first.name.as_bytes()), first.flaw.explain());
+                format!("clients do not get header `{name}`: {why}")
+            }
+            (None, None) => return,
+        };
+        self.flawed = Some(Notice {
+            partition,
+            offset,
+            text,
+        });
     }
 }
 
