@@ -79,6 +79,7 @@ fn full_slice() -> Slice {
         tag: LogTag([1, 2, 3, 4]),
         etag_header: "etag".into(),
         tombstone_keep: Duration::from_secs(86_400),
+        listed: false,
     });
     let before = resident();
     for first in (0..KEYS).step_by(1000) {

@@ -115,6 +115,7 @@ impl World {
             environment: Vec::new(),
             flags: Vec::new(),
             cpus: 1,
+            to_serve: true,
         };
         let config = match sluicegate::config::load(sources) {
             Ok(loaded) => loaded.config,
@@ -132,6 +133,7 @@ impl World {
             seed: 1,
             tls: None,
             security: clusters.map(|_| ClusterSecurity::none()).collect(),
+            totals: Arc::default(),
         };
         let mut inputs = Inputs::default();
         let load = (ShardId::CONTROL, Message::Load(snapshot));

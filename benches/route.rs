@@ -16,6 +16,7 @@ fn query(path: String) -> QueryRoute {
         cluster: ClusterIndex::default(),
         topic: TopicName::new("t").expect("a legal name"),
         key: None,
+        partitioner: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod cpus;
 mod descriptors;
 mod readiness;
 mod security;
+mod stderr;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,15 +17,19 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::control::{Admin, AdminSettings, AskShard, Stops, Tokens};
+use crate::control::{Admin, AdminSettings, AskShard, Signals, Tokens};
+use crate::kafka::{SaltRequest, Salted};
 use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
-    ClusterIndex, Layout, Level, ListenerId, Message, Note, Shard, ShardSetup, Snapshot,
+    ClientTotals, ClusterIndex, Layout, Level, ListenerId, Message, Note, Shard, ShardSetup,
+    Snapshot,
 };
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
+
+pub use stderr::{flush_log, say, start_log};
 
 use cpus::Placement;
 use descriptors::{Crowding, Descriptors};
@@ -87,6 +92,17 @@ pub enum BootError {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// A CPU that the config names and this process may not run on.
+    #[error(
+        "cpus: this process may not run on CPU {cpu}, only on {allowed:?}; name some of those, or \
+         widen its affinity (taskset, AllowedCPUs=, cpuset)"
+    )]
+    Cpu {
+        /// The first such CPU.
+        cpu: usize,
+        /// Those it may run on.
+        allowed: Vec<usize>,
+    },
     /// The operating system refused something else.
     #[error("{what}: {source}")]
     System {
@@ -102,10 +118,24 @@ impl BootError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Pem { .. } | Self::Secret { .. } => 78,
+            Self::File { .. } | Self::Pem { .. } | Self::Secret { .. } | Self::Cpu { .. } => 78,
             Self::Reactor(_) | Self::Admin { .. } | Self::System { .. } => 69,
         }
     }
+}
+
+/// Everything on this machine for which [`run`] refuses a config that is right in itself.
+#[must_use]
+pub fn refusals(config: &Config) -> Vec<BootError> {
+    let mut refusals = security::refusals(config);
+    // Where the system doesn't say which CPUs there are, `run` says so.
+    let allowed = allowed_cpus().unwrap_or_default();
+    let mut named = config.settings.cpus.iter().flatten();
+    if let Some(cpu) = named.find(|cpu| !allowed.is_empty() && !allowed.contains(cpu)) {
+        let cpu = *cpu;
+        refusals.push(BootError::Cpu { cpu, allowed });
+    }
+    refusals
 }
 
 /// CPUs this process has: those it may run on, and no more than the CPU quota of its cgroup.
@@ -130,6 +160,15 @@ pub fn descriptor_shortage(config: &Config) -> Option<String> {
 /// # Errors
 /// What keeps it from serving. Nothing was served then.
 pub fn run(config: Config) -> Result<(), BootError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(system("start the control thread's runtime"))?;
+    let signals = {
+        let _entered = runtime.enter();
+        // Before anything else: no signal may find a process that does not listen yet.
+        Signals::listen().map_err(system("listen for signals"))?
+    };
     let tls = security::acceptor(&config.settings.tls)?;
     let security = security::all(&config)?;
     let allowed = allowed_cpus().map_err(system("ask for this process's CPUs"))?;
@@ -171,16 +210,19 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let first_tls = ListenerId(u8::try_from(settings.listen.len()).unwrap_or(u8::MAX));
     let tls = tls.map(|acceptor| (first_tls, acceptor));
     let seeds = std::hash::RandomState::new();
+    let totals = Arc::new(ClientTotals::default());
     let make = (0..shards).map(|n| {
         let tls = tls.clone();
         let seed = std::hash::BuildHasher::hash_one(&seeds, n);
         let security = security::another(&security)?;
+        let totals = totals.clone();
         Ok(move || {
             Shard::new(ShardSetup {
                 me: ShardId(n),
                 seed,
                 tls,
                 security,
+                totals,
             })
         })
     });
@@ -192,12 +234,8 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let running = start(plan, Clock::start(), make, wake)?;
     let snapshot = Arc::new(Snapshot::new(1, Arc::new(config), layout));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(system("start the control thread's runtime"))?;
     let control = Control::new(running, snapshot, woken, descriptors);
-    runtime.block_on(Arc::new(control).run())
+    runtime.block_on(Arc::new(control).run(signals))
 }
 
 fn log(note: &Note) {
@@ -220,6 +258,8 @@ struct Control {
     snapshot: Arc<Snapshot>,
     woken: Arc<Notify>,
     asked: Asked,
+    /// By cluster: the last password that was salted for it.
+    salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
     descriptors: Descriptors,
     crowding: Crowding,
 }
@@ -238,11 +278,11 @@ impl Control {
             asked: Asked::default(),
             descriptors,
             crowding: Crowding::default(),
+            salted: tokio::sync::Mutex::default(),
         }
     }
 
-    async fn run(self: Arc<Self>) -> Result<(), BootError> {
-        let mut stops = Stops::listen().map_err(system("listen for signals"))?;
+    async fn run(self: Arc<Self>, mut signals: Signals) -> Result<(), BootError> {
         let addresses = self.running.bind()?;
         // The first snapshot is on its way before the first client can be.
         for shard in self.shards() {
@@ -258,7 +298,7 @@ impl Control {
             }
         };
         let serve = async {
-            let ended = self.serve(&addresses, &mut stops).await;
+            let ended = self.serve(&addresses, &mut signals).await;
             drop(stop_admin);
             ended
         };
@@ -284,6 +324,7 @@ impl Control {
             hosts: settings.hosts.clone(),
             shards: self.snapshot.layout.shards,
             routes: needs(&self.snapshot),
+            log_lines_dropped: stderr::lines_dropped,
         };
         let bound = Admin::bind(settings, self.ask_shard()).await;
         let admin = bound.map_err(|source| BootError::Admin { address, source })?;
@@ -294,7 +335,11 @@ impl Control {
     }
 
     /// Loads, serves, and drains when told to.
-    async fn serve(&self, addresses: &[SocketAddr], stops: &mut Stops) -> Result<(), BootError> {
+    async fn serve(
+        &self,
+        addresses: &[SocketAddr],
+        signals: &mut Signals,
+    ) -> Result<(), BootError> {
         let settings = &self.snapshot.config.settings;
         // Another process may have the ports too: the kernel would give each its share of the
         // clients, so this one does not listen before it can answer.
@@ -317,10 +362,10 @@ impl Control {
                         "serving without what is not ready; its routes answer 503: {open}"
                     );
                 }
-                (stops.next().await, settings.drain_grace)
+                (signals.next_stop().await, settings.drain_grace)
             }
             // Nobody was sent here yet.
-            stop = stops.next() => (stop, Duration::ZERO),
+            stop = signals.next_stop() => (stop, Duration::ZERO),
         };
         let drain = settings.drain;
         tracing::info!(
@@ -331,7 +376,7 @@ impl Control {
         );
         tokio::select! {
             () = self.drained(grace, drain) => {}
-            _ = stops.next() => tracing::info!("ended by a second signal"),
+            _ = signals.next_stop() => tracing::info!("ended by a second signal"),
         }
         self.end().await
     }
@@ -470,20 +515,44 @@ impl Control {
         }
     }
 
+    /// Salts a cluster's password, off the shards and off this thread. One at a time: all shards
+    /// ask for the same when they start, and the first answer serves them all.
+    async fn salt(&self, shard: ShardId, cluster: ClusterIndex, request: SaltRequest) {
+        let mut all = self.salted.lock().await;
+        let known = all.get(&cluster).filter(|it| it.answers(&request));
+        let salted = match known {
+            Some(known) => known.clone(),
+            None => {
+                let derived = tokio::task::spawn_blocking(move || request.derive()).await;
+                // Only the runtime's end cancels it.
+                let Ok(salted) = derived else { return };
+                all.insert(cluster, salted.clone());
+                salted
+            }
+        };
+        drop(all);
+        let answer = Message::Salted(cluster, Box::new(salted));
+        self.tell(shard, answer).await;
+    }
+
     /// Hears what shards say.
-    async fn hear(&self) {
+    async fn hear(self: &Arc<Self>) {
         loop {
             while let Some((from, messages)) = self.running.take() {
-                messages
-                    .into_iter()
-                    .for_each(|message| self.on_message(from, message));
+                for message in messages {
+                    self.on_message(from, message);
+                }
             }
             self.woken.notified().await;
         }
     }
 
-    fn on_message(&self, from: ShardId, message: Message) {
+    fn on_message(self: &Arc<Self>, from: ShardId, message: Message) {
         match message {
+            Message::Salt(cluster, request) => {
+                let control = self.clone();
+                tokio::spawn(async move { control.salt(from, cluster, *request).await });
+            }
             Message::Report(number, mut report) => {
                 let ok = self
                     .shards()
@@ -493,6 +562,7 @@ impl Control {
                     false => Check::new(LISTENING, CheckState::Loading, "when all else is ready"),
                 };
                 report.checks.push(check);
+                report.checks.extend(stderr::log_check());
                 report.checks.extend(self.crowding.check(self.descriptors));
                 let vitals = self.running.vitals(from);
                 let general = &mut report.metrics.general;
@@ -531,6 +601,7 @@ impl Control {
                 *turns = now;
                 if *still >= STUCK_TICKS {
                     tracing::error!(shard = shard.0, "a shard has stopped turning");
+                    flush_log();
                     std::process::exit(70);
                 }
             }

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args as _, FromArgMatches as _};
 
-use sluicegate::boot::{self, cpus};
-use sluicegate::config::{self, CommandLine, Invocation, Loaded, LogFormat, LogLevel, Output};
+use sluicegate::boot::{self, cpus, say};
+use sluicegate::config::{
+    self, CommandLine, Invocation, Loaded, LogLevel, Output, Report, Sources,
+};
 use sluicegate::demo::{self, DemoArgs};
 
 #[global_allocator]
@@ -16,10 +18,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The config is refused (`EX_CONFIG` of sysexits).
 const CONFIG_REFUSED: u8 = 78;
 
-/// Why a config without routes is not run.
-const NOTHING_TO_SERVE: &str = "\
-there is nothing to serve: name a config with routes, `sluicegate run --config FILE`;
-docs/config.md shows [[command]], [[query]] and [[stream]]. To see it work: `sluicegate demo`";
+/// The system refuses something that is needed (`EX_UNAVAILABLE`).
+const NOT_AVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
     // Bad usage ends here with code 2, help and version with 0.
@@ -42,48 +42,53 @@ fn main() -> ExitCode {
 /// Shows everything in one process.
 fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
     let args = DemoArgs::from_arg_matches(matches).expect("clap checked them");
-    start_log(
-        &config::Log {
-            level: LogLevel::Warn,
-            ..config::Log::default()
-        },
-        colours,
-    );
-    match demo::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let code = error.exit_code();
-            eprintln!("error: {error}");
+    let log = config::Log {
+        level: LogLevel::Warn,
+        ..config::Log::default()
+    };
+    if let Err(code) = start_log(&log, colours) {
+        return code;
+    }
+    end(demo::run(&args).map_err(|error| (error.exit_code(), error.into())))
+}
+
+/// The process is about to end: says why, and waits for the last lines of the log.
+fn end(result: Result<(), (u8, anyhow::Error)>) -> ExitCode {
+    match result {
+        Ok(()) => {
+            boot::flush_log();
+            ExitCode::SUCCESS
+        }
+        Err((code, error)) => {
+            say(&format!("error: {error}"));
             ExitCode::from(code)
         }
     }
 }
 
+fn start_log(settings: &config::Log, colours: bool) -> Result<(), ExitCode> {
+    boot::start_log(settings, colours).map_err(|error| {
+        say(&format!("error: can't start the log's thread: {error}"));
+        ExitCode::from(NOT_AVAILABLE)
+    })
+}
+
 fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
     match invocation {
-        Invocation::Run(line) => with(line, colours, |loaded| {
-            if !loaded.config.has_routes() {
-                eprintln!("error: {NOTHING_TO_SERVE}");
-                return ExitCode::from(CONFIG_REFUSED);
+        Invocation::Run(line) => with(line, colours, to_serve, |loaded| {
+            if let Err(code) = start_log(&loaded.config.settings.log, colours) {
+                return code;
             }
-            start_log(&loaded.config.settings.log, colours);
-            match boot::run(loaded.config) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    let code = error.exit_code();
-                    eprintln!("error: {error}");
-                    ExitCode::from(code)
-                }
-            }
+            end(boot::run(loaded.config).map_err(|error| (error.exit_code(), error.into())))
         }),
         Invocation::Check { config, output, .. } => check(config, output, colours),
-        Invocation::Routes(line, output) => with(line, colours, |loaded| {
+        Invocation::Routes(line, output) => with(line, colours, config::load, |loaded| {
             print(&match output {
                 Output::Text => config::routes_text(&loaded.config),
                 Output::Json => config::routes_json(&loaded.config),
             })
         }),
-        Invocation::Config(line, output) => with(line, colours, |loaded| {
+        Invocation::Config(line, output) => with(line, colours, config::load, |loaded| {
             print(&match output {
                 Output::Text => config::settings_text(&loaded),
                 Output::Json => config::settings_json(&loaded),
@@ -96,36 +101,54 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
 /// Says what is wrong; then what the config is, if nothing is.
 fn check(line: CommandLine, output: Output, colours: bool) -> ExitCode {
     let result = match sources(line) {
-        Ok(sources) => config::load(sources),
+        Ok(sources) => to_serve(sources).map(|mut loaded| {
+            loaded.warn(boot::descriptor_shortage(&loaded.config));
+            loaded
+        }),
         Err(code) => return code,
     };
     let (report, config) = match &result {
         Ok(loaded) => (&loaded.report, Some(&loaded.config)),
         Err(report) => (report, None),
     };
-    match (output, config) {
-        (Output::Json, config) => {
-            print(&config::verdict_json(report, config, cpus()));
-        }
-        (Output::Text, Some(config)) => {
+    let printed = match (output, &result) {
+        (Output::Json, _) => print(&config::verdict_json(report, config, cpus())),
+        (Output::Text, Ok(loaded)) => {
             show(report, colours);
-            print(&config::verdict_text(config, cpus()));
+            print(&config::verdict_text(loaded, cpus()))
         }
-        (Output::Text, None) => show(report, colours),
-    }
+        (Output::Text, Err(report)) => {
+            show(report, colours);
+            ExitCode::SUCCESS
+        }
+    };
     match config {
-        Some(_) => ExitCode::SUCCESS,
+        Some(_) => printed,
         None => ExitCode::from(CONFIG_REFUSED),
     }
 }
 
-/// Loads the config, shows what is wrong with it, and goes on if nothing stands against it.
-fn with(line: CommandLine, colours: bool, go_on: impl FnOnce(Loaded) -> ExitCode) -> ExitCode {
+/// Makes a config that is to be served. `run` and `check` both come by here, so `check` refuses
+/// whatever `run` refuses before it opens a socket.
+fn to_serve(mut sources: Sources) -> Result<Loaded, Report> {
+    sources.to_serve = true;
+    let loaded = config::load(sources)?;
+    let refusals = boot::refusals(&loaded.config);
+    loaded.unless(refusals.iter().map(ToString::to_string))
+}
+
+/// Loads the config, shows its findings, and continues if none of them is an error.
+fn with(
+    line: CommandLine,
+    colours: bool,
+    load: impl FnOnce(Sources) -> Result<Loaded, Report>,
+    go_on: impl FnOnce(Loaded) -> ExitCode,
+) -> ExitCode {
     let sources = match sources(line) {
         Ok(sources) => sources,
         Err(code) => return code,
     };
-    match config::load(sources) {
+    match load(sources) {
         Ok(loaded) => {
             show(&loaded.report, colours);
             go_on(loaded)
@@ -137,9 +160,9 @@ fn with(line: CommandLine, colours: bool, go_on: impl FnOnce(Loaded) -> ExitCode
     }
 }
 
-fn sources(line: CommandLine) -> Result<config::Sources, ExitCode> {
+fn sources(line: CommandLine) -> Result<Sources, ExitCode> {
     line.sources(std::env::vars_os(), cpus()).map_err(|why| {
-        eprintln!("error: {why}");
+        say(&format!("error: {why}"));
         ExitCode::from(CONFIG_REFUSED)
     })
 }
@@ -148,40 +171,23 @@ fn show(report: &config::Report, colours: bool) {
     if report.findings.is_empty() {
         return;
     }
-    eprintln!("{}", report.render(colours));
+    say(&report.render(colours));
     match report.errors() {
         0 => {}
-        1 => eprintln!("\n1 error: the config is refused"),
-        n => eprintln!("\n{n} errors: the config is refused"),
+        1 => say("\n1 error: the config is refused"),
+        n => say(&format!("\n{n} errors: the config is refused")),
     }
 }
 
 /// Writes data. A reader that left, as `head` does, is no failure of ours.
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: can't write to standard output: {error}");
+            say(&format!("error: can't write to standard output: {error}"));
             ExitCode::FAILURE
         }
-    }
-}
-
-fn start_log(settings: &config::Log, colours: bool) {
-    let level = match settings.level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours);
-    match settings.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
     }
 }

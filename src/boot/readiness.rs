@@ -49,33 +49,59 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
         let loading = check.state == CheckState::Loading && check.name != LISTENING;
         loading && !waits.contains(&check.name)
     };
-    let served = |route: &RouteNeeds| standing(route, &checks) <= CheckState::Degraded;
+    // What brokers refuse to take is answered with the cause: a route that does no more than that
+    // is served too, or its clients could not connect to receive it.
+    let writes = writes(snapshot);
+    let read: Vec<Check> = checks
+        .iter()
+        .filter(|check| !writes.contains(&check.name))
+        .cloned()
+        .collect();
+    let served = |route: &RouteNeeds| standing(route, &read) <= CheckState::Degraded;
     let answered = reports.iter().all(Option::is_some);
     answered && !checks.iter().any(loading) && routes.iter().any(served)
+}
+
+/// The checks of what commands write.
+fn writes(snapshot: &Snapshot) -> Vec<String> {
+    let topics = snapshot
+        .topics
+        .iter()
+        .map(|plan| snapshot.writes_name(plan));
+    let routes = (0..snapshot.commands.len()).filter_map(|n| snapshot.keyless_name(n));
+    topics.chain(routes).collect()
 }
 
 /// What each route hangs on. A command needs its cluster too: queries and streams go on without.
 pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
     let name = |topic| snapshot.topic_name(snapshot.topic(topic));
     let config = &snapshot.config;
-    let commands = config.commands.iter().zip(&snapshot.commands);
-    let commands = commands.map(|(route, plan)| RouteNeeds {
-        route: route.name.clone(),
-        checks: vec![
+    let commands = config.commands.iter().zip(&snapshot.commands).enumerate();
+    let commands = commands.map(|(n, (route, plan))| {
+        let mut checks = vec![
             name(plan.commands),
             name(plan.replies),
             snapshot.cluster_name(route.cluster),
-        ],
+            snapshot.writes_name(snapshot.topic(plan.commands)),
+        ];
+        checks.extend(snapshot.keyless_name(n));
+        RouteNeeds {
+            route: route.name.clone(),
+            checks,
+        }
     });
     let queries = config.queries.iter().zip(&snapshot.queries);
-    let queries = queries.map(|(route, topic)| (&route.name, *topic));
-    let streams = config.streams.iter().zip(&snapshot.streams);
-    let streams = streams.map(|(route, (topic, _))| (&route.name, *topic));
-    let reads = queries.chain(streams).map(|(route, topic)| RouteNeeds {
-        route: route.clone(),
-        checks: vec![name(topic)],
+    let queries = queries.map(|(route, topic)| RouteNeeds {
+        route: route.name.clone(),
+        checks: vec![name(*topic)],
     });
-    commands.chain(reads).collect()
+    let streams = config.streams.iter().zip(&snapshot.streams);
+    let streams = streams.map(|(route, (topic, _))| RouteNeeds {
+        route: route.name.clone(),
+        // The second is there only where streams are refused and other routes are not.
+        checks: vec![name(*topic), snapshot.streams_name(snapshot.topic(*topic))],
+    });
+    commands.chain(queries).chain(streams).collect()
 }
 
 #[cfg(test)]

@@ -28,6 +28,19 @@ const SYSTEM_BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// Everything that is wrong with the files and secrets that the config names.
+pub(super) fn refusals(config: &Config) -> Vec<BootError> {
+    let clusters = config.cluster_indexes().flat_map(|index| {
+        let (tls, sasl) = config.cluster_security(index);
+        let keys = config.cluster_keys(index);
+        let connector = tls.enabled.then(|| connector(tls, &keys));
+        let sasl = sasl_of(sasl, &keys);
+        [connector.and_then(Result::err), sasl.err()]
+    });
+    let acceptor = acceptor(&config.settings.tls).err();
+    acceptor.into_iter().chain(clusters.flatten()).collect()
+}
+
 /// For every cluster its own, by [`crate::config::ClusterIndex`].
 pub(super) fn all(config: &Config) -> Result<Vec<ClusterSecurity>, BootError> {
     let each = config.cluster_indexes().map(|index| {
@@ -305,7 +318,11 @@ mod tests {
             .or_else(|| all(&config).err());
         let error = error.expect("it names what can't be used");
         assert_eq!(error.exit_code(), 78, "{error}");
-        error.to_string().replace(&place, "@")
+        let said = error.to_string();
+        // `check` says the same.
+        let refusals = refusals(&config);
+        assert!(refusals.iter().any(|it| it.to_string() == said), "{said}");
+        said.replace(&place, "@")
     }
 
     /// Each with its key, its path, what is wrong with it, and what to do.

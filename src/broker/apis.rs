@@ -82,6 +82,8 @@ pub(super) enum Answer {
     Frame { bytes: Vec<u8>, mute_ms: u32 },
     /// A Fetch that may have to wait.
     Poll { poll: Box<Poll>, correlation: i32 },
+    /// A whole response frame, after so many milliseconds.
+    Late { bytes: Vec<u8>, after_ms: u32 },
     /// The client wants no answer.
     Silence,
     /// The connection is cut without an answer.
@@ -172,6 +174,9 @@ fn produce(
         head.correlation,
         &produced.response,
     );
+    if let Some(after_ms) = cluster.produce_delay(ctx, request) {
+        return Ok(Answer::Late { bytes, after_ms });
+    }
     let mute_ms = u32::try_from(produced.response.throttle_time_ms).unwrap_or(0);
     Ok(Answer::Frame { bytes, mute_ms })
 }

@@ -1,6 +1,8 @@
 //! The cluster behind the connections: nodes, topics, transactions, planned faults. Requests are
 //! answered from here; bytes and waiting are the connections' business.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use uuid::Uuid;
@@ -36,11 +38,30 @@ pub(super) struct Faults {
     /// Partitions of the next requests of an API that get an error; for Produce, `after` says that
     /// the records are appended all the same.
     pub refuse: Vec<Refuse>,
+    /// Rights on topics that clients lack. Everybody is the same user here.
+    pub denied: BTreeSet<(String, Right)>,
+    /// How many milliseconds answers to Produce of a topic are held back, as by slow replicas.
+    pub delay_produce: Option<(String, u32)>,
+}
+
+/// A right on a topic (Kafka's ACL operations).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// Its metadata, offsets and epochs. Without it nothing else is allowed either.
+    Describe,
+    /// Fetch.
+    Read,
+    /// Produce.
+    Write,
+    /// DescribeConfigs.
+    DescribeConfigs,
 }
 
 #[derive(Debug)]
 pub(super) struct Refuse {
     pub api: ApiKey,
+    /// `None`: of all topics.
+    pub topic: Option<String>,
     pub error: ResponseError,
     pub after: bool,
     pub left: u32,
@@ -52,16 +73,30 @@ impl Faults {
         self.refuse.iter().any(|r| r.api == api)
     }
 
-    /// The error that was planned for the next partition of `api`, if any.
-    pub(super) fn refuse(&mut self, api: ApiKey, after: bool) -> Option<ResponseError> {
-        let planned = self
-            .refuse
-            .iter_mut()
-            .find(|r| r.api == api && r.after == after && r.left > 0)?;
+    /// The error that was planned for the next partition of `api`, if any. `topic`: whose it is.
+    pub(super) fn refuse(
+        &mut self,
+        api: ApiKey,
+        after: bool,
+        topic: Option<&str>,
+    ) -> Option<ResponseError> {
+        let planned = self.refuse.iter_mut().find(|r| {
+            let of_topic = r
+                .topic
+                .as_deref()
+                .is_none_or(|wanted| Some(wanted) == topic);
+            of_topic && r.api == api && r.after == after && r.left > 0
+        })?;
         planned.left -= 1;
         let error = planned.error;
         self.refuse.retain(|r| r.left > 0);
         Some(error)
+    }
+
+    /// Whether clients lack a right on a topic.
+    pub(super) fn denies(&self, topic: &str, right: Right) -> bool {
+        let lacks = |right| self.denied.contains(&(topic.to_owned(), right));
+        !self.denied.is_empty() && (lacks(Right::Describe) || lacks(right))
     }
 }
 
@@ -100,7 +135,7 @@ impl Cluster {
             "a cluster has 1 to {} nodes",
             Settings::NODES_MAX
         );
-        let mut random = Random::new(seed);
+        let random = Random::new(seed);
         let node = |_| Node {
             host: "127.0.0.1".to_owned(),
             port: 0,
@@ -108,7 +143,7 @@ impl Cluster {
             frozen: false,
         };
         Self {
-            id: random.cluster_id(),
+            id: settings.cluster_id.clone(),
             nodes: (0..settings.nodes).map(node).collect(),
             topics: Topics::default(),
             coordinator: Coordinator::default(),
@@ -300,6 +335,39 @@ impl Cluster {
         self.bytes += len;
         self.changed = true;
         Ok(base)
+    }
+
+    /// The name of a topic that a request asks for, if it is there.
+    pub(super) fn name_of<'a>(&'a self, topic: &'a TopicRef) -> Option<&'a str> {
+        match topic {
+            TopicRef::Name(name) => Some(name),
+            TopicRef::Id(id) => self.topics.name_of(*id),
+        }
+    }
+
+    /// The error that was planned for the next partition of a topic, if any.
+    pub(super) fn planned(
+        &mut self,
+        api: ApiKey,
+        after: bool,
+        topic: &TopicRef,
+    ) -> Option<ResponseError> {
+        if !self.faults.plans(api) {
+            return None;
+        }
+        let name = self.name_of(topic).map(str::to_owned);
+        self.faults.refuse(api, after, name.as_deref())
+    }
+
+    /// TOPIC_AUTHORIZATION_FAILED if clients lack a right on a topic.
+    pub(super) fn authorize(&self, topic: &TopicRef, right: Right) -> Result<(), ResponseError> {
+        let denied = self
+            .name_of(topic)
+            .is_some_and(|name| self.faults.denies(name, right));
+        match denied {
+            true => Err(ResponseError::TopicAuthorizationFailed),
+            false => Ok(()),
+        }
     }
 
     /// The partition, if `node` leads it and the epoch a client named is the present one; else the

@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::Refusal;
-use super::cluster::{Cluster, Context};
+use super::cluster::{Cluster, Context, Right};
 use super::topic_config::{KEYS, Kind, TopicConfig};
 use super::topics::no_topic;
 
@@ -62,6 +62,10 @@ impl Cluster {
             Some(keys) => keys.iter().any(|k| k.as_str() == key),
         };
         match resource.resource_type {
+            TOPIC if self.faults.denies(name, Right::DescribeConfigs) => {
+                let error = ResponseError::TopicAuthorizationFailed;
+                Err(Refusal::new(error, "a planned fault"))
+            }
             TOPIC => {
                 let topic = self.topics.get(name).ok_or_else(|| no_topic(name))?;
                 let keys = KEYS.iter().filter(|key| asked(key.name));

@@ -37,6 +37,8 @@ enum Waiting {
     Poll { poll: Box<Poll>, correlation: i32 },
     /// For the throttle time to pass.
     Muted { until: Instant },
+    /// For the time to answer.
+    Late { bytes: Vec<u8>, until: Instant },
 }
 
 impl Connection {
@@ -44,7 +46,7 @@ impl Connection {
         match &self.waiting {
             Waiting::Nothing => None,
             Waiting::Poll { poll, .. } => Some(poll.deadline()),
-            Waiting::Muted { until } => Some(*until),
+            Waiting::Muted { until } | Waiting::Late { until, .. } => Some(*until),
         }
     }
 
@@ -217,6 +219,10 @@ impl Connections {
                     self.wait(id, Waiting::Muted { until });
                 }
             }
+            Answer::Late { bytes, after_ms } => {
+                let until = now.mono.after(Duration::from_millis(u64::from(after_ms)));
+                self.wait(id, Waiting::Late { bytes, until });
+            }
             Answer::Poll { poll, correlation } => {
                 self.wait(id, Waiting::Poll { poll, correlation });
                 self.try_poll(id, cluster, now);
@@ -298,7 +304,17 @@ impl Connections {
                 continue;
             }
             if !self.try_poll(id, cluster, now) {
+                let late = self
+                    .by_id
+                    .get_mut(&id)
+                    .and_then(|it| match &mut it.waiting {
+                        Waiting::Late { bytes, .. } => Some(std::mem::take(bytes)),
+                        _ => None,
+                    });
                 self.stop_waiting(id);
+                if let Some(bytes) = late {
+                    self.send(id, &bytes);
+                }
             }
             self.advance_or_cut(id, cluster, now);
         }

@@ -7,7 +7,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
 
 use super::batch::{self, Header, Records};
-use super::cluster::Refuse;
+use super::cluster::{Refuse, Right};
 use super::topic_config::TopicConfig;
 use super::topics::{PartitionState, TopicRef};
 use super::{Broker, DumpedRecord, NodeId, Refusal};
@@ -223,8 +223,46 @@ impl Broker {
         self.cluster.faults.throttle_ms = throttle_ms.min(i32::MAX as u32);
     }
 
+    /// Answers to Produce requests that write to a topic are held back for so long, as by replicas
+    /// that are slow. 0: no longer.
+    pub fn delay_produces(&mut self, topic: &str, by_ms: u32) {
+        self.cluster.faults.delay_produce = (by_ms > 0).then(|| (topic.to_owned(), by_ms));
+    }
+
+    /// Takes a right on a topic from all clients, or gives it back.
+    pub fn deny(&mut self, topic: &str, right: Right, denied: bool) {
+        let entry = (topic.to_owned(), right);
+        match denied {
+            true => self.cluster.faults.denied.insert(entry),
+            false => self.cluster.faults.denied.remove(&entry),
+        };
+        self.cluster.changed = true;
+        self.settle();
+    }
+
+    /// A partition loses its leader, and nobody is elected until [`Self::move_leader`].
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC_OR_PARTITION.
+    pub fn depose_leader(&mut self, name: &str, at: Partition) -> Result<(), Refusal> {
+        self.partition_mut(name, at)?.elect(None);
+        self.cluster.changed = true;
+        self.settle();
+        Ok(())
+    }
+
     /// The next `count` partitions asked for through an API get `error`.
     pub fn fail_next(&mut self, api: Failing, error: ResponseError, count: u32) {
+        self.plan(None, api, error, count);
+    }
+
+    /// The same of the partitions of one topic.
+    pub fn fail_next_of(&mut self, topic: &str, api: Failing, error: ResponseError, count: u32) {
+        self.plan(Some(topic), api, error, count);
+    }
+
+    fn plan(&mut self, topic: Option<&str>, api: Failing, error: ResponseError, count: u32) {
+        let topic = topic.map(str::to_owned);
         let (api, after) = match api {
             Failing::Produce => (ApiKey::Produce, false),
             Failing::ProduceAfterAppend => (ApiKey::Produce, true),
@@ -234,6 +272,7 @@ impl Broker {
         let left = count;
         let planned = Refuse {
             api,
+            topic: topic.clone(),
             error,
             after,
             left,
@@ -241,7 +280,7 @@ impl Broker {
         self.cluster
             .faults
             .refuse
-            .retain(|r| r.api != api || r.after != after);
+            .retain(|r| r.api != api || r.after != after || r.topic != topic);
         if count > 0 {
             self.cluster.faults.refuse.push(planned);
         }

@@ -15,7 +15,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::NodeId;
-use super::cluster::{Cluster, Context, check_epoch};
+use super::cluster::{Cluster, Context, Right, check_epoch};
 use super::log::Want;
 use super::sessions::Use;
 use super::topics::{PartitionState, TopicRef};
@@ -175,7 +175,7 @@ impl Cluster {
         for topic in &poll.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
-                let planned = self.faults.refuse(ApiKey::Fetch, false);
+                let planned = self.planned(ApiKey::Fetch, false, &topic.topic);
                 let data = self.answer_partition(poll, topic, asked, planned, left, first);
                 let given = data.records.as_ref().map_or(0, |records| records.len());
                 first &= given == 0;
@@ -285,6 +285,7 @@ impl Cluster {
         left: usize,
         first: bool,
     ) -> Result<(Ready, &PartitionState), ResponseError> {
+        self.authorize(&topic.topic, Right::Read)?;
         let (_, partition) = self.topics.partition(&topic.topic, asked.index)?;
         check_epoch(partition, asked.epoch)?;
         let follows = poll.version >= FOLLOWERS_FROM

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use kafka_protocol::protocol::StrBytes;
 
 use super::NodeId;
-use super::cluster::{Cluster, Context};
+use super::cluster::{Cluster, Context, Right};
 use super::topics::{PartitionState, Topic};
 use crate::model;
 
@@ -32,12 +32,21 @@ impl Cluster {
                 .map(|(name, topic)| cluster.describe(name, topic))
                 .collect()
         };
-        let topics = match &request.topics {
+        let tells = request.include_topic_authorized_operations;
+        let topics: Vec<MetadataResponseTopic> = match &request.topics {
             None => all(self),
             // Version 0 had no null: empty meant all.
             Some(asked) if asked.is_empty() && ctx.version == 0 => all(self),
             Some(asked) => asked.iter().map(|one| self.describe_asked(one)).collect(),
         };
+        let topics = topics.into_iter().map(|topic| match &topic.name {
+            Some(name) if tells => {
+                let operations = self.operations(&name.0);
+                topic.with_topic_authorized_operations(operations)
+            }
+            _ => topic,
+        });
+        let topics = topics.collect();
         MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(StrBytes::from(self.id.clone())))
@@ -48,6 +57,12 @@ impl Cluster {
     fn describe_asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
         let by_name = asked.name.as_ref().map(|name| name.0.as_str());
         let name = by_name.or_else(|| self.topics.name_of(asked.topic_id));
+        if let Some(name) = name.filter(|name| self.faults.denies(name, Right::Describe)) {
+            // Not even whether it is there.
+            return MetadataResponseTopic::default()
+                .with_error_code(ResponseError::TopicAuthorizationFailed.code())
+                .with_name(Some(TopicName(StrBytes::from(name.to_owned()))));
+        }
         let found = name.and_then(|name| self.topics.get(name).map(|topic| (name, topic)));
         if let Some((name, topic)) = found {
             return self.describe(name, topic);
@@ -65,6 +80,20 @@ impl Cluster {
             Some(name) => unknown.with_name(Some(name.clone())),
             None => unknown.with_topic_id(asked.topic_id).with_name(None),
         }
+    }
+
+    /// What clients may do to a topic (KIP-430), as far as somebody here asks.
+    fn operations(&self, name: &str) -> i32 {
+        let bits = [
+            (Right::Read, 3),
+            (Right::Write, 4),
+            (Right::Describe, 8),
+            (Right::DescribeConfigs, 10),
+        ];
+        let allowed = bits
+            .into_iter()
+            .filter(|(right, _)| !self.faults.denies(name, *right));
+        allowed.map(|(_, bit)| 1 << bit).sum()
     }
 
     fn describe(&self, name: &str, topic: &Topic) -> MetadataResponseTopic {

@@ -43,6 +43,7 @@ mod topic_config;
 mod topics;
 mod transactions;
 
+pub use cluster::Right;
 pub use drills::Failing;
 pub use face::{ConnectionId, DumpedRecord, NodeId, Refusal, Violation};
 pub use kafka_protocol::error::ResponseError;
@@ -62,7 +63,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A cluster without topics. `seed` decides cluster id and topic ids.
+    /// A cluster without topics. `seed` decides topic ids.
     ///
     /// # Panics
     /// If `settings.nodes` is not within 1 to [`Settings::NODES_MAX`].

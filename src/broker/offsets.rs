@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 };
 
 use super::Profile;
-use super::cluster::{Cluster, Context};
+use super::cluster::{Cluster, Context, Right};
 use super::topics::TopicRef;
 
 /// The times that mean a place (ListOffsets' negative timestamps).
@@ -51,8 +51,9 @@ impl Cluster {
             let name = TopicRef::Name(topic.name.0.to_string());
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
-                let planned = self.faults.refuse(ApiKey::ListOffsets, false);
-                let found = match planned {
+                let planned = self.planned(ApiKey::ListOffsets, false, &name);
+                let denied = self.authorize(&name, Right::Describe).err();
+                let found = match denied.or(planned) {
                     Some(error) => Err(error),
                     None => self.list_one(ctx, &name, asked, committed),
                 };

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::batch::{self, Header, Records};
-use super::cluster::{Cluster, Context};
+use super::cluster::{Cluster, Context, Right};
 use super::producers::Sequence;
 use super::topic_config::TopicConfig;
 use super::topics::TopicRef;
@@ -82,6 +82,13 @@ impl Cluster {
         }
     }
 
+    /// How many milliseconds the answer to a request is held back, if a fault says so.
+    pub(super) fn produce_delay(&self, ctx: &Context, request: &ProduceRequest) -> Option<u32> {
+        let (slow, by_ms) = self.faults.delay_produce.as_ref()?;
+        let is_slow = |topic| self.name_of(&topic_ref(ctx, topic)) == Some(slow.as_str());
+        request.topic_data.iter().any(is_slow).then_some(*by_ms)
+    }
+
     fn produce_one(
         &mut self,
         ctx: &Context,
@@ -93,7 +100,8 @@ impl Cluster {
         if !(-1..=1).contains(&request.acks) {
             return Err(plain(ResponseError::InvalidRequiredAcks));
         }
-        if let Some(error) = self.faults.refuse(ApiKey::Produce, false) {
+        self.authorize(topic, Right::Write).map_err(plain)?;
+        if let Some(error) = self.planned(ApiKey::Produce, false, topic) {
             return Err(Refusal::new(error, "a planned fault"));
         }
         self.led(ctx.node, topic, data.index, -1).map_err(plain)?;
@@ -134,7 +142,7 @@ impl Cluster {
             batch::stamp(&mut owned, &mut header, time);
         }
         let base_offset = self.append(topic, data.index, owned).map_err(plain)?;
-        if let Some(error) = self.faults.refuse(ApiKey::Produce, true) {
+        if let Some(error) = self.planned(ApiKey::Produce, true, topic) {
             return Err(Refusal::new(error, "a planned fault, after the append"));
         }
         Ok(Appended {

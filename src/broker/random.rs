@@ -23,12 +23,4 @@ impl Random {
         let bits = u128::from(self.next()) << 64 | u128::from(self.next());
         uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
-
-    /// A cluster id: 22 characters, as Kafka's base64 of a UUID is.
-    pub(super) fn cluster_id(&mut self) -> String {
-        const ALPHABET: &[u8; 62] =
-            b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        let letter = |_| char::from(ALPHABET[(self.next() % 62) as usize]);
-        (0..22).map(letter).collect()
-    }
 }

@@ -27,6 +27,9 @@ pub struct Settings {
     pub fetch_sessions: bool,
     /// Whose API ranges and habits to show.
     pub profile: Profile,
+    /// The cluster's id. The same for every development broker by default: a client that met one
+    /// takes the next one at the same address for the same cluster, whose topics were made again.
+    pub cluster_id: String,
 }
 
 /// Whose behaviour a broker shows.
@@ -43,6 +46,8 @@ pub enum Profile {
 impl Settings {
     /// Nodes a cluster may have.
     pub const NODES_MAX: u16 = 16;
+    /// The id of a cluster that is given no other: 22 characters, as Kafka's are.
+    pub const CLUSTER_ID: &str = "sluicegate-development";
 }
 
 impl Default for Settings {
@@ -57,6 +62,7 @@ impl Default for Settings {
             cut_responses: true,
             fetch_sessions: true,
             profile: Profile::Kafka43,
+            cluster_id: Self::CLUSTER_ID.to_owned(),
         }
     }
 }

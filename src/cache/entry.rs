@@ -32,7 +32,8 @@ pub enum Lookup<'a> {
     Unheld(Entry<'a>),
     /// No record, or its newest is a tombstone.
     Absent,
-    /// The slice is incomplete and does not have the key: it may exist.
+    /// What the slice knows of the key may be out of date: the key, or a newer record of it, may be
+    /// among the keys that found no room or in an undecodable range of the log.
     Unknown,
 }
 
@@ -83,6 +84,12 @@ impl<'a> Entry<'a> {
         self.slot.held.timestamp
     }
 
+    /// Whether the value may be part of a collection, where the topic has one.
+    #[must_use]
+    pub const fn is_listed(&self) -> bool {
+        self.slot.held.listed
+    }
+
     /// The record's `content-type` header, if it has one that HTTP can carry.
     #[must_use]
     pub const fn content_type(&self) -> Option<&'a Arc<str>> {
@@ -108,6 +115,8 @@ pub(super) struct Held {
     pub(super) partition: Partition,
     /// A number of the slice's content types.
     pub(super) content_type: u16,
+    /// Whether the value may be part of a collection. True where nobody asked for that.
+    pub(super) listed: bool,
 }
 
 const _: () = assert!(size_of::<Slot>() <= 80);
@@ -115,6 +124,19 @@ const _: () = assert!(size_of::<Slot>() <= 80);
 impl Slot {
     pub(super) fn is_tombstone(&self) -> bool {
         matches!(self.held.value, Value::Tombstone(_))
+    }
+
+    /// Whether the value is held and is left out of collections.
+    pub(super) fn is_left_out(&self) -> bool {
+        matches!(self.held.value, Value::Held(_)) && !self.held.listed
+    }
+
+    /// Memory that the value would take if there were room; 0 for one that is held.
+    pub(super) fn unheld_bytes(&self) -> usize {
+        match self.held.value {
+            Value::Unheld(len) => value_bytes(len as usize),
+            Value::Held(_) | Value::Tombstone(_) => 0,
+        }
     }
 
     /// Memory the slot points to.

@@ -12,6 +12,10 @@ pub(super) struct Ledger {
     pub(super) entries: usize,
     pub(super) tombstones: usize,
     pub(super) unheld: usize,
+    /// Memory that the unheld values would take.
+    pub(super) unheld_bytes: usize,
+    /// Values that collections leave out.
+    pub(super) left_out: usize,
 }
 
 impl Ledger {
@@ -27,6 +31,8 @@ impl Ledger {
         self.order.insert(place, due);
         *self.counter(slot) += 1;
         self.unheld += usize::from(is_unheld(slot));
+        self.unheld_bytes += slot.unheld_bytes();
+        self.left_out += usize::from(slot.is_left_out());
     }
 
     /// Takes a slot out.
@@ -36,6 +42,8 @@ impl Ledger {
         self.order.remove(place, due);
         *self.counter(slot) -= 1;
         self.unheld -= usize::from(is_unheld(slot));
+        self.unheld_bytes -= slot.unheld_bytes();
+        self.left_out -= usize::from(slot.is_left_out());
     }
 
     fn counter(&mut self, slot: &Slot) -> &mut usize {

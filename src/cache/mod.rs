@@ -7,19 +7,28 @@
 //! a cursor never meets a key twice. By offset within each partition, for *changes* and the log's
 //! start.
 //!
-//! **What happens when it is full.** `bytes_max` is where a slice is marked *over*; it goes on. At
-//! [`SliceSettings::bytes_stop`] it stops growing, and says so: a record's value is left out (its
-//! key, position and etag stay; lookups say [`Lookup::Unheld`]), and when not even a new key fits,
-//! the slice is *incomplete* for good: a key it does not have may exist, so lookups say
-//! [`Lookup::Unknown`] and pages carry the mark. Nothing that was shown is dropped, nothing missing
-//! is taken for absent. A newer, smaller record mends an unheld value; an incomplete slice is
-//! mended by loading the topic again under a higher limit.
+//! **What a slice lacks.** Two things keep a slice from holding every newest record, and neither
+//! may look like a key that does not exist.
+//!
+//! *It is full.* At [`SliceSettings::bytes_stop`], a quarter above `bytes_max`, a slice stops
+//! growing. A record's value is left out (its key, position and etag stay; lookups say
+//! [`Lookup::Unheld`]). If not even a new key fits, its hash and position are kept, and lookups say
+//! [`Lookup::Unknown`]: of this key, or of every key that the slice does not have if there were too
+//! many to remember. Nothing that was shown is dropped. A newer record takes the place of what was
+//! left out if it finds room. Once all that is left out would fit into `bytes_max`,
+//! [`Gaps::reread`] says which records are wanted; they come again as
+//! [`crate::log::Change::Again`].
+//!
+//! *A range of the log could not be decoded.* A key whose newest known record lies below the range
+//! in the same partition may have a newer one in it, and so may every key that is not found: both
+//! are [`Lookup::Unknown`] until the key is written above the range or the log start passes it.
 
 mod content_types;
 mod entry;
 mod ledger;
 mod order;
 mod page;
+mod refused;
 mod slice;
 mod table;
 #[cfg(test)]
@@ -27,4 +36,4 @@ mod tests;
 
 pub use entry::{Entry, Lookup, Value};
 pub use page::{ChangeCursor, Changes, Item, Page, PageLimits};
-pub use slice::{Slice, SliceSettings, SliceStats};
+pub use slice::{Gaps, LeftOut, Slice, SliceSettings, SliceStats};

@@ -43,12 +43,8 @@ impl Order {
             self.partitions.resize_with(index + 1, BTreeMap::new);
         }
         let entries = &mut self.partitions[index];
-        let last = entries.last_key_value().map(|(&offset, _)| offset);
-        debug_assert!(
-            last < Some(place.offset),
-            "records of a partition come in order, each once"
-        );
-        entries.insert(place.offset, place.hash);
+        let before = entries.insert(place.offset, place.hash);
+        debug_assert_eq!(before, None, "records of a partition come each once");
         self.len += 1;
         if let Some(due) = due {
             let row = (due, place.hash, place.partition, place.offset);

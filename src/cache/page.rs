@@ -36,6 +36,8 @@ pub struct Item {
     pub timestamp: UnixMillis,
     /// The record's content type.
     pub content_type: Option<Arc<str>>,
+    /// Whether the value may be part of a collection: it is JSON.
+    pub listed: bool,
 }
 
 /// A piece of a collection.
@@ -45,7 +47,8 @@ pub struct Page {
     pub items: Vec<Item>,
     /// Give this to the next call; `None`: the slice is through.
     pub next: Option<(KeyHash, Box<[u8]>)>,
-    /// Keys may exist that the slice could not keep.
+    /// The slice lacks something: values or keys that found no room, or what an undecodable range
+    /// of the log may hold. What it has is not the whole.
     pub incomplete: bool,
 }
 
@@ -65,7 +68,8 @@ pub struct Changes {
     pub items: Vec<Item>,
     /// Give this to the next call with the same bounds; `None`: the slice is through.
     pub next: Option<ChangeCursor>,
-    /// Keys may exist that the slice could not keep.
+    /// Keys may exist that found no room. What undecodable ranges may hold is told apart: see
+    /// [`Slice::undecodable`].
     pub incomplete: bool,
 }
 
@@ -79,7 +83,7 @@ impl Slice {
     #[must_use]
     pub fn page(&self, after: Option<(KeyHash, &[u8])>, limits: PageLimits) -> Page {
         let mut page = Page {
-            incomplete: self.is_incomplete(),
+            incomplete: !self.is_whole(),
             ..Page::default()
         };
         let mut room = Room::new(limits);
@@ -111,7 +115,7 @@ impl Slice {
         limits: PageLimits,
     ) -> Changes {
         let mut changes = Changes {
-            incomplete: self.is_incomplete(),
+            incomplete: self.lacks_keys(),
             ..Changes::default()
         };
         let within = |partition, offset| {
@@ -194,6 +198,7 @@ impl Item {
             offset: entry.offset(),
             timestamp: entry.timestamp(),
             content_type: entry.content_type().cloned(),
+            listed: entry.is_listed(),
         }
     }
 }

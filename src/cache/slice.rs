@@ -7,9 +7,12 @@ use super::content_types::ContentTypes;
 use super::entry::{ETAG_BYTES, Entry, Held, Lookup, Slot, Value, rounded, value_bytes};
 use super::ledger::Ledger;
 use super::order::{Order, Place};
+use super::refused::Refused;
 use super::table::{At, Table};
-use crate::log::{Batch, Change, Record, Step};
-use crate::model::{Etag, KeyHash, LogTag, Offset, Partition, ShardId, UnixMillis};
+use crate::log::{Batch, Change, Record, Step, Undecodable};
+use crate::model::{
+    Etag, KeyHash, LogTag, NotJson, Offset, Partition, ShardId, UnixMillis, check_json,
+};
 
 /// Tombstones, and entries below a log start, that one call of [`Slice::expire`] drops.
 const EXPIRE_MAX: usize = 256;
@@ -32,6 +35,8 @@ pub struct SliceSettings {
     /// How long tombstones stay after they were applied: the topic's `delete.retention.ms`. From
     /// then and not from the record's time, which is the producer's to choose.
     pub tombstone_keep: Duration,
+    /// Whether the topic has a collection, so that values are checked to be JSON.
+    pub listed: bool,
 }
 
 impl SliceSettings {
@@ -55,14 +60,43 @@ pub struct SliceStats {
     pub bytes: usize,
     /// Entries whose value is not in memory.
     pub unheld: usize,
-    /// New keys that found no room, ever. Not zero: the slice is incomplete.
+    /// Records of keys that found no room, ever.
     pub keys_refused: u64,
+    /// Values that are held and left out of collections, because they are not JSON.
+    pub left_out: usize,
     /// Records without a key, ever; the first slice counts them for all.
     pub null_keys: u64,
     /// Records whose `etag` or `content-type` header can't be used, ever; the entry goes without.
     pub headers_refused: u64,
     /// `bytes` is over `bytes_max`.
     pub over: bool,
+}
+
+/// What a slice lacks for want of room, and what its collections leave out. Comparable, so that a
+/// change can be noticed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Values or keys found no room.
+    pub full: bool,
+    /// Keys found no room that the slice does not even remember, and half of its memory is free:
+    /// only another loading of the topic can find them.
+    pub reload: bool,
+    /// All that was left out would find room now: each partition, and the offset from which its
+    /// records are wanted again.
+    pub reread: Vec<(Partition, Offset)>,
+    /// The first value that collections left out.
+    pub left_out: Option<LeftOut>,
+}
+
+/// A value that collections leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The partition of its record.
+    pub partition: Partition,
+    /// The offset of its record.
+    pub offset: Offset,
+    /// Why it does not count as JSON.
+    pub why: NotJson,
 }
 
 /// One topic's newest records on one shard.
@@ -77,7 +111,12 @@ pub struct Slice {
     floors: Vec<Offset>,
     /// Entries below a floor may be left.
     below_floor: bool,
+    undecodable: Undecodable,
+    refused: Refused,
+    /// Per partition, an offset below which nothing was left out for want of room.
+    left_out_from: Vec<Option<Offset>>,
     keys_refused: u64,
+    first_left_out: Option<LeftOut>,
     null_keys: u64,
     headers_refused: u64,
 }
@@ -88,12 +127,16 @@ impl Slice {
     pub fn new(settings: SliceSettings) -> Self {
         Self {
             table: Table::new(settings.slices),
+            refused: Refused::new(settings.bytes_max),
             settings,
             ledger: Ledger::default(),
             content_types: ContentTypes::default(),
             floors: Vec::new(),
             below_floor: false,
+            undecodable: Undecodable::default(),
+            left_out_from: Vec::new(),
             keys_refused: 0,
+            first_left_out: None,
             null_keys: 0,
             headers_refused: 0,
         }
@@ -105,29 +148,48 @@ impl Slice {
     /// A newer record of a key is one that comes later in the order, so a key that moved to another
     /// partition goes with it.
     pub fn apply(&mut self, step: &Step, now: UnixMillis) {
+        self.undecodable.on_step(step);
         match &step.change {
             Change::Records(batch) => self.on_records(batch, now),
+            Change::Again(batch) => self.on_records_again(batch, now),
             Change::LogStart { partition, offset } => {
                 raise(&mut self.floors, *partition, *offset);
+                self.refused.on_log_start(*partition, *offset);
                 self.below_floor = true;
-                self.expire_below_floors(EXPIRE_MAX);
+                // What is left over goes with `expire`; until then it is not shown.
+                let _more = self.expire_below_floors(EXPIRE_MAX);
             }
-            Change::Nothing | Change::Gap { .. } => {}
+            Change::Nothing | Change::Gap { .. } | Change::Stuck { .. } => {}
         }
     }
 
     /// What the slice knows of `key`.
     #[must_use]
     pub fn get(&self, key: &[u8], hash: KeyHash) -> Lookup<'_> {
-        let Some(at) = self.table.find(hash, key) else {
-            return match self.is_incomplete() {
+        self.get_of(key, hash, None)
+    }
+
+    /// What the slice knows of `key`, all of whose records are in `partition` if that is given.
+    #[must_use]
+    pub fn get_of(&self, key: &[u8], hash: KeyHash, partition: Option<Partition>) -> Lookup<'_> {
+        let known = self.table.find(hash, key).map(|at| self.table.slot(at));
+        let Some(slot) = known.filter(|slot| !self.is_below_floor(slot)) else {
+            // A key that the slice has is never refused again: below the log start it is gone.
+            let refused = known.is_none() && self.refused.may_have(hash);
+            let undecodable = match partition {
+                None => !self.undecodable.is_empty(),
+                Some(partition) => self.undecodable.is_in(partition),
+            };
+            return match refused || undecodable {
                 true => Lookup::Unknown,
                 false => Lookup::Absent,
             };
         };
-        let slot = self.table.slot(at);
+        let Held {
+            partition, offset, ..
+        } = slot.held;
         match slot.held.value {
-            _ if self.is_below_floor(slot) => Lookup::Absent,
+            _ if self.undecodable.is_above(partition, offset) => Lookup::Unknown,
             Value::Held(_) => Lookup::Found(self.entry(slot)),
             Value::Unheld(_) => Lookup::Unheld(self.entry(slot)),
             Value::Tombstone(_) => Lookup::Absent,
@@ -143,14 +205,38 @@ impl Slice {
 
     /// Drops tombstones past their keep and entries below the log's start, a bounded number a call.
     /// True: more are due, call again next turn.
+    #[must_use = "what is due and not dropped takes the room of new keys"]
     pub fn expire(&mut self, now: UnixMillis) -> bool {
+        self.expire_due(now, false)
+    }
+
+    /// `for_room`: nothing that is due stays.
+    #[must_use]
+    fn expire_due(&mut self, now: UnixMillis, for_room: bool) -> bool {
         for left in (0..EXPIRE_MAX).rev() {
             let Some(place) = self.ledger.order.first_due(now) else {
                 return self.expire_below_floors(left);
             };
-            self.drop_slot(self.at(place));
+            let (partition, offset) = (place.partition, place.offset);
+            // Above an undecodable range a tombstone is what is known of its key: without it, the
+            // key would be one that is not found, of which the range may hold a record.
+            let decides =
+                self.undecodable.is_in(partition) && !self.undecodable.is_above(partition, offset);
+            match decides && !for_room {
+                true => self.keep_longer(self.at(place), now),
+                false => self.drop_slot(self.at(place)),
+            }
         }
         true
+    }
+
+    fn keep_longer(&mut self, at: At, now: UnixMillis) {
+        let slot = self.table.slot_mut(at);
+        self.ledger.uncount(slot);
+        // At least a moment, or it would be due for ever.
+        let due = after(now, self.settings.tombstone_keep);
+        slot.held.value = Value::Tombstone(due.max(UnixMillis(now.0.saturating_add(1000))));
+        self.ledger.count(slot);
     }
 
     /// The facts.
@@ -170,14 +256,60 @@ impl Slice {
             bytes,
             over: bytes > self.settings.bytes_max,
             keys_refused: self.keys_refused,
+            left_out: self.ledger.left_out,
             null_keys: self.null_keys,
             headers_refused: self.headers_refused,
         }
     }
 
-    /// Whether keys may exist that the slice could not keep.
-    pub(super) const fn is_incomplete(&self) -> bool {
-        self.keys_refused > 0
+    /// What the slice lacks for want of room, and what its collections leave out.
+    #[must_use]
+    pub fn gaps(&self) -> Gaps {
+        let full = self.lacks_keys() || self.ledger.unheld > 0;
+        let wanted = self.bytes() + self.ledger.unheld_bytes + self.refused.bytes();
+        let max = self.settings.bytes_max;
+        let reread = match full && !self.refused.is_lost() && wanted <= max {
+            true => self.wanted_from(),
+            false => Vec::new(),
+        };
+        Gaps {
+            full,
+            reload: self.refused.is_lost() && wanted <= max / 2,
+            reread,
+            left_out: self.first_left_out,
+        }
+    }
+
+    fn wanted_from(&self) -> Vec<(Partition, Offset)> {
+        let partitions = (0..).map(Partition).zip(&self.left_out_from);
+        let wanted = partitions.filter_map(|(partition, from)| {
+            let from = (*from)?;
+            Some((partition, from.max(self.floor(partition))))
+        });
+        wanted.collect()
+    }
+
+    /// The ranges of the log that could not be decoded.
+    #[must_use]
+    pub const fn undecodable(&self) -> &Undecodable {
+        &self.undecodable
+    }
+
+    /// Whether the slice has every newest record of its keys, values included.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.lacks_keys() && self.ledger.unheld == 0 && self.undecodable.is_empty()
+    }
+
+    /// The log's start of each partition, as far as told.
+    #[must_use]
+    pub fn log_starts(&self) -> &[Offset] {
+        &self.floors
+    }
+
+    /// Whether keys may exist that found no room.
+    pub(super) fn lacks_keys(&self) -> bool {
+        !self.refused.is_empty()
     }
 
     pub(super) fn floor(&self, partition: Partition) -> Offset {
@@ -225,6 +357,32 @@ impl Slice {
         }
     }
 
+    /// Records that came before, in the hope that there is room for them now. One counts if it is
+    /// the newest of its key and was left out; all others are known, or replaced.
+    fn on_records_again(&mut self, batch: &Batch, now: UnixMillis) {
+        let partition = batch.partition();
+        for record in batch.iter() {
+            let Some(key) = record.key else { continue };
+            let place = (partition, record.offset);
+            match self.table.find(record.key_hash, key) {
+                Some(at) => {
+                    let slot = self.table.slot(at);
+                    let same = (slot.held.partition, slot.held.offset) == place;
+                    if same && matches!(slot.held.value, Value::Unheld(_)) {
+                        self.rewrite(at, partition, &record, now);
+                    }
+                }
+                None if self.refused.is_newest(record.key_hash, place) => {
+                    self.add(partition, key, &record, now);
+                }
+                None => {}
+            }
+        }
+        if !self.lacks_keys() && self.ledger.unheld == 0 {
+            self.left_out_from.clear();
+        }
+    }
+
     fn on_record(
         &mut self,
         partition: Partition,
@@ -232,6 +390,12 @@ impl Slice {
         record: &Record<'_>,
         now: UnixMillis,
     ) {
+        let wanted = self.cost(key) + ETAG_BYTES + value_bytes(record.value.map_or(0, <[u8]>::len));
+        if self.room() < wanted {
+            // Tombstones that are due must not take the room of a new key or value. Bounded, and
+            // one look where none is due.
+            let _more = self.expire_due(now, true);
+        }
         match self.table.find(record.key_hash, key) {
             None => self.add(partition, key, record, now),
             Some(at) => self.rewrite(at, partition, record, now),
@@ -239,11 +403,16 @@ impl Slice {
     }
 
     fn add(&mut self, partition: Partition, key: &[u8], record: &Record<'_>, now: UnixMillis) {
-        let cost = rounded(key.len()) + self.table.insert_bytes() + Order::insert_bytes_max();
+        let cost = self.cost(key);
         let Some(room) = self.room().checked_sub(cost) else {
+            let value = record.value.map_or(0, |value| value_bytes(value.len()));
+            let place = (partition, record.offset);
             self.keys_refused += 1;
+            self.refused.add(record.key_hash, place, cost + value);
+            self.on_left_out(partition, record.offset);
             return;
         };
+        self.refused.remove(record.key_hash);
         let slot = Slot {
             hash: record.key_hash,
             key: key.into(),
@@ -264,6 +433,11 @@ impl Slice {
         let slot = self.table.slot_mut(at);
         slot.held = held;
         self.ledger.count(slot);
+    }
+
+    /// Memory that a new key takes at most, without its value.
+    fn cost(&self, key: &[u8]) -> usize {
+        rounded(key.len()) + self.table.insert_bytes() + Order::insert_bytes_max()
     }
 
     /// Memory left.
@@ -288,6 +462,10 @@ impl Slice {
             Some(value) if value_bytes(value.len()) <= room => Value::Held(Arc::from(value)),
             Some(value) => Value::Unheld(u32::try_from(value.len()).unwrap_or(u32::MAX)),
         };
+        if matches!(value, Value::Unheld(_)) {
+            self.on_left_out(partition, record.offset);
+        }
+        let listed = self.is_listed(partition, record, &value);
         Held {
             value,
             etag,
@@ -295,7 +473,38 @@ impl Slice {
             timestamp: record.timestamp,
             partition,
             content_type,
+            listed,
         }
+    }
+
+    /// A value or a key found no room.
+    fn on_left_out(&mut self, partition: Partition, offset: Offset) {
+        let index = partition.0 as usize;
+        if index >= self.left_out_from.len() {
+            self.left_out_from.resize(index + 1, None);
+        }
+        let from = self.left_out_from[index].get_or_insert(offset);
+        *from = offset.min(*from);
+    }
+
+    /// Whether a value may be part of a collection. Checked once a record: what a collection says
+    /// must be JSON as a whole, for every reader.
+    fn is_listed(&mut self, partition: Partition, record: &Record<'_>, value: &Value) -> bool {
+        let Value::Held(value) = value else {
+            return true;
+        };
+        if !self.settings.listed {
+            return true;
+        }
+        let Err(why) = check_json(value) else {
+            return true;
+        };
+        self.first_left_out.get_or_insert(LeftOut {
+            partition,
+            offset: record.offset,
+            why,
+        });
+        false
     }
 
     /// The record's own etag and its content type, the last of each name as Kafka reads headers.
@@ -316,6 +525,7 @@ impl Slice {
     }
 
     /// True: more are left.
+    #[must_use]
     fn expire_below_floors(&mut self, mut left: usize) -> bool {
         if !self.below_floor {
             return false;

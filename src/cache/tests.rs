@@ -24,6 +24,7 @@ fn settings(bytes_max: usize) -> SliceSettings {
         tag: LogTag([0, 0, 0, 1]),
         etag_header: "etag".into(),
         tombstone_keep: Duration::from_millis(KEEP as u64),
+        listed: false,
     }
 }
 
@@ -143,7 +144,7 @@ fn a_tombstone_hides_its_key_is_shown_by_changes_and_goes_after_its_keep() {
 
     assert!(!slice.expire(UnixMillis(KEEP - 1)));
     assert_eq!(slice.stats().tombstones, 1);
-    slice.expire(UnixMillis(KEEP));
+    assert!(!slice.expire(UnixMillis(KEEP)));
     let empty = SliceStats {
         bytes: slice.stats().bytes,
         ..SliceStats::default()
@@ -219,6 +220,204 @@ fn a_full_slice_leaves_values_out_then_keys_and_says_so() {
     assert!(matches!(slice.lookup("99"), Lookup::Unknown));
     assert!(slice.page(None, LIMITS).incomplete);
     assert_eq!(slice.value("c").as_deref(), Some("small"));
+}
+
+/// Tombstones that are due take no new key's room.
+#[test]
+fn a_full_slice_drops_due_tombstones_before_it_refuses_a_key() {
+    let mut slice = Slice::new(settings(64 * 1024));
+    let mut at = 0;
+    let mut write = |slice: &mut Slice, value: Option<&str>, now| {
+        let drafts: Vec<Draft> = (0..200)
+            .map(|n| Draft::new(at + n, &(at + n).to_string(), value))
+            .collect();
+        at += 200;
+        let batch = batch(0, &drafts, &SECRET);
+        slice.apply(&step(1, Change::Records(batch)), UnixMillis(now));
+    };
+    for round in 0..20 {
+        write(&mut slice, None, round * KEEP);
+        let stats = slice.stats();
+        assert_eq!((stats.keys_refused, stats.unheld), (0, 0), "{stats:?}");
+    }
+    write(&mut slice, Some("v"), 20 * KEEP);
+    assert_eq!(slice.stats().entries, 200);
+}
+
+impl Slice {
+    fn records_again(&mut self, partition: u32, drafts: &[Draft]) {
+        let batch = batch(partition, drafts, &SECRET);
+        self.apply(&step(1, Change::Again(batch)), NOW);
+    }
+}
+
+fn keyed(keys: &[&str], value: Option<&str>, at: u64) -> Vec<Draft> {
+    let drafts = keys.iter().zip(at..);
+    drafts.map(|(k, n)| Draft::new(n, k, value)).collect()
+}
+
+#[test]
+fn a_full_slice_asks_for_what_it_left_out_once_there_is_room() {
+    let big = "x".repeat(3000);
+    let first = keyed(&["a", "b", "c", "d"], Some(&big), 0);
+    let mut slice = Slice::new(settings(8 * 1024));
+    slice.records(0, &first);
+    assert_eq!(slice.stats().unheld, 2);
+    assert!(slice.gaps().full && slice.gaps().reread.is_empty());
+    slice.records(0, &keyed(&["a"], None, 4));
+    assert!(slice.gaps().reread.is_empty(), "all would not fit");
+    slice.records(0, &keyed(&["d"], Some("small"), 5));
+    assert_eq!(slice.gaps().reread, [(Partition(0), Offset(2))]);
+    // Of what comes again only the newest record counts, and only where it was left out.
+    slice.records_again(0, &first[2..]);
+    assert_eq!(slice.value("c").as_deref(), Some(&*big));
+    assert_eq!(slice.value("d").as_deref(), Some("small"));
+    slice.records_again(0, &first);
+    assert_eq!(slice.value("a"), None, "it was deleted");
+    assert_eq!(slice.gaps(), Gaps::default());
+    assert!(slice.is_whole() && !slice.page(None, LIMITS).incomplete);
+}
+
+#[test]
+fn a_key_that_found_no_room_is_remembered_and_no_other_is_doubted() {
+    let mut slice = Slice::new(settings(64 * 1024));
+    let mut all = Vec::new();
+    while slice.stats().keys_refused < 20 {
+        let at = all.len() as u64;
+        let one = keyed(&[&format!("key{at}")], Some("v"), at);
+        slice.records(0, &one);
+        all.extend(one);
+    }
+    let count = all.len() as u64;
+    let (last, held) = (format!("key{}", count - 1), count - 30);
+    assert!(matches!(slice.lookup(&last), Lookup::Unknown));
+    assert!(matches!(slice.lookup("no"), Lookup::Absent));
+    assert!(slice.page(None, LIMITS).incomplete);
+    assert!(slice.gaps().full && slice.gaps().reread.is_empty());
+    // Written again without room, it is the newer record that is wanted.
+    slice.records(0, &keyed(&[&last], Some("new"), count));
+    slice.log_start(0, held);
+    while slice.expire(NOW) {}
+    let reread = slice.gaps().reread;
+    assert_eq!(reread.len(), 1, "{:?}", slice.stats());
+    assert!(reread[0].1 >= Offset(held) && reread[0].1 <= Offset(count - 20));
+    slice.records_again(0, &all[held as usize..]);
+    assert!(matches!(slice.lookup(&last), Lookup::Unknown));
+    let other = format!("key{}", count - 2);
+    assert_eq!(slice.value(&other).as_deref(), Some("v"));
+    slice.records_again(0, &keyed(&[&last], Some("new"), count));
+    assert_eq!(slice.value(&last).as_deref(), Some("new"));
+    assert_eq!((slice.gaps(), slice.stats().entries), (Gaps::default(), 30));
+}
+
+#[test]
+fn too_many_refused_keys_put_every_unknown_key_in_doubt_until_another_loading() {
+    let keys: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let mut slice = Slice::new(settings(8 * 1024));
+    slice.records(0, &keyed(&many, Some("v"), 0));
+    assert!(matches!(slice.lookup("no"), Lookup::Unknown));
+    assert!(slice.gaps().full && !slice.gaps().reload);
+    // Half of it free, a loading is worth a try; with the log's start past all of them it is whole.
+    slice.log_start(0, 299);
+    while slice.expire(NOW) {}
+    assert!(slice.gaps().reload && slice.gaps().reread.is_empty());
+    slice.log_start(0, 300);
+    assert_eq!(slice.gaps(), Gaps::default());
+    assert!(matches!(slice.lookup("no"), Lookup::Absent));
+}
+
+#[test]
+fn an_undecodable_range_hides_what_it_may_have_replaced() {
+    let mut slice = slice();
+    let gap = |partition, from, to| Change::Gap {
+        partition: Partition(partition),
+        from: Offset(from),
+        to: Offset(to),
+        reason: crate::log::GapReason::Undecodable,
+    };
+    let records = [
+        Draft::new(0, "below", Some("old")),
+        Draft::new(1, "dead", Some("old")),
+        Draft::new(2, "dead", None),
+    ];
+    slice.records(1, &records);
+    slice.records(0, &[Draft::new(9, "other", Some("v"))]);
+    assert!(slice.is_whole());
+    slice.apply(&step(1, gap(1, 5, 7)), NOW);
+    let above = [
+        Draft::new(7, "above", Some("new")),
+        Draft::new(8, "deleted", None),
+    ];
+    slice.records(1, &above);
+    for unknown in ["below", "dead", "never"] {
+        let found = slice.lookup(unknown);
+        assert!(matches!(found, Lookup::Unknown), "{unknown}: {found:?}");
+    }
+    // Where the partition of a key is known, others' ranges do not concern it.
+    let of = |partition| slice.get_of(b"never", SECRET.hash(b"never"), Some(Partition(partition)));
+    assert!(matches!((of(0), of(1)), (Lookup::Absent, Lookup::Unknown)));
+    assert_eq!(slice.value("above").as_deref(), Some("new"));
+    assert_eq!(slice.value("other").as_deref(), Some("v"));
+    assert!(matches!(slice.lookup("deleted"), Lookup::Absent));
+    assert!(slice.page(None, LIMITS).incomplete);
+    // A tombstone above stays while it decides.
+    while slice.expire(UnixMillis(KEEP)) {}
+    assert!(matches!(slice.lookup("deleted"), Lookup::Absent));
+    assert_eq!(slice.stats().tombstones, 1, "that of `dead` has gone");
+    // It ends for a key that is written above, and as a whole with the log's start.
+    slice.records(1, &[Draft::new(9, "below", Some("new"))]);
+    assert_eq!(slice.value("below").as_deref(), Some("new"));
+    slice.log_start(1, 6);
+    assert!(matches!(slice.lookup("never"), Lookup::Unknown));
+    slice.log_start(1, 7);
+    assert!(matches!(slice.lookup("never"), Lookup::Absent));
+    assert!(matches!(slice.lookup("dead"), Lookup::Absent));
+    assert!(slice.is_whole() && !slice.page(None, LIMITS).incomplete);
+    assert_eq!(slice.value("below").as_deref(), Some("new"));
+    while slice.expire(UnixMillis(3 * KEEP)) {}
+    assert_eq!(slice.stats().tombstones, 0);
+}
+
+#[test]
+fn what_is_not_json_is_marked_once_and_counted_while_it_is_there() {
+    let mut slice = Slice::new(SliceSettings {
+        listed: true,
+        ..settings(1 << 20)
+    });
+    let records = [
+        Draft::new(3, "a", Some("1")),
+        Draft::new(4, "b", Some("not json")),
+        Draft::new(5, "c", Some("{]")),
+    ];
+    slice.records(2, &records);
+    let listed = |slice: &Slice| -> Vec<(String, bool)> {
+        let mut all: Vec<_> = all_pages(slice)
+            .into_iter()
+            .map(|item| (text(&item.key), item.listed))
+            .collect();
+        all.sort();
+        all
+    };
+    let of = |key: &str, listed| (key.to_owned(), listed);
+    assert_eq!(
+        listed(&slice),
+        [of("a", true), of("b", false), of("c", false)]
+    );
+    let first = LeftOut {
+        partition: Partition(2),
+        offset: Offset(4),
+        why: crate::model::NotJson::Syntax,
+    };
+    assert_eq!(slice.gaps().left_out, Some(first));
+    assert_eq!(slice.stats().left_out, 2);
+    slice.records(
+        2,
+        &[Draft::new(6, "b", Some("2")), Draft::new(7, "c", None)],
+    );
+    assert_eq!(listed(&slice), [of("a", true), of("b", true)]);
+    assert_eq!(slice.stats().left_out, 0);
+    assert!(slice.is_whole(), "what is left out does not make it less");
 }
 
 #[test]
@@ -492,6 +691,7 @@ fn the_table_keeps_its_order_at_every_size() {
                     timestamp: NOW,
                     partition: Partition(0),
                     content_type: 0,
+                    listed: true,
                 },
             });
             keys.push((hash, key));

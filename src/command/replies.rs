@@ -262,6 +262,7 @@ impl ReplyIndex {
 
     /// Drops generations past the window and gives their memory back, a bounded piece a call. True:
     /// more is due, call again next turn.
+    #[must_use = "what is due and not dropped keeps its memory"]
     pub fn expire(&mut self, now: UnixMillis) -> bool {
         let past = now.0.saturating_sub(millis(self.settings.window));
         while self.generations.front().is_some_and(|g| g.newest.0 <= past) {

@@ -136,7 +136,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             Change::LogStart { partition, offset } => {
                 self.replies.on_log_start(*partition, *offset);
             }
-            Change::Nothing | Change::Gap { .. } => {}
+            Change::Again(_) | Change::Nothing | Change::Gap { .. } | Change::Stuck { .. } => {}
         }
     }
 

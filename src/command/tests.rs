@@ -376,7 +376,7 @@ fn a_reply_leaves_with_its_window_and_its_key_is_new_then() {
         put(&mut index, n, i64::from(n) * 100, i64::from(n) * 100);
     }
     // The window is 1,600 ms in generations of 100: at 3,900 all later than 2,300 is known.
-    index.expire(UnixMillis(3900));
+    let _more = index.expire(UnixMillis(3900));
     for n in 0..40 {
         assert_eq!(has(&index, n), n >= 24, "{n}");
     }
@@ -389,7 +389,7 @@ fn a_reply_leaves_with_its_window_and_its_key_is_new_then() {
     );
     assert_eq!(stats.entry_bytes, 17 * ReplyIndexSettings::ENTRY_BYTES);
 
-    index.expire(UnixMillis(1_000_000));
+    let _more = index.expire(UnixMillis(1_000_000));
     assert_eq!(index.stats().entries, 0);
     // Generations that come after an empty index do not bring swept-out ones back.
     put(&mut index, 99, 1_000_000, 1_000_000);
@@ -451,7 +451,7 @@ proptest! {
         let mut now = 0;
         for (n, jitter, pause) in acts {
             now += pause;
-            index.expire(UnixMillis(now));
+            let _more = index.expire(UnixMillis(now));
             let time = now + jitter;
             let before = firsts.get(&n).is_some_and(|first| has(&index, n) && *first > i64::MIN);
             let fresh = put(&mut index, n, time, now);

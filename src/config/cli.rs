@@ -71,7 +71,8 @@ pub fn command() -> clap::Command {
     let check = config_command("check", "Say everything that is wrong with a config")
         .long_about(
             "Say everything that is wrong with a config, at once.\n\nThis is the static half: \
-             syntax, references, limits, the memory sum. Brokers are not asked yet.",
+             syntax, references, limits, the memory sum, and the files and secrets that it names. \
+             `run` refuses nothing else before it opens a socket. Brokers are not asked yet.",
         )
         .arg(
             Arg::new("no-kafka")
@@ -177,6 +178,7 @@ impl CommandLine {
             environment,
             flags,
             cpus,
+            to_serve: false,
         })
     }
 }

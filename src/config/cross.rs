@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cross_kafka;
 use super::diagnose::Findings;
+use super::load::Sources;
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
 use super::read::{Claim, Routed};
@@ -27,6 +28,11 @@ pub const CORS_NAMES_BYTES_MAX: usize = 7 * KIB;
 
 /// What a record has besides the body of its command: key, headers, framing.
 const RECORD_OVERHEAD_BYTES: usize = 16 * KIB;
+
+/// What to do about a config without routes.
+const NO_ROUTES_HELP: &str = "name a config with routes, `--config FILE`; docs/config.md shows \
+                              [[command]], [[query]] and [[stream]]. To see it work: `sluicegate \
+                              demo`";
 
 /// The routes as they were read.
 pub(super) struct Routes {
@@ -358,10 +364,13 @@ fn is_origin(text: &str) -> bool {
 }
 
 /// What concerns the whole: no routes, too many topics, too much memory.
-pub(super) fn whole(config: &Config, cpus: u16, from: &Origins, findings: &mut Findings) {
+pub(super) fn whole(config: &Config, sources: &Sources, from: &Origins, findings: &mut Findings) {
     if !config.has_routes() && !findings.any_error() {
-        let help = "add [[command]], [[query]] or [[stream]]; docs/config.md shows them";
-        findings.warning(None, "there are no routes: `run` refuses to start", help);
+        let (message, help) = ("there is nothing to serve: no routes", NO_ROUTES_HELP);
+        match sources.to_serve {
+            true => findings.error(None, message, help),
+            false => findings.warning(None, message, help),
+        };
     }
     if config.topics().len() > TOPICS_MAX {
         let message = format!("the routes name more than {TOPICS_MAX} topics");
@@ -381,7 +390,7 @@ pub(super) fn whole(config: &Config, cpus: u16, from: &Origins, findings: &mut F
     let Some(memory) = config.settings.memory else {
         return;
     };
-    let caps = memory_caps(config, config.settings.shards_on(cpus));
+    let caps = memory_caps(config, config.settings.shards_on(sources.cpus));
     let sum = memory_sum(&caps);
     if sum > memory {
         let name = from.name("memory");

@@ -4,7 +4,7 @@
 use toml::de::DeTable;
 
 use super::cross::{self, Routes};
-use super::diagnose::{Findings, Report, line_of, nearest};
+use super::diagnose::{Finding, Findings, Report, Severity, line_of, nearest};
 use super::kind::Raw;
 use super::origin::{Origin, Origins};
 use super::read::Reader;
@@ -38,6 +38,8 @@ pub struct Sources {
     pub flags: Vec<(&'static str, String)>,
     /// CPUs the process may run on, for the memory sum where `shards` is not set.
     pub cpus: u16,
+    /// Whether the config is to be served: then it is refused without routes.
+    pub to_serve: bool,
 }
 
 /// A config that is right in itself.
@@ -49,6 +51,37 @@ pub struct Loaded {
     pub origins: Origins,
     /// Warnings, to be shown; no errors.
     pub report: Report,
+}
+
+impl Loaded {
+    /// The config, unless there are reasons against it that only the system knows, such as a file
+    /// that can't be read.
+    ///
+    /// # Errors
+    /// The report with each of the reasons as an error.
+    pub fn unless(mut self, reasons: impl IntoIterator<Item = String>) -> Result<Self, Report> {
+        self.add(Severity::Error, reasons);
+        match self.report.errors() {
+            0 => Ok(self),
+            _ => Err(self.report),
+        }
+    }
+
+    /// Adds warnings that only the system knows.
+    pub fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        self.add(Severity::Warning, warnings);
+    }
+
+    fn add(&mut self, severity: Severity, messages: impl IntoIterator<Item = String>) {
+        let findings = messages.into_iter().map(|message| Finding {
+            severity,
+            message,
+            at: None,
+            also: Vec::new(),
+            help: String::new(),
+        });
+        self.report.findings.extend(findings);
+    }
 }
 
 /// Makes a config.
@@ -98,7 +131,7 @@ fn assemble(sources: &Sources, text: &str, findings: &mut Findings) -> (Config, 
         streams: routes.streams.into_iter().map(|it| it.route).collect(),
         settings,
     };
-    cross::whole(&config, sources.cpus, &origins, findings);
+    cross::whole(&config, sources, &origins, findings);
     (config, origins)
 }
 

@@ -71,6 +71,13 @@ const ROUTE_KEYS: &[Keys] = &[
                 "key",
                 "Template of the key of the one record. Without it: the collection of all.",
             ),
+            (
+                "partitioner",
+                "`murmur2`: every producer of the topic chooses a key's partition as Java's \
+                 clients do, and the topic has always had as many partitions as now. Then a batch \
+                 that can't be decoded puts the keys of its own partition in doubt, not every key \
+                 that is not found. Default: none.",
+            ),
         ],
     ),
     (

@@ -12,8 +12,8 @@ use super::kind::{OneOf, Raw, Text};
 use super::section::{Placed, Section, part_of, raw};
 use super::unit::Time;
 use super::{
-    CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, Part, PathPattern, Place,
-    QueryRoute, Slow, Start, StreamRoute, Template, TextError,
+    CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, Part, Partitioner, PathPattern,
+    Place, QueryRoute, Slow, Start, StreamRoute, Template, TextError,
 };
 use crate::model::{EventName, TopicName};
 
@@ -188,6 +188,8 @@ impl<'a, 'f> Reader<'a, 'f> {
         let value = section.get("key");
         let path = route.as_ref().map(|it| &it.value);
         let key = path.and_then(|path| self.template(value, "key", path, Place::Get, true));
+        let partitioners = OneOf(&[("murmur2", Partitioner::Murmur2)]);
+        let partitioner = section.read("partitioner", &partitioners, self.findings);
         let at = section.at.clone();
         section.finish(no_other_place, self.findings);
 
@@ -203,6 +205,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 cluster,
                 topic: topic.value,
                 key,
+                partitioner: partitioner.map(|it| it.value),
             },
             at,
             topic_at: topic.at,

@@ -89,6 +89,16 @@ pub struct QueryRoute {
     pub topic: TopicName,
     /// Which record; `None` = the collection of all.
     pub key: Option<Template>,
+    /// How producers choose a key's partition, if all of them do so alike and the topic has always
+    /// had as many partitions as now. `None` = a key's records may be in any partition.
+    pub partitioner: Option<Partitioner>,
+}
+
+/// A way to choose the partition of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partitioner {
+    /// That of Java's clients: murmur2 of the key, modulo the partitions.
+    Murmur2,
 }
 
 /// A `GET` answered by an event stream.

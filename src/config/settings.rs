@@ -267,6 +267,9 @@ settings! {
         certificate: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
         /// Its private key in PEM.
         key: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
+        /// From the accept of a connection to the end of its TLS handshake; beyond it, the
+        /// connection is closed.
+        handshake_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
     }
 
     "Admin"
@@ -303,6 +306,10 @@ settings! {
         backoff_max: Duration = s(1), Time(ms(10)..=s(1)), Restart;
         /// How long a broker may hold a fetch that has nothing to give.
         fetch_wait: Duration = ms(500), Time(ms(10)..=s(30)), Restart;
+        /// A broker that owes an answer counts as unavailable after four times the p99 of its
+        /// answers in the last minute: after 0.9 s at least, and after this at most. What was not
+        /// sent to it by then is refused.
+        stall_max: Duration = s(3), Time(ms(900)..=s(30)), Restart;
         /// Tell brokers once which partitions are read, then only what changes (KIP-227). Off:
         /// every fetch names all of them.
         fetch_sessions: bool = true, Switch, Restart;
@@ -314,7 +321,8 @@ settings! {
         fetch_bytes_max: usize = 8 * MIB, Size(64 * KIB..=GIB), Restart;
         /// Bytes a fetch may bring of one partition.
         fetch_partition_bytes_max: usize = MIB, Size(16 * KIB..=GIB), Restart;
-        /// Bytes one batch may have once decompressed; beyond it, the batch is skipped visibly.
+        /// Bytes one batch may have once decompressed; beyond it, the batch is skipped visibly:
+        /// streams are told of a gap, and queries that it may concern answer 503.
         batch_bytes_max: usize = 16 * MIB, Size(MIB..=GIB), Restart;
         /// Fetched bytes a topic may have on their way to the shards; then it is fetched no
         /// further until they have applied them.
@@ -437,7 +445,8 @@ settings! {
     /// The caches that queries are answered from.
     cache "cache": Cache {
         /// Bytes of keys and values, per topic. A quarter above it, values and then new keys are
-        /// left out, and their queries answer 503: give the topic what it needs.
+        /// left out, and their queries answer 503 until there is room: give the topic what it
+        /// needs.
         bytes_max: usize = 256 * MIB, Size(MIB..=1024 * GIB), Restart;
     }
 

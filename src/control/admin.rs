@@ -1,12 +1,17 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`. Read-only: no body is read and
 //! nothing can be changed from here, so a web page that reaches it through a browser can at most
 //! look, and `Host` has to be a name it may have (DNS rebinding).
+//!
+//! Probes are the exception: health checkers send `Host` as they like, or none (HAProxy's default
+//! is HTTP/1.0 without it). `/livez` and `/readyz` answer all of them with the status and one
+//! boolean; the details need a listed `Host`.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,15 +22,20 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::health::{self, ANSWER_WAIT, RouteNeeds, Verdict};
 use super::process;
 use crate::metrics::{self, Exposition, ShardReport};
 use crate::model::ShardId;
 
-/// Connections at one time; the next waits in the kernel's queue.
+/// Connections at one time. The next closes the one that has been idle longest, so whoever opens
+/// many keeps no probe waiting.
 pub const CONNECTIONS_MAX: usize = 64;
+/// How often the port looks for an idle connection while all of them are being answered, which
+/// takes each [`ANSWER_WAIT`] at most.
+const PLACE_EVERY: Duration = Duration::from_millis(5);
 /// From one response to the end of the next request's head.
 const HEAD_WAIT: Duration = Duration::from_secs(30);
 /// No connection lives longer, so one that takes no bytes does not hold its place for ever.
@@ -48,6 +58,8 @@ pub struct AdminSettings {
     pub shards: u16,
     /// What each route hangs on, for `/readyz`.
     pub routes: Vec<RouteNeeds>,
+    /// Log lines dropped since the start.
+    pub log_lines_dropped: fn() -> u64,
 }
 
 /// The bound admin port.
@@ -89,28 +101,32 @@ impl Admin {
 
     /// Serves until `stop` is ready; then connections in flight are dropped.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
+        let mut places: Vec<Place> = Vec::new();
         tokio::pin!(stop);
         loop {
             let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, self.listener.accept().await)
+                let accepted = self.listener.accept().await;
+                while accepted.is_ok() && !make_room(&mut places) {
+                    tokio::time::sleep(PLACE_EVERY).await;
+                }
+                accepted
             };
-            let (place, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 next = next => next,
                 () = &mut stop => return,
             };
-            while connections.try_join_next().is_some() {}
+            while tasks.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, _)) => {
                     let desk = Arc::clone(&self.desk);
-                    connections.spawn(async move {
-                        // Both bounds are ends like any other: nobody is left to be told.
-                        let _ =
-                            tokio::time::timeout(CONNECTION_AGE_MAX, connect(stream, desk)).await;
-                        drop(place);
+                    let activity = Arc::new(Activity::new(self.desk.since));
+                    let connection = connect(stream, desk, activity.clone());
+                    // Both bounds are ends like any other: nobody is left to be notified.
+                    let task = tasks.spawn(async move {
+                        let _ = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await;
                     });
+                    places.push(Place { task, activity });
                 }
                 // Out of files, mostly: the pause keeps it from spinning.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -119,24 +135,120 @@ impl Admin {
     }
 }
 
-async fn connect(stream: TcpStream, desk: Arc<Desk>) -> hyper::Result<()> {
+/// An open connection.
+struct Place {
+    task: AbortHandle,
+    activity: Arc<Activity>,
+}
+
+/// What a connection is at: being answered, or idle since a moment. A connection whose client does
+/// not take its response counts as idle.
+struct Activity {
+    since: Instant,
+    /// Microseconds from `since`; [`Self::ANSWERING`] while a request is being answered.
+    idle: AtomicU64,
+}
+
+impl Activity {
+    const ANSWERING: u64 = u64::MAX;
+
+    fn new(since: Instant) -> Self {
+        let activity = Self {
+            since,
+            idle: AtomicU64::new(0),
+        };
+        activity.on_idle();
+        activity
+    }
+
+    fn on_request(&self) {
+        self.idle.store(Self::ANSWERING, Ordering::Relaxed);
+    }
+
+    fn on_idle(&self) {
+        let idle = self.since.elapsed().as_micros() as u64;
+        self.idle.store(idle, Ordering::Relaxed);
+    }
+
+    fn idle_since(&self) -> Option<u64> {
+        let idle = self.idle.load(Ordering::Relaxed);
+        (idle != Self::ANSWERING).then_some(idle)
+    }
+}
+
+/// Makes room for one more connection, if need be by closing the one that has been idle longest.
+/// False: there is none, and all places are taken.
+fn make_room(places: &mut Vec<Place>) -> bool {
+    places.retain(|place| !place.task.is_finished());
+    if places.len() < CONNECTIONS_MAX {
+        return true;
+    }
+    let idle = places.iter().enumerate();
+    let idle = idle.filter_map(|(at, place)| Some((place.activity.idle_since()?, at)));
+    let Some((_, oldest)) = idle.min() else {
+        return false;
+    };
+    places.swap_remove(oldest).task.abort();
+    true
+}
+
+async fn connect(stream: TcpStream, desk: Arc<Desk>, activity: Arc<Activity>) -> hyper::Result<()> {
     let service = service_fn(move |request| {
-        let desk = Arc::clone(&desk);
-        async move { Ok::<_, Infallible>(desk.answer(&request).await) }
+        let (desk, activity) = (Arc::clone(&desk), Arc::clone(&activity));
+        async move {
+            activity.on_request();
+            let answer = desk.answer(&request).await;
+            activity.on_idle();
+            Ok::<_, Infallible>(answer)
+        }
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)
         .max_buf_size(HEAD_BYTES_MAX)
+        // A probe may end its side at once and still read (`nc -N`).
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .await
+}
+
+/// What health checkers ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    Live,
+    Ready,
+}
+
+impl Probe {
+    /// `OPTIONS /` is what HAProxy sends when its `option httpchk` names nothing else.
+    fn of(method: &Method, path: &str) -> Option<Self> {
+        match (method, path) {
+            (&Method::GET | &Method::HEAD | &Method::OPTIONS, "/livez") => Some(Self::Live),
+            (&Method::GET | &Method::HEAD | &Method::OPTIONS, "/readyz")
+            | (&Method::OPTIONS, "/" | "*") => Some(Self::Ready),
+            _ => None,
+        }
+    }
+
+    /// The answer to a client that `Host` does not vouch for.
+    fn without_details(self, good: bool) -> String {
+        match self {
+            Self::Live => format!(r#"{{"live":{good}}}"#),
+            Self::Ready => format!(r#"{{"ready":{good}}}"#),
+        }
+    }
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Desk {
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
-        if !self.may_be_called(request) {
+        let is_listed = self.is_listed(request);
+        if let Some(probe) = Probe::of(request.method(), request.uri().path()) {
+            let details = is_listed && request.method() != Method::OPTIONS;
+            return self.probe(probe, details).await;
+        }
+        if !is_listed {
             let detail = "Host is not a name of this port; list it in admin.hosts";
             return problem(StatusCode::MISDIRECTED_REQUEST, detail);
         }
@@ -148,8 +260,6 @@ impl Desk {
         }
         match request.uri().path() {
             "/metrics" => self.metrics().await,
-            "/livez" => json(health::live(&self.reports().await)),
-            "/readyz" => json(health::ready(&self.reports().await, &self.settings.routes)),
             "/status" => json(health::status(&self.reports().await)),
             _ => {
                 let detail = "there are /metrics, /livez, /readyz and /status";
@@ -158,9 +268,21 @@ impl Desk {
         }
     }
 
-    /// RFC 9112 3.2: HTTP/1.1 has a `Host`. A name that merely resolves to this address may be an
-    /// attacker's, so only known ones are answered.
-    fn may_be_called(&self, request: &Request<Incoming>) -> bool {
+    async fn probe(&self, probe: Probe, details: bool) -> Answer {
+        let reports = self.reports().await;
+        let mut verdict = match probe {
+            Probe::Live => health::live(&reports),
+            Probe::Ready => health::ready(&reports, &self.settings.routes),
+        };
+        if !details {
+            verdict.json = probe.without_details(verdict.good);
+        }
+        json(verdict)
+    }
+
+    /// Whether the request names this port by a name it may have. A name that merely resolves to
+    /// this address may be an attacker's.
+    fn is_listed(&self, request: &Request<Incoming>) -> bool {
         let from_target = request.uri().host();
         let from_header = || {
             let host = request.headers().get(header::HOST)?.to_str().ok()?;
@@ -198,7 +320,8 @@ impl Desk {
         let reports = self.reports().await;
         let stuck = health::stuck(&reports).len();
         let mut out = Exposition::default();
-        process::read(self.since.elapsed(), reports.len(), stuck).expose(&mut out);
+        let dropped = (self.settings.log_lines_dropped)();
+        process::read(self.since.elapsed(), reports.len(), stuck, dropped).expose(&mut out);
         health::expose(&reports, &mut out);
         answer(StatusCode::OK, metrics::CONTENT_TYPE, out.into_text())
     }
@@ -249,8 +372,8 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// Serves with `ask`, sends `request` and gives the response up to the close.
-    fn talk(ask: AskShard, request: &str) -> String {
+    /// Serves with `ask` while `client` runs, which gets the port's address.
+    fn serve<T>(ask: AskShard, client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -260,19 +383,34 @@ mod tests {
                 hosts: vec!["gate.example".into()],
                 shards: 2,
                 routes: Vec::new(),
+                log_lines_dropped: || 3,
             };
             let admin = Admin::bind(settings, ask).await.expect("a free port");
             let address = admin.local_addr().expect("bound");
             let (stop, stopped) = oneshot::channel::<()>();
             let served = tokio::spawn(admin.serve(async { drop(stopped.await) }));
-            let mut client = TcpStream::connect(address).await.expect("it listens");
-            client.write_all(request.as_bytes()).await.expect("room");
-            let mut text = String::new();
-            client.read_to_string(&mut text).await.expect("an answer");
+            let result = client(address).await;
             drop(stop);
             served.await.expect("no panic");
-            text
+            result
         })
+    }
+
+    /// Serves with `ask`, sends `request` and gives the response up to the close.
+    fn talk(ask: AskShard, request: &str) -> String {
+        serve(ask, async |address| exchange(address, request).await)
+    }
+
+    async fn exchange(address: SocketAddr, request: &str) -> String {
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        client.write_all(request.as_bytes()).await.expect("room");
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.expect("an answer");
+        text
+    }
+
+    fn body(response: &str) -> &str {
+        response.split_once("\r\n\r\n").expect("a head").1
     }
 
     fn get(path: &str, host: &str) -> String {
@@ -292,6 +430,7 @@ mod tests {
         let text = talk(all_answer(), &get("/metrics", "[::1]:1"));
         assert!(text.contains("\nsluicegate_turns_total 0\n"), "{text}");
         assert!(text.contains("\nsluicegate_shards 2\n"), "{text}");
+        assert!(text.contains("\nsluicegate_log_lines_dropped_total 3\n"));
         assert!(talk(all_answer(), &get("/x", "127.0.0.1")).starts_with("HTTP/1.1 404 "));
     }
 
@@ -345,5 +484,115 @@ mod tests {
             text.to_lowercase().contains("\r\nallow: get, head\r\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn probes_answer_any_host_and_version_with_the_status_and_one_boolean() {
+        let heads = [
+            "HTTP/1.0\r\n\r\n",
+            "HTTP/1.0\r\nHost: evil.example\r\n\r\n",
+            "HTTP/1.1\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1\r\nHost: 10.0.0.1:9464\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1\r\nHost: a:b:c\r\nConnection: close\r\n\r\n",
+        ];
+        for head in heads {
+            for (path, word) in [
+                ("/livez", "live"),
+                ("/readyz", "ready"),
+                ("/readyz?x", "ready"),
+            ] {
+                let text = talk(all_answer(), &format!("GET {path} {head}"));
+                assert!(text.contains(" 200 OK\r\n"), "{path} {head}: {text}");
+                assert_eq!(body(&text), format!("{{\"{word}\":true}}"), "{path} {head}");
+                let text = talk(all_answer(), &format!("HEAD {path} {head}"));
+                assert!(text.contains(" 200 OK\r\n"), "{path} {head}: {text}");
+                assert_eq!(body(&text), "", "{path} {head}");
+                // What is not a probe stays closed.
+                for path in ["/status", "/metrics"] {
+                    let text = talk(all_answer(), &format!("GET {path} {head}"));
+                    assert!(text.contains(" 421 "), "{path} {head}: {text}");
+                }
+                let text = talk(all_answer(), &format!("POST {path} {head}"));
+                assert!(text.contains(" 421 "), "{path} {head}: {text}");
+            }
+        }
+        let listed = talk(all_answer(), &get("/readyz", "localhost"));
+        assert!(body(&listed).contains("\"checks\":"), "{listed}");
+    }
+
+    #[test]
+    fn a_probe_that_fails_says_so_to_anybody_and_why_to_those_listed() {
+        let stuck: AskShard = Arc::new(|_, reply| drop(reply));
+        for (path, told) in [
+            ("/livez", r#"{"live":false}"#),
+            ("/readyz", r#"{"ready":false}"#),
+        ] {
+            let text = talk(stuck.clone(), &format!("GET {path} HTTP/1.0\r\n\r\n"));
+            assert!(text.contains(" 503 "), "{path}: {text}");
+            assert_eq!(body(&text), told);
+        }
+    }
+
+    #[test]
+    fn the_default_checks_of_haproxy_are_answered() {
+        for target in ["/", "*", "/readyz", "/livez"] {
+            for version in ["HTTP/1.0", "HTTP/1.1\r\nConnection: close"] {
+                let text = talk(all_answer(), &format!("OPTIONS {target} {version}\r\n\r\n"));
+                assert!(text.contains(" 200 OK\r\n"), "{target}: {text}");
+            }
+        }
+        assert!(talk(all_answer(), &get("/", "localhost")).contains(" 404 "));
+    }
+
+    #[test]
+    fn a_probe_may_end_its_side_before_the_answer() {
+        let text = serve(all_answer(), async |address| {
+            let mut client = TcpStream::connect(address).await.expect("it listens");
+            let request = b"GET /readyz HTTP/1.0\r\n\r\n";
+            client.write_all(request).await.expect("room");
+            client.shutdown().await.expect("connected");
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.expect("an answer");
+            text
+        });
+        assert!(text.contains(" 200 OK\r\n"), "{text}");
+    }
+
+    #[test]
+    fn idle_connections_keep_no_probe_waiting() {
+        serve(all_answer(), async |address| {
+            let mut idle = Vec::new();
+            for n in 0..CONNECTIONS_MAX {
+                let mut client = TcpStream::connect(address).await.expect("it listens");
+                // Each third has begun a request, and each third takes no answer.
+                let sent = [
+                    &b""[..],
+                    b"GET /liv",
+                    b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+                ];
+                client.write_all(sent[n % 3]).await.expect("room");
+                idle.push(client);
+                // So that the port sees them one after the other.
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..3 {
+                let request = get("/livez", "localhost");
+                let answer = exchange(address, &request);
+                let answer = tokio::time::timeout(HEAD_WAIT / 2, answer).await;
+                let answer = answer.expect("it waits for none of them");
+                assert!(answer.contains(" 200 OK\r\n"), "{answer}");
+            }
+            // The oldest made room; the youngest are there, and are served.
+            let mut oldest = idle.swap_remove(0);
+            let ended = oldest.read(&mut [0; 16]).await;
+            assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+            let mut youngest = idle.pop().expect("some are left");
+            let begun = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            youngest.write_all(begun.as_bytes()).await.expect("open");
+            let mut text = String::new();
+            youngest.read_to_string(&mut text).await.expect("an answer");
+            assert!(text.contains(" 200 OK\r\n"), "{text}");
+        });
     }
 }

@@ -11,6 +11,6 @@ mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, standing};
-pub use signal::{Stop, Stops};
+pub use signal::{Signals, Stop};
 pub use token::Tokens;
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

@@ -8,11 +8,17 @@ use crate::metrics::ProcessMetrics;
 const TICKS_PER_SECOND: u64 = 100;
 
 /// Reads them anew.
-pub(super) fn read(uptime: Duration, shards: usize, stuck: usize) -> ProcessMetrics {
+pub(super) fn read(
+    uptime: Duration,
+    shards: usize,
+    stuck: usize,
+    log_lines_dropped: u64,
+) -> ProcessMetrics {
     let mut metrics = ProcessMetrics::default();
     metrics.uptime.0 = uptime;
     metrics.shards.set(shards as u64);
     metrics.stuck.set(stuck as u64);
+    metrics.log_lines_dropped.0 = log_lines_dropped;
     if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
         metrics.cpu.0 = cpu_time(&stat).unwrap_or_default();
     }
@@ -61,7 +67,7 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_and_files() {
-        let metrics = read(Duration::from_secs(1), 2, 0);
+        let metrics = read(Duration::from_secs(1), 2, 0, 0);
         assert!(metrics.resident_bytes.0 > 0 && metrics.open_files.0 > 2);
     }
 }

@@ -1,12 +1,13 @@
 //! The demo's parent process: what it starts, in which order, and how it ends.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -111,8 +112,8 @@ impl DemoError {
     }
 }
 
-/// Runs the demo until SIGINT or SIGTERM. Call it on the main thread: the gateway dies with the
-/// thread that started it.
+/// Runs the demo until SIGINT, SIGTERM, SIGQUIT or SIGHUP. Call it on the main thread: the gateway
+/// dies with the thread that started it.
 ///
 /// # Errors
 /// See [`DemoError`].
@@ -133,38 +134,85 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
 }
 
 async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("watch SIGINT"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("watch SIGTERM"))?;
+    let mut signals = Signals::listen().map_err(system("watch signals"))?;
     let demo = tokio::select! {
         biased;
-        _ = interrupt.recv() => return Ok(()),
-        _ = terminate.recv() => return Ok(()),
+        _ = signals.next_end() => return Ok(()),
         demo = Demo::start(args) => demo?,
     };
     print(args.output, &demo);
-    let signal = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-    };
+    let signal = signals.next_end().await;
     tracing::info!("the demo ends on {signal}");
     // A second signal does not wait for an orderly end; what still runs is killed on drop.
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        _ = signals.next_end() => {}
         () = demo.end() => {}
     }
     Ok(())
 }
 
+/// Signals that end the demo in order, so that nothing of it stays behind.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    quit: Signal,
+    /// The terminal is gone; `None`: started by `nohup`, which has it ignored.
+    hangup: Option<Signal>,
+    /// Caught, so that they do not kill the process.
+    _ignored: [Signal; 2],
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let hangup = (!is_hangup_ignored()).then(|| signal(SignalKind::hangup()));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: hangup.transpose()?,
+            _ignored: [
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ],
+        })
+    }
+
+    async fn next_end(&mut self) -> &'static str {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.quit.recv() => "SIGQUIT",
+            _ = hangup => "SIGHUP",
+        }
+    }
+}
+
+/// proc_pid_status(5): `SigIgn` is a mask in hexadecimal, SIGHUP its lowest bit.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
 /// Standard output is for the addresses alone: a script reads one line of JSON there.
-#[allow(clippy::print_stdout)]
 fn print(output: Output, demo: &Demo) {
     let config = demo.config.config();
     let text = match output {
         Output::Json => demo.places.as_json(&config, demo.gateway_pid),
         Output::Text => demo.places.as_text(&config, demo.gateway_pid),
     };
-    println!("{text}");
+    let mut out = std::io::stdout();
+    // A reader that left is no reason to end: the page shows the same.
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::warn!("can't write to standard output: {error}");
+    }
 }
 
 /// Everything that runs. Fields are dropped in this order: the service before its broker.

@@ -1,9 +1,12 @@
 //! Where everything is: addresses, the gateway's config file, and how it is said to the user.
 
 use std::fmt::Write as _;
+use std::fs::{DirBuilder, File, Metadata};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -187,40 +190,83 @@ fn connectable(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, addr.port())
 }
 
-/// A directory for the generated config, gone with its owner.
-pub(crate) struct ConfigDir(PathBuf);
+/// What the names of the directories begin with.
+const DIR_PREFIX: &str = "sluicegate-demo-";
+/// The file in a directory that its owner holds locked for as long as it lives.
+const LOCK: &str = "lock";
+/// A directory without a lock that is older than this was left by a demo that died between the two.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// A directory for the generated config, gone with its owner. What a demo leaves behind that was
+/// killed by SIGKILL, the next demo of the same user removes.
+pub(crate) struct ConfigDir {
+    dir: PathBuf,
+    /// Locked; the system unlocks it however this process ends.
+    _lock: File,
+}
 
 impl ConfigDir {
     /// Makes the directory, readable for this user only, and writes the config into it.
     pub(crate) fn write(places: &Places) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
+        Self::write_in(&std::env::temp_dir(), places)
+    }
+
+    fn write_in(parent: &Path, places: &Places) -> io::Result<Self> {
+        sweep(parent);
         // Several demos of one process are tests; a left-over one had the same pid long ago.
-        let dir = (0..1_000)
-            .map(|n| {
-                let name = format!("sluicegate-demo-{}-{n}", std::process::id());
-                std::env::temp_dir().join(name)
+        let made = (0..1_000)
+            .map(|n| parent.join(format!("{DIR_PREFIX}{}-{n}", std::process::id())))
+            .find_map(|dir| match DirBuilder::new().mode(0o700).create(&dir) {
+                Ok(()) => Some(Ok(dir)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                Err(error) => Some(Err(error)),
             })
-            .find_map(
-                |dir| match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
-                    Ok(()) => Some(Ok(Self(dir))),
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                    Err(error) => Some(Err(error)),
-                },
-            )
-            .unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))?;
-        std::fs::write(dir.config(), places.gateway_toml())?;
-        Ok(dir)
+            .unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()));
+        let dir = made?;
+        let lock = File::create_new(dir.join(LOCK))?;
+        lock.lock()?;
+        let made = Self { dir, _lock: lock };
+        std::fs::write(made.config(), places.gateway_toml())?;
+        Ok(made)
     }
 
     /// Path of the config file.
     pub(crate) fn config(&self) -> PathBuf {
-        self.0.join("gateway.toml")
+        self.dir.join("gateway.toml")
     }
 }
 
 impl Drop for ConfigDir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Removes what demos of this user left that are no more. What can't be read or removed stays.
+fn sweep(parent: &Path) {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries {
+        let named = entry.file_name();
+        let ours = named.to_string_lossy().starts_with(DIR_PREFIX);
+        // Of the entry itself: links are not followed.
+        let about = entry.metadata().ok().filter(|_| ours);
+        let user = rustix::process::geteuid().as_raw();
+        let ours = about.filter(|about| about.is_dir() && about.uid() == user);
+        if ours.is_some_and(|about| is_left(&entry.path(), &about)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Whether the owner of a directory is gone.
+fn is_left(dir: &Path, about: &Metadata) -> bool {
+    match File::open(dir.join(LOCK)) {
+        Ok(lock) => lock.try_lock().is_ok(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let age = about.modified().ok().and_then(|at| at.elapsed().ok());
+            age.is_some_and(|age| age > LOCK_WAIT)
+        }
+        Err(_) => false,
     }
 }
 
@@ -281,5 +327,24 @@ mod tests {
         assert!(path.exists());
         drop(dir);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_demo_left_is_gone_with_the_next_start() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let running = ConfigDir::write_in(parent.path(), &places()).expect("a directory");
+        let left = parent.path().join("sluicegate-demo-1-0");
+        std::fs::create_dir(&left).expect("a folder");
+        std::fs::write(left.join(LOCK), "").expect("a file that nobody locks");
+        // Just made, and not locked yet.
+        let young = parent.path().join("sluicegate-demo-2-0");
+        std::fs::create_dir(&young).expect("a folder");
+        let other = parent.path().join("somebody-elses");
+        std::fs::create_dir(&other).expect("a folder");
+        let next = ConfigDir::write_in(parent.path(), &places()).expect("a directory");
+        assert!(!left.exists());
+        for kept in [&running.config(), &next.config(), &young, &other] {
+            assert!(kept.exists(), "{kept:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::event::Produced;
 use super::records::{self, Sequence};
-use super::{LinkId, ProduceError};
+use super::{Code, LinkId, ProduceError};
 use crate::model::{Instant, Offset, Partition, UnixMillis};
 
 /// A record to append.
@@ -66,6 +66,8 @@ pub(super) struct Queue {
     next_sequence: i32,
     pub(super) not_before: Instant,
     pub(super) failures: u32,
+    /// What the leader answered last, if that was an error that newer metadata does not end.
+    pub(super) refused: Option<Code>,
     /// So many of the waiting records go in a batch of their own: the broker refused them
     /// together, and one may be to blame.
     singly: usize,

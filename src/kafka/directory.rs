@@ -10,10 +10,11 @@ use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, Metada
 use kafka_protocol::messages::{self, MetadataRequest};
 use kafka_protocol::protocol::StrBytes;
 
+use super::backoff::Backoff;
 use super::configs::{Configs, parse_config};
 use super::context::Context;
 use super::event::LinkId;
-use super::link::{Asked, Peer, Purpose};
+use super::link::{Asked, Peer, Purpose, same_cluster};
 use super::links::Readiness;
 use super::view::{
     BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,
@@ -39,6 +40,7 @@ enum Metadata {
     Present {
         id: Option<LogIdentity>,
         leaders: Vec<Leader>,
+        writable: Option<bool>,
     },
 }
 
@@ -49,6 +51,24 @@ const QUICK_HURRIES: u32 = 6;
 /// The wait between the others: so much later than the election may a new leader be found, which
 /// takes a cluster seconds when a node dies. One plane of the process asks, one broker.
 const HURRY_MAX: Duration = Duration::from_millis(200);
+/// An election takes no longer. After it, what is missing may stay missing for hours.
+const HURRIED_FOR: Duration = Duration::from_secs(10);
+/// The wait then rises to this, spread by half, so that many gateways do not ask together.
+const HURRY_WAIT_MAX: Duration = Duration::from_secs(1);
+/// So many questions double it.
+const HURRIES_TO_DOUBLE: u32 = 5;
+
+const _: () = {
+    // The pace of the first seconds is that of an election; it only ever gets slower.
+    assert!(HURRY_MAX.as_millis() < HURRY_WAIT_MAX.as_millis());
+};
+
+/// The bit of WRITE among a topic's authorized operations (KIP-430).
+const WRITE_BIT: i32 = 1 << 4;
+/// A broker that does not tell them says this.
+const OPERATIONS_UNKNOWN: i32 = i32::MIN;
+/// From this version of Metadata on they can be asked for.
+const OPERATIONS_FROM: i16 = 8;
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -69,6 +89,10 @@ pub(super) struct Directory {
     last_answer: Option<Instant>,
     /// Questions in a row that somebody was in a hurry for.
     hurries: u32,
+    /// When the first of them was asked.
+    hurried_since: Instant,
+    /// How long after the last answer the next of them is asked.
+    hurry_wait: Duration,
     hurried: bool,
     configs: Configs,
 }
@@ -87,6 +111,8 @@ impl Directory {
             due: Instant::ZERO,
             last_answer: None,
             hurries: 0,
+            hurried_since: Instant::ZERO,
+            hurry_wait: Duration::ZERO,
             hurried: true,
             configs: Configs::default(),
         }
@@ -113,15 +139,7 @@ impl Directory {
         let due = match (self.hurried, self.last_answer) {
             (false, _) => self.due,
             (true, None) => Instant::ZERO,
-            (true, Some(last)) => {
-                // KRaft tells all brokers of a new leader within about 0.1 s: the first questions
-                // come fast, and only where that does not help fewer.
-                let wait = match self.hurries > QUICK_HURRIES {
-                    true => HURRY_MAX.max(cx.settings.backoff_min),
-                    false => cx.settings.backoff_min,
-                };
-                self.due.min(last.after(wait))
-            }
+            (true, Some(last)) => self.due.min(last.after(self.hurry_wait)),
         };
         if self.asking {
             return;
@@ -139,7 +157,6 @@ impl Directory {
             self.target = None;
             return;
         };
-        let request = self.request();
         let patience = self.patience(cx);
         let deadline = cx.now.mono.after(patience);
         match cx
@@ -155,12 +172,50 @@ impl Directory {
             Readiness::Resting => self.target = None,
             Readiness::Ready(link) => {
                 // A link whose broker lacks Metadata never becomes ready.
-                let sent = link.ask(Asked::Metadata, Api::Metadata, deadline, |_| request);
+                let sent = link.ask(Asked::Metadata, Api::Metadata, deadline, |version| {
+                    self.request(version)
+                });
                 self.asking = sent.is_ok();
-                self.hurries = if self.hurried { self.hurries + 1 } else { 0 };
+                if self.hurries == 0 {
+                    self.hurried_since = cx.now.mono;
+                }
+                // A question nobody hurried for ends the row, unless what was hurried for is as it was.
+                self.hurries = match (self.hurried, self.is_leaderless()) {
+                    (true, _) => self.hurries + 1,
+                    (false, true) => self.hurries,
+                    (false, false) => 0,
+                };
                 self.hurried = false;
+                self.hurry_wait = self.next_hurry_wait(cx);
             }
         }
+    }
+
+    /// Whether some partition has no leader.
+    fn is_leaderless(&self) -> bool {
+        let leaderless = |found: &Found| match &found.metadata {
+            Some(Metadata::Present { leaders, .. }) => leaders.iter().any(|it| it.broker.is_none()),
+            _ => false,
+        };
+        self.watched.values().any(leaderless)
+    }
+
+    /// KRaft tells all brokers of a new leader within about 0.1 s: the first questions come fast,
+    /// and only where that does not help fewer. Where an election would be over, they come fewer
+    /// still: what has no leader then may have none for hours.
+    fn next_hurry_wait(&self, cx: &mut Context<'_>) -> Duration {
+        let least = cx.settings.backoff_min;
+        if self.hurries <= QUICK_HURRIES {
+            return least;
+        }
+        if cx.now.mono.since(self.hurried_since) < HURRIED_FOR {
+            return HURRY_MAX.max(least);
+        }
+        let (max, min) = (HURRY_WAIT_MAX.max(least), HURRY_MAX.max(least));
+        let at_10_s = HURRIED_FOR.as_millis() as u32 / HURRY_MAX.as_millis() as u32;
+        let doubled = self.hurries.saturating_sub(at_10_s) / HURRIES_TO_DOUBLE + 2;
+        let failures = doubled.min(8);
+        Backoff { min, max }.after(failures, cx.jitter)
     }
 
     /// How long one broker is waited for before another is asked: what it knows is the same, and
@@ -170,7 +225,7 @@ impl Directory {
         patience.min(cx.settings.request_timeout / 2)
     }
 
-    fn request(&self) -> MetadataRequest {
+    fn request(&self, version: i16) -> MetadataRequest {
         let topic = |name: &TopicName| {
             let name = StrBytes::from_string(name.as_str().to_owned());
             MetadataRequestTopic::default().with_name(Some(messages::TopicName(name)))
@@ -178,6 +233,7 @@ impl Directory {
         MetadataRequest::default()
             .with_topics(Some(self.watched.keys().map(topic).collect()))
             .with_allow_auto_topic_creation(false)
+            .with_include_topic_authorized_operations(version >= OPERATIONS_FROM)
     }
 
     /// A broker that answered last, rather one we are connected to; where all fail, any that may be
@@ -225,6 +281,13 @@ impl Directory {
             }
         };
         cx.links.throttle(link, response.throttle_time_ms, cx.now);
+        // A balancer before brokers may lead one connection here and the other there.
+        let ours = cx.links.cluster().map(String::as_str);
+        if let Err(error) = same_cluster(ours, response.cluster_id.as_deref()) {
+            self.on_lost();
+            cx.give_up(link, error);
+            return None;
+        }
         self.last_answer = Some(cx.now.mono);
         (self.losses, self.avoided) = (0, None);
         if response.brokers.is_empty() {
@@ -234,7 +297,8 @@ impl Directory {
             return None;
         }
         self.brokers = brokers(&response.brokers);
-        self.cluster_id = response.cluster_id.map(|id| id.to_string());
+        let cluster_id = response.cluster_id.map(|id| id.to_string());
+        self.cluster_id = cluster_id.or(self.cluster_id.take());
         let mut unsettled = false;
         for topic in &response.topics {
             let name = topic
@@ -358,14 +422,12 @@ impl Found {
 
     /// Takes what a broker says of the topic; true if it should be looked at again soon.
     fn take(&mut self, topic: &MetadataResponseTopic, configs: &mut Configs) -> bool {
-        const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
         const LEADER_NOT_AVAILABLE: i16 = 5;
         let missing = match topic.error_code {
             // Some partitions may have leaders nevertheless.
             0 | LEADER_NOT_AVAILABLE if !topic.partitions.is_empty() => None,
             LEADER_NOT_AVAILABLE => return true,
             0 | 3 => Some(MissingReason::Unknown),
-            TOPIC_AUTHORIZATION_FAILED => Some(MissingReason::Unauthorised),
             code => Some(MissingReason::Refused(Code(code))),
         };
         if let Some(reason) = missing {
@@ -377,6 +439,7 @@ impl Found {
             Some(Metadata::Present {
                 id: before,
                 leaders,
+                ..
             }) if *before == id => leaders.clone(),
             _ => {
                 self.config = None;
@@ -390,7 +453,13 @@ impl Found {
         };
         let leaders = leaders(topic, &known);
         let unsettled = leaders.iter().any(|leader| leader.broker.is_none());
-        self.metadata = Some(Metadata::Present { id, leaders });
+        let operations = topic.topic_authorized_operations;
+        let writable = (operations != OPERATIONS_UNKNOWN).then_some(operations & WRITE_BIT != 0);
+        self.metadata = Some(Metadata::Present {
+            id,
+            leaders,
+            writable,
+        });
         unsettled || self.older > 0
     }
 
@@ -416,12 +485,17 @@ impl Found {
     fn entry(&self, name: &TopicName) -> Option<TopicEntry> {
         let state = match self.metadata.as_ref()? {
             Metadata::Missing(reason) => TopicState::Missing(*reason),
-            Metadata::Present { id, leaders } => TopicState::Present {
+            Metadata::Present {
+                id,
+                leaders,
+                writable,
+            } => TopicState::Present {
                 view: Arc::new(TopicView {
                     name: name.clone(),
                     id: *id,
                     partitions: leaders.len() as u32,
                     config: self.config?,
+                    writable: *writable,
                 }),
                 leaders: leaders.as_slice().into(),
             },

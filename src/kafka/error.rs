@@ -24,6 +24,14 @@ pub enum KafkaError {
     /// The broker said so.
     #[error("the broker answered {0}")]
     Broker(Code),
+    /// The connection leads to another cluster than the one that was met first.
+    #[error("it belongs to cluster `{theirs}`, and not to `{ours}`")]
+    OtherCluster {
+        /// The id of the cluster that this client serves.
+        ours: String,
+        /// The id that the broker says.
+        theirs: String,
+    },
     /// No connection came to stand.
     #[error("can't connect: {}", connect_error(*.0))]
     Connect(std::io::ErrorKind),
@@ -121,7 +129,7 @@ pub enum ProduceRefused {
     /// The topic is missing or not looked up yet, or it has no such partition.
     #[error("no such topic or partition")]
     UnknownTopic,
-    /// The partition's leader fails, or has owed an answer for longer than `unsent_max`.
+    /// The partition's leader fails, or has owed an answer for longer than its limit (`pace.rs`).
     #[error("the partition's leader does not answer")]
     Unreachable,
 }

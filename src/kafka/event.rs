@@ -25,6 +25,8 @@ pub enum Lane {
     Streams,
     /// Passes and reads by offset; bounded by whoever asks.
     History,
+    /// Records that caches had no room for and have now.
+    Again,
 }
 
 /// One read: a partition in a lane. The same partition may be read in several lanes at once.
@@ -69,6 +71,23 @@ pub enum Produced {
     Refused(ProduceError),
     /// It may be in the log, or may yet come.
     Unknown(ProduceError),
+}
+
+impl Event {
+    /// The read that it is about, if it is about one.
+    #[must_use]
+    pub const fn read(&self) -> Option<ReadKey> {
+        match self {
+            Self::Started { read, .. }
+            | Self::Batch { read, .. }
+            | Self::Unchanged { read }
+            | Self::Undecodable { read, .. }
+            | Self::OutOfRange { read, .. }
+            | Self::Truncated { read, .. }
+            | Self::ReadFailed { read, .. } => Some(*read),
+            _ => None,
+        }
+    }
 }
 
 /// What happened. In order: of one partition, and of one broker.

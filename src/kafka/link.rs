@@ -6,13 +6,17 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::{ApiVersionsRequest, SaslAuthenticateRequest, SaslHandshakeRequest};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, MetadataRequest, SaslAuthenticateRequest, SaslAuthenticateResponse,
+    SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::backoff::Jitter;
 use super::event::{Lane, LinkId, TopicHandle};
 use super::frames::Frames;
 use super::sasl::{Auth, Exchange, SaslError};
+use super::scram::Next;
 use super::session::Session;
 use super::view::BrokerId;
 use super::wire::{self, Api, Versions};
@@ -45,6 +49,8 @@ pub(super) enum Asked {
     Versions,
     /// A step of SASL.
     Auth,
+    /// Which cluster this is.
+    Cluster,
     Metadata,
     Configs,
     ProducerId,
@@ -100,6 +106,8 @@ pub(super) enum State {
     Greeting,
     /// SASL is under way: the first time, or again before the session ends.
     Authenticating,
+    /// The broker is asked which cluster it belongs to.
+    Identifying,
     /// Requests may go.
     Ready,
 }
@@ -121,10 +129,13 @@ pub(super) struct Link {
     /// When bytes came last.
     pub(super) heard: Instant,
     client_id: StrBytes,
-    /// Of opening.
+    /// Of opening, and of waiting for a salted password.
     deadline: Instant,
     /// Where SASL stands; `None` with `Authenticating`: the mechanism is being agreed on.
     exchange: Option<Exchange>,
+    /// The broker's message that is answered once the password is salted, and how long its session
+    /// would last.
+    to_salt: Option<SaslAuthenticateResponse>,
     session: Option<Session>,
     /// Whether SASL has gone well, ever.
     authenticated: bool,
@@ -164,6 +175,7 @@ impl Link {
             client_id,
             deadline,
             exchange: None,
+            to_salt: None,
             session: None,
             authenticated: false,
             last_used: Instant::ZERO,
@@ -234,6 +246,7 @@ impl Link {
             match answer.asked {
                 Asked::Versions => self.greeted(answer.version, answer.body, with)?,
                 Asked::Auth => self.on_auth(answer.version, answer.body, with)?,
+                Asked::Cluster => self.on_cluster(answer.version, answer.body, with)?,
                 _ => {
                     self.answered = true;
                     answers.push(answer);
@@ -256,7 +269,7 @@ impl Link {
     pub(super) fn ended(&self) -> KafkaError {
         match self.state {
             State::Opening | State::Greeting => KafkaError::ClosedEarly,
-            State::Ready if self.is_unheard() => KafkaError::SaslWanted,
+            State::Ready | State::Identifying if self.is_unheard() => KafkaError::SaslWanted,
             _ => KafkaError::Closed,
         }
     }
@@ -311,10 +324,32 @@ impl Link {
         match with.auth.mechanism() {
             Some(mechanism) => self.authenticate(mechanism, with.deadline),
             None => {
-                self.state = State::Ready;
+                self.identify(with);
                 Ok(())
             }
         }
+    }
+
+    /// Asks which cluster this is, before anything is read from it or written to it: another one
+    /// may listen at the same address by now. Where none was met yet there is nothing to compare.
+    fn identify(&mut self, with: &With<'_>) {
+        match self.versions.of(Api::Metadata) {
+            Ok(version) if with.cluster.is_some() => {
+                self.state = State::Identifying;
+                let request = MetadataRequest::default()
+                    .with_topics(Some(Vec::new()))
+                    .with_allow_auto_topic_creation(false);
+                self.send(Asked::Cluster, version, &request, with.deadline);
+            }
+            _ => self.state = State::Ready,
+        }
+    }
+
+    fn on_cluster(&mut self, version: i16, body: Bytes, with: &With<'_>) -> Result<(), KafkaError> {
+        let response = wire::decode::<MetadataRequest>(body, version)?;
+        same_cluster(with.cluster, response.cluster_id.as_deref())?;
+        self.state = State::Ready;
+        Ok(())
     }
 
     /// Begins SASL: agrees on the mechanism.
@@ -325,7 +360,7 @@ impl Link {
     ) -> Result<(), KafkaError> {
         let version = self.versions.of(Api::SaslHandshake)?;
         self.versions.of(Api::SaslAuthenticate)?;
-        (self.state, self.exchange) = (State::Authenticating, None);
+        (self.state, self.exchange, self.to_salt) = (State::Authenticating, None, None);
         let request =
             SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
         self.send(Asked::Auth, version, &request, deadline);
@@ -338,7 +373,7 @@ impl Link {
         body: Bytes,
         with: &mut With<'_>,
     ) -> Result<(), KafkaError> {
-        let Some(mut exchange) = self.exchange.take() else {
+        let Some(exchange) = self.exchange.take() else {
             agreed(version, body, with.auth)?;
             let (exchange, message) = with.auth.begin();
             self.exchange = Some(exchange);
@@ -354,14 +389,49 @@ impl Link {
             };
             return Err(with.auth.refused(&message).into());
         }
-        if let Some(message) = exchange.on_message(&response.auth_bytes, with.auth)? {
-            self.exchange = Some(exchange);
-            return self.send_auth(message, with.deadline);
+        self.go_on_auth(exchange, response, with)
+    }
+
+    fn go_on_auth(
+        &mut self,
+        mut exchange: Exchange,
+        response: SaslAuthenticateResponse,
+        with: &mut With<'_>,
+    ) -> Result<(), KafkaError> {
+        match exchange.on_message(&response.auth_bytes, with.auth)? {
+            Next::Send(message) => {
+                self.exchange = Some(exchange);
+                self.send_auth(message, with.deadline)
+            }
+            Next::Salt(request) => {
+                with.auth.salt(request);
+                (self.exchange, self.to_salt) = (Some(exchange), Some(response));
+                self.deadline = with.deadline;
+                Ok(())
+            }
+            Next::Over => {
+                self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
+                // A session that is renewed is of a connection that was identified.
+                match std::mem::replace(&mut self.authenticated, true) {
+                    true => self.state = State::Ready,
+                    false => self.identify(with),
+                }
+                Ok(())
+            }
         }
-        self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
-        self.authenticated = true;
-        self.state = State::Ready;
-        Ok(())
+    }
+
+    /// A password was salted: the broker's message that waits for one is answered.
+    pub(super) fn on_salted(&mut self, with: &mut With<'_>) -> Result<(), KafkaError> {
+        match self.exchange.take().zip(self.to_salt.take()) {
+            Some((exchange, response)) => self.go_on_auth(exchange, response, with),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it waits for a salted password.
+    pub(super) const fn is_salting(&self) -> bool {
+        self.to_salt.is_some()
     }
 
     fn send_auth(&mut self, message: Vec<u8>, deadline: Instant) -> Result<(), KafkaError> {
@@ -412,6 +482,7 @@ impl Link {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Opening => Some(self.deadline),
+            State::Authenticating if self.is_salting() => Some(self.deadline),
             _ => self.in_flight.iter().map(|asked| asked.deadline).min(),
         }
     }
@@ -471,7 +542,20 @@ pub(super) struct With<'a> {
     /// Of requests it makes by itself.
     pub(super) deadline: Instant,
     pub(super) auth: &'a mut Auth,
+    /// The cluster that the connection must lead to, if one is known.
+    pub(super) cluster: Option<&'a str>,
     pub(super) jitter: &'a mut Jitter,
+}
+
+/// Refuses a broker of another cluster. One that does not say where it belongs is believed.
+pub(super) fn same_cluster(ours: Option<&str>, theirs: Option<&str>) -> Result<(), KafkaError> {
+    match ours.zip(theirs) {
+        Some((ours, theirs)) if ours != theirs => Err(KafkaError::OtherCluster {
+            ours: super::error::shown(ours),
+            theirs: super::error::shown(theirs),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What a link needs.

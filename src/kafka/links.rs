@@ -11,7 +11,9 @@ use super::backoff::{Backoff, Jitter};
 use super::event::{Event, LinkId};
 use super::facts::{Fact, Facts};
 use super::link::{Answer, Asked, Due, Link, Peer, Purpose, State, Unanswered, With};
+use super::pace::{Limits, Pace};
 use super::sasl::Auth;
+use super::scram::Salted;
 use super::settings::Settings;
 use super::view::ClusterView;
 use super::wire::Api;
@@ -45,6 +47,28 @@ struct Health {
     heard: Instant,
     /// Why it was told to be down.
     told: Option<KafkaError>,
+    /// How promptly it answers a Produce, which waits for replicas.
+    produce_pace: Pace,
+    /// The same of all other requests.
+    pace: Pace,
+}
+
+/// Since when a broker is silent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Silence {
+    /// No connection to it is established.
+    failing: Option<Instant>,
+    /// It owes an answer.
+    owing: Option<Instant>,
+}
+
+/// What a broker's silence leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silent {
+    /// Nothing more is sent to it.
+    Stalled,
+    /// It counts as unavailable.
+    Unavailable,
 }
 
 /// Whether a link can be used now.
@@ -64,6 +88,9 @@ pub(super) struct Links {
     client_id: StrBytes,
     settings: LinkSettings,
     pub(super) auth: Auth,
+    /// The id of the cluster that was met first: no connection to another one is used.
+    cluster: Option<String>,
+    limits: Limits,
     to_open: VecDeque<(LinkId, Address)>,
     to_close: VecDeque<LinkId>,
     pub(super) facts: Facts,
@@ -94,6 +121,8 @@ impl Links {
                 backoff: settings.backoff(),
             },
             auth: Auth::new(settings.sasl.clone(), settings.entropy),
+            cluster: None,
+            limits: Limits::of(settings),
             to_open: VecDeque::new(),
             to_close: VecDeque::new(),
             facts: Facts::default(),
@@ -180,46 +209,128 @@ impl Links {
         health.map_or((true, Instant::ZERO), |h| (h.failures == 0, h.not_before))
     }
 
-    /// Since when `peer` is silent for whoever wants something for `purpose`: it fails, or owes
-    /// that connection an answer (Kafka answers in order), or owes one anywhere and says nothing at
-    /// all.
-    /// `None`: it owes nothing. One that failed and may be tried again owes nothing until it is.
-    pub(super) fn silent_since(&self, peer: Peer, purpose: Purpose, now: Now) -> Option<Instant> {
-        let LinkSettings {
-            connect_timeout,
-            request_timeout,
-            ..
-        } = self.settings;
-        let health = self.health.get(&peer)?;
+    /// The cluster that connections must lead to from now on.
+    pub(super) fn set_cluster(&mut self, id: Option<&String>) {
+        if let Some(id) = id.filter(|id| self.cluster.as_ref() != Some(*id)) {
+            self.cluster = Some(id.clone());
+        }
+    }
+
+    /// The same.
+    pub(super) const fn cluster(&self) -> Option<&String> {
+        self.cluster.as_ref()
+    }
+
+    /// Since when `peer` is silent for requests of `purpose`: no connection to it is established,
+    /// or it owes that connection an answer (Kafka answers in order), or it owes one anywhere and
+    /// says nothing at all. A broker that failed and may be tried again owes nothing until it is.
+    fn silence(&self, peer: Peer, purpose: Purpose, now: Now) -> Silence {
+        let Some(health) = self.health.get(&peer) else {
+            return Silence::default();
+        };
         let resting = health.not_before > now.mono;
-        let (mut own, mut any, mut tried) = (None, Wake::default(), false);
+        let (mut failing, mut own, mut any) = (Wake::default(), None, Wake::default());
+        let mut tried = false;
         for link in self.links.iter().filter(|link| link.peer == peer) {
             tried |= link.state != State::Ready;
-            let Some(since) = link.owes_since(connect_timeout, request_timeout) else {
+            let Some(since) = self.owes_since(link) else {
                 continue;
             };
             any.at(since);
-            if link.purpose == purpose {
-                own = Some(since);
+            match (link.purpose == purpose, link.state) {
+                (true, State::Opening) => failing.at(since),
+                (true, _) => own = Some(since),
+                (false, _) => {}
             }
         }
+        if let Some(since) = health.failing_since.filter(|_| resting || tried) {
+            failing.at(since);
+        }
         let all = any.0.map(|since| since.max(health.heard));
-        let failing = health.failing_since.filter(|_| resting || tried);
-        [own, all, failing].into_iter().flatten().min()
+        Silence {
+            failing: failing.0,
+            owing: own.into_iter().chain(all).min(),
+        }
     }
 
-    /// Brokers that are silent, and since when. Bootstrap addresses count as long as no broker is
-    /// known by its number.
+    fn owes_since(&self, link: &Link) -> Option<Instant> {
+        link.owes_since(self.settings.connect_timeout, self.settings.request_timeout)
+    }
+
+    /// Since when `peer` is silent for requests of `purpose`, if it is.
+    pub(super) fn silent_since(&self, peer: Peer, purpose: Purpose, now: Now) -> Option<Instant> {
+        let Silence { failing, owing } = self.silence(peer, purpose, now);
+        failing.into_iter().chain(owing).min()
+    }
+
+    /// From when on `peer` is silent for so long that it is to be treated so. `None`: it owes
+    /// nothing. How long it may owe an answer depends on how fast it was lately; a connection that
+    /// fails has no more time than that of a fast broker.
+    pub(super) fn silent_from(
+        &self,
+        (peer, purpose): (Peer, Purpose),
+        silent: Silent,
+        now: Now,
+    ) -> Option<Instant> {
+        let Silence { failing, owing } = self.silence(peer, purpose, now);
+        let limit = match silent {
+            Silent::Stalled => self.limits.failing_stalled(),
+            Silent::Unavailable => self.limits.failing(),
+        };
+        let failing = failing.map(|since| since.after(limit));
+        let owing = owing.map(|since| since.after(self.limit((peer, purpose), silent, now)));
+        failing.into_iter().chain(owing).min()
+    }
+
+    /// Whether `peer` is silent for so long.
+    pub(super) fn is_silent(&self, to: (Peer, Purpose), silent: Silent, now: Now) -> bool {
+        let from = self.silent_from(to, silent, now);
+        from.is_some_and(|from| from <= now.mono)
+    }
+
+    /// How long `peer` may owe an answer.
+    pub(super) fn limit(
+        &self,
+        (peer, purpose): (Peer, Purpose),
+        silent: Silent,
+        now: Now,
+    ) -> Duration {
+        let p99 = self.health.get(&peer).map(|health| match purpose {
+            Purpose::Produce => health.produce_pace.p99(now.mono),
+            Purpose::Ask | Purpose::Fetch(_) => health.pace.p99(now.mono),
+        });
+        let p99 = p99.unwrap_or_default();
+        match silent {
+            Silent::Stalled => self.limits.stalled(p99),
+            Silent::Unavailable => self.limits.unavailable(p99),
+        }
+    }
+
+    /// From when on the answer that a link owes is late by that limit.
+    pub(super) fn link_silent_from(&self, id: LinkId, silent: Silent, now: Now) -> Option<Instant> {
+        let link = self.get(id)?;
+        let since = self.owes_since(link)?;
+        Some(since.after(self.limit((link.peer, link.purpose), silent, now)))
+    }
+
+    /// Brokers that are stalled, and since when they are silent. Bootstrap addresses count as long
+    /// as no broker is known by its number.
     pub(super) fn silent(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
         let is_node = |peer: &Peer| matches!(peer, Peer::Node(_));
         let known = self.health.keys().any(is_node);
         let peers = self.health.iter();
         peers
             .filter(move |(peer, _)| !known || is_node(peer))
+            .filter(move |(peer, _)| self.is_silent((**peer, Purpose::Ask), Silent::Stalled, now))
             .filter_map(move |(&peer, health)| {
                 let since = self.silent_since(peer, Purpose::Ask, now)?;
                 Some((health.address.as_ref()?, since))
             })
+    }
+
+    /// Whether requests may go to anybody at once.
+    pub(super) fn any_stands(&self) -> bool {
+        self.links.iter().any(|link| link.state == State::Ready)
     }
 
     /// Whether requests may go to `peer` at once.
@@ -261,18 +372,23 @@ impl Links {
         let Some(link) = self.links.iter_mut().find(|link| link.id == id) else {
             return;
         };
+        // What Kafka took for the next answer: it works on a connection's requests in order.
+        let owed_since =
+            link.owes_since(self.settings.connect_timeout, self.settings.request_timeout);
         link.heard = now.mono;
         let mut with = With {
             now: now.mono,
             deadline: now.mono.after(self.settings.request_timeout),
             auth: &mut self.auth,
+            cluster: self.cluster.as_deref(),
             jitter: out.jitter,
         };
         let was_ready = link.state == State::Ready;
         link.turn = now.mono;
         let before = answers.len();
         let outcome = link.on_bytes(bytes, &mut with, answers);
-        let (peer, ready) = (link.peer, link.state == State::Ready);
+        let (peer, purpose) = (link.peer, link.purpose);
+        let ready = link.state == State::Ready;
         let stands = ready && !was_ready;
         // Saying its versions is not enough: who wants SASL or a right answers that, and no more.
         let address = (!answers.is_empty()).then(|| link.address.clone());
@@ -297,9 +413,39 @@ impl Links {
         }
         if !answers.is_empty() {
             health.failures = 0;
+            let took = owed_since.map(|since| now.mono.since(since));
+            let pace = match purpose {
+                Purpose::Produce => &mut health.produce_pace,
+                Purpose::Ask | Purpose::Fetch(_) => &mut health.pace,
+            };
+            pace.record(took.unwrap_or_default(), self.limits.max(), now.mono);
         }
         if let Err(error) = outcome {
             self.fail(id, error, now, true, out);
+        }
+    }
+
+    /// Another thread has salted the password: exchanges that wait for it are resumed.
+    pub(super) fn on_salted(&mut self, salted: Salted, now: Now, out: &mut Outlet<'_>) {
+        self.auth.on_salted(salted);
+        let waiting = self.links.iter().filter(|link| link.is_salting());
+        let waiting: Vec<LinkId> = waiting.map(|link| link.id).collect();
+        let deadline = now.mono.after(self.settings.request_timeout);
+        for id in waiting {
+            let Some(link) = self.links.iter_mut().find(|link| link.id == id) else {
+                continue;
+            };
+            let mut with = With {
+                now: now.mono,
+                deadline,
+                auth: &mut self.auth,
+                cluster: self.cluster.as_deref(),
+                jitter: out.jitter,
+            };
+            link.turn = now.mono;
+            if let Err(error) = link.on_salted(&mut with) {
+                self.fail(id, error, now, true, out);
+            }
         }
     }
 

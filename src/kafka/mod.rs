@@ -20,6 +20,7 @@ mod batch;
 mod bounds;
 #[cfg(any(test, fuzzing))]
 mod check;
+mod codes;
 mod configs;
 mod context;
 mod directory;
@@ -32,6 +33,7 @@ mod frames;
 mod link;
 mod links;
 mod offsets;
+mod pace;
 mod partitioner;
 mod plane;
 mod producer;
@@ -48,7 +50,6 @@ mod stall;
 #[cfg(test)]
 mod tests;
 mod topics;
-mod verdict;
 mod view;
 mod wire;
 mod writer;
@@ -56,6 +57,7 @@ mod writer;
 pub use batch::ProduceRecord;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_response;
+pub use codes::{BadRecord, Concern, Denial, Doing};
 pub use epochs::EpochEnd;
 pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
@@ -64,7 +66,7 @@ pub use partitioner::partition_of;
 pub use plane::{DirectoryRole, Plane};
 pub use records::RecordError;
 pub use sasl::{Entropy, Sasl, SaslError};
-pub use scram::ScramHash;
+pub use scram::{SaltRequest, Salted, ScramHash};
 pub use settings::{Address, Settings};
 pub use view::{
     BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,

@@ -19,6 +19,7 @@ use super::link::{Answer, Asked, Link, Purpose};
 use super::links::{Links, Outlet, Wake};
 use super::offsets;
 use super::reader::Reader;
+use super::scram::{SaltRequest, Salted};
 use super::settings::{Address, Settings};
 use super::topics::Topics;
 use super::view::ClusterView;
@@ -257,9 +258,22 @@ impl Plane {
     /// Brokers that owe an answer, or a connection, for longer than healthy ones take; and since
     /// when.
     pub fn silent_brokers(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
-        let stall = self.shared.settings.stall;
-        let silent = self.shared.links.silent(now);
-        silent.filter(move |(_, since)| now.mono.since(*since) >= stall)
+        self.shared.links.silent(now)
+    }
+
+    /// Whether some broker of the cluster can be asked something.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.links.any_stands()
+    }
+
+    /// Partitions of a topic that have no leader now, as far as metadata says.
+    pub fn leaderless(&self, topic: TopicHandle) -> impl Iterator<Item = Partition> {
+        let view = self.shared.topics.view(topic);
+        let partitions = view.map_or(0, |view| view.partitions);
+        let topics = &self.shared.topics;
+        let all = (0..partitions).map(Partition);
+        all.filter(move |partition| topics.leader(topic, *partition).is_none())
     }
 
     /// A connection to make. Answered by `on_opened` or `on_open_failed`.
@@ -301,6 +315,19 @@ impl Plane {
     pub fn set_token(&mut self, token: Option<Secret>) {
         self.dirty = true;
         self.shared.links.auth.set_token(token);
+    }
+
+    /// A password that another thread shall salt for SCRAM, each once. Answered by `on_salted`;
+    /// connections that wait for it are given up after `request_timeout`.
+    pub fn next_salt(&mut self) -> Option<SaltRequest> {
+        self.shared.links.auth.next_salt()
+    }
+
+    /// The password is salted.
+    pub fn on_salted(&mut self, salted: Salted, now: Now) {
+        self.dirty = true;
+        let (links, mut outlet) = self.shared.links();
+        links.on_salted(salted, now, &mut outlet);
     }
 
     /// Bytes came. Copied: the driver may reuse its buffer.
@@ -421,7 +448,10 @@ impl Plane {
         let view = match (answer.asked, &mut self.directory) {
             (Asked::Metadata, Some(directory)) => directory.on_metadata(link, body, cx),
             (Asked::Configs, Some(directory)) => directory.on_configs(link, body, cx),
-            (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => None,
+            (
+                Asked::Versions | Asked::Auth | Asked::Cluster | Asked::Metadata | Asked::Configs,
+                _,
+            ) => None,
             (Asked::ProducerId, _) => {
                 self.writer.producer.on_answer(link, body, cx);
                 None
@@ -459,6 +489,7 @@ impl Plane {
     fn apply(&mut self, view: Arc<ClusterView>, now: Now) {
         self.dirty = true;
         let (links, mut out) = self.shared.links();
+        links.set_cluster(view.cluster_id.as_ref());
         links.on_view(&view, now, &mut out);
         let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
         self.shared.view = view;
@@ -485,7 +516,14 @@ impl Plane {
             match (lost.asked, &mut self.directory) {
                 (Asked::Metadata, Some(directory)) => directory.on_lost(),
                 (Asked::Configs, Some(directory)) => directory.on_configs_lost(cx),
-                (Asked::Versions | Asked::Auth | Asked::Metadata | Asked::Configs, _) => {}
+                (
+                    Asked::Versions
+                    | Asked::Auth
+                    | Asked::Cluster
+                    | Asked::Metadata
+                    | Asked::Configs,
+                    _,
+                ) => {}
                 (Asked::ProducerId, _) => self.writer.producer.on_lost(cx),
                 (Asked::Produce(asked), _) => self.writer.on_lost(&asked, lost.sent, cx),
                 (Asked::Fetch(_), _) => self.reader.on_lost(link, &error, cx),

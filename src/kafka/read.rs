@@ -4,7 +4,8 @@ use super::KafkaError;
 use super::bounds::Bounds;
 use super::context::Context;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt};
-use super::link::Peer;
+use super::link::{Peer, Purpose};
+use super::links::Silent;
 use super::view::BrokerId;
 use crate::log::Next;
 use crate::model::{Instant, LeaderEpoch, Offset};
@@ -86,11 +87,19 @@ impl Read {
         }
     }
 
-    /// The broker in our rack to ask, while it is there.
-    pub(super) fn replica(&mut self, cx: &Context<'_>) -> Option<BrokerId> {
+    /// The broker in our rack to ask, while it is there and answers.
+    pub(super) fn replica(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<BrokerId> {
         let (node, until) = self.replica?;
-        let (trusted, not_before) = cx.links.trust(Peer::Node(node));
-        let serves = cx.view.address(node).is_some() && (trusted || not_before <= cx.now.mono);
+        let peer = Peer::Node(node);
+        let (trusted, not_before) = cx.links.trust(peer);
+        let to = (peer, Purpose::Fetch(lane));
+        let silent = cx.links.silent_from(to, Silent::Unavailable, cx.now);
+        let answers = silent.is_none_or(|from| from > cx.now.mono);
+        if let Some(from) = silent.filter(|_| answers) {
+            cx.wake.at(from);
+        }
+        let trusted = answers && (trusted || not_before <= cx.now.mono);
+        let serves = cx.view.address(node).is_some() && trusted;
         if until > cx.now.mono && serves {
             return Some(node);
         }
@@ -99,6 +108,11 @@ impl Read {
         }
         self.replica = None;
         None
+    }
+
+    /// Whether another broker than the leader is asked.
+    pub(super) const fn is_at_replica(&self) -> bool {
+        self.replica.is_some()
     }
 
     /// The leader says who has the partition in our rack.

@@ -15,6 +15,7 @@ use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::facts::Fact;
 use super::link::{Asked, Purpose};
+use super::links::Silent;
 use super::read::{Due, Place, Read, fail};
 use super::records::{self, Aborted, Fetched, Unpacker};
 use super::sessions::{Sessions, Tells};
@@ -86,6 +87,7 @@ impl Reader {
     /// Sends what is due.
     pub(super) fn pump(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
         super::offsets::pump(self, cx);
+        self.leave_silent_replicas(cx);
         let mut due = std::mem::take(&mut self.scratch);
         due.clear();
         for (&key, read) in &mut self.reads {
@@ -107,7 +109,7 @@ impl Reader {
                 };
                 due.push(Due {
                     lane: key.lane,
-                    node: read.replica(cx).unwrap_or(leader),
+                    node: read.replica(key.lane, cx).unwrap_or(leader),
                     key,
                     leader_epoch,
                     next,
@@ -122,6 +124,22 @@ impl Reader {
             self.fetch(group, cx);
         }
         self.scratch = due;
+        for read in self.reads.values() {
+            if let Some(from) = replica_silent_from(read, cx) {
+                cx.wake.at(from);
+            }
+        }
+    }
+
+    /// A broker of our rack that owes an answer for longer than it may is left for the leader,
+    /// which has all that it has. Its answer may still come, and is ignored.
+    fn leave_silent_replicas(&mut self, cx: &Context<'_>) {
+        for read in self.reads.values_mut() {
+            if replica_silent_from(read, cx).is_some_and(|from| from <= cx.now.mono) {
+                read.flight = None;
+                read.leave_replica(cx);
+            }
+        }
     }
 
     fn fetch(&mut self, group: &[Due], cx: &mut Context<'_>) {
@@ -374,13 +392,19 @@ impl Reader {
     }
 }
 
+/// From when on a broker of our rack, which a read waits for, owes its answer for too long.
+fn replica_silent_from(read: &Read, cx: &Context<'_>) -> Option<Instant> {
+    let link = read.flight.filter(|_| read.is_at_replica())?;
+    cx.links.link_silent_from(link, Silent::Unavailable, cx.now)
+}
+
 /// How long the broker may wait for news: not at all while some read has not started, for its
 /// first answer says where the log's end is.
 fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, Instant) {
     let all_started = group.iter().all(|due| due.started);
     let wait = match (all_started, group[0].lane) {
         (false, _) => Duration::ZERO,
-        (true, Lane::History) => cx.settings.history_wait_max,
+        (true, Lane::History | Lane::Again) => cx.settings.history_wait_max,
         (true, _) => cx.settings.fetch_wait_max,
     };
     (wait, cx.deadline().after(wait))

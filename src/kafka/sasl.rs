@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
 
 use super::error::shown;
-use super::scram::{Salted, Scram, ScramHash};
+use super::scram::{Next, SaltRequest, Salted, Scram, ScramHash};
 use crate::model::Secret;
 
 /// How a plane proves who it is.
@@ -122,6 +122,10 @@ pub(super) struct Auth {
     /// OAUTHBEARER's, once it has come.
     token: Option<Secret>,
     salted: Option<Salted>,
+    /// What another thread is to salt, until the driver takes it.
+    to_salt: Option<SaltRequest>,
+    /// What it was asked last, until it answers: several connections wait for one answer.
+    salting: Option<SaltRequest>,
     nonces: hmac::Key,
     nonce: u64,
 }
@@ -132,6 +136,8 @@ impl Auth {
             sasl,
             token: None,
             salted: None,
+            to_salt: None,
+            salting: None,
             nonces: hmac::Key::new(hmac::HMAC_SHA256, &entropy.0),
             nonce: 0,
         }
@@ -152,6 +158,24 @@ impl Auth {
 
     pub(super) fn set_token(&mut self, token: Option<Secret>) {
         self.token = token;
+    }
+
+    /// A password that another thread shall salt, once.
+    pub(super) const fn next_salt(&mut self) -> Option<SaltRequest> {
+        self.to_salt.take()
+    }
+
+    /// It has done so. Exchanges that wait are to be resumed.
+    pub(super) fn on_salted(&mut self, salted: Salted) {
+        (self.salted, self.salting) = (Some(salted), None);
+    }
+
+    /// Asks for a salted password, unless that is being done.
+    pub(super) fn salt(&mut self, request: SaltRequest) {
+        if self.salting.as_ref() != Some(&request) {
+            self.salting = Some(request.clone());
+            self.to_salt = Some(request);
+        }
     }
 
     /// The broker has refused, in its words.
@@ -204,26 +228,26 @@ pub(super) enum Exchange {
 }
 
 impl Exchange {
-    /// The broker's message. Gives what to answer; nothing: the exchange is over, and well.
+    /// The broker's message, and what it leads to.
     pub(super) fn on_message(
         &mut self,
         message: &[u8],
         auth: &mut Auth,
-    ) -> Result<Option<Vec<u8>>, SaslError> {
+    ) -> Result<Next, SaslError> {
         match self {
-            Self::Plain if message.is_empty() => Ok(None),
+            Self::Plain if message.is_empty() => Ok(Next::Over),
             Self::Plain => Err(SaslError::Endless("PLAIN")),
             Self::Scram(scram) => {
                 let Some(Sasl::Scram { password, .. }) = &auth.sasl else {
                     return Err(SaslError::Scram("no password to go with it"));
                 };
-                scram.on_message(message, password, &mut auth.salted)
+                scram.on_message(message, password, auth.salted.as_ref())
             }
-            Self::Bearer(None) if message.is_empty() => Ok(None),
+            Self::Bearer(None) if message.is_empty() => Ok(Next::Over),
             Self::Bearer(against @ None) => {
                 *against = Some(shown(&String::from_utf8_lossy(message)));
                 // RFC 7628 3.2.3: a lone kvsep ends the exchange; the refusal itself follows.
-                Ok(Some(vec![1]))
+                Ok(Next::Send(vec![1]))
             }
             Self::Bearer(Some(against)) => {
                 let against = std::mem::take(against);
@@ -255,7 +279,7 @@ mod tests {
         let mut auth = auth(Sasl::Plain { user, password });
         let (mut exchange, first) = auth.begin();
         assert_eq!(first, b"\0alice\0pass");
-        assert_eq!(exchange.on_message(b"", &mut auth), Ok(None));
+        assert_eq!(exchange.on_message(b"", &mut auth), Ok(Next::Over));
         assert!(exchange.on_message(b"more", &mut auth).is_err());
         assert!(!format!("{auth:?}").contains("pass\""));
     }
@@ -269,12 +293,15 @@ mod tests {
         let (mut exchange, first) = auth.begin();
         assert_eq!(first, b"n,,\x01auth=Bearer a.b.c\x01\x01");
         let said = br#"{"status":"invalid_token"}"#;
-        assert_eq!(exchange.on_message(said, &mut auth), Ok(Some(vec![1])));
+        assert_eq!(
+            exchange.on_message(said, &mut auth),
+            Ok(Next::Send(vec![1]))
+        );
         assert_eq!(exchange.against(), Some(r#"{"status":"invalid_token"}"#));
         let refused = exchange.on_message(b"", &mut auth).expect_err("refused");
         assert!(refused.to_string().contains("invalid_token"), "{refused}");
         let (mut exchange, _) = auth.begin();
-        assert_eq!(exchange.on_message(b"", &mut auth), Ok(None));
+        assert_eq!(exchange.on_message(b"", &mut auth), Ok(Next::Over));
     }
 
     #[test]

@@ -17,8 +17,7 @@ use crate::model::Secret;
 /// RFC 7677 4 asks for this many at least, and so do Kafka's brokers. Fewer would make what crosses
 /// a cheaper thing to guess passwords from: whoever can put itself between would say 1.
 const ITERATIONS_MIN: u32 = 4_096;
-/// Kafka's tools refuse more than 16,384. Each 4,096 take a millisecond or two, in which the shard
-/// does nothing else.
+/// Kafka's tools refuse more than 16,384. Each 4,096 take a millisecond or two.
 const ITERATIONS_MAX: u32 = 65_536;
 
 /// Bytes of a salt; brokers have 16 to 32.
@@ -57,9 +56,45 @@ impl ScramHash {
     }
 }
 
-/// A salted password, the part that costs: all brokers of a cluster have the same salt, so a storm
-/// of connections pays for it once.
-pub(super) struct Salted {
+/// A password to be salted (PBKDF2), which takes up to some 30 ms: a shard asks another thread for
+/// it and serves its clients meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaltRequest {
+    hash: ScramHash,
+    password: Secret,
+    salt: Vec<u8>,
+    iterations: NonZeroU32,
+}
+
+impl SaltRequest {
+    /// Does the work.
+    #[must_use]
+    pub fn derive(&self) -> Salted {
+        let mut salted = vec![0; self.hash.bytes()];
+        let algorithm = match self.hash {
+            ScramHash::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
+            ScramHash::Sha512 => pbkdf2::PBKDF2_HMAC_SHA512,
+        };
+        let password = self.password.expose().as_bytes();
+        pbkdf2::derive(
+            algorithm,
+            self.iterations,
+            &self.salt,
+            password,
+            &mut salted,
+        );
+        Salted {
+            iterations: self.iterations,
+            salt: self.salt.clone(),
+            salted,
+        }
+    }
+}
+
+/// A salted password. All brokers of a cluster have the same salt, so one is enough for all
+/// connections to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Salted {
     iterations: NonZeroU32,
     salt: Vec<u8>,
     salted: Vec<u8>,
@@ -72,21 +107,22 @@ impl std::fmt::Debug for Salted {
 }
 
 impl Salted {
-    fn new(hash: ScramHash, password: &Secret, salt: &[u8], iterations: NonZeroU32) -> Self {
-        let mut salted = vec![0; hash.bytes()];
-        let algorithm = match hash {
-            ScramHash::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
-            ScramHash::Sha512 => pbkdf2::PBKDF2_HMAC_SHA512,
-        };
-        let password = password.expose().as_bytes();
-        pbkdf2::derive(algorithm, iterations, salt, password, &mut salted);
-        let salt = salt.to_vec();
-        Self {
-            iterations,
-            salt,
-            salted,
-        }
+    /// Whether it is what the request asks for, the password being the same.
+    #[must_use]
+    pub fn answers(&self, request: &SaltRequest) -> bool {
+        self.iterations == request.iterations && self.salt == request.salt
     }
+}
+
+/// What a broker's message leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// To be sent to the broker.
+    Send(Vec<u8>),
+    /// The exchange is over: both sides have proved themselves.
+    Over,
+    /// The same message is to be given again, once the password is salted like this.
+    Salt(SaltRequest),
 }
 
 /// One exchange.
@@ -121,15 +157,15 @@ impl Scram {
         &mut self,
         message: &[u8],
         password: &Secret,
-        cache: &mut Option<Salted>,
-    ) -> Result<Option<Vec<u8>>, SaslError> {
+        salted: Option<&Salted>,
+    ) -> Result<Next, SaslError> {
         let message = std::str::from_utf8(message).map_err(|_| SaslError::Scram("no UTF-8"))?;
         if let Some(refusal) = attribute(message, 'e') {
             return Err(SaslError::Server(super::error::shown(refusal)));
         }
         match self.expected.take() {
-            None => self.on_first(message, password, cache).map(Some),
-            Some(expected) => on_final(message, &expected).map(|()| None),
+            None => self.on_first(message, password, salted),
+            Some(expected) => on_final(message, &expected).map(|()| Next::Over),
         }
     }
 
@@ -137,8 +173,8 @@ impl Scram {
         &mut self,
         message: &str,
         password: &Secret,
-        cache: &mut Option<Salted>,
-    ) -> Result<Vec<u8>, SaslError> {
+        salted: Option<&Salted>,
+    ) -> Result<Next, SaslError> {
         // RFC 5802 5.1: an `m` in front is an extension that must be understood.
         if message.starts_with("m=") {
             return Err(SaslError::Scram("an extension that nobody here knows"));
@@ -159,11 +195,16 @@ impl Scram {
             min: ITERATIONS_MIN,
             max: ITERATIONS_MAX,
         })?;
-        let known = |it: &Salted| it.iterations == counted && it.salt == salt;
-        if !cache.as_ref().is_some_and(known) {
-            *cache = Some(Salted::new(self.hash, password, &salt, counted));
-        }
-        let salted = &cache.as_ref().expect("set above").salted;
+        let request = SaltRequest {
+            hash: self.hash,
+            password: password.clone(),
+            salt,
+            iterations: counted,
+        };
+        let Some(salted) = salted.filter(|it| it.answers(&request)) else {
+            return Ok(Next::Salt(request));
+        };
+        let salted = &salted.salted;
         let without_proof = format!("c=biws,r={nonce}");
         let signed = format!("{},{message},{without_proof}", self.first);
         let client_key = self.hash.hmac(salted, b"Client Key");
@@ -173,7 +214,8 @@ impl Scram {
         let proof: Vec<u8> = proof.map(|(key, mask)| key ^ mask).collect();
         let server_key = self.hash.hmac(salted, b"Server Key");
         self.expected = Some(self.hash.hmac(server_key.as_ref(), signed.as_bytes()));
-        Ok(format!("{without_proof},p={}", BASE64.encode(proof)).into_bytes())
+        let answer = format!("{without_proof},p={}", BASE64.encode(proof));
+        Ok(Next::Send(answer.into_bytes()))
     }
 }
 
@@ -206,17 +248,29 @@ mod tests {
         Secret::new("pencil")
     }
 
+    /// Answers the broker's first message, with the password salted when that is asked for.
+    fn answer(scram: &mut Scram, first: &[u8]) -> Result<(Next, Option<Salted>), SaslError> {
+        match scram.on_message(first, &pencil(), None)? {
+            Next::Salt(request) => {
+                let salted = request.derive();
+                let next = scram.on_message(first, &pencil(), Some(&salted))?;
+                Ok((next, Some(salted)))
+            }
+            next => Ok((next, None)),
+        }
+    }
+
     #[test]
     fn the_example_of_rfc_7677() {
         let (mut scram, first) = vector();
         assert_eq!(first, b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
-        let mut cache = None;
-        let answer = scram.on_message(SERVER_FIRST.as_bytes(), &pencil(), &mut cache);
+        let (answer, salted) = answer(&mut scram, SERVER_FIRST.as_bytes()).expect("an answer");
         let expected = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                         p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
-        assert_eq!(answer, Ok(Some(expected.as_bytes().to_vec())));
+        assert_eq!(answer, Next::Send(expected.as_bytes().to_vec()));
         let last = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
-        assert_eq!(scram.on_message(last, &pencil(), &mut cache), Ok(None));
+        let end = scram.on_message(last, &pencil(), salted.as_ref());
+        assert_eq!(end, Ok(Next::Over));
     }
 
     #[test]
@@ -229,10 +283,9 @@ mod tests {
             "",
         ] {
             let (mut scram, _) = vector();
-            let mut cache = None;
-            let sent = scram.on_message(SERVER_FIRST.as_bytes(), &pencil(), &mut cache);
-            assert!(sent.is_ok());
-            let end = scram.on_message(last.as_bytes(), &pencil(), &mut cache);
+            let sent = answer(&mut scram, SERVER_FIRST.as_bytes());
+            let (_, salted) = sent.expect("an answer");
+            let end = scram.on_message(last.as_bytes(), &pencil(), salted.as_ref());
             assert!(end.is_err(), "{last}");
         }
     }
@@ -255,11 +308,11 @@ mod tests {
         ];
         for first in refused {
             let (mut scram, _) = vector();
-            let answer = scram.on_message(first.as_bytes(), &pencil(), &mut None);
+            let answer = scram.on_message(first.as_bytes(), &pencil(), None);
             assert!(answer.is_err(), "{first}");
         }
         let (mut scram, _) = vector();
-        assert!(scram.on_message(&[0xff], &pencil(), &mut None).is_err());
+        assert!(scram.on_message(&[0xff], &pencil(), None).is_err());
     }
 
     #[test]
@@ -269,26 +322,22 @@ mod tests {
     }
 
     #[test]
-    fn the_costly_part_is_done_once_a_salt() {
-        let mut cache = None;
-        let message = SERVER_FIRST.as_bytes();
-        vector()
-            .0
-            .on_message(message, &pencil(), &mut cache)
-            .expect("an answer");
-        let salted = cache.as_ref().expect("kept").salted.clone();
-        // Another password shows whether the kept one was used.
-        let other = Secret::new("other");
-        vector()
-            .0
-            .on_message(message, &other, &mut cache)
-            .expect("an answer");
-        assert_eq!(cache.as_ref().expect("kept").salted, salted);
-        let resalted = SERVER_FIRST.replace("W22Z", "X22Z");
-        vector()
-            .0
-            .on_message(resalted.as_bytes(), &other, &mut cache)
-            .expect("an answer");
-        assert_ne!(cache.expect("kept").salted, salted);
+    fn a_salted_password_serves_every_exchange_with_its_salt() {
+        let first = SERVER_FIRST.as_bytes();
+        let (_, salted) = answer(&mut vector().0, first).expect("an answer");
+        let salted = salted.expect("none was there before");
+        let again = vector().0.on_message(first, &pencil(), Some(&salted));
+        assert!(matches!(again, Ok(Next::Send(_))), "{again:?}");
+        for other in ["s=X22Z", "i=8192"] {
+            let (name, _) = other.split_once('=').expect("an attribute");
+            let changed = match name {
+                "s" => SERVER_FIRST.replace("s=W22Z", other),
+                _ => SERVER_FIRST.replace("i=4096", other),
+            };
+            let asked = vector()
+                .0
+                .on_message(changed.as_bytes(), &pencil(), Some(&salted));
+            assert!(matches!(asked, Ok(Next::Salt(_))), "{other}: {asked:?}");
+        }
     }
 }

@@ -73,12 +73,15 @@ pub struct Settings {
     /// How long `ends` may take.
     pub ends_timeout: Duration,
     /// A broker that owes an answer for so long is *stalled*: nothing more is sent behind it, since
-    /// what was sent can't be taken back. Above what a healthy broker takes, below `unsent_max`.
+    /// what was sent can't be taken back. The share `stall / unsent_max` of a slower broker's limit.
     pub stall: Duration,
-    /// The longest that a record waits unsent for a leader that is stalled, away, or not elected;
-    /// then it is refused. Longer than a leader takes to move (0.1 to 0.5 s), and within the second
-    /// in which a client must be told that the brokers are away.
+    /// The longest that a record waits unsent for a leader that is stalled, unavailable, or not
+    /// elected; then it is refused. Longer than a leader takes to move (0.1 to 0.5 s), and within
+    /// the second in which a client must receive that the brokers are unavailable.
     pub unsent_max: Duration,
+    /// The most that a broker's silence limit grows to, where its recent answers were slow. See
+    /// `pace.rs`.
+    pub stall_max: Duration,
     /// Bytes of one produced record batch; the topic's `max.message.bytes` may lower it.
     pub produce_bytes_max: u32,
     /// Bytes of records taken and not yet answered, over all partitions.
@@ -120,6 +123,7 @@ impl Default for Settings {
             ends_timeout: Duration::from_secs(1),
             stall: Duration::from_millis(500),
             unsent_max: Duration::from_millis(900),
+            stall_max: Duration::from_secs(3),
             produce_bytes_max: MIB,
             pending_produce_bytes_max: 64 << 20,
         }

@@ -1,33 +1,59 @@
-//! When a leader counts as away: what nobody would answer is refused while it is still certain that
-//! nothing was appended, and not sent behind what is stuck already.
+//! When a leader counts as unavailable: a record that it would not answer is refused while it is
+//! still certain that nothing was appended, and is not sent behind an answer that is overdue. How
+//! long an answer may be owed depends on how fast the broker was lately (`pace.rs`).
+
+use std::time::Duration;
 
 use super::batch::Queue;
 use super::context::Context;
 use super::event::TopicHandle;
 use super::link::{Peer, Purpose};
+use super::links::Silent;
 use super::view::BrokerId;
 use crate::model::{Instant, Partition};
 
 /// Whether a broker owes us an answer for longer than a healthy one takes.
 pub(super) fn is_stalled(node: BrokerId, cx: &Context<'_>) -> bool {
-    let silent = cx
-        .links
-        .silent_since(Peer::Node(node), Purpose::Produce, cx.now);
-    silent.is_some_and(|since| cx.now.mono.since(since) >= cx.settings.stall)
+    is_silent(node, Silent::Stalled, cx)
 }
 
-/// Whether a record that comes now is refused at once: its leader is known to be away, or the batch
-/// before it is stuck, for longer than any record may wait.
+fn is_silent(node: BrokerId, silent: Silent, cx: &Context<'_>) -> bool {
+    let to = (Peer::Node(node), Purpose::Produce);
+    cx.links.is_silent(to, silent, cx.now)
+}
+
+fn limit(node: BrokerId, silent: Silent, cx: &Context<'_>) -> Duration {
+    let to = (Peer::Node(node), Purpose::Produce);
+    cx.links.limit(to, silent, cx.now)
+}
+
+/// Whether the batch that is being appended makes no progress: the broker that has it owes an
+/// answer for too long, or its tries have failed for as long. One that waits for its turn behind
+/// batches that are answered does progress.
+fn is_stuck(queue: &Queue, leader: BrokerId, silent: Silent, cx: &Context<'_>) -> bool {
+    let waiting = queue.waiting.front().and_then(|first| first.tried);
+    let since = match &queue.sent {
+        None => waiting,
+        Some(sent) => match sent.flight {
+            None => Some(sent.since),
+            Some(link) => {
+                let from = cx.links.link_silent_from(link, silent, cx.now);
+                return from.is_some_and(|from| from <= cx.now.mono);
+            }
+        },
+    };
+    let limit = limit(leader, silent, cx);
+    since.is_some_and(|since| cx.now.mono.since(since) >= limit)
+}
+
+/// Whether a record that comes now is refused at once: its leader is known to be unavailable, or
+/// the batch before it is stuck, for longer than any record may wait.
 pub(super) fn is_away(key: (TopicHandle, Partition), queue: &Queue, cx: &Context<'_>) -> bool {
     let Some((node, _)) = cx.topics.leader(key.0, key.1) else {
         return false; // A leader is elected in moments; the record waits so long.
     };
-    let silent = cx
-        .links
-        .silent_since(Peer::Node(node), Purpose::Produce, cx.now);
-    let stuck = queue.sent.as_ref().map(|sent| sent.since);
-    let longest = silent.into_iter().chain(stuck).min();
-    longest.is_some_and(|since| cx.now.mono.since(since) >= cx.settings.unsent_max)
+    let stuck = queue.sent.is_some() && is_stuck(queue, node, Silent::Unavailable, cx);
+    stuck || is_silent(node, Silent::Unavailable, cx)
 }
 
 /// Records that were taken up to this moment, and not sent, have waited long enough; `None`: what
@@ -39,17 +65,27 @@ pub(super) fn late(
     no_producer: bool,
     cx: &mut Context<'_>,
 ) -> Option<Instant> {
-    let (now, unsent_max) = (cx.now.mono, cx.settings.unsent_max);
-    let stuck = |since: Instant| now.since(since) >= cx.settings.stall;
+    let now = cx.now.mono;
     let sent = queue.sent.as_ref();
-    let tried = sent.map(|sent| sent.since);
-    let tried = tried.or_else(|| queue.waiting.front().and_then(|first| first.tried));
-    let behind = tried.is_some_and(stuck);
     let certain = sent.is_some_and(|sent| !sent.doubtful && sent.flight.is_none());
     let leader = cx.topics.leader(key.0, key.1);
-    let held_up = match leader {
-        None => true,
-        Some((node, _)) => behind || no_producer || is_stalled(node, cx),
+    let (behind, held_up, unsent_max) = match leader {
+        None => {
+            let since = sent.map(|sent| sent.since);
+            let behind = since.is_some_and(|since| now.since(since) >= cx.settings.stall);
+            (behind, true, cx.settings.unsent_max)
+        }
+        Some((node, _)) => {
+            let behind = is_stuck(queue, node, Silent::Stalled, cx);
+            let held_up = behind || no_producer || is_stalled(node, cx);
+            // A leader whose connection fails has no longer than a fast one.
+            let failing = is_silent(node, Silent::Unavailable, cx);
+            let limit = match failing || no_producer {
+                true => cx.settings.unsent_max,
+                false => limit(node, Silent::Unavailable, cx),
+            };
+            (behind, held_up, limit)
+        }
     };
     if behind && certain && held_up {
         queue.take_back(false);
@@ -57,7 +93,13 @@ pub(super) fn late(
     let first = queue.waiting.front()?;
     let due = first.since.after(unsent_max);
     if due > now {
-        cx.wake.at(due);
+        // Whether its leader fails, and with it how long it may wait, may change before.
+        cx.wake.at(due.min(
+            first
+                .since
+                .after(cx.settings.unsent_max)
+                .max(now.after(RECHECK)),
+        ));
         return None;
     }
     if !held_up {
@@ -70,3 +112,6 @@ pub(super) fn late(
         now.as_nanos().saturating_sub(unsent_max),
     ))
 }
+
+/// How often a record that waits longer than a fast leader's are is looked at again.
+const RECHECK: Duration = Duration::from_millis(50);

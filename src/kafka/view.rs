@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::codes::{Denial, Doing};
 use super::settings::Address;
 use crate::model::{LeaderEpoch, LogIdentity, Partition, TopicName};
 
@@ -62,12 +63,37 @@ pub enum MissingReason {
     /// The cluster has no topic of that name. It is never created by asking.
     #[error("the cluster has no such topic")]
     Unknown,
-    /// The cluster does not let us describe it.
-    #[error("not authorised to describe the topic")]
-    Unauthorised,
-    /// The broker says something else about it.
+    /// The broker refuses to describe it.
     #[error("the broker refuses to describe the topic: {0}")]
     Refused(super::Code),
+}
+
+impl MissingReason {
+    /// What an operator can do about it.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Unknown => "create it, or correct its name in the config",
+            Self::Refused(code) => match code.denial() {
+                // A topic that is not there is refused with the same code.
+                Some(Denial::TopicRight) => {
+                    "allow the gateway's user DESCRIBE on it (READ and WRITE include that), or \
+                     correct its name in the config"
+                }
+                Some(denial) => denial.remedy(Doing::Describe),
+                None => "the brokers' logs may say why",
+            },
+        }
+    }
+
+    /// The denial, if it is one.
+    #[must_use]
+    pub const fn denial(self) -> Option<Denial> {
+        match self {
+            Self::Unknown => None,
+            Self::Refused(code) => code.denial(),
+        }
+    }
 }
 
 /// A topic's facts that its users act on. Leaders are not among them: they move without notice.
@@ -81,6 +107,8 @@ pub struct TopicView {
     pub partitions: u32,
     /// Its configuration; `None` where the cluster does not let us read it.
     pub config: Option<TopicConfig>,
+    /// Whether we may write to it; `None` where the broker does not say (Metadata below 8).
+    pub writable: Option<bool>,
 }
 
 /// The configuration of a topic, as far as it matters here.

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{self, ProduceRequest};
 
 use super::Code;
 use super::batch::{Pending, ProduceRecord, Queue, Sent};
+use super::codes::{Denial, Verdict, verdict};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
@@ -17,7 +18,6 @@ use super::link::{Asked, Peer, Purpose};
 use super::producer::Producer;
 use super::records::batch_len_max;
 use super::stall;
-use super::verdict::{Verdict, verdict};
 use super::view::BrokerId;
 use super::wire::{self, Api};
 use crate::model::{Instant, Offset, Partition};
@@ -232,9 +232,10 @@ impl Writer {
                     || late.is_some_and(|late| pending.since <= late))
             {
                 self.pending_bytes -= pending.bytes;
-                let error = match pending.deadline <= cx.now.mono {
-                    true => ProduceError::Timeout,
-                    false => ProduceError::Unreachable,
+                let error = match (pending.deadline <= cx.now.mono, queue.refused) {
+                    (true, _) => ProduceError::Timeout,
+                    (false, Some(code)) => ProduceError::Broker(code),
+                    (false, None) => ProduceError::Unreachable,
                 };
                 let error = self.producer.error.unwrap_or(error);
                 let (ticket, outcome) = (pending.ticket, Produced::Refused(error));
@@ -302,6 +303,10 @@ impl Writer {
         let error = ProduceError::Broker(code);
         cx.saw_of(Api::Produce, Some(key), code);
         let several = sent.records.len() > 1;
+        let lasting = code.0 != 0 && !code.is_stale();
+        queue.refused = lasting.then_some(code);
+        // Metadata says when a right that is missing is there again.
+        *cx.stale |= code.denial().is_some_and(Denial::is_a_right);
         match verdict(code, sent.doubtful) {
             Verdict::Appended => {
                 let base = u64::try_from(answer.base_offset).ok().map(Offset);

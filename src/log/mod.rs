@@ -10,6 +10,7 @@ mod event_id;
 mod step;
 #[cfg(test)]
 pub(crate) mod testing;
+mod undecodable;
 mod window;
 
 pub use batch::{Batch, BatchBuilder, Headers, Record, RecordParts};
@@ -17,4 +18,5 @@ pub use block::{Block, BlockBuilder, Frame, Notice};
 pub use cut::{Cut, Next};
 pub use event_id::{EventId, Progress, ProgressText, UnreadableId};
 pub use step::{Change, GapReason, Seq, Step};
+pub use undecodable::{OffsetRange, Undecodable};
 pub use window::{Window, WindowBudget};

@@ -37,6 +37,9 @@ pub enum Change {
     /// Records of one partition, in offset order and all behind those of earlier steps: a log that
     /// was cut back is another instance, with an order of its own.
     Records(Batch),
+    /// Records that came before, read again for slices that had no room for them. Nobody else
+    /// looks at them, and the cut stays.
+    Again(Batch),
     /// Only the cut moves.
     Nothing,
     /// What a reader can't be shown, told to every stream of the topic; nothing else changes.
@@ -49,6 +52,14 @@ pub enum Change {
         to: Offset,
         /// Why.
         reason: GapReason,
+    },
+    /// The read of a partition can't pass `from`, where not even the end of a batch is known. The
+    /// cut stays; streams are told nothing, since the read goes on if another leader has the batch.
+    Stuck {
+        /// The partition.
+        partition: Partition,
+        /// The offset at which its read is stuck.
+        from: Offset,
     },
     /// Offsets below are gone by retention or DeleteRecords: cached entries there go too.
     LogStart {

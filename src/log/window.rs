@@ -107,7 +107,9 @@ impl Window {
         let missing = match &step.change {
             Change::Records(batch) => !shown && !batch.is_empty(),
             Change::Gap { .. } => !shown,
-            Change::Nothing | Change::LogStart { .. } => false,
+            Change::Again(_) | Change::Nothing | Change::Stuck { .. } | Change::LogStart { .. } => {
+                false
+            }
         };
         let keep = if missing { step.seq } else { step.oldest };
         self.drop_below(keep, &mut on_drop);

@@ -59,6 +59,9 @@ groups! {
         shards: Gauge = "shards",
         /// Shards that did not answer this scrape, and are missing from its sums.
         stuck: Gauge = "shards_stuck",
+        /// Log lines that standard error did not take: it was closed or full, or its reader was
+        /// slow.
+        log_lines_dropped: Counter = "log_lines_dropped_total",
     }
 
     /// What has no route and no topic.
@@ -156,6 +159,9 @@ groups! {
         fetched_bytes: Counter = "kafka_fetched_bytes_total",
         /// Batches or records that could not be decoded, and were skipped.
         undecodable: Counter = "kafka_undecodable_total",
+        /// Ranges of offsets that could not be decoded and that the log may still have, of topics
+        /// that are cached or hold replies.
+        undecodable_ranges: Gauge = "kafka_undecodable_ranges",
         /// Fetched bytes on their way to the shards.
         in_flight_bytes: Gauge = "kafka_in_flight_bytes",
         /// Times the topic was left out of fetches because too many bytes were on their way.
@@ -167,10 +173,25 @@ groups! {
         /// Offsets between the last stable one and the high watermark, over all partitions: what
         /// open transactions keep from readers.
         unstable: Gauge = "kafka_topic_unstable_records",
+        /// Partitions that have no leader, as far as metadata says.
+        leaderless: Gauge = "kafka_topic_leaderless_partitions",
+        /// 1 while brokers refuse what commands write to the topic, until an operator acts; else 0.
+        writes_blocked: Gauge = "kafka_topic_writes_blocked",
         /// Keys in the cache.
         cache_entries: Gauge = "cache_entries",
         /// Bytes of keys and values in the cache.
         cache_bytes: Gauge = "cache_bytes",
+        /// Deleted keys that the cache remembers for `delete.retention.ms`, for streams.
+        cache_tombstones: Gauge = "cache_tombstones",
+        /// Keys whose value found no room in the cache. Their queries get 503.
+        cache_values_left_out: Gauge = "cache_values_left_out",
+        /// Records of keys that found no room in the cache.
+        cache_keys_refused: Counter = "cache_keys_left_out_total",
+        /// 1 while queries of the topic may get 503 `cache-degraded`: the cache is full, or a range
+        /// of offsets could not be decoded. `/readyz` says which.
+        cache_degraded: Gauge = "cache_degraded",
+        /// Values in the cache that are not JSON, of a topic with a collection: it leaves them out.
+        cache_values_not_json: Gauge = "cache_values_not_json",
         /// Events written to streams of the topic, gaps told to all of them among them.
         stream_events: Counter = "stream_events_total",
         /// Gaps told to single streams: an id that can't be read, what retention has taken.

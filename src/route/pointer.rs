@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::model::check_json;
+
 /// Why a pointer leads to no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PointerError {
@@ -33,6 +35,11 @@ pub enum PointerError {
 /// # Errors
 /// There is no such scalar, or more than one.
 pub(super) fn scalar(body: &[u8], pointer: &[String]) -> Result<String, PointerError> {
+    // Whole, although one member is wanted: the service must be able to read what was routed by it.
+    // The reader below passes over the rest without a look at its strings and its depth.
+    if check_json(body).is_err() {
+        return Err(PointerError::NotJson);
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let seed = At { pointer };
     let found = seed.deserialize(&mut reader);
@@ -222,6 +229,27 @@ mod tests {
         // Deep nesting is refused, not followed to the end of the stack.
         let deep = "[".repeat(100_000);
         assert_eq!(at(&deep, &["x"]), Err(NotJson));
+    }
+
+    #[test]
+    fn a_body_that_a_strict_reader_rejects_is_not_read_though_its_member_is_sound() {
+        let nested = |levels| "[".repeat(levels) + &"]".repeat(levels);
+        let with = |beside: &str| format!(r#"{{"x":"a","beside":{beside}}}"#);
+        for (beside, expected) in [
+            (nested(127), Ok("a".to_owned())),
+            (nested(128), Err(PointerError::NotJson)),
+            (nested(100_000), Err(PointerError::NotJson)),
+            (r#""\ud800""#.to_owned(), Err(PointerError::NotJson)),
+        ] {
+            assert_eq!(at(&with(&beside), &["x"]), expected, "{:.40}", beside);
+        }
+        let pointer = ["x".to_owned()];
+        for body in [
+            &b"{\"x\":\"a\",\"y\":\"\xff\"}"[..],
+            b"{\"\xff\":1,\"x\":\"a\"}",
+        ] {
+            assert_eq!(scalar(body, &pointer), Err(PointerError::NotJson));
+        }
     }
 
     proptest! {

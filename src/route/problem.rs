@@ -30,13 +30,15 @@ pub enum Failure {
     PreconditionFailed,
     /// The record would be larger than the broker takes.
     CommandTooLarge,
+    /// The broker refuses this record, and would take others. Nothing was appended.
+    RecordRefused,
     /// A limit is reached, before anything was done.
     Overloaded,
     /// This process is ending.
     Draining,
     /// What the route answers from is not loaded yet.
     NotReady,
-    /// The cache could not keep everything, and this is, or may be, what it left out.
+    /// The cache lacks records of the topic, and the answer may be among them.
     CacheDegraded,
     /// The broker can't be reached or refuses; nothing was appended.
     BrokerUnavailable,
@@ -50,7 +52,7 @@ pub enum Failure {
 
 impl Failure {
     /// Each of them once, for the docs' test.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoSuchRoute,
         Self::NotFound,
         Self::MissingParameter,
@@ -63,6 +65,7 @@ impl Failure {
         Self::CommandInProgress,
         Self::PreconditionFailed,
         Self::CommandTooLarge,
+        Self::RecordRefused,
         Self::Overloaded,
         Self::Draining,
         Self::NotReady,
@@ -137,6 +140,11 @@ impl Failure {
                 "The command is larger than the broker takes",
                 Status::CONTENT_TOO_LARGE,
             ),
+            Self::RecordRefused => (
+                "/problems/record-refused",
+                "The broker refuses the command's record",
+                Status::BAD_REQUEST,
+            ),
             Self::Overloaded => (
                 "/problems/overloaded",
                 "The gateway is at a limit",
@@ -154,7 +162,7 @@ impl Failure {
             ),
             Self::CacheDegraded => (
                 "/problems/cache-degraded",
-                "The cache could not keep everything",
+                "The cache lacks records of the topic",
                 Status::SERVICE_UNAVAILABLE,
             ),
             Self::BrokerUnavailable => (
@@ -208,12 +216,14 @@ impl Failure {
             }
             Self::CommandInProgress => "its answer is not there yet; try again with the same key",
             Self::PreconditionFailed => "",
-            Self::CommandTooLarge => "nothing was sent",
+            Self::CommandTooLarge => "nothing was appended",
+            Self::RecordRefused => "nothing was appended",
             Self::Overloaded => "nothing was done; try again after the time in Retry-After",
             Self::Draining => "nothing was done; try again, another gateway will take it",
             Self::NotReady => "the gateway is reading its topics; try again soon",
             Self::CacheDegraded => {
-                "the topic is larger than its cache: the entity may exist but can't be shown"
+                "the entity, or a newer state of it, may be among the records that the cache \
+                 lacks; the operator's log and /readyz say why"
             }
             Self::BrokerUnavailable => "nothing was sent; try again with the same Idempotency-Key",
             Self::TopicUnavailable => {
@@ -248,6 +258,7 @@ impl Failure {
             | Self::IdempotencyKeyReused
             | Self::PreconditionFailed
             | Self::CommandTooLarge
+            | Self::RecordRefused
             | Self::CacheDegraded => None,
         }
     }

@@ -8,6 +8,7 @@ use super::template::{TemplateError, Why};
 use crate::cache::Lookup;
 use crate::command::{Admitted, Limit, RecordError, ReplyError};
 use crate::http::{Fault, Problem, ProblemKind, Refusal};
+use crate::kafka::{BadRecord, Code, Concern, Denial, Doing};
 
 /// An answer that is no success: a problem, and when to try again. What a client sent is never in
 /// it.
@@ -22,6 +23,42 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Seconds after which a request may try again what only an operator can end.
+    pub const DENIED_RETRY_AFTER: u32 = 60;
+
+    /// What a client receives whose route the brokers refuse, until an operator acts.
+    #[must_use]
+    pub fn denied(doing: Doing, denial: Denial) -> Self {
+        let (refused, cause) = (doing.refused(), denial.cause());
+        let detail = format!(
+            "nothing was done: {refused}, because {cause}; only an operator can change that, see \
+             /readyz"
+        );
+        Self {
+            kind: Failure::TopicUnavailable.kind(),
+            detail: detail.into(),
+            retry_after: Some(Self::DENIED_RETRY_AFTER),
+        }
+    }
+
+    /// What a client receives whose record a broker refused with this code, and which is certainly
+    /// not in the log.
+    #[must_use]
+    pub fn of_code(code: Code) -> Self {
+        match code.concern() {
+            Concern::Topic(denial) => Self::denied(Doing::Write, denial),
+            Concern::Record(BadRecord::TooLarge) => Failure::CommandTooLarge.into(),
+            Concern::Record(bad) => Self {
+                kind: Failure::RecordRefused.kind(),
+                detail: format!("nothing was appended: {}", bad.cause()).into(),
+                retry_after: None,
+            },
+            Concern::Nothing | Concern::Passing | Concern::Unknown => {
+                Failure::BrokerUnavailable.into()
+            }
+        }
+    }
+
     /// The problem to write; `instance` names the request in the log.
     #[must_use]
     pub fn problem<'a>(&'a self, instance: Option<&'a str>) -> Problem<'a> {

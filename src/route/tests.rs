@@ -12,6 +12,7 @@ use crate::config::{
     Template,
 };
 use crate::http::{Connection, Fault, Limits, Method, Path, Received};
+use crate::kafka::{Code, Concern};
 use crate::model::{Identity, TopicName};
 
 fn topic() -> TopicName {
@@ -47,6 +48,7 @@ fn query(path: &str, line: usize) -> QueryRoute {
         cluster: ClusterIndex::default(),
         topic: topic(),
         key: None,
+        partitioner: None,
     }
 }
 
@@ -294,6 +296,50 @@ fn every_failure_has_a_path_of_its_own_and_stands_in_the_docs() {
     paths.sort_unstable();
     paths.dedup();
     assert_eq!(paths.len(), count);
+}
+
+/// One line for each error code of a broker: what the client receives whose record is certainly not
+/// in the log, and whether anything but an operator ends it.
+#[test]
+fn each_error_code_of_a_broker_has_its_answer() {
+    let told = |code: i16| {
+        let refused = Refused::of_code(Code(code));
+        let again = refused.detail.contains("try again");
+        (
+            refused.kind.path.trim_start_matches("/problems/"),
+            refused.kind.status.code(),
+            refused.retry_after,
+            again,
+        )
+    };
+    const PASSING: (&str, u16, Option<u32>, bool) = ("broker-unavailable", 503, Some(2), true);
+    const DENIED: (&str, u16, Option<u32>, bool) = ("topic-unavailable", 503, Some(60), false);
+    const BAD: (&str, u16, Option<u32>, bool) = ("record-refused", 400, None, false);
+    const LARGE: (&str, u16, Option<u32>, bool) = ("command-too-large", 413, None, false);
+    let table: &[(&[i16], _)] = &[
+        (&[10, 18], LARGE),
+        (&[32, 87], BAD),
+        (&[17, 21, 29, 31, 35, 42, 43, 44, 53, 76], DENIED),
+        (&[2, 3, 5, 6, 7, 8, 9, 13, 19, 20, 45, 47, 49, 56], PASSING),
+        (&[59, 74, 75, 89, 90, 100, 103], PASSING),
+        // Codes that the table does not have, of today and of tomorrow.
+        (
+            &[-1, 1, 4, 41, 55, 120, 134, 9_999, i16::MIN, i16::MAX],
+            PASSING,
+        ),
+    ];
+    for (codes, expected) in table {
+        for code in *codes {
+            assert_eq!(told(*code), *expected, "code {code}");
+        }
+    }
+    let listed = |code: &i16| table.iter().any(|(codes, _)| codes.contains(code));
+    for code in (-1..=200).filter(|code| !listed(code)) {
+        assert!(
+            matches!(Code(code).concern(), Concern::Unknown | Concern::Nothing),
+            "code {code} has a meaning of its own and no line in the table above"
+        );
+    }
 }
 
 /// What may have run must not look safe to repeat under a new key, and what has not must say so.

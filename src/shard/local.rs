@@ -5,15 +5,19 @@
 use std::hash::Hasher as _;
 use std::sync::Arc;
 
-use crate::cache::{ChangeCursor, Changes, Lookup, Page, PageLimits, Slice, SliceSettings, Value};
-use crate::log::{Cut, Seq, Step};
+use crate::cache::{
+    ChangeCursor, Changes, Gaps, Lookup, Page, PageLimits, Slice, SliceSettings, Value,
+};
+use crate::log::{Cut, OffsetRange, Seq, Step};
 use crate::metrics::{Check, CheckState};
 use crate::model::{Etag, Instant, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
 use crate::route::{Failure, Refused};
 use crate::sse::{Feed, FeedSettings, PassId};
 
 use super::home::Outbox;
-use super::message::{ChangesPiece, ChangesRequest, Found, Instance, Message, Standing, Waiter};
+use super::message::{
+    Blocked, ChangesPiece, ChangesRequest, Found, Instance, Message, Standing, Waiter,
+};
 use super::snapshot::{Layout, Snapshot, TopicIndex};
 
 /// How long a pass waits for its slowest member before it goes on without it.
@@ -22,8 +26,8 @@ const PASS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100)
 /// One topic on this shard.
 #[derive(Debug)]
 pub(super) struct Local {
-    /// Events and gaps told by the topic's loadings before.
-    past: (u64, u64),
+    /// What the topic's loadings before have counted.
+    past: Counted,
     pub(super) instance: Arc<Instance>,
     slice: Option<Slice>,
     /// The streams, once the topic is live and if it has any.
@@ -34,8 +38,21 @@ pub(super) struct Local {
     live: bool,
     /// The home knows that all up to here is applied.
     told: Seq,
+    /// What the home knows of what the slice lacks.
+    told_gaps: Gaps,
     /// Requests for a place not yet reached. Bounded by the requests and streams there are.
     held: Vec<(Seq, Held)>,
+}
+
+/// Counters of a topic on this shard. They only grow, over all its loadings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    /// Events written.
+    pub(super) events: u64,
+    /// Gaps told to single streams.
+    pub(super) gaps: u64,
+    /// Records of keys that found no room in the slice.
+    pub(super) keys_refused: u64,
 }
 
 /// A request that waits for a place in the order.
@@ -81,9 +98,15 @@ impl Locals {
     /// Why a topic that is not live can't be used.
     pub(super) fn not_live(&self, topic: TopicIndex) -> Failure {
         match self.standing[usize::from(topic.0)].blocked {
-            true => Failure::TopicUnavailable,
-            false => Failure::NotReady,
+            Some(_) => Failure::TopicUnavailable,
+            None => Failure::NotReady,
         }
+    }
+
+    /// The same, with its cause.
+    pub(super) fn why_not_live(&self, topic: TopicIndex) -> Refused {
+        let blocked = self.standing[usize::from(topic.0)].blocked;
+        blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
     }
 
     /// Seconds since the brokers last confirmed all of a topic, where that is longer than usual
@@ -93,16 +116,23 @@ impl Locals {
         Some(now.since(since).as_secs())
     }
 
+    /// Whether the topic has partitions that it did not begin with.
+    pub(super) fn has_grown(&self, topic: TopicIndex) -> bool {
+        self.standing[usize::from(topic.0)].grown
+    }
+
+    /// Whether a slice of the topic, here or elsewhere, is known to be full.
+    pub(super) fn is_full(&self, topic: TopicIndex) -> bool {
+        self.standing[usize::from(topic.0)].full
+    }
+
     /// Tombstones past their time go; bounded work, and a look at one of them where none is due.
-    pub(super) fn expire(&mut self, now: Now) {
-        for slice in self
-            .topics
-            .iter_mut()
-            .flatten()
-            .filter_map(|local| local.slice.as_mut())
-        {
-            slice.expire(now.wall);
-        }
+    /// True: more are due, so that another turn is.
+    #[must_use = "a quiet shard turns twice a second"]
+    pub(super) fn expire(&mut self, now: Now) -> bool {
+        let locals = self.topics.iter_mut().flatten();
+        let slices = locals.filter_map(|local| local.slice.as_mut());
+        slices.fold(false, |more, slice| slice.expire(now.wall) || more)
     }
 
     /// Whether this shard has what it serves: a home that is ready may be ahead of it.
@@ -169,12 +199,14 @@ impl Locals {
                 tag: instance.tag,
                 etag_header: self.snapshot.config.headers.etag.as_str().into(),
                 tombstone_keep: std::time::Duration::from_millis(instance.delete_retention_ms),
+                listed: self.snapshot.topic(instance.topic).listed,
             })
         });
         let index = usize::from(instance.topic.0);
         let (seq, cut, time) = (Seq(0), Cut::start(), UnixMillis(0));
         let (feed, live, told, held) = (None, false, Seq(0), Vec::new());
-        let past = self.topics[index].as_ref().map_or((0, 0), Local::told);
+        let past = self.topics[index].as_ref().map(Local::counted);
+        let (past, told_gaps) = (past.unwrap_or_default(), Gaps::default());
         let local = Local {
             past,
             instance,
@@ -185,6 +217,7 @@ impl Locals {
             time,
             live,
             told,
+            told_gaps,
             held,
         };
         let before = self.topics[index].replace(local);
@@ -203,7 +236,7 @@ impl Locals {
             .as_mut()
             .expect("it opened before");
         local.live = true;
-        if plan.encodings.is_empty() {
+        if !local.instance.streamed {
             return;
         }
         let instance = &local.instance;
@@ -224,10 +257,15 @@ impl Locals {
 }
 
 impl Local {
-    /// Events written, and gaps told to single streams, ever.
-    pub(super) fn told(&self) -> (u64, u64) {
+    /// What was counted so far, over all loadings.
+    pub(super) fn counted(&self) -> Counted {
         let counts = self.feed.as_ref().map(Feed::counts).unwrap_or_default();
-        (self.past.0 + counts.events(), self.past.1 + counts.gaps)
+        let stats = self.slice.as_ref().map(Slice::stats).unwrap_or_default();
+        Counted {
+            events: self.past.events + counts.events(),
+            gaps: self.past.gaps + counts.gaps,
+            keys_refused: self.past.keys_refused + stats.keys_refused,
+        }
     }
 
     /// Whether the topic can be used.
@@ -261,6 +299,16 @@ impl Local {
         news.then_some(self.seq)
     }
 
+    /// What the slice lacks, where the home does not know it yet.
+    pub(super) fn untold_gaps(&mut self) -> Option<Gaps> {
+        let gaps = self.slice.as_ref()?.gaps();
+        if self.told_gaps == gaps {
+            return None;
+        }
+        self.told_gaps = gaps.clone();
+        Some(gaps)
+    }
+
     /// Keeps a request until `seq` is applied; gives it back if it is.
     pub(super) fn hold(&mut self, seq: Seq, request: Held) -> Option<Held> {
         if seq <= self.seq {
@@ -282,12 +330,13 @@ impl Local {
             .collect()
     }
 
-    /// The newest record of a key that this shard owns.
-    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Found {
+    /// The newest record of a key that this shard owns. `partition`: the one that has all of its
+    /// records, if that is known.
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8], partition: Option<Partition>) -> Found {
         let Some(slice) = self.slice.as_ref().filter(|_| self.live) else {
             return Found::Failed(Failure::NotReady);
         };
-        let lookup = slice.get(key, hash);
+        let lookup = slice.get_of(key, hash, partition);
         if let Some(failure) = Refused::of_lookup(&lookup) {
             return Found::Failed(failure);
         }
@@ -315,6 +364,17 @@ impl Local {
         let slice = self.slice.as_ref().filter(|_| self.live)?;
         let key = request.key.as_ref().map(|(hash, key)| (*hash, &**key));
         Some(slice.changes(&request.since, &request.below, request.after, key, PAGE))
+    }
+
+    /// Whether this shard's slice has all that it owns. What other slices lack, the home says.
+    pub(super) fn is_whole(&self) -> bool {
+        self.slice.as_ref().is_some_and(Slice::is_whole)
+    }
+
+    /// The ranges of the log that could not be decoded. Every slice has the same at one place.
+    pub(super) fn undecodable(&self) -> Vec<OffsetRange> {
+        let slice = self.slice.as_ref();
+        slice.map_or_else(Vec::new, |it| it.undecodable().iter().collect())
     }
 
     /// The slice's facts.
@@ -364,15 +424,22 @@ impl Local {
         }
     }
 
-    /// The etag of a collection: of the cut that its content covers, so peers at one cut agree.
-    pub(super) fn cut_etag(&self) -> Etag {
+    /// The tag of a collection: of the cut that its content covers and of the log starts, below
+    /// which nothing is shown. Instances that have read as far agree. The leader epoch counts,
+    /// since a log that was cut back may have other records below the same offset.
+    pub(super) fn collection_etag(&self) -> Etag {
+        let starts = self.slice.as_ref().map_or(&[][..], Slice::log_starts);
         let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 1);
         for (partition, next) in self.cut.iter().filter(|(_, next)| next.offset.0 > 0) {
+            let start = starts.get(partition.0 as usize);
             hasher.write_u32(partition.0.to_be());
             hasher.write_u64(next.offset.0.to_be());
+            hasher.write_u64(next.epoch.0.map_or(0, |epoch| u64::from(epoch) + 1).to_be());
+            hasher.write_u64(start.map_or(0, |start| start.0).to_be());
         }
-        let text = format!("{}-c{:016x}", self.instance.tag, hasher.finish());
-        Etag::from_header(text.as_bytes()).expect("27 characters of the alphabet")
+        // RFC 9110 8.8.1: weak, since the body may be newer than the cut that the tag names.
+        let text = format!("W/\"{}-c{:016x}\"", self.instance.tag, hasher.finish());
+        Etag::from_header(text.as_bytes()).expect("27 visible characters")
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cache::{ChangeCursor, Changes, Page};
+use crate::cache::{ChangeCursor, Changes, Gaps, Page};
 use crate::command::{CommandRecord, Reply};
-use crate::kafka::ClusterView;
+use crate::kafka::{ClusterView, Denial, Doing, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{
@@ -55,6 +55,12 @@ pub enum Message {
     /// Control: the token for a cluster's brokers, or why there is none that holds.
     Token(ClusterIndex, Result<Secret, Arc<str>>),
 
+    /// Home to control: salt the password for a cluster's brokers, which takes milliseconds that a
+    /// turn does not have.
+    Salt(ClusterIndex, Box<SaltRequest>),
+    /// Control: the answer.
+    Salted(ClusterIndex, Box<Salted>),
+
     /// Shard 0 to homes: the cluster as its metadata shows it.
     View(ClusterIndex, Arc<ClusterView>),
     /// A home to shard 0: the view is stale.
@@ -75,6 +81,9 @@ pub enum Message {
     Standing(TopicIndex, Standing),
     /// Shard to home: of this loading of the topic, these steps are applied.
     Applied(TopicIndex, u32, Seq),
+    /// Shard to home: of this loading of the topic, what the shard's slice lacks, where that is
+    /// otherwise than before.
+    Gaps(TopicIndex, u32, Gaps),
 
     /// To a command route's home.
     Command(Box<CommandRequest>),
@@ -104,6 +113,8 @@ pub enum Message {
         hash: KeyHash,
         /// The key.
         key: Box<[u8]>,
+        /// The partition that has all of the key's records, if that is known.
+        partition: Option<Partition>,
     },
     /// Its answer.
     Got(Waiter, Found),
@@ -227,8 +238,32 @@ pub enum Message {
 pub struct Standing {
     /// When the brokers last confirmed all of it, if that was longer ago than usual.
     pub stale_since: Option<Instant>,
-    /// It is missing or unfit: nothing but an operator makes it live.
-    pub blocked: bool,
+    /// Why nothing but an operator makes it live, if that is so.
+    pub blocked: Option<Blocked>,
+    /// A slice of it is full, so that no collection of it is whole.
+    pub full: bool,
+    /// It has more partitions than when its loading began: a key's records may be in two of them.
+    pub grown: bool,
+}
+
+/// Why a topic that is not live needs an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// It is missing, or not what its routes need.
+    Misconfigured,
+    /// The brokers refuse what is asked of it.
+    Denied(Doing, Denial),
+}
+
+impl Blocked {
+    /// What a client receives.
+    #[must_use]
+    pub fn refused(self) -> Refused {
+        match self {
+            Self::Misconfigured => Failure::TopicUnavailable.into(),
+            Self::Denied(doing, denial) => Refused::denied(doing, denial),
+        }
+    }
 }
 
 /// One loading of a topic, as all shards must know it.
@@ -247,6 +282,10 @@ pub struct Instance {
     /// Whether slices keep its newest records: a query reads them, or it is compacted and has
     /// streams.
     pub cached: bool,
+    /// How many partitions it had when the loading began.
+    pub partitions: u32,
+    /// Whether it has streams, and event ids can name its partitions.
+    pub streamed: bool,
     /// How long its tombstones stay, in milliseconds.
     pub delete_retention_ms: u64,
 }

@@ -17,6 +17,7 @@ mod random;
 mod serving;
 mod snapshot;
 mod timers;
+mod totals;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use message::{
     Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,
 };
 pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
+pub use totals::ClientTotals;
 
 use home::Outbox;
 use serving::Serving;
@@ -49,6 +51,8 @@ pub struct ShardSetup {
     pub tls: Option<(ListenerId, Acceptor)>,
     /// What connections to each cluster need, by [`ClusterIndex`].
     pub security: Vec<ClusterSecurity>,
+    /// What clients use, over all shards of the process.
+    pub totals: Arc<ClientTotals>,
 }
 
 /// What connections to one cluster need to be let in, read and ready: files are read before a
@@ -226,7 +230,7 @@ impl Turn for Shard {
         more |= edge.serve(&mut cx);
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
-        serving.locals.expire(now);
+        more |= serving.locals.expire(now);
         serving.release(&mut self.outbox);
         let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
         edge.pump_feeds(&mut cx);

@@ -33,12 +33,20 @@ impl Serving {
             seed,
             tls,
             security,
+            totals,
         } = setup;
         let names = Arc::new(names(&snapshot));
         Self {
             home: Home::new(*me, snapshot.clone(), security, *seed, now),
             locals: Locals::new(*me, snapshot.clone(), *seed),
-            edge: Edge::new(*me, snapshot.clone(), tls.take(), *seed, now),
+            edge: Edge::new(
+                *me,
+                snapshot.clone(),
+                tls.take(),
+                totals.clone(),
+                *seed,
+                now,
+            ),
             metrics: ShardMetrics::new(names),
             draining: false,
             snapshot,
@@ -173,8 +181,10 @@ impl Serving {
                 topic,
                 hash,
                 key,
+                partition,
             } => {
-                let found = self.locals.get(topic).map(|local| local.find(hash, &key));
+                let local = self.locals.get(topic);
+                let found = local.map(|local| local.find(hash, &key, partition));
                 let found = found.unwrap_or(Found::Failed(self.locals.not_live(topic)));
                 out.push((waiter.shard, Message::Got(waiter, found)));
             }
@@ -266,7 +276,9 @@ impl Serving {
             Message::View(..)
             | Message::RefreshView(_)
             | Message::Token(..)
+            | Message::Salted(..)
             | Message::Applied(..)
+            | Message::Gaps(..)
             | Message::Command(_)
             | Message::WaiterLeft { .. }
             | Message::CheckPlaces { .. }
@@ -276,6 +288,7 @@ impl Serving {
             | Message::Stop
             | Message::Ask(_)
             | Message::Report(..)
+            | Message::Salt(..)
             | Message::Note(_) => debug_assert!(false, "not for this side of a shard"),
         }
     }
@@ -316,6 +329,11 @@ impl Serving {
     pub(super) fn tell_applied(&mut self, out: &mut Outbox) {
         let snapshot = &self.snapshot;
         for (topic, local) in self.locals.iter_mut() {
+            // Before what was applied: what a topic lacks is known when it goes live.
+            if let Some(gaps) = local.untold_gaps() {
+                let message = Message::Gaps(topic, local.instance.number, gaps);
+                out.push((snapshot.topic(topic).home, message));
+            }
             if let Some(seq) = local.untold() {
                 out.push((
                     snapshot.topic(topic).home,
@@ -347,13 +365,17 @@ impl Serving {
         let topics = self.locals.indexed();
         for (topic, local) in topics {
             let metrics = &mut self.metrics.topics[usize::from(topic.0)];
-            let (events, gaps) = local.told();
-            metrics.stream_events.0 = events;
-            metrics.stream_gaps.0 = gaps;
+            let counted = local.counted();
+            metrics.stream_events.0 = counted.events;
+            metrics.stream_gaps.0 = counted.gaps;
+            metrics.cache_keys_refused.0 = counted.keys_refused;
             if let Some(slice) = local.slice() {
                 let stats = slice.stats();
                 metrics.cache_entries.set(stats.entries as u64);
                 metrics.cache_bytes.set(stats.bytes as u64);
+                metrics.cache_tombstones.set(stats.tombstones as u64);
+                metrics.cache_values_left_out.set(stats.unheld as u64);
+                metrics.cache_values_not_json.set(stats.left_out as u64);
             }
         }
         self.home.count(now, &mut self.metrics);

@@ -43,12 +43,16 @@ pub struct TopicPlan {
     pub home: ShardId,
     /// Commands are produced to it.
     pub takes_commands: bool,
+    /// The records of some of them have no key.
+    pub takes_keyless: bool,
     /// Replies are read from it, whole.
     pub holds_replies: bool,
     /// Its newest records are cached, over all slices.
     pub cached: bool,
     /// Queries are answered from it.
     pub queried: bool,
+    /// One of them is a collection.
+    pub listed: bool,
     /// A route needs it compacted, for this reason.
     pub compacted_for: Option<&'static str>,
     /// The ways its events are written; empty if no stream reads it.
@@ -123,7 +127,9 @@ impl Snapshot {
         let commands = config.commands.iter().map(|route| {
             let commands = topics.get(route.cluster, &route.topic);
             let replies = topics.get(route.cluster, &route.replies);
-            topics.plans[usize::from(commands.0)].takes_commands = true;
+            let plan = &mut topics.plans[usize::from(commands.0)];
+            plan.takes_commands = true;
+            plan.takes_keyless |= route.key.is_none();
             topics.plans[usize::from(replies.0)].holds_replies = true;
             topics.link(commands, replies);
             CommandPlan { commands, replies }
@@ -133,6 +139,7 @@ impl Snapshot {
             let topic = topics.get(route.cluster, &route.topic);
             let plan = &mut topics.plans[usize::from(topic.0)];
             (plan.cached, plan.queried) = (true, true);
+            plan.listed |= route.key.is_none();
             topic
         });
         let queries = queries.collect();
@@ -189,6 +196,26 @@ impl Snapshot {
             None => format!("topic `{name}`"),
             Some(cluster) => format!("topic `{name}` of cluster `{}`", cluster.name),
         }
+    }
+
+    /// The check of what commands write to a topic.
+    #[must_use]
+    pub fn writes_name(&self, plan: &TopicPlan) -> String {
+        format!("commands to {}", self.topic_name(plan))
+    }
+
+    /// The check of a command route whose records have no key; `None`: they have one.
+    #[must_use]
+    pub fn keyless_name(&self, route: usize) -> Option<String> {
+        let route = &self.config.commands[route];
+        let keyless = route.key.is_none();
+        keyless.then(|| format!("command `{}`", route.name))
+    }
+
+    /// The streams of a topic as messages call them, apart from its other routes.
+    #[must_use]
+    pub fn streams_name(&self, plan: &TopicPlan) -> String {
+        format!("streams of {}", self.topic_name(plan))
     }
 
     /// A topic as metrics and `/status` call it. No topic's name has a slash.
@@ -262,9 +289,11 @@ impl Topics {
             name: name.clone(),
             home: ShardId(0),
             takes_commands: false,
+            takes_keyless: false,
             holds_replies: false,
             cached: false,
             queried: false,
+            listed: false,
             compacted_for: None,
             encodings: Vec::new(),
         });

@@ -7,7 +7,7 @@ use super::feed::Feed;
 use super::lines;
 use super::request::{Credit, PageCursor, PageEntry, PassId, Ticket};
 use super::subscriber::{Cursor, Place, Slot, Source};
-use crate::log::{Block, Cut, GapReason, Next, Notice, Seq};
+use crate::log::{Block, Cut, GapReason, Next, Notice, OffsetRange, Seq};
 use crate::model::{Instant, Offset, Partition};
 
 /// Passes that have members here. A topic has two at a time, so a list does.
@@ -140,6 +140,31 @@ impl Feed {
             self.put_position(slot);
         }
         self.wake_waiting(slot);
+    }
+
+    /// What the pages can't show although it lies within their bounds: ranges of the log that could
+    /// not be decoded. To be called with the last page, before [`Self::on_page`]. The gaps come
+    /// with the id that the client has, so that one that is cut off before the end hears of them
+    /// again.
+    pub fn on_page_gaps(&mut self, ticket: Ticket, undecodable: &[OffsetRange]) {
+        let Some(slot) = self.asker(ticket) else {
+            return;
+        };
+        let own = self.roster.get(slot).own.as_ref();
+        let Some((Source::Pages(pages), Some(held))) = own.map(|own| (&own.source, &own.held))
+        else {
+            return;
+        };
+        let within = |range: &OffsetRange| {
+            let from = range.from.max(held.cut.get(range.partition).offset);
+            let to = range.to.min(pages.below.get(range.partition).offset);
+            (from < to).then_some((range.partition, from, to))
+        };
+        let missing: Vec<_> = undecodable.iter().filter_map(within).collect();
+        for missing in missing {
+            self.counts.gaps += 1;
+            self.put_gap(slot, Some(missing), GapReason::Undecodable);
+        }
     }
 
     pub(super) fn wake_waiting(&mut self, slot: Slot) {

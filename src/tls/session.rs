@@ -19,6 +19,7 @@ pub struct Session {
     inner: Connection,
     outgoing: Vec<u8>,
     sent: usize,
+    sent_total: u64,
 }
 
 impl Session {
@@ -29,6 +30,7 @@ impl Session {
             inner,
             outgoing: Vec::new(),
             sent: 0,
+            sent_total: 0,
         };
         session.drain();
         session
@@ -111,6 +113,7 @@ impl Session {
     /// The socket took `count` bytes of [`Self::outgoing`].
     pub fn on_sent(&mut self, count: usize) {
         self.sent += count;
+        self.sent_total += count as u64;
         debug_assert!(
             self.sent <= self.outgoing.len(),
             "more was sent than there was"
@@ -119,6 +122,12 @@ impl Session {
             self.outgoing = Vec::new(); // An idle connection keeps no buffer.
             self.sent = 0;
         }
+    }
+
+    /// Bytes of [`Self::outgoing`] that the socket took, since the connection began.
+    #[must_use]
+    pub const fn sent_total(&self) -> u64 {
+        self.sent_total
     }
 
     fn drain(&mut self) {

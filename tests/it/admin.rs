@@ -13,7 +13,9 @@ use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
 use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
+use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
@@ -24,9 +26,9 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, AlterPartitionReassignmentsRequest, AlterUserScramCredentialsRequest,
-    BrokerId, CreatePartitionsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-    ElectLeadersRequest, IncrementalAlterConfigsRequest, MetadataRequest, RequestHeader,
-    ResponseHeader, TopicName,
+    BrokerId, CreateAclsRequest, CreatePartitionsRequest, DeleteAclsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest, MetadataRequest,
+    RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion, Request, StrBytes};
 
@@ -40,6 +42,26 @@ const BROKER_RESOURCE: i8 = 4;
 const SCRAM_SHA_256: i8 = 1;
 /// The fewest that Kafka takes.
 const SCRAM_ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("not zero");
+
+const LITERAL: i8 = 3;
+
+/// What a rule is about, by Kafka's numbers.
+#[derive(Clone, Copy, Debug)]
+#[repr(i8)]
+pub enum Operation {
+    All = 2,
+    Read = 3,
+    Write = 4,
+    Describe = 8,
+}
+
+/// What a rule says, by Kafka's numbers.
+#[derive(Clone, Copy, Debug)]
+#[repr(i8)]
+pub enum Permission {
+    Deny = 2,
+    Allow = 3,
+}
 
 /// A partition as the cluster tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,11 +248,44 @@ impl Admin {
         }
     }
 
+    /// Allows a user an operation on a topic, or forbids it; forbidden wins. `*` is every topic.
+    pub fn rule(&self, user: &str, topic: &str, operation: Operation, permission: Permission) {
+        let creation = AclCreation::default()
+            .with_resource_type(TOPIC_RESOURCE)
+            .with_resource_name(text(topic))
+            .with_resource_pattern_type(LITERAL)
+            .with_principal(text(&format!("User:{user}")))
+            .with_host(text("*"))
+            .with_operation(operation as i8)
+            .with_permission_type(permission as i8);
+        let request = CreateAclsRequest::default().with_creations(vec![creation]);
+        for result in self.ask(1, &request).results {
+            ok(topic, result.error_code);
+        }
+    }
+
+    /// Takes such a rule back.
+    pub fn unrule(&self, user: &str, topic: &str, operation: Operation, permission: Permission) {
+        let filter = DeleteAclsFilter::default()
+            .with_resource_type_filter(TOPIC_RESOURCE)
+            .with_resource_name_filter(Some(text(topic)))
+            .with_pattern_type_filter(LITERAL)
+            .with_principal_filter(Some(text(&format!("User:{user}"))))
+            .with_host_filter(Some(text("*")))
+            .with_operation(operation as i8)
+            .with_permission_type(permission as i8);
+        let request = DeleteAclsRequest::default().with_filters(vec![filter]);
+        for result in self.ask(1, &request).filter_results {
+            ok(topic, result.error_code);
+            assert_eq!(result.matching_acls.len(), 1, "{topic}: the rule was there");
+        }
+    }
+
     /// Deletes what lies below an offset.
     pub fn delete_records(&self, topic: &str, partition: i32, below: i64) {
         let leader = self.leader(topic, partition);
         let request = MetadataRequest::default().with_topics(Some(vec![]));
-        let brokers = self.ask(9, &request).brokers.into_iter();
+        let brokers = self.ask(7, &request).brokers.into_iter();
         let mut brokers = brokers.filter(|it| it.node_id.0 == leader);
         let broker = brokers.next().expect("a leader is a broker");
         let broker = Self::of(&format!("{}:{}", broker.host.as_str(), broker.port));

@@ -41,6 +41,8 @@ pub struct Cluster {
     nodes: Vec<Option<Guarded>>,
     /// With the listeners of `security.rs`.
     secured: Option<Certificates>,
+    /// Further lines of each node's properties.
+    more: &'static str,
     _cleaner: Cleaner,
 }
 
@@ -52,24 +54,32 @@ impl Cluster {
 
     /// The same with another release.
     pub fn start_version(version: &str, nodes: usize) -> Self {
-        let mut cluster = Self::prepare_as(version, nodes, false);
+        let mut cluster = Self::prepare_as(version, nodes, false, "");
         cluster.start_all();
         cluster
     }
 
     /// A cluster whose nodes are formatted and not started.
     pub fn prepare(nodes: usize) -> Self {
-        Self::prepare_as(VERSION, nodes, false)
+        Self::prepare_as(VERSION, nodes, false, "")
     }
 
     /// As `start`, with secured listeners beside the plain one.
     pub fn start_secured(nodes: usize) -> Self {
-        let mut cluster = Self::prepare_as(VERSION, nodes, true);
+        let mut cluster = Self::prepare_as(VERSION, nodes, true, "");
         cluster.start_all();
         cluster
     }
 
-    fn prepare_as(version: &str, nodes: usize, secured: bool) -> Self {
+    /// As `start_secured`, and only who is anonymous may do what no ACL allows: the plain listener's
+    /// clients, which are the tests' own.
+    pub fn start_with_rights(nodes: usize) -> Self {
+        let mut cluster = Self::prepare_as(VERSION, nodes, true, security::RIGHTS);
+        cluster.start_all();
+        cluster
+    }
+
+    fn prepare_as(version: &str, nodes: usize, secured: bool, more: &'static str) -> Self {
         let jars = jars(version);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!(
@@ -83,6 +93,7 @@ impl Cluster {
             first_port: free_ports(PORTS_A_NODE * nodes as u16),
             nodes: (0..nodes).map(|_| None).collect(),
             secured: secured.then(|| Certificates::make(&folder)),
+            more,
             folder,
             jars,
         };
@@ -359,6 +370,7 @@ impl Cluster {
         if let Some(certificates) = &self.secured {
             text.push_str(&security::properties(certificates));
         }
+        text.push_str(self.more);
         text
     }
 

@@ -16,7 +16,7 @@ use super::client::{Connection, PATIENCE, Request, Response, ask};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_sluicegate");
 
 /// The binary of gateways: for figures, another build of it.
-fn binary() -> std::ffi::OsString {
+pub fn binary() -> std::ffi::OsString {
     std::env::var_os("SLUICEGATE_BINARY").unwrap_or_else(|| BINARY.into())
 }
 
@@ -320,7 +320,7 @@ impl Drop for Gateway {
 
 /// Runs the binary to its end. Gives exit code, standard output and standard error.
 pub fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
-    let done = Command::new(BINARY)
+    let done = Command::new(binary())
         .args(arguments)
         .env("NO_COLOR", "1")
         .envs(environment.iter().copied())

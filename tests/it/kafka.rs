@@ -13,6 +13,7 @@ use crate::service::Reply;
 
 mod kfake;
 mod outage;
+mod rights;
 mod rskafka;
 mod secure;
 mod versions;

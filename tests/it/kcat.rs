@@ -96,6 +96,12 @@ impl Produce {
         self.and(&["-K", "\t", "-Z"]).run(lines.as_bytes());
     }
 
+    /// One record with a key and these bytes, in which the key's delimiter is not.
+    pub fn keyed_bytes(self, key: &str, value: &[u8]) {
+        let line = [key.as_bytes(), b"\t", value, b"\n"].concat();
+        self.and(&["-K", "\t"]).run(&line);
+    }
+
     /// Records without keys, none of them empty.
     pub fn values<'a>(self, values: impl IntoIterator<Item = &'a str>) {
         let lines: String = values

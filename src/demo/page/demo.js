@@ -3,22 +3,39 @@
 
 import { PEOPLE, Person, $, count, element } from "./person.js";
 
+const WATCH_EVERY = 1000;
+let restarting = false;
+
 function showGateway({ state, pid, restarts }) {
   $("gateway").dataset.state = state;
+  $("gateway").dataset.pid = pid ?? "";
+  $("restart").disabled = state === "gone";
   const starts = restarts ? `, restarted ${restarts === 1 ? "once" : `${restarts} times`}` : "";
   $("gateway-text").textContent =
     state === "up"
       ? `Gateway up, pid ${pid}${starts}`
       : state === "apart"
         ? "Gateway run apart"
-        : `Gateway ${state}`;
+        : state === "gone"
+          ? "The demo has ended"
+          : `Gateway ${state}`;
+}
+
+/** Shows the gateway as it is, whoever kills it: this page, or somebody at a terminal. */
+async function watch() {
+  for (;;) {
+    await new Promise((done) => setTimeout(done, WATCH_EVERY));
+    const answer = await fetch("demo.json", { cache: "no-store" }).catch(() => null);
+    const place = answer?.ok ? await answer.json().catch(() => null) : null;
+    if (!restarting) showGateway(place ?? { state: "gone" });
+  }
 }
 
 /** Kills the gateway, waits for the new one, and gathers what both streams say of it. */
 async function restart(people) {
   const button = $("restart"),
     notice = $("restart-result");
-  button.disabled = true;
+  button.disabled = restarting = true;
   $("gateway").dataset.state = "killing";
   $("gateway-text").textContent = "Gateway killed, starting again";
   notice.hidden = false;
@@ -68,7 +85,7 @@ async function restart(people) {
     );
     $("gateway").dataset.state = "down";
   }
-  button.disabled = false;
+  button.disabled = restarting = false;
 }
 
 const place = await (await fetch("demo.json")).json();
@@ -79,3 +96,4 @@ const people = PEOPLE.map((who) => new Person(who, place.gateway));
 people.forEach((person) => person.follow());
 $("restart").hidden = !place.can_restart;
 $("restart").addEventListener("click", () => restart(people));
+watch();

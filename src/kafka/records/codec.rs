@@ -34,8 +34,9 @@ impl Unpacker {
         Self { zstd: None, snappy }
     }
 
-    /// The records section of a batch as it was before compression: `packed` itself for codec 0,
-    /// else a buffer of its own of at most `cap` bytes.
+    /// The records section of a batch as it was before compression, of at most `cap` bytes: `packed`
+    /// itself for codec 0, else a buffer of its own. What was not compressed has the same limit, or
+    /// whether a batch can be read would hang on its codec.
     pub(super) fn unpack(
         &mut self,
         codec: u8,
@@ -43,6 +44,7 @@ impl Unpacker {
         cap: u32,
     ) -> Result<Bytes, RecordError> {
         let mut out = match codec {
+            0 if packed.len() > cap as usize => return Err(RecordError::TooLarge(cap)),
             0 => return Ok(packed),
             1 => read_capped(flate2::bufread::MultiGzDecoder::new(&packed[..]), cap)?,
             2 => self.snappy(&packed, cap)?,

@@ -34,8 +34,8 @@ pub enum RecordError {
     /// Compressed bytes that do not unpack.
     #[error("the compressed records are corrupt")]
     Compressed,
-    /// The batch unpacks to more than allowed.
-    #[error("the batch unpacks to more than {0} bytes")]
+    /// The batch has more bytes than allowed, unpacked if it was packed.
+    #[error("the batch has more than {0} bytes of records; raise kafka.batch_bytes_max")]
     TooLarge(u32),
     /// A length or a count that can't be.
     #[error("malformed: {0}")]

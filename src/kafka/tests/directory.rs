@@ -464,3 +464,95 @@ fn a_broker_that_lags_is_not_believed_for_ever() {
     let found = world.fetches.iter().any(|f| f.node == fit);
     assert!(found, "lags {lags}, fit {fit}, {asked} questions to {by:?}");
 }
+
+/// Nothing of another cluster at the same address is believed, fetched or written, until the old one
+/// is back.
+#[test]
+fn another_cluster_at_the_same_address_gets_nothing_and_gives_nothing() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.plane.read(key(handle, 0), at(0));
+    let fetch = world.next_fetch();
+    world.fetched(&fetch, vec![data(0, 1, &[0])]);
+    world.take();
+    world.fetches.clear();
+    world.cluster_id = "d";
+    world.topics[0].id = 78;
+    world.kill(1);
+    world.kill(2);
+    world.down.clear();
+    let record = ProduceRecord {
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        timestamp: crate::model::UnixMillis(1),
+    };
+    for ticket in 0..200 {
+        let _refused = world
+            .plane
+            .produce(handle, Partition(0), record.clone(), ticket, world.now);
+        world.pass(Duration::from_millis(100));
+    }
+    assert!(world.fetches.is_empty() && world.produces.is_empty());
+    let events = world.take();
+    assert!(topics_told(&events).is_empty(), "its topics are not ours");
+    let other = KafkaError::OtherCluster {
+        ours: "c".into(),
+        theirs: "d".into(),
+    };
+    let named = |event: &Event| matches!(event, Event::BrokerDown { error, .. } if *error == other);
+    assert!(events.iter().any(named), "{events:?}");
+    let refused = Produced::Refused(ProduceError::Unreachable);
+    for event in &events {
+        if let Event::Produced { outcome, .. } = event {
+            assert_eq!(*outcome, refused, "nothing left us");
+        }
+    }
+    assert!(world.opened.len() < 200, "{} tries", world.opened.len());
+    world.cluster_id = "c";
+    world.topics[0].id = 77;
+    world.pass(Duration::from_millis(1_500));
+    let fetch = world.next_fetch();
+    world.fetched(&fetch, vec![data(0, 2, &[1])]);
+    assert_eq!(offsets_of(&world.take()), [1], "where it was");
+}
+
+/// An election takes seconds; what has no leader after that may have none for hours.
+#[test]
+fn a_partition_without_a_leader_is_looked_for_fast_at_first_and_then_seldom() {
+    let (mut world, topic) = known(&[(-1, 0), (1, 0)]);
+    world.pass(Duration::from_secs(5));
+    let record = || ProduceRecord {
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        timestamp: crate::model::UnixMillis(1),
+    };
+    let mut ticket = 0;
+    let mut asked = |world: &mut World, seconds: u64| {
+        let before = world.metadata_asked;
+        for _ in 0..seconds * 10 {
+            ticket += 1;
+            let _refused = world
+                .plane
+                .produce(topic, Partition(0), record(), ticket, world.now);
+            world.pass(Duration::from_millis(100));
+        }
+        world.metadata_asked - before
+    };
+    let first = asked(&mut world, 10);
+    assert!((45..65).contains(&first), "{first} in the first 10 s");
+    asked(&mut world, 10);
+    let later = asked(&mut world, 60);
+    assert!((60..=130).contains(&later), "{later} in a minute");
+    // One command now and then is no reason to begin the fast pace again and again.
+    let before = world.metadata_asked;
+    for _ in 0..20 {
+        asked(&mut world, 1);
+        world.pass(Duration::from_secs(2));
+    }
+    let seldom = world.metadata_asked - before;
+    assert!(seldom <= 130, "{seldom} in a minute");
+    world.topics[0].leaders[0] = (2, 1);
+    world.pass(Duration::from_millis(1_100));
+    assert_eq!(world.plane.leaderless(topic).count(), 0, "it is found");
+}

@@ -96,7 +96,10 @@ pub(super) struct World {
     /// Nodes connections were made to, in order.
     pub(super) opened: Vec<i32>,
     pub(super) closed: Vec<LinkId>,
+    /// Questions for the topics. Each connection asks for the cluster's id besides.
     pub(super) metadata_asked: usize,
+    /// What Metadata says.
+    pub(super) cluster_id: &'static str,
     pub(super) lagging: Option<(i32, Vec<(i32, i32)>)>,
     pub(super) metadata_by: Vec<i32>,
     /// Bytes the socket takes per write: none leaves requests unsent.
@@ -115,6 +118,8 @@ pub(super) struct SaslOf {
     pub(super) refusal: Option<&'static str>,
     pub(super) challenge: &'static [u8],
     pub(super) lifetime_ms: i64,
+    /// How often SCRAM's password is hashed; 0: the brokers do not speak SCRAM.
+    pub(super) iterations: u32,
     /// Who is in, and how often each said who it is.
     pub(super) known: BTreeMap<LinkId, u32>,
     pub(super) said: Vec<Bytes>,
@@ -165,6 +170,7 @@ impl World {
             opened: Vec::new(),
             closed: Vec::new(),
             metadata_asked: 0,
+            cluster_id: "c",
             lagging: None,
             metadata_by: Vec::new(),
             writes: true,
@@ -351,7 +357,15 @@ impl World {
 
     fn authenticate(&mut self, asked: &Asked) {
         let request: SaslAuthenticateRequest = asked.decode();
-        self.sasl.said.push(request.auth_bytes);
+        self.sasl.said.push(request.auth_bytes.clone());
+        let said = std::str::from_utf8(&request.auth_bytes).unwrap_or_default();
+        let nonce = said.strip_prefix("n,,").and_then(|it| it.split_once("r="));
+        if let (Some((_, nonce)), 1..) = (nonce, self.sasl.iterations) {
+            let iterations = self.sasl.iterations;
+            let first = format!("r={nonce}more,s=AAAAAAAAAAAAAAAA,i={iterations}");
+            let response = SaslAuthenticateResponse::default().with_auth_bytes(first.into());
+            return self.answer::<SaslAuthenticateRequest>(asked, &response);
+        }
         let mut response = SaslAuthenticateResponse::default()
             .with_auth_bytes(Bytes::from_static(self.sasl.challenge));
         match self.sasl.refusal {
@@ -370,9 +384,15 @@ impl World {
     }
 
     fn metadata(&mut self, asked: &Asked) {
-        self.metadata_asked += 1;
-        self.metadata_by.push(asked.node);
         let request: MetadataRequest = asked.decode();
+        if request
+            .topics
+            .as_ref()
+            .is_some_and(|topics| !topics.is_empty())
+        {
+            self.metadata_asked += 1;
+            self.metadata_by.push(asked.node);
+        }
         assert!(
             !request.allow_auto_topic_creation,
             "a typo must be an error"
@@ -406,7 +426,7 @@ impl World {
         };
         let response = MetadataResponse::default()
             .with_brokers(self.nodes.iter().map(broker).collect())
-            .with_cluster_id(Some(StrBytes::from_static_str("c")))
+            .with_cluster_id(Some(StrBytes::from_static_str(self.cluster_id)))
             .with_topics(wanted.iter().map(topic).collect());
         self.answer::<MetadataRequest>(asked, &response);
     }

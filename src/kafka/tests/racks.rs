@@ -55,9 +55,9 @@ fn quiet(world: &mut World, seconds: u64, node: i32) {
 #[test]
 fn the_broker_that_the_leader_names_is_read_until_metadata_is_old() {
     let (mut world, _) = at_replica();
-    quiet(&mut world, 28, 2);
+    quiet(&mut world, 29, 2);
     let fetch = world.next_fetch();
-    world.pass(Duration::from_secs(3));
+    world.pass(Duration::from_millis(1_200));
     world.fetched(&fetch, vec![data(0, 4, &[])]);
     let fetch = world.next_fetch();
     assert_eq!((fetch.node, &*fetch.fetch().rack_id), (1, "r2"));
@@ -96,6 +96,40 @@ fn a_broker_that_dies_leads_back_to_the_leader() {
     let events = world.take();
     let failed = |e: &Event| matches!(e, Event::ReadFailed { .. });
     assert!(!events.iter().any(failed), "{events:?}");
+}
+
+/// It answers nothing, and its connection stands: the leader has what it has.
+#[test]
+fn a_broker_that_falls_silent_leads_back_to_the_leader_soon() {
+    let (mut world, _) = at_replica();
+    let silent = world.next_fetch();
+    assert_eq!(silent.node, 2);
+    // It may wait for news for half a second, and then owe its answer for 0.9 s.
+    world.pass(Duration::from_millis(1_350));
+    assert!(world.fetches.is_empty());
+    world.pass(Duration::from_millis(100));
+    let fetch = world.next_fetch();
+    assert_eq!((fetch.node, &*fetch.fetch().rack_id), (1, ""));
+    let events = world.take();
+    let failed = |e: &Event| matches!(e, Event::ReadFailed { .. });
+    assert!(!events.iter().any(failed), "{events:?}");
+    // What it says then is not taken twice.
+    world.fetched(&fetch, vec![data(0, 4, &[1])]);
+    world.fetched(&silent, vec![data(0, 4, &[1])]);
+    assert_eq!(offsets_of(&world.take()), [1]);
+    assert_eq!(world.next_fetch().node, 1);
+}
+
+/// It is silent before it was ever asked: its port is open, and nobody answers there.
+#[test]
+fn a_broker_that_greets_nobody_leads_back_to_the_leader_soon() {
+    let (mut world, _) = in_rack();
+    let fetch = world.next_fetch();
+    world.frozen.insert(2);
+    world.fetched(&fetch, vec![sent_to(2, 5)]);
+    world.pass(Duration::from_millis(1_000));
+    let fetch = world.next_fetch();
+    assert_eq!((fetch.node, &*fetch.fetch().rack_id), (1, ""));
 }
 
 /// It dies between two requests: nothing is in flight that could be lost.
@@ -187,9 +221,9 @@ fn the_ends_of_the_log_are_the_leaders() {
 #[test]
 fn a_log_that_was_cut_back_ends_where_the_leader_says() {
     let (mut world, _) = at_replica();
-    quiet(&mut world, 28, 2);
+    quiet(&mut world, 29, 2);
     let fetch = world.next_fetch();
-    world.pass(Duration::from_secs(3));
+    world.pass(Duration::from_millis(1_200));
     world.fetched(&fetch, vec![data(0, 4, &[])]);
     let fetch = world.next_fetch();
     assert_eq!(fetch.node, 1);

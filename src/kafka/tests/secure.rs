@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::peer::{World, settings};
 use super::*;
-use crate::kafka::{DirectoryRole, KafkaError, SaslError};
+use crate::kafka::{DirectoryRole, KafkaError, SaslError, ScramHash};
 use crate::model::Secret;
 
 fn plain() -> Settings {
@@ -23,6 +23,19 @@ fn asking(mechanism: &'static str, settings: Settings) -> (World, TopicHandle) {
     (world, handle)
 }
 
+fn scram() -> Settings {
+    let (user, password) = ("alice".into(), Secret::new("pass"));
+    let hash = ScramHash::Sha256;
+    Settings {
+        sasl: Some(Sasl::Scram {
+            hash,
+            user,
+            password,
+        }),
+        ..settings()
+    }
+}
+
 fn down(events: &[Event]) -> Vec<&KafkaError> {
     let mut errors = Vec::new();
     for event in events {
@@ -31,6 +44,45 @@ fn down(events: &[Event]) -> Vec<&KafkaError> {
         }
     }
     errors
+}
+
+/// PBKDF2 takes milliseconds, in which a turn would serve nobody. The plane asks for its result,
+/// once however many connections want it, and continues when the result comes.
+#[test]
+fn a_password_is_salted_outside_and_connections_wait_for_it() {
+    let (mut world, _) = asking("SCRAM-SHA-256", scram());
+    world.sasl.iterations = 65_536;
+    world.settle();
+    let request = world
+        .plane
+        .next_salt()
+        .expect("the first exchange wants it");
+    assert_eq!(world.plane.next_salt(), None);
+    let finals = |world: &World| {
+        let said = world.sasl.said.iter();
+        said.filter(|it| it.starts_with(b"c=")).count()
+    };
+    assert_eq!(finals(&world), 0, "it waits");
+    let salted = request.derive();
+    world.plane.on_salted(salted, world.now);
+    world.settle();
+    assert_eq!(finals(&world), 1, "the answer follows");
+    // The next connections find it there.
+    world.pass(Duration::from_secs(5));
+    assert!(finals(&world) > 1 && world.plane.next_salt().is_none());
+    // Another count asks anew.
+    world.sasl.iterations = 4_096;
+    world.pass(Duration::from_secs(5));
+    assert!(world.plane.next_salt().is_some());
+}
+
+#[test]
+fn a_connection_whose_password_is_never_salted_is_given_up() {
+    let (mut world, _) = asking("SCRAM-SHA-256", scram());
+    world.sasl.iterations = 65_536;
+    world.settle();
+    world.pass(settings().request_timeout + Duration::from_secs(1));
+    assert!(down(&world.take()).contains(&&KafkaError::Timeout));
 }
 
 fn is_up(event: &Event) -> bool {

@@ -325,13 +325,100 @@ fn too_few_replicas_refuse_after_a_moment() {
         }
         world.pass(Duration::from_millis(50));
     }
-    let away = Produced::Refused(ProduceError::Unreachable);
-    assert_eq!(outcomes(&mut world), [(0, away)], "after {tries} tries");
+    let refused = Produced::Refused(ProduceError::Broker(Code(NOT_ENOUGH_REPLICAS)));
+    assert_eq!(outcomes(&mut world), [(0, refused)], "after {tries} tries");
     assert!(tries > 1);
     world.pass(Duration::from_secs(1));
     produce(&mut world, topic, 1..2);
     let batch = world.produces.pop_front().unwrap();
     assert_eq!(read(&batch.batch()), (501, 0, vec!["1".into()]));
+}
+
+/// A broker that acknowledges after a while, in order, one request of a connection after the other.
+struct Slow {
+    after: Duration,
+    next_at: Option<crate::model::Instant>,
+}
+
+impl Slow {
+    fn new(ms: u64) -> Self {
+        let after = Duration::from_millis(ms);
+        let next_at = None;
+        Self { after, next_at }
+    }
+
+    /// Lets 10 ms pass, and answers what is due.
+    fn pass(&mut self, world: &mut World) {
+        world.pass(Duration::from_millis(10));
+        if world.produces.is_empty() {
+            self.next_at = None;
+            return;
+        }
+        let due = *self.next_at.get_or_insert(world.now.mono.after(self.after));
+        if due <= world.now.mono {
+            let asked = world.produces.pop_front().unwrap();
+            world.produced(&asked, 0, 0, 0);
+            self.next_at = None;
+        }
+    }
+
+    /// A command each 40 ms for so long, over three partitions. Gives how many were refused, before
+    /// they were taken or after.
+    fn load(&mut self, world: &mut World, topic: TopicHandle, seconds: u64) -> usize {
+        let mut refused = 0;
+        for n in 0..seconds * 25 {
+            refused += usize::from(try_produce(world, topic, n as u32 % 3).is_err());
+            (0..4).for_each(|_| self.pass(world));
+        }
+        let told = outcomes(world);
+        let lost = |it: &&(u64, Produced)| matches!(it.1, Produced::Refused(_));
+        refused + told.iter().filter(lost).count()
+    }
+}
+
+/// Acknowledgements at a steady second are no outage. The second of them teaches that.
+#[test]
+fn a_slow_leader_is_not_taken_for_a_dead_one() {
+    let (mut world, topic) = known(&[(1, 0), (1, 0), (1, 0)]);
+    let mut slow = Slow::new(1_000);
+    let refused = slow.load(&mut world, topic, 9);
+    assert!(refused < 25, "{refused} of 225 were refused");
+    assert_eq!(slow.load(&mut world, topic, 9), 0, "its pace is known");
+}
+
+/// What is not answered counts as unavailable later at a slow leader, and at 3 s at the latest.
+#[test]
+fn a_slow_leader_that_falls_silent_is_refused_after_stall_max() {
+    let (mut world, topic) = known(&[(1, 0), (1, 0), (1, 0)]);
+    Slow::new(1_000).load(&mut world, topic, 5);
+    while let Some(asked) = world.produces.pop_front() {
+        world.produced(&asked, 0, 0, 0);
+    }
+    outcomes(&mut world);
+    try_produce(&mut world, topic, 0).unwrap();
+    world.pass(Duration::from_millis(2_900));
+    try_produce(&mut world, topic, 1).unwrap();
+    world.pass(Duration::from_millis(200));
+    let refused = try_produce(&mut world, topic, 2);
+    assert_eq!(refused, Err(ProduceRefused::Unreachable));
+}
+
+/// A connection that fails is no slow answer.
+#[test]
+fn a_slow_leader_whose_connection_fails_is_refused_within_a_second() {
+    let (mut world, topic) = known(&[(1, 0), (1, 0), (1, 0)]);
+    Slow::new(1_000).load(&mut world, topic, 5);
+    while let Some(asked) = world.produces.pop_front() {
+        world.produced(&asked, 0, 0, 0);
+    }
+    outcomes(&mut world);
+    world.kill(1);
+    try_produce(&mut world, topic, 0).unwrap();
+    world.pass(Duration::from_millis(950));
+    let away = Produced::Refused(ProduceError::Unreachable);
+    assert_eq!(outcomes(&mut world), [(9, away)]);
+    let refused = try_produce(&mut world, topic, 1);
+    assert_eq!(refused, Err(ProduceRefused::Unreachable));
 }
 
 /// KIP-219: the answer comes at once, the records are appended, and the broker wants silence.

@@ -241,7 +241,7 @@ fn outcome_of(refused: &Refused) -> CommandOutcome {
         () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
         () if is(Failure::Draining) => CommandOutcome::Shed,
         () if is(Failure::TopicUnavailable) => CommandOutcome::Refused,
-        () if is(Failure::CommandTooLarge) => CommandOutcome::Invalid,
+        () if is(Failure::CommandTooLarge) || is(Failure::RecordRefused) => CommandOutcome::Invalid,
         () => CommandOutcome::Answered,
     }
 }

@@ -38,6 +38,9 @@ pub(super) struct Client {
     backlog_sent: usize,
     /// When what it is at must be done.
     pub(super) deadline: Instant,
+    /// Since when no request is under way: the accept, or the last answer. Bytes alone, such as
+    /// part of a TLS record or an empty line, do not move it.
+    idle_since: (u32, Instant),
     /// Since when its socket has taken nothing although bytes wait for it.
     stalled: Option<Instant>,
     /// What was held for it when it was last counted.
@@ -120,7 +123,12 @@ impl State {
 }
 
 impl Client {
-    pub(super) fn new(socket: SocketId, transport: Transport, deadline: Instant) -> Self {
+    pub(super) fn new(
+        socket: SocketId,
+        transport: Transport,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
         Self {
             socket,
             transport,
@@ -131,11 +139,20 @@ impl Client {
             backlog: Vec::new(),
             backlog_sent: 0,
             deadline,
+            idle_since: (0, now),
             stalled: None,
             counted: Held::default(),
             queued: false,
             started: None,
         }
+    }
+
+    /// Since when no request is under way, as of a moment when none is.
+    pub(super) const fn idle_since(&mut self, now: Instant) -> Instant {
+        if self.idle_since.0 != self.request {
+            self.idle_since = (self.request, now);
+        }
+        self.idle_since.1
     }
 
     /// When it must be looked at: what it is at takes too long, or its socket takes nothing. While
@@ -144,6 +161,7 @@ impl Client {
         let stalled = self.stalled.map(|since| since.after(write_timeout));
         match (stalled, &self.state) {
             (None, _) => self.deadline,
+            (Some(at), _) if self.transport.is_handshaking() => at.min(self.deadline),
             (Some(at), State::Waiting(_) | State::Scanning(_)) => at.min(self.deadline),
             (Some(at), _) => at,
         }
@@ -206,9 +224,9 @@ impl Client {
 
     /// Sends what waits. `All`: nothing waits any more.
     pub(super) fn flush(&mut self, io: &mut impl Io, now: Instant) -> Flushed {
-        let before = self.backlog() + self.transport.waiting();
+        let before = (self.backlog(), self.transport.ciphertext_sent());
         let flushed = self.send_backlog(io);
-        let after = self.backlog() + self.transport.waiting();
+        let after = (self.backlog(), self.transport.ciphertext_sent());
         self.stalled = match (flushed, self.stalled) {
             (Flushed::Part, Some(since)) if after == before => Some(since),
             (Flushed::Part, _) => Some(now),

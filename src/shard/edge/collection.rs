@@ -64,12 +64,12 @@ impl Edge {
         self.piece.clear();
         for item in &page.items {
             match &item.value {
-                Value::Held(value) if is_json(value) => {
+                Value::Held(value) if item.listed => {
                     self.piece.push(if scan.any { b',' } else { b'[' });
                     scan.any = true;
                     self.piece.extend_from_slice(value);
                 }
-                // DESIGN: a value that is not JSON is left out of arrays.
+                // What is not JSON is left out, and was counted when it was cached.
                 Value::Held(_) | Value::Tombstone(_) => {}
                 Value::Unheld(_) => unheld = true,
             }
@@ -131,10 +131,4 @@ impl Scan {
             after,
         }
     }
-}
-
-/// Whether a value is one JSON text. It is checked as it is written: what a collection says must be
-/// JSON as a whole.
-fn is_json(value: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok()
 }

@@ -139,11 +139,10 @@ impl Edge {
             // What can't be shown whole is not shown as if it were: the client comes back.
             return self.finish_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
         };
+        let local = cx.locals.get_mut(stream.topic);
+        let undecodable = local.as_ref().map_or_else(Vec::new, |it| it.undecodable());
+        let feed = local.and_then(|local| local.feed.as_mut());
         // A stream that is ending may outlive its feed.
-        let feed = cx
-            .locals
-            .get_mut(stream.topic)
-            .and_then(|local| local.feed.as_mut());
         let Some(feed) = feed else {
             return;
         };
@@ -166,6 +165,9 @@ impl Edge {
             partition: item.partition,
             offset: item.offset,
         });
+        if next.is_none() && !undecodable.is_empty() {
+            feed.on_page_gaps(ticket, &undecodable);
+        }
         feed.on_page(ticket, entries, next);
     }
 

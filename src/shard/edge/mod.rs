@@ -30,6 +30,7 @@ use super::message::{Message, Waiter};
 use super::random::Random;
 use super::snapshot::Snapshot;
 use super::timers::Wheel;
+use super::totals::ClientTotals;
 
 use client::{Client, State, Wait, What};
 use stream::Stream;
@@ -50,9 +51,8 @@ pub(super) struct Edge {
     streams: usize,
     /// Streams opened so far.
     opened: u32,
-    /// Bytes that clients make this shard hold, and how many they may.
-    held: Held,
-    held_max: Held,
+    /// What clients use, over all shards of the process.
+    totals: Arc<ClientTotals>,
     /// Clients with something to read, to send or to answer, in rotation.
     ready: VecDeque<SocketId>,
     wheel: Wheel,
@@ -84,11 +84,12 @@ enum Leaving {
     Drain(Instant),
 }
 
-/// How long a connection without a request so far may still send its first when the process drains:
-/// it may have come out of the accept queue just now, with its request a round trip behind.
-const FIRST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long an idle connection may still send a request when the process drains. The request may be
+/// a round trip behind: on a connection that came out of the accept queue just now, or behind the
+/// last answer. It is refused; closed without a wait, the connection would lose it.
+const LAST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Bytes held for clients, by why.
+/// Bytes held for a client, by why.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     /// Parts of requests that are not whole, and what was pipelined behind one that waits.
@@ -133,6 +134,7 @@ impl Edge {
         me: ShardId,
         snapshot: Arc<Snapshot>,
         tls: Option<(ListenerId, Acceptor)>,
+        totals: Arc<ClientTotals>,
         seed: u64,
         now: Now,
     ) -> Self {
@@ -161,13 +163,8 @@ impl Edge {
             slots: Vec::new(),
             clients: 0,
             streams: 0,
+            totals,
             opened: 0,
-            held: Held::default(),
-            held_max: Held {
-                requests: settings.http.bodies_bytes_max / usize::from(snapshot.layout.slices()),
-                responses: settings.http.responses_bytes_max
-                    / usize::from(snapshot.layout.slices()),
-            },
             ready: VecDeque::new(),
             wheel: Wheel::new(now.mono),
             due: Vec::new(),
@@ -217,19 +214,21 @@ impl Edge {
             _ => Transport::Plain,
         };
         let connections_max = self.snapshot.config.settings.http.connections_max;
-        let share = connections_max.div_ceil(usize::from(self.snapshot.layout.slices()));
-        if self.clients + self.streams >= share {
+        if !self.totals.connections.take(connections_max) {
             cx.metrics
                 .general
                 .connections_closed
                 .bump(CloseReason::Refused);
             return cx.close.push(socket);
         }
-        let deadline = cx
-            .now
-            .mono
-            .after(self.snapshot.config.settings.http.idle_timeout);
-        let mut client = Box::new(Client::new(socket, transport, deadline));
+        let settings = &self.snapshot.config.settings;
+        let patience = match transport {
+            Transport::Plain => settings.http.idle_timeout,
+            Transport::Tls(_) => settings.tls.handshake_timeout,
+        };
+        let now = cx.now.mono;
+        let deadline = now.after(patience);
+        let mut client = Box::new(Client::new(socket, transport, now, deadline));
         client.queued = true;
         self.ready.push_back(socket);
         let index = socket.slot as usize;
@@ -334,15 +333,31 @@ impl Edge {
             responses: client.backlog(),
         };
         let before = std::mem::replace(&mut client.counted, now);
-        self.held.requests = self.held.requests - before.requests + now.requests;
-        self.held.responses = self.held.responses - before.responses + now.responses;
+        self.count_held(before, now);
+    }
+
+    fn count_held(&self, before: Held, now: Held) {
+        let totals = &self.totals;
+        totals.request_bytes.change(before.requests, now.requests);
+        totals
+            .response_bytes
+            .change(before.responses, now.responses);
     }
 
     /// A client goes, or becomes a stream: nothing is held for it any more.
-    const fn forget(&mut self, client: &Client) {
-        self.held.requests -= client.counted.requests;
-        self.held.responses -= client.counted.responses;
+    fn forget(&mut self, client: &Client) {
+        self.count_held(client.counted, Held::default());
         self.clients -= 1;
+    }
+
+    /// Closes a connection that nothing is held for any more.
+    fn close<I: Io>(&self, socket: SocketId, why: CloseReason, cx: &mut Cx<'_, I>) {
+        cx.close.push(socket);
+        self.totals.connections.give_back();
+        let general = &mut cx.metrics.general;
+        general.connections_closed.bump(why);
+        let open = (self.clients + self.streams) as u64;
+        general.connections_open.set(open);
     }
 
     /// Ends a client that was taken out.
@@ -363,12 +378,7 @@ impl Edge {
             cx.out.push((self.snapshot.topic(plan.replies).home, left));
         }
         self.forget(&client);
-        cx.close.push(client.socket);
-        cx.metrics.general.connections_closed.bump(why);
-        cx.metrics
-            .general
-            .connections_open
-            .set((self.clients + self.streams) as u64);
+        self.close(client.socket, why, cx);
     }
 
     /// Wakes a socket at a time, unless it wakes before.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::command::{Asked, CommandParts, IdempotencyHash, command_key, fingerprint};
-use crate::config::{CommandRoute, Idempotency};
+use crate::config::{CommandRoute, Idempotency, Partitioner};
 use crate::http::{
     CorsGrant, Exchange, Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Refusal,
     Request, ResponseHead, Status, is_preflight, last_event_id,
@@ -332,20 +332,30 @@ impl Edge {
         let local = locals
             .get(topic)
             .filter(|local| local.is_live())
-            .ok_or_else(|| locals.not_live(topic))?;
+            .ok_or_else(|| locals.why_not_live(topic))?;
         let age = locals.age(topic, asking.now);
-        let Some(template) = &self.snapshot.config.queries[index].key else {
+        let route = &self.snapshot.config.queries[index];
+        let Some(template) = &route.key else {
+            // Before the head: half an array must not begin, and no validator may say that it is
+            // as it was.
+            if !local.is_whole() || locals.is_full(topic) {
+                return Err(Failure::CacheDegraded.into());
+            }
             let at = (index, topic, age);
             return Ok(self.collection(at, condition.as_ref(), asking, local));
         };
         let identity = Identity::ANONYMOUS;
         let key = evaluate(template, &inputs(params, request, &identity))?;
         let hash = local.instance.secret.hash(&key);
+        let partitioner = route.partitioner.filter(|_| !locals.has_grown(topic));
+        let partition = partitioner.map(|Partitioner::Murmur2| {
+            crate::kafka::partition_of(&key, local.instance.partitions)
+        });
         let layout = self.snapshot.layout;
         let owner = hash.owner(layout.first_slice(), layout.slices());
         let (exchange, cors) = (asking.exchange, asking.cors);
         if owner == self.me {
-            let found = local.find(hash, &key);
+            let found = local.find(hash, &key, partition);
             let condition = condition.as_ref();
             let (framed, status) = self.write_found(&found, condition, age, exchange, cors);
             return Ok(Outcome::Answered(framed, status));
@@ -358,6 +368,7 @@ impl Edge {
                 topic,
                 hash,
                 key,
+                partition,
             },
         ));
         let what = What::Get(condition.map(Box::new));
@@ -382,7 +393,7 @@ impl Edge {
         asking: &Asking<'_, '_>,
         local: &crate::shard::local::Local,
     ) -> Outcome {
-        let etag = local.cut_etag();
+        let etag = local.collection_etag();
         let same = condition.is_some_and(|condition| condition.has(Some(&etag)));
         let status = if same {
             Status::NOT_MODIFIED

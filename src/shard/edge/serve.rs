@@ -9,7 +9,7 @@ use crate::shard::io::{Io, Read, Remote};
 use super::client::{Client, DRAIN_TIME, State};
 use super::request::Handled;
 use super::transport::Transport;
-use super::{Cx, Edge, FIRST_REQUEST_WAIT, Leaving};
+use super::{Cx, Edge, LAST_REQUEST_WAIT, Leaving};
 use crate::shard::ciphertext::Flushed;
 
 /// Requests of one client that are answered before the next client has its turn.
@@ -129,10 +129,7 @@ impl Edge {
         if client.http.started() {
             return self.turn_away(client, &Failure::Draining.into(), cx);
         }
-        if client.request > 0 {
-            return self.end(client, CloseReason::Drain, cx);
-        }
-        let wait = cx.now.mono.after(FIRST_REQUEST_WAIT).min(until);
+        let wait = cx.now.mono.after(LAST_REQUEST_WAIT).min(until);
         client.deadline = client.deadline.min(wait);
         match client.flush(cx.io, cx.now.mono) {
             Flushed::Gone => self.end(client, CloseReason::Client, cx),
@@ -173,9 +170,13 @@ impl Edge {
             client.started.get_or_insert(now);
         }
         let settings = &self.snapshot.config.settings.http;
+        let (requests_max, responses_max) =
+            (settings.bodies_bytes_max, settings.responses_bytes_max);
         client.deadline = match (&client.state, client.started) {
             (State::Draining { .. }, _) => now.after(DRAIN_TIME),
-            (State::Reading, None) => now.after(settings.idle_timeout),
+            // Until a handshake is done, its deadline stands as the accept has set it.
+            (State::Reading, None) if client.transport.is_handshaking() => client.deadline,
+            (State::Reading, None) => client.idle_since(now).after(settings.idle_timeout),
             (State::Reading, Some(began)) if client.http.awaits_body() => {
                 began.after(settings.head_timeout + settings.body_timeout)
             }
@@ -183,11 +184,11 @@ impl Edge {
             (State::Waiting(_) | State::Scanning(_) | State::Closing, _) => client.deadline,
         };
         self.count(&mut client);
-        if started && self.held.requests > self.held_max.requests {
+        if started && self.totals.request_bytes.get() > requests_max {
             // This client is the one that asks for more memory than there is for half requests.
             return self.turn_away(client, &Failure::Overloaded.into(), cx);
         }
-        if client.backlog() > 0 && self.held.responses > self.held_max.responses {
+        if client.backlog() > 0 && self.totals.response_bytes.get() > responses_max {
             return self.end(client, CloseReason::Refused, cx);
         }
         let socket = client.socket;

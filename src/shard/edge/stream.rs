@@ -50,13 +50,14 @@ impl Edge {
         // At its limit, on its way out, or while a topic is loaded anew, a gateway takes no new
         // stream.
         let local = cx.locals.get(start.topic);
-        let full = self.streams >= self.streams_share()
-            || self.is_leaving()
-            || local.is_none_or(|local| local.feed.is_none());
+        let loading = local.is_none_or(|local| local.feed.is_none());
+        let streams_max = self.snapshot.config.settings.streams.streams_max;
+        let refused = exchange.head_only || self.is_leaving() || loading;
+        let full = refused || !self.totals.streams.take(streams_max);
         let framed = self.write_stream_head(exchange, start.cors);
-        if full || exchange.head_only {
+        if full {
             // A native EventSource gives up for good on any other status: it must come back later.
-            if full {
+            if !exchange.head_only {
                 let retry = format!("retry: {}\n\n", self.retry_later());
                 framed.piece(&mut self.out, retry.as_bytes());
             }
@@ -69,6 +70,7 @@ impl Edge {
         self.out = out;
         self.out.clear();
         if !sent {
+            self.totals.streams.give_back();
             return self.end(client, CloseReason::Client, cx);
         }
         let socket = client.socket;
@@ -81,7 +83,8 @@ impl Edge {
         let local = cx.locals.get_mut(start.topic);
         let Some(feed) = local.and_then(|local| local.feed.as_mut()) else {
             debug_assert!(false, "the request was refused before the topic was live");
-            return cx.close.push(socket);
+            self.totals.streams.give_back();
+            return self.close(socket, CloseReason::Refused, cx);
         };
         let key = start.key.as_ref().map(|(hash, key)| (*hash, &key[..]));
         let request = Subscribe {
@@ -130,11 +133,6 @@ impl Edge {
             cors.write(grant, &mut head).expect("a short head has room");
         }
         head.streamed()
-    }
-
-    fn streams_share(&self) -> usize {
-        let all = self.snapshot.config.settings.streams.streams_max;
-        all.div_ceil(usize::from(self.snapshot.layout.slices()))
     }
 
     pub(super) fn write_timeout(&self) -> std::time::Duration {
@@ -374,13 +372,11 @@ impl Edge {
         }
         stream.body.close(socket, cx.io);
         self.streams -= 1;
-        cx.close.push(socket);
+        self.totals.streams.give_back();
         let metrics = &mut cx.metrics.streams[usize::from(stream.route)];
         metrics.open.down();
         metrics.ended.bump(end);
-        cx.metrics.general.connections_closed.bump(why);
-        let open = (self.clients + self.streams) as u64;
-        cx.metrics.general.connections_open.set(open);
+        self.close(socket, why, cx);
     }
 }
 

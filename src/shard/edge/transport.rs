@@ -89,6 +89,23 @@ impl Transport {
         }
     }
 
+    /// Ciphertext bytes that the socket has taken so far: it may take some although no more
+    /// plaintext fits in. A plain transport has none, there each byte is the caller's own.
+    pub(super) fn ciphertext_sent(&self) -> u64 {
+        match self {
+            Self::Plain => 0,
+            Self::Tls(session) => session.sent_total(),
+        }
+    }
+
+    /// Whether the client has yet to finish its TLS handshake.
+    pub(super) fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Tls(session) => session.is_handshaking(),
+        }
+    }
+
     /// Takes leave where the protocol has one.
     pub(super) fn close(&mut self, socket: SocketId, io: &mut impl Io) {
         if let Self::Tls(session) = self {

@@ -42,6 +42,7 @@ impl Cluster {
         };
         let seed = seed.wrapping_add(u64::from(index.0));
         let keys = snapshot.config.cluster_keys(index);
+        let bootstrap = settings.bootstrap.clone();
         Self {
             plane: Plane::new(settings, seed, role, now),
             links: Links::new(index, security.tls.clone(), keys.clone()),
@@ -49,7 +50,7 @@ impl Cluster {
             id: String::new(),
             known: false,
             handles: Vec::new(),
-            trouble: Trouble::new(keys, security.tls.is_some()),
+            trouble: Trouble::new(keys, security.tls.is_some(), bootstrap),
         }
     }
 
@@ -86,6 +87,15 @@ impl Cluster {
         let name = snapshot.cluster_name(self.index);
         if let Some(trouble) = self.trouble(now).filter(|_| !self.known) {
             return Check::new(name, CheckState::Blocked, trouble);
+        }
+        // One broker of several may have moved elsewhere: that is what its silence says.
+        let other = self.trouble.other_cluster();
+        if let Some(other) = other.filter(|_| !self.plane.is_connected()) {
+            let detail = format!(
+                "{other}; commands get 503, queries and streams go on from memory; bring the old \
+                 cluster back, or restart the gateway to serve the new one"
+            );
+            return Check::new(name, CheckState::Degraded, detail);
         }
         let Some(silence) = self.silence(now) else {
             return Check::new(name, CheckState::Ready, "");
@@ -136,6 +146,7 @@ pub(super) fn plane_settings(
         connect_timeout: kafka.connect_timeout,
         request_timeout: kafka.request_timeout,
         fetch_wait_max: kafka.fetch_wait,
+        stall_max: kafka.stall_max,
         fetch_sessions: kafka.fetch_sessions,
         rack: kafka.rack.clone().unwrap_or_default(),
         fetch_bytes_max,

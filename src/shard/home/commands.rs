@@ -10,7 +10,8 @@ use crate::command::{
 };
 use crate::config::Config;
 use crate::kafka::{
-    Event, Plane, ProduceRecord, ProduceRefused, Produced, TopicHandle, TopicView, partition_of,
+    Doing, Event, Plane, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicHandle,
+    TopicView, partition_of,
 };
 use crate::log::Step;
 use crate::metrics::{IgnoredReply, TopicMetrics};
@@ -18,8 +19,9 @@ use crate::model::{CommandKey, Instant, Now, Partition};
 use ahash::AHashMap;
 
 use super::lookups::{Lookups, Wanted};
+use super::writes::Written;
 use super::{Home, Outbox};
-use crate::route::Failure;
+use crate::route::{Failure, Refused};
 use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
 use crate::shard::snapshot::ClusterIndex;
 
@@ -50,9 +52,20 @@ const NOTICE_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Tickets {
     next: u64,
-    open: AHashMap<u64, (usize, CommandKey)>,
+    open: AHashMap<u64, Ticket>,
     /// The ticket of a command, and where its record goes.
     by_key: AHashMap<CommandKey, Place>,
+}
+
+/// A command's record on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    /// The topic of its replies, and that of its record, among the home's topics.
+    pub(super) replies: usize,
+    pub(super) to: usize,
+    pub(super) key: CommandKey,
+    /// Whether the record has a key.
+    pub(super) has_key: bool,
 }
 
 /// A ticket and the partition its record goes to.
@@ -76,15 +89,14 @@ impl Tickets {
 
     fn open(
         &mut self,
-        replies: usize,
-        key: CommandKey,
+        command: Ticket,
         (cluster, topic, partition): (ClusterIndex, TopicHandle, Partition),
     ) -> u64 {
         self.next += 1;
-        self.open.insert(self.next, (replies, key));
+        self.open.insert(self.next, command);
         let ticket = self.next;
         self.by_key.insert(
-            key,
+            command.key,
             Place {
                 ticket,
                 cluster,
@@ -96,15 +108,15 @@ impl Tickets {
     }
 
     /// Ends a ticket; says whose it was, and whether it is the newest of its command.
-    pub(super) fn close(&mut self, ticket: u64) -> Option<(usize, CommandKey, bool)> {
-        let (replies, key) = self.open.remove(&ticket)?;
+    pub(super) fn close(&mut self, ticket: u64) -> Option<(Ticket, bool)> {
+        let command = self.open.remove(&ticket)?;
         // A command that came again has a newer ticket.
-        let newest = self.by_key.get(&key);
+        let newest = self.by_key.get(&command.key);
         let newest = newest.is_none_or(|place| place.ticket == ticket);
         if newest {
-            self.by_key.remove(&key);
+            self.by_key.remove(&command.key);
         }
-        Some((replies, key, newest))
+        Some((command, newest))
     }
 }
 
@@ -170,6 +182,18 @@ impl Commands {
         }
     }
 
+    /// A command's record is certainly not in the log.
+    pub(super) fn on_refused(&mut self, key: CommandKey, refused: Refused, out: &mut Outbox) {
+        let waiters = self.table.open.on_refused(key);
+        tell(&waiters, &Answer::Refused(refused), out);
+    }
+
+    /// Nobody knows whether a command's record is in the log.
+    pub(super) fn on_unknown(&mut self, key: CommandKey, now: Now, out: &mut Outbox) {
+        let waiters = self.table.open.on_unknown(key, now.mono);
+        tell(&waiters, &refused(Failure::OutcomeUnknown), out);
+    }
+
     /// What the log should have about the topic's replies now, each to follow the topic's name.
     pub(super) fn notices(&mut self, now: Now) -> impl Iterator<Item = String> + use<> {
         let [next_ignored, next_flawed] = &mut self.next_notices;
@@ -228,25 +252,6 @@ impl Commands {
         topic.replies_unreadable.0 = counts.unreadable;
     }
 
-    /// What became of a command's record.
-    pub(super) fn on_produced(
-        &mut self,
-        key: CommandKey,
-        outcome: Produced,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let (waiters, failure) = match outcome {
-            Produced::At(..) => return, // Its reply closes it.
-            Produced::Refused(_) => (self.table.open.on_refused(key), Failure::BrokerUnavailable),
-            Produced::Unknown(_) => (
-                self.table.open.on_unknown(key, now.mono),
-                Failure::OutcomeUnknown,
-            ),
-        };
-        tell(&waiters, &refused(failure), out);
-    }
-
     /// A client that waited is gone: its place is free for another.
     pub(super) fn on_left(&mut self, key: CommandKey, waiter: Waiter) {
         self.table.open.on_gone(key, waiter);
@@ -254,16 +259,18 @@ impl Commands {
     }
 
     /// Waiters past their deadline. Whether their command may run is the home's to find out.
+    /// True: replies past the window are left, so that another turn is due.
+    #[must_use]
     pub(super) fn on_time(
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<Waiter>>,
         plane: &mut Plane,
         out: &mut Outbox,
-    ) {
+    ) -> bool {
         self.lookups.on_time(now.mono, plane, out);
         self.table.open.on_timeout(now.mono, expired);
-        self.table.replies.expire(now.wall);
+        self.table.replies.expire(now.wall)
     }
 
     /// When [`Self::on_time`] has work.
@@ -282,9 +289,24 @@ impl Commands {
         self.lookups.on_read(event, self.table.names(), plane, out);
     }
 
+    /// Memory that the index of replies takes.
+    #[cfg(test)]
+    pub(super) fn entry_bytes(&self) -> usize {
+        self.table.replies.stats().entry_bytes
+    }
+
     /// Commands without a reply.
     pub(super) fn open(&self) -> usize {
         self.table.open.stats().entries
+    }
+}
+
+/// Why a record was not taken, for the client.
+const fn failure_of(why: ProduceRefused) -> Failure {
+    match why {
+        ProduceRefused::Full => Failure::Overloaded,
+        ProduceRefused::TooLarge { .. } => Failure::CommandTooLarge,
+        ProduceRefused::UnknownTopic | ProduceRefused::Unreachable => Failure::BrokerUnavailable,
     }
 }
 
@@ -370,13 +392,13 @@ impl Home {
             .flat_map(|cluster| cluster.plane.withdraw_unsent())
             .collect();
         for ticket in unsent {
-            let Some((replies, key, newest)) = self.tickets.close(ticket) else {
+            let Some((command, newest)) = self.tickets.close(ticket) else {
                 continue;
             };
             // Another record of the same command may be with a broker.
-            if let Some(commands) = self.topics[replies].commands.as_mut().filter(|_| newest) {
-                let waiters = commands.table.open.on_refused(key);
-                tell(&waiters, &refused(Failure::Draining), out);
+            let commands = self.topics[command.replies].commands.as_mut();
+            if let Some(commands) = commands.filter(|_| newest) {
+                commands.on_refused(command.key, Failure::Draining.into(), out);
             }
         }
     }
@@ -397,11 +419,13 @@ impl Home {
             return Some(refused(Failure::NotReady));
         };
         if !self.topics[replies].is_live() {
-            return Some(refused(self.topics[replies].why_not()));
+            return Some(Answer::Refused(
+                self.topics[replies].why_not(&self.snapshot),
+            ));
         }
         let there = self.topics[to].missing.is_none();
         let Some(view) = self.topics[to].view.clone().filter(|_| there) else {
-            return Some(refused(self.topics[to].why_not()));
+            return Some(Answer::Refused(self.topics[to].why_not(&self.snapshot)));
         };
         let cluster = self.topics[to].cluster;
         let key = request.key;
@@ -432,24 +456,96 @@ impl Home {
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined => None,
             Admitted::Opened if self.draining => {
-                let waiters = commands.table.open.on_refused(key);
-                tell(&waiters, &refused(Failure::Draining), out);
+                commands.on_refused(key, Failure::Draining.into(), out);
                 None
             }
             Admitted::Opened => {
-                let why = self.produce(to, replies, &view, request, now).err()?;
-                let failure = match why {
-                    ProduceRefused::Full => Failure::Overloaded,
-                    ProduceRefused::TooLarge { .. } => Failure::CommandTooLarge,
-                    ProduceRefused::UnknownTopic | ProduceRefused::Unreachable => {
-                        Failure::BrokerUnavailable
-                    }
-                };
+                // Here and not before: who asks for a reply that is there needs no broker.
+                let has_key = request.record.key.is_some();
+                let may = self.may_write(to, replies, has_key, now);
+                let done = may.and_then(|()| {
+                    let produced = self.produce(to, replies, &view, request, now);
+                    produced.map_err(|why| Refused::from(failure_of(why)))
+                });
+                let refused = done.err()?;
                 let commands = self.topics[replies].commands.as_mut().expect("as above");
-                tell(&commands.table.open.on_refused(key), &refused(failure), out);
+                commands.on_refused(key, refused, out);
                 None
             }
         }
+    }
+
+    /// Whether brokers take what a new command writes, and show its reply.
+    fn may_write(
+        &mut self,
+        to: usize,
+        replies: usize,
+        has_key: bool,
+        now: Now,
+    ) -> Result<(), Refused> {
+        if let Some(denial) = self.topics[replies].read_denied() {
+            return Err(Refused::denied(Doing::Read, denial));
+        }
+        let admitted = self.topics[to].writes.admit(has_key, now.mono);
+        admitted.map_err(|denial| Refused::denied(Doing::Write, denial))
+    }
+
+    /// What became of a record.
+    pub(super) fn on_produced(
+        &mut self,
+        ticket: u64,
+        outcome: Produced,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some((command, newest)) = self.tickets.close(ticket) else {
+            return;
+        };
+        let answer = self.on_written(&command, outcome, now, out);
+        // The command has come again: who waits, waits for that record, whatever became of this.
+        if !newest {
+            return;
+        }
+        let Some(commands) = self.topics[command.replies].commands.as_mut() else {
+            return;
+        };
+        match (outcome, answer) {
+            (Produced::At(..), _) => {} // Its reply closes it.
+            (Produced::Refused(_), refused) => {
+                let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
+                commands.on_refused(command.key, refused, out);
+            }
+            (Produced::Unknown(_), _) => commands.on_unknown(command.key, now, out),
+        }
+    }
+
+    /// What the outcome of a record says of its topic. Gives the answer to whoever waits, where the
+    /// record is not in the log because a broker said so.
+    fn on_written(
+        &mut self,
+        command: &Ticket,
+        outcome: Produced,
+        now: Now,
+        out: &mut Outbox,
+    ) -> Option<Refused> {
+        let topic = &mut self.topics[command.to];
+        let code = match outcome {
+            Produced::At(..) => {
+                let line = topic.writes.on_appended(command.has_key);
+                topic.say(line, &self.snapshot, out);
+                return None;
+            }
+            Produced::Refused(ProduceError::Broker(code))
+            | Produced::Unknown(ProduceError::Broker(code)) => code,
+            Produced::Refused(_) | Produced::Unknown(_) => return None,
+        };
+        let written = Written {
+            has_key: command.has_key,
+            compacted: topic.compacted(),
+        };
+        let (refused, line) = topic.writes.on_refused(code, written, now.mono);
+        topic.say(line, &self.snapshot, out);
+        Some(refused)
     }
 
     fn produce(
@@ -474,7 +570,13 @@ impl Home {
         let handle = self.topics[to].handle();
         let cluster = self.topics[to].cluster;
         let place = (cluster, handle, partition);
-        let ticket = self.tickets.open(replies, request.key, place);
+        let command = Ticket {
+            replies,
+            to,
+            key: request.key,
+            has_key: record.key.is_some(),
+        };
+        let ticket = self.tickets.open(command, place);
         let plane = &mut self.cluster(cluster).plane;
         let produced = plane.produce(handle, partition, record, ticket, now);
         if produced.is_err() {

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod commands;
+mod degraded;
 mod facts;
 mod freshness;
 mod links;
@@ -18,11 +19,12 @@ mod standing;
 mod tests;
 mod topic;
 mod trouble;
+mod writes;
 
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Event, Fact, Plane, Produced};
+use crate::kafka::{Event, Fact, Plane};
 use crate::model::{Instant, Now, ShardId};
 
 use super::ClusterSecurity;
@@ -45,6 +47,8 @@ pub(super) struct Home {
     /// The topics at home here.
     topics: Vec<Topic>,
     tickets: Tickets,
+    /// Replies past their window are left to drop.
+    more_due: bool,
     /// The process ends: no command is opened any more.
     draining: bool,
     /// Scratch.
@@ -97,6 +101,7 @@ impl Home {
             clusters,
             topics,
             tickets,
+            more_due: false,
             draining: false,
             expired: Vec::new(),
             counted: facts::Counted::default(),
@@ -119,6 +124,9 @@ impl Home {
             while let Some(event) = self.cluster(index).plane.next_event() {
                 self.on_event(index, event, now, out);
             }
+            if let Some(request) = self.cluster(index).plane.next_salt() {
+                out.push((ShardId::CONTROL, Message::Salt(index, Box::new(request))));
+            }
         }
         for cluster in &mut self.clusters {
             while let Some(fact) = cluster.plane.next_fact() {
@@ -134,12 +142,14 @@ impl Home {
             }
         }
         let mut expired = std::mem::take(&mut self.expired);
+        self.more_due = false;
         for at in 0..self.topics.len() {
             let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
             topics[at].look(&mut cx);
             topics[at].on_places_late(&mut cx);
             topics[at].on_pass_due(&mut cx);
-            topics[at].on_time(now, &mut expired, cx.plane, cx.out);
+            let more = topics[at].on_time(now, &mut expired, cx.plane, cx.out);
+            self.more_due |= more;
             self.on_expired(at, &mut expired, out);
         }
         self.expired = expired;
@@ -147,7 +157,7 @@ impl Home {
 
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
-        self.clusters.iter().any(|it| it.plane.has_work())
+        self.more_due || self.clusters.iter().any(|it| it.plane.has_work())
     }
 
     /// When `turn` has work that no socket announces.
@@ -183,8 +193,14 @@ impl Home {
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
             Event::BrokerUp { address, .. } => cluster.trouble.on_up(&address, out),
-            Event::BrokerDown { address, error, .. } => {
-                cluster.trouble.on_down(address, &error, out);
+            Event::BrokerDown {
+                broker,
+                address,
+                error,
+            } => {
+                cluster
+                    .trouble
+                    .on_down((address, broker.is_some()), &error, out);
             }
             Event::EpochEnds(handle) => {
                 if let Some(at) = cluster.handles[handle.0 as usize] {
@@ -235,19 +251,6 @@ impl Home {
         )
     }
 
-    fn on_produced(&mut self, ticket: u64, outcome: Produced, now: Now, out: &mut Outbox) {
-        let Some((replies, key, newest)) = self.tickets.close(ticket) else {
-            return;
-        };
-        // The command has come again: who waits, waits for that record, whatever became of this.
-        if !newest {
-            return;
-        }
-        if let Some(commands) = self.topics[replies].commands.as_mut() {
-            commands.on_produced(key, outcome, now, out);
-        }
-    }
-
     /// A message from a shard to this home.
     pub(super) fn on_message(
         &mut self,
@@ -268,10 +271,19 @@ impl Home {
                 cluster.trouble.on_token(token.as_ref().err());
                 cluster.plane.set_token(token.ok());
             }
+            Message::Salted(index, salted) => {
+                self.cluster(index).plane.on_salted(*salted, now);
+            }
             Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
                     topics[at].on_applied(from, (instance, seq), &mut cx);
+                }
+            }
+            Message::Gaps(topic, instance, gaps) => {
+                if let Some(at) = self.at(topic) {
+                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+                    topics[at].on_gaps(from, instance, gaps, &mut cx);
                 }
             }
             Message::Command(request) => self.on_command(*request, now, out),
@@ -324,13 +336,33 @@ impl Home {
 
     /// What must hold before the process is ready.
     pub(super) fn checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
-        let topics = self.topics.iter().map(move |topic| {
+        let topics = self.topics.iter().flat_map(move |topic| {
             let cluster = &self.clusters[usize::from(topic.cluster.0)];
-            topic.check(&self.snapshot, cluster, now)
+            let check = topic.check(&self.snapshot, cluster, now);
+            [Some(check), topic.check_streams(&self.snapshot)]
         });
+        let topics = topics.flatten();
         let clusters = self.clusters.iter();
         let clusters = clusters.map(move |cluster| cluster.check(&self.snapshot, now));
-        clusters.chain(topics)
+        clusters.chain(topics).chain(self.write_checks(now))
+    }
+
+    /// How commands to the topics at home here stand: of each topic, and of each route whose
+    /// records have no key.
+    fn write_checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
+        let taken = self.topics.iter().filter_map(move |topic| {
+            let cluster = &self.clusters[usize::from(topic.cluster.0)];
+            topic.writes_check(&self.snapshot, cluster, now)
+        });
+        let routes = self.snapshot.commands.iter().enumerate();
+        let keyless = routes.filter_map(move |(n, plan)| {
+            let name = self.snapshot.keyless_name(n)?;
+            let (state, detail) = self.topics[self.at(plan.commands)?]
+                .writes
+                .keyless_check(now.mono);
+            Some(Check::new(name, state, detail))
+        });
+        taken.chain(keyless)
     }
 
     /// How the topics at home here stand.
@@ -358,7 +390,8 @@ impl Home {
             .commands_open
             .set(self.open_commands() as u64);
         for topic in &self.topics {
-            topic.count(now, metrics);
+            let plane = &self.clusters[usize::from(topic.cluster.0)].plane;
+            topic.count(&self.snapshot, plane, now, metrics);
         }
     }
 

@@ -155,6 +155,13 @@ impl Order {
         Some(self.step(change, blocks, bytes))
     }
 
+    /// Orders records that were ordered before, for those who had no room for them.
+    pub(super) fn on_again(&mut self, mut batch: Batch) -> Arc<Step> {
+        let bytes = batch.bytes_held();
+        batch.hash_keys(&self.secret);
+        self.step(Change::Again(batch), Blocks::new(), bytes)
+    }
+
     /// Says that time has passed at the log's end, so that ids of a quiet topic stay young.
     pub(super) fn on_quiet(&mut self, time: UnixMillis) -> Arc<Step> {
         self.time = time;
@@ -208,6 +215,11 @@ impl Order {
         }
     }
 
+    /// Whether every shard has applied every step.
+    pub(super) fn is_applied(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
     /// Whether the topic's partitions must leave the Fetch until shards have caught up.
     pub(super) const fn is_full(&self) -> bool {
         self.in_flight_bytes >= self.in_flight_bytes_max
@@ -248,7 +260,7 @@ impl Order {
             .sum();
         let bytes = bytes + encoded + size_of::<Step>();
         let partition = match &change {
-            Change::Records(batch) => Some(batch.partition()),
+            Change::Records(batch) | Change::Again(batch) => Some(batch.partition()),
             _ => None,
         };
         self.in_flight.push_back(InFlight {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::kafka::{Event, Lane};
+use crate::kafka::{Doing, Event, KafkaError, Lane};
 use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Step};
 use crate::model::{Offset, Partition, ShardId};
 
@@ -35,11 +35,16 @@ impl Topic {
             passes.on_read(event, &mut at);
             return;
         }
+        if let Some(read) = event.read()
+            && read.lane == Lane::Again
+        {
+            return self.on_read_again(event, cx);
+        }
         match event {
             Event::Started { read, from, end } => {
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.loaded_at = Some(end);
-                    part.failed = None;
+                    (part.failed, part.denied) = (None, None);
                     part.stable_end = end;
                     part.high_watermark = part.high_watermark.max(end);
                 }
@@ -62,7 +67,7 @@ impl Topic {
                     part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
                     part.high_watermark = high_watermark;
                     part.known = true;
-                    part.failed = None;
+                    (part.failed, part.denied) = (None, None);
                 }
                 self.order_batch(batch, next, cx);
                 self.go_live_if_loaded(cx);
@@ -75,33 +80,14 @@ impl Topic {
                 to,
                 error,
             } => {
-                let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
-                let partition = read.partition;
-                let text = format!(
-                    "{name} partition {} offsets {} to {}: {error}; skipped",
-                    partition.0,
-                    from.0,
-                    to.0.saturating_sub(1),
-                );
-                note(cx.out, Level::Warn, text);
                 self.counts.undecodable += 1;
+                self.on_undecodable((read.partition, from, to), &error, cx);
                 if to == from {
-                    // Not even the batch's end is known: the read stands there.
-                    let (partition, from) = (partition.0, from.0);
+                    let (partition, from) = (read.partition.0, from.0);
                     let text = format!("partition {partition} from offset {from} on: {error}");
                     self.fails(read.partition, &text);
                     return;
                 }
-                let reason = GapReason::Undecodable;
-                self.change(
-                    Change::Gap {
-                        partition,
-                        from,
-                        to,
-                        reason,
-                    },
-                    cx,
-                );
                 self.go_live_if_loaded(cx);
             }
             Event::OutOfRange {
@@ -120,7 +106,19 @@ impl Topic {
                 self.change(change, cx);
             }
             Event::ReadFailed { read, error } => {
-                let text = format!("partition {}: {error}", read.partition.0);
+                let denial = match &error {
+                    KafkaError::Broker(code) => code.denial(),
+                    _ => None,
+                };
+                let mut text = format!("partition {}: {error}", read.partition.0);
+                if let Some(denial) = denial {
+                    let (cause, remedy) = (denial.cause(), denial.remedy(Doing::Read));
+                    text.push_str(&format!(": {cause}; {remedy}"));
+                }
+                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
+                    part.denied = denial;
+                }
+                self.look_at = cx.now.mono;
                 if self.fails(read.partition, &text) {
                     let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
                     note(cx.out, Level::Warn, format!("{name} {text}"));
@@ -158,7 +156,7 @@ impl Topic {
 
     fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut Cx<'_>) {
         let partition = batch.partition();
-        self.on_heard(partition.0 as usize, cx.now.mono);
+        self.on_heard(partition.0 as usize, next.offset, cx.now.mono);
         self.counts.records += batch.len() as u64;
         self.counts.bytes += batch.bytes_held() as u64;
         let time = self
@@ -175,7 +173,9 @@ impl Topic {
 
     /// Nothing new in a partition: that it is so is told now and then.
     fn on_unchanged(&mut self, partition: Partition, cx: &mut Cx<'_>) {
-        self.on_heard(partition.0 as usize, cx.now.mono);
+        let order = self.order.as_ref().expect("reads belong to an order");
+        let next = order.next(partition);
+        self.on_heard(partition.0 as usize, next, cx.now.mono);
         if cx.now.mono.since(self.last_step) < QUIET {
             return;
         }
@@ -197,7 +197,7 @@ impl Topic {
         self.parts.iter().enumerate().all(at_end)
     }
 
-    fn change(&mut self, change: Change, cx: &mut Cx<'_>) {
+    pub(super) fn change(&mut self, change: Change, cx: &mut Cx<'_>) {
         let order = self.order.as_mut().expect("reads belong to an order");
         let step = order.on_change(change);
         self.send(step, cx);
@@ -217,8 +217,13 @@ impl Topic {
         }
     }
 
-    fn send(&mut self, step: Arc<Step>, cx: &mut Cx<'_>) {
+    pub(super) fn send(&mut self, step: Arc<Step>, cx: &mut Cx<'_>) {
         self.last_step = cx.now.mono.max(self.last_step);
+        if self.degraded.on_step(&step) {
+            let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
+            let text = format!("{name}: the log has nothing more that can't be decoded");
+            note(cx.out, Level::Info, text);
+        }
         if let Some(commands) = &mut self.commands {
             commands.apply(&step, self.live, cx.now, cx.out);
             for text in commands.notices(cx.now) {
@@ -238,7 +243,8 @@ impl Topic {
         }
     }
 
-    fn go_live_if_loaded(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn go_live_if_loaded(&mut self, cx: &mut Cx<'_>) {
+        let blocked = self.is_blocked(cx.snapshot);
         let Some(order) = self.order.as_mut() else {
             return;
         };
@@ -246,7 +252,8 @@ impl Topic {
             let next = order.next(Partition(p as u32));
             part.known && part.loaded_at.is_some_and(|end| next >= end)
         });
-        if self.live || !loaded || self.parts.is_empty() || self.unfit.is_some() {
+        // What slices lack is known once they have applied all of it: before anybody asks them.
+        if self.live || !loaded || self.parts.is_empty() || blocked || !order.is_applied() {
             return;
         }
         self.live = true;
@@ -276,7 +283,7 @@ impl Topic {
         );
     }
 
-    fn pause_if_full(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn pause_if_full(&mut self, cx: &mut Cx<'_>) {
         let full = self.order.as_ref().is_some_and(Order::is_full);
         if full && !self.paused {
             self.paused = true;
@@ -285,6 +292,7 @@ impl Topic {
             for p in 0..self.parts.len() as u32 {
                 self.counts.of(Partition(p)).paused += 1;
                 cx.plane.pause(self.read(lane, Partition(p)));
+                cx.plane.pause(self.read(Lane::Again, Partition(p)));
             }
         }
     }

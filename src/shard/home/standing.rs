@@ -1,11 +1,15 @@
 //! How a topic stands, for whoever asks: readiness, `/status`, metrics.
 
+use crate::kafka::Plane;
 use crate::metrics::{Check, CheckState, PartitionStatus, ShardMetrics, TopicStatus};
 use crate::model::{Now, Partition};
-use crate::route::Failure;
+use crate::route::{Failure, Refused};
 
 use super::Cluster;
+use super::freshness::fresh_for;
 use super::topic::Topic;
+use super::writes::without_leader;
+use crate::shard::message::Blocked;
 use crate::shard::snapshot::Snapshot;
 
 /// For how long nobody may answer for a partition of a topic that loads before it is named: longer
@@ -18,19 +22,28 @@ impl Topic {
     pub(super) fn check(&self, snapshot: &Snapshot, cluster: &Cluster, now: Now) -> Check {
         let name = snapshot.topic_name(snapshot.topic(self.index));
         let wrong = match (&self.missing, &self.unfit) {
-            (Some(reason), _) => Some(format!(
-                "{reason}; create it, or correct its name in the config"
-            )),
-            (None, unfit) => unfit.clone(),
+            (Some(reason), _) => Some(format!("{reason}; {}", reason.remedy())),
+            (None, unfit) => unfit.clone().filter(|_| self.is_blocked(snapshot)),
         };
+        let lacks = self.describe_degraded(snapshot.config.settings.cache.bytes_max);
         let stale = self.standing.stale_since.map(|since| {
             let seconds = now.mono.since(since).as_secs();
-            format!("not confirmed for {seconds} s: its leaders do not answer; served from memory")
+            let why = self.why_stale(cluster, snapshot, now);
+            format!("not confirmed for {seconds} s: {why}; served from memory")
         });
-        let (state, detail) = match (self.live, wrong, stale) {
-            (true, Some(wrong), _) => (CheckState::Degraded, wrong),
-            (true, None, Some(stale)) => (CheckState::Degraded, stale),
-            (true, None, None) => {
+        let denied = self.parts.iter().filter(|part| part.denied.is_some());
+        let denied = denied.filter_map(|part| part.failed.as_deref()).next();
+        // Without its replies no command can be answered, whatever is in memory.
+        let degraded_as = match denied.is_some() && snapshot.topic(self.index).holds_replies {
+            true => CheckState::Blocked,
+            false => CheckState::Degraded,
+        };
+        let degraded = [wrong.clone().or(stale).or(denied.map(str::to_owned)), lacks];
+        let degraded = degraded.into_iter().flatten();
+        let degraded = degraded.reduce(|one, other| format!("{one}; {other}"));
+        let (state, detail) = match (self.live, wrong, degraded) {
+            (true, _, Some(why)) => (degraded_as, why),
+            (true, _, None) => {
                 let cut = self.commands.as_ref().and_then(|it| it.explain_cut(now));
                 let texts = ["live".into()]
                     .into_iter()
@@ -56,12 +69,63 @@ impl Topic {
         Check::new(name, state, detail)
     }
 
-    /// Why its users can't be served.
-    pub(super) const fn why_not(&self) -> Failure {
-        match self.missing.is_some() || self.unfit.is_some() {
-            true => Failure::TopicUnavailable,
-            false => Failure::NotReady,
+    /// Why the streams of the topic are refused while other routes of it are served; `None`: they
+    /// are not, or its own check says why.
+    pub(super) fn check_streams(&self, snapshot: &Snapshot) -> Option<Check> {
+        let unfit = self.unfit.as_ref()?;
+        let name = snapshot.streams_name(snapshot.topic(self.index));
+        let own = !self.is_blocked(snapshot);
+        own.then(|| Check::new(name, CheckState::Blocked, unfit.as_str()))
+    }
+
+    /// Why brokers do not confirm what is shown, of the partition where that is longest ago.
+    fn why_stale(&self, cluster: &Cluster, snapshot: &Snapshot, now: Now) -> String {
+        let oldest = self.parts.iter().enumerate();
+        let Some((p, part)) = oldest.min_by_key(|(_, part)| part.freshness.as_of()) else {
+            return "nothing is read of it".into();
+        };
+        let leaderless: Vec<Partition> = cluster.plane.leaderless(self.handle).collect();
+        let fresh_for = fresh_for(&snapshot.config.settings);
+        let answers = now.mono.since(part.heard) < fresh_for;
+        let next = self
+            .order
+            .as_ref()
+            .map(|order| order.next(Partition(p as u32)));
+        let next = next.unwrap_or_default();
+        match &part.failed {
+            Some(failed) => failed.to_string(),
+            None if leaderless.contains(&Partition(p as u32)) => without_leader(&leaderless),
+            None if answers && next >= part.stable_end => format!(
+                "partition {p} is held back by a transaction that has been open since before \
+                 offset {}; end it (kafka-transactions.sh find-hanging, abort)",
+                part.stable_end.0
+            ),
+            None if answers => format!(
+                "partition {p} is read {} offsets behind its end",
+                part.high_watermark.0.saturating_sub(next.0)
+            ),
+            None => "its leaders do not answer".into(),
         }
+    }
+
+    /// How commands to the topic stand; `None` if none go there.
+    pub(super) fn writes_check(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        now: Now,
+    ) -> Option<Check> {
+        let plan = snapshot.topic(self.index);
+        let leaderless = cluster.plane.leaderless(self.handle);
+        let (state, detail) = self.writes.check(leaderless, now.mono);
+        plan.takes_commands
+            .then(|| Check::new(snapshot.writes_name(plan), state, detail))
+    }
+
+    /// Why its users can't be served.
+    pub(super) fn why_not(&self, snapshot: &Snapshot) -> Refused {
+        let blocked = self.blocked(snapshot);
+        blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
     }
 
     /// How the topic stands; `None` if nothing is read from it.
@@ -90,12 +154,25 @@ impl Topic {
     }
 
     /// Brings the topic's gauges up to date.
-    pub(super) fn count(&self, now: Now, metrics: &mut ShardMetrics) {
+    pub(super) fn count(
+        &self,
+        snapshot: &Snapshot,
+        plane: &Plane,
+        now: Now,
+        metrics: &mut ShardMetrics,
+    ) {
         let index = usize::from(self.index.0);
         // A topic of commands is written only, and refused all the same.
         for (p, counts) in (0..).zip(&self.counts.parts) {
             metrics.partition(index, p).failed.0 = counts.failed;
         }
+        let topic = &mut metrics.topics[index];
+        topic
+            .leaderless
+            .set(plane.leaderless(self.handle).count() as u64);
+        topic
+            .writes_blocked
+            .set(u64::from(self.writes.is_blocked()));
         let Some(order) = &self.order else { return };
         let (mut sum, mut most, mut unstable) = (0, 0, 0);
         for (p, part) in self.parts.iter().enumerate() {
@@ -114,6 +191,10 @@ impl Topic {
         topic.fetched_records.0 = self.counts.records;
         topic.fetched_bytes.0 = self.counts.bytes;
         topic.undecodable.0 = self.counts.undecodable;
+        let ranges = self.degraded.ranges();
+        topic.undecodable_ranges.set(ranges as u64);
+        let degraded = self.is_cached(snapshot) && (ranges > 0 || self.is_full());
+        topic.cache_degraded.set(u64::from(degraded));
         topic.paused.0 = self.counts.paused;
         topic.lag.set(sum);
         topic.lag_max.set(most);

@@ -113,6 +113,7 @@ impl World {
                     delete_retention: DAY,
                     batch_bytes_max: 1 << 20,
                 }),
+                writable: None,
             };
             let leader = Leader {
                 broker: Some(BrokerId(1)),
@@ -182,8 +183,21 @@ impl World {
             high_watermark: end,
             stable_end: end,
         });
+        self.applied(name);
         assert!(self.topic(name).is_live());
         self.out.clear();
+    }
+
+    /// Every shard has applied all that there is of a topic.
+    fn applied(&mut self, name: &str) {
+        let topic = self.topic(name);
+        let (index, instance) = (topic.index(), topic.instance);
+        let seq = topic.order.as_ref().expect("it has an order").seq();
+        for shard in [ShardId(0), ShardId(1)] {
+            let message = Message::Applied(index, instance, seq);
+            self.home
+                .on_message(shard, message, self.now, &mut self.out);
+        }
     }
 
     /// A client sends our command, and waits for so long.
@@ -299,6 +313,36 @@ fn a_changed_retention_of_replies_is_taken_up() {
     world.sends(1, key, DAY);
     let answers = world.answers();
     assert!(answers.is_empty(), "it is a new command: {answers:?}");
+}
+
+/// A home that has nothing else to do frees all of them, a bounded piece a turn.
+#[test]
+fn replies_past_their_window_are_dropped_without_a_new_one() {
+    let mut world = World::new();
+    let reply = |n: u64| {
+        let key = CommandKey(u128::from(n).to_be_bytes());
+        let fingerprint = Fingerprint([0; 16]);
+        let id = CorrelationId { key, fingerprint }.to_string();
+        Draft {
+            timestamp: world.now.wall.0,
+            ..Draft::new(n, "k", Some("done")).header("correlation-id", id)
+        }
+    };
+    let replies: Vec<_> = (0..2000).map(reply).collect();
+    world.reads(REPLIES, 2000, &replies);
+    let entry_bytes = |world: &mut World| {
+        let commands = world.topic(REPLIES).commands.as_ref();
+        commands.expect("it has them").entry_bytes()
+    };
+    assert!(entry_bytes(&mut world) > 0);
+    world.pass(8 * DAY);
+    let mut turns = 1;
+    while world.home.has_work() && turns < 10_000 {
+        world.pass(Duration::ZERO);
+        turns += 1;
+    }
+    assert_eq!(entry_bytes(&mut world), 0, "after {turns} turns");
+    assert!(turns > 10, "{turns} turns: not all at once");
 }
 
 /// A pass or a look at places that was asked for under an earlier loading: whoever asked is closed,
@@ -424,6 +468,7 @@ fn a_topic_that_outgrows_ids_is_not_served_with_ids_nobody_reads() {
         high_watermark: end,
         stable_end: end,
     });
+    world.applied(EVENTS);
     let topic = world.topic(EVENTS);
     let order = topic.order.as_ref().expect("it has one");
     let text = crate::log::ProgressText::new(order.tag(), UnixMillis(0), order.cut());

@@ -5,15 +5,18 @@
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Lane, MissingReason, Plane, ReadKey, StartAt, TopicHandle, TopicView};
+use crate::kafka::{Denial, Lane, MissingReason, Plane, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Cut, Next, Progress, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
 use super::commands::Commands;
+use super::degraded::Degraded;
+use super::freshness::Freshness;
 use super::order::{Limits, Order};
 use super::pass::At;
 use super::passes::Passes;
 use super::places::Places;
+use super::writes::{Line, Writes};
 use super::{Cx, Outbox, note};
 use crate::shard::message::{Instance, Level, Message, Standing, Waiter};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
@@ -28,11 +31,16 @@ pub(super) struct Topic {
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
     pub(super) missing: Option<MissingReason>,
-    /// Why the topic can't serve its routes although it is there.
+    /// Why the topic can't serve its streams although it is there. Where it has other routes, these
+    /// are served.
     pub(super) unfit: Option<String>,
+    /// How it takes what commands write.
+    pub(super) writes: Writes,
     /// What would be better otherwise, although it is served.
     pub(super) advice: Option<String>,
     pub(super) instance: u32,
+    /// How many partitions the present instance began with.
+    pub(super) opened_with: usize,
     pub(super) cluster_id: String,
     pub(super) order: Option<Order>,
     pub(super) parts: Vec<Part>,
@@ -45,6 +53,7 @@ pub(super) struct Topic {
     pub(super) counts: Counts,
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
+    pub(super) degraded: Degraded,
     /// What all shards were told last, and when to look again.
     pub(super) standing: Standing,
     pub(super) look_at: Instant,
@@ -62,8 +71,12 @@ pub(super) struct Part {
     pub(super) known: bool,
     /// Why it can't be read for now, as it was said.
     pub(super) failed: Option<Box<str>>,
+    /// The same, if only an operator can end it.
+    pub(super) denied: Option<Denial>,
     /// When a broker last answered for it.
     pub(super) heard: Instant,
+    /// How new what was read of it is.
+    pub(super) freshness: Freshness,
 }
 
 /// What a topic has done so far, for metrics.
@@ -115,8 +128,10 @@ impl Topic {
             view: None,
             missing: None,
             unfit: None,
+            writes: Writes::default(),
             advice: None,
             instance: 0,
+            opened_with: 0,
             cluster_id: String::new(),
             order: None,
             parts: Vec::new(),
@@ -127,6 +142,7 @@ impl Topic {
             places: Places::default(),
             counts: Counts::default(),
             commands,
+            degraded: Degraded::default(),
             standing: Standing::default(),
             look_at: Instant::ZERO,
         }
@@ -138,6 +154,17 @@ impl Topic {
 
     pub(super) const fn handle(&self) -> TopicHandle {
         self.handle
+    }
+
+    /// Whether slices keep its newest records.
+    pub(super) fn is_cached(&self, snapshot: &Snapshot) -> bool {
+        let plan = snapshot.topic(self.index);
+        self.view.as_ref().is_some_and(|view| cached(plan, view))
+    }
+
+    /// Whether nothing of the topic can be served, although it is there.
+    pub(super) fn is_blocked(&self, snapshot: &Snapshot) -> bool {
+        self.unfit.is_some() && !has_other_users(snapshot.topic(self.index))
     }
 
     /// Whether its users can be served.
@@ -189,6 +216,14 @@ impl Topic {
         };
         if unfit != self.unfit || !same_id {
             says(unfit.as_ref(), cx.out);
+        }
+        if plan.takes_commands {
+            let line = self.writes.on_right(view.writable, cx.now.mono);
+            self.say(line, snapshot, cx.out);
+        }
+        if plan.takes_keyless {
+            let line = self.writes.on_config(compacted(&view), cx.now.mono);
+            self.say(line, snapshot, cx.out);
         }
         self.unfit = unfit;
         let advice = advice(plan, &view);
@@ -243,6 +278,7 @@ impl Topic {
             }
             self.parts.push(Part {
                 heard: cx.now.mono,
+                freshness: Freshness::since(cx.now.mono),
                 ..Part::default()
             });
         }
@@ -255,6 +291,11 @@ impl Topic {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
         note(cx.out, Level::Warn, text);
+        self.load_anew(cx);
+    }
+
+    /// Loads the topic again from its log.
+    pub(super) fn load_anew(&mut self, cx: &mut Cx<'_>) {
         let Some(view) = self.view.clone() else {
             return;
         };
@@ -268,11 +309,20 @@ impl Topic {
         let plan = snapshot.topic(self.index);
         let settings = &snapshot.config.settings;
         self.instance += 1;
+        self.opened_with = view.partitions as usize;
         self.live = false;
         self.paused = false;
         self.parts.clear();
         self.passes.clear(self.instance, cx.plane);
         self.places.clear();
+        let cached = cached(plan, view);
+        self.stop_reading_again(cx.plane);
+        self.degraded.on_open(cached || plan.holds_replies);
+        // Its own streams can't be written; who else reads the topic is served.
+        let encodings = match self.unfit {
+            None => &plan.encodings[..],
+            Some(_) => &[],
+        };
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view, cx.plane, cx.out);
         }
@@ -291,7 +341,7 @@ impl Topic {
             tag,
             secret,
             limits,
-            &plan.encodings,
+            encodings,
             shards,
             cx.now.wall,
         ));
@@ -303,7 +353,9 @@ impl Topic {
                 tag,
                 secret,
                 compacted: config.is_some_and(|c| c.compacted),
-                cached: cached(plan, view),
+                cached,
+                partitions: view.partitions,
+                streamed: !encodings.is_empty(),
                 delete_retention_ms: config
                     .map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
             });
@@ -313,10 +365,31 @@ impl Topic {
         }
     }
 
+    /// Whether it is compacted, if its config can be read.
+    pub(super) fn compacted(&self) -> Option<bool> {
+        self.view.as_deref().and_then(compacted)
+    }
+
+    /// Why it can't be read, if only an operator can end that.
+    pub(super) fn read_denied(&self) -> Option<Denial> {
+        self.parts.iter().find_map(|part| part.denied)
+    }
+
+    /// Puts a line about it into the log.
+    pub(super) fn say(&self, line: Option<Line>, snapshot: &Snapshot, out: &mut Outbox) {
+        let (level, text) = match line {
+            None => return,
+            Some(Line::Warn(text)) => (Level::Warn, text),
+            Some(Line::Info(text)) => (Level::Info, text),
+        };
+        let name = snapshot.topic_name(snapshot.topic(self.index));
+        note(out, level, format!("{name}: {text}"));
+    }
+
     /// The cluster does not show it, or no longer.
     pub(super) fn on_missing(&mut self, reason: MissingReason, cx: &mut Cx<'_>) {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
-        let text = format!("{name}: {reason}; create it, or correct its name in the config");
+        let text = format!("{name}: {reason}; {}", reason.remedy());
         note(cx.out, Level::Warn, text);
         // A broker that has just come up may not know it yet: what was read stays, and whether it
         // is another log is told by its id when it is there again.
@@ -341,7 +414,11 @@ impl Topic {
             let lane = Self::lane(cx.snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {
                 cx.plane.resume(self.read(lane, Partition(p)));
+                cx.plane.resume(self.read(Lane::Again, Partition(p)));
             }
+        }
+        if !self.live {
+            self.go_live_if_loaded(cx);
         }
     }
 
@@ -386,17 +463,17 @@ impl Topic {
         Some((&mut self.passes, at))
     }
 
-    /// Deadlines of the commands that wait here.
+    /// Deadlines of the commands that wait here. True: more is due at once.
+    #[must_use]
     pub(super) fn on_time(
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<Waiter>>,
         plane: &mut Plane,
         out: &mut Outbox,
-    ) {
-        if let Some(commands) = &mut self.commands {
-            commands.on_time(now, expired, plane, out);
-        }
+    ) -> bool {
+        let commands = self.commands.as_mut();
+        commands.is_some_and(|it| it.on_time(now, expired, plane, out))
     }
 
     /// When `on_time` has work.
@@ -469,13 +546,19 @@ fn cached(plan: &TopicPlan, view: &TopicView) -> bool {
     plan.cached || compacted && !plan.encodings.is_empty()
 }
 
-/// Why a topic that is there can't serve its routes.
+/// Whether routes other than streams use the topic.
+const fn has_other_users(plan: &TopicPlan) -> bool {
+    plan.queried || plan.holds_replies || plan.takes_commands
+}
+
+/// Why a topic that is there can't serve its streams.
 fn unfit(plan: &TopicPlan, view: &TopicView) -> Option<String> {
     let most = Progress::PARTITIONS_MAX;
     if !plan.encodings.is_empty() && view.partitions as usize > most {
         let partitions = view.partitions;
         return Some(format!(
-            "it has {partitions} partitions and event ids name {most}; stream another topic"
+            "it has {partitions} partitions and event ids name {most}, so its streams are refused; \
+             stream another topic"
         ));
     }
     let compacted = view.config.as_ref().is_none_or(|config| config.compacted);

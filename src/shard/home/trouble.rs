@@ -24,6 +24,9 @@ pub(super) struct Trouble {
     last: Option<String>,
     /// Why there is no token, while there is none.
     token: Option<Arc<str>>,
+    /// What said last that it belongs to another cluster, while no broker of ours has answered
+    /// since.
+    other_cluster: Option<String>,
     /// Connections to brokers that failed or broke, ever.
     failed: u64,
 }
@@ -35,29 +38,49 @@ struct Spoken {
     keys: ClusterKeys,
     /// By TLS.
     tls: bool,
+    /// The addresses that the config gives. All others are what brokers advertise.
+    bootstrap: Vec<Address>,
 }
 
 impl Trouble {
     /// None so far.
-    pub(super) fn new(keys: ClusterKeys, tls: bool) -> Self {
+    pub(super) fn new(keys: ClusterKeys, tls: bool, bootstrap: Vec<Address>) -> Self {
+        let with = Spoken {
+            keys,
+            tls,
+            bootstrap,
+        };
         Self {
-            with: Spoken { keys, tls },
+            with,
             ..Self::default()
         }
     }
 
     /// A broker answers. It has some connections, and each shard its own: said once a change.
     pub(super) fn on_up(&mut self, address: &Address, out: &mut Outbox) {
-        self.last = None;
+        (self.last, self.other_cluster) = (None, None);
         if self.down.remove(address).is_some() {
             note(out, Level::Info, format!("broker {address} answers again"));
         }
     }
 
-    /// A broker failed, for the first time or in a new way.
-    pub(super) fn on_down(&mut self, address: Address, error: &KafkaError, out: &mut Outbox) {
+    /// A broker failed, for the first time or in a new way. `by_number`: it is one that metadata
+    /// names.
+    pub(super) fn on_down(
+        &mut self,
+        (address, by_number): (Address, bool),
+        error: &KafkaError,
+        out: &mut Outbox,
+    ) {
         self.failed += 1;
-        let trouble = format!("broker {address}: {}", reason(error, &self.with));
+        let advertised = by_number && !self.with.bootstrap.contains(&address);
+        let trouble = format!(
+            "broker {address}: {}",
+            reason(error, advertised, &self.with)
+        );
+        if let KafkaError::OtherCluster { .. } = error {
+            self.other_cluster = Some(trouble.clone());
+        }
         let told = self.down.entry(address).or_default();
         if told.len() < REASONS_TOLD_MAX && !told.contains(&trouble) {
             told.push(trouble.clone());
@@ -76,22 +99,38 @@ impl Trouble {
         self.token.as_deref().or(self.last.as_deref())
     }
 
+    /// What listens where our cluster did, if that is another one.
+    pub(super) fn other_cluster(&self) -> Option<&str> {
+        self.other_cluster.as_deref()
+    }
+
     pub(super) const fn failed(&self) -> u64 {
         self.failed
     }
 }
 
-/// What is wrong with a broker, and where it helps, what to do.
-fn reason(error: &KafkaError, with: &Spoken) -> String {
+/// What is wrong with a broker, and where it helps, what to do. `advertised`: its address is one
+/// that brokers give their clients, so the config is not to blame for it.
+fn reason(error: &KafkaError, advertised: bool, with: &Spoken) -> String {
     let keys = &with.keys;
+    let bootstrap = || keys.key("bootstrap");
     let help = match error {
+        KafkaError::Connect(ErrorKind::NotFound) if advertised => {
+            return format!("its name does not resolve; {ADVERTISED}, or the name server");
+        }
         KafkaError::Connect(ErrorKind::NotFound) => {
-            let key = keys.key("bootstrap");
+            let key = bootstrap();
             return format!("its name does not resolve; correct {key}, or the name server");
         }
+        KafkaError::Connect(ErrorKind::ConnectionRefused) if advertised => {
+            return format!("nobody listens there; start the broker; {ADVERTISED}");
+        }
         KafkaError::Connect(ErrorKind::ConnectionRefused) => {
-            let key = keys.key("bootstrap");
+            let key = bootstrap();
             return format!("nobody listens there; start the broker, or correct {key}");
+        }
+        KafkaError::OtherCluster { .. } => {
+            return format!("{error}: nothing is read from it or written to it");
         }
         KafkaError::ConnectTimeout => {
             "is it frozen, does its name resolve, is a firewall between, is this a TLS port?".into()
@@ -109,11 +148,11 @@ fn reason(error: &KafkaError, with: &Spoken) -> String {
             format!("if that lasts, its port wants SASL: set {key}, or take a port without")
         }
         KafkaError::NotKafka => {
-            let key = keys.key("bootstrap");
+            let key = bootstrap();
             format!("correct {key}, or the broker's advertised.listeners")
         }
         KafkaError::NoMetadata => {
-            let key = keys.key("bootstrap");
+            let key = bootstrap();
             format!("this is a controller's port, or a broker too old; correct {key}")
         }
         KafkaError::TlsWanted => {
@@ -121,10 +160,20 @@ fn reason(error: &KafkaError, with: &Spoken) -> String {
             format!("set {key} to true, or take its plaintext port")
         }
         KafkaError::Sasl(error) => sasl_help(error, keys),
+        // Other failures to connect say nothing of how the address was had.
+        KafkaError::Connect(_) if advertised => String::new(),
         other => return other.to_string(),
     };
-    format!("{error}; {help}")
+    let separator = if help.is_empty() { "" } else { "; " };
+    match advertised {
+        true => format!("{error}{separator}{help}; {ADVERTISED}"),
+        false => format!("{error}{separator}{help}"),
+    }
 }
+
+/// Where an address comes from that the config does not give.
+const ADVERTISED: &str = "the address is what brokers advertise: if it is wrong, correct their \
+                          advertised.listeners";
 
 fn sasl_help(error: &SaslError, keys: &ClusterKeys) -> String {
     let mechanism = || keys.key("sasl.mechanism");
@@ -159,23 +208,79 @@ mod tests {
 
     #[test]
     fn each_reason_is_told_once_an_outage_and_the_last_is_shown() {
-        let (mut trouble, mut out) = (Trouble::new(ClusterKeys::default(), false), Outbox::new());
+        let (mut trouble, mut out) = (
+            Trouble::new(ClusterKeys::default(), false, vec![address(1)]),
+            Outbox::new(),
+        );
         for _ in 0..3 {
-            trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
-            trouble.on_down(address(1), &KafkaError::TlsWanted, &mut out);
+            trouble.on_down((address(1), true), &KafkaError::Timeout, &mut out);
+            trouble.on_down((address(1), true), &KafkaError::TlsWanted, &mut out);
         }
         assert_eq!((out.len(), trouble.failed()), (2, 6));
         assert!(trouble.shown().expect("down").contains("kafka.tls.enabled"));
         trouble.on_up(&address(1), &mut out);
         assert_eq!((out.len(), trouble.shown()), (3, None));
-        trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
+        trouble.on_down((address(1), true), &KafkaError::Timeout, &mut out);
         assert_eq!(out.len(), 4);
     }
 
     #[test]
+    fn an_address_that_brokers_advertise_is_not_blamed_on_the_config() {
+        let (mut trouble, mut out) = (
+            Trouble::new(ClusterKeys::default(), false, vec![address(1)]),
+            Outbox::new(),
+        );
+        for error in [
+            KafkaError::Connect(ErrorKind::NotFound),
+            KafkaError::Connect(ErrorKind::ConnectionRefused),
+            KafkaError::Connect(ErrorKind::HostUnreachable),
+            KafkaError::ConnectTimeout,
+            KafkaError::NotKafka,
+            KafkaError::NoMetadata,
+            KafkaError::ClosedEarly,
+            KafkaError::TlsWanted,
+        ] {
+            trouble.on_down((address(2), true), &error, &mut out);
+            let shown = trouble.shown().expect("it is down").to_owned();
+            assert!(shown.contains("advertised.listeners"), "{error}: {shown}");
+            trouble.on_down((address(1), true), &error, &mut out);
+            let shown = trouble.shown().expect("it is down");
+            assert!(
+                !shown.contains("what brokers advertise"),
+                "{error}: {shown}"
+            );
+        }
+        let refused = KafkaError::Connect(ErrorKind::ConnectionRefused);
+        trouble.on_down((address(2), true), &refused, &mut out);
+        assert!(!trouble.shown().expect("down").contains("kafka.bootstrap"));
+    }
+
+    #[test]
+    fn another_cluster_is_named_until_a_broker_of_ours_answers() {
+        let (mut trouble, mut out) = (
+            Trouble::new(ClusterKeys::default(), false, vec![address(1)]),
+            Outbox::new(),
+        );
+        let other = KafkaError::OtherCluster {
+            ours: "A".into(),
+            theirs: "B".into(),
+        };
+        trouble.on_down((address(1), true), &other, &mut out);
+        let refused = KafkaError::Connect(ErrorKind::ConnectionRefused);
+        trouble.on_down((address(1), true), &refused, &mut out);
+        let told = trouble.other_cluster().expect("it is another one");
+        assert!(told.contains("`A`") && told.contains("`B`"), "{told}");
+        trouble.on_up(&address(1), &mut out);
+        assert_eq!(trouble.other_cluster(), None);
+    }
+
+    #[test]
     fn a_missing_token_comes_first() {
-        let (mut trouble, mut out) = (Trouble::new(ClusterKeys::default(), false), Outbox::new());
-        trouble.on_down(address(1), &KafkaError::Timeout, &mut out);
+        let (mut trouble, mut out) = (
+            Trouble::new(ClusterKeys::default(), false, vec![address(1)]),
+            Outbox::new(),
+        );
+        trouble.on_down((address(1), true), &KafkaError::Timeout, &mut out);
         trouble.on_token(Some(&"no token".into()));
         assert_eq!(trouble.shown(), Some("no token"));
         trouble.on_token(None);

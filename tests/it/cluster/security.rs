@@ -13,6 +13,10 @@ pub const USER: &str = "alice";
 /// Its password; a character beyond ASCII, since passwords have them.
 pub const PASSWORD: &str = "alice-sécret=x";
 
+/// Lines of `server.properties` by which users have the rights that ACLs give them.
+pub const RIGHTS: &str = "authorizer.class.name=\
+    org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n";
+
 /// A listener of a secured cluster, by what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {

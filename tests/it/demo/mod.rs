@@ -6,13 +6,13 @@ mod page;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::PATIENCE;
-use crate::gateway::BINARY;
 use crate::kcat;
 
 /// A running demo on ports of its own, and what it said about itself.
@@ -23,8 +23,14 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
+        Self::start_with(&std::env::temp_dir())
+    }
+
+    /// Starts a demo that has its folders in `temporary`.
+    fn start_with(temporary: &Path) -> Self {
         let any = "127.0.0.1:0";
-        let mut child = Command::new(BINARY)
+        let mut child = Command::new(crate::gateway::binary())
+            .env("TMPDIR", temporary)
             .args(["demo", "-o", "json", "--listen", any, "--kafka-listen", any])
             .args(["--page-listen", any, "--admin-listen", any])
             .stdin(Stdio::null())
@@ -53,8 +59,12 @@ impl Demo {
     }
 
     fn terminate(&mut self) -> ExitStatus {
+        self.end_by(Signal::TERM)
+    }
+
+    fn end_by(&mut self, signal: Signal) -> ExitStatus {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("a process of ours");
+        kill_process(pid, signal).expect("a process of ours");
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a process of ours") {
@@ -160,4 +170,29 @@ fn a_port_in_use_is_named() {
         assert_eq!(code, 69, "{flag}: {said}");
         assert!(said.contains(flag) && said.contains(&address), "{said}");
     }
+}
+
+#[test]
+fn nothing_stays_behind_however_a_demo_ends() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let left = || {
+        std::fs::read_dir(temporary.path())
+            .expect("a folder")
+            .count()
+    };
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+        let mut demo = Demo::start_with(temporary.path());
+        assert_eq!(left(), 1);
+        assert_eq!(demo.end_by(signal).code(), Some(0), "{signal:?}");
+        assert_eq!(left(), 0, "{signal:?}");
+    }
+    // Nobody can clean up after a SIGKILL but the next demo.
+    let mut killed = Demo::start_with(temporary.path());
+    killed.end_by(Signal::KILL);
+    assert_eq!(left(), 1);
+    let running = Demo::start_with(temporary.path());
+    assert_eq!(left(), 1, "its own");
+    let _beside = Demo::start_with(temporary.path());
+    assert_eq!(left(), 2, "a running demo keeps what it has");
+    drop(running);
 }

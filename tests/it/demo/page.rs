@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::Demo;
@@ -85,6 +86,54 @@ fn the_page_pays_follows_and_survives_its_gateway() {
     browser.wait_for(&format!("bo.dataset.balanceCents === '{}'", bo + 250));
     // For people: what it looks like.
     browser.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png"));
+}
+
+/// The first thing that everyone tries: the gateway is dead, and Ana pays.
+#[test]
+fn a_payment_made_while_the_gateway_is_dead_arrives() {
+    let demo = Demo::start();
+    let mut browser = Browser::start();
+    browser.open(demo.says("page"));
+    wait_live(&mut browser);
+    let (ana, bo) = (cents(&mut browser, "ana"), cents(&mut browser, "bo"));
+    browser.eval("document.getElementById('restart').click()");
+    browser.wait_for("ana.dataset.state === 'waiting'");
+    // Meanwhile both are paid past the gateway, so Ana's version is another one when it is back.
+    click(&mut browser, "ana", "pay");
+    wait_message(&mut browser, "ana", true, 201);
+    browser.wait_for("document.getElementById('restart-result').dataset.nothingMissed === 'true'");
+    wait_live(&mut browser);
+    // Each took 25 cents and gave 25 cents; Ana paid 2.50 besides.
+    browser.wait_for(&format!("ana.dataset.balanceCents === '{}'", ana - 250));
+    browser.wait_for(&format!("bo.dataset.balanceCents === '{}'", bo + 250));
+}
+
+/// Killed from a terminal: the page shows the process that there is.
+#[test]
+fn the_page_shows_the_gateway_that_runs_whoever_killed_the_last() {
+    let mut demo = Demo::start();
+    let mut browser = Browser::start();
+    browser.open(demo.says("page"));
+    wait_live(&mut browser);
+    let pid = demo.says["gateway_pid"].as_i64().expect("a pid");
+    let shown = |pid: i64| format!("document.getElementById('gateway').dataset.pid === '{pid}'");
+    browser.wait_for(&shown(pid));
+    for restarts in 1..=2 {
+        let pid = browser.eval("Number(document.getElementById('gateway').dataset.pid)");
+        let pid = pid.as_i64().expect("a pid");
+        let process = Pid::from_raw(pid as i32).expect("a pid");
+        kill_process(process, Signal::KILL).expect("the demo's gateway");
+        browser.wait_for(&format!("!({})", shown(pid)));
+        let text = "document.getElementById('gateway-text').textContent";
+        let times = ["once", "2 times"][restarts - 1];
+        browser.wait_for(&format!(
+            "{text}.includes('up, pid') && {text}.endsWith('{times}')"
+        ));
+    }
+    wait_live(&mut browser);
+    browser.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo-killed.png"));
+    demo.terminate();
+    browser.wait_for("document.getElementById('gateway-text').textContent.includes('ended')");
 }
 
 /// A page's own `EventSource` on a filtered stream: every event with its id, its own key only, and

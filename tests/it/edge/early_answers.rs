@@ -123,10 +123,13 @@ fn what_is_sent_behind_an_early_answer_does_not_destroy_it() {
     let gateway = gateway();
     let body = vec![b'x'; 40_000];
     for (what, request, status) in early().into_iter().filter(|(.., status)| *status != 408) {
-        // With the request, and behind it.
-        let mut connection = gateway.connect();
-        connection.send(&[&request[..], &body[..]].concat());
-        end_after_the_answer(&mut connection, what, status);
+        // With the request, and behind it. A body that comes along is not asked for: its request is
+        // answered when it is whole.
+        if !what.contains("before the body") {
+            let mut connection = gateway.connect();
+            connection.send(&[&request[..], &body[..]].concat());
+            end_after_the_answer(&mut connection, what, status);
+        }
         let mut connection = gateway.connect();
         connection.send(&request);
         std::thread::sleep(Duration::from_millis(20));

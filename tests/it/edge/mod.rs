@@ -2,6 +2,7 @@
 //! one.
 
 mod brokers;
+mod denied;
 mod early_answers;
 mod framing;
 mod held_up;
@@ -10,8 +11,10 @@ mod leaving;
 mod listening;
 mod machine;
 mod malformed;
+mod output;
 mod pressure;
 mod refused_starts;
+mod signals;
 mod soak;
 mod tls;
 mod two_clusters;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::App;
 use crate::client::{Connection, PATIENCE, Request};
+use crate::events::Events;
 use crate::ground::development;
 
 /// Half a body, from many: the memory for such is bounded, whoever adds to it past the bound is
@@ -128,4 +129,87 @@ fn a_slow_reader_that_reads_is_not_cut() {
         assert!(count > 0, "cut after {got} bytes in {:?}", began.elapsed());
         got += buffer[..count].iter().filter(|byte| **byte == b'v').count();
     }
+}
+
+/// The limit is the process's: the kernel spreads connections over shards by chance, and none is
+/// refused while another shard has fewer than its share.
+#[test]
+fn as_many_connections_as_are_allowed_are_served_wherever_they_land() {
+    let app = App::new(development());
+    app.produce(&app.items).keyed([("a", "1")]);
+    let gateway = app.gateway_with(4, "[http]\nconnections_max = 16\n");
+    for round in 0..4 {
+        let mut all: Vec<Connection> = (0..16).map(|_| gateway.connect()).collect();
+        for connection in &mut all {
+            let answer = connection.ask(&Request::get("/items/a"));
+            assert_eq!(answer.text(), "1", "round {round}");
+        }
+        let mut surplus = gateway.connect();
+        surplus.expect_close();
+        assert!(gateway.metric("sluicegate_connections_closed_total", "refused") > 0.0);
+        drop((all, surplus));
+        let free = |page: &crate::client::Response| {
+            page.text()
+                .lines()
+                .any(|line| line == "sluicegate_connections_open 0")
+        };
+        gateway.wait_admin("/metrics", free);
+    }
+}
+
+#[test]
+fn as_many_streams_as_are_allowed_are_open_wherever_they_land() {
+    let app = App::new(development());
+    let gateway = app.gateway_with(4, "[streams]\nstreams_max = 8\n");
+    for round in 0..4 {
+        let mut all: Vec<Events> = (0..8)
+            .map(|_| Events::open(gateway.address(), "/events/live"))
+            .collect();
+        for stream in &mut all {
+            stream.wait_for_id();
+        }
+        let open = gateway.metric("sluicegate_streams_open", "");
+        assert_eq!(open, 8.0, "round {round}");
+        // One more is told when to come back, and its connection ends.
+        let mut surplus = gateway.connect();
+        let told = surplus.ask(&Request::get("/events/live"));
+        assert!(told.text().starts_with("retry: "), "{told:?}");
+        surplus.expect_close();
+        drop((all, surplus));
+        let free = |page: &crate::client::Response| {
+            let mut lines = page.text().lines();
+            lines.all(|line| !line.starts_with("sluicegate_streams_open") || line.ends_with(" 0"))
+        };
+        gateway.wait_admin("/metrics", free);
+    }
+}
+
+/// Bytes that make no request do not keep a connection: an empty line may stand before one.
+#[test]
+fn empty_lines_do_not_keep_an_idle_connection() {
+    let app = App::new(development());
+    let gateway = app.gateway_with(1, "[http]\nidle_timeout = \"500ms\"\n");
+    let mut socket = TcpStream::connect(gateway.address()).unwrap();
+    assert!(is_closed_under(&mut socket, b"\r\n"), "it is kept for ever");
+}
+
+/// Whether a gateway closes a connection on which bytes come, one after the other.
+pub(super) fn is_closed_under(socket: &mut TcpStream, bytes: &[u8]) -> bool {
+    let pause = Duration::from_millis(50);
+    socket.set_read_timeout(Some(pause)).unwrap();
+    let until = Instant::now() + PATIENCE;
+    let mut bytes = bytes.iter().cycle();
+    while Instant::now() < until {
+        let byte = bytes.next().copied();
+        if socket.write_all(&[byte.expect("endless")]).is_err() {
+            return true;
+        }
+        match socket.read(&mut [0; 1024]) {
+            Ok(0) => return true,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return true,
+            Ok(_) => {}
+        }
+    }
+    false
 }

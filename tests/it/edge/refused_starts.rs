@@ -152,3 +152,75 @@ fn a_broker_that_is_not_there_is_named_and_waited_for() {
     assert_eq!(gateway.get("/x/none").status, 404);
     assert_eq!(gateway.admin_get("/readyz").status, 200);
 }
+
+/// What `check` says of a config, by exit code and standard error.
+fn checked(arguments: &[&str]) -> (i32, String) {
+    let all: Vec<&str> = ["check"].iter().chain(arguments).copied().collect();
+    let (code, _, said) = run_to_end(&all, &[]);
+    (code, said)
+}
+
+/// Each of these is refused by `run` before it opens a socket.
+#[test]
+fn check_refuses_what_run_refuses_in_the_same_words() {
+    let route = "[[query]]\nroute = \"GET /x\"\ntopic = \"t\"\n";
+    let tls =
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"/nowhere.pem\"\nkey = \"/no.key\"\n";
+    let ca = "[kafka.tls]\nenabled = true\nca = \"/nowhere.ca\"\n";
+    let secret = "[kafka.sasl]\nmechanism = \"scram-sha-256\"\nusername = \"u\"\n\
+                  password = { env = \"SLUICEGATE_NO_SUCH\" }\n";
+    let edge = "[[cluster]]\nname = \"edge\"\nbootstrap = [\"e:1\"]\n[cluster.tls]\nenabled = true\n\
+                ca = \"/nowhere.ca\"\n";
+    let cases = [
+        ("", "no routes"),
+        ("# nothing\n", "no routes"),
+        ("[log]\nlevel = \"warn\"\n", "no routes"),
+        ("shards = 0\n", "shards"),
+        ("x\n", "not TOML"),
+        (
+            &format!("{tls}{route}"),
+            "tls.certificate: can't read /nowhere.pem",
+        ),
+        (
+            &format!("{ca}{route}"),
+            "kafka.tls.ca: can't read /nowhere.ca",
+        ),
+        (
+            &format!("{secret}{route}"),
+            "no `SLUICEGATE_NO_SUCH`; set it",
+        ),
+        (
+            &format!("{edge}{route}"),
+            "cluster.tls.ca of cluster `edge`",
+        ),
+        (&format!("shards = 1\ncpus = \"1023\"\n{route}"), "CPU 1023"),
+        // All of them, not the first alone.
+        (&format!("{tls}{secret}{route}"), "SLUICEGATE_NO_SUCH"),
+    ];
+    for (config, words) in cases {
+        let (_folder, path) = config_file(config);
+        let path = path.to_str().expect("UTF-8");
+        let said = refused(config, 78, &[]);
+        assert!(said.contains(words), "{words}: {said}");
+        let (code, same) = checked(&["--config", path]);
+        let folder = |said: &str| {
+            said.lines()
+                .filter(|it| !it.contains("-->"))
+                .collect::<String>()
+        };
+        assert_eq!((code, folder(&same)), (78, folder(&said)), "{config}");
+        let (code, out, _) = run_to_end(&["check", "-o", "json", "--config", path], &[]);
+        let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((code, &json["ok"]), (78, &false.into()), "{out}");
+    }
+    // And without any config at all.
+    let (code, _, said) = run_to_end(&["run"], &[]);
+    assert_eq!((code, checked(&[])), (78, (78, said.clone())));
+    assert!(
+        said.contains("--config FILE") && said.contains("sluicegate demo"),
+        "{said}"
+    );
+    // Looking at a config needs no routes.
+    let (code, _, said) = run_to_end(&["config", "show"], &[]);
+    assert_eq!(code, 0, "{said}");
+}

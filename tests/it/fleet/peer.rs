@@ -9,8 +9,8 @@ use sluicegate::broker::{Broker, ConnectionId, NodeId};
 use sluicegate::metrics::ShardStatus;
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
-    ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part, Read, Shard,
-    ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
+    ClientTotals, ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part,
+    Read, Shard, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
 };
 
 use super::random::Random;
@@ -191,6 +191,7 @@ impl Peer {
     /// A process that has just been started.
     pub(super) fn start(snapshot: &Arc<Snapshot>, seed: u64) -> Self {
         let count = snapshot.layout.shards;
+        let totals = Arc::new(ClientTotals::default());
         let shards = (0..count).map(|n| {
             let setup = ShardSetup {
                 me: ShardId(n),
@@ -200,6 +201,7 @@ impl Peer {
                     .cluster_indexes()
                     .map(|_| ClusterSecurity::none())
                     .collect(),
+                totals: totals.clone(),
             };
             let mut inputs = Inputs::default();
             inputs

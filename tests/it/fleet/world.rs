@@ -280,6 +280,7 @@ fn load(text: String) -> sluicegate::config::Config {
         environment: Vec::new(),
         flags: Vec::new(),
         cpus: 2,
+        to_serve: true,
     };
     match sluicegate::config::load(sources) {
         Ok(loaded) => loaded.config,

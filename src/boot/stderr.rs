@@ -1,0 +1,379 @@
+//! Standard error as the log's output: a bounded queue and one thread that writes. A log line never
+//! waits and never fails. While standard error is closed, full, or a pipe that nobody reads, lines
+//! are dropped and counted; once it takes bytes again, a WARN names how many were lost.
+//!
+//! `tracing-appender` was ruled out: it discards write errors uncounted, its limit is in lines and
+//! not in bytes, and its guard prints to standard output when the thread is stuck, which blocks or
+//! panics where both outputs share the pipe (`2>&1 |`).
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::{Log, LogFormat, LogLevel};
+use crate::metrics::{Check, CheckState};
+
+/// Lines that wait for the writer.
+const LINES_MAX: usize = 1024;
+
+/// Bytes of the lines that wait for the writer.
+const BYTES_MAX: usize = 1 << 20;
+
+/// How long the end of the process waits for the last lines.
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
+
+/// The one output of the process, from [`start`] on.
+static OUTPUT: OnceLock<Output> = OnceLock::new();
+
+/// What the queue carries.
+enum Entry {
+    Line(Vec<u8>),
+    /// Answered once every line before it was written or dropped.
+    Flush(Sender<()>),
+}
+
+/// What the writer's thread and everybody who logs share.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Bytes of the lines in the queue.
+    queued_bytes: AtomicUsize,
+    /// Lines that were not written, since the start.
+    dropped: AtomicU64,
+    /// Whether a line was dropped since one was last written.
+    is_losing: AtomicBool,
+    /// The error of the last write, or 0.
+    errno: AtomicI32,
+}
+
+impl Counts {
+    fn drop_line(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.is_losing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The sending side of the queue.
+#[derive(Clone, Debug)]
+struct Output {
+    queue: Sender<Entry>,
+    counts: Arc<Counts>,
+}
+
+impl Output {
+    /// Starts the thread that writes to `out`. The thread lives as long as the process.
+    fn start(out: impl AsFd + Send + 'static) -> io::Result<Self> {
+        let (queue, lines) = bounded(LINES_MAX);
+        let counts = Arc::new(Counts::default());
+        let shared = counts.clone();
+        let thread = std::thread::Builder::new().name("log".to_owned());
+        thread.spawn(move || write_lines(&out, &lines, &shared))?;
+        Ok(Self { queue, counts })
+    }
+
+    /// Queues a line, or drops it: the caller never waits.
+    fn push(&self, line: &[u8]) {
+        let queued = self.counts.queued_bytes.load(Ordering::Relaxed);
+        if queued + line.len() > BYTES_MAX {
+            return self.counts.drop_line();
+        }
+        self.counts
+            .queued_bytes
+            .fetch_add(line.len(), Ordering::Relaxed);
+        let sent = self.queue.try_send(Entry::Line(line.to_vec()));
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sent {
+            self.counts
+                .queued_bytes
+                .fetch_sub(line.len(), Ordering::Relaxed);
+            self.counts.drop_line();
+        }
+    }
+
+    /// Waits until the lines so far are out, [`FLUSH_WAIT`] at most.
+    fn flush(&self) {
+        let (done, wait) = bounded(1);
+        let sent = self.queue.send_timeout(Entry::Flush(done), FLUSH_WAIT);
+        if sent.is_ok() {
+            // The time being up is an end like any other: nobody reads what is left.
+            let _ = wait.recv_timeout(FLUSH_WAIT);
+        }
+    }
+
+    fn check(&self) -> Option<Check> {
+        let counts = &self.counts;
+        if !counts.is_losing.load(Ordering::Relaxed) {
+            return None;
+        }
+        let dropped = counts.dropped.load(Ordering::Relaxed);
+        let why = match counts.errno.load(Ordering::Relaxed) {
+            0 => "its reader has stopped reading".to_owned(),
+            errno => io::Error::from_raw_os_error(errno).to_string(),
+        };
+        let detail = format!(
+            "standard error takes no log lines: {why}; {dropped} were dropped so far. Serving goes \
+             on. Start the reader of the log again, or free its disk"
+        );
+        Some(Check::new("log", CheckState::Degraded, detail))
+    }
+}
+
+/// The writer's thread.
+fn write_lines(out: &impl AsFd, entries: &Receiver<Entry>, counts: &Counts) {
+    let mut reported = 0;
+    let mut is_torn = false;
+    for entry in entries {
+        let line = match entry {
+            Entry::Line(line) => line,
+            Entry::Flush(done) => {
+                let _ = done.try_send(());
+                continue;
+            }
+        };
+        counts.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+        // What follows half a line begins on a new one.
+        let written = match is_torn {
+            true => write_all(out, b"\n").and_then(|()| write_all(out, &line)),
+            false => write_all(out, &line),
+        };
+        match written {
+            Ok(()) => {
+                is_torn = false;
+                counts.errno.store(0, Ordering::Relaxed);
+                let dropped = counts.dropped.load(Ordering::Relaxed);
+                counts.is_losing.store(false, Ordering::Relaxed);
+                if dropped > reported {
+                    let lines = dropped - reported;
+                    reported = dropped;
+                    tracing::warn!(lines, "log lines were dropped: standard error took none");
+                }
+            }
+            Err(torn) => {
+                is_torn |= torn.any;
+                counts.errno.store(torn.errno, Ordering::Relaxed);
+                counts.drop_line();
+            }
+        }
+    }
+}
+
+/// A write that failed.
+struct Torn {
+    errno: i32,
+    /// Whether some of the bytes went out.
+    any: bool,
+}
+
+/// Writes all of it. Takes no lock: a writer that is stuck must not stop whoever else would write
+/// to standard error.
+fn write_all(out: &impl AsFd, bytes: &[u8]) -> Result<(), Torn> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let failed = match rustix::io::write(out, rest) {
+            Ok(taken) if taken > 0 => {
+                rest = &rest[taken..];
+                continue;
+            }
+            Ok(_) => Errno::IO,
+            Err(Errno::INTR) => continue,
+            // Another process has made the pipe or terminal non-blocking, which is shared.
+            Err(Errno::AGAIN) => match poll(&mut [PollFd::new(out, PollFlags::OUT)], None) {
+                Ok(_) | Err(Errno::INTR) => continue,
+                Err(errno) => errno,
+            },
+            Err(errno) => errno,
+        };
+        return Err(Torn {
+            errno: failed.raw_os_error(),
+            any: rest.len() < bytes.len(),
+        });
+    }
+    Ok(())
+}
+
+/// Where `tracing` writes: each line into the queue.
+#[derive(Clone, Debug)]
+struct ToQueue(Output);
+
+impl Write for ToQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for ToQueue {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Starts the log of the process. From now on a panic is a line of it, too: the standard hook would
+/// write to standard error itself, and a panic behind a stuck pipe would hang where it must end.
+///
+/// # Errors
+/// The thread that writes can't be had.
+pub fn start_log(settings: &Log, colours: bool) -> io::Result<()> {
+    let output = Output::start(io::stderr())?;
+    if OUTPUT.set(output.clone()).is_err() {
+        return Ok(());
+    }
+    let level = match settings.level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(ToQueue(output))
+        .with_ansi(colours);
+    match settings.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        let backtrace = std::backtrace::Backtrace::capture();
+        match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => {
+                tracing::error!(thread, "{panic}\n{backtrace}");
+            }
+            _ => tracing::error!(thread, "{panic}"),
+        }
+        flush_log();
+    }));
+    Ok(())
+}
+
+/// Waits until the lines so far are written, a second or two at most. Called before the process
+/// ends, which the writer's thread does not outlive.
+pub fn flush_log() {
+    if let Some(output) = OUTPUT.get() {
+        output.flush();
+    }
+}
+
+/// Says something to people, behind what was logged before. Never fails; once the log has started,
+/// it waits for a stuck reader no longer than [`flush_log`].
+pub fn say(text: &str) {
+    let line = format!("{text}\n");
+    match OUTPUT.get() {
+        Some(output) => {
+            output.push(line.as_bytes());
+            output.flush();
+        }
+        // A reader that left is no failure of ours.
+        None => drop(write_all(&io::stderr(), line.as_bytes())),
+    }
+}
+
+/// Log lines that were dropped since the start.
+pub(super) fn lines_dropped() -> u64 {
+    let dropped = |output: &Output| output.counts.dropped.load(Ordering::Relaxed);
+    OUTPUT.get().map_or(0, dropped)
+}
+
+/// For `/readyz`: a log that loses lines leaves the process ready and degraded, until a line is
+/// written again. `None`: no line was lost since the last that was written.
+pub(super) fn log_check() -> Option<Check> {
+    OUTPUT.get()?.check()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read as _};
+    use std::time::Instant;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn piped() -> (PipeReader, Output) {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        (reader, Output::start(writer).expect("a thread"))
+    }
+
+    fn until(what: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !what() {
+            assert!(Instant::now() < until, "never");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn dropped(output: &Output) -> u64 {
+        output.counts.dropped.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn lines_come_out_in_order_and_a_flush_waits_for_them() {
+        let (mut reader, output) = piped();
+        output.push(b"one\n");
+        output.push(b"two\n");
+        output.flush();
+        let mut got = [0; 8];
+        reader.read_exact(&mut got).expect("both lines");
+        assert_eq!(&got, b"one\ntwo\n");
+        assert_eq!((dropped(&output), output.check()), (0, None));
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_drops_lines_until_it_is_read_again() {
+        let (mut reader, output) = piped();
+        let line = [b'x'; 1023]
+            .iter()
+            .chain(b"\n")
+            .copied()
+            .collect::<Vec<_>>();
+        // The pipe takes some, the queue some more; the rest is dropped, and nothing waits.
+        for _ in 0..4 * LINES_MAX {
+            output.push(&line);
+        }
+        assert!(dropped(&output) > 0);
+        assert!(output.counts.queued_bytes.load(Ordering::Relaxed) <= BYTES_MAX);
+        let check = output.check().expect("lines are lost");
+        assert_eq!((check.ok, check.state), (true, CheckState::Degraded));
+        assert!(check.detail.contains("stopped reading"), "{}", check.detail);
+        std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        until(|| output.check().is_none());
+        assert!(dropped(&output) > 0, "what is lost stays counted");
+    }
+
+    #[test]
+    fn a_closed_pipe_and_a_full_disk_cost_their_lines_alone() {
+        let (reader, output) = piped();
+        drop(reader);
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let full = Output::start(full.expect("/dev/full")).expect("a thread");
+        for (output, why) in [(output, "Broken pipe"), (full, "No space left")] {
+            output.push(b"a\n");
+            output.push(b"b\n");
+            output.flush();
+            assert_eq!(dropped(&output), 2, "{why}");
+            let check = output.check().expect("lines are lost");
+            assert!(check.detail.contains(why), "{}", check.detail);
+        }
+    }
+
+    #[test]
+    fn a_flush_of_a_stuck_pipe_ends() {
+        let (_reader, output) = piped();
+        let line = [b'x'; 1024];
+        (0..4 * LINES_MAX).for_each(|_| output.push(&line));
+        output.flush();
+    }
+}

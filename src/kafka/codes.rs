@@ -1,0 +1,269 @@
+//! What each error code of a broker means, as one table: what became of the batch it answers, whom
+//! it concerns beyond that batch, and how it ends. What a client receives
+//! ([`crate::route::Refused::of_code`]), what `/readyz` lists and what the log says follow from it.
+
+use super::Code;
+
+/// Whom a broker's error code concerns, and how the error ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Concern {
+    /// No error.
+    Nothing,
+    /// The error ends by itself: a leader moves, replicas lag, a broker is busy.
+    Passing,
+    /// The record that was sent, and no other.
+    Record(BadRecord),
+    /// Every request of the kind for the topic, until an operator acts.
+    Topic(Denial),
+    /// The table does not have the code.
+    Unknown,
+}
+
+/// What is wrong with one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BadRecord {
+    /// It is larger than the topic or the broker takes.
+    TooLarge,
+    /// Its time is too far from the broker's clock.
+    Timestamp,
+    /// The broker finds it invalid.
+    Invalid,
+}
+
+/// Why brokers refuse all that is asked of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Denial {
+    /// The user lacks a right on the topic.
+    TopicRight,
+    /// The user lacks a right on the cluster.
+    ClusterRight,
+    /// A policy of the brokers.
+    Policy,
+    /// The brokers do not support what is sent.
+    Unsupported,
+    /// The topic's name can't be one.
+    TopicName,
+    /// The topic is compacted, and the records have no key. No code says so by itself.
+    NoKey,
+}
+
+/// What a topic is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Doing {
+    /// Its metadata.
+    Describe,
+    /// Its records.
+    Read,
+    /// To take records.
+    Write,
+}
+
+/// What a broker's answer to a Produce means for its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is in the log.
+    Appended,
+    /// Try again with the same sequence. `doubtful`: it may be in the log already.
+    Again { doubtful: bool },
+    /// It is not in the log. `apart`: one record may be to blame for the others.
+    Refused { apart: bool },
+    /// It is not in the log, and the broker has lost the partition's sequence: begin a new one.
+    NewSequence,
+    /// It may be in the log, and no retry would tell.
+    Unknown,
+}
+
+/// The table. The first column holds for a batch that no earlier try may have appended.
+const fn row(code: i16) -> (Verdict, Concern) {
+    use Verdict::{Again, Appended, NewSequence, Refused, Unknown};
+    const TOGETHER: Verdict = Refused { apart: false };
+    const APART: Verdict = Refused { apart: true };
+    match code {
+        // DUPLICATE_SEQUENCE_NUMBER: appended by an earlier try, too long ago to know where.
+        0 | 46 => (Appended, Concern::Nothing),
+        // NOT_ENOUGH_REPLICAS is checked before the append; LEADER_NOT_AVAILABLE,
+        // BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH
+        // and THROTTLING_QUOTA_EXCEEDED come instead of one.
+        5 | 8 | 9 | 19 | 74 | 75 | 89 => (Again { doubtful: false }, Concern::Passing),
+        // NOT_LEADER_OR_FOLLOWER and UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID,
+        // INCONSISTENT_TOPIC_ID) are also the answer of a leader that appended and lost its
+        // leadership, or the partition, while it waited for replicas. REQUEST_TIMED_OUT and
+        // NOT_ENOUGH_REPLICAS_AFTER_APPEND: appended, not replicated. KAFKA_STORAGE_ERROR,
+        // NETWORK_EXCEPTION: anything.
+        3 | 6 | 7 | 13 | 20 | 56 | 100 | 103 => (Again { doubtful: true }, Concern::Passing),
+        // OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID,
+        // INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED: the broker's idea of our sequence is
+        // another (records deleted, an unclean election).
+        45 | 47 | 49 | 59 | 90 => (NewSequence, Concern::Passing),
+        // CORRUPT_MESSAGE: what arrived is not what was sent.
+        2 => (APART, Concern::Passing),
+        // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE.
+        10 | 18 => (APART, Concern::Record(BadRecord::TooLarge)),
+        // INVALID_TIMESTAMP.
+        32 => (APART, Concern::Record(BadRecord::Timestamp)),
+        // INVALID_RECORD.
+        87 => (APART, Concern::Record(BadRecord::Invalid)),
+        // INVALID_TOPIC_EXCEPTION.
+        17 => (TOGETHER, Concern::Topic(Denial::TopicName)),
+        // TOPIC_AUTHORIZATION_FAILED.
+        29 => (TOGETHER, Concern::Topic(Denial::TopicRight)),
+        // CLUSTER_AUTHORIZATION_FAILED, TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+        31 | 53 => (TOGETHER, Concern::Topic(Denial::ClusterRight)),
+        // POLICY_VIOLATION.
+        44 => (TOGETHER, Concern::Topic(Denial::Policy)),
+        // INVALID_REQUIRED_ACKS, UNSUPPORTED_VERSION, INVALID_REQUEST,
+        // UNSUPPORTED_FOR_MESSAGE_FORMAT, UNSUPPORTED_COMPRESSION_TYPE.
+        21 | 35 | 42 | 43 | 76 => (TOGETHER, Concern::Topic(Denial::Unsupported)),
+        _ => (Unknown, Concern::Unknown),
+    }
+}
+
+/// `doubtful`: an earlier try may have appended the batch. Then nothing but "appended" is certain:
+/// a refusal speaks of the last try only.
+pub(super) const fn verdict(code: Code, doubtful: bool) -> Verdict {
+    match row(code.0).0 {
+        Verdict::NewSequence | Verdict::Refused { .. } if doubtful => Verdict::Unknown,
+        verdict => verdict,
+    }
+}
+
+impl Code {
+    /// Whom the code concerns, and how the error ends.
+    #[must_use]
+    pub const fn concern(self) -> Concern {
+        row(self.0).1
+    }
+
+    /// Why all requests of the kind for the topic fail, if the code says that they do.
+    #[must_use]
+    pub const fn denial(self) -> Option<Denial> {
+        match self.concern() {
+            Concern::Topic(denial) => Some(denial),
+            _ => None,
+        }
+    }
+}
+
+impl Doing {
+    /// What the brokers refuse, for the client and for the operator.
+    #[must_use]
+    pub const fn refused(self) -> &'static str {
+        match self {
+            Self::Describe => "the brokers do not describe the route's topic",
+            Self::Read => "the brokers do not let the route's topic be read",
+            Self::Write => "the brokers refuse what the route writes",
+        }
+    }
+}
+
+impl BadRecord {
+    /// What is wrong, for the client and for the log.
+    #[must_use]
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::TooLarge => "the record is larger than its topic takes",
+            Self::Timestamp => {
+                "the record's time is further from the broker's clock than its topic takes"
+            }
+            Self::Invalid => "the broker finds the record invalid",
+        }
+    }
+
+    /// What an operator can do about it.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::TooLarge => {
+                "raise the topic's max.message.bytes, or allow DescribeConfigs on it so that such \
+                 commands are refused before they are sent"
+            }
+            Self::Timestamp => {
+                "set the clocks of gateway and brokers, or the topic's message.timestamp.* configs"
+            }
+            Self::Invalid => "the broker's log may say which rule it breaks",
+        }
+    }
+}
+
+impl Denial {
+    /// Why, for the client and for the operator.
+    #[must_use]
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::TopicRight => "the gateway's user lacks a right on the topic",
+            Self::ClusterRight => "the gateway's user lacks a right on the cluster",
+            Self::Policy => "a policy of the brokers forbids it",
+            Self::Unsupported => "the brokers do not support what the gateway sends",
+            Self::TopicName => "the brokers take the topic's name for none",
+            Self::NoKey => "its records have no key, and the topic is compacted",
+        }
+    }
+
+    /// What an operator can do about it.
+    #[must_use]
+    pub const fn remedy(self, doing: Doing) -> &'static str {
+        match (self, doing) {
+            (Self::TopicRight, Doing::Describe) => {
+                "allow the gateway's user DESCRIBE on it (READ and WRITE include that)"
+            }
+            (Self::TopicRight, Doing::Read) => "allow the gateway's user READ on it",
+            (Self::TopicRight, Doing::Write) => "allow the gateway's user WRITE on it",
+            (Self::ClusterRight, Doing::Write) => {
+                "allow the gateway's user WRITE on it (before Kafka 2.8 also IDEMPOTENT_WRITE on \
+                 the cluster)"
+            }
+            (Self::ClusterRight, _) => "allow it to the gateway's user",
+            (Self::Policy, _) => "change the policy, or what it looks at",
+            (Self::Unsupported, _) => "see docs/http.md for the brokers that are supported",
+            (Self::TopicName, _) => "correct its name in the config",
+            (Self::NoKey, _) => {
+                "give the route a `key`, or set the topic's cleanup.policy to delete"
+            }
+        }
+    }
+
+    /// Whether the user lacks a right, on the topic or the cluster.
+    #[must_use]
+    pub const fn is_a_right(self) -> bool {
+        matches!(self, Self::TopicRight | Self::ClusterRight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_doubtful_try_only_appended_is_certain() {
+        for code in -1..140 {
+            match verdict(Code(code), true) {
+                Verdict::Refused { .. } | Verdict::NewSequence => panic!("{code} is not certain"),
+                Verdict::Appended => assert!(code == 0 || code == 46),
+                Verdict::Again { .. } | Verdict::Unknown => {}
+            }
+        }
+    }
+
+    /// An error we do not know may have come after the append.
+    #[test]
+    fn an_unknown_error_is_an_unknown_outcome() {
+        for code in [-1, 55, 120, 999] {
+            assert_eq!(verdict(Code(code), false), Verdict::Unknown);
+            assert_eq!(Code(code).concern(), Concern::Unknown);
+        }
+    }
+
+    /// What one record may be to blame for is tried record by record, so that its neighbours pass.
+    #[test]
+    fn a_bad_record_is_tried_apart_from_its_neighbours() {
+        for code in -1..140 {
+            if let Concern::Record(_) = Code(code).concern() {
+                assert_eq!(verdict(Code(code), false), Verdict::Refused { apart: true });
+            }
+            if Code(code).denial().is_some() {
+                let together = Verdict::Refused { apart: false };
+                assert_eq!(verdict(Code(code), false), together);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What the clients of a process use together, over all of its shards. The kernel spreads
+//! connections over the shards' listeners by a hash, so unevenly: a limit divided by the number of
+//! shards would refuse clients on one shard while the others have room.
+//!
+//! These are the only counts that shards write in common. Each is touched when a connection or a
+//! stream begins or ends, and when a request or response does not fit into one turn; a request that
+//! is read and answered whole touches none.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Shared by the shards of one process.
+#[derive(Debug, Default)]
+pub struct ClientTotals {
+    /// Connections, streams among them.
+    pub(super) connections: Total,
+    /// Event streams.
+    pub(super) streams: Total,
+    /// Bytes of partially received requests, and of what was pipelined behind one that waits.
+    pub(super) request_bytes: Total,
+    /// Bytes of responses that sockets have not taken.
+    pub(super) response_bytes: Total,
+}
+
+/// One count. No order with other memory is needed, so all of it is relaxed.
+#[derive(Debug, Default)]
+pub(super) struct Total(AtomicUsize);
+
+impl Total {
+    /// Takes one of `max`. False: all are taken.
+    pub(super) fn take(&self, max: usize) -> bool {
+        let more = |count: usize| (count < max).then_some(count + 1);
+        let relaxed = Ordering::Relaxed;
+        self.0.fetch_update(relaxed, relaxed, more).is_ok()
+    }
+
+    /// Gives back what [`Self::take`] took.
+    pub(super) fn give_back(&self) {
+        let before = self.0.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "what is given back was taken");
+    }
+
+    /// One part of the total changes from `before` to `now`.
+    pub(super) fn change(&self, before: usize, now: usize) {
+        match now.cmp(&before) {
+            std::cmp::Ordering::Less => self.0.fetch_sub(before - now, Ordering::Relaxed),
+            std::cmp::Ordering::Greater => self.0.fetch_add(now - before, Ordering::Relaxed),
+            // The usual case writes nothing.
+            std::cmp::Ordering::Equal => return,
+        };
+    }
+
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_as_many_are_taken_as_there_are_from_however_many_threads() {
+        let total = Total::default();
+        let taken: usize = std::thread::scope(|scope| {
+            let take = || (0..100).filter(|_| total.take(250)).count();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            threads
+                .into_iter()
+                .map(|it| it.join().expect("no panic"))
+                .sum()
+        });
+        assert_eq!((taken, total.get(), total.take(250)), (250, 250, false));
+        total.give_back();
+        assert!(total.take(250));
+    }
+
+    #[test]
+    fn a_part_that_changes_changes_the_total() {
+        let total = Total::default();
+        total.change(0, 7);
+        total.change(0, 5);
+        total.change(7, 7);
+        total.change(7, 1);
+        assert_eq!(total.get(), 6);
+    }
+}
