@@ -460,7 +460,7 @@ impl Home {
                 None
             }
             Admitted::Opened => {
-                // Here and not before: who asks for a reply that is there needs no broker.
+                // Checked no earlier: a retry whose reply is stored needs no broker.
                 let has_key = request.record.key.is_some();
                 let may = self.may_write(to, replies, has_key, now);
                 let done = may.and_then(|()| {
