@@ -11,7 +11,7 @@ use sluicegate::demo::listener::BrokerHandle;
 
 use crate::app::App;
 use crate::client::{Connection, PATIENCE, Request};
-use crate::gateway::Gateway;
+use crate::gateway::{BINARY, Gateway, config_file};
 use crate::ground::{Ground, development, random};
 
 /// The soft and the hard limit of open files of a process.
@@ -55,6 +55,27 @@ fn the_soft_limit_of_open_files_is_raised_and_a_low_one_is_named() {
         "{}",
         gateway.said()
     );
+}
+
+#[test]
+fn check_names_a_limit_of_open_files_that_is_too_low() {
+    let config = App::new(development()).config(1, "");
+    let (_folder, path) = config_file(&config);
+    let done = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 500; exec \"$0\" check --config \"$1\"",
+            BINARY,
+        ])
+        .arg(&path)
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("a shell");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("http.connections_max is 100000"), "{said}");
+    assert!(words.contains("limit of 500 open files"), "{said}");
 }
 
 /// As many clients as there are descriptors, and then some: those that are served go on, more are
