@@ -134,7 +134,7 @@ impl Locals {
         let slices = locals.filter_map(|local| local.slice.as_mut());
         let mut more = false;
         for slice in slices {
-            more |= slice.expire(now.wall); // Every slice gets its turn.
+            more |= slice.expire(now.wall);
         }
         more
     }
