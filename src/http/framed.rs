@@ -58,6 +58,7 @@ const CHUNK_HEAD_BYTES: usize = usize::BITS as usize / 4 + 2;
 /// and CR LF. Written in place, so that a chunk can be sent around data that lies elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkHead {
+    size: usize,
     text: [u8; CHUNK_HEAD_BYTES],
     start: usize,
 }
@@ -76,9 +77,15 @@ impl ChunkHead {
             text[start] = HEX[left & 15];
             left >>= 4;
             if left == 0 {
-                return Self { text, start };
+                return Self { size, text, start };
             }
         }
+    }
+
+    /// Bytes of data that the chunk has.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
     }
 
     /// Bytes to send.

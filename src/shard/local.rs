@@ -131,8 +131,11 @@ impl Locals {
     #[must_use = "a quiet shard turns twice a second"]
     pub(super) fn expire(&mut self, now: Now) -> bool {
         let locals = self.topics.iter_mut().flatten();
-        let slices = locals.filter_map(|local| local.slice.as_mut());
-        slices.fold(false, |more, slice| slice.expire(now.wall) || more)
+        let mut more = false;
+        for slice in locals.filter_map(|local| local.slice.as_mut()) {
+            more |= slice.expire(now.wall);
+        }
+        more
     }
 
     /// Whether this shard has what it serves: a home that is ready may be ahead of it.

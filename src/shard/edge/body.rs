@@ -122,6 +122,24 @@ impl Body {
         }
     }
 
+    /// Sends a chunk of `whole` bytes. Once its first byte is taken, the rest is owed.
+    fn send_chunk(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        whole: usize,
+        socket: SocketId,
+        io: &mut impl Io,
+    ) -> Sent {
+        let sent = self.transport.send(socket, io, slices);
+        if let Sent::Bytes(taken) = sent
+            && taken > 0
+            && taken < whole
+        {
+            self.owed = Some(rest_of(slices, taken));
+        }
+        sent
+    }
+
     /// Takes leave where the protocol has one.
     pub(super) fn close(&mut self, socket: SocketId, io: &mut impl Io) {
         self.transport.close(socket, io);
@@ -133,6 +151,9 @@ pub(super) struct BodyFace<'a, I> {
     pub(super) body: &'a mut Body,
     pub(super) socket: SocketId,
     pub(super) io: &'a mut I,
+    /// The head of the chunk that this shard has sent last: one record's is the same in every
+    /// stream.
+    pub(super) head: &'a mut ChunkHead,
     /// What was taken, framing included, for the counters.
     pub(super) sent: usize,
 }
@@ -142,30 +163,27 @@ impl<I: Io> BodyFace<'_, I> {
     /// socket left is owed.
     fn take_chunk(&mut self, data: &[IoSlice<'_>]) -> Taken {
         let len = data.iter().map(|slice| slice.len()).sum();
-        let head = ChunkHead::new(len);
-        let (before, behind) = (IoSlice::new(head.as_bytes()), IoSlice::new(CHUNK_END));
-        // A stream that keeps up is sent one slice at a time.
-        if let [only] = data {
-            return self.send_chunk(&[before, *only, behind], len);
+        if self.head.size() != len {
+            *self.head = ChunkHead::new(len);
         }
-        let mut slices: SmallVec<[IoSlice<'_>; FACE_SLICES_MAX + 2]> = SmallVec::new();
-        slices.push(before);
-        slices.extend_from_slice(data);
-        slices.push(behind);
-        self.send_chunk(&slices, len)
-    }
-
-    /// Sends a chunk with `len` bytes of data.
-    fn send_chunk(&mut self, slices: &[IoSlice<'_>], len: usize) -> Taken {
-        match self.body.transport.send(self.socket, self.io, slices) {
+        let (before, behind) = (IoSlice::new(self.head.as_bytes()), IoSlice::new(CHUNK_END));
+        let whole = before.len() + len + behind.len();
+        // A stream that keeps up is sent one slice at a time.
+        let sent = match data {
+            [only] => {
+                let slices = [before, *only, behind];
+                self.body.send_chunk(&slices, whole, self.socket, self.io)
+            }
+            many => {
+                let slices = framed(before, many, behind);
+                self.body.send_chunk(&slices, whole, self.socket, self.io)
+            }
+        };
+        match sent {
             Sent::Gone => Taken::Closed,
             Sent::Bytes(0) => Taken::Bytes(0),
             Sent::Bytes(taken) => {
                 self.sent += taken;
-                // Every chunk has a head and an end besides.
-                if taken < len + CHUNK_END.len() + slices[0].len() {
-                    self.body.owed = Some(rest_of(slices, taken));
-                }
                 Taken::Bytes(len)
             }
         }
@@ -196,6 +214,21 @@ impl<I: Io> Face for BodyFace<'_, I> {
             }
         }
     }
+}
+
+/// The slices of a chunk whose data lie in several places. Apart, so that the common case has no use
+/// for the array.
+#[inline(never)]
+fn framed<'a>(
+    before: IoSlice<'a>,
+    data: &[IoSlice<'a>],
+    behind: IoSlice<'a>,
+) -> SmallVec<[IoSlice<'a>; FACE_SLICES_MAX + 2]> {
+    let mut slices = SmallVec::new();
+    slices.push(before);
+    slices.extend_from_slice(data);
+    slices.push(behind);
+    slices
 }
 
 /// A copy of what is left of `slices` behind the first `taken` bytes.
@@ -261,11 +294,12 @@ mod tests {
     }
 
     fn take(body: &mut Body, pipe: &mut Pipe, slices: &[IoSlice<'_>]) -> (Taken, usize) {
-        let (socket, sent) = (SOCKET, 0);
+        let (socket, sent, mut head) = (SOCKET, 0, ChunkHead::new(0));
         let mut face = BodyFace {
             body,
             socket,
             io: pipe,
+            head: &mut head,
             sent,
         };
         let taken = face.take(slices);
@@ -273,11 +307,12 @@ mod tests {
     }
 
     fn room(body: &mut Body, pipe: &mut Pipe) -> usize {
-        let (socket, sent) = (SOCKET, 0);
+        let (socket, sent, mut head) = (SOCKET, 0, ChunkHead::new(0));
         let face = BodyFace {
             body,
             socket,
             io: pipe,
+            head: &mut head,
             sent,
         };
         face.room()

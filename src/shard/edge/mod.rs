@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config};
-use crate::http::{Cors, DateCache, Limits};
+use crate::http::{ChunkHead, Cors, DateCache, Limits};
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
@@ -62,6 +62,8 @@ pub(super) struct Edge {
     date_line: Vec<u8>,
     /// Where delivery goes on.
     deliver_next: usize,
+    /// The head of the last chunk of a stream.
+    chunk_head: ChunkHead,
     /// Scratch: the responses of one client's turn, and plaintext of one read.
     out: Vec<u8>,
     plain: Vec<u8>,
@@ -171,6 +173,7 @@ impl Edge {
             date: DateCache::new(),
             date_line: Vec::new(),
             deliver_next: 0,
+            chunk_head: ChunkHead::new(0),
             out: Vec::new(),
             plain: Vec::new(),
             piece: Vec::new(),

@@ -185,6 +185,7 @@ impl Edge {
             body: &mut stream.body,
             socket,
             io: cx.io,
+            head: &mut self.chunk_head,
             sent: 0,
         };
         let delivery = feed.deliver(token, &mut face, cx.now);
