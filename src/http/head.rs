@@ -133,7 +133,9 @@ pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Re
 fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refused> {
     let wrong = || Refused::unread(malformed("the request line is malformed"));
     let end = memchr::memchr(b'\r', bytes).ok_or_else(wrong)?;
-    let (line, lines) = (&bytes[..end], bytes.get(end + 2..).unwrap_or_default());
+    let (line, rest) = bytes.split_at(end);
+    // A CR alone is no line end (RFC 9112 2.2).
+    let lines = rest.strip_prefix(b"\r\n").ok_or_else(wrong)?;
     let mut parts = line.split(|&b| b == b' ');
     let (Some(name), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())

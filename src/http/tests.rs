@@ -368,6 +368,20 @@ fn a_later_minor_version_is_read_as_1_1() {
             (text.replace("/a%20b", "/a//b"), Fault::AmbiguousTarget),
             (text.replace("/a%20b", "/\u{fc}"), Fault::MalformedRequest),
             (text.replace(" HTTP", "  HTTP"), Fault::MalformedRequest),
+            (text.replace("\r\nHost", "\rHHost"), Fault::MalformedRequest),
+            (
+                text.replace("\r\nHost", "\r\rHost"),
+                Fault::MalformedRequest,
+            ),
+            (
+                text.replace("\r\nHost", " \r\nHost"),
+                Fault::MalformedRequest,
+            ),
+            (
+                text.replace("X-A: 1", "X-A: 1\r\n b"),
+                Fault::MalformedRequest,
+            ),
+            (text.replace("X-A: 1", "X-A"), Fault::MalformedRequest),
             (text.replace("POST", "BREW"), Fault::MethodNotImplemented),
             (
                 text.replace("X-A: 1", &["X: y"; 64].join("\r\n")),

@@ -131,8 +131,9 @@ impl Locals {
     #[must_use = "a quiet shard turns twice a second"]
     pub(super) fn expire(&mut self, now: Now) -> bool {
         let locals = self.topics.iter_mut().flatten();
+        let slices = locals.filter_map(|local| local.slice.as_mut());
         let mut more = false;
-        for slice in locals.filter_map(|local| local.slice.as_mut()) {
+        for slice in slices {
             more |= slice.expire(now.wall);
         }
         more

@@ -2,20 +2,30 @@
 //! broker, in a world with one virtual clock and one seed. The same seed gives the same history; a
 //! failing seed is the bug report (`SLUICEGATE_SEED=n tests/run fleet`).
 //!
-//! `SLUICEGATE_SEEDS=n` runs the first n seeds (default 1,000, half of them of each kind of stream).
+//! `SLUICEGATE_SEEDS=n` runs the first n seeds (default 1,000): each of commands, and half of them of
+//! each kind of stream.
 
+mod account;
+mod answers;
+mod caller;
+mod commands;
 mod peer;
 mod random;
 mod records;
+mod response;
+mod service;
 mod shown;
 mod streams;
 mod subscriber;
+mod tally;
 mod world;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use commands::Commands;
 use streams::{Kind, Streams};
+use tally::Tally;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name)
@@ -91,6 +101,19 @@ fn a_snapshot_and_its_stream_end_at_the_newest_records() {
     run_streams(Kind::Snapshot);
 }
 
+/// DESIGN "Commands", guarantees (a) and (d), and promises P1 and P3, after every step; and in the
+/// calm every client gets its answer, and no gateway holds anything for a client any more.
+#[test]
+fn commands_are_appended_once_and_answered_truly() {
+    let seeds = seeds();
+    let add = |sum: &mut Tally, tally: Tally| sum.add(&tally);
+    let tally: Tally = run("Commands", seeds, Commands::run, add);
+    println!("Commands: {seeds} seeds, {tally:#?}");
+    if number("SLUICEGATE_SEED").is_none() && seeds >= 500 {
+        tally.assert_all_kinds();
+    }
+}
+
 /// The same seed gives the same history, to the byte.
 #[test]
 fn the_same_seed_gives_the_same_history() {
@@ -99,5 +122,7 @@ fn the_same_seed_gives_the_same_history() {
             let (one, other) = (Streams::run(kind, seed), Streams::run(kind, seed));
             assert_eq!(one, other, "{kind:?} seed {seed}");
         }
+        let (one, other) = (Commands::run(seed), Commands::run(seed));
+        assert_eq!(one, other, "Commands seed {seed}");
     }
 }

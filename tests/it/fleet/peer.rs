@@ -18,7 +18,7 @@ use super::random::Random;
 /// Bytes a broker's pipe holds before it is full.
 const BROKER_PIPE_BYTES: usize = 4096;
 /// A client's: less than a block, or several of them.
-const CLIENT_PIPE_BYTES: [usize; 3] = [200, 1000, 4096];
+pub(super) const CLIENT_PIPE_BYTES: [usize; 3] = [200, 1000, 4096];
 
 /// The other end of a shard's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,12 +245,17 @@ impl Peer {
         }
     }
 
-    /// A client comes, to any shard that takes clients.
-    pub(super) fn connect(&mut self, client: usize, random: &mut Random) -> (usize, SocketId) {
+    /// A client comes, to any shard that takes clients. `room`: bytes its pipe holds.
+    pub(super) fn connect(
+        &mut self,
+        client: usize,
+        room: usize,
+        random: &mut Random,
+    ) -> (usize, SocketId) {
         let takers = u64::from(self.layout.slices());
         let shard = usize::from(self.layout.first_slice().0) + random.below(takers) as usize;
         let driven = &mut self.shards[shard];
-        let socket = driven.add(End::Client(client), *random.pick(&CLIENT_PIPE_BYTES));
+        let socket = driven.add(End::Client(client), room);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1024));
         let listener = ListenerId(0);
         driven.inputs.sockets.push(SocketEvent::Accepted {

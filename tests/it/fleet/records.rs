@@ -42,3 +42,9 @@ pub(super) fn record(
         headers: Default::default(),
     }
 }
+
+/// The value of a record's header.
+pub(super) fn header<'a>(headers: &'a [(Bytes, Option<Bytes>)], name: &str) -> Option<&'a str> {
+    let found = headers.iter().find(|(it, _)| it == name.as_bytes());
+    found.map(|(_, value)| text(value.as_ref()))
+}

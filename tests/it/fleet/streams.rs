@@ -6,6 +6,7 @@ use kafka_protocol::records::Record;
 use sluicegate::log::EventId;
 use sluicegate::model::{Instant, Offset, Partition};
 
+use super::peer::CLIENT_PIPE_BYTES;
 use super::random::Random;
 use super::records::{batch, record, text};
 use super::subscriber::Subscriber;
@@ -201,7 +202,8 @@ impl Streams {
             };
             let process = world.gateways[gateway].process.as_mut();
             let process = process.expect("it is ready");
-            let place = process.connect(index, &mut world.random);
+            let room = *world.random.pick(&CLIENT_PIPE_BYTES);
+            let place = process.connect(index, room, &mut world.random);
             let request = client.request();
             process
                 .pipe(place)

@@ -1,0 +1,367 @@
+//! The account of commands: every try of a client, every record of the topics of commands, every
+//! reply of a service. Each new entry is held against those before it, so that a broken promise
+//! fails the step in which it shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sluicegate::broker::DumpedRecord;
+use sluicegate::model::{Instant, Partition};
+
+use super::caller::{ROUTES, Request};
+use super::records::{header, text};
+use super::response::Body;
+use super::tally::Tally;
+use super::world::World;
+
+/// A gateway, and which of its processes.
+pub(super) type ProcessId = (usize, u32);
+
+/// A moment: the order of entries, and the time.
+pub(super) type Moment = (u64, Instant);
+
+/// What a caller was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing yet.
+    Going,
+    /// The service's reply; `kept` unless it asks for a retry.
+    Answered { replayed: bool, kept: bool },
+    /// Nothing was done.
+    Refused,
+    /// The command may have run.
+    Unknown,
+    /// The command was answered before, and its reply can't be read now.
+    Unreadable,
+    /// 422: the key belongs to another request.
+    NotThis,
+    /// The caller left, or the connection ended.
+    Lost,
+}
+
+/// One try of a request.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) request: Request,
+    pub(super) process: ProcessId,
+    /// When its last byte was sent; `None`: it never was.
+    pub(super) sent: Option<Moment>,
+    pub(super) fate: Fate,
+    /// When that was, among all entries.
+    pub(super) ended: u64,
+    /// The record that this try appended, if it is in the log.
+    pub(super) record: Option<usize>,
+}
+
+/// A record of a topic of commands.
+#[derive(Debug)]
+pub(super) struct CommandRecord {
+    pub(super) topic: usize,
+    pub(super) partition: u32,
+    pub(super) offset: u64,
+    /// The try that appended it.
+    pub(super) attempt: usize,
+    /// Command key, dot, fingerprint.
+    pub(super) correlation: String,
+    pub(super) reply_to: String,
+    pub(super) body: String,
+    pub(super) seen: Moment,
+    /// An unclean election took it.
+    pub(super) lost: bool,
+}
+
+impl CommandRecord {
+    pub(super) fn key(&self) -> &str {
+        self.correlation.split_once('.').expect("K.F").0
+    }
+}
+
+/// A record of a topic of replies.
+#[derive(Clone, Debug)]
+pub(super) struct ReplyRecord {
+    pub(super) status: u16,
+    pub(super) body: Body,
+    /// Nothing was applied, and gateways do not keep it.
+    pub(super) retry: bool,
+    pub(super) made: Moment,
+}
+
+/// Everything that was seen.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    entries: u64,
+    topics: Vec<&'static str>,
+    /// The shortest time after which a process may forget a command without a reply.
+    closes: Duration,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) records: Vec<CommandRecord>,
+    /// By topic and partition: the records in the log, in order, and its end.
+    logs: Vec<Vec<(Vec<usize>, u64)>>,
+    /// By correlation id.
+    pub(super) replies: BTreeMap<String, Vec<ReplyRecord>>,
+    applied: BTreeMap<String, u32>,
+    /// What each request with a key is called, on every gateway.
+    correlations: BTreeMap<Request, String>,
+    /// Since when there are no faults any more.
+    pub(super) calm: Option<Instant>,
+    pub(super) tally: Tally,
+}
+
+impl Account {
+    /// An empty account over `topics` and their partitions.
+    pub(super) fn new(topics: &[(&'static str, u32)], closes: Duration) -> Self {
+        let logs = topics.iter().map(|(_, count)| 0..*count);
+        Self {
+            topics: topics.iter().map(|(name, _)| *name).collect(),
+            logs: logs
+                .map(|all| all.map(|_| (Vec::new(), 0)).collect())
+                .collect(),
+            closes,
+            ..Self::default()
+        }
+    }
+
+    fn moment(&mut self, now: Instant) -> Moment {
+        self.entries += 1;
+        (self.entries, now)
+    }
+
+    /// A try begins; its number goes onto the record.
+    pub(super) fn begin(&mut self, request: &Request, process: ProcessId) -> usize {
+        self.attempts.push(Attempt {
+            request: request.clone(),
+            process,
+            sent: None,
+            fate: Fate::Going,
+            ended: 0,
+            record: None,
+        });
+        self.attempts.len() - 1
+    }
+
+    /// The last byte of a try was sent.
+    pub(super) fn on_sent(&mut self, attempt: usize, now: Instant) {
+        let moment = self.moment(now);
+        self.attempts[attempt].sent = Some(moment);
+    }
+
+    /// A try gets no answer any more.
+    pub(super) fn on_lost(&mut self, attempt: usize, now: Instant) {
+        self.end(attempt, Fate::Lost, now);
+        self.tally.lost += 1;
+    }
+
+    /// A try came to its end.
+    pub(super) fn end(&mut self, attempt: usize, fate: Fate, now: Instant) {
+        let (ended, _) = self.moment(now);
+        let attempt = &mut self.attempts[attempt];
+        (attempt.fate, attempt.ended) = (fate, ended);
+    }
+
+    /// Reads what was appended since the last step.
+    pub(super) fn observe(&mut self, world: &World) {
+        for topic in 0..self.topics.len() {
+            for partition in 0..self.logs[topic].len() {
+                let name = self.topics[topic];
+                let [.., end] = world.bounds(name, partition as u32);
+                let known = std::mem::replace(&mut self.logs[topic][partition].1, end);
+                if end == known {
+                    continue;
+                }
+                let at = Partition(partition as u32);
+                let records = world.broker.dump(name, at).expect("the partition is there");
+                for record in records.iter().filter(|it| it.offset.0 >= known) {
+                    self.on_record((topic, partition as u32), record, world.now.mono);
+                }
+            }
+        }
+    }
+
+    /// The commands that are in a partition's log, in order.
+    pub(super) fn log(&self, topic: usize, partition: u32) -> &[usize] {
+        &self.logs[topic][partition as usize].0
+    }
+
+    /// An unclean election took what a partition had from `end` on.
+    pub(super) fn on_truncated(&mut self, topic: usize, partition: u32, end: u64) {
+        let (log, known) = &mut self.logs[topic][partition as usize];
+        *known = end;
+        let kept = log.partition_point(|index| self.records[*index].offset < end);
+        for index in log.split_off(kept) {
+            let record = &mut self.records[index];
+            record.lost = true;
+            self.attempts[record.attempt].record = None;
+        }
+    }
+
+    fn on_record(&mut self, (topic, partition): (usize, u32), dumped: &DumpedRecord, now: Instant) {
+        let field = |name| header(&dumped.headers, name).expect("every command has it");
+        let attempt: usize = field("x-attempt").parse().expect("a number");
+        let tried = &self.attempts[attempt];
+        let request = tried.request.clone();
+        assert!(
+            tried.sent.is_some(),
+            "half a request became a record: {tried:?}"
+        );
+        assert_eq!(
+            (
+                field(":method"),
+                field(":path"),
+                text(dumped.value.as_ref())
+            ),
+            (ROUTES[request.route].1, &*request.path, &*request.body),
+            "the record of another request"
+        );
+        let correlation = field("correlation-id").to_owned();
+        self.check_correlation(&request, &correlation);
+        let record = CommandRecord {
+            topic,
+            partition,
+            offset: dumped.offset.0,
+            attempt,
+            correlation,
+            reply_to: field("reply-to").to_owned(),
+            body: request.body,
+            seen: self.moment(now),
+            lost: false,
+        };
+        self.check_record(&record);
+        self.count_second(&record);
+        let index = self.records.len();
+        self.attempts[attempt].record = Some(index);
+        self.logs[topic][partition as usize].0.push(index);
+        self.records.push(record);
+        self.tally.records += 1;
+    }
+
+    /// Equal requests have one correlation id on every gateway, others have others; requests under
+    /// one key of one route share its first half.
+    fn check_correlation(&mut self, request: &Request, correlation: &str) {
+        if request.key.is_none() {
+            let mut there = self.records.iter().filter(|it| !it.lost);
+            let other = there.find(|it| it.correlation == correlation);
+            return assert!(other.is_none(), "two commands without a key are one");
+        }
+        let known = self.correlations.entry(request.clone());
+        assert_eq!(
+            known.or_insert_with(|| correlation.to_owned()),
+            correlation,
+            "{request:?} has two correlation ids"
+        );
+        let key = |it: &str| it.split_once('.').expect("K.F").0.to_owned();
+        for (other, theirs) in &self.correlations {
+            let same = (other.route, &other.key) == (request.route, &request.key);
+            assert_eq!(key(theirs) == key(correlation), same, "{other:?}");
+            assert_eq!(theirs == correlation, other == request, "{other:?}");
+        }
+    }
+
+    /// What a request is called, if a record or its own try says so.
+    pub(super) fn correlation(&self, attempt: usize) -> Option<&str> {
+        let tried = &self.attempts[attempt];
+        let own = tried.record.map(|index| &self.records[index].correlation);
+        own.or_else(|| self.correlations.get(&tried.request))
+            .map(String::as_str)
+    }
+
+    /// Guarantees (a) and (d), and P3 from the side of the log.
+    fn check_record(&self, record: &CommandRecord) {
+        let attempt = &self.attempts[record.attempt];
+        assert_eq!(attempt.record, None, "a try is in the log twice");
+        match attempt.fate {
+            Fate::Refused => panic!("P3: refused, and in the log: {attempt:?} {record:?}"),
+            Fate::NotThis => {
+                panic!("P3: told 422, and in the log: {attempt:?} {record:?}")
+            }
+            Fate::Answered { replayed: true, .. } => {
+                panic!("answered from the index, and in the log: {attempt:?} {record:?}")
+            }
+            _ => {}
+        }
+        for other in self.records.iter().filter(|it| !it.lost) {
+            if other.correlation == record.correlation {
+                assert_eq!(
+                    (other.topic, other.partition),
+                    (record.topic, record.partition),
+                    "(d): {other:?} and {record:?} are one request in two partitions"
+                );
+            }
+            if other.key() == record.key()
+                && self.attempts[other.attempt].process == attempt.process
+                && self.is_in_flight(other, record.seen.1)
+            {
+                let first = &self.attempts[other.attempt];
+                panic!(
+                    "(a): a command in flight was appended again: {first:?} {other:?}, {attempt:?} {record:?}"
+                );
+            }
+        }
+    }
+
+    /// Whether the process that appended `record` certainly had its command in flight at `now`, or
+    /// had read its reply.
+    pub(super) fn is_in_flight(&self, record: &CommandRecord, now: Instant) -> bool {
+        let (_, sent) = self.attempts[record.attempt].sent.expect("it was sent");
+        let replies = self.replies.get(&record.correlation);
+        // One that was made before the record may be read after it.
+        let closed = replies.is_some_and(|all| all.iter().any(|reply| reply.retry));
+        !record.lost && !closed && now < sent.after(self.closes)
+    }
+
+    /// Counts a second record of a request by its cause, as DESIGN names them.
+    fn count_second(&mut self, record: &CommandRecord) {
+        let key = record.key();
+        let under_key = self.records.iter().filter(|it| it.key() == key);
+        let earlier: Vec<_> = under_key
+            .filter(|it| it.correlation == record.correlation && !it.lost)
+            .collect();
+        if earlier.is_empty() {
+            return;
+        }
+        let (arrived, _) = self.attempts[record.attempt].sent.expect("it was sent");
+        let process = self.attempts[record.attempt].process;
+        let again = |it: &&CommandRecord| self.attempts[it.attempt].process == process;
+        let replies = self.replies.get(&record.correlation);
+        let mut before = replies
+            .into_iter()
+            .flatten()
+            .filter(|it| it.made.0 < arrived);
+        let seconds = &mut self.tally.seconds;
+        let cause = match before.clone().any(|it| !it.retry) {
+            true => &mut seconds.unread,
+            false if before.any(|it| it.retry) => &mut seconds.retry,
+            false if earlier.iter().any(again) => &mut seconds.given_up,
+            false => &mut seconds.overlapping,
+        };
+        *cause += 1;
+    }
+
+    /// A service has applied a command and committed that.
+    pub(super) fn on_applied(&mut self, correlation: &str) {
+        let times = self.applied.entry(correlation.to_owned()).or_default();
+        *times += 1;
+        assert_eq!(*times, 1, "(d): {correlation} was applied twice");
+        self.tally.applied += 1;
+    }
+
+    /// A service's reply is in the log.
+    pub(super) fn on_reply(
+        &mut self,
+        correlation: &str,
+        (status, body, retry): (u16, &Body, bool),
+        now: Instant,
+    ) {
+        let made = self.moment(now);
+        let all = self.replies.entry(correlation.to_owned()).or_default();
+        let kept = all.iter().find(|it| !it.retry);
+        if let Some(kept) = kept.filter(|_| !retry) {
+            assert_eq!(kept.body, *body, "the service answers in two ways");
+        }
+        all.push(ReplyRecord {
+            status,
+            body: body.clone(),
+            retry,
+            made,
+        });
+    }
+}

@@ -1,0 +1,161 @@
+//! What callers are told, held against the log and the replies of the services.
+
+use std::time::Duration;
+
+use sluicegate::model::Instant;
+
+use super::account::{Account, Fate, ReplyRecord};
+use super::caller::Verdict;
+use super::response::Response;
+
+/// How long a gateway may need in the calm until it has recovered from the storm.
+const RECOVERY: Duration = Duration::from_secs(20);
+/// How long a reply may be in the log unread where nothing is wrong.
+const LAG: Duration = Duration::from_secs(1);
+
+impl Account {
+    /// A try was answered.
+    pub(super) fn on_response(
+        &mut self,
+        attempt: usize,
+        response: &Response,
+        now: Instant,
+    ) -> Verdict {
+        if response.header("x-service").is_some() {
+            return self.on_answer(attempt, response, now);
+        }
+        let problem: serde_json::Value = serde_json::from_str(&response.body.text).expect("JSON");
+        let path = problem["type"].as_str().expect("a problem has a type");
+        let name = path.rsplit('/').next().expect("a path");
+        let fate = match (response.status, name) {
+            (504, "outcome-unknown") => Fate::Unknown,
+            (503, "reply-unavailable") => Fate::Unreadable,
+            (422, "idempotency-key-reused") => Fate::NotThis,
+            (
+                503,
+                "broker-unavailable" | "overloaded" | "not-ready" | "topic-unavailable"
+                | "draining",
+            ) => Fate::Refused,
+            (413, "command-too-large") => Fate::Refused,
+            _ => panic!("an answer that nobody expects: {response:?}"),
+        };
+        self.end(attempt, fate, now);
+        match fate {
+            Fate::Unknown => self.tally.unknown += 1,
+            Fate::Unreadable => self.tally.unreadable += 1,
+            Fate::NotThis => {
+                self.check_not_this(attempt, now);
+                self.tally.not_this += 1;
+                return Verdict::Final;
+            }
+            _ => {
+                self.check_refused(attempt, name, now);
+                self.tally.refused += 1;
+            }
+        }
+        Verdict::Again
+    }
+
+    /// P1 and P3: the reply of a service, made for this very request, after its record was in the
+    /// log.
+    fn on_answer(&mut self, attempt: usize, response: &Response, now: Instant) -> Verdict {
+        let tried = &self.attempts[attempt];
+        let Some(correlation) = self.correlation(attempt) else {
+            panic!("P1: answered without a record: {tried:?} {response:?}");
+        };
+        let replies = self.replies.get(correlation).into_iter().flatten();
+        let same =
+            |reply: &&ReplyRecord| (reply.status, &reply.body) == (response.status, &response.body);
+        let Some(reply) = replies.clone().find(same) else {
+            let replies: Vec<_> = replies.collect();
+            panic!("P3: not its reply: {tried:?} {correlation} {response:?}, made: {replies:?}");
+        };
+        let replayed = response.header("idempotent-replayed") == Some("true");
+        if replayed {
+            assert!(!reply.retry, "a reply that is not kept was kept: {tried:?}");
+            assert_eq!(tried.record, None, "replayed to the try that appended it");
+        }
+        let kept = !reply.retry;
+        self.end(attempt, Fate::Answered { replayed, kept }, now);
+        match kept {
+            true => {
+                self.tally.answered += 1;
+                self.tally.replayed += u64::from(replayed);
+                Verdict::Final
+            }
+            false => {
+                self.tally.retry += 1;
+                Verdict::Again
+            }
+        }
+    }
+
+    /// P3: what was refused is not in the log, neither by this try nor by one that it joined.
+    fn check_refused(&self, attempt: usize, name: &str, now: Instant) {
+        let tried = &self.attempts[attempt];
+        assert_eq!(
+            tried.record, None,
+            "P3: refused, and in the log: {name} {tried:?}"
+        );
+        // Other refusals come before the gateway looks for a command in flight.
+        if name == "broker-unavailable"
+            && let Some(joined) = self.joined(attempt, now)
+        {
+            panic!("P3: refused, and in flight: {tried:?} joined {joined}");
+        }
+    }
+
+    /// The record that this try must have joined: its own process had appended it before the try
+    /// was sent, and had its command in flight until now.
+    fn joined(&self, attempt: usize, now: Instant) -> Option<String> {
+        let tried = &self.attempts[attempt];
+        let (sent, _) = tried.sent?;
+        let correlation = self.correlation(attempt)?;
+        let own = self.records.iter().find(|record| {
+            record.correlation == correlation
+                && self.attempts[record.attempt].process == tried.process
+                && record.seen.0 < sent
+                && self.is_in_flight(record, now)
+        });
+        own.map(|record| format!("{record:?}"))
+    }
+
+    /// P3: 422 is for a key that belongs to another request. Nobody is told so of a request that
+    /// this process runs, or whose reply it has read.
+    fn check_not_this(&self, attempt: usize, now: Instant) {
+        let tried = &self.attempts[attempt];
+        let request = &tried.request;
+        let rival = self.attempts.iter().any(|other| {
+            let other = &other.request;
+            (other.route, &other.key) == (request.route, &request.key) && other != request
+        });
+        assert!(rival, "422 without another request: {tried:?}");
+        assert_eq!(
+            tried.record, None,
+            "P3: told 422, and in the log: {tried:?}"
+        );
+        if let Some(joined) = self.joined(attempt, now) {
+            panic!("P3: told 422 of a request in flight: {tried:?} joined {joined}");
+        }
+        let (arrived, at) = tried.sent.expect("an answered try was sent");
+        let known = self.attempts.iter().any(|other| {
+            matches!(other.fate, Fate::Answered { kept: true, .. })
+                && other.process == tried.process
+                && other.request == *request
+                && other.ended < arrived
+        });
+        assert!(
+            !known,
+            "P3: told 422 of a request that was answered here: {tried:?}"
+        );
+        let calm = self.calm.is_some_and(|calm| calm.after(RECOVERY) < at);
+        let correlation = self.correlation(attempt);
+        let replies = correlation.and_then(|it| self.replies.get(it));
+        let mut replies = replies.into_iter().flatten();
+        let readable = replies.any(|it| !it.retry && it.made.1.after(LAG) < at);
+        assert!(
+            !(calm && readable),
+            "P3: told 422, and its reply could be read: {tried:?}"
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! A client that sends commands: it writes a request in pieces, waits as long as it has patience,
+//! and asks any gateway again under the same key until it has an answer that ends the matter.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sluicegate::model::Instant;
+use sluicegate::shard::SocketId;
+
+use super::account::Account;
+use super::response::{Reader, Response};
+use super::world::World;
+
+/// The command routes of every gateway: name and method.
+pub(super) const ROUTES: [(&str, &str); 4] = [
+    ("pay", "POST"),
+    ("set", "PUT"),
+    ("note", "POST"),
+    ("drop", "DELETE"),
+];
+
+/// Bytes of an answer that a caller's pipe holds.
+const PIPE_BYTES: [usize; 3] = [200, 4_096, 65_536];
+
+/// What a client wants. The same key with another path or body is another request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Request {
+    /// Index into [`ROUTES`].
+    pub(super) route: usize,
+    /// The `Idempotency-Key`.
+    pub(super) key: Option<String>,
+    pub(super) path: String,
+    pub(super) body: String,
+}
+
+impl Request {
+    /// `attempt` goes onto the record and is no part of the fingerprint.
+    fn bytes(&self, attempt: usize) -> VecDeque<u8> {
+        let (method, path, body) = (ROUTES[self.route].1, &self.path, &self.body);
+        let key = self.key.as_ref();
+        let key = key.map(|key| format!("Idempotency-Key: \"{key}\"\r\n"));
+        let (key, length) = (key.unwrap_or_default(), body.len());
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: fleet\r\nX-Attempt: {attempt}\r\n{key}\
+             Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+        .into()
+    }
+}
+
+/// How an answer leaves its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The matter is closed.
+    Final,
+    /// The caller asks again.
+    Again,
+}
+
+/// One request on its way.
+#[derive(Debug)]
+struct Try {
+    attempt: usize,
+    unsent: VecDeque<u8>,
+    reader: Reader,
+    gives_up: Instant,
+}
+
+/// A client.
+#[derive(Debug, Default)]
+pub(super) struct Caller {
+    /// What is left to ask, the present request first.
+    todo: VecDeque<Request>,
+    /// What has its answer.
+    done: Vec<Request>,
+    /// Where it is connected: gateway, shard, socket.
+    at: Option<(usize, (usize, SocketId))>,
+    trying: Option<Try>,
+    /// The gateway of the last try.
+    last: Option<usize>,
+    not_before: Instant,
+}
+
+impl Caller {
+    pub(super) fn new(todo: VecDeque<Request>) -> Self {
+        Self {
+            todo,
+            ..Self::default()
+        }
+    }
+
+    /// Asks once more for everything that was answered.
+    pub(super) fn ask_again(&mut self) {
+        let answered = std::mem::take(&mut self.done).into_iter();
+        self.todo.extend(answered.filter(|it| it.key.is_some()));
+    }
+
+    /// Whether nothing is left to ask and no connection is open.
+    pub(super) fn is_done(&self) -> bool {
+        self.todo.is_empty() && self.at.is_none()
+    }
+
+    /// The gateway process at the other end was killed.
+    pub(super) fn on_killed(&mut self, gateway: usize, account: &mut Account, now: Instant) {
+        if self.at.is_some_and(|(at, _)| at == gateway) {
+            self.at = None;
+            self.lose(account, now);
+        }
+    }
+
+    /// The answer to the present try will not come.
+    fn lose(&mut self, account: &mut Account, now: Instant) {
+        if let Some(lost) = self.trying.take() {
+            account.on_lost(lost.attempt, now);
+            // Without a key, another try would be another command.
+            if self.todo.front().is_some_and(|it| it.key.is_none()) {
+                self.todo.pop_front();
+            }
+        }
+    }
+
+    /// Closes the connection.
+    fn leave(&mut self, world: &mut World, account: &mut Account) {
+        if let Some((gateway, place)) = self.at.take()
+            && let Some(process) = &mut world.gateways[gateway].process
+            && let Some(pipe) = process.pipe(place)
+        {
+            pipe.leave();
+        }
+        self.lose(account, world.now.mono);
+    }
+
+    /// Some of a caller's life.
+    pub(super) fn step(
+        &mut self,
+        number: usize,
+        world: &mut World,
+        account: &mut Account,
+        storm: bool,
+    ) {
+        if self.trying.is_some() {
+            return self.go_on(world, account, storm);
+        }
+        if self.todo.is_empty() {
+            return self.leave(world, account);
+        }
+        if world.now.mono < self.not_before || world.random.one_in(3) {
+            return;
+        }
+        self.start(number, world, account, storm);
+    }
+
+    fn start(&mut self, number: usize, world: &mut World, account: &mut Account, storm: bool) {
+        let Some(mut gateway) = world.any_ready() else {
+            return;
+        };
+        // A retry prefers another gateway.
+        if Some(gateway) == self.last && !world.random.one_in(3) {
+            gateway = world.any_ready().expect("there was one");
+        }
+        let kept = self.at.filter(|(at, _)| *at == gateway);
+        if kept.is_none() || world.random.one_in(2) {
+            self.leave(world, account);
+            let process = world.gateways[gateway].process.as_mut();
+            let process = process.expect("it is ready");
+            let room = *world.random.pick(&PIPE_BYTES);
+            let place = process.connect(number, room, &mut world.random);
+            self.at = Some((gateway, place));
+        }
+        let request = self.todo.front().expect("something is left");
+        let attempt = account.begin(request, (gateway, world.gateways[gateway].life));
+        let patience = match storm && world.random.one_in(2) {
+            true => world.random.within(5, 600),
+            false => 5_000,
+        };
+        self.last = Some(gateway);
+        self.trying = Some(Try {
+            attempt,
+            unsent: request.bytes(attempt),
+            reader: Reader::default(),
+            gives_up: world.now.mono.after(Duration::from_millis(patience)),
+        });
+    }
+
+    fn go_on(&mut self, world: &mut World, account: &mut Account, storm: bool) {
+        let (gateway, place) = self.at.expect("a try has a connection");
+        let trying = self.trying.as_mut().expect("it goes on");
+        let process = world.gateways[gateway].process.as_mut();
+        let process = process.expect("a killed gateway's callers know");
+        let Some(pipe) = process.pipe(place) else {
+            self.at = None;
+            trying.reader.take(process.last_bytes(place).into_iter());
+            if let Some(response) = trying.reader.response() {
+                let attempt = trying.attempt;
+                self.trying = None;
+                return self.on_response(attempt, &response, world, account);
+            }
+            self.lose(account, world.now.mono);
+            return self.rest(world);
+        };
+        let random = &mut world.random;
+        if !trying.unsent.is_empty() {
+            let some = match random.one_in(3) {
+                true => random.within(1, trying.unsent.len() as u64) as usize,
+                false => trying.unsent.len(),
+            };
+            let bytes: Vec<u8> = trying.unsent.drain(..some).collect();
+            pipe.send(&bytes);
+            if trying.unsent.is_empty() {
+                account.on_sent(trying.attempt, world.now.mono);
+            }
+        }
+        let waiting = pipe.from_shard.len() as u64;
+        if waiting > 0 && !random.one_in(4) {
+            let some = random.within(1, waiting) as usize;
+            trying.reader.take(pipe.from_shard.drain(..some));
+        }
+        if let Some(response) = trying.reader.response() {
+            let attempt = trying.attempt;
+            self.trying = None;
+            return self.on_response(attempt, &response, world, account);
+        }
+        if trying.gives_up <= world.now.mono || storm && random.one_in(80) {
+            self.leave(world, account);
+            self.rest(world);
+        }
+    }
+
+    fn on_response(
+        &mut self,
+        attempt: usize,
+        response: &Response,
+        world: &mut World,
+        account: &mut Account,
+    ) {
+        let verdict = account.on_response(attempt, response, world.now.mono);
+        if response.closes {
+            self.leave(world, account);
+        }
+        let request = self.todo.front().expect("it is being asked");
+        match verdict {
+            Verdict::Final => self.done.extend(self.todo.pop_front()),
+            Verdict::Again if request.key.is_none() => drop(self.todo.pop_front()),
+            Verdict::Again => self.rest(world),
+        }
+    }
+
+    /// Waits a little before the next try.
+    fn rest(&mut self, world: &mut World) {
+        let millis = world.random.below(100);
+        self.not_before = world.now.mono.after(Duration::from_millis(millis));
+    }
+}
