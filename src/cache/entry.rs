@@ -115,7 +115,7 @@ pub(super) struct Held {
     pub(super) partition: Partition,
     /// A number of the slice's content types.
     pub(super) content_type: u16,
-    /// Whether the value may be part of a collection. True where nobody asked for that.
+    /// Whether the value may be part of a collection. Always true for a topic without one.
     pub(super) listed: bool,
 }
 

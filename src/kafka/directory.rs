@@ -179,7 +179,7 @@ impl Directory {
                 if self.hurries == 0 {
                     self.hurried_since = cx.now.mono;
                 }
-                // A question nobody hurried for ends the row, unless what was hurried for is as it was.
+                // A question without hurry ends the row, unless a leader is still missing.
                 self.hurries = match (self.hurried, self.is_leaderless()) {
                     (true, _) => self.hurries + 1,
                     (false, true) => self.hurries,

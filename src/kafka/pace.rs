@@ -11,8 +11,8 @@ use crate::model::Instant;
 const SAMPLES_MAX: usize = 128;
 /// So many of the slowest are left out: with 128 answers that is their p99.
 const LEFT_OUT: usize = 2;
-/// Of the last few answers only one is left out, so that a broker that has become slow is known after
-/// its second slow answer, and one that is not slow after so many fast ones.
+/// Of the last few answers only one is left out. A broker that has become slow is therefore known
+/// after its second slow answer, and one that is no longer slow after so many fast ones.
 const NEWEST: usize = 8;
 /// One slow answer is the first one of a broker that has just started, more often than not.
 const NEWEST_LEFT_OUT: usize = 1;

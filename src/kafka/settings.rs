@@ -73,7 +73,8 @@ pub struct Settings {
     /// How long `ends` may take.
     pub ends_timeout: Duration,
     /// A broker that owes an answer for so long is *stalled*: nothing more is sent behind it, since
-    /// what was sent can't be taken back. The share `stall / unsent_max` of a slower broker's limit.
+    /// what was sent can't be taken back. A slower broker is stalled after the same share of its
+    /// limit, `stall / unsent_max`.
     pub stall: Duration,
     /// The longest that a record waits unsent for a leader that is stalled, unavailable, or not
     /// elected; then it is refused. Longer than a leader takes to move (0.1 to 0.5 s), and within

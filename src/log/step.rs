@@ -37,8 +37,8 @@ pub enum Change {
     /// Records of one partition, in offset order and all behind those of earlier steps: a log that
     /// was cut back is another instance, with an order of its own.
     Records(Batch),
-    /// Records that came before, read again for slices that had no room for them. Nobody else
-    /// looks at them, and the cut stays.
+    /// Records that came before, read again for slices that had no room for them. Streams and the
+    /// reply index ignore them, and the cut stays.
     Again(Batch),
     /// Only the cut moves.
     Nothing,

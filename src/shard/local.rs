@@ -132,7 +132,11 @@ impl Locals {
     pub(super) fn expire(&mut self, now: Now) -> bool {
         let locals = self.topics.iter_mut().flatten();
         let slices = locals.filter_map(|local| local.slice.as_mut());
-        slices.fold(false, |more, slice| slice.expire(now.wall) || more)
+        let mut more = false;
+        for slice in slices {
+            more |= slice.expire(now.wall);
+        }
+        more
     }
 
     /// Whether this shard has what it serves: a home that is ready may be ahead of it.

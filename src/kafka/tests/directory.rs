@@ -465,8 +465,8 @@ fn a_broker_that_lags_is_not_believed_for_ever() {
     assert!(found, "lags {lags}, fit {fit}, {asked} questions to {by:?}");
 }
 
-/// Nothing of another cluster at the same address is believed, fetched or written, until the old one
-/// is back.
+/// Nothing of another cluster at the same address is believed, fetched or written, until the old
+/// one is back.
 #[test]
 fn another_cluster_at_the_same_address_gets_nothing_and_gives_nothing() {
     let (mut world, handle) = known(&[(1, 0)]);

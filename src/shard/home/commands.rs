@@ -460,7 +460,7 @@ impl Home {
                 None
             }
             Admitted::Opened => {
-                // Here and not before: who asks for a reply that is there needs no broker.
+                // Checked no earlier: a retry whose reply is stored needs no broker.
                 let has_key = request.record.key.is_some();
                 let may = self.may_write(to, replies, has_key, now);
                 let done = may.and_then(|()| {
@@ -483,8 +483,10 @@ impl Home {
         has_key: bool,
         now: Now,
     ) -> Result<(), Refused> {
-        if let Some(denial) = self.topics[replies].read_denied() {
-            return Err(Refused::denied(Doing::Read, denial));
+        // A reply that can't be read answers nobody.
+        let from = &self.topics[replies];
+        if from.missing.is_some() || from.read_denied().is_some() {
+            return Err(from.why_not(&self.snapshot));
         }
         let admitted = self.topics[to].writes.admit(has_key, now.mono);
         admitted.map_err(|denial| Refused::denied(Doing::Write, denial))

@@ -225,9 +225,9 @@ impl Topic {
         self.degraded.is_full()
     }
 
-    /// A read met offsets that it can't decode: all who build something of the topic learn of it in
-    /// its order. If `to` is `from`, not even the batch's end is known, and the read is stuck
-    /// there.
+    /// A read met offsets that it can't decode. All that is built from the topic learns of it in
+    /// the topic's order. If `to` is `from`, not even the batch's end is known, and the read is
+    /// stuck there.
     pub(super) fn on_undecodable(
         &mut self,
         (partition, from, to): (Partition, Offset, Offset),

@@ -1,6 +1,6 @@
 //! Whether brokers still confirm what a topic shows. While they do, an answer from memory is as old
-//! as a fetch takes; when they do not, its readers are told its age. What a transaction that is open
-//! holds back is not confirmed either: what it hides may be older than a fetch.
+//! as a fetch takes. When they do not, its readers receive its age. What an open transaction holds
+//! back is not confirmed either: what it hides may be older than a fetch.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! How a topic stands, for whoever asks: readiness, `/status`, metrics.
 
-use crate::kafka::Plane;
+use crate::kafka::{MissingReason, Plane};
 use crate::metrics::{Check, CheckState, PartitionStatus, ShardMetrics, TopicStatus};
 use crate::model::{Now, Partition};
 use crate::route::{Failure, Refused};
@@ -34,7 +34,11 @@ impl Topic {
         let denied = self.parts.iter().filter(|part| part.denied.is_some());
         let denied = denied.filter_map(|part| part.failed.as_deref()).next();
         // Without its replies no command can be answered, whatever is in memory.
-        let degraded_as = match denied.is_some() && snapshot.topic(self.index).holds_replies {
+        let plan = snapshot.topic(self.index);
+        let undescribed = self.missing.and_then(MissingReason::denial).is_some();
+        let degraded_as = match denied.is_some() && plan.holds_replies
+            || undescribed && (plan.holds_replies || plan.takes_commands)
+        {
             true => CheckState::Blocked,
             false => CheckState::Degraded,
         };

@@ -241,7 +241,7 @@ impl Gate {
     fn close(&mut self, denial: Denial, code: Option<Code>, now: Instant) -> bool {
         let before = self.closed.map(|it| it.denial);
         let probe_at = now.after(PROBE_EVERY);
-        // What a broker answered says more than metadata does. A config that is known needs no code.
+        // A broker's code says more than metadata does. A config that is known needs no code.
         let code = match denial {
             Denial::NoKey => code,
             _ => code.or(self.closed.and_then(|it| it.code)),

@@ -252,6 +252,16 @@ fn replies_that_may_not_be_read_refuse_commands() {
     stage.deny(replies, Right::Read, false);
     wait_check(&gateway, &format!("topic `{replies}`"), "ready");
     assert_eq!(command(&gateway).text(), "done");
+    // Not even shown any more.
+    stage.deny(replies, Right::Describe, true);
+    // A fetch may be refused before metadata says why.
+    gateway.wait_admin("/readyz", |it| it.text().contains("DESCRIBE"));
+    wait_check(&gateway, &format!("topic `{replies}`"), "blocked");
+    let before = stage.app.commands_in_log().len();
+    assert_denied(&command(&gateway), "lacks a right");
+    assert_eq!(stage.app.commands_in_log().len(), before);
+    stage.deny(replies, Right::Describe, false);
+    wait_check(&gateway, &format!("topic `{replies}`"), "ready");
     // From the start.
     stage.deny(replies, Right::Read, true);
     let gateway = stage.gateway();
@@ -277,6 +287,11 @@ fn a_missing_right_to_describe_is_no_missing_topic() {
     stage.deny(commands, Right::Describe, false);
     stage.deny(items, Right::Describe, false);
     gateway.wait_admin("/readyz", |it| it.status == 200);
+    // While it runs.
+    stage.deny(commands, Right::Describe, true);
+    let detail = wait_check(&gateway, &format!("topic `{commands}`"), "blocked");
+    assert!(detail.contains("DESCRIBE"), "{detail}");
+    assert_denied(&command(&gateway), "lacks a right");
 }
 
 /// Served from memory, with the right that is missing.
