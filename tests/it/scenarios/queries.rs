@@ -271,6 +271,17 @@ fn wait_state(gateway: &Gateway, topic: &str, state: &str) -> String {
     }
 }
 
+/// Waits until the log has so many WARN lines of a topic: it is read by another thread. Not one more.
+fn wait_warnings(gateway: &Gateway, topic: &str, count: usize) -> Vec<String> {
+    let until = Instant::now() + PATIENCE;
+    while warnings(gateway, topic).len() < count && Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let warned = warnings(gateway, topic);
+    assert_eq!(warned.len(), count, "{warned:?}");
+    warned
+}
+
 /// WARN lines of a topic.
 fn warnings(gateway: &Gateway, topic: &str) -> Vec<String> {
     let said = gateway.said();
@@ -344,8 +355,7 @@ pub fn an_undecodable_batch_is_never_a_404_nor_an_old_value(ground: &Ground) {
         while !wait_state(gateway, &app.items, "degraded").contains("partition 2 offsets 0 to 0") {
             assert!(Instant::now() < until, "{}", gateway.said());
         }
-        let warned = warnings(gateway, &app.items);
-        assert_eq!(warned.len(), 1, "{warned:?}");
+        let warned = wait_warnings(gateway, &app.items, 1);
         assert!(warned[0].contains("kafka.batch_bytes_max"), "{warned:?}");
     }
     // Read again with a higher limit it is whole.
@@ -387,7 +397,7 @@ pub fn an_undecodable_batch_is_forgotten_with_the_log_start(ground: &Ground) {
     // The next one is news again.
     write_bomb(&app, &app.items, 0, "bomb");
     wait_state(&gateway, &app.items, "degraded");
-    assert_eq!(warnings(&gateway, &app.items).len(), 2);
+    wait_warnings(&gateway, &app.items, 2);
 }
 
 pub fn a_topic_that_outgrows_its_cache_is_named_until_there_is_room(ground: &Ground) {
@@ -424,11 +434,8 @@ pub fn a_topic_that_outgrows_its_cache_is_named_until_there_is_room(ground: &Gro
         );
         assert_eq!(told(&gateway.get("/items")), refused());
         assert_eq!(gateway.ask(&Request::new("HEAD", "/items")).status, 503);
-        let warned = warnings(gateway, &app.items);
-        assert!(
-            matches!(&warned[..], [one] if one.contains("cache.bytes_max")),
-            "{warned:?}"
-        );
+        let warned = wait_warnings(gateway, &app.items, 1);
+        assert!(warned[0].contains("cache.bytes_max"), "{warned:?}");
         assert_eq!(gateway.metric("sluicegate_cache_degraded", &app.items), 1.0);
         let metric = |name| gateway.metric(name, &app.items) as usize;
         let values = metric("sluicegate_cache_values_left_out");
@@ -607,8 +614,7 @@ pub fn replies_that_can_not_be_decoded_are_named(ground: &Ground) {
     ] {
         assert!(detail.contains(part), "no `{part}` in `{detail}`");
     }
-    let warned = warnings(&gateway, &app.replies);
-    assert_eq!(warned.len(), 1, "{warned:?}");
+    wait_warnings(&gateway, &app.replies, 1);
     let ranges = gateway.metric("sluicegate_kafka_undecodable_ranges", &app.replies);
     assert_eq!(ranges, 1.0);
     let order = Request::post("/items/a/orders", "{}");
