@@ -21,6 +21,7 @@ pub(super) const ROUTES: [(&str, &str); 4] = [
 
 /// Bytes of an answer that a caller's pipe holds.
 const PIPE_BYTES: [usize; 3] = [200, 4_096, 65_536];
+const PIPE_BYTES_CALM: usize = 65_536;
 
 /// What a client wants. The same key with another path or body is another request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,6 +166,8 @@ impl Caller {
             let process = world.gateways[gateway].process.as_mut();
             let process = process.expect("it is ready");
             let room = *world.random.pick(&PIPE_BYTES);
+            // In the calm a large answer must come before patience ends.
+            let room = if storm { room } else { PIPE_BYTES_CALM };
             let place = process.connect(number, room, &mut world.random);
             self.at = Some((gateway, place));
         }

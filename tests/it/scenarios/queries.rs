@@ -271,7 +271,7 @@ fn wait_state(gateway: &Gateway, topic: &str, state: &str) -> String {
     }
 }
 
-/// Waits until the log has so many WARN lines of a topic: it is read by another thread. Not one more.
+/// Waits until the log has so many WARN lines of a topic, and no more. Another thread reads the log.
 fn wait_warnings(gateway: &Gateway, topic: &str, count: usize) -> Vec<String> {
     let until = Instant::now() + PATIENCE;
     while warnings(gateway, topic).len() < count && Instant::now() < until {
@@ -623,7 +623,7 @@ pub fn replies_that_can_not_be_decoded_are_named(ground: &Ground) {
     wait_state(&gateway, &app.replies, "ready");
 }
 
-/// Many more than a quiet shard would free if each of its turns freed some and the next was not due.
+/// Many more than a quiet shard frees if each of its turns frees some and the next is not due.
 pub fn deleted_keys_are_forgotten_though_nothing_else_happens(ground: &Ground) {
     const KEYS: usize = 60_000;
     let mut app = App::new(ground);
