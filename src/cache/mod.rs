@@ -14,8 +14,8 @@
 //! growing. A record's value is left out: its key, position and etag stay, and lookups return
 //! [`Lookup::Unheld`]. If not even a new key fits, its hash and position are kept, and lookups of
 //! the key return [`Lookup::Unknown`]. If there are too many such keys to remember, lookups of
-//! every key that is not in the slice do. No record that was shown is dropped. A newer record replaces an
-//! omitted one if it finds room. Once all omitted records would fit into `bytes_max`,
+//! every key that is not in the slice do. No record that was shown is dropped. A newer record
+//! replaces an omitted one if it finds room. Once all omitted records would fit into `bytes_max`,
 //! [`Gaps::reread`] names them, and they arrive again as [`crate::log::Change::Again`].
 //!
 //! *A range of the log could not be decoded.* A key may have a newer record in the range if its
