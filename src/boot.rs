@@ -92,15 +92,15 @@ pub enum BootError {
         /// What is wrong, and what to do.
         why: String,
     },
-    /// A CPU that the config names and this process may not run on.
+    /// The config names a CPU on which this process may not run.
     #[error(
         "cpus: this process may not run on CPU {cpu}, only on {allowed:?}; name some of those, or \
          widen its affinity (taskset, AllowedCPUs=, cpuset)"
     )]
     Cpu {
-        /// The first such CPU.
+        /// The first CPU of the config that is not allowed.
         cpu: usize,
-        /// Those it may run on.
+        /// The CPUs on which the process may run.
         allowed: Vec<usize>,
     },
     /// The operating system refused something else.
@@ -124,11 +124,11 @@ impl BootError {
     }
 }
 
-/// Everything on this machine for which [`run`] refuses a config that is right in itself.
+/// Every reason on this machine for which [`run`] would refuse a valid config.
 #[must_use]
 pub fn refusals(config: &Config) -> Vec<BootError> {
     let mut refusals = security::refusals(config);
-    // Where the system doesn't say which CPUs there are, `run` says so.
+    // If the system does not report the CPUs, `run` reports that error.
     let allowed = allowed_cpus().unwrap_or_default();
     let mut named = config.settings.cpus.iter().flatten();
     if let Some(cpu) = named.find(|cpu| !allowed.is_empty() && !allowed.contains(cpu)) {
@@ -138,14 +138,14 @@ pub fn refusals(config: &Config) -> Vec<BootError> {
     refusals
 }
 
-/// CPUs this process has: those it may run on, and no more than the CPU quota of its cgroup.
+/// CPUs of this process: those on which it may run, limited by the CPU quota of its cgroup.
 #[must_use]
 pub fn cpus() -> u16 {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u16::try_from(cpus).unwrap_or(u16::MAX)
 }
 
-/// What to say before a start where the machine has not what the config allows.
+/// The warning before a start if the process may have fewer descriptors than the config allows.
 #[must_use]
 pub fn descriptor_shortage(config: &Config) -> Option<String> {
     let layout = Layout {
@@ -166,7 +166,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let runtime = runtime.map_err(system("start the control thread's runtime"))?;
     let signals = {
         let _entered = runtime.enter();
-        // Before anything else: no signal may find a process that does not listen yet.
+        // Listen first, before anything else: until then a signal would kill the process.
         Signals::listen().map_err(system("listen for signals"))?
     };
     let tls = security::acceptor(&config.settings.tls)?;
@@ -197,8 +197,8 @@ pub fn run(config: Config) -> Result<(), BootError> {
             .copied()
             .collect(),
         reuse_port: settings.reuse_port,
-        // Linux ends a connection whose window stays closed for as long, which must not happen
-        // before `write_timeout` has its say.
+        // Linux ends a connection whose window stays closed for this time. `write_timeout` must
+        // expire first.
         vanished_after: settings
             .http
             .vanished_timeout
@@ -258,7 +258,7 @@ struct Control {
     snapshot: Arc<Snapshot>,
     woken: Arc<Notify>,
     asked: Asked,
-    /// By cluster: the last password that was salted for it.
+    /// Per cluster, the last password that was salted for it.
     salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
     descriptors: Descriptors,
     crowding: Crowding,
@@ -284,7 +284,7 @@ impl Control {
 
     async fn run(self: Arc<Self>, mut signals: Signals) -> Result<(), BootError> {
         let addresses = self.running.bind()?;
-        // The first snapshot is on its way before the first client can be.
+        // Send the first snapshot before a client can connect.
         for shard in self.shards() {
             self.tell(shard, Message::Load(self.snapshot.clone())).await;
         }
@@ -341,8 +341,8 @@ impl Control {
         signals: &mut Signals,
     ) -> Result<(), BootError> {
         let settings = &self.snapshot.config.settings;
-        // Another process may have the ports too: the kernel would give each its share of the
-        // clients, so this one does not listen before it can answer.
+        // Another process may listen on the same ports, and the kernel would give each process a
+        // share of the clients. So listen only once this process can answer.
         if !settings.reuse_port {
             self.running.accept()?;
             for address in addresses {
@@ -364,7 +364,7 @@ impl Control {
                 }
                 (signals.next_stop().await, settings.drain_grace)
             }
-            // Nobody was sent here yet.
+            // No grace: no balancer has sent a client here yet.
             stop = signals.next_stop() => (stop, Duration::ZERO),
         };
         let drain = settings.drain;
@@ -401,9 +401,9 @@ impl Control {
         }
     }
 
-    /// Until no client is connected any more, or the time is up. Readiness fails first: requests
-    /// are executed until balancers have seen that, which is the grace. Then the queues of the
-    /// listeners are emptied, and what still comes is refused.
+    /// Waits until no client is connected, or the time is up. Readiness fails first. During the
+    /// grace, requests are still executed, until balancers have seen that. Then the queues of the
+    /// listeners are emptied and later requests are refused.
     async fn drained(&self, grace: Duration, drain: Duration) {
         for shard in self.shards() {
             self.tell(shard, Message::Leave).await;
@@ -515,8 +515,8 @@ impl Control {
         }
     }
 
-    /// Salts a cluster's password, off the shards and off this thread. One at a time: all shards
-    /// ask for the same when they start, and the first answer serves them all.
+    /// Salts a cluster's password, off the shards and off this thread. One salting runs at a time:
+    /// all shards ask for the same one when they start, and the first result serves them all.
     async fn salt(&self, shard: ShardId, cluster: ClusterIndex, request: SaltRequest) {
         let mut all = self.salted.lock().await;
         let known = all.get(&cluster).filter(|it| it.answers(&request));
@@ -524,7 +524,7 @@ impl Control {
             Some(known) => known.clone(),
             None => {
                 let derived = tokio::task::spawn_blocking(move || request.derive()).await;
-                // Only the runtime's end cancels it.
+                // The task is cancelled only when the runtime ends.
                 let Ok(salted) = derived else { return };
                 all.insert(cluster, salted.clone());
                 salted

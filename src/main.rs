@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The config is refused (`EX_CONFIG` of sysexits).
 const CONFIG_REFUSED: u8 = 78;
 
-/// The system refuses something that is needed (`EX_UNAVAILABLE`).
+/// The system refuses something that the process needs (`EX_UNAVAILABLE`).
 const NOT_AVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
     end(demo::run(&args).map_err(|error| (error.exit_code(), error.into())))
 }
 
-/// The process is about to end: says why, and waits for the last lines of the log.
+/// Ends the process: prints an error, or waits for the last lines of the log.
 fn end(result: Result<(), (u8, anyhow::Error)>) -> ExitCode {
     match result {
         Ok(()) => {
@@ -128,8 +128,8 @@ fn check(line: CommandLine, output: Output, colours: bool) -> ExitCode {
     }
 }
 
-/// Makes a config that is to be served. `run` and `check` both come by here, so `check` refuses
-/// whatever `run` refuses before it opens a socket.
+/// Loads a config for serving. `run` and `check` both call this, so `check` refuses every config
+/// that `run` refuses before it opens a socket.
 fn to_serve(mut sources: Sources) -> Result<Loaded, Report> {
     sources.to_serve = true;
     let loaded = config::load(sources)?;

@@ -1,22 +1,23 @@
-//! Where shards run: how many there are, and whether each is kept on a CPU of its own.
+//! Where shards run: how many there are, and whether each is pinned to its own CPU.
 
 use crate::config::Settings;
 
 /// Shards and the CPUs they are pinned to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Placement {
-    /// How many.
+    /// The number of shards.
     pub(super) shards: u16,
-    /// One CPU each, in turn; empty: the kernel places them.
+    /// CPUs to pin shards to, in turn. If empty, the kernel places the shards.
     pub(super) pinned: Vec<usize>,
 }
 
 impl Placement {
-    /// `allowed` are the CPUs the process may run on, `cpus` how many of them it has by its quota.
+    /// `allowed` are the CPUs on which the process may run, `cpus` is their number within its
+    /// quota.
     ///
-    /// Shards are pinned where the config names CPUs, and where they fill all that the process may
-    /// run on. Otherwise another process may have the same idea: two gateways of one shard would
-    /// share CPU 0 while the others idle. A quota is time and no place, so it fills nothing.
+    /// Shards are pinned if the config names CPUs, or if they fill all allowed CPUs. Otherwise
+    /// another process might pin to the same CPUs: two gateways of one shard would share CPU 0
+    /// while the other CPUs idle. A quota limits time and not CPUs, so it never counts as filled.
     pub(super) fn new(settings: &Settings, allowed: Vec<usize>, cpus: u16) -> Self {
         let shards = settings.shards_on(cpus);
         let fills = usize::from(shards) == allowed.len() && usize::from(cpus) >= allowed.len();

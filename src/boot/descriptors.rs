@@ -1,4 +1,4 @@
-//! File descriptors: a part of them is kept for what must work when clients have used up the rest.
+//! File descriptors: some are reserved for what must work when clients have used up the rest.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,29 +7,29 @@ use crate::control::ADMIN_CONNECTIONS_MAX;
 use crate::metrics::{Check, CheckState};
 use crate::shard::{Layout, Level, Note};
 
-/// For each cluster and home shard: its connections to brokers, as many as 4 brokers need.
+/// Reserved for each cluster and home shard: connections to 4 brokers.
 const BROKERS_PER_HOME: u64 = 16;
-/// For each cluster at least.
+/// Reserved for each cluster at least.
 const BROKERS_MIN: u64 = 64;
-/// Files that are read again, programs that print tokens, names that are resolved.
+/// Reserved for files that are read again, programs that print tokens, and name resolution.
 const OTHERS: u64 = 32;
-/// The next client, which is accepted to be closed.
+/// Reserved for the next client, which is accepted only to be closed.
 const ACCEPTED: u64 = 1;
-/// What each shard has open before any client comes: its rings and what wakes it.
+/// Descriptors that each shard has open before any client connects: its rings and its waker.
 const PER_SHARD: u64 = 16;
 
 const _: () = {
-    // With the usual limit of 1,024, one cluster and few shards, clients have most of it.
+    // With the usual limit of 1,024, one cluster and few shards, clients get most descriptors.
     assert!(BROKERS_MIN + ADMIN_CONNECTIONS_MAX as u64 + 1 + OTHERS + ACCEPTED <= 1024 / 4);
     assert!(BROKERS_PER_HOME <= BROKERS_MIN);
 };
 
-/// How the descriptors of the process are shared out.
+/// How the descriptors of the process are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Descriptors {
-    /// How many there may be (`RLIMIT_NOFILE`).
+    /// The most descriptors that the process may have open (`RLIMIT_NOFILE`).
     limit: u64,
-    /// How many of them clients are kept from.
+    /// How many of them clients may not use.
     reserve: u64,
 }
 
@@ -42,17 +42,17 @@ impl Descriptors {
         let reserve = brokers + admin + OTHERS + ACCEPTED;
         Self {
             limit,
-            // With so few that hardly a client would have one, clients have half.
+            // If the limit is so low that clients would get hardly any, they get half.
             reserve: reserve.min(limit / 2),
         }
     }
 
-    /// A client whose descriptor has this number is one too many.
+    /// A client whose descriptor has this number or a larger one is closed.
     pub(super) const fn clients_below(self) -> u64 {
         self.limit - self.reserve
     }
 
-    /// What to say where the config allows more clients than there are descriptors for.
+    /// The warning if the config allows more clients than there are descriptors.
     pub(super) fn shortage(self, config: &Config, layout: Layout) -> Option<String> {
         let wanted = config.settings.http.connections_max as u64;
         let taken = PER_SHARD * u64::from(layout.shards);
@@ -69,27 +69,27 @@ impl Descriptors {
     }
 }
 
-/// Whether clients are closed because descriptors are short, as the control thread sees it.
+/// The control thread's view of whether clients are closed for lack of descriptors.
 #[derive(Debug, Default)]
 pub(super) struct Crowding(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Clients closed at once, and failed accepts, so far.
+    /// Clients closed for lack of descriptors, and failed accepts, so far.
     seen: (u64, u64),
-    /// Ticks since one of them grew; `None`: there are descriptors.
+    /// Ticks since one of the counts grew. `None` while descriptors suffice.
     quiet: Option<u32>,
 }
 
-/// Seconds without a closed client after which there are descriptors again.
+/// Ticks (seconds) without a closed client after which descriptors suffice again.
 const QUIET_TICKS: u32 = 10;
 
 impl Crowding {
-    /// Once a second, with what all shards have counted. Gives what to log.
+    /// Call once a second with the counts of all shards. Returns what to log.
     pub(super) fn on_tick(&self, now: (u64, u64), descriptors: Descriptors) -> Option<Note> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A burst may take all descriptors for a moment, until its surplus is closed: the ring
-        // accepts whatever is queued at once. That is the same state.
+        // The ring accepts every queued client at once, so a burst may briefly take all descriptors
+        // until the surplus is closed. That counts as the same shortage.
         let closed = now.0 > state.seen.0;
         let grew = now != state.seen;
         state.seen = now;
@@ -115,7 +115,7 @@ impl Crowding {
         }
     }
 
-    /// The line of `/readyz` while it lasts. The process serves those that it has.
+    /// The check in `/readyz` during a shortage. Clients that are connected are still served.
     pub(super) fn check(&self, descriptors: Descriptors) -> Option<Check> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.quiet?;

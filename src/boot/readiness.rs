@@ -49,8 +49,8 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
         let loading = check.state == CheckState::Loading && check.name != LISTENING;
         loading && !waits.contains(&check.name)
     };
-    // What brokers refuse to take is answered with the cause: a route that does no more than that
-    // is served too, or its clients could not connect to receive it.
+    // A command that brokers refuse is answered with the cause. So a route whose only problem is
+    // such a refusal is served: otherwise its clients could not connect to receive the cause.
     let writes = writes(snapshot);
     let read: Vec<Check> = checks
         .iter()
@@ -62,7 +62,7 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
     answered && !checks.iter().any(loading) && routes.iter().any(served)
 }
 
-/// The checks of what commands write.
+/// Names of the checks of topics that commands write to.
 fn writes(snapshot: &Snapshot) -> Vec<String> {
     let topics = snapshot
         .topics
@@ -98,7 +98,7 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
     let streams = config.streams.iter().zip(&snapshot.streams);
     let streams = streams.map(|(route, (topic, _))| RouteNeeds {
         route: route.name.clone(),
-        // The second is there only where streams are refused and other routes are not.
+        // The second check exists only while streams are refused and other routes are served.
         checks: vec![name(*topic), snapshot.streams_name(snapshot.topic(*topic))],
     });
     commands.chain(queries).chain(streams).collect()

@@ -28,7 +28,7 @@ const SYSTEM_BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Everything that is wrong with the files and secrets that the config names.
+/// Every problem with the files and secrets that the config names.
 pub(super) fn refusals(config: &Config) -> Vec<BootError> {
     let clusters = config.cluster_indexes().flat_map(|index| {
         let (tls, sasl) = config.cluster_security(index);
@@ -319,7 +319,7 @@ mod tests {
         let error = error.expect("it names what can't be used");
         assert_eq!(error.exit_code(), 78, "{error}");
         let said = error.to_string();
-        // `check` says the same.
+        // `check` must report the same.
         let refusals = refusals(&config);
         assert!(refusals.iter().any(|it| it.to_string() == said), "{said}");
         said.replace(&place, "@")

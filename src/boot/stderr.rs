@@ -1,10 +1,11 @@
-//! Standard error as the log's output: a bounded queue and one thread that writes. A log line never
-//! waits and never fails. While standard error is closed, full, or a pipe that nobody reads, lines
-//! are dropped and counted; once it takes bytes again, a WARN names how many were lost.
+//! Standard error as the log's output: a bounded queue and one thread that writes. Logging never
+//! waits and never fails. Lines are dropped and counted while standard error is closed, full, or a
+//! pipe that nobody reads. Once a write succeeds again, a WARN reports how many lines were lost.
 //!
 //! `tracing-appender` was ruled out: it discards write errors uncounted, its limit is in lines and
 //! not in bytes, and its guard prints to standard output when the thread is stuck, which blocks or
-//! panics where both outputs share the pipe (`2>&1 |`).
+//! panics if both outputs share the pipe (`2>&1
+//! `).
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -35,18 +36,18 @@ static OUTPUT: OnceLock<Output> = OnceLock::new();
 /// What the queue carries.
 enum Entry {
     Line(Vec<u8>),
-    /// Answered once every line before it was written or dropped.
+    /// Answered after every line before it has been written or dropped.
     Flush(Sender<()>),
 }
 
-/// What the writer's thread and everybody who logs share.
+/// State that the writer's thread shares with every thread that logs.
 #[derive(Debug, Default)]
 struct Counts {
     /// Bytes of the lines in the queue.
     queued_bytes: AtomicUsize,
-    /// Lines that were not written, since the start.
+    /// Lines dropped since the start.
     dropped: AtomicU64,
-    /// Whether a line was dropped since one was last written.
+    /// Whether a line has been dropped since the last successful write.
     is_losing: AtomicBool,
     /// The error of the last write, or 0.
     errno: AtomicI32,
@@ -95,12 +96,12 @@ impl Output {
         }
     }
 
-    /// Waits until the lines so far are out, [`FLUSH_WAIT`] at most.
+    /// Waits until all queued lines have been written, twice [`FLUSH_WAIT`] at most.
     fn flush(&self) {
         let (done, wait) = bounded(1);
         let sent = self.queue.send_timeout(Entry::Flush(done), FLUSH_WAIT);
         if sent.is_ok() {
-            // The time being up is an end like any other: nobody reads what is left.
+            // A timeout counts as done: nobody reads the remaining lines.
             let _ = wait.recv_timeout(FLUSH_WAIT);
         }
     }
@@ -136,7 +137,7 @@ fn write_lines(out: &impl AsFd, entries: &Receiver<Entry>, counts: &Counts) {
             }
         };
         counts.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
-        // What follows half a line begins on a new one.
+        // The last write stopped within a line: begin a new one.
         let written = match is_torn {
             true => write_all(out, b"\n").and_then(|()| write_all(out, &line)),
             false => write_all(out, &line),
@@ -169,8 +170,8 @@ struct Torn {
     any: bool,
 }
 
-/// Writes all of it. Takes no lock: a writer that is stuck must not stop whoever else would write
-/// to standard error.
+/// Writes all bytes. Takes no lock: a stuck writer must not block other threads that write to
+/// standard error.
 fn write_all(out: &impl AsFd, bytes: &[u8]) -> Result<(), Torn> {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -181,7 +182,7 @@ fn write_all(out: &impl AsFd, bytes: &[u8]) -> Result<(), Torn> {
             }
             Ok(_) => Errno::IO,
             Err(Errno::INTR) => continue,
-            // Another process has made the pipe or terminal non-blocking, which is shared.
+            // Another process that shares the pipe or terminal has made it non-blocking.
             Err(Errno::AGAIN) => match poll(&mut [PollFd::new(out, PollFlags::OUT)], None) {
                 Ok(_) | Err(Errno::INTR) => continue,
                 Err(errno) => errno,
@@ -196,7 +197,7 @@ fn write_all(out: &impl AsFd, bytes: &[u8]) -> Result<(), Torn> {
     Ok(())
 }
 
-/// Where `tracing` writes: each line into the queue.
+/// The writer that `tracing` uses: it queues each line.
 #[derive(Clone, Debug)]
 struct ToQueue(Output);
 
@@ -219,11 +220,12 @@ impl<'a> MakeWriter<'a> for ToQueue {
     }
 }
 
-/// Starts the log of the process. From now on a panic is a line of it, too: the standard hook would
-/// write to standard error itself, and a panic behind a stuck pipe would hang where it must end.
+/// Starts the log of the process. From then on a panic is logged as well. The standard hook would
+/// write to standard error itself, so a panic behind a stuck pipe would hang instead of ending the
+/// process.
 ///
 /// # Errors
-/// The thread that writes can't be had.
+/// The thread that writes can't be started.
 pub fn start_log(settings: &Log, colours: bool) -> io::Result<()> {
     let output = Output::start(io::stderr())?;
     if OUTPUT.set(output.clone()).is_err() {
@@ -259,16 +261,16 @@ pub fn start_log(settings: &Log, colours: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the lines so far are written, a second or two at most. Called before the process
-/// ends, which the writer's thread does not outlive.
+/// Waits until all queued lines have been written, two seconds at most. Call it before the process
+/// ends, because the writer's thread ends with it.
 pub fn flush_log() {
     if let Some(output) = OUTPUT.get() {
         output.flush();
     }
 }
 
-/// Says something to people, behind what was logged before. Never fails; once the log has started,
-/// it waits for a stuck reader no longer than [`flush_log`].
+/// Prints a message for people, after all lines logged before it. Never fails. Once the log has
+/// started, it waits for a stuck reader no longer than [`flush_log`].
 pub fn say(text: &str) {
     let line = format!("{text}\n");
     match OUTPUT.get() {
@@ -276,7 +278,7 @@ pub fn say(text: &str) {
             output.push(line.as_bytes());
             output.flush();
         }
-        // A reader that left is no failure of ours.
+        // Ignore the error of a reader that has closed its end.
         None => drop(write_all(&io::stderr(), line.as_bytes())),
     }
 }
@@ -287,8 +289,8 @@ pub(super) fn lines_dropped() -> u64 {
     OUTPUT.get().map_or(0, dropped)
 }
 
-/// For `/readyz`: a log that loses lines leaves the process ready and degraded, until a line is
-/// written again. `None`: no line was lost since the last that was written.
+/// The check for `/readyz`. A log that loses lines leaves the process ready and degraded until a
+/// line is written again. `None` if no line was lost since the last write.
 pub(super) fn log_check() -> Option<Check> {
     OUTPUT.get()?.check()
 }
@@ -339,7 +341,7 @@ mod tests {
             .chain(b"\n")
             .copied()
             .collect::<Vec<_>>();
-        // The pipe takes some, the queue some more; the rest is dropped, and nothing waits.
+        // The pipe takes some lines and the queue some more. The rest is dropped without a wait.
         for _ in 0..4 * LINES_MAX {
             output.push(&line);
         }

@@ -82,7 +82,7 @@ pub(super) enum Answer {
     Frame { bytes: Vec<u8>, mute_ms: u32 },
     /// A Fetch that may have to wait.
     Poll { poll: Box<Poll>, correlation: i32 },
-    /// A whole response frame, after so many milliseconds.
+    /// A whole response frame, sent after this many milliseconds.
     Late { bytes: Vec<u8>, after_ms: u32 },
     /// The client wants no answer.
     Silence,

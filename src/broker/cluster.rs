@@ -38,16 +38,16 @@ pub(super) struct Faults {
     /// Partitions of the next requests of an API that get an error; for Produce, `after` says that
     /// the records are appended all the same.
     pub refuse: Vec<Refuse>,
-    /// Rights on topics that clients lack. Everybody is the same user here.
+    /// Rights on topics that clients lack. All clients are the same user.
     pub denied: BTreeSet<(String, Right)>,
-    /// How many milliseconds answers to Produce of a topic are held back, as by slow replicas.
+    /// Delays responses to Produce of a topic by this many milliseconds, as slow replicas would.
     pub delay_produce: Option<(String, u32)>,
 }
 
 /// A right on a topic (Kafka's ACL operations).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
-    /// Its metadata, offsets and epochs. Without it nothing else is allowed either.
+    /// The topic's metadata, offsets and epochs. Every other right requires this one.
     Describe,
     /// Fetch.
     Read,
@@ -60,7 +60,7 @@ pub enum Right {
 #[derive(Debug)]
 pub(super) struct Refuse {
     pub api: ApiKey,
-    /// `None`: of all topics.
+    /// The topic. `None` means all topics.
     pub topic: Option<String>,
     pub error: ResponseError,
     pub after: bool,
@@ -73,7 +73,7 @@ impl Faults {
         self.refuse.iter().any(|r| r.api == api)
     }
 
-    /// The error that was planned for the next partition of `api`, if any. `topic`: whose it is.
+    /// The error planned for the next partition of `api` in `topic`, if any.
     pub(super) fn refuse(
         &mut self,
         api: ApiKey,
@@ -337,7 +337,7 @@ impl Cluster {
         Ok(base)
     }
 
-    /// The name of a topic that a request asks for, if it is there.
+    /// The name of the topic in a request, if the topic exists.
     pub(super) fn name_of<'a>(&'a self, topic: &'a TopicRef) -> Option<&'a str> {
         match topic {
             TopicRef::Name(name) => Some(name),

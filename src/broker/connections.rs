@@ -37,7 +37,7 @@ enum Waiting {
     Poll { poll: Box<Poll>, correlation: i32 },
     /// For the throttle time to pass.
     Muted { until: Instant },
-    /// For the time to answer.
+    /// A response that is sent at `until`.
     Late { bytes: Vec<u8>, until: Instant },
 }
 

@@ -223,13 +223,13 @@ impl Broker {
         self.cluster.faults.throttle_ms = throttle_ms.min(i32::MAX as u32);
     }
 
-    /// Answers to Produce requests that write to a topic are held back for so long, as by replicas
-    /// that are slow. 0: no longer.
+    /// Delays responses to Produce requests that write to a topic, as slow replicas would. 0 ends
+    /// the delay.
     pub fn delay_produces(&mut self, topic: &str, by_ms: u32) {
         self.cluster.faults.delay_produce = (by_ms > 0).then(|| (topic.to_owned(), by_ms));
     }
 
-    /// Takes a right on a topic from all clients, or gives it back.
+    /// Denies a right on a topic to all clients, or grants it again.
     pub fn deny(&mut self, topic: &str, right: Right, denied: bool) {
         let entry = (topic.to_owned(), right);
         match denied {
@@ -240,7 +240,7 @@ impl Broker {
         self.settle();
     }
 
-    /// A partition loses its leader, and nobody is elected until [`Self::move_leader`].
+    /// Removes a partition's leader. No leader is elected until [`Self::move_leader`].
     ///
     /// # Errors
     /// UNKNOWN_TOPIC_OR_PARTITION.
@@ -256,7 +256,7 @@ impl Broker {
         self.plan(None, api, error, count);
     }
 
-    /// The same of the partitions of one topic.
+    /// Like [`Self::fail_next`], for the partitions of one topic.
     pub fn fail_next_of(&mut self, topic: &str, api: Failing, error: ResponseError, count: u32) {
         self.plan(Some(topic), api, error, count);
     }

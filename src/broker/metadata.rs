@@ -58,7 +58,7 @@ impl Cluster {
         let by_name = asked.name.as_ref().map(|name| name.0.as_str());
         let name = by_name.or_else(|| self.topics.name_of(asked.topic_id));
         if let Some(name) = name.filter(|name| self.faults.denies(name, Right::Describe)) {
-            // Not even whether it is there.
+            // Do not reveal whether the topic exists.
             return MetadataResponseTopic::default()
                 .with_error_code(ResponseError::TopicAuthorizationFailed.code())
                 .with_name(Some(TopicName(StrBytes::from(name.to_owned()))));
@@ -82,7 +82,7 @@ impl Cluster {
         }
     }
 
-    /// What clients may do to a topic (KIP-430), as far as somebody here asks.
+    /// The operations that clients may do on a topic (KIP-430), of those that this broker checks.
     fn operations(&self, name: &str) -> i32 {
         let bits = [
             (Right::Read, 3),

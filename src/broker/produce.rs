@@ -82,7 +82,7 @@ impl Cluster {
         }
     }
 
-    /// How many milliseconds the answer to a request is held back, if a fault says so.
+    /// The delay of the response in milliseconds, if a fault sets one.
     pub(super) fn produce_delay(&self, ctx: &Context, request: &ProduceRequest) -> Option<u32> {
         let (slow, by_ms) = self.faults.delay_produce.as_ref()?;
         let is_slow = |topic| self.name_of(&topic_ref(ctx, topic)) == Some(slow.as_str());

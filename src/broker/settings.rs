@@ -27,8 +27,9 @@ pub struct Settings {
     pub fetch_sessions: bool,
     /// Whose API ranges and habits to show.
     pub profile: Profile,
-    /// The cluster's id. The same for every development broker by default: a client that met one
-    /// takes the next one at the same address for the same cluster, whose topics were made again.
+    /// The cluster's id. By default it is the same for every development broker, so that a client
+    /// accepts a restarted broker at the same address as the same cluster, with its topics
+    /// re-created.
     pub cluster_id: String,
 }
 
@@ -46,7 +47,7 @@ pub enum Profile {
 impl Settings {
     /// Nodes a cluster may have.
     pub const NODES_MAX: u16 = 16;
-    /// The id of a cluster that is given no other: 22 characters, as Kafka's are.
+    /// The default id of a cluster: 22 characters, like Kafka's own ids.
     pub const CLUSTER_ID: &str = "sluicegate-development";
 }
 

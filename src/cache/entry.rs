@@ -32,8 +32,8 @@ pub enum Lookup<'a> {
     Unheld(Entry<'a>),
     /// No record, or its newest is a tombstone.
     Absent,
-    /// What the slice knows of the key may be out of date: the key, or a newer record of it, may be
-    /// among the keys that found no room or in an undecodable range of the log.
+    /// The slice's knowledge of the key may be out of date. The key, or a newer record of it, may
+    /// be among the keys that found no room or in an undecodable range of the log.
     Unknown,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Entry<'a> {
         self.slot.held.timestamp
     }
 
-    /// Whether the value may be part of a collection, where the topic has one.
+    /// Whether the value may be part of the topic's collection, if it has one.
     #[must_use]
     pub const fn is_listed(&self) -> bool {
         self.slot.held.listed
@@ -115,7 +115,7 @@ pub(super) struct Held {
     pub(super) partition: Partition,
     /// A number of the slice's content types.
     pub(super) content_type: u16,
-    /// Whether the value may be part of a collection. Always true for a topic without one.
+    /// Whether the value may be part of a collection. Always true if the topic has no collection.
     pub(super) listed: bool,
 }
 
@@ -131,7 +131,7 @@ impl Slot {
         matches!(self.held.value, Value::Held(_)) && !self.held.listed
     }
 
-    /// Memory that the value would take if there were room; 0 for one that is held.
+    /// Memory that the value would take if it were held. 0 if it is held.
     pub(super) fn unheld_bytes(&self) -> usize {
         match self.held.value {
             Value::Unheld(len) => value_bytes(len as usize),

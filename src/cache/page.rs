@@ -47,8 +47,8 @@ pub struct Page {
     pub items: Vec<Item>,
     /// Give this to the next call; `None`: the slice is through.
     pub next: Option<(KeyHash, Box<[u8]>)>,
-    /// The slice lacks something: values or keys that found no room, or what an undecodable range
-    /// of the log may hold. What it has is not the whole.
+    /// The slice is incomplete: values or keys found no room, or an undecodable range of the log
+    /// may hold more.
     pub incomplete: bool,
 }
 
@@ -68,7 +68,7 @@ pub struct Changes {
     pub items: Vec<Item>,
     /// Give this to the next call with the same bounds; `None`: the slice is through.
     pub next: Option<ChangeCursor>,
-    /// Keys may exist that found no room. What undecodable ranges may hold is told apart: see
+    /// Keys may exist that found no room. Keys in undecodable ranges are reported separately, by
     /// [`Slice::undecodable`].
     pub incomplete: bool,
 }

@@ -1,15 +1,15 @@
-//! Keys that found no room in a slice: not the keys themselves, but their hashes and where their
-//! newest records are. So lookups of other keys that do not exist stay certain, and the records can
-//! be read again once there is room.
+//! Keys that found no room in a slice. Only their hashes and the positions of their newest records
+//! are kept. So lookups of keys that do not exist stay certain, and the records can be read again
+//! once there is room.
 
 use std::collections::BTreeMap;
 
 use crate::model::{KeyHash, Offset, Partition};
 
-/// Keys that are remembered at most, whatever the slice's size: a walk over all of them, when a log
-/// start moves, is a few milliseconds.
+/// The most keys that are remembered, whatever the slice's size. When a log start moves, all of
+/// them are visited, which takes a few milliseconds.
 const KEYS_MAX: usize = 65_536;
-/// Memory of one in a B-tree.
+/// Memory of one remembered key in a B-tree.
 const KEY_BYTES: usize = 48;
 
 #[derive(Debug, Default)]
@@ -18,12 +18,12 @@ pub(super) struct Refused {
     keys: BTreeMap<KeyHash, Place>,
     /// Memory that the keys and their values would take.
     bytes: usize,
-    /// Of keys that found no room even here, the highest offset in each partition: any key that the
-    /// slice does not have may be one of them.
+    /// Per partition, the highest offset of keys that are not even remembered. Any key that is not
+    /// in the slice may be one of them.
     lost: BTreeMap<Partition, Offset>,
 }
 
-/// Where the newest record of a refused key is.
+/// The position of a refused key's newest record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     partition: Partition,
@@ -33,7 +33,7 @@ struct Place {
 }
 
 impl Refused {
-    /// For a slice of so many bytes, an eighth of which may be taken here.
+    /// For a slice of `bytes_max` bytes, of which this set may take an eighth.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             keys_max: (bytes_max / 8 / KEY_BYTES).min(KEYS_MAX),
@@ -57,7 +57,7 @@ impl Refused {
         }
     }
 
-    /// The key is in the slice now.
+    /// Forgets a key that the slice now has.
     pub(super) fn remove(&mut self, hash: KeyHash) {
         if self.keys.is_empty() {
             return;
@@ -85,12 +85,12 @@ impl Refused {
         place.is_some_and(|place| (place.partition, place.offset) == at)
     }
 
-    /// Whether a key that the slice does not have may exist.
+    /// Whether a key that is not in the slice may exist.
     pub(super) fn may_have(&self, hash: KeyHash) -> bool {
         self.is_lost() || self.keys.contains_key(&hash)
     }
 
-    /// Whether keys were refused that are not remembered: only another loading can find them.
+    /// Whether keys were refused and not remembered. Only loading the topic again can find them.
     pub(super) fn is_lost(&self) -> bool {
         !self.lost.is_empty()
     }

@@ -60,9 +60,9 @@ pub struct SliceStats {
     pub bytes: usize,
     /// Entries whose value is not in memory.
     pub unheld: usize,
-    /// Records of keys that found no room, ever.
+    /// Records of keys that found no room, over the slice's lifetime.
     pub keys_refused: u64,
-    /// Values that are held and left out of collections, because they are not JSON.
+    /// Values that are held but left out of collections because they are not JSON.
     pub left_out: usize,
     /// Records without a key, ever; the first slice counts them for all.
     pub null_keys: u64,
@@ -72,17 +72,16 @@ pub struct SliceStats {
     pub over: bool,
 }
 
-/// What a slice lacks for want of room, and what its collections leave out. Comparable, so that a
-/// change can be noticed.
+/// What a slice lacks for want of room, and what its collections leave out. Comparable, so that the
+/// shard can detect a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gaps {
     /// Values or keys found no room.
     pub full: bool,
-    /// Keys found no room that the slice does not even remember, and half of its memory is free:
-    /// only another loading of the topic can find them.
+    /// Keys were refused and not remembered, and half of the slice's memory is free. Only loading
+    /// the topic again can find these keys.
     pub reload: bool,
-    /// All that was left out would find room now: each partition, and the offset from which its
-    /// records are wanted again.
+    /// If all omitted records would fit now: per partition, the offset from which to read again.
     pub reread: Vec<(Partition, Offset)>,
     /// The first value that collections left out.
     pub left_out: Option<LeftOut>,
@@ -156,7 +155,8 @@ impl Slice {
                 raise(&mut self.floors, *partition, *offset);
                 self.refused.on_log_start(*partition, *offset);
                 self.below_floor = true;
-                // What is left over goes with `expire`; until then it is not shown.
+                // Further records below the log start are removed by `expire`, and are hidden until
+                // then.
                 let _more = self.expire_below_floors(EXPIRE_MAX);
             }
             Change::Nothing | Change::Gap { .. } | Change::Stuck { .. } => {}
@@ -169,12 +169,13 @@ impl Slice {
         self.get_of(key, hash, None)
     }
 
-    /// What the slice knows of `key`, all of whose records are in `partition` if that is given.
+    /// What the slice knows of `key`. If `partition` is given, it has all records of the key.
     #[must_use]
     pub fn get_of(&self, key: &[u8], hash: KeyHash, partition: Option<Partition>) -> Lookup<'_> {
         let known = self.table.find(hash, key).map(|at| self.table.slot(at));
         let Some(slot) = known.filter(|slot| !self.is_below_floor(slot)) else {
-            // A key that the slice has is never refused again: below the log start it is gone.
+            // If the slice has the key, its record is below the log start and the key was not
+            // refused.
             let refused = known.is_none() && self.refused.may_have(hash);
             let undecodable = match partition {
                 None => !self.undecodable.is_empty(),
@@ -210,7 +211,7 @@ impl Slice {
         self.expire_due(now, false)
     }
 
-    /// `for_room`: nothing that is due stays.
+    /// `for_room`: removes every tombstone that is due, none is kept for undecodable ranges.
     #[must_use]
     fn expire_due(&mut self, now: UnixMillis, for_room: bool) -> bool {
         for left in (0..EXPIRE_MAX).rev() {
@@ -218,8 +219,8 @@ impl Slice {
                 return self.expire_below_floors(left);
             };
             let (partition, offset) = (place.partition, place.offset);
-            // Above an undecodable range a tombstone is what is known of its key: without it, the
-            // key would be one that is not found, of which the range may hold a record.
+            // Keep a tombstone above an undecodable range: it proves that its key is deleted.
+            // Without it, the key would be unknown, since the range may hold a record of it.
             let decides =
                 self.undecodable.is_in(partition) && !self.undecodable.is_above(partition, offset);
             match decides && !for_room {
@@ -233,7 +234,7 @@ impl Slice {
     fn keep_longer(&mut self, at: At, now: UnixMillis) {
         let slot = self.table.slot_mut(at);
         self.ledger.uncount(slot);
-        // At least a moment, or it would be due for ever.
+        // Keep it for at least 1 s, or it would be due for ever.
         let due = after(now, self.settings.tombstone_keep);
         slot.held.value = Value::Tombstone(due.max(UnixMillis(now.0.saturating_add(1000))));
         self.ledger.count(slot);
@@ -301,7 +302,7 @@ impl Slice {
         !self.lacks_keys() && self.ledger.unheld == 0 && self.undecodable.is_empty()
     }
 
-    /// The log's start of each partition, as far as told.
+    /// The known log start of each partition.
     #[must_use]
     pub fn log_starts(&self) -> &[Offset] {
         &self.floors
@@ -357,8 +358,8 @@ impl Slice {
         }
     }
 
-    /// Records that came before, in the hope that there is room for them now. One counts if it is
-    /// the newest of its key and was left out; all others are known, or replaced.
+    /// Applies records that were read again because there may be room now. A record counts only if
+    /// it is the newest of its key and was left out. All others are known or replaced.
     fn on_records_again(&mut self, batch: &Batch, now: UnixMillis) {
         let partition = batch.partition();
         for record in batch.iter() {
@@ -392,8 +393,8 @@ impl Slice {
     ) {
         let wanted = self.cost(key) + ETAG_BYTES + value_bytes(record.value.map_or(0, <[u8]>::len));
         if self.room() < wanted {
-            // Tombstones that are due must not take the room of a new key or value. Bounded, and
-            // one look where none is due.
+            // Tombstones that are due must not take the room of a new key or value. The work is
+            // bounded, and if none is due, only one is examined.
             let _more = self.expire_due(now, true);
         }
         match self.table.find(record.key_hash, key) {
@@ -435,7 +436,7 @@ impl Slice {
         self.ledger.count(slot);
     }
 
-    /// Memory that a new key takes at most, without its value.
+    /// The most memory that a new key takes without its value.
     fn cost(&self, key: &[u8]) -> usize {
         rounded(key.len()) + self.table.insert_bytes() + Order::insert_bytes_max()
     }
@@ -477,7 +478,7 @@ impl Slice {
         }
     }
 
-    /// A value or a key found no room.
+    /// Notes that a value or a key found no room.
     fn on_left_out(&mut self, partition: Partition, offset: Offset) {
         let index = partition.0 as usize;
         if index >= self.left_out_from.len() {
@@ -487,8 +488,8 @@ impl Slice {
         *from = offset.min(*from);
     }
 
-    /// Whether a value may be part of a collection. Checked once a record: what a collection says
-    /// must be JSON as a whole, for every reader.
+    /// Whether a value may be part of a collection. Each record is checked once. Every reader must
+    /// be able to parse the collection as one JSON document.
     fn is_listed(&mut self, partition: Partition, record: &Record<'_>, value: &Value) -> bool {
         let Value::Held(value) = value else {
             return true;

@@ -13,8 +13,7 @@ const ROW_BYTES: usize = 128;
 #[derive(Debug)]
 pub(super) struct Bodies {
     answers: HashMap<CorrelationId, Answer, RandomState>,
-    /// In the order they came; ids whose answer is evicted may be here until they come to the
-    /// front.
+    /// Ids in order of arrival. The id of an evicted answer stays until it reaches the front.
     arrivals: VecDeque<CorrelationId>,
     bytes: usize,
     bytes_max: usize,

@@ -203,9 +203,9 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         self.release(waiters)
     }
 
-    /// Closes the entry of the request that is answered and returns every exchange that waits for
-    /// it. `None` is normal: the reply is late, or of a request of another instance. A request with
-    /// another fingerprint under the same command key stays open until its own reply.
+    /// Closes the entry of the answered request and returns every exchange that waits for it.
+    /// `None` is normal: the reply is late, or answers a request of another instance. A request
+    /// with another fingerprint under the same command key stays open until its own reply.
     pub fn on_reply(&mut self, id: CorrelationId) -> Option<Waiters<W>> {
         let open = self.entries.get(&id.key)?;
         (open.print == id.fingerprint).then(|| self.close(id.key))?
@@ -355,7 +355,7 @@ mod tests {
     fn the_reply_to_another_request_under_the_key_closes_nothing() {
         let mut table = table();
         table.admit(A, F, Some((1, at(10))), at(0));
-        // Of the same recipe, and of another, which can't be compared.
+        // One fingerprint of the same recipe, and one of another recipe, which can't be compared.
         for first in [F.0[0], F.0[0] + 1] {
             let mut fingerprint = Fingerprint([9; 16]);
             fingerprint.0[0] = first;

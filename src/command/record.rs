@@ -49,8 +49,8 @@ pub struct CommandParts<'a> {
     pub correlation: CorrelationId,
     /// The replies topic.
     pub reply_to: &'a str,
-    /// The request's one `traceparent`. It is the same in every preset, and goes on the record if
-    /// it is well-formed.
+    /// The request's single `traceparent`. It has the same name in every preset, and is carried
+    /// only if it is well-formed.
     pub traceparent: Option<&'a [u8]>,
     /// The record's key, evaluated; `None`: the route has none.
     pub key: Option<&'a [u8]>,
@@ -100,7 +100,7 @@ pub struct CommandHeaders {
 }
 
 impl CommandHeaders {
-    /// Bytes of a condition, and of a value that passes.
+    /// Most bytes of a condition, and of a forwarded header value.
     pub const VALUE_BYTES_MAX: usize = 4096;
 
     /// `route` names the headers the route sets, `forward` those of the request that pass. A name
@@ -152,11 +152,11 @@ impl CommandHeaders {
         }
     }
 
-    /// Whether [`Self::record`] would accept these conditions and headers: for a request whose body
-    /// is not asked for yet.
+    /// Whether [`Self::record`] would accept these conditions and headers. For a request whose body
+    /// has not been asked for.
     ///
     /// # Errors
-    /// A condition or a value that passes is too long.
+    /// A condition or a forwarded value is too long.
     pub fn check<'a>(
         &self,
         conditions: [Option<&[u8]>; 2],
@@ -170,18 +170,18 @@ impl CommandHeaders {
         }
     }
 
-    /// The name under which a header of the request goes on the record, if it does.
+    /// The record header under which a request header is forwarded, or `None`.
     fn passes(&self, name: &str, value: &[u8]) -> Option<&str> {
         let mut pass = self.pass.iter();
         let name = pass.find(|pass| name.eq_ignore_ascii_case(pass))?;
         trace::may_pass(name, value).then_some(name)
     }
 
-    /// Makes a record of a request; of its `headers` those pass that the route forwards, each value
+    /// Makes a record of a request. It carries the `headers` that the route forwards: every value
     /// of a repeated one, under the name in lower case.
     ///
     /// # Errors
-    /// A condition or a value that passes is too long.
+    /// A condition or a forwarded value is too long.
     ///
     /// # Panics
     /// If there is not one value for each header of the route.

@@ -24,8 +24,8 @@ pub struct ReplyIndexSettings {
 }
 
 impl ReplyIndexSettings {
-    /// Memory an entry counts for: 48 bytes and one of control, where the table has just doubled
-    /// and is 7/16 full.
+    /// Memory that one entry counts for. A row takes 48 bytes and one control byte, and a table
+    /// that has just doubled is 7/16 full.
     pub const ENTRY_BYTES: usize = 112;
 
     /// Entries the memory is good for. A home that knows from the offsets that there are more loads
@@ -39,7 +39,7 @@ impl ReplyIndexSettings {
 /// A reply, as it came.
 #[derive(Clone, Copy, Debug)]
 pub struct Replied<'a> {
-    /// The request it answers.
+    /// The request that it answers.
     pub id: CorrelationId,
     /// The reply's partition.
     pub partition: Partition,
@@ -54,7 +54,7 @@ pub struct Replied<'a> {
 /// A stored reply.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// The request it answers.
+    /// The request that it answers.
     pub id: CorrelationId,
     /// The reply's partition.
     pub partition: Partition,
@@ -75,9 +75,9 @@ pub struct ReplyStats {
     pub bodies: usize,
     /// Memory of the bodies.
     pub body_bytes: usize,
-    /// Later replies to the same request, ignored, ever.
+    /// Ignored later replies to the same request, over the index's lifetime.
     pub duplicates: u64,
-    /// Replies beyond [`ReplyIndex::FINGERPRINTS_PER_KEY_MAX`], ignored, ever.
+    /// Ignored replies beyond [`ReplyIndex::FINGERPRINTS_PER_KEY_MAX`], over the index's lifetime.
     pub crowded: u64,
     /// Replies from before the window, ever.
     pub too_old: u64,
@@ -85,7 +85,7 @@ pub struct ReplyStats {
     pub generations_cut: u64,
     /// Replies older than this are not known. `None`: nothing was dropped yet.
     pub known_from: Option<UnixMillis>,
-    /// Replies older than this were dropped for memory. `None`: none was.
+    /// Replies older than this were dropped for lack of memory. `None` if none was.
     pub cut_from: Option<UnixMillis>,
 }
 
@@ -98,14 +98,14 @@ const SHELVES: usize = 256;
 /// same time may append different requests under one command key, so a key may have several
 /// replies. Each of them is kept: a retry receives the reply of its own fingerprint.
 ///
-/// Entries belong to generations, in the order of time. A generation is dropped whole: from then on
-/// none of its entries is known, and their memory comes back shelf by shelf.
+/// Entries belong to generations, ordered by time. A generation is dropped as a whole: none of its
+/// entries is returned any more, and their memory is freed shelf by shelf.
 #[derive(Debug)]
 pub struct ReplyIndex {
     settings: ReplyIndexSettings,
     hasher: RandomState,
-    /// Rows by the hash of their command key alone, so that one probe finds every fingerprint of
-    /// it.
+    /// Rows by the hash of their command key alone, so that one probe finds every fingerprint of a
+    /// key.
     shelves: Vec<HashTable<Row>>,
     /// Oldest first; ids count up without a gap.
     generations: VecDeque<Generation>,
@@ -144,8 +144,9 @@ struct Generation {
 }
 
 impl ReplyIndex {
-    /// Fingerprints kept of one command key. Each needs a gateway that appended before it had read
-    /// the reply of another, so a key has at most a few; the limit bounds the work of one lookup.
+    /// Fingerprints kept per command key. Each needs a gateway that appended before it had read
+    /// another gateway's reply, so a key has at most a few. The limit bounds the work of one
+    /// lookup.
     pub const FINGERPRINTS_PER_KEY_MAX: usize = 64;
 
     /// An empty index. `hasher` is seeded by the shard: keys can be ground by who sends them.
@@ -174,8 +175,8 @@ impl ReplyIndex {
         self.settings.window = window;
     }
 
-    /// Takes a reply, in the topic's order; `now` bounds its time, which is the producer's to
-    /// choose. False: the request has one, and the first stands.
+    /// Applies a reply, in the topic's order. `now` bounds the reply's timestamp, which its
+    /// producer chooses. Returns false if the request already has a reply: the first one is kept.
     pub fn on_reply(&mut self, reply: &Replied<'_>, now: UnixMillis) -> bool {
         let id = reply.id;
         let (mut known, mut of_key) = (false, 0);
@@ -214,7 +215,7 @@ impl ReplyIndex {
         let (hash, shelf) = self.place(id.key);
         let hasher = &self.hasher;
         let shelf = &mut self.shelves[shelf];
-        // A row of the same request that is no longer known may be there, not swept yet.
+        // An expired row of the same request may still be there.
         match shelf.find_mut(hash, |there| there.id == id) {
             Some(there) => forget(&mut self.generations, &std::mem::replace(there, row)),
             None => {
@@ -227,8 +228,8 @@ impl ReplyIndex {
         true
     }
 
-    /// The stored reply for a request: that of its own fingerprint, else one whose fingerprint is
-    /// of another recipe, which may be the same request as another build writes it.
+    /// The stored reply for a request: that of its own fingerprint. Otherwise one whose fingerprint
+    /// is of another recipe, which may be the same request as another build writes it.
     #[must_use]
     pub fn get(&self, key: CommandKey, print: Fingerprint) -> Option<Known> {
         let own = self.rows_of(key).find(|row| row.id.fingerprint == print);
@@ -272,8 +273,8 @@ impl ReplyIndex {
         self.unswept > 0
     }
 
-    /// The time from which on replies are known, if that is later than the window asks for: memory
-    /// is short. It ends by itself when the window has moved past it.
+    /// The time from which replies are known, if memory has shortened the window. The state ends by
+    /// itself when the window has moved past that time.
     #[must_use]
     pub fn cut(&self, now: UnixMillis) -> Option<UnixMillis> {
         let past = now.0.saturating_sub(millis(self.settings.window));
@@ -317,7 +318,7 @@ impl ReplyIndex {
     /// The hash of a command key, and its shelf.
     fn place(&self, key: CommandKey) -> (u64, usize) {
         let hash = self.hasher.hash_one(key);
-        // The tables go by the low bits and the top seven of the hash: these are neither.
+        // The tables use the low bits and the top seven bits of the hash, so take others.
         (hash, (hash >> 48) as usize % SHELVES)
     }
 

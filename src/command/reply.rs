@@ -45,15 +45,14 @@ pub type Answer = Result<Arc<Reply>, ReplyError>;
 /// Why a reply can't become an HTTP response (502).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ReplyError {
-    /// Not a number from 200 to 599. Any other status would be a guess at what became of the
-    /// command.
+    /// The status is not a number from 200 to 599. Any other status would be a guess at the
+    /// outcome.
     #[error("the reply's status is not a number from 200 to 599")]
     Status,
 }
 
-/// A header of a reply that should reach the client and is left out, since HTTP can't carry it. A
-/// service that gets one header wrong gets it wrong in every reply, so the rest of the reply
-/// stands.
+/// A header of a reply that HTTP can't carry, so that the client does not get it. A service that
+/// gets one header wrong gets it wrong in every reply, so the rest of the reply is still used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// Its name.
@@ -65,16 +64,16 @@ pub struct LeftOut {
 /// What is wrong with a header of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flaw {
-    /// Its value has a control byte.
+    /// The header's value contains a control byte.
     ControlByte,
-    /// It is no entity tag.
+    /// The value is not an entity tag.
     NoEntityTag,
-    /// It is beyond [`Reply::HEADERS_MAX`] or [`Reply::HEADER_BYTES_MAX`].
+    /// The header is beyond [`Reply::HEADERS_MAX`] or [`Reply::HEADER_BYTES_MAX`].
     NoRoom,
 }
 
 impl Flaw {
-    /// For the operator.
+    /// The explanation for the operator.
     #[must_use]
     pub const fn explain(self) -> &'static str {
         match self {
@@ -115,13 +114,13 @@ impl Reply {
     /// Bytes of names and values they may have together.
     pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 
-    /// Reads a record. Headers that are the gateway's, the connection's or the framing's business
-    /// are dropped, and so are names that are not HTTP's (`zilla:…`, or with `_` as the type
-    /// headers of Spring), null values, and all but the last of `content-type` and the etag. A
-    /// header that would pass and can't be written goes to `left_out`.
+    /// Reads a record. Drops headers that the gateway, the connection or the framing sets, names
+    /// that are not HTTP's (`zilla:…`, or with `_` as in Spring's type headers), null values, and
+    /// all but the last `content-type` and etag. Any other header that can't be written goes to
+    /// `left_out`.
     ///
     /// # Errors
-    /// The status is none.
+    /// The status is not a valid one.
     pub fn read(
         record: &Record<'_>,
         names: &ReplyHeaders,
@@ -136,7 +135,7 @@ impl Reply {
             };
             let value = value.trim_ascii();
             let size = name.len() + value.len();
-            // The last two places are for the content type and the etag.
+            // Reserve the last two places for the content type and the etag.
             let full = headers.len() + 2 >= Self::HEADERS_MAX;
             if !value.iter().all(is_value_byte) {
                 let flaw = Flaw::ControlByte;
@@ -155,7 +154,7 @@ impl Reply {
         headers.extend(content_type);
         if let Some(value) = record.headers.last(&names.etag) {
             match Etag::from_header(value) {
-                // As a GET of the entity shows it.
+                // In the form that a GET of the entity returns.
                 Some(etag) => headers.push(("etag".into(), etag.as_bytes().into())),
                 None => left_out.push(LeftOut {
                     name: names.etag.clone(),
@@ -260,7 +259,7 @@ pub(super) mod tests {
         Reply::read(&record, names, &mut Vec::new())
     }
 
-    /// The reply, and what was left out of it.
+    /// The reply, and the headers that were left out of it.
     fn read_flawed(draft: Draft) -> (Reply, Vec<(String, Flaw)>) {
         let batch = batch(0, &[draft], &HashSecret::new([0; 16]));
         let record = batch.iter().next().expect("one");
@@ -350,7 +349,7 @@ pub(super) mod tests {
         }
     }
 
-    /// One flawed header is one header less, never a 502 for every reply.
+    /// A flawed header is left out. It does not turn every reply into a 502.
     #[test]
     fn a_header_that_http_can_not_carry_is_left_out() {
         let big = "x".repeat(Reply::HEADER_BYTES_MAX);

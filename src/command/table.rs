@@ -15,12 +15,12 @@ use crate::model::{
 pub enum Admitted {
     /// Answered before: the same answer again.
     Answered(Answer),
-    /// Answered before; the reply is at this place of the replies topic, not in memory. Its record
-    /// has this correlation id and goes through [`Reply::read`].
+    /// Already answered. The reply is not in memory but at this position of the replies topic. Its
+    /// record has this correlation id and must be read by [`Reply::read`].
     AnsweredAt(CorrelationId, Partition, Offset),
-    /// Other requests are answered or in flight under its command key, and this one is not: 422.
+    /// Other requests under its command key are answered or in flight, and this one is not: 422.
     Mismatch,
-    /// It is in flight: the waiter waits for the same reply.
+    /// The command is in flight: the waiter waits for the same reply.
     Joined,
     /// Produce it; the waiter waits.
     Opened,
@@ -37,12 +37,12 @@ pub struct Answered<W> {
     pub answer: Answer,
 }
 
-/// Records of the replies topic that answer nothing here, and headers that clients do not get.
+/// Records of the replies topic that answer no command here, and headers that clients do not get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplyCounts {
     /// Records without the header of the correlation id.
     pub no_correlation_id: u64,
-    /// Records whose correlation id does not have the form of ours.
+    /// Records whose correlation id does not have this gateway's form.
     pub malformed_correlation_id: u64,
     /// Replies to requests that are not in flight here, read after the topic was loaded. Normal
     /// with several instances.
@@ -53,7 +53,7 @@ pub struct ReplyCounts {
     pub unreadable: u64,
 }
 
-/// A flaw of a service's replies, for the log. One is kept of each kind until it is taken.
+/// A flaw of a service's replies, for the log. One of each kind is kept until it is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// The record's partition.
@@ -104,7 +104,8 @@ impl<W: Copy + PartialEq> CommandTable<W> {
     ) -> Admitted {
         let in_flight = self.open.get(key) == Some(print);
         match self.replies.get(key, print) {
-            // While its own reply is due, one of another recipe is not taken in its place.
+            // While the request's own reply is due, a reply of another recipe is not returned
+            // instead.
             Some(known) if known.id.fingerprint == print || !in_flight => {
                 return match known.answer {
                     Some(answer) => Admitted::Answered(answer),
@@ -122,8 +123,8 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
-    /// Applies one step of the replies topic; the waiters of its replies come out with them.
-    /// `loaded`: the topic is read up to where it ended at the start.
+    /// Applies one step of the replies topic and returns the waiters that its replies answer.
+    /// `loaded`: the topic has been read up to its end at the start.
     pub fn apply(
         &mut self,
         step: &Step,
@@ -140,18 +141,18 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
-    /// What was ignored or left out, ever.
+    /// Counts of what was ignored or left out.
     #[must_use]
     pub const fn counts(&self) -> ReplyCounts {
         self.counts
     }
 
-    /// A record that answers no command, since the last call.
+    /// A record since the last call that answers no command.
     pub const fn take_ignored(&mut self) -> Option<Notice> {
         self.ignored.take()
     }
 
-    /// A reply that lost a header or can't be shown, since the last call.
+    /// A reply since the last call that lost a header or can't be read.
     pub const fn take_flawed(&mut self) -> Option<Notice> {
         self.flawed.take()
     }
@@ -193,8 +194,8 @@ impl<W: Copy + PartialEq> CommandTable<W> {
                 };
                 self.replies.on_reply(&reply, now);
             }
-            // The reply to another request under the same command key, which another gateway
-            // appended, answers nobody here: each exchange waits for the reply to its own request.
+            // A reply to another request under the same command key, appended by another gateway,
+            // answers no exchange here. Each exchange waits for the reply to its own request.
             let Some(waiters) = self.open.on_reply(id) else {
                 self.counts.not_in_flight += u64::from(loaded);
                 continue;
@@ -273,7 +274,7 @@ fn header_names(record: &Record<'_>) -> String {
     }
 }
 
-/// A name for a log line: short, and without anything that a terminal would obey.
+/// Makes a name safe for a log line: short, and without terminal control characters.
 fn sanitize(name: &[u8]) -> String {
     let short = &name[..name.len().min(NAME_BYTES_MAX)];
     let text = String::from_utf8_lossy(short).escape_debug().to_string();

@@ -1,6 +1,6 @@
-//! Trace context (W3C Trace Context 1, W3C Baggage): which values may go on a record. Tracing must
-//! never make a request fail, so a value that breaks its grammar or its limits is not carried, and
-//! the request proceeds without it.
+//! Trace context (W3C Trace Context 1, W3C Baggage): which values a record may carry. Tracing must
+//! never make a request fail. A value that breaks its grammar or its limits is not carried, and the
+//! request proceeds without it.
 
 /// Bytes of a `traceparent`. Version 00 has 55; later ones may append fields.
 const TRACEPARENT_BYTES_MAX: usize = 128;
@@ -17,7 +17,7 @@ pub(super) const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
-/// Whether a header may go on a record, as far as its name is one of trace context.
+/// Whether a record may carry a header. True for names that are not trace context.
 pub(super) fn may_pass(name: &str, value: &[u8]) -> bool {
     match name {
         TRACEPARENT => is_traceparent(value),
@@ -27,8 +27,8 @@ pub(super) fn may_pass(name: &str, value: &[u8]) -> bool {
     }
 }
 
-/// Trace Context 3.2: `version-traceid-parentid-flags` in lower-case hex. Ids of zeros are invalid,
-/// and so is version ff. Fields that later versions append are not looked at.
+/// Trace Context 3.2: `version-traceid-parentid-flags` in lower-case hex. Ids of zeros and version
+/// ff are invalid. Fields that later versions append are not checked.
 pub(super) fn is_traceparent(value: &[u8]) -> bool {
     let Some((known, later)) = value.split_at_checked(55) else {
         return false;

@@ -38,7 +38,7 @@ pub struct Sources {
     pub flags: Vec<(&'static str, String)>,
     /// CPUs the process may run on, for the memory sum where `shards` is not set.
     pub cpus: u16,
-    /// Whether the config is to be served: then it is refused without routes.
+    /// Whether the config is for serving. Then a config without routes is refused.
     pub to_serve: bool,
 }
 
@@ -54,11 +54,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The config, unless there are reasons against it that only the system knows, such as a file
-    /// that can't be read.
+    /// Returns the config, or the given reasons against it, which only the system knows (such as a
+    /// file that can't be read).
     ///
     /// # Errors
-    /// The report with each of the reasons as an error.
+    /// The report, with each reason as an error.
     pub fn unless(mut self, reasons: impl IntoIterator<Item = String>) -> Result<Self, Report> {
         self.add(Severity::Error, reasons);
         match self.report.errors() {
@@ -67,7 +67,7 @@ impl Loaded {
         }
     }
 
-    /// Adds warnings that only the system knows.
+    /// Adds warnings about what only the system knows.
     pub fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
         self.add(Severity::Warning, warnings);
     }

@@ -91,7 +91,7 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
                 true => 0,
                 false => s.streams.streams_max.min(s.http.connections_max),
             },
-            // The kernel doubles the value, for its own part of each segment.
+            // The kernel doubles the value, for its own overhead of each segment.
             s.streams.send_buffer_bytes.saturating_mul(2),
         ),
         cap("caches", "cache.bytes_max", cached, s.cache.bytes_max),

@@ -89,15 +89,15 @@ pub struct QueryRoute {
     pub topic: TopicName,
     /// Which record; `None` = the collection of all.
     pub key: Option<Template>,
-    /// How producers choose a key's partition, if all of them do so alike and the topic has always
-    /// had as many partitions as now. `None` = a key's records may be in any partition.
+    /// How producers choose a key's partition. Set it only if all producers agree and the topic has
+    /// never had another number of partitions. `None`: a key's records may be in any partition.
     pub partitioner: Option<Partitioner>,
 }
 
 /// A way to choose the partition of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partitioner {
-    /// That of Java's clients: murmur2 of the key, modulo the partitions.
+    /// The choice of Java's clients: murmur2 of the key, modulo the number of partitions.
     Murmur2,
 }
 

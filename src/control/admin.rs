@@ -1,10 +1,10 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`. Read-only: no body is read and
-//! nothing can be changed from here, so a web page that reaches it through a browser can at most
-//! look, and `Host` has to be a name it may have (DNS rebinding).
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`. It is read-only: no body is read and
+//! nothing can be changed. A web page that reaches it through a browser can at most read, and only
+//! if `Host` is a listed name (against DNS rebinding).
 //!
-//! Probes are the exception: health checkers send `Host` as they like, or none (HAProxy's default
-//! is HTTP/1.0 without it). `/livez` and `/readyz` answer all of them with the status and one
-//! boolean; the details need a listed `Host`.
+//! Probes are the exception: health checkers send any `Host`, or none (HAProxy's default is
+//! HTTP/1.0 without it). `/livez` and `/readyz` answer all of them with the status and one boolean.
+//! The details need a listed `Host`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,11 +30,11 @@ use super::process;
 use crate::metrics::{self, Exposition, ShardReport};
 use crate::model::ShardId;
 
-/// Connections at one time. The next closes the one that has been idle longest, so whoever opens
-/// many keeps no probe waiting.
+/// Connections at one time. A further connection closes the one that has been idle longest, so a
+/// client that opens many can't delay a probe.
 pub const CONNECTIONS_MAX: usize = 64;
-/// How often the port looks for an idle connection while all of them are being answered, which
-/// takes each [`ANSWER_WAIT`] at most.
+/// How often the port looks for an idle connection while all of them are being answered. An answer
+/// takes [`ANSWER_WAIT`] at most.
 const PLACE_EVERY: Duration = Duration::from_millis(5);
 /// From one response to the end of the next request's head.
 const HEAD_WAIT: Duration = Duration::from_secs(30);
@@ -122,7 +122,7 @@ impl Admin {
                     let desk = Arc::clone(&self.desk);
                     let activity = Arc::new(Activity::new(self.desk.since));
                     let connection = connect(stream, desk, activity.clone());
-                    // Both bounds are ends like any other: nobody is left to be notified.
+                    // A timeout or an error ends the connection; no client is left to be notified.
                     let task = tasks.spawn(async move {
                         let _ = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await;
                     });
@@ -141,8 +141,8 @@ struct Place {
     activity: Arc<Activity>,
 }
 
-/// What a connection is at: being answered, or idle since a moment. A connection whose client does
-/// not take its response counts as idle.
+/// The state of a connection: a request is being answered, or it is idle since some moment. A
+/// connection whose client does not take its response counts as idle.
 struct Activity {
     since: Instant,
     /// Microseconds from `since`; [`Self::ANSWERING`] while a request is being answered.
@@ -176,8 +176,8 @@ impl Activity {
     }
 }
 
-/// Makes room for one more connection, if need be by closing the one that has been idle longest.
-/// False: there is none, and all places are taken.
+/// Makes room for one more connection, if necessary by closing the one that has been idle longest.
+/// Returns false if none is idle and all places are taken.
 fn make_room(places: &mut Vec<Place>) -> bool {
     places.retain(|place| !place.task.is_finished());
     if places.len() < CONNECTIONS_MAX {
@@ -206,13 +206,13 @@ async fn connect(stream: TcpStream, desk: Arc<Desk>, activity: Arc<Activity>) ->
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)
         .max_buf_size(HEAD_BYTES_MAX)
-        // A probe may end its side at once and still read (`nc -N`).
+        // A probe may shut down its sending side at once and still read (`nc -N`).
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .await
 }
 
-/// What health checkers ask for.
+/// What a health checker asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
     Live,
@@ -230,7 +230,7 @@ impl Probe {
         }
     }
 
-    /// The answer to a client that `Host` does not vouch for.
+    /// The answer to a client without a listed `Host`.
     fn without_details(self, good: bool) -> String {
         match self {
             Self::Live => format!(r#"{{"live":{good}}}"#),
@@ -280,8 +280,8 @@ impl Desk {
         json(verdict)
     }
 
-    /// Whether the request names this port by a name it may have. A name that merely resolves to
-    /// this address may be an attacker's.
+    /// Whether `Host` is a listed name of this port. Any other name that resolves to this address
+    /// may be an attacker's.
     fn is_listed(&self, request: &Request<Incoming>) -> bool {
         let from_target = request.uri().host();
         let from_header = || {
@@ -565,7 +565,7 @@ mod tests {
             let mut idle = Vec::new();
             for n in 0..CONNECTIONS_MAX {
                 let mut client = TcpStream::connect(address).await.expect("it listens");
-                // Each third has begun a request, and each third takes no answer.
+                // A third has begun a request, a third does not read its response.
                 let sent = [
                     &b""[..],
                     b"GET /liv",
@@ -573,7 +573,7 @@ mod tests {
                 ];
                 client.write_all(sent[n % 3]).await.expect("room");
                 idle.push(client);
-                // So that the port sees them one after the other.
+                // Yield, so that the port sees the connections in this order.
                 tokio::task::yield_now().await;
             }
             for _ in 0..3 {
@@ -583,7 +583,7 @@ mod tests {
                 let answer = answer.expect("it waits for none of them");
                 assert!(answer.contains(" 200 OK\r\n"), "{answer}");
             }
-            // The oldest made room; the youngest are there, and are served.
+            // The oldest connections were closed. The youngest are open and are served.
             let mut oldest = idle.swap_remove(0);
             let ended = oldest.read(&mut [0; 16]).await;
             assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");

@@ -1,4 +1,5 @@
-//! The signals of the process: which end it, which are ignored. None of them kills it by default.
+//! The signals of the process: which stop it and which are ignored. The default action, which would
+//! kill the process, is never taken.
 
 use std::io;
 
@@ -11,12 +12,12 @@ pub enum Stop {
     Terminate,
     /// SIGINT: Ctrl-C.
     Interrupt,
-    /// SIGQUIT: what process managers send for an orderly stop, and Ctrl-\.
+    /// SIGQUIT: process managers send it for an orderly stop, terminals for Ctrl-\.
     Quit,
 }
 
-/// Listens to signals. Made before anything else is, so that no signal finds the default action,
-/// which is to kill the process. SIGPIPE is ignored by Rust's runtime.
+/// Listens to signals. Create it before anything else: until then a signal's default action kills
+/// the process. SIGPIPE is ignored by Rust's runtime.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -25,8 +26,8 @@ pub struct Signals {
     hangup: Signal,
     user1: Signal,
     user2: Signal,
-    /// A log file that reaches the limit of its size (RLIMIT_FSIZE). Caught, so that the write
-    /// fails and the line is counted as dropped.
+    /// SIGXFSZ: a log file has reached its size limit (RLIMIT_FSIZE). It is caught, so that the
+    /// write fails and the line is counted as dropped.
     _file_size: Signal,
 }
 
@@ -47,8 +48,8 @@ impl Signals {
         })
     }
 
-    /// The next signal that asks for an end. Call it again while draining: a second one means
-    /// "now". Other signals are logged and ignored.
+    /// The next signal that asks the process to stop. Call it again while draining: a second signal
+    /// means "now". Other signals are logged and ignored.
     pub async fn next_stop(&mut self) -> Stop {
         loop {
             tokio::select! {

@@ -151,12 +151,12 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// Signals that end the demo in order, so that nothing of it stays behind.
+/// Signals that end the demo in an orderly way, so that no process of it stays behind.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
-    /// The terminal is gone; `None`: started by `nohup`, which has it ignored.
+    /// The terminal was closed. `None` if `nohup` started the demo, which has the signal ignored.
     hangup: Option<Signal>,
     /// Caught, so that they do not kill the process.
     _ignored: [Signal; 2],
@@ -209,7 +209,7 @@ fn print(output: Output, demo: &Demo) {
         Output::Text => demo.places.as_text(&config, demo.gateway_pid),
     };
     let mut out = std::io::stdout();
-    // A reader that left is no reason to end: the page shows the same.
+    // A closed standard output does not end the demo: the page shows the same.
     if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
         tracing::warn!("can't write to standard output: {error}");
     }

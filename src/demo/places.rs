@@ -190,18 +190,18 @@ fn connectable(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, addr.port())
 }
 
-/// What the names of the directories begin with.
+/// The prefix of the directories' names.
 const DIR_PREFIX: &str = "sluicegate-demo-";
-/// The file in a directory that its owner holds locked for as long as it lives.
+/// The file in a directory that its owner keeps locked while it runs.
 const LOCK: &str = "lock";
-/// A directory without a lock that is older than this was left by a demo that died between the two.
+/// A directory without a lock that is older than this: its demo died before it took the lock.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// A directory for the generated config, gone with its owner. What a demo leaves behind that was
-/// killed by SIGKILL, the next demo of the same user removes.
+/// A directory for the generated config, removed with its owner. If a demo is killed by SIGKILL,
+/// the next demo of the same user removes its directory.
 pub(crate) struct ConfigDir {
     dir: PathBuf,
-    /// Locked; the system unlocks it however this process ends.
+    /// Locked. The system unlocks it however this process ends.
     _lock: File,
 }
 
@@ -242,13 +242,14 @@ impl Drop for ConfigDir {
     }
 }
 
-/// Removes what demos of this user left that are no more. What can't be read or removed stays.
+/// Removes the directories of this user's demos that have ended. Ignores what can't be read or
+/// removed.
 fn sweep(parent: &Path) {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries {
         let named = entry.file_name();
         let ours = named.to_string_lossy().starts_with(DIR_PREFIX);
-        // Of the entry itself: links are not followed.
+        // `DirEntry::metadata` does not follow links.
         let about = entry.metadata().ok().filter(|_| ours);
         let user = rustix::process::geteuid().as_raw();
         let ours = about.filter(|about| about.is_dir() && about.uid() == user);
@@ -258,7 +259,7 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Whether the owner of a directory is gone.
+/// Whether the owner of a directory has ended.
 fn is_left(dir: &Path, about: &Metadata) -> bool {
     match File::open(dir.join(LOCK)) {
         Ok(lock) => lock.try_lock().is_ok(),
@@ -336,7 +337,7 @@ mod tests {
         let left = parent.path().join("sluicegate-demo-1-0");
         std::fs::create_dir(&left).expect("a folder");
         std::fs::write(left.join(LOCK), "").expect("a file that nobody locks");
-        // Just made, and not locked yet.
+        // Just created, and not locked yet.
         let young = parent.path().join("sluicegate-demo-2-0");
         std::fs::create_dir(&young).expect("a folder");
         let other = parent.path().join("somebody-elses");

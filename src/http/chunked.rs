@@ -24,15 +24,15 @@ enum At {
     NameStart,
     /// In an extension's name.
     Name,
-    /// Behind the `=` of an extension.
+    /// After the `=` of an extension.
     ValueStart,
     /// In an extension's value that is a token.
     Value,
     /// In an extension's value that is a quoted string.
     Quoted,
-    /// Behind a backslash within it.
+    /// After a backslash in a quoted string.
     Escaped,
-    /// Behind its closing quote.
+    /// After the closing quote.
     ValueEnd,
     /// After the CR of a size line.
     SizeLf,
@@ -146,9 +146,9 @@ impl Chunks {
         Ok(next)
     }
 
-    /// RFC 9112 7.1.1: `;` and a token, perhaps `=` and a token or a quoted string, again and
-    /// again. No spaces: the clause has them for bad senders, and a size line is no place for
-    /// mercy.
+    /// RFC 9112 7.1.1: any number of `;` and a token, each optionally followed by `=` and a token
+    /// or a quoted string. The clause allows whitespace only for the sake of bad senders. This
+    /// parser refuses it: a lenient size line invites request smuggling.
     fn on_extension(&mut self, byte: u8) -> Result<At, Refusal> {
         self.extend()?;
         match (self.at, byte) {
@@ -158,13 +158,13 @@ impl Chunks {
             (At::ValueStart | At::Value, byte) if is_token_byte(byte) => Ok(At::Value),
             (At::Quoted, b'"') => Ok(At::ValueEnd),
             (At::Quoted, b'\\') => Ok(At::Escaped),
-            // RFC 9110 5.6.4: what may be quoted is what may be in a header's value.
+            // RFC 9110 5.6.4: a quoted string may contain what a header's value may.
             (At::Quoted | At::Escaped, byte) if is_value_byte(byte) => Ok(At::Quoted),
             _ => Err(malformed("a chunk extension is malformed")),
         }
     }
 
-    /// One byte more of extensions.
+    /// Counts one more byte of extensions.
     fn extend(&mut self) -> Result<(), Refusal> {
         self.extension_bytes += 1;
         match self.extension_bytes > EXTENSION_BYTES_MAX {

@@ -1,8 +1,9 @@
-//! Conditional requests (RFC 9110 13): entity tags that a client holds against the current one.
+//! Conditional requests (RFC 9110 13): entity tags of the client compared with the current one.
 //!
-//! Beside the RFC's quoted tags, two more spellings are understood, since people copy them from
-//! what they see: bare tags, and whole event ids, bare or quoted. An event id stands for the tag it
-//! carries. Every other tag is opaque: its bytes are compared, and reach a service, as they came.
+//! Besides the RFC's quoted tags, two more spellings are understood, since people copy them from
+//! what they see: bare tags, and whole event ids, bare or quoted. An event id means the tag that it
+//! carries. Every other tag is opaque: its bytes are compared, and forwarded to a service,
+//! unchanged.
 
 use smallvec::SmallVec;
 
@@ -14,8 +15,8 @@ use super::problem::{Fault, Refusal};
 /// Tags in one condition. A client that holds more is refused.
 const TAGS_MAX: usize = 64;
 
-/// Reads the entity tag that an event id carries; `None` for a text that is no event id. Event ids
-/// are another room's: `log/` has this function.
+/// Reads the entity tag that an event id carries. Returns `None` if the text is not an event id.
+/// This room may not import `log/`, which has this function.
 pub type EventIds = fn(&[u8]) -> Option<Etag>;
 
 /// `If-None-Match`: which representations the client has already.
@@ -73,8 +74,8 @@ impl IfMatch {
         Ok(Tags::parse(headers, "if-match", wrong, event_ids)?.map(Self))
     }
 
-    /// Whether the condition holds for what is current (`None`: nothing is). Strong comparison: a
-    /// weak tag never matches, and nothing matches one (RFC 9110 13.1.1).
+    /// Whether the condition is true of the current tag (`None`: there is none). Strong comparison:
+    /// a weak tag never matches, and if there is no current tag, no tag matches (RFC 9110 13.1.1).
     #[must_use]
     pub fn holds(&self, current: Option<&Etag>) -> bool {
         match &self.0 {
@@ -120,7 +121,7 @@ impl Tags {
                 count += 1;
                 match element {
                     Element::Any => any = true,
-                    // More are refused below: no use in keeping them.
+                    // Do not keep more tags: the list is refused below.
                     Element::Tag { .. } if count > TAGS_MAX => {}
                     Element::Tag { weak, opaque } => tags.push(tag(weak, opaque, event_ids)),
                 }
@@ -146,8 +147,9 @@ impl Tags {
         }
     }
 
-    /// One strong tag goes without its quotes, as services write tags; `*` as it is; everything
-    /// else as RFC 9110 writes it, so that no tag can be taken for `*`, for none or for a list.
+    /// One strong tag is written without its quotes, as services write tags, and `*` as it is.
+    /// Everything else is written as in RFC 9110, so that no tag can be mistaken for `*`, for no
+    /// tag or for a list.
     fn for_record(&self) -> Vec<u8> {
         let tags = match self {
             Self::Any => return b"*".to_vec(),
@@ -227,7 +229,7 @@ fn quoted<'v>(rest: &mut &'v [u8], after: &'v [u8]) -> Result<&'v [u8], ()> {
     Ok(opaque)
 }
 
-/// A tag without quotes: only what tags of the gateway and event ids consist of.
+/// A tag without quotes. Only the characters of the gateway's own tags and event ids are allowed.
 fn bare<'v>(rest: &mut &'v [u8]) -> Result<&'v [u8], ()> {
     let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'=' | b'.');
     let end = rest.iter().position(|b| !legal(b)).unwrap_or(rest.len());
@@ -261,7 +263,7 @@ mod tests {
         Etag::from_header(text.as_bytes()).expect("legal")
     }
 
-    /// Stands for the ids of `log/`: `ID` and a dot before an escaped tag.
+    /// A stand-in for the ids of `log/`: `ID` and a dot before an escaped tag.
     fn event_ids(text: &[u8]) -> Option<Etag> {
         Etag::from_event_id_part(text.strip_prefix(b"ID.")?)
     }
@@ -327,7 +329,7 @@ mod tests {
         }
     }
 
-    /// The tag that the service wrote comes back to it byte for byte.
+    /// The service receives the tag that it wrote byte for byte.
     #[test]
     fn a_record_carries_a_tag_as_the_service_wrote_it() {
         for written in [
@@ -421,7 +423,7 @@ mod tests {
         };
         assert_eq!(parse(&many(TAGS_MAX)), Ok(true));
         assert!(parse(&many(TAGS_MAX + 1)).is_err());
-        // Longer than any of ours: matches nothing.
+        // Longer than any tag of the gateway: matches nothing.
         assert_eq!(parse(&format!("\"{}\"", "x".repeat(5000))), Ok(true));
     }
 }

@@ -17,13 +17,13 @@ pub enum Received<'b> {
     Request(Request<'b>, usize),
     /// All of the input was kept. More is needed.
     More,
-    /// All of the input was kept; the client waits for [`CONTINUE`] before it sends the body of
-    /// this request, which is empty yet. Comes once a request. Instead of asking for the body, it
-    /// may be answered with a refusal, and the connection closed.
+    /// All of the input was kept. The client waits for [`CONTINUE`] before it sends the body of
+    /// this request, so the body is still empty. Reported once per request. Instead of asking for
+    /// the body, the caller may answer with a refusal and close the connection.
     Continue(Request<'b>),
-    /// What came is no request. Answer with the refusal's problem under this exchange, drain, close
-    /// (see [`Drain`](super::Drain)); whatever comes now would be refused again. With it comes the
-    /// request's one `Origin`, if its head was read.
+    /// The input is not a valid request. Answer with the refusal's problem under this exchange,
+    /// drain, close (see [`Drain`](super::Drain)): further input would be refused as well. Carries
+    /// the request's single `Origin` if its head was read.
     Refused(Refusal, Exchange, Option<Box<[u8]>>),
 }
 
@@ -182,8 +182,8 @@ impl Connection {
         &self.kept[self.begin..]
     }
 
-    /// The one `Origin` of the request whose body is awaited, for an answer that is given before
-    /// the body is here. `None` as long as no head is read.
+    /// The single `Origin` of the request whose body is awaited, for an answer before the body has
+    /// arrived. `None` until the head has been read.
     #[must_use]
     pub fn origin(&self, limits: &Limits) -> Option<Box<[u8]>> {
         match self.phase {

@@ -10,8 +10,8 @@ use super::problem::Refusal;
 use super::request::{Method, Request};
 use super::response::ResponseHead;
 
-/// Request headers a page may send beside those that need no leave: what the gateway understands,
-/// and the trace context that instrumented pages add to every request.
+/// Request headers that a page may send beside the safelisted ones: those that the gateway
+/// understands, and the trace context that instrumented pages add to every request.
 const ALLOW_HEADERS: [&str; 12] = [
     "authorization",
     "baggage",
@@ -27,7 +27,7 @@ const ALLOW_HEADERS: [&str; 12] = [
     "tracestate",
 ];
 
-/// Response headers a page may read beside those that need no leave: what the gateway sets.
+/// Response headers that a page may read beside the safelisted ones: those that the gateway sets.
 const EXPOSE_HEADERS: [&str; 10] = [
     "age",
     "allow",
@@ -70,17 +70,17 @@ pub enum CorsGrant {
 }
 
 impl Cors {
-    /// Bytes of a list of header names. With it, and the headers of a reply, a response's head has
-    /// room left.
+    /// Most bytes of a list of header names. With it and a reply's headers, a response head still
+    /// fits.
     pub const NAMES_BYTES_MAX: usize = 8 * 1024;
 
     /// A policy for `origins`, each as a browser sends it: `https://app.example`, lower case, no
-    /// path, no default port; or `*` alone. `credentials`: cookies may come along. `max_age_s`: how
+    /// path, no default port; or `*` alone. `credentials`: cookies may be sent. `max_age_s`: how
     /// long a browser may keep the answer to a preflight. `allow` and `expose`: names of headers
     /// beyond those that the gateway itself understands and sets.
     ///
     /// # Errors
-    /// A sentence that says what no browser would ever match, or no policy should allow.
+    /// A sentence that names what no browser would ever match, or what no policy should allow.
     pub fn new(
         origins: &[String],
         credentials: bool,
@@ -133,7 +133,7 @@ impl Cors {
         self.grant_to(one_origin(headers.get_all("origin")))
     }
 
-    /// What the answer to a request with this one `Origin` may say.
+    /// The CORS headers for an answer to a request with this single `Origin`.
     #[must_use]
     pub fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
         let Some(origin) = origin else {

@@ -45,7 +45,7 @@ impl Framed {
     }
 }
 
-/// What stands behind a chunk's data (RFC 9112 7.1).
+/// The bytes after a chunk's data (RFC 9112 7.1).
 pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// The chunk of size zero and the end of a body without trailers.
@@ -54,10 +54,11 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Hex digits of the largest size, and CR LF.
 const CHUNK_HEAD_BYTES: usize = usize::BITS as usize / 4 + 2;
 
-/// What stands before a chunk's data (RFC 9112 7.1): the size in hex digits without leading zeros,
-/// and CR LF. Written in place, so that a chunk can be sent around data that lies elsewhere.
+/// The bytes before a chunk's data (RFC 9112 7.1): the size in hex digits without leading zeros,
+/// and CR LF. Stored in place, so that a chunk can be sent without moving its data.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkHead {
+    size: usize,
     text: [u8; CHUNK_HEAD_BYTES],
     start: usize,
 }
@@ -76,9 +77,15 @@ impl ChunkHead {
             text[start] = HEX[left & 15];
             left >>= 4;
             if left == 0 {
-                return Self { text, start };
+                return Self { size, text, start };
             }
         }
+    }
+
+    /// Bytes of data that the chunk has.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
     }
 
     /// Bytes to send.

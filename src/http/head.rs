@@ -33,12 +33,12 @@ pub(super) struct Head<'b> {
     pub(super) expects: bool,
 }
 
-/// Why a request was refused, and what is known of it for the answer.
+/// Why a request was refused, and what its answer needs to know.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
     pub(super) exchange: Exchange,
-    /// Its one `Origin`, if the head was read.
+    /// The request's single `Origin`, if the head was read.
     pub(super) origin: Option<Box<[u8]>>,
 }
 
@@ -56,7 +56,7 @@ impl Refused {
 /// Bytes of an `Origin` that a policy may list.
 const ORIGIN_BYTES_MAX: usize = 255;
 
-/// The one value of `Origin` among these; with two, none.
+/// The value of `Origin` if there is exactly one.
 pub(super) fn one_origin<'b>(mut values: impl Iterator<Item = &'b [u8]>) -> Option<&'b [u8]> {
     let first = values.next()?;
     let one = values.next().is_none() && first.len() <= ORIGIN_BYTES_MAX;
@@ -128,13 +128,13 @@ pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Re
     read(bytes, (name, target, version), parsed.headers, limits)
 }
 
-/// RFC 9110 2.5: a request of a later minor version is read as one of the highest that is known, so
-/// HTTP/1.2 to HTTP/1.9 are HTTP/1.1. httparse knows two versions, hence the line by hand.
+/// RFC 9110 2.5: a request of a later minor version is read as the highest known one, so HTTP/1.2
+/// to HTTP/1.9 are HTTP/1.1. httparse knows two versions, so the request line is parsed here.
 fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refused> {
     let wrong = || Refused::unread(malformed("the request line is malformed"));
     let end = memchr::memchr(b'\r', bytes).ok_or_else(wrong)?;
     let (line, rest) = bytes.split_at(end);
-    // A CR alone is no line end (RFC 9112 2.2).
+    // A bare CR does not end a line (RFC 9112 2.2).
     let lines = rest.strip_prefix(b"\r\n").ok_or_else(wrong)?;
     let mut parts = line.split(|&b| b == b' ');
     let (Some(name), Some(target), Some(version), None) =
@@ -142,7 +142,7 @@ fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>,
     else {
         return Err(wrong());
     };
-    // Visible ASCII is all that a target has; `Target::parse` knows what of it.
+    // A target is visible ASCII. `Target::parse` checks the rest.
     let visible = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_graphic);
     if !name.iter().copied().all(is_token_byte) || !visible(name) || !visible(target) {
         return Err(wrong());
@@ -170,7 +170,7 @@ fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>,
     }
 }
 
-/// What the grammar gave, by our rules.
+/// Applies the gateway's own rules to a head that follows the grammar.
 fn read<'b>(
     bytes: &'b [u8],
     (name, target, version): (&'b str, &'b str, Version),
@@ -370,8 +370,9 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     }
 }
 
-/// RFC 9112 3.2, RFC 9110 7.2: `uri-host [ ":" port ]` of RFC 3986. No user info: it has misled
-/// many. A host is not empty (RFC 9110 4.2.1); a port may be, and is 65,535 at most.
+/// RFC 9112 3.2, RFC 9110 7.2: `uri-host [ ":" port ]` of RFC 3986. User info is refused, because
+/// it is used to mislead people. A host is not empty (RFC 9110 4.2.1). A port may be empty, and is
+/// 65,535 at most.
 fn authority(value: &[u8]) -> Option<&str> {
     let (host, port) = match value {
         [b'[', rest @ ..] => {
@@ -387,7 +388,7 @@ fn authority(value: &[u8]) -> Option<&str> {
     (host && is_port(port)).then_some(text)
 }
 
-/// RFC 3986 3.2.3: nothing, or a colon and digits.
+/// RFC 3986 3.2.3: empty, or a colon and digits.
 fn is_port(text: &[u8]) -> bool {
     let [b':', digits @ ..] = text else {
         return text.is_empty();
@@ -399,7 +400,7 @@ fn is_port(text: &[u8]) -> bool {
     number.is_some()
 }
 
-/// RFC 3986 3.2.2: IPv4 addresses are names too, by their characters.
+/// RFC 3986 3.2.2. IPv4 addresses consist of the same characters.
 fn is_reg_name(text: &[u8]) -> bool {
     let mut rest = text;
     while let [byte, after @ ..] = rest {
@@ -412,8 +413,8 @@ fn is_reg_name(text: &[u8]) -> bool {
     !text.is_empty()
 }
 
-/// RFC 3986 3.2.2, what is in brackets: an IPv6 address, or one of a version that may come. Zones
-/// (`fe80::1%25eth0`) mean something to the sender's host alone.
+/// RFC 3986 3.2.2, the text in brackets: an IPv6 address, or one of a future version. Zones
+/// (`fe80::1%25eth0`) are refused, because they mean something only on the sender's host.
 fn is_ip_literal(text: &[u8]) -> Option<bool> {
     let future = |rest: &[u8]| {
         let dot = memchr::memchr(b'.', rest)?;

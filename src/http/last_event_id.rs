@@ -1,16 +1,17 @@
-//! Where a client wants its stream to go on: the header `Last-Event-ID`, or a parameter of the
-//! query for those that can't set one.
+//! Where a client resumes its stream: the header `Last-Event-ID`, or a query parameter for clients
+//! that can't set a header.
 
 use std::borrow::Cow;
 
 use super::problem::{Fault, Refusal};
 use super::request::Request;
 
-/// The id that a request brings, if it is not empty. The header wins over the query: an
-/// `EventSource` that reconnects sends its new id in the header, beside the old one in its address.
+/// The id that a request carries, if it is not empty. The header takes precedence over the query:
+/// an `EventSource` that reconnects sends its new id in the header and the old one in its address.
 ///
-/// # Errors The header is repeated, or parameters of the query name different ids: which of two ids
-/// counts must never depend on the reader.
+/// # Errors
+/// The header is repeated, or query parameters name different ids. Which of two ids counts must
+/// never depend on the reader.
 pub fn last_event_id<'b>(request: &Request<'b>) -> Result<Option<Cow<'b, [u8]>>, Refusal> {
     let header = request.headers.one("last-event-id")?;
     let mut named = request.query.pairs().filter(|(name, _)| is_spelling(name));
@@ -29,7 +30,7 @@ pub fn last_event_id<'b>(request: &Request<'b>) -> Result<Option<Cow<'b, [u8]>>,
     Ok(header.or(query))
 }
 
-/// Whether a name is `lastEventId` but for case and separators. Client libraries have no common
+/// Whether a name is `lastEventId`, ignoring case and separators. Client libraries have no common
 /// spelling: `lastEventId`, `lastEventID`, `last_event_id`, `Last-Event-ID`.
 fn is_spelling(name: &str) -> bool {
     let letters = name.bytes();

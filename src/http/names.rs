@@ -40,9 +40,9 @@ pub fn is_credential(name: &str) -> bool {
     CREDENTIAL.iter().any(|h| name.eq_ignore_ascii_case(h))
 }
 
-/// Whether a header of a response is the gateway's to set, so that a reply record's is dropped:
-/// what frames the message, its date, the CORS policy, whether the reply is a stored one, and
-/// pseudo headers such as `:status`.
+/// Whether the gateway itself sets this response header, so that a reply record's header of the
+/// name is dropped: message framing, the date, the CORS policy, whether the reply is a stored one,
+/// and pseudo headers such as `:status`.
 #[must_use]
 pub fn is_gateway_owned(name: &str) -> bool {
     const CORS: &str = "access-control-";

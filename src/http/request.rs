@@ -111,8 +111,7 @@ pub struct Request<'b> {
     pub version: Version,
     /// Whether the client wants the connection to go on.
     pub keep_alive: bool,
-    /// Whether bytes of another request are here already: it was sent without waiting for this
-    /// one's answer.
+    /// Whether bytes of another request have arrived already: it was pipelined.
     pub pipelined: bool,
     /// The authority asked: of the target if it names one, else of `Host`; empty if an HTTP/1.0
     /// client named none. Its characters are checked, its case is as sent.

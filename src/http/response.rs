@@ -22,10 +22,10 @@ pub struct ReplyRules {
     pub set_cookie: bool,
 }
 
-/// A response head in the making. It is appended to a buffer and cut off again unless one of the
-/// finishing methods ([`body`](Self::body), [`sized`](Self::sized), [`streamed`](Self::streamed),
-/// [`empty`](Self::empty), [`problem`](Self::problem)) ends it, so whoever gives up half-way leaves
-/// no bytes behind.
+/// A response head that is being written. It is appended to a buffer and removed again unless one
+/// of the finishing methods ([`body`](Self::body), [`sized`](Self::sized),
+/// [`streamed`](Self::streamed), [`empty`](Self::empty), [`problem`](Self::problem)) ends it. A
+/// caller that returns early therefore leaves no bytes behind.
 #[derive(Debug)]
 pub struct ResponseHead<'o> {
     out: &'o mut Vec<u8>,

@@ -355,7 +355,7 @@ fn a_later_minor_version_is_read_as_1_1() {
         assert_eq!(seen.version, Version::Http11);
         assert!(seen.keep_alive && seen.body == b"ab" && seen.path == "/a b");
         assert_eq!(seen.headers[1], ("X-A".into(), b"1".into()));
-        // By the same rules as any other.
+        // A later version follows the same rules as any other.
         for (bad, expected) in [
             (text.replace("Host: x\r\n", ""), Fault::MalformedRequest),
             (text.replace("X-A: 1", "X_A: 1"), Fault::MalformedRequest),
@@ -393,7 +393,7 @@ fn a_later_minor_version_is_read_as_1_1() {
     }
 }
 
-/// An answer to a request that is refused says whether a page may read it.
+/// The answer to a refused request tells the browser whether a page may read it.
 #[test]
 fn a_refused_request_keeps_its_origin_where_its_head_was_read() {
     let origin = |bytes: &[u8]| {
@@ -430,7 +430,7 @@ fn a_refused_request_keeps_its_origin_where_its_head_was_read() {
     ] {
         assert_eq!(origin(unread.as_bytes()), None, "{unread}");
     }
-    // A request whose body is awaited has one too; one whose head is not here has none.
+    // A request whose body is awaited has an origin; one whose head is incomplete has none.
     let limits = Limits::default();
     let mut connection = Connection::new();
     let head = format!("POST /a HTTP/1.1\r\nHost: x\r\n{ours}Content-Length: 5\r\n\r\nab");

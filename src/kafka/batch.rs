@@ -66,7 +66,7 @@ pub(super) struct Queue {
     next_sequence: i32,
     pub(super) not_before: Instant,
     pub(super) failures: u32,
-    /// What the leader answered last, if that was an error that newer metadata does not end.
+    /// The leader's last answer, if it was an error that newer metadata does not resolve.
     pub(super) refused: Option<Code>,
     /// So many of the waiting records go in a batch of their own: the broker refused them
     /// together, and one may be to blame.

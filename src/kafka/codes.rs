@@ -1,17 +1,18 @@
-//! What each error code of a broker means, as one table: what became of the batch it answers, whom
-//! it concerns beyond that batch, and how it ends. What a client receives
-//! ([`crate::route::Refused::of_code`]), what `/readyz` lists and what the log says follow from it.
+//! What each error code of a broker means, in one table: the outcome of the batch that it answers,
+//! what else the error affects, and how the error ends. What a client receives
+//! ([`crate::route::Refused::of_code`]), what `/readyz` lists and what the log reports follow from
+//! it.
 
 use super::Code;
 
-/// Whom a broker's error code concerns, and how the error ends.
+/// What a broker's error code affects, and how the error ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Concern {
     /// No error.
     Nothing,
     /// The error ends by itself: a leader moves, replicas lag, a broker is busy.
     Passing,
-    /// The record that was sent, and no other.
+    /// Only the record that was sent.
     Record(BadRecord),
     /// Every request of the kind for the topic, until an operator acts.
     Topic(Denial),
@@ -30,7 +31,7 @@ pub enum BadRecord {
     Invalid,
 }
 
-/// Why brokers refuse all that is asked of a topic.
+/// Why brokers refuse every request of a kind for a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Denial {
     /// The user lacks a right on the topic.
@@ -41,61 +42,64 @@ pub enum Denial {
     Policy,
     /// The brokers do not support what is sent.
     Unsupported,
-    /// The topic's name can't be one.
+    /// The brokers reject the topic's name as invalid.
     TopicName,
-    /// The topic is compacted, and the records have no key. No code says so by itself.
+    /// The topic is compacted, and the records have no key. No error code means exactly this.
     NoKey,
 }
 
-/// What a topic is asked for.
+/// What the gateway asks of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Doing {
     /// Its metadata.
     Describe,
     /// Its records.
     Read,
-    /// To take records.
+    /// To append records.
     Write,
 }
 
 /// What a broker's answer to a Produce means for its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is in the log.
+    /// The batch is in the log.
     Appended,
-    /// Try again with the same sequence. `doubtful`: it may be in the log already.
+    /// Retry with the same sequence. `doubtful`: the batch may be in the log already.
     Again { doubtful: bool },
-    /// It is not in the log. `apart`: one record may be to blame for the others.
+    /// The batch is not in the log. `apart`: retry record by record, since one of them may be the
+    /// cause.
     Refused { apart: bool },
-    /// It is not in the log, and the broker has lost the partition's sequence: begin a new one.
+    /// The batch is not in the log, and the broker has lost the partition's sequence: begin a new
+    /// one.
     NewSequence,
-    /// It may be in the log, and no retry would tell.
+    /// The batch may be in the log, and a retry would not resolve that.
     Unknown,
 }
 
-/// The table. The first column holds for a batch that no earlier try may have appended.
+/// The table. The verdict applies to a batch that no earlier try may have appended.
 const fn row(code: i16) -> (Verdict, Concern) {
     use Verdict::{Again, Appended, NewSequence, Refused, Unknown};
     const TOGETHER: Verdict = Refused { apart: false };
     const APART: Verdict = Refused { apart: true };
     match code {
-        // DUPLICATE_SEQUENCE_NUMBER: appended by an earlier try, too long ago to know where.
+        // DUPLICATE_SEQUENCE_NUMBER: an earlier try appended it, too long ago for the broker to
+        // know the offset.
         0 | 46 => (Appended, Concern::Nothing),
-        // NOT_ENOUGH_REPLICAS is checked before the append; LEADER_NOT_AVAILABLE,
+        // NOT_ENOUGH_REPLICAS is checked before the append. LEADER_NOT_AVAILABLE,
         // BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH
-        // and THROTTLING_QUOTA_EXCEEDED come instead of one.
+        // and THROTTLING_QUOTA_EXCEEDED are returned instead of an append.
         5 | 8 | 9 | 19 | 74 | 75 | 89 => (Again { doubtful: false }, Concern::Passing),
         // NOT_LEADER_OR_FOLLOWER and UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID,
-        // INCONSISTENT_TOPIC_ID) are also the answer of a leader that appended and lost its
+        // INCONSISTENT_TOPIC_ID) may also come from a leader that appended and then lost its
         // leadership, or the partition, while it waited for replicas. REQUEST_TIMED_OUT and
         // NOT_ENOUGH_REPLICAS_AFTER_APPEND: appended, not replicated. KAFKA_STORAGE_ERROR,
-        // NETWORK_EXCEPTION: anything.
+        // NETWORK_EXCEPTION: either is possible.
         3 | 6 | 7 | 13 | 20 | 56 | 100 | 103 => (Again { doubtful: true }, Concern::Passing),
         // OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID,
-        // INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED: the broker's idea of our sequence is
-        // another (records deleted, an unclean election).
+        // INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED: the broker's sequence differs from this
+        // client's (records deleted, an unclean election).
         45 | 47 | 49 | 59 | 90 => (NewSequence, Concern::Passing),
-        // CORRUPT_MESSAGE: what arrived is not what was sent.
+        // CORRUPT_MESSAGE: the broker received other bytes than were sent.
         2 => (APART, Concern::Passing),
         // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE.
         10 | 18 => (APART, Concern::Record(BadRecord::TooLarge)),
@@ -118,8 +122,8 @@ const fn row(code: i16) -> (Verdict, Concern) {
     }
 }
 
-/// `doubtful`: an earlier try may have appended the batch. Then nothing but "appended" is certain:
-/// a refusal speaks of the last try only.
+/// `doubtful`: an earlier try may have appended the batch. Then only success is certain, because a
+/// refusal is about the last try alone.
 pub(super) const fn verdict(code: Code, doubtful: bool) -> Verdict {
     match row(code.0).0 {
         Verdict::NewSequence | Verdict::Refused { .. } if doubtful => Verdict::Unknown,
@@ -128,7 +132,7 @@ pub(super) const fn verdict(code: Code, doubtful: bool) -> Verdict {
 }
 
 impl Code {
-    /// Whom the code concerns, and how the error ends.
+    /// What the code affects, and how the error ends.
     #[must_use]
     pub const fn concern(self) -> Concern {
         row(self.0).1
@@ -145,7 +149,7 @@ impl Code {
 }
 
 impl Doing {
-    /// What the brokers refuse, for the client and for the operator.
+    /// The refused operation, for the client and for the operator.
     #[must_use]
     pub const fn refused(self) -> &'static str {
         match self {
@@ -186,7 +190,7 @@ impl BadRecord {
 }
 
 impl Denial {
-    /// Why, for the client and for the operator.
+    /// The cause, for the client and for the operator.
     #[must_use]
     pub const fn cause(self) -> &'static str {
         match self {
@@ -244,7 +248,7 @@ mod tests {
         }
     }
 
-    /// An error we do not know may have come after the append.
+    /// After an unknown error the batch may have been appended.
     #[test]
     fn an_unknown_error_is_an_unknown_outcome() {
         for code in [-1, 55, 120, 999] {
@@ -253,7 +257,7 @@ mod tests {
         }
     }
 
-    /// What one record may be to blame for is tried record by record, so that its neighbours pass.
+    /// If one record may be the cause, each is tried alone, so that the others are appended.
     #[test]
     fn a_bad_record_is_tried_apart_from_its_neighbours() {
         for code in -1..140 {

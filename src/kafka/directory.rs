@@ -51,23 +51,24 @@ const QUICK_HURRIES: u32 = 6;
 /// The wait between the others: so much later than the election may a new leader be found, which
 /// takes a cluster seconds when a node dies. One plane of the process asks, one broker.
 const HURRY_MAX: Duration = Duration::from_millis(200);
-/// An election takes no longer. After it, what is missing may stay missing for hours.
+/// The longest that an election takes. A leader that is still missing then may be missing for
+/// hours.
 const HURRIED_FOR: Duration = Duration::from_secs(10);
-/// The wait then rises to this, spread by half, so that many gateways do not ask together.
+/// The longest wait after that. Half of it is jitter, so that many gateways do not ask together.
 const HURRY_WAIT_MAX: Duration = Duration::from_secs(1);
-/// So many questions double it.
+/// The number of requests after which the wait doubles.
 const HURRIES_TO_DOUBLE: u32 = 5;
 
 const _: () = {
-    // The pace of the first seconds is that of an election; it only ever gets slower.
+    // The wait during an election is the shortest, and it only ever grows.
     assert!(HURRY_MAX.as_millis() < HURRY_WAIT_MAX.as_millis());
 };
 
 /// The bit of WRITE among a topic's authorized operations (KIP-430).
 const WRITE_BIT: i32 = 1 << 4;
-/// A broker that does not tell them says this.
+/// The value that a broker sends if it does not report the operations.
 const OPERATIONS_UNKNOWN: i32 = i32::MIN;
-/// From this version of Metadata on they can be asked for.
+/// The first version of Metadata in which the operations can be requested.
 const OPERATIONS_FROM: i16 = 8;
 
 #[derive(Debug)]
@@ -179,7 +180,7 @@ impl Directory {
                 if self.hurries == 0 {
                     self.hurried_since = cx.now.mono;
                 }
-                // A question without hurry ends the row, unless a leader is still missing.
+                // A request without hurry ends the row, unless a leader is still missing.
                 self.hurries = match (self.hurried, self.is_leaderless()) {
                     (true, _) => self.hurries + 1,
                     (false, true) => self.hurries,
@@ -200,9 +201,9 @@ impl Directory {
         self.watched.values().any(leaderless)
     }
 
-    /// KRaft tells all brokers of a new leader within about 0.1 s: the first questions come fast,
-    /// and only where that does not help fewer. Where an election would be over, they come fewer
-    /// still: what has no leader then may have none for hours.
+    /// KRaft propagates a new leader to all brokers within about 0.1 s. So the first requests come
+    /// fast, and later ones less often. Once an election would be over, the wait grows further: a
+    /// partition without a leader by then may have none for hours.
     fn next_hurry_wait(&self, cx: &mut Context<'_>) -> Duration {
         let least = cx.settings.backoff_min;
         if self.hurries <= QUICK_HURRIES {
@@ -281,7 +282,7 @@ impl Directory {
             }
         };
         cx.links.throttle(link, response.throttle_time_ms, cx.now);
-        // A balancer before brokers may lead one connection here and the other there.
+        // A load balancer before the brokers may route two connections to different clusters.
         let ours = cx.links.cluster().map(String::as_str);
         if let Err(error) = same_cluster(ours, response.cluster_id.as_deref()) {
             self.on_lost();

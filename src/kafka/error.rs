@@ -24,12 +24,12 @@ pub enum KafkaError {
     /// The broker said so.
     #[error("the broker answered {0}")]
     Broker(Code),
-    /// The connection leads to another cluster than the one that was met first.
+    /// The connection leads to another cluster than the first one.
     #[error("it belongs to cluster `{theirs}`, and not to `{ours}`")]
     OtherCluster {
         /// The id of the cluster that this client serves.
         ours: String,
-        /// The id that the broker says.
+        /// The id that the broker reports.
         theirs: String,
     },
     /// No connection came to stand.
@@ -89,8 +89,8 @@ pub enum KafkaError {
     Records(#[from] RecordError),
 }
 
-/// A reason in words that name it. `QuotaExceeded` is how descriptors that are used up arrive here:
-/// the standard library has no kind for EMFILE.
+/// Describes the reason. `QuotaExceeded` here means that no descriptor is left: the standard
+/// library has no kind for EMFILE.
 fn connect_error(kind: std::io::ErrorKind) -> String {
     match kind {
         std::io::ErrorKind::QuotaExceeded => {
@@ -129,7 +129,7 @@ pub enum ProduceRefused {
     /// The topic is missing or not looked up yet, or it has no such partition.
     #[error("no such topic or partition")]
     UnknownTopic,
-    /// The partition's leader fails, or has owed an answer for longer than its limit (`pace.rs`).
+    /// The partition's leader fails, or a response of it is overdue (`pace.rs`).
     #[error("the partition's leader does not answer")]
     Unreachable,
 }

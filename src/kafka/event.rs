@@ -25,7 +25,7 @@ pub enum Lane {
     Streams,
     /// Passes and reads by offset; bounded by whoever asks.
     History,
-    /// Records that caches had no room for and have now.
+    /// Read records again that caches had no room for.
     Again,
 }
 
@@ -74,7 +74,7 @@ pub enum Produced {
 }
 
 impl Event {
-    /// The read that it is about, if it is about one.
+    /// The read that the event belongs to, if any.
     #[must_use]
     pub const fn read(&self) -> Option<ReadKey> {
         match self {

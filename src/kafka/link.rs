@@ -129,12 +129,12 @@ pub(super) struct Link {
     /// When bytes came last.
     pub(super) heard: Instant,
     client_id: StrBytes,
-    /// Of opening, and of waiting for a salted password.
+    /// The deadline of opening the connection, and of waiting for a salted password.
     deadline: Instant,
     /// Where SASL stands; `None` with `Authenticating`: the mechanism is being agreed on.
     exchange: Option<Exchange>,
-    /// The broker's message that is answered once the password is salted, and how long its session
-    /// would last.
+    /// The broker's message to answer once the password is salted. It also says how long the
+    /// session lasts.
     to_salt: Option<SaslAuthenticateResponse>,
     session: Option<Session>,
     /// Whether SASL has gone well, ever.
@@ -330,8 +330,8 @@ impl Link {
         }
     }
 
-    /// Asks which cluster this is, before anything is read from it or written to it: another one
-    /// may listen at the same address by now. Where none was met yet there is nothing to compare.
+    /// Asks for the cluster's id before any other request, because another cluster may now listen
+    /// at the same address. If no cluster is known yet, there is nothing to compare with.
     fn identify(&mut self, with: &With<'_>) {
         match self.versions.of(Api::Metadata) {
             Ok(version) if with.cluster.is_some() => {
@@ -411,7 +411,7 @@ impl Link {
             }
             Next::Over => {
                 self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
-                // A session that is renewed is of a connection that was identified.
+                // A session is only renewed on a connection that was identified before.
                 match std::mem::replace(&mut self.authenticated, true) {
                     true => self.state = State::Ready,
                     false => self.identify(with),
@@ -421,7 +421,7 @@ impl Link {
         }
     }
 
-    /// A password was salted: the broker's message that waits for one is answered.
+    /// Answers the broker's message that waited for a salted password.
     pub(super) fn on_salted(&mut self, with: &mut With<'_>) -> Result<(), KafkaError> {
         match self.exchange.take().zip(self.to_salt.take()) {
             Some((exchange, response)) => self.go_on_auth(exchange, response, with),
@@ -429,7 +429,7 @@ impl Link {
         }
     }
 
-    /// Whether it waits for a salted password.
+    /// Whether the connection waits for a salted password.
     pub(super) const fn is_salting(&self) -> bool {
         self.to_salt.is_some()
     }
@@ -547,7 +547,7 @@ pub(super) struct With<'a> {
     pub(super) jitter: &'a mut Jitter,
 }
 
-/// Refuses a broker of another cluster. One that does not say where it belongs is believed.
+/// Rejects a broker of another cluster. Accepts a broker that reports no cluster id.
 pub(super) fn same_cluster(ours: Option<&str>, theirs: Option<&str>) -> Result<(), KafkaError> {
     match ours.zip(theirs) {
         Some((ours, theirs)) if ours != theirs => Err(KafkaError::OtherCluster {

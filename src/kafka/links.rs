@@ -47,27 +47,27 @@ struct Health {
     heard: Instant,
     /// Why it was told to be down.
     told: Option<KafkaError>,
-    /// How promptly it answers a Produce, which waits for replicas.
+    /// How fast the broker answers a Produce, which waits for replicas.
     produce_pace: Pace,
-    /// The same of all other requests.
+    /// How fast the broker answers all other requests.
     pace: Pace,
 }
 
-/// Since when a broker is silent.
+/// Since when a broker has been silent.
 #[derive(Clone, Copy, Debug, Default)]
 struct Silence {
-    /// No connection to it is established.
+    /// Since when no connection to the broker has been established.
     failing: Option<Instant>,
-    /// It owes an answer.
+    /// Since when a response of the broker has been due.
     owing: Option<Instant>,
 }
 
-/// What a broker's silence leads to.
+/// The consequences of a broker's silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Silent {
-    /// Nothing more is sent to it.
+    /// Nothing more is sent to the broker.
     Stalled,
-    /// It counts as unavailable.
+    /// The broker counts as unavailable.
     Unavailable,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Links {
     client_id: StrBytes,
     settings: LinkSettings,
     pub(super) auth: Auth,
-    /// The id of the cluster that was met first: no connection to another one is used.
+    /// The id of the first cluster. No connection to another one is used.
     cluster: Option<String>,
     limits: Limits,
     to_open: VecDeque<(LinkId, Address)>,
@@ -209,21 +209,22 @@ impl Links {
         health.map_or((true, Instant::ZERO), |h| (h.failures == 0, h.not_before))
     }
 
-    /// The cluster that connections must lead to from now on.
+    /// Sets the cluster that connections must lead to from now on.
     pub(super) fn set_cluster(&mut self, id: Option<&String>) {
         if let Some(id) = id.filter(|id| self.cluster.as_ref() != Some(*id)) {
             self.cluster = Some(id.clone());
         }
     }
 
-    /// The same.
+    /// The cluster that connections must lead to.
     pub(super) const fn cluster(&self) -> Option<&String> {
         self.cluster.as_ref()
     }
 
-    /// Since when `peer` is silent for requests of `purpose`: no connection to it is established,
-    /// or it owes that connection an answer (Kafka answers in order), or it owes one anywhere and
-    /// says nothing at all. A broker that failed and may be tried again owes nothing until it is.
+    /// Since when `peer` has been silent for requests of `purpose`. It is silent if no connection
+    /// to it is established, if a response on that connection is due (Kafka answers in order), or
+    /// if it sends nothing at all and any response is due. A broker that failed and may be tried
+    /// again is not silent until it is tried.
     fn silence(&self, peer: Peer, purpose: Purpose, now: Now) -> Silence {
         let Some(health) = self.health.get(&peer) else {
             return Silence::default();
@@ -257,15 +258,15 @@ impl Links {
         link.owes_since(self.settings.connect_timeout, self.settings.request_timeout)
     }
 
-    /// Since when `peer` is silent for requests of `purpose`, if it is.
+    /// Since when `peer` has been silent for requests of `purpose`, if it is silent.
     pub(super) fn silent_since(&self, peer: Peer, purpose: Purpose, now: Now) -> Option<Instant> {
         let Silence { failing, owing } = self.silence(peer, purpose, now);
         failing.into_iter().chain(owing).min()
     }
 
-    /// From when on `peer` is silent for so long that it is to be treated so. `None`: it owes
-    /// nothing. How long it may owe an answer depends on how fast it was lately; a connection that
-    /// fails has no more time than that of a fast broker.
+    /// When the silence of `peer` will have this consequence. `None`: no response is due. The limit
+    /// depends on the broker's recent speed. A connection that fails gets only the limit of a fast
+    /// broker.
     pub(super) fn silent_from(
         &self,
         (peer, purpose): (Peer, Purpose),
@@ -282,13 +283,13 @@ impl Links {
         failing.into_iter().chain(owing).min()
     }
 
-    /// Whether `peer` is silent for so long.
+    /// Whether the silence of `peer` has this consequence.
     pub(super) fn is_silent(&self, to: (Peer, Purpose), silent: Silent, now: Now) -> bool {
         let from = self.silent_from(to, silent, now);
         from.is_some_and(|from| from <= now.mono)
     }
 
-    /// How long `peer` may owe an answer.
+    /// How long a response of `peer` may take before its silence has this consequence.
     pub(super) fn limit(
         &self,
         (peer, purpose): (Peer, Purpose),
@@ -306,15 +307,15 @@ impl Links {
         }
     }
 
-    /// From when on the answer that a link owes is late by that limit.
+    /// When the response that a link waits for will be overdue.
     pub(super) fn link_silent_from(&self, id: LinkId, silent: Silent, now: Now) -> Option<Instant> {
         let link = self.get(id)?;
         let since = self.owes_since(link)?;
         Some(since.after(self.limit((link.peer, link.purpose), silent, now)))
     }
 
-    /// Brokers that are stalled, and since when they are silent. Bootstrap addresses count as long
-    /// as no broker is known by its number.
+    /// Stalled brokers, and since when they have been silent. Bootstrap addresses count as long as
+    /// no broker is known by its number.
     pub(super) fn silent(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
         let is_node = |peer: &Peer| matches!(peer, Peer::Node(_));
         let known = self.health.keys().any(is_node);
@@ -328,7 +329,7 @@ impl Links {
             })
     }
 
-    /// Whether requests may go to anybody at once.
+    /// Whether any broker can receive a request now.
     pub(super) fn any_stands(&self) -> bool {
         self.links.iter().any(|link| link.state == State::Ready)
     }
@@ -372,7 +373,8 @@ impl Links {
         let Some(link) = self.links.iter_mut().find(|link| link.id == id) else {
             return;
         };
-        // What Kafka took for the next answer: it works on a connection's requests in order.
+        // The time that Kafka has had for this response: it works on a connection's requests in
+        // order.
         let owed_since =
             link.owes_since(self.settings.connect_timeout, self.settings.request_timeout);
         link.heard = now.mono;
@@ -425,7 +427,7 @@ impl Links {
         }
     }
 
-    /// Another thread has salted the password: exchanges that wait for it are resumed.
+    /// Another thread has salted the password: resumes the exchanges that wait for it.
     pub(super) fn on_salted(&mut self, salted: Salted, now: Now, out: &mut Outlet<'_>) {
         self.auth.on_salted(salted);
         let waiting = self.links.iter().filter(|link| link.is_salting());

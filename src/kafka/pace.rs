@@ -1,5 +1,5 @@
-//! How promptly a broker answers, so that a slow broker is not taken for a dead one: the recent
-//! times of its answers, and the silence after which it counts as unavailable.
+//! How fast a broker answers: its recent response times, and the silence after which it counts as
+//! unavailable. Without them a slow broker would be mistaken for a dead one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::model::Instant;
 
-/// Answers that are remembered.
+/// The number of response times that are kept.
 const SAMPLES_MAX: usize = 128;
-/// So many of the slowest are left out: with 128 answers that is their p99.
+/// The number of slowest responses that are ignored: with 128 responses the rest gives their p99.
 const LEFT_OUT: usize = 2;
-/// Of the last few answers only one is left out. A broker that has become slow is therefore known
-/// after its second slow answer, and one that is no longer slow after so many fast ones.
+/// Of the last few responses only one is ignored. So a broker that has become slow is detected at
+/// its second slow response, and one that is fast again after this many fast ones.
 const NEWEST: usize = 8;
-/// One slow answer is the first one of a broker that has just started, more often than not.
+/// One slow response is usually the first one of a broker that has just started.
 const NEWEST_LEFT_OUT: usize = 1;
-/// Older answers say nothing of how the broker answers now.
+/// Older responses say nothing about the broker's present speed.
 const RECENT: Duration = Duration::from_secs(60);
-/// How many times its p99 a broker may be silent.
+/// A broker may be silent for this multiple of its p99.
 const FACTOR: u32 = 4;
-/// The p99 is worked out again after so many answers; at once where one is slower than it.
+/// The p99 is computed again after this many responses, or at once after a response slower than it.
 const EVERY: u32 = NEWEST as u32;
 
-/// The recent times of a broker's answers, of one kind of request.
+/// The recent response times of a broker, for one kind of request.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     samples: VecDeque<(Instant, Duration)>,
@@ -40,8 +40,8 @@ pub(super) struct Limits {
 }
 
 impl Pace {
-    /// An answer came after `took`. One that took longer than `max` was an outage and says nothing
-    /// of the pace: a second outage soon after is to be noticed as fast as the first.
+    /// Records a response that took `took`. A response slower than `max` was an outage and is
+    /// ignored: it must not delay the detection of a second outage soon after.
     pub(super) fn record(&mut self, took: Duration, max: Duration, now: Instant) {
         if took > max {
             return;
@@ -65,7 +65,7 @@ impl Pace {
         self.p99 = newest.max(slowest_but(LEFT_OUT, &mut all));
     }
 
-    /// The time that 99 of 100 recent answers did not exceed; zero: there were none.
+    /// The p99 of the recent response times. Zero if there are none.
     pub(super) fn p99(&self, now: Instant) -> Duration {
         let last = self.samples.back();
         let recent = last.is_some_and(|(at, _)| now.since(*at) <= RECENT);
@@ -73,7 +73,7 @@ impl Pace {
     }
 }
 
-/// The slowest of `all` when so many of the slowest are left out; zero: none remains.
+/// The slowest of `all` without the `left_out` slowest ones. Zero if none remains.
 fn slowest_but(left_out: usize, all: &mut [Duration]) -> Duration {
     match all.len().checked_sub(left_out + 1) {
         None => Duration::ZERO,
@@ -90,25 +90,26 @@ impl Limits {
         }
     }
 
-    /// From this silence on a broker whose answers have this p99 counts as unavailable.
+    /// The silence from which a broker with this p99 counts as unavailable.
     pub(super) fn unavailable(&self, p99: Duration) -> Duration {
         let limit = p99.saturating_mul(FACTOR).max(self.unsent_max);
         limit.min(self.stall_max)
     }
 
-    /// From this silence on nothing more is sent to it.
+    /// The silence from which nothing more is sent to a broker with this p99.
     pub(super) fn stalled(&self, p99: Duration) -> Duration {
         let limit = self.unavailable(p99).as_nanos() * self.stall.as_nanos();
         let limit = limit / self.unsent_max.as_nanos().max(1);
         Duration::from_nanos(u64::try_from(limit).unwrap_or(u64::MAX))
     }
 
-    /// After this time a connection that fails counts as unavailable, however slow it was.
+    /// The time after which a failing connection counts as unavailable, however slow the broker
+    /// was.
     pub(super) const fn failing(&self) -> Duration {
         self.unsent_max
     }
 
-    /// The most that any silence limit grows to.
+    /// The upper bound of all silence limits.
     pub(super) const fn max(&self) -> Duration {
         self.stall_max
     }
@@ -135,7 +136,7 @@ mod tests {
         Limits::of(&Settings::default())
     }
 
-    /// The limit after answers that took this long, one each 100 ms.
+    /// The limit after responses that took these times in ms, one every 100 ms.
     fn after(times: impl IntoIterator<Item = u64>) -> (Duration, Duration) {
         let (mut pace, mut now) = (Pace::default(), 0);
         for took in times {

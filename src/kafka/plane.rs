@@ -210,8 +210,8 @@ impl Plane {
         self.writer.withdraw((topic, partition), ticket)
     }
 
-    /// Takes back every record that no broker can have: they will never be appended, and no
-    /// `Event::Produced` comes for them. Gives their tickets.
+    /// Takes back every record that no broker can have, and returns their tickets. These records
+    /// will never be appended, and no `Event::Produced` is emitted for them.
     pub fn withdraw_unsent(&mut self) -> Vec<u64> {
         self.writer.withdraw_unsent()
     }
@@ -261,13 +261,13 @@ impl Plane {
         self.shared.links.silent(now)
     }
 
-    /// Whether some broker of the cluster can be asked something.
+    /// Whether any broker of the cluster can receive a request.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.shared.links.any_stands()
     }
 
-    /// Partitions of a topic that have no leader now, as far as metadata says.
+    /// Partitions of a topic that have no leader now, according to metadata.
     pub fn leaderless(&self, topic: TopicHandle) -> impl Iterator<Item = Partition> {
         let view = self.shared.topics.view(topic);
         let partitions = view.map_or(0, |view| view.partitions);
@@ -317,13 +317,13 @@ impl Plane {
         self.shared.links.auth.set_token(token);
     }
 
-    /// A password that another thread shall salt for SCRAM, each once. Answered by `on_salted`;
-    /// connections that wait for it are given up after `request_timeout`.
+    /// The next password that another thread must salt for SCRAM. Each is returned once and is
+    /// answered by `on_salted`. Connections that wait for it fail after `request_timeout`.
     pub fn next_salt(&mut self) -> Option<SaltRequest> {
         self.shared.links.auth.next_salt()
     }
 
-    /// The password is salted.
+    /// Takes the salted password.
     pub fn on_salted(&mut self, salted: Salted, now: Now) {
         self.dirty = true;
         let (links, mut outlet) = self.shared.links();

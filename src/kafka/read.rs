@@ -87,7 +87,7 @@ impl Read {
         }
     }
 
-    /// The broker in our rack to ask, while it is there and answers.
+    /// The broker in the client's rack, while it exists and answers.
     pub(super) fn replica(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<BrokerId> {
         let (node, until) = self.replica?;
         let peer = Peer::Node(node);
@@ -110,7 +110,7 @@ impl Read {
         None
     }
 
-    /// Whether another broker than the leader is asked.
+    /// Whether a broker other than the leader is asked.
     pub(super) const fn is_at_replica(&self) -> bool {
         self.replica.is_some()
     }

@@ -131,8 +131,8 @@ impl Reader {
         }
     }
 
-    /// A broker of our rack that owes an answer for longer than it may is left for the leader,
-    /// which has all that it has. Its answer may still come, and is ignored.
+    /// If a response of the broker in the client's rack is overdue, reads from the leader instead,
+    /// which has every record that the replica has. A late response is ignored.
     fn leave_silent_replicas(&mut self, cx: &Context<'_>) {
         for read in self.reads.values_mut() {
             if replica_silent_from(read, cx).is_some_and(|from| from <= cx.now.mono) {
@@ -392,7 +392,7 @@ impl Reader {
     }
 }
 
-/// From when on a broker of our rack, which a read waits for, owes its answer for too long.
+/// When the response of the replica that a read waits for will be overdue.
 fn replica_silent_from(read: &Read, cx: &Context<'_>) -> Option<Instant> {
     let link = read.flight.filter(|_| read.is_at_replica())?;
     cx.links.link_silent_from(link, Silent::Unavailable, cx.now)

@@ -122,9 +122,9 @@ pub(super) struct Auth {
     /// OAUTHBEARER's, once it has come.
     token: Option<Secret>,
     salted: Option<Salted>,
-    /// What another thread is to salt, until the driver takes it.
+    /// The request for another thread, until the driver takes it.
     to_salt: Option<SaltRequest>,
-    /// What it was asked last, until it answers: several connections wait for one answer.
+    /// The request that has no answer yet. Several connections may wait for one answer.
     salting: Option<SaltRequest>,
     nonces: hmac::Key,
     nonce: u64,
@@ -160,17 +160,17 @@ impl Auth {
         self.token = token;
     }
 
-    /// A password that another thread shall salt, once.
+    /// The next password that another thread must salt. Each is returned once.
     pub(super) const fn next_salt(&mut self) -> Option<SaltRequest> {
         self.to_salt.take()
     }
 
-    /// It has done so. Exchanges that wait are to be resumed.
+    /// Takes the salted password. The caller then resumes the exchanges that wait for it.
     pub(super) fn on_salted(&mut self, salted: Salted) {
         (self.salted, self.salting) = (Some(salted), None);
     }
 
-    /// Asks for a salted password, unless that is being done.
+    /// Asks for a salted password, unless the same request is pending.
     pub(super) fn salt(&mut self, request: SaltRequest) {
         if self.salting.as_ref() != Some(&request) {
             self.salting = Some(request.clone());
@@ -228,7 +228,7 @@ pub(super) enum Exchange {
 }
 
 impl Exchange {
-    /// The broker's message, and what it leads to.
+    /// Handles the broker's message and returns the next step.
     pub(super) fn on_message(
         &mut self,
         message: &[u8],

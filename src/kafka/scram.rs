@@ -17,7 +17,7 @@ use crate::model::Secret;
 /// RFC 7677 4 asks for this many at least, and so do Kafka's brokers. Fewer would make what crosses
 /// a cheaper thing to guess passwords from: whoever can put itself between would say 1.
 const ITERATIONS_MIN: u32 = 4_096;
-/// Kafka's tools refuse more than 16,384. Each 4,096 take a millisecond or two.
+/// Kafka's tools refuse more than 16,384. Every 4,096 iterations take 1 to 2 ms.
 const ITERATIONS_MAX: u32 = 65_536;
 
 /// Bytes of a salt; brokers have 16 to 32.
@@ -56,8 +56,8 @@ impl ScramHash {
     }
 }
 
-/// A password to be salted (PBKDF2), which takes up to some 30 ms: a shard asks another thread for
-/// it and serves its clients meanwhile.
+/// A password to salt (PBKDF2), which takes up to some 30 ms. A shard asks another thread for it
+/// and serves its clients meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaltRequest {
     hash: ScramHash,
@@ -67,7 +67,7 @@ pub struct SaltRequest {
 }
 
 impl SaltRequest {
-    /// Does the work.
+    /// Computes the salted password.
     #[must_use]
     pub fn derive(&self) -> Salted {
         let mut salted = vec![0; self.hash.bytes()];
@@ -92,7 +92,7 @@ impl SaltRequest {
 }
 
 /// A salted password. All brokers of a cluster have the same salt, so one is enough for all
-/// connections to it.
+/// connections to the cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Salted {
     iterations: NonZeroU32,
@@ -107,21 +107,21 @@ impl std::fmt::Debug for Salted {
 }
 
 impl Salted {
-    /// Whether it is what the request asks for, the password being the same.
+    /// Whether it is the answer to `request`, given the same password.
     #[must_use]
     pub fn answers(&self, request: &SaltRequest) -> bool {
         self.iterations == request.iterations && self.salt == request.salt
     }
 }
 
-/// What a broker's message leads to.
+/// The next step after a broker's message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// To be sent to the broker.
+    /// Send this to the broker.
     Send(Vec<u8>),
-    /// The exchange is over: both sides have proved themselves.
+    /// The exchange is complete: both sides have authenticated.
     Over,
-    /// The same message is to be given again, once the password is salted like this.
+    /// Salt the password, then give the same message again.
     Salt(SaltRequest),
 }
 
@@ -248,7 +248,7 @@ mod tests {
         Secret::new("pencil")
     }
 
-    /// Answers the broker's first message, with the password salted when that is asked for.
+    /// Answers the broker's first message with the salted password.
     fn answer(scram: &mut Scram, first: &[u8]) -> Result<(Next, Option<Salted>), SaslError> {
         match scram.on_message(first, &pencil(), None)? {
             Next::Salt(request) => {

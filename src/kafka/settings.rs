@@ -72,16 +72,16 @@ pub struct Settings {
     pub delivery_timeout: Duration,
     /// How long `ends` may take.
     pub ends_timeout: Duration,
-    /// A broker that owes an answer for so long is *stalled*: nothing more is sent behind it, since
-    /// what was sent can't be taken back. A slower broker is stalled after the same share of its
-    /// limit, `stall / unsent_max`.
+    /// A broker whose response has been due for this time is *stalled*: nothing more is sent behind
+    /// it, since sent requests can't be taken back. For a slower broker the time is the same share
+    /// of its limit, `stall / unsent_max`.
     pub stall: Duration,
     /// The longest that a record waits unsent for a leader that is stalled, unavailable, or not
-    /// elected; then it is refused. Longer than a leader takes to move (0.1 to 0.5 s), and within
-    /// the second in which a client must receive that the brokers are unavailable.
+    /// elected; then it is refused. Longer than a leader takes to move (0.1 to 0.5 s), and shorter
+    /// than the second in which a client must learn that the brokers are unavailable.
     pub unsent_max: Duration,
-    /// The most that a broker's silence limit grows to, where its recent answers were slow. See
-    /// `pace.rs`.
+    /// The upper bound of a broker's silence limit, which grows if its recent responses were slow.
+    /// See `pace.rs`.
     pub stall_max: Duration,
     /// Bytes of one produced record batch; the topic's `max.message.bytes` may lower it.
     pub produce_bytes_max: u32,

@@ -1,6 +1,6 @@
-//! When a leader counts as unavailable: a record that it would not answer is refused while it is
-//! still certain that nothing was appended, and is not sent behind an answer that is overdue. How
-//! long an answer may be owed depends on how fast the broker was lately (`pace.rs`).
+//! When a leader counts as unavailable. A record that the leader would not answer is refused while
+//! it certainly has not been appended, and no record is sent behind an overdue response. How long a
+//! response may take depends on the broker's recent speed (`pace.rs`).
 
 use std::time::Duration;
 
@@ -27,9 +27,8 @@ fn limit(node: BrokerId, silent: Silent, cx: &Context<'_>) -> Duration {
     cx.links.limit(to, silent, cx.now)
 }
 
-/// Whether the batch that is being appended makes no progress: the broker that has it owes an
-/// answer for too long, or its tries have failed for as long. One that waits for its turn behind
-/// batches that are answered does progress.
+/// Whether the batch in flight makes no progress: a response of its broker is overdue, or its tries
+/// have failed for as long. A batch that waits behind others that are being answered does progress.
 fn is_stuck(queue: &Queue, leader: BrokerId, silent: Silent, cx: &Context<'_>) -> bool {
     let waiting = queue.waiting.front().and_then(|first| first.tried);
     let since = match &queue.sent {
@@ -46,8 +45,8 @@ fn is_stuck(queue: &Queue, leader: BrokerId, silent: Silent, cx: &Context<'_>) -
     since.is_some_and(|since| cx.now.mono.since(since) >= limit)
 }
 
-/// Whether a record that comes now is refused at once: its leader is known to be unavailable, or
-/// the batch before it is stuck, for longer than any record may wait.
+/// Whether a new record is refused at once: its leader is known to be unavailable, or the batch
+/// before it has been stuck for longer than any record may wait.
 pub(super) fn is_away(key: (TopicHandle, Partition), queue: &Queue, cx: &Context<'_>) -> bool {
     let Some((node, _)) = cx.topics.leader(key.0, key.1) else {
         return false; // A leader is elected in moments; the record waits so long.
@@ -78,7 +77,7 @@ pub(super) fn late(
         Some((node, _)) => {
             let behind = is_stuck(queue, node, Silent::Stalled, cx);
             let held_up = behind || no_producer || is_stalled(node, cx);
-            // A leader whose connection fails has no longer than a fast one.
+            // A failing connection gets only the limit of a fast leader.
             let failing = is_silent(node, Silent::Unavailable, cx);
             let limit = match failing || no_producer {
                 true => cx.settings.unsent_max,
@@ -93,7 +92,7 @@ pub(super) fn late(
     let first = queue.waiting.front()?;
     let due = first.since.after(unsent_max);
     if due > now {
-        // Whether its leader fails, and with it how long it may wait, may change before.
+        // The leader may begin to fail before `due`, which shortens the wait.
         cx.wake.at(due.min(
             first
                 .since
@@ -113,5 +112,5 @@ pub(super) fn late(
     ))
 }
 
-/// How often a record that waits longer than a fast leader's are is looked at again.
+/// How often a record is checked again that waits longer than a fast leader's would.
 const RECHECK: Duration = Duration::from_millis(50);

@@ -75,7 +75,7 @@ impl MissingReason {
         match self {
             Self::Unknown => "create it, or correct its name in the config",
             Self::Refused(code) => match code.denial() {
-                // A topic that is not there is refused with the same code.
+                // A missing topic is refused with the same code.
                 Some(Denial::TopicRight) => {
                     "allow the gateway's user DESCRIBE on it (READ and WRITE include that), or \
                      correct its name in the config"
@@ -107,7 +107,8 @@ pub struct TopicView {
     pub partitions: u32,
     /// Its configuration; `None` where the cluster does not let us read it.
     pub config: Option<TopicConfig>,
-    /// Whether we may write to it; `None` where the broker does not say (Metadata below 8).
+    /// Whether the gateway may write to the topic. `None` if the broker does not report it
+    /// (Metadata below 8).
     pub writable: Option<bool>,
 }
 

@@ -99,8 +99,8 @@ impl Writer {
         true
     }
 
-    /// Takes back every record that no broker can have: those that wait, and batches that were
-    /// certainly not appended. Gives their tickets.
+    /// Takes back every record that no broker can have: waiting ones, and batches that were
+    /// certainly not appended. Returns their tickets.
     pub(super) fn withdraw_unsent(&mut self) -> Vec<u64> {
         let mut tickets = Vec::new();
         for queue in self.queues.values_mut() {
@@ -305,7 +305,7 @@ impl Writer {
         let several = sent.records.len() > 1;
         let lasting = code.0 != 0 && !code.is_stale();
         queue.refused = lasting.then_some(code);
-        // Metadata says when a right that is missing is there again.
+        // Metadata reports when a missing right is granted again.
         *cx.stale |= code.denial().is_some_and(Denial::is_a_right);
         match verdict(code, sent.doubtful) {
             Verdict::Appended => {

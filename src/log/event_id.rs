@@ -43,8 +43,8 @@ pub struct Progress {
 pub struct EventId<'a> {
     /// What the client holds; `None` (`-` on the wire): nothing that counts, start over.
     pub progress: Option<Progress>,
-    /// The etag part ([`Etag::event_id_part`]) of the record the event showed; empty if it showed
-    /// none.
+    /// The etag part ([`Etag::event_id_part`]) of the event's record. Empty if the event has no
+    /// record.
     pub etag: &'a [u8],
 }
 
@@ -108,9 +108,9 @@ impl<'a> EventId<'a> {
         Ok(Self { progress, etag })
     }
 
-    /// The entity tag in a value of `If-Match` or `If-None-Match` that is an event id: a page holds
-    /// the id of an event and makes its command conditional on it. `None` for anything else, among
-    /// it an id of an event without a record, and `-`, which has neither version nor check.
+    /// The entity tag in a value of `If-Match` or `If-None-Match` that is an event id: a page keeps
+    /// the id of an event and makes its command conditional on it. `None` for anything else,
+    /// including the id of an event without a record, and `-`, which has neither version nor check.
     #[must_use]
     pub fn etag_in(value: &[u8]) -> Option<Etag> {
         let id = EventId::parse(value).ok()?;

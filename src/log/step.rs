@@ -37,7 +37,7 @@ pub enum Change {
     /// Records of one partition, in offset order and all behind those of earlier steps: a log that
     /// was cut back is another instance, with an order of its own.
     Records(Batch),
-    /// Records that came before, read again for slices that had no room for them. Streams and the
+    /// Records from below the cut, read again for slices that had no room for them. Streams and the
     /// reply index ignore them, and the cut stays.
     Again(Batch),
     /// Only the cut moves.
@@ -53,8 +53,8 @@ pub enum Change {
         /// Why.
         reason: GapReason,
     },
-    /// The read of a partition can't pass `from`, where not even the end of a batch is known. The
-    /// cut stays; streams are told nothing, since the read goes on if another leader has the batch.
+    /// The read of a partition can't pass `from`, where not even the batch's end is known. The cut
+    /// stays. Streams emit no gap, since the read resumes if another leader has the batch.
     Stuck {
         /// The partition.
         partition: Partition,

@@ -1,15 +1,15 @@
-//! Offset ranges of a topic whose records could not be decoded. What is built from the topic lacks
-//! them for as long as the log may still have them: a projection must neither call a key absent nor
-//! show a value that such a range may have replaced.
+//! Offset ranges of a topic whose records could not be decoded. A projection lacks these records
+//! for as long as the log may still have them. It must neither report a key as absent nor show a
+//! value if such a range may contain a newer record of the key.
 //!
-//! The topic owner and every projection derive the same ranges from the same steps, so that all of
-//! them agree at each place of the order.
+//! The topic owner and every projection derive the same ranges from the same steps, so they agree
+//! at every step.
 
 use super::{Change, GapReason, Step};
 use crate::model::{Offset, Partition};
 
-/// Ranges kept apart in one partition. Beyond it the newest range also covers the gap before it:
-/// more offsets count as missing than are, never fewer.
+/// Ranges kept separately in one partition. Beyond that, the newest range also covers the gap
+/// before it, so too many offsets may count as undecodable but never too few.
 const RANGES_MAX: usize = 16;
 
 /// Offsets of one partition, from `from` to below `to`.
@@ -19,8 +19,8 @@ pub struct OffsetRange {
     pub partition: Partition,
     /// The first offset of the range.
     pub from: Offset,
-    /// The first offset behind the range. [`OffsetRange::OPEN`]: not known, because the read of the
-    /// partition is stuck at `from`.
+    /// The first offset after the range. [`OffsetRange::OPEN`] if it is unknown, because the read
+    /// of the partition is stuck at `from`.
     pub to: Offset,
 }
 
@@ -35,7 +35,7 @@ impl OffsetRange {
     }
 }
 
-/// The undecodable ranges of one topic that the log may still have. Bounded by 16 a partition.
+/// The undecodable ranges of one topic that the log may still have. At most 16 per partition.
 #[derive(Clone, Debug, Default)]
 pub struct Undecodable {
     /// By partition, then by offset. Empty in almost every topic.
@@ -43,10 +43,10 @@ pub struct Undecodable {
 }
 
 impl Undecodable {
-    /// Takes one step, in the topic's order.
+    /// Applies one step, in the topic's order.
     pub fn on_step(&mut self, step: &Step) {
         if !self.ranges.is_empty() {
-            // A read that has moved on was not stuck for ever: its step says what it found.
+            // A read that has resumed was only stuck for a while: its step reports what it found.
             self.ranges
                 .retain(|it| !it.is_open() || step.cut.get(it.partition).offset <= it.from);
         }
@@ -94,7 +94,8 @@ impl Undecodable {
     /// a key whose newest known record is at `offset`.
     #[must_use]
     pub fn is_above(&self, partition: Partition, offset: Offset) -> bool {
-        // By the end, not the start: a record between two ranges that became one is below it too.
+        // Compare with the end, not the start: a record between two merged ranges is below the
+        // range too.
         let mut ranges = self.ranges.iter();
         ranges.any(|it| it.partition == partition && it.to > offset)
     }
@@ -188,7 +189,7 @@ mod tests {
         moved.cut = cut(&[6]);
         all.on_step(&moved);
         assert!(all.is_empty());
-        // It moves on, past what can't be decoded.
+        // The read resumes after the undecodable range.
         let mut all = after([stuck()]);
         let mut past = step(2, gap(0, 5, 8));
         past.cut = cut(&[8]);

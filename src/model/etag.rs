@@ -1,4 +1,4 @@
-//! Entity tags (RFC 9110 8.8.3): those that services write, and those of records without one.
+//! Entity tags (RFC 9110 8.8.3): those that services write, and those of records without a tag.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 
 use super::{LogTag, Offset, Partition};
 
-/// An entity tag as `ETag` shows it: `"7"`, or `W/"7"`. The bytes between the quotes are those that
-/// the service wrote, unchanged: clients send them back, and the service compares them.
+/// An entity tag as in the header `ETag`: `"7"`, or `W/"7"`. The bytes between the quotes are those
+/// that the service wrote, unchanged, since clients send them back and the service compares them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Etag(SmallVec<[u8; 40]>);
 
@@ -21,7 +21,7 @@ impl Etag {
     /// Bytes of [`Self::event_id_part`]: every byte of a weak tag escaped.
     pub const EVENT_ID_PART_MAX: usize = 3 * (Self::LEN_MAX + b"W/\"\"".len());
 
-    /// The tag of a record that brings none: `"tag-partition-offset"`.
+    /// The tag of a record that carries none: `"tag-partition-offset"`.
     #[must_use]
     pub fn from_position(tag: LogTag, partition: Partition, offset: Offset) -> Self {
         let mut number = itoa::Buffer::new();
@@ -36,9 +36,9 @@ impl Etag {
         Self(bytes)
     }
 
-    /// The tag that a record header holds: `7`, `"7"` or `W/"7"`; the first two are the same tag.
-    /// `None` if HTTP can't carry it (empty, over [`Self::LEN_MAX`], or with a space, a quote or a
-    /// control byte): escaping it would show clients a tag that the service does not know.
+    /// The tag in a record header: `7`, `"7"` or `W/"7"`; the first two are the same tag. `None` if
+    /// HTTP can't carry it: it is empty, over [`Self::LEN_MAX`], or contains a space, a quote or a
+    /// control byte. Escaping it would show clients a tag that the service does not know.
     #[must_use]
     pub fn from_header(header: &[u8]) -> Option<Self> {
         match header.trim_ascii() {
@@ -48,7 +48,7 @@ impl Etag {
     }
 
     fn new(weak: bool, opaque: &[u8]) -> Option<Self> {
-        // RFC 9110 8.8.3, etagc: visible characters but the quote, and bytes from 0x80 on.
+        // RFC 9110 8.8.3, etagc: visible characters except the quote, and bytes from 0x80 on.
         let legal = |&b: &u8| b > b' ' && b != b'"' && b != 0x7f;
         if opaque.is_empty() || opaque.len() > Self::LEN_MAX || !opaque.iter().all(legal) {
             return None;
@@ -60,7 +60,7 @@ impl Etag {
         Some(Self(bytes))
     }
 
-    /// The tag as `ETag` shows it, with its quotes.
+    /// The tag as in the header `ETag`, with its quotes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -79,8 +79,9 @@ impl Etag {
         &self.0[start..self.0.len() - 1]
     }
 
-    /// The tag in an event id: only `[A-Za-z0-9_-]`, every other byte as `=XX` (hex). A strong tag
-    /// goes without its quotes, a weak one whole; no tag has a quote within, so the two differ.
+    /// The tag as part of an event id: only `[A-Za-z0-9_-]`, every other byte as `=XX` (hex). A
+    /// strong tag is written without its quotes, a weak one with them. No tag contains a quote, so
+    /// the two forms differ.
     #[must_use]
     pub fn event_id_part(&self) -> EventIdPart {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -100,7 +101,7 @@ impl Etag {
         part
     }
 
-    /// The tag of an event id's part. `None` for what [`Self::event_id_part`] does not write.
+    /// The tag in an event id's part. `None` for text that [`Self::event_id_part`] never writes.
     #[must_use]
     pub fn from_event_id_part(mut part: &[u8]) -> Option<Self> {
         let mut text = SmallVec::<[u8; 40]>::new();
@@ -123,7 +124,7 @@ impl Etag {
     }
 }
 
-/// For people: bytes that are no UTF-8 are replaced.
+/// For people: replaces bytes that are not UTF-8.
 impl fmt::Display for Etag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
@@ -178,7 +179,7 @@ mod tests {
             let etag = Etag::from_header(header.as_bytes()).expect(header);
             assert_eq!(&etag.event_id_part()[..], part.as_bytes(), "{header}");
         }
-        // What earlier versions wrote of a quoted header.
+        // The form in which earlier versions wrote a quoted header.
         let quoted = Etag::from_event_id_part(b"=227=22").expect("escaped");
         assert_eq!(quoted.as_bytes(), b"\"7\"");
         for bad in ["", "a.b", "a=2", "a=2e", "a=+1", "a=ZZ", "a b", "=20", "="] {
@@ -187,7 +188,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the service writes goes through an event id unchanged.
+        /// Every tag survives an event id unchanged.
         #[test]
         fn every_tag_goes_through_an_event_id(
             header in prop::collection::vec(any::<u8>(), 0..140),

@@ -2,21 +2,21 @@
 
 use std::fmt;
 
-/// The name of a route's data events: text without control characters, and none of the names that
+/// The name of a route's data events: text without control characters that is none of the names
 /// every stream uses itself ([`EventName::RESERVED`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventName(Box<str>);
 
 impl EventName {
-    /// Names that have a meaning of their own: events that the gateway sends, and `error`, which
-    /// browsers raise themselves when a connection breaks.
+    /// Names with a fixed meaning: events that the gateway sends, and `error`, which browsers raise
+    /// themselves when a connection breaks.
     pub const RESERVED: [&'static str; 6] =
         ["base64", "challenge", "delete", "error", "gap", "position"];
 
     /// Checks a name.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
+    /// A sentence that describes the problem.
     pub fn new(name: &str) -> Result<Self, &'static str> {
         match name {
             "" => Err("an event name can't be empty"),
@@ -24,7 +24,7 @@ impl EventName {
             _ if name.chars().any(char::is_control) => {
                 Err("an event name can't have control characters")
             }
-            // A reader takes one space away (WHATWG HTML 9.2.6, "process the field").
+            // A reader removes one leading space (WHATWG HTML 9.2.6, "process the field").
             _ if name.starts_with(' ') => Err("an event name can't start with a space"),
             _ if Self::RESERVED.contains(&name) => Err(
                 "`base64`, `challenge`, `delete`, `error`, `gap` and `position` are events of the \

@@ -1,11 +1,12 @@
 //! What counts as JSON here: what every strict reader accepts as part of a larger document.
 //!
-//! RFC 8259 leaves four things to the reader, and readers refuse a whole document for the sake of
-//! one value: bytes that are not UTF-8, escapes that are no Unicode text, deep nesting, and numbers
-//! beyond a `f64`. The parser of `serde_json` looks at none of them in a value that it passes over.
+//! RFC 8259 leaves four things to the reader, and a reader may refuse a whole document because of
+//! one value: bytes that are not UTF-8, escapes that are not Unicode text, deep nesting, and
+//! numbers beyond an `f64`. The parser of `serde_json` checks none of them in a value that it
+//! skips.
 
-/// Levels of arrays and objects that a value may have. `serde_json`, a common reader, takes 127 of
-/// a whole document; others take 512 and more.
+/// Levels of arrays and objects that a value may have. `serde_json`, a common reader, accepts 127
+/// levels in a whole document; others accept 512 and more.
 pub const JSON_LEVELS_MAX: usize = 128;
 
 /// Why bytes do not count as JSON.
@@ -20,16 +21,17 @@ pub enum NotJson {
     /// More than [`JSON_LEVELS_MAX`] levels.
     #[error("it is nested over 128 levels deep")]
     TooDeep,
-    /// An escape such as `\ud800`: half a surrogate pair, which no UTF-8 can say (RFC 8259 8.2).
+    /// An escape such as `\ud800`: half a surrogate pair, which UTF-8 can't represent (RFC 8259
+    /// 8.2).
     #[error("a string has half a surrogate pair")]
     HalfSurrogate,
-    /// A number that is infinite as a `f64` (RFC 8259 6): Go and `serde_json` refuse it.
+    /// A number that is infinite as an `f64` (RFC 8259 6): Go and `serde_json` refuse it.
     #[error("a number is beyond the range of a double")]
     NumberRange,
 }
 
 /// Checks that `bytes` are one JSON text that any reader accepts, also within a larger one. Reads
-/// the bytes a few times and keeps nothing; no recursion.
+/// the bytes a few times, stores nothing and does not recurse.
 ///
 /// # Errors
 /// Why they are not.
@@ -40,7 +42,7 @@ pub fn check_json(bytes: &[u8]) -> Result<(), NotJson> {
     check_tokens(bytes)
 }
 
-/// Checks what the grammar leaves open, of bytes that follow it.
+/// Checks what the grammar leaves to the reader, in bytes that follow the grammar.
 fn check_tokens(bytes: &[u8]) -> Result<(), NotJson> {
     let (mut level, mut at) = (0_usize, 0);
     while let Some(&byte) = bytes.get(at) {
@@ -59,8 +61,8 @@ fn check_tokens(bytes: &[u8]) -> Result<(), NotJson> {
     Ok(())
 }
 
-/// Checks the escapes of a string that begins at `at`, behind its quote. Gives the place behind its
-/// end.
+/// Checks the escapes of a string whose contents begin at `at`. Returns the position after its
+/// closing quote.
 fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     while let Some(&byte) = bytes.get(at) {
         at += 1;
@@ -73,7 +75,7 @@ fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     Err(NotJson::Syntax)
 }
 
-/// Checks the escape behind a backslash at `at`; gives the place behind it.
+/// Checks the escape after a backslash at `at`. Returns the position after it.
 fn check_escape(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
     let Some(unit) = escaped_unit(bytes, at) else {
         return Ok(at + 1); // One letter: `\n`, `\"`, `\\`.
@@ -95,9 +97,9 @@ fn check_escape(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
     }
 }
 
-/// Checks a number that begins at `at`; gives the place behind it.
+/// Checks a number that begins at `at`. Returns the position after it.
 fn check_number(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
-    /// Digits that stay below 1.8e308, whatever they are.
+    /// Without an exponent, a number of this many characters is below 1.8e308.
     const FINITE_LEN: usize = 300;
     let is_part = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
     let number = &bytes[at..];
@@ -179,8 +181,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever passes here, `serde_json` reads into a tree, which needs every string decoded
-        /// and no more than 127 levels; and whatever it reads passes here.
+        /// `serde_json` can read every accepted value into a tree, which decodes every string and
+        /// allows 127 levels. Every value that it can read is accepted here.
         #[test]
         fn it_agrees_with_a_reader_that_builds_a_tree(
             parts in proptest::collection::vec(

@@ -160,8 +160,8 @@ impl<T: Turn> Driver<T> {
         }
     }
 
-    /// A client becomes the shard's, if it is still there, there is a slot for it, and its
-    /// descriptor is none of those kept for other needs.
+    /// Gives a client to the shard if it is still connected, a slot is free, and its descriptor is
+    /// not one of those reserved for other needs.
     fn admit(&mut self, socket: Socket, listener: ListenerId) {
         if socket.descriptor() >= self.client_descriptors_max {
             self.refused_descriptors += 1;

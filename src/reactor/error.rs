@@ -34,7 +34,7 @@ pub enum ReactorError {
     },
 }
 
-/// What to do where another process is in the way.
+/// The remedy if another process uses the address.
 fn remedy(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => {

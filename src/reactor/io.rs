@@ -107,7 +107,7 @@ impl Io for TurnIo<'_> {
 
     fn limit_send_buffer(&mut self, socket: SocketId, bytes: usize) {
         if let Some(entry) = self.sockets.open(socket) {
-            // It fails only for a socket that is no more; then the next write says so.
+            // Fails only for a broken socket, and then the next write reports it.
             let _ = entry.socket.set_send_buffer(bytes);
         }
     }

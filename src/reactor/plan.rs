@@ -18,14 +18,14 @@ pub struct Plan {
     /// Addresses to listen on; the place in this list is the
     /// [`ListenerId`](crate::shard::ListenerId). Port 0 is any free port, the same for all shards.
     pub listeners: Vec<SocketAddr>,
-    /// Whether another process may have the same ports: the next version of this one. Then clients
-    /// are refused until [`Running::accept`](super::Running::accept), because the kernel would give
-    /// each process a share of them.
+    /// Whether another process, such as the next version of this one, may share the ports. Then
+    /// clients are refused until [`Running::accept`](super::Running::accept), because the kernel
+    /// would give each process a share of them.
     pub reuse_port: bool,
-    /// After so long without an acknowledgement a client has vanished, and its connection ends.
+    /// A client that acknowledges nothing for this time has vanished, and its connection is closed.
     pub vanished_after: Duration,
-    /// A client whose descriptor has this number or a larger one is closed at once: what is left is
-    /// kept for brokers, the admin port and the next client that is to be closed.
+    /// A client whose descriptor has this number or a larger one is closed at once. The rest is
+    /// reserved for brokers, the admin port and the next client that must be closed.
     pub client_descriptors_max: u64,
     /// The first so many shards take no clients (`--kafka-shards`). Fewer than there are shards.
     pub shards_without_clients: u16,

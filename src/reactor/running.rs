@@ -30,7 +30,7 @@ pub struct Vitals {
     pub listening: u64,
     /// Clients closed at once since `sockets_max` was reached.
     pub refused: u64,
-    /// Clients closed at once to keep descriptors for other needs.
+    /// Clients closed at once to reserve descriptors for other needs.
     pub refused_descriptors: u64,
     /// How often accepting stopped because no descriptor or kernel memory was left.
     pub accepts_failed: u64,
@@ -150,20 +150,20 @@ pub struct Running<M> {
     plan: Arc<Plan>,
     shards: Arc<[Inbox<M>]>,
     control: Arc<ControlInbox<M>>,
-    /// What is bound and not given to the shards yet, by shard that takes clients.
+    /// Listeners that are bound and not yet given to the shards, by shard that accepts clients.
     bound: Mutex<Option<Vec<Bound>>>,
     accepts: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl<M: Send + 'static> Running<M> {
-    /// Binds every address of the plan for every shard that takes clients. Gives the real
-    /// addresses, in the order of the plan. All or nothing: on an error no socket is left bound.
-    /// Unless the plan says `reuse_port`, a port that another process has is an error, also where
-    /// that process would share it.
+    /// Binds every address of the plan for every shard that accepts clients. Returns the real
+    /// addresses, in the order of the plan. All or nothing: after an error no socket is left bound.
+    /// Unless the plan says `reuse_port`, a port that another process has is an error, even if that
+    /// process would share it.
     ///
     /// # Errors
-    /// [`ReactorError::Bind`] names the address and the cause; a second call is refused.
+    /// [`ReactorError::Bind`] names the address and the cause. A second call is refused.
     pub fn bind(&self) -> Result<Vec<SocketAddr>, ReactorError> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         if bound.is_some() || self.accepts.load(Ordering::Acquire) {
@@ -172,8 +172,9 @@ impl<M: Send + 'static> Running<M> {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         let mut sockets: Vec<Bound> = self.with_clients().map(|_| Vec::new()).collect();
         for (id, wanted) in (0..).map(ListenerId).zip(&self.plan.listeners) {
-            // A socket of ours may have the port already: one of an address that overlaps, as
-            // `[::]` does with `0.0.0.0`. The port was ours alone when that one was bound.
+            // Another socket of this process may have the port already, if its address overlaps, as
+            // `[::]` does with `0.0.0.0`. That socket was bound alone, so no other process has the
+            // port.
             let mut shared = self.plan.reuse_port || addresses.iter().any(|it| overlap(it, wanted));
             // Port 0 is settled by the first socket; the others join it.
             let mut address = *wanted;
@@ -203,11 +204,11 @@ impl<M: Send + 'static> Running<M> {
         Ok((listener.address()?, listener))
     }
 
-    /// Lets clients in on every address that was bound. Called once, when the process may answer.
+    /// Lets clients in on every bound address. Call it once, when the process can answer.
     ///
     /// # Errors
-    /// [`ReactorError::Bind`] where another process listens by now; a call before [`Self::bind`] or
-    /// a second one is refused.
+    /// [`ReactorError::Bind`] if another process listens by now. A call before [`Self::bind`] or a
+    /// second one is refused.
     pub fn accept(&self) -> Result<(), ReactorError> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sockets) = bound.take() else {
@@ -301,7 +302,7 @@ impl<M: Send + 'static> Running<M> {
     }
 }
 
-/// Whether sockets of these addresses get in each other's way.
+/// Whether sockets of these addresses conflict.
 fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
     let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && (everywhere || a.ip() == b.ip())

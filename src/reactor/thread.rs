@@ -53,8 +53,8 @@ struct EndsTheProcess;
 impl Drop for EndsTheProcess {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // The panic hook has named the thread and waited, within limits, for the line to go
-            // out. Nothing is written here: behind a stuck pipe this thread would hang.
+            // The panic hook has logged the panic and waited, within limits, until it was written.
+            // Write nothing here: behind a stuck pipe this thread would hang.
             std::process::exit(EXIT_BROKEN);
         }
     }

@@ -35,8 +35,8 @@ pub enum PointerError {
 /// # Errors
 /// There is no such scalar, or more than one.
 pub(super) fn scalar(body: &[u8], pointer: &[String]) -> Result<String, PointerError> {
-    // Whole, although one member is wanted: the service must be able to read what was routed by it.
-    // The reader below passes over the rest without a look at its strings and its depth.
+    // Check the whole body, although one member is wanted: the service must be able to read the
+    // body. The reader below skips the rest without checking its strings and its depth.
     if check_json(body).is_err() {
         return Err(PointerError::NotJson);
     }

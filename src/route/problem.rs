@@ -30,7 +30,7 @@ pub enum Failure {
     PreconditionFailed,
     /// The record would be larger than the broker takes.
     CommandTooLarge,
-    /// The broker refuses this record, and would take others. Nothing was appended.
+    /// The broker refuses this record, but would accept others. Nothing was appended.
     RecordRefused,
     /// A limit is reached, before anything was done.
     Overloaded,
@@ -38,7 +38,7 @@ pub enum Failure {
     Draining,
     /// What the route answers from is not loaded yet.
     NotReady,
-    /// The cache lacks records of the topic, and the answer may be among them.
+    /// The cache lacks records of the topic, which may include the answer.
     CacheDegraded,
     /// The broker can't be reached or refuses; nothing was appended.
     BrokerUnavailable,

@@ -23,10 +23,10 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Seconds after which a request may try again what only an operator can end.
+    /// Seconds before a retry of a request that fails until an operator acts.
     pub const DENIED_RETRY_AFTER: u32 = 60;
 
-    /// What a client receives whose route the brokers refuse, until an operator acts.
+    /// The answer for a route whose requests the brokers refuse until an operator acts.
     #[must_use]
     pub fn denied(doing: Doing, denial: Denial) -> Self {
         let (refused, cause) = (doing.refused(), denial.cause());
@@ -41,7 +41,7 @@ impl Refused {
         }
     }
 
-    /// What a client receives whose record a broker refused with this code, and which is certainly
+    /// The answer to a command whose record a broker refused with this code and which is certainly
     /// not in the log.
     #[must_use]
     pub fn of_code(code: Code) -> Self {

@@ -298,8 +298,8 @@ fn every_failure_has_a_path_of_its_own_and_stands_in_the_docs() {
     assert_eq!(paths.len(), count);
 }
 
-/// One line for each error code of a broker: what the client receives whose record is certainly not
-/// in the log, and whether anything but an operator ends it.
+/// One line for each error code of a broker: the client's answer if its record is certainly not in
+/// the log, and whether only an operator can end the error.
 #[test]
 fn each_error_code_of_a_broker_has_its_answer() {
     let told = |code: i16| {
@@ -322,7 +322,7 @@ fn each_error_code_of_a_broker_has_its_answer() {
         (&[17, 21, 29, 31, 35, 42, 43, 44, 53, 76], DENIED),
         (&[2, 3, 5, 6, 7, 8, 9, 13, 19, 20, 45, 47, 49, 56], PASSING),
         (&[59, 74, 75, 89, 90, 100, 103], PASSING),
-        // Codes that the table does not have, of today and of tomorrow.
+        // Codes that the table does not have, of today and of the future.
         (
             &[-1, 1, 4, 41, 55, 120, 134, 9_999, i16::MIN, i16::MAX],
             PASSING,

@@ -35,20 +35,20 @@ pub trait Io {
     /// Offers bytes. Less taken than offered means the socket is full: `Writable` follows.
     fn write(&mut self, socket: SocketId, slices: &[IoSlice<'_>]) -> Write;
 
-    /// Ends our side behind what was written: the other end sees it. Reading goes on.
+    /// Ends the sending side after all written bytes, so that the other end sees it. Reading
+    /// continues.
     fn end_writes(&mut self, _socket: SocketId) {}
 
-    /// Makes the next read ask the kernel, whatever was reported of the socket: bytes may have come
-    /// that no event has reported yet.
+    /// Makes the next read ask the kernel: bytes may have arrived that no event has reported yet.
     fn recheck(&mut self, _socket: SocketId) {}
 
-    /// How the other end stands, as far as events have reported. What it sent may still be unread.
+    /// The state of the other end according to the events so far. Bytes that it sent may still be
+    /// unread.
     fn remote(&mut self, _socket: SocketId) -> Remote {
         Remote::Open
     }
 
-    /// Bounds what the kernel keeps for the other end: `bytes` of payload and about as much of its
-    /// own.
+    /// Bounds the kernel's send buffer: `bytes` of payload, and about as much for its own overhead.
     fn limit_send_buffer(&mut self, _socket: SocketId, _bytes: usize) {}
 
     /// Whether this part of the turn has used up its time. The first question of a part starts its
@@ -76,14 +76,15 @@ pub enum Read<'a> {
     Closed(Option<ErrorKind>),
 }
 
-/// How the other end of a connection stands.
+/// The state of the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remote {
-    /// It may send more.
+    /// The other end may send more.
     Open,
-    /// It sends no more. It may have closed, or wait for what we send: TCP does not tell which.
+    /// The other end sends no more. It may have closed, or wait for our bytes: TCP does not say
+    /// which.
     Ended,
-    /// The connection is broken: nothing reaches the other end.
+    /// The connection is broken: no bytes reach the other end.
     Gone,
 }
 

@@ -26,7 +26,7 @@ const PASS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100)
 /// One topic on this shard.
 #[derive(Debug)]
 pub(super) struct Local {
-    /// What the topic's loadings before have counted.
+    /// Counters of the topic's earlier loadings.
     past: Counted,
     pub(super) instance: Arc<Instance>,
     slice: Option<Slice>,
@@ -38,7 +38,7 @@ pub(super) struct Local {
     live: bool,
     /// The home knows that all up to here is applied.
     told: Seq,
-    /// What the home knows of what the slice lacks.
+    /// The slice's gaps that the home already knows.
     told_gaps: Gaps,
     /// Requests for a place not yet reached. Bounded by the requests and streams there are.
     held: Vec<(Seq, Held)>,
@@ -49,7 +49,7 @@ pub(super) struct Local {
 pub(super) struct Counted {
     /// Events written.
     pub(super) events: u64,
-    /// Gaps told to single streams.
+    /// Gaps sent to single streams.
     pub(super) gaps: u64,
     /// Records of keys that found no room in the slice.
     pub(super) keys_refused: u64,
@@ -103,7 +103,7 @@ impl Locals {
         }
     }
 
-    /// The same, with its cause.
+    /// Like the failure above, with its cause.
     pub(super) fn why_not_live(&self, topic: TopicIndex) -> Refused {
         let blocked = self.standing[usize::from(topic.0)].blocked;
         blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
@@ -116,18 +116,18 @@ impl Locals {
         Some(now.since(since).as_secs())
     }
 
-    /// Whether the topic has partitions that it did not begin with.
+    /// Whether the topic has more partitions than when its loading began.
     pub(super) fn has_grown(&self, topic: TopicIndex) -> bool {
         self.standing[usize::from(topic.0)].grown
     }
 
-    /// Whether a slice of the topic, here or elsewhere, is known to be full.
+    /// Whether any slice of the topic, on any shard, is known to be full.
     pub(super) fn is_full(&self, topic: TopicIndex) -> bool {
         self.standing[usize::from(topic.0)].full
     }
 
-    /// Tombstones past their time go; bounded work, and a look at one of them where none is due.
-    /// True: more are due, so that another turn is.
+    /// Drops tombstones past their time. The work is bounded, and if none is due, only one is
+    /// examined. Returns true if more are due, so that another turn is due.
     #[must_use = "a quiet shard turns twice a second"]
     pub(super) fn expire(&mut self, now: Now) -> bool {
         let locals = self.topics.iter_mut().flatten();
@@ -303,7 +303,7 @@ impl Local {
         news.then_some(self.seq)
     }
 
-    /// What the slice lacks, where the home does not know it yet.
+    /// The slice's gaps, if the home does not know them yet.
     pub(super) fn untold_gaps(&mut self) -> Option<Gaps> {
         let gaps = self.slice.as_ref()?.gaps();
         if self.told_gaps == gaps {
@@ -334,8 +334,8 @@ impl Local {
             .collect()
     }
 
-    /// The newest record of a key that this shard owns. `partition`: the one that has all of its
-    /// records, if that is known.
+    /// The newest record of a key that this shard owns. `partition`: the partition with all of its
+    /// records, if known.
     pub(super) fn find(&self, hash: KeyHash, key: &[u8], partition: Option<Partition>) -> Found {
         let Some(slice) = self.slice.as_ref().filter(|_| self.live) else {
             return Found::Failed(Failure::NotReady);
@@ -370,12 +370,12 @@ impl Local {
         Some(slice.changes(&request.since, &request.below, request.after, key, PAGE))
     }
 
-    /// Whether this shard's slice has all that it owns. What other slices lack, the home says.
+    /// Whether this shard's slice is complete. The home reports what other slices lack.
     pub(super) fn is_whole(&self) -> bool {
         self.slice.as_ref().is_some_and(Slice::is_whole)
     }
 
-    /// The ranges of the log that could not be decoded. Every slice has the same at one place.
+    /// The undecodable ranges of the log. All slices have the same ones at the same step.
     pub(super) fn undecodable(&self) -> Vec<OffsetRange> {
         let slice = self.slice.as_ref();
         slice.map_or_else(Vec::new, |it| it.undecodable().iter().collect())
@@ -428,9 +428,9 @@ impl Local {
         }
     }
 
-    /// The tag of a collection: of the cut that its content covers and of the log starts, below
-    /// which nothing is shown. Instances that have read as far agree. The leader epoch counts,
-    /// since a log that was cut back may have other records below the same offset.
+    /// The tag of a collection. It covers the cut of its content, and the log starts, below which
+    /// nothing is shown. Instances that have read equally far agree. The leader epoch is part of
+    /// it, since a truncated log may have other records below the same offset.
     pub(super) fn collection_etag(&self) -> Etag {
         let starts = self.slice.as_ref().map_or(&[][..], Slice::log_starts);
         let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 1);

@@ -42,23 +42,23 @@ pub enum Message {
     Report(u64, Box<ShardReport>),
     /// To control: a change of state that an operator should read.
     Note(Note),
-    /// Control: the process is about to end. Not ready from now on; requests are executed, and each
-    /// answer ends its connection.
+    /// Control: the process is about to stop. It is not ready from now on. Requests are executed,
+    /// and each answer ends its connection.
     Leave,
-    /// Control: end in order. Requests that still come and commands that no broker has are refused;
-    /// what is in flight is answered, and streams end, within this time.
+    /// Control: stop in an orderly way. New requests, and commands that no broker has, are refused.
+    /// Requests in flight are answered, and streams end, within this time.
     Drain {
-        /// From now until all is over.
+        /// From now until everything has ended.
         within: std::time::Duration,
     },
 
     /// Control: the token for a cluster's brokers, or why there is none that holds.
     Token(ClusterIndex, Result<Secret, Arc<str>>),
 
-    /// Home to control: salt the password for a cluster's brokers, which takes milliseconds that a
+    /// Home to control: salt the password for a cluster's brokers. This takes milliseconds, which a
     /// turn does not have.
     Salt(ClusterIndex, Box<SaltRequest>),
-    /// Control: the answer.
+    /// Control to home: the salted password.
     Salted(ClusterIndex, Box<Salted>),
 
     /// Shard 0 to homes: the cluster as its metadata shows it.
@@ -81,8 +81,7 @@ pub enum Message {
     Standing(TopicIndex, Standing),
     /// Shard to home: of this loading of the topic, these steps are applied.
     Applied(TopicIndex, u32, Seq),
-    /// Shard to home: of this loading of the topic, what the shard's slice lacks, where that is
-    /// otherwise than before.
+    /// Shard to home: the gaps of the shard's slice in this loading of the topic, if they changed.
     Gaps(TopicIndex, u32, Gaps),
 
     /// To a command route's home.
@@ -90,7 +89,7 @@ pub enum Message {
     /// Its answer.
     Answer(Waiter, Answer),
 
-    /// To a command route's home: a client that waited is gone. Its command stays in flight.
+    /// To a command route's home: a waiting client has disconnected. Its command stays in flight.
     WaiterLeft {
         /// The replies topic of the route.
         topic: TopicIndex,
@@ -113,7 +112,7 @@ pub enum Message {
         hash: KeyHash,
         /// The key.
         key: Box<[u8]>,
-        /// The partition that has all of the key's records, if that is known.
+        /// The partition with all of the key's records, if known.
         partition: Option<Partition>,
     },
     /// Its answer.
@@ -238,25 +237,26 @@ pub enum Message {
 pub struct Standing {
     /// When the brokers last confirmed all of it, if that was longer ago than usual.
     pub stale_since: Option<Instant>,
-    /// Why nothing but an operator makes it live, if that is so.
+    /// Why only an operator can make the topic live, if so.
     pub blocked: Option<Blocked>,
-    /// A slice of it is full, so that no collection of it is whole.
+    /// Whether a slice of the topic is full, so that no collection of it is complete.
     pub full: bool,
-    /// It has more partitions than when its loading began: a key's records may be in two of them.
+    /// Whether the topic has more partitions than when its loading began: a key's records may be in
+    /// two of them.
     pub grown: bool,
 }
 
 /// Why a topic that is not live needs an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
-    /// It is missing, or not what its routes need.
+    /// The topic is missing, or does not meet its routes' needs.
     Misconfigured,
-    /// The brokers refuse what is asked of it.
+    /// The brokers refuse the operation on the topic.
     Denied(Doing, Denial),
 }
 
 impl Blocked {
-    /// What a client receives.
+    /// The client's answer.
     #[must_use]
     pub fn refused(self) -> Refused {
         match self {
@@ -282,9 +282,9 @@ pub struct Instance {
     /// Whether slices keep its newest records: a query reads them, or it is compacted and has
     /// streams.
     pub cached: bool,
-    /// How many partitions it had when the loading began.
+    /// The number of partitions when the loading began.
     pub partitions: u32,
-    /// Whether it has streams, and event ids can name its partitions.
+    /// Whether the topic has streams and event ids can name its partitions.
     pub streamed: bool,
     /// How long its tombstones stay, in milliseconds.
     pub delete_retention_ms: u64,

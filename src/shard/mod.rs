@@ -51,7 +51,7 @@ pub struct ShardSetup {
     pub tls: Option<(ListenerId, Acceptor)>,
     /// What connections to each cluster need, by [`ClusterIndex`].
     pub security: Vec<ClusterSecurity>,
-    /// What clients use, over all shards of the process.
+    /// What clients use, summed over all shards of the process.
     pub totals: Arc<ClientTotals>,
 }
 

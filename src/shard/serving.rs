@@ -329,7 +329,8 @@ impl Serving {
     pub(super) fn tell_applied(&mut self, out: &mut Outbox) {
         let snapshot = &self.snapshot;
         for (topic, local) in self.locals.iter_mut() {
-            // Before what was applied: what a topic lacks is known when it goes live.
+            // Send gaps before the applied steps, so that the home knows them when the topic goes
+            // live.
             if let Some(gaps) = local.untold_gaps() {
                 let message = Message::Gaps(topic, local.instance.number, gaps);
                 out.push((snapshot.topic(topic).home, message));

@@ -43,7 +43,7 @@ pub struct TopicPlan {
     pub home: ShardId,
     /// Commands are produced to it.
     pub takes_commands: bool,
-    /// The records of some of them have no key.
+    /// Whether some of these records have no key.
     pub takes_keyless: bool,
     /// Replies are read from it, whole.
     pub holds_replies: bool,
@@ -51,7 +51,7 @@ pub struct TopicPlan {
     pub cached: bool,
     /// Queries are answered from it.
     pub queried: bool,
-    /// One of them is a collection.
+    /// Whether the topic has a collection.
     pub listed: bool,
     /// A route needs it compacted, for this reason.
     pub compacted_for: Option<&'static str>,
@@ -204,7 +204,7 @@ impl Snapshot {
         format!("commands to {}", self.topic_name(plan))
     }
 
-    /// The check of a command route whose records have no key; `None`: they have one.
+    /// The check of a command route whose records have no key. `None` if they have one.
     #[must_use]
     pub fn keyless_name(&self, route: usize) -> Option<String> {
         let route = &self.config.commands[route];
@@ -212,7 +212,7 @@ impl Snapshot {
         keyless.then(|| format!("command `{}`", route.name))
     }
 
-    /// The streams of a topic as messages call them, apart from its other routes.
+    /// The name of a topic's streams in messages, where other routes of the topic have their own.
     #[must_use]
     pub fn streams_name(&self, plan: &TopicPlan) -> String {
         format!("streams of {}", self.topic_name(plan))

@@ -1,32 +1,32 @@
-//! What the clients of a process use together, over all of its shards. The kernel spreads
-//! connections over the shards' listeners by a hash, so unevenly: a limit divided by the number of
-//! shards would refuse clients on one shard while the others have room.
+//! What the clients of a process use, summed over all of its shards. The kernel spreads connections
+//! over the shards' listeners by a hash, so unevenly. A limit divided by the number of shards would
+//! therefore refuse clients on one shard while the others have room.
 //!
-//! These are the only counts that shards write in common. Each is touched when a connection or a
-//! stream begins or ends, and when a request or response does not fit into one turn; a request that
-//! is read and answered whole touches none.
+//! These are the only counters that all shards write. A shard changes them when a connection or a
+//! stream begins or ends, and when a request or response does not fit into one turn. A request that
+//! is read and answered in one turn changes none.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Shared by the shards of one process.
 #[derive(Debug, Default)]
 pub struct ClientTotals {
-    /// Connections, streams among them.
+    /// Connections, including streams.
     pub(super) connections: Total,
     /// Event streams.
     pub(super) streams: Total,
-    /// Bytes of partially received requests, and of what was pipelined behind one that waits.
+    /// Bytes of partially received requests, and of requests pipelined behind a waiting one.
     pub(super) request_bytes: Total,
     /// Bytes of responses that sockets have not taken.
     pub(super) response_bytes: Total,
 }
 
-/// One count. No order with other memory is needed, so all of it is relaxed.
+/// One counter. It orders no other memory, so every access is relaxed.
 #[derive(Debug, Default)]
 pub(super) struct Total(AtomicUsize);
 
 impl Total {
-    /// Takes one of `max`. False: all are taken.
+    /// Takes one of `max`. Returns false if all are taken.
     pub(super) fn take(&self, max: usize) -> bool {
         let more = |count: usize| (count < max).then_some(count + 1);
         let relaxed = Ordering::Relaxed;
@@ -39,7 +39,7 @@ impl Total {
         debug_assert!(before > 0, "what is given back was taken");
     }
 
-    /// One part of the total changes from `before` to `now`.
+    /// Changes one contribution to the total from `before` to `now`.
     pub(super) fn change(&self, before: usize, now: usize) {
         match now.cmp(&before) {
             std::cmp::Ordering::Less => self.0.fetch_sub(before - now, Ordering::Relaxed),

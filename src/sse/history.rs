@@ -142,10 +142,9 @@ impl Feed {
         self.wake_waiting(slot);
     }
 
-    /// What the pages can't show although it lies within their bounds: ranges of the log that could
-    /// not be decoded. To be called with the last page, before [`Self::on_page`]. The gaps come
-    /// with the id that the client has, so that one that is cut off before the end hears of them
-    /// again.
+    /// Sends gaps for undecodable ranges of the log within the pages' bounds. Call it with the last
+    /// page, before [`Self::on_page`]. The gaps carry the client's present id, so that a client
+    /// that is cut off before the end receives them again.
     pub fn on_page_gaps(&mut self, ticket: Ticket, undecodable: &[OffsetRange]) {
         let Some(slot) = self.asker(ticket) else {
             return;

@@ -11,7 +11,7 @@ use crate::model::{Offset, Partition};
 /// An empty comment and a blank line: keeps a connection alive, changes nothing.
 pub(super) const COMMENT: &[u8] = b":\n\n";
 
-/// What a frame ends with: the end of its last line, and an empty line.
+/// The end of a frame: the end of its last line, and an empty line.
 const BLANK_LINE: &[u8] = b"\n\n";
 
 /// The progress of an id that asks to start over.
@@ -103,9 +103,9 @@ pub(super) fn put_gap(out: &mut Vec<u8>, missing: Option<Missing>, reason: GapRe
     out.extend_from_slice(b"\"}\n");
 }
 
-/// The last line of an event and the blank line. Without lines before it, it dispatches nothing and
-/// sets a browser's last event id all the same (WHATWG HTML 9.2.6, "dispatch the event", step 1).
-/// Other readers may forget it.
+/// The last line of an event and the blank line. Without preceding lines it dispatches no event,
+/// but sets a browser's last event id (WHATWG HTML 9.2.6, "dispatch the event", step 1). Other
+/// readers may ignore it.
 pub(super) fn put_id(out: &mut Vec<u8>, progress: &[u8], etag: &[u8]) {
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(progress);
@@ -114,8 +114,8 @@ pub(super) fn put_id(out: &mut Vec<u8>, progress: &[u8], etag: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// As many whole frames from the front as fit `room`, or the first alone. A blank line ends a frame
-/// and stands nowhere else: every line of a value begins with its field's name.
+/// The longest prefix of whole frames that fits `room`, or else the first frame alone. A blank line
+/// occurs only at the end of a frame, because every line of a value begins with its field's name.
 pub(super) fn whole_frames(bytes: &[u8], room: usize) -> &[u8] {
     if bytes.len() <= room {
         return bytes;
@@ -126,8 +126,8 @@ pub(super) fn whole_frames(bytes: &[u8], room: usize) -> &[u8] {
     &bytes[..end]
 }
 
-/// The lines of a position but its `id:`. It has data, since many readers dispatch nothing without,
-/// and JSON, since some have one handler for all events.
+/// The lines of a position except its `id:`. It has data, since many readers dispatch no event
+/// without, and the data is JSON, since some readers have one handler for all events.
 pub(super) fn put_position(out: &mut Vec<u8>) {
     put_event(out, "position");
     out.extend_from_slice(b"data: {}\n");

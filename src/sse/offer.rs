@@ -27,7 +27,7 @@ pub(super) struct Offer<'a> {
     pub(super) slices: SmallVec<[IoSlice<'a>; SLICES_MAX]>,
     pieces: SmallVec<[Piece<'a>; SLICES_MAX]>,
     pub(super) bytes: usize,
-    /// How many frames that are.
+    /// The number of frames in it.
     pub(super) frames: u64,
     /// Where to go on once all is taken.
     pub(super) cursor: Cursor,
@@ -90,7 +90,8 @@ impl<'a> Offer<'a> {
             if bytes.len() > room {
                 piece = match piece.fit(room) {
                     Some(fitting) => fitting,
-                    // Larger than the limit: it goes alone, and the transport cuts it.
+                    // The frame is larger than the limit: it is offered alone, and the transport
+                    // splits it.
                     None if self.pieces.is_empty() => {
                         let to = from + 1;
                         Piece { to, ..piece }
@@ -209,8 +210,8 @@ impl<'a> Piece<'a> {
         &self.block.bytes()[start as usize..end as usize]
     }
 
-    /// As many of its frames as fit `room`, which all of them do not; `None` if not even the first
-    /// does.
+    /// The longest prefix of its frames that fits `room`, given that not all of them fit. `None` if
+    /// not even the first does.
     fn fit(self, room: usize) -> Option<Self> {
         let frames = &self.block.frames()[self.from as usize..self.to as usize];
         let start = frames[0].start;

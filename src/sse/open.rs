@@ -57,8 +57,8 @@ impl Feed {
         }
         let earliest = start == Start::Earliest && self.settings.compacted;
         match snapshot || earliest {
-            // One who has seen nothing can't have missed a delete: no `tombstones`, however old the
-            // topic's time is.
+            // A client that has seen nothing can't have missed a delete: send no `tombstones` gap,
+            // however old the topic's time is.
             true if earliest && self.read_from_window(slot) => {}
             true => self.start_pages(slot),
             false => self.go_on(slot, now),
@@ -215,8 +215,8 @@ impl Feed {
         self.put_held_id(slot);
     }
 
-    /// Where the subscriber stands, in a way that every reader remembers: without it, a reader that
-    /// is cut before its next event would begin again and miss what came meanwhile.
+    /// Sends the subscriber's position in a form that every reader remembers. Without it, a reader
+    /// that is cut off before its next event would start again and miss the events in between.
     pub(super) fn put_position(&mut self, slot: Slot) {
         if self.settings.position_events {
             lines::put_position(&mut self.roster.get_mut(slot).own().rest);

@@ -28,7 +28,7 @@ pub struct FeedSettings {
     pub heartbeat: Duration,
     /// What `retry:` says, give or take a half.
     pub retry: Duration,
-    /// Whether positions are events (`position`), or ids without an event.
+    /// Whether positions are sent as events (`position`) or as ids without an event.
     pub position_events: bool,
     /// How long a pass waits for its slowest member before it goes on without it.
     pub pass_patience: Duration,

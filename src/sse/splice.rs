@@ -79,7 +79,7 @@ impl<'a> Splice<'a> {
                 let tail = &block.bytes()[frame.etag_start as usize - 1..end];
                 self.out.extend_from_slice(tail);
                 if self.out.len() > self.limit && before > 0 {
-                    // Its own id is longer than the block's. The next call resets the id.
+                    // The subscriber's id is longer than the block's. The next call resets the id.
                     self.out.truncate(before);
                     return false;
                 }

@@ -1,16 +1,16 @@
-//! How many files this process may have open, sockets among them.
+//! How many descriptors (files and sockets) this process may have open.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The hard limit: what [`raise_descriptor_limit`] can reach. `u64::MAX` where there is none.
+/// The hard limit, which [`raise_descriptor_limit`] can reach. `u64::MAX` if there is none.
 #[must_use]
 pub fn descriptors_allowed() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
-/// Raises the soft limit to the hard limit, and gives the limit that holds from now on.
+/// Raises the soft limit to the hard limit, and returns the resulting limit.
 ///
 /// The soft limit is 1,024 on most systems, for programs that use `select`. This one does not.
 ///
@@ -25,7 +25,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// The soft limit: how many there may be now.
+/// The soft limit, which applies now.
 #[must_use]
 pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)

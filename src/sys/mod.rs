@@ -1,5 +1,5 @@
-//! The only `unsafe` of the house: the shard's ring, its eventfd, sockets, descriptors and cpus,
-//! each behind a safe face. Nothing here knows what a shard is or decides anything.
+//! The only `unsafe` code: the shard's ring, its eventfd, sockets, descriptors and CPUs, each
+//! behind a safe interface. Nothing here knows what a shard is or decides anything.
 
 mod bell;
 mod cpu;

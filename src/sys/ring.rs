@@ -91,7 +91,7 @@ impl Ready {
         self.0 & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) as u32 != 0
     }
 
-    /// The connection failed, or both sides have ended: nothing reaches the peer any more.
+    /// The connection failed, or both sides have ended: no bytes reach the other end any more.
     #[must_use]
     pub fn broken(self) -> bool {
         self.0 & (libc::POLLHUP | libc::POLLERR) as u32 != 0

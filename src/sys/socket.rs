@@ -14,20 +14,20 @@ use socket2::{Domain, Protocol, Type};
 /// Slices one `sendmsg` takes (`UIO_MAXIOV`).
 pub const SLICES_MAX: usize = 1024;
 
-/// Unanswered keepalive probes after which a peer has vanished.
+/// Unanswered keepalive probes after which the other end has vanished.
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// A bound or listening socket: reuseaddr, reuseport. It blocks, because a ring answers an accept
-/// on a nonblocking listener with `EAGAIN` instead of waiting.
+/// A bound or listening socket with SO_REUSEADDR and SO_REUSEPORT. It blocks, because a ring
+/// answers an accept on a nonblocking listener with `EAGAIN` instead of waiting.
 #[derive(Debug)]
 pub struct Listener(socket2::Socket);
 
 impl Listener {
-    /// Binds an address that other sockets of this user may share, each with a queue of its own.
-    /// Clients are refused until [`Self::listen`].
+    /// Binds an address that other sockets of this user may share, each with its own queue. Clients
+    /// are refused until [`Self::listen`].
     ///
     /// # Errors
-    /// What the kernel says: in use, not ours, not allowed.
+    /// The kernel's error: in use, not ours, not allowed.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = unbound(address)?;
         socket.set_reuse_port(true)?;
@@ -35,15 +35,15 @@ impl Listener {
         Ok(Self(socket))
     }
 
-    /// Binds an address that no other socket listens on, and listens at once. Sockets that are
+    /// Binds an address on which no other socket listens, and listens at once. Sockets that are
     /// bound later may share it.
     ///
-    /// The kernel checks `SO_REUSEPORT` of both sockets when the second binds. So this one claims
-    /// the port without the option, and takes the option when the port is its own: a process that
-    /// starts at the same moment can't come between.
+    /// The kernel checks `SO_REUSEPORT` of both sockets when the second one binds. So this socket
+    /// binds without the option and sets it once it has the port. No process that starts at the
+    /// same moment can bind in between.
     ///
     /// # Errors
-    /// `AddrInUse` where any other socket listens on the address; else what the kernel says.
+    /// `AddrInUse` if any other socket listens on the address; otherwise the kernel's error.
     pub fn bind_alone(address: SocketAddr, backlog: i32) -> io::Result<Self> {
         let socket = unbound(address)?;
         socket.bind(&address.into())?;
@@ -52,18 +52,18 @@ impl Listener {
         Ok(Self(socket))
     }
 
-    /// Lets clients in; more than once is once.
+    /// Lets clients in. Further calls have no effect.
     ///
     /// # Errors
-    /// `AddrInUse` where another process has begun to listen meanwhile.
+    /// `AddrInUse` if another process has begun to listen meanwhile.
     pub fn listen(&self, backlog: i32) -> io::Result<()> {
         self.0.listen(backlog)
     }
 
-    /// Ends connections whose peer has vanished: one that acknowledges nothing for `after`, whether
-    /// bytes are on their way to it or not. A peer that answers, and takes nothing for so long, is
-    /// ended too: Linux counts a closed window as unacknowledged. Sockets that are accepted from
-    /// now on have it from their listener, without a system call of their own.
+    /// Ends connections whose other end has vanished: it acknowledges nothing for `after`, whether
+    /// bytes are on their way to it or not. An end that answers but takes nothing for so long is
+    /// closed too, because Linux counts a closed window as unacknowledged. Sockets that are
+    /// accepted from now on inherit this from their listener, without a system call of their own.
     ///
     /// # Errors
     /// None on a TCP socket.
@@ -108,7 +108,7 @@ impl AsFd for Listener {
     }
 }
 
-/// Accepted sockets have Nagle off as their listener has.
+/// Accepted sockets inherit Nagle off from their listener.
 fn unbound(address: SocketAddr) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
@@ -167,16 +167,16 @@ impl Socket {
         Ok(sockopt::set_tcp_nodelay(&self.0, true)?)
     }
 
-    /// Bounds what the kernel holds for the peer: `bytes` of payload and about as much of its own.
+    /// Bounds the kernel's send buffer: `bytes` of payload, and about as much for its own overhead.
     ///
     /// # Errors
-    /// None on a TCP socket that lives.
+    /// None on an open TCP socket.
     pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
         Ok(sockopt::set_socket_send_buffer_size(&self.0, bytes)?)
     }
 
-    /// The number of its descriptor. The kernel gives out the lowest that is free, so it says how
-    /// many descriptors the process has open at least.
+    /// The number of its descriptor. The kernel assigns the lowest free number, so the process has
+    /// at least about this many descriptors open.
     #[must_use]
     pub fn descriptor(&self) -> u64 {
         u64::try_from(self.0.as_raw_fd()).unwrap_or_default()
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn sockets_share_a_port_and_each_has_its_part_of_the_clients() {
-        // Room for all clients at either: the kernel chooses.
+        // Each queue has room for all clients, and the kernel chooses between the two.
         let first = Listener::bind_alone(any_port(), 64).expect("a free port");
         let address = first.address().expect("address");
         assert_ne!(address.port(), 0);
@@ -296,7 +296,7 @@ mod tests {
         let first = listening();
         let address = first.address().expect("address");
         let client = TcpStream::connect(address).expect("connect");
-        // The server's side ends first, so it is the one that stays in TIME_WAIT.
+        // The server's side ends first, so it is the side that stays in TIME_WAIT.
         drop(first.accept_now().expect("one waits"));
         drop((client, first));
         Listener::bind_alone(address, 16).expect("free");
@@ -335,7 +335,7 @@ mod tests {
         let client = TcpStream::connect(listener.address().expect("address")).expect("connect");
         let server = listener.accept_now().expect("one waits");
         server.set_send_buffer(16 << 10).expect("option");
-        // Linux doubles it, for its own part of each segment.
+        // Linux doubles the value, for its own overhead of each segment.
         let socket = socket2::SockRef::from(&server.0);
         assert_eq!(socket.send_buffer_size().expect("option"), 32 << 10);
         drop(client);

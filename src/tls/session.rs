@@ -10,7 +10,7 @@ use super::TlsError;
 /// Ciphertext that may wait for a slow socket, per connection.
 pub(super) const OUTGOING_BYTES_MAX: usize = 64 * 1024;
 
-/// Slices of most offers: a chunk's head, data and end, or a few frames.
+/// The number of slices of most offers: a chunk's head, data and end, or a few frames.
 const SLICES_TYPICAL: usize = 8;
 
 /// One connection's TLS state: 6 to 40 kB, most of it rustls's own.
@@ -88,7 +88,7 @@ impl Session {
                 break;
             }
         }
-        // In one call: slices that are written one by one are a record each.
+        // One call for all: slices that are written one by one would be a record each.
         let taken = self
             .inner
             .writer()

@@ -34,9 +34,9 @@ impl Unpacker {
         Self { zstd: None, snappy }
     }
 
-    /// The records section of a batch as it was before compression, of at most `cap` bytes:
-    /// `packed` itself for codec 0, else a buffer of its own. What was not compressed has the same
-    /// limit, or whether a batch can be read would hang on its codec.
+    /// The uncompressed records section of a batch, at most `cap` bytes: `packed` itself for codec
+    /// 0, else a new buffer. Uncompressed sections have the same limit. Otherwise a batch's codec
+    /// would decide whether it can be read.
     pub(super) fn unpack(
         &mut self,
         codec: u8,

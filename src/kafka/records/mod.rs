@@ -34,7 +34,7 @@ pub enum RecordError {
     /// Compressed bytes that do not unpack.
     #[error("the compressed records are corrupt")]
     Compressed,
-    /// The batch has more bytes than allowed, unpacked if it was packed.
+    /// The batch, decompressed if it was compressed, exceeds the allowed size.
     #[error("the batch has more than {0} bytes of records; raise kafka.batch_bytes_max")]
     TooLarge(u32),
     /// A length or a count that can't be.

@@ -465,8 +465,8 @@ fn a_broker_that_lags_is_not_believed_for_ever() {
     assert!(found, "lags {lags}, fit {fit}, {asked} questions to {by:?}");
 }
 
-/// Nothing of another cluster at the same address is believed, fetched or written, until the old
-/// one is back.
+/// Another cluster at the same address: its metadata is ignored, and nothing is fetched from it or
+/// written to it until the first cluster is back.
 #[test]
 fn another_cluster_at_the_same_address_gets_nothing_and_gives_nothing() {
     let (mut world, handle) = known(&[(1, 0)]);
@@ -516,7 +516,7 @@ fn another_cluster_at_the_same_address_gets_nothing_and_gives_nothing() {
     assert_eq!(offsets_of(&world.take()), [1], "where it was");
 }
 
-/// An election takes seconds; what has no leader after that may have none for hours.
+/// An election takes seconds. A partition without a leader after that may have none for hours.
 #[test]
 fn a_partition_without_a_leader_is_looked_for_fast_at_first_and_then_seldom() {
     let (mut world, topic) = known(&[(-1, 0), (1, 0)]);
@@ -544,7 +544,7 @@ fn a_partition_without_a_leader_is_looked_for_fast_at_first_and_then_seldom() {
     asked(&mut world, 10);
     let later = asked(&mut world, 60);
     assert!((60..=130).contains(&later), "{later} in a minute");
-    // One command now and then is no reason to begin the fast pace again and again.
+    // An occasional command does not restart the fast pace.
     let before = world.metadata_asked;
     for _ in 0..20 {
         asked(&mut world, 1);

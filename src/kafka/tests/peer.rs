@@ -96,9 +96,9 @@ pub(super) struct World {
     /// Nodes connections were made to, in order.
     pub(super) opened: Vec<i32>,
     pub(super) closed: Vec<LinkId>,
-    /// Questions for the topics. Each connection asks for the cluster's id besides.
+    /// Metadata requests for topics. Requests for the cluster's id are not counted.
     pub(super) metadata_asked: usize,
-    /// What Metadata says.
+    /// The cluster id in Metadata.
     pub(super) cluster_id: &'static str,
     pub(super) lagging: Option<(i32, Vec<(i32, i32)>)>,
     pub(super) metadata_by: Vec<i32>,

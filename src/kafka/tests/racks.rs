@@ -98,13 +98,13 @@ fn a_broker_that_dies_leads_back_to_the_leader() {
     assert!(!events.iter().any(failed), "{events:?}");
 }
 
-/// It answers nothing, and its connection stands: the leader has what it has.
+/// The broker answers nothing and its connection stays open: the leader has the same records.
 #[test]
 fn a_broker_that_falls_silent_leads_back_to_the_leader_soon() {
     let (mut world, _) = at_replica();
     let silent = world.next_fetch();
     assert_eq!(silent.node, 2);
-    // It may wait for news for half a second, and then owe its answer for 0.9 s.
+    // The broker may hold the fetch for half a second, and its response may then be 0.9 s late.
     world.pass(Duration::from_millis(1_350));
     assert!(world.fetches.is_empty());
     world.pass(Duration::from_millis(100));
@@ -113,14 +113,14 @@ fn a_broker_that_falls_silent_leads_back_to_the_leader_soon() {
     let events = world.take();
     let failed = |e: &Event| matches!(e, Event::ReadFailed { .. });
     assert!(!events.iter().any(failed), "{events:?}");
-    // What it says then is not taken twice.
+    // Its late response is ignored.
     world.fetched(&fetch, vec![data(0, 4, &[1])]);
     world.fetched(&silent, vec![data(0, 4, &[1])]);
     assert_eq!(offsets_of(&world.take()), [1]);
     assert_eq!(world.next_fetch().node, 1);
 }
 
-/// It is silent before it was ever asked: its port is open, and nobody answers there.
+/// The broker is silent before the first request: its port is open, but no process answers.
 #[test]
 fn a_broker_that_greets_nobody_leads_back_to_the_leader_soon() {
     let (mut world, _) = in_rack();

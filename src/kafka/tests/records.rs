@@ -77,7 +77,7 @@ fn an_answer_may_end_anywhere_in_its_last_batch() {
     }
 }
 
-/// Whatever it is packed with, if at all: it is named with its offsets, and what is behind it is
+/// With every codec and none: the batch is reported with its offsets, and the batches after it are
 /// read.
 #[test]
 fn a_bomb_poisons_its_batch_and_nothing_else() {

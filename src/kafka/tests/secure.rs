@@ -46,8 +46,8 @@ fn down(events: &[Event]) -> Vec<&KafkaError> {
     errors
 }
 
-/// PBKDF2 takes milliseconds, in which a turn would serve nobody. The plane asks for its result,
-/// once however many connections want it, and continues when the result comes.
+/// PBKDF2 takes milliseconds, in which a turn would serve no client. The plane asks for its result
+/// once, for all connections, and continues when it arrives.
 #[test]
 fn a_password_is_salted_outside_and_connections_wait_for_it() {
     let (mut world, _) = asking("SCRAM-SHA-256", scram());
@@ -67,10 +67,10 @@ fn a_password_is_salted_outside_and_connections_wait_for_it() {
     world.plane.on_salted(salted, world.now);
     world.settle();
     assert_eq!(finals(&world), 1, "the answer follows");
-    // The next connections find it there.
+    // Later connections use the stored result.
     world.pass(Duration::from_secs(5));
     assert!(finals(&world) > 1 && world.plane.next_salt().is_none());
-    // Another count asks anew.
+    // Another iteration count needs another salting.
     world.sasl.iterations = 4_096;
     world.pass(Duration::from_secs(5));
     assert!(world.plane.next_salt().is_some());

@@ -139,7 +139,7 @@ fn a_partition_that_failed_leaves_and_comes_back() {
 #[test]
 fn what_was_not_read_is_not_moved() {
     let mut few = settings();
-    // Used up by the first batch. A batch's header has 61 bytes.
+    // The limit is used up by the first batch. A batch's header has 61 bytes.
     few.decompressed_bytes_max = super::reading::batches(&[0]).len() as u32 - 61;
     let mut world = World::with(few, DirectoryRole::Own, &[topic(&[(1, 0), (1, 0)])]);
     let handle = world.plane.watch(&TopicName::new("t").unwrap());

@@ -334,7 +334,7 @@ fn too_few_replicas_refuse_after_a_moment() {
     assert_eq!(read(&batch.batch()), (501, 0, vec!["1".into()]));
 }
 
-/// A broker that acknowledges after a while, in order, one request of a connection after the other.
+/// A broker that acknowledges after a delay, one request of a connection after the other.
 struct Slow {
     after: Duration,
     next_at: Option<crate::model::Instant>,
@@ -347,7 +347,7 @@ impl Slow {
         Self { after, next_at }
     }
 
-    /// Lets 10 ms pass, and answers what is due.
+    /// Lets 10 ms pass and answers what is due.
     fn pass(&mut self, world: &mut World) {
         world.pass(Duration::from_millis(10));
         if world.produces.is_empty() {
@@ -362,8 +362,8 @@ impl Slow {
         }
     }
 
-    /// A command each 40 ms for so long, over three partitions. Gives how many were refused, before
-    /// they were taken or after.
+    /// Sends a command every 40 ms for this time, over three partitions. Returns how many were
+    /// refused, before or after they were accepted.
     fn load(&mut self, world: &mut World, topic: TopicHandle, seconds: u64) -> usize {
         let mut refused = 0;
         for n in 0..seconds * 25 {
@@ -376,7 +376,7 @@ impl Slow {
     }
 }
 
-/// Acknowledgements at a steady second are no outage. The second of them teaches that.
+/// Responses that always take a second are no outage. The second of them sets the limit.
 #[test]
 fn a_slow_leader_is_not_taken_for_a_dead_one() {
     let (mut world, topic) = known(&[(1, 0), (1, 0), (1, 0)]);
@@ -386,7 +386,7 @@ fn a_slow_leader_is_not_taken_for_a_dead_one() {
     assert_eq!(slow.load(&mut world, topic, 9), 0, "its pace is known");
 }
 
-/// What is not answered counts as unavailable later at a slow leader, and at 3 s at the latest.
+/// At a slow leader a missing response counts as an outage later, and at 3 s at the latest.
 #[test]
 fn a_slow_leader_that_falls_silent_is_refused_after_stall_max() {
     let (mut world, topic) = known(&[(1, 0), (1, 0), (1, 0)]);
@@ -403,7 +403,7 @@ fn a_slow_leader_that_falls_silent_is_refused_after_stall_max() {
     assert_eq!(refused, Err(ProduceRefused::Unreachable));
 }
 
-/// A connection that fails is no slow answer.
+/// A failing connection is not a slow response.
 #[test]
 fn a_slow_leader_whose_connection_fails_is_refused_within_a_second() {
     let (mut world, topic) = known(&[(1, 0), (1, 0), (1, 0)]);

@@ -48,7 +48,8 @@ impl Edge {
                 if outcome == CommandOutcome::Unknown {
                     let route = &self.snapshot.config.commands[usize::from(wait.route)];
                     let waited = cx.now.mono.since(wait.began).as_secs_f64();
-                    // Where to look: a misspelt correlation id leaves no other trace with a client.
+                    // Say where to look: a misspelt correlation id has no other visible effect for
+                    // a client.
                     let what = format!(
                         "no reply came on topic `{}` in {waited:.1} s",
                         route.replies
@@ -91,7 +92,7 @@ impl Edge {
         }
         match std::mem::replace(&mut client.state, State::Reading) {
             State::Waiting(mut wait) => {
-                // The process may have begun to leave since the request came.
+                // The process may have begun to drain since the request came.
                 wait.exchange.keep_alive &= client.http.kept() > 0 || !self.is_leaving();
                 Some((client, wait))
             }

@@ -1,13 +1,13 @@
-//! The body of a stream's response: how what the feed sends is framed on the client's connection.
+//! The body of a stream's response: how the feed's bytes are framed on the client's connection.
 //!
 //! Over HTTP/1.1 each send of the feed is one chunk (RFC 9112 7.1): head, the feed's own slices,
-//! end. The feed knows nothing of it. It sends whole frames, so a chunk holds whole frames, and a
-//! reader can tell an end from a cut. Over HTTP/1.0 the bytes go as they are, and the close ends
-//! them.
+//! end. The feed does not know about chunks. It sends whole frames, so a chunk holds whole frames,
+//! and a reader can distinguish an orderly end from a cut. Over HTTP/1.0 the bytes are sent
+//! unframed, and the close ends them.
 //!
-//! A socket that takes a part of a chunk owes its reader the rest before anything else. The rest is
-//! copied out at once, so that the block it came from may leave the window. A socket that takes
-//! nothing has begun no chunk, and nothing is copied.
+//! If a socket takes a part of a chunk, the rest must be sent before anything else. The rest is
+//! copied at once, so that its block may leave the window. If a socket takes nothing, no chunk has
+//! begun, and nothing is copied.
 
 use std::io::IoSlice;
 
@@ -38,30 +38,30 @@ const _: () = {
 pub(super) struct Body {
     transport: Transport,
     chunked: bool,
-    /// What goes out before the feed sends anything more. An idle stream holds no buffer.
+    /// Bytes that must be sent before the feed sends more. An idle stream holds no buffer.
     owed: Option<Box<Owed>>,
 }
 
-/// Bytes that the socket has not taken: of the response's head, of a chunk, the last chunk.
+/// Bytes that the socket has not taken: of the response's head, of a chunk, or the last chunk.
 #[derive(Debug)]
 struct Owed {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// What a call to [`Body::flush`] came to.
+/// The result of a call to [`Body::flush`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
-    /// Whether anything still waits for the socket.
+    /// Whether any bytes still wait for the socket.
     pub(super) flushed: Flushed,
     /// Bytes of the body that were sent, for the counters.
     pub(super) sent: usize,
-    /// Whether the socket took something, be it of what TLS had encrypted before.
+    /// Whether the socket took any bytes, including those that TLS had encrypted before.
     pub(super) moved: bool,
 }
 
 impl Body {
-    /// The body behind a head of which `head` has not been sent.
+    /// A body whose response head still has the bytes `head` to send.
     pub(super) fn new(transport: Transport, framed: Framed, head: Option<Box<[u8]>>) -> Self {
         let owed = head.map(|head| {
             let (bytes, sent) = (head.into_vec(), 0);
@@ -74,12 +74,12 @@ impl Body {
         }
     }
 
-    /// Whether something waits for the socket.
+    /// Whether any bytes wait for the socket.
     pub(super) fn is_waiting(&self) -> bool {
         self.owed.is_some() || self.transport.waiting() > 0
     }
 
-    /// Ends the body in order, behind what is owed. [`Self::flush`] sends it.
+    /// Ends the body in an orderly way, after the owed bytes. [`Self::flush`] sends the end.
     pub(super) fn end(&mut self) {
         if self.chunked {
             let (bytes, sent) = (Vec::new(), 0);
@@ -90,7 +90,7 @@ impl Body {
         }
     }
 
-    /// Sends what waits.
+    /// Sends the owed bytes.
     pub(super) fn flush(&mut self, socket: SocketId, io: &mut impl Io) -> Progress {
         let waiting = self.transport.waiting();
         let mut sent = 0;
@@ -122,7 +122,25 @@ impl Body {
         }
     }
 
-    /// Takes leave where the protocol has one.
+    /// Sends a chunk of `whole` bytes. Once its first byte is taken, the rest is owed.
+    fn send_chunk(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        whole: usize,
+        socket: SocketId,
+        io: &mut impl Io,
+    ) -> Sent {
+        let sent = self.transport.send(socket, io, slices);
+        if let Sent::Bytes(taken) = sent
+            && taken > 0
+            && taken < whole
+        {
+            self.owed = Some(rest_of(slices, taken));
+        }
+        sent
+    }
+
+    /// Sends the protocol's close message, if it has one.
     pub(super) fn close(&mut self, socket: SocketId, io: &mut impl Io) {
         self.transport.close(socket, io);
     }
@@ -133,39 +151,39 @@ pub(super) struct BodyFace<'a, I> {
     pub(super) body: &'a mut Body,
     pub(super) socket: SocketId,
     pub(super) io: &'a mut I,
-    /// What was taken, framing included, for the counters.
+    /// The head of the last chunk that this shard has sent. A record's chunk has the same head in
+    /// every stream.
+    pub(super) head: &'a mut ChunkHead,
+    /// Bytes taken, framing included, for the counters.
     pub(super) sent: usize,
 }
 
 impl<I: Io> BodyFace<'_, I> {
-    /// One chunk. The feed hears that all of it was taken as soon as its first byte was: what the
-    /// socket left is owed.
+    /// Sends one chunk. If the socket takes at least its first byte, the feed learns that all of
+    /// it was taken: the rest becomes owed.
     fn take_chunk(&mut self, data: &[IoSlice<'_>]) -> Taken {
         let len = data.iter().map(|slice| slice.len()).sum();
-        let head = ChunkHead::new(len);
-        let (before, behind) = (IoSlice::new(head.as_bytes()), IoSlice::new(CHUNK_END));
-        // A stream that keeps up is sent one slice at a time.
-        if let [only] = data {
-            return self.send_chunk(&[before, *only, behind], len);
+        if self.head.size() != len {
+            *self.head = ChunkHead::new(len);
         }
-        let mut slices: SmallVec<[IoSlice<'_>; FACE_SLICES_MAX + 2]> = SmallVec::new();
-        slices.push(before);
-        slices.extend_from_slice(data);
-        slices.push(behind);
-        self.send_chunk(&slices, len)
-    }
-
-    /// Sends a chunk with `len` bytes of data.
-    fn send_chunk(&mut self, slices: &[IoSlice<'_>], len: usize) -> Taken {
-        match self.body.transport.send(self.socket, self.io, slices) {
+        let (before, behind) = (IoSlice::new(self.head.as_bytes()), IoSlice::new(CHUNK_END));
+        let whole = before.len() + len + behind.len();
+        // The usual case: a stream that keeps up sends one slice at a time.
+        let sent = match data {
+            [only] => {
+                let slices = [before, *only, behind];
+                self.body.send_chunk(&slices, whole, self.socket, self.io)
+            }
+            many => {
+                let slices = framed(before, many, behind);
+                self.body.send_chunk(&slices, whole, self.socket, self.io)
+            }
+        };
+        match sent {
             Sent::Gone => Taken::Closed,
             Sent::Bytes(0) => Taken::Bytes(0),
             Sent::Bytes(taken) => {
                 self.sent += taken;
-                // Every chunk has a head and an end besides.
-                if taken < len + CHUNK_END.len() + slices[0].len() {
-                    self.body.owed = Some(rest_of(slices, taken));
-                }
                 Taken::Bytes(len)
             }
         }
@@ -198,7 +216,22 @@ impl<I: Io> Face for BodyFace<'_, I> {
     }
 }
 
-/// A copy of what is left of `slices` behind the first `taken` bytes.
+/// The slices of a chunk with several data slices. A function of its own, so that the usual case
+/// does not reserve the array.
+#[inline(never)]
+fn framed<'a>(
+    before: IoSlice<'a>,
+    data: &[IoSlice<'a>],
+    behind: IoSlice<'a>,
+) -> SmallVec<[IoSlice<'a>; FACE_SLICES_MAX + 2]> {
+    let mut slices = SmallVec::new();
+    slices.push(before);
+    slices.extend_from_slice(data);
+    slices.push(behind);
+    slices
+}
+
+/// A copy of `slices` without their first `taken` bytes.
 #[cold]
 fn rest_of(slices: &[IoSlice<'_>], mut taken: usize) -> Box<Owed> {
     let len: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -230,7 +263,7 @@ mod tests {
         close: true,
     };
 
-    /// A socket that has room for so many bytes.
+    /// A socket with room for this many bytes.
     #[derive(Default)]
     struct Pipe {
         bytes: Vec<u8>,
@@ -261,11 +294,12 @@ mod tests {
     }
 
     fn take(body: &mut Body, pipe: &mut Pipe, slices: &[IoSlice<'_>]) -> (Taken, usize) {
-        let (socket, sent) = (SOCKET, 0);
+        let (socket, sent, mut head) = (SOCKET, 0, ChunkHead::new(0));
         let mut face = BodyFace {
             body,
             socket,
             io: pipe,
+            head: &mut head,
             sent,
         };
         let taken = face.take(slices);
@@ -273,11 +307,12 @@ mod tests {
     }
 
     fn room(body: &mut Body, pipe: &mut Pipe) -> usize {
-        let (socket, sent) = (SOCKET, 0);
+        let (socket, sent, mut head) = (SOCKET, 0, ChunkHead::new(0));
         let face = BodyFace {
             body,
             socket,
             io: pipe,
+            head: &mut head,
             sent,
         };
         face.room()
@@ -286,7 +321,8 @@ mod tests {
     const DATA: [&[u8]; 2] = [b"data: 1\n\n", b"data: two\n\n"];
     const CHUNK: &[u8] = b"14\r\ndata: 1\n\ndata: two\n\n\r\n";
 
-    /// RFC 9112 7.1. Whatever byte a write stops at, the chunk is finished before anything else.
+    /// RFC 9112 7.1. Wherever a write stops within a chunk, the chunk is finished before anything
+    /// else.
     #[test]
     fn a_chunk_that_was_cut_anywhere_is_finished_first() {
         let slices = DATA.map(IoSlice::new);
@@ -342,7 +378,7 @@ mod tests {
         }
     }
 
-    /// RFC 9112 6.3: an HTTP/1.0 client reads to the close.
+    /// RFC 9112 6.3: an HTTP/1.0 client reads until the close.
     #[test]
     fn a_body_without_chunks_is_the_bytes_as_they_are() {
         let mut body = Body::new(Transport::Plain, BYTES, Some(b"head\r\n\r\n"[..].into()));
@@ -355,7 +391,7 @@ mod tests {
         ));
         assert_eq!(room(&mut body, &mut pipe), usize::MAX);
         let (taken, sent) = take(&mut body, &mut pipe, &DATA.map(IoSlice::new));
-        // A part is the feed's to remember.
+        // Without chunks, the feed keeps track of a partial write.
         assert_eq!((taken, sent), (Taken::Bytes(7), 7));
         body.end();
         pipe.left = 100;

@@ -16,10 +16,10 @@ use super::Held;
 use super::transport::{Sent, Transport};
 use crate::shard::ciphertext::Flushed;
 
-/// How every answer begins (RFC 9112 4: `HTTP-name` is case-sensitive).
+/// The first byte of every answer (RFC 9112 4: `HTTP-name` is case-sensitive).
 const ANSWER_BEGINS: [u8; 1] = *b"H";
 
-/// How long what comes after the last answer is thrown away.
+/// How long input after the last answer is discarded.
 pub(super) const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// A client that speaks HTTP requests. One that turned into a stream is a [`super::Stream`].
@@ -31,15 +31,15 @@ pub(super) struct Client {
     pub(super) state: State,
     /// Requests answered so far: the number of the present one.
     pub(super) request: u32,
-    /// The first byte of the next answer is sent, ahead of the rest.
+    /// Whether the first byte of the next answer has been sent ahead of the rest.
     begun: bool,
     /// Response bytes the socket has not taken.
     backlog: Vec<u8>,
     backlog_sent: usize,
     /// When what it is at must be done.
     pub(super) deadline: Instant,
-    /// Since when no request is under way: the accept, or the last answer. Bytes alone, such as
-    /// part of a TLS record or an empty line, do not move it.
+    /// Since when no request is in progress: the accept, or the last answer. Bytes alone, such as
+    /// part of a TLS record or an empty line, do not change it.
     idle_since: (u32, Instant),
     /// Since when its socket has taken nothing although bytes wait for it.
     stalled: Option<Instant>,
@@ -60,15 +60,16 @@ pub(super) enum State {
     Waiting(Wait),
     /// A collection is on its way, piece by piece.
     Scanning(Box<Scan>),
-    /// All was said, and the client may not know yet: what still comes is thrown away, so that the
-    /// answer is not lost to a reset. The client has seen our end once `ended`.
+    /// The last answer was given, and the client may still send. Its input is discarded, because
+    /// closing the socket would reset the connection and could lose the answer. Once `ended`, the
+    /// client can see the end.
     Draining {
-        /// Counts what is thrown away.
+        /// Counts the discarded input.
         drain: Drain,
-        /// Whether our side has been ended, which it is as soon as the backlog is sent.
+        /// Whether our side has been ended, which happens as soon as the backlog is sent.
         ended: bool,
     },
-    /// All was said, and the client sends no more: closed as soon as the backlog is sent.
+    /// The last answer was given and the client sends no more: closed once the backlog is sent.
     Closing,
 }
 
@@ -85,7 +86,7 @@ pub(super) struct Wait {
 /// What it waits for.
 #[derive(Debug)]
 pub(super) enum What {
-    /// A command's outcome. Its home must hear of a client that is gone.
+    /// A command's outcome. If the client disconnects, the command's home must be notified.
     Command(CommandKey),
     /// The newest record of a key.
     Get(Option<Box<IfNoneMatch>>),
@@ -113,7 +114,7 @@ pub(super) struct Scan {
 }
 
 impl State {
-    /// An answer that the client may not expect yet: it still sends, or may at any moment.
+    /// For an answer that the client may not expect yet: it still sends, or may at any moment.
     pub(super) const fn draining() -> Self {
         Self::Draining {
             drain: Drain::new(),
@@ -147,7 +148,7 @@ impl Client {
         }
     }
 
-    /// Since when no request is under way, as of a moment when none is.
+    /// Since when no request is in progress. Call it only while none is.
     pub(super) const fn idle_since(&mut self, now: Instant) -> Instant {
         if self.idle_since.0 != self.request {
             self.idle_since = (self.request, now);
@@ -199,15 +200,14 @@ impl Client {
         true
     }
 
-    /// Finds out whether a client that sends no more has closed, or still reads. Both look the
-    /// same: a FIN. Bytes make the difference, since a closed socket answers them with a reset. So
-    /// the first byte of the answer goes ahead, which is the same whatever the answer will be.
-    /// False: the client is gone already.
+    /// Finds out whether a client that sends no more has closed or still reads. Both appear as a
+    /// FIN. A closed socket answers bytes with a reset, so the first byte of the answer is sent
+    /// ahead: it is the same for every answer. Returns false if the client has already closed.
     pub(super) fn begin_answer(&mut self, io: &mut impl Io) -> bool {
         std::mem::replace(&mut self.begun, true) || self.send(&ANSWER_BEGINS, io)
     }
 
-    /// Takes off an answer what went ahead of it.
+    /// Removes from an answer what was sent ahead.
     pub(super) fn continue_answer(&mut self, answer: &mut Vec<u8>) {
         if std::mem::take(&mut self.begun) {
             debug_assert!(answer.starts_with(&ANSWER_BEGINS), "every answer begins so");
@@ -235,9 +235,9 @@ impl Client {
         flushed
     }
 
-    /// Ends our side once the last answer is sent: the client sees its end at once, and a client
-    /// that answers with its own end is not waited for. Linux answers bytes that come after a close
-    /// with a reset, which may destroy the answer; so the socket stays open for a while.
+    /// Ends our side once the last answer is sent. The client then sees the end at once, and may
+    /// answer with its own end. The socket stays open for a while, because Linux answers bytes
+    /// after a close with a reset, which may destroy the answer.
     pub(super) fn end_writes(&mut self, io: &mut impl Io, now: Instant) {
         if let State::Draining { ended, .. } = &mut self.state
             && !std::mem::replace(ended, true)

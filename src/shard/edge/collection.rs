@@ -69,7 +69,7 @@ impl Edge {
                     scan.any = true;
                     self.piece.extend_from_slice(value);
                 }
-                // What is not JSON is left out, and was counted when it was cached.
+                // A value that is not JSON is left out. It was counted when it was cached.
                 Value::Held(_) | Value::Tombstone(_) => {}
                 Value::Unheld(_) => unheld = true,
             }

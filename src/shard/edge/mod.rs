@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config};
-use crate::http::{Cors, DateCache, Limits};
+use crate::http::{ChunkHead, Cors, DateCache, Limits};
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
@@ -51,7 +51,7 @@ pub(super) struct Edge {
     streams: usize,
     /// Streams opened so far.
     opened: u32,
-    /// What clients use, over all shards of the process.
+    /// What clients use, summed over all shards of the process.
     totals: Arc<ClientTotals>,
     /// Clients with something to read, to send or to answer, in rotation.
     ready: VecDeque<SocketId>,
@@ -62,6 +62,8 @@ pub(super) struct Edge {
     date_line: Vec<u8>,
     /// Where delivery goes on.
     deliver_next: usize,
+    /// The head of the last chunk of a stream.
+    chunk_head: ChunkHead,
     /// Scratch: the responses of one client's turn, and plaintext of one read.
     out: Vec<u8>,
     plain: Vec<u8>,
@@ -72,24 +74,24 @@ pub(super) struct Edge {
     leaving: Leaving,
 }
 
-/// How far the process is on its way out.
+/// The stages of stopping the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaving {
-    /// It stays.
+    /// The process is not stopping.
     No,
     /// `--drain-grace`: requests are executed, and each answer says `Connection: close`.
     Grace,
-    /// `--drain`: requests that still arrive are refused, and what is in flight is answered until
-    /// then.
+    /// `--drain`: new requests are refused, and requests in flight are answered until this time.
     Drain(Instant),
 }
 
-/// How long an idle connection may still send a request when the process drains. The request may be
-/// a round trip behind: on a connection that came out of the accept queue just now, or behind the
-/// last answer. It is refused; closed without a wait, the connection would lose it.
+/// How long an idle connection may still send a request when the process drains. Its request may be
+/// a round trip behind, if the connection just came out of the accept queue or was just answered.
+/// Such a request is refused. If the connection were closed at once, the client would get no answer
+/// to it.
 const LAST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Bytes held for a client, by why.
+/// Bytes held for a client, by reason.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     /// Parts of requests that are not whole, and what was pipelined behind one that waits.
@@ -171,6 +173,7 @@ impl Edge {
             date: DateCache::new(),
             date_line: Vec::new(),
             deliver_next: 0,
+            chunk_head: ChunkHead::new(0),
             out: Vec::new(),
             plain: Vec::new(),
             piece: Vec::new(),
@@ -350,7 +353,7 @@ impl Edge {
         self.clients -= 1;
     }
 
-    /// Closes a connection that nothing is held for any more.
+    /// Closes a connection for which nothing is held any more.
     fn close<I: Io>(&self, socket: SocketId, why: CloseReason, cx: &mut Cx<'_, I>) {
         cx.close.push(socket);
         self.totals.connections.give_back();
@@ -439,12 +442,12 @@ impl Edge {
         }
     }
 
-    /// From now on each answer ends its connection. Nothing else changes: what comes is executed.
+    /// From now on each answer ends its connection. New requests are still executed.
     pub(super) const fn leave(&mut self) {
         self.leaving = Leaving::Grace;
     }
 
-    /// How a connection ends after an answer that says so. Where the client asked for the end, it
+    /// The state of a connection after an answer that ends it. If the client asked for the end, it
     /// sends no more.
     const fn closing(&self) -> State {
         match self.is_leaving() {
@@ -457,9 +460,9 @@ impl Edge {
         !matches!(self.leaving, Leaving::No)
     }
 
-    /// No new work. Every client's socket is read once more, and requests found there are refused.
-    /// Clients that wait get their answer until then. Streams end spread over the time there is,
-    /// oldest first.
+    /// Stops accepting work. Every client's socket is read once more, and requests found there are
+    /// refused. Waiting clients can get their answer until `until`. Streams end spread over that
+    /// time, oldest first.
     pub(super) fn drain<I: Io>(&mut self, until: Instant, cx: &mut Cx<'_, I>) {
         self.leaving = Leaving::Drain(until);
         let mut streams = Vec::new();
@@ -492,7 +495,7 @@ impl Edge {
         let left = until.since(cx.now.mono);
         let count = u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);
         for (place, (_, socket)) in (0..).zip(streams) {
-            // Each at a random moment of its own part of the time.
+            // End each stream at a random moment of its own part of the time.
             let part = left / count;
             let within = self.random.below(part.as_nanos().max(1) as u64);
             let moment = cx.now.mono.after(part * place);
@@ -512,7 +515,7 @@ impl Edge {
 }
 
 const _: () = {
-    // What a config may add to the list of a preflight fits beside the gateway's own names.
+    // The header names that a config may add to a preflight's answer fit beside the gateway's own.
     assert!(CORS_NAMES_BYTES_MAX + 1024 <= Cors::NAMES_BYTES_MAX);
 };
 

@@ -70,7 +70,7 @@ impl Edge {
         metrics: &mut ShardMetrics,
     ) -> Handled {
         let mut exchange = request.exchange();
-        // What was pipelined is answered before the connection ends.
+        // Pipelined requests are answered before the connection ends.
         exchange.keep_alive &= request.pipelined || !self.is_leaving();
         let cors = self
             .cors
@@ -233,7 +233,8 @@ impl Edge {
                 fingerprint: print,
             },
             reply_to: route.replies.as_str(),
-            // Two are none (Trace Context 3.2): which of them counts must not depend on the reader.
+            // Two `traceparent` headers count as none (Trace Context 3.2): which of them counts
+            // must not depend on the reader.
             traceparent: request.headers.one("traceparent").ok().flatten(),
             key: key.as_deref(),
             route_headers: &headers,
@@ -252,9 +253,9 @@ impl Edge {
         Ok((request, deadline))
     }
 
-    /// Answers a request whose client waits for `100 Continue`, if its head says enough to refuse
-    /// it: the body of a request that will be refused is not asked for (RFC 9110 10.1.1). The
-    /// answer ends the connection, since the body may come all the same. False: the body is
+    /// Refuses a request whose client waits for `100 Continue`, if its head is enough to refuse it:
+    /// the body of a request that will be refused is not asked for (RFC 9110 10.1.1). The answer
+    /// ends the connection, since the client may send the body anyway. Returns false if the body is
     /// welcome.
     pub(super) fn refuse_expecting(
         &mut self,
@@ -296,7 +297,7 @@ impl Edge {
         true
     }
 
-    /// What can be said of a command before its body is here.
+    /// The checks of a command that need no body.
     fn check_head(
         &self,
         index: usize,
@@ -336,8 +337,8 @@ impl Edge {
         let age = locals.age(topic, asking.now);
         let route = &self.snapshot.config.queries[index];
         let Some(template) = &route.key else {
-            // Before the head: half an array must not begin, and no validator may say that it is
-            // as it was.
+            // Check before the head is written: an incomplete array must not begin, and no
+            // validator may confirm an earlier one.
             if !local.is_whole() || locals.is_full(topic) {
                 return Err(Failure::CacheDegraded.into());
             }
@@ -447,8 +448,9 @@ impl Edge {
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let (topic, encoding) = self.snapshot.streams[index];
-        // A topic that is not ready, or can't be used, is no reason for another status: a native
-        // EventSource would give up for good. The stream says when to come back.
+        // Streams of a topic that is not ready or can't be used are also answered 200: after any
+        // other status a native `EventSource` would give up for good. The stream says when to
+        // reconnect.
         let local = locals.get(topic).filter(|local| local.feed.is_some());
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
@@ -500,7 +502,7 @@ impl Edge {
     }
 }
 
-/// The request's key, where the route requires one or it has one.
+/// The request's idempotency key, if it has one or the route requires one.
 fn idempotency_key<'b>(
     route: &CommandRoute,
     request: &Request<'b>,
@@ -512,7 +514,7 @@ fn idempotency_key<'b>(
     }
 }
 
-/// A command's conditions, as its record carries them: `If-Match` and `If-None-Match`.
+/// A command's conditions as its record carries them: `If-Match` and `If-None-Match`.
 type Conditions = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn conditions(request: &Request<'_>) -> Result<Conditions, Refused> {

@@ -118,13 +118,13 @@ impl Edge {
         {
             return self.dismiss(client, until, cx);
         }
-        // The client's end may have come with its request. Then no further event reports it.
+        // The client's end may have arrived with its request. Then no further event reports it.
         let waits = matches!(client.state, State::Waiting(_));
         let ended = waits && cx.io.remote(client.socket) != Remote::Open;
         self.settle(client, ended || matches!(look, Look::Yield), cx);
     }
 
-    /// The last look at a client while the process drains found no whole request.
+    /// Ends a client in whose socket the last read of the drain found no whole request.
     fn dismiss<I: Io>(&mut self, mut client: Box<Client>, until: Instant, cx: &mut Cx<'_, I>) {
         if client.http.started() {
             return self.turn_away(client, &Failure::Draining.into(), cx);
@@ -137,8 +137,8 @@ impl Edge {
         }
     }
 
-    /// Looks whether a client still wants the answer that it waits for. Nothing of it is read
-    /// meanwhile, so its end shows in what events have reported.
+    /// Checks whether a client still wants the answer that it waits for. Its socket is not read
+    /// meanwhile, so only reported events show its end.
     fn check_waiting<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
         let wanted = match cx.io.remote(client.socket) {
             Remote::Open => true,
@@ -174,7 +174,7 @@ impl Edge {
             (settings.bodies_bytes_max, settings.responses_bytes_max);
         client.deadline = match (&client.state, client.started) {
             (State::Draining { .. }, _) => now.after(DRAIN_TIME),
-            // Until a handshake is done, its deadline stands as the accept has set it.
+            // Until the handshake is done, the deadline that the accept has set applies.
             (State::Reading, None) if client.transport.is_handshaking() => client.deadline,
             (State::Reading, None) => client.idle_since(now).after(settings.idle_timeout),
             (State::Reading, Some(began)) if client.http.awaits_body() => {
@@ -273,7 +273,7 @@ impl Edge {
         Look::Yield
     }
 
-    /// What an answer may say that is given before its request was routed.
+    /// The CORS headers of an answer that is given before its request was routed.
     fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
         let cors = self.cors.as_ref();
         cors.map_or(CorsGrant::None, |cors| cors.grant_to(origin))

@@ -24,14 +24,14 @@ pub(super) struct Stream {
     pub(super) topic: TopicIndex,
     route: u16,
     noise: u32,
-    /// Its place in the order of the shard's streams.
+    /// The stream's place in the order of arrival on the shard.
     pub(super) opened: u32,
     body: Body,
     /// Since when the socket takes nothing although something waits.
     full_since: Option<Instant>,
     /// When the drain ends it.
     ends: Option<Instant>,
-    /// Its feed has let it go: it is closed once the end of its body is sent.
+    /// Set once the feed has released the stream, which is closed when its body's end is sent.
     ending: Option<(StreamEnd, CloseReason)>,
 }
 
@@ -185,6 +185,7 @@ impl Edge {
             body: &mut stream.body,
             socket,
             io: cx.io,
+            head: &mut self.chunk_head,
             sent: 0,
         };
         let delivery = feed.deliver(token, &mut face, cx.now);
@@ -195,7 +196,7 @@ impl Edge {
         }
         match delivery {
             Delivery::Idle | Delivery::More | Delivery::Full => {
-                // The feed may have nothing more to send while the rest of a chunk waits.
+                // The rest of a chunk may wait although the feed has nothing more to send.
                 if delivery == Delivery::Full || stream.body.is_waiting() {
                     stream.full_since.get_or_insert(cx.now.mono);
                     if full_before.is_none() {
@@ -320,9 +321,9 @@ impl Edge {
         }
     }
 
-    /// Ends a stream in order: its feed lets it go, and it is closed once the socket has taken what
-    /// is owed and the end of the body, or has taken nothing for the write timeout. A client that
-    /// reads the end knows that no event was cut.
+    /// Ends a stream in an orderly way. Its feed releases it. It is closed once the socket has
+    /// taken the owed bytes and the end of the body, or has taken nothing for the write timeout. A
+    /// client that reads the end knows that no event was cut.
     pub(super) fn finish_stream<I: Io>(
         &mut self,
         socket: SocketId,
@@ -351,7 +352,7 @@ impl Edge {
         self.write_stream(socket, cx);
     }
 
-    /// Closes a stream as it is: within a chunk its client sees a cut.
+    /// Closes a stream at once. Within a chunk the client sees a cut.
     pub(super) fn end_stream<I: Io>(
         &mut self,
         socket: SocketId,

@@ -1,4 +1,4 @@
-//! What a client's bytes go through on their way to its socket: offer slices, learn how many bytes
+//! The path of a client's bytes to its socket: the caller offers slices and learns how many bytes
 //! were taken.
 
 use std::io::IoSlice;
@@ -72,8 +72,7 @@ impl Transport {
         }
     }
 
-    /// Bytes that [`Self::send`] would take at once at most; `usize::MAX` where only the socket
-    /// knows.
+    /// The most bytes that [`Self::send`] would take now. `usize::MAX` if only the socket knows.
     pub(super) fn room(&self) -> usize {
         match self {
             Self::Plain => usize::MAX,
@@ -89,8 +88,8 @@ impl Transport {
         }
     }
 
-    /// Ciphertext bytes that the socket has taken so far: it may take some although no more
-    /// plaintext fits in. A plain transport has none, there each byte is the caller's own.
+    /// Ciphertext bytes that the socket has taken so far. It may take some although there is no
+    /// room for plaintext. Always 0 for a plain transport.
     pub(super) fn ciphertext_sent(&self) -> u64 {
         match self {
             Self::Plain => 0,
@@ -106,7 +105,7 @@ impl Transport {
         }
     }
 
-    /// Takes leave where the protocol has one.
+    /// Sends the protocol's close message, if it has one.
     pub(super) fn close(&mut self, socket: SocketId, io: &mut impl Io) {
         if let Self::Tls(session) = self {
             session.close();

@@ -88,7 +88,7 @@ impl Cluster {
         if let Some(trouble) = self.trouble(now).filter(|_| !self.known) {
             return Check::new(name, CheckState::Blocked, trouble);
         }
-        // One broker of several may have moved elsewhere: that is what its silence says.
+        // If another broker still answers, only some have moved: those are reported as silent.
         let other = self.trouble.other_cluster();
         if let Some(other) = other.filter(|_| !self.plane.is_connected()) {
             let detail = format!(

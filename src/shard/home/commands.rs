@@ -37,14 +37,14 @@ pub(super) struct Commands {
     /// Replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
     answered: Vec<Answered<Waiter>>,
-    /// When the log may next have a line about records that answer nothing, and about replies that
-    /// lose headers or can't be shown.
+    /// When the log may next have a line about records that answer no command, and about replies
+    /// that lose headers or can't be read.
     next_notices: [Instant; 2],
-    /// Whether the log has a line about the index being cut to its memory.
+    /// Whether the log has a line about replies that were dropped for lack of memory.
     cut_reported: bool,
 }
 
-/// Between two lines of the log about one topic's replies.
+/// The shortest time between two lines of the log about one topic's replies.
 const NOTICE_EVERY: Duration = Duration::from_secs(60);
 
 /// Records on their way to the broker: whose outcome is whose command. Bounded by the open
@@ -57,10 +57,10 @@ pub(super) struct Tickets {
     by_key: AHashMap<CommandKey, Place>,
 }
 
-/// A command's record on its way.
+/// A command's record in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
-    /// The topic of its replies, and that of its record, among the home's topics.
+    /// Indexes among the home's topics: the topic of the replies, and the topic of the record.
     pub(super) replies: usize,
     pub(super) to: usize,
     pub(super) key: CommandKey,
@@ -182,24 +182,24 @@ impl Commands {
         }
     }
 
-    /// A command's record is certainly not in the log.
+    /// Called when a command's record is certainly not in the log.
     pub(super) fn on_refused(&mut self, key: CommandKey, refused: Refused, out: &mut Outbox) {
         let waiters = self.table.open.on_refused(key);
         tell(&waiters, &Answer::Refused(refused), out);
     }
 
-    /// Nobody knows whether a command's record is in the log.
+    /// Called when it is unknown whether a command's record is in the log.
     pub(super) fn on_unknown(&mut self, key: CommandKey, now: Now, out: &mut Outbox) {
         let waiters = self.table.open.on_unknown(key, now.mono);
         tell(&waiters, &refused(Failure::OutcomeUnknown), out);
     }
 
-    /// What the log should have about the topic's replies now, each to follow the topic's name.
+    /// Log lines that are due about the topic's replies. Each follows the topic's name.
     pub(super) fn notices(&mut self, now: Now) -> impl Iterator<Item = String> + use<> {
         let [next_ignored, next_flawed] = &mut self.next_notices;
         let mut due =
             |next: &mut Instant, take: fn(&mut CommandTable<Waiter>) -> Option<Notice>| {
-                // Those of the time between are dropped, and counted all the same.
+                // Notices in between are dropped, but counted.
                 let Notice {
                     partition,
                     offset,
@@ -219,7 +219,7 @@ impl Commands {
         [ignored, flawed, cut].into_iter().flatten()
     }
 
-    /// Why retries are recognised for a shorter time than the topic keeps replies, if so.
+    /// Why retries are recognised for a shorter time than the topic keeps replies, if they are.
     pub(super) fn explain_cut(&self, now: Now) -> Option<String> {
         let from = self.table.replies.cut(now.wall)?;
         let seconds = now.wall.0.saturating_sub(from.0).max(0) / 1000;
@@ -230,7 +230,7 @@ impl Commands {
         ))
     }
 
-    /// Brings the topic's metrics up to date.
+    /// Updates the topic's metrics.
     pub(super) fn count(&self, now: Now, topic: &mut TopicMetrics) {
         let (counts, stats) = (self.table.counts(), self.table.replies.stats());
         topic.reply_index_entries.set(stats.entries as u64);
@@ -252,14 +252,14 @@ impl Commands {
         topic.replies_unreadable.0 = counts.unreadable;
     }
 
-    /// A client that waited is gone: its place is free for another.
+    /// A waiting client has disconnected: frees its place.
     pub(super) fn on_left(&mut self, key: CommandKey, waiter: Waiter) {
         self.table.open.on_gone(key, waiter);
         self.lookups.on_left(waiter);
     }
 
-    /// Waiters past their deadline. Whether their command may run is the home's to find out.
-    /// True: replies past the window are left, so that another turn is due.
+    /// Handles waiters past their deadline. The home must find out whether their command may run.
+    /// Returns true if replies past the window are left, so that another turn is due.
     #[must_use]
     pub(super) fn on_time(
         &mut self,
@@ -301,7 +301,7 @@ impl Commands {
     }
 }
 
-/// Why a record was not taken, for the client.
+/// The client's failure for a record that was not taken.
 const fn failure_of(why: ProduceRefused) -> Failure {
     match why {
         ProduceRefused::Full => Failure::Overloaded,
@@ -382,8 +382,9 @@ impl Home {
         expired.clear();
     }
 
-    /// Opens no more commands. Those that no broker can have are taken back, and their clients may
-    /// repeat them elsewhere; the others are answered by their service, or when time is up.
+    /// Stops opening commands. Commands that no broker can have are taken back, and their clients
+    /// may retry at another instance. The others wait for the service's reply until the drain's
+    /// time is up.
     pub(in crate::shard) fn drain(&mut self, out: &mut Outbox) {
         self.draining = true;
         let unsent: Vec<u64> = self
@@ -395,7 +396,7 @@ impl Home {
             let Some((command, newest)) = self.tickets.close(ticket) else {
                 continue;
             };
-            // Another record of the same command may be with a broker.
+            // A broker may have another record of the same command.
             let commands = self.topics[command.replies].commands.as_mut();
             if let Some(commands) = commands.filter(|_| newest) {
                 commands.on_refused(command.key, Failure::Draining.into(), out);
@@ -460,7 +461,7 @@ impl Home {
                 None
             }
             Admitted::Opened => {
-                // Checked no earlier: a retry whose reply is stored needs no broker.
+                // Check this only now: a retry whose reply is stored needs no broker.
                 let has_key = request.record.key.is_some();
                 let may = self.may_write(to, replies, has_key, now);
                 let done = may.and_then(|()| {
@@ -475,7 +476,7 @@ impl Home {
         }
     }
 
-    /// Whether brokers take what a new command writes, and show its reply.
+    /// Whether brokers accept the record of a new command and show its reply.
     fn may_write(
         &mut self,
         to: usize,
@@ -483,7 +484,7 @@ impl Home {
         has_key: bool,
         now: Now,
     ) -> Result<(), Refused> {
-        // A reply that can't be read answers nobody.
+        // If the replies topic can't be read, the command would never be answered.
         let from = &self.topics[replies];
         if from.missing.is_some() || from.read_denied().is_some() {
             return Err(from.why_not(&self.snapshot));
@@ -492,7 +493,7 @@ impl Home {
         admitted.map_err(|denial| Refused::denied(Doing::Write, denial))
     }
 
-    /// What became of a record.
+    /// Handles the outcome of a record.
     pub(super) fn on_produced(
         &mut self,
         ticket: u64,
@@ -504,7 +505,8 @@ impl Home {
             return;
         };
         let answer = self.on_written(&command, outcome, now, out);
-        // The command has come again: who waits, waits for that record, whatever became of this.
+        // The command was sent again. Its waiters wait for the newest record, whatever the outcome
+        // of this one.
         if !newest {
             return;
         }
@@ -521,8 +523,8 @@ impl Home {
         }
     }
 
-    /// What the outcome of a record says of its topic. Gives the answer to whoever waits, where the
-    /// record is not in the log because a broker said so.
+    /// Applies what a record's outcome says about its topic. If a broker refused the record,
+    /// returns the answer for the waiters.
     fn on_written(
         &mut self,
         command: &Ticket,

@@ -1,10 +1,10 @@
-//! What keeps the projections of a topic from being whole: ranges of its log that could not be
-//! decoded, and slices that are full. Neither is an outage that passes by itself, and neither may
-//! look like a healthy cache. Here is what `/readyz`, the log and the metrics say of it, and when a
-//! full cache is loaded again.
+//! What makes the projections of a topic incomplete: undecodable ranges of its log, and full
+//! slices. Neither passes by itself, and neither may look like a healthy cache. This module
+//! produces what `/readyz`, the log and the metrics report about it, and decides when a full cache
+//! is loaded again.
 //!
-//! What clients are answered is decided where the records are: each slice knows the undecodable
-//! ranges from the steps it applies, and what it had no room for.
+//! The answers to clients are decided at the slices: each slice knows the undecodable ranges from
+//! the steps that it applies, and what it had no room for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,35 +19,35 @@ use super::topic::Topic;
 use super::{Cx, note};
 use crate::shard::message::Level;
 
-/// Ranges that `/readyz` names; more are a number.
+/// Ranges that `/readyz` names. Further ones are only counted.
 const NAMED_MAX: usize = 4;
-/// Ranges whose cause is remembered: those that are named, with some to spare for those that end.
+/// Ranges whose cause is kept: the named ones, and spare ones for when those end.
 const CAUSES_MAX: usize = 64;
-/// A cache that fills up again within this time of the last WARN is not news: values that come and
-/// go around the limit must not fill the log.
+/// If a cache fills up again within this time of the last WARN, no further WARN is logged. Values
+/// that come and go around the limit must not fill the log.
 const TOLD_FOR: Duration = Duration::from_secs(60);
-/// From one reading for the sake of room to the next. It doubles, since one that did not help will
-/// hardly help soon after: values that come and go around the limit must not read the log all day.
+/// The wait between two attempts to read again what had no room. It doubles, because values that
+/// come and go around the limit must not cause endless reads of the log.
 const REFILL_WAIT_MIN: Duration = Duration::from_secs(60);
 const REFILL_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// What the projections of a topic lack.
 #[derive(Debug, Default)]
 pub(super) struct Degraded {
-    /// Slices or an index of replies are built from the topic. Else its streams are told of gaps,
-    /// and nothing lacks anything.
+    /// Whether slices or an index of replies are built from the topic. If not, its streams emit
+    /// gaps, and nothing is incomplete.
     kept: bool,
     undecodable: Undecodable,
     /// Why ranges could not be decoded, by where they begin, oldest first.
     causes: Vec<(Partition, Offset, KafkaError)>,
-    /// What slices have said of themselves.
+    /// The gaps that slices have reported.
     slices: Vec<SliceGaps>,
-    /// When it was last told that the cache is full, if that was not taken back.
+    /// When a full cache was last reported, unless the report was withdrawn.
     full_told: Option<Instant>,
     left_out_told: bool,
-    /// Reads of records that came before, and where each ends.
+    /// Reads of earlier records for slices that had no room, and where each ends.
     reading: Vec<(Partition, Offset)>,
-    /// When the topic may be loaded again for the sake of room.
+    /// When the topic may be loaded again to fill its slices.
     reload: Pace,
 }
 
@@ -59,7 +59,7 @@ struct SliceGaps {
     refill: Pace,
 }
 
-/// When something may be tried again.
+/// When a retry is allowed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     at: Instant,
@@ -67,7 +67,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// It is tried now.
+    /// Records that a retry begins.
     fn on_try(&mut self, now: Instant) {
         let quiet = now.since(self.at) >= REFILL_WAIT_MAX;
         self.wait = match quiet || self.wait.is_zero() {
@@ -79,7 +79,7 @@ impl Pace {
 }
 
 impl Degraded {
-    /// Another loading begins: nothing is known of it. `kept`: see the field.
+    /// Another loading begins: forgets all. `kept`: see the field.
     pub(super) fn on_open(&mut self, kept: bool) {
         self.kept = kept;
         (self.undecodable, self.causes) = (Undecodable::default(), Vec::new());
@@ -87,7 +87,7 @@ impl Degraded {
         self.left_out_told = false;
     }
 
-    /// A step is ordered. True: it has ended the last undecodable range.
+    /// Applies an ordered step. Returns true if it has ended the last undecodable range.
     pub(super) fn on_step(&mut self, step: &Step) -> bool {
         if !self.kept {
             return false;
@@ -97,7 +97,7 @@ impl Degraded {
         !before && self.undecodable.is_empty()
     }
 
-    /// Why the offsets from `from` on can't be decoded.
+    /// Keeps why the offsets from `from` on can't be decoded.
     fn on_cause(&mut self, partition: Partition, from: Offset, error: KafkaError) {
         let ranges = &self.undecodable;
         self.causes
@@ -111,13 +111,13 @@ impl Degraded {
         self.slices.iter().any(|it| it.gaps.full)
     }
 
-    /// Whether only another loading helps, and would not be in vain.
+    /// Whether only another loading helps, and would find room.
     fn wants_reload(&self) -> bool {
         self.slices.iter().any(|it| it.gaps.reload)
     }
 
-    /// What slices want to read again and may: each partition, from the lowest offset on. Each
-    /// slice has a pace of its own, since they get room at different moments.
+    /// What slices want to read again and may: per partition, the lowest offset. Each slice has its
+    /// own pace, since slices get room at different moments.
     fn take_wanted(&mut self, now: Instant) -> BTreeMap<Partition, Offset> {
         let mut wanted = BTreeMap::new();
         for slice in &mut self.slices {
@@ -133,7 +133,7 @@ impl Degraded {
         wanted
     }
 
-    /// When a slice that wants to read again may.
+    /// When the next slice may read again.
     fn next_wanted(&self) -> Option<Instant> {
         let wants = self.slices.iter().filter(|it| !it.gaps.reread.is_empty());
         let refills = wants.map(|it| it.refill.at);
@@ -225,9 +225,9 @@ impl Topic {
         self.degraded.is_full()
     }
 
-    /// A read met offsets that it can't decode. All that is built from the topic learns of it in
-    /// the topic's order. If `to` is `from`, not even the batch's end is known, and the read is
-    /// stuck there.
+    /// A read has met offsets that it can't decode. All projections of the topic learn of them in
+    /// the topic's order. If `to` equals `from`, not even the batch's end is known, and the read is
+    /// stuck.
     pub(super) fn on_undecodable(
         &mut self,
         (partition, from, to): (Partition, Offset, Offset),
@@ -247,7 +247,7 @@ impl Topic {
         };
         self.change(change, cx);
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
-        // A topic that is kept is reported once, until the log no longer has any of the ranges.
+        // A topic with projections is reported once, until the log no longer has any of the ranges.
         let text = match self.degraded.kept {
             true if first => self.degraded.describe_ranges(self.commands.is_some()),
             true => None,
@@ -263,7 +263,7 @@ impl Topic {
         }
     }
 
-    /// A slice says what it lacks.
+    /// A slice reports what it lacks.
     pub(super) fn on_gaps(&mut self, shard: ShardId, instance: u32, gaps: Gaps, cx: &mut Cx<'_>) {
         if instance != self.instance {
             return;
@@ -278,7 +278,7 @@ impl Topic {
                 refill: Pace::default(),
             }),
         }
-        // All shards are told at once, and whether to load again is looked at.
+        // All shards are notified at once, and the topic is checked for another loading.
         self.look_at = Instant::ZERO;
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         if let Some(left) = left_out
@@ -312,7 +312,7 @@ impl Topic {
     }
 
     /// Reads again what slices had no room for, if there is room now. Only while brokers answer:
-    /// what is in memory is served without them.
+    /// otherwise the topic keeps serving what is in memory.
     pub(super) fn refill_if_room(&mut self, cx: &mut Cx<'_>) {
         let stale = self.standing.stale_since.is_some() || self.missing.is_some();
         let due = self.degraded.next_wanted();
@@ -349,7 +349,7 @@ impl Topic {
         }
     }
 
-    /// Something about a read of records that came before.
+    /// Handles an event of a read of earlier records.
     pub(super) fn on_read_again(&mut self, event: Event, cx: &mut Cx<'_>) {
         let (partition, reached) = match event {
             Event::Batch {
@@ -363,7 +363,7 @@ impl Topic {
                 }
                 (read.partition, next.offset)
             }
-            // It stands there: what lies behind is not to be had.
+            // The read is stuck: the records behind can't be read.
             Event::Undecodable { read, from, to, .. } if from == to => {
                 (read.partition, Offset(u64::MAX))
             }
@@ -371,7 +371,7 @@ impl Topic {
             Event::OutOfRange {
                 read, log_start, ..
             } => (read.partition, log_start),
-            // A read that fails is tried again by the plane.
+            // The plane retries a read that fails.
             _ => return,
         };
         let is_over = |it: &(Partition, Offset)| it.0 == partition && reached >= it.1;
@@ -382,7 +382,7 @@ impl Topic {
         }
     }
 
-    /// Ends all reads of records that came before.
+    /// Ends all reads of earlier records.
     pub(super) fn stop_reading_again(&mut self, plane: &mut Plane) {
         for (partition, _) in std::mem::take(&mut self.degraded.reading) {
             plane.stop(self.again(partition));
@@ -493,7 +493,8 @@ mod tests {
             wanted.map(|(p, o)| (p.0, o.0)).collect()
         };
         assert_eq!(take(&mut degraded, 1), [(0, 7), (2, 3)]);
-        // In vain: not at once again. A slice that gets room later need not wait for the others.
+        // The reading did not help, so the next one waits. A slice that gets room later does not
+        // wait for the others.
         assert_eq!(degraded.next_wanted(), Some(now(61)));
         degraded.slices[2].gaps = gaps(&[(1, 1)]);
         assert_eq!(degraded.next_wanted(), Some(Instant::ZERO));

@@ -1,6 +1,6 @@
 //! Whether brokers still confirm what a topic shows. While they do, an answer from memory is as old
-//! as a fetch takes. When they do not, its readers receive its age. What an open transaction holds
-//! back is not confirmed either: what it hides may be older than a fetch.
+//! as a fetch takes. While they do not, the answer carries its age. Records that an open
+//! transaction holds back are not confirmed either, since they may be older than a fetch.
 
 use std::time::Duration;
 
@@ -15,17 +15,18 @@ use super::topic::Topic;
 /// What a healthy broker may take beyond two waits of a fetch.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How new what was read of a partition is: all that was in its log at that moment has been read.
+/// How fresh the read part of a partition is: everything in its log at `as_of` has been read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Freshness {
     as_of: Instant,
-    /// A later moment, and where the log ended then. Once all below is read, `as_of` moves there.
+    /// A later moment, and the log's end at that moment. Once all below that end is read, `as_of`
+    /// becomes that moment.
     next_end: Offset,
     next_at: Instant,
 }
 
 impl Freshness {
-    /// Nothing is read yet.
+    /// Before anything is read.
     pub(super) const fn since(now: Instant) -> Self {
         Self {
             as_of: now,
@@ -34,8 +35,8 @@ impl Freshness {
         }
     }
 
-    /// A broker says that the log ends at `end`, replicated but maybe not committed; all below
-    /// `read` has been read.
+    /// A broker reports that the log ends at `end`, replicated but maybe not committed. Everything
+    /// below `read` has been read.
     pub(super) fn confirm(&mut self, read: Offset, end: Offset, now: Instant) {
         if read < self.next_end {
             return; // Something that was there at `next_at` is still held back.
@@ -44,20 +45,20 @@ impl Freshness {
         (self.next_end, self.next_at) = (end, now);
     }
 
-    /// All that was in the log then has been read.
+    /// The moment up to whose end of the log everything has been read.
     pub(super) const fn as_of(&self) -> Instant {
         self.as_of
     }
 }
 
-/// How old what is shown may be without being told its age.
+/// The greatest age of an answer that does not carry its age.
 pub(super) fn fresh_for(settings: &Settings) -> Duration {
     settings.kafka.fetch_wait * 2 + GRACE
 }
 
 impl Topic {
-    /// A broker has answered for a partition that is read up to `next`: that nothing is new is an
-    /// answer too.
+    /// A broker has answered for a partition that is read up to `next`. The answer counts even if
+    /// it has no records.
     pub(super) fn on_heard(&mut self, partition: usize, next: Offset, now: Instant) {
         if let Some(part) = self.parts.get_mut(partition) {
             part.heard = now;
@@ -100,7 +101,7 @@ impl Topic {
         self.refill_if_room(cx);
     }
 
-    /// What only an operator can end, if there is something.
+    /// The problem that only an operator can end, if there is one.
     pub(super) fn blocked(&self, snapshot: &Snapshot) -> Option<Blocked> {
         let missing = self.missing.map(|reason| match reason.denial() {
             Some(denial) => Blocked::Denied(crate::kafka::Doing::Describe, denial),
@@ -139,14 +140,14 @@ mod tests {
             freshness.confirm(Offset(3), Offset(4 + second), at(second));
             assert_eq!(freshness.as_of(), at(2), "at {second} s");
         }
-        // It ends, and what was written at 30 s is behind another one.
+        // The transaction ends, and what was written at 30 s is behind another one.
         freshness.confirm(Offset(20), Offset(70), at(60));
         assert_eq!(freshness.as_of(), at(3), "all that was there then");
         freshness.confirm(Offset(70), Offset(70), at(61));
         assert_eq!(freshness.as_of(), at(61));
     }
 
-    /// Transactions that follow each other closely leave the log's end open at any moment.
+    /// With transactions in close succession, the log's end is behind an open one at any moment.
     #[test]
     fn a_log_that_moves_on_is_as_new_as_its_last_answers() {
         let mut freshness = Freshness::since(at(0));

@@ -122,7 +122,8 @@ impl Lookups {
         }
     }
 
-    /// A client that waited is gone. A read without waiters goes on: another client may come.
+    /// A waiting client has disconnected. The read continues without waiters, since another client
+    /// may ask for the same reply.
     pub(super) fn on_left(&mut self, waiter: Waiter) {
         for lookup in self.waiting.values_mut().flatten() {
             lookup.waiters.retain(|(it, _)| *it != waiter);
@@ -207,8 +208,8 @@ fn gone() -> Answer {
     Answer::Refused(Failure::ReplyUnavailable.into())
 }
 
-/// The wanted reply, if the batch has it. The reply to another request at its place is not
-/// returned: the log is not the one that the index was made from.
+/// The wanted reply, if the batch has it. A reply to another request at its position is not
+/// returned: the index was made from another log.
 fn find(batch: &Batch, wanted: Wanted, names: &ReplyHeaders) -> Option<Answer> {
     let record = batch.iter().find(|record| record.offset == wanted.offset)?;
     let whose = record
@@ -218,7 +219,7 @@ fn find(batch: &Batch, wanted: Wanted, names: &ReplyHeaders) -> Option<Answer> {
     if whose != Some(wanted.id) {
         return Some(gone());
     }
-    // What is left out of it was reported when the record was indexed.
+    // Header flaws were reported when the record was indexed.
     Some(match Reply::read(&record, names, &mut Vec::new()) {
         Ok(reply) => Answer::Reply {
             reply: reply.into(),

@@ -48,9 +48,9 @@ pub(super) struct Home {
     /// The topics at home here.
     topics: Vec<Topic>,
     tickets: Tickets,
-    /// Replies past their window are left to drop.
+    /// Whether replies past their window are left to drop.
     more_due: bool,
-    /// The process ends: no command is opened any more.
+    /// The process is stopping: no further command is opened.
     draining: bool,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
@@ -348,7 +348,7 @@ impl Home {
         clusters.chain(topics).chain(self.write_checks(now))
     }
 
-    /// How commands to the topics at home here stand: of each topic, and of each route whose
+    /// The state of commands to the topics whose home is here: per topic, and per route whose
     /// records have no key.
     fn write_checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
         let taken = self.topics.iter().filter_map(move |topic| {

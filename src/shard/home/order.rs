@@ -155,7 +155,7 @@ impl Order {
         Some(self.step(change, blocks, bytes))
     }
 
-    /// Orders records that were ordered before, for slices that had no room for them.
+    /// Orders earlier records again, for slices that had no room for them.
     pub(super) fn on_again(&mut self, mut batch: Batch) -> Arc<Step> {
         let bytes = batch.bytes_held();
         batch.hash_keys(&self.secret);

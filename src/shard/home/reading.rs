@@ -252,7 +252,8 @@ impl Topic {
             let next = order.next(Partition(p as u32));
             part.known && part.loaded_at.is_some_and(|end| next >= end)
         });
-        // What slices lack is known once they have applied all of it: before anybody asks them.
+        // Slices know what they lack only once they have applied all of it. Wait for that before
+        // the topic is live.
         if self.live || !loaded || self.parts.is_empty() || blocked || !order.is_applied() {
             return;
         }

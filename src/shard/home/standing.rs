@@ -35,7 +35,7 @@ impl Topic {
         });
         let denied = self.parts.iter().filter(|part| part.denied.is_some());
         let denied = denied.filter_map(|part| part.failed.as_deref()).next();
-        // Without its replies no command can be answered, whatever is in memory.
+        // Without its replies no command can be answered, even if the topic is served from memory.
         let plan = snapshot.topic(self.index);
         let undescribed = self.missing.and_then(MissingReason::denial).is_some();
         let degraded_as = match denied.is_some() && plan.holds_replies
@@ -75,8 +75,8 @@ impl Topic {
         Check::new(name, state, detail)
     }
 
-    /// Why the streams of the topic are refused while other routes of it are served; `None`: they
-    /// are not, or its own check says why.
+    /// Why the streams of the topic are refused while other routes of it are served. `None` if they
+    /// are not refused, or if the topic's own check says why.
     pub(super) fn check_streams(&self, snapshot: &Snapshot) -> Option<Check> {
         let unfit = self.unfit.as_ref()?;
         let name = snapshot.streams_name(snapshot.topic(self.index));
@@ -84,7 +84,7 @@ impl Topic {
         own.then(|| Check::new(name, CheckState::Blocked, unfit.as_str()))
     }
 
-    /// Why brokers do not confirm what is shown, of the partition where that is longest ago.
+    /// Why brokers do not confirm the topic, for its least recently confirmed partition.
     fn why_stale(&self, cluster: &Cluster, snapshot: &Snapshot, now: Now) -> String {
         let Some((p, part)) = self.stalest() else {
             return "nothing is read of it".into();
@@ -133,7 +133,7 @@ impl Topic {
         order.map(|it| it.next(partition)).unwrap_or_default()
     }
 
-    /// How commands to the topic stand; `None` if none go there.
+    /// The state of commands to the topic. `None` if no command route writes to it.
     pub(super) fn writes_check(
         &self,
         snapshot: &Snapshot,
@@ -147,7 +147,7 @@ impl Topic {
             .then(|| Check::new(snapshot.writes_name(plan), state, detail))
     }
 
-    /// Why its users can't be served.
+    /// Why routes of the topic can't be served.
     pub(super) fn why_not(&self, snapshot: &Snapshot) -> Refused {
         let blocked = self.blocked(snapshot);
         blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)

@@ -188,7 +188,7 @@ impl World {
         self.out.clear();
     }
 
-    /// Every shard has applied all that there is of a topic.
+    /// Every shard has applied every step of a topic.
     fn applied(&mut self, name: &str) {
         let topic = self.topic(name);
         let (index, instance) = (topic.index(), topic.instance);
@@ -315,7 +315,7 @@ fn a_changed_retention_of_replies_is_taken_up() {
     assert!(answers.is_empty(), "it is a new command: {answers:?}");
 }
 
-/// A home that has nothing else to do frees all of them, a bounded piece a turn.
+/// A home without other work frees all of them, a bounded piece per turn.
 #[test]
 fn replies_past_their_window_are_dropped_without_a_new_one() {
     let mut world = World::new();

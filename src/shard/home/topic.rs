@@ -32,15 +32,14 @@ pub(super) struct Topic {
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
     pub(super) missing: Option<MissingReason>,
-    /// Why the topic can't serve its streams although it is there. Where it has other routes, these
-    /// are served.
+    /// Why the topic can't serve its streams although it exists. Its other routes are served.
     pub(super) unfit: Option<String>,
-    /// How it takes what commands write.
+    /// The state of writes to the topic.
     pub(super) writes: Writes,
     /// What would be better otherwise, although it is served.
     pub(super) advice: Option<String>,
     pub(super) instance: u32,
-    /// How many partitions the present instance began with.
+    /// The number of partitions with which the present incarnation began.
     pub(super) opened_with: usize,
     pub(super) cluster_id: String,
     pub(super) order: Option<Order>,
@@ -73,11 +72,11 @@ pub(super) struct Part {
     pub(super) known: bool,
     /// Why it can't be read for now, as it was said.
     pub(super) failed: Option<Box<str>>,
-    /// The same, if only an operator can end it.
+    /// The same reason, if only an operator can end it.
     pub(super) denied: Option<Denial>,
     /// When a broker last answered for it.
     pub(super) heard: Instant,
-    /// How new what was read of it is.
+    /// How fresh the read part of the partition is.
     pub(super) freshness: Freshness,
 }
 
@@ -165,7 +164,7 @@ impl Topic {
         self.view.as_ref().is_some_and(|view| cached(plan, view))
     }
 
-    /// Whether nothing of the topic can be served, although it is there.
+    /// Whether nothing of the topic can be served, although it exists.
     pub(super) fn is_blocked(&self, snapshot: &Snapshot) -> bool {
         self.unfit.is_some() && !has_other_users(snapshot.topic(self.index))
     }
@@ -321,7 +320,7 @@ impl Topic {
         let cached = cached(plan, view);
         self.stop_reading_again(cx.plane);
         self.degraded.on_open(cached || plan.holds_replies);
-        // Its own streams can't be written; who else reads the topic is served.
+        // Its own streams can't be encoded, but other routes of the topic are served.
         let encodings = match self.unfit {
             None => &plan.encodings[..],
             Some(_) => &[],
@@ -373,12 +372,12 @@ impl Topic {
         self.view.as_deref().and_then(compacted)
     }
 
-    /// Why it can't be read, if only an operator can end that.
+    /// Why the topic can't be read, if only an operator can end that.
     pub(super) fn read_denied(&self) -> Option<Denial> {
         self.parts.iter().find_map(|part| part.denied)
     }
 
-    /// Puts a line about it into the log.
+    /// Logs a line about the topic.
     pub(super) fn say(&self, line: Option<Line>, snapshot: &Snapshot, out: &mut Outbox) {
         let (level, text) = match line {
             None => return,
@@ -466,7 +465,7 @@ impl Topic {
         Some((&mut self.passes, at))
     }
 
-    /// Deadlines of the commands that wait here. True: more is due at once.
+    /// Handles the deadlines of waiting commands. Returns true if more is due at once.
     #[must_use]
     pub(super) fn on_time(
         &mut self,
@@ -554,7 +553,7 @@ const fn has_other_users(plan: &TopicPlan) -> bool {
     plan.queried || plan.holds_replies || plan.takes_commands
 }
 
-/// Why a topic that is there can't serve its streams.
+/// Why an existing topic can't serve its streams.
 fn unfit(plan: &TopicPlan, view: &TopicView) -> Option<String> {
     let most = Progress::PARTITIONS_MAX;
     if !plan.encodings.is_empty() && view.partitions as usize > most {

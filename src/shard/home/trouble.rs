@@ -24,8 +24,8 @@ pub(super) struct Trouble {
     last: Option<String>,
     /// Why there is no token, while there is none.
     token: Option<Arc<str>>,
-    /// What said last that it belongs to another cluster, while no broker of ours has answered
-    /// since.
+    /// The broker that last reported another cluster, while no broker of the right cluster has
+    /// answered since.
     other_cluster: Option<String>,
     /// Connections to brokers that failed or broke, ever.
     failed: u64,
@@ -38,7 +38,7 @@ struct Spoken {
     keys: ClusterKeys,
     /// By TLS.
     tls: bool,
-    /// The addresses that the config gives. All others are what brokers advertise.
+    /// The addresses in the config. All other addresses are advertised by brokers.
     bootstrap: Vec<Address>,
 }
 
@@ -64,8 +64,8 @@ impl Trouble {
         }
     }
 
-    /// A broker failed, for the first time or in a new way. `by_number`: it is one that metadata
-    /// names.
+    /// A broker failed, for the first time or in a new way. `by_number`: metadata names this
+    /// broker.
     pub(super) fn on_down(
         &mut self,
         (address, by_number): (Address, bool),
@@ -99,7 +99,7 @@ impl Trouble {
         self.token.as_deref().or(self.last.as_deref())
     }
 
-    /// What listens where our cluster did, if that is another one.
+    /// What now listens at the cluster's address, if it belongs to another cluster.
     pub(super) fn other_cluster(&self) -> Option<&str> {
         self.other_cluster.as_deref()
     }
@@ -109,8 +109,8 @@ impl Trouble {
     }
 }
 
-/// What is wrong with a broker, and where it helps, what to do. `advertised`: its address is one
-/// that brokers give their clients, so the config is not to blame for it.
+/// What is wrong with a broker and, if known, what to do. `advertised`: brokers advertise its
+/// address, so the config is not the cause.
 fn reason(error: &KafkaError, advertised: bool, with: &Spoken) -> String {
     let keys = &with.keys;
     let bootstrap = || keys.key("bootstrap");
@@ -160,7 +160,7 @@ fn reason(error: &KafkaError, advertised: bool, with: &Spoken) -> String {
             format!("set {key} to true, or take its plaintext port")
         }
         KafkaError::Sasl(error) => sasl_help(error, keys),
-        // Other failures to connect say nothing of how the address was had.
+        // Other connection failures are not about the source of the address.
         KafkaError::Connect(_) if advertised => String::new(),
         other => return other.to_string(),
     };
@@ -171,7 +171,7 @@ fn reason(error: &KafkaError, advertised: bool, with: &Spoken) -> String {
     }
 }
 
-/// Where an address comes from that the config does not give.
+/// The source of an address that is not in the config.
 const ADVERTISED: &str = "the address is what brokers advertise: if it is wrong, correct their \
                           advertised.listeners";
 

@@ -1,6 +1,7 @@
-//! Whether brokers take what commands write to a topic. A refusal that only an operator ends closes
-//! the topic's gate: commands are refused with the cause, and one a minute is let through to find
-//! out whether the cause is gone. A refusal that passes by itself is shown while it lasts.
+//! Whether brokers accept what commands write to a topic. A refusal that only an operator can end
+//! closes the topic's gate: commands are refused with the cause, and one command a minute is sent
+//! to find out whether the cause has ended. A refusal that passes by itself is reported while it
+//! lasts.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use crate::metrics::CheckState;
 use crate::model::{Instant, Partition};
 use crate::route::Refused;
 
-/// How often a command may try whether a closed gate can open: seldom, since each try that fails
-/// is a client's command. Also how long an error is shown that no command has met again.
+/// How often a command may be sent through a closed gate. Rarely, since each failed try fails a
+/// client's command. Also how long an error is reported that no command has met again.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
-/// Lines about single records and about errors that pass, of one topic.
+/// The shortest time between log lines about single records and passing errors of one topic.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
-/// Partitions without a leader that a check names.
+/// The most partitions without a leader that a check names.
 const NAMED_MAX: usize = 8;
 
 const _: () = {
@@ -22,19 +23,19 @@ const _: () = {
     assert!(PROBE_EVERY.as_secs() == Refused::DENIED_RETRY_AFTER as u64);
 };
 
-/// How a topic takes what commands write.
+/// The state of writes to a topic.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    /// Of all commands.
+    /// For all commands.
     all: Gate,
-    /// Of commands whose records have no key.
+    /// For commands whose records have no key.
     keyless: Gate,
-    /// The last error that passes by itself, or that nobody knows.
+    /// The last error that passes by itself or is unknown.
     failing: Option<Failing>,
     noted: Option<Instant>,
 }
 
-/// Closed while brokers refuse whatever comes.
+/// Closed while brokers refuse every command.
 #[derive(Debug, Default)]
 struct Gate {
     closed: Option<Closed>,
@@ -43,7 +44,7 @@ struct Gate {
 #[derive(Clone, Copy, Debug)]
 struct Closed {
     denial: Denial,
-    /// What the broker answered; `None`: metadata or the topic's config says it.
+    /// The broker's error code. `None` if metadata or the topic's config is the source.
     code: Option<Code>,
     /// When the next command is let through.
     probe_at: Instant,
@@ -63,11 +64,11 @@ pub(super) enum Line {
     Info(String),
 }
 
-/// What is written.
+/// The write that an error answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Written {
     pub(super) has_key: bool,
-    /// Whether the topic is compacted; `None`: its config can't be read.
+    /// Whether the topic is compacted. `None` if its config can't be read.
     pub(super) compacted: Option<bool>,
 }
 
@@ -82,7 +83,7 @@ impl Writes {
         }
     }
 
-    /// A record is in the log.
+    /// A record has been appended.
     pub(super) fn on_appended(&mut self, has_key: bool) -> Option<Line> {
         self.failing = None;
         let keyless = !has_key && self.keyless.open();
@@ -90,8 +91,8 @@ impl Writes {
         opened.then(|| Line::Info("brokers take what commands write again".into()))
     }
 
-    /// A broker answered a record, or the question for a producer id, with an error. Says what to
-    /// log, and what to answer if the record is certainly not in the log.
+    /// A broker answered a record, or the request for a producer id, with an error. Returns what to
+    /// log, and the answer if the record is certainly not in the log.
     pub(super) fn on_refused(
         &mut self,
         code: Code,
@@ -134,8 +135,9 @@ impl Writes {
         )
     }
 
-    /// Metadata says whether the topic may be written. It is no older than the broker's answer that
-    /// closed the gate: a stale view is asked for again, and only a change comes here.
+    /// Metadata says whether the gateway may write to the topic. It is no older than the response
+    /// that closed the gate, because that response made the view stale and only changes arrive
+    /// here.
     pub(super) fn on_right(&mut self, writable: Option<bool>, now: Instant) -> Option<Line> {
         let denial = Denial::TopicRight;
         match writable {
@@ -159,7 +161,7 @@ impl Writes {
         }
     }
 
-    /// The topic's config says whether records without a key are taken, if it can be read.
+    /// The topic's config says whether records without a key are accepted, if it can be read.
     pub(super) fn on_config(&mut self, compacted: Option<bool>, now: Instant) -> Option<Line> {
         let denial = Denial::NoKey;
         match compacted {
@@ -178,8 +180,8 @@ impl Writes {
         }
     }
 
-    /// How commands to the topic stand, but for those without a key. `leaderless`: partitions that
-    /// have no leader now.
+    /// The check of commands to the topic, except those without a key. `leaderless`: partitions
+    /// without a leader now.
     pub(super) fn check(
         &self,
         leaderless: impl Iterator<Item = Partition>,
@@ -204,13 +206,13 @@ impl Writes {
         }
     }
 
-    /// The same of commands without a key.
+    /// The check of commands without a key.
     pub(super) fn keyless_check(&self, now: Instant) -> (CheckState, String) {
         let closed = self.keyless.closed.as_ref();
         closed.map_or((CheckState::Ready, String::new()), |it| it.check(now))
     }
 
-    /// Whether brokers refuse whatever is written.
+    /// Whether brokers refuse every write.
     pub(super) const fn is_blocked(&self) -> bool {
         self.all.closed.is_some()
     }
@@ -228,7 +230,7 @@ impl Gate {
     fn admit(&mut self, now: Instant) -> Result<(), Denial> {
         match &mut self.closed {
             None => Ok(()),
-            // What the config says needs no try: the config is read again by itself.
+            // If the config is the cause, no command is tried: the config is read again regularly.
             Some(closed) if closed.is_by_config() || closed.probe_at > now => Err(closed.denial),
             Some(closed) => {
                 closed.probe_at = now.after(PROBE_EVERY);
@@ -237,11 +239,12 @@ impl Gate {
         }
     }
 
-    /// Closes it. True: it was open, or closed for another reason.
+    /// Closes the gate. Returns true if it was open, or closed for another reason.
     fn close(&mut self, denial: Denial, code: Option<Code>, now: Instant) -> bool {
         let before = self.closed.map(|it| it.denial);
         let probe_at = now.after(PROBE_EVERY);
-        // A broker's code says more than metadata does. A config that is known needs no code.
+        // Keep a broker's code, which is more specific than metadata. A cause found in the config
+        // has no code.
         let code = match denial {
             Denial::NoKey => code,
             _ => code.or(self.closed.and_then(|it| it.code)),
@@ -254,7 +257,7 @@ impl Gate {
         before != Some(denial)
     }
 
-    /// Opens it. True: it was closed.
+    /// Opens the gate. Returns true if it was closed.
     fn open(&mut self) -> bool {
         self.closed.take().is_some()
     }
@@ -270,8 +273,8 @@ impl Closed {
         let code = self.code.map(|code| format!(" ({code})"));
         let code = code.unwrap_or_default();
         let text = format!("brokers refuse what commands write: {cause}{code}; {remedy}");
-        // Metadata and configs say by themselves when such a cause is gone. Of others a command has
-        // to find out, and none would come to a process that is never ready.
+        // Metadata and configs report the end of such causes by themselves. For others a command
+        // must find out, and balancers send none to a process that is never ready.
         let told = matches!(self.denial, Denial::TopicRight) || self.is_by_config();
         match told || self.probe_at > now {
             true => (CheckState::Blocked, text),
@@ -284,7 +287,7 @@ impl Closed {
 }
 
 impl Failing {
-    /// No command has met it for long: nobody knows whether it is still so.
+    /// No command has met the error for long, so it may have ended.
     fn is_over(&self, now: Instant) -> bool {
         now.since(self.last) >= PROBE_EVERY
     }
@@ -399,14 +402,14 @@ mod tests {
         assert_eq!(writes.admit(true, at(1)), Ok(()));
         assert_eq!(writes.keyless_check(at(1)).0, CheckState::Blocked);
         assert_eq!(state(&writes, at(1)), CheckState::Ready);
-        // As the topic's config says by itself, without a try a minute.
+        // The topic's config reports the end by itself, without a try per minute.
         let mut writes = Writes::default();
         assert!(writes.on_config(Some(true), at(0)).is_some());
         assert_eq!(writes.admit(false, at(600)), Err(Denial::NoKey));
         assert_eq!(writes.keyless_check(at(600)).0, CheckState::Blocked);
         assert!(writes.on_config(Some(false), at(601)).is_some());
         assert_eq!(writes.admit(false, at(601)), Ok(()));
-        // Where it is known not to be compacted, the record is to blame.
+        // If the topic is known not to be compacted, the record is the cause.
         let plain = Written {
             has_key: false,
             compacted: Some(false),

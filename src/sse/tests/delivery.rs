@@ -273,7 +273,7 @@ fn keys_of_one_hash_are_told_apart() {
     assert_eq!(peer.pump(&mut pipe), [(3, Delivery::Idle)]);
 }
 
-/// A transport that frames what it is offered: it needs whole frames within its room, or one alone.
+/// A transport with its own framing: it needs whole frames within its room, or one alone.
 struct Framing {
     room: usize,
     offers: Vec<Vec<u8>>,
@@ -301,8 +301,8 @@ impl Face for Framing {
     }
 }
 
-/// From the window, with ids of the client's own (longer than the block's), from a catch-up read's
-/// block and from pages: at each room the same bytes.
+/// From the window, with client-specific ids (longer than the block's), from a catch-up read's
+/// block and from pages: the same bytes with every room.
 #[test]
 fn every_offer_is_whole_frames_within_the_room() {
     let value = |n: u64| "v".repeat(10 + (n as usize * 37) % 200);

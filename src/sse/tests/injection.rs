@@ -141,7 +141,7 @@ fn the_etag_is_the_headers_or_the_position() {
     assert_eq!(etag(&record), format!("{TAG}-0-7"));
     record.etag = Some(b"v7.id:x".to_vec());
     assert_eq!(etag(&record), "v7=2Eid=3Ax");
-    // No tag that HTTP can carry: the record counts as having none.
+    // HTTP can't carry this tag: the record counts as having none.
     record.etag = Some(b"v7\r\nid: x".to_vec());
     assert_eq!(etag(&record), format!("{TAG}-0-7"));
 }

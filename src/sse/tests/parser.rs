@@ -20,13 +20,13 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// The events that a page would see, positions apart.
+    /// The events that a page would see, without positions.
     pub(super) fn events(&self) -> impl Iterator<Item = &Dispatch> {
         let shown = |block: &&Dispatch| !matches!(&*block.event, "" | "position");
         self.blocks.iter().filter(shown)
     }
 
-    /// What the last event said that was dispatched, a position too: a reader that stores an id
+    /// The id of the last dispatched event, which may be a position. A reader that stores an id
     /// only with an event resumes from here.
     pub(super) fn last_dispatched_id(&self) -> Option<&str> {
         let dispatched = |block: &&Dispatch| !block.event.is_empty();

@@ -27,7 +27,7 @@ fn cut_of(block: &Dispatch) -> Option<Cut> {
     id.progress.map(|progress| progress.cut)
 }
 
-/// What the one position of a stream says.
+/// The cut in the stream's only position.
 fn position_of(stream: &Stream) -> Cut {
     let positions = stream.blocks.iter().filter(|it| it.event == "position");
     let [position] = positions.collect::<Vec<_>>()[..] else {
@@ -109,7 +109,7 @@ fn the_first_bytes_say_where_the_client_is() {
     assert_eq!(read(&mut peer).last_id(), None);
 }
 
-/// Some readers store an id only with an event, others have one handler that every event goes to.
+/// Some readers store an id only with an event. Others have one handler for every event.
 #[test]
 fn a_position_without_an_event_has_the_same_id() {
     for compacted in [false, true] {
@@ -153,7 +153,8 @@ fn a_position_without_an_event_has_the_same_id() {
     }
 }
 
-/// What is owed to a client that is cut before its first event, whatever its library remembers.
+/// The resume id of a client that is cut off before its first event, whatever its library
+/// remembers.
 #[test]
 fn every_start_says_where_it_is_with_an_event() {
     for (compacted, start) in [
@@ -168,7 +169,7 @@ fn every_start_says_where_it_is_with_an_event() {
         peer.subscribe(1, start, None);
         let mut stream = read(&mut peer);
         if compacted && start != Start::Live {
-            // Until its pages are through it may begin again.
+            // Until its pages are complete, the client may start again.
             assert_eq!(stream.last_id(), stream.last_dispatched_id());
             let (ticket, ..) = page_need(&mut peer);
             peer.feed.on_page(ticket, std::iter::empty(), None);
@@ -259,8 +260,8 @@ fn deletes_that_may_be_gone_start_the_table_over() {
     }
 }
 
-/// One who comes without an id has seen no key, whatever the topic's time says: it stands still
-/// while brokers are away, and is behind by up to 10 s on a quiet topic.
+/// A client without an id has seen no key, whatever the topic's time says. That time does not
+/// advance while brokers are unavailable, and is up to 10 s behind on a quiet topic.
 #[test]
 fn a_start_without_an_id_misses_no_delete() {
     for (start, window) in [
