@@ -34,14 +34,14 @@ const TOPIC: &str = "events";
 const VALUE_BYTES: usize = 200;
 const REQUEST: &[u8] = b"GET /all HTTP/1.1\r\nHost: bench\r\n\r\n";
 
-/// The other end of a socket.
+/// The other end of a shard's socket.
 enum End {
     Broker {
         connection: ConnectionId,
         to_shard: VecDeque<u8>,
         from_shard: Vec<u8>,
     },
-    /// A client: what it has yet to say, and how many bytes it was sent.
+    /// A client: the request bytes that it has not sent yet, and the number of bytes it received.
     Client { request: &'static [u8], bytes: u64 },
 }
 
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// One turn of the shard, a millisecond later, and what the broker has to say to it.
+    /// Runs one turn of the shard, 1 ms later, with the broker's pending responses.
     fn turn(&mut self) {
         self.now.mono = Instant::from_nanos(self.now.mono.as_nanos() + 1_000_000);
         self.now.wall = UnixMillis(self.now.wall.0 + 1);
@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    /// Appends records, each a batch of its own, as they come from as many producers.
+    /// Appends records, each in its own batch, as many producers would.
     pub(crate) fn produce(&mut self, records: usize) {
         for _ in 0..records {
             self.written += 1;
@@ -262,8 +262,8 @@ impl World {
     }
 }
 
-/// The turns in which records are fetched and delivered. Not inlined: callgrind counts what is
-/// below this name.
+/// The turns in which records are fetched and delivered. Not inlined, because callgrind selects
+/// what to count by this function's name.
 #[inline(never)]
 pub(crate) fn measured(world: &mut World, clients: usize, records: usize) {
     let least = (clients * records * VALUE_BYTES) as u64;
@@ -277,7 +277,7 @@ pub(crate) fn measured(world: &mut World, clients: usize, records: usize) {
 }
 
 fn main() {
-    // `cargo bench` and `cargo test --benches` add flags of their own.
+    // `cargo bench` and `cargo test --benches` add their own flags.
     let mut numbers = std::env::args().skip(1).filter_map(|it| it.parse().ok());
     let mut next = |otherwise| numbers.next().unwrap_or(otherwise);
     let (clients, rounds, records) = (next(100), next(10), next(1));

@@ -50,7 +50,7 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
         loading && !waits.contains(&check.name)
     };
     // A command that brokers refuse is answered with the cause. So a route whose only problem is
-    // such a refusal counts as ready: otherwise its clients could not connect to receive the cause.
+    // such a refusal is served: otherwise its clients could not connect to receive the cause.
     let writes = writes(snapshot);
     let read: Vec<Check> = checks
         .iter()

@@ -96,7 +96,7 @@ impl Output {
         }
     }
 
-    /// Waits until all queued lines have been written, [`FLUSH_WAIT`] at most.
+    /// Waits until all queued lines have been written, twice [`FLUSH_WAIT`] at most.
     fn flush(&self) {
         let (done, wait) = bounded(1);
         let sent = self.queue.send_timeout(Entry::Flush(done), FLUSH_WAIT);

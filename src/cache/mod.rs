@@ -11,17 +11,17 @@
 //! may look like a key that does not exist.
 //!
 //! *It is full.* At [`SliceSettings::bytes_stop`], a quarter above `bytes_max`, a slice stops
-//! growing. A record's value is left out (its key, position and etag stay; lookups say
-//! [`Lookup::Unheld`]). If not even a new key fits, its hash and position are kept, and lookups say
-//! [`Lookup::Unknown`]: of this key, or of every key that the slice does not have if there were too
-//! many to remember. Nothing that was shown is dropped. A newer record takes the place of what was
-//! left out if it finds room. Once all that is left out would fit into `bytes_max`,
-//! [`Gaps::reread`] says which records are wanted; they come again as
-//! [`crate::log::Change::Again`].
+//! growing. A record's value is left out: its key, position and etag stay, and lookups return
+//! [`Lookup::Unheld`]. If not even a new key fits, its hash and position are kept, and lookups of
+//! the key return [`Lookup::Unknown`]. If there are too many such keys to remember, lookups of
+//! every key that is not in the slice do. No record that was shown is dropped. A newer record
+//! replaces an omitted one if it finds room. Once all omitted records would fit into `bytes_max`,
+//! [`Gaps::reread`] names them, and they arrive again as [`crate::log::Change::Again`].
 //!
-//! *A range of the log could not be decoded.* A key whose newest known record lies below the range
-//! in the same partition may have a newer one in it, and so may every key that is not found: both
-//! are [`Lookup::Unknown`] until the key is written above the range or the log start passes it.
+//! *A range of the log could not be decoded.* A key may have a newer record in the range if its
+//! newest known record lies below the range in the same partition, or if it is not found. Lookups
+//! of both return [`Lookup::Unknown`] until the key is written after the range or the log start
+//! passes the range.
 
 mod content_types;
 mod entry;

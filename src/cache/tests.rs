@@ -222,7 +222,7 @@ fn a_full_slice_leaves_values_out_then_keys_and_says_so() {
     assert_eq!(slice.value("c").as_deref(), Some("small"));
 }
 
-/// Tombstones that are due take no new key's room.
+/// A new key does not fail for lack of room while tombstones are due.
 #[test]
 fn a_full_slice_drops_due_tombstones_before_it_refuses_a_key() {
     let mut slice = Slice::new(settings(64 * 1024));
@@ -268,7 +268,7 @@ fn a_full_slice_asks_for_what_it_left_out_once_there_is_room() {
     assert!(slice.gaps().reread.is_empty(), "all would not fit");
     slice.records(0, &keyed(&["d"], Some("small"), 5));
     assert_eq!(slice.gaps().reread, [(Partition(0), Offset(2))]);
-    // Of what comes again only the newest record counts, and only where it was left out.
+    // Of records that are read again only the newest of a key counts, and only if it was left out.
     slice.records_again(0, &first[2..]);
     assert_eq!(slice.value("c").as_deref(), Some(&*big));
     assert_eq!(slice.value("d").as_deref(), Some("small"));
@@ -294,7 +294,7 @@ fn a_key_that_found_no_room_is_remembered_and_no_other_is_doubted() {
     assert!(matches!(slice.lookup("no"), Lookup::Absent));
     assert!(slice.page(None, LIMITS).incomplete);
     assert!(slice.gaps().full && slice.gaps().reread.is_empty());
-    // Written again without room, it is the newer record that is wanted.
+    // The key is written again without room: the newer record is the one to read.
     slice.records(0, &keyed(&[&last], Some("new"), count));
     slice.log_start(0, held);
     while slice.expire(NOW) {}
@@ -318,7 +318,8 @@ fn too_many_refused_keys_put_every_unknown_key_in_doubt_until_another_loading() 
     slice.records(0, &keyed(&many, Some("v"), 0));
     assert!(matches!(slice.lookup("no"), Lookup::Unknown));
     assert!(slice.gaps().full && !slice.gaps().reload);
-    // Half of it free, a loading is worth a try; with the log's start past all of them it is whole.
+    // Half of the slice is free: another loading may help. Once the log start passes all lost keys,
+    // the slice is whole.
     slice.log_start(0, 299);
     while slice.expire(NOW) {}
     assert!(slice.gaps().reload && slice.gaps().reread.is_empty());
@@ -354,18 +355,19 @@ fn an_undecodable_range_hides_what_it_may_have_replaced() {
         let found = slice.lookup(unknown);
         assert!(matches!(found, Lookup::Unknown), "{unknown}: {found:?}");
     }
-    // Where the partition of a key is known, others' ranges do not concern it.
+    // If the key's partition is known, ranges of other partitions do not concern it.
     let of = |partition| slice.get_of(b"never", SECRET.hash(b"never"), Some(Partition(partition)));
     assert!(matches!((of(0), of(1)), (Lookup::Absent, Lookup::Unknown)));
     assert_eq!(slice.value("above").as_deref(), Some("new"));
     assert_eq!(slice.value("other").as_deref(), Some("v"));
     assert!(matches!(slice.lookup("deleted"), Lookup::Absent));
     assert!(slice.page(None, LIMITS).incomplete);
-    // A tombstone above stays while it decides.
+    // A tombstone after the range stays while it decides the answer.
     while slice.expire(UnixMillis(KEEP)) {}
     assert!(matches!(slice.lookup("deleted"), Lookup::Absent));
     assert_eq!(slice.stats().tombstones, 1, "that of `dead` has gone");
-    // It ends for a key that is written above, and as a whole with the log's start.
+    // The state ends for a key that is written after the range, and for all keys with the log's
+    // start.
     slice.records(1, &[Draft::new(9, "below", Some("new"))]);
     assert_eq!(slice.value("below").as_deref(), Some("new"));
     slice.log_start(1, 6);

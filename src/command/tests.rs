@@ -106,8 +106,9 @@ fn one_key_for_two_requests_is_a_mismatch_open_or_answered() {
     assert_eq!(admit(&mut table, 1, other, 12), Admitted::Mismatch);
 }
 
-/// DESIGN "Commands": two different requests under one command key, appended by two gateways. This
-/// gateway has the first in flight, and the reply to the second arrives before its own.
+/// DESIGN "Commands": two gateways append two different requests under one command key. This
+/// gateway has the first in flight, and the reply to the second arrives before the first one's
+/// reply.
 #[test]
 fn each_request_under_one_key_gets_the_reply_of_its_own_fingerprint() {
     let (one, two, three) = (F, F.changed(2), F.changed(3));
@@ -115,7 +116,8 @@ fn each_request_under_one_key_gets_the_reply_of_its_own_fingerprint() {
     assert_eq!(admit(&mut table, 1, one, 10), Admitted::Opened);
     assert_eq!(apply(&mut table, &[reply(0, key(1), two, "theirs")]), []);
     assert_eq!(table.open.waiters(key(1)), 1, "it waits for its own reply");
-    // While its own reply is due, a retry joins; the other request is answered; a third is neither.
+    // While its own reply is due, a retry joins. The other request is answered. A third request is
+    // neither.
     assert_eq!(admit(&mut table, 1, one, 11), Admitted::Joined);
     let Admitted::Answered(Ok(theirs)) = admit(&mut table, 1, two, 12) else {
         panic!("the reply to the second request is stored");
@@ -151,7 +153,7 @@ fn a_request_whose_own_reply_never_comes_is_unknown_and_stays_in_flight() {
         .on_timeout(Instant::ZERO.after(Duration::from_secs(10)), &mut expired);
     assert_eq!(expired.len(), 1, "504");
     assert_eq!(admit(&mut table, 1, F, 11), Admitted::Joined, "not 422");
-    // It ends with `open_limit`; from then on only the other request is known.
+    // The entry ends with `open_limit`. From then on only the other request is known.
     table
         .open
         .on_timeout(Instant::ZERO.after(Duration::from_secs(600)), &mut expired);
@@ -169,7 +171,7 @@ fn a_reply_of_another_recipe_answers_a_retry_but_not_a_record_in_flight() {
         panic!("another recipe is no mismatch");
     };
     assert_eq!(&stored.body[..], b"before");
-    // Its own record is in flight: its own reply will come.
+    // The first request's record is in flight, so its own reply will arrive.
     assert_eq!(admit(&mut table, 2, F, 20), Admitted::Opened);
     assert_eq!(apply(&mut table, &[reply(1, key(2), older, "before")]), []);
     assert_eq!(admit(&mut table, 2, F, 21), Admitted::Joined);
@@ -410,7 +412,7 @@ fn over_its_memory_the_oldest_go_and_the_window_is_cut() {
         stats.generations_cut > 0 && stats.entries >= 80,
         "{stats:?}"
     );
-    // The state shows, and ends when the window has moved past what was dropped.
+    // The state is reported, and ends when the window has moved past the dropped replies.
     assert!(index.cut(UnixMillis(5000)).is_some());
     let later = 5001 + WINDOW.as_millis() as i64;
     assert_eq!(index.cut(UnixMillis(later)), None);

@@ -246,15 +246,17 @@ settings! {
         /// What all caps together may take; `check` adds them up and refuses more.
         memory: Option<usize> = None,
             Maybe(Size(64 * MIB..=16 * 1024 * GIB), "the sum is shown, not bounded"), Restart;
-        /// Lets another process listen on the same addresses, as an upgrade without a pause needs.
-        /// Clients are then let in only once a route is ready; without it at once, and routes that
-        /// are not ready answer 503.
+        /// Lets another process listen on the same addresses, for an upgrade without a pause. The
+        /// process then accepts clients only once a route is ready. Without it, clients are
+        /// accepted at once, and routes that are not ready answer 503.
         reuse_port: bool = false, Switch, Restart;
-        /// How long a process goes on executing new requests after SIGTERM. `/readyz` fails
-        /// from the start, and each answer ends its connection, so that balancers turn away.
+        /// How long a process continues to execute new requests after SIGTERM. `/readyz` fails from
+        /// the start, and each answer ends its connection, so that balancers choose another
+        /// instance.
         drain_grace: Duration = s(5), Time(s(0)..=s(3600)), Reload;
-        /// How long a stopping process then waits for commands that a broker has, and spreads the
-        /// end of its streams over, so that their clients do not come back all at once.
+        /// How long a stopping process then waits for replies to commands that a broker has. The
+        /// ends of its streams are spread over this time, so that their clients do not all
+        /// reconnect at once.
         drain: Duration = s(30), Time(s(0)..=s(3600)), Reload;
     }
 
@@ -267,7 +269,7 @@ settings! {
         certificate: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
         /// Its private key in PEM.
         key: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
-        /// From the accept of a connection to the end of its TLS handshake; beyond it, the
+        /// Time from the accept of a connection to the end of its TLS handshake. After it, the
         /// connection is closed.
         handshake_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
     }
@@ -306,9 +308,9 @@ settings! {
         backoff_max: Duration = s(1), Time(ms(10)..=s(1)), Restart;
         /// How long a broker may hold a fetch that has nothing to give.
         fetch_wait: Duration = ms(500), Time(ms(10)..=s(30)), Restart;
-        /// A broker that owes an answer counts as unavailable after four times the p99 of its
-        /// answers in the last minute: after 0.9 s at least, and after this at most. What was not
-        /// sent to it by then is refused.
+        /// A broker whose response is due counts as unavailable after four times the p99 of its
+        /// response times in the last minute: after 0.9 s at least, and after this time at most.
+        /// Commands that are unsent by then are refused.
         stall_max: Duration = s(3), Time(ms(900)..=s(30)), Restart;
         /// Tell brokers once which partitions are read, then only what changes (KIP-227). Off:
         /// every fetch names all of them.
@@ -321,8 +323,8 @@ settings! {
         fetch_bytes_max: usize = 8 * MIB, Size(64 * KIB..=GIB), Restart;
         /// Bytes a fetch may bring of one partition.
         fetch_partition_bytes_max: usize = MIB, Size(16 * KIB..=GIB), Restart;
-        /// Bytes one batch may have once decompressed; beyond it, the batch is skipped visibly:
-        /// streams are told of a gap, and queries that it may concern answer 503.
+        /// Bytes one batch may have once decompressed. A larger batch is skipped visibly: streams
+        /// receive a gap, and queries that it may concern answer 503.
         batch_bytes_max: usize = 16 * MIB, Size(MIB..=GIB), Restart;
         /// Fetched bytes a topic may have on their way to the shards; then it is fetched no
         /// further until they have applied them.
@@ -397,7 +399,7 @@ settings! {
         idle_timeout: Duration = s(75), Time(ms(100)..=s(86_400)), Reload;
         /// A client that takes no byte for so long, while bytes wait for it, is closed.
         write_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
-        /// A client whose host acknowledges nothing for so long has vanished, and its connection
+        /// A client whose host acknowledges nothing for this time has vanished, and its connection
         /// is closed (TCP keepalive and `TCP_USER_TIMEOUT`). At least `http.write_timeout`.
         vanished_timeout: Duration = s(30), Time(s(1)..=s(3600)), Restart;
         /// Longest wait of a query for another shard, and of a collection for each of its pages.
@@ -444,9 +446,8 @@ settings! {
     "Queries"
     /// The caches that queries are answered from.
     cache "cache": Cache {
-        /// Bytes of keys and values, per topic. A quarter above it, values and then new keys are
-        /// left out, and their queries answer 503 until there is room: give the topic what it
-        /// needs.
+        /// Bytes of keys and values, per topic. If the topic exceeds it by a quarter, values and
+        /// then new keys are left out, and their queries answer 503 until there is room.
         bytes_max: usize = 256 * MIB, Size(MIB..=1024 * GIB), Restart;
     }
 
@@ -458,9 +459,9 @@ settings! {
         window_bytes_max: usize = 64 * MIB, Size(MIB..=16 * GIB), Restart;
         /// Open streams; beyond it, a client is told to come back later.
         streams_max: usize = 100_000, Count(1..=10_000_000), Reload;
-        /// Bytes that the kernel keeps for a client of a stream that takes none; it uses as much
-        /// again for itself. More carries a stream faster over a long way: this many in each round
-        /// trip.
+        /// Bytes that the kernel keeps for a stalled client of a stream, and as much again for its
+        /// own overhead. A stream sends at most this many bytes per round trip, so more bytes help
+        /// distant clients.
         send_buffer_bytes: usize = 64 * KIB, Size(16 * KIB..=16 * MIB), Restart;
         /// How often a quiet stream says that it lives; jittered.
         heartbeat: Duration = s(15), Time(ms(100)..=s(300)), Reload;

@@ -99,7 +99,7 @@ fn check_escape(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
 
 /// Checks a number that begins at `at`. Returns the position after it.
 fn check_number(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
-    /// A number of this many characters is below 1.8e308, whatever its digits.
+    /// Without an exponent, a number of this many characters is below 1.8e308.
     const FINITE_LEN: usize = 300;
     let is_part = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
     let number = &bytes[at..];

@@ -45,7 +45,7 @@ const SCRAM_ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("not zero");
 
 const LITERAL: i8 = 3;
 
-/// What a rule is about, by Kafka's numbers.
+/// An ACL's operation, with Kafka's numbers.
 #[derive(Clone, Copy, Debug)]
 #[repr(i8)]
 pub enum Operation {
@@ -55,7 +55,7 @@ pub enum Operation {
     Describe = 8,
 }
 
-/// What a rule says, by Kafka's numbers.
+/// An ACL's permission, with Kafka's numbers.
 #[derive(Clone, Copy, Debug)]
 #[repr(i8)]
 pub enum Permission {
@@ -248,7 +248,8 @@ impl Admin {
         }
     }
 
-    /// Allows a user an operation on a topic, or forbids it; forbidden wins. `*` is every topic.
+    /// Allows a user an operation on a topic, or denies it. A denial takes precedence. `*` is every
+    /// topic.
     pub fn rule(&self, user: &str, topic: &str, operation: Operation, permission: Permission) {
         let creation = AclCreation::default()
             .with_resource_type(TOPIC_RESOURCE)
@@ -264,7 +265,7 @@ impl Admin {
         }
     }
 
-    /// Takes such a rule back.
+    /// Removes such an ACL.
     pub fn unrule(&self, user: &str, topic: &str, operation: Operation, permission: Permission) {
         let filter = DeleteAclsFilter::default()
             .with_resource_type_filter(TOPIC_RESOURCE)

@@ -1,19 +1,19 @@
-//! Chunked bodies (RFC 9112 7.1) as the tests read them: a parser of their own, stricter than the
-//! grammar, since a bug in our framing would bend it. It allows what the gateway writes and nothing
-//! else: lower-case sizes without leading zeros, no extensions, no trailers.
+//! Chunked bodies (RFC 9112 7.1): the tests' own parser, so that a bug in the gateway's framing
+//! can't hide. It is stricter than the grammar and accepts only what the gateway writes: lower-case
+//! sizes without leading zeros, no extensions, no trailers.
 
-/// Bytes a chunk of a stream may have unless it is one frame alone.
+/// The most bytes in a stream's chunk, unless the chunk is one frame.
 pub const STREAM_CHUNK_BYTES_MAX: usize = 16 * 1024;
 
-/// A body in the making. Give it all bytes behind the head, in any pieces.
+/// A body that is being read. Give it all bytes after the head, in any pieces.
 #[derive(Clone, Debug, Default)]
 pub struct Chunks {
     state: State,
     /// The line so far.
     line: Vec<u8>,
-    /// The data of the present chunk, where the body is an event stream's.
+    /// The data of the present chunk, if the body is an event stream's.
     chunk: Option<Vec<u8>>,
-    /// Whole chunks, the last one not counted.
+    /// Complete chunks, without the last one.
     pub count: usize,
 }
 
@@ -22,7 +22,7 @@ enum State {
     #[default]
     Size,
     Data(usize),
-    /// CR LF behind the data; of the chunk of size zero, the body's end.
+    /// CR LF after the data. After the chunk of size zero, the body's end.
     End {
         last: bool,
     },
@@ -44,13 +44,13 @@ impl Chunks {
         }
     }
 
-    /// Whether the body has ended in order.
+    /// Whether the body has ended with its last chunk.
     pub fn is_whole(&self) -> bool {
         self.state == State::Whole
     }
 
-    /// Reads bytes up to the body's end and appends the data that is in them to `out`. Returns how
-    /// many bytes it has read.
+    /// Reads bytes up to the body's end and appends their data to `out`. Returns the number of
+    /// bytes read.
     pub fn read(&mut self, all: &[u8], out: &mut Vec<u8>) -> usize {
         let mut bytes = all;
         while let Some((&byte, rest)) = bytes.split_first() {

@@ -41,7 +41,7 @@ pub struct Cluster {
     nodes: Vec<Option<Guarded>>,
     /// With the listeners of `security.rs`.
     secured: Option<Certificates>,
-    /// Further lines of each node's properties.
+    /// More lines for each node's properties.
     more: &'static str,
     _cleaner: Cleaner,
 }
@@ -71,8 +71,8 @@ impl Cluster {
         cluster
     }
 
-    /// As `start_secured`, and only who is anonymous may do what no ACL allows: the plain listener's
-    /// clients, which are the tests' own.
+    /// Like `start_secured`, but only anonymous users (the tests' own clients on the plain
+    /// listener) may do what no ACL allows.
     pub fn start_with_rights(nodes: usize) -> Self {
         let mut cluster = Self::prepare_as(VERSION, nodes, true, security::RIGHTS);
         cluster.start_all();

@@ -57,8 +57,8 @@ impl Events {
         Self::over(Connection::open(address), request)
     }
 
-    /// Goes on where a stream was, as often as it takes while the topic is being loaded: then a
-    /// stream ends with the word when to come back.
+    /// Resumes a stream, as often as necessary while the topic is being loaded: until then a stream
+    /// ends with `retry:` alone.
     pub fn resume_when_ready(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -77,7 +77,7 @@ impl Events {
         }
     }
 
-    /// Whether it ends before anything has come but when to come back. Nothing is lost by asking.
+    /// Whether the stream ends with nothing but `retry:`. Nothing that has arrived is lost.
     fn is_sent_away(&mut self, until: Instant) -> bool {
         let has = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).any(|it| it == word);
         loop {
@@ -135,7 +135,7 @@ impl Events {
         Ok(events)
     }
 
-    /// The next event that shows something, or `None` if none comes in time or the stream ends.
+    /// The next event with a record, or `None` if none arrives in time or the stream ends.
     pub fn next_within(&mut self, time: Duration) -> Option<Event> {
         let until = Instant::now() + time;
         loop {
@@ -182,7 +182,7 @@ impl Events {
         self.last_event_id.clone()
     }
 
-    /// Takes what has been read out of its chunks.
+    /// Decodes the chunks of what has been read.
     fn take_ahead(&mut self) {
         let bytes = self.connection.take_ahead();
         let used = self.body.read(&bytes, &mut self.rest);
@@ -204,7 +204,7 @@ impl Events {
         self.comments
     }
 
-    /// Positions so far: ids that came as an event and show no record.
+    /// Positions so far: ids that arrived as an event without a record.
     pub fn positions(&self) -> usize {
         self.positions
     }
@@ -214,12 +214,12 @@ impl Events {
         self.ended
     }
 
-    /// Whether the server has ended it in order: no event was cut.
+    /// Whether the stream ended with its last chunk, so that no event was cut.
     pub fn ended_whole(&self) -> bool {
         self.ended && self.body.is_whole()
     }
 
-    /// How many chunks have come.
+    /// The number of chunks so far.
     pub fn chunks(&self) -> usize {
         self.body.count
     }

@@ -63,7 +63,8 @@ impl Gateway {
         Self::launch_under(&[], config, flags)
     }
 
-    /// Starts a gateway by a program that becomes it: the program's words come before its own.
+    /// Starts a gateway through a program that becomes it. The program's arguments come before the
+    /// gateway's.
     pub fn launch_under(program: &[String], config: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the config");
         let path = folder.path().join("gateway.toml");
@@ -141,7 +142,7 @@ impl Gateway {
         self.wait_until_at(self.address(), request, wanted)
     }
 
-    /// The same at an address of the test's own: before the gateway serves.
+    /// Like `wait_until`, at an address chosen by the test, before the gateway serves.
     pub fn wait_until_at(
         &self,
         address: SocketAddr,
@@ -290,7 +291,7 @@ impl Gateway {
             .collect()
     }
 
-    /// The addresses in lines that say something.
+    /// The addresses in log lines with this text.
     pub fn addresses_said(&self, text: &str) -> Vec<SocketAddr> {
         self.addresses(text)
     }

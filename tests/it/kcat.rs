@@ -96,7 +96,7 @@ impl Produce {
         self.and(&["-K", "\t", "-Z"]).run(lines.as_bytes());
     }
 
-    /// One record with a key and these bytes, in which the key's delimiter is not.
+    /// One record with a key and these bytes, which must not contain the key's delimiter.
     pub fn keyed_bytes(self, key: &str, value: &[u8]) {
         let line = [key.as_bytes(), b"\t", value, b"\n"].concat();
         self.and(&["-K", "\t"]).run(&line);

@@ -14,7 +14,7 @@ use crate::kcat::Produce;
 /// Records that come one by one while the node they are read from dies.
 const RECORDS: usize = 300;
 
-/// A gateway that reads from node 2, which follows, and a stream of it.
+/// A gateway that reads from node 2, a follower, and one of its streams.
 struct Stage {
     cluster: Cluster,
     app: App,
@@ -28,7 +28,7 @@ impl Stage {
         let app = App::new(&ground);
         let admin = Admin::of(&cluster.bootstrap());
         admin.wait_in_sync(&[&app.events]);
-        // All leaders stand elsewhere: whoever reads from node 2 reads from a follower.
+        // Other nodes lead all partitions, so a read from node 2 is a read from a follower.
         for place in admin.partitions(&app.events) {
             admin.move_leader(&app.events, place.partition, 1);
         }
@@ -89,8 +89,8 @@ fn the_own_rack_is_read_and_its_death_costs_no_event() {
     assert_eq!(stream.next().data, "last");
 }
 
-/// Its connection stands, and it says nothing. The leader has the record as soon as it has left the
-/// silent node out of its replicas in sync (3 s), and until then nobody has it.
+/// The follower's connection stays open, but it sends nothing. The leader commits the record once
+/// it has removed the silent node from the in-sync replicas (3 s). Until then no reader can get it.
 #[test]
 fn a_follower_that_falls_silent_is_left_for_the_leader() {
     let stage = Stage::new();
@@ -105,7 +105,7 @@ fn a_follower_that_falls_silent_is_left_for_the_leader() {
     write("while it is silent");
     let acknowledged = Instant::now();
     assert_eq!(stream.next().data, "while it is silent");
-    // The request timeout alone would leave it 10 s after the last answer.
+    // The request timeout alone would expire 10 s after the last response.
     let took = acknowledged.elapsed();
     assert!(
         took < Duration::from_secs(3),

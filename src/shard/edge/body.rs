@@ -321,7 +321,8 @@ mod tests {
     const DATA: [&[u8]; 2] = [b"data: 1\n\n", b"data: two\n\n"];
     const CHUNK: &[u8] = b"14\r\ndata: 1\n\ndata: two\n\n\r\n";
 
-    /// RFC 9112 7.1. Wherever a write stops within a chunk, the chunk is finished before anything else.
+    /// RFC 9112 7.1. Wherever a write stops within a chunk, the chunk is finished before anything
+    /// else.
     #[test]
     fn a_chunk_that_was_cut_anywhere_is_finished_first() {
         let slices = DATA.map(IoSlice::new);

@@ -13,7 +13,7 @@ pub const USER: &str = "alice";
 /// Its password; a character beyond ASCII, since passwords have them.
 pub const PASSWORD: &str = "alice-sécret=x";
 
-/// Lines of `server.properties` by which users have the rights that ACLs give them.
+/// Lines of `server.properties` that give users only the rights of their ACLs.
 pub const RIGHTS: &str = "authorizer.class.name=\
     org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n";
 

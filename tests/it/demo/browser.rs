@@ -99,8 +99,8 @@ impl Browser {
         assert!(opened["errorText"].is_null(), "{url}: {opened}");
     }
 
-    /// Pages opened from now on may connect to any address, whatever their policy says: what the
-    /// test puts between page and gateway is in no policy.
+    /// Lets pages that are opened from now on connect to any address, whatever their policy says:
+    /// no policy lists a proxy between page and gateway.
     pub fn bypass_policies(&mut self) {
         self.call("Page.setBypassCSP", json!({"enabled": true}));
     }

@@ -1,11 +1,11 @@
-//! A TCP proxy that cuts its connections when it is told to: what a tunnel, a changed network or a
-//! restarted balancer does to a browser.
+//! A TCP proxy that cuts its connections on request, as a tunnel, a changed network or a restarted
+//! balancer does to a browser.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A proxy on a port of its own.
+/// A proxy on its own port.
 pub struct Cutter {
     address: SocketAddr,
     sockets: Arc<Mutex<Sockets>>,
@@ -14,7 +14,7 @@ pub struct Cutter {
 #[derive(Default)]
 struct Sockets {
     open: Vec<TcpStream>,
-    /// What clients have sent, read by read.
+    /// What clients have sent, one entry per read.
     requests: Vec<String>,
 }
 
@@ -49,12 +49,12 @@ impl Cutter {
         Self { address, sockets }
     }
 
-    /// Where clients come.
+    /// The proxy's address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Cuts every connection there is.
+    /// Cuts every open connection.
     pub fn cut(&self) {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         for socket in sockets.open.drain(..) {

@@ -26,7 +26,7 @@ impl Demo {
         Self::start_with(&std::env::temp_dir())
     }
 
-    /// Starts a demo that has its folders in `temporary`.
+    /// Starts a demo whose directories are in `temporary`.
     fn start_with(temporary: &Path) -> Self {
         let any = "127.0.0.1:0";
         let mut child = Command::new(crate::gateway::binary())
@@ -186,7 +186,7 @@ fn nothing_stays_behind_however_a_demo_ends() {
         assert_eq!(demo.end_by(signal).code(), Some(0), "{signal:?}");
         assert_eq!(left(), 0, "{signal:?}");
     }
-    // Nobody can clean up after a SIGKILL but the next demo.
+    // After a SIGKILL only the next demo can clean up.
     let mut killed = Demo::start_with(temporary.path());
     killed.end_by(Signal::KILL);
     assert_eq!(left(), 1);

@@ -88,7 +88,7 @@ fn the_page_pays_follows_and_survives_its_gateway() {
     browser.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png"));
 }
 
-/// The first thing that everyone tries: the gateway is dead, and Ana pays.
+/// The first thing that users try: kill the gateway and let Ana pay.
 #[test]
 fn a_payment_made_while_the_gateway_is_dead_arrives() {
     let demo = Demo::start();
@@ -98,17 +98,18 @@ fn a_payment_made_while_the_gateway_is_dead_arrives() {
     let (ana, bo) = (cents(&mut browser, "ana"), cents(&mut browser, "bo"));
     browser.eval("document.getElementById('restart').click()");
     browser.wait_for("ana.dataset.state === 'waiting'");
-    // Meanwhile both are paid past the gateway, so Ana's version is another one when it is back.
+    // Meanwhile both are paid past the gateway, so Ana's version has changed when the gateway is
+    // back.
     click(&mut browser, "ana", "pay");
     wait_message(&mut browser, "ana", true, 201);
     browser.wait_for("document.getElementById('restart-result').dataset.nothingMissed === 'true'");
     wait_live(&mut browser);
-    // Each took 25 cents and gave 25 cents; Ana paid 2.50 besides.
+    // Each received 25 cents and paid 25 cents, and Ana paid 2.50 more.
     browser.wait_for(&format!("ana.dataset.balanceCents === '{}'", ana - 250));
     browser.wait_for(&format!("bo.dataset.balanceCents === '{}'", bo + 250));
 }
 
-/// Killed from a terminal: the page shows the process that there is.
+/// The gateway is killed from a terminal: the page shows the process that runs now.
 #[test]
 fn the_page_shows_the_gateway_that_runs_whoever_killed_the_last() {
     let mut demo = Demo::start();
@@ -191,9 +192,9 @@ fn an_event_source_follows_one_key() {
     );
 }
 
-/// An address that carries an id, as a page makes it that stores one. When its connection is cut,
+/// An address that carries an id, as a page makes it that stores one. When the connection is cut,
 /// an `EventSource` sends the newer id in a header beside the old one in its address. The header
-/// wins: nothing comes twice, and nothing is missing, also where no event came between two cuts.
+/// takes precedence: no event is missing or repeated, even if none arrived between two cuts.
 #[test]
 fn an_address_with_an_id_is_cut_twice_and_misses_nothing() {
     let demo = Demo::start();
@@ -237,7 +238,7 @@ fn an_address_with_an_id_is_cut_twice_and_misses_nothing() {
     browser.wait_for(&format!(
         "window.opened === 2 && window.seen.at(-1) === {third}"
     ));
-    // Cut again, and nothing is new when it comes back: then an event.
+    // Cut again before any event arrives; the next event comes after the reconnect.
     cutter.cut();
     browser.wait_for("window.opened === 3");
     let fourth = pay(&mut browser);

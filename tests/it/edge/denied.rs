@@ -1,5 +1,5 @@
-//! What brokers refuse for good, and what they can't do for now, is named where it lies: a broker
-//! that lacks a right, a leader, a fast replica, or belongs to another cluster, on real sockets.
+//! Lasting refusals and outages of brokers are reported with their cause: a missing right, a
+//! missing leader, slow replicas, another cluster. On real sockets.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::ground::{Ground, random};
 use crate::rdk::{Producer, ToWrite};
 use crate::service::Reply;
 
-/// Rights are read again within it.
+/// The interval at which the gateway reads rights again.
 const FLAGS: &[&str] = &["--kafka-metadata-age-max=1s"];
 
 struct Stage {
@@ -43,7 +43,7 @@ impl Stage {
         self.broker.with(move |it| it.deny(&topic, right, denied));
     }
 
-    /// All produces of commands get an error from now on; `None`: no longer.
+    /// From now on all Produce requests of commands fail with this error. `None` ends that.
     fn refuse(&self, error: Option<ResponseError>) {
         let topic = self.app.commands.clone();
         let count = if error.is_some() { u32::MAX } else { 0 };
@@ -57,7 +57,7 @@ fn command(gateway: &Gateway) -> Response {
     gateway.ask(&Request::post("/items/a/orders", "{}"))
 }
 
-/// A route of `/readyz`.
+/// The state of a route in `/readyz`.
 fn route(gateway: &Gateway, name: &str) -> String {
     let ready = gateway.admin_get("/readyz").json();
     let routes = ready["routes"].as_array().expect("a list").clone();
@@ -68,7 +68,7 @@ fn route(gateway: &Gateway, name: &str) -> String {
         .unwrap_or_else(|| panic!("no route {name} in {ready}"))
 }
 
-/// Waits until a check of `/readyz` has a state, and gives its detail.
+/// Waits until a check of `/readyz` has a state, and returns its detail.
 fn wait_check(gateway: &Gateway, name: &str, state: &str) -> String {
     let find = |answer: &Response| {
         let checks = answer.json()["checks"].as_array().expect("a list").clone();
@@ -80,7 +80,7 @@ fn wait_check(gateway: &Gateway, name: &str, state: &str) -> String {
     check["detail"].as_str().expect("text").to_owned()
 }
 
-/// 503 for good: the cause, and nothing that invites to hurry.
+/// A lasting 503: it has the cause, and a `Retry-After` of a minute.
 fn assert_denied(answer: &Response, cause: &str) {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.problem(), "topic-unavailable", "{answer:?}");
@@ -90,7 +90,7 @@ fn assert_denied(answer: &Response, cause: &str) {
     assert!(!text.contains("try again"), "{text}");
 }
 
-/// The table of error codes on real sockets: each answer, and how the route stands then.
+/// The table of error codes on real sockets: each answer, and the route's state after it.
 #[test]
 fn each_refusal_of_a_broker_is_answered_by_its_cause() {
     use ResponseError::*;
@@ -98,7 +98,7 @@ fn each_refusal_of_a_broker_is_answered_by_its_cause() {
     let _service = stage.app.service(|_| Some(Reply::new(200, "done")));
     let gateway = stage.gateway();
     assert_eq!(command(&gateway).status, 200);
-    // One record is to blame: the next is taken, and the route stays ready.
+    // Only this record is refused: the next one is accepted, and the route stays ready.
     for (error, status, problem) in [
         (MessageTooLarge, 413, "command-too-large"),
         (RecordListTooLarge, 413, "command-too-large"),
@@ -117,7 +117,7 @@ fn each_refusal_of_a_broker_is_answered_by_its_cause() {
         stage.refuse(None);
         assert_eq!(command(&gateway).status, 200, "{error}");
     }
-    // It passes by itself; while it lasts it is shown.
+    // The error passes by itself, and is reported while it lasts.
     for error in [NotEnoughReplicas, ThrottlingQuotaExceeded] {
         stage.refuse(Some(error));
         let answer = command(&gateway);
@@ -134,7 +134,7 @@ fn each_refusal_of_a_broker_is_answered_by_its_cause() {
         });
         assert_eq!(route(&gateway, "order"), "ready", "{error}");
     }
-    // Nobody knows what it means: neither the outcome, nor that all is well.
+    // An unknown code: the outcome is unknown, and the route is degraded.
     stage.refuse(Some(UnknownServerError));
     let answer = command(&gateway);
     assert_eq!(
@@ -147,7 +147,7 @@ fn each_refusal_of_a_broker_is_answered_by_its_cause() {
     assert_eq!(route(&gateway, "order"), "ready");
 }
 
-/// What only an operator ends: the route is blocked, and brokers are not asked for each command.
+/// A refusal that only an operator can end: the route is blocked, and commands are not sent.
 #[test]
 fn what_only_an_operator_ends_is_no_outage() {
     use ResponseError::*;
@@ -166,7 +166,7 @@ fn what_only_an_operator_ends_is_no_outage() {
         let before = stage.app.commands_in_log().len();
         assert_denied(&command(&gateway), "because");
         stage.refuse(None);
-        // The broker would take it: a try is due in a minute.
+        // The broker would accept it now, but the next try is due in a minute.
         assert_denied(&command(&gateway), "because");
         assert_eq!(stage.app.commands_in_log().len(), before, "{error}");
         let ready = gateway.admin_get("/readyz");
@@ -202,13 +202,13 @@ fn a_missing_write_right_is_reported_at_start_and_ends_with_it() {
     wait_check(&gateway, &check, "ready");
     assert_eq!(command(&gateway).text(), "done");
     assert_eq!(gateway.admin_get("/readyz").status, 200);
-    // And taken away again while it runs.
+    // The right is removed again while the gateway runs.
     stage.deny(commands, Right::Write, true);
     wait_check(&gateway, &check, "blocked");
     assert_denied(&command(&gateway), "lacks a right");
 }
 
-/// Where nothing but commands is served, their refusal is all that clients can receive.
+/// If only commands are served, their clients must be able to receive the refusal.
 #[test]
 fn a_gateway_whose_only_route_is_refused_says_so() {
     let stage = Stage::new();
@@ -226,7 +226,7 @@ fn a_gateway_whose_only_route_is_refused_says_so() {
     assert_denied(&command(&gateway), "lacks a right");
 }
 
-/// Nobody could be answered: nothing is sent, and the right that is missing is named.
+/// No client could be answered: commands are not sent, and the missing right is reported.
 #[test]
 fn replies_that_may_not_be_read_refuse_commands() {
     let stage = Stage::new();
@@ -252,7 +252,7 @@ fn replies_that_may_not_be_read_refuse_commands() {
     stage.deny(replies, Right::Read, false);
     wait_check(&gateway, &format!("topic `{replies}`"), "ready");
     assert_eq!(command(&gateway).text(), "done");
-    // Not even shown any more.
+    // Without DESCRIBE the topic is not even visible.
     stage.deny(replies, Right::Describe, true);
     // A fetch may be refused before metadata says why.
     gateway.wait_admin("/readyz", |it| it.text().contains("DESCRIBE"));
@@ -262,7 +262,7 @@ fn replies_that_may_not_be_read_refuse_commands() {
     assert_eq!(stage.app.commands_in_log().len(), before);
     stage.deny(replies, Right::Describe, false);
     wait_check(&gateway, &format!("topic `{replies}`"), "ready");
-    // From the start.
+    // The right is missing from the start.
     stage.deny(replies, Right::Read, true);
     let gateway = stage.gateway();
     let detail = wait_check(&gateway, &format!("topic `{replies}`"), "blocked");
@@ -287,14 +287,14 @@ fn a_missing_right_to_describe_is_no_missing_topic() {
     stage.deny(commands, Right::Describe, false);
     stage.deny(items, Right::Describe, false);
     gateway.wait_admin("/readyz", |it| it.status == 200);
-    // While it runs.
+    // The right is removed while the gateway runs.
     stage.deny(commands, Right::Describe, true);
     let detail = wait_check(&gateway, &format!("topic `{commands}`"), "blocked");
     assert!(detail.contains("DESCRIBE"), "{detail}");
     assert_denied(&command(&gateway), "lacks a right");
 }
 
-/// Served from memory, with the right that is missing.
+/// Queries are served from memory, and the missing right is reported.
 #[test]
 fn a_query_whose_topic_may_no_longer_be_read_is_named() {
     let stage = Stage::new();
@@ -314,7 +314,7 @@ fn a_query_whose_topic_may_no_longer_be_read_is_named() {
     );
 }
 
-/// What the config and the topic say together is known before the first command.
+/// A conflict of config and topic is reported before the first command.
 #[test]
 fn a_route_without_a_key_on_a_compacted_topic_is_reported_at_start() {
     let stage = Stage::new();
@@ -352,7 +352,7 @@ fn a_route_without_a_key_on_a_compacted_topic_is_reported_at_start() {
     assert_eq!(gateway.ask(&loose).text(), "done");
 }
 
-/// The broker knows what it takes where we may not read it.
+/// If the topic's config can't be read, only the broker knows its limit.
 #[test]
 fn a_record_that_is_too_large_where_configs_can_not_be_read_is_413() {
     let stage = Stage::new();
@@ -386,7 +386,7 @@ fn a_slow_broker_is_not_taken_for_a_dead_one() {
     stage
         .broker
         .with(move |it| it.delay_produces(&topic, 1_000));
-    // The second acknowledgement teaches how slow it is; the replies are there before.
+    // The second acknowledgement sets the limit. Replies arrive before it.
     let acknowledged = || gateway.metric("sluicegate_kafka_broker_produce_seconds_count", "");
     for count in [2.0, 3.0] {
         assert_eq!(command(&gateway).status, 200);
@@ -411,7 +411,7 @@ fn a_slow_broker_is_not_taken_for_a_dead_one() {
     assert!(statuses.iter().all(|it| *it == 200), "{statuses:?}");
 }
 
-/// Nothing of it is shown, nothing is written to it, and both are named.
+/// No record of the other cluster is shown, nothing is written to it, and both ids are reported.
 #[test]
 fn another_cluster_at_the_same_address_is_neither_read_nor_written() {
     let stage = Stage::new();
@@ -463,7 +463,7 @@ fn another_cluster_at_the_same_address_is_neither_read_nor_written() {
     assert_eq!(app.commands_in_log().len(), 0, "nothing is written to it");
     assert!(!gateway.said().contains("made again"), "{}", gateway.said());
     drop(other);
-    // The old id is back; what it had was in memory only.
+    // The old id is back. Its records were in memory only.
     let ours = BrokerHandle::start(Settings::default(), random(), address).expect("a free port");
     make(&Ground::at(&ours.bootstrap()));
     let _service = app.service(|_| Some(Reply::new(200, "done")));
@@ -527,7 +527,7 @@ fn a_commands_partition_without_a_leader_is_reported() {
     assert_eq!(command(&gateway).text(), "done");
 }
 
-/// The key's newest value can't be shown yet, so what is shown says how old it is.
+/// The key's newest value can't be shown yet, so the shown value carries its age.
 #[test]
 fn what_an_open_transaction_holds_back_has_an_age_and_is_reported() {
     let stage = Stage::new();
@@ -564,7 +564,7 @@ fn what_an_open_transaction_holds_back_has_an_age_and_is_reported() {
     let answer = gateway.wait_until(&get, |it| it.text() == "new");
     drop(answer);
     gateway.wait_until(&get, |it| it.header("age").is_none());
-    // Replies that it holds back, too.
+    // The transaction holds back replies, too.
     let mut hangs = open(replies);
     let detail = wait_check(&gateway, &format!("topic `{replies}`"), "degraded");
     assert!(detail.contains("transaction"), "{detail}");

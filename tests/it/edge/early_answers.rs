@@ -1,5 +1,5 @@
-//! Answers that come before the request is whole: the client sees the answer and the end at once,
-//! whatever it still sends.
+//! Answers before the request is complete: the client sees the answer and the end at once, whatever
+//! it still sends.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use crate::client::{Connection, PATIENCE};
 use crate::gateway::Gateway;
 use crate::ground::development;
 
-/// The end follows the answer. A gateway that waits for the client first takes a second, which is
-/// how long it reads on.
+/// The longest time from the answer to the end. A gateway that waited for the client first would
+/// take a second, for which it discards input.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// Tries, of which one must be in time: the machine does other things too.
+/// One of these tries must be in time, because the machine is busy with other work.
 const TRIES: usize = 5;
 
-/// Requests that are refused before they are whole, and their status.
+/// Requests that are refused before they are complete, and their status.
 fn early() -> Vec<(&'static str, Vec<u8>, u16)> {
     let post = |more: &str| {
         let head = format!("POST /items/a/orders HTTP/1.1\r\nHost: a\r\n{more}\r\n");
@@ -92,7 +92,7 @@ fn gateway() -> Gateway {
     app.gateway_with(1, settings)
 }
 
-/// Reads to the end. Gives the time from the answer to the end.
+/// Reads to the end. Returns the time from the answer to the end.
 fn end_after_the_answer(connection: &mut Connection, what: &str, status: u16) -> Duration {
     let answer = connection.response_until(false, Instant::now() + PATIENCE);
     let answered = Instant::now();
@@ -123,8 +123,8 @@ fn what_is_sent_behind_an_early_answer_does_not_destroy_it() {
     let gateway = gateway();
     let body = vec![b'x'; 40_000];
     for (what, request, status) in early().into_iter().filter(|(.., status)| *status != 408) {
-        // With the request, and behind it. A body that comes along is not asked for: its request is
-        // answered when it is whole.
+        // The body comes with the request, and after it. A body that has arrived is not asked for:
+        // its request is answered when it is complete.
         if !what.contains("before the body") {
             let mut connection = gateway.connect();
             connection.send(&[&request[..], &body[..]].concat());
@@ -140,7 +140,7 @@ fn what_is_sent_behind_an_early_answer_does_not_destroy_it() {
     }
 }
 
-/// A client that answers the end with its own is let go at once, one that does not after a second.
+/// A client that ends its side after the answer is closed at once, any other after a second.
 #[test]
 fn a_connection_with_an_early_answer_does_not_stay() {
     let gateway = gateway();

@@ -1,5 +1,4 @@
-//! How streams are framed on real sockets, and where they begin: what readers need that are no
-//! browser.
+//! How streams are framed on real sockets and where they begin, for readers other than browsers.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ fn short_drain(app: &App, settings: &str) -> Gateway {
     gateway
 }
 
-/// Reads to the end; the last chunk has come, so no event was cut.
+/// Reads to the end. The last chunk has arrived, so no event was cut.
 fn read_to_the_end(stream: &mut Events) {
     let event = stream.next_within(PATIENCE);
     assert_eq!(event, None, "nothing more is due");
@@ -57,7 +56,7 @@ fn a_frame_over_16_kib_is_a_chunk_of_its_own() {
     let keyed = keys.iter().map(|key| (key.as_str(), "a value of a page"));
     app.produce(&app.items).keyed(keyed);
     let gateway = app.gateway(2);
-    // By a catch-up read, out of memory, and by pages.
+    // From a catch-up read, from memory, and from pages.
     let mut first = Events::open(gateway.address(), "/events/all");
     let id = first.wait_for_id();
     let mut again = Events::resume(gateway.address(), "/events/all", &id);

@@ -1,4 +1,4 @@
-//! Clients that leave while their command waits, and clients that only end their own side.
+//! Clients that disconnect while their command waits, and clients that only end their own side.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -34,14 +34,14 @@ fn a_client_that_leaves_while_its_command_waits_gives_its_place_up() {
         released.recv().expect("the test says when");
         Some(Reply::new(200, "answered"))
     });
-    // With another shard than the command's home too.
+    // The client may be on another shard than the command's home.
     let gateway = app.gateway(2);
     for round in 0..4 {
         let impatient: Vec<TcpStream> = (0..16).map(|_| ask(&gateway, &order())).collect();
         wait_connections(&gateway, 16);
         gateway.wait_admin("/status", |_| gateway.status_sum("commands_open") == 1);
         if round % 2 == 1 {
-            // A reset, as by a process that is killed with bytes unread.
+            // A reset, as from a killed process with unread bytes.
             for socket in &impatient {
                 let now = Some(Duration::ZERO);
                 socket2::SockRef::from(socket)
@@ -61,7 +61,7 @@ fn a_client_that_leaves_while_its_command_waits_gives_its_place_up() {
     assert_eq!(app.commands_in_log().len(), 1, "one command, whoever asked");
 }
 
-/// RFC 9112 9.6: a client may end its side after its request, and reads the answer.
+/// RFC 9112 9.6: a client may end its side after its request, and still reads the answer.
 #[test]
 fn a_client_that_ends_its_side_gets_the_answer_to_its_command() {
     let app = App::new(development());
@@ -72,7 +72,7 @@ fn a_client_that_ends_its_side_gets_the_answer_to_its_command() {
     });
     let gateway = app.gateway(2);
     let post = |n: u32| Request::post("/items/i/orders", &n.to_string());
-    // At once, later, and with another command behind the first.
+    // The end comes at once, later, and with another command after the first.
     let at_once = ask(&gateway, &post(1));
     at_once.shutdown(Shutdown::Write).expect("its side ends");
     let later = ask(&gateway, &post(2));

@@ -1,5 +1,5 @@
-//! SIGTERM: readiness fails first, requests are executed for the grace, and after it nothing that
-//! has come is left without an answer.
+//! SIGTERM: readiness fails first, requests are executed for the grace, and then every request that
+//! has arrived is answered.
 
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,9 @@ fn serving(app: &App, flags: &[&str]) -> Gateway {
     gateway
 }
 
-/// Requests that the kernel holds when the signal comes: the process is stopped meanwhile. Some are
-/// on connections that wait to be accepted, some on one that was used before, some are pipelined.
-/// A shard may answer some before the signal is handled; those say nothing of the end.
+/// Sends requests that the kernel holds when the signal arrives, because the process is stopped
+/// meanwhile. Some are on connections that wait to be accepted, some on a connection used before,
+/// some are pipelined. A shard may answer some before the signal is handled; these do not count.
 fn answers_to_what_the_kernel_holds(flags: &[&str]) -> Vec<Response> {
     let app = App::new(development());
     let mut gateway = serving(&app, flags);
@@ -142,7 +142,7 @@ fn after_the_grace_what_still_comes_is_refused_and_nothing_is_lost() {
     half.send(b"POST /items/a/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf");
     gateway.wait_admin("/status", |_| gateway.status_sum("connections") == 4);
     gateway.terminate();
-    // Half a request gets its answer at once.
+    // A partial request is answered at once.
     let answer = half.response(false);
     assert_eq!(
         (answer.status, answer.problem().as_str()),
@@ -150,7 +150,7 @@ fn after_the_grace_what_still_comes_is_refused_and_nothing_is_lost() {
     );
     assert_eq!(answer.header("retry-after"), Some("1"));
     half.expect_close();
-    // The request of a client that has just connected, or has just been answered, may be on its way.
+    // A client that has just connected, or was just answered, may have a request in transit.
     for connection in [&mut fresh[0], &mut idle] {
         let answer = connection.ask(&Request::get("/items/a"));
         assert_eq!(
@@ -172,7 +172,7 @@ fn a_command_without_its_reply_at_the_end_of_the_drain_is_unknown() {
     let mut connection = gateway.connect();
     connection.send(&Request::post("/items/a/orders", "{}").bytes());
     gateway.wait_admin("/status", |_| gateway.status_sum("commands_open") == 1);
-    // Until a broker has it, it would be refused.
+    // Wait for the record: a command that no broker has would be refused.
     while app.commands_in_log().is_empty() {}
     gateway.terminate();
     let answer = connection.response(false);
@@ -185,7 +185,7 @@ fn a_command_without_its_reply_at_the_end_of_the_drain_is_unknown() {
     assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.said());
 }
 
-/// A broker that takes no answer from holds one batch a partition; what waits behind it was never
+/// A broker whose response is delayed has one batch per partition. Commands behind it were never
 /// sent.
 #[test]
 fn a_command_that_no_broker_has_is_refused_at_the_drain() {
@@ -259,7 +259,7 @@ fn streams_end_spread_over_the_drain_oldest_first() {
         assert!(stream.ended() && stream.retry().is_some());
         ends.push(began.elapsed());
     }
-    // Read in the order of their age, so each end is seen when it comes.
+    // Streams are read in the order of their age, so each end is seen when it occurs.
     let half = ends[ends.len() / 2 - 1];
     let (first, last) = (ends[0], ends[ends.len() - 1]);
     assert!(first < half && half < last, "{ends:?}");

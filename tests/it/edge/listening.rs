@@ -1,4 +1,4 @@
-//! When a gateway listens, and beside whom.
+//! When a gateway listens, and whether it shares its port.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -10,13 +10,14 @@ use crate::ground::{Ground, development, random, unique};
 use sluicegate::broker::Settings;
 use sluicegate::demo::listener::BrokerHandle;
 
-/// A port that nobody has just now.
+/// A port that no process uses now.
 fn free_port() -> SocketAddr {
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
     free.local_addr().expect("it is bound")
 }
 
-/// Runs a second gateway with the config of the first, on its port. Gives its exit code and words.
+/// Runs a second gateway with the first one's config, on its port. Returns its exit code and
+/// output.
 fn second(config: &str, address: SocketAddr) -> (i32, String) {
     let (_folder, path) = config_file(config);
     let path = path.to_str().expect("UTF-8");
@@ -29,7 +30,7 @@ fn second(config: &str, address: SocketAddr) -> (i32, String) {
 fn a_second_process_on_a_port_is_refused_whatever_the_first_does() {
     let app = App::new(development());
     let config = app.config(2, "");
-    // The first serves, shares its port, or waits for its brokers.
+    // The first gateway serves, shares its port, or waits for its brokers.
     let waiting = gateway::settings("127.0.0.1:1", 1)
         + "\n[[query]]\nroute = \"GET /x/{id}\"\ntopic = \"t\"\nkey = \"{path.id}\"\n";
     for (config, flags, says) in [
@@ -110,7 +111,7 @@ fn addresses_that_overlap_are_refused_if_another_process_has_the_port() {
     }
 }
 
-/// Each kind of route, while its topics can't be read yet: it listens, and says why not.
+/// Every kind of route while its topics can't be read yet: the gateway listens and reports why.
 #[test]
 fn a_gateway_listens_at_once_and_says_that_its_routes_are_not_ready() {
     let broker_at = free_port();
@@ -154,7 +155,7 @@ fn a_gateway_listens_at_once_and_says_that_its_routes_are_not_ready() {
         }
     };
     sent_away(address);
-    // The broker comes, the topic is missing: another cause, and a stream still comes back.
+    // The broker starts, but the topic is missing: another cause, and a stream may still reconnect.
     let broker = BrokerHandle::start(Settings::default(), random(), broker_at).expect("the port");
     gateway.wait_until_at(address, &requests[0], |it| {
         it.status == 503 && it.problem() == "topic-unavailable"

@@ -1,4 +1,4 @@
-//! What the machine gives and takes away: descriptors, CPUs, kernel memory, clients' hosts.
+//! Resources of the machine: descriptors, CPUs, kernel memory, clients' hosts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -101,8 +101,8 @@ fn a_limit_of_open_files_that_leaves_clients_none_is_refused() {
     }
 }
 
-/// As many clients as there are descriptors, and then some: those that are served go on, more are
-/// closed at once, and the admin port, the brokers and what clients give back work.
+/// More clients than descriptors. Connected clients are served, further ones are closed at once,
+/// and the admin port, the brokers and freed descriptors work.
 #[test]
 fn clients_never_use_up_what_admin_and_brokers_need() {
     let broker = BrokerHandle::start(Settings::default(), random(), ([127, 0, 0, 1], 0).into());
@@ -120,7 +120,7 @@ fn clients_never_use_up_what_admin_and_brokers_need() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(refused() > 100.0, "{}", refused());
-    // The operator's port answers, and says what is wrong; the process serves those that it has.
+    // The admin port answers and reports the shortage. Connected clients are served.
     assert_eq!(gateway.admin_get("/livez").status, 200);
     let ready = gateway.wait_admin("/readyz", |it| it.text().contains("file descriptors"));
     assert_eq!(
@@ -130,7 +130,7 @@ fn clients_never_use_up_what_admin_and_brokers_need() {
     gateway.wait_said_text("clients have used up the file descriptors");
     // Surplus clients have been closed, without a byte and without a wait.
     clients.last_mut().expect("500 of them").expect_close();
-    // Brokers are reached again, for what is read and for what is written.
+    // Brokers can be reached again, for reads and for writes.
     broker.with(|it| it.cut_connections(NodeId(1)));
     app.produce(&app.items).keyed([("a", "2")]);
     let until = Instant::now() + PATIENCE;
@@ -144,7 +144,7 @@ fn clients_never_use_up_what_admin_and_brokers_need() {
         let answer = clients[1].ask(&hasty);
         assert!(matches!(answer.status, 503 | 504), "{answer:?}");
     }
-    // What clients give back others have.
+    // Freed descriptors serve other clients.
     clients.truncate(10);
     gateway.wait_admin("/status", |_| gateway.status_sum("connections") < 100);
     assert_eq!(gateway.get("/items/a").text(), "2");
@@ -193,7 +193,7 @@ fn the_kernel_keeps_little_for_a_stream_that_is_not_read() {
     let until = Instant::now() + PATIENCE;
     let sent = || gateway.metric("sluicegate_sent_bytes_total", "");
     let mut before = (0.0, vec![]);
-    // Until nothing moves any more.
+    // Until the queues stop changing.
     loop {
         std::thread::sleep(Duration::from_millis(300));
         let now = (sent(), send_queues(gateway.address()));
@@ -208,8 +208,8 @@ fn the_kernel_keeps_little_for_a_stream_that_is_not_read() {
     drop(streams);
 }
 
-/// CPUs that shards' threads may run on, each list once, as the kernel writes them. (A shard has two
-/// threads of its name: glommio starts one for what blocks.)
+/// CPUs on which shards' threads may run, each list once, in the kernel's notation. (A shard has
+/// two threads with its name: glommio starts one for blocking calls.)
 fn cpus_of_shards(gateway: &Gateway) -> BTreeSet<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", gateway.pid())).expect("a process of ours");
     let mut shards = BTreeSet::new();
@@ -251,11 +251,11 @@ fn shards_are_pinned_only_where_they_fill_the_machine_or_are_told_to() {
     assert_eq!(lists(&["--shards=1", "--cpus=0"]), one("0"));
 }
 
-/// A cgroup with a CPU quota, of either version; gone when dropped.
+/// A cgroup with a CPU quota, version 1 or 2. Removed when dropped.
 struct Quota(std::path::PathBuf);
 
 impl Quota {
-    /// Half a CPU. `None`: this machine lets nobody make one.
+    /// Half a CPU. `None` if this machine does not allow one.
     fn half() -> Option<Self> {
         let name = format!("sluicegate-test-{}", std::process::id());
         let (v1, v2) = ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup");
@@ -273,7 +273,7 @@ impl Quota {
 impl Drop for Quota {
     fn drop(&mut self) {
         let until = Instant::now() + PATIENCE;
-        // Its last process may not be gone yet.
+        // Its last process may still be ending.
         while fs::remove_dir(&self.0).is_err() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -299,7 +299,7 @@ fn a_cpu_quota_bounds_the_number_of_shards() {
     drop(gateway);
 }
 
-/// A network of its own, with a cable that can be cut: no FIN and no reset leaves it.
+/// A network namespace with a cable that can be cut: no FIN and no reset leaves it.
 struct Network {
     name: String,
     inside: String,
@@ -354,15 +354,15 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // The cable goes with it.
+        // This removes the cable, too.
         let _gone = Command::new("ip")
             .args(["netns", "del", &self.name])
             .status();
     }
 }
 
-/// A host that is switched off says nothing. Its streams end by themselves, a quiet one and one
-/// with bytes on their way.
+/// A host that is switched off sends nothing. Its streams are closed, a quiet one and one with
+/// bytes in transit.
 #[test]
 fn clients_whose_host_vanishes_are_noticed() {
     let app = App::new(development());
@@ -380,7 +380,7 @@ fn clients_whose_host_vanishes_are_noticed() {
         network.stream(&url("/items-now")),
     ];
     gateway.wait_admin("/status", |_| gateway.status_sum("streams") == 2);
-    // Probes are answered: a quiet client stays.
+    // The host answers probes: a quiet client stays connected.
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(gateway.status_sum("streams"), 2);
     network.cut();

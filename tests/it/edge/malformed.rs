@@ -116,7 +116,7 @@ fn a_host_may_be_an_address_and_http_1_2_is_read_as_1_1() {
     }
 }
 
-/// Browsers leave these bytes as they are in a query (WHATWG URL, query percent-encode set).
+/// Browsers do not encode these bytes in a query (WHATWG URL, query percent-encode set).
 #[test]
 fn a_query_may_have_what_browsers_leave_in_it() {
     for byte in "!$&'()*+,-./:;=?@[\\]^_`{|}~".chars() {
@@ -256,7 +256,7 @@ fn a_client_that_asks_first_is_told_to_go_on() {
     assert_eq!(connection.response(false).problem(), "expectation-failed");
 }
 
-/// RFC 9110 10.1.1: a body that would be thrown away is not asked for.
+/// RFC 9110 10.1.1: the body of a refused request is not asked for.
 #[test]
 fn a_client_that_asks_first_is_refused_before_it_sends() {
     let asks = |head: &str| {
@@ -425,8 +425,8 @@ fn pages_of_listed_origins_may_ask() {
     }
 }
 
-/// A page must be able to read why its request was refused, also where the connection refuses it:
-/// if the head was read, its origin counts; else the answer varies by it, for caches.
+/// A page must be able to read why its request was refused, even before routing. If the head was
+/// read, its origin counts. Otherwise the answer varies by origin, for caches.
 #[test]
 fn refusals_of_the_connection_carry_cors_headers() {
     let ours = "https://shop.example";

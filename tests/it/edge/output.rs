@@ -1,5 +1,6 @@
-//! A standard error that takes nothing: closed, a pipe that nobody reads, a full disk, a file at its
-//! limit. The gateway serves, counts the lines it drops, says so in `/readyz`, and ends as it should.
+//! A standard error that accepts nothing: closed, a pipe that nobody reads, a full disk, a file at
+//! its limit. The gateway serves, counts dropped lines, reports them in `/readyz`, and ends
+//! normally.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
@@ -28,7 +29,7 @@ impl Process {
         let app = App::new(development());
         app.produce(&app.items).keyed([("a", "1")]);
         let (_folder, path) = config_file(&app.config(2, ""));
-        // The log can't say which ports it took.
+        // The log can't report the ports, so choose them here.
         let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let [listen, admin] = ports.map(|port| port.local_addr().expect("bound"));
         let child = Command::new("sh")
@@ -97,11 +98,11 @@ impl Process {
         value.expect("the metric").parse().expect("a number")
     }
 
-    /// Makes it log: SIGHUP is a line.
+    /// Makes the gateway log: every SIGHUP is a line.
     fn drops_lines(&self) {
         let before = self.dropped();
         self.until("it drops lines", || {
-            // Signals that come together are one.
+            // Signals that arrive together count as one.
             for _ in 0..50 {
                 self.signal(Signal::HUP);
                 std::thread::sleep(Duration::from_micros(500));
@@ -110,7 +111,7 @@ impl Process {
         });
     }
 
-    /// It serves, is ready, and says that it loses lines.
+    /// The gateway serves, is ready, and reports dropped lines.
     fn serves_degraded(&self, why: &str) {
         for _ in 0..20 {
             let answer = ask(self.listen, &Request::get("/items/a"));
@@ -148,7 +149,7 @@ impl Drop for Process {
     }
 }
 
-/// Reads a log until a line has this in it.
+/// Reads a log until a line contains this text.
 fn read_until(reader: &mut BufReader<PipeReader>, text: &str) {
     let mut line = String::new();
     while !line.contains(text) {
@@ -175,7 +176,7 @@ fn a_gateway_serves_while_nobody_reads_its_log_and_says_then_what_is_lost() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut filler = writer.try_clone().expect("a descriptor");
     let mut process = Process::start("", writer);
-    // What the log left room for in the pipe. It blocks until the pipe is read, or closed.
+    // Fills the pipe. The thread blocks until the pipe is read or closed.
     let filler = std::thread::spawn(move || {
         let _ = filler.write_all(&[b'\n'; 1 << 20]);
     });
@@ -212,7 +213,7 @@ fn a_gateway_outlives_a_full_disk_and_a_file_at_its_limit() {
     process.serves_degraded("No space left");
     assert_eq!(process.end().code(), Some(0));
 
-    // RLIMIT_FSIZE comes with a signal that kills by default.
+    // RLIMIT_FSIZE sends a signal that kills by default.
     let folder = tempfile::tempdir().expect("a folder");
     let log = File::create(folder.path().join("log")).expect("a file");
     let mut process = Process::start("ulimit -f 4;", log);
@@ -221,7 +222,7 @@ fn a_gateway_outlives_a_full_disk_and_a_file_at_its_limit() {
     assert_eq!(process.end().code(), Some(0));
 }
 
-/// Runs a command line to its end with outputs that take nothing.
+/// Runs a command line to its end with outputs that accept nothing.
 fn code(arguments: &[&str], stdout: Stdio, stderr: Stdio) -> Option<i32> {
     let mut command = Command::new(binary());
     command.args(arguments).stdin(Stdio::null());
@@ -261,7 +262,8 @@ fn exit_codes_stay_what_they_are_when_nobody_reads_why() {
         }
     }
     drop(taken);
-    // `version | head -0` is no failure; a full disk is one, and not a panic.
+    // `version
+    // head -0` succeeds. A full disk is an error, and not a panic.
     for stderr in takes_nothing() {
         let [closed, full] = takes_nothing();
         assert_eq!(code(&["version"], closed, Stdio::null()), Some(0));

@@ -131,8 +131,8 @@ fn a_slow_reader_that_reads_is_not_cut() {
     }
 }
 
-/// The limit is the process's: the kernel spreads connections over shards by chance, and none is
-/// refused while another shard has fewer than its share.
+/// The limit applies to the process. The kernel spreads connections over shards by chance, and none
+/// is refused while the process has room.
 #[test]
 fn as_many_connections_as_are_allowed_are_served_wherever_they_land() {
     let app = App::new(development());
@@ -170,7 +170,7 @@ fn as_many_streams_as_are_allowed_are_open_wherever_they_land() {
         }
         let open = gateway.metric("sluicegate_streams_open", "");
         assert_eq!(open, 8.0, "round {round}");
-        // One more is told when to come back, and its connection ends.
+        // A further connection gets 503 with `Retry-After`, and is closed.
         let mut surplus = gateway.connect();
         let told = surplus.ask(&Request::get("/events/live"));
         assert!(told.text().starts_with("retry: "), "{told:?}");
@@ -184,7 +184,8 @@ fn as_many_streams_as_are_allowed_are_open_wherever_they_land() {
     }
 }
 
-/// Bytes that make no request do not keep a connection: an empty line may stand before one.
+/// Bytes that are not part of a request do not keep a connection open: an empty line may precede a
+/// request.
 #[test]
 fn empty_lines_do_not_keep_an_idle_connection() {
     let app = App::new(development());
@@ -193,7 +194,7 @@ fn empty_lines_do_not_keep_an_idle_connection() {
     assert!(is_closed_under(&mut socket, b"\r\n"), "it is kept for ever");
 }
 
-/// Whether a gateway closes a connection on which bytes come, one after the other.
+/// Whether a gateway closes a connection on which bytes arrive one by one.
 pub(super) fn is_closed_under(socket: &mut TcpStream, bytes: &[u8]) -> bool {
     let pause = Duration::from_millis(50);
     socket.set_read_timeout(Some(pause)).unwrap();

@@ -153,7 +153,7 @@ fn a_broker_that_is_not_there_is_named_and_waited_for() {
     assert_eq!(gateway.admin_get("/readyz").status, 200);
 }
 
-/// What `check` says of a config, by exit code and standard error.
+/// The exit code and standard error of `check` for a config.
 fn checked(arguments: &[&str]) -> (i32, String) {
     let all: Vec<&str> = ["check"].iter().chain(arguments).copied().collect();
     let (code, _, said) = run_to_end(&all, &[]);
@@ -194,7 +194,7 @@ fn check_refuses_what_run_refuses_in_the_same_words() {
             "cluster.tls.ca of cluster `edge`",
         ),
         (&format!("shards = 1\ncpus = \"1023\"\n{route}"), "CPU 1023"),
-        // All of them, not the first alone.
+        // All errors, not only the first.
         (&format!("{tls}{secret}{route}"), "SLUICEGATE_NO_SUCH"),
     ];
     for (config, words) in cases {
@@ -213,14 +213,14 @@ fn check_refuses_what_run_refuses_in_the_same_words() {
         let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((code, &json["ok"]), (78, &false.into()), "{out}");
     }
-    // And without any config at all.
+    // And without any config.
     let (code, _, said) = run_to_end(&["run"], &[]);
     assert_eq!((code, checked(&[])), (78, (78, said.clone())));
     assert!(
         said.contains("--config FILE") && said.contains("sluicegate demo"),
         "{said}"
     );
-    // Looking at a config needs no routes.
+    // `config show` needs no routes.
     let (code, _, said) = run_to_end(&["config", "show"], &[]);
     assert_eq!(code, 0, "{said}");
 }

@@ -1,4 +1,4 @@
-//! Signals: which end a gateway, in order, and which do not.
+//! Signals: which of them end a gateway, in an orderly way, and which do not.
 
 use rustix::process::Signal;
 
@@ -11,7 +11,7 @@ fn signals_that_ask_for_no_end_are_ignored_at_any_time() {
     let app = App::new(development());
     app.produce(&app.items).keyed([("a", "1")]);
     let signals = [Signal::HUP, Signal::USR1, Signal::USR2, Signal::PIPE];
-    // While it loads: its broker is not there.
+    // While the gateway loads: its broker does not exist.
     let waiting =
         crate::gateway::Gateway::launch(&app.config(1, "").replace(app.bootstrap(), "127.0.0.1:1"));
     waiting.wait_said_text("admin port open");

@@ -81,7 +81,7 @@ impl Identity {
     }
 }
 
-/// However its bytes come: a client has so long for its handshake.
+/// The time for a handshake is limited, however its bytes arrive.
 #[test]
 fn a_handshake_that_does_not_end_is_closed_in_time() {
     let identity = Identity::new();
@@ -94,7 +94,7 @@ fn a_handshake_that_does_not_end_is_closed_in_time() {
         let mut socket = TcpStream::connect(gateway.tls_address()).expect("connect");
         socket.write_all(&hello[..sent]).expect("room");
         let told = read_to_end(&mut socket);
-        // No more than the alert that says goodbye.
+        // No more than a closing alert.
         assert!(told.len() < 16, "{told:?}");
     }
     let mut socket = TcpStream::connect(gateway.tls_address()).expect("connect");
@@ -102,7 +102,7 @@ fn a_handshake_that_does_not_end_is_closed_in_time() {
         is_closed_under(&mut socket, &hello),
         "one byte after the other"
     );
-    // A ClientHello, and then no more of the client.
+    // A ClientHello, and then nothing more.
     let mut socket = TcpStream::connect(gateway.tls_address()).expect("connect");
     socket.write_all(&hello).expect("room");
     assert!(
@@ -111,7 +111,7 @@ fn a_handshake_that_does_not_end_is_closed_in_time() {
     );
 }
 
-/// What comes until the gateway closes.
+/// The bytes until the gateway closes.
 fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
     socket.set_read_timeout(Some(PATIENCE)).expect("socket");
     let mut all = Vec::new();
@@ -119,7 +119,7 @@ fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
     all
 }
 
-/// Part of a record makes no request: the idle time goes on.
+/// Part of a TLS record is not a request: the idle time continues.
 #[test]
 fn bytes_of_a_record_that_never_ends_keep_no_connection() {
     let identity = Identity::new();
@@ -139,7 +139,7 @@ fn bytes_of_a_record_that_never_ends_keep_no_connection() {
 }
 
 /// A TLS stream has ciphertext that waits for its socket, up to 64 KiB. A reader that takes it in
-/// parts is slow, and not stuck.
+/// parts is slow, not stalled.
 #[test]
 fn a_tls_stream_that_reads_slowly_is_not_cut() {
     let identity = Identity::new();
@@ -149,7 +149,7 @@ fn a_tls_stream_that_reads_slowly_is_not_cut() {
     let gateway = app.gateway_with(1, &settings);
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = socket.expect("a socket");
-    // Little room at the client, as there is at the gateway's side.
+    // A small receive buffer, as small as the gateway's send buffer.
     socket.set_recv_buffer_size(4096).expect("a buffer");
     socket
         .connect(&gateway.tls_address().into())
@@ -161,7 +161,7 @@ fn a_tls_stream_that_reads_slowly_is_not_cut() {
     let value = "v".repeat(20_000);
     let produce = app.produce(&app.events).partition(0);
     produce.values(std::iter::repeat_n(value.as_str(), 60));
-    // Some 24 kB a second, for five times the timeout; the ciphertext alone takes longer than it.
+    // Some 24 kB/s, for five times the timeout. The ciphertext alone takes longer than the timeout.
     let mut buffer = [0; 2400];
     let began = Instant::now();
     let mut got = 0;

@@ -1,6 +1,6 @@
-//! The account of commands: every try of a client, every record of the topics of commands, every
-//! reply of a service. Each new entry is held against those before it, so that a broken promise
-//! fails the step in which it shows.
+//! The account of commands: every try of a client, every record of the commands topics, every reply
+//! of a service. Each new entry is compared with earlier ones, so that a broken promise fails the
+//! step in which it shows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use super::response::Body;
 use super::tally::Tally;
 use super::world::World;
 
-/// A gateway, and which of its processes.
+/// A gateway's number, and the number of its process.
 pub(super) type ProcessId = (usize, u32);
 
 /// A moment: the order of entries, and the time.
 pub(super) type Moment = (u64, Instant);
 
-/// What a caller was told.
+/// The outcome of a try, as its caller knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Nothing yet.
+    /// No answer yet.
     Going,
-    /// The service's reply; `kept` unless it asks for a retry.
+    /// The service's reply. `kept` unless the reply asks for a retry.
     Answered { replayed: bool, kept: bool },
-    /// Nothing was done.
+    /// The command was refused: nothing was appended.
     Refused,
     /// The command may have run.
     Unknown,
     /// The command was answered before, and its reply can't be read now.
     Unreadable,
-    /// 422: the key belongs to another request.
+    /// 422: the key was used for another request.
     NotThis,
-    /// The caller left, or the connection ended.
+    /// The caller disconnected, or the connection ended.
     Lost,
 }
 
@@ -44,16 +44,16 @@ pub(super) enum Fate {
 pub(super) struct Attempt {
     pub(super) request: Request,
     pub(super) process: ProcessId,
-    /// When its last byte was sent; `None`: it never was.
+    /// When its last byte was sent. `None` if it never was.
     pub(super) sent: Option<Moment>,
     pub(super) fate: Fate,
-    /// When that was, among all entries.
+    /// The number of the entry at which the try ended.
     pub(super) ended: u64,
-    /// The record that this try appended, if it is in the log.
+    /// The record that this try appended, if the log has it.
     pub(super) record: Option<usize>,
 }
 
-/// A record of a topic of commands.
+/// A record of a commands topic.
 #[derive(Debug)]
 pub(super) struct CommandRecord {
     pub(super) topic: usize,
@@ -66,7 +66,7 @@ pub(super) struct CommandRecord {
     pub(super) reply_to: String,
     pub(super) body: String,
     pub(super) seen: Moment,
-    /// An unclean election took it.
+    /// Whether an unclean election removed it.
     pub(super) lost: bool,
 }
 
@@ -76,17 +76,18 @@ impl CommandRecord {
     }
 }
 
-/// A record of a topic of replies.
+/// A record of a replies topic.
 #[derive(Clone, Debug)]
 pub(super) struct ReplyRecord {
     pub(super) status: u16,
     pub(super) body: Body,
-    /// Nothing was applied, and gateways do not keep it.
+    /// Whether the reply asks for a retry: nothing was applied, and gateways do not store the
+    /// reply.
     pub(super) retry: bool,
     pub(super) made: Moment,
 }
 
-/// Everything that was seen.
+/// All observations.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     entries: u64,
@@ -100,9 +101,9 @@ pub(super) struct Account {
     /// By correlation id.
     pub(super) replies: BTreeMap<String, Vec<ReplyRecord>>,
     applied: BTreeMap<String, u32>,
-    /// What each request with a key is called, on every gateway.
+    /// The correlation id of each request with a key, the same on every gateway.
     correlations: BTreeMap<Request, String>,
-    /// Since when there are no faults any more.
+    /// When the faults ended, if they have.
     pub(super) calm: Option<Instant>,
     pub(super) tally: Tally,
 }
@@ -126,7 +127,7 @@ impl Account {
         (self.entries, now)
     }
 
-    /// A try begins; its number goes onto the record.
+    /// A try begins. Its number is sent in a header that reaches the record.
     pub(super) fn begin(&mut self, request: &Request, process: ProcessId) -> usize {
         self.attempts.push(Attempt {
             request: request.clone(),
@@ -145,20 +146,20 @@ impl Account {
         self.attempts[attempt].sent = Some(moment);
     }
 
-    /// A try gets no answer any more.
+    /// A try will get no answer.
     pub(super) fn on_lost(&mut self, attempt: usize, now: Instant) {
         self.end(attempt, Fate::Lost, now);
         self.tally.lost += 1;
     }
 
-    /// A try came to its end.
+    /// A try has ended.
     pub(super) fn end(&mut self, attempt: usize, fate: Fate, now: Instant) {
         let (ended, _) = self.moment(now);
         let attempt = &mut self.attempts[attempt];
         (attempt.fate, attempt.ended) = (fate, ended);
     }
 
-    /// Reads what was appended since the last step.
+    /// Reads the records appended since the last step.
     pub(super) fn observe(&mut self, world: &World) {
         for topic in 0..self.topics.len() {
             for partition in 0..self.logs[topic].len() {
@@ -177,12 +178,12 @@ impl Account {
         }
     }
 
-    /// The commands that are in a partition's log, in order.
+    /// The commands in a partition's log, in order.
     pub(super) fn log(&self, topic: usize, partition: u32) -> &[usize] {
         &self.logs[topic][partition as usize].0
     }
 
-    /// An unclean election took what a partition had from `end` on.
+    /// An unclean election removed a partition's records from `end` on.
     pub(super) fn on_truncated(&mut self, topic: usize, partition: u32, end: u64) {
         let (log, known) = &mut self.logs[topic][partition as usize];
         *known = end;
@@ -234,8 +235,8 @@ impl Account {
         self.tally.records += 1;
     }
 
-    /// Equal requests have one correlation id on every gateway, others have others; requests under
-    /// one key of one route share its first half.
+    /// Equal requests have one correlation id on every gateway, and different requests have
+    /// different ones. Requests under one key of one route share its first half.
     fn check_correlation(&mut self, request: &Request, correlation: &str) {
         if request.key.is_none() {
             let mut there = self.records.iter().filter(|it| !it.lost);
@@ -256,7 +257,7 @@ impl Account {
         }
     }
 
-    /// What a request is called, if a record or its own try says so.
+    /// The correlation id of a request, if a record or its own try has it.
     pub(super) fn correlation(&self, attempt: usize) -> Option<&str> {
         let tried = &self.attempts[attempt];
         let own = tried.record.map(|index| &self.records[index].correlation);
@@ -264,7 +265,7 @@ impl Account {
             .map(String::as_str)
     }
 
-    /// Guarantees (a) and (d), and P3 from the side of the log.
+    /// Guarantees (a) and (d), and P3 as seen in the log.
     fn check_record(&self, record: &CommandRecord) {
         let attempt = &self.attempts[record.attempt];
         assert_eq!(attempt.record, None, "a try is in the log twice");
@@ -303,12 +304,12 @@ impl Account {
     pub(super) fn is_in_flight(&self, record: &CommandRecord, now: Instant) -> bool {
         let (_, sent) = self.attempts[record.attempt].sent.expect("it was sent");
         let replies = self.replies.get(&record.correlation);
-        // One that was made before the record may be read after it.
+        // A reply made before the record may be read after it.
         let closed = replies.is_some_and(|all| all.iter().any(|reply| reply.retry));
         !record.lost && !closed && now < sent.after(self.closes)
     }
 
-    /// Counts a second record of a request by its cause, as DESIGN names them.
+    /// Counts a second record of a request by its cause, with DESIGN's names.
     fn count_second(&mut self, record: &CommandRecord) {
         let key = record.key();
         let under_key = self.records.iter().filter(|it| it.key() == key);
@@ -336,7 +337,7 @@ impl Account {
         *cause += 1;
     }
 
-    /// A service has applied a command and committed that.
+    /// A service has applied a command and committed.
     pub(super) fn on_applied(&mut self, correlation: &str) {
         let times = self.applied.entry(correlation.to_owned()).or_default();
         *times += 1;

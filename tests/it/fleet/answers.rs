@@ -1,4 +1,4 @@
-//! What callers are told, held against the log and the replies of the services.
+//! Checks the answers of callers against the log and the services' replies.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use super::account::{Account, Fate, ReplyRecord};
 use super::caller::Verdict;
 use super::response::Response;
 
-/// How long a gateway may need in the calm until it has recovered from the storm.
+/// How long a gateway may take to recover from the storm in the calm.
 const RECOVERY: Duration = Duration::from_secs(20);
-/// How long a reply may be in the log unread where nothing is wrong.
+/// How long a reply in the log may be unread if nothing is wrong.
 const LAG: Duration = Duration::from_secs(1);
 
 impl Account {
@@ -56,8 +56,8 @@ impl Account {
         Verdict::Again
     }
 
-    /// P1 and P3: the reply of a service, made for this very request, after its record was in the
-    /// log.
+    /// P1 and P3: the answer is a service's reply to this very request, made after its record was
+    /// in the log.
     fn on_answer(&mut self, attempt: usize, response: &Response, now: Instant) -> Verdict {
         let tried = &self.attempts[attempt];
         let Some(correlation) = self.correlation(attempt) else {
@@ -90,14 +90,14 @@ impl Account {
         }
     }
 
-    /// P3: what was refused is not in the log, neither by this try nor by one that it joined.
+    /// P3: a refused request is not in the log, neither by this try nor by one that it joined.
     fn check_refused(&self, attempt: usize, name: &str, now: Instant) {
         let tried = &self.attempts[attempt];
         assert_eq!(
             tried.record, None,
             "P3: refused, and in the log: {name} {tried:?}"
         );
-        // Other refusals come before the gateway looks for a command in flight.
+        // Other refusals are decided before the gateway looks for a command in flight.
         if name == "broker-unavailable"
             && let Some(joined) = self.joined(attempt, now)
         {
@@ -105,8 +105,8 @@ impl Account {
         }
     }
 
-    /// The record that this try must have joined: its own process had appended it before the try
-    /// was sent, and had its command in flight until now.
+    /// The record that this try must have joined: the try's own process appended it before the try
+    /// was sent, and has had its command in flight since.
     fn joined(&self, attempt: usize, now: Instant) -> Option<String> {
         let tried = &self.attempts[attempt];
         let (sent, _) = tried.sent?;
@@ -120,8 +120,8 @@ impl Account {
         own.map(|record| format!("{record:?}"))
     }
 
-    /// P3: 422 is for a key that belongs to another request. Nobody is told so of a request that
-    /// this process runs, or whose reply it has read.
+    /// P3: 422 means that the key was used for another request. It never answers a request that
+    /// this process has in flight, or whose reply it has read.
     fn check_not_this(&self, attempt: usize, now: Instant) {
         let tried = &self.attempts[attempt];
         let request = &tried.request;

@@ -1,5 +1,5 @@
-//! A client that sends commands: it writes a request in pieces, waits as long as it has patience,
-//! and asks any gateway again under the same key until it has an answer that ends the matter.
+//! A client that sends commands. It writes a request in pieces, waits until its patience ends, and
+//! retries at any gateway under the same key until it has a final answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,11 +19,11 @@ pub(super) const ROUTES: [(&str, &str); 4] = [
     ("drop", "DELETE"),
 ];
 
-/// Bytes of an answer that a caller's pipe holds.
+/// The room of a caller's pipe, in bytes of an answer.
 const PIPE_BYTES: [usize; 3] = [200, 4_096, 65_536];
 const PIPE_BYTES_CALM: usize = 65_536;
 
-/// What a client wants. The same key with another path or body is another request.
+/// A client's request. The same key with another path or body is another request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Request {
     /// Index into [`ROUTES`].
@@ -35,7 +35,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// `attempt` goes onto the record and is no part of the fingerprint.
+    /// `attempt` is copied to the record and is not part of the fingerprint.
     fn bytes(&self, attempt: usize) -> VecDeque<u8> {
         let (method, path, body) = (ROUTES[self.route].1, &self.path, &self.body);
         let key = self.key.as_ref();
@@ -50,16 +50,16 @@ impl Request {
     }
 }
 
-/// How an answer leaves its caller.
+/// What a caller does after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The matter is closed.
+    /// The request is done.
     Final,
-    /// The caller asks again.
+    /// The caller retries.
     Again,
 }
 
-/// One request on its way.
+/// One request in flight.
 #[derive(Debug)]
 struct Try {
     attempt: usize,
@@ -71,11 +71,11 @@ struct Try {
 /// A client.
 #[derive(Debug, Default)]
 pub(super) struct Caller {
-    /// What is left to ask, the present request first.
+    /// Requests to send, the present one first.
     todo: VecDeque<Request>,
-    /// What has its answer.
+    /// Answered requests.
     done: Vec<Request>,
-    /// Where it is connected: gateway, shard, socket.
+    /// The caller's connection: gateway, shard, socket.
     at: Option<(usize, (usize, SocketId))>,
     trying: Option<Try>,
     /// The gateway of the last try.
@@ -91,13 +91,13 @@ impl Caller {
         }
     }
 
-    /// Asks once more for everything that was answered.
+    /// Sends all answered requests once more.
     pub(super) fn ask_again(&mut self) {
         let answered = std::mem::take(&mut self.done).into_iter();
         self.todo.extend(answered.filter(|it| it.key.is_some()));
     }
 
-    /// Whether nothing is left to ask and no connection is open.
+    /// Whether no request is left and no connection is open.
     pub(super) fn is_done(&self) -> bool {
         self.todo.is_empty() && self.at.is_none()
     }
@@ -110,7 +110,7 @@ impl Caller {
         }
     }
 
-    /// The answer to the present try will not come.
+    /// The present try will get no answer.
     fn lose(&mut self, account: &mut Account, now: Instant) {
         if let Some(lost) = self.trying.take() {
             account.on_lost(lost.attempt, now);
@@ -132,7 +132,7 @@ impl Caller {
         self.lose(account, world.now.mono);
     }
 
-    /// Some of a caller's life.
+    /// Runs one step of a caller.
     pub(super) fn step(
         &mut self,
         number: usize,
@@ -249,7 +249,7 @@ impl Caller {
         }
     }
 
-    /// Waits a little before the next try.
+    /// Waits before the next try.
     fn rest(&mut self, world: &mut World) {
         let millis = world.random.below(100);
         self.not_before = world.now.mono.after(Duration::from_millis(millis));

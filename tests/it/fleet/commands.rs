@@ -1,5 +1,5 @@
-//! Commands: callers that retry at any gateway under the same key, services that are slow and crash,
-//! and brokers that append and lose the answer. Every step is checked by the [`Account`].
+//! Commands: callers that retry at any gateway under the same key, services that are slow and
+//! crash, and brokers that append and lose the response. Every step is checked by the [`Account`].
 
 use sluicegate::broker::{Failing, ResponseError};
 use sluicegate::model::{Instant, Partition};
@@ -16,12 +16,12 @@ use super::world::{Scenario, World};
 const TOPICS: [&str; 2] = ["orders", "notes"];
 /// The topics of replies. In half of the worlds all routes share the first.
 const REPLIES: [&str; 2] = ["replies", "note-replies"];
-/// Keys that several callers use.
+/// Keys that several callers share.
 const SHARED_KEYS: u64 = 4;
 /// Commands of one caller.
 const COMMANDS_MAX: u64 = 16;
-/// Bytes of a reply in one of eight worlds: more of them than `commands.replies_bytes_max`, so that
-/// some are read from the log again.
+/// Bytes of a reply in one of eight worlds. They exceed `commands.replies_bytes_max`, so that some
+/// replies are read from the log again.
 const LARGE: usize = 60_000;
 /// How long nothing may happen before a world counts as settled.
 const QUIET: Duration = Duration::from_secs(1);
@@ -35,25 +35,25 @@ pub(super) struct Commands {
     account: Account,
     /// Whether produce requests fail and leaders move.
     faulty: bool,
-    /// Whether unclean elections take commands: in a quarter of the faulty worlds. They take no
-    /// replies: a gateway that has not read one could not know of it before `open_limit`.
+    /// Whether unclean elections remove commands: in a quarter of the faulty worlds. They remove no
+    /// replies, since a gateway that has not read a reply could not notice before `open_limit`.
     unclean: bool,
     phase: Phase,
     status: String,
 }
 
-/// How far the calm is.
+/// The phases of the calm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Every caller asks until it has an answer.
+    /// Every caller retries until it has an answer.
     Asking,
-    /// Every caller asks once more for what was answered.
+    /// Every caller sends its answered requests once more.
     AskingAgain,
-    /// Nothing is asked any more, since then.
+    /// No request has been sent since then.
     Quiet(Instant),
 }
 
-/// What the gateways of one world have in common.
+/// Settings that all gateways of one world share.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     delivery_timeout: u64,
@@ -62,7 +62,7 @@ struct Limits {
 }
 
 fn config(limits: Limits, random: &mut Random) -> String {
-    // Limits shrunk by seed, so that they are hit.
+    // Limits are reduced by seed, so that they are hit.
     let timeout = *random.pick(&["200ms", "1s", "3s"]);
     let open_max = *random.pick(&[4, 100]);
     let waiters_max = *random.pick(&[1, 16]);
@@ -96,7 +96,7 @@ fn config(limits: Limits, random: &mut Random) -> String {
 }
 
 impl Commands {
-    /// Lives through one history.
+    /// Runs one history.
     pub(super) fn run(seed: u64) -> Tally {
         let mut world = World::new(seed, 3);
         let mut commands = Self::new(&mut world);
@@ -111,7 +111,7 @@ impl Commands {
         let unclean = faulty && random.one_in(4);
         let limits = Limits {
             delivery_timeout: *random.pick(&[1, 5]),
-            // A command that was taken from the log is in flight that long at its gateway.
+            // A command that was removed from the log stays in flight at its gateway for this time.
             open_limit: if unclean { 20 } else { 600 },
             shared_replies: random.one_in(2),
         };
@@ -136,8 +136,8 @@ impl Commands {
                 .expect("a topic");
         }
         world.add_gateways(|random| config(limits, random));
-        // A produce whose outcome is unknown is forgotten after twice its timeout. Without faults, and
-        // with a timeout that no pause reaches, every outcome is known.
+        // A produce whose outcome is unknown is forgotten after twice its timeout. Without faults,
+        // and with a timeout longer than any pause, every outcome is known.
         let unknown = faulty || limits.delivery_timeout < 5;
         let forgets = unknown.then_some(2 * limits.delivery_timeout);
         let closes =
@@ -161,7 +161,7 @@ impl Commands {
         (topic, Partition(random.below(u64::from(partitions)) as u32))
     }
 
-    /// A replica leads a partition of commands that lacks the newest.
+    /// A replica becomes leader of a partition of commands without having its newest records.
     fn elect_uncleanly(&mut self, world: &mut World) {
         let topic = world.random.below(2) as usize;
         let (name, partitions) = self.topics[topic];
@@ -173,7 +173,7 @@ impl Commands {
         self.service.on_truncated(topic, p, end);
     }
 
-    /// Produce requests are appended and not answered, refused, or answered late; fetches fail.
+    /// Produce requests are appended without a response, refused, or answered late. Fetches fail.
     fn fail_requests(world: &mut World) {
         let before = [
             ResponseError::NotEnoughReplicas,
@@ -187,7 +187,7 @@ impl Commands {
             ResponseError::NotLeaderOrFollower,
         ];
         let (random, broker) = (&mut world.random, &mut world.broker);
-        // The last number outlasts a delivery timeout: the outcome stays unknown.
+        // The last count outlasts a delivery timeout, so that the outcome stays unknown.
         let count = *random.pick(&[1, 2, 3, 40]);
         if random.one_in(20) {
             broker.lose_next_produce_responses(count);
@@ -206,7 +206,7 @@ impl Commands {
         }
     }
 
-    /// Whether every gateway counts as it did at its start: no client, no command in flight.
+    /// Whether every gateway has the counts of its start: no client, no command in flight.
     fn is_empty(&mut self, world: &mut World) -> bool {
         let mut left = Vec::new();
         for (number, gateway) in world.gateways.iter_mut().enumerate() {
@@ -224,7 +224,7 @@ impl Commands {
     }
 }
 
-/// What one caller is going to ask.
+/// The requests of one caller.
 fn caller(number: u64, random: &mut Random) -> Caller {
     let requests = (0..random.within(4, COMMANDS_MAX)).map(|n| {
         let route = random.below(4) as usize;
@@ -234,7 +234,7 @@ fn caller(number: u64, random: &mut Random) -> Caller {
             _ => Some(format!("{number}-{n}")),
         };
         let shared = key.as_ref().is_some_and(|key| key.starts_with("shared"));
-        // Under a shared key the path, or the body, may be another caller's.
+        // Under a shared key the path or the body may be another caller's.
         let id = random.below(2);
         let path = match route {
             0 => format!("/accounts/{id}/payments"),

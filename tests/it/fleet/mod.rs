@@ -33,8 +33,8 @@ fn number(name: &str) -> Option<u64> {
         .map(|text| text.parse().expect("a number"))
 }
 
-/// Runs `seeds` worlds over the machine's threads, or the one that `SLUICEGATE_SEED` names; the first
-/// failure stops all. `add` puts a world's outcome to those of the others.
+/// Runs `seeds` worlds on the machine's threads, or the one that `SLUICEGATE_SEED` names. The first
+/// failure stops all. `add` merges a world's outcome into the sum.
 fn run<T: std::fmt::Debug + Send, S: Default + Send>(
     what: &str,
     seeds: u64,
@@ -89,7 +89,7 @@ fn run_streams(kind: Kind) {
     println!("{kind:?}: {seeds} seeds, {delivered} events, invariant I held");
 }
 
-/// Resume on any gateway, with any interleaving, loses nothing and doubles nothing.
+/// Resuming at any gateway, with any interleaving, neither loses nor repeats a record.
 #[test]
 fn a_log_read_over_many_connections_is_whole() {
     run_streams(Kind::Log);
@@ -101,8 +101,8 @@ fn a_snapshot_and_its_stream_end_at_the_newest_records() {
     run_streams(Kind::Snapshot);
 }
 
-/// DESIGN "Commands", guarantees (a) and (d), and promises P1 and P3, after every step; and in the
-/// calm every client gets its answer, and no gateway holds anything for a client any more.
+/// DESIGN "Commands", guarantees (a) and (d), and promises P1 and P3, after every step. In the calm
+/// every client gets its answer, and no gateway holds anything for a client any more.
 #[test]
 fn commands_are_appended_once_and_answered_truly() {
     let seeds = seeds();

@@ -61,12 +61,12 @@ pub(super) struct Peer {
     shards: Vec<Driven>,
     /// Messages on their way, by sender and receiver; order is kept.
     ways: Vec<Vec<VecDeque<Message>>>,
-    /// What clients have yet to read of connections that a shard has closed.
+    /// Unread bytes of connections that a shard has closed.
     closed: BTreeMap<(usize, u32, u32), VecDeque<u8>>,
     /// Checks of readiness that do not hold, as last reported; `None`: not reported yet.
     unready: Vec<Option<usize>>,
     pub(super) notes: Vec<String>,
-    /// What each shard last reported of itself.
+    /// The last status report of each shard.
     pub(super) status: Vec<ShardStatus>,
 }
 
@@ -245,7 +245,7 @@ impl Peer {
         }
     }
 
-    /// A client comes, to any shard that takes clients. `room`: bytes its pipe holds.
+    /// Connects a client to any shard that accepts clients. `room`: bytes that its pipe holds.
     pub(super) fn connect(
         &mut self,
         client: usize,
@@ -271,7 +271,7 @@ impl Peer {
         live(&mut self.shards[shard].pipes, socket)
     }
 
-    /// The last bytes of a client's connection that a shard has closed.
+    /// The last bytes of a connection that a shard has closed.
     pub(super) fn last_bytes(&mut self, (shard, socket): (usize, SocketId)) -> Vec<u8> {
         let place = (shard, socket.slot, socket.generation);
         self.closed.remove(&place).unwrap_or_default().into()
@@ -326,7 +326,7 @@ impl Peer {
             assert_eq!(pipe.generation, socket.generation, "it closes its own");
             match pipe.end {
                 End::Broker(connection) => broker.on_disconnect(connection),
-                // The FIN comes behind what the socket has taken.
+                // The FIN follows the bytes that the socket has taken.
                 End::Client(_) if !pipe.ended => {
                     let place = (n, socket.slot, socket.generation);
                     self.closed.insert(place, pipe.from_shard);

@@ -1,7 +1,7 @@
-//! A whole response, read from bytes that come in pieces. A parser of the fleet's own, and strict:
-//! every answer to a command says how long it is.
+//! A whole response, read from bytes that arrive in pieces. The fleet's own, strict parser: every
+//! answer to a command has a length.
 
-/// A body, short enough to be printed: its text, and how long it is with the spaces behind it.
+/// A body in a form short enough to print: its text, and its length with the trailing spaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Body {
     pub(super) text: String,
@@ -16,7 +16,7 @@ impl Body {
         }
     }
 
-    /// The body as it was.
+    /// The original body.
     pub(super) fn whole(&self) -> String {
         format!("{:length$}", self.text, length = self.length)
     }
@@ -34,7 +34,7 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// The value of a header that comes at most once.
+    /// The value of a header that occurs at most once.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(it, _)| it == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -58,7 +58,7 @@ impl Reader {
         self.0.extend(bytes);
     }
 
-    /// The response, once it is whole.
+    /// The response, once it is complete.
     pub(super) fn response(&mut self) -> Option<Response> {
         let end = self.0.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&self.0[..end]).expect("a head is text");

@@ -1,7 +1,7 @@
-//! A service as `docs/guarantees.md` wants it: one or two instances that share the partitions of the
-//! commands. What an instance knows of a partition (place, replies by correlation id, replies to
-//! send) is one transaction with what it applies. An instance is slow at times, and crashes: before
-//! it has committed, or when a reply is in the log and that is not noted yet.
+//! A service that follows `docs/guarantees.md`: one or two instances that share the partitions of
+//! the commands. An instance's state of a partition (offset, replies by correlation id, unsent
+//! replies) is committed in one transaction with its effects. An instance is slow at times, and
+//! crashes: before it has committed, or after a reply was appended and before that is recorded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -15,18 +15,18 @@ use super::records::{batch, record};
 use super::response::Body;
 use super::world::World;
 
-/// How a service behaves, by seed.
+/// A service's behaviour, by seed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habits {
-    /// A duplicate is answered again, with the same reply; else it is passed over.
+    /// A duplicate record is answered again with the same reply. Otherwise it is ignored.
     pub(super) repeats: bool,
-    /// Of several requests under one command key one is applied, and the others get 409.
+    /// Of several requests under one command key, one is applied and the others get 409.
     pub(super) exclusive: bool,
     /// Some commands are answered with `retry: true`.
     pub(super) retries: bool,
-    /// One reply of so many takes up to three seconds.
+    /// One reply of this many takes up to three seconds.
     pub(super) slow: u64,
-    /// Bytes that a reply has beyond its text.
+    /// Padding bytes of a reply.
     pub(super) padding: usize,
 }
 
@@ -62,7 +62,7 @@ impl Reply {
     }
 }
 
-/// What is known of one partition of commands.
+/// The state of one partition of commands.
 #[derive(Debug)]
 struct Lane {
     topic: usize,
@@ -73,14 +73,14 @@ struct Lane {
     outbox: VecDeque<Reply>,
 }
 
-/// All instances, and what they have committed.
+/// All instances, and their committed state.
 #[derive(Debug)]
 pub(super) struct Service {
     habits: Habits,
     /// The topics of replies and their partitions.
     replies: [(&'static str, u32); 2],
     lanes: Vec<Lane>,
-    /// By instance: steps until it is up.
+    /// By instance: steps until it runs again.
     down: Vec<u64>,
     /// By command key: the correlation id that was applied.
     winners: BTreeMap<String, String>,
@@ -115,12 +115,12 @@ impl Service {
         }
     }
 
-    /// Replies that are committed and not in the log yet.
+    /// Committed replies that are not in the log yet.
     pub(super) fn owed(&self) -> usize {
         self.lanes.iter().map(|lane| lane.outbox.len()).sum()
     }
 
-    /// An unclean election took what a partition had from `end` on.
+    /// An unclean election removed a partition's records from `end` on.
     pub(super) fn on_truncated(&mut self, topic: usize, partition: u32, end: u64) {
         let mut lanes = self.lanes.iter_mut();
         let lane = lanes.find(|it| (it.topic, it.partition) == (topic, partition));
@@ -128,7 +128,7 @@ impl Service {
         lane.next = lane.next.min(end);
     }
 
-    /// Each partition's instance sends a reply, and reads a command.
+    /// The instance of each partition sends a reply, and reads a command.
     pub(super) fn step(&mut self, world: &mut World, account: &mut Account, storm: bool) {
         for steps in &mut self.down {
             *steps = if storm { steps.saturating_sub(1) } else { 0 };
@@ -137,7 +137,7 @@ impl Service {
             let own = n % self.down.len();
             let other = (own + 1) % self.down.len();
             let up = |it: &usize| self.down[*it] == 0;
-            // The other instance takes over, but not at once.
+            // The other instance takes over after a while.
             let stand_in = Some(other).filter(|_| world.random.one_in(5));
             let Some(instance) = Some(own).filter(up).or(stand_in.filter(up)) else {
                 continue;
@@ -150,8 +150,8 @@ impl Service {
         }
     }
 
-    /// Appends the oldest replies of a partition, in one batch. True: the instance crashed before
-    /// that was noted, so they will be appended again.
+    /// Appends the oldest replies of a partition in one batch. Returns true if the instance crashed
+    /// before it recorded that, so that it will append them again.
     fn send(&mut self, n: usize, world: &mut World, account: &mut Account, storm: bool) -> bool {
         let now = world.now.mono;
         let outbox = &mut self.lanes[n].outbox;
@@ -186,7 +186,7 @@ impl Service {
         false
     }
 
-    /// Some partition of a topic of replies: gateways read all of them.
+    /// Any partition of a replies topic: gateways read all of them.
     fn partition(&self, topic: &str, world: &mut World) -> Partition {
         let mut topics = self.replies.iter();
         let (_, partitions) = topics
@@ -195,8 +195,8 @@ impl Service {
         Partition(world.random.below(u64::from(*partitions)) as u32)
     }
 
-    /// Reads the next command of a partition and commits what becomes of it. True: the instance
-    /// crashed before that.
+    /// Reads the next command of a partition and commits its outcome. Returns true if the instance
+    /// crashed before the commit.
     fn read(&mut self, n: usize, world: &mut World, account: &mut Account, storm: bool) -> bool {
         let lane = &self.lanes[n];
         let log = account.log(lane.topic, lane.partition);

@@ -1,4 +1,4 @@
-//! What subscribers were shown, held against what the topic holds and held.
+//! Checks the events of subscribers against the topic's present and earlier records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +26,8 @@ impl Streams {
         }
     }
 
-    /// Per partition: all matching records from where the client began, in order, once. What it was
-    /// told to be cut off does not count, and must be shown as it is now.
+    /// Per partition: all matching records from the client's start on, in order, once. Records that
+    /// a gap reported as truncated do not count, and must be sent as the log has them now.
     fn check_log(&self, number: usize, client: &Subscriber) {
         let begin = client.first_id.as_ref().map(|id| {
             let id = EventId::parse(id.as_bytes()).expect("an id of ours");
@@ -100,8 +100,8 @@ impl Streams {
         );
     }
 
-    /// The newest record of each key is where the client ended, and on one connection no key goes
-    /// back.
+    /// The client has ended at the newest record of each key, and within one connection no key goes
+    /// back to an older one.
     fn check_snapshot(&self, number: usize, client: &Subscriber, world: &World) {
         let mut newest: BTreeMap<String, Option<u64>> = BTreeMap::new();
         let mut seen: BTreeMap<String, (u32, u64)> = BTreeMap::new();
@@ -176,8 +176,8 @@ impl Streams {
         );
     }
 
-    /// Whether a record was shown ahead of the id that came with it, as *changes* do, and an
-    /// unclean election has taken it. Who was cut off then holds it, and no id says so
+    /// Whether a record was sent before its id, as *changes* do, and an unclean election has
+    /// removed it. A client that was cut then has the record, and its id does not show that
     /// (guarantees.md).
     fn is_lost_and_unheld(&self, event: &Event, key: &str) -> bool {
         let id = EventId::parse(event.id.as_bytes()).expect("an id of ours");

@@ -1,5 +1,5 @@
-//! Streams: clients that are cut anywhere and resume at any gateway by their last id, while topics
-//! grow, are trimmed and compacted, and lose records by unclean elections.
+//! Streams: clients are cut anywhere and resume at any gateway by their last id, while topics grow,
+//! are trimmed and compacted, and lose records by unclean elections.
 
 use bytes::Bytes;
 use kafka_protocol::records::Record;
@@ -12,7 +12,7 @@ use super::records::{batch, record, text};
 use super::subscriber::Subscriber;
 use super::world::{Scenario, World};
 
-/// What is streamed.
+/// The kind of topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A topic that keeps every record.
@@ -21,7 +21,7 @@ pub(super) enum Kind {
     Snapshot,
 }
 
-/// What a run came to. Two runs of a seed must agree in all of it.
+/// The result of a run. Two runs of a seed must agree in all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct History {
     /// Events shown to clients.
@@ -40,26 +40,26 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(15);
 /// A record as the checks see it: offset, key, value.
 pub(super) type Written = (u64, String, Option<String>);
 
-/// Clients of event streams, and the truth about the topic they read.
+/// Clients of event streams, and all records of the topic that they read.
 pub(super) struct Streams {
     pub(super) kind: Kind,
     pub(super) partitions: u32,
     pub(super) clients: Vec<Subscriber>,
     written: u64,
-    /// Every record there ever was, by partition. What retention or compaction took is in it, too;
-    /// what an unclean election took is in `lost`.
+    /// Every record ever appended, by partition, including those that retention or compaction
+    /// removed. Records that an unclean election removed are in `lost`.
     pub(super) truth: Vec<Vec<Written>>,
     pub(super) lost: Vec<Vec<Written>>,
     /// Whether there are unclean elections: in half of the worlds.
     pub(super) unclean: bool,
-    /// By partition: where its log was cut back.
+    /// By partition: the offsets at which its log was truncated.
     cuts: [Vec<u64>; 8],
-    /// By partition: the log start that has passed such a place. Below it not even the broker knows
-    /// what was cut off.
+    /// By partition: the log start that has passed such an offset. Below it not even the broker
+    /// knows of the truncation.
     pub(super) blind: [u64; 8],
     /// By partition: its end when it was last compacted.
     compacted: [u64; 8],
-    /// When the calm last showed an event, and how many there were.
+    /// The time and the count of the last event in the calm.
     busy: (Instant, usize),
 }
 
@@ -68,7 +68,7 @@ fn config(kind: Kind, random: &mut Random) -> String {
         Kind::Log => ("earliest", "live"),
         Kind::Snapshot => ("snapshot", "snapshot"),
     };
-    // Limits shrunk by seed, so that they are hit.
+    // Limits are reduced by seed, so that they are hit.
     let window = *random.pick(&["1MiB", "2MiB", "64MiB"]);
     format!(
         "[kafka]\nbootstrap = [\"node:1\", \"node:2\"]\nfetch_wait = \"50ms\"\nrequest_timeout = \"1s\"\nmetadata_age_max = \"2s\"\n\
@@ -81,7 +81,7 @@ fn config(kind: Kind, random: &mut Random) -> String {
 }
 
 impl Streams {
-    /// Lives through one history.
+    /// Runs one history.
     pub(super) fn run(kind: Kind, seed: u64) -> History {
         let mut world = World::new(seed, 2);
         let mut streams = Self::new(kind, &mut world);
@@ -130,11 +130,11 @@ impl Streams {
         }
     }
 
-    /// A replica leads that lacks the newest records.
+    /// A replica without the newest records becomes leader.
     fn elect_uncleanly(&mut self, world: &mut World) {
         let p = world.random.below(u64::from(self.partitions)) as u32;
         let [.., end] = world.bounds(TOPIC, p);
-        // A replica never has compacted by records that it lacks.
+        // A replica has not been compacted by records that it lacks.
         let most = end - self.compacted[p as usize];
         let lose = world.random.within(1, 8).min(most);
         let end = world.broker.unclean_election(TOPIC, Partition(p), lose);
@@ -145,7 +145,7 @@ impl Streams {
         self.cuts[p as usize].push(end.0);
     }
 
-    /// Retention takes the oldest records of a partition.
+    /// Retention removes the oldest records of a partition.
     fn trim(&mut self, world: &mut World) {
         let p = world.random.below(u64::from(self.partitions)) as u32;
         let [start, _, end] = world.bounds(TOPIC, p);
@@ -226,7 +226,7 @@ impl Streams {
         };
         let waiting = pipe.from_shard.len();
         let random = &mut world.random;
-        // Some read slowly, and now and then one reads nothing at all.
+        // Some clients read slowly, and now and then one is stalled.
         let slow = index % 2 == 1 && storm;
         let turns = if client.stalled { 20 } else { 60 };
         client.stalled = storm && client.stalled != random.one_in(turns);
@@ -242,7 +242,7 @@ impl Streams {
         }
     }
 
-    /// With one seed, prints where every client is in the end.
+    /// With one seed, prints the final state of every client.
     fn show(&self) {
         if std::env::var_os("SLUICEGATE_SEED").is_none() {
             return;
@@ -315,7 +315,7 @@ impl Scenario for Streams {
         }
     }
 
-    /// Whatever can be shown must be shown, and in bounded time.
+    /// Every record that can be sent must be sent, within a limited time.
     fn is_settled(&mut self, world: &mut World) -> bool {
         let shown: usize = self.clients.iter().map(|client| client.events.len()).sum();
         let connected = self.clients.iter().all(|client| client.at.is_some());

@@ -43,7 +43,7 @@ pub(super) struct Subscriber {
     /// The body of an HTTP/1.1 answer; one of HTTP/1.0 has no framing.
     body: Option<Chunks>,
     data: Vec<u8>,
-    /// Chunks it has read whole.
+    /// Chunks that were read completely.
     pub(super) chunks: u64,
     fresh: bool,
     fields: (String, Option<String>),
@@ -51,7 +51,7 @@ pub(super) struct Subscriber {
     pending_id: Option<String>,
     /// The status lines it was answered with, other than 200.
     pub(super) refusals: u32,
-    /// It stores an id only with an event, as many libraries do.
+    /// The client stores an id only with an event, as many libraries do.
     forgetful: bool,
     /// It reads nothing for now, as a phone in a tunnel.
     pub(super) stalled: bool,
@@ -81,7 +81,7 @@ impl Subscriber {
         }
     }
 
-    /// The same, but it stores an id only with an event.
+    /// A client that stores an id only with an event.
     pub(super) fn forgetful(self, forgetful: bool) -> Self {
         Self { forgetful, ..self }
     }
@@ -91,7 +91,7 @@ impl Subscriber {
         self.connections += 1;
         self.line.clear();
         self.head = true;
-        // One in four comes through an old proxy.
+        // One in four connections goes through an HTTP/1.0 proxy.
         let old = self.connections % 4 == 3;
         self.body = (!old).then(Chunks::of_stream);
         self.fields = (String::new(), None);
@@ -139,7 +139,7 @@ impl Subscriber {
         self.data = data;
     }
 
-    /// The gateway has closed the connection. It does so in order: no event is cut.
+    /// The gateway has closed the connection. It must have sent the last chunk: no event is cut.
     pub(super) fn on_close(&mut self) {
         if let Some(body) = &self.body {
             assert!(body.is_whole(), "a body without its last chunk");
@@ -163,7 +163,7 @@ impl Subscriber {
     fn on_line(&mut self, line: &str) {
         if line.is_empty() {
             let (name, data) = std::mem::take(&mut self.fields);
-            // Some libraries forget an id that came without an event.
+            // Some libraries ignore an id without an event.
             let counts = data.is_some() || !self.forgetful;
             if let Some(id) = self.pending_id.take().filter(|_| counts) {
                 self.first_id.get_or_insert_with(|| id.clone());

@@ -1,15 +1,15 @@
-//! What a world of commands came to, in numbers.
+//! The result of a world of commands, in numbers.
 
-/// Second records of a request, by why they came to be.
+/// Second records of a request, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seconds {
     /// The attempt arrived before any reply to the request was in the log.
     pub(super) overlapping: u64,
-    /// A reply was in the log, and this gateway had not read it.
+    /// A reply was in the log, and this gateway had not read it yet.
     pub(super) unread: u64,
     /// The service had asked for a retry.
     pub(super) retry: u64,
-    /// The same process had given up the first: its outcome was unknown for too long.
+    /// The same process had given up on the first, because its outcome was unknown for too long.
     pub(super) given_up: u64,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Tally {
     pub(super) seconds: Seconds,
     /// Commands that a service applied.
     pub(super) applied: u64,
-    /// Tries answered with a reply that is kept, and how many of these from the index.
+    /// Tries answered with a stored reply, and how many of these came from the index.
     pub(super) answered: u64,
     pub(super) replayed: u64,
     /// Tries answered with a reply that asks for a retry.
@@ -58,7 +58,7 @@ impl Tally {
         self.lost += other.lost;
     }
 
-    /// A fleet in which something never happens proves nothing about it.
+    /// A fleet in which some event never occurs proves nothing about it.
     pub(super) fn assert_all_kinds(&self) {
         let kinds = [
             self.records,

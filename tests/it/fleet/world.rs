@@ -1,6 +1,6 @@
 //! The world of a scenario: one clock, one seed, one cluster of the development broker, and gateway
-//! instances that crash and come back. A storm of faults comes first, then a calm in which
-//! everything must settle. A scenario adds the topics, the clients and the checks.
+//! instances that crash and restart. A storm of faults is followed by a calm in which everything
+//! must settle. A scenario adds the topics, the clients and the checks.
 
 use std::sync::Arc;
 
@@ -14,33 +14,32 @@ use super::random::Random;
 
 /// Steps of the storm.
 const STORM: u64 = 300;
-/// Steps of the calm at most.
+/// The most steps of the calm.
 const CALM: u64 = 6_000;
 
 /// What a scenario adds to the world.
 pub(super) trait Scenario {
-    /// Runs before the gateways' turns of a step of the storm: faults of its topics, records of
-    /// others.
+    /// Runs before the gateways' turns of a step of the storm: faults of the topics, records of
+    /// other producers.
     fn disturb(&mut self, world: &mut World);
 
-    /// Runs after the gateways' turns of each step: clients and services act, and what can be
-    /// checked is checked.
+    /// Runs after the gateways' turns of each step: clients and services act, and the checks run.
     fn act(&mut self, world: &mut World, storm: bool);
 
     /// A gateway process was killed: its connections are gone.
     fn on_killed(&mut self, gateway: usize, world: &mut World);
 
-    /// Whether nothing is left to wait for. Asked after each step of the calm.
+    /// Whether the scenario waits for nothing more. Called after each step of the calm.
     fn is_settled(&mut self, world: &mut World) -> bool;
 
-    /// What is still waited for, for the report of a world that does not settle.
+    /// What the scenario still waits for, for the report of a world that does not settle.
     fn unsettled(&self) -> String;
 }
 
-/// A place where one gateway process runs at a time.
+/// A place in which one gateway process runs at a time.
 pub(super) struct Gateway {
     snapshot: Arc<Snapshot>,
-    /// `None`: it was killed and has not come back.
+    /// `None` while the process is killed.
     pub(super) process: Option<Peer>,
     /// Number of processes started so far.
     pub(super) life: u32,
@@ -48,16 +47,16 @@ pub(super) struct Gateway {
     paused: u64,
 }
 
-/// Which faults of brokers and processes a world has.
+/// The kinds of faults in a world.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Faults {
-    /// Connections of brokers are cut, nodes freeze.
+    /// Connections to brokers are cut, and nodes freeze.
     pub(super) brokers: bool,
     /// Gateway processes get no CPU for a while.
     pub(super) pauses: bool,
 }
 
-/// All that every scenario has.
+/// State that every scenario has.
 pub(super) struct World {
     pub(super) random: Random,
     pub(super) now: Now,
@@ -229,7 +228,7 @@ impl World {
         *self.random.pick(&nodes)
     }
 
-    /// Some node leads a partition from now on; nothing is lost.
+    /// Makes some node the leader of a partition, without loss.
     pub(super) fn move_leader(&mut self, topic: &str, at: Partition) {
         let node = self.any_node();
         self.broker
@@ -243,7 +242,7 @@ impl World {
         bounds.expect("the partition is there").map(|at| at.0)
     }
 
-    /// Some gateway that is ready, if there is one.
+    /// Any gateway that is ready, if there is one.
     pub(super) fn any_ready(&mut self) -> Option<usize> {
         let ready = |(_, it): &(usize, &Gateway)| it.process.as_ref().is_some_and(Peer::is_ready);
         let ready = self.gateways.iter().enumerate().filter(ready);
@@ -251,7 +250,7 @@ impl World {
         (!ready.is_empty()).then(|| *self.random.pick(&ready))
     }
 
-    /// With one seed, prints how every gateway is in the end.
+    /// With one seed, prints the final state of every gateway.
     pub(super) fn show(&mut self) {
         if std::env::var_os("SLUICEGATE_SEED").is_none() {
             return;

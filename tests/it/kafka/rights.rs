@@ -1,5 +1,5 @@
-//! Rights that real Kafka gives a user and takes from it, by its own authorizer. `edge::denied` has
-//! the same on the development broker, and every error code.
+//! Rights that real Kafka's authorizer grants a user and revokes. `edge::denied` tests the same on
+//! the development broker, with every error code.
 
 use crate::admin::{Admin, Operation, Permission};
 use crate::app::App;
@@ -68,7 +68,7 @@ fn assert_denied(answer: &Response) {
     assert!(answer.text().contains("lacks a right"), "{answer:?}");
 }
 
-/// Waits until `/readyz` says all of this.
+/// Waits until `/readyz` contains all of these texts.
 fn wait_named(gateway: &Gateway, words: &[&str]) {
     gateway.wait_admin("/readyz", |it| {
         it.status == 503 && words.iter().all(|word| it.text().contains(word))
@@ -85,7 +85,7 @@ fn a_right_that_is_taken_is_named_and_missed_until_it_is_given_back() {
         stage.app.items.as_str(),
     );
     let post = Request::post("/items/a/orders", "{}");
-    // At start.
+    // The right is missing at start.
     stage.deny(commands, Operation::Write);
     stage.deny(items, Operation::Describe);
     let gateway = stage.launch();
@@ -102,7 +102,7 @@ fn a_right_that_is_taken_is_named_and_missed_until_it_is_given_back() {
     stage.give_back(items, Operation::Describe);
     gateway.wait_until(&post, |it| it.text() == "done");
     gateway.wait_admin("/readyz", |it| it.status == 200);
-    // While it runs.
+    // The right is revoked while the gateway runs.
     stage.deny(commands, Operation::Write);
     gateway.wait_until(&post, |it| it.status == 503);
     assert_denied(&command(&gateway));

@@ -303,8 +303,8 @@ pub fn a_reply_that_is_no_response_is_a_bad_gateway(ground: &Ground) {
     }
 }
 
-/// A service that gets one header wrong gets it wrong in every reply: that header is left out, the
-/// log says which, and the rest of each reply reaches its client.
+/// A service that gets one header wrong gets it wrong in every reply. That header is left out, the
+/// log names it, and the rest of each reply reaches its client.
 pub fn a_header_that_http_can_not_carry_is_left_out_of_the_reply(ground: &Ground) {
     let app = App::new(ground);
     let _service = app.service(|_| {
@@ -331,7 +331,7 @@ pub fn a_header_that_http_can_not_carry_is_left_out_of_the_reply(ground: &Ground
     );
 }
 
-/// A reply that no command can be found for would leave no trace but a 504.
+/// A reply that answers no command would otherwise have no visible effect but a 504.
 pub fn a_reply_that_answers_no_command_is_named_and_counted(ground: &Ground) {
     let app = App::new(ground);
     let gateway = app.gateway(2);
@@ -384,7 +384,7 @@ pub fn a_reply_that_answers_no_command_is_named_and_counted(ground: &Ground) {
     }
 }
 
-/// The command of a client, on a thread of its own: it waits for the reply.
+/// A client's command on its own thread, which waits for the reply.
 fn in_flight(
     gateway: &Gateway,
     request: Request,
@@ -394,11 +394,11 @@ fn in_flight(
 }
 
 /// Two gateways that do not know of each other's command append both. Each client must get the
-/// reply to its own request, whichever comes first.
+/// reply to its own request, whichever arrives first.
 pub fn two_requests_under_one_key_at_two_gateways_each_get_their_own_reply(ground: &Ground) {
     let app = App::new(ground);
     let gateways = [app.gateway(2), app.gateway(1)];
-    // Of different record keys, so that they may be in different partitions.
+    // Different record keys, so that the records may be in different partitions.
     let requests = [1, 2].map(|n| order(&format!("i{n}"), &format!("{{\"n\":{n}}}"), "\"k\""));
     let clients: Vec<_> = (0..2)
         .map(|n| in_flight(&gateways[n], requests[n].clone()))
@@ -413,7 +413,8 @@ pub fn two_requests_under_one_key_at_two_gateways_each_get_their_own_reply(groun
         let reply = Reply::new(201, &format!("reply {}", n + 1));
         reply_to(app.bootstrap(), &app.replies, command(n), reply);
     };
-    // The second is answered first. The gateway of the first reads that reply, and goes on waiting.
+    // The second is answered first. The first one's gateway reads that reply, and continues to
+    // wait.
     reply(1);
     let learned = gateways[0].wait_until(&requests[1], |it| it.status == 201);
     assert_eq!(learned.text(), "reply 2");
@@ -439,7 +440,7 @@ pub fn two_requests_under_one_key_at_two_gateways_each_get_their_own_reply(groun
     assert_eq!(app.commands_in_log().len(), 2);
 }
 
-/// The same at one gateway that is killed between the two.
+/// The same with one gateway that is killed between the two requests.
 pub fn two_requests_under_one_key_with_a_kill_between_each_get_their_own_reply(ground: &Ground) {
     let app = App::new(ground);
     let mut gateway = app.gateway(1);
@@ -477,7 +478,7 @@ pub fn two_requests_under_one_key_with_a_kill_between_each_get_their_own_reply(g
     );
 }
 
-/// An entity tag is the service's: what it writes, clients see, and it gets back.
+/// An entity tag is the service's: clients receive what it wrote, and it receives the same back.
 pub fn a_tag_goes_to_clients_and_back_byte_for_byte(ground: &Ground) {
     const TAGS: [&str; 8] = [
         "7", "1.2", "a.b.c-4", "Zm9v/+==", "=2E", "W/7", "a,b;c", "x.y=7A",
@@ -535,7 +536,7 @@ pub fn a_tag_goes_to_clients_and_back_byte_for_byte(ground: &Ground) {
     assert_eq!(carried, expected);
 }
 
-/// `If-None-Match: *` on a command asks to create only; the service decides.
+/// `If-None-Match: *` on a command means "create only". The service decides.
 pub fn if_none_match_reaches_the_service(ground: &Ground) {
     let app = App::new(ground);
     let service = app.service(|command| {
@@ -551,7 +552,8 @@ pub fn if_none_match_reaches_the_service(ground: &Ground) {
     };
     let create = gateway.ask(&put("k").header("if-none-match", "*"));
     assert_eq!((create.status, create.text()), (412, "it is there"));
-    // Under the same key it is another request without the condition, and with another one.
+    // Under the same key, the request without the condition, or with another one, is another
+    // request.
     assert_eq!(gateway.ask(&put("k")).status, 422);
     let other = put("k").header("if-none-match", "\"7\"");
     assert_eq!(gateway.ask(&other).status, 422);

@@ -141,20 +141,20 @@ pub fn what_can_not_stand_in_an_array_is_left_out(ground: &Ground) {
         ("half", r#""\ud800""#),
         ("range", "1e999"),
     ]);
-    // Not UTF-8, and written as the bytes it is.
+    // Not UTF-8: written as raw bytes.
     for (key, value) in [("latin", &b"\"\xe9\""[..]), ("name", b"{\"\xff\":1}")] {
         app.produce(&app.items).keyed_bytes(key, value);
     }
     let gateway = app.gateway(2);
     let all = gateway.get("/items");
     let text = std::str::from_utf8(&all.body).expect("an array is UTF-8");
-    // It is deeper than serde_json reads into a tree.
+    // It is deeper than `serde_json` reads into a tree.
     let others = text.replace(&deep, "0");
     let mut list: Vec<&str> = others.trim().trim_matches(['[', ']']).split(',').collect();
     list.sort_unstable();
     assert_eq!(list, ["\"2\"", "0", "1", "3"]);
     assert!(text.contains(&deep) && !text.contains(&deeper));
-    // What is left out of the array is served all the same by its key, as it is.
+    // A value that the array leaves out is still served by its key, unchanged.
     assert_eq!(gateway.get("/items/text").text(), "not json");
     assert_eq!(gateway.get("/items/latin").body, b"\"\xe9\"");
     assert_eq!(gateway.get("/items/deepest").text(), deepest);
@@ -165,7 +165,7 @@ pub fn what_can_not_stand_in_an_array_is_left_out(ground: &Ground) {
     assert_eq!(warned.len(), 1, "{warned:?}");
     assert!(warned[0].contains("partition") && warned[0].contains("offset"));
     wait_state(&gateway, &app.items, "ready");
-    // Put right it is in.
+    // Once corrected, it is in the array.
     app.produce(&app.items).keyed([("text", "\"json\"")]);
     let put_right = |it: &Response| it.text().contains("\"json\"");
     gateway.wait_until(&Request::get("/items"), put_right);
@@ -228,7 +228,7 @@ pub fn a_write_becomes_visible(ground: &Ground) {
     }
 }
 
-/// What this gateway can't unpack is a few KiB in the log.
+/// A limit so low that a batch of a few KiB in the log exceeds it.
 const SMALL_BATCHES: &str = "--kafka-batch-bytes-max=1MiB";
 
 fn write_bomb(app: &App, topic: &str, partition: u32, key: &str) {
@@ -329,7 +329,7 @@ pub fn an_undecodable_batch_is_never_a_404_nor_an_old_value(ground: &Ground) {
         let ranges = gateway.metric("sluicegate_kafka_undecodable_ranges", &app.items);
         assert_eq!(ranges, 1.0);
     }
-    // Where producers' partitioner is declared, only keys of that partition are in doubt.
+    // If the producers' partitioner is declared, only keys of that partition are uncertain.
     let route = "[[query]]\nroute = \"GET /items/{id}\"";
     let declared = route.replace('\n', "\npartitioner = \"murmur2\"\n");
     let config = app.config(2, "").replace(route, &declared);
@@ -345,7 +345,7 @@ pub fn an_undecodable_batch_is_never_a_404_nor_an_old_value(ground: &Ground) {
         assert_eq!(told(&knows.get(&format!("/items/{key}"))), wanted, "{key}");
     }
     drop(knows);
-    // It ends for a key that is written again; another batch is named, and not warned of again.
+    // It ends for a key that is written again. Another batch is reported without another WARN.
     write_bomb(&app, &app.items, 2, "two");
     to(1).keyed([("old", "3")]);
     for gateway in [&live, &loaded] {
@@ -358,7 +358,7 @@ pub fn an_undecodable_batch_is_never_a_404_nor_an_old_value(ground: &Ground) {
         let warned = wait_warnings(gateway, &app.items, 1);
         assert!(warned[0].contains("kafka.batch_bytes_max"), "{warned:?}");
     }
-    // Read again with a higher limit it is whole.
+    // A gateway with a higher limit reads all of it.
     let high = app.gateway(2);
     assert_eq!(high.get("/items/two").body.len(), 4 << 20);
     assert_eq!(told(&high.get("/items/never")), (404, "not-found".into()));
@@ -394,7 +394,7 @@ pub fn an_undecodable_batch_is_forgotten_with_the_log_start(ground: &Ground) {
     assert_eq!(all, [0, 2]);
     wait_state(&gateway, &app.items, "ready");
     assert_eq!(gateway.metric("sluicegate_cache_degraded", &app.items), 0.0);
-    // The next one is news again.
+    // The next one is logged again.
     write_bomb(&app, &app.items, 0, "bomb");
     wait_state(&gateway, &app.items, "degraded");
     wait_warnings(&gateway, &app.items, 2);
@@ -414,7 +414,7 @@ pub fn a_topic_that_outgrows_its_cache_is_named_until_there_is_room(ground: &Gro
     let gateway = app.gateway_with(2, "[cache]\nbytes_max = \"1MiB\"\n");
     assert_eq!(gateway.get("/items").status, 200);
     assert_eq!(wait_state(&gateway, &app.items, "ready"), "live");
-    // It outgrows its cache while it is served, and another gateway finds it outgrown.
+    // The topic outgrows its cache while it is served. Another gateway finds it too large at start.
     write(&all[KEPT..]);
     wait_state(&gateway, &app.items, "degraded");
     let late = app.gateway_with(1, "[cache]\nbytes_max = \"1MiB\"\n");
@@ -442,7 +442,7 @@ pub fn a_topic_that_outgrows_its_cache_is_named_until_there_is_room(ground: &Gro
         let keys = metric("sluicegate_cache_keys_left_out_total");
         assert_eq!(values + keys, left_out.len());
     }
-    // Room comes from others' deletes: what was left out is read again, and nothing else changes.
+    // Deletes of other keys free room. Omitted records are read again, and no other answer changes.
     let dead: Vec<_> = (0..KEYS - KEPT)
         .map(|n| (format!("k{n}"), String::new()))
         .collect();
@@ -495,7 +495,7 @@ pub fn a_snapshot_names_what_could_not_be_decoded(ground: &Ground) {
     let gap: serde_json::Value = serde_json::from_str(&gaps[0]).expect("JSON");
     let wanted = serde_json::json!({"partition": 1, "from": 1, "to": 2, "reason": "undecodable"});
     assert_eq!((gap, gaps.len()), (wanted, 1));
-    // One who has the whole snapshot was told, and is not told again.
+    // A client with the whole snapshot received the gap, and does not receive it again.
     to(1).keyed([("new", "3")]);
     assert_eq!(next_data(&mut stream), "3");
     let id = stream.last_event_id().to_owned();
@@ -518,7 +518,7 @@ pub fn a_collections_tag_changes_with_what_is_removed(ground: &Ground) {
     assert_eq!(app.gateway(1).get("/items").header("etag"), Some(&*etag));
     let ask = || gateway.ask(&Request::get("/items").header("if-none-match", &etag));
     assert_eq!((ask().status, ask().header("etag")), (304, Some(&*etag)));
-    // As clients send it that know nothing of weak tags.
+    // Clients that do not know weak tags send it like this.
     let bare = etag.trim_start_matches("W/");
     let bare = Request::get("/items").header("if-none-match", bare);
     assert_eq!(gateway.ask(&bare).status, 304);
@@ -534,7 +534,7 @@ pub fn a_collections_tag_changes_with_what_is_removed(ground: &Ground) {
     assert_eq!(app.gateway(1).get("/items").header("etag"), Some(&*other));
 }
 
-/// Of an app whose queries of `items` are served and whose streams of it are not.
+/// Queries of `items` are served, and streams of it are not.
 fn is_queried_and_not_streamed(app: &App, gateway: &Gateway, why: &str) {
     gateway.wait_serving();
     app.produce(&app.items).keyed([("a", "1")]);
@@ -542,7 +542,7 @@ fn is_queried_and_not_streamed(app: &App, gateway: &Gateway, why: &str) {
     assert_eq!(gateway.get("/items").json(), serde_json::json!([1]));
     assert_eq!(gateway.get("/items/never").status, 404);
     for target in ["/items-now", "/items-now/a"] {
-        // As of every topic that can't be streamed now: the client is to come back later.
+        // As with every topic that can't be streamed now, the client must reconnect later.
         let answer = gateway.get(target);
         let lines: Vec<_> = answer.text().lines().filter(|it| !it.is_empty()).collect();
         let told = matches!(&lines[..], [one] if one.starts_with("retry: "));
@@ -647,7 +647,7 @@ pub fn deleted_keys_are_forgotten_though_nothing_else_happens(ground: &Ground) {
     let until = Instant::now() + PATIENCE;
     while bytes() > before / 3.0 {
         assert!(Instant::now() < until, "{}", gateway.said());
-        // Each question makes the shard turn.
+        // Each request makes the shard turn.
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
     gateway.wait_admin("/metrics", |_| {

@@ -259,8 +259,9 @@ pub fn what_can_not_be_decoded_is_a_gap(ground: &Ground) {
     check(&mut Events::open(peer.address(), "/events/all"));
     let mut resumed = Events::resume(peer.address(), "/events/all", &id);
     assert_eq!(resumed.next().data, "after");
-    // So is who resumes by an id: from the log at the peer, whose memory begins behind it, or from
-    // memory at the gateway; with a filter that nothing else passes, too.
+    // A client that resumes by an id receives it too: from the log at the other instance, whose
+    // window begins later, or from memory at this gateway. Also with a filter that matches nothing
+    // else.
     for gateway in [&peer, &gateway] {
         check(&mut Events::resume(
             gateway.address(),
