@@ -103,6 +103,18 @@ pub enum BootError {
         /// The CPUs on which the process may run.
         allowed: Vec<usize>,
     },
+    /// So few open files that no client could be served.
+    #[error(
+        "this process may open {limit} files, and its shards, brokers and clients need {needed} at \
+         least: raise the hard limit (LimitNOFILE= of systemd, --ulimit nofile= of docker, ulimit \
+         -Hn), or lower shards"
+    )]
+    Descriptors {
+        /// The hard limit.
+        limit: u64,
+        /// The lowest that will do.
+        needed: u64,
+    },
     /// The operating system refused something else.
     #[error("{what}: {source}")]
     System {
@@ -118,7 +130,11 @@ impl BootError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Pem { .. } | Self::Secret { .. } | Self::Cpu { .. } => 78,
+            Self::File { .. }
+            | Self::Pem { .. }
+            | Self::Secret { .. }
+            | Self::Cpu { .. }
+            | Self::Descriptors { .. } => 78,
             Self::Reactor(_) | Self::Admin { .. } | Self::System { .. } => 69,
         }
     }
@@ -135,6 +151,9 @@ pub fn refusals(config: &Config) -> Vec<BootError> {
         let cpu = *cpu;
         refusals.push(BootError::Cpu { cpu, allowed });
     }
+    if let Some((limit, needed)) = allowed_descriptors(config).no_room() {
+        refusals.push(BootError::Descriptors { limit, needed });
+    }
     refusals
 }
 
@@ -148,11 +167,16 @@ pub fn cpus() -> u16 {
 /// The warning before a start if the process may have fewer descriptors than the config allows.
 #[must_use]
 pub fn descriptor_shortage(config: &Config) -> Option<String> {
+    allowed_descriptors(config).shortage(config)
+}
+
+/// By the hard limit, which [`run`] makes the limit.
+fn allowed_descriptors(config: &Config) -> Descriptors {
     let layout = Layout {
         shards: config.settings.shards_on(cpus()),
         kafka_shards: config.settings.kafka_shards,
     };
-    Descriptors::new(config, layout, descriptors_allowed()).shortage(config, layout)
+    Descriptors::new(config, layout, descriptors_allowed())
 }
 
 /// Runs until a signal ends it.
@@ -184,7 +208,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
         limit
     });
     let descriptors = Descriptors::new(&config, layout, limit);
-    if let Some(shortage) = descriptors.shortage(&config, layout) {
+    if let Some(shortage) = descriptors.shortage(&config) {
         tracing::warn!("{shortage}");
     }
     let plan = Plan {

@@ -17,6 +17,8 @@ const OTHERS: u64 = 32;
 const ACCEPTED: u64 = 1;
 /// Descriptors that each shard has open before any client connects: its rings and its waker.
 const PER_SHARD: u64 = 16;
+/// The fewest clients to start for; the reserve gets as many descriptors.
+const CLIENTS_MIN: u64 = 16;
 
 const _: () = {
     // With the usual limit of 1,024, one cluster and few shards, clients get most descriptors.
@@ -31,6 +33,8 @@ pub(super) struct Descriptors {
     limit: u64,
     /// How many of them clients may not use.
     reserve: u64,
+    /// How many the shards have before any client comes.
+    taken: u64,
 }
 
 impl Descriptors {
@@ -40,10 +44,13 @@ impl Descriptors {
         let brokers = clusters * BROKERS_MIN.max(BROKERS_PER_HOME * homes);
         let admin = ADMIN_CONNECTIONS_MAX as u64 + 1;
         let reserve = brokers + admin + OTHERS + ACCEPTED;
+        let taken = PER_SHARD * u64::from(layout.shards);
         Self {
             limit,
-            // If the limit is so low that clients would get hardly any, they get half.
-            reserve: reserve.min(limit / 2),
+            // If the limit is so low that clients would get hardly any, they get half of what the
+            // shards leave.
+            reserve: reserve.min(limit.saturating_sub(taken) / 2),
+            taken,
         }
     }
 
@@ -52,13 +59,23 @@ impl Descriptors {
         self.limit - self.reserve
     }
 
+    /// About how many clients there can be.
+    const fn room(self) -> u64 {
+        self.clients_below().saturating_sub(self.taken)
+    }
+
+    /// The limit, and the lowest limit that is enough, if hardly any client could be served.
+    pub(super) fn no_room(self) -> Option<(u64, u64)> {
+        let needed = self.taken + 2 * CLIENTS_MIN;
+        (self.limit < needed).then_some((self.limit, needed))
+    }
+
     /// The warning if the config allows more clients than there are descriptors.
-    pub(super) fn shortage(self, config: &Config, layout: Layout) -> Option<String> {
+    pub(super) fn shortage(self, config: &Config) -> Option<String> {
         let wanted = config.settings.http.connections_max as u64;
-        let taken = PER_SHARD * u64::from(layout.shards);
-        let room = self.clients_below().saturating_sub(taken);
+        let room = self.room();
         (room < wanted).then(|| {
-            let Self { limit, reserve } = self;
+            let Self { limit, reserve, .. } = self;
             format!(
                 "http.connections_max is {wanted}, and the limit of {limit} open files leaves room \
                  for about {room} clients ({reserve} are kept for brokers and the admin port): \
@@ -124,7 +141,7 @@ impl Crowding {
     }
 }
 
-fn detail(Descriptors { limit, reserve }: Descriptors) -> String {
+fn detail(Descriptors { limit, reserve, .. }: Descriptors) -> String {
     format!(
         "clients have used up the file descriptors (limit {limit}, {reserve} of them reserved); \
          more are closed at once: raise the hard limit of open files, or lower http.connections_max"
@@ -153,9 +170,21 @@ mod tests {
         let usual = Descriptors::new(&config, TWO, 1024);
         assert_eq!((usual.reserve, usual.clients_below()), (162, 862));
         let few = Descriptors::new(&config, TWO, 100);
-        assert_eq!(few.clients_below(), 50, "clients have half of few");
+        assert_eq!(few.clients_below(), 66, "clients have half of the rest");
         let homes = Layout { shards: 16, ..TWO };
         assert_eq!(Descriptors::new(&config, homes, 1 << 20).reserve, 354);
+    }
+
+    #[test]
+    fn a_limit_that_leaves_no_client_one_is_refused() {
+        let config = Config::default();
+        let no_room = |limit| Descriptors::new(&config, TWO, limit).no_room();
+        assert_eq!(no_room(64), None);
+        assert_eq!(no_room(63), Some((63, 64)));
+        assert_eq!(no_room(0), Some((0, 64)));
+        let many = Layout { shards: 64, ..TWO };
+        let many = Descriptors::new(&config, many, 1024);
+        assert_eq!(many.no_room(), Some((1024, 1056)), "the shards take all");
     }
 
     #[test]
@@ -163,14 +192,14 @@ mod tests {
         let mut config = Config::default();
         config.settings.http.connections_max = 830;
         let usual = Descriptors::new(&config, TWO, 1024);
-        assert_eq!(usual.shortage(&config, TWO), None);
+        assert_eq!(usual.shortage(&config), None);
         config.settings.http.connections_max = 831;
-        let text = usual.shortage(&config, TWO).expect("one too many");
+        let text = usual.shortage(&config).expect("one too many");
         for part in ["831", "1024", "about 830 clients", "http.connections_max"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let unlimited = Descriptors::new(&config, TWO, u64::MAX);
-        assert_eq!(unlimited.shortage(&config, TWO), None);
+        assert_eq!(unlimited.shortage(&config), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::read::{Claim, Routed};
 use super::template::is_token;
 use super::unit::{KIB, MIB, show_size, show_time};
 use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
-use crate::model::{EventName, TopicName};
+use crate::model::{EventName, TopicName, overlap};
 
 /// Encodings a topic may have: each is a copy of its window.
 pub const ENCODINGS_MAX: usize = 4;
@@ -243,15 +243,18 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
     let secure = s.tls.listen.iter().map(|it| (*it, "tls.listen"));
     let admin = s.admin.listen.iter().map(|it| (*it, "admin.listen"));
     for (address, key) in plain.chain(secure).chain(admin) {
-        let clash = seen
-            .iter()
-            .find(|(other, _)| *other == address && address.port() != 0);
-        if let Some((_, other)) = clash {
-            let message = format!(
-                "{} and {} both have {address}",
-                from.name(other),
-                from.name(key)
-            );
+        // Client listeners may overlap: the kernel chooses the narrowest. The admin listener shares
+        // its port with no other.
+        let clash = seen.iter().find(|(other, _)| {
+            let same = other.ip().to_canonical() == address.ip().to_canonical();
+            (same || key == "admin.listen") && overlap(other, &address)
+        });
+        if let Some((first, other)) = clash {
+            let (other, name) = (from.name(other), from.name(key));
+            let message = match *first == address {
+                true => format!("{other} and {name} both have {address}"),
+                false => format!("{other} {first} and {name} {address} overlap"),
+            };
             findings.error(from.at(key), message, "give each its own port");
         }
         seen.push((address, key));

@@ -285,8 +285,10 @@ impl Desk {
     fn is_listed(&self, request: &Request<Incoming>) -> bool {
         let from_target = request.uri().host();
         let from_header = || {
-            let host = request.headers().get(header::HOST)?.to_str().ok()?;
-            host_of(host)
+            let mut hosts = request.headers().get_all(header::HOST).iter();
+            let host = hosts.next()?.to_str().ok()?;
+            // Two of them name no host (RFC 9112 3.2).
+            host_of(host).filter(|_| hosts.next().is_none())
         };
         let Some(host) = from_target.or_else(from_header) else {
             return false;
@@ -466,6 +468,7 @@ mod tests {
             "",
             "localhost:x",
             "[::1",
+            "localhost\r\nHost: localhost",
         ] {
             let text = talk(all_answer(), &get("/status", host));
             assert!(text.starts_with("HTTP/1.1 421 "), "{host}: {text}");

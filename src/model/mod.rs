@@ -1,6 +1,7 @@
 //! The vocabulary of the house: the nouns that several rooms must agree on, with their bounds and
 //! their one textual form. No behaviour lives here beyond construction, comparison and conversion.
 
+mod address;
 mod command;
 mod etag;
 mod event_name;
@@ -12,6 +13,7 @@ mod secret;
 mod time;
 mod topic;
 
+pub use address::overlap;
 pub use command::{CommandKey, CorrelationId, Fingerprint};
 pub use etag::Etag;
 pub use event_name::EventName;

@@ -1,6 +1,6 @@
 //! The process's hold on its shards, for `boot.rs` and the control thread.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,7 +11,7 @@ use super::crossing::{Command, ControlInbox, Inbox, Post};
 use super::resolver::{RESOLVING_MAX, Resolver};
 use super::thread::{Common, run_shard};
 use super::{BACKLOG, Clock, Plan, ReactorError};
-use crate::model::ShardId;
+use crate::model::{ShardId, overlap};
 use crate::shard::{ListenerId, Turn};
 use crate::sys::{Bell, Listener, probe};
 
@@ -169,15 +169,18 @@ impl<M: Send + 'static> Running<M> {
         if bound.is_some() || self.accepts.load(Ordering::Acquire) {
             return Err(ReactorError::Plan("its ports are bound already"));
         }
-        let mut addresses: Vec<SocketAddr> = Vec::new();
+        let mut addresses = self.plan.listeners.clone();
         let mut sockets: Vec<Bound> = self.with_clients().map(|_| Vec::new()).collect();
-        for (id, wanted) in (0..).map(ListenerId).zip(&self.plan.listeners) {
-            // Another socket of this process may have the port already, if its address overlaps, as
-            // `[::]` does with `0.0.0.0`. That socket was bound alone, so no other process has the
-            // port.
-            let mut shared = self.plan.reuse_port || addresses.iter().any(|it| overlap(it, wanted));
+        // Wide addresses are bound first. A later address of the plan that overlaps, as `0.0.0.0`
+        // does with `[::]`, shares the port, which no other process had.
+        let mut order: Vec<usize> = (0..addresses.len()).collect();
+        order.sort_by_key(|&n| width(addresses[n]));
+        let mut taken: Vec<SocketAddr> = Vec::new();
+        for n in order {
             // Port 0 is settled by the first socket; the others join it.
-            let mut address = *wanted;
+            let mut address = addresses[n];
+            let mut shared = self.plan.reuse_port || taken.iter().any(|it| overlap(it, &address));
+            let id = ListenerId(u8::try_from(n).unwrap_or(u8::MAX));
             for sockets in &mut sockets {
                 let bound = self.bind_socket(address, shared);
                 let (real, listener) =
@@ -185,7 +188,8 @@ impl<M: Send + 'static> Running<M> {
                 sockets.push((id, listener));
                 (address, shared) = (real, true);
             }
-            addresses.push(address);
+            addresses[n] = address;
+            taken.push(address);
         }
         *bound = Some(sockets);
         Ok(addresses)
@@ -302,10 +306,13 @@ impl<M: Send + 'static> Running<M> {
     }
 }
 
-/// Whether sockets of these addresses conflict.
-fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
-    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (everywhere || a.ip() == b.ip())
+/// Orders addresses so that a wide address precedes those it includes: `[::]`, `0.0.0.0`, others.
+fn width(address: SocketAddr) -> u8 {
+    match address.ip().to_canonical() {
+        IpAddr::V6(ip) if ip.is_unspecified() => 0,
+        ip if ip.is_unspecified() => 1,
+        _ => 2,
+    }
 }
 
 /// Commands are few and shards take them every turn; one too many is dropped, being a repetition.

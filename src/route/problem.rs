@@ -220,7 +220,7 @@ impl Failure {
             Self::RecordRefused => "nothing was appended",
             Self::Overloaded => "nothing was done; try again after the time in Retry-After",
             Self::Draining => "nothing was done; try again, another gateway will take it",
-            Self::NotReady => "the gateway is reading its topics; try again soon",
+            Self::NotReady => "what the route answers from has not been read yet; try again soon",
             Self::CacheDegraded => {
                 "the entity, or a newer state of it, may be among the records that the cache \
                  lacks; the operator's log and /readyz say why"

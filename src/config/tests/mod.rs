@@ -250,6 +250,26 @@ fn listening_beyond_loopback_must_be_meant() {
 }
 
 #[test]
+fn the_admin_port_overlaps_no_listener() {
+    let with = |listen: &str| {
+        format!("auth = \"none\"\nlisten = [{listen}]\n[admin]\nlisten = \"127.0.0.1:9464\"")
+    };
+    for listen in [
+        "\"0.0.0.0:9464\"",
+        "\"[::]:9464\"",
+        "\"[::ffff:127.0.0.1]:9464\"",
+    ] {
+        let said = refused(&with(listen));
+        let names = said.contains("overlap") && said.contains("admin.listen");
+        assert!(names, "{listen}: {said}");
+    }
+    let clients = "\"0.0.0.0:80\", \"[::]:80\", \"127.0.0.2:9464\", \"[::1]:9464\"";
+    load(file(&with(clients))).expect("client listeners may overlap");
+    let twice = "\"127.0.0.1:80\", \"[::ffff:127.0.0.1]:80\"";
+    assert!(refused(&with(twice)).contains("overlap"));
+}
+
+#[test]
 fn tls_is_whole_or_not_there() {
     let tls = |lines: &str| format!("[tls]\n{lines}");
     for lines in [

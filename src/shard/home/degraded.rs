@@ -251,6 +251,10 @@ impl Topic {
         let text = match self.degraded.kept {
             true if first => self.degraded.describe_ranges(self.commands.is_some()),
             true => None,
+            false if to == from => Some(format!(
+                "partition {} from offset {} on: {error}; nothing after it can be read",
+                partition.0, from.0
+            )),
             false => Some(format!(
                 "partition {} offsets {} to {}: {error}; skipped",
                 partition.0,

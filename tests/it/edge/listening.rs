@@ -90,6 +90,27 @@ fn addresses_that_overlap_are_one_processs_own() {
     assert_eq!(ask(loopback, &get).status, 404);
 }
 
+/// An address of the second process that overlaps one of its own does not hide the first process.
+#[test]
+fn addresses_that_overlap_are_refused_if_another_process_has_the_port() {
+    let app = App::new(development());
+    let first = Gateway::start(&app.config(2, ""));
+    let port = first.address().port();
+    for listen in [
+        format!("127.0.0.2:{port},0.0.0.0:{port}"),
+        format!("127.0.0.2:{port},[::]:{port}"),
+        format!("0.0.0.0:{port},[::]:{port}"),
+    ] {
+        let (_folder, path) = config_file(&app.config(2, ""));
+        let path = path.to_str().expect("UTF-8");
+        let listen = format!("--listen={listen}");
+        let line = ["run", "--config", path, "--auth=none", &listen];
+        let (code, _, said) = run_to_end(&line, &[]);
+        assert_eq!(code, 69, "{listen}: {said}");
+        assert!(said.contains("in use"), "{listen}: {said}");
+    }
+}
+
 /// Every kind of route while its topics can't be read yet: the gateway listens and reports why.
 #[test]
 fn a_gateway_listens_at_once_and_says_that_its_routes_are_not_ready() {

@@ -78,6 +78,29 @@ fn check_names_a_limit_of_open_files_that_is_too_low() {
     assert!(words.contains("limit of 500 open files"), "{said}");
 }
 
+/// A gateway that closed every client would call itself ready.
+#[test]
+fn a_limit_of_open_files_that_leaves_clients_none_is_refused() {
+    let config = App::new(development()).config(2, "");
+    let (_folder, path) = config_file(&config);
+    for subcommand in ["run", "check"] {
+        let done = Command::new("sh")
+            .args([
+                "-c",
+                "ulimit -n 40; exec \"$0\" \"$1\" --config \"$2\"",
+                BINARY,
+                subcommand,
+            ])
+            .arg(&path)
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("a shell");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(78), "{subcommand}: {said}");
+        assert!(said.contains("may open 40 files"), "{subcommand}: {said}");
+    }
+}
+
 /// More clients than descriptors. Connected clients are served, further ones are closed at once,
 /// and the admin port, the brokers and freed descriptors work.
 #[test]
