@@ -168,8 +168,11 @@ fn flows_through_renewals(tables: &str) {
     assert_eq!(failed(&gateway), 0.0);
     let now = gateway.metric("sluicegate_kafka_connections_open", "");
     assert!(now >= opened, "{now} connections, where {opened} were");
+    // A machine with few descriptors is reported at the start, whatever the sessions do.
     let said = gateway.said();
-    assert!(!said.contains("WARN"), "{said}");
+    let warnings = said.lines().filter(|line| line.contains("WARN"));
+    let mut of_sessions = warnings.filter(|line| !line.contains("http.connections_max"));
+    assert_eq!(of_sessions.next(), None, "{said}");
 }
 
 #[test]
