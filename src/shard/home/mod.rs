@@ -7,6 +7,7 @@ mod commands;
 mod degraded;
 mod facts;
 mod freshness;
+mod held_up;
 mod links;
 mod lookups;
 mod order;

@@ -1,20 +1,22 @@
 //! How a topic stands, for whoever asks: readiness, `/status`, metrics.
 
+use std::time::Duration;
+
 use crate::kafka::{MissingReason, Plane};
 use crate::metrics::{Check, CheckState, PartitionStatus, ShardMetrics, TopicStatus};
-use crate::model::{Now, Partition};
+use crate::model::{Now, Offset, Partition};
 use crate::route::{Failure, Refused};
 
 use super::Cluster;
 use super::freshness::fresh_for;
-use super::topic::Topic;
+use super::topic::{Part, Topic};
 use super::writes::without_leader;
 use crate::shard::message::Blocked;
 use crate::shard::snapshot::Snapshot;
 
 /// For how long nobody may answer for a partition of a topic that loads before it is named: longer
 /// than an election takes.
-const SILENT: std::time::Duration = std::time::Duration::from_secs(10);
+const SILENT: Duration = Duration::from_secs(10);
 
 impl Topic {
     /// Whether the topic is ready, and what is missing. One that was live once is served from
@@ -84,32 +86,51 @@ impl Topic {
 
     /// Why brokers do not confirm the topic, for its least recently confirmed partition.
     fn why_stale(&self, cluster: &Cluster, snapshot: &Snapshot, now: Now) -> String {
-        let oldest = self.parts.iter().enumerate();
-        let Some((p, part)) = oldest.min_by_key(|(_, part)| part.freshness.as_of()) else {
+        let Some((p, part)) = self.stalest() else {
             return "nothing is read of it".into();
         };
-        let leaderless: Vec<Partition> = cluster.plane.leaderless(self.handle).collect();
-        let fresh_for = fresh_for(&snapshot.config.settings);
-        let answers = now.mono.since(part.heard) < fresh_for;
-        let next = self
-            .order
-            .as_ref()
-            .map(|order| order.next(Partition(p as u32)));
-        let next = next.unwrap_or_default();
-        match &part.failed {
-            Some(failed) => failed.to_string(),
-            None if leaderless.contains(&Partition(p as u32)) => without_leader(&leaderless),
-            None if answers && next >= part.stable_end => format!(
-                "partition {p} is held back by a transaction that has been open since before \
-                 offset {}; end it (kafka-transactions.sh find-hanging, abort)",
-                part.stable_end.0
-            ),
-            None if answers => format!(
-                "partition {p} is read {} offsets behind its end",
-                part.high_watermark.0.saturating_sub(next.0)
-            ),
-            None => "its leaders do not answer".into(),
+        if let Some(failed) = &part.failed {
+            return failed.to_string();
         }
+        let fresh_for = fresh_for(&snapshot.config.settings);
+        let held_up = self.held_up(&cluster.plane, fresh_for, now);
+        held_up.unwrap_or_else(|| match now.mono.since(part.heard) < fresh_for {
+            true => format!(
+                "partition {} is read {} offsets behind its end",
+                p.0,
+                part.high_watermark.0.saturating_sub(self.next(p).0)
+            ),
+            false => "its leaders do not answer".into(),
+        })
+    }
+
+    /// Why partitions stand still although brokers answer; `None`: none does.
+    pub(super) fn held_up(&self, plane: &Plane, fresh_for: Duration, now: Now) -> Option<String> {
+        let leaderless: Vec<Partition> = plane.leaderless(self.handle).collect();
+        if !leaderless.is_empty() {
+            return Some(without_leader(&leaderless));
+        }
+        self.standing.stale_since?;
+        let (p, part) = self.stalest()?;
+        let answers = part.failed.is_none() && now.mono.since(part.heard) < fresh_for;
+        (answers && self.next(p) >= part.stable_end).then(|| {
+            format!(
+                "partition {} is held back by a transaction that has been open since before \
+                 offset {}; end it (kafka-transactions.sh find-hanging, abort)",
+                p.0, part.stable_end.0
+            )
+        })
+    }
+
+    /// The partition whose log was read whole longest ago.
+    fn stalest(&self) -> Option<(Partition, &Part)> {
+        let parts = (0..).map(Partition).zip(&self.parts);
+        parts.min_by_key(|(_, part)| part.freshness.as_of())
+    }
+
+    fn next(&self, partition: Partition) -> Offset {
+        let order = self.order.as_ref();
+        order.map(|it| it.next(partition)).unwrap_or_default()
     }
 
     /// The state of commands to the topic. `None` if no command route writes to it.

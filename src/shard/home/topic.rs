@@ -12,6 +12,7 @@ use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId}
 use super::commands::Commands;
 use super::degraded::Degraded;
 use super::freshness::Freshness;
+use super::held_up::HeldUp;
 use super::order::{Limits, Order};
 use super::pass::At;
 use super::passes::Passes;
@@ -53,6 +54,7 @@ pub(super) struct Topic {
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
     pub(super) degraded: Degraded,
+    pub(super) held_up: HeldUp,
     /// What all shards were told last, and when to look again.
     pub(super) standing: Standing,
     pub(super) look_at: Instant,
@@ -142,6 +144,7 @@ impl Topic {
             counts: Counts::default(),
             commands,
             degraded: Degraded::default(),
+            held_up: HeldUp::default(),
             standing: Standing::default(),
             look_at: Instant::ZERO,
         }

@@ -515,6 +515,7 @@ fn a_commands_partition_without_a_leader_is_reported() {
     let leaderless = || gateway.metric("sluicegate_kafka_topic_leaderless_partitions", &labels);
     assert!(leaderless() > 0.0);
     assert_eq!(command(&gateway).problem(), "broker-unavailable");
+    gateway.wait_said_text("no leader");
     for partition in 0..3 {
         let topic = commands.clone();
         let moved = stage
