@@ -258,7 +258,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let running = start(plan, Clock::start(), make, wake)?;
     let snapshot = Arc::new(Snapshot::new(1, Arc::new(config), layout));
-    let control = Control::new(running, snapshot, woken, descriptors);
+    let control = Control::new(running, snapshot, woken, descriptors, totals);
     runtime.block_on(Arc::new(control).run(signals))
 }
 
@@ -285,7 +285,9 @@ struct Control {
     /// Per cluster, the last password that was salted for it.
     salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
     descriptors: Descriptors,
-    crowding: Crowding,
+    descriptors_short: Crowding,
+    totals: Arc<ClientTotals>,
+    connections_full: Crowding,
 }
 
 impl Control {
@@ -294,6 +296,7 @@ impl Control {
         snapshot: Arc<Snapshot>,
         woken: Arc<Notify>,
         descriptors: Descriptors,
+        totals: Arc<ClientTotals>,
     ) -> Self {
         Self {
             running: Arc::new(running),
@@ -301,7 +304,9 @@ impl Control {
             woken,
             asked: Asked::default(),
             descriptors,
-            crowding: Crowding::default(),
+            descriptors_short: Crowding::default(),
+            totals,
+            connections_full: Crowding::default(),
             salted: tokio::sync::Mutex::default(),
         }
     }
@@ -332,6 +337,14 @@ impl Control {
             () = self.watch() => unreachable!("it watches for ever"),
             () = self.tokens() => unreachable!("tokens end for ever"),
         }
+    }
+
+    fn connections_full_text(&self) -> String {
+        let max = self.snapshot.config.settings.http.connections_max;
+        format!(
+            "clients have used up http.connections_max ({max}); more are closed at once: raise it, \
+             or add gateways"
+        )
     }
 
     fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
@@ -587,7 +600,11 @@ impl Control {
                 };
                 report.checks.push(check);
                 report.checks.extend(stderr::log_check());
-                report.checks.extend(self.crowding.check(self.descriptors));
+                let short = || self.descriptors.crowded(true);
+                let short = self.descriptors_short.check("descriptors", short);
+                let full = || self.connections_full_text();
+                let full = self.connections_full.check("connections", full);
+                report.checks.extend([short, full].into_iter().flatten());
                 let vitals = self.running.vitals(from);
                 let general = &mut report.metrics.general;
                 let refused = &mut general.connections_refused;
@@ -616,9 +633,14 @@ impl Control {
             let short = all.fold((0, 0), |(refused, failed), it| {
                 (refused + it.refused_descriptors, failed + it.accepts_failed)
             });
-            if let Some(note) = self.crowding.on_tick(short, self.descriptors) {
-                log(&note);
-            }
+            let begins = |closed| self.descriptors.crowded(closed);
+            let ends = "there are file descriptors for clients again";
+            let short = self.descriptors_short.on_tick(short, begins, ends);
+            let begins = |_| self.connections_full_text();
+            let ends = "no client has been closed because of http.connections_max for a while";
+            let refused = (self.totals.refused(), 0);
+            let full = self.connections_full.on_tick(refused, begins, ends);
+            [short, full].iter().flatten().for_each(log);
             for (shard, (turns, still)) in self.shards().zip(&mut last) {
                 let now = self.running.vitals(shard).turns;
                 *still = if now == *turns { *still + 1 } else { 0 };

@@ -86,24 +86,31 @@ impl Descriptors {
     }
 }
 
-/// The control thread's view of whether clients are closed for lack of descriptors.
+/// The control thread's view of whether clients are closed because a limit of the process is
+/// reached.
 #[derive(Debug, Default)]
 pub(super) struct Crowding(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Clients closed for lack of descriptors, and failed accepts, so far.
+    /// Clients closed because of the limit, and failed accepts, so far.
     seen: (u64, u64),
-    /// Ticks since one of the counts grew. `None` while descriptors suffice.
+    /// Ticks since one of the counts grew. `None` while the limit is not reached.
     quiet: Option<u32>,
 }
 
-/// Ticks (seconds) without a closed client after which descriptors suffice again.
+/// Ticks (seconds) without a closed client after which the limit counts as no longer reached.
 const QUIET_TICKS: u32 = 10;
 
 impl Crowding {
-    /// Call once a second with the counts of all shards. Returns what to log.
-    pub(super) fn on_tick(&self, now: (u64, u64), descriptors: Descriptors) -> Option<Note> {
+    /// Call once a second with the clients closed and the accepts failed, of all shards. Returns
+    /// what to log. `begins` is told whether clients were closed.
+    pub(super) fn on_tick(
+        &self,
+        now: (u64, u64),
+        begins: impl FnOnce(bool) -> String,
+        ends: &str,
+    ) -> Option<Note> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The ring accepts every queued client at once, so a burst may briefly take all descriptors
         // until the surplus is closed. That counts as the same shortage.
@@ -116,36 +123,36 @@ impl Crowding {
             Some(ticks) if ticks + 1 < QUIET_TICKS => Some(ticks + 1),
             _ => None,
         };
-        match (was, state.quiet) {
-            (None, Some(_)) => Some(Note {
-                level: Level::Warn,
-                text: match closed {
-                    true => detail(descriptors),
-                    false => failed_text(descriptors.limit),
-                },
-            }),
-            (Some(_), None) => Some(Note {
-                level: Level::Info,
-                text: "there are file descriptors for clients again".into(),
-            }),
-            _ => None,
-        }
+        let (level, text) = match (was, state.quiet) {
+            (None, Some(_)) => (Level::Warn, begins(closed)),
+            (Some(_), None) => (Level::Info, ends.to_owned()),
+            _ => return None,
+        };
+        Some(Note { level, text })
     }
 
-    /// The check in `/readyz` during a shortage. Clients that are connected are still served.
-    pub(super) fn check(&self, descriptors: Descriptors) -> Option<Check> {
+    /// The check in `/readyz` while the limit is reached. Clients that are connected are still
+    /// served.
+    pub(super) fn check(&self, name: &str, detail: impl FnOnce() -> String) -> Option<Check> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.quiet?;
-        let detail = detail(descriptors);
-        Some(Check::new("descriptors", CheckState::Degraded, detail))
+        Some(Check::new(name, CheckState::Degraded, detail()))
     }
 }
 
-fn detail(Descriptors { limit, reserve, .. }: Descriptors) -> String {
-    format!(
-        "clients have used up the file descriptors (limit {limit}, {reserve} of them reserved); \
-         more are closed at once: raise the hard limit of open files, or lower http.connections_max"
-    )
+impl Descriptors {
+    /// What a shortage is, by whether clients were closed for it.
+    pub(super) fn crowded(self, closed: bool) -> String {
+        let Self { limit, reserve, .. } = self;
+        if !closed {
+            return failed_text(limit);
+        }
+        format!(
+            "clients have used up the file descriptors (limit {limit}, {reserve} of them \
+             reserved); more are closed at once: raise the hard limit of open files, or lower \
+             http.connections_max"
+        )
+    }
 }
 
 fn failed_text(limit: u64) -> String {
@@ -209,20 +216,21 @@ mod tests {
             Descriptors::new(&Config::default(), TWO, 1024),
         );
         let tick = |refused, failed| {
-            let note = crowding.on_tick((refused, failed), descriptors);
+            let begins = |closed| descriptors.crowded(closed);
+            let note = crowding.on_tick((refused, failed), begins, "over");
             note.map(|note| (note.level, note.text))
         };
         assert_eq!(tick(0, 0), None);
-        assert!(crowding.check(descriptors).is_none());
+        assert!(crowding.check("descriptors", String::new).is_none());
         let (level, text) = tick(3, 0).expect("it begins");
         assert!(level == Level::Warn && text.contains("used up"), "{text}");
         assert_eq!(tick(9, 0), None, "it goes on");
-        assert!(crowding.check(descriptors).is_some());
+        assert!(crowding.check("descriptors", String::new).is_some());
         for _ in 1..QUIET_TICKS {
             assert_eq!(tick(9, 0), None);
         }
         assert_eq!(tick(9, 0).map(|it| it.0), Some(Level::Info));
-        assert!(crowding.check(descriptors).is_none());
+        assert!(crowding.check("descriptors", String::new).is_none());
         let (_, text) = tick(10, 1).expect("a burst");
         assert!(text.contains("used up"), "{text}");
         for _ in 0..QUIET_TICKS {

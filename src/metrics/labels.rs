@@ -66,6 +66,8 @@ labels! {
 
     /// Which limit closed a client before it was served.
     "limit" AcceptRefusal {
+        /// `http.connections_max`.
+        Connections = "connections",
         /// File descriptors: the rest is kept for brokers and the admin port.
         Descriptors = "descriptors",
         /// Sockets of one shard.

@@ -6,19 +6,39 @@
 //! stream begins or ends, and when a request or response does not fit into one turn. A request that
 //! is read and answered in one turn changes none.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Shared by the shards of one process.
 #[derive(Debug, Default)]
 pub struct ClientTotals {
     /// Connections, including streams.
     pub(super) connections: Total,
+    /// Connections closed at once because `http.connections_max` was reached, since the start.
+    refused: AtomicU64,
     /// Event streams.
     pub(super) streams: Total,
     /// Bytes of partially received requests, and of requests pipelined behind a waiting one.
     pub(super) request_bytes: Total,
     /// Bytes of responses that sockets have not taken.
     pub(super) response_bytes: Total,
+}
+
+impl ClientTotals {
+    /// Connections closed at once because `http.connections_max` was reached, since the start.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place for one more connection. Returns false, and counts the refusal, if `max` are
+    /// taken.
+    pub(super) fn take_connection(&self, max: usize) -> bool {
+        let taken = self.connections.take(max);
+        if !taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
 }
 
 /// One counter. It orders no other memory, so every access is relaxed.

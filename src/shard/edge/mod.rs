@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config};
 use crate::http::{ChunkHead, Cors, DateCache, Limits};
-use crate::metrics::{CloseReason, ShardMetrics};
+use crate::metrics::{AcceptRefusal, CloseReason, ShardMetrics};
 use crate::model::{Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
 use crate::tls::{Acceptor, Session};
@@ -217,11 +217,10 @@ impl Edge {
             _ => Transport::Plain,
         };
         let connections_max = self.snapshot.config.settings.http.connections_max;
-        if !self.totals.connections.take(connections_max) {
-            cx.metrics
-                .general
-                .connections_closed
-                .bump(CloseReason::Refused);
+        if !self.totals.take_connection(connections_max) {
+            let general = &mut cx.metrics.general;
+            general.connections_closed.bump(CloseReason::Refused);
+            general.connections_refused.bump(AcceptRefusal::Connections);
             return cx.close.push(socket);
         }
         let settings = &self.snapshot.config.settings;

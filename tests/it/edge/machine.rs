@@ -10,7 +10,7 @@ use sluicegate::broker::{NodeId, Settings};
 use sluicegate::demo::listener::BrokerHandle;
 
 use crate::app::App;
-use crate::client::{Connection, PATIENCE, Request};
+use crate::client::{Connection, PATIENCE, Request, Response};
 use crate::gateway::{BINARY, Gateway, config_file};
 use crate::ground::{Ground, development, random};
 
@@ -99,6 +99,28 @@ fn a_limit_of_open_files_that_leaves_clients_none_is_refused() {
         assert_eq!(done.status.code(), Some(78), "{subcommand}: {said}");
         assert!(said.contains("may open 40 files"), "{subcommand}: {said}");
     }
+}
+
+/// More clients than `http.connections_max`: a state like any other shortage, and it ends.
+#[test]
+fn clients_beyond_the_limit_of_connections_are_reported() {
+    let app = App::new(development());
+    app.produce(&app.items).keyed([("a", "1")]);
+    let gateway = Gateway::start(&app.config(2, "[http]\nconnections_max = 16\n"));
+    let clients: Vec<_> = (0..24).map(|_| gateway.connect()).collect();
+    let reported = |answer: &Response| answer.text().contains("http.connections_max (16)");
+    let answer = gateway.wait_admin("/readyz", reported);
+    assert_eq!(
+        (answer.status, &answer.json()["degraded"]),
+        (200, &true.into())
+    );
+    gateway.wait_said_text("used up http.connections_max (16)");
+    let refused = gateway.metric("sluicegate_connections_refused_total", "connections");
+    assert!(refused >= 1.0, "{refused}");
+    drop(clients);
+    gateway.wait_admin("/readyz", |answer| !reported(answer));
+    let said = gateway.said();
+    assert_eq!(said.matches("used up http.connections_max").count(), 1);
 }
 
 /// More clients than descriptors. Connected clients are served, further ones are closed at once,
