@@ -393,7 +393,8 @@ settings! {
         responses_bytes_max: usize = 128 * MIB, Size(MIB..=64 * GIB), Restart;
         /// From the first byte of a request to the end of its headers.
         head_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
-        /// From the end of the headers to the end of the body.
+        /// Added to `http.head_timeout`: the time from the first byte of a request to the end of
+        /// its body.
         body_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
         /// How long a connection may rest between requests.
         idle_timeout: Duration = s(75), Time(ms(100)..=s(86_400)), Reload;
