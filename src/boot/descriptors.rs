@@ -104,7 +104,7 @@ const QUIET_TICKS: u32 = 10;
 
 impl Crowding {
     /// Call once a second with the clients closed and the accepts failed, of all shards. Returns
-    /// what to log. `begins` is told whether clients were closed.
+    /// what to log. `begins` receives whether clients were closed.
     pub(super) fn on_tick(
         &self,
         now: (u64, u64),

@@ -377,5 +377,9 @@ mod tests {
         let line = [b'x'; 1024];
         (0..4 * LINES_MAX).for_each(|_| output.push(&line));
         output.flush();
+        assert!(
+            dropped(&output) > 0,
+            "pipe and queue hold a part of the lines"
+        );
     }
 }

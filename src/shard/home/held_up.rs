@@ -61,7 +61,7 @@ mod tests {
         assert_eq!((look(true, 31), look(true, 3600)), (None, None));
         assert!(matches!(look(false, 3601), Some(Line::Info(_))));
         assert_eq!(look(false, 3602), None);
-        // The next one soon after is told once a minute has passed.
+        // A new warning waits until a minute has passed since the last one.
         assert_eq!(look(true, 3610), None);
         assert_eq!(look(true, 3620), warn);
         assert!(look(false, 3621).is_some());
