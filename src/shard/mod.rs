@@ -3,7 +3,7 @@
 //! same seed gives the same history.
 //!
 //! A shard has three sides. As a *home* it does all Kafka work of some topics and gives them their
-//! order. As a *local* it applies every topic's steps, owns a range of keys and feeds its streams.
+//! order. As a *projection* it applies every topic's steps, owns a range of keys and feeds its streams.
 //! At its *edge* it serves clients. What one side wants of another, on this shard or elsewhere, is
 //! a [`Message`]; one to itself is handled in the same turn.
 
@@ -11,8 +11,8 @@ mod ciphertext;
 mod edge;
 mod home;
 mod io;
-mod local;
 mod message;
+mod projection;
 mod random;
 mod serving;
 mod snapshot;
@@ -182,7 +182,7 @@ impl Shard {
             checks: serving
                 .home
                 .checks(now)
-                .chain(serving.locals.checks())
+                .chain(serving.projections.checks())
                 .collect(),
             metrics: serving.metrics.clone(),
             status: ShardStatus {
@@ -230,7 +230,7 @@ impl Turn for Shard {
         more |= edge.serve(&mut cx);
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
-        more |= serving.locals.expire(now);
+        more |= serving.projections.expire(now);
         serving.release(&mut self.outbox);
         let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
         edge.pump_feeds(&mut cx);

@@ -10,8 +10,8 @@ use super::ShardSetup;
 use super::edge::{Cx, Edge};
 use super::home::{Cluster, Home, Links, Outbox};
 use super::io::{Io, Outputs, SocketEvent, SocketId};
-use super::local::{Held, Locals};
 use super::message::{Found, Message};
+use super::projection::{Held, Projections};
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 
 /// The three sides, and what they share.
@@ -19,7 +19,7 @@ use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 pub(super) struct Serving {
     snapshot: Arc<Snapshot>,
     pub(super) home: Home,
-    pub(super) locals: Locals,
+    pub(super) projections: Projections,
     pub(super) edge: Edge,
     pub(super) metrics: ShardMetrics,
     pub(super) draining: bool,
@@ -38,7 +38,7 @@ impl Serving {
         let names = Arc::new(names(&snapshot));
         Self {
             home: Home::new(*me, snapshot.clone(), security, *seed, now),
-            locals: Locals::new(*me, snapshot.clone(), *seed),
+            projections: Projections::new(*me, snapshot.clone(), *seed),
             edge: Edge::new(
                 *me,
                 snapshot.clone(),
@@ -62,7 +62,7 @@ impl Serving {
         out: &'a mut Outbox,
     ) -> (&'a mut Edge, Cx<'a, I>) {
         let Self {
-            locals,
+            projections,
             metrics,
             edge,
             ..
@@ -74,7 +74,7 @@ impl Serving {
             Cx {
                 now,
                 io,
-                locals,
+                projections,
                 out,
                 close,
                 metrics,
@@ -148,7 +148,7 @@ impl Serving {
         clusters.find(|cluster| cluster.links.has(socket))
     }
 
-    /// Handles one message: a local's and the edge's here, a home's there.
+    /// Handles one message: a projection's and the edge's here, a home's there.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn on_message<I: Io>(
         &mut self,
@@ -162,20 +162,20 @@ impl Serving {
     ) {
         match message {
             Message::Step(topic, step) => {
-                if let Some(local) = self.locals.get_mut(topic) {
-                    local.apply(&step, now);
+                if let Some(projection) = self.projections.get_mut(topic) {
+                    projection.apply(&step, now);
                     self.metrics.general.steps_applied.bump();
                 }
             }
             Message::Open(instance) => {
                 let topic = instance.topic;
-                if self.locals.on_open(instance, out) {
+                if self.projections.on_open(instance, out) {
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
                     edge.end_streams_of(topic, &mut cx);
                 }
             }
-            Message::Standing(topic, standing) => self.locals.on_standing(topic, standing),
-            Message::Live { topic, log_start } => self.locals.on_live(topic, log_start),
+            Message::Standing(topic, standing) => self.projections.on_standing(topic, standing),
+            Message::Live { topic, log_start } => self.projections.on_live(topic, log_start),
             Message::Get {
                 waiter,
                 topic,
@@ -183,9 +183,9 @@ impl Serving {
                 key,
                 partition,
             } => {
-                let local = self.locals.get(topic);
-                let found = local.map(|local| local.find(hash, &key, partition));
-                let found = found.unwrap_or(Found::Failed(self.locals.not_live(topic)));
+                let projection = self.projections.get(topic);
+                let found = projection.map(|projection| projection.find(hash, &key, partition));
+                let found = found.unwrap_or(Found::Failed(self.projections.not_live(topic)));
                 out.push((waiter.shard, Message::Got(waiter, found)));
             }
             Message::Scan {
@@ -212,12 +212,20 @@ impl Serving {
                 self.hold(me, topic, (instance, seq), held, out);
             }
             Message::PassShort { topic, pass } => {
-                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                if let Some(feed) = self
+                    .projections
+                    .get_mut(topic)
+                    .and_then(|l| l.feed.as_mut())
+                {
                     feed.on_pass_short(crate::sse::PassId(pass));
                 }
             }
             Message::PassBlock { topic, pass, block } => {
-                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                if let Some(feed) = self
+                    .projections
+                    .get_mut(topic)
+                    .and_then(|l| l.feed.as_mut())
+                {
                     feed.on_pass_block(crate::sse::PassId(pass), &block, now.mono);
                 }
             }
@@ -226,7 +234,11 @@ impl Serving {
                 pass,
                 notice,
             } => {
-                if let Some(feed) = self.locals.get_mut(topic).and_then(|l| l.feed.as_mut()) {
+                if let Some(feed) = self
+                    .projections
+                    .get_mut(topic)
+                    .and_then(|l| l.feed.as_mut())
+                {
                     feed.on_pass_gap(crate::sse::PassId(pass), notice);
                 }
             }
@@ -303,10 +315,10 @@ impl Serving {
         out: &mut Outbox,
     ) {
         let layout = self.snapshot.layout;
-        match self.locals.get_mut(topic) {
-            Some(local) if local.instance.number == instance => {
-                if let Some(held) = local.hold(seq, held) {
-                    local.answer(me, layout, held, out);
+        match self.projections.get_mut(topic) {
+            Some(projection) if projection.instance.number == instance => {
+                if let Some(held) = projection.hold(seq, held) {
+                    projection.answer(me, layout, held, out);
                 }
             }
             // A place in the order of another log: it would never come, or mean something else.
@@ -317,10 +329,10 @@ impl Serving {
     /// Answers what waited for places that are reached now.
     pub(super) fn release(&mut self, out: &mut Outbox) {
         let layout = self.snapshot.layout;
-        let me = self.locals.me();
-        for (_, local) in self.locals.iter_mut() {
-            for held in local.released() {
-                local.answer(me, layout, held, out);
+        let me = self.projections.me();
+        for (_, projection) in self.projections.iter_mut() {
+            for held in projection.released() {
+                projection.answer(me, layout, held, out);
             }
         }
     }
@@ -328,17 +340,17 @@ impl Serving {
     /// Tells homes what is applied here: once a turn and topic.
     pub(super) fn tell_applied(&mut self, out: &mut Outbox) {
         let snapshot = &self.snapshot;
-        for (topic, local) in self.locals.iter_mut() {
+        for (topic, projection) in self.projections.iter_mut() {
             // Send gaps before the applied steps, so that the home knows them when the topic goes
             // live.
-            if let Some(gaps) = local.untold_gaps() {
-                let message = Message::Gaps(topic, local.instance.number, gaps);
+            if let Some(gaps) = projection.untold_gaps() {
+                let message = Message::Gaps(topic, projection.instance.number, gaps);
                 out.push((snapshot.topic(topic).home, message));
             }
-            if let Some(seq) = local.untold() {
+            if let Some(seq) = projection.untold() {
                 out.push((
                     snapshot.topic(topic).home,
-                    Message::Applied(topic, local.instance.number, seq),
+                    Message::Applied(topic, projection.instance.number, seq),
                 ));
             }
         }
@@ -346,15 +358,18 @@ impl Serving {
 
     /// Whether another turn has something to do at once.
     pub(super) fn has_work(&self) -> bool {
-        let mut feeds = self.locals.iter().filter_map(|local| local.feed.as_ref());
+        let mut feeds = self
+            .projections
+            .iter()
+            .filter_map(|projection| projection.feed.as_ref());
         self.edge.has_ready() || self.home.has_work() || feeds.any(crate::sse::Feed::has_work)
     }
 
     pub(super) fn next_deadline(&self) -> Option<crate::model::Instant> {
         let feeds = self
-            .locals
+            .projections
             .iter()
-            .filter_map(|local| local.feed.as_ref()?.next_deadline());
+            .filter_map(|projection| projection.feed.as_ref()?.next_deadline());
         feeds
             .chain(self.home.next_deadline())
             .chain(self.edge.next_deadline())
@@ -363,14 +378,14 @@ impl Serving {
 
     /// Brings the gauges up to date.
     pub(super) fn count(&mut self, now: Now) {
-        let topics = self.locals.indexed();
-        for (topic, local) in topics {
+        let topics = self.projections.indexed();
+        for (topic, projection) in topics {
             let metrics = &mut self.metrics.topics[usize::from(topic.0)];
-            let counted = local.counted();
+            let counted = projection.counted();
             metrics.stream_events.0 = counted.events;
             metrics.stream_gaps.0 = counted.gaps;
             metrics.cache_keys_refused.0 = counted.keys_refused;
-            if let Some(slice) = local.slice() {
+            if let Some(slice) = projection.slice() {
                 let stats = slice.stats();
                 metrics.cache_entries.set(stats.entries as u64);
                 metrics.cache_bytes.set(stats.bytes as u64);

@@ -77,7 +77,7 @@ impl Edge {
         };
         let condition = condition.as_deref();
         let topic = self.snapshot.queries[usize::from(wait.route)];
-        let age = cx.locals.age(topic, cx.now.mono);
+        let age = cx.projections.age(topic, cx.now.mono);
         let written = self.write_found(&found, condition, age, wait.exchange, wait.cors);
         self.done(client, &wait, RouteKind::Query, written, cx);
     }

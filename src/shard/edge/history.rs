@@ -16,14 +16,14 @@ impl Edge {
     /// Asks other shards and the home for what this shard's feeds need, and gives passes credit.
     pub(in crate::shard) fn pump_feeds<I: Io>(&mut self, cx: &mut Cx<'_, I>) {
         let snapshot = self.snapshot.clone();
-        for (topic, local) in cx.locals.iter_mut() {
+        for (topic, projection) in cx.projections.iter_mut() {
             let home = snapshot.topic(topic).home;
-            let Some(feed) = &mut local.feed else {
+            let Some(feed) = &mut projection.feed else {
                 continue;
             };
             feed.on_timeout(cx.now.mono);
             while let Some(need) = feed.next_need() {
-                let (to, message) = self.ask((topic, local.instance.number), home, need);
+                let (to, message) = self.ask((topic, projection.instance.number), home, need);
                 cx.out.push((to, message));
             }
             while let Some(credit) = feed.next_credit() {
@@ -139,9 +139,11 @@ impl Edge {
             // What can't be shown whole is not shown as if it were: the client comes back.
             return self.finish_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
         };
-        let local = cx.locals.get_mut(stream.topic);
-        let undecodable = local.as_ref().map_or_else(Vec::new, |it| it.undecodable());
-        let feed = local.and_then(|local| local.feed.as_mut());
+        let projection = cx.projections.get_mut(stream.topic);
+        let undecodable = projection
+            .as_ref()
+            .map_or_else(Vec::new, |it| it.undecodable());
+        let feed = projection.and_then(|projection| projection.feed.as_mut());
         // A stream that is ending may outlive its feed.
         let Some(feed) = feed else {
             return;
@@ -181,9 +183,9 @@ impl Edge {
     ) {
         let known = self.slot(waiter.socket).is_some();
         let feed = cx
-            .locals
+            .projections
             .get_mut(topic)
-            .and_then(|local| local.feed.as_mut());
+            .and_then(|projection| projection.feed.as_mut());
         if let Some(feed) = feed.filter(|_| known) {
             let ticket = Ticket {
                 token: waiter.socket.slot,
@@ -203,9 +205,9 @@ impl Edge {
         cx: &mut Cx<'_, I>,
     ) {
         let Some(feed) = cx
-            .locals
+            .projections
             .get_mut(topic)
-            .and_then(|local| local.feed.as_mut())
+            .and_then(|projection| projection.feed.as_mut())
         else {
             return;
         };

@@ -25,8 +25,8 @@ use crate::tls::{Acceptor, Session};
 
 use super::home::Outbox;
 use super::io::{Io, ListenerId, Part, SocketId};
-use super::local::Locals;
 use super::message::{Message, Waiter};
+use super::projection::Projections;
 use super::random::Random;
 use super::snapshot::Snapshot;
 use super::timers::Wheel;
@@ -125,7 +125,7 @@ enum Conn {
 pub(super) struct Cx<'a, I> {
     pub(super) now: Now,
     pub(super) io: &'a mut I,
-    pub(super) locals: &'a mut Locals,
+    pub(super) projections: &'a mut Projections,
     pub(super) out: &'a mut Outbox,
     pub(super) close: &'a mut Vec<SocketId>,
     pub(super) metrics: &'a mut ShardMetrics,

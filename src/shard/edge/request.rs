@@ -16,8 +16,8 @@ use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{CorrelationId, Identity, Instant, KeyHash};
 use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
 use crate::shard::home::Outbox;
-use crate::shard::local::Locals;
 use crate::shard::message::{CommandRequest, Message, Waiter};
+use crate::shard::projection::Projections;
 use crate::shard::snapshot::TopicIndex;
 
 use super::answer::{class, grace};
@@ -65,7 +65,7 @@ impl Edge {
         request: &Request<'_>,
         waiter: Waiter,
         now: Instant,
-        locals: &mut Locals,
+        projections: &mut Projections,
         out: &mut Outbox,
         metrics: &mut ShardMetrics,
     ) -> Handled {
@@ -118,14 +118,14 @@ impl Edge {
             RouteId::Query(route) => {
                 let outcome = match self.leaving {
                     Leaving::Drain(_) => Err(Failure::Draining.into()),
-                    _ => self.query(route, params, &asking, locals, out),
+                    _ => self.query(route, params, &asking, projections, out),
                 };
                 (RouteKind::Query, route, outcome)
             }
             RouteId::Stream(route) => (
                 RouteKind::Stream,
                 route,
-                self.stream(route, params, &asking, locals),
+                self.stream(route, params, &asking, projections),
             ),
         };
         let (framed, status) = match outcome {
@@ -324,39 +324,39 @@ impl Edge {
         index: usize,
         params: &Params<'_>,
         asking: &Asking<'_, '_>,
-        locals: &Locals,
+        projections: &Projections,
         out: &mut Outbox,
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let condition = IfNoneMatch::parse(&request.headers, EventId::etag_in)?;
         let topic = self.snapshot.queries[index];
-        let local = locals
+        let projection = projections
             .get(topic)
-            .filter(|local| local.is_live())
-            .ok_or_else(|| locals.why_not_live(topic))?;
-        let age = locals.age(topic, asking.now);
+            .filter(|projection| projection.is_live())
+            .ok_or_else(|| projections.why_not_live(topic))?;
+        let age = projections.age(topic, asking.now);
         let route = &self.snapshot.config.queries[index];
         let Some(template) = &route.key else {
             // Check before the head is written: an incomplete array must not begin, and no
             // validator may confirm an earlier one.
-            if !local.is_whole() || locals.is_full(topic) {
+            if !projection.is_whole() || projections.is_full(topic) {
                 return Err(Failure::CacheDegraded.into());
             }
             let at = (index, topic, age);
-            return Ok(self.collection(at, condition.as_ref(), asking, local));
+            return Ok(self.collection(at, condition.as_ref(), asking, projection));
         };
         let identity = Identity::ANONYMOUS;
         let key = evaluate(template, &inputs(params, request, &identity))?;
-        let hash = local.instance.secret.hash(&key);
-        let partitioner = route.partitioner.filter(|_| !locals.has_grown(topic));
+        let hash = projection.instance.secret.hash(&key);
+        let partitioner = route.partitioner.filter(|_| !projections.has_grown(topic));
         let partition = partitioner.map(|Partitioner::Murmur2| {
-            crate::kafka::partition_of(&key, local.instance.partitions)
+            crate::kafka::partition_of(&key, projection.instance.partitions)
         });
         let layout = self.snapshot.layout;
         let owner = hash.owner(layout.first_slice(), layout.slices());
         let (exchange, cors) = (asking.exchange, asking.cors);
         if owner == self.me {
-            let found = local.find(hash, &key, partition);
+            let found = projection.find(hash, &key, partition);
             let condition = condition.as_ref();
             let (framed, status) = self.write_found(&found, condition, age, exchange, cors);
             return Ok(Outcome::Answered(framed, status));
@@ -392,9 +392,9 @@ impl Edge {
         (index, topic, age): (usize, TopicIndex, Option<u64>),
         condition: Option<&IfNoneMatch>,
         asking: &Asking<'_, '_>,
-        local: &crate::shard::local::Local,
+        projection: &crate::shard::projection::Projection,
     ) -> Outcome {
-        let etag = local.collection_etag();
+        let etag = projection.collection_etag();
         let same = condition.is_some_and(|condition| condition.has(Some(&etag)));
         let status = if same {
             Status::NOT_MODIFIED
@@ -424,8 +424,8 @@ impl Edge {
             topic,
             began: asking.now,
             route: index as u16,
-            instance: local.instance.number,
-            seq: local.seq(),
+            instance: projection.instance.number,
+            seq: projection.seq(),
             shard: self.snapshot.layout.first_slice(),
             after: None,
             any: false,
@@ -444,22 +444,24 @@ impl Edge {
         index: usize,
         params: &Params<'_>,
         asking: &Asking<'_, '_>,
-        locals: &Locals,
+        projections: &Projections,
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let (topic, encoding) = self.snapshot.streams[index];
         // Streams of a topic that is not ready or can't be used are also answered 200: after any
         // other status a native `EventSource` would give up for good. The stream says when to
         // reconnect.
-        let local = locals.get(topic).filter(|local| local.feed.is_some());
+        let projection = projections
+            .get(topic)
+            .filter(|projection| projection.feed.is_some());
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();
         let key = template
             .map(|template| evaluate(template, &inputs))
             .transpose()?;
-        let key = key.zip(local);
-        let key = key.map(|(key, local)| (local.instance.secret.hash(&key), key));
+        let key = key.zip(projection);
+        let key = key.map(|(key, projection)| (projection.instance.secret.hash(&key), key));
         let last_event_id = last_event_id(request)?.map(Cow::into_owned);
         let start = StreamStart {
             topic,

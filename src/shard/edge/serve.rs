@@ -58,7 +58,14 @@ impl Edge {
         // What was pipelined behind the last answer comes before what the socket has.
         let mut look = match client.http.kept() {
             0 => Look::More,
-            _ => self.look(&mut client, &[], cx.now.mono, cx.locals, cx.out, cx.metrics),
+            _ => self.look(
+                &mut client,
+                &[],
+                cx.now.mono,
+                cx.projections,
+                cx.out,
+                cx.metrics,
+            ),
         };
         let mut reads = 0;
         let mut ended = None;
@@ -87,8 +94,9 @@ impl Edge {
                 }
             };
             look = if sound {
-                let (locals, out, metrics) = (&mut *cx.locals, &mut *cx.out, &mut *cx.metrics);
-                self.look(&mut client, bytes, cx.now.mono, locals, out, metrics)
+                let (projections, out, metrics) =
+                    (&mut *cx.projections, &mut *cx.out, &mut *cx.metrics);
+                self.look(&mut client, bytes, cx.now.mono, projections, out, metrics)
             } else {
                 client.state = State::Closing; // The alert goes out first.
                 Look::Stop
@@ -205,7 +213,7 @@ impl Edge {
         client: &mut Client,
         mut input: &[u8],
         now: Instant,
-        locals: &mut super::Locals,
+        projections: &mut super::Projections,
         out: &mut super::Outbox,
         metrics: &mut super::ShardMetrics,
     ) -> Look {
@@ -235,7 +243,7 @@ impl Edge {
                         socket,
                         request: number,
                     };
-                    let handled = self.handle(&request, waiter, now, locals, out, metrics);
+                    let handled = self.handle(&request, waiter, now, projections, out, metrics);
                     input = &input[used..];
                     client.started = None;
                     match handled {

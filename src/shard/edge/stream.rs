@@ -49,8 +49,8 @@ impl Edge {
         };
         // At its limit, on its way out, or while a topic is loaded anew, a gateway takes no new
         // stream.
-        let local = cx.locals.get(start.topic);
-        let loading = local.is_none_or(|local| local.feed.is_none());
+        let projection = cx.projections.get(start.topic);
+        let loading = projection.is_none_or(|projection| projection.feed.is_none());
         let streams_max = self.snapshot.config.settings.streams.streams_max;
         let refused = exchange.head_only || self.is_leaving() || loading;
         let full = refused || !self.totals.streams.take(streams_max);
@@ -80,8 +80,8 @@ impl Edge {
         let (head, transport) = client.into_stream();
         let snapshot = self.snapshot.clone();
         let route = &snapshot.config.streams[usize::from(start.route)];
-        let local = cx.locals.get_mut(start.topic);
-        let Some(feed) = local.and_then(|local| local.feed.as_mut()) else {
+        let projection = cx.projections.get_mut(start.topic);
+        let Some(feed) = projection.and_then(|projection| projection.feed.as_mut()) else {
             debug_assert!(false, "the request was refused before the topic was live");
             self.totals.streams.give_back();
             return self.close(socket, CloseReason::Refused, cx);
@@ -175,9 +175,9 @@ impl Edge {
             return;
         };
         let feed = cx
-            .locals
+            .projections
             .get_mut(topic)
-            .and_then(|local| local.feed.as_mut());
+            .and_then(|projection| projection.feed.as_mut());
         let feed = feed.expect("it named the subscriber");
         let route = usize::from(stream.route);
         let full_before = stream.full_since;
@@ -237,9 +237,9 @@ impl Edge {
                 stream.full_since = None;
                 let topic = stream.topic;
                 let feed = cx
-                    .locals
+                    .projections
                     .get_mut(topic)
-                    .and_then(|local| local.feed.as_mut());
+                    .and_then(|projection| projection.feed.as_mut());
                 feed.expect("a stream has a feed").on_writable(socket.slot);
             }
         }
@@ -339,9 +339,9 @@ impl Edge {
             return;
         }
         if let Some(feed) = cx
-            .locals
+            .projections
             .get_mut(stream.topic)
-            .and_then(|local| local.feed.as_mut())
+            .and_then(|projection| projection.feed.as_mut())
         {
             feed.unsubscribe(socket.slot);
         }
@@ -365,9 +365,9 @@ impl Edge {
             return;
         };
         if let Some(feed) = cx
-            .locals
+            .projections
             .get_mut(stream.topic)
-            .and_then(|local| local.feed.as_mut())
+            .and_then(|projection| projection.feed.as_mut())
         {
             feed.unsubscribe(socket.slot);
         }
@@ -383,5 +383,5 @@ impl Edge {
 
 /// The next stream of a topic that something is pending for.
 fn next_pending<I>(cx: &mut Cx<'_, I>, topic: TopicIndex) -> Option<u32> {
-    cx.locals.get_mut(topic)?.feed.as_mut()?.next_pending()
+    cx.projections.get_mut(topic)?.feed.as_mut()?.next_pending()
 }

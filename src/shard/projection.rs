@@ -25,7 +25,7 @@ const PASS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100)
 
 /// One topic on this shard.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(super) struct Projection {
     /// Counters of the topic's earlier loadings.
     past: Counted,
     pub(super) instance: Arc<Instance>,
@@ -68,16 +68,16 @@ pub(super) enum Held {
 
 /// Every topic of the snapshot on this shard.
 #[derive(Debug)]
-pub(super) struct Locals {
+pub(super) struct Projections {
     me: ShardId,
     snapshot: Arc<Snapshot>,
     seed: u64,
-    topics: Vec<Option<Local>>,
+    topics: Vec<Option<Projection>>,
     /// By topic: how its home says it stands.
     standing: Vec<Standing>,
 }
 
-impl Locals {
+impl Projections {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let topics = snapshot.topics.iter().map(|_| None).collect();
         let standing = vec![Standing::default(); snapshot.topics.len()];
@@ -130,8 +130,8 @@ impl Locals {
     /// examined. Returns true if more are due, so that another turn is due.
     #[must_use = "a quiet shard turns twice a second"]
     pub(super) fn expire(&mut self, now: Now) -> bool {
-        let locals = self.topics.iter_mut().flatten();
-        let slices = locals.filter_map(|local| local.slice.as_mut());
+        let projections = self.topics.iter_mut().flatten();
+        let slices = projections.filter_map(|projection| projection.slice.as_mut());
         let mut more = false;
         for slice in slices {
             more |= slice.expire(now.wall);
@@ -147,7 +147,7 @@ impl Locals {
             .indexed()
             .filter(move |(_, plan)| serves && plan.is_shared());
         shared.map(|(topic, plan)| {
-            let ok = self.get(topic).is_some_and(Local::is_live);
+            let ok = self.get(topic).is_some_and(Projection::is_live);
             let state = match ok {
                 true => CheckState::Ready,
                 false => CheckState::Loading,
@@ -163,30 +163,30 @@ impl Locals {
     }
 
     /// Every topic that has begun to load.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Local> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Projection> {
         self.topics.iter().flatten()
     }
 
     /// The same, with their index.
-    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &Local)> {
+    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &Projection)> {
         let topics = self.topics.iter().enumerate();
-        topics.filter_map(|(i, local)| Some((TopicIndex(i as u16), local.as_ref()?)))
+        topics.filter_map(|(i, projection)| Some((TopicIndex(i as u16), projection.as_ref()?)))
     }
 
     /// A topic, once it has begun to load.
-    pub(super) fn get(&self, topic: TopicIndex) -> Option<&Local> {
+    pub(super) fn get(&self, topic: TopicIndex) -> Option<&Projection> {
         self.topics[usize::from(topic.0)].as_ref()
     }
 
     /// The same, to change.
-    pub(super) fn get_mut(&mut self, topic: TopicIndex) -> Option<&mut Local> {
+    pub(super) fn get_mut(&mut self, topic: TopicIndex) -> Option<&mut Projection> {
         self.topics[usize::from(topic.0)].as_mut()
     }
 
     /// Every topic that has begun to load.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicIndex, &mut Local)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicIndex, &mut Projection)> {
         let topics = self.topics.iter_mut().enumerate();
-        topics.filter_map(|(i, local)| Some((TopicIndex(i as u16), local.as_mut()?)))
+        topics.filter_map(|(i, projection)| Some((TopicIndex(i as u16), projection.as_mut()?)))
     }
 
     /// The topic begins. True: it was there before, and its streams must end.
@@ -209,9 +209,9 @@ impl Locals {
         let index = usize::from(instance.topic.0);
         let (seq, cut, time) = (Seq(0), Cut::start(), UnixMillis(0));
         let (feed, live, told, held) = (None, false, Seq(0), Vec::new());
-        let past = self.topics[index].as_ref().map(Local::counted);
+        let past = self.topics[index].as_ref().map(Projection::counted);
         let (past, told_gaps) = (past.unwrap_or_default(), Gaps::default());
-        let local = Local {
+        let projection = Projection {
             past,
             instance,
             slice,
@@ -224,9 +224,9 @@ impl Locals {
             told_gaps,
             held,
         };
-        let before = self.topics[index].replace(local);
+        let before = self.topics[index].replace(projection);
         let was = before.is_some();
-        for (_, held) in before.into_iter().flat_map(|local| local.held) {
+        for (_, held) in before.into_iter().flat_map(|projection| projection.held) {
             held.refuse(out);
         }
         was
@@ -236,14 +236,14 @@ impl Locals {
     pub(super) fn on_live(&mut self, topic: TopicIndex, log_start: Cut) {
         let plan = self.snapshot.topic(topic);
         let settings = &self.snapshot.config.settings.streams;
-        let local = self.topics[usize::from(topic.0)]
+        let projection = self.topics[usize::from(topic.0)]
             .as_mut()
             .expect("it opened before");
-        local.live = true;
-        if !local.instance.streamed {
+        projection.live = true;
+        if !projection.instance.streamed {
             return;
         }
-        let instance = &local.instance;
+        let instance = &projection.instance;
         let feed = FeedSettings {
             tag: instance.tag,
             encodings: plan.encodings.clone(),
@@ -256,11 +256,16 @@ impl Locals {
             pass_patience: PASS_PATIENCE,
             seed: self.seed,
         };
-        local.feed = Some(Feed::new(feed, local.seq, local.cut.clone(), local.time));
+        projection.feed = Some(Feed::new(
+            feed,
+            projection.seq,
+            projection.cut.clone(),
+            projection.time,
+        ));
     }
 }
 
-impl Local {
+impl Projection {
     /// What was counted so far, over all loadings.
     pub(super) fn counted(&self) -> Counted {
         let counts = self.feed.as_ref().map(Feed::counts).unwrap_or_default();
@@ -399,7 +404,7 @@ const PAGE: PageLimits = PageLimits {
     bytes: 64 * 1024,
 };
 
-impl Local {
+impl Projection {
     /// Answers a request whose place is reached.
     pub(super) fn answer(&mut self, me: ShardId, layout: Layout, held: Held, out: &mut Outbox) {
         match held {
