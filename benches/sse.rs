@@ -144,7 +144,7 @@ impl Peer {
             heartbeat: Duration::from_secs(15),
             retry: Duration::from_secs(2),
             position_events: true,
-            pass_patience: Duration::from_millis(250),
+            catch_up_patience: Duration::from_millis(250),
             seed: 1,
         };
         let cut = cut(12);

@@ -159,7 +159,7 @@ pub enum Message {
         ends: Option<Vec<(Partition, Next)>>,
     },
     /// To a topic's home: a stream needs history.
-    JoinPass {
+    JoinCatchUp {
         /// Whose.
         topic: TopicIndex,
         /// Which loading of the topic it is of.
@@ -171,64 +171,64 @@ pub enum Message {
         /// Where it stands.
         from: Cut,
     },
-    /// Home to a shard: these clients of it are in the pass.
-    PassJoined {
+    /// Home to a shard: these clients of it are in the catch-up read.
+    CatchUpJoined {
         /// Whose.
         topic: TopicIndex,
-        /// Number of the pass; unique in its topic.
-        pass: u32,
+        /// Number of the catch-up read; unique in its topic.
+        catch_up: u32,
         /// The clients, and where each stood.
         members: Vec<(Waiter, Cut)>,
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
-    /// Home to shards with members. Each says [`Message::PassTaken`] once its members have it.
-    PassBlock {
+    /// Home to shards with members. Each says [`Message::CatchUpTaken`] once its members have it.
+    CatchUpBlock {
         /// Whose.
         topic: TopicIndex,
-        /// Which pass.
-        pass: u32,
+        /// Which catch-up read.
+        catch_up: u32,
         /// The events.
         block: Arc<Block>,
     },
-    /// Home to shards with members, while no block is on its way: what the pass can't bring.
-    PassGap {
+    /// Home to shards with members, while no block is on its way: what the catch-up read can't bring.
+    CatchUpGap {
         /// Whose.
         topic: TopicIndex,
-        /// Which pass.
-        pass: u32,
+        /// Which catch-up read.
+        catch_up: u32,
         /// What is missing.
         notice: Notice,
     },
     /// Shard to home: the members here took the last block; how many are left.
-    PassTaken {
+    CatchUpTaken {
         /// Whose.
         topic: TopicIndex,
-        /// Which pass.
-        pass: u32,
+        /// Which catch-up read.
+        catch_up: u32,
         /// Members that stayed.
         members: usize,
     },
-    /// Home to shards with members: the pass has met the live cut.
-    PassEnd {
+    /// Home to shards with members: the catch-up read has met the live cut.
+    CatchUpEnd {
         /// Whose.
         topic: TopicIndex,
         /// Which loading of the topic it is of.
         instance: u32,
-        /// Which pass.
-        pass: u32,
+        /// Which catch-up read.
+        catch_up: u32,
         /// The step after which its members go on.
         seq: Seq,
-        /// The cut that step led to; the pass has shown all below.
+        /// The cut that step led to; the catch-up read has shown all below.
         cut: Cut,
     },
-    /// Home to shards with members: the pass ends without what partitions have that nobody answers
+    /// Home to shards with members: the catch-up read ends without what partitions have that nobody answers
     /// for. Its members go on from what they hold.
-    PassShort {
+    CatchUpStalled {
         /// Whose.
         topic: TopicIndex,
-        /// Which pass.
-        pass: u32,
+        /// Which catch-up read.
+        catch_up: u32,
     },
 }
 
@@ -277,7 +277,7 @@ pub struct Instance {
     pub tag: LogTag,
     /// The key of ownership hashes.
     pub secret: HashSecret,
-    /// Whether the topic is compacted: snapshots and *changes* instead of passes.
+    /// Whether the topic is compacted: snapshots and *changes* instead of catch-up reads.
     pub compacted: bool,
     /// Whether slices keep its newest records: a query reads them, or it is compacted and has
     /// streams.

@@ -12,7 +12,7 @@ use crate::log::{Cut, OffsetRange, Seq, Step};
 use crate::metrics::{Check, CheckState};
 use crate::model::{Etag, Instant, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
 use crate::route::{Failure, Refused};
-use crate::sse::{Feed, FeedSettings, PassId};
+use crate::sse::{CatchUpId, Feed, FeedSettings};
 
 use super::home::Outbox;
 use super::message::{
@@ -20,8 +20,8 @@ use super::message::{
 };
 use super::snapshot::{Layout, Snapshot, TopicIndex};
 
-/// How long a pass waits for its slowest member before it goes on without it.
-const PASS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
+/// How long a catch-up read waits for its slowest member before it goes on without it.
+const CATCH_UP_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// One topic on this shard.
 #[derive(Debug)]
@@ -62,8 +62,8 @@ pub(super) enum Held {
     Scan(Waiter, Option<(KeyHash, Box<[u8]>)>),
     /// A piece of *changes*.
     Changes(Box<ChangesRequest>),
-    /// The end of a pass.
-    PassEnd(u32, Seq, Cut),
+    /// The end of a catch-up read.
+    CatchUpEnd(u32, Seq, Cut),
 }
 
 /// Every topic of the snapshot on this shard.
@@ -253,7 +253,7 @@ impl Projections {
             heartbeat: settings.heartbeat,
             retry: settings.retry,
             position_events: settings.position_events,
-            pass_patience: PASS_PATIENCE,
+            catch_up_patience: CATCH_UP_PATIENCE,
             seed: self.seed,
         };
         projection.feed = Some(Feed::new(
@@ -425,9 +425,9 @@ impl Projection {
                 });
                 out.push((waiter.shard, Message::Changed(waiter, piece)));
             }
-            Held::PassEnd(pass, seq, cut) => {
+            Held::CatchUpEnd(catch_up, seq, cut) => {
                 if let Some(feed) = &mut self.feed {
-                    feed.on_pass_end(PassId(pass), seq, &cut);
+                    feed.on_catch_up_end(CatchUpId(catch_up), seq, &cut);
                 }
             }
         }
@@ -461,7 +461,7 @@ impl Held {
                 let waiter = request.waiter;
                 out.push((waiter.shard, Message::Changed(waiter, None)));
             }
-            Self::PassEnd(..) => {}
+            Self::CatchUpEnd(..) => {}
         }
     }
 }

@@ -201,37 +201,41 @@ impl Serving {
                 let (topic, place) = (request.topic, (request.instance, request.seq));
                 self.hold(me, topic, place, Held::Changes(request), out);
             }
-            Message::PassEnd {
+            Message::CatchUpEnd {
                 topic,
                 instance,
-                pass,
+                catch_up,
                 seq,
                 cut,
             } => {
-                let held = Held::PassEnd(pass, seq, cut);
+                let held = Held::CatchUpEnd(catch_up, seq, cut);
                 self.hold(me, topic, (instance, seq), held, out);
             }
-            Message::PassShort { topic, pass } => {
+            Message::CatchUpStalled { topic, catch_up } => {
                 if let Some(feed) = self
                     .projections
                     .get_mut(topic)
                     .and_then(|l| l.feed.as_mut())
                 {
-                    feed.on_pass_short(crate::sse::PassId(pass));
+                    feed.on_catch_up_short(crate::sse::CatchUpId(catch_up));
                 }
             }
-            Message::PassBlock { topic, pass, block } => {
-                if let Some(feed) = self
-                    .projections
-                    .get_mut(topic)
-                    .and_then(|l| l.feed.as_mut())
-                {
-                    feed.on_pass_block(crate::sse::PassId(pass), &block, now.mono);
-                }
-            }
-            Message::PassGap {
+            Message::CatchUpBlock {
                 topic,
-                pass,
+                catch_up,
+                block,
+            } => {
+                if let Some(feed) = self
+                    .projections
+                    .get_mut(topic)
+                    .and_then(|l| l.feed.as_mut())
+                {
+                    feed.on_catch_up_block(crate::sse::CatchUpId(catch_up), &block, now.mono);
+                }
+            }
+            Message::CatchUpGap {
+                topic,
+                catch_up,
                 notice,
             } => {
                 if let Some(feed) = self
@@ -239,7 +243,7 @@ impl Serving {
                     .get_mut(topic)
                     .and_then(|l| l.feed.as_mut())
                 {
-                    feed.on_pass_gap(crate::sse::PassId(pass), notice);
+                    feed.on_catch_up_gap(crate::sse::CatchUpId(catch_up), notice);
                 }
             }
             Message::Leave => {
@@ -268,14 +272,14 @@ impl Serving {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
                 edge.on_changed(waiter, changes.map(|changes| *changes), &mut cx);
             }
-            Message::PassJoined {
+            Message::CatchUpJoined {
                 topic,
-                pass,
+                catch_up,
                 members,
                 log_start,
             } => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_pass_joined(topic, pass, &members, &log_start, &mut cx);
+                edge.on_catch_up_joined(topic, catch_up, &members, &log_start, &mut cx);
             }
             Message::PlacesChecked {
                 topic,
@@ -294,8 +298,8 @@ impl Serving {
             | Message::Command(_)
             | Message::WaiterLeft { .. }
             | Message::CheckPlaces { .. }
-            | Message::JoinPass { .. }
-            | Message::PassTaken { .. } => self.home.on_message(from, message, now, out),
+            | Message::JoinCatchUp { .. }
+            | Message::CatchUpTaken { .. } => self.home.on_message(from, message, now, out),
             Message::Load(_)
             | Message::Stop
             | Message::Ask(_)

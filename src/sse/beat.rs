@@ -78,10 +78,10 @@ impl Beats {
 }
 
 impl Feed {
-    /// Makes due heartbeats pending and lets passes go on that have waited long enough. Bounded
+    /// Makes due heartbeats pending and lets catch-up reads go on that have waited long enough. Bounded
     /// work; [`Self::next_deadline`] says when to call again.
     pub fn on_timeout(&mut self, now: Instant) {
-        self.passes.on_timeout(now);
+        self.catch_ups.on_timeout(now);
         if self.is_empty() {
             return;
         }
@@ -105,7 +105,7 @@ impl Feed {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let beat = (!self.is_empty()).then(|| self.beats.next_deadline(self.roster.slots()));
-        let pass = self.passes.next_deadline();
-        beat.into_iter().chain(pass).min()
+        let catch_up = self.catch_ups.next_deadline();
+        beat.into_iter().chain(catch_up).min()
     }
 }

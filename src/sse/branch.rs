@@ -177,7 +177,7 @@ impl Feed {
                 continue;
             }
             let waits = subscriber.place == Place::Waiting;
-            self.leave_pass(slot);
+            self.leave_catch_up(slot);
             self.roster.get_mut(slot).own().source = Source::Resume;
             if waits || self.roster.leave_idle(slot) {
                 self.roster.queue(slot);

@@ -7,7 +7,7 @@ use super::face::{Face, Taken};
 use super::feed::Feed;
 use super::lines;
 use super::offer::Offer;
-use super::request::{Delivery, PassId, Slow};
+use super::request::{CatchUpId, Delivery, Slow};
 use super::splice::Splice;
 use super::subscriber::{Cursor, Held, Place, Slot, Source};
 use crate::log::Seq;
@@ -109,11 +109,11 @@ impl Feed {
                 self.wait(slot, face)
             }
             Source::Asking => self.wait(slot, face),
-            Source::Pass { frame, .. } if *frame == u32::MAX => self.wait(slot, face),
-            Source::Pass { pass, frame } => {
-                let (pass, frame) = (*pass, *frame);
-                let pass = pass.expect("a frame to read is a member's");
-                self.read_pass(slot, pass, frame, face)
+            Source::CatchUp { frame, .. } if *frame == u32::MAX => self.wait(slot, face),
+            Source::CatchUp { catch_up, frame } => {
+                let (catch_up, frame) = (*catch_up, *frame);
+                let catch_up = catch_up.expect("a frame to read is a member's");
+                self.read_catch_up(slot, catch_up, frame, face)
             }
             Source::Resume => {
                 self.go_on(slot, now);
@@ -384,20 +384,26 @@ impl Feed {
         Ok(Sent { full, cursor })
     }
 
-    /// The present block of a pass, from `frame` on.
-    fn read_pass(&mut self, slot: Slot, id: PassId, frame: u32, face: &mut impl Face) -> Outcome {
+    /// The present block of a catch-up read, from `frame` on.
+    fn read_catch_up(
+        &mut self,
+        slot: Slot,
+        id: CatchUpId,
+        frame: u32,
+        face: &mut impl Face,
+    ) -> Outcome {
         let limit = face.room().min(PRIVATE_BYTES_MAX);
         if limit == 0 {
             return Outcome::Full;
         }
         let own = self.roster.get(slot).own.as_ref();
         let held = own.and_then(|own| own.held.as_ref());
-        let held = held.expect("a member of a pass holds its own");
+        let held = held.expect("a member of a catch_up holds its own");
         self.id.reset(held.time, &held.cut);
         let group = self.roster.group(slot);
-        let block = self.passes.block(id);
-        let block = block.expect("a pass keeps its block while a member reads it");
-        let seq = Seq(0); // A pass has an order of its own.
+        let block = self.catch_ups.block(id);
+        let block = block.expect("a catch_up keeps its block while a member reads it");
+        let seq = Seq(0); // A catch_up has an order of its own.
         let mut cursor = Cursor { seq, frame };
         let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
         let whole = splice.block(group, block, &mut cursor);
@@ -412,20 +418,20 @@ impl Feed {
         };
         if at == u32::MAX {
             // All below the block's end was offered, whether or not its filter let it through.
-            let end = self.passes.block(id).map(|block| block.end_cut());
+            let end = self.catch_ups.block(id).map(|block| block.end_cut());
             let held = self.held_mut(slot);
             held.cut.raise(&end.expect("it was read above"));
         }
-        self.set_pass_frame(slot, id, at);
+        self.set_catch_up_frame(slot, id, at);
         outcome
     }
 
-    fn set_pass_frame(&mut self, slot: Slot, id: PassId, at: u32) {
-        if let Source::Pass { frame, .. } = &mut self.roster.get_mut(slot).own().source {
+    fn set_catch_up_frame(&mut self, slot: Slot, id: CatchUpId, at: u32) {
+        if let Source::CatchUp { frame, .. } = &mut self.roster.get_mut(slot).own().source {
             *frame = at;
         }
         if at == u32::MAX {
-            self.passes.on_taken(id);
+            self.catch_ups.on_taken(id);
         }
     }
 }

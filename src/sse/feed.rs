@@ -1,5 +1,5 @@
 //! One topic instance's fan-out on one shard: what happens to it. How it answers is in `open.rs`
-//! (where a stream starts), `deliver.rs` (what is sent), `history.rs` (pages and passes),
+//! (where a stream starts), `deliver.rs` (what is sent), `history.rs` (pages and catch-up reads),
 //! `branch.rs` (what an unclean election took) and `beat.rs` (time).
 
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::beat::Beats;
 use super::branch::Branch;
-use super::history::Passes;
+use super::history::CatchUps;
 use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
 use super::roster::Roster;
 use super::splice::Bound;
@@ -28,7 +28,7 @@ pub struct Feed {
     pub(super) log_start: Cut,
     pub(super) roster: Roster,
     pub(super) needs: VecDeque<Ticket>,
-    pub(super) passes: Passes,
+    pub(super) catch_ups: CatchUps,
     pub(super) beats: Beats,
     pub(super) branch: Branch,
     pub(super) counts: FeedCounts,
@@ -68,7 +68,7 @@ impl Feed {
             log_start: settings.log_start.clone(),
             roster: Roster::new(settings.encodings.len()),
             needs: VecDeque::new(),
-            passes: Passes::default(),
+            catch_ups: CatchUps::default(),
             beats: Beats::new(&settings),
             branch: Branch::default(),
             counts: FeedCounts::default(),
@@ -148,7 +148,7 @@ impl Feed {
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {
-        self.leave_pass(slot);
+        self.leave_catch_up(slot);
         self.trail.wanted -= usize::from(self.roster.get(slot).slow == Slow::Conflate);
         self.roster.remove(slot);
     }

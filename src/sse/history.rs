@@ -1,25 +1,25 @@
-//! What comes from outside the window: pages of *changes*, blocks of passes.
+//! What comes from outside the window: pages of *changes*, blocks of catch-up reads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::feed::Feed;
 use super::lines;
-use super::request::{Credit, PageCursor, PageEntry, PassId, Ticket};
+use super::request::{CatchUpId, Credit, PageCursor, PageEntry, Ticket};
 use super::subscriber::{Cursor, Place, Slot, Source};
 use crate::log::{Block, Cut, GapReason, Next, Notice, OffsetRange, Seq};
 use crate::model::{Instant, Offset, Partition};
 
-/// Passes that have members here. A topic has two at a time, so a list does.
+/// CatchUps that have members here. A topic has two at a time, so a list does.
 #[derive(Debug, Default)]
-pub(super) struct Passes {
-    list: Vec<Pass>,
+pub(super) struct CatchUps {
+    list: Vec<CatchUp>,
     credits: VecDeque<Credit>,
 }
 
 #[derive(Debug)]
-struct Pass {
-    id: PassId,
+struct CatchUp {
+    id: CatchUpId,
     /// Who joined, by their question; some may have left.
     joined: Vec<Ticket>,
     /// How many are left.
@@ -27,63 +27,66 @@ struct Pass {
     /// How many of them have not taken the block.
     behind: u32,
     block: Option<Arc<Block>>,
-    /// When the pass goes on without the slowest; `None`: its credit is given.
+    /// When the catch-up read goes on without the slowest; `None`: its credit is given.
     patience: Option<Instant>,
 }
 
-impl Pass {
+impl CatchUp {
     fn give_credit(&mut self, credits: &mut VecDeque<Credit>) {
         if self.patience.take().is_some() {
-            let (pass, members) = (self.id, self.members);
-            credits.push_back(Credit { pass, members });
+            let (catch_up, members) = (self.id, self.members);
+            credits.push_back(Credit { catch_up, members });
         }
     }
 }
 
-impl Passes {
-    fn find(&mut self, id: PassId) -> Option<&mut Pass> {
-        self.list.iter_mut().find(|pass| pass.id == id)
+impl CatchUps {
+    fn find(&mut self, id: CatchUpId) -> Option<&mut CatchUp> {
+        self.list.iter_mut().find(|catch_up| catch_up.id == id)
     }
 
-    /// The block of a pass, while somebody has not taken it.
-    pub(super) fn block(&self, id: PassId) -> Option<&Arc<Block>> {
-        let pass = self.list.iter().find(|pass| pass.id == id)?;
-        pass.block.as_ref()
+    /// The block of a catch-up read, while somebody has not taken it.
+    pub(super) fn block(&self, id: CatchUpId) -> Option<&Arc<Block>> {
+        let catch_up = self.list.iter().find(|catch_up| catch_up.id == id)?;
+        catch_up.block.as_ref()
     }
 
     /// A member has taken the block whole.
-    pub(super) fn on_taken(&mut self, id: PassId) {
+    pub(super) fn on_taken(&mut self, id: CatchUpId) {
         let credits = &mut self.credits;
-        let Some(pass) = self.list.iter_mut().find(|pass| pass.id == id) else {
+        let Some(catch_up) = self.list.iter_mut().find(|catch_up| catch_up.id == id) else {
             return;
         };
-        pass.behind -= 1;
-        if pass.behind == 0 {
-            pass.block = None;
-            pass.give_credit(credits);
+        catch_up.behind -= 1;
+        if catch_up.behind == 0 {
+            catch_up.block = None;
+            catch_up.give_credit(credits);
         }
     }
 
     /// A member is no more.
-    fn on_left(&mut self, id: PassId, was_behind: bool) {
-        if let Some(pass) = self.find(id) {
-            pass.members -= 1;
+    fn on_left(&mut self, id: CatchUpId, was_behind: bool) {
+        if let Some(catch_up) = self.find(id) {
+            catch_up.members -= 1;
             if was_behind {
                 self.on_taken(id);
             }
         }
     }
 
-    /// The next moment at which a pass loses patience.
+    /// The next moment at which a catch-up read loses patience.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.list.iter().filter_map(|pass| pass.patience).min()
+        self.list
+            .iter()
+            .filter_map(|catch_up| catch_up.patience)
+            .min()
     }
 
-    /// Passes that have waited long enough go on.
+    /// CatchUps that have waited long enough go on.
     pub(super) fn on_timeout(&mut self, now: Instant) {
-        for pass in &mut self.list {
-            if pass.patience.is_some_and(|patience| patience <= now) {
-                pass.give_credit(&mut self.credits);
+        for catch_up in &mut self.list {
+            if catch_up.patience.is_some_and(|patience| patience <= now) {
+                catch_up.give_credit(&mut self.credits);
             }
         }
     }
@@ -172,7 +175,7 @@ impl Feed {
         }
     }
 
-    /// What the home found missing for one that asked for a pass and has got nothing of it yet:
+    /// What the home found missing for one that asked for a catch-up read and has got nothing of it yet:
     /// told, and passed over.
     pub fn on_gap(
         &mut self,
@@ -187,17 +190,17 @@ impl Feed {
         };
         let own = self.roster.get(slot).own.as_ref();
         let waits = own.is_some_and(|own| match own.source {
-            Source::Pass { frame, .. } => frame == u32::MAX,
+            Source::CatchUp { frame, .. } => frame == u32::MAX,
             _ => false,
         });
         if !waits {
             return;
         }
-        self.pass_over(slot, partition, from, to, reason);
+        self.catch_up_over(slot, partition, from, to, reason);
     }
 
     /// Tells one of a gap, and goes on behind it.
-    fn pass_over(
+    fn catch_up_over(
         &mut self,
         slot: Slot,
         partition: Partition,
@@ -212,24 +215,24 @@ impl Feed {
         self.wake_waiting(slot);
     }
 
-    /// These are now members of a pass, which starts at the lowest of what they hold.
-    pub fn on_pass_start(&mut self, id: PassId, tickets: &[Ticket]) {
+    /// These are now members of a catch-up read, which starts at the lowest of what they hold.
+    pub fn on_catch_up_start(&mut self, id: CatchUpId, tickets: &[Ticket]) {
         let mut joined = Vec::with_capacity(tickets.len());
         for &ticket in tickets {
             let Some(slot) = self.asker(ticket) else {
                 continue;
             };
             let own = self.roster.get_mut(slot).own();
-            if let Source::Pass { pass, .. } = &mut own.source
-                && pass.is_none()
+            if let Source::CatchUp { catch_up, .. } = &mut own.source
+                && catch_up.is_none()
             {
-                *pass = Some(id);
+                *catch_up = Some(id);
                 joined.push(ticket);
             }
         }
         let members = joined.len() as u32;
         let (behind, block, patience) = (0, None, None);
-        self.passes.list.push(Pass {
+        self.catch_ups.list.push(CatchUp {
             id,
             joined,
             members,
@@ -239,59 +242,61 @@ impl Feed {
         });
     }
 
-    /// The next block of a pass, for all its members here. Who has not taken the one before leaves.
-    pub fn on_pass_block(&mut self, id: PassId, block: &Arc<Block>, now: Instant) {
-        let patience = now.after(self.settings.pass_patience);
+    /// The next block of a catch-up read, for all its members here. Who has not taken the one before leaves.
+    pub fn on_catch_up_block(&mut self, id: CatchUpId, block: &Arc<Block>, now: Instant) {
+        let patience = now.after(self.settings.catch_up_patience);
         for slot in self.members_in_step(id) {
-            if let Source::Pass { frame, .. } = &mut self.roster.get_mut(slot).own().source {
+            if let Source::CatchUp { frame, .. } = &mut self.roster.get_mut(slot).own().source {
                 *frame = 0;
             }
             self.wake_waiting(slot);
         }
-        let passes = &mut self.passes;
-        let Some(pass) = passes.list.iter_mut().find(|pass| pass.id == id) else {
-            let (pass, members) = (id, 0);
-            passes.credits.push_back(Credit { pass, members });
+        let catch_ups = &mut self.catch_ups;
+        let Some(catch_up) = catch_ups.list.iter_mut().find(|catch_up| catch_up.id == id) else {
+            let (catch_up, members) = (id, 0);
+            catch_ups.credits.push_back(Credit { catch_up, members });
             return;
         };
-        pass.patience = Some(patience);
-        pass.behind = pass.members;
-        pass.block = (pass.members > 0).then(|| Arc::clone(block));
-        if pass.members == 0 {
-            pass.give_credit(&mut passes.credits);
+        catch_up.patience = Some(patience);
+        catch_up.behind = catch_up.members;
+        catch_up.block = (catch_up.members > 0).then(|| Arc::clone(block));
+        if catch_up.members == 0 {
+            catch_up.give_credit(&mut catch_ups.credits);
         }
     }
 
-    /// The log no longer has, or can't show, what a pass was to bring next: its members are told of
+    /// The log no longer has, or can't show, what a catch-up read was to bring next: its members are told of
     /// what they lack of it. Who has not taken the block before leaves.
-    pub fn on_pass_gap(&mut self, id: PassId, notice: Notice) {
+    pub fn on_catch_up_gap(&mut self, id: CatchUpId, notice: Notice) {
         for slot in self.members_in_step(id) {
             let held = self.held_mut(slot).cut.get(notice.partition).offset;
             if held < notice.to {
                 let from = held.max(notice.from);
-                self.pass_over(slot, notice.partition, from, notice.to, notice.reason);
+                self.catch_up_over(slot, notice.partition, from, notice.to, notice.reason);
             }
         }
     }
 
-    /// Passes whose block all members here have taken, or that have waited long enough. One without
+    /// CatchUps whose block all members here have taken, or that have waited long enough. One without
     /// members is forgotten with its credit: no end need be told.
     pub fn next_credit(&mut self) -> Option<Credit> {
-        let credit = self.passes.credits.pop_front()?;
+        let credit = self.catch_ups.credits.pop_front()?;
         if credit.members == 0 {
-            self.passes.list.retain(|pass| pass.id != credit.pass);
+            self.catch_ups
+                .list
+                .retain(|catch_up| catch_up.id != credit.catch_up);
         }
         Some(credit)
     }
 
-    /// The pass met the home's order: its members go on after `seq`, which led to `cut`. Call it
+    /// The catch-up read met the home's order: its members go on after `seq`, which led to `cut`. Call it
     /// once that step is applied.
-    pub fn on_pass_end(&mut self, id: PassId, seq: Seq, cut: &Cut) {
+    pub fn on_catch_up_end(&mut self, id: CatchUpId, seq: Seq, cut: &Cut) {
         debug_assert!(seq <= self.window.newest(), "the end comes behind its step");
         for slot in self.members(id) {
             let subscriber = self.roster.get_mut(slot);
             let own = subscriber.own();
-            let Source::Pass { frame, .. } = own.source else {
+            let Source::CatchUp { frame, .. } = own.source else {
                 continue;
             };
             if frame == u32::MAX {
@@ -305,43 +310,51 @@ impl Feed {
             }
             self.wake_waiting(slot);
         }
-        self.passes.list.retain(|pass| pass.id != id);
+        self.catch_ups.list.retain(|catch_up| catch_up.id != id);
     }
 
-    /// The pass ended before it met the home's order: its members go on from what they hold.
-    pub fn on_pass_short(&mut self, id: PassId) {
+    /// The catch-up read ended before it met the home's order: its members go on from what they hold.
+    pub fn on_catch_up_short(&mut self, id: CatchUpId) {
         for slot in self.members(id) {
             self.roster.get_mut(slot).own().source = Source::Resume;
             self.wake_waiting(slot);
         }
-        self.passes.list.retain(|pass| pass.id != id);
+        self.catch_ups.list.retain(|catch_up| catch_up.id != id);
     }
 
-    fn members(&mut self, id: PassId) -> Vec<Slot> {
-        let Some(pass) = self.passes.list.iter().find(|pass| pass.id == id) else {
+    fn members(&mut self, id: CatchUpId) -> Vec<Slot> {
+        let Some(catch_up) = self
+            .catch_ups
+            .list
+            .iter()
+            .find(|catch_up| catch_up.id == id)
+        else {
             return Vec::new();
         };
         let is_in = |slot: &Slot| {
             let own = self.roster.get(*slot).own.as_ref();
             own.is_some_and(
-                |own| matches!(own.source, Source::Pass { pass: Some(p), .. } if p == id),
+                |own| matches!(own.source, Source::CatchUp { catch_up: Some(p), .. } if p == id),
             )
         };
-        let askers = pass.joined.iter().filter_map(|ticket| self.asker(*ticket));
+        let askers = catch_up
+            .joined
+            .iter()
+            .filter_map(|ticket| self.asker(*ticket));
         askers.filter(is_in).collect()
     }
 
-    /// The members that have taken all that the pass brought. The others leave it, and go on from
+    /// The members that have taken all that the catch-up read brought. The others leave it, and go on from
     /// what they hold: they would miss the rest of their block.
-    fn members_in_step(&mut self, id: PassId) -> Vec<Slot> {
+    fn members_in_step(&mut self, id: CatchUpId) -> Vec<Slot> {
         let mut members = self.members(id);
         members.retain(|&slot| {
             let own = self.roster.get(slot).own.as_ref();
             let has_all = own.is_some_and(
-                |own| matches!(own.source, Source::Pass { frame, .. } if frame == u32::MAX),
+                |own| matches!(own.source, Source::CatchUp { frame, .. } if frame == u32::MAX),
             );
             if !has_all {
-                self.leave_pass(slot);
+                self.leave_catch_up(slot);
                 self.roster.get_mut(slot).own().source = Source::Resume;
             }
             has_all
@@ -350,14 +363,14 @@ impl Feed {
     }
 
     /// Before a subscriber goes, or reads something else.
-    pub(super) fn leave_pass(&mut self, slot: Slot) {
+    pub(super) fn leave_catch_up(&mut self, slot: Slot) {
         let own = self.roster.get(slot).own.as_ref();
-        if let Some(Source::Pass {
-            pass: Some(id),
+        if let Some(Source::CatchUp {
+            catch_up: Some(id),
             frame,
         }) = own.map(|own| &own.source)
         {
-            self.passes.on_left(*id, *frame != u32::MAX);
+            self.catch_ups.on_left(*id, *frame != u32::MAX);
         }
     }
 }

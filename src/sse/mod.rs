@@ -17,7 +17,7 @@
 //!
 //! **History.** What the window does not reach back to comes from outside: on compacted topics by
 //! pages of *changes(V, n)*, the newest record of each key from V to the cut at step n, then the
-//! window from n; on others by *passes* over the log, shared by those who wait. Both end where the
+//! window from n; on others by *catch-up reads* of the log, shared by those who wait. Both end where the
 //! window begins, and if it has moved on meanwhile, history goes on.
 //!
 //! **Slowness.** Nobody waits for a subscriber. A frame that was cut is copied out to it, so a
@@ -48,8 +48,8 @@ pub use encode::{Encoder, Encoding, Payload};
 pub use face::{FACE_SLICES_MAX, Face, Taken};
 pub use feed::Feed;
 pub use request::{
-    Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor, PageEntry,
-    PassId, Slow, Start, Subscribe, Ticket,
+    CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,
+    PageEntry, Slow, Start, Subscribe, Ticket,
 };
 
 #[cfg(test)]

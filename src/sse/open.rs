@@ -66,7 +66,7 @@ impl Feed {
     }
 
     /// Decides what one reads from here who holds V: the window if it covers V, else *changes* or a
-    /// pass. What is gone for ever is told first.
+    /// catch-up read. What is gone for ever is told first.
     pub(super) fn go_on_checked(&mut self, slot: Slot, now: Now) {
         if self.read_from_window(slot) {
             return;
@@ -88,8 +88,8 @@ impl Feed {
             return;
         }
         if !self.settings.compacted {
-            let (pass, frame) = (None, u32::MAX);
-            self.roster.get_mut(slot).own().source = Source::Pass { pass, frame };
+            let (catch_up, frame) = (None, u32::MAX);
+            self.roster.get_mut(slot).own().source = Source::CatchUp { catch_up, frame };
             self.ask(slot);
             return;
         }
@@ -166,9 +166,9 @@ impl Feed {
                     let places = self.doubtful(held);
                     return Some(Need::Places { ticket, places });
                 }
-                Source::Pass { pass: None, .. } => {
+                Source::CatchUp { catch_up: None, .. } => {
                     let from = held.cut.clone();
-                    return Some(Need::Pass {
+                    return Some(Need::CatchUp {
                         ticket,
                         from,
                         encoding,

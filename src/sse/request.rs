@@ -17,7 +17,7 @@ pub struct FeedSettings {
     /// How events are written, in the order of `Step::blocks`. At most [`ENCODINGS_MAX`].
     pub encodings: Vec<Encoding>,
     /// Whether the topic keeps the newest record of each key (`cleanup.policy` has `compact`): then
-    /// *changes* serve what the window does not hold, else passes over the log do.
+    /// *changes* serve what the window does not hold, else catch-up reads of the log do.
     pub compacted: bool,
     /// `delete.retention.ms`: a client of a compacted topic that was away for longer (less 10 %)
     /// may have missed deletes.
@@ -30,8 +30,8 @@ pub struct FeedSettings {
     pub retry: Duration,
     /// Whether positions are sent as events (`position`) or as ids without an event.
     pub position_events: bool,
-    /// How long a pass waits for its slowest member before it goes on without it.
-    pub pass_patience: Duration,
+    /// How long a catch-up read waits for its slowest member before it goes on without it.
+    pub catch_up_patience: Duration,
     /// For jitter only.
     pub seed: u64,
 }
@@ -116,13 +116,13 @@ pub enum Need {
         /// Where it goes on, and the epoch of the record before.
         places: Vec<(Partition, Next)>,
     },
-    /// A share in a pass over the log from `from` on. Answer with [`super::Feed::on_pass_start`].
-    Pass {
+    /// A share in a catch-up read over the log from `from` on. Answer with [`super::Feed::on_pass_start`].
+    CatchUp {
         /// To answer with.
         ticket: Ticket,
         /// Where it goes on in each partition; its epochs are for the truncation check.
         from: Cut,
-        /// Whose blocks the pass brings.
+        /// Whose blocks the catch-up read brings.
         encoding: usize,
     },
 }
@@ -153,15 +153,15 @@ pub struct PageEntry<'a> {
     pub offset: Offset,
 }
 
-/// A pass, by the home's number.
+/// A catch-up read, by the home's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PassId(pub u32);
+pub struct CatchUpId(pub u32);
 
-/// The home may send the pass's next block, if anybody is left here.
+/// The home may send the catch-up read's next block, if anybody is left here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
-    /// Which pass.
-    pub pass: PassId,
+    /// Which catch-up read.
+    pub catch_up: CatchUpId,
     /// How many are still in it at this shard; 0: send no more blocks here.
     pub members: u32,
 }
@@ -188,7 +188,7 @@ pub struct FeedCounts {
     pub bytes: u64,
     /// Frames sent from the window as they lie.
     pub frames_shared: u64,
-    /// Frames sent with an id of the subscriber's own, from the window or a pass.
+    /// Frames sent with an id of the subscriber's own, from the window or a catch-up read.
     pub frames_private: u64,
     /// Records sent by pages.
     pub page_entries: u64,

@@ -4,7 +4,7 @@
 use crate::log::{Block, Cut, Progress, Seq};
 use crate::model::UnixMillis;
 
-use super::request::{PageCursor, PassId, Slow};
+use super::request::{CatchUpId, PageCursor, Slow};
 
 /// Index into the slab of subscribers.
 pub(super) type Slot = u32;
@@ -52,7 +52,7 @@ pub(super) enum Place {
     Current,
     /// Its transport is full.
     Blocked,
-    /// It waits for a page or a pass.
+    /// It waits for a page or a catch-up read.
     Waiting,
     /// Unsubscribed while in a run; the slot is free once the run has passed.
     Gone,
@@ -117,9 +117,12 @@ pub(super) enum Source {
     Seam,
     /// Pages of *changes* up to `below`.
     Pages(Box<Pages>),
-    /// A pass over the log; `None` while it waits for one. `frame` is the next of the pass's
+    /// A catch-up read over the log; `None` while it waits for one. `frame` is the next of the catch-up read's
     /// present block, `u32::MAX` once that is taken.
-    Pass { pass: Option<PassId>, frame: u32 },
+    CatchUp {
+        catch_up: Option<CatchUpId>,
+        frame: u32,
+    },
     /// Nothing until the leaders have said whether what it holds is still in the log.
     Asking,
     /// To be decided by what it holds.

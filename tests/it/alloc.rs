@@ -144,7 +144,7 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
         heartbeat: Duration::from_secs(15),
         retry: Duration::from_secs(2),
         position_events: true,
-        pass_patience: Duration::from_secs(1),
+        catch_up_patience: Duration::from_secs(1),
         seed: 1,
     };
     let encoder = Encoder::new(Encoding::default(), tag);

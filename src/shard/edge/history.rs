@@ -1,4 +1,4 @@
-//! What streams need from elsewhere: pages of *changes* from the slices, passes over history from
+//! What streams need from elsewhere: pages of *changes* from the slices, catch-up reads of history from
 //! the home.
 
 use crate::cache::{ChangeCursor, Changes, Item, Value};
@@ -8,12 +8,12 @@ use crate::model::{Partition, ShardId};
 use crate::shard::io::{Io, SocketId};
 use crate::shard::message::{ChangesPiece, ChangesRequest, Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
-use crate::sse::{Need, PageCursor, PageEntry, PassId, Ticket};
+use crate::sse::{CatchUpId, Need, PageCursor, PageEntry, Ticket};
 
 use super::{Conn, Cx, Edge};
 
 impl Edge {
-    /// Asks other shards and the home for what this shard's feeds need, and gives passes credit.
+    /// Asks other shards and the home for what this shard's feeds need, and gives catch-up reads credit.
     pub(in crate::shard) fn pump_feeds<I: Io>(&mut self, cx: &mut Cx<'_, I>) {
         let snapshot = self.snapshot.clone();
         for (topic, projection) in cx.projections.iter_mut() {
@@ -27,12 +27,12 @@ impl Edge {
                 cx.out.push((to, message));
             }
             while let Some(credit) = feed.next_credit() {
-                let (pass, members) = (credit.pass.0, credit.members as usize);
+                let (catch_up, members) = (credit.catch_up.0, credit.members as usize);
                 cx.out.push((
                     home,
-                    Message::PassTaken {
+                    Message::CatchUpTaken {
                         topic,
-                        pass,
+                        catch_up,
                         members,
                     },
                 ));
@@ -60,7 +60,7 @@ impl Edge {
             }
         };
         match need {
-            Need::Pass {
+            Need::CatchUp {
                 ticket,
                 from,
                 encoding,
@@ -68,7 +68,7 @@ impl Edge {
                 let waiter = waiter(ticket);
                 (
                     home,
-                    Message::JoinPass {
+                    Message::JoinCatchUp {
                         topic,
                         instance,
                         encoding,
@@ -195,11 +195,11 @@ impl Edge {
         }
     }
 
-    /// Streams are in a pass now. What is gone already is told.
-    pub(in crate::shard) fn on_pass_joined<I: Io>(
+    /// Streams are in a catch-up read now. What is gone already is told.
+    pub(in crate::shard) fn on_catch_up_joined<I: Io>(
         &mut self,
         topic: TopicIndex,
-        pass: u32,
+        catch_up: u32,
         members: &[(Waiter, Cut)],
         log_start: &Cut,
         cx: &mut Cx<'_, I>,
@@ -216,7 +216,7 @@ impl Edge {
             number: waiter.request,
         };
         let tickets: Vec<_> = members.iter().map(|(waiter, _)| ticket(waiter)).collect();
-        feed.on_pass_start(PassId(pass), &tickets);
+        feed.on_catch_up_start(CatchUpId(catch_up), &tickets);
         for ((_, from), ticket) in members.iter().zip(tickets) {
             for (partition, start) in log_start.iter() {
                 let held = from.get(partition).offset;

@@ -1,6 +1,6 @@
 //! Clients that became event streams: a slot, a transport, and a place in their topic's feed. What
 //! they are sent, and from where, is the feed's business; this file gives it sockets, pages and
-//! passes.
+//! catch-up reads.
 
 use crate::http::{CorsGrant, Exchange, Framed, ResponseHead, Status};
 use crate::metrics::{CloseReason, StreamEnd};

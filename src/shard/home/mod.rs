@@ -2,6 +2,8 @@
 //! order, decides their routes' commands, and answers for their readiness. Everything about one
 //! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
 
+mod catch_up;
+mod catch_ups;
 mod cluster;
 mod commands;
 mod degraded;
@@ -11,8 +13,6 @@ mod held_up;
 mod links;
 mod lookups;
 mod order;
-mod pass;
-mod passes;
 mod places;
 mod reading;
 mod standing;
@@ -148,7 +148,7 @@ impl Home {
             let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
             topics[at].look(&mut cx);
             topics[at].on_places_late(&mut cx);
-            topics[at].on_pass_due(&mut cx);
+            topics[at].on_catch_up_due(&mut cx);
             let more = topics[at].on_time(now, &mut expired, cx.plane, cx.out);
             self.more_due |= more;
             self.on_expired(at, &mut expired, out);
@@ -294,7 +294,7 @@ impl Home {
                     commands.on_left(key, waiter);
                 }
             }
-            Message::JoinPass {
+            Message::JoinCatchUp {
                 topic,
                 instance,
                 encoding,
@@ -317,14 +317,14 @@ impl Home {
                     topics[at].on_places(instance, waiter, places, &mut cx);
                 }
             }
-            Message::PassTaken {
+            Message::CatchUpTaken {
                 topic,
-                pass,
+                catch_up,
                 members,
             } => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_taken(from, pass, members, &mut cx);
+                    topics[at].on_taken(from, catch_up, members, &mut cx);
                 }
             }
             other => debug_assert!(false, "not for a home: {other:?}"),

@@ -31,8 +31,8 @@ impl Topic {
             if let Some(commands) = &mut self.commands {
                 return commands.on_read(event, cx.plane, cx.out);
             }
-            let (passes, mut at) = self.passes(cx).expect("a pass belongs to an order");
-            passes.on_read(event, &mut at);
+            let (catch_ups, mut at) = self.catch_ups(cx).expect("a catch_up belongs to an order");
+            catch_ups.on_read(event, &mut at);
             return;
         }
         if let Some(read) = event.read()
@@ -134,7 +134,7 @@ impl Topic {
         part.is_some_and(|part| part.failed.replace(text.into()).is_none())
     }
 
-    /// Whether the log no longer has what was ordered: a read found its place gone, or a pass met
+    /// Whether the log no longer has what was ordered: a read found its place gone, or a catch-up read met
     /// a newer epoch below the order's end than the one the order has there.
     fn was_cut_back(&self, event: &Event) -> bool {
         match event {

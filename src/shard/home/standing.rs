@@ -231,10 +231,10 @@ impl Topic {
         }
     }
 
-    /// How often the partition was left out of fetches, with its topic or by a pass.
+    /// How often the partition was left out of fetches, with its topic or by a catch-up read.
     fn paused_times(&self, partition: usize) -> u64 {
         let of_topic = self.counts.parts.get(partition).map_or(0, |it| it.paused);
-        of_topic + self.passes.paused_times(Partition(partition as u32))
+        of_topic + self.catch_ups.paused_times(Partition(partition as u32))
     }
 
     /// Why loading does not go on, of the first partition that holds it up.

@@ -144,7 +144,7 @@ impl World {
         self.home.turn(now, out);
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn catch_up(&mut self, time: Duration) {
         self.now.mono = self.now.mono.after(time);
         self.now.wall.0 += time.as_millis() as i64;
         self.home.turn(self.now, &mut self.out);
@@ -266,7 +266,7 @@ fn all_who_wait_for_one_unsent_command_are_told_the_same() {
         world.sends(request, key((request % 2) as u8), patience);
     }
     assert!(world.answers().is_empty());
-    world.pass(patience);
+    world.catch_up(patience);
     let mut answers = world.answers();
     answers.sort_unstable_by_key(|(request, _)| *request);
     let unsent = || Err(Refused::from(Failure::BrokerUnavailable));
@@ -284,10 +284,10 @@ fn a_command_that_somebody_waits_for_is_not_taken_back() {
     let key = CommandKey([1; 16]);
     world.sends(0, key, Duration::from_millis(300));
     world.sends(1, key, Duration::from_millis(500));
-    world.pass(Duration::from_millis(300));
+    world.catch_up(Duration::from_millis(300));
     let unknown = Refused::from(Failure::OutcomeUnknown);
     assert_eq!(world.answers(), [(0, Err(unknown))]);
-    world.pass(Duration::from_millis(200));
+    world.catch_up(Duration::from_millis(200));
     let unsent = Refused::from(Failure::BrokerUnavailable);
     assert_eq!(world.answers(), [(1, Err(unsent))]);
 }
@@ -304,12 +304,12 @@ fn a_changed_retention_of_replies_is_taken_up() {
         ..Draft::new(0, "k", Some("done")).header("correlation-id", id)
     };
     world.reads(REPLIES, 1, &[reply]);
-    world.pass(2 * DAY);
+    world.catch_up(2 * DAY);
     world.sends(0, key, DAY);
     assert!(matches!(world.answers()[..], [(0, Ok(_))]), "7 days");
     world.shows(DAY);
     assert!(world.topic(REPLIES).is_live(), "it is the same log");
-    world.pass(Duration::ZERO);
+    world.catch_up(Duration::ZERO);
     world.sends(1, key, DAY);
     let answers = world.answers();
     assert!(answers.is_empty(), "it is a new command: {answers:?}");
@@ -335,17 +335,17 @@ fn replies_past_their_window_are_dropped_without_a_new_one() {
         commands.expect("it has them").entry_bytes()
     };
     assert!(entry_bytes(&mut world) > 0);
-    world.pass(8 * DAY);
+    world.catch_up(8 * DAY);
     let mut turns = 1;
     while world.home.has_work() && turns < 10_000 {
-        world.pass(Duration::ZERO);
+        world.catch_up(Duration::ZERO);
         turns += 1;
     }
     assert_eq!(entry_bytes(&mut world), 0, "after {turns} turns");
     assert!(turns > 10, "{turns} turns: not all at once");
 }
 
-/// A pass or a look at places that was asked for under an earlier loading: whoever asked is closed,
+/// A catch-up read or a look at places that was asked for under an earlier loading: whoever asked is closed,
 /// and what is true of this log would be taken for that one.
 #[test]
 fn what_was_asked_of_an_earlier_loading_is_not_answered() {
@@ -360,7 +360,7 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
     let now = world.topic(EVENTS).instance;
     assert_ne!(before, now);
     let ask = |world: &mut World, instance: u32, request: u32| {
-        let join = Message::JoinPass {
+        let join = Message::JoinCatchUp {
             topic,
             instance,
             encoding: 0,
@@ -381,10 +381,10 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
             let (now, out) = (world.now, &mut world.out);
             world.home.on_message(ShardId(0), message, now, out);
         }
-        world.pass(Duration::from_secs(10)); // Nobody waits for leaders so long.
+        world.catch_up(Duration::from_secs(10)); // Nobody waits for leaders so long.
         let (mut joined, mut checked) = (0, 0);
         for (_, message) in world.out.drain(..) {
-            joined += usize::from(matches!(message, Message::PassJoined { .. }));
+            joined += usize::from(matches!(message, Message::CatchUpJoined { .. }));
             checked += usize::from(matches!(message, Message::PlacesChecked { .. }));
         }
         (joined, checked)

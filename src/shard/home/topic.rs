@@ -9,13 +9,13 @@ use crate::kafka::{Denial, Lane, MissingReason, Plane, ReadKey, StartAt, TopicHa
 use crate::log::{Cut, Next, Progress, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
+use super::catch_up::At;
+use super::catch_ups::CatchUps;
 use super::commands::Commands;
 use super::degraded::Degraded;
 use super::freshness::Freshness;
 use super::held_up::HeldUp;
 use super::order::{Limits, Order};
-use super::pass::At;
-use super::passes::Passes;
 use super::places::Places;
 use super::writes::{Line, Writes};
 use super::{Cx, Outbox, note};
@@ -48,7 +48,7 @@ pub(super) struct Topic {
     pub(super) paused: bool,
     /// When the last step was made; a quiet topic says the time now and then.
     pub(super) last_step: Instant,
-    pub(super) passes: Passes,
+    pub(super) catch_ups: CatchUps,
     pub(super) places: Places,
     pub(super) counts: Counts,
     /// Where it holds replies: the commands that wait for them.
@@ -139,7 +139,7 @@ impl Topic {
             live: false,
             paused: false,
             last_step: Instant::ZERO,
-            passes: Passes::new(index, handle, plan.encodings.clone()),
+            catch_ups: CatchUps::new(index, handle, plan.encodings.clone()),
             places: Places::default(),
             counts: Counts::default(),
             commands,
@@ -315,7 +315,7 @@ impl Topic {
         self.live = false;
         self.paused = false;
         self.parts.clear();
-        self.passes.clear(self.instance, cx.plane);
+        self.catch_ups.clear(self.instance, cx.plane);
         self.places.clear();
         let cached = cached(plan, view);
         self.stop_reading_again(cx.plane);
@@ -425,7 +425,7 @@ impl Topic {
     }
 
     /// A stream needs history from `from` on. One of an earlier instance has been closed by now, or
-    /// will be: in a pass of this one nobody would take its blocks.
+    /// will be: in a catch-up read of this one nobody would take its blocks.
     pub(super) fn on_join(
         &mut self,
         instance: u32,
@@ -433,28 +433,37 @@ impl Topic {
         cx: &mut Cx<'_>,
     ) {
         if instance == self.instance
-            && let Some((passes, mut at)) = self.passes(cx)
+            && let Some((catch_ups, mut at)) = self.catch_ups(cx)
         {
-            passes.join(waiter, encoding, from, &mut at);
+            catch_ups.join(waiter, encoding, from, &mut at);
         }
     }
 
-    /// A shard's members took the last block of a pass.
-    pub(super) fn on_taken(&mut self, shard: ShardId, pass: u32, members: usize, cx: &mut Cx<'_>) {
-        if let Some((passes, mut at)) = self.passes(cx) {
-            passes.on_taken(shard, pass, members, &mut at);
+    /// A shard's members took the last block of a catch-up read.
+    pub(super) fn on_taken(
+        &mut self,
+        shard: ShardId,
+        catch_up: u32,
+        members: usize,
+        cx: &mut Cx<'_>,
+    ) {
+        if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
+            catch_ups.on_taken(shard, catch_up, members, &mut at);
         }
     }
 
-    /// The pass looks whether it is held up.
-    pub(super) fn on_pass_due(&mut self, cx: &mut Cx<'_>) {
-        if let Some((passes, mut at)) = self.passes(cx) {
-            passes.on_time(&mut at);
+    /// The catch-up read looks whether it is held up.
+    pub(super) fn on_catch_up_due(&mut self, cx: &mut Cx<'_>) {
+        if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
+            catch_ups.on_time(&mut at);
         }
     }
 
-    /// The passes, and what they need.
-    pub(super) fn passes<'a>(&'a mut self, cx: &'a mut Cx<'_>) -> Option<(&'a mut Passes, At<'a>)> {
+    /// The catch-up reads, and what they need.
+    pub(super) fn catch_ups<'a>(
+        &'a mut self,
+        cx: &'a mut Cx<'_>,
+    ) -> Option<(&'a mut CatchUps, At<'a>)> {
         let at = At {
             order: self.order.as_ref()?,
             parts: &self.parts,
@@ -462,7 +471,7 @@ impl Topic {
             plane: cx.plane,
             out: cx.out,
         };
-        Some((&mut self.passes, at))
+        Some((&mut self.catch_ups, at))
     }
 
     /// Handles the deadlines of waiting commands. Returns true if more is due at once.
@@ -481,8 +490,8 @@ impl Topic {
     /// When `on_time` has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
-        let passes = self.passes.next_deadline();
-        let own = [Some(self.look_at), self.places.next_deadline(), passes];
+        let catch_ups = self.catch_ups.next_deadline();
+        let own = [Some(self.look_at), self.places.next_deadline(), catch_ups];
         commands.into_iter().chain(own.into_iter().flatten()).min()
     }
 }

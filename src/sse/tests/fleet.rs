@@ -13,13 +13,13 @@ use super::view::{Log, View, get};
 use crate::log::{Change, Cut, GapReason, Notice};
 use crate::model::{Etag, Offset, Partition, ShardId};
 use crate::sse::{
-    Delivery, Encoder, Encoding, FeedCounts, Need, PageCursor, PageEntry, PassId, Slow, Start,
+    CatchUpId, Delivery, Encoder, Encoding, FeedCounts, Need, PageCursor, PageEntry, Slow, Start,
     Ticket,
 };
 
-/// A pass that a peer's home runs.
-struct Pass {
-    id: PassId,
+/// A catch-up read that a peer's home runs.
+struct CatchUp {
+    id: CatchUpId,
     cut: Cut,
     encoder: Encoder,
     may_send: bool,
@@ -28,7 +28,7 @@ struct Pass {
 struct Node {
     peer: Peer,
     needs: VecDeque<Need>,
-    passes: Vec<Pass>,
+    catch_ups: Vec<CatchUp>,
     starts: Vec<u64>,
 }
 
@@ -47,7 +47,7 @@ struct World {
     log: Log,
     nodes: Vec<Node>,
     clients: Vec<Client>,
-    passes: u32,
+    catch_ups: u32,
 }
 
 impl World {
@@ -61,7 +61,7 @@ impl World {
         let node = |&window: &usize| Node {
             peer: Peer::new(settings(compacted), window, Cut::start()),
             needs: VecDeque::new(),
-            passes: Vec::new(),
+            catch_ups: Vec::new(),
             starts: vec![0; partitions],
         };
         let client = |&kind: &u8| Client {
@@ -77,7 +77,7 @@ impl World {
             log,
             nodes: windows.iter().map(node).collect(),
             clients: clients.iter().map(client).collect(),
-            passes: 0,
+            catch_ups: 0,
         }
     }
 
@@ -90,7 +90,7 @@ impl World {
             12..=17 => self.deliver(node, arg),
             18..=19 => self.reconnect(node, arg as usize % self.clients.len()),
             20..=22 => self.answer(node, arg),
-            23..=25 => self.move_pass(node, arg),
+            23..=25 => self.move_catch_up(node, arg),
             26 => self.retain(arg),
             _ => self.tell_time(node, arg),
         }
@@ -185,16 +185,19 @@ impl World {
         let Node {
             peer,
             needs,
-            passes,
+            catch_ups,
             ..
         } = &mut self.nodes[node];
         while let Some(need) = peer.feed.next_need() {
             needs.push_back(need);
         }
         while let Some(credit) = peer.feed.next_credit() {
-            match passes.iter_mut().find(|pass| pass.id == credit.pass) {
-                Some(pass) if credit.members > 0 => pass.may_send = true,
-                _ => passes.retain(|pass| pass.id != credit.pass),
+            match catch_ups
+                .iter_mut()
+                .find(|catch_up| catch_up.id == credit.catch_up)
+            {
+                Some(catch_up) if credit.members > 0 => catch_up.may_send = true,
+                _ => catch_ups.retain(|catch_up| catch_up.id != credit.catch_up),
             }
         }
     }
@@ -209,7 +212,9 @@ impl World {
                     peer.feed.on_checked(ticket, Some(&[]), peer.now);
                 }
             }
-            Some(Need::Pass { .. }) if self.nodes[node].passes.len() < 2 => self.start_pass(node),
+            Some(Need::CatchUp { .. }) if self.nodes[node].catch_ups.len() < 2 => {
+                self.start_catch_up(node)
+            }
             _ => {}
         }
     }
@@ -270,18 +275,18 @@ impl World {
         peer.feed.on_page(ticket, entries, next);
     }
 
-    /// One pass for all who wait, from the lowest that they hold.
-    fn start_pass(&mut self, node: usize) {
+    /// One catch-up read for all who wait, from the lowest that they hold.
+    fn start_catch_up(&mut self, node: usize) {
         let Node {
             peer,
             needs,
-            passes,
+            catch_ups,
             ..
         } = &mut self.nodes[node];
         let mut members: Vec<(Ticket, Cut)> = Vec::new();
         for need in needs.drain(..) {
             match need {
-                Need::Pass { ticket, from, .. } => members.push((ticket, from)),
+                Need::CatchUp { ticket, from, .. } => members.push((ticket, from)),
                 Need::Places { ticket, .. } => peer.feed.on_checked(ticket, Some(&[]), peer.now),
                 Need::Page { .. } => unreachable!("the topic is not compacted"),
             }
@@ -303,10 +308,10 @@ impl World {
             set(&mut lowest, partition as u32, low);
         }
         let tickets: Vec<Ticket> = members.iter().map(|(ticket, _)| *ticket).collect();
-        let id = PassId(self.passes);
-        self.passes += 1;
-        peer.feed.on_pass_start(id, &tickets);
-        passes.push(Pass {
+        let id = CatchUpId(self.catch_ups);
+        self.catch_ups += 1;
+        peer.feed.on_catch_up_start(id, &tickets);
+        catch_ups.push(CatchUp {
             id,
             cut: lowest,
             encoder: Encoder::new(Encoding::default(), TAG),
@@ -314,32 +319,34 @@ impl World {
         });
     }
 
-    /// A pass sends its next block, meets the home's order, or ends short of it.
-    fn move_pass(&mut self, node: usize, arg: u64) {
-        let Node { peer, passes, .. } = &mut self.nodes[node];
-        if passes.is_empty() {
+    /// A catch-up read sends its next block, meets the home's order, or ends short of it.
+    fn move_catch_up(&mut self, node: usize, arg: u64) {
+        let Node {
+            peer, catch_ups, ..
+        } = &mut self.nodes[node];
+        if catch_ups.is_empty() {
             return;
         }
-        let at = arg as usize % passes.len();
-        let pass = &mut passes[at];
-        if !pass.may_send {
+        let at = arg as usize % catch_ups.len();
+        let catch_up = &mut catch_ups[at];
+        if !catch_up.may_send {
             return;
         }
         if arg % 16 == 15 {
-            peer.feed.on_pass_short(pass.id);
-            passes.remove(at);
+            peer.feed.on_catch_up_short(catch_up.id);
+            catch_ups.remove(at);
             return;
         }
         let count = self.log.ends.len();
         let order = (0..count).map(|p| (p + arg as usize) % count);
-        let mut open = order.filter(|p| get(&pass.cut, *p) < get(&peer.cut, *p));
+        let mut open = order.filter(|p| get(&catch_up.cut, *p) < get(&peer.cut, *p));
         let Some(partition) = open.next() else {
-            peer.feed.on_pass_end(pass.id, peer.seq, &peer.cut);
-            passes.remove(at);
+            peer.feed.on_catch_up_end(catch_up.id, peer.seq, &peer.cut);
+            catch_ups.remove(at);
             return;
         };
-        let (from, end) = (get(&pass.cut, partition), get(&peer.cut, partition));
-        let (start, mut after) = (self.log.starts[partition], pass.cut.clone());
+        let (from, end) = (get(&catch_up.cut, partition), get(&peer.cut, partition));
+        let (start, mut after) = (self.log.starts[partition], catch_up.cut.clone());
         let block = if from < start {
             set(&mut after, partition as u32, start);
             let notice = Notice {
@@ -348,7 +355,7 @@ impl World {
                 to: Offset(start),
                 reason: GapReason::Retention,
             };
-            peer.feed.on_pass_gap(pass.id, notice);
+            peer.feed.on_catch_up_gap(catch_up.id, notice);
             None
         } else {
             let records = self.log.range(partition, from, end);
@@ -357,13 +364,16 @@ impl World {
             set(&mut after, partition as u32, next);
             let batch = batch(partition as u32, &records);
             let time = peer.now.wall;
-            pass.encoder.records(&batch, &pass.cut, &after, time)
+            catch_up
+                .encoder
+                .records(&batch, &catch_up.cut, &after, time)
         };
-        pass.cut = after;
+        catch_up.cut = after;
         if let Some(block) = block {
-            pass.may_send = false;
+            catch_up.may_send = false;
             let now = peer.now.mono;
-            peer.feed.on_pass_block(pass.id, &Arc::new(block), now);
+            peer.feed
+                .on_catch_up_block(catch_up.id, &Arc::new(block), now);
         }
     }
 
@@ -402,9 +412,9 @@ impl World {
             let mut quiet = true;
             for node in 0..self.nodes.len() {
                 self.ask(node);
-                quiet &= self.nodes[node].needs.is_empty() && self.nodes[node].passes.is_empty();
+                quiet &= self.nodes[node].needs.is_empty() && self.nodes[node].catch_ups.is_empty();
                 self.answer(node, 0);
-                self.move_pass(node, 0);
+                self.move_catch_up(node, 0);
                 self.tell_time(node, 0);
                 for client in 0..self.clients.len() {
                     if self.clients[client].node.is_none() {
@@ -454,7 +464,7 @@ fn the_fleet_reaches_every_way_to_be_served() {
             .wrapping_add(1442695040888963407);
         (random >> 33) % below
     };
-    let (mut sum, mut passes) = (FeedCounts::default(), 0);
+    let (mut sum, mut catch_ups) = (FeedCounts::default(), 0);
     for round in 0..100 {
         let windows = (0..1 + round % 3)
             .map(|_| 200 + next(5000) as usize)
@@ -465,7 +475,7 @@ fn the_fleet_reaches_every_way_to_be_served() {
             .map(|_| (next(28) as u8, next(1_000_000)))
             .collect();
         let world = run(&seed, round % 2 == 0, &actions);
-        passes += world.passes;
+        catch_ups += world.catch_ups;
         for node in &world.nodes {
             let counts = node.peer.feed.counts();
             sum.frames_shared += counts.frames_shared;
@@ -481,7 +491,7 @@ fn the_fleet_reaches_every_way_to_be_served() {
     assert!(ways.iter().all(|n| *n > 300), "{sum:?}");
     let ends = [sum.heartbeats, sum.gaps, sum.lagged, sum.conflated];
     assert!(ends.iter().all(|n| *n > 10), "{sum:?}");
-    assert!(passes > 20, "{passes} passes");
+    assert!(catch_ups > 20, "{catch_ups} catch_ups");
 }
 
 fn any_seed() -> impl Strategy<Value = (usize, Vec<usize>, Vec<u8>)> {

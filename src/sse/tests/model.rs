@@ -116,7 +116,7 @@ pub(super) fn settings(compacted: bool) -> FeedSettings {
         heartbeat: Duration::from_secs(15),
         retry: Duration::from_secs(2),
         position_events: true,
-        pass_patience: Duration::from_millis(250),
+        catch_up_patience: Duration::from_millis(250),
         seed: 11,
     }
 }

@@ -7,7 +7,7 @@ use super::parser::{Dispatch, Stream, parse};
 use crate::log::{Change, Cut, EventId, GapReason, Notice, Progress};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
 use crate::sse::{
-    Delivery, FeedSettings, Need, PageCursor, PageEntry, PassId, Slow, Start, Ticket,
+    CatchUpId, Delivery, FeedSettings, Need, PageCursor, PageEntry, Slow, Start, Ticket,
 };
 
 const WIDE: usize = 1 << 20;
@@ -68,9 +68,9 @@ fn page_need(peer: &mut Peer) -> (Ticket, Cut, Cut) {
     }
 }
 
-fn pass_need(peer: &mut Peer) -> (Ticket, Cut) {
+fn catch_up_need(peer: &mut Peer) -> (Ticket, Cut) {
     match peer.feed.next_need().expect("a need") {
-        Need::Pass { ticket, from, .. } => (ticket, from),
+        Need::CatchUp { ticket, from, .. } => (ticket, from),
         other => panic!("{other:?}"),
     }
 }
@@ -98,7 +98,7 @@ fn the_first_bytes_say_where_the_client_is() {
     peer.subscribe(2, Start::Earliest, None);
     let stream = read(&mut peer);
     assert_eq!(position_of(&stream), cut(&[3]));
-    assert_eq!(pass_need(&mut peer).1, cut(&[3, 0]));
+    assert_eq!(catch_up_need(&mut peer).1, cut(&[3, 0]));
     // A client that brings an id has one.
     let id = id_of(&cut(&[5, 2]), 0);
     peer.resume(3, Start::Live, None, Some(&id), Slow::Disconnect);
@@ -205,7 +205,7 @@ fn what_cannot_be_resumed_is_told() {
     let stream = read(&mut peer);
     assert_eq!(said(&stream), [("gap", r#"{"reason":"recreated"}"#)]);
     // All of the new log is new to it, though the route starts live.
-    assert_eq!(pass_need(&mut peer).1, Cut::start());
+    assert_eq!(catch_up_need(&mut peer).1, Cut::start());
     let mut peer = self::peer(true, WIDE, &[5]);
     peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
     let stream = read(&mut peer);
@@ -226,7 +226,7 @@ fn what_retention_took_is_told_once_and_passed_over() {
     let gap = r#"{"partition":0,"from":2,"to":6,"reason":"retention"}"#;
     assert_eq!(said(&stream), [("gap", gap)]);
     assert_eq!(offsets(&cut_of(&stream.blocks[1]).unwrap()), [6, 4]);
-    let (ticket, from) = pass_need(&mut peer);
+    let (ticket, from) = catch_up_need(&mut peer);
     assert_eq!(offsets(&from), [6, 4]);
     // The home finds out more.
     let (from, to) = (Offset(6), Offset(8));
@@ -395,46 +395,51 @@ fn private_ids_count_what_the_filter_left_out() {
 }
 
 #[test]
-fn what_a_pass_has_read_is_not_read_again() {
+fn what_a_catch_up_has_read_is_not_read_again() {
     let mut peer = peer(false, 0, &[0]);
     peer.record(0, "b", "v0");
     peer.record(0, "b", "v1");
     peer.subscribe(1, Start::Earliest, Some("a"));
     read(&mut peer);
-    let (ticket, _) = pass_need(&mut peer);
-    peer.feed.on_pass_start(PassId(1), &[ticket]);
+    let (ticket, _) = catch_up_need(&mut peer);
+    peer.feed.on_catch_up_start(CatchUpId(1), &[ticket]);
     let records = batch(0, &[rec(0, "b", "v0")]);
     let block = peer
         .encoder
         .records(&records, &cut(&[0]), &cut(&[1]), peer.now.wall);
     let block = std::sync::Arc::new(block.expect("records"));
-    peer.feed.on_pass_block(PassId(1), &block, peer.now.mono);
+    peer.feed
+        .on_catch_up_block(CatchUpId(1), &block, peer.now.mono);
     read(&mut peer);
     // It ends, but the window has moved on before it is the reader's turn.
-    peer.feed.on_pass_end(PassId(1), peer.seq, &cut(&[2]));
+    peer.feed
+        .on_catch_up_end(CatchUpId(1), peer.seq, &cut(&[2]));
     peer.record(0, "a", "v2");
     peer.record(0, "a", "v3");
     read(&mut peer);
-    assert_eq!(pass_need(&mut peer).1, cut(&[2]));
-    // Within a pass the same: one that leaves goes on behind the last block.
+    assert_eq!(catch_up_need(&mut peer).1, cut(&[2]));
+    // Within a catch-up read the same: one that leaves goes on behind the last block.
     let (ticket, from) = {
         peer.subscribe(1, Start::Earliest, Some("a"));
         read(&mut peer);
-        pass_need(&mut peer)
+        catch_up_need(&mut peer)
     };
     assert_eq!(from, Cut::start());
-    peer.feed.on_pass_start(PassId(2), &[ticket]);
-    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
+    peer.feed.on_catch_up_start(CatchUpId(2), &[ticket]);
+    peer.feed
+        .on_catch_up_block(CatchUpId(2), &block, peer.now.mono);
     read(&mut peer);
     assert_eq!(peer.feed.next_credit().unwrap().members, 1);
-    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
-    peer.feed.on_pass_block(PassId(2), &block, peer.now.mono);
+    peer.feed
+        .on_catch_up_block(CatchUpId(2), &block, peer.now.mono);
+    peer.feed
+        .on_catch_up_block(CatchUpId(2), &block, peer.now.mono);
     read(&mut peer);
-    assert_eq!(pass_need(&mut peer).1, cut(&[1]));
+    assert_eq!(catch_up_need(&mut peer).1, cut(&[1]));
 }
 
 #[test]
-fn a_pass_goes_on_without_its_slowest() {
+fn a_catch_up_goes_on_without_its_slowest() {
     let mut peer = peer(false, 0, &[0]);
     let records: Vec<Rec> = (0..4).map(|o| rec(o, "a", &format!("v{o}"))).collect();
     peer.records(0, &records, 4);
@@ -442,9 +447,9 @@ fn a_pass_goes_on_without_its_slowest() {
     peer.subscribe(1, Start::Earliest, None);
     peer.subscribe(2, Start::Earliest, None);
     read(&mut peer);
-    let tickets = [pass_need(&mut peer).0, pass_need(&mut peer).0];
-    let pass = PassId(1);
-    peer.feed.on_pass_start(pass, &tickets);
+    let tickets = [catch_up_need(&mut peer).0, catch_up_need(&mut peer).0];
+    let catch_up = CatchUpId(1);
+    peer.feed.on_catch_up_start(catch_up, &tickets);
     let time = peer.now.wall;
     let block = |peer: &mut Peer, from: usize, to: usize| {
         let after = cut(&[to as u64]);
@@ -455,7 +460,7 @@ fn a_pass_goes_on_without_its_slowest() {
         std::sync::Arc::new(block.expect("records"))
     };
     let first = block(&mut peer, 0, 2);
-    peer.feed.on_pass_block(pass, &first, peer.now.mono);
+    peer.feed.on_catch_up_block(catch_up, &first, peer.now.mono);
     let (mut fast, mut slow) = (Pipe::open(), Pipe::default());
     slow.left = 3;
     for _ in 0..2 {
@@ -472,21 +477,22 @@ fn a_pass_goes_on_without_its_slowest() {
     assert_eq!(deadline, peer.now.mono.after(Duration::from_millis(250)));
     peer.feed.on_timeout(deadline);
     let credit = peer.feed.next_credit().unwrap();
-    assert_eq!((credit.pass, credit.members), (pass, 2));
+    assert_eq!((credit.catch_up, credit.members), (catch_up, 2));
     let second = block(&mut peer, 2, 4);
-    peer.feed.on_pass_block(pass, &second, peer.now.mono);
+    peer.feed
+        .on_catch_up_block(catch_up, &second, peer.now.mono);
     peer.pump(&mut fast);
     assert_eq!(peer.feed.next_credit().unwrap().members, 1);
-    peer.feed.on_pass_end(pass, peer.seq, &cut(&[5]));
-    // The slow one had got half a frame: it gets the other half, and a pass of its own from there.
+    peer.feed.on_catch_up_end(catch_up, peer.seq, &cut(&[5]));
+    // The slow one had got half a frame: it gets the other half, and a catch-up read of its own from there.
     assert_eq!(peer.feed.next_need(), None);
     slow.left = usize::MAX;
     peer.feed.on_writable(2);
     peer.pump(&mut slow);
     assert_eq!(said(&parse(&slow.bytes)), [("message", "v0")]);
-    let (ticket, from) = pass_need(&mut peer);
+    let (ticket, from) = catch_up_need(&mut peer);
     assert_eq!((ticket.token, from), (2, cut(&[1])));
-    // The fast one is in the window now, past what the pass brought.
+    // The fast one is in the window now, past what the catch-up read brought.
     peer.record(0, "a", "v5");
     peer.pump(&mut fast);
     let seen = parse(&fast.bytes);
@@ -495,23 +501,25 @@ fn a_pass_goes_on_without_its_slowest() {
 }
 
 #[test]
-fn members_still_reading_when_a_pass_ends_resume_from_what_they_have() {
+fn members_still_reading_when_a_catch_up_ends_resume_from_what_they_have() {
     let mut peer = peer(false, 0, &[0]);
     peer.records(0, &[rec(0, "a", "v0"), rec(1, "a", "v1")], 2);
     peer.record(0, "a", "v2");
     peer.subscribe(1, Start::Earliest, None);
     read(&mut peer);
-    let (ticket, _) = pass_need(&mut peer);
-    peer.feed.on_pass_start(PassId(1), &[ticket]);
+    let (ticket, _) = catch_up_need(&mut peer);
+    peer.feed.on_catch_up_start(CatchUpId(1), &[ticket]);
     let records = batch(0, &[rec(0, "a", "v0"), rec(1, "a", "v1")]);
     let block = peer
         .encoder
         .records(&records, &cut(&[0]), &cut(&[2]), peer.now.wall);
     let block = std::sync::Arc::new(block.expect("records"));
-    peer.feed.on_pass_block(PassId(1), &block, peer.now.mono);
-    peer.feed.on_pass_end(PassId(1), peer.seq, &cut(&[3]));
+    peer.feed
+        .on_catch_up_block(CatchUpId(1), &block, peer.now.mono);
+    peer.feed
+        .on_catch_up_end(CatchUpId(1), peer.seq, &cut(&[3]));
     read(&mut peer);
-    assert_eq!(pass_need(&mut peer).1, Cut::start());
+    assert_eq!(catch_up_need(&mut peer).1, Cut::start());
 }
 
 #[test]
@@ -522,20 +530,20 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
     peer.records(0, &[], 7);
     peer.subscribe(1, Start::Earliest, None);
     read(&mut peer);
-    let (ticket, _) = pass_need(&mut peer);
-    let pass = PassId(1);
-    peer.feed.on_pass_start(pass, &[ticket]);
+    let (ticket, _) = catch_up_need(&mut peer);
+    let catch_up = CatchUpId(1);
+    peer.feed.on_catch_up_start(catch_up, &[ticket]);
     let block = peer
         .encoder
         .records(&batch(0, &records), &cut(&[0]), &cut(&[2]), peer.now.wall);
     let block = std::sync::Arc::new(block.expect("records"));
-    peer.feed.on_pass_block(pass, &block, peer.now.mono);
+    peer.feed.on_catch_up_block(catch_up, &block, peer.now.mono);
     let mut pipe = Pipe {
         left: 3,
         ..Pipe::default()
     };
     peer.pump(&mut pipe);
-    // The pass goes on without it, and finds that the log begins at 5 now.
+    // The catch-up read goes on without it, and finds that the log begins at 5 now.
     peer.feed.on_timeout(peer.feed.next_deadline().unwrap());
     assert_eq!(peer.feed.next_credit().unwrap().members, 1);
     let notice = Notice {
@@ -544,12 +552,12 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
         to: Offset(5),
         reason: GapReason::Retention,
     };
-    peer.feed.on_pass_gap(pass, notice);
+    peer.feed.on_catch_up_gap(catch_up, notice);
     pipe.left = usize::MAX;
     peer.feed.on_writable(1);
     peer.pump(&mut pipe);
     assert_eq!(said(&parse(&pipe.bytes)), [("message", "v0")]);
-    assert_eq!(pass_need(&mut peer).1, cut(&[1]));
+    assert_eq!(catch_up_need(&mut peer).1, cut(&[1]));
 }
 
 #[test]
@@ -603,7 +611,7 @@ fn records_without_a_block_close_whoever_listens() {
     assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Lagged)]);
     let id = id_of(&cut(&[3]), 0);
     peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
-    assert_eq!(pass_need(&mut peer).1, cut(&[3]));
+    assert_eq!(catch_up_need(&mut peer).1, cut(&[3]));
 }
 
 #[test]

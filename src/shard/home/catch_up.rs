@@ -1,4 +1,4 @@
-//! One pass over history: what it reads, what it has sent to whom, and where it ends.
+//! One catch-up read over history: what it reads, what it has sent to whom, and where it ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use super::topic::Part;
 use crate::shard::message::Message;
 use crate::shard::snapshot::TopicIndex;
 
-/// Pieces a pass may hold: its reads pause while it has more.
+/// Pieces a catch-up read may hold: its reads pause while it has more.
 const PIECES_MAX: usize = 4;
 
-/// How long a pass may bring nothing before it is looked whether it is held up, and how often then.
+/// How long a catch-up read may bring nothing before it is looked whether it is held up, and how often then.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What a pass needs of its home for a moment.
+/// What a catch-up read needs of its home for a moment.
 pub(super) struct At<'a> {
     pub(super) order: &'a Order,
     pub(super) parts: &'a [Part],
@@ -30,9 +30,9 @@ pub(super) struct At<'a> {
     pub(super) out: &'a mut Outbox,
 }
 
-/// A pass that runs.
+/// A catch-up read that runs.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct CatchUp {
     /// Unique in its topic.
     pub(super) number: u32,
     /// The shards with members.
@@ -40,7 +40,7 @@ pub(super) struct Pass {
     pub(super) encoder: Encoder,
     /// What has been sent, per partition.
     pub(super) reached: Cut,
-    /// Where the pass ends: a step whose cut it must reach.
+    /// Where the catch-up read ends: a step whose cut it must reach.
     pub(super) target: (Seq, Cut),
     /// Partitions being read, and whether they are paused.
     pub(super) reading: Vec<Partition>,
@@ -78,12 +78,12 @@ pub(super) const fn history(topic: TopicHandle, partition: Partition) -> ReadKey
     }
 }
 
-impl Pass {
+impl CatchUp {
     pub(super) fn is_owed(&self) -> bool {
         self.shards.iter().any(|share| share.owing > 0)
     }
 
-    /// Sets where the order is now as the pass's end, and reads what it lacks of that.
+    /// Sets where the order is now as the catch-up read's end, and reads what it lacks of that.
     pub(super) fn aim(&mut self, topic: TopicHandle, at: &mut At<'_>) {
         self.target = (at.order.seq(), at.order.cut().clone());
         for (partition, live) in at.order.cut().iter() {
@@ -97,7 +97,7 @@ impl Pass {
     }
 
     /// Whether nothing is to be sent and no broker is being asked for what is missing. It is so
-    /// between two tries as well, so look only where nothing has come for [`LOOK_EVERY`]; a pass
+    /// between two tries as well, so look only where nothing has come for [`LOOK_EVERY`]; a catch-up read
     /// that ends between tries loses no answer, and its members go on in the next.
     pub(super) fn is_held_up(&self, topic: TopicHandle, at: &At<'_>) -> bool {
         let asked = |&p: &Partition| at.plane.is_asked(history(topic, p));
@@ -145,13 +145,13 @@ impl Pass {
         if next.offset > self.reached.get(notice.partition).offset {
             self.reached.set(notice.partition, next);
         }
-        let pass = self.number;
+        let catch_up = self.number;
         let gap = |share: &Share| {
             (
                 share.shard,
-                Message::PassGap {
+                Message::CatchUpGap {
                     topic,
-                    pass,
+                    catch_up,
                     notice,
                 },
             )
@@ -197,9 +197,15 @@ impl Pass {
         };
         for share in &mut self.shards {
             share.owing += 1;
-            let (pass, block) = (self.number, block.clone());
-            at.out
-                .push((share.shard, Message::PassBlock { topic, pass, block }));
+            let (catch_up, block) = (self.number, block.clone());
+            at.out.push((
+                share.shard,
+                Message::CatchUpBlock {
+                    topic,
+                    catch_up,
+                    block,
+                },
+            ));
         }
     }
 }

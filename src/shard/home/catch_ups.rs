@@ -1,15 +1,15 @@
-//! Shared reads of history. Clients that resume from before the window join one *pass* per topic:
+//! Shared reads of history. Clients that resume from before the window join one *catch-up read* per topic:
 //! the home reads from the lowest place any member stands at to the live cut, encodes what it reads
 //! once, and sends it to the shards with members. A thousand clients that come back at once cost
 //! one read.
 //!
-//! A block goes out when every shard has taken the last: the reads are paused meanwhile, so a pass
-//! holds a fetch or two, never a topic. A member that is slower leaves and joins the next pass.
+//! A block goes out when every shard has taken the last: the reads are paused meanwhile, so a catch-up read
+//! holds a fetch or two, never a topic. A member that is slower leaves and joins the next catch-up read.
 //!
-//! A pass that gets nothing more is held up: a partition has no leader, or one that can't be read.
+//! A catch-up read that gets nothing more is held up: a partition has no leader, or one that can't be read.
 //! It ends *short*, and its members go on from what they hold: live, who lacks nothing any more;
-//! the others in another pass. From then on who lacks something of that partition and who does not
-//! are in different passes, so that the one do not wait with the others. Who came first is next.
+//! the others in another catch-up read. From then on who lacks something of that partition and who does not
+//! are in different catch-up reads, so that the one do not wait with the others. Who came first is next.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,25 +18,25 @@ use crate::log::{Cut, GapReason, Seq};
 use crate::model::{Instant, Partition, ShardId};
 use crate::sse::{Encoder, Encoding};
 
-use super::pass::{At, LOOK_EVERY, Pass, Piece, Share, history};
+use super::catch_up::{At, CatchUp, LOOK_EVERY, Piece, Share, history};
 use super::topic::log_start;
 use crate::shard::message::{Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
 
-/// Passes of one topic: at most one runs, the next gathers.
+/// CatchUps of one topic: at most one runs, the next gathers.
 #[derive(Debug)]
-pub(super) struct Passes {
+pub(super) struct CatchUps {
     topic: TopicIndex,
     handle: TopicHandle,
     encodings: Vec<Encoding>,
     /// Which loading of the topic is read.
     instance: u32,
     number: u32,
-    running: Option<Pass>,
-    /// Who waits for the next pass: one entry a connection of a shard, so that those who came and
+    running: Option<CatchUp>,
+    /// Who waits for the next catch-up read: one entry a connection of a shard, so that those who came and
     /// left do not add up.
     waiting: BTreeMap<(ShardId, u32), Asker>,
-    /// Partitions that held up a pass and have brought nothing since.
+    /// Partitions that held up a catch-up read and have brought nothing since.
     held_up: Vec<Partition>,
     /// How many have come to wait, ever.
     came: u64,
@@ -55,7 +55,7 @@ struct Asker {
     came: u64,
 }
 
-impl Passes {
+impl CatchUps {
     pub(super) const fn new(
         topic: TopicIndex,
         handle: TopicHandle,
@@ -76,14 +76,14 @@ impl Passes {
     }
 
     /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said
-    /// of an old pass is not taken for a new one.
+    /// of an old catch-up read is not taken for a new one.
     pub(super) fn clear(&mut self, instance: u32, plane: &mut Plane) {
         self.instance = instance;
         for partition in self
             .running
             .take()
             .into_iter()
-            .flat_map(|pass| pass.reading)
+            .flat_map(|catch_up| catch_up.reading)
         {
             plane.stop(history(self.handle, partition));
         }
@@ -91,7 +91,7 @@ impl Passes {
         self.held_up.clear();
     }
 
-    /// A client waits for the next pass, which starts at once if none runs.
+    /// A client waits for the next catch-up read, which starts at once if none runs.
     pub(super) fn join(&mut self, waiter: Waiter, encoding: usize, from: Cut, at: &mut At<'_>) {
         let place = (waiter.shard, waiter.socket.slot);
         self.came += 1;
@@ -109,30 +109,30 @@ impl Passes {
 
     /// When `on_time` has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.running.as_ref().map(|pass| pass.look_at)
+        self.running.as_ref().map(|catch_up| catch_up.look_at)
     }
 
-    /// Looks whether the pass is held up.
+    /// Looks whether the catch-up read is held up.
     pub(super) fn on_time(&mut self, at: &mut At<'_>) {
-        if let Some(pass) = &mut self.running
-            && pass.look_at <= at.now
+        if let Some(catch_up) = &mut self.running
+            && catch_up.look_at <= at.now
         {
-            pass.look_at = at.now.after(LOOK_EVERY);
-            if pass.is_held_up(self.handle, at) {
+            catch_up.look_at = at.now.after(LOOK_EVERY);
+            if catch_up.is_held_up(self.handle, at) {
                 let new = |partition: &&Partition| !self.held_up.contains(*partition);
-                let new: Vec<_> = pass.reading.iter().filter(new).copied().collect();
+                let new: Vec<_> = catch_up.reading.iter().filter(new).copied().collect();
                 self.held_up.extend(new);
                 self.end(false, at);
             }
         }
     }
 
-    /// How often passes paused a partition's reads.
+    /// How often catch-up reads paused a partition's reads.
     pub(super) fn paused_times(&self, partition: Partition) -> u64 {
         self.paused.get(&partition).copied().unwrap_or_default()
     }
 
-    /// Starts a pass for who came first and all of its kind, from the lowest place any of them
+    /// Starts a catch-up read for who came first and all of its kind, from the lowest place any of them
     /// stands at. A kind waits for one encoding, and lacks something of what was held up, or not.
     fn start(&mut self, at: &mut At<'_>) {
         let (held_up, live) = (&self.held_up, at.order.cut());
@@ -153,7 +153,7 @@ impl Passes {
             .collect();
         let log_start = log_start(at.parts);
         self.number += 1;
-        let mut pass = Pass {
+        let mut catch_up = CatchUp {
             number: self.number,
             shards: Vec::new(),
             encoder: Encoder::new(self.encodings[encoding].clone(), at.order.tag()),
@@ -173,9 +173,9 @@ impl Passes {
             } else {
                 lowest
             };
-            pass.reached.set(partition, from);
+            catch_up.reached.set(partition, from);
         }
-        pass.aim(self.handle, at);
+        catch_up.aim(self.handle, at);
         let mut shards: Vec<(ShardId, Vec<(Waiter, Cut)>)> = Vec::new();
         for Asker { waiter, from, .. } in members {
             match shards.iter_mut().find(|(shard, _)| *shard == waiter.shard) {
@@ -184,27 +184,27 @@ impl Passes {
             }
         }
         for (shard, members) in shards {
-            pass.shards.push(Share {
+            catch_up.shards.push(Share {
                 shard,
                 members: members.len(),
                 owing: 0,
             });
-            let (topic, pass, log_start) = (self.topic, self.number, log_start.clone());
-            let joined = Message::PassJoined {
+            let (topic, catch_up, log_start) = (self.topic, self.number, log_start.clone());
+            let joined = Message::CatchUpJoined {
                 topic,
-                pass,
+                catch_up,
                 members,
                 log_start,
             };
             at.out.push((shard, joined));
         }
-        self.running = Some(pass);
+        self.running = Some(catch_up);
         self.go_on(at);
     }
 
     /// Something about a history read.
     pub(super) fn on_read(&mut self, event: Event, at: &mut At<'_>) {
-        let Some(pass) = &mut self.running else {
+        let Some(catch_up) = &mut self.running else {
             return;
         };
         let brought = match event {
@@ -215,14 +215,14 @@ impl Passes {
                 ..
             } => {
                 batch.hash_keys(at.order.secret());
-                pass.on_piece(read, Piece::Records(batch, next), next.offset, at.plane);
+                catch_up.on_piece(read, Piece::Records(batch, next), next.offset, at.plane);
                 read.partition
             }
             Event::Undecodable { read, from, to, .. } if from == to => {
-                // Not even where the next batch begins is known: all up to the pass's end is named,
+                // Not even where the next batch begins is known: all up to the catch-up read's end is named,
                 // or its members would wait behind it for ever.
-                let end = pass.target.1.get(read.partition).offset;
-                pass.on_gap(
+                let end = catch_up.target.1.get(read.partition).offset;
+                catch_up.on_gap(
                     read,
                     from,
                     end.max(from.next()),
@@ -232,7 +232,7 @@ impl Passes {
                 read.partition
             }
             Event::Undecodable { read, from, to, .. } => {
-                pass.on_gap(read, from, to, GapReason::Undecodable, at.plane);
+                catch_up.on_gap(read, from, to, GapReason::Undecodable, at.plane);
                 read.partition
             }
             Event::OutOfRange {
@@ -240,14 +240,14 @@ impl Passes {
                 wanted,
                 log_start,
             } if wanted < log_start => {
-                pass.on_gap(read, wanted, log_start, GapReason::Retention, at.plane);
+                catch_up.on_gap(read, wanted, log_start, GapReason::Retention, at.plane);
                 read.partition
             }
             // A read that fails is tried again by the plane.
             _ => return,
         };
         self.held_up.retain(|partition| *partition != brought);
-        pass.look_at = at.now.after(LOOK_EVERY);
+        catch_up.look_at = at.now.after(LOOK_EVERY);
         self.go_on(at);
     }
 
@@ -259,64 +259,74 @@ impl Passes {
         members: usize,
         at: &mut At<'_>,
     ) {
-        let Some(pass) = self.running.as_mut().filter(|pass| pass.number == number) else {
+        let Some(catch_up) = self
+            .running
+            .as_mut()
+            .filter(|catch_up| catch_up.number == number)
+        else {
             return;
         };
-        if let Some(share) = pass.shards.iter_mut().find(|share| share.shard == shard) {
+        if let Some(share) = catch_up
+            .shards
+            .iter_mut()
+            .find(|share| share.shard == shard)
+        {
             share.owing = share.owing.saturating_sub(1);
             share.members = members;
         }
-        pass.shards
+        catch_up
+            .shards
             .retain(|share| share.members > 0 || share.owing > 0);
         self.go_on(at);
     }
 
-    /// Sends what was read as long as nobody owes a block, and ends the pass where it is due.
+    /// Sends what was read as long as nobody owes a block, and ends the catch-up read where it is due.
     fn go_on(&mut self, at: &mut At<'_>) {
-        let Some(pass) = &mut self.running else {
+        let Some(catch_up) = &mut self.running else {
             return;
         };
-        while !pass.is_owed()
-            && let Some(piece) = pass.pieces.pop_front()
+        while !catch_up.is_owed()
+            && let Some(piece) = catch_up.pieces.pop_front()
         {
             match piece {
-                Piece::Records(batch, next) => pass.send(self.topic, &batch, next, at),
-                Piece::Gap(notice) => pass.tell(self.topic, notice, at),
+                Piece::Records(batch, next) => catch_up.send(self.topic, &batch, next, at),
+                Piece::Gap(notice) => catch_up.tell(self.topic, notice, at),
             }
         }
-        let nobody = pass.shards.is_empty();
-        let through = pass.reached.covers(&pass.target.1) && !pass.is_owed();
-        let met = through && at.order.holds_after(pass.target.0);
+        let nobody = catch_up.shards.is_empty();
+        let through = catch_up.reached.covers(&catch_up.target.1) && !catch_up.is_owed();
+        let met = through && at.order.holds_after(catch_up.target.0);
         if through && !met {
             // The window has moved past the target meanwhile: aim at where it is now.
-            pass.aim(self.handle, at);
+            catch_up.aim(self.handle, at);
         }
-        pass.pace(self.handle, at.plane, &mut self.paused);
+        catch_up.pace(self.handle, at.plane, &mut self.paused);
         if nobody || met {
             self.end(met, at);
         }
     }
 
-    /// Ends the pass: it has met the order, or else it is short of it.
+    /// Ends the catch-up read: it has met the order, or else it is short of it.
     fn end(&mut self, met: bool, at: &mut At<'_>) {
-        let Some(pass) = self.running.take() else {
+        let Some(catch_up) = self.running.take() else {
             return;
         };
-        for &partition in &pass.reading {
+        for &partition in &catch_up.reading {
             at.plane.stop(history(self.handle, partition));
         }
-        let (seq, cut) = pass.target;
-        let (topic, instance, pass, shards) = (self.topic, self.instance, pass.number, pass.shards);
+        let (seq, cut) = catch_up.target;
+        let (topic, instance, catch_up, shards) =
+            (self.topic, self.instance, catch_up.number, catch_up.shards);
         for Share { shard, .. } in shards {
             let message = match met {
-                true => Message::PassEnd {
+                true => Message::CatchUpEnd {
                     topic,
                     instance,
-                    pass,
+                    catch_up,
                     seq,
                     cut: cut.clone(),
                 },
-                false => Message::PassShort { topic, pass },
+                false => Message::CatchUpStalled { topic, catch_up },
             };
             at.out.push((shard, message));
         }
@@ -325,5 +335,5 @@ impl Passes {
 }
 
 #[cfg(test)]
-#[path = "passes_tests.rs"]
+#[path = "catch_ups_tests.rs"]
 mod tests;

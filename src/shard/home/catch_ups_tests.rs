@@ -1,4 +1,4 @@
-//! Who is in which pass, where partitions have no leader: the plane is shown no broker, and what a
+//! Who is in which catch-up read, where partitions have no leader: the plane is shown no broker, and what a
 //! read brings is given by hand.
 
 use super::*;
@@ -13,12 +13,12 @@ use crate::shard::io::SocketId;
 
 const TOPIC: TopicHandle = TopicHandle(0);
 
-/// The passes of a topic with two partitions that both end at 10, and what they told.
+/// The catch-up reads of a topic with two partitions that both end at 10, and what they told.
 struct Ground {
     order: Order,
     parts: Vec<Part>,
     plane: Plane,
-    passes: Passes,
+    catch_ups: CatchUps,
     now: Instant,
     out: Outbox,
 }
@@ -54,13 +54,13 @@ impl Ground {
             order,
             parts: vec![Part::default(); 2],
             plane,
-            passes: Passes::new(TopicIndex(0), TOPIC, encodings),
+            catch_ups: CatchUps::new(TopicIndex(0), TOPIC, encodings),
             now: Instant::ZERO,
             out: Outbox::new(),
         }
     }
 
-    fn with(&mut self, act: impl FnOnce(&mut Passes, &mut At<'_>)) {
+    fn with(&mut self, act: impl FnOnce(&mut CatchUps, &mut At<'_>)) {
         let mut at = At {
             order: &self.order,
             parts: &self.parts,
@@ -68,7 +68,7 @@ impl Ground {
             plane: &mut self.plane,
             out: &mut self.out,
         };
-        act(&mut self.passes, &mut at);
+        act(&mut self.catch_ups, &mut at);
     }
 
     fn join(&mut self, slot: u32, from: Cut) {
@@ -86,7 +86,7 @@ impl Ground {
             socket,
             request: 1,
         };
-        self.with(|passes, at| passes.join(waiter, encoding, from, at));
+        self.with(|catch_ups, at| catch_ups.join(waiter, encoding, from, at));
     }
 
     /// A read brings the record before `next`, and the shard's members take it.
@@ -105,26 +105,28 @@ impl Ground {
             high_watermark: Offset(10),
             stable_end: Offset(10),
         };
-        self.with(|passes, at| passes.on_read(event, at));
-        let number = self.passes.number;
-        self.with(|passes, at| passes.on_taken(ShardId(1), number, 1, at));
+        self.with(|catch_ups, at| catch_ups.on_read(event, at));
+        let number = self.catch_ups.number;
+        self.with(|catch_ups, at| catch_ups.on_taken(ShardId(1), number, 1, at));
     }
 
     /// Two seconds pass.
     fn wait(&mut self) {
         self.now = self.now.after(LOOK_EVERY);
-        self.with(Passes::on_time);
+        self.with(CatchUps::on_time);
     }
 
-    /// What was told since: who joined a pass, which ended and how.
+    /// What was told since: who joined a catch-up read, which ended and how.
     fn told(&mut self) -> Vec<String> {
         let tell = |(_, message)| match message {
-            Message::PassJoined { pass, members, .. } => {
+            Message::CatchUpJoined {
+                catch_up, members, ..
+            } => {
                 let slots: Vec<_> = members.iter().map(|(w, _)| w.socket.slot).collect();
-                Some(format!("{pass}: {slots:?}"))
+                Some(format!("{catch_up}: {slots:?}"))
             }
-            Message::PassEnd { pass, .. } => Some(format!("{pass} met")),
-            Message::PassShort { pass, .. } => Some(format!("{pass} short")),
+            Message::CatchUpEnd { catch_up, .. } => Some(format!("{catch_up} met")),
+            Message::CatchUpStalled { catch_up, .. } => Some(format!("{catch_up} short")),
             _ => None,
         };
         self.out.drain(..).filter_map(tell).collect()
@@ -164,25 +166,25 @@ fn who_lacks_more_than_the_partition_without_a_leader_gets_the_rest() {
     ground.brings(1, 10);
     assert_eq!(ground.told(), ["1: [1]"]);
     ground.now = ground.now.after(LOOK_EVERY / 2);
-    ground.with(Passes::on_time);
+    ground.with(CatchUps::on_time);
     assert_eq!(ground.told(), [""; 0], "an election may take a moment");
     ground.wait();
     assert_eq!(ground.told(), ["1 short"]);
-    assert_eq!(ground.passes.next_deadline(), None, "nothing runs");
+    assert_eq!(ground.catch_ups.next_deadline(), None, "nothing runs");
 }
 
 #[test]
 fn what_was_read_and_not_taken_is_not_held_up() {
     let mut ground = Ground::new();
     ground.join(1, cut(5, 5));
-    let number = ground.passes.number;
+    let number = ground.catch_ups.number;
     ground.brings(1, 8);
-    ground.with(|passes, at| {
-        let pass = passes.running.as_mut().expect("it waits for the rest");
-        pass.shards[0].owing = 1;
-        assert_eq!(pass.number, number);
+    ground.with(|catch_ups, at| {
+        let catch_up = catch_ups.running.as_mut().expect("it waits for the rest");
+        catch_up.shards[0].owing = 1;
+        assert_eq!(catch_up.number, number);
         at.now = at.now.after(LOOK_EVERY);
-        passes.on_time(at);
+        catch_ups.on_time(at);
     });
     assert_eq!(ground.told(), ["1: [1]"]);
 }
@@ -194,7 +196,7 @@ fn the_other_encoding_is_not_starved() {
     ground.join_in(1, 900, cut(5, 5));
     let mut told = ground.told();
     for n in 0..50 {
-        // One more of encoding 0 comes while the pass runs.
+        // One more of encoding 0 comes while the catch-up read runs.
         ground.join(2 + n % 2, cut(5, 5));
         ground.brings(0, 10);
         ground.brings(1, 10);
