@@ -17,7 +17,7 @@ use sluicegate::log::{
 };
 use sluicegate::model::{HashSecret, LeaderEpoch, LogTag, Now, Offset, Partition, UnixMillis};
 use sluicegate::sse::{
-    Encoder, Encoding, Face, Feed, FeedSettings, Filter, Slow, Start, Subscribe, Taken,
+    Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
 };
 
 const TAG: LogTag = LogTag(*b"tag!");
@@ -110,9 +110,9 @@ fn ids(c: &mut Criterion) {
 }
 
 /// A transport that takes all and keeps nothing.
-struct Sink(usize);
+struct Discard(usize);
 
-impl Face for Sink {
+impl Sink for Discard {
     fn room(&self) -> usize {
         usize::MAX
     }
@@ -193,7 +193,7 @@ impl Peer {
     }
 
     fn sweep(&mut self) -> usize {
-        let mut sink = Sink(0);
+        let mut sink = Discard(0);
         while let Some(token) = self.feed.next_pending() {
             self.feed.deliver(token, &mut sink, Now::default());
         }

@@ -1,4 +1,4 @@
-//! From `produce` to the fetched record, one at a time: our plane, rskafka and librdkafka beside
+//! From `produce` to the fetched record, one at a time: our client, rskafka and librdkafka beside
 //! each other on one broker, in turns. `benches/rivals/run` starts the broker and this.
 //!
 //! Fails where our median is worse than either rival's by more than noise, or looks like rskafka's

@@ -1,4 +1,4 @@
-//! Our plane over plain sockets: a driver of some lines, since the plane does no I/O.
+//! Our client over plain sockets: a driver of some lines, since the client does no I/O.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sluicegate::kafka::{
-    Address, DirectoryRole, Event, Lane, LinkId, Plane, ProduceRecord, Produced, ReadKey, Settings,
-    StartAt,
+    Address, Client, DirectoryRole, Event, Lane, LinkId, ProduceRecord, Produced, ReadKey,
+    Settings, StartAt,
 };
 use sluicegate::model::{self, Now, Partition, TopicName, UnixMillis};
 
@@ -17,7 +17,7 @@ use crate::{RECORDS, WARM_UP};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Driver {
-    plane: Plane,
+    client: Client,
     links: Vec<(LinkId, TcpStream)>,
     began: Instant,
     buffer: Vec<u8>,
@@ -31,57 +31,57 @@ impl Driver {
         }
     }
 
-    /// One turn: what the plane wants is written, then a wait for sockets or its deadline. Gives what
+    /// One turn: what the client wants is written, then a wait for sockets or its deadline. Gives what
     /// happened; as in a shard's turn, that is dealt with before the brokers' sockets are.
     fn turn(&mut self) -> Vec<Event> {
         let now = self.now();
         self.work(now);
-        let mut events: Vec<_> = std::iter::from_fn(|| self.plane.next_event()).collect();
-        if events.is_empty() && !self.plane.has_work() {
+        let mut events: Vec<_> = std::iter::from_fn(|| self.client.next_event()).collect();
+        if events.is_empty() && !self.client.has_work() {
             self.wait(now);
             let now = self.now();
             for (id, socket) in &mut self.links {
                 match socket.read(&mut self.buffer) {
                     Ok(0) => panic!("the broker closed a connection"),
-                    Ok(n) => self.plane.on_bytes(*id, &self.buffer[..n], now),
+                    Ok(n) => self.client.on_bytes(*id, &self.buffer[..n], now),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => panic!("a broken connection: {error}"),
                 }
             }
-            events.extend(std::iter::from_fn(|| self.plane.next_event()));
+            events.extend(std::iter::from_fn(|| self.client.next_event()));
         }
         events
     }
 
-    /// Opens, writes and closes what the plane wants.
+    /// Opens, writes and closes what the client wants.
     fn work(&mut self, now: Now) {
-        self.plane.on_time(now);
-        while let Some((id, address)) = self.plane.next_open() {
+        self.client.on_time(now);
+        while let Some((id, address)) = self.client.next_open() {
             let socket = TcpStream::connect((&*address.host, address.port)).expect("a broker");
             socket.set_nodelay(true).expect("a TCP socket");
             socket.set_nonblocking(true).expect("a TCP socket");
             self.links.push((id, socket));
-            self.plane.on_opened(id, now);
+            self.client.on_opened(id, now);
         }
-        while let Some(id) = self.plane.next_writable() {
+        while let Some(id) = self.client.next_writable() {
             let link = self.links.iter_mut().find(|link| link.0 == id);
             let Some((_, socket)) = link else { continue };
-            while !self.plane.outgoing(id).is_empty() {
-                match socket.write(self.plane.outgoing(id)) {
-                    Ok(n) => self.plane.on_written(id, n),
+            while !self.client.outgoing(id).is_empty() {
+                match socket.write(self.client.outgoing(id)) {
+                    Ok(n) => self.client.on_written(id, n),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => panic!("a broken connection: {error}"),
                 }
             }
         }
-        while let Some(id) = self.plane.next_close() {
+        while let Some(id) = self.client.next_close() {
             self.links.retain(|link| link.0 != id);
         }
-        while self.plane.next_fact().is_some() {}
+        while self.client.next_fact().is_some() {}
     }
 
     fn wait(&self, now: Now) {
-        let deadline = self.plane.next_deadline();
+        let deadline = self.client.next_deadline();
         let wait = deadline.map_or(PATIENCE, |at| at.since(now.mono));
         let wait = Timespec::try_from(wait.min(PATIENCE)).expect("seconds");
         let sockets = self.links.iter();
@@ -108,19 +108,19 @@ pub(crate) fn run(bootstrap: &str, topic: &str, size: usize) -> Vec<Duration> {
         wall: UnixMillis(0),
     };
     let mut driver = Driver {
-        plane: Plane::new(settings, 1, DirectoryRole::Own, start),
+        client: Client::new(settings, 1, DirectoryRole::Own, start),
         links: Vec::new(),
         began,
         buffer: vec![0; 256 << 10],
     };
-    let handle = driver.plane.watch(&TopicName::new(topic).expect("a name"));
+    let handle = driver.client.watch(&TopicName::new(topic).expect("a name"));
     let read = ReadKey {
         lane: Lane::Streams,
         topic: handle,
         partition: Partition(0),
     };
     let mut ready = false;
-    driver.plane.read(read, StartAt::Latest);
+    driver.client.read(read, StartAt::Latest);
     while !ready {
         let events = driver.turn();
         ready = events.iter().any(|it| matches!(it, Event::Started { .. }));
@@ -137,7 +137,7 @@ pub(crate) fn run(bootstrap: &str, topic: &str, size: usize) -> Vec<Duration> {
         let asked = Instant::now();
         let now = driver.now();
         let taken = driver
-            .plane
+            .client
             .produce(handle, Partition(0), record, n as u64, now);
         taken.expect("one record at a time");
         let (mut told, mut seen) = (false, None);

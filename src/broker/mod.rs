@@ -25,10 +25,10 @@ mod codec;
 mod configs;
 mod connections;
 mod drills;
-mod face;
 mod fetch;
 mod log;
 mod metadata;
+mod nouns;
 mod offsets;
 mod produce;
 mod producers;
@@ -45,8 +45,8 @@ mod transactions;
 
 pub use cluster::Right;
 pub use drills::Failing;
-pub use face::{ConnectionId, DumpedRecord, NodeId, Refusal, Violation};
 pub use kafka_protocol::error::ResponseError;
+pub use nouns::{ConnectionId, DumpedRecord, NodeId, Refusal, Violation};
 pub use settings::{Profile, Settings};
 
 use cluster::Cluster;

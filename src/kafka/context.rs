@@ -1,4 +1,4 @@
-//! What the rooms of a plane lean on while they work: one turn's time, the topics, the links.
+//! What the rooms of a client lean on while they work: one turn's time, the topics, the links.
 
 use std::collections::VecDeque;
 

@@ -49,7 +49,7 @@ const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// Questions in a hurry that come as fast as the shortest backoff allows.
 const QUICK_HURRIES: u32 = 6;
 /// The wait between the others: so much later than the election may a new leader be found, which
-/// takes a cluster seconds when a node dies. One plane of the process asks, one broker.
+/// takes a cluster seconds when a node dies. One client of the process asks, one broker.
 const HURRY_MAX: Duration = Duration::from_millis(200);
 /// The longest that an election takes. A leader that is still missing then may be missing for
 /// hours.

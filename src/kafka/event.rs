@@ -1,4 +1,4 @@
-//! What the plane tells its shard.
+//! What the client tells its shard.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use super::{Address, KafkaError, ProduceError};
 use crate::log::{Batch, Next};
 use crate::model::{Offset, Partition};
 
-/// A topic of one plane, by the order of `watch`. Another plane's handle for it differs.
+/// A topic of one client, by the order of `watch`. Another client's handle for it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicHandle(pub u32);
 
-/// A connection of one plane. Never used twice.
+/// A connection of one client. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u32);
 
@@ -93,9 +93,9 @@ impl Event {
 /// What happened. In order: of one partition, and of one broker.
 #[derive(Debug)]
 pub enum Event {
-    /// The cluster looks otherwise now; for the planes that are fed. Only where the directory is.
+    /// The cluster looks otherwise now; for the clients that are fed. Only where the directory is.
     View(Arc<ClusterView>),
-    /// A fed plane met a stale view: the plane with the directory should `refresh`.
+    /// A fed client met a stale view: the client with the directory should `refresh`.
     RefreshWanted,
     /// A watched topic is there: the first time, and on each change of its facts. Another id is
     /// another log: its reads have ended (nothing more comes from them), its unanswered records
@@ -168,7 +168,7 @@ pub enum Event {
         end: Next,
     },
     /// Where epochs of a topic ended is known now, or can be asked for again: see
-    /// [`super::Plane::epoch_end`].
+    /// [`super::Client::epoch_end`].
     EpochEnds(TopicHandle),
     /// A read can't go on for now, and is tried again with backoff. Once per change; the next
     /// `Batch` ends it.

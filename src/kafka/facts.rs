@@ -1,4 +1,4 @@
-//! What a plane did, for whoever counts: requests answered and failed, connections made and lost,
+//! What a client did, for whoever counts: requests answered and failed, connections made and lost,
 //! silence that brokers asked for.
 
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! All connections of a plane, and how each broker fares: made when somebody needs one, given up
+//! All connections of a client, and how each broker fares: made when somebody needs one, given up
 //! when they are silent, not made again before the broker's backoff has passed.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! Kafka's protocol without I/O: what one home shard needs of one cluster. A [`Plane`] takes bytes,
+//! Kafka's protocol without I/O: what one home shard needs of one cluster. A [`Client`] takes bytes,
 //! outcomes and `now`, and gives bytes, events and its next deadline; sockets, names and clocks are
 //! the driver's.
 //!
@@ -9,8 +9,8 @@
 //! answers a connection in order and a long poll blocks what is behind it.
 //!
 //! A turn of the driver: tell what happened (`on_*`, `produce`, `read`, ...), then
-//! [`Plane::on_time`] once, then drain `next_open`, `next_writable`, `next_close`, `next_event`,
-//! then arm a timer for [`Plane::next_deadline`].
+//! [`Client::on_time`] once, then drain `next_open`, `next_writable`, `next_close`, `next_event`,
+//! then arm a timer for [`Client::next_deadline`].
 //!
 //! Absent: consumer groups, transactions of our own, topic administration, message formats before
 //! v2 (Kafka 4 has none), compression of what we write.
@@ -20,6 +20,7 @@ mod batch;
 mod bounds;
 #[cfg(any(test, fuzzing))]
 mod check;
+mod client;
 mod codes;
 mod configs;
 mod context;
@@ -35,7 +36,6 @@ mod links;
 mod offsets;
 mod pace;
 mod partitioner;
-mod plane;
 mod producer;
 mod read;
 mod reader;
@@ -57,13 +57,13 @@ mod writer;
 pub use batch::ProduceRecord;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_response;
+pub use client::{Client, DirectoryRole};
 pub use codes::{BadRecord, Concern, Denial, Doing};
 pub use epochs::EpochEnd;
 pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
 pub use facts::Fact;
 pub use partitioner::partition_of;
-pub use plane::{DirectoryRole, Plane};
 pub use records::RecordError;
 pub use sasl::{Entropy, Sasl, SaslError};
 pub use scram::{SaltRequest, Salted, ScramHash};

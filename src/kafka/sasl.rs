@@ -1,7 +1,7 @@
 //! Who we are: SASL within Kafka's frames (KIP-43, KIP-152), after the versions are known and
 //! before anything is asked. The same again on a connection whose session ends (KIP-368).
 //!
-//! An [`Exchange`] is one connection's; [`Auth`] is what all connections of a plane share.
+//! An [`Exchange`] is one connection's; [`Auth`] is what all connections of a client share.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -11,7 +11,7 @@ use super::error::shown;
 use super::scram::{Next, SaltRequest, Salted, Scram, ScramHash};
 use crate::model::Secret;
 
-/// How a plane proves who it is.
+/// How a client proves who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sasl {
     /// RFC 4616: name and password as they are.
@@ -30,7 +30,7 @@ pub enum Sasl {
         /// Its password.
         password: Secret,
     },
-    /// RFC 7628: a token, which comes by [`super::Plane::set_token`]. Until then nobody is called.
+    /// RFC 7628: a token, which comes by [`super::Client::set_token`]. Until then nobody is called.
     OauthBearer,
 }
 
@@ -49,7 +49,7 @@ impl Sasl {
     }
 }
 
-/// 32 bytes of true randomness, for nonces: what a plane's jitter is made of may be guessed from
+/// 32 bytes of true randomness, for nonces: what a client's jitter is made of may be guessed from
 /// the numbers it has shown. Not shown itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entropy(pub [u8; 32]);
@@ -115,7 +115,7 @@ fn of(user: &str) -> String {
     }
 }
 
-/// What the connections of a plane share.
+/// What the connections of a client share.
 #[derive(Debug)]
 pub(super) struct Auth {
     sasl: Option<Sasl>,

@@ -1,4 +1,4 @@
-//! What the plane is told before it starts. Every number bounds memory, work or waiting.
+//! What the client is told before it starts. Every number bounds memory, work or waiting.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Settings of one plane: the connections of one shard to one cluster.
+/// Settings of one client: the connections of one shard to one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `client.id` in each request: what quotas and broker logs name.
     pub client_id: String,
-    /// Brokers to ask first, and again when every known one fails. Not empty where the plane owns
+    /// Brokers to ask first, and again when every known one fails. Not empty where the client owns
     /// the directory.
     pub bootstrap: Vec<Address>,
     /// Who we are, for clusters that ask.

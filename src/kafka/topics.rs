@@ -1,4 +1,4 @@
-//! The topics of a plane by handle, as the newest view shows them.
+//! The topics of a client by handle, as the newest view shows them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use crate::model::{LeaderEpoch, LogIdentity, Partition, TopicName};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BrokerId(pub i32);
 
-/// A cluster as its metadata shows it. The plane that owns the directory makes a new one on each
+/// A cluster as its metadata shows it. The client that owns the directory makes a new one on each
 /// change; the others are given it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterView {

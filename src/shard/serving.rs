@@ -95,14 +95,14 @@ impl Serving {
             match event {
                 SocketEvent::Opened { ticket, socket } => {
                     let cluster = self.cluster(Links::cluster_of(ticket));
-                    let plane = &mut cluster.plane;
+                    let client = &mut cluster.client;
                     let links = &mut cluster.links;
-                    links.on_opened(ticket, socket, plane, (io, now), outputs);
+                    links.on_opened(ticket, socket, client, (io, now), outputs);
                 }
                 SocketEvent::OpenFailed { ticket, error } => {
                     let cluster = self.cluster(Links::cluster_of(ticket));
-                    let plane = &mut cluster.plane;
-                    cluster.links.on_failed(ticket, error, plane, now);
+                    let client = &mut cluster.client;
+                    cluster.links.on_failed(ticket, error, client, now);
                 }
                 SocketEvent::Readable(socket) => {
                     if let Some(cluster) = self.owner(socket) {
@@ -114,8 +114,8 @@ impl Serving {
                 }
                 SocketEvent::Writable(socket) => {
                     if let Some(cluster) = self.owner(socket) {
-                        let plane = &mut cluster.plane;
-                        cluster.links.write(socket, plane, io, now, outputs);
+                        let client = &mut cluster.client;
+                        cluster.links.write(socket, client, io, now, outputs);
                         continue;
                     }
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
@@ -133,7 +133,7 @@ impl Serving {
         }
         let mut more = false;
         for cluster in self.home.clusters() {
-            more |= cluster.links.read(&mut cluster.plane, io, now, outputs);
+            more |= cluster.links.read(&mut cluster.client, io, now, outputs);
         }
         more
     }

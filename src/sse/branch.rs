@@ -95,7 +95,7 @@ impl Feed {
     /// Goes on with what one holds, once it is sure to be in the log.
     pub(super) fn go_on(&mut self, slot: Slot, now: Now) {
         let verdict = self.verdict(self.held(slot));
-        let own = self.roster.get_mut(slot).own();
+        let own = self.subscribers.get_mut(slot).own();
         match verdict {
             Verdict::Fine => self.go_on_checked(slot, now),
             Verdict::Ask => {
@@ -129,11 +129,11 @@ impl Feed {
         let Some(slot) = self.asker(ticket) else {
             return;
         };
-        if !matches!(self.roster.get_mut(slot).own().source, Source::Asking) {
+        if !matches!(self.subscribers.get_mut(slot).own().source, Source::Asking) {
             return;
         }
         match ends {
-            None => self.roster.get_mut(slot).own().source = Source::Lost,
+            None => self.subscribers.get_mut(slot).own().source = Source::Lost,
             Some(ends) => {
                 self.cut_back(slot, ends);
                 self.go_on_checked(slot, now);
@@ -163,8 +163,8 @@ impl Feed {
     /// Epochs have changed: whoever is ahead of us in such a partition may hold what this epoch has
     /// cut off, which is looked at again before it gets anything more.
     pub(super) fn on_turn(&mut self, turned: &[Turn]) {
-        for slot in 0..self.roster.slots() as Slot {
-            let subscriber = self.roster.get(slot);
+        for slot in 0..self.subscribers.slots() as Slot {
+            let subscriber = self.subscribers.get(slot);
             let held = subscriber.own.as_ref().and_then(|own| own.held.as_ref());
             let doubtful = |turn: &Turn, held: &Held| {
                 let at = held.cut.get(turn.partition);
@@ -178,9 +178,9 @@ impl Feed {
             }
             let waits = subscriber.place == Place::Waiting;
             self.leave_catch_up(slot);
-            self.roster.get_mut(slot).own().source = Source::Resume;
-            if waits || self.roster.leave_idle(slot) {
-                self.roster.queue(slot);
+            self.subscribers.get_mut(slot).own().source = Source::Resume;
+            if waits || self.subscribers.leave_idle(slot) {
+                self.subscribers.queue(slot);
             }
         }
     }

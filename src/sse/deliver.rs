@@ -3,11 +3,11 @@
 
 use std::io::IoSlice;
 
-use super::face::{Face, Taken};
 use super::feed::Feed;
 use super::lines;
 use super::offer::Offer;
 use super::request::{CatchUpId, Delivery, Slow};
+use super::sink::{Sink, Taken};
 use super::splice::Splice;
 use super::subscriber::{Cursor, Held, Place, Slot, Source};
 use crate::log::Seq;
@@ -46,31 +46,31 @@ struct Gathered {
 impl Feed {
     /// Sends what is pending, as much as one offer holds. Does nothing unless
     /// [`Self::next_pending`] has just named the subscriber.
-    pub fn deliver(&mut self, token: u32, face: &mut impl Face, now: Now) -> Delivery {
-        let Some(slot) = self.roster.find(token) else {
+    pub fn deliver(&mut self, token: u32, sink: &mut impl Sink, now: Now) -> Delivery {
+        let Some(slot) = self.subscribers.find(token) else {
             return Delivery::Idle;
         };
-        if self.roster.get(slot).place != Place::Current {
+        if self.subscribers.get(slot).place != Place::Current {
             return Delivery::Idle;
         }
-        match self.serve(slot, face, now) {
+        match self.serve(slot, sink, now) {
             Outcome::Idle => {
-                self.roster.get_mut(slot).tidy();
-                self.roster.go_idle(slot);
+                self.subscribers.get_mut(slot).tidy();
+                self.subscribers.go_idle(slot);
                 Delivery::Idle
             }
             Outcome::Waiting => {
-                self.roster.get_mut(slot).place = Place::Waiting;
+                self.subscribers.get_mut(slot).place = Place::Waiting;
                 Delivery::Idle
             }
             Outcome::Full => {
-                let subscriber = self.roster.get_mut(slot);
+                let subscriber = self.subscribers.get_mut(slot);
                 subscriber.place = Place::Blocked;
-                subscriber.beat = false;
+                subscriber.heartbeat = false;
                 Delivery::Full
             }
             Outcome::More => {
-                self.roster.queue(slot);
+                self.subscribers.queue(slot);
                 Delivery::More
             }
             Outcome::Lagged => {
@@ -85,20 +85,20 @@ impl Feed {
         }
     }
 
-    fn serve(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
-        let Some(own) = self.roster.get(slot).own.as_ref() else {
-            return self.read_shared(slot, face, now);
+    fn serve(&mut self, slot: Slot, sink: &mut impl Sink, now: Now) -> Outcome {
+        let Some(own) = self.subscribers.get(slot).own.as_ref() else {
+            return self.read_shared(slot, sink, now);
         };
         if !own.rest.is_empty() {
-            if let Some(outcome) = self.flush(slot, face) {
+            if let Some(outcome) = self.flush(slot, sink) {
                 return outcome;
             }
-            self.roster.get_mut(slot).beat = false;
+            self.subscribers.get_mut(slot).heartbeat = false;
         }
-        match &mut self.roster.get_mut(slot).own().source {
-            Source::Window | Source::Seam => match self.roster.get(slot).is_private() {
-                true => self.read_private(slot, face, now),
-                false => self.read_shared(slot, face, now),
+        match &mut self.subscribers.get_mut(slot).own().source {
+            Source::Window | Source::Seam => match self.subscribers.get(slot).is_private() {
+                true => self.read_private(slot, sink, now),
+                false => self.read_shared(slot, sink, now),
             },
             Source::Pages(pages) => {
                 // The socket has taken the page before.
@@ -106,14 +106,14 @@ impl Feed {
                     pages.asked = true;
                     self.ask(slot);
                 }
-                self.wait(slot, face)
+                self.wait(slot, sink)
             }
-            Source::Asking => self.wait(slot, face),
-            Source::CatchUp { frame, .. } if *frame == u32::MAX => self.wait(slot, face),
+            Source::Asking => self.wait(slot, sink),
+            Source::CatchUp { frame, .. } if *frame == u32::MAX => self.wait(slot, sink),
             Source::CatchUp { catch_up, frame } => {
                 let (catch_up, frame) = (*catch_up, *frame);
                 let catch_up = catch_up.expect("a frame to read is a member's");
-                self.read_catch_up(slot, catch_up, frame, face)
+                self.read_catch_up(slot, catch_up, frame, sink)
             }
             Source::Resume => {
                 self.go_on(slot, now);
@@ -124,15 +124,15 @@ impl Feed {
     }
 
     /// Sends the subscriber's own bytes. `None`: all are gone.
-    fn flush(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
-        let room = face.room();
+    fn flush(&mut self, slot: Slot, sink: &mut impl Sink) -> Option<Outcome> {
+        let room = sink.room();
         if room == 0 {
             return Some(Outcome::Full);
         }
-        let own = self.roster.get_mut(slot).own();
+        let own = self.subscribers.get_mut(slot).own();
         let offer = lines::whole_frames(&own.rest[own.sent..], room);
         let offered = offer.len();
-        let taken = match face.take(&[IoSlice::new(offer)]) {
+        let taken = match sink.take(&[IoSlice::new(offer)]) {
             Taken::Closed => return Some(Outcome::Closed),
             Taken::Bytes(taken) => taken,
         };
@@ -149,12 +149,12 @@ impl Feed {
     }
 
     /// Nothing to send until an answer comes; a heartbeat shows that the stream lives.
-    fn wait(&mut self, slot: Slot, face: &mut impl Face) -> Outcome {
-        let subscriber = self.roster.get_mut(slot);
-        if std::mem::take(&mut subscriber.beat) {
+    fn wait(&mut self, slot: Slot, sink: &mut impl Sink) -> Outcome {
+        let subscriber = self.subscribers.get_mut(slot);
+        if std::mem::take(&mut subscriber.heartbeat) {
             self.counts.heartbeats += 1;
             subscriber.own().rest.extend_from_slice(lines::COMMENT);
-            if let Some(outcome) = self.flush(slot, face) {
+            if let Some(outcome) = self.flush(slot, sink) {
                 return outcome;
             }
         }
@@ -162,9 +162,9 @@ impl Feed {
     }
 
     /// All that there is has been sent: the cut of now is what the client holds, or more.
-    fn caught_up(&mut self, slot: Slot, face: &mut impl Face) -> Outcome {
+    fn caught_up(&mut self, slot: Slot, sink: &mut impl Sink) -> Outcome {
         let (cut, time) = (self.window.cut(), self.time);
-        let subscriber = self.roster.get_mut(slot);
+        let subscriber = self.subscribers.get_mut(slot);
         if let Some(own) = &mut subscriber.own {
             own.source = Source::Window;
             if let Some(held) = &mut own.held {
@@ -174,12 +174,12 @@ impl Feed {
                 }
             }
         }
-        if std::mem::take(&mut subscriber.beat) {
-            self.put_beat(slot);
-            if let Some(outcome) = self.flush(slot, face) {
+        if std::mem::take(&mut subscriber.heartbeat) {
+            self.put_heartbeat(slot);
+            if let Some(outcome) = self.flush(slot, sink) {
                 return outcome;
             }
-            let subscriber = self.roster.get_mut(slot);
+            let subscriber = self.subscribers.get_mut(slot);
             if subscriber.is_private() {
                 // Still ahead of us: is what it holds still in the log?
                 subscriber.own().source = Source::Resume;
@@ -191,24 +191,24 @@ impl Feed {
 
     /// A heartbeat. Where it matters it carries an id, so that a quiet client resumes from seconds
     /// ago: its filter may let little through, and on a compacted topic the id's time counts.
-    fn put_beat(&mut self, slot: Slot) {
+    fn put_heartbeat(&mut self, slot: Slot) {
         self.counts.heartbeats += 1;
-        let filtered = self.roster.group(slot).key.is_some();
-        if self.roster.get(slot).is_private() {
+        let filtered = self.subscribers.group(slot).key.is_some();
+        if self.subscribers.get(slot).is_private() {
             self.put_held_id(slot);
         } else if filtered || self.settings.compacted {
             self.now_id.reset(self.time, self.window.cut());
-            let rest = &mut self.roster.get_mut(slot).own().rest;
+            let rest = &mut self.subscribers.get_mut(slot).own().rest;
             lines::put_id(rest, self.now_id.as_bytes(), b"");
         } else {
-            let rest = &mut self.roster.get_mut(slot).own().rest;
+            let rest = &mut self.subscribers.get_mut(slot).own().rest;
             rest.extend_from_slice(lines::COMMENT);
         }
     }
 
     /// Its cursor points into what has left the window.
     fn fell_out(&mut self, slot: Slot, now: Now) -> Outcome {
-        let subscriber = self.roster.get(slot);
+        let subscriber = self.subscribers.get(slot);
         let own = subscriber.own.as_ref();
         if own.is_some_and(|own| matches!(own.source, Source::Seam)) {
             // Not slow: history was longer than the window, so it goes on with history.
@@ -223,41 +223,44 @@ impl Feed {
         };
         self.counts.conflated += 1;
         let private = true;
-        self.roster.get_mut(slot).own().held = Some(Held { private, ..held });
+        self.subscribers.get_mut(slot).own().held = Some(Held { private, ..held });
         self.go_on(slot, now);
         Outcome::More
     }
 
     /// The window as it lies: no copy, no count, no allocation.
-    fn read_shared(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
-        let cursor = self.roster.get(slot).cursor;
-        let group = self.roster.group(slot);
+    fn read_shared(&mut self, slot: Slot, sink: &mut impl Sink, now: Now) -> Outcome {
+        let cursor = self.subscribers.get(slot).cursor;
+        let group = self.subscribers.group(slot);
         if cursor > group.last {
-            return self.caught_up(slot, face);
+            return self.caught_up(slot, sink);
         }
         if self.window.has_lost(cursor.seq) {
             return self.fell_out(slot, now);
         }
-        match self.offer_shared(slot, face) {
+        match self.offer_shared(slot, sink) {
             Some(outcome) => outcome,
-            None => self.caught_up(slot, face),
+            None => self.caught_up(slot, sink),
         }
     }
 
     /// One offer from the window. `None`: all is sent.
-    fn offer_shared(&mut self, slot: Slot, face: &mut impl Face) -> Option<Outcome> {
-        let limit = face.room().min(OFFER_BYTES_MAX);
-        let (cursor, group) = (self.roster.get(slot).cursor, self.roster.group(slot));
+    fn offer_shared(&mut self, slot: Slot, sink: &mut impl Sink) -> Option<Outcome> {
+        let limit = sink.room().min(OFFER_BYTES_MAX);
+        let (cursor, group) = (
+            self.subscribers.get(slot).cursor,
+            self.subscribers.group(slot),
+        );
         let mut offer = Offer::at(cursor);
         offer.gather(&self.window, group, limit);
-        let subscriber = self.roster.get_mut(slot);
+        let subscriber = self.subscribers.get_mut(slot);
         if offer.slices.is_empty() {
             subscriber.cursor = offer.cursor;
             return offer.more.then_some(Outcome::More);
         }
         let taken = match limit {
             0 => 0,
-            _ => match face.take(&offer.slices) {
+            _ => match sink.take(&offer.slices) {
                 Taken::Closed => return Some(Outcome::Closed),
                 Taken::Bytes(taken) => taken,
             },
@@ -266,7 +269,7 @@ impl Feed {
         if taken == offer.bytes {
             self.counts.frames_shared += offer.frames;
             subscriber.cursor = offer.cursor;
-            subscriber.beat = false;
+            subscriber.heartbeat = false;
             if !offer.more {
                 return None;
             }
@@ -287,23 +290,23 @@ impl Feed {
     }
 
     /// The window with ids of the subscriber's own: max(V, cut). What is below V is skipped.
-    fn read_private(&mut self, slot: Slot, face: &mut impl Face, now: Now) -> Outcome {
-        let mut cursor = self.roster.get(slot).cursor;
-        if cursor > self.roster.group(slot).last {
-            return self.caught_up(slot, face);
+    fn read_private(&mut self, slot: Slot, sink: &mut impl Sink, now: Now) -> Outcome {
+        let mut cursor = self.subscribers.get(slot).cursor;
+        if cursor > self.subscribers.group(slot).last {
+            return self.caught_up(slot, sink);
         }
         if self.window.has_lost(cursor.seq) {
             return self.fell_out(slot, now);
         }
-        let limit = face.room().min(PRIVATE_BYTES_MAX);
+        let limit = sink.room().min(PRIVATE_BYTES_MAX);
         if limit == 0 {
             return Outcome::Full;
         }
-        let own = self.roster.get_mut(slot).own();
+        let own = self.subscribers.get_mut(slot).own();
         own.source = Source::Window;
         let held = own.held.as_ref().expect("a private one holds its own");
         self.id.reset(held.time, &held.cut);
-        let group = self.roster.group(slot);
+        let group = self.subscribers.group(slot);
         let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
         let (mut more, mut shared) = (false, false);
         while cursor <= group.last {
@@ -327,16 +330,16 @@ impl Feed {
             more,
             shared,
         };
-        self.send_private(slot, face, &gathered)
+        self.send_private(slot, sink, &gathered)
     }
 
     /// Offers what was gathered, and moves the subscriber as far as it was taken.
-    fn send_private(&mut self, slot: Slot, face: &mut impl Face, gathered: &Gathered) -> Outcome {
-        let sent = match self.offer_scratch(slot, face) {
+    fn send_private(&mut self, slot: Slot, sink: &mut impl Sink, gathered: &Gathered) -> Outcome {
+        let sent = match self.offer_scratch(slot, sink) {
             Ok(sent) => sent,
             Err(outcome) => return outcome,
         };
-        let subscriber = self.roster.get_mut(slot);
+        let subscriber = self.subscribers.get_mut(slot);
         if sent.full {
             subscriber.cursor = sent.cursor.unwrap_or(subscriber.cursor);
             return Outcome::Full;
@@ -347,25 +350,25 @@ impl Feed {
         }
         match gathered.more {
             true => Outcome::More,
-            false => self.caught_up(slot, face),
+            false => self.caught_up(slot, sink),
         }
     }
 
     /// Offers the scratch buffer. The subscriber then holds the frames taken, the one that was cut
     /// among them: its rest is kept.
-    fn offer_scratch(&mut self, slot: Slot, face: &mut impl Face) -> Result<Sent, Outcome> {
+    fn offer_scratch(&mut self, slot: Slot, sink: &mut impl Sink) -> Result<Sent, Outcome> {
         let (mut full, mut cursor) = (false, None);
         if self.scratch.is_empty() {
             return Ok(Sent { full, cursor });
         }
-        let taken = match face.take(&[IoSlice::new(&self.scratch)]) {
+        let taken = match sink.take(&[IoSlice::new(&self.scratch)]) {
             Taken::Closed => return Err(Outcome::Closed),
             Taken::Bytes(taken) => taken,
         };
         full = taken < self.scratch.len();
         self.counts.bytes += taken as u64;
-        let subscriber = self.roster.get_mut(slot);
-        subscriber.beat = false;
+        let subscriber = self.subscribers.get_mut(slot);
+        subscriber.heartbeat = false;
         let own = subscriber.own();
         let held = own.held.as_mut().expect("a private one holds its own");
         let mut start = 0;
@@ -390,24 +393,24 @@ impl Feed {
         slot: Slot,
         id: CatchUpId,
         frame: u32,
-        face: &mut impl Face,
+        sink: &mut impl Sink,
     ) -> Outcome {
-        let limit = face.room().min(PRIVATE_BYTES_MAX);
+        let limit = sink.room().min(PRIVATE_BYTES_MAX);
         if limit == 0 {
             return Outcome::Full;
         }
-        let own = self.roster.get(slot).own.as_ref();
+        let own = self.subscribers.get(slot).own.as_ref();
         let held = own.and_then(|own| own.held.as_ref());
         let held = held.expect("a member of a catch_up holds its own");
         self.id.reset(held.time, &held.cut);
-        let group = self.roster.group(slot);
+        let group = self.subscribers.group(slot);
         let block = self.catch_ups.block(id);
         let block = block.expect("a catch_up keeps its block while a member reads it");
         let seq = Seq(0); // A catch_up has an order of its own.
         let mut cursor = Cursor { seq, frame };
         let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
         let whole = splice.block(group, block, &mut cursor);
-        let sent = match self.offer_scratch(slot, face) {
+        let sent = match self.offer_scratch(slot, sink) {
             Ok(sent) => sent,
             Err(outcome) => return outcome,
         };
@@ -427,7 +430,7 @@ impl Feed {
     }
 
     fn set_catch_up_frame(&mut self, slot: Slot, id: CatchUpId, at: u32) {
-        if let Source::CatchUp { frame, .. } = &mut self.roster.get_mut(slot).own().source {
+        if let Source::CatchUp { frame, .. } = &mut self.subscribers.get_mut(slot).own().source {
             *frame = at;
         }
         if at == u32::MAX {

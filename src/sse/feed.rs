@@ -1,17 +1,17 @@
 //! One topic instance's fan-out on one shard: what happens to it. How it answers is in `open.rs`
 //! (where a stream starts), `deliver.rs` (what is sent), `history.rs` (pages and catch-up reads),
-//! `branch.rs` (what an unclean election took) and `beat.rs` (time).
+//! `branch.rs` (what an unclean election took) and `heartbeat.rs` (time).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::beat::Beats;
 use super::branch::Branch;
+use super::heartbeat::Heartbeats;
 use super::history::CatchUps;
 use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
-use super::roster::Roster;
 use super::splice::Bound;
 use super::subscriber::{Held, Place, Slot};
+use super::subscriber_index::SubscriberIndex;
 use crate::log::{Block, Change, Cut, Next, ProgressText, Seq, Step, Window};
 use crate::model::{LeaderEpoch, Now, UnixMillis};
 
@@ -26,10 +26,10 @@ pub struct Feed {
     pub(super) window: Window,
     pub(super) time: UnixMillis,
     pub(super) log_start: Cut,
-    pub(super) roster: Roster,
+    pub(super) subscribers: SubscriberIndex,
     pub(super) needs: VecDeque<Ticket>,
     pub(super) catch_ups: CatchUps,
-    pub(super) beats: Beats,
+    pub(super) heartbeats: Heartbeats,
     pub(super) branch: Branch,
     pub(super) counts: FeedCounts,
     /// Ids of single subscribers are written here.
@@ -66,10 +66,10 @@ impl Feed {
         Self {
             time,
             log_start: settings.log_start.clone(),
-            roster: Roster::new(settings.encodings.len()),
+            subscribers: SubscriberIndex::new(settings.encodings.len()),
             needs: VecDeque::new(),
             catch_ups: CatchUps::default(),
-            beats: Beats::new(&settings),
+            heartbeats: Heartbeats::new(&settings),
             branch: Branch::default(),
             counts: FeedCounts::default(),
             now_id: id.clone(),
@@ -102,7 +102,7 @@ impl Feed {
             let epoch = LeaderEpoch(None);
             self.log_start.set(partition, Next { offset, epoch });
         }
-        if self.roster.len() == 0 {
+        if self.subscribers.len() == 0 {
             return;
         }
         if !turned.is_empty() {
@@ -110,9 +110,11 @@ impl Feed {
         }
         for encoding in 0..self.settings.encodings.len() {
             match step.blocks.get(encoding) {
-                Some(Some(block)) => self.roster.on_block(encoding, step.seq, block),
+                Some(Some(block)) => self.subscribers.on_block(encoding, step.seq, block),
                 // It has something to show but can't: whoever listens has lost it.
-                _ if self.window.has_lost(step.seq) => self.roster.wake_all(encoding, step.seq),
+                _ if self.window.has_lost(step.seq) => {
+                    self.subscribers.wake_all(encoding, step.seq)
+                }
                 _ => {}
             }
         }
@@ -126,64 +128,65 @@ impl Feed {
     pub fn subscribe(&mut self, token: u32, request: &Subscribe<'_>, now: Now) {
         assert!(request.encoding < self.settings.encodings.len());
         self.unsubscribe(token);
-        self.beats.on_subscribe(self.roster.len(), now.mono);
+        self.heartbeats
+            .on_subscribe(self.subscribers.len(), now.mono);
         let slow = match self.settings.compacted {
             true => request.slow,
             false => Slow::Disconnect,
         };
         let newest = self.window.newest();
         let slot = self
-            .roster
+            .subscribers
             .add(token, request.encoding, request.filter, slow, newest);
         self.trail.wanted += usize::from(slow == Slow::Conflate);
         self.open(slot, request, now);
-        self.roster.queue(slot);
+        self.subscribers.queue(slot);
     }
 
     /// Forgets a subscriber. Unknown tokens are ignored.
     pub fn unsubscribe(&mut self, token: u32) {
-        if let Some(slot) = self.roster.find(token) {
+        if let Some(slot) = self.subscribers.find(token) {
             self.remove(slot);
         }
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {
         self.leave_catch_up(slot);
-        self.trail.wanted -= usize::from(self.roster.get(slot).slow == Slow::Conflate);
-        self.roster.remove(slot);
+        self.trail.wanted -= usize::from(self.subscribers.get(slot).slow == Slow::Conflate);
+        self.subscribers.remove(slot);
     }
 
     /// The subscriber to deliver to next, in rotation. Call [`Self::deliver`] with it at once.
     pub fn next_pending(&mut self) -> Option<u32> {
-        let slot = self.roster.pop()?;
-        Some(self.roster.get(slot).token)
+        let slot = self.subscribers.pop()?;
+        Some(self.subscribers.get(slot).token)
     }
 
     /// The transport can take more: the subscriber is pending again.
     pub fn on_writable(&mut self, token: u32) {
-        if let Some(slot) = self.roster.find(token)
-            && self.roster.get(slot).place == Place::Blocked
+        if let Some(slot) = self.subscribers.find(token)
+            && self.subscribers.get(slot).place == Place::Blocked
         {
-            self.roster.queue(slot);
+            self.subscribers.queue(slot);
         }
     }
 
     /// Whether somebody is to be served, or something is to be asked outside: another turn is due.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.roster.has_pending() || !self.needs.is_empty()
+        self.subscribers.has_pending() || !self.needs.is_empty()
     }
 
     /// How many subscribers there are.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.roster.len()
+        self.subscribers.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.roster.len() == 0
+        self.subscribers.len() == 0
     }
 
     /// What it has done so far.
@@ -195,7 +198,7 @@ impl Feed {
     /// What the client of a subscriber that shares the window holds, when its cursor has fallen out
     /// of it. `None`: nobody knows any more.
     pub(super) fn held_before(&self, slot: Slot) -> Option<Held> {
-        let subscriber = self.roster.get(slot);
+        let subscriber = self.subscribers.get(slot);
         if let Some(held) = subscriber.own.as_ref().and_then(|own| own.held.clone()) {
             return Some(held);
         }
@@ -206,7 +209,7 @@ impl Feed {
     pub(super) fn ask(&mut self, slot: Slot) {
         self.tickets = self.tickets.wrapping_add(1);
         let number = self.tickets;
-        let subscriber = self.roster.get_mut(slot);
+        let subscriber = self.subscribers.get_mut(slot);
         subscriber.own().ticket = number;
         let token = subscriber.token;
         self.needs.push_back(Ticket { token, number });
@@ -214,8 +217,8 @@ impl Feed {
 
     /// Whose question this is, if it still waits for the answer.
     pub(super) fn asker(&self, ticket: Ticket) -> Option<Slot> {
-        let slot = self.roster.find(ticket.token)?;
-        let own = self.roster.get(slot).own.as_ref()?;
+        let slot = self.subscribers.find(ticket.token)?;
+        let own = self.subscribers.get(slot).own.as_ref()?;
         (own.ticket == ticket.number).then_some(slot)
     }
 

@@ -104,8 +104,8 @@ impl Feed {
         let Some(slot) = self.asker(ticket) else {
             return;
         };
-        let encoding = self.roster.group(slot).encoding as usize;
-        let subscriber = self.roster.get_mut(slot);
+        let encoding = self.subscribers.group(slot).encoding as usize;
+        let subscriber = self.subscribers.get_mut(slot);
         let Some(own) = subscriber.own.as_deref_mut() else {
             return;
         };
@@ -152,7 +152,7 @@ impl Feed {
         let Some(slot) = self.asker(ticket) else {
             return;
         };
-        let own = self.roster.get(slot).own.as_ref();
+        let own = self.subscribers.get(slot).own.as_ref();
         let Some((Source::Pages(pages), Some(held))) = own.map(|own| (&own.source, &own.held))
         else {
             return;
@@ -170,8 +170,8 @@ impl Feed {
     }
 
     pub(super) fn wake_waiting(&mut self, slot: Slot) {
-        if self.roster.get(slot).place == Place::Waiting {
-            self.roster.queue(slot);
+        if self.subscribers.get(slot).place == Place::Waiting {
+            self.subscribers.queue(slot);
         }
     }
 
@@ -188,7 +188,7 @@ impl Feed {
         let Some(slot) = self.asker(ticket) else {
             return;
         };
-        let own = self.roster.get(slot).own.as_ref();
+        let own = self.subscribers.get(slot).own.as_ref();
         let waits = own.is_some_and(|own| match own.source {
             Source::CatchUp { frame, .. } => frame == u32::MAX,
             _ => false,
@@ -222,7 +222,7 @@ impl Feed {
             let Some(slot) = self.asker(ticket) else {
                 continue;
             };
-            let own = self.roster.get_mut(slot).own();
+            let own = self.subscribers.get_mut(slot).own();
             if let Source::CatchUp { catch_up, .. } = &mut own.source
                 && catch_up.is_none()
             {
@@ -246,7 +246,8 @@ impl Feed {
     pub fn on_catch_up_block(&mut self, id: CatchUpId, block: &Arc<Block>, now: Instant) {
         let patience = now.after(self.settings.catch_up_patience);
         for slot in self.members_in_step(id) {
-            if let Source::CatchUp { frame, .. } = &mut self.roster.get_mut(slot).own().source {
+            if let Source::CatchUp { frame, .. } = &mut self.subscribers.get_mut(slot).own().source
+            {
                 *frame = 0;
             }
             self.wake_waiting(slot);
@@ -294,7 +295,7 @@ impl Feed {
     pub fn on_catch_up_end(&mut self, id: CatchUpId, seq: Seq, cut: &Cut) {
         debug_assert!(seq <= self.window.newest(), "the end comes behind its step");
         for slot in self.members(id) {
-            let subscriber = self.roster.get_mut(slot);
+            let subscriber = self.subscribers.get_mut(slot);
             let own = subscriber.own();
             let Source::CatchUp { frame, .. } = own.source else {
                 continue;
@@ -316,7 +317,7 @@ impl Feed {
     /// The catch-up read ended before it met the home's order: its members go on from what they hold.
     pub fn on_catch_up_short(&mut self, id: CatchUpId) {
         for slot in self.members(id) {
-            self.roster.get_mut(slot).own().source = Source::Resume;
+            self.subscribers.get_mut(slot).own().source = Source::Resume;
             self.wake_waiting(slot);
         }
         self.catch_ups.list.retain(|catch_up| catch_up.id != id);
@@ -332,7 +333,7 @@ impl Feed {
             return Vec::new();
         };
         let is_in = |slot: &Slot| {
-            let own = self.roster.get(*slot).own.as_ref();
+            let own = self.subscribers.get(*slot).own.as_ref();
             own.is_some_and(
                 |own| matches!(own.source, Source::CatchUp { catch_up: Some(p), .. } if p == id),
             )
@@ -349,13 +350,13 @@ impl Feed {
     fn members_in_step(&mut self, id: CatchUpId) -> Vec<Slot> {
         let mut members = self.members(id);
         members.retain(|&slot| {
-            let own = self.roster.get(slot).own.as_ref();
+            let own = self.subscribers.get(slot).own.as_ref();
             let has_all = own.is_some_and(
                 |own| matches!(own.source, Source::CatchUp { frame, .. } if frame == u32::MAX),
             );
             if !has_all {
                 self.leave_catch_up(slot);
-                self.roster.get_mut(slot).own().source = Source::Resume;
+                self.subscribers.get_mut(slot).own().source = Source::Resume;
             }
             has_all
         });
@@ -364,7 +365,7 @@ impl Feed {
 
     /// Before a subscriber goes, or reads something else.
     pub(super) fn leave_catch_up(&mut self, slot: Slot) {
-        let own = self.roster.get(slot).own.as_ref();
+        let own = self.subscribers.get(slot).own.as_ref();
         if let Some(Source::CatchUp {
             catch_up: Some(id),
             frame,

@@ -29,28 +29,28 @@
 //! [`Feed::next_deadline`] is past; then [`Feed::next_pending`] and [`Feed::deliver`] until the
 //! turn's budget is spent; then [`Feed::next_need`] and [`Feed::next_credit`] until they are empty.
 
-mod beat;
 mod branch;
 mod deliver;
 mod encode;
-mod face;
 mod feed;
+mod heartbeat;
 mod history;
 mod lines;
 mod offer;
 mod open;
 mod request;
-mod roster;
+mod sink;
 mod splice;
 mod subscriber;
+mod subscriber_index;
 
 pub use encode::{Encoder, Encoding, Payload};
-pub use face::{FACE_SLICES_MAX, Face, Taken};
 pub use feed::Feed;
 pub use request::{
     CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,
     PageEntry, Slow, Start, Subscribe, Ticket,
 };
+pub use sink::{SINK_SLICES_MAX, Sink, Taken};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

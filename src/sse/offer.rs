@@ -5,9 +5,9 @@ use std::io::IoSlice;
 
 use smallvec::SmallVec;
 
-use super::face::FACE_SLICES_MAX as SLICES_MAX;
-use super::roster::Group;
+use super::sink::SINK_SLICES_MAX as SLICES_MAX;
 use super::subscriber::{Cursor, Held, Subscriber};
+use super::subscriber_index::Group;
 use crate::log::{Block, Frame, Seq, Window};
 
 /// Frames looked at in one call for a subscriber with a filter.

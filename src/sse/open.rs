@@ -12,7 +12,7 @@ impl Feed {
     pub(super) fn open(&mut self, slot: Slot, request: &Subscribe<'_>, now: Now) {
         let base = u64::try_from(self.settings.retry.as_millis()).unwrap_or(u64::MAX);
         let millis = base / 2 + self.jitter(base.max(1));
-        lines::put_retry(&mut self.roster.get_mut(slot).own().rest, millis);
+        lines::put_retry(&mut self.subscribers.get_mut(slot).own().rest, millis);
         let Some(text) = request.last_event_id.filter(|id| !id.is_empty()) else {
             return self.start(slot, request.start, None, now);
         };
@@ -29,7 +29,7 @@ impl Feed {
                 self.start(slot, start, Some(GapReason::Recreated), now);
             }
             Ok(Some(progress)) => {
-                let own = self.roster.get_mut(slot).own();
+                let own = self.subscribers.get_mut(slot).own();
                 own.rest.push(b'\n');
                 own.held = Some(Held::private(progress.cut, progress.time));
                 self.go_on(slot, now);
@@ -46,14 +46,14 @@ impl Feed {
             Start::Snapshot if snapshot => Held::start_over(),
             Start::Earliest | Start::Snapshot => Held::private(self.log_start.clone(), self.time),
         };
-        self.roster.get_mut(slot).own().held = Some(held);
+        self.subscribers.get_mut(slot).own().held = Some(held);
         if let Some(why) = why {
             self.counts.gaps += 1;
             self.put_gap(slot, None, why);
         } else if !snapshot {
             self.put_position(slot);
         } else {
-            self.roster.get_mut(slot).own().rest.push(b'\n');
+            self.subscribers.get_mut(slot).own().rest.push(b'\n');
         }
         let earliest = start == Start::Earliest && self.settings.compacted;
         match snapshot || earliest {
@@ -89,7 +89,7 @@ impl Feed {
         }
         if !self.settings.compacted {
             let (catch_up, frame) = (None, u32::MAX);
-            self.roster.get_mut(slot).own().source = Source::CatchUp { catch_up, frame };
+            self.subscribers.get_mut(slot).own().source = Source::CatchUp { catch_up, frame };
             self.ask(slot);
             return;
         }
@@ -110,7 +110,7 @@ impl Feed {
     }
 
     fn read_from_window(&mut self, slot: Slot) -> bool {
-        let encoding = self.roster.group(slot).encoding as usize;
+        let encoding = self.subscribers.group(slot).encoding as usize;
         let held = self.held(slot);
         if held.over {
             return false;
@@ -118,7 +118,7 @@ impl Feed {
         let Some(seq) = self.window.start_for(encoding, &held.cut) else {
             return false;
         };
-        let subscriber = self.roster.get_mut(slot);
+        let subscriber = self.subscribers.get_mut(slot);
         subscriber.cursor = Cursor::at(seq);
         subscriber.own().source = Source::Seam;
         true
@@ -133,7 +133,7 @@ impl Feed {
             after: None,
             asked: true,
         });
-        let own = self.roster.get_mut(slot).own();
+        let own = self.subscribers.get_mut(slot).own();
         own.source = Source::Pages(pages);
         self.ask(slot);
     }
@@ -145,9 +145,9 @@ impl Feed {
             let Some(slot) = self.asker(ticket) else {
                 continue;
             };
-            let group = self.roster.group(slot);
+            let group = self.subscribers.group(slot);
             let (encoding, key) = (group.encoding as usize, group.key.clone());
-            let own = self.roster.get(slot).own.as_ref();
+            let own = self.subscribers.get(slot).own.as_ref();
             let Some((own, held)) = own.and_then(|own| Some((own, own.held.as_ref()?))) else {
                 continue;
             };
@@ -181,20 +181,20 @@ impl Feed {
 
     /// What a subscriber holds that does not share the window.
     pub(super) fn held(&self, slot: Slot) -> &Held {
-        let own = self.roster.get(slot).own.as_ref();
+        let own = self.subscribers.get(slot).own.as_ref();
         own.and_then(|own| own.held.as_ref())
             .expect("who reads history or an overlap holds something of its own")
     }
 
     pub(super) fn held_mut(&mut self, slot: Slot) -> &mut Held {
-        let own = self.roster.get_mut(slot).own.as_mut();
+        let own = self.subscribers.get_mut(slot).own.as_mut();
         own.and_then(|own| own.held.as_mut())
             .expect("who reads history or an overlap holds something of its own")
     }
 
     /// Writes the text of what a subscriber holds into `self.id` unless it starts over.
     fn write_id(&mut self, slot: Slot) -> bool {
-        let own = self.roster.get(slot).own.as_ref();
+        let own = self.subscribers.get(slot).own.as_ref();
         let held = own.and_then(|own| own.held.as_ref());
         let held = held.expect("called for those who hold something of their own");
         if !held.over {
@@ -210,7 +210,7 @@ impl Feed {
         missing: Option<lines::Missing>,
         reason: GapReason,
     ) {
-        let rest = &mut self.roster.get_mut(slot).own().rest;
+        let rest = &mut self.subscribers.get_mut(slot).own().rest;
         lines::put_gap(rest, missing, reason);
         self.put_held_id(slot);
     }
@@ -219,7 +219,7 @@ impl Feed {
     /// that is cut off before its next event would start again and miss the events in between.
     pub(super) fn put_position(&mut self, slot: Slot) {
         if self.settings.position_events {
-            lines::put_position(&mut self.roster.get_mut(slot).own().rest);
+            lines::put_position(&mut self.subscribers.get_mut(slot).own().rest);
         }
         self.put_held_id(slot);
     }
@@ -227,7 +227,7 @@ impl Feed {
     /// An `id:` line of what the subscriber holds, and the blank line.
     pub(super) fn put_held_id(&mut self, slot: Slot) {
         let over = self.write_id(slot);
-        let rest = &mut self.roster.get_mut(slot).own().rest;
+        let rest = &mut self.subscribers.get_mut(slot).own().rest;
         let progress = match over {
             true => lines::START_OVER,
             false => self.id.as_bytes(),

@@ -3,8 +3,8 @@
 
 use super::lines;
 use super::offer::SCAN_FRAMES_MAX;
-use super::roster::Group;
 use super::subscriber::Cursor;
+use super::subscriber_index::Group;
 use crate::log::{Block, Next, ProgressText};
 use crate::model::Partition;
 

@@ -75,7 +75,7 @@ pub(super) struct Subscriber {
     pub(super) place: Place,
     pub(super) slow: Slow,
     /// A heartbeat is due.
-    pub(super) beat: bool,
+    pub(super) heartbeat: bool,
     pub(super) own: Option<Box<Own>>,
 }
 

@@ -1,6 +1,6 @@
 //! A shard's io_uring: multishot accepts and multishot polls, nothing else. Bytes never pass
 //! through it (reads and writes are plain calls at the moment they are wanted), so no request holds
-//! memory of ours and every face here is safe.
+//! memory of ours and every interface here is safe.
 //!
 //! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its share of the work when the
 //! shard enters, never by interrupting it. [`Ring::wait`] is where an idle shard's thread sleeps: a

@@ -13,7 +13,7 @@ use sluicegate::model::{
     HashSecret, Instant, LeaderEpoch, LogTag, Now, Offset, Partition, UnixMillis,
 };
 use sluicegate::sse::{
-    Encoder, Encoding, Face, Feed, FeedSettings, Filter, Slow, Start, Subscribe, Taken,
+    Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
 };
 
 /// A shard with many streams, which `cargo bench --bench fanout` runs too.
@@ -114,12 +114,12 @@ impl Home {
 }
 
 /// A socket that takes everything.
-struct Sink {
+struct TakesAll {
     sends: u64,
     bytes: u64,
 }
 
-impl Face for Sink {
+impl Sink for TakesAll {
     fn room(&self) -> usize {
         usize::MAX
     }
@@ -177,7 +177,7 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
             now,
         );
     }
-    let mut sink = Sink { sends: 0, bytes: 0 };
+    let mut sink = TakesAll { sends: 0, bytes: 0 };
     let mut deliver = |feed: &mut Feed| {
         while let Some(token) = feed.next_pending() {
             feed.deliver(token, &mut sink, now);

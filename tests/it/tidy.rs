@@ -60,7 +60,7 @@ const WORDS: [(&str, &[&str], &str); 11] = [
     (
         "io_uring",
         &["sys"],
-        "one room knows the ring, and gives it a safe face",
+        "one room knows the ring, and gives it a safe interface",
     ),
     (
         "tokio",

@@ -23,7 +23,7 @@ fn is_down(event: &&Event) -> bool {
 #[test]
 fn it_finds_a_topic_with_its_config() {
     let mut world = World::new(&[topic(&[(1, 0), (2, 3)])]);
-    world.plane.watch(&TopicName::new("t").unwrap());
+    world.client.watch(&TopicName::new("t").unwrap());
     world.settle();
     let events = world.take();
     let [view] = &topics_told(&events)[..] else {
@@ -45,7 +45,7 @@ fn it_finds_a_topic_with_its_config() {
 #[test]
 fn a_missing_topic_is_named_once_and_found_when_it_is_made() {
     let mut world = World::new(&[]);
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
     world.pass(Duration::from_secs(20));
     let missing = world.take();
     let told = missing.iter().filter(|e| matches!(e, Event::Missing(..)));
@@ -66,7 +66,7 @@ fn a_missing_topic_is_named_once_and_found_when_it_is_made() {
 #[test]
 fn new_partitions_are_told_within_the_refresh_and_read_when_they_are_there() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 1), at(0));
+    world.client.read(key(handle, 1), at(0));
     world.pass(Duration::from_secs(1));
     assert!(world.fetches.is_empty());
     world.topics[0].leaders.push((2, 0));
@@ -82,12 +82,12 @@ fn new_partitions_are_told_within_the_refresh_and_read_when_they_are_there() {
 #[test]
 fn a_topic_made_again_is_another_log() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(40));
+    world.client.read(key(handle, 0), at(40));
     world.settle();
     let old = world.fetches.pop_front().unwrap();
     // Gone for a while, then there again.
     let mut again = world.topics.remove(0);
-    world.plane.refresh();
+    world.client.refresh();
     world.pass(Duration::from_secs(2));
     again.id = 78;
     world.topics.push(again);
@@ -103,7 +103,7 @@ fn a_topic_made_again_is_another_log() {
 #[test]
 fn a_broker_that_is_not_there_is_tried_again_within_a_second_and_named_once() {
     let mut world = World::new(&[topic(&[(1, 0)])]);
-    world.plane.watch(&TopicName::new("t").unwrap());
+    world.client.watch(&TopicName::new("t").unwrap());
     world.down.insert(1);
     world.pass(Duration::from_secs(60));
     let downs = world.take().iter().filter(is_down).count();
@@ -124,7 +124,7 @@ fn when_every_known_broker_is_gone_it_begins_again_at_the_bootstrap_address() {
     // The cluster moves: brokers 1 and 2 go, and at the bootstrap address stands number 1 of a
     // cluster that is now 1 and 3.
     world.nodes = vec![2];
-    world.plane.refresh();
+    world.client.refresh();
     world.pass(Duration::from_secs(1));
     world.kill(2);
     world.nodes = vec![1, 3];
@@ -142,7 +142,7 @@ fn when_every_known_broker_is_gone_it_begins_again_at_the_bootstrap_address() {
 #[test]
 fn a_frozen_broker_is_left_after_the_request_timeout() {
     let (mut world, handle) = known(&[(2, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     world.frozen.insert(2);
@@ -169,12 +169,12 @@ fn a_frozen_broker_is_left_after_the_request_timeout() {
 fn another_broker_is_asked_long_before_the_request_timeout() {
     for (frozen, other) in [(1, 2), (2, 1)] {
         let (mut world, handle) = known(&[(frozen, 0)]);
-        world.plane.read(key(handle, 0), at(0));
+        world.client.read(key(handle, 0), at(0));
         world.settle();
         world.take();
         world.frozen.insert(frozen);
         world.topics[0].leaders[0] = (other, 1);
-        world.plane.refresh();
+        world.client.refresh();
         world.pass(Duration::from_millis(1_100));
         let moved = |event: &Event| matches!(event, Event::View(_));
         assert!(world.take().iter().any(moved), "{frozen} is frozen");
@@ -187,7 +187,7 @@ fn another_broker_is_asked_long_before_the_request_timeout() {
 fn a_new_leader_is_found_soon_after_its_election() {
     for elected in (1_000..6_000).step_by(90) {
         let (mut world, handle) = known(&[(2, 0)]);
-        world.plane.read(key(handle, 0), at(0));
+        world.client.read(key(handle, 0), at(0));
         world.settle();
         world.fetches.clear();
         let asked = world.metadata_asked;
@@ -209,8 +209,8 @@ fn a_new_leader_is_found_soon_after_its_election() {
 fn an_older_broker_is_greeted_in_its_version() {
     let mut world = World::new(&[topic(&[(1, 0)])]);
     (world.old, world.newest) = (true, (11, 8));
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
-    world.plane.read(key(handle, 0), at(5));
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
+    world.client.read(key(handle, 0), at(5));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     assert_eq!(fetch.version, 11);
@@ -226,7 +226,7 @@ fn an_older_broker_is_greeted_in_its_version() {
         timestamp: crate::model::UnixMillis(0),
     };
     let taken = world
-        .plane
+        .client
         .produce(handle, Partition(0), record, 9, world.now);
     taken.unwrap();
     world.settle();
@@ -245,10 +245,10 @@ fn an_older_broker_is_greeted_in_its_version() {
 #[test]
 fn a_response_longer_than_allowed_ends_the_connection() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let link = world.fetches.pop_front().unwrap().link;
-    world.plane.on_bytes(link, b"HTTP/1.1 400", world.now);
+    world.client.on_bytes(link, b"HTTP/1.1 400", world.now);
     world.settle();
     assert!(world.closed.contains(&link));
     let expected = KafkaError::Frame {
@@ -265,28 +265,28 @@ fn a_response_longer_than_allowed_ends_the_connection() {
     world.pass(Duration::from_secs(1));
     let link = world.fetches.pop_front().unwrap().link;
     world
-        .plane
+        .client
         .on_bytes(link, &[0, 0, 0, 4, 9, 9, 9, 9], world.now);
     world.settle();
     assert!(world.closed.contains(&link));
 }
 
 #[test]
-fn a_fed_plane_asks_nobody_for_metadata_and_says_when_its_view_is_stale() {
+fn a_fed_client_asks_nobody_for_metadata_and_says_when_its_view_is_stale() {
     let (mut owner, _) = known(&[(1, 4)]);
     let mut fed = World::with(settings(), DirectoryRole::Fed, &[]);
-    let handle = fed.plane.watch(&TopicName::new("t").unwrap());
-    fed.plane.read(key(handle, 0), at(0));
+    let handle = fed.client.watch(&TopicName::new("t").unwrap());
+    fed.client.read(key(handle, 0), at(0));
     fed.pass(Duration::from_secs(10));
     assert!(fed.opened.is_empty(), "it knows no broker");
-    owner.plane.refresh();
+    owner.client.refresh();
     owner.topics[0].leaders[0] = (2, 5);
     owner.pass(Duration::from_secs(1));
     let events = owner.take();
     let Some(Event::View(view)) = events.iter().find(|e| matches!(e, Event::View(_))) else {
         panic!("{events:?}");
     };
-    fed.plane.on_view(Arc::clone(view), fed.now);
+    fed.client.on_view(Arc::clone(view), fed.now);
     fed.settle();
     assert_eq!(topics_told(&fed.take()).len(), 1);
     let fetch = fed.fetches.pop_front().unwrap();
@@ -305,7 +305,9 @@ fn a_fed_plane_asks_nobody_for_metadata_and_says_when_its_view_is_stale() {
 fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
     let (mut world, handle) = known(&[(1, 0), (2, 0)]);
     world.offsets = (0, 9, 0);
-    world.plane.ends(handle, Isolation::Committed, 5, world.now);
+    world
+        .client
+        .ends(handle, Isolation::Committed, 5, world.now);
     world.settle();
     let events = world.take();
     assert!(
@@ -317,7 +319,7 @@ fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
     // OFFSET_NOT_AVAILABLE (KIP-207): a new leader that does not know yet.
     world.offsets = (0, 9, 78);
     world
-        .plane
+        .client
         .ends(handle, Isolation::HighWatermark, 6, world.now);
     world.pass(Duration::from_millis(300));
     assert!(world.take().is_empty());
@@ -330,7 +332,9 @@ fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
             .any(|e| matches!(e, Event::Ends { ticket: 6, .. }))
     );
     world.offsets = (0, 9, 78);
-    world.plane.ends(handle, Isolation::Committed, 7, world.now);
+    world
+        .client
+        .ends(handle, Isolation::Committed, 7, world.now);
     world.pass(Duration::from_millis(1_100));
     assert!(world.take().iter().any(|e| matches!(
         e,
@@ -344,7 +348,7 @@ fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
 #[test]
 fn what_was_asked_and_what_broke_is_told_as_facts() {
     let (mut world, _) = known(&[(1, 0)]);
-    let facts: Vec<_> = std::iter::from_fn(|| world.plane.next_fact()).collect();
+    let facts: Vec<_> = std::iter::from_fn(|| world.client.next_fact()).collect();
     assert!(facts.iter().any(|it| matches!(it, Fact::Connected(_))));
     let answered = |fact: &&Fact| matches!(fact, Fact::Answered { api: 3, .. });
     assert!(facts.iter().any(|it| answered(&it)), "{facts:?}");
@@ -356,10 +360,10 @@ fn what_was_asked_and_what_broke_is_told_as_facts() {
 #[test]
 fn fetches_and_refusals_are_facts_of_their_broker() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let facts = |world: &mut World| -> Vec<Fact> {
-        let all = std::iter::from_fn(|| world.plane.next_fact());
+        let all = std::iter::from_fn(|| world.client.next_fact());
         all.filter(|it| matches!(it, Fact::Fetched { .. } | Fact::Failed { .. }))
             .collect()
     };
@@ -418,7 +422,7 @@ fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
     let mut made = topic(&[(1, 7)]);
     made.id = 0;
     let mut world = World::new(&[made]);
-    world.plane.watch(&TopicName::new("t").unwrap());
+    world.client.watch(&TopicName::new("t").unwrap());
     world.settle();
     let name = TopicName::new("t").unwrap();
     let told = |world: &mut World| {
@@ -435,7 +439,7 @@ fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
     };
     assert_eq!(told(&mut world), Some(Some(7)));
     world.topics[0].leaders = vec![(1, 2)];
-    world.plane.refresh();
+    world.client.refresh();
     world.settle();
     assert_eq!(told(&mut world), None, "it may lag");
     world.pass(Duration::from_secs(200));
@@ -447,9 +451,9 @@ fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
 fn a_broker_that_lags_is_not_believed_for_ever() {
     let mut world = World::new(&[topic(&[(4, 0)])]);
     world.nodes = vec![1, 2, 3, 4];
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
     world.settle();
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.pass(Duration::from_secs(31));
     let lags = *world.metadata_by.last().unwrap();
     let fit = (1..4).find(|n| *n != lags).unwrap();
@@ -470,7 +474,7 @@ fn a_broker_that_lags_is_not_believed_for_ever() {
 #[test]
 fn another_cluster_at_the_same_address_gets_nothing_and_gives_nothing() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     let fetch = world.next_fetch();
     world.fetched(&fetch, vec![data(0, 1, &[0])]);
     world.take();
@@ -487,9 +491,10 @@ fn another_cluster_at_the_same_address_gets_nothing_and_gives_nothing() {
         timestamp: crate::model::UnixMillis(1),
     };
     for ticket in 0..200 {
-        let _refused = world
-            .plane
-            .produce(handle, Partition(0), record.clone(), ticket, world.now);
+        let _refused =
+            world
+                .client
+                .produce(handle, Partition(0), record.clone(), ticket, world.now);
         world.pass(Duration::from_millis(100));
     }
     assert!(world.fetches.is_empty() && world.produces.is_empty());
@@ -533,7 +538,7 @@ fn a_partition_without_a_leader_is_looked_for_fast_at_first_and_then_seldom() {
         for _ in 0..seconds * 10 {
             ticket += 1;
             let _refused = world
-                .plane
+                .client
                 .produce(topic, Partition(0), record(), ticket, world.now);
             world.pass(Duration::from_millis(100));
         }
@@ -554,5 +559,5 @@ fn a_partition_without_a_leader_is_looked_for_fast_at_first_and_then_seldom() {
     assert!(seldom <= 130, "{seldom} in a minute");
     world.topics[0].leaders[0] = (2, 1);
     world.pass(Duration::from_millis(1_100));
-    assert_eq!(world.plane.leaderless(topic).count(), 0, "it is found");
+    assert_eq!(world.client.leaderless(topic).count(), 0, "it is found");
 }

@@ -51,7 +51,7 @@ fn fetched_from(world: &World) -> i64 {
 fn a_place_that_was_cut_off_is_told_and_left() {
     let (mut world, handle) = known(&[(1, 5)]);
     let read = key(handle, 0);
-    world.plane.read(read, StartAt::At(place(100, 3)));
+    world.client.read(read, StartAt::At(place(100, 3)));
     world.settle();
     assert_eq!(question(&world), (5, 3));
     assert!(world.fetches.is_empty(), "nothing is read before");
@@ -68,7 +68,9 @@ fn a_place_that_was_cut_off_is_told_and_left() {
 #[test]
 fn a_read_asks_again_under_another_leader() {
     let (mut world, handle) = known(&[(1, 5)]);
-    world.plane.read(key(handle, 0), StartAt::At(place(100, 3)));
+    world
+        .client
+        .read(key(handle, 0), StartAt::At(place(100, 3)));
     world.settle();
     answer(&mut world, 0, 3, 100);
     assert_eq!(fetched_from(&world), 100);
@@ -94,7 +96,7 @@ fn the_leaders_own_epoch_and_newer_ones_are_not_asked_for() {
     let ask = |world: &mut World, epoch| {
         let epoch = LeaderEpoch(epoch);
         let end = world
-            .plane
+            .client
             .epoch_end(handle, Partition(0), epoch, world.now);
         world.settle();
         end
@@ -125,9 +127,11 @@ fn the_leaders_own_epoch_and_newer_ones_are_not_asked_for() {
 fn a_broker_that_can_not_tell_is_read_from_all_the_same() {
     let mut world = World::new(&[topic(&[(1, 5)])]);
     world.tells_epochs = false;
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
     world.settle();
-    world.plane.read(key(handle, 0), StartAt::At(place(100, 3)));
+    world
+        .client
+        .read(key(handle, 0), StartAt::At(place(100, 3)));
     world.pass(std::time::Duration::from_millis(1));
     assert_eq!(fetched_from(&world), 100);
 }
@@ -136,14 +140,16 @@ fn a_broker_that_can_not_tell_is_read_from_all_the_same() {
 #[test]
 fn questions_of_clients_stop_no_read() {
     let (mut world, handle) = known(&[(1, 5)]);
-    world.plane.read(key(handle, 0), StartAt::At(place(100, 5)));
+    world
+        .client
+        .read(key(handle, 0), StartAt::At(place(100, 5)));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     let ask_all = |world: &mut World| {
         for epoch in 1000..1000 + 4096 {
             let epoch = LeaderEpoch(Some(epoch));
             let _asked = world
-                .plane
+                .client
                 .epoch_end(handle, Partition(0), epoch, world.now);
         }
     };
@@ -164,12 +170,12 @@ fn a_late_answer_is_not_the_new_leaders() {
     let mut long = super::peer::settings();
     long.request_timeout = std::time::Duration::from_secs(60);
     let mut world = World::with(long, DirectoryRole::Own, &[topic(&[(1, 5)])]);
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
     world.settle();
     let end = |world: &mut World| {
         let epoch = LeaderEpoch(Some(3));
         let end = world
-            .plane
+            .client
             .epoch_end(handle, Partition(0), epoch, world.now);
         world.settle();
         end
@@ -177,7 +183,7 @@ fn a_late_answer_is_not_the_new_leaders() {
     assert_eq!(end(&mut world), EpochEnd::Asked);
     let of_old = world.epochs.pop_front().expect("asked of broker 1");
     world.topics[0].leaders[0] = (2, 6); // Elected uncleanly; broker 1 is frozen.
-    world.plane.refresh();
+    world.client.refresh();
     world.pass(std::time::Duration::from_secs(12));
     assert_eq!(end(&mut world), EpochEnd::Asked);
     world.pass(std::time::Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! The whole plane against a scripted cluster, minutes of it in milliseconds.
+//! The whole client against a scripted cluster, minutes of it in milliseconds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,10 +26,10 @@ fn topic(leaders: &[(i32, i32)]) -> Topic {
     }
 }
 
-/// A world whose plane knows the topic `t`.
+/// A world whose client knows the topic `t`.
 fn known(leaders: &[(i32, i32)]) -> (World, TopicHandle) {
     let mut world = World::new(&[topic(leaders)]);
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
     world.settle();
     world.take();
     (world, handle)

@@ -22,7 +22,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use uuid::Uuid;
 
-use crate::kafka::{Address, DirectoryRole, Event, LinkId, Plane, Settings};
+use crate::kafka::{Address, Client, DirectoryRole, Event, LinkId, Settings};
 use crate::model::{Instant, Now, UnixMillis};
 
 /// A request as it came.
@@ -69,9 +69,9 @@ struct Connection {
     inbox: Vec<u8>,
 }
 
-/// The plane and its cluster.
+/// The client and its cluster.
 pub(super) struct World {
-    pub(super) plane: Plane,
+    pub(super) client: Client,
     pub(super) now: Now,
     connections: BTreeMap<LinkId, Connection>,
     pub(super) fetches: VecDeque<Asked>,
@@ -151,7 +151,7 @@ impl World {
             wall: UnixMillis(1_700_000_000_000),
         };
         Self {
-            plane: Plane::new(settings, 7, role, now),
+            client: Client::new(settings, 7, role, now),
             now,
             connections: BTreeMap::new(),
             fetches: VecDeque::new(),
@@ -189,10 +189,10 @@ impl World {
         let end = self.now.mono.after(by);
         self.settle();
         loop {
-            let due = self.plane.next_deadline().filter(|&due| due <= end);
+            let due = self.client.next_deadline().filter(|&due| due <= end);
             let next = due.unwrap_or(end).max(self.now.mono);
             let step = next.since(self.now.mono);
-            // A plane that asks to be called again at once, again and again, hangs here.
+            // A client that asks to be called again at once, again and again, hangs here.
             let least = Duration::from_micros(10);
             self.now.mono = self.now.mono.after(step.max(least)).min(end.max(next));
             self.settle();
@@ -204,35 +204,35 @@ impl World {
 
     fn turn(&mut self) -> bool {
         let mut moved = false;
-        self.plane.on_time(self.now);
-        while let Some((link, address)) = self.plane.next_open() {
+        self.client.on_time(self.now);
+        while let Some((link, address)) = self.client.next_open() {
             moved = true;
             let node = i32::from(address.port) - self.first_port;
             self.opened.push(node);
             if self.down.contains(&node) || !(0..100).contains(&node) {
-                self.plane
+                self.client
                     .on_open_failed(link, ErrorKind::ConnectionRefused, self.now);
                 continue;
             }
             let inbox = Vec::new();
             self.connections.insert(link, Connection { node, inbox });
-            self.plane.on_opened(link, self.now);
+            self.client.on_opened(link, self.now);
         }
         while self.writes
-            && let Some(link) = self.plane.next_writable()
+            && let Some(link) = self.client.next_writable()
         {
             moved = true;
-            let bytes = self.plane.outgoing(link).to_vec();
-            self.plane.on_written(link, bytes.len());
+            let bytes = self.client.outgoing(link).to_vec();
+            self.client.on_written(link, bytes.len());
             let connection = self.connections.get_mut(&link).expect("it is open");
             connection.inbox.extend_from_slice(&bytes);
             self.read(link);
         }
-        while let Some(link) = self.plane.next_close() {
+        while let Some(link) = self.client.next_close() {
             self.connections.remove(&link);
             self.closed.push(link);
         }
-        while let Some(event) = self.plane.next_event() {
+        while let Some(event) = self.client.next_event() {
             self.events.push_back(event);
         }
         moved
@@ -295,7 +295,7 @@ impl World {
 
     pub(super) fn answer<R: Request>(&mut self, asked: &Asked, response: &R::Response) {
         let frame = self.frame::<R>(asked, response);
-        self.plane.on_bytes(asked.link, &frame, self.now);
+        self.client.on_bytes(asked.link, &frame, self.now);
     }
 
     pub(super) fn frame<R: Request>(&self, asked: &Asked, response: &R::Response) -> Vec<u8> {
@@ -314,7 +314,7 @@ impl World {
             let mut out = 6_i32.to_be_bytes().to_vec();
             out.extend_from_slice(&asked.correlation.to_be_bytes());
             out.extend_from_slice(&35_i16.to_be_bytes());
-            self.plane.on_bytes(asked.link, &out, self.now);
+            self.client.on_bytes(asked.link, &out, self.now);
             return;
         }
         let (fetch, produce) = self.newest;
@@ -512,7 +512,7 @@ impl World {
     /// The broker closes a connection.
     pub(super) fn cut(&mut self, link: LinkId) {
         self.connections.remove(&link);
-        self.plane.on_closed(link, self.now);
+        self.client.on_closed(link, self.now);
         self.settle();
     }
 

@@ -18,8 +18,8 @@ fn in_rack() -> (World, TopicHandle) {
     let mut with = settings();
     with.rack = "r2".into();
     let mut world = World::with(with, DirectoryRole::Own, &[topic(&[(1, 0)])]);
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
-    world.plane.read(key(handle, 0), at(0));
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
+    world.client.read(key(handle, 0), at(0));
     (world, handle)
 }
 
@@ -66,7 +66,7 @@ fn the_broker_that_the_leader_names_is_read_until_metadata_is_old() {
 #[test]
 fn whoever_has_no_rack_names_none() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     assert_eq!(&*world.next_fetch().fetch().rack_id, "");
 }
 
@@ -137,10 +137,10 @@ fn a_broker_that_greets_nobody_leads_back_to_the_leader_soon() {
 fn a_broker_that_can_not_be_reached_leads_back_to_the_leader() {
     let (mut world, handle) = at_replica();
     let fetch = world.next_fetch();
-    world.plane.pause(key(handle, 0));
+    world.client.pause(key(handle, 0));
     world.fetched(&fetch, vec![data(0, 4, &[])]);
     world.kill(2);
-    world.plane.resume(key(handle, 0));
+    world.client.resume(key(handle, 0));
     world.pass(Duration::from_millis(100));
     assert_eq!(world.next_fetch().node, 1);
 }

@@ -59,7 +59,7 @@ fn wanted(world: &World) -> Vec<(i32, i64)> {
 #[test]
 fn a_read_starts_shows_records_and_asks_for_the_next() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(3));
+    world.client.read(key(handle, 0), at(3));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     assert_eq!(fetch.version, 16);
@@ -105,10 +105,10 @@ fn a_read_starts_shows_records_and_asks_for_the_next() {
 fn whether_a_broker_is_asked_is_known() {
     let (mut world, handle) = known(&[(1, 0), (-1, 0)]);
     let (led, not_led) = (key(handle, 0), key(handle, 1));
-    world.plane.read(led, at(0));
-    world.plane.read(not_led, at(0));
+    world.client.read(led, at(0));
+    world.client.read(not_led, at(0));
     world.settle();
-    let asked = |world: &World, of| world.plane.is_asked(of);
+    let asked = |world: &World, of| world.client.is_asked(of);
     assert!(asked(&world, led));
     assert!(!asked(&world, not_led), "nobody leads it");
     world.frozen.insert(1);
@@ -120,8 +120,8 @@ fn whether_a_broker_is_asked_is_known() {
 fn earliest_and_latest_are_asked_for_first() {
     let (mut world, handle) = known(&[(1, 0), (1, 0)]);
     world.offsets = (11, 99, 0);
-    world.plane.read(key(handle, 0), StartAt::Earliest);
-    world.plane.read(key(handle, 1), StartAt::Latest);
+    world.client.read(key(handle, 0), StartAt::Earliest);
+    world.client.read(key(handle, 1), StartAt::Latest);
     world.settle();
     assert_eq!(wanted(&world), [(0, 11), (1, 99)]);
 }
@@ -131,7 +131,7 @@ fn many_partitions_share_a_fetch_and_take_turns_to_be_first() {
     let leaders = [(1, 0); 5];
     let (mut world, handle) = known(&leaders);
     for partition in 0..5 {
-        world.plane.read(key(handle, partition), at(0));
+        world.client.read(key(handle, partition), at(0));
     }
     world.settle();
     let mut firsts = std::collections::BTreeSet::new();
@@ -153,7 +153,7 @@ fn lanes_have_connections_of_their_own() {
             lane,
             ..key(handle, 0)
         };
-        world.plane.read(read, at(0));
+        world.client.read(read, at(0));
     }
     world.settle();
     let links: std::collections::BTreeSet<_> = world.fetches.iter().map(|f| f.link).collect();
@@ -163,7 +163,7 @@ fn lanes_have_connections_of_their_own() {
 #[test]
 fn a_moved_leader_is_found_and_asked() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     world.pass(Duration::from_secs(1));
@@ -188,7 +188,7 @@ fn a_moved_leader_is_found_and_asked() {
 #[test]
 fn a_stale_leader_that_stays_is_asked_with_backoff_and_told_once() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let (mut asked, mut told) = (0, 0);
     for _ in 0..300 {
@@ -216,7 +216,7 @@ fn a_stale_leader_that_stays_is_asked_with_backoff_and_told_once() {
 fn out_of_range_is_told_and_goes_on_at_the_log_start() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.offsets = (50, 60, 0);
-    world.plane.read(key(handle, 0), at(7));
+    world.client.read(key(handle, 0), at(7));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     world.fetched(&fetch, vec![refused(0, 1)]);
@@ -235,11 +235,11 @@ fn out_of_range_is_told_and_goes_on_at_the_log_start() {
 #[test]
 fn a_stopped_read_shows_nothing_more_and_a_new_one_begins_anew() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
-    world.plane.stop(key(handle, 0));
-    world.plane.read(key(handle, 0), at(20));
+    world.client.stop(key(handle, 0));
+    world.client.read(key(handle, 0), at(20));
     world.settle();
     world.fetched(&fetch, vec![data(0, 30, &[0, 1])]);
     assert!(world.take().is_empty());
@@ -249,11 +249,11 @@ fn a_stopped_read_shows_nothing_more_and_a_new_one_begins_anew() {
 #[test]
 fn a_paused_read_is_left_out_until_it_goes_on() {
     let (mut world, handle) = known(&[(1, 0), (1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
-    world.plane.read(key(handle, 1), at(0));
+    world.client.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 1), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
-    world.plane.pause(key(handle, 0));
+    world.client.pause(key(handle, 0));
     world.fetched(&fetch, vec![data(0, 2, &[0]), data(1, 2, &[0])]);
     assert_eq!(
         offsets_of(&world.take()),
@@ -261,7 +261,7 @@ fn a_paused_read_is_left_out_until_it_goes_on() {
         "what was on its way still comes"
     );
     assert_eq!(wanted(&world), [(1, 1)]);
-    world.plane.resume(key(handle, 0));
+    world.client.resume(key(handle, 0));
     let fetch = world.fetches.pop_front().unwrap();
     world.fetched(&fetch, vec![data(1, 2, &[])]);
     assert_eq!(wanted(&world), [(0, 1), (1, 1)]);
@@ -270,12 +270,12 @@ fn a_paused_read_is_left_out_until_it_goes_on() {
 #[test]
 fn a_lost_connection_costs_nothing_but_time() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     // Half an answer, then the end.
     world
-        .plane
+        .client
         .on_bytes(fetch.link, &[0, 0, 1, 0, 0, 0], world.now);
     world.cut(fetch.link);
     world.pass(Duration::from_millis(200));
@@ -289,7 +289,7 @@ fn a_lost_connection_costs_nothing_but_time() {
 #[test]
 fn an_answer_that_comes_byte_by_byte_reads_the_same() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let asked = world.fetches.pop_front().unwrap();
     let request = asked.fetch();
@@ -299,7 +299,7 @@ fn an_answer_that_comes_byte_by_byte_reads_the_same() {
     let response = kafka_protocol::messages::FetchResponse::default().with_responses(vec![topic]);
     let frame = world.frame::<kafka_protocol::messages::FetchRequest>(&asked, &response);
     for byte in frame {
-        world.plane.on_bytes(asked.link, &[byte], world.now);
+        world.client.on_bytes(asked.link, &[byte], world.now);
     }
     world.settle();
     assert_eq!(offsets_of(&world.take()), [0, 1, 2]);
@@ -308,7 +308,7 @@ fn an_answer_that_comes_byte_by_byte_reads_the_same() {
 #[test]
 fn aborted_records_are_hidden_and_the_offset_moves_past_them() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     let mut records = batches(&[0, 1]).to_vec();
@@ -330,7 +330,7 @@ fn aborted_records_are_hidden_and_the_offset_moves_past_them() {
 #[test]
 fn a_damaged_batch_is_told_with_its_offsets_and_passed() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     let mut records = batches(&[0, 1, 2]).to_vec();
@@ -356,7 +356,7 @@ fn a_damaged_batch_is_told_with_its_offsets_and_passed() {
 #[test]
 fn nonsense_is_told_once_and_asked_for_with_backoff() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let (mut asked, mut told) = (0, 0);
     for _ in 0..100 {
@@ -379,7 +379,7 @@ fn nonsense_is_told_once_and_asked_for_with_backoff() {
 #[test]
 fn a_partition_left_out_of_the_answer_is_asked_for_with_backoff() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let mut asked = 0;
     for _ in 0..100 {
@@ -396,7 +396,7 @@ fn a_partition_left_out_of_the_answer_is_asked_for_with_backoff() {
 #[test]
 fn a_batch_larger_than_asked_for_is_asked_for_with_more_room() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     let room = fetch.fetch().topics[0].partitions[0].partition_max_bytes;

@@ -31,8 +31,8 @@ fn fetched(records: Vec<u8>, end: i64) -> (World, Vec<Event>) {
     let mut with = settings();
     with.decompressed_bytes_max = 1 << 16;
     let mut world = World::with(with, DirectoryRole::Own, &[topic(&[(1, 0)])]);
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
-    world.plane.read(key(handle, 0), at(0));
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
+    world.client.read(key(handle, 0), at(0));
     let fetch = world.next_fetch();
     let partition = data(0, end, &[]).with_records(Some(Bytes::from(records)));
     world.fetched(&fetch, vec![partition]);
@@ -160,7 +160,7 @@ fn undecodable(events: &[Event]) -> String {
 #[test]
 fn a_throttled_answer_counts_and_is_not_asked_for_again() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     let fetch = world.next_fetch();
     let request = fetch.fetch();
     let topic = kafka_protocol::messages::fetch_response::FetchableTopicResponse::default()
@@ -184,7 +184,7 @@ fn a_throttled_answer_counts_and_is_not_asked_for_again() {
 #[test]
 fn the_log_start_is_followed() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(5));
+    world.client.read(key(handle, 0), at(5));
     let fetch = world.next_fetch();
     let moved = |start, offsets: &[u64]| data(0, 20, offsets).with_log_start_offset(start);
     world.fetched(&fetch, vec![moved(3, &[5])]);

@@ -15,11 +15,11 @@ fn plain() -> Settings {
     }
 }
 
-/// A world that asks for `mechanism`, and a plane with `settings` that watches the topic `t`.
+/// A world that asks for `mechanism`, and a client with `settings` that watches the topic `t`.
 fn asking(mechanism: &'static str, settings: Settings) -> (World, TopicHandle) {
     let mut world = World::with(settings, DirectoryRole::Own, &[topic(&[(2, 0)])]);
     world.sasl.mechanism = Some(mechanism);
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
     (world, handle)
 }
 
@@ -46,7 +46,7 @@ fn down(events: &[Event]) -> Vec<&KafkaError> {
     errors
 }
 
-/// PBKDF2 takes milliseconds, in which a turn would serve no client. The plane asks for its result
+/// PBKDF2 takes milliseconds, in which a turn would serve no client. The client asks for its result
 /// once, for all connections, and continues when it arrives.
 #[test]
 fn a_password_is_salted_outside_and_connections_wait_for_it() {
@@ -54,26 +54,26 @@ fn a_password_is_salted_outside_and_connections_wait_for_it() {
     world.sasl.iterations = 65_536;
     world.settle();
     let request = world
-        .plane
+        .client
         .next_salt()
         .expect("the first exchange wants it");
-    assert_eq!(world.plane.next_salt(), None);
+    assert_eq!(world.client.next_salt(), None);
     let finals = |world: &World| {
         let said = world.sasl.said.iter();
         said.filter(|it| it.starts_with(b"c=")).count()
     };
     assert_eq!(finals(&world), 0, "it waits");
     let salted = request.derive();
-    world.plane.on_salted(salted, world.now);
+    world.client.on_salted(salted, world.now);
     world.settle();
     assert_eq!(finals(&world), 1, "the answer follows");
     // Later connections use the stored result.
     world.pass(Duration::from_secs(5));
-    assert!(finals(&world) > 1 && world.plane.next_salt().is_none());
+    assert!(finals(&world) > 1 && world.client.next_salt().is_none());
     // Another iteration count needs another salting.
     world.sasl.iterations = 4_096;
     world.pass(Duration::from_secs(5));
-    assert!(world.plane.next_salt().is_some());
+    assert!(world.client.next_salt().is_some());
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn is_up(event: &Event) -> bool {
 #[test]
 fn nothing_is_asked_before_the_broker_knows_us() {
     let (mut world, handle) = asking("PLAIN", plain());
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     assert_eq!(world.fetches.len(), 1, "the peer cuts who asks too early");
     assert!(world.sasl.said.iter().all(|it| &it[..] == b"\0alice\0pass"));
@@ -148,11 +148,11 @@ fn who_does_not_say_who_it_is_hears_no_first_answer() {
 #[test]
 fn a_tls_port_is_known_by_its_alert() {
     let mut world = World::new(&[topic(&[(1, 0)])]);
-    world.plane.watch(&TopicName::new("t").unwrap());
+    world.client.watch(&TopicName::new("t").unwrap());
     world.frozen.insert(1);
     world.settle();
     let alert = [0x15, 0x03, 0x03, 0, 2, 2, 0x50];
-    world.plane.on_bytes(LinkId(0), &alert, world.now);
+    world.client.on_bytes(LinkId(0), &alert, world.now);
     world.settle();
     assert_eq!(down(&world.take()), [&KafkaError::TlsWanted]);
 }
@@ -161,12 +161,12 @@ fn a_tls_port_is_known_by_its_alert() {
 fn what_is_no_kafka_and_what_hangs_up_at_once_are_told_apart() {
     let greeted = |bytes: Option<&[u8]>| {
         let mut world = World::new(&[topic(&[(1, 0)])]);
-        world.plane.watch(&TopicName::new("t").unwrap());
+        world.client.watch(&TopicName::new("t").unwrap());
         world.frozen.insert(1);
         world.settle();
         match bytes {
-            Some(bytes) => world.plane.on_bytes(LinkId(0), bytes, world.now),
-            None => world.plane.on_closed(LinkId(0), world.now),
+            Some(bytes) => world.client.on_bytes(LinkId(0), bytes, world.now),
+            None => world.client.on_closed(LinkId(0), world.now),
         }
         world.settle();
         down(&world.take()).into_iter().cloned().collect::<Vec<_>>()
@@ -183,7 +183,7 @@ fn nobody_is_called_before_there_is_a_token() {
     let (mut world, _) = asking("OAUTHBEARER", Settings { sasl, ..settings() });
     world.pass(Duration::from_secs(30));
     assert!(world.opened.is_empty());
-    world.plane.set_token(Some(Secret::new("a.b.c")));
+    world.client.set_token(Some(Secret::new("a.b.c")));
     world.settle();
     assert_eq!(&world.sasl.said[0][..], b"n,,\x01auth=Bearer a.b.c\x01\x01");
     assert!(world.take().iter().any(is_up));
@@ -192,7 +192,7 @@ fn nobody_is_called_before_there_is_a_token() {
     let (mut world, _) = asking("OAUTHBEARER", Settings { sasl, ..settings() });
     world.sasl.refusal = Some("bad");
     world.sasl.challenge = br#"{"status":"invalid_token"}"#;
-    world.plane.set_token(Some(Secret::new("x")));
+    world.client.set_token(Some(Secret::new("x")));
     world.settle();
     assert_eq!(&world.sasl.said[1][..], [1]);
     let events = world.take();
@@ -206,7 +206,7 @@ fn nobody_is_called_before_there_is_a_token() {
 fn a_session_is_renewed_on_its_connection_with_nothing_in_flight() {
     let (mut world, handle) = asking("PLAIN", plain());
     world.sasl.lifetime_ms = 10_000;
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let link = world.fetches[0].link;
     let opened = world.opened.len();
@@ -235,7 +235,7 @@ fn a_session_is_renewed_on_its_connection_with_nothing_in_flight() {
 fn a_session_that_ended_while_an_answer_was_awaited_is_left_quietly() {
     let (mut world, handle) = asking("PLAIN", plain());
     world.sasl.lifetime_ms = 3_000;
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     world.pass(Duration::from_millis(4_500));
@@ -258,7 +258,7 @@ fn what_nobody_needs_is_closed_before_the_broker_does_it() {
         timestamp: crate::model::UnixMillis(0),
     };
     let now = world.now;
-    let taken = world.plane.produce(handle, Partition(0), record, 1, now);
+    let taken = world.client.produce(handle, Partition(0), record, 1, now);
     taken.unwrap();
     world.settle();
     let produce = world.produces.pop_front().unwrap();
@@ -273,7 +273,7 @@ fn what_nobody_needs_is_closed_before_the_broker_does_it() {
 #[test]
 fn a_cluster_that_has_moved_is_found_again_by_its_bootstrap_address() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     world.settle();
     // All brokers go; the same cluster stands at other ports, one of which is the old address.
     world.kill(1);

@@ -52,7 +52,7 @@ fn throttled(
 fn begun(partitions: u32) -> (World, TopicHandle) {
     let (mut world, handle) = known(&vec![(1, 0); partitions as usize]);
     for partition in 0..partitions {
-        world.plane.read(key(handle, partition), at(0));
+        world.client.read(key(handle, partition), at(0));
     }
     let fetch = world.next_fetch();
     let (id, epoch, wanted, gone) = said(&fetch);
@@ -77,12 +77,12 @@ fn only_changes_are_named() {
         (9, 2, vec![(1, 2)], vec![]),
         "moved by records"
     );
-    world.plane.pause(key(handle, 0));
-    world.plane.stop(key(handle, 2));
+    world.client.pause(key(handle, 0));
+    world.client.stop(key(handle, 2));
     answer(&mut world, &fetch, 9, 0, vec![]);
     let fetch = world.next_fetch();
     assert_eq!(said(&fetch), (9, 3, vec![], vec![0, 2]));
-    world.plane.resume(key(handle, 0));
+    world.client.resume(key(handle, 0));
     answer(&mut world, &fetch, 9, 0, vec![]);
     assert_eq!(said(&world.next_fetch()), (9, 4, vec![(0, 0)], vec![]));
 }
@@ -105,7 +105,7 @@ fn what_is_not_named_is_as_it_was() {
 #[test]
 fn a_read_that_begins_anew_hears_what_was_told_before() {
     let (mut world, handle) = begun(1);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     let fetch = world.next_fetch();
     answer(&mut world, &fetch, 9, 0, vec![]);
     let fetch = world.next_fetch();
@@ -142,9 +142,9 @@ fn what_was_not_read_is_not_moved() {
     // The limit is used up by the first batch. A batch's header has 61 bytes.
     few.decompressed_bytes_max = super::reading::batches(&[0]).len() as u32 - 61;
     let mut world = World::with(few, DirectoryRole::Own, &[topic(&[(1, 0), (1, 0)])]);
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
     for partition in [0, 1] {
-        world.plane.read(key(handle, partition), at(0));
+        world.client.read(key(handle, partition), at(0));
     }
     let fetch = world.next_fetch();
     let both = vec![data(0, 1, &[0]), data(1, 1, &[0])];
@@ -174,7 +174,7 @@ fn a_session_that_is_over_begins_anew_at_once_and_nothing_has_failed() {
 #[test]
 fn a_broker_that_refuses_every_session_is_not_asked_in_a_circle() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     let mut asked = 0;
     for _ in 0..100 {
         world.pass(Duration::from_millis(100));
@@ -190,7 +190,7 @@ fn a_broker_that_refuses_every_session_is_not_asked_in_a_circle() {
 fn a_broker_that_grants_none_is_asked_for_all_each_time() {
     let (mut world, handle) = known(&[(1, 0), (1, 0)]);
     for partition in [0, 1] {
-        world.plane.read(key(handle, partition), at(0));
+        world.client.read(key(handle, partition), at(0));
     }
     for _ in 0..3 {
         let fetch = world.next_fetch();
@@ -212,8 +212,8 @@ fn old_brokers_and_whoever_wants_none_get_none() {
         with.fetch_sessions = wanted;
         let mut world = World::with(with, DirectoryRole::Own, &[topic(&[(1, 0)])]);
         world.newest.0 = newest;
-        let handle = world.plane.watch(&TopicName::new("t").unwrap());
-        world.plane.read(key(handle, 0), at(0));
+        let handle = world.client.watch(&TopicName::new("t").unwrap());
+        world.client.read(key(handle, 0), at(0));
         for _ in 0..2 {
             let fetch = world.next_fetch();
             assert_eq!(said(&fetch), (0, -1, vec![(0, 0)], vec![]));
@@ -258,7 +258,7 @@ fn another_log_under_the_name_is_forgotten_by_its_old_id() {
     answer(&mut world, &fetch, 9, 0, vec![refused(0, 100)]); // UNKNOWN_TOPIC_ID
     world.pass(Duration::from_secs(1));
     for partition in [0, 1] {
-        world.plane.read(key(handle, partition), at(0));
+        world.client.read(key(handle, partition), at(0));
     }
     let fetch = world.next_fetch();
     answer(&mut world, &fetch, 9, 0, vec![]);
@@ -278,7 +278,7 @@ fn another_log_under_the_name_is_forgotten_by_its_old_id() {
 #[test]
 fn a_throttled_answer_is_no_failure_and_no_news() {
     let (mut world, handle) = known(&[(1, 0)]);
-    world.plane.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 0), at(0));
     let fetch = world.next_fetch();
     throttled(&mut world, &fetch, (0, 0, 700), vec![]);
     world.pass(Duration::from_millis(690));
@@ -302,9 +302,9 @@ fn partitions_without_news_have_not_failed() {
     let mut few = settings();
     few.decompressed_bytes_max = 1;
     let mut world = World::with(few, DirectoryRole::Own, &[topic(&[(1, 0), (1, 0), (1, 0)])]);
-    let handle = world.plane.watch(&TopicName::new("t").unwrap());
+    let handle = world.client.watch(&TopicName::new("t").unwrap());
     for partition in [0, 1, 2] {
-        world.plane.read(key(handle, partition), at(0));
+        world.client.read(key(handle, partition), at(0));
     }
     let fetch = world.next_fetch();
     answer(

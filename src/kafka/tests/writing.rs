@@ -24,7 +24,7 @@ fn produce(world: &mut World, topic: TopicHandle, tickets: std::ops::Range<u64>)
     for ticket in tickets {
         let record = record(&ticket.to_string());
         let taken = world
-            .plane
+            .client
             .produce(topic, Partition(0), record, ticket, world.now);
         taken.unwrap();
     }
@@ -182,7 +182,7 @@ fn a_request_that_was_never_written_is_refused() {
     world.writes = false;
     produce(&mut world, topic, 1..2);
     let link = first.link;
-    assert!(!world.plane.outgoing(link).is_empty());
+    assert!(!world.client.outgoing(link).is_empty());
     world.kill(1);
     world.writes = true;
     world.pass(Duration::from_secs(1));
@@ -205,7 +205,7 @@ fn try_produce(
     partition: u32,
 ) -> Result<(), ProduceRefused> {
     let (partition, record, now) = (Partition(partition), record("x"), world.now);
-    let taken = world.plane.produce(topic, partition, record, 9, now);
+    let taken = world.client.produce(topic, partition, record, 9, now);
     world.settle();
     taken
 }
@@ -484,13 +484,13 @@ fn what_can_not_be_taken_is_refused_at_once() {
     let (mut world, topic) = known(&[(1, 0)]);
     let now = world.now;
     let huge = record(&"x".repeat(2_000)); // The topic's max.message.bytes is 1,000.
-    let taken = world.plane.produce(topic, Partition(0), huge, 0, now);
+    let taken = world.client.produce(topic, Partition(0), huge, 0, now);
     assert!(matches!(
         taken,
         Err(ProduceRefused::TooLarge { max: 1000, .. })
     ));
     let taken = world
-        .plane
+        .client
         .produce(topic, Partition(1), record("x"), 0, now);
     assert_eq!(taken, Err(ProduceRefused::UnknownTopic));
     let settings = Settings {
@@ -499,11 +499,11 @@ fn what_can_not_be_taken_is_refused_at_once() {
     };
     let topics = [super::topic(&[(1, 0)])];
     let mut world = World::with(settings, DirectoryRole::Own, &topics);
-    let topic = world.plane.watch(&TopicName::new("t").unwrap());
+    let topic = world.client.watch(&TopicName::new("t").unwrap());
     world.settle();
     produce(&mut world, topic, 0..1);
     let taken = world
-        .plane
+        .client
         .produce(topic, Partition(0), record("x"), 1, now);
     assert_eq!(taken, Err(ProduceRefused::Full));
     let first = world.produces.pop_front().unwrap();
@@ -532,7 +532,7 @@ fn partitions_do_not_wait_for_one_another() {
     produce(&mut world, topic, 0..1);
     let now = world.now;
     let taken = world
-        .plane
+        .client
         .produce(topic, Partition(1), record("x"), 1, now);
     taken.unwrap();
     world.settle();
@@ -550,7 +550,7 @@ fn a_producer_id_is_had_of_a_broker_that_answers() {
     world.frozen.insert(1);
     world.pass(Duration::from_secs(6)); // Its connection is given up; its batch is tried again.
     let taken = world
-        .plane
+        .client
         .produce(topic, Partition(1), record("1"), 1, world.now);
     taken.unwrap();
     world.pass(Duration::from_millis(100));

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use crate::http::{CHUNK_END, ChunkHead, Follows, Framed, LAST_CHUNK};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, SocketId};
-use crate::sse::{FACE_SLICES_MAX, Face, Taken};
+use crate::sse::{SINK_SLICES_MAX, Sink, Taken};
 
 use super::transport::{Sent, Transport};
 
@@ -147,7 +147,7 @@ impl Body {
 }
 
 /// A body and its socket, for one delivery.
-pub(super) struct BodyFace<'a, I> {
+pub(super) struct BodySink<'a, I> {
     pub(super) body: &'a mut Body,
     pub(super) socket: SocketId,
     pub(super) io: &'a mut I,
@@ -158,7 +158,7 @@ pub(super) struct BodyFace<'a, I> {
     pub(super) sent: usize,
 }
 
-impl<I: Io> BodyFace<'_, I> {
+impl<I: Io> BodySink<'_, I> {
     /// Sends one chunk. If the socket takes at least its first byte, the feed learns that all of
     /// it was taken: the rest becomes owed.
     fn take_chunk(&mut self, data: &[IoSlice<'_>]) -> Taken {
@@ -190,7 +190,7 @@ impl<I: Io> BodyFace<'_, I> {
     }
 }
 
-impl<I: Io> Face for BodyFace<'_, I> {
+impl<I: Io> Sink for BodySink<'_, I> {
     fn room(&self) -> usize {
         let room = self.body.transport.room();
         match self.body.chunked {
@@ -223,7 +223,7 @@ fn framed<'a>(
     before: IoSlice<'a>,
     data: &[IoSlice<'a>],
     behind: IoSlice<'a>,
-) -> SmallVec<[IoSlice<'a>; FACE_SLICES_MAX + 2]> {
+) -> SmallVec<[IoSlice<'a>; SINK_SLICES_MAX + 2]> {
     let mut slices = SmallVec::new();
     slices.push(before);
     slices.extend_from_slice(data);
@@ -295,27 +295,27 @@ mod tests {
 
     fn take(body: &mut Body, pipe: &mut Pipe, slices: &[IoSlice<'_>]) -> (Taken, usize) {
         let (socket, sent, mut head) = (SOCKET, 0, ChunkHead::new(0));
-        let mut face = BodyFace {
+        let mut sink = BodySink {
             body,
             socket,
             io: pipe,
             head: &mut head,
             sent,
         };
-        let taken = face.take(slices);
-        (taken, face.sent)
+        let taken = sink.take(slices);
+        (taken, sink.sent)
     }
 
     fn room(body: &mut Body, pipe: &mut Pipe) -> usize {
         let (socket, sent, mut head) = (SOCKET, 0, ChunkHead::new(0));
-        let face = BodyFace {
+        let sink = BodySink {
             body,
             socket,
             io: pipe,
             head: &mut head,
             sent,
         };
-        face.room()
+        sink.room()
     }
 
     const DATA: [&[u8]; 2] = [b"data: 1\n\n", b"data: two\n\n"];

@@ -9,7 +9,7 @@ use crate::shard::io::{Io, Part, Read, SocketId};
 use crate::shard::snapshot::TopicIndex;
 use crate::sse::{Delivery, Filter, Slow, Start, Subscribe};
 
-use super::body::{Body, BodyFace, Progress};
+use super::body::{Body, BodySink, Progress};
 use super::client::Client;
 use super::request::StreamStart;
 use super::{Conn, Cx, Edge};
@@ -181,15 +181,15 @@ impl Edge {
         let feed = feed.expect("it named the subscriber");
         let route = usize::from(stream.route);
         let full_before = stream.full_since;
-        let mut face = BodyFace {
+        let mut sink = BodySink {
             body: &mut stream.body,
             socket,
             io: cx.io,
             head: &mut self.chunk_head,
             sent: 0,
         };
-        let delivery = feed.deliver(token, &mut face, cx.now);
-        let sent = face.sent as u64;
+        let delivery = feed.deliver(token, &mut sink, cx.now);
+        let sent = sink.sent as u64;
         cx.metrics.general.sent_bytes.add(sent);
         if sent > 0 {
             stream.full_since = None;

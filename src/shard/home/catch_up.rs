@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kafka::{Lane, Plane, ReadKey, StartAt, TopicHandle};
+use crate::kafka::{Client, Lane, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
 use crate::model::{Instant, Offset, Partition, ShardId, UnixMillis};
 use crate::sse::Encoder;
@@ -26,7 +26,7 @@ pub(super) struct At<'a> {
     pub(super) order: &'a Order,
     pub(super) parts: &'a [Part],
     pub(super) now: Instant,
-    pub(super) plane: &'a mut Plane,
+    pub(super) client: &'a mut Client,
     pub(super) out: &'a mut Outbox,
 }
 
@@ -90,7 +90,7 @@ impl CatchUp {
             let reached = self.reached.get(partition);
             if reached.offset < live.offset && !self.reading.contains(&partition) {
                 self.reading.push(partition);
-                at.plane
+                at.client
                     .read(history(topic, partition), StartAt::At(reached));
             }
         }
@@ -100,7 +100,7 @@ impl CatchUp {
     /// between two tries as well, so look only where nothing has come for [`LOOK_EVERY`]; a catch-up read
     /// that ends between tries loses no answer, and its members go on in the next.
     pub(super) fn is_held_up(&self, topic: TopicHandle, at: &At<'_>) -> bool {
-        let asked = |&p: &Partition| at.plane.is_asked(history(topic, p));
+        let asked = |&p: &Partition| at.client.is_asked(history(topic, p));
         self.pieces.is_empty() && !self.is_owed() && !self.reading.iter().any(asked)
     }
 
@@ -109,11 +109,11 @@ impl CatchUp {
         read: ReadKey,
         piece: Piece,
         next: Offset,
-        plane: &mut Plane,
+        client: &mut Client,
     ) {
         self.pieces.push_back(piece);
         if next >= self.target.1.get(read.partition).offset {
-            plane.stop(read);
+            client.stop(read);
             self.reading
                 .retain(|partition| *partition != read.partition);
         }
@@ -125,7 +125,7 @@ impl CatchUp {
         from: Offset,
         to: Offset,
         reason: GapReason,
-        plane: &mut Plane,
+        client: &mut Client,
     ) {
         let notice = Notice {
             partition: read.partition,
@@ -133,7 +133,7 @@ impl CatchUp {
             to,
             reason,
         };
-        self.on_piece(read, Piece::Gap(notice), to, plane);
+        self.on_piece(read, Piece::Gap(notice), to, client);
     }
 
     /// Tells every member of what it will not get.
@@ -163,7 +163,7 @@ impl CatchUp {
     pub(super) fn pace(
         &mut self,
         topic: TopicHandle,
-        plane: &mut Plane,
+        client: &mut Client,
         paused: &mut BTreeMap<Partition, u64>,
     ) {
         let full = self.pieces.len() >= PIECES_MAX;
@@ -175,9 +175,9 @@ impl CatchUp {
             let read = history(topic, partition);
             if full {
                 *paused.entry(partition).or_default() += 1;
-                plane.pause(read)
+                client.pause(read)
             } else {
-                plane.resume(read)
+                client.resume(read)
             }
         }
     }

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::kafka::{Event, Plane, TopicHandle};
+use crate::kafka::{Client, Event, TopicHandle};
 use crate::log::{Cut, GapReason, Seq};
 use crate::model::{Instant, Partition, ShardId};
 use crate::sse::{Encoder, Encoding};
@@ -77,7 +77,7 @@ impl CatchUps {
 
     /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said
     /// of an old catch-up read is not taken for a new one.
-    pub(super) fn clear(&mut self, instance: u32, plane: &mut Plane) {
+    pub(super) fn clear(&mut self, instance: u32, client: &mut Client) {
         self.instance = instance;
         for partition in self
             .running
@@ -85,7 +85,7 @@ impl CatchUps {
             .into_iter()
             .flat_map(|catch_up| catch_up.reading)
         {
-            plane.stop(history(self.handle, partition));
+            client.stop(history(self.handle, partition));
         }
         self.waiting.clear();
         self.held_up.clear();
@@ -215,7 +215,7 @@ impl CatchUps {
                 ..
             } => {
                 batch.hash_keys(at.order.secret());
-                catch_up.on_piece(read, Piece::Records(batch, next), next.offset, at.plane);
+                catch_up.on_piece(read, Piece::Records(batch, next), next.offset, at.client);
                 read.partition
             }
             Event::Undecodable { read, from, to, .. } if from == to => {
@@ -227,12 +227,12 @@ impl CatchUps {
                     from,
                     end.max(from.next()),
                     GapReason::Undecodable,
-                    at.plane,
+                    at.client,
                 );
                 read.partition
             }
             Event::Undecodable { read, from, to, .. } => {
-                catch_up.on_gap(read, from, to, GapReason::Undecodable, at.plane);
+                catch_up.on_gap(read, from, to, GapReason::Undecodable, at.client);
                 read.partition
             }
             Event::OutOfRange {
@@ -240,10 +240,10 @@ impl CatchUps {
                 wanted,
                 log_start,
             } if wanted < log_start => {
-                catch_up.on_gap(read, wanted, log_start, GapReason::Retention, at.plane);
+                catch_up.on_gap(read, wanted, log_start, GapReason::Retention, at.client);
                 read.partition
             }
-            // A read that fails is tried again by the plane.
+            // A read that fails is tried again by the client.
             _ => return,
         };
         self.held_up.retain(|partition| *partition != brought);
@@ -300,7 +300,7 @@ impl CatchUps {
             // The window has moved past the target meanwhile: aim at where it is now.
             catch_up.aim(self.handle, at);
         }
-        catch_up.pace(self.handle, at.plane, &mut self.paused);
+        catch_up.pace(self.handle, at.client, &mut self.paused);
         if nobody || met {
             self.end(met, at);
         }
@@ -312,7 +312,7 @@ impl CatchUps {
             return;
         };
         for &partition in &catch_up.reading {
-            at.plane.stop(history(self.handle, partition));
+            at.client.stop(history(self.handle, partition));
         }
         let (seq, cut) = catch_up.target;
         let (topic, instance, catch_up, shards) =

@@ -1,4 +1,4 @@
-//! Who is in which catch-up read, where partitions have no leader: the plane is shown no broker, and what a
+//! Who is in which catch-up read, where partitions have no leader: the client is shown no broker, and what a
 //! read brings is given by hand.
 
 use super::*;
@@ -17,7 +17,7 @@ const TOPIC: TopicHandle = TopicHandle(0);
 struct Ground {
     order: Order,
     parts: Vec<Part>,
-    plane: Plane,
+    client: Client,
     catch_ups: CatchUps,
     now: Instant,
     out: Outbox,
@@ -49,11 +49,11 @@ impl Ground {
             let next = Next::at(Offset(10));
             order.on_batch(batch(partition, &[record], &secret()), next, None);
         }
-        let plane = Plane::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
+        let client = Client::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
         Self {
             order,
             parts: vec![Part::default(); 2],
-            plane,
+            client,
             catch_ups: CatchUps::new(TopicIndex(0), TOPIC, encodings),
             now: Instant::ZERO,
             out: Outbox::new(),
@@ -65,7 +65,7 @@ impl Ground {
             order: &self.order,
             parts: &self.parts,
             now: self.now,
-            plane: &mut self.plane,
+            client: &mut self.client,
             out: &mut self.out,
         };
         act(&mut self.catch_ups, &mut at);

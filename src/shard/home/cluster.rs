@@ -1,7 +1,7 @@
-//! One cluster at a home shard: its plane, the plane's sockets, and how its brokers fare. What one
+//! One cluster at a home shard: its client, the client's sockets, and how its brokers fare. What one
 //! cluster suffers stays in here.
 
-use crate::kafka::{Address, ClusterView, DirectoryRole, Plane, TopicHandle};
+use crate::kafka::{Address, Client, ClusterView, DirectoryRole, TopicHandle};
 use crate::metrics::{Check, CheckState};
 use crate::model::{Now, ShardId, TopicName};
 use crate::shard::ClusterSecurity;
@@ -15,14 +15,14 @@ const NAMED_MAX: usize = 4;
 
 #[derive(Debug)]
 pub(in crate::shard) struct Cluster {
-    pub(in crate::shard) plane: Plane,
+    pub(in crate::shard) client: Client,
     pub(in crate::shard) links: Links,
     index: ClusterIndex,
     /// The cluster's own id, once it said it.
     pub(super) id: String,
     /// It has shown itself once.
     known: bool,
-    /// By the plane's handle: the place among the home's topics; `None`: watched for another home.
+    /// By the client's handle: the place among the home's topics; `None`: watched for another home.
     pub(super) handles: Vec<Option<usize>>,
     pub(super) trouble: Trouble,
 }
@@ -35,7 +35,7 @@ impl Cluster {
         seed: u64,
         now: Now,
     ) -> Self {
-        let settings = plane_settings(snapshot, index, security);
+        let settings = client_settings(snapshot, index, security);
         let role = match me {
             ShardId(0) => DirectoryRole::Own,
             _ => DirectoryRole::Fed,
@@ -44,7 +44,7 @@ impl Cluster {
         let keys = snapshot.config.cluster_keys(index);
         let bootstrap = settings.bootstrap.clone();
         Self {
-            plane: Plane::new(settings, seed, role, now),
+            client: Client::new(settings, seed, role, now),
             links: Links::new(index, security.tls.clone(), keys.clone()),
             index,
             id: String::new(),
@@ -56,7 +56,7 @@ impl Cluster {
 
     /// Takes an interest in a topic; `at`: its place among the home's topics, if it is one.
     pub(super) fn watch(&mut self, topic: &TopicName, at: Option<usize>) -> TopicHandle {
-        let handle = self.plane.watch(topic);
+        let handle = self.client.watch(topic);
         debug_assert_eq!(handle, TopicHandle(self.handles.len() as u32));
         self.handles.push(at);
         handle
@@ -90,7 +90,7 @@ impl Cluster {
         }
         // If another broker still answers, only some have moved: those are reported as silent.
         let other = self.trouble.other_cluster();
-        if let Some(other) = other.filter(|_| !self.plane.is_connected()) {
+        if let Some(other) = other.filter(|_| !self.client.is_connected()) {
             let detail = format!(
                 "{other}; commands get 503, queries and streams go on from memory; bring the old \
                  cluster back, or restart the gateway to serve the new one"
@@ -110,7 +110,7 @@ impl Cluster {
     }
 
     fn silence(&self, now: Now) -> Option<String> {
-        let mut silent: Vec<_> = self.plane.silent_brokers(now).collect();
+        let mut silent: Vec<_> = self.client.silent_brokers(now).collect();
         silent.sort_unstable();
         let named = silent.iter().take(NAMED_MAX).map(|(address, since)| {
             let seconds = now.mono.since(*since).as_secs();
@@ -124,8 +124,8 @@ impl Cluster {
     }
 }
 
-/// The settings of a plane, as the config's table has them.
-pub(super) fn plane_settings(
+/// The settings of a client, as the config's table has them.
+pub(super) fn client_settings(
     snapshot: &Snapshot,
     index: ClusterIndex,
     security: &ClusterSecurity,

@@ -10,7 +10,7 @@ use crate::command::{
 };
 use crate::config::Config;
 use crate::kafka::{
-    Doing, Event, Plane, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicHandle,
+    Client, Doing, Event, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicHandle,
     TopicView, partition_of,
 };
 use crate::log::Step;
@@ -154,8 +154,8 @@ impl Commands {
 
     /// The replies topic begins, or is another log now: what was answered in the old one is
     /// forgotten with it. What is open stays open.
-    pub(super) fn on_new_log(&mut self, view: &TopicView, plane: &mut Plane, out: &mut Outbox) {
-        self.lookups.clear(plane, out);
+    pub(super) fn on_new_log(&mut self, view: &TopicView, client: &mut Client, out: &mut Outbox) {
+        self.lookups.clear(client, out);
         self.on_retention(view);
         self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
     }
@@ -265,10 +265,10 @@ impl Commands {
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<Waiter>>,
-        plane: &mut Plane,
+        client: &mut Client,
         out: &mut Outbox,
     ) -> bool {
-        self.lookups.on_time(now.mono, plane, out);
+        self.lookups.on_time(now.mono, client, out);
         self.table.open.on_timeout(now.mono, expired);
         self.table.replies.expire(now.wall)
     }
@@ -285,8 +285,8 @@ impl Commands {
     }
 
     /// Something about a read of a reply that is no longer in memory.
-    pub(super) fn on_read(&mut self, event: Event, plane: &mut Plane, out: &mut Outbox) {
-        self.lookups.on_read(event, self.table.names(), plane, out);
+    pub(super) fn on_read(&mut self, event: Event, client: &mut Client, out: &mut Outbox) {
+        self.lookups.on_read(event, self.table.names(), client, out);
     }
 
     /// Memory that the index of replies takes.
@@ -362,8 +362,8 @@ impl Home {
             let last = commands.table.open.waiters(key) == 0;
             let clusters = &mut self.clusters;
             let mut withdraw = |at: &Place| {
-                let plane = &mut clusters[usize::from(at.cluster.0)].plane;
-                plane.withdraw(at.topic, at.partition, at.ticket)
+                let client = &mut clusters[usize::from(at.cluster.0)].client;
+                client.withdraw(at.topic, at.partition, at.ticket)
             };
             let unsent = place
                 .filter(|at| last && withdraw(at))
@@ -390,7 +390,7 @@ impl Home {
         let unsent: Vec<u64> = self
             .clusters
             .iter_mut()
-            .flat_map(|cluster| cluster.plane.withdraw_unsent())
+            .flat_map(|cluster| cluster.client.withdraw_unsent())
             .collect();
         for ticket in unsent {
             let Some((command, newest)) = self.tickets.close(ticket) else {
@@ -449,8 +449,8 @@ impl Home {
                     partition,
                     offset,
                 };
-                let plane = &mut self.clusters[usize::from(cluster.0)].plane;
-                let asked = lookups.ask(waiter, wanted, plane);
+                let client = &mut self.clusters[usize::from(cluster.0)].client;
+                let asked = lookups.ask(waiter, wanted, client);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
@@ -581,8 +581,8 @@ impl Home {
             has_key: record.key.is_some(),
         };
         let ticket = self.tickets.open(command, place);
-        let plane = &mut self.cluster(cluster).plane;
-        let produced = plane.produce(handle, partition, record, ticket, now);
+        let client = &mut self.cluster(cluster).client;
+        let produced = client.produce(handle, partition, record, ticket, now);
         if produced.is_err() {
             self.tickets.close(ticket);
         }

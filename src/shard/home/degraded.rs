@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::cache::Gaps;
 use crate::config::show_size;
-use crate::kafka::{Event, KafkaError, Lane, Plane, ReadKey, RecordError, StartAt};
+use crate::kafka::{Client, Event, KafkaError, Lane, ReadKey, RecordError, StartAt};
 use crate::log::{Change, GapReason, Next, OffsetRange, Step, Undecodable};
 use crate::model::{Instant, Offset, Partition, ShardId};
 
@@ -344,9 +344,9 @@ impl Topic {
             let end = order.next(partition);
             if from < end {
                 let read = self.again(partition);
-                cx.plane.read(read, StartAt::At(Next::at(from)));
+                cx.client.read(read, StartAt::At(Next::at(from)));
                 if self.paused {
-                    cx.plane.pause(read);
+                    cx.client.pause(read);
                 }
                 self.degraded.reading.push((partition, end));
             }
@@ -375,21 +375,21 @@ impl Topic {
             Event::OutOfRange {
                 read, log_start, ..
             } => (read.partition, log_start),
-            // The plane retries a read that fails.
+            // The client retries a read that fails.
             _ => return,
         };
         let is_over = |it: &(Partition, Offset)| it.0 == partition && reached >= it.1;
         if let Some(at) = self.degraded.reading.iter().position(is_over) {
             self.degraded.reading.remove(at);
-            cx.plane.stop(self.again(partition));
+            cx.client.stop(self.again(partition));
             self.look_at = Instant::ZERO;
         }
     }
 
     /// Ends all reads of earlier records.
-    pub(super) fn stop_reading_again(&mut self, plane: &mut Plane) {
+    pub(super) fn stop_reading_again(&mut self, client: &mut Client) {
         for (partition, _) in std::mem::take(&mut self.degraded.reading) {
-            plane.stop(self.again(partition));
+            client.stop(self.again(partition));
         }
     }
 

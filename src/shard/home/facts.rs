@@ -1,4 +1,4 @@
-//! What a home counts of its brokers: the plane's facts, added up.
+//! What a home counts of its brokers: the client's facts, added up.
 
 use std::collections::BTreeMap;
 

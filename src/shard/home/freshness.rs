@@ -95,7 +95,7 @@ impl Topic {
             cx.out
                 .extend(shards.map(|shard| (shard, Message::Standing(topic, standing))));
         }
-        let why = self.held_up(cx.plane, fresh_for, cx.now);
+        let why = self.held_up(cx.client, fresh_for, cx.now);
         let line = self.held_up.on_look(why, cx.now.mono);
         self.say(line, cx.snapshot, cx.out);
         self.refill_if_room(cx);

@@ -1,17 +1,17 @@
-//! The plane's connections on the shard's sockets. Where the cluster speaks TLS, it is spoken here:
-//! the plane hears of a connection once TLS stands, and of plaintext only.
+//! The client's connections on the shard's sockets. Where the cluster speaks TLS, it is spoken here:
+//! the client hears of a connection once TLS stands, and of plaintext only.
 
 use std::io::{ErrorKind, IoSlice};
 
 use crate::config::ClusterKeys;
-use crate::kafka::{KafkaError, LinkId, Plane};
+use crate::kafka::{Client, KafkaError, LinkId};
 use crate::model::Now;
 use crate::shard::ciphertext::{Flushed, flush};
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Read, SocketId, Write};
 use crate::shard::snapshot::ClusterIndex;
 use crate::tls::{Blame, Connector, Session, TlsError};
 
-/// The plane's sockets: few, a handful a broker.
+/// The client's sockets: few, a handful a broker.
 #[derive(Debug)]
 pub(in crate::shard) struct Links {
     cluster: ClusterIndex,
@@ -36,7 +36,7 @@ struct Link {
 #[derive(Debug)]
 struct Tls {
     session: Box<Session>,
-    /// Whether the plane knows that it stands.
+    /// Whether the client knows that it stands.
     told: bool,
 }
 
@@ -93,13 +93,13 @@ impl Links {
         &mut self,
         ticket: OpenTicket,
         socket: SocketId,
-        plane: &mut Plane,
+        client: &mut Client,
         (io, now): (&mut I, Now),
         outputs: &mut Outputs<M>,
     ) {
         let id = LinkId(ticket.0 as u32);
-        let Some(host) = plane.host(id) else {
-            // The plane has given up on it, and said so before there was a socket to close.
+        let Some(host) = client.host(id) else {
+            // The client has given up on it, and said so before there was a socket to close.
             return outputs.close.push(socket);
         };
         let tls = match &self.tls {
@@ -111,7 +111,7 @@ impl Links {
                 }),
                 Err(error) => {
                     outputs.close.push(socket);
-                    return plane.on_failed(id, KafkaError::Tls(words(&error, &self.keys)), now);
+                    return client.on_failed(id, KafkaError::Tls(words(&error, &self.keys)), now);
                 }
             },
         };
@@ -123,8 +123,8 @@ impl Links {
             tls,
         });
         match plain {
-            true => plane.on_opened(id, now),
-            false => self.write(socket, plane, io, now, outputs),
+            true => client.on_opened(id, now),
+            false => self.write(socket, client, io, now, outputs),
         }
     }
 
@@ -133,10 +133,10 @@ impl Links {
         &self,
         ticket: OpenTicket,
         error: ErrorKind,
-        plane: &mut Plane,
+        client: &mut Client,
         now: Now,
     ) {
-        plane.on_open_failed(LinkId(ticket.0 as u32), error, now);
+        client.on_open_failed(LinkId(ticket.0 as u32), error, now);
     }
 
     /// A broker sent something.
@@ -149,7 +149,7 @@ impl Links {
     /// Reads what brokers sent. True: there is more, read again next turn.
     pub(in crate::shard) fn read<M>(
         &mut self,
-        plane: &mut Plane,
+        client: &mut Client,
         io: &mut impl Io,
         now: Now,
         outputs: &mut Outputs<M>,
@@ -160,8 +160,8 @@ impl Links {
                 if !link.readable {
                     break;
                 }
-                let fate = link.read(plane, io, now, plain);
-                if !link.settle(fate, keys, plane, now, outputs) {
+                let fate = link.read(client, io, now, plain);
+                if !link.settle(fate, keys, client, now, outputs) {
                     return false;
                 }
             }
@@ -171,15 +171,15 @@ impl Links {
         self.open.iter().any(|link| link.readable)
     }
 
-    /// Opens, closes and writes what the plane wants.
+    /// Opens, closes and writes what the client wants.
     pub(in crate::shard) fn pump<M>(
         &mut self,
-        plane: &mut Plane,
+        client: &mut Client,
         io: &mut impl Io,
         now: Now,
         outputs: &mut Outputs<M>,
     ) {
-        while let Some((link, address)) = plane.next_open() {
+        while let Some((link, address)) = client.next_open() {
             let ticket = OpenTicket(u64::from(self.cluster.0) << 32 | u64::from(link.0));
             outputs.open.push(Open {
                 ticket,
@@ -187,17 +187,17 @@ impl Links {
                 port: address.port,
             });
         }
-        while let Some(id) = plane.next_writable() {
+        while let Some(id) = client.next_writable() {
             if let Some(socket) = self
                 .open
                 .iter()
                 .find(|l| l.id == id)
                 .map(|link| link.socket)
             {
-                self.write(socket, plane, io, now, outputs);
+                self.write(socket, client, io, now, outputs);
             }
         }
-        while let Some(id) = plane.next_close() {
+        while let Some(id) = client.next_close() {
             if let Some(at) = self.open.iter().position(|link| link.id == id) {
                 let mut link = self.open.swap_remove(at);
                 link.say_goodbye(io);
@@ -210,7 +210,7 @@ impl Links {
     pub(in crate::shard) fn write<M>(
         &mut self,
         socket: SocketId,
-        plane: &mut Plane,
+        client: &mut Client,
         io: &mut impl Io,
         now: Now,
         outputs: &mut Outputs<M>,
@@ -218,8 +218,8 @@ impl Links {
         let Some(at) = self.open.iter().position(|link| link.socket == socket) else {
             return;
         };
-        let fate = self.open[at].write(plane, io);
-        if !self.open[at].settle(fate, &self.keys, plane, now, outputs) {
+        let fate = self.open[at].write(client, io);
+        if !self.open[at].settle(fate, &self.keys, client, now, outputs) {
             self.open.swap_remove(at);
         }
     }
@@ -227,7 +227,13 @@ impl Links {
 
 impl Link {
     /// Reads once.
-    fn read(&mut self, plane: &mut Plane, io: &mut impl Io, now: Now, plain: &mut Vec<u8>) -> Fate {
+    fn read(
+        &mut self,
+        client: &mut Client,
+        io: &mut impl Io,
+        now: Now,
+        plain: &mut Vec<u8>,
+    ) -> Fate {
         let bytes = match io.read(self.socket) {
             Read::Bytes(bytes) => bytes,
             Read::Blocked => {
@@ -237,17 +243,17 @@ impl Link {
             Read::Closed(_) => return Fate::Ended,
         };
         let Some(tls) = &mut self.tls else {
-            plane.on_bytes(self.id, bytes, now);
+            client.on_bytes(self.id, bytes, now);
             return Fate::Stands;
         };
         plain.clear();
         let outcome = tls.session.on_bytes(bytes, plain);
         if outcome.is_ok() && !tls.told && !tls.session.is_handshaking() {
             tls.told = true;
-            plane.on_opened(self.id, now);
+            client.on_opened(self.id, now);
         }
         if !plain.is_empty() {
-            plane.on_bytes(self.id, plain, now);
+            client.on_bytes(self.id, plain, now);
         }
         // Handshakes answer at once; and who is refused should hear why.
         match (flush(&mut tls.session, self.socket, io), outcome) {
@@ -257,7 +263,7 @@ impl Link {
         }
     }
 
-    fn write(&mut self, plane: &mut Plane, io: &mut impl Io) -> Fate {
+    fn write(&mut self, client: &mut Client, io: &mut impl Io) -> Fate {
         loop {
             if let Some(tls) = &mut self.tls {
                 match flush(&mut tls.session, self.socket, io) {
@@ -266,7 +272,7 @@ impl Link {
                     Flushed::Gone => return Fate::Ended,
                 }
             }
-            let bytes = plane.outgoing(self.id);
+            let bytes = client.outgoing(self.id);
             if bytes.is_empty() {
                 return Fate::Stands;
             }
@@ -279,19 +285,19 @@ impl Link {
                     Write::Closed => return Fate::Ended,
                 },
             };
-            plane.on_written(self.id, taken);
+            client.on_written(self.id, taken);
             if self.tls.is_none() && taken < offered {
                 return Fate::Stands;
             }
         }
     }
 
-    /// Tells the plane of an end. False: the link is over.
+    /// Tells the client of an end. False: the link is over.
     fn settle<M>(
         &self,
         fate: Fate,
         keys: &ClusterKeys,
-        plane: &mut Plane,
+        client: &mut Client,
         now: Now,
         outputs: &mut Outputs<M>,
     ) -> bool {
@@ -303,11 +309,11 @@ impl Link {
                     "the broker closed the connection during the handshake; does this port speak \
                      TLS? If not, set {key} to false"
                 );
-                plane.on_failed(self.id, KafkaError::Tls(text), now);
+                client.on_failed(self.id, KafkaError::Tls(text), now);
             }
-            Fate::Ended => plane.on_closed(self.id, now),
+            Fate::Ended => client.on_closed(self.id, now),
             Fate::Failed(error) => {
-                plane.on_failed(self.id, KafkaError::Tls(words(&error, keys)), now);
+                client.on_failed(self.id, KafkaError::Tls(words(&error, keys)), now);
             }
         }
         outputs.close.push(self.socket);

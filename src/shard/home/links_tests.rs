@@ -1,4 +1,4 @@
-//! TLS between a plane and a broker that speaks it, over a socket that takes a little at a time.
+//! TLS between a client and a broker that speaks it, over a socket that takes a little at a time.
 
 use std::collections::VecDeque;
 
@@ -54,9 +54,9 @@ impl Io for Pipe {
     }
 }
 
-/// A plane that wants to connect, its links, and the CA and the broker's side.
+/// A client that wants to connect, its links, and the CA and the broker's side.
 struct Ground {
-    plane: Plane,
+    client: Client,
     links: Links,
     pipe: Pipe,
     outputs: Outputs<()>,
@@ -80,12 +80,12 @@ fn ground(host: &str, certified: &str) -> Ground {
         }],
         ..Settings::default()
     };
-    let mut plane = Plane::new(settings, 7, DirectoryRole::Own, NOW);
-    plane.watch(&TopicName::new("t").expect("a name"));
-    plane.on_time(NOW);
+    let mut client = Client::new(settings, 7, DirectoryRole::Own, NOW);
+    client.watch(&TopicName::new("t").expect("a name"));
+    client.on_time(NOW);
     let connector = Connector::new(Roots::Given(ca.as_bytes()), None).expect("a CA");
     Ground {
-        plane,
+        client,
         links: Links::new(
             crate::shard::ClusterIndex::default(),
             Some(connector),
@@ -110,12 +110,12 @@ impl Ground {
         let ticket = open.ticket;
         let at = (&mut self.pipe, NOW);
         self.links
-            .on_opened(ticket, SOCKET, &mut self.plane, at, &mut self.outputs);
+            .on_opened(ticket, SOCKET, &mut self.client, at, &mut self.outputs);
     }
 
     fn pump(&mut self) {
         self.links
-            .pump(&mut self.plane, &mut self.pipe, NOW, &mut self.outputs);
+            .pump(&mut self.client, &mut self.pipe, NOW, &mut self.outputs);
     }
 
     /// Moves bytes until nothing moves; gives what the broker was told.
@@ -125,7 +125,7 @@ impl Ground {
             self.pipe.room = 50;
             self.links.write(
                 SOCKET,
-                &mut self.plane,
+                &mut self.client,
                 &mut self.pipe,
                 NOW,
                 &mut self.outputs,
@@ -138,7 +138,7 @@ impl Ground {
             self.pipe.to_us.extend(&down);
             self.links.on_readable(SOCKET);
             self.links
-                .read(&mut self.plane, &mut self.pipe, NOW, &mut self.outputs);
+                .read(&mut self.client, &mut self.pipe, NOW, &mut self.outputs);
             let still = up.is_empty() && down.is_empty() && self.pipe.to_us.is_empty();
             if failed || still {
                 return told;
@@ -148,8 +148,8 @@ impl Ground {
     }
 
     fn down(&mut self) -> String {
-        self.plane.on_time(NOW);
-        while let Some(event) = self.plane.next_event() {
+        self.client.on_time(NOW);
+        while let Some(event) = self.client.next_event() {
             if let crate::kafka::Event::BrokerDown { error, .. } = event {
                 return error.to_string();
             }
@@ -189,20 +189,20 @@ fn an_end_within_the_handshake_is_no_mere_close() {
     ground.pipe.ended = true;
     let it = &mut ground;
     it.links
-        .read(&mut it.plane, &mut it.pipe, NOW, &mut it.outputs);
+        .read(&mut it.client, &mut it.pipe, NOW, &mut it.outputs);
     let said = ground.down();
     assert!(said.contains("does this port speak TLS?"), "{said}");
 }
 
 #[test]
-fn a_socket_that_comes_after_the_plane_gave_up_is_closed() {
+fn a_socket_that_comes_after_the_client_gave_up_is_closed() {
     let mut ground = ground("kafka.example", "kafka.example");
     ground.pump();
     let late = Now {
         mono: NOW.mono.after(std::time::Duration::from_secs(10)),
         ..NOW
     };
-    ground.plane.on_time(late);
+    ground.client.on_time(late);
     ground.open();
     assert_eq!(
         (ground.links.len(), &ground.outputs.close[..]),

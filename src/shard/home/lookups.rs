@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::command::{Reply, ReplyHeaders};
-use crate::kafka::{Event, Lane, Plane, ReadKey, StartAt, TopicHandle};
+use crate::kafka::{Client, Event, Lane, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Next};
 use crate::model::{CorrelationId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
@@ -60,7 +60,7 @@ impl Lookups {
         &mut self,
         (waiter, deadline): (Waiter, Instant),
         wanted: Wanted,
-        plane: &mut Plane,
+        client: &mut Client,
     ) -> bool {
         let read = self.read(wanted.partition);
         let queue = self.waiting.entry(wanted.partition).or_default();
@@ -73,7 +73,7 @@ impl Lookups {
                 let waiters = vec![(waiter, deadline)];
                 queue.push_back(Lookup { wanted, waiters });
                 if queue.len() == 1 {
-                    plane.read(read, StartAt::At(Next::at(wanted.offset)));
+                    client.read(read, StartAt::At(Next::at(wanted.offset)));
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Lookups {
         &mut self,
         event: Event,
         names: &ReplyHeaders,
-        plane: &mut Plane,
+        client: &mut Client,
         out: &mut Outbox,
     ) {
         match event {
@@ -106,18 +106,18 @@ impl Lookups {
             } => {
                 let first = self.waiting.get(&read.partition).and_then(VecDeque::front);
                 let Some(wanted) = first.map(|lookup| lookup.wanted) else {
-                    return plane.stop(read);
+                    return client.stop(read);
                 };
                 let answer = find(&batch, wanted, names);
                 // An answer without the record that is not past it yet: the next one has it.
                 if answer.is_some() || next.offset > wanted.offset {
-                    self.done(read.partition, &answer.unwrap_or_else(gone), plane, out);
+                    self.done(read.partition, &answer.unwrap_or_else(gone), client, out);
                 }
             }
             Event::Undecodable { read, .. } | Event::OutOfRange { read, .. } => {
-                self.done(read.partition, &gone(), plane, out);
+                self.done(read.partition, &gone(), client, out);
             }
-            // A read that fails is tried again by the plane; its waiters have deadlines.
+            // A read that fails is tried again by the client; its waiters have deadlines.
             _ => {}
         }
     }
@@ -132,7 +132,7 @@ impl Lookups {
 
     /// Waiters past their deadline are told that the reply can't be had now; what nobody waits for
     /// any more is not read.
-    pub(super) fn on_time(&mut self, now: Instant, plane: &mut Plane, out: &mut Outbox) {
+    pub(super) fn on_time(&mut self, now: Instant, client: &mut Client, out: &mut Outbox) {
         if self.next_deadline.is_none_or(|deadline| deadline > now) {
             return;
         }
@@ -152,9 +152,9 @@ impl Lookups {
                 partition: *partition,
             };
             match queue.front().map(|lookup| lookup.wanted) {
-                None => plane.stop(read),
+                None => client.stop(read),
                 Some(next) if Some(next) != first => {
-                    plane.read(read, StartAt::At(Next::at(next.offset)));
+                    client.read(read, StartAt::At(Next::at(next.offset)));
                 }
                 Some(_) => {}
             }
@@ -174,9 +174,9 @@ impl Lookups {
     }
 
     /// The log is another one: the places mean nothing any more.
-    pub(super) fn clear(&mut self, plane: &mut Plane, out: &mut Outbox) {
+    pub(super) fn clear(&mut self, client: &mut Client, out: &mut Outbox) {
         for (partition, queue) in std::mem::take(&mut self.waiting) {
-            plane.stop(self.read(partition));
+            client.stop(self.read(partition));
             let waiters = queue.into_iter().flat_map(|lookup| lookup.waiters);
             out.extend(waiters.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, gone()))));
         }
@@ -184,10 +184,16 @@ impl Lookups {
     }
 
     /// Answers whoever waits for the reply being read of a partition, and reads its next.
-    fn done(&mut self, partition: Partition, answer: &Answer, plane: &mut Plane, out: &mut Outbox) {
+    fn done(
+        &mut self,
+        partition: Partition,
+        answer: &Answer,
+        client: &mut Client,
+        out: &mut Outbox,
+    ) {
         let read = self.read(partition);
         let Some(queue) = self.waiting.get_mut(&partition) else {
-            return plane.stop(read);
+            return client.stop(read);
         };
         let told = queue
             .pop_front()
@@ -195,10 +201,10 @@ impl Lookups {
             .flat_map(|lookup| lookup.waiters);
         out.extend(told.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, answer.clone()))));
         match queue.front() {
-            Some(next) => plane.read(read, StartAt::At(Next::at(next.wanted.offset))),
+            Some(next) => client.read(read, StartAt::At(Next::at(next.wanted.offset))),
             None => {
                 self.waiting.remove(&partition);
-                plane.stop(read);
+                client.stop(read);
             }
         }
     }
@@ -280,9 +286,9 @@ mod tests {
         Instant::from_nanos(millis * 1_000_000)
     }
 
-    fn lookups() -> (Lookups, Plane, Outbox) {
-        let plane = Plane::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
-        (Lookups::new(TopicHandle(0)), plane, Outbox::new())
+    fn lookups() -> (Lookups, Client, Outbox) {
+        let client = Client::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
+        (Lookups::new(TopicHandle(0)), client, Outbox::new())
     }
 
     /// What the log has at `offset`: the reply of `key`.
@@ -322,43 +328,43 @@ mod tests {
 
     #[test]
     fn who_waits_for_one_reply_shares_its_read() {
-        let (mut lookups, mut plane, mut out) = lookups();
+        let (mut lookups, mut client, mut out) = lookups();
         for request in [1, 2] {
-            assert!(lookups.ask((waiter(request), at(100)), wanted(7, 40), &mut plane));
+            assert!(lookups.ask((waiter(request), at(100)), wanted(7, 40), &mut client));
         }
-        assert!(lookups.ask((waiter(3), at(100)), wanted(8, 41), &mut plane));
-        lookups.on_read(read(7, 40), &names(), &mut plane, &mut out);
+        assert!(lookups.ask((waiter(3), at(100)), wanted(8, 41), &mut client));
+        lookups.on_read(read(7, 40), &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(1, true), (2, true)]);
-        lookups.on_read(read(8, 41), &names(), &mut plane, &mut out);
+        lookups.on_read(read(8, 41), &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(3, true)]);
     }
 
     #[test]
     fn another_commands_reply_is_never_handed_on() {
-        let (mut lookups, mut plane, mut out) = lookups();
-        assert!(lookups.ask((waiter(1), at(100)), wanted(7, 40), &mut plane));
-        lookups.on_read(read(9, 40), &names(), &mut plane, &mut out);
+        let (mut lookups, mut client, mut out) = lookups();
+        assert!(lookups.ask((waiter(1), at(100)), wanted(7, 40), &mut client));
+        lookups.on_read(read(9, 40), &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(1, false)]);
         // Nor is that of another request under the same command key.
-        assert!(lookups.ask((waiter(2), at(100)), wanted(7, 41), &mut plane));
-        lookups.on_read(read_of(id(7, 1), 41), &names(), &mut plane, &mut out);
+        assert!(lookups.ask((waiter(2), at(100)), wanted(7, 41), &mut client));
+        lookups.on_read(read_of(id(7, 1), 41), &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(2, false)]);
     }
 
     #[test]
     fn a_deadline_ends_the_wait_and_frees_the_place() {
-        let (mut lookups, mut plane, mut out) = lookups();
+        let (mut lookups, mut client, mut out) = lookups();
         for n in 0..LOOKUPS_MAX as u32 {
-            assert!(lookups.ask((waiter(n), at(50)), wanted(7, u64::from(n)), &mut plane));
+            assert!(lookups.ask((waiter(n), at(50)), wanted(7, u64::from(n)), &mut client));
         }
-        assert!(!lookups.ask((waiter(500), at(50)), wanted(7, 500), &mut plane));
-        lookups.on_time(at(49), &mut plane, &mut out);
+        assert!(!lookups.ask((waiter(500), at(50)), wanted(7, 500), &mut client));
+        lookups.on_time(at(49), &mut client, &mut out);
         assert!(answers(&mut out).is_empty());
-        lookups.on_time(at(50), &mut plane, &mut out);
+        lookups.on_time(at(50), &mut client, &mut out);
         assert_eq!(answers(&mut out).len(), LOOKUPS_MAX);
         assert_eq!(lookups.next_deadline(), None);
-        assert!(lookups.ask((waiter(500), at(90)), wanted(7, 500), &mut plane));
-        lookups.clear(&mut plane, &mut out);
+        assert!(lookups.ask((waiter(500), at(90)), wanted(7, 500), &mut client));
+        lookups.clear(&mut client, &mut out);
         assert_eq!(answers(&mut out), [(500, false)]);
     }
 }

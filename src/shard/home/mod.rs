@@ -1,4 +1,4 @@
-//! What a home shard does for its topics: reads them on the plane's connections, gives them their
+//! What a home shard does for its topics: reads them on the client's connections, gives them their
 //! order, decides their routes' commands, and answers for their readiness. Everything about one
 //! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
 
@@ -25,7 +25,7 @@ mod writes;
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Event, Fact, Plane};
+use crate::kafka::{Client, Event, Fact};
 use crate::model::{Instant, Now, ShardId};
 
 use super::ClusterSecurity;
@@ -38,7 +38,7 @@ use commands::Tickets;
 pub(super) use links::Links;
 use topic::Topic;
 
-/// The home side of a shard: a plane for each cluster. Shard 0's keep the clusters' directories for
+/// The home side of a shard: a client for each cluster. Shard 0's keep the clusters' directories for
 /// all; another's has nothing to do where no topic of the cluster is at home.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -57,10 +57,10 @@ pub(super) struct Home {
     counted: facts::Counted,
 }
 
-/// What a topic works with for a moment: what is served, the plane, the turn's time, the outbox.
+/// What a topic works with for a moment: what is served, the client, the turn's time, the outbox.
 struct Cx<'a> {
     snapshot: &'a Snapshot,
-    plane: &'a mut Plane,
+    client: &'a mut Client,
     now: Now,
     out: &'a mut Outbox,
 }
@@ -118,19 +118,19 @@ impl Home {
         &mut self.clusters[usize::from(index.0)]
     }
 
-    /// Lets time pass, and handles all that the plane has to tell.
+    /// Lets time pass, and handles all that the client has to tell.
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
         for index in self.snapshot.clone().cluster_indexes() {
-            self.cluster(index).plane.on_time(now);
-            while let Some(event) = self.cluster(index).plane.next_event() {
+            self.cluster(index).client.on_time(now);
+            while let Some(event) = self.cluster(index).client.next_event() {
                 self.on_event(index, event, now, out);
             }
-            if let Some(request) = self.cluster(index).plane.next_salt() {
+            if let Some(request) = self.cluster(index).client.next_salt() {
                 out.push((ShardId::CONTROL, Message::Salt(index, Box::new(request))));
             }
         }
         for cluster in &mut self.clusters {
-            while let Some(fact) = cluster.plane.next_fact() {
+            while let Some(fact) = cluster.client.next_fact() {
                 if let Fact::Failed {
                     partition: Some((handle, partition)),
                     ..
@@ -149,7 +149,7 @@ impl Home {
             topics[at].look(&mut cx);
             topics[at].on_places_late(&mut cx);
             topics[at].on_catch_up_due(&mut cx);
-            let more = topics[at].on_time(now, &mut expired, cx.plane, cx.out);
+            let more = topics[at].on_time(now, &mut expired, cx.client, cx.out);
             self.more_due |= more;
             self.on_expired(at, &mut expired, out);
         }
@@ -158,15 +158,15 @@ impl Home {
 
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
-        self.more_due || self.clusters.iter().any(|it| it.plane.has_work())
+        self.more_due || self.clusters.iter().any(|it| it.client.has_work())
     }
 
     /// When `turn` has work that no socket announces.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let topics = self.topics.iter().filter_map(Topic::next_deadline);
-        let planes = self.clusters.iter();
+        let clients = self.clusters.iter();
         topics
-            .chain(planes.filter_map(|it| it.plane.next_deadline()))
+            .chain(clients.filter_map(|it| it.client.next_deadline()))
             .min()
     }
 
@@ -240,12 +240,12 @@ impl Home {
             topics,
             ..
         } = self;
-        let plane = &mut clusters[usize::from(cluster.0)].plane;
+        let client = &mut clusters[usize::from(cluster.0)].client;
         (
             topics,
             Cx {
                 snapshot,
-                plane,
+                client,
                 now,
                 out,
             },
@@ -264,16 +264,16 @@ impl Home {
             Message::View(index, view) => {
                 let cluster = self.cluster(index);
                 cluster.learn(&view);
-                cluster.plane.on_view(view, now);
+                cluster.client.on_view(view, now);
             }
-            Message::RefreshView(index) => self.cluster(index).plane.refresh(),
+            Message::RefreshView(index) => self.cluster(index).client.refresh(),
             Message::Token(index, token) => {
                 let cluster = self.cluster(index);
                 cluster.trouble.on_token(token.as_ref().err());
-                cluster.plane.set_token(token.ok());
+                cluster.client.set_token(token.ok());
             }
             Message::Salted(index, salted) => {
-                self.cluster(index).plane.on_salted(*salted, now);
+                self.cluster(index).client.on_salted(*salted, now);
             }
             Message::Applied(topic, instance, seq) => {
                 if let Some(at) = self.at(topic) {
@@ -391,8 +391,8 @@ impl Home {
             .commands_open
             .set(self.open_commands() as u64);
         for topic in &self.topics {
-            let plane = &self.clusters[usize::from(topic.cluster.0)].plane;
-            topic.count(&self.snapshot, plane, now, metrics);
+            let client = &self.clusters[usize::from(topic.cluster.0)].client;
+            topic.count(&self.snapshot, client, now, metrics);
         }
     }
 

@@ -94,7 +94,7 @@ impl Topic {
         for &(partition, next) in &asker.places {
             let (topic, epoch) = (self.handle, next.epoch);
             // All are asked for, also where one is not known yet.
-            match cx.plane.epoch_end(topic, partition, epoch, cx.now) {
+            match cx.client.epoch_end(topic, partition, epoch, cx.now) {
                 EpochEnd::Ended(end) if end.offset < next.offset => ends.push((partition, end)),
                 EpochEnd::Ended(_) | EpochEnd::Open => {}
                 EpochEnd::Asked => known = false,

@@ -29,7 +29,7 @@ impl Topic {
             && read.lane == Lane::History
         {
             if let Some(commands) = &mut self.commands {
-                return commands.on_read(event, cx.plane, cx.out);
+                return commands.on_read(event, cx.client, cx.out);
             }
             let (catch_ups, mut at) = self.catch_ups(cx).expect("a catch_up belongs to an order");
             catch_ups.on_read(event, &mut at);
@@ -292,8 +292,8 @@ impl Topic {
             let lane = Self::lane(cx.snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {
                 self.counts.of(Partition(p)).paused += 1;
-                cx.plane.pause(self.read(lane, Partition(p)));
-                cx.plane.pause(self.read(Lane::Again, Partition(p)));
+                cx.client.pause(self.read(lane, Partition(p)));
+                cx.client.pause(self.read(Lane::Again, Partition(p)));
             }
         }
     }

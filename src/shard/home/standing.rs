@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kafka::{MissingReason, Plane};
+use crate::kafka::{Client, MissingReason};
 use crate::metrics::{Check, CheckState, PartitionStatus, ShardMetrics, TopicStatus};
 use crate::model::{Now, Offset, Partition};
 use crate::route::{Failure, Refused};
@@ -93,7 +93,7 @@ impl Topic {
             return failed.to_string();
         }
         let fresh_for = fresh_for(&snapshot.config.settings);
-        let held_up = self.held_up(&cluster.plane, fresh_for, now);
+        let held_up = self.held_up(&cluster.client, fresh_for, now);
         held_up.unwrap_or_else(|| match now.mono.since(part.heard) < fresh_for {
             true => format!(
                 "partition {} is read {} offsets behind its end",
@@ -105,8 +105,8 @@ impl Topic {
     }
 
     /// Why partitions stand still although brokers answer; `None`: none does.
-    pub(super) fn held_up(&self, plane: &Plane, fresh_for: Duration, now: Now) -> Option<String> {
-        let leaderless: Vec<Partition> = plane.leaderless(self.handle).collect();
+    pub(super) fn held_up(&self, client: &Client, fresh_for: Duration, now: Now) -> Option<String> {
+        let leaderless: Vec<Partition> = client.leaderless(self.handle).collect();
         if !leaderless.is_empty() {
             return Some(without_leader(&leaderless));
         }
@@ -141,7 +141,7 @@ impl Topic {
         now: Now,
     ) -> Option<Check> {
         let plan = snapshot.topic(self.index);
-        let leaderless = cluster.plane.leaderless(self.handle);
+        let leaderless = cluster.client.leaderless(self.handle);
         let (state, detail) = self.writes.check(leaderless, now.mono);
         plan.takes_commands
             .then(|| Check::new(snapshot.writes_name(plan), state, detail))
@@ -182,7 +182,7 @@ impl Topic {
     pub(super) fn count(
         &self,
         snapshot: &Snapshot,
-        plane: &Plane,
+        client: &Client,
         now: Now,
         metrics: &mut ShardMetrics,
     ) {
@@ -194,7 +194,7 @@ impl Topic {
         let topic = &mut metrics.topics[index];
         topic
             .leaderless
-            .set(plane.leaderless(self.handle).count() as u64);
+            .set(client.leaderless(self.handle).count() as u64);
         topic
             .writes_blocked
             .set(u64::from(self.writes.is_blocked()));

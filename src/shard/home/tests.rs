@@ -393,18 +393,18 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
     assert_eq!(ask(&mut world, now, 2), (1, 1));
 }
 
-/// What the plane's own tests run with is what it runs with, but for what is said of a cluster.
+/// What the client's own tests run with is what it runs with, but for what is said of a cluster.
 #[test]
-fn a_planes_defaults_are_the_configs() {
+fn a_clients_defaults_are_the_configs() {
     let (settings, snapshot) = (
         crate::kafka::Settings::default(),
         World::new().home.snapshot,
     );
     let index = ClusterIndex::default();
-    let planes = cluster::plane_settings(&snapshot, index, &security());
-    let bootstrap = planes.bootstrap.clone();
+    let clients = cluster::client_settings(&snapshot, index, &security());
+    let bootstrap = clients.bootstrap.clone();
     assert_eq!(
-        planes,
+        clients,
         crate::kafka::Settings {
             bootstrap,
             ..settings
@@ -417,9 +417,9 @@ fn a_planes_defaults_are_the_configs() {
 fn a_fetch_may_be_as_long_as_the_config_says() {
     let settings = "kafka.fetch_bytes_max = \"1GiB\"\n";
     let snapshot = World::with(settings).home.snapshot;
-    let planes = cluster::plane_settings(&snapshot, ClusterIndex::default(), &security());
-    assert_eq!(planes.fetch_bytes_max, 1 << 30);
-    assert!(planes.frame_bytes_max > planes.fetch_bytes_max);
+    let clients = cluster::client_settings(&snapshot, ClusterIndex::default(), &security());
+    assert_eq!(clients.fetch_bytes_max, 1 << 30);
+    assert!(clients.frame_bytes_max > clients.fetch_bytes_max);
 }
 
 #[test]

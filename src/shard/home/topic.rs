@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Denial, Lane, MissingReason, Plane, ReadKey, StartAt, TopicHandle, TopicView};
+use crate::kafka::{Client, Denial, Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Cut, Next, Progress, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
@@ -27,7 +27,7 @@ use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
 pub(super) struct Topic {
     pub(super) index: TopicIndex,
     pub(super) cluster: ClusterIndex,
-    /// In its cluster's plane.
+    /// In its cluster's client.
     pub(super) handle: TopicHandle,
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
@@ -274,9 +274,9 @@ impl Topic {
                 (false, false) => StartAt::Latest,
             };
             let read = self.read(Self::lane(plan), Partition(number));
-            cx.plane.read(read, from);
+            cx.client.read(read, from);
             if self.paused {
-                cx.plane.pause(read);
+                cx.client.pause(read);
             }
             self.parts.push(Part {
                 heard: cx.now.mono,
@@ -315,10 +315,10 @@ impl Topic {
         self.live = false;
         self.paused = false;
         self.parts.clear();
-        self.catch_ups.clear(self.instance, cx.plane);
+        self.catch_ups.clear(self.instance, cx.client);
         self.places.clear();
         let cached = cached(plan, view);
-        self.stop_reading_again(cx.plane);
+        self.stop_reading_again(cx.client);
         self.degraded.on_open(cached || plan.holds_replies);
         // Its own streams can't be encoded, but other routes of the topic are served.
         let encodings = match self.unfit {
@@ -326,7 +326,7 @@ impl Topic {
             Some(_) => &[],
         };
         if let Some(commands) = &mut self.commands {
-            commands.on_new_log(view, cx.plane, cx.out);
+            commands.on_new_log(view, cx.client, cx.out);
         }
         let identity = snapshot.log_identity(plan).or(view.id);
         let secret = HashSecret::derived_from(self.cluster_id.as_bytes());
@@ -415,8 +415,8 @@ impl Topic {
             self.paused = false;
             let lane = Self::lane(cx.snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {
-                cx.plane.resume(self.read(lane, Partition(p)));
-                cx.plane.resume(self.read(Lane::Again, Partition(p)));
+                cx.client.resume(self.read(lane, Partition(p)));
+                cx.client.resume(self.read(Lane::Again, Partition(p)));
             }
         }
         if !self.live {
@@ -468,7 +468,7 @@ impl Topic {
             order: self.order.as_ref()?,
             parts: &self.parts,
             now: cx.now.mono,
-            plane: cx.plane,
+            client: cx.client,
             out: cx.out,
         };
         Some((&mut self.catch_ups, at))
@@ -480,11 +480,11 @@ impl Topic {
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<Waiter>>,
-        plane: &mut Plane,
+        client: &mut Client,
         out: &mut Outbox,
     ) -> bool {
         let commands = self.commands.as_mut();
-        commands.is_some_and(|it| it.on_time(now, expired, plane, out))
+        commands.is_some_and(|it| it.on_time(now, expired, client, out))
     }
 
     /// When `on_time` has work.

@@ -8,7 +8,7 @@ use super::parser::parse;
 use crate::log::{Cut, EventId, Progress};
 use crate::model::{Etag, Offset, Partition};
 use crate::sse::subscriber::Subscriber;
-use crate::sse::{Delivery, Face, Filter, Need, PageEntry, Slow, Start, Subscribe, Taken};
+use crate::sse::{Delivery, Filter, Need, PageEntry, Sink, Slow, Start, Subscribe, Taken};
 
 const WIDE: usize = 1 << 20;
 
@@ -28,7 +28,7 @@ fn last_cut(bytes: &[u8]) -> Cut {
 #[test]
 fn an_idle_subscriber_is_small() {
     assert!(size_of::<Subscriber>() <= 56, "{}", size_of::<Subscriber>());
-    assert!(size_of::<crate::sse::roster::Group>() <= 72);
+    assert!(size_of::<crate::sse::subscriber_index::Group>() <= 72);
 }
 
 #[test]
@@ -279,7 +279,7 @@ struct Framing {
     offers: Vec<Vec<u8>>,
 }
 
-impl Face for Framing {
+impl Sink for Framing {
     fn room(&self) -> usize {
         self.room
     }
@@ -307,14 +307,14 @@ impl Face for Framing {
 fn every_offer_is_whole_frames_within_the_room() {
     let value = |n: u64| "v".repeat(10 + (n as usize * 37) % 200);
     let records: Vec<Rec> = (0..40).map(|o| rec(o, "a", &value(o))).collect();
-    let shared = |face: &mut Framing| {
+    let shared = |sink: &mut Framing| {
         let mut peer = live(false, WIDE);
         for n in 0..5 {
             peer.records(0, &records[n * 8..n * 8 + 8], n as u64 * 8 + 8);
         }
-        drain(&mut peer, face);
+        drain(&mut peer, sink);
     };
-    let private = |face: &mut Framing| {
+    let private = |sink: &mut Framing| {
         let mut peer = Peer::new(settings(false), WIDE, cut(&[0]));
         let ahead: Vec<u64> = [0]
             .into_iter()
@@ -324,10 +324,10 @@ fn every_offer_is_whole_frames_within_the_room() {
         let id = Progress { tag, time, cut }.encode() + ".";
         peer.records(0, &records, 40);
         peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
-        drain(&mut peer, face);
+        drain(&mut peer, sink);
         assert_eq!(peer.feed.counts().frames_private, 40);
     };
-    let pages = |face: &mut Framing| {
+    let pages = |sink: &mut Framing| {
         let mut peer = Peer::new(settings(true), 0, cut(&[0]));
         peer.records(0, &records, 40);
         peer.subscribe(1, Start::Snapshot, None);
@@ -343,16 +343,16 @@ fn every_offer_is_whole_frames_within_the_room() {
             offset: Offset(record.offset),
         });
         peer.feed.on_page(ticket, entries, None);
-        drain(&mut peer, face);
+        drain(&mut peer, sink);
         assert_eq!(peer.feed.counts().page_entries, 40);
     };
     let ways: [&dyn Fn(&mut Framing); 3] = [&shared, &private, &pages];
     for (number, way) in ways.into_iter().enumerate() {
         let read = |room| {
             let offers = Vec::new();
-            let mut face = Framing { room, offers };
-            way(&mut face);
-            face.offers
+            let mut sink = Framing { room, offers };
+            way(&mut sink);
+            sink.offers
         };
         let whole = read(1 << 20).concat();
         assert_eq!(parse(&whole).events().count(), 40, "way {number}");
@@ -364,9 +364,9 @@ fn every_offer_is_whole_frames_within_the_room() {
     }
 }
 
-fn drain(peer: &mut Peer, face: &mut Framing) {
+fn drain(peer: &mut Peer, sink: &mut Framing) {
     while let Some(token) = peer.feed.next_pending() {
-        peer.feed.deliver(token, face, peer.now);
+        peer.feed.deliver(token, sink, peer.now);
         peer.vouch();
     }
 }

@@ -14,7 +14,7 @@ use crate::model::{
     HashSecret, Instant, KeyHash, LeaderEpoch, LogTag, Now, Offset, Partition, UnixMillis,
 };
 use crate::sse::{
-    Delivery, Encoder, Encoding, Face, Feed, FeedSettings, Filter, Slow, Start, Subscribe, Taken,
+    Delivery, Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
 };
 
 pub(super) const TAG: LogTag = LogTag(*b"tag!");
@@ -248,7 +248,7 @@ impl Pipe {
     }
 }
 
-impl Face for Pipe {
+impl Sink for Pipe {
     fn room(&self) -> usize {
         match self.honest {
             true => self.left,

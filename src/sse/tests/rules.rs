@@ -624,7 +624,7 @@ fn heartbeats_carry_an_id_where_it_matters() {
     read(&mut peer);
     peer.record(0, "a", "1");
     read(&mut peer);
-    let (mut beats, mut deadlines) = ([0; 3], 0);
+    let (mut heartbeats, mut deadlines) = ([0; 3], 0);
     while let Some(deadline) = peer.feed.next_deadline()
         && deadline < at(150).mono
     {
@@ -632,7 +632,7 @@ fn heartbeats_carry_an_id_where_it_matters() {
         peer.now.mono = deadline;
         peer.feed.on_timeout(deadline);
         while let Some(token) = peer.feed.next_pending() {
-            beats[token as usize] += 1;
+            heartbeats[token as usize] += 1;
             let mut pipe = Pipe::open();
             let delivery = peer.feed.deliver(token, &mut pipe, peer.now);
             // One that is ahead is looked at again: is what it holds still in the log?
@@ -655,7 +655,7 @@ fn heartbeats_carry_an_id_where_it_matters() {
             }
         }
     }
-    assert_eq!(beats, [10, 10, 10]); // Every 15 s.
+    assert_eq!(heartbeats, [10, 10, 10]); // Every 15 s.
     assert!(deadlines <= 40, "no wakes for nobody: {deadlines}");
 }
 

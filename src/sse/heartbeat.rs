@@ -14,7 +14,7 @@ const LOOKS_MAX: usize = 256;
 
 /// Where the sweep is.
 #[derive(Debug)]
-pub(super) struct Beats {
+pub(super) struct Heartbeats {
     /// Nanoseconds between parts.
     step_nanos: u64,
     part: u64,
@@ -24,12 +24,12 @@ pub(super) struct Beats {
     due: Instant,
 }
 
-impl Beats {
+impl Heartbeats {
     pub(super) fn new(settings: &FeedSettings) -> Self {
         let nanos = u64::try_from(settings.heartbeat.as_nanos()).unwrap_or(u64::MAX);
         Self {
             step_nanos: (nanos / PARTS).max(1),
-            // Feeds of one shard should not beat together.
+            // Feeds of one shard should not heartbeat together.
             part: settings.seed % PARTS,
             position: 0,
             due: Instant::ZERO,
@@ -86,26 +86,27 @@ impl Feed {
             return;
         }
         for _ in 0..LOOKS_MAX {
-            let Some(slot) = self.beats.next(self.roster.slots(), now) else {
+            let Some(slot) = self.heartbeats.next(self.subscribers.slots(), now) else {
                 return;
             };
             // The others are being sent something, or can't take it.
-            if self.roster.leave_idle(slot) {
+            if self.subscribers.leave_idle(slot) {
                 let newest = self.window.newest();
-                self.roster.get_mut(slot).cursor = Cursor::after(newest);
-            } else if self.roster.get(slot).place != Place::Waiting {
+                self.subscribers.get_mut(slot).cursor = Cursor::after(newest);
+            } else if self.subscribers.get(slot).place != Place::Waiting {
                 continue;
             }
-            self.roster.get_mut(slot).beat = true;
-            self.roster.queue(slot);
+            self.subscribers.get_mut(slot).heartbeat = true;
+            self.subscribers.queue(slot);
         }
     }
 
     /// When [`Self::on_timeout`] next has work.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let beat = (!self.is_empty()).then(|| self.beats.next_deadline(self.roster.slots()));
+        let heartbeat =
+            (!self.is_empty()).then(|| self.heartbeats.next_deadline(self.subscribers.slots()));
         let catch_up = self.catch_ups.next_deadline();
-        beat.into_iter().chain(catch_up).min()
+        heartbeat.into_iter().chain(catch_up).min()
     }
 }

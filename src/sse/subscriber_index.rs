@@ -76,7 +76,7 @@ struct Run {
 
 /// All subscribers of a feed.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct SubscriberIndex {
     slab: Vec<Subscriber>,
     free: Vec<Slot>,
     by_token: Vec<Slot>,
@@ -87,7 +87,7 @@ pub(super) struct Roster {
     len: usize,
 }
 
-impl Roster {
+impl SubscriberIndex {
     pub(super) fn new(encodings: usize) -> Self {
         let indices = (0..encodings).map(|_| Index::default()).collect();
         Self {
@@ -144,7 +144,7 @@ impl Roster {
             epoch: 0,
             place: Place::Current,
             slow,
-            beat: false,
+            heartbeat: false,
             own: None,
         };
         let slot = match self.free.pop() {

@@ -1,4 +1,4 @@
-//! The nouns of the room's face: nodes, connections, what was refused, what a checker reads.
+//! The nouns of the room's interface: nodes, connections, what was refused, what a checker reads.
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;

@@ -5,15 +5,15 @@
 use std::io::IoSlice;
 
 /// The most slices of one offer.
-pub const FACE_SLICES_MAX: usize = 64;
+pub const SINK_SLICES_MAX: usize = 64;
 
 /// Where a subscriber's bytes go.
-pub trait Face {
+pub trait Sink {
     /// The most bytes to offer to [`Self::take`] now. `usize::MAX` if only the socket knows. 0
     /// means "full": the subscriber waits for [`super::Feed::on_writable`].
     fn room(&self) -> usize;
 
-    /// Offers bytes in at most [`FACE_SLICES_MAX`] slices, none empty. They are whole frames within
+    /// Offers bytes in at most [`SINK_SLICES_MAX`] slices, none empty. They are whole frames within
     /// [`Self::room`], or a single larger frame. After an offer that was taken in part, they are
     /// its rest. Taking less than offered also means "full".
     fn take(&mut self, slices: &[IoSlice<'_>]) -> Taken;

@@ -1,4 +1,4 @@
-//! The one face of the room.
+//! The interface of the room.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -29,16 +29,16 @@ use crate::model::{Instant, LeaderEpoch, Now, Partition, Secret, TopicName};
 /// Who asks the cluster for its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryRole {
-    /// This plane, for all planes of the process: it must `watch` every topic any of them uses,
+    /// This client, for all clients of the process: it must `watch` every topic any of them uses,
     /// and its `Event::View` must reach their `on_view`.
     Own,
-    /// Another plane: views come by `on_view`.
+    /// Another client: views come by `on_view`.
     Fed,
 }
 
-/// The data plane of one shard for one cluster.
+/// The data client of one shard for one cluster.
 #[derive(Debug)]
-pub struct Plane {
+pub struct Client {
     shared: Shared,
     directory: Option<Directory>,
     reader: Reader,
@@ -48,12 +48,12 @@ pub struct Plane {
     /// Something happened that `on_time` has not looked at.
     dirty: bool,
     deadline: Option<Instant>,
-    /// A fed plane says no more often that its view is stale.
+    /// A fed client says no more often that its view is stale.
     next_refresh_wanted: Instant,
     answers: Vec<Answer>,
 }
 
-/// What every room of the plane leans on.
+/// What every room of the client leans on.
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
@@ -91,11 +91,11 @@ impl Shared {
     }
 }
 
-/// A fed plane asks for newer metadata at most this often.
+/// A fed client asks for newer metadata at most this often.
 const REFRESH_WANTED_EVERY: Duration = Duration::from_millis(100);
 
-impl Plane {
-    /// A plane that has not connected yet. Its jitter comes from `seed` alone.
+impl Client {
+    /// A client that has not connected yet. Its jitter comes from `seed` alone.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, role: DirectoryRole, now: Now) -> Self {
         let shared = Shared {
@@ -239,14 +239,14 @@ impl Plane {
         self.epochs.of_client((topic, partition, epoch), &mut cx)
     }
 
-    /// A newer view, from the plane with the directory.
+    /// A newer view, from the client with the directory.
     pub fn on_view(&mut self, view: Arc<ClusterView>, now: Now) {
         if self.directory.is_none() {
             self.apply(view, now);
         }
     }
 
-    /// Asks for metadata soon (rate-limited): a fed plane met a stale view. Only where the
+    /// Asks for metadata soon (rate-limited): a fed client met a stale view. Only where the
     /// directory is.
     pub fn refresh(&mut self) {
         self.dirty = true;
@@ -416,7 +416,7 @@ impl Plane {
         self.deadline
     }
 
-    /// Whether something was told to the plane, or it has something to tell, since `on_time`: it
+    /// Whether something was told to the client, or it has something to tell, since `on_time`: it
     /// wants another call before the turn's end, or the next turn at once.
     #[must_use]
     pub fn has_work(&self) -> bool {
