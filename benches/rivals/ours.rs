@@ -77,7 +77,7 @@ impl Driver {
         while let Some(id) = self.client.next_close() {
             self.links.retain(|link| link.0 != id);
         }
-        while self.client.next_fact().is_some() {}
+        while self.client.next_metric_event().is_some() {}
     }
 
     fn wait(&self, now: Now) {

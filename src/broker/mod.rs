@@ -24,7 +24,7 @@ mod cluster;
 mod codec;
 mod configs;
 mod connections;
-mod drills;
+mod faults;
 mod fetch;
 mod log;
 mod metadata;
@@ -44,7 +44,7 @@ mod topics;
 mod transactions;
 
 pub use cluster::Right;
-pub use drills::Failing;
+pub use faults::Failing;
 pub use kafka_protocol::error::ResponseError;
 pub use nouns::{ConnectionId, DumpedRecord, NodeId, Refusal, Violation};
 pub use settings::{Profile, Settings};

@@ -99,7 +99,7 @@ struct Due {
 
 #[derive(Debug)]
 struct Open<W> {
-    print: Fingerprint,
+    fingerprint: Fingerprint,
     /// When it closes without a reply.
     ends: Due,
     waiters: SmallVec<[(W, Due); 1]>,
@@ -124,12 +124,14 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     pub fn admit(
         &mut self,
         key: CommandKey,
-        print: Fingerprint,
+        fingerprint: Fingerprint,
         waiter: Option<(W, Instant)>,
         now: Instant,
     ) -> Admission {
         let waiting = match self.entries.get(&key) {
-            Some(open) if fingerprints_differ(open.print, print) => return Admission::Mismatch,
+            Some(open) if fingerprints_differ(open.fingerprint, fingerprint) => {
+                return Admission::Mismatch;
+            }
             Some(open) => open.waiters.len(),
             None if self.entries.len() >= self.limits.entries_max => {
                 return Admission::Full(Limit::Commands);
@@ -149,7 +151,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             let ends = self.due(now.after(self.limits.open_limit), key);
             let waiters = SmallVec::new();
             let open = Open {
-                print,
+                fingerprint,
                 ends,
                 waiters,
             };
@@ -172,7 +174,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     /// of joining asks this first.
     #[must_use]
     pub fn get(&self, key: CommandKey) -> Option<Fingerprint> {
-        self.entries.get(&key).map(|open| open.print)
+        self.entries.get(&key).map(|open| open.fingerprint)
     }
 
     /// How many wait for a command.
@@ -208,7 +210,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     /// with another fingerprint under the same command key stays open until its own reply.
     pub fn on_reply(&mut self, id: CorrelationId) -> Option<Waiters<W>> {
         let open = self.entries.get(&id.key)?;
-        (open.print == id.fingerprint).then(|| self.close(id.key))?
+        (open.fingerprint == id.fingerprint).then(|| self.close(id.key))?
     }
 
     /// A client has gone; its command stays.

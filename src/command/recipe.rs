@@ -58,10 +58,10 @@ pub fn command_key(route: &str, identity: &Identity, x: IdempotencyHash) -> Comm
 pub fn fingerprint(asked: &Asked<'_>) -> Fingerprint {
     let mut sink = Context::new(&SHA256);
     fingerprint_parts(&mut sink, asked);
-    let mut print = first_16(sink);
-    print.rotate_right(1);
-    print[0] = RECIPE;
-    Fingerprint(print)
+    let mut fingerprint = first_16(sink);
+    fingerprint.rotate_right(1);
+    fingerprint[0] = RECIPE;
+    Fingerprint(fingerprint)
 }
 
 /// Whether the two say that different things were asked. Fingerprints of different recipes can't

@@ -231,11 +231,13 @@ impl ReplyIndex {
     /// The stored reply for a request: that of its own fingerprint. Otherwise one whose fingerprint
     /// is of another recipe, which may be the same request as another build writes it.
     #[must_use]
-    pub fn get(&self, key: CommandKey, print: Fingerprint) -> Option<Known> {
-        let own = self.rows_of(key).find(|row| row.id.fingerprint == print);
+    pub fn get(&self, key: CommandKey, fingerprint: Fingerprint) -> Option<Known> {
+        let own = self
+            .rows_of(key)
+            .find(|row| row.id.fingerprint == fingerprint);
         let row = own.or_else(|| {
             let mut rows = self.rows_of(key);
-            rows.find(|row| !fingerprints_differ(row.id.fingerprint, print))
+            rows.find(|row| !fingerprints_differ(row.id.fingerprint, fingerprint))
         })?;
         Some(Known {
             id: row.id,

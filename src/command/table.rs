@@ -98,15 +98,15 @@ impl<W: Copy + PartialEq> CommandTable<W> {
     pub fn admit(
         &mut self,
         key: CommandKey,
-        print: Fingerprint,
+        fingerprint: Fingerprint,
         waiter: Option<(W, Instant)>,
         now: Instant,
     ) -> Admitted {
-        let in_flight = self.open.get(key) == Some(print);
-        match self.replies.get(key, print) {
+        let in_flight = self.open.get(key) == Some(fingerprint);
+        match self.replies.get(key, fingerprint) {
             // While the request's own reply is due, a reply of another recipe is not returned
             // instead.
-            Some(known) if known.id.fingerprint == print || !in_flight => {
+            Some(known) if known.id.fingerprint == fingerprint || !in_flight => {
                 return match known.answer {
                     Some(answer) => Admitted::Answered(answer),
                     None => Admitted::AnsweredAt(known.id, known.partition, known.offset),
@@ -115,7 +115,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             None if !in_flight && self.replies.has(key) => return Admitted::Mismatch,
             _ => {}
         }
-        match self.open.admit(key, print, waiter, now) {
+        match self.open.admit(key, fingerprint, waiter, now) {
             Admission::Opened => Admitted::Opened,
             Admission::Joined => Admitted::Joined,
             Admission::Mismatch => Admitted::Mismatch,

@@ -68,9 +68,9 @@ fn apply(table: &mut CommandTable<u32>, drafts: &[Draft]) -> Vec<Answered<u32>> 
     answered
 }
 
-fn admit(table: &mut CommandTable<u32>, n: u8, print: Fingerprint, waiter: u32) -> Admitted {
+fn admit(table: &mut CommandTable<u32>, n: u8, fingerprint: Fingerprint, waiter: u32) -> Admitted {
     let deadline = Instant::ZERO.after(Duration::from_secs(10));
-    table.admit(key(n), print, Some((waiter, deadline)), Instant::ZERO)
+    table.admit(key(n), fingerprint, Some((waiter, deadline)), Instant::ZERO)
 }
 
 fn body(answer: &Answer) -> &[u8] {
@@ -130,8 +130,8 @@ fn each_request_under_one_key_gets_the_reply_of_its_own_fingerprint() {
         .map(|a| (a.waiter, body(&a.answer)))
         .collect();
     assert_eq!(told, [(10, &b"ours"[..]), (11, b"ours")]);
-    for (print, expected) in [(one, &b"ours"[..]), (two, b"theirs")] {
-        let Admitted::Answered(Ok(stored)) = admit(&mut table, 1, print, 14) else {
+    for (fingerprint, expected) in [(one, &b"ours"[..]), (two, b"theirs")] {
+        let Admitted::Answered(Ok(stored)) = admit(&mut table, 1, fingerprint, 14) else {
             panic!("each has a stored reply of its own");
         };
         assert_eq!(&stored.body[..], expected);

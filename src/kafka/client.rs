@@ -14,9 +14,9 @@ use super::ends::Ends;
 use super::epochs::{EpochEnd, Epochs};
 use super::error::ProduceRefused;
 use super::event::{Event, Isolation, LinkId, ReadKey, StartAt, TopicHandle};
-use super::facts::Fact;
 use super::link::{Answer, Asked, Link, Purpose};
 use super::links::{Links, Outlet, Wake};
+use super::metric_event::MetricEvent;
 use super::offsets;
 use super::reader::Reader;
 use super::scram::{SaltRequest, Salted};
@@ -429,8 +429,8 @@ impl Client {
     }
 
     /// The next thing to count.
-    pub fn next_fact(&mut self) -> Option<Fact> {
-        self.shared.links.facts.next()
+    pub fn next_metric_event(&mut self) -> Option<MetricEvent> {
+        self.shared.links.metric_events.next()
     }
 
     fn fail(&mut self, link: LinkId, error: KafkaError, now: Now) {

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use super::backoff::Jitter;
 use super::event::{Event, LinkId, TopicHandle};
-use super::facts::Fact;
 use super::link::{Link, Peer, Purpose};
 use super::links::{Links, Outlet, Readiness, Wake};
+use super::metric_event::MetricEvent;
 use super::settings::Settings;
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
@@ -78,7 +78,7 @@ impl Context<'_> {
         if code.0 != 0 {
             let (api, error) = (api.key(), KafkaError::Broker(code));
             let broker = self.answering_broker();
-            self.links.facts.push(Fact::Failed {
+            self.links.metric_events.push(MetricEvent::Failed {
                 api,
                 broker,
                 partition,

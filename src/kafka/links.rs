@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 
 use super::backoff::{Backoff, Jitter};
 use super::event::{Event, LinkId};
-use super::facts::{Fact, Facts};
 use super::link::{Answer, Asked, Due, Link, Peer, Purpose, State, Unanswered, With};
+use super::metric_event::{MetricEvent, MetricEvents};
 use super::pace::{Limits, Pace};
 use super::sasl::Auth;
 use super::scram::Salted;
@@ -93,7 +93,7 @@ pub(super) struct Links {
     limits: Limits,
     to_open: VecDeque<(LinkId, Address)>,
     to_close: VecDeque<LinkId>,
-    pub(super) facts: Facts,
+    pub(super) metric_events: MetricEvents,
     pub(super) unanswered: VecDeque<(LinkId, Unanswered, KafkaError)>,
 }
 
@@ -125,7 +125,7 @@ impl Links {
             limits: Limits::of(settings),
             to_open: VecDeque::new(),
             to_close: VecDeque::new(),
-            facts: Facts::default(),
+            metric_events: MetricEvents::default(),
             unanswered: VecDeque::new(),
         }
     }
@@ -348,7 +348,7 @@ impl Links {
             link.turn = now.mono;
             link.on_opened(deadline);
             let address = link.address.clone();
-            self.facts.push(Fact::Connected(address));
+            self.metric_events.push(MetricEvent::Connected(address));
         }
     }
 
@@ -357,7 +357,8 @@ impl Links {
         let by = u64::try_from(by_ms).unwrap_or(0);
         if let Some(link) = self.get_mut(id).filter(|_| by > 0) {
             link.throttle(Duration::from_millis(by), now.mono);
-            self.facts.push(Fact::Throttled(Duration::from_millis(by)));
+            self.metric_events
+                .push(MetricEvent::Throttled(Duration::from_millis(by)));
         }
     }
 
@@ -394,13 +395,17 @@ impl Links {
         let stands = ready && !was_ready;
         // Saying its versions is not enough: who wants SASL or a right answers that, and no more.
         let address = (!answers.is_empty()).then(|| link.address.clone());
-        let answered = answers[before..].iter().map(|answer| Fact::Answered {
-            api: answer.api,
-            broker: link.address.clone(),
-            took: answer.took,
-        });
-        let answered: SmallVec<[Fact; 1]> = answered.collect();
-        answered.into_iter().for_each(|fact| self.facts.push(fact));
+        let answered = answers[before..]
+            .iter()
+            .map(|answer| MetricEvent::Answered {
+                api: answer.api,
+                broker: link.address.clone(),
+                took: answer.took,
+            });
+        let answered: SmallVec<[MetricEvent; 1]> = answered.collect();
+        answered
+            .into_iter()
+            .for_each(|metric_event| self.metric_events.push(metric_event));
         let health = self.health.entry(peer).or_default();
         health.heard = now.mono;
         if stands || !answers.is_empty() {
@@ -493,7 +498,7 @@ impl Links {
                 });
             }
         }
-        self.facts.push(Fact::Disconnected {
+        self.metric_events.push(MetricEvent::Disconnected {
             broker: link.address.clone(),
             stood: link.state != State::Opening,
             error: (!(idle && error == KafkaError::Closed)).then(|| error.clone()),
@@ -501,7 +506,7 @@ impl Links {
         let address = link.address.clone();
         for lost in link.unanswered() {
             let (api, error) = (lost.api, error.clone());
-            self.facts.push(Fact::Failed {
+            self.metric_events.push(MetricEvent::Failed {
                 api,
                 broker: Some(address.clone()),
                 partition: None,
@@ -575,7 +580,7 @@ impl Links {
     fn leave(&mut self, link: Link) {
         self.to_open.retain(|(waiting, _)| *waiting != link.id);
         self.to_close.push_back(link.id);
-        self.facts.push(Fact::Disconnected {
+        self.metric_events.push(MetricEvent::Disconnected {
             broker: link.address,
             stood: link.state != State::Opening,
             error: None,

@@ -13,9 +13,9 @@ use super::bounds::Bounds;
 use super::context::Context;
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
-use super::facts::Fact;
 use super::link::{Asked, Purpose};
 use super::links::Silent;
+use super::metric_event::MetricEvent;
 use super::read::{Due, Place, Read, fail};
 use super::records::{self, Aborted, Fetched, Unpacker};
 use super::sessions::{Sessions, Tells};
@@ -217,7 +217,7 @@ impl Reader {
         {
             let mut partitions = response.responses.iter().flat_map(|it| &it.partitions);
             let records = partitions.any(has_records);
-            cx.links.facts.push(Fact::Fetched {
+            cx.links.metric_events.push(MetricEvent::Fetched {
                 broker,
                 took,
                 wait,

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Clock;
-use super::crossing::{Command, Inbox, Outbox, Post};
+use super::connecting::{Connecting, OpenContext};
 use super::io::{Budgets, SCRATCH_BYTES, TurnIo};
 use super::listeners::Listeners;
-use super::opening::{Opening, Tools};
+use super::mailbox::{Command, Inbox, Outbox, ShardHandle};
 use super::sockets::{Phase, Sockets};
 use crate::model::{Instant, ShardId};
 use crate::shard::{Inputs, ListenerId, Outputs, SocketEvent, SocketId, Turn};
@@ -38,7 +38,7 @@ pub(super) struct Driver<T: Turn> {
     ring: Ring,
     sockets: Sockets,
     listeners: Listeners,
-    opening: Opening,
+    connecting: Connecting,
     shards: Arc<[Inbox<T::Message>]>,
     own: usize,
     outbox: Outbox<T::Message>,
@@ -63,7 +63,7 @@ pub(super) struct Parts<M> {
     pub(super) clock: Clock,
     pub(super) ring: Ring,
     pub(super) sockets_max: u32,
-    pub(super) opening: Opening,
+    pub(super) connecting: Connecting,
     pub(super) shards: Arc<[Inbox<M>]>,
     pub(super) own: ShardId,
     pub(super) outbox: Outbox<M>,
@@ -80,7 +80,7 @@ impl<T: Turn> Driver<T> {
             ring: parts.ring,
             sockets: Sockets::new(parts.sockets_max),
             listeners: Listeners::default(),
-            opening: parts.opening,
+            connecting: parts.connecting,
             shards: parts.shards,
             own: usize::from(parts.own.0),
             outbox: parts.outbox,
@@ -104,8 +104,8 @@ impl<T: Turn> Driver<T> {
         &self.shards[self.own]
     }
 
-    pub(super) fn post(&self) -> &Arc<Post> {
-        &self.inbox().post
+    pub(super) fn handle(&self) -> &Arc<ShardHandle> {
+        &self.inbox().handle
     }
 
     /// One turn of the shard with all that belongs to it.
@@ -132,7 +132,7 @@ impl<T: Turn> Driver<T> {
             match completion.token.kind {
                 TokenKind::Accept => self.on_accept(completion, now),
                 TokenKind::Poll => self.on_poll(completion, now),
-                TokenKind::Cancel | TokenKind::Bell => {}
+                TokenKind::Cancel | TokenKind::Waker => {}
             }
         }
         self.completions = completions;
@@ -183,10 +183,10 @@ impl<T: Turn> Driver<T> {
     fn on_poll(&mut self, completion: Completion, now: Instant) {
         let id = socket_id(completion.token);
         if let Outcome::Ready(ready) = completion.outcome {
-            self.opening.on_ready(
+            self.connecting.on_ready(
                 id,
                 ready,
-                &mut Tools {
+                &mut OpenContext {
                     sockets: &mut self.sockets,
                     ring: &mut self.ring,
                     scratch: &mut self.scratch,
@@ -208,8 +208,8 @@ impl<T: Turn> Driver<T> {
     }
 
     fn on_commands(&mut self) {
-        let post = Arc::clone(self.post());
-        while let Some(command) = post.commands.pop() {
+        let handle = Arc::clone(self.handle());
+        while let Some(command) = handle.commands.pop() {
             match command {
                 Command::Accept(listeners) => self.listeners.add(listeners, &mut self.ring),
                 Command::StopAccepting => {
@@ -229,15 +229,15 @@ impl<T: Turn> Driver<T> {
     }
 
     fn on_opening(&mut self, now: Instant) {
-        let mut tools = Tools {
+        let mut tools = OpenContext {
             sockets: &mut self.sockets,
             ring: &mut self.ring,
             scratch: &mut self.scratch,
             events: &mut self.inputs.sockets,
             now,
         };
-        self.opening.on_resolved(&mut tools);
-        self.opening.on_timeout(&mut tools);
+        self.connecting.on_resolved(&mut tools);
+        self.connecting.on_timeout(&mut tools);
     }
 
     fn turn(&mut self) {
@@ -260,7 +260,7 @@ impl<T: Turn> Driver<T> {
         }
         if !self.outputs.open.is_empty() {
             let now = self.clock.mono();
-            let mut tools = Tools {
+            let mut tools = OpenContext {
                 sockets: &mut self.sockets,
                 ring: &mut self.ring,
                 scratch: &mut self.scratch,
@@ -268,7 +268,7 @@ impl<T: Turn> Driver<T> {
                 now,
             };
             for open in self.outputs.open.drain(..) {
-                self.opening.open(open, &mut tools);
+                self.connecting.open(open, &mut tools);
             }
         }
         self.outbox.add(&mut self.outputs.messages);
@@ -277,16 +277,20 @@ impl<T: Turn> Driver<T> {
 
     /// Plain stores of numbers that only this thread writes.
     fn publish(&self) {
-        let post = self.post();
-        post.turns.store(self.turns, Ordering::Relaxed);
-        post.sockets
+        let handle = self.handle();
+        handle.turns.store(self.turns, Ordering::Relaxed);
+        handle
+            .sockets
             .store(self.sockets.len() as u64, Ordering::Relaxed);
-        post.listening
+        handle
+            .listening
             .store(self.listeners.len() as u64, Ordering::Relaxed);
-        post.refused.store(self.refused, Ordering::Relaxed);
-        post.refused_descriptors
+        handle.refused.store(self.refused, Ordering::Relaxed);
+        handle
+            .refused_descriptors
             .store(self.refused_descriptors, Ordering::Relaxed);
-        post.accepts_failed
+        handle
+            .accepts_failed
             .store(self.listeners.failed(), Ordering::Relaxed);
     }
 
@@ -302,7 +306,7 @@ impl<T: Turn> Driver<T> {
         let deadlines = [
             self.outputs.deadline,
             self.listeners.next_deadline(),
-            self.opening.next_deadline(),
+            self.connecting.next_deadline(),
             retry.then(|| now.after(SOON)),
         ];
         let first = deadlines.into_iter().flatten().min();
@@ -314,12 +318,12 @@ impl<T: Turn> Driver<T> {
 
     /// Sleeps until something completes, a peer rings or `at_most` has passed.
     pub(super) fn rest(&mut self, at_most: Duration) {
-        self.post().announce_sleep();
+        self.handle().announce_sleep();
         // The last look comes after the announcement; completions end the wait by themselves.
         if !self.inbox().has_any() {
             self.ring.wait(at_most);
         }
-        self.post().revoke_sleep();
+        self.handle().revoke_sleep();
     }
 
     /// Offers what the outbox still holds. True: it is empty.
@@ -329,12 +333,12 @@ impl<T: Turn> Driver<T> {
 
     /// Takes leave: peers drop what they would still send, sockets get their FIN.
     pub(super) fn end(&mut self) {
-        self.post().end();
+        self.handle().end();
         self.sockets.end_all();
         self.ring.enter();
-        let post = self.post();
-        post.sockets.store(0, Ordering::Relaxed);
-        post.listening.store(0, Ordering::Relaxed);
+        let handle = self.handle();
+        handle.sockets.store(0, Ordering::Relaxed);
+        handle.listening.store(0, Ordering::Relaxed);
     }
 }
 

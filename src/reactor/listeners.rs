@@ -155,7 +155,7 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
-    use crate::sys::Bell;
+    use crate::sys::Waker;
 
     const NOW: Instant = Instant::from_nanos(5_000_000_000);
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn ring() -> Ring {
-        Ring::new(8, 64, Bell::new().expect("bell")).expect("ring")
+        Ring::new(8, 64, Waker::new().expect("waker")).expect("ring")
     }
 
     #[test]

@@ -19,16 +19,16 @@
 //! to [`start`], and receives by [`Running::take`].
 
 mod clock;
-mod crossing;
+mod connecting;
 mod driver;
 mod error;
 mod io;
 mod listeners;
-mod opening;
+mod mailbox;
+mod parking;
 mod plan;
 mod resolver;
 mod running;
-mod sleep;
 mod sockets;
 mod thread;
 

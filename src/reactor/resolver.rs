@@ -8,7 +8,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::crossing::Post;
+use super::mailbox::ShardHandle;
 use crate::shard::{Open, OpenTicket};
 
 /// Threads that resolve.
@@ -29,7 +29,7 @@ pub(super) struct Resolved {
 
 struct Question {
     open: Open,
-    to: Arc<Post>,
+    to: Arc<ShardHandle>,
 }
 
 /// The asking end; the threads go when the last of these is gone.
@@ -48,7 +48,7 @@ impl Resolver {
     }
 
     /// Asks; the answer comes to `to`. False: too many wait already.
-    pub(super) fn ask(&self, open: Open, to: &Arc<Post>) -> bool {
+    pub(super) fn ask(&self, open: Open, to: &Arc<ShardHandle>) -> bool {
         let to = Arc::clone(to);
         match self.0.try_send(Question { open, to }) {
             Ok(()) => true,

@@ -7,13 +7,13 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::crossing::{Command, ControlInbox, Inbox, Post};
+use super::mailbox::{Command, ControlInbox, Inbox, ShardHandle};
 use super::resolver::{RESOLVING_MAX, Resolver};
 use super::thread::{Common, run_shard};
 use super::{BACKLOG, Clock, Plan, ReactorError};
 use crate::model::{ShardId, overlap};
 use crate::shard::{ListenerId, Turn};
-use crate::sys::{Bell, Listener, probe};
+use crate::sys::{Listener, Waker, probe};
 
 /// A message the inbox of its shard had no room for: try again later.
 #[derive(Debug)]
@@ -100,8 +100,8 @@ where
 }
 
 fn inbox<M>(plan: &Plan) -> std::io::Result<Inbox<M>> {
-    let post = Post::new(Bell::new()?, RESOLVING_MAX);
-    Ok(Inbox::new(plan.inbox_batches_max, post))
+    let handle = ShardHandle::new(Waker::new()?, RESOLVING_MAX);
+    Ok(Inbox::new(plan.inbox_batches_max, handle))
 }
 
 fn unable(shard: ShardId, error: &dyn std::error::Error) -> ReactorError {
@@ -285,14 +285,14 @@ impl<M: Send + 'static> Running<M> {
     /// A shard that is not there.
     #[must_use]
     pub fn vitals(&self, shard: ShardId) -> Vitals {
-        let post = &self.shards[usize::from(shard.0)].post;
+        let handle = &self.shards[usize::from(shard.0)].handle;
         Vitals {
-            turns: post.turns.load(Ordering::Relaxed),
-            sockets: post.sockets.load(Ordering::Relaxed),
-            listening: post.listening.load(Ordering::Relaxed),
-            refused: post.refused.load(Ordering::Relaxed),
-            refused_descriptors: post.refused_descriptors.load(Ordering::Relaxed),
-            accepts_failed: post.accepts_failed.load(Ordering::Relaxed),
+            turns: handle.turns.load(Ordering::Relaxed),
+            sockets: handle.sockets.load(Ordering::Relaxed),
+            listening: handle.listening.load(Ordering::Relaxed),
+            refused: handle.refused.load(Ordering::Relaxed),
+            refused_descriptors: handle.refused_descriptors.load(Ordering::Relaxed),
+            accepts_failed: handle.accepts_failed.load(Ordering::Relaxed),
         }
     }
 
@@ -317,6 +317,6 @@ fn width(address: SocketAddr) -> u8 {
 
 /// Commands are few and shards take them every turn; one too many is dropped, being a repetition.
 fn command<M>(inbox: &Inbox<M>, command: Command) {
-    let _ = inbox.post.commands.push(command);
-    inbox.post.wake();
+    let _ = inbox.handle.commands.push(command);
+    inbox.handle.wake();
 }

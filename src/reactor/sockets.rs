@@ -228,7 +228,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::sys::{Bell, Completion, Connect, Listener, Outcome};
+    use crate::sys::{Completion, Connect, Listener, Outcome, Waker};
 
     struct Bench {
         ring: Ring,
@@ -241,7 +241,7 @@ mod tests {
         fn new() -> Self {
             let any = "127.0.0.1:0".parse().expect("address");
             Self {
-                ring: Ring::new(8, 64, Bell::new().expect("bell")).expect("ring"),
+                ring: Ring::new(8, 64, Waker::new().expect("waker")).expect("ring"),
                 sockets: Sockets::new(2),
                 listener: Listener::bind_alone(any, 16).expect("bound"),
                 scratch: vec![0; 4096],

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
-use super::crossing::{ControlInbox, Inbox, Outbox};
+use super::connecting::Connecting;
 use super::driver::{Driver, Next, Parts};
 use super::io::Budgets;
-use super::opening::Opening;
+use super::mailbox::{ControlInbox, Inbox, Outbox};
 use super::resolver::Resolver;
 use super::{Clock, Plan, ReactorError};
 use crate::model::ShardId;
@@ -110,15 +110,15 @@ fn stand<T: Turn>(
     make: impl FnOnce() -> T,
 ) -> Result<Driver<T>, ReactorError> {
     let plan = &common.plan;
-    let post = &common.shards[usize::from(own.0)].post;
-    let ring = Ring::new(plan.ring_depth, plan.completions, post.bell().clone())?;
+    let handle = &common.shards[usize::from(own.0)].handle;
+    let ring = Ring::new(plan.ring_depth, plan.completions, handle.waker().clone())?;
     let resolver = common.resolver.clone();
     let (shards, control) = (Arc::clone(&common.shards), Arc::clone(&common.control));
     let parts = Parts {
         clock: common.clock,
         ring,
         sockets_max: plan.sockets_max,
-        opening: Opening::new(resolver, Arc::clone(post), plan.connect_timeout),
+        connecting: Connecting::new(resolver, Arc::clone(handle), plan.connect_timeout),
         outbox: Outbox::new(own, Arc::clone(&shards), control),
         shards,
         own,

@@ -300,7 +300,7 @@ pub struct CommandRequest {
     /// K.
     pub key: CommandKey,
     /// F.
-    pub print: Fingerprint,
+    pub fingerprint: Fingerprint,
     /// What to produce if it is new.
     pub record: CommandRecord,
     /// Its value: the request's body.

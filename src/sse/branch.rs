@@ -99,11 +99,11 @@ impl Feed {
         match verdict {
             Verdict::Fine => self.go_on_checked(slot, now),
             Verdict::Ask => {
-                own.source = Source::Asking;
+                own.source = Source::AwaitingEpochCheck;
                 self.ask(slot);
             }
             // It comes again; by then we have noticed.
-            Verdict::Ahead => own.source = Source::Lost,
+            Verdict::Ahead => own.source = Source::Disconnecting,
         }
     }
 
@@ -129,11 +129,14 @@ impl Feed {
         let Some(slot) = self.asker(ticket) else {
             return;
         };
-        if !matches!(self.subscribers.get_mut(slot).own().source, Source::Asking) {
+        if !matches!(
+            self.subscribers.get_mut(slot).own().source,
+            Source::AwaitingEpochCheck
+        ) {
             return;
         }
         match ends {
-            None => self.subscribers.get_mut(slot).own().source = Source::Lost,
+            None => self.subscribers.get_mut(slot).own().source = Source::Disconnecting,
             Some(ends) => {
                 self.cut_back(slot, ends);
                 self.go_on_checked(slot, now);
@@ -172,13 +175,13 @@ impl Feed {
             };
             let is = held.is_some_and(|held| turned.iter().any(|turn| doubtful(turn, held)));
             let own = subscriber.own.as_ref();
-            let lost = own.is_some_and(|own| matches!(own.source, Source::Lost));
+            let lost = own.is_some_and(|own| matches!(own.source, Source::Disconnecting));
             if !is || lost || !subscriber.is_private() {
                 continue;
             }
             let waits = subscriber.place == Place::Waiting;
             self.leave_catch_up(slot);
-            self.subscribers.get_mut(slot).own().source = Source::Resume;
+            self.subscribers.get_mut(slot).own().source = Source::Undecided;
             if waits || self.subscribers.leave_idle(slot) {
                 self.subscribers.queue(slot);
             }

@@ -96,7 +96,7 @@ impl Feed {
             self.subscribers.get_mut(slot).heartbeat = false;
         }
         match &mut self.subscribers.get_mut(slot).own().source {
-            Source::Window | Source::Seam => match self.subscribers.get(slot).is_private() {
+            Source::Window | Source::Rejoining => match self.subscribers.get(slot).is_private() {
                 true => self.read_private(slot, sink, now),
                 false => self.read_shared(slot, sink, now),
             },
@@ -108,18 +108,18 @@ impl Feed {
                 }
                 self.wait(slot, sink)
             }
-            Source::Asking => self.wait(slot, sink),
+            Source::AwaitingEpochCheck => self.wait(slot, sink),
             Source::CatchUp { frame, .. } if *frame == u32::MAX => self.wait(slot, sink),
             Source::CatchUp { catch_up, frame } => {
                 let (catch_up, frame) = (*catch_up, *frame);
                 let catch_up = catch_up.expect("a frame to read is a member's");
                 self.read_catch_up(slot, catch_up, frame, sink)
             }
-            Source::Resume => {
+            Source::Undecided => {
                 self.go_on(slot, now);
                 Outcome::More
             }
-            Source::Lost => Outcome::Lagged,
+            Source::Disconnecting => Outcome::Lagged,
         }
     }
 
@@ -182,7 +182,7 @@ impl Feed {
             let subscriber = self.subscribers.get_mut(slot);
             if subscriber.is_private() {
                 // Still ahead of us: is what it holds still in the log?
-                subscriber.own().source = Source::Resume;
+                subscriber.own().source = Source::Undecided;
                 return Outcome::More;
             }
         }
@@ -210,7 +210,7 @@ impl Feed {
     fn fell_out(&mut self, slot: Slot, now: Now) -> Outcome {
         let subscriber = self.subscribers.get(slot);
         let own = subscriber.own.as_ref();
-        if own.is_some_and(|own| matches!(own.source, Source::Seam)) {
+        if own.is_some_and(|own| matches!(own.source, Source::Rejoining)) {
             // Not slow: history was longer than the window, so it goes on with history.
             self.go_on(slot, now);
             return Outcome::More;

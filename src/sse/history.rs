@@ -139,7 +139,7 @@ impl Feed {
             held.raise(&pages.below, pages.time);
             held.over = false;
             subscriber.cursor = Cursor::after(pages.seq);
-            own.source = Source::Seam;
+            own.source = Source::Rejoining;
             self.put_position(slot);
         }
         self.wake_waiting(slot);
@@ -301,13 +301,13 @@ impl Feed {
                 continue;
             };
             if frame == u32::MAX {
-                own.source = Source::Seam;
+                own.source = Source::Rejoining;
                 subscriber.cursor = Cursor::after(seq);
                 let held = self.held_mut(slot);
                 let time = held.time;
                 held.raise(cut, time);
             } else {
-                own.source = Source::Resume;
+                own.source = Source::Undecided;
             }
             self.wake_waiting(slot);
         }
@@ -317,7 +317,7 @@ impl Feed {
     /// The catch-up read ended before it met the home's order: its members go on from what they hold.
     pub fn on_catch_up_short(&mut self, id: CatchUpId) {
         for slot in self.members(id) {
-            self.subscribers.get_mut(slot).own().source = Source::Resume;
+            self.subscribers.get_mut(slot).own().source = Source::Undecided;
             self.wake_waiting(slot);
         }
         self.catch_ups.list.retain(|catch_up| catch_up.id != id);
@@ -356,7 +356,7 @@ impl Feed {
             );
             if !has_all {
                 self.leave_catch_up(slot);
-                self.subscribers.get_mut(slot).own().source = Source::Resume;
+                self.subscribers.get_mut(slot).own().source = Source::Undecided;
             }
             has_all
         });

@@ -120,7 +120,7 @@ impl Feed {
         };
         let subscriber = self.subscribers.get_mut(slot);
         subscriber.cursor = Cursor::at(seq);
-        subscriber.own().source = Source::Seam;
+        subscriber.own().source = Source::Rejoining;
         true
     }
 
@@ -162,7 +162,7 @@ impl Feed {
                         key,
                     });
                 }
-                Source::Asking => {
+                Source::AwaitingEpochCheck => {
                     let places = self.doubtful(held);
                     return Some(Need::Places { ticket, places });
                 }

@@ -114,7 +114,7 @@ pub(super) enum Source {
     #[default]
     Window,
     /// The window, right after history: if it was too short to meet it, history goes on.
-    Seam,
+    Rejoining,
     /// Pages of *changes* up to `below`.
     Pages(Box<Pages>),
     /// A catch-up read over the log; `None` while it waits for one. `frame` is the next of the catch-up read's
@@ -124,11 +124,11 @@ pub(super) enum Source {
         frame: u32,
     },
     /// Nothing until the leaders have said whether what it holds is still in the log.
-    Asking,
+    AwaitingEpochCheck,
     /// To be decided by what it holds.
-    Resume,
+    Undecided,
     /// Nobody can say whether what it holds is in the log: it must come again.
-    Lost,
+    Disconnecting,
 }
 
 /// *changes(V, n)*: V is what the subscriber holds.

@@ -1,16 +1,16 @@
 //! The only `unsafe` code: the shard's ring, its eventfd, sockets, descriptors and CPUs, each
 //! behind a safe interface. Nothing here knows what a shard is or decides anything.
 
-mod bell;
 mod cpu;
 mod descriptors;
 mod probe;
 mod ring;
 mod socket;
+mod waker;
 
-pub use bell::Bell;
 pub use cpu::{allowed_cpus, pin_this_thread};
 pub use descriptors::{descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 pub use probe::{MEMLOCK_BYTES_MIN, RingError, probe};
 pub use ring::{Completion, Outcome, Ready, Ring, SLOTS_MAX, Token, TokenKind};
 pub use socket::{Connect, Listener, SLICES_MAX, Socket};
+pub use waker::Waker;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::Bell;
+use super::Waker;
 use super::ring::Ring;
 
 /// Locked memory glommio insists on.
@@ -79,7 +79,7 @@ pub fn probe() -> Result<(), RingError> {
     if limit < MEMLOCK_BYTES_MIN {
         return Err(RingError::Memlock { limit });
     }
-    Ring::new(8, 16, Bell::new().map_err(RingError::Other)?).map(drop)
+    Ring::new(8, 16, Waker::new().map_err(RingError::Other)?).map(drop)
 }
 
 /// The soft limit of locked memory, in bytes.

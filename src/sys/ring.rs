@@ -4,7 +4,7 @@
 //!
 //! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its share of the work when the
 //! shard enters, never by interrupting it. [`Ring::wait`] is where an idle shard's thread sleeps: a
-//! completion wakes it, and so does its bell, which is one more thing that the ring polls.
+//! completion wakes it, and so does its waker, which is one more thing that the ring polls.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
-use super::{Bell, RingError, Socket};
+use super::{RingError, Socket, Waker};
 
 /// Slots a token can name.
 pub const SLOTS_MAX: u32 = 1 << 24;
@@ -29,8 +29,8 @@ pub enum TokenKind {
     Poll,
     /// A cancellation: its own end interests nobody.
     Cancel,
-    /// The poll of the bell: that it woke us is all it says.
-    Bell,
+    /// The poll of the waker: that it woke us is all it says.
+    Waker,
 }
 
 /// Names a request in its completions: slot (24 bits), generation (32), kind (8).
@@ -44,9 +44,9 @@ pub struct Token {
     pub generation: u32,
 }
 
-/// The poll of the bell.
+/// The poll of the waker.
 const BELL: Token = Token {
-    kind: TokenKind::Bell,
+    kind: TokenKind::Waker,
     slot: 0,
     generation: 0,
 };
@@ -61,7 +61,7 @@ impl Token {
         let kind = match bits >> 56 {
             0 => TokenKind::Accept,
             1 => TokenKind::Poll,
-            3 => TokenKind::Bell,
+            3 => TokenKind::Waker,
             _ => TokenKind::Cancel,
         };
         Self {
@@ -130,17 +130,17 @@ pub struct Completion {
 /// The ring. It belongs to the thread that made it.
 pub struct Ring {
     uring: IoUring,
-    bell: Bell,
+    waker: Waker,
     _one_thread: PhantomData<*const ()>,
 }
 
 impl Ring {
     /// A ring for `entries` requests between two enters and `completions` at once (powers of two).
-    /// Whoever rings `bell` ends a wait.
+    /// Whoever rings `waker` ends a wait.
     ///
     /// # Errors
     /// The kernel's refusal, explained.
-    pub fn new(entries: u32, completions: u32, bell: Bell) -> Result<Self, RingError> {
+    pub fn new(entries: u32, completions: u32, waker: Waker) -> Result<Self, RingError> {
         let uring = IoUring::builder()
             .setup_cqsize(completions)
             .setup_single_issuer()
@@ -153,7 +153,7 @@ impl Ring {
             .map_err(RingError::explain)?;
         let mut ring = Self {
             uring,
-            bell,
+            waker,
             _one_thread: PhantomData,
         };
         ring.poll_bell();
@@ -162,7 +162,7 @@ impl Ring {
 
     /// Each ringing is an edge of its own, so the counter is never read.
     fn poll_bell(&mut self) {
-        let fd = types::Fd(self.bell.as_fd().as_raw_fd());
+        let fd = types::Fd(self.waker.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
             .multi(true)
             .build();
@@ -222,7 +222,7 @@ impl Ring {
         }
     }
 
-    /// Sleeps until something completes, the bell rings or `at_most` has passed. What completed or
+    /// Sleeps until something completes, the waker rings or `at_most` has passed. What completed or
     /// rang before ends it at once.
     pub fn wait(&mut self, at_most: Duration) {
         let at_most = types::Timespec::from(at_most);
@@ -263,7 +263,7 @@ impl Ring {
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring")
-            .field("bell", &self.bell)
+            .field("waker", &self.waker)
             .finish_non_exhaustive()
     }
 }
@@ -280,7 +280,7 @@ fn assert_passing(entered: std::io::Result<usize>, passing: &[i32]) {
 fn completion(entry: &cqueue::Entry) -> Option<Completion> {
     let token = Token::from_bits(entry.user_data());
     let outcome = match (token.kind, entry.result()) {
-        (TokenKind::Cancel | TokenKind::Bell, _) => return None,
+        (TokenKind::Cancel | TokenKind::Waker, _) => return None,
         (_, error @ ..=-1) => Outcome::Failed(-error),
         (TokenKind::Poll, events) => Outcome::Ready(Ready(events as u32)),
         // SAFETY: the kernel made this descriptor for this completion, which is read once.
@@ -316,7 +316,7 @@ mod tests {
     };
 
     fn ring() -> Ring {
-        Ring::new(8, 64, Bell::new().expect("bell")).expect("ring")
+        Ring::new(8, 64, Waker::new().expect("waker")).expect("ring")
     }
 
     /// Enters until something completes.
@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn a_wait_ends_by_completion_bell_or_time() {
         let mut ring = ring();
-        let bell = ring.bell.clone();
+        let waker = ring.waker.clone();
         let (socket, mut client) = pair(&mut ring);
         ring.poll(&socket, POLL);
         next(&mut ring);
@@ -471,14 +471,14 @@ mod tests {
         assert!(seen == 0 && took >= millis);
         for _ in 0..3 {
             // Without an end each of these would be a hang.
-            assert_eq!(waited(&mut ring, hour, &mut || bell.ring()).0, 0);
+            assert_eq!(waited(&mut ring, hour, &mut || waker.wake()).0, 0);
             let mut send = || client.write_all(b"x").expect("sent");
             assert_eq!(waited(&mut ring, hour, &mut send).0, 1);
         }
-        let ringing = bell.clone();
+        let ringing = waker.clone();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
-            ringing.ring();
+            ringing.wake();
         });
         waited(&mut ring, hour, &mut || {});
         thread.join().expect("no panic");

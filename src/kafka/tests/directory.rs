@@ -348,12 +348,20 @@ fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
 #[test]
 fn what_was_asked_and_what_broke_is_told_as_facts() {
     let (mut world, _) = known(&[(1, 0)]);
-    let facts: Vec<_> = std::iter::from_fn(|| world.client.next_fact()).collect();
-    assert!(facts.iter().any(|it| matches!(it, Fact::Connected(_))));
-    let answered = |fact: &&Fact| matches!(fact, Fact::Answered { api: 3, .. });
-    assert!(facts.iter().any(|it| answered(&it)), "{facts:?}");
-    let failed = |fact: &Fact| matches!(fact, Fact::Failed { .. });
-    assert!(!facts.iter().any(failed), "{facts:?}");
+    let metric_events: Vec<_> = std::iter::from_fn(|| world.client.next_metric_event()).collect();
+    assert!(
+        metric_events
+            .iter()
+            .any(|it| matches!(it, MetricEvent::Connected(_)))
+    );
+    let answered =
+        |metric_event: &&MetricEvent| matches!(metric_event, MetricEvent::Answered { api: 3, .. });
+    assert!(
+        metric_events.iter().any(|it| answered(&it)),
+        "{metric_events:?}"
+    );
+    let failed = |metric_event: &MetricEvent| matches!(metric_event, MetricEvent::Failed { .. });
+    assert!(!metric_events.iter().any(failed), "{metric_events:?}");
 }
 
 /// What a Fetch brought, how long it was to wait, and whose refusal it was.
@@ -362,16 +370,16 @@ fn fetches_and_refusals_are_facts_of_their_broker() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.client.read(key(handle, 0), at(0));
     world.settle();
-    let facts = |world: &mut World| -> Vec<Fact> {
-        let all = std::iter::from_fn(|| world.client.next_fact());
-        all.filter(|it| matches!(it, Fact::Fetched { .. } | Fact::Failed { .. }))
+    let metric_events = |world: &mut World| -> Vec<MetricEvent> {
+        let all = std::iter::from_fn(|| world.client.next_metric_event());
+        all.filter(|it| matches!(it, MetricEvent::Fetched { .. } | MetricEvent::Failed { .. }))
             .collect()
     };
     let fetch = world.next_fetch();
     world.fetched(&fetch, vec![data(0, 1, &[0])]);
-    let told = facts(&mut world);
+    let told = metric_events(&mut world);
     let [
-        Fact::Fetched {
+        MetricEvent::Fetched {
             broker,
             wait,
             records: true,
@@ -386,19 +394,19 @@ fn fetches_and_refusals_are_facts_of_their_broker() {
     let fetch = world.next_fetch();
     world.pass(Duration::from_millis(507));
     world.fetched(&fetch, vec![data(0, 1, &[])]);
-    let expected = Fact::Fetched {
+    let expected = MetricEvent::Fetched {
         broker: broker.clone(),
         took: Duration::from_millis(507),
         wait: Duration::from_millis(500),
         records: false,
     };
-    assert_eq!(facts(&mut world), [expected]);
+    assert_eq!(metric_events(&mut world), [expected]);
     let fetch = world.next_fetch();
     world.fetched(&fetch, vec![refused(0, 6)]);
-    let told = facts(&mut world);
+    let told = metric_events(&mut world);
     let [
         ..,
-        Fact::Failed {
+        MetricEvent::Failed {
             api: 1,
             broker: whose,
             partition,

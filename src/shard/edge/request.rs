@@ -211,7 +211,7 @@ impl Edge {
             Some(query) => format!("{}?{query}", request.path.raw()),
             None => request.path.raw().to_owned(),
         };
-        let print = fingerprint(&Asked {
+        let fingerprint = fingerprint(&Asked {
             method: request.method.as_str(),
             path_and_query: &path_and_query,
             body: request.body,
@@ -230,7 +230,7 @@ impl Edge {
             idempotency_key: idempotency.as_ref().map(IdempotencyKey::as_bytes),
             correlation: CorrelationId {
                 key: key_of_command,
-                fingerprint: print,
+                fingerprint: fingerprint,
             },
             reply_to: route.replies.as_str(),
             // Two `traceparent` headers count as none (Trace Context 3.2): which of them counts
@@ -245,7 +245,7 @@ impl Edge {
             waiter: asking.waiter,
             route: index as u16,
             key: key_of_command,
-            print,
+            fingerprint,
             record,
             body: Bytes::copy_from_slice(request.body),
             deadline,

@@ -435,7 +435,10 @@ impl Home {
             .as_mut()
             .expect("a replies topic has them");
         let waiter = Some((request.waiter, request.deadline));
-        match commands.table.admit(key, request.print, waiter, now.mono) {
+        match commands
+            .table
+            .admit(key, request.fingerprint, waiter, now.mono)
+        {
             Admitted::Answered(Ok(reply)) => Some(Answer::Reply {
                 reply,
                 replayed: true,

@@ -267,10 +267,10 @@ mod tests {
         }
     }
 
-    fn id(key: u8, print: u8) -> CorrelationId {
+    fn id(key: u8, fingerprint: u8) -> CorrelationId {
         CorrelationId {
             key: CommandKey([key; 16]),
-            fingerprint: Fingerprint([print; 16]),
+            fingerprint: Fingerprint([fingerprint; 16]),
         }
     }
 

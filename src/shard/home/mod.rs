@@ -2,12 +2,12 @@
 //! order, decides their routes' commands, and answers for their readiness. Everything about one
 //! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
 
+mod broker_counts;
 mod catch_up;
 mod catch_ups;
 mod cluster;
 mod commands;
 mod degraded;
-mod facts;
 mod freshness;
 mod held_up;
 mod links;
@@ -25,7 +25,7 @@ mod writes;
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Client, Event, Fact};
+use crate::kafka::{Client, Event, MetricEvent};
 use crate::model::{Instant, Now, ShardId};
 
 use super::ClusterSecurity;
@@ -54,7 +54,7 @@ pub(super) struct Home {
     draining: bool,
     /// Scratch.
     expired: Vec<Expired<Waiter>>,
-    counted: facts::Counted,
+    counted: broker_counts::Counted,
 }
 
 /// What a topic works with for a moment: what is served, the client, the turn's time, the outbox.
@@ -105,7 +105,7 @@ impl Home {
             more_due: false,
             draining: false,
             expired: Vec::new(),
-            counted: facts::Counted::default(),
+            counted: broker_counts::Counted::default(),
         }
     }
 
@@ -130,8 +130,8 @@ impl Home {
             }
         }
         for cluster in &mut self.clusters {
-            while let Some(fact) = cluster.client.next_fact() {
-                if let Fact::Failed {
+            while let Some(fact) = cluster.client.next_metric_event() {
+                if let MetricEvent::Failed {
                     partition: Some((handle, partition)),
                     ..
                 } = &fact

@@ -206,7 +206,7 @@ impl World {
             waiter: waiter(request),
             route: 1,
             key,
-            print: Fingerprint([0; 16]),
+            fingerprint: Fingerprint([0; 16]),
             record: CommandRecord {
                 key: Some(Bytes::from_static(b"k")),
                 headers: Vec::new(),

@@ -9,7 +9,7 @@ use crate::model::Partition;
 
 /// One thing to count. `api` is its key in the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
+pub enum MetricEvent {
     /// A response came.
     Answered {
         /// Of which API.
@@ -56,9 +56,9 @@ pub enum Fact {
     Throttled(Duration),
 }
 
-/// Facts nobody has asked for yet: a driver that counts asks once a turn, and a turn has no more
+/// MetricEvents nobody has asked for yet: a driver that counts asks once a turn, and a turn has no more
 /// but where some thousand partitions are refused in it.
-const FACTS_MAX: usize = 4096;
+const METRIC_EVENTS_MAX: usize = 4096;
 
 /// Room beyond it for connections that came and went, of which a turn has a few: one that is not
 /// counted out again would be shown as open for ever.
@@ -67,20 +67,22 @@ const CONNECTIONS_MAX: usize = 1024;
 /// A queue of facts. What does not fit is lost, and with it nothing but a place in a sum or a
 /// histogram: state that readiness, the log or a decision leans on comes as [`super::Event`].
 #[derive(Debug, Default)]
-pub(super) struct Facts(VecDeque<Fact>);
+pub(super) struct MetricEvents(VecDeque<MetricEvent>);
 
-impl Facts {
-    pub(super) fn push(&mut self, fact: Fact) {
-        let max = match fact {
-            Fact::Connected(_) | Fact::Disconnected { .. } => FACTS_MAX + CONNECTIONS_MAX,
-            _ => FACTS_MAX,
+impl MetricEvents {
+    pub(super) fn push(&mut self, metric_event: MetricEvent) {
+        let max = match metric_event {
+            MetricEvent::Connected(_) | MetricEvent::Disconnected { .. } => {
+                METRIC_EVENTS_MAX + CONNECTIONS_MAX
+            }
+            _ => METRIC_EVENTS_MAX,
         };
         if self.0.len() < max {
-            self.0.push_back(fact);
+            self.0.push_back(metric_event);
         }
     }
 
-    pub(super) fn next(&mut self) -> Option<Fact> {
+    pub(super) fn next(&mut self) -> Option<MetricEvent> {
         self.0.pop_front()
     }
 }
@@ -96,22 +98,28 @@ mod tests {
             host: "b".into(),
             port: 9092,
         };
-        let ended = Fact::Disconnected {
+        let ended = MetricEvent::Disconnected {
             broker: broker.clone(),
             stood: true,
             error: None,
         };
-        let mut facts = Facts::default();
-        let mut many = |fact: &Fact| (0..3 * FACTS_MAX).for_each(|_| facts.push(fact.clone()));
-        many(&Fact::Throttled(Duration::ZERO));
-        many(&Fact::Connected(broker));
-        facts.push(ended.clone());
-        assert_eq!(facts.0.len(), FACTS_MAX + CONNECTIONS_MAX, "it has a limit");
-        let mut facts = Facts::default();
-        for _ in 0..3 * FACTS_MAX {
-            facts.push(Fact::Throttled(Duration::ZERO));
+        let mut metric_events = MetricEvents::default();
+        let mut many = |metric_event: &MetricEvent| {
+            (0..3 * METRIC_EVENTS_MAX).for_each(|_| metric_events.push(metric_event.clone()))
+        };
+        many(&MetricEvent::Throttled(Duration::ZERO));
+        many(&MetricEvent::Connected(broker));
+        metric_events.push(ended.clone());
+        assert_eq!(
+            metric_events.0.len(),
+            METRIC_EVENTS_MAX + CONNECTIONS_MAX,
+            "it has a limit"
+        );
+        let mut metric_events = MetricEvents::default();
+        for _ in 0..3 * METRIC_EVENTS_MAX {
+            metric_events.push(MetricEvent::Throttled(Duration::ZERO));
         }
-        facts.push(ended.clone());
-        assert_eq!(facts.0.pop_back(), Some(ended));
+        metric_events.push(ended.clone());
+        assert_eq!(metric_events.0.pop_back(), Some(ended));
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// A counter in the kernel that can be waited for. Clones ring the same bell.
+/// A counter in the kernel that can be waited for. Clones ring the same waker.
 #[derive(Clone, Debug)]
-pub struct Bell(Arc<OwnedFd>);
+pub struct Waker(Arc<OwnedFd>);
 
-impl Bell {
-    /// A silent bell.
+impl Waker {
+    /// A silent waker.
     ///
     /// # Errors
     /// No descriptor or memory is left.
@@ -21,14 +21,14 @@ impl Bell {
 
     /// Wakes whoever waits, or who will wait next. Any thread, any number of times; one system
     /// call.
-    pub fn ring(&self) {
+    pub fn wake(&self) {
         // It fails only for a counter at 2^64 - 2, that is never.
         let rung = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
         debug_assert_eq!(rung, Ok(8), "an eventfd takes eight bytes");
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for Waker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -1,4 +1,4 @@
-//! Where threads meet: a shard's inbox, its bell, and what the control thread sees of it.
+//! Where threads meet: a shard's inbox, its waker, and what the control thread sees of it.
 //! Everything here is bounded, nothing here waits. A full inbox leaves the sender's outbox as it
 //! is, in order.
 
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::parking::Sleep;
 use super::resolver::Resolved;
-use super::sleep::Sleep;
 use crate::model::ShardId;
 use crate::shard::ListenerId;
-use crate::sys::{Bell, Listener};
+use crate::sys::{Listener, Waker};
 
 /// Commands that wait for one shard: a process gives three in its life.
 const COMMANDS_MAX: usize = 8;
@@ -29,9 +29,9 @@ pub(super) enum Command {
 
 /// One shard as the rest of the process sees it, apart from its messages.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(super) struct ShardHandle {
     sleep: Sleep<AtomicBool>,
-    bell: Bell,
+    waker: Waker,
     pub(super) commands: ArrayQueue<Command>,
     pub(super) resolved: ArrayQueue<Resolved>,
     ended: AtomicBool,
@@ -44,11 +44,11 @@ pub(super) struct Post {
     pub(super) accepts_failed: AtomicU64,
 }
 
-impl Post {
-    pub(super) fn new(bell: Bell, resolving_max: usize) -> Arc<Self> {
+impl ShardHandle {
+    pub(super) fn new(waker: Waker, resolving_max: usize) -> Arc<Self> {
         Arc::new(Self {
             sleep: Sleep::new(),
-            bell,
+            waker,
             commands: ArrayQueue::new(COMMANDS_MAX),
             resolved: ArrayQueue::new(resolving_max),
             ended: AtomicBool::new(false),
@@ -61,14 +61,14 @@ impl Post {
         })
     }
 
-    pub(super) fn bell(&self) -> &Bell {
-        &self.bell
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// After something was put where the shard looks.
     pub(super) fn wake(&self) {
         if self.sleep.must_ring() {
-            self.bell.ring();
+            self.waker.wake();
         }
     }
 
@@ -99,13 +99,13 @@ type Batch<M> = (ShardId, Vec<M>);
 #[derive(Debug)]
 pub(super) struct Inbox<M> {
     batches: ArrayQueue<Batch<M>>,
-    pub(super) post: Arc<Post>,
+    pub(super) handle: Arc<ShardHandle>,
 }
 
 impl<M> Inbox<M> {
-    pub(super) fn new(batches_max: usize, post: Arc<Post>) -> Self {
+    pub(super) fn new(batches_max: usize, handle: Arc<ShardHandle>) -> Self {
         let batches = ArrayQueue::new(batches_max);
-        Self { batches, post }
+        Self { batches, handle }
     }
 
     /// Puts a batch in and wakes a sleeping shard.
@@ -113,12 +113,12 @@ impl<M> Inbox<M> {
     /// # Errors
     /// The batch comes back when there is no room.
     pub(super) fn push(&self, from: ShardId, batch: Vec<M>) -> Result<(), Vec<M>> {
-        if self.post.has_ended() {
+        if self.handle.has_ended() {
             return Ok(());
         }
         let pushed = self.batches.push((from, batch));
         // Also when it was full: a shard whose inbox is full must not sleep on it.
-        self.post.wake();
+        self.handle.wake();
         pushed.map_err(|(_, batch)| batch)
     }
 
@@ -134,7 +134,9 @@ impl<M> Inbox<M> {
 
     /// Whether anything waits for the shard or its driver.
     pub(super) fn has_any(&self) -> bool {
-        !self.batches.is_empty() || !self.post.commands.is_empty() || !self.post.resolved.is_empty()
+        !self.batches.is_empty()
+            || !self.handle.commands.is_empty()
+            || !self.handle.resolved.is_empty()
     }
 }
 

@@ -96,13 +96,13 @@ mod tests {
     }
 
     /// An eventfd: it stays rung until somebody has waited.
-    struct Bell {
+    struct Waker {
         rung: Mutex<bool>,
         ringing: Condvar,
     }
 
-    impl Bell {
-        fn ring(&self) {
+    impl Waker {
+        fn wake(&self) {
             *self.rung.lock().expect("no panic") = true;
             self.ringing.notify_one();
         }
@@ -121,7 +121,7 @@ mod tests {
     struct Shard {
         sleep: Sleep<AtomicBool>,
         queue: AtomicUsize,
-        bell: Bell,
+        waker: Waker,
     }
 
     impl Shard {
@@ -129,7 +129,7 @@ mod tests {
             Arc::new(Self {
                 sleep: Sleep::new(),
                 queue: AtomicUsize::new(0),
-                bell: Bell {
+                waker: Waker {
                     rung: Mutex::new(false),
                     ringing: Condvar::new(),
                 },
@@ -139,7 +139,7 @@ mod tests {
         fn push(&self) {
             self.queue.fetch_add(1, Ordering::Release);
             if self.sleep.must_ring() {
-                self.bell.ring();
+                self.waker.wake();
             }
         }
 
@@ -153,7 +153,7 @@ mod tests {
                 }
                 self.sleep.announce();
                 if self.queue.load(Ordering::Acquire) == 0 {
-                    self.bell.wait();
+                    self.waker.wait();
                 }
                 self.sleep.revoke();
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
 
-use super::crossing::Post;
+use super::mailbox::ShardHandle;
 use super::resolver::{RESOLVING_MAX, Resolved, Resolver};
 use super::sockets::{Phase, Sockets};
 use crate::model::Instant;
@@ -24,7 +24,7 @@ struct Attempt {
 }
 
 /// What an attempt works with, borrowed for one step.
-pub(super) struct Tools<'a> {
+pub(super) struct OpenContext<'a> {
     pub(super) sockets: &'a mut Sockets,
     pub(super) ring: &'a mut Ring,
     pub(super) scratch: &'a mut [u8],
@@ -33,20 +33,20 @@ pub(super) struct Tools<'a> {
 }
 
 /// All that one shard is opening.
-pub(super) struct Opening {
+pub(super) struct Connecting {
     resolver: Resolver,
-    post: Arc<Post>,
+    handle: Arc<ShardHandle>,
     resolving: usize,
     /// For all addresses of a name.
     timeout: Duration,
     attempts: Vec<Attempt>,
 }
 
-impl Opening {
-    pub(super) fn new(resolver: Resolver, post: Arc<Post>, timeout: Duration) -> Self {
+impl Connecting {
+    pub(super) fn new(resolver: Resolver, handle: Arc<ShardHandle>, timeout: Duration) -> Self {
         Self {
             resolver,
-            post,
+            handle,
             resolving: 0,
             timeout,
             attempts: Vec::new(),
@@ -54,13 +54,13 @@ impl Opening {
     }
 
     /// Begins.
-    pub(super) fn open(&mut self, open: Open, tools: &mut Tools<'_>) {
+    pub(super) fn open(&mut self, open: Open, tools: &mut OpenContext<'_>) {
         let ticket = open.ticket;
         if let Ok(address) = open.host.parse::<IpAddr>() {
             let only = vec![SocketAddr::new(address, open.port)];
             return self.attempt(ticket, only.into_iter(), ErrorKind::NotFound, tools);
         }
-        if self.resolving == RESOLVING_MAX || !self.resolver.ask(open, &self.post) {
+        if self.resolving == RESOLVING_MAX || !self.resolver.ask(open, &self.handle) {
             let error = ErrorKind::ResourceBusy;
             return tools.events.push(SocketEvent::OpenFailed { ticket, error });
         }
@@ -68,9 +68,9 @@ impl Opening {
     }
 
     /// Takes the resolver's answers.
-    pub(super) fn on_resolved(&mut self, tools: &mut Tools<'_>) {
-        let post = Arc::clone(&self.post);
-        while let Some(Resolved { ticket, addresses }) = post.resolved.pop() {
+    pub(super) fn on_resolved(&mut self, tools: &mut OpenContext<'_>) {
+        let handle = Arc::clone(&self.handle);
+        while let Some(Resolved { ticket, addresses }) = handle.resolved.pop() {
             self.resolving -= 1;
             self.attempt(ticket, addresses.into_iter(), ErrorKind::NotFound, tools);
         }
@@ -82,7 +82,7 @@ impl Opening {
         ticket: OpenTicket,
         mut rest: vec::IntoIter<SocketAddr>,
         mut error: ErrorKind,
-        tools: &mut Tools<'_>,
+        tools: &mut OpenContext<'_>,
     ) {
         while let Some(address) = rest.next() {
             let (socket, phase) = match Socket::connect(address) {
@@ -120,7 +120,7 @@ impl Opening {
     }
 
     /// A poll of a connecting socket reported.
-    pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready, tools: &mut Tools<'_>) {
+    pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready, tools: &mut OpenContext<'_>) {
         let Some(entry) = tools.sockets.connecting(id) else {
             return;
         };
@@ -147,7 +147,7 @@ impl Opening {
     }
 
     /// Gives up on addresses that take too long.
-    pub(super) fn on_timeout(&mut self, tools: &mut Tools<'_>) {
+    pub(super) fn on_timeout(&mut self, tools: &mut OpenContext<'_>) {
         let now = tools.now;
         while let Some(late) = self.attempts.iter().position(|a| a.until <= now) {
             let attempt = self.attempts.swap_remove(late);
@@ -155,7 +155,7 @@ impl Opening {
         }
     }
 
-    fn next(&mut self, attempt: Attempt, error: ErrorKind, tools: &mut Tools<'_>) {
+    fn next(&mut self, attempt: Attempt, error: ErrorKind, tools: &mut OpenContext<'_>) {
         tools
             .sockets
             .close(attempt.socket, tools.ring, tools.scratch);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kafka::{Address, Fact, KafkaError};
+use crate::kafka::{Address, KafkaError, MetricEvent};
 use crate::metrics::{
     BrokerMetrics, BrokerStatus, Histogram, KafkaApi, KafkaFailure, KafkaMetrics,
 };
@@ -17,9 +17,9 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn count(&mut self, fact: Fact) {
-        match fact {
-            Fact::Answered { api, broker, took } => {
+    pub(super) fn count(&mut self, event: MetricEvent) {
+        match event {
+            MetricEvent::Answered { api, broker, took } => {
                 let api = KafkaApi::of(api);
                 self.kafka.request_time.at(api).record(took);
                 match api {
@@ -28,7 +28,7 @@ impl Counted {
                     _ => self.at(&broker).request_time.record(took),
                 }
             }
-            Fact::Fetched {
+            MetricEvent::Fetched {
                 broker,
                 took,
                 wait,
@@ -40,7 +40,7 @@ impl Counted {
                     .fetch_late
                     .record(took.saturating_sub(wait)),
             },
-            Fact::Failed {
+            MetricEvent::Failed {
                 api, broker, error, ..
             } => {
                 let of_api = self.kafka.failures.at(KafkaApi::of(api));
@@ -49,12 +49,12 @@ impl Counted {
                     self.at(&broker).failures.bump(failure(&error));
                 }
             }
-            Fact::Connected(broker) => {
+            MetricEvent::Connected(broker) => {
                 let broker = self.at(&broker);
                 broker.connected.bump();
                 broker.connections.up();
             }
-            Fact::Disconnected {
+            MetricEvent::Disconnected {
                 broker,
                 stood,
                 error,
@@ -71,7 +71,7 @@ impl Counted {
                     }
                 }
             }
-            Fact::Throttled(by) => self.kafka.throttled.0 += by,
+            MetricEvent::Throttled(by) => self.kafka.throttled.0 += by,
         }
     }
 
@@ -126,48 +126,48 @@ mod tests {
         };
         let mut counted = Counted::default();
         let took = Duration::from_millis(2);
-        let ended = |error| Fact::Disconnected {
+        let ended = |error| MetricEvent::Disconnected {
             broker: at("a"),
             stood: true,
             error,
         };
-        let failed = |api, error| Fact::Failed {
+        let failed = |api, error| MetricEvent::Failed {
             api,
             broker: Some(at("a")),
             partition: None,
             error,
         };
-        let fetched = |records| Fact::Fetched {
+        let fetched = |records| MetricEvent::Fetched {
             broker: at("a"),
             took: Duration::from_millis(502),
             wait: Duration::from_millis(500),
             records,
         };
-        for fact in [
-            Fact::Connected(at("a")),
-            Fact::Answered {
+        for event in [
+            MetricEvent::Connected(at("a")),
+            MetricEvent::Answered {
                 api: 0,
                 broker: at("a"),
                 took,
             },
-            Fact::Answered {
+            MetricEvent::Answered {
                 api: 1,
                 broker: at("a"),
                 took,
             },
             ended(Some(KafkaError::Timeout)),
-            Fact::Connected(at("a")),
+            MetricEvent::Connected(at("a")),
             ended(None),
-            Fact::Connected(at("a")),
+            MetricEvent::Connected(at("a")),
             failed(0, KafkaError::Broker(Code(6))),
             failed(0, KafkaError::Broker(Code(87))),
             failed(1, KafkaError::Timeout),
             fetched(false),
             fetched(true),
-            Fact::Throttled(took),
-            Fact::Throttled(took),
+            MetricEvent::Throttled(took),
+            MetricEvent::Throttled(took),
         ] {
-            counted.count(fact);
+            counted.count(event);
         }
         let kafka = &counted.kafka;
         assert_eq!(kafka.request_time.get(KafkaApi::Fetch).count(), 1);
