@@ -102,12 +102,12 @@ impl<'a> Entry<'a> {
 pub(super) struct Slot {
     pub(super) hash: KeyHash,
     pub(super) key: Box<[u8]>,
-    pub(super) held: Held,
+    pub(super) held: StoredRecord,
 }
 
 /// The record a slot holds.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct StoredRecord {
     pub(super) value: Value,
     pub(super) etag: Option<Box<Etag>>,
     pub(super) offset: Offset,

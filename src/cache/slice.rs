@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::content_types::ContentTypes;
-use super::entry::{ETAG_BYTES, Entry, Held, Lookup, Slot, Value, rounded, value_bytes};
+use super::entry::{ETAG_BYTES, Entry, Lookup, Slot, StoredRecord, Value, rounded, value_bytes};
 use super::ledger::Ledger;
 use super::order::{Order, Place};
 use super::refused::Refused;
@@ -186,7 +186,7 @@ impl Slice {
                 false => Lookup::Absent,
             };
         };
-        let Held {
+        let StoredRecord {
             partition, offset, ..
         } = slot.held;
         match slot.held.value {
@@ -454,7 +454,7 @@ impl Slice {
         record: &Record<'_>,
         room: usize,
         now: UnixMillis,
-    ) -> Held {
+    ) -> StoredRecord {
         let (etag, content_type) = self.headers_of(record);
         let etag = etag.filter(|_| ETAG_BYTES <= room);
         let room = room - etag.as_ref().map_or(0, |_| ETAG_BYTES);
@@ -467,7 +467,7 @@ impl Slice {
             self.on_left_out(partition, record.offset);
         }
         let listed = self.is_listed(partition, record, &value);
-        Held {
+        StoredRecord {
             value,
             etag,
             offset: record.offset,

@@ -246,7 +246,7 @@ impl Turn for Shard {
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
         for cluster in serving.home.clusters() {
-            cluster.links.pump(&mut cluster.client, io, now, outputs);
+            cluster.sockets.pump(&mut cluster.client, io, now, outputs);
         }
         // What this shard told itself may have made work for parts of the turn that were over.
         outputs.more |= more || serving.has_work();

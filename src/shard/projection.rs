@@ -41,7 +41,7 @@ pub(super) struct Projection {
     /// The slice's gaps that the home already knows.
     told_gaps: Gaps,
     /// Requests for a place not yet reached. Bounded by the requests and streams there are.
-    held: Vec<(Seq, Held)>,
+    held: Vec<(Seq, Deferred)>,
 }
 
 /// Counters of a topic on this shard. They only grow, over all its loadings.
@@ -57,7 +57,7 @@ pub(super) struct Counted {
 
 /// A request that waits for a place in the order.
 #[derive(Debug)]
-pub(super) enum Held {
+pub(super) enum Deferred {
     /// A piece of a collection.
     Scan(Waiter, Option<(KeyHash, Box<[u8]>)>),
     /// A piece of *changes*.
@@ -319,7 +319,7 @@ impl Projection {
     }
 
     /// Keeps a request until `seq` is applied; gives it back if it is.
-    pub(super) fn hold(&mut self, seq: Seq, request: Held) -> Option<Held> {
+    pub(super) fn hold(&mut self, seq: Seq, request: Deferred) -> Option<Deferred> {
         if seq <= self.seq {
             return Some(request);
         }
@@ -328,7 +328,7 @@ impl Projection {
     }
 
     /// Requests whose place is reached now.
-    pub(super) fn released(&mut self) -> Vec<Held> {
+    pub(super) fn released(&mut self) -> Vec<Deferred> {
         if self.held.is_empty() {
             return Vec::new();
         }
@@ -406,13 +406,13 @@ const PAGE: PageLimits = PageLimits {
 
 impl Projection {
     /// Answers a request whose place is reached.
-    pub(super) fn answer(&mut self, me: ShardId, layout: Layout, held: Held, out: &mut Outbox) {
+    pub(super) fn answer(&mut self, me: ShardId, layout: Layout, held: Deferred, out: &mut Outbox) {
         match held {
-            Held::Scan(waiter, after) => {
+            Deferred::Scan(waiter, after) => {
                 let page = self.scan(after.as_ref());
                 out.push((waiter.shard, Message::Scanned(waiter, page)));
             }
-            Held::Changes(request) => {
+            Deferred::Changes(request) => {
                 let waiter = request.waiter;
                 let piece = self.changes(&request).map(|changes| {
                     let following = ShardId(me.0 + 1);
@@ -425,7 +425,7 @@ impl Projection {
                 });
                 out.push((waiter.shard, Message::Changed(waiter, piece)));
             }
-            Held::CatchUpEnd(catch_up, seq, cut) => {
+            Deferred::CatchUpEnd(catch_up, seq, cut) => {
                 if let Some(feed) = &mut self.feed {
                     feed.on_catch_up_end(CatchUpId(catch_up), seq, &cut);
                 }
@@ -452,7 +452,7 @@ impl Projection {
     }
 }
 
-impl Held {
+impl Deferred {
     /// Answers for a topic that is not here.
     pub(super) fn refuse(self, out: &mut Outbox) {
         match self {

@@ -7,11 +7,11 @@ use crate::metrics::{Names, ShardMetrics};
 use crate::model::{Now, ShardId};
 
 use super::ShardSetup;
-use super::edge::{Cx, Edge};
-use super::home::{Cluster, Home, Links, Outbox};
+use super::edge::{Edge, EdgeContext};
+use super::home::{BrokerSockets, Cluster, Home, Outbox};
 use super::io::{Io, Outputs, SocketEvent, SocketId};
 use super::message::{Found, Message};
-use super::projection::{Held, Projections};
+use super::projection::{Deferred, Projections};
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 
 /// The three sides, and what they share.
@@ -60,7 +60,7 @@ impl Serving {
         io: &'a mut I,
         outputs: &'a mut Outputs<Message>,
         out: &'a mut Outbox,
-    ) -> (&'a mut Edge, Cx<'a, I>) {
+    ) -> (&'a mut Edge, EdgeContext<'a, I>) {
         let Self {
             projections,
             metrics,
@@ -71,7 +71,7 @@ impl Serving {
         edge.set_time(now.wall);
         (
             edge,
-            Cx {
+            EdgeContext {
                 now,
                 io,
                 projections,
@@ -94,19 +94,19 @@ impl Serving {
         for event in events.drain(..) {
             match event {
                 SocketEvent::Opened { ticket, socket } => {
-                    let cluster = self.cluster(Links::cluster_of(ticket));
+                    let cluster = self.cluster(BrokerSockets::cluster_of(ticket));
                     let client = &mut cluster.client;
-                    let links = &mut cluster.links;
-                    links.on_opened(ticket, socket, client, (io, now), outputs);
+                    let sockets = &mut cluster.sockets;
+                    sockets.on_opened(ticket, socket, client, (io, now), outputs);
                 }
                 SocketEvent::OpenFailed { ticket, error } => {
-                    let cluster = self.cluster(Links::cluster_of(ticket));
+                    let cluster = self.cluster(BrokerSockets::cluster_of(ticket));
                     let client = &mut cluster.client;
-                    cluster.links.on_failed(ticket, error, client, now);
+                    cluster.sockets.on_failed(ticket, error, client, now);
                 }
                 SocketEvent::Readable(socket) => {
                     if let Some(cluster) = self.owner(socket) {
-                        cluster.links.on_readable(socket);
+                        cluster.sockets.on_readable(socket);
                         continue;
                     }
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
@@ -115,7 +115,7 @@ impl Serving {
                 SocketEvent::Writable(socket) => {
                     if let Some(cluster) = self.owner(socket) {
                         let client = &mut cluster.client;
-                        cluster.links.write(socket, client, io, now, outputs);
+                        cluster.sockets.write(socket, client, io, now, outputs);
                         continue;
                     }
                     let (edge, mut cx) = self.cx(now, io, outputs, out);
@@ -133,7 +133,7 @@ impl Serving {
         }
         let mut more = false;
         for cluster in self.home.clusters() {
-            more |= cluster.links.read(&mut cluster.client, io, now, outputs);
+            more |= cluster.sockets.read(&mut cluster.client, io, now, outputs);
         }
         more
     }
@@ -145,7 +145,7 @@ impl Serving {
     /// The cluster a socket is of, if it is a broker's.
     fn owner(&mut self, socket: SocketId) -> Option<&mut Cluster> {
         let mut clusters = self.home.clusters().iter_mut();
-        clusters.find(|cluster| cluster.links.has(socket))
+        clusters.find(|cluster| cluster.sockets.has(socket))
     }
 
     /// Handles one message: a projection's and the edge's here, a home's there.
@@ -195,11 +195,17 @@ impl Serving {
                 seq,
                 after,
             } => {
-                self.hold(me, topic, (instance, seq), Held::Scan(waiter, after), out);
+                self.hold(
+                    me,
+                    topic,
+                    (instance, seq),
+                    Deferred::Scan(waiter, after),
+                    out,
+                );
             }
             Message::Changes(request) => {
                 let (topic, place) = (request.topic, (request.instance, request.seq));
-                self.hold(me, topic, place, Held::Changes(request), out);
+                self.hold(me, topic, place, Deferred::Changes(request), out);
             }
             Message::CatchUpEnd {
                 topic,
@@ -208,7 +214,7 @@ impl Serving {
                 seq,
                 cut,
             } => {
-                let held = Held::CatchUpEnd(catch_up, seq, cut);
+                let held = Deferred::CatchUpEnd(catch_up, seq, cut);
                 self.hold(me, topic, (instance, seq), held, out);
             }
             Message::CatchUpStalled { topic, catch_up } => {
@@ -315,7 +321,7 @@ impl Serving {
         me: ShardId,
         topic: TopicIndex,
         (instance, seq): (u32, crate::log::Seq),
-        held: Held,
+        held: Deferred,
         out: &mut Outbox,
     ) {
         let layout = self.snapshot.layout;

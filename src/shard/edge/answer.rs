@@ -8,7 +8,7 @@ use crate::shard::io::Io;
 use crate::shard::message::{Answer, Found, Waiter};
 
 use super::client::{Client, State, Wait, What};
-use super::{Cx, Edge};
+use super::{Edge, EdgeContext};
 
 /// The hundreds of a status.
 pub(super) fn class(status: Status) -> StatusClass {
@@ -27,7 +27,7 @@ impl Edge {
         &mut self,
         waiter: Waiter,
         answer: Answer,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let Some((client, wait)) = self.waiting(waiter) else {
             return;
@@ -67,7 +67,7 @@ impl Edge {
         &mut self,
         waiter: Waiter,
         found: Found,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let Some((client, wait)) = self.waiting(waiter) else {
             return;
@@ -106,7 +106,7 @@ impl Edge {
         wait: &Wait,
         kind: RouteKind,
         (framed, status): (Framed, Status),
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let index = cx.metrics.names().route(kind, usize::from(wait.route));
         cx.metrics.routes[index].requests.bump(class(status));
@@ -122,7 +122,7 @@ impl Edge {
     }
 
     /// Nobody answered in time, not even the home: it may have run.
-    pub(super) fn give_up<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
+    pub(super) fn give_up<I: Io>(&mut self, client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
         let waiter = self.waiter(&client);
         match &client.state {
             State::Waiting(Wait {

@@ -12,7 +12,7 @@ use crate::model::{CommandKey, Instant, KeyHash, ShardId};
 use crate::shard::io::{Io, SocketId};
 use crate::shard::snapshot::TopicIndex;
 
-use super::Held;
+use super::MemoryUsed;
 use super::transport::{Sent, Transport};
 use crate::shard::ciphertext::Flushed;
 
@@ -44,7 +44,7 @@ pub(super) struct Client {
     /// Since when its socket has taken nothing although bytes wait for it.
     stalled: Option<Instant>,
     /// What was held for it when it was last counted.
-    pub(super) counted: Held,
+    pub(super) counted: MemoryUsed,
     /// In the queue of those to be served.
     pub(super) queued: bool,
     /// When the first byte of a request that is not whole came.
@@ -142,7 +142,7 @@ impl Client {
             deadline,
             idle_since: (0, now),
             stalled: None,
-            counted: Held::default(),
+            counted: MemoryUsed::default(),
             queued: false,
             started: None,
         }

@@ -9,11 +9,11 @@ use crate::shard::io::Io;
 use crate::shard::message::{Message, Waiter};
 
 use super::client::{Client, Scan, State};
-use super::{Cx, Edge};
+use super::{Edge, EdgeContext};
 
 impl Edge {
     /// Goes on with a client's collection: writes the page that is there, or asks for the next.
-    pub(super) fn scan<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+    pub(super) fn scan<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
         let waiter = self.waiter(&client);
         let State::Scanning(scan) = &mut client.state else {
             return self.put(client);
@@ -32,7 +32,7 @@ impl Edge {
         &mut self,
         waiter: Waiter,
         page: Option<Page>,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let Some(mut client) = self.take(waiter.socket) else {
             return;
@@ -51,7 +51,12 @@ impl Edge {
         self.write_page(client, page, cx);
     }
 
-    fn write_page<I: Io>(&mut self, mut client: Box<Client>, page: Page, cx: &mut Cx<'_, I>) {
+    fn write_page<I: Io>(
+        &mut self,
+        mut client: Box<Client>,
+        page: Page,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
         let full = client.backlog() > 0;
         let State::Scanning(scan) = &mut client.state else {
             return self.put(client);

@@ -10,11 +10,11 @@ use crate::shard::message::{ChangesPiece, ChangesRequest, Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
 use crate::sse::{CatchUpId, Need, PageCursor, PageEntry, Ticket};
 
-use super::{Conn, Cx, Edge};
+use super::{Conn, Edge, EdgeContext};
 
 impl Edge {
     /// Asks other shards and the home for what this shard's feeds need, and gives catch-up reads credit.
-    pub(in crate::shard) fn pump_feeds<I: Io>(&mut self, cx: &mut Cx<'_, I>) {
+    pub(in crate::shard) fn pump_feeds<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) {
         let snapshot = self.snapshot.clone();
         for (topic, projection) in cx.projections.iter_mut() {
             let home = snapshot.topic(topic).home;
@@ -127,7 +127,7 @@ impl Edge {
         &mut self,
         waiter: Waiter,
         piece: Option<ChangesPiece>,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let Some(slot) = self.slot(waiter.socket) else {
             return;
@@ -179,7 +179,7 @@ impl Edge {
         topic: TopicIndex,
         waiter: Waiter,
         ends: Option<&[(Partition, Next)]>,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let known = self.slot(waiter.socket).is_some();
         let feed = cx
@@ -202,7 +202,7 @@ impl Edge {
         catch_up: u32,
         members: &[(Waiter, Cut)],
         log_start: &Cut,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let Some(feed) = cx
             .projections

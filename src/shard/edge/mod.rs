@@ -93,7 +93,7 @@ const LAST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1)
 
 /// Bytes held for a client, by reason.
 #[derive(Clone, Copy, Debug, Default)]
-struct Held {
+struct MemoryUsed {
     /// Parts of requests that are not whole, and what was pipelined behind one that waits.
     requests: usize,
     /// Responses that sockets have not taken.
@@ -122,7 +122,7 @@ enum Conn {
 }
 
 /// What the edge may touch while it works: the turn's time, its sockets, what else the shard has.
-pub(super) struct Cx<'a, I> {
+pub(super) struct EdgeContext<'a, I> {
     pub(super) now: Now,
     pub(super) io: &'a mut I,
     pub(super) projections: &'a mut Projections,
@@ -206,7 +206,7 @@ impl Edge {
         socket: SocketId,
         listener: ListenerId,
         _peer: SocketAddr,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         cx.metrics.general.connections_accepted.bump();
         let transport = match &self.tls {
@@ -258,7 +258,7 @@ impl Edge {
     }
 
     /// Bytes, an end or an error wait on a socket.
-    pub(super) fn on_readable<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+    pub(super) fn on_readable<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {
         match self.slot(socket).map(|slot| &slot.conn) {
             Some(Conn::Client(_)) => self.enqueue(socket),
             Some(Conn::Stream(_)) => self.read_stream(socket, cx),
@@ -267,7 +267,7 @@ impl Edge {
     }
 
     /// A socket takes bytes again.
-    pub(super) fn on_writable<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+    pub(super) fn on_writable<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {
         match self.slot(socket).map(|slot| &slot.conn) {
             Some(Conn::Client(_)) => self.enqueue(socket),
             Some(Conn::Stream(_)) => self.write_stream(socket, cx),
@@ -293,7 +293,7 @@ impl Edge {
     }
 
     /// Serves clients in rotation until the part is spent. True: some are left.
-    pub(super) fn serve<I: Io>(&mut self, cx: &mut Cx<'_, I>) -> bool {
+    pub(super) fn serve<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
         while !self.ready.is_empty() {
             if cx.io.spent(Part::Serve) {
                 return true;
@@ -330,7 +330,7 @@ impl Edge {
 
     /// Counts what a client makes the shard hold now.
     fn count(&mut self, client: &mut Client) {
-        let now = Held {
+        let now = MemoryUsed {
             requests: client.http.kept(),
             responses: client.backlog(),
         };
@@ -338,7 +338,7 @@ impl Edge {
         self.count_held(before, now);
     }
 
-    fn count_held(&self, before: Held, now: Held) {
+    fn count_held(&self, before: MemoryUsed, now: MemoryUsed) {
         let totals = &self.totals;
         totals.request_bytes.change(before.requests, now.requests);
         totals
@@ -348,12 +348,12 @@ impl Edge {
 
     /// A client goes, or becomes a stream: nothing is held for it any more.
     fn forget(&mut self, client: &Client) {
-        self.count_held(client.counted, Held::default());
+        self.count_held(client.counted, MemoryUsed::default());
         self.clients -= 1;
     }
 
     /// Closes a connection for which nothing is held any more.
-    fn close<I: Io>(&self, socket: SocketId, why: CloseReason, cx: &mut Cx<'_, I>) {
+    fn close<I: Io>(&self, socket: SocketId, why: CloseReason, cx: &mut EdgeContext<'_, I>) {
         cx.close.push(socket);
         self.totals.connections.give_back();
         let general = &mut cx.metrics.general;
@@ -363,7 +363,12 @@ impl Edge {
     }
 
     /// Ends a client that was taken out.
-    fn end<I: Io>(&mut self, mut client: Box<Client>, why: CloseReason, cx: &mut Cx<'_, I>) {
+    fn end<I: Io>(
+        &mut self,
+        mut client: Box<Client>,
+        why: CloseReason,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
         client.transport.close(client.socket, cx.io);
         if let State::Waiting(Wait {
             what: What::Command(key),
@@ -392,7 +397,7 @@ impl Edge {
     }
 
     /// Deadlines of clients and streams.
-    pub(super) fn on_time<I: Io>(&mut self, cx: &mut Cx<'_, I>) {
+    pub(super) fn on_time<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(cx.now.mono, &mut due);
         for socket in due.drain(..) {
@@ -412,7 +417,7 @@ impl Edge {
         self.due = due;
     }
 
-    fn expire_client<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+    fn expire_client<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {
         let Some(client) = self.take(socket) else {
             return;
         };
@@ -428,7 +433,7 @@ impl Edge {
     }
 
     /// A client's time is up.
-    fn expire<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
+    fn expire<I: Io>(&mut self, client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
         if client.is_stalled(self.write_timeout(), cx.now.mono) {
             return self.end(client, CloseReason::Timeout, cx);
         }
@@ -462,7 +467,7 @@ impl Edge {
     /// Stops accepting work. Every client's socket is read once more, and requests found there are
     /// refused. Waiting clients can get their answer until `until`. Streams end spread over that
     /// time, oldest first.
-    pub(super) fn drain<I: Io>(&mut self, until: Instant, cx: &mut Cx<'_, I>) {
+    pub(super) fn drain<I: Io>(&mut self, until: Instant, cx: &mut EdgeContext<'_, I>) {
         self.leaving = Leaving::Drain(until);
         let mut streams = Vec::new();
         for index in 0..self.slots.len() {

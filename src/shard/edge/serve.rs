@@ -9,7 +9,7 @@ use crate::shard::io::{Io, Read, Remote};
 use super::client::{Client, DRAIN_TIME, State};
 use super::request::Handled;
 use super::transport::Transport;
-use super::{Cx, Edge, LAST_REQUEST_WAIT, Leaving};
+use super::{Edge, EdgeContext, LAST_REQUEST_WAIT, Leaving};
 use crate::shard::ciphertext::Flushed;
 
 /// Requests of one client that are answered before the next client has its turn.
@@ -35,7 +35,11 @@ enum Look {
 }
 
 impl Edge {
-    pub(super) fn serve_client<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+    pub(super) fn serve_client<I: Io>(
+        &mut self,
+        mut client: Box<Client>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
         match client.flush(cx.io, cx.now.mono) {
             Flushed::All => {}
             Flushed::Part => return self.put(client),
@@ -50,7 +54,7 @@ impl Edge {
         }
     }
 
-    fn read<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+    fn read<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
         debug_assert!(
             self.out.is_empty(),
             "each client starts with a clean scratch"
@@ -133,7 +137,12 @@ impl Edge {
     }
 
     /// Ends a client in whose socket the last read of the drain found no whole request.
-    fn dismiss<I: Io>(&mut self, mut client: Box<Client>, until: Instant, cx: &mut Cx<'_, I>) {
+    fn dismiss<I: Io>(
+        &mut self,
+        mut client: Box<Client>,
+        until: Instant,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
         if client.http.started() {
             return self.turn_away(client, &Failure::Draining.into(), cx);
         }
@@ -147,7 +156,7 @@ impl Edge {
 
     /// Checks whether a client still wants the answer that it waits for. Its socket is not read
     /// meanwhile, so only reported events show its end.
-    fn check_waiting<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+    fn check_waiting<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
         let wanted = match cx.io.remote(client.socket) {
             Remote::Open => true,
             Remote::Ended => client.begin_answer(cx.io),
@@ -160,7 +169,7 @@ impl Edge {
     }
 
     /// Sets the deadline of what a client is at, puts it back, and queues it if it has work left.
-    fn settle<I: Io>(&mut self, mut client: Box<Client>, again: bool, cx: &mut Cx<'_, I>) {
+    fn settle<I: Io>(&mut self, mut client: Box<Client>, again: bool, cx: &mut EdgeContext<'_, I>) {
         let now = cx.now.mono;
         let flushed = client.flush(cx.io, now);
         match (flushed, &client.state) {
@@ -288,13 +297,18 @@ impl Edge {
     }
 
     /// A request did not come whole in time.
-    pub(super) fn refuse_late<I: Io>(&mut self, client: Box<Client>, cx: &mut Cx<'_, I>) {
+    pub(super) fn refuse_late<I: Io>(&mut self, client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
         let refusal = Refusal::new(Fault::RequestTimeout, "the request did not arrive in time");
         self.turn_away(client, &refusal.into(), cx);
     }
 
     /// Ends a client in the middle of its request: it is told why, and what it sent is let go.
-    fn turn_away<I: Io>(&mut self, mut client: Box<Client>, refused: &Refused, cx: &mut Cx<'_, I>) {
+    fn turn_away<I: Io>(
+        &mut self,
+        mut client: Box<Client>,
+        refused: &Refused,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
         let origin = client.http.origin(&self.limits);
         let grant = self.grant_to(origin.as_deref());
         let (_, status) = self.write_refused(refused, Exchange::REFUSED, grant);
@@ -316,7 +330,7 @@ impl Edge {
     }
 
     /// Reads on after a refusal, so that no reset overtakes the answer.
-    fn throw_away<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+    fn throw_away<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
         client.end_writes(cx.io, cx.now.mono);
         let why = match self.is_leaving() {
             true => CloseReason::Drain,
@@ -342,7 +356,7 @@ impl Edge {
     }
 
     /// Takes up a client whose request has been answered: what it pipelined comes next.
-    pub(super) fn resume<I: Io>(&mut self, mut client: Box<Client>, cx: &mut Cx<'_, I>) {
+    pub(super) fn resume<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
         let out = std::mem::take(&mut self.out);
         cx.metrics.general.sent_bytes.add(out.len() as u64);
         let gone = !client.send(&out, cx.io);

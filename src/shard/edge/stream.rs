@@ -12,7 +12,7 @@ use crate::sse::{Delivery, Filter, Slow, Start, Subscribe};
 use super::body::{Body, BodySink, Progress};
 use super::client::Client;
 use super::request::StreamStart;
-use super::{Conn, Cx, Edge};
+use super::{Conn, Edge, EdgeContext};
 use crate::shard::ciphertext::Flushed;
 
 /// Bytes a client may send on a stream, where nothing is left to say, before it is closed.
@@ -41,7 +41,7 @@ impl Edge {
         &mut self,
         mut client: Box<Client>,
         start: StreamStart,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let exchange = Exchange {
             keep_alive: false,
@@ -148,7 +148,7 @@ impl Edge {
 
     /// Sends what is pending to streams, topic by topic, until the part is spent. True: some is
     /// left.
-    pub(in crate::shard) fn deliver<I: Io>(&mut self, cx: &mut Cx<'_, I>) -> bool {
+    pub(in crate::shard) fn deliver<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
         let topics = self.snapshot.topics.len();
         for _ in 0..topics {
             let topic = TopicIndex(self.deliver_next as u16);
@@ -164,7 +164,7 @@ impl Edge {
         false
     }
 
-    fn deliver_to<I: Io>(&mut self, token: u32, topic: TopicIndex, cx: &mut Cx<'_, I>) {
+    fn deliver_to<I: Io>(&mut self, token: u32, topic: TopicIndex, cx: &mut EdgeContext<'_, I>) {
         let slot = &mut self.slots[token as usize];
         let socket = SocketId {
             slot: token,
@@ -213,7 +213,7 @@ impl Edge {
     }
 
     /// The socket of a stream takes bytes again.
-    pub(super) fn write_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+    pub(super) fn write_stream<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {
         let slot = &mut self.slots[socket.slot as usize];
         let Conn::Stream(stream) = &mut slot.conn else {
             return;
@@ -246,7 +246,7 @@ impl Edge {
     }
 
     /// A client said something on its stream, or left.
-    pub(super) fn read_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+    pub(super) fn read_stream<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {
         let slot = &mut self.slots[socket.slot as usize];
         let Conn::Stream(stream) = &mut slot.conn else {
             return;
@@ -272,7 +272,7 @@ impl Edge {
     }
 
     /// A stream's timer: it is stuck, or its drain has come.
-    pub(super) fn expire_stream<I: Io>(&mut self, socket: SocketId, cx: &mut Cx<'_, I>) {
+    pub(super) fn expire_stream<I: Io>(&mut self, socket: SocketId, cx: &mut EdgeContext<'_, I>) {
         let write_timeout = self.write_timeout();
         let slot = &mut self.slots[socket.slot as usize];
         let Conn::Stream(stream) = &mut slot.conn else {
@@ -307,7 +307,7 @@ impl Edge {
     pub(in crate::shard) fn end_streams_of<I: Io>(
         &mut self,
         topic: TopicIndex,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
@@ -329,7 +329,7 @@ impl Edge {
         socket: SocketId,
         end: StreamEnd,
         why: CloseReason,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let write_timeout = self.write_timeout();
         let Conn::Stream(stream) = &mut self.slots[socket.slot as usize].conn else {
@@ -358,7 +358,7 @@ impl Edge {
         socket: SocketId,
         end: StreamEnd,
         why: CloseReason,
-        cx: &mut Cx<'_, I>,
+        cx: &mut EdgeContext<'_, I>,
     ) {
         let slot = &mut self.slots[socket.slot as usize];
         let Conn::Stream(mut stream) = std::mem::take(&mut slot.conn) else {
@@ -382,6 +382,6 @@ impl Edge {
 }
 
 /// The next stream of a topic that something is pending for.
-fn next_pending<I>(cx: &mut Cx<'_, I>, topic: TopicIndex) -> Option<u32> {
+fn next_pending<I>(cx: &mut EdgeContext<'_, I>, topic: TopicIndex) -> Option<u32> {
     cx.projections.get_mut(topic)?.feed.as_mut()?.next_pending()
 }

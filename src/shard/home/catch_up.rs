@@ -22,7 +22,7 @@ const PIECES_MAX: usize = 4;
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What a catch-up read needs of its home for a moment.
-pub(super) struct At<'a> {
+pub(super) struct CatchUpContext<'a> {
     pub(super) order: &'a Order,
     pub(super) parts: &'a [Part],
     pub(super) now: Instant,
@@ -84,7 +84,7 @@ impl CatchUp {
     }
 
     /// Sets where the order is now as the catch-up read's end, and reads what it lacks of that.
-    pub(super) fn aim(&mut self, topic: TopicHandle, at: &mut At<'_>) {
+    pub(super) fn aim(&mut self, topic: TopicHandle, at: &mut CatchUpContext<'_>) {
         self.target = (at.order.seq(), at.order.cut().clone());
         for (partition, live) in at.order.cut().iter() {
             let reached = self.reached.get(partition);
@@ -99,7 +99,7 @@ impl CatchUp {
     /// Whether nothing is to be sent and no broker is being asked for what is missing. It is so
     /// between two tries as well, so look only where nothing has come for [`LOOK_EVERY`]; a catch-up read
     /// that ends between tries loses no answer, and its members go on in the next.
-    pub(super) fn is_held_up(&self, topic: TopicHandle, at: &At<'_>) -> bool {
+    pub(super) fn is_held_up(&self, topic: TopicHandle, at: &CatchUpContext<'_>) -> bool {
         let asked = |&p: &Partition| at.client.is_asked(history(topic, p));
         self.pieces.is_empty() && !self.is_owed() && !self.reading.iter().any(asked)
     }
@@ -137,7 +137,7 @@ impl CatchUp {
     }
 
     /// Tells every member of what it will not get.
-    pub(super) fn tell(&mut self, topic: TopicIndex, notice: Notice, at: &mut At<'_>) {
+    pub(super) fn tell(&mut self, topic: TopicIndex, notice: Notice, at: &mut CatchUpContext<'_>) {
         let next = Next {
             offset: notice.to,
             ..Next::default()
@@ -183,7 +183,13 @@ impl CatchUp {
     }
 
     /// Encodes a batch once and sends it to every shard with members.
-    pub(super) fn send(&mut self, topic: TopicIndex, batch: &Batch, next: Next, at: &mut At<'_>) {
+    pub(super) fn send(
+        &mut self,
+        topic: TopicIndex,
+        batch: &Batch,
+        next: Next,
+        at: &mut CatchUpContext<'_>,
+    ) {
         let before = self.reached.clone();
         let partition = batch.partition();
         if next.offset > before.get(partition).offset {

@@ -18,7 +18,7 @@ use crate::log::{Cut, GapReason, Seq};
 use crate::model::{Instant, Partition, ShardId};
 use crate::sse::{Encoder, Encoding};
 
-use super::catch_up::{At, CatchUp, LOOK_EVERY, Piece, Share, history};
+use super::catch_up::{CatchUp, CatchUpContext, LOOK_EVERY, Piece, Share, history};
 use super::topic::log_start;
 use crate::shard::message::{Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
@@ -92,7 +92,13 @@ impl CatchUps {
     }
 
     /// A client waits for the next catch-up read, which starts at once if none runs.
-    pub(super) fn join(&mut self, waiter: Waiter, encoding: usize, from: Cut, at: &mut At<'_>) {
+    pub(super) fn join(
+        &mut self,
+        waiter: Waiter,
+        encoding: usize,
+        from: Cut,
+        at: &mut CatchUpContext<'_>,
+    ) {
         let place = (waiter.shard, waiter.socket.slot);
         self.came += 1;
         let asker = Asker {
@@ -113,7 +119,7 @@ impl CatchUps {
     }
 
     /// Looks whether the catch-up read is held up.
-    pub(super) fn on_time(&mut self, at: &mut At<'_>) {
+    pub(super) fn on_time(&mut self, at: &mut CatchUpContext<'_>) {
         if let Some(catch_up) = &mut self.running
             && catch_up.look_at <= at.now
         {
@@ -134,7 +140,7 @@ impl CatchUps {
 
     /// Starts a catch-up read for who came first and all of its kind, from the lowest place any of them
     /// stands at. A kind waits for one encoding, and lacks something of what was held up, or not.
-    fn start(&mut self, at: &mut At<'_>) {
+    fn start(&mut self, at: &mut CatchUpContext<'_>) {
         let (held_up, live) = (&self.held_up, at.order.cut());
         let lacks = |it: &Asker| {
             let lacks = |p: &Partition| it.from.get(*p).offset < live.get(*p).offset;
@@ -203,7 +209,7 @@ impl CatchUps {
     }
 
     /// Something about a history read.
-    pub(super) fn on_read(&mut self, event: Event, at: &mut At<'_>) {
+    pub(super) fn on_read(&mut self, event: Event, at: &mut CatchUpContext<'_>) {
         let Some(catch_up) = &mut self.running else {
             return;
         };
@@ -257,7 +263,7 @@ impl CatchUps {
         shard: ShardId,
         number: u32,
         members: usize,
-        at: &mut At<'_>,
+        at: &mut CatchUpContext<'_>,
     ) {
         let Some(catch_up) = self
             .running
@@ -281,7 +287,7 @@ impl CatchUps {
     }
 
     /// Sends what was read as long as nobody owes a block, and ends the catch-up read where it is due.
-    fn go_on(&mut self, at: &mut At<'_>) {
+    fn go_on(&mut self, at: &mut CatchUpContext<'_>) {
         let Some(catch_up) = &mut self.running else {
             return;
         };
@@ -307,7 +313,7 @@ impl CatchUps {
     }
 
     /// Ends the catch-up read: it has met the order, or else it is short of it.
-    fn end(&mut self, met: bool, at: &mut At<'_>) {
+    fn end(&mut self, met: bool, at: &mut CatchUpContext<'_>) {
         let Some(catch_up) = self.running.take() else {
             return;
         };

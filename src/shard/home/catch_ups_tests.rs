@@ -60,8 +60,8 @@ impl Ground {
         }
     }
 
-    fn with(&mut self, act: impl FnOnce(&mut CatchUps, &mut At<'_>)) {
-        let mut at = At {
+    fn with(&mut self, act: impl FnOnce(&mut CatchUps, &mut CatchUpContext<'_>)) {
+        let mut at = CatchUpContext {
             order: &self.order,
             parts: &self.parts,
             now: self.now,

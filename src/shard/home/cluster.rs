@@ -7,7 +7,7 @@ use crate::model::{Now, ShardId, TopicName};
 use crate::shard::ClusterSecurity;
 use crate::shard::snapshot::{ClusterIndex, Snapshot};
 
-use super::Links;
+use super::BrokerSockets;
 use super::trouble::Trouble;
 
 /// Brokers a check names; the rest is a number.
@@ -16,7 +16,7 @@ const NAMED_MAX: usize = 4;
 #[derive(Debug)]
 pub(in crate::shard) struct Cluster {
     pub(in crate::shard) client: Client,
-    pub(in crate::shard) links: Links,
+    pub(in crate::shard) sockets: BrokerSockets,
     index: ClusterIndex,
     /// The cluster's own id, once it said it.
     pub(super) id: String,
@@ -45,7 +45,7 @@ impl Cluster {
         let bootstrap = settings.bootstrap.clone();
         Self {
             client: Client::new(settings, seed, role, now),
-            links: Links::new(index, security.tls.clone(), keys.clone()),
+            sockets: BrokerSockets::new(index, security.tls.clone(), keys.clone()),
             index,
             id: String::new(),
             known: false,

@@ -16,7 +16,7 @@ use crate::log::{Change, GapReason, Next, OffsetRange, Step, Undecodable};
 use crate::model::{Instant, Offset, Partition, ShardId};
 
 use super::topic::Topic;
-use super::{Cx, note};
+use super::{HomeContext, note};
 use crate::shard::message::Level;
 
 /// Ranges that `/readyz` names. Further ones are only counted.
@@ -232,7 +232,7 @@ impl Topic {
         &mut self,
         (partition, from, to): (Partition, Offset, Offset),
         error: &KafkaError,
-        cx: &mut Cx<'_>,
+        cx: &mut HomeContext<'_>,
     ) {
         let first = self.degraded.undecodable.is_empty();
         self.degraded.on_cause(partition, from, error.clone());
@@ -268,7 +268,13 @@ impl Topic {
     }
 
     /// A slice reports what it lacks.
-    pub(super) fn on_gaps(&mut self, shard: ShardId, instance: u32, gaps: Gaps, cx: &mut Cx<'_>) {
+    pub(super) fn on_gaps(
+        &mut self,
+        shard: ShardId,
+        instance: u32,
+        gaps: Gaps,
+        cx: &mut HomeContext<'_>,
+    ) {
         if instance != self.instance {
             return;
         }
@@ -317,7 +323,7 @@ impl Topic {
 
     /// Reads again what slices had no room for, if there is room now. Only while brokers answer:
     /// otherwise the topic keeps serving what is in memory.
-    pub(super) fn refill_if_room(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn refill_if_room(&mut self, cx: &mut HomeContext<'_>) {
         let stale = self.standing.stale_since.is_some() || self.missing.is_some();
         let due = self.degraded.next_wanted();
         let Some(due) = due.filter(|_| self.live && !stale && !self.is_reading_again()) else {
@@ -354,7 +360,7 @@ impl Topic {
     }
 
     /// Handles an event of a read of earlier records.
-    pub(super) fn on_read_again(&mut self, event: Event, cx: &mut Cx<'_>) {
+    pub(super) fn on_read_again(&mut self, event: Event, cx: &mut HomeContext<'_>) {
         let (partition, reached) = match event {
             Event::Batch {
                 read, batch, next, ..

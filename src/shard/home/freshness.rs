@@ -9,7 +9,7 @@ use crate::model::{Instant, Offset};
 use crate::shard::message::{Blocked, Message, Standing};
 use crate::shard::snapshot::Snapshot;
 
-use super::Cx;
+use super::HomeContext;
 use super::topic::Topic;
 
 /// What a healthy broker may take beyond two waits of a fetch.
@@ -70,7 +70,7 @@ impl Topic {
     }
 
     /// Looks how the topic stands, if that is due; tells all shards where it is another way now.
-    pub(super) fn look(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn look(&mut self, cx: &mut HomeContext<'_>) {
         if cx.now.mono < self.look_at {
             return;
         }

@@ -3,6 +3,7 @@
 //! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
 
 mod broker_counts;
+mod broker_sockets;
 mod catch_up;
 mod catch_ups;
 mod cluster;
@@ -10,7 +11,6 @@ mod commands;
 mod degraded;
 mod freshness;
 mod held_up;
-mod links;
 mod lookups;
 mod order;
 mod places;
@@ -33,9 +33,9 @@ use super::message::{Level, Message, Note, Waiter};
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
+pub(super) use broker_sockets::BrokerSockets;
 pub(super) use cluster::Cluster;
 use commands::Tickets;
-pub(super) use links::Links;
 use topic::Topic;
 
 /// The home side of a shard: a client for each cluster. Shard 0's keep the clusters' directories for
@@ -58,7 +58,7 @@ pub(super) struct Home {
 }
 
 /// What a topic works with for a moment: what is served, the client, the turn's time, the outbox.
-struct Cx<'a> {
+struct HomeContext<'a> {
     snapshot: &'a Snapshot,
     client: &'a mut Client,
     now: Now,
@@ -233,7 +233,7 @@ impl Home {
         cluster: ClusterIndex,
         now: Now,
         out: &'a mut Outbox,
-    ) -> (&'a mut [Topic], Cx<'a>) {
+    ) -> (&'a mut [Topic], HomeContext<'a>) {
         let Self {
             snapshot,
             clusters,
@@ -243,7 +243,7 @@ impl Home {
         let client = &mut clusters[usize::from(cluster.0)].client;
         (
             topics,
-            Cx {
+            HomeContext {
                 snapshot,
                 client,
                 now,
@@ -382,7 +382,7 @@ impl Home {
     pub(super) fn count(&self, now: Now, metrics: &mut ShardMetrics) {
         let failed = self.clusters.iter().map(|it| it.trouble.failed());
         metrics.general.kafka_connections_failed.0 = failed.sum();
-        let open = self.clusters.iter().map(|it| it.links.len() as u64);
+        let open = self.clusters.iter().map(|it| it.sockets.len() as u64);
         metrics.general.kafka_connections_open.set(open.sum());
         metrics.kafka.clone_from(&self.counted.kafka);
         metrics.brokers.clone_from(&self.counted.brokers);

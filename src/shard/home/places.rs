@@ -7,7 +7,7 @@ use crate::kafka::EpochEnd;
 use crate::log::Next;
 use crate::model::{Instant, Partition, ShardId};
 
-use super::Cx;
+use super::HomeContext;
 use super::topic::Topic;
 use crate::shard::message::{Message, Waiter};
 
@@ -46,7 +46,7 @@ impl Topic {
         instance: u32,
         waiter: Waiter,
         places: Vec<(Partition, Next)>,
-        cx: &mut Cx<'_>,
+        cx: &mut HomeContext<'_>,
     ) {
         if instance != self.instance {
             return;
@@ -64,14 +64,14 @@ impl Topic {
     }
 
     /// More is known of epochs' ends.
-    pub(super) fn on_epoch_ends(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn on_epoch_ends(&mut self, cx: &mut HomeContext<'_>) {
         let mut waiting = std::mem::take(&mut self.places.waiting);
         waiting.retain(|_, asker| !self.answer(asker, cx));
         self.places.waiting = waiting;
     }
 
     /// Those who have waited too long are told that nobody knows.
-    pub(super) fn on_places_late(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn on_places_late(&mut self, cx: &mut HomeContext<'_>) {
         let now = cx.now.mono;
         let late = self
             .places
@@ -89,7 +89,7 @@ impl Topic {
     }
 
     /// Answers, if everything is known.
-    fn answer(&self, asker: &Asker, cx: &mut Cx<'_>) -> bool {
+    fn answer(&self, asker: &Asker, cx: &mut HomeContext<'_>) -> bool {
         let (mut ends, mut known) = (Vec::new(), true);
         for &(partition, next) in &asker.places {
             let (topic, epoch) = (self.handle, next.epoch);

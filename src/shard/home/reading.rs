@@ -8,7 +8,7 @@ use crate::model::{Offset, Partition, ShardId};
 
 use super::order::Order;
 use super::topic::{Topic, log_start};
-use super::{Cx, note};
+use super::{HomeContext, note};
 use crate::shard::message::{Level, Message};
 
 /// How long the ids of a quiet topic may stay as old as they are.
@@ -16,7 +16,7 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Topic {
     /// Something about a read of this topic.
-    pub(super) fn on_read(&mut self, event: Event, cx: &mut Cx<'_>) {
+    pub(super) fn on_read(&mut self, event: Event, cx: &mut HomeContext<'_>) {
         if self.was_cut_back(&event) {
             return self.start_over(cx);
         }
@@ -154,7 +154,7 @@ impl Topic {
         }
     }
 
-    fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut Cx<'_>) {
+    fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut HomeContext<'_>) {
         let partition = batch.partition();
         self.on_heard(partition.0 as usize, next.offset, cx.now.mono);
         self.counts.records += batch.len() as u64;
@@ -172,7 +172,7 @@ impl Topic {
     }
 
     /// Nothing new in a partition: that it is so is told now and then.
-    fn on_unchanged(&mut self, partition: Partition, cx: &mut Cx<'_>) {
+    fn on_unchanged(&mut self, partition: Partition, cx: &mut HomeContext<'_>) {
         let order = self.order.as_ref().expect("reads belong to an order");
         let next = order.next(partition);
         self.on_heard(partition.0 as usize, next, cx.now.mono);
@@ -197,13 +197,13 @@ impl Topic {
         self.parts.iter().enumerate().all(at_end)
     }
 
-    pub(super) fn change(&mut self, change: Change, cx: &mut Cx<'_>) {
+    pub(super) fn change(&mut self, change: Change, cx: &mut HomeContext<'_>) {
         let order = self.order.as_mut().expect("reads belong to an order");
         let step = order.on_change(change);
         self.send(step, cx);
     }
 
-    fn on_log_start(&mut self, partition: Partition, log_start: Offset, cx: &mut Cx<'_>) {
+    fn on_log_start(&mut self, partition: Partition, log_start: Offset, cx: &mut HomeContext<'_>) {
         let Some(part) = self.parts.get_mut(partition.0 as usize) else {
             return;
         };
@@ -217,7 +217,7 @@ impl Topic {
         }
     }
 
-    pub(super) fn send(&mut self, step: Arc<Step>, cx: &mut Cx<'_>) {
+    pub(super) fn send(&mut self, step: Arc<Step>, cx: &mut HomeContext<'_>) {
         self.last_step = cx.now.mono.max(self.last_step);
         if self.degraded.on_step(&step) {
             let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
@@ -243,7 +243,7 @@ impl Topic {
         }
     }
 
-    pub(super) fn go_live_if_loaded(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn go_live_if_loaded(&mut self, cx: &mut HomeContext<'_>) {
         let blocked = self.is_blocked(cx.snapshot);
         let Some(order) = self.order.as_mut() else {
             return;
@@ -284,7 +284,7 @@ impl Topic {
         );
     }
 
-    pub(super) fn pause_if_full(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn pause_if_full(&mut self, cx: &mut HomeContext<'_>) {
         let full = self.order.as_ref().is_some_and(Order::is_full);
         if full && !self.paused {
             self.paused = true;

@@ -9,7 +9,7 @@ use crate::kafka::{Client, Denial, Lane, MissingReason, ReadKey, StartAt, TopicH
 use crate::log::{Cut, Next, Progress, Seq};
 use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
 
-use super::catch_up::At;
+use super::catch_up::CatchUpContext;
 use super::catch_ups::CatchUps;
 use super::commands::Commands;
 use super::degraded::Degraded;
@@ -18,7 +18,7 @@ use super::held_up::HeldUp;
 use super::order::{Limits, Order};
 use super::places::Places;
 use super::writes::{Line, Writes};
-use super::{Cx, Outbox, note};
+use super::{HomeContext, Outbox, note};
 use crate::shard::message::{Instance, Level, Message, Standing, Waiter};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
 
@@ -191,7 +191,12 @@ impl Topic {
     }
 
     /// The cluster shows the topic, for the first time or otherwise than before.
-    pub(super) fn on_view(&mut self, view: Arc<TopicView>, cluster_id: &str, cx: &mut Cx<'_>) {
+    pub(super) fn on_view(
+        &mut self,
+        view: Arc<TopicView>,
+        cluster_id: &str,
+        cx: &mut HomeContext<'_>,
+    ) {
         let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
         self.missing = None;
@@ -262,7 +267,7 @@ impl Topic {
     }
 
     /// Reads the partitions from number `first` on.
-    fn read_from(&mut self, first: u32, late: bool, cx: &mut Cx<'_>) {
+    fn read_from(&mut self, first: u32, late: bool, cx: &mut HomeContext<'_>) {
         let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
         let view = self.view.clone().expect("a topic that is read was seen");
@@ -289,7 +294,7 @@ impl Topic {
     /// The log lost its end to an unclean election. What was built from it can't be told apart from
     /// what is gone, so the topic is loaded anew; each stream comes back with its id, which says
     /// what it holds of what is gone.
-    pub(super) fn start_over(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn start_over(&mut self, cx: &mut HomeContext<'_>) {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
         note(cx.out, Level::Warn, text);
@@ -297,7 +302,7 @@ impl Topic {
     }
 
     /// Loads the topic again from its log.
-    pub(super) fn load_anew(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn load_anew(&mut self, cx: &mut HomeContext<'_>) {
         let Some(view) = self.view.clone() else {
             return;
         };
@@ -306,7 +311,7 @@ impl Topic {
     }
 
     /// Begins an instance: what was built from another log is void.
-    fn open(&mut self, view: &TopicView, cx: &mut Cx<'_>) {
+    fn open(&mut self, view: &TopicView, cx: &mut HomeContext<'_>) {
         let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
         let settings = &snapshot.config.settings;
@@ -389,7 +394,7 @@ impl Topic {
     }
 
     /// The cluster does not show it, or no longer.
-    pub(super) fn on_missing(&mut self, reason: MissingReason, cx: &mut Cx<'_>) {
+    pub(super) fn on_missing(&mut self, reason: MissingReason, cx: &mut HomeContext<'_>) {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: {reason}; {}", reason.remedy());
         note(cx.out, Level::Warn, text);
@@ -404,7 +409,7 @@ impl Topic {
         &mut self,
         shard: ShardId,
         (instance, seq): (u32, Seq),
-        cx: &mut Cx<'_>,
+        cx: &mut HomeContext<'_>,
     ) {
         let current = instance == self.instance; // Else it is of a log that is void.
         let Some(order) = self.order.as_mut().filter(|_| current) else {
@@ -430,7 +435,7 @@ impl Topic {
         &mut self,
         instance: u32,
         (waiter, encoding, from): (Waiter, usize, Cut),
-        cx: &mut Cx<'_>,
+        cx: &mut HomeContext<'_>,
     ) {
         if instance == self.instance
             && let Some((catch_ups, mut at)) = self.catch_ups(cx)
@@ -445,7 +450,7 @@ impl Topic {
         shard: ShardId,
         catch_up: u32,
         members: usize,
-        cx: &mut Cx<'_>,
+        cx: &mut HomeContext<'_>,
     ) {
         if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
             catch_ups.on_taken(shard, catch_up, members, &mut at);
@@ -453,7 +458,7 @@ impl Topic {
     }
 
     /// The catch-up read looks whether it is held up.
-    pub(super) fn on_catch_up_due(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn on_catch_up_due(&mut self, cx: &mut HomeContext<'_>) {
         if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
             catch_ups.on_time(&mut at);
         }
@@ -462,9 +467,9 @@ impl Topic {
     /// The catch-up reads, and what they need.
     pub(super) fn catch_ups<'a>(
         &'a mut self,
-        cx: &'a mut Cx<'_>,
-    ) -> Option<(&'a mut CatchUps, At<'a>)> {
-        let at = At {
+        cx: &'a mut HomeContext<'_>,
+    ) -> Option<(&'a mut CatchUps, CatchUpContext<'a>)> {
+        let at = CatchUpContext {
             order: self.order.as_ref()?,
             parts: &self.parts,
             now: cx.now.mono,

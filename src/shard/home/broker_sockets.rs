@@ -13,9 +13,9 @@ use crate::tls::{Blame, Connector, Session, TlsError};
 
 /// The client's sockets: few, a handful a broker.
 #[derive(Debug)]
-pub(in crate::shard) struct Links {
+pub(in crate::shard) struct BrokerSockets {
     cluster: ClusterIndex,
-    open: Vec<Link>,
+    open: Vec<BrokerSocket>,
     tls: Option<Connector>,
     /// How messages call the cluster's keys.
     keys: ClusterKeys,
@@ -24,7 +24,7 @@ pub(in crate::shard) struct Links {
 }
 
 #[derive(Debug)]
-struct Link {
+struct BrokerSocket {
     id: LinkId,
     socket: SocketId,
     /// Something waits to be read.
@@ -56,7 +56,7 @@ const READS_A_TURN_MAX: usize = 16;
 /// Plaintext is gathered in one buffer; what a large answer made of it is given back.
 const PLAIN_BYTES_KEPT: usize = 128 << 10;
 
-impl Links {
+impl BrokerSockets {
     /// Those to a cluster.
     pub(in crate::shard) fn new(
         cluster: ClusterIndex,
@@ -116,7 +116,7 @@ impl Links {
             },
         };
         let plain = tls.is_none();
-        self.open.push(Link {
+        self.open.push(BrokerSocket {
             id,
             socket,
             readable: true,
@@ -225,7 +225,7 @@ impl Links {
     }
 }
 
-impl Link {
+impl BrokerSocket {
     /// Reads once.
     fn read(
         &mut self,
@@ -355,5 +355,5 @@ fn words(error: &TlsError, keys: &ClusterKeys) -> String {
 }
 
 #[cfg(test)]
-#[path = "links_tests.rs"]
+#[path = "broker_sockets_tests.rs"]
 mod tests;

@@ -54,10 +54,10 @@ impl Io for Pipe {
     }
 }
 
-/// A client that wants to connect, its links, and the CA and the broker's side.
+/// A client that wants to connect, its sockets, and the CA and the broker's side.
 struct Ground {
     client: Client,
-    links: Links,
+    sockets: BrokerSockets,
     pipe: Pipe,
     outputs: Outputs<()>,
     broker: Session,
@@ -86,7 +86,7 @@ fn ground(host: &str, certified: &str) -> Ground {
     let connector = Connector::new(Roots::Given(ca.as_bytes()), None).expect("a CA");
     Ground {
         client,
-        links: Links::new(
+        sockets: BrokerSockets::new(
             crate::shard::ClusterIndex::default(),
             Some(connector),
             ClusterKeys::default(),
@@ -109,12 +109,12 @@ impl Ground {
         };
         let ticket = open.ticket;
         let at = (&mut self.pipe, NOW);
-        self.links
+        self.sockets
             .on_opened(ticket, SOCKET, &mut self.client, at, &mut self.outputs);
     }
 
     fn pump(&mut self) {
-        self.links
+        self.sockets
             .pump(&mut self.client, &mut self.pipe, NOW, &mut self.outputs);
     }
 
@@ -123,7 +123,7 @@ impl Ground {
         let mut told = Vec::new();
         for _ in 0..10_000 {
             self.pipe.room = 50;
-            self.links.write(
+            self.sockets.write(
                 SOCKET,
                 &mut self.client,
                 &mut self.pipe,
@@ -136,8 +136,8 @@ impl Ground {
             let down = self.broker.outgoing().to_vec();
             self.broker.on_sent(down.len());
             self.pipe.to_us.extend(&down);
-            self.links.on_readable(SOCKET);
-            self.links
+            self.sockets.on_readable(SOCKET);
+            self.sockets
                 .read(&mut self.client, &mut self.pipe, NOW, &mut self.outputs);
             let still = up.is_empty() && down.is_empty() && self.pipe.to_us.is_empty();
             if failed || still {
@@ -166,7 +166,7 @@ fn the_first_request_goes_when_the_broker_is_proven_however_the_bytes_are_cut() 
     // ApiVersions (18), version 3, behind its length.
     assert_eq!(told[4..8], [0, 18, 0, 3]);
     assert!(!told.windows(2).any(|it| it == b"\x16\x03"), "plaintext");
-    assert_eq!(ground.links.len(), 1);
+    assert_eq!(ground.sockets.len(), 1);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_broker_of_another_name_gets_nothing_and_is_named() {
     ground.open();
     assert_eq!(ground.settle(), b"");
     assert_eq!(
-        (ground.links.len(), &ground.outputs.close[..]),
+        (ground.sockets.len(), &ground.outputs.close[..]),
         (0, &[SOCKET][..])
     );
     let said = ground.down();
@@ -188,7 +188,7 @@ fn an_end_within_the_handshake_is_no_mere_close() {
     ground.open();
     ground.pipe.ended = true;
     let it = &mut ground;
-    it.links
+    it.sockets
         .read(&mut it.client, &mut it.pipe, NOW, &mut it.outputs);
     let said = ground.down();
     assert!(said.contains("does this port speak TLS?"), "{said}");
@@ -205,7 +205,7 @@ fn a_socket_that_comes_after_the_client_gave_up_is_closed() {
     ground.client.on_time(late);
     ground.open();
     assert_eq!(
-        (ground.links.len(), &ground.outputs.close[..]),
+        (ground.sockets.len(), &ground.outputs.close[..]),
         (0, &[SOCKET][..])
     );
 }
