@@ -1,6 +1,6 @@
 //! The vocabulary of the house: the nouns that several rooms must agree on, with their bounds and
-//! their one textual form. No behaviour lives here beyond construction, comparison and conversion, and the
-//! fast generator that spreads the rooms' retries in time.
+//! their one textual form. No behaviour lives here beyond construction, comparison and
+//! conversion, and the fast generator that spreads the rooms' retries in time.
 
 mod address;
 mod command;

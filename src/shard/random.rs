@@ -27,8 +27,8 @@ impl std::fmt::Debug for RandomKey {
 }
 
 /// A cryptographic generator (ChaCha20, RFC 8439): a client that sees some of its numbers can
-/// neither predict nor reconstruct the others. It keys hash tables whose keys come from clients, and
-/// names commands that came without a key. Jitter is cheaper with [`crate::model::FastRandom`].
+/// neither predict nor reconstruct the others. It keys hash tables whose keys come from clients,
+/// and names commands that came without a key. Jitter is cheaper with [`crate::model::FastRandom`].
 #[derive(Debug)]
 pub(super) struct SecureRandom(ChaCha20Rng);
 
