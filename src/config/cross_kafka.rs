@@ -1,6 +1,6 @@
-//! What must go together in a cluster's TLS and SASL. For any cluster: `section` is where its keys
-//! stand, `at` finds one in the file. A table of which something could not be read is `None`: that
-//! is told already, and what seems to be missing beside it may well be there.
+//! Checks of one cluster's TLS and SASL settings against each other. `section` is the table of its
+//! keys, and `at` finds a key's range in the file. A table with an invalid value is passed as
+//! `None`: that error is already reported, and a key that seems missing beside it may be there.
 
 use std::ops::Range;
 
@@ -54,7 +54,7 @@ impl Pair<'_> {
         let given = given.into_iter().find(|(_, is)| *is);
         if let (false, Some((key, _))) = (tls.enabled, given) {
             let (name, enabled) = (self.key(key), self.key("tls.enabled"));
-            let message = format!("`{name}` is set, and TLS is not spoken");
+            let message = format!("`{name}` is set, but TLS is not enabled");
             self.error(key, message, format!("set {enabled} = true, or remove it"));
         }
         let (has, lacks) = match (&tls.certificate, &tls.key) {
@@ -81,7 +81,7 @@ impl Pair<'_> {
         };
         let mechanism = self.key("sasl.mechanism");
         for (key, _) in others.iter().filter(|(_, is)| *is) {
-            let message = format!("`{}` has no use with this mechanism", self.key(key));
+            let message = format!("`{}` is not used by this mechanism", self.key(key));
             self.error(key, message, format!("remove it, or set {mechanism}"));
         }
         match sasl.mechanism {
@@ -114,7 +114,7 @@ impl Pair<'_> {
         );
         if bare && !tls {
             let at = (self.at)(&mechanism);
-            let message = "who reads the wire to the brokers reads the password or the token";
+            let message = "the password or token is sent to the brokers without encryption";
             let help = format!(
                 "set {} = true, or a scram mechanism",
                 self.key("tls.enabled")

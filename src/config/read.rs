@@ -1,5 +1,5 @@
-//! Reads routes from the file: `[[command]]`, `[[query]]`, `[[stream]]`. What is wrong within one
-//! route is found here; what is wrong between them, in `cross.rs`.
+//! Reads routes from the file: `[[command]]`, `[[query]]`, `[[stream]]`. This module checks each
+//! route by itself; `cross.rs` checks routes against each other.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -17,42 +17,45 @@ use super::{
 };
 use crate::model::{EventName, TopicName};
 
-/// Routes of one kind a file may have: each has tables on every shard and series in the metrics.
+/// Most routes of one kind. Each has tables on every shard, and time series in the metrics.
 pub const ROUTES_MAX: usize = 500;
 
-/// A route and the places of what others may clash with.
+/// A route with the byte ranges of the keys that may conflict with other routes.
 pub(super) struct Routed<R> {
     pub(super) route: R,
-    /// Of the table.
+    /// Byte range of the route's table.
     pub(super) at: Range<usize>,
-    /// Of `topic = "…"`.
+    /// Byte range of the value of `topic`.
     pub(super) topic_at: Range<usize>,
-    /// Of `replies`, `timeout` or `event`, as far as the route has them.
+    /// Byte ranges of the values of `replies`, `timeout` and `event`, if the route has them.
     pub(super) replies_at: Option<Range<usize>>,
     pub(super) timeout_at: Option<Range<usize>>,
     pub(super) event_at: Option<Range<usize>>,
 }
 
-/// What a route lays claim to, known even if the rest of it is wrong.
+/// The requests and the name that a route takes. Known even if the rest of the route is invalid, so
+/// that conflicts are still reported.
 pub(super) struct Claim {
     pub(super) method: &'static str,
     pub(super) path: PathPattern,
-    /// Of `route = "…"`.
+    /// Byte range of the value of `route`.
     pub(super) route_at: Range<usize>,
-    /// The name, if the file gives one; the default is as unique as the path.
+    /// Line of the value of `route`, counted from 1.
+    pub(super) line: usize,
+    /// The name, if the file gives one. The default name is as unique as the path.
     pub(super) name: Option<Placed<String>>,
 }
 
-/// Reading one file: its text, for places and lines, and what was found so far.
+/// Reads one file. Keeps its text, for ranges and lines, and the findings so far.
 pub(super) struct Reader<'a, 'f> {
     text: &'a str,
     pub(super) findings: &'f mut Findings,
     pub(super) claims: Vec<Claim>,
-    /// Those of `[[cluster]]`.
+    /// Names of the file's `[[cluster]]` tables, in order.
     pub(super) cluster_names: Vec<String>,
 }
 
-/// A route's `GET` is no method of commands.
+/// Method and path of a route. `None` is `GET`, which no command has.
 type MethodAndPath = (Option<CommandMethod>, PathPattern);
 
 const METHODS: &[(&str, Option<CommandMethod>)] = &[
@@ -77,7 +80,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         self.text
     }
 
-    /// Every table of an array of tables, such as `[[command]]`.
+    /// Opens every table of an array of tables, such as `[[command]]`.
     pub(super) fn array(
         &mut self,
         top: &mut Section<'a>,
@@ -128,7 +131,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         let replies = self.topic(&mut section, "replies", "\"replies\"");
         let fallback = PathPattern { segments: vec![] };
         let path = route.as_ref().map(|it| it.value.1.clone());
-        // Without a path no parameter is known; its absence is found already.
+        // Without a path no parameter is known. The missing path is already reported.
         let against = path.as_ref().unwrap_or(&fallback);
         let key = self.template(
             section.get("key"),
@@ -269,7 +272,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         })
     }
 
-    /// `filter.key = "template"`, and whether it could be read.
+    /// Reads `filter.key`, and returns whether it is absent or valid.
     fn filter(&mut self, section: &mut Section<'a>, path: Option<&PathPattern>) -> (Filter, bool) {
         let Some(mut terms) = section.table("filter", "[stream.filter]", self.findings) else {
             return (Filter::default(), true);
@@ -281,7 +284,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         (Filter { key }, sound)
     }
 
-    /// Name and route, and the claim they make.
+    /// Reads name and route, and records them in `claims`.
     fn head(
         &mut self,
         section: &mut Section<'a>,
@@ -296,6 +299,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 method: method.map_or("GET", CommandMethod::as_str),
                 path: path.clone(),
                 route_at: route.at.clone(),
+                line: line_of(self.text, route.at.start),
                 name: name.clone(),
             });
         }
@@ -309,7 +313,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         }?;
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         if !name.value.bytes().all(legal) {
-            let message = format!("`{}` is no name for a route", name.value);
+            let message = format!("`{}` is not a valid route name", name.value);
             let help = "use letters, digits, `.`, `_` and `-`, at most 64";
             self.findings.error(name.at.clone(), message, help);
         }
@@ -371,15 +375,15 @@ impl<'a, 'f> Reader<'a, 'f> {
         match TopicName::new(&text.value) {
             Ok(topic) => Some(Placed::new(topic, text.at)),
             Err(why) => {
-                let message = format!("`{}` can't be a topic", text.value);
+                let message = format!("`{}` is not a valid topic name", text.value);
                 self.findings.error(text.at, message, why);
                 None
             }
         }
     }
 
-    /// A template, if the value is there and is one. Without a `path` only syntax can be wrong, and
-    /// what names a parameter is left alone.
+    /// Reads an optional template. If the path is unknown, no error of the template is reported: it
+    /// may only be that its parameters are not known.
     pub(super) fn template(
         &mut self,
         value: Option<&Spanned<DeValue<'a>>>,
@@ -410,8 +414,8 @@ impl<'a, 'f> Reader<'a, 'f> {
         self.findings.error(at, error.message, error.help);
     }
 
-    /// A parameter nobody reads would make every value of it the same page: for a query or a stream
-    /// that shows everybody everything.
+    /// Rejects a path parameter that no template reads. Every value of it would return the same
+    /// records, so that each client of a query or a stream could read everyone's.
     fn unused_params(
         &mut self,
         route: &Placed<PathPattern>,

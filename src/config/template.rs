@@ -1,35 +1,35 @@
-//! Templates: text with holes that a request fills, such as `{path.id}`.
+//! Templates: text with placeholders that a request expands, such as `{path.id}`.
 //!
-//! A template is parsed against the path of its route, so a parsed template never names a parameter
-//! the path lacks. `{{` and `}}` stand for the braces themselves.
+//! A template is parsed against its route's path, so a parsed template never names a parameter that
+//! the path lacks. `{{` and `}}` are literal braces.
 
 use std::fmt;
 
 use super::pattern::{PathPattern, TextError, is_name};
 
-/// Bytes a template may have as text.
+/// Longest template as text, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 1024;
 
-/// Literals and holes, in order. Never empty.
+/// Literals and placeholders, in order. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// No two literals stand side by side.
+    /// The pieces in order; no two literals are adjacent.
     pub parts: Vec<Part>,
 }
 
 /// One piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Stands as it is.
+    /// Text that is copied unchanged.
     Literal(String),
     /// `{path.name}`: the parameter of the path, decoded.
     Path {
-        /// Its place among [`PathPattern::params`].
+        /// The parameter's index in [`PathPattern::params`].
         index: usize,
-        /// Its name, for messages.
+        /// The parameter's name, which messages show.
         name: String,
     },
-    /// `{identity}`: issuer and subject of an authenticated client; empty for an anonymous one.
+    /// `{identity}`: issuer and subject of an authenticated client. Empty for an anonymous one.
     Identity,
     /// `{header.name}`: a request header, name in lower case.
     Header(String),
@@ -37,25 +37,25 @@ pub enum Part {
     Query(String),
     /// `{body:/json/pointer}`: a string, number or boolean of a JSON body (RFC 6901).
     Body {
-        /// The pointer's reference tokens, unescaped. Not empty: a whole body is no key.
+        /// The pointer's reference tokens, unescaped. Not empty, because a whole body is no key.
         pointer: Vec<String>,
     },
 }
 
-/// Where a template stands decides what it may ask for.
+/// The kind of route a template belongs to, which decides the placeholders it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Of a command: everything.
+    /// A command: every placeholder is allowed.
     Command,
-    /// Of a query or a stream: no body.
+    /// A query or a stream: a GET has no body.
     Get,
 }
 
 impl Template {
-    /// Reads a template that belongs to a route with `path`.
+    /// Parses a template of a route with this `path`.
     ///
     /// # Errors
-    /// Where and how `text` is no template, or asks for what its place does not have.
+    /// `text` is not a template, or uses a placeholder that this kind of route does not have.
     pub fn parse(text: &str, path: &PathPattern, place: Place) -> Result<Self, TextError> {
         let whole = 0..text.len();
         if text.is_empty() || text.len() > TEMPLATE_BYTES_MAX {
@@ -97,7 +97,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// Names of the request headers it reads, in lower case.
+    /// Names of the request headers that the template reads, in lower case.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Header(name) => Some(name.as_str()),
@@ -105,7 +105,7 @@ impl Template {
         })
     }
 
-    /// Whether any part reads the request's body, which must then be there whole.
+    /// Whether a placeholder reads the request's body, which must then be complete first.
     #[must_use]
     pub fn reads_body(&self) -> bool {
         let body = |part: &Part| matches!(part, Part::Body { .. });
@@ -113,7 +113,7 @@ impl Template {
     }
 }
 
-/// What stands between two braces; or what is wrong with it, and what to do.
+/// Parses the text between two braces. The error is the message and what to do.
 fn hole(inner: &str, path: &PathPattern, place: Place) -> Result<Part, (String, String)> {
     if inner == "identity" {
         return Ok(Part::Identity);
@@ -150,7 +150,10 @@ fn hole(inner: &str, path: &PathPattern, place: Place) -> Result<Part, (String, 
     }
     let help = "templates know `{path.name}`, `{identity}`, `{header.name}`, `{query.name}` and \
                 `{body:/json/pointer}`";
-    Err((format!("`{{{inner}}}` means nothing here"), help.into()))
+    Err((
+        format!("`{{{inner}}}` is not a known placeholder"),
+        help.into(),
+    ))
 }
 
 fn path_part(name: &str, path: &PathPattern) -> Result<Part, (String, String)> {
@@ -167,13 +170,13 @@ fn path_part(name: &str, path: &PathPattern) -> Result<Part, (String, String)> {
     Err((message, help))
 }
 
-/// A header's field name (RFC 9110 5.1), already in lower case.
+/// Whether `name` is a header field name (RFC 9110 5.1), already in lower case.
 pub(super) fn is_token(name: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=128).contains(&name.len()) && name.bytes().all(legal)
 }
 
-/// RFC 6901 3 and 4: tokens after slashes, `~1` a slash, `~0` a tilde.
+/// RFC 6901 3 and 4: each token follows a slash; `~1` encodes a slash and `~0` a tilde.
 fn json_pointer(text: &str) -> Option<Vec<String>> {
     let unescape = |token: &str| {
         let stray = token.replace("~0", "").replace("~1", "").contains('~');
@@ -258,7 +261,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the text: no panic, and what is pointed at lies in the text.
+        /// No text causes a panic, and every error's range lies within the text.
         #[test]
         fn any_text_is_a_template_or_a_placed_error(text in "[{}a-z.:/~ä]{0,40}") {
             match Template::parse(&text, &path(), Place::Command) {
