@@ -210,18 +210,18 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
     let defaults = Settings::default();
     let flags = TABLE.iter().filter(|it| !(it.secret)());
     let flags = flags.map(|setting| {
-        let (variable, shown) = (setting.variable(), setting.default_shown(&defaults));
+        let (variable, shown) = (setting.variable(), setting.default_text(&defaults));
         let doc = setting.doc.trim();
         let first = doc.split_inclusive(". ").next().unwrap_or(doc).trim_end();
         let flag = Arg::new(setting.key)
             .long(setting.flag())
-            .value_name(value_name(&(setting.says)()))
+            .value_name(value_name(&(setting.describe)()))
             .action(ArgAction::Append)
             .help_heading(setting.group)
             .help(format!("{first} [default: {shown}]"))
             .long_help(format!("{doc} [env: {variable}] [default: {shown}]"));
         // A switch alone means `true`.
-        let flag = match (setting.says)().starts_with("true") {
+        let flag = match (setting.describe)().starts_with("true") {
             true => flag.num_args(0..=1).default_missing_value("true"),
             false => flag,
         };
@@ -235,17 +235,19 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
 }
 
 /// The placeholder that help shows for a flag's value, chosen by what its setting allows.
-fn value_name(says: &str) -> &'static str {
-    match says {
-        _ if says.contains("ip:port") => "ADDRESS",
-        _ if says.contains("host:port") => "BROKER",
-        _ if says.contains("a path") => "PATH",
-        _ if says.contains("iB") => "SIZE",
-        _ if says.starts_with("true") => "BOOL",
-        _ if says.starts_with('`') => "WORD",
-        _ if says.contains("ranges") => "CPUS",
-        _ if says.contains("text of") => "TEXT",
-        _ if says.ends_with(|c: char| c.is_ascii_digit()) || says.contains("one per CPU") => "N",
+fn value_name(allowed: &str) -> &'static str {
+    match allowed {
+        _ if allowed.contains("ip:port") => "ADDRESS",
+        _ if allowed.contains("host:port") => "BROKER",
+        _ if allowed.contains("a path") => "PATH",
+        _ if allowed.contains("iB") => "SIZE",
+        _ if allowed.starts_with("true") => "BOOL",
+        _ if allowed.starts_with('`') => "WORD",
+        _ if allowed.contains("ranges") => "CPUS",
+        _ if allowed.contains("text of") => "TEXT",
+        _ if allowed.ends_with(|c: char| c.is_ascii_digit()) || allowed.contains("one per CPU") => {
+            "N"
+        }
         _ => "TIME",
     }
 }

@@ -109,7 +109,7 @@ struct Security {
     tls: KafkaTls,
     sasl: KafkaSasl,
     /// Byte ranges of the keys that the file sets, by the keys' names within the cluster.
-    said: Vec<(&'static str, Range<usize>)>,
+    given: Vec<(&'static str, Range<usize>)>,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -148,7 +148,7 @@ impl<'a> Reader<'a, '_> {
             let line = |at: &Range<usize>| line_of(self.text(), at.start);
             let mut lines = vec![("bootstrap", line(&bootstrap.at))];
             lines.extend(log_id.as_ref().map(|it| ("log_id", line(&it.at))));
-            lines.extend(security.said.iter().map(|(key, at)| (*key, line(at))));
+            lines.extend(security.given.iter().map(|(key, at)| (*key, line(at))));
             let cluster = ClusterConfig {
                 name: name.value.clone(),
                 line: line(&at),
@@ -175,7 +175,7 @@ impl<'a> Reader<'a, '_> {
     /// Reads a cluster's TLS and SASL. The keys are those declared for `[kafka.tls]` and
     /// `[kafka.sasl]`.
     fn security(&mut self, section: &mut Section<'a>) -> Security {
-        let (mut settings, mut said) = (Settings::default(), Vec::new());
+        let (mut settings, mut given) = (Settings::default(), Vec::new());
         let mut unread = Vec::new();
         for (inner, title) in [("tls", "[cluster.tls]"), ("sasl", "[cluster.sasl]")] {
             let Some(mut table) = section.table(inner, title, self.findings) else {
@@ -190,14 +190,14 @@ impl<'a> Reader<'a, '_> {
                 if at.is_none() && table.has(key) {
                     unread.push(inner);
                 }
-                said.extend(at.map(|at| (name, at)));
+                given.extend(at.map(|at| (name, at)));
             }
             if !table.finish(elsewhere, self.findings) {
                 unread.push(inner);
             }
         }
         let place = |key: &str| {
-            let found = said
+            let found = given
                 .iter()
                 .find(|(name, _)| key == format!("cluster.{name}"));
             found.map(|(_, at)| at.clone())
@@ -209,7 +209,7 @@ impl<'a> Reader<'a, '_> {
         Security {
             tls: settings.kafka_tls,
             sasl: settings.kafka_sasl,
-            said,
+            given,
         }
     }
 

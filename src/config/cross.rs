@@ -44,7 +44,7 @@ impl Routes {
     /// Runs every check between routes.
     pub(super) fn check(&self, settings: &Settings, findings: &mut Findings) {
         for (index, claim) in self.claims.iter().enumerate() {
-            owners(&self.claims[..index], claim, findings);
+            no_duplicates(&self.claims[..index], claim, findings);
         }
         for command in &self.commands {
             self.replies(command, findings);
@@ -122,7 +122,7 @@ impl Routes {
 }
 
 /// Rejects a second route for the same requests, and a second route of the same name.
-fn owners(before: &[Claim], claim: &Claim, findings: &mut Findings) {
+fn no_duplicates(before: &[Claim], claim: &Claim, findings: &mut Findings) {
     let same = |it: &&Claim| it.method == claim.method && it.path.same_shape(&claim.path);
     if let Some(first) = before.iter().find(same) {
         let (method, path) = (claim.method, &claim.path);
@@ -157,7 +157,7 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
         &|key| from.at(key),
         findings,
     );
-    let mut check = Pairs { from, findings };
+    let mut check = OrderCheck { from, findings };
     check.bytes(
         "http.body_bytes_max",
         s.http.body_bytes_max,
@@ -205,12 +205,12 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
 }
 
 /// Checks pairs of settings where the first must not exceed the second.
-struct Pairs<'a> {
+struct OrderCheck<'a> {
     from: &'a Origins,
     findings: &'a mut Findings,
 }
 
-impl Pairs<'_> {
+impl OrderCheck<'_> {
     fn bytes(&mut self, key: &str, value: usize, bound: &str, limit: usize) {
         if value > limit {
             self.above(key, &show_size(value), bound, &show_size(limit));

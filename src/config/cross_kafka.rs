@@ -7,35 +7,35 @@ use std::ops::Range;
 use super::diagnose::Findings;
 use super::settings::{KafkaSasl, KafkaTls, Mechanism};
 
-type At<'a> = &'a dyn Fn(&str) -> Option<Range<usize>>;
+type KeyRange<'a> = &'a dyn Fn(&str) -> Option<Range<usize>>;
 
 pub(super) fn connection(
     tls: Option<&KafkaTls>,
     sasl: Option<&KafkaSasl>,
     section: &str,
-    at: At<'_>,
+    at: KeyRange<'_>,
     findings: &mut Findings,
 ) {
-    let mut pair = Pair {
+    let mut check = SecurityCheck {
         section,
         at,
         findings,
     };
     if let Some(tls) = tls {
-        pair.tls(tls);
+        check.tls(tls);
     }
     if let Some(sasl) = sasl {
-        pair.sasl(sasl, tls.is_none_or(|tls| tls.enabled));
+        check.sasl(sasl, tls.is_none_or(|tls| tls.enabled));
     }
 }
 
-struct Pair<'a> {
+struct SecurityCheck<'a> {
     section: &'a str,
-    at: At<'a>,
+    at: KeyRange<'a>,
     findings: &'a mut Findings,
 }
 
-impl Pair<'_> {
+impl SecurityCheck<'_> {
     fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.section)
     }

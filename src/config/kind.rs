@@ -61,7 +61,7 @@ pub trait Kind {
     /// Prints a value as the file has it, without quotes.
     fn show(&self, value: &Self::Value) -> String;
     /// What values are allowed, for help and documentation: "64KiB to 16GiB".
-    fn says(&self) -> String;
+    fn describe(&self) -> String;
     /// Whether values are secret. A secret has no flag, because every user of the machine can read
     /// the arguments of a process.
     fn is_secret(&self) -> bool {
@@ -114,7 +114,7 @@ impl<T: Copy + PartialOrd + Display + FromStr + TryFrom<i64>> Kind for Count<T> 
         value.to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!("{} to {}", self.0.start(), self.0.end())
     }
 }
@@ -138,7 +138,7 @@ impl Kind for Switch {
         value.to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "true or false".into()
     }
 }
@@ -160,7 +160,7 @@ impl Kind for Text {
         value.clone()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!("text of 1 to {} bytes, no control characters", self.0)
     }
 }
@@ -183,7 +183,7 @@ impl Kind for Address {
         value.to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "ip:port such as 127.0.0.1:8080 or [::]:8080; port 0 takes any free one".into()
     }
 }
@@ -202,7 +202,7 @@ impl Kind for FilePath {
         value.display().to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "a path".into()
     }
 }
@@ -273,7 +273,7 @@ impl Kind for Broker {
         value.to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "host:port".into()
     }
 }
@@ -304,7 +304,7 @@ impl Kind for Cpus {
         numbers.join(",")
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!("numbers and ranges such as 0-3,8, below {CPUS_MAX}")
     }
 }
@@ -363,7 +363,7 @@ impl Kind for SecretText {
         }
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "text, or in the file `{ env = \"NAME\" }`, `{ file = \"PATH\" }`, \
          `{ credential = \"NAME\" }`"
             .into()
@@ -395,7 +395,7 @@ impl<T: Copy + PartialEq> Kind for OneOf<T> {
         found.map_or("", |(word, _)| word).to_owned()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         let words: Vec<_> = self.0.iter().map(|(word, _)| format!("`{word}`")).collect();
         match words.as_slice() {
             [only] => only.clone(),
@@ -434,8 +434,8 @@ impl<K: Kind> Kind for ListOf<K> {
         parts.join(",")
     }
 
-    fn says(&self) -> String {
-        format!("a list of at most {}: {}", self.1, self.0.says())
+    fn describe(&self) -> String {
+        format!("a list of at most {}: {}", self.1, self.0.describe())
     }
 }
 
@@ -459,8 +459,8 @@ impl<K: Kind> Kind for Maybe<K> {
         self.0.is_secret()
     }
 
-    fn says(&self) -> String {
-        format!("{}; `none`: {}", self.0.says(), self.1)
+    fn describe(&self) -> String {
+        format!("{}; `none`: {}", self.0.describe(), self.1)
     }
 }
 

@@ -61,7 +61,7 @@ impl Loaded {
     ///
     /// # Errors
     /// The report, with one error per reason.
-    pub fn unless(mut self, reasons: impl IntoIterator<Item = String>) -> Result<Self, Report> {
+    pub fn reject_for(mut self, reasons: impl IntoIterator<Item = String>) -> Result<Self, Report> {
         self.add(Severity::Error, reasons);
         match self.report.errors() {
             0 => Ok(self),
@@ -300,7 +300,8 @@ impl<'f> Layers<'f> {
             Ok(()) => self.origins.set(index, origin),
             Err(why) => {
                 let message = format!("`{name}`: {why}");
-                self.findings.error(None, message, (TABLE[index].says)());
+                self.findings
+                    .error(None, message, (TABLE[index].describe)());
                 self.origins.on_unread(TABLE[index].key);
             }
         }

@@ -51,7 +51,7 @@ pub use settings::{
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
 };
-pub use template::{Part, Place, TEMPLATE_BYTES_MAX, Template};
+pub use template::{Part, TEMPLATE_BYTES_MAX, Template, TemplateContext};
 pub use topics::TopicUse;
 pub use unit::{show_size, show_time};
 

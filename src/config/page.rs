@@ -136,7 +136,7 @@ const ROUTE_KEYS: &[Keys] = &[
                 "tls",
                 "Table `[cluster.tls]`, below its `[[cluster]]`: the keys of `[kafka.tls]`, for \
                  this cluster alone and in the file only. Without it, connections are plaintext, \
-                 whatever `[kafka.tls]` says.",
+                 whatever `[kafka.tls]` allowed.",
             ),
             (
                 "sasl",
@@ -248,8 +248,8 @@ fn settings(out: &mut String) {
             "| `{}`<br>{flag}`{}` | `{}` | {} | {}{restart} |",
             setting.key,
             setting.variable(),
-            setting.default_shown(&defaults),
-            (setting.says)(),
+            setting.default_text(&defaults),
+            (setting.describe)(),
             setting.doc.trim(),
         );
     }

@@ -13,7 +13,7 @@ use super::section::{Placed, Section, part_of, raw};
 use super::unit::Time;
 use super::{
     CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, Part, Partitioner, PathPattern,
-    Place, QueryRoute, Slow, Start, StreamRoute, Template, TextError,
+    QueryRoute, Slow, Start, StreamRoute, Template, TemplateContext, TextError,
 };
 use crate::model::{EventName, TopicName};
 
@@ -137,7 +137,7 @@ impl<'a, 'f> Reader<'a, 'f> {
             section.get("key"),
             "key",
             against,
-            Place::Command,
+            TemplateContext::Command,
             path.is_some(),
         );
         let headers = self.record_headers(&mut section, against, path.is_some(), names);
@@ -190,7 +190,8 @@ impl<'a, 'f> Reader<'a, 'f> {
         let route = self.get_only(route, "query");
         let value = section.get("key");
         let path = route.as_ref().map(|it| &it.value);
-        let key = path.and_then(|path| self.template(value, "key", path, Place::Get, true));
+        let key =
+            path.and_then(|path| self.template(value, "key", path, TemplateContext::Get, true));
         let partitioners = OneOf(&[("murmur2", Partitioner::Murmur2)]);
         let partitioner = section.read("partitioner", &partitioners, self.findings);
         let at = section.at.clone();
@@ -278,7 +279,8 @@ impl<'a, 'f> Reader<'a, 'f> {
             return (Filter::default(), true);
         };
         let value = terms.get("key");
-        let key = path.and_then(|path| self.template(value, "filter.key", path, Place::Get, true));
+        let key = path
+            .and_then(|path| self.template(value, "filter.key", path, TemplateContext::Get, true));
         terms.finish(no_other_place, self.findings);
         let sound = value.is_none() || key.is_some();
         (Filter { key }, sound)
@@ -389,7 +391,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         value: Option<&Spanned<DeValue<'a>>>,
         key: &str,
         path: &PathPattern,
-        place: Place,
+        context: TemplateContext,
         path_known: bool,
     ) -> Option<Template> {
         let value = value?;
@@ -401,7 +403,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 .error(at, message, "write a string such as \"{path.id}\"");
             return None;
         };
-        match Template::parse(&text, path, place) {
+        match Template::parse(&text, path, context) {
             Ok(template) => return Some(template),
             Err(_) if !path_known => {}
             Err(error) => self.text_error(&Placed::new(text, at), error),
@@ -426,9 +428,9 @@ impl<'a, 'f> Reader<'a, 'f> {
         for (param, wanted) in route.value.params().zip(0..) {
             let uses = |part: &Part| matches!(part, Part::Path { index, .. } if *index == wanted);
             if !parts.iter().any(uses) {
-                let hole = format!("{{path.{param}}}");
+                let placeholder = format!("{{path.{param}}}");
                 let message = format!("`{{{param}}}` in the path is not used");
-                let help = format!("add `{key} = \"{hole}\"`, or take it out of the path");
+                let help = format!("add `{key} = \"{placeholder}\"`, or take it out of the path");
                 self.findings.error(route.at.clone(), message, help);
             }
         }

@@ -7,7 +7,7 @@ use super::kind::{ListOf, OneOf, Text};
 use super::read::{Reader, no_other_place};
 use super::section::Section;
 use super::template::is_token;
-use super::{HeaderNames, PathPattern, Place, Template};
+use super::{HeaderNames, PathPattern, Template, TemplateContext};
 
 /// Request headers that are never copied to a record: credentials, and headers of the connection
 /// (RFC 9110 7.6.1).
@@ -76,7 +76,13 @@ impl<'a> Reader<'a, '_> {
                 let message = format!("a command can't set the record header `{name}`");
                 self.findings.error(at, message, help);
             }
-            let template = self.template(Some(value), name, path, Place::Command, path_known);
+            let template = self.template(
+                Some(value),
+                name,
+                path,
+                TemplateContext::Command,
+                path_known,
+            );
             headers.extend(template.map(|template| (name.to_owned(), template)));
         }
         headers

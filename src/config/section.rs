@@ -80,7 +80,7 @@ impl<'a> Section<'a> {
             Ok(()) => Some(value.span()),
             Err(why) => {
                 let message = format!("`{name}`: {why}");
-                findings.error(value.span(), message, (setting.says)());
+                findings.error(value.span(), message, (setting.describe)());
                 None
             }
         }
@@ -97,7 +97,7 @@ impl<'a> Section<'a> {
         match kind.read(&raw(value.get_ref())) {
             Ok(read) => Some(Placed::new(read, value.span())),
             Err(why) => {
-                findings.error(value.span(), format!("`{key}`: {why}"), kind.says());
+                findings.error(value.span(), format!("`{key}`: {why}"), kind.describe());
                 None
             }
         }

@@ -39,7 +39,7 @@ pub struct Setting {
     /// Prints the setting's value as the file has it.
     pub show: fn(&Settings) -> String,
     /// Describes the values that are allowed.
-    pub says: fn() -> String,
+    pub describe: fn() -> String,
     /// Whether the value is secret. A secret has no flag and is never printed.
     pub secret: fn() -> bool,
 }
@@ -63,7 +63,7 @@ impl Setting {
     }
 
     /// The default as help shows it. An empty list is shown as a word.
-    pub(super) fn default_shown(&self, defaults: &Settings) -> String {
+    pub(super) fn default_text(&self, defaults: &Settings) -> String {
         match (self.show)(defaults) {
             shown if shown.is_empty() => "empty".into(),
             shown => shown,
@@ -125,7 +125,7 @@ macro_rules! settings {
                     Ok(())
                 },
                 show: |settings| $kind0.show(&settings.$name0),
-                says: || $kind0.says(),
+                describe: || $kind0.describe(),
                 secret: || $kind0.is_secret(),
             }, )+
             $( $( Setting {
@@ -138,7 +138,7 @@ macro_rules! settings {
                     Ok(())
                 },
                 show: |settings| $kind.show(&settings.$group.$name),
-                says: || $kind.says(),
+                describe: || $kind.describe(),
                 secret: || $kind.is_secret(),
             }, )+ )+
         ];

@@ -117,12 +117,12 @@ fn cluster_rows(loaded: &Loaded) -> Vec<ClusterRow> {
             if !(["bootstrap", "log_id"].contains(&name) || name.contains('.')) {
                 continue;
             }
-            let said = cluster.lines.iter().find(|(key, _)| *key == name);
+            let given = cluster.lines.iter().find(|(key, _)| *key == name);
             let file = &loaded.report.name;
             rows.push(ClusterRow {
                 key: format!("cluster.{}.{name}", cluster.name),
                 value: (setting.show)(&settings),
-                origin: said.map_or("default".into(), |(_, line)| format!("{file}:{line}")),
+                origin: given.map_or("default".into(), |(_, line)| format!("{file}:{line}")),
             });
         }
     }
@@ -179,7 +179,7 @@ pub fn verdict_text(loaded: &Loaded, cpus: u16) -> String {
         out.push_str("Nothing bounds the sum; set `memory` to have it checked.\n");
     }
     for topic in topics.iter().filter(|it| it.compacted) {
-        if let Some((route, line)) = &topic.because {
+        if let Some((route, line)) = &topic.compacted_by {
             let name = &topic.topic;
             let _ = writeln!(
                 out,

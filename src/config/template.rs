@@ -44,7 +44,7 @@ pub enum Part {
 
 /// The kind of route a template belongs to, which decides the placeholders it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum TemplateContext {
     /// A command: every placeholder is allowed.
     Command,
     /// A query or a stream: a GET has no body.
@@ -56,7 +56,11 @@ impl Template {
     ///
     /// # Errors
     /// `text` is not a template, or uses a placeholder that this kind of route does not have.
-    pub fn parse(text: &str, path: &PathPattern, place: Place) -> Result<Self, TextError> {
+    pub fn parse(
+        text: &str,
+        path: &PathPattern,
+        context: TemplateContext,
+    ) -> Result<Self, TextError> {
         let whole = 0..text.len();
         if text.is_empty() || text.len() > TEMPLATE_BYTES_MAX {
             let message = format!("a template has 1 to {TEMPLATE_BYTES_MAX} bytes");
@@ -82,7 +86,7 @@ impl Template {
                     return Err(TextError::new(brace..brace + 1, message, help));
                 }
             };
-            let part = hole(&text[brace + 1..end], path, place)
+            let part = placeholder(&text[brace + 1..end], path, context)
                 .map_err(|(message, help)| TextError::new(brace..end + 1, message, help))?;
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
@@ -114,7 +118,11 @@ impl Template {
 }
 
 /// Parses the text between two braces. The error is the message and what to do.
-fn hole(inner: &str, path: &PathPattern, place: Place) -> Result<Part, (String, String)> {
+fn placeholder(
+    inner: &str,
+    path: &PathPattern,
+    context: TemplateContext,
+) -> Result<Part, (String, String)> {
     if inner == "identity" {
         return Ok(Part::Identity);
     }
@@ -135,7 +143,7 @@ fn hole(inner: &str, path: &PathPattern, place: Place) -> Result<Part, (String, 
         return Ok(Part::Query(name.to_owned()));
     }
     if let Some(pointer) = inner.strip_prefix("body:") {
-        if place == Place::Get {
+        if context == TemplateContext::Get {
             let message = format!("`{{{inner}}}`: a GET has no body");
             return Err((
                 message,
@@ -227,10 +235,10 @@ mod tests {
             "{body:/a~1b/0/~0}",
             "{{literal}}",
         ] {
-            let template = Template::parse(text, &path(), Place::Command).expect("good");
+            let template = Template::parse(text, &path(), TemplateContext::Command).expect("good");
             assert_eq!(template.to_string(), text);
         }
-        let to = Template::parse("{path.to}", &path(), Place::Get).expect("good");
+        let to = Template::parse("{path.to}", &path(), TemplateContext::Get).expect("good");
         let part = Part::Path {
             index: 1,
             name: "to".into(),
@@ -250,10 +258,10 @@ mod tests {
             ("{header.}", 0..9),
             ("{env.HOME}", 0..10),
         ] {
-            let error = Template::parse(text, &path(), Place::Get).expect_err(text);
+            let error = Template::parse(text, &path(), TemplateContext::Get).expect_err(text);
             assert_eq!(error.at, at, "{text}: {}", error.message);
         }
-        let pointer = Template::parse("{body:x}", &path(), Place::Command);
+        let pointer = Template::parse("{body:x}", &path(), TemplateContext::Command);
         assert!(
             pointer.is_err(),
             "RFC 6901 3: a pointer starts with a slash"
@@ -264,9 +272,9 @@ mod tests {
         /// No text causes a panic, and every error's range lies within the text.
         #[test]
         fn any_text_is_a_template_or_a_placed_error(text in "[{}a-z.:/~ä]{0,40}") {
-            match Template::parse(&text, &path(), Place::Command) {
+            match Template::parse(&text, &path(), TemplateContext::Command) {
                 Ok(template) => {
-                    let again = Template::parse(&template.to_string(), &path(), Place::Command);
+                    let again = Template::parse(&template.to_string(), &path(), TemplateContext::Command);
                     prop_assert_eq!(again.expect("its own text"), template);
                 }
                 Err(error) => prop_assert!(text.get(error.at).is_some()),

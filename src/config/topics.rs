@@ -25,7 +25,7 @@ pub struct TopicUse {
     /// conflate.
     pub compacted: bool,
     /// Name and line of the first route that needs the topic compacted.
-    pub because: Option<(String, usize)>,
+    pub compacted_by: Option<(String, usize)>,
 }
 
 impl TopicUse {
@@ -76,7 +76,7 @@ impl Config {
             if route.start == Start::Snapshot || route.slow == Slow::Conflate {
                 usage.compacted = true;
                 usage
-                    .because
+                    .compacted_by
                     .get_or_insert((route.name.clone(), route.line));
             }
         }
@@ -122,6 +122,6 @@ fn usage<'a>(
         query: false,
         stream: false,
         compacted: false,
-        because: None,
+        compacted_by: None,
     })
 }

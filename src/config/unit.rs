@@ -48,7 +48,7 @@ impl Kind for Size {
         show_size(*value)
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!(
             "{} to {}",
             show_size(*self.0.start()),
@@ -101,7 +101,7 @@ impl Kind for Time {
         show_time(*value)
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!(
             "{} to {}",
             show_time(*self.0.start()),

@@ -100,7 +100,7 @@ fn what_routes_ask_of_topics() {
     assert_eq!(compacted.len(), 1);
     assert_eq!(compacted[0].topic.as_str(), "payments");
     assert_eq!(
-        compacted[0].because,
+        compacted[0].compacted_by,
         Some(("GET /accounts/{id}/events".into(), 30))
     );
     let linked = config.linked_topics();
