@@ -1,4 +1,4 @@
-//! The keeper with a stand-in for the gateway: `sleep`, and a `/readyz` that the test answers.
+//! The supervisor with a stand-in for the gateway: `sleep`, and a `/readyz` that the test serves.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::listener::BrokerHandle;
 use super::topics;
 use crate::broker::Settings;
 
-/// A broker with the commands topic, for what happens while the gateway is away.
+/// A broker with the commands topic, for the payments while the gateway is down.
 fn broker() -> BrokerHandle {
     let any = "127.0.0.1:0".parse().expect("an address");
     let broker = BrokerHandle::start(Settings::default(), 1, any).expect("a broker");

@@ -1,7 +1,8 @@
-//! The demo's web page: five static files, where things are, and the button that kills the gateway.
+//! The demo's web page: five static files, a JSON file with the demo's addresses, and the request
+//! that kills the gateway.
 //!
-//! The page is another origin than the gateway, as a real one would be: everything it shows it gets
-//! across origins, by the CORS settings of the generated config.
+//! The page has another origin than the gateway, as in production. All its data crosses origins, by
+//! the CORS settings of the generated config.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -22,11 +23,12 @@ use tokio::sync::Semaphore;
 use super::child::{Gateway, RestartError};
 use super::places::Places;
 
-/// Connections at one time; more wait in the kernel's queue.
+/// Most connections at one time. Others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
-/// From a connection's begin, or the last answer, to the end of the next request's head.
+/// Time from the start of a connection, or the last response, to the end of the next request's
+/// head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may last altogether.
+/// Longest life of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 type Answer = Response<Full<Bytes>>;
@@ -66,10 +68,11 @@ const FILES: [File; 5] = [
     },
 ];
 
-/// The page's server.
+/// The HTTP server of the page.
 pub(crate) struct Page {
     places: Places,
-    /// None: the gateway is run apart, and can't be restarted from here.
+    /// The gateway's supervisor. `None` if the gateway was started separately, so the page cannot
+    /// restart it.
     gateway: Option<Gateway>,
     /// The files' etags, in the order of [`FILES`].
     etags: [HeaderValue; FILES.len()],
@@ -92,7 +95,7 @@ impl Page {
         }
     }
 
-    /// Serves until it is dropped.
+    /// Serves until the future is dropped.
     pub(crate) async fn serve(self, listener: TcpListener) {
         let page = Arc::new(self);
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -118,7 +121,7 @@ impl Page {
                     .max_headers(64)
                     .max_buf_size(16 * 1024)
                     .serve_connection(TokioIo::new(stream), service);
-                // Whatever ends it, the browser opens another.
+                // Ignore how it ended: the browser opens another connection.
                 let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
                 drop(permit);
             });
@@ -162,7 +165,7 @@ impl Page {
         let mut answer = respond(status, file.media_type, Bytes::from_static(bytes));
         let headers = answer.headers_mut();
         headers.insert(header::ETAG, etag.clone());
-        // The next build's files have the same names: ask each time.
+        // Another build has files of the same names, so browsers must revalidate.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer
     }
@@ -180,8 +183,8 @@ impl Page {
         json_answer(StatusCode::OK, "application/json", &body)
     }
 
-    /// Kills and restarts the gateway, for the page itself only: another site's page can make a
-    /// browser send a POST here, but not with our origin.
+    /// Kills and restarts the gateway, for the page itself only. Another site's page can make a
+    /// browser send a POST here, but not with this page's origin.
     async fn restart(&self, headers: &HeaderMap) -> Answer {
         if !is_same_origin(headers) {
             return problem(
@@ -210,7 +213,7 @@ impl Page {
     }
 }
 
-/// Hash of a file's bytes: the same files have the same etag in every process.
+/// The etag of a file: a hash of its bytes, so it is the same in every process.
 fn etag(file: &File) -> HeaderValue {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, file.bytes);
     let hex: String = digest.as_ref()[..8]
@@ -220,8 +223,8 @@ fn etag(file: &File) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{hex}\"")).expect("hex digits in quotes")
 }
 
-/// An address or `localhost`. A name of somebody else's that leads here (DNS rebinding) would make
-/// that somebody's page the same origin.
+/// Whether `Host` is an address or `localhost`. Any other name may belong to an attacker and
+/// resolve to this host (DNS rebinding), which would make the attacker's page the same origin.
 fn is_host_ours(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|h| h.to_str().ok()) else {
         return false;

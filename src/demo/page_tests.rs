@@ -1,4 +1,4 @@
-//! The page's server, by raw requests.
+//! Raw requests to the page's server.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -71,13 +71,13 @@ async fn only_the_page_itself_may_kill_the_gateway() {
         ("Host: HERE\r\nOrigin: http://evil.example\r\n", 403),
         ("Host: HERE\r\nOrigin: null\r\n", 403),
         ("Host: HERE\r\nOrigin: https://HERE\r\n", 403),
-        // DNS rebinding: a name of somebody else's that leads here.
+        // DNS rebinding: another site's name that resolves to this host.
         ("Host: evil.example\r\nOrigin: http://evil.example\r\n", 421),
         (
             "Host: localhost.evil.example:80\r\nOrigin: http://localhost.evil.example:80\r\n",
             421,
         ),
-        // The page itself; here, of a gateway that is run apart.
+        // The page itself. The gateway of this test was started separately.
         ("Host: HERE\r\nOrigin: http://HERE\r\n", 404),
         ("Host: localhost:1\r\nOrigin: http://localhost:1\r\n", 404),
     ];

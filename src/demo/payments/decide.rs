@@ -1,4 +1,4 @@
-//! What follows from a command. Looks at the ledger, changes nothing.
+//! Decides the outcome of a command. Reads the ledger and changes nothing.
 
 use serde_json::json;
 
@@ -7,16 +7,16 @@ use super::entry::{Account, AccountId, Activity, Entry, Kind, Reply};
 use super::ledger::{ACCOUNTS_MAX, Ledger, REQUESTS_MAX, Request, Standing, opened};
 use super::problem::Problem;
 
-/// What becomes of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It was answered before: this is that answer, and there is nothing to write down.
+    /// A duplicate: the reply of its first execution. Nothing is journalled.
     Known(Reply),
-    /// To be journalled, absorbed and relayed.
+    /// A new command: the entry must be journalled, absorbed and relayed.
     Fresh(Box<Entry>),
 }
 
-/// A command that is carried out.
+/// The effects of a command that is executed.
 struct Effect {
     status: u16,
     version: u64,
@@ -25,7 +25,7 @@ struct Effect {
     activity: Vec<Activity>,
 }
 
-/// Money that goes from one person to another.
+/// A transfer of money between two accounts.
 struct Move<'a> {
     from: &'a Standing,
     to: &'a Standing,
@@ -35,7 +35,7 @@ struct Move<'a> {
 }
 
 impl Ledger {
-    /// Says what follows from `command`.
+    /// Decides the outcome of `command`.
     pub(crate) fn decide(&self, command: &Command) -> Decision {
         let lane = self.lane(command.source.partition);
         if let Some(reply) = lane.and_then(|lane| lane.seen.get(command.key())) {
@@ -53,7 +53,7 @@ impl Ledger {
         Decision::Fresh(Box::new(entry))
     }
 
-    /// Decides and absorbs: one step of the service.
+    /// Decides and absorbs a command, as one step of the service does.
     #[cfg(test)]
     pub(crate) fn apply(&mut self, command: &Command) -> Decision {
         let decision = self.decide(command);
@@ -99,7 +99,7 @@ impl Ledger {
         }
     }
 
-    /// The account a command is about.
+    /// The account that a command concerns.
     fn acting(&self, command: &Command) -> Result<&Standing, Problem> {
         let name = String::from_utf8_lossy(&command.account);
         AccountId::new(&name)
@@ -107,7 +107,7 @@ impl Ledger {
             .ok_or_else(|| Problem::UnknownAccount(clip(&name)))
     }
 
-    /// The account a body names as the other side.
+    /// The account that a body names as the other side.
     fn other(&self, me: &Standing, id: &AccountId) -> Result<&Standing, Problem> {
         if *id == me.account.account {
             return Err(Problem::Unfit("`to` is the account itself".into()));
@@ -121,7 +121,7 @@ impl Ledger {
         let id = AccountId::new(&text)
             .ok_or_else(|| Problem::Unfit("an account id is 1 to 32 of a-z, 0-9 and `-`".into()))?;
         if let Some(standing) = self.account(&id) {
-            // PUT of what is there: nothing to do, and no error (RFC 9110 9.2.2).
+            // PUT of an existing account is not an error: PUT is idempotent (RFC 9110 9.2.2).
             let account = &standing.account;
             return Ok(Effect::quiet(200, account.version, json!(account)));
         }
@@ -207,7 +207,7 @@ impl Ledger {
     }
 }
 
-/// Moves money, or refuses to.
+/// Transfers money if the payer's balance is large enough.
 fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
     let Move {
         from,
@@ -244,7 +244,7 @@ fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
     })
 }
 
-/// Says no to a request. No balance changes, so no version does.
+/// Declines a request. No balance changes, so no version does.
 fn decline(
     command: &Command,
     me: &Standing,
@@ -269,7 +269,8 @@ fn decline(
     }
 }
 
-/// Optimistic locking (RFC 9110 13.1.1): with `If-Match`, the command was made for this version.
+/// Optimistic locking (RFC 9110 13.1.1): a command with `If-Match` applies only to the versions it
+/// names.
 fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
     let Some(wanted) = &command.if_match else {
         return Ok(());
@@ -281,7 +282,7 @@ fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
         weak if weak.starts_with("W/") => false,
         tag => {
             let tag = tag.trim_matches('"');
-            // A whole event id counts by its etag part, which follows the last dot.
+            // A client may send a whole event id. Its etag follows the last dot.
             let tag = tag.rsplit_once('.').map_or(tag, |(_, etag)| etag);
             tag == present.to_string()
         }
@@ -293,7 +294,7 @@ fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
 }
 
 impl Standing {
-    /// The same account with another balance, one version on.
+    /// Copies the account with a new balance and the next version.
     fn with_balance(&self, balance_cents: u64) -> Self {
         let mut after = self.clone();
         after.account.balance_cents = balance_cents;
@@ -301,7 +302,7 @@ impl Standing {
         after
     }
 
-    /// The owner's next event.
+    /// Builds the owner's next event.
     fn told(
         &self,
         command: &Command,
@@ -325,7 +326,7 @@ impl Standing {
         }
     }
 
-    /// The body of a reply: the account afterwards, and what was made.
+    /// Body of a reply: the account after the command, and the id of what it created.
     fn result(&self, what: &str, id: &str) -> serde_json::Value {
         let mut body = json!(self.account);
         body[what] = json!(id);
@@ -343,7 +344,7 @@ impl Activity {
 }
 
 impl Effect {
-    /// A result by which no balance changes and nobody is told anything.
+    /// A result without changed balances and without events.
     fn quiet(status: u16, version: u64, body: serde_json::Value) -> Self {
         Self {
             status,

@@ -1,4 +1,4 @@
-//! The book: who has what, which requests are open, which commands were answered.
+//! The ledger: balances, open requests, and the commands that were answered.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Account, AccountId, Activity, Entry, Kind};
 use super::seen::Seen;
 
-/// What each account starts with, in cents.
+/// Balance of a new account in cents.
 pub(super) const WELCOME_CENTS: u64 = 10_000;
-/// Accounts the book may hold.
+/// Most accounts of the ledger.
 pub(super) const ACCOUNTS_MAX: usize = 10_000;
-/// Open requests one person may be shown.
+/// Most open requests to one account.
 pub(super) const REQUESTS_MAX: u32 = 20;
 
-/// All state of the service. Only [`Self::absorb`] changes what it says.
+/// All state of the service. It changes only by journal entries and checkpoints, so replaying them
+/// rebuilds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     accounts: BTreeMap<AccountId, Standing>,
@@ -22,42 +23,42 @@ pub(crate) struct Ledger {
     lanes: BTreeMap<i32, Lane>,
 }
 
-/// An account, and what its owner was told so far.
+/// An account with the number of its last event and of its open requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Standing {
-    /// The account as others see it.
+    /// The account as its record shows it.
     pub(super) account: Account,
-    /// Number of the owner's last event.
+    /// Number of the account's last event.
     pub(super) events: u64,
-    /// Requests that wait for the owner's answer.
+    /// Number of requests that wait for the owner's answer.
     pub(super) asked: u32,
 }
 
-/// Somebody asks somebody for money.
+/// An open request of one person for another's money.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
-    /// Who asks, and would get it.
+    /// The account that asks and would receive the money.
     pub(super) payee: AccountId,
-    /// Who is asked.
+    /// The account that is asked to pay.
     pub(super) payer: AccountId,
-    /// How much, in cents.
+    /// The amount of money in cents.
     pub(super) amount_cents: u64,
-    /// What for.
+    /// The note of the account that asks.
     pub(super) note: Box<str>,
 }
 
-/// How far one partition of the commands topic is carried out.
+/// Progress in one partition of the commands topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lane {
-    /// The offset after the last command that has an entry.
+    /// Offset after the last command with an entry.
     next_offset: i64,
-    /// Replies given.
+    /// Replies to this partition's recent commands.
     pub(super) seen: Seen,
 }
 
 impl Ledger {
-    /// The entries an empty journal begins with: three people, each with a welcome gift. `at_ms`
-    /// is now, in milliseconds since the epoch.
+    /// The first entries of a journal: three accounts. `at_ms` is now, in milliseconds since the
+    /// epoch.
     pub(crate) fn opening(at_ms: i64) -> Vec<Entry> {
         [("ana", "Ana"), ("bo", "Bo"), ("cleo", "Cleo")]
             .into_iter()
@@ -74,8 +75,8 @@ impl Ledger {
             .collect()
     }
 
-    /// Writes an entry into the book. False: it was there before (the journal may hold an entry
-    /// twice, since its writes may be repeated), and nothing changed.
+    /// Applies an entry. Returns false, without a change, if it was applied before: a write to the
+    /// journal may be repeated, so an entry may be in it twice.
     pub(crate) fn absorb(&mut self, entry: &Entry) -> bool {
         let is_new = match entry.source {
             Some(_) => self.recall(entry),
@@ -96,7 +97,8 @@ impl Ledger {
         true
     }
 
-    /// Remembers what an entry answered, without what it did. False: it was there before.
+    /// Remembers an entry's reply without applying its effects. Returns false if it was applied
+    /// before.
     pub(super) fn recall(&mut self, entry: &Entry) -> bool {
         let Some(source) = entry.source else {
             return true;
@@ -106,7 +108,7 @@ impl Ledger {
             return false;
         }
         lane.next_offset = source.offset + 1;
-        // A reply that asks for a retry is not kept: the retry is to be carried out.
+        // Do not keep a reply that asks for a retry: the retry must be executed.
         if let Some(reply) = entry.reply.as_ref().filter(|reply| !reply.retry) {
             let key = super::command::key_of(&reply.correlation);
             lane.seen.remember(key, reply, source.appended_ms);
@@ -114,7 +116,7 @@ impl Ledger {
         true
     }
 
-    /// Puts in what a checkpoint holds.
+    /// Applies the content of a checkpoint's page.
     pub(super) fn restore(
         &mut self,
         next_offsets: Vec<(i32, i64)>,
@@ -129,7 +131,7 @@ impl Ledger {
         self.requests.extend(requests);
     }
 
-    /// The relay has brought all entries so far to their topics, `at_ms` by the clock that stamps
+    /// All entries so far were relayed to their topics by `at_ms`, by the clock that stamps
     /// commands.
     pub(crate) fn on_relayed(&mut self, at_ms: i64) {
         for lane in self.lanes.values_mut() {
@@ -137,14 +139,14 @@ impl Ledger {
         }
     }
 
-    /// Where to read a partition of the commands topic: after the last command with an entry.
+    /// Next offset to read of a partition of the commands topic.
     pub(crate) fn next_offset(&self, partition: i32) -> i64 {
         self.lanes
             .get(&partition)
             .map_or(0, |lane| lane.next_offset)
     }
 
-    /// Whether nothing was ever written.
+    /// Whether no entry was ever applied.
     pub(crate) fn is_empty(&self) -> bool {
         self.accounts.is_empty()
     }
@@ -179,7 +181,7 @@ impl Ledger {
             .any(|a| self.accounts.contains_key(&a.account))
     }
 
-    /// What follows from something having happened to somebody.
+    /// Applies one event: opens or closes a request, and counts the event.
     fn note(&mut self, activity: &Activity) {
         match (activity.kind, &activity.with) {
             (Kind::Asked, Some(payee)) => {
@@ -220,7 +222,7 @@ impl Standing {
     }
 }
 
-/// A new account with its gift, and the event that says so.
+/// A new account with its opening balance, and the event of its opening.
 pub(super) fn opened(id: AccountId, name: &str, event: &str, at_ms: i64) -> (Account, Activity) {
     let account = Account {
         account: id.clone(),

@@ -1,39 +1,39 @@
-//! Refusals, as problem details (RFC 9457). None of them has changed anything.
+//! Rejections of commands as problem details (RFC 9457). A rejected command has changed nothing.
 
 use serde_json::json;
 
 use super::entry::AccountId;
 
-/// Why a command was refused.
+/// Why a command was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// The `operation` header names nothing this service does.
+    /// The `operation` header names no operation of this service.
     UnknownOperation,
-    /// The body is not JSON.
+    /// The body is not valid JSON.
     NotJson(String),
-    /// The body is JSON, but not what this operation takes.
+    /// The body is JSON, but not valid for the operation.
     Unfit(String),
     /// The body is over the limit, in bytes.
     TooLarge { limit: usize },
-    /// There is no such account.
+    /// The account of the command does not exist.
     UnknownAccount(String),
     /// There is no such open request for this account.
     UnknownRequest(Box<str>),
     /// `If-Match` names another version than the present one.
     Stale { present: u64 },
-    /// The balance is too small.
+    /// The payer's balance is too small.
     Overdraft {
         balance_cents: u64,
         amount_cents: u64,
     },
     /// A limit of the demo is reached.
     Limit(&'static str),
-    /// Too many commands lately to remember one more. May be sent again.
+    /// Too many recent commands to remember one more. The command may be retried.
     Overloaded,
 }
 
 impl Problem {
-    /// The HTTP status.
+    /// HTTP status of the reply.
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::NotJson(_) => 400,
@@ -46,7 +46,7 @@ impl Problem {
         }
     }
 
-    /// Whether the same command may be sent again as it is.
+    /// Whether the same command may be retried unchanged.
     pub(super) fn is_retry(&self) -> bool {
         matches!(self, Self::Overloaded)
     }
@@ -83,7 +83,7 @@ impl Problem {
         }
     }
 
-    /// The body. `account` and `version` tell what the command met, where the account exists.
+    /// The reply's body. `account` and `version` are those of the command's account, if it exists.
     pub(super) fn body(&self, account: Option<(&AccountId, u64)>) -> Box<str> {
         let (kind, title) = self.kind_and_title();
         let mut body = json!({

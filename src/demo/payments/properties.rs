@@ -1,4 +1,4 @@
-//! What the service decides, by property: over any history of commands.
+//! Properties of the service over any history of commands.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use super::entry::{Account, Activity, Entry};
 use super::ledger::{Ledger, WELCOME_CENTS};
 use super::tests::{book, command, reply};
 
-/// One thing somebody may send; the offset is given when it is used.
+/// Any command. Its offset is set when it is used.
 fn any_command() -> impl Strategy<Value = Command> {
     let who = || prop::sample::select(vec!["ana", "bo", "cleo", "dan"]);
     let body = prop_oneof![
@@ -24,7 +24,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         |(operation, account, body, if_match, k, partition)| {
             let mut command = command(0, operation, account, &body);
             command.if_match = if_match.map(String::into_bytes);
-            // Few keys, so that many are duplicates. A key has one partition (DESIGN, (d)).
+            // Few command keys, so that many commands are duplicates. A key has one partition
+            // (DESIGN, (d)).
             command.correlation = format!("{partition}k{k}.F").into();
             command.source.partition = partition;
             command
@@ -52,7 +53,7 @@ fn standing_accounts(ledger: &Ledger) -> Vec<Account> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Money is neither made nor lost, but for the gift of each account.
+    /// Money is neither created nor lost, except for each account's opening balance.
     #[test]
     fn the_sum_of_balances_is_the_sum_of_gifts(history in any_history()) {
         let mut ledger = book();
@@ -63,8 +64,8 @@ proptest! {
         }
     }
 
-    /// The journal is the state: read again, also with entries that were written twice, it gives
-    /// the same book, which decides the same.
+    /// Replaying the journal, even with entries written twice, gives the same ledger, which decides
+    /// the same.
     #[test]
     fn the_journal_read_again_gives_the_same_book(
         history in any_history(),
@@ -92,7 +93,7 @@ proptest! {
         }
     }
 
-    /// However often and late a command comes again, it has one effect and one answer.
+    /// However often and late a command is repeated, it has one effect and one reply.
     #[test]
     fn duplicates_have_one_effect(
         history in any_history(),
@@ -115,7 +116,7 @@ proptest! {
         }
     }
 
-    /// Each person's events are numbered without holes, and the last one shows the balance.
+    /// Each account's events are numbered without gaps, and the last one has the balance.
     #[test]
     fn everybody_is_told_everything_in_order(history in any_history()) {
         let mut ledger = book();

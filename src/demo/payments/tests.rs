@@ -1,4 +1,4 @@
-//! What the service decides, by table.
+//! Tables of commands and the service's decisions.
 
 use super::command::{Command, Source};
 use super::decide::Decision;
@@ -309,7 +309,7 @@ fn a_command_is_forgotten_by_log_time_after_its_reply_was_readable() {
     };
     let is_known = |decision| matches!(decision, Decision::Known(_));
     ledger.apply(&at(0, 0, "a"));
-    // Not relayed: whatever the log's time, its duplicate may follow.
+    // The reply is not relayed, so a duplicate may follow at any log time.
     ledger.apply(&at(1, 10 * DUPLICATE_MS_MAX, "b"));
     assert!(is_known(ledger.apply(&at(2, 10 * DUPLICATE_MS_MAX, "a"))));
 
@@ -368,8 +368,8 @@ fn a_reply_that_asks_for_a_retry_is_not_kept() {
     );
 }
 
-/// The largest of everything a client can send must fit the journal's record, and that a produce
-/// request of 8 KiB.
+/// The largest entry that a client can cause fits one journal record, and that record fits a
+/// produce request of 8 KiB.
 #[test]
 fn the_largest_entry_fits_a_produce_request() {
     let widest = "\u{10FFFF}".repeat(140);

@@ -1,4 +1,4 @@
-//! The journal read back, by itself.
+//! Replays of a journal in memory.
 
 use rskafka::record::{Record, RecordAndOffset};
 
@@ -6,7 +6,7 @@ use super::ServiceError;
 use super::journal::{Line, Reading, What};
 use crate::demo::payments::{Command, Decision, Entry, Ledger, Source};
 
-/// A journal on paper.
+/// A journal in memory.
 #[derive(Default)]
 struct Paper {
     lines: Vec<Line>,
@@ -69,7 +69,7 @@ fn pay(offset: i64) -> Command {
     }
 }
 
-/// A journal of some commands in batches of `batch`, and the ledger that wrote it.
+/// A journal of commands in batches of `batch`, and the ledger that wrote it.
 fn written(commands: i64, batch: i64) -> (Paper, Ledger) {
     let mut paper = Paper::default();
     let mut ledger = Ledger::default();
@@ -120,7 +120,8 @@ fn a_journal_without_its_beginning_reads_from_a_checkpoint() {
         };
         paper.write(What::Entry(*entry));
     }
-    // From within the entries before it: what is left of them still answers their duplicates.
+    // Start within the entries before the checkpoint: those that remain still answer their
+    // duplicates.
     let (read, pending) = paper.read_from(6).expect("a checkpoint follows");
     assert_eq!(pending.len(), 3);
     let is_known = |offset| matches!(read.decide(&pay(offset)), Decision::Known(_));
@@ -135,7 +136,7 @@ fn a_journal_without_its_beginning_reads_from_a_checkpoint() {
     };
     assert_eq!(fresh(&read), fresh(&ledger));
     assert_eq!(read.next_offset(0), ledger.next_offset(0));
-    // From the very checkpoint, and from within it.
+    // Start at the checkpoint, and within it.
     assert!(paper.read_from(checkpoint).is_ok());
     assert!(matches!(
         paper.read_from(checkpoint + 1),
@@ -148,7 +149,7 @@ fn an_older_sessions_late_write_is_passed_over() {
     let (mut paper, mut ledger) = written(3, 1);
     paper.on_relayed();
     ledger.on_relayed(0);
-    // What the old session thought it had failed to write comes in behind the new one's opening.
+    // A write that the old session assumed lost is appended after the new session's first record.
     let Decision::Fresh(late) = ledger.decide(&pay(4)) else {
         panic!("it is new");
     };
