@@ -19,16 +19,16 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::away::Away;
+use super::outside::OutsideCommands;
 
 /// Time from the start of a gateway until it is ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time between two requests to `/readyz`.
-const READY_ASK: Duration = Duration::from_millis(20);
+const READY_PAUSE: Duration = Duration::from_millis(20);
 /// Shortest time that a killed gateway stays down, so that people notice it.
-const AWAY_MIN: Duration = Duration::from_millis(800);
+const DOWN_MIN: Duration = Duration::from_millis(800);
 /// First and longest wait before a gateway that ended by itself is restarted.
-const REST: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// Time for a gateway to end after SIGTERM.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Variables that would override the generated config.
@@ -151,7 +151,7 @@ pub(crate) struct Restarted {
     /// Id of the new process.
     pub(crate) pid: Option<u32>,
     /// Time from the kill until the new process was ready.
-    pub(crate) away: Duration,
+    pub(crate) down_for: Duration,
     /// Number of commands appended while the gateway was down.
     pub(crate) commands_meanwhile: usize,
     /// Number of restarts so far.
@@ -191,12 +191,12 @@ pub(crate) struct Status {
     pub(crate) restarts: u32,
 }
 
-type Answer = oneshot::Sender<Result<Restarted, GatewayError>>;
+type RestartReply = oneshot::Sender<Result<Restarted, GatewayError>>;
 
 /// A handle to the gateway's supervisor.
 #[derive(Clone)]
 pub(crate) struct Gateway {
-    asks: mpsc::Sender<Answer>,
+    asks: mpsc::Sender<RestartReply>,
     status: Arc<watch::Sender<Status>>,
 }
 
@@ -218,40 +218,43 @@ impl Gateway {
 }
 
 /// Supervises the gateway: restarts it when it ends or when the page requests it.
-pub(crate) struct Keeper {
+pub(crate) struct Supervisor {
     launch: Launch,
-    away: Away,
+    outside: OutsideCommands,
     child: Option<Child>,
-    asks: mpsc::Receiver<Answer>,
+    asks: mpsc::Receiver<RestartReply>,
     status: Arc<watch::Sender<Status>>,
 }
 
-impl Keeper {
+impl Supervisor {
     /// Starts the gateway and waits until it is ready.
     ///
     /// # Errors
     /// The gateway did not become ready. A gateway whose first start fails is not retried.
-    pub(crate) async fn start(launch: Launch, away: Away) -> Result<(Self, Gateway), GatewayError> {
+    pub(crate) async fn start(
+        launch: Launch,
+        outside: OutsideCommands,
+    ) -> Result<(Self, Gateway), GatewayError> {
         let (asks, asked) = mpsc::channel(1);
         let status = Arc::new(watch::Sender::new(Status {
             state: State::Starting,
             pid: None,
             restarts: 0,
         }));
-        let mut keeper = Self {
+        let mut supervisor = Self {
             launch,
-            away,
+            outside,
             child: None,
             asks: asked,
             status: Arc::clone(&status),
         };
-        keeper.launch().await?;
-        Ok((keeper, Gateway { asks, status }))
+        supervisor.launch().await?;
+        Ok((supervisor, Gateway { asks, status }))
     }
 
     /// Supervises until `stop` is dropped, then ends the gateway in order.
-    pub(crate) async fn keep(mut self, mut stop: oneshot::Receiver<()>) {
-        let mut rest = REST.0;
+    pub(crate) async fn supervise(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut wait = RETRY_WAIT.0;
         let mut since = Instant::now();
         loop {
             tokio::select! {
@@ -266,18 +269,18 @@ impl Keeper {
                 },
                 () = until_ready(self.launch.admin), if self.is_slow() => self.set(State::Up),
                 ended = ended(&mut self.child) => {
-                    if since.elapsed() > REST.1 {
-                        rest = REST.0;
+                    if since.elapsed() > RETRY_WAIT.1 {
+                        wait = RETRY_WAIT.0;
                     }
-                    tracing::warn!("the gateway ended by itself ({ended}); again in {rest:?}");
+                    tracing::warn!("the gateway ended by itself ({ended}); again in {wait:?}");
                     self.child = None;
                     self.set(State::Down);
                     tokio::select! {
                         biased;
                         _ = &mut stop => break,
-                        () = sleep(rest) => {}
+                        () = sleep(wait) => {}
                     }
-                    rest = (rest * 2).min(REST.1);
+                    wait = (wait * 2).min(RETRY_WAIT.1);
                     self.count_restart();
                     if let Err(error) = self.launch().await {
                         let error: &dyn std::error::Error = &error;
@@ -298,21 +301,21 @@ impl Keeper {
             let _ = child.kill().await;
         }
         self.set(State::Down);
-        let commands_meanwhile = match self.away.happens().await {
+        let commands_meanwhile = match self.outside.append().await {
             Ok(commands) => commands,
             Err(error) => {
-                tracing::warn!("nothing happened while the gateway was away: {error}");
+                tracing::warn!("could not append commands while the gateway was down: {error}");
                 0
             }
         };
-        sleep_until(since + AWAY_MIN).await;
+        sleep_until(since + DOWN_MIN).await;
         self.count_restart();
         self.launch().await?;
         let status = *self.status.borrow();
         Ok(Restarted {
             killed_pid,
             pid: status.pid,
-            away: since.elapsed(),
+            down_for: since.elapsed(),
             commands_meanwhile,
             restarts: status.restarts,
         })
@@ -389,7 +392,7 @@ async fn ended(child: &mut Option<Child>) -> String {
 
 async fn until_ready(admin: SocketAddr) {
     while !is_ready(admin).await {
-        sleep(READY_ASK).await;
+        sleep(READY_PAUSE).await;
     }
 }
 

@@ -24,17 +24,17 @@ use crate::model::{Instant, Now, UnixMillis};
 /// Most bytes read from a socket at once.
 const READ_BYTES: usize = 64 << 10;
 /// Most closures that wait for the broker's thread.
-const ERRANDS_MAX: usize = 64;
+const CALLS_MAX: usize = 64;
 /// Wait after a failed accept. If no descriptor is free, an immediate retry fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-type Errand = Box<dyn FnOnce(&mut Broker) + Send>;
+type BrokerCall = Box<dyn FnOnce(&mut Broker) + Send>;
 
 /// A listening development broker. Dropping it ends its thread, its connections and its data.
 #[derive(Debug)]
 pub struct BrokerHandle {
     addresses: Vec<SocketAddr>,
-    errands: Option<mpsc::Sender<Errand>>,
+    calls: Option<mpsc::Sender<BrokerCall>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -63,7 +63,7 @@ impl BrokerHandle {
             listeners.push((node, listener));
             addresses.push(address);
         }
-        let (errands, mailbox) = mpsc::channel(ERRANDS_MAX);
+        let (calls, mailbox) = mpsc::channel(CALLS_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -74,7 +74,7 @@ impl BrokerHandle {
         })?;
         Ok(Self {
             addresses,
-            errands: Some(errands),
+            calls: Some(calls),
             thread: Some(thread),
         })
     }
@@ -100,19 +100,19 @@ impl BrokerHandle {
     /// The broker's thread has panicked.
     pub fn with<R: Send + 'static>(
         &self,
-        errand: impl FnOnce(&mut Broker) -> R + Send + 'static,
+        call: impl FnOnce(&mut Broker) -> R + Send + 'static,
     ) -> R {
         let (answer, given) = std::sync::mpsc::sync_channel(1);
-        let mut errand: Errand = Box::new(move |broker| {
+        let mut call: BrokerCall = Box::new(move |broker| {
             // The receiver waits below, or its thread has panicked.
-            let _waits = answer.send(errand(broker));
+            let _waits = answer.send(call(broker));
         });
-        let errands = self.errands.as_ref().expect("only drop takes it");
+        let calls = self.calls.as_ref().expect("only drop takes it");
         // Spin while the bounded queue is full: the caller may be inside a runtime, where tokio's
         // blocking send panics.
-        while let Err(refused) = errands.try_send(errand) {
+        while let Err(refused) = calls.try_send(call) {
             match refused {
-                mpsc::error::TrySendError::Full(back) => errand = back,
+                mpsc::error::TrySendError::Full(back) => call = back,
                 mpsc::error::TrySendError::Closed(_) => panic!("the broker's thread has panicked"),
             }
             std::thread::yield_now();
@@ -123,7 +123,7 @@ impl BrokerHandle {
 
 impl Drop for BrokerHandle {
     fn drop(&mut self) {
-        self.errands = None; // The mailbox ends, and with it the thread.
+        self.calls = None; // Ends the mailbox, and with it the thread.
         if let Some(thread) = self.thread.take() {
             // The panic was already printed by the hook.
             let _panicked = thread.join();
@@ -142,17 +142,17 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 struct Shared {
     broker: RefCell<Broker>,
     started: StdInstant,
-    peers: RefCell<BTreeMap<ConnectionId, Rc<Peer>>>,
+    connections: RefCell<BTreeMap<ConnectionId, Rc<ConnectionTask>>>,
     /// Connections that stopped reading because the broker accepts no more bytes.
-    starved: RefCell<BTreeSet<ConnectionId>>,
+    paused: RefCell<BTreeSet<ConnectionId>>,
     deadline: Cell<Option<Instant>>,
     deadline_moved: Notify,
 }
 
 /// A connection's task, as other tasks see it.
 #[derive(Default)]
-struct Peer {
-    news: Notify,
+struct ConnectionTask {
+    wake: Notify,
     cut: Cell<bool>,
 }
 
@@ -171,24 +171,24 @@ impl Shared {
     fn call<R>(&self, call: impl FnOnce(&mut Broker, Now) -> R) -> R {
         let mut broker = self.broker.borrow_mut();
         let given = call(&mut broker, self.now());
-        let mut peers = self.peers.borrow_mut();
+        let mut connections = self.connections.borrow_mut();
         while let Some(id) = broker.next_cut() {
-            if let Some(peer) = peers.remove(&id) {
-                peer.cut.set(true);
-                peer.news.notify_one();
+            if let Some(task) = connections.remove(&id) {
+                task.cut.set(true);
+                task.wake.notify_one();
             }
         }
         while let Some(id) = broker.next_writable() {
-            if let Some(peer) = peers.get(&id) {
-                peer.news.notify_one();
+            if let Some(task) = connections.get(&id) {
+                task.wake.notify_one();
             }
         }
-        self.starved.borrow_mut().retain(|id| {
-            let fed = broker.wants_bytes(*id);
-            if let (true, Some(peer)) = (fed, peers.get(id)) {
-                peer.news.notify_one();
+        self.paused.borrow_mut().retain(|id| {
+            let wants_bytes = broker.wants_bytes(*id);
+            if let (true, Some(task)) = (wants_bytes, connections.get(id)) {
+                task.wake.notify_one();
             }
-            !fed && peers.contains_key(id)
+            !wants_bytes && connections.contains_key(id)
         });
         let deadline = broker.next_deadline();
         if self.deadline.replace(deadline) != deadline {
@@ -202,24 +202,24 @@ impl Shared {
 async fn serve(
     broker: Broker,
     listeners: Vec<(NodeId, StdListener)>,
-    mut mailbox: mpsc::Receiver<Errand>,
+    mut mailbox: mpsc::Receiver<BrokerCall>,
 ) {
     let shared = Rc::new(Shared {
         broker: RefCell::new(broker),
         started: StdInstant::now(),
-        peers: RefCell::default(),
-        starved: RefCell::default(),
+        connections: RefCell::default(),
+        paused: RefCell::default(),
         deadline: Cell::new(None),
         deadline_moved: Notify::new(),
     });
     for (node, listener) in listeners {
         tokio::task::spawn_local(accept(shared.clone(), node, listener));
     }
-    tokio::task::spawn_local(keep_time(shared.clone()));
-    while let Some(errand) = mailbox.recv().await {
+    tokio::task::spawn_local(run_timers(shared.clone()));
+    while let Some(call) = mailbox.recv().await {
         shared.call(|broker, now| {
-            broker.on_time(now); // So that the errand happens now.
-            errand(broker);
+            broker.on_time(now); // Advance the broker to now first.
+            call(broker);
         });
     }
 }
@@ -240,14 +240,14 @@ async fn accept(shared: Rc<Shared>, node: NodeId, listener: StdListener) {
         // Fails only on a socket that is already closed, which the first read reports.
         let _gone = stream.set_nodelay(true);
         if let Some(id) = shared.call(|broker, _| broker.on_connect(node)) {
-            let peer = Rc::new(Peer::default());
-            shared.peers.borrow_mut().insert(id, peer.clone());
-            tokio::task::spawn_local(converse(shared.clone(), stream, id, peer));
+            let task = Rc::new(ConnectionTask::default());
+            shared.connections.borrow_mut().insert(id, task.clone());
+            tokio::task::spawn_local(serve_connection(shared.clone(), stream, id, task));
         }
     }
 }
 
-async fn keep_time(shared: Rc<Shared>) {
+async fn run_timers(shared: Rc<Shared>) {
     loop {
         let Some(deadline) = shared.deadline.get() else {
             shared.deadline_moved.notified().await;
@@ -264,10 +264,15 @@ async fn keep_time(shared: Rc<Shared>) {
 }
 
 /// Serves one connection until its end.
-async fn converse(shared: Rc<Shared>, stream: TcpStream, id: ConnectionId, peer: Rc<Peer>) {
+async fn serve_connection(
+    shared: Rc<Shared>,
+    stream: TcpStream,
+    id: ConnectionId,
+    task: Rc<ConnectionTask>,
+) {
     let mut buffer = vec![0; READ_BYTES];
     let ended = loop {
-        if peer.cut.get() {
+        if task.cut.get() {
             return; // Its id is dead.
         }
         let Ok(blocked) = write(&shared, &stream, id) else {
@@ -275,7 +280,7 @@ async fn converse(shared: Rc<Shared>, stream: TcpStream, id: ConnectionId, peer:
         };
         let wanted = shared.broker.borrow().wants_bytes(id);
         if !wanted {
-            shared.starved.borrow_mut().insert(id);
+            shared.paused.borrow_mut().insert(id);
         }
         let interest = match (wanted, blocked) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -284,7 +289,7 @@ async fn converse(shared: Rc<Shared>, stream: TcpStream, id: ConnectionId, peer:
             (false, false) => None,
         };
         tokio::select! {
-            () = peer.news.notified() => continue,
+            () = task.wake.notified() => continue,
             _ = ready(&stream, interest) => {}
         }
         if wanted && let Err(end) = read(&shared, &stream, id, &mut buffer) {
@@ -295,7 +300,7 @@ async fn converse(shared: Rc<Shared>, stream: TcpStream, id: ConnectionId, peer:
         tracing::warn!(%violation, "the development broker closes a connection");
         let _unsent = write(&shared, &stream, id);
     }
-    shared.peers.borrow_mut().remove(&id);
+    shared.connections.borrow_mut().remove(&id);
     shared.call(|broker, _| broker.on_disconnect(id));
 }
 

@@ -7,17 +7,17 @@
 //! losing anything. This room is a client of the gateway: it knows its HTTP interface and its
 //! config file, and nothing of its internals.
 
-mod away;
+mod addresses;
 mod child;
 #[cfg(test)]
 mod child_tests;
 pub mod listener;
+mod outside;
 mod page;
 #[cfg(test)]
 mod page_tests;
 mod parent;
 mod payments;
-mod places;
 mod service;
 mod topics;
 

@@ -20,8 +20,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::addresses::Addresses;
 use super::child::{Gateway, RestartError};
-use super::places::Places;
 
 /// Most connections at one time. Others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -31,7 +31,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest life of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
-type Answer = Response<Full<Bytes>>;
+type PageResponse = Response<Full<Bytes>>;
 
 /// One file of the page.
 struct File {
@@ -70,7 +70,7 @@ const FILES: [File; 5] = [
 
 /// The HTTP server of the page.
 pub(crate) struct Page {
-    places: Places,
+    addresses: Addresses,
     /// The gateway's supervisor. `None` if the gateway was started separately, so the page cannot
     /// restart it.
     gateway: Option<Gateway>,
@@ -80,18 +80,18 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn new(places: Places, gateway: Option<Gateway>) -> Self {
+    pub(crate) fn new(addresses: Addresses, gateway: Option<Gateway>) -> Self {
         let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
              img-src data:; connect-src 'self' {}; base-uri 'none'; form-action 'none'; \
              frame-ancestors 'none'",
-            places.gateway_url()
+            addresses.gateway_url()
         );
         Self {
             gateway,
             etags: FILES.each_ref().map(etag),
             security_policy: HeaderValue::from_str(&policy).expect("addresses are ASCII"),
-            places,
+            addresses,
         }
     }
 
@@ -128,14 +128,14 @@ impl Page {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>) -> PageResponse {
         let (method, path) = (request.method(), request.uri().path());
         let mut answer = match (method, path) {
-            _ if !is_host_ours(request.headers()) => problem(
+            _ if !is_own_host(request.headers()) => problem(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this host is not served here",
             ),
-            (&Method::GET | &Method::HEAD, "/demo.json") => self.where_things_are(),
+            (&Method::GET | &Method::HEAD, "/demo.json") => self.addresses(),
             (&Method::POST, "/gateway/restart") => self.restart(request.headers()).await,
             (&Method::GET | &Method::HEAD, path) => self.file(path, request.headers()),
             _ => problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here"),
@@ -152,7 +152,7 @@ impl Page {
         answer
     }
 
-    fn file(&self, path: &str, headers: &HeaderMap) -> Answer {
+    fn file(&self, path: &str, headers: &HeaderMap) -> PageResponse {
         let Some(place) = FILES.iter().position(|file| file.path == path) else {
             return problem(StatusCode::NOT_FOUND, "no such page");
         };
@@ -170,11 +170,11 @@ impl Page {
         answer
     }
 
-    fn where_things_are(&self) -> Answer {
+    fn addresses(&self) -> PageResponse {
         let status = self.gateway.as_ref().map(Gateway::status);
         let body = json!({
-            "gateway": self.places.gateway_url(),
-            "kafka": self.places.kafka.to_string(),
+            "gateway": self.addresses.gateway_url(),
+            "kafka": self.addresses.kafka.to_string(),
             "can_restart": status.is_some(),
             "state": status.as_ref().map_or("apart", |status| status.state.as_str()),
             "pid": status.as_ref().and_then(|status| status.pid),
@@ -185,7 +185,7 @@ impl Page {
 
     /// Kills and restarts the gateway, for the page itself only. Another site's page can make a
     /// browser send a POST here, but not with this page's origin.
-    async fn restart(&self, headers: &HeaderMap) -> Answer {
+    async fn restart(&self, headers: &HeaderMap) -> PageResponse {
         if !is_same_origin(headers) {
             return problem(
                 StatusCode::FORBIDDEN,
@@ -202,7 +202,7 @@ impl Page {
                 &json!({
                     "killed_pid": restarted.killed_pid,
                     "pid": restarted.pid,
-                    "away_ms": restarted.away.as_millis() as u64,
+                    "away_ms": restarted.down_for.as_millis() as u64,
                     "commands_meanwhile": restarted.commands_meanwhile,
                     "restarts": restarted.restarts,
                 }),
@@ -225,7 +225,7 @@ fn etag(file: &File) -> HeaderValue {
 
 /// Whether `Host` is an address or `localhost`. Any other name may belong to an attacker and
 /// resolve to this host (DNS rebinding), which would make the attacker's page the same origin.
-fn is_host_ours(headers: &HeaderMap) -> bool {
+fn is_own_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|h| h.to_str().ok()) else {
         return false;
     };
@@ -249,12 +249,16 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
     }
 }
 
-fn problem(status: StatusCode, detail: &str) -> Answer {
+fn problem(status: StatusCode, detail: &str) -> PageResponse {
     let body = json!({ "status": status.as_u16(), "detail": detail });
     json_answer(status, "application/problem+json", &body)
 }
 
-fn json_answer(status: StatusCode, media_type: &'static str, body: &serde_json::Value) -> Answer {
+fn json_answer(
+    status: StatusCode,
+    media_type: &'static str,
+    body: &serde_json::Value,
+) -> PageResponse {
     let mut answer = respond(status, media_type, Bytes::from(body.to_string()));
     answer
         .headers_mut()
@@ -262,7 +266,7 @@ fn json_answer(status: StatusCode, media_type: &'static str, body: &serde_json::
     answer
 }
 
-fn respond(status: StatusCode, media_type: &'static str, body: Bytes) -> Answer {
+fn respond(status: StatusCode, media_type: &'static str, body: Bytes) -> PageResponse {
     let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
     answer

@@ -11,11 +11,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::away::Away;
-use super::child::{Gateway, GatewayError, Keeper, Launch, become_gateway};
+use super::addresses::{Addresses, ConfigDir};
+use super::child::{Gateway, GatewayError, Launch, Supervisor, become_gateway};
 use super::listener::BrokerHandle;
+use super::outside::OutsideCommands;
 use super::page::Page;
-use super::places::{ConfigDir, Places};
 use super::{service, topics};
 use crate::broker::Settings;
 
@@ -208,8 +208,8 @@ fn is_hangup_ignored() -> bool {
 fn print(output: Output, demo: &Demo) {
     let config = demo.config.config();
     let text = match output {
-        Output::Json => demo.places.as_json(&config, demo.gateway_pid),
-        Output::Text => demo.places.as_text(&config, demo.gateway_pid),
+        Output::Json => demo.addresses.as_json(&config, demo.gateway_pid),
+        Output::Text => demo.addresses.as_text(&config, demo.gateway_pid),
     };
     let mut out = std::io::stdout();
     // A closed standard output does not end the demo: the page shows the same addresses.
@@ -220,11 +220,11 @@ fn print(output: Output, demo: &Demo) {
 
 /// All running parts. Fields are dropped in this order: the service before its broker.
 struct Demo {
-    places: Places,
+    addresses: Addresses,
     config: ConfigDir,
     gateway_pid: Option<u32>,
     /// The supervisor's task. Dropping the sender makes it end the gateway.
-    keeper: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    supervisor: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     _running: JoinSet<()>,
     _broker: BrokerHandle,
     /// The gateway's ports, reserved while it is down.
@@ -237,7 +237,7 @@ impl Demo {
         let gateway = reserve("--listen", args.listen)?;
         let admin = reserve("--admin-listen", args.admin_listen)?;
         let broker = start_broker(args.kafka_listen)?;
-        let places = Places {
+        let addresses = Addresses {
             gateway: address(&gateway)?,
             admin: address(&admin)?,
             kafka: broker.addresses()[0],
@@ -245,14 +245,14 @@ impl Demo {
                 .local_addr()
                 .map_err(system("ask for an address"))?,
         };
-        let config = ConfigDir::write(&places).map_err(system("write the gateway's config"))?;
+        let config = ConfigDir::write(&addresses).map_err(system("write the gateway's config"))?;
         let mut running = JoinSet::new();
         start_service(&mut running, broker.bootstrap()).await?;
         let mut demo = Self {
-            places,
+            addresses,
             config,
             gateway_pid: None,
-            keeper: None,
+            supervisor: None,
             _running: running,
             _broker: broker,
             _reserved: [gateway, admin],
@@ -261,7 +261,7 @@ impl Demo {
             true => None,
             false => Some(demo.start_gateway(args.gateway.as_deref()).await?),
         };
-        let page = Page::new(places, gateway);
+        let page = Page::new(addresses, gateway);
         demo._running.spawn(page.serve(page_listener));
         Ok(demo)
     }
@@ -270,23 +270,23 @@ impl Demo {
         let this = std::env::current_exe().map_err(system("find this program"))?;
         let program = program.unwrap_or(&this);
         let config = self.config.config();
-        let launch = Launch::guarded(&this, program, &config, self.places.admin);
-        let away = Away {
+        let launch = Launch::guarded(&this, program, &config, self.addresses.admin);
+        let outside = OutsideCommands {
             bootstrap: self._broker.bootstrap(),
         };
-        let (keeper, gateway) = Keeper::start(launch, away).await?;
+        let (supervisor, gateway) = Supervisor::start(launch, outside).await?;
         self.gateway_pid = gateway.status().pid;
         let (stop, stopped) = oneshot::channel();
-        self.keeper = Some((stop, tokio::spawn(keeper.keep(stopped))));
+        self.supervisor = Some((stop, tokio::spawn(supervisor.supervise(stopped))));
         Ok(gateway)
     }
 
     /// Ends the gateway in order, then drops the rest.
     async fn end(mut self) {
-        if let Some((stop, keeper)) = self.keeper.take() {
+        if let Some((stop, supervisor)) = self.supervisor.take() {
             drop(stop);
-            let abort = keeper.abort_handle();
-            if tokio::time::timeout(END_TIMEOUT, keeper).await.is_err() {
+            let abort = supervisor.abort_handle();
+            if tokio::time::timeout(END_TIMEOUT, supervisor).await.is_err() {
                 abort.abort();
             }
         }

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::Entry;
-use super::ledger::{Ledger, Request, Standing};
+use super::entry::JournalEntry;
+use super::ledger::{Holder, Ledger, Request};
 
 /// Most rows of one page. A person takes at most about 300 bytes and a request 900, so a page stays
 /// below the size at which a produce request stalls.
@@ -19,7 +19,7 @@ pub(crate) struct Page {
     of: usize,
     /// Next offset to read of each partition of the commands topic.
     next_offsets: Vec<(i32, i64)>,
-    people: Vec<Standing>,
+    people: Vec<Holder>,
     requests: Vec<(Box<str>, Request)>,
 }
 
@@ -27,7 +27,7 @@ impl Ledger {
     /// Writes the ledger in pages, except for the replies it remembers, which are in the journal's
     /// entries.
     pub(crate) fn checkpoint(&self) -> Vec<Page> {
-        let people: Vec<Standing> = self.accounts().cloned().collect();
+        let people: Vec<Holder> = self.accounts().cloned().collect();
         let requests: Vec<_> = self.requests().collect();
         let mut pages: Vec<Page> = people
             .chunks(ROWS_MAX)
@@ -72,7 +72,7 @@ impl Restore {
     }
 
     /// Applies an entry. Returns false if the ledger already has it.
-    pub(crate) fn absorb(&mut self, entry: &Entry) -> bool {
+    pub(crate) fn absorb(&mut self, entry: &JournalEntry) -> bool {
         self.pages.clear();
         match self.is_whole {
             true => self.ledger.absorb(entry),

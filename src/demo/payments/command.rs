@@ -114,7 +114,7 @@ impl Open {
         let open: Self = body(command)?;
         text_fits("name", &open.name, NAME_CHARS_MAX)?;
         if open.name.trim().is_empty() {
-            return Err(Problem::Unfit("`name` is empty".into()));
+            return Err(Problem::Invalid("`name` is empty".into()));
         }
         Ok(open)
     }
@@ -126,7 +126,7 @@ impl Transfer {
         let transfer: Self = body(command)?;
         text_fits("note", &transfer.note, NOTE_CHARS_MAX)?;
         if !(1..=AMOUNT_CENTS_MAX).contains(&transfer.amount_cents) {
-            return Err(Problem::Unfit(format!(
+            return Err(Problem::Invalid(format!(
                 "`amount_cents` must be from 1 to {AMOUNT_CENTS_MAX}"
             )));
         }
@@ -148,7 +148,7 @@ fn body<'a, T: Deserialize<'a>>(command: &'a Command) -> Result<T, Problem> {
         });
     }
     serde_json::from_slice(&command.body).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Problem::Unfit(clip(&error.to_string())),
+        serde_json::error::Category::Data => Problem::Invalid(clip(&error.to_string())),
         _ => Problem::NotJson(clip(&error.to_string())),
     })
 }
@@ -162,13 +162,15 @@ pub(super) fn clip(text: &str) -> String {
 
 fn text_fits(what: &str, text: &str, chars_max: usize) -> Result<(), Problem> {
     if text.chars().count() > chars_max {
-        return Err(Problem::Unfit(format!(
+        return Err(Problem::Invalid(format!(
             "`{what}` has more than {chars_max} characters"
         )));
     }
     // JSON writes a control character as six. Without them a record's size is bounded.
     if text.chars().any(char::is_control) {
-        return Err(Problem::Unfit(format!("`{what}` has a control character")));
+        return Err(Problem::Invalid(format!(
+            "`{what}` has a control character"
+        )));
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::command::{Answer, Command, Open, Transfer, clip};
-use super::entry::{Account, AccountId, Activity, Entry, Kind, Reply};
-use super::ledger::{ACCOUNTS_MAX, Ledger, REQUESTS_MAX, Request, Standing, opened};
+use super::entry::{Account, AccountId, Activity, JournalEntry, Kind, Reply};
+use super::ledger::{ACCOUNTS_MAX, Holder, Ledger, REQUESTS_MAX, Request, opened};
 use super::problem::Problem;
 
 /// The outcome of a command.
@@ -13,7 +13,7 @@ pub(crate) enum Decision {
     /// A duplicate: the reply of its first execution. Nothing is journalled.
     Known(Reply),
     /// A new command: the entry must be journalled, absorbed and relayed.
-    Fresh(Box<Entry>),
+    Fresh(Box<JournalEntry>),
 }
 
 /// The effects of a command that is executed.
@@ -26,9 +26,9 @@ struct Effect {
 }
 
 /// A transfer of money between two accounts.
-struct Move<'a> {
-    from: &'a Standing,
-    to: &'a Standing,
+struct MoneyTransfer<'a> {
+    from: &'a Holder,
+    to: &'a Holder,
     amount_cents: u64,
     note: &'a str,
     request: Option<&'a str>,
@@ -37,11 +37,12 @@ struct Move<'a> {
 impl Ledger {
     /// Decides the outcome of `command`.
     pub(crate) fn decide(&self, command: &Command) -> Decision {
-        let lane = self.lane(command.source.partition);
-        if let Some(reply) = lane.and_then(|lane| lane.seen.get(command.key())) {
+        let progress = self.progress(command.source.partition);
+        if let Some(reply) = progress.and_then(|progress| progress.seen.get(command.key())) {
             return Decision::Known(reply.clone());
         }
-        let is_full = lane.is_some_and(|lane| lane.seen.is_full(command.source.appended_ms));
+        let is_full =
+            progress.is_some_and(|progress| progress.seen.is_full(command.source.appended_ms));
         let outcome = match is_full {
             true => Err(Problem::Overloaded),
             false => self.carry_out(command),
@@ -67,30 +68,30 @@ impl Ledger {
         match command.operation.as_slice() {
             b"open" => self.open(command, &Open::read(command)?),
             b"pay" => {
-                let me = self.acting(command)?;
+                let me = self.acting_holder(command)?;
                 self.pay(command, me, &Transfer::read(command)?)
             }
             b"request" => {
-                let me = self.acting(command)?;
+                let me = self.acting_holder(command)?;
                 self.ask(command, me, &Transfer::read(command)?)
             }
             b"answer" => {
-                let me = self.acting(command)?;
+                let me = self.acting_holder(command)?;
                 self.answer(command, me, &Answer::read(command)?)
             }
             _ => Err(Problem::UnknownOperation),
         }
     }
 
-    fn refusal(&self, command: &Command, problem: &Problem) -> Entry {
-        let standing = self.acting(command).ok();
-        let account = standing.map(|s| (&s.account.account, s.account.version));
-        Entry {
+    fn refusal(&self, command: &Command, problem: &Problem) -> JournalEntry {
+        let holder = self.acting_holder(command).ok();
+        let account = holder.map(|s| (&s.account.account, s.account.version));
+        JournalEntry {
             source: Some(command.source),
             reply: Some(Reply {
                 correlation: command.correlation.clone(),
                 status: problem.status(),
-                etag: standing.map(|s| s.account.version),
+                etag: holder.map(|s| s.account.version),
                 retry: problem.is_retry(),
                 body: problem.body(account),
             }),
@@ -100,7 +101,7 @@ impl Ledger {
     }
 
     /// The account that a command concerns.
-    fn acting(&self, command: &Command) -> Result<&Standing, Problem> {
+    fn acting_holder(&self, command: &Command) -> Result<&Holder, Problem> {
         let name = String::from_utf8_lossy(&command.account);
         AccountId::new(&name)
             .and_then(|id| self.account(&id))
@@ -108,21 +109,22 @@ impl Ledger {
     }
 
     /// The account that a body names as the other side.
-    fn other(&self, me: &Standing, id: &AccountId) -> Result<&Standing, Problem> {
+    fn other(&self, me: &Holder, id: &AccountId) -> Result<&Holder, Problem> {
         if *id == me.account.account {
-            return Err(Problem::Unfit("`to` is the account itself".into()));
+            return Err(Problem::Invalid("`to` is the account itself".into()));
         }
         self.account(id)
-            .ok_or_else(|| Problem::Unfit(format!("`to`: no account is named `{id}`")))
+            .ok_or_else(|| Problem::Invalid(format!("`to`: no account is named `{id}`")))
     }
 
     fn open(&self, command: &Command, open: &Open) -> Result<Effect, Problem> {
         let text = String::from_utf8_lossy(&command.account);
-        let id = AccountId::new(&text)
-            .ok_or_else(|| Problem::Unfit("an account id is 1 to 32 of a-z, 0-9 and `-`".into()))?;
-        if let Some(standing) = self.account(&id) {
+        let id = AccountId::new(&text).ok_or_else(|| {
+            Problem::Invalid("an account id is 1 to 32 of a-z, 0-9 and `-`".into())
+        })?;
+        if let Some(holder) = self.account(&id) {
             // PUT of an existing account is not an error: PUT is idempotent (RFC 9110 9.2.2).
-            let account = &standing.account;
+            let account = &holder.account;
             return Ok(Effect::quiet(200, account.version, json!(account)));
         }
         if self.accounts().len() >= ACCOUNTS_MAX {
@@ -137,17 +139,12 @@ impl Ledger {
         })
     }
 
-    fn pay(
-        &self,
-        command: &Command,
-        me: &Standing,
-        transfer: &Transfer,
-    ) -> Result<Effect, Problem> {
+    fn pay(&self, command: &Command, me: &Holder, transfer: &Transfer) -> Result<Effect, Problem> {
         let to = self.other(me, &transfer.to)?;
         is_current(command, me)?;
-        settle(
+        transfer_money(
             command,
-            Move {
+            MoneyTransfer {
                 from: me,
                 to,
                 amount_cents: transfer.amount_cents,
@@ -157,20 +154,15 @@ impl Ledger {
         )
     }
 
-    fn ask(
-        &self,
-        command: &Command,
-        me: &Standing,
-        transfer: &Transfer,
-    ) -> Result<Effect, Problem> {
+    fn ask(&self, command: &Command, me: &Holder, transfer: &Transfer) -> Result<Effect, Problem> {
         let payer = self.other(me, &transfer.to)?;
         is_current(command, me)?;
         if payer.asked >= REQUESTS_MAX {
             return Err(Problem::Limit("too many requests wait for that person"));
         }
         let id = command.source.name('r');
-        let told = |to: &Standing, kind, with: &Standing| {
-            to.told(command, kind, with, transfer.amount_cents, &id)
+        let told = |to: &Holder, kind, with: &Holder| {
+            to.activity(command, kind, with, transfer.amount_cents, &id)
                 .with_note(&transfer.note)
         };
         Ok(Effect {
@@ -182,7 +174,7 @@ impl Ledger {
         })
     }
 
-    fn answer(&self, command: &Command, me: &Standing, answer: &Answer) -> Result<Effect, Problem> {
+    fn answer(&self, command: &Command, me: &Holder, answer: &Answer) -> Result<Effect, Problem> {
         let request = self
             .request(&answer.request)
             .filter(|request| request.payer == me.account.account)
@@ -192,9 +184,9 @@ impl Ledger {
             .account(&request.payee)
             .expect("who asks has an account, and none is ever closed");
         match answer.accept {
-            true => settle(
+            true => transfer_money(
                 command,
-                Move {
+                MoneyTransfer {
                     from: me,
                     to: payee,
                     amount_cents: request.amount_cents,
@@ -208,8 +200,8 @@ impl Ledger {
 }
 
 /// Transfers money if the payer's balance is large enough.
-fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
-    let Move {
+fn transfer_money(command: &Command, money: MoneyTransfer<'_>) -> Result<Effect, Problem> {
+    let MoneyTransfer {
         from,
         to,
         amount_cents,
@@ -225,8 +217,8 @@ fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
     let payer = from.with_balance(left);
     let payee = to.with_balance(to.account.balance_cents + amount_cents);
     let id = command.source.name('p');
-    let told = |who: &Standing, kind, with: &Standing| {
-        let activity = who.told(command, kind, with, amount_cents, &id);
+    let told = |holder: &Holder, kind, with: &Holder| {
+        let activity = holder.activity(command, kind, with, amount_cents, &id);
         Activity {
             request: money.request.map(Into::into),
             ..activity.with_note(money.note)
@@ -245,16 +237,10 @@ fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
 }
 
 /// Declines a request. No balance changes, so no version does.
-fn decline(
-    command: &Command,
-    me: &Standing,
-    payee: &Standing,
-    request: &Request,
-    id: &str,
-) -> Effect {
-    let told = |who: &Standing, kind, with: &Standing| {
+fn decline(command: &Command, me: &Holder, payee: &Holder, request: &Request, id: &str) -> Effect {
+    let told = |holder: &Holder, kind, with: &Holder| {
         let name = command.source.name('d');
-        let activity = who.told(command, kind, with, request.amount_cents, &name);
+        let activity = holder.activity(command, kind, with, request.amount_cents, &name);
         Activity {
             request: Some(id.into()),
             ..activity.with_note(&request.note)
@@ -271,7 +257,7 @@ fn decline(
 
 /// Optimistic locking (RFC 9110 13.1.1): a command with `If-Match` applies only to the versions it
 /// names.
-fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
+fn is_current(command: &Command, me: &Holder) -> Result<(), Problem> {
     let Some(wanted) = &command.if_match else {
         return Ok(());
     };
@@ -293,7 +279,7 @@ fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
     }
 }
 
-impl Standing {
+impl Holder {
     /// Copies the account with a new balance and the next version.
     fn with_balance(&self, balance_cents: u64) -> Self {
         let mut after = self.clone();
@@ -303,7 +289,7 @@ impl Standing {
     }
 
     /// Builds the owner's next event.
-    fn told(
+    fn activity(
         &self,
         command: &Command,
         kind: Kind,
@@ -355,8 +341,8 @@ impl Effect {
         }
     }
 
-    fn entry(self, command: &Command) -> Entry {
-        Entry {
+    fn entry(self, command: &Command) -> JournalEntry {
+        JournalEntry {
             source: Some(command.source),
             reply: Some(Reply {
                 correlation: command.correlation.clone(),

@@ -92,7 +92,7 @@ pub(crate) struct Activity {
     /// Number of the event, from 1 without gaps per account. A reader can see that none is missing,
     /// and that an event that arrives twice is the same one.
     pub(crate) event: u64,
-    /// What kind of event it is.
+    /// The kind of event it is.
     pub(crate) kind: Kind,
     /// The account of the other person, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -148,7 +148,7 @@ impl Reply {
 /// One record of the journal: everything that followed from one command, or the opening of an
 /// account at the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct JournalEntry {
     /// The command's position. `None` if the service made the entry itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) source: Option<Source>,

@@ -12,7 +12,7 @@ pub(super) enum Problem {
     /// The body is not valid JSON.
     NotJson(String),
     /// The body is JSON, but not valid for the operation.
-    Unfit(String),
+    Invalid(String),
     /// The body is over the limit, in bytes.
     TooLarge { limit: usize },
     /// The account of the command does not exist.
@@ -41,7 +41,7 @@ impl Problem {
             Self::Overdraft { .. } | Self::Limit(_) => 409,
             Self::Stale { .. } => 412,
             Self::TooLarge { .. } => 413,
-            Self::UnknownOperation | Self::Unfit(_) => 422,
+            Self::UnknownOperation | Self::Invalid(_) => 422,
             Self::Overloaded => 503,
         }
     }
@@ -55,7 +55,7 @@ impl Problem {
         match self {
             Self::UnknownOperation => ("unknown-operation", "The service knows no such operation"),
             Self::NotJson(_) => ("not-json", "The body is not JSON"),
-            Self::Unfit(_) => ("unfit", "The body does not fit the operation"),
+            Self::Invalid(_) => ("invalid", "The body is not valid for the operation"),
             Self::TooLarge { .. } => ("too-large", "The body is too large"),
             Self::UnknownAccount(_) => ("unknown-account", "There is no such account"),
             Self::UnknownRequest(_) => ("unknown-request", "There is no such open request"),
@@ -69,7 +69,7 @@ impl Problem {
     fn detail(&self) -> String {
         match self {
             Self::UnknownOperation => "known are: open, pay, request, answer".into(),
-            Self::NotJson(why) | Self::Unfit(why) => why.clone(),
+            Self::NotJson(why) | Self::Invalid(why) => why.clone(),
             Self::TooLarge { limit } => format!("the limit is {limit} bytes"),
             Self::UnknownAccount(id) => format!("no account is named `{id}`"),
             Self::UnknownRequest(id) => format!("no request `{id}` waits for this account"),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::command::Command;
 use super::decide::Decision;
-use super::entry::{Account, Activity, Entry};
+use super::entry::{Account, Activity, JournalEntry};
 use super::ledger::{Ledger, WELCOME_CENTS};
 use super::tests::{book, command, reply};
 
@@ -46,7 +46,7 @@ fn total(accounts: &[Account]) -> u64 {
     accounts.iter().map(|a| a.balance_cents).sum()
 }
 
-fn standing_accounts(ledger: &Ledger) -> Vec<Account> {
+fn accounts_of(ledger: &Ledger) -> Vec<Account> {
     ledger.accounts().map(|s| s.account.clone()).collect()
 }
 
@@ -59,7 +59,7 @@ proptest! {
         let mut ledger = book();
         for command in &history {
             ledger.apply(command);
-            let accounts = standing_accounts(&ledger);
+            let accounts = accounts_of(&ledger);
             prop_assert_eq!(total(&accounts), accounts.len() as u64 * WELCOME_CENTS);
         }
     }
@@ -81,7 +81,7 @@ proptest! {
         let mut again = Ledger::default();
         for (entry, twice) in journal.iter().zip(twice.iter().chain(std::iter::repeat(&false))) {
             let bytes = serde_json::to_vec(entry).expect("JSON");
-            let entry: Entry = serde_json::from_slice(&bytes).expect("what was written reads");
+            let entry: JournalEntry = serde_json::from_slice(&bytes).expect("what was written reads");
             prop_assert!(again.absorb(&entry));
             if *twice {
                 prop_assert!(!again.absorb(&entry));
@@ -106,13 +106,13 @@ proptest! {
             let key = command.key().to_owned();
             let first = answers.entry(key).or_insert_with(|| answer.clone());
             prop_assert_eq!(&*first, &answer);
-            let before = standing_accounts(&ledger);
+            let before = accounts_of(&ledger);
             let upto = command.source.offset as usize + 1;
             let mut again = history[pick.index(upto)].clone();
             again.source.offset = later;
             let known = Decision::Known(answers[again.key()].clone());
             prop_assert_eq!(ledger.apply(&again), known);
-            prop_assert_eq!(standing_accounts(&ledger), before);
+            prop_assert_eq!(accounts_of(&ledger), before);
         }
     }
 
@@ -133,7 +133,7 @@ proptest! {
                 last.insert(activity.account.to_string(), activity);
             }
         }
-        for account in standing_accounts(&ledger) {
+        for account in accounts_of(&ledger) {
             let told = &last[account.account.as_str()];
             prop_assert_eq!(told.balance_cents, account.balance_cents);
             prop_assert_eq!(told.version, account.version);

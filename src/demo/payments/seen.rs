@@ -43,13 +43,20 @@ impl Seen {
 
     /// Whether a command that was appended at `appended_ms` could not be remembered.
     pub(super) fn is_full(&self, appended_ms: i64) -> bool {
-        let due = self.order.front().is_some_and(|r| r.is_over(appended_ms));
+        let due = self
+            .order
+            .front()
+            .is_some_and(|r| r.is_expired(appended_ms));
         self.replies.len() >= SEEN_MAX && !due
     }
 
     /// Keeps a reply, after forgetting those that expired by the log time of this command.
     pub(super) fn remember(&mut self, key: &str, reply: &Reply, appended_ms: i64) {
-        while self.order.front().is_some_and(|r| r.is_over(appended_ms)) {
+        while self
+            .order
+            .front()
+            .is_some_and(|r| r.is_expired(appended_ms))
+        {
             let over = self.order.pop_front().expect("front was there");
             self.replies.remove(&over.key);
         }
@@ -78,7 +85,7 @@ impl Seen {
 }
 
 impl Remembered {
-    fn is_over(&self, appended_ms: i64) -> bool {
+    fn is_expired(&self, appended_ms: i64) -> bool {
         self.committed_ms
             .is_some_and(|committed| appended_ms > committed.saturating_add(DUPLICATE_MS_MAX))
     }

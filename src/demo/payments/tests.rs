@@ -2,7 +2,7 @@
 
 use super::command::{Command, Source};
 use super::decide::Decision;
-use super::entry::{AccountId, Entry, Kind, Reply};
+use super::entry::{AccountId, JournalEntry, Kind, Reply};
 use super::ledger::{Ledger, WELCOME_CENTS};
 use super::seen::{DUPLICATE_MS_MAX, SEEN_MAX, Seen};
 
@@ -29,7 +29,7 @@ pub(super) fn command(offset: i64, operation: &str, account: &str, body: &str) -
     }
 }
 
-fn fresh(decision: Decision) -> Entry {
+fn fresh(decision: Decision) -> JournalEntry {
     match decision {
         Decision::Fresh(entry) => *entry,
         Decision::Known(reply) => panic!("not a duplicate, yet answered with {reply:?}"),
@@ -45,8 +45,8 @@ pub(super) fn reply(decision: Decision) -> Reply {
 
 fn balance(ledger: &Ledger, id: &str) -> u64 {
     let id = AccountId::new(id).expect("a legal id");
-    let standing = ledger.account(&id).expect("an account");
-    standing.account.balance_cents
+    let holder = ledger.account(&id).expect("an account");
+    holder.account.balance_cents
 }
 
 #[test]
@@ -97,72 +97,72 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         ("pay", "No Such\u{1}", "{}", 404, "unknown-account"),
         ("pay", "ana", "", 400, "not-json"),
         ("pay", "ana", "{", 400, "not-json"),
-        ("pay", "ana", "[]", 422, "unfit"),
-        ("pay", "ana", r#"{"to":"bo"}"#, 422, "unfit"),
+        ("pay", "ana", "[]", 422, "invalid"),
+        ("pay", "ana", r#"{"to":"bo"}"#, 422, "invalid"),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":0}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":-1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":1.5}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":1000001}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"ana","amount_cents":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"Bo","amount_cents":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"dan","amount_cents":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":1,"tip":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":1,"note":"\n"}"#,
             422,
-            "unfit",
+            "invalid",
         ),
-        ("pay", "ana", &long, 422, "unfit"),
+        ("pay", "ana", &long, 422, "invalid"),
         ("pay", "ana", &huge, 413, "too-large"),
         (
             "pay",
@@ -176,7 +176,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
             "ana",
             r#"{"to":"ana","amount_cents":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "answer",
@@ -185,8 +185,8 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
             404,
             "unknown-request",
         ),
-        ("open", "Ana!", r#"{"name":"Ana"}"#, 422, "unfit"),
-        ("open", "dan", r#"{"name":" "}"#, 422, "unfit"),
+        ("open", "Ana!", r#"{"name":"Ana"}"#, 422, "invalid"),
+        ("open", "dan", r#"{"name":" "}"#, 422, "invalid"),
     ];
     for (row, (operation, account, body, status, kind)) in table.iter().enumerate() {
         let mut ledger = book();

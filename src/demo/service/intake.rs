@@ -13,7 +13,7 @@ use crate::demo::topics::COMMANDS;
 
 /// Most commands that are read and not yet executed. At the limit, the partitions are not read
 /// further.
-const AHEAD_MAX: usize = 1_024;
+const READ_AHEAD_MAX: usize = 1_024;
 /// How long the broker may hold a fetch without new records.
 const WAIT_MS: i32 = 1_000;
 
@@ -26,7 +26,7 @@ pub(super) struct Intake {
 impl Intake {
     /// Starts to read each partition at the ledger's next offset.
     pub(super) async fn open(client: &Client, ledger: &Ledger) -> Result<Self, KafkaError> {
-        let (to, commands) = mpsc::channel(AHEAD_MAX);
+        let (to, commands) = mpsc::channel(READ_AHEAD_MAX);
         let mut readers = JoinSet::new();
         for partition in Partition::open_all(client, &COMMANDS).await? {
             let from = ledger.next_offset(partition.number());

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ServiceError;
 use super::kafka::{KafkaError, Partition, now};
-use crate::demo::payments::{Entry, Ledger, Page, Restore};
+use crate::demo::payments::{JournalEntry, Ledger, Page, Restore};
 use crate::demo::topics::JOURNAL;
 
 /// Entries between two checkpoints. Tests have few, so that some checkpoints are written.
@@ -37,17 +37,17 @@ pub(super) struct Line {
     /// All lines before this offset were relayed.
     pub(super) relayed: i64,
     /// The content of the line.
-    pub(super) what: What,
+    pub(super) what: LineContent,
 }
 
 /// The content of a line.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum What {
+pub(super) enum LineContent {
     /// The start of a session.
     Opened,
     /// A command and what followed from it.
-    Entry(Entry),
+    Entry(JournalEntry),
     /// One page of a checkpoint.
     Page(Page),
 }
@@ -65,20 +65,24 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens a session, which ends older ones, and replays the journal. Returns the ledger, and the
     /// entries that may not have been relayed.
-    pub(super) async fn open(client: &Client) -> Result<(Self, Ledger, Vec<Entry>), ServiceError> {
+    pub(super) async fn open(
+        client: &Client,
+    ) -> Result<(Self, Ledger, Vec<JournalEntry>), ServiceError> {
         let partition = Partition::open(client, &JOURNAL, 0).await?;
         let start = partition.start().await?;
-        let mut reading = Reading::new(start);
-        reading.upto(&partition, partition.end().await?).await?;
+        let mut replay = Replay::new(start);
+        replay
+            .read_until(&partition, partition.end().await?)
+            .await?;
 
-        let session = reading.session + 1;
-        let opened = line(session, reading.relayed, What::Opened);
+        let session = replay.session + 1;
+        let opened = line(session, replay.relayed, LineContent::Opened);
         let end = partition.append(vec![opened]).await?;
         let end = end.expect("one record was appended");
-        reading.upto(&partition, end).await?;
+        replay.read_until(&partition, end).await?;
 
-        let relayed = reading.relayed;
-        let (ledger, pending) = reading.done(start)?;
+        let relayed = replay.relayed;
+        let (ledger, pending) = replay.done(start)?;
         let journal = Self {
             partition,
             session,
@@ -90,8 +94,10 @@ impl Journal {
     }
 
     /// Appends entries to the journal in order.
-    pub(super) async fn append(&mut self, entries: &[Entry]) -> Result<(), KafkaError> {
-        let lines = entries.iter().map(|entry| What::Entry(entry.clone()));
+    pub(super) async fn append(&mut self, entries: &[JournalEntry]) -> Result<(), KafkaError> {
+        let lines = entries
+            .iter()
+            .map(|entry| LineContent::Entry(entry.clone()));
         self.since_checkpoint += entries.len();
         self.write(lines).await
     }
@@ -107,13 +113,13 @@ impl Journal {
             return Ok(());
         }
         self.since_checkpoint = 0;
-        self.write(ledger.checkpoint().into_iter().map(What::Page))
+        self.write(ledger.checkpoint().into_iter().map(LineContent::Page))
             .await?;
         self.relayed = self.end;
         Ok(())
     }
 
-    async fn write(&mut self, lines: impl Iterator<Item = What>) -> Result<(), KafkaError> {
+    async fn write(&mut self, lines: impl Iterator<Item = LineContent>) -> Result<(), KafkaError> {
         let records = lines
             .map(|what| line(self.session, self.relayed, what))
             .collect();
@@ -124,7 +130,7 @@ impl Journal {
     }
 }
 
-fn line(session: u64, relayed: i64, what: What) -> Record {
+fn line(session: u64, relayed: i64, what: LineContent) -> Record {
     let line = Line {
         session,
         relayed,
@@ -139,16 +145,16 @@ fn line(session: u64, relayed: i64, what: What) -> Record {
 }
 
 /// A replay of the journal into a ledger.
-pub(super) struct Reading {
+pub(super) struct Replay {
     next: i64,
     session: u64,
     relayed: i64,
     ledger: Restore,
     /// Entries at or after `relayed`.
-    pending: Vec<(i64, Entry)>,
+    pending: Vec<(i64, JournalEntry)>,
 }
 
-impl Reading {
+impl Replay {
     /// Starts at the journal's first offset. If that is 0, no entry is lost and no checkpoint is
     /// needed.
     pub(super) fn new(start: i64) -> Self {
@@ -161,7 +167,7 @@ impl Reading {
         }
     }
 
-    async fn upto(&mut self, partition: &Partition, end: i64) -> Result<(), ServiceError> {
+    async fn read_until(&mut self, partition: &Partition, end: i64) -> Result<(), ServiceError> {
         while self.next < end {
             for record in partition.fetch(self.next, WAIT_MS).await? {
                 self.take(&record)?;
@@ -191,9 +197,9 @@ impl Reading {
             self.ledger.on_relayed(record.timestamp.timestamp_millis());
         }
         match line.what {
-            What::Opened => {}
-            What::Page(page) => self.ledger.page(page),
-            What::Entry(entry) => {
+            LineContent::Opened => {}
+            LineContent::Page(page) => self.ledger.page(page),
+            LineContent::Entry(entry) => {
                 if self.ledger.absorb(&entry) {
                     self.pending.push((*offset, entry));
                 }
@@ -203,7 +209,7 @@ impl Reading {
     }
 
     /// Ends the replay. Returns the ledger, and the entries that may not have been relayed.
-    pub(super) fn done(self, start: i64) -> Result<(Ledger, Vec<Entry>), ServiceError> {
+    pub(super) fn done(self, start: i64) -> Result<(Ledger, Vec<JournalEntry>), ServiceError> {
         let ledger = self.ledger.done().ok_or(ServiceError::Headless { start })?;
         let pending = self.pending.into_iter().map(|(_, entry)| entry).collect();
         Ok((ledger, pending))

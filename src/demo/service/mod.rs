@@ -27,12 +27,12 @@ use self::intake::Intake;
 use self::journal::Journal;
 pub(crate) use self::kafka::{KafkaError, Partition, connect, now};
 use self::relay::Relay;
-use super::payments::{Decision, Entry, Ledger, Reply};
+use super::payments::{Decision, JournalEntry, Ledger, Reply};
 
 /// Most commands between two journal writes, and so most that are relayed twice.
 const BATCH_COMMANDS_MAX: usize = 128;
 /// First and longest wait after a failed session.
-const REST: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Why a session of the service failed.
 #[derive(Debug, thiserror::Error)]
@@ -62,19 +62,19 @@ pub(crate) enum ServiceError {
 /// Runs the service on the cluster at `bootstrap` until the future is dropped. `is_ready` becomes
 /// true once the accounts exist and commands are read.
 pub(crate) async fn serve(bootstrap: String, is_ready: watch::Sender<bool>) {
-    let mut rest = REST.0;
+    let mut wait = RETRY_WAIT.0;
     loop {
         let since = tokio::time::Instant::now();
         let error = match session(&bootstrap, &is_ready).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        if since.elapsed() > REST.1 {
-            rest = REST.0;
+        if since.elapsed() > RETRY_WAIT.1 {
+            wait = RETRY_WAIT.0;
         }
         tracing::warn!("payments service: {error}; starting again from the journal");
-        tokio::time::sleep(rest).await;
-        rest = (rest * 2).min(REST.1);
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_WAIT.1);
     }
 }
 
@@ -103,7 +103,7 @@ async fn session(
     is_ready.send_replace(true);
     loop {
         let commands = intake.next(BATCH_COMMANDS_MAX).await?;
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: Vec<JournalEntry> = Vec::new();
         let mut repeated: Vec<Reply> = Vec::new();
         for command in &commands {
             match ledger.decide(command) {

@@ -6,18 +6,18 @@ use rskafka::client::Client;
 use rskafka::record::Record;
 
 use super::kafka::{KafkaError, Partition, now};
-use crate::demo::payments::{Account, Activity, Entry, Reply};
+use crate::demo::payments::{Account, Activity, JournalEntry, Reply};
 use crate::demo::topics::{BALANCES, PAYMENTS, REPLIES, Topic};
 
 /// Clients of the topics that entries are relayed to.
 pub(super) struct Relay {
-    balances: Lanes,
-    payments: Lanes,
-    replies: Lanes,
+    balances: TopicPartitions,
+    payments: TopicPartitions,
+    replies: TopicPartitions,
 }
 
 /// The partitions of one topic.
-struct Lanes {
+struct TopicPartitions {
     topic: &'static Topic,
     partitions: Vec<Partition>,
 }
@@ -25,9 +25,9 @@ struct Lanes {
 impl Relay {
     pub(super) async fn open(client: &Client) -> Result<Self, KafkaError> {
         let (balances, payments, replies) = tokio::try_join!(
-            Lanes::open(client, &BALANCES),
-            Lanes::open(client, &PAYMENTS),
-            Lanes::open(client, &REPLIES),
+            TopicPartitions::open(client, &BALANCES),
+            TopicPartitions::open(client, &PAYMENTS),
+            TopicPartitions::open(client, &REPLIES),
         )?;
         Ok(Self {
             balances,
@@ -40,7 +40,7 @@ impl Relay {
     /// committed before the first reply is sent.
     pub(super) async fn send(
         &self,
-        entries: &[Entry],
+        entries: &[JournalEntry],
         repeated: &[Reply],
     ) -> Result<(), KafkaError> {
         // Send only the newest state of each account: if the batch is relayed again, no account
@@ -60,7 +60,7 @@ impl Relay {
     }
 }
 
-impl Lanes {
+impl TopicPartitions {
     async fn open(client: &Client, topic: &'static Topic) -> Result<Self, KafkaError> {
         let partitions = Partition::open_all(client, topic).await?;
         Ok(Self { topic, partitions })
@@ -68,13 +68,13 @@ impl Lanes {
 
     /// Appends each record to the partition of its key. Records of one key keep their order.
     async fn append(&self, records: Vec<Record>) -> Result<(), KafkaError> {
-        let mut lanes: Vec<Vec<Record>> = self.partitions.iter().map(|_| Vec::new()).collect();
+        let mut partitions: Vec<Vec<Record>> = self.partitions.iter().map(|_| Vec::new()).collect();
         for record in records {
             let key = record.key.as_deref().expect("each record here has a key");
-            lanes[self.topic.partition_of(key)].push(record);
+            partitions[self.topic.partition_of(key)].push(record);
         }
         // A topic has few partitions, so sending to one after the other is fast enough.
-        for (partition, records) in self.partitions.iter().zip(lanes) {
+        for (partition, records) in self.partitions.iter().zip(partitions) {
             partition.append(records).await?;
         }
         Ok(())

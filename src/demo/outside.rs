@@ -15,14 +15,14 @@ const PAYMENTS: [(&str, &str); 2] = [("ana", "bo"), ("bo", "ana")];
 
 /// Appends commands to Kafka directly.
 #[derive(Clone, Debug)]
-pub(crate) struct Away {
+pub(crate) struct OutsideCommands {
     /// Address of the demo's broker.
     pub(crate) bootstrap: String,
 }
 
-impl Away {
+impl OutsideCommands {
     /// Appends one payment of 25 cents in each direction. Returns the number of commands.
-    pub(crate) async fn happens(&self) -> Result<usize, KafkaError> {
+    pub(crate) async fn append(&self) -> Result<usize, KafkaError> {
         let client = connect(&self.bootstrap).await?;
         let at = now();
         for (from, to) in PAYMENTS {

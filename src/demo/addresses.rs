@@ -14,7 +14,7 @@ use super::topics::{BALANCES, COMMANDS, PAYMENTS, REPLIES};
 
 /// The addresses of all parts of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Places {
+pub(crate) struct Addresses {
     /// The gateway's address for commands, queries and streams.
     pub(crate) gateway: SocketAddr,
     /// The gateway's admin port.
@@ -25,7 +25,7 @@ pub(crate) struct Places {
     pub(crate) page: SocketAddr,
 }
 
-impl Places {
+impl Addresses {
     /// The gateway's URL for browsers and curl.
     pub(crate) fn gateway_url(&self) -> String {
         url(self.gateway)
@@ -208,12 +208,12 @@ pub(crate) struct ConfigDir {
 
 impl ConfigDir {
     /// Creates the directory, readable for this user only, and writes the config into it.
-    pub(crate) fn write(places: &Places) -> io::Result<Self> {
-        Self::write_in(&std::env::temp_dir(), places)
+    pub(crate) fn write(addresses: &Addresses) -> io::Result<Self> {
+        Self::write_in(&std::env::temp_dir(), addresses)
     }
 
-    fn write_in(parent: &Path, places: &Places) -> io::Result<Self> {
-        sweep(parent);
+    fn write_in(parent: &Path, addresses: &Addresses) -> io::Result<Self> {
+        remove_abandoned(parent);
         // Tests run several demos in one process, and a left-over directory may have the same
         // process id.
         let made = (0..1_000)
@@ -228,7 +228,7 @@ impl ConfigDir {
         let lock = File::create_new(dir.join(LOCK))?;
         lock.lock()?;
         let made = Self { dir, _lock: lock };
-        std::fs::write(made.config(), places.gateway_toml())?;
+        std::fs::write(made.config(), addresses.gateway_toml())?;
         Ok(made)
     }
 
@@ -245,7 +245,7 @@ impl Drop for ConfigDir {
 }
 
 /// Removes the directories of this user's demos that have ended. Errors are ignored.
-fn sweep(parent: &Path) {
+fn remove_abandoned(parent: &Path) {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries {
         let named = entry.file_name();
@@ -254,14 +254,14 @@ fn sweep(parent: &Path) {
         let about = entry.metadata().ok().filter(|_| ours);
         let user = rustix::process::geteuid().as_raw();
         let ours = about.filter(|about| about.is_dir() && about.uid() == user);
-        if ours.is_some_and(|about| is_left(&entry.path(), &about)) {
+        if ours.is_some_and(|about| is_abandoned(&entry.path(), &about)) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }
 
 /// Whether the demo that created a directory has ended.
-fn is_left(dir: &Path, about: &Metadata) -> bool {
+fn is_abandoned(dir: &Path, about: &Metadata) -> bool {
     match File::open(dir.join(LOCK)) {
         Ok(lock) => lock.try_lock().is_ok(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -277,9 +277,9 @@ mod tests {
     use super::*;
     use crate::config::{ConfigFile, Sources, load};
 
-    fn places() -> Places {
+    fn addresses() -> Addresses {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Places {
+        Addresses {
             gateway: at(1),
             admin: at(2),
             kafka: SocketAddr::from(([0, 0, 0, 0], 3)),
@@ -291,7 +291,7 @@ mod tests {
     fn the_gateway_takes_the_config_without_a_word() {
         let file = ConfigFile {
             name: "gateway.toml".into(),
-            text: places().gateway_toml(),
+            text: addresses().gateway_toml(),
         };
         let sources = Sources {
             file: Some(file),
@@ -304,8 +304,8 @@ mod tests {
         };
         assert_eq!(loaded.report.render(false), "");
         let config = loaded.config;
-        assert_eq!(config.settings.listen, [places().gateway]);
-        assert_eq!(config.settings.admin.listen, Some(places().admin));
+        assert_eq!(config.settings.listen, [addresses().gateway]);
+        assert_eq!(config.settings.admin.listen, Some(addresses().admin));
         let origins = &config.settings.cors.origins;
         assert_eq!(origins, &["http://127.0.0.1:4", "http://localhost:4"]);
         assert_eq!((config.commands.len(), config.queries.len()), (4, 2));
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_line_for_scripts_is_one_line_of_json() {
-        let line = places().as_json(Path::new("/tmp/x.toml"), Some(7));
+        let line = addresses().as_json(Path::new("/tmp/x.toml"), Some(7));
         assert!(!line.contains('\n'));
         let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(json["gateway"], "http://127.0.0.1:1");
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_config_is_gone_with_its_owner() {
-        let dir = ConfigDir::write(&places()).expect("a directory");
+        let dir = ConfigDir::write(&addresses()).expect("a directory");
         let path = dir.config();
         assert!(path.exists());
         drop(dir);
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn what_a_killed_demo_left_is_gone_with_the_next_start() {
         let parent = tempfile::tempdir().expect("a folder");
-        let running = ConfigDir::write_in(parent.path(), &places()).expect("a directory");
+        let running = ConfigDir::write_in(parent.path(), &addresses()).expect("a directory");
         let left = parent.path().join("sluicegate-demo-1-0");
         std::fs::create_dir(&left).expect("a folder");
         std::fs::write(left.join(LOCK), "").expect("a file that nobody locks");
@@ -343,7 +343,7 @@ mod tests {
         std::fs::create_dir(&young).expect("a folder");
         let other = parent.path().join("somebody-elses");
         std::fs::create_dir(&other).expect("a folder");
-        let next = ConfigDir::write_in(parent.path(), &places()).expect("a directory");
+        let next = ConfigDir::write_in(parent.path(), &addresses()).expect("a directory");
         assert!(!left.exists());
         for kept in [&running.config(), &next.config(), &young, &other] {
             assert!(kept.exists(), "{kept:?}");
