@@ -1,4 +1,4 @@
-//! The metrics of one shard: the groups of the table for each of its names, their sum over shards
+//! The metrics of one shard: the groups of the table for each of its names, their sum over shards,
 //! and their text.
 
 use std::collections::BTreeMap;
@@ -11,28 +11,28 @@ use super::table::{
 };
 use super::text::{Exposition, Samples};
 
-/// Brokers with series of their own.
+/// Most brokers with time series of their own.
 pub const BROKERS_MAX: usize = 64;
-/// Partitions of a topic with series of their own: all or none. Ten thousand would be a megabyte a
-/// scrape.
+/// Most partitions of a topic with time series of their own. A topic with more has none for its
+/// partitions: ten thousand would be a megabyte per scrape.
 pub const PARTITIONS_MAX: usize = 128;
 
-/// Names that become labels: the routes and topics of the config, nothing else.
+/// Names that become labels: routes and topics of the config, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Commands, in the order of the config.
+    /// Command routes, in the order of the config.
     pub commands: Vec<String>,
-    /// Queries, in the order of the config.
+    /// Query routes, in the order of the config.
     pub queries: Vec<String>,
-    /// Streams, in the order of the config.
+    /// Stream routes, in the order of the config.
     pub streams: Vec<String>,
-    /// Topics, in an order the shards share.
+    /// Topics, in an order that all shards share.
     pub topics: Vec<String>,
 }
 
 impl Names {
-    /// The place of a route among [`ShardMetrics::routes`]: commands first, then queries, then
-    /// streams, each in the order of the config.
+    /// Index of a route in [`ShardMetrics::routes`]: commands first, then queries, then streams,
+    /// each in the order of the config.
     #[must_use]
     pub fn route(&self, kind: RouteKind, index: usize) -> usize {
         index
@@ -53,30 +53,31 @@ impl Names {
     }
 }
 
-/// One shard's metrics, or the sum of some. A few kilobytes and a clone is a snapshot.
+/// The metrics of one shard, or a sum over shards. They take a few kilobytes, so a snapshot is a
+/// clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardMetrics {
     names: Arc<Names>,
-    /// Without labels of routes or topics.
+    /// Metrics without a route or topic.
     pub general: General,
-    /// What is asked of brokers.
+    /// Metrics of requests to brokers.
     pub kafka: KafkaMetrics,
-    /// By where they listen; what [`BrokerMetrics::of`] lets in.
+    /// Metrics per broker, by address. [`BrokerMetrics::of`] limits their number.
     pub brokers: BTreeMap<String, BrokerMetrics>,
-    /// By [`Names::route`].
+    /// Metrics per route, by [`Names::route`].
     pub routes: Vec<RouteMetrics>,
-    /// In the order of the config.
+    /// Metrics per command route, in the order of the config.
     pub commands: Vec<CommandMetrics>,
-    /// In the order of the config.
+    /// Metrics per stream route, in the order of the config.
     pub streams: Vec<StreamMetrics>,
-    /// In the order of [`Names::topics`].
+    /// Metrics per topic, in the order of [`Names::topics`].
     pub topics: Vec<TopicMetrics>,
-    /// By topic, then by partition; the home lets it grow with [`Self::partition`].
+    /// Metrics per topic and partition. [`Self::partition`] adds partitions as the home finds them.
     partitions: Vec<Vec<PartitionMetrics>>,
 }
 
 impl ShardMetrics {
-    /// Zeros for these names.
+    /// Creates metrics for these names, all zero.
     #[must_use]
     pub fn new(names: Arc<Names>) -> Self {
         let routes = names.routes().count();
@@ -93,14 +94,14 @@ impl ShardMetrics {
         }
     }
 
-    /// The names it was made for.
+    /// The names that the metrics were created for.
     #[must_use]
     pub fn names(&self) -> &Arc<Names> {
         &self.names
     }
 
-    /// The metrics of a partition of the topic at `topic`. `partition` counts from 0 and is one of
-    /// those the topic has, so the table is no longer than the topic.
+    /// The metrics of a partition of the topic with index `topic`. `partition` counts from 0 and
+    /// exists in the topic, so the table is no longer than the topic.
     pub fn partition(&mut self, topic: usize, partition: u32) -> &mut PartitionMetrics {
         let of_topic = &mut self.partitions[topic];
         let index = partition as usize;
@@ -110,8 +111,8 @@ impl ShardMetrics {
         &mut of_topic[index]
     }
 
-    /// Adds another shard's. Both must be made for the same names; another snapshot's are left
-    /// out, since their places mean other routes.
+    /// Adds the metrics of another shard. Metrics for other names belong to another snapshot and
+    /// are ignored, because their indices mean other routes.
     pub fn merge(&mut self, other: &Self) {
         if self.names != other.names {
             return;
@@ -132,7 +133,7 @@ impl ShardMetrics {
         }
     }
 
-    /// Writes every family, each once.
+    /// Writes every family, each exactly once.
     pub fn expose(&self, out: &mut Exposition) {
         let names = &*self.names;
         write_group(out, General::ROWS, [(&self.general, [])]);
@@ -181,11 +182,11 @@ impl ShardMetrics {
 }
 
 impl BrokerMetrics {
-    /// Those of the broker that listens there, or of all for which there is no room.
+    /// The metrics of the broker at `address`, or of `other` if there are too many brokers.
     pub fn of<'a>(all: &'a mut BTreeMap<String, Self>, address: &str) -> &'a mut Self {
         let room = all.len() < BROKERS_MAX || all.contains_key(address);
         let name = if room { address } else { "other" };
-        // A broker is met once and counted often.
+        // Allocate the name only for a new broker.
         if !all.contains_key(name) {
             all.insert(name.to_owned(), Self::default());
         }
@@ -194,7 +195,7 @@ impl BrokerMetrics {
 }
 
 impl ProcessMetrics {
-    /// Writes every family, each once.
+    /// Writes every family, each exactly once.
     pub fn expose(&self, out: &mut Exposition) {
         write_group(out, Self::ROWS, [(self, [])]);
     }
@@ -210,7 +211,8 @@ fn each<G>(mine: &mut [G], theirs: &[G], merge: fn(&mut G, &G)) {
     }
 }
 
-/// Families outside, members inside: the exposition wants all samples of a family together.
+/// Writes families in the outer loop and members in the inner one, because the exposition needs all
+/// samples of a family together.
 fn write_group<'a, G: 'a, const N: usize>(
     out: &mut Exposition,
     rows: &[Row<G>],
@@ -295,7 +297,7 @@ mod tests {
         }
         assert_eq!(metrics.brokers.len(), BROKERS_MAX + 1);
         assert_eq!(metrics.brokers["other"].connected.0, 10);
-        // Adding up shards keeps to it.
+        // A sum over shards keeps the limit.
         let mut sum = ShardMetrics::new(names());
         sum.merge(&metrics);
         sum.merge(&metrics);
