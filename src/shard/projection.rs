@@ -10,14 +10,14 @@ use crate::cache::{
 };
 use crate::log::{Cut, OffsetRange, Seq, Step};
 use crate::metrics::{Check, CheckState};
-use crate::model::{Etag, Instant, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
+use crate::model::{
+    Etag, ExchangeId, Instant, KeyHash, Now, Offset, Partition, ShardId, UnixMillis,
+};
 use crate::route::{Failure, Refused};
 use crate::sse::{CatchUpId, Feed, FeedSettings};
 
 use super::home::Outbox;
-use super::message::{
-    Blocked, ChangesPiece, ChangesRequest, Found, Instance, Message, Standing, Waiter,
-};
+use super::message::{Blocked, ChangesPiece, ChangesRequest, Found, Instance, Message, Standing};
 use super::snapshot::{Layout, Snapshot, TopicIndex};
 
 /// How long a catch-up read waits for its slowest member before it goes on without it.
@@ -59,7 +59,7 @@ pub(super) struct Counted {
 #[derive(Debug)]
 pub(super) enum Deferred {
     /// A piece of a collection.
-    Scan(Waiter, Option<(KeyHash, Box<[u8]>)>),
+    Scan(ExchangeId, Option<(KeyHash, Box<[u8]>)>),
     /// A piece of *changes*.
     Changes(Box<ChangesRequest>),
     /// The end of a catch-up read.
@@ -408,12 +408,12 @@ impl Projection {
     /// Answers a request whose place is reached.
     pub(super) fn answer(&mut self, me: ShardId, layout: Layout, held: Deferred, out: &mut Outbox) {
         match held {
-            Deferred::Scan(waiter, after) => {
+            Deferred::Scan(exchange, after) => {
                 let page = self.scan(after.as_ref());
-                out.push((waiter.shard, Message::Scanned(waiter, page)));
+                out.push((exchange.shard, Message::Scanned(exchange, page)));
             }
             Deferred::Changes(request) => {
-                let waiter = request.waiter;
+                let question = request.question;
                 let piece = self.changes(&request).map(|changes| {
                     let following = ShardId(me.0 + 1);
                     let another = request.key.is_none() && following.0 < layout.shards;
@@ -423,7 +423,7 @@ impl Projection {
                     };
                     Box::new(ChangesPiece { changes, next })
                 });
-                out.push((waiter.shard, Message::Changed(waiter, piece)));
+                out.push((question.exchange.shard, Message::Changed(question, piece)));
             }
             Deferred::CatchUpEnd(catch_up, seq, cut) => {
                 if let Some(feed) = &mut self.feed {
@@ -456,10 +456,10 @@ impl Deferred {
     /// Answers for a topic that is not here.
     pub(super) fn refuse(self, out: &mut Outbox) {
         match self {
-            Self::Scan(waiter, _) => out.push((waiter.shard, Message::Scanned(waiter, None))),
+            Self::Scan(exchange, _) => out.push((exchange.shard, Message::Scanned(exchange, None))),
             Self::Changes(request) => {
-                let waiter = request.waiter;
-                out.push((waiter.shard, Message::Changed(waiter, None)));
+                let question = request.question;
+                out.push((question.exchange.shard, Message::Changed(question, None)));
             }
             Self::CatchUpEnd(..) => {}
         }
