@@ -21,7 +21,7 @@ use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 
 /// A question that a stream asks another shard. The number keeps the answer to an earlier question
 /// of the same stream from being taken for this one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamQuestion {
     /// The stream that asks.
     pub exchange: ExchangeId,
@@ -125,6 +125,8 @@ pub enum Message {
         instance: u32,
         /// The first step that must be applied before it is answered.
         seq: Seq,
+        /// When the exchange gives up.
+        deadline: Instant,
         /// After which key; `None`: from the slice's start.
         after: Option<(KeyHash, Box<[u8]>)>,
     },
@@ -357,6 +359,8 @@ pub struct ChangesRequest {
     pub instance: u32,
     /// The first step that must be applied before it is answered.
     pub seq: Seq,
+    /// When the stream gives up.
+    pub deadline: Instant,
     /// Offsets from here.
     pub since: Cut,
     /// Offsets below this.

@@ -18,6 +18,7 @@ mod serving;
 mod snapshot;
 mod timers;
 mod totals;
+mod wait_queue;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -140,15 +141,7 @@ impl Shard {
                     self.early.push((from, message));
                     return;
                 };
-                serving.on_message(
-                    self.setup.me,
-                    from,
-                    message,
-                    now,
-                    io,
-                    outputs,
-                    &mut self.outbox,
-                );
+                serving.on_message(from, message, now, io, outputs, &mut self.outbox);
             }
         }
     }
@@ -232,7 +225,7 @@ impl Turn for Shard {
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
         more |= serving.projections.expire(now);
-        serving.release(&mut self.outbox);
+        serving.projections.on_timeout(now.mono, &mut self.outbox);
         let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
         edge.pump_feeds(&mut cx);
         more |= edge.deliver(&mut cx);
