@@ -32,7 +32,8 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "replies",
-                "Required. The topic that replies are read from. It must not be a topic of commands.",
+                "Required. The topic that replies are read from. It must not be a topic of \
+                 commands.",
             ),
             (
                 "key",
@@ -45,7 +46,8 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "idempotency",
-                "`optional` (default), or `required`: a request without `Idempotency-Key` gets 400.",
+                "`optional` (default), or `required`: a request without `Idempotency-Key` gets \
+                 400.",
             ),
             (
                 "timeout",
@@ -72,13 +74,14 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "key",
-                "Template of the record's key. Without it, the route returns the collection of all.",
+                "Template of the record's key. Without it, the route returns the collection of \
+                 all.",
             ),
             (
                 "partitioner",
                 "`murmur2`: every producer of the topic chooses a key's partition as Java's \
                  clients do, and the number of partitions has never changed. A batch that can't be \
-                 decoded then affects only the keys of its own partition, instead of every key that \
+                 decoded then affects only the keys of its own partition, not every key that \
                  is not found. Default: none.",
             ),
         ],
@@ -196,8 +199,8 @@ pub fn page() -> String {
          Routes are declared in one TOML file (`--config`, `SLUICEGATE_CONFIG`). Every setting can \
           be given in the file, in the environment\nor on the command line. A flag overrides the \
           environment, which overrides the file, which overrides the default.\n\
-          `sluicegate check` reports all errors of a config at once. `sluicegate config show` lists \
-          every value and where it came from.\n\n\
+          `sluicegate check` reports all errors of a config at once. `sluicegate config show` \
+           lists every value and where it came from.\n\n\
          - Durations and sizes carry units: `10ms`, `10s`, `5min`, `1h`, `1d`; `64KiB`, `1MiB`, \
          `2GiB`, also `kB`, `MB`, `GB`.\n\
          - Lists are TOML arrays in the file. Variables use commas; flags use commas or are \
@@ -208,9 +211,9 @@ pub fn page() -> String {
          A path consists of segments, and `{{name}}` is one whole segment. If two routes match a \
           request, the one with a\nliteral segment where they first differ wins. Two routes that \
           match the same requests are an error.\n\n\
-          Templates are text with placeholders: `{{path.name}}`, `{{identity}}`, `{{header.name}}`, \
-          `{{query.name}}`, and in\ncommands `{{body:/json/pointer}}`. `{{{{` and `}}}}` are \
-          literal braces.\n"
+          Templates are text with placeholders: `{{path.name}}`, `{{identity}}`, \
+           `{{header.name}}`, `{{query.name}}`, and in\ncommands `{{body:/json/pointer}}`. \
+           `{{{{` and `}}}}` are literal braces.\n"
     );
     for (title, keys) in ROUTE_KEYS {
         let _ = write!(out, "\n### `{title}`\n\n| key | |\n|---|---|\n");

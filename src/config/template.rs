@@ -274,7 +274,8 @@ mod tests {
         fn any_text_is_a_template_or_a_placed_error(text in "[{}a-z.:/~ä]{0,40}") {
             match Template::parse(&text, &path(), TemplateContext::Command) {
                 Ok(template) => {
-                    let again = Template::parse(&template.to_string(), &path(), TemplateContext::Command);
+                    let text = template.to_string();
+                    let again = Template::parse(&text, &path(), TemplateContext::Command);
                     prop_assert_eq!(again.expect("its own text"), template);
                 }
                 Err(error) => prop_assert!(text.get(error.at).is_some()),

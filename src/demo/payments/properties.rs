@@ -81,7 +81,7 @@ proptest! {
         let mut again = Ledger::default();
         for (entry, twice) in journal.iter().zip(twice.iter().chain(std::iter::repeat(&false))) {
             let bytes = serde_json::to_vec(entry).expect("JSON");
-            let entry: JournalEntry = serde_json::from_slice(&bytes).expect("what was written reads");
+            let entry: JournalEntry = serde_json::from_slice(&bytes).expect("its own JSON");
             prop_assert!(again.absorb(&entry));
             if *twice {
                 prop_assert!(!again.absorb(&entry));
