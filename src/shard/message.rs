@@ -18,6 +18,7 @@ use crate::route::{Failure, Refused};
 
 use super::io::SocketId;
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use crate::model::TopicId;
 
 /// Who waits for an answer: a request of a connection of a shard. The request's number keeps an
 /// answer that comes late from reaching the connection's next request.
@@ -297,8 +298,10 @@ pub struct Instance {
 pub struct CommandRequest {
     /// Who gets the answer.
     pub waiter: Waiter,
-    /// Index of the route among the snapshot's commands.
-    pub route: u16,
+    /// Where its record goes.
+    pub topic: TopicId,
+    /// Where its reply comes from. Both topics are at home there.
+    pub replies: TopicId,
     /// K.
     pub key: CommandKey,
     /// F.

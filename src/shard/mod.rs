@@ -14,6 +14,7 @@ mod io;
 mod message;
 mod projection;
 mod random;
+mod registry;
 mod serving;
 mod snapshot;
 mod timers;
@@ -35,7 +36,10 @@ pub use io::{
 pub use message::{
     Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,
 };
-pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
+pub use registry::{NumbersExhausted, Registry};
+pub use snapshot::{
+    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex, TopicPlan,
+};
 pub use totals::ClientTotals;
 
 use home::Outbox;

@@ -41,7 +41,7 @@ impl Cluster {
             _ => DirectoryRole::Fed,
         };
         let seed = seed.wrapping_add(u64::from(index.0));
-        let keys = snapshot.config.cluster_keys(index);
+        let keys = snapshot.cluster_keys(index);
         let bootstrap = settings.bootstrap.clone();
         Self {
             client: Client::new(settings, seed, role, now),
