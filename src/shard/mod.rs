@@ -36,6 +36,7 @@ pub use io::{
 pub use message::{
     Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,
 };
+pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
 pub use snapshot::{
     ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex, TopicPlan,
@@ -50,8 +51,8 @@ use serving::Serving;
 pub struct ShardSetup {
     /// Its place.
     pub me: ShardId,
-    /// All its randomness: hash seeds, jitter, the x of commands without a key.
-    pub seed: u64,
+    /// All its randomness: hash seeds, jitter, the idempotency hashes of commands without a key.
+    pub key: RandomKey,
     /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
     pub tls: Option<(ListenerId, Acceptor)>,
     /// What connections to each cluster need, by [`ClusterIndex`].

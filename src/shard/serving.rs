@@ -12,6 +12,7 @@ use super::home::{BrokerSockets, Cluster, Home, Outbox};
 use super::io::{Io, Outputs, SocketEvent, SocketId};
 use super::message::{Found, Message};
 use super::projection::{Deferred, Projections};
+use super::random::SecureRandom;
 use super::snapshot::{ClusterIndex, Snapshot};
 
 /// The three sides, and what they share.
@@ -30,21 +31,22 @@ impl Serving {
     pub(super) fn new(setup: &mut ShardSetup, snapshot: Arc<Snapshot>, now: Now) -> Self {
         let ShardSetup {
             me,
-            seed,
+            key,
             tls,
             security,
             totals,
         } = setup;
         let names = Arc::new(names(&snapshot));
+        let mut random = SecureRandom::new(key);
         Self {
-            home: Home::new(*me, snapshot.clone(), security, *seed, now),
-            projections: Projections::new(*me, snapshot.clone(), *seed),
+            home: Home::new(*me, snapshot.clone(), security, &mut random, now),
+            projections: Projections::new(*me, snapshot.clone(), random.seed()),
             edge: Edge::new(
                 *me,
                 snapshot.clone(),
                 tls.take(),
                 totals.clone(),
-                *seed,
+                random,
                 now,
             ),
             metrics: ShardMetrics::new(names),
