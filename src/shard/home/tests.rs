@@ -436,8 +436,8 @@ fn a_config_that_may_not_be_read_any_more_is_no_other_log() {
 #[test]
 fn a_config_that_may_not_be_read_is_named() {
     let mut world = World::showing("", None);
-    let topic = world.topic(EVENTS);
-    assert!(topic.advice.is_some() || topic.unfit.is_some());
+    let health = &world.topic(EVENTS).health;
+    assert!(health.advice().is_some() || health.misconfigured().is_some());
 }
 
 #[test]
@@ -475,7 +475,7 @@ fn a_topic_that_outgrows_ids_is_not_served_with_ids_nobody_reads() {
     let readable = crate::log::Progress::decode(text.as_bytes()).is_ok();
     assert!(
         !topic.live || readable,
-        "live with ids that nobody reads; unfit: {:?}",
-        topic.unfit
+        "live with ids that nobody reads; {:?}",
+        topic.health.misconfigured()
     );
 }
