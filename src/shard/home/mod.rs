@@ -12,6 +12,7 @@ mod degraded;
 mod health;
 mod lookups;
 mod order;
+mod partitions;
 mod places;
 mod reading;
 mod report;
