@@ -24,10 +24,11 @@ use std::sync::Arc;
 
 use crate::command::Expired;
 use crate::kafka::{Client, Event, MetricEvent};
-use crate::model::{Instant, Now, ShardId};
+use crate::model::{ExchangeId, Instant, Now, ShardId};
 
 use super::ClusterSecurity;
-use super::message::{Level, Message, Note, Waiter};
+use super::message::{Level, Message, Note};
+use super::random::SecureRandom;
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
@@ -52,7 +53,7 @@ pub(super) struct Home {
     /// The process is stopping: no further command is opened.
     draining: bool,
     /// Scratch.
-    expired: Vec<Expired<Waiter>>,
+    expired: Vec<Expired<ExchangeId>>,
     counted: broker_counts::Counted,
 }
 
@@ -72,7 +73,7 @@ impl Home {
         me: ShardId,
         snapshot: Arc<Snapshot>,
         security: &[ClusterSecurity],
-        seed: u64,
+        random: &mut SecureRandom,
         now: Now,
     ) -> Self {
         let clusters = snapshot.cluster_indexes();
@@ -80,9 +81,11 @@ impl Home {
         assert_eq!(security.len(), all, "each cluster has its own");
         let mut clusters: Vec<Cluster> = clusters
             .zip(security)
-            .map(|(index, security)| Cluster::new((me, index), &snapshot, security, seed, now))
+            .map(|(index, security)| {
+                Cluster::new((me, index), &snapshot, security, random.seed(), now)
+            })
             .collect();
-        let random = ahash::RandomState::with_seeds(seed, 1, 2, 3);
+        let hasher = random.hasher();
         let mut topics = Vec::new();
         for (index, plan) in snapshot.indexed() {
             // The directory watches every topic, for the homes it feeds.
@@ -92,10 +95,10 @@ impl Home {
             let at = (plan.home == me).then_some(topics.len());
             let handle = clusters[usize::from(plan.cluster.0)].watch(&plan.name, at);
             if plan.home == me {
-                topics.push(Topic::new(index, handle, &snapshot, &random));
+                topics.push(Topic::new(index, handle, &snapshot, &hasher));
             }
         }
-        let tickets = Tickets::new(random);
+        let tickets = Tickets::new(hasher);
         Self {
             snapshot,
             clusters,
@@ -290,33 +293,37 @@ impl Home {
                 }
             }
             Message::Command(request) => self.on_command(*request, now, out),
-            Message::WaiterLeft { topic, key, waiter } => {
+            Message::WaiterLeft {
+                topic,
+                key,
+                exchange,
+            } => {
                 let topic = self.at(topic).map(|at| &mut self.topics[at]);
                 if let Some(commands) = topic.and_then(|topic| topic.commands.as_mut()) {
-                    commands.on_left(key, waiter);
+                    commands.on_left(key, exchange);
                 }
             }
             Message::JoinCatchUp {
                 topic,
                 instance,
                 encoding,
-                waiter,
+                question,
                 from,
             } => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_join(instance, (waiter, encoding, from), &mut cx);
+                    topics[at].on_join(instance, (question, encoding, from), &mut cx);
                 }
             }
             Message::CheckPlaces {
                 topic,
                 instance,
-                waiter,
+                question,
                 places,
             } => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_places(instance, waiter, places, &mut cx);
+                    topics[at].on_places(instance, question, places, &mut cx);
                 }
             }
             Message::CatchUpTaken {
