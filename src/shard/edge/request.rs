@@ -13,10 +13,12 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{CorrelationId, Id as _, Identity, Instant, KeyHash, RouteId, TopicId};
+use crate::model::{
+    CorrelationId, ExchangeId, Id as _, Identity, Instant, KeyHash, RouteId, TopicId,
+};
 use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteIndex, Routed, evaluate};
 use crate::shard::home::Outbox;
-use crate::shard::message::{CommandRequest, Message, Waiter};
+use crate::shard::message::{CommandRequest, Message};
 use crate::shard::projection::Projections;
 use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
@@ -52,7 +54,7 @@ pub(super) struct StreamStart {
 /// What every handler needs of a request.
 struct Asking<'r, 'b> {
     request: &'r Request<'b>,
-    waiter: Waiter,
+    id: ExchangeId,
     exchange: Exchange,
     cors: CorsGrant,
     now: Instant,
@@ -63,7 +65,7 @@ impl Edge {
     pub(super) fn handle(
         &mut self,
         request: &Request<'_>,
-        waiter: Waiter,
+        id: ExchangeId,
         now: Instant,
         projections: &mut Projections,
         out: &mut Outbox,
@@ -78,7 +80,7 @@ impl Edge {
             .map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
         let asking = Asking {
             request,
-            waiter,
+            id,
             exchange,
             cors,
             now,
@@ -243,7 +245,7 @@ impl Edge {
         let deadline = asking.now.after(route.timeout);
         let plan = snapshot.commands[index];
         let request = CommandRequest {
-            waiter: asking.waiter,
+            exchange: asking.id,
             topic: plan.commands,
             replies: plan.replies,
             key: key_of_command,
@@ -362,11 +364,11 @@ impl Edge {
             let (framed, status) = self.write_found(&found, condition, age, exchange, cors);
             return Ok(Outcome::Answered(framed, status));
         }
-        let (waiter, key) = (asking.waiter, key.into_boxed_slice());
+        let key = key.into_boxed_slice();
         out.push((
             owner,
             Message::Get {
-                waiter,
+                exchange: asking.id,
                 topic,
                 hash,
                 key,
