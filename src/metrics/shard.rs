@@ -10,6 +10,7 @@ use super::table::{
     RouteMetrics, Row, StreamMetrics, TopicMetrics,
 };
 use super::text::{Exposition, Samples};
+use crate::model::{Id, IdTable, RouteId, TopicId};
 
 /// Most brokers with time series of their own.
 pub const BROKERS_MAX: usize = 64;
@@ -17,39 +18,32 @@ pub const BROKERS_MAX: usize = 64;
 /// partitions: ten thousand would be a megabyte per scrape.
 pub const PARTITIONS_MAX: usize = 128;
 
-/// Names that become labels: routes and topics of the config, and nothing else.
+/// Names that become labels: routes and topics that a config has named since the process started,
+/// and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Command routes, in the order of the config.
-    pub commands: Vec<String>,
-    /// Query routes, in the order of the config.
-    pub queries: Vec<String>,
-    /// Stream routes, in the order of the config.
-    pub streams: Vec<String>,
-    /// Topics, in an order that all shards share.
-    pub topics: Vec<String>,
+    /// Kind and name of each route.
+    pub routes: IdTable<RouteId, (RouteKind, String)>,
+    /// Name of each topic.
+    pub topics: IdTable<TopicId, String>,
 }
 
 impl Names {
-    /// Index of a route in [`ShardMetrics::routes`]: commands first, then queries, then streams,
-    /// each in the order of the config.
-    #[must_use]
-    pub fn route(&self, kind: RouteKind, index: usize) -> usize {
-        index
-            + match kind {
-                RouteKind::Command => 0,
-                RouteKind::Query => self.commands.len(),
-                RouteKind::Stream => self.commands.len() + self.queries.len(),
-            }
+    /// Adds the names of another snapshot. A number has one name for the life of the process, so
+    /// nothing changes for the names that are known.
+    pub fn add(&mut self, other: &Self) {
+        for (route, name) in other.routes.iter() {
+            self.routes.insert(route, name.clone());
+        }
+        for (topic, name) in other.topics.iter() {
+            self.topics.insert(topic, name.clone());
+        }
     }
 
-    fn routes(&self) -> impl Iterator<Item = &str> {
-        let all = self
-            .commands
-            .iter()
-            .chain(&self.queries)
-            .chain(&self.streams);
-        all.map(String::as_str)
+    fn routes(&self, kind: RouteKind) -> impl Iterator<Item = (RouteId, &str)> {
+        let routes = self.routes.iter();
+        let of_kind = routes.filter(move |(_, (its, _))| *its == kind);
+        of_kind.map(|(route, (_, name))| (route, &**name))
     }
 }
 
@@ -64,13 +58,13 @@ pub struct ShardMetrics {
     pub kafka: KafkaMetrics,
     /// Metrics per broker, by address. [`BrokerMetrics::of`] limits their number.
     pub brokers: BTreeMap<String, BrokerMetrics>,
-    /// Metrics per route, by [`Names::route`].
+    /// Metrics per route, by [`RouteId`].
     pub routes: Vec<RouteMetrics>,
-    /// Metrics per command route, in the order of the config.
+    /// Metrics per route, by [`RouteId`]. Only those of command routes are used and exposed.
     pub commands: Vec<CommandMetrics>,
-    /// Metrics per stream route, in the order of the config.
+    /// Metrics per route, by [`RouteId`]. Only those of stream routes are used and exposed.
     pub streams: Vec<StreamMetrics>,
-    /// Metrics per topic, in the order of [`Names::topics`].
+    /// Metrics per topic, by [`TopicId`].
     pub topics: Vec<TopicMetrics>,
     /// Metrics per topic and partition. [`Self::partition`] adds partitions as the home finds them.
     partitions: Vec<Vec<PartitionMetrics>>,
@@ -80,27 +74,29 @@ impl ShardMetrics {
     /// Creates metrics for these names, all zero.
     #[must_use]
     pub fn new(names: Arc<Names>) -> Self {
-        let routes = names.routes().count();
-        Self {
-            general: General::default(),
-            kafka: KafkaMetrics::default(),
-            brokers: BTreeMap::new(),
-            routes: vec![RouteMetrics::default(); routes],
-            commands: vec![CommandMetrics::default(); names.commands.len()],
-            streams: vec![StreamMetrics::default(); names.streams.len()],
-            topics: vec![TopicMetrics::default(); names.topics.len()],
-            partitions: vec![Vec::new(); names.topics.len()],
-            names,
-        }
+        let mut metrics = Self::default();
+        metrics.add_names(names);
+        metrics
     }
 
-    /// The names that the metrics were created for.
+    /// Adds metrics for the names of another snapshot. Those that exist keep their counts.
+    pub fn add_names(&mut self, names: Arc<Names>) {
+        let (routes, topics) = (names.routes.end(), names.topics.end());
+        self.routes.resize_with(routes, RouteMetrics::default);
+        self.commands.resize_with(routes, CommandMetrics::default);
+        self.streams.resize_with(routes, StreamMetrics::default);
+        self.topics.resize_with(topics, TopicMetrics::default);
+        self.partitions.resize_with(topics, Vec::new);
+        self.names = names;
+    }
+
+    /// The names that have metrics.
     #[must_use]
     pub fn names(&self) -> &Arc<Names> {
         &self.names
     }
 
-    /// The metrics of a partition of the topic with index `topic`. `partition` counts from 0 and
+    /// The metrics of a partition of the topic with number `topic`. `partition` counts from 0 and
     /// exists in the topic, so the table is no longer than the topic.
     pub fn partition(&mut self, topic: usize, partition: u32) -> &mut PartitionMetrics {
         let of_topic = &mut self.partitions[topic];
@@ -111,11 +107,13 @@ impl ShardMetrics {
         &mut of_topic[index]
     }
 
-    /// Adds the metrics of another shard. Metrics for other names belong to another snapshot and
-    /// are ignored, because their indices mean other routes.
+    /// Adds the metrics of another shard. One of the two may not have loaded the newest snapshot
+    /// yet.
     pub fn merge(&mut self, other: &Self) {
         if self.names != other.names {
-            return;
+            let mut names = (*self.names).clone();
+            names.add(&other.names);
+            self.add_names(names.into());
         }
         self.general.merge(&other.general);
         self.kafka.merge(&other.kafka);
@@ -137,23 +135,26 @@ impl ShardMetrics {
     pub fn expose(&self, out: &mut Exposition) {
         let names = &*self.names;
         write_group(out, General::ROWS, [(&self.general, [])]);
-        let routes = self.routes.iter().zip(names.routes());
+        let kinds = [RouteKind::Command, RouteKind::Query, RouteKind::Stream];
+        let routes = kinds.into_iter().flat_map(|kind| names.routes(kind));
         write_group(
             out,
             RouteMetrics::ROWS,
-            routes.map(|(m, n)| (m, [("route", n)])),
+            routes.map(|(id, n)| (&self.routes[id.index()], [("route", n)])),
         );
-        let commands = self.commands.iter().zip(&names.commands);
         write_group(
             out,
             CommandMetrics::ROWS,
-            commands.map(|(m, n)| (m, [("route", &**n)])),
+            names
+                .routes(RouteKind::Command)
+                .map(|(id, n)| (&self.commands[id.index()], [("route", n)])),
         );
-        let streams = self.streams.iter().zip(&names.streams);
         write_group(
             out,
             StreamMetrics::ROWS,
-            streams.map(|(m, n)| (m, [("route", &**n)])),
+            names
+                .routes(RouteKind::Stream)
+                .map(|(id, n)| (&self.streams[id.index()], [("route", n)])),
         );
         write_group(out, KafkaMetrics::ROWS, [(&self.kafka, [])]);
         let brokers = self.brokers.iter();
@@ -162,16 +163,19 @@ impl ShardMetrics {
             BrokerMetrics::ROWS,
             brokers.map(|(n, m)| (m, [("broker", &**n)])),
         );
-        let topics = self.topics.iter().zip(&names.topics);
+        let topics = names.topics.iter();
         write_group(
             out,
             TopicMetrics::ROWS,
-            topics.map(|(m, n)| (m, [("topic", &**n)])),
+            topics.map(|(id, n)| (&self.topics[id.index()], [("topic", &**n)])),
         );
         let numbers: Vec<Vec<String>> = self.partitions.iter().map(|it| numbers(it)).collect();
-        let partitions = self.partitions.iter().zip(&numbers).zip(&names.topics);
-        let few = partitions.filter(|((of_topic, _), _)| of_topic.len() <= PARTITIONS_MAX);
-        let partitions = few.flat_map(|((of_topic, numbers), topic)| {
+        let partitions = names.topics.iter().map(|(id, topic)| {
+            let (of_topic, numbers) = (&self.partitions[id.index()], &numbers[id.index()]);
+            (of_topic, numbers, topic)
+        });
+        let few = partitions.filter(|(of_topic, ..)| of_topic.len() <= PARTITIONS_MAX);
+        let partitions = few.flat_map(|(of_topic, numbers, topic)| {
             let labels = numbers
                 .iter()
                 .map(|n| [("topic", &**topic), ("partition", &**n)]);
@@ -250,21 +254,29 @@ mod tests {
     use crate::metrics::{CommandOutcome, StatusClass};
     use std::collections::HashSet;
 
+    const STREAM: RouteId = RouteId(2);
+
     fn names() -> Arc<Names> {
-        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-        Arc::new(Names {
-            commands: list(&["pay"]),
-            queries: list(&["GET /a"]),
-            streams: list(&["GET /e"]),
-            topics: list(&["payments", "balances"]),
-        })
+        let mut names = Names::default();
+        let routes = [
+            (RouteKind::Command, "pay"),
+            (RouteKind::Query, "GET /a"),
+            (RouteKind::Stream, "GET /e"),
+        ];
+        for (n, (kind, name)) in (0..).zip(routes) {
+            names.routes.insert(RouteId(n), (kind, name.to_owned()));
+        }
+        for (n, name) in (0..).zip(["payments", "balances"]) {
+            names.topics.insert(TopicId(n), name.to_owned());
+        }
+        Arc::new(names)
     }
 
     #[test]
     fn the_exposition_names_each_family_once_and_sums_shards() {
         let mut a = ShardMetrics::new(names());
         let mut b = ShardMetrics::new(names());
-        let route = a.names().route(RouteKind::Stream, 0);
+        let route = STREAM.index();
         a.routes[route].requests.bump(StatusClass::of(200));
         b.routes[route].requests.bump(StatusClass::of(204));
         a.commands[0].commands.bump(CommandOutcome::Replayed);
@@ -320,11 +332,20 @@ mod tests {
     }
 
     #[test]
-    fn another_snapshots_names_are_not_added_up() {
+    fn a_shard_with_another_snapshot_is_added_by_number() {
+        let mut more = (*names()).clone();
+        more.routes
+            .insert(RouteId(4), (RouteKind::Stream, "GET /f".to_owned()));
         let mut a = ShardMetrics::new(names());
-        let mut other = ShardMetrics::new(Arc::default());
-        other.general.turns.bump();
-        a.merge(&other);
-        assert_eq!(a.general.turns.0, 0);
+        let mut b = ShardMetrics::new(Arc::new(more));
+        a.streams[STREAM.index()].open.set(3);
+        b.streams[STREAM.index()].open.set(4);
+        b.streams[4].open.set(5);
+        let (mut ab, mut ba) = (a.clone(), b.clone());
+        ab.merge(&b);
+        ba.merge(&a);
+        assert_eq!(ab, ba);
+        let open: Vec<u64> = ab.streams.iter().map(|it| it.open.0).collect();
+        assert_eq!(open, [0, 0, 7, 0, 5]);
     }
 }
