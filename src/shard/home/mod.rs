@@ -13,6 +13,7 @@ mod freshness;
 mod held_up;
 mod lookups;
 mod order;
+mod partitions;
 mod places;
 mod reading;
 mod standing;
