@@ -23,7 +23,7 @@ use super::subscriber::{Place, Slot, Subscriber};
 use super::subscriber_index::SubscriberIndex;
 use super::trail::Trail;
 use crate::log::{Block, Cut, GapReason, Next, Notice, OffsetRange, Seq, Step};
-use crate::model::{Instant, Now, Offset, Partition, UnixMillis};
+use crate::model::{FastRandom, Instant, Now, Offset, Partition, UnixMillis};
 
 /// Slots that one call of [`Feed::on_timeout`] looks at.
 const HEARTBEAT_SLOTS_MAX: usize = 256;
@@ -41,7 +41,7 @@ pub struct Feed {
     ids: Ids,
     scratch: Scratch,
     counts: FeedCounts,
-    random: u64,
+    random: FastRandom,
 }
 
 impl Feed {
@@ -62,7 +62,7 @@ impl Feed {
             heartbeats: Heartbeats::new(&settings),
             scratch: Scratch::default(),
             counts: FeedCounts::default(),
-            random: settings.seed | 1,
+            random: FastRandom::new(settings.seed),
             settings,
         }
     }
@@ -539,13 +539,9 @@ impl Feed {
     }
 
     /// What `retry:` says: the setting give or take a half, so that clients do not reconnect
-    /// together (xorshift64*).
+    /// together.
     fn retry_ms(&mut self) -> u64 {
         let base = u64::try_from(self.settings.retry.as_millis()).unwrap_or(u64::MAX);
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let mixed = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D);
-        base / 2 + ((u128::from(mixed) * u128::from(base.max(1))) >> 64) as u64
+        base / 2 + self.random.below(base.max(1))
     }
 }
