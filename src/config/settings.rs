@@ -15,6 +15,11 @@ use super::kind::{
 use super::unit::{GIB, KIB, MIB, Size, Time};
 use crate::model::SHARDS_MAX;
 
+/// The largest `kafka.batch_bytes_max`, which bounds a record too.
+pub const BATCH_BYTES_MAX: usize = 512 * MIB;
+/// The smallest `kafka.topic_in_flight_bytes_max`.
+pub const TOPIC_IN_FLIGHT_BYTES_MIN: usize = 4 * MIB;
+
 /// Whether a change takes effect by a reload or by a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apply {
@@ -325,10 +330,11 @@ settings! {
         fetch_partition_bytes_max: usize = MIB, Size(16 * KIB..=GIB), Restart;
         /// Bytes one batch may have once decompressed. A larger batch is skipped visibly: streams
         /// receive a gap, and queries that it may concern answer 503.
-        batch_bytes_max: usize = 16 * MIB, Size(MIB..=GIB), Restart;
+        batch_bytes_max: usize = 16 * MIB, Size(MIB..=BATCH_BYTES_MAX), Restart;
         /// Fetched bytes a topic may have on their way to the shards; then it is fetched no
         /// further until they have applied them.
-        topic_in_flight_bytes_max: usize = 32 * MIB, Size(4 * MIB..=4 * GIB), Restart;
+        topic_in_flight_bytes_max: usize = 32 * MIB,
+            Size(TOPIC_IN_FLIGHT_BYTES_MIN..=4 * GIB), Restart;
         /// Bytes of one produce request.
         produce_bytes_max: usize = MIB, Size(16 * KIB..=100 * MIB), Restart;
         /// How often the cluster is asked anew; new partitions are found within this.

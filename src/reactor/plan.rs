@@ -42,8 +42,12 @@ pub struct Plan {
     /// Batches (one a peer and turn) that wait in a shard's inbox. A full inbox delays its senders'
     /// outboxes; nothing is dropped.
     pub inbox_batches_max: usize,
+    /// Time for [`Part::BrokerReads`](crate::shard::Part::BrokerReads) in one turn.
+    pub broker_reads_budget: Duration,
     /// Time for [`Part::Serve`](crate::shard::Part::Serve) in one turn.
     pub serve_budget: Duration,
+    /// Time for [`Part::Ingest`](crate::shard::Part::Ingest) in one turn.
+    pub ingest_budget: Duration,
     /// Time for [`Part::Deliver`](crate::shard::Part::Deliver) in one turn.
     pub deliver_budget: Duration,
     /// How long one address of an outgoing connection is tried.
@@ -66,7 +70,9 @@ impl Default for Plan {
             completions: 16 << 10,
             sockets_max: 1 << 20,
             inbox_batches_max: 1024,
+            broker_reads_budget: Duration::from_micros(250),
             serve_budget: Duration::from_micros(250),
+            ingest_budget: Duration::from_micros(250),
             deliver_budget: Duration::from_micros(250),
             connect_timeout: Duration::from_secs(10),
             turn_every: Duration::from_millis(500),

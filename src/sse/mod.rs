@@ -44,7 +44,7 @@ mod splice;
 mod subscriber;
 mod subscriber_index;
 
-pub use encode::{Encoder, Encoding, Payload};
+pub use encode::{Encoder, Encoding, Payload, RECORD_BYTES_MAX};
 pub use feed::Feed;
 pub use request::{
     CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,
