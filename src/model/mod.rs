@@ -1,14 +1,17 @@
 //! The vocabulary of the house: the nouns that several rooms must agree on, with their bounds and
-//! their one textual form. No behaviour lives here beyond construction, comparison and conversion.
+//! their one textual form. No behaviour lives here beyond construction, comparison and
+//! conversion, and the fast generator that spreads the rooms' retries in time.
 
 mod address;
 mod command;
 mod etag;
 mod event_name;
+mod exchange;
 mod identity;
 mod json;
 mod key;
 mod position;
+mod random;
 mod secret;
 mod time;
 mod topic;
@@ -17,10 +20,12 @@ pub use address::overlap;
 pub use command::{CommandKey, CorrelationId, Fingerprint};
 pub use etag::Etag;
 pub use event_name::EventName;
+pub use exchange::ExchangeId;
 pub use identity::Identity;
 pub use json::{JSON_LEVELS_MAX, NotJson, check_json};
 pub use key::{HashSecret, KeyHash};
 pub use position::{LeaderEpoch, Offset, Partition};
+pub use random::FastRandom;
 pub use secret::Secret;
 pub use time::{Instant, Now, UnixMillis};
 pub use topic::{LogIdentity, LogTag, TopicName};

@@ -33,8 +33,10 @@ pub use io::{
     Turn, Write,
 };
 pub use message::{
-    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,
+    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing,
+    StreamQuestion,
 };
+pub use random::RandomKey;
 pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
 pub use totals::ClientTotals;
 
@@ -46,8 +48,8 @@ use serving::Serving;
 pub struct ShardSetup {
     /// Its place.
     pub me: ShardId,
-    /// All its randomness: hash seeds, jitter, the x of commands without a key.
-    pub seed: u64,
+    /// All its randomness: hash seeds, jitter, the idempotency hashes of commands without a key.
+    pub key: RandomKey,
     /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
     pub tls: Option<(ListenerId, Acceptor)>,
     /// What connections to each cluster need, by [`ClusterIndex`].

@@ -12,6 +12,7 @@ use super::home::{BrokerSockets, Cluster, Home, Outbox};
 use super::io::{Io, Outputs, SocketEvent, SocketId};
 use super::message::{Found, Message};
 use super::projection::{Deferred, Projections};
+use super::random::SecureRandom;
 use super::snapshot::{ClusterIndex, Snapshot};
 
 /// The three sides, and what they share.
@@ -30,21 +31,22 @@ impl Serving {
     pub(super) fn new(setup: &mut ShardSetup, snapshot: Arc<Snapshot>, now: Now) -> Self {
         let ShardSetup {
             me,
-            seed,
+            key,
             tls,
             security,
             totals,
         } = setup;
         let names = Arc::new(names(&snapshot));
+        let mut random = SecureRandom::new(key);
         Self {
-            home: Home::new(*me, snapshot.clone(), security, *seed, now),
-            projections: Projections::new(*me, snapshot.clone(), *seed),
+            home: Home::new(*me, snapshot.clone(), security, &mut random, now),
+            projections: Projections::new(*me, snapshot.clone(), random.seed()),
             edge: Edge::new(
                 *me,
                 snapshot.clone(),
                 tls.take(),
                 totals.clone(),
-                *seed,
+                random,
                 now,
             ),
             metrics: ShardMetrics::new(names),
@@ -175,7 +177,7 @@ impl Serving {
             Message::Standing(topic, standing) => self.projections.on_standing(topic, standing),
             Message::Live { topic, log_start } => self.projections.on_live(topic, log_start),
             Message::Get {
-                waiter,
+                exchange,
                 topic,
                 hash,
                 key,
@@ -184,17 +186,17 @@ impl Serving {
                 let projection = self.projections.get(topic);
                 let found = projection.map(|projection| projection.find(hash, &key, partition));
                 let found = found.unwrap_or(Found::Failed(self.projections.not_live(topic)));
-                out.push((waiter.shard, Message::Got(waiter, found)));
+                out.push((exchange.shard, Message::Got(exchange, found)));
             }
             Message::Scan {
-                waiter,
+                exchange,
                 topic,
                 instance,
                 seq,
                 deadline,
                 after,
             } => {
-                let scan = Deferred::Scan(waiter, after);
+                let scan = Deferred::Scan(exchange, after);
                 self.projections
                     .answer_at(topic, (instance, seq), deadline, scan, out);
             }
@@ -263,21 +265,21 @@ impl Serving {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
                 edge.drain(now.mono.after(within), &mut cx);
             }
-            Message::Answer(waiter, answer) => {
+            Message::Answer(exchange, answer) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_answer(waiter, answer, &mut cx);
+                edge.on_answer(exchange, answer, &mut cx);
             }
-            Message::Got(waiter, found) => {
+            Message::Got(exchange, found) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_got(waiter, found, &mut cx);
+                edge.on_got(exchange, found, &mut cx);
             }
-            Message::Scanned(waiter, page) => {
+            Message::Scanned(exchange, page) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_scanned(waiter, page, &mut cx);
+                edge.on_scanned(exchange, page, &mut cx);
             }
-            Message::Changed(waiter, changes) => {
+            Message::Changed(question, changes) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_changed(waiter, changes.map(|changes| *changes), &mut cx);
+                edge.on_changed(question, changes.map(|changes| *changes), &mut cx);
             }
             Message::CatchUpJoined {
                 topic,
@@ -290,11 +292,11 @@ impl Serving {
             }
             Message::PlacesChecked {
                 topic,
-                waiter,
+                question,
                 ends,
             } => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_places_checked(topic, waiter, ends.as_deref(), &mut cx);
+                edge.on_places_checked(topic, question, ends.as_deref(), &mut cx);
             }
             Message::View(..)
             | Message::RefreshView(_)

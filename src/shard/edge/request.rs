@@ -13,10 +13,10 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{CorrelationId, Identity, Instant, KeyHash};
+use crate::model::{CorrelationId, ExchangeId, Identity, Instant, KeyHash};
 use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
 use crate::shard::home::Outbox;
-use crate::shard::message::{CommandRequest, Message, Waiter};
+use crate::shard::message::{CommandRequest, Message};
 use crate::shard::projection::Projections;
 use crate::shard::snapshot::TopicIndex;
 
@@ -52,7 +52,7 @@ pub(super) struct StreamStart {
 /// What every handler needs of a request.
 struct Asking<'r, 'b> {
     request: &'r Request<'b>,
-    waiter: Waiter,
+    id: ExchangeId,
     exchange: Exchange,
     cors: CorsGrant,
     now: Instant,
@@ -63,7 +63,7 @@ impl Edge {
     pub(super) fn handle(
         &mut self,
         request: &Request<'_>,
-        waiter: Waiter,
+        id: ExchangeId,
         now: Instant,
         projections: &mut Projections,
         out: &mut Outbox,
@@ -78,7 +78,7 @@ impl Edge {
             .map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
         let asking = Asking {
             request,
-            waiter,
+            id,
             exchange,
             cors,
             now,
@@ -205,7 +205,7 @@ impl Edge {
             .collect();
         let x = match &idempotency {
             Some(key) => IdempotencyHash::of(key.as_bytes()),
-            None => IdempotencyHash(self.random.bytes()),
+            None => self.random.idempotency_hash(),
         };
         let path_and_query = match request.query.raw() {
             Some(query) => format!("{}?{query}", request.path.raw()),
@@ -242,7 +242,7 @@ impl Edge {
         let record = self.records[index].record(&parts, request.headers.iter())?;
         let deadline = asking.now.after(route.timeout);
         let request = CommandRequest {
-            waiter: asking.waiter,
+            exchange: asking.id,
             route: index as u16,
             key: key_of_command,
             fingerprint,
@@ -361,11 +361,11 @@ impl Edge {
             let (framed, status) = self.write_found(&found, condition, age, exchange, cors);
             return Ok(Outcome::Answered(framed, status));
         }
-        let (waiter, key) = (asking.waiter, key.into_boxed_slice());
+        let key = key.into_boxed_slice();
         out.push((
             owner,
             Message::Get {
-                waiter,
+                exchange: asking.id,
                 topic,
                 hash,
                 key,

@@ -23,6 +23,8 @@ const NOISE_BYTES_MAX: u32 = 16 * 1024;
 pub(super) struct Stream {
     pub(super) topic: TopicIndex,
     route: u16,
+    /// The stream's number among the exchanges of the slot.
+    pub(super) exchange: u32,
     noise: u32,
     /// The stream's place in the order of arrival on the shard.
     pub(super) opened: u32,
@@ -77,6 +79,7 @@ impl Edge {
         let buffer = self.snapshot.config.settings.streams.send_buffer_bytes;
         cx.io.limit_send_buffer(socket, buffer);
         self.forget(&client);
+        let exchange_number = client.exchange;
         let (head, transport) = client.into_stream();
         let snapshot = self.snapshot.clone();
         let route = &snapshot.config.streams[usize::from(start.route)];
@@ -105,6 +108,7 @@ impl Edge {
         let stream = Stream {
             topic: start.topic,
             route: start.route,
+            exchange: exchange_number,
             noise: 0,
             opened: self.opened,
             full_since: head.is_some().then_some(cx.now.mono),
@@ -143,7 +147,7 @@ impl Edge {
     /// do not come together.
     fn retry_later(&mut self) -> u64 {
         let base = self.snapshot.config.settings.streams.retry.as_millis() as u64;
-        base + self.random.below(base.max(1))
+        base + self.jitter.below(base.max(1))
     }
 
     /// Sends what is pending to streams, topic by topic, until the part is spent. True: some is
