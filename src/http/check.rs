@@ -143,7 +143,7 @@ fn see(request: &super::Request<'_>) -> Seen {
         body: request.body.to_vec(),
         version: request.version,
         keep_alive: request.keep_alive,
-        host: request.host.to_owned(),
+        host: String::from_utf8(request.host.to_vec()).expect("it is ASCII"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! (RFC 9112 6.3), and they are strict where the RFC lets a recipient be kind.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
 use memchr::memchr_iter;
 
@@ -295,10 +296,11 @@ impl<'b> Rules<'b> {
     }
 
     // RFC 9112 3.2: none, two, or an invalid one: 400. RFC 9110 4.2.1: an empty one is invalid.
-    fn host(&self, version: Version) -> Result<&'b str, Refusal> {
+    fn host(&self, version: Version) -> Result<&'b [u8], Refusal> {
         match self.host {
-            Some(value) => authority(value).ok_or_else(|| malformed("the Host header is invalid")),
-            None if version == Version::Http10 => Ok(""),
+            Some(value) if is_authority(value) => Ok(value),
+            Some(_) => Err(malformed("the Host header is invalid")),
+            None if version == Version::Http10 => Ok(b""),
             None => Err(malformed("there is no Host header")),
         }
     }
@@ -373,19 +375,17 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
 /// RFC 9112 3.2, RFC 9110 7.2: `uri-host [ ":" port ]` of RFC 3986. User info is refused, because
 /// it is used to mislead people. A host is not empty (RFC 9110 4.2.1). A port may be empty, and is
 /// 65,535 at most.
-fn authority(value: &[u8]) -> Option<&str> {
-    let (host, port) = match value {
-        [b'[', rest @ ..] => {
-            let end = memchr::memchr(b']', rest)?;
-            (is_ip_literal(&rest[..end])?, &rest[end + 1..])
-        }
-        _ => {
-            let end = memchr::memchr(b':', value).unwrap_or(value.len());
-            (is_reg_name(&value[..end]), &value[end..])
-        }
-    };
-    let text = std::str::from_utf8(value).ok()?;
-    (host && is_port(port)).then_some(text)
+fn is_authority(value: &[u8]) -> bool {
+    match value {
+        [b'[', rest @ ..] => is_bracketed_authority(rest),
+        _ => reg_name_len(value).is_some_and(|len| len > 0 && is_port(&value[len..])),
+    }
+}
+
+/// An authority whose host is an IP literal, behind its opening bracket.
+fn is_bracketed_authority(rest: &[u8]) -> bool {
+    memchr::memchr(b']', rest)
+        .is_some_and(|end| is_ip_literal(&rest[..end]) && is_port(&rest[end + 1..]))
 }
 
 /// RFC 3986 3.2.3: empty, or a colon and digits.
@@ -393,43 +393,65 @@ fn is_port(text: &[u8]) -> bool {
     let [b':', digits @ ..] = text else {
         return text.is_empty();
     };
-    let number = digits.iter().try_fold(0_u16, |number, digit| {
-        let digit = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    });
-    number.is_some()
+    let mut number = 0_u32;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return false;
+        }
+        number = number * 10 + u32::from(digit - b'0');
+        // Checked for each digit, so that a long number cannot overflow.
+        if number > u32::from(u16::MAX) {
+            return false;
+        }
+    }
+    true
 }
 
-/// RFC 3986 3.2.2. IPv4 addresses consist of the same characters.
-fn is_reg_name(text: &[u8]) -> bool {
-    let mut rest = text;
-    while let [byte, after @ ..] = rest {
-        rest = match byte {
-            b'%' if decode_byte(after).is_some() => &after[2..],
-            byte if is_unreserved(*byte) || is_sub_delim(*byte) => after,
-            _ => return false,
-        };
+/// The length of the registered name (RFC 3986 3.2.2) in front of a port, or `None` if it is
+/// malformed. IPv4 addresses consist of the same characters.
+fn reg_name_len(value: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    // Each request has a `Host`: one lookup a byte.
+    while let Some(&byte) = value.get(at) {
+        match byte {
+            byte if REG_NAME[usize::from(byte)] => at += 1,
+            b':' => break,
+            b'%' if decode_byte(&value[at + 1..]).is_some() => at += 3,
+            _ => return None,
+        }
     }
-    !text.is_empty()
+    Some(at)
 }
+
+/// RFC 3986 2.2 and 2.3: `unreserved` and `sub-delims`, by byte.
+const REG_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_unreserved(byte as u8) || is_sub_delim(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 /// RFC 3986 3.2.2, the text in brackets: an IPv6 address, or one of a future version. Zones
 /// (`fe80::1%25eth0`) are refused, because they mean something only on the sender's host.
-fn is_ip_literal(text: &[u8]) -> Option<bool> {
-    let future = |rest: &[u8]| {
-        let dot = memchr::memchr(b'.', rest)?;
-        let (version, address) = (&rest[..dot], &rest[dot + 1..]);
-        let legal = |b: &u8| is_unreserved(*b) || is_sub_delim(*b) || *b == b':';
-        let whole = !version.is_empty() && !address.is_empty();
-        Some(whole && version.iter().all(u8::is_ascii_hexdigit) && address.iter().all(legal))
-    };
+fn is_ip_literal(text: &[u8]) -> bool {
     match text {
-        [b'v' | b'V', rest @ ..] => future(rest),
-        _ => {
-            let text = std::str::from_utf8(text).ok()?;
-            Some(text.parse::<std::net::Ipv6Addr>().is_ok())
-        }
+        [b'v' | b'V', rest @ ..] => is_future_ip(rest),
+        _ => std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
     }
+}
+
+/// An address of a future IP version, behind its `v`: version, dot, address.
+fn is_future_ip(rest: &[u8]) -> bool {
+    let Some(dot) = memchr::memchr(b'.', rest) else {
+        return false;
+    };
+    let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+    let legal = |b: &u8| REG_NAME[usize::from(*b)] || *b == b':';
+    let whole = !version.is_empty() && !address.is_empty();
+    whole && version.iter().all(u8::is_ascii_hexdigit) && address.iter().all(legal)
 }
 
 /// RFC 3986 2.3.
@@ -447,7 +469,7 @@ const fn is_sub_delim(byte: u8) -> bool {
 
 /// A request target in its parts (RFC 9112 3.2).
 struct Target<'b> {
-    authority: Option<&'b str>,
+    authority: Option<&'b [u8]>,
     path: Path<'b>,
     query: Query<'b>,
 }
@@ -481,7 +503,7 @@ impl<'b> Target<'b> {
 }
 
 /// RFC 9112 3.2.2: a server accepts the absolute form; its authority wins over `Host`.
-fn split_authority(target: &str) -> Result<(Option<&str>, &str), Refusal> {
+fn split_authority(target: &str) -> Result<(Option<&[u8]>, &str), Refusal> {
     if target.starts_with('/') {
         return Ok((None, target));
     }
@@ -497,8 +519,10 @@ fn split_authority(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, rest) = rest.split_at(end);
-    let host = authority(host.as_bytes()).ok_or_else(wrong)?;
-    Ok((Some(host), rest))
+    match is_authority(host.as_bytes()) {
+        true => Ok((Some(host.as_bytes()), rest)),
+        false => Err(wrong()),
+    }
 }
 
 /// What httparse found wrong, in our words.

@@ -115,7 +115,7 @@ pub struct Request<'b> {
     pub pipelined: bool,
     /// The authority asked: of the target if it names one, else of `Host`; empty if an HTTP/1.0
     /// client named none. Its characters are checked, its case is as sent.
-    pub host: &'b str,
+    pub host: &'b [u8],
 }
 
 impl Request<'_> {
