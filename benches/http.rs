@@ -5,7 +5,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::http::{
-    Connection, DateCache, IfNoneMatch, Limits, Received, ResponseHead, Status,
+    Connection, DateCache, IfNoneMatch, Limits, REVALIDATE, Received, Response, Status,
+    write_response,
 };
 use sluicegate::log::EventId;
 use sluicegate::model::{Etag, UnixMillis};
@@ -97,9 +98,10 @@ fn hot_get(c: &mut Criterion) {
                 };
                 out.clear();
                 let date = dates.line(UnixMillis(1_764_000_000_123));
-                let mut head = ResponseHead::begin(&mut out, status, request.exchange(), date);
-                head.etag(&etag).content_type("application/json");
-                let framed = head.body(&body);
+                let mut response = Response::new(status);
+                response.etag(&etag).fixed(&REVALIDATE);
+                response.json_unless_typed().body(&body);
+                let framed = write_response(&response, request.context(), date, &mut out);
                 black_box(out.len() + usize::from(framed.close))
             });
         });

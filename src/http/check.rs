@@ -1,12 +1,12 @@
 //! The one function that properties and fuzzing share: what must hold for any bytes.
 
-use super::{Connection, Exchange, Limits, Method, Received, Refusal, Version};
+use super::{Connection, Limits, Method, Received, Refusal, ResponseContext, Version};
 
 /// All that was read from a connection: requests in order, then how it ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reading {
     pub(super) requests: Vec<Seen>,
-    pub(super) refused: Option<(Refusal, Exchange)>,
+    pub(super) refused: Option<(Refusal, ResponseContext)>,
     /// The `Origin` of the request that was refused.
     pub(super) origin: Option<Box<[u8]>>,
     /// Bytes of half a request at the end.
@@ -84,12 +84,12 @@ pub(super) fn read_pieces(pieces: &[&[u8]], limits: &Limits) -> Reading {
                     assert!(connection.kept() <= most, "what is kept is bounded");
                     break;
                 }
-                Received::Refused(refusal, exchange, origin) => {
-                    assert!(!exchange.keep_alive, "a refusal ends the connection");
+                Received::Refused(refusal, context, origin) => {
+                    assert!(!context.keep_alive, "a refusal ends the connection");
                     assert_eq!(connection.kept(), 0, "and keeps nothing");
                     return Reading {
                         requests,
-                        refused: Some((refusal, exchange)),
+                        refused: Some((refusal, context)),
                         origin,
                         started: connection.started(),
                     };

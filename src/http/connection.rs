@@ -1,10 +1,11 @@
 //! The receiving side of one HTTP/1 connection: bytes in any pieces become whole requests.
 
 use super::chunked::Chunks;
+use super::context::ResponseContext;
 use super::head::{self, Framing, Head, Refused};
 use super::limits::Limits;
 use super::problem::Refusal;
-use super::request::{Exchange, Request};
+use super::request::Request;
 
 /// What to send on [`Received::Continue`] (RFC 9110 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -21,10 +22,10 @@ pub enum Received<'b> {
     /// this request, so the body is still empty. Reported once per request. Instead of asking for
     /// the body, the caller may answer with a refusal and close the connection.
     Continue(Request<'b>),
-    /// The input is not a valid request. Answer with the refusal's problem under this exchange,
+    /// The input is not a valid request. Answer with the refusal's problem in this context,
     /// drain, close (see [`Drain`](super::Drain)): further input would be refused as well. Carries
     /// the request's single `Origin` if its head was read.
-    Refused(Refusal, Exchange, Option<Box<[u8]>>),
+    Refused(Refusal, ResponseContext, Option<Box<[u8]>>),
 }
 
 /// The receiving side of one client connection. Holds a buffer only while part of a request, or
@@ -56,7 +57,7 @@ enum Phase {
         chunks: Chunks,
     },
     /// Nothing that comes is read any more.
-    Refused(Refusal, Exchange),
+    Refused(Refusal, ResponseContext),
 }
 
 impl Default for Phase {
@@ -203,14 +204,14 @@ impl Connection {
     fn refuse(&mut self, refused: Refused) -> Received<'static> {
         let Refused {
             refusal,
-            exchange,
+            context,
             origin,
         } = refused;
         *self = Self {
-            phase: Phase::Refused(refusal, exchange),
+            phase: Phase::Refused(refusal, context),
             ..Self::new()
         };
-        Received::Refused(refusal, exchange, origin)
+        Received::Refused(refusal, context, origin)
     }
 
     fn give(
@@ -228,8 +229,8 @@ impl Connection {
             }
             // The limits changed meanwhile.
             Err(refused) => {
-                self.phase = Phase::Refused(refused.refusal, refused.exchange);
-                Received::Refused(refused.refusal, refused.exchange, refused.origin)
+                self.phase = Phase::Refused(refused.refusal, refused.context);
+                Received::Refused(refused.refusal, refused.context, refused.origin)
             }
         }
     }
@@ -255,9 +256,9 @@ impl Connection {
                 write,
                 chunks,
             } => self.advance_chunked(input, used, (head, write, chunks), limits),
-            Phase::Refused(refusal, exchange) => Err(Refused {
+            Phase::Refused(refusal, context) => Err(Refused {
                 refusal,
-                exchange,
+                context,
                 origin: None,
             }),
             Phase::Head { .. } => Ok(Step::More),

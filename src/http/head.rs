@@ -8,14 +8,15 @@ use std::net::Ipv6Addr;
 
 use memchr::memchr_iter;
 
-use super::headers::{HEADERS_MAX, Headers};
-use super::limits::Limits;
+use super::context::{CorsGrant, ResponseContext, Version};
+use super::headers::Headers;
+use super::limits::{HEADERS_MAX, Limits};
 use super::list;
 use super::names::is_token_byte;
 use super::path::{Path, decode_byte};
 use super::problem::{Fault, Refusal};
 use super::query::Query;
-use super::request::{Exchange, Method, Request, Version};
+use super::request::{Method, Request};
 
 /// How the body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(super) struct Head<'b> {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
-    pub(super) exchange: Exchange,
+    pub(super) context: ResponseContext,
     /// The request's single `Origin`, if the head was read.
     pub(super) origin: Option<Box<[u8]>>,
 }
@@ -48,7 +49,7 @@ impl Refused {
     pub(super) const fn unread(refusal: Refusal) -> Self {
         Self {
             refusal,
-            exchange: Exchange::REFUSED,
+            context: ResponseContext::UNREAD,
             origin: None,
         }
     }
@@ -178,28 +179,29 @@ fn read<'b>(
     headers: &[httparse::Header<'b>],
     limits: &Limits,
 ) -> Result<Head<'b>, Refused> {
-    let refused = |refusal, exchange| {
+    let refused = |refusal, context| {
         let origins = headers.iter();
         let origins = origins.filter(|it| it.name.eq_ignore_ascii_case("origin"));
         let origin = one_origin(origins.map(|it| it.value)).map(Box::from);
         Refused {
             refusal,
-            exchange,
+            context,
             origin,
         }
     };
     let Some(method) = Method::parse(name) else {
         let detail = "the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS";
         let refusal = Refusal::new(Fault::MethodNotImplemented, detail);
-        return Err(refused(refusal, Exchange::REFUSED));
+        return Err(refused(refusal, ResponseContext::UNREAD));
     };
-    let exchange = Exchange {
+    let context = ResponseContext {
         version,
         head_only: method == Method::Head,
         keep_alive: false,
+        cors: CorsGrant::None,
     };
     build(bytes, method, target, version, headers, limits)
-        .map_err(|refusal| refused(refusal, exchange))
+        .map_err(|refusal| refused(refusal, context))
 }
 
 fn build<'b>(

@@ -1,10 +1,8 @@
 //! The headers of a request: places in its head, looked up without regard to case.
 
+use super::limits::HEADERS_MAX;
 use super::list;
 use super::problem::{Fault, Refusal};
-
-/// Header lines a request may have under any limits.
-pub const HEADERS_MAX: usize = 64;
 
 /// Where one header lies in the head. 16 bits each: a head is at most 65,535 bytes.
 #[derive(Clone, Copy, Default)]
@@ -27,7 +25,10 @@ pub struct Headers<'b> {
 impl<'b> Headers<'b> {
     /// No headers yet, all of them to be found in `head`.
     pub(super) fn new(head: &'b [u8]) -> Self {
-        debug_assert!(head.len() <= super::HEAD_BYTES_MAX, "limits are clamped");
+        debug_assert!(
+            head.len() <= super::limits::HEAD_BYTES_MAX,
+            "limits are clamped"
+        );
         Self {
             head,
             places: [Place::default(); HEADERS_MAX],

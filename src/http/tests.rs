@@ -701,8 +701,8 @@ fn a_refused_connection_stays_refused() {
 #[test]
 fn a_refusal_of_head_says_so() {
     let reading = read(b"HEAD /a//b HTTP/1.0\r\n\r\n");
-    let (_, exchange) = reading.refused.expect("an empty segment");
-    assert!(exchange.head_only && exchange.version == Version::Http10);
+    let (_, context) = reading.refused.expect("an empty segment");
+    assert!(context.head_only && context.version == Version::Http10);
 }
 
 /// The idle connection of DESIGN: a few hundred bytes in all, so no buffer and a small struct.

@@ -1,6 +1,6 @@
 //! A client's turn: send what waits, read, answer what is whole, send the answers in one write.
 
-use crate::http::{CONTINUE, Connection, CorsGrant, Drained, Exchange, Fault, Received, Refusal};
+use crate::http::{CONTINUE, Connection, Drained, Fault, Received, Refusal, ResponseContext};
 use crate::metrics::CloseReason;
 use crate::model::Instant;
 use crate::route::{Failure, Refused};
@@ -55,10 +55,6 @@ impl Edge {
     }
 
     fn read<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        debug_assert!(
-            self.out.is_empty(),
-            "each client starts with a clean scratch"
-        );
         // What was pipelined behind the last answer comes before what the socket has.
         let mut look = match client.http.kept() {
             0 => Look::More,
@@ -107,11 +103,7 @@ impl Edge {
             };
             self.plain = plain;
         }
-        let out = std::mem::take(&mut self.out);
-        cx.metrics.general.sent_bytes.add(out.len() as u64);
-        let gone = !client.send(&out, cx.io);
-        self.out = out;
-        self.out.clear();
+        let gone = !self.send_responses(&mut client, cx);
         match ended {
             _ if gone => return self.end(client, CloseReason::Client, cx),
             None => {}
@@ -232,17 +224,18 @@ impl Edge {
                 Received::More => return Look::More,
                 Received::Continue(request) => {
                     if !self.refuse_expecting(&request, metrics) {
-                        self.out.extend_from_slice(CONTINUE);
+                        self.responder.interim(CONTINUE);
                         return Look::More;
                     }
                     client.http = Connection::new();
                     client.state = State::draining();
                     return Look::Stop;
                 }
-                Received::Refused(refusal, exchange, origin) => {
-                    let grant = self.grant_to(origin.as_deref());
-                    let (_, status) = self.write_refused(&refusal.into(), exchange, grant);
-                    metrics.general.unrouted.bump(super::answer::class(status));
+                Received::Refused(refusal, mut context, origin) => {
+                    context.cors = self.responder.grant_to(origin.as_deref());
+                    let responded = self.responder.refuse(context, &refusal.into());
+                    let class = super::answer::class(responded.status);
+                    metrics.general.unrouted.bump(class);
                     client.state = State::draining();
                     return Look::Stop;
                 }
@@ -282,7 +275,7 @@ impl Edge {
             if input.is_empty() && client.http.kept() == 0 {
                 return Look::More;
             }
-            if self.out.len() > ANSWERS_BYTES_MAX {
+            if self.responder.len() > ANSWERS_BYTES_MAX {
                 break;
             }
         }
@@ -290,10 +283,17 @@ impl Edge {
         Look::Yield
     }
 
-    /// The CORS headers of an answer that is given before its request was routed.
-    fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
-        let cors = self.cors.as_ref();
-        cors.map_or(CorsGrant::None, |cors| cors.grant_to(origin))
+    /// Sends what was written in this client's turn. Returns false if the client is gone.
+    pub(super) fn send_responses<I: Io>(
+        &mut self,
+        client: &mut Client,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> bool {
+        let out = self.responder.take();
+        cx.metrics.general.sent_bytes.add(out.len() as u64);
+        let sent = client.send(&out, cx.io);
+        self.responder.give_back(out);
+        sent
     }
 
     /// A request did not come whole in time.
@@ -310,17 +310,13 @@ impl Edge {
         cx: &mut EdgeContext<'_, I>,
     ) {
         let origin = client.http.origin(&self.limits);
-        let grant = self.grant_to(origin.as_deref());
-        let (_, status) = self.write_refused(refused, Exchange::REFUSED, grant);
-        cx.metrics
-            .general
-            .unrouted
-            .bump(super::answer::class(status));
-        let out = std::mem::take(&mut self.out);
-        let gone = !client.send(&out, cx.io);
-        self.out = out;
-        self.out.clear();
-        if gone {
+        let cors = self.responder.grant_to(origin.as_deref());
+        let unread = ResponseContext::UNREAD;
+        let context = ResponseContext { cors, ..unread };
+        let responded = self.responder.refuse(context, refused);
+        let class = super::answer::class(responded.status);
+        cx.metrics.general.unrouted.bump(class);
+        if !self.send_responses(&mut client, cx) {
             return self.end(client, CloseReason::Client, cx);
         }
         client.http = Connection::new();
@@ -357,11 +353,7 @@ impl Edge {
 
     /// Takes up a client whose request has been answered: what it pipelined comes next.
     pub(super) fn resume<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let out = std::mem::take(&mut self.out);
-        cx.metrics.general.sent_bytes.add(out.len() as u64);
-        let gone = !client.send(&out, cx.io);
-        self.out = out;
-        self.out.clear();
+        let gone = !self.send_responses(&mut client, cx);
         if gone {
             return self.end(client, CloseReason::Client, cx);
         }
