@@ -1,6 +1,6 @@
 //! The one function that properties and fuzzing share: what must hold for any bytes.
 
-use super::{Connection, Limits, Method, Received, Refusal, ResponseContext, Version};
+use super::{Connection, HeaderTable, Limits, Method, Received, Refusal, ResponseContext, Version};
 
 /// All that was read from a connection: requests in order, then how it ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,13 +61,13 @@ pub(super) fn small_limits() -> Limits {
 
 /// Feeds the pieces as a shard would: the rest behind a request is kept or read on, by turns.
 pub(super) fn read_pieces(pieces: &[&[u8]], limits: &Limits) -> Reading {
-    let mut connection = Connection::new();
+    let (mut connection, mut table) = (Connection::new(), HeaderTable::new());
     let mut requests = Vec::new();
     for &piece in pieces {
         let mut input = piece;
         loop {
             let before = connection.kept();
-            match connection.receive(input, limits) {
+            match connection.receive(input, limits, &mut table) {
                 Received::Request(request, used) => {
                     check_request(&request, limits);
                     requests.push(see(&request));

@@ -9,7 +9,7 @@ use std::net::Ipv6Addr;
 use memchr::memchr_iter;
 
 use super::context::{CorsGrant, ResponseContext, Version};
-use super::headers::Headers;
+use super::headers::{HeaderTable, Headers};
 use super::limits::{HEADERS_MAX, Limits};
 use super::list;
 use super::names::is_token_byte;
@@ -27,7 +27,7 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// A head that was read: a request without its body yet.
+/// A head that was read: a request without its headers, which are in the table, and its body.
 pub(super) struct Head<'b> {
     pub(super) request: Request<'b>,
     pub(super) framing: Framing,
@@ -105,11 +105,18 @@ fn blank_line(bytes: &[u8]) -> usize {
     }
 }
 
-/// Reads a whole head, as [`find_end`] found it.
+/// Reads a whole head, as [`find_end`] found it. Its headers are left in `table`, as places in
+/// `bytes`.
 ///
 /// # Errors
 /// Whatever is wrong with it. The connection can't go on.
-pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refused> {
+pub(super) fn parse<'b>(
+    bytes: &'b [u8],
+    limits: &Limits,
+    table: &mut HeaderTable,
+) -> Result<Head<'b>, Refused> {
+    table.clear();
+    let whole = bytes;
     let bytes = &bytes[blank_line(bytes)..];
     let mut slots = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let slots = &mut slots[..limits.headers_max];
@@ -117,7 +124,7 @@ pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Re
     match parsed.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
         Ok(_) => return Err(Refused::unread(malformed("the head is malformed"))),
-        Err(httparse::Error::Version) => return parse_later_version(bytes, limits),
+        Err(httparse::Error::Version) => return parse_later_version(whole, limits, table),
         Err(error) => return Err(Refused::unread(grammar(error))),
     }
     let (Some(name), Some(target)) = (parsed.method, parsed.path) else {
@@ -127,13 +134,24 @@ pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Re
         Some(0) => Version::Http10,
         _ => Version::Http11,
     };
-    read(bytes, (name, target, version), parsed.headers, limits)
+    let line = RequestLine {
+        whole,
+        name,
+        target,
+        version,
+    };
+    read(&line, parsed.headers, limits, table)
 }
 
 /// RFC 9110 2.5: a request of a later minor version is read as the highest known one, so HTTP/1.2
 /// to HTTP/1.9 are HTTP/1.1. httparse knows two versions, so the request line is parsed here.
-fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refused> {
+fn parse_later_version<'b>(
+    whole: &'b [u8],
+    limits: &Limits,
+    table: &mut HeaderTable,
+) -> Result<Head<'b>, Refused> {
     let wrong = || Refused::unread(malformed("the request line is malformed"));
+    let bytes = &whole[blank_line(whole)..];
     let end = memchr::memchr(b'\r', bytes).ok_or_else(wrong)?;
     let (line, rest) = bytes.split_at(end);
     // A bare CR does not end a line (RFC 9112 2.2).
@@ -164,65 +182,80 @@ fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>,
     let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
     match httparse::parse_headers(lines, &mut slots[..limits.headers_max]) {
         Ok(httparse::Status::Complete((end, headers))) if end == lines.len() => {
-            let line = (text(name), text(target), Version::Http11);
-            read(bytes, line, headers, limits)
+            let line = RequestLine {
+                whole,
+                name: text(name),
+                target: text(target),
+                version: Version::Http11,
+            };
+            read(&line, headers, limits, table)
         }
         Ok(_) => Err(Refused::unread(malformed("the head is malformed"))),
         Err(error) => Err(Refused::unread(grammar(error))),
     }
 }
 
+/// A head and the parts of its request line.
+struct RequestLine<'b> {
+    whole: &'b [u8],
+    name: &'b str,
+    target: &'b str,
+    version: Version,
+}
+
 /// Applies the gateway's own rules to a head that follows the grammar.
 fn read<'b>(
-    bytes: &'b [u8],
-    (name, target, version): (&'b str, &'b str, Version),
+    line: &RequestLine<'b>,
     headers: &[httparse::Header<'b>],
     limits: &Limits,
+    table: &mut HeaderTable,
 ) -> Result<Head<'b>, Refused> {
-    let refused = |refusal, context| {
-        let origins = headers.iter();
-        let origins = origins.filter(|it| it.name.eq_ignore_ascii_case("origin"));
-        let origin = one_origin(origins.map(|it| it.value)).map(Box::from);
-        Refused {
-            refusal,
-            context,
-            origin,
-        }
-    };
-    let Some(method) = Method::parse(name) else {
+    let Some(method) = Method::parse(line.name) else {
         let detail = "the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS";
         let refusal = Refusal::new(Fault::MethodNotImplemented, detail);
-        return Err(refused(refusal, ResponseContext::UNREAD));
+        return Err(refuse(refusal, ResponseContext::UNREAD, headers));
     };
     let context = ResponseContext {
-        version,
+        version: line.version,
         head_only: method == Method::Head,
         keep_alive: false,
         cors: CorsGrant::None,
     };
-    build(bytes, method, target, version, headers, limits)
-        .map_err(|refusal| refused(refusal, context))
+    build(method, line, headers, limits, table).map_err(|refusal| refuse(refusal, context, headers))
 }
 
+/// A refusal of a head whose headers were read.
+#[cold]
+fn refuse(refusal: Refusal, context: ResponseContext, headers: &[httparse::Header<'_>]) -> Refused {
+    let origins = headers.iter();
+    let origins = origins.filter(|it| it.name.eq_ignore_ascii_case("origin"));
+    let origin = one_origin(origins.map(|it| it.value)).map(Box::from);
+    Refused {
+        refusal,
+        context,
+        origin,
+    }
+}
+
+/// A head without its headers yet.
 fn build<'b>(
-    bytes: &'b [u8],
     method: Method,
-    target: &'b str,
-    version: Version,
-    lines: &[httparse::Header<'b>],
+    line: &RequestLine<'b>,
+    headers: &[httparse::Header<'b>],
     limits: &Limits,
+    table: &mut HeaderTable,
 ) -> Result<Head<'b>, Refusal> {
-    if target.len() > limits.uri_bytes_max {
+    let version = line.version;
+    if line.target.len() > limits.uri_bytes_max {
         let detail = "the request target is longer than the limit";
         return Err(Refusal::new(Fault::UriTooLong, detail));
     }
-    let mut headers = Headers::new(bytes);
     let mut rules = Rules::default();
-    for line in lines {
-        rules.on_header(line.name, line.value)?;
-        headers.push(line.name, line.value);
+    for header in headers {
+        rules.on_header(header.name, header.value)?;
+        table.push(line.whole, header.name, header.value);
     }
-    let target = Target::parse(method, target)?;
+    let target = Target::parse(method, line.target)?;
     let host = rules.host(version)?;
     let framing = rules.framing(version, limits)?;
     let expects = rules.expects(version)?;
@@ -230,7 +263,7 @@ fn build<'b>(
         method,
         path: target.path,
         query: target.query,
-        headers,
+        headers: Headers::default(),
         body: &[],
         version,
         pipelined: false,

@@ -59,7 +59,7 @@ pub use fields::{
     EVENT_STREAM, Field, FixedField, JSON, NO_BUFFERING, PASS_THROUGH, REPLAYED, REVALIDATE,
 };
 pub use framed::{CHUNK_END, ChunkHead, Follows, Framed, LAST_CHUNK};
-pub use headers::Headers;
+pub use headers::{HeaderTable, Headers};
 pub use idempotency::IdempotencyKey;
 pub use last_event_id::last_event_id;
 pub use limits::{DRAIN_BYTES_MAX, Drain, Drained, HEAD_BYTES_MAX, HEADERS_MAX, Limits};

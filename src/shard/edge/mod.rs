@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config};
-use crate::http::{ChunkHead, Cors, Limits};
+use crate::http::{ChunkHead, Cors, HeaderTable, Limits};
 use crate::metrics::{AcceptRefusal, CloseReason, ShardMetrics};
 use crate::model::{Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
@@ -63,7 +63,8 @@ pub(super) struct Edge {
     deliver_next: usize,
     /// The head of the last chunk of a stream.
     chunk_head: ChunkHead,
-    /// Scratch: plaintext of one read, and a piece of a collection.
+    /// Scratch: headers of one request, plaintext of one read, and a piece of a collection.
+    table: HeaderTable,
     plain: Vec<u8>,
     piece: Vec<u8>,
     random: Random,
@@ -170,6 +171,7 @@ impl Edge {
             due: Vec::new(),
             deliver_next: 0,
             chunk_head: ChunkHead::new(0),
+            table: HeaderTable::new(),
             plain: Vec::new(),
             piece: Vec::new(),
             random: Random::new(seed ^ 0x5ead),

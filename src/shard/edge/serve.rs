@@ -1,6 +1,8 @@
 //! A client's turn: send what waits, read, answer what is whole, send the answers in one write.
 
-use crate::http::{CONTINUE, Connection, Drained, Fault, Received, Refusal, ResponseContext};
+use crate::http::{
+    CONTINUE, Connection, Drained, Fault, HeaderTable, Received, Refusal, ResponseContext,
+};
 use crate::metrics::CloseReason;
 use crate::model::Instant;
 use crate::route::{Failure, Refused};
@@ -212,7 +214,23 @@ impl Edge {
     fn look(
         &mut self,
         client: &mut Client,
-        mut input: &[u8],
+        input: &[u8],
+        now: Instant,
+        projections: &mut super::Projections,
+        out: &mut super::Outbox,
+        metrics: &mut super::ShardMetrics,
+    ) -> Look {
+        let mut table = std::mem::take(&mut self.table);
+        let input = (input, &mut table);
+        let look = self.look_with(client, input, now, projections, out, metrics);
+        self.table = table;
+        look
+    }
+
+    fn look_with(
+        &mut self,
+        client: &mut Client,
+        (mut input, table): (&[u8], &mut HeaderTable),
         now: Instant,
         projections: &mut super::Projections,
         out: &mut super::Outbox,
@@ -220,7 +238,7 @@ impl Edge {
     ) -> Look {
         for _ in 0..PIPELINED_MAX {
             let (socket, number) = (client.socket, client.request);
-            match client.http.receive(input, &self.limits) {
+            match client.http.receive(input, &self.limits, table) {
                 Received::More => return Look::More,
                 Received::Continue(request) => {
                     if !self.refuse_expecting(&request, metrics) {
