@@ -26,8 +26,8 @@ use sluicegate::broker::{Broker, ConnectionId, NodeId, Settings};
 use sluicegate::config::{ConfigFile, Sources};
 use sluicegate::model::{Instant, Now, Partition, ShardId, UnixMillis};
 use sluicegate::shard::{
-    ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Outputs, Part, Read, Shard,
-    ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
+    ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Outputs, Part, RandomKey, Read,
+    Shard, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
 };
 
 const TOPIC: &str = "events";
@@ -130,7 +130,7 @@ impl World {
         let clusters = snapshot.cluster_indexes();
         let setup = ShardSetup {
             me: ShardId(0),
-            seed: 1,
+            key: RandomKey::new([1; 32]),
             tls: None,
             security: clusters.map(|_| ClusterSecurity::none()).collect(),
             totals: Arc::default(),

@@ -23,8 +23,8 @@ use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
-    ClientTotals, ClusterIndex, Layout, Level, ListenerId, Message, Note, Shard, ShardSetup,
-    Snapshot,
+    ClientTotals, ClusterIndex, Layout, Level, ListenerId, Message, Note, RandomKey, Shard,
+    ShardSetup, Snapshot,
 };
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
@@ -233,17 +233,16 @@ pub fn run(config: Config) -> Result<(), BootError> {
     };
     let first_tls = ListenerId(u8::try_from(settings.listen.len()).unwrap_or(u8::MAX));
     let tls = tls.map(|acceptor| (first_tls, acceptor));
-    let seeds = std::hash::RandomState::new();
     let totals = Arc::new(ClientTotals::default());
     let make = (0..shards).map(|n| {
         let tls = tls.clone();
-        let seed = std::hash::BuildHasher::hash_one(&seeds, n);
+        let key = RandomKey::new(security::random_bytes()?);
         let security = security::another(&security)?;
         let totals = totals.clone();
         Ok(move || {
             Shard::new(ShardSetup {
                 me: ShardId(n),
-                seed,
+                key,
                 tls,
                 security,
                 totals,

@@ -73,14 +73,18 @@ fn read(
     })
 }
 
-/// 32 bytes from the system.
 fn entropy() -> Result<Entropy, BootError> {
+    Ok(Entropy(random_bytes()?))
+}
+
+/// 32 bytes that the operating system's entropy decides (by way of aws-lc's generator).
+pub(super) fn random_bytes() -> Result<[u8; 32], BootError> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| BootError::System {
         what: "ask for randomness",
         source: std::io::ErrorKind::Other.into(),
     })?;
-    Ok(Entropy(bytes))
+    Ok(bytes)
 }
 
 fn connector(tls: &KafkaTls, keys: &ClusterKeys) -> Result<Connector, BootError> {
@@ -259,6 +263,18 @@ fn file(path: &Path, key: &str) -> Result<Vec<u8>, BootError> {
 mod tests {
     use super::*;
     use crate::config::{ConfigFile, Sources, load};
+
+    /// The keys of shards are the system's: two starts never share one.
+    #[test]
+    fn no_two_keys_are_the_same() {
+        let mut keys: Vec<_> = (0..100)
+            .map(|_| random_bytes().expect("there is entropy"))
+            .collect();
+        keys.push([0; 32]);
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 101);
+    }
 
     #[test]
     fn a_secret_is_found_where_it_is_said_to_be() {

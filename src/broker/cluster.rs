@@ -7,13 +7,12 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use uuid::Uuid;
 
-use super::random::Random;
 use super::sessions::Sessions;
 use super::topic_config::TopicConfig;
 use super::topics::{PartitionState, TopicRef, Topics};
 use super::transactions::Coordinator;
 use super::{NodeId, Refusal, Settings};
-use crate::model::{Instant, Now, TopicName};
+use crate::model::{FastRandom, Instant, Now, TopicName};
 
 /// How often retention and compaction are looked at.
 const UPKEEP_MS: u64 = 1_000;
@@ -118,7 +117,7 @@ pub(super) struct Cluster {
     pub coordinator: Coordinator,
     pub sessions: Sessions,
     pub faults: Faults,
-    pub random: Random,
+    pub random: FastRandom,
     /// Bytes of batches over all partitions.
     pub bytes: usize,
     /// Batches appended so far.
@@ -135,7 +134,7 @@ impl Cluster {
             "a cluster has 1 to {} nodes",
             Settings::NODES_MAX
         );
-        let random = Random::new(seed);
+        let random = FastRandom::new(seed);
         let node = |_| Node {
             host: "127.0.0.1".to_owned(),
             port: 0,
@@ -193,7 +192,7 @@ impl Cluster {
         config: TopicConfig,
     ) -> Result<Uuid, Refusal> {
         let replicas = self.plan(name, partitions, replication, assignment)?;
-        let id = self.random.uuid();
+        let id = topic_id(&mut self.random);
         let runs: Vec<bool> = self.nodes.iter().map(|node| node.runs).collect();
         let alive = |node: NodeId| runs[usize::from(node.0) - 1];
         self.topics.insert(name, id, config, replicas, alive);
@@ -412,6 +411,12 @@ impl Cluster {
             self.upkeep_due = Some(now.mono.after(period));
         }
     }
+}
+
+/// A topic id: a random (v4) UUID, so never one of Kafka's reserved ones.
+fn topic_id(random: &mut FastRandom) -> Uuid {
+    let bits = u128::from(random.next()) << 64 | u128::from(random.next());
+    uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
 }
 
 /// KIP-320: whether the client's idea of the leadership is old or newer than ours.

@@ -32,7 +32,6 @@ mod nouns;
 mod offsets;
 mod produce;
 mod producers;
-mod random;
 mod retention;
 mod sessions;
 mod settings;

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use uuid::Uuid;
 
 use super::NodeId;
-use super::random::Random;
+use crate::model::FastRandom;
 
 /// Sessions kept; the one used longest ago goes first, and its client is told to start over.
 const SESSIONS_MAX: usize = 256;
@@ -65,7 +65,7 @@ impl Sessions {
     pub(super) fn enter(
         &mut self,
         node: NodeId,
-        random: &mut Random,
+        random: &mut FastRandom,
         request: &mut FetchRequest,
     ) -> Result<Use, ResponseError> {
         let (id, epoch) = (request.session_id, request.session_epoch);
@@ -79,7 +79,7 @@ impl Sessions {
         }
     }
 
-    fn begin(&mut self, node: NodeId, random: &mut Random, request: &FetchRequest) -> Use {
+    fn begin(&mut self, node: NodeId, random: &mut FastRandom, request: &FetchRequest) -> Use {
         let partitions = keyed(&request.topics);
         if partitions.is_empty() || partitions.len() > PARTITIONS_MAX {
             return Use::None;

@@ -9,8 +9,9 @@ use crate::model::{CommandKey, Fingerprint, Identity};
 /// The number of the recipe for F, its first byte.
 pub const RECIPE: u8 = 2;
 
-/// x of DESIGN: SHA-256 of the idempotency key, 16 bytes kept; or 16 random bytes where the client
-/// sent none. What a `Location` may show: without the identity it leads nowhere.
+/// The first 16 bytes of SHA-256 of the idempotency key. If the client sent no key, 16 bytes of the
+/// shard's secure generator, which no client can guess. A `Location` may show it: without the
+/// identity it leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyHash(pub [u8; 16]);
 

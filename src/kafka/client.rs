@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::KafkaError;
-use super::backoff::Jitter;
 use super::batch::ProduceRecord;
 use super::context::Context;
 use super::directory::Directory;
@@ -24,7 +23,7 @@ use super::settings::{Address, Settings};
 use super::topics::Topics;
 use super::view::ClusterView;
 use super::writer::Writer;
-use crate::model::{Instant, LeaderEpoch, Now, Partition, Secret, TopicName};
+use crate::model::{FastRandom, Instant, LeaderEpoch, Now, Partition, Secret, TopicName};
 
 /// Who asks the cluster for its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +59,7 @@ struct Shared {
     topics: Topics,
     view: Arc<ClusterView>,
     links: Links,
-    jitter: Jitter,
+    jitter: FastRandom,
     events: VecDeque<Event>,
     stale: bool,
     wake: Wake,
@@ -103,7 +102,7 @@ impl Client {
             settings,
             topics: Topics::default(),
             view: Arc::default(),
-            jitter: Jitter::new(seed),
+            jitter: FastRandom::new(seed),
             events: VecDeque::new(),
             stale: false,
             wake: Wake::default(),

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use super::backoff::Jitter;
 use super::event::{Event, LinkId, TopicHandle};
 use super::link::{Link, Peer, Purpose};
 use super::links::{Links, Outlet, Readiness, Wake};
@@ -12,7 +11,7 @@ use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
 use super::wire::Api;
 use super::{Address, Code, KafkaError};
-use crate::model::{Instant, LeaderEpoch, Now, Partition};
+use crate::model::{FastRandom, Instant, LeaderEpoch, Now, Partition};
 
 /// Lent to a room for one call.
 pub(super) struct Context<'a> {
@@ -21,7 +20,7 @@ pub(super) struct Context<'a> {
     pub(super) topics: &'a Topics,
     pub(super) view: &'a ClusterView,
     pub(super) links: &'a mut Links,
-    pub(super) jitter: &'a mut Jitter,
+    pub(super) jitter: &'a mut FastRandom,
     pub(super) events: &'a mut VecDeque<Event>,
     /// Set by whoever meets something that newer metadata may mend.
     pub(super) stale: &'a mut bool,

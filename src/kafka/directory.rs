@@ -245,8 +245,8 @@ impl Directory {
             nodes.retain(|&peer| Some(peer) != self.avoided);
         }
         let pick = |from: Vec<Peer>, cx: &mut Context<'_>| {
-            let at = (!from.is_empty()).then(|| cx.jitter.below(from.len()));
-            at.map(|i| from[i])
+            let at = (!from.is_empty()).then(|| cx.jitter.below(from.len() as u64));
+            at.map(|i| from[i as usize])
         };
         let mut trusted = nodes.clone();
         trusted.retain(|&peer| cx.links.trust(peer).0);

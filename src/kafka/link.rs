@@ -12,7 +12,6 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
-use super::backoff::Jitter;
 use super::event::{Lane, LinkId, TopicHandle};
 use super::frames::Frames;
 use super::sasl::{Auth, Exchange, SaslError};
@@ -21,7 +20,7 @@ use super::scram::Next;
 use super::view::BrokerId;
 use super::wire::{self, Api, Versions};
 use super::{Address, KafkaError};
-use crate::model::{Instant, Partition};
+use crate::model::{FastRandom, Instant, Partition};
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -544,7 +543,7 @@ pub(super) struct With<'a> {
     pub(super) auth: &'a mut Auth,
     /// The cluster that the connection must lead to, if one is known.
     pub(super) cluster: Option<&'a str>,
-    pub(super) jitter: &'a mut Jitter,
+    pub(super) jitter: &'a mut FastRandom,
 }
 
 /// Rejects a broker of another cluster. Accepts a broker that reports no cluster id.

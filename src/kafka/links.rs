@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_protocol::protocol::{Request, StrBytes};
 use smallvec::SmallVec;
 
-use super::backoff::{Backoff, Jitter};
+use super::backoff::Backoff;
 use super::event::{Event, LinkId};
 use super::link::{Answer, Asked, Due, Link, Peer, Purpose, State, Unanswered, With};
 use super::metric_event::{MetricEvent, MetricEvents};
@@ -18,7 +18,7 @@ use super::settings::Settings;
 use super::view::ClusterView;
 use super::wire::Api;
 use super::{Address, KafkaError};
-use crate::model::{Instant, Now};
+use crate::model::{FastRandom, Instant, Now};
 
 /// The earliest moment somebody asked to be woken at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -592,7 +592,7 @@ impl Links {
 #[derive(Debug)]
 pub(super) struct Outlet<'a> {
     pub(super) events: &'a mut VecDeque<Event>,
-    pub(super) jitter: &'a mut Jitter,
+    pub(super) jitter: &'a mut FastRandom,
 }
 
 fn broker(peer: Peer) -> Option<super::BrokerId> {

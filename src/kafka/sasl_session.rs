@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use super::backoff::Jitter;
-use crate::model::Instant;
+use crate::model::{FastRandom, Instant};
 
 /// How long after its end a session may be renewed: what was in flight had to be waited for, and
 /// brokers look at the clock only when something else than SASL is asked.
@@ -19,10 +18,10 @@ pub(super) struct Session {
 
 impl Session {
     /// One that lives for so long; `None`: for ever.
-    pub(super) fn new(lifetime_ms: i64, now: Instant, jitter: &mut Jitter) -> Option<Self> {
+    pub(super) fn new(lifetime_ms: i64, now: Instant, jitter: &mut FastRandom) -> Option<Self> {
         let lifetime = u64::try_from(lifetime_ms).ok().filter(|&ms| ms > 0)?;
         // Between 80 and 90 %, so that connections made together are not renewed together.
-        let percent = 80 + jitter.below(10) as u64;
+        let percent = 80 + jitter.below(10);
         let part = lifetime.saturating_mul(percent) / 100;
         Some(Self {
             renew_at: now.after(Duration::from_millis(part)),

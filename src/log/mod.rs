@@ -7,6 +7,7 @@ mod batch;
 mod block;
 mod cut;
 mod event_id;
+mod gap;
 mod step;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -17,6 +18,7 @@ pub use batch::{Batch, BatchBuilder, Headers, Record, RecordParts};
 pub use block::{Block, BlockBuilder, Frame, Notice};
 pub use cut::{Cut, Next};
 pub use event_id::{EventId, Progress, ProgressText, UnreadableId};
-pub use step::{Change, GapReason, Seq, Step};
+pub use gap::GapReason;
+pub use step::{Change, Seq, Step};
 pub use undecodable::{OffsetRange, Undecodable};
 pub use window::{Window, WindowBudget};

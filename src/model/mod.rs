@@ -1,5 +1,6 @@
 //! The vocabulary of the house: the nouns that several rooms must agree on, with their bounds and
-//! their one textual form. No behaviour lives here beyond construction, comparison and conversion.
+//! their one textual form. No behaviour lives here beyond construction, comparison and
+//! conversion, and the fast generator that spreads the rooms' retries in time.
 
 mod address;
 mod command;
@@ -9,6 +10,7 @@ mod identity;
 mod json;
 mod key;
 mod position;
+mod random;
 mod secret;
 mod time;
 mod topic;
@@ -21,6 +23,7 @@ pub use identity::Identity;
 pub use json::{JSON_LEVELS_MAX, NotJson, check_json};
 pub use key::{HashSecret, KeyHash};
 pub use position::{LeaderEpoch, Offset, Partition};
+pub use random::FastRandom;
 pub use secret::Secret;
 pub use time::{Instant, Now, UnixMillis};
 pub use topic::{LogIdentity, LogTag, TopicName};

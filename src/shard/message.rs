@@ -21,7 +21,7 @@ use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 
 /// Who waits for an answer: a request of a connection of a shard. The request's number keeps an
 /// answer that comes late from reaching the connection's next request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Waiter {
     /// Where the client is.
     pub shard: ShardId,
@@ -127,6 +127,8 @@ pub enum Message {
         instance: u32,
         /// The first step that must be applied before it is answered.
         seq: Seq,
+        /// When the exchange gives up.
+        deadline: Instant,
         /// After which key; `None`: from the slice's start.
         after: Option<(KeyHash, Box<[u8]>)>,
     },
@@ -359,6 +361,8 @@ pub struct ChangesRequest {
     pub instance: u32,
     /// The first step that must be applied before it is answered.
     pub seq: Seq,
+    /// When the stream gives up.
+    pub deadline: Instant,
     /// Offsets from here.
     pub since: Cut,
     /// Offsets below this.

@@ -18,6 +18,7 @@ mod serving;
 mod snapshot;
 mod timers;
 mod totals;
+mod wait_queue;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use io::{
 pub use message::{
     Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,
 };
+pub use random::RandomKey;
 pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
 pub use totals::ClientTotals;
 
@@ -45,8 +47,8 @@ use serving::Serving;
 pub struct ShardSetup {
     /// Its place.
     pub me: ShardId,
-    /// All its randomness: hash seeds, jitter, the x of commands without a key.
-    pub seed: u64,
+    /// All its randomness: hash seeds, jitter, the idempotency hashes of commands without a key.
+    pub key: RandomKey,
     /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
     pub tls: Option<(ListenerId, Acceptor)>,
     /// What connections to each cluster need, by [`ClusterIndex`].
@@ -139,15 +141,7 @@ impl Shard {
                     self.early.push((from, message));
                     return;
                 };
-                serving.on_message(
-                    self.setup.me,
-                    from,
-                    message,
-                    now,
-                    io,
-                    outputs,
-                    &mut self.outbox,
-                );
+                serving.on_message(from, message, now, io, outputs, &mut self.outbox);
             }
         }
     }
@@ -231,7 +225,7 @@ impl Turn for Shard {
         self.handle_own(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
         more |= serving.projections.expire(now);
-        serving.release(&mut self.outbox);
+        serving.projections.on_timeout(now.mono, &mut self.outbox);
         let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
         edge.pump_feeds(&mut cx);
         more |= edge.deliver(&mut cx);

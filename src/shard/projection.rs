@@ -3,6 +3,7 @@
 //! so a place is one number; what arrives with a place not yet reached waits here until it is.
 
 use std::hash::Hasher as _;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::cache::{
@@ -19,6 +20,7 @@ use super::message::{
     Blocked, ChangesPiece, ChangesRequest, Found, Instance, Message, Standing, Waiter,
 };
 use super::snapshot::{Layout, Snapshot, TopicIndex};
+use super::wait_queue::WaitQueue;
 
 /// How long a catch-up read waits for its slowest member before it goes on without it.
 const CATCH_UP_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -40,8 +42,6 @@ pub(super) struct Projection {
     told: Seq,
     /// The slice's gaps that the home already knows.
     told_gaps: Gaps,
-    /// Requests for a place not yet reached. Bounded by the requests and streams there are.
-    held: Vec<(Seq, Deferred)>,
 }
 
 /// Counters of a topic on this shard. They only grow, over all its loadings.
@@ -55,7 +55,7 @@ pub(super) struct Counted {
     pub(super) keys_refused: u64,
 }
 
-/// A request that waits for a place in the order.
+/// A request that a projection can answer once it has applied a seq.
 #[derive(Debug)]
 pub(super) enum Deferred {
     /// A piece of a collection.
@@ -63,7 +63,14 @@ pub(super) enum Deferred {
     /// A piece of *changes*.
     Changes(Box<ChangesRequest>),
     /// The end of a catch-up read.
-    CatchUpEnd(u32, Seq, Cut),
+    CatchUpEnd(TopicIndex, u32, Seq, Cut),
+}
+
+/// What a deferred request belongs to. It has at most one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum DeferredFor {
+    Exchange(Waiter),
+    CatchUp(TopicIndex, u32),
 }
 
 /// Every topic of the snapshot on this shard.
@@ -75,18 +82,24 @@ pub(super) struct Projections {
     topics: Vec<Option<Projection>>,
     /// By topic: how its home says it stands.
     standing: Vec<Standing>,
+    /// Requests that name a seq of a topic's present incarnation that is not applied yet.
+    deferred: WaitQueue<DeferredFor, (TopicIndex, Seq), Deferred>,
 }
 
 impl Projections {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let topics = snapshot.topics.iter().map(|_| None).collect();
         let standing = vec![Standing::default(); snapshot.topics.len()];
+        // An exchange has at most one request here, and a topic at most one running catch-up read.
+        let connections_max = snapshot.config.settings.http.connections_max;
+        let deferred = WaitQueue::new(connections_max + snapshot.topics.len());
         Self {
             me,
             snapshot,
             seed,
             topics,
             standing,
+            deferred,
         }
     }
 
@@ -157,11 +170,6 @@ impl Projections {
         })
     }
 
-    /// The shard whose topics these are.
-    pub(super) const fn me(&self) -> ShardId {
-        self.me
-    }
-
     /// Every topic that has begun to load.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Projection> {
         self.topics.iter().flatten()
@@ -208,7 +216,7 @@ impl Projections {
         });
         let index = usize::from(instance.topic.0);
         let (seq, cut, time) = (Seq(0), Cut::start(), UnixMillis(0));
-        let (feed, live, told, held) = (None, false, Seq(0), Vec::new());
+        let (feed, live, told) = (None, false, Seq(0));
         let past = self.topics[index].as_ref().map(Projection::counted);
         let (past, told_gaps) = (past.unwrap_or_default(), Gaps::default());
         let projection = Projection {
@@ -222,14 +230,76 @@ impl Projections {
             live,
             told,
             told_gaps,
-            held,
         };
-        let before = self.topics[index].replace(projection);
-        let was = before.is_some();
-        for (_, held) in before.into_iter().flat_map(|projection| projection.held) {
-            held.refuse(out);
+        let topic = projection.instance.topic;
+        while let Some(request) = self.deferred.next_met(&all_seqs(topic)) {
+            request.reject(out);
         }
-        was
+        self.topics[index].replace(projection).is_some()
+    }
+
+    /// Applies a step and answers the requests that waited for it. False: the topic is not open.
+    pub(super) fn apply(
+        &mut self,
+        topic: TopicIndex,
+        step: &Arc<Step>,
+        now: Now,
+        out: &mut Outbox,
+    ) -> bool {
+        let (me, layout) = (self.me, self.snapshot.layout);
+        let Some(projection) = &mut self.topics[usize::from(topic.0)] else {
+            return false;
+        };
+        projection.apply(step, now);
+        let applied = (topic, Seq(0))..=(topic, step.seq);
+        while let Some(request) = self.deferred.next_met(&applied) {
+            projection.answer(me, layout, request, out);
+        }
+        true
+    }
+
+    /// Answers a request once its seq is applied, which may be now.
+    pub(super) fn answer_at(
+        &mut self,
+        topic: TopicIndex,
+        (instance, seq): (u32, Seq),
+        deadline: Instant,
+        request: Deferred,
+        out: &mut Outbox,
+    ) {
+        let (me, layout) = (self.me, self.snapshot.layout);
+        match &mut self.topics[usize::from(topic.0)] {
+            Some(projection) if projection.instance.number == instance => {
+                if seq <= projection.seq {
+                    return projection.answer(me, layout, request, out);
+                }
+                let of = request.belongs_to();
+                let inserted = self.deferred.insert(of, (topic, seq), deadline, request);
+                if let Err(request) = inserted {
+                    request.reject(out);
+                }
+            }
+            // A seq of another incarnation would never come, or mean something else.
+            _ => request.reject(out),
+        }
+    }
+
+    /// Ends the waits whose deadline has passed.
+    pub(super) fn on_timeout(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some(request) = self.deferred.next_expired(now) {
+            if let Deferred::CatchUpEnd(topic, catch_up, ..) = request {
+                let projection = self.topics[usize::from(topic.0)].as_mut();
+                if let Some(feed) = projection.and_then(|it| it.feed.as_mut()) {
+                    feed.on_catch_up_short(CatchUpId(catch_up));
+                }
+            }
+            request.reject(out);
+        }
+    }
+
+    /// When [`Self::on_timeout`] has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deferred.next_deadline()
     }
 
     /// The topic is caught up: queries and streams may use it.
@@ -318,27 +388,6 @@ impl Projection {
         Some(gaps)
     }
 
-    /// Keeps a request until `seq` is applied; gives it back if it is.
-    pub(super) fn hold(&mut self, seq: Seq, request: Deferred) -> Option<Deferred> {
-        if seq <= self.seq {
-            return Some(request);
-        }
-        self.held.push((seq, request));
-        None
-    }
-
-    /// Requests whose place is reached now.
-    pub(super) fn released(&mut self) -> Vec<Deferred> {
-        if self.held.is_empty() {
-            return Vec::new();
-        }
-        let seq = self.seq;
-        self.held
-            .extract_if(.., |(at, _)| *at <= seq)
-            .map(|(_, request)| request)
-            .collect()
-    }
-
     /// The newest record of a key that this shard owns. `partition`: the partition with all of its
     /// records, if known.
     pub(super) fn find(&self, hash: KeyHash, key: &[u8], partition: Option<Partition>) -> Found {
@@ -405,9 +454,9 @@ const PAGE: PageLimits = PageLimits {
 };
 
 impl Projection {
-    /// Answers a request whose place is reached.
-    pub(super) fn answer(&mut self, me: ShardId, layout: Layout, held: Deferred, out: &mut Outbox) {
-        match held {
+    /// Answers a request whose seq is applied.
+    fn answer(&mut self, me: ShardId, layout: Layout, request: Deferred, out: &mut Outbox) {
+        match request {
             Deferred::Scan(waiter, after) => {
                 let page = self.scan(after.as_ref());
                 out.push((waiter.shard, Message::Scanned(waiter, page)));
@@ -425,7 +474,7 @@ impl Projection {
                 });
                 out.push((waiter.shard, Message::Changed(waiter, piece)));
             }
-            Deferred::CatchUpEnd(catch_up, seq, cut) => {
+            Deferred::CatchUpEnd(_, catch_up, seq, cut) => {
                 if let Some(feed) = &mut self.feed {
                     feed.on_catch_up_end(CatchUpId(catch_up), seq, &cut);
                 }
@@ -452,9 +501,22 @@ impl Projection {
     }
 }
 
+/// Every seq of a topic.
+const fn all_seqs(topic: TopicIndex) -> RangeInclusive<(TopicIndex, Seq)> {
+    (topic, Seq(0))..=(topic, Seq(u64::MAX))
+}
+
 impl Deferred {
-    /// Answers for a topic that is not here.
-    pub(super) fn refuse(self, out: &mut Outbox) {
+    const fn belongs_to(&self) -> DeferredFor {
+        match self {
+            Self::Scan(waiter, _) => DeferredFor::Exchange(*waiter),
+            Self::Changes(request) => DeferredFor::Exchange(request.waiter),
+            Self::CatchUpEnd(topic, catch_up, ..) => DeferredFor::CatchUp(*topic, *catch_up),
+        }
+    }
+
+    /// Tells the waiter that there will be no answer.
+    fn reject(self, out: &mut Outbox) {
         match self {
             Self::Scan(waiter, _) => out.push((waiter.shard, Message::Scanned(waiter, None))),
             Self::Changes(request) => {

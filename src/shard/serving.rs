@@ -12,7 +12,8 @@ use super::home::{BrokerSockets, Cluster, Home, Outbox};
 use super::io::{Io, Outputs, SocketEvent, SocketId};
 use super::message::{Found, Message};
 use super::projection::{Deferred, Projections};
-use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use super::random::SecureRandom;
+use super::snapshot::{ClusterIndex, Snapshot};
 
 /// The three sides, and what they share.
 #[derive(Debug)]
@@ -30,21 +31,22 @@ impl Serving {
     pub(super) fn new(setup: &mut ShardSetup, snapshot: Arc<Snapshot>, now: Now) -> Self {
         let ShardSetup {
             me,
-            seed,
+            key,
             tls,
             security,
             totals,
         } = setup;
         let names = Arc::new(names(&snapshot));
+        let mut random = SecureRandom::new(key);
         Self {
-            home: Home::new(*me, snapshot.clone(), security, *seed, now),
-            projections: Projections::new(*me, snapshot.clone(), *seed),
+            home: Home::new(*me, snapshot.clone(), security, &mut random, now),
+            projections: Projections::new(*me, snapshot.clone(), random.seed()),
             edge: Edge::new(
                 *me,
                 snapshot.clone(),
                 tls.take(),
                 totals.clone(),
-                *seed,
+                random,
                 now,
             ),
             metrics: ShardMetrics::new(names),
@@ -152,7 +154,6 @@ impl Serving {
     #[allow(clippy::too_many_arguments)]
     pub(super) fn on_message<I: Io>(
         &mut self,
-        me: ShardId,
         from: ShardId,
         message: Message,
         now: Now,
@@ -162,8 +163,7 @@ impl Serving {
     ) {
         match message {
             Message::Step(topic, step) => {
-                if let Some(projection) = self.projections.get_mut(topic) {
-                    projection.apply(&step, now);
+                if self.projections.apply(topic, &step, now, out) {
                     self.metrics.general.steps_applied.bump();
                 }
             }
@@ -193,19 +193,18 @@ impl Serving {
                 topic,
                 instance,
                 seq,
+                deadline,
                 after,
             } => {
-                self.hold(
-                    me,
-                    topic,
-                    (instance, seq),
-                    Deferred::Scan(waiter, after),
-                    out,
-                );
+                let scan = Deferred::Scan(waiter, after);
+                self.projections
+                    .answer_at(topic, (instance, seq), deadline, scan, out);
             }
             Message::Changes(request) => {
-                let (topic, place) = (request.topic, (request.instance, request.seq));
-                self.hold(me, topic, place, Deferred::Changes(request), out);
+                let (topic, at) = (request.topic, (request.instance, request.seq));
+                let deadline = request.deadline;
+                self.projections
+                    .answer_at(topic, at, deadline, Deferred::Changes(request), out);
             }
             Message::CatchUpEnd {
                 topic,
@@ -214,8 +213,12 @@ impl Serving {
                 seq,
                 cut,
             } => {
-                let held = Deferred::CatchUpEnd(catch_up, seq, cut);
-                self.hold(me, topic, (instance, seq), held, out);
+                let deadline = now
+                    .mono
+                    .after(self.snapshot.config.settings.http.query_timeout);
+                let end = Deferred::CatchUpEnd(topic, catch_up, seq, cut);
+                self.projections
+                    .answer_at(topic, (instance, seq), deadline, end, out);
             }
             Message::CatchUpStalled { topic, catch_up } => {
                 if let Some(feed) = self
@@ -315,38 +318,6 @@ impl Serving {
         }
     }
 
-    /// Answers a request whose place in the order is reached; keeps it until it is.
-    fn hold(
-        &mut self,
-        me: ShardId,
-        topic: TopicIndex,
-        (instance, seq): (u32, crate::log::Seq),
-        held: Deferred,
-        out: &mut Outbox,
-    ) {
-        let layout = self.snapshot.layout;
-        match self.projections.get_mut(topic) {
-            Some(projection) if projection.instance.number == instance => {
-                if let Some(held) = projection.hold(seq, held) {
-                    projection.answer(me, layout, held, out);
-                }
-            }
-            // A place in the order of another log: it would never come, or mean something else.
-            _ => held.refuse(out),
-        }
-    }
-
-    /// Answers what waited for places that are reached now.
-    pub(super) fn release(&mut self, out: &mut Outbox) {
-        let layout = self.snapshot.layout;
-        let me = self.projections.me();
-        for (_, projection) in self.projections.iter_mut() {
-            for held in projection.released() {
-                projection.answer(me, layout, held, out);
-            }
-        }
-    }
-
     /// Tells homes what is applied here: once a turn and topic.
     pub(super) fn tell_applied(&mut self, out: &mut Outbox) {
         let snapshot = &self.snapshot;
@@ -381,6 +352,7 @@ impl Serving {
             .iter()
             .filter_map(|projection| projection.feed.as_ref()?.next_deadline());
         feeds
+            .chain(self.projections.next_deadline())
             .chain(self.home.next_deadline())
             .chain(self.edge.next_deadline())
             .min()

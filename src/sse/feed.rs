@@ -13,7 +13,7 @@ use super::splice::Bound;
 use super::subscriber::{Held, Place, Slot};
 use super::subscriber_index::SubscriberIndex;
 use crate::log::{Block, Change, Cut, Next, ProgressText, Seq, Step, Window};
-use crate::model::{LeaderEpoch, Now, UnixMillis};
+use crate::model::{FastRandom, LeaderEpoch, Now, UnixMillis};
 
 /// Blocks that left the window, of which a conflating subscriber that had not even started to read
 /// them can still learn what its client holds.
@@ -41,7 +41,7 @@ pub struct Feed {
     pub(super) bounds: Vec<Bound>,
     trail: Trail,
     tickets: u32,
-    random: u64,
+    pub(super) random: FastRandom,
 }
 
 /// What one held who stood before a block that has left the window.
@@ -81,7 +81,7 @@ impl Feed {
                 ..Trail::default()
             },
             tickets: 0,
-            random: settings.seed | 1,
+            random: FastRandom::new(settings.seed),
             window: Window::new(seq, cut),
             settings,
         }
@@ -220,15 +220,6 @@ impl Feed {
         let slot = self.subscribers.find(ticket.token)?;
         let own = self.subscribers.get(slot).own.as_ref()?;
         (own.ticket == ticket.number).then_some(slot)
-    }
-
-    /// A number below `bound`, for jitter (xorshift64*).
-    pub(super) fn jitter(&mut self, bound: u64) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let mixed = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D);
-        ((u128::from(mixed) * u128::from(bound)) >> 64) as u64
     }
 }
 

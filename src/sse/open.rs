@@ -11,7 +11,7 @@ impl Feed {
     /// Writes a new subscriber's first bytes and decides what it reads.
     pub(super) fn open(&mut self, slot: Slot, request: &Subscribe<'_>, now: Now) {
         let base = u64::try_from(self.settings.retry.as_millis()).unwrap_or(u64::MAX);
-        let millis = base / 2 + self.jitter(base.max(1));
+        let millis = base / 2 + self.random.below(base.max(1));
         lines::put_retry(&mut self.subscribers.get_mut(slot).own().rest, millis);
         let Some(text) = request.last_event_id.filter(|id| !id.is_empty()) else {
             return self.start(slot, request.start, None, now);

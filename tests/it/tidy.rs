@@ -121,8 +121,19 @@ struct Source {
     path: String,
     room: String,
     text: String,
-    /// Without comments, strings and the tests at its end.
+    /// Without comments and strings.
     code: String,
+}
+
+impl Source {
+    /// The code that is built into the product: tests may take what they like.
+    fn without_tests(&self) -> &str {
+        if self.path.contains("tests") {
+            return "";
+        }
+        let mut parts = self.code.split("#[cfg(test)]\nmod tests {");
+        parts.next().unwrap_or_default()
+    }
 }
 
 fn sources() -> Vec<Source> {
@@ -345,16 +356,10 @@ fn words_stand_in_their_rooms() {
 fn pure_rooms_have_no_clock_no_chance_and_no_sockets() {
     let mut strays = Vec::new();
     for source in sources() {
-        let tests = source.path.contains("tests");
-        if !PURE.contains(&source.room.as_str()) || tests {
+        if !PURE.contains(&source.room.as_str()) {
             continue;
         }
-        // Tests at the end of a file may take what they like.
-        let code = source
-            .code
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default();
+        let code = source.without_tests();
         for (word, why) in IMPURE {
             let allowed = ALLOWED
                 .iter()
@@ -367,6 +372,20 @@ fn pure_rooms_have_no_clock_no_chance_and_no_sockets() {
         }
     }
     none("pure rooms that are not", &strays);
+}
+
+/// A shard's secret randomness is keyed in one place, by the operating system: a key that is a
+/// constant, a time or a counter would let clients predict idempotency hashes.
+#[test]
+fn production_takes_its_random_keys_from_the_system() {
+    let mut keyed = Vec::new();
+    for source in sources() {
+        let lines = source.without_tests().lines();
+        let keying = lines.filter(|line| line.contains("RandomKey::new"));
+        keyed.extend(keying.map(|line| format!("{}: {}", source.path, line.trim())));
+    }
+    let only = "src/boot.rs: let key = RandomKey::new(security::random_bytes()?);";
+    assert_eq!(keyed, [only]);
 }
 
 #[test]

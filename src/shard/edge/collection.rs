@@ -4,7 +4,7 @@
 
 use crate::cache::{Page, Value};
 use crate::metrics::{CloseReason, RouteKind, StatusClass};
-use crate::model::{KeyHash, ShardId};
+use crate::model::{Instant, KeyHash, ShardId};
 use crate::shard::io::Io;
 use crate::shard::message::{Message, Waiter};
 
@@ -14,7 +14,7 @@ use super::{Edge, EdgeContext};
 impl Edge {
     /// Goes on with a client's collection: writes the page that is there, or asks for the next.
     pub(super) fn scan<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let waiter = self.waiter(&client);
+        let (waiter, deadline) = (self.waiter(&client), client.deadline);
         let State::Scanning(scan) = &mut client.state else {
             return self.put(client);
         };
@@ -22,7 +22,7 @@ impl Edge {
             return self.write_page(client, page, cx);
         }
         if !std::mem::replace(&mut scan.asked, true) {
-            cx.out.push((scan.shard, scan.ask(waiter)));
+            cx.out.push((scan.shard, scan.ask(waiter, deadline)));
         }
         self.put(client);
     }
@@ -126,13 +126,14 @@ impl Edge {
 }
 
 impl Scan {
-    fn ask(&self, waiter: Waiter) -> Message {
+    fn ask(&self, waiter: Waiter, deadline: Instant) -> Message {
         let after: Option<(KeyHash, Box<[u8]>)> = self.after.clone();
         Message::Scan {
             waiter,
             topic: self.topic,
             instance: self.instance,
             seq: self.seq,
+            deadline,
             after,
         }
     }

@@ -4,7 +4,7 @@
 use crate::cache::{ChangeCursor, Changes, Item, Value};
 use crate::log::{Cut, Next};
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::{Partition, ShardId};
+use crate::model::{Instant, Partition, ShardId};
 use crate::shard::io::{Io, SocketId};
 use crate::shard::message::{ChangesPiece, ChangesRequest, Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
@@ -23,7 +23,8 @@ impl Edge {
             };
             feed.on_timeout(cx.now.mono);
             while let Some(need) = feed.next_need() {
-                let (to, message) = self.ask((topic, projection.instance.number), home, need);
+                let (to, message) =
+                    self.ask((topic, projection.instance.number), home, need, cx.now.mono);
                 cx.out.push((to, message));
             }
             while let Some(credit) = feed.next_credit() {
@@ -45,6 +46,7 @@ impl Edge {
         (topic, instance): (TopicIndex, u32),
         home: ShardId,
         need: Need,
+        now: Instant,
     ) -> (ShardId, Message) {
         let layout = self.snapshot.layout;
         let waiter = |ticket: Ticket| {
@@ -112,6 +114,7 @@ impl Edge {
                     topic,
                     instance,
                     seq,
+                    deadline: now.after(self.snapshot.config.settings.http.query_timeout),
                     since,
                     below,
                     after,

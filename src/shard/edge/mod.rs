@@ -20,7 +20,7 @@ use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config};
 use crate::http::{ChunkHead, Cors, HeaderTable, Limits};
 use crate::metrics::{AcceptRefusal, CloseReason, ShardMetrics};
-use crate::model::{Instant, Now, ShardId, UnixMillis};
+use crate::model::{FastRandom, Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
 use crate::tls::{Acceptor, Session};
 
@@ -28,7 +28,7 @@ use super::home::Outbox;
 use super::io::{Io, ListenerId, Part, SocketId};
 use super::message::{Message, Waiter};
 use super::projection::Projections;
-use super::random::Random;
+use super::random::SecureRandom;
 use super::snapshot::Snapshot;
 use super::timers::Wheel;
 use super::totals::ClientTotals;
@@ -67,7 +67,8 @@ pub(super) struct Edge {
     table: HeaderTable,
     plain: Vec<u8>,
     piece: Vec<u8>,
-    random: Random,
+    random: SecureRandom,
+    jitter: FastRandom,
     /// By command route: the headers of its records.
     records: Vec<CommandHeaders>,
     leaving: Leaving,
@@ -136,7 +137,7 @@ impl Edge {
         snapshot: Arc<Snapshot>,
         tls: Option<(ListenerId, Acceptor)>,
         totals: Arc<ClientTotals>,
-        seed: u64,
+        mut random: SecureRandom,
         now: Now,
     ) -> Self {
         let config = &snapshot.config;
@@ -174,7 +175,8 @@ impl Edge {
             table: HeaderTable::new(),
             plain: Vec::new(),
             piece: Vec::new(),
-            random: Random::new(seed ^ 0x5ead),
+            jitter: FastRandom::new(random.seed()),
+            random,
             records: records(config),
             leaving: Leaving::No,
             snapshot,
@@ -497,7 +499,7 @@ impl Edge {
         for (place, (_, socket)) in (0..).zip(streams) {
             // End each stream at a random moment of its own part of the time.
             let part = left / count;
-            let within = self.random.below(part.as_nanos().max(1) as u64);
+            let within = self.jitter.below(part.as_nanos().max(1) as u64);
             let moment = cx.now.mono.after(part * place);
             let moment = moment.after(std::time::Duration::from_nanos(within));
             self.drain_stream(socket, moment);

@@ -199,7 +199,7 @@ impl Edge {
             .collect();
         let x = match &idempotency {
             Some(key) => IdempotencyHash::of(key.as_bytes()),
-            None => IdempotencyHash(self.random.bytes()),
+            None => self.random.idempotency_hash(),
         };
         let path_and_query = match request.query.raw() {
             Some(query) => format!("{}?{query}", request.path.raw()),

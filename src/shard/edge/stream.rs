@@ -135,7 +135,7 @@ impl Edge {
     /// do not come together.
     fn retry_later(&mut self) -> u64 {
         let base = self.snapshot.config.settings.streams.retry.as_millis() as u64;
-        base + self.random.below(base.max(1))
+        base + self.jitter.below(base.max(1))
     }
 
     /// Sends what is pending to streams, topic by topic, until the part is spent. True: some is

@@ -11,7 +11,7 @@ use crate::sse::Encoder;
 
 use super::Outbox;
 use super::order::Order;
-use super::topic::Part;
+use super::partitions::Part;
 use crate::shard::message::Message;
 use crate::shard::snapshot::TopicIndex;
 

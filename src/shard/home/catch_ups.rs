@@ -19,7 +19,7 @@ use crate::model::{Instant, Partition, ShardId};
 use crate::sse::{Encoder, Encoding};
 
 use super::catch_up::{CatchUp, CatchUpContext, LOOK_EVERY, Piece, Share, history};
-use super::topic::log_start;
+use super::partitions::log_start;
 use crate::shard::message::{Message, Waiter};
 use crate::shard::snapshot::TopicIndex;
 

@@ -8,7 +8,7 @@ use crate::log::testing::{Draft, batch};
 use crate::model::{HashSecret, LogTag, Now, Offset, UnixMillis};
 use crate::shard::home::Outbox;
 use crate::shard::home::order::{Limits, Order};
-use crate::shard::home::topic::Part;
+use crate::shard::home::partitions::Part;
 use crate::shard::io::SocketId;
 
 const TOPIC: TopicHandle = TopicHandle(0);

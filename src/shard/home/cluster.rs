@@ -40,7 +40,6 @@ impl Cluster {
             ShardId(0) => DirectoryRole::Own,
             _ => DirectoryRole::Fed,
         };
-        let seed = seed.wrapping_add(u64::from(index.0));
         let keys = snapshot.config.cluster_keys(index);
         let bootstrap = settings.bootstrap.clone();
         Self {

@@ -13,6 +13,7 @@ mod freshness;
 mod held_up;
 mod lookups;
 mod order;
+mod partitions;
 mod places;
 mod reading;
 mod standing;
@@ -30,6 +31,7 @@ use crate::model::{Instant, Now, ShardId};
 
 use super::ClusterSecurity;
 use super::message::{Level, Message, Note, Waiter};
+use super::random::SecureRandom;
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
@@ -73,7 +75,7 @@ impl Home {
         me: ShardId,
         snapshot: Arc<Snapshot>,
         security: &[ClusterSecurity],
-        seed: u64,
+        random: &mut SecureRandom,
         now: Now,
     ) -> Self {
         let clusters = snapshot.cluster_indexes();
@@ -81,9 +83,11 @@ impl Home {
         assert_eq!(security.len(), all, "each cluster has its own");
         let mut clusters: Vec<Cluster> = clusters
             .zip(security)
-            .map(|(index, security)| Cluster::new((me, index), &snapshot, security, seed, now))
+            .map(|(index, security)| {
+                Cluster::new((me, index), &snapshot, security, random.seed(), now)
+            })
             .collect();
-        let random = ahash::RandomState::with_seeds(seed, 1, 2, 3);
+        let hasher = random.hasher();
         let mut topics = Vec::new();
         for (index, plan) in snapshot.indexed() {
             // The directory watches every topic, for the homes it feeds.
@@ -93,10 +97,10 @@ impl Home {
             let at = (plan.home == me).then_some(topics.len());
             let handle = clusters[usize::from(plan.cluster.0)].watch(&plan.name, at);
             if plan.home == me {
-                topics.push(Topic::new(index, handle, &snapshot, &random));
+                topics.push(Topic::new(index, handle, &snapshot, &hasher));
             }
         }
-        let tickets = Tickets::new(random);
+        let tickets = Tickets::new(hasher);
         Self {
             snapshot,
             clusters,

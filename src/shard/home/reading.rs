@@ -7,7 +7,8 @@ use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Step};
 use crate::model::{Offset, Partition, ShardId};
 
 use super::order::Order;
-use super::topic::{Topic, log_start};
+use super::partitions::log_start;
+use super::topic::Topic;
 use super::{HomeContext, note};
 use crate::shard::message::{Level, Message};
 
@@ -190,7 +191,8 @@ impl Topic {
     /// Whether every partition has been read to its end, if `partition` is read up to `next`.
     fn is_at_end(&self, partition: Partition, next: Offset) -> bool {
         let order = self.order.as_ref().expect("reads belong to an order");
-        let at_end = |(p, part): (usize, &super::topic::Part)| match p == partition.0 as usize {
+        let at_end = |(p, part): (usize, &super::partitions::Part)| match p == partition.0 as usize
+        {
             true => next >= part.stable_end,
             false => part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end,
         };

@@ -9,7 +9,8 @@ use crate::route::{Failure, Refused};
 
 use super::Cluster;
 use super::freshness::fresh_for;
-use super::topic::{Part, Topic};
+use super::partitions::Part;
+use super::topic::Topic;
 use super::writes::without_leader;
 use crate::shard::message::Blocked;
 use crate::shard::snapshot::Snapshot;

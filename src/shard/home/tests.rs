@@ -18,6 +18,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 use crate::shard::io::SocketId;
 use crate::shard::message::{Answer, CommandRequest};
+use crate::shard::random::RandomKey;
 use crate::shard::snapshot::Layout;
 use std::time::Duration;
 
@@ -89,7 +90,14 @@ impl World {
             mono: Instant::from_nanos(1_000_000_000),
             wall: UnixMillis(1_800_000_000_000),
         };
-        let home = Home::new(ShardId(1), Arc::new(snapshot), &[security()], 7, now);
+        let mut random = SecureRandom::new(&RandomKey::new([7; 32]));
+        let home = Home::new(
+            ShardId(1),
+            Arc::new(snapshot),
+            &[security()],
+            &mut random,
+            now,
+        );
         let out = Outbox::new();
         Self { home, now, out }
     }

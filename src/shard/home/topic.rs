@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::command::Expired;
 use crate::kafka::{Client, Denial, Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Cut, Next, Progress, Seq};
-use crate::model::{HashSecret, Instant, LogTag, Now, Offset, Partition, ShardId};
+use crate::model::{HashSecret, Instant, LogTag, Now, Partition, ShardId};
 
 use super::catch_up::CatchUpContext;
 use super::catch_ups::CatchUps;
@@ -16,6 +16,7 @@ use super::degraded::Degraded;
 use super::freshness::Freshness;
 use super::held_up::HeldUp;
 use super::order::{Limits, Order};
+use super::partitions::{Counts, Part};
 use super::places::Places;
 use super::writes::{Line, Writes};
 use super::{HomeContext, Outbox, note};
@@ -58,57 +59,6 @@ pub(super) struct Topic {
     /// What all shards were told last, and when to look again.
     pub(super) standing: Standing,
     pub(super) look_at: Instant,
-}
-
-/// A partition as its reads show it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Part {
-    /// Where loading ends; `None`: the read has not begun.
-    pub(super) loaded_at: Option<Offset>,
-    pub(super) stable_end: Offset,
-    pub(super) high_watermark: Offset,
-    pub(super) log_start: Offset,
-    /// A broker has said where its log starts and ends.
-    pub(super) known: bool,
-    /// Why it can't be read for now, as it was said.
-    pub(super) failed: Option<Box<str>>,
-    /// The same reason, if only an operator can end it.
-    pub(super) denied: Option<Denial>,
-    /// When a broker last answered for it.
-    pub(super) heard: Instant,
-    /// How fresh the read part of the partition is.
-    pub(super) freshness: Freshness,
-}
-
-/// What a topic has done so far, for metrics.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) records: u64,
-    pub(super) bytes: u64,
-    pub(super) undecodable: u64,
-    pub(super) paused: u64,
-    /// By partition, as far as there is something to count.
-    pub(super) parts: Vec<PartCounts>,
-}
-
-/// The same of a partition.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PartCounts {
-    /// Times it was left out of fetches with its topic.
-    pub(super) paused: u64,
-    /// Errors that brokers answered for it.
-    pub(super) failed: u64,
-}
-
-impl Counts {
-    /// Those of a partition, which the topic has.
-    pub(super) fn of(&mut self, partition: Partition) -> &mut PartCounts {
-        let index = partition.0 as usize;
-        if self.parts.len() <= index {
-            self.parts.resize(index + 1, PartCounts::default());
-        }
-        &mut self.parts[index]
-    }
 }
 
 impl Topic {
@@ -499,21 +449,6 @@ impl Topic {
         let own = [Some(self.look_at), self.places.next_deadline(), catch_ups];
         commands.into_iter().chain(own.into_iter().flatten()).min()
     }
-}
-
-/// The first offset of each partition that is still there.
-pub(super) fn log_start(parts: &[Part]) -> Cut {
-    let mut cut = Cut::start();
-    for (p, part) in parts.iter().enumerate() {
-        cut.set(
-            Partition(p as u32),
-            Next {
-                offset: part.log_start,
-                ..Next::default()
-            },
-        );
-    }
-    cut
 }
 
 const DAY_MS: u64 = 86_400_000;

@@ -10,7 +10,7 @@ use sluicegate::metrics::ShardStatus;
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
     ClientTotals, ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part,
-    Read, Shard, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
+    RandomKey, Read, Shard, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
 };
 
 use super::random::Random;
@@ -187,6 +187,13 @@ impl Driven {
     }
 }
 
+/// The key of a shard that the seed decides. Only the fleet has such: a real one is random.
+fn key_of(seed: u64) -> RandomKey {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    RandomKey::new(key)
+}
+
 impl Peer {
     /// A process that has just been started.
     pub(super) fn start(snapshot: &Arc<Snapshot>, seed: u64) -> Self {
@@ -195,7 +202,7 @@ impl Peer {
         let shards = (0..count).map(|n| {
             let setup = ShardSetup {
                 me: ShardId(n),
-                seed: seed + u64::from(n),
+                key: key_of(seed + u64::from(n)),
                 tls: None,
                 security: snapshot
                     .cluster_indexes()
