@@ -33,7 +33,8 @@ pub use io::{
     Turn, Write,
 };
 pub use message::{
-    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,
+    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing,
+    StreamQuestion,
 };
 pub use random::RandomKey;
 pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};

@@ -5,10 +5,10 @@ use crate::http::{
     IfNoneMatch, JSON, REPLAYED, REVALIDATE, ReplyRules, Response, ResponseContext, Status,
 };
 use crate::metrics::{CommandOutcome, RouteKind, StatusClass};
-use crate::model::Instant;
+use crate::model::{ExchangeId, Instant};
 use crate::route::{Failure, Refused};
 use crate::shard::io::Io;
-use crate::shard::message::{Answer, Found, Waiter};
+use crate::shard::message::{Answer, Found};
 
 use super::client::{Client, State, Wait, What};
 use super::responder::Responded;
@@ -29,11 +29,11 @@ impl Edge {
     /// A command's outcome, for the client that waits for it; late is normal.
     pub(in crate::shard) fn on_answer<I: Io>(
         &mut self,
-        waiter: Waiter,
+        exchange: ExchangeId,
         answer: Answer,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some((client, wait)) = self.waiting(waiter) else {
+        let Some((client, wait)) = self.waiting(exchange) else {
             return;
         };
         let outcome = match &answer {
@@ -69,11 +69,11 @@ impl Edge {
     /// The newest record of a key, for the client that waits for it.
     pub(in crate::shard) fn on_got<I: Io>(
         &mut self,
-        waiter: Waiter,
+        exchange: ExchangeId,
         found: Found,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some((client, wait)) = self.waiting(waiter) else {
+        let Some((client, wait)) = self.waiting(exchange) else {
             return;
         };
         let What::Get(condition) = &wait.what else {
@@ -87,10 +87,9 @@ impl Edge {
     }
 
     /// Takes out the client that waits for an answer; `None` if it no longer does.
-    fn waiting(&mut self, waiter: Waiter) -> Option<(Box<Client>, Wait)> {
-        let mut client = self.take(waiter.socket)?;
-        let waits = matches!(client.state, State::Waiting(_)) && client.request == waiter.request;
-        if !waits {
+    fn waiting(&mut self, exchange: ExchangeId) -> Option<(Box<Client>, Wait)> {
+        let mut client = self.take_exchange(exchange)?;
+        if !matches!(client.state, State::Waiting(_)) {
             self.put(client);
             return None;
         }
@@ -121,7 +120,7 @@ impl Edge {
         let mut out = self.responder.take();
         client.continue_answer(&mut out);
         self.responder.put_back(out);
-        client.request = client.request.wrapping_add(1);
+        client.exchange = client.exchange.wrapping_add(1);
         client.state = match responded.framed.close {
             true => self.closing(),
             false => State::Reading,
@@ -131,18 +130,22 @@ impl Edge {
 
     /// Nobody answered in time, not even the home: it may have run.
     pub(super) fn give_up<I: Io>(&mut self, client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let waiter = self.waiter(&client);
+        let exchange = self.exchange(&client);
         match &client.state {
             State::Waiting(Wait {
                 what: What::Command(_),
                 ..
             }) => {
                 self.put(client);
-                self.on_answer(waiter, Answer::Refused(Failure::OutcomeUnknown.into()), cx);
+                self.on_answer(
+                    exchange,
+                    Answer::Refused(Failure::OutcomeUnknown.into()),
+                    cx,
+                );
             }
             State::Waiting(_) => {
                 self.put(client);
-                self.on_got(waiter, Found::Failed(Failure::NotReady), cx);
+                self.on_got(exchange, Found::Failed(Failure::NotReady), cx);
             }
             // Half a collection can't be made whole: its client sees that it was cut.
             _ => self.end(client, crate::metrics::CloseReason::Timeout, cx),

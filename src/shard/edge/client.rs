@@ -29,8 +29,8 @@ pub(super) struct Client {
     pub(super) transport: Transport,
     pub(super) http: Connection,
     pub(super) state: State,
-    /// Requests answered so far: the number of the present one.
-    pub(super) request: u32,
+    /// The number of the present exchange among those of the slot.
+    pub(super) exchange: u32,
     /// Whether the first byte of the next answer has been sent ahead of the rest.
     begun: bool,
     /// Response bytes the socket has not taken.
@@ -125,6 +125,7 @@ impl State {
 impl Client {
     pub(super) fn new(
         socket: SocketId,
+        exchange: u32,
         transport: Transport,
         now: Instant,
         deadline: Instant,
@@ -134,12 +135,12 @@ impl Client {
             transport,
             http: Connection::new(),
             state: State::Reading,
-            request: 0,
+            exchange,
             begun: false,
             backlog: Vec::new(),
             backlog_sent: 0,
             deadline,
-            idle_since: (0, now),
+            idle_since: (exchange, now),
             stalled: None,
             counted: MemoryUsed::default(),
             queued: false,
@@ -149,8 +150,8 @@ impl Client {
 
     /// Since when no request is in progress. Call it only while none is.
     pub(super) const fn idle_since(&mut self, now: Instant) -> Instant {
-        if self.idle_since.0 != self.request {
-            self.idle_since = (self.request, now);
+        if self.idle_since.0 != self.exchange {
+            self.idle_since = (self.exchange, now);
         }
         self.idle_since.1
     }

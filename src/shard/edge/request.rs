@@ -13,10 +13,10 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{CorrelationId, Identity, Instant, KeyHash};
+use crate::model::{CorrelationId, ExchangeId, Identity, Instant, KeyHash};
 use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
 use crate::shard::home::Outbox;
-use crate::shard::message::{CommandRequest, Message, Waiter};
+use crate::shard::message::{CommandRequest, Message};
 use crate::shard::projection::Projections;
 use crate::shard::snapshot::TopicIndex;
 
@@ -52,7 +52,7 @@ pub(super) struct StreamStart {
 /// What every handler needs of a request.
 struct Asking<'r, 'b> {
     request: &'r Request<'b>,
-    waiter: Waiter,
+    id: ExchangeId,
     context: ResponseContext,
     now: Instant,
 }
@@ -62,7 +62,7 @@ impl Edge {
     pub(super) fn handle(
         &mut self,
         request: &Request<'_>,
-        waiter: Waiter,
+        id: ExchangeId,
         now: Instant,
         projections: &mut Projections,
         out: &mut Outbox,
@@ -74,7 +74,7 @@ impl Edge {
         context.cors = self.responder.grant(&request.headers);
         let asking = Asking {
             request,
-            waiter,
+            id,
             context,
             now,
         };
@@ -236,7 +236,7 @@ impl Edge {
         let record = self.records[index].record(&parts, request.headers.iter())?;
         let deadline = asking.now.after(route.timeout);
         let request = CommandRequest {
-            waiter: asking.waiter,
+            exchange: asking.id,
             route: index as u16,
             key: key_of_command,
             fingerprint,
@@ -353,11 +353,11 @@ impl Edge {
             let responded = self.write_found(&found, condition, age, context);
             return Ok(Outcome::Answered(responded));
         }
-        let (waiter, key) = (asking.waiter, key.into_boxed_slice());
+        let key = key.into_boxed_slice();
         out.push((
             owner,
             Message::Get {
-                waiter,
+                exchange: asking.id,
                 topic,
                 hash,
                 key,

@@ -24,6 +24,8 @@ const NOISE_BYTES_MAX: u32 = 16 * 1024;
 pub(super) struct Stream {
     pub(super) topic: TopicIndex,
     route: u16,
+    /// The stream's number among the exchanges of the slot.
+    pub(super) exchange: u32,
     noise: u32,
     /// The stream's place in the order of arrival on the shard.
     pub(super) opened: u32,
@@ -71,6 +73,7 @@ impl Edge {
         let buffer = self.snapshot.config.settings.streams.send_buffer_bytes;
         cx.io.limit_send_buffer(socket, buffer);
         self.forget(&client);
+        let exchange_number = client.exchange;
         let (head, transport) = client.into_stream();
         let snapshot = self.snapshot.clone();
         let route = &snapshot.config.streams[usize::from(start.route)];
@@ -99,6 +102,7 @@ impl Edge {
         let stream = Stream {
             topic: start.topic,
             route: start.route,
+            exchange: exchange_number,
             noise: 0,
             opened: self.opened,
             full_since: head.is_some().then_some(cx.now.mono),

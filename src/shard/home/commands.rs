@@ -15,14 +15,14 @@ use crate::kafka::{
 };
 use crate::log::Step;
 use crate::metrics::{IgnoredReply, TopicMetrics};
-use crate::model::{CommandKey, Instant, Now, Partition};
+use crate::model::{CommandKey, ExchangeId, Instant, Now, Partition};
 use ahash::AHashMap;
 
 use super::lookups::{Lookups, Wanted};
 use super::writes::Written;
 use super::{Home, Outbox};
 use crate::route::{Failure, Refused};
-use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
+use crate::shard::message::{Answer, CommandRequest, Message};
 use crate::shard::snapshot::ClusterIndex;
 
 /// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
@@ -31,12 +31,12 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The commands whose replies come from one topic.
 #[derive(Debug)]
 pub(super) struct Commands {
-    table: CommandTable<Waiter>,
+    table: CommandTable<ExchangeId>,
     settings: ReplyIndexSettings,
     random: ahash::RandomState,
     /// Replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
-    answered: Vec<Answered<Waiter>>,
+    answered: Vec<Answered<ExchangeId>>,
     /// When the log may next have a line about records that answer no command, and about replies
     /// that lose headers or can't be read.
     next_notices: [Instant; 2],
@@ -198,7 +198,7 @@ impl Commands {
     pub(super) fn notices(&mut self, now: Now) -> impl Iterator<Item = String> + use<> {
         let [next_ignored, next_flawed] = &mut self.next_notices;
         let mut due =
-            |next: &mut Instant, take: fn(&mut CommandTable<Waiter>) -> Option<Notice>| {
+            |next: &mut Instant, take: fn(&mut CommandTable<ExchangeId>) -> Option<Notice>| {
                 // Notices in between are dropped, but counted.
                 let Notice {
                     partition,
@@ -253,7 +253,7 @@ impl Commands {
     }
 
     /// A waiting client has disconnected: frees its place.
-    pub(super) fn on_left(&mut self, key: CommandKey, waiter: Waiter) {
+    pub(super) fn on_left(&mut self, key: CommandKey, waiter: ExchangeId) {
         self.table.open.on_gone(key, waiter);
         self.lookups.on_left(waiter);
     }
@@ -264,7 +264,7 @@ impl Commands {
     pub(super) fn on_time(
         &mut self,
         now: Now,
-        expired: &mut Vec<Expired<Waiter>>,
+        expired: &mut Vec<Expired<ExchangeId>>,
         client: &mut Client,
         out: &mut Outbox,
     ) -> bool {
@@ -314,8 +314,8 @@ fn refused(failure: Failure) -> Answer {
     Answer::Refused(failure.into())
 }
 
-fn tell(waiters: &[Waiter], answer: &Answer, out: &mut Outbox) {
-    let tell = |waiter: &Waiter| (waiter.shard, Message::Answer(*waiter, answer.clone()));
+fn tell(waiters: &[ExchangeId], answer: &Answer, out: &mut Outbox) {
+    let tell = |waiter: &ExchangeId| (waiter.shard, Message::Answer(*waiter, answer.clone()));
     out.extend(waiters.iter().map(tell));
 }
 
@@ -347,7 +347,7 @@ impl Home {
     pub(super) fn on_expired(
         &mut self,
         replies: usize,
-        expired: &mut Vec<Expired<Waiter>>,
+        expired: &mut Vec<Expired<ExchangeId>>,
         out: &mut Outbox,
     ) {
         // Together, so that all who waited for one command are told the same.
@@ -376,7 +376,7 @@ impl Home {
                     Failure::BrokerUnavailable
                 }
             };
-            let waiters: Vec<Waiter> = of_key.iter().map(|it| it.waiter).collect();
+            let waiters: Vec<ExchangeId> = of_key.iter().map(|it| it.waiter).collect();
             tell(&waiters, &refused(failure), out);
         }
         expired.clear();
@@ -406,7 +406,7 @@ impl Home {
 
     /// Decides a command, and produces it if it is new.
     pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
-        let waiter = request.waiter;
+        let waiter = request.exchange;
         if let Some(answer) = self.decide(request, now, out) {
             out.push((waiter.shard, Message::Answer(waiter, answer)));
         }
@@ -434,7 +434,7 @@ impl Home {
             .commands
             .as_mut()
             .expect("a replies topic has them");
-        let waiter = Some((request.waiter, request.deadline));
+        let waiter = Some((request.exchange, request.deadline));
         match commands
             .table
             .admit(key, request.fingerprint, waiter, now.mono)
@@ -446,7 +446,7 @@ impl Home {
             Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
             Admitted::AnsweredAt(id, partition, offset) => {
                 let lookups = &mut commands.lookups;
-                let waiter = (request.waiter, request.deadline);
+                let waiter = (request.exchange, request.deadline);
                 let wanted = Wanted {
                     id,
                     partition,

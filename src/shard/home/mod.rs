@@ -27,10 +27,10 @@ use std::sync::Arc;
 
 use crate::command::Expired;
 use crate::kafka::{Client, Event, MetricEvent};
-use crate::model::{Instant, Now, ShardId};
+use crate::model::{ExchangeId, Instant, Now, ShardId};
 
 use super::ClusterSecurity;
-use super::message::{Level, Message, Note, Waiter};
+use super::message::{Level, Message, Note};
 use super::random::SecureRandom;
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
@@ -55,7 +55,7 @@ pub(super) struct Home {
     /// The process is stopping: no further command is opened.
     draining: bool,
     /// Scratch.
-    expired: Vec<Expired<Waiter>>,
+    expired: Vec<Expired<ExchangeId>>,
     counted: broker_counts::Counted,
 }
 
@@ -292,33 +292,37 @@ impl Home {
                 }
             }
             Message::Command(request) => self.on_command(*request, now, out),
-            Message::WaiterLeft { topic, key, waiter } => {
+            Message::WaiterLeft {
+                topic,
+                key,
+                exchange,
+            } => {
                 let topic = self.at(topic).map(|at| &mut self.topics[at]);
                 if let Some(commands) = topic.and_then(|topic| topic.commands.as_mut()) {
-                    commands.on_left(key, waiter);
+                    commands.on_left(key, exchange);
                 }
             }
             Message::JoinCatchUp {
                 topic,
                 instance,
                 encoding,
-                waiter,
+                question,
                 from,
             } => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_join(instance, (waiter, encoding, from), &mut cx);
+                    topics[at].on_join(instance, (question, encoding, from), &mut cx);
                 }
             }
             Message::CheckPlaces {
                 topic,
                 instance,
-                waiter,
+                question,
                 places,
             } => {
                 if let Some(at) = self.at(topic) {
                     let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_places(instance, waiter, places, &mut cx);
+                    topics[at].on_places(instance, question, places, &mut cx);
                 }
             }
             Message::CatchUpTaken {

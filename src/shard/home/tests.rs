@@ -16,8 +16,7 @@ use crate::model::{
     Partition, TopicName, UnixMillis,
 };
 use crate::route::{Failure, Refused};
-use crate::shard::io::SocketId;
-use crate::shard::message::{Answer, CommandRequest};
+use crate::shard::message::{Answer, CommandRequest, StreamQuestion};
 use crate::shard::random::RandomKey;
 use crate::shard::snapshot::Layout;
 use std::time::Duration;
@@ -211,7 +210,7 @@ impl World {
     /// A client sends our command, and waits for so long.
     fn sends(&mut self, request: u32, key: CommandKey, patience: Duration) {
         let request = CommandRequest {
-            waiter: waiter(request),
+            exchange: exchange(request),
             route: 1,
             key,
             fingerprint: Fingerprint([0; 16]),
@@ -231,10 +230,12 @@ impl World {
     /// Who was answered, and how.
     fn answers(&mut self) -> Vec<(u32, Result<Arc<crate::command::Reply>, Refused>)> {
         let answer = |(_, message)| match message {
-            Message::Answer(waiter, Answer::Reply { reply, .. }) => {
-                Some((waiter.request, Ok(reply)))
+            Message::Answer(exchange, Answer::Reply { reply, .. }) => {
+                Some((exchange.generation, Ok(reply)))
             }
-            Message::Answer(waiter, Answer::Refused(why)) => Some((waiter.request, Err(why))),
+            Message::Answer(exchange, Answer::Refused(why)) => {
+                Some((exchange.generation, Err(why)))
+            }
             _ => None,
         };
         self.out.drain(..).filter_map(answer).collect()
@@ -250,15 +251,18 @@ const fn security() -> ClusterSecurity {
     }
 }
 
-fn waiter(request: u32) -> Waiter {
-    let socket = SocketId {
-        slot: request,
-        generation: 0,
-    };
-    Waiter {
+fn exchange(request: u32) -> ExchangeId {
+    ExchangeId {
         shard: ShardId(0),
-        socket,
-        request,
+        slot: request,
+        generation: request,
+    }
+}
+
+fn question(request: u32) -> StreamQuestion {
+    StreamQuestion {
+        exchange: exchange(request),
+        number: 1,
     }
 }
 
@@ -372,7 +376,7 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
             topic,
             instance,
             encoding: 0,
-            waiter: waiter(request),
+            question: question(request),
             from: Cut::start(),
         };
         let place = Next {
@@ -382,7 +386,7 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
         let check = Message::CheckPlaces {
             topic,
             instance,
-            waiter: waiter(request),
+            question: question(request),
             places: vec![(Partition(0), place)],
         };
         for message in [join, check] {

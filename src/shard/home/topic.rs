@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::command::Expired;
 use crate::kafka::{Client, Denial, Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Cut, Next, Progress, Seq};
-use crate::model::{HashSecret, Instant, LogTag, Now, Partition, ShardId};
+use crate::model::{ExchangeId, HashSecret, Instant, LogTag, Now, Partition, ShardId};
 
 use super::catch_up::CatchUpContext;
 use super::catch_ups::CatchUps;
@@ -20,7 +20,7 @@ use super::partitions::{Counts, Part};
 use super::places::Places;
 use super::writes::{Line, Writes};
 use super::{HomeContext, Outbox, note};
-use crate::shard::message::{Instance, Level, Message, Standing, Waiter};
+use crate::shard::message::{Instance, Level, Message, Standing, StreamQuestion};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
 
 /// One topic at home.
@@ -384,13 +384,13 @@ impl Topic {
     pub(super) fn on_join(
         &mut self,
         instance: u32,
-        (waiter, encoding, from): (Waiter, usize, Cut),
+        (question, encoding, from): (StreamQuestion, usize, Cut),
         cx: &mut HomeContext<'_>,
     ) {
         if instance == self.instance
             && let Some((catch_ups, mut at)) = self.catch_ups(cx)
         {
-            catch_ups.join(waiter, encoding, from, &mut at);
+            catch_ups.join(question, encoding, from, &mut at);
         }
     }
 
@@ -434,7 +434,7 @@ impl Topic {
     pub(super) fn on_time(
         &mut self,
         now: Now,
-        expired: &mut Vec<Expired<Waiter>>,
+        expired: &mut Vec<Expired<ExchangeId>>,
         client: &mut Client,
         out: &mut Outbox,
     ) -> bool {
