@@ -385,17 +385,16 @@ impl Edge {
         client.transport.close(client.socket, cx.io);
         if let State::Waiting(Wait {
             what: What::Command(key),
-            route,
+            topic,
             ..
         }) = client.state
         {
-            let plan = self.snapshot.commands[usize::from(route)];
             let left = Message::WaiterLeft {
-                topic: plan.replies,
+                topic,
                 key,
                 exchange: self.exchange(&client),
             };
-            cx.out.push((self.snapshot.topic(plan.replies).home, left));
+            cx.out.push((self.snapshot.topic(topic).home, left));
         }
         self.forget(&client);
         self.close(client.socket, why, cx);
