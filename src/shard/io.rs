@@ -1,6 +1,6 @@
 //! The interface between a shard and what drives it: the reactor with real sockets and its clock,
-//! the fleet with byte pipes and a seed. A shard never waits: it is given what happened, it reads and
-//! writes sockets through [`Io`], and it says what it wants next.
+//! the fleet with byte pipes and a seed. A shard never waits: it is given what happened, it reads
+//! and writes sockets through [`Io`], and it says what it wants next.
 
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
