@@ -1,5 +1,5 @@
-//! What a slice counts and orders besides the table: kept equal to the slots by taking each slot
-//! out before it changes and in again after.
+//! Counters and orders of a slice's slots. To keep them equal to the table, the slice removes each
+//! slot before it changes and adds it again afterwards.
 
 use super::entry::{Slot, Value};
 use super::order::{Order, Place};
@@ -12,19 +12,19 @@ pub(super) struct Ledger {
     pub(super) entries: usize,
     pub(super) tombstones: usize,
     pub(super) unheld: usize,
-    /// Memory that the unheld values would take.
+    /// Memory that the omitted values would take.
     pub(super) unheld_bytes: usize,
-    /// Values that collections leave out.
+    /// Number of values that collections omit.
     pub(super) left_out: usize,
 }
 
 impl Ledger {
-    /// Memory of all but the table itself.
+    /// Memory of everything but the table itself.
     pub(super) fn bytes(&self) -> usize {
         self.order.bytes() + self.heap_bytes
     }
 
-    /// Takes a slot in.
+    /// Adds a slot to the counters and orders.
     pub(super) fn count(&mut self, slot: &Slot) {
         let (place, due) = ordered(slot);
         self.heap_bytes += slot.heap_bytes();
@@ -35,7 +35,7 @@ impl Ledger {
         self.left_out += usize::from(slot.is_left_out());
     }
 
-    /// Takes a slot out.
+    /// Removes a slot from the counters and orders.
     pub(super) fn uncount(&mut self, slot: &Slot) {
         let (place, due) = ordered(slot);
         self.heap_bytes -= slot.heap_bytes();

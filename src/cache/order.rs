@@ -1,16 +1,17 @@
-//! The other orders of a slice: entries by offset within their partition, tombstones by when they
-//! may go. Both name a slot by its hash and its position, never by its place in the table.
+//! The other orders of a slice: entries by offset within their partition, and tombstones by expiry
+//! time. Both identify a slot by its hash and position, never by its index in the table, which
+//! changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{KeyHash, Offset, Partition, UnixMillis};
 
-/// What one entry costs in a B-tree whose nodes are half full, as appending leaves them.
+/// Memory of one entry in a B-tree whose nodes are half full, as appending leaves them.
 pub(super) const ORDER_BYTES: usize = 40;
-/// What one tombstone costs more.
+/// Additional memory of one tombstone.
 const TOMBSTONE_BYTES: usize = 64;
 
-/// By offset, and by due time.
+/// Slots by offset, and tombstones by expiry time.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     partitions: Vec<BTreeMap<Offset, KeyHash>>,
@@ -18,7 +19,7 @@ pub(super) struct Order {
     len: usize,
 }
 
-/// A slot, by what does not change while it holds one record.
+/// Identifies a slot by values that do not change while it stores one record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) hash: KeyHash,
@@ -31,12 +32,12 @@ impl Order {
         self.len * ORDER_BYTES + self.due.len() * TOMBSTONE_BYTES
     }
 
-    /// What an entry adds, at most.
+    /// Most memory that an entry adds.
     pub(super) const fn insert_bytes_max() -> usize {
         ORDER_BYTES + TOMBSTONE_BYTES
     }
 
-    /// `due` is given for a tombstone.
+    /// Adds a slot. `due` is the expiry time of a tombstone.
     pub(super) fn insert(&mut self, place: Place, due: Option<UnixMillis>) {
         let index = place.partition.0 as usize;
         if index >= self.partitions.len() {
@@ -62,7 +63,7 @@ impl Order {
         }
     }
 
-    /// The tombstone due first, if it is due now.
+    /// The tombstone that expires first, if it has expired.
     pub(super) fn first_due(&self, now: UnixMillis) -> Option<Place> {
         let &(due, hash, partition, offset) = self.due.first()?;
         (due <= now).then_some(Place {
@@ -72,7 +73,7 @@ impl Order {
         })
     }
 
-    /// The first entry of `partition`.
+    /// The entry of `partition` with the lowest offset.
     pub(super) fn first(&self, partition: Partition) -> Option<Place> {
         let (&offset, &hash) = self.entries(partition)?.first_key_value()?;
         Some(Place {
@@ -82,14 +83,14 @@ impl Order {
         })
     }
 
-    /// Entries of `partition` from `from` up to but without `below`, in order.
+    /// Entries of `partition` from `from` up to but not including `below`, in order.
     pub(super) fn range(
         &self,
         partition: Partition,
         from: Offset,
         below: Offset,
     ) -> impl Iterator<Item = Place> {
-        // An empty range the wrong way round would panic.
+        // `BTreeMap::range` panics if the start is after the end.
         let entries = self.entries(partition).filter(|_| from < below);
         entries
             .into_iter()
@@ -101,7 +102,7 @@ impl Order {
             })
     }
 
-    /// How many partitions have had an entry, counted to the highest.
+    /// One more than the highest partition that has had an entry.
     pub(super) fn partitions(&self) -> u32 {
         self.partitions.len() as u32
     }

@@ -1,13 +1,13 @@
-//! Keys that found no room in a slice. Only their hashes and the positions of their newest records
-//! are kept. So lookups of keys that do not exist stay certain, and the records can be read again
+//! Keys that did not fit in a slice. Only their hashes and the positions of their newest records
+//! are kept. So lookups of keys that do not exist remain certain, and the records can be read again
 //! once there is room.
 
 use std::collections::BTreeMap;
 
 use crate::model::{KeyHash, Offset, Partition};
 
-/// The most keys that are remembered, whatever the slice's size. When a log start moves, all of
-/// them are visited, which takes a few milliseconds.
+/// Most keys that are remembered, whatever the slice's size. When a log start moves, all of them
+/// are visited, which takes a few milliseconds.
 const KEYS_MAX: usize = 65_536;
 /// Memory of one remembered key in a B-tree.
 const KEY_BYTES: usize = 48;
@@ -33,7 +33,7 @@ struct Place {
 }
 
 impl Refused {
-    /// For a slice of `bytes_max` bytes, of which this set may take an eighth.
+    /// Creates the set for a slice of `bytes_max` bytes, of which it may use an eighth.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             keys_max: (bytes_max / 8 / KEY_BYTES).min(KEYS_MAX),
