@@ -54,7 +54,7 @@ impl<'a> Entry<'a> {
     /// The record's value, which is cheap to clone.
     #[must_use]
     pub const fn value(&self) -> &'a Value {
-        &self.slot.held.value
+        &self.slot.record.value
     }
 
     /// The etag header of the record, or else `tag-partition-offset`. Built on each call. For an
@@ -62,34 +62,38 @@ impl<'a> Entry<'a> {
     /// record's.
     #[must_use]
     pub fn etag(&self) -> Etag {
-        match &self.slot.held.etag {
+        match &self.slot.record.etag {
             Some(etag) => Etag::clone(etag),
-            None => Etag::from_position(self.tag, self.slot.held.partition, self.slot.held.offset),
+            None => Etag::from_position(
+                self.tag,
+                self.slot.record.partition,
+                self.slot.record.offset,
+            ),
         }
     }
 
     /// The partition of the record.
     #[must_use]
     pub const fn partition(&self) -> Partition {
-        self.slot.held.partition
+        self.slot.record.partition
     }
 
     /// The offset of the record.
     #[must_use]
     pub const fn offset(&self) -> Offset {
-        self.slot.held.offset
+        self.slot.record.offset
     }
 
     /// The timestamp of the record.
     #[must_use]
     pub const fn timestamp(&self) -> UnixMillis {
-        self.slot.held.timestamp
+        self.slot.record.timestamp
     }
 
     /// Whether the value may be in the topic's collection, if it has one.
     #[must_use]
     pub const fn is_listed(&self) -> bool {
-        self.slot.held.listed
+        self.slot.record.listed
     }
 
     /// The record's `content-type` header, if it has one that HTTP can carry.
@@ -104,7 +108,7 @@ impl<'a> Entry<'a> {
 pub(super) struct Slot {
     pub(super) hash: KeyHash,
     pub(super) key: Box<[u8]>,
-    pub(super) held: StoredRecord,
+    pub(super) record: StoredRecord,
 }
 
 /// The record that a slot stores.
@@ -125,17 +129,17 @@ const _: () = assert!(size_of::<Slot>() <= 80);
 
 impl Slot {
     pub(super) fn is_tombstone(&self) -> bool {
-        matches!(self.held.value, Value::Tombstone(_))
+        matches!(self.record.value, Value::Tombstone(_))
     }
 
     /// Whether the value is in memory and omitted from collections.
     pub(super) fn is_left_out(&self) -> bool {
-        matches!(self.held.value, Value::Held(_)) && !self.held.listed
+        matches!(self.record.value, Value::Held(_)) && !self.record.listed
     }
 
     /// Memory that an omitted value would take. 0 if it is in memory.
     pub(super) fn unheld_bytes(&self) -> usize {
-        match self.held.value {
+        match self.record.value {
             Value::Unheld(len) => value_bytes(len as usize),
             Value::Held(_) | Value::Tombstone(_) => 0,
         }
@@ -143,11 +147,11 @@ impl Slot {
 
     /// Memory that the slot points to.
     pub(super) fn heap_bytes(&self) -> usize {
-        let value = match &self.held.value {
+        let value = match &self.record.value {
             Value::Held(bytes) => value_bytes(bytes.len()),
             Value::Unheld(_) | Value::Tombstone(_) => 0,
         };
-        rounded(self.key.len()) + value + self.held.etag.as_ref().map_or(0, |_| ETAG_BYTES)
+        rounded(self.key.len()) + value + self.record.etag.as_ref().map_or(0, |_| ETAG_BYTES)
     }
 }
 

@@ -2,7 +2,7 @@
 //! slot before it changes and adds it again afterwards.
 
 use super::entry::{Slot, Value};
-use super::order::{Order, Place};
+use super::order::{Order, RecordPosition};
 use crate::model::UnixMillis;
 
 #[derive(Debug, Default)]
@@ -54,13 +54,13 @@ impl Ledger {
     }
 }
 
-fn ordered(slot: &Slot) -> (Place, Option<UnixMillis>) {
-    let place = Place {
+fn ordered(slot: &Slot) -> (RecordPosition, Option<UnixMillis>) {
+    let place = RecordPosition {
         hash: slot.hash,
-        partition: slot.held.partition,
-        offset: slot.held.offset,
+        partition: slot.record.partition,
+        offset: slot.record.offset,
     };
-    let due = match slot.held.value {
+    let due = match slot.record.value {
         Value::Tombstone(due) => Some(due),
         Value::Held(_) | Value::Unheld(_) => None,
     };
@@ -68,5 +68,5 @@ fn ordered(slot: &Slot) -> (Place, Option<UnixMillis>) {
 }
 
 const fn is_unheld(slot: &Slot) -> bool {
-    matches!(slot.held.value, Value::Unheld(_))
+    matches!(slot.record.value, Value::Unheld(_))
 }

@@ -21,7 +21,7 @@ pub(super) struct Order {
 
 /// Identifies a slot by values that do not change while it stores one record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct RecordPosition {
     pub(super) hash: KeyHash,
     pub(super) partition: Partition,
     pub(super) offset: Offset,
@@ -38,7 +38,7 @@ impl Order {
     }
 
     /// Adds a slot. `due` is the expiry time of a tombstone.
-    pub(super) fn insert(&mut self, place: Place, due: Option<UnixMillis>) {
+    pub(super) fn insert(&mut self, place: RecordPosition, due: Option<UnixMillis>) {
         let index = place.partition.0 as usize;
         if index >= self.partitions.len() {
             self.partitions.resize_with(index + 1, BTreeMap::new);
@@ -53,7 +53,7 @@ impl Order {
         }
     }
 
-    pub(super) fn remove(&mut self, place: Place, due: Option<UnixMillis>) {
+    pub(super) fn remove(&mut self, place: RecordPosition, due: Option<UnixMillis>) {
         let removed = self.partitions[place.partition.0 as usize].remove(&place.offset);
         debug_assert_eq!(removed, Some(place.hash), "what is held is in order");
         self.len -= 1;
@@ -64,9 +64,9 @@ impl Order {
     }
 
     /// The tombstone that expires first, if it has expired.
-    pub(super) fn first_due(&self, now: UnixMillis) -> Option<Place> {
+    pub(super) fn first_due(&self, now: UnixMillis) -> Option<RecordPosition> {
         let &(due, hash, partition, offset) = self.due.first()?;
-        (due <= now).then_some(Place {
+        (due <= now).then_some(RecordPosition {
             hash,
             partition,
             offset,
@@ -74,9 +74,9 @@ impl Order {
     }
 
     /// The entry of `partition` with the lowest offset.
-    pub(super) fn first(&self, partition: Partition) -> Option<Place> {
+    pub(super) fn first(&self, partition: Partition) -> Option<RecordPosition> {
         let (&offset, &hash) = self.entries(partition)?.first_key_value()?;
-        Some(Place {
+        Some(RecordPosition {
             hash,
             partition,
             offset,
@@ -89,13 +89,13 @@ impl Order {
         partition: Partition,
         from: Offset,
         below: Offset,
-    ) -> impl Iterator<Item = Place> {
+    ) -> impl Iterator<Item = RecordPosition> {
         // `BTreeMap::range` panics if the start is after the end.
         let entries = self.entries(partition).filter(|_| from < below);
         entries
             .into_iter()
             .flat_map(move |entries| entries.range(from..below))
-            .map(move |(&offset, &hash)| Place {
+            .map(move |(&offset, &hash)| RecordPosition {
                 hash,
                 partition,
                 offset,

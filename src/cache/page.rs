@@ -174,7 +174,7 @@ impl Room {
 
     /// Counts an entry. Returns false if it does not fit; the first one always fits.
     fn take(&mut self, slot: &Slot) -> bool {
-        let value = match &slot.held.value {
+        let value = match &slot.record.value {
             Value::Held(bytes) => bytes.len(),
             Value::Unheld(_) | Value::Tombstone(_) => 0,
         };

@@ -15,7 +15,7 @@ const KEY_BYTES: usize = 48;
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     keys_max: usize,
-    keys: BTreeMap<KeyHash, Place>,
+    keys: BTreeMap<KeyHash, RefusedKey>,
     /// Memory that the keys and their values would take.
     bytes: usize,
     /// Per partition, the highest offset of keys that are not even remembered. Any key that is not
@@ -25,7 +25,7 @@ pub(super) struct Refused {
 
 /// The position of a refused key's newest record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct RefusedKey {
     partition: Partition,
     offset: Offset,
     /// Memory that the key and its value would take.
@@ -46,7 +46,7 @@ impl Refused {
         self.remove(hash);
         if self.keys.len() < self.keys_max {
             self.bytes += cost;
-            let place = Place {
+            let place = RefusedKey {
                 partition,
                 offset,
                 cost,
@@ -86,7 +86,7 @@ impl Refused {
     }
 
     /// Whether a key that is not in the slice may exist.
-    pub(super) fn may_have(&self, hash: KeyHash) -> bool {
+    pub(super) fn may_exist(&self, hash: KeyHash) -> bool {
         self.is_lost() || self.keys.contains_key(&hash)
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::content_types::ContentTypes;
 use super::entry::{ETAG_BYTES, Entry, Lookup, Slot, StoredRecord, Value, rounded, value_bytes};
 use super::ledger::Ledger;
-use super::order::{Order, Place};
+use super::order::{Order, RecordPosition};
 use super::refused::Refused;
-use super::table::{At, Table};
+use super::table::{SlotIndex, Table};
 use crate::log::{Batch, Change, Record, Step, Undecodable};
 use crate::model::{
     Etag, KeyHash, LogTag, NotJson, Offset, Partition, ShardId, UnixMillis, check_json,
@@ -177,7 +177,7 @@ impl Slice {
         let known = self.table.find(hash, key).map(|at| self.table.slot(at));
         let Some(slot) = known.filter(|slot| !self.is_below_floor(slot)) else {
             // If the slice has the key, its record is below the log start and the key did fit.
-            let refused = known.is_none() && self.refused.may_have(hash);
+            let refused = known.is_none() && self.refused.may_exist(hash);
             let undecodable = match partition {
                 None => !self.undecodable.is_empty(),
                 Some(partition) => self.undecodable.is_in(partition),
@@ -189,8 +189,8 @@ impl Slice {
         };
         let StoredRecord {
             partition, offset, ..
-        } = slot.held;
-        match slot.held.value {
+        } = slot.record;
+        match slot.record.value {
             _ if self.undecodable.is_above(partition, offset) => Lookup::Unknown,
             Value::Held(_) => Lookup::Found(self.entry(slot)),
             Value::Unheld(_) => Lookup::Unheld(self.entry(slot)),
@@ -222,22 +222,22 @@ impl Slice {
             let (partition, offset) = (place.partition, place.offset);
             // Keep a tombstone above an undecodable range: it proves that its key is deleted.
             // Without it, the key would be unknown, because the range may have a record of it.
-            let decides =
+            let proves_deletion =
                 self.undecodable.is_in(partition) && !self.undecodable.is_above(partition, offset);
-            match decides && !for_room {
-                true => self.keep_longer(self.at(place), now),
+            match proves_deletion && !for_room {
+                true => self.extend_tombstone(self.at(place), now),
                 false => self.drop_slot(self.at(place)),
             }
         }
         true
     }
 
-    fn keep_longer(&mut self, at: At, now: UnixMillis) {
+    fn extend_tombstone(&mut self, at: SlotIndex, now: UnixMillis) {
         let slot = self.table.slot_mut(at);
         self.ledger.uncount(slot);
         // Keep it for at least 1 s, or the loop would find it expired again.
         let due = after(now, self.settings.tombstone_keep);
-        slot.held.value = Value::Tombstone(due.max(UnixMillis(now.0.saturating_add(1000))));
+        slot.record.value = Value::Tombstone(due.max(UnixMillis(now.0.saturating_add(1000))));
         self.ledger.count(slot);
     }
 
@@ -320,22 +320,22 @@ impl Slice {
     }
 
     pub(super) fn is_below_floor(&self, slot: &Slot) -> bool {
-        self.below_floor && slot.held.offset < self.floor(slot.held.partition)
+        self.below_floor && slot.record.offset < self.floor(slot.record.partition)
     }
 
     pub(super) fn entry<'a>(&'a self, slot: &'a Slot) -> Entry<'a> {
         Entry {
             slot,
             tag: self.settings.tag,
-            content_type: self.content_types.get(slot.held.content_type),
+            content_type: self.content_types.get(slot.record.content_type),
         }
     }
 
     /// The slot that stores the record of `place`. The caller has `place` from the order, so it
     /// exists.
-    pub(super) fn at(&self, place: Place) -> At {
+    pub(super) fn at(&self, place: RecordPosition) -> SlotIndex {
         let holds = |slot: &Slot| {
-            slot.held.partition == place.partition && slot.held.offset == place.offset
+            slot.record.partition == place.partition && slot.record.offset == place.offset
         };
         let at = self.table.find_by(place.hash, holds);
         at.expect("what is in order is held")
@@ -370,8 +370,8 @@ impl Slice {
             match self.table.find(record.key_hash, key) {
                 Some(at) => {
                     let slot = self.table.slot(at);
-                    let same = (slot.held.partition, slot.held.offset) == place;
-                    if same && matches!(slot.held.value, Value::Unheld(_)) {
+                    let same = (slot.record.partition, slot.record.offset) == place;
+                    if same && matches!(slot.record.value, Value::Unheld(_)) {
                         self.rewrite(at, partition, &record, now);
                     }
                 }
@@ -419,22 +419,28 @@ impl Slice {
         let slot = Slot {
             hash: record.key_hash,
             key: key.into(),
-            held: self.hold(partition, record, room, now),
+            record: self.store(partition, record, room, now),
         };
         self.ledger.count(&slot);
         self.table.insert(slot);
     }
 
-    fn rewrite(&mut self, at: At, partition: Partition, record: &Record<'_>, now: UnixMillis) {
+    fn rewrite(
+        &mut self,
+        at: SlotIndex,
+        partition: Partition,
+        record: &Record<'_>,
+        now: UnixMillis,
+    ) {
         // Free the old value first, so that the new value may use its room.
         let slot = self.table.slot_mut(at);
         self.ledger.uncount(slot);
-        (slot.held.value, slot.held.etag) = (Value::Unheld(0), None);
+        (slot.record.value, slot.record.etag) = (Value::Unheld(0), None);
         let cost = slot.heap_bytes() + Order::insert_bytes_max();
         let room = self.room().saturating_sub(cost);
-        let held = self.hold(partition, record, room, now);
+        let stored = self.store(partition, record, room, now);
         let slot = self.table.slot_mut(at);
-        slot.held = held;
+        slot.record = stored;
         self.ledger.count(slot);
     }
 
@@ -450,7 +456,7 @@ impl Slice {
     }
 
     /// Copies a record, with its value and etag header as far as there is `room`.
-    fn hold(
+    fn store(
         &mut self,
         partition: Partition,
         record: &Record<'_>,
@@ -552,7 +558,7 @@ impl Slice {
         false
     }
 
-    fn drop_slot(&mut self, at: At) {
+    fn drop_slot(&mut self, at: SlotIndex) {
         let slot = self.table.remove(at);
         self.ledger.uncount(&slot);
     }

@@ -38,7 +38,7 @@ struct Bucket {
 
 /// Position of a slot, valid until the table changes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct At {
+pub(super) struct SlotIndex {
     bucket: usize,
     index: usize,
 }
@@ -69,28 +69,28 @@ impl Table {
         round + 3 * GROW_BY * size_of::<Slot>()
     }
 
-    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<At> {
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<SlotIndex> {
         let bucket = self.bucket_of(hash);
         let slots = &self.bucket(bucket).slots;
         let index = self.position(slots, bucket, hash, key).ok()?;
-        Some(At { bucket, index })
+        Some(SlotIndex { bucket, index })
     }
 
     /// Finds a slot by its hash and a condition, for orders that do not store the key.
-    pub(super) fn find_by(&self, hash: KeyHash, is: impl Fn(&Slot) -> bool) -> Option<At> {
+    pub(super) fn find_by(&self, hash: KeyHash, is: impl Fn(&Slot) -> bool) -> Option<SlotIndex> {
         let bucket = self.bucket_of(hash);
         let slots = &self.bucket(bucket).slots;
         let first = self.first(slots, bucket, hash);
         let same = slots[first..].iter().take_while(|slot| slot.hash == hash);
         let index = first + same.into_iter().position(is)?;
-        Some(At { bucket, index })
+        Some(SlotIndex { bucket, index })
     }
 
-    pub(super) fn slot(&self, at: At) -> &Slot {
+    pub(super) fn slot(&self, at: SlotIndex) -> &Slot {
         &self.bucket(at.bucket).slots[at.index]
     }
 
-    pub(super) fn slot_mut(&mut self, at: At) -> &mut Slot {
+    pub(super) fn slot_mut(&mut self, at: SlotIndex) -> &mut Slot {
         &mut self.bucket_mut(at.bucket).slots[at.index]
     }
 
@@ -115,7 +115,7 @@ impl Table {
         }
     }
 
-    pub(super) fn remove(&mut self, at: At) -> Slot {
+    pub(super) fn remove(&mut self, at: SlotIndex) -> Slot {
         let slots = &mut self.bucket_mut(at.bucket).slots;
         let slot = slots.remove(at.index);
         let before = slots.capacity();

@@ -686,7 +686,7 @@ fn the_table_keeps_its_order_at_every_size() {
             table.insert(entry::Slot {
                 hash,
                 key: key.clone().into(),
-                held: entry::StoredRecord {
+                record: entry::StoredRecord {
                     value: Value::Unheld(0),
                     etag: None,
                     offset: Offset(0),

@@ -18,4 +18,4 @@ pub use pointer::PointerError;
 pub use problem::Failure;
 pub use refused::Refused;
 pub use router::{Match, Methods, Params, RouteConflict, RouteIndex, Routed, Router};
-pub use template::{Inputs, TemplateError, VALUE_BYTES_MAX, Why, evaluate};
+pub use template::{Inputs, TemplateError, VALUE_BYTES_MAX, ValueFault, evaluate};

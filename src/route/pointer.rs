@@ -25,7 +25,7 @@ pub enum PointerError {
     Inexact,
     /// An object on the path has the name twice. Different readers would choose different values,
     /// so neither is used.
-    #[error("stands in its object twice")]
+    #[error("is in its object twice")]
     Repeated,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn scalar(body: &[u8], pointer: &[String]) -> Result<String, PointerE
         return Err(PointerError::NotJson);
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let seed = At { pointer };
+    let seed = PointerReader { pointer };
     let found = seed.deserialize(&mut reader);
     let found = found.and_then(|found| reader.end().map(|()| found));
     match found {
@@ -58,11 +58,11 @@ enum Found {
 
 /// Reads one value and follows the rest of the pointer within it.
 #[derive(Clone, Copy)]
-struct At<'a> {
+struct PointerReader<'a> {
     pointer: &'a [String],
 }
 
-impl At<'_> {
+impl PointerReader<'_> {
     /// Handles a scalar, which is the result if the pointer ends here.
     fn end(self, text: impl Into<String>) -> Found {
         match self.pointer {
@@ -72,7 +72,7 @@ impl At<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for At<'_> {
+impl<'de> DeserializeSeed<'de> for PointerReader<'_> {
     type Value = Found;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
@@ -80,7 +80,7 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for At<'_> {
+impl<'de> Visitor<'de> for PointerReader<'_> {
     type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,7 +131,7 @@ impl<'de> Visitor<'de> for At<'_> {
         let mut found = Found::Not(PointerError::Missing);
         loop {
             let more = match left {
-                Some(0) => match seq.next_element_seed(At { pointer })? {
+                Some(0) => match seq.next_element_seed(PointerReader { pointer })? {
                     Some(here) => {
                         found = here;
                         true
@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for At<'_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let here = map.next_value_seed(At { pointer })?;
+            let here = map.next_value_seed(PointerReader { pointer })?;
             found = Some(match found {
                 None => here,
                 Some(_) => Found::Not(PointerError::Repeated),

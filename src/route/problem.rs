@@ -202,7 +202,7 @@ impl Failure {
             Self::MissingParameter | Self::BadParameter | Self::MalformedBody => "",
             Self::BadCursor => "start the collection again without a cursor",
             Self::CursorGone => {
-                "the topic was made anew or the gateway's hash secret changed: start again without \
+                "the topic was re-created or the gateway's hash secret changed: start again without \
                  a cursor"
             }
             Self::IdempotencyKeyRequired => {
@@ -214,27 +214,27 @@ impl Failure {
                  this very request was answered with 504, its outcome is still unknown: try again \
                  with the same key"
             }
-            Self::CommandInProgress => "its answer is not there yet; try again with the same key",
+            Self::CommandInProgress => "it has no reply yet; try again with the same key",
             Self::PreconditionFailed => "",
             Self::CommandTooLarge => "nothing was appended",
             Self::RecordRefused => "nothing was appended",
             Self::Overloaded => "nothing was done; try again after the time in Retry-After",
-            Self::Draining => "nothing was done; try again, another gateway will take it",
-            Self::NotReady => "what the route answers from has not been read yet; try again soon",
+            Self::Draining => "nothing was done; try again, and another gateway will answer",
+            Self::NotReady => "the route's topic has not been read yet; try again soon",
             Self::CacheDegraded => {
                 "the entity, or a newer state of it, may be among the records that the cache \
                  lacks; the operator's log and /readyz say why"
             }
             Self::BrokerUnavailable => "nothing was sent; try again with the same Idempotency-Key",
             Self::TopicUnavailable => {
-                "nothing was done; the operator's log and /readyz say what to mend"
+                "nothing was done; the operator's log and /readyz say what to correct"
             }
             Self::ReplyUnavailable => {
-                "the command was answered before and is not run again; try again for its answer"
+                "the command was answered before and is not executed again; try again for its reply"
             }
             Self::OutcomeUnknown => {
-                "the command may have run or may yet; try again with the same Idempotency-Key to \
-                 learn its outcome, never with another"
+                "the command may have been executed or may still be; try again with the same \
+                 Idempotency-Key to learn its outcome, never with another"
             }
         }
     }

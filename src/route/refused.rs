@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::pointer::PointerError;
 use super::problem::Failure;
-use super::template::{TemplateError, Why};
+use super::template::{TemplateError, ValueFault};
 use crate::cache::Lookup;
 use crate::command::{Admitted, Limit, RecordError, ReplyError};
 use crate::http::{Fault, Problem, ProblemKind, Refusal};
@@ -127,7 +127,7 @@ impl From<Limit> for Refused {
 impl From<ReplyError> for Refused {
     fn from(error: ReplyError) -> Self {
         let detail = match error {
-            ReplyError::Status => "the command was answered with a status that is none",
+            ReplyError::Status => "the reply has an invalid status",
         };
         Refusal::new(Fault::BadReply, detail).into()
     }
@@ -148,14 +148,16 @@ impl From<TemplateError> for Refused {
     fn from(error: TemplateError) -> Self {
         use PointerError::{Inexact, Missing, NotJson, NotScalar, Repeated};
         let failure = match error.why {
-            Why::Missing | Why::Body(Missing) => Failure::MissingParameter,
-            Why::Repeated | Why::TooLong => Failure::BadParameter,
-            Why::Body(NotScalar | Inexact | Repeated) => Failure::BadParameter,
-            Why::Body(NotJson) => Failure::MalformedBody,
+            ValueFault::Missing | ValueFault::Body(Missing) => Failure::MissingParameter,
+            ValueFault::Repeated | ValueFault::TooLong => Failure::BadParameter,
+            ValueFault::Body(NotScalar | Inexact | Repeated) => Failure::BadParameter,
+            ValueFault::Body(NotJson) => Failure::MalformedBody,
         };
         let detail = match failure {
-            Failure::MalformedBody => "this route reads the body as JSON, and it is not".into(),
-            _ => format!("{} {}", error.hole, error.why).into(),
+            Failure::MalformedBody => {
+                "this route reads the body as JSON, but it is not JSON".into()
+            }
+            _ => format!("{} {}", error.placeholder, error.why).into(),
         };
         Self {
             kind: failure.kind(),

@@ -47,7 +47,7 @@ pub struct Methods(u8);
 
 /// Two routes of one config match the same requests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{method} {path}` has two owners: the routes of lines {first} and {second}")]
+#[error("`{method} {path}` is defined twice (lines {first} and {second})")]
 pub struct RouteConflict {
     /// The method of both routes.
     pub method: &'static str,

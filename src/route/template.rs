@@ -23,24 +23,24 @@ pub struct Inputs<'a> {
     pub identity: &'a Identity,
 }
 
-/// Why a template cannot be expanded: the request lacks a value or has an invalid one (400).
+/// ValueFault a template cannot be expanded: the request lacks a value or has an invalid one (400).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{hole}: {why}")]
+#[error("{placeholder}: {why}")]
 pub struct TemplateError {
     /// The placeholder, described from the config and without text from the client.
-    pub hole: String,
+    pub placeholder: String,
     /// What is wrong with its value.
-    pub why: Why,
+    pub why: ValueFault,
 }
 
 /// What is wrong with the value of a placeholder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Why {
+pub enum ValueFault {
     /// The request does not have it.
     #[error("is missing")]
     Missing,
     /// A header or query parameter is repeated. Choosing one of the values would be a guess.
-    #[error("stands there more than once")]
+    #[error("is there more than once")]
     Repeated,
     /// The expanded text is longer than [`VALUE_BYTES_MAX`].
     #[error("is too long")]
@@ -61,8 +61,8 @@ pub enum Why {
 pub fn evaluate(template: &Template, inputs: &Inputs<'_>) -> Result<Vec<u8>, TemplateError> {
     let mut out = Vec::new();
     for part in &template.parts {
-        let fault = |why: Why| TemplateError {
-            hole: hole(part),
+        let fault = |why: ValueFault| TemplateError {
+            placeholder: describe(part),
             why,
         };
         match part {
@@ -70,30 +70,33 @@ pub fn evaluate(template: &Template, inputs: &Inputs<'_>) -> Result<Vec<u8>, Tem
             Part::Path { index, .. } => out.extend_from_slice(inputs.params[*index].as_bytes()),
             Part::Identity => out.extend_from_slice(inputs.identity.to_string().as_bytes()),
             Part::Header(name) => {
-                let value = inputs.headers.one(name).map_err(|_| fault(Why::Repeated))?;
-                out.extend_from_slice(value.ok_or_else(|| fault(Why::Missing))?);
+                let value = inputs
+                    .headers
+                    .one(name)
+                    .map_err(|_| fault(ValueFault::Repeated))?;
+                out.extend_from_slice(value.ok_or_else(|| fault(ValueFault::Missing))?);
             }
             Part::Query(name) => {
                 let value = inputs.query.one(name);
-                let value = value.map_err(|_: Refusal| fault(Why::Repeated))?;
-                let value = value.ok_or_else(|| fault(Why::Missing))?;
+                let value = value.map_err(|_: Refusal| fault(ValueFault::Repeated))?;
+                let value = value.ok_or_else(|| fault(ValueFault::Missing))?;
                 out.extend_from_slice(value.as_bytes());
             }
             Part::Body { pointer } => {
                 let value = scalar(inputs.body, pointer);
-                let value = value.map_err(|error| fault(Why::Body(error)))?;
+                let value = value.map_err(|error| fault(ValueFault::Body(error)))?;
                 out.extend_from_slice(value.as_bytes());
             }
         }
         if out.len() > VALUE_BYTES_MAX {
-            return Err(fault(Why::TooLong));
+            return Err(fault(ValueFault::TooLong));
         }
     }
     Ok(out)
 }
 
 /// Describes a placeholder for a message.
-fn hole(part: &Part) -> String {
+fn describe(part: &Part) -> String {
     match part {
         Part::Literal(_) => "the route's own text".into(),
         Part::Path { name, .. } => format!("the path parameter `{name}`"),

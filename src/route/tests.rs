@@ -125,11 +125,11 @@ fn options_finds_what_a_path_takes() {
 }
 
 #[test]
-fn a_route_with_two_owners_is_a_conflict() {
+fn two_routes_for_the_same_requests_are_a_conflict() {
     let mut config = config();
     config.queries.push(query("/accounts/{other}", 9));
-    let conflict = Router::new(&config).expect_err("two owners");
-    let text = "`GET /accounts/{other}` has two owners: the routes of lines 6 and 9";
+    let conflict = Router::new(&config).expect_err("a conflict");
+    let text = "`GET /accounts/{other}` is defined twice (lines 6 and 9)";
     assert_eq!(conflict.to_string(), text);
 }
 
@@ -233,7 +233,7 @@ fn a_hole_that_is_not_filled_is_a_400_that_names_it() {
             "/a/1",
             "x-t: a\r\nX-T: a\r\n",
             "",
-            "/problems/bad-parameter the header `x-t` stands there more than once",
+            "/problems/bad-parameter the header `x-t` is there more than once",
         ),
         (
             "{query.q}",
@@ -247,7 +247,7 @@ fn a_hole_that_is_not_filled_is_a_400_that_names_it() {
             "/a/1?q=1&%71=2",
             "",
             "",
-            "/problems/bad-parameter the query parameter `q` stands there more than once",
+            "/problems/bad-parameter the query parameter `q` is there more than once",
         ),
         (
             "{body:/a/b}",
@@ -268,7 +268,7 @@ fn a_hole_that_is_not_filled_is_a_400_that_names_it() {
             "/a/1",
             "",
             "a=1",
-            "/problems/malformed-body this route reads the body as JSON, and it is not",
+            "/problems/malformed-body this route reads the body as JSON, but it is not JSON",
         ),
         (
             "{body:/a}",
