@@ -338,7 +338,7 @@ impl<T: Turn> Driver<T> {
     }
 
     /// Ends the shard: other threads drop messages to it, and every socket sends a FIN.
-    pub(super) fn end(&mut self) {
+    pub(super) fn close(&mut self) {
         self.handle().end();
         self.sockets.end_all();
         self.ring.enter();

@@ -145,5 +145,5 @@ async fn drive<T: Turn>(mut driver: Driver<T>) {
     while !driver.flush() && Instant::now() < leave {
         driver.rest(Duration::from_millis(1));
     }
-    driver.end();
+    driver.close();
 }

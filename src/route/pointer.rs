@@ -64,7 +64,7 @@ struct PointerReader<'a> {
 
 impl PointerReader<'_> {
     /// Handles a scalar, which is the result if the pointer ends here.
-    fn end(self, text: impl Into<String>) -> Found {
+    fn on_scalar(self, text: impl Into<String>) -> Found {
         match self.pointer {
             [] => Found::Text(text.into()),
             _ => Found::Not(PointerError::Missing),
@@ -88,19 +88,19 @@ impl<'de> Visitor<'de> for PointerReader<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Found, E> {
-        Ok(self.end(text))
+        Ok(self.on_scalar(text))
     }
 
     fn visit_bool<E: Error>(self, it: bool) -> Result<Found, E> {
-        Ok(self.end(if it { "true" } else { "false" }))
+        Ok(self.on_scalar(if it { "true" } else { "false" }))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Found, E> {
-        Ok(self.end(number.to_string()))
+        Ok(self.on_scalar(number.to_string()))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Found, E> {
-        Ok(self.end(number.to_string()))
+        Ok(self.on_scalar(number.to_string()))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Found, E> {
@@ -113,8 +113,8 @@ impl<'de> Visitor<'de> for PointerReader<'_> {
             });
         }
         Ok(match number.fract() == 0.0 {
-            true => self.end((number as i64).to_string()),
-            false => self.end(number.to_string()),
+            true => self.on_scalar((number as i64).to_string()),
+            false => self.on_scalar(number.to_string()),
         })
     }
 
