@@ -16,7 +16,7 @@ use crate::shard::message::Message;
 use crate::shard::snapshot::TopicIndex;
 
 /// Pieces a catch-up read may hold: its reads pause while it has more.
-const PIECES_MAX: usize = 4;
+const PIECES_MAX: usize = crate::config::CATCH_UP_PIECES_MAX;
 
 /// How long a catch-up read may bring nothing before it is looked whether it is held up, and how often then.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
