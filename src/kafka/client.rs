@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::KafkaError;
-use super::batch::ProduceRecord;
 use super::context::Context;
 use super::directory::Directory;
 use super::ends::Ends;
@@ -17,6 +16,7 @@ use super::link::{Answer, Asked, Link, Purpose};
 use super::links::{Links, Outlet, Wake};
 use super::metric_event::MetricEvent;
 use super::offsets;
+use super::produce_record::ProduceRecord;
 use super::reader::Reader;
 use super::scram::{SaltRequest, Salted};
 use super::settings::{Address, Settings};

@@ -12,9 +12,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
+use super::error::SaslError;
 use super::event::{Lane, LinkId, TopicHandle};
 use super::frames::Frames;
-use super::sasl::{Auth, Exchange, SaslError};
+use super::sasl::{Auth, Exchange};
 use super::sasl_session::Session;
 use super::scram::Next;
 use super::view::BrokerId;
@@ -550,8 +551,8 @@ pub(super) struct With<'a> {
 pub(super) fn same_cluster(ours: Option<&str>, theirs: Option<&str>) -> Result<(), KafkaError> {
     match ours.zip(theirs) {
         Some((ours, theirs)) if ours != theirs => Err(KafkaError::OtherCluster {
-            ours: super::error::shown(ours),
-            theirs: super::error::shown(theirs),
+            ours: super::error::sanitize(ours),
+            theirs: super::error::sanitize(theirs),
         }),
         _ => Ok(()),
     }
@@ -574,7 +575,7 @@ fn agreed(version: i16, body: Bytes, auth: &Auth) -> Result<(), KafkaError> {
     let response = wire::decode::<SaslHandshakeRequest>(body, version)?;
     let offered = || {
         let all: Vec<&str> = response.mechanisms.iter().map(|it| &**it).collect();
-        super::error::shown(&all.join(", "))
+        super::error::sanitize(&all.join(", "))
     };
     match response.error_code {
         0 => Ok(()),

@@ -37,6 +37,7 @@ mod metric_event;
 mod offsets;
 mod pace;
 mod partitioner;
+mod produce_record;
 mod producer;
 mod read;
 mod reader;
@@ -54,18 +55,18 @@ mod view;
 mod wire;
 mod writer;
 
-pub use batch::ProduceRecord;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_response;
 pub use client::{Client, DirectoryRole};
 pub use codes::{BadRecord, Concern, Denial, Doing};
 pub use epochs::EpochEnd;
-pub use error::{Code, KafkaError, ProduceError, ProduceRefused};
+pub use error::{Code, KafkaError, ProduceError, ProduceRefused, SaslError};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadKey, StartAt, TopicHandle};
 pub use metric_event::MetricEvent;
 pub use partitioner::partition_of;
+pub use produce_record::ProduceRecord;
 pub use records::RecordError;
-pub use sasl::{Entropy, Sasl, SaslError};
+pub use sasl::{Entropy, Sasl};
 pub use scram::{SaltRequest, Salted, ScramHash};
 pub use settings::{Address, Settings};
 pub use view::{

@@ -9,12 +9,13 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{self, ProduceRequest};
 
 use super::Code;
-use super::batch::{Pending, ProduceRecord, Queue, Sent};
+use super::batch::{Pending, Queue, Sent};
 use super::codes::{Denial, Verdict, verdict};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
 use super::link::{Asked, Peer, Purpose};
+use super::produce_record::ProduceRecord;
 use super::producer::Producer;
 use super::records::batch_len_max;
 use super::stall;
