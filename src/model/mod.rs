@@ -1,12 +1,12 @@
-//! The vocabulary of the house: the nouns that several rooms must agree on, with their bounds and
-//! their one textual form. No behaviour lives here beyond construction, comparison and
-//! conversion, and the fast generator that spreads the rooms' retries in time.
+//! Types that several rooms share, with their bounds and their textual form. They have no behaviour
+//! beyond construction, comparison and conversion.
 
 mod address;
 mod command;
 mod etag;
 mod event_name;
 mod exchange;
+mod id;
 mod identity;
 mod json;
 mod key;
@@ -21,6 +21,7 @@ pub use command::{CommandKey, CorrelationId, Fingerprint};
 pub use etag::Etag;
 pub use event_name::EventName;
 pub use exchange::ExchangeId;
+pub use id::{ClusterId, Id, IdTable, RouteId, TopicId};
 pub use identity::Identity;
 pub use json::{JSON_LEVELS_MAX, NotJson, check_json};
 pub use key::{HashSecret, KeyHash};
@@ -30,14 +31,15 @@ pub use secret::Secret;
 pub use time::{Instant, Now, UnixMillis};
 pub use topic::{LogIdentity, LogTag, TopicName};
 
-/// A shard's place in the process, from 0. Shard 0 holds the directory of each cluster.
+/// A shard's number in the process, from 0. Shard 0 holds the directory of each cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
 impl ShardId {
-    /// The control thread, as the other end of a message.
+    /// The control thread, as sender or receiver of a message.
     pub const CONTROL: Self = Self(u16::MAX);
 }
 
-/// Shards a process may have at most: a collection visits them one after the other.
+/// Most shards of a process. A collection visits them one after the other, so more would make it
+/// slow.
 pub const SHARDS_MAX: u16 = 256;

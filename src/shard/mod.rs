@@ -14,6 +14,7 @@ mod io;
 mod message;
 mod projection;
 mod random;
+mod registry;
 mod serving;
 mod snapshot;
 mod timers;
@@ -37,7 +38,10 @@ pub use message::{
     StreamQuestion,
 };
 pub use random::RandomKey;
-pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
+pub use registry::{NumbersExhausted, Registry};
+pub use snapshot::{
+    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex, TopicPlan,
+};
 pub use totals::ClientTotals;
 
 use home::Outbox;

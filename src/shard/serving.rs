@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::metrics::{Names, ShardMetrics};
-use crate::model::{Now, ShardId};
+use crate::metrics::{Names, RouteKind, ShardMetrics};
+use crate::model::{Now, RouteId, ShardId};
 
 use super::ShardSetup;
 use super::edge::{Edge, EdgeContext};
@@ -382,27 +382,21 @@ impl Serving {
 
 /// The names that become labels.
 fn names(snapshot: &Snapshot) -> Names {
-    let config = &snapshot.config;
-    Names {
-        commands: config
-            .commands
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        queries: config
-            .queries
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        streams: config
-            .streams
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        topics: snapshot
-            .topics
-            .iter()
-            .map(|topic| snapshot.topic_label(topic))
-            .collect(),
+    let (mut names, config) = (Names::default(), &snapshot.config);
+    let mut add = |id: RouteId, kind: RouteKind, name: &String| {
+        names.routes.insert(id, (kind, name.clone()));
+    };
+    for (plan, route) in snapshot.commands.iter().zip(&config.commands) {
+        add(plan.id, RouteKind::Command, &route.name);
     }
+    for (plan, route) in snapshot.queries.iter().zip(&config.queries) {
+        add(plan.id, RouteKind::Query, &route.name);
+    }
+    for (plan, route) in snapshot.streams.iter().zip(&config.streams) {
+        add(plan.id, RouteKind::Stream, &route.name);
+    }
+    for (topic, plan) in snapshot.indexed() {
+        names.topics.insert(topic, snapshot.topic_label(plan));
+    }
+    names
 }

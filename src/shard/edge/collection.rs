@@ -4,7 +4,7 @@
 
 use crate::cache::{Page, Value};
 use crate::metrics::{CloseReason, RouteKind, StatusClass};
-use crate::model::{ExchangeId, Instant, KeyHash, ShardId};
+use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
 use crate::shard::io::Io;
 use crate::shard::message::Message;
 
@@ -91,19 +91,16 @@ impl Edge {
             None => {
                 let end: &[u8] = if scan.any { b"]\n" } else { b"[]\n" };
                 self.piece.extend_from_slice(end);
-                scan.framed.piece(&mut self.out, &self.piece);
-                scan.framed.end(&mut self.out);
+                self.responder.piece(scan.framed, &self.piece);
+                self.responder.end(scan.framed);
                 let took = cx.now.mono.since(scan.began);
                 cx.metrics
                     .general
                     .request_time
                     .at(RouteKind::Query)
                     .record(took);
-                let index = cx
-                    .metrics
-                    .names()
-                    .route(RouteKind::Query, usize::from(scan.route));
-                cx.metrics.routes[index].requests.bump(StatusClass::Success);
+                let route = &mut cx.metrics.routes[scan.route.index()];
+                route.requests.bump(StatusClass::Success);
                 let close = scan.framed.close;
                 client.exchange = client.exchange.wrapping_add(1);
                 client.state = if close {
@@ -114,7 +111,7 @@ impl Edge {
                 return self.resume(client, cx);
             }
         }
-        scan.framed.piece(&mut self.out, &self.piece);
+        self.responder.piece(scan.framed, &self.piece);
         // Each page has the write timeout anew; a collection's only bound is its reader's patience.
         client.deadline = cx
             .now

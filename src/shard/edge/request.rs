@@ -8,20 +8,23 @@ use bytes::Bytes;
 use crate::command::{Asked, CommandParts, IdempotencyHash, command_key, fingerprint};
 use crate::config::{CommandRoute, Idempotency, Partitioner};
 use crate::http::{
-    CorsGrant, Exchange, Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Refusal,
-    Request, ResponseHead, Status, is_preflight, last_event_id,
+    Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, JSON, Method, REVALIDATE, Refusal,
+    Request, Response, ResponseContext, Status, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{CorrelationId, ExchangeId, Identity, Instant, KeyHash};
-use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
+use crate::model::{
+    CorrelationId, ExchangeId, Id as _, Identity, Instant, KeyHash, RouteId, TopicId,
+};
+use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteIndex, Routed, evaluate};
 use crate::shard::home::Outbox;
 use crate::shard::message::{CommandRequest, Message};
 use crate::shard::projection::Projections;
-use crate::shard::snapshot::TopicIndex;
+use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
 use super::answer::{class, grace};
 use super::client::{Scan, Wait, What};
+use super::responder::Responded;
 use super::{Edge, Leaving};
 
 /// What became of a request.
@@ -40,11 +43,10 @@ pub(super) enum Handled {
 /// A request that becomes an event stream.
 #[derive(Debug)]
 pub(super) struct StreamStart {
-    pub(super) topic: TopicIndex,
-    pub(super) route: u16,
-    pub(super) encoding: usize,
-    pub(super) exchange: Exchange,
-    pub(super) cors: CorsGrant,
+    pub(super) plan: StreamPlan,
+    /// The route's place in the config.
+    pub(super) index: usize,
+    pub(super) context: ResponseContext,
     pub(super) key: Option<(KeyHash, Vec<u8>)>,
     pub(super) last_event_id: Option<Vec<u8>>,
 }
@@ -53,8 +55,7 @@ pub(super) struct StreamStart {
 struct Asking<'r, 'b> {
     request: &'r Request<'b>,
     id: ExchangeId,
-    exchange: Exchange,
-    cors: CorsGrant,
+    context: ResponseContext,
     now: Instant,
 }
 
@@ -69,18 +70,14 @@ impl Edge {
         out: &mut Outbox,
         metrics: &mut ShardMetrics,
     ) -> Handled {
-        let mut exchange = request.exchange();
+        let mut context = request.context();
         // Pipelined requests are answered before the connection ends.
-        exchange.keep_alive &= request.pipelined || !self.is_leaving();
-        let cors = self
-            .cors
-            .as_ref()
-            .map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
+        context.keep_alive &= request.pipelined || !self.is_leaving();
+        context.cors = self.responder.grant(&request.headers);
         let asking = Asking {
             request,
             id,
-            exchange,
-            cors,
+            context,
             now,
         };
         let matched = match self.router.route(request.method, &request.path) {
@@ -93,83 +90,84 @@ impl Edge {
                     .general
                     .unrouted
                     .bump(class(Status::METHOD_NOT_ALLOWED));
-                return Handled::Done(self.not_allowed(methods, exchange, cors));
+                return Handled::Done(self.not_allowed(methods, context).framed);
             }
             Routed::NotFound => {
                 let refused = Failure::NoSuchRoute.into();
-                let (framed, status) = self.write_refused(&refused, exchange, cors);
-                metrics.general.unrouted.bump(class(status));
-                return Handled::Done(framed);
+                let responded = self.responder.refuse(context, &refused);
+                metrics.general.unrouted.bump(class(responded.status));
+                return Handled::Done(responded.framed);
             }
         };
         let params = &matched.params;
         let (kind, route, outcome) = match matched.route {
-            RouteId::Command(route) => {
+            RouteIndex::Command(index) => {
+                let route = self.snapshot.commands[index].id;
                 let outcome = match self.leaving {
                     Leaving::Drain(_) => {
-                        let commands = &mut metrics.commands[route].commands;
+                        let commands = &mut metrics.commands[route.index()].commands;
                         commands.bump(CommandOutcome::Shed);
                         Err(Failure::Draining.into())
                     }
-                    _ => self.command(route, params, &asking, out, metrics),
+                    _ => self.command(index, params, &asking, out, metrics),
                 };
                 (RouteKind::Command, route, outcome)
             }
-            RouteId::Query(route) => {
+            RouteIndex::Query(index) => {
                 let outcome = match self.leaving {
                     Leaving::Drain(_) => Err(Failure::Draining.into()),
-                    _ => self.query(route, params, &asking, projections, out),
+                    _ => self.query(index, params, &asking, projections, out),
                 };
-                (RouteKind::Query, route, outcome)
+                (RouteKind::Query, self.snapshot.queries[index].id, outcome)
             }
-            RouteId::Stream(route) => (
+            RouteIndex::Stream(index) => (
                 RouteKind::Stream,
-                route,
-                self.stream(route, params, &asking, projections),
+                self.snapshot.streams[index].id,
+                self.stream(index, params, &asking, projections),
             ),
         };
-        let (framed, status) = match outcome {
+        let responded = match outcome {
             Ok(Outcome::Pending(handled)) => return handled,
-            Ok(Outcome::Answered(framed, status)) => (framed, status),
-            Err(refused) => self.write_refused(&refused, exchange, cors),
+            Ok(Outcome::Answered(responded)) => responded,
+            Err(refused) => self.responder.refuse(context, &refused),
         };
-        let index = metrics.names().route(kind, route);
-        metrics.routes[index].requests.bump(class(status));
+        metrics.routes[route.index()]
+            .requests
+            .bump(class(responded.status));
         // Within one turn: less than a turn's budget, and no clock to say how much less.
         metrics
             .general
             .request_time
             .at(kind)
             .record(std::time::Duration::ZERO);
-        Handled::Done(framed)
+        Handled::Done(responded.framed)
     }
 
     /// A command: what it is called, what it asks, what is produced; then its home decides.
     fn command(
         &mut self,
-        route: usize,
+        index: usize,
         params: &Params<'_>,
         asking: &Asking<'_, '_>,
         out: &mut Outbox,
         metrics: &mut ShardMetrics,
     ) -> Result<Outcome, Refused> {
-        let made = self.make_command(route, params, asking);
+        let plan = self.snapshot.commands[index];
+        let made = self.make_command(index, params, asking);
         let (request, deadline) = made.inspect_err(|_| {
-            metrics.commands[route]
-                .commands
-                .bump(CommandOutcome::Invalid);
+            let commands = &mut metrics.commands[plan.id.index()].commands;
+            commands.bump(CommandOutcome::Invalid);
         })?;
-        let plan = self.snapshot.commands[route];
         let what = What::Command(request.key);
         out.push((
             self.snapshot.topic(plan.commands).home,
             Message::Command(Box::new(request)),
         ));
         let wait = Wait {
-            exchange: asking.exchange,
-            cors: asking.cors,
+            context: asking.context,
             began: asking.now,
-            route: route as u16,
+            route: plan.id,
+            topic: plan.replies,
             what,
         };
         Ok(Outcome::Pending(Handled::Wait(wait, grace(deadline))))
@@ -241,9 +239,11 @@ impl Edge {
         };
         let record = self.records[index].record(&parts, request.headers.iter())?;
         let deadline = asking.now.after(route.timeout);
+        let plan = snapshot.commands[index];
         let request = CommandRequest {
             exchange: asking.id,
-            route: index as u16,
+            topic: plan.commands,
+            replies: plan.replies,
             key: key_of_command,
             fingerprint,
             record,
@@ -262,38 +262,35 @@ impl Edge {
         request: &Request<'_>,
         metrics: &mut ShardMetrics,
     ) -> bool {
-        let mut exchange = request.exchange();
-        exchange.keep_alive = false;
-        let cors = self.cors.as_ref();
-        let cors = cors.map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
+        let mut context = request.context();
+        context.keep_alive = false;
+        context.cors = self.responder.grant(&request.headers);
         let matched = match self.router.route(request.method, &request.path) {
             Routed::To(matched) => matched,
             Routed::MethodNotAllowed(_) if request.method == Method::Options => return false,
             Routed::MethodNotAllowed(methods) => {
-                let _ = self.not_allowed(methods, exchange, cors);
-                let status = Status::METHOD_NOT_ALLOWED;
-                metrics.general.unrouted.bump(class(status));
+                let responded = self.not_allowed(methods, context);
+                metrics.general.unrouted.bump(class(responded.status));
                 return true;
             }
             Routed::NotFound => {
                 let refused = Failure::NoSuchRoute.into();
-                let (_, status) = self.write_refused(&refused, exchange, cors);
-                metrics.general.unrouted.bump(class(status));
+                let responded = self.responder.refuse(context, &refused);
+                metrics.general.unrouted.bump(class(responded.status));
                 return true;
             }
         };
-        let RouteId::Command(route) = matched.route else {
+        let RouteIndex::Command(index) = matched.route else {
             return false;
         };
-        let Err(refused) = self.check_head(route, &matched.params, request) else {
+        let Err(refused) = self.check_head(index, &matched.params, request) else {
             return false;
         };
-        let (_, status) = self.write_refused(&refused, exchange, cors);
-        metrics.commands[route]
-            .commands
-            .bump(CommandOutcome::Invalid);
-        let index = metrics.names().route(RouteKind::Command, route);
-        metrics.routes[index].requests.bump(class(status));
+        let responded = self.responder.refuse(context, &refused);
+        let route = self.snapshot.commands[index].id.index();
+        let commands = &mut metrics.commands[route].commands;
+        commands.bump(CommandOutcome::Invalid);
+        metrics.routes[route].requests.bump(class(responded.status));
         true
     }
 
@@ -329,7 +326,7 @@ impl Edge {
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let condition = IfNoneMatch::parse(&request.headers, EventId::etag_in)?;
-        let topic = self.snapshot.queries[index];
+        let QueryPlan { id, topic } = self.snapshot.queries[index];
         let projection = projections
             .get(topic)
             .filter(|projection| projection.is_live())
@@ -342,7 +339,7 @@ impl Edge {
             if !projection.is_whole() || projections.is_full(topic) {
                 return Err(Failure::CacheDegraded.into());
             }
-            let at = (index, topic, age);
+            let at = (id, topic, age);
             return Ok(self.collection(at, condition.as_ref(), asking, projection));
         };
         let identity = Identity::ANONYMOUS;
@@ -354,12 +351,12 @@ impl Edge {
         });
         let layout = self.snapshot.layout;
         let owner = hash.owner(layout.first_slice(), layout.slices());
-        let (exchange, cors) = (asking.exchange, asking.cors);
+        let context = asking.context;
         if owner == self.me {
             let found = projection.find(hash, &key, partition);
             let condition = condition.as_ref();
-            let (framed, status) = self.write_found(&found, condition, age, exchange, cors);
-            return Ok(Outcome::Answered(framed, status));
+            let responded = self.write_found(&found, condition, age, context);
+            return Ok(Outcome::Answered(responded));
         }
         let key = key.into_boxed_slice();
         out.push((
@@ -373,12 +370,12 @@ impl Edge {
             },
         ));
         let what = What::Get(condition.map(Box::new));
-        let (began, route) = (asking.now, index as u16);
+        let (began, route) = (asking.now, id);
         let wait = Wait {
-            exchange,
-            cors,
+            context,
             began,
             route,
+            topic,
             what,
         };
         let deadline = asking
@@ -389,7 +386,7 @@ impl Edge {
 
     fn collection(
         &mut self,
-        (index, topic, age): (usize, TopicIndex, Option<u64>),
+        (route, topic, age): (RouteId, TopicId, Option<u64>),
         condition: Option<&IfNoneMatch>,
         asking: &Asking<'_, '_>,
         projection: &crate::shard::projection::Projection,
@@ -401,29 +398,23 @@ impl Edge {
         } else {
             Status::OK
         };
-        let exchange = asking.exchange;
-        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        head.etag(&etag).fixed("cache-control", "no-cache");
+        let mut response = Response::new(status);
+        response.etag(&etag).fixed(&REVALIDATE);
         if let Some(age) = age {
-            head.number("age", age);
+            response.number("age", age);
         }
-        if let Some(cors) = &self.cors {
-            cors.write(asking.cors, &mut head)
-                .expect("a short head has room");
+        if !same {
+            response.fixed(&JSON).pieces();
         }
-        if same {
-            return Outcome::Answered(head.empty(), status);
-        }
-        head.content_type("application/json");
-        let framed = head.streamed();
-        if exchange.head_only {
-            return Outcome::Answered(framed, status);
+        let responded = self.responder.respond(asking.context, response);
+        if same || asking.context.head_only {
+            return Outcome::Answered(responded);
         }
         let scan = Box::new(Scan {
-            framed,
+            framed: responded.framed,
             topic,
             began: asking.now,
-            route: index as u16,
+            route,
             instance: projection.instance.number,
             seq: projection.seq(),
             shard: self.snapshot.layout.first_slice(),
@@ -447,12 +438,12 @@ impl Edge {
         projections: &Projections,
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
-        let (topic, encoding) = self.snapshot.streams[index];
+        let plan = self.snapshot.streams[index];
         // Streams of a topic that is not ready or can't be used are also answered 200: after any
         // other status a native `EventSource` would give up for good. The stream says when to
         // reconnect.
         let projection = projections
-            .get(topic)
+            .get(plan.topic)
             .filter(|projection| projection.feed.is_some());
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
@@ -464,11 +455,9 @@ impl Edge {
         let key = key.map(|(key, projection)| (projection.instance.secret.hash(&key), key));
         let last_event_id = last_event_id(request)?.map(Cow::into_owned);
         let start = StreamStart {
-            topic,
-            route: index as u16,
-            encoding,
-            exchange: asking.exchange,
-            cors: asking.cors,
+            plan,
+            index,
+            context: asking.context,
             key,
             last_event_id,
         };
@@ -477,30 +466,24 @@ impl Edge {
 
     /// `OPTIONS`: a preflight, or the question which methods there are.
     fn options(&mut self, methods: Methods, asking: &Asking<'_, '_>) -> Framed {
-        let (status, exchange) = (Status::NO_CONTENT, asking.exchange);
-        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        allow(&mut head, methods);
-        let listed: Vec<_> = methods.iter().collect();
-        match &self.cors {
-            Some(cors) if is_preflight(asking.request) => {
-                cors.write_preflight(asking.cors, &listed, &mut head)
-            }
-            Some(cors) => cors.write(asking.cors, &mut head),
-            None => Ok(()),
-        }
-        .expect("the headers of a preflight are short");
-        head.empty()
+        let allowed = listed(methods);
+        let mut response = Response::new(Status::NO_CONTENT);
+        response.checked("allow", allowed.as_bytes());
+        let responder = &mut self.responder;
+        let responded = match is_preflight(asking.request) {
+            true => responder.respond_to_preflight(asking.context, &allowed, response),
+            false => responder.respond(asking.context, response),
+        };
+        responded.framed
     }
 
-    fn not_allowed(&mut self, methods: Methods, exchange: Exchange, grant: CorsGrant) -> Framed {
-        let status = Status::METHOD_NOT_ALLOWED;
-        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        allow(&mut head, methods);
-        if let Some(cors) = &self.cors {
-            cors.write(grant, &mut head).expect("a short head has room");
-        }
+    fn not_allowed(&mut self, methods: Methods, context: ResponseContext) -> Responded {
+        let allowed = listed(methods);
         let detail = "this path has routes for the methods in Allow only";
-        head.problem(&Refusal::new(Fault::MethodNotAllowed, detail).problem())
+        let refusal = Refusal::new(Fault::MethodNotAllowed, detail);
+        let mut response = Response::problem(&refusal.problem());
+        response.checked("allow", allowed.as_bytes());
+        self.responder.respond(context, response)
     }
 }
 
@@ -552,12 +535,12 @@ fn inputs<'a>(
 
 /// What a handler made of a request.
 enum Outcome {
-    Answered(Framed, Status),
+    Answered(Responded),
     Pending(Handled),
 }
 
-fn allow(head: &mut ResponseHead<'_>, methods: Methods) {
-    let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
-    head.header("allow", names.join(", ").as_bytes())
-        .expect("method names are tokens");
+/// The names of methods, as `Allow` lists them.
+fn listed(methods: Methods) -> String {
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    names.join(", ")
 }

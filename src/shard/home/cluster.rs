@@ -36,7 +36,7 @@ impl Cluster {
             ShardId(0) => DirectoryRole::Own,
             _ => DirectoryRole::Fed,
         };
-        let keys = snapshot.config.cluster_keys(index);
+        let keys = snapshot.cluster_keys(index);
         let bootstrap = settings.bootstrap.clone();
         Self {
             client: Client::new(settings, seed, role, now),

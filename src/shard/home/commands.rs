@@ -414,8 +414,7 @@ impl Home {
 
     /// The answer, if there is one already; else the waiter waits.
     fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
-        let plan = self.snapshot.commands[usize::from(request.route)];
-        let (Some(to), Some(replies)) = (self.at(plan.commands), self.at(plan.replies)) else {
+        let (Some(to), Some(replies)) = (self.at(request.topic), self.at(request.replies)) else {
             debug_assert!(false, "linked topics share their home");
             return Some(refused(Failure::NotReady));
         };

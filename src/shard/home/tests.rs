@@ -16,6 +16,7 @@ use crate::model::{
     Partition, TopicName, UnixMillis,
 };
 use crate::route::{Failure, Refused};
+use crate::shard::Registry;
 use crate::shard::message::{Answer, CommandRequest, StreamQuestion};
 use crate::shard::random::RandomKey;
 use crate::shard::snapshot::Layout;
@@ -84,7 +85,9 @@ impl World {
             shards: 2,
             kafka_shards: 0,
         };
-        let snapshot = Snapshot::new(1, Arc::new(config.expect("it is right").config), layout);
+        let config = Arc::new(config.expect("it is right").config);
+        let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
+        let snapshot = snapshot.expect("two topics have numbers");
         let now = Now {
             mono: Instant::from_nanos(1_000_000_000),
             wall: UnixMillis(1_800_000_000_000),
@@ -211,7 +214,8 @@ impl World {
     fn sends(&mut self, request: u32, key: CommandKey, patience: Duration) {
         let request = CommandRequest {
             exchange: exchange(request),
-            route: 1,
+            topic: self.topic(COMMANDS).index(),
+            replies: self.topic(REPLIES).index(),
             key,
             fingerprint: Fingerprint([0; 16]),
             record: CommandRecord {
