@@ -15,7 +15,6 @@ const KNOWN: &[&[&str]] = &[
     &["demo/payments"],
     &["demo/service"],
     &["http/headers", "http/limits"],
-    &["kafka"],
     &["reactor/mailbox", "reactor/resolver"],
     &["shard"],
     &["sys/probe", "sys/ring"],
