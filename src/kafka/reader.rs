@@ -34,8 +34,8 @@ const RACKS_FROM: i16 = 11;
 #[derive(Debug)]
 pub(super) struct Reader {
     reads: Reads,
-    /// The number of the last Fetch. It decides with which partition a Fetch begins, since the first
-    /// ones fill a response where there is much to read.
+    /// The number of the last Fetch. It decides with which partition a Fetch begins, since the
+    /// first ones fill a response where there is much to read.
     fetches: u64,
     unpacker: Unpacker,
     sessions: Sessions,
