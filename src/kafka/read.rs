@@ -33,6 +33,8 @@ pub(super) struct Read {
     pub(super) flight: Option<LinkId>,
     /// The number of the Fetch that asked for it last. Zero: none did.
     pub(super) asked_in: u64,
+    /// Records of its last response wait to be unpacked. It is not asked for meanwhile.
+    pub(super) unpacking: bool,
     pub(super) not_before: Instant,
     pub(super) paused: bool,
     pub(super) started: bool,
@@ -69,6 +71,7 @@ impl Read {
             checked: LeaderEpoch(None),
             flight: None,
             asked_in: 0,
+            unpacking: false,
             not_before: Instant::ZERO,
             paused: false,
             started: false,
@@ -88,6 +91,13 @@ impl Read {
             Some(leader) => told.beside(leader),
             None => *self.leader_bounds.insert(told),
         }
+    }
+
+    /// A response was read to its end.
+    pub(super) fn on_whole(&mut self, cx: &Context<'_>) {
+        self.failures = 0;
+        self.told = None;
+        self.bytes_max = cx.settings.partition_bytes_max;
     }
 
     /// The broker in the client's rack, while it exists and answers.
