@@ -12,23 +12,22 @@ use crate::kafka::{ClusterView, Denial, Doing, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
 use crate::model::{
-    CommandKey, Etag, Fingerprint, HashSecret, Instant, KeyHash, LogTag, Partition, Secret, ShardId,
+    CommandKey, Etag, ExchangeId, Fingerprint, HashSecret, Instant, KeyHash, LogTag, Partition,
+    Secret, ShardId,
 };
 use crate::route::{Failure, Refused};
 
-use super::io::SocketId;
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use crate::model::TopicId;
 
-/// Who waits for an answer: a request of a connection of a shard. The request's number keeps an
-/// answer that comes late from reaching the connection's next request.
+/// A question that a stream asks another shard. The number keeps the answer to an earlier question
+/// of the same stream from being taken for this one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Waiter {
-    /// Where the client is.
-    pub shard: ShardId,
-    /// Which connection.
-    pub socket: SocketId,
-    /// Which of its requests, counted from 0.
-    pub request: u32,
+pub struct StreamQuestion {
+    /// The stream that asks.
+    pub exchange: ExchangeId,
+    /// Which of its questions.
+    pub number: u32,
 }
 
 /// Everything that crosses between shards, and between the control thread and a shard.
@@ -87,7 +86,7 @@ pub enum Message {
     /// To a command route's home.
     Command(Box<CommandRequest>),
     /// Its answer.
-    Answer(Waiter, Answer),
+    Answer(ExchangeId, Answer),
 
     /// To a command route's home: a waiting client has disconnected. Its command stays in flight.
     WaiterLeft {
@@ -96,7 +95,7 @@ pub enum Message {
         /// The command.
         key: CommandKey,
         /// The exchange that no longer waits.
-        waiter: Waiter,
+        exchange: ExchangeId,
     },
 
     /// Control: nothing is left to do here.
@@ -104,8 +103,8 @@ pub enum Message {
 
     /// To the owner of a key.
     Get {
-        /// Whose request.
-        waiter: Waiter,
+        /// The exchange that gets the answer.
+        exchange: ExchangeId,
         /// Whose records.
         topic: TopicIndex,
         /// The key's hash, by the topic's secret.
@@ -116,11 +115,11 @@ pub enum Message {
         partition: Option<Partition>,
     },
     /// Its answer.
-    Got(Waiter, Found),
+    Got(ExchangeId, Found),
     /// To the owner of a range of hashes: a piece of a collection.
     Scan {
-        /// Whose request.
-        waiter: Waiter,
+        /// The exchange that gets the answer.
+        exchange: ExchangeId,
         /// Whose records.
         topic: TopicIndex,
         /// Which loading of the topic `seq` belongs to.
@@ -133,11 +132,11 @@ pub enum Message {
         after: Option<(KeyHash, Box<[u8]>)>,
     },
     /// Its answer; `None`: the topic is not live there.
-    Scanned(Waiter, Option<Page>),
+    Scanned(ExchangeId, Option<Page>),
     /// To the owner of a range of hashes: a piece of *changes*.
     Changes(Box<ChangesRequest>),
     /// Its answer; `None`: the topic is not live there.
-    Changed(Waiter, Option<Box<ChangesPiece>>),
+    Changed(StreamQuestion, Option<Box<ChangesPiece>>),
 
     /// To a topic's home: are these places of a stream's client still in the log?
     CheckPlaces {
@@ -145,8 +144,8 @@ pub enum Message {
         topic: TopicIndex,
         /// Which loading of the topic it is of.
         instance: u32,
-        /// Which client, for the answer.
-        waiter: Waiter,
+        /// What the answer answers.
+        question: StreamQuestion,
         /// Where it stands, with the epoch of the record before.
         places: Vec<(Partition, Next)>,
     },
@@ -154,8 +153,8 @@ pub enum Message {
     PlacesChecked {
         /// Whose.
         topic: TopicIndex,
-        /// Which client.
-        waiter: Waiter,
+        /// The question.
+        question: StreamQuestion,
         /// Where the log ends what the client holds, for partitions where that is less; `None`: it
         /// could not be had in time.
         ends: Option<Vec<(Partition, Next)>>,
@@ -168,8 +167,8 @@ pub enum Message {
         instance: u32,
         /// By which encoding.
         encoding: usize,
-        /// Which client, for the answer.
-        waiter: Waiter,
+        /// What the answer answers.
+        question: StreamQuestion,
         /// Where it stands.
         from: Cut,
     },
@@ -179,8 +178,8 @@ pub enum Message {
         topic: TopicIndex,
         /// Number of the catch-up read; unique in its topic.
         catch_up: u32,
-        /// The clients, and where each stood.
-        members: Vec<(Waiter, Cut)>,
+        /// Their questions, and where each stood.
+        members: Vec<(StreamQuestion, Cut)>,
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
@@ -295,10 +294,12 @@ pub struct Instance {
 /// A command on its way to its home.
 #[derive(Debug)]
 pub struct CommandRequest {
-    /// Who gets the answer.
-    pub waiter: Waiter,
-    /// Index of the route among the snapshot's commands.
-    pub route: u16,
+    /// The exchange that gets the answer.
+    pub exchange: ExchangeId,
+    /// Where its record goes.
+    pub topic: TopicId,
+    /// Where its reply comes from. Both topics are at home there.
+    pub replies: TopicId,
     /// K.
     pub key: CommandKey,
     /// F.
@@ -353,8 +354,8 @@ pub struct ChangesPiece {
 /// A piece of *changes* to be had from a shard's slice.
 #[derive(Debug)]
 pub struct ChangesRequest {
-    /// Which client.
-    pub waiter: Waiter,
+    /// What the answer answers.
+    pub question: StreamQuestion,
     /// Whose records.
     pub topic: TopicIndex,
     /// Which loading of the topic `seq` belongs to.

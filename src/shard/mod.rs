@@ -14,6 +14,7 @@ mod io;
 mod message;
 mod projection;
 mod random;
+mod registry;
 mod serving;
 mod snapshot;
 mod timers;
@@ -33,10 +34,14 @@ pub use io::{
     Turn, Write,
 };
 pub use message::{
-    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing, Waiter,
+    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing,
+    StreamQuestion,
 };
 pub use random::RandomKey;
-pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
+pub use registry::{NumbersExhausted, Registry};
+pub use snapshot::{
+    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex, TopicPlan,
+};
 pub use totals::ClientTotals;
 
 use home::Outbox;

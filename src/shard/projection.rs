@@ -11,14 +11,14 @@ use crate::cache::{
 };
 use crate::log::{Cut, OffsetRange, Seq, Step};
 use crate::metrics::{Check, CheckState};
-use crate::model::{Etag, Instant, KeyHash, Now, Offset, Partition, ShardId, UnixMillis};
+use crate::model::{
+    Etag, ExchangeId, Instant, KeyHash, Now, Offset, Partition, ShardId, UnixMillis,
+};
 use crate::route::{Failure, Refused};
 use crate::sse::{CatchUpId, Feed, FeedSettings};
 
 use super::home::Outbox;
-use super::message::{
-    Blocked, ChangesPiece, ChangesRequest, Found, Instance, Message, Standing, Waiter,
-};
+use super::message::{Blocked, ChangesPiece, ChangesRequest, Found, Instance, Message, Standing};
 use super::snapshot::{Layout, Snapshot, TopicIndex};
 use super::wait_queue::WaitQueue;
 
@@ -59,7 +59,7 @@ pub(super) struct Counted {
 #[derive(Debug)]
 pub(super) enum Deferred {
     /// A piece of a collection.
-    Scan(Waiter, Option<(KeyHash, Box<[u8]>)>),
+    Scan(ExchangeId, Option<(KeyHash, Box<[u8]>)>),
     /// A piece of *changes*.
     Changes(Box<ChangesRequest>),
     /// The end of a catch-up read.
@@ -69,7 +69,7 @@ pub(super) enum Deferred {
 /// What a deferred request belongs to. It has at most one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum DeferredFor {
-    Exchange(Waiter),
+    Exchange(ExchangeId),
     CatchUp(TopicIndex, u32),
 }
 
@@ -88,11 +88,11 @@ pub(super) struct Projections {
 
 impl Projections {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
-        let topics = snapshot.topics.iter().map(|_| None).collect();
-        let standing = vec![Standing::default(); snapshot.topics.len()];
+        let topics = (0..snapshot.topics.end()).map(|_| None).collect();
+        let standing = vec![Standing::default(); snapshot.topics.end()];
         // An exchange has at most one request here, and a topic at most one running catch-up read.
         let connections_max = snapshot.config.settings.http.connections_max;
-        let deferred = WaitQueue::new(connections_max + snapshot.topics.len());
+        let deferred = WaitQueue::new(connections_max + snapshot.topics.end());
         Self {
             me,
             snapshot,
@@ -457,12 +457,12 @@ impl Projection {
     /// Answers a request whose seq is applied.
     fn answer(&mut self, me: ShardId, layout: Layout, request: Deferred, out: &mut Outbox) {
         match request {
-            Deferred::Scan(waiter, after) => {
+            Deferred::Scan(exchange, after) => {
                 let page = self.scan(after.as_ref());
-                out.push((waiter.shard, Message::Scanned(waiter, page)));
+                out.push((exchange.shard, Message::Scanned(exchange, page)));
             }
             Deferred::Changes(request) => {
-                let waiter = request.waiter;
+                let question = request.question;
                 let piece = self.changes(&request).map(|changes| {
                     let following = ShardId(me.0 + 1);
                     let another = request.key.is_none() && following.0 < layout.shards;
@@ -472,7 +472,7 @@ impl Projection {
                     };
                     Box::new(ChangesPiece { changes, next })
                 });
-                out.push((waiter.shard, Message::Changed(waiter, piece)));
+                out.push((question.exchange.shard, Message::Changed(question, piece)));
             }
             Deferred::CatchUpEnd(_, catch_up, seq, cut) => {
                 if let Some(feed) = &mut self.feed {
@@ -509,19 +509,19 @@ const fn all_seqs(topic: TopicIndex) -> RangeInclusive<(TopicIndex, Seq)> {
 impl Deferred {
     const fn belongs_to(&self) -> DeferredFor {
         match self {
-            Self::Scan(waiter, _) => DeferredFor::Exchange(*waiter),
-            Self::Changes(request) => DeferredFor::Exchange(request.waiter),
+            Self::Scan(exchange, _) => DeferredFor::Exchange(*exchange),
+            Self::Changes(request) => DeferredFor::Exchange(request.question.exchange),
             Self::CatchUpEnd(topic, catch_up, ..) => DeferredFor::CatchUp(*topic, *catch_up),
         }
     }
 
-    /// Tells the waiter that there will be no answer.
+    /// Tells the exchange that there will be no answer.
     fn reject(self, out: &mut Outbox) {
         match self {
-            Self::Scan(waiter, _) => out.push((waiter.shard, Message::Scanned(waiter, None))),
+            Self::Scan(exchange, _) => out.push((exchange.shard, Message::Scanned(exchange, None))),
             Self::Changes(request) => {
-                let waiter = request.waiter;
-                out.push((waiter.shard, Message::Changed(waiter, None)));
+                let question = request.question;
+                out.push((question.exchange.shard, Message::Changed(question, None)));
             }
             Self::CatchUpEnd(..) => {}
         }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::metrics::{Names, ShardMetrics};
-use crate::model::{Now, ShardId};
+use crate::metrics::{Names, RouteKind, ShardMetrics};
+use crate::model::{Now, RouteId, ShardId};
 
 use super::ShardSetup;
 use super::edge::{Edge, EdgeContext};
@@ -177,7 +177,7 @@ impl Serving {
             Message::Standing(topic, standing) => self.projections.on_standing(topic, standing),
             Message::Live { topic, log_start } => self.projections.on_live(topic, log_start),
             Message::Get {
-                waiter,
+                exchange,
                 topic,
                 hash,
                 key,
@@ -186,17 +186,17 @@ impl Serving {
                 let projection = self.projections.get(topic);
                 let found = projection.map(|projection| projection.find(hash, &key, partition));
                 let found = found.unwrap_or(Found::Failed(self.projections.not_live(topic)));
-                out.push((waiter.shard, Message::Got(waiter, found)));
+                out.push((exchange.shard, Message::Got(exchange, found)));
             }
             Message::Scan {
-                waiter,
+                exchange,
                 topic,
                 instance,
                 seq,
                 deadline,
                 after,
             } => {
-                let scan = Deferred::Scan(waiter, after);
+                let scan = Deferred::Scan(exchange, after);
                 self.projections
                     .answer_at(topic, (instance, seq), deadline, scan, out);
             }
@@ -265,21 +265,21 @@ impl Serving {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
                 edge.drain(now.mono.after(within), &mut cx);
             }
-            Message::Answer(waiter, answer) => {
+            Message::Answer(exchange, answer) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_answer(waiter, answer, &mut cx);
+                edge.on_answer(exchange, answer, &mut cx);
             }
-            Message::Got(waiter, found) => {
+            Message::Got(exchange, found) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_got(waiter, found, &mut cx);
+                edge.on_got(exchange, found, &mut cx);
             }
-            Message::Scanned(waiter, page) => {
+            Message::Scanned(exchange, page) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_scanned(waiter, page, &mut cx);
+                edge.on_scanned(exchange, page, &mut cx);
             }
-            Message::Changed(waiter, changes) => {
+            Message::Changed(question, changes) => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_changed(waiter, changes.map(|changes| *changes), &mut cx);
+                edge.on_changed(question, changes.map(|changes| *changes), &mut cx);
             }
             Message::CatchUpJoined {
                 topic,
@@ -292,11 +292,11 @@ impl Serving {
             }
             Message::PlacesChecked {
                 topic,
-                waiter,
+                question,
                 ends,
             } => {
                 let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_places_checked(topic, waiter, ends.as_deref(), &mut cx);
+                edge.on_places_checked(topic, question, ends.as_deref(), &mut cx);
             }
             Message::View(..)
             | Message::RefreshView(_)
@@ -382,27 +382,21 @@ impl Serving {
 
 /// The names that become labels.
 fn names(snapshot: &Snapshot) -> Names {
-    let config = &snapshot.config;
-    Names {
-        commands: config
-            .commands
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        queries: config
-            .queries
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        streams: config
-            .streams
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        topics: snapshot
-            .topics
-            .iter()
-            .map(|topic| snapshot.topic_label(topic))
-            .collect(),
+    let (mut names, config) = (Names::default(), &snapshot.config);
+    let mut add = |id: RouteId, kind: RouteKind, name: &String| {
+        names.routes.insert(id, (kind, name.clone()));
+    };
+    for (plan, route) in snapshot.commands.iter().zip(&config.commands) {
+        add(plan.id, RouteKind::Command, &route.name);
     }
+    for (plan, route) in snapshot.queries.iter().zip(&config.queries) {
+        add(plan.id, RouteKind::Query, &route.name);
+    }
+    for (plan, route) in snapshot.streams.iter().zip(&config.streams) {
+        add(plan.id, RouteKind::Stream, &route.name);
+    }
+    for (topic, plan) in snapshot.indexed() {
+        names.topics.insert(topic, snapshot.topic_label(plan));
+    }
+    names
 }

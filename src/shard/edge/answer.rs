@@ -2,10 +2,10 @@
 
 use crate::http::{CorsGrant, Exchange, Framed, IfNoneMatch, ReplyRules, ResponseHead, Status};
 use crate::metrics::{CommandOutcome, RouteKind, StatusClass};
-use crate::model::Instant;
+use crate::model::{ExchangeId, Id as _, Instant};
 use crate::route::{Failure, Refused};
 use crate::shard::io::Io;
-use crate::shard::message::{Answer, Found, Waiter};
+use crate::shard::message::{Answer, Found};
 
 use super::client::{Client, State, Wait, What};
 use super::{Edge, EdgeContext};
@@ -25,11 +25,11 @@ impl Edge {
     /// A command's outcome, for the client that waits for it; late is normal.
     pub(in crate::shard) fn on_answer<I: Io>(
         &mut self,
-        waiter: Waiter,
+        exchange: ExchangeId,
         answer: Answer,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some((client, wait)) = self.waiting(waiter) else {
+        let Some((client, wait)) = self.waiting(exchange) else {
             return;
         };
         let outcome = match &answer {
@@ -39,21 +39,19 @@ impl Edge {
             Answer::Reply { replayed: true, .. } => CommandOutcome::Replayed,
             Answer::Refused(refused) => outcome_of(refused),
         };
-        cx.metrics.commands[usize::from(wait.route)]
+        cx.metrics.commands[wait.route.index()]
             .commands
             .bump(outcome);
         let (framed, status) = match answer {
             Answer::Reply { reply, replayed } => self.write_reply(&reply, replayed, &wait),
             Answer::Refused(mut refused) => {
                 if outcome == CommandOutcome::Unknown {
-                    let route = &self.snapshot.config.commands[usize::from(wait.route)];
+                    let replies = self.snapshot.topic(wait.topic);
                     let waited = cx.now.mono.since(wait.began).as_secs_f64();
                     // Say where to look: a misspelt correlation id has no other visible effect for
                     // a client.
-                    let what = format!(
-                        "no reply came on topic `{}` in {waited:.1} s",
-                        route.replies
-                    );
+                    let what =
+                        format!("no reply came on topic `{}` in {waited:.1} s", replies.name);
                     refused.detail = format!("{what}: {}", refused.detail).into();
                 }
                 self.write_refused(&refused, wait.exchange, wait.cors)
@@ -65,28 +63,26 @@ impl Edge {
     /// The newest record of a key, for the client that waits for it.
     pub(in crate::shard) fn on_got<I: Io>(
         &mut self,
-        waiter: Waiter,
+        exchange: ExchangeId,
         found: Found,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some((client, wait)) = self.waiting(waiter) else {
+        let Some((client, wait)) = self.waiting(exchange) else {
             return;
         };
         let What::Get(condition) = &wait.what else {
             return;
         };
         let condition = condition.as_deref();
-        let topic = self.snapshot.queries[usize::from(wait.route)];
-        let age = cx.projections.age(topic, cx.now.mono);
+        let age = cx.projections.age(wait.topic, cx.now.mono);
         let written = self.write_found(&found, condition, age, wait.exchange, wait.cors);
         self.done(client, &wait, RouteKind::Query, written, cx);
     }
 
     /// Takes out the client that waits for an answer; `None` if it no longer does.
-    fn waiting(&mut self, waiter: Waiter) -> Option<(Box<Client>, Wait)> {
-        let mut client = self.take(waiter.socket)?;
-        let waits = matches!(client.state, State::Waiting(_)) && client.request == waiter.request;
-        if !waits {
+    fn waiting(&mut self, exchange: ExchangeId) -> Option<(Box<Client>, Wait)> {
+        let mut client = self.take_exchange(exchange)?;
+        if !matches!(client.state, State::Waiting(_)) {
             self.put(client);
             return None;
         }
@@ -108,12 +104,12 @@ impl Edge {
         (framed, status): (Framed, Status),
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let index = cx.metrics.names().route(kind, usize::from(wait.route));
-        cx.metrics.routes[index].requests.bump(class(status));
+        let route = &mut cx.metrics.routes[wait.route.index()];
+        route.requests.bump(class(status));
         let took = cx.now.mono.since(wait.began);
         cx.metrics.general.request_time.at(kind).record(took);
         client.continue_answer(&mut self.out);
-        client.request = client.request.wrapping_add(1);
+        client.exchange = client.exchange.wrapping_add(1);
         client.state = match framed.close {
             true => self.closing(),
             false => State::Reading,
@@ -123,18 +119,22 @@ impl Edge {
 
     /// Nobody answered in time, not even the home: it may have run.
     pub(super) fn give_up<I: Io>(&mut self, client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let waiter = self.waiter(&client);
+        let exchange = self.exchange(&client);
         match &client.state {
             State::Waiting(Wait {
                 what: What::Command(_),
                 ..
             }) => {
                 self.put(client);
-                self.on_answer(waiter, Answer::Refused(Failure::OutcomeUnknown.into()), cx);
+                self.on_answer(
+                    exchange,
+                    Answer::Refused(Failure::OutcomeUnknown.into()),
+                    cx,
+                );
             }
             State::Waiting(_) => {
                 self.put(client);
-                self.on_got(waiter, Found::Failed(Failure::NotReady), cx);
+                self.on_got(exchange, Found::Failed(Failure::NotReady), cx);
             }
             // Half a collection can't be made whole: its client sees that it was cut.
             _ => self.end(client, crate::metrics::CloseReason::Timeout, cx),

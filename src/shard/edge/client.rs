@@ -8,9 +8,8 @@ use std::time::Duration;
 use crate::cache::Page;
 use crate::http::{Connection, CorsGrant, Drain, Exchange, Framed, IfNoneMatch};
 use crate::log::Seq;
-use crate::model::{CommandKey, Instant, KeyHash, ShardId};
+use crate::model::{CommandKey, Instant, KeyHash, RouteId, ShardId, TopicId};
 use crate::shard::io::{Io, SocketId};
-use crate::shard::snapshot::TopicIndex;
 
 use super::MemoryUsed;
 use super::transport::{Sent, Transport};
@@ -29,8 +28,8 @@ pub(super) struct Client {
     pub(super) transport: Transport,
     pub(super) http: Connection,
     pub(super) state: State,
-    /// Requests answered so far: the number of the present one.
-    pub(super) request: u32,
+    /// The number of the present exchange among those of the slot.
+    pub(super) exchange: u32,
     /// Whether the first byte of the next answer has been sent ahead of the rest.
     begun: bool,
     /// Response bytes the socket has not taken.
@@ -79,7 +78,9 @@ pub(super) struct Wait {
     pub(super) exchange: Exchange,
     pub(super) cors: CorsGrant,
     pub(super) began: Instant,
-    pub(super) route: u16,
+    pub(super) route: RouteId,
+    /// The topic of a command's replies, or the queried one.
+    pub(super) topic: TopicId,
     pub(super) what: What,
 }
 
@@ -96,9 +97,9 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) framed: Framed,
-    pub(super) topic: TopicIndex,
+    pub(super) topic: TopicId,
     pub(super) began: Instant,
-    pub(super) route: u16,
+    pub(super) route: RouteId,
     /// Which loading of the topic, and the place in its order that the content covers.
     pub(super) instance: u32,
     pub(super) seq: Seq,
@@ -126,6 +127,7 @@ impl State {
 impl Client {
     pub(super) fn new(
         socket: SocketId,
+        exchange: u32,
         transport: Transport,
         now: Instant,
         deadline: Instant,
@@ -135,12 +137,12 @@ impl Client {
             transport,
             http: Connection::new(),
             state: State::Reading,
-            request: 0,
+            exchange,
             begun: false,
             backlog: Vec::new(),
             backlog_sent: 0,
             deadline,
-            idle_since: (0, now),
+            idle_since: (exchange, now),
             stalled: None,
             counted: MemoryUsed::default(),
             queued: false,
@@ -150,8 +152,8 @@ impl Client {
 
     /// Since when no request is in progress. Call it only while none is.
     pub(super) const fn idle_since(&mut self, now: Instant) -> Instant {
-        if self.idle_since.0 != self.request {
-            self.idle_since = (self.request, now);
+        if self.idle_since.0 != self.exchange {
+            self.idle_since = (self.exchange, now);
         }
         self.idle_since.1
     }

@@ -4,9 +4,9 @@
 
 use crate::cache::{Page, Value};
 use crate::metrics::{CloseReason, RouteKind, StatusClass};
-use crate::model::{Instant, KeyHash, ShardId};
+use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
 use crate::shard::io::Io;
-use crate::shard::message::{Message, Waiter};
+use crate::shard::message::Message;
 
 use super::client::{Client, Scan, State};
 use super::{Edge, EdgeContext};
@@ -14,7 +14,7 @@ use super::{Edge, EdgeContext};
 impl Edge {
     /// Goes on with a client's collection: writes the page that is there, or asks for the next.
     pub(super) fn scan<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let (waiter, deadline) = (self.waiter(&client), client.deadline);
+        let (exchange, deadline) = (self.exchange(&client), client.deadline);
         let State::Scanning(scan) = &mut client.state else {
             return self.put(client);
         };
@@ -22,7 +22,7 @@ impl Edge {
             return self.write_page(client, page, cx);
         }
         if !std::mem::replace(&mut scan.asked, true) {
-            cx.out.push((scan.shard, scan.ask(waiter, deadline)));
+            cx.out.push((scan.shard, scan.ask(exchange, deadline)));
         }
         self.put(client);
     }
@@ -30,18 +30,17 @@ impl Edge {
     /// A page, for the client that waits for it.
     pub(in crate::shard) fn on_scanned<I: Io>(
         &mut self,
-        waiter: Waiter,
+        exchange: ExchangeId,
         page: Option<Page>,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some(mut client) = self.take(waiter.socket) else {
+        let Some(mut client) = self.take_exchange(exchange) else {
             return;
         };
-        let current = client.request == waiter.request;
         let State::Scanning(scan) = &mut client.state else {
             return self.put(client);
         };
-        if !current || !std::mem::replace(&mut scan.asked, false) {
+        if !std::mem::replace(&mut scan.asked, false) {
             return self.put(client);
         }
         let Some(page) = page.filter(|page| !page.incomplete) else {
@@ -100,13 +99,10 @@ impl Edge {
                     .request_time
                     .at(RouteKind::Query)
                     .record(took);
-                let index = cx
-                    .metrics
-                    .names()
-                    .route(RouteKind::Query, usize::from(scan.route));
-                cx.metrics.routes[index].requests.bump(StatusClass::Success);
+                let route = &mut cx.metrics.routes[scan.route.index()];
+                route.requests.bump(StatusClass::Success);
                 let close = scan.framed.close;
-                client.request = client.request.wrapping_add(1);
+                client.exchange = client.exchange.wrapping_add(1);
                 client.state = if close {
                     State::Closing
                 } else {
@@ -126,10 +122,10 @@ impl Edge {
 }
 
 impl Scan {
-    fn ask(&self, waiter: Waiter, deadline: Instant) -> Message {
+    fn ask(&self, exchange: ExchangeId, deadline: Instant) -> Message {
         let after: Option<(KeyHash, Box<[u8]>)> = self.after.clone();
         Message::Scan {
-            waiter,
+            exchange,
             topic: self.topic,
             instance: self.instance,
             seq: self.seq,

@@ -4,9 +4,9 @@
 use crate::cache::{ChangeCursor, Changes, Item, Value};
 use crate::log::{Cut, Next};
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::{Instant, Partition, ShardId};
+use crate::model::{ExchangeId, Instant, Partition, ShardId};
 use crate::shard::io::{Io, SocketId};
-use crate::shard::message::{ChangesPiece, ChangesRequest, Message, Waiter};
+use crate::shard::message::{ChangesPiece, ChangesRequest, Message, StreamQuestion};
 use crate::shard::snapshot::TopicIndex;
 use crate::sse::{CatchUpId, Need, PageCursor, PageEntry, Ticket};
 
@@ -49,17 +49,9 @@ impl Edge {
         now: Instant,
     ) -> (ShardId, Message) {
         let layout = self.snapshot.layout;
-        let waiter = |ticket: Ticket| {
-            let generation = self.slots[ticket.token as usize].generation;
-            let socket = SocketId {
-                slot: ticket.token,
-                generation,
-            };
-            Waiter {
-                shard: self.me,
-                socket,
-                request: ticket.number,
-            }
+        let question = |ticket: Ticket| StreamQuestion {
+            exchange: self.stream_exchange(ticket.token),
+            number: ticket.number,
         };
         match need {
             Need::CatchUp {
@@ -67,26 +59,26 @@ impl Edge {
                 from,
                 encoding,
             } => {
-                let waiter = waiter(ticket);
+                let question = question(ticket);
                 (
                     home,
                     Message::JoinCatchUp {
                         topic,
                         instance,
                         encoding,
-                        waiter,
+                        question,
                         from,
                     },
                 )
             }
             Need::Places { ticket, places } => {
-                let waiter = waiter(ticket);
+                let question = question(ticket);
                 (
                     home,
                     Message::CheckPlaces {
                         topic,
                         instance,
-                        waiter,
+                        question,
                         places,
                     },
                 )
@@ -108,9 +100,9 @@ impl Edge {
                     partition: cursor.partition,
                     offset: cursor.offset,
                 });
-                let waiter = waiter(ticket);
+                let question = question(ticket);
                 let request = ChangesRequest {
-                    waiter,
+                    question,
                     topic,
                     instance,
                     seq,
@@ -125,24 +117,46 @@ impl Edge {
         }
     }
 
+    /// The name of the stream in a slot.
+    fn stream_exchange(&self, slot: u32) -> ExchangeId {
+        // A stream is the last exchange of its connection, so no later one has a number yet.
+        let generation = self.slots[slot as usize].next_exchange.wrapping_sub(1);
+        let shard = self.me;
+        ExchangeId {
+            shard,
+            slot,
+            generation,
+        }
+    }
+
+    /// The socket and the topic of a stream that is still open.
+    fn open_stream(&self, exchange: ExchangeId) -> Option<(SocketId, TopicIndex)> {
+        let slot = self.slots.get(exchange.slot as usize)?;
+        let Conn::Stream(stream) = &slot.conn else {
+            return None;
+        };
+        let socket = SocketId {
+            slot: exchange.slot,
+            generation: slot.generation,
+        };
+        (stream.exchange == exchange.generation).then_some((socket, stream.topic))
+    }
+
     /// A piece of *changes* for a stream.
     pub(in crate::shard) fn on_changed<I: Io>(
         &mut self,
-        waiter: Waiter,
+        question: StreamQuestion,
         piece: Option<ChangesPiece>,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let Some(slot) = self.slot(waiter.socket) else {
-            return;
-        };
-        let Conn::Stream(stream) = &slot.conn else {
+        let Some((socket, topic)) = self.open_stream(question.exchange) else {
             return;
         };
         let Some(ChangesPiece { changes, next }) = piece.filter(|p| is_whole(&p.changes)) else {
             // What can't be shown whole is not shown as if it were: the client comes back.
-            return self.finish_stream(waiter.socket, StreamEnd::Failed, CloseReason::Served, cx);
+            return self.finish_stream(socket, StreamEnd::Failed, CloseReason::Served, cx);
         };
-        let projection = cx.projections.get_mut(stream.topic);
+        let projection = cx.projections.get_mut(topic);
         let undecodable = projection
             .as_ref()
             .map_or_else(Vec::new, |it| it.undecodable());
@@ -152,8 +166,8 @@ impl Edge {
             return;
         };
         let ticket = Ticket {
-            token: waiter.socket.slot,
-            number: waiter.request,
+            token: question.exchange.slot,
+            number: question.number,
         };
         let next = next.map(|(shard, cursor)| PageCursor {
             shard,
@@ -180,19 +194,19 @@ impl Edge {
     pub(in crate::shard) fn on_places_checked<I: Io>(
         &mut self,
         topic: TopicIndex,
-        waiter: Waiter,
+        question: StreamQuestion,
         ends: Option<&[(Partition, Next)]>,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let known = self.slot(waiter.socket).is_some();
+        let known = self.open_stream(question.exchange).is_some();
         let feed = cx
             .projections
             .get_mut(topic)
             .and_then(|projection| projection.feed.as_mut());
         if let Some(feed) = feed.filter(|_| known) {
             let ticket = Ticket {
-                token: waiter.socket.slot,
-                number: waiter.request,
+                token: question.exchange.slot,
+                number: question.number,
             };
             feed.on_checked(ticket, ends, cx.now);
         }
@@ -203,7 +217,7 @@ impl Edge {
         &mut self,
         topic: TopicIndex,
         catch_up: u32,
-        members: &[(Waiter, Cut)],
+        members: &[(StreamQuestion, Cut)],
         log_start: &Cut,
         cx: &mut EdgeContext<'_, I>,
     ) {
@@ -214,11 +228,14 @@ impl Edge {
         else {
             return;
         };
-        let ticket = |waiter: &Waiter| Ticket {
-            token: waiter.socket.slot,
-            number: waiter.request,
+        let ticket = |question: &StreamQuestion| Ticket {
+            token: question.exchange.slot,
+            number: question.number,
         };
-        let tickets: Vec<_> = members.iter().map(|(waiter, _)| ticket(waiter)).collect();
+        let tickets: Vec<_> = members
+            .iter()
+            .map(|(question, _)| ticket(question))
+            .collect();
         feed.on_catch_up_start(CatchUpId(catch_up), &tickets);
         for ((_, from), ticket) in members.iter().zip(tickets) {
             for (partition, start) in log_start.iter() {

@@ -19,13 +19,13 @@ use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config};
 use crate::http::{ChunkHead, Cors, DateCache, Limits};
 use crate::metrics::{AcceptRefusal, CloseReason, ShardMetrics};
-use crate::model::{FastRandom, Instant, Now, ShardId, UnixMillis};
+use crate::model::{ExchangeId, FastRandom, Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
 use crate::tls::{Acceptor, Session};
 
 use super::home::Outbox;
 use super::io::{Io, ListenerId, Part, SocketId};
-use super::message::{Message, Waiter};
+use super::message::Message;
 use super::projection::Projections;
 use super::random::SecureRandom;
 use super::snapshot::Snapshot;
@@ -105,6 +105,8 @@ struct MemoryUsed {
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
+    /// The number of the slot's next exchange. It only grows, over all connections of the slot.
+    next_exchange: u32,
     conn: Conn,
     /// When the wheel wakes it: what fires earlier is an old entry.
     armed: Option<Instant>,
@@ -232,20 +234,20 @@ impl Edge {
         };
         let now = cx.now.mono;
         let deadline = now.after(patience);
-        let mut client = Box::new(Client::new(socket, transport, now, deadline));
-        client.queued = true;
-        self.ready.push_back(socket);
         let index = socket.slot as usize;
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, Slot::default);
         }
+        let slot = &mut self.slots[index];
+        let exchange = slot.next_exchange;
+        let client = Client::new(socket, exchange, transport, now, deadline);
+        let mut client = Box::new(client);
+        client.queued = true;
+        slot.generation = socket.generation;
+        slot.conn = Conn::Client(client);
+        slot.armed = None;
+        self.ready.push_back(socket);
         self.clients += 1;
-        let (generation, conn) = (socket.generation, Conn::Client(client));
-        self.slots[index] = Slot {
-            generation,
-            conn,
-            armed: None,
-        };
         self.arm(socket, deadline);
         cx.metrics
             .general
@@ -321,6 +323,18 @@ impl Edge {
         }
     }
 
+    /// Takes out the client whose present request is `exchange`; it is put back or closed.
+    fn take_exchange(&mut self, exchange: ExchangeId) -> Option<Box<Client>> {
+        let slot = self.slots.get_mut(exchange.slot as usize)?;
+        match std::mem::take(&mut slot.conn) {
+            Conn::Client(client) if client.exchange == exchange.generation => Some(client),
+            other => {
+                slot.conn = other;
+                None
+            }
+        }
+    }
+
     /// Puts a client back with the deadline of what it is at.
     fn put(&mut self, mut client: Box<Client>) {
         self.count(&mut client);
@@ -351,6 +365,7 @@ impl Edge {
     /// A client goes, or becomes a stream: nothing is held for it any more.
     fn forget(&mut self, client: &Client) {
         self.count_held(client.counted, MemoryUsed::default());
+        self.slots[client.socket.slot as usize].next_exchange = client.exchange.wrapping_add(1);
         self.clients -= 1;
     }
 
@@ -374,17 +389,16 @@ impl Edge {
         client.transport.close(client.socket, cx.io);
         if let State::Waiting(Wait {
             what: What::Command(key),
-            route,
+            topic,
             ..
         }) = client.state
         {
-            let plan = self.snapshot.commands[usize::from(route)];
             let left = Message::WaiterLeft {
-                topic: plan.replies,
+                topic,
                 key,
-                waiter: self.waiter(&client),
+                exchange: self.exchange(&client),
             };
-            cx.out.push((self.snapshot.topic(plan.replies).home, left));
+            cx.out.push((self.snapshot.topic(topic).home, left));
         }
         self.forget(&client);
         self.close(client.socket, why, cx);
@@ -510,12 +524,12 @@ impl Edge {
         }
     }
 
-    /// The waiter that stands for a client's present request.
-    const fn waiter(&self, client: &Client) -> Waiter {
-        Waiter {
+    /// The name of a client's present request.
+    const fn exchange(&self, client: &Client) -> ExchangeId {
+        ExchangeId {
             shard: self.me,
-            socket: client.socket,
-            request: client.request,
+            slot: client.socket.slot,
+            generation: client.exchange,
         }
     }
 }

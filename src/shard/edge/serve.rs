@@ -227,7 +227,7 @@ impl Edge {
         metrics: &mut super::ShardMetrics,
     ) -> Look {
         for _ in 0..PIPELINED_MAX {
-            let (socket, number) = (client.socket, client.request);
+            let id = self.exchange(client);
             match client.http.receive(input, &self.limits) {
                 Received::More => return Look::More,
                 Received::Continue(request) => {
@@ -247,17 +247,12 @@ impl Edge {
                     return Look::Stop;
                 }
                 Received::Request(request, used) => {
-                    let waiter = super::Waiter {
-                        shard: self.me,
-                        socket,
-                        request: number,
-                    };
-                    let handled = self.handle(&request, waiter, now, projections, out, metrics);
+                    let handled = self.handle(&request, id, now, projections, out, metrics);
                     input = &input[used..];
                     client.started = None;
                     match handled {
                         Handled::Done(framed) => {
-                            client.request = number.wrapping_add(1);
+                            client.exchange = client.exchange.wrapping_add(1);
                             if framed.close {
                                 client.state = self.closing();
                                 return Look::Stop;

@@ -20,7 +20,7 @@ use crate::sse::{Encoder, Encoding};
 
 use super::catch_up::{CatchUp, CatchUpContext, LOOK_EVERY, Piece, Share, history};
 use super::partitions::log_start;
-use crate::shard::message::{Message, Waiter};
+use crate::shard::message::{Message, StreamQuestion};
 use crate::shard::snapshot::TopicIndex;
 
 /// CatchUps of one topic: at most one runs, the next gathers.
@@ -47,7 +47,7 @@ pub(super) struct CatchUps {
 /// One that waits.
 #[derive(Debug)]
 struct Asker {
-    waiter: Waiter,
+    question: StreamQuestion,
     encoding: usize,
     /// Where it stands.
     from: Cut,
@@ -94,15 +94,15 @@ impl CatchUps {
     /// A client waits for the next catch-up read, which starts at once if none runs.
     pub(super) fn join(
         &mut self,
-        waiter: Waiter,
+        question: StreamQuestion,
         encoding: usize,
         from: Cut,
         at: &mut CatchUpContext<'_>,
     ) {
-        let place = (waiter.shard, waiter.socket.slot);
+        let place = (question.exchange.shard, question.exchange.slot);
         self.came += 1;
         let asker = Asker {
-            waiter,
+            question,
             encoding,
             from,
             came: self.came,
@@ -182,11 +182,14 @@ impl CatchUps {
             catch_up.reached.set(partition, from);
         }
         catch_up.aim(self.handle, at);
-        let mut shards: Vec<(ShardId, Vec<(Waiter, Cut)>)> = Vec::new();
-        for Asker { waiter, from, .. } in members {
-            match shards.iter_mut().find(|(shard, _)| *shard == waiter.shard) {
-                Some((_, members)) => members.push((waiter, from)),
-                None => shards.push((waiter.shard, vec![(waiter, from)])),
+        let mut shards: Vec<(ShardId, Vec<(StreamQuestion, Cut)>)> = Vec::new();
+        for Asker { question, from, .. } in members {
+            match shards
+                .iter_mut()
+                .find(|(shard, _)| *shard == question.exchange.shard)
+            {
+                Some((_, members)) => members.push((question, from)),
+                None => shards.push((question.exchange.shard, vec![(question, from)])),
             }
         }
         for (shard, members) in shards {

@@ -5,11 +5,10 @@ use super::*;
 use crate::kafka::{DirectoryRole, Lane, ReadKey, Settings};
 use crate::log::Next;
 use crate::log::testing::{Draft, batch};
-use crate::model::{HashSecret, LogTag, Now, Offset, UnixMillis};
+use crate::model::{ExchangeId, HashSecret, LogTag, Now, Offset, UnixMillis};
 use crate::shard::home::Outbox;
 use crate::shard::home::order::{Limits, Order};
 use crate::shard::home::partitions::Part;
-use crate::shard::io::SocketId;
 
 const TOPIC: TopicHandle = TopicHandle(0);
 
@@ -77,16 +76,15 @@ impl Ground {
 
     /// For events of this encoding.
     fn join_in(&mut self, encoding: usize, slot: u32, from: Cut) {
-        let socket = SocketId {
-            slot,
-            generation: 0,
+        let question = StreamQuestion {
+            exchange: ExchangeId {
+                shard: ShardId(1),
+                slot,
+                generation: 0,
+            },
+            number: 1,
         };
-        let waiter = Waiter {
-            shard: ShardId(1),
-            socket,
-            request: 1,
-        };
-        self.with(|catch_ups, at| catch_ups.join(waiter, encoding, from, at));
+        self.with(|catch_ups, at| catch_ups.join(question, encoding, from, at));
     }
 
     /// A read brings the record before `next`, and the shard's members take it.
@@ -122,7 +120,7 @@ impl Ground {
             Message::CatchUpJoined {
                 catch_up, members, ..
             } => {
-                let slots: Vec<_> = members.iter().map(|(w, _)| w.socket.slot).collect();
+                let slots: Vec<_> = members.iter().map(|(w, _)| w.exchange.slot).collect();
                 Some(format!("{catch_up}: {slots:?}"))
             }
             Message::CatchUpEnd { catch_up, .. } => Some(format!("{catch_up} met")),

@@ -15,14 +15,14 @@ use crate::kafka::{
 };
 use crate::log::Step;
 use crate::metrics::{IgnoredReply, TopicMetrics};
-use crate::model::{CommandKey, Instant, Now, Partition};
+use crate::model::{CommandKey, ExchangeId, Instant, Now, Partition};
 use ahash::AHashMap;
 
+use super::health::Written;
 use super::lookups::{Lookups, Wanted};
-use super::writes::Written;
 use super::{Home, Outbox};
 use crate::route::{Failure, Refused};
-use crate::shard::message::{Answer, CommandRequest, Message, Waiter};
+use crate::shard::message::{Answer, CommandRequest, Message};
 use crate::shard::snapshot::ClusterIndex;
 
 /// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
@@ -31,12 +31,12 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The commands whose replies come from one topic.
 #[derive(Debug)]
 pub(super) struct Commands {
-    table: CommandTable<Waiter>,
+    table: CommandTable<ExchangeId>,
     settings: ReplyIndexSettings,
     random: ahash::RandomState,
     /// Replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
-    answered: Vec<Answered<Waiter>>,
+    answered: Vec<Answered<ExchangeId>>,
     /// When the log may next have a line about records that answer no command, and about replies
     /// that lose headers or can't be read.
     next_notices: [Instant; 2],
@@ -198,7 +198,7 @@ impl Commands {
     pub(super) fn notices(&mut self, now: Now) -> impl Iterator<Item = String> + use<> {
         let [next_ignored, next_flawed] = &mut self.next_notices;
         let mut due =
-            |next: &mut Instant, take: fn(&mut CommandTable<Waiter>) -> Option<Notice>| {
+            |next: &mut Instant, take: fn(&mut CommandTable<ExchangeId>) -> Option<Notice>| {
                 // Notices in between are dropped, but counted.
                 let Notice {
                     partition,
@@ -253,7 +253,7 @@ impl Commands {
     }
 
     /// A waiting client has disconnected: frees its place.
-    pub(super) fn on_left(&mut self, key: CommandKey, waiter: Waiter) {
+    pub(super) fn on_left(&mut self, key: CommandKey, waiter: ExchangeId) {
         self.table.open.on_gone(key, waiter);
         self.lookups.on_left(waiter);
     }
@@ -264,7 +264,7 @@ impl Commands {
     pub(super) fn on_time(
         &mut self,
         now: Now,
-        expired: &mut Vec<Expired<Waiter>>,
+        expired: &mut Vec<Expired<ExchangeId>>,
         client: &mut Client,
         out: &mut Outbox,
     ) -> bool {
@@ -314,8 +314,8 @@ fn refused(failure: Failure) -> Answer {
     Answer::Refused(failure.into())
 }
 
-fn tell(waiters: &[Waiter], answer: &Answer, out: &mut Outbox) {
-    let tell = |waiter: &Waiter| (waiter.shard, Message::Answer(*waiter, answer.clone()));
+fn tell(waiters: &[ExchangeId], answer: &Answer, out: &mut Outbox) {
+    let tell = |waiter: &ExchangeId| (waiter.shard, Message::Answer(*waiter, answer.clone()));
     out.extend(waiters.iter().map(tell));
 }
 
@@ -347,7 +347,7 @@ impl Home {
     pub(super) fn on_expired(
         &mut self,
         replies: usize,
-        expired: &mut Vec<Expired<Waiter>>,
+        expired: &mut Vec<Expired<ExchangeId>>,
         out: &mut Outbox,
     ) {
         // Together, so that all who waited for one command are told the same.
@@ -376,7 +376,7 @@ impl Home {
                     Failure::BrokerUnavailable
                 }
             };
-            let waiters: Vec<Waiter> = of_key.iter().map(|it| it.waiter).collect();
+            let waiters: Vec<ExchangeId> = of_key.iter().map(|it| it.waiter).collect();
             tell(&waiters, &refused(failure), out);
         }
         expired.clear();
@@ -406,7 +406,7 @@ impl Home {
 
     /// Decides a command, and produces it if it is new.
     pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
-        let waiter = request.waiter;
+        let waiter = request.exchange;
         if let Some(answer) = self.decide(request, now, out) {
             out.push((waiter.shard, Message::Answer(waiter, answer)));
         }
@@ -414,19 +414,18 @@ impl Home {
 
     /// The answer, if there is one already; else the waiter waits.
     fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
-        let plan = self.snapshot.commands[usize::from(request.route)];
-        let (Some(to), Some(replies)) = (self.at(plan.commands), self.at(plan.replies)) else {
+        let (Some(to), Some(replies)) = (self.at(request.topic), self.at(request.replies)) else {
             debug_assert!(false, "linked topics share their home");
             return Some(refused(Failure::NotReady));
         };
         if !self.topics[replies].is_live() {
             return Some(Answer::Refused(
-                self.topics[replies].why_not(&self.snapshot),
+                self.topics[replies].refusal(&self.snapshot),
             ));
         }
-        let there = self.topics[to].missing.is_none();
+        let there = !self.topics[to].health.is_missing();
         let Some(view) = self.topics[to].view.clone().filter(|_| there) else {
-            return Some(Answer::Refused(self.topics[to].why_not(&self.snapshot)));
+            return Some(Answer::Refused(self.topics[to].refusal(&self.snapshot)));
         };
         let cluster = self.topics[to].cluster;
         let key = request.key;
@@ -434,7 +433,7 @@ impl Home {
             .commands
             .as_mut()
             .expect("a replies topic has them");
-        let waiter = Some((request.waiter, request.deadline));
+        let waiter = Some((request.exchange, request.deadline));
         match commands
             .table
             .admit(key, request.fingerprint, waiter, now.mono)
@@ -446,7 +445,7 @@ impl Home {
             Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
             Admitted::AnsweredAt(id, partition, offset) => {
                 let lookups = &mut commands.lookups;
-                let waiter = (request.waiter, request.deadline);
+                let waiter = (request.exchange, request.deadline);
                 let wanted = Wanted {
                     id,
                     partition,
@@ -489,10 +488,10 @@ impl Home {
     ) -> Result<(), Refused> {
         // If the replies topic can't be read, the command would never be answered.
         let from = &self.topics[replies];
-        if from.missing.is_some() || from.read_denied().is_some() {
-            return Err(from.why_not(&self.snapshot));
+        if from.health.is_missing() || from.health.read_denied().is_some() {
+            return Err(from.refusal(&self.snapshot));
         }
-        let admitted = self.topics[to].writes.admit(has_key, now.mono);
+        let admitted = self.topics[to].health.writes.admit(has_key, now.mono);
         admitted.map_err(|denial| Refused::denied(Doing::Write, denial))
     }
 
@@ -538,8 +537,8 @@ impl Home {
         let topic = &mut self.topics[command.to];
         let code = match outcome {
             Produced::At(..) => {
-                let line = topic.writes.on_appended(command.has_key);
-                topic.say(line, &self.snapshot, out);
+                let line = topic.health.writes.on_appended(command.has_key);
+                topic.log(line, &self.snapshot, out);
                 return None;
             }
             Produced::Refused(ProduceError::Broker(code))
@@ -550,8 +549,8 @@ impl Home {
             has_key: command.has_key,
             compacted: topic.compacted(),
         };
-        let (refused, line) = topic.writes.on_refused(code, written, now.mono);
-        topic.say(line, &self.snapshot, out);
+        let (refused, line) = topic.health.writes.on_refused(code, written, now.mono);
+        topic.log(line, &self.snapshot, out);
         Some(refused)
     }
 

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::command::{Reply, ReplyHeaders};
 use crate::kafka::{Client, Event, Lane, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Next};
-use crate::model::{CorrelationId, Instant, Offset, Partition};
+use crate::model::{CorrelationId, ExchangeId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
 
 use super::Outbox;
-use crate::shard::message::{Answer, Message, Waiter};
+use crate::shard::message::{Answer, Message};
 
 /// Replies of one partition that may be asked for at one time; beyond it the client is told to come
 /// back.
@@ -42,7 +42,7 @@ pub(super) struct Wanted {
 struct Lookup {
     wanted: Wanted,
     /// Who waits, and until when.
-    waiters: Vec<(Waiter, Instant)>,
+    waiters: Vec<(ExchangeId, Instant)>,
 }
 
 impl Lookups {
@@ -58,7 +58,7 @@ impl Lookups {
     /// Reads a reply for a waiter. False: too many are asked for.
     pub(super) fn ask(
         &mut self,
-        (waiter, deadline): (Waiter, Instant),
+        (waiter, deadline): (ExchangeId, Instant),
         wanted: Wanted,
         client: &mut Client,
     ) -> bool {
@@ -124,7 +124,7 @@ impl Lookups {
 
     /// A waiting client has disconnected. The read continues without waiters, since another client
     /// may ask for the same reply.
-    pub(super) fn on_left(&mut self, waiter: Waiter) {
+    pub(super) fn on_left(&mut self, waiter: ExchangeId) {
         for lookup in self.waiting.values_mut().flatten() {
             lookup.waiters.retain(|(it, _)| *it != waiter);
         }
@@ -242,7 +242,6 @@ mod tests {
     use crate::log::Next;
     use crate::log::testing::{Draft, batch};
     use crate::model::{CommandKey, Fingerprint, HashSecret, Now, ShardId};
-    use crate::shard::io::SocketId;
 
     fn names() -> ReplyHeaders {
         ReplyHeaders {
@@ -255,15 +254,11 @@ mod tests {
         }
     }
 
-    fn waiter(request: u32) -> Waiter {
-        let socket = SocketId {
-            slot: 0,
-            generation: 0,
-        };
-        Waiter {
+    fn waiter(request: u32) -> ExchangeId {
+        ExchangeId {
             shard: ShardId(0),
-            socket,
-            request,
+            slot: 0,
+            generation: request,
         }
     }
 
@@ -319,7 +314,7 @@ mod tests {
     fn answers(out: &mut Outbox) -> Vec<(u32, bool)> {
         let answer = |(_, message)| match message {
             Message::Answer(waiter, answer) => {
-                (waiter.request, matches!(answer, Answer::Reply { .. }))
+                (waiter.generation, matches!(answer, Answer::Reply { .. }))
             }
             other => panic!("an unexpected {other:?}"),
         };

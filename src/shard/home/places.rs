@@ -9,7 +9,7 @@ use crate::model::{Instant, Partition, ShardId};
 
 use super::HomeContext;
 use super::topic::Topic;
-use crate::shard::message::{Message, Waiter};
+use crate::shard::message::{Message, StreamQuestion};
 
 /// How long a client waits for its partitions' leaders before it is sent away, to come back.
 const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
@@ -22,7 +22,7 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 struct Asker {
-    waiter: Waiter,
+    question: StreamQuestion,
     places: Vec<(Partition, Next)>,
     deadline: Instant,
 }
@@ -44,7 +44,7 @@ impl Topic {
     pub(super) fn on_places(
         &mut self,
         instance: u32,
-        waiter: Waiter,
+        question: StreamQuestion,
         places: Vec<(Partition, Next)>,
         cx: &mut HomeContext<'_>,
     ) {
@@ -53,12 +53,12 @@ impl Topic {
         }
         let deadline = cx.now.mono.after(WAIT_MAX);
         let asker = Asker {
-            waiter,
+            question,
             places,
             deadline,
         };
         if !self.answer(&asker, cx) {
-            let place = (waiter.shard, waiter.socket.slot);
+            let place = (question.exchange.shard, question.exchange.slot);
             self.places.waiting.insert(place, asker);
         }
     }
@@ -77,14 +77,14 @@ impl Topic {
             .places
             .waiting
             .extract_if(.., |_, it| it.deadline <= now);
-        for (_, Asker { waiter, .. }) in late {
+        for (_, Asker { question, .. }) in late {
             let (topic, ends) = (self.index, None);
             let answer = Message::PlacesChecked {
                 topic,
-                waiter,
+                question,
                 ends,
             };
-            cx.out.push((waiter.shard, answer));
+            cx.out.push((question.exchange.shard, answer));
         }
     }
 
@@ -101,13 +101,13 @@ impl Topic {
             }
         }
         if known {
-            let (topic, waiter, ends) = (self.index, asker.waiter, Some(ends));
+            let (topic, question, ends) = (self.index, asker.question, Some(ends));
             let answer = Message::PlacesChecked {
                 topic,
-                waiter,
+                question,
                 ends,
             };
-            cx.out.push((waiter.shard, answer));
+            cx.out.push((question.exchange.shard, answer));
         }
         known
     }

@@ -16,8 +16,8 @@ use crate::model::{
     Partition, TopicName, UnixMillis,
 };
 use crate::route::{Failure, Refused};
-use crate::shard::io::SocketId;
-use crate::shard::message::{Answer, CommandRequest};
+use crate::shard::Registry;
+use crate::shard::message::{Answer, CommandRequest, StreamQuestion};
 use crate::shard::random::RandomKey;
 use crate::shard::snapshot::Layout;
 use std::time::Duration;
@@ -85,7 +85,9 @@ impl World {
             shards: 2,
             kafka_shards: 0,
         };
-        let snapshot = Snapshot::new(1, Arc::new(config.expect("it is right").config), layout);
+        let config = Arc::new(config.expect("it is right").config);
+        let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
+        let snapshot = snapshot.expect("two topics have numbers");
         let now = Now {
             mono: Instant::from_nanos(1_000_000_000),
             wall: UnixMillis(1_800_000_000_000),
@@ -211,8 +213,9 @@ impl World {
     /// A client sends our command, and waits for so long.
     fn sends(&mut self, request: u32, key: CommandKey, patience: Duration) {
         let request = CommandRequest {
-            waiter: waiter(request),
-            route: 1,
+            exchange: exchange(request),
+            topic: self.topic(COMMANDS).index(),
+            replies: self.topic(REPLIES).index(),
             key,
             fingerprint: Fingerprint([0; 16]),
             record: CommandRecord {
@@ -231,10 +234,12 @@ impl World {
     /// Who was answered, and how.
     fn answers(&mut self) -> Vec<(u32, Result<Arc<crate::command::Reply>, Refused>)> {
         let answer = |(_, message)| match message {
-            Message::Answer(waiter, Answer::Reply { reply, .. }) => {
-                Some((waiter.request, Ok(reply)))
+            Message::Answer(exchange, Answer::Reply { reply, .. }) => {
+                Some((exchange.generation, Ok(reply)))
             }
-            Message::Answer(waiter, Answer::Refused(why)) => Some((waiter.request, Err(why))),
+            Message::Answer(exchange, Answer::Refused(why)) => {
+                Some((exchange.generation, Err(why)))
+            }
             _ => None,
         };
         self.out.drain(..).filter_map(answer).collect()
@@ -250,15 +255,18 @@ const fn security() -> ClusterSecurity {
     }
 }
 
-fn waiter(request: u32) -> Waiter {
-    let socket = SocketId {
-        slot: request,
-        generation: 0,
-    };
-    Waiter {
+fn exchange(request: u32) -> ExchangeId {
+    ExchangeId {
         shard: ShardId(0),
-        socket,
-        request,
+        slot: request,
+        generation: request,
+    }
+}
+
+fn question(request: u32) -> StreamQuestion {
+    StreamQuestion {
+        exchange: exchange(request),
+        number: 1,
     }
 }
 
@@ -372,7 +380,7 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
             topic,
             instance,
             encoding: 0,
-            waiter: waiter(request),
+            question: question(request),
             from: Cut::start(),
         };
         let place = Next {
@@ -382,7 +390,7 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
         let check = Message::CheckPlaces {
             topic,
             instance,
-            waiter: waiter(request),
+            question: question(request),
             places: vec![(Partition(0), place)],
         };
         for message in [join, check] {
@@ -444,8 +452,8 @@ fn a_config_that_may_not_be_read_any_more_is_no_other_log() {
 #[test]
 fn a_config_that_may_not_be_read_is_named() {
     let mut world = World::showing("", None);
-    let topic = world.topic(EVENTS);
-    assert!(topic.advice.is_some() || topic.unfit.is_some());
+    let health = &world.topic(EVENTS).health;
+    assert!(health.advice().is_some() || health.misconfigured().is_some());
 }
 
 #[test]
@@ -483,7 +491,7 @@ fn a_topic_that_outgrows_ids_is_not_served_with_ids_nobody_reads() {
     let readable = crate::log::Progress::decode(text.as_bytes()).is_ok();
     assert!(
         !topic.live || readable,
-        "live with ids that nobody reads; unfit: {:?}",
-        topic.unfit
+        "live with ids that nobody reads; {:?}",
+        topic.health.misconfigured()
     );
 }
