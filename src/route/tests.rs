@@ -11,7 +11,7 @@ use crate::config::{
     ClusterIndex, CommandMethod, CommandRoute, Config, Idempotency, PathPattern, QueryRoute,
     Template, TemplateContext,
 };
-use crate::http::{Connection, Fault, Limits, Method, Path, Received};
+use crate::http::{Connection, Fault, HeaderTable, Limits, Method, Path, Received};
 use crate::kafka::{Code, Concern};
 use crate::model::{Identity, TopicName};
 
@@ -189,7 +189,9 @@ fn fill(template: &str, target: &str, lines: &str, body: &str) -> Result<String,
     );
     let mut connection = Connection::new();
     let limits = Limits::default();
-    let Received::Request(request, _) = connection.receive(text.as_bytes(), &limits) else {
+    let mut table = HeaderTable::new();
+    let Received::Request(request, _) = connection.receive(text.as_bytes(), &limits, &mut table)
+    else {
         panic!("not a request: {text}");
     };
     let params: Vec<&str> = request.path.segments().skip(1).collect();
