@@ -3,7 +3,7 @@
 
 use crate::config::ClusterConfig;
 
-use super::snapshot::Snapshot;
+use super::snapshot::{CommandPlan, Snapshot};
 
 /// The first difference between two snapshots that a shard can't take over. `None`: it can.
 pub(super) fn difference(now: &Snapshot, next: &Snapshot) -> Option<String> {
@@ -75,12 +75,12 @@ fn topics(now: &Snapshot, next: &Snapshot) -> Option<String> {
 fn links(next: &Snapshot) -> Option<String> {
     let routes = next.commands.iter().zip(&next.config.commands);
     let apart =
-        |plan: &super::CommandPlan| next.topic(plan.commands).home != next.topic(plan.replies).home;
+        |plan: &CommandPlan| next.topic(plan.commands).home != next.topic(plan.replies).home;
     let mut apart = routes.filter(|(plan, _)| apart(plan));
     let (_, route) = apart.next()?;
     let (topic, replies) = (&route.topic, &route.replies);
     Some(format!(
-        "command `{}` would link the topics `{topic}` and `{replies}`, which different shards serve",
+        "command `{}` would link topic `{topic}` and topic `{replies}`, whose shards differ",
         route.name
     ))
 }
@@ -91,7 +91,8 @@ mod tests {
 
     use super::*;
     use crate::config::{ConfigFile, Sources, load};
-    use crate::shard::{Layout, Registry};
+    use crate::shard::registry::Registry;
+    use crate::shard::snapshot::Layout;
 
     const SETTINGS: &str = "kafka.bootstrap = [\"localhost:9092\"]\n";
     const EDGE: &str = "[[cluster]]\nname = \"edge\"\nbootstrap = [\"edge:9092\"]\n";
@@ -180,8 +181,8 @@ mod tests {
         let asks = "topic `balances` would have to write its events in another way";
         assert_eq!(said(&[SETTINGS, EDGE, routes, &named]), asks);
         let linked = PAY.replace("\"replies\"", "\"order-replies\"");
-        let apart = "command `pay` would link the topics `payments` and `order-replies`, which \
-                     different shards serve";
+        let apart = "command `pay` would link topic `payments` and topic `order-replies`, whose \
+                     shards differ";
         assert_eq!(said(&[SETTINGS, EDGE, &linked, ORDER, BALANCE]), apart);
     }
 }
