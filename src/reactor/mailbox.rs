@@ -10,7 +10,7 @@ use crossbeam_queue::ArrayQueue;
 use super::parking::Sleep;
 use super::resolver::Resolved;
 use crate::model::ShardId;
-use crate::shard::ListenerId;
+use crate::shard::{ListenerId, Outputs};
 use crate::sys::{Listener, Waker};
 
 /// Commands that wait for one shard: a process gives three in its life.
@@ -173,26 +173,29 @@ impl<M> std::fmt::Debug for ControlInbox<M> {
 
 /// What a shard has to say and could not yet: per peer, in order. Bounded by what it stands for,
 /// since each entry is an admitted request or counted bytes.
-pub(super) struct Outbox<M> {
+pub(super) struct Outbox<M, C> {
     own: ShardId,
     shards: Arc<[Inbox<M>]>,
-    control: Arc<ControlInbox<M>>,
-    /// One a shard, then the control thread's.
+    control: Arc<ControlInbox<C>>,
+    /// By shard.
     waiting: Vec<Vec<M>>,
+    /// For the control thread.
+    to_control: Vec<C>,
 }
 
-impl<M> Outbox<M> {
+impl<M, C> Outbox<M, C> {
     pub(super) fn new(
         own: ShardId,
         shards: Arc<[Inbox<M>]>,
-        control: Arc<ControlInbox<M>>,
+        control: Arc<ControlInbox<C>>,
     ) -> Self {
-        let waiting = (0..=shards.len()).map(|_| Vec::new()).collect();
+        let waiting = shards.iter().map(|_| Vec::new()).collect();
         Self {
             own,
             shards,
             control,
             waiting,
+            to_control: Vec::new(),
         }
     }
 
@@ -200,33 +203,33 @@ impl<M> Outbox<M> {
     ///
     /// # Panics
     /// A message to a shard that is not there.
-    pub(super) fn add(&mut self, messages: &mut Vec<(ShardId, M)>) {
-        for (to, message) in messages.drain(..) {
-            let place = match to {
-                ShardId::CONTROL => self.shards.len(),
-                ShardId(shard) => usize::from(shard),
-            };
-            self.waiting[place].push(message);
+    pub(super) fn add(&mut self, outputs: &mut Outputs<M, C>) {
+        for (to, message) in outputs.messages.drain(..) {
+            self.waiting[usize::from(to.0)].push(message);
         }
+        self.to_control.append(&mut outputs.control);
     }
 
     /// Offers what waits, one batch a peer. True: all of it is gone.
     pub(super) fn flush(&mut self) -> bool {
         let mut empty = true;
-        for (place, waiting) in self.waiting.iter_mut().enumerate() {
-            if waiting.is_empty() {
-                continue;
-            }
-            let batch = std::mem::take(waiting);
-            let pushed = match self.shards.get(place) {
-                Some(inbox) => inbox.push(self.own, batch),
-                None => self.control.push(self.own, batch),
-            };
-            if let Err(back) = pushed {
-                *waiting = back;
-                empty = false;
-            }
+        for (inbox, waiting) in self.shards.iter().zip(&mut self.waiting) {
+            empty &= offer(waiting, |batch| inbox.push(self.own, batch));
         }
         empty
+            & offer(&mut self.to_control, |batch| {
+                self.control.push(self.own, batch)
+            })
     }
+}
+
+/// Offers what waits as one batch, and takes back what finds no room. True: nothing waits.
+fn offer<T>(waiting: &mut Vec<T>, push: impl FnOnce(Vec<T>) -> Result<(), Vec<T>>) -> bool {
+    if waiting.is_empty() {
+        return true;
+    }
+    let rejected = push(std::mem::take(waiting)).err();
+    let empty = rejected.is_none();
+    *waiting = rejected.unwrap_or_default();
+    empty
 }

@@ -23,9 +23,9 @@ use crate::model::{ExchangeId, FastRandom, Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
 use crate::tls::{Acceptor, Session};
 
-use super::home::Outbox;
 use super::io::{Io, ListenerId, Part, SocketId};
-use super::message::Message;
+use super::message::HomeMessage;
+use super::outbox::Outbox;
 use super::projection::Projections;
 use super::random::SecureRandom;
 use super::snapshot::Snapshot;
@@ -394,12 +394,13 @@ impl Edge {
         }) = client.state
         {
             let plan = self.snapshot.commands[usize::from(route)];
-            let left = Message::WaiterLeft {
+            let left = HomeMessage::CommandAbandoned {
                 topic: plan.replies,
                 key,
                 exchange: self.exchange(&client),
             };
-            cx.out.push((self.snapshot.topic(plan.replies).home, left));
+            let home = self.snapshot.topic(plan.replies).home;
+            cx.out.to_home(home, left);
         }
         self.forget(&client);
         self.close(client.socket, why, cx);

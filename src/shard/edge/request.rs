@@ -15,8 +15,8 @@ use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
 use crate::model::{CorrelationId, ExchangeId, Identity, Instant, KeyHash};
 use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
-use crate::shard::home::Outbox;
-use crate::shard::message::{CommandRequest, Message};
+use crate::shard::message::{CommandRequest, HomeMessage, ProjectionMessage};
+use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projections;
 use crate::shard::snapshot::TopicIndex;
 
@@ -161,10 +161,8 @@ impl Edge {
         })?;
         let plan = self.snapshot.commands[route];
         let what = What::Command(request.key);
-        out.push((
-            self.snapshot.topic(plan.commands).home,
-            Message::Command(Box::new(request)),
-        ));
+        let home = self.snapshot.topic(plan.commands).home;
+        out.to_home(home, HomeMessage::Command(Box::new(request)));
         let wait = Wait {
             exchange: asking.exchange,
             cors: asking.cors,
@@ -347,10 +345,10 @@ impl Edge {
         };
         let identity = Identity::ANONYMOUS;
         let key = evaluate(template, &inputs(params, request, &identity))?;
-        let hash = projection.instance.secret.hash(&key);
+        let hash = projection.incarnation.secret.hash(&key);
         let partitioner = route.partitioner.filter(|_| !projections.has_grown(topic));
         let partition = partitioner.map(|Partitioner::Murmur2| {
-            crate::kafka::partition_of(&key, projection.instance.partitions)
+            crate::kafka::partition_of(&key, projection.incarnation.partitions)
         });
         let layout = self.snapshot.layout;
         let owner = hash.owner(layout.first_slice(), layout.slices());
@@ -362,16 +360,13 @@ impl Edge {
             return Ok(Outcome::Answered(framed, status));
         }
         let key = key.into_boxed_slice();
-        out.push((
-            owner,
-            Message::Get {
-                exchange: asking.id,
-                topic,
-                hash,
-                key,
-                partition,
-            },
-        ));
+        let get = ProjectionMessage::Get {
+            exchange: asking.id,
+            hash,
+            key,
+            partition,
+        };
+        out.to_projection(owner, topic, get);
         let what = What::Get(condition.map(Box::new));
         let (began, route) = (asking.now, index as u16);
         let wait = Wait {
@@ -424,7 +419,7 @@ impl Edge {
             topic,
             began: asking.now,
             route: index as u16,
-            instance: projection.instance.number,
+            incarnation: projection.incarnation.number,
             seq: projection.seq(),
             shard: self.snapshot.layout.first_slice(),
             after: None,
@@ -461,7 +456,7 @@ impl Edge {
             .map(|template| evaluate(template, &inputs))
             .transpose()?;
         let key = key.zip(projection);
-        let key = key.map(|(key, projection)| (projection.instance.secret.hash(&key), key));
+        let key = key.map(|(key, projection)| (projection.incarnation.secret.hash(&key), key));
         let last_event_id = last_event_id(request)?.map(Cow::into_owned);
         let start = StreamStart {
             topic,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::model::{Instant, Offset};
-use crate::shard::message::{Blocked, Message, Standing};
+use crate::shard::message::{Blocked, ProjectionMessage, Standing};
 use crate::shard::snapshot::Snapshot;
 
 use super::HomeContext;
@@ -90,10 +90,7 @@ impl Topic {
         if std::mem::replace(&mut self.standing, standing) != standing
             && cx.snapshot.topic(self.index).is_shared()
         {
-            let topic = self.index;
-            let shards = cx.snapshot.layout.slice_shards();
-            cx.out
-                .extend(shards.map(|shard| (shard, Message::Standing(topic, standing))));
+            cx.to_projections(self.index, || ProjectionMessage::Standing(standing));
         }
         let why = self.held_up(cx.client, fresh_for, cx.now);
         let line = self.held_up.on_look(why, cx.now.mono);

@@ -1,6 +1,6 @@
 //! One topic at its home: from its name to a live order. A topic is *waiting* until the cluster
 //! shows it, *loading* until what its users need is read, then *live*. Another log under the same
-//! name starts over as a new instance.
+//! name starts over as a new incarnation.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::partitions::{Counts, Part};
 use super::places::Places;
 use super::writes::{Line, Writes};
 use super::{HomeContext, Outbox, note};
-use crate::shard::message::{Instance, Level, Message, Standing, StreamQuestion};
+use crate::shard::message::{Incarnation, Level, ProjectionMessage, Standing, StreamQuestion};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
 
 /// One topic at home.
@@ -39,7 +39,7 @@ pub(super) struct Topic {
     pub(super) writes: Writes,
     /// What would be better otherwise, although it is served.
     pub(super) advice: Option<String>,
-    pub(super) instance: u32,
+    pub(super) incarnation: u32,
     /// The number of partitions with which the present incarnation began.
     pub(super) opened_with: usize,
     pub(super) cluster_id: String,
@@ -81,7 +81,7 @@ impl Topic {
             unfit: None,
             writes: Writes::default(),
             advice: None,
-            instance: 0,
+            incarnation: 0,
             opened_with: 0,
             cluster_id: String::new(),
             order: None,
@@ -199,7 +199,7 @@ impl Topic {
         }
         if !same_log {
             cluster_id.clone_into(&mut self.cluster_id);
-            if self.instance > 0 {
+            if self.incarnation > 0 {
                 let name = snapshot.topic_name(plan);
                 let why = match (same_id, same_policy) {
                     (true, true) => "can't be served as it is now",
@@ -260,17 +260,17 @@ impl Topic {
         self.read_from(0, false, cx);
     }
 
-    /// Begins an instance: what was built from another log is void.
+    /// Begins an incarnation: what was built from another log is void.
     fn open(&mut self, view: &TopicView, cx: &mut HomeContext<'_>) {
         let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
         let settings = &snapshot.config.settings;
-        self.instance += 1;
+        self.incarnation += 1;
         self.opened_with = view.partitions as usize;
         self.live = false;
         self.paused = false;
         self.parts.clear();
-        self.catch_ups.clear(self.instance, cx.client);
+        self.catch_ups.clear(self.incarnation, cx.client);
         self.places.clear();
         let cached = cached(plan, view);
         self.stop_reading_again(cx.client);
@@ -304,9 +304,8 @@ impl Topic {
         ));
         if shared {
             let config = view.config.as_ref();
-            let instance = Arc::new(Instance {
-                topic: self.index,
-                number: self.instance,
+            let incarnation = Arc::new(Incarnation {
+                number: self.incarnation,
                 tag,
                 secret,
                 compacted: config.is_some_and(|c| c.compacted),
@@ -316,9 +315,7 @@ impl Topic {
                 delete_retention_ms: config
                     .map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
             });
-            let shards = cx.snapshot.layout.slice_shards();
-            cx.out
-                .extend(shards.map(|shard| (shard, Message::Open(instance.clone()))));
+            cx.to_projections(self.index, || ProjectionMessage::Open(incarnation.clone()));
         }
     }
 
@@ -355,14 +352,8 @@ impl Topic {
     }
 
     /// A shard has applied all up to `seq`.
-    pub(super) fn on_applied(
-        &mut self,
-        shard: ShardId,
-        (instance, seq): (u32, Seq),
-        cx: &mut HomeContext<'_>,
-    ) {
-        let current = instance == self.instance; // Else it is of a log that is void.
-        let Some(order) = self.order.as_mut().filter(|_| current) else {
+    pub(super) fn on_applied(&mut self, shard: ShardId, seq: Seq, cx: &mut HomeContext<'_>) {
+        let Some(order) = self.order.as_mut() else {
             return;
         };
         order.on_applied(shard, seq);
@@ -379,17 +370,13 @@ impl Topic {
         }
     }
 
-    /// A stream needs history from `from` on. One of an earlier instance has been closed by now, or
-    /// will be: in a catch-up read of this one nobody would take its blocks.
+    /// A stream needs history from `from` on.
     pub(super) fn on_join(
         &mut self,
-        instance: u32,
         (question, encoding, from): (StreamQuestion, usize, Cut),
         cx: &mut HomeContext<'_>,
     ) {
-        if instance == self.instance
-            && let Some((catch_ups, mut at)) = self.catch_ups(cx)
-        {
+        if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
             catch_ups.join(question, encoding, from, &mut at);
         }
     }

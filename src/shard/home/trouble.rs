@@ -210,25 +210,25 @@ mod tests {
     fn each_reason_is_told_once_an_outage_and_the_last_is_shown() {
         let (mut trouble, mut out) = (
             Trouble::new(ClusterKeys::default(), false, vec![address(1)]),
-            Outbox::new(),
+            Outbox::new(crate::model::ShardId(0)),
         );
         for _ in 0..3 {
             trouble.on_down((address(1), true), &KafkaError::Timeout, &mut out);
             trouble.on_down((address(1), true), &KafkaError::TlsWanted, &mut out);
         }
-        assert_eq!((out.len(), trouble.failed()), (2, 6));
+        assert_eq!((out.notes(), trouble.failed()), (2, 6));
         assert!(trouble.shown().expect("down").contains("kafka.tls.enabled"));
         trouble.on_up(&address(1), &mut out);
-        assert_eq!((out.len(), trouble.shown()), (3, None));
+        assert_eq!((out.notes(), trouble.shown()), (3, None));
         trouble.on_down((address(1), true), &KafkaError::Timeout, &mut out);
-        assert_eq!(out.len(), 4);
+        assert_eq!(out.notes(), 4);
     }
 
     #[test]
     fn an_address_that_brokers_advertise_is_not_blamed_on_the_config() {
         let (mut trouble, mut out) = (
             Trouble::new(ClusterKeys::default(), false, vec![address(1)]),
-            Outbox::new(),
+            Outbox::new(crate::model::ShardId(0)),
         );
         for error in [
             KafkaError::Connect(ErrorKind::NotFound),
@@ -259,7 +259,7 @@ mod tests {
     fn another_cluster_is_named_until_a_broker_of_ours_answers() {
         let (mut trouble, mut out) = (
             Trouble::new(ClusterKeys::default(), false, vec![address(1)]),
-            Outbox::new(),
+            Outbox::new(crate::model::ShardId(0)),
         );
         let other = KafkaError::OtherCluster {
             ours: "A".into(),
@@ -278,7 +278,7 @@ mod tests {
     fn a_missing_token_comes_first() {
         let (mut trouble, mut out) = (
             Trouble::new(ClusterKeys::default(), false, vec![address(1)]),
-            Outbox::new(),
+            Outbox::new(crate::model::ShardId(0)),
         );
         trouble.on_down((address(1), true), &KafkaError::Timeout, &mut out);
         trouble.on_token(Some(&"no token".into()));

@@ -9,8 +9,9 @@ use sluicegate::broker::{Broker, ConnectionId, NodeId};
 use sluicegate::metrics::ShardStatus;
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
-    ClientTotals, ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part,
-    RandomKey, Read, Shard, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
+    ClientTotals, ClusterSecurity, ControlMessage, Inputs, Io, Layout, ListenerId, Message, Open,
+    Outputs, Part, RandomKey, Read, Shard, ShardMessage, ShardSetup, Snapshot, SocketEvent,
+    SocketId, Turn, Write,
 };
 
 use super::random::Random;
@@ -211,9 +212,10 @@ impl Peer {
                 totals: totals.clone(),
             };
             let mut inputs = Inputs::default();
-            inputs
-                .messages
-                .push((ShardId::CONTROL, Message::Load(snapshot.clone())));
+            inputs.messages.push((
+                ShardId::CONTROL,
+                Message::Shard(ShardMessage::Load(snapshot.clone())),
+            ));
             let (pipes, generations) = (Vec::new(), Vec::new());
             let (more, deadline) = (false, None);
             Driven {
@@ -248,7 +250,7 @@ impl Peer {
             driven
                 .inputs
                 .messages
-                .push((ShardId::CONTROL, Message::Ask(1)));
+                .push((ShardId::CONTROL, Message::Shard(ShardMessage::Ask(1))));
         }
     }
 
@@ -344,17 +346,19 @@ impl Peer {
         for open in outputs.open {
             self.open(n, &open, broker);
         }
-        for (to, message) in outputs.messages {
-            match (to, message) {
-                (ShardId::CONTROL, Message::Report(_, report)) => {
+        for message in outputs.control {
+            match message {
+                ControlMessage::Report(_, report) => {
                     let open = report.checks.iter().filter(|check| !check.ok).count();
                     self.unready[n] = Some(open);
                     self.status[n] = report.status;
                 }
-                (ShardId::CONTROL, Message::Note(note)) => self.notes.push(note.text),
-                (ShardId::CONTROL, other) => panic!("not for control: {other:?}"),
-                (ShardId(to), message) => self.ways[n][usize::from(to)].push_back(message),
+                ControlMessage::Note(note) => self.notes.push(note.text),
+                ControlMessage::Salt(..) => panic!("the fleet's brokers ask for no password"),
             }
+        }
+        for (to, message) in outputs.messages {
+            self.ways[n][usize::from(to.0)].push_back(message);
         }
     }
 
