@@ -27,7 +27,8 @@ use sluicegate::config::{ConfigFile, Sources};
 use sluicegate::model::{Instant, Now, Partition, ShardId, UnixMillis};
 use sluicegate::shard::{
     ClusterSecurity, ControlMessage, Inputs, Io, Layout, ListenerId, Message, Outputs, Part,
-    RandomKey, Read, Shard, ShardMessage, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
+    RandomKey, Read, Registry, Shard, ShardMessage, ShardSetup, Snapshot, SocketEvent, SocketId,
+    Turn, Write,
 };
 
 const TOPIC: &str = "events";
@@ -126,7 +127,8 @@ impl World {
             shards,
             kafka_shards,
         };
-        let snapshot = Arc::new(Snapshot::new(1, Arc::new(config), layout));
+        let snapshot = Snapshot::new(1, Arc::new(config), layout, &mut Registry::default());
+        let snapshot = Arc::new(snapshot.expect("a few names have numbers"));
         let clusters = snapshot.cluster_indexes();
         let setup = ShardSetup {
             me: ShardId(0),

@@ -24,7 +24,8 @@ use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
     ClientTotals, ClusterIndex, ClusterMessage, ControlMessage, HomeMessage, Layout, Level,
-    ListenerId, Message, Note, RandomKey, Shard, ShardMessage, ShardSetup, Snapshot,
+    ListenerId, Message, Note, NumbersExhausted, RandomKey, Registry, Shard, ShardMessage,
+    ShardSetup, Snapshot,
 };
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
@@ -54,6 +55,9 @@ pub enum BootError {
     /// The kernel, or an address to listen on.
     #[error(transparent)]
     Reactor(#[from] ReactorError),
+    /// More routes or topics than the process can count.
+    #[error(transparent)]
+    Numbers(#[from] NumbersExhausted),
     /// The admin port.
     #[error("can't listen on {address} for the admin port: {source}; free it or set admin.listen")]
     Admin {
@@ -134,7 +138,8 @@ impl BootError {
             | Self::Pem { .. }
             | Self::Secret { .. }
             | Self::Cpu { .. }
-            | Self::Descriptors { .. } => 78,
+            | Self::Descriptors { .. }
+            | Self::Numbers(_) => 78,
             Self::Reactor(_) | Self::Admin { .. } | Self::System { .. } => 69,
         }
     }
@@ -256,7 +261,9 @@ pub fn run(config: Config) -> Result<(), BootError> {
         Box::new(move || woken.notify_one())
     };
     let running = start(plan, Clock::start(), make, wake)?;
-    let snapshot = Arc::new(Snapshot::new(1, Arc::new(config), layout));
+    // There is no reload yet, so that no second snapshot needs the registry.
+    let snapshot = Snapshot::new(1, Arc::new(config), layout, &mut Registry::default());
+    let snapshot = Arc::new(snapshot?);
     let control = Control::new(running, snapshot, woken, descriptors, totals);
     runtime.block_on(Arc::new(control).run(signals))
 }
@@ -519,11 +526,10 @@ impl Control {
     /// Hands brokers' tokens to the homes as they come, each cluster's by itself: a program that
     /// hangs keeps no other cluster from its token.
     async fn tokens(self: &Arc<Self>) {
-        let config = &self.snapshot.config;
         let mut each = JoinSet::new();
-        for cluster in config.cluster_indexes() {
-            let (_, sasl) = config.cluster_security(cluster);
-            if let Some(tokens) = Tokens::of(sasl, config.cluster_keys(cluster)) {
+        for cluster in self.snapshot.cluster_indexes() {
+            let (_, sasl) = self.snapshot.cluster_security(cluster);
+            if let Some(tokens) = Tokens::of(sasl, self.snapshot.cluster_keys(cluster)) {
                 let control = self.clone();
                 each.spawn(async move { control.tokens_of(cluster, tokens).await });
             }
@@ -536,7 +542,7 @@ impl Control {
 
     /// One cluster's tokens, for ever.
     async fn tokens_of(&self, cluster: ClusterIndex, mut tokens: Tokens) {
-        let brokers = self.snapshot.config.cluster_keys(cluster).brokers();
+        let brokers = self.snapshot.cluster_keys(cluster).brokers();
         let mut missing = false;
         loop {
             let token = tokens.next().await;

@@ -41,7 +41,7 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
     // A topic of a cluster that nobody can reach does not load, whatever its home knows of that.
     let waits: Vec<String> = snapshot
         .topics
-        .iter()
+        .values()
         .filter(|plan| blocked(&snapshot.cluster_name(plan.cluster)))
         .map(|plan| snapshot.topic_name(plan))
         .collect();
@@ -66,7 +66,7 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
 fn writes(snapshot: &Snapshot) -> Vec<String> {
     let topics = snapshot
         .topics
-        .iter()
+        .values()
         .map(|plan| snapshot.writes_name(plan));
     let routes = (0..snapshot.commands.len()).filter_map(|n| snapshot.keyless_name(n));
     topics.chain(routes).collect()
@@ -81,7 +81,7 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
         let mut checks = vec![
             name(plan.commands),
             name(plan.replies),
-            snapshot.cluster_name(route.cluster),
+            snapshot.cluster_name(snapshot.topic(plan.commands).cluster),
             snapshot.writes_name(snapshot.topic(plan.commands)),
         ];
         checks.extend(snapshot.keyless_name(n));
@@ -91,15 +91,18 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
         }
     });
     let queries = config.queries.iter().zip(&snapshot.queries);
-    let queries = queries.map(|(route, topic)| RouteNeeds {
+    let queries = queries.map(|(route, plan)| RouteNeeds {
         route: route.name.clone(),
-        checks: vec![name(*topic)],
+        checks: vec![name(plan.topic)],
     });
     let streams = config.streams.iter().zip(&snapshot.streams);
-    let streams = streams.map(|(route, (topic, _))| RouteNeeds {
+    let streams = streams.map(|(route, plan)| RouteNeeds {
         route: route.name.clone(),
         // The second check exists only while streams are refused and other routes are served.
-        checks: vec![name(*topic), snapshot.streams_name(snapshot.topic(*topic))],
+        checks: vec![
+            name(plan.topic),
+            snapshot.streams_name(snapshot.topic(plan.topic)),
+        ],
     });
     commands.chain(queries).chain(streams).collect()
 }

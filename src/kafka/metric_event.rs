@@ -56,8 +56,8 @@ pub enum MetricEvent {
     Throttled(Duration),
 }
 
-/// MetricEvents nobody has asked for yet: a driver that counts asks once a turn, and a turn has no more
-/// but where some thousand partitions are refused in it.
+/// MetricEvents nobody has asked for yet: a driver that counts asks once a turn, and a turn has no
+/// more but where some thousand partitions are refused in it.
 const METRIC_EVENTS_MAX: usize = 4096;
 
 /// Room beyond it for connections that came and went, of which a turn has a few: one that is not

@@ -1,6 +1,6 @@
-//! Kafka's protocol without I/O: what one home shard needs of one cluster. A [`Client`] takes bytes,
-//! outcomes and `now`, and gives bytes, events and its next deadline; sockets, names and clocks are
-//! the driver's.
+//! Kafka's protocol without I/O: what one home shard needs of one cluster. A [`Client`] takes
+//! bytes, outcomes and `now`, and gives bytes, events and its next deadline; sockets, names and
+//! clocks are the driver's.
 //!
 //! Five rooms in one: the *directory* (topics, ids, configs, leaders), the *reader* (partitions
 //! from offsets to [`crate::log::Batch`]es), the *writer* (records to appended, refused or

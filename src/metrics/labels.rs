@@ -7,7 +7,7 @@ macro_rules! labels {
         $( $(#[doc = $vdoc:literal])+ $Variant:ident = $word:literal, )+
     } )+) => { $(
         $(#[doc = $doc])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $Enum { $( $(#[doc = $vdoc])+ $Variant, )+ }
 
         impl Label for $Enum {

@@ -10,6 +10,7 @@ use super::table::{
     RouteMetrics, Row, StreamMetrics, TopicMetrics,
 };
 use super::text::{Exposition, Samples};
+use crate::model::{Id, IdTable, RouteId, TopicId};
 
 /// Brokers with series of their own.
 pub const BROKERS_MAX: usize = 64;
@@ -17,39 +18,32 @@ pub const BROKERS_MAX: usize = 64;
 /// scrape.
 pub const PARTITIONS_MAX: usize = 128;
 
-/// Names that become labels: the routes and topics of the config, nothing else.
+/// Names that become labels: those of the routes and topics that a config has named since the
+/// process started, nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Commands, in the order of the config.
-    pub commands: Vec<String>,
-    /// Queries, in the order of the config.
-    pub queries: Vec<String>,
-    /// Streams, in the order of the config.
-    pub streams: Vec<String>,
-    /// Topics, in an order the shards share.
-    pub topics: Vec<String>,
+    /// The routes.
+    pub routes: IdTable<RouteId, (RouteKind, String)>,
+    /// The topics.
+    pub topics: IdTable<TopicId, String>,
 }
 
 impl Names {
-    /// The place of a route among [`ShardMetrics::routes`]: commands first, then queries, then
-    /// streams, each in the order of the config.
-    #[must_use]
-    pub fn route(&self, kind: RouteKind, index: usize) -> usize {
-        index
-            + match kind {
-                RouteKind::Command => 0,
-                RouteKind::Query => self.commands.len(),
-                RouteKind::Stream => self.commands.len() + self.queries.len(),
-            }
+    /// Adds the names of another snapshot. A number has one name for the life of the process, so
+    /// nothing changes for the names that are known.
+    pub fn add(&mut self, other: &Self) {
+        for (route, name) in other.routes.iter() {
+            self.routes.insert(route, name.clone());
+        }
+        for (topic, name) in other.topics.iter() {
+            self.topics.insert(topic, name.clone());
+        }
     }
 
-    fn routes(&self) -> impl Iterator<Item = &str> {
-        let all = self
-            .commands
-            .iter()
-            .chain(&self.queries)
-            .chain(&self.streams);
-        all.map(String::as_str)
+    fn routes(&self, kind: RouteKind) -> impl Iterator<Item = (RouteId, &str)> {
+        let routes = self.routes.iter();
+        let of_kind = routes.filter(move |(_, (its, _))| *its == kind);
+        of_kind.map(|(route, (_, name))| (route, &**name))
     }
 }
 
@@ -63,13 +57,13 @@ pub struct ShardMetrics {
     pub kafka: KafkaMetrics,
     /// By where they listen; what [`BrokerMetrics::of`] lets in.
     pub brokers: BTreeMap<String, BrokerMetrics>,
-    /// By [`Names::route`].
+    /// By [`RouteId`].
     pub routes: Vec<RouteMetrics>,
-    /// In the order of the config.
+    /// By [`RouteId`]. Only those of commands count anything, and are shown.
     pub commands: Vec<CommandMetrics>,
-    /// In the order of the config.
+    /// By [`RouteId`]. Only those of streams count anything, and are shown.
     pub streams: Vec<StreamMetrics>,
-    /// In the order of [`Names::topics`].
+    /// By [`TopicId`].
     pub topics: Vec<TopicMetrics>,
     /// By topic, then by partition; the home lets it grow with [`Self::partition`].
     partitions: Vec<Vec<PartitionMetrics>>,
@@ -79,21 +73,23 @@ impl ShardMetrics {
     /// Zeros for these names.
     #[must_use]
     pub fn new(names: Arc<Names>) -> Self {
-        let routes = names.routes().count();
-        Self {
-            general: General::default(),
-            kafka: KafkaMetrics::default(),
-            brokers: BTreeMap::new(),
-            routes: vec![RouteMetrics::default(); routes],
-            commands: vec![CommandMetrics::default(); names.commands.len()],
-            streams: vec![StreamMetrics::default(); names.streams.len()],
-            topics: vec![TopicMetrics::default(); names.topics.len()],
-            partitions: vec![Vec::new(); names.topics.len()],
-            names,
-        }
+        let mut metrics = Self::default();
+        metrics.add_names(names);
+        metrics
     }
 
-    /// The names it was made for.
+    /// Goes on counting under more names: those of another snapshot beside the known ones.
+    pub fn add_names(&mut self, names: Arc<Names>) {
+        let (routes, topics) = (names.routes.end(), names.topics.end());
+        self.routes.resize_with(routes, RouteMetrics::default);
+        self.commands.resize_with(routes, CommandMetrics::default);
+        self.streams.resize_with(routes, StreamMetrics::default);
+        self.topics.resize_with(topics, TopicMetrics::default);
+        self.partitions.resize_with(topics, Vec::new);
+        self.names = names;
+    }
+
+    /// The names that it counts for.
     #[must_use]
     pub fn names(&self) -> &Arc<Names> {
         &self.names
@@ -110,11 +106,12 @@ impl ShardMetrics {
         &mut of_topic[index]
     }
 
-    /// Adds another shard's. Both must be made for the same names; another snapshot's are left
-    /// out, since their places mean other routes.
+    /// Adds another shard's. One of the two may not have taken over the newest snapshot yet.
     pub fn merge(&mut self, other: &Self) {
         if self.names != other.names {
-            return;
+            let mut names = (*self.names).clone();
+            names.add(&other.names);
+            self.add_names(names.into());
         }
         self.general.merge(&other.general);
         self.kafka.merge(&other.kafka);
@@ -136,23 +133,26 @@ impl ShardMetrics {
     pub fn expose(&self, out: &mut Exposition) {
         let names = &*self.names;
         write_group(out, General::ROWS, [(&self.general, [])]);
-        let routes = self.routes.iter().zip(names.routes());
+        let kinds = [RouteKind::Command, RouteKind::Query, RouteKind::Stream];
+        let routes = kinds.into_iter().flat_map(|kind| names.routes(kind));
         write_group(
             out,
             RouteMetrics::ROWS,
-            routes.map(|(m, n)| (m, [("route", n)])),
+            routes.map(|(id, n)| (&self.routes[id.index()], [("route", n)])),
         );
-        let commands = self.commands.iter().zip(&names.commands);
         write_group(
             out,
             CommandMetrics::ROWS,
-            commands.map(|(m, n)| (m, [("route", &**n)])),
+            names
+                .routes(RouteKind::Command)
+                .map(|(id, n)| (&self.commands[id.index()], [("route", n)])),
         );
-        let streams = self.streams.iter().zip(&names.streams);
         write_group(
             out,
             StreamMetrics::ROWS,
-            streams.map(|(m, n)| (m, [("route", &**n)])),
+            names
+                .routes(RouteKind::Stream)
+                .map(|(id, n)| (&self.streams[id.index()], [("route", n)])),
         );
         write_group(out, KafkaMetrics::ROWS, [(&self.kafka, [])]);
         let brokers = self.brokers.iter();
@@ -161,16 +161,19 @@ impl ShardMetrics {
             BrokerMetrics::ROWS,
             brokers.map(|(n, m)| (m, [("broker", &**n)])),
         );
-        let topics = self.topics.iter().zip(&names.topics);
+        let topics = names.topics.iter();
         write_group(
             out,
             TopicMetrics::ROWS,
-            topics.map(|(m, n)| (m, [("topic", &**n)])),
+            topics.map(|(id, n)| (&self.topics[id.index()], [("topic", &**n)])),
         );
         let numbers: Vec<Vec<String>> = self.partitions.iter().map(|it| numbers(it)).collect();
-        let partitions = self.partitions.iter().zip(&numbers).zip(&names.topics);
-        let few = partitions.filter(|((of_topic, _), _)| of_topic.len() <= PARTITIONS_MAX);
-        let partitions = few.flat_map(|((of_topic, numbers), topic)| {
+        let partitions = names.topics.iter().map(|(id, topic)| {
+            let (of_topic, numbers) = (&self.partitions[id.index()], &numbers[id.index()]);
+            (of_topic, numbers, topic)
+        });
+        let few = partitions.filter(|(of_topic, ..)| of_topic.len() <= PARTITIONS_MAX);
+        let partitions = few.flat_map(|(of_topic, numbers, topic)| {
             let labels = numbers
                 .iter()
                 .map(|n| [("topic", &**topic), ("partition", &**n)]);
@@ -248,21 +251,29 @@ mod tests {
     use crate::metrics::{CommandOutcome, StatusClass};
     use std::collections::HashSet;
 
+    const STREAM: RouteId = RouteId(2);
+
     fn names() -> Arc<Names> {
-        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-        Arc::new(Names {
-            commands: list(&["pay"]),
-            queries: list(&["GET /a"]),
-            streams: list(&["GET /e"]),
-            topics: list(&["payments", "balances"]),
-        })
+        let mut names = Names::default();
+        let routes = [
+            (RouteKind::Command, "pay"),
+            (RouteKind::Query, "GET /a"),
+            (RouteKind::Stream, "GET /e"),
+        ];
+        for (n, (kind, name)) in (0..).zip(routes) {
+            names.routes.insert(RouteId(n), (kind, name.to_owned()));
+        }
+        for (n, name) in (0..).zip(["payments", "balances"]) {
+            names.topics.insert(TopicId(n), name.to_owned());
+        }
+        Arc::new(names)
     }
 
     #[test]
     fn the_exposition_names_each_family_once_and_sums_shards() {
         let mut a = ShardMetrics::new(names());
         let mut b = ShardMetrics::new(names());
-        let route = a.names().route(RouteKind::Stream, 0);
+        let route = STREAM.index();
         a.routes[route].requests.bump(StatusClass::of(200));
         b.routes[route].requests.bump(StatusClass::of(204));
         a.commands[0].commands.bump(CommandOutcome::Replayed);
@@ -318,11 +329,20 @@ mod tests {
     }
 
     #[test]
-    fn another_snapshots_names_are_not_added_up() {
+    fn a_shard_with_another_snapshot_is_added_by_number() {
+        let mut more = (*names()).clone();
+        more.routes
+            .insert(RouteId(4), (RouteKind::Stream, "GET /f".to_owned()));
         let mut a = ShardMetrics::new(names());
-        let mut other = ShardMetrics::new(Arc::default());
-        other.general.turns.bump();
-        a.merge(&other);
-        assert_eq!(a.general.turns.0, 0);
+        let mut b = ShardMetrics::new(Arc::new(more));
+        a.streams[STREAM.index()].open.set(3);
+        b.streams[STREAM.index()].open.set(4);
+        b.streams[4].open.set(5);
+        let (mut ab, mut ba) = (a.clone(), b.clone());
+        ab.merge(&b);
+        ba.merge(&a);
+        assert_eq!(ab, ba);
+        let open: Vec<u64> = ab.streams.iter().map(|it| it.open.0).collect();
+        assert_eq!(open, [0, 0, 7, 0, 5]);
     }
 }

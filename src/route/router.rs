@@ -9,7 +9,7 @@ use crate::http::{Method, Path};
 
 /// A route by its place in the config: among its commands, queries or streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RouteId {
+pub enum RouteIndex {
     /// `config.commands[_]`
     Command(usize),
     /// `config.queries[_]`
@@ -25,7 +25,7 @@ pub type Params<'p> = SmallVec<[&'p str; 4]>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match<'p> {
     /// Which.
-    pub route: RouteId,
+    pub route: RouteIndex,
     /// What stands in its parameters.
     pub params: Params<'p>,
 }
@@ -80,7 +80,7 @@ struct Node {
 #[derive(Clone, Copy, Debug)]
 struct Leaf {
     method: Method,
-    route: RouteId,
+    route: RouteIndex,
     line: usize,
 }
 
@@ -100,13 +100,13 @@ impl Router {
                 CommandMethod::Patch => Method::Patch,
                 CommandMethod::Delete => Method::Delete,
             };
-            router.add(method, &it.path, RouteId::Command(index), it.line)?;
+            router.add(method, &it.path, RouteIndex::Command(index), it.line)?;
         }
         for (index, it) in config.queries.iter().enumerate() {
-            router.add(Method::Get, &it.path, RouteId::Query(index), it.line)?;
+            router.add(Method::Get, &it.path, RouteIndex::Query(index), it.line)?;
         }
         for (index, it) in config.streams.iter().enumerate() {
-            router.add(Method::Get, &it.path, RouteId::Stream(index), it.line)?;
+            router.add(Method::Get, &it.path, RouteIndex::Stream(index), it.line)?;
         }
         Ok(router)
     }
@@ -147,7 +147,7 @@ impl Router {
         method: Method,
         params: &mut Params<'p>,
         methods: &mut Methods,
-    ) -> Option<RouteId> {
+    ) -> Option<RouteIndex> {
         let node = &self.nodes[node];
         let Some((first, rest)) = segments.split_first() else {
             for leaf in &node.routes {
@@ -175,7 +175,7 @@ impl Router {
         &mut self,
         method: Method,
         path: &PathPattern,
-        route: RouteId,
+        route: RouteIndex,
         line: usize,
     ) -> Result<(), RouteConflict> {
         let mut at = 0;

@@ -167,7 +167,7 @@ proptest! {
         let path = Path::parse(&path).expect("a good path");
         match (router.route(Method::Get, &path), expected) {
             (Routed::To(found), Some(expected)) => {
-                let RouteId::Query(index) = found.route else {
+                let RouteIndex::Query(index) = found.route else {
                     return Err(TestCaseError::fail("not a query"));
                 };
                 prop_assert_eq!(&config.queries[index].path.to_string(), expected);

@@ -18,6 +18,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use crate::model::TopicId;
 
 /// A question that a stream asks another shard. The number keeps the answer to an earlier question
 /// of the same stream from being taken for this one's.
@@ -323,8 +324,10 @@ pub struct Incarnation {
 pub struct CommandRequest {
     /// The exchange that gets the answer.
     pub exchange: ExchangeId,
-    /// Index of the route among the snapshot's commands.
-    pub route: u16,
+    /// Where its record goes.
+    pub topic: TopicId,
+    /// Where its reply comes from. Both topics are at home there.
+    pub replies: TopicId,
     /// K.
     pub key: CommandKey,
     /// F.

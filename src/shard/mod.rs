@@ -15,6 +15,7 @@ mod message;
 mod outbox;
 mod projection;
 mod random;
+mod registry;
 mod report;
 mod serving;
 mod snapshot;
@@ -38,7 +39,10 @@ pub use message::{
     ShardMessage, Standing, StreamQuestion, TopicMessage,
 };
 pub use random::RandomKey;
-pub use snapshot::{ClusterIndex, CommandPlan, Layout, Snapshot, TopicIndex, TopicPlan};
+pub use registry::{NumbersExhausted, Registry};
+pub use snapshot::{
+    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex, TopicPlan,
+};
 pub use totals::ClientTotals;
 
 use serving::{Serving, TurnContext};

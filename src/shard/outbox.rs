@@ -87,9 +87,4 @@ impl Outbox {
         let own = self.own.drain(..).map(|message| (self.me, message));
         own.chain(self.others.drain(..)).collect()
     }
-
-    /// How many messages to the control thread wait.
-    pub(super) const fn notes(&self) -> usize {
-        self.control.len()
-    }
 }

@@ -91,11 +91,11 @@ pub(super) struct Projections {
 
 impl Projections {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
-        let topics = snapshot.topics.iter().map(|_| None).collect();
-        let standing = vec![Standing::default(); snapshot.topics.len()];
+        let topics = (0..snapshot.topics.end()).map(|_| None).collect();
+        let standing = vec![Standing::default(); snapshot.topics.end()];
         // An exchange has at most one request here, and a topic at most one running catch-up read.
         let connections_max = snapshot.config.settings.http.connections_max;
-        let deferred = WaitQueue::new(connections_max + snapshot.topics.len());
+        let deferred = WaitQueue::new(connections_max + snapshot.topics.end());
         Self {
             me,
             snapshot,

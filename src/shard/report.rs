@@ -1,7 +1,7 @@
 //! What a shard reports to the control thread: readiness, metrics and status.
 
-use crate::metrics::{Names, ShardReport, ShardStatus};
-use crate::model::Now;
+use crate::metrics::{Names, RouteKind, ShardReport, ShardStatus};
+use crate::model::{Now, RouteId};
 
 use super::serving::Serving;
 use super::snapshot::Snapshot;
@@ -49,27 +49,21 @@ impl Serving {
 
 /// The names that become labels.
 pub(super) fn names(snapshot: &Snapshot) -> Names {
-    let config = &snapshot.config;
-    Names {
-        commands: config
-            .commands
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        queries: config
-            .queries
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        streams: config
-            .streams
-            .iter()
-            .map(|route| route.name.clone())
-            .collect(),
-        topics: snapshot
-            .topics
-            .iter()
-            .map(|topic| snapshot.topic_label(topic))
-            .collect(),
+    let (mut names, config) = (Names::default(), &snapshot.config);
+    let mut add = |id: RouteId, kind: RouteKind, name: &String| {
+        names.routes.insert(id, (kind, name.clone()));
+    };
+    for (plan, route) in snapshot.commands.iter().zip(&config.commands) {
+        add(plan.id, RouteKind::Command, &route.name);
     }
+    for (plan, route) in snapshot.queries.iter().zip(&config.queries) {
+        add(plan.id, RouteKind::Query, &route.name);
+    }
+    for (plan, route) in snapshot.streams.iter().zip(&config.streams) {
+        add(plan.id, RouteKind::Stream, &route.name);
+    }
+    for (topic, plan) in snapshot.indexed() {
+        names.topics.insert(topic, snapshot.topic_label(plan));
+    }
+    names
 }

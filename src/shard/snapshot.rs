@@ -1,17 +1,22 @@
-//! A numbered picture of what to serve: routes, the topics they need, who is home to which. Built
+//! A numbered picture of what to serve: routes, the topics they need, and each topic's home. Built
 //! once from a config, immutable, shared by every shard. The start is the first load of one.
+//!
+//! Routes have a place (in the config, known within one snapshot) and a number (from the
+//! [`Registry`], known in all of them). Whatever outlives a request's first turn names a route,
+//! topic or cluster by its number.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use crate::config::ClusterIndex;
-use crate::config::{BrokerAddress, Config, Start, StreamRoute};
-use crate::model::{LogIdentity, ShardId, TopicName};
+use crate::config::{BrokerAddress, ClusterConfig, ClusterIndex as ConfigIndex, ClusterKeys};
+use crate::config::{
+    CommandRoute, Config, KafkaSasl, KafkaTls, QueryRoute, Slow, Start, StreamRoute,
+};
+use crate::model::{ClusterId, IdTable, LogIdentity, RouteId, ShardId, TopicId, TopicName};
+pub use crate::model::{ClusterId as ClusterIndex, TopicId as TopicIndex};
 use crate::sse::{Encoding, Payload};
 
-/// A topic of a snapshot, by its place in [`Snapshot::topics`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TopicIndex(pub u16);
+use super::registry::{NumbersExhausted, Registry};
 
 /// What to serve.
 #[derive(Debug)]
@@ -21,22 +26,24 @@ pub struct Snapshot {
     /// Routes and settings as they were read.
     pub config: Arc<Config>,
     /// Every topic that a route names.
-    pub topics: Vec<TopicPlan>,
-    /// By command route: commands topic and replies topic, which share a home.
+    pub topics: IdTable<TopicId, TopicPlan>,
+    /// By the command route's place in the config.
     pub commands: Vec<CommandPlan>,
-    /// By query route: its topic.
-    pub queries: Vec<TopicIndex>,
-    /// By stream route: its topic and which of the topic's encodings it takes.
-    pub streams: Vec<(TopicIndex, usize)>,
+    /// By the query route's place in the config.
+    pub queries: Vec<QueryPlan>,
+    /// By the stream route's place in the config.
+    pub streams: Vec<StreamPlan>,
     /// Who serves and who owns keys.
     pub layout: Layout,
+    /// The clusters, and where the config has each.
+    clusters: IdTable<ClusterId, ConfigIndex>,
 }
 
 /// A topic and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPlan {
     /// Its cluster.
-    pub cluster: ClusterIndex,
+    pub cluster: ClusterId,
     /// Its name.
     pub name: TopicName,
     /// The shard that does its Kafka work.
@@ -59,13 +66,35 @@ pub struct TopicPlan {
     pub encodings: Vec<Encoding>,
 }
 
-/// The topics of a command route.
+/// A command route. Its topics share a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandPlan {
+    /// Its number.
+    pub id: RouteId,
     /// Where its records go.
-    pub commands: TopicIndex,
+    pub commands: TopicId,
     /// Where its replies come from.
-    pub replies: TopicIndex,
+    pub replies: TopicId,
+}
+
+/// A query route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryPlan {
+    /// Its number.
+    pub id: RouteId,
+    /// Whose newest records it shows.
+    pub topic: TopicId,
+}
+
+/// A stream route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamPlan {
+    /// Its number.
+    pub id: RouteId,
+    /// Whose records it shows.
+    pub topic: TopicId,
+    /// Which of [`TopicPlan::encodings`] it sends.
+    pub encoding: usize,
 }
 
 /// How the shards share the work.
@@ -119,40 +148,27 @@ impl TopicPlan {
 }
 
 impl Snapshot {
-    /// Plans a checked config over the shards. Topics that a command route links share a home; the
-    /// groups go round the homes in the order of their first mention.
-    #[must_use]
-    pub fn new(number: u64, config: Arc<Config>, layout: Layout) -> Self {
-        let mut topics = Topics::default();
-        let commands = config.commands.iter().map(|route| {
-            let commands = topics.get(route.cluster, &route.topic);
-            let replies = topics.get(route.cluster, &route.replies);
-            let plan = &mut topics.plans[usize::from(commands.0)];
-            plan.takes_commands = true;
-            plan.takes_keyless |= route.key.is_none();
-            topics.plans[usize::from(replies.0)].holds_replies = true;
-            topics.link(commands, replies);
-            CommandPlan { commands, replies }
-        });
-        let commands = commands.collect();
-        let queries = config.queries.iter().map(|route| {
-            let topic = topics.get(route.cluster, &route.topic);
-            let plan = &mut topics.plans[usize::from(topic.0)];
-            (plan.cached, plan.queried) = (true, true);
-            plan.listed |= route.key.is_none();
-            topic
-        });
-        let queries = queries.collect();
-        let streams = config.streams.iter().map(|route| {
-            let topic = topics.get(route.cluster, &route.topic);
-            (
-                topic,
-                topics.plans[usize::from(topic.0)].stream(route, &config.headers.etag),
-            )
-        });
-        let streams = streams.collect();
-        let topics = topics.place(layout.homes());
-        Self {
+    /// Plans a checked config over the shards. Topics that a command route links share a home.
+    ///
+    /// # Errors
+    /// The registry has no number left for a new name.
+    pub fn new(
+        number: u64,
+        config: Arc<Config>,
+        layout: Layout,
+        registry: &mut Registry,
+    ) -> Result<Self, NumbersExhausted> {
+        let mut planner = Planner::new(&config, registry)?;
+        let commands = config.commands.iter();
+        let commands = commands.map(|route| planner.command(route));
+        let commands = commands.collect::<Result<_, _>>()?;
+        let queries = config.queries.iter().map(|route| planner.query(route));
+        let queries = queries.collect::<Result<_, _>>()?;
+        let streams = config.streams.iter();
+        let streams = streams.map(|route| planner.stream(route, &config.headers.etag));
+        let streams = streams.collect::<Result<_, _>>()?;
+        let (clusters, topics) = planner.place(layout.homes());
+        Ok(Self {
             number,
             config,
             topics,
@@ -160,31 +176,58 @@ impl Snapshot {
             queries,
             streams,
             layout,
-        }
+            clusters,
+        })
     }
 
-    /// The plan of a topic.
+    /// The plan of a topic. A shard takes over only snapshots with the same topics, so that every
+    /// number it meets has one.
     #[must_use]
-    pub fn topic(&self, index: TopicIndex) -> &TopicPlan {
-        &self.topics[usize::from(index.0)]
+    pub fn topic(&self, topic: TopicId) -> &TopicPlan {
+        let plan = self.topics.get(topic);
+        plan.expect("every snapshot of a shard has the same topics")
     }
 
     /// Every cluster, that of `[kafka]` first.
-    pub fn cluster_indexes(&self) -> impl Iterator<Item = ClusterIndex> + use<> {
-        self.config.cluster_indexes()
+    pub fn cluster_indexes(&self) -> impl Iterator<Item = ClusterId> + use<> {
+        let clusters: Vec<_> = self.clusters.iter().map(|(cluster, _)| cluster).collect();
+        clusters.into_iter()
+    }
+
+    /// Where the config has a cluster.
+    fn config_index(&self, cluster: ClusterId) -> ConfigIndex {
+        let index = self.clusters.get(cluster);
+        *index.expect("every snapshot of a shard has the same clusters")
+    }
+
+    /// A cluster's table. `None`: that is `[kafka]`.
+    pub(super) fn cluster(&self, cluster: ClusterId) -> Option<&ClusterConfig> {
+        self.config.cluster(self.config_index(cluster))
+    }
+
+    /// How a cluster's keys are called.
+    #[must_use]
+    pub fn cluster_keys(&self, cluster: ClusterId) -> ClusterKeys {
+        self.config.cluster_keys(self.config_index(cluster))
+    }
+
+    /// Whether and how a cluster is spoken to by TLS, and the credentials it gets.
+    #[must_use]
+    pub fn cluster_security(&self, cluster: ClusterId) -> (&KafkaTls, &KafkaSasl) {
+        self.config.cluster_security(self.config_index(cluster))
     }
 
     /// Where a cluster is asked first.
     #[must_use]
-    pub fn bootstrap(&self, index: ClusterIndex) -> &[BrokerAddress] {
-        let other = self.config.cluster(index);
+    pub fn bootstrap(&self, cluster: ClusterId) -> &[BrokerAddress] {
+        let other = self.cluster(cluster);
         other.map_or(&self.config.settings.kafka.bootstrap, |it| &it.bootstrap)
     }
 
     /// A cluster as messages call it.
     #[must_use]
-    pub fn cluster_name(&self, index: ClusterIndex) -> String {
-        let other = self.config.cluster(index);
+    pub fn cluster_name(&self, cluster: ClusterId) -> String {
+        let other = self.cluster(cluster);
         other.map_or_else(|| "kafka".into(), |it| format!("cluster `{}`", it.name))
     }
 
@@ -192,7 +235,7 @@ impl Snapshot {
     #[must_use]
     pub fn topic_name(&self, plan: &TopicPlan) -> String {
         let name = &plan.name;
-        match self.config.cluster(plan.cluster) {
+        match self.cluster(plan.cluster) {
             None => format!("topic `{name}`"),
             Some(cluster) => format!("topic `{name}` of cluster `{}`", cluster.name),
         }
@@ -221,7 +264,7 @@ impl Snapshot {
     /// A topic as metrics and `/status` call it. No topic's name has a slash.
     #[must_use]
     pub fn topic_label(&self, plan: &TopicPlan) -> String {
-        match self.config.cluster(plan.cluster) {
+        match self.cluster(plan.cluster) {
             None => plan.name.to_string(),
             Some(cluster) => format!("{}/{}", cluster.name, plan.name),
         }
@@ -230,61 +273,149 @@ impl Snapshot {
     /// What the config calls a topic's log, if it does.
     #[must_use]
     pub fn log_identity(&self, plan: &TopicPlan) -> Option<LogIdentity> {
-        let log_id = match self.config.cluster(plan.cluster) {
+        let log_id = match self.cluster(plan.cluster) {
             None => self.config.settings.kafka.log_id.as_deref(),
             Some(cluster) => cluster.log_id.as_deref(),
         };
         log_id.map(|log_id| LogIdentity::declared(log_id, &plan.name))
     }
 
-    /// Every topic with its index.
-    pub fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &TopicPlan)> {
-        self.topics
-            .iter()
-            .enumerate()
-            .map(|(i, plan)| (TopicIndex(i as u16), plan))
+    /// Every topic with its number.
+    pub fn indexed(&self) -> impl Iterator<Item = (TopicId, &TopicPlan)> {
+        self.topics.iter()
     }
 }
 
-impl TopicPlan {
-    /// Adds a stream; says which encoding it takes.
-    fn stream(&mut self, route: &StreamRoute, etag_header: &str) -> usize {
+/// Makes the tables of a snapshot.
+struct Planner<'a> {
+    registry: &'a mut Registry,
+    clusters: IdTable<ClusterId, ConfigIndex>,
+    /// The same by place in the config.
+    cluster_ids: Vec<ClusterId>,
+    topics: IdTable<TopicId, TopicPlan>,
+    /// Each topic's group: the lowest number it is linked with.
+    groups: BTreeMap<TopicId, TopicId>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(config: &Config, registry: &'a mut Registry) -> Result<Self, NumbersExhausted> {
+        let mut planner = Self {
+            registry,
+            clusters: IdTable::default(),
+            cluster_ids: Vec::new(),
+            topics: IdTable::default(),
+            groups: BTreeMap::new(),
+        };
+        for index in config.cluster_indexes() {
+            let name = config.cluster(index).map(|cluster| &*cluster.name);
+            let cluster = planner.registry.cluster(name)?;
+            planner.clusters.insert(cluster, index);
+            planner.cluster_ids.push(cluster);
+        }
+        Ok(planner)
+    }
+
+    fn command(&mut self, route: &CommandRoute) -> Result<CommandPlan, NumbersExhausted> {
+        let (commands, plan) = self.topic(route.cluster, &route.topic)?;
+        plan.takes_commands = true;
+        plan.takes_keyless |= route.key.is_none();
+        let (replies, plan) = self.topic(route.cluster, &route.replies)?;
+        plan.holds_replies = true;
+        self.link(commands, replies);
+        let id = self.registry.command(route)?;
+        Ok(CommandPlan {
+            id,
+            commands,
+            replies,
+        })
+    }
+
+    fn query(&mut self, route: &QueryRoute) -> Result<QueryPlan, NumbersExhausted> {
+        let (topic, plan) = self.topic(route.cluster, &route.topic)?;
+        (plan.cached, plan.queried) = (true, true);
+        plan.listed |= route.key.is_none();
+        let id = self.registry.query(route)?;
+        Ok(QueryPlan { id, topic })
+    }
+
+    fn stream(
+        &mut self,
+        route: &StreamRoute,
+        etag_header: &str,
+    ) -> Result<StreamPlan, NumbersExhausted> {
+        let (topic, plan) = self.topic(route.cluster, &route.topic)?;
         if route.start == Start::Snapshot {
-            self.compacted_for = Some("`start = \"snapshot\"`");
+            plan.compacted_for = Some("`start = \"snapshot\"`");
         }
-        if route.slow == crate::config::Slow::Conflate {
-            self.compacted_for = Some("`slow = \"conflate\"`");
+        if route.slow == Slow::Conflate {
+            plan.compacted_for = Some("`slow = \"conflate\"`");
         }
+        // *Changes* of a compacted topic are paged from its slices, with or without a query.
+        plan.cached |= plan.compacted_for.is_some();
         let encoding = Encoding {
             event: route.event.clone(),
             payload: Payload::Auto,
             etag_header: etag_header.into(),
         };
-        let known = self.encodings.iter().position(|known| *known == encoding);
-        known.unwrap_or_else(|| {
-            self.encodings.push(encoding);
-            self.encodings.len() - 1
+        let encoding = self.registry.encoding(topic, encoding);
+        let id = self.registry.stream(route)?;
+        Ok(StreamPlan {
+            id,
+            topic,
+            encoding,
         })
+    }
+
+    /// A topic's number, and its plan to be completed.
+    fn topic(
+        &mut self,
+        cluster: ConfigIndex,
+        name: &TopicName,
+    ) -> Result<(TopicId, &mut TopicPlan), NumbersExhausted> {
+        let cluster = self.cluster_ids[usize::from(cluster.0)];
+        let topic = self.registry.topic(cluster, name)?;
+        if self.topics.get(topic).is_none() {
+            self.topics.insert(topic, TopicPlan::new(cluster, name));
+            self.groups.insert(topic, topic);
+        }
+        let plan = self.topics.get_mut(topic).expect("inserted above");
+        Ok((topic, plan))
+    }
+
+    fn link(&mut self, one: TopicId, other: TopicId) {
+        let (one, other) = (self.groups[&one], self.groups[&other]);
+        let (low, high) = (one.min(other), one.max(other));
+        let groups = self.groups.values_mut();
+        groups
+            .filter(|group| **group == high)
+            .for_each(|group| *group = low);
+    }
+
+    /// Completes the plans with what the registry knows of the topics. New groups go round the
+    /// homes in the order of their lowest number, which is that of their first mention.
+    fn place(
+        mut self,
+        homes: u16,
+    ) -> (IdTable<ClusterId, ConfigIndex>, IdTable<TopicId, TopicPlan>) {
+        let mut groups: BTreeMap<TopicId, Vec<TopicId>> = BTreeMap::new();
+        for (&topic, &group) in &self.groups {
+            groups.entry(group).or_default().push(topic);
+        }
+        for linked in groups.values() {
+            self.registry.place(linked, homes);
+        }
+        for (topic, plan) in self.topics.iter_mut() {
+            plan.home = self.registry.home(topic);
+            plan.encodings = self.registry.encodings(topic);
+        }
+        (self.clusters, self.topics)
     }
 }
 
-/// Topics as they are first named, with the group that shares their home.
-#[derive(Default)]
-struct Topics {
-    plans: Vec<TopicPlan>,
-    by_name: BTreeMap<(ClusterIndex, TopicName), TopicIndex>,
-    /// Each topic's group: the lowest index it is linked with.
-    groups: Vec<u16>,
-}
-
-impl Topics {
-    fn get(&mut self, cluster: ClusterIndex, name: &TopicName) -> TopicIndex {
-        let key = (cluster, name.clone());
-        if let Some(&index) = self.by_name.get(&key) {
-            return index;
-        }
-        let index = TopicIndex(u16::try_from(self.plans.len()).expect("a config has fewer routes"));
-        self.plans.push(TopicPlan {
+impl TopicPlan {
+    /// A topic that nothing is asked of yet.
+    fn new(cluster: ClusterId, name: &TopicName) -> Self {
+        Self {
             cluster,
             name: name.clone(),
             home: ShardId(0),
@@ -296,36 +427,6 @@ impl Topics {
             listed: false,
             compacted_for: None,
             encodings: Vec::new(),
-        });
-        self.groups.push(index.0);
-        self.by_name.insert(key, index);
-        index
-    }
-
-    fn link(&mut self, one: TopicIndex, other: TopicIndex) {
-        let (one, other) = (
-            self.groups[usize::from(one.0)],
-            self.groups[usize::from(other.0)],
-        );
-        let (low, high) = (one.min(other), one.max(other));
-        self.groups
-            .iter_mut()
-            .filter(|group| **group == high)
-            .for_each(|group| *group = low);
-    }
-
-    fn place(mut self, homes: u16) -> Vec<TopicPlan> {
-        let mut order: Vec<u16> = self.groups.clone();
-        order.sort_unstable();
-        order.dedup();
-        for (plan, group) in self.plans.iter_mut().zip(&self.groups) {
-            let rank = order
-                .binary_search(group)
-                .expect("every group is in the order");
-            plan.home = ShardId(rank as u16 % homes);
-            // *Changes* of a compacted topic are paged from its slices, with or without a query.
-            plan.cached |= plan.compacted_for.is_some();
         }
-        self.plans
     }
 }

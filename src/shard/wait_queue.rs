@@ -13,8 +13,11 @@ use crate::model::Instant;
 /// | waits for | `C` | met |
 /// |---|---|---|
 /// | a seq of a projection | topic, seq | `(topic, Seq(0))..=(topic, applied)` |
-/// | a cut of a home | topic, the first partition that is short of the cut, its offset | `(topic, partition, Offset(0))..=(topic, partition, next)`; if another partition is short, the request is inserted again |
+/// | a cut of a home | topic, partition, offset | `(t, p, Offset(0))..=(t, p, next)` |
 /// | a key | the key's hash | `hash..=hash` |
+///
+/// A cut has an offset per partition. Its request waits for the first partition that is short of
+/// its offset, and is inserted again if then another one is short.
 ///
 /// A waiter waits for one condition at a time, so the queue is bounded by the waiters there are.
 /// The limit is a second line of defence. Every operation is O(log n), and an empty queue holds no

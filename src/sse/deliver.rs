@@ -1,266 +1,218 @@
-//! What one subscriber is sent: its own bytes first, then frames of the window as they lie or, as
-//! long as it is private, with ids of its own. One offer to the transport a call.
+//! What one subscriber is sent: its own bytes first, then frames of the window as they are or, as
+//! long as it is private, with ids of its own. A call makes at most one offer of frames.
 
-use std::io::IoSlice;
-
-use super::feed::Feed;
+use super::catch_up::CatchUps;
+use super::cursor::Cursor;
+use super::ids::Ids;
 use super::lines;
+use super::log_view::LogView;
 use super::offer::Offer;
-use super::request::{CatchUpId, Delivery, Slow};
+use super::request::{CatchUpId, FeedCounts, Slow};
 use super::sink::{Sink, Taken};
-use super::splice::Splice;
-use super::subscriber::{Cursor, Held, Place, Slot, Source};
+use super::source::Source;
+use super::splice::{Scratch, Sent, Splice};
+use super::subscriber::Subscriber;
+use super::subscriber_index::Group;
+use super::trail::Trail;
+use super::unsent::Flushed;
 use crate::log::Seq;
-use crate::model::Now;
 
-/// Bytes of one offer; a frame that is larger goes alone.
+/// Bytes of one offer. A larger frame is offered alone.
 const OFFER_BYTES_MAX: usize = 256 * 1024;
-/// Bytes copied for one offer to a private subscriber; a frame that is larger goes alone.
+/// Bytes copied for one offer to a private subscriber. A larger frame is copied alone.
 const PRIVATE_BYTES_MAX: usize = 64 * 1024;
 
-/// What a call came to, before the rotation is told.
-enum Outcome {
+/// What a call came to, before the rotation learns of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The subscriber has read all that there is.
     Idle,
+    /// It waits for an answer, or for the next block of a catch-up read.
     Waiting,
+    /// It has sent a page and must ask for the next one.
+    PageSent,
+    /// It has read the whole block of a catch-up read.
+    BlockRead(CatchUpId),
+    /// The sink is full.
     Full,
+    /// More can be sent.
     More,
+    /// Its source must be decided.
+    Undecided,
+    /// It fell out of the window.
     Lagged,
+    /// Its stream must end.
+    Disconnect,
+    /// The connection is closed.
     Closed,
 }
 
-/// What became of the scratch buffer.
-struct Sent {
-    full: bool,
-    /// After the last frame taken, whole or cut; `None`: not a byte was.
-    cursor: Option<Cursor>,
+/// Sends to one subscriber. It borrows the parts of a feed for one call.
+pub(super) struct Sender<'a, S> {
+    pub(super) subscriber: &'a mut Subscriber,
+    pub(super) group: &'a Group,
+    pub(super) log: &'a LogView,
+    pub(super) trail: &'a Trail,
+    pub(super) catch_ups: &'a CatchUps,
+    pub(super) ids: &'a mut Ids,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) counts: &'a mut FeedCounts,
+    pub(super) sink: &'a mut S,
+    /// Whether a quiet client needs an id now and then although it has no filter: on a compacted
+    /// topic the time in the id matters.
+    pub(super) compacted: bool,
 }
 
-/// What was gathered for a private subscriber.
-struct Gathered {
-    cursor: Cursor,
-    more: bool,
-    /// From `cursor` on, the window's own ids are right.
-    shared: bool,
-}
-
-impl Feed {
-    /// Sends what is pending, as much as one offer holds. Does nothing unless
-    /// [`Self::next_pending`] has just named the subscriber.
-    pub fn deliver(&mut self, token: u32, sink: &mut impl Sink, now: Now) -> Delivery {
-        let Some(slot) = self.subscribers.find(token) else {
-            return Delivery::Idle;
+impl<S: Sink> Sender<'_, S> {
+    /// Sends what is pending, at most one offer of frames.
+    pub(super) fn send(&mut self) -> Outcome {
+        let Some(own) = &self.subscriber.own else {
+            return self.read_shared();
         };
-        if self.subscribers.get(slot).place != Place::Current {
-            return Delivery::Idle;
-        }
-        match self.serve(slot, sink, now) {
-            Outcome::Idle => {
-                self.subscribers.get_mut(slot).tidy();
-                self.subscribers.go_idle(slot);
-                Delivery::Idle
-            }
-            Outcome::Waiting => {
-                self.subscribers.get_mut(slot).place = Place::Waiting;
-                Delivery::Idle
-            }
-            Outcome::Full => {
-                let subscriber = self.subscribers.get_mut(slot);
-                subscriber.place = Place::Blocked;
-                subscriber.heartbeat = false;
-                Delivery::Full
-            }
-            Outcome::More => {
-                self.subscribers.queue(slot);
-                Delivery::More
-            }
-            Outcome::Lagged => {
-                self.counts.lagged += 1;
-                self.remove(slot);
-                Delivery::Lagged
-            }
-            Outcome::Closed => {
-                self.remove(slot);
-                Delivery::Closed
-            }
-        }
-    }
-
-    fn serve(&mut self, slot: Slot, sink: &mut impl Sink, now: Now) -> Outcome {
-        let Some(own) = self.subscribers.get(slot).own.as_ref() else {
-            return self.read_shared(slot, sink, now);
-        };
-        if !own.rest.is_empty() {
-            if let Some(outcome) = self.flush(slot, sink) {
+        if !own.unsent.is_empty() {
+            if let Some(outcome) = self.flush() {
                 return outcome;
             }
-            self.subscribers.get_mut(slot).heartbeat = false;
+            self.subscriber.heartbeat = false;
         }
-        match &mut self.subscribers.get_mut(slot).own().source {
-            Source::Window | Source::Rejoining => match self.subscribers.get(slot).is_private() {
-                true => self.read_private(slot, sink, now),
-                false => self.read_shared(slot, sink, now),
+        match self.subscriber.own().source {
+            Source::Window | Source::Rejoining => match self.subscriber.is_private() {
+                true => self.read_private(),
+                false => self.read_shared(),
             },
-            Source::Pages(pages) => {
-                // The socket has taken the page before.
-                if !pages.asked && pages.after.is_some() {
-                    pages.asked = true;
-                    self.ask(slot);
-                }
-                self.wait(slot, sink)
-            }
-            Source::AwaitingEpochCheck => self.wait(slot, sink),
-            Source::CatchUp { frame, .. } if *frame == u32::MAX => self.wait(slot, sink),
-            Source::CatchUp { catch_up, frame } => {
-                let (catch_up, frame) = (*catch_up, *frame);
-                let catch_up = catch_up.expect("a frame to read is a member's");
-                self.read_catch_up(slot, catch_up, frame, sink)
-            }
-            Source::Undecided => {
-                self.go_on(slot, now);
-                Outcome::More
-            }
-            Source::Disconnecting => Outcome::Lagged,
+            Source::ReadingBlock(id, frame) => self.read_block(id, frame),
+            Source::SendingPage(_) => Outcome::PageSent,
+            Source::AwaitingEpochCheck
+            | Source::AwaitingPage(_)
+            | Source::AwaitingCatchUp
+            | Source::AwaitingBlock(_) => self.wait(),
+            Source::Undecided => Outcome::Undecided,
+            Source::Disconnecting => Outcome::Disconnect,
         }
     }
 
-    /// Sends the subscriber's own bytes. `None`: all are gone.
-    fn flush(&mut self, slot: Slot, sink: &mut impl Sink) -> Option<Outcome> {
-        let room = sink.room();
-        if room == 0 {
-            return Some(Outcome::Full);
+    /// Sends the subscriber's own bytes. `None`: all are taken.
+    fn flush(&mut self) -> Option<Outcome> {
+        let unsent = &mut self.subscriber.own().unsent;
+        match unsent.flush(self.sink, &mut self.counts.bytes) {
+            Flushed::All => None,
+            Flushed::More => Some(Outcome::More),
+            Flushed::Full => Some(Outcome::Full),
+            Flushed::Closed => Some(Outcome::Closed),
         }
-        let own = self.subscribers.get_mut(slot).own();
-        let offer = lines::whole_frames(&own.rest[own.sent..], room);
-        let offered = offer.len();
-        let taken = match sink.take(&[IoSlice::new(offer)]) {
-            Taken::Closed => return Some(Outcome::Closed),
-            Taken::Bytes(taken) => taken,
-        };
-        self.counts.bytes += taken as u64;
-        own.sent += taken;
-        if own.sent < own.rest.len() {
-            return Some(match taken == offered {
-                true => Outcome::More,
-                false => Outcome::Full,
-            });
-        }
-        (own.rest, own.sent) = (Vec::new(), 0);
-        None
     }
 
-    /// Nothing to send until an answer comes; a heartbeat shows that the stream lives.
-    fn wait(&mut self, slot: Slot, sink: &mut impl Sink) -> Outcome {
-        let subscriber = self.subscribers.get_mut(slot);
-        if std::mem::take(&mut subscriber.heartbeat) {
+    /// Nothing is sent until an answer is here, except heartbeats.
+    fn wait(&mut self) -> Outcome {
+        if std::mem::take(&mut self.subscriber.heartbeat) {
             self.counts.heartbeats += 1;
-            subscriber.own().rest.extend_from_slice(lines::COMMENT);
-            if let Some(outcome) = self.flush(slot, sink) {
+            self.subscriber.own().unsent.push(lines::COMMENT);
+            if let Some(outcome) = self.flush() {
                 return outcome;
             }
         }
         Outcome::Waiting
     }
 
-    /// All that there is has been sent: the cut of now is what the client holds, or more.
-    fn caught_up(&mut self, slot: Slot, sink: &mut impl Sink) -> Outcome {
-        let (cut, time) = (self.window.cut(), self.time);
-        let subscriber = self.subscribers.get_mut(slot);
-        if let Some(own) = &mut subscriber.own {
-            own.source = Source::Window;
-            if let Some(held) = &mut own.held {
-                held.raise(cut, time);
-                if !held.private || cut.covers(&held.cut) {
-                    own.held = None;
+    /// All that there is has been sent: the client holds the log's cut, or more.
+    fn caught_up(&mut self) -> Outcome {
+        let (cut, time) = (self.log.cut(), self.log.time());
+        if let Some(own) = &mut self.subscriber.own {
+            own.source.on_window_read();
+            if let Some(progress) = &mut own.progress {
+                progress.raise(cut, time);
+                if !progress.is_private() || cut.covers(&progress.cut) {
+                    own.progress = None;
                 }
             }
         }
-        if std::mem::take(&mut subscriber.heartbeat) {
-            self.put_heartbeat(slot);
-            if let Some(outcome) = self.flush(slot, sink) {
+        if std::mem::take(&mut self.subscriber.heartbeat) {
+            self.put_heartbeat();
+            if let Some(outcome) = self.flush() {
                 return outcome;
             }
-            let subscriber = self.subscribers.get_mut(slot);
-            if subscriber.is_private() {
-                // Still ahead of us: is what it holds still in the log?
-                subscriber.own().source = Source::Undecided;
-                return Outcome::More;
+            if self.subscriber.is_private() {
+                // The client is still ahead of this instance. Does the log still have what it
+                // holds?
+                self.subscriber.own().source.on_heartbeat_ahead();
+                return Outcome::Undecided;
             }
         }
         Outcome::Idle
     }
 
-    /// A heartbeat. Where it matters it carries an id, so that a quiet client resumes from seconds
-    /// ago: its filter may let little through, and on a compacted topic the id's time counts.
-    fn put_heartbeat(&mut self, slot: Slot) {
+    /// Writes a heartbeat. Where it matters it carries an id, so that a quiet client resumes from
+    /// seconds ago: its filter may let few records through, or the topic is compacted.
+    fn put_heartbeat(&mut self) {
         self.counts.heartbeats += 1;
-        let filtered = self.subscribers.group(slot).key.is_some();
-        if self.subscribers.get(slot).is_private() {
-            self.put_held_id(slot);
-        } else if filtered || self.settings.compacted {
-            self.now_id.reset(self.time, self.window.cut());
-            let rest = &mut self.subscribers.get_mut(slot).own().rest;
-            lines::put_id(rest, self.now_id.as_bytes(), b"");
+        let private = self.subscriber.is_private();
+        let own = self.subscriber.own();
+        if private {
+            own.put_id(self.ids);
+        } else if self.group.key.is_some() || self.compacted {
+            let (time, cut) = (self.log.time(), self.log.cut());
+            self.ids.put_shared(own.unsent.out(), time, cut);
         } else {
-            let rest = &mut self.subscribers.get_mut(slot).own().rest;
-            rest.extend_from_slice(lines::COMMENT);
+            own.unsent.push(lines::COMMENT);
         }
     }
 
-    /// Its cursor points into what has left the window.
-    fn fell_out(&mut self, slot: Slot, now: Now) -> Outcome {
-        let subscriber = self.subscribers.get(slot);
+    /// The cursor points to what has left the window.
+    fn on_evicted(&mut self) -> Outcome {
+        let subscriber = &mut *self.subscriber;
         let own = subscriber.own.as_ref();
         if own.is_some_and(|own| matches!(own.source, Source::Rejoining)) {
-            // Not slow: history was longer than the window, so it goes on with history.
-            self.go_on(slot, now);
-            return Outcome::More;
+            // Not slow: history was longer than the window, so the subscriber reads history again.
+            subscriber.own().source.on_evicted();
+            return Outcome::Undecided;
         }
         if subscriber.slow == Slow::Disconnect {
             return Outcome::Lagged;
         }
-        let Some(held) = self.held_before(slot) else {
+        let kept = own.and_then(|own| own.progress.clone());
+        let Some(progress) = kept.or_else(|| self.trail.before(subscriber.cursor.seq)) else {
             return Outcome::Lagged;
         };
         self.counts.conflated += 1;
-        let private = true;
-        self.subscribers.get_mut(slot).own().held = Some(Held { private, ..held });
-        self.go_on(slot, now);
-        Outcome::More
+        let own = subscriber.own();
+        own.progress = Some(progress.into_private());
+        own.source.on_evicted();
+        Outcome::Undecided
     }
 
-    /// The window as it lies: no copy, no count, no allocation.
-    fn read_shared(&mut self, slot: Slot, sink: &mut impl Sink, now: Now) -> Outcome {
-        let cursor = self.subscribers.get(slot).cursor;
-        let group = self.subscribers.group(slot);
-        if cursor > group.last {
-            return self.caught_up(slot, sink);
+    /// The outcome for a subscriber that has nothing to read at its cursor, if so.
+    fn nothing_to_read(&mut self) -> Option<Outcome> {
+        let cursor = self.subscriber.cursor;
+        if cursor > self.group.last {
+            return Some(self.caught_up());
         }
-        if self.window.has_lost(cursor.seq) {
-            return self.fell_out(slot, now);
+        self.log.has_evicted(cursor.seq).then(|| self.on_evicted())
+    }
+
+    /// Sends the window as it is: no copy, no count, no allocation.
+    fn read_shared(&mut self) -> Outcome {
+        if let Some(outcome) = self.nothing_to_read() {
+            return outcome;
         }
-        match self.offer_shared(slot, sink) {
+        match self.offer_shared() {
             Some(outcome) => outcome,
-            None => self.caught_up(slot, sink),
+            None => self.caught_up(),
         }
     }
 
-    /// One offer from the window. `None`: all is sent.
-    fn offer_shared(&mut self, slot: Slot, sink: &mut impl Sink) -> Option<Outcome> {
-        let limit = sink.room().min(OFFER_BYTES_MAX);
-        let (cursor, group) = (
-            self.subscribers.get(slot).cursor,
-            self.subscribers.group(slot),
-        );
-        let mut offer = Offer::at(cursor);
-        offer.gather(&self.window, group, limit);
-        let subscriber = self.subscribers.get_mut(slot);
+    /// Makes one offer from the window. `None`: all is sent.
+    fn offer_shared(&mut self) -> Option<Outcome> {
+        let limit = self.sink.room().min(OFFER_BYTES_MAX);
+        let subscriber = &mut *self.subscriber;
+        let mut offer = Offer::at(subscriber.cursor);
+        offer.gather(self.log, self.group, limit);
         if offer.slices.is_empty() {
             subscriber.cursor = offer.cursor;
             return offer.more.then_some(Outcome::More);
         }
         let taken = match limit {
             0 => 0,
-            _ => match sink.take(&offer.slices) {
+            _ => match self.sink.take(&offer.slices) {
                 Taken::Closed => return Some(Outcome::Closed),
                 Taken::Bytes(taken) => taken,
             },
@@ -276,7 +228,7 @@ impl Feed {
         }
         let reached = offer.reached(taken);
         if subscriber.slow == Slow::Conflate {
-            reached.keep_held(subscriber, &offer);
+            reached.keep_progress(subscriber, &offer);
         }
         if taken == offer.bytes {
             return Some(Outcome::More);
@@ -284,157 +236,101 @@ impl Feed {
         self.counts.frames_shared += offer.frames_before(reached.cursor);
         subscriber.cursor = reached.cursor;
         if !reached.rest.is_empty() {
-            subscriber.own().rest.extend_from_slice(reached.rest);
+            subscriber.own().unsent.push(reached.rest);
         }
         Some(Outcome::Full)
     }
 
-    /// The window with ids of the subscriber's own: max(V, cut). What is below V is skipped.
-    fn read_private(&mut self, slot: Slot, sink: &mut impl Sink, now: Now) -> Outcome {
-        let mut cursor = self.subscribers.get(slot).cursor;
-        if cursor > self.subscribers.group(slot).last {
-            return self.caught_up(slot, sink);
+    /// Sends the window with ids of the subscriber's own: max(V, cut). Records below V are skipped.
+    fn read_private(&mut self) -> Outcome {
+        if let Some(outcome) = self.nothing_to_read() {
+            return outcome;
         }
-        if self.window.has_lost(cursor.seq) {
-            return self.fell_out(slot, now);
-        }
-        let limit = sink.room().min(PRIVATE_BYTES_MAX);
+        let limit = self.sink.room().min(PRIVATE_BYTES_MAX);
         if limit == 0 {
             return Outcome::Full;
         }
-        let own = self.subscribers.get_mut(slot).own();
-        own.source = Source::Window;
-        let held = own.held.as_ref().expect("a private one holds its own");
-        self.id.reset(held.time, &held.cut);
-        let group = self.subscribers.group(slot);
-        let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
+        let mut cursor = self.subscriber.cursor;
+        let own = self.subscriber.own();
+        own.source.on_window_read();
+        let id = self.ids.private(own.progress());
+        let mut splice = Splice::new(id, self.scratch, limit);
+        let (last, encoding) = (self.group.last, self.group.encoding as usize);
         let (mut more, mut shared) = (false, false);
-        while cursor <= group.last {
-            let encoding = group.encoding as usize;
-            let next = self.window.next_block(encoding, cursor.seq, group.last.seq);
-            let Some((seq, block)) = next else {
-                cursor = Cursor::after(group.last.seq);
+        while cursor <= last {
+            let Some((seq, block)) = self.log.next_block(encoding, cursor.seq, last.seq) else {
+                cursor = Cursor::after(last.seq);
                 break;
             };
             if seq > cursor.seq {
                 cursor = Cursor::at(seq);
             }
-            shared = block.before().covers(splice.id.cut());
-            more = shared || !splice.block(group, block, &mut cursor);
+            shared = splice.is_shared_from(block);
+            more = shared || !splice.block(self.group, block, &mut cursor);
             if more {
                 break;
             }
         }
-        let gathered = Gathered {
-            cursor,
-            more,
-            shared,
-        };
-        self.send_private(slot, sink, &gathered)
-    }
-
-    /// Offers what was gathered, and moves the subscriber as far as it was taken.
-    fn send_private(&mut self, slot: Slot, sink: &mut impl Sink, gathered: &Gathered) -> Outcome {
-        let sent = match self.offer_scratch(slot, sink) {
-            Ok(sent) => sent,
-            Err(outcome) => return outcome,
-        };
-        let subscriber = self.subscribers.get_mut(slot);
-        if sent.full {
-            subscriber.cursor = sent.cursor.unwrap_or(subscriber.cursor);
-            return Outcome::Full;
+        match self.send_scratch() {
+            Sent::Closed => return Outcome::Closed,
+            Sent::Part(reached) => {
+                self.subscriber.cursor = reached.unwrap_or(self.subscriber.cursor);
+                return Outcome::Full;
+            }
+            Sent::All => self.subscriber.cursor = cursor,
         }
-        subscriber.cursor = gathered.cursor;
-        if gathered.shared {
-            subscriber.own().held = None;
+        if shared {
+            self.subscriber.own().progress = None;
         }
-        match gathered.more {
+        match more {
             true => Outcome::More,
-            false => self.caught_up(slot, sink),
+            false => self.caught_up(),
         }
     }
 
-    /// Offers the scratch buffer. The subscriber then holds the frames taken, the one that was cut
-    /// among them: its rest is kept.
-    fn offer_scratch(&mut self, slot: Slot, sink: &mut impl Sink) -> Result<Sent, Outcome> {
-        let (mut full, mut cursor) = (false, None);
-        if self.scratch.is_empty() {
-            return Ok(Sent { full, cursor });
-        }
-        let taken = match sink.take(&[IoSlice::new(&self.scratch)]) {
-            Taken::Closed => return Err(Outcome::Closed),
-            Taken::Bytes(taken) => taken,
-        };
-        full = taken < self.scratch.len();
-        self.counts.bytes += taken as u64;
-        let subscriber = self.subscribers.get_mut(slot);
-        subscriber.heartbeat = false;
-        let own = subscriber.own();
-        let held = own.held.as_mut().expect("a private one holds its own");
-        let mut start = 0;
-        for bound in &self.bounds {
-            if taken <= start {
-                break;
-            }
-            cursor = Some(bound.cursor);
-            held.cut.set(bound.partition, bound.next);
-            if taken < bound.end {
-                own.rest.extend_from_slice(&self.scratch[taken..bound.end]);
-            }
-            start = bound.end;
-            self.counts.frames_private += 1;
-        }
-        Ok(Sent { full, cursor })
-    }
-
-    /// The present block of a catch-up read, from `frame` on.
-    fn read_catch_up(
-        &mut self,
-        slot: Slot,
-        id: CatchUpId,
-        frame: u32,
-        sink: &mut impl Sink,
-    ) -> Outcome {
-        let limit = sink.room().min(PRIVATE_BYTES_MAX);
+    /// Sends the present block of a catch-up read, from `frame` on.
+    fn read_block(&mut self, id: CatchUpId, frame: u32) -> Outcome {
+        let limit = self.sink.room().min(PRIVATE_BYTES_MAX);
         if limit == 0 {
             return Outcome::Full;
         }
-        let own = self.subscribers.get(slot).own.as_ref();
-        let held = own.and_then(|own| own.held.as_ref());
-        let held = held.expect("a member of a catch_up holds its own");
-        self.id.reset(held.time, &held.cut);
-        let group = self.subscribers.group(slot);
         let block = self.catch_ups.block(id);
-        let block = block.expect("a catch_up keeps its block while a member reads it");
-        let seq = Seq(0); // A catch_up has an order of its own.
+        let block = block.expect("a catch-up read keeps its block while a member reads it");
+        let own = self.subscriber.own();
+        let text = self.ids.private(own.progress());
+        let seq = Seq(0); // A catch-up read has an order of its own.
         let mut cursor = Cursor { seq, frame };
-        let mut splice = Splice::new(&mut self.id, &mut self.scratch, &mut self.bounds, limit);
-        let whole = splice.block(group, block, &mut cursor);
-        let sent = match self.offer_scratch(slot, sink) {
-            Ok(sent) => sent,
-            Err(outcome) => return outcome,
-        };
-        let (at, outcome) = match (sent.full, whole) {
-            (true, _) => (sent.cursor.map_or(frame, |c| c.frame), Outcome::Full),
-            (false, false) => (cursor.frame, Outcome::More),
-            (false, true) => (u32::MAX, Outcome::Waiting),
-        };
-        if at == u32::MAX {
-            // All below the block's end was offered, whether or not its filter let it through.
-            let end = self.catch_ups.block(id).map(|block| block.end_cut());
-            let held = self.held_mut(slot);
-            held.cut.raise(&end.expect("it was read above"));
+        let mut splice = Splice::new(text, self.scratch, limit);
+        let whole = splice.block(self.group, block, &mut cursor);
+        let sent = self.send_scratch();
+        let own = self.subscriber.own();
+        match (sent, whole) {
+            (Sent::Closed, _) => Outcome::Closed,
+            (Sent::Part(reached), _) => {
+                let reached = reached.map_or(frame, |cursor| cursor.frame);
+                own.source.on_frames_read(reached);
+                Outcome::Full
+            }
+            (Sent::All, false) => {
+                own.source.on_frames_read(cursor.frame);
+                Outcome::More
+            }
+            (Sent::All, true) => {
+                // All below the block's end was offered, whether or not the filter let it through.
+                own.progress_mut().cut.raise(&block.end_cut());
+                own.source.on_block_read();
+                Outcome::BlockRead(id)
+            }
         }
-        self.set_catch_up_frame(slot, id, at);
-        outcome
     }
 
-    fn set_catch_up_frame(&mut self, slot: Slot, id: CatchUpId, at: u32) {
-        if let Source::CatchUp { frame, .. } = &mut self.subscribers.get_mut(slot).own().source {
-            *frame = at;
+    fn send_scratch(&mut self) -> Sent {
+        let before = self.counts.bytes;
+        let own = self.subscriber.own();
+        let sent = self.scratch.send(own, self.sink, self.counts);
+        if self.counts.bytes > before {
+            self.subscriber.heartbeat = false;
         }
-        if at == u32::MAX {
-            self.catch_ups.on_taken(id);
-        }
+        sent
     }
 }

@@ -1,57 +1,47 @@
-//! One topic instance's fan-out on one shard: what happens to it. How it answers is in `open.rs`
-//! (where a stream starts), `deliver.rs` (what is sent), `history.rs` (pages and catch-up reads),
-//! `branch.rs` (what an unclean election took) and `heartbeat.rs` (time).
+//! One topic incarnation's fan-out on one shard: what happens, and which part it concerns.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::branch::Branch;
+use super::catch_up::CatchUps;
+use super::cursor::Cursor;
+use super::deliver::{Outcome, Sender};
+use super::epochs::EpochChange;
 use super::heartbeat::Heartbeats;
-use super::history::CatchUps;
-use super::request::{FeedCounts, FeedSettings, Slow, Subscribe, Ticket};
-use super::splice::Bound;
-use super::subscriber::{Held, Place, Slot};
+use super::ids::Ids;
+use super::lines;
+use super::log_view::LogView;
+use super::plan::Planner;
+use super::questions::{Questions, need_of};
+use super::request::{
+    CatchUpId, Credit, Delivery, FeedCounts, FeedSettings, Need, PageCursor, PageEntry, Slow,
+    Subscribe, Ticket,
+};
+use super::sink::Sink;
+use super::source::Source;
+use super::splice::Scratch;
+use super::subscriber::{Place, Slot, Subscriber};
 use super::subscriber_index::SubscriberIndex;
-use crate::log::{Block, Change, Cut, Next, ProgressText, Seq, Step, Window};
-use crate::model::{FastRandom, LeaderEpoch, Now, UnixMillis};
+use super::trail::Trail;
+use crate::log::{Block, Cut, GapReason, Next, Notice, OffsetRange, Seq, Step};
+use crate::model::{FastRandom, Instant, Now, Offset, Partition, UnixMillis};
 
-/// Blocks that left the window, of which a conflating subscriber that had not even started to read
-/// them can still learn what its client holds.
-const TRAIL_MAX: usize = 256;
+/// Slots that one call of [`Feed::on_timeout`] looks at.
+const HEARTBEAT_SLOTS_MAX: usize = 256;
 
-/// The streams of one topic instance on one shard. See the room's docs for the model.
+/// The streams of one topic incarnation on one shard. See the room's docs for the model.
 #[derive(Debug)]
 pub struct Feed {
-    pub(super) settings: FeedSettings,
-    pub(super) window: Window,
-    pub(super) time: UnixMillis,
-    pub(super) log_start: Cut,
-    pub(super) subscribers: SubscriberIndex,
-    pub(super) needs: VecDeque<Ticket>,
-    pub(super) catch_ups: CatchUps,
-    pub(super) heartbeats: Heartbeats,
-    pub(super) branch: Branch,
-    pub(super) counts: FeedCounts,
-    /// Ids of single subscribers are written here.
-    pub(super) id: ProgressText,
-    /// The id of all that share the window and have read it.
-    pub(super) now_id: ProgressText,
-    /// Frames of one private subscriber on their way out, and where each ends.
-    pub(super) scratch: Vec<u8>,
-    pub(super) bounds: Vec<Bound>,
+    settings: FeedSettings,
+    log: LogView,
     trail: Trail,
-    tickets: u32,
-    pub(super) random: FastRandom,
-}
-
-/// What one held who stood before a block that has left the window.
-#[derive(Debug, Default)]
-struct Trail {
-    before: VecDeque<(Seq, Held)>,
-    /// The newest step whose place here is gone too.
-    lost: Seq,
-    /// Subscribers that may ask.
-    wanted: usize,
+    subscribers: SubscriberIndex,
+    questions: Questions,
+    catch_ups: CatchUps,
+    heartbeats: Heartbeats,
+    ids: Ids,
+    scratch: Scratch,
+    counts: FeedCounts,
+    random: FastRandom,
 }
 
 impl Feed {
@@ -62,69 +52,73 @@ impl Feed {
     #[must_use]
     pub fn new(settings: FeedSettings, seq: Seq, cut: Cut, time: UnixMillis) -> Self {
         assert!(settings.encodings.len() <= super::ENCODINGS_MAX);
-        let id = ProgressText::new(settings.tag, time, &cut);
         Self {
-            time,
-            log_start: settings.log_start.clone(),
+            ids: Ids::new(settings.tag, time, &cut),
+            log: LogView::new(&settings, seq, cut, time),
+            trail: Trail::new(seq),
             subscribers: SubscriberIndex::new(settings.encodings.len()),
-            needs: VecDeque::new(),
+            questions: Questions::default(),
             catch_ups: CatchUps::default(),
             heartbeats: Heartbeats::new(&settings),
-            branch: Branch::default(),
+            scratch: Scratch::default(),
             counts: FeedCounts::default(),
-            now_id: id.clone(),
-            id,
-            scratch: Vec::new(),
-            bounds: Vec::new(),
-            trail: Trail {
-                lost: seq,
-                ..Trail::default()
-            },
-            tickets: 0,
             random: FastRandom::new(settings.seed),
-            window: Window::new(seq, cut),
             settings,
         }
     }
 
-    /// Takes the next step. Bounded: one lookup a frame if anybody filters, whatever their number;
-    /// without subscribers, nothing a frame.
+    /// Applies the next step. Bounded: one lookup per frame if any subscriber filters, whatever
+    /// their number; without subscribers, nothing per frame.
     ///
     /// # Panics
     /// If a step was left out.
     pub fn on_step(&mut self, step: &Arc<Step>) {
-        let turned = self.branch.on_cut(self.window.cut(), &step.cut);
-        let trail = &mut self.trail;
-        self.window
-            .push(step, |seq, _, block| trail.on_drop(seq, block));
-        self.time = step.time;
-        if let Change::LogStart { partition, offset } = step.change {
-            let epoch = LeaderEpoch(None);
-            self.log_start.set(partition, Next { offset, epoch });
-        }
-        if self.subscribers.len() == 0 {
+        let changed = self.log.on_step(step, &mut self.trail);
+        if self.is_empty() {
             return;
         }
-        if !turned.is_empty() {
-            self.on_turn(&turned);
+        if !changed.is_empty() {
+            self.on_epochs_changed(&changed);
         }
         for encoding in 0..self.settings.encodings.len() {
             match step.blocks.get(encoding) {
                 Some(Some(block)) => self.subscribers.on_block(encoding, step.seq, block),
-                // It has something to show but can't: whoever listens has lost it.
-                _ if self.window.has_lost(step.seq) => {
-                    self.subscribers.wake_all(encoding, step.seq)
+                // The step has records but no block: every subscriber has lost them.
+                _ if self.log.has_evicted(step.seq) => {
+                    self.subscribers.wake_all(encoding, step.seq);
                 }
                 _ => {}
             }
         }
     }
 
-    /// Adds a subscriber; it is pending at once, for its first bytes. The shard has written the
-    /// HTTP head; all of the body is the feed's. A token in use is unsubscribed first.
+    /// Clients that are ahead of this instance in a partition whose epoch changes may hold records
+    /// that the new epoch has cut off. They are checked before they are sent anything more.
+    fn on_epochs_changed(&mut self, changed: &[EpochChange]) {
+        for slot in 0..self.subscribers.slots() as Slot {
+            let subscriber = self.subscribers.get(slot);
+            let own = subscriber.own.as_ref();
+            let progress = own.and_then(|own| own.progress.as_ref());
+            let doubtful = progress.is_some_and(|progress| {
+                progress.is_private() && changed.iter().any(|it| it.may_cut_off(&progress.cut))
+            });
+            if !doubtful {
+                continue;
+            }
+            let waiting = subscriber.place == Place::Waiting;
+            self.catch_ups.leave(self.subscribers.get(slot));
+            let own = self.subscribers.get_mut(slot).own();
+            if own.source.on_epoch_changed() && (waiting || self.subscribers.leave_idle(slot)) {
+                self.subscribers.queue(slot);
+            }
+        }
+    }
+
+    /// Adds a subscriber, which is pending at once, for its first bytes. The shard has written the
+    /// HTTP head; the whole body is the feed's. If the token is in use, its subscriber is removed.
     ///
     /// # Panics
-    /// If the encoding is none of the settings'.
+    /// If the encoding is not one of the settings'.
     pub fn subscribe(&mut self, token: u32, request: &Subscribe<'_>, now: Now) {
         assert!(request.encoding < self.settings.encodings.len());
         self.unsubscribe(token);
@@ -134,35 +128,134 @@ impl Feed {
             true => request.slow,
             false => Slow::Disconnect,
         };
-        let newest = self.window.newest();
+        if slow == Slow::Conflate {
+            self.trail.on_reader();
+        }
+        let (encoding, newest) = (request.encoding, self.log.newest());
         let slot = self
             .subscribers
-            .add(token, request.encoding, request.filter, slow, newest);
-        self.trail.wanted += usize::from(slow == Slow::Conflate);
-        self.open(slot, request, now);
+            .add(token, encoding, request.filter, slow, newest);
+        let retry_ms = self.retry_ms();
+        self.plan(slot, now, |planner, subscriber, _| {
+            planner.open(subscriber, request, retry_ms);
+        });
         self.subscribers.queue(slot);
     }
 
-    /// Forgets a subscriber. Unknown tokens are ignored.
+    /// Removes a subscriber. Unknown tokens are ignored.
     pub fn unsubscribe(&mut self, token: u32) {
         if let Some(slot) = self.subscribers.find(token) {
             self.remove(slot);
         }
     }
 
-    pub(super) fn remove(&mut self, slot: Slot) {
-        self.leave_catch_up(slot);
-        self.trail.wanted -= usize::from(self.subscribers.get(slot).slow == Slow::Conflate);
+    fn remove(&mut self, slot: Slot) {
+        self.catch_ups.leave(self.subscribers.get(slot));
+        if self.subscribers.get(slot).slow == Slow::Conflate {
+            self.trail.on_reader_left();
+        }
         self.subscribers.remove(slot);
     }
 
     /// The subscriber to deliver to next, in rotation. Call [`Self::deliver`] with it at once.
+    #[must_use]
     pub fn next_pending(&mut self) -> Option<u32> {
         let slot = self.subscribers.pop()?;
         Some(self.subscribers.get(slot).token)
     }
 
-    /// The transport can take more: the subscriber is pending again.
+    /// Sends what is pending, as much as one offer holds. Does nothing unless
+    /// [`Self::next_pending`] has just returned the subscriber.
+    pub fn deliver(&mut self, token: u32, sink: &mut impl Sink, now: Now) -> Delivery {
+        let Some(slot) = self.subscribers.find(token) else {
+            return Delivery::Idle;
+        };
+        if self.subscribers.get(slot).place != Place::Current {
+            return Delivery::Idle;
+        }
+        let outcome = self.sender(slot, sink).send();
+        match outcome {
+            Outcome::Idle => {
+                self.subscribers.get_mut(slot).tidy();
+                self.subscribers.go_idle(slot);
+                return Delivery::Idle;
+            }
+            Outcome::Full => {
+                let subscriber = self.subscribers.get_mut(slot);
+                subscriber.place = Place::Blocked;
+                subscriber.heartbeat = false;
+                return Delivery::Full;
+            }
+            Outcome::More => {
+                self.subscribers.queue(slot);
+                return Delivery::More;
+            }
+            Outcome::Undecided => {
+                self.plan(slot, now, |planner, subscriber, encoding| {
+                    planner.resume(subscriber, encoding);
+                });
+                self.subscribers.queue(slot);
+                return Delivery::More;
+            }
+            Outcome::Lagged | Outcome::Disconnect => {
+                self.counts.lagged += 1;
+                self.remove(slot);
+                return Delivery::Lagged;
+            }
+            Outcome::Closed => {
+                self.remove(slot);
+                return Delivery::Closed;
+            }
+            Outcome::Waiting => {}
+            Outcome::PageSent => {
+                let subscriber = self.subscribers.get_mut(slot);
+                subscriber.own().source.on_page_sent();
+                self.questions.ask(subscriber);
+            }
+            Outcome::BlockRead(id) => self.catch_ups.on_read(id),
+        }
+        self.subscribers.get_mut(slot).place = Place::Waiting;
+        Delivery::Idle
+    }
+
+    fn sender<'a, S: Sink>(&'a mut self, slot: Slot, sink: &'a mut S) -> Sender<'a, S> {
+        let (subscriber, group) = self.subscribers.split(slot);
+        Sender {
+            subscriber,
+            group,
+            log: &self.log,
+            trail: &self.trail,
+            catch_ups: &self.catch_ups,
+            ids: &mut self.ids,
+            scratch: &mut self.scratch,
+            counts: &mut self.counts,
+            sink,
+            compacted: self.settings.compacted,
+        }
+    }
+
+    /// Plans a subscriber's source, and asks for what the source needs.
+    fn plan(
+        &mut self,
+        slot: Slot,
+        now: Now,
+        plan: impl FnOnce(&mut Planner<'_>, &mut Subscriber, usize),
+    ) {
+        let (subscriber, group) = self.subscribers.split(slot);
+        let mut planner = Planner {
+            settings: &self.settings,
+            log: &self.log,
+            ids: &mut self.ids,
+            counts: &mut self.counts,
+            now,
+        };
+        plan(&mut planner, subscriber, group.encoding as usize);
+        if subscriber.own().source.asks() {
+            self.questions.ask(subscriber);
+        }
+    }
+
+    /// The sink can take more: the subscriber is pending again.
     pub fn on_writable(&mut self, token: u32) {
         if let Some(slot) = self.subscribers.find(token)
             && self.subscribers.get(slot).place == Place::Blocked
@@ -171,10 +264,254 @@ impl Feed {
         }
     }
 
-    /// Whether somebody is to be served, or something is to be asked outside: another turn is due.
+    /// What a subscriber needs from outside. Call it until it returns `None`.
+    #[must_use]
+    pub fn next_need(&mut self) -> Option<Need> {
+        loop {
+            let ticket = self.questions.next()?;
+            let Some(slot) = self.asker(ticket) else {
+                continue;
+            };
+            let group = self.subscribers.group(slot);
+            let own = self.subscribers.get(slot).own.as_ref();
+            let need = own.and_then(|own| need_of(ticket, own, group, &self.log));
+            if need.is_some() {
+                return need;
+            }
+        }
+    }
+
+    /// The subscriber that waits for the answer to a question. `None` if it has left, or asks
+    /// another question now.
+    fn asker(&self, ticket: Ticket) -> Option<Slot> {
+        let slot = self.subscribers.find(ticket.token)?;
+        let own = self.subscribers.get(slot).own.as_ref()?;
+        (own.question == ticket.number).then_some(slot)
+    }
+
+    /// The leaders have said where the log still has what a client holds: `ends` names the
+    /// partitions where the client holds more. `None`: they could not be asked in time, so the
+    /// client is disconnected.
+    pub fn on_checked(&mut self, ticket: Ticket, ends: Option<&[(Partition, Next)]>, now: Now) {
+        let Some(slot) = self.asker(ticket) else {
+            return;
+        };
+        let source = &mut self.subscribers.get_mut(slot).own().source;
+        match ends {
+            None => {
+                source.on_epoch_check_failed();
+            }
+            Some(ends) => {
+                if !source.on_epochs_checked() {
+                    return;
+                }
+                self.plan(slot, now, |planner, subscriber, encoding| {
+                    planner.resume_checked(subscriber, encoding, ends);
+                });
+            }
+        }
+        self.subscribers.wake_waiting(slot);
+    }
+
+    /// A page of *changes*. `next`: where the page after it starts; `None` if it is the last.
+    /// Entries outside the bounds that were asked for are left out.
+    pub fn on_page<'a>(
+        &mut self,
+        ticket: Ticket,
+        entries: impl Iterator<Item = PageEntry<'a>>,
+        next: Option<PageCursor>,
+    ) {
+        let Some(slot) = self.asker(ticket) else {
+            return;
+        };
+        let (subscriber, group) = self.subscribers.split(slot);
+        let own = subscriber.own();
+        let (Source::AwaitingPage(changes), Some(progress)) = (&own.source, &mut own.progress)
+        else {
+            return;
+        };
+        let encoding = &self.settings.encodings[group.encoding as usize];
+        let (out, id) = (own.unsent.out(), self.ids.text(progress));
+        for entry in entries {
+            let from = progress.cut.get(entry.partition).offset;
+            let below = changes.below.get(entry.partition).offset;
+            if (from..below).contains(&entry.offset) {
+                encoding.put(out, Some(entry.key), entry.value);
+                lines::put_id(out, id, &entry.etag.event_id_part());
+                self.counts.page_entries += 1;
+            }
+        }
+        match next {
+            Some(next) => {
+                own.source.on_page(next);
+            }
+            None => {
+                progress.finish_snapshot(&changes.below, changes.time);
+                subscriber.cursor = Cursor::after(changes.seq);
+                let own = subscriber.own();
+                own.source.on_last_page();
+                own.put_position(self.settings.position_events, &mut self.ids);
+            }
+        }
+        self.subscribers.wake_waiting(slot);
+    }
+
+    /// A slice does not have every value of a page, so the client is disconnected: what is not whole
+    /// is not shown as if it were.
+    pub fn on_page_failed(&mut self, ticket: Ticket) {
+        if let Some(slot) = self.asker(ticket) {
+            self.subscribers.get_mut(slot).own().source.on_page_failed();
+            self.subscribers.wake_waiting(slot);
+        }
+    }
+
+    /// Sends gaps for undecodable ranges of the log within the bounds of *changes*. Call it with
+    /// the last page, before [`Self::on_page`]. The gaps carry the client's present id, so that a
+    /// client whose connection ends before the last page receives them again.
+    pub fn on_page_gaps(&mut self, ticket: Ticket, undecodable: &[OffsetRange]) {
+        let Some(slot) = self.asker(ticket) else {
+            return;
+        };
+        let own = self.subscribers.get_mut(slot).own();
+        let (Source::AwaitingPage(changes), Some(progress)) = (&own.source, &own.progress) else {
+            return;
+        };
+        let within = |range: &OffsetRange| {
+            let from = range.from.max(progress.cut.get(range.partition).offset);
+            let to = range.to.min(changes.below.get(range.partition).offset);
+            (from < to).then_some((range.partition, from, to))
+        };
+        let missing: Vec<_> = undecodable.iter().filter_map(within).collect();
+        for missing in missing {
+            self.counts.gaps += 1;
+            own.put_gap(Some(missing), GapReason::Undecodable, &mut self.ids);
+        }
+    }
+
+    /// What the log no longer has of what a subscriber needs that asked for a catch-up read and has
+    /// received nothing of it yet.
+    pub fn on_gap(
+        &mut self,
+        ticket: Ticket,
+        partition: Partition,
+        from: Offset,
+        to: Offset,
+        reason: GapReason,
+    ) {
+        let Some(slot) = self.asker(ticket) else {
+            return;
+        };
+        let source = &self.subscribers.get_mut(slot).own().source;
+        if matches!(source, Source::AwaitingCatchUp | Source::AwaitingBlock(_)) {
+            let notice = Notice {
+                partition,
+                from,
+                to,
+                reason,
+            };
+            self.skip(slot, notice);
+        }
+    }
+
+    /// Sends a gap to one client, which goes on at the gap's end.
+    fn skip(&mut self, slot: Slot, notice: Notice) {
+        self.counts.gaps += 1;
+        let own = self.subscribers.get_mut(slot).own();
+        own.skip(notice, &mut self.ids);
+        self.subscribers.wake_waiting(slot);
+    }
+
+    /// A catch-up read starts, at the lowest of what these subscribers hold. They are its members.
+    pub fn on_catch_up_start(&mut self, id: CatchUpId, tickets: &[Ticket]) {
+        let mut joined = Vec::with_capacity(tickets.len());
+        for &ticket in tickets {
+            if let Some(slot) = self.asker(ticket)
+                && self.subscribers.get_mut(slot).own().source.on_joined(id)
+            {
+                joined.push(slot);
+            }
+        }
+        self.catch_ups.on_start(id, joined);
+    }
+
+    /// The next block of a catch-up read, for all its members here. A member that has not read the
+    /// whole block before leaves.
+    pub fn on_catch_up_block(&mut self, id: CatchUpId, block: &Arc<Block>, now: Instant) {
+        let patience = now.after(self.settings.catch_up_patience);
+        self.catch_ups
+            .on_block(id, block, patience, &mut self.subscribers);
+    }
+
+    /// What a catch-up read was to bring next, but the log no longer has or can't show. Members
+    /// that lack some of it are sent a gap. A member that has not read the whole block before
+    /// leaves.
+    pub fn on_catch_up_gap(&mut self, id: CatchUpId, notice: Notice) {
+        for slot in self.catch_ups.members_in_step(id, &mut self.subscribers) {
+            let own = self.subscribers.get_mut(slot).own();
+            let held = own.progress().cut.get(notice.partition).offset;
+            if held < notice.to {
+                let from = held.max(notice.from);
+                self.skip(slot, Notice { from, ..notice });
+            }
+        }
+    }
+
+    /// A catch-up read has met the home's order: its members go on after step `seq`, which led to
+    /// `cut`. Call it once that step is applied.
+    pub fn on_catch_up_end(&mut self, id: CatchUpId, seq: Seq, cut: &Cut) {
+        debug_assert!(seq <= self.log.newest(), "the end comes after its step");
+        self.catch_ups.on_end(id, seq, cut, &mut self.subscribers);
+    }
+
+    /// A catch-up read ended before it met the home's order: its members go on from what their
+    /// clients hold.
+    pub fn on_catch_up_short(&mut self, id: CatchUpId) {
+        self.catch_ups.on_stalled(id, &mut self.subscribers);
+    }
+
+    /// The next catch-up read of which the home may send another block: its members here have read
+    /// the last one, or the home has waited long enough.
+    #[must_use]
+    pub fn next_credit(&mut self) -> Option<Credit> {
+        self.catch_ups.next_credit()
+    }
+
+    /// Makes due heartbeats pending, and lets catch-up reads go on that have waited long enough.
+    /// Bounded work; [`Self::next_deadline`] says when to call it again.
+    pub fn on_timeout(&mut self, now: Instant) {
+        self.catch_ups.on_timeout(now);
+        if self.is_empty() {
+            return;
+        }
+        for _ in 0..HEARTBEAT_SLOTS_MAX {
+            let Some(slot) = self.heartbeats.next(self.subscribers.slots(), now) else {
+                return;
+            };
+            if self.subscribers.leave_idle(slot) {
+                self.subscribers.get_mut(slot).cursor = Cursor::after(self.log.newest());
+            } else if self.subscribers.get(slot).place != Place::Waiting {
+                continue; // It is being sent something, or its sink is full.
+            }
+            self.subscribers.get_mut(slot).heartbeat = true;
+            self.subscribers.queue(slot);
+        }
+    }
+
+    /// When [`Self::on_timeout`] next has work.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let heartbeat =
+            (!self.is_empty()).then(|| self.heartbeats.next_deadline(self.subscribers.slots()));
+        heartbeat
+            .into_iter()
+            .chain(self.catch_ups.next_deadline())
+            .min()
+    }
+
+    /// Whether a subscriber is pending, or something must be asked outside: another turn is due.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.subscribers.has_pending() || !self.needs.is_empty()
+        self.subscribers.has_pending() || !self.questions.is_empty()
     }
 
     /// How many subscribers there are.
@@ -183,78 +520,28 @@ impl Feed {
         self.subscribers.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no subscribers.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.subscribers.len() == 0
     }
 
-    /// What it has done so far.
+    /// What the feed has done so far.
     #[must_use]
     pub const fn counts(&self) -> FeedCounts {
         self.counts
     }
 
-    /// What the client of a subscriber that shares the window holds, when its cursor has fallen out
-    /// of it. `None`: nobody knows any more.
-    pub(super) fn held_before(&self, slot: Slot) -> Option<Held> {
-        let subscriber = self.subscribers.get(slot);
-        if let Some(held) = subscriber.own.as_ref().and_then(|own| own.held.clone()) {
-            return Some(held);
-        }
-        self.trail.before(subscriber.cursor.seq)
+    /// For tests that answer at once.
+    #[cfg(test)]
+    pub(super) fn pending_questions(&self) -> Vec<Ticket> {
+        self.questions.pending()
     }
 
-    /// A new question of this subscriber; older ones are stale now.
-    pub(super) fn ask(&mut self, slot: Slot) {
-        self.tickets = self.tickets.wrapping_add(1);
-        let number = self.tickets;
-        let subscriber = self.subscribers.get_mut(slot);
-        subscriber.own().ticket = number;
-        let token = subscriber.token;
-        self.needs.push_back(Ticket { token, number });
-    }
-
-    /// Whose question this is, if it still waits for the answer.
-    pub(super) fn asker(&self, ticket: Ticket) -> Option<Slot> {
-        let slot = self.subscribers.find(ticket.token)?;
-        let own = self.subscribers.get(slot).own.as_ref()?;
-        (own.ticket == ticket.number).then_some(slot)
-    }
-}
-
-impl Trail {
-    fn on_drop(&mut self, seq: Seq, block: &Block) {
-        if self.wanted == 0 {
-            self.forget(seq);
-            return;
-        }
-        if self.before.back().is_some_and(|(last, _)| *last == seq) {
-            return; // Another encoding's block of the same step.
-        }
-        let Some(mut held) = Held::at_frame(block, 0) else {
-            self.forget(seq);
-            return;
-        };
-        held.cut = block.before().clone();
-        self.before.push_back((seq, held));
-        if self.before.len() > TRAIL_MAX {
-            let (seq, _) = self.before.pop_front().expect("len checked above");
-            self.lost = seq;
-        }
-    }
-
-    fn forget(&mut self, until: Seq) {
-        self.before.clear();
-        self.lost = until;
-    }
-
-    /// What one held whose next frame was in step `seq` or, if that has none, a later one.
-    fn before(&self, seq: Seq) -> Option<Held> {
-        if seq <= self.lost {
-            return None;
-        }
-        let at = self.before.partition_point(|(s, _)| *s < seq);
-        self.before.get(at).map(|(_, held)| held.clone())
+    /// What `retry:` says: the setting give or take a half, so that clients do not reconnect
+    /// together.
+    fn retry_ms(&mut self) -> u64 {
+        let base = u64::try_from(self.settings.retry.as_millis()).unwrap_or(u64::MAX);
+        base / 2 + self.random.below(base.max(1))
     }
 }

@@ -1,16 +1,12 @@
 //! Time: heartbeats and impatience. Heartbeats need no timer a subscriber: the slab is swept once
 //! an interval in 64 parts, so a subscriber's slot is its phase, and the load is even.
 
-use super::feed::Feed;
 use super::request::FeedSettings;
-use super::subscriber::{Cursor, Place, Slot};
+use super::subscriber::Slot;
 use crate::model::Instant;
 
 /// Parts of an interval; a slot belongs to part `slot % PARTS`.
 const PARTS: u64 = 64;
-
-/// Slots looked at in one call.
-const LOOKS_MAX: usize = 256;
 
 /// Where the sweep is.
 #[derive(Debug)]
@@ -54,7 +50,7 @@ impl Heartbeats {
     }
 
     /// The next due slot among `slots`.
-    fn next(&mut self, slots: usize, now: Instant) -> Option<Slot> {
+    pub(super) fn next(&mut self, slots: usize, now: Instant) -> Option<Slot> {
         if self.later(self.due, PARTS) < now {
             self.due = now; // The process slept: one round is owed, not all.
         }
@@ -69,44 +65,10 @@ impl Heartbeats {
         None
     }
 
-    fn next_deadline(&self, slots: usize) -> Instant {
+    pub(super) fn next_deadline(&self, slots: usize) -> Instant {
         match self.part < slots as u64 {
             true => self.due,
             false => self.later(self.due, PARTS - self.part),
         }
-    }
-}
-
-impl Feed {
-    /// Makes due heartbeats pending and lets catch-up reads go on that have waited long enough. Bounded
-    /// work; [`Self::next_deadline`] says when to call again.
-    pub fn on_timeout(&mut self, now: Instant) {
-        self.catch_ups.on_timeout(now);
-        if self.is_empty() {
-            return;
-        }
-        for _ in 0..LOOKS_MAX {
-            let Some(slot) = self.heartbeats.next(self.subscribers.slots(), now) else {
-                return;
-            };
-            // The others are being sent something, or can't take it.
-            if self.subscribers.leave_idle(slot) {
-                let newest = self.window.newest();
-                self.subscribers.get_mut(slot).cursor = Cursor::after(newest);
-            } else if self.subscribers.get(slot).place != Place::Waiting {
-                continue;
-            }
-            self.subscribers.get_mut(slot).heartbeat = true;
-            self.subscribers.queue(slot);
-        }
-    }
-
-    /// When [`Self::on_timeout`] next has work.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let heartbeat =
-            (!self.is_empty()).then(|| self.heartbeats.next_deadline(self.subscribers.slots()));
-        let catch_up = self.catch_ups.next_deadline();
-        heartbeat.into_iter().chain(catch_up).min()
     }
 }

@@ -29,20 +29,28 @@
 //! [`Feed::next_deadline`] is past; then [`Feed::next_pending`] and [`Feed::deliver`] until the
 //! turn's budget is spent; then [`Feed::next_need`] and [`Feed::next_credit`] until they are empty.
 
-mod branch;
+mod catch_up;
+mod cursor;
 mod deliver;
 mod encode;
+mod epochs;
 mod feed;
 mod heartbeat;
-mod history;
+mod ids;
 mod lines;
+mod log_view;
 mod offer;
-mod open;
+mod plan;
+mod progress;
+mod questions;
 mod request;
 mod sink;
+mod source;
 mod splice;
 mod subscriber;
 mod subscriber_index;
+mod trail;
+mod unsent;
 
 pub use encode::{Encoder, Encoding, Payload};
 pub use feed::Feed;

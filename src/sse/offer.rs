@@ -5,10 +5,13 @@ use std::io::IoSlice;
 
 use smallvec::SmallVec;
 
+use super::cursor::Cursor;
+use super::log_view::LogView;
+use super::progress::ClientProgress;
 use super::sink::SINK_SLICES_MAX as SLICES_MAX;
-use super::subscriber::{Cursor, Held, Subscriber};
+use super::subscriber::Subscriber;
 use super::subscriber_index::Group;
-use crate::log::{Block, Frame, Seq, Window};
+use crate::log::{Block, Frame, Seq};
 
 /// Frames looked at in one call for a subscriber with a filter.
 pub(super) const SCAN_FRAMES_MAX: usize = 4096;
@@ -58,7 +61,7 @@ impl<'a> Offer<'a> {
 
     /// Adds frames of the window for one group as they lie, and moves on. In place: the arrays are
     /// three KiB, mostly empty, that need not be copied for each subscriber.
-    pub(super) fn gather(&mut self, window: &'a Window, group: &Group, limit: usize) {
+    pub(super) fn gather(&mut self, log: &'a LogView, group: &Group, limit: usize) {
         let mut scanned = 0;
         while self.cursor <= group.last {
             self.more = self.slices.len() == SLICES_MAX || scanned >= SCAN_FRAMES_MAX;
@@ -66,7 +69,7 @@ impl<'a> Offer<'a> {
                 return;
             }
             let encoding = group.encoding as usize;
-            let next = window.next_block(encoding, self.cursor.seq, group.last.seq);
+            let next = log.next_block(encoding, self.cursor.seq, group.last.seq);
             let Some((seq, block)) = next else {
                 self.cursor = Cursor::after(group.last.seq);
                 return;
@@ -157,19 +160,15 @@ impl<'a> Offer<'a> {
 }
 
 impl Reached<'_> {
-    /// Notes what the client of a conflating subscriber holds: from here it may fall out of the
-    /// window, and then nobody else knows.
-    pub(super) fn keep_held(&self, subscriber: &mut Subscriber, offer: &Offer<'_>) {
-        let held = match self.last {
-            Some((block, frame)) => Held::at_frame(block, frame),
-            None if subscriber.own().held.is_some() => return,
-            None => {
-                let block = offer.pieces[0].block;
-                let cut = block.before().clone();
-                Held::at_frame(block, 0).map(|first| Held { cut, ..first })
-            }
+    /// Notes what the client of a conflating subscriber holds. From here on the subscriber may fall
+    /// out of the window, and the window no longer knows.
+    pub(super) fn keep_progress(&self, subscriber: &mut Subscriber, offer: &Offer<'_>) {
+        let progress = match self.last {
+            Some((block, frame)) => ClientProgress::at_frame(block, frame),
+            None if subscriber.own().progress.is_some() => return,
+            None => ClientProgress::before(offer.pieces[0].block),
         };
-        subscriber.own().held = held;
+        subscriber.own().progress = progress;
     }
 }
 

@@ -1,47 +1,107 @@
 //! Frames with ids of one subscriber's own: max(V, cut). A frame's `id:` is its last line and the
 //! block says where it starts and where its etag is, so all but the progress is copied.
 
+use std::io::IoSlice;
+
+use super::cursor::Cursor;
 use super::lines;
 use super::offer::SCAN_FRAMES_MAX;
-use super::subscriber::Cursor;
+use super::request::FeedCounts;
+use super::sink::{Sink, Taken};
+use super::subscriber::Own;
 use super::subscriber_index::Group;
 use crate::log::{Block, Next, ProgressText};
 use crate::model::Partition;
 
-/// Where a frame ends in the scratch buffer, and what one holds who has it.
+/// Frames on their way to one subscriber. Kept empty between two calls, for its capacity.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    bytes: Vec<u8>,
+    bounds: Vec<Bound>,
+}
+
+/// Where a frame ends in the scratch buffer, and what its client then holds.
 #[derive(Debug)]
-pub(super) struct Bound {
-    pub(super) end: usize,
-    pub(super) cursor: Cursor,
-    pub(super) partition: Partition,
-    pub(super) next: Next,
+struct Bound {
+    end: usize,
+    cursor: Cursor,
+    partition: Partition,
+    next: Next,
+}
+
+/// How much of the scratch buffer was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sent {
+    /// All of it.
+    All,
+    /// A part. The cursor is behind the last frame that was taken, whole or cut. `None`: none was.
+    Part(Option<Cursor>),
+    /// Nothing: the connection is closed.
+    Closed,
+}
+
+impl Scratch {
+    /// Offers the frames. The client then holds those that were taken, the one that was cut among
+    /// them: its rest is due before anything else.
+    pub(super) fn send(
+        &self,
+        own: &mut Own,
+        sink: &mut impl Sink,
+        counts: &mut FeedCounts,
+    ) -> Sent {
+        if self.bytes.is_empty() {
+            return Sent::All;
+        }
+        let taken = match sink.take(&[IoSlice::new(&self.bytes)]) {
+            Taken::Closed => return Sent::Closed,
+            Taken::Bytes(taken) => taken,
+        };
+        counts.bytes += taken as u64;
+        let (mut start, mut cursor) = (0, None);
+        for bound in &self.bounds {
+            if taken <= start {
+                break;
+            }
+            cursor = Some(bound.cursor);
+            own.progress_mut().cut.set(bound.partition, bound.next);
+            if taken < bound.end {
+                own.unsent.push(&self.bytes[taken..bound.end]);
+            }
+            start = bound.end;
+            counts.frames_private += 1;
+        }
+        match taken < self.bytes.len() {
+            true => Sent::Part(cursor),
+            false => Sent::All,
+        }
+    }
 }
 
 /// Writes frames with ids of one subscriber's own.
 pub(super) struct Splice<'a> {
-    pub(super) id: &'a mut ProgressText,
-    out: &'a mut Vec<u8>,
-    bounds: &'a mut Vec<Bound>,
+    id: &'a mut ProgressText,
+    scratch: &'a mut Scratch,
     limit: usize,
     scanned: usize,
 }
 
 impl<'a> Splice<'a> {
-    pub(super) fn new(
-        id: &'a mut ProgressText,
-        out: &'a mut Vec<u8>,
-        bounds: &'a mut Vec<Bound>,
-        limit: usize,
-    ) -> Self {
-        out.clear();
-        bounds.clear();
+    /// `id`: what the client holds. Nothing is written past `limit` bytes, except one larger frame.
+    pub(super) fn new(id: &'a mut ProgressText, scratch: &'a mut Scratch, limit: usize) -> Self {
+        scratch.bytes.clear();
+        scratch.bounds.clear();
         Self {
             id,
-            out,
-            bounds,
+            scratch,
             limit,
             scanned: 0,
         }
+    }
+
+    /// Whether the window's own ids are right from this block on: the client holds nothing that the
+    /// block's cut does not have.
+    pub(super) fn is_shared_from(&self, block: &Block) -> bool {
+        block.before().covers(self.id.cut())
     }
 
     /// Writes a block's frames from the cursor on, and moves it. `false`: a limit came first.
@@ -59,32 +119,36 @@ impl<'a> Splice<'a> {
             if !known && group.takes(block, index) {
                 let (start, end) = (frame.start as usize, block.end(index) as usize);
                 let bytes = end - start;
-                if self.out.len() + bytes > self.limit && !self.out.is_empty() {
+                if self.scratch.bytes.len() + bytes > self.limit && !self.scratch.bytes.is_empty() {
                     return false;
                 }
-                let before = self.out.len();
+                let before = self.scratch.bytes.len();
                 let held = self.id.cut().get(frame.partition).offset;
                 self.id.set(frame.partition, next);
                 match block.notice().filter(|notice| notice.from < held) {
                     // It holds more than others do: less is missing.
-                    Some(n) => lines::put_gap(self.out, Some((n.partition, held, n.to)), n.reason),
+                    Some(n) => lines::put_gap(
+                        &mut self.scratch.bytes,
+                        Some((n.partition, held, n.to)),
+                        n.reason,
+                    ),
                     None => {
                         let lines = &block.bytes()[start..frame.id_start as usize];
-                        self.out.extend_from_slice(lines);
+                        self.scratch.bytes.extend_from_slice(lines);
                     }
                 }
-                self.out.extend_from_slice(b"id: ");
-                self.out.extend_from_slice(self.id.as_bytes());
+                self.scratch.bytes.extend_from_slice(b"id: ");
+                self.scratch.bytes.extend_from_slice(self.id.as_bytes());
                 // The dot, the etag and the blank line are the record's in any case.
                 let tail = &block.bytes()[frame.etag_start as usize - 1..end];
-                self.out.extend_from_slice(tail);
-                if self.out.len() > self.limit && before > 0 {
+                self.scratch.bytes.extend_from_slice(tail);
+                if self.scratch.bytes.len() > self.limit && before > 0 {
                     // The subscriber's id is longer than the block's. The next call resets the id.
-                    self.out.truncate(before);
+                    self.scratch.bytes.truncate(before);
                     return false;
                 }
-                self.bounds.push(Bound {
-                    end: self.out.len(),
+                self.scratch.bounds.push(Bound {
+                    end: self.scratch.bytes.len(),
                     cursor: Cursor {
                         frame: cursor.frame + 1,
                         ..*cursor

@@ -1,10 +1,14 @@
-//! What is known of one subscriber. An idle one that shares the window is this struct and nothing
-//! else: what only few need at a time (unsent bytes, an id of its own, history) is boxed.
+//! One subscriber. An idle one that shares the window is this struct and nothing else: what few
+//! subscribers need at a time (unsent bytes, ids of its own, history) is boxed.
 
-use crate::log::{Block, Cut, Progress, Seq};
-use crate::model::UnixMillis;
-
-use super::request::{CatchUpId, PageCursor, Slow};
+use super::cursor::Cursor;
+use super::ids::Ids;
+use super::lines::{self, Missing};
+use super::progress::ClientProgress;
+use super::request::{CatchUpId, Slow};
+use super::source::Source;
+use super::unsent::Unsent;
+use crate::log::{GapReason, Next, Notice};
 
 /// Index into the slab of subscribers.
 pub(super) type Slot = u32;
@@ -12,47 +16,18 @@ pub(super) type Slot = u32;
 /// No slot, no group.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// A place in the window: the next frame to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Cursor {
-    /// Whose blocks.
-    pub(super) seq: Seq,
-    /// Which frame of the block.
-    pub(super) frame: u32,
-}
-
-impl Cursor {
-    /// Before the first frame of step `seq`.
-    pub(super) const fn at(seq: Seq) -> Self {
-        Self { seq, frame: 0 }
-    }
-
-    /// After the last frame of step `seq`.
-    pub(super) const fn after(seq: Seq) -> Self {
-        Self::at(Seq(seq.0 + 1))
-    }
-
-    /// Later than every frame of step `seq`, earlier than the next step.
-    pub(super) const fn end_of(seq: Seq) -> Self {
-        Self {
-            seq,
-            frame: u32::MAX,
-        }
-    }
-}
-
-/// Where a subscriber stands in the rotation.
+/// The state of a subscriber in the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In its group's idle list, or in a run that was woken from it.
     Idle,
     /// In a run of its own.
     Queued,
-    /// Just named by `next_pending`.
+    /// `Feed::next_pending` has just returned it.
     Current,
-    /// Its transport is full.
+    /// Its sink is full.
     Blocked,
-    /// It waits for a page or a catch-up read.
+    /// It waits for an answer: an epoch check, a page, or a catch-up read.
     Waiting,
     /// Unsubscribed while in a run; the slot is free once the run has passed.
     Gone,
@@ -61,16 +36,17 @@ pub(super) enum Place {
 /// One subscriber.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    /// The next frame to read from the window. Means nothing while idle.
+    /// The next frame to read from the window. Not used while idle.
     pub(super) cursor: Cursor,
-    /// The shard's name for it.
+    /// The name that the shard gave it.
     pub(super) token: u32,
     /// Its group: encoding and filter.
     pub(super) group: u32,
     /// Neighbours in the idle list or the run.
     pub(super) prev: Slot,
     pub(super) next: Slot,
-    /// The group's epoch when it went idle: another one now means that it was woken.
+    /// The group's epoch when the subscriber went idle. If the group has another one now, the
+    /// subscriber was woken.
     pub(super) epoch: u32,
     pub(super) place: Place,
     pub(super) slow: Slow,
@@ -79,115 +55,94 @@ pub(super) struct Subscriber {
     pub(super) own: Option<Box<Own>>,
 }
 
-/// What a subscriber has beside the window.
+/// What a subscriber has beside the window. Boxed: an idle subscriber that shares the window has
+/// none of it.
 #[derive(Debug, Default)]
 pub(super) struct Own {
-    /// Bytes due before anything else: first bytes, a page, the rest of a frame that was cut.
-    pub(super) rest: Vec<u8>,
-    /// How many of them are sent.
-    pub(super) sent: usize,
-    /// What the client holds, if not the cut at its cursor.
-    pub(super) held: Option<Held>,
-    /// What it reads.
+    pub(super) unsent: Unsent,
+    /// What the client holds, if that is not the cut at the subscriber's cursor.
+    pub(super) progress: Option<ClientProgress>,
     pub(super) source: Source,
-    /// The number of its last question.
-    pub(super) ticket: u32,
+    /// The number of the last question. Answers to older ones are ignored.
+    pub(super) question: u32,
 }
 
-/// What a client holds, apart from any cursor: V of DESIGN.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    /// Everything below was offered.
-    pub(super) cut: Cut,
-    /// As its ids carry it.
-    pub(super) time: UnixMillis,
-    /// Its ids are its own. If not, it shares the window's, and this is kept only to conflate by.
-    pub(super) private: bool,
-    /// Nothing it has counts yet: ids say "start over" until the snapshot is through.
-    pub(super) over: bool,
-}
+impl Own {
+    /// What the client holds.
+    ///
+    /// # Panics
+    /// If the subscriber shares the window. One that reads history, or has ids of its own, does
+    /// not.
+    pub(super) fn progress(&self) -> &ClientProgress {
+        self.progress
+            .as_ref()
+            .expect("a subscriber that reads history holds something of its own")
+    }
 
-/// What a subscriber reads once its own bytes are sent.
-#[derive(Debug, Default)]
-pub(super) enum Source {
-    /// The window.
-    #[default]
-    Window,
-    /// The window, right after history: if it was too short to meet it, history goes on.
-    Rejoining,
-    /// Pages of *changes* up to `below`.
-    Pages(Box<Pages>),
-    /// A catch-up read over the log; `None` while it waits for one. `frame` is the next of the catch-up read's
-    /// present block, `u32::MAX` once that is taken.
-    CatchUp {
-        catch_up: Option<CatchUpId>,
-        frame: u32,
-    },
-    /// Nothing until the leaders have said whether what it holds is still in the log.
-    AwaitingEpochCheck,
-    /// To be decided by what it holds.
-    Undecided,
-    /// Nobody can say whether what it holds is in the log: it must come again.
-    Disconnecting,
-}
+    /// The same, to change.
+    pub(super) fn progress_mut(&mut self) -> &mut ClientProgress {
+        self.progress
+            .as_mut()
+            .expect("a subscriber that reads history holds something of its own")
+    }
 
-/// *changes(V, n)*: V is what the subscriber holds.
-#[derive(Debug)]
-pub(super) struct Pages {
-    /// n.
-    pub(super) seq: Seq,
-    /// The cut at n.
-    pub(super) below: Cut,
-    /// The time at n.
-    pub(super) time: UnixMillis,
-    /// Where the next page starts; `None`: the first.
-    pub(super) after: Option<PageCursor>,
-    /// A page is being asked for.
-    pub(super) asked: bool,
-}
+    /// Writes an `id:` line of what the client holds, and a blank line.
+    pub(super) fn put_id(&mut self, ids: &mut Ids) {
+        let progress = self.progress.as_ref();
+        let progress = progress.expect("only a subscriber with progress of its own is sent it");
+        ids.put(self.unsent.out(), progress);
+    }
 
-impl Held {
-    pub(super) const fn private(cut: Cut, time: UnixMillis) -> Self {
-        Self {
-            cut,
-            time,
-            private: true,
-            over: false,
+    /// Writes a gap, with the id that the client then has.
+    pub(super) fn put_gap(&mut self, gap: Option<Missing>, reason: GapReason, ids: &mut Ids) {
+        lines::put_gap(self.unsent.out(), gap, reason);
+        self.put_id(ids);
+    }
+
+    /// Writes a gap, after which the client goes on at the gap's end.
+    pub(super) fn skip(&mut self, notice: Notice, ids: &mut Ids) {
+        let Notice {
+            partition,
+            from,
+            to,
+            reason,
+        } = notice;
+        // The epoch of the record before `to` is not known.
+        self.progress_mut().cut.set(partition, Next::at(to));
+        self.put_gap(Some((partition, from, to)), reason, ids);
+    }
+
+    /// Writes the client's position in a form that every reader remembers. Without it, a reader
+    /// whose connection ends before its next event would start again and miss the events between.
+    pub(super) fn put_position(&mut self, as_event: bool, ids: &mut Ids) {
+        if as_event {
+            lines::put_position(self.unsent.out());
         }
-    }
-
-    /// What one holds who got frame `index` of a block as it lies: its id says so. `None` if the
-    /// topic has grown more partitions than an id can be read with.
-    pub(super) fn at_frame(block: &Block, index: usize) -> Option<Self> {
-        let id = Progress::decode(block.progress(index)).ok()?;
-        let held = Self::private(id.cut, id.time);
-        let private = false;
-        Some(Self { private, ..held })
-    }
-
-    /// All below `cut`, which the log's end equalled at `time`, has been offered too.
-    pub(super) fn raise(&mut self, cut: &Cut, time: UnixMillis) {
-        self.cut.raise(cut);
-        self.time = self.time.max(time);
+        self.put_id(ids);
     }
 }
 
 impl Subscriber {
     /// Whether its ids are its own.
     pub(super) fn is_private(&self) -> bool {
-        let held = self.own.as_ref().and_then(|own| own.held.as_ref());
-        held.is_some_and(|held| held.private)
+        let progress = self.own.as_ref().and_then(|own| own.progress.as_ref());
+        progress.is_some_and(ClientProgress::is_private)
     }
 
-    /// Boxes what is its own.
+    /// The catch-up read of which it is a member, and whether it is still reading the present block.
+    pub(super) fn membership(&self) -> Option<(CatchUpId, bool)> {
+        self.own.as_ref()?.source.membership()
+    }
+
+    /// Its own state, which is made if there is none.
     pub(super) fn own(&mut self) -> &mut Own {
         self.own.get_or_insert_default()
     }
 
-    /// Lets the box go if nothing in it matters.
+    /// Frees its own state if nothing in it matters.
     pub(super) fn tidy(&mut self) {
         let empty = |own: &Own| {
-            own.rest.is_empty() && own.held.is_none() && matches!(own.source, Source::Window)
+            own.unsent.is_empty() && own.progress.is_none() && matches!(own.source, Source::Window)
         };
         if self.own.as_deref().is_some_and(empty) {
             self.own = None;

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::cursor::Cursor;
 use super::request::{Filter, Slow};
-use super::subscriber::{Cursor, NONE, Place, Slot, Subscriber};
+use super::subscriber::{NONE, Place, Slot, Subscriber};
 use crate::log::{Block, Seq};
 use crate::model::KeyHash;
 
@@ -117,6 +118,13 @@ impl SubscriberIndex {
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Subscriber {
         &mut self.slab[slot as usize]
+    }
+
+    /// A subscriber to change, and its group.
+    pub(super) fn split(&mut self, slot: Slot) -> (&mut Subscriber, &Group) {
+        let subscriber = &mut self.slab[slot as usize];
+        let group = &self.groups[subscriber.group as usize];
+        (subscriber, group)
     }
 
     /// The group of a subscriber.
@@ -271,6 +279,13 @@ impl SubscriberIndex {
         (subscriber.prev, subscriber.next) = (NONE, NONE);
         let (head, tail, cursor) = (slot, slot, subscriber.cursor);
         self.runs.push_back(Run { head, tail, cursor });
+    }
+
+    /// Queues a subscriber that waits for an answer.
+    pub(super) fn wake_waiting(&mut self, slot: Slot) {
+        if self.get(slot).place == Place::Waiting {
+            self.queue(slot);
+        }
     }
 
     /// Puts one who is in no list and has read all into its group's idle list.

@@ -1,6 +1,8 @@
 //! The rules of the house, read from the source: which room may import which, where `unsafe`,
 //! clocks and runtimes may stand, how wide and how long files may be, which licences come in.
 
+mod circles;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

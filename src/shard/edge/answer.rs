@@ -2,7 +2,7 @@
 
 use crate::http::{CorsGrant, Exchange, Framed, IfNoneMatch, ReplyRules, ResponseHead, Status};
 use crate::metrics::{CommandOutcome, RouteKind, StatusClass};
-use crate::model::{ExchangeId, Instant};
+use crate::model::{ExchangeId, Id as _, Instant};
 use crate::route::{Failure, Refused};
 use crate::shard::io::Io;
 use crate::shard::message::{Answer, Found};
@@ -39,21 +39,19 @@ impl Edge {
             Answer::Reply { replayed: true, .. } => CommandOutcome::Replayed,
             Answer::Refused(refused) => outcome_of(refused),
         };
-        cx.metrics.commands[usize::from(wait.route)]
+        cx.metrics.commands[wait.route.index()]
             .commands
             .bump(outcome);
         let (framed, status) = match answer {
             Answer::Reply { reply, replayed } => self.write_reply(&reply, replayed, &wait),
             Answer::Refused(mut refused) => {
                 if outcome == CommandOutcome::Unknown {
-                    let route = &self.snapshot.config.commands[usize::from(wait.route)];
+                    let replies = self.snapshot.topic(wait.topic);
                     let waited = cx.now.mono.since(wait.began).as_secs_f64();
                     // Say where to look: a misspelt correlation id has no other visible effect for
                     // a client.
-                    let what = format!(
-                        "no reply came on topic `{}` in {waited:.1} s",
-                        route.replies
-                    );
+                    let what =
+                        format!("no reply came on topic `{}` in {waited:.1} s", replies.name);
                     refused.detail = format!("{what}: {}", refused.detail).into();
                 }
                 self.write_refused(&refused, wait.exchange, wait.cors)
@@ -76,8 +74,7 @@ impl Edge {
             return;
         };
         let condition = condition.as_deref();
-        let topic = self.snapshot.queries[usize::from(wait.route)];
-        let age = cx.projections.age(topic, cx.now.mono);
+        let age = cx.projections.age(wait.topic, cx.now.mono);
         let written = self.write_found(&found, condition, age, wait.exchange, wait.cors);
         self.done(client, &wait, RouteKind::Query, written, cx);
     }
@@ -107,8 +104,8 @@ impl Edge {
         (framed, status): (Framed, Status),
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let index = cx.metrics.names().route(kind, usize::from(wait.route));
-        cx.metrics.routes[index].requests.bump(class(status));
+        let route = &mut cx.metrics.routes[wait.route.index()];
+        route.requests.bump(class(status));
         let took = cx.now.mono.since(wait.began);
         cx.metrics.general.request_time.at(kind).record(took);
         client.continue_answer(&mut self.out);

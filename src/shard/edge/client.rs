@@ -8,9 +8,8 @@ use std::time::Duration;
 use crate::cache::Page;
 use crate::http::{Connection, CorsGrant, Drain, Exchange, Framed, IfNoneMatch};
 use crate::log::Seq;
-use crate::model::{CommandKey, Instant, KeyHash, ShardId};
+use crate::model::{CommandKey, Instant, KeyHash, RouteId, ShardId, TopicId};
 use crate::shard::io::{Io, SocketId};
-use crate::shard::snapshot::TopicIndex;
 
 use super::MemoryUsed;
 use super::transport::{Sent, Transport};
@@ -79,7 +78,9 @@ pub(super) struct Wait {
     pub(super) exchange: Exchange,
     pub(super) cors: CorsGrant,
     pub(super) began: Instant,
-    pub(super) route: u16,
+    pub(super) route: RouteId,
+    /// The topic of a command's replies, or the queried one.
+    pub(super) topic: TopicId,
     pub(super) what: What,
 }
 
@@ -96,9 +97,9 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) framed: Framed,
-    pub(super) topic: TopicIndex,
+    pub(super) topic: TopicId,
     pub(super) began: Instant,
-    pub(super) route: u16,
+    pub(super) route: RouteId,
     /// The topic's incarnation, and the place in its order that the content covers.
     pub(super) incarnation: u32,
     pub(super) seq: Seq,

@@ -4,7 +4,7 @@
 
 use crate::cache::{Page, Value};
 use crate::metrics::{CloseReason, RouteKind, StatusClass};
-use crate::model::{ExchangeId, Instant, KeyHash, ShardId};
+use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
 use crate::shard::io::Io;
 use crate::shard::message::ProjectionMessage;
 
@@ -100,11 +100,8 @@ impl Edge {
                     .request_time
                     .at(RouteKind::Query)
                     .record(took);
-                let index = cx
-                    .metrics
-                    .names()
-                    .route(RouteKind::Query, usize::from(scan.route));
-                cx.metrics.routes[index].requests.bump(StatusClass::Success);
+                let route = &mut cx.metrics.routes[scan.route.index()];
+                route.requests.bump(StatusClass::Success);
                 let close = scan.framed.close;
                 client.exchange = client.exchange.wrapping_add(1);
                 client.state = if close {

@@ -389,18 +389,16 @@ impl Edge {
         client.transport.close(client.socket, cx.io);
         if let State::Waiting(Wait {
             what: What::Command(key),
-            route,
+            topic,
             ..
         }) = client.state
         {
-            let plan = self.snapshot.commands[usize::from(route)];
             let left = HomeMessage::CommandAbandoned {
-                topic: plan.replies,
+                topic,
                 key,
                 exchange: self.exchange(&client),
             };
-            let home = self.snapshot.topic(plan.replies).home;
-            cx.out.to_home(home, left);
+            cx.out.to_home(self.snapshot.topic(topic).home, left);
         }
         self.forget(&client);
         self.close(client.socket, why, cx);

@@ -13,12 +13,14 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{CorrelationId, ExchangeId, Identity, Instant, KeyHash};
-use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteId, Routed, evaluate};
+use crate::model::{
+    CorrelationId, ExchangeId, Id as _, Identity, Instant, KeyHash, RouteId, TopicId,
+};
+use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteIndex, Routed, evaluate};
 use crate::shard::message::{CommandRequest, HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projections;
-use crate::shard::snapshot::TopicIndex;
+use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
 use super::answer::{class, grace};
 use super::client::{Scan, Wait, What};
@@ -40,9 +42,9 @@ pub(super) enum Handled {
 /// A request that becomes an event stream.
 #[derive(Debug)]
 pub(super) struct StreamStart {
-    pub(super) topic: TopicIndex,
-    pub(super) route: u16,
-    pub(super) encoding: usize,
+    pub(super) plan: StreamPlan,
+    /// The route's place in the config.
+    pub(super) index: usize,
     pub(super) exchange: Exchange,
     pub(super) cors: CorsGrant,
     pub(super) key: Option<(KeyHash, Vec<u8>)>,
@@ -104,28 +106,29 @@ impl Edge {
         };
         let params = &matched.params;
         let (kind, route, outcome) = match matched.route {
-            RouteId::Command(route) => {
+            RouteIndex::Command(index) => {
+                let route = self.snapshot.commands[index].id;
                 let outcome = match self.leaving {
                     Leaving::Drain(_) => {
-                        let commands = &mut metrics.commands[route].commands;
+                        let commands = &mut metrics.commands[route.index()].commands;
                         commands.bump(CommandOutcome::Shed);
                         Err(Failure::Draining.into())
                     }
-                    _ => self.command(route, params, &asking, out, metrics),
+                    _ => self.command(index, params, &asking, out, metrics),
                 };
                 (RouteKind::Command, route, outcome)
             }
-            RouteId::Query(route) => {
+            RouteIndex::Query(index) => {
                 let outcome = match self.leaving {
                     Leaving::Drain(_) => Err(Failure::Draining.into()),
-                    _ => self.query(route, params, &asking, projections, out),
+                    _ => self.query(index, params, &asking, projections, out),
                 };
-                (RouteKind::Query, route, outcome)
+                (RouteKind::Query, self.snapshot.queries[index].id, outcome)
             }
-            RouteId::Stream(route) => (
+            RouteIndex::Stream(index) => (
                 RouteKind::Stream,
-                route,
-                self.stream(route, params, &asking, projections),
+                self.snapshot.streams[index].id,
+                self.stream(index, params, &asking, projections),
             ),
         };
         let (framed, status) = match outcome {
@@ -133,8 +136,7 @@ impl Edge {
             Ok(Outcome::Answered(framed, status)) => (framed, status),
             Err(refused) => self.write_refused(&refused, exchange, cors),
         };
-        let index = metrics.names().route(kind, route);
-        metrics.routes[index].requests.bump(class(status));
+        metrics.routes[route.index()].requests.bump(class(status));
         // Within one turn: less than a turn's budget, and no clock to say how much less.
         metrics
             .general
@@ -147,19 +149,18 @@ impl Edge {
     /// A command: what it is called, what it asks, what is produced; then its home decides.
     fn command(
         &mut self,
-        route: usize,
+        index: usize,
         params: &Params<'_>,
         asking: &Asking<'_, '_>,
         out: &mut Outbox,
         metrics: &mut ShardMetrics,
     ) -> Result<Outcome, Refused> {
-        let made = self.make_command(route, params, asking);
+        let plan = self.snapshot.commands[index];
+        let made = self.make_command(index, params, asking);
         let (request, deadline) = made.inspect_err(|_| {
-            metrics.commands[route]
-                .commands
-                .bump(CommandOutcome::Invalid);
+            let commands = &mut metrics.commands[plan.id.index()].commands;
+            commands.bump(CommandOutcome::Invalid);
         })?;
-        let plan = self.snapshot.commands[route];
         let what = What::Command(request.key);
         let home = self.snapshot.topic(plan.commands).home;
         out.to_home(home, HomeMessage::Command(Box::new(request)));
@@ -167,7 +168,8 @@ impl Edge {
             exchange: asking.exchange,
             cors: asking.cors,
             began: asking.now,
-            route: route as u16,
+            route: plan.id,
+            topic: plan.replies,
             what,
         };
         Ok(Outcome::Pending(Handled::Wait(wait, grace(deadline))))
@@ -239,9 +241,11 @@ impl Edge {
         };
         let record = self.records[index].record(&parts, request.headers.iter())?;
         let deadline = asking.now.after(route.timeout);
+        let plan = snapshot.commands[index];
         let request = CommandRequest {
             exchange: asking.id,
-            route: index as u16,
+            topic: plan.commands,
+            replies: plan.replies,
             key: key_of_command,
             fingerprint,
             record,
@@ -280,18 +284,17 @@ impl Edge {
                 return true;
             }
         };
-        let RouteId::Command(route) = matched.route else {
+        let RouteIndex::Command(index) = matched.route else {
             return false;
         };
-        let Err(refused) = self.check_head(route, &matched.params, request) else {
+        let Err(refused) = self.check_head(index, &matched.params, request) else {
             return false;
         };
         let (_, status) = self.write_refused(&refused, exchange, cors);
-        metrics.commands[route]
-            .commands
-            .bump(CommandOutcome::Invalid);
-        let index = metrics.names().route(RouteKind::Command, route);
-        metrics.routes[index].requests.bump(class(status));
+        let route = self.snapshot.commands[index].id.index();
+        let commands = &mut metrics.commands[route].commands;
+        commands.bump(CommandOutcome::Invalid);
+        metrics.routes[route].requests.bump(class(status));
         true
     }
 
@@ -327,7 +330,7 @@ impl Edge {
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
         let condition = IfNoneMatch::parse(&request.headers, EventId::etag_in)?;
-        let topic = self.snapshot.queries[index];
+        let QueryPlan { id, topic } = self.snapshot.queries[index];
         let projection = projections
             .get(topic)
             .filter(|projection| projection.is_live())
@@ -340,7 +343,7 @@ impl Edge {
             if !projection.is_whole() || projections.is_full(topic) {
                 return Err(Failure::CacheDegraded.into());
             }
-            let at = (index, topic, age);
+            let at = (id, topic, age);
             return Ok(self.collection(at, condition.as_ref(), asking, projection));
         };
         let identity = Identity::ANONYMOUS;
@@ -368,12 +371,13 @@ impl Edge {
         };
         out.to_projection(owner, topic, get);
         let what = What::Get(condition.map(Box::new));
-        let (began, route) = (asking.now, index as u16);
+        let (began, route) = (asking.now, id);
         let wait = Wait {
             exchange,
             cors,
             began,
             route,
+            topic,
             what,
         };
         let deadline = asking
@@ -384,7 +388,7 @@ impl Edge {
 
     fn collection(
         &mut self,
-        (index, topic, age): (usize, TopicIndex, Option<u64>),
+        (route, topic, age): (RouteId, TopicId, Option<u64>),
         condition: Option<&IfNoneMatch>,
         asking: &Asking<'_, '_>,
         projection: &crate::shard::projection::Projection,
@@ -418,7 +422,7 @@ impl Edge {
             framed,
             topic,
             began: asking.now,
-            route: index as u16,
+            route,
             incarnation: projection.incarnation.number,
             seq: projection.seq(),
             shard: self.snapshot.layout.first_slice(),
@@ -442,12 +446,12 @@ impl Edge {
         projections: &Projections,
     ) -> Result<Outcome, Refused> {
         let request = asking.request;
-        let (topic, encoding) = self.snapshot.streams[index];
+        let plan = self.snapshot.streams[index];
         // Streams of a topic that is not ready or can't be used are also answered 200: after any
         // other status a native `EventSource` would give up for good. The stream says when to
         // reconnect.
         let projection = projections
-            .get(topic)
+            .get(plan.topic)
             .filter(|projection| projection.feed.is_some());
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
@@ -459,9 +463,8 @@ impl Edge {
         let key = key.map(|(key, projection)| (projection.incarnation.secret.hash(&key), key));
         let last_event_id = last_event_id(request)?.map(Cow::into_owned);
         let start = StreamStart {
-            topic,
-            route: index as u16,
-            encoding,
+            plan,
+            index,
             exchange: asking.exchange,
             cors: asking.cors,
             key,

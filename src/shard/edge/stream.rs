@@ -4,7 +4,7 @@
 
 use crate::http::{CorsGrant, Exchange, Framed, ResponseHead, Status};
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::Instant;
+use crate::model::{Id as _, Instant, RouteId};
 use crate::shard::io::{Io, Part, Read, SocketId};
 use crate::shard::snapshot::TopicIndex;
 use crate::sse::{Delivery, Filter, Slow, Start, Subscribe};
@@ -22,7 +22,7 @@ const NOISE_BYTES_MAX: u32 = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) topic: TopicIndex,
-    route: u16,
+    route: RouteId,
     /// The stream's number among the exchanges of the slot.
     pub(super) exchange: u32,
     noise: u32,
@@ -51,7 +51,7 @@ impl Edge {
         };
         // At its limit, on its way out, or while a topic is loaded anew, a gateway takes no new
         // stream.
-        let projection = cx.projections.get(start.topic);
+        let projection = cx.projections.get(start.plan.topic);
         let loading = projection.is_none_or(|projection| projection.feed.is_none());
         let streams_max = self.snapshot.config.settings.streams.streams_max;
         let refused = exchange.head_only || self.is_leaving() || loading;
@@ -82,8 +82,8 @@ impl Edge {
         let exchange_number = client.exchange;
         let (head, transport) = client.into_stream();
         let snapshot = self.snapshot.clone();
-        let route = &snapshot.config.streams[usize::from(start.route)];
-        let projection = cx.projections.get_mut(start.topic);
+        let route = &snapshot.config.streams[start.index];
+        let projection = cx.projections.get_mut(start.plan.topic);
         let Some(feed) = projection.and_then(|projection| projection.feed.as_mut()) else {
             debug_assert!(false, "the request was refused before the topic was live");
             self.totals.streams.give_back();
@@ -91,7 +91,7 @@ impl Edge {
         };
         let key = start.key.as_ref().map(|(hash, key)| (*hash, &key[..]));
         let request = Subscribe {
-            encoding: start.encoding,
+            encoding: start.plan.encoding,
             filter: Filter { key },
             start: match route.start {
                 crate::config::Start::Live => Start::Live,
@@ -106,8 +106,8 @@ impl Edge {
         };
         feed.subscribe(socket.slot, &request, cx.now);
         let stream = Stream {
-            topic: start.topic,
-            route: start.route,
+            topic: start.plan.topic,
+            route: start.plan.id,
             exchange: exchange_number,
             noise: 0,
             opened: self.opened,
@@ -122,7 +122,7 @@ impl Edge {
         }
         self.slots[socket.slot as usize].conn = Conn::Stream(stream);
         self.streams += 1;
-        cx.metrics.streams[usize::from(start.route)].open.up();
+        cx.metrics.streams[start.plan.id.index()].open.up();
         // Readiness is edge-like: only a socket that was read to its end is heard of again.
         self.read_stream(socket, cx);
     }
@@ -153,7 +153,7 @@ impl Edge {
     /// Sends what is pending to streams, topic by topic, until the part is spent. True: some is
     /// left.
     pub(in crate::shard) fn deliver<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
-        let topics = self.snapshot.topics.len();
+        let topics = self.snapshot.topics.end();
         for _ in 0..topics {
             let topic = TopicIndex(self.deliver_next as u16);
             // The next turn begins with the next topic, also where this one has more.
@@ -183,7 +183,7 @@ impl Edge {
             .get_mut(topic)
             .and_then(|projection| projection.feed.as_mut());
         let feed = feed.expect("it named the subscriber");
-        let route = usize::from(stream.route);
+        let route = stream.route.index();
         let full_before = stream.full_since;
         let mut sink = BodySink {
             body: &mut stream.body,
@@ -378,7 +378,7 @@ impl Edge {
         stream.body.close(socket, cx.io);
         self.streams -= 1;
         self.totals.streams.give_back();
-        let metrics = &mut cx.metrics.streams[usize::from(stream.route)];
+        let metrics = &mut cx.metrics.streams[stream.route.index()];
         metrics.open.down();
         metrics.ended.bump(end);
         self.close(socket, why, cx);

@@ -1,5 +1,5 @@
-//! The client's connections on the shard's sockets. Where the cluster speaks TLS, it is spoken here:
-//! the client hears of a connection once TLS stands, and of plaintext only.
+//! The client's connections on the shard's sockets. Where the cluster speaks TLS, it is spoken
+//! here: the client hears of a connection once TLS stands, and of plaintext only.
 
 use std::io::{ErrorKind, IoSlice};
 

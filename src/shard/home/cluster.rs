@@ -1,30 +1,26 @@
-//! One cluster at a home shard: its client, the client's sockets, and how its brokers fare. What one
-//! cluster suffers stays in here.
+//! One cluster at a home shard: its client, the client's sockets and the health of its brokers. The
+//! failure of one cluster does not affect another.
 
 use crate::kafka::{Address, Client, ClusterView, DirectoryRole, TopicHandle};
-use crate::metrics::{Check, CheckState};
+use crate::metrics::Check;
 use crate::model::{Now, ShardId, TopicName};
 use crate::shard::ClusterSecurity;
 use crate::shard::snapshot::{ClusterIndex, Snapshot};
 
-use super::BrokerSockets;
-use super::trouble::Trouble;
-
-/// Brokers a check names; the rest is a number.
-const NAMED_MAX: usize = 4;
+use super::broker_sockets::BrokerSockets;
+use super::health::ClusterHealth;
 
 #[derive(Debug)]
 pub(in crate::shard) struct Cluster {
     pub(in crate::shard) client: Client,
     pub(in crate::shard) sockets: BrokerSockets,
     index: ClusterIndex,
-    /// The cluster's own id, once it said it.
+    /// The cluster's own id. Empty before a broker has reported one.
     pub(super) id: String,
-    /// It has shown itself once.
-    known: bool,
-    /// By the client's handle: the place among the home's topics; `None`: watched for another home.
+    /// By the client's handle: the index among the home's topics. `None`: the topic is watched for
+    /// another home.
     pub(super) handles: Vec<Option<usize>>,
-    pub(super) trouble: Trouble,
+    pub(super) health: ClusterHealth,
 }
 
 impl Cluster {
@@ -40,20 +36,19 @@ impl Cluster {
             ShardId(0) => DirectoryRole::Own,
             _ => DirectoryRole::Fed,
         };
-        let keys = snapshot.config.cluster_keys(index);
+        let keys = snapshot.cluster_keys(index);
         let bootstrap = settings.bootstrap.clone();
         Self {
             client: Client::new(settings, seed, role, now),
             sockets: BrokerSockets::new(index, security.tls.clone(), keys.clone()),
             index,
             id: String::new(),
-            known: false,
             handles: Vec::new(),
-            trouble: Trouble::new(keys, security.tls.is_some(), bootstrap),
+            health: ClusterHealth::new(keys, security.tls.is_some(), bootstrap),
         }
     }
 
-    /// Takes an interest in a topic; `at`: its place among the home's topics, if it is one.
+    /// Watches a topic. `at`: its index among the home's topics, if it is at home here.
     pub(super) fn watch(&mut self, topic: &TopicName, at: Option<usize>) -> TopicHandle {
         let handle = self.client.watch(topic);
         debug_assert_eq!(handle, TopicHandle(self.handles.len() as u32));
@@ -61,65 +56,18 @@ impl Cluster {
         handle
     }
 
-    pub(super) fn learn(&mut self, view: &ClusterView) {
-        self.known = true;
+    /// The cluster has shown its metadata.
+    pub(super) fn on_view(&mut self, view: &ClusterView) {
+        self.health.on_view();
         if let Some(id) = &view.cluster_id {
             self.id.clone_from(id);
         }
     }
 
-    /// Whether it has shown itself; until it has, its check says what keeps it.
-    pub(super) const fn is_known(&self) -> bool {
-        self.known
-    }
-
-    /// What keeps a topic of which nothing is known yet.
-    pub(super) fn trouble(&self, now: Now) -> Option<String> {
-        let shown = self.trouble.shown().map(str::to_owned);
-        shown.or_else(|| self.silence(now))
-    }
-
-    /// How the cluster stands. Once it has shown itself it is never what keeps the process from
-    /// being ready: what is in memory is served without it, and if all gateways said no at once,
-    /// nobody would get that.
+    /// The state of the cluster.
     pub(super) fn check(&self, snapshot: &Snapshot, now: Now) -> Check {
         let name = snapshot.cluster_name(self.index);
-        if let Some(trouble) = self.trouble(now).filter(|_| !self.known) {
-            return Check::new(name, CheckState::Blocked, trouble);
-        }
-        // If another broker still answers, only some have moved: those are reported as silent.
-        let other = self.trouble.other_cluster();
-        if let Some(other) = other.filter(|_| !self.client.is_connected()) {
-            let detail = format!(
-                "{other}; commands get 503, queries and streams go on from memory; bring the old \
-                 cluster back, or restart the gateway to serve the new one"
-            );
-            return Check::new(name, CheckState::Degraded, detail);
-        }
-        let Some(silence) = self.silence(now) else {
-            return Check::new(name, CheckState::Ready, "");
-        };
-        let why = self.trouble.shown();
-        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-        let detail = format!(
-            "{silence}{why}; commands for partitions they lead get 503, queries and streams go on \
-             from memory; start or reach these brokers"
-        );
-        Check::new(name, CheckState::Degraded, detail)
-    }
-
-    fn silence(&self, now: Now) -> Option<String> {
-        let mut silent: Vec<_> = self.client.silent_brokers(now).collect();
-        silent.sort_unstable();
-        let named = silent.iter().take(NAMED_MAX).map(|(address, since)| {
-            let seconds = now.mono.since(*since).as_secs();
-            format!("broker {address} has not answered for {seconds} s")
-        });
-        let mut text = named.collect::<Vec<_>>().join(", ");
-        if silent.len() > NAMED_MAX {
-            text.push_str(&format!(" and {} more", silent.len() - NAMED_MAX));
-        }
-        (!silent.is_empty()).then_some(text)
+        self.health.check(name, &self.client, now)
     }
 }
 

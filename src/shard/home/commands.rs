@@ -18,8 +18,8 @@ use crate::metrics::{IgnoredReply, TopicMetrics};
 use crate::model::{CommandKey, ExchangeId, Instant, Now, Partition};
 use ahash::AHashMap;
 
+use super::health::Written;
 use super::lookups::{Lookups, Wanted};
-use super::writes::Written;
 use super::{Home, Outbox};
 use crate::route::{Failure, Refused};
 use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
@@ -415,19 +415,18 @@ impl Home {
 
     /// The answer, if there is one already; else the waiter waits.
     fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
-        let plan = self.snapshot.commands[usize::from(request.route)];
-        let (Some(to), Some(replies)) = (self.at(plan.commands), self.at(plan.replies)) else {
+        let (Some(to), Some(replies)) = (self.at(request.topic), self.at(request.replies)) else {
             debug_assert!(false, "linked topics share their home");
             return Some(refused(Failure::NotReady));
         };
         if !self.topics[replies].is_live() {
             return Some(Answer::Refused(
-                self.topics[replies].why_not(&self.snapshot),
+                self.topics[replies].refusal(&self.snapshot),
             ));
         }
-        let there = self.topics[to].missing.is_none();
+        let there = !self.topics[to].health.is_missing();
         let Some(view) = self.topics[to].view.clone().filter(|_| there) else {
-            return Some(Answer::Refused(self.topics[to].why_not(&self.snapshot)));
+            return Some(Answer::Refused(self.topics[to].refusal(&self.snapshot)));
         };
         let cluster = self.topics[to].cluster;
         let key = request.key;
@@ -490,10 +489,10 @@ impl Home {
     ) -> Result<(), Refused> {
         // If the replies topic can't be read, the command would never be answered.
         let from = &self.topics[replies];
-        if from.missing.is_some() || from.read_denied().is_some() {
-            return Err(from.why_not(&self.snapshot));
+        if from.health.is_missing() || from.health.read_denied().is_some() {
+            return Err(from.refusal(&self.snapshot));
         }
-        let admitted = self.topics[to].writes.admit(has_key, now.mono);
+        let admitted = self.topics[to].health.writes.admit(has_key, now.mono);
         admitted.map_err(|denial| Refused::denied(Doing::Write, denial))
     }
 
@@ -539,8 +538,8 @@ impl Home {
         let topic = &mut self.topics[command.to];
         let code = match outcome {
             Produced::At(..) => {
-                let line = topic.writes.on_appended(command.has_key);
-                topic.say(line, &self.snapshot, out);
+                let line = topic.health.writes.on_appended(command.has_key);
+                topic.log(line, &self.snapshot, out);
                 return None;
             }
             Produced::Refused(ProduceError::Broker(code))
@@ -551,8 +550,8 @@ impl Home {
             has_key: command.has_key,
             compacted: topic.compacted(),
         };
-        let (refused, line) = topic.writes.on_refused(code, written, now.mono);
-        topic.say(line, &self.snapshot, out);
+        let (refused, line) = topic.health.writes.on_refused(code, written, now.mono);
+        topic.log(line, &self.snapshot, out);
         Some(refused)
     }
 

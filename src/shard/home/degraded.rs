@@ -280,7 +280,7 @@ impl Topic {
             }),
         }
         // All shards are notified at once, and the topic is checked for another loading.
-        self.look_at = Instant::ZERO;
+        self.health.check_by(Instant::ZERO);
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         if let Some(left) = left_out
             && !std::mem::replace(&mut self.degraded.left_out_told, true)
@@ -315,14 +315,14 @@ impl Topic {
     /// Reads again what slices had no room for, if there is room now. Only while brokers answer:
     /// otherwise the topic keeps serving what is in memory.
     pub(super) fn refill_if_room(&mut self, cx: &mut HomeContext<'_>) {
-        let stale = self.standing.stale_since.is_some() || self.missing.is_some();
+        let stale = self.health.is_stale() || self.health.is_missing();
         let due = self.degraded.next_wanted();
         let Some(due) = due.filter(|_| self.live && !stale && !self.is_reading_again()) else {
             return;
         };
         let now = cx.now.mono;
         if now < due {
-            self.look_at = self.look_at.min(due);
+            self.health.check_by(due);
             return;
         }
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
@@ -379,7 +379,7 @@ impl Topic {
         if let Some(at) = self.degraded.reading.iter().position(is_over) {
             self.degraded.reading.remove(at);
             cx.client.stop(self.again(partition));
-            self.look_at = Instant::ZERO;
+            self.health.check_by(Instant::ZERO);
         }
     }
 

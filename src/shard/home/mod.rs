@@ -9,19 +9,16 @@ mod catch_ups;
 mod cluster;
 mod commands;
 mod degraded;
-mod freshness;
-mod held_up;
+mod health;
 mod lookups;
 mod order;
 mod partitions;
 mod places;
 mod reading;
-mod standing;
+mod report;
 #[cfg(test)]
 mod tests;
 mod topic;
-mod trouble;
-mod writes;
 
 use std::sync::Arc;
 
@@ -41,6 +38,7 @@ use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 pub(super) use broker_sockets::BrokerSockets;
 pub(super) use cluster::Cluster;
 use commands::Tickets;
+use health::Line;
 use topic::Topic;
 
 /// The home side of a shard: a client for each cluster. Shard 0's keep the clusters' directories for
@@ -159,7 +157,7 @@ impl Home {
         self.more_due = false;
         for at in 0..self.topics.len() {
             let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-            topics[at].look(&mut cx);
+            topics[at].poll_health(&mut cx);
             topics[at].on_places_late(&mut cx);
             topics[at].on_catch_up_due(&mut cx);
             let more = topics[at].on_time(now, &mut expired, cx.client, cx.out);
@@ -187,7 +185,7 @@ impl Home {
         let cluster = self.cluster(index);
         match event {
             Event::View(view) => {
-                cluster.learn(&view);
+                cluster.on_view(&view);
                 for home in (1..self.snapshot.layout.homes()).map(ShardId) {
                     let message = ClusterMessage::View(view.clone());
                     out.to_home(home, HomeMessage::Cluster(index, message));
@@ -211,15 +209,18 @@ impl Home {
                 }
             }
             Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
-            Event::BrokerUp { address, .. } => cluster.trouble.on_up(&address, out),
+            Event::BrokerUp { address, .. } => {
+                let line = cluster.health.on_broker_up(&address);
+                log(line, out);
+            }
             Event::BrokerDown {
                 broker,
                 address,
                 error,
             } => {
-                cluster
-                    .trouble
-                    .on_down((address, broker.is_some()), &error, out);
+                let broker = (address, broker.is_some());
+                let line = cluster.health.on_broker_down(broker, &error);
+                log(line, out);
             }
             Event::EpochEnds(handle) => {
                 if let Some(at) = cluster.handles[handle.0 as usize] {
@@ -312,12 +313,12 @@ impl Home {
         let cluster = self.cluster(index);
         match message {
             ClusterMessage::View(view) => {
-                cluster.learn(&view);
+                cluster.on_view(&view);
                 cluster.client.on_view(view, now);
             }
             ClusterMessage::RefreshView => cluster.client.refresh(),
             ClusterMessage::Token(token) => {
-                cluster.trouble.on_token(token.as_ref().err());
+                cluster.health.on_token(token.as_ref().err());
                 cluster.client.set_token(token.ok());
             }
             ClusterMessage::Salted(salted) => cluster.client.on_salted(*salted, now),
@@ -357,33 +358,27 @@ impl Home {
 
     /// What must hold before the process is ready.
     pub(super) fn checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
-        let topics = self.topics.iter().flat_map(move |topic| {
-            let cluster = &self.clusters[usize::from(topic.cluster.0)];
-            let check = topic.check(&self.snapshot, cluster, now);
-            [Some(check), topic.check_streams(&self.snapshot)]
-        });
-        let topics = topics.flatten();
         let clusters = self.clusters.iter();
         let clusters = clusters.map(move |cluster| cluster.check(&self.snapshot, now));
-        clusters.chain(topics).chain(self.write_checks(now))
-    }
-
-    /// The state of commands to the topics whose home is here: per topic, and per route whose
-    /// records have no key.
-    fn write_checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
-        let taken = self.topics.iter().filter_map(move |topic| {
+        let topics = self.topics.iter().flat_map(move |topic| {
             let cluster = &self.clusters[usize::from(topic.cluster.0)];
-            topic.writes_check(&self.snapshot, cluster, now)
+            topic.checks(&self.snapshot, cluster, now)
+        });
+        let writes = self.topics.iter().filter_map(move |topic| {
+            let cluster = &self.clusters[usize::from(topic.cluster.0)];
+            topic.check_writes(&self.snapshot, cluster, now)
         });
         let routes = self.snapshot.commands.iter().enumerate();
         let keyless = routes.filter_map(move |(n, plan)| {
             let name = self.snapshot.keyless_name(n)?;
-            let (state, detail) = self.topics[self.at(plan.commands)?]
-                .writes
-                .keyless_check(now.mono);
+            let writes = &self.topics[self.at(plan.commands)?].health.writes;
+            let (state, detail) = writes.keyless_check(now.mono);
             Some(Check::new(name, state, detail))
         });
-        taken.chain(keyless)
+        clusters
+            .chain(topics.flatten())
+            .chain(writes)
+            .chain(keyless)
     }
 
     /// How the topics at home here stand.
@@ -400,7 +395,7 @@ impl Home {
 
     /// Brings the gauges up to date.
     pub(super) fn count(&self, now: Now, metrics: &mut ShardMetrics) {
-        let failed = self.clusters.iter().map(|it| it.trouble.failed());
+        let failed = self.clusters.iter().map(|it| it.health.failures());
         metrics.general.kafka_connections_failed.0 = failed.sum();
         let open = self.clusters.iter().map(|it| it.sockets.len() as u64);
         metrics.general.kafka_connections_open.set(open.sum());
@@ -423,6 +418,14 @@ impl Home {
             .iter()
             .filter_map(|topic| topic.commands.as_ref());
         tables.map(commands::Commands::open).sum()
+    }
+}
+
+fn log(line: Option<Line>, out: &mut Outbox) {
+    match line {
+        Some(Line::Warn(text)) => note(out, Level::Warn, text),
+        Some(Line::Info(text)) => note(out, Level::Info, text),
+        None => {}
     }
 }
 

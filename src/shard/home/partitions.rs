@@ -1,10 +1,7 @@
 //! The partitions of a topic as its home reads them, and what is counted of them.
 
-use crate::kafka::Denial;
 use crate::log::{Cut, Next};
-use crate::model::{Instant, Offset, Partition};
-
-use super::freshness::Freshness;
+use crate::model::{Offset, Partition};
 
 /// A partition as its reads show it.
 #[derive(Clone, Debug, Default)]
@@ -16,14 +13,6 @@ pub(super) struct Part {
     pub(super) log_start: Offset,
     /// A broker has said where its log starts and ends.
     pub(super) known: bool,
-    /// Why it can't be read for now, as it was said.
-    pub(super) failed: Option<Box<str>>,
-    /// The same reason, if only an operator can end it.
-    pub(super) denied: Option<Denial>,
-    /// When a broker last answered for it.
-    pub(super) heard: Instant,
-    /// How fresh the read part of the partition is.
-    pub(super) freshness: Freshness,
 }
 
 /// What a topic has done so far, for metrics.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::kafka::{Doing, Event, KafkaError, Lane};
 use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Step};
-use crate::model::{Offset, Partition, ShardId};
+use crate::model::{Instant, Offset, Partition, ShardId};
 
 use super::order::Order;
 use super::partitions::log_start;
@@ -43,9 +43,9 @@ impl Topic {
         }
         match event {
             Event::Started { read, from, end } => {
+                self.on_readable(read.partition);
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.loaded_at = Some(end);
-                    (part.failed, part.denied) = (None, None);
                     part.stable_end = end;
                     part.high_watermark = part.high_watermark.max(end);
                 }
@@ -62,13 +62,13 @@ impl Topic {
                 high_watermark,
             } => {
                 self.on_log_start(read.partition, log_start, cx);
+                self.on_readable(read.partition);
                 if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
                     part.stable_end = stable_end;
                     // A log that was cut back has no more to load than it has.
                     part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
                     part.high_watermark = high_watermark;
                     part.known = true;
-                    (part.failed, part.denied) = (None, None);
                 }
                 self.order_batch(batch, next, cx);
                 self.go_live_if_loaded(cx);
@@ -86,7 +86,9 @@ impl Topic {
                 if to == from {
                     let (partition, from) = (read.partition.0, from.0);
                     let text = format!("partition {partition} from offset {from} on: {error}");
-                    self.fails(read.partition, &text);
+                    if let Some(health) = self.health.partition(read.partition) {
+                        health.on_stuck(&text);
+                    }
                     return;
                 }
                 self.go_live_if_loaded(cx);
@@ -116,11 +118,9 @@ impl Topic {
                     let (cause, remedy) = (denial.cause(), denial.remedy(Doing::Read));
                     text.push_str(&format!(": {cause}; {remedy}"));
                 }
-                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
-                    part.denied = denial;
-                }
-                self.look_at = cx.now.mono;
-                if self.fails(read.partition, &text) {
+                self.health.check_by(cx.now.mono);
+                let health = self.health.partition(read.partition);
+                if health.is_some_and(|health| health.on_failed(&text, denial)) {
                     let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
                     note(cx.out, Level::Warn, format!("{name} {text}"));
                 }
@@ -129,10 +129,19 @@ impl Topic {
         }
     }
 
-    /// A partition can't be read for now. Whether it could be until now.
-    fn fails(&mut self, partition: Partition, text: &str) -> bool {
-        let part = self.parts.get_mut(partition.0 as usize);
-        part.is_some_and(|part| part.failed.replace(text.into()).is_none())
+    /// The read of a partition started, or brought records.
+    fn on_readable(&mut self, partition: Partition) {
+        if let Some(health) = self.health.partition(partition) {
+            health.on_readable();
+        }
+    }
+
+    /// A broker has responded for a partition that is read up to `next`, with or without records.
+    fn on_heard(&mut self, partition: Partition, next: Offset, now: Instant) {
+        if let Some(part) = self.parts.get(partition.0 as usize) {
+            let end = part.high_watermark;
+            self.health.on_heard(partition, next, end, now);
+        }
     }
 
     /// Whether the log no longer has what was ordered: a read found its place gone, or a catch-up read met
@@ -157,7 +166,7 @@ impl Topic {
 
     fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut HomeContext<'_>) {
         let partition = batch.partition();
-        self.on_heard(partition.0 as usize, next.offset, cx.now.mono);
+        self.on_heard(partition, next.offset, cx.now.mono);
         self.counts.records += batch.len() as u64;
         self.counts.bytes += batch.bytes_held() as u64;
         let time = self
@@ -176,7 +185,7 @@ impl Topic {
     fn on_unchanged(&mut self, partition: Partition, cx: &mut HomeContext<'_>) {
         let order = self.order.as_ref().expect("reads belong to an order");
         let next = order.next(partition);
-        self.on_heard(partition.0 as usize, next, cx.now.mono);
+        self.on_heard(partition, next, cx.now.mono);
         if cx.now.mono.since(self.last_step) < QUIET {
             return;
         }
@@ -244,7 +253,7 @@ impl Topic {
     }
 
     pub(super) fn go_live_if_loaded(&mut self, cx: &mut HomeContext<'_>) {
-        let blocked = self.is_blocked(cx.snapshot);
+        let blocked = self.health.is_blocked(cx.snapshot.topic(self.index));
         let Some(order) = self.order.as_mut() else {
             return;
         };

@@ -16,6 +16,7 @@ use crate::model::{
     Partition, TopicName, UnixMillis,
 };
 use crate::route::{Failure, Refused};
+use crate::shard::Registry;
 use crate::shard::message::{
     Answer, CommandRequest, EdgeMessage, FeedMessage, Message, StreamQuestion,
 };
@@ -86,7 +87,9 @@ impl World {
             shards: 2,
             kafka_shards: 0,
         };
-        let snapshot = Snapshot::new(1, Arc::new(config.expect("it is right").config), layout);
+        let config = Arc::new(config.expect("it is right").config);
+        let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
+        let snapshot = snapshot.expect("two topics have numbers");
         let now = Now {
             mono: Instant::from_nanos(1_000_000_000),
             wall: UnixMillis(1_800_000_000_000),
@@ -218,7 +221,8 @@ impl World {
     fn sends(&mut self, request: u32, key: CommandKey, patience: Duration) {
         let request = CommandRequest {
             exchange: exchange(request),
-            route: 1,
+            topic: self.topic(COMMANDS).index(),
+            replies: self.topic(REPLIES).index(),
             key,
             fingerprint: Fingerprint([0; 16]),
             record: CommandRecord {
@@ -459,8 +463,8 @@ fn a_config_that_may_not_be_read_any_more_is_no_other_log() {
 #[test]
 fn a_config_that_may_not_be_read_is_named() {
     let mut world = World::showing("", None);
-    let topic = world.topic(EVENTS);
-    assert!(topic.advice.is_some() || topic.unfit.is_some());
+    let health = &world.topic(EVENTS).health;
+    assert!(health.advice().is_some() || health.misconfigured().is_some());
 }
 
 #[test]
@@ -498,7 +502,7 @@ fn a_topic_that_outgrows_ids_is_not_served_with_ids_nobody_reads() {
     let readable = crate::log::Progress::decode(text.as_bytes()).is_ok();
     assert!(
         !topic.live || readable,
-        "live with ids that nobody reads; unfit: {:?}",
-        topic.unfit
+        "live with ids that nobody reads; {:?}",
+        topic.health.misconfigured()
     );
 }

@@ -5,22 +5,23 @@
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Client, Denial, Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
-use crate::log::{Cut, Next, Progress, Seq};
+use crate::kafka::{Client, Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
+use crate::log::{Cut, Next, Seq};
+use crate::metrics::Check;
 use crate::model::{ExchangeId, HashSecret, Instant, LogTag, Now, Partition, ShardId};
 
 use super::catch_up::CatchUpContext;
 use super::catch_ups::CatchUps;
+use super::cluster::Cluster;
 use super::commands::Commands;
 use super::degraded::Degraded;
-use super::freshness::Freshness;
-use super::held_up::HeldUp;
+use super::health::{Line, ReadPosition, Shortcomings, TopicHealth, TopicReads, compacted};
 use super::order::{Limits, Order};
 use super::partitions::{Counts, Part};
 use super::places::Places;
-use super::writes::{Line, Writes};
 use super::{HomeContext, Outbox, note};
-use crate::shard::message::{Incarnation, Level, ProjectionMessage, Standing, StreamQuestion};
+use crate::route::Refused;
+use crate::shard::message::{Incarnation, Level, ProjectionMessage, StreamQuestion};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
 
 /// One topic at home.
@@ -32,13 +33,7 @@ pub(super) struct Topic {
     pub(super) handle: TopicHandle,
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
-    pub(super) missing: Option<MissingReason>,
-    /// Why the topic can't serve its streams although it exists. Its other routes are served.
-    pub(super) unfit: Option<String>,
-    /// The state of writes to the topic.
-    pub(super) writes: Writes,
-    /// What would be better otherwise, although it is served.
-    pub(super) advice: Option<String>,
+    pub(super) health: TopicHealth,
     pub(super) incarnation: u32,
     /// The number of partitions with which the present incarnation began.
     pub(super) opened_with: usize,
@@ -55,10 +50,6 @@ pub(super) struct Topic {
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
     pub(super) degraded: Degraded,
-    pub(super) held_up: HeldUp,
-    /// What all shards were told last, and when to look again.
-    pub(super) standing: Standing,
-    pub(super) look_at: Instant,
 }
 
 impl Topic {
@@ -77,10 +68,7 @@ impl Topic {
             cluster: plan.cluster,
             handle,
             view: None,
-            missing: None,
-            unfit: None,
-            writes: Writes::default(),
-            advice: None,
+            health: TopicHealth::default(),
             incarnation: 0,
             opened_with: 0,
             cluster_id: String::new(),
@@ -94,9 +82,6 @@ impl Topic {
             counts: Counts::default(),
             commands,
             degraded: Degraded::default(),
-            held_up: HeldUp::default(),
-            standing: Standing::default(),
-            look_at: Instant::ZERO,
         }
     }
 
@@ -112,11 +97,6 @@ impl Topic {
     pub(super) fn is_cached(&self, snapshot: &Snapshot) -> bool {
         let plan = snapshot.topic(self.index);
         self.view.as_ref().is_some_and(|view| cached(plan, view))
-    }
-
-    /// Whether nothing of the topic can be served, although it exists.
-    pub(super) fn is_blocked(&self, snapshot: &Snapshot) -> bool {
-        self.unfit.is_some() && !has_other_users(snapshot.topic(self.index))
     }
 
     /// Whether its users can be served.
@@ -149,8 +129,6 @@ impl Topic {
     ) {
         let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
-        self.missing = None;
-        self.look_at = Instant::ZERO;
         let before = self.view.take();
         let same_id = before.as_ref().is_some_and(|known| known.id == view.id);
         let view = match before.as_ref().filter(|_| same_id) {
@@ -158,36 +136,16 @@ impl Topic {
             None => view,
         };
         self.view = Some(view.clone());
-        let unfit = unfit(plan, &view);
-        // What is kept of a topic hangs on its cleanup.policy: another one is a new beginning. One
-        // that can't be served any more ends what it serves.
+        let was_misconfigured = self.health.is_misconfigured();
+        for line in self.health.on_view(plan, &view, !same_id, cx.now.mono) {
+            self.log(Some(line), snapshot, cx.out);
+        }
+        // What is kept of a topic depends on its cleanup.policy: another policy loads it anew. A
+        // topic that can't be served any more ends what it serves.
         let same_policy = before.is_some_and(|known| compacted(&known) == compacted(&view));
-        let outgrown = self.unfit.is_none() && unfit.is_some();
+        let outgrown = !was_misconfigured && self.health.is_misconfigured();
         let same_log = same_id && (same_policy && !outgrown || !plan.is_shared());
         let known = if same_log { self.parts.len() as u32 } else { 0 };
-        let says = |text: Option<&String>, out: &mut Outbox| {
-            if let Some(text) = text {
-                let name = snapshot.topic_name(plan);
-                note(out, Level::Warn, format!("{name}: {text}"));
-            }
-        };
-        if unfit != self.unfit || !same_id {
-            says(unfit.as_ref(), cx.out);
-        }
-        if plan.takes_commands {
-            let line = self.writes.on_right(view.writable, cx.now.mono);
-            self.say(line, snapshot, cx.out);
-        }
-        if plan.takes_keyless {
-            let line = self.writes.on_config(compacted(&view), cx.now.mono);
-            self.say(line, snapshot, cx.out);
-        }
-        self.unfit = unfit;
-        let advice = advice(plan, &view);
-        if advice != self.advice {
-            says(advice.as_ref(), cx.out);
-        }
-        self.advice = advice;
         if !plan.is_shared() && !plan.holds_replies {
             self.live = true; // Commands only go there; nothing is read.
             return;
@@ -233,11 +191,8 @@ impl Topic {
             if self.paused {
                 cx.client.pause(read);
             }
-            self.parts.push(Part {
-                heard: cx.now.mono,
-                freshness: Freshness::since(cx.now.mono),
-                ..Part::default()
-            });
+            self.parts.push(Part::default());
+            self.health.add_partition(cx.now.mono);
         }
     }
 
@@ -270,15 +225,16 @@ impl Topic {
         self.live = false;
         self.paused = false;
         self.parts.clear();
+        self.health.on_open();
         self.catch_ups.clear(self.incarnation, cx.client);
         self.places.clear();
         let cached = cached(plan, view);
         self.stop_reading_again(cx.client);
         self.degraded.on_open(cached || plan.holds_replies);
         // Its own streams can't be encoded, but other routes of the topic are served.
-        let encodings = match self.unfit {
-            None => &plan.encodings[..],
-            Some(_) => &[],
+        let encodings = match self.health.is_misconfigured() {
+            false => &plan.encodings[..],
+            true => &[],
         };
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view, cx.client, cx.out);
@@ -324,13 +280,8 @@ impl Topic {
         self.view.as_deref().and_then(compacted)
     }
 
-    /// Why the topic can't be read, if only an operator can end that.
-    pub(super) fn read_denied(&self) -> Option<Denial> {
-        self.parts.iter().find_map(|part| part.denied)
-    }
-
     /// Logs a line about the topic.
-    pub(super) fn say(&self, line: Option<Line>, snapshot: &Snapshot, out: &mut Outbox) {
+    pub(super) fn log(&self, line: Option<Line>, snapshot: &Snapshot, out: &mut Outbox) {
         let (level, text) = match line {
             None => return,
             Some(Line::Warn(text)) => (Level::Warn, text),
@@ -342,13 +293,83 @@ impl Topic {
 
     /// The cluster does not show it, or no longer.
     pub(super) fn on_missing(&mut self, reason: MissingReason, cx: &mut HomeContext<'_>) {
-        let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
-        let text = format!("{name}: {reason}; {}", reason.remedy());
-        note(cx.out, Level::Warn, text);
-        // A broker that has just come up may not know it yet: what was read stays, and whether it
-        // is another log is told by its id when it is there again.
-        self.missing = Some(reason);
-        self.look_at = Instant::ZERO;
+        // A broker that has just started may not know the topic yet. Keep what was read: if the
+        // topic comes back as another log, its id shows that.
+        let line = self.health.on_missing(reason);
+        self.log(Some(line), cx.snapshot, cx.out);
+    }
+
+    /// The state of the topic's reads, for its health.
+    fn reads<'a>(
+        &self,
+        (snapshot, client): (&'a Snapshot, &'a Client),
+        position: &'a dyn Fn(Partition) -> Option<ReadPosition>,
+        now: Now,
+    ) -> TopicReads<'a> {
+        TopicReads {
+            snapshot,
+            plan: snapshot.topic(self.index),
+            client,
+            handle: self.handle,
+            live: self.live,
+            paused: self.paused,
+            position,
+            now,
+        }
+    }
+
+    /// Judges the topic's health, if that is due, and notifies the projections of a change.
+    pub(super) fn poll_health(&mut self, cx: &mut HomeContext<'_>) {
+        let (full, grown) = (self.is_full(), self.parts.len() > self.opened_with);
+        let position = |partition| position(self.order.as_ref(), &self.parts, partition);
+        let reads = self.reads((cx.snapshot, cx.client), &position, cx.now);
+        let Some((standing, line)) = self.health.poll(&reads, (full, grown)) else {
+            return;
+        };
+        let plan = cx.snapshot.topic(self.index);
+        if let Some(standing) = standing.filter(|_| plan.is_shared()) {
+            cx.to_projections(self.index, || ProjectionMessage::Standing(standing));
+        }
+        self.log(line, cx.snapshot, cx.out);
+        self.refill_if_room(cx);
+    }
+
+    /// The answer to requests of the topic's routes while they can't be served.
+    pub(super) fn refusal(&self, snapshot: &Snapshot) -> Refused {
+        self.health.refusal(snapshot.topic(self.index))
+    }
+
+    /// The check of commands to the topic. `None` if no command route writes to it.
+    pub(super) fn check_writes(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        now: Now,
+    ) -> Option<Check> {
+        let plan = snapshot.topic(self.index);
+        let leaderless = cluster.client.leaderless(self.handle);
+        let (state, detail) = self.health.writes.check(leaderless, now.mono);
+        plan.takes_commands
+            .then(|| Check::new(snapshot.writes_name(plan), state, detail))
+    }
+
+    /// The checks of the topic and of its streams.
+    pub(super) fn checks(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        now: Now,
+    ) -> [Option<Check>; 2] {
+        let position = |partition| position(self.order.as_ref(), &self.parts, partition);
+        let reads = self.reads((snapshot, &cluster.client), &position, now);
+        let found = Shortcomings {
+            degraded: self.describe_degraded(snapshot.config.settings.cache.bytes_max),
+            cut: self.commands.as_ref().and_then(|it| it.explain_cut(now)),
+        };
+        [
+            Some(self.health.check(&reads, &cluster.health, found)),
+            self.health.check_streams(snapshot, reads.plan),
+        ]
     }
 
     /// A shard has applied all up to `seq`.
@@ -433,15 +454,24 @@ impl Topic {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
         let catch_ups = self.catch_ups.next_deadline();
-        let own = [Some(self.look_at), self.places.next_deadline(), catch_ups];
+        let health = self.health.next_check();
+        let own = [Some(health), self.places.next_deadline(), catch_ups];
         commands.into_iter().chain(own.into_iter().flatten()).min()
     }
 }
 
 const DAY_MS: u64 = 86_400_000;
 
-fn compacted(view: &TopicView) -> Option<bool> {
-    view.config.as_ref().map(|config| config.compacted)
+/// How far a partition is read. `None` before the topic is loaded for the first time.
+fn position(order: Option<&Order>, parts: &[Part], partition: Partition) -> Option<ReadPosition> {
+    let (order, part) = (order?, parts.get(partition.0 as usize)?);
+    Some(ReadPosition {
+        next: order.next(partition),
+        loaded_at: part.loaded_at,
+        log_start: part.log_start,
+        stable_end: part.stable_end,
+        high_watermark: part.high_watermark,
+    })
 }
 
 /// A view whose config can't be read any more, with the one that was read last.
@@ -456,52 +486,8 @@ fn with_known_config(view: Arc<TopicView>, known: &TopicView) -> Arc<TopicView> 
     }
 }
 
-/// What an operator should hear of a topic that serves its routes all the same.
-fn advice(plan: &TopicPlan, view: &TopicView) -> Option<String> {
-    let read = plan.is_shared() || plan.holds_replies;
-    let Some(compacted) = compacted(view) else {
-        let text = "its configuration can't be read, so it counts as not compacted, and its \
-                    retention as endless; allow DescribeConfigs on it";
-        return read.then(|| text.into());
-    };
-    let text = match compacted {
-        true if plan.holds_replies => {
-            "it is compacted, so a newer reply hides an older one and its retries run again; set \
-             its cleanup.policy to delete"
-        }
-        false if plan.queried => {
-            "it is not compacted, so queries forget what retention takes; set its cleanup.policy \
-             to compact if they should not"
-        }
-        _ => return None,
-    };
-    Some(text.into())
-}
-
 /// Whether slices keep the topic's newest records.
 fn cached(plan: &TopicPlan, view: &TopicView) -> bool {
     let compacted = view.config.as_ref().is_some_and(|config| config.compacted);
     plan.cached || compacted && !plan.encodings.is_empty()
-}
-
-/// Whether routes other than streams use the topic.
-const fn has_other_users(plan: &TopicPlan) -> bool {
-    plan.queried || plan.holds_replies || plan.takes_commands
-}
-
-/// Why an existing topic can't serve its streams.
-fn unfit(plan: &TopicPlan, view: &TopicView) -> Option<String> {
-    let most = Progress::PARTITIONS_MAX;
-    if !plan.encodings.is_empty() && view.partitions as usize > most {
-        let partitions = view.partitions;
-        return Some(format!(
-            "it has {partitions} partitions and event ids name {most}, so its streams are refused; \
-             stream another topic"
-        ));
-    }
-    let compacted = view.config.as_ref().is_none_or(|config| config.compacted);
-    let why = plan.compacted_for.filter(|_| !compacted)?;
-    Some(format!(
-        "{why} needs a compacted topic; set its cleanup.policy to compact"
-    ))
 }

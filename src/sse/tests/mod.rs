@@ -8,4 +8,5 @@ mod injection;
 mod model;
 mod parser;
 mod rules;
+mod source;
 mod view;

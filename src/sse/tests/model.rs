@@ -208,7 +208,7 @@ impl Peer {
     }
 
     pub(super) fn vouch(&mut self) {
-        let asked: Vec<_> = self.feed.needs.iter().copied().collect();
+        let asked = self.feed.pending_questions();
         for ticket in asked.into_iter().filter(|_| self.vouches) {
             self.feed.on_checked(ticket, Some(&[]), self.now);
         }

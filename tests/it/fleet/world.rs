@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sluicegate::broker::{Broker, NodeId, Settings};
 use sluicegate::config::{ConfigFile, Sources};
 use sluicegate::model::{Instant, Now, Partition, UnixMillis};
-use sluicegate::shard::{Layout, Snapshot};
+use sluicegate::shard::{Layout, Registry, Snapshot};
 
 use super::peer::Peer;
 use super::random::Random;
@@ -106,8 +106,9 @@ impl World {
                 kafka_shards,
             };
             let config = Arc::new(load(config(&mut self.random)));
+            let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
             self.gateways.push(Gateway {
-                snapshot: Arc::new(Snapshot::new(1, config, layout)),
+                snapshot: Arc::new(snapshot.expect("a few names have numbers")),
                 process: None,
                 life: 0,
                 paused: 0,

@@ -10,6 +10,8 @@ use crate::metrics::CheckState;
 use crate::model::{Instant, Partition};
 use crate::route::Refused;
 
+use super::line::Line;
+
 /// How often a command may be sent through a closed gate. Rarely, since each failed try fails a
 /// client's command. Also how long an error is reported that no command has met again.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
@@ -25,7 +27,7 @@ const _: () = {
 
 /// The state of writes to a topic.
 #[derive(Debug, Default)]
-pub(super) struct Writes {
+pub(in crate::shard::home) struct WriteHealth {
     /// For all commands.
     all: Gate,
     /// For commands whose records have no key.
@@ -57,24 +59,21 @@ struct Failing {
     last: Instant,
 }
 
-/// A line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
-    Warn(String),
-    Info(String),
-}
-
 /// The write that an error answers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Written {
-    pub(super) has_key: bool,
+pub(in crate::shard::home) struct Written {
+    pub(in crate::shard::home) has_key: bool,
     /// Whether the topic is compacted. `None` if its config can't be read.
-    pub(super) compacted: Option<bool>,
+    pub(in crate::shard::home) compacted: Option<bool>,
 }
 
-impl Writes {
+impl WriteHealth {
     /// Whether a command's record may be sent now.
-    pub(super) fn admit(&mut self, has_key: bool, now: Instant) -> Result<(), Denial> {
+    pub(in crate::shard::home) fn admit(
+        &mut self,
+        has_key: bool,
+        now: Instant,
+    ) -> Result<(), Denial> {
         self.all.admit(now)?;
         if has_key {
             Ok(())
@@ -84,7 +83,7 @@ impl Writes {
     }
 
     /// A record has been appended.
-    pub(super) fn on_appended(&mut self, has_key: bool) -> Option<Line> {
+    pub(in crate::shard::home) fn on_appended(&mut self, has_key: bool) -> Option<Line> {
         self.failing = None;
         let keyless = !has_key && self.keyless.open();
         let opened = self.all.open() || keyless;
@@ -93,7 +92,7 @@ impl Writes {
 
     /// A broker answered a record, or the request for a producer id, with an error. Returns what to
     /// log, and the answer if the record is certainly not in the log.
-    pub(super) fn on_refused(
+    pub(in crate::shard::home) fn on_refused(
         &mut self,
         code: Code,
         written: Written,
@@ -138,7 +137,11 @@ impl Writes {
     /// Metadata says whether the gateway may write to the topic. It is no older than the response
     /// that closed the gate, because that response made the view stale and only changes arrive
     /// here.
-    pub(super) fn on_right(&mut self, writable: Option<bool>, now: Instant) -> Option<Line> {
+    pub(in crate::shard::home) fn on_right(
+        &mut self,
+        writable: Option<bool>,
+        now: Instant,
+    ) -> Option<Line> {
         let denial = Denial::TopicRight;
         match writable {
             Some(false) => {
@@ -162,7 +165,11 @@ impl Writes {
     }
 
     /// The topic's config says whether records without a key are accepted, if it can be read.
-    pub(super) fn on_config(&mut self, compacted: Option<bool>, now: Instant) -> Option<Line> {
+    pub(in crate::shard::home) fn on_config(
+        &mut self,
+        compacted: Option<bool>,
+        now: Instant,
+    ) -> Option<Line> {
         let denial = Denial::NoKey;
         match compacted {
             Some(true) => {
@@ -182,7 +189,7 @@ impl Writes {
 
     /// The check of commands to the topic, except those without a key. `leaderless`: partitions
     /// without a leader now.
-    pub(super) fn check(
+    pub(in crate::shard::home) fn check(
         &self,
         leaderless: impl Iterator<Item = Partition>,
         now: Instant,
@@ -207,13 +214,13 @@ impl Writes {
     }
 
     /// The check of commands without a key.
-    pub(super) fn keyless_check(&self, now: Instant) -> (CheckState, String) {
+    pub(in crate::shard::home) fn keyless_check(&self, now: Instant) -> (CheckState, String) {
         let closed = self.keyless.closed.as_ref();
         closed.map_or((CheckState::Ready, String::new()), |it| it.check(now))
     }
 
     /// Whether brokers refuse every write.
-    pub(super) const fn is_blocked(&self) -> bool {
+    pub(in crate::shard::home) const fn is_blocked(&self) -> bool {
         self.all.closed.is_some()
     }
 
@@ -294,7 +301,7 @@ impl Failing {
 }
 
 /// Partitions without a leader, and what to do.
-pub(super) fn without_leader(partitions: &[Partition]) -> String {
+pub(in crate::shard::home) fn without_leader(partitions: &[Partition]) -> String {
     let named = partitions.iter().take(NAMED_MAX).map(|it| it.0.to_string());
     let named = named.collect::<Vec<_>>().join(", ");
     let more = match partitions.len().saturating_sub(NAMED_MAX) {
@@ -325,13 +332,13 @@ mod tests {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    fn state(writes: &Writes, now: Instant) -> CheckState {
+    fn state(writes: &WriteHealth, now: Instant) -> CheckState {
         writes.check(std::iter::empty(), now).0
     }
 
     #[test]
     fn one_command_a_minute_finds_out_whether_a_refusal_is_over() {
-        let mut writes = Writes::default();
+        let mut writes = WriteHealth::default();
         assert_eq!(writes.admit(true, at(0)), Ok(()));
         let (refused, line) = writes.on_refused(NO_RIGHT, KEYED, at(0));
         assert!(matches!(line, Some(Line::Warn(_))), "{line:?}");
@@ -354,7 +361,7 @@ mod tests {
 
     #[test]
     fn metadata_says_when_the_right_is_missing_and_when_it_is_there() {
-        let mut writes = Writes::default();
+        let mut writes = WriteHealth::default();
         assert!(writes.on_right(Some(false), at(0)).is_some());
         assert!(writes.on_right(Some(false), at(1)).is_none());
         assert!(writes.admit(true, at(2)).is_err());
@@ -369,7 +376,7 @@ mod tests {
     /// Balancers send no command to a process that is not ready.
     #[test]
     fn what_only_a_command_can_find_out_does_not_keep_commands_out_for_ever() {
-        let mut writes = Writes::default();
+        let mut writes = WriteHealth::default();
         writes.on_refused(POLICY, KEYED, at(0));
         assert_eq!(state(&writes, at(59)), CheckState::Blocked);
         assert_eq!(state(&writes, at(60)), CheckState::Degraded);
@@ -380,7 +387,7 @@ mod tests {
 
     #[test]
     fn one_bad_record_concerns_no_other() {
-        let mut writes = Writes::default();
+        let mut writes = WriteHealth::default();
         for code in [10, 18, 32, 87] {
             let (refused, _) = writes.on_refused(Code(code), KEYED, at(0));
             assert!(refused.kind.status.code() < 500, "{refused:?}");
@@ -395,7 +402,7 @@ mod tests {
             has_key: false,
             compacted: None,
         };
-        let mut writes = Writes::default();
+        let mut writes = WriteHealth::default();
         let (refused, _) = writes.on_refused(INVALID, keyless, at(0));
         assert_eq!(refused.kind, Failure::TopicUnavailable.kind());
         assert_eq!(writes.admit(false, at(1)), Err(Denial::NoKey));
@@ -403,7 +410,7 @@ mod tests {
         assert_eq!(writes.keyless_check(at(1)).0, CheckState::Blocked);
         assert_eq!(state(&writes, at(1)), CheckState::Ready);
         // The topic's config reports the end by itself, without a try per minute.
-        let mut writes = Writes::default();
+        let mut writes = WriteHealth::default();
         assert!(writes.on_config(Some(true), at(0)).is_some());
         assert_eq!(writes.admit(false, at(600)), Err(Denial::NoKey));
         assert_eq!(writes.keyless_check(at(600)).0, CheckState::Blocked);
@@ -421,7 +428,7 @@ mod tests {
 
     #[test]
     fn what_passes_by_itself_is_shown_while_commands_meet_it() {
-        let mut writes = Writes::default();
+        let mut writes = WriteHealth::default();
         let (refused, line) = writes.on_refused(Code(19), KEYED, at(0));
         assert_eq!(refused.kind, Failure::BrokerUnavailable.kind());
         assert!(line.is_some());
@@ -437,7 +444,7 @@ mod tests {
 
     #[test]
     fn partitions_without_a_leader_are_named() {
-        let writes = Writes::default();
+        let writes = WriteHealth::default();
         let (state, detail) = writes.check([Partition(2)].into_iter(), at(0));
         assert_eq!(state, CheckState::Degraded);
         assert_eq!(detail, "partition 2 has no leader; bring its replicas back");

@@ -1,0 +1,180 @@
+//! What a subscriber reads once its own bytes are sent: a state machine. Each event below names its
+//! source and target states; `tests/source.rs` prints every state × event.
+
+use super::request::{CatchUpId, PageCursor};
+use crate::log::{Cut, Seq};
+use crate::model::UnixMillis;
+
+/// Where a subscriber's next bytes come from.
+#[derive(Debug, Default)]
+pub(super) enum Source {
+    /// The window, from the subscriber's cursor on.
+    #[default]
+    Window,
+    /// The window, right after history. If the window has meanwhile moved past the cursor, the
+    /// subscriber is not slow: history was longer than the window, so it is `Undecided` again.
+    Rejoining,
+    /// To be decided by what the client holds.
+    Undecided,
+    /// Nothing, until the leaders have said whether the log still has what the client holds.
+    AwaitingEpochCheck,
+    /// Nothing, until the next page of *changes* is here.
+    AwaitingPage(Box<Changes>),
+    /// The page that is here, as unsent bytes. The next one is asked for once they are sent.
+    SendingPage(Box<Changes>),
+    /// Nothing, until the home has a catch-up read for it.
+    AwaitingCatchUp,
+    /// Nothing, until the catch-up read brings its next block, meets the window, or stalls.
+    AwaitingBlock(CatchUpId),
+    /// The present block of a catch-up read, from this frame on.
+    ReadingBlock(CatchUpId, u32),
+    /// Nothing more: the stream ends, and the client resumes by its id.
+    Disconnecting,
+}
+
+/// *changes(V, n)*: the newest record of each key from V, which the client holds, up to the cut at
+/// step n.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// Step n.
+    pub(super) seq: Seq,
+    /// The cut at step n.
+    pub(super) below: Cut,
+    /// The log's time at step n.
+    pub(super) time: UnixMillis,
+    /// Where the next page starts. `None`: at the first slice.
+    pub(super) after: Option<PageCursor>,
+}
+
+/// Defines the events of [`Source`]. A line reads `states => state after the event`.
+macro_rules! events {
+    ($(
+        $(#[$doc:meta])+
+        $event:ident($($arg:ident: $type:ty),*) { $($from:pat $(if $guard:expr)? => $to:expr,)+ }
+    )+) => {
+        impl Source {
+            $(
+                $(#[$doc])+
+                ///
+                /// In every other state it changes nothing and returns false.
+                pub(super) fn $event(&mut self $(, $arg: $type)*) -> bool {
+                    match std::mem::take(self) {
+                        $($from $(if $guard)? => *self = $to,)+
+                        #[allow(unreachable_patterns)]
+                        other => {
+                            *self = other;
+                            return false;
+                        }
+                    }
+                    true
+                }
+            )+
+        }
+
+        /// The names of all events, for the test that prints them.
+        #[cfg(test)]
+        pub(super) const EVENTS: &[&str] = &[$(stringify!($event)),+];
+    };
+}
+
+use Source::{
+    AwaitingBlock, AwaitingCatchUp, AwaitingEpochCheck, AwaitingPage, Disconnecting, ReadingBlock,
+    Rejoining, SendingPage, Undecided, Window,
+};
+
+events! {
+    /// The window has everything that the client lacks.
+    on_window_reaches_back() { Undecided => Rejoining, }
+
+    /// A compacted topic's window does not reach back to what the client holds.
+    on_changes_needed(changes: Box<Changes>) { Undecided => AwaitingPage(changes), }
+
+    /// Another topic's window does not reach back to what the client holds.
+    on_catch_up_needed() { Undecided => AwaitingCatchUp, }
+
+    /// Only the leaders know whether the log still has what the client holds.
+    on_epoch_check_needed() { Undecided => AwaitingEpochCheck, }
+
+    /// The client holds records of a newer epoch than this instance has read beyond them. When the
+    /// client resumes, this instance has noticed.
+    on_diverged() { Undecided => Disconnecting, }
+
+    /// The leaders have answered.
+    on_epochs_checked() { AwaitingEpochCheck => Undecided, }
+
+    /// The leaders could not be asked in time.
+    on_epoch_check_failed() { AwaitingEpochCheck => Disconnecting, }
+
+    /// A partition's epoch has changed below what the client holds.
+    on_epoch_changed() {
+        Window | Rejoining | Undecided | AwaitingEpochCheck | AwaitingPage(_) | SendingPage(_)
+        | AwaitingCatchUp | AwaitingBlock(_) | ReadingBlock(..) => Undecided,
+    }
+
+    /// The subscriber reads at its cursor, or has read all that the window has.
+    on_window_read() { Window | Rejoining => Window, }
+
+    /// The cursor points to what has left the window.
+    on_evicted() { Window | Rejoining => Undecided, }
+
+    /// A heartbeat is sent to a client that is ahead of this instance.
+    on_heartbeat_ahead() { Window => Undecided, }
+
+    /// A page is here. `next`: where the page after it starts.
+    on_page(next: PageCursor) {
+        AwaitingPage(mut changes) => { changes.after = Some(next); SendingPage(changes) },
+    }
+
+    /// The last page is here. What the client then lacks is in the window.
+    on_last_page() { AwaitingPage(_) => Rejoining, }
+
+    /// A slice does not have all values of the page.
+    on_page_failed() { AwaitingPage(_) => Disconnecting, }
+
+    /// The socket has taken the page.
+    on_page_sent() { SendingPage(changes) => AwaitingPage(changes), }
+
+    /// The subscriber is a member of a catch-up read.
+    on_joined(id: CatchUpId) { AwaitingCatchUp => AwaitingBlock(id), }
+
+    /// The catch-up read has a block for its members.
+    on_block(id: CatchUpId) { AwaitingBlock(of) if of == id => ReadingBlock(of, 0), }
+
+    /// The subscriber has read the block up to this frame.
+    on_frames_read(frame: u32) { ReadingBlock(id, _) => ReadingBlock(id, frame), }
+
+    /// The subscriber has read the whole block.
+    on_block_read() { ReadingBlock(id, _) => AwaitingBlock(id), }
+
+    /// The catch-up read goes on although the subscriber has not read the whole block.
+    on_left_behind(id: CatchUpId) { ReadingBlock(of, _) if of == id => Undecided, }
+
+    /// The catch-up read has met the window. A member that has not read the whole block would miss
+    /// the rest of it.
+    on_catch_up_ended(id: CatchUpId) {
+        AwaitingBlock(of) if of == id => Rejoining,
+        ReadingBlock(of, _) if of == id => Undecided,
+    }
+
+    /// The catch-up read ends without having met the window.
+    on_catch_up_stalled(id: CatchUpId) {
+        AwaitingBlock(of) | ReadingBlock(of, _) if of == id => Undecided,
+    }
+}
+
+impl Source {
+    /// Whether a question must be asked: nothing is sent until its answer is here.
+    pub(super) const fn asks(&self) -> bool {
+        matches!(self, AwaitingEpochCheck | AwaitingPage(_) | AwaitingCatchUp)
+    }
+
+    /// The catch-up read of which the subscriber is a member, and whether it is still reading the
+    /// present block.
+    pub(super) const fn membership(&self) -> Option<(CatchUpId, bool)> {
+        match self {
+            AwaitingBlock(id) => Some((*id, false)),
+            ReadingBlock(id, _) => Some((*id, true)),
+            _ => None,
+        }
+    }
+}
