@@ -8,6 +8,7 @@
 //! a [`Message`]; one to itself is handled in the same turn.
 
 mod ciphertext;
+mod difference;
 mod edge;
 mod home;
 mod io;
@@ -20,6 +21,7 @@ mod report;
 mod serving;
 mod snapshot;
 mod timers;
+mod topic_plan;
 mod totals;
 mod wait_queue;
 
@@ -41,8 +43,9 @@ pub use message::{
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
 pub use snapshot::{
-    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex, TopicPlan,
+    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex,
 };
+pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
 
 use serving::{Serving, TurnContext};
