@@ -172,6 +172,17 @@ impl Shard {
         }
     }
 
+    /// Orders records that brokers sent until the part is spent. Steps are applied here at once, so
+    /// that their cost counts.
+    fn ingest<I: Io>(&mut self, now: Now, io: &mut I, outputs: &mut Outputs<Message>) {
+        while let Some(serving) = &mut self.serving
+            && !io.spent(Part::Ingest)
+            && serving.home.ingest(now, &mut self.outbox)
+        {
+            self.handle_own(now, io, outputs);
+        }
+    }
+
     fn report(&mut self, now: Now) -> ShardReport {
         let Some(serving) = &mut self.serving else {
             return ShardReport::default();
@@ -228,6 +239,7 @@ impl Turn for Shard {
         edge.on_time(&mut cx);
         more |= edge.serve(&mut cx);
         self.handle_own(now, io, outputs);
+        self.ingest(now, io, outputs);
         let serving = self.serving.as_mut().expect("it does not go away");
         more |= serving.projections.expire(now);
         serving.projections.on_timeout(now.mono, &mut self.outbox);
