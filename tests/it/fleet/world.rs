@@ -12,9 +12,9 @@ use sluicegate::shard::{Layout, Registry, Snapshot};
 use super::peer::Peer;
 use super::random::Random;
 
-/// Steps of the storm.
+/// Number of steps with faults.
 const STORM: u64 = 300;
-/// The most steps of the calm.
+/// Most steps after the faults.
 const CALM: u64 = 6_000;
 
 /// What a scenario adds to the world.
@@ -26,7 +26,7 @@ pub(super) trait Scenario {
     /// Runs after the gateways' turns of each step: clients and services act, and the checks run.
     fn act(&mut self, world: &mut World, storm: bool);
 
-    /// A gateway process was killed: its connections are gone.
+    /// A gateway process was killed, which closed its connections.
     fn on_killed(&mut self, gateway: usize, world: &mut World);
 
     /// Whether the scenario waits for nothing more. Called after each step of the calm.
@@ -36,7 +36,7 @@ pub(super) trait Scenario {
     fn unsettled(&self) -> String;
 }
 
-/// A place in which one gateway process runs at a time.
+/// One gateway, which runs one process at a time.
 pub(super) struct Gateway {
     snapshot: Arc<Snapshot>,
     /// `None` while the process is killed.
