@@ -66,9 +66,9 @@ groups! {
 
     /// Metrics without a route or topic.
     General {
-        /// Connections from clients that were accepted.
+        /// Connections accepted from clients.
         connections_accepted: Counter = "connections_accepted_total",
-        /// Connections from clients that are open.
+        /// Open connections from clients.
         connections_open: Gauge = "connections_open",
         /// Connections from clients that ended, by reason.
         connections_closed: By<CloseReason, Counter> = "connections_closed_total",
@@ -86,7 +86,7 @@ groups! {
         /// Time from the end of a request's head to the last byte of its response, by kind of
         /// route.
         request_time: By<RouteKind, Histogram> = "http_request_seconds",
-        /// Connections to brokers that are open.
+        /// Open connections to brokers.
         kafka_connections_open: Gauge = "kafka_connections_open",
         /// Connections to brokers that failed, or could not be established.
         kafka_connections_failed: Counter = "kafka_connections_failed_total",
@@ -112,7 +112,7 @@ groups! {
 
     /// Further metrics of stream routes.
     StreamMetrics {
-        /// Streams of the route that are open.
+        /// Open streams of the route.
         open: Gauge = "streams_open",
         /// Streams that ended, by reason.
         ended: By<StreamEnd, Counter> = "streams_ended_total",
@@ -157,7 +157,7 @@ groups! {
 
     /// Metrics that every topic has.
     TopicMetrics {
-        /// Records that were fetched from brokers.
+        /// Records fetched from brokers.
         fetched_records: Counter = "kafka_fetched_records_total",
         /// Bytes fetched from brokers, before decompression.
         fetched_bytes: Counter = "kafka_fetched_bytes_total",

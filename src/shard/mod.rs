@@ -8,6 +8,7 @@
 //! a [`Message`]; one to itself is handled in the same turn.
 
 mod ciphertext;
+mod difference;
 mod edge;
 mod home;
 mod io;
@@ -18,6 +19,7 @@ mod registry;
 mod serving;
 mod snapshot;
 mod timers;
+mod topic_plan;
 mod totals;
 mod wait_queue;
 
@@ -40,8 +42,9 @@ pub use message::{
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
 pub use snapshot::{
-    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex, TopicPlan,
+    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex,
 };
+pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
 
 use home::Outbox;
@@ -115,8 +118,27 @@ impl Shard {
     }
 
     fn load(&mut self, snapshot: Arc<Snapshot>, now: Now) {
-        debug_assert!(self.serving.is_none(), "reload comes with its issue");
-        self.serving = Some(Serving::new(&mut self.setup, snapshot, now));
+        let Some(serving) = &mut self.serving else {
+            self.serving = Some(Serving::new(&mut self.setup, snapshot, now));
+            return;
+        };
+        let number = snapshot.number;
+        let (level, text) = match serving.load(&snapshot) {
+            Ok(()) => (
+                Level::Info,
+                format!("serves the routes of snapshot {number}"),
+            ),
+            Err(difference) => {
+                let text =
+                    format!("does not serve snapshot {number}: {difference}; restart to serve it");
+                (Level::Warn, text)
+            }
+        };
+        // All shards decide alike: one of them says so.
+        if self.setup.me == ShardId(0) {
+            let note = Message::Note(Note { level, text });
+            self.outbox.push((ShardId::CONTROL, note));
+        }
     }
 
     /// Handles one message, from another shard or from this one.

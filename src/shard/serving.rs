@@ -7,6 +7,7 @@ use crate::metrics::{Names, RouteKind, ShardMetrics};
 use crate::model::{Now, RouteId, ShardId};
 
 use super::ShardSetup;
+use super::difference::difference;
 use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home, Outbox};
 use super::io::{Io, Outputs, SocketEvent, SocketId};
@@ -53,6 +54,24 @@ impl Serving {
             draining: false,
             snapshot,
         }
+    }
+
+    /// Serves another snapshot from now on, if only its routes differ.
+    ///
+    /// # Errors
+    /// Names what else differs. The present snapshot stays.
+    pub(super) fn load(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), String> {
+        if let Some(difference) = difference(&self.snapshot, snapshot) {
+            return Err(difference);
+        }
+        let mut all = (**self.metrics.names()).clone();
+        all.add(&names(snapshot));
+        self.metrics.add_names(all.into());
+        self.home.load(snapshot.clone());
+        self.projections.load(snapshot.clone());
+        self.edge.load(snapshot.clone());
+        self.snapshot = snapshot.clone();
+        Ok(())
     }
 
     /// The edge, and what it may touch.

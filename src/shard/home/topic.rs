@@ -22,7 +22,8 @@ use super::places::Places;
 use super::{HomeContext, Outbox, note};
 use crate::route::Refused;
 use crate::shard::message::{Instance, Level, Message, StreamQuestion};
-use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
+use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use crate::shard::topic_plan::TopicPlan;
 
 /// One topic at home.
 #[derive(Debug)]

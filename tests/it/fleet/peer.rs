@@ -68,6 +68,8 @@ pub(super) struct Peer {
     /// report.
     unready: Vec<Option<usize>>,
     pub(super) notes: Vec<String>,
+    /// Loads of snapshots that are rejected, less the rejections that were reported.
+    rejections_due: u32,
     /// The last status report of each shard.
     pub(super) status: Vec<ShardStatus>,
 }
@@ -235,13 +237,25 @@ impl Peer {
             closed: BTreeMap::new(),
             unready: vec![None; usize::from(count)],
             notes: Vec::new(),
+            rejections_due: 0,
             status: vec![ShardStatus::default(); usize::from(count)],
         }
     }
 
-    /// Whether every shard has reported that all its checks hold.
+    /// Loads a further snapshot into every shard. Each takes it over in a turn of its own.
+    pub(super) fn load(&mut self, snapshot: &Arc<Snapshot>, unsupported: bool) {
+        self.rejections_due += u32::from(unsupported);
+        for driven in &mut self.shards {
+            let message = Message::Load(snapshot.clone());
+            let messages = &mut driven.inputs.messages;
+            messages.push((ShardId::CONTROL, message));
+        }
+    }
+
+    /// Whether every shard has reported that all its checks hold, and every rejected snapshot was
+    /// reported.
     pub(super) fn is_ready(&self) -> bool {
-        self.unready.iter().all(|checks| *checks == Some(0))
+        self.rejections_due == 0 && self.unready.iter().all(|checks| *checks == Some(0))
     }
 
     /// Requests a report of every shard, as the control thread does.
@@ -353,7 +367,13 @@ impl Peer {
                     self.unready[n] = Some(open);
                     self.status[n] = report.status;
                 }
-                (ShardId::CONTROL, Message::Note(note)) => self.notes.push(note.text),
+                (ShardId::CONTROL, Message::Note(note)) => {
+                    let rejected = note
+                        .text
+                        .ends_with("topic `new` is new; restart to serve it");
+                    self.rejections_due -= u32::from(rejected);
+                    self.notes.push(note.text);
+                }
                 (ShardId::CONTROL, other) => panic!("not for control: {other:?}"),
                 (ShardId(to), message) => self.ways[n][usize::from(to)].push_back(message),
             }
