@@ -32,7 +32,7 @@ fn plan() -> Plan {
 
 /// Shards that run an echo each. They end on drop.
 struct Fixture {
-    running: Running<Message>,
+    running: Running<Message, Message>,
     address: SocketAddr,
 }
 
