@@ -20,6 +20,7 @@ mod report;
 mod serving;
 mod snapshot;
 mod timers;
+mod topic_feed;
 mod totals;
 mod wait_queue;
 
@@ -35,8 +36,8 @@ pub use io::{
 };
 pub use message::{
     Answer, ChangesRequest, ClusterMessage, CommandRequest, ControlMessage, EdgeMessage,
-    FeedMessage, Found, HomeMessage, Incarnation, Level, Message, Note, ProjectionMessage,
-    ShardMessage, Standing, StreamQuestion, TopicMessage,
+    FeedMessage, Found, HistoryMessage, HomeMessage, Incarnation, Level, Message, Note,
+    ProjectionMessage, ShardMessage, Standing, TopicMessage,
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};

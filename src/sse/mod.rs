@@ -56,7 +56,7 @@ pub use encode::{Encoder, Encoding, Payload};
 pub use feed::Feed;
 pub use request::{
     CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,
-    PageEntry, Slow, Start, Subscribe, Ticket,
+    PageEntry, Slow, Start, StreamQuestion, Subscribe, WaitsAt,
 };
 pub use sink::{SINK_SLICES_MAX, Sink, Taken};
 

@@ -9,6 +9,7 @@ use super::request::{CatchUpId, Slow};
 use super::source::Source;
 use super::unsent::Unsent;
 use crate::log::{GapReason, Next, Notice};
+use crate::model::ExchangeId;
 
 /// Index into the slab of subscribers.
 pub(super) type Slot = u32;
@@ -38,8 +39,7 @@ pub(super) enum Place {
 pub(super) struct Subscriber {
     /// The next frame to read from the window. Not used while idle.
     pub(super) cursor: Cursor,
-    /// The name that the shard gave it.
-    pub(super) token: u32,
+    pub(super) exchange: ExchangeId,
     /// Its group: encoding and filter.
     pub(super) group: u32,
     /// Neighbours in the idle list or the run.
