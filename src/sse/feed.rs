@@ -373,8 +373,8 @@ impl Feed {
         self.subscribers.wake_waiting(slot);
     }
 
-    /// A slice does not have every value of a page, so the client is disconnected: what is not whole
-    /// is not shown as if it were.
+    /// A slice does not have every value of a page. The client is disconnected: an incomplete page
+    /// must not look like a complete one.
     pub fn on_page_failed(&mut self, question: StreamQuestion) {
         if let Some(slot) = self.asker(question) {
             self.subscribers.get_mut(slot).own().source.on_page_failed();

@@ -129,7 +129,7 @@ impl Subscriber {
         progress.is_some_and(ClientProgress::is_private)
     }
 
-    /// The catch-up read of which it is a member, and whether it is still reading the present block.
+    /// The catch-up read of which it is a member, and whether it is still reading the block.
     pub(super) fn membership(&self) -> Option<(CatchUpId, bool)> {
         self.own.as_ref()?.source.membership()
     }
