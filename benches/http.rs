@@ -5,7 +5,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::http::{
-    Connection, DateCache, IfNoneMatch, Limits, Received, ResponseHead, Status,
+    Connection, DateCache, HeaderTable, IfNoneMatch, Limits, REVALIDATE, Received, Response,
+    Status, write_response,
 };
 use sluicegate::log::EventId;
 use sluicegate::model::{Etag, UnixMillis};
@@ -34,22 +35,24 @@ fn read(c: &mut Criterion) {
     for (name, bytes) in [("short", SHORT), ("curl", CURL), ("browser", BROWSER)] {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(name, |b| {
-            let mut connection = Connection::new();
-            b.iter(|| match connection.receive(black_box(bytes), &limits) {
-                Received::Request(request, used) => used + request.path.as_str().len(),
-                other => panic!("{other:?}"),
-            });
+            let (mut connection, mut table) = (Connection::new(), HeaderTable::new());
+            b.iter(
+                || match connection.receive(black_box(bytes), &limits, &mut table) {
+                    Received::Request(request, used) => used + request.path.as_str().len(),
+                    other => panic!("{other:?}"),
+                },
+            );
         });
     }
     group.bench_function("browser, in two pieces", |b| {
-        let mut connection = Connection::new();
+        let (mut connection, mut table) = (Connection::new(), HeaderTable::new());
         let (first, second) = BROWSER.split_at(300);
         b.iter(|| {
             assert!(matches!(
-                connection.receive(black_box(first), &limits),
+                connection.receive(black_box(first), &limits, &mut table),
                 Received::More
             ));
-            match connection.receive(black_box(second), &limits) {
+            match connection.receive(black_box(second), &limits, &mut table) {
                 Received::Request(request, used) => used + request.path.as_str().len(),
                 other => panic!("{other:?}"),
             }
@@ -57,11 +60,11 @@ fn read(c: &mut Criterion) {
     });
     group.bench_function("16 curl, kept", |b| {
         let all = CURL.repeat(16);
-        let mut connection = Connection::new();
+        let (mut connection, mut table) = (Connection::new(), HeaderTable::new());
         b.iter(|| {
             connection.keep(black_box(&all));
             for _ in 0..16 {
-                match connection.receive(b"", &limits) {
+                match connection.receive(b"", &limits, &mut table) {
                     Received::Request(request, used) => {
                         black_box(used + request.path.as_str().len());
                     }
@@ -81,11 +84,12 @@ fn hot_get(c: &mut Criterion) {
     let mut group = c.benchmark_group("http/hot get");
     for (name, bytes) in [("short", SHORT), ("curl", CURL), ("browser", BROWSER)] {
         group.bench_function(name, |b| {
-            let mut connection = Connection::new();
+            let (mut connection, mut table) = (Connection::new(), HeaderTable::new());
             let mut dates = DateCache::new();
             let mut out = Vec::with_capacity(4096);
             b.iter(|| {
-                let Received::Request(request, _) = connection.receive(black_box(bytes), &limits)
+                let Received::Request(request, _) =
+                    connection.receive(black_box(bytes), &limits, &mut table)
                 else {
                     panic!("a whole request");
                 };
@@ -97,9 +101,10 @@ fn hot_get(c: &mut Criterion) {
                 };
                 out.clear();
                 let date = dates.line(UnixMillis(1_764_000_000_123));
-                let mut head = ResponseHead::begin(&mut out, status, request.exchange(), date);
-                head.etag(&etag).content_type("application/json");
-                let framed = head.body(&body);
+                let mut response = Response::new(status);
+                response.etag(&etag).fixed(&REVALIDATE);
+                response.json_unless_typed().body(&body);
+                let framed = write_response(&response, request.context(), date, &mut out);
                 black_box(out.len() + usize::from(framed.close))
             });
         });

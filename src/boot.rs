@@ -1,5 +1,5 @@
-//! Composition: a checked config becomes a running process, and a signal ends it in reverse. The
-//! shards do the work on their own threads; this thread is the control thread, with the one tokio
+//! Composition: starts the process from a valid config, and stops it in reverse order after a
+//! signal. Shards work on their own threads. This thread is the control thread, with the only tokio
 //! runtime of the process.
 
 mod cpus;
@@ -36,67 +36,67 @@ use cpus::Placement;
 use descriptors::{Crowding, Descriptors};
 use readiness::{LISTENING, may_serve, needs, open_checks};
 
-/// How often the start looks whether every topic is loaded.
+/// How often the reports are checked while topics load or clients leave.
 const READY_EVERY: Duration = Duration::from_millis(20);
 
-/// How often loading says how far it is.
+/// How often loading logs its progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// How long listeners may take to empty their queues and close.
+/// Time for listeners to empty their queues and close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// Ticks of a second without a turn after which a shard counts as stuck. Ticks are counted, not
-/// time, so a suspended machine is no alarm.
+/// Ticks of one second without a turn after which a shard is stuck. Ticks are counted instead of
+/// time, so that suspending the machine raises no alarm.
 const STUCK_TICKS: u32 = 10;
 
-/// Why the process could not start, or had to end.
+/// Why the process could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    /// The kernel, or an address to listen on.
+    /// A kernel feature is missing, or an address cannot be bound.
     #[error(transparent)]
     Reactor(#[from] ReactorError),
-    /// More routes or topics than the process can count.
+    /// The configs of this process have named more routes or topics than there are numbers.
     #[error(transparent)]
     Numbers(#[from] NumbersExhausted),
-    /// The admin port.
+    /// The admin port cannot be bound.
     #[error("can't listen on {address} for the admin port: {source}; free it or set admin.listen")]
     Admin {
-        /// The address of the config.
+        /// The address in `admin.listen`.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
-    /// A file that a setting names can't be read.
+    /// A file that a setting names cannot be read.
     #[error("{key}: can't read {path}: {source}; correct the path, or let this process read it")]
     File {
-        /// The setting.
+        /// The setting's key, with its cluster.
         key: String,
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
-    /// A certificate or key that a setting names is none, or does not fit.
+    /// A certificate or key file is invalid, or key and certificate do not match.
     #[error("{key}: {path}: {source}; {help}")]
     Pem {
-        /// The setting.
+        /// The setting's key, with its cluster.
         key: String,
-        /// Which file.
+        /// Path of the file.
         path: String,
-        /// What is wrong with it.
+        /// Why the file is rejected.
         source: Box<TlsError>,
-        /// What it must be.
+        /// What the file must contain.
         help: String,
     },
-    /// Something secret that is not where the config says.
+    /// A secret is not where the config says.
     #[error("{key}: {why}")]
     Secret {
-        /// The setting.
+        /// The setting's key, with its cluster.
         key: String,
-        /// What is wrong, and what to do.
+        /// The problem, and what to do about it.
         why: String,
     },
-    /// The config names a CPU on which this process may not run.
+    /// The config names a CPU on which this process must not run.
     #[error(
         "cpus: this process may not run on CPU {cpu}, only on {allowed:?}; name some of those, or \
          widen its affinity (taskset, AllowedCPUs=, cpuset)"
@@ -107,30 +107,30 @@ pub enum BootError {
         /// The CPUs on which the process may run.
         allowed: Vec<usize>,
     },
-    /// So few open files that no client could be served.
+    /// The limit of open files is too low to serve any client.
     #[error(
         "this process may open {limit} files, and its shards, brokers and clients need {needed} at \
          least: raise the hard limit (LimitNOFILE= of systemd, --ulimit nofile= of docker, ulimit \
          -Hn), or lower shards"
     )]
     Descriptors {
-        /// The hard limit.
+        /// The hard limit of open files.
         limit: u64,
-        /// The lowest that will do.
+        /// The lowest limit that is enough.
         needed: u64,
     },
-    /// The operating system refused something else.
+    /// The operating system refused another operation.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation that was tried.
         what: &'static str,
-        /// What it said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
 impl BootError {
-    /// The exit code, after sysexits: 78 for what the config names wrongly, else 69.
+    /// The exit code of sysexits: 78 if the config must change, else 69.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
@@ -145,11 +145,11 @@ impl BootError {
     }
 }
 
-/// Every reason on this machine for which [`run`] would refuse a valid config.
+/// Every reason on this machine for which [`run`] would reject a valid config.
 #[must_use]
 pub fn refusals(config: &Config) -> Vec<BootError> {
     let mut refusals = security::refusals(config);
-    // If the system does not report the CPUs, `run` reports that error.
+    // If the system does not report the CPUs, `run` returns that error.
     let allowed = allowed_cpus().unwrap_or_default();
     let mut named = config.settings.cpus.iter().flatten();
     if let Some(cpu) = named.find(|cpu| !allowed.is_empty() && !allowed.contains(cpu)) {
@@ -175,7 +175,7 @@ pub fn descriptor_shortage(config: &Config) -> Option<String> {
     allowed_descriptors(config).shortage(config)
 }
 
-/// By the hard limit, which [`run`] makes the limit.
+/// Descriptors under the hard limit, because [`run`] raises the limit to it.
 fn allowed_descriptors(config: &Config) -> Descriptors {
     let layout = Layout {
         shards: config.settings.shards_on(cpus()),
@@ -184,10 +184,10 @@ fn allowed_descriptors(config: &Config) -> Descriptors {
     Descriptors::new(config, layout, descriptors_allowed())
 }
 
-/// Runs until a signal ends it.
+/// Runs the gateway until a signal ends it.
 ///
 /// # Errors
-/// What keeps it from serving. Nothing was served then.
+/// Why the process cannot serve. No client was served then.
 pub fn run(config: Config) -> Result<(), BootError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -195,7 +195,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
     let runtime = runtime.map_err(system("start the control thread's runtime"))?;
     let signals = {
         let _entered = runtime.enter();
-        // Listen first, before anything else: until then a signal would kill the process.
+        // Listen before anything else: until then a signal would kill the process.
         Signals::listen().map_err(system("listen for signals"))?
     };
     let tls = security::acceptor(&config.settings.tls)?;
@@ -279,16 +279,17 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
     move |source| BootError::System { what, source }
 }
 
-/// Questions to shards that are not answered yet, by number.
+/// Report requests to shards that are not answered yet, by number.
 type Asked = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>)>>;
 
-/// The control thread.
+/// State of the control thread.
 struct Control {
     running: Arc<Running<Message, ControlMessage>>,
     snapshot: Arc<Snapshot>,
     woken: Arc<Notify>,
     asked: Asked,
-    /// Per cluster, the last password that was salted for it.
+    /// The last salted password of each cluster (SCRAM). Salting is slow on purpose, so the result
+    /// is kept.
     salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
     descriptors: Descriptors,
     descriptors_short: Crowding,
@@ -378,7 +379,7 @@ impl Control {
         Ok(Some(admin))
     }
 
-    /// Loads, serves, and drains when told to.
+    /// Loads topics, serves, and drains after a signal.
     async fn serve(
         &self,
         addresses: &[SocketAddr],
@@ -386,7 +387,7 @@ impl Control {
     ) -> Result<(), BootError> {
         let settings = &self.snapshot.config.settings;
         // Another process may listen on the same ports, and the kernel would give each process a
-        // share of the clients. So listen only once this process can answer.
+        // share of the clients. So accept only once this process can answer.
         if !settings.reuse_port {
             self.running.accept()?;
             for address in addresses {
@@ -408,7 +409,7 @@ impl Control {
                 }
                 (signals.next_stop().await, settings.drain_grace)
             }
-            // No grace: no balancer has sent a client here yet.
+            // No grace period: no load balancer has sent a client here yet.
             stop = signals.next_stop() => (stop, Duration::ZERO),
         };
         let drain = settings.drain;
@@ -425,8 +426,8 @@ impl Control {
         self.end().await
     }
 
-    /// Until clients may come: every check of every shard holds; or at least one route can be
-    /// served, and whatever can't waits for an operator.
+    /// Waits until clients may connect: every check of every shard holds, or at least one route can
+    /// be served and the rest waits for an operator.
     async fn ready(&self) {
         let mut said = String::new();
         let mut next = tokio::time::Instant::now() + PROGRESS_EVERY;
@@ -445,9 +446,9 @@ impl Control {
         }
     }
 
-    /// Waits until no client is connected, or the time is up. Readiness fails first. During the
-    /// grace, requests are still executed, until balancers have seen that. Then the queues of the
-    /// listeners are emptied and later requests are refused.
+    /// Waits until no client is connected, or the time is up. First `/readyz` fails, but requests
+    /// are executed during the grace period, until load balancers have noticed. Then the listeners'
+    /// queues are emptied, and later requests are rejected.
     async fn drained(&self, grace: Duration, drain: Duration) {
         for shard in self.shards() {
             self.tell(shard, Message::Shard(ShardMessage::Leave)).await;
@@ -487,7 +488,7 @@ impl Control {
         Ok(())
     }
 
-    /// Sends to a shard; waits while its inbox is full.
+    /// Sends a message to a shard, waiting while its inbox is full.
     async fn tell(&self, shard: ShardId, mut message: Message) {
         while let Err(undelivered) = self.running.send(shard, message) {
             message = undelivered.0;
@@ -501,7 +502,7 @@ impl Control {
             let mut open = asked.lock().unwrap_or_else(PoisonError::into_inner);
             open.0 += 1;
             let number = open.0;
-            // Whoever asked has given up on those that were dropped: nothing keeps their place.
+            // Forget requests whose receiver has given up, so that the map stays small.
             open.1.retain(|_, sender| !sender.is_closed());
             let ask = Message::Shard(ShardMessage::Ask(number));
             if running.send(shard, ask).is_ok() {
@@ -510,7 +511,7 @@ impl Control {
         })
     }
 
-    /// What every shard says; `None`: it did not answer within a second.
+    /// Reports of all shards. `None`: the shard did not answer within 1 s.
     async fn reports(&self) -> Vec<Option<ShardReport>> {
         let ask = self.ask_shard();
         let mut reports = Vec::new();
@@ -523,8 +524,8 @@ impl Control {
         reports
     }
 
-    /// Hands brokers' tokens to the homes as they come, each cluster's by itself: a program that
-    /// hangs keeps no other cluster from its token.
+    /// Sends brokers' tokens to the homes as they arrive. Each cluster has a task of its own, so a
+    /// program that hangs does not delay the tokens of other clusters.
     async fn tokens(self: &Arc<Self>) {
         let mut each = JoinSet::new();
         for cluster in self.snapshot.cluster_indexes() {
@@ -540,7 +541,7 @@ impl Control {
         std::future::pending().await
     }
 
-    /// One cluster's tokens, for ever.
+    /// Sends one cluster's tokens to all homes. Never returns.
     async fn tokens_of(&self, cluster: ClusterIndex, mut tokens: Tokens) {
         let brokers = self.snapshot.cluster_keys(cluster).brokers();
         let mut missing = false;
@@ -561,8 +562,9 @@ impl Control {
         }
     }
 
-    /// Salts a cluster's password, off the shards and off this thread. One salting runs at a time:
-    /// all shards ask for the same one when they start, and the first result serves them all.
+    /// Salts a cluster's password (SCRAM) on a thread of its own, because it takes milliseconds.
+    /// One salting runs at a time: all shards request the same one when they start, and the first
+    /// result serves them all.
     async fn salt(&self, shard: ShardId, cluster: ClusterIndex, request: SaltRequest) {
         let mut all = self.salted.lock().await;
         let known = all.get(&cluster).filter(|it| it.answers(&request));
@@ -570,7 +572,7 @@ impl Control {
             Some(known) => known.clone(),
             None => {
                 let derived = tokio::task::spawn_blocking(move || request.derive()).await;
-                // The task is cancelled only when the runtime ends.
+                // The task is cancelled only if the runtime ends.
                 let Ok(salted) = derived else { return };
                 all.insert(cluster, salted.clone());
                 salted
@@ -582,7 +584,7 @@ impl Control {
             .await;
     }
 
-    /// Hears what shards say.
+    /// Receives messages from shards. Never returns.
     async fn hear(self: &Arc<Self>) {
         loop {
             while let Some((from, messages)) = self.running.take() {
@@ -630,7 +632,7 @@ impl Control {
         }
     }
 
-    /// Ends the process when a shard has stopped turning: all state is in Kafka, and a peer or a
+    /// Ends the process if a shard makes no turns: all state is in Kafka, and another instance or a
     /// restart serves better than a shard that hangs.
     async fn watch(&self) {
         let mut last: Vec<(u64, u32)> = self.shards().map(|_| (0, 0)).collect();

@@ -1,5 +1,5 @@
-//! The binary: reads the command line, gives the word to whoever it asks for, and turns what comes
-//! back into an exit code. Data goes to standard output, everything else to standard error.
+//! The binary: parses the command line, runs the subcommand, and turns its result into an exit
+//! code. Data goes to standard output, everything else to standard error.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -15,14 +15,14 @@ use sluicegate::demo::{self, DemoArgs};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The config is refused (`EX_CONFIG` of sysexits).
+/// Exit code for a rejected config (`EX_CONFIG` of sysexits).
 const CONFIG_REFUSED: u8 = 78;
 
-/// The system refuses something that the process needs (`EX_UNAVAILABLE`).
+/// Exit code if the system refuses something that the process needs (`EX_UNAVAILABLE`).
 const NOT_AVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
-    // Bad usage ends here with code 2, help and version with 0.
+    // clap ends the process here: code 2 for bad usage, 0 for help and version.
     let demo = DemoArgs::augment_args(clap::Command::new("demo"));
     let matches = config::command()
         .subcommand(demo.about("Show everything in one process, with a page"))
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Shows everything in one process.
+/// Runs the demo, with a log of warnings only.
 fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
     let args = DemoArgs::from_arg_matches(matches).expect("clap checked them");
     let log = config::Log {
@@ -98,7 +98,7 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
     }
 }
 
-/// Says what is wrong; then what the config is, if nothing is.
+/// Prints all findings, and for a valid config its summary.
 fn check(line: CommandLine, output: Output, colours: bool) -> ExitCode {
     let result = match sources(line) {
         Ok(sources) => to_serve(sources).map(|mut loaded| {
@@ -128,21 +128,21 @@ fn check(line: CommandLine, output: Output, colours: bool) -> ExitCode {
     }
 }
 
-/// Loads a config for serving. `run` and `check` both call this, so `check` refuses every config
-/// that `run` refuses before it opens a socket.
+/// Loads a config for serving. `run` and `check` both call this, so `check` rejects every config
+/// that `run` rejects before it opens a socket.
 fn to_serve(mut sources: Sources) -> Result<Loaded, Report> {
     sources.to_serve = true;
     let loaded = config::load(sources)?;
     let refusals = boot::refusals(&loaded.config);
-    loaded.unless(refusals.iter().map(ToString::to_string))
+    loaded.reject_for(refusals.iter().map(ToString::to_string))
 }
 
-/// Loads the config, shows its findings, and continues if none of them is an error.
+/// Loads the config, prints its findings, and runs `then` if none of them is an error.
 fn with(
     line: CommandLine,
     colours: bool,
     load: impl FnOnce(Sources) -> Result<Loaded, Report>,
-    go_on: impl FnOnce(Loaded) -> ExitCode,
+    then: impl FnOnce(Loaded) -> ExitCode,
 ) -> ExitCode {
     let sources = match sources(line) {
         Ok(sources) => sources,
@@ -151,7 +151,7 @@ fn with(
     match load(sources) {
         Ok(loaded) => {
             show(&loaded.report, colours);
-            go_on(loaded)
+            then(loaded)
         }
         Err(report) => {
             show(&report, colours);
@@ -174,12 +174,12 @@ fn show(report: &config::Report, colours: bool) {
     say(&report.render(colours));
     match report.errors() {
         0 => {}
-        1 => say("\n1 error: the config is refused"),
-        n => say(&format!("\n{n} errors: the config is refused")),
+        1 => say("\n1 error: the config is rejected"),
+        n => say(&format!("\n{n} errors: the config is rejected")),
     }
 }
 
-/// Writes data. A reader that left, as `head` does, is no failure of ours.
+/// Writes data. A reader that closes its end early, as `head` does, is not an error.
 fn print(text: &str) -> ExitCode {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,11 +1,11 @@
-//! Where shards run: how many there are, and whether each is pinned to its own CPU.
+//! Placement of shards: how many there are, and whether each is pinned to a CPU.
 
 use crate::config::Settings;
 
 /// Shards and the CPUs they are pinned to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Placement {
-    /// The number of shards.
+    /// Number of shards of the process.
     pub(super) shards: u16,
     /// CPUs to pin shards to, in turn. If empty, the kernel places the shards.
     pub(super) pinned: Vec<usize>,

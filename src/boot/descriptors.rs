@@ -7,17 +7,18 @@ use crate::control::ADMIN_CONNECTIONS_MAX;
 use crate::metrics::{Check, CheckState};
 use crate::shard::{Layout, Level, Note};
 
-/// Reserved for each cluster and home shard: connections to 4 brokers.
+/// Descriptors reserved for each cluster and home shard: connections to 4 brokers.
 const BROKERS_PER_HOME: u64 = 16;
-/// Reserved for each cluster at least.
+/// Descriptors reserved for each cluster at least.
 const BROKERS_MIN: u64 = 64;
-/// Reserved for files that are read again, programs that print tokens, and name resolution.
+/// Descriptors reserved for files that are read again, programs that print tokens, and name
+/// resolution.
 const OTHERS: u64 = 32;
-/// Reserved for the next client, which is accepted only to be closed.
+/// Descriptor reserved for the next client, which is accepted only to be closed.
 const ACCEPTED: u64 = 1;
 /// Descriptors that each shard has open before any client connects: its rings and its waker.
 const PER_SHARD: u64 = 16;
-/// The fewest clients to start for; the reserve gets as many descriptors.
+/// Fewest clients that the process starts for. The reserve gets as many descriptors.
 const CLIENTS_MIN: u64 = 16;
 
 const _: () = {
@@ -31,9 +32,9 @@ const _: () = {
 pub(super) struct Descriptors {
     /// The most descriptors that the process may have open (`RLIMIT_NOFILE`).
     limit: u64,
-    /// How many of them clients may not use.
+    /// How many of them are reserved from clients.
     reserve: u64,
-    /// How many the shards have before any client comes.
+    /// How many the shards have open before any client connects.
     taken: u64,
 }
 
@@ -59,7 +60,7 @@ impl Descriptors {
         self.limit - self.reserve
     }
 
-    /// About how many clients there can be.
+    /// About how many clients can be connected.
     const fn room(self) -> u64 {
         self.clients_below().saturating_sub(self.taken)
     }
@@ -141,7 +142,7 @@ impl Crowding {
 }
 
 impl Descriptors {
-    /// What a shortage is, by whether clients were closed for it.
+    /// Describes a shortage. `closed`: clients were closed because of it.
     pub(super) fn crowded(self, closed: bool) -> String {
         let Self { limit, reserve, .. } = self;
         if !closed {

@@ -1,14 +1,14 @@
-//! Whether clients may come, by what the shards say of their topics and clusters.
+//! Decides whether clients may connect, by the shards' checks of topics and clusters.
 
 use crate::control::{RouteNeeds, merged, standing};
 use crate::metrics::{Check, CheckState, ShardReport};
 use crate::shard::Snapshot;
 
-/// The check that clients can connect: true once all others are.
+/// Name of the check that clients can connect. It holds once all others do.
 pub(super) const LISTENING: &str = "listening";
 
-/// What does not hold, each reason once; `None`: all does. A shard that does not answer is not
-/// ready.
+/// Describes the checks that do not hold, each reason once. `None` if all hold. A shard that does
+/// not answer is not ready.
 pub(super) fn open_checks(reports: &[Option<ShardReport>]) -> Option<String> {
     let busy = reports.iter().any(Option::is_none);
     let busy = busy.then(|| ("a shard".to_owned(), "is busy".to_owned()));
@@ -29,8 +29,8 @@ pub(super) fn open_checks(reports: &[Option<ShardReport>]) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 
-/// Whether clients may come although some check does not hold: nothing gets ready by itself any
-/// more, and there is a route to serve.
+/// Whether clients may connect although some check does not hold: nothing more becomes ready
+/// without an operator, and at least one route can be served.
 pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) -> bool {
     let routes = needs(snapshot);
     let checks = merged(reports);
@@ -38,7 +38,7 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
         let blocked = |check: &Check| check.state == CheckState::Blocked && check.name == name;
         checks.iter().any(blocked)
     };
-    // A topic of a cluster that nobody can reach does not load, whatever its home knows of that.
+    // A topic of a blocked cluster does not load, whatever its home reports.
     let waits: Vec<String> = snapshot
         .topics
         .values()
@@ -49,8 +49,8 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
         let loading = check.state == CheckState::Loading && check.name != LISTENING;
         loading && !waits.contains(&check.name)
     };
-    // A command that brokers refuse is answered with the cause. So a route whose only problem is
-    // such a refusal is served: otherwise its clients could not connect to receive the cause.
+    // A command that brokers reject is answered with the cause. So a route whose only problem is
+    // such a rejection is served: otherwise its clients could not connect to receive the cause.
     let writes = writes(snapshot);
     let read: Vec<Check> = checks
         .iter()
@@ -72,7 +72,8 @@ fn writes(snapshot: &Snapshot) -> Vec<String> {
     topics.chain(routes).collect()
 }
 
-/// What each route hangs on. A command needs its cluster too: queries and streams go on without.
+/// The checks that each route needs. A command needs its cluster too; queries and streams continue
+/// without it.
 pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
     let name = |topic| snapshot.topic_name(snapshot.topic(topic));
     let config = &snapshot.config;
@@ -98,7 +99,7 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
     let streams = config.streams.iter().zip(&snapshot.streams);
     let streams = streams.map(|(route, plan)| RouteNeeds {
         route: route.name.clone(),
-        // The second check exists only while streams are refused and other routes are served.
+        // The second check exists only while streams are rejected and other routes are served.
         checks: vec![
             name(plan.topic),
             snapshot.streams_name(snapshot.topic(plan.topic)),

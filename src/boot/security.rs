@@ -1,6 +1,6 @@
-//! What connections to clusters and clients need, from the config and the files it names. Read
-//! once, before anything is bound: what can't be read stops the start, and is never taken for
-//! "none".
+//! Certificates, keys and secrets for connections to clusters and clients, from the config and the
+//! files that it names. They are read once, before anything is bound. A file that cannot be read
+//! stops the start; it is never treated as absent.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::model::Secret;
 use crate::shard::ClusterSecurity;
 use crate::tls::{Acceptor, Connector, Roots, TlsError};
 
-/// Bytes of a certificate, key or bundle; the bundles of distributions have some 250 KB.
+/// Most bytes of a certificate, key or bundle. The bundles of distributions have about 250 KB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// Where distributions keep the authorities they trust: Debian, Fedora, RHEL, SUSE, Alpine. The
-/// list is that of Go's crypto/x509.
+/// Paths of the distributions' trusted authorities: Debian, Fedora, RHEL, SUSE, Alpine. The list is
+/// that of Go's crypto/x509.
 const SYSTEM_BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -41,7 +41,7 @@ pub(super) fn refusals(config: &Config) -> Vec<BootError> {
     acceptor.into_iter().chain(clusters.flatten()).collect()
 }
 
-/// For every cluster its own, by [`crate::config::ClusterIndex`].
+/// TLS and SASL of every cluster, by [`crate::config::ClusterIndex`].
 pub(super) fn all(config: &Config) -> Result<Vec<ClusterSecurity>, BootError> {
     let each = config.cluster_indexes().map(|index| {
         let (tls, sasl) = config.cluster_security(index);
@@ -50,7 +50,8 @@ pub(super) fn all(config: &Config) -> Result<Vec<ClusterSecurity>, BootError> {
     each.collect()
 }
 
-/// The same for another shard: no two connections to a cluster make the same nonces.
+/// Copies them for another shard with fresh entropy, so that no two connections to a cluster use
+/// the same nonces.
 pub(super) fn another(all: &[ClusterSecurity]) -> Result<Vec<ClusterSecurity>, BootError> {
     let each = all.iter().map(|it| {
         Ok(ClusterSecurity {
@@ -96,7 +97,7 @@ fn connector(tls: &KafkaTls, keys: &ClusterKeys) -> Result<Connector, BootError>
         Some(_) => Roots::Given(&bundle.text),
         None => Roots::System(&bundle.text),
     };
-    // First without an identity: what is wrong then is wrong with the authorities.
+    // Build it first without an identity: an error then concerns the authorities.
     let help = "it must hold the certificates of the authorities that sign for the brokers, in PEM";
     let plain = Connector::new(roots, None).map_err(|error| bundle.refused(error, help))?;
     let Some((certificate, key)) = tls.certificate.as_ref().zip(tls.key.as_ref()) else {
@@ -108,7 +109,7 @@ fn connector(tls: &KafkaTls, keys: &ClusterKeys) -> Result<Connector, BootError>
     Connector::new(roots, both).map_err(|error| refused(error, &certificate, &key))
 }
 
-/// What clients are shown, from the files that the config names.
+/// TLS towards clients, from the files that the config names.
 pub(super) fn acceptor(tls: &Tls) -> Result<Option<Acceptor>, BootError> {
     let Some((certificate, key)) = tls.certificate.as_ref().zip(tls.key.as_ref()) else {
         return Ok(None);
@@ -120,7 +121,7 @@ pub(super) fn acceptor(tls: &Tls) -> Result<Option<Acceptor>, BootError> {
     Ok(Some(acceptor))
 }
 
-/// A file, and the setting that names it.
+/// The text of a PEM file, with the setting that names it.
 struct Pem {
     key: String,
     path: String,
@@ -144,7 +145,7 @@ impl Pem {
     }
 }
 
-/// Which of the two is at fault.
+/// Blames the certificate or the key, by the kind of error.
 fn refused(error: TlsError, certificate: &Pem, key: &Pem) -> BootError {
     match error {
         TlsError::Certificate(_) => {
@@ -187,7 +188,7 @@ fn sasl_of(sasl: &KafkaSasl, keys: &ClusterKeys) -> Result<Option<Sasl>, BootErr
     }))
 }
 
-/// A secret from where it is.
+/// Reads a secret from its source.
 fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
     let missing = |why: String| BootError::Secret {
         key: key.to_owned(),
@@ -227,7 +228,7 @@ fn resolve(source: &SecretSource, key: &str) -> Result<Secret, BootError> {
 
 fn system_bundle(keys: &ClusterKeys) -> Result<Pem, BootError> {
     let key = || format!("{} is not set", keys.key("tls.ca"));
-    // As OpenSSL and most of what stands on it.
+    // OpenSSL and the programs that use it read this variable too.
     if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
         let key = format!("{}, so $SSL_CERT_FILE counts", key());
         return Pem::read(key, Path::new(&path));
@@ -244,7 +245,7 @@ fn system_bundle(keys: &ClusterKeys) -> Result<Pem, BootError> {
     })
 }
 
-/// A file that the setting `key` names, whole, if it is of a size such a file may have.
+/// Reads the file that the setting `key` names, up to [`FILE_BYTES_MAX`].
 fn file(path: &Path, key: &str) -> Result<Vec<u8>, BootError> {
     let failed = |source| BootError::File {
         key: key.to_owned(),
@@ -299,7 +300,7 @@ mod tests {
         }
     }
 
-    /// What is said of a config whose files these tables name, from a folder with some.
+    /// The error for a config with these tables, whose files are in a temporary folder.
     fn said(tables: &str) -> String {
         let folder = tempfile::tempdir().expect("a folder");
         let made = || {
@@ -341,7 +342,7 @@ mod tests {
         said.replace(&place, "@")
     }
 
-    /// Each with its key, its path, what is wrong with it, and what to do.
+    /// Every error has the key, the path, the cause, and what to do.
     #[test]
     fn a_file_that_can_not_be_used_is_named_with_its_key() {
         let cases = [
@@ -393,7 +394,7 @@ mod tests {
                     assert!(said.contains(word), "{word}: {said}");
                 }
             }
-            // Towards clients there is no `ca`.
+            // TLS towards clients has no `ca`.
             if let Some((_, keys)) = keys.split_once("certificate") {
                 let listen = "listen = [\"127.0.0.1:0\"]\ncertificate";
                 let said = said(&format!("[tls]\n{listen}{keys}\n"));

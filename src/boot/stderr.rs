@@ -1,6 +1,6 @@
 //! Standard error as the log's output: a bounded queue and one thread that writes. Logging never
-//! waits and never fails. Lines are dropped and counted while standard error is closed, full, or a
-//! pipe that nobody reads. Once a write succeeds again, a WARN reports how many lines were lost.
+//! waits and never fails. Lines are dropped and counted while standard error is closed, full, or an
+//! unread pipe. Once a write succeeds again, a WARN reports how many lines were lost.
 //!
 //! `tracing-appender` was ruled out: it discards write errors uncounted, its limit is in lines and
 //! not in bytes, and its guard prints to standard output when the thread is stuck, which blocks or
@@ -21,19 +21,19 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::metrics::{Check, CheckState};
 
-/// Lines that wait for the writer.
+/// Most lines that wait for the writer.
 const LINES_MAX: usize = 1024;
 
-/// Bytes of the lines that wait for the writer.
+/// Most bytes of the lines that wait for the writer.
 const BYTES_MAX: usize = 1 << 20;
 
-/// How long the end of the process waits for the last lines.
+/// How long the end of the process waits for the last lines to be written.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
-/// The one output of the process, from [`start`] on.
+/// The log's output. Set once by [`start_log`].
 static OUTPUT: OnceLock<Output> = OnceLock::new();
 
-/// What the queue carries.
+/// One entry of the queue.
 enum Entry {
     Line(Vec<u8>),
     /// Answered after every line before it has been written or dropped.
@@ -49,7 +49,7 @@ struct Counts {
     dropped: AtomicU64,
     /// Whether a line has been dropped since the last successful write.
     is_losing: AtomicBool,
-    /// The error of the last write, or 0.
+    /// The `errno` of the last write, or 0.
     errno: AtomicI32,
 }
 
@@ -101,7 +101,7 @@ impl Output {
         let (done, wait) = bounded(1);
         let sent = self.queue.send_timeout(Entry::Flush(done), FLUSH_WAIT);
         if sent.is_ok() {
-            // A timeout counts as done: nobody reads the remaining lines.
+            // Ignore a timeout: nothing reads the remaining lines.
             let _ = wait.recv_timeout(FLUSH_WAIT);
         }
     }
@@ -124,7 +124,7 @@ impl Output {
     }
 }
 
-/// The writer's thread.
+/// Body of the writer's thread.
 fn write_lines(out: &impl AsFd, entries: &Receiver<Entry>, counts: &Counts) {
     let mut reported = 0;
     let mut is_torn = false;
@@ -137,7 +137,7 @@ fn write_lines(out: &impl AsFd, entries: &Receiver<Entry>, counts: &Counts) {
             }
         };
         counts.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
-        // The last write stopped within a line: begin a new one.
+        // The last write stopped within a line, so end that line first.
         let written = match is_torn {
             true => write_all(out, b"\n").and_then(|()| write_all(out, &line)),
             false => write_all(out, &line),
@@ -163,10 +163,10 @@ fn write_lines(out: &impl AsFd, entries: &Receiver<Entry>, counts: &Counts) {
     }
 }
 
-/// A write that failed.
+/// A failed write of a line.
 struct Torn {
     errno: i32,
-    /// Whether some of the bytes went out.
+    /// Whether some of the bytes were written.
     any: bool,
 }
 
@@ -197,7 +197,7 @@ fn write_all(out: &impl AsFd, bytes: &[u8]) -> Result<(), Torn> {
     Ok(())
 }
 
-/// The writer that `tracing` uses: it queues each line.
+/// The writer for `tracing`, which queues each line.
 #[derive(Clone, Debug)]
 struct ToQueue(Output);
 
@@ -225,7 +225,7 @@ impl<'a> MakeWriter<'a> for ToQueue {
 /// process.
 ///
 /// # Errors
-/// The thread that writes can't be started.
+/// The writer's thread cannot be started.
 pub fn start_log(settings: &Log, colours: bool) -> io::Result<()> {
     let output = Output::start(io::stderr())?;
     if OUTPUT.set(output.clone()).is_err() {
@@ -283,7 +283,7 @@ pub fn say(text: &str) {
     }
 }
 
-/// Log lines that were dropped since the start.
+/// Number of log lines that were dropped since the start.
 pub(super) fn lines_dropped() -> u64 {
     let dropped = |output: &Output| output.counts.dropped.load(Ordering::Relaxed);
     OUTPUT.get().map_or(0, dropped)

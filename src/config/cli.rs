@@ -1,7 +1,7 @@
 //! The command line: subcommands, and one flag for each row of the settings table.
 //!
-//! Short help (`-h`) fits a screen and names the flags people use; long help (`--help`) has all of
-//! them by group, each with its environment name and default.
+//! Short help (`-h`) fits a screen and names the most used flags. Long help (`--help`) lists every
+//! flag by group, with its environment variable and default.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use super::load::{ConfigFile, FILE_BYTES_MAX, Sources};
 use super::settings::{Settings, TABLE};
 
-/// Settings whose flags short help shows.
+/// Settings whose flags are listed in short help.
 const COMMON: [&str; 9] = [
     "listen",
     "auth",
@@ -25,47 +25,47 @@ const COMMON: [&str; 9] = [
     "log.level",
 ];
 
-/// How something that is read is written.
+/// Format of what `check`, `routes` and `config show` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// For people.
+    /// Aligned text for a terminal.
     Text,
-    /// For programs.
+    /// One JSON value on one line.
     Json,
 }
 
-/// Where the config comes from, as the command line has it; nothing is read yet.
+/// The config file's path and the settings of one command line. No file is read yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
-    /// `--config`.
+    /// The path after `--config`, if given.
     pub file: Option<PathBuf>,
-    /// Settings given as flags: key and text.
+    /// Settings given as flags: the key and the text of the value.
     pub flags: Vec<(&'static str, String)>,
 }
 
-/// What the command line asks for.
+/// One parsed command line: the subcommand and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
-    /// `run`: serve.
+    /// `run`: start the gateway and serve.
     Run(CommandLine),
-    /// `check`: say what is wrong with the config.
+    /// `check`: report everything that is wrong with the config.
     Check {
-        /// What to check.
+        /// Where the config comes from.
         config: CommandLine,
-        /// `--no-kafka`: only what can be known without asking brokers.
+        /// `--no-kafka`: check only what needs no broker.
         no_kafka: bool,
-        /// How to say it.
+        /// The format of the report.
         output: Output,
     },
-    /// `routes`: list them.
+    /// `routes`: list the routes of a config.
     Routes(CommandLine, Output),
-    /// `config show`: each setting and where it came from.
+    /// `config show`: print each setting and where its value came from.
     Config(CommandLine, Output),
-    /// `version`.
+    /// `version`: print the version of the binary.
     Version,
 }
 
-/// The whole command line. `main.rs` may add subcommands of other rooms.
+/// The command line of this room. `main.rs` adds the subcommands of other rooms, such as `demo`.
 #[must_use]
 pub fn command() -> clap::Command {
     let check = config_command("check", "Say everything that is wrong with a config")
@@ -101,7 +101,8 @@ pub fn command() -> clap::Command {
         .subcommand(clap::Command::new("version").about("Print the version"))
 }
 
-/// What bare `sluicegate` prints: what it is, and the two commands to try first.
+/// Text that `sluicegate` prints without a subcommand: a summary, and the two commands to try
+/// first.
 #[must_use]
 pub fn short_help() -> String {
     "sluicegate puts Kafka behind plain HTTP: commands, queries and Server-Sent Events.\n\n\
@@ -113,7 +114,8 @@ pub fn short_help() -> String {
 }
 
 impl Invocation {
-    /// What was asked for; `None` for a subcommand that is not of this room, or none at all.
+    /// Returns the subcommand with its arguments, or `None` if there is no subcommand or another
+    /// room handles it.
     #[must_use]
     pub fn from_matches(matches: &ArgMatches) -> Option<Self> {
         let (name, matches) = matches.subcommand()?;
@@ -148,17 +150,17 @@ impl CommandLine {
         Self { file, flags }
     }
 
-    /// Reads the file that the command line, or else `SLUICEGATE_CONFIG`, names. Without either
-    /// there is no file.
+    /// Reads the file named by `--config`, or by `SLUICEGATE_CONFIG` if that flag is absent.
+    /// Without either there is no file.
     ///
     /// # Errors
-    /// The file can't be read, in a sentence that says what to do.
+    /// The file cannot be read. The text names the file and the cause.
     pub fn sources(
         self,
         environment: impl Iterator<Item = (OsString, OsString)>,
         cpus: u16,
     ) -> Result<Sources, String> {
-        // A name or value that is not UTF-8 can't be ours: all of ours are text.
+        // Skip names and values that are not UTF-8: no setting accepts them.
         let text = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
@@ -208,18 +210,18 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
     let defaults = Settings::default();
     let flags = TABLE.iter().filter(|it| !(it.secret)());
     let flags = flags.map(|setting| {
-        let (variable, shown) = (setting.variable(), setting.default_shown(&defaults));
+        let (variable, shown) = (setting.variable(), setting.default_text(&defaults));
         let doc = setting.doc.trim();
         let first = doc.split_inclusive(". ").next().unwrap_or(doc).trim_end();
         let flag = Arg::new(setting.key)
             .long(setting.flag())
-            .value_name(value_name(&(setting.says)()))
+            .value_name(value_name(&(setting.describe)()))
             .action(ArgAction::Append)
             .help_heading(setting.group)
             .help(format!("{first} [default: {shown}]"))
             .long_help(format!("{doc} [env: {variable}] [default: {shown}]"));
         // A switch alone means `true`.
-        let flag = match (setting.says)().starts_with("true") {
+        let flag = match (setting.describe)().starts_with("true") {
             true => flag.num_args(0..=1).default_missing_value("true"),
             false => flag,
         };
@@ -232,24 +234,26 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
         .after_help("`--help` shows every flag; docs/config.md the file.")
 }
 
-/// A word for what a flag takes, from what its setting allows.
-fn value_name(says: &str) -> &'static str {
-    match says {
-        _ if says.contains("ip:port") => "ADDRESS",
-        _ if says.contains("host:port") => "BROKER",
-        _ if says.contains("a path") => "PATH",
-        _ if says.contains("iB") => "SIZE",
-        _ if says.starts_with("true") => "BOOL",
-        _ if says.starts_with('`') => "WORD",
-        _ if says.contains("ranges") => "CPUS",
-        _ if says.contains("text of") => "TEXT",
-        _ if says.ends_with(|c: char| c.is_ascii_digit()) || says.contains("one a CPU") => "N",
+/// The placeholder that help shows for a flag's value, chosen by what its setting allows.
+fn value_name(allowed: &str) -> &'static str {
+    match allowed {
+        _ if allowed.contains("ip:port") => "ADDRESS",
+        _ if allowed.contains("host:port") => "BROKER",
+        _ if allowed.contains("a path") => "PATH",
+        _ if allowed.contains("iB") => "SIZE",
+        _ if allowed.starts_with("true") => "BOOL",
+        _ if allowed.starts_with('`') => "WORD",
+        _ if allowed.contains("ranges") => "CPUS",
+        _ if allowed.contains("text of") => "TEXT",
+        _ if allowed.ends_with(|c: char| c.is_ascii_digit()) || allowed.contains("one per CPU") => {
+            "N"
+        }
         _ => "TIME",
     }
 }
 
-/// Whether to write colours to standard error: `--color`, else `NO_COLOR`, else whether it is a
-/// terminal.
+/// Whether standard error gets colours. `--color` decides; under `auto`, `NO_COLOR` turns them off
+/// and otherwise only a terminal gets them.
 #[must_use]
 pub fn colours(matches: &ArgMatches, no_color: bool, terminal: bool) -> bool {
     match matches.get_one::<String>("color").map(String::as_str) {
@@ -353,11 +357,12 @@ mod tests {
         for key in COMMON {
             assert!(TABLE.iter().any(|it| it.key == key), "{key}");
         }
-        // Lines are wrapped anywhere.
+        // clap wraps lines at any space: compare without line breaks.
         let long = help("sluicegate run --help");
         let long = long.split_whitespace().collect::<Vec<_>>().join(" ");
         for setting in TABLE {
-            // A secret on the command line is none.
+            // Every user of the machine can read another process's arguments, so secrets have no
+            // flag.
             assert_ne!(
                 long.contains(&format!("--{} ", setting.flag())),
                 (setting.secret)(),

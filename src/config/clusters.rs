@@ -1,4 +1,4 @@
-//! Clusters beside the one of `[kafka]`: `[[cluster]]` in the file, `cluster = "name"` on a route.
+//! Clusters besides the one of `[kafka]`: `[[cluster]]` in the file, `cluster = "name"` on a route.
 
 use std::ops::Range;
 
@@ -10,43 +10,45 @@ use super::section::{Placed, Section};
 use super::settings::{Settings, TABLE};
 use super::{BrokerAddress, Config, KafkaSasl, KafkaTls};
 
-/// Clusters beside that of `[kafka]`: each has connections of every shard with topics of it.
+/// Most clusters besides the one of `[kafka]`. Every shard that is home to a topic of a cluster
+/// connects to its brokers.
 pub const CLUSTERS_MAX: usize = 8;
 
-/// Which cluster: 0 is that of `[kafka]`, the others follow in the order of the file.
+/// Number of a cluster: 0 is the one of `[kafka]`, the others follow in the order of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterIndex(pub u8);
 
-/// A cluster that routes name. Limits and times are as `[kafka]` has them; who it is and how it is
-/// spoken to is its own, or nothing: what opens one cluster is never shown to another.
+/// A cluster that routes name. Limits and times are those of `[kafka]`. TLS and SASL are its own or
+/// absent, never inherited: the credentials of one cluster must not be sent to another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterConfig {
-    /// What routes call it.
+    /// The name that routes refer to.
     pub name: String,
-    /// Line of the config file that declares it, from 1; for messages.
+    /// Line of the config file that declares it, counted from 1. Messages show it.
     pub line: usize,
-    /// Brokers to ask first.
+    /// Brokers to connect to first.
     pub bootstrap: Vec<BrokerAddress>,
-    /// What its logs are called, where they are copies with the same offsets of another cluster's:
-    /// gateways that read either then understand each other's event ids.
+    /// Name of its logs, if they are copies with the same offsets of another cluster's logs.
+    /// Gateways of both clusters then accept each other's event ids.
     pub log_id: Option<String>,
-    /// `[cluster.tls]`; without it, plaintext.
+    /// Keys of `[cluster.tls]`. Without that table, connections are plaintext.
     pub tls: KafkaTls,
-    /// `[cluster.sasl]`; without it, nobody is told who we are.
+    /// Keys of `[cluster.sasl]`. Without that table, connections do not authenticate.
     pub sasl: KafkaSasl,
-    /// The lines of the keys it says, by their names within it: `sasl.password`.
+    /// Lines of the keys that the file sets, by the keys' names within the cluster:
+    /// `sasl.password`.
     pub lines: Vec<(&'static str, usize)>,
 }
 
-/// How messages call the keys of one cluster: whoever reads them must know which table to mend.
+/// Names the keys of one cluster in messages, so that a reader knows which table to correct.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterKeys {
-    /// `None`: that of `[kafka]`.
+    /// The cluster's name. `None` for the one of `[kafka]`.
     cluster: Option<String>,
 }
 
 impl ClusterKeys {
-    /// A key by its name within the cluster's table: `kafka.sasl.password`, or
+    /// The full name of a key of the cluster's table: `kafka.sasl.password`, or
     /// "cluster.sasl.password of cluster `edge`".
     #[must_use]
     pub fn key(&self, key: &str) -> String {
@@ -56,7 +58,7 @@ impl ClusterKeys {
         }
     }
 
-    /// "the brokers", and of which cluster.
+    /// "the brokers", with the cluster's name if it is not the one of `[kafka]`.
     #[must_use]
     pub fn brokers(&self) -> String {
         match &self.cluster {
@@ -67,32 +69,32 @@ impl ClusterKeys {
 }
 
 impl Config {
-    /// Whether there is anything to serve.
+    /// Whether the config has at least one route.
     #[must_use]
     pub fn has_routes(&self) -> bool {
         !(self.commands.is_empty() && self.queries.is_empty() && self.streams.is_empty())
     }
 
-    /// Every cluster, that of `[kafka]` first.
+    /// Numbers of all clusters, the one of `[kafka]` first.
     pub fn cluster_indexes(&self) -> impl Iterator<Item = ClusterIndex> + use<> {
         (0..=self.clusters.len() as u8).map(ClusterIndex)
     }
 
-    /// A cluster's table; `None`: that is `[kafka]`.
+    /// A cluster's table. `None` for the cluster of `[kafka]`.
     #[must_use]
     pub fn cluster(&self, index: ClusterIndex) -> Option<&ClusterConfig> {
         let at = usize::from(index.0).checked_sub(1)?;
         self.clusters.get(at)
     }
 
-    /// How a cluster's keys are called.
+    /// Names for a cluster's keys in messages.
     #[must_use]
     pub fn cluster_keys(&self, index: ClusterIndex) -> ClusterKeys {
         let cluster = self.cluster(index).map(|it| it.name.clone());
         ClusterKeys { cluster }
     }
 
-    /// Whether and how a cluster is spoken to by TLS, and who it is told we are.
+    /// TLS and SASL settings of a cluster.
     #[must_use]
     pub fn cluster_security(&self, index: ClusterIndex) -> (&KafkaTls, &KafkaSasl) {
         match self.cluster(index) {
@@ -102,16 +104,17 @@ impl Config {
     }
 }
 
-/// `[cluster.tls]` and `[cluster.sasl]` as they were read.
+/// The tables `[cluster.tls]` and `[cluster.sasl]` after reading.
 struct Security {
     tls: KafkaTls,
     sasl: KafkaSasl,
-    /// The places of the keys that were said, by their names within the cluster.
-    said: Vec<(&'static str, Range<usize>)>,
+    /// Byte ranges of the keys that the file sets, by the keys' names within the cluster.
+    given: Vec<(&'static str, Range<usize>)>,
 }
 
 impl<'a> Reader<'a, '_> {
-    /// Reads every `[[cluster]]`; from then on routes may name them.
+    /// Reads every `[[cluster]]`. This must come before the routes are read, because they refer to
+    /// clusters by name.
     pub(super) fn clusters(&mut self, sections: Vec<Section<'a>>) -> Vec<ClusterConfig> {
         let mut clusters: Vec<(ClusterConfig, Placed<String>)> = Vec::new();
         for mut section in sections {
@@ -124,7 +127,7 @@ impl<'a> Reader<'a, '_> {
             let at = section.at.clone();
             section.finish(elsewhere, self.findings);
             if let Some(empty) = bootstrap.as_ref().filter(|it| it.value.is_empty()) {
-                let (message, help) = ("a cluster needs a broker to ask", "name one, or more");
+                let (message, help) = ("a cluster needs at least one broker", "name one, or more");
                 self.findings.error(empty.at.clone(), message, help);
             }
             let (Some(name), Some(bootstrap)) = (name, bootstrap) else {
@@ -132,7 +135,7 @@ impl<'a> Reader<'a, '_> {
             };
             let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
             if !name.value.bytes().all(legal) || name.value == "kafka" {
-                let message = format!("`{}` is no name for a cluster", name.value);
+                let message = format!("`{}` is not a valid cluster name", name.value);
                 let help = "use letters, digits, `.`, `_` and `-`; `kafka` is that of [kafka]";
                 self.findings.error(name.at.clone(), message, help);
             }
@@ -145,7 +148,7 @@ impl<'a> Reader<'a, '_> {
             let line = |at: &Range<usize>| line_of(self.text(), at.start);
             let mut lines = vec![("bootstrap", line(&bootstrap.at))];
             lines.extend(log_id.as_ref().map(|it| ("log_id", line(&it.at))));
-            lines.extend(security.said.iter().map(|(key, at)| (*key, line(at))));
+            lines.extend(security.given.iter().map(|(key, at)| (*key, line(at))));
             let cluster = ClusterConfig {
                 name: name.value.clone(),
                 line: line(&at),
@@ -169,9 +172,10 @@ impl<'a> Reader<'a, '_> {
         clusters
     }
 
-    /// A cluster's TLS and SASL, by the declarations of `[kafka.tls]` and `[kafka.sasl]`.
+    /// Reads a cluster's TLS and SASL. The keys are those declared for `[kafka.tls]` and
+    /// `[kafka.sasl]`.
     fn security(&mut self, section: &mut Section<'a>) -> Security {
-        let (mut settings, mut said) = (Settings::default(), Vec::new());
+        let (mut settings, mut given) = (Settings::default(), Vec::new());
         let mut unread = Vec::new();
         for (inner, title) in [("tls", "[cluster.tls]"), ("sasl", "[cluster.sasl]")] {
             let Some(mut table) = section.table(inner, title, self.findings) else {
@@ -186,14 +190,14 @@ impl<'a> Reader<'a, '_> {
                 if at.is_none() && table.has(key) {
                     unread.push(inner);
                 }
-                said.extend(at.map(|at| (name, at)));
+                given.extend(at.map(|at| (name, at)));
             }
             if !table.finish(elsewhere, self.findings) {
                 unread.push(inner);
             }
         }
         let place = |key: &str| {
-            let found = said
+            let found = given
                 .iter()
                 .find(|(name, _)| key == format!("cluster.{name}"));
             found.map(|(_, at)| at.clone())
@@ -205,11 +209,11 @@ impl<'a> Reader<'a, '_> {
         Security {
             tls: settings.kafka_tls,
             sasl: settings.kafka_sasl,
-            said,
+            given,
         }
     }
 
-    /// The cluster a route names; without a name that of `[kafka]`.
+    /// The cluster that a route names, or the one of `[kafka]` if it names none.
     pub(super) fn cluster(&mut self, section: &mut Section<'a>) -> ClusterIndex {
         let Some(name) = section.read("cluster", &Text(64), self.findings) else {
             return ClusterIndex::default();
@@ -235,20 +239,21 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-/// `kafka.tls.ca` in the table of settings is `tls.ca` in a cluster, and `ca` in its `tls`.
+/// Translates a key of [`TABLE`] for a cluster's inner table: `kafka.tls.ca` is `tls.ca` in a
+/// cluster, and `ca` in its `tls`.
 fn cluster_key(key: &'static str, inner: &str) -> Option<(&'static str, &'static str)> {
     let name = key.strip_prefix("kafka.")?;
     let (table, key) = name.split_once('.')?;
     (table == inner).then_some((name, key))
 }
 
-/// Where a key belongs that stands in the wrong table of a cluster.
+/// Names the right table for a cluster's key that is in the wrong one.
 fn elsewhere(key: &str) -> Option<String> {
     let mut names = TABLE.iter().filter_map(|it| it.key.strip_prefix("kafka."));
     let name = names.find(|name| name.rsplit('.').next() == Some(key))?;
     Some(match (name.split_once('.'), name) {
-        (Some((table, key)), _) => format!("`{key}` stands in `[cluster.{table}]`"),
-        (None, "bootstrap" | "log_id") => format!("`{key}` stands in `[[cluster]]`"),
-        (None, _) => format!("`{key}` stands in `[kafka]`, for all clusters"),
+        (Some((table, key)), _) => format!("`{key}` belongs in `[cluster.{table}]`"),
+        (None, "bootstrap" | "log_id") => format!("`{key}` belongs in `[[cluster]]`"),
+        (None, _) => format!("`{key}` belongs in `[kafka]`, for all clusters"),
     })
 }

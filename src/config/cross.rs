@@ -1,5 +1,4 @@
-//! What is wrong between routes, and between settings: each is right in itself, together they are
-//! not.
+//! Checks between routes and between settings, each of which is valid by itself.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,25 +15,24 @@ use super::unit::{KIB, MIB, show_size, show_time};
 use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
 use crate::model::{EventName, TopicName, overlap};
 
-/// Encodings a topic may have: each is a copy of its window.
+/// Most encodings of a topic. Each keeps another copy of the topic's window.
 pub const ENCODINGS_MAX: usize = 4;
 
-/// Topics a gateway may read or write.
+/// Most topics that a gateway reads or writes.
 pub const TOPICS_MAX: usize = 256;
 
-/// Bytes of the names of request headers that routes and `cors.allow_headers` add to what a
-/// preflight lists.
+/// Most bytes of header names that routes and `cors.allow_headers` add to a preflight's response.
 pub const CORS_NAMES_BYTES_MAX: usize = 7 * KIB;
 
-/// What a record has besides the body of its command: key, headers, framing.
+/// Bytes of a record besides its command's body: key, headers, framing.
 const RECORD_OVERHEAD_BYTES: usize = 16 * KIB;
 
-/// What to do about a config without routes.
+/// Help for a config without routes.
 const NO_ROUTES_HELP: &str = "name a config with routes, `--config FILE`; docs/config.md shows \
                               [[command]], [[query]] and [[stream]]. To see it work: `sluicegate \
                               demo`";
 
-/// The routes as they were read.
+/// The routes after each was read by itself.
 pub(super) struct Routes {
     pub(super) claims: Vec<Claim>,
     pub(super) commands: Vec<Routed<CommandRoute>>,
@@ -43,10 +41,10 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Everything between routes.
+    /// Runs every check between routes.
     pub(super) fn check(&self, settings: &Settings, findings: &mut Findings) {
         for (index, claim) in self.claims.iter().enumerate() {
-            owners(&self.claims[..index], claim, findings);
+            no_duplicates(&self.claims[..index], claim, findings);
         }
         for command in &self.commands {
             self.replies(command, findings);
@@ -63,8 +61,8 @@ impl Routes {
         self.streams_of_replies(findings);
     }
 
-    /// The index reads history of a topic of replies, one record at a time; a stream would need
-    /// reads of its own.
+    /// Rejects streams of a replies topic. The reply index reads such a topic's history one record
+    /// at a time, and a stream would need catch-up reads of its own.
     fn streams_of_replies(&self, findings: &mut Findings) {
         for stream in &self.streams {
             let (topic, cluster) = (&stream.route.topic, stream.route.cluster);
@@ -74,15 +72,16 @@ impl Routes {
             else {
                 continue;
             };
-            let message = format!("`{topic}` is a topic of replies, which streams can't show");
-            let help = "have the service write what clients shall see to a topic of its own";
+            let message = format!("`{topic}` is a replies topic, which streams can't send");
+            let help = "let the service write what clients may see to another topic";
             findings
                 .error(stream.topic_at.clone(), message, help)
-                .also(command.replies_at.clone(), "replies come by it");
+                .also(command.replies_at.clone(), "replies are read from it");
         }
     }
 
-    /// A topic of commands that is one of replies too would answer commands with commands.
+    /// Rejects a topic that has both commands and replies: the gateway would read its own commands
+    /// as replies.
     fn replies(&self, command: &Routed<CommandRoute>, findings: &mut Findings) {
         let mut commands = self.commands.iter();
         let Some(other) = commands.find(|it| {
@@ -91,17 +90,17 @@ impl Routes {
             return;
         };
         let message = format!(
-            "`{}` is a topic of commands and of replies",
+            "`{}` is used for commands and for replies",
             command.route.replies
         );
         let help = "give the replies a topic of their own";
         let at = command.replies_at.clone();
         findings
             .error(at, message, help)
-            .also(Some(other.topic_at.clone()), "commands go here");
+            .also(Some(other.topic_at.clone()), "commands are written to it");
     }
 
-    /// An event name makes an encoding of its topic.
+    /// Limits the encodings of a topic: each event name needs one.
     fn encodings(&self, findings: &mut Findings) {
         type Events<'a> = Vec<&'a Option<EventName>>;
         let mut topics: BTreeMap<(ClusterIndex, &TopicName), Events<'_>> = BTreeMap::new();
@@ -122,11 +121,13 @@ impl Routes {
     }
 }
 
-/// A request has one owner, a name one route.
-fn owners(before: &[Claim], claim: &Claim, findings: &mut Findings) {
+/// Rejects a second route for the same requests, and a second route of the same name.
+fn no_duplicates(before: &[Claim], claim: &Claim, findings: &mut Findings) {
     let same = |it: &&Claim| it.method == claim.method && it.path.same_shape(&claim.path);
     if let Some(first) = before.iter().find(same) {
-        let message = format!("`{} {}` has two owners", claim.method, claim.path);
+        let (method, path) = (claim.method, &claim.path);
+        let (one, two) = (first.line, claim.line);
+        let message = format!("`{method} {path}` is defined twice (lines {one} and {two})");
         let help = "change the path of one, or remove it";
         let finding = findings.error(claim.route_at.clone(), message, help);
         finding.also(Some(first.route_at.clone()), "the first is here");
@@ -140,7 +141,7 @@ fn owners(before: &[Claim], claim: &Claim, findings: &mut Findings) {
     }
 }
 
-/// Everything between settings.
+/// Runs every check between settings.
 pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
     listeners(s, from, findings);
     if s.kafka.bootstrap.is_empty() {
@@ -156,7 +157,7 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
         &|key| from.at(key),
         findings,
     );
-    let mut check = Pairs { from, findings };
+    let mut check = OrderCheck { from, findings };
     check.bytes(
         "http.body_bytes_max",
         s.http.body_bytes_max,
@@ -176,7 +177,7 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
         "kafka.fetch_bytes_max",
         s.kafka.fetch_bytes_max,
     );
-    // A step fits the topic's limit, or the topic would pause for ever.
+    // If one step exceeded the topic's limit, the topic would pause forever.
     check.bytes(
         "kafka.batch_bytes_max",
         s.kafka.batch_bytes_max,
@@ -203,13 +204,13 @@ pub(super) fn settings(s: &Settings, cpus: u16, from: &Origins, findings: &mut F
     );
 }
 
-/// Settings of which the first must not be above the second.
-struct Pairs<'a> {
+/// Checks pairs of settings where the first must not exceed the second.
+struct OrderCheck<'a> {
     from: &'a Origins,
     findings: &'a mut Findings,
 }
 
-impl Pairs<'_> {
+impl OrderCheck<'_> {
     fn bytes(&mut self, key: &str, value: usize, bound: &str, limit: usize) {
         if value > limit {
             self.above(key, &show_size(value), bound, &show_size(limit));
@@ -243,8 +244,8 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
     let secure = s.tls.listen.iter().map(|it| (*it, "tls.listen"));
     let admin = s.admin.listen.iter().map(|it| (*it, "admin.listen"));
     for (address, key) in plain.chain(secure).chain(admin) {
-        // Client listeners may overlap: the kernel chooses the narrowest. The admin listener shares
-        // its port with no other.
+        // Client listeners may overlap: the kernel chooses the most specific address. The admin
+        // listener must not share its port, or clients could reach it.
         let clash = seen.iter().find(|(other, _)| {
             let same = other.ip().to_canonical() == address.ip().to_canonical();
             (same || key == "admin.listen") && overlap(other, &address)
@@ -283,7 +284,7 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
         (Some(_), Some(_), true) => {
             let help = "add tls.listen = [\"127.0.0.1:8443\"]";
             let at = from.at("tls.certificate");
-            findings.error(at, "there is a certificate and no address for HTTPS", help);
+            findings.error(at, "a certificate is set, but no address for HTTPS", help);
         }
         (certificate, _, no_listener) => {
             let missing = if certificate.is_none() {
@@ -294,7 +295,7 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
             let given = if no_listener { "tls.key" } else { "tls.listen" };
             let at = from.at(given).or(from.at("tls.certificate"));
             let help = format!("set {missing} to the PEM file");
-            findings.error(at, format!("TLS has no `{missing}`"), help);
+            findings.error(at, format!("HTTPS needs `{missing}`"), help);
         }
     }
 }
@@ -323,12 +324,12 @@ fn shards(s: &Settings, cpus: u16, from: &Origins, findings: &mut Findings) {
     }
 }
 
-/// Origins are exact: scheme, host, port if it is not the scheme's. No `*`: with it every page on
-/// the web may read what a visitor may read.
+/// Origins are exact: scheme, host, and the port if it is not the scheme's default. `*` is
+/// rejected: any page on the web could then read what its visitor may read.
 fn cors(s: &Settings, from: &Origins, findings: &mut Findings) {
     for origin in &s.cors.origins {
         let help = match origin.as_str() {
-            "*" => "list the origins; any page at all would be let in",
+            "*" => "list the origins; any page could use the routes",
             "null" => "`null` is every sandboxed page and file: list real origins",
             text if is_origin(text) => continue,
             text if text.ends_with('/') => "an origin has no slash at its end",
@@ -349,7 +350,8 @@ fn cors(s: &Settings, from: &Origins, findings: &mut Findings) {
     }
 }
 
-/// RFC 6454 6.2, as browsers serialise it: lower case, no path, no default port.
+/// Whether `text` is an origin as browsers serialise it (RFC 6454 6.2): lower case, no path, no
+/// default port.
 fn is_origin(text: &str) -> bool {
     let (rest, default) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
         (Some(rest), _) => (rest, ":443"),
@@ -366,7 +368,7 @@ fn is_origin(text: &str) -> bool {
     !host.is_empty() && host.bytes().all(legal) && port_ok && port != default
 }
 
-/// What concerns the whole: no routes, too many topics, too much memory.
+/// Checks the whole config: routes exist, the number of topics, CORS names, the memory sum.
 pub(super) fn whole(config: &Config, sources: &Sources, from: &Origins, findings: &mut Findings) {
     if !config.has_routes() && !findings.any_error() {
         let (message, help) = ("there is nothing to serve: no routes", NO_ROUTES_HELP);

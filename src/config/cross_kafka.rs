@@ -1,41 +1,41 @@
-//! What must go together in a cluster's TLS and SASL. For any cluster: `section` is where its keys
-//! stand, `at` finds one in the file. A table of which something could not be read is `None`: that
-//! is told already, and what seems to be missing beside it may well be there.
+//! Checks of one cluster's TLS and SASL settings against each other. `section` is the table of its
+//! keys, and `at` finds a key's range in the file. A table with an invalid value is passed as
+//! `None`: that error is already reported, and a key that seems missing beside it may be there.
 
 use std::ops::Range;
 
 use super::diagnose::Findings;
 use super::settings::{KafkaSasl, KafkaTls, Mechanism};
 
-type At<'a> = &'a dyn Fn(&str) -> Option<Range<usize>>;
+type KeyRange<'a> = &'a dyn Fn(&str) -> Option<Range<usize>>;
 
 pub(super) fn connection(
     tls: Option<&KafkaTls>,
     sasl: Option<&KafkaSasl>,
     section: &str,
-    at: At<'_>,
+    at: KeyRange<'_>,
     findings: &mut Findings,
 ) {
-    let mut pair = Pair {
+    let mut check = SecurityCheck {
         section,
         at,
         findings,
     };
     if let Some(tls) = tls {
-        pair.tls(tls);
+        check.tls(tls);
     }
     if let Some(sasl) = sasl {
-        pair.sasl(sasl, tls.is_none_or(|tls| tls.enabled));
+        check.sasl(sasl, tls.is_none_or(|tls| tls.enabled));
     }
 }
 
-struct Pair<'a> {
+struct SecurityCheck<'a> {
     section: &'a str,
-    at: At<'a>,
+    at: KeyRange<'a>,
     findings: &'a mut Findings,
 }
 
-impl Pair<'_> {
+impl SecurityCheck<'_> {
     fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.section)
     }
@@ -54,7 +54,7 @@ impl Pair<'_> {
         let given = given.into_iter().find(|(_, is)| *is);
         if let (false, Some((key, _))) = (tls.enabled, given) {
             let (name, enabled) = (self.key(key), self.key("tls.enabled"));
-            let message = format!("`{name}` is set, and TLS is not spoken");
+            let message = format!("`{name}` is set, but TLS is not enabled");
             self.error(key, message, format!("set {enabled} = true, or remove it"));
         }
         let (has, lacks) = match (&tls.certificate, &tls.key) {
@@ -81,7 +81,7 @@ impl Pair<'_> {
         };
         let mechanism = self.key("sasl.mechanism");
         for (key, _) in others.iter().filter(|(_, is)| *is) {
-            let message = format!("`{}` has no use with this mechanism", self.key(key));
+            let message = format!("`{}` is not used by this mechanism", self.key(key));
             self.error(key, message, format!("remove it, or set {mechanism}"));
         }
         match sasl.mechanism {
@@ -114,7 +114,7 @@ impl Pair<'_> {
         );
         if bare && !tls {
             let at = (self.at)(&mechanism);
-            let message = "who reads the wire to the brokers reads the password or the token";
+            let message = "the password or token is sent to the brokers without encryption";
             let help = format!(
                 "set {} = true, or a scram mechanism",
                 self.key("tls.enabled")

@@ -1,50 +1,50 @@
-//! What is wrong with a config: every finding with its place, shown with the excerpt and with what
-//! to do. All of them at once, because a config that is fixed one error a run is not fixed.
+//! Findings about a config. Each has a location and is shown with the excerpt and with what to do.
+//! All are reported at once, so that one run of `check` is enough to fix a file.
 
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet, normalize_untrusted_str};
 
-/// Findings shown; a file with more has one mistake many times, or is no config.
+/// Findings that a report prints. A file with more repeats one mistake, or is not a config.
 const SHOWN_MAX: usize = 50;
 
-/// How bad it is.
+/// Whether a finding rejects the config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The config is refused.
+    /// The gateway does not start with this config.
     Error,
-    /// It is taken, and probably not what was meant.
+    /// The config is accepted, but is probably not what was meant.
     Warning,
 }
 
-/// One thing that is wrong.
+/// One error or warning about a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// Whether the finding rejects the config.
     pub severity: Severity,
-    /// What is wrong, in a sentence without a full stop.
+    /// The problem, as a sentence without a full stop.
     pub message: String,
-    /// Where, in bytes of the file; `None`: in a flag, in the environment, or nowhere.
+    /// Byte range in the file. `None` if the cause is a flag, a variable, or something missing.
     pub at: Option<Range<usize>>,
-    /// Other places that have to do with it, and why.
+    /// Related ranges of the file, each with a label that explains the relation.
     pub also: Vec<(Range<usize>, String)>,
-    /// What to do.
+    /// What to do about it; may be empty.
     pub help: String,
 }
 
 impl Finding {
-    /// Adds another place.
+    /// Adds a related range, if it is known.
     pub(super) fn also(&mut self, at: Option<Range<usize>>, why: impl Into<String>) -> &mut Self {
         self.also.extend(at.map(|at| (at, why.into())));
         self
     }
 }
 
-/// The findings so far.
+/// Findings collected while a config is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     pub(super) list: Vec<Finding>,
-    /// Parts of the file that no excerpt may show.
+    /// Byte ranges of secrets, which no excerpt may show.
     pub(super) secrets: Vec<Range<usize>>,
 }
 
@@ -89,14 +89,14 @@ impl Findings {
     }
 }
 
-/// Findings together with the text they point into.
+/// Findings together with the file's text that they point into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Name of the file.
+    /// The file's name as messages show it.
     pub name: String,
-    /// Its text, with `[secret]` for what must not be seen; empty if there is none.
+    /// The file's text with every secret replaced by `[secret]`. Empty without a file.
     pub text: String,
-    /// In the order of the file, then those without a place.
+    /// Findings in the order of the file, then those without a location.
     pub findings: Vec<Finding>,
 }
 
@@ -111,15 +111,14 @@ impl Report {
         }
     }
 
-    /// Errors among the findings.
+    /// Number of errors among the findings.
     #[must_use]
     pub fn errors(&self) -> usize {
         let error = |it: &&Finding| it.severity == Severity::Error;
         self.findings.iter().filter(error).count()
     }
 
-    /// The findings for a person, each with the excerpt; empty if there are none. `colours` for a
-    /// terminal that wants them.
+    /// Renders the findings for a terminal, each with its excerpt. Empty if there are none.
     #[must_use]
     pub fn render(&self, colours: bool) -> String {
         let renderer = match colours {
@@ -160,7 +159,8 @@ impl Report {
         renderer.render(&[group])
     }
 
-    /// A place is made from the text it points into; this holds the renderer to it whatever comes.
+    /// Clamps a range to the text. Every range is made from this text, but the renderer panics on a
+    /// range outside of it, so do not rely on that.
     fn inside(&self, at: &Range<usize>) -> Range<usize> {
         match self.text.get(at.clone()) {
             Some(_) => at.clone(),
@@ -169,7 +169,7 @@ impl Report {
     }
 }
 
-/// The text with its secrets hidden, and the findings at their places in that.
+/// Replaces the secrets in the text and moves the findings' ranges accordingly.
 fn without_secrets(mut text: String, findings: Findings) -> (String, Vec<Finding>) {
     let Findings { mut list, secrets } = findings;
     let mut secrets: Vec<_> = secrets
@@ -178,9 +178,9 @@ fn without_secrets(mut text: String, findings: Findings) -> (String, Vec<Finding
         .collect();
     secrets.sort_by_key(|it| it.start);
     secrets.dedup_by(|later, earlier| later.start < earlier.end);
-    // From the last on, so that the places of the others still hold.
+    // Replace from the last to the first, so that the ranges of earlier secrets stay valid.
     for secret in secrets.into_iter().rev() {
-        // Later lines keep their numbers.
+        // Keep the line breaks, so that later lines keep their numbers.
         let lines = text[secret.clone()].matches('\n').count();
         let shown = format!("[secret]{}", "\n".repeat(lines));
         let moved = |at: usize, inside: usize| match at {
@@ -200,13 +200,13 @@ fn without_secrets(mut text: String, findings: Findings) -> (String, Vec<Finding
     (text, list)
 }
 
-/// Where a byte stands, line from 1.
+/// Line of a byte offset, counted from 1.
 pub(super) fn line_of(text: &str, at: usize) -> usize {
     let before = &text.as_bytes()[..at.min(text.len())];
     1 + before.iter().filter(|b| **b == b'\n').count()
 }
 
-/// The known word nearest to `word`, if one is near enough to be meant.
+/// The known word most similar to `word`, if it is similar enough to suggest.
 #[must_use]
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let rated = known

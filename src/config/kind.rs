@@ -1,4 +1,4 @@
-//! Kinds of setting: how a value reads, what it must lie within, how it shows.
+//! Kinds of setting: how a value is parsed, which bounds it has, and how it is printed.
 //!
 //! Sizes and durations, which carry units, are in `unit.rs`.
 
@@ -10,22 +10,22 @@ use std::str::FromStr;
 
 use crate::model::Secret;
 
-/// A value before its kind is known.
+/// A value before it is parsed as a kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
-    /// From a flag or the environment: text whatever the kind.
+    /// Text of a flag or a variable, from which every kind can be parsed.
     Word(String),
-    /// A string of the file.
+    /// A TOML string of the file.
     Text(String),
-    /// An integer of the file.
+    /// A TOML integer of the file.
     Integer(i64),
-    /// A boolean of the file.
+    /// A TOML boolean of the file.
     Bool(bool),
-    /// An array of the file.
+    /// A TOML array of the file.
     List(Vec<Raw>),
-    /// A table of the file.
+    /// A TOML table of the file.
     Table(Vec<(String, Raw)>),
-    /// Something else of the file: a date, a float, as the file has it.
+    /// Any other TOML value, such as a date, by the name of its type.
     Other(&'static str),
 }
 
@@ -49,47 +49,47 @@ impl Raw {
     }
 }
 
-/// How one kind of value is read and shown. `show` of what `read` gave reads the same again.
+/// How one kind of value is parsed and printed. Parsing what `show` returns gives the same value.
 pub trait Kind {
-    /// What the program gets.
+    /// The type of a parsed value.
     type Value;
-    /// Reads a value; the error is a sentence that says what to write instead.
+    /// Parses a value. The error is a sentence that says what to write instead.
     ///
     /// # Errors
-    /// The value is not of this kind or out of its bounds.
+    /// The value is of another kind or out of bounds.
     fn read(&self, raw: &Raw) -> Result<Self::Value, String>;
-    /// The value as the file would have it, without quotes.
+    /// Prints a value as the file has it, without quotes.
     fn show(&self, value: &Self::Value) -> String;
-    /// What is allowed, for the documentation: "64KiB to 16GiB".
-    fn says(&self) -> String;
-    /// Whether a value must not be seen: then it has no flag, which every user of the machine could
-    /// read.
+    /// What values are allowed, for help and documentation: "64KiB to 16GiB".
+    fn describe(&self) -> String;
+    /// Whether values are secret. A secret has no flag, because every user of the machine can read
+    /// the arguments of a process.
     fn is_secret(&self) -> bool {
         false
     }
 }
 
-/// A number of things.
+/// An integer within these bounds.
 pub struct Count<T>(pub RangeInclusive<T>);
-/// `true` or `false`.
+/// A boolean: `true` or `false`.
 pub struct Switch;
-/// Free text without control characters, of 1 to this many bytes.
+/// Text without control characters, of 1 to this many bytes.
 pub struct Text(pub usize);
-/// `ip:port`.
+/// IP address and port: `127.0.0.1:8080`.
 pub struct Address;
-/// A path of the file system.
+/// A path of the file system, which need not exist.
 pub struct FilePath;
 /// `host:port` of a Kafka broker.
 pub struct Broker;
 /// CPU numbers and ranges: `0-3,8`.
 pub struct Cpus;
-/// Text that must not be seen, or where it is.
+/// A secret, or where to find it.
 pub struct SecretText;
-/// One of a few words, in any case.
+/// One of a few words, upper or lower case.
 pub struct OneOf<T: 'static>(pub &'static [(&'static str, T)]);
-/// At most this many of a kind; repeated or with commas in flags and environment.
+/// A list of at most this many values of a kind. Flags repeat or use commas; variables use commas.
 pub struct ListOf<K>(pub K, pub usize);
-/// May be left out, or set to `none`; then the sentence says what happens.
+/// An optional value. `none` unsets it, and the text says what the gateway does then.
 pub struct Maybe<K>(pub K, pub &'static str);
 
 impl<T: Copy + PartialOrd + Display + FromStr + TryFrom<i64>> Kind for Count<T> {
@@ -114,7 +114,7 @@ impl<T: Copy + PartialOrd + Display + FromStr + TryFrom<i64>> Kind for Count<T> 
         value.to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!("{} to {}", self.0.start(), self.0.end())
     }
 }
@@ -138,7 +138,7 @@ impl Kind for Switch {
         value.to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "true or false".into()
     }
 }
@@ -160,7 +160,7 @@ impl Kind for Text {
         value.clone()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!("text of 1 to {} bytes, no control characters", self.0)
     }
 }
@@ -183,7 +183,7 @@ impl Kind for Address {
         value.to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "ip:port such as 127.0.0.1:8080 or [::]:8080; port 0 takes any free one".into()
     }
 }
@@ -202,22 +202,22 @@ impl Kind for FilePath {
         value.display().to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "a path".into()
     }
 }
 
-/// Where a broker answers.
+/// Host and port of a Kafka broker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BrokerAddress {
-    /// A name or an address, without the brackets of IPv6.
+    /// Host name or IP address, an IPv6 address without brackets.
     pub host: String,
-    /// The port.
+    /// TCP port of the broker, never zero.
     pub port: u16,
 }
 
 impl BrokerAddress {
-    /// Where Kafka listens unless told otherwise.
+    /// The address that Kafka listens on by default.
     pub(super) fn local() -> Self {
         let host = "localhost".into();
         Self { host, port: 9092 }
@@ -257,7 +257,7 @@ impl Kind for Broker {
             .and_then(|host| host.strip_suffix(']'));
         if bare.is_none() && host.contains(':') {
             return Err(format!(
-                "an IPv6 address stands in brackets: \"[{host}]:{port}\""
+                "write an IPv6 address in brackets: \"[{host}]:{port}\""
             ));
         }
         let host = bare.unwrap_or(host);
@@ -273,12 +273,12 @@ impl Kind for Broker {
         value.to_string()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "host:port".into()
     }
 }
 
-/// CPUs a machine may have, as far as placement goes (`cpu_set_t` holds 1024).
+/// Highest number of CPUs that can be pinned to: `cpu_set_t` holds 1024.
 const CPUS_MAX: usize = 1024;
 
 impl Kind for Cpus {
@@ -304,24 +304,24 @@ impl Kind for Cpus {
         numbers.join(",")
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!("numbers and ranges such as 0-3,8, below {CPUS_MAX}")
     }
 }
 
-/// Bytes a secret may have.
+/// Longest secret in bytes, whether in the config or in a file.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// A secret, or where to find it when the process starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
-    /// It stands in the config itself.
+    /// The secret is in the config itself.
     Here(Secret),
-    /// In an environment variable.
+    /// The name of the environment variable that holds the secret.
     Env(String),
-    /// In a file; line ends at its end do not count.
+    /// The path of the file that holds the secret. Line breaks at its end are removed.
     File(PathBuf),
-    /// In a credential of systemd: a file of this name in `$CREDENTIALS_DIRECTORY`.
+    /// The name of a systemd credential: a file in `$CREDENTIALS_DIRECTORY`.
     Credential(String),
 }
 
@@ -334,7 +334,7 @@ impl Kind for SecretText {
         let table = match raw {
             Raw::Table(table) => table,
             raw => {
-                // What was found instead may be the secret too.
+                // Do not quote the value in the error: it may be the secret.
                 let text = raw.text(FORMS).map_err(|_| format!("write {FORMS}"))?;
                 let fits = (1..=SECRET_BYTES_MAX).contains(&text.len());
                 return match fits {
@@ -363,7 +363,7 @@ impl Kind for SecretText {
         }
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         "text, or in the file `{ env = \"NAME\" }`, `{ file = \"PATH\" }`, \
          `{ credential = \"NAME\" }`"
             .into()
@@ -379,14 +379,14 @@ impl<T: Copy + PartialEq> Kind for OneOf<T> {
 
     fn read(&self, raw: &Raw) -> Result<T, String> {
         let text = raw.text("a word")?;
-        // Kafka writes its own words in capitals.
+        // Kafka writes its mechanisms in capitals (`SCRAM-SHA-256`), so accept both.
         let lower = text.to_ascii_lowercase();
         let found = self.0.iter().find(|(word, _)| *word == lower);
         found.map(|(_, value)| *value).ok_or_else(|| {
             let words = self.0.iter().map(|(word, _)| *word);
             let hint = super::diagnose::nearest(&lower, words);
             let hint = hint.map(|word| format!(": did you mean `{word}`?"));
-            format!("`{text}` is not known here{}", hint.unwrap_or_default())
+            format!("`{text}` is not a known value{}", hint.unwrap_or_default())
         })
     }
 
@@ -395,7 +395,7 @@ impl<T: Copy + PartialEq> Kind for OneOf<T> {
         found.map_or("", |(word, _)| word).to_owned()
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         let words: Vec<_> = self.0.iter().map(|(word, _)| format!("`{word}`")).collect();
         match words.as_slice() {
             [only] => only.clone(),
@@ -419,7 +419,7 @@ impl<K: Kind> Kind for ListOf<K> {
             Raw::Text(text) => {
                 let each: Vec<_> = text.split(',').map(str::trim).collect();
                 let each = each.join("\", \"");
-                return Err(format!("a list stands in brackets: [\"{each}\"]"));
+                return Err(format!("write a list in brackets: [\"{each}\"]"));
             }
             other => return Err(format!("expected a list, found {}", other.describe())),
         };
@@ -434,8 +434,8 @@ impl<K: Kind> Kind for ListOf<K> {
         parts.join(",")
     }
 
-    fn says(&self) -> String {
-        format!("a list of at most {}: {}", self.1, self.0.says())
+    fn describe(&self) -> String {
+        format!("a list of at most {}: {}", self.1, self.0.describe())
     }
 }
 
@@ -459,8 +459,8 @@ impl<K: Kind> Kind for Maybe<K> {
         self.0.is_secret()
     }
 
-    fn says(&self) -> String {
-        format!("{}; `none`: {}", self.0.says(), self.1)
+    fn describe(&self) -> String {
+        format!("{}; `none`: {}", self.0.describe(), self.1)
     }
 }
 

@@ -1,5 +1,6 @@
-//! From text to a [`Config`]: default, file, environment, flags, each over the one before; then the
-//! checks. Pure: files, environment and arguments are brought by whoever calls.
+//! Builds a [`Config`] from text: defaults, then the file, the environment and flags, each
+//! overriding the one before, then the checks. This module does no I/O: the caller supplies the
+//! file's text, the environment and the arguments.
 
 use toml::de::DeTable;
 
@@ -12,54 +13,55 @@ use super::section::Section;
 use super::settings::{Setting, Settings, TABLE};
 use super::{Config, HeaderNames};
 
-/// Bytes a config file may have.
+/// Largest config file in bytes. The check runs before the TOML parser allocates.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// Environment names that are not settings.
+/// Variables with our prefix that are not settings.
 const OTHER_VARIABLES: [&str; 1] = ["SLUICEGATE_CONFIG"];
 
-/// A config file that was read.
+/// Name and text of a config file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Its name, for messages.
+    /// The file's name as messages show it.
     pub name: String,
-    /// Its text.
+    /// The whole text of the file.
     pub text: String,
 }
 
-/// Everything a config is made from.
+/// Everything that [`load`] reads: file, environment, flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// The file, if there is one.
+    /// The config file. `None` if the caller names none.
     pub file: Option<ConfigFile>,
-    /// The environment, all of it.
+    /// The whole environment, including variables that are not ours.
     pub environment: Vec<(String, String)>,
-    /// Keys of settings that were flags, with their values.
+    /// Settings given as flags: the key and the text of the value.
     pub flags: Vec<(&'static str, String)>,
-    /// CPUs the process may run on, for the memory sum where `shards` is not set.
+    /// CPUs that the process may run on. Where `shards` is not set, this is the number of shards.
     pub cpus: u16,
-    /// Whether the config is for serving. Then a config without routes is refused.
+    /// Whether the gateway will serve with this config. If so, a config without routes is an error
+    /// instead of a warning.
     pub to_serve: bool,
 }
 
-/// A config that is right in itself.
+/// A valid config with where its values came from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
-    /// The config.
+    /// The config that [`load`] validated.
     pub config: Config,
-    /// Where each setting came from.
+    /// Where each setting's value came from.
     pub origins: Origins,
-    /// Warnings, to be shown; no errors.
+    /// Warnings for the user. It holds no errors.
     pub report: Report,
 }
 
 impl Loaded {
-    /// Returns the config, or the given reasons against it, which only the system knows (such as a
-    /// file that can't be read).
+    /// Returns the config, or an error report if there are reasons against it that only the system
+    /// knows, such as a file that cannot be read.
     ///
     /// # Errors
-    /// The report, with each reason as an error.
-    pub fn unless(mut self, reasons: impl IntoIterator<Item = String>) -> Result<Self, Report> {
+    /// The report, with one error per reason.
+    pub fn reject_for(mut self, reasons: impl IntoIterator<Item = String>) -> Result<Self, Report> {
         self.add(Severity::Error, reasons);
         match self.report.errors() {
             0 => Ok(self),
@@ -67,7 +69,7 @@ impl Loaded {
         }
     }
 
-    /// Adds warnings about what only the system knows.
+    /// Adds warnings that need I/O to find, such as a limit on file descriptors that is too low.
     pub fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
         self.add(Severity::Warning, warnings);
     }
@@ -84,10 +86,10 @@ impl Loaded {
     }
 }
 
-/// Makes a config.
+/// Builds and checks a config.
 ///
 /// # Errors
-/// All that is wrong with it, warnings among it.
+/// A report of every error and warning, not only the first.
 pub fn load(sources: Sources) -> Result<Loaded, Report> {
     let file = sources.file.clone().unwrap_or_default();
     let mut findings = Findings::default();
@@ -135,7 +137,8 @@ fn assemble(sources: &Sources, text: &str, findings: &mut Findings) -> (Config, 
     (config, origins)
 }
 
-/// The document; or nothing, if its syntax is wrong: what could be read of it might mislead.
+/// The parsed document. `None` after a syntax error: findings about a partially parsed file would
+/// mislead.
 fn parse<'a>(text: &'a str, findings: &mut Findings) -> Option<toml::Spanned<DeTable<'a>>> {
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file has more than {FILE_BYTES_MAX} bytes");
@@ -157,7 +160,8 @@ fn parse<'a>(text: &'a str, findings: &mut Findings) -> Option<toml::Spanned<DeT
     errors.is_empty().then_some(document)
 }
 
-/// Hides what stands behind the name of a secret, in a file of which no more is known.
+/// Hides every value that follows the name of a secret setting. The file has syntax errors, so its
+/// tables are unknown and a name alone must decide.
 fn hide_secrets(text: &str, findings: &mut Findings) {
     for setting in TABLE.iter().filter(|it| (it.secret)()) {
         let name = setting.key.rsplit('.').next().unwrap_or(setting.key);
@@ -172,7 +176,7 @@ fn hide_secrets(text: &str, findings: &mut Findings) {
     }
 }
 
-/// Settings as they are laid over each other.
+/// Settings while the sources are applied in order of precedence.
 struct Layers<'f> {
     settings: Settings,
     origins: Origins,
@@ -189,7 +193,8 @@ impl<'f> Layers<'f> {
         }
     }
 
-    /// Reads every setting of the file; gives `[kafka.headers]` to who knows routes.
+    /// Reads every setting of the file. Returns the section `[kafka.headers]`, which the route
+    /// reader reads.
     fn file<'a>(&mut self, top: &mut Section<'a>, text: &str) -> Option<Section<'a>> {
         let mut headers = None;
         let mut group: Option<(&str, Option<Section<'a>>)> = None;
@@ -200,7 +205,8 @@ impl<'f> Layers<'f> {
                 continue;
             };
             let (outer, below) = section.split_once('.').unwrap_or((section, ""));
-            // Settings of a group stand together in the table, and groups within it behind it.
+            // `TABLE` keeps the settings of a group together, and inner groups after their outer
+            // group.
             if inner.as_ref().is_some_and(|(name, _)| *name != section) {
                 self.finish(inner.take());
             }
@@ -228,7 +234,7 @@ impl<'f> Layers<'f> {
         headers.or(self.finish(group))
     }
 
-    /// A group is read: what is left in it is unknown, but for `[kafka.headers]`.
+    /// Ends a group: its remaining keys are unknown, except `[kafka.headers]`, which is returned.
     fn finish<'a>(&mut self, group: Option<(&str, Option<Section<'a>>)>) -> Option<Section<'a>> {
         let (name, mut section) = group.and_then(|(name, it)| Some((name, it?)))?;
         let headers = match name {
@@ -264,7 +270,7 @@ impl<'f> Layers<'f> {
                 continue;
             }
             match known.iter().position(|it| it == name) {
-                // An empty variable is how shells and compose files say "not set".
+                // Shells and compose files express "not set" as an empty variable.
                 Some(_) if value.is_empty() => {}
                 Some(index) => self.word(index, value, Origin::Environment, name),
                 None if is_service_link(name) => {}
@@ -272,7 +278,8 @@ impl<'f> Layers<'f> {
                     let near = nearest(name, known.iter().map(String::as_str));
                     let help = near.map(|near| format!("did you mean `{near}`?"));
                     let help = help.unwrap_or_else(|| "unset it".into());
-                    let message = format!("`{name}` is set in the environment and is no setting");
+                    let message =
+                        format!("`{name}` is set in the environment but is not a setting");
                     self.findings.warning(None, message, help);
                 }
             }
@@ -293,15 +300,16 @@ impl<'f> Layers<'f> {
             Ok(()) => self.origins.set(index, origin),
             Err(why) => {
                 let message = format!("`{name}`: {why}");
-                self.findings.error(None, message, (TABLE[index].says)());
+                self.findings
+                    .error(None, message, (TABLE[index].describe)());
                 self.origins.on_unread(TABLE[index].key);
             }
         }
     }
 }
 
-/// Kubernetes gives every pod variables for every service of its namespace; those of one whose name
-/// begins with `sluicegate` look like ours: `SLUICEGATE_SERVICE_HOST`, `SLUICEGATE_PORT_80_TCP`.
+/// Whether the variable is one that Kubernetes sets in every pod for a service whose name begins
+/// with `sluicegate`, such as `SLUICEGATE_SERVICE_HOST` or `SLUICEGATE_PORT_80_TCP`.
 fn is_service_link(name: &str) -> bool {
     let mut after_port = name.split("_PORT").skip(1);
     let port = |rest: &str| {
@@ -340,12 +348,12 @@ fn routes<'a>(
     }
 }
 
-/// Where a key of a setting belongs that stands in the wrong table.
+/// Names the right table for a setting's key that is in the wrong one.
 fn elsewhere(key: &str) -> Option<String> {
     let leaf = |it: &&Setting| it.key.rsplit('.').next() == Some(key);
     let setting = TABLE.iter().find(leaf)?;
     Some(match setting.key.rsplit_once('.') {
-        Some((section, key)) => format!("`{key}` stands in `[{section}]`"),
-        None => format!("`{key}` stands at the top of the file, before any `[table]`"),
+        Some((section, key)) => format!("`{key}` belongs in `[{section}]`"),
+        None => format!("`{key}` belongs at the top of the file, before any `[table]`"),
     })
 }

@@ -4,11 +4,11 @@
 use super::Config;
 use super::unit::{KIB, MIB, show_size};
 
-/// What the process takes before any client comes: code, tables, the control thread.
+/// Bytes of the process before the first client: code, tables, the control thread.
 const BASE_BYTES: usize = 48 * MIB;
-/// A shard's rings, scratch buffers and timers.
+/// Bytes of a shard's rings, scratch buffers and timers.
 const SHARD_BYTES: usize = 8 * MIB;
-/// A connection with its state and an idle stream; buffers in use are counted apart.
+/// Bytes of a connection with its state and an idle stream. Buffers in use are counted apart.
 const CONNECTION_BYTES: usize = KIB;
 /// An open command with a waiter: keys, deadline, place in the tables.
 const OPEN_COMMAND_BYTES: usize = 512;
@@ -20,14 +20,14 @@ pub struct Cap {
     pub what: String,
     /// Which setting bounds it; empty if none does.
     pub setting: &'static str,
-    /// How many.
+    /// Number of things that the setting bounds.
     pub count: usize,
-    /// Bytes of each.
+    /// Most bytes of each thing.
     pub each: usize,
 }
 
 impl Cap {
-    /// All of them together.
+    /// Most bytes of all of them together.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.count.saturating_mul(self.each)
@@ -145,7 +145,7 @@ fn line(cap: &Cap) -> String {
     format!("{:>12}  {}{times}{setting}", rounded(cap.bytes()), cap.what)
 }
 
-/// Whole MiB, rounded up: a sum is read, not computed with.
+/// Whole MiB, rounded up, so that the sum is never understated.
 fn rounded(bytes: usize) -> String {
     format!("{} MiB", bytes.div_ceil(MIB))
 }

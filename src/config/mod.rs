@@ -1,8 +1,10 @@
-//! The config: one TOML file for routes, one table of settings behind file keys, flags and
-//! `SLUICEGATE_*`. It is read once, checked whole, and frozen: a [`Config`] that exists is right in
-//! itself, and nobody reads text from it again.
+//! The config: one TOML file for routes, and one table of settings that are also flags and
+//! `SLUICEGATE_*` variables. It is read once, checked as a whole, and then never changes. A
+//! [`Config`] that exists is valid by itself: syntax, references between routes, and limits are
+//! checked, so no later code parses its text again.
 //!
-//! Precedence is flag, environment, file, default; [`Origins`] remembers which it was.
+//! A flag overrides the environment, which overrides the file, which overrides the default.
+//! [`Origins`] records which of them set each value.
 
 mod cli;
 mod clusters;
@@ -49,24 +51,24 @@ pub use settings::{
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
 };
-pub use template::{Part, Place, TEMPLATE_BYTES_MAX, Template};
+pub use template::{Part, TEMPLATE_BYTES_MAX, Template, TemplateContext};
 pub use topics::TopicUse;
 pub use unit::{show_size, show_time};
 
-/// Everything that was decided before the start. Checked: names are unique, templates fit their
-/// paths, no route has two owners, the caps fit the memory.
+/// A valid configuration. Names are unique, templates name only parameters of their paths, no two
+/// routes match the same requests, and the limits fit `memory` if it is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
-    /// Names of record headers.
+    /// Names of the record headers that the gateway writes and reads.
     pub headers: HeaderNames,
-    /// Beside that of `settings.kafka`, in the order of the file.
+    /// Clusters besides the one of `settings.kafka`, in the order of the file.
     pub clusters: Vec<ClusterConfig>,
-    /// In the order of the file.
+    /// Routes of `[[command]]`, in the order of the file.
     pub commands: Vec<CommandRoute>,
-    /// In the order of the file.
+    /// Routes of `[[query]]`, in the order of the file.
     pub queries: Vec<QueryRoute>,
-    /// In the order of the file.
+    /// Routes of `[[stream]]`, in the order of the file.
     pub streams: Vec<StreamRoute>,
-    /// Everything that tunes: listeners, brokers, limits, timeouts.
+    /// Listeners, brokers, limits and timeouts.
     pub settings: Settings,
 }

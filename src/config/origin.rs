@@ -4,31 +4,31 @@ use std::ops::Range;
 
 use super::settings::TABLE;
 
-/// Where one value came from.
+/// Where one setting's value came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// The default, because no source sets it.
     #[default]
     Default,
-    /// The file.
+    /// The config file sets the value.
     File {
-        /// Bytes of the value in the file.
+        /// Byte range of the value in the file.
         at: Range<usize>,
-        /// Its line, from 1.
+        /// Line of the value, counted from 1.
         line: usize,
     },
-    /// The environment.
+    /// A `SLUICEGATE_*` variable sets the value.
     Environment,
-    /// The command line.
+    /// A flag of the command line sets the value.
     Flag,
 }
 
-/// One origin a setting.
+/// The origin of every setting's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origins {
-    /// In the order of [`TABLE`].
+    /// One origin per setting, in the order of [`TABLE`].
     each: Vec<Origin>,
-    /// Settings that were said and could not be read, and tables with keys that nobody knows.
+    /// Keys of settings whose given value is invalid, and of tables with unknown keys.
     unread: Vec<String>,
 }
 
@@ -47,12 +47,12 @@ impl Origins {
         self.each[index] = origin;
     }
 
-    /// Something in a table, or the setting of that key, could not be read.
+    /// Records that the setting `key` has an invalid value, or the table `key` an unknown key.
     pub(super) fn on_unread(&mut self, key: &str) {
         self.unread.push(key.to_owned());
     }
 
-    /// Whether all that was said in a table was read.
+    /// Whether every given value of a table is valid and every key of it known.
     pub(super) fn is_read(&self, table: &str) -> bool {
         let within = |key: &String| {
             let rest = key.strip_prefix(table);
@@ -61,10 +61,10 @@ impl Origins {
         !self.unread.iter().any(within)
     }
 
-    /// The origin of the setting at this place of [`TABLE`].
+    /// The origin of the setting at `index` of [`TABLE`].
     ///
     /// # Panics
-    /// `TABLE` has no such place.
+    /// `index` is beyond the end of `TABLE`.
     #[must_use]
     pub fn of(&self, index: usize) -> &Origin {
         &self.each[index]
@@ -76,7 +76,7 @@ impl Origins {
         (index, &self.each[index])
     }
 
-    /// Where a finding about `key` points to, if its value is from the file.
+    /// Byte range for a finding about `key`, if the file sets its value.
     pub(super) fn at(&self, key: &str) -> Option<Range<usize>> {
         match self.by_key(key).1 {
             Origin::File { at, .. } => Some(at.clone()),
@@ -84,7 +84,7 @@ impl Origins {
         }
     }
 
-    /// How a message calls the setting: by the name it was set with.
+    /// The setting's name for messages, in the form it was set by: key, variable or flag.
     pub(super) fn name(&self, key: &str) -> String {
         let (index, origin) = self.by_key(key);
         match origin {

@@ -1,14 +1,14 @@
-//! `docs/config.md`: settings from the table, keys of routes from the list below, which a test
-//! holds against what the reader knows.
+//! Generates `docs/config.md`: settings from the table, keys of routes from the list below. A test
+//! compares that list with the keys that the reader accepts.
 
 use std::fmt::Write as _;
 
 use super::settings::{Apply, Settings, TABLE};
 
-/// A file to start from; a test loads it.
+/// The example file of the page. A test loads it.
 const EXAMPLE: &str = include_str!("example.toml");
 
-/// A table of the file, and its keys with what they mean.
+/// A table of the file with its keys, each with its description.
 type Keys = (&'static str, &'static [(&'static str, &'static str)]);
 
 const ROUTE_KEYS: &[Keys] = &[
@@ -18,26 +18,27 @@ const ROUTE_KEYS: &[Keys] = &[
             (
                 "name",
                 "Required. Unique; letters, digits, `.`, `_`, `-`. It is part of what \
-                 makes two requests the same command, so a new name forgets the commands of the \
-                 old one.",
+                 identifies a command, so a renamed route does not recognise retries of earlier \
+                 commands.",
             ),
             (
                 "route",
                 "Required. Method and path: POST, PUT, PATCH or DELETE.",
             ),
-            ("topic", "Required. Where commands go."),
+            ("topic", "Required. The topic that commands are written to."),
             (
                 "cluster",
-                "The `[[cluster]]` of both topics. Default: that of `[kafka]`.",
+                "The `[[cluster]]` of both topics. Default: the one of `[kafka]`.",
             ),
             (
                 "replies",
-                "Required. Where their replies come from; not a topic of commands.",
+                "Required. The topic that replies are read from. It must not be a topic of \
+                 commands.",
             ),
             (
                 "key",
-                "Template of the record's key. Without it the partition follows the command, so \
-                 that duplicates meet in one.",
+                "Template of the record's key. Without it, the command's identity chooses the \
+                 partition, so that duplicate records share one.",
             ),
             (
                 "headers",
@@ -45,7 +46,8 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "idempotency",
-                "`optional` (default) or `required`: without an `Idempotency-Key`, 400.",
+                "`optional` (default), or `required`: a request without `Idempotency-Key` gets \
+                 400.",
             ),
             (
                 "timeout",
@@ -62,21 +64,25 @@ const ROUTE_KEYS: &[Keys] = &[
         &[
             ("name", "Unique. Default: `GET` and the path."),
             ("route", "Required. `GET` and a path."),
-            ("topic", "Required. Whose newest records."),
+            (
+                "topic",
+                "Required. The topic whose newest record of each key is served.",
+            ),
             (
                 "cluster",
                 "The topic's `[[cluster]]`. Default: that of `[kafka]`.",
             ),
             (
                 "key",
-                "Template of the key of the one record. Without it: the collection of all.",
+                "Template of the record's key. Without it, the route returns the collection of \
+                 all.",
             ),
             (
                 "partitioner",
                 "`murmur2`: every producer of the topic chooses a key's partition as Java's \
-                 clients do, and the topic has always had as many partitions as now. Then a batch \
-                 that can't be decoded puts the keys of its own partition in doubt, not every key \
-                 that is not found. Default: none.",
+                 clients do, and the number of partitions has never changed. A batch that can't be \
+                 decoded then affects only the keys of its own partition, not every key that \
+                 is not found. Default: none.",
             ),
         ],
     ),
@@ -85,14 +91,15 @@ const ROUTE_KEYS: &[Keys] = &[
         &[
             ("name", "Unique. Default: `GET` and the path."),
             ("route", "Required. `GET` and a path."),
-            ("topic", "Required. Whose records."),
+            ("topic", "Required. The topic whose records are sent."),
             (
                 "cluster",
                 "The topic's `[[cluster]]`. Default: that of `[kafka]`.",
             ),
             (
                 "filter",
-                "`filter.key`: template; only records with this key. Without it: all.",
+                "`filter.key`: template of a key. Only records with this key are sent. Without it: \
+                 all.",
             ),
             (
                 "start",
@@ -101,12 +108,12 @@ const ROUTE_KEYS: &[Keys] = &[
             ),
             (
                 "slow",
-                "What becomes of a client that falls behind: `disconnect` (default; it resumes \
-                 by id) or `conflate` (compacted topics).",
+                "What happens to a client that falls behind: `disconnect` (default; it resumes \
+                 by its last event id), or `conflate` (compacted topics).",
             ),
             (
                 "event",
-                "The `event:` of data events. Default: none, which browsers hand to `onmessage`.",
+                "The `event:` field of data events. Default: none, so browsers call `onmessage`.",
             ),
         ],
     ),
@@ -115,29 +122,30 @@ const ROUTE_KEYS: &[Keys] = &[
         &[
             (
                 "name",
-                "Required. What routes call it. Metrics, `/status` and messages say `name/topic`, \
-                 or the cluster's name, for what is not of `[kafka]`.",
+                "Required. The name that routes refer to. Metrics, `/status` and messages show \
+                 `name/topic` or the cluster's name for everything that is not of `[kafka]`.",
             ),
             (
                 "bootstrap",
-                "Required. Brokers to ask first. Limits, times, `client_id` and `rack` (where the \
-                 gateway stands) are those of `[kafka]`.",
+                "Required. Brokers to connect to first. Limits, times, `client_id` and `rack` are \
+                 those of `[kafka]`.",
             ),
             (
                 "log_id",
-                "What its logs are called, where they are copies with the same offsets of another \
-                 cluster's: see `kafka.log_id`.",
+                "Name of its logs, if they are copies with the same offsets of another cluster's \
+                 logs: see `kafka.log_id`.",
             ),
             (
                 "tls",
                 "Table `[cluster.tls]`, below its `[[cluster]]`: the keys of `[kafka.tls]`, for \
-                 this cluster alone and in the file only. Without it the cluster is spoken to in \
-                 plaintext, whatever `[kafka.tls]` says.",
+                 this cluster alone and in the file only. Without it, connections are plaintext, \
+                 whatever `[kafka.tls]` allowed.",
             ),
             (
                 "sasl",
-                "Table `[cluster.sasl]`, likewise with the keys of `[kafka.sasl]`. Without it the \
-                 cluster is not told who we are: what `[kafka.sasl]` says is never shown to it.",
+                "Table `[cluster.sasl]`, likewise with the keys of `[kafka.sasl]`. Without it, \
+                 connections do not authenticate: the credentials of `[kafka.sasl]` are never sent \
+                 to this cluster.",
             ),
         ],
     ),
@@ -146,14 +154,17 @@ const ROUTE_KEYS: &[Keys] = &[
         &[
             (
                 "preset",
-                "`default`, `zilla` or `spring`: what the names below are unless set apart.",
+                "`default`, `zilla` or `spring`: the defaults of the names below.",
             ),
             (
                 "correlation_id",
-                "On commands and replies: ties them together.",
+                "On commands and replies: matches a reply with its command.",
             ),
             ("reply_to", "On commands: the replies topic."),
-            ("identity", "On commands: who sent it, if known."),
+            (
+                "identity",
+                "On commands: the authenticated client, if there is one.",
+            ),
             ("if_match", "On commands: the `If-Match` of the request."),
             (
                 "if_none_match",
@@ -163,46 +174,46 @@ const ROUTE_KEYS: &[Keys] = &[
                 "idempotency_key",
                 "On commands: the `Idempotency-Key` of the request.",
             ),
-            ("method", "On commands: the method."),
-            ("path", "On commands: path and query."),
-            ("status", "On replies: the HTTP status."),
+            ("method", "On commands: the method of the request."),
+            ("path", "On commands: path and query of the request."),
+            ("status", "On replies: the HTTP status of the response."),
             (
                 "retry",
-                "On replies: `true` says that nothing was applied, a retry may run.",
+                "On replies: `true` means that nothing was applied, so a retry may be executed.",
             ),
             (
                 "etag",
-                "On events and replies: the validator of the entity.",
+                "On events and replies: the entity's validator (its `ETag`).",
             ),
         ],
     ),
 ];
 
-/// The page as it must stand in `docs/config.md`.
+/// Returns the text that `docs/config.md` must have.
 #[must_use]
 pub fn page() -> String {
     let mut out = format!(
         "# Configuration\n\n\
          This page is generated from the tables in `src/config/`; `UPDATE=1 cargo test --lib page` \
          rewrites it.\n\n\
-         Routes stand in one TOML file (`--config`, `SLUICEGATE_CONFIG`). Every setting can stand \
-         in the file, in the environment\nor on the command line; a flag beats the environment, \
-         which beats the file, which beats the default. `sluicegate check`\nreports everything \
-         that is wrong, at once;\n`sluicegate config show` says of each value where it came \
-         from.\n\n\
+         Routes are declared in one TOML file (`--config`, `SLUICEGATE_CONFIG`). Every setting can \
+          be given in the file, in the environment\nor on the command line. A flag overrides the \
+          environment, which overrides the file, which overrides the default.\n\
+          `sluicegate check` reports all errors of a config at once. `sluicegate config show` \
+           lists every value and where it came from.\n\n\
          - Durations and sizes carry units: `10ms`, `10s`, `5min`, `1h`, `1d`; `64KiB`, `1MiB`, \
          `2GiB`, also `kB`, `MB`, `GB`.\n\
-         - Lists are TOML arrays in the file; in flags and environment, commas or a repeated \
-         flag.\n\
-         - `none` takes back a value that may be absent.\n\
+         - Lists are TOML arrays in the file. Variables use commas; flags use commas or are \
+          repeated.\n\
+          - `none` unsets an optional value.\n\
          - Unknown keys are errors, unknown `SLUICEGATE_*` variables are warnings.\n\n\
          ```toml\n{EXAMPLE}```\n\n## Routes\n\n\
-         A path is made of segments; `{{name}}` is one whole segment. Where two routes match a \
-         request, the one with the\nliteral segment first wins; two routes of the same shape are \
-         an error.\n\n\
-         Templates are text with holes: `{{path.name}}`, `{{identity}}`, `{{header.name}}`, \
-         `{{query.name}}`, in commands also\n`{{body:/json/pointer}}`; `{{{{` and `}}}}` are \
-         braces.\n"
+         A path consists of segments, and `{{name}}` is one whole segment. If two routes match a \
+          request, the one with a\nliteral segment where they first differ wins. Two routes that \
+          match the same requests are an error.\n\n\
+          Templates are text with placeholders: `{{path.name}}`, `{{identity}}`, \
+           `{{header.name}}`, `{{query.name}}`, and in\ncommands `{{body:/json/pointer}}`. \
+           `{{{{` and `}}}}` are literal braces.\n"
     );
     for (title, keys) in ROUTE_KEYS {
         let _ = write!(out, "\n### `{title}`\n\n| key | |\n|---|---|\n");
@@ -240,12 +251,12 @@ fn settings(out: &mut String) {
             "| `{}`<br>{flag}`{}` | `{}` | {} | {}{restart} |",
             setting.key,
             setting.variable(),
-            setting.default_shown(&defaults),
-            (setting.says)(),
+            setting.default_text(&defaults),
+            (setting.describe)(),
             setting.doc.trim(),
         );
     }
-    out.push_str("\n*Restart*: a change takes effect with the next start, not with a reload.\n");
+    out.push_str("\n*Restart*: a change takes effect at the next start, not with a reload.\n");
 }
 
 #[cfg(test)]
@@ -282,7 +293,7 @@ mod tests {
         assert_eq!(loaded.config.streams.len(), 1);
     }
 
-    /// An unknown key is answered with the known ones: they must be those of the page.
+    /// The finding about an unknown key lists the known ones, which must be those of the page.
     #[test]
     fn the_page_lists_the_keys_that_the_reader_knows() {
         for (title, keys) in ROUTE_KEYS {
@@ -291,7 +302,7 @@ mod tests {
             let unknown = findings
                 .find(|it| it.message.contains("zqzqzq"))
                 .expect("found");
-            let known = unknown.help.strip_prefix("known here: ").expect("a list");
+            let known = unknown.help.strip_prefix("known keys: ").expect("a list");
             let mut known: Vec<_> = known.split(", ").collect();
             let mut listed: Vec<_> = keys.iter().map(|(key, _)| *key).collect();
             known.sort_unstable();

@@ -1,22 +1,22 @@
 //! Path patterns of routes: `/accounts/{id}/payments`.
 //!
-//! A pattern is a list of segments; a `{param}` is always a whole segment. Requests are matched on
-//! their decoded segments (one parse, one canonical form), so a literal here stands as it reads:
-//! percent-encoding in a pattern is refused rather than guessed at.
+//! A pattern is a list of segments, and a `{param}` is always a whole segment. Requests are matched
+//! by their decoded segments, so a literal here is compared as it is written. Percent-encoding in a
+//! pattern is rejected: it would never match.
 
 use std::fmt;
 use std::ops::Range;
 
-/// Segments a pattern may have; bounds the match of a request path.
+/// Most segments of a pattern. It bounds the work of matching a request's path.
 pub const SEGMENTS_MAX: usize = 16;
 
-/// Bytes a pattern may have as text.
+/// Longest pattern as text, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 512;
 
 /// A path with parameters, from the root: no trailing slash, no empty segment, no `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathPattern {
-    /// In order; none for `/`. At most [`SEGMENTS_MAX`].
+    /// The segments in order; empty for `/`. At most [`SEGMENTS_MAX`].
     pub segments: Vec<Segment>,
 }
 
@@ -29,14 +29,14 @@ pub enum Segment {
     Param(String),
 }
 
-/// What is wrong with a piece of config text: where in that text, what, and what to do.
+/// An error in one string of the config: where in that string, the problem, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextError {
-    /// Bytes of the text that are wrong.
+    /// Byte range of the error within the string.
     pub at: Range<usize>,
-    /// What is wrong.
+    /// The problem, as a sentence without a full stop.
     pub message: String,
-    /// What to do; may be empty where the message says it.
+    /// What to do about it; may be empty.
     pub help: String,
 }
 
@@ -52,10 +52,10 @@ impl TextError {
 }
 
 impl PathPattern {
-    /// Reads a pattern.
+    /// Parses a pattern such as `/accounts/{id}`.
     ///
     /// # Errors
-    /// Where and how `text` breaks the rules of the module, or repeats a parameter.
+    /// `text` breaks the rules of the module or repeats a parameter.
     pub fn parse(text: &str) -> Result<Self, TextError> {
         let whole = 0..text.len();
         let Some(rest) = text.strip_prefix('/') else {
@@ -98,7 +98,7 @@ impl PathPattern {
         })
     }
 
-    /// Whether every path that matches one also matches the other: equal but for names.
+    /// Whether both patterns match the same paths: they are equal except for parameter names.
     #[must_use]
     pub fn same_shape(&self, other: &Self) -> bool {
         let same = |(a, b): (&Segment, &Segment)| match (a, b) {
@@ -140,7 +140,7 @@ impl Segment {
     }
 }
 
-/// Names of parameters and the like: letters, digits and `_`, not first a digit, at most 64.
+/// Whether `text` may name a parameter: 1 to 64 letters, digits and `_`, not starting with a digit.
 pub(super) fn is_name(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=64).contains(&text.len())

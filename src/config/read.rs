@@ -1,5 +1,5 @@
-//! Reads routes from the file: `[[command]]`, `[[query]]`, `[[stream]]`. What is wrong within one
-//! route is found here; what is wrong between them, in `cross.rs`.
+//! Reads routes from the file: `[[command]]`, `[[query]]`, `[[stream]]`. This module checks each
+//! route by itself; `cross.rs` checks routes against each other.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,46 +13,49 @@ use super::section::{Placed, Section, part_of, raw};
 use super::unit::Time;
 use super::{
     CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, Part, Partitioner, PathPattern,
-    Place, QueryRoute, Slow, Start, StreamRoute, Template, TextError,
+    QueryRoute, Slow, Start, StreamRoute, Template, TemplateContext, TextError,
 };
 use crate::model::{EventName, TopicName};
 
-/// Routes of one kind a file may have: each has tables on every shard and series in the metrics.
+/// Most routes of one kind. Each has tables on every shard, and time series in the metrics.
 pub const ROUTES_MAX: usize = 500;
 
-/// A route and the places of what others may clash with.
+/// A route with the byte ranges of the keys that may conflict with other routes.
 pub(super) struct Routed<R> {
     pub(super) route: R,
-    /// Of the table.
+    /// Byte range of the route's table.
     pub(super) at: Range<usize>,
-    /// Of `topic = "…"`.
+    /// Byte range of the value of `topic`.
     pub(super) topic_at: Range<usize>,
-    /// Of `replies`, `timeout` or `event`, as far as the route has them.
+    /// Byte ranges of the values of `replies`, `timeout` and `event`, if the route has them.
     pub(super) replies_at: Option<Range<usize>>,
     pub(super) timeout_at: Option<Range<usize>>,
     pub(super) event_at: Option<Range<usize>>,
 }
 
-/// What a route lays claim to, known even if the rest of it is wrong.
+/// The requests and the name that a route takes. Known even if the rest of the route is invalid, so
+/// that conflicts are still reported.
 pub(super) struct Claim {
     pub(super) method: &'static str,
     pub(super) path: PathPattern,
-    /// Of `route = "…"`.
+    /// Byte range of the value of `route`.
     pub(super) route_at: Range<usize>,
-    /// The name, if the file gives one; the default is as unique as the path.
+    /// Line of the value of `route`, counted from 1.
+    pub(super) line: usize,
+    /// The name, if the file gives one. The default name is as unique as the path.
     pub(super) name: Option<Placed<String>>,
 }
 
-/// Reading one file: its text, for places and lines, and what was found so far.
+/// Reads one file. Keeps its text, for ranges and lines, and the findings so far.
 pub(super) struct Reader<'a, 'f> {
     text: &'a str,
     pub(super) findings: &'f mut Findings,
     pub(super) claims: Vec<Claim>,
-    /// Those of `[[cluster]]`.
+    /// Names of the file's `[[cluster]]` tables, in order.
     pub(super) cluster_names: Vec<String>,
 }
 
-/// A route's `GET` is no method of commands.
+/// Method and path of a route. `None` is `GET`, which no command has.
 type MethodAndPath = (Option<CommandMethod>, PathPattern);
 
 const METHODS: &[(&str, Option<CommandMethod>)] = &[
@@ -77,7 +80,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         self.text
     }
 
-    /// Every table of an array of tables, such as `[[command]]`.
+    /// Opens every table of an array of tables, such as `[[command]]`.
     pub(super) fn array(
         &mut self,
         top: &mut Section<'a>,
@@ -128,13 +131,13 @@ impl<'a, 'f> Reader<'a, 'f> {
         let replies = self.topic(&mut section, "replies", "\"replies\"");
         let fallback = PathPattern { segments: vec![] };
         let path = route.as_ref().map(|it| it.value.1.clone());
-        // Without a path no parameter is known; its absence is found already.
+        // Without a path no parameter is known. The missing path is already reported.
         let against = path.as_ref().unwrap_or(&fallback);
         let key = self.template(
             section.get("key"),
             "key",
             against,
-            Place::Command,
+            TemplateContext::Command,
             path.is_some(),
         );
         let headers = self.record_headers(&mut section, against, path.is_some(), names);
@@ -187,7 +190,8 @@ impl<'a, 'f> Reader<'a, 'f> {
         let route = self.get_only(route, "query");
         let value = section.get("key");
         let path = route.as_ref().map(|it| &it.value);
-        let key = path.and_then(|path| self.template(value, "key", path, Place::Get, true));
+        let key =
+            path.and_then(|path| self.template(value, "key", path, TemplateContext::Get, true));
         let partitioners = OneOf(&[("murmur2", Partitioner::Murmur2)]);
         let partitioner = section.read("partitioner", &partitioners, self.findings);
         let at = section.at.clone();
@@ -269,19 +273,20 @@ impl<'a, 'f> Reader<'a, 'f> {
         })
     }
 
-    /// `filter.key = "template"`, and whether it could be read.
+    /// Reads `filter.key`, and returns whether it is absent or valid.
     fn filter(&mut self, section: &mut Section<'a>, path: Option<&PathPattern>) -> (Filter, bool) {
         let Some(mut terms) = section.table("filter", "[stream.filter]", self.findings) else {
             return (Filter::default(), true);
         };
         let value = terms.get("key");
-        let key = path.and_then(|path| self.template(value, "filter.key", path, Place::Get, true));
+        let key = path
+            .and_then(|path| self.template(value, "filter.key", path, TemplateContext::Get, true));
         terms.finish(no_other_place, self.findings);
         let sound = value.is_none() || key.is_some();
         (Filter { key }, sound)
     }
 
-    /// Name and route, and the claim they make.
+    /// Reads name and route, and records them in `claims`.
     fn head(
         &mut self,
         section: &mut Section<'a>,
@@ -296,6 +301,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 method: method.map_or("GET", CommandMethod::as_str),
                 path: path.clone(),
                 route_at: route.at.clone(),
+                line: line_of(self.text, route.at.start),
                 name: name.clone(),
             });
         }
@@ -309,7 +315,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         }?;
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         if !name.value.bytes().all(legal) {
-            let message = format!("`{}` is no name for a route", name.value);
+            let message = format!("`{}` is not a valid route name", name.value);
             let help = "use letters, digits, `.`, `_` and `-`, at most 64";
             self.findings.error(name.at.clone(), message, help);
         }
@@ -371,21 +377,21 @@ impl<'a, 'f> Reader<'a, 'f> {
         match TopicName::new(&text.value) {
             Ok(topic) => Some(Placed::new(topic, text.at)),
             Err(why) => {
-                let message = format!("`{}` can't be a topic", text.value);
+                let message = format!("`{}` is not a valid topic name", text.value);
                 self.findings.error(text.at, message, why);
                 None
             }
         }
     }
 
-    /// A template, if the value is there and is one. Without a `path` only syntax can be wrong, and
-    /// what names a parameter is left alone.
+    /// Reads an optional template. If the path is unknown, no error of the template is reported: it
+    /// may only be that its parameters are not known.
     pub(super) fn template(
         &mut self,
         value: Option<&Spanned<DeValue<'a>>>,
         key: &str,
         path: &PathPattern,
-        place: Place,
+        context: TemplateContext,
         path_known: bool,
     ) -> Option<Template> {
         let value = value?;
@@ -397,7 +403,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 .error(at, message, "write a string such as \"{path.id}\"");
             return None;
         };
-        match Template::parse(&text, path, place) {
+        match Template::parse(&text, path, context) {
             Ok(template) => return Some(template),
             Err(_) if !path_known => {}
             Err(error) => self.text_error(&Placed::new(text, at), error),
@@ -410,8 +416,8 @@ impl<'a, 'f> Reader<'a, 'f> {
         self.findings.error(at, error.message, error.help);
     }
 
-    /// A parameter nobody reads would make every value of it the same page: for a query or a stream
-    /// that shows everybody everything.
+    /// Rejects a path parameter that no template reads. Every value of it would return the same
+    /// records, so that each client of a query or a stream could read everyone's.
     fn unused_params(
         &mut self,
         route: &Placed<PathPattern>,
@@ -422,9 +428,9 @@ impl<'a, 'f> Reader<'a, 'f> {
         for (param, wanted) in route.value.params().zip(0..) {
             let uses = |part: &Part| matches!(part, Part::Path { index, .. } if *index == wanted);
             if !parts.iter().any(uses) {
-                let hole = format!("{{path.{param}}}");
+                let placeholder = format!("{{path.{param}}}");
                 let message = format!("`{{{param}}}` in the path is not used");
-                let help = format!("add `{key} = \"{hole}\"`, or take it out of the path");
+                let help = format!("add `{key} = \"{placeholder}\"`, or take it out of the path");
                 self.findings.error(route.at.clone(), message, help);
             }
         }

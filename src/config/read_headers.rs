@@ -1,5 +1,5 @@
-//! Reads what has to do with headers: the names in `[kafka.headers]`, the `headers` a command adds
-//! to its record, and those of the request it forwards.
+//! Reads the settings about headers: names in `[kafka.headers]`, the `headers` that a command adds
+//! to its record, and the request headers that it forwards.
 
 use std::ops::Range;
 
@@ -7,9 +7,10 @@ use super::kind::{ListOf, OneOf, Text};
 use super::read::{Reader, no_other_place};
 use super::section::Section;
 use super::template::is_token;
-use super::{HeaderNames, PathPattern, Place, Template};
+use super::{HeaderNames, PathPattern, Template, TemplateContext};
 
-/// Request headers that never reach a record: credentials, and what belongs to one connection.
+/// Request headers that are never copied to a record: credentials, and headers of the connection
+/// (RFC 9110 7.6.1).
 const NEVER_FORWARDED: [&str; 11] = [
     "authorization",
     "connection",
@@ -25,7 +26,7 @@ const NEVER_FORWARDED: [&str; 11] = [
 ];
 
 impl<'a> Reader<'a, '_> {
-    /// `[kafka.headers]`: a preset, and each name apart.
+    /// Reads `[kafka.headers]`: a preset, and names that override it.
     pub(super) fn header_names(&mut self, mut section: Section<'a>) -> HeaderNames {
         let presets = OneOf(&[("default", 0), ("zilla", 1), ("spring", 2)]);
         let preset = section.read("preset", &presets, self.findings);
@@ -53,7 +54,7 @@ impl<'a> Reader<'a, '_> {
         names
     }
 
-    /// `headers = { name = "template" }`.
+    /// Reads a command's `headers = { name = "template" }`.
     pub(super) fn record_headers(
         &mut self,
         section: &mut Section<'a>,
@@ -69,19 +70,25 @@ impl<'a> Reader<'a, '_> {
             let own = names.all().any(|own| own == name);
             if own || name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
                 let help = match own {
-                    true => "the gateway writes that one itself; see [kafka.headers]",
+                    true => "the gateway sets this header itself; see [kafka.headers]",
                     false => "a name has 1 to 128 bytes and no control characters",
                 };
                 let message = format!("a command can't set the record header `{name}`");
                 self.findings.error(at, message, help);
             }
-            let template = self.template(Some(value), name, path, Place::Command, path_known);
+            let template = self.template(
+                Some(value),
+                name,
+                path,
+                TemplateContext::Command,
+                path_known,
+            );
             headers.extend(template.map(|template| (name.to_owned(), template)));
         }
         headers
     }
 
-    /// `forward = ["content-language"]`.
+    /// Reads a command's list of request headers to forward.
     pub(super) fn forward(
         &mut self,
         section: &mut Section<'a>,
@@ -103,7 +110,7 @@ impl<'a> Reader<'a, '_> {
                 let own = names.all().any(|own| *own == lower);
                 (
                     own,
-                    "the gateway writes that one itself; see [kafka.headers]",
+                    "the gateway sets this header itself; see [kafka.headers]",
                 )
             };
             if bad {

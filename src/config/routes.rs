@@ -1,58 +1,61 @@
 //! Routes as the config file declares them: which request becomes which record, and which topic
-//! answers which path. Everything is parsed: no text here needs a second look.
+//! answers which path. Everything is parsed, so no later code parses these texts again.
 
 use std::time::Duration;
 
 use super::{ClusterIndex, PathPattern, Template};
 use crate::model::{EventName, TopicName};
 
-/// A request that becomes a record, whose correlated reply becomes the response.
+/// A request that becomes a record. The correlated reply becomes the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRoute {
-    /// Unique over all routes; part of K, so a new name forgets the commands of the old one.
+    /// Unique over all routes. It is part of the command key, so renaming a route forgets its
+    /// commands.
     pub name: String,
-    /// Line of the config file that declares the route, from 1; for messages.
+    /// Line of the config file that declares the route, counted from 1. Messages show it.
     pub line: usize,
-    /// The method it answers.
+    /// The HTTP method that the route matches.
     pub method: CommandMethod,
-    /// The path it answers.
+    /// The pattern of the paths that the route matches.
     pub path: PathPattern,
-    /// The cluster of both topics.
+    /// The cluster of the commands topic and the replies topic.
     pub cluster: ClusterIndex,
-    /// Where commands go.
+    /// The topic that commands are written to.
     pub topic: TopicName,
-    /// Where their replies come from.
+    /// The topic that replies are read from.
     pub replies: TopicName,
-    /// The record's key; `None` = the partition follows K, so that duplicates meet in one.
+    /// The record's key. `None`: the command key chooses the partition, so that duplicate records
+    /// of a command share a partition.
     pub key: Option<Template>,
-    /// Record headers to add, in order of name. None collides with a name of [`HeaderNames`].
+    /// Record headers to add, in order of name. No name is one of [`HeaderNames`].
     pub headers: Vec<(String, Template)>,
     /// Whether the client must send an `Idempotency-Key`.
     pub idempotency: Idempotency,
-    /// How long a client waits for the reply before it gets 504. The command outlives it.
+    /// How long a client waits for the reply before it gets 504. The command stays in flight after
+    /// that.
     pub timeout: Duration,
-    /// Request headers put on the record under their own names, lower case. Never credentials.
+    /// Request headers that are copied to the record, in lower case. Never credentials.
     pub forward: Vec<String>,
 }
 
-/// Methods of commands.
+/// HTTP methods that a command route may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CommandMethod {
-    /// `POST`
+    /// Command with method `POST`, such as "submit a payment".
     Post,
-    /// `PUT`
+    /// Command with method `PUT`, such as "replace the address".
     Put,
-    /// `PATCH`
+    /// Command with method `PATCH`, such as "change the limit".
     Patch,
-    /// `DELETE`
+    /// Command with method `DELETE`, such as "close the account".
     Delete,
 }
 
 impl CommandMethod {
-    /// All of them.
+    /// Every method, in the order that `Allow` lists them.
     pub const ALL: [Self; 4] = [Self::Post, Self::Put, Self::Patch, Self::Delete];
 
-    /// The method as it stands in a request line.
+    /// The method's token in a request line (RFC 9110 9.1).
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,99 +70,100 @@ impl CommandMethod {
 /// Whether a command needs an `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Idempotency {
-    /// Without one, nothing ties a retry to its first attempt.
+    /// The header may be absent. Then a retry is a new command.
     #[default]
     Optional,
-    /// Without one: 400.
+    /// A request without the header is answered with 400.
     Required,
 }
 
 /// A `GET` answered from the newest records of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryRoute {
-    /// Unique over all routes; `GET` and the path unless the file says otherwise.
+    /// Unique over all routes. The default is `GET` and the path.
     pub name: String,
-    /// Line of the config file that declares the route, from 1; for messages.
+    /// Line of the config file that declares the route, counted from 1. Messages show it.
     pub line: usize,
-    /// The path it answers.
+    /// The pattern of the paths that the route matches.
     pub path: PathPattern,
-    /// The topic's cluster.
+    /// The cluster that has the topic.
     pub cluster: ClusterIndex,
-    /// Whose newest records.
+    /// The topic whose newest record of each key is served.
     pub topic: TopicName,
-    /// Which record; `None` = the collection of all.
+    /// The key of the one record. `None`: the route returns the collection of all records.
     pub key: Option<Template>,
-    /// How producers choose a key's partition. Set it only if all producers agree and the topic has
-    /// never had another number of partitions. `None`: a key's records may be in any partition.
+    /// How producers choose a key's partition. Set it only if all producers agree and the number of
+    /// partitions has never changed. `None`: a key's records may be in any partition.
     pub partitioner: Option<Partitioner>,
 }
 
 /// A way to choose the partition of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partitioner {
-    /// The choice of Java's clients: murmur2 of the key, modulo the number of partitions.
+    /// The default of Kafka's Java clients: murmur2 of the key, modulo the number of partitions.
     Murmur2,
 }
 
 /// A `GET` answered by an event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRoute {
-    /// Unique over all routes; `GET` and the path unless the file says otherwise.
+    /// Unique over all routes. The default is `GET` and the path.
     pub name: String,
-    /// Line of the config file that declares the route, from 1; for messages.
+    /// Line of the config file that declares the route, counted from 1. Messages show it.
     pub line: usize,
-    /// The path it answers.
+    /// The pattern of the paths that the route matches.
     pub path: PathPattern,
-    /// The topic's cluster.
+    /// The cluster that has the topic.
     pub cluster: ClusterIndex,
-    /// Whose records.
+    /// The topic whose records are sent as events.
     pub topic: TopicName,
-    /// Which of them.
+    /// Which records of the topic are sent.
     pub filter: Filter,
-    /// Where a client begins that brings no event id.
+    /// Where the stream begins for a client without an event id.
     pub start: Start,
-    /// What becomes of a client that falls out of the window.
+    /// What happens to a client that falls behind the window.
     pub slow: Slow,
-    /// The `event:` of data events; `None` = none, which browsers hand to `onmessage`.
+    /// The `event:` field of data events. `None`: no field, so that browsers deliver the events to
+    /// `onmessage`.
     pub event: Option<EventName>,
 }
 
-/// Which records of a topic a stream shows: all its conditions hold.
+/// Which records of a topic a stream sends. All conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// The record's key equals this.
+    /// The record's key must equal this template's value.
     pub key: Option<Template>,
 }
 
-/// Where a stream begins.
+/// Where a stream without an event id begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Start {
-    /// With the next record.
+    /// With the next record that arrives.
     #[default]
     Live,
-    /// With the oldest record the topic has.
+    /// With the oldest record that the topic still has.
     Earliest,
     /// With the newest record of each key, then live. Compacted topics only.
     Snapshot,
 }
 
-/// What becomes of a slow client.
+/// What happens to a client that falls behind the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Slow {
-    /// Its stream ends; it resumes by id.
+    /// The stream ends. The client resumes by its last event id.
     #[default]
     Disconnect,
-    /// It skips to the newest record of each key. Compacted topics only.
+    /// The stream skips to the newest record of each key. Compacted topics only.
     Conflate,
 }
 
-/// Names of the record headers this product writes and reads, so that a service written for
-/// another gateway works unchanged.
+/// Names of the record headers that the gateway writes and reads. They are configurable so that a
+/// service written for another gateway works unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderNames {
-    /// On commands and replies: ties them together.
+    /// On commands and replies: matches a reply with its command.
     pub correlation_id: String,
-    /// On commands: the replies topic.
+    /// On commands: the name of the replies topic.
     pub reply_to: String,
     /// On commands: issuer and subject, if the client is known.
     pub identity: String,
@@ -169,20 +173,20 @@ pub struct HeaderNames {
     pub if_none_match: String,
     /// On commands: the client's `Idempotency-Key`.
     pub idempotency_key: String,
-    /// On commands: the method.
+    /// On commands: the method of the request.
     pub method: String,
-    /// On commands: path and query.
+    /// On commands: path and query of the request.
     pub path: String,
-    /// On replies: the HTTP status.
+    /// On replies: the HTTP status of the response.
     pub status: String,
-    /// On replies: `true` = nothing was applied, a retry may run.
+    /// On replies: `true` means that nothing was applied, so a retry may be executed.
     pub retry: String,
-    /// On events and replies: the validator of the entity.
+    /// On events and replies: the entity's validator (its `ETag`).
     pub etag: String,
 }
 
 impl HeaderNames {
-    /// A preset by name: `default`, `zilla` or `spring`.
+    /// Returns a preset by its name: `default`, `zilla` or `spring`.
     #[must_use]
     pub fn preset(name: &str) -> Option<Self> {
         let (correlation_id, reply_to, identity) = match name {
@@ -206,7 +210,7 @@ impl HeaderNames {
         })
     }
 
-    /// Each name with its key in `[kafka.headers]`.
+    /// Every name, mutable, with its key in `[kafka.headers]`.
     pub(super) fn by_key(&mut self) -> [(&'static str, &mut String); 11] {
         [
             ("correlation_id", &mut self.correlation_id),
@@ -223,7 +227,7 @@ impl HeaderNames {
         ]
     }
 
-    /// The names that commands carry, `traceparent` (W3C Trace Context) among them.
+    /// Names of the headers on commands, including `traceparent` (W3C Trace Context).
     pub(super) fn all(&self) -> impl Iterator<Item = &str> {
         let names = [
             &self.correlation_id,
@@ -238,7 +242,7 @@ impl HeaderNames {
         names.into_iter().map(String::as_str).chain(["traceparent"])
     }
 
-    /// Names of the presets.
+    /// Names that [`preset`](Self::preset) accepts, the default first.
     pub const PRESETS: [&str; 3] = ["default", "zilla", "spring"];
 }
 

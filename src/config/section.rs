@@ -1,5 +1,5 @@
-//! A table of the file while it is read: each key is asked for once by name, and what nobody asked
-//! for is unknown. So the list of known keys is the reading itself.
+//! A table of the file while it is read. The reader asks for each key by name, and every key it
+//! never asked for is unknown. So no second list of known keys can differ from what is read.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::diagnose::{Findings, nearest};
 use super::kind::{Kind, Raw};
 use super::settings::{Setting, Settings};
 
-/// A value and where it stands in the file.
+/// A value with its byte range in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Placed<T> {
     pub(super) value: T,
@@ -24,13 +24,14 @@ impl<T> Placed<T> {
 }
 
 pub(super) struct Section<'a> {
-    /// As messages call it: `[kafka]`, `[[command]]`; empty for the top of the file.
+    /// The table's name in messages: `[kafka]`, `[[command]]`. Empty for the top of the file.
     title: String,
     table: &'a DeTable<'a>,
-    /// Where it stands.
+    /// Byte range of the table.
     pub(super) at: Range<usize>,
     known: Vec<&'static str>,
-    /// One of its keys is a secret, so what is unknown may be one, misspelt.
+    /// Whether one of the table's keys is a secret. An unknown key may then be that key misspelt,
+    /// so its value is hidden too.
     hides: bool,
 }
 
@@ -46,20 +47,20 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether a key is there, whatever stands behind it.
+    /// Whether the table has the key, whatever its value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.iter().any(|(name, _)| name.get_ref() == key)
     }
 
-    /// The value of a key, which is known from now on.
+    /// Returns the value of a key and marks the key as known.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.push(key);
         let found = self.table.iter().find(|(name, _)| name.get_ref() == key);
         found.map(|(_, value)| value)
     }
 
-    /// Reads the setting that stands under `key` here, where `name` is what messages call it; gives
-    /// its place if that went well. A secret is hidden, however it went.
+    /// Reads a setting from `key` of this table into `settings`; messages call it `name`. Returns
+    /// the value's range if it is valid. A secret is hidden even if it is not valid.
     pub(super) fn put(
         &mut self,
         (key, name): (&'static str, &str),
@@ -71,7 +72,7 @@ impl<'a> Section<'a> {
         self.hides |= secret;
         let value = self.get(key)?;
         let read = (setting.put)(settings, &raw(value.get_ref()));
-        // Where a secret is may be seen, if it is that.
+        // A valid table names the secret's source, such as a file: that may be shown.
         if secret && (read.is_err() || value.get_ref().as_table().is_none()) {
             findings.secrets.push(value.span());
         }
@@ -79,13 +80,13 @@ impl<'a> Section<'a> {
             Ok(()) => Some(value.span()),
             Err(why) => {
                 let message = format!("`{name}`: {why}");
-                findings.error(value.span(), message, (setting.says)());
+                findings.error(value.span(), message, (setting.describe)());
                 None
             }
         }
     }
 
-    /// The key's value, if it is there and of its kind; if it is there and is not, that is found.
+    /// Reads an optional key. A value of the wrong kind is reported and returns `None`.
     pub(super) fn read<K: Kind>(
         &mut self,
         key: &'static str,
@@ -96,13 +97,13 @@ impl<'a> Section<'a> {
         match kind.read(&raw(value.get_ref())) {
             Ok(read) => Some(Placed::new(read, value.span())),
             Err(why) => {
-                findings.error(value.span(), format!("`{key}`: {why}"), kind.says());
+                findings.error(value.span(), format!("`{key}`: {why}"), kind.describe());
                 None
             }
         }
     }
 
-    /// As `read`, and a missing key is found too, with `example` as what to write.
+    /// Reads a required key. If it is missing, the finding suggests `example`.
     pub(super) fn required<K: Kind>(
         &mut self,
         key: &'static str,
@@ -117,7 +118,7 @@ impl<'a> Section<'a> {
         self.read(key, kind, findings)
     }
 
-    /// A table below this one.
+    /// Opens an inner table; messages call it `title`.
     pub(super) fn table(
         &mut self,
         key: &'static str,
@@ -137,7 +138,7 @@ impl<'a> Section<'a> {
         Some(Section::new(title, table, value.span()))
     }
 
-    /// Every key with its place, for tables whose keys are the user's.
+    /// Every key with its range and value, for tables whose keys the user chooses.
     pub(super) fn entries(
         &self,
     ) -> impl Iterator<Item = (&'a str, Range<usize>, &'a Spanned<DeValue<'a>>)> {
@@ -148,8 +149,8 @@ impl<'a> Section<'a> {
         self.table.iter().map(entry)
     }
 
-    /// What nobody asked for is unknown. `elsewhere` knows where a key stands that is not ours.
-    /// True: there was no such key.
+    /// Reports every key that was not read as unknown, and returns whether there was none.
+    /// `elsewhere` names the right table for a key that belongs to another one.
     pub(super) fn finish(
         self,
         elsewhere: fn(&str) -> Option<String>,
@@ -168,13 +169,13 @@ impl<'a> Section<'a> {
                 "" => "at the top of the file".to_owned(),
                 title => format!("in {title}"),
             };
-            // A name that is right elsewhere is no typing error.
+            // If the key belongs to another table, it is misplaced, not misspelt: say that first.
             let meant = || nearest(name, self.known.iter().copied());
             let help = match (elsewhere(name), meant(), self.known.as_slice()) {
                 (Some(place), ..) => place,
                 (None, Some(meant), _) => format!("did you mean `{meant}`?"),
                 (None, None, []) => "remove it".into(),
-                (None, None, known) => format!("known here: {}", known.join(", ")),
+                (None, None, known) => format!("known keys: {}", known.join(", ")),
             };
             findings.error(at, format!("unknown key `{name}` {place}"), help);
         }
@@ -182,7 +183,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// A value without its places.
+/// Copies a TOML value without its byte ranges.
 pub(super) fn raw(value: &DeValue<'_>) -> Raw {
     match value {
         DeValue::String(text) => Raw::Text(text.to_string()),
@@ -204,8 +205,8 @@ pub(super) fn raw(value: &DeValue<'_>) -> Raw {
     }
 }
 
-/// Where a part of a string stands in the file: exact if the string stands there as it reads, the
-/// whole string if it has escapes.
+/// Byte range in the file of a part of a string. A string with escapes differs from its source
+/// text, so then the range is that of the whole string.
 pub(super) fn part_of(
     source: &str,
     whole: &Range<usize>,

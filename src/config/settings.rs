@@ -1,5 +1,5 @@
-//! The table of settings: each is declared once, here. Its file key, flag, environment name, help
-//! text and its line in `docs/config.md` all come from the declaration.
+//! The table of settings. Each is declared once, here: its file key, flag, environment variable,
+//! help text and row in `docs/config.md` all come from the declaration.
 //!
 //! `streams.window_bytes_max` in the file is `--streams-window-bytes-max` on the command line and
 //! `SLUICEGATE_STREAMS_WINDOW_BYTES_MAX` in the environment.
@@ -15,44 +15,44 @@ use super::kind::{
 use super::unit::{GIB, KIB, MIB, Size, Time};
 use crate::model::SHARDS_MAX;
 
-/// Whether a change takes effect by a reload or by a restart.
+/// Whether a change of a setting takes effect with a reload or needs a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apply {
-    /// A reload applies it, with no connection dropped.
+    /// A reload applies the change and drops no connection.
     Reload,
-    /// Only a restart does.
+    /// The change takes effect at the next start.
     Restart,
 }
 
 /// One row of the table.
 pub struct Setting {
-    /// Its key in the file, with the section: `streams.heartbeat`.
+    /// The key in the file with its table: `streams.heartbeat`.
     pub key: &'static str,
-    /// The heading it stands under.
+    /// The heading of its group in help and documentation.
     pub group: &'static str,
-    /// What it does and what it costs, in whole sentences.
+    /// What it does and what it costs, in whole sentences. Short help shows the first.
     pub doc: &'static str,
     /// When a change takes effect.
     pub apply: Apply,
-    /// Reads a value into its place.
+    /// Parses a value and stores it in [`Settings`].
     pub put: fn(&mut Settings, &Raw) -> Result<(), String>,
-    /// The value as the file would have it.
+    /// Prints the setting's value as the file has it.
     pub show: fn(&Settings) -> String,
-    /// What is allowed.
-    pub says: fn() -> String,
-    /// Whether its value must not be seen: then it has no flag.
+    /// Describes the values that are allowed.
+    pub describe: fn() -> String,
+    /// Whether the value is secret. A secret has no flag and is never printed.
     pub secret: fn() -> bool,
 }
 
 impl Setting {
-    /// `--streams-heartbeat`, without the dashes before it.
+    /// The flag without its leading dashes: `streams-heartbeat`.
     #[must_use]
     pub fn flag(&self) -> String {
         self.key.replace(['.', '_'], "-")
     }
 
-    /// `SLUICEGATE_STREAMS_HEARTBEAT`. None ends in `_PORT`, because Kubernetes sets such variables
-    /// for services: `reuse_port` is `SLUICEGATE_REUSEPORT`.
+    /// The environment variable: `SLUICEGATE_STREAMS_HEARTBEAT`. None ends in `_PORT`, because
+    /// Kubernetes sets such variables for services: `reuse_port` is `SLUICEGATE_REUSEPORT`.
     #[must_use]
     pub fn variable(&self) -> String {
         let name = self.key.replace('.', "_").to_uppercase();
@@ -62,8 +62,8 @@ impl Setting {
         }
     }
 
-    /// The default for people: an empty list has a word.
-    pub(super) fn default_shown(&self, defaults: &Settings) -> String {
+    /// The default as help shows it. An empty list is shown as a word.
+    pub(super) fn default_text(&self, defaults: &Settings) -> String {
         match (self.show)(defaults) {
             shown if shown.is_empty() => "empty".into(),
             shown => shown,
@@ -125,7 +125,7 @@ macro_rules! settings {
                     Ok(())
                 },
                 show: |settings| $kind0.show(&settings.$name0),
-                says: || $kind0.says(),
+                describe: || $kind0.describe(),
                 secret: || $kind0.is_secret(),
             }, )+
             $( $( Setting {
@@ -138,7 +138,7 @@ macro_rules! settings {
                     Ok(())
                 },
                 show: |settings| $kind.show(&settings.$group.$name),
-                says: || $kind.says(),
+                describe: || $kind.describe(),
                 secret: || $kind.is_secret(),
             }, )+ )+
         ];
@@ -146,8 +146,8 @@ macro_rules! settings {
 }
 
 impl Settings {
-    /// How many shards the process has, where it may run on `cpus` CPUs: as many as `shards` says,
-    /// else one for each of the `cpus` setting, else one for each CPU. From 1 to [`SHARDS_MAX`].
+    /// Number of shards if the process may run on `cpus` CPUs: the `shards` setting, else one per
+    /// CPU of the `cpus` setting, else one per CPU. From 1 to [`SHARDS_MAX`].
     #[must_use]
     pub fn shards_on(&self, cpus: u16) -> u16 {
         let named = self
@@ -159,47 +159,47 @@ impl Settings {
     }
 }
 
-/// How clients are told apart before anything else.
+/// How the gateway authenticates its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Every client is anonymous, by decision.
+    /// Every client is anonymous, because the operator chose so.
     None,
 }
 
-/// How brokers are told who we are.
+/// The SASL mechanism towards brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
-    /// Name and password as they are: within TLS only.
+    /// `PLAIN` sends name and password unencrypted, so use it within TLS only.
     Plain,
-    /// A password that never crosses.
+    /// `SCRAM-SHA-256` proves knowledge of the password without sending it.
     ScramSha256,
-    /// The same by a longer hash.
+    /// `SCRAM-SHA-512`: the same with a longer hash.
     ScramSha512,
-    /// A token.
+    /// `OAUTHBEARER` sends a token from a file or a command.
     OauthBearer,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for a person to read.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// How much is logged.
+/// The least severe log lines that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// What needs a person.
+    /// Faults that an operator must act on.
     Error,
-    /// What may need one.
+    /// Conditions that an operator may have to act on.
     Warn,
-    /// Changes of state.
+    /// Changes of state, not single events.
     Info,
-    /// For whoever looks for a bug.
+    /// Details for finding a bug.
     Debug,
-    /// Everything.
+    /// Everything that the code can log.
     Trace,
 }
 
@@ -219,40 +219,40 @@ const fn s(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Listeners of one kind a process may have; a listener's number is a byte.
+/// Most listeners of one kind. A listener's number is stored in a byte.
 const LISTENERS_MAX: usize = 16;
 
 settings! {
     "Serving"
-    /// Every value that tunes the process, bounded. Counts and sizes are for the whole process
-    /// unless their line says otherwise.
+    /// Every value that tunes the process, within bounds. Counts and sizes are for the whole
+    /// process unless their row says otherwise.
     Settings {
         /// Addresses for plain HTTP. Beyond loopback, `auth` must be set.
         listen: Vec<SocketAddr> = vec![([127, 0, 0, 1], 8080).into()],
             ListOf(Address, LISTENERS_MAX), Restart;
-        /// How clients are authenticated. A listener beyond loopback needs it said: `none` makes
-        /// every client anonymous.
+        /// How clients are authenticated. It must be set for a listener beyond loopback: `none`
+        /// makes every client anonymous.
         auth: Option<Auth> = None,
             OneOf(&[("unset", None), ("none", Some(Auth::None))]), Restart;
-        /// Shards: threads that serve. Unset, as many as the process has CPUs, by its affinity and
-        /// by the CPU quota of its cgroup.
-        shards: Option<u16> = None, Maybe(Count(1..=SHARDS_MAX), "one a CPU"), Restart;
-        /// The first so many shards do the Kafka work alone, without clients.
+        /// Shards: threads that serve. Default: one per CPU that the process may use, by its
+        /// affinity and the CPU quota of its cgroup.
+        shards: Option<u16> = None, Maybe(Count(1..=SHARDS_MAX), "one per CPU"), Restart;
+        /// Shards that do only Kafka work and accept no clients.
         kafka_shards: u16 = 0, Count(0..=SHARDS_MAX - 1), Restart;
-        /// CPUs the shards are pinned to, one each in this order; with more shards than CPUs, in
-        /// turn. Unset, shards are pinned only where they fill all CPUs the process may run on, so
-        /// that two gateways of few shards do not share one.
-        cpus: Option<Vec<usize>> = None, Maybe(Cpus, "those the process may run on"), Restart;
-        /// What all caps together may take; `check` adds them up and refuses more.
+        /// CPUs to pin the shards to, one each in this order, starting over if there are more
+        /// shards than CPUs. Default: shards are pinned only if they fill all CPUs that the process
+        /// may use, so that two gateways with few shards do not share one.
+        cpus: Option<Vec<usize>> = None, Maybe(Cpus, "every CPU that the process may use"), Restart;
+        /// Limit for the sum of all memory limits. `check` adds them up and rejects more.
         memory: Option<usize> = None,
-            Maybe(Size(64 * MIB..=16 * 1024 * GIB), "the sum is shown, not bounded"), Restart;
+            Maybe(Size(64 * MIB..=16 * 1024 * GIB), "no limit"), Restart;
         /// Lets another process listen on the same addresses, for an upgrade without a pause. The
         /// process then accepts clients only once a route is ready. Without it, clients are
         /// accepted at once, and routes that are not ready answer 503.
         reuse_port: bool = false, Switch, Restart;
         /// How long a process continues to execute new requests after SIGTERM. `/readyz` fails from
-        /// the start, and each answer ends its connection, so that balancers choose another
-        /// instance.
+        /// the start, and each response closes its connection, so that load balancers choose
+        /// another instance.
         drain_grace: Duration = s(5), Time(s(0)..=s(3600)), Reload;
         /// How long a stopping process then waits for replies to commands that a broker has. The
         /// ends of its streams are spread over this time, so that their clients do not all
@@ -261,98 +261,100 @@ settings! {
     }
 
     "TLS"
-    /// TLS towards clients.
+    /// TLS for connections from clients.
     tls "tls": Tls {
         /// Addresses for HTTPS. Beyond loopback, `auth` must be set.
         listen: Vec<SocketAddr> = vec![], ListOf(Address, LISTENERS_MAX), Restart;
         /// Certificate chain in PEM, the server's own first.
         certificate: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
-        /// Its private key in PEM.
+        /// The certificate's private key in PEM.
         key: Option<PathBuf> = None, Maybe(FilePath, "no HTTPS"), Restart;
-        /// Time from the accept of a connection to the end of its TLS handshake. After it, the
+        /// Time from accepting a connection to the end of its TLS handshake. After it, the
         /// connection is closed.
         handshake_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
     }
 
     "Admin"
-    /// Metrics, health and status, on a port of their own.
+    /// The admin port: metrics, health and status.
     admin "admin": Admin {
-        /// Address of `/metrics`, `/livez`, `/readyz` and `/status`. Loopback only, for now.
+        /// Address of `/metrics`, `/livez`, `/readyz` and `/status`. Loopback only, because it has
+        /// no authentication.
         listen: Option<SocketAddr> = Some(([127, 0, 0, 1], 9464).into()),
             Maybe(Address, "no admin port"), Restart;
-        /// Names the `Host` header may have besides loopback's (against DNS rebinding).
+        /// Names that the `Host` header may have besides loopback's (protection against DNS
+        /// rebinding).
         hosts: Vec<String> = vec![], ListOf(Text(253), 16), Restart;
     }
 
     "Kafka"
-    /// The cluster and how patient we are with it.
+    /// The Kafka cluster, and limits and timeouts for all clusters.
     kafka "kafka": Kafka {
-        /// Brokers to ask first; the rest of the cluster is learned from them.
+        /// Brokers to connect to first; the rest of the cluster is learned from them.
         bootstrap: Vec<BrokerAddress> = vec![BrokerAddress::local()],
             ListOf(Broker, 64), Restart;
-        /// The name brokers see in their logs and quotas.
+        /// The client id in the brokers' logs and quotas.
         client_id: String = "sluicegate".into(), Text(128), Restart;
-        /// What the cluster's logs are called, where they are copies with the same offsets of
-        /// another cluster's (a replica, or the origin of one): gateways that read either then
-        /// understand each other's event ids. Name them anew when a topic is made again.
+        /// Name of the cluster's logs, if they are copies with the same offsets of another
+        /// cluster's logs (a replica, or its origin). Gateways of both clusters then accept each
+        /// other's event ids. Change it when a topic is re-created.
         log_id: Option<String> = None, Maybe(Text(128), "the topic's id"), Restart;
-        /// A connection to a broker that does not stand by then is given up and tried again.
+        /// Time to connect to a broker. After it, the attempt is abandoned and retried.
         connect_timeout: Duration = s(4), Time(ms(100)..=s(60)), Restart;
-        /// A broker that has not answered by then is left.
+        /// Time for a broker to respond to a request. After it, the connection is closed.
         request_timeout: Duration = s(10), Time(ms(500)..=s(300)), Restart;
-        /// From the arrival of a command to the last try of its produce. Services may forget a
-        /// command twice this long after its reply.
+        /// Time from the arrival of a command to the last attempt to produce it. Services may
+        /// forget a command twice this long after its reply.
         delivery_timeout: Duration = s(30), Time(s(1)..=s(300)), Restart;
-        /// Longest wait before a broker is tried again; jittered. No longer than a second: clients
-        /// wait behind it.
+        /// Longest wait before a broker is retried, with jitter. At most 1 s, because clients wait
+        /// meanwhile.
         backoff_max: Duration = s(1), Time(ms(10)..=s(1)), Restart;
-        /// How long a broker may hold a fetch that has nothing to give.
+        /// How long a broker may hold a fetch while it has no new records.
         fetch_wait: Duration = ms(500), Time(ms(10)..=s(30)), Restart;
-        /// A broker whose response is due counts as unavailable after four times the p99 of its
+        /// A broker is unavailable when a response takes longer than four times the p99 of its
         /// response times in the last minute: after 0.9 s at least, and after this time at most.
-        /// Commands that are unsent by then are refused.
+        /// Commands that are unsent by then are rejected.
         stall_max: Duration = s(3), Time(ms(900)..=s(30)), Restart;
-        /// Tell brokers once which partitions are read, then only what changes (KIP-227). Off:
-        /// every fetch names all of them.
+        /// Use fetch sessions (KIP-227): each fetch names only the partitions that changed.
+        /// `false`: each fetch names all of them.
         fetch_sessions: bool = true, Switch, Restart;
-        /// The rack or zone this gateway is in, as in the brokers' `broker.rack`: where a broker of
-        /// the same rack has a partition and the cluster selects replicas by rack, it is read
-        /// there (KIP-392).
-        rack: Option<String> = None, Maybe(Text(128), "leaders are read"), Restart;
-        /// Bytes a fetch may bring, over all its partitions.
+        /// Rack or zone of this gateway, as in the brokers' `broker.rack`. A partition is read from
+        /// a broker of the same rack, if there is one and the cluster selects replicas by rack
+        /// (KIP-392).
+        rack: Option<String> = None, Maybe(Text(128), "reads from leaders"), Restart;
+        /// Bytes of one fetch response, over all its partitions.
         fetch_bytes_max: usize = 8 * MIB, Size(64 * KIB..=GIB), Restart;
-        /// Bytes a fetch may bring of one partition.
+        /// Bytes of one partition in a fetch response.
         fetch_partition_bytes_max: usize = MIB, Size(16 * KIB..=GIB), Restart;
-        /// Bytes one batch may have once decompressed. A larger batch is skipped visibly: streams
+        /// Bytes of one batch after decompression. A larger batch is skipped visibly: streams
         /// receive a gap, and queries that it may concern answer 503.
         batch_bytes_max: usize = 16 * MIB, Size(MIB..=GIB), Restart;
-        /// Fetched bytes a topic may have on their way to the shards; then it is fetched no
-        /// further until they have applied them.
+        /// Fetched bytes of one topic that the shards have not applied yet. At the limit, the topic
+        /// is not fetched until they have.
         topic_in_flight_bytes_max: usize = 32 * MIB, Size(4 * MIB..=4 * GIB), Restart;
         /// Bytes of one produce request.
         produce_bytes_max: usize = MIB, Size(16 * KIB..=100 * MIB), Restart;
-        /// How often the cluster is asked anew; new partitions are found within this.
+        /// Longest time between metadata requests. New partitions are found within this time.
         metadata_age_max: Duration = s(30), Time(s(1)..=s(300)), Restart;
     }
 
     "Kafka: TLS"
-    /// TLS towards brokers.
+    /// TLS for connections to brokers.
     kafka_tls "kafka.tls": KafkaTls {
-        /// Whether brokers are spoken to by TLS.
+        /// Whether connections to brokers use TLS.
         enabled: bool = false, Switch, Restart;
-        /// Authorities whose signature under a broker's certificate counts, in PEM.
-        ca: Option<PathBuf> = None, Maybe(FilePath, "those the system trusts"), Restart;
-        /// Certificate chain to show to brokers that ask for one, in PEM, our own first.
-        certificate: Option<PathBuf> = None, Maybe(FilePath, "none is shown"), Restart;
-        /// Its private key in PEM.
-        key: Option<PathBuf> = None, Maybe(FilePath, "no certificate is shown"), Restart;
+        /// Certificate authorities that may sign a broker's certificate, in PEM.
+        ca: Option<PathBuf> = None, Maybe(FilePath, "the system's authorities"), Restart;
+        /// Client certificate chain in PEM, the gateway's own first, for brokers that request one.
+        certificate: Option<PathBuf> = None, Maybe(FilePath, "no client certificate"), Restart;
+        /// The client certificate's private key in PEM.
+        key: Option<PathBuf> = None, Maybe(FilePath, "no client certificate"), Restart;
     }
 
     "Kafka: SASL"
-    /// Who we are, for brokers that ask.
+    /// SASL authentication of the gateway by brokers.
     kafka_sasl "kafka.sasl": KafkaSasl {
-        /// How brokers are told who we are. `plain` shows the password to whoever reads the wire:
-        /// use it within TLS only.
+        /// SASL mechanism. `plain` and `oauthbearer` send the password or token itself, so use them
+        /// within TLS only.
         mechanism: Option<Mechanism> = None, OneOf(&[
             ("none", None),
             ("plain", Some(Mechanism::Plain)),
@@ -360,45 +362,45 @@ settings! {
             ("scram-sha-512", Some(Mechanism::ScramSha512)),
             ("oauthbearer", Some(Mechanism::OauthBearer)),
         ]), Restart;
-        /// The user's name, for `plain` and `scram`.
+        /// User name, for `plain` and `scram`.
         username: Option<String> = None, Maybe(Text(255), "no user"), Restart;
-        /// The user's password, for `plain` and `scram`.
+        /// Password, for `plain` and `scram`.
         password: Option<SecretSource> = None, Maybe(SecretText, "no password"), Restart;
-        /// File with the token, for `oauthbearer`; looked at every second, so that who renews it
-        /// need tell nobody.
+        /// File with the token, for `oauthbearer`. It is checked every second, so replacing it is
+        /// enough to renew the token.
         token_file: Option<PathBuf> = None, Maybe(FilePath, "no file"), Restart;
-        /// Program and arguments that print the token, for `oauthbearer`; no shell. Run again
-        /// when a quarter of the token's life is left.
+        /// Program and arguments that print the token, for `oauthbearer`. It runs without a shell,
+        /// and again when a quarter of the token's lifetime is left.
         token_command: Vec<String> = vec![], ListOf(Text(4096), 32), Restart;
-        /// How often `token_command` is run for tokens that do not say when they end.
+        /// How often `token_command` runs for tokens without an expiry time.
         token_interval: Duration = s(300), Time(s(1)..=s(86_400)), Restart;
     }
 
     "HTTP"
-    /// Limits and timeouts towards clients.
+    /// Limits and timeouts of connections from clients.
     http "http": Http {
-        /// Connections of clients; beyond it, new ones are closed at once.
+        /// Connections from clients. Beyond it, new ones are closed at once.
         connections_max: usize = 100_000, Count(16..=10_000_000), Restart;
-        /// Bytes of a request line and its headers; beyond it, 431.
+        /// Bytes of a request line and its headers. Beyond it: 431.
         head_bytes_max: usize = 32 * KIB, Size(KIB..=63 * KIB), Reload;
-        /// Headers of a request; beyond it, 431.
+        /// Headers of a request. Beyond it: 431.
         headers_max: usize = 64, Count(8..=64), Reload;
-        /// Bytes of a request body; beyond it, 413. Keep it below the brokers' limit.
+        /// Bytes of a request body. Beyond it: 413. Keep it below the brokers' limit.
         body_bytes_max: usize = 900 * KIB, Size(KIB..=64 * MIB), Reload;
-        /// Bytes of requests that are not whole, held at one time; beyond it, who sends more
-        /// gets 503.
+        /// Bytes of partially received requests, in total. Beyond it, a client that sends more gets
+        /// 503.
         bodies_bytes_max: usize = 128 * MIB, Size(MIB..=64 * GIB), Restart;
-        /// Bytes of responses waiting for slow clients, streams apart; beyond it, who takes too
-        /// slowly is closed.
+        /// Bytes of responses that wait for slow clients, without streams. Beyond it, connections
+        /// of slow clients are closed.
         responses_bytes_max: usize = 128 * MIB, Size(MIB..=64 * GIB), Restart;
-        /// From the first byte of a request to the end of its headers.
+        /// Time from the first byte of a request to the end of its headers.
         head_timeout: Duration = s(10), Time(ms(100)..=s(300)), Reload;
         /// Added to `http.head_timeout`: the time from the first byte of a request to the end of
         /// its body.
         body_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
-        /// How long a connection may rest between requests.
+        /// How long a connection may be idle between requests.
         idle_timeout: Duration = s(75), Time(ms(100)..=s(86_400)), Reload;
-        /// A client that takes no byte for so long, while bytes wait for it, is closed.
+        /// A client that accepts no byte for this time, while bytes wait for it, is disconnected.
         write_timeout: Duration = s(30), Time(ms(100)..=s(3600)), Reload;
         /// A client whose host acknowledges nothing for this time has vanished, and its connection
         /// is closed (TCP keepalive and `TCP_USER_TIMEOUT`). At least `http.write_timeout`.
@@ -408,65 +410,67 @@ settings! {
     }
 
     "CORS"
-    /// Which web pages of other origins may use the routes.
+    /// Which web pages of other origins may use the routes (CORS).
     cors "cors": Cors {
-        /// Origins, exact: `https://shop.example`. Empty: none but the gateway's own.
+        /// Exact origins that may use the routes, such as `https://shop.example`. Empty: only the
+        /// gateway's own.
         origins: Vec<String> = vec![], ListOf(Text(255), 64), Reload;
         /// Whether pages may send cookies.
         credentials: bool = false, Switch, Reload;
-        /// Request headers that pages may send, beside those that the gateway understands and those
-        /// that routes forward or read.
+        /// Request headers that pages may send, in addition to those that the gateway understands
+        /// and those that routes forward or read.
         allow_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
-        /// Response headers that pages may read, beside those that the gateway sets: the names of
-        /// headers that services put on their replies.
+        /// Response headers that pages may read, in addition to those that the gateway sets: the
+        /// names of headers that services put on their replies.
         expose_headers: Vec<String> = vec![], ListOf(Text(128), 32), Reload;
-        /// How long browsers may remember a preflight.
+        /// How long browsers may cache a preflight.
         max_age: Duration = s(600), Time(s(0)..=s(86_400)), Reload;
     }
 
     "Commands"
-    /// Commands and their replies.
+    /// Limits for commands and their replies.
     commands "commands": Commands {
-        /// How long a client waits for a reply, on routes that say nothing.
+        /// How long a client waits for a reply, on routes without a `timeout`.
         timeout: Duration = s(10), Time(ms(10)..=s(300)), Reload;
-        /// How long a command without a reply stays open, so that a retry joins it.
+        /// How long a command without a reply stays in flight, so that a retry joins it.
         open_limit: Duration = s(600), Time(s(1)..=s(86_400)), Reload;
-        /// Open commands, over the routes that share a replies topic; beyond it, 503 before
+        /// Commands in flight, over the routes that share a replies topic. Beyond it: 503 before
         /// anything is produced.
         open_max: usize = 10_000, Count(1..=10_000_000), Reload;
-        /// Clients that may wait for one command; beyond it, 503.
+        /// Clients that may wait for one command. Beyond it: 503.
         waiters_max: usize = 16, Count(1..=1000), Reload;
         /// Bytes of the index that recognises retries, per replies topic. Each reply counts 112: an
         /// entry of 48 in a hash table that has just doubled. If `retention.ms` keeps more replies
         /// than fit, the oldest are forgotten early: `reply_index_cut` is 1, and a WARN says so.
         dedupe_memory: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;
-        /// Bytes of reply bodies kept in memory, per replies topic; older ones are read again.
+        /// Bytes of reply bodies kept in memory, per replies topic. Older bodies are read from
+        /// Kafka again.
         replies_bytes_max: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;
     }
 
     "Queries"
-    /// The caches that queries are answered from.
+    /// The caches that answer queries.
     cache "cache": Cache {
-        /// Bytes of keys and values, per topic. If the topic exceeds it by a quarter, values and
-        /// then new keys are left out, and their queries answer 503 until there is room.
+        /// Bytes of keys and values, per topic. If the topic exceeds it by a quarter, first values
+        /// and then new keys are left out, and their queries answer 503 until there is room.
         bytes_max: usize = 256 * MIB, Size(MIB..=1024 * GIB), Restart;
     }
 
     "Streams"
-    /// Event streams.
+    /// Limits and times of event streams.
     streams "streams": Streams {
-        /// Encoded events kept per topic, once for the process, for subscribers that lag or
-        /// reconnect.
+        /// In-memory replay buffer per topic (its *window*): encoded events, kept once for the
+        /// process, for subscribers that lag or reconnect.
         window_bytes_max: usize = 64 * MIB, Size(MIB..=16 * GIB), Restart;
-        /// Open streams; beyond it, a client is told to come back later.
+        /// Open streams. Beyond it, a client gets 503 with `Retry-After`.
         streams_max: usize = 100_000, Count(1..=10_000_000), Reload;
         /// Bytes that the kernel keeps for a stalled client of a stream, and as much again for its
         /// own overhead. A stream sends at most this many bytes per round trip, so more bytes help
         /// distant clients.
         send_buffer_bytes: usize = 64 * KIB, Size(16 * KIB..=16 * MIB), Restart;
-        /// How often a quiet stream says that it lives; jittered.
+        /// How often a quiet stream sends a heartbeat comment, with jitter.
         heartbeat: Duration = s(15), Time(ms(100)..=s(300)), Reload;
-        /// How long a browser waits before it reconnects; jittered.
+        /// How long a browser waits before it reconnects, with jitter.
         retry: Duration = s(2), Time(ms(10)..=s(300)), Reload;
         /// Positions, at a stream's start and after a catch-up on a compacted topic, are sent as
         /// `event: position` with `data: {}`. Some client libraries remember an id only with an
@@ -475,12 +479,12 @@ settings! {
     }
 
     "Logging"
-    /// What is written to standard error.
+    /// The log, which is written to standard error.
     log "log": Log {
-        /// How lines look.
+        /// Format of the log lines.
         format: LogFormat = LogFormat::Text,
             OneOf(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), Restart;
-        /// How much is said.
+        /// Least severe level that is logged.
         level: LogLevel = LogLevel::Info, OneOf(LEVELS), Restart;
     }
 }

@@ -1,4 +1,4 @@
-//! What `check`, `routes` and `config show` print. Text for people, JSON for programs.
+//! The output of `check`, `routes` and `config show`: text for people, JSON for programs.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::memory::{memory_caps, memory_sum, memory_table};
 use super::settings::{Settings, TABLE};
 use super::{Config, Loaded, Origin, Report, Severity};
 
-/// A route as `routes` lists it.
+/// One line of the `routes` command.
 struct Row<'a> {
     kind: &'static str,
     line: usize,
@@ -43,7 +43,7 @@ fn rows(config: &Config) -> Vec<Row<'_>> {
     commands.chain(queries).chain(streams).collect()
 }
 
-/// The routes, one a line.
+/// Lists the routes, one per line.
 #[must_use]
 pub fn routes_text(config: &Config) -> String {
     let rows = rows(config);
@@ -66,7 +66,7 @@ pub fn routes_text(config: &Config) -> String {
     out
 }
 
-/// The routes as an array.
+/// Lists the routes as a JSON array.
 #[must_use]
 pub fn routes_json(config: &Config) -> String {
     let row = |row: Row<'_>| {
@@ -77,7 +77,7 @@ pub fn routes_json(config: &Config) -> String {
     format!("{}\n", Value::from(rows))
 }
 
-/// Every setting with its value and where that came from; then the keys of each `[[cluster]]`.
+/// Lists every setting with its value and origin, then the keys of each `[[cluster]]`.
 #[must_use]
 pub fn settings_text(loaded: &Loaded) -> String {
     let mut out = String::new();
@@ -93,14 +93,15 @@ pub fn settings_text(loaded: &Loaded) -> String {
     out
 }
 
-/// A key of a `[[cluster]]`, called by the cluster's name: `cluster.edge.sasl.password`.
+/// A key of a `[[cluster]]`, with the cluster's name in it: `cluster.edge.sasl.password`.
 struct ClusterRow {
     key: String,
     value: String,
     origin: String,
 }
 
-/// What each `[[cluster]]` has of its own, shown by the declarations of `[kafka]`.
+/// Rows for the keys that each `[[cluster]]` has of its own, printed by the declarations of
+/// `[kafka]`.
 fn cluster_rows(loaded: &Loaded) -> Vec<ClusterRow> {
     let mut rows = Vec::new();
     for cluster in &loaded.config.clusters {
@@ -116,19 +117,19 @@ fn cluster_rows(loaded: &Loaded) -> Vec<ClusterRow> {
             if !(["bootstrap", "log_id"].contains(&name) || name.contains('.')) {
                 continue;
             }
-            let said = cluster.lines.iter().find(|(key, _)| *key == name);
+            let given = cluster.lines.iter().find(|(key, _)| *key == name);
             let file = &loaded.report.name;
             rows.push(ClusterRow {
                 key: format!("cluster.{}.{name}", cluster.name),
                 value: (setting.show)(&settings),
-                origin: said.map_or("default".into(), |(_, line)| format!("{file}:{line}")),
+                origin: given.map_or("default".into(), |(_, line)| format!("{file}:{line}")),
             });
         }
     }
     rows
 }
 
-/// The same as an object, by key.
+/// The same as a JSON object, by key.
 #[must_use]
 pub fn settings_json(loaded: &Loaded) -> String {
     let entry = |(index, setting): (usize, &super::Setting)| {
@@ -158,8 +159,7 @@ fn origin(loaded: &Loaded, index: usize) -> String {
     }
 }
 
-/// What `check` says of a config without errors: what it has, what it may take, and what was not
-/// looked at.
+/// Result of `check` for a valid config: what it has, its memory sum, and what was not checked.
 #[must_use]
 pub fn verdict_text(loaded: &Loaded, cpus: u16) -> String {
     let config = &loaded.config;
@@ -179,7 +179,7 @@ pub fn verdict_text(loaded: &Loaded, cpus: u16) -> String {
         out.push_str("Nothing bounds the sum; set `memory` to have it checked.\n");
     }
     for topic in topics.iter().filter(|it| it.compacted) {
-        if let Some((route, line)) = &topic.because {
+        if let Some((route, line)) = &topic.compacted_by {
             let name = &topic.topic;
             let _ = writeln!(
                 out,
@@ -191,7 +191,7 @@ pub fn verdict_text(loaded: &Loaded, cpus: u16) -> String {
     out
 }
 
-/// What `check` says, as an object: findings, and the memory sum of a config without errors.
+/// Result of `check` as a JSON object: findings, and the memory sum of a valid config.
 #[must_use]
 pub fn verdict_json(report: &Report, config: Option<&Config>, cpus: u16) -> String {
     let finding = |it: &super::Finding| {

@@ -1,35 +1,35 @@
-//! Templates: text with holes that a request fills, such as `{path.id}`.
+//! Templates: text with placeholders that a request expands, such as `{path.id}`.
 //!
-//! A template is parsed against the path of its route, so a parsed template never names a parameter
-//! the path lacks. `{{` and `}}` stand for the braces themselves.
+//! A template is parsed against its route's path, so a parsed template never names a parameter that
+//! the path lacks. `{{` and `}}` are literal braces.
 
 use std::fmt;
 
 use super::pattern::{PathPattern, TextError, is_name};
 
-/// Bytes a template may have as text.
+/// Longest template as text, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 1024;
 
-/// Literals and holes, in order. Never empty.
+/// Literals and placeholders, in order. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// No two literals stand side by side.
+    /// The pieces in order; no two literals are adjacent.
     pub parts: Vec<Part>,
 }
 
 /// One piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Stands as it is.
+    /// Text that is copied unchanged.
     Literal(String),
     /// `{path.name}`: the parameter of the path, decoded.
     Path {
-        /// Its place among [`PathPattern::params`].
+        /// The parameter's index in [`PathPattern::params`].
         index: usize,
-        /// Its name, for messages.
+        /// The parameter's name, which messages show.
         name: String,
     },
-    /// `{identity}`: issuer and subject of an authenticated client; empty for an anonymous one.
+    /// `{identity}`: issuer and subject of an authenticated client. Empty for an anonymous one.
     Identity,
     /// `{header.name}`: a request header, name in lower case.
     Header(String),
@@ -37,26 +37,30 @@ pub enum Part {
     Query(String),
     /// `{body:/json/pointer}`: a string, number or boolean of a JSON body (RFC 6901).
     Body {
-        /// The pointer's reference tokens, unescaped. Not empty: a whole body is no key.
+        /// The pointer's reference tokens, unescaped. Not empty, because a whole body is no key.
         pointer: Vec<String>,
     },
 }
 
-/// Where a template stands decides what it may ask for.
+/// The kind of route a template belongs to, which decides the placeholders it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Of a command: everything.
+pub enum TemplateContext {
+    /// A command: every placeholder is allowed.
     Command,
-    /// Of a query or a stream: no body.
+    /// A query or a stream: a GET has no body.
     Get,
 }
 
 impl Template {
-    /// Reads a template that belongs to a route with `path`.
+    /// Parses a template of a route with this `path`.
     ///
     /// # Errors
-    /// Where and how `text` is no template, or asks for what its place does not have.
-    pub fn parse(text: &str, path: &PathPattern, place: Place) -> Result<Self, TextError> {
+    /// `text` is not a template, or uses a placeholder that this kind of route does not have.
+    pub fn parse(
+        text: &str,
+        path: &PathPattern,
+        context: TemplateContext,
+    ) -> Result<Self, TextError> {
         let whole = 0..text.len();
         if text.is_empty() || text.len() > TEMPLATE_BYTES_MAX {
             let message = format!("a template has 1 to {TEMPLATE_BYTES_MAX} bytes");
@@ -82,7 +86,7 @@ impl Template {
                     return Err(TextError::new(brace..brace + 1, message, help));
                 }
             };
-            let part = hole(&text[brace + 1..end], path, place)
+            let part = placeholder(&text[brace + 1..end], path, context)
                 .map_err(|(message, help)| TextError::new(brace..end + 1, message, help))?;
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
@@ -97,7 +101,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// Names of the request headers it reads, in lower case.
+    /// Names of the request headers that the template reads, in lower case.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Header(name) => Some(name.as_str()),
@@ -105,7 +109,7 @@ impl Template {
         })
     }
 
-    /// Whether any part reads the request's body, which must then be there whole.
+    /// Whether a placeholder reads the request's body, which must then be complete first.
     #[must_use]
     pub fn reads_body(&self) -> bool {
         let body = |part: &Part| matches!(part, Part::Body { .. });
@@ -113,8 +117,12 @@ impl Template {
     }
 }
 
-/// What stands between two braces; or what is wrong with it, and what to do.
-fn hole(inner: &str, path: &PathPattern, place: Place) -> Result<Part, (String, String)> {
+/// Parses the text between two braces. The error is the message and what to do.
+fn placeholder(
+    inner: &str,
+    path: &PathPattern,
+    context: TemplateContext,
+) -> Result<Part, (String, String)> {
     if inner == "identity" {
         return Ok(Part::Identity);
     }
@@ -135,7 +143,7 @@ fn hole(inner: &str, path: &PathPattern, place: Place) -> Result<Part, (String, 
         return Ok(Part::Query(name.to_owned()));
     }
     if let Some(pointer) = inner.strip_prefix("body:") {
-        if place == Place::Get {
+        if context == TemplateContext::Get {
             let message = format!("`{{{inner}}}`: a GET has no body");
             return Err((
                 message,
@@ -150,7 +158,10 @@ fn hole(inner: &str, path: &PathPattern, place: Place) -> Result<Part, (String, 
     }
     let help = "templates know `{path.name}`, `{identity}`, `{header.name}`, `{query.name}` and \
                 `{body:/json/pointer}`";
-    Err((format!("`{{{inner}}}` means nothing here"), help.into()))
+    Err((
+        format!("`{{{inner}}}` is not a known placeholder"),
+        help.into(),
+    ))
 }
 
 fn path_part(name: &str, path: &PathPattern) -> Result<Part, (String, String)> {
@@ -167,13 +178,13 @@ fn path_part(name: &str, path: &PathPattern) -> Result<Part, (String, String)> {
     Err((message, help))
 }
 
-/// A header's field name (RFC 9110 5.1), already in lower case.
+/// Whether `name` is a header field name (RFC 9110 5.1), already in lower case.
 pub(super) fn is_token(name: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=128).contains(&name.len()) && name.bytes().all(legal)
 }
 
-/// RFC 6901 3 and 4: tokens after slashes, `~1` a slash, `~0` a tilde.
+/// RFC 6901 3 and 4: each token follows a slash; `~1` encodes a slash and `~0` a tilde.
 fn json_pointer(text: &str) -> Option<Vec<String>> {
     let unescape = |token: &str| {
         let stray = token.replace("~0", "").replace("~1", "").contains('~');
@@ -224,10 +235,10 @@ mod tests {
             "{body:/a~1b/0/~0}",
             "{{literal}}",
         ] {
-            let template = Template::parse(text, &path(), Place::Command).expect("good");
+            let template = Template::parse(text, &path(), TemplateContext::Command).expect("good");
             assert_eq!(template.to_string(), text);
         }
-        let to = Template::parse("{path.to}", &path(), Place::Get).expect("good");
+        let to = Template::parse("{path.to}", &path(), TemplateContext::Get).expect("good");
         let part = Part::Path {
             index: 1,
             name: "to".into(),
@@ -247,10 +258,10 @@ mod tests {
             ("{header.}", 0..9),
             ("{env.HOME}", 0..10),
         ] {
-            let error = Template::parse(text, &path(), Place::Get).expect_err(text);
+            let error = Template::parse(text, &path(), TemplateContext::Get).expect_err(text);
             assert_eq!(error.at, at, "{text}: {}", error.message);
         }
-        let pointer = Template::parse("{body:x}", &path(), Place::Command);
+        let pointer = Template::parse("{body:x}", &path(), TemplateContext::Command);
         assert!(
             pointer.is_err(),
             "RFC 6901 3: a pointer starts with a slash"
@@ -258,12 +269,13 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the text: no panic, and what is pointed at lies in the text.
+        /// No text causes a panic, and every error's range lies within the text.
         #[test]
         fn any_text_is_a_template_or_a_placed_error(text in "[{}a-z.:/~ä]{0,40}") {
-            match Template::parse(&text, &path(), Place::Command) {
+            match Template::parse(&text, &path(), TemplateContext::Command) {
                 Ok(template) => {
-                    let again = Template::parse(&template.to_string(), &path(), Place::Command);
+                    let text = template.to_string();
+                    let again = Template::parse(&text, &path(), TemplateContext::Command);
                     prop_assert_eq!(again.expect("its own text"), template);
                 }
                 Err(error) => prop_assert!(text.get(error.at).is_some()),

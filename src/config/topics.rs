@@ -1,34 +1,35 @@
-//! What the routes ask of topics: who reads them, what they must be like, which share a home.
+//! What the routes require of topics: how each is used, whether it must be compacted, and which
+//! topics share a home.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ClusterIndex, Config, Slow, Start, Template};
 use crate::model::TopicName;
 
-/// One topic and what it is for.
+/// One topic and how the routes use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicUse {
-    /// Its cluster.
+    /// The cluster that has the topic.
     pub cluster: ClusterIndex,
-    /// Which topic.
+    /// The topic's name within its cluster.
     pub topic: TopicName,
-    /// Commands are written to it.
+    /// Whether commands are written to it.
     pub commands: bool,
-    /// Replies are read from it.
+    /// Whether replies are read from it.
     pub replies: bool,
-    /// Queries are answered from it.
+    /// Whether queries are answered from it.
     pub query: bool,
-    /// Streams show it.
+    /// Whether streams send its records.
     pub stream: bool,
-    /// A route needs it compacted (`cleanup.policy=compact`): streams that start with a snapshot or
-    /// conflate. The live half of `check` and the start compare it with the broker's config.
+    /// Whether a route needs `cleanup.policy=compact`: streams that start with a snapshot or
+    /// conflate.
     pub compacted: bool,
-    /// Name and line of the first route that needs it compacted.
-    pub because: Option<(String, usize)>,
+    /// Name and line of the first route that needs the topic compacted.
+    pub compacted_by: Option<(String, usize)>,
 }
 
 impl TopicUse {
-    /// Whether the gateway reads it.
+    /// Whether the gateway reads the topic, and not only writes to it.
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.replies || self.query || self.stream
@@ -37,7 +38,7 @@ impl TopicUse {
 
 impl Config {
     /// Names of the request headers that routes forward or read in a template, and those of
-    /// `cors.allow_headers`, in lower case: a page of another origin must be allowed to send them.
+    /// `cors.allow_headers`, in lower case. CORS must allow a page of another origin to send them.
     #[must_use]
     pub fn cors_request_headers(&self) -> BTreeSet<String> {
         let commands = self.commands.iter();
@@ -58,7 +59,7 @@ impl Config {
         read.chain(named).collect()
     }
 
-    /// Every topic of the routes, by name.
+    /// Every topic of the routes, in order of cluster and name.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicUse> {
         let mut uses = BTreeMap::new();
@@ -75,16 +76,16 @@ impl Config {
             if route.start == Start::Snapshot || route.slow == Slow::Conflate {
                 usage.compacted = true;
                 usage
-                    .because
+                    .compacted_by
                     .get_or_insert((route.name.clone(), route.line));
             }
         }
         uses.into_values().collect()
     }
 
-    /// Topics that must share a home, because a command route links them; each topic is in one
-    /// group, most alone. Groups and their members are in the order of names, the same in every
-    /// process with the same routes.
+    /// Groups of topics that must share a home, because a command route links them. Each topic is
+    /// in one group, most of them alone. The order of groups and members is that of names, so it is
+    /// the same in every process with the same routes.
     #[must_use]
     pub fn linked_topics(&self) -> Vec<Vec<(ClusterIndex, TopicName)>> {
         let topics = self.topics().into_iter();
@@ -121,6 +122,6 @@ fn usage<'a>(
         query: false,
         stream: false,
         compacted: false,
-        because: None,
+        compacted_by: None,
     })
 }

@@ -1,5 +1,6 @@
-//! Sizes and durations: kinds of setting that carry a unit, in the file as in flags. A bare number
-//! is an error that shows both readings, because `timeout = 10` is a question, not an answer.
+//! Sizes and durations. Both need a unit, in the file as in flags. A bare number is rejected with
+//! both of its possible meanings, because a guess would be silently wrong by a factor of a
+//! thousand.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -7,16 +8,16 @@ use std::time::Duration;
 
 use super::kind::{Kind, Raw, within};
 
-/// 1024 bytes.
+/// Bytes of a kibibyte: 1024.
 pub const KIB: usize = 1024;
-/// 1024 KiB.
+/// Bytes of a mebibyte: 1024 KiB.
 pub const MIB: usize = 1024 * KIB;
-/// 1024 MiB.
+/// Bytes of a gibibyte: 1024 MiB.
 pub const GIB: usize = 1024 * MIB;
 
-/// Bytes, with a unit: `"64KiB"`.
+/// A number of bytes within these bounds, with a unit: `"64KiB"`.
 pub struct Size(pub RangeInclusive<usize>);
-/// Time, with a unit: `"10s"`.
+/// A duration within these bounds, with a unit: `"10s"`.
 pub struct Time(pub RangeInclusive<Duration>);
 
 const SIZES: [(&str, usize); 7] = [
@@ -47,7 +48,7 @@ impl Kind for Size {
         show_size(*value)
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!(
             "{} to {}",
             show_size(*self.0.start()),
@@ -56,7 +57,7 @@ impl Kind for Size {
     }
 }
 
-/// Bytes in the largest binary unit that divides them: `64KiB`.
+/// Prints bytes in the largest binary unit that divides them: `64KiB`.
 #[must_use]
 pub fn show_size(bytes: usize) -> String {
     let binary = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB)];
@@ -100,7 +101,7 @@ impl Kind for Time {
         show_time(*value)
     }
 
-    fn says(&self) -> String {
+    fn describe(&self) -> String {
         format!(
             "{} to {}",
             show_time(*self.0.start()),
@@ -109,7 +110,7 @@ impl Kind for Time {
     }
 }
 
-/// A duration in the largest unit that divides it: `10s`.
+/// Prints a duration in the largest unit that divides it: `10s`.
 #[must_use]
 pub fn show_time(time: Duration) -> String {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -120,16 +121,15 @@ pub fn show_time(time: Duration) -> String {
     }
 }
 
-/// Splits `64KiB`; a bare number gets both readings shown.
+/// Splits `64KiB` into number and unit. The error for a bare number shows both possible meanings.
 fn with_unit<'a>(
     raw: &'a Raw,
     wanted: &str,
     one: &str,
     other: &str,
 ) -> Result<(u64, &'a str), String> {
-    let readings = |n: &dyn Display| {
-        format!("`{n}` has no unit: write \"{n}{one}\" or \"{n}{other}\", whichever is meant")
-    };
+    let readings =
+        |n: &dyn Display| format!("`{n}` has no unit: write \"{n}{one}\" or \"{n}{other}\"");
     if let Raw::Integer(n) = raw {
         return Err(readings(n));
     }

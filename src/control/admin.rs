@@ -1,10 +1,10 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`. It is read-only: no body is read and
-//! nothing can be changed. A web page that reaches it through a browser can at most read, and only
-//! if `Host` is a listed name (against DNS rebinding).
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`. It is read-only: it reads no request
+//! body and changes nothing. A web page can reach it through its visitor's browser, so all but
+//! probes need a `Host` that is listed (protection against DNS rebinding).
 //!
-//! Probes are the exception: health checkers send any `Host`, or none (HAProxy's default is
-//! HTTP/1.0 without it). `/livez` and `/readyz` answer all of them with the status and one boolean.
-//! The details need a listed `Host`.
+//! Probes are the exception, because health checkers send any `Host`, or none (HAProxy's default is
+//! HTTP/1.0 without it). `/livez` and `/readyz` answer every client with the status and one
+//! boolean. The details need a listed `Host`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -31,34 +31,34 @@ use crate::metrics::{self, Exposition, ShardReport};
 use crate::model::ShardId;
 
 /// Connections at one time. A further connection closes the one that has been idle longest, so a
-/// client that opens many can't delay a probe.
+/// client that opens many cannot delay a probe.
 pub const CONNECTIONS_MAX: usize = 64;
-/// How often the port looks for an idle connection while all of them are being answered. An answer
-/// takes [`ANSWER_WAIT`] at most.
+/// How often a new connection checks for an idle one to close while all are being answered. An
+/// answer takes [`ANSWER_WAIT`] at most.
 const PLACE_EVERY: Duration = Duration::from_millis(5);
-/// From one response to the end of the next request's head.
+/// Time from one response to the end of the next request's head.
 const HEAD_WAIT: Duration = Duration::from_secs(30);
-/// No connection lives longer, so one that takes no bytes does not hold its place for ever.
+/// Longest life of a connection, so that a client that reads nothing does not keep its slot.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
-/// Bytes of a request's head.
+/// Most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Asks one shard for its report. Called on the control thread and must not wait; if the shard's
+/// Asks one shard for its report. It runs on the control thread and must not wait: if the shard's
 /// inbox is full, drop the sender. An answer after [`ANSWER_WAIT`] is ignored.
 pub type AskShard = Arc<dyn Fn(ShardId, oneshot::Sender<ShardReport>) + Send + Sync>;
 
-/// Where it listens and for what.
+/// Settings of the admin port, and what it reports about.
 #[derive(Clone, Debug)]
 pub struct AdminSettings {
-    /// The address; port 0 takes a free one.
+    /// The address to listen on. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// Names `Host` may have besides loopback's and the address itself.
+    /// Names that `Host` may have, in addition to loopback names and the address itself.
     pub hosts: Vec<String>,
-    /// Shards of the process.
+    /// Number of shards of the process.
     pub shards: u16,
-    /// What each route hangs on, for `/readyz`.
+    /// The checks that each route needs, for `/readyz`.
     pub routes: Vec<RouteNeeds>,
-    /// Log lines dropped since the start.
+    /// Returns the number of log lines dropped since the start.
     pub log_lines_dropped: fn() -> u64,
 }
 
@@ -68,7 +68,7 @@ pub struct Admin {
     desk: Arc<Desk>,
 }
 
-/// What every connection shares.
+/// State that all connections share.
 struct Desk {
     settings: AdminSettings,
     ask: AskShard,
@@ -76,10 +76,10 @@ struct Desk {
 }
 
 impl Admin {
-    /// Binds the port. Needs the tokio runtime of the control thread.
+    /// Binds the port. The caller runs on the control thread's tokio runtime.
     ///
     /// # Errors
-    /// The address is in use or not this machine's.
+    /// The address is in use, or does not belong to this machine.
     pub async fn bind(settings: AdminSettings, ask: AskShard) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.listen).await?;
         let since = Instant::now();
@@ -91,15 +91,15 @@ impl Admin {
         Ok(Self { listener, desk })
     }
 
-    /// The address it has.
+    /// The address that was bound, with the port that was chosen.
     ///
     /// # Errors
-    /// The system does not say; never seen on a bound socket.
+    /// The system does not report it, which has never been seen on a bound socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` is ready; then connections in flight are dropped.
+    /// Serves until `stop` completes. Open connections are then dropped.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
         let mut places: Vec<Place> = Vec::new();
@@ -122,13 +122,14 @@ impl Admin {
                     let desk = Arc::clone(&self.desk);
                     let activity = Arc::new(Activity::new(self.desk.since));
                     let connection = connect(stream, desk, activity.clone());
-                    // A timeout or an error ends the connection; no client is left to be notified.
+                    // A timeout or an error ends the connection. There is no client left to answer.
                     let task = tasks.spawn(async move {
                         let _ = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await;
                     });
                     places.push(Place { task, activity });
                 }
-                // Out of files, mostly: the pause keeps it from spinning.
+                // Usually no file descriptor is free (EMFILE). `accept` would fail again at once,
+                // so wait.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -177,7 +178,7 @@ impl Activity {
 }
 
 /// Makes room for one more connection, if necessary by closing the one that has been idle longest.
-/// Returns false if none is idle and all places are taken.
+/// Returns false if all slots are taken and none is idle.
 fn make_room(places: &mut Vec<Place>) -> bool {
     places.retain(|place| !place.task.is_finished());
     if places.len() < CONNECTIONS_MAX {
@@ -212,7 +213,7 @@ async fn connect(stream: TcpStream, desk: Arc<Desk>, activity: Arc<Activity>) ->
         .await
 }
 
-/// What a health checker asks for.
+/// What a health checker asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
     Live,
@@ -220,7 +221,8 @@ enum Probe {
 }
 
 impl Probe {
-    /// `OPTIONS /` is what HAProxy sends when its `option httpchk` names nothing else.
+    /// Returns the probe that a request is. HAProxy sends `OPTIONS /` if its `option httpchk` names
+    /// nothing else.
     fn of(method: &Method, path: &str) -> Option<Self> {
         match (method, path) {
             (&Method::GET | &Method::HEAD | &Method::OPTIONS, "/livez") => Some(Self::Live),
@@ -230,7 +232,7 @@ impl Probe {
         }
     }
 
-    /// The answer to a client without a listed `Host`.
+    /// The body for a client without a listed `Host`.
     fn without_details(self, good: bool) -> String {
         match self {
             Self::Live => format!(r#"{{"live":{good}}}"#),
@@ -287,7 +289,7 @@ impl Desk {
         let from_header = || {
             let mut hosts = request.headers().get_all(header::HOST).iter();
             let host = hosts.next()?.to_str().ok()?;
-            // Two of them name no host (RFC 9112 3.2).
+            // A request with two `Host` fields has no valid one (RFC 9112 3.2).
             host_of(host).filter(|_| hosts.next().is_none())
         };
         let Some(host) = from_target.or_else(from_header) else {
@@ -308,7 +310,7 @@ impl Desk {
             (self.ask)(ShardId(shard), reply);
             answer
         };
-        // All are asked before the first is waited for.
+        // Ask all shards before waiting for the first, so that one wait covers them all.
         let answers: Vec<_> = (0..self.settings.shards).map(ask).collect();
         let mut reports = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -329,7 +331,7 @@ impl Desk {
     }
 }
 
-/// The host of `host[:port]`, brackets kept.
+/// The host of `host[:port]`, with the brackets of an IPv6 address.
 fn host_of(text: &str) -> Option<&str> {
     let end = match text.strip_prefix('[') {
         Some(_) => text.find(']')? + 1,
@@ -348,7 +350,7 @@ fn json(verdict: Verdict) -> Answer {
     answer(status, "application/json", verdict.json)
 }
 
-/// RFC 9457: without a type of its own, the status says it all.
+/// Problem details without a `type`: the status says it all (RFC 9457 4.2.1).
 fn problem(status: StatusCode, detail: &str) -> Answer {
     let title = status.canonical_reason().unwrap_or_default();
     let code = status.as_u16();
@@ -374,7 +376,7 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// Serves with `ask` while `client` runs, which gets the port's address.
+    /// Serves with `ask` while `client` runs. The client receives the port's address.
     fn serve<T>(ask: AskShard, client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -398,7 +400,7 @@ mod tests {
         })
     }
 
-    /// Serves with `ask`, sends `request` and gives the response up to the close.
+    /// Serves with `ask`, sends `request` and returns the response up to the close.
     fn talk(ask: AskShard, request: &str) -> String {
         serve(ask, async |address| exchange(address, request).await)
     }
@@ -511,7 +513,7 @@ mod tests {
                 let text = talk(all_answer(), &format!("HEAD {path} {head}"));
                 assert!(text.contains(" 200 OK\r\n"), "{path} {head}: {text}");
                 assert_eq!(body(&text), "", "{path} {head}");
-                // What is not a probe stays closed.
+                // Other paths still need a listed host.
                 for path in ["/status", "/metrics"] {
                     let text = talk(all_answer(), &format!("GET {path} {head}"));
                     assert!(text.contains(" 421 "), "{path} {head}: {text}");

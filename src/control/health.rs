@@ -1,9 +1,9 @@
-//! What the shards' answers mean: alive, ready, how it stands. Pure over the answers.
+//! Interprets the shards' reports: live, ready, degraded. Pure functions over the reports.
 //!
-//! Live fails slowly and means "restart me": a shard that does not turn. Ready fails fast and means
-//! "send clients elsewhere": loading, a topic that was never there, draining. Brokers that are away
-//! leave a process ready and *degraded*: elsewhere would be no better, since all gateways lose them
-//! at once, and what is in memory would be cut off with the rest.
+//! `/livez` fails slowly and means "restart this process": a shard makes no turns. `/readyz` fails
+//! fast and means "send clients elsewhere": topics are loading, one was never there, or the process
+//! drains. While brokers are unavailable, a process stays ready and is *degraded*. Other instances
+//! lose the brokers at the same time, and failing would make data in memory unreachable too.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use crate::metrics::{Check, CheckState, Exposition, ShardReport, ShardStatus};
 
-/// How long a shard may take to answer before it counts as stuck.
+/// Time for a shard to answer. After it, the shard is stuck.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(1);
 
-/// Each shard's report in the order of their numbers; `None` did not answer in time.
+/// Reports in the order of the shards' numbers. `None`: the shard did not answer in time.
 pub(super) type Reports = [Option<ShardReport>];
 
-/// An answer's body, and whether it is good news.
+/// A response body, and whether its status is 200 or 503.
 pub(super) struct Verdict {
     pub(super) good: bool,
     pub(super) json: String,
@@ -26,23 +26,23 @@ pub(super) struct Verdict {
 #[derive(Serialize)]
 struct Live {
     live: bool,
-    /// Shards that did not answer.
+    /// Numbers of shards that did not answer in time.
     stuck: Vec<usize>,
 }
 
-/// `/livez`: every shard answered. Kafka away is still live.
+/// `/livez`: whether every shard answered. An unavailable Kafka does not matter here.
 pub(super) fn live(reports: &Reports) -> Verdict {
     let stuck = stuck(reports);
     let live = stuck.is_empty();
     verdict(live, &Live { live, stuck })
 }
 
-/// A route, and the checks it hangs on.
+/// A route with the checks that must hold for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteNeeds {
-    /// Its name.
+    /// The route's name in the config.
     pub route: String,
-    /// Names of checks.
+    /// Names of the checks that the route needs.
     pub checks: Vec<String>,
 }
 
@@ -61,8 +61,8 @@ struct Route<'a> {
     state: CheckState,
 }
 
-/// The checks of all shards. One that several make is there once: as the shard has it where it
-/// stands worst, and that says why.
+/// Merges the checks of all shards by name. Of several with one name, the worst state wins, and
+/// among equals one that has a detail.
 #[must_use]
 pub fn merged(reports: &[Option<ShardReport>]) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
@@ -80,7 +80,7 @@ pub fn merged(reports: &[Option<ShardReport>]) -> Vec<Check> {
     checks
 }
 
-/// How a route stands: as the worst of its checks.
+/// State of a route: the worst state of the checks that it needs.
 #[must_use]
 pub fn standing(route: &RouteNeeds, checks: &[Check]) -> CheckState {
     let needed = checks.iter().filter(|it| route.checks.contains(&it.name));
@@ -90,7 +90,7 @@ pub fn standing(route: &RouteNeeds, checks: &[Check]) -> CheckState {
         .unwrap_or(CheckState::Loading)
 }
 
-/// `/readyz`: every check of every shard holds.
+/// `/readyz`: whether every check of every shard holds.
 pub(super) fn ready(reports: &Reports, routes: &[RouteNeeds]) -> Verdict {
     let mut checks = merged(reports);
     let route = |route| {
@@ -134,12 +134,12 @@ struct Status<'a> {
 #[derive(Serialize)]
 struct Shard<'a> {
     shard: usize,
-    /// Absent: the shard did not answer.
+    /// `None` if the shard did not answer in time.
     status: Option<&'a ShardStatus>,
     checks: &'a [Check],
 }
 
-/// `/status`: each shard as it stands.
+/// `/status`: the report of each shard.
 pub(super) fn status(reports: &Reports) -> Verdict {
     let shards = reports.iter().enumerate().map(|(shard, report)| Shard {
         shard,
@@ -151,8 +151,8 @@ pub(super) fn status(reports: &Reports) -> Verdict {
     verdict(true, &Status { version, shards })
 }
 
-/// `/metrics`, the part that shards count: their sum. A stuck shard is missing from it, and
-/// `sluicegate_shards_stuck` says so.
+/// The shards' part of `/metrics`: the sum over all that answered. A stuck shard is missing from
+/// it, which `sluicegate_shards_stuck` shows.
 pub(super) fn expose(reports: &Reports, out: &mut Exposition) {
     let mut metrics = reports.iter().flatten().map(|report| &report.metrics);
     if let Some(first) = metrics.next() {

@@ -1,6 +1,6 @@
-//! The control thread: the one place with tokio. It serves the admin port from copies it asks of
-//! the shards, listens for signals and creates topics. It owns no state of a shard: when it is
-//! stuck, serving goes on; when a shard is stuck, `/livez` says so.
+//! The control thread, the only thread that runs tokio. It serves the admin port from reports that
+//! it requests from the shards, listens for signals and creates topics. It owns no state of a
+//! shard. If it is stuck, serving continues; if a shard is stuck, `/livez` reports it.
 
 mod admin;
 mod health;

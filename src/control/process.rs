@@ -1,13 +1,14 @@
-//! What the system knows of the process, for `/metrics`. Linux's `/proc`; what can't be read is 0.
+//! Metrics of the process from Linux's `/proc`. A value that cannot be read is 0.
 
 use std::time::Duration;
 
 use crate::metrics::ProcessMetrics;
 
-/// Clock ticks a second in `/proc/self/stat` (`USER_HZ`): 100 on every Linux of today.
+/// Clock ticks per second in `/proc/self/stat` (`USER_HZ`): 100 on all architectures that we build
+/// for.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Reads them anew.
+/// Reads the current values.
 pub(super) fn read(
     uptime: Duration,
     shards: usize,
@@ -33,8 +34,8 @@ pub(super) fn read(
     metrics
 }
 
-/// proc_pid_stat(5): `utime` and `stime` are fields 14 and 15; the name, field 2, may hold spaces
-/// and ends at the last parenthesis.
+/// CPU time from `/proc/self/stat`. `utime` and `stime` are fields 14 and 15; the name, field 2,
+/// may contain spaces and ends at the last parenthesis (proc_pid_stat(5)).
 fn cpu_time(stat: &str) -> Option<Duration> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);

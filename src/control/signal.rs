@@ -1,23 +1,23 @@
-//! The signals of the process: which stop it and which are ignored. The default action, which would
-//! kill the process, is never taken.
+//! Signals of the process: three stop it, the others are logged and ignored. None has its default
+//! action, which would kill the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Which signal asked the process to stop.
+/// The signal that asked the process to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// SIGTERM: an operator or a supervisor.
+    /// SIGTERM, sent by an operator or a supervisor.
     Terminate,
-    /// SIGINT: Ctrl-C.
+    /// SIGINT, sent by a terminal for Ctrl-C.
     Interrupt,
-    /// SIGQUIT: process managers send it for an orderly stop, terminals for Ctrl-\.
+    /// SIGQUIT, sent by process managers for an orderly stop and by terminals for Ctrl-\.
     Quit,
 }
 
-/// Listens to signals. Create it before anything else: until then a signal's default action kills
-/// the process. SIGPIPE is ignored by Rust's runtime.
+/// Listens for signals. Create it before anything else: until then a signal has its default action,
+/// which kills the process. Rust's runtime ignores SIGPIPE.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -26,16 +26,16 @@ pub struct Signals {
     hangup: Signal,
     user1: Signal,
     user2: Signal,
-    /// SIGXFSZ: a log file has reached its size limit (RLIMIT_FSIZE). It is caught, so that the
-    /// write fails and the line is counted as dropped.
+    /// SIGXFSZ: a log file has reached its size limit (RLIMIT_FSIZE). With a handler, the write
+    /// fails instead, and the line is counted as dropped.
     _file_size: Signal,
 }
 
 impl Signals {
-    /// Starts to listen. Needs the tokio runtime of the control thread.
+    /// Starts to listen. The caller runs on the control thread's tokio runtime.
     ///
     /// # Errors
-    /// The system refuses a handler.
+    /// The system rejects a handler.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -48,8 +48,8 @@ impl Signals {
         })
     }
 
-    /// The next signal that asks the process to stop. Call it again while draining: a second signal
-    /// means "now". Other signals are logged and ignored.
+    /// Waits for the next signal that asks the process to stop. Call it again while draining: a
+    /// second signal means "stop now". Other signals are logged and ignored.
     pub async fn next_stop(&mut self) -> Stop {
         loop {
             tokio::select! {

@@ -1,5 +1,6 @@
-//! Tokens for brokers (SASL OAUTHBEARER), from a file that somebody renews or a program that prints
-//! one. Only their end is read; whether a token is good is for the broker to say.
+//! Tokens for brokers (SASL OAUTHBEARER), from a file that an operator renews or from a program
+//! that prints them. Only the expiry time of a token is read. The broker decides whether a token is
+//! valid.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,30 +14,31 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::{ClusterKeys, KafkaSasl};
 use crate::model::Secret;
 
-/// How often a file is looked at: it is small, and who renews it need tell nobody.
+/// How often the token file is read. It is small, so polling is cheaper than asking operators for a
+/// signal after each renewal.
 const FILE_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
-/// A program that has not printed a token by then will not.
+/// Time for the program to print a token. After it, the program is killed.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes a token may have; brokers take less.
+/// Most bytes of a token. Brokers accept less.
 const TOKEN_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a program's complaint that are shown.
+/// Most bytes of a program's standard error that are logged.
 const COMPLAINT_BYTES_MAX: usize = 300;
-/// The longest wait after a program has failed.
+/// Longest wait after the program has failed.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// Where tokens come from, and what was had so far.
+/// The source of a cluster's tokens, and its last token.
 #[derive(Debug)]
 pub struct Tokens {
     source: Source,
-    /// How messages call the cluster's keys.
+    /// Names of the cluster's keys in messages.
     keys: ClusterKeys,
-    /// For programs whose tokens do not say when they end.
+    /// How often the program runs if its tokens have no expiry time.
     interval: Duration,
     due: Instant,
     failures: u32,
-    /// The last token: good until its end, whatever becomes of the source.
+    /// The last token. It is used until it expires, even if the source fails.
     held: Option<Token>,
-    /// What was said last.
+    /// The last result that `next` returned.
     said: Option<Result<Secret, String>>,
 }
 
@@ -49,12 +51,12 @@ enum Source {
 #[derive(Clone, Debug)]
 struct Token {
     secret: Secret,
-    /// Seconds since 1970, if it says so.
+    /// Expiry time in seconds since 1970, if the token has one.
     ends: Option<u64>,
 }
 
 impl Token {
-    /// How long it holds from now; `None`: it does not say.
+    /// Time until the token expires. `None` if it has no expiry time.
     fn left(&self) -> Option<Duration> {
         let left = self.ends?.saturating_sub(unix_now());
         Some(Duration::from_secs(left))
@@ -66,7 +68,7 @@ impl Token {
 }
 
 impl Tokens {
-    /// Where the config says tokens come from; `None`: it needs none.
+    /// The token source of the config. `None` if the cluster uses no tokens.
     #[must_use]
     pub fn of(sasl: &KafkaSasl, keys: ClusterKeys) -> Option<Self> {
         let source = match (&sasl.token_file, sasl.token_command.as_slice()) {
@@ -85,8 +87,8 @@ impl Tokens {
         })
     }
 
-    /// Waits until there is news: another token, or that there is none that holds, and why. May be
-    /// dropped while it waits.
+    /// Waits until the result changes: there is a new token, or none is valid any more, with the
+    /// reason. Cancel-safe.
     pub async fn next(&mut self) -> Result<Secret, String> {
         loop {
             sleep_until(self.due).await;
@@ -103,7 +105,7 @@ impl Tokens {
                     self.failures += 1;
                     self.due = Instant::now() + self.wait_after_failure();
                     match &self.held {
-                        // A source that fails for a while does no harm.
+                        // The source failed, but the last token is still valid.
                         Some(held) if held.holds() => Ok(held.secret.clone()),
                         _ => Err(format!("no token for {}: {why}", self.keys.brokers())),
                     }
@@ -161,7 +163,7 @@ impl Source {
 
 async fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
     let path = path.to_owned();
-    // A file system may hang, and this thread has other things to do.
+    // A file system may hang, so do not read on the control thread.
     let read = move || {
         use std::io::Read as _;
         let mut text = Vec::new();
@@ -174,7 +176,7 @@ async fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
     read.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
-/// Runs a program to its end. It goes when this is dropped.
+/// Runs a program and returns what it prints. Dropping the future kills the program.
 async fn run(command: &[String]) -> Result<Vec<u8>, String> {
     let (program, arguments) = command.split_first().ok_or("there is no program")?;
     let mut child = tokio::process::Command::new(program)
@@ -193,7 +195,7 @@ async fn run(command: &[String]) -> Result<Vec<u8>, String> {
     let print = async {
         out.read_to_end(&mut printed).await?;
         match printed.len() > TOKEN_BYTES_MAX {
-            // It need not end first, and may never.
+            // Fail without waiting for the program's end: it may never end.
             true => Err(std::io::Error::other("it prints more than a token")),
             false => Ok(()),
         }
@@ -212,7 +214,7 @@ async fn run(command: &[String]) -> Result<Vec<u8>, String> {
     Err(format!("{status}: {}", complaint.trim()))
 }
 
-/// A bearer token (RFC 6750 2.1), with white space round it.
+/// Parses a bearer token (RFC 6750 2.1), ignoring white space around it.
 fn parse(text: &[u8]) -> Result<Token, String> {
     let text = text.trim_ascii();
     if text.is_empty() {
@@ -236,8 +238,8 @@ fn parse(text: &[u8]) -> Result<Token, String> {
     Ok(token)
 }
 
-/// `exp` of a JWT (RFC 7519 4.1.4), as far as the token is one. Nothing is verified: it is the
-/// broker that has to believe it.
+/// Claim `exp` of a JWT (RFC 7519 4.1.4), or `None` if the token is not a JWT. The signature is not
+/// verified: that is the broker's task.
 fn end_of(token: &str) -> Option<u64> {
     let payload = token.split('.').nth(1)?;
     let payload = BASE64_URL.decode(payload).ok()?;
@@ -307,7 +309,7 @@ mod tests {
             let good = token(3);
             std::fs::write(&path, &good).expect("write");
             assert_eq!(tokens.next().await.expect("a token").expose(), good);
-            // What is held stays good without its file, until it ends.
+            // Without its file, the last token is used until it expires.
             std::fs::remove_file(&path).expect("remove");
             let over = tokens.next().await.expect_err("over, and no file");
             assert!(over.contains("can't read"), "{over}");

@@ -1,8 +1,8 @@
-//! Creating topics, for `--create-topics`, the demo and tests. Plaintext clusters only.
+//! Creates topics, for the demo and tests. Plaintext clusters only.
 //!
-//! This speaks CreateTopics through `kafka-protocol` on a socket of its own: rskafka's
-//! `create_topic` has no place for topic configs (its request is always sent with an empty list),
-//! and a topic without `cleanup.policy=compact` is not the topic a query needs.
+//! It sends CreateTopics by `kafka-protocol` on a socket of its own. rskafka's `create_topic`
+//! always sends an empty list of topic configs, and a query needs a topic with
+//! `cleanup.policy=compact`.
 
 use std::time::Duration;
 
@@ -24,83 +24,84 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::config::BrokerAddress;
 use crate::model::TopicName;
 
-/// A topic that shall be there.
+/// A topic to create if it does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
-    /// Its name.
+    /// The name of the topic.
     pub name: TopicName,
-    /// Partitions, from 1.
+    /// Number of partitions, at least 1.
     pub partitions: u32,
-    /// Replicas of each, from 1.
+    /// Number of replicas of each partition, at least 1.
     pub replication: u16,
-    /// Topic configs, such as `cleanup.policy` and `compact`.
+    /// Topic configs as key and value, such as `cleanup.policy` and `compact`.
     pub configs: Vec<(String, String)>,
 }
 
-/// What became of a topic.
+/// Whether [`ensure_topics`] created a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ensured {
-    /// It is new.
+    /// The topic is new.
     Created,
-    /// It was there, and is as it was: neither partitions nor configs are compared.
+    /// The topic existed and is unchanged. Its partitions and configs are not compared.
     Existed,
 }
 
-/// Why topics could not be made.
+/// Why topics could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum EnsureError {
-    /// No broker of the list answers.
+    /// No broker of the bootstrap list responds.
     #[error("no broker of {brokers} answers: {last}")]
     Unreachable {
-        /// Those that were tried.
+        /// The brokers that were tried, separated by commas.
         brokers: String,
-        /// What went wrong with the last.
+        /// The error of the last broker.
         last: std::io::Error,
     },
-    /// The connection broke, or the time was up.
+    /// The connection failed, or the time was up.
     #[error("the broker {broker} did not answer: {source}")]
     Broken {
-        /// Which one.
+        /// The broker of the connection.
         broker: BrokerAddress,
-        /// Why.
+        /// The error of the connection.
         source: std::io::Error,
     },
-    /// The broker and we have no common version of a request, or it answers what can't be read.
+    /// The broker and this code have no common version of a request, or its response cannot be
+    /// decoded.
     #[error("the broker does not speak our {api}: {detail}")]
     Protocol {
-        /// The request.
+        /// Type name of the request.
         api: &'static str,
-        /// What was wrong with it.
+        /// What is wrong, in a few words.
         detail: String,
     },
-    /// The cluster refused one of the topics.
+    /// The cluster rejected one of the topics.
     #[error("the cluster refused to create topic `{topic}`: {detail}")]
     Refused {
-        /// Which one.
+        /// The topic that was rejected.
         topic: TopicName,
-        /// In the broker's words.
+        /// The broker's error and message.
         detail: String,
     },
-    /// A topic was made, but not all its partitions had a leader in time.
+    /// A topic exists, but some of its partitions had no leader in time.
     #[error("topic `{topic}` has partitions without a leader")]
     NoLeader {
-        /// Which one.
+        /// The topic without leaders.
         topic: TopicName,
     },
 }
 
-/// Bytes an answer may have; a cluster's metadata of a few topics is far below.
+/// Most bytes of a response. The metadata of a few topics is far smaller.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// For one broker of the bootstrap list to answer its first request.
+/// Time for one broker of the bootstrap list to answer its first request.
 const CONNECT_WAIT: Duration = Duration::from_secs(3);
-/// Between looks for leaders.
+/// Wait between metadata requests until all partitions have leaders.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
-/// Makes the topics that are missing and waits until all partitions of all of them have leaders;
-/// the result is in the order of `topics`. Gives up after `patience`; asking again is safe.
+/// Creates the topics that do not exist, and waits until all partitions of all topics have leaders.
+/// The result is in the order of `topics`. It gives up after `patience`; calling it again is safe.
 ///
 /// # Errors
-/// See [`EnsureError`]. Topics made before an error stay.
+/// See [`EnsureError`]. Topics that were created before the error remain.
 pub async fn ensure_topics(
     bootstrap: &[BrokerAddress],
     topics: &[TopicSpec],
@@ -110,7 +111,8 @@ pub async fn ensure_topics(
     let mut any = connect_any(bootstrap, until).await?;
     let controller = controller(&any.metadata(topics).await?);
     let mut ensured = Vec::new();
-    // KIP-590: with KRaft any broker forwards; before it only the controller creates.
+    // With KRaft, any broker forwards the request (KIP-590). Before it, only the controller creates
+    // topics.
     let answers = match controller {
         Some(address) if address != any.broker => {
             Connection::open(&address, until)
@@ -170,7 +172,7 @@ async fn connect_any(
 ) -> Result<Connection, EnsureError> {
     let mut last = std::io::Error::from(std::io::ErrorKind::InvalidInput);
     for address in bootstrap {
-        // A broker that says nothing must not use up the patience for the others.
+        // An unresponsive broker must not use up the time for the others.
         let mine = until.min(Instant::now() + CONNECT_WAIT);
         match Connection::open(address, mine).await {
             Ok(connection) => {
@@ -188,7 +190,7 @@ async fn connect_any(
     Err(EnsureError::Unreachable { brokers, last })
 }
 
-/// One connection, one request at a time.
+/// One connection with one request at a time.
 struct Connection {
     broker: BrokerAddress,
     stream: TcpStream,
@@ -208,7 +210,7 @@ impl Connection {
             versions: ApiVersionsResponse::default(),
             correlation: 0,
         };
-        // Version 0 is the one every broker answers.
+        // Every broker answers version 0, even one that supports no other version of ours.
         connection.versions = connection.ask(ApiVersionsRequest::default(), 0).await?;
         Ok(connection)
     }
@@ -216,7 +218,7 @@ impl Connection {
     async fn metadata(&mut self, topics: &[TopicSpec]) -> Result<MetadataResponse, EnsureError> {
         let named =
             |topic: &TopicSpec| MetadataRequestTopic::default().with_name(Some(wire(topic)));
-        // From version 4 on a question does not create the topic it asks for.
+        // From version 4 on, asking for a topic does not have to create it.
         let version = self.version::<MetadataRequest>(4, 9)?;
         let request = MetadataRequest::default()
             .with_topics(Some(topics.iter().map(named).collect()))
@@ -224,7 +226,7 @@ impl Connection {
         self.ask(request, version).await
     }
 
-    /// What became of each topic, in their order.
+    /// Sends CreateTopics. The result has one entry per topic, in their order.
     async fn create(
         &mut self,
         topics: &[TopicSpec],
@@ -254,7 +256,7 @@ impl Connection {
         Ok(topics.iter().map(outcome).collect())
     }
 
-    /// The highest version both sides have, from `min` to `max`.
+    /// The highest version from `min` to `max` that the broker supports.
     fn version<R: Request + Message>(&self, min: i16, max: i16) -> Result<i16, EnsureError> {
         let keys = &mut self.versions.api_keys.iter();
         let theirs = keys.find(|it| it.api_key == R::KEY).map(|it| VersionRange {

@@ -1,5 +1,5 @@
-//! Against a broker of a few lines that answers with the codec's other half. Real brokers come in
-//! `tests/it/`.
+//! Tests against a small broker that answers with the codec's other half. Tests against real
+//! brokers are in `tests/it/`.
 
 use super::*;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
@@ -14,17 +14,17 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
-/// Name, partitions, configs.
+/// Name, number of partitions, and configs of a topic.
 type Created = (String, i32, Vec<(String, String)>);
 
-/// What the broker was asked to create, and how it answers.
+/// A broker that records what it was asked to create.
 #[derive(Default)]
 struct Broker {
     created: Vec<Created>,
     existing: Vec<String>,
     create_error: i16,
     metadata_asked: usize,
-    /// Answers without leaders before the first with.
+    /// Number of metadata responses without leaders before the first with them.
     leaderless: usize,
 }
 
@@ -68,7 +68,7 @@ impl Broker {
 
     fn metadata(&mut self, port: u16, request: &MetadataRequest) -> MetadataResponse {
         self.metadata_asked += 1;
-        // The first is asked before anything is created.
+        // The first request comes before anything is created.
         let leader = match self.metadata_asked > 1 + self.leaderless {
             true => BrokerId(7),
             false => BrokerId(-1),
@@ -223,7 +223,7 @@ fn brokers_that_are_not_there_are_all_named() {
         host: "127.0.0.1".into(),
         port,
     };
-    // Ports of the system's own range that nobody serves.
+    // Privileged ports without a server.
     let brokers = [broker(1), broker(2)];
     let topics = [topic("a")];
     let work = ensure_topics(&brokers, &topics, Duration::from_millis(500));

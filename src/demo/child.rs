@@ -1,9 +1,9 @@
-//! The gateway as a child process: started, watched, killed on request, started again.
+//! The gateway as a child process: started, supervised, killed on request, restarted.
 //!
-//! The child must not outlive its parent, however that ends. Linux signals a child at its parent's
-//! death if the child asked for it, and the wish survives `exec`: so the parent starts itself with
-//! a hidden flag, and that process asks, looks whether the parent is still there, and becomes the
-//! gateway.
+//! The child must not outlive its parent, however the parent ends. Linux sends a signal to a child
+//! at its parent's death if the child asked for it, and this survives `exec`. So the parent starts
+//! itself with a hidden flag. That process asks for the signal, checks that its parent still
+//! exists, and becomes the gateway.
 
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -19,19 +19,19 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::away::Away;
+use super::outside::OutsideCommands;
 
-/// How long a gateway may take from its start until it is ready.
+/// Time from the start of a gateway until it is ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often it is asked.
-const READY_ASK: Duration = Duration::from_millis(20);
-/// How long a killed gateway stays away at least, so that people see it.
-const AWAY_MIN: Duration = Duration::from_millis(800);
-/// Rest before a gateway that ended by itself is started again: first, and at most.
-const REST: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long a gateway may take to end when it is asked to.
+/// Time between two requests to `/readyz`.
+const READY_PAUSE: Duration = Duration::from_millis(20);
+/// Shortest time that a killed gateway stays down, so that people notice it.
+const DOWN_MIN: Duration = Duration::from_millis(800);
+/// First and longest wait before a gateway that ended by itself is restarted.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Time for a gateway to end after SIGTERM.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// Settings of the environment that would contradict the generated config.
+/// Variables that would override the generated config.
 const NOT_INHERITED: [&str; 4] = [
     "SLUICEGATE_LISTEN",
     "SLUICEGATE_ADMIN_LISTEN",
@@ -39,20 +39,20 @@ const NOT_INHERITED: [&str; 4] = [
     "SLUICEGATE_CONFIG",
 ];
 
-/// How to start a gateway.
+/// The command that starts a gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
-    /// The program.
+    /// Path of the program.
     pub(crate) program: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub(crate) args: Vec<String>,
-    /// Where it answers `/readyz`.
+    /// Address that serves `/readyz`.
     pub(crate) admin: SocketAddr,
 }
 
 impl Launch {
-    /// `gateway run --config config`, started so that it dies with this process. `this` is the
-    /// program that [`become_gateway`] is reached by.
+    /// Starts `gateway run --config config` so that it dies with this process. `this` is the
+    /// program that calls [`become_gateway`].
     pub(crate) fn guarded(this: &Path, gateway: &Path, config: &Path, admin: SocketAddr) -> Self {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         Self {
@@ -73,9 +73,11 @@ impl Launch {
         command
             .args(&self.args)
             .stdin(Stdio::null())
-            // Data of the demo goes to standard output; the gateway's log to standard error.
+            // Standard output has only the demo's addresses. The gateway's log goes to standard
+            // error.
             .stdout(Stdio::null())
-            // Ctrl-C is for the parent, which then ends the child in order.
+            // A process group of its own: Ctrl-C reaches only the parent, which then ends the child
+            // in order.
             .process_group(0)
             .kill_on_drop(true);
         for name in NOT_INHERITED {
@@ -88,7 +90,7 @@ impl Launch {
     }
 }
 
-/// Becomes the gateway, in a process that dies with `parent`. Comes back only with an error.
+/// Becomes the gateway, in a process that dies with `parent`. Returns only with an error.
 pub(crate) fn become_gateway(gateway: &Path, config: &Path, parent: i32) -> GatewayError {
     let start = |source| GatewayError::Start {
         program: gateway.to_owned(),
@@ -97,7 +99,7 @@ pub(crate) fn become_gateway(gateway: &Path, config: &Path, parent: i32) -> Gate
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         return start(error.into());
     }
-    // The parent may have died before the wish was heard.
+    // The parent may have died before the signal was requested.
     if rustix::process::getppid().map(Pid::as_raw_nonzero) != std::num::NonZero::new(parent) {
         return GatewayError::Orphan;
     }
@@ -105,70 +107,70 @@ pub(crate) fn become_gateway(gateway: &Path, config: &Path, parent: i32) -> Gate
     start(command.arg("run").arg("--config").arg(config).exec())
 }
 
-/// Why there is no gateway.
+/// Why the gateway is not running.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// The program can't be started.
+    /// The program cannot be started.
     #[error("the gateway {program} can't be started", program = program.display())]
     Start {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It ended before it was ready.
+    /// The gateway ended before it was ready.
     #[error("the gateway ended before it was ready: {0} (its own words are above)")]
     Ended(ExitStatus),
-    /// It runs and does not become ready.
+    /// The gateway runs, but was not ready in time.
     #[error("the gateway is not ready after {READY_TIMEOUT:?} (see its /readyz)")]
     NotReady,
-    /// The parent is gone, so the child does not start.
+    /// The parent has ended, so the child does not start.
     #[error("the demo's process is gone")]
     Orphan,
 }
 
-/// Why a restart was refused or failed.
+/// Why a restart was rejected or failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RestartError {
-    /// One is under way.
+    /// Another restart is in progress.
     #[error("a restart is under way")]
     Busy,
-    /// The new gateway did not come up.
+    /// The new gateway did not become ready.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// The demo ends.
+    /// The demo is ending, so nothing restarts.
     #[error("the demo is ending")]
     Ending,
 }
 
-/// What became of a restart.
+/// The result of a restart, as the page shows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Restarted {
-    /// The process that was killed. None: there was none just then.
+    /// Id of the process that was killed. `None` if none was running.
     pub(crate) killed_pid: Option<u32>,
-    /// The new one.
+    /// Id of the new process.
     pub(crate) pid: Option<u32>,
-    /// From the kill until the new one was ready.
-    pub(crate) away: Duration,
-    /// Commands appended to the commands topic in between.
+    /// Time from the kill until the new process was ready.
+    pub(crate) down_for: Duration,
+    /// Number of commands appended while the gateway was down.
     pub(crate) commands_meanwhile: usize,
-    /// Restarts so far.
+    /// Number of restarts so far.
     pub(crate) restarts: u32,
 }
 
-/// How the gateway is.
+/// State of the gateway's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Ready.
+    /// The process runs and is ready.
     Up,
-    /// Being started.
+    /// The process runs and is not ready yet.
     Starting,
-    /// Not there; a start follows.
+    /// No process runs; a start follows.
     Down,
 }
 
 impl State {
-    /// One word for it.
+    /// The state as the page's JSON has it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -178,33 +180,33 @@ impl State {
     }
 }
 
-/// What is known of the gateway.
+/// Status of the gateway, as the page shows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Status {
-    /// How it is.
+    /// The state of its process.
     pub(crate) state: State,
-    /// Its process, if there is one.
+    /// Id of its process, if one runs.
     pub(crate) pid: Option<u32>,
-    /// How often it was started again, for whatever reason.
+    /// Number of restarts, whether requested or after a failure.
     pub(crate) restarts: u32,
 }
 
-type Answer = oneshot::Sender<Result<Restarted, GatewayError>>;
+type RestartReply = oneshot::Sender<Result<Restarted, GatewayError>>;
 
-/// The gateway from outside: asks its keeper.
+/// A handle to the gateway's supervisor.
 #[derive(Clone)]
 pub(crate) struct Gateway {
-    asks: mpsc::Sender<Answer>,
+    asks: mpsc::Sender<RestartReply>,
     status: Arc<watch::Sender<Status>>,
 }
 
 impl Gateway {
-    /// How it is just now.
+    /// The current status of the gateway.
     pub(crate) fn status(&self) -> Status {
         *self.status.borrow()
     }
 
-    /// Kills it (-9) and starts it again.
+    /// Kills the gateway (SIGKILL) and starts it again.
     pub(crate) async fn restart(&self) -> Result<Restarted, RestartError> {
         let (answer, wait) = oneshot::channel();
         self.asks.try_send(answer).map_err(|error| match error {
@@ -215,41 +217,44 @@ impl Gateway {
     }
 }
 
-/// Keeps a gateway running.
-pub(crate) struct Keeper {
+/// Supervises the gateway: restarts it when it ends or when the page requests it.
+pub(crate) struct Supervisor {
     launch: Launch,
-    away: Away,
+    outside: OutsideCommands,
     child: Option<Child>,
-    asks: mpsc::Receiver<Answer>,
+    asks: mpsc::Receiver<RestartReply>,
     status: Arc<watch::Sender<Status>>,
 }
 
-impl Keeper {
+impl Supervisor {
     /// Starts the gateway and waits until it is ready.
     ///
     /// # Errors
-    /// The first start decides: a gateway that can't start once is not tried again.
-    pub(crate) async fn start(launch: Launch, away: Away) -> Result<(Self, Gateway), GatewayError> {
+    /// The gateway did not become ready. A gateway whose first start fails is not retried.
+    pub(crate) async fn start(
+        launch: Launch,
+        outside: OutsideCommands,
+    ) -> Result<(Self, Gateway), GatewayError> {
         let (asks, asked) = mpsc::channel(1);
         let status = Arc::new(watch::Sender::new(Status {
             state: State::Starting,
             pid: None,
             restarts: 0,
         }));
-        let mut keeper = Self {
+        let mut supervisor = Self {
             launch,
-            away,
+            outside,
             child: None,
             asks: asked,
             status: Arc::clone(&status),
         };
-        keeper.launch().await?;
-        Ok((keeper, Gateway { asks, status }))
+        supervisor.launch().await?;
+        Ok((supervisor, Gateway { asks, status }))
     }
 
-    /// Watches until `stop` is dropped, then ends the gateway in order.
-    pub(crate) async fn keep(mut self, mut stop: oneshot::Receiver<()>) {
-        let mut rest = REST.0;
+    /// Supervises until `stop` is dropped, then ends the gateway in order.
+    pub(crate) async fn supervise(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut wait = RETRY_WAIT.0;
         let mut since = Instant::now();
         loop {
             tokio::select! {
@@ -264,18 +269,18 @@ impl Keeper {
                 },
                 () = until_ready(self.launch.admin), if self.is_slow() => self.set(State::Up),
                 ended = ended(&mut self.child) => {
-                    if since.elapsed() > REST.1 {
-                        rest = REST.0;
+                    if since.elapsed() > RETRY_WAIT.1 {
+                        wait = RETRY_WAIT.0;
                     }
-                    tracing::warn!("the gateway ended by itself ({ended}); again in {rest:?}");
+                    tracing::warn!("the gateway ended by itself ({ended}); again in {wait:?}");
                     self.child = None;
                     self.set(State::Down);
                     tokio::select! {
                         biased;
                         _ = &mut stop => break,
-                        () = sleep(rest) => {}
+                        () = sleep(wait) => {}
                     }
-                    rest = (rest * 2).min(REST.1);
+                    wait = (wait * 2).min(RETRY_WAIT.1);
                     self.count_restart();
                     if let Err(error) = self.launch().await {
                         let error: &dyn std::error::Error = &error;
@@ -292,25 +297,25 @@ impl Keeper {
         let since = Instant::now();
         let killed_pid = self.child.as_ref().and_then(Child::id);
         if let Some(mut child) = self.child.take() {
-            // SIGKILL, and wait for it: its port is free after that.
+            // Kill and wait: the port is free only after the process has ended.
             let _ = child.kill().await;
         }
         self.set(State::Down);
-        let commands_meanwhile = match self.away.happens().await {
+        let commands_meanwhile = match self.outside.append().await {
             Ok(commands) => commands,
             Err(error) => {
-                tracing::warn!("nothing happened while the gateway was away: {error}");
+                tracing::warn!("could not append commands while the gateway was down: {error}");
                 0
             }
         };
-        sleep_until(since + AWAY_MIN).await;
+        sleep_until(since + DOWN_MIN).await;
         self.count_restart();
         self.launch().await?;
         let status = *self.status.borrow();
         Ok(Restarted {
             killed_pid,
             pid: status.pid,
-            away: since.elapsed(),
+            down_for: since.elapsed(),
             commands_meanwhile,
             restarts: status.restarts,
         })
@@ -331,7 +336,7 @@ impl Keeper {
                 return Err(GatewayError::Ended(ended.unwrap_or(ExitStatus::from_raw(-1))));
             }
         };
-        // One that is slow is kept: it may come yet, and whoever waits for it can see why.
+        // Keep a slow gateway: it may still become ready, and `/readyz` shows why it is not.
         self.child = Some(child);
         if !ready {
             return Err(GatewayError::NotReady);
@@ -346,7 +351,7 @@ impl Keeper {
         };
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid {
-            // It may have ended just now; then there is nothing to signal.
+            // The process may just have ended. Then there is nothing to signal.
             let _ = rustix::process::kill_process(pid, Signal::TERM);
         }
         if timeout(END_TIMEOUT, child.wait()).await.is_err() {
@@ -355,7 +360,7 @@ impl Keeper {
         }
     }
 
-    /// Whether there is a gateway that was not ready in time.
+    /// Whether a gateway runs that was not ready in time.
     fn is_slow(&self) -> bool {
         self.child.is_some() && self.status.borrow().state == State::Starting
     }
@@ -374,7 +379,7 @@ impl Keeper {
     }
 }
 
-/// Waits for the child's end; for ever, if there is none.
+/// Waits for the child's end. Without a child it never completes.
 async fn ended(child: &mut Option<Child>) -> String {
     match child {
         Some(child) => match child.wait().await {
@@ -387,11 +392,11 @@ async fn ended(child: &mut Option<Child>) -> String {
 
 async fn until_ready(admin: SocketAddr) {
     while !is_ready(admin).await {
-        sleep(READY_ASK).await;
+        sleep(READY_PAUSE).await;
     }
 }
 
-/// Asks `/readyz` once.
+/// Sends one request to `/readyz`.
 async fn is_ready(admin: SocketAddr) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(admin).await?;

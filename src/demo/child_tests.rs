@@ -1,4 +1,4 @@
-//! The keeper with a stand-in for the gateway: `sleep`, and a `/readyz` that the test answers.
+//! The supervisor with a stand-in for the gateway: `sleep`, and a `/readyz` that the test serves.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::away::Away;
-use super::child::{Gateway, GatewayError, Keeper, Launch, State};
+use super::child::{Gateway, GatewayError, Launch, State, Supervisor};
 use super::listener::BrokerHandle;
+use super::outside::OutsideCommands;
 use super::topics;
 use crate::broker::Settings;
 
-/// A broker with the commands topic, for what happens while the gateway is away.
+/// A broker with the commands topic, for the payments while the gateway is down.
 fn broker() -> BrokerHandle {
     let any = "127.0.0.1:0".parse().expect("an address");
     let broker = BrokerHandle::start(Settings::default(), 1, any).expect("a broker");
@@ -56,13 +56,13 @@ async fn until(gateway: &Gateway, what: impl Fn(&super::child::Status) -> bool) 
 #[tokio::test]
 async fn a_restart_kills_and_starts_and_something_happens_between() {
     let broker = broker();
-    let away = Away {
+    let outside = OutsideCommands {
         bootstrap: broker.bootstrap(),
     };
     let launch = launch("exec sleep 1000").await;
-    let (keeper, gateway) = Keeper::start(launch, away).await.expect("it starts");
+    let (supervisor, gateway) = Supervisor::start(launch, outside).await.expect("it starts");
     let (stop, stopped) = oneshot::channel();
-    let kept = tokio::spawn(keeper.keep(stopped));
+    let kept = tokio::spawn(supervisor.supervise(stopped));
     let first = gateway.status().pid.expect("a process");
     assert_eq!(gateway.status().state, State::Up);
 
@@ -88,13 +88,13 @@ async fn a_restart_kills_and_starts_and_something_happens_between() {
 
 #[tokio::test]
 async fn a_gateway_that_dies_by_itself_is_started_again() {
-    let away = Away {
+    let outside = OutsideCommands {
         bootstrap: "127.0.0.1:1".into(),
     };
     let launch = launch("exec sleep 1000").await;
-    let (keeper, gateway) = Keeper::start(launch, away).await.expect("it starts");
+    let (supervisor, gateway) = Supervisor::start(launch, outside).await.expect("it starts");
     let (_stop, stopped) = oneshot::channel();
-    let kept = tokio::spawn(keeper.keep(stopped));
+    let kept = tokio::spawn(supervisor.supervise(stopped));
     let first = gateway.status().pid.expect("a process");
     let pid = Pid::from_raw(first.cast_signed()).expect("a pid");
     rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
@@ -105,18 +105,20 @@ async fn a_gateway_that_dies_by_itself_is_started_again() {
 
 #[tokio::test]
 async fn a_gateway_that_cannot_start_ends_the_demo() {
-    let nobody = Away {
+    let outside = OutsideCommands {
         bootstrap: "127.0.0.1:1".into(),
     };
     let mut launch = launch("exit 78").await;
-    launch.admin = "127.0.0.1:1".parse().expect("an address nobody answers at");
-    let ended = Keeper::start(launch.clone(), nobody.clone()).await;
+    launch.admin = "127.0.0.1:1"
+        .parse()
+        .expect("an address that nobody serves");
+    let ended = Supervisor::start(launch.clone(), outside.clone()).await;
     match ended.map(|_| ()) {
         Err(GatewayError::Ended(status)) => assert_eq!(status.code(), Some(78)),
         other => panic!("{other:?}"),
     }
     launch.program = "/no/such/program".into();
-    let ended = Keeper::start(launch, nobody).await;
+    let ended = Supervisor::start(launch, outside).await;
     let error = ended.map(|_| ()).expect_err("there is no program");
     assert!(error.to_string().contains("/no/such/program"), "{error}");
 }

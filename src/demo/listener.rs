@@ -1,9 +1,9 @@
-//! Sockets for the development broker: one thread, one tokio runtime on it, one broker in it.
+//! Sockets for the development broker: one thread with one tokio runtime and one broker.
 //!
-//! Mental model: the broker is a pure struct, so all that happens here is moving bytes between it
-//! and sockets, calling it when its deadline has come, and running closures on it for whoever holds
-//! the [`BrokerHandle`]. Every connection is a task that tries its socket without waiting while it
-//! borrows the broker, and waits without borrowing it.
+//! Mental model: the broker is a pure struct. This module moves bytes between it and sockets, calls
+//! it at its deadlines, and runs closures on it for the owner of the [`BrokerHandle`]. Every
+//! connection is a task. It borrows the broker only while it tries its socket without waiting, and
+//! waits without borrowing it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,30 +21,31 @@ use tokio::task::LocalSet;
 use crate::broker::{Broker, ConnectionId, NodeId, Settings};
 use crate::model::{Instant, Now, UnixMillis};
 
-/// Bytes read from a socket at once.
+/// Most bytes read from a socket at once.
 const READ_BYTES: usize = 64 << 10;
-/// Closures that may wait for the broker's thread.
-const ERRANDS_MAX: usize = 64;
-/// Pause after a failed accept: out of descriptors is not mended by trying harder.
+/// Most closures that wait for the broker's thread.
+const CALLS_MAX: usize = 64;
+/// Wait after a failed accept. If no descriptor is free, an immediate retry fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-type Errand = Box<dyn FnOnce(&mut Broker) + Send>;
+type BrokerCall = Box<dyn FnOnce(&mut Broker) + Send>;
 
-/// A development broker that listens. Dropping it ends it, its connections and its data.
+/// A listening development broker. Dropping it ends its thread, its connections and its data.
 #[derive(Debug)]
 pub struct BrokerHandle {
     addresses: Vec<SocketAddr>,
-    errands: Option<mpsc::Sender<Errand>>,
+    calls: Option<mpsc::Sender<BrokerCall>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl BrokerHandle {
     /// Starts a cluster. Node 1 listens at `bind`, node n at `bind`'s port + n - 1; with port 0
-    /// each takes any free port. Clients are told these addresses; an unspecified address
-    /// (`0.0.0.0`) is told as `127.0.0.1`, since who may connect from elsewhere is not known here.
+    /// each node takes a free port. Metadata responses name these addresses. An unspecified address
+    /// (`0.0.0.0`) is advertised as `127.0.0.1`, because the address that other hosts would use is
+    /// unknown.
     ///
     /// # Errors
-    /// An address can't be bound, or the thread can't be had.
+    /// An address cannot be bound, or the thread cannot be started.
     pub fn start(settings: Settings, seed: u64, bind: SocketAddr) -> io::Result<Self> {
         let mut broker = Broker::new(settings, seed);
         let mut listeners = Vec::new();
@@ -62,7 +63,7 @@ impl BrokerHandle {
             listeners.push((node, listener));
             addresses.push(address);
         }
-        let (errands, mailbox) = mpsc::channel(ERRANDS_MAX);
+        let (calls, mailbox) = mpsc::channel(CALLS_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -73,44 +74,45 @@ impl BrokerHandle {
         })?;
         Ok(Self {
             addresses,
-            errands: Some(errands),
+            calls: Some(calls),
             thread: Some(thread),
         })
     }
 
-    /// Where the nodes listen, in order.
+    /// Addresses of the nodes, in order.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// The addresses as clients take them: `host:port,host:port`.
+    /// The bootstrap list for clients: `host:port,host:port`.
     #[must_use]
     pub fn bootstrap(&self) -> String {
         let all: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
         all.join(",")
     }
 
-    /// Runs a closure on the broker, between two of its calls, and waits for what it gives: topics,
-    /// drills, dumps. Blocks for as long as the closure takes, so keep it short.
+    /// Runs a closure on the broker, between two of its calls, and returns its result: to create
+    /// topics, inject faults, or dump records. It blocks until the closure has run, so keep the
+    /// closure short.
     ///
     /// # Panics
-    /// If the broker's thread has panicked.
+    /// The broker's thread has panicked.
     pub fn with<R: Send + 'static>(
         &self,
-        errand: impl FnOnce(&mut Broker) -> R + Send + 'static,
+        call: impl FnOnce(&mut Broker) -> R + Send + 'static,
     ) -> R {
         let (answer, given) = std::sync::mpsc::sync_channel(1);
-        let mut errand: Errand = Box::new(move |broker| {
-            // The other side waits below, or has panicked.
-            let _waits = answer.send(errand(broker));
+        let mut call: BrokerCall = Box::new(move |broker| {
+            // The receiver waits below, or its thread has panicked.
+            let _waits = answer.send(call(broker));
         });
-        let errands = self.errands.as_ref().expect("only drop takes it");
-        // A bounded queue that may be full for a moment; the caller may be inside a runtime, where
-        // tokio's blocking send is not allowed.
-        while let Err(refused) = errands.try_send(errand) {
+        let calls = self.calls.as_ref().expect("only drop takes it");
+        // Spin while the bounded queue is full: the caller may be inside a runtime, where tokio's
+        // blocking send panics.
+        while let Err(refused) = calls.try_send(call) {
             match refused {
-                mpsc::error::TrySendError::Full(back) => errand = back,
+                mpsc::error::TrySendError::Full(back) => call = back,
                 mpsc::error::TrySendError::Closed(_) => panic!("the broker's thread has panicked"),
             }
             std::thread::yield_now();
@@ -121,9 +123,9 @@ impl BrokerHandle {
 
 impl Drop for BrokerHandle {
     fn drop(&mut self) {
-        self.errands = None; // The mailbox ends, and with it the thread.
+        self.calls = None; // Ends the mailbox, and with it the thread.
         if let Some(thread) = self.thread.take() {
-            // Its panic was printed when it happened.
+            // The panic was already printed by the hook.
             let _panicked = thread.join();
         }
     }
@@ -136,21 +138,21 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// What the tasks of the broker's thread share.
+/// State that the tasks of the broker's thread share.
 struct Shared {
     broker: RefCell<Broker>,
     started: StdInstant,
-    peers: RefCell<BTreeMap<ConnectionId, Rc<Peer>>>,
-    /// Connections that do not read because the broker did not want more.
-    starved: RefCell<BTreeSet<ConnectionId>>,
+    connections: RefCell<BTreeMap<ConnectionId, Rc<ConnectionTask>>>,
+    /// Connections that stopped reading because the broker accepts no more bytes.
+    paused: RefCell<BTreeSet<ConnectionId>>,
     deadline: Cell<Option<Instant>>,
     deadline_moved: Notify,
 }
 
-/// A connection's task, as the others see it.
+/// A connection's task, as other tasks see it.
 #[derive(Default)]
-struct Peer {
-    news: Notify,
+struct ConnectionTask {
+    wake: Notify,
     cut: Cell<bool>,
 }
 
@@ -165,28 +167,28 @@ impl Shared {
         }
     }
 
-    /// Calls the broker and tells everyone whom the call concerns.
+    /// Calls the broker, then wakes the tasks of all connections that the call affects.
     fn call<R>(&self, call: impl FnOnce(&mut Broker, Now) -> R) -> R {
         let mut broker = self.broker.borrow_mut();
         let given = call(&mut broker, self.now());
-        let mut peers = self.peers.borrow_mut();
+        let mut connections = self.connections.borrow_mut();
         while let Some(id) = broker.next_cut() {
-            if let Some(peer) = peers.remove(&id) {
-                peer.cut.set(true);
-                peer.news.notify_one();
+            if let Some(task) = connections.remove(&id) {
+                task.cut.set(true);
+                task.wake.notify_one();
             }
         }
         while let Some(id) = broker.next_writable() {
-            if let Some(peer) = peers.get(&id) {
-                peer.news.notify_one();
+            if let Some(task) = connections.get(&id) {
+                task.wake.notify_one();
             }
         }
-        self.starved.borrow_mut().retain(|id| {
-            let fed = broker.wants_bytes(*id);
-            if let (true, Some(peer)) = (fed, peers.get(id)) {
-                peer.news.notify_one();
+        self.paused.borrow_mut().retain(|id| {
+            let wants_bytes = broker.wants_bytes(*id);
+            if let (true, Some(task)) = (wants_bytes, connections.get(id)) {
+                task.wake.notify_one();
             }
-            !fed && peers.contains_key(id)
+            !wants_bytes && connections.contains_key(id)
         });
         let deadline = broker.next_deadline();
         if self.deadline.replace(deadline) != deadline {
@@ -196,28 +198,28 @@ impl Shared {
     }
 }
 
-/// Serves until the mailbox ends.
+/// Serves until the handle is dropped.
 async fn serve(
     broker: Broker,
     listeners: Vec<(NodeId, StdListener)>,
-    mut mailbox: mpsc::Receiver<Errand>,
+    mut mailbox: mpsc::Receiver<BrokerCall>,
 ) {
     let shared = Rc::new(Shared {
         broker: RefCell::new(broker),
         started: StdInstant::now(),
-        peers: RefCell::default(),
-        starved: RefCell::default(),
+        connections: RefCell::default(),
+        paused: RefCell::default(),
         deadline: Cell::new(None),
         deadline_moved: Notify::new(),
     });
     for (node, listener) in listeners {
         tokio::task::spawn_local(accept(shared.clone(), node, listener));
     }
-    tokio::task::spawn_local(keep_time(shared.clone()));
-    while let Some(errand) = mailbox.recv().await {
+    tokio::task::spawn_local(run_timers(shared.clone()));
+    while let Some(call) = mailbox.recv().await {
         shared.call(|broker, now| {
-            broker.on_time(now); // So that the errand happens now.
-            errand(broker);
+            broker.on_time(now); // Advance the broker to now first.
+            call(broker);
         });
     }
 }
@@ -235,17 +237,17 @@ async fn accept(shared: Rc<Shared>, node: NodeId, listener: StdListener) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // Fails only on a socket that is gone already, which the first read tells.
+        // Fails only on a socket that is already closed, which the first read reports.
         let _gone = stream.set_nodelay(true);
         if let Some(id) = shared.call(|broker, _| broker.on_connect(node)) {
-            let peer = Rc::new(Peer::default());
-            shared.peers.borrow_mut().insert(id, peer.clone());
-            tokio::task::spawn_local(converse(shared.clone(), stream, id, peer));
+            let task = Rc::new(ConnectionTask::default());
+            shared.connections.borrow_mut().insert(id, task.clone());
+            tokio::task::spawn_local(serve_connection(shared.clone(), stream, id, task));
         }
     }
 }
 
-async fn keep_time(shared: Rc<Shared>) {
+async fn run_timers(shared: Rc<Shared>) {
     loop {
         let Some(deadline) = shared.deadline.get() else {
             shared.deadline_moved.notified().await;
@@ -261,11 +263,16 @@ async fn keep_time(shared: Rc<Shared>) {
     }
 }
 
-/// One connection, from its first byte to its end.
-async fn converse(shared: Rc<Shared>, stream: TcpStream, id: ConnectionId, peer: Rc<Peer>) {
+/// Serves one connection until its end.
+async fn serve_connection(
+    shared: Rc<Shared>,
+    stream: TcpStream,
+    id: ConnectionId,
+    task: Rc<ConnectionTask>,
+) {
     let mut buffer = vec![0; READ_BYTES];
     let ended = loop {
-        if peer.cut.get() {
+        if task.cut.get() {
             return; // Its id is dead.
         }
         let Ok(blocked) = write(&shared, &stream, id) else {
@@ -273,7 +280,7 @@ async fn converse(shared: Rc<Shared>, stream: TcpStream, id: ConnectionId, peer:
         };
         let wanted = shared.broker.borrow().wants_bytes(id);
         if !wanted {
-            shared.starved.borrow_mut().insert(id);
+            shared.paused.borrow_mut().insert(id);
         }
         let interest = match (wanted, blocked) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -282,7 +289,7 @@ async fn converse(shared: Rc<Shared>, stream: TcpStream, id: ConnectionId, peer:
             (false, false) => None,
         };
         tokio::select! {
-            () = peer.news.notified() => continue,
+            () = task.wake.notified() => continue,
             _ = ready(&stream, interest) => {}
         }
         if wanted && let Err(end) = read(&shared, &stream, id, &mut buffer) {
@@ -293,7 +300,7 @@ async fn converse(shared: Rc<Shared>, stream: TcpStream, id: ConnectionId, peer:
         tracing::warn!(%violation, "the development broker closes a connection");
         let _unsent = write(&shared, &stream, id);
     }
-    shared.peers.borrow_mut().remove(&id);
+    shared.connections.borrow_mut().remove(&id);
     shared.call(|broker, _| broker.on_disconnect(id));
 }
 
@@ -304,7 +311,7 @@ async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<()>
     }
 }
 
-/// Writes what the socket takes; whether something is left.
+/// Writes until the socket is full. Returns whether bytes remain.
 fn write(shared: &Shared, stream: &TcpStream, id: ConnectionId) -> io::Result<bool> {
     loop {
         let written = {
@@ -323,7 +330,7 @@ fn write(shared: &Shared, stream: &TcpStream, id: ConnectionId) -> io::Result<bo
     }
 }
 
-/// Reads once. The error is the connection's end: clean, or what it violated.
+/// Reads once. `Err` is the end of the connection: closed by the client, or a protocol violation.
 fn read(
     shared: &Shared,
     stream: &TcpStream,
@@ -464,7 +471,7 @@ mod tests {
         let broker = start(2);
         let address = broker.addresses()[1];
         let mut stream = TcpStream::connect(address).await.expect("listens");
-        // The accept may still be on its way; a request would be the proof, a stop is enough.
+        // Give the broker time to accept the connection.
         tokio::time::sleep(Duration::from_millis(20)).await;
         broker.with(|b| b.stop_node(NodeId(2)));
         let mut end = [0];

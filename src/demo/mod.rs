@@ -1,23 +1,23 @@
-//! `sluicegate demo`: the whole picture in one command, offline.
+//! `sluicegate demo`: a complete system in one command, offline.
 //!
-//! One parent process holds what stands around a gateway in real life: a Kafka-compatible broker
-//! (the development broker behind a socket, in memory, not for production), a service that owns
-//! accounts and payments, and a web page. The gateway is the parent's *child*, started as anyone
-//! would start it (`sluicegate run --config …`), so that it can be killed and restarted from a
-//! button on the page with nothing lost. This room is a client of the gateway: it knows its HTTP
-//! face and its config file, and nothing of its insides.
+//! One parent process runs everything around a gateway: a Kafka-compatible broker (the development
+//! broker behind a socket, in memory, not for production), a service that owns accounts and
+//! payments, and a web page. The gateway is a *child* process, started as an operator would start
+//! it (`sluicegate run --config …`), so that a button on the page can kill and restart it without
+//! losing anything. This room is a client of the gateway: it knows its HTTP interface and its
+//! config file, and nothing of its internals.
 
-mod away;
+mod addresses;
 mod child;
 #[cfg(test)]
 mod child_tests;
 pub mod listener;
+mod outside;
 mod page;
 #[cfg(test)]
 mod page_tests;
 mod parent;
 mod payments;
-mod places;
 mod service;
 mod topics;
 

@@ -1,7 +1,8 @@
-//! The demo's web page: five static files, where things are, and the button that kills the gateway.
+//! The demo's web page: five static files, a JSON file with the demo's addresses, and the request
+//! that kills the gateway.
 //!
-//! The page is another origin than the gateway, as a real one would be: everything it shows it gets
-//! across origins, by the CORS settings of the generated config.
+//! The page has another origin than the gateway, as in production. All its data crosses origins, by
+//! the CORS settings of the generated config.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -19,17 +20,18 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::addresses::Addresses;
 use super::child::{Gateway, RestartError};
-use super::places::Places;
 
-/// Connections at one time; more wait in the kernel's queue.
+/// Most connections at one time. Others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
-/// From a connection's begin, or the last answer, to the end of the next request's head.
+/// Time from the start of a connection, or the last response, to the end of the next request's
+/// head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may last altogether.
+/// Longest life of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
-type Answer = Response<Full<Bytes>>;
+type PageResponse = Response<Full<Bytes>>;
 
 /// One file of the page.
 struct File {
@@ -66,10 +68,11 @@ const FILES: [File; 5] = [
     },
 ];
 
-/// The page's server.
+/// The HTTP server of the page.
 pub(crate) struct Page {
-    places: Places,
-    /// None: the gateway is run apart, and can't be restarted from here.
+    addresses: Addresses,
+    /// The gateway's supervisor. `None` if the gateway was started separately, so the page cannot
+    /// restart it.
     gateway: Option<Gateway>,
     /// The files' etags, in the order of [`FILES`].
     etags: [HeaderValue; FILES.len()],
@@ -77,22 +80,22 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn new(places: Places, gateway: Option<Gateway>) -> Self {
+    pub(crate) fn new(addresses: Addresses, gateway: Option<Gateway>) -> Self {
         let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
              img-src data:; connect-src 'self' {}; base-uri 'none'; form-action 'none'; \
              frame-ancestors 'none'",
-            places.gateway_url()
+            addresses.gateway_url()
         );
         Self {
             gateway,
             etags: FILES.each_ref().map(etag),
             security_policy: HeaderValue::from_str(&policy).expect("addresses are ASCII"),
-            places,
+            addresses,
         }
     }
 
-    /// Serves until it is dropped.
+    /// Serves until the future is dropped.
     pub(crate) async fn serve(self, listener: TcpListener) {
         let page = Arc::new(self);
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -118,21 +121,21 @@ impl Page {
                     .max_headers(64)
                     .max_buf_size(16 * 1024)
                     .serve_connection(TokioIo::new(stream), service);
-                // Whatever ends it, the browser opens another.
+                // Ignore how it ended: the browser opens another connection.
                 let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
                 drop(permit);
             });
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>) -> PageResponse {
         let (method, path) = (request.method(), request.uri().path());
         let mut answer = match (method, path) {
-            _ if !is_host_ours(request.headers()) => problem(
+            _ if !is_own_host(request.headers()) => problem(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this host is not served here",
             ),
-            (&Method::GET | &Method::HEAD, "/demo.json") => self.where_things_are(),
+            (&Method::GET | &Method::HEAD, "/demo.json") => self.addresses(),
             (&Method::POST, "/gateway/restart") => self.restart(request.headers()).await,
             (&Method::GET | &Method::HEAD, path) => self.file(path, request.headers()),
             _ => problem(StatusCode::METHOD_NOT_ALLOWED, "no such method here"),
@@ -149,7 +152,7 @@ impl Page {
         answer
     }
 
-    fn file(&self, path: &str, headers: &HeaderMap) -> Answer {
+    fn file(&self, path: &str, headers: &HeaderMap) -> PageResponse {
         let Some(place) = FILES.iter().position(|file| file.path == path) else {
             return problem(StatusCode::NOT_FOUND, "no such page");
         };
@@ -162,16 +165,16 @@ impl Page {
         let mut answer = respond(status, file.media_type, Bytes::from_static(bytes));
         let headers = answer.headers_mut();
         headers.insert(header::ETAG, etag.clone());
-        // The next build's files have the same names: ask each time.
+        // Another build has files of the same names, so browsers must revalidate.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer
     }
 
-    fn where_things_are(&self) -> Answer {
+    fn addresses(&self) -> PageResponse {
         let status = self.gateway.as_ref().map(Gateway::status);
         let body = json!({
-            "gateway": self.places.gateway_url(),
-            "kafka": self.places.kafka.to_string(),
+            "gateway": self.addresses.gateway_url(),
+            "kafka": self.addresses.kafka.to_string(),
             "can_restart": status.is_some(),
             "state": status.as_ref().map_or("apart", |status| status.state.as_str()),
             "pid": status.as_ref().and_then(|status| status.pid),
@@ -180,9 +183,9 @@ impl Page {
         json_answer(StatusCode::OK, "application/json", &body)
     }
 
-    /// Kills and restarts the gateway, for the page itself only: another site's page can make a
-    /// browser send a POST here, but not with our origin.
-    async fn restart(&self, headers: &HeaderMap) -> Answer {
+    /// Kills and restarts the gateway, for the page itself only. Another site's page can make a
+    /// browser send a POST here, but not with this page's origin.
+    async fn restart(&self, headers: &HeaderMap) -> PageResponse {
         if !is_same_origin(headers) {
             return problem(
                 StatusCode::FORBIDDEN,
@@ -199,7 +202,7 @@ impl Page {
                 &json!({
                     "killed_pid": restarted.killed_pid,
                     "pid": restarted.pid,
-                    "away_ms": restarted.away.as_millis() as u64,
+                    "away_ms": restarted.down_for.as_millis() as u64,
                     "commands_meanwhile": restarted.commands_meanwhile,
                     "restarts": restarted.restarts,
                 }),
@@ -210,7 +213,7 @@ impl Page {
     }
 }
 
-/// Hash of a file's bytes: the same files have the same etag in every process.
+/// The etag of a file: a hash of its bytes, so it is the same in every process.
 fn etag(file: &File) -> HeaderValue {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, file.bytes);
     let hex: String = digest.as_ref()[..8]
@@ -220,9 +223,9 @@ fn etag(file: &File) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{hex}\"")).expect("hex digits in quotes")
 }
 
-/// An address or `localhost`. A name of somebody else's that leads here (DNS rebinding) would make
-/// that somebody's page the same origin.
-fn is_host_ours(headers: &HeaderMap) -> bool {
+/// Whether `Host` is an address or `localhost`. Any other name may belong to an attacker and
+/// resolve to this host (DNS rebinding), which would make the attacker's page the same origin.
+fn is_own_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|h| h.to_str().ok()) else {
         return false;
     };
@@ -246,12 +249,16 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
     }
 }
 
-fn problem(status: StatusCode, detail: &str) -> Answer {
+fn problem(status: StatusCode, detail: &str) -> PageResponse {
     let body = json!({ "status": status.as_u16(), "detail": detail });
     json_answer(status, "application/problem+json", &body)
 }
 
-fn json_answer(status: StatusCode, media_type: &'static str, body: &serde_json::Value) -> Answer {
+fn json_answer(
+    status: StatusCode,
+    media_type: &'static str,
+    body: &serde_json::Value,
+) -> PageResponse {
     let mut answer = respond(status, media_type, Bytes::from(body.to_string()));
     answer
         .headers_mut()
@@ -259,7 +266,7 @@ fn json_answer(status: StatusCode, media_type: &'static str, body: &serde_json::
     answer
 }
 
-fn respond(status: StatusCode, media_type: &'static str, body: Bytes) -> Answer {
+fn respond(status: StatusCode, media_type: &'static str, body: Bytes) -> PageResponse {
     let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
     answer

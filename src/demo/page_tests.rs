@@ -1,21 +1,21 @@
-//! The page's server, by raw requests.
+//! Raw requests to the page's server.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::addresses::Addresses;
 use super::page::Page;
-use super::places::Places;
 
 async fn ask(request: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let page = listener.local_addr().expect("bound");
-    let places = Places {
+    let addresses = Addresses {
         gateway: ([127, 0, 0, 1], 1).into(),
         admin: ([127, 0, 0, 1], 2).into(),
         kafka: ([127, 0, 0, 1], 3).into(),
         page,
     };
-    let server = tokio::spawn(Page::new(places, None).serve(listener));
+    let server = tokio::spawn(Page::new(addresses, None).serve(listener));
     let mut stream = TcpStream::connect(page).await.expect("it listens");
     let request = request.replace("HERE", &page.to_string());
     stream.write_all(request.as_bytes()).await.expect("sent");
@@ -58,10 +58,10 @@ async fn files_come_with_an_etag_and_once() {
 async fn the_page_is_told_where_things_are() {
     let answer = ask("GET /demo.json HTTP/1.1\r\nHost: HERE\r\nConnection: close\r\n\r\n").await;
     let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let places: serde_json::Value = serde_json::from_str(body).expect("JSON");
-    assert_eq!(places["gateway"], "http://127.0.0.1:1");
-    assert_eq!(places["can_restart"], false);
-    assert_eq!(places["state"], "apart");
+    let addresses: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(addresses["gateway"], "http://127.0.0.1:1");
+    assert_eq!(addresses["can_restart"], false);
+    assert_eq!(addresses["state"], "apart");
 }
 
 #[tokio::test]
@@ -71,13 +71,13 @@ async fn only_the_page_itself_may_kill_the_gateway() {
         ("Host: HERE\r\nOrigin: http://evil.example\r\n", 403),
         ("Host: HERE\r\nOrigin: null\r\n", 403),
         ("Host: HERE\r\nOrigin: https://HERE\r\n", 403),
-        // DNS rebinding: a name of somebody else's that leads here.
+        // DNS rebinding: another site's name that resolves to this host.
         ("Host: evil.example\r\nOrigin: http://evil.example\r\n", 421),
         (
             "Host: localhost.evil.example:80\r\nOrigin: http://localhost.evil.example:80\r\n",
             421,
         ),
-        // The page itself; here, of a gateway that is run apart.
+        // The page itself. The gateway of this test was started separately.
         ("Host: HERE\r\nOrigin: http://HERE\r\n", 404),
         ("Host: localhost:1\r\nOrigin: http://localhost:1\r\n", 404),
     ];

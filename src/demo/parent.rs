@@ -1,4 +1,4 @@
-//! The demo's parent process: what it starts, in which order, and how it ends.
+//! The demo's parent process: starts the parts in order, and ends them.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -11,20 +11,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::away::Away;
-use super::child::{Gateway, GatewayError, Keeper, Launch, become_gateway};
+use super::addresses::{Addresses, ConfigDir};
+use super::child::{Gateway, GatewayError, Launch, Supervisor, become_gateway};
 use super::listener::BrokerHandle;
+use super::outside::OutsideCommands;
 use super::page::Page;
-use super::places::{ConfigDir, Places};
 use super::{service, topics};
 use crate::broker::Settings;
 
-/// How long the service may take to have its accounts.
+/// Time for the service to open its accounts.
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the end may take altogether: the gateway's, and a little.
+/// Time for the end of the demo: the gateway's own limit, and 2 s more.
 const END_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// `sluicegate demo`: flags.
+/// Flags of `sluicegate demo`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DemoArgs {
     /// Where the gateway listens for commands, queries and streams (port 0: any free one).
@@ -60,49 +60,49 @@ pub struct DemoArgs {
     pub exec_gateway: Option<Vec<PathBuf>>,
 }
 
-/// How `sluicegate demo` says where everything is.
+/// Format of the addresses that `sluicegate demo` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// A short page for people.
+    /// A short text for a terminal.
     Text,
-    /// One line of JSON.
+    /// One line of JSON for scripts.
     Json,
 }
 
-/// Why the demo could not start, or had to end.
+/// Why the demo could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// An address is taken or not ours.
+    /// An address is in use, or does not belong to this machine.
     #[error("can't listen on {addr}: free it, or give {flag} another port (0: any free one)")]
     Listen {
         /// The flag that sets the address.
         flag: &'static str,
-        /// The address asked for.
+        /// The address that was requested.
         addr: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The system refused something the demo can't do without.
+    /// The system refused an operation that the demo needs.
     #[error("can't {what}")]
     System {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The payments service could not open its accounts.
     #[error("the payments service did not start within {SERVICE_TIMEOUT:?}; the log says why")]
     Service,
-    /// There is no gateway.
+    /// The gateway does not run.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// `--exec-gateway` was given by hand.
+    /// `--exec-gateway` was not given by the demo itself.
     #[error("--exec-gateway is for the demo itself")]
     ExecByHand,
 }
 
 impl DemoError {
-    /// The process's exit code (INTERFACE: 2 usage, 69 something needed is not there).
+    /// The process's exit code: 2 for wrong usage, 69 if something needed is unavailable.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -113,7 +113,7 @@ impl DemoError {
 }
 
 /// Runs the demo until SIGINT, SIGTERM, SIGQUIT or SIGHUP. Call it on the main thread: the gateway
-/// dies with the thread that started it.
+/// receives its death signal when the thread that started it ends.
 ///
 /// # Errors
 /// See [`DemoError`].
@@ -143,7 +143,7 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     print(args.output, &demo);
     let signal = signals.next_end().await;
     tracing::info!("the demo ends on {signal}");
-    // A second signal does not wait for an orderly end; what still runs is killed on drop.
+    // A second signal ends the demo at once. Processes that still run are killed on drop.
     tokio::select! {
         _ = signals.next_end() => {}
         () = demo.end() => {}
@@ -151,14 +151,15 @@ async fn demo(args: &DemoArgs) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// Signals that end the demo in an orderly way, so that no process of it stays behind.
+/// Signals that end the demo in order, so that no process of it is left running.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
-    /// The terminal was closed. `None` if `nohup` started the demo, which has the signal ignored.
+    /// SIGHUP: the terminal was closed. `None` if `nohup` started the demo, which ignores the
+    /// signal.
     hangup: Option<Signal>,
-    /// Caught, so that they do not kill the process.
+    /// SIGUSR1 and SIGUSR2 are caught, so that they do not kill the process.
     _ignored: [Signal; 2],
 }
 
@@ -193,7 +194,8 @@ impl Signals {
     }
 }
 
-/// proc_pid_status(5): `SigIgn` is a mask in hexadecimal, SIGHUP its lowest bit.
+/// Whether SIGHUP is ignored. `SigIgn` is a hexadecimal mask with SIGHUP as its lowest bit
+/// (proc_pid_status(5)).
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -201,30 +203,31 @@ fn is_hangup_ignored() -> bool {
     mask.is_some_and(|mask| mask & 1 == 1)
 }
 
-/// Standard output is for the addresses alone: a script reads one line of JSON there.
+/// Prints the addresses. Nothing else goes to standard output, because scripts read one line of
+/// JSON there.
 fn print(output: Output, demo: &Demo) {
     let config = demo.config.config();
     let text = match output {
-        Output::Json => demo.places.as_json(&config, demo.gateway_pid),
-        Output::Text => demo.places.as_text(&config, demo.gateway_pid),
+        Output::Json => demo.addresses.as_json(&config, demo.gateway_pid),
+        Output::Text => demo.addresses.as_text(&config, demo.gateway_pid),
     };
     let mut out = std::io::stdout();
-    // A closed standard output does not end the demo: the page shows the same.
+    // A closed standard output does not end the demo: the page shows the same addresses.
     if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
         tracing::warn!("can't write to standard output: {error}");
     }
 }
 
-/// Everything that runs. Fields are dropped in this order: the service before its broker.
+/// All running parts. Fields are dropped in this order: the service before its broker.
 struct Demo {
-    places: Places,
+    addresses: Addresses,
     config: ConfigDir,
     gateway_pid: Option<u32>,
-    /// Dropping the sender asks the keeper to end the gateway.
-    keeper: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// The supervisor's task. Dropping the sender makes it end the gateway.
+    supervisor: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     _running: JoinSet<()>,
     _broker: BrokerHandle,
-    /// The gateway's ports, kept for it while it is away.
+    /// The gateway's ports, reserved while it is down.
     _reserved: [Socket; 2],
 }
 
@@ -234,7 +237,7 @@ impl Demo {
         let gateway = reserve("--listen", args.listen)?;
         let admin = reserve("--admin-listen", args.admin_listen)?;
         let broker = start_broker(args.kafka_listen)?;
-        let places = Places {
+        let addresses = Addresses {
             gateway: address(&gateway)?,
             admin: address(&admin)?,
             kafka: broker.addresses()[0],
@@ -242,14 +245,14 @@ impl Demo {
                 .local_addr()
                 .map_err(system("ask for an address"))?,
         };
-        let config = ConfigDir::write(&places).map_err(system("write the gateway's config"))?;
+        let config = ConfigDir::write(&addresses).map_err(system("write the gateway's config"))?;
         let mut running = JoinSet::new();
         start_service(&mut running, broker.bootstrap()).await?;
         let mut demo = Self {
-            places,
+            addresses,
             config,
             gateway_pid: None,
-            keeper: None,
+            supervisor: None,
             _running: running,
             _broker: broker,
             _reserved: [gateway, admin],
@@ -258,7 +261,7 @@ impl Demo {
             true => None,
             false => Some(demo.start_gateway(args.gateway.as_deref()).await?),
         };
-        let page = Page::new(places, gateway);
+        let page = Page::new(addresses, gateway);
         demo._running.spawn(page.serve(page_listener));
         Ok(demo)
     }
@@ -267,32 +270,32 @@ impl Demo {
         let this = std::env::current_exe().map_err(system("find this program"))?;
         let program = program.unwrap_or(&this);
         let config = self.config.config();
-        let launch = Launch::guarded(&this, program, &config, self.places.admin);
-        let away = Away {
+        let launch = Launch::guarded(&this, program, &config, self.addresses.admin);
+        let outside = OutsideCommands {
             bootstrap: self._broker.bootstrap(),
         };
-        let (keeper, gateway) = Keeper::start(launch, away).await?;
+        let (supervisor, gateway) = Supervisor::start(launch, outside).await?;
         self.gateway_pid = gateway.status().pid;
         let (stop, stopped) = oneshot::channel();
-        self.keeper = Some((stop, tokio::spawn(keeper.keep(stopped))));
+        self.supervisor = Some((stop, tokio::spawn(supervisor.supervise(stopped))));
         Ok(gateway)
     }
 
-    /// Ends the gateway in order, then the rest.
+    /// Ends the gateway in order, then drops the rest.
     async fn end(mut self) {
-        if let Some((stop, keeper)) = self.keeper.take() {
+        if let Some((stop, supervisor)) = self.supervisor.take() {
             drop(stop);
-            let abort = keeper.abort_handle();
-            if tokio::time::timeout(END_TIMEOUT, keeper).await.is_err() {
+            let abort = supervisor.abort_handle();
+            if tokio::time::timeout(END_TIMEOUT, supervisor).await.is_err() {
                 abort.abort();
             }
         }
     }
 }
 
-/// The broker with its topics.
+/// Starts the broker and creates its topics.
 fn start_broker(addr: SocketAddr) -> Result<BrokerHandle, DemoError> {
-    // The seed makes topic ids: a demo started anew must not look like the same log.
+    // The seed determines the topic ids. A restarted demo has new topics, so it needs a new seed.
     let seed = service::now_ms().cast_unsigned();
     let broker = BrokerHandle::start(Settings::default(), seed, addr).map_err(|source| {
         DemoError::Listen {
@@ -326,14 +329,15 @@ fn listen(flag: &'static str, addr: SocketAddr) -> Result<TcpListener, DemoError
     TcpListener::from_std(listener).map_err(refused)
 }
 
-/// Takes a port for somebody who binds it later, and again after each restart: a socket that is
-/// bound and never listens. It keeps others from getting the port as a free one, and lets those
-/// bind who allow the address to be used again, as listeners do.
+/// Reserves a port for the gateway, which binds it later and again after each restart. The socket
+/// is bound and never listens, so the kernel does not assign the port to others, and sockets with
+/// `SO_REUSEADDR`, as listeners have, can still bind it.
 fn reserve(flag: &'static str, addr: SocketAddr) -> Result<Socket, DemoError> {
     let refused = |source| DemoError::Listen { flag, addr, source };
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).map_err(refused)?;
-    // For a given port before it is bound, or connections that ended just now would be in the way;
-    // for any free one afterwards, or it could be another demo's reserved one.
+    // Set it for a given port before binding, because closed connections in TIME_WAIT would prevent
+    // the bind. For port 0 set it only afterwards, because the kernel could choose another demo's
+    // reserved port.
     if addr.port() != 0 {
         socket.set_reuse_address(true).map_err(refused)?;
     }

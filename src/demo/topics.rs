@@ -1,57 +1,58 @@
 //! The demo's topics: names, partitions, policies.
 
-/// One topic as it is created.
+/// One topic of the demo.
 pub(crate) struct Topic {
-    /// Its name.
+    /// The name of the topic.
     pub(crate) name: &'static str,
-    /// Partitions. A key's records are in one of them, by Kafka's own partitioner.
+    /// Number of partitions. Kafka's default partitioner assigns keys to them.
     pub(crate) partitions: u16,
-    /// Kafka's settings for it. Together they keep below what the broker may hold, so that it
-    /// never has to make room by taking the oldest of whatever there is.
+    /// Topic configs. Together they keep the topics below the broker's memory limit, so that it
+    /// never has to delete the oldest records of all topics.
     pub(crate) configs: &'static [(&'static str, &'static str)],
 }
 
-/// An hour, and 8 MiB a partition. For replies this is the window in which a retry is answered.
+/// Retention of 1 h and 8 MiB per partition. For replies, this is the time during which a retry is
+/// answered.
 const NEWEST: &[(&str, &str)] = &[("retention.ms", "3600000"), ("retention.bytes", "8388608")];
 
-/// What clients ask for. Order is per partition, and one would hide that; of five, Ana and Bo have
-/// different ones.
+/// Commands of clients. There are five partitions because order holds only within one, and Ana and
+/// Bo should be in different ones.
 pub(crate) const COMMANDS: Topic = Topic {
     name: "payments-commands",
     partitions: 5,
     configs: NEWEST,
 };
-/// What they are answered.
+/// Replies of the service to commands.
 pub(crate) const REPLIES: Topic = Topic {
     name: "payments-replies",
     partitions: 5,
     configs: NEWEST,
 };
-/// The newest state of each account: queries are answered from it.
+/// The newest state of each account. Queries are answered from it.
 pub(crate) const BALANCES: Topic = Topic {
     name: "balances",
     partitions: 5,
     configs: &[("cleanup.policy", "compact")],
 };
-/// What happened, each person's under their own key: streams show it, for an hour.
+/// Events under the key of the person they concern, kept for 1 h. Streams send them.
 pub(crate) const PAYMENTS: Topic = Topic {
     name: "payments",
     partitions: 5,
     configs: NEWEST,
 };
-/// The service's own book. One partition, so that there is one order. 96 MiB hold some 20
-/// checkpoints; age alone takes nothing.
+/// The service's journal. It has one partition, because it needs one order. 96 MiB hold about 20
+/// checkpoints; records do not expire by age.
 pub(crate) const JOURNAL: Topic = Topic {
     name: "payments-journal",
     partitions: 1,
     configs: &[("retention.ms", "-1"), ("retention.bytes", "100663296")],
 };
 
-/// All of them.
+/// Every topic of the demo.
 pub(crate) const ALL: [&Topic; 5] = [&COMMANDS, &REPLIES, &BALANCES, &PAYMENTS, &JOURNAL];
 
 impl Topic {
-    /// The partition of a key, as Kafka's Java clients and librdkafka's `murmur2` choose it.
+    /// The partition of a key, as chosen by Kafka's Java clients and librdkafka's `murmur2`.
     pub(crate) fn partition_of(&self, key: &[u8]) -> usize {
         let positive = murmur2(key) & 0x7fff_ffff;
         (positive % u32::from(self.partitions)) as usize
@@ -90,7 +91,7 @@ mod tests {
         assert_ne!(ana, bo);
     }
 
-    /// The vectors of Kafka's own `UtilsTest#testMurmur2`.
+    /// Test vectors of Kafka's `UtilsTest#testMurmur2`.
     #[test]
     fn keys_hash_as_kafkas_own_clients_hash_them() {
         let vectors: [(&str, i32); 6] = [

@@ -1,12 +1,12 @@
 //! The one function that properties and fuzzing share: what must hold for any bytes.
 
-use super::{Connection, Exchange, Limits, Method, Received, Refusal, Version};
+use super::{Connection, HeaderTable, Limits, Method, Received, Refusal, ResponseContext, Version};
 
 /// All that was read from a connection: requests in order, then how it ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reading {
     pub(super) requests: Vec<Seen>,
-    pub(super) refused: Option<(Refusal, Exchange)>,
+    pub(super) refused: Option<(Refusal, ResponseContext)>,
     /// The `Origin` of the request that was refused.
     pub(super) origin: Option<Box<[u8]>>,
     /// Bytes of half a request at the end.
@@ -61,13 +61,13 @@ pub(super) fn small_limits() -> Limits {
 
 /// Feeds the pieces as a shard would: the rest behind a request is kept or read on, by turns.
 pub(super) fn read_pieces(pieces: &[&[u8]], limits: &Limits) -> Reading {
-    let mut connection = Connection::new();
+    let (mut connection, mut table) = (Connection::new(), HeaderTable::new());
     let mut requests = Vec::new();
     for &piece in pieces {
         let mut input = piece;
         loop {
             let before = connection.kept();
-            match connection.receive(input, limits) {
+            match connection.receive(input, limits, &mut table) {
                 Received::Request(request, used) => {
                     check_request(&request, limits);
                     requests.push(see(&request));
@@ -84,12 +84,12 @@ pub(super) fn read_pieces(pieces: &[&[u8]], limits: &Limits) -> Reading {
                     assert!(connection.kept() <= most, "what is kept is bounded");
                     break;
                 }
-                Received::Refused(refusal, exchange, origin) => {
-                    assert!(!exchange.keep_alive, "a refusal ends the connection");
+                Received::Refused(refusal, context, origin) => {
+                    assert!(!context.keep_alive, "a refusal ends the connection");
                     assert_eq!(connection.kept(), 0, "and keeps nothing");
                     return Reading {
                         requests,
-                        refused: Some((refusal, exchange)),
+                        refused: Some((refusal, context)),
                         origin,
                         started: connection.started(),
                     };
@@ -143,7 +143,7 @@ fn see(request: &super::Request<'_>) -> Seen {
         body: request.body.to_vec(),
         version: request.version,
         keep_alive: request.keep_alive,
-        host: request.host.to_owned(),
+        host: String::from_utf8(request.host.to_vec()).expect("it is ASCII"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The receiving side of one HTTP/1 connection: bytes in any pieces become whole requests.
 
 use super::chunked::Chunks;
+use super::context::ResponseContext;
 use super::head::{self, Framing, Head, Refused};
+use super::headers::HeaderTable;
 use super::limits::Limits;
 use super::problem::Refusal;
-use super::request::{Exchange, Request};
+use super::request::Request;
 
 /// What to send on [`Received::Continue`] (RFC 9110 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -21,10 +23,10 @@ pub enum Received<'b> {
     /// this request, so the body is still empty. Reported once per request. Instead of asking for
     /// the body, the caller may answer with a refusal and close the connection.
     Continue(Request<'b>),
-    /// The input is not a valid request. Answer with the refusal's problem under this exchange,
+    /// The input is not a valid request. Answer with the refusal's problem in this context,
     /// drain, close (see [`Drain`](super::Drain)): further input would be refused as well. Carries
     /// the request's single `Origin` if its head was read.
-    Refused(Refusal, Exchange, Option<Box<[u8]>>),
+    Refused(Refusal, ResponseContext, Option<Box<[u8]>>),
 }
 
 /// The receiving side of one client connection. Holds a buffer only while part of a request, or
@@ -56,7 +58,7 @@ enum Phase {
         chunks: Chunks,
     },
     /// Nothing that comes is read any more.
-    Refused(Refusal, Exchange),
+    Refused(Refusal, ResponseContext),
 }
 
 impl Default for Phase {
@@ -94,30 +96,41 @@ impl Connection {
         }
     }
 
-    /// Looks for one whole request in what was kept plus `input`. When nothing was kept, `input` is
+    /// Looks for one whole request in what was kept plus `input`. Its headers are written to
+    /// `table`, which is the caller's scratch. When nothing was kept, `input` is
     /// read where it lies. An empty `input` asks for the next of what was kept.
     ///
     /// Where the bytes were cut never changes what is read. Each byte is looked at a bounded number
     /// of times, however small the pieces are.
-    pub fn receive<'b>(&'b mut self, input: &'b [u8], limits: &Limits) -> Received<'b> {
+    pub fn receive<'b>(
+        &'b mut self,
+        input: &'b [u8],
+        limits: &Limits,
+        table: &'b mut HeaderTable,
+    ) -> Received<'b> {
         let limits = limits.clamped();
         self.forget_given();
         if self.kept.is_empty() && matches!(self.phase, Phase::Head { .. }) {
-            match whole(input, &limits) {
-                Ok(Some((request, used))) => return Received::Request(request, used),
+            match whole(input, &limits, table) {
+                Ok(Some((mut request, head, used))) => {
+                    request.headers = table.headers(head);
+                    return Received::Request(request, used);
+                }
                 Ok(None) => {}
                 Err(refused) => return self.refuse(refused),
             }
         }
-        match self.advance(input, &limits) {
+        match self.advance(input, &limits, table) {
             Ok(Step::More) => Received::More,
-            Ok(Step::Continue { head }) => match self.give((head, head, 0), false, &limits) {
-                Received::Request(request, _) => Received::Continue(request),
-                other => other,
-            },
+            Ok(Step::Continue { head }) => {
+                match self.give((head, head, 0), false, &limits, table) {
+                    Received::Request(request, _) => Received::Continue(request),
+                    other => other,
+                }
+            }
             Ok(Step::Request { head, end, used }) => {
                 let pipelined = self.kept() > 0 || used < input.len();
-                self.give((head, end, used), pipelined, &limits)
+                self.give((head, end, used), pipelined, &limits, table)
             }
             Err(refused) => self.refuse(refused),
         }
@@ -195,50 +208,53 @@ impl Connection {
     }
 
     fn origin_of(&self, head: usize, limits: &Limits) -> Option<Box<[u8]>> {
-        let parsed = head::parse(&self.here()[..head], limits).ok()?;
-        let headers = &parsed.request.headers;
+        let (head, mut table) = (&self.here()[..head], HeaderTable::new());
+        head::parse(head, limits, &mut table).ok()?;
+        let headers = table.headers(head);
         head::one_origin(headers.get_all("origin")).map(Box::from)
     }
 
     fn refuse(&mut self, refused: Refused) -> Received<'static> {
         let Refused {
             refusal,
-            exchange,
+            context,
             origin,
         } = refused;
         *self = Self {
-            phase: Phase::Refused(refusal, exchange),
+            phase: Phase::Refused(refusal, context),
             ..Self::new()
         };
-        Received::Refused(refusal, exchange, origin)
+        Received::Refused(refusal, context, origin)
     }
 
-    fn give(
-        &mut self,
+    fn give<'b>(
+        &'b mut self,
         (head, end, used): (usize, usize, usize),
         pipelined: bool,
         limits: &Limits,
-    ) -> Received<'_> {
+        table: &'b mut HeaderTable,
+    ) -> Received<'b> {
         let here = &self.kept[self.begin..];
-        match head::parse(&here[..head], limits) {
+        match head::parse(&here[..head], limits, table) {
             Ok(mut parsed) => {
+                parsed.request.headers = table.headers(&here[..head]);
                 parsed.request.body = &here[head..end];
                 parsed.request.pipelined = pipelined;
                 Received::Request(parsed.request, used)
             }
             // The limits changed meanwhile.
             Err(refused) => {
-                self.phase = Phase::Refused(refused.refusal, refused.exchange);
-                Received::Refused(refused.refusal, refused.exchange, refused.origin)
+                self.phase = Phase::Refused(refused.refusal, refused.context);
+                Received::Refused(refused.refusal, refused.context, refused.origin)
             }
         }
     }
 
     /// Takes what the present request needs of `input` into what is kept.
-    fn advance(&mut self, input: &[u8], limits: &Limits) -> Outcome<Step> {
+    fn advance(&mut self, input: &[u8], limits: &Limits, table: &mut HeaderTable) -> Outcome<Step> {
         let mut used = 0;
         if let Phase::Head { scanned } = self.phase {
-            let Some(taken) = self.advance_head(input, scanned, limits)? else {
+            let Some(taken) = self.advance_head(input, scanned, limits, table)? else {
                 return Ok(Step::More);
             };
             used = taken.used;
@@ -255,9 +271,9 @@ impl Connection {
                 write,
                 chunks,
             } => self.advance_chunked(input, used, (head, write, chunks), limits),
-            Phase::Refused(refusal, exchange) => Err(Refused {
+            Phase::Refused(refusal, context) => Err(Refused {
                 refusal,
-                exchange,
+                context,
                 origin: None,
             }),
             Phase::Head { .. } => Ok(Step::More),
@@ -270,6 +286,7 @@ impl Connection {
         input: &[u8],
         scanned: usize,
         limits: &Limits,
+        table: &mut HeaderTable,
     ) -> Outcome<Option<TakenHead>> {
         let before = self.here().len();
         let room = limits.head_bytes_max.saturating_sub(before);
@@ -287,7 +304,7 @@ impl Connection {
         };
         let Head {
             framing, expects, ..
-        } = head::parse(&here[..head], limits)?;
+        } = head::parse(&here[..head], limits, table)?;
         // What was appended behind the head goes back to the input: a body takes what it needs.
         self.kept.truncate(self.begin + head.max(before));
         let used = head.saturating_sub(before);
@@ -373,9 +390,16 @@ struct TakenHead {
     expects: bool,
 }
 
-/// The hot path: a request that is all in `input`, read where it lies, and its length. `None` if it
-/// is not all there, or is chunked and must be moved to be decoded.
-fn whole<'b>(input: &'b [u8], limits: &Limits) -> Outcome<Option<(Request<'b>, usize)>> {
+/// A request without its headers, its head, and how many bytes belong to it.
+type Whole<'b> = (Request<'b>, &'b [u8], usize);
+
+/// The hot path: a request that is all in `input`, read where it lies. `None` if it is not all
+/// there, or is chunked and must be moved to be decoded.
+fn whole<'b>(
+    input: &'b [u8],
+    limits: &Limits,
+    table: &mut HeaderTable,
+) -> Outcome<Option<Whole<'b>>> {
     let window = &input[..input.len().min(limits.head_bytes_max)];
     let Some(end) = head::find_end(window, 0).map_err(Refused::unread)? else {
         return Ok(None);
@@ -384,7 +408,7 @@ fn whole<'b>(input: &'b [u8], limits: &Limits) -> Outcome<Option<(Request<'b>, u
         mut request,
         framing,
         ..
-    } = head::parse(&input[..end], limits)?;
+    } = head::parse(&input[..end], limits, table)?;
     let Framing::Sized(length) = framing else {
         return Ok(None);
     };
@@ -393,7 +417,7 @@ fn whole<'b>(input: &'b [u8], limits: &Limits) -> Outcome<Option<(Request<'b>, u
     };
     request.body = body;
     request.pipelined = input.len() > end + length;
-    Ok(Some((request, end + length)))
+    Ok(Some((request, &input[..end], end + length)))
 }
 
 #[cfg(test)]
@@ -406,9 +430,10 @@ mod tests {
         let limits = Limits::default();
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         let mut connection = Connection::new();
+        let mut table = HeaderTable::new();
         connection.keep(&request.repeat(2));
         for _ in 0..1000 {
-            let received = connection.receive(request, &limits);
+            let received = connection.receive(request, &limits, &mut table);
             assert!(matches!(received, Received::Request(_, 0)));
             connection.keep(request);
             assert_eq!(connection.kept(), 2 * request.len());

@@ -4,11 +4,12 @@
 //! that outlive the request. Every answer of a route with CORS says `Vary: Origin`, also to those
 //! who sent none, or a shared cache would hand one origin's answer to another.
 
+use super::context::CorsGrant;
+use super::fields::{ALLOW_ANY_ORIGIN, ALLOW_CREDENTIALS, VARY_ORIGIN};
 use super::head::one_origin;
 use super::headers::Headers;
-use super::problem::Refusal;
 use super::request::{Method, Request};
-use super::response::ResponseHead;
+use super::response::Response;
 
 /// Request headers that a page may send beside the safelisted ones: those that the gateway
 /// understands, and the trace context that instrumented pages add to every request.
@@ -55,18 +56,6 @@ pub struct Cors {
 enum Origins {
     Any,
     Listed(Vec<String>),
-}
-
-/// What an answer says about cross-origin use. Made by [`Cors::grant`], to be written under the
-/// same `Cors`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CorsGrant {
-    /// The page may not read the answer, or asked from no other origin.
-    None,
-    /// The page of the origin at this place in the list may read it.
-    Origin(u16),
-    /// Any page may read it.
-    Any,
 }
 
 impl Cors {
@@ -148,60 +137,56 @@ impl Cors {
         }
     }
 
-    /// Writes the headers of an answer, of any status: a page must be able to read a problem too.
-    ///
-    /// # Errors
-    /// The head grows too large.
-    pub fn write(&self, grant: CorsGrant, head: &mut ResponseHead<'_>) -> Result<(), Refusal> {
-        self.write_origin(grant, head)?;
+    /// Adds the fields of a response of any status: a page must be able to read a problem too.
+    pub fn add_to<'r>(&'r self, grant: CorsGrant, response: &mut Response<'r>) {
+        self.add_origin(grant, response);
         if grant != CorsGrant::None {
             let exposed = self.expose_headers.as_bytes();
-            head.header("access-control-expose-headers", exposed)?;
+            response.checked("access-control-expose-headers", exposed);
         }
-        Ok(())
     }
 
-    /// Writes the headers of the answer to a preflight ([`is_preflight`]), a 204. `methods` are
-    /// those of the path's routes. A page that may not gets no leave and its browser says so.
-    ///
-    /// # Errors
-    /// The head grows too large.
-    pub fn write_preflight(
-        &self,
+    /// Adds the fields of the response to a preflight ([`is_preflight`]), a 204. `methods` lists
+    /// the methods of the path's routes. If the page's origin has no grant, the response names
+    /// none, and the browser refuses the request.
+    pub fn add_preflight<'r>(
+        &'r self,
         grant: CorsGrant,
-        methods: &[Method],
-        head: &mut ResponseHead<'_>,
-    ) -> Result<(), Refusal> {
-        self.write_origin(grant, head)?;
+        methods: &'r str,
+        response: &mut Response<'r>,
+    ) {
+        self.add_origin(grant, response);
         if grant != CorsGrant::None {
-            let names: Vec<_> = methods.iter().map(|m| m.as_str()).collect();
-            head.header("access-control-allow-methods", names.join(", ").as_bytes())?;
-            let allowed = self.allow_headers.as_bytes();
-            head.header("access-control-allow-headers", allowed)?;
-            head.number("access-control-max-age", u64::from(self.max_age_s));
+            response
+                .checked("access-control-allow-methods", methods.as_bytes())
+                .checked(
+                    "access-control-allow-headers",
+                    self.allow_headers.as_bytes(),
+                )
+                .number("access-control-max-age", u64::from(self.max_age_s));
         }
-        Ok(())
     }
 
-    fn write_origin(&self, grant: CorsGrant, head: &mut ResponseHead<'_>) -> Result<(), Refusal> {
-        if let Origins::Any = self.origins {
+    fn add_origin<'r>(&'r self, grant: CorsGrant, response: &mut Response<'r>) {
+        let listed = match &self.origins {
+            Origins::Listed(listed) => listed,
             // The same for all, so it varies by nothing.
-            if grant != CorsGrant::None {
-                head.fixed("access-control-allow-origin", "*");
+            Origins::Any if grant == CorsGrant::None => return,
+            Origins::Any => {
+                response.fixed(&ALLOW_ANY_ORIGIN);
+                return;
             }
-            return Ok(());
-        }
-        head.fixed("vary", "origin");
-        if let (CorsGrant::Origin(at), Origins::Listed(listed)) = (grant, &self.origins) {
-            let Some(origin) = listed.get(usize::from(at)) else {
-                return Ok(());
-            };
-            head.header("access-control-allow-origin", origin.as_bytes())?;
+        };
+        response.fixed(&VARY_ORIGIN);
+        let CorsGrant::Origin(at) = grant else {
+            return;
+        };
+        if let Some(origin) = listed.get(usize::from(at)) {
+            response.checked("access-control-allow-origin", origin.as_bytes());
             if self.credentials {
-                head.fixed("access-control-allow-credentials", "true");
+                response.fixed(&ALLOW_CREDENTIALS);
             }
         }
-        Ok(())
     }
 }
 
@@ -238,16 +223,11 @@ fn check_origin(origin: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::{Exchange, Version};
+    use super::super::context::ResponseContext;
+    use super::super::encode::write_response;
     use super::super::status::Status;
     use super::super::tests::headers_of;
     use super::*;
-
-    const EXCHANGE: Exchange = Exchange {
-        version: Version::Http11,
-        head_only: false,
-        keep_alive: true,
-    };
 
     fn cors(origins: &[&str], credentials: bool) -> Result<Cors, &'static str> {
         let origins: Vec<_> = origins.iter().map(|&o| o.to_owned()).collect();
@@ -264,13 +244,12 @@ mod tests {
         let origin: Vec<_> = origin.iter().map(|o| ("Origin", *o)).collect();
         let grant = cors.grant(&headers_of(&origin).headers());
         let mut out = Vec::new();
-        let mut head = ResponseHead::begin(&mut out, Status::NO_CONTENT, EXCHANGE, b"");
+        let mut response = Response::new(Status::NO_CONTENT);
         match preflight {
-            true => cors.write_preflight(grant, &[Method::Get, Method::Post], &mut head),
-            false => cors.write(grant, &mut head),
+            true => cors.add_preflight(grant, "GET, POST", &mut response),
+            false => cors.add_to(grant, &mut response),
         }
-        .expect("small");
-        let _ = head.empty();
+        let _ = write_response(&response, ResponseContext::UNREAD, b"", &mut out);
         String::from_utf8(out).expect("ASCII")
     }
 

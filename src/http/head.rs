@@ -4,17 +4,19 @@
 //! (RFC 9112 6.3), and they are strict where the RFC lets a recipient be kind.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
 use memchr::memchr_iter;
 
-use super::headers::{HEADERS_MAX, Headers};
-use super::limits::Limits;
+use super::context::{CorsGrant, ResponseContext, Version};
+use super::headers::{HeaderTable, Headers};
+use super::limits::{HEADERS_MAX, Limits};
 use super::list;
 use super::names::is_token_byte;
 use super::path::{Path, decode_byte};
 use super::problem::{Fault, Refusal};
 use super::query::Query;
-use super::request::{Exchange, Method, Request, Version};
+use super::request::{Method, Request};
 
 /// How the body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// A head that was read: a request without its body yet.
+/// A head that was read: a request without its headers, which are in the table, and its body.
 pub(super) struct Head<'b> {
     pub(super) request: Request<'b>,
     pub(super) framing: Framing,
@@ -37,7 +39,7 @@ pub(super) struct Head<'b> {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
-    pub(super) exchange: Exchange,
+    pub(super) context: ResponseContext,
     /// The request's single `Origin`, if the head was read.
     pub(super) origin: Option<Box<[u8]>>,
 }
@@ -47,7 +49,7 @@ impl Refused {
     pub(super) const fn unread(refusal: Refusal) -> Self {
         Self {
             refusal,
-            exchange: Exchange::REFUSED,
+            context: ResponseContext::UNREAD,
             origin: None,
         }
     }
@@ -103,11 +105,18 @@ fn blank_line(bytes: &[u8]) -> usize {
     }
 }
 
-/// Reads a whole head, as [`find_end`] found it.
+/// Reads a whole head, as [`find_end`] found it. Its headers are left in `table`, as places in
+/// `bytes`.
 ///
 /// # Errors
 /// Whatever is wrong with it. The connection can't go on.
-pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refused> {
+pub(super) fn parse<'b>(
+    bytes: &'b [u8],
+    limits: &Limits,
+    table: &mut HeaderTable,
+) -> Result<Head<'b>, Refused> {
+    table.clear();
+    let whole = bytes;
     let bytes = &bytes[blank_line(bytes)..];
     let mut slots = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let slots = &mut slots[..limits.headers_max];
@@ -115,7 +124,7 @@ pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Re
     match parsed.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
         Ok(_) => return Err(Refused::unread(malformed("the head is malformed"))),
-        Err(httparse::Error::Version) => return parse_later_version(bytes, limits),
+        Err(httparse::Error::Version) => return parse_later_version(whole, limits, table),
         Err(error) => return Err(Refused::unread(grammar(error))),
     }
     let (Some(name), Some(target)) = (parsed.method, parsed.path) else {
@@ -125,13 +134,24 @@ pub(super) fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Re
         Some(0) => Version::Http10,
         _ => Version::Http11,
     };
-    read(bytes, (name, target, version), parsed.headers, limits)
+    let line = RequestLine {
+        whole,
+        name,
+        target,
+        version,
+    };
+    read(&line, parsed.headers, limits, table)
 }
 
 /// RFC 9110 2.5: a request of a later minor version is read as the highest known one, so HTTP/1.2
 /// to HTTP/1.9 are HTTP/1.1. httparse knows two versions, so the request line is parsed here.
-fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Refused> {
+fn parse_later_version<'b>(
+    whole: &'b [u8],
+    limits: &Limits,
+    table: &mut HeaderTable,
+) -> Result<Head<'b>, Refused> {
     let wrong = || Refused::unread(malformed("the request line is malformed"));
+    let bytes = &whole[blank_line(whole)..];
     let end = memchr::memchr(b'\r', bytes).ok_or_else(wrong)?;
     let (line, rest) = bytes.split_at(end);
     // A bare CR does not end a line (RFC 9112 2.2).
@@ -162,64 +182,80 @@ fn parse_later_version<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>,
     let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
     match httparse::parse_headers(lines, &mut slots[..limits.headers_max]) {
         Ok(httparse::Status::Complete((end, headers))) if end == lines.len() => {
-            let line = (text(name), text(target), Version::Http11);
-            read(bytes, line, headers, limits)
+            let line = RequestLine {
+                whole,
+                name: text(name),
+                target: text(target),
+                version: Version::Http11,
+            };
+            read(&line, headers, limits, table)
         }
         Ok(_) => Err(Refused::unread(malformed("the head is malformed"))),
         Err(error) => Err(Refused::unread(grammar(error))),
     }
 }
 
-/// Applies the gateway's own rules to a head that follows the grammar.
-fn read<'b>(
-    bytes: &'b [u8],
-    (name, target, version): (&'b str, &'b str, Version),
-    headers: &[httparse::Header<'b>],
-    limits: &Limits,
-) -> Result<Head<'b>, Refused> {
-    let refused = |refusal, exchange| {
-        let origins = headers.iter();
-        let origins = origins.filter(|it| it.name.eq_ignore_ascii_case("origin"));
-        let origin = one_origin(origins.map(|it| it.value)).map(Box::from);
-        Refused {
-            refusal,
-            exchange,
-            origin,
-        }
-    };
-    let Some(method) = Method::parse(name) else {
-        let detail = "the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS";
-        let refusal = Refusal::new(Fault::MethodNotImplemented, detail);
-        return Err(refused(refusal, Exchange::REFUSED));
-    };
-    let exchange = Exchange {
-        version,
-        head_only: method == Method::Head,
-        keep_alive: false,
-    };
-    build(bytes, method, target, version, headers, limits)
-        .map_err(|refusal| refused(refusal, exchange))
-}
-
-fn build<'b>(
-    bytes: &'b [u8],
-    method: Method,
+/// A head and the parts of its request line.
+struct RequestLine<'b> {
+    whole: &'b [u8],
+    name: &'b str,
     target: &'b str,
     version: Version,
-    lines: &[httparse::Header<'b>],
+}
+
+/// Applies the gateway's own rules to a head that follows the grammar.
+fn read<'b>(
+    line: &RequestLine<'b>,
+    headers: &[httparse::Header<'b>],
     limits: &Limits,
+    table: &mut HeaderTable,
+) -> Result<Head<'b>, Refused> {
+    let Some(method) = Method::parse(line.name) else {
+        let detail = "the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS";
+        let refusal = Refusal::new(Fault::MethodNotImplemented, detail);
+        return Err(refuse(refusal, ResponseContext::UNREAD, headers));
+    };
+    let context = ResponseContext {
+        version: line.version,
+        head_only: method == Method::Head,
+        keep_alive: false,
+        cors: CorsGrant::None,
+    };
+    build(method, line, headers, limits, table).map_err(|refusal| refuse(refusal, context, headers))
+}
+
+/// A refusal of a head whose headers were read.
+#[cold]
+fn refuse(refusal: Refusal, context: ResponseContext, headers: &[httparse::Header<'_>]) -> Refused {
+    let origins = headers.iter();
+    let origins = origins.filter(|it| it.name.eq_ignore_ascii_case("origin"));
+    let origin = one_origin(origins.map(|it| it.value)).map(Box::from);
+    Refused {
+        refusal,
+        context,
+        origin,
+    }
+}
+
+/// A head without its headers yet.
+fn build<'b>(
+    method: Method,
+    line: &RequestLine<'b>,
+    headers: &[httparse::Header<'b>],
+    limits: &Limits,
+    table: &mut HeaderTable,
 ) -> Result<Head<'b>, Refusal> {
-    if target.len() > limits.uri_bytes_max {
+    let version = line.version;
+    if line.target.len() > limits.uri_bytes_max {
         let detail = "the request target is longer than the limit";
         return Err(Refusal::new(Fault::UriTooLong, detail));
     }
-    let mut headers = Headers::new(bytes);
     let mut rules = Rules::default();
-    for line in lines {
-        rules.on_header(line.name, line.value)?;
-        headers.push(line.name, line.value);
+    for header in headers {
+        rules.on_header(header.name, header.value)?;
+        table.push(line.whole, header.name, header.value);
     }
-    let target = Target::parse(method, target)?;
+    let target = Target::parse(method, line.target)?;
     let host = rules.host(version)?;
     let framing = rules.framing(version, limits)?;
     let expects = rules.expects(version)?;
@@ -227,7 +263,7 @@ fn build<'b>(
         method,
         path: target.path,
         query: target.query,
-        headers,
+        headers: Headers::default(),
         body: &[],
         version,
         pipelined: false,
@@ -295,10 +331,11 @@ impl<'b> Rules<'b> {
     }
 
     // RFC 9112 3.2: none, two, or an invalid one: 400. RFC 9110 4.2.1: an empty one is invalid.
-    fn host(&self, version: Version) -> Result<&'b str, Refusal> {
+    fn host(&self, version: Version) -> Result<&'b [u8], Refusal> {
         match self.host {
-            Some(value) => authority(value).ok_or_else(|| malformed("the Host header is invalid")),
-            None if version == Version::Http10 => Ok(""),
+            Some(value) if is_authority(value) => Ok(value),
+            Some(_) => Err(malformed("the Host header is invalid")),
+            None if version == Version::Http10 => Ok(b""),
             None => Err(malformed("there is no Host header")),
         }
     }
@@ -373,19 +410,17 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
 /// RFC 9112 3.2, RFC 9110 7.2: `uri-host [ ":" port ]` of RFC 3986. User info is refused, because
 /// it is used to mislead people. A host is not empty (RFC 9110 4.2.1). A port may be empty, and is
 /// 65,535 at most.
-fn authority(value: &[u8]) -> Option<&str> {
-    let (host, port) = match value {
-        [b'[', rest @ ..] => {
-            let end = memchr::memchr(b']', rest)?;
-            (is_ip_literal(&rest[..end])?, &rest[end + 1..])
-        }
-        _ => {
-            let end = memchr::memchr(b':', value).unwrap_or(value.len());
-            (is_reg_name(&value[..end]), &value[end..])
-        }
-    };
-    let text = std::str::from_utf8(value).ok()?;
-    (host && is_port(port)).then_some(text)
+fn is_authority(value: &[u8]) -> bool {
+    match value {
+        [b'[', rest @ ..] => is_bracketed_authority(rest),
+        _ => reg_name_len(value).is_some_and(|len| len > 0 && is_port(&value[len..])),
+    }
+}
+
+/// An authority whose host is an IP literal, behind its opening bracket.
+fn is_bracketed_authority(rest: &[u8]) -> bool {
+    memchr::memchr(b']', rest)
+        .is_some_and(|end| is_ip_literal(&rest[..end]) && is_port(&rest[end + 1..]))
 }
 
 /// RFC 3986 3.2.3: empty, or a colon and digits.
@@ -393,43 +428,65 @@ fn is_port(text: &[u8]) -> bool {
     let [b':', digits @ ..] = text else {
         return text.is_empty();
     };
-    let number = digits.iter().try_fold(0_u16, |number, digit| {
-        let digit = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    });
-    number.is_some()
+    let mut number = 0_u32;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return false;
+        }
+        number = number * 10 + u32::from(digit - b'0');
+        // Checked for each digit, so that a long number cannot overflow.
+        if number > u32::from(u16::MAX) {
+            return false;
+        }
+    }
+    true
 }
 
-/// RFC 3986 3.2.2. IPv4 addresses consist of the same characters.
-fn is_reg_name(text: &[u8]) -> bool {
-    let mut rest = text;
-    while let [byte, after @ ..] = rest {
-        rest = match byte {
-            b'%' if decode_byte(after).is_some() => &after[2..],
-            byte if is_unreserved(*byte) || is_sub_delim(*byte) => after,
-            _ => return false,
-        };
+/// The length of the registered name (RFC 3986 3.2.2) in front of a port, or `None` if it is
+/// malformed. IPv4 addresses consist of the same characters.
+fn reg_name_len(value: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    // Each request has a `Host`: one lookup a byte.
+    while let Some(&byte) = value.get(at) {
+        match byte {
+            byte if REG_NAME[usize::from(byte)] => at += 1,
+            b':' => break,
+            b'%' if decode_byte(&value[at + 1..]).is_some() => at += 3,
+            _ => return None,
+        }
     }
-    !text.is_empty()
+    Some(at)
 }
+
+/// RFC 3986 2.2 and 2.3: `unreserved` and `sub-delims`, by byte.
+const REG_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_unreserved(byte as u8) || is_sub_delim(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 /// RFC 3986 3.2.2, the text in brackets: an IPv6 address, or one of a future version. Zones
 /// (`fe80::1%25eth0`) are refused, because they mean something only on the sender's host.
-fn is_ip_literal(text: &[u8]) -> Option<bool> {
-    let future = |rest: &[u8]| {
-        let dot = memchr::memchr(b'.', rest)?;
-        let (version, address) = (&rest[..dot], &rest[dot + 1..]);
-        let legal = |b: &u8| is_unreserved(*b) || is_sub_delim(*b) || *b == b':';
-        let whole = !version.is_empty() && !address.is_empty();
-        Some(whole && version.iter().all(u8::is_ascii_hexdigit) && address.iter().all(legal))
-    };
+fn is_ip_literal(text: &[u8]) -> bool {
     match text {
-        [b'v' | b'V', rest @ ..] => future(rest),
-        _ => {
-            let text = std::str::from_utf8(text).ok()?;
-            Some(text.parse::<std::net::Ipv6Addr>().is_ok())
-        }
+        [b'v' | b'V', rest @ ..] => is_future_ip(rest),
+        _ => std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
     }
+}
+
+/// An address of a future IP version, behind its `v`: version, dot, address.
+fn is_future_ip(rest: &[u8]) -> bool {
+    let Some(dot) = memchr::memchr(b'.', rest) else {
+        return false;
+    };
+    let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+    let legal = |b: &u8| REG_NAME[usize::from(*b)] || *b == b':';
+    let whole = !version.is_empty() && !address.is_empty();
+    whole && version.iter().all(u8::is_ascii_hexdigit) && address.iter().all(legal)
 }
 
 /// RFC 3986 2.3.
@@ -447,7 +504,7 @@ const fn is_sub_delim(byte: u8) -> bool {
 
 /// A request target in its parts (RFC 9112 3.2).
 struct Target<'b> {
-    authority: Option<&'b str>,
+    authority: Option<&'b [u8]>,
     path: Path<'b>,
     query: Query<'b>,
 }
@@ -481,7 +538,7 @@ impl<'b> Target<'b> {
 }
 
 /// RFC 9112 3.2.2: a server accepts the absolute form; its authority wins over `Host`.
-fn split_authority(target: &str) -> Result<(Option<&str>, &str), Refusal> {
+fn split_authority(target: &str) -> Result<(Option<&[u8]>, &str), Refusal> {
     if target.starts_with('/') {
         return Ok((None, target));
     }
@@ -497,8 +554,10 @@ fn split_authority(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, rest) = rest.split_at(end);
-    let host = authority(host.as_bytes()).ok_or_else(wrong)?;
-    Ok((Some(host), rest))
+    match is_authority(host.as_bytes()) {
+        true => Ok((Some(host.as_bytes()), rest)),
+        false => Err(wrong()),
+    }
 }
 
 /// What httparse found wrong, in our words.

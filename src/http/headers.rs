@@ -3,11 +3,8 @@
 use super::list;
 use super::problem::{Fault, Refusal};
 
-/// Header lines a request may have under any limits.
-pub const HEADERS_MAX: usize = 64;
-
 /// Where one header lies in the head. 16 bits each: a head is at most 65,535 bytes.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Place {
     name: u16,
     name_len: u16,
@@ -15,40 +12,57 @@ struct Place {
     value_len: u16,
 }
 
-/// The headers of a request in their order. Names are tokens without `_`; values hold no control
-/// byte but the tab, and no whitespace at either end, but any byte from 0x80 up.
-#[derive(Clone)]
-pub struct Headers<'b> {
-    head: &'b [u8],
-    places: [Place; HEADERS_MAX],
-    len: u8,
+/// Where the headers of one head lie. A shard has one table and uses it for every request, so that
+/// a [`Request`](super::Request) is a few words and its headers are written once.
+#[derive(Debug, Default)]
+pub struct HeaderTable {
+    places: Vec<Place>,
 }
 
-impl<'b> Headers<'b> {
-    /// No headers yet, all of them to be found in `head`.
-    pub(super) fn new(head: &'b [u8]) -> Self {
-        debug_assert!(head.len() <= super::HEAD_BYTES_MAX, "limits are clamped");
-        Self {
-            head,
-            places: [Place::default(); HEADERS_MAX],
-            len: 0,
-        }
+impl HeaderTable {
+    /// An empty table.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { places: Vec::new() }
     }
 
-    /// Notes one more. Both parts are slices of the head; the parser gives at most
-    /// [`HEADERS_MAX`].
-    pub(super) fn push(&mut self, name: &'b str, value: &'b [u8]) {
-        let start = self.head.as_ptr() as usize;
+    /// Starts a head. The parser adds at most [`HEADERS_MAX`](super::HEADERS_MAX) headers.
+    pub(super) fn clear(&mut self) {
+        self.places.clear();
+    }
+
+    /// Adds a header. Both parts are slices of `head`.
+    pub(super) fn push(&mut self, head: &[u8], name: &str, value: &[u8]) {
+        debug_assert!(
+            head.len() <= super::limits::HEAD_BYTES_MAX,
+            "limits are clamped"
+        );
+        let start = head.as_ptr() as usize;
         let place = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(start) as u16;
-        self.places[usize::from(self.len)] = Place {
+        self.places.push(Place {
             name: place(name.as_bytes()),
             name_len: name.len() as u16,
             value: place(value),
             value_len: value.len() as u16,
-        };
-        self.len += 1;
+        });
     }
 
+    /// The headers of `head`, whose places these are.
+    pub(super) fn headers<'b>(&'b self, head: &'b [u8]) -> Headers<'b> {
+        let places = &self.places;
+        Headers { head, places }
+    }
+}
+
+/// The headers of a request in their order. Names are tokens without `_`; values hold no control
+/// byte but the tab, and no whitespace at either end, but any byte from 0x80 up.
+#[derive(Clone, Copy, Default)]
+pub struct Headers<'b> {
+    head: &'b [u8],
+    places: &'b [Place],
+}
+
+impl<'b> Headers<'b> {
     fn name(&self, place: Place) -> &'b [u8] {
         let at = usize::from(place.name);
         &self.head[at..at + usize::from(place.name_len)]
@@ -59,20 +73,16 @@ impl<'b> Headers<'b> {
         &self.head[at..at + usize::from(place.value_len)]
     }
 
-    fn places(&self) -> &[Place] {
-        &self.places[..usize::from(self.len)]
-    }
-
     /// How many header lines there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        usize::from(self.len)
+    pub const fn len(&self) -> usize {
+        self.places.len()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
+    pub const fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
     /// The first value under `name`. Where repetition would matter use [`one`](Self::one).
@@ -99,7 +109,7 @@ impl<'b> Headers<'b> {
 
     /// All values under `name`, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'b [u8]> + 'a {
-        self.places()
+        self.places
             .iter()
             .filter(move |place| {
                 usize::from(place.name_len) == name.len()
@@ -119,7 +129,7 @@ impl<'b> Headers<'b> {
 
     /// Names as they were sent, and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + '_ {
-        self.places().iter().map(|place| {
+        self.places.iter().map(|place| {
             let name = std::str::from_utf8(self.name(*place)).expect("tokens are ASCII");
             (name, self.value(*place))
         })

@@ -42,13 +42,17 @@ fn is_spelling(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Connection, Limits, Received};
+    use super::super::{Connection, HeaderTable, Limits, Received};
     use super::*;
 
     fn read(query: &str, headers: &str) -> Result<Option<String>, Fault> {
         let bytes = format!("GET /events{query} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         let mut connection = Connection::new();
-        match connection.receive(bytes.as_bytes(), &Limits::default()) {
+        match connection.receive(
+            bytes.as_bytes(),
+            &Limits::default(),
+            &mut HeaderTable::new(),
+        ) {
             Received::Request(request, _) => match last_event_id(&request) {
                 Ok(id) => {
                     Ok(id.map(|id| String::from_utf8(id.into_owned()).expect("the test's own")))

@@ -1,9 +1,10 @@
 //! What one client may cost: sizes of a request, and of what is thrown away after an early answer.
 
-use super::headers::HEADERS_MAX;
-
 /// Bytes a head may have under any limits: positions in it are kept in 16 bits.
 pub const HEAD_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Header lines a request may have under any limits.
+pub const HEADERS_MAX: usize = 64;
 
 /// Bytes read and thrown away between an answer given early and the close of its connection.
 ///

@@ -7,10 +7,10 @@
 //! (RFC 9112 6.3), and after a refusal the connection is never used again, so a byte that belongs
 //! to one request is never read as part of another.
 //!
-//! A [`Request`] does not know how it was framed, so HTTP/2 can make the same one. A response needs
-//! of its request only the [`Exchange`]: three small facts that the shard keeps while it waits. It
-//! is written by a [`ResponseHead`] into a buffer that the shard reuses; a head that is not
-//! finished leaves nothing behind, so a bad reply can become a 502 at any point before its end.
+//! A [`Request`] does not know how it was framed, so HTTP/2 can make the same one. A handler answers
+//! it with a [`Response`]: status, fields and body, whatever protocol carries it. [`write_response`]
+//! is HTTP/1.1's encoder. Of its request a response needs only the [`ResponseContext`]: four small
+//! facts that the shard keeps while an exchange waits.
 //!
 //! The room has one error, the [`Refusal`]: a kind of problem ([`Fault`]) and a sentence. Every one
 //! goes out as `application/problem+json` (RFC 9457).
@@ -21,8 +21,11 @@ mod check;
 mod chunked;
 mod conditional;
 mod connection;
+mod context;
 mod cors;
 mod date;
+mod encode;
+mod fields;
 mod framed;
 mod head;
 mod headers;
@@ -48,18 +51,23 @@ pub use accept::accepts;
 pub use check::check_any_bytes;
 pub use conditional::{EventIds, IfMatch, IfNoneMatch};
 pub use connection::{CONTINUE, Connection, Received};
-pub use cors::{Cors, CorsGrant, is_preflight};
+pub use context::{CorsGrant, ResponseContext, Version};
+pub use cors::{Cors, is_preflight};
 pub use date::DateCache;
+pub use encode::write_response;
+pub use fields::{
+    EVENT_STREAM, Field, FixedField, JSON, NO_BUFFERING, PASS_THROUGH, REPLAYED, REVALIDATE,
+};
 pub use framed::{CHUNK_END, ChunkHead, Follows, Framed, LAST_CHUNK};
-pub use headers::{HEADERS_MAX, Headers};
+pub use headers::{HeaderTable, Headers};
 pub use idempotency::IdempotencyKey;
 pub use last_event_id::last_event_id;
-pub use limits::{DRAIN_BYTES_MAX, Drain, Drained, HEAD_BYTES_MAX, Limits};
+pub use limits::{DRAIN_BYTES_MAX, Drain, Drained, HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 pub use names::{is_credential, is_gateway_owned, is_hop_by_hop};
 pub use path::Path;
 pub use prefer::Prefer;
 pub use problem::{Fault, Member, Problem, ProblemKind, Refusal};
 pub use query::Query;
-pub use request::{Exchange, Method, Request, Version};
-pub use response::{ReplyRules, ResponseHead};
+pub use request::{Method, Request};
+pub use response::{Body, ReplyRules, Response};
 pub use status::Status;

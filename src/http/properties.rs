@@ -112,9 +112,10 @@ proptest! {
         pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..6),
         cut in any::<prop::sample::Index>(),
     ) {
-        let exchange = Exchange { keep_alive: true, ..Exchange::REFUSED };
+        let context = ResponseContext { keep_alive: true, ..ResponseContext::UNREAD };
         let mut bytes = post("Transfer-Encoding: chunked", "");
-        let framed = ResponseHead::begin(&mut Vec::new(), Status::OK, exchange, b"").streamed();
+        let mut response = Response::new(Status::OK);
+        let framed = write_response(response.pieces(), context, b"", &mut Vec::new());
         for piece in &pieces {
             framed.piece(&mut bytes, piece);
         }

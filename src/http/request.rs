@@ -1,5 +1,6 @@
 //! What a client asked for, whatever framed it.
 
+use super::context::{CorsGrant, ResponseContext, Version};
 use super::headers::Headers;
 use super::path::Path;
 use super::query::Query;
@@ -60,37 +61,6 @@ impl Method {
     }
 }
 
-/// The version a request was sent under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// HTTP/1.0: no chunks, and the connection closes unless asked otherwise.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
-}
-
-/// What a response must know of its request. Small and `Copy`, so that it outlives the request's
-/// bytes while the answer is awaited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// The version of the request.
-    pub version: Version,
-    /// The request was `HEAD`: no body follows whatever the head says.
-    pub head_only: bool,
-    /// The connection may serve another request after this one. Set it to `false` to close, also
-    /// when draining.
-    pub keep_alive: bool,
-}
-
-impl Exchange {
-    /// The answer to what was not understood: HTTP/1.1, with a body, then the end.
-    pub const REFUSED: Self = Self {
-        version: Version::Http11,
-        head_only: false,
-        keep_alive: false,
-    };
-}
-
 /// One whole request. Its parts are views of the bytes it came in, or of what its [`Connection`]
 /// kept of them.
 ///
@@ -115,17 +85,19 @@ pub struct Request<'b> {
     pub pipelined: bool,
     /// The authority asked: of the target if it names one, else of `Host`; empty if an HTTP/1.0
     /// client named none. Its characters are checked, its case is as sent.
-    pub host: &'b str,
+    pub host: &'b [u8],
 }
 
 impl Request<'_> {
-    /// What a response to it must know.
+    /// What a response to this request must know. The CORS policy is the caller's, and so is its
+    /// grant.
     #[must_use]
-    pub fn exchange(&self) -> Exchange {
-        Exchange {
+    pub fn context(&self) -> ResponseContext {
+        ResponseContext {
             version: self.version,
             head_only: self.method == Method::Head,
             keep_alive: self.keep_alive,
+            cors: CorsGrant::None,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::check::{Reading, Seen, read_pieces, small_limits};
 use super::*;
 
 /// A head with the given headers, for tests of what reads them.
-pub(super) struct HeadersOf(Vec<u8>);
+pub(super) struct HeadersOf(Vec<u8>, HeaderTable);
 
 pub(super) fn headers_of(headers: &[(&str, &str)]) -> HeadersOf {
     let mut head = b"GET / HTTP/1.1\r\nHost: x\r\n".to_vec();
@@ -12,16 +12,15 @@ pub(super) fn headers_of(headers: &[(&str, &str)]) -> HeadersOf {
         head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
     head.extend_from_slice(b"\r\n");
-    HeadersOf(head)
+    let mut table = HeaderTable::new();
+    let parsed = head::parse(&head, &Limits::default(), &mut table);
+    parsed.map_err(|it| it.refusal).expect("a test's own head");
+    HeadersOf(head, table)
 }
 
 impl HeadersOf {
     pub(super) fn headers(&self) -> Headers<'_> {
-        let head = head::parse(&self.0, &Limits::default());
-        head.map_err(|refused| refused.refusal)
-            .expect("a test's own head")
-            .request
-            .headers
+        self.1.headers(&self.0)
     }
 }
 
@@ -396,6 +395,7 @@ fn a_later_minor_version_is_read_as_1_1() {
 /// The answer to a refused request tells the browser whether a page may read it.
 #[test]
 fn a_refused_request_keeps_its_origin_where_its_head_was_read() {
+    let mut table = HeaderTable::new();
     let origin = |bytes: &[u8]| {
         let reading = read(bytes);
         assert!(reading.refused.is_some(), "{}", bytes.escape_ascii());
@@ -439,7 +439,7 @@ fn a_refused_request_keeps_its_origin_where_its_head_was_read() {
         (&head[30..], Some(&b"https://a.example"[..])),
     ] {
         assert!(matches!(
-            connection.receive(bytes.as_bytes(), &limits),
+            connection.receive(bytes.as_bytes(), &limits, &mut table),
             Received::More
         ));
         assert_eq!(connection.origin(&limits).as_deref(), expected);
@@ -597,6 +597,7 @@ fn pipelined_requests_are_read_in_order() {
 /// RFC 9110 10.1.1.
 #[test]
 fn an_expecting_client_is_told_to_go_on_once() {
+    let mut table = HeaderTable::new();
     let limits = Limits::default();
     for (framing, body) in [
         ("Content-Length: 2", &b"ab"[..]),
@@ -605,15 +606,15 @@ fn an_expecting_client_is_told_to_go_on_once() {
         let head = post(&format!("Expect: 100-Continue\r\n{framing}"), "");
         let mut connection = Connection::new();
         assert!(matches!(
-            connection.receive(&head, &limits),
+            connection.receive(&head, &limits, &mut table),
             Received::Continue(request) if request.path.as_str() == "/" && request.body.is_empty()
         ));
         assert!(connection.awaits_body() && connection.started());
         assert!(matches!(
-            connection.receive(&body[..1], &limits),
+            connection.receive(&body[..1], &limits, &mut table),
             Received::More
         ));
-        match connection.receive(&body[1..], &limits) {
+        match connection.receive(&body[1..], &limits, &mut table) {
             Received::Request(request, used) => {
                 assert_eq!((request.body, used), (&b"ab"[..], body.len() - 1));
             }
@@ -622,19 +623,22 @@ fn an_expecting_client_is_told_to_go_on_once() {
         assert!(!connection.started() && !connection.awaits_body());
         // A body that came along needs no leave; nor does one that will not come.
         let whole = [&head[..], body].concat();
-        let received = connection.receive(&whole, &limits);
+        let received = connection.receive(&whole, &limits, &mut table);
         assert!(matches!(received, Received::Request(_, used) if used == whole.len()));
         let part = &whole[..head.len() + 1];
-        assert!(matches!(connection.receive(part, &limits), Received::More));
+        assert!(matches!(
+            connection.receive(part, &limits, &mut table),
+            Received::More
+        ));
     }
     let none = post("Expect: 100-continue\r\nContent-Length: 0", "");
     assert!(matches!(
-        Connection::new().receive(&none, &limits),
+        Connection::new().receive(&none, &limits, &mut table),
         Received::Request(..)
     ));
     let old = b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
     assert!(matches!(
-        Connection::new().receive(old, &limits),
+        Connection::new().receive(old, &limits, &mut table),
         Received::More
     ));
 }
@@ -685,12 +689,13 @@ fn limits_hold_to_the_byte() {
 
 #[test]
 fn a_refused_connection_stays_refused() {
+    let mut table = HeaderTable::new();
     let limits = Limits::default();
     let mut connection = Connection::new();
     for _ in 0..2 {
         // The second would be a fine request, were it not the smuggled one.
         for bytes in [&b"GET /\r\n\r\n"[..], &get("X: y"), b""] {
-            let received = connection.receive(bytes, &limits);
+            let received = connection.receive(bytes, &limits, &mut table);
             assert!(matches!(received, Received::Refused(..)));
         }
         connection.keep(b"rest");
@@ -701,29 +706,30 @@ fn a_refused_connection_stays_refused() {
 #[test]
 fn a_refusal_of_head_says_so() {
     let reading = read(b"HEAD /a//b HTTP/1.0\r\n\r\n");
-    let (_, exchange) = reading.refused.expect("an empty segment");
-    assert!(exchange.head_only && exchange.version == Version::Http10);
+    let (_, context) = reading.refused.expect("an empty segment");
+    assert!(context.head_only && context.version == Version::Http10);
 }
 
 /// The idle connection of DESIGN: a few hundred bytes in all, so no buffer and a small struct.
 #[test]
 fn an_idle_connection_holds_nothing() {
+    let mut table = HeaderTable::new();
     const { assert!(size_of::<Connection>() <= 104) };
     let limits = Limits::default();
     let mut connection = Connection::new();
     let bytes = post("Content-Length: 3", "abc");
     assert!(matches!(
-        connection.receive(&bytes[..20], &limits),
+        connection.receive(&bytes[..20], &limits, &mut table),
         Received::More
     ));
     assert!(connection.started() && connection.kept() == 20);
     assert!(matches!(
-        connection.receive(&bytes[20..], &limits),
+        connection.receive(&bytes[20..], &limits, &mut table),
         Received::Request(..)
     ));
     assert!(!connection.started() && connection.kept() == 0);
     assert!(matches!(
-        connection.receive(b"\r\n", &limits),
+        connection.receive(b"\r\n", &limits, &mut table),
         Received::More
     ));
     assert!(
@@ -731,10 +737,13 @@ fn an_idle_connection_holds_nothing() {
         "an empty line before a request is no request"
     );
     assert!(matches!(
-        connection.receive(&bytes, &limits),
+        connection.receive(&bytes, &limits, &mut table),
         Received::Request(..)
     ));
-    assert!(matches!(connection.receive(b"", &limits), Received::More));
+    assert!(matches!(
+        connection.receive(b"", &limits, &mut table),
+        Received::More
+    ));
     assert_eq!(
         format!("{connection:?}"),
         format!("{:?}", Connection::new())
@@ -744,6 +753,7 @@ fn an_idle_connection_holds_nothing() {
 /// One byte at a time costs as much as all at once, but for the calls: the head is scanned once.
 #[test]
 fn a_slow_client_costs_no_more_than_a_fast_one() {
+    let mut table = HeaderTable::new();
     let limits = Limits::default();
     let body = "1;x\r\nb\r\n".repeat(1000) + "0\r\n\r\n";
     let bytes = post(
@@ -752,10 +762,10 @@ fn a_slow_client_costs_no_more_than_a_fast_one() {
     );
     let mut connection = Connection::new();
     for byte in &bytes[..bytes.len() - 1] {
-        let received = connection.receive(std::slice::from_ref(byte), &limits);
+        let received = connection.receive(std::slice::from_ref(byte), &limits, &mut table);
         assert!(matches!(received, Received::More));
         assert!(connection.kept() <= 30_100 + 1000, "framing is not kept");
     }
-    let last = connection.receive(&bytes[bytes.len() - 1..], &limits);
+    let last = connection.receive(&bytes[bytes.len() - 1..], &limits, &mut table);
     assert!(matches!(last, Received::Request(request, 1) if request.body.len() == 1000));
 }

@@ -1,66 +1,66 @@
-//! What a metric is made of: counters, gauges and histograms as plain integers, and each of them
-//! split by an enum.
+//! The types of metrics: counters, gauges and histograms as plain integers, each optionally split
+//! by an enum.
 
 use std::time::Duration;
 
 use super::Histogram;
 use super::text::Samples;
 
-/// Only grows.
+/// A number that only increases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter(pub u64);
 
-/// Goes up and down.
+/// A number that increases and decreases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauge(pub u64);
 
-/// Time that adds up.
+/// A sum of times, exposed in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 
 impl Counter {
-    /// One more.
+    /// Increases the counter by one.
     pub fn bump(&mut self) {
         self.0 += 1;
     }
 
-    /// `n` more.
+    /// Increases the counter by `n`.
     pub fn add(&mut self, n: u64) {
         self.0 += n;
     }
 }
 
 impl Gauge {
-    /// One more.
+    /// Increases the gauge by one.
     pub fn up(&mut self) {
         self.0 += 1;
     }
 
-    /// One less.
+    /// Decreases the gauge by one.
     pub fn down(&mut self) {
         debug_assert!(self.0 > 0, "what goes down went up before");
         self.0 = self.0.saturating_sub(1);
     }
 
-    /// Exactly this.
+    /// Sets the gauge to `n`.
     pub fn set(&mut self, n: u64) {
         self.0 = n;
     }
 }
 
-/// A closed set of label values: an enum, so that nothing a client sends becomes a label.
+/// An enum of label values. The set is closed, so that text from clients never becomes a label.
 pub trait Label: Copy + 'static {
-    /// The label's name.
+    /// Name of the label in the exposition.
     const NAME: &'static str;
-    /// All values, in the order of their discriminants from 0.
+    /// All values, in order of their discriminants from 0.
     const ALL: &'static [Self];
-    /// Its place in `ALL`.
+    /// Index of the value in `ALL`.
     fn index(self) -> usize;
-    /// The label's value.
+    /// Text of the value in the exposition.
     fn as_str(self) -> &'static str;
 }
 
-/// One of `T` for each value of a label.
+/// One `T` for each value of the label `L`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct By<L, T> {
     each: Box<[T]>,
@@ -77,12 +77,12 @@ impl<L: Label, T: Clone + Default> Default for By<L, T> {
 }
 
 impl<L: Label, T> By<L, T> {
-    /// The one for `label`.
+    /// The `T` of `label`, for changing it.
     pub fn at(&mut self, label: L) -> &mut T {
         &mut self.each[label.index()]
     }
 
-    /// The one for `label`, to read.
+    /// The `T` of `label`, for reading it.
     #[must_use]
     pub fn get(&self, label: L) -> &T {
         &self.each[label.index()]
@@ -90,29 +90,29 @@ impl<L: Label, T> By<L, T> {
 }
 
 impl<L: Label> By<L, Counter> {
-    /// One more of `label`.
+    /// Increases the counter of `label` by one.
     pub fn bump(&mut self, label: L) {
         self.at(label).bump();
     }
 
-    /// All of them together.
+    /// Returns the sum over all label values.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.each.iter().map(|it| it.0).sum()
     }
 }
 
-/// A type that a family of metrics can have.
+/// A type of metric family.
 pub(super) trait Family {
-    /// The `TYPE` of the exposition.
+    /// The family's `TYPE` in the exposition.
     const TYPE: &'static str;
-    /// The labels it adds, if it is split by some.
+    /// Names of the labels that the type adds.
     fn labels() -> Vec<&'static str> {
         Vec::new()
     }
-    /// Adds another shard's.
+    /// Adds the values of another shard.
     fn merge(&mut self, other: &Self);
-    /// Writes its samples.
+    /// Writes the samples of the family.
     fn write(&self, out: &mut Samples<'_>);
 }
 

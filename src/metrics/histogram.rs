@@ -1,19 +1,20 @@
-//! A histogram of times in fixed buckets, each twice as wide as the one before: an increment and an
-//! addition to record, one array to merge, and the same bounds on every peer, so that Prometheus
-//! can add peers up (summaries can't be added).
+//! A histogram of times in fixed buckets, each twice as wide as the one before. Recording is one
+//! increment and one addition, and merging adds two arrays. All instances have the same bounds, so
+//! Prometheus can add them up, which it cannot do with summaries.
 
 use std::time::Duration;
 
-/// The first bound is 2^10 ns, about a microsecond.
+/// The first bound is 2^10 ns, about 1 µs.
 const FIRST_BIT: u32 = 10;
 
-/// Buckets with a bound: the last is 2^36 ns, about 69 s. What is longer counts to `+Inf` only.
+/// Number of buckets with a bound. The last bound is 2^36 ns, about 69 s; longer times count only
+/// in `+Inf`.
 pub const BOUNDS: usize = 27;
 
-/// Times by bucket, and their sum.
+/// Number of times per bucket, and their sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
-    /// Not cumulative; the last one is beyond all bounds.
+    /// Counts per bucket, not cumulative. The last bucket is beyond all bounds.
     buckets: [u64; BOUNDS + 1],
     sum_nanos: u64,
 }
@@ -29,22 +30,23 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts one time.
+    /// Records one time.
     pub fn record(&mut self, time: Duration) {
         self.record_n(time, 1);
     }
 
-    /// Counts `n` times of the same length, at the cost of one.
+    /// Records `n` times of the same length, at the cost of one.
     pub fn record_n(&mut self, time: Duration, n: u64) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        // The bucket of the smallest power of two that is not below it: bounds are inclusive.
+        // Choose the bucket of the smallest power of two that is at least the time: bounds are
+        // inclusive.
         let bits = u64::BITS - nanos.saturating_sub(1).leading_zeros();
         let bucket = (bits.saturating_sub(FIRST_BIT) as usize).min(BOUNDS);
         self.buckets[bucket] += n;
         self.sum_nanos = self.sum_nanos.saturating_add(nanos.saturating_mul(n));
     }
 
-    /// Adds another's counts.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += theirs;
@@ -52,19 +54,19 @@ impl Histogram {
         self.sum_nanos = self.sum_nanos.saturating_add(other.sum_nanos);
     }
 
-    /// How many were recorded.
+    /// Number of recorded times.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// Their sum in seconds.
+    /// Sum of the recorded times in seconds.
     #[must_use]
     pub fn sum_seconds(&self) -> f64 {
         self.sum_nanos as f64 / 1e9
     }
 
-    /// Each bound in seconds with how many were at most that long.
+    /// Each bound in seconds, with the number of times up to it.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         let mut below = 0;
         self.buckets[..BOUNDS]

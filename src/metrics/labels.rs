@@ -1,4 +1,4 @@
-//! Labels with a closed set of values.
+//! The labels of metrics, each with a closed set of values.
 
 use super::family::Label;
 
@@ -26,133 +26,136 @@ macro_rules! labels {
 }
 
 labels! {
-    /// What a route does.
+    /// The kind of a route.
     "kind" RouteKind {
-        /// A command.
+        /// A route that accepts commands.
         Command = "command",
-        /// A query.
+        /// A route that answers queries.
         Query = "query",
-        /// A stream: the time is that to its first bytes.
+        /// A route that sends a stream. Its request time ends at the stream's first bytes.
         Stream = "stream",
     }
 
-    /// The hundreds of a status.
+    /// The class of an HTTP status.
     "status" StatusClass {
-        /// 1xx; only 101 could end here, and is never sent.
+        /// Statuses 100 to 199, of which none is a final response here.
         Informational = "1xx",
-        /// 2xx
+        /// Statuses 200 to 299: success.
         Success = "2xx",
-        /// 3xx, mostly 304.
+        /// Statuses 300 to 399, mostly 304.
         Redirection = "3xx",
-        /// 4xx
+        /// Statuses 400 to 499: the client's error.
         ClientError = "4xx",
-        /// 5xx
+        /// Statuses 500 to 599: the server's error.
         ServerError = "5xx",
     }
 
     /// Why a client's connection ended.
     "reason" CloseReason {
-        /// The client closed it, or it broke.
+        /// The client closed the connection, or it failed.
         Client = "client",
-        /// We did, as HTTP asks for: after a response, or at the end of a stream.
+        /// The gateway closed it as HTTP requires: after a response, or at the end of a stream.
         Served = "served",
-        /// It broke the protocol or a limit.
+        /// The client violated the protocol or a limit.
         Refused = "refused",
-        /// A timeout towards the client.
+        /// The client was too slow for a timeout.
         Timeout = "timeout",
-        /// The process drains.
+        /// The process is draining before its end.
         Drain = "drain",
     }
 
-    /// Which limit closed a client before it was served.
+    /// The limit because of which a client was closed before it was served.
     "limit" AcceptRefusal {
-        /// `http.connections_max`.
+        /// The setting `http.connections_max` was reached.
         Connections = "connections",
-        /// File descriptors: the rest is kept for brokers and the admin port.
+        /// No file descriptor was free for clients: the rest is reserved for brokers and the admin
+        /// port.
         Descriptors = "descriptors",
-        /// Sockets of one shard.
+        /// One shard had no free socket slot.
         Sockets = "sockets",
     }
 
-    /// Why a stream ended.
+    /// Why the gateway ended a stream.
     "reason" StreamEnd {
-        /// The client left.
+        /// The client closed the connection.
         Client = "client",
-        /// It fell out of the window.
+        /// The subscriber fell behind the window.
         Slow = "slow",
-        /// Its credential ran out, or its route is gone.
+        /// The client's credential expired, or the route was removed.
         Revoked = "revoked",
-        /// The process drains.
+        /// The process is draining before its end.
         Drain = "drain",
-        /// Something failed.
+        /// An error of the gateway or the topic.
         Failed = "failed",
     }
 
-    /// An API of Kafka's protocol.
+    /// A request type of Kafka's protocol.
     "api" KafkaApi {
-        /// Records written.
+        /// Produce, which writes records.
         Produce = "produce",
-        /// Records read.
+        /// Fetch, which reads records.
         Fetch = "fetch",
-        /// Where logs begin and end.
+        /// ListOffsets, which returns where logs begin and end.
         ListOffsets = "list_offsets",
-        /// Topics and leaders.
+        /// Metadata, which returns topics and leaders.
         Metadata = "metadata",
-        /// What topics are set to.
+        /// DescribeConfigs, which returns topic configs.
         DescribeConfigs = "describe_configs",
-        /// Who we are as a producer.
+        /// InitProducerId, which assigns a producer id.
         InitProducerId = "init_producer_id",
-        /// Where an epoch's records end.
+        /// OffsetForLeaderEpoch, which returns where an epoch's records end.
         OffsetForLeaderEpoch = "offset_for_leader_epoch",
-        /// What opens a connection: versions, SASL.
+        /// Requests that open a connection: ApiVersions and SASL.
         Connection = "connection",
     }
 
-    /// What was wrong with a request to a broker.
+    /// Why a request to a broker failed.
     "error" KafkaFailure {
-        /// Its connection broke, or was given up.
+        /// The connection failed, or was closed before the response.
         Connection = "connection",
-        /// No answer came in time.
+        /// No response arrived in time.
         Timeout = "timeout",
-        /// What came was not Kafka's protocol, or more than is allowed.
+        /// The response was not valid, or exceeded a limit.
         Protocol = "protocol",
-        /// Another broker leads, or the topic is not there: newer metadata is asked for.
+        /// Another broker is leader, or the topic is missing. New metadata is requested.
         Leader = "leader",
-        /// The broker said something else.
+        /// The broker returned another error.
         Broker = "broker",
     }
 
-    /// Why a record of a replies topic answered no command here.
+    /// Why a record of a replies topic completed no command of this instance.
     "reason" IgnoredReply {
-        /// It lacks the header of the correlation id.
+        /// The record has no correlation id header.
         NoCorrelationId = "no_correlation_id",
-        /// Its correlation id does not have the form of ours.
+        /// The correlation id was not created by a gateway.
         MalformedCorrelationId = "malformed_correlation_id",
-        /// Its command is not in flight here: it is another instance's, late, or repeated. Normal.
+        /// The command is not in flight here: it belongs to another instance, or the reply is late
+        /// or repeated. This is normal.
         NotInFlight = "not_in_flight",
     }
 
-    /// What became of a command, as its client was told.
+    /// The result of a command, as reported to its client.
     "outcome" CommandOutcome {
-        /// The reply came while the client waited, to its own record or to one it joined.
+        /// The reply arrived while the client waited, for its own record or for one that it joined.
         Answered = "answered",
-        /// The reply was there before.
+        /// The client received a stored reply.
         Replayed = "replayed",
-        /// 422: the key was used for something else.
+        /// 422: the idempotency key was used for another request.
         Mismatch = "mismatch",
-        /// 503: the brokers refused; it will not run.
+        /// 503: the brokers rejected the record, so the command is not executed.
         Refused = "refused",
-        /// 504: no reply by the deadline, or not known whether it was appended; it may yet run.
+        /// 504: no reply by the deadline, or it is unknown whether the record was appended. The
+        /// command may still be executed.
         Unknown = "unknown",
-        /// 503: refused before producing, by a limit.
+        /// 503: rejected before producing, because of a limit.
         Shed = "shed",
-        /// 4xx before producing: size, key, body, precondition.
+        /// 4xx: rejected before producing, because of size, key, body or precondition.
         Invalid = "invalid",
     }
 }
 
 impl KafkaApi {
-    /// The API of a key in the protocol.
+    /// Returns the label of an API key of the protocol.
     #[must_use]
     pub const fn of(key: i16) -> Self {
         match key {
@@ -169,7 +172,7 @@ impl KafkaApi {
 }
 
 impl StatusClass {
-    /// The class of a status from 100 to 599.
+    /// Returns the class of a status from 100 to 599.
     #[must_use]
     pub fn of(status: u16) -> Self {
         match status / 100 {

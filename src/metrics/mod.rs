@@ -1,6 +1,6 @@
-//! Counters and histograms, one set a shard: plain integers that a shard bumps without a thought,
-//! copied whole when somebody asks, added up over shards and written as Prometheus text. Labels
-//! come from enums and from names of the config, so the number of series is known before the start.
+//! Counters, gauges and histograms. Each shard has a set of plain integers. A reader gets a copy of
+//! each set, adds them up, and writes them as Prometheus text. Labels come from enums and from
+//! names of the config, so the number of time series is known before the start.
 
 mod family;
 mod histogram;

@@ -1,4 +1,4 @@
-//! `docs/metrics.md`, from the table.
+//! Generates `docs/metrics.md` from the table.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::table::{
     RouteMetrics, Row, StreamMetrics, TopicMetrics,
 };
 
-/// The page as it must stand in `docs/metrics.md`.
+/// Returns the text that `docs/metrics.md` must have.
 #[must_use]
 pub fn page() -> String {
     let mut out = String::from(

@@ -1,50 +1,50 @@
-//! What a shard tells the control thread when asked: is it ready, what has it counted, how does it
-//! stand. A copy, made in one turn; nothing in it is shared.
+//! The report that a shard sends to the control thread on request: readiness, metrics and status.
+//! It is a copy made in one turn and shares no state.
 
 use serde::Serialize;
 
 use super::ShardMetrics;
 
-/// One shard's answer.
+/// The report of one shard.
 #[derive(Clone, Debug, Default)]
 pub struct ShardReport {
-    /// What must hold for the shard to be ready. All must, over all shards.
+    /// Conditions of readiness. The process is ready if all conditions of all shards hold.
     pub checks: Vec<Check>,
-    /// What was counted.
+    /// The shard's metrics at that turn.
     pub metrics: ShardMetrics,
-    /// How it stands.
+    /// The shard's part of `/status`.
     pub status: ShardStatus,
 }
 
-/// One condition of readiness.
+/// One condition of readiness, as in `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What is checked: "topic payments", "kafka", "listening".
+    /// What is checked, such as "topic payments", "kafka", "listening".
     pub name: String,
-    /// Whether it holds: what depends on it is served, if only from memory.
+    /// Whether the condition holds: routes that need it are served, if only from memory.
     pub ok: bool,
-    /// The same in more words.
+    /// The state of the condition in more detail.
     pub state: CheckState,
-    /// How far it is, or what is wrong and what to do. May be empty when it holds.
+    /// The progress, or the problem and what to do. May be empty if the condition holds.
     pub detail: String,
 }
 
-/// How a condition stands, best first.
+/// The state of a condition, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
-    /// It holds.
+    /// The condition holds without limits.
     Ready,
-    /// What is in memory is served; the rest has to wait for brokers, or for an operator.
+    /// Data in memory is served. Everything else waits for brokers, or for an operator.
     Degraded,
-    /// It will hold by itself.
+    /// The condition will hold without an operator.
     Loading,
-    /// It can't hold until somebody mends what its detail names.
+    /// The condition cannot hold until an operator corrects what the detail names.
     Blocked,
 }
 
 impl Check {
-    /// A condition that stands so.
+    /// Creates a condition in this state.
     #[must_use]
     pub fn new(name: impl Into<String>, state: CheckState, detail: impl Into<String>) -> Self {
         Self {
@@ -56,78 +56,78 @@ impl Check {
     }
 }
 
-/// How a shard stands, for `/status`.
+/// Status of one shard, for `/status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ShardStatus {
-    /// Turns so far.
+    /// Number of turns so far.
     pub turns: u64,
-    /// Connections of clients.
+    /// Open connections of clients.
     pub connections: u64,
-    /// Streams.
+    /// Open streams of clients.
     pub streams: u64,
-    /// Commands without a reply, of the routes whose home this is.
+    /// Commands in flight at this home.
     pub commands_open: u64,
-    /// Whether it takes no new work.
+    /// Whether the shard rejects new work.
     pub draining: bool,
-    /// The brokers that its topics' home talks with.
+    /// The brokers that this home connects to.
     pub brokers: Vec<BrokerStatus>,
-    /// The topics whose home this is.
+    /// The topics whose home is this shard.
     pub topics: Vec<TopicStatus>,
 }
 
-/// A broker, as a shard sees it.
+/// One shard's view of a broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BrokerStatus {
-    /// Where it listens; `other`: those beyond the first 64.
+    /// The broker's address, or `other` for all beyond the first 64.
     pub broker: String,
-    /// Connections that stand.
+    /// Connections that are open.
     pub connections: u64,
-    /// Connections made so far.
+    /// Connections established so far.
     pub connected: u64,
-    /// Connections that failed or broke.
+    /// Connections that failed so far.
     pub failed: u64,
-    /// Why the last of them did.
+    /// Error of the last failed connection.
     pub last_failure: Option<String>,
-    /// Requests that failed, or partitions of them.
+    /// Failed requests, or failed partitions of requests.
     pub requests_failed: u64,
-    /// Requests answered, without fetches.
+    /// Completed requests, without fetches.
     pub requests: u64,
-    /// How long they took, added up.
+    /// Sum of their response times in microseconds.
     pub request_micros: u64,
 }
 
-/// A topic at its home.
+/// A topic, as its home sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TopicStatus {
-    /// Its name.
+    /// The name of the topic.
     pub topic: String,
-    /// The last step's number.
+    /// Sequence number of the last step.
     pub seq: u64,
-    /// Whether it has been read to where its end was when loading began.
+    /// Whether the topic has been read up to the end it had when loading started.
     pub loaded: bool,
-    /// Bytes of encoded events kept.
+    /// Bytes of encoded events in the window.
     pub window_bytes: u64,
-    /// Each partition. There is no consumer group to ask for lag.
+    /// Status of each partition. The gateway has no consumer group, so lag is shown here.
     pub partitions: Vec<PartitionStatus>,
 }
 
-/// A partition at its home.
+/// A partition, as its home sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PartitionStatus {
-    /// Its number.
+    /// The number of the partition.
     pub partition: u32,
-    /// The next offset to read.
+    /// Next offset to read.
     pub next_offset: u64,
-    /// One past the last record that no open transaction may take back, as far as known.
+    /// One past the last record that no open transaction may abort, as far as known.
     pub last_stable_offset: u64,
-    /// One past the last replicated record.
+    /// One past the last fully replicated record.
     pub high_watermark: u64,
-    /// Records between the next offset and the last stable one.
+    /// Records between the next offset and the last stable offset.
     pub lag: u64,
-    /// Fetched bytes on their way to the shards.
+    /// Fetched bytes that the shards have not applied yet.
     pub in_flight_bytes: u64,
-    /// Times it was left out of fetches.
+    /// How often the partition was paused.
     pub paused: u64,
-    /// Errors that brokers answered to fetches and produces of it.
+    /// Errors in brokers' responses to fetches and produces of the partition.
     pub failed: u64,
 }

@@ -1,4 +1,4 @@
-//! The metrics of one shard: the groups of the table for each of its names, their sum over shards
+//! The metrics of one shard: the groups of the table for each of its names, their sum over shards,
 //! and their text.
 
 use std::collections::BTreeMap;
@@ -12,19 +12,19 @@ use super::table::{
 use super::text::{Exposition, Samples};
 use crate::model::{Id, IdTable, RouteId, TopicId};
 
-/// Brokers with series of their own.
+/// Most brokers with time series of their own.
 pub const BROKERS_MAX: usize = 64;
-/// Partitions of a topic with series of their own: all or none. Ten thousand would be a megabyte a
-/// scrape.
+/// Most partitions of a topic with time series of their own. A topic with more has none for its
+/// partitions: ten thousand would be a megabyte per scrape.
 pub const PARTITIONS_MAX: usize = 128;
 
-/// Names that become labels: those of the routes and topics that a config has named since the
-/// process started, nothing else.
+/// Names that become labels: routes and topics that a config has named since the process started,
+/// and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// The routes.
+    /// Kind and name of each route.
     pub routes: IdTable<RouteId, (RouteKind, String)>,
-    /// The topics.
+    /// Name of each topic.
     pub topics: IdTable<TopicId, String>,
 }
 
@@ -47,30 +47,31 @@ impl Names {
     }
 }
 
-/// One shard's metrics, or the sum of some. A few kilobytes and a clone is a snapshot.
+/// The metrics of one shard, or a sum over shards. They take a few kilobytes, so a snapshot is a
+/// clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardMetrics {
     names: Arc<Names>,
-    /// Without labels of routes or topics.
+    /// Metrics without a route or topic.
     pub general: General,
-    /// What is asked of brokers.
+    /// Metrics of requests to brokers.
     pub kafka: KafkaMetrics,
-    /// By where they listen; what [`BrokerMetrics::of`] lets in.
+    /// Metrics per broker, by address. [`BrokerMetrics::of`] limits their number.
     pub brokers: BTreeMap<String, BrokerMetrics>,
-    /// By [`RouteId`].
+    /// Metrics per route, by [`RouteId`].
     pub routes: Vec<RouteMetrics>,
-    /// By [`RouteId`]. Only those of commands count anything, and are shown.
+    /// Metrics per route, by [`RouteId`]. Only those of command routes are used and exposed.
     pub commands: Vec<CommandMetrics>,
-    /// By [`RouteId`]. Only those of streams count anything, and are shown.
+    /// Metrics per route, by [`RouteId`]. Only those of stream routes are used and exposed.
     pub streams: Vec<StreamMetrics>,
-    /// By [`TopicId`].
+    /// Metrics per topic, by [`TopicId`].
     pub topics: Vec<TopicMetrics>,
-    /// By topic, then by partition; the home lets it grow with [`Self::partition`].
+    /// Metrics per topic and partition. [`Self::partition`] adds partitions as the home finds them.
     partitions: Vec<Vec<PartitionMetrics>>,
 }
 
 impl ShardMetrics {
-    /// Zeros for these names.
+    /// Creates metrics for these names, all zero.
     #[must_use]
     pub fn new(names: Arc<Names>) -> Self {
         let mut metrics = Self::default();
@@ -78,7 +79,7 @@ impl ShardMetrics {
         metrics
     }
 
-    /// Goes on counting under more names: those of another snapshot beside the known ones.
+    /// Adds metrics for the names of another snapshot. Those that exist keep their counts.
     pub fn add_names(&mut self, names: Arc<Names>) {
         let (routes, topics) = (names.routes.end(), names.topics.end());
         self.routes.resize_with(routes, RouteMetrics::default);
@@ -89,14 +90,14 @@ impl ShardMetrics {
         self.names = names;
     }
 
-    /// The names that it counts for.
+    /// The names that have metrics.
     #[must_use]
     pub fn names(&self) -> &Arc<Names> {
         &self.names
     }
 
-    /// The metrics of a partition of the topic at `topic`. `partition` counts from 0 and is one of
-    /// those the topic has, so the table is no longer than the topic.
+    /// The metrics of a partition of the topic with number `topic`. `partition` counts from 0 and
+    /// exists in the topic, so the table is no longer than the topic.
     pub fn partition(&mut self, topic: usize, partition: u32) -> &mut PartitionMetrics {
         let of_topic = &mut self.partitions[topic];
         let index = partition as usize;
@@ -106,7 +107,8 @@ impl ShardMetrics {
         &mut of_topic[index]
     }
 
-    /// Adds another shard's. One of the two may not have taken over the newest snapshot yet.
+    /// Adds the metrics of another shard. One of the two may not have loaded the newest snapshot
+    /// yet.
     pub fn merge(&mut self, other: &Self) {
         if self.names != other.names {
             let mut names = (*self.names).clone();
@@ -129,7 +131,7 @@ impl ShardMetrics {
         }
     }
 
-    /// Writes every family, each once.
+    /// Writes every family, each exactly once.
     pub fn expose(&self, out: &mut Exposition) {
         let names = &*self.names;
         write_group(out, General::ROWS, [(&self.general, [])]);
@@ -184,11 +186,11 @@ impl ShardMetrics {
 }
 
 impl BrokerMetrics {
-    /// Those of the broker that listens there, or of all for which there is no room.
+    /// The metrics of the broker at `address`, or of `other` if there are too many brokers.
     pub fn of<'a>(all: &'a mut BTreeMap<String, Self>, address: &str) -> &'a mut Self {
         let room = all.len() < BROKERS_MAX || all.contains_key(address);
         let name = if room { address } else { "other" };
-        // A broker is met once and counted often.
+        // Allocate the name only for a new broker.
         if !all.contains_key(name) {
             all.insert(name.to_owned(), Self::default());
         }
@@ -197,7 +199,7 @@ impl BrokerMetrics {
 }
 
 impl ProcessMetrics {
-    /// Writes every family, each once.
+    /// Writes every family, each exactly once.
     pub fn expose(&self, out: &mut Exposition) {
         write_group(out, Self::ROWS, [(self, [])]);
     }
@@ -213,7 +215,8 @@ fn each<G>(mine: &mut [G], theirs: &[G], merge: fn(&mut G, &G)) {
     }
 }
 
-/// Families outside, members inside: the exposition wants all samples of a family together.
+/// Writes families in the outer loop and members in the inner one, because the exposition needs all
+/// samples of a family together.
 fn write_group<'a, G: 'a, const N: usize>(
     out: &mut Exposition,
     rows: &[Row<G>],
@@ -306,7 +309,7 @@ mod tests {
         }
         assert_eq!(metrics.brokers.len(), BROKERS_MAX + 1);
         assert_eq!(metrics.brokers["other"].connected.0, 10);
-        // Adding up shards keeps to it.
+        // A sum over shards keeps the limit.
         let mut sum = ShardMetrics::new(names());
         sum.merge(&metrics);
         sum.merge(&metrics);

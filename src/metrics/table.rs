@@ -1,5 +1,5 @@
-//! The metrics, declared once: the structs that are bumped, their merging, their exposition and
-//! `docs/metrics.md` all come from the table below.
+//! The metrics, each declared once. The structs with the counters, their merging, their exposition
+//! and `docs/metrics.md` all come from the table below.
 
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
@@ -36,7 +36,7 @@ macro_rules! groups {
                 write: |group, out| group.$field.write(out),
             }, )+];
 
-            /// Adds another shard's.
+            /// Adds the values of another shard.
             pub fn merge(&mut self, other: &Self) {
                 $( Family::merge(&mut self.$field, &other.$field); )+
             }
@@ -45,190 +45,195 @@ macro_rules! groups {
 }
 
 groups! {
-    /// What the control thread knows of the process.
+    /// Metrics of the process, from the control thread.
     ProcessMetrics {
-        /// Time since the start.
+        /// Time since the start of the process.
         uptime: Seconds = "uptime_seconds_total",
         /// CPU time, user and system, of all threads.
         cpu: Seconds = "process_cpu_seconds_total",
-        /// Memory that is in RAM.
+        /// Resident memory of the process.
         resident_bytes: Gauge = "process_resident_bytes",
-        /// Open files, sockets among them.
+        /// Open file descriptors, including sockets.
         open_files: Gauge = "process_open_files",
-        /// Shards of the process.
+        /// Number of shards of the process.
         shards: Gauge = "shards",
-        /// Shards that did not answer this scrape, and are missing from its sums.
+        /// Shards that did not answer this scrape. Its sums lack their values.
         stuck: Gauge = "shards_stuck",
-        /// Log lines that standard error did not take: it was closed or full, or its reader was
+        /// Log lines that were dropped because standard error was closed or full, or its reader was
         /// slow.
         log_lines_dropped: Counter = "log_lines_dropped_total",
     }
 
-    /// What has no route and no topic.
+    /// Metrics without a route or topic.
     General {
-        /// Connections of clients accepted.
+        /// Connections accepted from clients.
         connections_accepted: Counter = "connections_accepted_total",
-        /// Connections of clients that stand.
+        /// Open connections from clients.
         connections_open: Gauge = "connections_open",
-        /// Connections of clients that ended, by why.
+        /// Connections from clients that ended, by reason.
         connections_closed: By<CloseReason, Counter> = "connections_closed_total",
-        /// Connections of clients closed at once, before a byte was read, by limit.
+        /// Connections from clients closed at once, before a byte was read, by limit.
         connections_refused: By<AcceptRefusal, Counter> = "connections_refused_total",
-        /// How often accepting rested for 100 ms, as no file descriptor or kernel memory was left.
+        /// How often accepting paused for 100 ms because no file descriptor or kernel memory was
+        /// free.
         accepts_failed: Counter = "accepts_failed_total",
-        /// Bytes read from clients.
+        /// Bytes that were received from clients.
         received_bytes: Counter = "received_bytes_total",
-        /// Bytes written to clients.
+        /// Bytes that were sent to clients.
         sent_bytes: Counter = "sent_bytes_total",
         /// Requests that matched no route, by status.
         unrouted: By<StatusClass, Counter> = "http_unrouted_requests_total",
-        /// From the end of a request's head to the last byte of its response, by kind of route.
+        /// Time from the end of a request's head to the last byte of its response, by kind of
+        /// route.
         request_time: By<RouteKind, Histogram> = "http_request_seconds",
-        /// Connections to brokers that stand.
+        /// Open connections to brokers.
         kafka_connections_open: Gauge = "kafka_connections_open",
-        /// Connections to brokers that failed or broke.
+        /// Failed connections to brokers.
         kafka_connections_failed: Counter = "kafka_connections_failed_total",
-        /// Commands whose reply is not there yet, at their homes.
+        /// Commands in flight: admitted and without a reply, counted at their homes.
         commands_open: Gauge = "commands_open",
-        /// Turns of the shard.
+        /// Turns of all shards.
         turns: Counter = "turns_total",
-        /// Steps applied, over all topics.
+        /// Steps applied, over all topics and shards.
         steps_applied: Counter = "steps_applied_total",
     }
 
-    /// What every route has.
+    /// Metrics of every route.
     RouteMetrics {
-        /// Requests answered, by status. A stream counts when it starts.
+        /// Completed requests, by status. A stream counts when it starts.
         requests: By<StatusClass, Counter> = "http_requests_total",
     }
 
-    /// What commands have besides.
+    /// Further metrics of command routes.
     CommandMetrics {
-        /// Commands, by what became of them.
+        /// Commands by their result.
         commands: By<CommandOutcome, Counter> = "commands_total",
     }
 
-    /// What streams have besides.
+    /// Further metrics of stream routes.
     StreamMetrics {
-        /// Streams that stand.
+        /// Streams that are open.
         open: Gauge = "streams_open",
-        /// Streams that ended, by why.
+        /// Streams that ended, by reason.
         ended: By<StreamEnd, Counter> = "streams_ended_total",
-        /// Subscribers that fell out of the window.
+        /// Subscribers that fell behind the window.
         lagged: Counter = "stream_lagged_total",
     }
 
-    /// What is asked of brokers, over all of them.
+    /// Metrics of requests to brokers, over all brokers.
     KafkaMetrics {
-        /// From a request to its response, by API. A fetch waits at the broker for news.
+        /// Time from a request to its response, by API. A fetch may wait at the broker for new
+        /// records.
         request_time: By<KafkaApi, Histogram> = "kafka_request_seconds",
-        /// Requests that failed, or partitions of them, by API and what was wrong.
+        /// Failed requests, or failed partitions of requests, by API and error.
         failures: By<KafkaApi, By<KafkaFailure, Counter>> = "kafka_request_failures_total",
-        /// Silence that brokers asked for (quotas), added up over connections.
+        /// Throttle time that brokers requested (quotas), summed over connections.
         throttled: Seconds = "kafka_throttle_seconds_total",
     }
 
-    /// What every broker has; 64 of them, by where they listen, and what is beyond as `other`.
+    /// Metrics of each broker by address, for up to 64; all others are `other`.
     BrokerMetrics {
-        /// Connections to it that stand.
+        /// Open connections to the broker.
         connections: Gauge = "kafka_broker_connections",
-        /// Connections made to it: what is more than those that stand was made again.
+        /// Connections established to the broker. The excess over open connections is the number of
+        /// reconnects.
         connected: Counter = "kafka_broker_connections_made_total",
-        /// Connections to it that failed or broke.
+        /// Failed connections to the broker.
         failed: Counter = "kafka_broker_connections_failed_total",
-        /// From a Produce to its response: what replication takes is in it.
+        /// Time from a Produce to its response, including replication.
         produce_time: Histogram = "kafka_broker_produce_seconds",
-        /// From a Fetch to its response, of those that brought records. The wait for news is in it
-        /// where the broker had none to give, so a busy topic shows what the broker takes, and a
-        /// quiet one the time between records.
+        /// Time from a Fetch to its response, for fetches that returned records. It includes the
+        /// broker's wait for new records: a busy topic shows the broker's own time, a quiet one the
+        /// time between records.
         fetch_time: Histogram = "kafka_broker_fetch_seconds",
-        /// How much longer than it was allowed to wait for news a broker took to answer a Fetch
-        /// without records. Near 0 for a broker that keeps time, whatever the traffic.
+        /// Time by which a broker exceeded its allowed wait for a Fetch without records. Near 0 for
+        /// a broker that responds on time, whatever the traffic.
         fetch_late: Histogram = "kafka_broker_fetch_late_seconds",
-        /// From any other request to its response.
+        /// Time from any other request to its response.
         request_time: Histogram = "kafka_broker_request_seconds",
-        /// Requests that failed, or partitions of them, by what was wrong.
+        /// Failed requests, or failed partitions of requests, by error.
         failures: By<KafkaFailure, Counter> = "kafka_broker_request_failures_total",
     }
 
-    /// What every topic has.
+    /// Metrics of every topic.
     TopicMetrics {
         /// Records fetched from brokers.
         fetched_records: Counter = "kafka_fetched_records_total",
-        /// Bytes fetched from brokers, as they came.
+        /// Bytes fetched from brokers, before decompression.
         fetched_bytes: Counter = "kafka_fetched_bytes_total",
         /// Batches or records that could not be decoded, and were skipped.
         undecodable: Counter = "kafka_undecodable_total",
         /// Ranges of offsets that could not be decoded and that the log may still have, of topics
         /// that are cached or hold replies.
         undecodable_ranges: Gauge = "kafka_undecodable_ranges",
-        /// Fetched bytes on their way to the shards.
+        /// Fetched bytes that the shards have not applied yet.
         in_flight_bytes: Gauge = "kafka_in_flight_bytes",
-        /// Times the topic was left out of fetches because too many bytes were on their way.
+        /// How often the topic was paused because of too many unapplied bytes.
         paused: Counter = "kafka_paused_total",
         /// Records between what is applied here and the end of the log, over all partitions.
         lag: Gauge = "kafka_topic_lag_records",
-        /// The same of the partition that is furthest behind.
+        /// Records between what is applied here and the end of the log, of the partition that is
+        /// furthest behind.
         lag_max: Gauge = "kafka_topic_lag_records_max",
-        /// Offsets between the last stable one and the high watermark, over all partitions: what
-        /// open transactions keep from readers.
+        /// Offsets between the last stable offset and the high watermark, over all partitions:
+        /// records that open transactions hide from readers.
         unstable: Gauge = "kafka_topic_unstable_records",
-        /// Partitions that have no leader, as far as metadata says.
+        /// Partitions without a leader, according to metadata.
         leaderless: Gauge = "kafka_topic_leaderless_partitions",
-        /// 1 while brokers refuse what commands write to the topic, until an operator acts; else 0.
+        /// 1 while brokers reject the topic's commands until an operator acts; else 0.
         writes_blocked: Gauge = "kafka_topic_writes_blocked",
-        /// Keys in the cache.
+        /// Number of keys in the cache.
         cache_entries: Gauge = "cache_entries",
         /// Bytes of keys and values in the cache.
         cache_bytes: Gauge = "cache_bytes",
         /// Deleted keys that the cache remembers for `delete.retention.ms`, for streams.
         cache_tombstones: Gauge = "cache_tombstones",
-        /// Keys whose value found no room in the cache. Their queries get 503.
+        /// Keys whose value did not fit in the cache. Their queries get 503.
         cache_values_left_out: Gauge = "cache_values_left_out",
-        /// Records of keys that found no room in the cache.
+        /// Records of keys that did not fit in the cache.
         cache_keys_refused: Counter = "cache_keys_left_out_total",
         /// 1 while queries of the topic may get 503 `cache-degraded`: the cache is full, or a range
-        /// of offsets could not be decoded. `/readyz` says which.
+        /// of offsets could not be decoded. `/readyz` has the reason.
         cache_degraded: Gauge = "cache_degraded",
-        /// Values in the cache that are not JSON, of a topic with a collection: it leaves them out.
+        /// Values in the cache that are not JSON, of a topic with a collection, which omits them.
         cache_values_not_json: Gauge = "cache_values_not_json",
-        /// Events written to streams of the topic, gaps told to all of them among them.
+        /// Events sent to streams of the topic, including gaps that are sent to all streams.
         stream_events: Counter = "stream_events_total",
-        /// Gaps told to single streams: an id that can't be read, what retention has taken.
+        /// Gaps sent to single streams, because of an unreadable id or of deleted records.
         stream_gaps: Counter = "stream_gaps_total",
-        /// Bytes of encoded events kept.
+        /// Bytes of encoded events in the window.
         window_bytes: Gauge = "stream_window_bytes",
-        /// Replies that retries can find.
+        /// Number of stored replies that retries can find.
         reply_index_entries: Gauge = "reply_index_entries",
-        /// Bytes the index of replies counts for `commands.dedupe_memory`: 112 a reply, those that
-        /// are forgotten and not yet freed among them.
+        /// Bytes of the reply index, which `commands.dedupe_memory` limits: 112 per reply,
+        /// including forgotten replies that are not freed yet.
         reply_index_bytes: Gauge = "reply_index_bytes",
         /// 1 while `commands.dedupe_memory` holds fewer replies than the topic keeps: a retry of an
-        /// older command runs again.
+        /// older command is executed again.
         reply_index_cut: Gauge = "reply_index_cut",
-        /// Times the oldest sixteenth of the index was dropped for that reason.
+        /// How often the oldest sixteenth of the index was dropped for that reason.
         reply_index_cuts: Counter = "reply_index_cuts_total",
-        /// Records of a replies topic that answered no command here, by why. While the topic is
+        /// Records of a replies topic that completed no command here, by reason. While the topic is
         /// loaded, `not_in_flight` does not count.
         replies_ignored: By<IgnoredReply, Counter> = "replies_ignored_total",
-        /// Replies whose status can't be read: clients got 502.
+        /// Replies without a readable status. Their clients got 502.
         replies_unreadable: Counter = "replies_unreadable_total",
-        /// Headers of replies that clients did not get, since HTTP can't carry them.
+        /// Headers of replies that were omitted because HTTP can't carry them.
         reply_headers_left_out: Counter = "reply_headers_left_out_total",
     }
 
-    /// What every partition has, of topics with up to 128; `/status` has all.
+    /// Metrics of every partition, for topics with up to 128. `/status` has all.
     PartitionMetrics {
-        /// Records between what is applied here and the end of the log.
+        /// Records between what is applied here and the end of the partition's log.
         lag: Gauge = "kafka_lag_records",
-        /// Offsets between the last stable one and the high watermark.
+        /// Offsets between the last stable offset and the high watermark.
         unstable: Gauge = "kafka_unstable_records",
-        /// Fetched bytes on their way to the shards.
+        /// Fetched bytes that the shards have not applied yet.
         in_flight_bytes: Gauge = "kafka_partition_in_flight_bytes",
-        /// Times it was left out of fetches: with its topic, because too many bytes were on their
-        /// way, or because those who read its history are slower than it is read.
+        /// How often the partition was paused: with its topic because of too many unapplied bytes,
+        /// or because catch-up reads of its history are slower than fetching.
         paused: Counter = "kafka_partition_paused_total",
-        /// Errors that brokers answered to fetches and produces of it.
+        /// Errors in brokers' responses to fetches and produces of the partition.
         failed: Counter = "kafka_partition_failures_total",
     }
 }

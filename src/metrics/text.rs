@@ -1,5 +1,5 @@
-//! The text exposition of Prometheus, version 0.0.4: `# HELP`, `# TYPE`, then the samples, all of a
-//! family together.
+//! The text exposition of Prometheus, version 0.0.4: `# HELP`, `# TYPE`, then all samples of the
+//! family.
 
 use std::fmt::{Display, Write as _};
 
@@ -8,14 +8,14 @@ use super::Histogram;
 /// The `Content-Type` of the exposition.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// An exposition as it grows.
+/// An exposition while it is written.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
 }
 
 impl Exposition {
-    /// Starts a family and lets `samples` write what belongs to it. Write each family once.
+    /// Starts a family and lets `samples` write its samples. Write each family once.
     pub fn family(
         &mut self,
         name: &str,
@@ -30,14 +30,14 @@ impl Exposition {
         samples(&mut Samples { name, labels, text });
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     #[must_use]
     pub fn into_text(self) -> String {
         self.text
     }
 }
 
-/// Where the samples of one family go.
+/// Writes the samples of one family.
 #[derive(Debug)]
 pub struct Samples<'a> {
     name: &'a str,
@@ -67,17 +67,17 @@ impl Samples<'_> {
         self.labels.truncate(before);
     }
 
-    /// One sample of an integer.
+    /// Writes one sample with an integer.
     pub fn integer(&mut self, suffix: &str, value: u64) {
         self.line(suffix, None, &value);
     }
 
-    /// One sample of a real number.
+    /// Writes one sample with a real number.
     pub fn real(&mut self, suffix: &str, value: f64) {
         self.line(suffix, None, &value);
     }
 
-    /// A histogram's buckets, sum and count.
+    /// Writes the buckets, sum and count of a histogram.
     pub fn histogram(&mut self, histogram: &Histogram) {
         for (bound, below) in histogram.cumulative() {
             self.line("_bucket", Some(&bound), &below);
@@ -89,7 +89,7 @@ impl Samples<'_> {
 
     fn line(&mut self, suffix: &str, le: Option<&dyn Display>, value: &dyn Display) {
         let (name, labels, text) = (self.name, &self.labels, &mut *self.text);
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{name}{suffix}");
         let _ = match (le, labels.as_str()) {
             (None, "") => Ok(()),

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Whether the port is the same, and the host too, or one of them includes the other: `0.0.0.0`
-/// includes all IPv4 hosts, and `[::]` includes all hosts. Port 0 means any free port, so it never
-/// overlaps.
+/// Whether two listening addresses have the same port, and the same host or hosts of which one
+/// includes the other. `0.0.0.0` includes all IPv4 hosts, and `[::]` includes all hosts. Port 0
+/// means any free port, so it never overlaps.
 #[must_use]
 pub fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
     let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());

@@ -1,27 +1,28 @@
-//! Names of a command: what makes two requests the same command, and how its reply finds it.
+//! Identifiers of a command: the key that makes two requests the same command, and the correlation
+//! id by which a reply finds it.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// K of DESIGN: SHA-256 over (route name, identity, idempotency key), 16 bytes kept. The same on
-/// every peer.
+/// The command key: SHA-256 over (route name, identity, idempotency key), of which 16 bytes are
+/// kept. The same on every instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandKey(pub [u8; 16]);
 
-/// F of DESIGN: what the request asked for, 16 bytes, the first of which is the recipe's number.
-/// A retry under the same key must have the same fingerprint.
+/// A hash of what the request asks for: 16 bytes, the first of which is the number of the hash
+/// recipe. A retry with the same key must have the same fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 16]);
 
-/// `K.F` in base64url without padding: what travels on the commands topic and comes back on the
-/// replies topic. 45 ASCII characters.
+/// Command key and fingerprint. The textual form is both in base64url without padding, separated by
+/// a dot: 45 ASCII characters. It is a header on commands, which services copy to their replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CorrelationId {
-    /// Which command.
+    /// The key of the command.
     pub key: CommandKey,
-    /// What it asked for.
+    /// The fingerprint of the attempt's request.
     pub fingerprint: Fingerprint,
 }
 
@@ -29,7 +30,8 @@ impl CorrelationId {
     /// Characters of the textual form: 22 + 1 + 22.
     pub const LEN: usize = 45;
 
-    /// Reads the textual form. `None` for anything else: a reply that is not ours is not an error.
+    /// Parses the textual form. Returns `None` for any other text: replies to other producers are
+    /// normal.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         if text.len() != Self::LEN || text[22] != b'.' {

@@ -1,4 +1,4 @@
-//! Entity tags (RFC 9110 8.8.3): those that services write, and those of records without a tag.
+//! Entity tags (RFC 9110 8.8.3), written by services or derived for records without one.
 
 use std::fmt;
 
@@ -6,22 +6,23 @@ use smallvec::SmallVec;
 
 use super::{LogTag, Offset, Partition};
 
-/// An entity tag as in the header `ETag`: `"7"`, or `W/"7"`. The bytes between the quotes are those
-/// that the service wrote, unchanged, since clients send them back and the service compares them.
+/// An entity tag as in the header `ETag`: `"7"`, or `W/"7"`. The bytes between the quotes are
+/// exactly those that the service wrote, because clients send them back and the service compares
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Etag(SmallVec<[u8; 40]>);
 
-/// The etag part of an event id.
+/// The escaped etag in an event id.
 type EventIdPart = SmallVec<[u8; 40]>;
 
 impl Etag {
-    /// Bytes between the quotes.
+    /// Most bytes between the quotes.
     pub const LEN_MAX: usize = 128;
 
-    /// Bytes of [`Self::event_id_part`]: every byte of a weak tag escaped.
+    /// Most bytes of [`Self::event_id_part`]: every byte of a weak tag escaped.
     pub const EVENT_ID_PART_MAX: usize = 3 * (Self::LEN_MAX + b"W/\"\"".len());
 
-    /// The tag of a record that carries none: `"tag-partition-offset"`.
+    /// The tag of a record without an etag header: `"tag-partition-offset"`.
     #[must_use]
     pub fn from_position(tag: LogTag, partition: Partition, offset: Offset) -> Self {
         let mut number = itoa::Buffer::new();
@@ -36,9 +37,10 @@ impl Etag {
         Self(bytes)
     }
 
-    /// The tag in a record header: `7`, `"7"` or `W/"7"`; the first two are the same tag. `None` if
-    /// HTTP can't carry it: it is empty, over [`Self::LEN_MAX`], or contains a space, a quote or a
-    /// control byte. Escaping it would show clients a tag that the service does not know.
+    /// Parses the etag header of a record: `7`, `"7"` or `W/"7"`; the first two are the same tag.
+    /// Returns `None` if HTTP can't carry the tag: it is empty, longer than [`Self::LEN_MAX`], or
+    /// has a space, a quote or a control byte. Such a tag is not escaped, because the service would
+    /// not recognise it.
     #[must_use]
     pub fn from_header(header: &[u8]) -> Option<Self> {
         match header.trim_ascii() {
@@ -66,20 +68,20 @@ impl Etag {
         &self.0
     }
 
-    /// Whether it is weak (RFC 9110 8.8.1).
+    /// Whether the tag is weak (RFC 9110 8.8.1).
     #[must_use]
     pub fn is_weak(&self) -> bool {
         self.0[0] == b'W'
     }
 
-    /// The bytes between the quotes.
+    /// The bytes between the tag's quotes.
     #[must_use]
     pub fn opaque(&self) -> &[u8] {
         let start = if self.is_weak() { 3 } else { 1 };
         &self.0[start..self.0.len() - 1]
     }
 
-    /// The tag as part of an event id: only `[A-Za-z0-9_-]`, every other byte as `=XX` (hex). A
+    /// The tag as part of an event id. Bytes outside `[A-Za-z0-9_-]` are written as `=XX` (hex). A
     /// strong tag is written without its quotes, a weak one with them. No tag contains a quote, so
     /// the two forms differ.
     #[must_use]
@@ -101,7 +103,8 @@ impl Etag {
         part
     }
 
-    /// The tag in an event id's part. `None` for text that [`Self::event_id_part`] never writes.
+    /// Parses the tag in an event id. Returns `None` for text that [`Self::event_id_part`] never
+    /// writes.
     #[must_use]
     pub fn from_event_id_part(mut part: &[u8]) -> Option<Self> {
         let mut text = SmallVec::<[u8; 40]>::new();
@@ -124,7 +127,7 @@ impl Etag {
     }
 }
 
-/// For people: replaces bytes that are not UTF-8.
+/// For messages: replaces bytes that are not UTF-8.
 impl fmt::Display for Etag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))

@@ -1,19 +1,19 @@
-//! The names of events on a stream.
+//! Names of a stream's data events.
 
 use std::fmt;
 
-/// The name of a route's data events: text without control characters that is none of the names
-/// every stream uses itself ([`EventName::RESERVED`]).
+/// The name of a route's data events: text without control characters that is not one of the
+/// gateway's own events ([`EventName::RESERVED`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventName(Box<str>);
 
 impl EventName {
-    /// Names with a fixed meaning: events that the gateway sends, and `error`, which browsers raise
-    /// themselves when a connection breaks.
+    /// Names with a fixed meaning: events of the gateway, and `error`, which browsers raise
+    /// themselves when a connection fails.
     pub const RESERVED: [&'static str; 6] =
         ["base64", "challenge", "delete", "error", "gap", "position"];
 
-    /// Checks a name.
+    /// Creates a name, if it is valid.
     ///
     /// # Errors
     /// A sentence that describes the problem.
@@ -34,7 +34,7 @@ impl EventName {
         }
     }
 
-    /// The name.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

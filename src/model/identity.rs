@@ -1,39 +1,41 @@
-//! Who sent a request, as a verified credential says.
+//! The identity of a client, as its verified credential says.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Issuer and subject of a verified credential. Anonymous clients have neither: their address
-/// serves limits only and is never part of a name (a phone that changes networks and retries must
-/// hit the same command). One issuer's subject says nothing about another's.
+/// Issuer and subject of a verified credential. Both count, because two issuers may use the same
+/// subject for different clients. Anonymous clients have neither. Their address is used for limits
+/// only, never as an identity: a phone that changes networks and retries must reach the same
+/// command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity(Option<Arc<(Box<str>, Box<str>)>>);
 
 impl Identity {
-    /// Nobody in particular.
+    /// The identity of a client without a credential.
     pub const ANONYMOUS: Self = Self(None);
 
-    /// A verified identity.
+    /// Creates the identity of a verified credential.
     #[must_use]
     pub fn new(issuer: &str, subject: &str) -> Self {
         Self(Some(Arc::new((issuer.into(), subject.into()))))
     }
 
-    /// Issuer and subject; `None` for anonymous.
+    /// Issuer and subject. `None` if the client is anonymous.
     #[must_use]
     pub fn parts(&self) -> Option<(&str, &str)> {
         self.0.as_deref().map(|(i, s)| (&**i, &**s))
     }
 
-    /// Whether nobody is named.
+    /// Whether the client has no credential.
     #[must_use]
     pub const fn is_anonymous(&self) -> bool {
         self.0.is_none()
     }
 }
 
-/// The one textual form, for templates and record headers: `issuer#subject`, with `%` and `#` of
-/// the issuer as `%25` and `%23`, so that distinct identities stay distinct. Anonymous is empty.
+/// The textual form for templates and record headers: `issuer#subject`. In the issuer, `%` is
+/// written as `%25` and `#` as `%23`, so that different identities have different texts. Anonymous
+/// is empty.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((issuer, subject)) = self.parts() else {

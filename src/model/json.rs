@@ -1,15 +1,15 @@
-//! What counts as JSON here: what every strict reader accepts as part of a larger document.
+//! Checks that a value is JSON that every strict reader accepts as part of a larger document.
 //!
-//! RFC 8259 leaves four things to the reader, and a reader may refuse a whole document because of
-//! one value: bytes that are not UTF-8, escapes that are not Unicode text, deep nesting, and
-//! numbers beyond an `f64`. The parser of `serde_json` checks none of them in a value that it
+//! RFC 8259 leaves four things to the reader: bytes that are not UTF-8, escapes that are not
+//! Unicode text, deep nesting, and numbers beyond an `f64`. A reader may reject a whole document
+//! because of one such value. The parser of `serde_json` checks none of them in a value that it
 //! skips.
 
-/// Levels of arrays and objects that a value may have. `serde_json`, a common reader, accepts 127
-/// levels in a whole document; others accept 512 and more.
+/// Most levels of arrays and objects. `serde_json`, a common reader, accepts 127 levels in a whole
+/// document; others accept 512 and more.
 pub const JSON_LEVELS_MAX: usize = 128;
 
-/// Why bytes do not count as JSON.
+/// Why bytes are not JSON that every reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotJson {
     /// The bytes are not UTF-8 (RFC 8259 8.1).
@@ -18,23 +18,23 @@ pub enum NotJson {
     /// The text does not follow the grammar of RFC 8259.
     #[error("it does not follow the grammar of JSON")]
     Syntax,
-    /// More than [`JSON_LEVELS_MAX`] levels.
+    /// The value has more than [`JSON_LEVELS_MAX`] levels.
     #[error("it is nested over 128 levels deep")]
     TooDeep,
-    /// An escape such as `\ud800`: half a surrogate pair, which UTF-8 can't represent (RFC 8259
+    /// An escape such as `\ud800` is half a surrogate pair, which UTF-8 cannot represent (RFC 8259
     /// 8.2).
     #[error("a string has half a surrogate pair")]
     HalfSurrogate,
-    /// A number that is infinite as an `f64` (RFC 8259 6): Go and `serde_json` refuse it.
+    /// A number is infinite as an `f64` (RFC 8259 6). Go and `serde_json` reject it.
     #[error("a number is beyond the range of a double")]
     NumberRange,
 }
 
-/// Checks that `bytes` are one JSON text that any reader accepts, also within a larger one. Reads
+/// Checks that `bytes` are one JSON text that every reader accepts, even within a larger one. Reads
 /// the bytes a few times, stores nothing and does not recurse.
 ///
 /// # Errors
-/// Why they are not.
+/// Why some reader would reject the text.
 pub fn check_json(bytes: &[u8]) -> Result<(), NotJson> {
     let text = std::str::from_utf8(bytes).map_err(|_| NotJson::NotUtf8)?;
     let grammar = serde_json::from_str::<serde::de::IgnoredAny>(text);
@@ -42,7 +42,7 @@ pub fn check_json(bytes: &[u8]) -> Result<(), NotJson> {
     check_tokens(bytes)
 }
 
-/// Checks what the grammar leaves to the reader, in bytes that follow the grammar.
+/// Checks the things that the grammar leaves to the reader. The bytes follow the grammar.
 fn check_tokens(bytes: &[u8]) -> Result<(), NotJson> {
     let (mut level, mut at) = (0_usize, 0);
     while let Some(&byte) = bytes.get(at) {
@@ -112,7 +112,7 @@ fn check_number(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
     }
 }
 
-/// The number of `u` and four digits at `at`.
+/// The UTF-16 code unit of `u` and four hex digits at `at`.
 fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 5)?.strip_prefix(b"u")?;
     let digits = std::str::from_utf8(digits).ok()?;

@@ -1,4 +1,4 @@
-//! Record keys by hash, the same on every peer that shares the secret.
+//! Hashes of record keys, the same on every instance with the same secret.
 
 use std::hash::Hasher;
 
@@ -6,19 +6,20 @@ use siphasher::sip::SipHasher13;
 
 use super::ShardId;
 
-/// The key of the ownership hash. Peers of one fleet must share it, or their cursors differ.
+/// The secret of the key hash. Instances of one fleet must share it, or their collection cursors
+/// differ.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashSecret([u8; 16]);
 
 impl HashSecret {
-    /// Takes the secret's bytes as they are.
+    /// Creates a secret from its bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The secret of a fleet that was given none: derived from what all its peers see, such as the
-    /// cluster's id.
+    /// Derives the secret of a fleet without a configured one from `seen`, which all its instances
+    /// know, such as the cluster's id.
     #[must_use]
     pub fn derived_from(seen: &[u8]) -> Self {
         let half = |key: u64| {
@@ -32,8 +33,8 @@ impl HashSecret {
         Self(bytes)
     }
 
-    /// The hash of a record key under this secret (SipHash-1-3, keyed: a client that can choose
-    /// keys cannot choose the shard that owns them).
+    /// Hashes a record key (SipHash-1-3). The hash is keyed so that a client that chooses record
+    /// keys cannot choose the shard that owns them.
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         let mut hasher = SipHasher13::new_with_key(&self.0);
@@ -48,13 +49,14 @@ impl std::fmt::Debug for HashSecret {
     }
 }
 
-/// A record key's 64-bit hash: owner of the key, place in a collection, entry of an index.
+/// The 64-bit hash of a record key. It selects the key's shard, its position in a collection and
+/// its entry in an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash(pub u64);
 
 impl KeyHash {
-    /// The shard that owns this hash: ranges, so a collection in hash order visits shards in order.
-    /// `slices` is how many shards own keys, counted from `first`.
+    /// The shard that owns this hash. Each shard owns a range of hashes, so a collection in hash
+    /// order visits shards in order. `slices` shards own keys, starting with `first`.
     #[must_use]
     pub fn owner(self, first: ShardId, slices: u16) -> ShardId {
         debug_assert!(slices > 0, "somebody owns the keys");

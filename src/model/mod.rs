@@ -1,6 +1,5 @@
-//! The vocabulary of the house: the nouns that several rooms must agree on, with their bounds and
-//! their one textual form. No behaviour lives here beyond construction, comparison and
-//! conversion, and the fast generator that spreads the rooms' retries in time.
+//! Types that several rooms share, with their bounds and their textual form. They have no behaviour
+//! beyond construction, comparison and conversion.
 
 mod address;
 mod command;
@@ -32,14 +31,15 @@ pub use secret::Secret;
 pub use time::{Instant, Now, UnixMillis};
 pub use topic::{LogIdentity, LogTag, TopicName};
 
-/// A shard's place in the process, from 0. Shard 0 holds the directory of each cluster.
+/// A shard's number in the process, from 0. Shard 0 holds the directory of each cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
 impl ShardId {
-    /// The control thread, as the other end of a message.
+    /// The control thread, as sender or receiver of a message.
     pub const CONTROL: Self = Self(u16::MAX);
 }
 
-/// Shards a process may have at most: a collection visits them one after the other.
+/// Most shards of a process. A collection visits them one after the other, so more would make it
+/// slow.
 pub const SHARDS_MAX: u16 = 256;

@@ -1,17 +1,17 @@
-//! What must not be seen: passwords and tokens.
+//! Secret text: passwords and tokens.
 
-/// A secret as text. It shows as `[secret]`, wherever it is printed.
+/// Text that is printed as `[secret]` everywhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// Takes it in.
+    /// Wraps a text as a secret.
     #[must_use]
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself: for the wire, never for a message.
+    /// Returns the text. Use it for the connection only, never for a message.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

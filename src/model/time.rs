@@ -1,35 +1,35 @@
-//! Time as pure rooms see it: read once a turn by whoever drives them, never by themselves.
+//! Time for pure rooms. The driver reads the clock once per turn and passes the time in.
 
 use std::time::Duration;
 
-/// Monotonic time in nanoseconds since an origin the driver chose (process start; the fleet's
-/// zero).
+/// Monotonic time in nanoseconds since an origin that the driver chooses: the start of the process,
+/// or zero in the fleet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// The driver's origin.
+    /// The origin of the driver's clock.
     pub const ZERO: Self = Self(0);
 
-    /// A moment `nanos` after the origin.
+    /// The time `nanos` nanoseconds after the origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Time from `earlier` to `self`; zero if `earlier` is later.
+    /// Time from `earlier` to `self`, or zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The moment `by` later, held at the end of time (584 years) rather than wrapping.
+    /// The time `by` later. It saturates after 584 years instead of wrapping.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
@@ -37,15 +37,15 @@ impl Instant {
     }
 }
 
-/// Wall time in milliseconds since the Unix epoch; what Kafka stamps records with. May be negative.
+/// Wall time in milliseconds since the Unix epoch, as in Kafka's timestamps. May be negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnixMillis(pub i64);
 
-/// Both clocks, read together once a turn.
+/// Monotonic and wall time, read together once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// For deadlines and waits: never jumps.
+    /// Monotonic time, for deadlines and waits. It never jumps.
     pub mono: Instant,
-    /// For record times, event ids, HTTP dates: may jump.
+    /// Wall time, for record timestamps, event ids and HTTP dates. It may jump.
     pub wall: UnixMillis,
 }

@@ -1,4 +1,4 @@
-//! Topics by name, and the identity of the log behind a name.
+//! Topic names, and the identity of the log behind a name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::hash::Hasher;
 pub struct TopicName(Arc<str>);
 
 impl TopicName {
-    /// Characters a name may have.
+    /// Most characters of a name.
     pub const LEN_MAX: usize = 249;
 
-    /// Checks Kafka's rule for names.
+    /// Creates a name, if it follows Kafka's rule.
     ///
     /// # Errors
-    /// A sentence that says which part of the rule `name` breaks.
+    /// The part of the rule that `name` violates, as a sentence.
     pub fn new(name: &str) -> Result<Self, &'static str> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         match name {
@@ -44,14 +44,14 @@ impl fmt::Display for TopicName {
     }
 }
 
-/// Which log a topic's name stands for: a topic deleted and made again is another log, whose
-/// offsets mean something else. The broker's topic id (KIP-516).
+/// The identity of a topic's log: the broker's topic id (KIP-516). A re-created topic has the same
+/// name and another log, whose offsets mean other records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogIdentity(pub [u8; 16]);
 
 impl LogIdentity {
-    /// The identity of a topic whose log is called `log_id` by the config: the same wherever copies
-    /// with the same offsets are called so.
+    /// The identity of a topic in a cluster with the setting `log_id`. It is the same wherever
+    /// copies of the log with the same offsets have the same `log_id`.
     #[must_use]
     pub fn declared(log_id: &str, topic: &TopicName) -> Self {
         let half = |key| {
@@ -67,7 +67,7 @@ impl LogIdentity {
         Self(bytes)
     }
 
-    /// The four bytes of this identity that event ids and etags carry. The same on every peer.
+    /// The four bytes of this identity that event ids and etags carry. The same on every instance.
     #[must_use]
     pub fn tag(self) -> LogTag {
         let mut hasher = SipHasher24::new_with_keys(0, 0);
@@ -76,7 +76,8 @@ impl LogIdentity {
     }
 }
 
-/// A [`LogIdentity`] in short: enough to tell a topic from its re-creation, not to name it.
+/// A short hash of a [`LogIdentity`]. It distinguishes a topic from its re-creation, but does not
+/// identify a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LogTag(pub [u8; 4]);
 

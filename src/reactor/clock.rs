@@ -1,18 +1,20 @@
-//! The one clock of the process. Shards see it once a turn; nobody below the reactor reads time.
+//! The clock of the process. A shard gets the time once per turn; code below the reactor never
+//! reads a clock.
 
 use std::time::{self, SystemTime, UNIX_EPOCH};
 
 use crate::model::{Instant, Now, UnixMillis};
 
-/// Counts from its own start, so that all shards and the control thread mean the same by an
-/// [`Instant`]. `CLOCK_MONOTONIC` beside `CLOCK_REALTIME`.
+/// Monotonic time since the clock's start (`CLOCK_MONOTONIC`), with wall time beside it
+/// (`CLOCK_REALTIME`). All threads share one clock, so an [`Instant`] means the same on every
+/// shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: time::Instant,
 }
 
 impl Clock {
-    /// A clock whose zero is now: made once, at the start of the process.
+    /// Starts a clock whose zero is now. Called once, at the start of the process.
     #[must_use]
     pub fn start() -> Self {
         Self {
@@ -20,7 +22,7 @@ impl Clock {
         }
     }
 
-    /// Both clocks, read together.
+    /// Reads monotonic and wall time.
     #[must_use]
     pub fn now(&self) -> Now {
         Now {
@@ -29,14 +31,14 @@ impl Clock {
         }
     }
 
-    /// Monotonic time alone.
+    /// Reads monotonic time only.
     #[must_use]
     pub fn mono(&self) -> Instant {
         Instant::ZERO.after(self.origin.elapsed())
     }
 }
 
-/// Milliseconds since the epoch; a clock set before 1970 is negative, as Kafka allows.
+/// Milliseconds since the epoch. Negative for a clock set before 1970, as in Kafka's timestamps.
 fn wall() -> UnixMillis {
     let millis = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),

@@ -1,5 +1,6 @@
-//! Outgoing connections until they stand: name, addresses, one try after the other. The shard gets
-//! one event for each that it asked for: `Opened`, or `OpenFailed` with the last address's reason.
+//! Outgoing connections while they are being made: the name is resolved, then its addresses are
+//! tried one after the other. The shard gets one event per request: `Opened`, or `OpenFailed` with
+//! the error of the last address.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +15,7 @@ use crate::model::Instant;
 use crate::shard::{Open, OpenTicket, SocketEvent, SocketId};
 use crate::sys::{Connect, Ready, Ring, Socket};
 
-/// A connection that is being made.
+/// A connection attempt in progress.
 #[derive(Debug)]
 struct Attempt {
     ticket: OpenTicket,
@@ -23,7 +24,7 @@ struct Attempt {
     rest: vec::IntoIter<SocketAddr>,
 }
 
-/// What an attempt works with, borrowed for one step.
+/// Parts of the driver that a connection attempt needs, borrowed for one step.
 pub(super) struct OpenContext<'a> {
     pub(super) sockets: &'a mut Sockets,
     pub(super) ring: &'a mut Ring,
@@ -32,12 +33,12 @@ pub(super) struct OpenContext<'a> {
     pub(super) now: Instant,
 }
 
-/// All that one shard is opening.
+/// All connection attempts of one shard.
 pub(super) struct Connecting {
     resolver: Resolver,
     handle: Arc<ShardHandle>,
     resolving: usize,
-    /// For all addresses of a name.
+    /// Longest time for one address. See [`Self::attempt`].
     timeout: Duration,
     attempts: Vec<Attempt>,
 }
@@ -53,7 +54,7 @@ impl Connecting {
         }
     }
 
-    /// Begins.
+    /// Starts to connect: resolves the name, or tries the address at once.
     pub(super) fn open(&mut self, open: Open, tools: &mut OpenContext<'_>) {
         let ticket = open.ticket;
         if let Ok(address) = open.host.parse::<IpAddr>() {
@@ -67,7 +68,7 @@ impl Connecting {
         self.resolving += 1;
     }
 
-    /// Takes the resolver's answers.
+    /// Takes the resolver's results and tries their addresses.
     pub(super) fn on_resolved(&mut self, tools: &mut OpenContext<'_>) {
         let handle = Arc::clone(&self.handle);
         while let Some(Resolved { ticket, addresses }) = handle.resolved.pop() {
@@ -76,7 +77,7 @@ impl Connecting {
         }
     }
 
-    /// Tries addresses until one is under way; `error` is the reason if none is left.
+    /// Tries addresses until an attempt is in progress. `error` is reported if no address is left.
     fn attempt(
         &mut self,
         ticket: OpenTicket,
@@ -103,8 +104,8 @@ impl Connecting {
             if phase == Phase::Open {
                 return tools.events.push(SocketEvent::Opened { ticket, socket });
             }
-            // The shard waits no longer than for one: an address that is silent must leave time for
-            // those behind it.
+            // Divide the time by the number of addresses that are left: an unresponsive address
+            // must leave time for those after it.
             let sharing = u32::try_from(rest.len())
                 .unwrap_or(u32::MAX)
                 .saturating_add(1);
@@ -119,7 +120,7 @@ impl Connecting {
         tools.events.push(SocketEvent::OpenFailed { ticket, error });
     }
 
-    /// A poll of a connecting socket reported.
+    /// Handles a poll completion of a connecting socket.
     pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready, tools: &mut OpenContext<'_>) {
         let Some(entry) = tools.sockets.connecting(id) else {
             return;
@@ -146,7 +147,7 @@ impl Connecting {
         }
     }
 
-    /// Gives up on addresses that take too long.
+    /// Abandons attempts past their deadline and tries their next addresses.
     pub(super) fn on_timeout(&mut self, tools: &mut OpenContext<'_>) {
         let now = tools.now;
         while let Some(late) = self.attempts.iter().position(|a| a.until <= now) {

@@ -1,4 +1,5 @@
-//! One pass of a shard's loop, without the waiting: completions → inbox → turn → what it asked for.
+//! One pass of a shard's loop: completions → inbox → turn → the turn's requests. The wait between
+//! passes is [`Driver::rest`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,24 +15,24 @@ use crate::model::{Instant, ShardId};
 use crate::shard::{Inputs, ListenerId, Outputs, SocketEvent, SocketId, Turn};
 use crate::sys::{Completion, Outcome, Ring, Socket, Token, TokenKind};
 
-/// Completions one pass takes; the rest waits for the next, so that a turn is bounded.
+/// Most completions per pass. Others wait for the next pass, so that a turn is bounded.
 const COMPLETIONS_MAX: usize = 4096;
 
-/// How soon to try again what only failed for lack of room elsewhere.
+/// Wait before retrying an operation that failed because a queue of another thread was full.
 const SOON: Duration = Duration::from_millis(1);
 
-/// What the loop does after a pass.
+/// What the loop does next, after a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Another pass at once.
+    /// Run another pass at once.
     Again,
-    /// Nothing to do for so long.
+    /// Wait at most this long.
     Rest(Duration),
-    /// The shard has ended.
+    /// Leave the loop: the shard has ended.
     End,
 }
 
-/// Everything one shard's thread owns.
+/// Everything that one shard's thread owns.
 pub(super) struct Driver<T: Turn> {
     shard: T,
     clock: Clock,
@@ -49,7 +50,7 @@ pub(super) struct Driver<T: Turn> {
     last_accepted: Vec<(ListenerId, Socket)>,
     inputs: Inputs<T::Message>,
     outputs: Outputs<T::Message, T::Control>,
-    /// Whether all of the outbox went.
+    /// Whether the last flush emptied the outbox.
     delivered: bool,
     abandoned: bool,
     turns: u64,
@@ -58,7 +59,7 @@ pub(super) struct Driver<T: Turn> {
     refused_descriptors: u64,
 }
 
-/// What a driver is made of, apart from its shard.
+/// The parts of a driver besides its shard.
 pub(super) struct Parts<M, C> {
     pub(super) clock: Clock,
     pub(super) ring: Ring,
@@ -108,7 +109,7 @@ impl<T: Turn> Driver<T> {
         &self.inbox().handle
     }
 
-    /// One turn of the shard with all that belongs to it.
+    /// Runs one pass: takes inputs, runs a turn, executes its requests.
     pub(super) fn pass(&mut self) -> Next {
         self.sockets.rearm_lost(&mut self.ring);
         self.ring.enter();
@@ -161,7 +162,7 @@ impl<T: Turn> Driver<T> {
     }
 
     /// Gives a client to the shard if it is still connected, a slot is free, and its descriptor is
-    /// not one of those reserved for other needs.
+    /// not one of those reserved for other uses.
     fn admit(&mut self, socket: Socket, listener: ListenerId) {
         if socket.descriptor() >= self.client_descriptors_max {
             self.refused_descriptors += 1;
@@ -275,7 +276,8 @@ impl<T: Turn> Driver<T> {
         self.delivered = self.outbox.flush();
     }
 
-    /// Plain stores of numbers that only this thread writes.
+    /// Publishes counters. Relaxed stores are enough: only this thread writes them, and readers
+    /// need no order between them.
     fn publish(&self) {
         let handle = self.handle();
         handle.turns.store(self.turns, Ordering::Relaxed);
@@ -316,22 +318,23 @@ impl<T: Turn> Driver<T> {
         }
     }
 
-    /// Sleeps until something completes, a peer rings or `at_most` has passed.
+    /// Sleeps until a completion arrives, another thread wakes the shard, or `at_most` has passed.
     pub(super) fn rest(&mut self, at_most: Duration) {
         self.handle().announce_sleep();
-        // The last look comes after the announcement; completions end the wait by themselves.
+        // Check the inbox after the announcement, never before it: see `parking.rs`. Completions
+        // end the wait by themselves.
         if !self.inbox().has_any() {
             self.ring.wait(at_most);
         }
         self.handle().revoke_sleep();
     }
 
-    /// Offers what the outbox still holds. True: it is empty.
+    /// Sends waiting messages. Returns whether the outbox is empty.
     pub(super) fn flush(&mut self) -> bool {
         self.outbox.flush()
     }
 
-    /// Takes leave: peers drop what they would still send, sockets get their FIN.
+    /// Ends the shard: other threads drop messages to it, and every socket sends a FIN.
     pub(super) fn end(&mut self) {
         self.handle().end();
         self.sockets.end_all();

@@ -1,4 +1,4 @@
-//! What can keep a process from starting or from taking clients.
+//! Errors of starting the shards and of binding their ports.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,22 +6,22 @@ use std::net::SocketAddr;
 use crate::model::ShardId;
 use crate::sys::RingError;
 
-/// Why [`start`](super::start) or [`accept`](super::Running::accept) failed. Nothing has been
-/// served when one of these is returned.
+/// Why [`start`](super::start), [`bind`](super::Running::bind) or
+/// [`accept`](super::Running::accept) failed. No client has been served then.
 #[derive(Debug, thiserror::Error)]
 pub enum ReactorError {
-    /// The plan contradicts itself.
+    /// The values of the plan contradict each other.
     #[error("the plan of the reactor does not work: {0}")]
     Plan(&'static str),
-    /// The kernel does not give us a ring; the source says what to change.
+    /// The kernel refuses a ring. The source says what to change.
     #[error("{0}")]
     Ring(#[from] RingError),
-    /// A shard's thread, executor or ring could not be made.
+    /// A shard's thread, executor or ring could not be created.
     #[error("shard {} can't start: {why}", shard.0)]
     Shard {
-        /// Which.
+        /// The shard that could not start.
         shard: ShardId,
-        /// In the words of whoever refused.
+        /// The error as text.
         why: String,
     },
     /// An address could not be bound.
@@ -29,12 +29,12 @@ pub enum ReactorError {
     Bind {
         /// The address of the config.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// The remedy if another process uses the address.
+/// Advice for an address that another process uses; else empty.
 fn remedy(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => {

@@ -1,4 +1,4 @@
-//! What a shard sees during its turn: sockets and budgets, answered at once.
+//! The I/O that a shard uses during its turn: sockets and time budgets.
 
 use std::io::{ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use super::sockets::Sockets;
 use crate::shard::{Io, Part, Read, Remote, SocketId, Write};
 use crate::sys::SLICES_MAX;
 
-/// Bytes of the scratch buffer, one a shard: what one read brings at most.
+/// Bytes of a shard's scratch buffer, and so of one read.
 pub(super) const SCRATCH_BYTES: usize = 64 << 10;
 
-/// Time each part of a turn has.
+/// Time budget of each part of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budgets {
     pub(super) serve: Duration,
@@ -49,8 +49,9 @@ impl Io for TurnIo<'_> {
         match entry.socket.read(self.scratch) {
             Ok(0) => Read::Closed(None),
             Ok(bytes) => {
-                // A read that came up short emptied the socket, and whatever comes later is polled.
-                // Only the end may have been polled together with these bytes: then read on.
+                // A short read has emptied the socket, and a poll reports later bytes. But an end
+                // that the same poll reported is not reported again, so in that case read on until
+                // it.
                 entry.maybe_readable = bytes == self.scratch.len() || entry.ended;
                 Read::Bytes(&self.scratch[..bytes])
             }
@@ -67,7 +68,8 @@ impl Io for TurnIo<'_> {
             return Write::Closed;
         };
         let mut taken = 0;
-        // One call takes so many slices; only a call that came up short makes room news.
+        // One call takes at most `SLICES_MAX` slices. Ask for a writable event only after a short
+        // write, because only then does the poll report room.
         for slices in slices.chunks(SLICES_MAX) {
             let offered: usize = slices.iter().map(|slice| slice.len()).sum();
             let written = match entry.socket.write(slices) {
@@ -107,7 +109,7 @@ impl Io for TurnIo<'_> {
 
     fn limit_send_buffer(&mut self, socket: SocketId, bytes: usize) {
         if let Some(entry) = self.sockets.open(socket) {
-            // Fails only for a broken socket, and then the next write reports it.
+            // Fails only for a broken socket, which the next write reports.
             let _ = entry.socket.set_send_buffer(bytes);
         }
     }

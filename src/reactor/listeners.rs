@@ -1,6 +1,6 @@
-//! A shard's listening sockets. Each is accepted on by one multishot request; when that one ends
-//! unasked it is armed again, at once or, when descriptors or memory are short, 100 ms later (until
-//! then clients wait in the kernel's queue, which is where an overload belongs).
+//! A shard's listening sockets. One multishot request per socket accepts clients. When a request
+//! ends by itself it is armed again: at once, or after 100 ms if descriptors or memory are short.
+//! Until then clients wait in the kernel's queue.
 
 use std::time::Duration;
 
@@ -8,18 +8,19 @@ use crate::model::Instant;
 use crate::shard::ListenerId;
 use crate::sys::{Listener, Ring, Socket, Token, TokenKind};
 
-/// How long accepting rests when descriptors or memory are short.
+/// Wait before accepting again when descriptors or memory are short.
 const REST: Duration = Duration::from_millis(100);
 
-/// Clients taken from one queue on the way out; a flood must not keep the listener open for ever.
+/// Most clients accepted from one queue when its listener closes, so that a flood of clients does
+/// not keep it open forever.
 const LAST_ACCEPTS_MAX: usize = 65_536;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Armed,
-    /// To be armed at this moment.
+    /// To be armed again at this time.
     Due(Instant),
-    /// Cancelled; the last completion closes it.
+    /// Cancelled. The request's last completion closes the listener.
     Stopping,
 }
 
@@ -30,16 +31,16 @@ struct Listening {
     phase: Phase,
 }
 
-/// The listening sockets of one shard; a token's slot is the place in this list.
+/// The listening sockets of one shard. A token's slot is the index in this list.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     all: Vec<Option<Listening>>,
-    /// How often accepting rested because descriptors or memory were short.
+    /// How often accepting paused because descriptors or memory were short.
     failed: u64,
 }
 
 impl Listeners {
-    /// Begins to accept on more sockets.
+    /// Starts to accept on these sockets.
     pub(super) fn add(&mut self, new: Vec<(ListenerId, Listener)>, ring: &mut Ring) {
         for (id, listener) in new {
             ring.accept(&listener, token(self.all.len()));
@@ -51,13 +52,13 @@ impl Listeners {
         }
     }
 
-    /// Which listener a completion belongs to.
+    /// The listener that a completion belongs to.
     pub(super) fn id(&self, token: Token) -> Option<ListenerId> {
         Some(self.all.get(token.slot as usize)?.as_ref()?.id)
     }
 
-    /// The request of a listener has ended with `error` (0: none). What a stopping one still had in
-    /// its queue is appended to `last`.
+    /// Handles the end of a listener's request with `error` (0: none). Clients in the queue of a
+    /// stopping listener are appended to `last`.
     pub(super) fn on_ended(
         &mut self,
         token: Token,
@@ -79,7 +80,7 @@ impl Listeners {
         }
     }
 
-    /// Arms what is due.
+    /// Arms the listeners whose wait is over.
     pub(super) fn rearm(&mut self, now: Instant, ring: &mut Ring) {
         for (place, listening) in self.all.iter_mut().enumerate() {
             let Some(listening) = listening else { continue };
@@ -90,7 +91,7 @@ impl Listeners {
         }
     }
 
-    /// Stops accepting: what the ring still holds is cancelled, the rest closes now.
+    /// Stops accepting. Armed requests are cancelled; other listeners close now.
     pub(super) fn stop(&mut self, ring: &mut Ring, last: &mut Vec<(ListenerId, Socket)>) {
         for place in 0..self.all.len() {
             let Some(listening) = &mut self.all[place] else {
@@ -107,7 +108,7 @@ impl Listeners {
         }
     }
 
-    /// A listener that closes resets whoever is in its queue, so the queue is emptied first.
+    /// Closing a listener resets the clients in its queue, so accept them first.
     fn empty_and_close(&mut self, place: usize, last: &mut Vec<(ListenerId, Socket)>) {
         let Some(listening) = self.all[place].take() else {
             return;
@@ -115,7 +116,7 @@ impl Listeners {
         for _ in 0..LAST_ACCEPTS_MAX {
             match listening.listener.accept_now() {
                 Ok(socket) => last.push((listening.id, socket)),
-                // That one client gave up; the next may be alive.
+                // This client has closed its connection; the next may still be connected.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(_) => return,
             }
@@ -131,12 +132,12 @@ impl Listeners {
         due.min()
     }
 
-    /// How often accepting rested because descriptors or memory were short.
+    /// How often accepting paused because descriptors or memory were short.
     pub(super) const fn failed(&self) -> u64 {
         self.failed
     }
 
-    /// Sockets still open.
+    /// Number of listening sockets that are still open.
     pub(super) fn len(&self) -> usize {
         self.all.iter().flatten().count()
     }
@@ -159,7 +160,7 @@ mod tests {
 
     const NOW: Instant = Instant::from_nanos(5_000_000_000);
 
-    /// One listener that the ring accepts on, and its address.
+    /// One listener that the ring accepts on, with its address.
     fn listening(ring: &mut Ring) -> (Listeners, std::net::SocketAddr) {
         let listener =
             Listener::bind_alone("127.0.0.1:0".parse().expect("address"), 16).expect("bound");

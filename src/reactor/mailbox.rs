@@ -1,6 +1,6 @@
-//! Where threads meet: a shard's inbox, its waker, and what the control thread sees of it.
-//! Everything here is bounded, nothing here waits. A full inbox leaves the sender's outbox as it
-//! is, in order.
+//! Communication between threads: a shard's inbox, its waker, and the counters that the control
+//! thread reads. Every queue is bounded and no call waits. If an inbox is full, the messages stay
+//! in the sender's outbox, in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,21 +13,21 @@ use crate::model::ShardId;
 use crate::shard::{ListenerId, Outputs};
 use crate::sys::{Listener, Waker};
 
-/// Commands that wait for one shard: a process gives three in its life.
+/// Most commands that wait for one shard. A process sends three during its life.
 const COMMANDS_MAX: usize = 8;
 
-/// What the process tells a shard's driver (not the shard).
+/// Commands of the process to a shard's driver, not to the shard.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Take clients from these.
+    /// Accept clients on these listeners.
     Accept(Vec<(ListenerId, Listener)>),
     /// Empty the listeners' queues and close them.
     StopAccepting,
-    /// Another shard could not start: go.
+    /// End, because another shard could not start.
     Abandon,
 }
 
-/// One shard as the rest of the process sees it, apart from its messages.
+/// The part of one shard that other threads use, apart from its messages.
 #[derive(Debug)]
 pub(super) struct ShardHandle {
     sleep: Sleep<AtomicBool>,
@@ -35,7 +35,7 @@ pub(super) struct ShardHandle {
     pub(super) commands: ArrayQueue<Command>,
     pub(super) resolved: ArrayQueue<Resolved>,
     ended: AtomicBool,
-    /// Written by the shard alone, read by the watchdog and the metrics.
+    /// Counters that only the shard writes and that the watchdog and the metrics read.
     pub(super) turns: AtomicU64,
     pub(super) sockets: AtomicU64,
     pub(super) listening: AtomicU64,
@@ -65,24 +65,24 @@ impl ShardHandle {
         &self.waker
     }
 
-    /// After something was put where the shard looks.
+    /// Wakes the shard if it sleeps. Call it after each push to one of its queues.
     pub(super) fn wake(&self) {
         if self.sleep.must_ring() {
             self.waker.wake();
         }
     }
 
-    /// See [`Sleep::announce`].
+    /// Announces that the shard is about to sleep: see [`Sleep::announce`].
     pub(super) fn announce_sleep(&self) {
         self.sleep.announce();
     }
 
-    /// See [`Sleep::revoke`].
+    /// Announces that the shard is awake: see [`Sleep::revoke`].
     pub(super) fn revoke_sleep(&self) {
         self.sleep.revoke();
     }
 
-    /// Nobody will look here any more; what is sent from now on is dropped by its sender.
+    /// Marks the shard as ended. Later messages to it are dropped by their sender.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
@@ -92,10 +92,10 @@ impl ShardHandle {
     }
 }
 
-/// Messages of one sender and one turn.
+/// The messages of one sender's turn.
 type Batch<M> = (ShardId, Vec<M>);
 
-/// A shard's inbox.
+/// The queue of messages to one shard.
 #[derive(Debug)]
 pub(super) struct Inbox<M> {
     batches: ArrayQueue<Batch<M>>,
@@ -108,21 +108,22 @@ impl<M> Inbox<M> {
         Self { batches, handle }
     }
 
-    /// Puts a batch in and wakes a sleeping shard.
+    /// Adds a batch and wakes a sleeping shard.
     ///
     /// # Errors
-    /// The batch comes back when there is no room.
+    /// The inbox is full. The batch is returned.
     pub(super) fn push(&self, from: ShardId, batch: Vec<M>) -> Result<(), Vec<M>> {
         if self.handle.has_ended() {
             return Ok(());
         }
         let pushed = self.batches.push((from, batch));
-        // Also when it was full: a shard whose inbox is full must not sleep on it.
+        // Wake it even if the push failed: a shard with a full inbox must not sleep.
         self.handle.wake();
         pushed.map_err(|(_, batch)| batch)
     }
 
-    /// Takes what is there, but not what comes in meanwhile: a turn is bounded.
+    /// Takes the batches that are there now, but none that arrive meanwhile, so that a turn is
+    /// bounded.
     pub(super) fn take(&self, into: &mut Vec<(ShardId, M)>) {
         for _ in 0..self.batches.len() {
             let Some((from, batch)) = self.batches.pop() else {
@@ -132,7 +133,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Whether anything waits for the shard or its driver.
+    /// Whether a message, a command or a resolved name waits.
     pub(super) fn has_any(&self) -> bool {
         !self.batches.is_empty()
             || !self.handle.commands.is_empty()
@@ -140,7 +141,7 @@ impl<M> Inbox<M> {
     }
 }
 
-/// What shards say to the control thread, and how it is woken.
+/// The queue of messages to the control thread, and the callback that wakes it.
 pub(super) struct ControlInbox<M> {
     batches: ArrayQueue<Batch<M>>,
     wake: Box<dyn Fn() + Send + Sync>,
@@ -171,8 +172,8 @@ impl<M> std::fmt::Debug for ControlInbox<M> {
     }
 }
 
-/// What a shard has to say and could not yet: per peer, in order. Bounded by what it stands for,
-/// since each entry is an admitted request or counted bytes.
+/// Messages that a shard could not send yet, per receiver and in order. The outbox has no limit of
+/// its own: each message stands for an admitted request or for counted bytes, which are limited.
 pub(super) struct Outbox<M, C> {
     own: ShardId,
     shards: Arc<[Inbox<M>]>,
@@ -199,10 +200,10 @@ impl<M, C> Outbox<M, C> {
         }
     }
 
-    /// Adds the messages of a turn behind those that wait.
+    /// Appends the messages of a turn to those that wait.
     ///
     /// # Panics
-    /// A message to a shard that is not there.
+    /// A message is addressed to a shard that does not exist.
     pub(super) fn add(&mut self, outputs: &mut Outputs<M, C>) {
         for (to, message) in outputs.messages.drain(..) {
             self.waiting[usize::from(to.0)].push(message);
@@ -210,7 +211,7 @@ impl<M, C> Outbox<M, C> {
         self.to_control.append(&mut outputs.control);
     }
 
-    /// Offers what waits, one batch a peer. True: all of it is gone.
+    /// Sends waiting messages, one batch per receiver. Returns whether all were sent.
     pub(super) fn flush(&mut self) -> bool {
         let mut empty = true;
         for (inbox, waiting) in self.shards.iter().zip(&mut self.waiting) {
@@ -223,7 +224,8 @@ impl<M, C> Outbox<M, C> {
     }
 }
 
-/// Offers what waits as one batch, and takes back what finds no room. True: nothing waits.
+/// Sends waiting messages as one batch, and takes them back if they find no room. Returns whether all
+/// were sent.
 fn offer<T>(waiting: &mut Vec<T>, push: impl FnOnce(Vec<T>) -> Result<(), Vec<T>>) -> bool {
     if waiting.is_empty() {
         return true;

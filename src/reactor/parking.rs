@@ -1,25 +1,25 @@
-//! The sleep and wake race, alone. A shard that finds nothing goes to sleep while a peer pushes
-//! into its inbox: either the shard sees the push at its last look, or the peer sees that the shard
-//! sleeps and rings. Both may happen, neither must not.
+//! The race between sleep and wake. A shard that finds no work goes to sleep while another thread
+//! pushes into its inbox. Either the shard sees the push when it checks its inbox a last time, or
+//! the other thread sees that the shard sleeps and wakes it. Both may happen; neither must not.
 //!
-//! A peer of a shard that is awake pays one fence and one load, and no system call. The protocol is
-//! written over a tiny trait so that loom can try every interleaving of it.
+//! Pushing to a shard that is awake costs one fence and one load, and no system call. The protocol
+//! is generic over a small trait, so that loom can test every interleaving.
 
-/// The memory operations the protocol needs.
+/// The memory operations that the protocol needs.
 pub(super) trait Flag {
-    /// A flag that is down.
+    /// Creates a flag that is `false`.
     fn down() -> Self;
-    /// A relaxed store of `false`.
+    /// Stores `false` with relaxed order.
     fn lower(&self);
-    /// A relaxed load.
+    /// Loads the flag with relaxed order.
     fn load(&self) -> bool;
-    /// An acquiring and releasing swap.
+    /// Swaps the flag with acquire-release order.
     fn swap(&self, up: bool) -> bool;
-    /// A sequentially consistent fence.
+    /// Executes a sequentially consistent fence.
     fn fence();
 }
 
-/// Whether a shard sleeps, as its peers see it.
+/// Whether a shard sleeps, as other threads see it.
 #[derive(Debug)]
 pub(super) struct Sleep<F> {
     parked: F,
@@ -30,21 +30,22 @@ impl<F: Flag> Sleep<F> {
         Self { parked: F::down() }
     }
 
-    /// The shard is about to sleep: it looks into its inbox once more **after** this, and only then
-    /// sleeps.
+    /// Announces that the shard is about to sleep. The shard checks its inbox once more **after**
+    /// this call, and only then sleeps.
     pub(super) fn announce(&self) {
-        // A swap, so that it comes after the swap of a peer that still answers the last
-        // announcement: that one must not hide this.
+        // A swap instead of a store, so that it is ordered after the swap of a thread that still
+        // handles the previous announcement. That swap must not hide this announcement.
         self.parked.swap(true);
         F::fence();
     }
 
-    /// The shard is awake again, whatever woke it.
+    /// Announces that the shard is awake, whatever woke it.
     pub(super) fn revoke(&self) {
         self.parked.lower();
     }
 
-    /// A peer has pushed: whether it has to ring. Of several peers one does.
+    /// Whether the caller, which has just pushed, must wake the shard. Of several callers, one gets
+    /// `true`.
     pub(super) fn must_ring(&self) -> bool {
         F::fence();
         self.parked.load() && self.parked.swap(false)
@@ -95,7 +96,7 @@ mod tests {
         }
     }
 
-    /// An eventfd: it stays rung until somebody has waited.
+    /// A model of an eventfd: a wake is kept until a wait consumes it.
     struct Waker {
         rung: Mutex<bool>,
         ringing: Condvar,
@@ -116,8 +117,8 @@ mod tests {
         }
     }
 
-    /// A shard's inbox as the protocol sees it. The queue is taken as given, with the weakest order
-    /// a queue can have: a push releases, a look acquires.
+    /// A shard's inbox as the protocol sees it. The queue has the weakest order that a queue can
+    /// have: a push releases, a look acquires.
     struct Shard {
         sleep: Sleep<AtomicBool>,
         queue: AtomicUsize,
@@ -143,7 +144,7 @@ mod tests {
             }
         }
 
-        /// Takes `expected` messages, sleeping in between; loom reports a sleep nobody ends.
+        /// Takes `expected` messages, sleeping in between. loom reports a sleep that never ends.
         fn take(&self, expected: usize) {
             let mut taken = 0;
             while taken < expected {

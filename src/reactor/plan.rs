@@ -1,4 +1,4 @@
-//! What a process asks of its reactor, in one struct, checked once.
+//! The settings of the reactor, checked once before a thread starts.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use super::ReactorError;
 use crate::model::SHARDS_MAX;
 
-/// Connections that wait in the kernel for one listening socket. Linux cuts it to
+/// Most connections in the kernel's queue of one listening socket. Linux reduces it to
 /// `net.core.somaxconn`, 4096 by default.
 pub const BACKLOG: i32 = 4096;
 
-/// The reactor's settings. Defaults are those of `docs/config.md`; tests shrink them.
+/// Settings of the reactor. The defaults are those of `docs/config.md`; tests use smaller ones.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Cpus to pin shards to, in turn; empty: shards float, which only tests want.
+    /// CPUs to pin shards to, in turn. If empty, the kernel places the shards.
     pub cpus: Vec<usize>,
-    /// Addresses to listen on; the place in this list is the
+    /// Addresses to listen on. The index in this list is the
     /// [`ListenerId`](crate::shard::ListenerId). Port 0 is any free port, the same for all shards.
     pub listeners: Vec<SocketAddr>,
     /// Whether another process, such as the next version of this one, may share the ports. Then
@@ -27,28 +27,32 @@ pub struct Plan {
     /// A client whose descriptor has this number or a larger one is closed at once. The rest is
     /// reserved for brokers, the admin port and the next client that must be closed.
     pub client_descriptors_max: u64,
-    /// The first so many shards take no clients (`--kafka-shards`). Fewer than there are shards.
+    /// The first shards, this many, accept no clients (`--kafka-shards`). Fewer than there are
+    /// shards.
     pub shards_without_clients: u16,
-    /// Bytes of registered buffers glommio takes per executor; we use none of them.
+    /// Bytes of registered buffers that glommio allocates per executor. The reactor uses none of
+    /// them.
     pub io_memory_bytes: usize,
-    /// Depth of glommio's three rings and of ours, a power of two, at least 128.
+    /// Depth of glommio's three rings and of the shard's ring: a power of two, at least 128.
     pub ring_depth: u32,
-    /// Completions our ring holds, a power of two, at least twice `ring_depth`. Past it the kernel
-    /// keeps them in a list of its own, so this is speed and not correctness.
+    /// Completions that the shard's ring holds: a power of two, at least twice `ring_depth`. Beyond
+    /// it the kernel keeps completions in a list of its own, which is slower but loses none.
     pub completions: u32,
-    /// Sockets one shard may have, clients and brokers together. A client past it is closed at
+    /// Most sockets of one shard, clients and brokers together. A client beyond it is closed at
     /// once.
     pub sockets_max: u32,
-    /// Batches (one a peer and turn) that wait in a shard's inbox. A full inbox delays its senders'
-    /// outboxes; nothing is dropped.
+    /// Most batches (one per sender and turn) in a shard's inbox. If it is full, messages wait in
+    /// the senders' outboxes; none is dropped.
     pub inbox_batches_max: usize,
-    /// Time for [`Part::Serve`](crate::shard::Part::Serve) in one turn.
+    /// Time budget of [`Part::Serve`](crate::shard::Part::Serve) in one turn.
     pub serve_budget: Duration,
-    /// Time for [`Part::Deliver`](crate::shard::Part::Deliver) in one turn.
+    /// Time budget of [`Part::Deliver`](crate::shard::Part::Deliver) in one turn.
     pub deliver_budget: Duration,
-    /// How long one address of an outgoing connection is tried.
+    /// Longest time for one address of an outgoing connection. An address with others after it gets
+    /// less.
     pub connect_timeout: Duration,
-    /// A shard turns at least this often, so that the watchdog can tell it lives. At most 1 s.
+    /// Longest time between two turns of a shard, so that the watchdog can see that it runs. At
+    /// most 1 s.
     pub turn_every: Duration,
 }
 
@@ -75,7 +79,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Says what does not fit together, before a thread is started.
+    /// Rejects values that contradict each other, before a thread starts.
     pub(super) fn check(&self, shards: usize) -> Result<(), ReactorError> {
         let faults = [
             (shards == 0, "no shard"),

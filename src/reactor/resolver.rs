@@ -1,5 +1,5 @@
-//! Names to addresses, off the shards: `getaddrinfo` waits, so it has threads of its own. Two, so
-//! that one dead name does not hold up all the others.
+//! Resolves host names on threads of their own, because `getaddrinfo` blocks. There are two
+//! threads, so that one unresponsive name does not delay all others.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -11,16 +11,16 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use super::mailbox::ShardHandle;
 use crate::shard::{Open, OpenTicket};
 
-/// Threads that resolve.
+/// Number of threads that resolve names.
 const RESOLVERS: usize = 2;
 
-/// Names one shard may have asked for and not yet got.
+/// Most names that one shard is resolving at a time.
 pub(super) const RESOLVING_MAX: usize = 64;
 
-/// Addresses of one name that are tried.
+/// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
-/// What became of a name: none found is an empty list.
+/// The result for one name. If the name cannot be resolved, the list is empty.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) ticket: OpenTicket,
@@ -32,7 +32,7 @@ struct Question {
     to: Arc<ShardHandle>,
 }
 
-/// The asking end; the threads go when the last of these is gone.
+/// A handle to the resolver. The threads end when the last handle is dropped.
 #[derive(Clone)]
 pub(super) struct Resolver(Sender<Question>);
 
@@ -47,7 +47,8 @@ impl Resolver {
         Ok(Self(ask))
     }
 
-    /// Asks; the answer comes to `to`. False: too many wait already.
+    /// Queues a name to resolve; the result is pushed to `to`. Returns false if too many names
+    /// wait.
     pub(super) fn ask(&self, open: Open, to: &Arc<ShardHandle>) -> bool {
         let to = Arc::clone(to);
         match self.0.try_send(Question { open, to }) {
@@ -62,7 +63,7 @@ fn answer(questions: &Receiver<Question>) {
         let found = (open.host.as_str(), open.port).to_socket_addrs();
         let addresses = found.map_or_else(|_| Vec::new(), |all| all.take(ADDRESSES_MAX).collect());
         let ticket = open.ticket;
-        // There is room: a shard asks for no more names than its queue holds.
+        // There is room: a shard resolves no more names at a time than its queue holds.
         let fits = to.resolved.push(Resolved { ticket, addresses });
         debug_assert!(fits.is_ok(), "a shard asked for more names than it may");
         to.wake();

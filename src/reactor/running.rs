@@ -1,4 +1,4 @@
-//! The process's hold on its shards, for `boot.rs` and the control thread.
+//! The handle of `boot.rs` and the control thread to the running shards.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,37 +15,37 @@ use crate::model::{ShardId, overlap};
 use crate::shard::{ListenerId, Turn};
 use crate::sys::{Listener, Waker, probe};
 
-/// A message the inbox of its shard had no room for: try again later.
+/// A message for a shard whose inbox is full. Retry later.
 #[derive(Debug)]
 pub struct Undelivered<M>(pub M);
 
-/// What a shard's driver counts, read without disturbing it.
+/// Counters of a shard's driver, read without a message to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vitals {
-    /// Turns since the start. The watchdog compares two readings.
+    /// Turns since the start. The watchdog compares two values.
     pub turns: u64,
-    /// Sockets now, clients and brokers, those still closing among them.
+    /// Sockets of clients and brokers, including those that are closing.
     pub sockets: u64,
-    /// Listening sockets now.
+    /// Listening sockets that are open.
     pub listening: u64,
-    /// Clients closed at once since `sockets_max` was reached.
+    /// Clients closed at once because `sockets_max` was reached.
     pub refused: u64,
-    /// Clients closed at once to reserve descriptors for other needs.
+    /// Clients closed at once to reserve descriptors for other uses.
     pub refused_descriptors: u64,
     /// How often accepting stopped because no descriptor or kernel memory was left.
     pub accepts_failed: u64,
 }
 
-/// Starts a thread, an executor and a ring for each of `shards` (each made on its own thread; the
-/// place in the list is its [`ShardId`]) and returns once all of them stand. `wake_control` is
-/// called, from any shard's thread, at most once a turn, when [`Running::take`] has something; it
-/// must not block.
+/// Starts a thread, an executor and a ring for each of `shards`, and returns once all of them run.
+/// Each shard is created on its own thread; its index in the list is its [`ShardId`].
+/// `wake_control` is called when [`Running::take`] has a message: from any shard's thread, at most
+/// once per turn. It must not block.
 ///
-/// A panic on a shard's thread ends the process with exit code 70: state is in Kafka, and a shard
-/// short would be a hang for its clients.
+/// A panic on a shard's thread ends the process with exit code 70. All state is in Kafka, and
+/// without the shard its clients would hang.
 ///
 /// # Errors
-/// A plan that does not work, a kernel that gives no ring, a thread or executor that can't be made.
+/// The plan is invalid, the kernel refuses a ring, or a thread or executor cannot be created.
 pub fn start<T, F>(
     plan: Plan,
     clock: Clock,
@@ -61,7 +61,7 @@ where
     launch(plan, clock, shards, wake_control)
 }
 
-/// [`start`] with a plan that is taken as it is; tests let shards sleep for longer than it allows.
+/// [`start`] without checking the plan. Tests let shards sleep longer than a valid plan allows.
 pub(super) fn launch<T, F>(
     plan: Plan,
     clock: Clock,
@@ -111,7 +111,7 @@ fn unable(shard: ShardId, error: &dyn std::error::Error) -> ReactorError {
     }
 }
 
-/// Starts all threads, then waits for each to say that it stands.
+/// Starts all threads, then waits until each has reported that its shard runs.
 fn spawn_all<T, F>(
     running: &mut Running<T::Message, T::Control>,
     common: &Common<T::Message, T::Control>,
@@ -135,16 +135,16 @@ where
         threads.push(spawned.map_err(|error| unable(shard, &error))?);
     }
     for _ in 0..count {
-        // A thread that panics ends the process, so each of them answers.
+        // A thread that panics ends the process, so every other thread reports.
         stands.recv().expect("every shard's thread answers")?;
     }
     Ok(())
 }
 
-/// The listening sockets of one shard.
+/// The listening sockets that belong to one shard.
 type Bound = Vec<(ListenerId, Listener)>;
 
-/// Shards that turn. Shared by reference between threads; dropping it leaves the shards running.
+/// The running shards. The handle is shared between threads; dropping it does not stop the shards.
 #[derive(Debug)]
 pub struct Running<M, C> {
     plan: Arc<Plan>,
@@ -158,12 +158,12 @@ pub struct Running<M, C> {
 
 impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
     /// Binds every address of the plan for every shard that accepts clients. Returns the real
-    /// addresses, in the order of the plan. All or nothing: after an error no socket is left bound.
-    /// Unless the plan says `reuse_port`, a port that another process has is an error, even if that
-    /// process would share it.
+    /// addresses, in the order of the plan. After an error no socket stays bound. Unless the plan
+    /// has `reuse_port`, a port of another process is an error, even if that process would share
+    /// it.
     ///
     /// # Errors
-    /// [`ReactorError::Bind`] names the address and the cause. A second call is refused.
+    /// [`ReactorError::Bind`] names the address and the cause. A second call is an error.
     pub fn bind(&self) -> Result<Vec<SocketAddr>, ReactorError> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         if bound.is_some() || self.accepts.load(Ordering::Acquire) {
@@ -171,13 +171,14 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
         }
         let mut addresses = self.plan.listeners.clone();
         let mut sockets: Vec<Bound> = self.with_clients().map(|_| Vec::new()).collect();
-        // Wide addresses are bound first. A later address of the plan that overlaps, as `0.0.0.0`
-        // does with `[::]`, shares the port, which no other process had.
+        // Bind wide addresses first. A later address of the plan that overlaps, as `0.0.0.0` does
+        // with `[::]`, then shares the port with this process's socket only: no other process has
+        // it.
         let mut order: Vec<usize> = (0..addresses.len()).collect();
         order.sort_by_key(|&n| width(addresses[n]));
         let mut taken: Vec<SocketAddr> = Vec::new();
         for n in order {
-            // Port 0 is settled by the first socket; the others join it.
+            // The first socket decides which port 0 is; the others share it.
             let mut address = addresses[n];
             let mut shared = self.plan.reuse_port || taken.iter().any(|it| overlap(it, &address));
             let id = ListenerId(u8::try_from(n).unwrap_or(u8::MAX));
@@ -208,11 +209,11 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
         Ok((listener.address()?, listener))
     }
 
-    /// Lets clients in on every bound address. Call it once, when the process can answer.
+    /// Accepts clients on every bound address. Call it once, when the process can answer.
     ///
     /// # Errors
-    /// [`ReactorError::Bind`] if another process listens by now. A call before [`Self::bind`] or a
-    /// second one is refused.
+    /// [`ReactorError::Bind`] if another process has started to listen. A call before
+    /// [`Self::bind`], or a second one, is an error.
     pub fn accept(&self) -> Result<(), ReactorError> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sockets) = bound.take() else {
@@ -238,8 +239,8 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
         self.shards.iter().skip(without)
     }
 
-    /// Begins the drain: each shard accepts until the queue of its listeners is empty, then closes
-    /// them. Connections stay. More than once is once.
+    /// Starts the drain: each shard accepts clients until the queues of its listeners are empty,
+    /// then closes them. Connections stay open. Further calls have no effect.
     pub fn stop_accepting(&self) {
         if self.accepts.load(Ordering::Acquire) {
             self.command_all(|| Command::StopAccepting);
@@ -252,13 +253,14 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
         }
     }
 
-    /// Sends to a shard as [`ShardId::CONTROL`]; order is kept. A shard that has ended drops it.
+    /// Sends a message to a shard as [`ShardId::CONTROL`]. Messages keep their order. A message to
+    /// a shard that has ended is dropped.
     ///
     /// # Errors
-    /// The message comes back when the shard's inbox is full.
+    /// The shard's inbox is full. The message is returned.
     ///
     /// # Panics
-    /// A shard that is not there.
+    /// The shard does not exist.
     pub fn send(&self, to: ShardId, message: M) -> Result<(), Undelivered<M>> {
         let inbox = &self.shards[usize::from(to.0)];
         match inbox.push(ShardId::CONTROL, vec![message]) {
@@ -267,22 +269,22 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
         }
     }
 
-    /// The next messages of one shard's turn to the control thread, oldest first.
+    /// Takes the messages of one shard's turn to the control thread, oldest first.
     #[must_use]
     pub fn take(&self) -> Option<(ShardId, Vec<C>)> {
         self.control.pop()
     }
 
-    /// How many shards there are.
+    /// Number of shards of the process.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// What a shard's driver counts.
+    /// The counters of a shard's driver.
     ///
     /// # Panics
-    /// A shard that is not there.
+    /// The shard does not exist.
     #[must_use]
     pub fn vitals(&self, shard: ShardId) -> Vitals {
         let handle = &self.shards[usize::from(shard.0)].handle;
@@ -296,17 +298,17 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
         }
     }
 
-    /// Waits until every shard has said `ended`. Blocks; a second caller does not.
+    /// Blocks until every shard has ended. A second caller does not wait.
     pub fn join(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
-            // A shard that panics has ended the process.
+            // A panic of a shard would have ended the process.
             let _ = thread.join();
         }
     }
 }
 
-/// Orders addresses so that a wide address precedes those it includes: `[::]`, `0.0.0.0`, others.
+/// Sorts addresses so that a wide address precedes those it includes: `[::]`, `0.0.0.0`, others.
 fn width(address: SocketAddr) -> u8 {
     match address.ip().to_canonical() {
         IpAddr::V6(ip) if ip.is_unspecified() => 0,
@@ -315,7 +317,8 @@ fn width(address: SocketAddr) -> u8 {
     }
 }
 
-/// Commands are few and shards take them every turn; one too many is dropped, being a repetition.
+/// Pushes a command and wakes the shard. The queue has room for all different commands, so a push
+/// that fails repeats an earlier command.
 fn command<M>(inbox: &Inbox<M>, command: Command) {
     let _ = inbox.handle.commands.push(command);
     inbox.handle.wake();

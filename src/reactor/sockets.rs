@@ -1,38 +1,39 @@
-//! A shard's slab of sockets: one slot of 16 bytes each, reused with the next generation once the
-//! ring has let go of it.
+//! A shard's slab of sockets. A slot is reused with the next generation once the ring no longer
+//! refers to it.
 //!
-//! A request armed on the ring holds the file, so closing is three steps: FIN, cancel the poll, and
-//! close the descriptor at the poll's last completion. In between the slot is dead for the shard
-//! and taken for everybody else.
+//! A request on the ring keeps the file open, so closing takes three steps: send a FIN, cancel the
+//! poll, and close the descriptor at the poll's last completion. In between the shard cannot use
+//! the slot and no other socket can take it.
 
 use crate::shard::SocketId;
 use crate::sys::{Ready, Ring, Socket, Token, TokenKind};
 
-/// Where a socket stands in its life.
+/// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// An outgoing connection that the shard has not heard of.
+    /// An outgoing connection that is being made. The shard does not know its id yet.
     Connecting,
-    /// The shard's.
+    /// Open: the shard may use it.
     Open,
-    /// Closed by the shard; the ring still holds it.
+    /// Closed by the shard, while the ring still refers to it.
     Closing,
 }
 
-/// A taken slot.
+/// A socket and what is known of it.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) socket: Socket,
     pub(super) phase: Phase,
-    /// Something may be there to read: set by a poll, cleared by a read that found the end of it.
+    /// Whether bytes may be available. A poll sets it; a read that empties the socket clears it.
     pub(super) maybe_readable: bool,
-    /// The peer ended or the connection broke: from here on no further poll tells of it.
+    /// Whether the other end has closed its side or the connection failed. No later poll reports it
+    /// again.
     pub(super) ended: bool,
     /// The connection failed, or both sides have ended.
     pub(super) broken: bool,
-    /// A write came up short: the next room is news.
+    /// Whether a write was short. The next poll that finds room is then reported to the shard.
     pub(super) wants_room: bool,
-    /// A poll is on the ring.
+    /// Whether a poll is armed on the ring.
     armed: bool,
 }
 
@@ -41,19 +42,19 @@ struct Slot {
     entry: Option<Entry>,
 }
 
-/// What a poll's completion means for the shard.
+/// The events for the shard that follow from a poll's completion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
     pub(super) readable: bool,
     pub(super) writable: bool,
 }
 
-/// The slab.
+/// All sockets of one shard.
 pub(super) struct Sockets {
     slots: Vec<Slot>,
     free: Vec<u32>,
     max: u32,
-    /// Slots whose poll ended without being asked to; armed again at the next pass.
+    /// Slots whose poll ended without being cancelled. They are armed again in the next pass.
     lost: Vec<SocketId>,
 }
 
@@ -67,12 +68,13 @@ impl Sockets {
         }
     }
 
-    /// Slots taken now, those still closing among them.
+    /// Number of sockets, including those that are closing.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Takes a slot and arms its poll. `None`: the slab is full, and the socket is closed.
+    /// Adds a socket and arms its poll. Returns `None` if the slab is full; the socket is closed
+    /// then.
     pub(super) fn insert(
         &mut self,
         socket: Socket,
@@ -82,7 +84,7 @@ impl Sockets {
         let entry = Entry {
             socket,
             phase,
-            // Data often comes with the handshake; a read tells.
+            // Bytes often arrive with the handshake, so let the first read find out.
             maybe_readable: true,
             ended: false,
             broken: false,
@@ -107,7 +109,7 @@ impl Sockets {
         Some(SocketId { slot, generation })
     }
 
-    /// The socket of an id, while the id lives (also while connecting or closing).
+    /// The socket of an id, in any phase. `None` if the slot has a later generation.
     fn entry(&mut self, id: SocketId) -> Option<&mut Entry> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         if slot.generation != id.generation {
@@ -116,18 +118,19 @@ impl Sockets {
         slot.entry.as_mut()
     }
 
-    /// The socket of an id the shard may use.
+    /// The socket of an id, if it is open.
     pub(super) fn open(&mut self, id: SocketId) -> Option<&mut Entry> {
         self.entry(id).filter(|entry| entry.phase == Phase::Open)
     }
 
-    /// The socket of an id that connects.
+    /// The socket of an id, if it is connecting.
     pub(super) fn connecting(&mut self, id: SocketId) -> Option<&mut Entry> {
         self.entry(id)
             .filter(|entry| entry.phase == Phase::Connecting)
     }
 
-    /// Ends a socket for the shard: FIN now, the rest when the ring has let go.
+    /// Closes a socket for the shard: sends the FIN now, and frees the slot when the ring no longer
+    /// refers to it.
     pub(super) fn close(&mut self, id: SocketId, ring: &mut Ring, scratch: &mut [u8]) {
         let Some(entry) = self.entry(id) else {
             return;
@@ -144,7 +147,7 @@ impl Sockets {
         }
     }
 
-    /// Takes a poll's completion. Late ones, of another generation, end here.
+    /// Handles a poll's completion. One of an earlier generation is ignored.
     pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready) -> News {
         let Some(entry) = self.entry(id) else {
             return News::default();
@@ -163,7 +166,8 @@ impl Sockets {
         news
     }
 
-    /// The ring has let go of a socket: it closes now, or its poll was lost and is armed anew.
+    /// Handles the end of a socket's poll. A closing socket is closed now; otherwise the poll was
+    /// lost and is armed again.
     pub(super) fn on_released(&mut self, id: SocketId, scratch: &mut [u8]) {
         let Some(entry) = self.entry(id) else {
             return;
@@ -175,7 +179,7 @@ impl Sockets {
         }
     }
 
-    /// Arms lost polls again. They report the state they find, so nothing is missed.
+    /// Arms lost polls again. A new poll reports the current state first, so no event is missed.
     pub(super) fn rearm_lost(&mut self, ring: &mut Ring) {
         for id in std::mem::take(&mut self.lost) {
             let Some(entry) = self.entry(id) else {
@@ -192,8 +196,9 @@ impl Sockets {
         !self.lost.is_empty()
     }
 
-    /// Closes the descriptor and frees the slot. One buffer of unread bytes is thrown away first: a
-    /// close with bytes unread sends a RST, which may eat the answer at the other end.
+    /// Closes the descriptor and frees the slot. Reads and discards up to one buffer first: closing
+    /// a socket with unread bytes sends a RST, which can destroy a response that the client has not
+    /// read (RFC 9112 9.6).
     fn release(&mut self, id: SocketId, scratch: &mut [u8]) {
         let slot = &mut self.slots[id.slot as usize];
         if let Some(entry) = slot.entry.take() {
@@ -203,7 +208,7 @@ impl Sockets {
         }
     }
 
-    /// Sends a FIN on every socket there is: the process leaves.
+    /// Sends a FIN on every socket, when the process ends.
     pub(super) fn end_all(&mut self) {
         for slot in &self.slots {
             if let Some(entry) = &slot.entry {
@@ -248,7 +253,7 @@ mod tests {
             }
         }
 
-        /// A socket of the slab, if there is room, and its other end.
+        /// Adds a connection to the slab, if there is room. Returns its other end too.
         fn connect(&mut self) -> (Option<SocketId>, TcpStream) {
             let address = self.listener.address().expect("address");
             let client = TcpStream::connect(address).expect("connect");
@@ -257,7 +262,7 @@ mod tests {
             (id, client)
         }
 
-        /// Completions until one passes `wanted`.
+        /// Takes completions until one is `wanted`.
         fn until(&mut self, wanted: impl Fn(&Completion) -> bool) -> Completion {
             let start = Instant::now();
             let mut seen = Vec::new();
@@ -315,7 +320,7 @@ mod tests {
         let mut bench = Bench::new();
         let (id, mut client) = bench.connect();
         let id = id.expect("room");
-        // As if the kernel had ended it: nobody asked for this cancellation.
+        // Simulates a poll that the kernel ended by itself.
         bench.ring.cancel(poll_token(id));
         bench.until(|c| !c.more);
         client.write_all(b"unseen").expect("sent");

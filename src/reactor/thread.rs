@@ -1,4 +1,4 @@
-//! One shard's thread: pinned, an executor, a ring, the loop.
+//! One shard's thread: it is pinned, creates an executor and a ring, and runs the loop.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,17 +16,17 @@ use crate::model::ShardId;
 use crate::shard::Turn;
 use crate::sys::Ring;
 
-/// Exit code of a broken invariant.
+/// Exit code after a broken invariant (`EX_SOFTWARE` of sysexits).
 const EXIT_BROKEN: i32 = 70;
 
-/// glommio's preempt timer, which only its own tasks and foreign wakes need, of which there are
-/// none.
+/// Interval of glommio's preempt timer: a year, that is never. The executor has one task, so there
+/// is nothing to preempt.
 const NO_PREEMPTION: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long a shard that has ended tries to hand over its last messages.
+/// How long a shard that has ended tries to send its last messages.
 const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
-/// What all shards of a process have in common.
+/// Parts that all shards of a process share.
 pub(super) struct Common<M, C> {
     pub(super) plan: Arc<Plan>,
     pub(super) clock: Clock,
@@ -47,20 +47,20 @@ impl<M, C> Clone for Common<M, C> {
     }
 }
 
-/// Ends the process when it is dropped by a panic.
+/// Ends the process if a panic drops it.
 struct EndsTheProcess;
 
 impl Drop for EndsTheProcess {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The panic hook has logged the panic and waited, within limits, until it was written.
-            // Write nothing here: behind a stuck pipe this thread would hang.
+            // Write nothing here: this thread would hang if standard error is a stuck pipe.
             std::process::exit(EXIT_BROKEN);
         }
     }
 }
 
-/// The body of the thread. Says once to `ready` whether the shard stands.
+/// Body of the thread. Reports once to `ready` whether the shard runs.
 pub(super) fn run_shard<T: Turn + 'static>(
     own: ShardId,
     common: &Common<T::Message, T::Control>,
@@ -68,7 +68,7 @@ pub(super) fn run_shard<T: Turn + 'static>(
     ready: &Sender<Result<(), ReactorError>>,
 ) {
     let _outer = EndsTheProcess;
-    // Nobody listens any more when another shard could not start.
+    // Ignore a failed send: the receiver is gone if another shard could not start.
     let say = |stands| drop(ready.send(stands));
     let executor = match executor(own, &common.plan) {
         Ok(executor) => executor,
@@ -78,7 +78,7 @@ pub(super) fn run_shard<T: Turn + 'static>(
         match stand(own, common, make) {
             Ok(driver) => {
                 say(Ok(()));
-                // Dropped before the executor sees the panic.
+                // Dropped by a panic before the executor can catch it.
                 let _inner = EndsTheProcess;
                 drive(driver).await;
             }
@@ -103,7 +103,7 @@ fn executor(own: ShardId, plan: &Plan) -> Result<LocalExecutor, ReactorError> {
         })
 }
 
-/// Makes all that belongs to this thread.
+/// Creates the driver with all its parts.
 fn stand<T: Turn>(
     own: ShardId,
     common: &Common<T::Message, T::Control>,
@@ -132,7 +132,7 @@ fn stand<T: Turn>(
     Ok(Driver::new(make(), parts))
 }
 
-/// The loop.
+/// Runs passes until the shard has ended.
 async fn drive<T: Turn>(mut driver: Driver<T>) {
     loop {
         match driver.pass() {

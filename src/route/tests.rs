@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::{Admitted, Limit, ReplyError};
 use crate::config::{
-    ClusterIndex, CommandMethod, CommandRoute, Config, Idempotency, PathPattern, Place, QueryRoute,
-    Template,
+    ClusterIndex, CommandMethod, CommandRoute, Config, Idempotency, PathPattern, QueryRoute,
+    Template, TemplateContext,
 };
-use crate::http::{Connection, Fault, Limits, Method, Path, Received};
+use crate::http::{Connection, Fault, HeaderTable, Limits, Method, Path, Received};
 use crate::kafka::{Code, Concern};
 use crate::model::{Identity, TopicName};
 
@@ -181,14 +181,17 @@ proptest! {
 
 /// The template on a request with these lines and body, for the path `/a/{id}`.
 fn fill(template: &str, target: &str, lines: &str, body: &str) -> Result<String, String> {
-    let template = Template::parse(template, &pattern("/a/{id}"), Place::Command).expect("good");
+    let template =
+        Template::parse(template, &pattern("/a/{id}"), TemplateContext::Command).expect("good");
     let text = format!(
         "POST {target} HTTP/1.1\r\nhost: x\r\n{lines}content-length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut connection = Connection::new();
     let limits = Limits::default();
-    let Received::Request(request, _) = connection.receive(text.as_bytes(), &limits) else {
+    let mut table = HeaderTable::new();
+    let Received::Request(request, _) = connection.receive(text.as_bytes(), &limits, &mut table)
+    else {
         panic!("not a request: {text}");
     };
     let params: Vec<&str> = request.path.segments().skip(1).collect();

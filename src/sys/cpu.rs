@@ -1,14 +1,14 @@
-//! Which cpus this process may use, and staying on one.
+//! The CPUs of this process, and pinning a thread to one of them.
 
 use std::io;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Cpus this process may run on, ascending: affinity mask and cpuset of its cgroup, not what the
-/// machine has. Cpus past 1,023 are not seen.
+/// CPUs that this process may run on, in ascending order, by its affinity mask and the cpuset of
+/// its cgroup. CPUs from 1,024 on are not reported.
 ///
 /// # Errors
-/// A seccomp filter that denies `sched_getaffinity`.
+/// A seccomp filter denies `sched_getaffinity`.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU)
@@ -16,10 +16,10 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
         .collect())
 }
 
-/// Keeps the calling thread on one cpu.
+/// Pins the calling thread to one CPU.
 ///
 /// # Errors
-/// `InvalidInput` for a cpu this process may not use. A systemd unit with
+/// `InvalidInput` for a CPU that this process may not use. A systemd unit with
 /// `SystemCallFilter=~@resources` kills the process instead.
 pub fn pin_this_thread(cpu: usize) -> io::Result<()> {
     if cpu >= CpuSet::MAX_CPU {

@@ -1,4 +1,4 @@
-//! How many descriptors (files and sockets) this process may have open.
+//! Limits on the descriptors (files and sockets) that this process has open.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub fn descriptors_allowed() -> u64 {
 /// The soft limit is 1,024 on most systems, for programs that use `select`. This one does not.
 ///
 /// # Errors
-/// The system refuses, and the limit stays.
+/// The system refuses, and the limit is unchanged.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -25,7 +25,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// The soft limit, which applies now.
+/// The soft limit, which is the one in effect.
 #[must_use]
 pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)

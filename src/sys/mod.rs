@@ -1,5 +1,5 @@
 //! The only `unsafe` code: the shard's ring, its eventfd, sockets, descriptors and CPUs, each
-//! behind a safe interface. Nothing here knows what a shard is or decides anything.
+//! behind a safe interface. This module knows nothing of shards and makes no decisions.
 
 mod cpu;
 mod descriptors;

@@ -1,28 +1,28 @@
-//! Whether the kernel lets us have a ring, asked before anything else is started. io_uring is off
-//! by default in Docker and containerd, so the answer is often no and must say what to change.
+//! Checks whether the kernel allows a ring, before anything else starts. Docker and containerd deny
+//! io_uring by default, so the error must say what to change.
 
 use std::io;
 
 use super::Waker;
 use super::ring::Ring;
 
-/// Locked memory glommio insists on.
+/// Bytes of locked memory that glommio requires.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 
-/// Why there is no ring. The text names the setting to change.
+/// Why the kernel refuses a ring. The text names the setting to change.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
-    /// `EPERM`, and the kernel's switch is on.
+    /// `EPERM`, and the sysctl `kernel.io_uring_disabled` is set.
     #[error(
         "io_uring is switched off here (kernel.io_uring_disabled = {value}): set it to 0 \
          with `sysctl kernel.io_uring_disabled=0`{}",
         if *value == 1 { ", or run in the group of kernel.io_uring_group" } else { "" }
     )]
     Disabled {
-        /// 1: only privileged or members of a group; 2: nobody.
+        /// 1: only privileged processes and members of a group may use io_uring. 2: no process may.
         value: u8,
     },
-    /// `EPERM` with the kernel willing: a seccomp filter, as Docker and containerd set it.
+    /// `EPERM` without that sysctl: a seccomp filter, as Docker and containerd install it.
     #[error(
         "io_uring is denied by a seccomp profile: allow io_uring_setup, io_uring_enter and \
          io_uring_register in it (Docker: --security-opt seccomp=<profile>; Kubernetes: \
@@ -30,14 +30,14 @@ pub enum RingError {
          @system-service)"
     )]
     Forbidden,
-    /// `ENOSYS`.
+    /// `ENOSYS`: the system call does not exist, or a seccomp filter hides it.
     #[error(
         "this kernel has no io_uring, or a seccomp profile hides it: Linux 6.1 or later is needed \
          with CONFIG_IO_URING, and io_uring_setup, io_uring_enter and io_uring_register must be \
          allowed"
     )]
     Missing,
-    /// `EINVAL`: the flags are younger than the kernel.
+    /// `EINVAL`: the kernel is too old for the ring's flags.
     #[error("this kernel's io_uring is too old (no DEFER_TASKRUN): Linux 6.1 or later is needed")]
     TooOld,
     /// `ENOMEM`, or a limit below what glommio accepts.
@@ -46,16 +46,16 @@ pub enum RingError {
          systemd: LimitMEMLOCK=infinity, Docker: --ulimit memlock=-1) or start fewer shards"
     )]
     Memlock {
-        /// `RLIMIT_MEMLOCK` now.
+        /// The current soft limit `RLIMIT_MEMLOCK`.
         limit: u64,
     },
-    /// Anything else.
+    /// Any other error of `io_uring_setup`.
     #[error("the kernel gives no io_uring: {0}")]
     Other(#[source] io::Error),
 }
 
 impl RingError {
-    /// What an error of `io_uring_setup` means.
+    /// Explains an error of `io_uring_setup`.
     pub(super) fn explain(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => match switch() {
@@ -70,10 +70,10 @@ impl RingError {
     }
 }
 
-/// Makes a small ring with the flags of the real ones and drops it.
+/// Creates a small ring with the flags of the real ones, and drops it.
 ///
 /// # Errors
-/// What stands in the way, and what to change.
+/// Why the kernel refuses, and what to change.
 pub fn probe() -> Result<(), RingError> {
     let limit = memlock();
     if limit < MEMLOCK_BYTES_MIN {
@@ -88,7 +88,7 @@ fn memlock() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// `kernel.io_uring_disabled`, where the kernel has it (6.6).
+/// The sysctl `kernel.io_uring_disabled`, if the kernel has it (from 6.6 on).
 fn switch() -> Option<u8> {
     let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
     text.trim().parse().ok()
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// What `probe` says on a thread whose rings fail with `errno`.
+    /// The error of `probe` on a thread whose rings fail with `errno`.
     fn said_for(errno: i32) -> RingError {
         std::thread::spawn(move || {
             deny_rings(errno);

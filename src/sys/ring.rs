@@ -1,10 +1,10 @@
 //! A shard's io_uring: multishot accepts and multishot polls, nothing else. Bytes never pass
-//! through it (reads and writes are plain calls at the moment they are wanted), so no request holds
-//! memory of ours and every interface here is safe.
+//! through it, because reads and writes are plain system calls. So no request refers to memory of
+//! the process, and every interface here is safe.
 //!
-//! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its share of the work when the
-//! shard enters, never by interrupting it. [`Ring::wait`] is where an idle shard's thread sleeps: a
-//! completion wakes it, and so does its waker, which is one more thing that the ring polls.
+//! The ring is `SINGLE_ISSUER | DEFER_TASKRUN`: the kernel does its part of the work only when the
+//! shard enters the ring, and never interrupts it. An idle shard's thread sleeps in [`Ring::wait`].
+//! A completion wakes it, and so does the waker, which the ring polls.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -14,37 +14,37 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use super::{RingError, Socket, Waker};
 
-/// Slots a token can name.
+/// Number of slots that a token can name.
 pub const SLOTS_MAX: u32 = 1 << 24;
 
-/// Enters in one go while the kernel has more work for us.
+/// Most enters in a row while the kernel has deferred work.
 const ENTERS_MAX: u32 = 16;
 
-/// What a request was for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// A multishot accept.
+    /// A multishot accept on a listener.
     Accept,
-    /// A multishot poll.
+    /// A multishot poll of a socket.
     Poll,
-    /// A cancellation: its own end interests nobody.
+    /// A cancellation. Its own completion is ignored.
     Cancel,
-    /// The poll of the waker: that it woke us is all it says.
+    /// The poll of the waker. Its completion only ends a wait.
     Waker,
 }
 
-/// Names a request in its completions: slot (24 bits), generation (32), kind (8).
+/// Identifies a request in its completions: slot (24 bits), generation (32), kind (8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What was asked.
+    /// The kind of the request.
     pub kind: TokenKind,
-    /// For whom: below [`SLOTS_MAX`].
+    /// The slot that it belongs to, below [`SLOTS_MAX`].
     pub slot: u32,
-    /// In which life of the slot.
+    /// The slot's generation, so that late completions are recognised.
     pub generation: u32,
 }
 
-/// The poll of the waker.
+/// The token of the waker's poll.
 const BELL: Token = Token {
     kind: TokenKind::Waker,
     slot: 0,
@@ -72,62 +72,64 @@ impl Token {
     }
 }
 
-/// What a poll found. Ends and errors count as both, since a read or write shows them.
+/// The events of a poll. An end or an error counts as readable and writable, because a read or
+/// write returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready(u32);
 
 impl Ready {
     const ENDED: i32 = libc::POLLRDHUP as i32 | libc::POLLHUP as i32 | libc::POLLERR as i32;
 
-    /// Bytes, an end or an error.
+    /// Whether a read returns bytes, the end or an error.
     #[must_use]
     pub fn readable(self) -> bool {
         self.0 & (libc::POLLIN as i32 | Self::ENDED) as u32 != 0
     }
 
-    /// Room, or an error.
+    /// Whether a write has room or returns an error.
     #[must_use]
     pub fn writable(self) -> bool {
         self.0 & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) as u32 != 0
     }
 
-    /// The connection failed, or both sides have ended: no bytes reach the other end any more.
+    /// Whether the connection failed or both sides have ended, so that no bytes reach the other
+    /// end.
     #[must_use]
     pub fn broken(self) -> bool {
         self.0 & (libc::POLLHUP | libc::POLLERR) as u32 != 0
     }
 
-    /// The peer has ended its side, or the connection failed: a read shows which after the last
-    /// byte.
+    /// Whether the other end has closed its side or the connection failed. A read after the last
+    /// byte returns which.
     #[must_use]
     pub fn ended(self) -> bool {
         self.0 & Self::ENDED as u32 != 0
     }
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A connection, nonblocking.
+    /// An accepted connection, which is non-blocking.
     Accepted(Socket),
-    /// A socket became ready.
+    /// The events of a polled socket.
     Ready(Ready),
-    /// An error number; `ECANCELED` after [`Ring::cancel`].
+    /// An error number, such as `ECANCELED` after [`Ring::cancel`].
     Failed(i32),
 }
 
-/// One completion.
+/// One completion of a request.
 #[derive(Debug)]
 pub struct Completion {
-    /// Of which request.
+    /// The token of the request.
     pub token: Token,
-    /// What happened.
+    /// The result of the request.
     pub outcome: Outcome,
-    /// Whether the request stays armed. Once it is not, no further completion carries its token.
+    /// Whether the request stays armed. After false, no completion carries its token again.
     pub more: bool,
 }
 
-/// The ring. It belongs to the thread that made it.
+/// The ring of one thread, the one that created it.
 pub struct Ring {
     uring: IoUring,
     waker: Waker,
@@ -135,19 +137,20 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring for `entries` requests between two enters and `completions` at once (powers of two).
-    /// Whoever rings `waker` ends a wait.
+    /// Creates a ring for `entries` requests between two enters and `completions` at once (powers
+    /// of two). `waker` ends a wait.
     ///
     /// # Errors
-    /// The kernel's refusal, explained.
+    /// Why the kernel refuses the ring.
     pub fn new(entries: u32, completions: u32, waker: Waker) -> Result<Self, RingError> {
         let uring = IoUring::builder()
             .setup_cqsize(completions)
             .setup_single_issuer()
             .setup_defer_taskrun()
-            // Lets `enter` see from user space whether the kernel has work for us.
+            // A flag in shared memory shows whether the kernel has deferred work, so `enter` needs
+            // no system call to find out.
             .setup_taskrun_flag()
-            // One bad request must not hold the rest of its batch back.
+            // An invalid request must not stop the rest of its batch.
             .setup_submit_all()
             .build(entries)
             .map_err(RingError::explain)?;
@@ -160,7 +163,7 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Each ringing is an edge of its own, so the counter is never read.
+    /// Polls the waker. Each wake is an edge of its own, so the eventfd's counter is never read.
     fn poll_bell(&mut self) {
         let fd = types::Fd(self.waker.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
@@ -169,16 +172,16 @@ impl Ring {
         self.push(entry, BELL);
     }
 
-    /// Accepts on a listener until cancelled or failed; each connection is a completion.
+    /// Accepts on a listener until cancelled or failed. Each connection is a completion.
     pub fn accept(&mut self, listener: &impl AsFd, token: Token) {
         let fd = types::Fd(listener.as_fd().as_raw_fd());
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         self.push(opcode::AcceptMulti::new(fd).flags(flags).build(), token);
     }
 
-    /// Reports what a socket becomes ready for until cancelled. Edge-like: the state now, and after
-    /// that once for each thing that happens to it. Room to write counts as happening only after a
-    /// write came up short, so one poll serves both directions at no cost.
+    /// Polls a socket until cancelled. It is edge-triggered: it reports the current state, and then
+    /// each change once. Room to write counts as a change only after a short write, so one poll
+    /// serves both directions at no cost.
     pub fn poll(&mut self, socket: &impl AsFd, token: Token) {
         let fd = types::Fd(socket.as_fd().as_raw_fd());
         let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
@@ -186,9 +189,10 @@ impl Ring {
         self.push(entry, token);
     }
 
-    /// Ends a request: its last completion (`more` false) follows, unless it came already.
+    /// Cancels a request. Its last completion (`more` false) follows, unless it was already
+    /// delivered.
     pub fn cancel(&mut self, target: Token) {
-        // Not PollRemove: that one gives up (EALREADY) when the poll is about to report.
+        // Not PollRemove: it fails with EALREADY if the poll is about to report.
         let entry = opcode::AsyncCancel::new(target.to_bits())
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS);
@@ -208,8 +212,9 @@ impl Ring {
         }
     }
 
-    /// Hands new requests to the kernel and lets it do its deferred work, if there is either: some
-    /// twenty completions an enter (6.12 and later), so a few times if it has more.
+    /// Submits new requests and lets the kernel do its deferred work, if there is either. The
+    /// kernel does about twenty completions per enter (6.12 and later), so this enters several
+    /// times if there are more.
     pub fn enter(&mut self) {
         for _ in 0..ENTERS_MAX {
             let queue = self.uring.submission();
@@ -222,8 +227,8 @@ impl Ring {
         }
     }
 
-    /// Sleeps until something completes, the waker rings or `at_most` has passed. What completed or
-    /// rang before ends it at once.
+    /// Sleeps until a completion, a wake, or `at_most` has passed. A completion or wake before the
+    /// call ends it at once.
     pub fn wait(&mut self, at_most: Duration) {
         let at_most = types::Timespec::from(at_most);
         let arguments = types::SubmitArgs::new().timespec(&at_most);
@@ -242,11 +247,11 @@ impl Ring {
             let submitter = self.uring.submitter();
             submitter.enter::<libc::sigset_t>(new, 0, flags, None)
         };
-        // What is left in the queue goes with the next enter.
+        // Requests that remain in the queue are submitted by the next enter.
         assert_passing(entered, &[libc::EINTR, libc::EAGAIN, libc::EBUSY]);
     }
 
-    /// Appends what has completed, oldest first, at most `max`; the rest stays for the next call.
+    /// Appends at most `max` completions, oldest first. Others stay for the next call.
     pub fn completions(&mut self, into: &mut Vec<Completion>, max: usize) {
         let mut bell_lost = false;
         let queue = self.uring.completion().take(max);
@@ -268,7 +273,7 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-/// An error of an enter that is not in the list of those that pass is a bug of ours.
+/// Asserts that an enter succeeded or failed with a temporary error. Any other error is a bug.
 fn assert_passing(entered: std::io::Result<usize>, passing: &[i32]) {
     if let Err(error) = entered {
         let known = error.raw_os_error().is_some_and(|e| passing.contains(&e));
@@ -276,7 +281,7 @@ fn assert_passing(entered: std::io::Result<usize>, passing: &[i32]) {
     }
 }
 
-/// Reads one entry; an accepted descriptor gets its owner here.
+/// Converts one entry. This takes ownership of an accepted descriptor.
 fn completion(entry: &cqueue::Entry) -> Option<Completion> {
     let token = Token::from_bits(entry.user_data());
     let outcome = match (token.kind, entry.result()) {
@@ -319,7 +324,7 @@ mod tests {
         Ring::new(8, 64, Waker::new().expect("waker")).expect("ring")
     }
 
-    /// Enters until something completes.
+    /// Enters until a completion arrives.
     fn next(ring: &mut Ring) -> Vec<Completion> {
         let (mut seen, start) = (Vec::new(), Instant::now());
         while seen.is_empty() {
@@ -338,7 +343,7 @@ mod tests {
         Listener::bind_alone("127.0.0.1:0".parse().expect("address"), 16).expect("bound")
     }
 
-    /// An accepted socket and its client.
+    /// Accepts a connection and returns both ends.
     fn pair(ring: &mut Ring) -> (Socket, TcpStream) {
         let listener = listener();
         let client = TcpStream::connect(listener.address().expect("address")).expect("connect");
@@ -470,7 +475,7 @@ mod tests {
         let (seen, took) = waited(&mut ring, millis, &mut || {});
         assert!(seen == 0 && took >= millis);
         for _ in 0..3 {
-            // Without an end each of these would be a hang.
+            // If a wake or completion did not end the wait, the test would hang.
             assert_eq!(waited(&mut ring, hour, &mut || waker.wake()).0, 0);
             let mut send = || client.write_all(b"x").expect("sent");
             assert_eq!(waited(&mut ring, hour, &mut send).0, 1);

@@ -1,4 +1,4 @@
-//! TCP sockets as a shard needs them: never waiting, without SIGPIPE, without Nagle.
+//! TCP sockets for a shard: non-blocking, without SIGPIPE, without Nagle's algorithm.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use rustix::net::{
 };
 use socket2::{Domain, Protocol, Type};
 
-/// Slices one `sendmsg` takes (`UIO_MAXIOV`).
+/// Most slices of one `sendmsg` (`UIO_MAXIOV`).
 pub const SLICES_MAX: usize = 1024;
 
 /// Unanswered keepalive probes after which the other end has vanished.
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// A bound or listening socket with SO_REUSEADDR and SO_REUSEPORT. It blocks, because a ring
-/// answers an accept on a nonblocking listener with `EAGAIN` instead of waiting.
+/// A bound or listening socket with SO_REUSEADDR and SO_REUSEPORT. It blocks, because io_uring
+/// completes an accept on a non-blocking listener with `EAGAIN` instead of waiting.
 #[derive(Debug)]
 pub struct Listener(socket2::Socket);
 
@@ -27,7 +27,7 @@ impl Listener {
     /// are refused until [`Self::listen`].
     ///
     /// # Errors
-    /// The kernel's error: in use, not ours, not allowed.
+    /// The kernel's error, such as an address in use.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = unbound(address)?;
         socket.set_reuse_port(true)?;
@@ -39,8 +39,8 @@ impl Listener {
     /// bound later may share it.
     ///
     /// The kernel checks `SO_REUSEPORT` of both sockets when the second one binds. So this socket
-    /// binds without the option and sets it once it has the port. No process that starts at the
-    /// same moment can bind in between.
+    /// binds without the option and sets it once it has the port. A process that starts at the same
+    /// moment cannot bind in between.
     ///
     /// # Errors
     /// `AddrInUse` if any other socket listens on the address; otherwise the kernel's error.
@@ -52,18 +52,18 @@ impl Listener {
         Ok(Self(socket))
     }
 
-    /// Lets clients in. Further calls have no effect.
+    /// Starts to queue clients. Further calls have no effect.
     ///
     /// # Errors
-    /// `AddrInUse` if another process has begun to listen meanwhile.
+    /// `AddrInUse` if another process has started to listen meanwhile.
     pub fn listen(&self, backlog: i32) -> io::Result<()> {
         self.0.listen(backlog)
     }
 
-    /// Ends connections whose other end has vanished: it acknowledges nothing for `after`, whether
-    /// bytes are on their way to it or not. An end that answers but takes nothing for so long is
+    /// Closes connections whose other end has vanished: it acknowledges nothing for `after`,
+    /// whether bytes were sent to it or not. An end that answers but reads nothing for this time is
     /// closed too, because Linux counts a closed window as unacknowledged. Sockets that are
-    /// accepted from now on inherit this from their listener, without a system call of their own.
+    /// accepted later inherit this from their listener, without a system call of their own.
     ///
     /// # Errors
     /// None on a TCP socket.
@@ -79,10 +79,10 @@ impl Listener {
         self.0.set_tcp_user_timeout(Some(after))
     }
 
-    /// Where it listens; the port is the real one.
+    /// The bound address with the real port.
     ///
     /// # Errors
-    /// Never for a bound socket of an internet family.
+    /// Never for a bound IPv4 or IPv6 socket.
     pub fn address(&self) -> io::Result<SocketAddr> {
         let address = self.0.local_addr()?;
         address
@@ -90,11 +90,11 @@ impl Listener {
             .ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// The next connection of the queue, now or `WouldBlock`. Only for a listener no ring accepts
-    /// on any more: it becomes nonblocking.
+    /// Accepts the next connection without waiting. Only for a listener on which no ring accepts
+    /// any more, because it becomes non-blocking.
     ///
     /// # Errors
-    /// `WouldBlock` once the queue is empty; else what accept says.
+    /// `WouldBlock` if the queue is empty, else the error of accept.
     pub fn accept_now(&self) -> io::Result<Socket> {
         self.0.set_nonblocking(true)?;
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -108,7 +108,7 @@ impl AsFd for Listener {
     }
 }
 
-/// Accepted sockets inherit Nagle off from their listener.
+/// Creates an unbound socket. Accepted sockets inherit `TCP_NODELAY` from their listener.
 fn unbound(address: SocketAddr) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
@@ -117,32 +117,32 @@ fn unbound(address: SocketAddr) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-/// How an outgoing connection begins.
+/// The state of an outgoing connection after the first call.
 #[derive(Debug)]
 pub enum Connect {
-    /// It stands already.
+    /// The connection is established.
     Done(Socket),
-    /// A poll will say, then [`Socket::take_error`].
+    /// The connection is in progress. Poll it, then call [`Socket::take_error`].
     Pending(Socket),
 }
 
-/// A connected or connecting TCP socket, nonblocking. Dropping it closes the descriptor; the kernel
-/// keeps the connection for as long as a ring's request holds it.
+/// A connected or connecting TCP socket, which is non-blocking. Dropping it closes the descriptor.
+/// The kernel keeps the connection while a request on a ring refers to it.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
 
 impl From<OwnedFd> for Socket {
-    /// Takes a nonblocking stream socket.
+    /// Takes ownership of a non-blocking stream socket.
     fn from(descriptor: OwnedFd) -> Self {
         Self(descriptor)
     }
 }
 
 impl Socket {
-    /// Begins to connect, with Nagle off.
+    /// Starts to connect, with `TCP_NODELAY`.
     ///
     /// # Errors
-    /// What can be said at once: unreachable, refused, no descriptor left.
+    /// An error that is known at once: unreachable, refused, or no free descriptor.
     pub fn connect(address: SocketAddr) -> io::Result<Connect> {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
@@ -159,15 +159,16 @@ impl Socket {
         }
     }
 
-    /// Sends what is written without waiting for more.
+    /// Sends bytes at once instead of waiting for more (`TCP_NODELAY`).
     ///
     /// # Errors
-    /// None on a TCP socket that lives.
+    /// None on an open TCP socket.
     pub fn set_nodelay(&self) -> io::Result<()> {
         Ok(sockopt::set_tcp_nodelay(&self.0, true)?)
     }
 
-    /// Bounds the kernel's send buffer: `bytes` of payload, and about as much for its own overhead.
+    /// Limits the kernel's send buffer to `bytes` of payload, and about as much for the kernel's
+    /// overhead.
     ///
     /// # Errors
     /// None on an open TCP socket.
@@ -175,35 +176,35 @@ impl Socket {
         Ok(sockopt::set_socket_send_buffer_size(&self.0, bytes)?)
     }
 
-    /// The number of its descriptor. The kernel assigns the lowest free number, so the process has
+    /// The number of the descriptor. The kernel assigns the lowest free number, so the process has
     /// at least about this many descriptors open.
     #[must_use]
     pub fn descriptor(&self) -> u64 {
         u64::try_from(self.0.as_raw_fd()).unwrap_or_default()
     }
 
-    /// The other end's address.
+    /// The address of the other end.
     ///
     /// # Errors
-    /// `NotConnected` when it is gone already.
+    /// `NotConnected` if the connection has already ended.
     pub fn peer(&self) -> io::Result<SocketAddr> {
         let address = rustix::net::getpeername(&self.0)?.ok_or(io::ErrorKind::NotConnected)?;
         SocketAddr::try_from(address).map_err(Into::into)
     }
 
-    /// The error that waits on the socket, which is thereby taken.
+    /// Takes the socket's pending error (`SO_ERROR`), which clears it.
     ///
     /// # Errors
-    /// That error.
+    /// The pending error.
     pub fn take_error(&self) -> io::Result<()> {
         sockopt::socket_error(&self.0)??;
         Ok(())
     }
 
-    /// Reads what is there into `buffer`; 0 is the peer's end.
+    /// Reads available bytes into `buffer`. 0 means that the other end has closed its side.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is, else what broke the connection.
+    /// `WouldBlock` if there are none, else the error of the connection.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match rustix::net::recv(&self.0, &mut *buffer, RecvFlags::empty()) {
@@ -213,10 +214,10 @@ impl Socket {
         }
     }
 
-    /// Writes as much as the socket takes, at most 1,024 slices of it.
+    /// Writes as much as the socket accepts, at most [`SLICES_MAX`] slices.
     ///
     /// # Errors
-    /// `WouldBlock` when it takes nothing, else what broke the connection.
+    /// `WouldBlock` if it accepts nothing, else the error of the connection.
     pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let slices = &slices[..slices.len().min(SLICES_MAX)];
         loop {
@@ -234,8 +235,8 @@ impl Socket {
         }
     }
 
-    /// Sends the FIN behind what was written. An error means that the connection is gone, which is
-    /// as good.
+    /// Sends a FIN after the written bytes. Errors are ignored: they mean that the connection has
+    /// ended.
     pub fn end_writes(&self) {
         let _ = rustix::net::shutdown(&self.0, Shutdown::Write);
     }
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn sockets_share_a_port_and_each_has_its_part_of_the_clients() {
-        // Each queue has room for all clients, and the kernel chooses between the two.
+        // Each queue has room for all clients; the kernel chooses between the two.
         let first = Listener::bind_alone(any_port(), 64).expect("a free port");
         let address = first.address().expect("address");
         assert_ne!(address.port(), 0);
@@ -296,7 +297,7 @@ mod tests {
         let first = listening();
         let address = first.address().expect("address");
         let client = TcpStream::connect(address).expect("connect");
-        // The server's side ends first, so it is the side that stays in TIME_WAIT.
+        // The server closes first, so its side stays in TIME_WAIT.
         drop(first.accept_now().expect("one waits"));
         drop((client, first));
         Listener::bind_alone(address, 16).expect("free");

@@ -1,4 +1,4 @@
-//! The eventfd by which other threads wake a shard that sleeps in its ring, which polls it.
+//! The eventfd by which other threads wake a shard that sleeps in its ring.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// A counter in the kernel that can be waited for. Clones ring the same waker.
+/// An eventfd: a counter in the kernel that the ring polls. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<OwnedFd>);
 
 impl Waker {
-    /// A silent waker.
+    /// Creates a waker that has not been used yet.
     ///
     /// # Errors
-    /// No descriptor or memory is left.
+    /// No descriptor or memory is free.
     pub fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?)))
     }
 
-    /// Wakes whoever waits, or who will wait next. Any thread, any number of times; one system
-    /// call.
+    /// Ends the current wait, or the next one. Any thread may call it any number of times; each
+    /// call is one system call.
     pub fn wake(&self) {
-        // It fails only for a counter at 2^64 - 2, that is never.
+        // The write fails only if the counter is at 2^64 - 2, which is never reached.
         let rung = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
         debug_assert_eq!(rung, Ok(8), "an eventfd takes eight bytes");
     }

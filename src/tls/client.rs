@@ -1,4 +1,4 @@
-//! The client's side of a connection to a broker.
+//! The client side of TLS, towards brokers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,17 +13,17 @@ use rustls_pki_types::{ServerName, UnixTime};
 use super::{Session, TlsError, pem};
 use crate::model::Now;
 
-/// Whose signatures under a broker's certificate count.
+/// Certificate authorities that may sign a broker's certificate.
 #[derive(Clone, Copy, Debug)]
 pub enum Roots<'a> {
-    /// A PEM file of our own: each of its certificates has to be usable.
+    /// A PEM file that the config names. Every certificate in it must be usable.
     Given(&'a [u8]),
-    /// The system's bundle, in which some may be of kinds that nobody uses any more.
+    /// The system's bundle. Certificates of obsolete kinds in it are ignored.
     System(&'a [u8]),
 }
 
-/// The time by which certificates are judged: that of the turn. One for all sessions of a
-/// [`Connector`]; whoever begins a session sets it.
+/// The wall time for checking certificates: that of the turn, because pure rooms read no clock. All
+/// sessions of a [`Connector`] share it; [`Session::connect`] sets it.
 #[derive(Debug, Default)]
 struct Wall(AtomicU64);
 
@@ -34,7 +34,8 @@ impl TimeProvider for Wall {
     }
 }
 
-/// How to reach one cluster by TLS: whom to trust, and who we are. Shared by all its connections.
+/// TLS settings of one cluster: trusted authorities and the client certificate. All its connections
+/// share them.
 #[derive(Clone, Debug)]
 pub struct Connector {
     config: Arc<ClientConfig>,
@@ -42,10 +43,11 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// `identity` is a PEM chain and its PEM key, for clusters that want to know us by them.
+    /// Creates a connector. `identity` is a PEM chain and its PEM key, for clusters that
+    /// authenticate clients by certificate.
     ///
     /// # Errors
-    /// If a text holds no such item, or chain and key do not belong together.
+    /// A text has no certificate or key, or chain and key do not match.
     pub fn new(roots: Roots<'_>, identity: Option<(&[u8], &[u8])>) -> Result<Self, TlsError> {
         let mut store = RootCertStore::empty();
         match roots {
@@ -69,8 +71,8 @@ impl Connector {
                 builder.with_client_auth_cert(pem::certificates(chain)?, pem::key(key)?)?
             }
         };
-        // Connections to brokers last for hours. rustls keeps sessions to resume behind a lock,
-        // which has no place on a shard.
+        // Do not resume sessions: connections to brokers last for hours, and rustls keeps sessions
+        // behind a lock, which has no place on a shard.
         config.resumption = Resumption::disabled();
         let config = Arc::new(config);
         Ok(Self { config, wall })
@@ -78,11 +80,11 @@ impl Connector {
 }
 
 impl Session {
-    /// A session to a broker that calls itself `host`, a name or an address: its certificate must
-    /// be for it. A name is said in the clear (SNI, RFC 6066 3).
+    /// Starts a session to the broker `host`, a name or an address. The broker's certificate must
+    /// be valid for it. A name is sent unencrypted (SNI, RFC 6066 3).
     ///
     /// # Errors
-    /// If `host` can stand in no certificate.
+    /// `host` is not a name that a certificate can have.
     pub fn connect(connector: &Connector, host: &str, now: Now) -> Result<Self, TlsError> {
         let wall = u64::try_from(now.wall.0).unwrap_or(0);
         connector.wall.0.store(wall, Ordering::Relaxed);
@@ -105,7 +107,7 @@ mod tests {
     use crate::model::{Instant, UnixMillis};
     use crate::tls::{Acceptor, Blame};
 
-    /// A CA, and a certificate of it with its key, in PEM.
+    /// A CA, and a certificate signed by it with its key, in PEM.
     struct Made {
         ca: String,
         chain: String,
@@ -147,7 +149,8 @@ mod tests {
         Session::connect(&connector, host, now).expect("a name")
     }
 
-    /// Moves bytes both ways, `piece` at a time, until nothing moves. Gives what each side got.
+    /// Moves bytes both ways, `piece` at a time, until none are left. Returns what each side
+    /// received.
     fn settle(
         client: &mut Session,
         server: &mut Session,
@@ -210,7 +213,7 @@ mod tests {
         }
     }
 
-    /// A server that wants to know its clients.
+    /// A server that requires a client certificate.
     fn choosy(made: &Made) -> Session {
         let mut roots = RootCertStore::empty();
         for root in pem::certificates(made.ca.as_bytes()).expect("a CA") {

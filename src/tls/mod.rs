@@ -1,8 +1,8 @@
-//! TLS as a machine over bytes: what came from the socket goes in, plaintext comes out, and the
-//! other way round. rustls does the protocol; this room knows neither sockets nor files.
+//! TLS as a state machine over bytes: ciphertext from the socket goes in and plaintext comes out,
+//! and the reverse. rustls implements the protocol. This room knows neither sockets nor files.
 //!
-//! One [`Session`] for both sides: an [`Acceptor`] begins it towards a client, a [`Connector`]
-//! towards a broker.
+//! A [`Session`] is one side of a connection: an [`Acceptor`] starts one towards a client, a
+//! [`Connector`] one towards a broker.
 
 mod client;
 mod pem;
@@ -16,43 +16,44 @@ pub use session::Session;
 /// Why TLS could not be set up or has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate chain holds no certificate or is no PEM.
+    /// The text has no certificate, or is not PEM.
     #[error("no PEM certificate is in it: {0}")]
     Certificate(rustls_pki_types::pem::Error),
-    /// The key file holds no private key.
+    /// The text has no private key, or is not PEM.
     #[error("no PEM private key is in it: {0}")]
     Key(rustls_pki_types::pem::Error),
-    /// Certificate and key do not fit, or the peer broke the protocol (RFC 8446).
+    /// Certificate and key do not match, or the other end violated the protocol (RFC 8446).
     #[error(transparent)]
     Protocol(#[from] rustls::Error),
-    /// What is called is neither a DNS name nor an address.
+    /// The host is neither a DNS name nor an address.
     #[error("`{0}` is no name that a certificate could be for")]
     Name(String),
 }
 
-/// What is to be done about a failure towards a server, as far as the failure shows it.
+/// The cause of a failed handshake with a server, as far as the error shows it. Each cause has
+/// another remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// Nobody we trust has signed its certificate.
+    /// No trusted authority has signed the server's certificate.
     UnknownIssuer,
-    /// Its certificate is for other names.
+    /// The server's certificate is for other names.
     WrongName,
-    /// Its certificate is over, not yet valid, or revoked.
+    /// The server's certificate has expired, is not yet valid, or is revoked.
     NotValid,
-    /// Its certificate is no good otherwise.
+    /// The server's certificate is invalid for another reason.
     Certificate,
-    /// It refused us: our certificate is missing, or not to its liking.
+    /// The server rejected the client's certificate, or requires one.
     Us,
-    /// It does not speak TLS.
+    /// The server does not use TLS.
     NotTls,
-    /// Both speak TLS, and have nothing in common.
+    /// Client and server have no version or cipher suite in common.
     NothingCommon,
-    /// None of these.
+    /// Any other error, without advice.
     Other,
 }
 
 impl TlsError {
-    /// Who has to change what.
+    /// Classifies the error by its cause.
     #[must_use]
     pub fn blame(&self) -> Blame {
         use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
@@ -61,7 +62,7 @@ impl TlsError {
         };
         match error {
             Error::InvalidCertificate(bad) => match bad {
-                // A bad signature is what an authority made anew under its old name looks like.
+                // An authority that was re-created under its old name shows as a bad signature.
                 Bad::UnknownIssuer | Bad::BadSignature => Blame::UnknownIssuer,
                 Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Blame::WrongName,
                 Bad::Expired

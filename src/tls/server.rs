@@ -1,4 +1,4 @@
-//! The server's side of a client connection.
+//! The server side of TLS, towards clients.
 
 use std::sync::Arc;
 
@@ -7,15 +7,16 @@ use rustls::{Connection, ServerConfig, ServerConnection};
 
 use super::{Session, TlsError, pem};
 
-/// One certificate and its rules, shared by every session that starts from it.
+/// A certificate with its TLS settings, shared by all sessions that it starts.
 #[derive(Clone, Debug)]
 pub struct Acceptor(Arc<ServerConfig>);
 
 impl Acceptor {
-    /// Reads a PEM chain and a PEM private key (PKCS#8, PKCS#1 or SEC1). ALPN offers `http/1.1`.
+    /// Creates an acceptor from a PEM chain and a PEM private key (PKCS#8, PKCS#1 or SEC1). ALPN
+    /// offers `http/1.1`.
     ///
     /// # Errors
-    /// If either holds no such item, or they do not belong together.
+    /// A text has no certificate or key, or they do not match.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let (chain, key) = (pem::certificates(chain)?, pem::key(key)?);
         let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
@@ -28,10 +29,10 @@ impl Acceptor {
 }
 
 impl Session {
-    /// A session that waits for the client's first bytes.
+    /// Starts a session that waits for the client's first bytes.
     ///
     /// # Errors
-    /// If rustls refuses its own configuration.
+    /// rustls rejects its own configuration.
     pub fn new(acceptor: &Acceptor) -> Result<Self, TlsError> {
         let inner = ServerConnection::new(acceptor.0.clone())?;
         Ok(Self::over(Connection::Server(inner)))
@@ -67,7 +68,7 @@ mod tests {
         )
     }
 
-    /// Moves bytes both ways until nothing moves; `piece` bytes at a time towards the server.
+    /// Moves bytes both ways until none are left, `piece` bytes at a time towards the server.
     fn settle(client: &mut ClientConnection, session: &mut Session, piece: usize) -> Vec<u8> {
         let mut plain = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! One connection, whichever side of it is ours.
+//! One TLS connection, as client or as server.
 
 use std::io::{IoSlice, Read as _, Write as _};
 
@@ -7,13 +7,13 @@ use smallvec::SmallVec;
 
 use super::TlsError;
 
-/// Ciphertext that may wait for a slow socket, per connection.
+/// Most bytes of ciphertext that wait for a slow socket, per connection.
 pub(super) const OUTGOING_BYTES_MAX: usize = 64 * 1024;
 
-/// The number of slices of most offers: a chunk's head, data and end, or a few frames.
+/// Slices of most calls to [`Session::take`]: a chunk's head, data and end, or a few frames.
 const SLICES_TYPICAL: usize = 8;
 
-/// One connection's TLS state: 6 to 40 kB, most of it rustls's own.
+/// The TLS state of one connection: 6 to 40 kB, most of it in rustls.
 #[derive(Debug)]
 pub struct Session {
     inner: Connection,
@@ -23,7 +23,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins; what is to be sent at once is in [`Self::outgoing`].
+    /// Starts a session. Bytes to send at once are in [`Self::outgoing`].
     pub(super) fn over(mut inner: Connection) -> Self {
         inner.set_buffer_limit(None); // `room` is the limit: what is taken is encrypted at once.
         let mut session = Self {
@@ -36,17 +36,18 @@ impl Session {
         session
     }
 
-    /// Whether the peer is not proven yet: plaintext must not be given to it.
+    /// Whether the handshake is not complete. Until then the other end is not authenticated, so
+    /// send it no plaintext.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         self.inner.is_handshaking()
     }
 
-    /// Takes bytes from the socket and appends their plaintext to `plain`. What is to be sent back
-    /// (handshake, alerts) is in [`Self::outgoing`] then, also after an error.
+    /// Takes bytes from the socket and appends their plaintext to `plain`. Bytes to send back
+    /// (handshake, alerts) are in [`Self::outgoing`] afterwards, even after an error.
     ///
     /// # Errors
-    /// If the peer broke the protocol: send what is outgoing, then close.
+    /// The other end violated the protocol. Send the outgoing bytes, then close.
     pub fn on_bytes(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<(), TlsError> {
         while !bytes.is_empty() {
             let taken = self.inner.read_tls(&mut bytes).map_err(|_| {
@@ -70,13 +71,14 @@ impl Session {
         Ok(())
     }
 
-    /// Plaintext bytes that may be taken now.
+    /// Plaintext bytes that [`Self::take`] accepts now.
     #[must_use]
     pub fn room(&self) -> usize {
         OUTGOING_BYTES_MAX.saturating_sub(self.outgoing.len() - self.sent)
     }
 
-    /// Encrypts from `slices` what there is room for; says how many plaintext bytes that was.
+    /// Encrypts as much of `slices` as there is room for, and returns the number of plaintext
+    /// bytes.
     pub fn take(&mut self, slices: &[IoSlice<'_>]) -> usize {
         let mut room = self.room();
         let mut fitting: SmallVec<[IoSlice<'_>; SLICES_TYPICAL]> = SmallVec::new();
@@ -88,7 +90,7 @@ impl Session {
                 break;
             }
         }
-        // One call for all: slices that are written one by one would be a record each.
+        // Write all slices in one call: one by one, each would become a TLS record of its own.
         let taken = self
             .inner
             .writer()
@@ -98,19 +100,19 @@ impl Session {
         taken
     }
 
-    /// Says goodbye (`close_notify`), so that the peer can tell an end from a cut.
+    /// Sends `close_notify`, so that the other end can distinguish the end from a truncation.
     pub fn close(&mut self) {
         self.inner.send_close_notify();
         self.drain();
     }
 
-    /// Ciphertext for the socket.
+    /// Ciphertext to write to the socket.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {
         &self.outgoing[self.sent..]
     }
 
-    /// The socket took `count` bytes of [`Self::outgoing`].
+    /// Reports that the socket accepted `count` bytes of [`Self::outgoing`].
     pub fn on_sent(&mut self, count: usize) {
         self.sent += count;
         self.sent_total += count as u64;
@@ -124,7 +126,7 @@ impl Session {
         }
     }
 
-    /// Bytes of [`Self::outgoing`] that the socket took, since the connection began.
+    /// Bytes of [`Self::outgoing`] that the socket accepted since the connection started.
     #[must_use]
     pub const fn sent_total(&self) -> u64 {
         self.sent_total

@@ -1,9 +1,9 @@
-//! `[[cluster]]`: each has its own way in, by the declarations of `[kafka]`.
+//! `[[cluster]]`: each has TLS and SASL settings of its own, declared as those of `[kafka]`.
 
 use super::*;
 use crate::config::{Mechanism, SecretSource, settings_json, settings_text};
 
-/// A file whose `[kafka]` is secured, with a second cluster that has these tables.
+/// A file with TLS and SASL in `[kafka]`, and a second cluster with these tables.
 fn two(tables: &str) -> String {
     format!(
         "[kafka]\nbootstrap = [\"a:9092\"]\n[kafka.tls]\nenabled = true\nca = \"/ca.pem\"\n\
@@ -99,15 +99,15 @@ fn what_does_not_go_together_is_named_by_the_clusters_keys() {
         ("sasl = \"plain\"\n".into(), "write `[cluster.sasl]`"),
         (
             "mechanism = \"plain\"\n".into(),
-            "stands in `[cluster.sasl]`",
+            "belongs in `[cluster.sasl]`",
         ),
         (
             "[cluster.sasl]\nca = \"/c\"\n".into(),
-            "stands in `[cluster.tls]`",
+            "belongs in `[cluster.tls]`",
         ),
         (
             "fetch_wait = \"1s\"\n".into(),
-            "`fetch_wait` stands in `[kafka]`, for all clusters",
+            "`fetch_wait` belongs in `[kafka]`, for all clusters",
         ),
     ];
     for (tables, words) in cases {
@@ -152,7 +152,7 @@ fn a_clusters_settings_are_shown_with_their_lines_and_without_secrets() {
     );
 }
 
-/// `check` shows the lines it complains of, and its output ends in the logs of pipelines.
+/// `check` prints excerpts of the file, and its output ends up in logs of pipelines.
 #[test]
 fn no_excerpt_shows_a_secret() {
     for tables in [
@@ -179,7 +179,7 @@ fn no_excerpt_shows_a_secret() {
             );
         }
     }
-    // Where it is may be seen, and findings stand where they stood.
+    // The source of a secret may be printed, and findings keep their lines.
     let place = "[kafka.sasl]\npassword = { env = \"NAME\" }\n[kafka.tls]\ncertificat = \"/c\"\n";
     assert!(refused(place).contains("env = \"NAME\""));
     let after = "[kafka.sasl]\npassword = \"hunter2\"\nusername = \"u\"\n[kafka.tls]\nx = 1\n";

@@ -1,4 +1,4 @@
-//! What must go together towards brokers, and what must not be seen.
+//! Checks of TLS and SASL settings towards brokers, and secrets that must not be printed.
 
 use super::*;
 use crate::config::{Mechanism, SecretSource, settings_text};
@@ -9,7 +9,7 @@ fn routed(tables: &str) -> String {
     format!("{tables}{ROUTE}")
 }
 
-/// Messages and help of all that is wrong.
+/// Messages and help of all findings.
 fn wrong(tables: &str) -> String {
     let report = match load(file(&routed(tables))) {
         Ok(loaded) => loaded.report,
@@ -77,18 +77,18 @@ fn what_does_not_go_together_is_named() {
         ),
         (
             format!("{sasl}\"oauthbearer\"\ntoken_file = \"/t\"\nusername = \"u\"\n"),
-            "`kafka.sasl.username` has no use",
+            "`kafka.sasl.username` is not used",
         ),
-        ("[kafka.sasl]\nusername = \"u\"\n".into(), "has no use"),
+        ("[kafka.sasl]\nusername = \"u\"\n".into(), "is not used"),
         (
             format!("{sasl}\"plain\"\nusername = \"u\"\npassword = \"p\"\n"),
-            "reads the password",
+            "without encryption",
         ),
         (
             "[kafka.sasl]\npassword = { vault = \"x\" }\n".into(),
             "does not say where it is",
         ),
-        (format!("{sasl}\"gssapi\"\n"), "not known here"),
+        (format!("{sasl}\"gssapi\"\n"), "not a known value"),
         (
             "[kafka.tls]\ncertificat = \"/c\"\n".into(),
             "did you mean `certificate`",
@@ -100,8 +100,8 @@ fn what_does_not_go_together_is_named() {
     }
 }
 
-/// A table with a typing error is told of that alone: what seems to be missing, or of no use,
-/// beside it would lead astray.
+/// A table with a misspelt key causes only that finding: what seems to be missing or unused beside
+/// it would mislead.
 #[test]
 fn a_mistyped_value_or_key_is_all_that_is_told() {
     let rest = "username = \"u\"\npassword = \"p\"\n";
@@ -114,7 +114,7 @@ fn a_mistyped_value_or_key_is_all_that_is_told() {
     ] {
         let said = wrong(&format!("{table}{mistyped}{rest}"));
         let expected = format!(
-            "Error `{name}.sasl.mechanism`: `scram-sha-521` is not known here: did you mean \
+            "Error `{name}.sasl.mechanism`: `scram-sha-521` is not a known value: did you mean \
              `scram-sha-512`?"
         );
         assert!(said.starts_with(&expected), "{said}");
@@ -125,7 +125,7 @@ fn a_mistyped_value_or_key_is_all_that_is_told() {
     }
     let said = wrong("[kafka.tls]\nenabled = \"yes\"\nca = \"/ca.pem\"\n");
     assert_eq!(said.lines().count(), 1, "{said}");
-    // From the environment too.
+    // A variable sets a secret as well.
     let text = routed(&format!("[kafka.sasl]\n{rest}"));
     let variables = [("SLUICEGATE_KAFKA_SASL_MECHANISM", "plane")];
     let report = load(with(&variables, &[], &text)).expect_err("no such mechanism");
@@ -136,7 +136,7 @@ fn a_mistyped_value_or_key_is_all_that_is_told() {
     assert!(message.contains("did you mean `plain`?"), "{message}");
 }
 
-/// As Kafka itself spells them.
+/// Kafka's own spelling of the mechanisms.
 #[test]
 fn mechanisms_are_known_in_any_case() {
     let rest = "username = \"u\"\npassword = \"p\"\n";
@@ -173,7 +173,7 @@ fn mechanisms_are_known_in_any_case() {
     assert!(said.contains("`scram-sha-512` or `oauthbearer`"), "{said}");
 }
 
-/// Whoever waits for a broker waits no longer than this, whatever an operator would like.
+/// Requests wait behind a broker's retry, so no setting makes that wait longer than this.
 #[test]
 fn backoff_is_a_second_at_most() {
     let text = routed("[kafka]\nbackoff_max = \"2s\"\n");

@@ -1,4 +1,4 @@
-//! What is taken and what is refused.
+//! Configs that are accepted and configs that are rejected.
 
 mod clusters;
 mod kafka;
@@ -100,7 +100,7 @@ fn what_routes_ask_of_topics() {
     assert_eq!(compacted.len(), 1);
     assert_eq!(compacted[0].topic.as_str(), "payments");
     assert_eq!(
-        compacted[0].because,
+        compacted[0].compacted_by,
         Some(("GET /accounts/{id}/events".into(), 30))
     );
     let linked = config.linked_topics();
@@ -182,7 +182,7 @@ fn a_strange_variable_is_a_warning_and_a_service_link_is_not() {
         .collect();
     assert_eq!(
         messages,
-        ["`SLUICEGATE_SHARD` is set in the environment and is no setting"]
+        ["`SLUICEGATE_SHARD` is set in the environment but is not a setting"]
     );
     assert_eq!(
         loaded.report.findings[0].help,
@@ -190,7 +190,7 @@ fn a_strange_variable_is_a_warning_and_a_service_link_is_not() {
     );
 }
 
-/// Kubernetes injects variables with these endings; a setting named so would read them.
+/// Kubernetes sets variables with these endings, so no setting's variable may have one.
 #[test]
 fn no_variable_looks_like_a_service_link() {
     for setting in TABLE {

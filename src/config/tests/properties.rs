@@ -1,9 +1,9 @@
-//! Whatever the text.
+//! Properties that hold for any text of a config.
 
 use super::*;
 use proptest::prelude::*;
 
-/// Pieces that a config is made of, so that nonsense gets deep.
+/// Pieces of a config, so that random text gets past the TOML parser.
 fn piece() -> impl Strategy<Value = String> {
     let words = TABLE
         .iter()
@@ -30,7 +30,8 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever the file: no panic, every place lies in what is shown of it, and it can be shown.
+    /// No file causes a panic. Every finding's range lies in the text it is shown with, and every
+    /// report can be rendered.
     #[test]
     fn any_text_is_a_config_or_placed_findings(
         pieces in proptest::collection::vec(piece(), 0..12)

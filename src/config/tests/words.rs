@@ -1,4 +1,4 @@
-//! The words of refusals, as people read them at bad moments.
+//! The exact texts of findings, as an operator reads them.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn a_setting_in_the_wrong_table_is_told_where_it_belongs() {
     2 | window_bytes_max = "1MiB"
       | ^^^^^^^^^^^^^^^^
       |
-      = help: `window_bytes_max` stands in `[streams]`
+      = help: `window_bytes_max` belongs in `[streams]`
 
     error: unknown key `nonsense` in [http]
      --> gateway.toml:3:1
@@ -56,14 +56,14 @@ fn a_setting_in_the_wrong_table_is_told_where_it_belongs() {
     3 | nonsense = 1
       | ^^^^^^^^
       |
-      = help: known here: connections_max, head_bytes_max, headers_max, body_bytes_max, bodies_bytes_max, responses_bytes_max, head_timeout, body_timeout, idle_timeout, write_timeout, vanished_timeout, query_timeout
+      = help: known keys: connections_max, head_bytes_max, headers_max, body_bytes_max, bodies_bytes_max, responses_bytes_max, head_timeout, body_timeout, idle_timeout, write_timeout, vanished_timeout, query_timeout
     "#);
 }
 
 #[test]
 fn a_bare_number_gets_both_readings() {
     insta::assert_snapshot!(refused("drain = 10\n[http]\nhead_bytes_max = 64\n"), @r#"
-    error: `drain`: `10` has no unit: write "10s" or "10ms", whichever is meant
+    error: `drain`: `10` has no unit: write "10s" or "10ms"
      --> gateway.toml:1:9
       |
     1 | drain = 10
@@ -71,7 +71,7 @@ fn a_bare_number_gets_both_readings() {
       |
       = help: 0s to 1h
 
-    error: `http.head_bytes_max`: `64` has no unit: write "64B" or "64KiB", whichever is meant
+    error: `http.head_bytes_max`: `64` has no unit: write "64B" or "64KiB"
      --> gateway.toml:3:18
       |
     3 | head_bytes_max = 64
@@ -114,7 +114,7 @@ start = "snapshoot"
       |
       = help: set auth = "none" (or --auth none) if that is meant, or listen on 127.0.0.1
 
-    error: `pay ments` can't be a topic
+    error: `pay ments` is not a valid topic name
      --> gateway.toml:6:9
       |
     6 | topic = "pay ments"
@@ -141,7 +141,7 @@ start = "snapshoot"
        |
        = help: give each its own name
 
-    error: `POST /accounts/{account}` has two owners
+    error: `POST /accounts/{account}` is defined twice (lines 5 and 11)
       --> gateway.toml:11:9
        |
      5 | route = "POST /accounts/{id}"
@@ -152,11 +152,11 @@ start = "snapshoot"
        |
        = help: change the path of one, or remove it
 
-    error: `c` is a topic of commands and of replies
+    error: `c` is used for commands and for replies
       --> gateway.toml:13:11
        |
     12 | topic = "c"
-       |         --- commands go here
+       |         --- commands are written to it
     13 | replies = "c"
        |           ^^^
        |
@@ -186,7 +186,7 @@ start = "snapshoot"
        |
        = help: write "GET /a", or use `[[command]]`
 
-    error: `start`: `snapshoot` is not known here: did you mean `snapshot`?
+    error: `start`: `snapshoot` is not a known value: did you mean `snapshot`?
       --> gateway.toml:21:9
        |
     21 | start = "snapshoot"
@@ -197,11 +197,11 @@ start = "snapshoot"
 }
 
 #[test]
-fn two_owners_are_both_shown() {
+fn a_path_defined_twice_shows_both_lines() {
     let text = "[[query]]\nroute = \"GET /a/{x}\"\ntopic = \"t\"\nkey = \"{path.x}\"\n\
                 [[stream]]\nroute = \"GET /a/{y}\"\ntopic = \"t\"\nfilter.key = \"{path.y}\"\n";
     insta::assert_snapshot!(refused(text), @r#"
-    error: `GET /a/{y}` has two owners
+    error: `GET /a/{y}` is defined twice (lines 2 and 6)
      --> gateway.toml:6:9
       |
     2 | route = "GET /a/{x}"
@@ -258,7 +258,7 @@ fn errors_of_flags_and_environment_name_them() {
     );
     let text = load(sources).expect_err("four errors").render(false);
     insta::assert_snapshot!(text, @r#"
-    error: `SLUICEGATE_DRAIN`: `10` has no unit: write "10s" or "10ms", whichever is meant
+    error: `SLUICEGATE_DRAIN`: `10` has no unit: write "10s" or "10ms"
      |
      = help: 0s to 1h
 
@@ -268,7 +268,7 @@ fn errors_of_flags_and_environment_name_them() {
 
     error: `--shards`: 0 is out of bounds
      |
-     = help: 1 to 256; `none`: one a CPU
+     = help: 1 to 256; `none`: one per CPU
 
     error: `--tls-listen`: `x` is not an IP address and a port
      |
@@ -290,15 +290,15 @@ route = "GET /replies"
 topic = "r"
 "#;
     insta::assert_snapshot!(refused(text), @r#"
-    error: `r` is a topic of replies, which streams can't show
+    error: `r` is a replies topic, which streams can't send
       --> gateway.toml:10:9
        |
      6 | replies = "r"
-       |           --- replies come by it
+       |           --- replies are read from it
     ...
     10 | topic = "r"
        |         ^^^
        |
-       = help: have the service write what clients shall see to a topic of its own
+       = help: let the service write what clients may see to another topic
     "#);
 }

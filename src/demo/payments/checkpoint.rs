@@ -1,31 +1,33 @@
-//! The book in pages, and back: what lets a journal lose its beginning.
+//! Checkpoints: the ledger written in pages and restored from them, so that the journal may lose
+//! its beginning.
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::Entry;
-use super::ledger::{Ledger, Request, Standing};
+use super::entry::JournalEntry;
+use super::ledger::{Holder, Ledger, Request};
 
-/// Rows of one page. At most some 300 bytes each for a person and 900 for a request, so that a
-/// page stays below the size at which a produce request stalls.
+/// Most rows of one page. A person takes at most about 300 bytes and a request 900, so a page stays
+/// below the size at which a produce request stalls.
 const ROWS_MAX: usize = 6;
 
-/// A part of a checkpoint. Pages are written one after the other, with nothing between.
+/// A part of a checkpoint. The pages of a checkpoint follow each other in the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Page {
-    /// 0, 1, 2, …
+    /// Number of the page, from 0.
     number: usize,
-    /// How many there are.
+    /// Number of pages of the checkpoint.
     of: usize,
-    /// Where each partition of the commands topic is to be read on.
+    /// Next offset to read of each partition of the commands topic.
     next_offsets: Vec<(i32, i64)>,
-    people: Vec<Standing>,
+    people: Vec<Holder>,
     requests: Vec<(Box<str>, Request)>,
 }
 
 impl Ledger {
-    /// The whole book but for the replies it remembers: those are in the journal's entries.
+    /// Writes the ledger in pages, except for the replies it remembers, which are in the journal's
+    /// entries.
     pub(crate) fn checkpoint(&self) -> Vec<Page> {
-        let people: Vec<Standing> = self.accounts().cloned().collect();
+        let people: Vec<Holder> = self.accounts().cloned().collect();
         let requests: Vec<_> = self.requests().collect();
         let mut pages: Vec<Page> = people
             .chunks(ROWS_MAX)
@@ -51,17 +53,17 @@ impl Ledger {
     }
 }
 
-/// A book being restored from a journal that may have lost its beginning.
+/// A ledger while it is restored from a journal that may have lost its beginning.
 #[derive(Debug, Default)]
 pub(crate) struct Restore {
     ledger: Ledger,
-    /// Whether `ledger` is the whole book: from the first entry, or from a whole checkpoint.
+    /// Whether `ledger` is complete: restored from the first entry or from a whole checkpoint.
     is_whole: bool,
     pages: Vec<Page>,
 }
 
 impl Restore {
-    /// Begins. `from_first`: nothing is lost, every entry since the first will come.
+    /// Starts to restore. `from_first`: the journal has every entry since the first.
     pub(crate) fn new(from_first: bool) -> Self {
         Self {
             is_whole: from_first,
@@ -69,22 +71,23 @@ impl Restore {
         }
     }
 
-    /// Takes an entry. False: it was there before.
-    pub(crate) fn absorb(&mut self, entry: &Entry) -> bool {
+    /// Applies an entry. Returns false if the ledger already has it.
+    pub(crate) fn absorb(&mut self, entry: &JournalEntry) -> bool {
         self.pages.clear();
         match self.is_whole {
             true => self.ledger.absorb(entry),
-            // What it did is in the checkpoint to come; what it answered is not.
+            // The next checkpoint has the entry's effects, but not its reply.
             false => self.ledger.recall(entry),
         }
     }
 
-    /// Takes a page of a checkpoint.
+    /// Applies a page of a checkpoint.
     pub(crate) fn page(&mut self, page: Page) {
         if page.number == 0 {
             self.pages.clear();
         }
-        // Out of turn: written twice, or the rest of a checkpoint whose beginning is lost.
+        // Out of order: a page that was written twice, or the rest of a checkpoint whose beginning
+        // is lost.
         if self.is_whole || page.number != self.pages.len() {
             return;
         }
@@ -98,12 +101,12 @@ impl Restore {
         }
     }
 
-    /// Replies to all entries so far could be read by then.
+    /// The replies to all entries so far were readable at `at_ms`.
     pub(crate) fn on_relayed(&mut self, at_ms: i64) {
         self.ledger.on_relayed(at_ms);
     }
 
-    /// The book, if it is whole.
+    /// Returns the ledger, if it is complete.
     pub(crate) fn done(self) -> Option<Ledger> {
         self.is_whole.then_some(self.ledger)
     }

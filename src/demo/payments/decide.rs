@@ -1,22 +1,22 @@
-//! What follows from a command. Looks at the ledger, changes nothing.
+//! Decides the outcome of a command. Reads the ledger and changes nothing.
 
 use serde_json::json;
 
 use super::command::{Answer, Command, Open, Transfer, clip};
-use super::entry::{Account, AccountId, Activity, Entry, Kind, Reply};
-use super::ledger::{ACCOUNTS_MAX, Ledger, REQUESTS_MAX, Request, Standing, opened};
+use super::entry::{Account, AccountId, Activity, JournalEntry, Kind, Reply};
+use super::ledger::{ACCOUNTS_MAX, Holder, Ledger, REQUESTS_MAX, Request, opened};
 use super::problem::Problem;
 
-/// What becomes of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It was answered before: this is that answer, and there is nothing to write down.
+    /// A duplicate: the reply of its first execution. Nothing is journalled.
     Known(Reply),
-    /// To be journalled, absorbed and relayed.
-    Fresh(Box<Entry>),
+    /// A new command: the entry must be journalled, absorbed and relayed.
+    Fresh(Box<JournalEntry>),
 }
 
-/// A command that is carried out.
+/// The effects of a command that is executed.
 struct Effect {
     status: u16,
     version: u64,
@@ -25,23 +25,24 @@ struct Effect {
     activity: Vec<Activity>,
 }
 
-/// Money that goes from one person to another.
-struct Move<'a> {
-    from: &'a Standing,
-    to: &'a Standing,
+/// A transfer of money between two accounts.
+struct MoneyTransfer<'a> {
+    from: &'a Holder,
+    to: &'a Holder,
     amount_cents: u64,
     note: &'a str,
     request: Option<&'a str>,
 }
 
 impl Ledger {
-    /// Says what follows from `command`.
+    /// Decides the outcome of `command`.
     pub(crate) fn decide(&self, command: &Command) -> Decision {
-        let lane = self.lane(command.source.partition);
-        if let Some(reply) = lane.and_then(|lane| lane.seen.get(command.key())) {
+        let progress = self.progress(command.source.partition);
+        if let Some(reply) = progress.and_then(|progress| progress.seen.get(command.key())) {
             return Decision::Known(reply.clone());
         }
-        let is_full = lane.is_some_and(|lane| lane.seen.is_full(command.source.appended_ms));
+        let is_full =
+            progress.is_some_and(|progress| progress.seen.is_full(command.source.appended_ms));
         let outcome = match is_full {
             true => Err(Problem::Overloaded),
             false => self.carry_out(command),
@@ -53,7 +54,7 @@ impl Ledger {
         Decision::Fresh(Box::new(entry))
     }
 
-    /// Decides and absorbs: one step of the service.
+    /// Decides and absorbs a command, as one step of the service does.
     #[cfg(test)]
     pub(crate) fn apply(&mut self, command: &Command) -> Decision {
         let decision = self.decide(command);
@@ -67,30 +68,30 @@ impl Ledger {
         match command.operation.as_slice() {
             b"open" => self.open(command, &Open::read(command)?),
             b"pay" => {
-                let me = self.acting(command)?;
+                let me = self.acting_holder(command)?;
                 self.pay(command, me, &Transfer::read(command)?)
             }
             b"request" => {
-                let me = self.acting(command)?;
+                let me = self.acting_holder(command)?;
                 self.ask(command, me, &Transfer::read(command)?)
             }
             b"answer" => {
-                let me = self.acting(command)?;
+                let me = self.acting_holder(command)?;
                 self.answer(command, me, &Answer::read(command)?)
             }
             _ => Err(Problem::UnknownOperation),
         }
     }
 
-    fn refusal(&self, command: &Command, problem: &Problem) -> Entry {
-        let standing = self.acting(command).ok();
-        let account = standing.map(|s| (&s.account.account, s.account.version));
-        Entry {
+    fn refusal(&self, command: &Command, problem: &Problem) -> JournalEntry {
+        let holder = self.acting_holder(command).ok();
+        let account = holder.map(|s| (&s.account.account, s.account.version));
+        JournalEntry {
             source: Some(command.source),
             reply: Some(Reply {
                 correlation: command.correlation.clone(),
                 status: problem.status(),
-                etag: standing.map(|s| s.account.version),
+                etag: holder.map(|s| s.account.version),
                 retry: problem.is_retry(),
                 body: problem.body(account),
             }),
@@ -99,30 +100,31 @@ impl Ledger {
         }
     }
 
-    /// The account a command is about.
-    fn acting(&self, command: &Command) -> Result<&Standing, Problem> {
+    /// The account that a command concerns.
+    fn acting_holder(&self, command: &Command) -> Result<&Holder, Problem> {
         let name = String::from_utf8_lossy(&command.account);
         AccountId::new(&name)
             .and_then(|id| self.account(&id))
             .ok_or_else(|| Problem::UnknownAccount(clip(&name)))
     }
 
-    /// The account a body names as the other side.
-    fn other(&self, me: &Standing, id: &AccountId) -> Result<&Standing, Problem> {
+    /// The account that a body names as the other side.
+    fn other(&self, me: &Holder, id: &AccountId) -> Result<&Holder, Problem> {
         if *id == me.account.account {
-            return Err(Problem::Unfit("`to` is the account itself".into()));
+            return Err(Problem::Invalid("`to` is the account itself".into()));
         }
         self.account(id)
-            .ok_or_else(|| Problem::Unfit(format!("`to`: no account is named `{id}`")))
+            .ok_or_else(|| Problem::Invalid(format!("`to`: no account is named `{id}`")))
     }
 
     fn open(&self, command: &Command, open: &Open) -> Result<Effect, Problem> {
         let text = String::from_utf8_lossy(&command.account);
-        let id = AccountId::new(&text)
-            .ok_or_else(|| Problem::Unfit("an account id is 1 to 32 of a-z, 0-9 and `-`".into()))?;
-        if let Some(standing) = self.account(&id) {
-            // PUT of what is there: nothing to do, and no error (RFC 9110 9.2.2).
-            let account = &standing.account;
+        let id = AccountId::new(&text).ok_or_else(|| {
+            Problem::Invalid("an account id is 1 to 32 of a-z, 0-9 and `-`".into())
+        })?;
+        if let Some(holder) = self.account(&id) {
+            // PUT of an existing account is not an error: PUT is idempotent (RFC 9110 9.2.2).
+            let account = &holder.account;
             return Ok(Effect::quiet(200, account.version, json!(account)));
         }
         if self.accounts().len() >= ACCOUNTS_MAX {
@@ -137,17 +139,12 @@ impl Ledger {
         })
     }
 
-    fn pay(
-        &self,
-        command: &Command,
-        me: &Standing,
-        transfer: &Transfer,
-    ) -> Result<Effect, Problem> {
+    fn pay(&self, command: &Command, me: &Holder, transfer: &Transfer) -> Result<Effect, Problem> {
         let to = self.other(me, &transfer.to)?;
         is_current(command, me)?;
-        settle(
+        transfer_money(
             command,
-            Move {
+            MoneyTransfer {
                 from: me,
                 to,
                 amount_cents: transfer.amount_cents,
@@ -157,20 +154,15 @@ impl Ledger {
         )
     }
 
-    fn ask(
-        &self,
-        command: &Command,
-        me: &Standing,
-        transfer: &Transfer,
-    ) -> Result<Effect, Problem> {
+    fn ask(&self, command: &Command, me: &Holder, transfer: &Transfer) -> Result<Effect, Problem> {
         let payer = self.other(me, &transfer.to)?;
         is_current(command, me)?;
         if payer.asked >= REQUESTS_MAX {
             return Err(Problem::Limit("too many requests wait for that person"));
         }
         let id = command.source.name('r');
-        let told = |to: &Standing, kind, with: &Standing| {
-            to.told(command, kind, with, transfer.amount_cents, &id)
+        let told = |to: &Holder, kind, with: &Holder| {
+            to.activity(command, kind, with, transfer.amount_cents, &id)
                 .with_note(&transfer.note)
         };
         Ok(Effect {
@@ -182,7 +174,7 @@ impl Ledger {
         })
     }
 
-    fn answer(&self, command: &Command, me: &Standing, answer: &Answer) -> Result<Effect, Problem> {
+    fn answer(&self, command: &Command, me: &Holder, answer: &Answer) -> Result<Effect, Problem> {
         let request = self
             .request(&answer.request)
             .filter(|request| request.payer == me.account.account)
@@ -192,9 +184,9 @@ impl Ledger {
             .account(&request.payee)
             .expect("who asks has an account, and none is ever closed");
         match answer.accept {
-            true => settle(
+            true => transfer_money(
                 command,
-                Move {
+                MoneyTransfer {
                     from: me,
                     to: payee,
                     amount_cents: request.amount_cents,
@@ -207,9 +199,9 @@ impl Ledger {
     }
 }
 
-/// Moves money, or refuses to.
-fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
-    let Move {
+/// Transfers money if the payer's balance is large enough.
+fn transfer_money(command: &Command, money: MoneyTransfer<'_>) -> Result<Effect, Problem> {
+    let MoneyTransfer {
         from,
         to,
         amount_cents,
@@ -225,8 +217,8 @@ fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
     let payer = from.with_balance(left);
     let payee = to.with_balance(to.account.balance_cents + amount_cents);
     let id = command.source.name('p');
-    let told = |who: &Standing, kind, with: &Standing| {
-        let activity = who.told(command, kind, with, amount_cents, &id);
+    let told = |holder: &Holder, kind, with: &Holder| {
+        let activity = holder.activity(command, kind, with, amount_cents, &id);
         Activity {
             request: money.request.map(Into::into),
             ..activity.with_note(money.note)
@@ -244,17 +236,11 @@ fn settle(command: &Command, money: Move<'_>) -> Result<Effect, Problem> {
     })
 }
 
-/// Says no to a request. No balance changes, so no version does.
-fn decline(
-    command: &Command,
-    me: &Standing,
-    payee: &Standing,
-    request: &Request,
-    id: &str,
-) -> Effect {
-    let told = |who: &Standing, kind, with: &Standing| {
+/// Declines a request. No balance changes, so no version does.
+fn decline(command: &Command, me: &Holder, payee: &Holder, request: &Request, id: &str) -> Effect {
+    let told = |holder: &Holder, kind, with: &Holder| {
         let name = command.source.name('d');
-        let activity = who.told(command, kind, with, request.amount_cents, &name);
+        let activity = holder.activity(command, kind, with, request.amount_cents, &name);
         Activity {
             request: Some(id.into()),
             ..activity.with_note(&request.note)
@@ -269,8 +255,9 @@ fn decline(
     }
 }
 
-/// Optimistic locking (RFC 9110 13.1.1): with `If-Match`, the command was made for this version.
-fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
+/// Optimistic locking (RFC 9110 13.1.1): a command with `If-Match` applies only to the versions it
+/// names.
+fn is_current(command: &Command, me: &Holder) -> Result<(), Problem> {
     let Some(wanted) = &command.if_match else {
         return Ok(());
     };
@@ -281,7 +268,7 @@ fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
         weak if weak.starts_with("W/") => false,
         tag => {
             let tag = tag.trim_matches('"');
-            // A whole event id counts by its etag part, which follows the last dot.
+            // A client may send a whole event id. Its etag follows the last dot.
             let tag = tag.rsplit_once('.').map_or(tag, |(_, etag)| etag);
             tag == present.to_string()
         }
@@ -292,8 +279,8 @@ fn is_current(command: &Command, me: &Standing) -> Result<(), Problem> {
     }
 }
 
-impl Standing {
-    /// The same account with another balance, one version on.
+impl Holder {
+    /// Copies the account with a new balance and the next version.
     fn with_balance(&self, balance_cents: u64) -> Self {
         let mut after = self.clone();
         after.account.balance_cents = balance_cents;
@@ -301,8 +288,8 @@ impl Standing {
         after
     }
 
-    /// The owner's next event.
-    fn told(
+    /// Builds the owner's next event.
+    fn activity(
         &self,
         command: &Command,
         kind: Kind,
@@ -325,7 +312,7 @@ impl Standing {
         }
     }
 
-    /// The body of a reply: the account afterwards, and what was made.
+    /// Body of a reply: the account after the command, and the id of what it created.
     fn result(&self, what: &str, id: &str) -> serde_json::Value {
         let mut body = json!(self.account);
         body[what] = json!(id);
@@ -343,7 +330,7 @@ impl Activity {
 }
 
 impl Effect {
-    /// A result by which no balance changes and nobody is told anything.
+    /// A result without changed balances and without events.
     fn quiet(status: u16, version: u64, body: serde_json::Value) -> Self {
         Self {
             status,
@@ -354,8 +341,8 @@ impl Effect {
         }
     }
 
-    fn entry(self, command: &Command) -> Entry {
-        Entry {
+    fn entry(self, command: &Command) -> JournalEntry {
+        JournalEntry {
             source: Some(command.source),
             reply: Some(Reply {
                 correlation: command.correlation.clone(),

@@ -1,4 +1,5 @@
-//! What is written down: accounts, what happened to whom, replies, and the entry that holds them.
+//! The records of the service: accounts, events for their owners, replies, and the journal entry
+//! that holds them.
 
 use std::fmt;
 
@@ -6,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use super::command::Source;
 
-/// An account's name in paths and keys: 1 to 32 of `[a-z0-9-]`.
+/// Id of an account in paths and record keys: 1 to 32 of `[a-z0-9-]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct AccountId(Box<str>);
 
 impl AccountId {
-    /// Characters an id may have.
+    /// Most characters of an id.
     pub(crate) const LEN_MAX: usize = 32;
 
-    /// Reads an id. `None` when it breaks the rule, so that no such account can exist.
+    /// Parses an id. Returns `None` if it is invalid, so no such account can exist.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let fits = (1..=Self::LEN_MAX).contains(&text.len());
         (fits && text.bytes().all(legal)).then(|| Self(text.into()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,92 +49,94 @@ impl fmt::Display for AccountId {
     }
 }
 
-/// An account as the `balances` topic shows it.
+/// An account, as a record of the `balances` topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Account {
-    /// The id: key of the record.
+    /// The account's id, also the record's key.
     pub(crate) account: AccountId,
-    /// What people call its owner.
+    /// Display name of the account's owner.
     pub(crate) name: Box<str>,
-    /// Money, in cents. It cannot be negative: an overdraft is refused.
+    /// The balance in cents. It is never negative: an overdraft is rejected.
     pub(crate) balance_cents: u64,
-    /// Grows by one with each change of the balance; the account's etag.
+    /// Increases by one with each change of the balance. It is the account's etag.
     pub(crate) version: u64,
 }
 
-/// What an [`Activity`] tells its person.
+/// The kind of an [`Activity`], from the view of its account's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// Your account was opened, with this amount as a welcome.
+    /// The owner's account was opened with this amount.
     Opened,
-    /// You paid `with`.
+    /// The owner paid the person `with`.
     Paid,
-    /// You were paid by `with`.
+    /// The person `with` paid the owner.
     Received,
-    /// You asked `with` for money.
+    /// The owner asked `with` for money.
     Requested,
-    /// `with` asks you for money.
+    /// The person `with` asks the owner for money.
     Asked,
-    /// You said no to `with`.
+    /// The owner declined a request of `with`.
     Declined,
-    /// `with` said no to you.
+    /// The person `with` declined the owner's request.
     Refused,
 }
 
-/// One thing that happened to one person, as the `payments` topic shows it. Whatever involves two
-/// people is two of these, each under its person's key, so that a stream filtered by that key
-/// shows all a person needs.
+/// One event of one account, as a record of the `payments` topic. An event between two people is
+/// two records, one under each account's key, so that a stream filtered by that key sends
+/// everything about an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Activity {
-    /// Whom it is told: key of the record.
+    /// The account the event belongs to, also the record's key.
     pub(crate) account: AccountId,
-    /// 1, 2, 3, … for each person without holes: who reads them can see that none is missing, and
-    /// that one which comes twice is the same one.
+    /// Number of the event, from 1 without gaps per account. A reader can see that none is missing,
+    /// and that an event that arrives twice is the same one.
     pub(crate) event: u64,
-    /// What happened.
+    /// The kind of event it is.
     pub(crate) kind: Kind,
-    /// The other person, if there is one.
+    /// The account of the other person, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) with: Option<AccountId>,
-    /// How much money it is about, in cents.
+    /// The amount of money in cents.
     pub(crate) amount_cents: u64,
-    /// The person's balance afterwards, in cents.
+    /// The account's balance after the event, in cents.
     pub(crate) balance_cents: u64,
-    /// The account's version afterwards.
+    /// The account's version after the event.
     pub(crate) version: u64,
-    /// The payment's or request's name: what it was made from, so the same after any restart.
+    /// Id of the payment or request. It is derived from the command's position, so it is the same
+    /// after a restart.
     pub(crate) id: Box<str>,
-    /// The request that a payment or refusal answers.
+    /// Id of the request that this payment or refusal answers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) request: Option<Box<str>>,
-    /// What the sender wrote, at most [`super::command::NOTE_CHARS_MAX`] characters.
+    /// The sender's note, at most [`super::command::NOTE_CHARS_MAX`] characters.
     #[serde(skip_serializing_if = "str::is_empty", default)]
     pub(crate) note: Box<str>,
     /// When the command was appended, in milliseconds since the epoch.
     pub(crate) at_ms: i64,
 }
 
-/// What a command is answered with: becomes a record on the replies topic, and then HTTP.
+/// The reply to a command: a record of the replies topic, which the gateway turns into an HTTP
+/// response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reply {
-    /// Echo of the command's correlation id.
+    /// The command's correlation id, repeated.
     pub(crate) correlation: Box<str>,
-    /// HTTP status.
+    /// HTTP status of the response.
     pub(crate) status: u16,
-    /// Version of the account the command was about, if it exists.
+    /// Version of the command's account, if that exists.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) etag: Option<u64>,
-    /// Nothing was applied and the same command may be sent again: the gateway does not keep such
-    /// a reply, and neither do we.
+    /// Whether nothing was applied and the same command may be retried. Neither the gateway nor
+    /// this service stores such a reply.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(crate) retry: bool,
-    /// JSON: a result below 400, problem details (RFC 9457) from there on.
+    /// JSON body: a result for a status below 400, else problem details (RFC 9457).
     pub(crate) body: Box<str>,
 }
 
 impl Reply {
-    /// Media type of the body.
+    /// Returns the media type of the body.
     pub(crate) fn content_type(&self) -> &'static str {
         match self.status {
             ..400 => "application/json",
@@ -142,20 +145,20 @@ impl Reply {
     }
 }
 
-/// One record of the journal: all that followed from one command, or from nobody's (the accounts
-/// that are there from the start).
+/// One record of the journal: everything that followed from one command, or the opening of an
+/// account at the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    /// Where the command was read. None: the service's own doing.
+pub(crate) struct JournalEntry {
+    /// The command's position. `None` if the service made the entry itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) source: Option<Source>,
-    /// The answer, if somebody asked.
+    /// The reply, if there was a command.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) reply: Option<Reply>,
-    /// Accounts whose balance changed, as they are now.
+    /// Accounts whose balance changed, with their new state.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) accounts: Vec<Account>,
-    /// What happened to whom, in order.
+    /// Events of all accounts involved, in order.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) activity: Vec<Activity>,
 }

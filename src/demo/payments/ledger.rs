@@ -1,71 +1,72 @@
-//! The book: who has what, which requests are open, which commands were answered.
+//! The ledger: balances, open requests, and the commands that were answered.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Account, AccountId, Activity, Entry, Kind};
+use super::entry::{Account, AccountId, Activity, JournalEntry, Kind};
 use super::seen::Seen;
 
-/// What each account starts with, in cents.
+/// Balance of a new account in cents.
 pub(super) const WELCOME_CENTS: u64 = 10_000;
-/// Accounts the book may hold.
+/// Most accounts of the ledger.
 pub(super) const ACCOUNTS_MAX: usize = 10_000;
-/// Open requests one person may be shown.
+/// Most open requests to one account.
 pub(super) const REQUESTS_MAX: u32 = 20;
 
-/// All state of the service. Only [`Self::absorb`] changes what it says.
+/// All state of the service. It changes only by journal entries and checkpoints, so replaying them
+/// rebuilds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
-    accounts: BTreeMap<AccountId, Standing>,
+    accounts: BTreeMap<AccountId, Holder>,
     requests: BTreeMap<Box<str>, Request>,
-    lanes: BTreeMap<i32, Lane>,
+    partitions: BTreeMap<i32, PartitionProgress>,
 }
 
-/// An account, and what its owner was told so far.
+/// An account with the number of its last event and of its open requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Standing {
-    /// The account as others see it.
+pub(super) struct Holder {
+    /// The account as its record shows it.
     pub(super) account: Account,
-    /// Number of the owner's last event.
+    /// Number of the account's last event.
     pub(super) events: u64,
-    /// Requests that wait for the owner's answer.
+    /// Number of requests that wait for the owner's answer.
     pub(super) asked: u32,
 }
 
-/// Somebody asks somebody for money.
+/// An open request of one person for another's money.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
-    /// Who asks, and would get it.
+    /// The account that asks and would receive the money.
     pub(super) payee: AccountId,
-    /// Who is asked.
+    /// The account that is asked to pay.
     pub(super) payer: AccountId,
-    /// How much, in cents.
+    /// The amount of money in cents.
     pub(super) amount_cents: u64,
-    /// What for.
+    /// The note of the account that asks.
     pub(super) note: Box<str>,
 }
 
-/// How far one partition of the commands topic is carried out.
+/// Progress in one partition of the commands topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lane {
-    /// The offset after the last command that has an entry.
+pub(super) struct PartitionProgress {
+    /// Offset after the last command with an entry.
     next_offset: i64,
-    /// Replies given.
+    /// Replies to this partition's recent commands.
     pub(super) seen: Seen,
 }
 
 impl Ledger {
-    /// The entries an empty journal begins with: three people, each with a welcome gift. `at_ms`
-    /// is now, in milliseconds since the epoch.
-    pub(crate) fn opening(at_ms: i64) -> Vec<Entry> {
+    /// The first entries of a journal: three accounts. `at_ms` is now, in milliseconds since the
+    /// epoch.
+    pub(crate) fn opening(at_ms: i64) -> Vec<JournalEntry> {
         [("ana", "Ana"), ("bo", "Bo"), ("cleo", "Cleo")]
             .into_iter()
             .map(|(id, name)| {
                 let id = AccountId::new(id).expect("a literal within the rule");
                 opened(id, name, "welcome", at_ms)
             })
-            .map(|(account, activity)| Entry {
+            .map(|(account, activity)| JournalEntry {
                 source: None,
                 reply: None,
                 accounts: vec![account],
@@ -74,9 +75,9 @@ impl Ledger {
             .collect()
     }
 
-    /// Writes an entry into the book. False: it was there before (the journal may hold an entry
-    /// twice, since its writes may be repeated), and nothing changed.
-    pub(crate) fn absorb(&mut self, entry: &Entry) -> bool {
+    /// Applies an entry. Returns false, without a change, if it was applied before: a write to the
+    /// journal may be repeated, so an entry may be in it twice.
+    pub(crate) fn absorb(&mut self, entry: &JournalEntry) -> bool {
         let is_new = match entry.source {
             Some(_) => self.recall(entry),
             None => !self.knows_any(&entry.accounts),
@@ -87,73 +88,74 @@ impl Ledger {
         for account in &entry.accounts {
             self.accounts
                 .entry(account.account.clone())
-                .and_modify(|standing| standing.account = account.clone())
-                .or_insert_with(|| Standing::new(account.clone()));
+                .and_modify(|holder| holder.account = account.clone())
+                .or_insert_with(|| Holder::new(account.clone()));
         }
         for activity in &entry.activity {
-            self.note(activity);
+            self.apply_activity(activity);
         }
         true
     }
 
-    /// Remembers what an entry answered, without what it did. False: it was there before.
-    pub(super) fn recall(&mut self, entry: &Entry) -> bool {
+    /// Remembers an entry's reply without applying its effects. Returns false if it was applied
+    /// before.
+    pub(super) fn recall(&mut self, entry: &JournalEntry) -> bool {
         let Some(source) = entry.source else {
             return true;
         };
-        let lane = self.lanes.entry(source.partition).or_default();
-        if source.offset < lane.next_offset {
+        let progress = self.partitions.entry(source.partition).or_default();
+        if source.offset < progress.next_offset {
             return false;
         }
-        lane.next_offset = source.offset + 1;
-        // A reply that asks for a retry is not kept: the retry is to be carried out.
+        progress.next_offset = source.offset + 1;
+        // Do not keep a reply that asks for a retry: the retry must be executed.
         if let Some(reply) = entry.reply.as_ref().filter(|reply| !reply.retry) {
             let key = super::command::key_of(&reply.correlation);
-            lane.seen.remember(key, reply, source.appended_ms);
+            progress.seen.remember(key, reply, source.appended_ms);
         }
         true
     }
 
-    /// Puts in what a checkpoint holds.
+    /// Applies the content of a checkpoint's page.
     pub(super) fn restore(
         &mut self,
         next_offsets: Vec<(i32, i64)>,
-        people: Vec<Standing>,
+        people: Vec<Holder>,
         requests: Vec<(Box<str>, Request)>,
     ) {
         for (partition, next_offset) in next_offsets {
-            self.lanes.entry(partition).or_default().next_offset = next_offset;
+            self.partitions.entry(partition).or_default().next_offset = next_offset;
         }
-        let named = |standing: Standing| (standing.account.account.clone(), standing);
+        let named = |holder: Holder| (holder.account.account.clone(), holder);
         self.accounts.extend(people.into_iter().map(named));
         self.requests.extend(requests);
     }
 
-    /// The relay has brought all entries so far to their topics, `at_ms` by the clock that stamps
+    /// All entries so far were relayed to their topics by `at_ms`, by the clock that stamps
     /// commands.
     pub(crate) fn on_relayed(&mut self, at_ms: i64) {
-        for lane in self.lanes.values_mut() {
-            lane.seen.on_relayed(at_ms);
+        for progress in self.partitions.values_mut() {
+            progress.seen.on_relayed(at_ms);
         }
     }
 
-    /// Where to read a partition of the commands topic: after the last command with an entry.
+    /// Next offset to read of a partition of the commands topic.
     pub(crate) fn next_offset(&self, partition: i32) -> i64 {
-        self.lanes
+        self.partitions
             .get(&partition)
-            .map_or(0, |lane| lane.next_offset)
+            .map_or(0, |progress| progress.next_offset)
     }
 
-    /// Whether nothing was ever written.
+    /// Whether no entry was ever applied.
     pub(crate) fn is_empty(&self) -> bool {
         self.accounts.is_empty()
     }
 
-    pub(super) fn account(&self, id: &AccountId) -> Option<&Standing> {
+    pub(super) fn account(&self, id: &AccountId) -> Option<&Holder> {
         self.accounts.get(id)
     }
 
-    pub(super) fn accounts(&self) -> impl ExactSizeIterator<Item = &Standing> {
+    pub(super) fn accounts(&self) -> impl ExactSizeIterator<Item = &Holder> {
         self.accounts.values()
     }
 
@@ -166,11 +168,13 @@ impl Ledger {
     }
 
     pub(super) fn next_offsets(&self) -> impl Iterator<Item = (i32, i64)> {
-        self.lanes.iter().map(|(p, lane)| (*p, lane.next_offset))
+        self.partitions
+            .iter()
+            .map(|(p, progress)| (*p, progress.next_offset))
     }
 
-    pub(super) fn lane(&self, partition: i32) -> Option<&Lane> {
-        self.lanes.get(&partition)
+    pub(super) fn progress(&self, partition: i32) -> Option<&PartitionProgress> {
+        self.partitions.get(&partition)
     }
 
     fn knows_any(&self, accounts: &[Account]) -> bool {
@@ -179,8 +183,8 @@ impl Ledger {
             .any(|a| self.accounts.contains_key(&a.account))
     }
 
-    /// What follows from something having happened to somebody.
-    fn note(&mut self, activity: &Activity) {
+    /// Applies one event: opens or closes a request, and counts the event.
+    fn apply_activity(&mut self, activity: &Activity) {
         match (activity.kind, &activity.with) {
             (Kind::Asked, Some(payee)) => {
                 let request = Request {
@@ -190,27 +194,27 @@ impl Ledger {
                     note: activity.note.clone(),
                 };
                 self.requests.insert(activity.id.clone(), request);
-                self.standing(&activity.account).asked += 1;
+                self.holder(&activity.account).asked += 1;
             }
             (Kind::Paid | Kind::Declined, _) => {
                 if let Some(id) = &activity.request {
                     self.requests.remove(id);
-                    self.standing(&activity.account).asked -= 1;
+                    self.holder(&activity.account).asked -= 1;
                 }
             }
             _ => {}
         }
-        self.standing(&activity.account).events = activity.event;
+        self.holder(&activity.account).events = activity.event;
     }
 
-    fn standing(&mut self, id: &AccountId) -> &mut Standing {
+    fn holder(&mut self, id: &AccountId) -> &mut Holder {
         self.accounts
             .get_mut(id)
             .expect("only people with an account are told anything")
     }
 }
 
-impl Standing {
+impl Holder {
     fn new(account: Account) -> Self {
         Self {
             account,
@@ -220,7 +224,7 @@ impl Standing {
     }
 }
 
-/// A new account with its gift, and the event that says so.
+/// A new account with its opening balance, and the event of its opening.
 pub(super) fn opened(id: AccountId, name: &str, event: &str, at_ms: i64) -> (Account, Activity) {
     let account = Account {
         account: id.clone(),

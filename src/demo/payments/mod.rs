@@ -1,13 +1,12 @@
-//! Person-to-person payments as a pure service: no clock, socket or topic, only decisions.
+//! Person-to-person payments as a pure service, without clock, socket or topic.
 //!
-//! Think of a till with a book. [`Ledger::decide`] looks at a command and says what would follow:
-//! one [`Entry`] (the reply, the accounts as they are afterwards, what happened to whom).
-//! [`Ledger::absorb`] writes an entry into the book, and is the only way the book changes, so
-//! reading all entries again (the journal) gives the same book. Because an entry is one record, a
-//! command's reply and its effects are kept together or not at all.
+//! [`Ledger::decide`] reads the ledger and returns what would follow from a command: one
+//! [`JournalEntry`] with the reply, the changed accounts and the events. [`Ledger::absorb`] applies
+//! an entry. Entries are the only changes, so replaying the journal rebuilds the ledger. An entry
+//! is one record, so a command's reply and effects are stored together or not at all.
 //!
-//! A command may reach the service twice. The second time it is answered with the first reply and
-//! has no effect; [`seen`] holds the rule by which a command may be forgotten.
+//! A command may reach the service twice. The duplicate gets the first reply and has no effect.
+//! [`seen`] has the rule for when a command may be forgotten.
 
 mod checkpoint;
 mod command;
@@ -24,5 +23,5 @@ mod tests;
 pub(crate) use checkpoint::{Page, Restore};
 pub(crate) use command::{Command, Source};
 pub(crate) use decide::Decision;
-pub(crate) use entry::{Account, Activity, Entry, Reply};
+pub(crate) use entry::{Account, Activity, JournalEntry, Reply};
 pub(crate) use ledger::Ledger;

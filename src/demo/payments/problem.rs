@@ -1,39 +1,39 @@
-//! Refusals, as problem details (RFC 9457). None of them has changed anything.
+//! Rejections of commands as problem details (RFC 9457). A rejected command has changed nothing.
 
 use serde_json::json;
 
 use super::entry::AccountId;
 
-/// Why a command was refused.
+/// Why a command was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// The `operation` header names nothing this service does.
+    /// The `operation` header names no operation of this service.
     UnknownOperation,
-    /// The body is not JSON.
+    /// The body is not valid JSON.
     NotJson(String),
-    /// The body is JSON, but not what this operation takes.
-    Unfit(String),
+    /// The body is JSON, but not valid for the operation.
+    Invalid(String),
     /// The body is over the limit, in bytes.
     TooLarge { limit: usize },
-    /// There is no such account.
+    /// The account of the command does not exist.
     UnknownAccount(String),
     /// There is no such open request for this account.
     UnknownRequest(Box<str>),
     /// `If-Match` names another version than the present one.
     Stale { present: u64 },
-    /// The balance is too small.
+    /// The payer's balance is too small.
     Overdraft {
         balance_cents: u64,
         amount_cents: u64,
     },
     /// A limit of the demo is reached.
     Limit(&'static str),
-    /// Too many commands lately to remember one more. May be sent again.
+    /// Too many recent commands to remember one more. The command may be retried.
     Overloaded,
 }
 
 impl Problem {
-    /// The HTTP status.
+    /// HTTP status of the reply.
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::NotJson(_) => 400,
@@ -41,12 +41,12 @@ impl Problem {
             Self::Overdraft { .. } | Self::Limit(_) => 409,
             Self::Stale { .. } => 412,
             Self::TooLarge { .. } => 413,
-            Self::UnknownOperation | Self::Unfit(_) => 422,
+            Self::UnknownOperation | Self::Invalid(_) => 422,
             Self::Overloaded => 503,
         }
     }
 
-    /// Whether the same command may be sent again as it is.
+    /// Whether the same command may be retried unchanged.
     pub(super) fn is_retry(&self) -> bool {
         matches!(self, Self::Overloaded)
     }
@@ -55,7 +55,7 @@ impl Problem {
         match self {
             Self::UnknownOperation => ("unknown-operation", "The service knows no such operation"),
             Self::NotJson(_) => ("not-json", "The body is not JSON"),
-            Self::Unfit(_) => ("unfit", "The body does not fit the operation"),
+            Self::Invalid(_) => ("invalid", "The body is not valid for the operation"),
             Self::TooLarge { .. } => ("too-large", "The body is too large"),
             Self::UnknownAccount(_) => ("unknown-account", "There is no such account"),
             Self::UnknownRequest(_) => ("unknown-request", "There is no such open request"),
@@ -69,7 +69,7 @@ impl Problem {
     fn detail(&self) -> String {
         match self {
             Self::UnknownOperation => "known are: open, pay, request, answer".into(),
-            Self::NotJson(why) | Self::Unfit(why) => why.clone(),
+            Self::NotJson(why) | Self::Invalid(why) => why.clone(),
             Self::TooLarge { limit } => format!("the limit is {limit} bytes"),
             Self::UnknownAccount(id) => format!("no account is named `{id}`"),
             Self::UnknownRequest(id) => format!("no request `{id}` waits for this account"),
@@ -83,7 +83,7 @@ impl Problem {
         }
     }
 
-    /// The body. `account` and `version` tell what the command met, where the account exists.
+    /// The reply's body. `account` and `version` are those of the command's account, if it exists.
     pub(super) fn body(&self, account: Option<(&AccountId, u64)>) -> Box<str> {
         let (kind, title) = self.kind_and_title();
         let mut body = json!({

@@ -1,14 +1,14 @@
-//! What the service decides, by property: over any history of commands.
+//! Properties of the service over any history of commands.
 
 use proptest::prelude::*;
 
 use super::command::Command;
 use super::decide::Decision;
-use super::entry::{Account, Activity, Entry};
+use super::entry::{Account, Activity, JournalEntry};
 use super::ledger::{Ledger, WELCOME_CENTS};
 use super::tests::{book, command, reply};
 
-/// One thing somebody may send; the offset is given when it is used.
+/// Any command. Its offset is set when it is used.
 fn any_command() -> impl Strategy<Value = Command> {
     let who = || prop::sample::select(vec!["ana", "bo", "cleo", "dan"]);
     let body = prop_oneof![
@@ -24,7 +24,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         |(operation, account, body, if_match, k, partition)| {
             let mut command = command(0, operation, account, &body);
             command.if_match = if_match.map(String::into_bytes);
-            // Few keys, so that many are duplicates. A key has one partition (DESIGN, (d)).
+            // Few command keys, so that many commands are duplicates. A key has one partition
+            // (DESIGN, (d)).
             command.correlation = format!("{partition}k{k}.F").into();
             command.source.partition = partition;
             command
@@ -45,26 +46,26 @@ fn total(accounts: &[Account]) -> u64 {
     accounts.iter().map(|a| a.balance_cents).sum()
 }
 
-fn standing_accounts(ledger: &Ledger) -> Vec<Account> {
+fn accounts_of(ledger: &Ledger) -> Vec<Account> {
     ledger.accounts().map(|s| s.account.clone()).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Money is neither made nor lost, but for the gift of each account.
+    /// Money is neither created nor lost, except for each account's opening balance.
     #[test]
     fn the_sum_of_balances_is_the_sum_of_gifts(history in any_history()) {
         let mut ledger = book();
         for command in &history {
             ledger.apply(command);
-            let accounts = standing_accounts(&ledger);
+            let accounts = accounts_of(&ledger);
             prop_assert_eq!(total(&accounts), accounts.len() as u64 * WELCOME_CENTS);
         }
     }
 
-    /// The journal is the state: read again, also with entries that were written twice, it gives
-    /// the same book, which decides the same.
+    /// Replaying the journal, even with entries written twice, gives the same ledger, which decides
+    /// the same.
     #[test]
     fn the_journal_read_again_gives_the_same_book(
         history in any_history(),
@@ -80,7 +81,7 @@ proptest! {
         let mut again = Ledger::default();
         for (entry, twice) in journal.iter().zip(twice.iter().chain(std::iter::repeat(&false))) {
             let bytes = serde_json::to_vec(entry).expect("JSON");
-            let entry: Entry = serde_json::from_slice(&bytes).expect("what was written reads");
+            let entry: JournalEntry = serde_json::from_slice(&bytes).expect("its own JSON");
             prop_assert!(again.absorb(&entry));
             if *twice {
                 prop_assert!(!again.absorb(&entry));
@@ -92,7 +93,7 @@ proptest! {
         }
     }
 
-    /// However often and late a command comes again, it has one effect and one answer.
+    /// However often and late a command is repeated, it has one effect and one reply.
     #[test]
     fn duplicates_have_one_effect(
         history in any_history(),
@@ -105,17 +106,17 @@ proptest! {
             let key = command.key().to_owned();
             let first = answers.entry(key).or_insert_with(|| answer.clone());
             prop_assert_eq!(&*first, &answer);
-            let before = standing_accounts(&ledger);
+            let before = accounts_of(&ledger);
             let upto = command.source.offset as usize + 1;
             let mut again = history[pick.index(upto)].clone();
             again.source.offset = later;
             let known = Decision::Known(answers[again.key()].clone());
             prop_assert_eq!(ledger.apply(&again), known);
-            prop_assert_eq!(standing_accounts(&ledger), before);
+            prop_assert_eq!(accounts_of(&ledger), before);
         }
     }
 
-    /// Each person's events are numbered without holes, and the last one shows the balance.
+    /// Each account's events are numbered without gaps, and the last one has the balance.
     #[test]
     fn everybody_is_told_everything_in_order(history in any_history()) {
         let mut ledger = book();
@@ -132,7 +133,7 @@ proptest! {
                 last.insert(activity.account.to_string(), activity);
             }
         }
-        for account in standing_accounts(&ledger) {
+        for account in accounts_of(&ledger) {
             let told = &last[account.account.as_str()];
             prop_assert_eq!(told.balance_cents, account.balance_cents);
             prop_assert_eq!(told.version, account.version);

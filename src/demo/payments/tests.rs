@@ -1,8 +1,8 @@
-//! What the service decides, by table.
+//! Tables of commands and the service's decisions.
 
 use super::command::{Command, Source};
 use super::decide::Decision;
-use super::entry::{AccountId, Entry, Kind, Reply};
+use super::entry::{AccountId, JournalEntry, Kind, Reply};
 use super::ledger::{Ledger, WELCOME_CENTS};
 use super::seen::{DUPLICATE_MS_MAX, SEEN_MAX, Seen};
 
@@ -29,7 +29,7 @@ pub(super) fn command(offset: i64, operation: &str, account: &str, body: &str) -
     }
 }
 
-fn fresh(decision: Decision) -> Entry {
+fn fresh(decision: Decision) -> JournalEntry {
     match decision {
         Decision::Fresh(entry) => *entry,
         Decision::Known(reply) => panic!("not a duplicate, yet answered with {reply:?}"),
@@ -45,8 +45,8 @@ pub(super) fn reply(decision: Decision) -> Reply {
 
 fn balance(ledger: &Ledger, id: &str) -> u64 {
     let id = AccountId::new(id).expect("a legal id");
-    let standing = ledger.account(&id).expect("an account");
-    standing.account.balance_cents
+    let holder = ledger.account(&id).expect("an account");
+    holder.account.balance_cents
 }
 
 #[test]
@@ -97,72 +97,72 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         ("pay", "No Such\u{1}", "{}", 404, "unknown-account"),
         ("pay", "ana", "", 400, "not-json"),
         ("pay", "ana", "{", 400, "not-json"),
-        ("pay", "ana", "[]", 422, "unfit"),
-        ("pay", "ana", r#"{"to":"bo"}"#, 422, "unfit"),
+        ("pay", "ana", "[]", 422, "invalid"),
+        ("pay", "ana", r#"{"to":"bo"}"#, 422, "invalid"),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":0}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":-1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":1.5}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":1000001}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"ana","amount_cents":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"Bo","amount_cents":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"dan","amount_cents":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":1,"tip":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "pay",
             "ana",
             r#"{"to":"bo","amount_cents":1,"note":"\n"}"#,
             422,
-            "unfit",
+            "invalid",
         ),
-        ("pay", "ana", &long, 422, "unfit"),
+        ("pay", "ana", &long, 422, "invalid"),
         ("pay", "ana", &huge, 413, "too-large"),
         (
             "pay",
@@ -176,7 +176,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
             "ana",
             r#"{"to":"ana","amount_cents":1}"#,
             422,
-            "unfit",
+            "invalid",
         ),
         (
             "answer",
@@ -185,8 +185,8 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
             404,
             "unknown-request",
         ),
-        ("open", "Ana!", r#"{"name":"Ana"}"#, 422, "unfit"),
-        ("open", "dan", r#"{"name":" "}"#, 422, "unfit"),
+        ("open", "Ana!", r#"{"name":"Ana"}"#, 422, "invalid"),
+        ("open", "dan", r#"{"name":" "}"#, 422, "invalid"),
     ];
     for (row, (operation, account, body, status, kind)) in table.iter().enumerate() {
         let mut ledger = book();
@@ -309,7 +309,7 @@ fn a_command_is_forgotten_by_log_time_after_its_reply_was_readable() {
     };
     let is_known = |decision| matches!(decision, Decision::Known(_));
     ledger.apply(&at(0, 0, "a"));
-    // Not relayed: whatever the log's time, its duplicate may follow.
+    // The reply is not relayed, so a duplicate may follow at any log time.
     ledger.apply(&at(1, 10 * DUPLICATE_MS_MAX, "b"));
     assert!(is_known(ledger.apply(&at(2, 10 * DUPLICATE_MS_MAX, "a"))));
 
@@ -368,8 +368,8 @@ fn a_reply_that_asks_for_a_retry_is_not_kept() {
     );
 }
 
-/// The largest of everything a client can send must fit the journal's record, and that a produce
-/// request of 8 KiB.
+/// The largest entry that a client can cause fits one journal record, and that record fits a
+/// produce request of 8 KiB.
 #[test]
 fn the_largest_entry_fits_a_produce_request() {
     let widest = "\u{10FFFF}".repeat(140);

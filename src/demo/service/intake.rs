@@ -1,4 +1,4 @@
-//! The commands, read from all partitions of their topic at once.
+//! Reads commands from all partitions of their topic at once.
 
 use rskafka::client::Client;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
@@ -11,21 +11,22 @@ use super::{ServiceError, now_ms};
 use crate::demo::payments::{Command, Ledger, Source};
 use crate::demo::topics::COMMANDS;
 
-/// Commands read and not yet carried out; then the partitions are read no further.
-const AHEAD_MAX: usize = 1_024;
-/// How long a fetch waits at the broker for news.
+/// Most commands that are read and not yet executed. At the limit, the partitions are not read
+/// further.
+const READ_AHEAD_MAX: usize = 1_024;
+/// How long the broker may hold a fetch without new records.
 const WAIT_MS: i32 = 1_000;
 
-/// Commands as they come. Its readers end with it.
+/// Commands in order of arrival. Dropping it ends the tasks that read them.
 pub(super) struct Intake {
     commands: mpsc::Receiver<Command>,
     readers: JoinSet<KafkaError>,
 }
 
 impl Intake {
-    /// Reads each partition from where the ledger ends.
+    /// Starts to read each partition at the ledger's next offset.
     pub(super) async fn open(client: &Client, ledger: &Ledger) -> Result<Self, KafkaError> {
-        let (to, commands) = mpsc::channel(AHEAD_MAX);
+        let (to, commands) = mpsc::channel(READ_AHEAD_MAX);
         let mut readers = JoinSet::new();
         for partition in Partition::open_all(client, &COMMANDS).await? {
             let from = ledger.next_offset(partition.number());
@@ -51,15 +52,15 @@ impl Intake {
     }
 }
 
-/// Reads one partition for ever, or until it can't be read.
+/// Reads one partition until reading fails.
 async fn read(partition: Partition, from: i64, to: mpsc::Sender<Command>) -> KafkaError {
     let mut next = from;
     loop {
         let records = match partition.fetch(next, WAIT_MS).await {
             Ok(records) => records,
             Err(error) if is_unreadable(&error) => {
-                // The client can't read some records at all (a header without a value, for one).
-                // Everybody may write to this topic, so one such record must not end the demo.
+                // rskafka cannot decode some records, such as one with a header without a value.
+                // Anyone may write to this topic, so such a record must not end the demo.
                 tracing::warn!(
                     partition = partition.number(),
                     offset = next,
@@ -89,7 +90,7 @@ async fn read(partition: Partition, from: i64, to: mpsc::Sender<Command>) -> Kaf
             match command(partition.number(), record) {
                 Some(command) => match to.send(command).await {
                     Ok(()) => {}
-                    // The session is over; so is this task.
+                    // The session has ended and will abort this task.
                     Err(_) => std::future::pending().await,
                 },
                 None => tracing::warn!(
@@ -109,7 +110,8 @@ fn command(partition: i32, record: RecordAndOffset) -> Option<Command> {
         source: Source {
             partition,
             offset,
-            // Nothing is appended after it is read; so no producer's clock makes us forget early.
+            // A record is appended before it is read, so limit a producer's timestamp to now: a
+            // wrong clock must not make the service forget commands early.
             appended_ms: record.timestamp.timestamp_millis().min(now_ms()),
         },
         correlation,
@@ -120,14 +122,14 @@ fn command(partition: i32, record: RecordAndOffset) -> Option<Command> {
     })
 }
 
-/// Whether the client could not make sense of what it fetched, as opposed to could not fetch.
+/// Whether the client could not decode what it fetched, in contrast to a failed fetch.
 fn is_unreadable(error: &KafkaError) -> bool {
     let KafkaError::Client { source, .. } = error else {
         return false;
     };
     match source {
         Error::Request(RequestError::ReadError(_) | RequestError::ReadVersionedError(_)) => true,
-        // Its other invalid responses are about metadata.
+        // The client's other invalid responses concern metadata.
         Error::InvalidResponse(why) => why.contains("imestamp"),
         _ => false,
     }

@@ -1,18 +1,19 @@
-//! The journal: one record per command, with all that followed from it.
+//! The journal: one record per command, with everything that followed from it.
 //!
-//! Three rules make it safe to read back:
+//! Three rules make replaying it safe:
 //!
-//! - **The first entry of a command counts.** A write may be repeated by the client library, so an
-//!   entry may stand there twice.
-//! - **A new session ends the older ones.** It opens by writing its number, and what an older
-//!   session's write brings in after that is passed over. So no write that was thought lost can
-//!   come in behind the back of the state that was rebuilt without it.
-//! - **Each record says how far the relay had come** when it was written. What lies at or after
-//!   that may not have reached its topics, and is relayed again: one batch at most.
+//! - **The first entry of a command counts.** The client library may repeat a write, so an entry
+//!   may be in the journal twice.
+//! - **A new session ends the older ones.** It starts by writing its number. Records of an older
+//!   session after that are skipped. So a write that was assumed lost cannot be appended after the
+//!   state was rebuilt without it.
+//! - **Each record has the offset up to which entries had been relayed** when it was written.
+//!   Entries from there on may not have reached their topics and are relayed again: at most one
+//!   batch.
 //!
-//! A checkpoint, now and then, holds the accounts as they are, so that the journal may lose its
-//! beginning when the broker's memory is full. What a lost beginning takes with it is the memory
-//! of commands answered there: after a restart of the service their duplicates would be new.
+//! A checkpoint holds all accounts, so that the journal may lose its beginning when the broker's
+//! memory is full. The replies remembered there are lost with it: after a restart of the service,
+//! duplicates of those commands would be executed again.
 
 use rskafka::client::Client;
 use rskafka::record::{Record, RecordAndOffset};
@@ -20,64 +21,68 @@ use serde::{Deserialize, Serialize};
 
 use super::ServiceError;
 use super::kafka::{KafkaError, Partition, now};
-use crate::demo::payments::{Entry, Ledger, Page, Restore};
+use crate::demo::payments::{JournalEntry, Ledger, Page, Restore};
 use crate::demo::topics::JOURNAL;
 
-/// Entries between two checkpoints; in tests few, so that some are written.
+/// Entries between two checkpoints. Tests have few, so that some checkpoints are written.
 const CHECKPOINT_ENTRIES: usize = if cfg!(test) { 50 } else { 4_096 };
-/// How long a read waits for what was just written.
+/// How long a read waits for a record that was just written.
 const WAIT_MS: i32 = 500;
 
-/// One record of the journal.
+/// One record of the journal, as JSON.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Line {
-    /// Which session wrote it: 1, 2, 3, …
+    /// Number of the session that wrote it, from 1.
     pub(super) session: u64,
-    /// All lines before this offset had been relayed.
+    /// All lines before this offset were relayed.
     pub(super) relayed: i64,
-    /// What it says.
-    pub(super) what: What,
+    /// The content of the line.
+    pub(super) what: LineContent,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum What {
-    /// A session begins.
+pub(super) enum LineContent {
+    /// The start of a session.
     Opened,
-    /// A command, and what followed.
-    Entry(Entry),
-    /// A page of a checkpoint.
+    /// A command and what followed from it.
+    Entry(JournalEntry),
+    /// One page of a checkpoint.
     Page(Page),
 }
 
-/// The journal, open for this session.
+/// The journal, opened by one session.
 pub(super) struct Journal {
     partition: Partition,
     session: u64,
-    /// The offset after the last line this session wrote.
+    /// Offset after the last line of this session.
     end: i64,
     relayed: i64,
     since_checkpoint: usize,
 }
 
 impl Journal {
-    /// Opens a session: ends older ones, reads all there is. Besides the state, gives the entries
-    /// that may not have been relayed.
-    pub(super) async fn open(client: &Client) -> Result<(Self, Ledger, Vec<Entry>), ServiceError> {
+    /// Opens a session, which ends older ones, and replays the journal. Returns the ledger, and the
+    /// entries that may not have been relayed.
+    pub(super) async fn open(
+        client: &Client,
+    ) -> Result<(Self, Ledger, Vec<JournalEntry>), ServiceError> {
         let partition = Partition::open(client, &JOURNAL, 0).await?;
         let start = partition.start().await?;
-        let mut reading = Reading::new(start);
-        reading.upto(&partition, partition.end().await?).await?;
+        let mut replay = Replay::new(start);
+        replay
+            .read_until(&partition, partition.end().await?)
+            .await?;
 
-        let session = reading.session + 1;
-        let opened = line(session, reading.relayed, What::Opened);
+        let session = replay.session + 1;
+        let opened = line(session, replay.relayed, LineContent::Opened);
         let end = partition.append(vec![opened]).await?;
         let end = end.expect("one record was appended");
-        reading.upto(&partition, end).await?;
+        replay.read_until(&partition, end).await?;
 
-        let relayed = reading.relayed;
-        let (ledger, pending) = reading.done(start)?;
+        let relayed = replay.relayed;
+        let (ledger, pending) = replay.done(start)?;
         let journal = Self {
             partition,
             session,
@@ -88,31 +93,33 @@ impl Journal {
         Ok((journal, ledger, pending))
     }
 
-    /// Appends entries in order.
-    pub(super) async fn append(&mut self, entries: &[Entry]) -> Result<(), KafkaError> {
-        let lines = entries.iter().map(|entry| What::Entry(entry.clone()));
+    /// Appends entries to the journal in order.
+    pub(super) async fn append(&mut self, entries: &[JournalEntry]) -> Result<(), KafkaError> {
+        let lines = entries
+            .iter()
+            .map(|entry| LineContent::Entry(entry.clone()));
         self.since_checkpoint += entries.len();
         self.write(lines).await
     }
 
-    /// Everything appended so far has reached its topics. The next line will say so.
+    /// Everything appended so far was relayed. The next line will record this.
     pub(super) fn on_relayed(&mut self) {
         self.relayed = self.end;
     }
 
-    /// Writes a checkpoint, if the last one is long ago. All must have been relayed.
+    /// Writes a checkpoint if one is due. The caller has relayed all entries before.
     pub(super) async fn checkpoint_if_due(&mut self, ledger: &Ledger) -> Result<(), KafkaError> {
         if self.since_checkpoint < CHECKPOINT_ENTRIES {
             return Ok(());
         }
         self.since_checkpoint = 0;
-        self.write(ledger.checkpoint().into_iter().map(What::Page))
+        self.write(ledger.checkpoint().into_iter().map(LineContent::Page))
             .await?;
         self.relayed = self.end;
         Ok(())
     }
 
-    async fn write(&mut self, lines: impl Iterator<Item = What>) -> Result<(), KafkaError> {
+    async fn write(&mut self, lines: impl Iterator<Item = LineContent>) -> Result<(), KafkaError> {
         let records = lines
             .map(|what| line(self.session, self.relayed, what))
             .collect();
@@ -123,7 +130,7 @@ impl Journal {
     }
 }
 
-fn line(session: u64, relayed: i64, what: What) -> Record {
+fn line(session: u64, relayed: i64, what: LineContent) -> Record {
     let line = Line {
         session,
         relayed,
@@ -137,19 +144,19 @@ fn line(session: u64, relayed: i64, what: What) -> Record {
     }
 }
 
-/// The journal on its way back into a ledger.
-pub(super) struct Reading {
+/// A replay of the journal into a ledger.
+pub(super) struct Replay {
     next: i64,
     session: u64,
     relayed: i64,
     ledger: Restore,
     /// Entries at or after `relayed`.
-    pending: Vec<(i64, Entry)>,
+    pending: Vec<(i64, JournalEntry)>,
 }
 
-impl Reading {
-    /// Begins at the journal's first offset. Where that is 0 nothing is lost yet, and no
-    /// checkpoint is needed.
+impl Replay {
+    /// Starts at the journal's first offset. If that is 0, no entry is lost and no checkpoint is
+    /// needed.
     pub(super) fn new(start: i64) -> Self {
         Self {
             next: start,
@@ -160,7 +167,7 @@ impl Reading {
         }
     }
 
-    async fn upto(&mut self, partition: &Partition, end: i64) -> Result<(), ServiceError> {
+    async fn read_until(&mut self, partition: &Partition, end: i64) -> Result<(), ServiceError> {
         while self.next < end {
             for record in partition.fetch(self.next, WAIT_MS).await? {
                 self.take(&record)?;
@@ -169,7 +176,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Takes one record.
+    /// Applies one record of the journal.
     pub(super) fn take(&mut self, record: &RecordAndOffset) -> Result<(), ServiceError> {
         let RecordAndOffset { record, offset } = record;
         self.next = offset + 1;
@@ -186,13 +193,13 @@ impl Reading {
         if line.relayed > self.relayed {
             self.relayed = line.relayed;
             self.pending.retain(|(offset, _)| *offset >= line.relayed);
-            // They were relayed before this line was written: a bound, not the moment itself.
+            // They were relayed before this line was written, so its timestamp is an upper bound.
             self.ledger.on_relayed(record.timestamp.timestamp_millis());
         }
         match line.what {
-            What::Opened => {}
-            What::Page(page) => self.ledger.page(page),
-            What::Entry(entry) => {
+            LineContent::Opened => {}
+            LineContent::Page(page) => self.ledger.page(page),
+            LineContent::Entry(entry) => {
                 if self.ledger.absorb(&entry) {
                     self.pending.push((*offset, entry));
                 }
@@ -201,8 +208,8 @@ impl Reading {
         Ok(())
     }
 
-    /// All was read: the state, and what may not have been relayed.
-    pub(super) fn done(self, start: i64) -> Result<(Ledger, Vec<Entry>), ServiceError> {
+    /// Ends the replay. Returns the ledger, and the entries that may not have been relayed.
+    pub(super) fn done(self, start: i64) -> Result<(Ledger, Vec<JournalEntry>), ServiceError> {
         let ledger = self.ledger.done().ok_or(ServiceError::Headless { start })?;
         let pending = self.pending.into_iter().map(|(_, entry)| entry).collect();
         Ok((ledger, pending))

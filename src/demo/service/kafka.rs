@@ -1,5 +1,5 @@
-//! rskafka within the demo's bounds: requests below the size at which it stalls, everything with a
-//! deadline (a frozen broker would hang it), and errors that say what was being done.
+//! rskafka with limits: requests below the size at which it stalls, a deadline for each (a frozen
+//! broker would hang it), and errors that name the operation.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,37 +13,37 @@ use rskafka::record::{Record, RecordAndOffset};
 
 use crate::demo::topics::Topic;
 
-/// Bytes of records in one produce request. rskafka stalls for 44 ms from 8 KiB on.
+/// Most bytes of records in one produce request. rskafka stalls for 44 ms from 8 KiB on.
 const PRODUCE_BYTES_MAX: usize = 7 * 1024;
-/// What a record takes beyond its key, value and headers, at most.
+/// Most bytes of a record besides its key, value and headers.
 const RECORD_OVERHEAD_BYTES: usize = 96;
-/// Bytes of one answer of the broker: a batch comes whole, and somebody may append a large one.
+/// Most bytes of a response. A batch is sent whole, and anyone may append a large one.
 const RESPONSE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Bytes of one fetch.
+/// Most bytes of one fetch.
 const FETCH_BYTES_MAX: i32 = 256 * 1024;
-/// How long a request may take, retries included.
+/// Time for a request, including its retries.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What went wrong with the cluster.
+/// Why an operation on the cluster failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KafkaError {
-    /// The client gave up.
+    /// The client returned an error.
     #[error("{what}: {source}")]
     Client {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
-        /// Why it failed.
+        /// The error of the client.
         source: Error,
     },
-    /// No answer in time.
+    /// No response arrived in time.
     #[error("{what}: no answer within {REQUEST_TIMEOUT:?}")]
     Timeout {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
     },
 }
 
-/// Connects to a cluster.
+/// Connects to the cluster at `bootstrap`.
 pub(crate) async fn connect(bootstrap: &str) -> Result<Client, KafkaError> {
     let client = ClientBuilder::new(vec![bootstrap.to_owned()])
         .client_id("sluicegate-demo")
@@ -57,7 +57,7 @@ pub(crate) async fn connect(bootstrap: &str) -> Result<Client, KafkaError> {
     within("connect", REQUEST_TIMEOUT, client.build()).await
 }
 
-/// One partition of a topic.
+/// A client for one partition of a topic.
 pub(crate) struct Partition(PartitionClient);
 
 impl Partition {
@@ -74,7 +74,7 @@ impl Partition {
             .map(Self)
     }
 
-    /// All partitions of a topic, in order.
+    /// Opens all partitions of a topic, in order.
     pub(crate) async fn open_all(client: &Client, topic: &Topic) -> Result<Vec<Self>, KafkaError> {
         let mut all = Vec::new();
         for number in 0..usize::from(topic.partitions) {
@@ -83,14 +83,14 @@ impl Partition {
         Ok(all)
     }
 
-    /// Its number.
+    /// The number of the partition.
     pub(crate) fn number(&self) -> i32 {
         self.0.partition()
     }
 
-    /// Appends records in order, in as many requests as their sizes ask for. The offset after the
-    /// last one; None if there was none. After an error some may have been appended, and some
-    /// twice: rskafka repeats what it is not sure of.
+    /// Appends records in order, in several requests if they are large. Returns the offset after
+    /// the last one, or `None` without records. After an error some records may have been appended,
+    /// even twice: rskafka repeats requests whose result is unknown.
     pub(crate) async fn append(&self, records: Vec<Record>) -> Result<Option<i64>, KafkaError> {
         let mut next_offset = None;
         let mut records = records.into_iter().peekable();
@@ -110,7 +110,7 @@ impl Partition {
         Ok(next_offset)
     }
 
-    /// Records from `offset` on; none if nothing comes within `wait_ms`.
+    /// Fetches records from `offset` on. The result is empty if none arrives within `wait_ms`.
     pub(crate) async fn fetch(
         &self,
         offset: i64,
@@ -121,20 +121,20 @@ impl Partition {
         Ok(records)
     }
 
-    /// The first offset that is still there.
+    /// The first offset that the partition still has.
     pub(crate) async fn start(&self) -> Result<i64, KafkaError> {
         let offset = self.0.get_offset(OffsetAt::Earliest);
         within("ask for the first offset", REQUEST_TIMEOUT, offset).await
     }
 
-    /// The offset after the last record.
+    /// The offset after the partition's last record.
     pub(crate) async fn end(&self) -> Result<i64, KafkaError> {
         let offset = self.0.get_offset(OffsetAt::Latest);
         within("ask for the end offset", REQUEST_TIMEOUT, offset).await
     }
 }
 
-/// The time, as a record's.
+/// The current time as a record's timestamp.
 pub(crate) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(super::now_ms()).unwrap_or_default()
 }

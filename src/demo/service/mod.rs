@@ -1,14 +1,14 @@
-//! The payments service at work: reads commands, keeps a journal, relays replies and events.
+//! The payments service: reads commands, writes a journal, relays replies and events.
 //!
-//! One loop, one batch at a time: decide what follows from the commands read, append that to the
-//! journal, relay from it (events first, then replies, so that a client that has its reply finds
-//! its change with a fresh query), then take the next batch. The journal is the only truth: when
-//! anything fails, the session is dropped with all it knew, and the next one rebuilds from there.
+//! One loop handles one batch at a time. It decides what follows from the commands, appends that to
+//! the journal, and relays the entries: events first, then replies, so that a client that has its
+//! reply finds its change with a new query. The journal is the only source of truth. When an
+//! operation fails, the session is dropped with all its state, and the next session rebuilds it
+//! from the journal.
 //!
-//! What was journalled last may be relayed twice by that. A reply that comes twice is the same
-//! reply under the same correlation id; a balance that comes twice is the newest of its account
-//! both times, since a batch relays only that; a payment event that comes twice has the number it
-//! had, so its reader sees that it is the same one.
+//! After a failure the last batch may be relayed twice. A repeated reply has the same content and
+//! correlation id. A repeated balance is the newest of its account both times, because a batch
+//! relays only that. A repeated payment event has the same number, so its reader recognises it.
 
 mod intake;
 mod journal;
@@ -27,54 +27,54 @@ use self::intake::Intake;
 use self::journal::Journal;
 pub(crate) use self::kafka::{KafkaError, Partition, connect, now};
 use self::relay::Relay;
-use super::payments::{Decision, Entry, Ledger, Reply};
+use super::payments::{Decision, JournalEntry, Ledger, Reply};
 
-/// Commands carried out between two journal writes. Also how much may be relayed twice.
+/// Most commands between two journal writes, and so most that are relayed twice.
 const BATCH_COMMANDS_MAX: usize = 128;
-/// How long a failed session rests before the next, at first and at most.
-const REST: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// First and longest wait after a failed session.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Why a session of the service ended.
+/// Why a session of the service failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
-    /// The broker refused, or did not answer.
+    /// The broker rejected a request, or did not respond.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
-    /// The journal says something no version of this service wrote.
+    /// The journal has a record that this service did not write.
     #[error("journal record {offset} can't be read: {source}")]
     Unreadable {
-        /// Its offset.
+        /// Offset of the record.
         offset: i64,
-        /// Why.
+        /// Why it cannot be decoded.
         source: serde_json::Error,
     },
-    /// The journal's beginning is gone, and so is every checkpoint.
+    /// The journal has lost its beginning and has no checkpoint.
     #[error("the journal begins at offset {start} and holds no checkpoint: the accounts are lost")]
     Headless {
-        /// Where it begins.
+        /// Its first offset.
         start: i64,
     },
-    /// A partition of the commands topic ended.
+    /// The tasks that read commands have ended.
     #[error("the commands can no longer be read")]
     NoIntake,
 }
 
-/// Runs the service against the cluster at `bootstrap` until it is dropped. `is_ready` turns true
-/// once the accounts are there and commands are read.
+/// Runs the service on the cluster at `bootstrap` until the future is dropped. `is_ready` becomes
+/// true once the accounts exist and commands are read.
 pub(crate) async fn serve(bootstrap: String, is_ready: watch::Sender<bool>) {
-    let mut rest = REST.0;
+    let mut wait = RETRY_WAIT.0;
     loop {
         let since = tokio::time::Instant::now();
         let error = match session(&bootstrap, &is_ready).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        if since.elapsed() > REST.1 {
-            rest = REST.0;
+        if since.elapsed() > RETRY_WAIT.1 {
+            wait = RETRY_WAIT.0;
         }
         tracing::warn!("payments service: {error}; starting again from the journal");
-        tokio::time::sleep(rest).await;
-        rest = (rest * 2).min(REST.1);
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_WAIT.1);
     }
 }
 
@@ -103,7 +103,7 @@ async fn session(
     is_ready.send_replace(true);
     loop {
         let commands = intake.next(BATCH_COMMANDS_MAX).await?;
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: Vec<JournalEntry> = Vec::new();
         let mut repeated: Vec<Reply> = Vec::new();
         for command in &commands {
             match ledger.decide(command) {
@@ -122,7 +122,7 @@ async fn session(
     }
 }
 
-/// Milliseconds since the epoch.
+/// The current time in milliseconds since the epoch.
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))

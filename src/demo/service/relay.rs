@@ -1,4 +1,4 @@
-//! From the journal's entries to the topics others read.
+//! Relays journal entries to the topics that the gateway reads.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use rskafka::client::Client;
 use rskafka::record::Record;
 
 use super::kafka::{KafkaError, Partition, now};
-use crate::demo::payments::{Account, Activity, Entry, Reply};
+use crate::demo::payments::{Account, Activity, JournalEntry, Reply};
 use crate::demo::topics::{BALANCES, PAYMENTS, REPLIES, Topic};
 
-/// Connections to the topics that are relayed to.
+/// Clients of the topics that entries are relayed to.
 pub(super) struct Relay {
-    balances: Lanes,
-    payments: Lanes,
-    replies: Lanes,
+    balances: TopicPartitions,
+    payments: TopicPartitions,
+    replies: TopicPartitions,
 }
 
-/// A topic's partitions.
-struct Lanes {
+/// The partitions of one topic.
+struct TopicPartitions {
     topic: &'static Topic,
     partitions: Vec<Partition>,
 }
@@ -25,9 +25,9 @@ struct Lanes {
 impl Relay {
     pub(super) async fn open(client: &Client) -> Result<Self, KafkaError> {
         let (balances, payments, replies) = tokio::try_join!(
-            Lanes::open(client, &BALANCES),
-            Lanes::open(client, &PAYMENTS),
-            Lanes::open(client, &REPLIES),
+            TopicPartitions::open(client, &BALANCES),
+            TopicPartitions::open(client, &PAYMENTS),
+            TopicPartitions::open(client, &REPLIES),
         )?;
         Ok(Self {
             balances,
@@ -36,15 +36,15 @@ impl Relay {
         })
     }
 
-    /// Sends what journalled entries say, and `repeated` replies to duplicates. Events are
+    /// Sends the content of journalled entries, and `repeated` replies to duplicates. Events are
     /// committed before the first reply is sent.
     pub(super) async fn send(
         &self,
-        entries: &[Entry],
+        entries: &[JournalEntry],
         repeated: &[Reply],
     ) -> Result<(), KafkaError> {
-        // Of each account only the newest row: should this batch be relayed again, no account
-        // goes back to an older version on the way.
+        // Send only the newest state of each account: if the batch is relayed again, no account
+        // returns to an older version in between.
         let accounts = entries.iter().flat_map(|entry| &entry.accounts);
         let newest: BTreeMap<_, _> = accounts.map(|a| (a.account.as_str(), a)).collect();
         let balances = newest.into_values().map(balance_record).collect();
@@ -60,21 +60,21 @@ impl Relay {
     }
 }
 
-impl Lanes {
+impl TopicPartitions {
     async fn open(client: &Client, topic: &'static Topic) -> Result<Self, KafkaError> {
         let partitions = Partition::open_all(client, topic).await?;
         Ok(Self { topic, partitions })
     }
 
-    /// Appends each record to the partition of its key; records of one key stay in order.
+    /// Appends each record to the partition of its key. Records of one key keep their order.
     async fn append(&self, records: Vec<Record>) -> Result<(), KafkaError> {
-        let mut lanes: Vec<Vec<Record>> = self.partitions.iter().map(|_| Vec::new()).collect();
+        let mut partitions: Vec<Vec<Record>> = self.partitions.iter().map(|_| Vec::new()).collect();
         for record in records {
             let key = record.key.as_deref().expect("each record here has a key");
-            lanes[self.topic.partition_of(key)].push(record);
+            partitions[self.topic.partition_of(key)].push(record);
         }
-        // A topic has few partitions: one after the other is fast enough.
-        for (partition, records) in self.partitions.iter().zip(lanes) {
+        // A topic has few partitions, so sending to one after the other is fast enough.
+        for (partition, records) in self.partitions.iter().zip(partitions) {
             partition.append(records).await?;
         }
         Ok(())
@@ -97,7 +97,7 @@ fn activity_record(activity: &Activity) -> Record {
         activity.account.as_str(),
         serde_json::to_vec(activity),
         [
-            // The account's version: the id of a stream's event can stand in an `If-Match`.
+            // The account's version, so that a client can use an event's id in `If-Match`.
             ("etag", activity.version.to_string()),
             ("content-type", "application/json".into()),
         ],

@@ -1,5 +1,5 @@
-//! The service against the development broker, through its socket: killed in the middle, answers
-//! lost, and what its topics say afterwards.
+//! The service on the development broker, through its socket: crashes, lost responses, and the
+//! content of its topics afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Stage {
         }
     }
 
-    /// Ends the service wherever it is, as a crash would, and starts another.
+    /// Aborts the service at any point, as a crash would, and starts another.
     async fn restart(&mut self) {
         self.service.abort();
         let _ = (&mut self.service).await;
@@ -73,7 +73,7 @@ impl Stage {
         })
     }
 
-    /// The replies so far, by correlation id. The same one twice must say the same.
+    /// The replies so far, by correlation id. A repeated reply must be equal to the first.
     fn replies(&self) -> BTreeMap<String, (String, String)> {
         let mut replies = BTreeMap::new();
         for record in self.dump(&REPLIES) {
@@ -134,7 +134,7 @@ async fn a_command_is_answered_after_its_events_are_there() {
     let body = r#"{"to":"bo","amount_cents":250}"#;
     stage.command("a.F", "pay", "ana", body).await;
     let replies = stage.answered(1).await;
-    // Read after the reply was seen, so all this was there no later.
+    // Read after the reply was seen, so these records were there before it.
     let (balances, payments) = (stage.dump(&BALANCES), stage.dump(&PAYMENTS));
     assert_eq!(replies["a.F"].0, "201");
     let newest = balances.iter().filter(|r| r.key.as_deref() == Some(b"ana"));
@@ -152,8 +152,8 @@ async fn a_command_is_answered_after_its_events_are_there() {
     assert_eq!(told, both.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
 }
 
-/// A service that crashes anywhere, again and again, with answers of the broker lost on top, gives
-/// each command one effect and one answer, and tells everybody everything in order.
+/// A service that crashes repeatedly at any point, while responses of the broker are lost, gives
+/// each command one effect and one reply, and sends every event in order.
 #[tokio::test]
 async fn crashes_in_the_middle_lose_and_double_nothing() {
     const COMMANDS: usize = 240;
@@ -164,7 +164,7 @@ async fn crashes_in_the_middle_lose_and_double_nothing() {
         let body = format!(r#"{{"to":"{to}","amount_cents":{}}}"#, 1 + n % 90);
         stage.command(&format!("k{n}.F"), "pay", from, &body).await;
         if n % 7 == 0 {
-            // The gateway's own second attempt.
+            // A second attempt of the gateway.
             stage.command(&format!("k{n}.F"), "pay", from, &body).await;
         }
         match n % 60 {
@@ -182,7 +182,7 @@ async fn crashes_in_the_middle_lose_and_double_nothing() {
         .count();
     assert_eq!(accepted, COMMANDS, "{replies:?}");
 
-    // By person and number: the same number twice is the same event.
+    // By account and number: a repeated number must be the same event.
     let mut told: BTreeMap<(String, u64), Value> = BTreeMap::new();
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     for record in stage.dump(&PAYMENTS) {
@@ -216,7 +216,8 @@ async fn crashes_in_the_middle_lose_and_double_nothing() {
     }
 }
 
-/// The broker takes the oldest when its memory is full. The last checkpoint is enough to go on.
+/// The broker deletes the oldest records when its memory is full. The last checkpoint is enough to
+/// continue.
 #[tokio::test]
 async fn a_journal_that_lost_its_beginning_still_knows_the_balances() {
     let mut stage = Stage::set().await;
@@ -225,7 +226,7 @@ async fn a_journal_that_lost_its_beginning_still_knows_the_balances() {
         stage.command(&format!("k{n}.F"), "pay", "ana", body).await;
     }
     stage.answered(120).await;
-    // What the last command wrote may still be on its way: the checkpoint is written after it.
+    // Wait for the checkpoint, which is written after the last reply.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let journal = stage.dump(&JOURNAL);
     let is_page = |record: &&DumpedRecord| json(record)["what"].get("page").is_some();
@@ -245,7 +246,7 @@ async fn a_journal_that_lost_its_beginning_still_knows_the_balances() {
     assert_eq!(reply["version"], 122);
 }
 
-/// Everybody may write to a topic. What can't be read is passed over, and the rest goes on.
+/// Anyone may write to a topic. A record that is not a command is skipped.
 #[tokio::test]
 async fn a_record_that_is_no_command_does_not_end_the_service() {
     let stage = Stage::set().await;

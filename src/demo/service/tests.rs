@@ -1,21 +1,21 @@
-//! The journal read back, by itself.
+//! Replays of a journal in memory.
 
 use rskafka::record::{Record, RecordAndOffset};
 
 use super::ServiceError;
-use super::journal::{Line, Reading, What};
-use crate::demo::payments::{Command, Decision, Entry, Ledger, Source};
+use super::journal::{Line, LineContent, Replay};
+use crate::demo::payments::{Command, Decision, JournalEntry, Ledger, Source};
 
-/// A journal on paper.
+/// A journal in memory.
 #[derive(Default)]
-struct Paper {
+struct TestJournal {
     lines: Vec<Line>,
     session: u64,
     relayed: i64,
 }
 
-impl Paper {
-    fn write(&mut self, what: What) {
+impl TestJournal {
+    fn write(&mut self, what: LineContent) {
         self.lines.push(Line {
             session: self.session,
             relayed: self.relayed,
@@ -25,17 +25,17 @@ impl Paper {
 
     fn open(&mut self) {
         self.session += 1;
-        self.write(What::Opened);
+        self.write(LineContent::Opened);
     }
 
     fn on_relayed(&mut self) {
         self.relayed = self.lines.len() as i64;
     }
 
-    fn read_from(&self, start: usize) -> Result<(Ledger, Vec<Entry>), ServiceError> {
-        let mut reading = Reading::new(start as i64);
+    fn read_from(&self, start: usize) -> Result<(Ledger, Vec<JournalEntry>), ServiceError> {
+        let mut replay = Replay::new(start as i64);
         for (offset, line) in self.lines.iter().enumerate().skip(start) {
-            reading.take(&RecordAndOffset {
+            replay.take(&RecordAndOffset {
                 record: Record {
                     key: None,
                     value: Some(serde_json::to_vec(line).expect("JSON")),
@@ -45,7 +45,7 @@ impl Paper {
                 offset: offset as i64,
             })?;
         }
-        reading.done(start as i64)
+        replay.done(start as i64)
     }
 }
 
@@ -69,32 +69,32 @@ fn pay(offset: i64) -> Command {
     }
 }
 
-/// A journal of some commands in batches of `batch`, and the ledger that wrote it.
-fn written(commands: i64, batch: i64) -> (Paper, Ledger) {
-    let mut paper = Paper::default();
+/// A journal of commands in batches of `batch`, and the ledger that wrote it.
+fn written(commands: i64, batch: i64) -> (TestJournal, Ledger) {
+    let mut journal = TestJournal::default();
     let mut ledger = Ledger::default();
-    paper.open();
+    journal.open();
     for entry in Ledger::opening(0) {
         ledger.absorb(&entry);
-        paper.write(What::Entry(entry));
+        journal.write(LineContent::Entry(entry));
     }
     for offset in 0..commands {
         if offset % batch == 0 {
-            paper.on_relayed();
+            journal.on_relayed();
             ledger.on_relayed(0);
         }
         let Decision::Fresh(entry) = ledger.apply(&pay(offset)) else {
             panic!("each is new");
         };
-        paper.write(What::Entry(*entry));
+        journal.write(LineContent::Entry(*entry));
     }
-    (paper, ledger)
+    (journal, ledger)
 }
 
 #[test]
 fn what_the_last_batch_wrote_is_relayed_again() {
-    let (paper, ledger) = written(10, 4);
-    let (read, pending) = paper.read_from(0).expect("it is whole");
+    let (journal, ledger) = written(10, 4);
+    let (read, pending) = journal.read_from(0).expect("it is whole");
     assert_eq!(read, ledger);
     let offsets: Vec<_> = pending
         .iter()
@@ -106,22 +106,23 @@ fn what_the_last_batch_wrote_is_relayed_again() {
 
 #[test]
 fn a_journal_without_its_beginning_reads_from_a_checkpoint() {
-    let (mut paper, mut ledger) = written(10, 5);
-    paper.on_relayed();
+    let (mut journal, mut ledger) = written(10, 5);
+    journal.on_relayed();
     ledger.on_relayed(0);
-    let checkpoint = paper.lines.len();
+    let checkpoint = journal.lines.len();
     for page in ledger.checkpoint() {
-        paper.write(What::Page(page));
+        journal.write(LineContent::Page(page));
     }
-    paper.on_relayed();
+    journal.on_relayed();
     for offset in 10..13 {
         let Decision::Fresh(entry) = ledger.apply(&pay(offset)) else {
             panic!("each is new");
         };
-        paper.write(What::Entry(*entry));
+        journal.write(LineContent::Entry(*entry));
     }
-    // From within the entries before it: what is left of them still answers their duplicates.
-    let (read, pending) = paper.read_from(6).expect("a checkpoint follows");
+    // Start within the entries before the checkpoint: those that remain still answer their
+    // duplicates.
+    let (read, pending) = journal.read_from(6).expect("a checkpoint follows");
     assert_eq!(pending.len(), 3);
     let is_known = |offset| matches!(read.decide(&pay(offset)), Decision::Known(_));
     assert_eq!(
@@ -135,42 +136,42 @@ fn a_journal_without_its_beginning_reads_from_a_checkpoint() {
     };
     assert_eq!(fresh(&read), fresh(&ledger));
     assert_eq!(read.next_offset(0), ledger.next_offset(0));
-    // From the very checkpoint, and from within it.
-    assert!(paper.read_from(checkpoint).is_ok());
+    // Start at the checkpoint, and within it.
+    assert!(journal.read_from(checkpoint).is_ok());
     assert!(matches!(
-        paper.read_from(checkpoint + 1),
+        journal.read_from(checkpoint + 1),
         Err(ServiceError::Headless { .. })
     ));
 }
 
 #[test]
 fn an_older_sessions_late_write_is_passed_over() {
-    let (mut paper, mut ledger) = written(3, 1);
-    paper.on_relayed();
+    let (mut journal, mut ledger) = written(3, 1);
+    journal.on_relayed();
     ledger.on_relayed(0);
-    // What the old session thought it had failed to write comes in behind the new one's opening.
+    // A write that the old session assumed lost is appended after the new session's first record.
     let Decision::Fresh(late) = ledger.decide(&pay(4)) else {
         panic!("it is new");
     };
-    paper.open();
-    paper.session = 1;
-    paper.write(What::Entry(*late));
-    paper.session = 2;
-    let (read, _) = paper.read_from(0).expect("it is whole");
+    journal.open();
+    journal.session = 1;
+    journal.write(LineContent::Entry(*late));
+    journal.session = 2;
+    let (read, _) = journal.read_from(0).expect("it is whole");
     assert_eq!(read, ledger);
     let Decision::Fresh(entry) = ledger.apply(&pay(3)) else {
         panic!("it is new");
     };
-    paper.write(What::Entry(*entry));
-    let (read, pending) = paper.read_from(0).expect("it is whole");
+    journal.write(LineContent::Entry(*entry));
+    let (read, pending) = journal.read_from(0).expect("it is whole");
     assert_eq!((read, pending.len()), (ledger, 1));
 }
 
 #[test]
 fn a_record_nobody_wrote_is_named() {
-    let (mut paper, _) = written(1, 1);
-    paper.lines.clear();
-    let mut reading = Reading::new(0);
+    let (mut journal, _) = written(1, 1);
+    journal.lines.clear();
+    let mut replay = Replay::new(0);
     let garbage = RecordAndOffset {
         record: Record {
             key: None,
@@ -180,6 +181,6 @@ fn a_record_nobody_wrote_is_named() {
         },
         offset: 7,
     };
-    let error = reading.take(&garbage).expect_err("it is no line");
+    let error = replay.take(&garbage).expect_err("it is no line");
     assert!(error.to_string().contains("record 7"), "{error}");
 }

@@ -1,6 +1,9 @@
 //! Answers that come from elsewhere, as responses to the requests that wait for them.
 
-use crate::http::{CorsGrant, Exchange, Framed, IfNoneMatch, ReplyRules, ResponseHead, Status};
+use crate::command::Reply;
+use crate::http::{
+    IfNoneMatch, JSON, REPLAYED, REVALIDATE, ReplyRules, Response, ResponseContext, Status,
+};
 use crate::metrics::{CommandOutcome, RouteKind, StatusClass};
 use crate::model::{ExchangeId, Id as _, Instant};
 use crate::route::{Failure, Refused};
@@ -8,6 +11,7 @@ use crate::shard::io::Io;
 use crate::shard::message::{Answer, Found};
 
 use super::client::{Client, State, Wait, What};
+use super::responder::Responded;
 use super::{Edge, EdgeContext};
 
 /// The hundreds of a status.
@@ -42,8 +46,8 @@ impl Edge {
         cx.metrics.commands[wait.route.index()]
             .commands
             .bump(outcome);
-        let (framed, status) = match answer {
-            Answer::Reply { reply, replayed } => self.write_reply(&reply, replayed, &wait),
+        let responded = match answer {
+            Answer::Reply { reply, replayed } => self.write_reply(&reply, replayed, wait.context),
             Answer::Refused(mut refused) => {
                 if outcome == CommandOutcome::Unknown {
                     let replies = self.snapshot.topic(wait.topic);
@@ -54,10 +58,10 @@ impl Edge {
                         format!("no reply came on topic `{}` in {waited:.1} s", replies.name);
                     refused.detail = format!("{what}: {}", refused.detail).into();
                 }
-                self.write_refused(&refused, wait.exchange, wait.cors)
+                self.responder.refuse(wait.context, &refused)
             }
         };
-        self.done(client, &wait, RouteKind::Command, (framed, status), cx);
+        self.done(client, &wait, RouteKind::Command, responded, cx);
     }
 
     /// The newest record of a key, for the client that waits for it.
@@ -75,8 +79,8 @@ impl Edge {
         };
         let condition = condition.as_deref();
         let age = cx.projections.age(wait.topic, cx.now.mono);
-        let written = self.write_found(&found, condition, age, wait.exchange, wait.cors);
-        self.done(client, &wait, RouteKind::Query, written, cx);
+        let responded = self.write_found(&found, condition, age, wait.context);
+        self.done(client, &wait, RouteKind::Query, responded, cx);
     }
 
     /// Takes out the client that waits for an answer; `None` if it no longer does.
@@ -89,7 +93,7 @@ impl Edge {
         match std::mem::replace(&mut client.state, State::Reading) {
             State::Waiting(mut wait) => {
                 // The process may have begun to drain since the request came.
-                wait.exchange.keep_alive &= client.http.kept() > 0 || !self.is_leaving();
+                wait.context.keep_alive &= client.http.kept() > 0 || !self.is_leaving();
                 Some((client, wait))
             }
             _ => None,
@@ -101,16 +105,18 @@ impl Edge {
         mut client: Box<Client>,
         wait: &Wait,
         kind: RouteKind,
-        (framed, status): (Framed, Status),
+        responded: Responded,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let route = &mut cx.metrics.routes[wait.route.index()];
-        route.requests.bump(class(status));
+        route.requests.bump(class(responded.status));
         let took = cx.now.mono.since(wait.began);
         cx.metrics.general.request_time.at(kind).record(took);
-        client.continue_answer(&mut self.out);
+        let mut out = self.responder.take();
+        client.continue_answer(&mut out);
+        self.responder.put_back(out);
         client.exchange = client.exchange.wrapping_add(1);
-        client.state = match framed.close {
+        client.state = match responded.framed.close {
             true => self.closing(),
             false => State::Reading,
         };
@@ -144,29 +150,14 @@ impl Edge {
     /// Writes a service's reply.
     fn write_reply(
         &mut self,
-        reply: &crate::command::Reply,
+        reply: &Reply,
         replayed: bool,
-        wait: &Wait,
-    ) -> (Framed, Status) {
-        let status = Status::new(reply.status).expect("a reply's status was checked");
-        let mut head = ResponseHead::begin(&mut self.out, status, wait.exchange, &self.date_line);
-        let rules = ReplyRules { set_cookie: false };
-        let mut headers = reply.headers.iter();
-        let written = headers
-            .try_for_each(|(name, value)| head.reply_header(name, value, rules).map(drop))
-            .and_then(|()| match &self.cors {
-                Some(cors) => cors.write(wait.cors, &mut head),
-                None => Ok(()),
-            });
-        if let Err(refusal) = written {
-            drop(head); // It leaves no bytes behind.
-            return self.write_refused(&refusal.into(), wait.exchange, wait.cors);
+        context: ResponseContext,
+    ) -> Responded {
+        match reply_response(reply, replayed) {
+            Ok(response) => self.responder.respond(context, response),
+            Err(refused) => self.responder.refuse(context, &refused),
         }
-        if replayed {
-            head.fixed("idempotent-replayed", "true");
-        }
-        head.content_type("application/json");
-        (head.body(&reply.body), status)
     }
 
     /// Writes the newest record of a key, or why there is none.
@@ -175,9 +166,8 @@ impl Edge {
         found: &Found,
         condition: Option<&IfNoneMatch>,
         age: Option<u64>,
-        exchange: Exchange,
-        grant: CorsGrant,
-    ) -> (Framed, Status) {
+        context: ResponseContext,
+    ) -> Responded {
         let (value, etag, content_type) = match found {
             Found::Entry {
                 value,
@@ -185,7 +175,7 @@ impl Edge {
                 content_type,
             } => (value, etag, content_type),
             Found::Failed(failure) => {
-                return self.write_refused(&(*failure).into(), exchange, grant);
+                return self.responder.refuse(context, &(*failure).into());
             }
         };
         let same = condition.is_some_and(|condition| condition.has(Some(etag)));
@@ -194,42 +184,36 @@ impl Edge {
         } else {
             Status::OK
         };
-        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        head.etag(etag).fixed("cache-control", "no-cache");
+        let mut response = Response::new(status);
+        response.etag(etag).fixed(&REVALIDATE);
         if let Some(age) = age {
-            head.number("age", age);
+            response.number("age", age);
         }
-        if let Some(cors) = &self.cors {
-            cors.write(grant, &mut head).expect("a short head has room");
+        if !same {
+            match content_type {
+                // Its characters were checked when the record was cached.
+                Some(name) => response.checked("content-type", name.as_bytes()),
+                None => response.fixed(&JSON),
+            };
+            response.body(value);
         }
-        if same {
-            return (head.empty(), status);
-        }
-        match content_type {
-            // Its characters were checked when the record was cached.
-            Some(name) => drop(head.header("content-type", name.as_bytes())),
-            None => drop(head.content_type("application/json")),
-        }
-        (head.body(value), status)
+        self.responder.respond(context, response)
     }
+}
 
-    /// Writes an answer that is no success.
-    pub(super) fn write_refused(
-        &mut self,
-        refused: &Refused,
-        exchange: Exchange,
-        grant: CorsGrant,
-    ) -> (Framed, Status) {
-        let status = refused.kind.status;
-        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        if let Some(cors) = &self.cors {
-            cors.write(grant, &mut head).expect("a short head has room");
-        }
-        if let Some(seconds) = refused.retry_after {
-            head.number("retry-after", u64::from(seconds));
-        }
-        (head.problem(&refused.problem(None)), status)
+/// A service's reply as a response.
+fn reply_response(reply: &Reply, replayed: bool) -> Result<Response<'_>, Refused> {
+    let status = Status::new(reply.status).expect("a reply's status was checked");
+    let mut response = Response::new(status);
+    let rules = ReplyRules { set_cookie: false };
+    for (name, value) in &reply.headers {
+        response.reply_field(name, value, rules)?;
     }
+    if replayed {
+        response.fixed(&REPLAYED);
+    }
+    response.json_unless_typed().body(&reply.body);
+    Ok(response)
 }
 
 /// What a command that got no reply counts as.

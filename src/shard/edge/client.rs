@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use crate::cache::Page;
-use crate::http::{Connection, CorsGrant, Drain, Exchange, Framed, IfNoneMatch};
+use crate::http::{Connection, Drain, Framed, IfNoneMatch, ResponseContext};
 use crate::log::Seq;
 use crate::model::{CommandKey, Instant, KeyHash, RouteId, ShardId, TopicId};
 use crate::shard::io::{Io, SocketId};
@@ -75,8 +75,7 @@ pub(super) enum State {
 /// A request that waits for another shard.
 #[derive(Debug)]
 pub(super) struct Wait {
-    pub(super) exchange: Exchange,
-    pub(super) cors: CorsGrant,
+    pub(super) context: ResponseContext,
     pub(super) began: Instant,
     pub(super) route: RouteId,
     /// The topic of a command's replies, or the queried one.

@@ -92,8 +92,8 @@ impl Edge {
             None => {
                 let end: &[u8] = if scan.any { b"]\n" } else { b"[]\n" };
                 self.piece.extend_from_slice(end);
-                scan.framed.piece(&mut self.out, &self.piece);
-                scan.framed.end(&mut self.out);
+                self.responder.piece(scan.framed, &self.piece);
+                self.responder.end(scan.framed);
                 let took = cx.now.mono.since(scan.began);
                 cx.metrics
                     .general
@@ -112,7 +112,7 @@ impl Edge {
                 return self.resume(client, cx);
             }
         }
-        scan.framed.piece(&mut self.out, &self.piece);
+        self.responder.piece(scan.framed, &self.piece);
         // Each page has the write timeout anew; a collection's only bound is its reader's patience.
         client.deadline = cx
             .now

@@ -6,6 +6,7 @@ mod body;
 mod client;
 mod collection;
 mod request;
+mod responder;
 mod serve;
 mod stream;
 mod transport;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use crate::command::{CommandHeaders, HeaderNames};
 use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config};
-use crate::http::{ChunkHead, Cors, DateCache, Limits};
+use crate::http::{ChunkHead, Cors, HeaderTable, Limits};
 use crate::metrics::{AcceptRefusal, CloseReason, ShardMetrics};
 use crate::model::{ExchangeId, FastRandom, Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
@@ -32,6 +33,7 @@ use super::timers::Wheel;
 use super::totals::ClientTotals;
 
 use client::{Client, State, Wait, What};
+use responder::Responder;
 use stream::Stream;
 use transport::Transport;
 
@@ -41,7 +43,6 @@ pub(super) struct Edge {
     me: ShardId,
     snapshot: Arc<Snapshot>,
     router: Router,
-    cors: Option<Cors>,
     limits: Limits,
     /// For listeners that speak TLS; those before it speak plain HTTP.
     tls: Option<(ListenerId, Acceptor)>,
@@ -56,15 +57,13 @@ pub(super) struct Edge {
     ready: VecDeque<SocketId>,
     wheel: Wheel,
     due: Vec<SocketId>,
-    date: DateCache,
-    /// The `Date` line of this turn.
-    date_line: Vec<u8>,
+    responder: Responder,
     /// Where delivery goes on.
     deliver_next: usize,
     /// The head of the last chunk of a stream.
     chunk_head: ChunkHead,
-    /// Scratch: the responses of one client's turn, and plaintext of one read.
-    out: Vec<u8>,
+    /// Scratch: headers of one request, plaintext of one read, and a piece of a collection.
+    table: HeaderTable,
     plain: Vec<u8>,
     piece: Vec<u8>,
     random: SecureRandom,
@@ -161,7 +160,7 @@ impl Edge {
         Self {
             me,
             router: Router::new(config).expect("routes were checked with the config"),
-            cors,
+            responder: Responder::new(cors),
             limits,
             tls,
             slots: Vec::new(),
@@ -172,11 +171,9 @@ impl Edge {
             ready: VecDeque::new(),
             wheel: Wheel::new(now.mono),
             due: Vec::new(),
-            date: DateCache::new(),
-            date_line: Vec::new(),
             deliver_next: 0,
             chunk_head: ChunkHead::new(0),
-            out: Vec::new(),
+            table: HeaderTable::new(),
             plain: Vec::new(),
             piece: Vec::new(),
             jitter: FastRandom::new(random.seed()),
@@ -189,8 +186,7 @@ impl Edge {
 
     /// The wall time of this turn.
     pub(super) fn set_time(&mut self, wall: UnixMillis) {
-        self.date_line.clear();
-        self.date_line.extend_from_slice(self.date.line(wall));
+        self.responder.set_time(wall);
     }
 
     /// Clients between requests, or waiting for an answer.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::command::{Asked, CommandParts, IdempotencyHash, command_key, fingerprint};
 use crate::config::{CommandRoute, Idempotency, Partitioner};
 use crate::http::{
-    CorsGrant, Exchange, Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, Method, Refusal,
-    Request, ResponseHead, Status, is_preflight, last_event_id,
+    Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, JSON, Method, REVALIDATE, Refusal,
+    Request, Response, ResponseContext, Status, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
@@ -24,6 +24,7 @@ use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
 use super::answer::{class, grace};
 use super::client::{Scan, Wait, What};
+use super::responder::Responded;
 use super::{Edge, Leaving};
 
 /// What became of a request.
@@ -45,8 +46,7 @@ pub(super) struct StreamStart {
     pub(super) plan: StreamPlan,
     /// The route's place in the config.
     pub(super) index: usize,
-    pub(super) exchange: Exchange,
-    pub(super) cors: CorsGrant,
+    pub(super) context: ResponseContext,
     pub(super) key: Option<(KeyHash, Vec<u8>)>,
     pub(super) last_event_id: Option<Vec<u8>>,
 }
@@ -55,8 +55,7 @@ pub(super) struct StreamStart {
 struct Asking<'r, 'b> {
     request: &'r Request<'b>,
     id: ExchangeId,
-    exchange: Exchange,
-    cors: CorsGrant,
+    context: ResponseContext,
     now: Instant,
 }
 
@@ -71,18 +70,14 @@ impl Edge {
         out: &mut Outbox,
         metrics: &mut ShardMetrics,
     ) -> Handled {
-        let mut exchange = request.exchange();
+        let mut context = request.context();
         // Pipelined requests are answered before the connection ends.
-        exchange.keep_alive &= request.pipelined || !self.is_leaving();
-        let cors = self
-            .cors
-            .as_ref()
-            .map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
+        context.keep_alive &= request.pipelined || !self.is_leaving();
+        context.cors = self.responder.grant(&request.headers);
         let asking = Asking {
             request,
             id,
-            exchange,
-            cors,
+            context,
             now,
         };
         let matched = match self.router.route(request.method, &request.path) {
@@ -95,13 +90,13 @@ impl Edge {
                     .general
                     .unrouted
                     .bump(class(Status::METHOD_NOT_ALLOWED));
-                return Handled::Done(self.not_allowed(methods, exchange, cors));
+                return Handled::Done(self.not_allowed(methods, context).framed);
             }
             Routed::NotFound => {
                 let refused = Failure::NoSuchRoute.into();
-                let (framed, status) = self.write_refused(&refused, exchange, cors);
-                metrics.general.unrouted.bump(class(status));
-                return Handled::Done(framed);
+                let responded = self.responder.refuse(context, &refused);
+                metrics.general.unrouted.bump(class(responded.status));
+                return Handled::Done(responded.framed);
             }
         };
         let params = &matched.params;
@@ -131,19 +126,21 @@ impl Edge {
                 self.stream(index, params, &asking, projections),
             ),
         };
-        let (framed, status) = match outcome {
+        let responded = match outcome {
             Ok(Outcome::Pending(handled)) => return handled,
-            Ok(Outcome::Answered(framed, status)) => (framed, status),
-            Err(refused) => self.write_refused(&refused, exchange, cors),
+            Ok(Outcome::Answered(responded)) => responded,
+            Err(refused) => self.responder.refuse(context, &refused),
         };
-        metrics.routes[route.index()].requests.bump(class(status));
+        metrics.routes[route.index()]
+            .requests
+            .bump(class(responded.status));
         // Within one turn: less than a turn's budget, and no clock to say how much less.
         metrics
             .general
             .request_time
             .at(kind)
             .record(std::time::Duration::ZERO);
-        Handled::Done(framed)
+        Handled::Done(responded.framed)
     }
 
     /// A command: what it is called, what it asks, what is produced; then its home decides.
@@ -165,8 +162,7 @@ impl Edge {
         let home = self.snapshot.topic(plan.commands).home;
         out.to_home(home, HomeMessage::Command(Box::new(request)));
         let wait = Wait {
-            exchange: asking.exchange,
-            cors: asking.cors,
+            context: asking.context,
             began: asking.now,
             route: plan.id,
             topic: plan.replies,
@@ -264,23 +260,21 @@ impl Edge {
         request: &Request<'_>,
         metrics: &mut ShardMetrics,
     ) -> bool {
-        let mut exchange = request.exchange();
-        exchange.keep_alive = false;
-        let cors = self.cors.as_ref();
-        let cors = cors.map_or(CorsGrant::None, |cors| cors.grant(&request.headers));
+        let mut context = request.context();
+        context.keep_alive = false;
+        context.cors = self.responder.grant(&request.headers);
         let matched = match self.router.route(request.method, &request.path) {
             Routed::To(matched) => matched,
             Routed::MethodNotAllowed(_) if request.method == Method::Options => return false,
             Routed::MethodNotAllowed(methods) => {
-                let _ = self.not_allowed(methods, exchange, cors);
-                let status = Status::METHOD_NOT_ALLOWED;
-                metrics.general.unrouted.bump(class(status));
+                let responded = self.not_allowed(methods, context);
+                metrics.general.unrouted.bump(class(responded.status));
                 return true;
             }
             Routed::NotFound => {
                 let refused = Failure::NoSuchRoute.into();
-                let (_, status) = self.write_refused(&refused, exchange, cors);
-                metrics.general.unrouted.bump(class(status));
+                let responded = self.responder.refuse(context, &refused);
+                metrics.general.unrouted.bump(class(responded.status));
                 return true;
             }
         };
@@ -290,11 +284,11 @@ impl Edge {
         let Err(refused) = self.check_head(index, &matched.params, request) else {
             return false;
         };
-        let (_, status) = self.write_refused(&refused, exchange, cors);
+        let responded = self.responder.refuse(context, &refused);
         let route = self.snapshot.commands[index].id.index();
         let commands = &mut metrics.commands[route].commands;
         commands.bump(CommandOutcome::Invalid);
-        metrics.routes[route].requests.bump(class(status));
+        metrics.routes[route].requests.bump(class(responded.status));
         true
     }
 
@@ -355,12 +349,12 @@ impl Edge {
         });
         let layout = self.snapshot.layout;
         let owner = hash.owner(layout.first_slice(), layout.slices());
-        let (exchange, cors) = (asking.exchange, asking.cors);
+        let context = asking.context;
         if owner == self.me {
             let found = projection.find(hash, &key, partition);
             let condition = condition.as_ref();
-            let (framed, status) = self.write_found(&found, condition, age, exchange, cors);
-            return Ok(Outcome::Answered(framed, status));
+            let responded = self.write_found(&found, condition, age, context);
+            return Ok(Outcome::Answered(responded));
         }
         let key = key.into_boxed_slice();
         let get = ProjectionMessage::Get {
@@ -373,8 +367,7 @@ impl Edge {
         let what = What::Get(condition.map(Box::new));
         let (began, route) = (asking.now, id);
         let wait = Wait {
-            exchange,
-            cors,
+            context,
             began,
             route,
             topic,
@@ -400,26 +393,20 @@ impl Edge {
         } else {
             Status::OK
         };
-        let exchange = asking.exchange;
-        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        head.etag(&etag).fixed("cache-control", "no-cache");
+        let mut response = Response::new(status);
+        response.etag(&etag).fixed(&REVALIDATE);
         if let Some(age) = age {
-            head.number("age", age);
+            response.number("age", age);
         }
-        if let Some(cors) = &self.cors {
-            cors.write(asking.cors, &mut head)
-                .expect("a short head has room");
+        if !same {
+            response.fixed(&JSON).pieces();
         }
-        if same {
-            return Outcome::Answered(head.empty(), status);
-        }
-        head.content_type("application/json");
-        let framed = head.streamed();
-        if exchange.head_only {
-            return Outcome::Answered(framed, status);
+        let responded = self.responder.respond(asking.context, response);
+        if same || asking.context.head_only {
+            return Outcome::Answered(responded);
         }
         let scan = Box::new(Scan {
-            framed,
+            framed: responded.framed,
             topic,
             began: asking.now,
             route,
@@ -465,8 +452,7 @@ impl Edge {
         let start = StreamStart {
             plan,
             index,
-            exchange: asking.exchange,
-            cors: asking.cors,
+            context: asking.context,
             key,
             last_event_id,
         };
@@ -475,30 +461,24 @@ impl Edge {
 
     /// `OPTIONS`: a preflight, or the question which methods there are.
     fn options(&mut self, methods: Methods, asking: &Asking<'_, '_>) -> Framed {
-        let (status, exchange) = (Status::NO_CONTENT, asking.exchange);
-        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        allow(&mut head, methods);
-        let listed: Vec<_> = methods.iter().collect();
-        match &self.cors {
-            Some(cors) if is_preflight(asking.request) => {
-                cors.write_preflight(asking.cors, &listed, &mut head)
-            }
-            Some(cors) => cors.write(asking.cors, &mut head),
-            None => Ok(()),
-        }
-        .expect("the headers of a preflight are short");
-        head.empty()
+        let allowed = listed(methods);
+        let mut response = Response::new(Status::NO_CONTENT);
+        response.checked("allow", allowed.as_bytes());
+        let responder = &mut self.responder;
+        let responded = match is_preflight(asking.request) {
+            true => responder.respond_to_preflight(asking.context, &allowed, response),
+            false => responder.respond(asking.context, response),
+        };
+        responded.framed
     }
 
-    fn not_allowed(&mut self, methods: Methods, exchange: Exchange, grant: CorsGrant) -> Framed {
-        let status = Status::METHOD_NOT_ALLOWED;
-        let mut head = ResponseHead::begin(&mut self.out, status, exchange, &self.date_line);
-        allow(&mut head, methods);
-        if let Some(cors) = &self.cors {
-            cors.write(grant, &mut head).expect("a short head has room");
-        }
+    fn not_allowed(&mut self, methods: Methods, context: ResponseContext) -> Responded {
+        let allowed = listed(methods);
         let detail = "this path has routes for the methods in Allow only";
-        head.problem(&Refusal::new(Fault::MethodNotAllowed, detail).problem())
+        let refusal = Refusal::new(Fault::MethodNotAllowed, detail);
+        let mut response = Response::problem(&refusal.problem());
+        response.checked("allow", allowed.as_bytes());
+        self.responder.respond(context, response)
     }
 }
 
@@ -550,12 +530,12 @@ fn inputs<'a>(
 
 /// What a handler made of a request.
 enum Outcome {
-    Answered(Framed, Status),
+    Answered(Responded),
     Pending(Handled),
 }
 
-fn allow(head: &mut ResponseHead<'_>, methods: Methods) {
-    let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
-    head.header("allow", names.join(", ").as_bytes())
-        .expect("method names are tokens");
+/// The names of methods, as `Allow` lists them.
+fn listed(methods: Methods) -> String {
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    names.join(", ")
 }

@@ -1,6 +1,8 @@
 //! A client's turn: send what waits, read, answer what is whole, send the answers in one write.
 
-use crate::http::{CONTINUE, Connection, CorsGrant, Drained, Exchange, Fault, Received, Refusal};
+use crate::http::{
+    CONTINUE, Connection, Drained, Fault, HeaderTable, Received, Refusal, ResponseContext,
+};
 use crate::metrics::CloseReason;
 use crate::model::Instant;
 use crate::route::{Failure, Refused};
@@ -55,10 +57,6 @@ impl Edge {
     }
 
     fn read<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        debug_assert!(
-            self.out.is_empty(),
-            "each client starts with a clean scratch"
-        );
         // What was pipelined behind the last answer comes before what the socket has.
         let mut look = match client.http.kept() {
             0 => Look::More,
@@ -107,11 +105,7 @@ impl Edge {
             };
             self.plain = plain;
         }
-        let out = std::mem::take(&mut self.out);
-        cx.metrics.general.sent_bytes.add(out.len() as u64);
-        let gone = !client.send(&out, cx.io);
-        self.out = out;
-        self.out.clear();
+        let gone = !self.send_responses(&mut client, cx);
         match ended {
             _ if gone => return self.end(client, CloseReason::Client, cx),
             None => {}
@@ -220,7 +214,23 @@ impl Edge {
     fn look(
         &mut self,
         client: &mut Client,
-        mut input: &[u8],
+        input: &[u8],
+        now: Instant,
+        projections: &mut super::Projections,
+        out: &mut super::Outbox,
+        metrics: &mut super::ShardMetrics,
+    ) -> Look {
+        let mut table = std::mem::take(&mut self.table);
+        let input = (input, &mut table);
+        let look = self.look_with(client, input, now, projections, out, metrics);
+        self.table = table;
+        look
+    }
+
+    fn look_with(
+        &mut self,
+        client: &mut Client,
+        (mut input, table): (&[u8], &mut HeaderTable),
         now: Instant,
         projections: &mut super::Projections,
         out: &mut super::Outbox,
@@ -228,21 +238,22 @@ impl Edge {
     ) -> Look {
         for _ in 0..PIPELINED_MAX {
             let id = self.exchange(client);
-            match client.http.receive(input, &self.limits) {
+            match client.http.receive(input, &self.limits, table) {
                 Received::More => return Look::More,
                 Received::Continue(request) => {
                     if !self.refuse_expecting(&request, metrics) {
-                        self.out.extend_from_slice(CONTINUE);
+                        self.responder.interim(CONTINUE);
                         return Look::More;
                     }
                     client.http = Connection::new();
                     client.state = State::draining();
                     return Look::Stop;
                 }
-                Received::Refused(refusal, exchange, origin) => {
-                    let grant = self.grant_to(origin.as_deref());
-                    let (_, status) = self.write_refused(&refusal.into(), exchange, grant);
-                    metrics.general.unrouted.bump(super::answer::class(status));
+                Received::Refused(refusal, mut context, origin) => {
+                    context.cors = self.responder.grant_to(origin.as_deref());
+                    let responded = self.responder.refuse(context, &refusal.into());
+                    let class = super::answer::class(responded.status);
+                    metrics.general.unrouted.bump(class);
                     client.state = State::draining();
                     return Look::Stop;
                 }
@@ -277,7 +288,7 @@ impl Edge {
             if input.is_empty() && client.http.kept() == 0 {
                 return Look::More;
             }
-            if self.out.len() > ANSWERS_BYTES_MAX {
+            if self.responder.len() > ANSWERS_BYTES_MAX {
                 break;
             }
         }
@@ -285,10 +296,17 @@ impl Edge {
         Look::Yield
     }
 
-    /// The CORS headers of an answer that is given before its request was routed.
-    fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
-        let cors = self.cors.as_ref();
-        cors.map_or(CorsGrant::None, |cors| cors.grant_to(origin))
+    /// Sends what was written in this client's turn. Returns false if the client is gone.
+    pub(super) fn send_responses<I: Io>(
+        &mut self,
+        client: &mut Client,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> bool {
+        let out = self.responder.take();
+        cx.metrics.general.sent_bytes.add(out.len() as u64);
+        let sent = client.send(&out, cx.io);
+        self.responder.give_back(out);
+        sent
     }
 
     /// A request did not come whole in time.
@@ -305,17 +323,13 @@ impl Edge {
         cx: &mut EdgeContext<'_, I>,
     ) {
         let origin = client.http.origin(&self.limits);
-        let grant = self.grant_to(origin.as_deref());
-        let (_, status) = self.write_refused(refused, Exchange::REFUSED, grant);
-        cx.metrics
-            .general
-            .unrouted
-            .bump(super::answer::class(status));
-        let out = std::mem::take(&mut self.out);
-        let gone = !client.send(&out, cx.io);
-        self.out = out;
-        self.out.clear();
-        if gone {
+        let cors = self.responder.grant_to(origin.as_deref());
+        let unread = ResponseContext::UNREAD;
+        let context = ResponseContext { cors, ..unread };
+        let responded = self.responder.refuse(context, refused);
+        let class = super::answer::class(responded.status);
+        cx.metrics.general.unrouted.bump(class);
+        if !self.send_responses(&mut client, cx) {
             return self.end(client, CloseReason::Client, cx);
         }
         client.http = Connection::new();
@@ -352,11 +366,7 @@ impl Edge {
 
     /// Takes up a client whose request has been answered: what it pipelined comes next.
     pub(super) fn resume<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let out = std::mem::take(&mut self.out);
-        cx.metrics.general.sent_bytes.add(out.len() as u64);
-        let gone = !client.send(&out, cx.io);
-        self.out = out;
-        self.out.clear();
+        let gone = !self.send_responses(&mut client, cx);
         if gone {
             return self.end(client, CloseReason::Client, cx);
         }

@@ -2,7 +2,7 @@
 //! they are sent, and from where, is the feed's business; this file gives it sockets, pages and
 //! catch-up reads.
 
-use crate::http::{CorsGrant, Exchange, Framed, ResponseHead, Status};
+use crate::http::{EVENT_STREAM, NO_BUFFERING, PASS_THROUGH, Response, ResponseContext, Status};
 use crate::metrics::{CloseReason, StreamEnd};
 use crate::model::{ExchangeId, Id as _, Instant, RouteId, ShardId};
 use crate::shard::io::{Io, Part, Read, SocketId};
@@ -12,6 +12,7 @@ use crate::sse::{Delivery, Filter, Slow, Start, Subscribe};
 use super::body::{Body, BodySink, Progress};
 use super::client::Client;
 use super::request::StreamStart;
+use super::responder::Responded;
 use super::{Conn, Edge, EdgeContext};
 use crate::shard::ciphertext::Flushed;
 
@@ -45,33 +46,26 @@ impl Edge {
         start: StreamStart,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let exchange = Exchange {
-            keep_alive: false,
-            ..start.exchange
-        };
+        let context = start.context;
         // At its limit, on its way out, or while a topic is loaded anew, a gateway takes no new
         // stream.
         let projection = cx.projections.get(start.plan.topic);
         let loading = projection.is_none_or(|projection| projection.feed().is_none());
         let streams_max = self.snapshot.config.settings.streams.streams_max;
-        let refused = exchange.head_only || self.is_leaving() || loading;
+        let refused = context.head_only || self.is_leaving() || loading;
         let full = refused || !self.totals.streams.take(streams_max);
-        let framed = self.write_stream_head(exchange, start.cors);
+        let framed = self.write_stream_head(context).framed;
         if full {
             // A native EventSource gives up for good on any other status: it must come back later.
-            if !exchange.head_only {
+            if !context.head_only {
                 let retry = format!("retry: {}\n\n", self.retry_later());
-                framed.piece(&mut self.out, retry.as_bytes());
+                self.responder.piece(framed, retry.as_bytes());
             }
-            framed.end(&mut self.out);
+            self.responder.end(framed);
             client.state = super::client::State::Closing;
             return self.resume(client, cx);
         }
-        let out = std::mem::take(&mut self.out);
-        let sent = client.send(&out, cx.io);
-        self.out = out;
-        self.out.clear();
-        if !sent {
+        if !self.send_responses(&mut client, cx) {
             self.totals.streams.give_back();
             return self.end(client, CloseReason::Client, cx);
         }
@@ -128,16 +122,14 @@ impl Edge {
         self.read_stream(socket, cx);
     }
 
-    fn write_stream_head(&mut self, exchange: Exchange, grant: CorsGrant) -> Framed {
-        let mut head = ResponseHead::begin(&mut self.out, Status::OK, exchange, &self.date_line);
-        head.fixed("content-type", "text/event-stream");
-        // A proxy that compresses holds events back until its buffer is full (RFC 9111 5.2.2.6).
-        head.fixed("cache-control", "no-store, no-transform");
-        head.fixed("x-accel-buffering", "no");
-        if let Some(cors) = &self.cors {
-            cors.write(grant, &mut head).expect("a short head has room");
-        }
-        head.streamed()
+    fn write_stream_head(&mut self, context: ResponseContext) -> Responded {
+        let mut response = Response::new(Status::OK);
+        response
+            .fixed(&EVENT_STREAM)
+            .fixed(&PASS_THROUGH)
+            .fixed(&NO_BUFFERING)
+            .stream();
+        self.responder.respond(context, response)
     }
 
     pub(super) fn write_timeout(&self) -> std::time::Duration {

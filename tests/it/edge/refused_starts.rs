@@ -44,7 +44,7 @@ fn everything_that_is_wrong_is_said_at_once() {
     let config = "shards = \"many\"\n[http]\nhead_timeout = 10\n[[query]]\nroute = \"GET /a\"\ntopic = \"a\"\n\
                   [[stream]]\nroute = \"GET /a\"\ntopic = \"b\"\n";
     let said = refused(config, 78, &[]);
-    for part in ["shards", "`10` has no unit", "`GET /a` has two owners"] {
+    for part in ["shards", "`10` has no unit", "`GET /a` is defined twice"] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }

@@ -1,7 +1,7 @@
-//! What happens while the gateway is away: commands that reach Kafka on another way.
+//! Commands that reach Kafka without this gateway, while it is down.
 //!
-//! In real life other gateways take over, and the service goes on. Here Ana and Bo pay each other
-//! a little, straight through Kafka, so that a stream that resumes has something to have missed.
+//! In production, other gateways take over and the service continues. Here Ana and Bo pay each
+//! other a small amount directly through Kafka, so that a stream that resumes has missed something.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use rskafka::record::Record;
 use super::service::{KafkaError, Partition, connect, now};
 use super::topics::{COMMANDS, REPLIES};
 
-/// Who pays whom.
+/// Payer and payee of each payment.
 const PAYMENTS: [(&str, &str); 2] = [("ana", "bo"), ("bo", "ana")];
 
-/// Appends commands without a gateway.
+/// Appends commands to Kafka directly.
 #[derive(Clone, Debug)]
-pub(crate) struct Away {
-    /// The demo's broker.
+pub(crate) struct OutsideCommands {
+    /// Address of the demo's broker.
     pub(crate) bootstrap: String,
 }
 
-impl Away {
-    /// Each pays the other 25 cents. How many commands were appended.
-    pub(crate) async fn happens(&self) -> Result<usize, KafkaError> {
+impl OutsideCommands {
+    /// Appends one payment of 25 cents in each direction. Returns the number of commands.
+    pub(crate) async fn append(&self) -> Result<usize, KafkaError> {
         let client = connect(&self.bootstrap).await?;
         let at = now();
         for (from, to) in PAYMENTS {

@@ -1,4 +1,4 @@
-//! Where everything is: addresses, the gateway's config file, and how it is said to the user.
+//! The demo's addresses, the gateway's generated config, and the text that is printed.
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, Metadata};
@@ -12,26 +12,26 @@ use serde_json::json;
 
 use super::topics::{BALANCES, COMMANDS, PAYMENTS, REPLIES};
 
-/// The demo's addresses, all known.
+/// The addresses of all parts of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Places {
-    /// Commands, queries, streams.
+pub(crate) struct Addresses {
+    /// The gateway's address for commands, queries and streams.
     pub(crate) gateway: SocketAddr,
-    /// The gateway's health and metrics.
+    /// The gateway's admin port.
     pub(crate) admin: SocketAddr,
-    /// Kafka clients.
+    /// The broker's address for Kafka clients.
     pub(crate) kafka: SocketAddr,
-    /// The web page.
+    /// The address of the web page.
     pub(crate) page: SocketAddr,
 }
 
-impl Places {
-    /// The gateway, as browsers and curl name it.
+impl Addresses {
+    /// The gateway's URL for browsers and curl.
     pub(crate) fn gateway_url(&self) -> String {
         url(self.gateway)
     }
 
-    /// The gateway's config, ready to run.
+    /// The gateway's config file.
     pub(crate) fn gateway_toml(&self) -> String {
         let (commands, replies) = (COMMANDS.name, REPLIES.name);
         let (balances, payments) = (BALANCES.name, PAYMENTS.name);
@@ -106,7 +106,7 @@ timeout = "10s"
         toml
     }
 
-    /// The origins a browser may give the page.
+    /// The origins that browsers may use for the page.
     fn page_origins(&self) -> String {
         let page = connectable(self.page);
         let mut origins = vec![format!("\"{}\"", url(page))];
@@ -116,7 +116,7 @@ timeout = "10s"
         origins.join(", ")
     }
 
-    /// Three lines to try: a command, a query, a stream.
+    /// Three commands to try: a command, a query, a stream.
     pub(crate) fn lines_to_try(&self) -> [(&'static str, String); 3] {
         let gateway = self.gateway_url();
         [
@@ -132,7 +132,7 @@ timeout = "10s"
         ]
     }
 
-    /// All of it in one line of JSON, for scripts.
+    /// All addresses in one line of JSON, for scripts.
     pub(crate) fn as_json(&self, config: &Path, gateway_pid: Option<u32>) -> String {
         let [command, query, stream] = self.lines_to_try();
         json!({
@@ -147,7 +147,7 @@ timeout = "10s"
         .to_string()
     }
 
-    /// All of it for people.
+    /// All addresses as text for a terminal.
     pub(crate) fn as_text(&self, config: &Path, gateway_pid: Option<u32>) -> String {
         let gateway = match gateway_pid {
             Some(pid) => format!("{}   (pid {pid})", self.gateway_url()),
@@ -180,7 +180,7 @@ fn url(addr: SocketAddr) -> String {
     format!("http://{}", connectable(addr))
 }
 
-/// The address to connect to what listens on `addr`: "any" is reached at loopback.
+/// The address for connecting to a listener on `addr`: loopback for an unspecified address.
 fn connectable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -190,30 +190,32 @@ fn connectable(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, addr.port())
 }
 
-/// The prefix of the directories' names.
+/// Prefix of the names of config directories.
 const DIR_PREFIX: &str = "sluicegate-demo-";
-/// The file in a directory that its owner keeps locked while it runs.
+/// File in a directory that its demo keeps locked while it runs.
 const LOCK: &str = "lock";
-/// A directory without a lock that is older than this: its demo died before it took the lock.
+/// A directory without a lock file that is older than this was left by a demo that died before it
+/// created the file.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// A directory for the generated config, removed with its owner. If a demo is killed by SIGKILL,
-/// the next demo of the same user removes its directory.
+/// The directory of the generated config, removed on drop. If a demo is killed by SIGKILL, the next
+/// demo of the same user removes its directory.
 pub(crate) struct ConfigDir {
     dir: PathBuf,
-    /// Locked. The system unlocks it however this process ends.
+    /// The locked file. The system releases the lock however this process ends.
     _lock: File,
 }
 
 impl ConfigDir {
-    /// Makes the directory, readable for this user only, and writes the config into it.
-    pub(crate) fn write(places: &Places) -> io::Result<Self> {
-        Self::write_in(&std::env::temp_dir(), places)
+    /// Creates the directory, readable for this user only, and writes the config into it.
+    pub(crate) fn write(addresses: &Addresses) -> io::Result<Self> {
+        Self::write_in(&std::env::temp_dir(), addresses)
     }
 
-    fn write_in(parent: &Path, places: &Places) -> io::Result<Self> {
-        sweep(parent);
-        // Several demos of one process are tests; a left-over one had the same pid long ago.
+    fn write_in(parent: &Path, addresses: &Addresses) -> io::Result<Self> {
+        remove_abandoned(parent);
+        // Tests run several demos in one process, and a left-over directory may have the same
+        // process id.
         let made = (0..1_000)
             .map(|n| parent.join(format!("{DIR_PREFIX}{}-{n}", std::process::id())))
             .find_map(|dir| match DirBuilder::new().mode(0o700).create(&dir) {
@@ -226,7 +228,7 @@ impl ConfigDir {
         let lock = File::create_new(dir.join(LOCK))?;
         lock.lock()?;
         let made = Self { dir, _lock: lock };
-        std::fs::write(made.config(), places.gateway_toml())?;
+        std::fs::write(made.config(), addresses.gateway_toml())?;
         Ok(made)
     }
 
@@ -242,9 +244,8 @@ impl Drop for ConfigDir {
     }
 }
 
-/// Removes the directories of this user's demos that have ended. Ignores what can't be read or
-/// removed.
-fn sweep(parent: &Path) {
+/// Removes the directories of this user's demos that have ended. Errors are ignored.
+fn remove_abandoned(parent: &Path) {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries {
         let named = entry.file_name();
@@ -253,14 +254,14 @@ fn sweep(parent: &Path) {
         let about = entry.metadata().ok().filter(|_| ours);
         let user = rustix::process::geteuid().as_raw();
         let ours = about.filter(|about| about.is_dir() && about.uid() == user);
-        if ours.is_some_and(|about| is_left(&entry.path(), &about)) {
+        if ours.is_some_and(|about| is_abandoned(&entry.path(), &about)) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Whether the owner of a directory has ended.
-fn is_left(dir: &Path, about: &Metadata) -> bool {
+/// Whether the demo that created a directory has ended.
+fn is_abandoned(dir: &Path, about: &Metadata) -> bool {
     match File::open(dir.join(LOCK)) {
         Ok(lock) => lock.try_lock().is_ok(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -276,9 +277,9 @@ mod tests {
     use super::*;
     use crate::config::{ConfigFile, Sources, load};
 
-    fn places() -> Places {
+    fn addresses() -> Addresses {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Places {
+        Addresses {
             gateway: at(1),
             admin: at(2),
             kafka: SocketAddr::from(([0, 0, 0, 0], 3)),
@@ -290,7 +291,7 @@ mod tests {
     fn the_gateway_takes_the_config_without_a_word() {
         let file = ConfigFile {
             name: "gateway.toml".into(),
-            text: places().gateway_toml(),
+            text: addresses().gateway_toml(),
         };
         let sources = Sources {
             file: Some(file),
@@ -303,8 +304,8 @@ mod tests {
         };
         assert_eq!(loaded.report.render(false), "");
         let config = loaded.config;
-        assert_eq!(config.settings.listen, [places().gateway]);
-        assert_eq!(config.settings.admin.listen, Some(places().admin));
+        assert_eq!(config.settings.listen, [addresses().gateway]);
+        assert_eq!(config.settings.admin.listen, Some(addresses().admin));
         let origins = &config.settings.cors.origins;
         assert_eq!(origins, &["http://127.0.0.1:4", "http://localhost:4"]);
         assert_eq!((config.commands.len(), config.queries.len()), (4, 2));
@@ -313,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_line_for_scripts_is_one_line_of_json() {
-        let line = places().as_json(Path::new("/tmp/x.toml"), Some(7));
+        let line = addresses().as_json(Path::new("/tmp/x.toml"), Some(7));
         assert!(!line.contains('\n'));
         let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(json["gateway"], "http://127.0.0.1:1");
@@ -323,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_config_is_gone_with_its_owner() {
-        let dir = ConfigDir::write(&places()).expect("a directory");
+        let dir = ConfigDir::write(&addresses()).expect("a directory");
         let path = dir.config();
         assert!(path.exists());
         drop(dir);
@@ -333,16 +334,16 @@ mod tests {
     #[test]
     fn what_a_killed_demo_left_is_gone_with_the_next_start() {
         let parent = tempfile::tempdir().expect("a folder");
-        let running = ConfigDir::write_in(parent.path(), &places()).expect("a directory");
+        let running = ConfigDir::write_in(parent.path(), &addresses()).expect("a directory");
         let left = parent.path().join("sluicegate-demo-1-0");
         std::fs::create_dir(&left).expect("a folder");
         std::fs::write(left.join(LOCK), "").expect("a file that nobody locks");
-        // Just created, and not locked yet.
+        // A directory that was just created and is not locked yet.
         let young = parent.path().join("sluicegate-demo-2-0");
         std::fs::create_dir(&young).expect("a folder");
         let other = parent.path().join("somebody-elses");
         std::fs::create_dir(&other).expect("a folder");
-        let next = ConfigDir::write_in(parent.path(), &places()).expect("a directory");
+        let next = ConfigDir::write_in(parent.path(), &addresses()).expect("a directory");
         assert!(!left.exists());
         for kept in [&running.config(), &next.config(), &young, &other] {
             assert!(kept.exists(), "{kept:?}");

@@ -1,0 +1,47 @@
+//! What a response must know of its request.
+
+/// The version a request was sent under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, and the connection closes unless asked otherwise.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// What a response says about cross-origin use. [`Cors::grant`](super::Cors::grant) makes it, and
+/// only the same policy can write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorsGrant {
+    /// The page may not read the response, or asked from no other origin.
+    None,
+    /// The page of the origin at this place in the policy's list may read it.
+    Origin(u16),
+    /// Any page may read it.
+    Any,
+}
+
+/// What a response must know of its request. Small and `Copy`, because it outlives the request's
+/// bytes while an exchange waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseContext {
+    /// The version of the request.
+    pub version: Version,
+    /// The request was `HEAD`: no body follows whatever the head says.
+    pub head_only: bool,
+    /// The connection may serve another request after this one. Set it to `false` to close, also
+    /// when draining.
+    pub keep_alive: bool,
+    /// Which pages may read the response.
+    pub cors: CorsGrant,
+}
+
+impl ResponseContext {
+    /// For a request whose head could not be read: HTTP/1.1, with a body, then the end.
+    pub const UNREAD: Self = Self {
+        version: Version::Http11,
+        head_only: false,
+        keep_alive: false,
+        cors: CorsGrant::None,
+    };
+}
