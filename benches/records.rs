@@ -13,7 +13,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
-use sluicegate::kafka::records::{Fetched, Piece, Unpacker, walk};
+use sluicegate::kafka::records::{Fetched, Piece, PieceLimits, Unpacker, walk};
 use sluicegate::log::Next;
 use sluicegate::model::{LeaderEpoch, Offset, Partition};
 
@@ -94,18 +94,24 @@ fn ours(records: Bytes, unpacker: &mut Unpacker, headers: bool) -> usize {
         aborted: Vec::new(),
     };
     let (mut seen, mut budget) = (0, u64::from(CAP));
-    walk(fetched, unpacker, CAP, &mut budget, |piece, _| {
-        let Piece::Records(batch) = piece else {
-            panic!("the batch is good");
-        };
-        seen += batch.len();
-        if headers {
-            for record in batch.iter() {
-                black_box(record.headers.last("header-1"));
+    walk(
+        fetched,
+        unpacker,
+        PieceLimits::new(CAP),
+        &mut budget,
+        |piece, _| {
+            let Piece::Records(batch) = piece else {
+                panic!("the batch is good");
+            };
+            seen += batch.len();
+            if headers {
+                for record in batch.iter() {
+                    black_box(record.headers.last("header-1"));
+                }
             }
-        }
-        black_box(batch);
-    });
+            black_box(batch);
+        },
+    );
     assert_eq!(seen as u64, RECORDS);
     seen
 }

@@ -30,7 +30,7 @@ use crate::shard::{
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
 
-pub use stderr::{flush_log, say, start_log};
+pub use stderr::{flush_log, print_stderr, start_log};
 
 use cpus::Placement;
 use descriptors::{Crowding, Descriptors};
@@ -280,14 +280,14 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> BootError {
 }
 
 /// Report requests to shards that are not answered yet, by number.
-type Asked = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>)>>;
+type PendingReports = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>)>>;
 
 /// State of the control thread.
 struct Control {
     running: Arc<Running<Message, ControlMessage>>,
     snapshot: Arc<Snapshot>,
     woken: Arc<Notify>,
-    asked: Asked,
+    pending: PendingReports,
     /// The last salted password of each cluster (SCRAM). Salting is slow on purpose, so the result
     /// is kept.
     salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
@@ -309,7 +309,7 @@ impl Control {
             running: Arc::new(running),
             snapshot,
             woken,
-            asked: Asked::default(),
+            pending: PendingReports::default(),
             descriptors,
             descriptors_short: Crowding::default(),
             totals,
@@ -323,7 +323,7 @@ impl Control {
         // Send the first snapshot before a client can connect.
         for shard in self.shards() {
             let load = ShardMessage::Load(self.snapshot.clone());
-            self.tell(shard, Message::Shard(load)).await;
+            self.send(shard, Message::Shard(load)).await;
         }
         let (stop_admin, stopped) = oneshot::channel::<()>();
         let admin = self.admin().await?;
@@ -341,9 +341,9 @@ impl Control {
         };
         tokio::select! {
             ((), ended) = async { tokio::join!(serve_admin, serve) } => ended,
-            () = self.hear() => unreachable!("it hears for ever"),
-            () = self.watch() => unreachable!("it watches for ever"),
-            () = self.tokens() => unreachable!("tokens end for ever"),
+            () = self.receive() => unreachable!("it receives forever"),
+            () = self.watch() => unreachable!("it watches forever"),
+            () = self.tokens() => unreachable!("tokens are sent forever"),
         }
     }
 
@@ -423,13 +423,13 @@ impl Control {
             () = self.drained(grace, drain) => {}
             _ = signals.next_stop() => tracing::info!("ended by a second signal"),
         }
-        self.end().await
+        self.stop_shards().await
     }
 
     /// Waits until clients may connect: every check of every shard holds, or at least one route can
     /// be served and the rest waits for an operator.
     async fn ready(&self) {
-        let mut said = String::new();
+        let mut reported = String::new();
         let mut next = tokio::time::Instant::now() + PROGRESS_EVERY;
         loop {
             let reports = self.reports().await;
@@ -437,10 +437,10 @@ impl Control {
             else {
                 return;
             };
-            if open != said && tokio::time::Instant::now() >= next {
+            if open != reported && tokio::time::Instant::now() >= next {
                 next = tokio::time::Instant::now() + PROGRESS_EVERY;
                 tracing::info!("not ready: {open}");
-                said = open;
+                reported = open;
             }
             tokio::time::sleep(READY_EVERY).await;
         }
@@ -451,7 +451,7 @@ impl Control {
     /// queues are emptied, and later requests are rejected.
     async fn drained(&self, grace: Duration, drain: Duration) {
         for shard in self.shards() {
-            self.tell(shard, Message::Shard(ShardMessage::Leave)).await;
+            self.send(shard, Message::Shard(ShardMessage::Leave)).await;
         }
         tokio::time::sleep(grace).await;
         self.running.stop_accepting();
@@ -462,7 +462,7 @@ impl Control {
         }
         for shard in self.shards() {
             let drain = ShardMessage::Drain { within: drain };
-            self.tell(shard, Message::Shard(drain)).await;
+            self.send(shard, Message::Shard(drain)).await;
         }
         let limit = tokio::time::Instant::now() + drain + Duration::from_secs(1);
         while tokio::time::Instant::now() < limit {
@@ -477,9 +477,9 @@ impl Control {
         }
     }
 
-    async fn end(&self) -> Result<(), BootError> {
+    async fn stop_shards(&self) -> Result<(), BootError> {
         for shard in self.shards() {
-            self.tell(shard, Message::Shard(ShardMessage::Stop)).await;
+            self.send(shard, Message::Shard(ShardMessage::Stop)).await;
         }
         let running = self.running.clone();
         let joined = tokio::task::spawn_blocking(move || running.join());
@@ -489,7 +489,7 @@ impl Control {
     }
 
     /// Sends a message to a shard, waiting while its inbox is full.
-    async fn tell(&self, shard: ShardId, mut message: Message) {
+    async fn send(&self, shard: ShardId, mut message: Message) {
         while let Err(undelivered) = self.running.send(shard, message) {
             message = undelivered.0;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -497,9 +497,9 @@ impl Control {
     }
 
     fn ask_shard(&self) -> AskShard {
-        let (running, asked) = (self.running.clone(), self.asked.clone());
+        let (running, pending) = (self.running.clone(), self.pending.clone());
         Arc::new(move |shard, sender| {
-            let mut open = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut open = pending.lock().unwrap_or_else(PoisonError::into_inner);
             open.0 += 1;
             let number = open.0;
             // Forget requests whose receiver has given up, so that the map stays small.
@@ -536,7 +536,7 @@ impl Control {
             }
         }
         while let Some(ended) = each.join_next().await {
-            ended.expect("it goes on for ever, and panics nowhere");
+            ended.expect("it runs forever and does not panic");
         }
         std::future::pending().await
     }
@@ -556,7 +556,7 @@ impl Control {
             let token = token.map_err(Arc::<str>::from);
             for home in (0..self.snapshot.layout.homes()).map(ShardId) {
                 let token = ClusterMessage::Token(token.clone());
-                self.tell(home, Message::Home(HomeMessage::Cluster(cluster, token)))
+                self.send(home, Message::Home(HomeMessage::Cluster(cluster, token)))
                     .await;
             }
         }
@@ -580,12 +580,12 @@ impl Control {
         };
         drop(all);
         let salted = ClusterMessage::Salted(Box::new(salted));
-        self.tell(shard, Message::Home(HomeMessage::Cluster(cluster, salted)))
+        self.send(shard, Message::Home(HomeMessage::Cluster(cluster, salted)))
             .await;
     }
 
     /// Receives messages from shards. Never returns.
-    async fn hear(self: &Arc<Self>) {
+    async fn receive(self: &Arc<Self>) {
         loop {
             while let Some((from, messages)) = self.running.take() {
                 for message in messages {
@@ -623,7 +623,7 @@ impl Control {
                 refused.at(AcceptRefusal::Descriptors).0 = vitals.refused_descriptors;
                 refused.at(AcceptRefusal::Sockets).0 = vitals.refused;
                 general.accepts_failed.0 = vitals.accepts_failed;
-                let mut open = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut open = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(sender) = open.1.remove(&number) {
                     drop(sender.send(*report));
                 }
@@ -652,11 +652,11 @@ impl Control {
             let refused = (self.totals.refused(), 0);
             let full = self.connections_full.on_tick(refused, begins, ends);
             [short, full].iter().flatten().for_each(log);
-            for (shard, (turns, still)) in self.shards().zip(&mut last) {
+            for (shard, (turns, idle_ticks)) in self.shards().zip(&mut last) {
                 let now = self.running.vitals(shard).turns;
-                *still = if now == *turns { *still + 1 } else { 0 };
+                *idle_ticks = if now == *turns { *idle_ticks + 1 } else { 0 };
                 *turns = now;
-                if *still >= STUCK_TICKS {
+                if *idle_ticks >= STUCK_TICKS {
                     tracing::error!(shard = shard.0, "a shard has stopped turning");
                     flush_log();
                     std::process::exit(70);

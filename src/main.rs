@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args as _, FromArgMatches as _};
 
-use sluicegate::boot::{self, cpus, say};
+use sluicegate::boot::{self, cpus, print_stderr};
 use sluicegate::config::{
     self, CommandLine, Invocation, Loaded, LogLevel, Output, Report, Sources,
 };
@@ -49,18 +49,18 @@ fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
     if let Err(code) = start_log(&log, colours) {
         return code;
     }
-    end(demo::run(&args).map_err(|error| (error.exit_code(), error.into())))
+    finish(demo::run(&args).map_err(|error| (error.exit_code(), error.into())))
 }
 
 /// Ends the process: prints an error, or waits for the last lines of the log.
-fn end(result: Result<(), (u8, anyhow::Error)>) -> ExitCode {
+fn finish(result: Result<(), (u8, anyhow::Error)>) -> ExitCode {
     match result {
         Ok(()) => {
             boot::flush_log();
             ExitCode::SUCCESS
         }
         Err((code, error)) => {
-            say(&format!("error: {error}"));
+            print_stderr(&format!("error: {error}"));
             ExitCode::from(code)
         }
     }
@@ -68,7 +68,7 @@ fn end(result: Result<(), (u8, anyhow::Error)>) -> ExitCode {
 
 fn start_log(settings: &config::Log, colours: bool) -> Result<(), ExitCode> {
     boot::start_log(settings, colours).map_err(|error| {
-        say(&format!("error: can't start the log's thread: {error}"));
+        print_stderr(&format!("error: can't start the log's thread: {error}"));
         ExitCode::from(NOT_AVAILABLE)
     })
 }
@@ -79,7 +79,7 @@ fn dispatch(invocation: Invocation, colours: bool) -> ExitCode {
             if let Err(code) = start_log(&loaded.config.settings.log, colours) {
                 return code;
             }
-            end(boot::run(loaded.config).map_err(|error| (error.exit_code(), error.into())))
+            finish(boot::run(loaded.config).map_err(|error| (error.exit_code(), error.into())))
         }),
         Invocation::Check { config, output, .. } => check(config, output, colours),
         Invocation::Routes(line, output) => with(line, colours, config::load, |loaded| {
@@ -162,7 +162,7 @@ fn with(
 
 fn sources(line: CommandLine) -> Result<Sources, ExitCode> {
     line.sources(std::env::vars_os(), cpus()).map_err(|why| {
-        say(&format!("error: {why}"));
+        print_stderr(&format!("error: {why}"));
         ExitCode::from(CONFIG_REFUSED)
     })
 }
@@ -171,11 +171,11 @@ fn show(report: &config::Report, colours: bool) {
     if report.findings.is_empty() {
         return;
     }
-    say(&report.render(colours));
+    print_stderr(&report.render(colours));
     match report.errors() {
         0 => {}
-        1 => say("\n1 error: the config is rejected"),
-        n => say(&format!("\n{n} errors: the config is rejected")),
+        1 => print_stderr("\n1 error: the config is rejected"),
+        n => print_stderr(&format!("\n{n} errors: the config is rejected")),
     }
 }
 
@@ -186,7 +186,7 @@ fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("error: can't write to standard output: {error}"));
+            print_stderr(&format!("error: can't write to standard output: {error}"));
             ExitCode::FAILURE
         }
     }

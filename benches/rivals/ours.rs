@@ -36,6 +36,7 @@ impl Driver {
     fn turn(&mut self) -> Vec<Event> {
         let now = self.now();
         self.work(now);
+        while self.client.unpack(now) {}
         let mut events: Vec<_> = std::iter::from_fn(|| self.client.next_event()).collect();
         if events.is_empty() && !self.client.has_work() {
             self.wait(now);
@@ -48,6 +49,7 @@ impl Driver {
                     Err(error) => panic!("a broken connection: {error}"),
                 }
             }
+            while self.client.unpack(now) {}
             events.extend(std::iter::from_fn(|| self.client.next_event()));
         }
         events

@@ -1,6 +1,6 @@
 //! Decides whether clients may connect, by the shards' checks of topics and clusters.
 
-use crate::control::{RouteNeeds, merged, standing};
+use crate::control::{RouteNeeds, merged, route_state};
 use crate::metrics::{Check, CheckState, ShardReport};
 use crate::shard::Snapshot;
 
@@ -57,7 +57,7 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
         .filter(|check| !writes.contains(&check.name))
         .cloned()
         .collect();
-    let served = |route: &RouteNeeds| standing(route, &read) <= CheckState::Degraded;
+    let served = |route: &RouteNeeds| route_state(route, &read) <= CheckState::Degraded;
     let answered = reports.iter().all(Option::is_some);
     answered && !checks.iter().any(loading) && routes.iter().any(served)
 }

@@ -34,7 +34,7 @@ const FLUSH_WAIT: Duration = Duration::from_secs(1);
 static OUTPUT: OnceLock<Output> = OnceLock::new();
 
 /// One entry of the queue.
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     /// Answered after every line before it has been written or dropped.
     Flush(Sender<()>),
@@ -63,7 +63,7 @@ impl Counts {
 /// The sending side of the queue.
 #[derive(Clone, Debug)]
 struct Output {
-    queue: Sender<Entry>,
+    queue: Sender<LogEntry>,
     counts: Arc<Counts>,
 }
 
@@ -87,7 +87,7 @@ impl Output {
         self.counts
             .queued_bytes
             .fetch_add(line.len(), Ordering::Relaxed);
-        let sent = self.queue.try_send(Entry::Line(line.to_vec()));
+        let sent = self.queue.try_send(LogEntry::Line(line.to_vec()));
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sent {
             self.counts
                 .queued_bytes
@@ -99,7 +99,7 @@ impl Output {
     /// Waits until all queued lines have been written, twice [`FLUSH_WAIT`] at most.
     fn flush(&self) {
         let (done, wait) = bounded(1);
-        let sent = self.queue.send_timeout(Entry::Flush(done), FLUSH_WAIT);
+        let sent = self.queue.send_timeout(LogEntry::Flush(done), FLUSH_WAIT);
         if sent.is_ok() {
             // Ignore a timeout: nothing reads the remaining lines.
             let _ = wait.recv_timeout(FLUSH_WAIT);
@@ -125,13 +125,13 @@ impl Output {
 }
 
 /// Body of the writer's thread.
-fn write_lines(out: &impl AsFd, entries: &Receiver<Entry>, counts: &Counts) {
+fn write_lines(out: &impl AsFd, entries: &Receiver<LogEntry>, counts: &Counts) {
     let mut reported = 0;
     let mut is_torn = false;
     for entry in entries {
         let line = match entry {
-            Entry::Line(line) => line,
-            Entry::Flush(done) => {
+            LogEntry::Line(line) => line,
+            LogEntry::Flush(done) => {
                 let _ = done.try_send(());
                 continue;
             }
@@ -154,9 +154,9 @@ fn write_lines(out: &impl AsFd, entries: &Receiver<Entry>, counts: &Counts) {
                     tracing::warn!(lines, "log lines were dropped: standard error took none");
                 }
             }
-            Err(torn) => {
-                is_torn |= torn.any;
-                counts.errno.store(torn.errno, Ordering::Relaxed);
+            Err(error) => {
+                is_torn |= error.any;
+                counts.errno.store(error.errno, Ordering::Relaxed);
                 counts.drop_line();
             }
         }
@@ -164,7 +164,7 @@ fn write_lines(out: &impl AsFd, entries: &Receiver<Entry>, counts: &Counts) {
 }
 
 /// A failed write of a line.
-struct Torn {
+struct WriteError {
     errno: i32,
     /// Whether some of the bytes were written.
     any: bool,
@@ -172,7 +172,7 @@ struct Torn {
 
 /// Writes all bytes. Takes no lock: a stuck writer must not block other threads that write to
 /// standard error.
-fn write_all(out: &impl AsFd, bytes: &[u8]) -> Result<(), Torn> {
+fn write_all(out: &impl AsFd, bytes: &[u8]) -> Result<(), WriteError> {
     let mut rest = bytes;
     while !rest.is_empty() {
         let failed = match rustix::io::write(out, rest) {
@@ -189,7 +189,7 @@ fn write_all(out: &impl AsFd, bytes: &[u8]) -> Result<(), Torn> {
             },
             Err(errno) => errno,
         };
-        return Err(Torn {
+        return Err(WriteError {
             errno: failed.raw_os_error(),
             any: rest.len() < bytes.len(),
         });
@@ -271,7 +271,7 @@ pub fn flush_log() {
 
 /// Prints a message for people, after all lines logged before it. Never fails. Once the log has
 /// started, it waits for a stuck reader no longer than [`flush_log`].
-pub fn say(text: &str) {
+pub fn print_stderr(text: &str) {
     let line = format!("{text}\n");
     match OUTPUT.get() {
         Some(output) => {

@@ -1,4 +1,4 @@
-//! Topics made, grown, trimmed and deleted by request.
+//! The requests that create, grow, trim and delete topics.
 
 use std::collections::BTreeMap;
 
@@ -19,22 +19,24 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::cluster::{Cluster, Context};
 use super::configs::source;
+use super::context::RequestContext;
+use super::topic_admin::{NewTopic, TopicAdmin};
 use super::topic_config::{KEYS, TopicConfig};
 use super::topics::TopicRef;
 use super::{NodeId, Refusal};
 
-/// DeleteRecords' word for "all that is there".
+/// The offset that means "all records" in DeleteRecords.
 const TO_HIGH_WATERMARK: i64 = -1;
 
-impl Cluster {
-    /// CreateTopics.
-    pub(super) fn create_topics(
-        &mut self,
-        ctx: &Context,
-        request: &CreateTopicsRequest,
-    ) -> CreateTopicsResponse {
+/// CreateTopics, DeleteTopics, CreatePartitions and DeleteRecords.
+pub(super) struct AdminApi<'a> {
+    pub ctx: RequestContext,
+    pub admin: TopicAdmin<'a>,
+}
+
+impl AdminApi<'_> {
+    pub(super) fn create_topics(&mut self, request: &CreateTopicsRequest) -> CreateTopicsResponse {
         let mut response = CreateTopicsResponse::default();
         let mut named = BTreeMap::new();
         for topic in &request.topics {
@@ -58,7 +60,7 @@ impl Cluster {
                     .with_error_message(Some(StrBytes::from(refusal.message)))
                     .with_num_partitions(-1)
                     .with_replication_factor(-1),
-                Ok(()) => self.describe_created(ctx, result),
+                Ok(()) => self.describe_created(result),
             });
         }
         response
@@ -78,25 +80,24 @@ impl Cluster {
             -1 => 0,
             n => u16::try_from(n).ok().filter(|n| *n > 0).unwrap_or(u16::MAX),
         };
-        let assignment = assignment(topic)?;
+        let topic = NewTopic {
+            name: topic.name.0.to_string(),
+            partitions,
+            replication,
+            assignment: assignment(topic)?,
+            config,
+        };
         if validate_only {
-            return self
-                .plan(&topic.name.0, partitions, replication, assignment)
-                .map(|_| ());
+            return self.admin.plan(&topic).map(|_replicas| ());
         }
-        let made = self.create(&topic.name.0, partitions, replication, assignment, config);
-        made.map(|_| ())
+        self.admin.create(topic)
     }
 
-    fn describe_created(
-        &self,
-        ctx: &Context,
-        result: CreatableTopicResult,
-    ) -> CreatableTopicResult {
-        let Some(topic) = self.topics.get(&result.name.0) else {
+    fn describe_created(&self, result: CreatableTopicResult) -> CreatableTopicResult {
+        let Some(topic) = self.admin.store.topics().get(&result.name.0) else {
             return result; // Validated only.
         };
-        if ctx.version < 5 {
+        if self.ctx.version < 5 {
             return result;
         }
         let config = |key| {
@@ -110,22 +111,19 @@ impl Cluster {
             .with_num_partitions(topic.partitions.len() as i32)
             .with_replication_factor(topic.replication as i16)
             .with_configs(Some(KEYS.iter().map(config).collect()));
-        match ctx.version {
+        match self.ctx.version {
             ..7 => result,
             _ => result.with_topic_id(topic.id),
         }
     }
 
-    /// DeleteTopics, by name or (from version 6 on) by id.
-    pub(super) fn delete_topics(
-        &mut self,
-        ctx: &Context,
-        request: &DeleteTopicsRequest,
-    ) -> DeleteTopicsResponse {
+    /// Deletes topics by name or, from version 6 on, by id.
+    pub(super) fn delete_topics(&mut self, request: &DeleteTopicsRequest) -> DeleteTopicsResponse {
         let mut response = DeleteTopicsResponse::default();
+        let ctx = self.ctx;
         if ctx.version < 6 {
             for name in &request.topic_names {
-                let deleted = self.delete(&name.0);
+                let deleted = self.admin.delete(&name.0);
                 response
                     .responses
                     .push(deleted_result(ctx, Some(name.clone()), deleted));
@@ -133,11 +131,12 @@ impl Cluster {
             return response;
         }
         for topic in &request.topics {
-            let known = self.topics.name_of(topic.topic_id).map(str::to_owned);
+            let topics = self.admin.store.topics();
+            let known = topics.name_of_id(topic.topic_id).map(str::to_owned);
             let known = known.map(|name| TopicName(StrBytes::from(name)));
             let name = topic.name.clone().or(known);
             let deleted = match &name {
-                Some(name) => self.delete(&name.0),
+                Some(name) => self.admin.delete(&name.0),
                 None => Err(Refusal::new(
                     ResponseError::UnknownTopicId,
                     "no topic has this id",
@@ -151,18 +150,18 @@ impl Cluster {
         response
     }
 
-    /// CreatePartitions.
     pub(super) fn create_partitions(
         &mut self,
-        _ctx: &Context,
         request: &CreatePartitionsRequest,
     ) -> CreatePartitionsResponse {
         let mut response = CreatePartitionsResponse::default();
         for topic in &request.topics {
             let total = u32::try_from(topic.count).unwrap_or(0);
-            let grown = match request.validate_only {
-                true => self.plan_growth(&topic.name.0, total).map(|_| ()),
-                false => self.grow(&topic.name.0, total),
+            let name = &topic.name.0;
+            let grown = if request.validate_only {
+                self.admin.plan_growth(name, total).map(|_replicas| ())
+            } else {
+                self.admin.grow(name, total)
             };
             let mut result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
             if let Err(refusal) = grown {
@@ -174,10 +173,9 @@ impl Cluster {
         response
     }
 
-    /// DeleteRecords: moves log starts.
+    /// Moves log starts.
     pub(super) fn delete_records(
         &mut self,
-        ctx: &Context,
         request: &DeleteRecordsRequest,
     ) -> DeleteRecordsResponse {
         let mut response = DeleteRecordsResponse::default();
@@ -185,7 +183,7 @@ impl Cluster {
             let name = TopicRef::Name(topic.name.0.to_string());
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
-                let trimmed = self.delete_before(ctx, &name, asked.partition_index, asked.offset);
+                let trimmed = self.delete_before(&name, asked.partition_index, asked.offset);
                 let code = trimmed.err().map_or(0, |error| error.code());
                 let result = DeleteRecordsPartitionResult::default()
                     .with_partition_index(asked.partition_index)
@@ -201,44 +199,24 @@ impl Cluster {
 
     fn delete_before(
         &mut self,
-        ctx: &Context,
         topic: &TopicRef,
         index: i32,
         offset: i64,
     ) -> Result<i64, ResponseError> {
-        self.led(ctx.node, topic, index, -1)?;
-        let (described, _) = self.topics.partition(topic, index)?;
+        let store = &mut *self.admin.store;
+        let (described, _) = store.topics().led(self.ctx.node, topic, index, -1)?;
         if !described.config.delete {
             return Err(ResponseError::PolicyViolation);
         }
-        self.trim(topic, index, offset)
-    }
-
-    /// Moves a partition's log start to `offset` (-1: to the end). Gives the log start.
-    pub(super) fn trim(
-        &mut self,
-        topic: &TopicRef,
-        index: i32,
-        offset: i64,
-    ) -> Result<i64, ResponseError> {
-        let log = &mut self.topics.partition_mut(topic, index)?.log;
-        let offset = match offset {
-            TO_HIGH_WATERMARK => log.end(),
+        store.trim(topic, index, |end| match offset {
+            TO_HIGH_WATERMARK => end,
             offset => offset,
-        };
-        if !(0..=log.end()).contains(&offset) {
-            return Err(ResponseError::OffsetOutOfRange);
-        }
-        let freed = log.trim(offset);
-        let start = log.start;
-        self.bytes -= freed;
-        self.changed = true;
-        Ok(start)
+        })
     }
 }
 
 fn deleted_result(
-    ctx: &Context,
+    ctx: RequestContext,
     name: Option<TopicName>,
     deleted: Result<(), Refusal>,
 ) -> DeletableTopicResult {

@@ -1,4 +1,4 @@
-//! Which APIs are offered, in which versions, and how a request of each becomes an answer.
+//! The APIs and versions that are offered, and how a request of each is answered.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::error::ResponseError;
@@ -6,8 +6,10 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, FetchRequest, ProduceRequest};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 
-use super::cluster::{Cluster, Context};
+use super::cluster::Cluster;
+use super::context::RequestContext;
 use super::fetch::Poll;
+use super::produce::Produced;
 use super::shape;
 use super::{NodeId, Profile, Violation};
 use crate::model::Now;
@@ -75,18 +77,18 @@ fn offered(profile: Profile) -> &'static [(ApiKey, i16, i16)] {
     }
 }
 
-/// What a request leads to.
+/// How a request is answered.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// A whole response frame; then the connection is not read for so many milliseconds (KIP-219).
+    /// A whole response frame. The connection is not read for `mute_ms` after it (KIP-219).
     Frame { bytes: Vec<u8>, mute_ms: u32 },
     /// A Fetch that may have to wait.
     Poll { poll: Box<Poll>, correlation: i32 },
-    /// A whole response frame, sent after this many milliseconds.
+    /// A whole response frame that is sent after `after_ms`.
     Late { bytes: Vec<u8>, after_ms: u32 },
-    /// The client wants no answer.
+    /// No response, because the client wants none.
     Silence,
-    /// The connection is cut without an answer.
+    /// No response: the connection is cut.
     Cut,
 }
 
@@ -106,7 +108,7 @@ pub(super) fn serve(
         return Err(head.not_offered());
     };
     if !(min..=max).contains(&version) {
-        // KIP-511: the one answer to a version from the future is in version 0.
+        // KIP-511: the response to a version that is too new is in version 0.
         return match api {
             ApiKey::ApiVersions => Ok(head.api_versions(cluster, 0)),
             _ => Err(head.not_offered()),
@@ -115,70 +117,70 @@ pub(super) fn serve(
     if !shape::is_decodable(api, version, &frame) {
         return Err(head.malformed());
     }
-    let ctx = &Context { node, version, now };
+    let ctx = RequestContext { node, version, now };
     match api {
         ApiKey::ApiVersions => Ok(head.api_versions(cluster, version)),
         ApiKey::Produce => {
             let request: ProduceRequest = head.decode(&mut frame)?;
-            produce(cluster, ctx, &head, &request)
+            let produced = cluster.produce(ctx).produce(&request);
+            Ok(answer_produce(&head, &produced))
         }
         ApiKey::Fetch => {
             let request: FetchRequest = head.decode(&mut frame)?;
-            let poll = Box::new(cluster.open_poll(ctx, request));
+            let poll = Box::new(cluster.fetch().open(ctx, request));
             let correlation = head.correlation;
             Ok(Answer::Poll { poll, correlation })
         }
-        ApiKey::ListOffsets => head.plain(cluster, ctx, frame, Cluster::list_offsets),
-        ApiKey::Metadata => head.plain(cluster, ctx, frame, Cluster::metadata),
-        ApiKey::FindCoordinator => head.plain(cluster, ctx, frame, Cluster::find_coordinator),
-        ApiKey::CreateTopics => head.plain(cluster, ctx, frame, Cluster::create_topics),
-        ApiKey::DeleteTopics => head.plain(cluster, ctx, frame, Cluster::delete_topics),
-        ApiKey::DeleteRecords => head.plain(cluster, ctx, frame, Cluster::delete_records),
-        ApiKey::InitProducerId => head.plain(cluster, ctx, frame, Cluster::init_producer_id),
+        ApiKey::ListOffsets => head.plain(frame, |q| cluster.offsets(ctx).list_offsets(q)),
         ApiKey::OffsetForLeaderEpoch => {
-            head.plain(cluster, ctx, frame, Cluster::offsets_for_epochs)
+            head.plain(frame, |q| cluster.offsets(ctx).offsets_for_epochs(q))
         }
-        ApiKey::AddPartitionsToTxn => head.plain(cluster, ctx, frame, Cluster::add_partitions),
-        ApiKey::EndTxn => head.plain(cluster, ctx, frame, Cluster::end_txn),
-        ApiKey::DescribeConfigs => head.plain(cluster, ctx, frame, Cluster::describe_configs),
-        ApiKey::AlterConfigs => head.plain(cluster, ctx, frame, Cluster::alter_configs),
-        ApiKey::CreatePartitions => head.plain(cluster, ctx, frame, Cluster::create_partitions),
+        ApiKey::Metadata => head.plain(frame, |q| cluster.metadata(ctx).metadata(q)),
+        ApiKey::FindCoordinator => {
+            head.plain(frame, |q| cluster.transactions(ctx).find_coordinator(q))
+        }
+        ApiKey::InitProducerId => {
+            head.plain(frame, |q| cluster.transactions(ctx).init_producer_id(q))
+        }
+        ApiKey::AddPartitionsToTxn => {
+            head.plain(frame, |q| cluster.transactions(ctx).add_partitions(q))
+        }
+        ApiKey::EndTxn => head.plain(frame, |q| cluster.transactions(ctx).end_transaction(q)),
+        ApiKey::CreateTopics => head.plain(frame, |q| cluster.admin(ctx).create_topics(q)),
+        ApiKey::DeleteTopics => head.plain(frame, |q| cluster.admin(ctx).delete_topics(q)),
+        ApiKey::DeleteRecords => head.plain(frame, |q| cluster.admin(ctx).delete_records(q)),
+        ApiKey::CreatePartitions => head.plain(frame, |q| cluster.admin(ctx).create_partitions(q)),
+        ApiKey::DescribeConfigs => head.plain(frame, |q| cluster.configs(ctx).describe_configs(q)),
+        ApiKey::AlterConfigs => head.plain(frame, |q| cluster.configs(ctx).alter_configs(q)),
         ApiKey::IncrementalAlterConfigs => {
-            head.plain(cluster, ctx, frame, Cluster::alter_configs_incrementally)
+            let alter = |q: &_| cluster.configs(ctx).alter_configs_incrementally(q);
+            head.plain(frame, alter)
         }
         _ => Err(head.not_offered()),
     }
 }
 
-fn produce(
-    cluster: &mut Cluster,
-    ctx: &Context,
-    head: &Head,
-    request: &ProduceRequest,
-) -> Result<Answer, Violation> {
-    let produced = cluster.produce(ctx, request);
+fn answer_produce(head: &Head, produced: &Produced) -> Answer {
     if produced.lost {
-        return Ok(Answer::Cut);
+        return Answer::Cut;
     }
     if !produced.acknowledged {
-        // Kafka closes the connection, or the producer would never hear of the error.
-        return Ok(if produced.failed {
+        // As Kafka does: without a response, only a closed connection reports the error.
+        return if produced.failed {
             Answer::Cut
         } else {
             Answer::Silence
-        });
+        };
     }
-    let bytes = frame(
-        ApiKey::Produce,
-        head.version,
-        head.correlation,
-        &produced.response,
-    );
-    if let Some(after_ms) = cluster.produce_delay(ctx, request) {
-        return Ok(Answer::Late { bytes, after_ms });
+    let response = &produced.response;
+    let bytes = frame(ApiKey::Produce, head.version, head.correlation, response);
+    match produced.delay_ms {
+        Some(after_ms) => Answer::Late { bytes, after_ms },
+        None => Answer::Frame {
+            bytes,
+            mute_ms: u32::try_from(response.throttle_time_ms).unwrap_or(0),
+        },
     }
-    let mute_ms = u32::try_from(produced.response.throttle_time_ms).unwrap_or(0);
-    Ok(Answer::Frame { bytes, mute_ms })
 }
 
 /// A response frame with its length in front.
@@ -191,7 +193,7 @@ where
     if R::header_version(version) >= 1 {
         out.push(0); // No tagged fields.
     }
-    // Encoding fails when a field is set that the version lacks; the tests go through all versions.
+    // Encoding fails if a field is set that the version lacks. The tests go through all versions.
     if let Err(error) = response.encode(&mut out, version) {
         panic!("the answer to {api:?} version {version} can't be encoded: {error}");
     }
@@ -209,7 +211,7 @@ struct Head {
 }
 
 impl Head {
-    /// Takes the header off a frame. The client's id is skipped: nothing here depends on it.
+    /// Takes the header off a frame. The client's id is skipped, because nothing depends on it.
     fn read(frame: &mut Bytes) -> Result<Self, Violation> {
         let malformed = |api, version| Violation::Malformed { api, version };
         if frame.len() < 8 {
@@ -244,13 +246,11 @@ impl Head {
 
     fn plain<Q: Request>(
         &self,
-        cluster: &mut Cluster,
-        ctx: &Context,
         mut body: Bytes,
-        answer: impl FnOnce(&mut Cluster, &Context, &Q) -> Q::Response,
+        answer: impl FnOnce(&Q) -> Q::Response,
     ) -> Result<Answer, Violation> {
         let request: Q = self.decode(&mut body)?;
-        let response = answer(cluster, ctx, &request);
+        let response = answer(&request);
         let bytes = frame(self.api, self.version, self.correlation, &response);
         Ok(Answer::Frame { bytes, mute_ms: 0 })
     }
@@ -262,9 +262,10 @@ impl Head {
                 .with_min_version(min)
                 .with_max_version(max)
         };
-        let error = match self.version == version {
-            true => 0,
-            false => ResponseError::UnsupportedVersion.code(),
+        let error = if self.version == version {
+            0
+        } else {
+            ResponseError::UnsupportedVersion.code()
         };
         let offered = offered(cluster.settings.profile);
         let response = ApiVersionsResponse::default()

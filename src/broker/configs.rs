@@ -1,4 +1,5 @@
-//! Configurations described and altered: of topics all, of brokers a few that clients ask for.
+//! The requests that describe and alter configurations: those of topics, and the few of brokers
+//! that clients ask for.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as Replaced;
@@ -14,10 +15,11 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::Refusal;
-use super::cluster::{Cluster, Context, Right};
+use super::context::RequestContext;
+use super::planned_faults::{PlannedFaults, Right};
+use super::store::Store;
 use super::topic_config::{KEYS, Kind, TopicConfig};
-use super::topics::no_topic;
+use super::{Refusal, Settings};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -29,18 +31,24 @@ pub(super) const fn source(set: bool) -> i8 {
     if set { SOURCE_TOPIC } else { SOURCE_DEFAULT }
 }
 
-impl Cluster {
-    /// DescribeConfigs.
+/// DescribeConfigs, AlterConfigs and IncrementalAlterConfigs.
+pub(super) struct ConfigsApi<'a> {
+    pub ctx: RequestContext,
+    pub settings: &'a Settings,
+    pub store: &'a mut Store,
+    pub faults: &'a PlannedFaults,
+}
+
+impl ConfigsApi<'_> {
     pub(super) fn describe_configs(
-        &mut self,
-        ctx: &Context,
+        &self,
         request: &DescribeConfigsRequest,
     ) -> DescribeConfigsResponse {
         let result = |resource: &DescribeConfigsResource| {
             let result = DescribeConfigsResult::default()
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone());
-            match self.configs_of(ctx, resource) {
+            match self.configs_of(resource) {
                 Ok(configs) => result.with_configs(configs).with_error_message(None),
                 Err(refusal) => result
                     .with_error_code(refusal.error.code())
@@ -53,7 +61,6 @@ impl Cluster {
 
     fn configs_of(
         &self,
-        ctx: &Context,
         resource: &DescribeConfigsResource,
     ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
         let name = resource.resource_name.as_str();
@@ -67,13 +74,13 @@ impl Cluster {
                 Err(Refusal::new(error, "a planned fault"))
             }
             TOPIC => {
-                let topic = self.topics.get(name).ok_or_else(|| no_topic(name))?;
+                let topic = self.store.topics().named(name)?;
                 let keys = KEYS.iter().filter(|key| asked(key.name));
-                let shown = keys.map(|key| {
+                let described = keys.map(|key| {
                     let (value, set) = topic.config.value(key);
-                    shown(ctx, key.name, value.to_owned(), key.kind, set)
+                    self.describe(key.name, value.to_owned(), key.kind, set)
                 });
-                Ok(shown.collect())
+                Ok(described.collect())
             }
             BROKER => {
                 let frame = self.settings.frame_bytes_max;
@@ -96,7 +103,7 @@ impl Cluster {
                 ];
                 let values = values.into_iter().filter(|(key, ..)| asked(key));
                 Ok(values
-                    .map(|(key, value, kind)| shown(ctx, key, value, kind, false))
+                    .map(|(key, value, kind)| self.describe(key, value, kind, false))
                     .collect())
             }
             _ => {
@@ -106,21 +113,38 @@ impl Cluster {
         }
     }
 
-    /// IncrementalAlterConfigs: set, delete, append, subtract.
+    fn describe(
+        &self,
+        name: &'static str,
+        value: String,
+        kind: Kind,
+        set: bool,
+    ) -> DescribeConfigsResourceResult {
+        let described = DescribeConfigsResourceResult::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_value(Some(StrBytes::from(value)))
+            .with_config_source(source(set));
+        match self.ctx.version {
+            ..3 => described,
+            _ => described.with_config_type(kind.code()),
+        }
+    }
+
+    /// Sets, resets, appends to and subtracts from single keys.
     pub(super) fn alter_configs_incrementally(
         &mut self,
-        _ctx: &Context,
         request: &IncrementalAlterConfigsRequest,
     ) -> IncrementalAlterConfigsResponse {
         let mut response = IncrementalAlterConfigsResponse::default();
         for resource in &request.resources {
             let altered = self.altered(resource);
-            let kept = self.keep(&resource.resource_name, altered, request.validate_only);
+            let configured =
+                self.configure(&resource.resource_name, altered, request.validate_only);
             let mut answer = AlterConfigsResourceResponse::default()
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone())
                 .with_error_message(None);
-            if let Err(refusal) = kept {
+            if let Err(refusal) = configured {
                 answer.error_code = refusal.error.code();
                 answer.error_message = Some(StrBytes::from(refusal.message));
             }
@@ -152,12 +176,8 @@ impl Cluster {
         Ok(config)
     }
 
-    /// AlterConfigs: replaces all that is set.
-    pub(super) fn alter_configs(
-        &mut self,
-        _ctx: &Context,
-        request: &AlterConfigsRequest,
-    ) -> AlterConfigsResponse {
+    /// Replaces all keys that a topic sets.
+    pub(super) fn alter_configs(&mut self, request: &AlterConfigsRequest) -> AlterConfigsResponse {
         let mut response = AlterConfigsResponse::default();
         for resource in &request.resources {
             let entries = resource.configs.iter().filter_map(|config| {
@@ -166,12 +186,13 @@ impl Cluster {
             });
             let known = self.topic_config(resource.resource_type, &resource.resource_name);
             let replaced = known.and_then(|_| TopicConfig::new(entries));
-            let kept = self.keep(&resource.resource_name, replaced, request.validate_only);
+            let configured =
+                self.configure(&resource.resource_name, replaced, request.validate_only);
             let mut answer = Replaced::default()
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone())
                 .with_error_message(None);
-            if let Err(refusal) = kept {
+            if let Err(refusal) = configured {
                 answer.error_code = refusal.error.code();
                 answer.error_message = Some(StrBytes::from(refusal.message));
             }
@@ -185,37 +206,19 @@ impl Cluster {
             let text = "only topics can be altered here";
             return Err(Refusal::new(ResponseError::InvalidRequest, text));
         }
-        let topic = self.topics.get(name).ok_or_else(|| no_topic(name))?;
-        Ok(topic.config.clone())
+        Ok(self.store.topics().named(name)?.config.clone())
     }
 
-    fn keep(
+    fn configure(
         &mut self,
         name: &str,
         config: Result<TopicConfig, Refusal>,
         validate_only: bool,
     ) -> Result<(), Refusal> {
         let config = config?;
-        if !validate_only {
-            self.topics.named_mut(name)?.config = config;
+        if validate_only {
+            return Ok(());
         }
-        Ok(())
-    }
-}
-
-fn shown(
-    ctx: &Context,
-    name: &'static str,
-    value: String,
-    kind: Kind,
-    set: bool,
-) -> DescribeConfigsResourceResult {
-    let shown = DescribeConfigsResourceResult::default()
-        .with_name(StrBytes::from_static_str(name))
-        .with_value(Some(StrBytes::from(value)))
-        .with_config_source(source(set));
-    match ctx.version {
-        ..3 => shown,
-        _ => shown.with_config_type(kind.code()),
+        self.store.configure(name, config)
     }
 }

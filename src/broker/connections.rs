@@ -1,9 +1,9 @@
-//! Connections: bytes into requests, one at a time; answers into bytes; what waits and until when.
+//! Connections: bytes become requests, one at a time; responses become bytes; requests wait.
 //!
-//! As in Kafka, the next request of a connection is looked at only when the one before is
-//! answered: a long poll holds what is behind it, a throttle mutes the connection, a client that
-//! does not read its answers is not served more. So at most one thing waits per connection, with
-//! one deadline.
+//! As in Kafka, the next request of a connection is served only after the response to the previous
+//! one: a long poll holds up the requests behind it, a throttle mutes the connection, and a client
+//! that does not read its responses is not served further. So at most one request waits per
+//! connection, with one deadline.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::fetch::Poll;
 use super::{ConnectionId, NodeId, Violation};
 use crate::model::{Instant, Now};
 
-/// A connection's unread input beyond which more is not asked for (a longer frame is, whole).
+/// Unserved input of a connection beyond which no more is wanted, except the rest of a frame.
 const INPUT_WANTED_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -29,16 +29,24 @@ struct Connection {
     waiting: Waiting,
 }
 
+/// What a connection waits for before it serves its next request.
 #[derive(Debug)]
 enum Waiting {
-    /// For bytes.
     Nothing,
-    /// For records.
-    Poll { poll: Box<Poll>, correlation: i32 },
-    /// For the throttle time to pass.
-    Muted { until: Instant },
-    /// A response that is sent at `until`.
-    Late { bytes: Vec<u8>, until: Instant },
+    /// Records.
+    Poll {
+        poll: Box<Poll>,
+        correlation: i32,
+    },
+    /// The end of a throttle.
+    Muted {
+        until: Instant,
+    },
+    /// The time to send a response.
+    Late {
+        bytes: Vec<u8>,
+        until: Instant,
+    },
 }
 
 impl Connection {
@@ -54,8 +62,8 @@ impl Connection {
         self.output.len() - self.written
     }
 
-    /// The length of the frame the input begins with, without its length field.
-    fn announced(&self) -> Option<i32> {
+    /// The length of the frame that the input begins with, without its length field.
+    fn frame_length(&self) -> Option<i32> {
         self.input.first_chunk().map(|len| i32::from_be_bytes(*len))
     }
 }
@@ -64,7 +72,7 @@ impl Connection {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     by_id: BTreeMap<ConnectionId, Connection>,
-    /// One entry for each that waits, of nodes that are not frozen.
+    /// One entry per connection that waits, except at frozen nodes.
     deadlines: BTreeSet<(Instant, ConnectionId)>,
     polls: BTreeSet<ConnectionId>,
     writable: BTreeSet<ConnectionId>,
@@ -98,7 +106,7 @@ impl Connections {
         self.cut.retain(|cut| *cut != id);
     }
 
-    /// Closes a connection from the broker's side; its driver learns it by [`Self::next_cut`].
+    /// Closes a connection from the broker's side. [`Self::next_cut`] reports it to the driver.
     pub(super) fn cut(&mut self, id: ConnectionId) {
         if self.by_id.contains_key(&id) {
             self.close(id);
@@ -117,8 +125,8 @@ impl Connections {
 
     pub(super) fn next_writable(&mut self, cluster: &Cluster) -> Option<ConnectionId> {
         let thawed = |id: &&ConnectionId| {
-            let node = self.by_id.get(id).and_then(|c| cluster.node(c.node));
-            node.is_some_and(|node| !node.frozen)
+            let connection = self.by_id.get(id);
+            connection.is_some_and(|c| !cluster.nodes.is_frozen(c.node))
         };
         let id = *self.writable.iter().find(thawed)?;
         self.writable.remove(&id);
@@ -131,12 +139,12 @@ impl Connections {
 
     pub(super) fn outgoing(&self, id: ConnectionId, cluster: &Cluster) -> &[u8] {
         match self.by_id.get(&id) {
-            Some(c) if !is_frozen(cluster, c.node) => &c.output[c.written..],
+            Some(c) if !cluster.nodes.is_frozen(c.node) => &c.output[c.written..],
             _ => &[],
         }
     }
 
-    /// Drops `n` bytes that were written; whether the next request may have become due.
+    /// Drops `n` bytes that were written.
     pub(super) fn on_written(&mut self, id: ConnectionId, n: usize) {
         let Some(connection) = self.by_id.get_mut(&id) else {
             return;
@@ -145,7 +153,7 @@ impl Connections {
         if connection.written == connection.output.len() {
             connection.output.clear();
             connection.written = 0;
-            // A large answer's buffer is given back.
+            // Free the buffer of a large response.
             connection.output.shrink_to(INPUT_WANTED_BYTES);
         }
     }
@@ -154,7 +162,7 @@ impl Connections {
         let Some(connection) = self.by_id.get(&id) else {
             return false;
         };
-        let whole = connection.announced().map_or(0, |len| {
+        let whole = connection.frame_length().map_or(0, |len| {
             let len = usize::try_from(len).unwrap_or(0);
             len.min(cluster.settings.frame_bytes_max) + 4
         });
@@ -176,7 +184,7 @@ impl Connections {
         Ok(())
     }
 
-    /// Serves a connection's requests until it has to wait for something.
+    /// Serves a connection's requests until it has to wait.
     pub(super) fn advance(
         &mut self,
         id: ConnectionId,
@@ -189,9 +197,9 @@ impl Connections {
                 return Ok(());
             };
             let busy = !matches!(connection.waiting, Waiting::Nothing)
-                || is_frozen(cluster, connection.node)
+                || cluster.nodes.is_frozen(connection.node)
                 || connection.unwritten() >= frame_bytes_max;
-            let Some(announced) = connection.announced().filter(|_| !busy) else {
+            let Some(announced) = connection.frame_length().filter(|_| !busy) else {
                 return Ok(());
             };
             let len = usize::try_from(announced).unwrap_or(usize::MAX);
@@ -204,11 +212,11 @@ impl Connections {
             let mut frame = connection.input.split_to(4 + len).freeze();
             let frame = frame.split_off(4);
             let answer = apis::serve(cluster, connection.node, frame, now)?;
-            self.take(id, answer, cluster, now);
+            self.on_answer(id, answer, cluster, now);
         }
     }
 
-    fn take(&mut self, id: ConnectionId, answer: Answer, cluster: &mut Cluster, now: Now) {
+    fn on_answer(&mut self, id: ConnectionId, answer: Answer, cluster: &mut Cluster, now: Now) {
         match answer {
             Answer::Silence => {}
             Answer::Cut => self.cut(id),
@@ -260,7 +268,7 @@ impl Connections {
         }
     }
 
-    /// Answers a poll if it can be; whether it was.
+    /// Answers a poll if it can be answered. Returns whether it was.
     fn try_poll(&mut self, id: ConnectionId, cluster: &mut Cluster, now: Now) -> bool {
         let Some(connection) = self.by_id.get(&id) else {
             return false;
@@ -268,10 +276,10 @@ impl Connections {
         let Waiting::Poll { poll, correlation } = &connection.waiting else {
             return false;
         };
-        if is_frozen(cluster, connection.node) {
+        if cluster.nodes.is_frozen(connection.node) {
             return false;
         }
-        let Some(response) = cluster.try_poll(poll, now) else {
+        let Some(response) = cluster.fetch().try_poll(poll, now) else {
             return false;
         };
         let bytes = apis::frame(ApiKey::Fetch, poll.version, *correlation, &response);
@@ -280,10 +288,10 @@ impl Connections {
         true
     }
 
-    /// Goes through the polls after the cluster changed, and on with the requests behind those that
-    /// were answered, until nothing changes any more.
+    /// Tries all polls after the cluster changed, and serves the requests behind those that were
+    /// answered, until nothing changes any more.
     pub(super) fn wake(&mut self, cluster: &mut Cluster, now: Now) {
-        while std::mem::take(&mut cluster.changed) {
+        while cluster.take_changed() {
             let polls: Vec<_> = self.polls.iter().copied().collect();
             for id in polls {
                 if self.try_poll(id, cluster, now) {
@@ -293,14 +301,14 @@ impl Connections {
         }
     }
 
-    /// Answers what is due by time.
+    /// Answers what is due.
     pub(super) fn on_time(&mut self, cluster: &mut Cluster, now: Now) {
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now.mono);
         let due: Vec<_> = due.copied().collect();
         for (deadline, id) in due {
             let node = self.by_id.get(&id).map(|c| c.node);
-            if node.is_some_and(|node| is_frozen(cluster, node)) {
-                self.deadlines.remove(&(deadline, id)); // Thawing brings it back.
+            if node.is_some_and(|node| cluster.nodes.is_frozen(node)) {
+                self.deadlines.remove(&(deadline, id)); // `on_thaw` inserts it again.
                 continue;
             }
             if !self.try_poll(id, cluster, now) {
@@ -320,7 +328,7 @@ impl Connections {
         }
     }
 
-    /// A node answers again: everything that waited at it is looked at.
+    /// Answers what waited at a node that is no longer frozen.
     pub(super) fn on_thaw(&mut self, node: NodeId, cluster: &mut Cluster, now: Now) {
         for id in self.of_node(node) {
             let deadline = self.by_id.get(&id).and_then(Connection::deadline);
@@ -332,14 +340,10 @@ impl Connections {
         }
     }
 
-    /// As [`Self::advance`], where nobody is there to be told of a violation.
+    /// As [`Self::advance`], but cuts the connection at a violation: no caller can close it.
     pub(super) fn advance_or_cut(&mut self, id: ConnectionId, cluster: &mut Cluster, now: Now) {
         if self.advance(id, cluster, now).is_err() {
             self.cut(id);
         }
     }
-}
-
-fn is_frozen(cluster: &Cluster, node: NodeId) -> bool {
-    cluster.node(node).is_some_and(|node| node.frozen)
 }

@@ -1,7 +1,7 @@
-//! Fetch: many partitions a request, long poll, both isolation levels.
+//! Fetch: many partitions per request, long poll, both isolation levels.
 //!
-//! A request is read once into a [`Poll`]; the poll is tried at once and again whenever the cluster
-//! changed, until it has `min_bytes`, an error, or its time is up.
+//! A request is read once into a [`Poll`]. The poll is tried at once, and again whenever the
+//! cluster changed, until it has `min_bytes` or an error, or its time is up.
 
 use std::time::Duration;
 
@@ -14,11 +14,13 @@ use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::NodeId;
-use super::cluster::{Cluster, Context, Right, check_epoch};
-use super::log::Want;
-use super::sessions::Use;
-use super::topics::{PartitionState, TopicRef};
+use super::context::RequestContext;
+use super::fetch_session::{FetchSessions, SessionUse};
+use super::log::ReadRange;
+use super::nodes::{Node, Nodes};
+use super::planned_faults::{PlannedFaults, Right};
+use super::topics::{PartitionState, TopicRef, Topics};
+use super::{NodeId, Settings};
 use crate::model::{Instant, Now};
 
 /// From this version on a follower serves consumers, too (KIP-392).
@@ -30,10 +32,10 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// From this version on a response may give the leaders' addresses.
 const ENDPOINTS_FROM: i16 = 16;
 const READ_COMMITTED: i8 = 1;
-/// A long poll's time at most.
+/// How long a long poll waits at most.
 const WAIT_MS_MAX: i32 = 10 * 60_000;
 
-/// A Fetch that waits or is about to be answered.
+/// A Fetch that waits, or is about to be answered.
 #[derive(Debug)]
 pub(super) struct Poll {
     node: NodeId,
@@ -42,7 +44,7 @@ pub(super) struct Poll {
     min_bytes: usize,
     max_bytes: usize,
     committed: bool,
-    session: Result<Use, ResponseError>,
+    session: Result<SessionUse, ResponseError>,
     topics: Vec<Topic>,
 }
 
@@ -63,18 +65,18 @@ struct Asked {
     max_bytes: usize,
 }
 
-/// What one partition may be given now.
+/// What a partition can answer now.
 enum Ready {
     Read { upto: i64, size: usize },
     Diverged { epoch: i32, end: i64 },
 }
 
 impl Poll {
-    /// Reads a request that names all its partitions, whatever its session said.
+    /// Reads a request that names all its partitions: its session was merged into it.
     fn new(
-        ctx: &Context,
+        ctx: RequestContext,
         request: FetchRequest,
-        session: Result<Use, ResponseError>,
+        session: Result<SessionUse, ResponseError>,
         response_max: usize,
     ) -> Self {
         let bytes = |n: i32| usize::try_from(n).unwrap_or(0);
@@ -82,9 +84,10 @@ impl Poll {
         let max_bytes = bytes(request.max_bytes).min(response_max);
         let by_id = ctx.version >= TOPIC_IDS_FROM;
         let topic = |t: kafka_protocol::messages::fetch_request::FetchTopic| Topic {
-            topic: match by_id {
-                true => TopicRef::Id(t.topic_id),
-                false => TopicRef::Name(t.topic.0.to_string()),
+            topic: if by_id {
+                TopicRef::Id(t.topic_id)
+            } else {
+                TopicRef::Name(t.topic.0.to_string())
             },
             name: t.topic,
             id: t.topic_id,
@@ -102,7 +105,7 @@ impl Poll {
         }
     }
 
-    /// When it is answered at the latest.
+    /// The poll is answered at this time at the latest.
     pub(super) const fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -120,20 +123,44 @@ impl Asked {
     }
 }
 
-impl Cluster {
+/// What is left of a response's bytes.
+#[derive(Clone, Copy)]
+struct Allowance {
+    bytes: usize,
+    /// No partition has given records yet: the next may give a batch above the limit (KIP-74).
+    first: bool,
+}
+
+impl Allowance {
+    fn take(&mut self, bytes: usize) {
+        self.first &= bytes == 0;
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// The Fetch API.
+pub(super) struct FetchApi<'a> {
+    pub settings: &'a Settings,
+    pub nodes: &'a Nodes,
+    pub topics: &'a Topics,
+    pub faults: &'a mut PlannedFaults,
+    pub sessions: &'a mut FetchSessions,
+}
+
+impl FetchApi<'_> {
     /// Reads a request.
-    pub(super) fn open_poll(&mut self, ctx: &Context, mut request: FetchRequest) -> Poll {
-        let session = match self.settings.fetch_sessions {
-            true => self
-                .sessions
-                .enter(ctx.node, &mut self.random, &mut request),
-            false if request.session_id == 0 => Ok(Use::None),
-            false => Err(ResponseError::FetchSessionIdNotFound),
+    pub(super) fn open(&mut self, ctx: RequestContext, mut request: FetchRequest) -> Poll {
+        let session = if self.settings.fetch_sessions {
+            self.sessions.enter(ctx.node, &mut request)
+        } else if request.session_id == 0 {
+            Ok(SessionUse::None)
+        } else {
+            Err(ResponseError::FetchSessionIdNotFound)
         };
         Poll::new(ctx, request, session, self.settings.frame_bytes_max)
     }
 
-    /// The answer, unless the poll shall go on waiting.
+    /// Returns the response, unless the poll is to wait longer.
     pub(super) fn try_poll(&mut self, poll: &Poll, now: Now) -> Option<FetchResponse> {
         let session = match poll.session {
             Ok(session) => session,
@@ -144,19 +171,23 @@ impl Cluster {
         if !overdue && !planned && !self.is_worth_answering(poll) {
             return None;
         }
-        let mut response = self.answer_poll(poll);
+        let mut response = self.answer(poll);
         self.sessions.leave(session, &mut response);
         Some(response)
     }
 
-    /// Whether there is an error to tell or enough to read.
+    /// Whether there is an error to report or enough to read.
     fn is_worth_answering(&self, poll: &Poll) -> bool {
+        let all = Allowance {
+            bytes: poll.max_bytes,
+            first: true,
+        };
         let mut bytes = 0;
         let mut asked = 0;
         for topic in &poll.topics {
             for partition in &topic.partitions {
                 asked += 1;
-                match self.ready(poll, topic, partition, poll.max_bytes, true) {
+                match self.ready(poll, topic, partition, all) {
                     Ok((Ready::Read { size, .. }, _)) => bytes += size,
                     Ok((Ready::Diverged { .. }, _)) | Err(_) => return true,
                 }
@@ -168,18 +199,27 @@ impl Cluster {
         asked == 0 || poll.min_bytes == 0
     }
 
-    fn answer_poll(&mut self, poll: &Poll) -> FetchResponse {
+    fn answer(&mut self, poll: &Poll) -> FetchResponse {
         let mut response = FetchResponse::default();
-        let mut left = poll.max_bytes;
-        let mut first = true;
+        let mut left = Allowance {
+            bytes: poll.max_bytes,
+            first: true,
+        };
         for topic in &poll.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
-                let planned = self.planned(ApiKey::Fetch, false, &topic.topic);
-                let data = self.answer_partition(poll, topic, asked, planned, left, first);
-                let given = data.records.as_ref().map_or(0, |records| records.len());
-                first &= given == 0;
-                left = left.saturating_sub(given);
+                let planned =
+                    self.faults
+                        .next_error(ApiKey::Fetch, false, &topic.topic, self.topics);
+                let ready = match planned {
+                    Some(error) => Err(error),
+                    None => self.ready(poll, topic, asked, left),
+                };
+                let data = match ready {
+                    Ok((ready, partition)) => self.read(poll, asked, ready, partition, left),
+                    Err(error) => self.reject(poll, topic, asked, error),
+                };
+                left.take(data.records.as_ref().map_or(0, bytes::Bytes::len));
                 partitions.push(data);
             }
             let answer = FetchableTopicResponse::default()
@@ -194,32 +234,22 @@ impl Cluster {
         response
     }
 
-    fn answer_partition(
+    fn read(
         &self,
         poll: &Poll,
-        topic: &Topic,
         asked: &Asked,
-        planned: Option<ResponseError>,
-        left: usize,
-        first: bool,
+        ready: Ready,
+        partition: &PartitionState,
+        left: Allowance,
     ) -> PartitionData {
-        let data = PartitionData::default()
+        let log = &partition.log;
+        let mut data = PartitionData::default()
             .with_partition_index(asked.index)
             .with_records(Some(bytes::Bytes::new()))
-            .with_aborted_transactions(poll.committed.then(Vec::new));
-        let ready = match planned {
-            Some(error) => Err(error),
-            None => self.ready(poll, topic, asked, left, first),
-        };
-        let (ready, partition) = match ready {
-            Ok(ready) => ready,
-            Err(error) => return self.refuse_partition(poll, topic, asked, error, data),
-        };
-        let log = &partition.log;
-        let mut data = data
+            .with_aborted_transactions(poll.committed.then(Vec::new))
             .with_high_watermark(log.end())
             .with_last_stable_offset(log.stable_end())
-            .with_log_start_offset(log.start);
+            .with_log_start_offset(log.start());
         match ready {
             Ready::Diverged { epoch, end } => {
                 let diverging = EpochEndOffset::default().with_epoch(epoch);
@@ -227,8 +257,7 @@ impl Cluster {
             }
             Ready::Read { upto, size } => {
                 let mut records = Vec::with_capacity(size);
-                let want = self.want(asked, upto, left, first);
-                let next = log.read(want, &mut records);
+                let next = log.read(self.range(asked, upto, left), &mut records);
                 data.records = Some(records.into());
                 if poll.committed {
                     let aborted = log.aborted_in(asked.from, next).map(|a| {
@@ -243,36 +272,35 @@ impl Cluster {
         data
     }
 
-    /// Kafka 4.3 tells neither bounds nor aborted transactions with an error, not even with
-    /// OFFSET_OUT_OF_RANGE (looked at on a real one).
-    fn refuse_partition(
+    /// Kafka 4.3 sends neither bounds nor aborted transactions with an error, not even with
+    /// OFFSET_OUT_OF_RANGE (observed on a real one).
+    fn reject(
         &self,
         poll: &Poll,
         topic: &Topic,
         asked: &Asked,
         error: ResponseError,
-        data: PartitionData,
     ) -> PartitionData {
-        let mut data = data
-            .with_error_code(error.code())
+        let mut data = PartitionData::default()
+            .with_partition_index(asked.index)
+            .with_records(Some(bytes::Bytes::new()))
             .with_aborted_transactions(None)
+            .with_error_code(error.code())
             .with_high_watermark(-1)
             .with_last_stable_offset(-1)
             .with_log_start_offset(-1);
-        let found = self.topics.partition(&topic.topic, asked.index).ok();
-        let Some((_, partition)) = found else {
-            return data;
-        };
-        match error {
+        let names_leader = matches!(
+            error,
             ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch
-                if poll.version >= LEADER_FROM =>
-            {
-                let leader = partition.leader.map_or(-1, |node| i32::from(node.0));
-                data.current_leader = LeaderIdAndEpoch::default()
-                    .with_leader_id(leader.into())
-                    .with_leader_epoch(partition.epoch);
-            }
-            _ => {}
+        );
+        let found = self.topics.partition(&topic.topic, asked.index);
+        if let Ok((_, partition)) = found
+            && names_leader
+            && poll.version >= LEADER_FROM
+        {
+            data.current_leader = LeaderIdAndEpoch::default()
+                .with_leader_id(partition.leader_id().into())
+                .with_leader_epoch(partition.epoch);
         }
         data
     }
@@ -282,12 +310,12 @@ impl Cluster {
         poll: &Poll,
         topic: &Topic,
         asked: &Asked,
-        left: usize,
-        first: bool,
+        left: Allowance,
     ) -> Result<(Ready, &PartitionState), ResponseError> {
-        self.authorize(&topic.topic, Right::Read)?;
-        let (_, partition) = self.topics.partition(&topic.topic, asked.index)?;
-        check_epoch(partition, asked.epoch)?;
+        let topics = self.topics;
+        self.faults.authorize(&topic.topic, Right::Read, topics)?;
+        let (_, partition) = topics.partition(&topic.topic, asked.index)?;
+        partition.check_epoch(asked.epoch)?;
         let follows = poll.version >= FOLLOWERS_FROM
             && partition.leader.is_some()
             && partition.replicas.contains(&poll.node);
@@ -303,23 +331,24 @@ impl Cluster {
                 return Ok((Ready::Diverged { epoch, end }, partition));
             }
         }
-        if asked.from < log.start || asked.from > log.end() {
+        if asked.from < log.start() || asked.from > log.end() {
             return Err(ResponseError::OffsetOutOfRange);
         }
-        let upto = match poll.committed {
-            true => log.stable_end(),
-            false => log.end(),
+        let upto = if poll.committed {
+            log.stable_end()
+        } else {
+            log.end()
         };
-        let size = log.size(self.want(asked, upto, left, first));
+        let size = log.size(self.range(asked, upto, left));
         Ok((Ready::Read { upto, size }, partition))
     }
 
-    fn want(&self, asked: &Asked, upto: i64, left: usize, first: bool) -> Want {
-        Want {
+    fn range(&self, asked: &Asked, upto: i64, left: Allowance) -> ReadRange {
+        ReadRange {
             from: asked.from,
             upto,
-            limit: asked.max_bytes.min(left),
-            first_whole: first,
+            limit: asked.max_bytes.min(left.bytes),
+            first_whole: left.first,
             cut: self.settings.cut_responses,
         }
     }
@@ -327,17 +356,12 @@ impl Cluster {
     fn endpoints(&self, response: &FetchResponse) -> Vec<NodeEndpoint> {
         let partitions = response.responses.iter().flat_map(|t| &t.partitions);
         let leaders = partitions.map(|p| p.current_leader.leader_id.0);
-        let mut ids: Vec<u16> = leaders.filter_map(|id| u16::try_from(id).ok()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let endpoint = |id: u16| {
-            let node = self.node(NodeId(id))?;
-            let endpoint = NodeEndpoint::default()
-                .with_node_id(i32::from(id).into())
-                .with_host(StrBytes::from(node.host.clone()))
-                .with_port(i32::from(node.port));
-            Some(endpoint)
+        let endpoint = |(id, node): (i32, &Node)| {
+            NodeEndpoint::default()
+                .with_node_id(id.into())
+                .with_host(StrBytes::from(node.host().to_owned()))
+                .with_port(node.port())
         };
-        ids.into_iter().filter_map(endpoint).collect()
+        self.nodes.endpoints(leaders).map(endpoint).collect()
     }
 }

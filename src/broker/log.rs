@@ -3,73 +3,71 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
+use super::aborted::{Aborted, AbortedTransactions};
 use super::batch::{self, Header, Records};
-use super::producers::Producers;
+use super::compaction::Compaction;
+use super::producers::{Producers, Sequence};
+use super::stored::Stored;
+use super::topic_config::TopicConfig;
 
-/// Aborted transactions remembered per partition; they go with the records they name.
-const ABORTED_MAX: usize = 65_536;
-
-/// A batch in the log.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub base: i64,
-    pub last: i64,
-    pub max_timestamp: i64,
-    pub bytes: Bytes,
-    /// Grows with every append in the cluster: which batch is the oldest of all.
-    pub number: u64,
-    /// When a compaction may remove the tombstones in here; unset before the first one.
-    pub delete_horizon: Option<i64>,
-}
-
-impl Stored {
-    pub(super) fn header(&self) -> Header {
-        let (header, _) = Header::read(&self.bytes).expect("only whole batches are stored");
-        header
-    }
-}
-
-/// A transaction whose records readers of committed ones must skip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Aborted {
-    pub producer_id: i64,
-    pub first: i64,
-    pub marker: i64,
-}
+/// Appended bytes below which a partition is not compacted on its own.
+const DIRTY_BYTES_MIN: usize = 1 << 20;
 
 /// The log of a partition.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    pub(super) batches: VecDeque<Stored>,
-    pub(super) start: i64,
+    batches: VecDeque<Stored>,
+    start: i64,
     end: i64,
-    pub(super) bytes: usize,
-    /// Bytes a compaction left; what came after is dirty.
-    pub(super) clean_bytes: usize,
+    bytes: usize,
+    /// Bytes that the last compaction left. What was appended since is dirty.
+    clean_bytes: usize,
     /// Leader epochs and the offset each began at (KIP-101), the oldest first.
     epochs: Vec<(i32, i64)>,
-    pub(super) producers: Producers,
-    pub(super) aborted: Vec<Aborted>,
+    producers: Producers,
+    aborted: AbortedTransactions,
 }
 
-/// How much a reader wants.
+/// What a reader asks a log for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Want {
-    /// From this offset.
+pub(super) struct ReadRange {
     pub from: i64,
-    /// Batches that begin below this one.
+    /// Only batches that begin below this offset are read.
     pub upto: i64,
-    /// Bytes at most.
+    /// Bytes at most, but for `first_whole`.
     pub limit: usize,
-    /// The first batch whole, however long it is (KIP-74).
+    /// Read the first batch whole, however long it is (KIP-74).
     pub first_whole: bool,
-    /// Fill up to the limit with a part of the next batch.
+    /// Fill up to the limit with the beginning of the next batch.
     pub cut: bool,
 }
 
 impl Log {
+    /// The log start offset: no record below it can be read.
+    pub(super) const fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// Bytes of all batches.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The batches in offset order.
+    pub(super) fn batches(&self) -> impl Iterator<Item = &Stored> {
+        self.batches.iter()
+    }
+
+    /// Decides what a client's batch is by its producer's sequence numbers.
+    pub(super) fn sequence(&self, header: &Header) -> Sequence {
+        self.producers.sequence(header)
+    }
+
+    /// The transactions that were aborted in this log.
+    pub(super) const fn aborted(&self) -> &AbortedTransactions {
+        &self.aborted
+    }
+
     /// One past the last record; also the high watermark, since no follower is ever behind.
     pub(super) const fn end(&self) -> i64 {
         self.end
@@ -80,7 +78,7 @@ impl Log {
         self.producers.first_open().unwrap_or(self.end)
     }
 
-    /// Appends a whole batch that was judged before. Gives its base offset.
+    /// Appends a whole batch that was judged before. Returns its base offset.
     pub(super) fn append(&mut self, mut bytes: Vec<u8>, epoch: i32, number: u64) -> i64 {
         let base = self.end;
         batch::place(&mut bytes, base, epoch);
@@ -101,6 +99,7 @@ impl Log {
         base
     }
 
+    /// Notes what a batch means for its producer and its transaction.
     fn remember(&mut self, header: &Header, stored: &Stored) {
         self.producers.on_append(header, stored.base);
         if !header.is_control() {
@@ -117,21 +116,18 @@ impl Log {
                 first,
                 marker,
             });
-            if self.aborted.len() > ABORTED_MAX {
-                self.aborted.remove(0);
-            }
         }
     }
 
-    /// A leader of `epoch` takes over: what it appends begins here.
+    /// Begins a leader epoch at the end of the log.
     pub(super) fn begin_epoch(&mut self, epoch: i32) {
         self.epochs
             .retain(|&(e, start)| e < epoch && start < self.end);
         self.epochs.push((epoch, self.end));
     }
 
-    /// KIP-101: the largest epoch not above `epoch`, and the offset where it ended. `None` for an
-    /// epoch this log does not know yet.
+    /// KIP-101: the largest epoch not above `epoch`, and the offset where it ended. `None` if
+    /// `epoch` is newer than all epochs of this log.
     pub(super) fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
         let (latest, _) = *self.epochs.last()?;
         if epoch == latest {
@@ -149,18 +145,18 @@ impl Log {
         after.checked_sub(1).map_or(-1, |i| self.epochs[i].0)
     }
 
-    /// How many bytes [`Self::read`] would give.
-    pub(super) fn size(&self, want: Want) -> usize {
+    /// How many bytes [`Self::read`] would copy.
+    pub(super) fn size(&self, range: ReadRange) -> usize {
         let mut taken = 0;
-        self.visit(want, |_, len| taken += len);
+        self.visit(range, |_, len| taken += len);
         taken
     }
 
-    /// Copies batches into `out`, the first being the one that holds `want.from` or the next after
-    /// it. Gives one past the last offset of the whole batches.
-    pub(super) fn read(&self, want: Want, out: &mut Vec<u8>) -> i64 {
-        let mut next = want.from;
-        self.visit(want, |stored, len| {
+    /// Copies batches into `out`, the first being the one that holds `range.from` or the next after
+    /// it. Returns one past the last offset of the whole batches.
+    pub(super) fn read(&self, range: ReadRange, out: &mut Vec<u8>) -> i64 {
+        let mut next = range.from;
+        self.visit(range, |stored, len| {
             out.extend_from_slice(&stored.bytes[..len]);
             if len == stored.bytes.len() {
                 next = stored.last + 1;
@@ -169,22 +165,22 @@ impl Log {
         next
     }
 
-    fn visit(&self, want: Want, mut each: impl FnMut(&Stored, usize)) {
-        let first = self.batches.partition_point(|b| b.last < want.from);
-        let mut left = want.limit;
+    fn visit(&self, range: ReadRange, mut each: impl FnMut(&Stored, usize)) {
+        let first = self.batches.partition_point(|b| b.last < range.from);
+        let mut left = range.limit;
         for (i, stored) in self.batches.range(first..).enumerate() {
-            if stored.base >= want.upto {
+            if stored.base >= range.upto {
                 return;
             }
             let len = stored.bytes.len();
-            let forced = i == 0 && want.first_whole;
+            let forced = i == 0 && range.first_whole;
             if len <= left || forced {
                 each(stored, len);
                 left = left.saturating_sub(len);
                 continue;
             }
-            // A part is never the first: a reader could make nothing of it.
-            if want.cut && i > 0 && left > 0 {
+            // A reader could make nothing of a part that comes first.
+            if range.cut && i > 0 && left > 0 {
                 each(stored, left);
             }
             return;
@@ -222,8 +218,8 @@ impl Log {
         let records = Records::new(&body).map_while(Result::ok);
         records
             .map(|r| {
-                let offset = stored.base + i64::from(r.offset_delta);
-                (offset, header.timestamp(r.timestamp_delta))
+                let time = header.timestamp(r.timestamp_delta);
+                (stored.offset(&r), time)
             })
             .find(|&(offset, at)| at >= time && offset >= self.start)
     }
@@ -235,7 +231,7 @@ impl Log {
         self.at_time(newest, upto)
     }
 
-    /// Moves the log start and drops the batches below it. Gives the bytes freed.
+    /// Moves the log start and drops the batches below it. Returns the bytes freed.
     pub(super) fn trim(&mut self, start: i64) -> usize {
         self.start = self.start.max(start.min(self.end));
         let before = self.bytes;
@@ -246,7 +242,56 @@ impl Log {
         before - self.bytes
     }
 
-    /// Drops the oldest batch; the log starts behind it. Gives the bytes freed.
+    /// Drops the batches that the topic's retention no longer keeps. Returns the bytes freed.
+    pub(super) fn apply_retention(&mut self, config: &TopicConfig, now_ms: i64) -> usize {
+        let mut freed = 0;
+        while let Some(front) = self.batches.front() {
+            let old = config.retention_ms >= 0
+                && front.max_timestamp < now_ms.saturating_sub(config.retention_ms);
+            let big = usize::try_from(config.retention_bytes)
+                .is_ok_and(|max| self.bytes - front.bytes.len() >= max);
+            if !old && !big {
+                break;
+            }
+            freed += self.drop_oldest();
+        }
+        freed
+    }
+
+    /// Whether something was appended since the last compaction.
+    pub(super) const fn has_dirty_bytes(&self) -> bool {
+        self.bytes > self.clean_bytes
+    }
+
+    /// Whether enough was appended since the last compaction for another one.
+    pub(super) fn is_dirty(&self, config: &TopicConfig) -> bool {
+        let dirty = self.bytes - self.clean_bytes;
+        let share = dirty as f64 / self.bytes.max(1) as f64;
+        dirty >= DIRTY_BYTES_MIN && share >= config.dirty_ratio_min
+    }
+
+    /// Keeps the newest record of each key below the newest batch. Returns the bytes freed.
+    pub(super) fn compact(&mut self, config: &TopicConfig, now_ms: i64) -> usize {
+        let before = self.bytes;
+        let compaction = Compaction {
+            config,
+            aborted: &self.aborted,
+            stable_end: self.stable_end(),
+            now_ms,
+        };
+        self.batches = compaction.run(std::mem::take(&mut self.batches));
+        self.bytes = self.batches.iter().map(|b| b.bytes.len()).sum();
+        let untouched = self.batches.back().map_or(0, |b| b.bytes.len());
+        self.clean_bytes = self.bytes - untouched;
+        before - self.bytes
+    }
+
+    /// The append number of the oldest batch; `None` if the log is empty.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.batches.front().map(|stored| stored.number)
+    }
+
+    /// Drops the oldest batch: the log starts behind it. Returns the bytes freed.
     pub(super) fn drop_oldest(&mut self) -> usize {
         let Some(front) = self.batches.front() else {
             return 0;
@@ -264,7 +309,7 @@ impl Log {
 
     fn forget_below_start(&mut self) {
         let start = self.start;
-        self.aborted.retain(|a| a.marker >= start);
+        self.aborted.forget_below(start);
         // The epoch that holds the log start stays; its start moves along (Kafka does the same).
         let holds = self.epochs.partition_point(|&(_, s)| s <= start);
         if holds > 1 {
@@ -275,19 +320,19 @@ impl Log {
         }
     }
 
-    /// Loses every batch with a record at or above `end`: what an unclean election does. Producers
-    /// and aborted transactions are read again from what is left. Gives the new end.
+    /// Loses every batch with a record at or above `end`, as an unclean election does. Rebuilds
+    /// producers and aborted transactions from the remaining batches. Returns the new end.
     pub(super) fn truncate(&mut self, end: i64) -> i64 {
         let end = end.max(self.start);
         while self.batches.back().is_some_and(|b| b.last >= end) {
-            let gone = self.batches.pop_back().expect("looked at above");
+            let gone = self.batches.pop_back().expect("checked by the loop");
             self.bytes -= gone.bytes.len();
             self.end = gone.base.max(self.start);
         }
         self.clean_bytes = self.clean_bytes.min(self.bytes);
         self.epochs.retain(|&(_, start)| start < self.end);
         self.producers = Producers::default();
-        self.aborted.clear();
+        self.aborted = AbortedTransactions::default();
         let batches = std::mem::take(&mut self.batches);
         for stored in &batches {
             self.remember(&stored.header(), stored);

@@ -9,38 +9,45 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use kafka_protocol::protocol::StrBytes;
 
 use super::NodeId;
-use super::cluster::{Cluster, Context, Right};
-use super::topics::{PartitionState, Topic};
+use super::context::RequestContext;
+use super::nodes::Nodes;
+use super::planned_faults::{PlannedFaults, Right};
+use super::topics::{PartitionState, Topic, Topics};
 use crate::model;
 
-impl Cluster {
-    /// Metadata: of all topics, of some by name, of some by id.
-    pub(super) fn metadata(
-        &mut self,
-        ctx: &Context,
-        request: &MetadataRequest,
-    ) -> MetadataResponse {
-        let brokers = self.running().map(|(id, node)| {
+/// The Metadata API.
+pub(super) struct MetadataApi<'a> {
+    pub ctx: RequestContext,
+    pub cluster_id: &'a str,
+    pub nodes: &'a Nodes,
+    pub topics: &'a Topics,
+    pub faults: &'a PlannedFaults,
+}
+
+impl MetadataApi<'_> {
+    /// Describes the nodes, and all topics or those that are named or given by id.
+    pub(super) fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
+        let brokers = self.nodes.running().map(|(id, node)| {
             MetadataResponseBroker::default()
                 .with_node_id(broker_id(Some(id)))
-                .with_host(StrBytes::from(node.host.clone()))
-                .with_port(i32::from(node.port))
+                .with_host(StrBytes::from(node.host().to_owned()))
+                .with_port(node.port())
         });
-        let all = |cluster: &Self| {
-            let topics = cluster.topics.iter();
+        let all = || {
+            let topics = self.topics.iter();
             topics
-                .map(|(name, topic)| cluster.describe(name, topic))
+                .map(|(name, topic)| self.describe(name, topic))
                 .collect()
         };
-        let tells = request.include_topic_authorized_operations;
+        let wants_operations = request.include_topic_authorized_operations;
         let topics: Vec<MetadataResponseTopic> = match &request.topics {
-            None => all(self),
+            None => all(),
             // Version 0 had no null: empty meant all.
-            Some(asked) if asked.is_empty() && ctx.version == 0 => all(self),
+            Some(asked) if asked.is_empty() && self.ctx.version == 0 => all(),
             Some(asked) => asked.iter().map(|one| self.describe_asked(one)).collect(),
         };
         let topics = topics.into_iter().map(|topic| match &topic.name {
-            Some(name) if tells => {
+            Some(name) if wants_operations => {
                 let operations = self.operations(&name.0);
                 topic.with_topic_authorized_operations(operations)
             }
@@ -49,14 +56,14 @@ impl Cluster {
         let topics = topics.collect();
         MetadataResponse::default()
             .with_brokers(brokers.collect())
-            .with_cluster_id(Some(StrBytes::from(self.id.clone())))
-            .with_controller_id(broker_id(self.controller()))
+            .with_cluster_id(Some(StrBytes::from(self.cluster_id.to_owned())))
+            .with_controller_id(broker_id(self.nodes.controller().map(|(id, _)| id)))
             .with_topics(topics)
     }
 
     fn describe_asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
         let by_name = asked.name.as_ref().map(|name| name.0.as_str());
-        let name = by_name.or_else(|| self.topics.name_of(asked.topic_id));
+        let name = by_name.or_else(|| self.topics.name_of_id(asked.topic_id));
         if let Some(name) = name.filter(|name| self.faults.denies(name, Right::Describe)) {
             // Do not reveal whether the topic exists.
             return MetadataResponseTopic::default()
@@ -82,7 +89,8 @@ impl Cluster {
         }
     }
 
-    /// The operations that clients may do on a topic (KIP-430), of those that this broker checks.
+    /// The operations that clients may do on a topic (KIP-430), among those that this broker
+    /// checks.
     fn operations(&self, name: &str) -> i32 {
         let bits = [
             (Right::Read, 3),
@@ -112,7 +120,7 @@ impl Cluster {
     ) -> MetadataResponsePartition {
         let ids = |keep: bool| -> Vec<BrokerId> {
             let replicas = partition.replicas.iter();
-            let kept = replicas.filter(|&&node| self.runs(node) == keep);
+            let kept = replicas.filter(|&&node| self.nodes.is_running(node) == keep);
             kept.map(|&node| broker_id(Some(node))).collect()
         };
         let error = match partition.leader {
@@ -131,7 +139,7 @@ impl Cluster {
     }
 }
 
-/// A node's id on the wire; -1 for nobody.
-pub(super) fn broker_id(node: Option<NodeId>) -> BrokerId {
+/// A node's id on the wire; -1 for none.
+fn broker_id(node: Option<NodeId>) -> BrokerId {
     BrokerId(node.map_or(-1, |node| i32::from(node.0)))
 }

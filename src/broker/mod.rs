@@ -17,35 +17,44 @@
 //! reads, replication as a process (no follower is ever behind, so the high watermark is the log's
 //! end).
 
+mod aborted;
 mod admin;
 mod apis;
 mod batch;
 mod cluster;
 mod codec;
+mod compaction;
 mod configs;
 mod connections;
+mod context;
+mod coordinator;
 mod faults;
 mod fetch;
+mod fetch_session;
 mod log;
 mod metadata;
+mod nodes;
 mod nouns;
 mod offsets;
+mod planned_faults;
 mod produce;
 mod producers;
-mod retention;
-mod sessions;
 mod settings;
 mod shape;
+mod store;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod topic_admin;
 mod topic_config;
 mod topics;
 mod transactions;
+mod validation;
 
-pub use cluster::Right;
 pub use faults::Failing;
 pub use kafka_protocol::error::ResponseError;
 pub use nouns::{ConnectionId, DumpedRecord, NodeId, Refusal, Violation};
+pub use planned_faults::Right;
 pub use settings::{Profile, Settings};
 
 use cluster::Cluster;
@@ -82,17 +91,14 @@ impl Broker {
 
     /// Says where clients reach `node`; before it, `127.0.0.1:0`. Metadata hands it out.
     pub fn advertise(&mut self, node: NodeId, host: &str, port: u16) {
-        if let Some(node) = self.cluster.node_mut(node) {
-            node.host = host.to_owned();
-            node.port = port;
-        }
+        self.cluster.nodes.advertise(node, host, port);
     }
 
     /// A client connects to `node`. `None`: the node is stopped, or there are too many connections;
     /// close the socket.
     pub fn on_connect(&mut self, node: NodeId) -> Option<ConnectionId> {
         let room = self.connections.len() < self.cluster.settings.connections_max;
-        (room && self.cluster.runs(node)).then(|| self.connections.open(node))
+        (room && self.cluster.nodes.is_running(node)).then(|| self.connections.open(node))
     }
 
     /// A connection is gone: its end was read, or its socket failed, or the driver closed it.

@@ -1,5 +1,5 @@
-//! What a partition remembers of its producers: the epoch, the last batches (so that a retry is
-//! recognised), the transaction that is open (so that the last stable offset is known). KIP-98.
+//! What a partition remembers of its producers (KIP-98): the epoch; the last batches, by which a
+//! retry is recognised; the open transaction, from which the last stable offset follows.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,8 +9,8 @@ use super::batch::Header;
 
 /// Batches remembered per producer, as many as a client may have in flight (Kafka's own number).
 const RECENT_MAX: usize = 5;
-/// Producers remembered per partition; the one idle longest is forgotten first, unless its
-/// transaction is open. Kafka forgets by time (`producer.id.expiration.ms`).
+/// Producers remembered per partition. The producer that has been idle longest is forgotten first,
+/// unless its transaction is open. Kafka forgets by time (`producer.id.expiration.ms`).
 const PRODUCERS_MAX: usize = 1_024;
 
 /// Producers of one partition.
@@ -35,36 +35,35 @@ struct Producer {
 pub(super) struct Written {
     first_sequence: i32,
     last_sequence: i32,
-    /// Where it stands.
     pub base_offset: i64,
-    /// Its append time, if the topic stamps that.
+    /// Set if the topic stamps records with their append time.
     pub append_time: Option<i64>,
 }
 
-/// What a producer's batch is, going by its sequence number.
+/// What a producer's batch is by its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sequence {
-    /// The next one, or of no idempotent producer.
+    /// It continues the sequence, or its producer is not idempotent: append it.
     Next,
-    /// Appended before, and where: answered again, not appended again.
+    /// It was appended before, here: answer the retry, and do not append it again.
     Duplicate(Written),
-    /// Not to be appended.
-    Refused(ResponseError),
+    /// Do not append it.
+    Rejected(ResponseError),
 }
 
 impl Producers {
-    /// Judges a client's batch before it is appended.
-    pub(super) fn judge(&self, header: &Header) -> Sequence {
+    /// Decides what a client's batch is, before it is appended.
+    pub(super) fn sequence(&self, header: &Header) -> Sequence {
         let Some(known) = self.by_id.get(&header.producer_id) else {
-            return Sequence::Next; // None, or forgotten: any sequence may begin.
+            return Sequence::Next; // Not idempotent or forgotten: any sequence may begin.
         };
         if header.producer_epoch < known.epoch {
-            return Sequence::Refused(ResponseError::InvalidProducerEpoch);
+            return Sequence::Rejected(ResponseError::InvalidProducerEpoch);
         }
         if header.producer_epoch > known.epoch {
             return match header.base_sequence {
                 0 => Sequence::Next,
-                _ => Sequence::Refused(ResponseError::OutOfOrderSequenceNumber),
+                _ => Sequence::Rejected(ResponseError::OutOfOrderSequenceNumber),
             };
         }
         let last = last_sequence(header);
@@ -75,7 +74,7 @@ impl Producers {
         }
         match known.recent.back() {
             Some(newest) if after(newest.last_sequence) != header.base_sequence => {
-                Sequence::Refused(ResponseError::OutOfOrderSequenceNumber)
+                Sequence::Rejected(ResponseError::OutOfOrderSequenceNumber)
             }
             _ => Sequence::Next,
         }
@@ -103,8 +102,8 @@ impl Producers {
         }
     }
 
-    /// A marker ended the producer's transaction: the offset of the transaction's first record, if
-    /// it had one here.
+    /// Ends the producer's transaction, whose marker was appended. Returns the offset of its first
+    /// record in this partition.
     pub(super) fn on_marker(&mut self, producer_id: i64, epoch: i16) -> Option<i64> {
         let producer = self.entry(producer_id, epoch);
         let first = producer.first_offset.take()?;

@@ -1,4 +1,4 @@
-//! Topics by name and id, their partitions, and who leads them.
+//! Topics by name and id, their partitions, and the leaders of these.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::log::Log;
 use super::topic_config::TopicConfig;
 use super::{NodeId, Refusal};
 
-/// A partition: its log, shared by all its replicas, and its leadership.
+/// A partition: its log, which all replicas share, and its leadership.
 #[derive(Debug)]
 pub(super) struct PartitionState {
     pub log: Log,
@@ -19,8 +19,9 @@ pub(super) struct PartitionState {
 }
 
 impl PartitionState {
-    fn new(replicas: Vec<NodeId>, alive: impl Fn(NodeId) -> bool) -> Self {
-        let leader = replicas.iter().copied().find(|&node| alive(node));
+    /// An empty partition, led by its first running replica.
+    pub(super) fn new(replicas: Vec<NodeId>, running: impl Fn(NodeId) -> bool) -> Self {
+        let leader = replicas.iter().copied().find(|&node| running(node));
         let mut log = Log::default();
         log.begin_epoch(0);
         Self {
@@ -31,7 +32,7 @@ impl PartitionState {
         }
     }
 
-    /// Makes `node` the leader under the next epoch. `None`: nobody leads.
+    /// Makes `node` the leader under the next epoch. `None` leaves the partition without a leader.
     pub(super) fn elect(&mut self, node: Option<NodeId>) {
         self.leader = node;
         self.epoch += 1;
@@ -39,9 +40,25 @@ impl PartitionState {
             self.log.begin_epoch(self.epoch);
         }
     }
+
+    /// The leader's id on the wire; -1 if there is none.
+    pub(super) fn leader_id(&self) -> i32 {
+        self.leader.map_or(-1, |node| i32::from(node.0))
+    }
+
+    /// KIP-320: rejects a client that names an older or a newer epoch than the present one. -1: the
+    /// client names none.
+    pub(super) fn check_epoch(&self, epoch: i32) -> Result<(), ResponseError> {
+        match epoch {
+            -1 => Ok(()),
+            e if e < self.epoch => Err(ResponseError::FencedLeaderEpoch),
+            e if e > self.epoch => Err(ResponseError::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// A topic.
+/// A topic. Its name is the key of the table.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub id: Uuid,
@@ -69,42 +86,54 @@ impl Topics {
         self.by_name.len()
     }
 
+    /// Partitions over all topics.
     pub(super) fn partitions(&self) -> usize {
         self.by_name.values().map(|t| t.partitions.len()).sum()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Topic)> {
-        self.by_name
-            .iter()
-            .map(|(name, topic)| (name.as_str(), topic))
+        let topics = self.by_name.iter();
+        topics.map(|(name, topic)| (name.as_str(), topic))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Topic)> {
-        self.by_name
-            .iter_mut()
-            .map(|(name, topic)| (name.as_str(), topic))
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        self.by_name.values_mut()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Topic> {
         self.by_name.get(name)
     }
 
-    pub(super) fn name_of(&self, id: Uuid) -> Option<&str> {
-        self.names.get(&id).map(String::as_str)
+    /// The topic of this name, or UNKNOWN_TOPIC_OR_PARTITION.
+    pub(super) fn named(&self, name: &str) -> Result<&Topic, Refusal> {
+        self.get(name).ok_or_else(|| no_topic(name))
     }
 
-    /// The topic, mutable; UNKNOWN_TOPIC_OR_PARTITION if there is none.
+    /// As [`Self::named`], mutable.
     pub(super) fn named_mut(&mut self, name: &str) -> Result<&mut Topic, Refusal> {
         self.by_name.get_mut(name).ok_or_else(|| no_topic(name))
     }
 
-    /// The partition, or the error a response carries for it.
+    pub(super) fn name_of_id(&self, id: Uuid) -> Option<&str> {
+        self.names.get(&id).map(String::as_str)
+    }
+
+    /// The name that a request means. `None` if no topic has the id it names.
+    pub(super) fn name_of<'a>(&'a self, topic: &'a TopicRef) -> Option<&'a str> {
+        match topic {
+            TopicRef::Name(name) => Some(name),
+            TopicRef::Id(id) => self.name_of_id(*id),
+        }
+    }
+
+    /// The partition, or the error that a response carries for it.
     pub(super) fn partition(
         &self,
         topic: &TopicRef,
         index: i32,
     ) -> Result<(&Topic, &PartitionState), ResponseError> {
-        let topic = self.get(self.resolve(topic)?).ok_or(UNKNOWN)?;
+        let name = self.name_of(topic).ok_or(ResponseError::UnknownTopicId)?;
+        let topic = self.get(name).ok_or(UNKNOWN)?;
         let index = usize::try_from(index).map_err(|_| UNKNOWN)?;
         let partition = topic.partitions.get(index).ok_or(UNKNOWN)?;
         Ok((topic, partition))
@@ -116,54 +145,40 @@ impl Topics {
         topic: &TopicRef,
         index: i32,
     ) -> Result<&mut PartitionState, ResponseError> {
-        let name = self.resolve(topic)?.to_owned();
-        let topic = self.by_name.get_mut(&name).ok_or(UNKNOWN)?;
+        let name = match topic {
+            TopicRef::Name(name) => name,
+            TopicRef::Id(id) => {
+                let name = self.names.get(id);
+                name.ok_or(ResponseError::UnknownTopicId)?
+            }
+        };
+        let topic = self.by_name.get_mut(name).ok_or(UNKNOWN)?;
         let index = usize::try_from(index).map_err(|_| UNKNOWN)?;
         topic.partitions.get_mut(index).ok_or(UNKNOWN)
     }
 
-    fn resolve<'a>(&'a self, topic: &'a TopicRef) -> Result<&'a str, ResponseError> {
-        match topic {
-            TopicRef::Name(name) => Ok(name),
-            TopicRef::Id(id) => self.name_of(*id).ok_or(ResponseError::UnknownTopicId),
+    /// The partition, if `node` leads it and the client named no other epoch than the present one
+    /// (KIP-320); else the error that Kafka answers.
+    pub(super) fn led(
+        &self,
+        node: NodeId,
+        topic: &TopicRef,
+        index: i32,
+        epoch: i32,
+    ) -> Result<(&Topic, &PartitionState), ResponseError> {
+        let (topic, partition) = self.partition(topic, index)?;
+        partition.check_epoch(epoch)?;
+        if partition.leader != Some(node) {
+            return Err(ResponseError::NotLeaderOrFollower);
         }
+        Ok((topic, partition))
     }
 
-    /// Adds a topic whose partitions have these replicas, the first alive of each leading.
-    pub(super) fn insert(
-        &mut self,
-        name: &str,
-        id: Uuid,
-        config: TopicConfig,
-        replicas: Vec<Vec<NodeId>>,
-        alive: impl Fn(NodeId) -> bool,
-    ) {
-        let replication = replicas.first().map_or(1, Vec::len) as u16;
-        let partition = |replicas| PartitionState::new(replicas, &alive);
-        let topic = Topic {
-            id,
-            config,
-            replication,
-            partitions: replicas.into_iter().map(partition).collect(),
-        };
-        self.names.insert(id, name.to_owned());
+    pub(super) fn insert(&mut self, name: &str, topic: Topic) {
+        self.names.insert(topic.id, name.to_owned());
         self.by_name.insert(name.to_owned(), topic);
     }
 
-    /// Adds partitions to a topic.
-    pub(super) fn extend(
-        &mut self,
-        name: &str,
-        replicas: Vec<Vec<NodeId>>,
-        alive: impl Fn(NodeId) -> bool,
-    ) -> Result<(), Refusal> {
-        let topic = self.named_mut(name)?;
-        let partition = |replicas| PartitionState::new(replicas, &alive);
-        topic.partitions.extend(replicas.into_iter().map(partition));
-        Ok(())
-    }
-
-    /// Takes a topic away.
     pub(super) fn remove(&mut self, name: &str) -> Result<Topic, Refusal> {
         let topic = self.by_name.remove(name).ok_or_else(|| no_topic(name))?;
         self.names.remove(&topic.id);
@@ -173,7 +188,6 @@ impl Topics {
 
 const UNKNOWN: ResponseError = ResponseError::UnknownTopicOrPartition;
 
-/// The refusal for a topic that is not there.
-pub(super) fn no_topic(name: &str) -> Refusal {
+fn no_topic(name: &str) -> Refusal {
     Refusal::new(UNKNOWN, format!("there is no topic {name}"))
 }

@@ -1,10 +1,11 @@
-//! Content types by number: a topic has few, its records many.
+//! Content types by number. A topic has few different types and many records, so each record stores
+//! a number.
 
 use std::sync::Arc;
 
-/// Different types a slice remembers. A topic with more puts something else into the header.
+/// Most different types of a slice. A topic with more puts something else into the header.
 const TYPES_MAX: usize = 64;
-/// Bytes of one.
+/// Most bytes of a content type.
 const LEN_MAX: usize = 128;
 
 #[derive(Debug, Default)]
@@ -13,13 +14,13 @@ pub(super) struct ContentTypes {
 }
 
 impl ContentTypes {
-    /// The number of a type, from 1; `None` if HTTP can't carry it or there are too many.
+    /// The number of a type, from 1. `None` if HTTP can't carry it or there are too many types.
     pub(super) fn intern(&mut self, value: &[u8]) -> Option<u16> {
         let known = self.types.iter().position(|t| t.as_bytes() == value);
         if let Some(index) = known {
             return Some(index as u16 + 1);
         }
-        // Visible ASCII and spaces between: what can't break a header or a log line.
+        // Accept visible ASCII with spaces inside, which cannot break a header or a log line.
         let legal = |b: &u8| matches!(b, b' '..=b'~');
         let trimmed = value.trim_ascii().len() == value.len();
         let fits = !value.is_empty() && value.len() <= LEN_MAX && value.iter().all(legal);
@@ -31,7 +32,7 @@ impl ContentTypes {
         Some(self.types.len() as u16)
     }
 
-    /// The type of a number; `None` for 0.
+    /// The type of a number. `None` for 0.
     pub(super) fn get(&self, number: u16) -> Option<&Arc<str>> {
         self.types.get(usize::from(number).checked_sub(1)?)
     }

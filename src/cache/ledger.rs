@@ -1,8 +1,8 @@
-//! What a slice counts and orders besides the table: kept equal to the slots by taking each slot
-//! out before it changes and in again after.
+//! Counters and orders of a slice's slots. To keep them equal to the table, the slice removes each
+//! slot before it changes and adds it again afterwards.
 
 use super::entry::{Slot, Value};
-use super::order::{Order, Place};
+use super::order::{Order, RecordPosition};
 use crate::model::UnixMillis;
 
 #[derive(Debug, Default)]
@@ -12,19 +12,19 @@ pub(super) struct Ledger {
     pub(super) entries: usize,
     pub(super) tombstones: usize,
     pub(super) unheld: usize,
-    /// Memory that the unheld values would take.
+    /// Memory that the omitted values would take.
     pub(super) unheld_bytes: usize,
-    /// Values that collections leave out.
+    /// Number of values that collections omit.
     pub(super) left_out: usize,
 }
 
 impl Ledger {
-    /// Memory of all but the table itself.
+    /// Memory of everything but the table itself.
     pub(super) fn bytes(&self) -> usize {
         self.order.bytes() + self.heap_bytes
     }
 
-    /// Takes a slot in.
+    /// Adds a slot to the counters and orders.
     pub(super) fn count(&mut self, slot: &Slot) {
         let (place, due) = ordered(slot);
         self.heap_bytes += slot.heap_bytes();
@@ -35,7 +35,7 @@ impl Ledger {
         self.left_out += usize::from(slot.is_left_out());
     }
 
-    /// Takes a slot out.
+    /// Removes a slot from the counters and orders.
     pub(super) fn uncount(&mut self, slot: &Slot) {
         let (place, due) = ordered(slot);
         self.heap_bytes -= slot.heap_bytes();
@@ -54,13 +54,13 @@ impl Ledger {
     }
 }
 
-fn ordered(slot: &Slot) -> (Place, Option<UnixMillis>) {
-    let place = Place {
+fn ordered(slot: &Slot) -> (RecordPosition, Option<UnixMillis>) {
+    let place = RecordPosition {
         hash: slot.hash,
-        partition: slot.held.partition,
-        offset: slot.held.offset,
+        partition: slot.record.partition,
+        offset: slot.record.offset,
     };
-    let due = match slot.held.value {
+    let due = match slot.record.value {
         Value::Tombstone(due) => Some(due),
         Value::Held(_) | Value::Unheld(_) => None,
     };
@@ -68,5 +68,5 @@ fn ordered(slot: &Slot) -> (Place, Option<UnixMillis>) {
 }
 
 const fn is_unheld(slot: &Slot) -> bool {
-    matches!(slot.held.value, Value::Unheld(_))
+    matches!(slot.record.value, Value::Unheld(_))
 }

@@ -1,21 +1,22 @@
-//! The newest record per key of one topic on one shard: a *slice*. A topic's keys are spread over
-//! the shards by ranges of their hash; each shard applies the same steps in the same order and
-//! copies what it owns, so every slice is at one known place of the topic's order.
+//! A *slice*: the newest record per key of one topic on one shard. The keys of a topic are
+//! distributed over the shards by ranges of their hash. Each shard applies the same steps in the
+//! same order and copies the records that it owns, so every slice is at a known position of the
+//! topic's order.
 //!
-//! A slice has two orders. By (hash, key), for lookups and for collections: buckets by the hash's
-//! place in the slice's range, each sorted, split one at a time as the slice grows, so a scan with
-//! a cursor never meets a key twice. By offset within each partition, for *changes* and the log's
-//! start.
+//! A slice has two orders. The order by (hash, key) serves lookups and collections: buckets by the
+//! hash's position in the slice's range, each sorted, split one at a time as the slice grows, so a
+//! scan with a cursor never returns a key twice. The order by offset within each partition serves
+//! *changes* and the log's start.
 //!
-//! **What a slice lacks.** Two things keep a slice from holding every newest record, and neither
-//! may look like a key that does not exist.
+//! **What a slice lacks.** There are two reasons why a slice may lack a newest record. Neither may
+//! look like a key that does not exist.
 //!
 //! *It is full.* At [`SliceSettings::bytes_stop`], a quarter above `bytes_max`, a slice stops
-//! growing. A record's value is left out: its key, position and etag stay, and lookups return
+//! growing. A record's value is omitted: its key, position and etag stay, and lookups return
 //! [`Lookup::Unheld`]. If not even a new key fits, its hash and position are kept, and lookups of
 //! the key return [`Lookup::Unknown`]. If there are too many such keys to remember, lookups of
-//! every key that is not in the slice do. No record that was shown is dropped. A newer record
-//! replaces an omitted one if it finds room. Once all omitted records would fit into `bytes_max`,
+//! every key that is not in the slice do. No record that was returned before is dropped. A newer
+//! record replaces an omitted one if it fits. Once all omitted records would fit into `bytes_max`,
 //! [`Gaps::reread`] names them, and they arrive again as [`crate::log::Change::Again`].
 //!
 //! *A range of the log could not be decoded.* A key may have a newer record in the range if its

@@ -1,16 +1,17 @@
-//! The other orders of a slice: entries by offset within their partition, tombstones by when they
-//! may go. Both name a slot by its hash and its position, never by its place in the table.
+//! The other orders of a slice: entries by offset within their partition, and tombstones by expiry
+//! time. Both identify a slot by its hash and position, never by its index in the table, which
+//! changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{KeyHash, Offset, Partition, UnixMillis};
 
-/// What one entry costs in a B-tree whose nodes are half full, as appending leaves them.
+/// Memory of one entry in a B-tree whose nodes are half full, as appending leaves them.
 pub(super) const ORDER_BYTES: usize = 40;
-/// What one tombstone costs more.
+/// Additional memory of one tombstone.
 const TOMBSTONE_BYTES: usize = 64;
 
-/// By offset, and by due time.
+/// Slots by offset, and tombstones by expiry time.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     partitions: Vec<BTreeMap<Offset, KeyHash>>,
@@ -18,9 +19,9 @@ pub(super) struct Order {
     len: usize,
 }
 
-/// A slot, by what does not change while it holds one record.
+/// Identifies a slot by values that do not change while it stores one record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct RecordPosition {
     pub(super) hash: KeyHash,
     pub(super) partition: Partition,
     pub(super) offset: Offset,
@@ -31,13 +32,13 @@ impl Order {
         self.len * ORDER_BYTES + self.due.len() * TOMBSTONE_BYTES
     }
 
-    /// What an entry adds, at most.
+    /// Most memory that an entry adds.
     pub(super) const fn insert_bytes_max() -> usize {
         ORDER_BYTES + TOMBSTONE_BYTES
     }
 
-    /// `due` is given for a tombstone.
-    pub(super) fn insert(&mut self, place: Place, due: Option<UnixMillis>) {
+    /// Adds a slot. `due` is the expiry time of a tombstone.
+    pub(super) fn insert(&mut self, place: RecordPosition, due: Option<UnixMillis>) {
         let index = place.partition.0 as usize;
         if index >= self.partitions.len() {
             self.partitions.resize_with(index + 1, BTreeMap::new);
@@ -52,7 +53,7 @@ impl Order {
         }
     }
 
-    pub(super) fn remove(&mut self, place: Place, due: Option<UnixMillis>) {
+    pub(super) fn remove(&mut self, place: RecordPosition, due: Option<UnixMillis>) {
         let removed = self.partitions[place.partition.0 as usize].remove(&place.offset);
         debug_assert_eq!(removed, Some(place.hash), "what is held is in order");
         self.len -= 1;
@@ -62,46 +63,46 @@ impl Order {
         }
     }
 
-    /// The tombstone due first, if it is due now.
-    pub(super) fn first_due(&self, now: UnixMillis) -> Option<Place> {
+    /// The tombstone that expires first, if it has expired.
+    pub(super) fn first_due(&self, now: UnixMillis) -> Option<RecordPosition> {
         let &(due, hash, partition, offset) = self.due.first()?;
-        (due <= now).then_some(Place {
+        (due <= now).then_some(RecordPosition {
             hash,
             partition,
             offset,
         })
     }
 
-    /// The first entry of `partition`.
-    pub(super) fn first(&self, partition: Partition) -> Option<Place> {
+    /// The entry of `partition` with the lowest offset.
+    pub(super) fn first(&self, partition: Partition) -> Option<RecordPosition> {
         let (&offset, &hash) = self.entries(partition)?.first_key_value()?;
-        Some(Place {
+        Some(RecordPosition {
             hash,
             partition,
             offset,
         })
     }
 
-    /// Entries of `partition` from `from` up to but without `below`, in order.
+    /// Entries of `partition` from `from` up to but not including `below`, in order.
     pub(super) fn range(
         &self,
         partition: Partition,
         from: Offset,
         below: Offset,
-    ) -> impl Iterator<Item = Place> {
-        // An empty range the wrong way round would panic.
+    ) -> impl Iterator<Item = RecordPosition> {
+        // `BTreeMap::range` panics if the start is after the end.
         let entries = self.entries(partition).filter(|_| from < below);
         entries
             .into_iter()
             .flat_map(move |entries| entries.range(from..below))
-            .map(move |(&offset, &hash)| Place {
+            .map(move |(&offset, &hash)| RecordPosition {
                 hash,
                 partition,
                 offset,
             })
     }
 
-    /// How many partitions have had an entry, counted to the highest.
+    /// One more than the highest partition that has had an entry.
     pub(super) fn partitions(&self) -> u32 {
         self.partitions.len() as u32
     }

@@ -1,5 +1,5 @@
-//! Pages: pieces of a slice for collections (by hash) and for streams (by offset), small enough for
-//! a turn, with a cursor for the next.
+//! Pages: pieces of a slice for collections (by hash) and for streams (by offset). Each is small
+//! enough for one turn and has a cursor for the next.
 
 use std::sync::Arc;
 
@@ -8,78 +8,79 @@ use super::slice::Slice;
 use crate::log::Cut;
 use crate::model::{Etag, KeyHash, Offset, Partition, UnixMillis};
 
-/// Where a page ends, whichever comes first; at least one entry is shown if there is one.
+/// Limits of a page. It ends at the first limit, but has at least one entry if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLimits {
-    /// Entries shown.
+    /// Most entries of the page.
     pub entries: usize,
-    /// Bytes of keys and held values shown.
+    /// Most bytes of keys and values in the page.
     pub bytes: usize,
 }
 
-/// One entry of a page, free of the slice: it may cross to another shard.
+/// A copy of one entry of a page, which can be sent to another shard.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// The key's hash.
+    /// The hash of the entry's key.
     pub hash: KeyHash,
-    /// The key.
+    /// The key of the entry.
     pub key: Box<[u8]>,
-    /// The value; a tombstone only in [`Changes`].
+    /// The value. It is a tombstone only in [`Changes`].
     pub value: Value,
-    /// The entry's etag.
+    /// The etag of the entry.
     pub etag: Etag,
-    /// The record's partition.
+    /// The partition of the record.
     pub partition: Partition,
-    /// The record's offset.
+    /// The offset of the record.
     pub offset: Offset,
-    /// The record's time.
+    /// The timestamp of the record.
     pub timestamp: UnixMillis,
-    /// The record's content type.
+    /// The content type of the record.
     pub content_type: Option<Arc<str>>,
-    /// Whether the value may be part of a collection: it is JSON.
+    /// Whether the value may be in a collection, because it is JSON.
     pub listed: bool,
 }
 
-/// A piece of a collection.
+/// One page of a collection.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Live entries in the order of (hash, key), values unheld among them.
+    /// Live entries in order of (hash, key), including those without a value in memory.
     pub items: Vec<Item>,
-    /// Give this to the next call; `None`: the slice is through.
+    /// Cursor for the next call. `None` at the end of the slice.
     pub next: Option<(KeyHash, Box<[u8]>)>,
-    /// The slice is incomplete: values or keys found no room, or an undecodable range of the log
-    /// may hold more.
+    /// Whether the slice is incomplete: values or keys did not fit, or an undecodable range of the
+    /// log may have more.
     pub incomplete: bool,
 }
 
-/// Where a scan by offset goes on.
+/// Cursor of a scan by offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChangeCursor {
-    /// The partition being paged.
+    /// The partition that the scan has reached.
     pub partition: Partition,
-    /// The first offset not yet paged.
+    /// The first offset that was not returned yet.
     pub offset: Offset,
 }
 
-/// A piece of *changes*.
+/// One page of *changes*.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// Newest records within the bounds, tombstones too, by partition and offset.
+    /// Newest records within the bounds, including tombstones, by partition and offset.
     pub items: Vec<Item>,
-    /// Give this to the next call with the same bounds; `None`: the slice is through.
+    /// Cursor for the next call with the same bounds. `None` at the end of the slice.
     pub next: Option<ChangeCursor>,
-    /// Keys may exist that found no room. Keys in undecodable ranges are reported separately, by
-    /// [`Slice::undecodable`].
+    /// Whether keys may exist that did not fit. Keys in undecodable ranges are reported separately,
+    /// by [`Slice::undecodable`].
     pub incomplete: bool,
 }
 
-/// Slots a page may pass, shown or not: a run of tombstones must not become a long turn.
+/// Most slots that a page visits, returned or not, so that a run of tombstones does not make a long
+/// turn.
 const VISITS_MAX: usize = 4096;
 
 impl Slice {
-    /// Live entries after `after`, in the order of (hash, key). A key that is live during a whole
-    /// scan is in its pages exactly once, however the table grows meanwhile. A page may be empty
-    /// and not the last.
+    /// Live entries after `after`, in order of (hash, key). A key that is live during a whole scan
+    /// is in exactly one of its pages, however the table grows meanwhile. A page may be empty
+    /// without being the last.
     #[must_use]
     pub fn page(&self, after: Option<(KeyHash, &[u8])>, limits: PageLimits) -> Page {
         let mut page = Page {
@@ -102,9 +103,10 @@ impl Slice {
         page
     }
 
-    /// The newest records with `since` ≤ offset < `below`, tombstones too, by partition and offset;
-    /// of one key if `key` is given. A key rewritten at or above `below` is no longer in it: the
-    /// steps after `below` show it. Nothing else leaves or joins while the same bounds are paged.
+    /// The newest records with `since` ≤ offset < `below`, including tombstones, by partition and
+    /// offset; only those of `key` if it is given. A key that is rewritten at or above `below` is
+    /// no longer included: the steps after `below` have it. Nothing else changes while the same
+    /// bounds are paged.
     #[must_use]
     pub fn changes(
         &self,
@@ -156,7 +158,7 @@ impl Slice {
     }
 }
 
-/// What is left of a page.
+/// Remaining limits of a page.
 struct Room {
     left: PageLimits,
     empty: bool,
@@ -170,9 +172,9 @@ impl Room {
         }
     }
 
-    /// Takes an entry's room; the first always has it.
+    /// Counts an entry. Returns false if it does not fit; the first one always fits.
     fn take(&mut self, slot: &Slot) -> bool {
-        let value = match &slot.held.value {
+        let value = match &slot.record.value {
             Value::Held(bytes) => bytes.len(),
             Value::Unheld(_) | Value::Tombstone(_) => 0,
         };

@@ -1,13 +1,13 @@
-//! Keys that found no room in a slice. Only their hashes and the positions of their newest records
-//! are kept. So lookups of keys that do not exist stay certain, and the records can be read again
+//! Keys that did not fit in a slice. Only their hashes and the positions of their newest records
+//! are kept. So lookups of keys that do not exist remain certain, and the records can be read again
 //! once there is room.
 
 use std::collections::BTreeMap;
 
 use crate::model::{KeyHash, Offset, Partition};
 
-/// The most keys that are remembered, whatever the slice's size. When a log start moves, all of
-/// them are visited, which takes a few milliseconds.
+/// Most keys that are remembered, whatever the slice's size. When a log start moves, all of them
+/// are visited, which takes a few milliseconds.
 const KEYS_MAX: usize = 65_536;
 /// Memory of one remembered key in a B-tree.
 const KEY_BYTES: usize = 48;
@@ -15,7 +15,7 @@ const KEY_BYTES: usize = 48;
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     keys_max: usize,
-    keys: BTreeMap<KeyHash, Place>,
+    keys: BTreeMap<KeyHash, RefusedKey>,
     /// Memory that the keys and their values would take.
     bytes: usize,
     /// Per partition, the highest offset of keys that are not even remembered. Any key that is not
@@ -25,7 +25,7 @@ pub(super) struct Refused {
 
 /// The position of a refused key's newest record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct RefusedKey {
     partition: Partition,
     offset: Offset,
     /// Memory that the key and its value would take.
@@ -33,7 +33,7 @@ struct Place {
 }
 
 impl Refused {
-    /// For a slice of `bytes_max` bytes, of which this set may take an eighth.
+    /// Creates the set for a slice of `bytes_max` bytes, of which it may use an eighth.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             keys_max: (bytes_max / 8 / KEY_BYTES).min(KEYS_MAX),
@@ -46,7 +46,7 @@ impl Refused {
         self.remove(hash);
         if self.keys.len() < self.keys_max {
             self.bytes += cost;
-            let place = Place {
+            let place = RefusedKey {
                 partition,
                 offset,
                 cost,
@@ -86,7 +86,7 @@ impl Refused {
     }
 
     /// Whether a key that is not in the slice may exist.
-    pub(super) fn may_have(&self, hash: KeyHash) -> bool {
+    pub(super) fn may_exist(&self, hash: KeyHash) -> bool {
         self.is_lost() || self.keys.contains_key(&hash)
     }
 

@@ -1,4 +1,4 @@
-//! The slice itself: steps in, entries out.
+//! The slice: applies steps and answers lookups.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,113 +6,115 @@ use std::time::Duration;
 use super::content_types::ContentTypes;
 use super::entry::{ETAG_BYTES, Entry, Lookup, Slot, StoredRecord, Value, rounded, value_bytes};
 use super::ledger::Ledger;
-use super::order::{Order, Place};
+use super::order::{Order, RecordPosition};
 use super::refused::Refused;
-use super::table::{At, Table};
+use super::table::{SlotIndex, Table};
 use crate::log::{Batch, Change, Record, Step, Undecodable};
 use crate::model::{
     Etag, KeyHash, LogTag, NotJson, Offset, Partition, ShardId, UnixMillis, check_json,
 };
 
-/// Tombstones, and entries below a log start, that one call of [`Slice::expire`] drops.
+/// Most tombstones and entries below a log start that one call of [`Slice::expire`] removes.
 const EXPIRE_MAX: usize = 256;
 
-/// What a slice is given at its start.
+/// Settings of a slice, fixed at its start.
 #[derive(Clone, Debug)]
 pub struct SliceSettings {
-    /// Whose slice.
+    /// The shard that owns the slice.
     pub me: ShardId,
-    /// The first shard that owns keys.
+    /// First shard that owns keys.
     pub first: ShardId,
-    /// How many own keys.
+    /// Number of shards that own keys.
     pub slices: u16,
-    /// Memory from which the slice counts as over; see [`Self::bytes_stop`].
+    /// Memory limit of the slice. It may exceed it up to [`Self::bytes_stop`].
     pub bytes_max: usize,
-    /// The log's tag, for etags.
+    /// The tag of the log, used in etags.
     pub tag: LogTag,
-    /// The record header that names an entity's validator.
+    /// Name of the record header with an entity's etag.
     pub etag_header: Arc<str>,
-    /// How long tombstones stay after they were applied: the topic's `delete.retention.ms`. From
-    /// then and not from the record's time, which is the producer's to choose.
+    /// How long tombstones are kept after they were applied: the topic's `delete.retention.ms`. It
+    /// counts from then and not from the record's timestamp, which the producer chooses.
     pub tombstone_keep: Duration,
-    /// Whether the topic has a collection, so that values are checked to be JSON.
+    /// Whether the topic has a collection. Then values are checked to be JSON.
     pub listed: bool,
 }
 
 impl SliceSettings {
-    /// Memory at which a slice stops growing: a quarter above `bytes_max`. This is what the sum of
-    /// caps must count. Keys it has may still turn into tombstones: up to 64 bytes each go over
-    /// it, and go again with [`Slice::expire`].
+    /// Memory at which a slice stops growing: a quarter above `bytes_max`. The memory sum must
+    /// count this. Keys in the slice may still become tombstones, which takes up to 64 bytes more
+    /// for each until [`Slice::expire`] removes it.
     #[must_use]
     pub const fn bytes_stop(&self) -> usize {
         self.bytes_max + self.bytes_max / 4
     }
 }
 
-/// Facts to count and to judge the slice by.
+/// Statistics of a slice, for metrics and checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SliceStats {
-    /// Keys with a live newest record.
+    /// Number of keys with a live newest record.
     pub entries: usize,
-    /// Keys whose newest record is a tombstone.
+    /// Number of keys whose newest record is a tombstone.
     pub tombstones: usize,
-    /// Memory held: allocations as the allocator rounds them, table and order included.
+    /// Memory in use: allocations as the allocator rounds them, including table and orders.
     pub bytes: usize,
-    /// Entries whose value is not in memory.
+    /// Number of entries whose value is not in memory.
     pub unheld: usize,
-    /// Records of keys that found no room, over the slice's lifetime.
+    /// Number of records of keys that did not fit, over the slice's lifetime.
     pub keys_refused: u64,
-    /// Values that are held but left out of collections because they are not JSON.
+    /// Number of values in memory that collections omit because they are not JSON.
     pub left_out: usize,
-    /// Records without a key, ever; the first slice counts them for all.
+    /// Number of records without a key so far. The first slice counts them for all.
     pub null_keys: u64,
-    /// Records whose `etag` or `content-type` header can't be used, ever; the entry goes without.
+    /// Number of records so far whose `etag` or `content-type` header is unusable. The entry is
+    /// stored without it.
     pub headers_refused: u64,
-    /// `bytes` is over `bytes_max`.
+    /// Whether `bytes` is over `bytes_max`.
     pub over: bool,
 }
 
-/// What a slice lacks for want of room, and what its collections leave out. Comparable, so that the
-/// shard can detect a change.
+/// What a slice lacks for lack of memory, and what its collections omit. It can be compared, so
+/// that the shard detects a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gaps {
-    /// Values or keys found no room.
+    /// Whether values or keys did not fit.
     pub full: bool,
-    /// Keys were refused and not remembered, and half of the slice's memory is free. Only loading
-    /// the topic again can find these keys.
+    /// Whether keys did not fit and were not remembered, and half of the slice's memory is free.
+    /// Only loading the topic again can find these keys.
     pub reload: bool,
-    /// If all omitted records would fit now: per partition, the offset from which to read again.
+    /// Per partition, the offset from which to read omitted records again. Empty unless all of them
+    /// would fit now.
     pub reread: Vec<(Partition, Offset)>,
-    /// The first value that collections left out.
+    /// The first value that collections omitted.
     pub left_out: Option<LeftOut>,
 }
 
-/// A value that collections leave out.
+/// A value that collections omit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// The partition of its record.
+    /// The partition of the value's record.
     pub partition: Partition,
-    /// The offset of its record.
+    /// The offset of the value's record.
     pub offset: Offset,
-    /// Why it does not count as JSON.
+    /// Why the value is not JSON that every reader accepts.
     pub why: NotJson,
 }
 
-/// One topic's newest records on one shard.
+/// The newest records of one topic on one shard.
 #[derive(Debug)]
 pub struct Slice {
     settings: SliceSettings,
     pub(super) table: Table,
     pub(super) ledger: Ledger,
     content_types: ContentTypes,
-    /// Per partition, the log's start as far as told: entries below are not shown, and go by and
-    /// by.
+    /// Per partition, the known log start. Entries below it are hidden, and removed in several
+    /// turns.
     floors: Vec<Offset>,
-    /// Entries below a floor may be left.
+    /// Whether entries below a log start may remain.
     below_floor: bool,
     undecodable: Undecodable,
     refused: Refused,
-    /// Per partition, an offset below which nothing was left out for want of room.
+    /// Per partition, an offset below which nothing was omitted for lack of memory.
     left_out_from: Vec<Option<Offset>>,
     keys_refused: u64,
     first_left_out: Option<LeftOut>,
@@ -121,7 +123,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// An empty slice.
+    /// Creates an empty slice.
     #[must_use]
     pub fn new(settings: SliceSettings) -> Self {
         Self {
@@ -141,11 +143,11 @@ impl Slice {
         }
     }
 
-    /// Applies one step, in order. `now` dates the tombstones. Work: one lookup a record, whatever
-    /// the slice's size.
+    /// Applies one step, in order. `now` is the time at which tombstones are applied. The work is
+    /// one lookup per record, whatever the slice's size.
     ///
-    /// A newer record of a key is one that comes later in the order, so a key that moved to another
-    /// partition goes with it.
+    /// The newest record of a key is the last in the topic's order, so a key that moved to another
+    /// partition is replaced too.
     pub fn apply(&mut self, step: &Step, now: UnixMillis) {
         self.undecodable.on_step(step);
         match &step.change {
@@ -163,20 +165,19 @@ impl Slice {
         }
     }
 
-    /// What the slice knows of `key`.
+    /// Looks up a key.
     #[must_use]
     pub fn get(&self, key: &[u8], hash: KeyHash) -> Lookup<'_> {
         self.get_of(key, hash, None)
     }
 
-    /// What the slice knows of `key`. If `partition` is given, it has all records of the key.
+    /// Looks up a key. If `partition` is given, all records of the key are in that partition.
     #[must_use]
     pub fn get_of(&self, key: &[u8], hash: KeyHash, partition: Option<Partition>) -> Lookup<'_> {
         let known = self.table.find(hash, key).map(|at| self.table.slot(at));
         let Some(slot) = known.filter(|slot| !self.is_below_floor(slot)) else {
-            // If the slice has the key, its record is below the log start and the key was not
-            // refused.
-            let refused = known.is_none() && self.refused.may_have(hash);
+            // If the slice has the key, its record is below the log start and the key did fit.
+            let refused = known.is_none() && self.refused.may_exist(hash);
             let undecodable = match partition {
                 None => !self.undecodable.is_empty(),
                 Some(partition) => self.undecodable.is_in(partition),
@@ -188,8 +189,8 @@ impl Slice {
         };
         let StoredRecord {
             partition, offset, ..
-        } = slot.held;
-        match slot.held.value {
+        } = slot.record;
+        match slot.record.value {
             _ if self.undecodable.is_above(partition, offset) => Lookup::Unknown,
             Value::Held(_) => Lookup::Found(self.entry(slot)),
             Value::Unheld(_) => Lookup::Unheld(self.entry(slot)),
@@ -197,21 +198,21 @@ impl Slice {
         }
     }
 
-    /// The newest record of `key`, tombstones too, values held or not.
+    /// The newest record of `key`, even if it is a tombstone or its value is not in memory.
     #[must_use]
     pub fn peek(&self, key: &[u8], hash: KeyHash) -> Option<Entry<'_>> {
         let slot = self.table.slot(self.table.find(hash, key)?);
         (!self.is_below_floor(slot)).then(|| self.entry(slot))
     }
 
-    /// Drops tombstones past their keep and entries below the log's start, a bounded number a call.
-    /// True: more are due, call again next turn.
+    /// Removes expired tombstones and entries below the log's start, a bounded number per call.
+    /// Returns true if more remain: call it again in the next turn.
     #[must_use = "what is due and not dropped takes the room of new keys"]
     pub fn expire(&mut self, now: UnixMillis) -> bool {
         self.expire_due(now, false)
     }
 
-    /// `for_room`: removes every tombstone that is due, none is kept for undecodable ranges.
+    /// `for_room`: removes every expired tombstone, even those above undecodable ranges.
     #[must_use]
     fn expire_due(&mut self, now: UnixMillis, for_room: bool) -> bool {
         for left in (0..EXPIRE_MAX).rev() {
@@ -220,27 +221,27 @@ impl Slice {
             };
             let (partition, offset) = (place.partition, place.offset);
             // Keep a tombstone above an undecodable range: it proves that its key is deleted.
-            // Without it, the key would be unknown, since the range may hold a record of it.
-            let decides =
+            // Without it, the key would be unknown, because the range may have a record of it.
+            let proves_deletion =
                 self.undecodable.is_in(partition) && !self.undecodable.is_above(partition, offset);
-            match decides && !for_room {
-                true => self.keep_longer(self.at(place), now),
+            match proves_deletion && !for_room {
+                true => self.extend_tombstone(self.at(place), now),
                 false => self.drop_slot(self.at(place)),
             }
         }
         true
     }
 
-    fn keep_longer(&mut self, at: At, now: UnixMillis) {
+    fn extend_tombstone(&mut self, at: SlotIndex, now: UnixMillis) {
         let slot = self.table.slot_mut(at);
         self.ledger.uncount(slot);
-        // Keep it for at least 1 s, or it would be due for ever.
+        // Keep it for at least 1 s, or the loop would find it expired again.
         let due = after(now, self.settings.tombstone_keep);
-        slot.held.value = Value::Tombstone(due.max(UnixMillis(now.0.saturating_add(1000))));
+        slot.record.value = Value::Tombstone(due.max(UnixMillis(now.0.saturating_add(1000))));
         self.ledger.count(slot);
     }
 
-    /// The facts.
+    /// Returns the statistics of the slice.
     #[must_use]
     pub fn stats(&self) -> SliceStats {
         let bytes = self.bytes();
@@ -263,7 +264,7 @@ impl Slice {
         }
     }
 
-    /// What the slice lacks for want of room, and what its collections leave out.
+    /// What the slice lacks for lack of memory, and what its collections omit.
     #[must_use]
     pub fn gaps(&self) -> Gaps {
         let full = self.lacks_keys() || self.ledger.unheld > 0;
@@ -290,7 +291,7 @@ impl Slice {
         wanted.collect()
     }
 
-    /// The ranges of the log that could not be decoded.
+    /// Ranges of the log that could not be decoded.
     #[must_use]
     pub const fn undecodable(&self) -> &Undecodable {
         &self.undecodable
@@ -308,7 +309,7 @@ impl Slice {
         &self.floors
     }
 
-    /// Whether keys may exist that found no room.
+    /// Whether keys may exist that did not fit.
     pub(super) fn lacks_keys(&self) -> bool {
         !self.refused.is_empty()
     }
@@ -319,21 +320,22 @@ impl Slice {
     }
 
     pub(super) fn is_below_floor(&self, slot: &Slot) -> bool {
-        self.below_floor && slot.held.offset < self.floor(slot.held.partition)
+        self.below_floor && slot.record.offset < self.floor(slot.record.partition)
     }
 
     pub(super) fn entry<'a>(&'a self, slot: &'a Slot) -> Entry<'a> {
         Entry {
             slot,
             tag: self.settings.tag,
-            content_type: self.content_types.get(slot.held.content_type),
+            content_type: self.content_types.get(slot.record.content_type),
         }
     }
 
-    /// The slot that holds the record of `place`, which the order says is there.
-    pub(super) fn at(&self, place: Place) -> At {
+    /// The slot that stores the record of `place`. The caller has `place` from the order, so it
+    /// exists.
+    pub(super) fn at(&self, place: RecordPosition) -> SlotIndex {
         let holds = |slot: &Slot| {
-            slot.held.partition == place.partition && slot.held.offset == place.offset
+            slot.record.partition == place.partition && slot.record.offset == place.offset
         };
         let at = self.table.find_by(place.hash, holds);
         at.expect("what is in order is held")
@@ -359,7 +361,7 @@ impl Slice {
     }
 
     /// Applies records that were read again because there may be room now. A record counts only if
-    /// it is the newest of its key and was left out. All others are known or replaced.
+    /// it is the newest of its key and was omitted. All others are known or replaced.
     fn on_records_again(&mut self, batch: &Batch, now: UnixMillis) {
         let partition = batch.partition();
         for record in batch.iter() {
@@ -368,8 +370,8 @@ impl Slice {
             match self.table.find(record.key_hash, key) {
                 Some(at) => {
                     let slot = self.table.slot(at);
-                    let same = (slot.held.partition, slot.held.offset) == place;
-                    if same && matches!(slot.held.value, Value::Unheld(_)) {
+                    let same = (slot.record.partition, slot.record.offset) == place;
+                    if same && matches!(slot.record.value, Value::Unheld(_)) {
                         self.rewrite(at, partition, &record, now);
                     }
                 }
@@ -393,8 +395,8 @@ impl Slice {
     ) {
         let wanted = self.cost(key) + ETAG_BYTES + value_bytes(record.value.map_or(0, <[u8]>::len));
         if self.room() < wanted {
-            // Tombstones that are due must not take the room of a new key or value. The work is
-            // bounded, and if none is due, only one is examined.
+            // Expired tombstones must not take the room of a new key or value. The work is bounded,
+            // and if none has expired, only one is examined.
             let _more = self.expire_due(now, true);
         }
         match self.table.find(record.key_hash, key) {
@@ -417,38 +419,44 @@ impl Slice {
         let slot = Slot {
             hash: record.key_hash,
             key: key.into(),
-            held: self.hold(partition, record, room, now),
+            record: self.store(partition, record, room, now),
         };
         self.ledger.count(&slot);
         self.table.insert(slot);
     }
 
-    fn rewrite(&mut self, at: At, partition: Partition, record: &Record<'_>, now: UnixMillis) {
-        // Let go first, so that a value may take the room of the one before.
+    fn rewrite(
+        &mut self,
+        at: SlotIndex,
+        partition: Partition,
+        record: &Record<'_>,
+        now: UnixMillis,
+    ) {
+        // Free the old value first, so that the new value may use its room.
         let slot = self.table.slot_mut(at);
         self.ledger.uncount(slot);
-        (slot.held.value, slot.held.etag) = (Value::Unheld(0), None);
+        (slot.record.value, slot.record.etag) = (Value::Unheld(0), None);
         let cost = slot.heap_bytes() + Order::insert_bytes_max();
         let room = self.room().saturating_sub(cost);
-        let held = self.hold(partition, record, room, now);
+        let stored = self.store(partition, record, room, now);
         let slot = self.table.slot_mut(at);
-        slot.held = held;
+        slot.record = stored;
         self.ledger.count(slot);
     }
 
-    /// The most memory that a new key takes without its value.
+    /// Most memory that a new key takes without its value.
     fn cost(&self, key: &[u8]) -> usize {
         rounded(key.len()) + self.table.insert_bytes() + Order::insert_bytes_max()
     }
 
-    /// Memory left.
+    /// Memory that is left until `bytes_stop`.
     fn room(&self) -> usize {
         let stop = self.settings.bytes_stop();
         stop.saturating_sub(self.bytes())
     }
 
-    /// Copies a record, its value and its own etag as far as there is `room`.
-    fn hold(
+    /// Copies a record, with its value and etag header as far as there is `room`.
+    fn store(
         &mut self,
         partition: Partition,
         record: &Record<'_>,
@@ -478,7 +486,7 @@ impl Slice {
         }
     }
 
-    /// Notes that a value or a key found no room.
+    /// Records that a value or a key did not fit.
     fn on_left_out(&mut self, partition: Partition, offset: Offset) {
         let index = partition.0 as usize;
         if index >= self.left_out_from.len() {
@@ -488,8 +496,8 @@ impl Slice {
         *from = offset.min(*from);
     }
 
-    /// Whether a value may be part of a collection. Each record is checked once. Every reader must
-    /// be able to parse the collection as one JSON document.
+    /// Whether a value may be in a collection. Each record is checked once. Every reader must be
+    /// able to parse the collection as one JSON document.
     fn is_listed(&mut self, partition: Partition, record: &Record<'_>, value: &Value) -> bool {
         let Value::Held(value) = value else {
             return true;
@@ -508,7 +516,7 @@ impl Slice {
         false
     }
 
-    /// The record's own etag and its content type, the last of each name as Kafka reads headers.
+    /// The record's etag header and content type. As in Kafka, the last header of a name counts.
     fn headers_of(&mut self, record: &Record<'_>) -> (Option<Box<Etag>>, u16) {
         let (mut etag, mut content_type) = (None, None);
         for (name, value) in record.headers {
@@ -525,7 +533,7 @@ impl Slice {
         (own, kind.unwrap_or(0))
     }
 
-    /// True: more are left.
+    /// Removes entries below the log starts. Returns true if more remain.
     #[must_use]
     fn expire_below_floors(&mut self, mut left: usize) -> bool {
         if !self.below_floor {
@@ -550,7 +558,7 @@ impl Slice {
         false
     }
 
-    fn drop_slot(&mut self, at: At) {
+    fn drop_slot(&mut self, at: SlotIndex) {
         let slot = self.table.remove(at);
         self.ledger.uncount(&slot);
     }

@@ -1,31 +1,33 @@
-//! The table by hash: buckets over the slice's range of hashes, each sorted by (hash, key).
+//! The table of slots by hash: buckets over the slice's range of hashes, each sorted by (hash,
+//! key).
 //!
 //! It grows by splitting *one* bucket at a time (linear hashing, by the top bits instead of the low
-//! ones, so that the order of buckets is the order of hashes): doubling a million keys at once
-//! would be a turn of tens of milliseconds. While a round of splits runs, the buckets before
-//! `split` are in `next`, two for each, the others still in `current`. It does not shrink.
+//! ones, so that the order of buckets is the order of hashes). Doubling a million keys at once
+//! would be a turn of tens of milliseconds. During a round of splits, the buckets before `split`
+//! are in `next`, two for each, and the others still in `current`. The table does not shrink.
 
 use std::cmp::Ordering;
 
 use super::entry::Slot;
 use crate::model::KeyHash;
 
-/// Entries a bucket has on average when the next is split.
+/// Average entries per bucket at which the next bucket is split.
 const LOAD_MAX: usize = 16;
-/// Room a full bucket gains: small, since room unused is memory lost.
+/// Slots that a full bucket gains. It is small, because unused slots waste memory.
 const GROW_BY: usize = 4;
 
-/// Slots in the order of (hash, key).
+/// All slots, in order of (hash, key).
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Which of `ranges` equal ranges of hashes this is: place = low 64 bits of hash × ranges.
+    /// Number of equal ranges that all hashes are divided into. The position in this table's range
+    /// is the low 64 bits of hash × ranges.
     ranges: u16,
-    /// 2^bits buckets.
+    /// The table has 2^bits buckets, not counting splits of this round.
     bits: u32,
     current: Vec<Bucket>,
     next: Vec<Bucket>,
     len: usize,
-    /// Memory of the buckets, unused room included.
+    /// Memory of the buckets, including unused slots.
     bytes: usize,
 }
 
@@ -34,9 +36,9 @@ struct Bucket {
     slots: Vec<Slot>,
 }
 
-/// Where a slot is, until the table next changes.
+/// Position of a slot, valid until the table changes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct At {
+pub(super) struct SlotIndex {
     bucket: usize,
     index: usize,
 }
@@ -53,12 +55,12 @@ impl Table {
         }
     }
 
-    /// Memory of the table itself: what slots point to is the caller's to count.
+    /// Memory of the table itself. The caller counts what slots point to.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes + (self.current.capacity() + self.next.capacity()) * size_of::<Bucket>()
     }
 
-    /// The most that an insert may add to `bytes` now.
+    /// Most memory that the next insert may add to `bytes`.
     pub(super) fn insert_bytes(&self) -> usize {
         let round = match self.next.is_empty() && self.len >= self.load_max() {
             true => 2 * self.current.len() * size_of::<Bucket>(),
@@ -67,32 +69,32 @@ impl Table {
         round + 3 * GROW_BY * size_of::<Slot>()
     }
 
-    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<At> {
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<SlotIndex> {
         let bucket = self.bucket_of(hash);
         let slots = &self.bucket(bucket).slots;
         let index = self.position(slots, bucket, hash, key).ok()?;
-        Some(At { bucket, index })
+        Some(SlotIndex { bucket, index })
     }
 
-    /// The slot whose hash this is and that `is` holds for: for indices that keep no key.
-    pub(super) fn find_by(&self, hash: KeyHash, is: impl Fn(&Slot) -> bool) -> Option<At> {
+    /// Finds a slot by its hash and a condition, for orders that do not store the key.
+    pub(super) fn find_by(&self, hash: KeyHash, is: impl Fn(&Slot) -> bool) -> Option<SlotIndex> {
         let bucket = self.bucket_of(hash);
         let slots = &self.bucket(bucket).slots;
         let first = self.first(slots, bucket, hash);
         let same = slots[first..].iter().take_while(|slot| slot.hash == hash);
         let index = first + same.into_iter().position(is)?;
-        Some(At { bucket, index })
+        Some(SlotIndex { bucket, index })
     }
 
-    pub(super) fn slot(&self, at: At) -> &Slot {
+    pub(super) fn slot(&self, at: SlotIndex) -> &Slot {
         &self.bucket(at.bucket).slots[at.index]
     }
 
-    pub(super) fn slot_mut(&mut self, at: At) -> &mut Slot {
+    pub(super) fn slot_mut(&mut self, at: SlotIndex) -> &mut Slot {
         &mut self.bucket_mut(at.bucket).slots[at.index]
     }
 
-    /// Adds a slot whose key is not there yet.
+    /// Adds a slot whose key is not in the table.
     pub(super) fn insert(&mut self, slot: Slot) {
         let number = self.bucket_of(slot.hash);
         let slots = &self.bucket(number).slots;
@@ -113,7 +115,7 @@ impl Table {
         }
     }
 
-    pub(super) fn remove(&mut self, at: At) -> Slot {
+    pub(super) fn remove(&mut self, at: SlotIndex) -> Slot {
         let slots = &mut self.bucket_mut(at.bucket).slots;
         let slot = slots.remove(at.index);
         let before = slots.capacity();
@@ -126,7 +128,7 @@ impl Table {
         slot
     }
 
-    /// Slots after (hash, key), or all, in order.
+    /// Slots after (hash, key), or all of them, in order.
     pub(super) fn after(&self, from: Option<(KeyHash, &[u8])>) -> impl Iterator<Item = &Slot> {
         let (bucket, index) = match from {
             None => (0, 0),
@@ -142,10 +144,10 @@ impl Table {
         first.chain(rest)
     }
 
-    /// Splits the next bucket of this round; the last split ends the round.
+    /// Splits the next bucket of this round. The last split ends the round.
     fn split_one(&mut self) {
         if self.next.is_empty() {
-            // Reserved whole, so that no split moves the buckets that are already there.
+            // Reserve the whole round at once, so that no split moves existing buckets.
             self.next.reserve_exact(self.current.len() * 2);
         }
         let split = self.next.len() / 2;
@@ -165,12 +167,12 @@ impl Table {
         }
     }
 
-    /// Slots at which the next bucket is split.
+    /// Number of slots at which the next bucket is split.
     const fn load_max(&self) -> usize {
         LOAD_MAX * (self.current.len() + self.next.len() / 2)
     }
 
-    /// Buckets in the order of hashes: those of `next`, then what is unsplit of `current`.
+    /// Number of buckets, in order of hashes: those of `next`, then the unsplit ones of `current`.
     fn buckets(&self) -> usize {
         self.next.len() + self.current.len() - self.next.len() / 2
     }
@@ -185,7 +187,7 @@ impl Table {
         }
     }
 
-    /// Where the key is in its bucket, or would be.
+    /// Index of the key in its bucket, or where it would be inserted.
     fn position(
         &self,
         slots: &[Slot],
@@ -194,7 +196,7 @@ impl Table {
         key: &[u8],
     ) -> Result<usize, usize> {
         let mut index = self.first(slots, bucket, hash);
-        // Two keys with one hash: once in 2^64 / n.
+        // Two keys with the same hash are possible, but rare.
         while let Some(slot) = slots.get(index).filter(|slot| slot.hash == hash) {
             match (*slot.key).cmp(key) {
                 Ordering::Less => index += 1,
@@ -205,9 +207,9 @@ impl Table {
         Err(index)
     }
 
-    /// The first slot that does not come before `hash`. Hashes are even over a bucket, so the place
-    /// of one says where it is, give or take two: neighbours in memory, where a binary search would
-    /// touch the whole bucket.
+    /// Index of the first slot whose hash is not below `hash`. Hashes are distributed evenly, so a
+    /// hash's position in the range predicts its index in the bucket to within about two. Those
+    /// slots are neighbours in memory, whereas a binary search would touch the whole bucket.
     fn first(&self, slots: &[Slot], bucket: usize, hash: KeyHash) -> usize {
         let bits = self.bits + u32::from(bucket < self.next.len());
         let within = place(hash, self.ranges) << bits;
@@ -236,13 +238,13 @@ impl Table {
     }
 }
 
-/// Where a hash lies within its owner's range, the range stretched over 64 bits. Keeps the order.
+/// Position of a hash within its owner's range, scaled to 64 bits. It preserves the order.
 const fn place(hash: KeyHash, ranges: u16) -> u64 {
     (hash.0 as u128 * ranges as u128) as u64
 }
 
 const fn top_bits(place: u64, bits: u32) -> usize {
-    // A shift by 64 is no shift at all.
+    // A shift of a `u64` by 64 overflows.
     if bits == 0 {
         0
     } else {

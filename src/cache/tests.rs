@@ -1,4 +1,4 @@
-//! A slice against the obvious thing: a sorted map that is copied and searched whole.
+//! A slice compared with a simple model: a sorted map that is copied and searched as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -185,7 +185,7 @@ fn a_record_that_comes_again_is_a_broken_order() {
     slice.records(0, &[Draft::new(4, "b", Some("4"))]);
 }
 
-/// Grown over its limit a slice stops, and never takes what it could not keep for absent.
+/// A slice at its limit stops growing, and never reports a key as absent that did not fit.
 #[test]
 fn a_full_slice_leaves_values_out_then_keys_and_says_so() {
     let settings = settings(8 * 1024);
@@ -203,10 +203,10 @@ fn a_full_slice_leaves_values_out_then_keys_and_says_so() {
     assert!(matches!(slice.lookup("c"), Lookup::Unheld(entry) if entry.offset() == Offset(2)));
     assert!(matches!(slice.lookup("no"), Lookup::Absent));
     assert_eq!(slice.stats().unheld, 1);
-    // A value takes the room of the one before it.
+    // A value may use the room of the value that it replaces.
     slice.records(0, &[Draft::new(3, "a", Some(&big))]);
     assert!(matches!(slice.lookup("a"), Lookup::Found(_)));
-    // A smaller one mends.
+    // A smaller value fits again.
     slice.records(0, &[Draft::new(4, "c", Some("small"))]);
     assert_eq!(slice.value("c").as_deref(), Some("small"));
 
@@ -222,7 +222,7 @@ fn a_full_slice_leaves_values_out_then_keys_and_says_so() {
     assert_eq!(slice.value("c").as_deref(), Some("small"));
 }
 
-/// A new key does not fail for lack of room while tombstones are due.
+/// A new key is not rejected while expired tombstones take memory.
 #[test]
 fn a_full_slice_drops_due_tombstones_before_it_refuses_a_key() {
     let mut slice = Slice::new(settings(64 * 1024));
@@ -268,7 +268,7 @@ fn a_full_slice_asks_for_what_it_left_out_once_there_is_room() {
     assert!(slice.gaps().reread.is_empty(), "all would not fit");
     slice.records(0, &keyed(&["d"], Some("small"), 5));
     assert_eq!(slice.gaps().reread, [(Partition(0), Offset(2))]);
-    // Of records that are read again only the newest of a key counts, and only if it was left out.
+    // A record that is read again counts only if it is the newest of its key and was omitted.
     slice.records_again(0, &first[2..]);
     assert_eq!(slice.value("c").as_deref(), Some(&*big));
     assert_eq!(slice.value("d").as_deref(), Some("small"));
@@ -318,8 +318,8 @@ fn too_many_refused_keys_put_every_unknown_key_in_doubt_until_another_loading() 
     slice.records(0, &keyed(&many, Some("v"), 0));
     assert!(matches!(slice.lookup("no"), Lookup::Unknown));
     assert!(slice.gaps().full && !slice.gaps().reload);
-    // Half of the slice is free: another loading may help. Once the log start passes all lost keys,
-    // the slice is whole.
+    // Half of the slice is free, so loading again may help. Once the log start passes all lost
+    // keys, the slice is complete.
     slice.log_start(0, 299);
     while slice.expire(NOW) {}
     assert!(slice.gaps().reload && slice.gaps().reread.is_empty());
@@ -362,12 +362,12 @@ fn an_undecodable_range_hides_what_it_may_have_replaced() {
     assert_eq!(slice.value("other").as_deref(), Some("v"));
     assert!(matches!(slice.lookup("deleted"), Lookup::Absent));
     assert!(slice.page(None, LIMITS).incomplete);
-    // A tombstone after the range stays while it decides the answer.
+    // A tombstone after the range is kept while it decides the result.
     while slice.expire(UnixMillis(KEEP)) {}
     assert!(matches!(slice.lookup("deleted"), Lookup::Absent));
     assert_eq!(slice.stats().tombstones, 1, "that of `dead` has gone");
-    // The state ends for a key that is written after the range, and for all keys with the log's
-    // start.
+    // The doubt ends for a key when it is written after the range, and for all keys when the log
+    // start passes the range.
     slice.records(1, &[Draft::new(9, "below", Some("new"))]);
     assert_eq!(slice.value("below").as_deref(), Some("new"));
     slice.log_start(1, 6);
@@ -504,12 +504,12 @@ fn all_changes(slice: &Slice, since: &Cut, below: &Cut) -> Vec<Item> {
     }
 }
 
-/// What a test does to a slice and its model.
+/// One operation on a slice and its model.
 #[derive(Clone, Debug)]
 enum Act {
-    /// (partition, key, has a value)
+    /// A record: partition, key, and whether it has a value.
     Record(u32, u8, bool),
-    /// How far below the partition's end.
+    /// Moves a partition's log start to this distance below its end.
     LogStart(u32, u64),
     Expire,
 }
@@ -524,10 +524,10 @@ fn any_act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// (partition, offset, value)
+/// Partition, offset and value of a newest record.
 type Newest = (u32, u64, Option<String>);
 
-/// Where logs start and end, and the newest record of each key by the order of arrival.
+/// Starts and ends of the logs, and the newest record of each key by order of arrival.
 #[derive(Default)]
 struct Model {
     ends: [u64; 3],
@@ -574,7 +574,7 @@ fn text(bytes: &[u8]) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever happens, lookups, pages and changes say what the model says.
+    /// After any operations, lookups, pages and changes equal the model's.
     #[test]
     fn a_slice_is_its_model(
         acts in prop::collection::vec(any_act(), 0..250),
@@ -619,8 +619,8 @@ proptest! {
         prop_assert_eq!(stats.entries, live.len());
     }
 
-    /// A key that lives through a whole scan is in it once; and what is rewritten during *changes*
-    /// leaves them, while nothing else does.
+    /// A key that is live during a whole scan is in it exactly once. Keys that are rewritten during
+    /// *changes* leave them, and no others do.
     #[test]
     fn scans_hold_while_the_slice_changes(
         stay in 0..40_u64,
@@ -670,7 +670,7 @@ proptest! {
     }
 }
 
-/// The table splits one bucket at a time: order, lookups and its count of bytes hold at each size.
+/// The table splits one bucket at a time. Its order, lookups and memory count hold at every size.
 #[test]
 fn the_table_keeps_its_order_at_every_size() {
     for ranges in [1, 3] {
@@ -686,7 +686,7 @@ fn the_table_keeps_its_order_at_every_size() {
             table.insert(entry::Slot {
                 hash,
                 key: key.clone().into(),
-                held: entry::StoredRecord {
+                record: entry::StoredRecord {
                     value: Value::Unheld(0),
                     etag: None,
                     offset: Offset(0),

@@ -9,7 +9,7 @@ use super::diagnose::Findings;
 use super::load::Sources;
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
-use super::read::{Claim, Routed};
+use super::read::{Claim, ReadRoute};
 use super::template::is_token;
 use super::unit::{KIB, MIB, show_size, show_time};
 use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
@@ -35,9 +35,9 @@ const NO_ROUTES_HELP: &str = "name a config with routes, `--config FILE`; docs/c
 /// The routes after each was read by itself.
 pub(super) struct Routes {
     pub(super) claims: Vec<Claim>,
-    pub(super) commands: Vec<Routed<CommandRoute>>,
-    pub(super) queries: Vec<Routed<QueryRoute>>,
-    pub(super) streams: Vec<Routed<StreamRoute>>,
+    pub(super) commands: Vec<ReadRoute<CommandRoute>>,
+    pub(super) queries: Vec<ReadRoute<QueryRoute>>,
+    pub(super) streams: Vec<ReadRoute<StreamRoute>>,
 }
 
 impl Routes {
@@ -82,7 +82,7 @@ impl Routes {
 
     /// Rejects a topic that has both commands and replies: the gateway would read its own commands
     /// as replies.
-    fn replies(&self, command: &Routed<CommandRoute>, findings: &mut Findings) {
+    fn replies(&self, command: &ReadRoute<CommandRoute>, findings: &mut Findings) {
         let mut commands = self.commands.iter();
         let Some(other) = commands.find(|it| {
             it.route.topic == command.route.replies && it.route.cluster == command.route.cluster

@@ -45,8 +45,9 @@ pub use routes::{
     Start, StreamRoute,
 };
 pub use settings::{
-    Admin, Apply, Auth, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls, Log, LogFormat,
-    LogLevel, Mechanism, Setting, Settings, Streams, TABLE, Tls,
+    Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,
+    Log, LogFormat, LogLevel, Mechanism, Setting, Settings, Streams, TABLE,
+    TOPIC_IN_FLIGHT_BYTES_MIN, Tls,
 };
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,

@@ -21,7 +21,7 @@ use crate::model::{EventName, TopicName};
 pub const ROUTES_MAX: usize = 500;
 
 /// A route with the byte ranges of the keys that may conflict with other routes.
-pub(super) struct Routed<R> {
+pub(super) struct ReadRoute<R> {
     pub(super) route: R,
     /// Byte range of the route's table.
     pub(super) at: Range<usize>,
@@ -124,7 +124,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         mut section: Section<'a>,
         default_timeout: Duration,
         names: &HeaderNames,
-    ) -> Option<Routed<CommandRoute>> {
+    ) -> Option<ReadRoute<CommandRoute>> {
         let (name, route) = self.head(&mut section, true, "\"POST /path\"");
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"commands\"");
@@ -160,7 +160,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 .error(route.at, "a command is not a GET", help);
             return None;
         };
-        Some(Routed {
+        Some(ReadRoute {
             route: CommandRoute {
                 name: name.value,
                 line: line_of(self.text, route.at.start),
@@ -183,7 +183,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         })
     }
 
-    pub(super) fn query(&mut self, mut section: Section<'a>) -> Option<Routed<QueryRoute>> {
+    pub(super) fn query(&mut self, mut section: Section<'a>) -> Option<ReadRoute<QueryRoute>> {
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"entities\"");
@@ -201,7 +201,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         if value.is_none() || key.is_some() {
             self.unused_params(&route, key.as_ref(), "key");
         }
-        Some(Routed {
+        Some(ReadRoute {
             route: QueryRoute {
                 name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
                 line: line_of(self.text, route.at.start),
@@ -219,7 +219,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         })
     }
 
-    pub(super) fn stream(&mut self, mut section: Section<'a>) -> Option<Routed<StreamRoute>> {
+    pub(super) fn stream(&mut self, mut section: Section<'a>) -> Option<ReadRoute<StreamRoute>> {
         let (name, route) = self.head(&mut section, false, "\"GET /path\"");
         let cluster = self.cluster(&mut section);
         let topic = self.topic(&mut section, "topic", "\"events\"");
@@ -253,7 +253,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                 None
             }
         });
-        Some(Routed {
+        Some(ReadRoute {
             route: StreamRoute {
                 name: name.map_or_else(|| format!("GET {}", route.value), |it| it.value),
                 line: line_of(self.text, route.at.start),

@@ -15,6 +15,11 @@ use super::kind::{
 use super::unit::{GIB, KIB, MIB, Size, Time};
 use crate::model::SHARDS_MAX;
 
+/// The largest `kafka.batch_bytes_max`, which bounds a record too.
+pub const BATCH_BYTES_MAX: usize = 512 * MIB;
+/// The smallest `kafka.topic_in_flight_bytes_max`.
+pub const TOPIC_IN_FLIGHT_BYTES_MIN: usize = 4 * MIB;
+
 /// Whether a change of a setting takes effect with a reload or needs a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apply {
@@ -327,10 +332,11 @@ settings! {
         fetch_partition_bytes_max: usize = MIB, Size(16 * KIB..=GIB), Restart;
         /// Bytes of one batch after decompression. A larger batch is skipped visibly: streams
         /// receive a gap, and queries that it may concern answer 503.
-        batch_bytes_max: usize = 16 * MIB, Size(MIB..=GIB), Restart;
+        batch_bytes_max: usize = 16 * MIB, Size(MIB..=BATCH_BYTES_MAX), Restart;
         /// Fetched bytes of one topic that the shards have not applied yet. At the limit, the topic
         /// is not fetched until they have.
-        topic_in_flight_bytes_max: usize = 32 * MIB, Size(4 * MIB..=4 * GIB), Restart;
+        topic_in_flight_bytes_max: usize = 32 * MIB,
+            Size(TOPIC_IN_FLIGHT_BYTES_MIN..=4 * GIB), Restart;
         /// Bytes of one produce request.
         produce_bytes_max: usize = MIB, Size(16 * KIB..=100 * MIB), Restart;
         /// Longest time between metadata requests. New partitions are found within this time.

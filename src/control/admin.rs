@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::health::{self, ANSWER_WAIT, RouteNeeds, Verdict};
+use super::health::{self, ANSWER_WAIT, HealthResponse, RouteNeeds};
 use super::process;
 use crate::metrics::{self, Exposition, ShardReport};
 use crate::model::ShardId;
@@ -35,7 +35,7 @@ use crate::model::ShardId;
 pub const CONNECTIONS_MAX: usize = 64;
 /// How often a new connection checks for an idle one to close while all are being answered. An
 /// answer takes [`ANSWER_WAIT`] at most.
-const PLACE_EVERY: Duration = Duration::from_millis(5);
+const ROOM_CHECK_EVERY: Duration = Duration::from_millis(5);
 /// Time from one response to the end of the next request's head.
 const HEAD_WAIT: Duration = Duration::from_secs(30);
 /// Longest life of a connection, so that a client that reads nothing does not keep its slot.
@@ -65,11 +65,11 @@ pub struct AdminSettings {
 /// The bound admin port.
 pub struct Admin {
     listener: TcpListener,
-    desk: Arc<Desk>,
+    state: Arc<AdminState>,
 }
 
 /// State that all connections share.
-struct Desk {
+struct AdminState {
     settings: AdminSettings,
     ask: AskShard,
     since: Instant,
@@ -83,12 +83,12 @@ impl Admin {
     pub async fn bind(settings: AdminSettings, ask: AskShard) -> io::Result<Self> {
         let listener = TcpListener::bind(settings.listen).await?;
         let since = Instant::now();
-        let desk = Arc::new(Desk {
+        let state = Arc::new(AdminState {
             settings,
             ask,
             since,
         });
-        Ok(Self { listener, desk })
+        Ok(Self { listener, state })
     }
 
     /// The address that was bound, with the port that was chosen.
@@ -102,13 +102,13 @@ impl Admin {
     /// Serves until `stop` completes. Open connections are then dropped.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
-        let mut places: Vec<Place> = Vec::new();
+        let mut connections: Vec<AdminConnection> = Vec::new();
         tokio::pin!(stop);
         loop {
             let next = async {
                 let accepted = self.listener.accept().await;
-                while accepted.is_ok() && !make_room(&mut places) {
-                    tokio::time::sleep(PLACE_EVERY).await;
+                while accepted.is_ok() && !make_room(&mut connections) {
+                    tokio::time::sleep(ROOM_CHECK_EVERY).await;
                 }
                 accepted
             };
@@ -119,14 +119,14 @@ impl Admin {
             while tasks.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, _)) => {
-                    let desk = Arc::clone(&self.desk);
-                    let activity = Arc::new(Activity::new(self.desk.since));
-                    let connection = connect(stream, desk, activity.clone());
+                    let state = Arc::clone(&self.state);
+                    let activity = Arc::new(Activity::new(self.state.since));
+                    let connection = connect(stream, state, activity.clone());
                     // A timeout or an error ends the connection. There is no client left to answer.
                     let task = tasks.spawn(async move {
                         let _ = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await;
                     });
-                    places.push(Place { task, activity });
+                    connections.push(AdminConnection { task, activity });
                 }
                 // Usually no file descriptor is free (EMFILE). `accept` would fail again at once,
                 // so wait.
@@ -137,7 +137,7 @@ impl Admin {
 }
 
 /// An open connection.
-struct Place {
+struct AdminConnection {
     task: AbortHandle,
     activity: Arc<Activity>,
 }
@@ -179,26 +179,30 @@ impl Activity {
 
 /// Makes room for one more connection, if necessary by closing the one that has been idle longest.
 /// Returns false if all slots are taken and none is idle.
-fn make_room(places: &mut Vec<Place>) -> bool {
-    places.retain(|place| !place.task.is_finished());
-    if places.len() < CONNECTIONS_MAX {
+fn make_room(connections: &mut Vec<AdminConnection>) -> bool {
+    connections.retain(|connection| !connection.task.is_finished());
+    if connections.len() < CONNECTIONS_MAX {
         return true;
     }
-    let idle = places.iter().enumerate();
-    let idle = idle.filter_map(|(at, place)| Some((place.activity.idle_since()?, at)));
+    let idle = connections.iter().enumerate();
+    let idle = idle.filter_map(|(at, connection)| Some((connection.activity.idle_since()?, at)));
     let Some((_, oldest)) = idle.min() else {
         return false;
     };
-    places.swap_remove(oldest).task.abort();
+    connections.swap_remove(oldest).task.abort();
     true
 }
 
-async fn connect(stream: TcpStream, desk: Arc<Desk>, activity: Arc<Activity>) -> hyper::Result<()> {
+async fn connect(
+    stream: TcpStream,
+    state: Arc<AdminState>,
+    activity: Arc<Activity>,
+) -> hyper::Result<()> {
     let service = service_fn(move |request| {
-        let (desk, activity) = (Arc::clone(&desk), Arc::clone(&activity));
+        let (state, activity) = (Arc::clone(&state), Arc::clone(&activity));
         async move {
             activity.on_request();
-            let answer = desk.answer(&request).await;
+            let answer = state.answer(&request).await;
             activity.on_idle();
             Ok::<_, Infallible>(answer)
         }
@@ -241,10 +245,10 @@ impl Probe {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
-impl Desk {
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+impl AdminState {
+    async fn answer(&self, request: &Request<Incoming>) -> AdminResponse {
         let is_listed = self.is_listed(request);
         if let Some(probe) = Probe::of(request.method(), request.uri().path()) {
             let details = is_listed && request.method() != Method::OPTIONS;
@@ -270,16 +274,16 @@ impl Desk {
         }
     }
 
-    async fn probe(&self, probe: Probe, details: bool) -> Answer {
+    async fn probe(&self, probe: Probe, details: bool) -> AdminResponse {
         let reports = self.reports().await;
-        let mut verdict = match probe {
+        let mut response = match probe {
             Probe::Live => health::live(&reports),
             Probe::Ready => health::ready(&reports, &self.settings.routes),
         };
         if !details {
-            verdict.json = probe.without_details(verdict.good);
+            response.json = probe.without_details(response.good);
         }
-        json(verdict)
+        json(response)
     }
 
     /// Whether `Host` is a listed name of this port. Any other name that resolves to this address
@@ -320,7 +324,7 @@ impl Desk {
         reports
     }
 
-    async fn metrics(&self) -> Answer {
+    async fn metrics(&self) -> AdminResponse {
         let reports = self.reports().await;
         let stuck = health::stuck(&reports).len();
         let mut out = Exposition::default();
@@ -342,23 +346,23 @@ fn host_of(text: &str) -> Option<&str> {
     port.parse::<u16>().ok().map(|_| host)
 }
 
-fn json(verdict: Verdict) -> Answer {
-    let status = match verdict.good {
+fn json(response: HealthResponse) -> AdminResponse {
+    let status = match response.good {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    answer(status, "application/json", verdict.json)
+    answer(status, "application/json", response.json)
 }
 
 /// Problem details without a `type`: the status says it all (RFC 9457 4.2.1).
-fn problem(status: StatusCode, detail: &str) -> Answer {
+fn problem(status: StatusCode, detail: &str) -> AdminResponse {
     let title = status.canonical_reason().unwrap_or_default();
     let code = status.as_u16();
     let body = serde_json::json!({ "title": title, "status": code, "detail": detail });
     answer(status, "application/problem+json", body.to_string())
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> AdminResponse {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

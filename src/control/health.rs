@@ -18,7 +18,7 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(1);
 pub(super) type Reports = [Option<ShardReport>];
 
 /// A response body, and whether its status is 200 or 503.
-pub(super) struct Verdict {
+pub(super) struct HealthResponse {
     pub(super) good: bool,
     pub(super) json: String,
 }
@@ -31,10 +31,10 @@ struct Live {
 }
 
 /// `/livez`: whether every shard answered. An unavailable Kafka does not matter here.
-pub(super) fn live(reports: &Reports) -> Verdict {
+pub(super) fn live(reports: &Reports) -> HealthResponse {
     let stuck = stuck(reports);
     let live = stuck.is_empty();
-    verdict(live, &Live { live, stuck })
+    health_response(live, &Live { live, stuck })
 }
 
 /// A route with the checks that must hold for it.
@@ -72,8 +72,8 @@ pub fn merged(reports: &[Option<ShardReport>]) -> Vec<Check> {
             continue;
         };
         let worse = check.state > known.state;
-        let tells = check.state == known.state && known.detail.is_empty();
-        if worse || tells {
+        let explains = check.state == known.state && known.detail.is_empty();
+        if worse || explains {
             *known = check.clone();
         }
     }
@@ -82,7 +82,7 @@ pub fn merged(reports: &[Option<ShardReport>]) -> Vec<Check> {
 
 /// State of a route: the worst state of the checks that it needs.
 #[must_use]
-pub fn standing(route: &RouteNeeds, checks: &[Check]) -> CheckState {
+pub fn route_state(route: &RouteNeeds, checks: &[Check]) -> CheckState {
     let needed = checks.iter().filter(|it| route.checks.contains(&it.name));
     needed
         .map(|it| it.state)
@@ -91,10 +91,10 @@ pub fn standing(route: &RouteNeeds, checks: &[Check]) -> CheckState {
 }
 
 /// `/readyz`: whether every check of every shard holds.
-pub(super) fn ready(reports: &Reports, routes: &[RouteNeeds]) -> Verdict {
+pub(super) fn ready(reports: &Reports, routes: &[RouteNeeds]) -> HealthResponse {
     let mut checks = merged(reports);
     let route = |route| {
-        let state = standing(route, &checks);
+        let state = route_state(route, &checks);
         Route {
             route: &route.route,
             ready: state <= CheckState::Degraded,
@@ -122,7 +122,7 @@ pub(super) fn ready(reports: &Reports, routes: &[RouteNeeds]) -> Verdict {
         routes,
         checks,
     };
-    verdict(ready, &body)
+    health_response(ready, &body)
 }
 
 #[derive(Serialize)]
@@ -140,7 +140,7 @@ struct Shard<'a> {
 }
 
 /// `/status`: the report of each shard.
-pub(super) fn status(reports: &Reports) -> Verdict {
+pub(super) fn status(reports: &Reports) -> HealthResponse {
     let shards = reports.iter().enumerate().map(|(shard, report)| Shard {
         shard,
         status: report.as_ref().map(|report| &report.status),
@@ -148,7 +148,7 @@ pub(super) fn status(reports: &Reports) -> Verdict {
     });
     let shards = shards.collect();
     let version = env!("CARGO_PKG_VERSION");
-    verdict(true, &Status { version, shards })
+    health_response(true, &Status { version, shards })
 }
 
 /// The shards' part of `/metrics`: the sum over all that answered. A stuck shard is missing from
@@ -174,9 +174,9 @@ fn failed(name: &str, detail: String) -> Check {
     Check::new(name, CheckState::Blocked, detail)
 }
 
-fn verdict(good: bool, body: &impl Serialize) -> Verdict {
+fn health_response(good: bool, body: &impl Serialize) -> HealthResponse {
     let json = serde_json::to_string(body).expect("plain structs and strings");
-    Verdict { good, json }
+    HealthResponse { good, json }
 }
 
 #[cfg(test)]
@@ -209,13 +209,13 @@ mod tests {
     #[test]
     fn a_check_holds_only_if_it_holds_on_every_shard() {
         let reports = [report(&[("topic a", true)]), report(&[("topic a", false)])];
-        let verdict = ready(&reports, &[]);
-        assert!(!verdict.good && live(&reports).good);
+        let health_response = ready(&reports, &[]);
+        assert!(!health_response.good && live(&reports).good);
         let json = concat!(
             r#"{"ready":false,"degraded":false,"routes":[],"checks":["#,
             r#"{"name":"topic a","ok":false,"state":"loading","detail":""}]}"#
         );
-        assert_eq!(verdict.json, json);
+        assert_eq!(health_response.json, json);
         assert!(ready(&[report(&[("topic a", true)]), report(&[])], &[]).good);
     }
 
@@ -256,14 +256,18 @@ mod tests {
             needs("write", &["topic a", "kafka"]),
             needs("other", &["topic b"]),
         ];
-        let verdict = ready(&[Some(report.clone())], &routes);
-        assert!(!verdict.good);
+        let health_response = ready(&[Some(report.clone())], &routes);
+        assert!(!health_response.good);
         let json = concat!(
             r#""degraded":true,"routes":[{"route":"read","ready":true,"state":"ready"},"#,
             r#"{"route":"write","ready":true,"state":"degraded"},"#,
             r#"{"route":"other","ready":false,"state":"blocked"}]"#
         );
-        assert!(verdict.json.contains(json), "{}", verdict.json);
+        assert!(
+            health_response.json.contains(json),
+            "{}",
+            health_response.json
+        );
         let mut report = report;
         report.checks.pop();
         assert!(ready(&[Some(report)], &routes[..2]).good);

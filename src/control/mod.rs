@@ -10,7 +10,7 @@ mod token;
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
-pub use health::{ANSWER_WAIT, RouteNeeds, merged, standing};
+pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use signal::{Signals, Stop};
 pub use token::Tokens;
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

@@ -16,13 +16,13 @@ use crate::model::Secret;
 
 /// How often the token file is read. It is small, so polling is cheaper than asking operators for a
 /// signal after each renewal.
-const FILE_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+const FILE_READ_EVERY: Duration = Duration::from_secs(1);
 /// Time for the program to print a token. After it, the program is killed.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of a token. Brokers accept less.
 const TOKEN_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a program's standard error that are logged.
-const COMPLAINT_BYTES_MAX: usize = 300;
+const STDERR_BYTES_MAX: usize = 300;
 /// Longest wait after the program has failed.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
@@ -37,9 +37,9 @@ pub struct Tokens {
     due: Instant,
     failures: u32,
     /// The last token. It is used until it expires, even if the source fails.
-    held: Option<Token>,
+    last: Option<Token>,
     /// The last result that `next` returned.
-    said: Option<Result<Secret, String>>,
+    last_result: Option<Result<Secret, String>>,
 }
 
 #[derive(Debug)]
@@ -52,18 +52,18 @@ enum Source {
 struct Token {
     secret: Secret,
     /// Expiry time in seconds since 1970, if the token has one.
-    ends: Option<u64>,
+    expires: Option<u64>,
 }
 
 impl Token {
     /// Time until the token expires. `None` if it has no expiry time.
-    fn left(&self) -> Option<Duration> {
-        let left = self.ends?.saturating_sub(unix_now());
+    fn lifetime(&self) -> Option<Duration> {
+        let left = self.expires?.saturating_sub(unix_now());
         Some(Duration::from_secs(left))
     }
 
-    fn holds(&self) -> bool {
-        self.left().is_none_or(|left| !left.is_zero())
+    fn is_valid(&self) -> bool {
+        self.lifetime().is_none_or(|left| !left.is_zero())
     }
 }
 
@@ -82,8 +82,8 @@ impl Tokens {
             interval: sasl.token_interval,
             due: Instant::now(),
             failures: 0,
-            held: None,
-            said: None,
+            last: None,
+            last_result: None,
         })
     }
 
@@ -93,34 +93,34 @@ impl Tokens {
         loop {
             sleep_until(self.due).await;
             let got = self.source.read(&self.keys).await;
-            let news = match got {
+            let result = match got {
                 Ok(token) => {
                     self.failures = 0;
                     self.due = Instant::now() + self.wait_after(&token);
                     let secret = token.secret.clone();
-                    self.held = Some(token);
+                    self.last = Some(token);
                     Ok(secret)
                 }
                 Err(why) => {
                     self.failures += 1;
                     self.due = Instant::now() + self.wait_after_failure();
-                    match &self.held {
+                    match &self.last {
                         // The source failed, but the last token is still valid.
-                        Some(held) if held.holds() => Ok(held.secret.clone()),
+                        Some(last) if last.is_valid() => Ok(last.secret.clone()),
                         _ => Err(format!("no token for {}: {why}", self.keys.brokers())),
                     }
                 }
             };
-            if self.said.as_ref() != Some(&news) {
-                self.said = Some(news.clone());
-                return news;
+            if self.last_result.as_ref() != Some(&result) {
+                self.last_result = Some(result.clone());
+                return result;
             }
         }
     }
 
     fn wait_after(&self, token: &Token) -> Duration {
-        match (&self.source, token.left()) {
-            (Source::File(_), _) => FILE_LOOKED_AT_EVERY,
+        match (&self.source, token.lifetime()) {
+            (Source::File(_), _) => FILE_READ_EVERY,
             (Source::Command(_), None) => self.interval,
             (Source::Command(_), Some(left)) => (left * 3 / 4).max(Duration::from_secs(1)),
         }
@@ -128,7 +128,7 @@ impl Tokens {
 
     fn wait_after_failure(&self) -> Duration {
         match self.source {
-            Source::File(_) => FILE_LOOKED_AT_EVERY,
+            Source::File(_) => FILE_READ_EVERY,
             Source::Command(_) => {
                 let doublings = self.failures.saturating_sub(1).min(5);
                 RETRY_MAX.min(Duration::from_secs(1 << doublings))
@@ -189,7 +189,7 @@ async fn run(command: &[String]) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("can't be run: {error}"))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (out.expect("piped above"), err.expect("piped above"));
-    let (mut printed, mut complaint) = (Vec::new(), Vec::new());
+    let (mut printed, mut stderr) = (Vec::new(), Vec::new());
     let most = TOKEN_BYTES_MAX as u64 + 1;
     let (mut out, mut err) = ((&mut out).take(most), (&mut err).take(most));
     let print = async {
@@ -200,18 +200,18 @@ async fn run(command: &[String]) -> Result<Vec<u8>, String> {
             false => Ok(()),
         }
     };
-    let read = tokio::try_join!(print, err.read_to_end(&mut complaint));
+    let read = tokio::try_join!(print, err.read_to_end(&mut stderr));
     read.map_err(|error| error.to_string())?;
     let status = child.wait().await.map_err(|error| error.to_string())?;
     if status.success() {
         return Ok(printed);
     }
-    let complaint = String::from_utf8_lossy(&complaint[..complaint.len().min(COMPLAINT_BYTES_MAX)]);
-    let complaint: String = complaint
+    let stderr = String::from_utf8_lossy(&stderr[..stderr.len().min(STDERR_BYTES_MAX)]);
+    let stderr: String = stderr
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    Err(format!("{status}: {}", complaint.trim()))
+    Err(format!("{status}: {}", stderr.trim()))
 }
 
 /// Parses a bearer token (RFC 6750 2.1), ignoring white space around it.
@@ -227,10 +227,10 @@ fn parse(text: &[u8]) -> Result<Token, String> {
     let text = std::str::from_utf8(text).expect("ASCII, as looked at above");
     let token = Token {
         secret: Secret::new(text),
-        ends: end_of(text),
+        expires: expiry_of(text),
     };
-    if !token.holds() {
-        let ended = unix_now().saturating_sub(token.ends.unwrap_or(0));
+    if !token.is_valid() {
+        let ended = unix_now().saturating_sub(token.expires.unwrap_or(0));
         return Err(format!(
             "has a token that ended {ended} s ago: renew it, it is taken as soon as it is there"
         ));
@@ -240,7 +240,7 @@ fn parse(text: &[u8]) -> Result<Token, String> {
 
 /// Claim `exp` of a JWT (RFC 7519 4.1.4), or `None` if the token is not a JWT. The signature is not
 /// verified: that is the broker's task.
-fn end_of(token: &str) -> Option<u64> {
+fn expiry_of(token: &str) -> Option<u64> {
     let payload = token.split('.').nth(1)?;
     let payload = BASE64_URL.decode(payload).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
@@ -284,8 +284,8 @@ mod tests {
         let text = token(100);
         let parsed = parse(format!("\n {text} \n").as_bytes()).expect("a token");
         assert_eq!(parsed.secret.expose(), text);
-        assert!(parsed.left().expect("said") > Duration::from_secs(90));
-        assert_eq!(parse(b"opaque").expect("a token").ends, None);
+        assert!(parsed.lifetime().expect("said") > Duration::from_secs(90));
+        assert_eq!(parse(b"opaque").expect("a token").expires, None);
         for (bad, why) in [
             ("", "no token"),
             ("a b", "no bearer"),

@@ -290,7 +290,7 @@ impl Supervisor {
                 }
             }
         }
-        self.end().await;
+        self.stop_gateway().await;
     }
 
     async fn restart(&mut self) -> Result<Restarted, GatewayError> {
@@ -345,7 +345,7 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn end(mut self) {
+    async fn stop_gateway(mut self) {
         let Some(mut child) = self.child.take() else {
             return;
         };

@@ -419,7 +419,18 @@ impl Client {
     /// wants another call before the turn's end, or the next turn at once.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.dirty || !self.shared.events.is_empty()
+        self.dirty || !self.shared.events.is_empty() || self.reader.has_records()
+    }
+
+    /// Unpacks a bounded step of the records that brokers sent. What it brings is told by
+    /// [`Self::next_event`]. Returns false if nothing is left, except records of paused reads.
+    #[must_use = "while it returns true, more records wait"]
+    pub fn unpack(&mut self, now: Now) -> bool {
+        let mut cx = self.shared.context(now);
+        let more = self.reader.unpack(&mut cx);
+        // A read whose records are unpacked can be asked for again.
+        self.dirty |= more;
+        more
     }
 
     /// The next thing to tell, in order.

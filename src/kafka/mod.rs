@@ -15,6 +15,7 @@
 //! Absent: consumer groups, transactions of our own, topic administration, message formats before
 //! v2 (Kafka 4 has none), compression of what we write.
 
+mod backlog;
 mod backoff;
 mod batch;
 mod bounds;

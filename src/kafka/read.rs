@@ -31,6 +31,8 @@ pub(super) struct Read {
     pub(super) checked: LeaderEpoch,
     /// The link whose answer it waits for.
     pub(super) flight: Option<LinkId>,
+    /// Records of its last response wait to be unpacked. It is not asked for meanwhile.
+    pub(super) unpacking: bool,
     pub(super) not_before: Instant,
     pub(super) paused: bool,
     pub(super) started: bool,
@@ -66,6 +68,7 @@ impl Read {
             generation,
             checked: LeaderEpoch(None),
             flight: None,
+            unpacking: false,
             not_before: Instant::ZERO,
             paused: false,
             started: false,
@@ -85,6 +88,13 @@ impl Read {
             Some(leader) => told.beside(leader),
             None => *self.leader_bounds.insert(told),
         }
+    }
+
+    /// A response was read to its end.
+    pub(super) fn on_whole(&mut self, cx: &Context<'_>) {
+        self.failures = 0;
+        self.told = None;
+        self.bytes_max = cx.settings.partition_bytes_max;
     }
 
     /// The broker in the client's rack, while it exists and answers.

@@ -9,20 +9,21 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
 
+use super::backlog::{Backlog, Dropped, Response, Unpacked};
 use super::bounds::Bounds;
 use super::context::Context;
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::fetch_session::{Sessions, Tells};
-use super::link::{Asked, Purpose};
+use super::link::{Asked, Peer, Purpose};
 use super::links::Silent;
 use super::metric_event::MetricEvent;
 use super::read::{Due, Place, Read, fail};
-use super::records::{self, Aborted, Fetched, Unpacker};
+use super::records::{Aborted, Fetched, Piece, PieceLimits, Progress};
 use super::view::BrokerId;
 use super::wire::{self, Api};
 use super::{Code, KafkaError};
-use crate::log::Next;
+use crate::log::{BatchBuilder, Next};
 use crate::model::{Instant, Partition};
 
 /// From this version of Fetch on the reader's rack is named.
@@ -34,7 +35,7 @@ pub(super) struct Reader {
     generation: u32,
     /// Which partition a Fetch begins with: the first ones fill it where there is much to read.
     rotation: usize,
-    unpacker: Unpacker,
+    backlog: Backlog,
     sessions: Sessions,
     /// Room for what is due, kept.
     scratch: Vec<Due>,
@@ -46,7 +47,7 @@ impl Reader {
             reads: BTreeMap::new(),
             generation: 0,
             rotation: 0,
-            unpacker: Unpacker::new(),
+            backlog: Backlog::default(),
             sessions: Sessions::default(),
             scratch: Vec::new(),
         }
@@ -55,10 +56,12 @@ impl Reader {
     pub(super) fn read(&mut self, key: ReadKey, from: StartAt, bytes_max: u32) {
         self.generation = self.generation.wrapping_add(1);
         let read = Read::new(from, self.generation, bytes_max);
+        self.backlog.forget(key);
         self.reads.insert(key, read);
     }
 
     pub(super) fn stop(&mut self, key: ReadKey) {
+        self.backlog.forget(key);
         self.reads.remove(&key);
     }
 
@@ -69,7 +72,8 @@ impl Reader {
     }
 
     pub(super) fn is_asked(&self, key: ReadKey) -> bool {
-        self.reads.get(&key).is_some_and(|it| it.flight.is_some())
+        let read = self.reads.get(&key);
+        read.is_some_and(|it| it.flight.is_some() || it.unpacking)
     }
 
     /// The view is newer: whatever waits for that may try at once.
@@ -81,6 +85,7 @@ impl Reader {
 
     /// Another log stands behind the name: nothing of these reads is true any more.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle) {
+        self.backlog.forget_topic(topic);
         self.reads.retain(|key, _| key.topic != topic);
     }
 
@@ -94,7 +99,7 @@ impl Reader {
             let Place::At(next) = read.place else {
                 continue;
             };
-            if read.flight.is_some() || read.paused {
+            if read.flight.is_some() || read.unpacking || read.paused {
                 continue;
             }
             if read.not_before > cx.now.mono {
@@ -144,6 +149,13 @@ impl Reader {
 
     fn fetch(&mut self, group: &[Due], cx: &mut Context<'_>) {
         let Due { lane, node, .. } = group[0];
+        let from = (lane, Peer::Node(node));
+        if self
+            .backlog
+            .is_busy(from, |read| is_paused(&self.reads, read))
+        {
+            return;
+        }
         let (wait, deadline) = wait(group, cx);
         let idle = cx.link(node, Purpose::Fetch(lane));
         // Whoever comes while one is in flight goes with the next one.
@@ -224,7 +236,9 @@ impl Reader {
                 records,
             });
         }
-        let mut budget = u64::from(cx.settings.decompressed_bytes_max);
+        let peer = cx.links.get(link).map(|link| link.peer);
+        let budget = u64::from(cx.settings.decompressed_bytes_max);
+        let mut records = Response::new(link, (lane, peer), budget);
         for topic in response.responses {
             let Some(handle) = cx.topics.find(&topic.topic, topic.topic_id) else {
                 self.sessions.on_lost(link); // What it says is told once.
@@ -238,8 +252,13 @@ impl Reader {
                 };
                 let told = (data.error_code == 0).then(|| Bounds::of(&data));
                 self.sessions.on_told(link, key, told);
-                self.on_partition(key, link, data, &mut budget, cx);
+                self.on_partition(key, link, data, &mut records, cx);
             }
+        }
+        if !records.is_empty()
+            && let Some(dropped) = self.backlog.push(records)
+        {
+            self.on_dropped(&dropped);
         }
         if tells != Tells::Over {
             cx.saw(Api::Fetch, whole);
@@ -284,7 +303,10 @@ impl Reader {
         }
         // Whoever has begun anew, or says that it fails, is to hear of it.
         for (key, told) in to_tell {
-            self.on_partition(key, link, told.without_records(key.partition), &mut 1, cx);
+            let mut none = Response::new(link, (key.lane, None), 0);
+            let told = told.without_records(key.partition);
+            self.on_partition(key, link, told, &mut none, cx);
+            debug_assert!(none.is_empty(), "there are no records");
         }
     }
 
@@ -302,7 +324,7 @@ impl Reader {
         key: ReadKey,
         link: LinkId,
         data: PartitionData,
-        budget: &mut u64,
+        records: &mut Response,
         cx: &mut Context<'_>,
     ) {
         let Some(read) = self.reads.get_mut(&key) else {
@@ -343,44 +365,60 @@ impl Reader {
             // It comes without records, and with the leader's bounds: these are told.
             read.go_to(BrokerId(data.preferred_read_replica.0), cx);
         }
-        if has_records(&data) && *budget == 0 {
-            // Asked again with the next Fetch, and earlier in it: within a session the broker has
-            // an order of its own, in which the same ones would always come first.
-            self.sessions.on_lost(link);
-            return;
-        }
+        let with_records = has_records(&data);
         let fetched = fetched(key.partition, next, data, told);
-        let (unpacker, cap) = (&mut self.unpacker, cx.settings.decompressed_bytes_max);
-        let events = &mut *cx.events;
-        let progress = records::walk(fetched, unpacker, cap, budget, |piece, next| {
-            events.push_back(bounds.event(key, piece, next));
-        });
-        read.place = Place::At(progress.next);
-        if let Some(error) = progress.stuck {
-            let (from, to) = (progress.next.offset, progress.next.offset);
-            let told = Some(KafkaError::Records(error));
-            if read.told != told {
-                let (read, error) = (key, error.into());
-                cx.events.push_back(Event::Undecodable {
-                    read,
-                    from,
-                    to,
-                    error,
-                });
-            }
-            read.told = told;
-            read.failures += 1;
-            read.not_before = cx.retry_at(read.failures);
-        } else if progress.cut_short {
-            // Before KIP-74 a batch larger than asked for came cut off, for ever.
-            read.bytes_max = read.bytes_max.saturating_mul(2);
-            read.bytes_max = read.bytes_max.min(cx.settings.frame_bytes_max / 2);
-            read.failures += 1;
-            read.not_before = cx.retry_at(read.failures);
+        let limits = PieceLimits::new(cx.settings.decompressed_bytes_max);
+        if with_records {
+            read.unpacking = true;
+            records.push(key, bounds, fetched, limits);
         } else {
-            read.failures = 0;
-            read.told = None;
-            read.bytes_max = cx.settings.partition_bytes_max;
+            // That the end was looked at is news.
+            let none = Piece::Records(BatchBuilder::new(key.partition).finish());
+            cx.events.push_back(bounds.event(key, none, next));
+            read.on_whole(cx);
+        }
+    }
+
+    /// Whether [`Self::unpack`] has work.
+    pub(super) fn has_records(&self) -> bool {
+        self.backlog.has_work(|read| is_paused(&self.reads, read))
+    }
+
+    /// Unpacks a bounded step of the records that wait. Returns false if there are none, or all are
+    /// of paused reads.
+    #[must_use]
+    pub(super) fn unpack(&mut self, cx: &mut Context<'_>) -> bool {
+        let reads = &self.reads;
+        let Some(unpacked) = self.backlog.advance(|read| is_paused(reads, read)) else {
+            return false;
+        };
+        match unpacked {
+            Unpacked::Working => {}
+            Unpacked::Piece(key, bounds, piece, next) => {
+                if let Some(read) = self.reads.get_mut(&key) {
+                    read.place = Place::At(next);
+                }
+                cx.events.push_back(bounds.event(key, piece, next));
+            }
+            Unpacked::Done(key, progress) => {
+                if let Some(read) = self.reads.get_mut(&key) {
+                    read.unpacking = false;
+                    on_unpacked(key, read, progress, cx);
+                }
+            }
+            Unpacked::Dropped(dropped) => self.on_dropped(&dropped),
+        }
+        true
+    }
+
+    /// Records have to be fetched again, and earlier in the next response: within a session the
+    /// broker has an order of its own, in which the same ones would always come first.
+    fn on_dropped(&mut self, dropped: &Dropped) {
+        self.sessions.on_lost(dropped.link);
+        for key in &dropped.reads {
+            if let Some(read) = self.reads.get_mut(key) {
+                read.unpacking = false;
+            }
         }
     }
 
@@ -390,6 +428,39 @@ impl Reader {
         self.sessions.on_lost(link);
         self.fail_all(link, error, cx);
     }
+}
+
+/// All that a response brought of a partition is unpacked.
+fn on_unpacked(key: ReadKey, read: &mut Read, progress: Progress, cx: &mut Context<'_>) {
+    read.place = Place::At(progress.next);
+    if let Some(error) = progress.stuck {
+        let (from, to) = (progress.next.offset, progress.next.offset);
+        let told = Some(KafkaError::Records(error));
+        if read.told != told {
+            let (read, error) = (key, error.into());
+            cx.events.push_back(Event::Undecodable {
+                read,
+                from,
+                to,
+                error,
+            });
+        }
+        read.told = told;
+        read.failures += 1;
+        read.not_before = cx.retry_at(read.failures);
+    } else if progress.cut_short {
+        // Before KIP-74 a batch larger than asked for came cut off, for ever.
+        read.bytes_max = read.bytes_max.saturating_mul(2);
+        read.bytes_max = read.bytes_max.min(cx.settings.frame_bytes_max / 2);
+        read.failures += 1;
+        read.not_before = cx.retry_at(read.failures);
+    } else {
+        read.on_whole(cx);
+    }
+}
+
+fn is_paused(reads: &BTreeMap<ReadKey, Read>, key: ReadKey) -> bool {
+    reads.get(&key).is_some_and(|read| read.paused)
 }
 
 /// When the response of the replica that a read waits for will be overdue.

@@ -1,17 +1,16 @@
-//! Decoded records of one partition. The bytes stay in the buffers they were fetched or
-//! decompressed into; an entry holds only where they are. Headers are read when asked for.
-
-use bytes::Bytes;
+//! Decoded records of one partition. A batch owns one copy of its records' bytes, so it pins
+//! neither the broker's response nor an unpacked record batch, and [`Batch::bytes_held`] is exact.
+//! An entry holds only where a record's parts lie. Headers are read when asked for.
 
 use crate::model::{HashSecret, KeyHash, LeaderEpoch, Offset, Partition, UnixMillis};
 
-/// Records of one partition in offset order: what one fetch brought, without control records and
-/// aborted ones. Offsets may have holes (compaction, transactions).
+/// Records of one partition in offset order, without control records and aborted ones. Offsets may
+/// have gaps (compaction, transactions).
 #[derive(Debug)]
 pub struct Batch {
     partition: Partition,
     epoch: LeaderEpoch,
-    buffers: Vec<Bytes>,
+    bytes: Vec<u8>,
     entries: Vec<Entry>,
 }
 
@@ -53,9 +52,11 @@ pub struct RecordParts {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     parts: RecordParts,
-    buffer: u32,
     hash: KeyHash,
 }
+
+/// Memory that each record of a [`Batch`] takes beside its bytes.
+const ENTRY_BYTES: usize = size_of::<Entry>();
 
 impl Batch {
     /// Whose records these are.
@@ -82,17 +83,53 @@ impl Batch {
         self.entries.is_empty()
     }
 
-    /// Memory held: the buffers, whole.
+    /// Bytes of the records as they were read.
     #[must_use]
-    pub fn bytes_held(&self) -> usize {
-        self.buffers.iter().map(Bytes::len).sum()
+    pub const fn record_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Memory held: the records' bytes and the entries.
+    #[must_use]
+    pub const fn bytes_held(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * ENTRY_BYTES
+    }
+
+    /// The offset of the last record.
+    #[must_use]
+    pub fn last_offset(&self) -> Option<Offset> {
+        self.entries.last().map(|entry| entry.parts.offset)
+    }
+
+    /// Takes the first `records` as a batch of their own. If that is all of them, nothing is
+    /// copied, and an empty batch stays.
+    #[must_use]
+    pub fn split_to(&mut self, records: usize) -> Self {
+        let (partition, epoch) = (self.partition, self.epoch);
+        if records >= self.entries.len() {
+            let empty = BatchBuilder::new(partition).finish();
+            return std::mem::replace(self, Self { epoch, ..empty });
+        }
+        let mut entries: Vec<_> = self.entries.drain(..records).collect();
+        let ranges = || entries.iter().map(|entry| entry.parts.range());
+        let start = ranges().map(|(start, _)| start).min().unwrap_or_default();
+        let end = ranges().map(|(_, end)| end).max().unwrap_or_default();
+        let bytes = self.bytes[start as usize..end as usize].to_vec();
+        for entry in &mut entries {
+            entry.parts = entry.parts.shifted_back(start);
+        }
+        Self {
+            partition,
+            epoch,
+            bytes,
+            entries,
+        }
     }
 
     /// Hashes every key once, for ownership and indices.
     pub fn hash_keys(&mut self, secret: &HashSecret) {
         for entry in &mut self.entries {
-            let buffer = &self.buffers[entry.buffer as usize];
-            if let Some(key) = slice(buffer, entry.parts.key) {
+            if let Some(key) = slice(&self.bytes, entry.parts.key) {
                 entry.hash = secret.hash(key);
             }
         }
@@ -101,15 +138,14 @@ impl Batch {
     /// The records in offset order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         self.entries.iter().map(|entry| {
-            let buffer = &self.buffers[entry.buffer as usize];
             let parts = &entry.parts;
-            let headers = slice(buffer, Some(parts.headers)).unwrap_or_default();
+            let headers = slice(&self.bytes, Some(parts.headers)).unwrap_or_default();
             Record {
                 offset: parts.offset,
                 timestamp: parts.timestamp,
-                key: slice(buffer, parts.key),
+                key: slice(&self.bytes, parts.key),
                 key_hash: entry.hash,
-                value: slice(buffer, parts.value),
+                value: slice(&self.bytes, parts.value),
                 headers: Headers {
                     bytes: headers,
                     left: parts.header_count,
@@ -119,79 +155,125 @@ impl Batch {
     }
 }
 
-fn slice(buffer: &[u8], range: Option<(u32, u32)>) -> Option<&[u8]> {
+fn slice(bytes: &[u8], range: Option<(u32, u32)>) -> Option<&[u8]> {
     let (start, len) = range?;
-    Some(&buffer[start as usize..(start + len) as usize])
+    Some(&bytes[start as usize..(start + len) as usize])
 }
 
-/// Makes a [`Batch`] from buffers and ranges that a reader has checked.
+impl RecordParts {
+    /// From the first byte of any part to the byte after the last.
+    fn range(&self) -> (u32, u32) {
+        let parts = [self.key, self.value, Some(self.headers)];
+        let ranges = parts.into_iter().flatten();
+        ranges.fold((u32::MAX, 0), |(start, end), (at, len)| {
+            (start.min(at), end.max(at + len))
+        })
+    }
+
+    /// The same parts in a buffer that begins `by` bytes later.
+    #[must_use]
+    pub fn shifted_back(self, by: u32) -> Self {
+        self.map(|at| at - by)
+    }
+
+    /// The same parts in a buffer that begins `by` bytes earlier.
+    fn shifted(self, by: u32) -> Self {
+        self.map(|at| at + by)
+    }
+
+    fn map(self, start: impl Fn(u32) -> u32) -> Self {
+        let range = |(at, len)| (start(at), len);
+        Self {
+            key: self.key.map(range),
+            value: self.value.map(range),
+            headers: range(self.headers),
+            ..self
+        }
+    }
+}
+
+/// Makes a [`Batch`] from bytes and ranges that a reader has checked.
 #[derive(Debug)]
 pub struct BatchBuilder {
     batch: Batch,
+    /// Where the newest buffer begins.
+    base: u32,
 }
 
 impl BatchBuilder {
     /// An empty batch of `partition`.
     #[must_use]
-    pub fn new(partition: Partition) -> Self {
-        let (buffers, entries) = (Vec::new(), Vec::new());
+    pub const fn new(partition: Partition) -> Self {
         Self {
             batch: Batch {
                 partition,
                 epoch: LeaderEpoch(None),
-                buffers,
-                entries,
+                bytes: Vec::new(),
+                entries: Vec::new(),
             },
+            base: 0,
         }
     }
 
-    /// Adds a buffer; the records pushed next lie in it. `epoch` is its records'.
-    pub fn buffer(&mut self, bytes: Bytes, epoch: LeaderEpoch) {
-        self.batch.buffers.push(bytes);
+    /// Adds a buffer's bytes. The ranges of records pushed next count from its start. `epoch` is
+    /// theirs.
+    pub fn buffer(&mut self, bytes: impl AsRef<[u8]>, epoch: LeaderEpoch) {
+        self.base = self.batch.bytes.len() as u32;
+        self.batch.bytes.extend_from_slice(bytes.as_ref());
         self.batch.epoch = epoch;
     }
 
-    /// Adds a record of the newest buffer.
-    ///
-    /// # Panics
-    /// If no buffer was added. Ranges outside the buffer panic when they are read: the caller has
-    /// checked them.
+    /// Adds a record of the newest buffer. Ranges outside the buffer panic when they are read: the
+    /// caller has checked them.
     pub fn push(&mut self, parts: RecordParts) {
-        let buffer = u32::try_from(self.batch.buffers.len()).expect("few buffers a fetch") - 1;
         self.batch.entries.push(Entry {
-            parts,
-            buffer,
+            parts: parts.shifted(self.base),
             hash: KeyHash(0),
         });
     }
 
-    /// Makes room for so many more records.
-    pub fn reserve(&mut self, records: usize) {
+    /// Makes room for so many more records and bytes.
+    pub fn reserve(&mut self, records: usize, bytes: usize) {
         self.batch.entries.reserve(records);
+        self.batch.bytes.reserve(bytes);
     }
 
-    /// Takes back all but the first `len` records: a reader found a later one malformed. Buffers
-    /// stay.
-    pub fn truncate(&mut self, len: usize) {
-        self.batch.entries.truncate(len);
+    /// Takes back the newest buffer and all but the first `records` records: a reader found a later
+    /// record malformed.
+    pub fn truncate(&mut self, records: usize) {
+        self.batch.entries.truncate(records);
+        self.batch.bytes.truncate(self.base as usize);
     }
 
     /// Records so far.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.batch.len()
+    pub const fn len(&self) -> usize {
+        self.batch.entries.len()
     }
 
     /// Whether there is none so far.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.batch.entries.is_empty()
     }
 
-    /// The batch.
+    /// Bytes of the records so far.
+    #[must_use]
+    pub const fn record_bytes(&self) -> usize {
+        self.batch.record_bytes()
+    }
+
+    /// The batch. Returns spare memory if there is much: a slow shard may keep the batch for long.
     #[must_use]
     pub fn finish(self) -> Batch {
-        self.batch
+        let mut batch = self.batch;
+        if batch.bytes.capacity() > batch.bytes.len() + batch.bytes.len() / 4 {
+            batch.bytes.shrink_to_fit();
+        }
+        if batch.entries.capacity() > batch.entries.len() + batch.entries.len() / 4 {
+            batch.entries.shrink_to_fit();
+        }
+        batch
     }
 }
 
@@ -203,6 +285,12 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// Bytes of the headers as they were read.
+    #[must_use]
+    pub const fn encoded_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The value of the last header called `name`; `None` if there is none or its value is null.
     /// The last wins, as in Kafka's own `Headers.lastHeader`.
     #[must_use]

@@ -111,12 +111,13 @@ impl Block {
         Some(&self.keys[start as usize..(start + len) as usize])
     }
 
-    /// Memory held, for the window's bound.
+    /// Memory held: the bytes and their index.
     #[must_use]
-    pub fn bytes_held(&self) -> usize {
+    pub const fn bytes_held(&self) -> usize {
         self.bytes.capacity()
             + self.keys.capacity()
             + self.frames.capacity() * size_of::<Frame>()
+            + self.before.bytes_held()
             + size_of::<Self>()
     }
 }
@@ -170,6 +171,8 @@ impl BlockBuilder {
     #[must_use]
     pub fn finish(mut self) -> Option<Block> {
         self.block.bytes.shrink_to_fit();
+        self.block.keys.shrink_to_fit();
+        self.block.frames.shrink_to_fit();
         (!self.block.frames.is_empty()).then_some(self.block)
     }
 }

@@ -61,6 +61,12 @@ impl Cut {
             .map(|(i, next)| (Partition(i as u32), *next))
     }
 
+    /// Memory held beside the cut itself.
+    #[must_use]
+    pub const fn bytes_held(&self) -> usize {
+        self.next.capacity() * size_of::<Next>()
+    }
+
     /// Whether each partition of `self` is at or past `other`: nothing of `other` is unseen here.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

@@ -31,6 +31,21 @@ pub struct Step {
     pub blocks: SmallVec<[Option<Arc<Block>>; 2]>,
 }
 
+impl Step {
+    /// Memory held until every shard has applied it: the records, the blocks and the cut. Blocks
+    /// may stay longer, in the window.
+    #[must_use]
+    pub fn bytes_held(&self) -> usize {
+        let records = match &self.change {
+            Change::Records(batch) | Change::Again(batch) => batch.bytes_held(),
+            _ => 0,
+        };
+        let blocks = self.blocks.iter().flatten();
+        let blocks: usize = blocks.map(|block| block.bytes_held()).sum();
+        records + blocks + self.cut.bytes_held() + size_of::<Self>()
+    }
+}
+
 /// What a step does to the state built from the topic.
 #[derive(Debug)]
 pub enum Change {

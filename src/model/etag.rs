@@ -22,6 +22,18 @@ impl Etag {
     /// Most bytes of [`Self::event_id_part`]: every byte of a weak tag escaped.
     pub const EVENT_ID_PART_MAX: usize = 3 * (Self::LEN_MAX + b"W/\"\"".len());
 
+    /// Bytes of the etag part of a record's event id, at most, if the record has so many bytes of
+    /// headers. Without headers the tag names the record's position.
+    #[must_use]
+    pub const fn event_id_part_max(headers: usize) -> usize {
+        const POSITION_MAX: usize = b"01020304-4294967295-18446744073709551615".len();
+        match headers * 3 {
+            len if len < POSITION_MAX => POSITION_MAX,
+            len if len < Self::EVENT_ID_PART_MAX => len,
+            _ => Self::EVENT_ID_PART_MAX,
+        }
+    }
+
     /// The tag of a record without an etag header: `"tag-partition-offset"`.
     #[must_use]
     pub fn from_position(tag: LogTag, partition: Partition, offset: Offset) -> Self {

@@ -8,6 +8,9 @@ use std::fmt;
 pub struct EventName(Box<str>);
 
 impl EventName {
+    /// Most bytes of a name.
+    pub const LEN_MAX: usize = 128;
+
     /// Names with a fixed meaning: events of the gateway, and `error`, which browsers raise
     /// themselves when a connection fails.
     pub const RESERVED: [&'static str; 6] =
@@ -20,7 +23,7 @@ impl EventName {
     pub fn new(name: &str) -> Result<Self, &'static str> {
         match name {
             "" => Err("an event name can't be empty"),
-            _ if name.len() > 128 => Err("an event name has at most 128 bytes"),
+            _ if name.len() > Self::LEN_MAX => Err("an event name has at most 128 bytes"),
             _ if name.chars().any(char::is_control) => {
                 Err("an event name can't have control characters")
             }

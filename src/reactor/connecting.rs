@@ -10,7 +10,7 @@ use std::vec;
 
 use super::mailbox::ShardHandle;
 use super::resolver::{RESOLVING_MAX, Resolved, Resolver};
-use super::sockets::{Phase, Sockets};
+use super::sockets::{SocketPhase, Sockets};
 use crate::model::Instant;
 use crate::shard::{Open, OpenTicket, SocketEvent, SocketId};
 use crate::sys::{Connect, Ready, Ring, Socket};
@@ -55,25 +55,27 @@ impl Connecting {
     }
 
     /// Starts to connect: resolves the name, or tries the address at once.
-    pub(super) fn open(&mut self, open: Open, tools: &mut OpenContext<'_>) {
+    pub(super) fn open(&mut self, open: Open, context: &mut OpenContext<'_>) {
         let ticket = open.ticket;
         if let Ok(address) = open.host.parse::<IpAddr>() {
             let only = vec![SocketAddr::new(address, open.port)];
-            return self.attempt(ticket, only.into_iter(), ErrorKind::NotFound, tools);
+            return self.attempt(ticket, only.into_iter(), ErrorKind::NotFound, context);
         }
         if self.resolving == RESOLVING_MAX || !self.resolver.ask(open, &self.handle) {
             let error = ErrorKind::ResourceBusy;
-            return tools.events.push(SocketEvent::OpenFailed { ticket, error });
+            return context
+                .events
+                .push(SocketEvent::OpenFailed { ticket, error });
         }
         self.resolving += 1;
     }
 
     /// Takes the resolver's results and tries their addresses.
-    pub(super) fn on_resolved(&mut self, tools: &mut OpenContext<'_>) {
+    pub(super) fn on_resolved(&mut self, context: &mut OpenContext<'_>) {
         let handle = Arc::clone(&self.handle);
         while let Some(Resolved { ticket, addresses }) = handle.resolved.pop() {
             self.resolving -= 1;
-            self.attempt(ticket, addresses.into_iter(), ErrorKind::NotFound, tools);
+            self.attempt(ticket, addresses.into_iter(), ErrorKind::NotFound, context);
         }
     }
 
@@ -83,12 +85,12 @@ impl Connecting {
         ticket: OpenTicket,
         mut rest: vec::IntoIter<SocketAddr>,
         mut error: ErrorKind,
-        tools: &mut OpenContext<'_>,
+        context: &mut OpenContext<'_>,
     ) {
         while let Some(address) = rest.next() {
             let (socket, phase) = match Socket::connect(address) {
-                Ok(Connect::Done(socket)) => (socket, Phase::Open),
-                Ok(Connect::Pending(socket)) => (socket, Phase::Connecting),
+                Ok(Connect::Done(socket)) => (socket, SocketPhase::Open),
+                Ok(Connect::Pending(socket)) => (socket, SocketPhase::Connecting),
                 Err(why) => {
                     error = match why.raw_os_error() {
                         Some(libc::EMFILE | libc::ENFILE) => ErrorKind::QuotaExceeded,
@@ -97,19 +99,19 @@ impl Connecting {
                     continue;
                 }
             };
-            let Some(socket) = tools.sockets.insert(socket, phase, tools.ring) else {
+            let Some(socket) = context.sockets.insert(socket, phase, context.ring) else {
                 error = ErrorKind::ResourceBusy;
                 break;
             };
-            if phase == Phase::Open {
-                return tools.events.push(SocketEvent::Opened { ticket, socket });
+            if phase == SocketPhase::Open {
+                return context.events.push(SocketEvent::Opened { ticket, socket });
             }
             // Divide the time by the number of addresses that are left: an unresponsive address
             // must leave time for those after it.
             let sharing = u32::try_from(rest.len())
                 .unwrap_or(u32::MAX)
                 .saturating_add(1);
-            let until = tools.now.after(self.timeout / sharing);
+            let until = context.now.after(self.timeout / sharing);
             return self.attempts.push(Attempt {
                 ticket,
                 socket,
@@ -117,50 +119,52 @@ impl Connecting {
                 rest,
             });
         }
-        tools.events.push(SocketEvent::OpenFailed { ticket, error });
+        context
+            .events
+            .push(SocketEvent::OpenFailed { ticket, error });
     }
 
     /// Handles a poll completion of a connecting socket.
-    pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready, tools: &mut OpenContext<'_>) {
-        let Some(entry) = tools.sockets.connecting(id) else {
+    pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready, context: &mut OpenContext<'_>) {
+        let Some(entry) = context.sockets.connecting(id) else {
             return;
         };
         let outcome = entry.socket.take_error();
         if outcome.is_ok() && !ready.writable() {
             return;
         }
-        let place = self
+        let index = self
             .attempts
             .iter()
             .position(|attempt| attempt.socket == id);
-        let Some(place) = place else { return };
-        let attempt = self.attempts.swap_remove(place);
+        let Some(index) = index else { return };
+        let attempt = self.attempts.swap_remove(index);
         match outcome {
             Ok(()) => {
-                entry.phase = Phase::Open;
+                entry.phase = SocketPhase::Open;
                 let ticket = attempt.ticket;
-                tools
+                context
                     .events
                     .push(SocketEvent::Opened { ticket, socket: id });
             }
-            Err(error) => self.next(attempt, error.kind(), tools),
+            Err(error) => self.next(attempt, error.kind(), context),
         }
     }
 
     /// Abandons attempts past their deadline and tries their next addresses.
-    pub(super) fn on_timeout(&mut self, tools: &mut OpenContext<'_>) {
-        let now = tools.now;
+    pub(super) fn on_timeout(&mut self, context: &mut OpenContext<'_>) {
+        let now = context.now;
         while let Some(late) = self.attempts.iter().position(|a| a.until <= now) {
             let attempt = self.attempts.swap_remove(late);
-            self.next(attempt, ErrorKind::TimedOut, tools);
+            self.next(attempt, ErrorKind::TimedOut, context);
         }
     }
 
-    fn next(&mut self, attempt: Attempt, error: ErrorKind, tools: &mut OpenContext<'_>) {
-        tools
+    fn next(&mut self, attempt: Attempt, error: ErrorKind, context: &mut OpenContext<'_>) {
+        context
             .sockets
-            .close(attempt.socket, tools.ring, tools.scratch);
-        self.attempt(attempt.ticket, attempt.rest, error, tools);
+            .close(attempt.socket, context.ring, context.scratch);
+        self.attempt(attempt.ticket, attempt.rest, error, context);
     }
 
     /// When [`Self::on_timeout`] next has work.

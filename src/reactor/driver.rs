@@ -9,11 +9,11 @@ use super::Clock;
 use super::connecting::{Connecting, OpenContext};
 use super::io::{Budgets, SCRATCH_BYTES, TurnIo};
 use super::listeners::Listeners;
-use super::mailbox::{Command, Inbox, Outbox, ShardHandle};
-use super::sockets::{Phase, Sockets};
+use super::mailbox::{DriverCommand, Inbox, Outbox, ShardHandle};
+use super::sockets::{SocketPhase, Sockets};
 use crate::model::{Instant, ShardId};
 use crate::shard::{Inputs, ListenerId, Outputs, SocketEvent, SocketId, Turn};
-use crate::sys::{Completion, Outcome, Ring, Socket, Token, TokenKind};
+use crate::sys::{Completion, CompletionResult, Ring, Socket, Token, TokenKind};
 
 /// Most completions per pass. Others wait for the next pass, so that a turn is bounded.
 const COMPLETIONS_MAX: usize = 4096;
@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_millis(1);
 
 /// What the loop does next, after a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum AfterPass {
     /// Run another pass at once.
     Again,
     /// Wait at most this long.
@@ -60,7 +60,7 @@ pub(super) struct Driver<T: Turn> {
 }
 
 /// The parts of a driver besides its shard.
-pub(super) struct Parts<M, C> {
+pub(super) struct DriverParts<M, C> {
     pub(super) clock: Clock,
     pub(super) ring: Ring,
     pub(super) sockets_max: u32,
@@ -74,7 +74,7 @@ pub(super) struct Parts<M, C> {
 }
 
 impl<T: Turn> Driver<T> {
-    pub(super) fn new(shard: T, parts: Parts<T::Message, T::Control>) -> Self {
+    pub(super) fn new(shard: T, parts: DriverParts<T::Message, T::Control>) -> Self {
         Self {
             shard,
             clock: parts.clock,
@@ -110,7 +110,7 @@ impl<T: Turn> Driver<T> {
     }
 
     /// Runs one pass: takes inputs, runs a turn, executes its requests.
-    pub(super) fn pass(&mut self) -> Next {
+    pub(super) fn pass(&mut self) -> AfterPass {
         self.sockets.rearm_lost(&mut self.ring);
         self.ring.enter();
         let before = self.clock.mono();
@@ -142,18 +142,18 @@ impl<T: Turn> Driver<T> {
     fn on_accept(&mut self, completion: Completion, now: Instant) {
         let Completion {
             token,
-            outcome,
+            result,
             more,
         } = completion;
-        let error = match outcome {
-            Outcome::Accepted(socket) => {
+        let error = match result {
+            CompletionResult::Accepted(socket) => {
                 if let Some(listener) = self.listeners.id(token) {
                     self.admit(socket, listener);
                 }
                 0
             }
-            Outcome::Failed(error) => error,
-            Outcome::Ready(_) => 0,
+            CompletionResult::Failed(error) => error,
+            CompletionResult::Ready(_) => 0,
         };
         if !more {
             self.listeners
@@ -171,7 +171,10 @@ impl<T: Turn> Driver<T> {
         let Ok(peer) = socket.peer() else {
             return;
         };
-        match self.sockets.insert(socket, Phase::Open, &mut self.ring) {
+        match self
+            .sockets
+            .insert(socket, SocketPhase::Open, &mut self.ring)
+        {
             Some(socket) => self.inputs.sockets.push(SocketEvent::Accepted {
                 socket,
                 listener,
@@ -183,7 +186,7 @@ impl<T: Turn> Driver<T> {
 
     fn on_poll(&mut self, completion: Completion, now: Instant) {
         let id = socket_id(completion.token);
-        if let Outcome::Ready(ready) = completion.outcome {
+        if let CompletionResult::Ready(ready) = completion.result {
             self.connecting.on_ready(
                 id,
                 ready,
@@ -195,11 +198,11 @@ impl<T: Turn> Driver<T> {
                     now,
                 },
             );
-            let news = self.sockets.on_ready(id, ready);
-            if news.readable {
+            let events = self.sockets.on_ready(id, ready);
+            if events.readable {
                 self.inputs.sockets.push(SocketEvent::Readable(id));
             }
-            if news.writable {
+            if events.writable {
                 self.inputs.sockets.push(SocketEvent::Writable(id));
             }
         }
@@ -212,11 +215,11 @@ impl<T: Turn> Driver<T> {
         let handle = Arc::clone(self.handle());
         while let Some(command) = handle.commands.pop() {
             match command {
-                Command::Accept(listeners) => self.listeners.add(listeners, &mut self.ring),
-                Command::StopAccepting => {
+                DriverCommand::Accept(listeners) => self.listeners.add(listeners, &mut self.ring),
+                DriverCommand::StopAccepting => {
                     self.listeners.stop(&mut self.ring, &mut self.last_accepted);
                 }
-                Command::Abandon => self.abandoned = true,
+                DriverCommand::Abandon => self.abandoned = true,
             }
         }
     }
@@ -230,15 +233,15 @@ impl<T: Turn> Driver<T> {
     }
 
     fn on_opening(&mut self, now: Instant) {
-        let mut tools = OpenContext {
+        let mut context = OpenContext {
             sockets: &mut self.sockets,
             ring: &mut self.ring,
             scratch: &mut self.scratch,
             events: &mut self.inputs.sockets,
             now,
         };
-        self.connecting.on_resolved(&mut tools);
-        self.connecting.on_timeout(&mut tools);
+        self.connecting.on_resolved(&mut context);
+        self.connecting.on_timeout(&mut context);
     }
 
     fn turn(&mut self) {
@@ -261,7 +264,7 @@ impl<T: Turn> Driver<T> {
         }
         if !self.outputs.open.is_empty() {
             let now = self.clock.mono();
-            let mut tools = OpenContext {
+            let mut context = OpenContext {
                 sockets: &mut self.sockets,
                 ring: &mut self.ring,
                 scratch: &mut self.scratch,
@@ -269,7 +272,7 @@ impl<T: Turn> Driver<T> {
                 now,
             };
             for open in self.outputs.open.drain(..) {
-                self.connecting.open(open, &mut tools);
+                self.connecting.open(open, &mut context);
             }
         }
         self.outbox.add(&mut self.outputs);
@@ -296,12 +299,12 @@ impl<T: Turn> Driver<T> {
             .store(self.listeners.failed(), Ordering::Relaxed);
     }
 
-    fn next(&self) -> Next {
+    fn next(&self) -> AfterPass {
         if self.outputs.ended || self.abandoned {
-            return Next::End;
+            return AfterPass::End;
         }
         if self.outputs.more || !self.inputs.sockets.is_empty() || self.inbox().has_any() {
-            return Next::Again;
+            return AfterPass::Again;
         }
         let now = self.clock.mono();
         let retry = !self.delivered || self.sockets.has_lost();
@@ -313,20 +316,20 @@ impl<T: Turn> Driver<T> {
         ];
         let first = deadlines.into_iter().flatten().min();
         match first.map_or(self.turn_every, |at| at.since(now).min(self.turn_every)) {
-            Duration::ZERO => Next::Again,
-            rest => Next::Rest(rest),
+            Duration::ZERO => AfterPass::Again,
+            rest => AfterPass::Rest(rest),
         }
     }
 
     /// Sleeps until a completion arrives, another thread wakes the shard, or `at_most` has passed.
     pub(super) fn rest(&mut self, at_most: Duration) {
-        self.handle().announce_sleep();
+        self.handle().announce_parking();
         // Check the inbox after the announcement, never before it: see `parking.rs`. Completions
         // end the wait by themselves.
         if !self.inbox().has_any() {
             self.ring.wait(at_most);
         }
-        self.handle().revoke_sleep();
+        self.handle().revoke_parking();
     }
 
     /// Sends waiting messages. Returns whether the outbox is empty.
@@ -335,7 +338,7 @@ impl<T: Turn> Driver<T> {
     }
 
     /// Ends the shard: other threads drop messages to it, and every socket sends a FIN.
-    pub(super) fn end(&mut self) {
+    pub(super) fn close(&mut self) {
         self.handle().end();
         self.sockets.end_all();
         self.ring.enter();

@@ -13,8 +13,21 @@ pub(super) const SCRATCH_BYTES: usize = 64 << 10;
 /// Time budget of each part of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budgets {
+    pub(super) broker_reads: Duration,
     pub(super) serve: Duration,
+    pub(super) ingest: Duration,
     pub(super) deliver: Duration,
+}
+
+impl Budgets {
+    const fn of(&self, part: Part) -> Duration {
+        match part {
+            Part::BrokerReads => self.broker_reads,
+            Part::Serve => self.serve,
+            Part::Ingest => self.ingest,
+            Part::Deliver => self.deliver,
+        }
+    }
 }
 
 /// [`Io`] over real sockets, for one turn.
@@ -22,8 +35,8 @@ pub(super) struct TurnIo<'a> {
     sockets: &'a mut Sockets,
     scratch: &'a mut [u8],
     budgets: Budgets,
-    serve_until: Option<Instant>,
-    deliver_until: Option<Instant>,
+    /// By part: when it is spent, once it has begun.
+    until: [Option<Instant>; Part::COUNT],
 }
 
 impl<'a> TurnIo<'a> {
@@ -32,8 +45,7 @@ impl<'a> TurnIo<'a> {
             sockets,
             scratch,
             budgets,
-            serve_until: None,
-            deliver_until: None,
+            until: [None; Part::COUNT],
         }
     }
 }
@@ -115,11 +127,8 @@ impl Io for TurnIo<'_> {
     }
 
     fn spent(&mut self, part: Part) -> bool {
-        let (until, budget) = match part {
-            Part::Serve => (&mut self.serve_until, self.budgets.serve),
-            Part::Deliver => (&mut self.deliver_until, self.budgets.deliver),
-        };
         let now = Instant::now();
-        now > *until.get_or_insert(now + budget)
+        let budget = self.budgets.of(part);
+        now > *self.until[part as usize].get_or_insert(now + budget)
     }
 }

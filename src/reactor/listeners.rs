@@ -9,14 +9,14 @@ use crate::shard::ListenerId;
 use crate::sys::{Listener, Ring, Socket, Token, TokenKind};
 
 /// Wait before accepting again when descriptors or memory are short.
-const REST: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Most clients accepted from one queue when its listener closes, so that a flood of clients does
 /// not keep it open forever.
 const LAST_ACCEPTS_MAX: usize = 65_536;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ListenerPhase {
     Armed,
     /// To be armed again at this time.
     Due(Instant),
@@ -28,7 +28,7 @@ enum Phase {
 struct Listening {
     id: ListenerId,
     listener: Listener,
-    phase: Phase,
+    phase: ListenerPhase,
 }
 
 /// The listening sockets of one shard. A token's slot is the index in this list.
@@ -47,7 +47,7 @@ impl Listeners {
             self.all.push(Some(Listening {
                 id,
                 listener,
-                phase: Phase::Armed,
+                phase: ListenerPhase::Armed,
             }));
         }
     }
@@ -66,51 +66,51 @@ impl Listeners {
         now: Instant,
         last: &mut Vec<(ListenerId, Socket)>,
     ) {
-        let place = token.slot as usize;
-        let Some(Some(listening)) = self.all.get_mut(place) else {
+        let index = token.slot as usize;
+        let Some(Some(listening)) = self.all.get_mut(index) else {
             return;
         };
         match (listening.phase, error) {
-            (Phase::Stopping, _) => self.empty_and_close(place, last),
+            (ListenerPhase::Stopping, _) => self.empty_and_close(index, last),
             (_, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 self.failed += 1;
-                listening.phase = Phase::Due(now.after(REST));
+                listening.phase = ListenerPhase::Due(now.after(ACCEPT_PAUSE));
             }
-            _ => listening.phase = Phase::Due(now),
+            _ => listening.phase = ListenerPhase::Due(now),
         }
     }
 
     /// Arms the listeners whose wait is over.
     pub(super) fn rearm(&mut self, now: Instant, ring: &mut Ring) {
-        for (place, listening) in self.all.iter_mut().enumerate() {
+        for (index, listening) in self.all.iter_mut().enumerate() {
             let Some(listening) = listening else { continue };
-            if matches!(listening.phase, Phase::Due(at) if at <= now) {
-                listening.phase = Phase::Armed;
-                ring.accept(&listening.listener, token(place));
+            if matches!(listening.phase, ListenerPhase::Due(at) if at <= now) {
+                listening.phase = ListenerPhase::Armed;
+                ring.accept(&listening.listener, token(index));
             }
         }
     }
 
     /// Stops accepting. Armed requests are cancelled; other listeners close now.
     pub(super) fn stop(&mut self, ring: &mut Ring, last: &mut Vec<(ListenerId, Socket)>) {
-        for place in 0..self.all.len() {
-            let Some(listening) = &mut self.all[place] else {
+        for index in 0..self.all.len() {
+            let Some(listening) = &mut self.all[index] else {
                 continue;
             };
             match listening.phase {
-                Phase::Armed => {
-                    listening.phase = Phase::Stopping;
-                    ring.cancel(token(place));
+                ListenerPhase::Armed => {
+                    listening.phase = ListenerPhase::Stopping;
+                    ring.cancel(token(index));
                 }
-                Phase::Due(_) => self.empty_and_close(place, last),
-                Phase::Stopping => {}
+                ListenerPhase::Due(_) => self.empty_and_close(index, last),
+                ListenerPhase::Stopping => {}
             }
         }
     }
 
     /// Closing a listener resets the clients in its queue, so accept them first.
-    fn empty_and_close(&mut self, place: usize, last: &mut Vec<(ListenerId, Socket)>) {
-        let Some(listening) = self.all[place].take() else {
+    fn empty_and_close(&mut self, index: usize, last: &mut Vec<(ListenerId, Socket)>) {
+        let Some(listening) = self.all[index].take() else {
             return;
         };
         for _ in 0..LAST_ACCEPTS_MAX {
@@ -126,8 +126,8 @@ impl Listeners {
     /// When [`Self::rearm`] next has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let due = self.all.iter().flatten().filter_map(|l| match l.phase {
-            Phase::Due(at) => Some(at),
-            Phase::Armed | Phase::Stopping => None,
+            ListenerPhase::Due(at) => Some(at),
+            ListenerPhase::Armed | ListenerPhase::Stopping => None,
         });
         due.min()
     }
@@ -143,10 +143,10 @@ impl Listeners {
     }
 }
 
-fn token(place: usize) -> Token {
+fn token(index: usize) -> Token {
     Token {
         kind: TokenKind::Accept,
-        slot: place as u32,
+        slot: index as u32,
         generation: 0,
     }
 }
@@ -175,15 +175,15 @@ mod tests {
     }
 
     #[test]
-    fn accepting_rests_when_descriptors_are_short() {
+    fn accepting_pauses_when_descriptors_are_short() {
         let mut ring = ring();
         let (mut listeners, _) = listening(&mut ring);
         for error in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
             listeners.on_ended(token(0), error, NOW, &mut Vec::new());
-            assert_eq!(listeners.next_deadline(), Some(NOW.after(REST)));
-            listeners.rearm(NOW.after(REST / 2), &mut ring);
+            assert_eq!(listeners.next_deadline(), Some(NOW.after(ACCEPT_PAUSE)));
+            listeners.rearm(NOW.after(ACCEPT_PAUSE / 2), &mut ring);
             assert!(listeners.next_deadline().is_some(), "too early");
-            listeners.rearm(NOW.after(REST), &mut ring);
+            listeners.rearm(NOW.after(ACCEPT_PAUSE), &mut ring);
             assert_eq!(listeners.next_deadline(), None);
         }
         assert_eq!(listeners.failed(), 4);

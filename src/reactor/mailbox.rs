@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::parking::Sleep;
+use super::parking::Parking;
 use super::resolver::Resolved;
 use crate::model::ShardId;
 use crate::shard::{ListenerId, Outputs};
@@ -18,7 +18,7 @@ const COMMANDS_MAX: usize = 8;
 
 /// Commands of the process to a shard's driver, not to the shard.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum DriverCommand {
     /// Accept clients on these listeners.
     Accept(Vec<(ListenerId, Listener)>),
     /// Empty the listeners' queues and close them.
@@ -30,9 +30,9 @@ pub(super) enum Command {
 /// The part of one shard that other threads use, apart from its messages.
 #[derive(Debug)]
 pub(super) struct ShardHandle {
-    sleep: Sleep<AtomicBool>,
+    parking: Parking<AtomicBool>,
     waker: Waker,
-    pub(super) commands: ArrayQueue<Command>,
+    pub(super) commands: ArrayQueue<DriverCommand>,
     pub(super) resolved: ArrayQueue<Resolved>,
     ended: AtomicBool,
     /// Counters that only the shard writes and that the watchdog and the metrics read.
@@ -47,7 +47,7 @@ pub(super) struct ShardHandle {
 impl ShardHandle {
     pub(super) fn new(waker: Waker, resolving_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            sleep: Sleep::new(),
+            parking: Parking::new(),
             waker,
             commands: ArrayQueue::new(COMMANDS_MAX),
             resolved: ArrayQueue::new(resolving_max),
@@ -67,19 +67,19 @@ impl ShardHandle {
 
     /// Wakes the shard if it sleeps. Call it after each push to one of its queues.
     pub(super) fn wake(&self) {
-        if self.sleep.must_ring() {
+        if self.parking.must_wake() {
             self.waker.wake();
         }
     }
 
-    /// Announces that the shard is about to sleep: see [`Sleep::announce`].
-    pub(super) fn announce_sleep(&self) {
-        self.sleep.announce();
+    /// Announces that the shard is about to sleep: see [`Parking::announce`].
+    pub(super) fn announce_parking(&self) {
+        self.parking.announce();
     }
 
-    /// Announces that the shard is awake: see [`Sleep::revoke`].
-    pub(super) fn revoke_sleep(&self) {
-        self.sleep.revoke();
+    /// Announces that the shard is awake: see [`Parking::revoke`].
+    pub(super) fn revoke_parking(&self) {
+        self.parking.revoke();
     }
 
     /// Marks the shard as ended. Later messages to it are dropped by their sender.

@@ -21,11 +21,11 @@ pub(super) trait Flag {
 
 /// Whether a shard sleeps, as other threads see it.
 #[derive(Debug)]
-pub(super) struct Sleep<F> {
+pub(super) struct Parking<F> {
     parked: F,
 }
 
-impl<F: Flag> Sleep<F> {
+impl<F: Flag> Parking<F> {
     pub(super) fn new() -> Self {
         Self { parked: F::down() }
     }
@@ -46,7 +46,7 @@ impl<F: Flag> Sleep<F> {
 
     /// Whether the caller, which has just pushed, must wake the shard. Of several callers, one gets
     /// `true`.
-    pub(super) fn must_ring(&self) -> bool {
+    pub(super) fn must_wake(&self) -> bool {
         F::fence();
         self.parked.load() && self.parked.swap(false)
     }
@@ -98,29 +98,29 @@ mod tests {
 
     /// A model of an eventfd: a wake is kept until a wait consumes it.
     struct Waker {
-        rung: Mutex<bool>,
-        ringing: Condvar,
+        is_woken: Mutex<bool>,
+        woken: Condvar,
     }
 
     impl Waker {
         fn wake(&self) {
-            *self.rung.lock().expect("no panic") = true;
-            self.ringing.notify_one();
+            *self.is_woken.lock().expect("no panic") = true;
+            self.woken.notify_one();
         }
 
         fn wait(&self) {
-            let mut rung = self.rung.lock().expect("no panic");
-            while !*rung {
-                rung = self.ringing.wait(rung).expect("no panic");
+            let mut is_woken = self.is_woken.lock().expect("no panic");
+            while !*is_woken {
+                is_woken = self.woken.wait(is_woken).expect("no panic");
             }
-            *rung = false;
+            *is_woken = false;
         }
     }
 
     /// A shard's inbox as the protocol sees it. The queue has the weakest order that a queue can
     /// have: a push releases, a look acquires.
     struct Shard {
-        sleep: Sleep<AtomicBool>,
+        parking: Parking<AtomicBool>,
         queue: AtomicUsize,
         waker: Waker,
     }
@@ -128,18 +128,18 @@ mod tests {
     impl Shard {
         fn new() -> Arc<Self> {
             Arc::new(Self {
-                sleep: Sleep::new(),
+                parking: Parking::new(),
                 queue: AtomicUsize::new(0),
                 waker: Waker {
-                    rung: Mutex::new(false),
-                    ringing: Condvar::new(),
+                    is_woken: Mutex::new(false),
+                    woken: Condvar::new(),
                 },
             })
         }
 
         fn push(&self) {
             self.queue.fetch_add(1, Ordering::Release);
-            if self.sleep.must_ring() {
+            if self.parking.must_wake() {
                 self.waker.wake();
             }
         }
@@ -152,11 +152,11 @@ mod tests {
                 if taken == expected {
                     break;
                 }
-                self.sleep.announce();
+                self.parking.announce();
                 if self.queue.load(Ordering::Acquire) == 0 {
                     self.waker.wait();
                 }
-                self.sleep.revoke();
+                self.parking.revoke();
             }
         }
     }

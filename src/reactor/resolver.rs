@@ -27,22 +27,22 @@ pub(super) struct Resolved {
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-struct Question {
+struct ResolveRequest {
     open: Open,
     to: Arc<ShardHandle>,
 }
 
 /// A handle to the resolver. The threads end when the last handle is dropped.
 #[derive(Clone)]
-pub(super) struct Resolver(Sender<Question>);
+pub(super) struct Resolver(Sender<ResolveRequest>);
 
 impl Resolver {
     pub(super) fn start() -> io::Result<Self> {
-        let (ask, questions) = bounded(4 * RESOLVING_MAX);
+        let (ask, requests) = bounded(4 * RESOLVING_MAX);
         for number in 0..RESOLVERS {
-            let questions = questions.clone();
+            let requests = requests.clone();
             let thread = thread::Builder::new().name(format!("resolver-{number}"));
-            thread.spawn(move || answer(&questions))?;
+            thread.spawn(move || resolve_requests(&requests))?;
         }
         Ok(Self(ask))
     }
@@ -51,15 +51,15 @@ impl Resolver {
     /// wait.
     pub(super) fn ask(&self, open: Open, to: &Arc<ShardHandle>) -> bool {
         let to = Arc::clone(to);
-        match self.0.try_send(Question { open, to }) {
+        match self.0.try_send(ResolveRequest { open, to }) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
     }
 }
 
-fn answer(questions: &Receiver<Question>) {
-    for Question { open, to } in questions {
+fn resolve_requests(requests: &Receiver<ResolveRequest>) {
+    for ResolveRequest { open, to } in requests {
         let found = (open.host.as_str(), open.port).to_socket_addrs();
         let addresses = found.map_or_else(|_| Vec::new(), |all| all.take(ADDRESSES_MAX).collect());
         let ticket = open.ticket;

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::mailbox::{Command, ControlInbox, Inbox, ShardHandle};
+use super::mailbox::{ControlInbox, DriverCommand, Inbox, ShardHandle};
 use super::resolver::{RESOLVING_MAX, Resolver};
 use super::thread::{Common, run_shard};
 use super::{BACKLOG, Clock, Plan, ReactorError};
@@ -76,9 +76,9 @@ where
     let inboxes: Result<Vec<_>, _> = shards.iter().map(|_| inbox(&plan)).collect();
     let common = Common {
         clock,
-        shards: inboxes.map_err(|error| unable(first, &error))?.into(),
+        shards: inboxes.map_err(|error| shard_error(first, &error))?.into(),
         control: Arc::new(ControlInbox::new(plan.inbox_batches_max, wake_control)),
-        resolver: Resolver::start().map_err(|error| unable(first, &error))?,
+        resolver: Resolver::start().map_err(|error| shard_error(first, &error))?,
         plan: Arc::new(plan),
     };
     let mut running = Running {
@@ -92,7 +92,7 @@ where
     match spawn_all(&mut running, &common, shards) {
         Ok(()) => Ok(running),
         Err(error) => {
-            running.command_all(|| Command::Abandon);
+            running.command_all(|| DriverCommand::Abandon);
             running.join();
             Err(error)
         }
@@ -104,7 +104,7 @@ fn inbox<M>(plan: &Plan) -> std::io::Result<Inbox<M>> {
     Ok(Inbox::new(plan.inbox_batches_max, handle))
 }
 
-fn unable(shard: ShardId, error: &dyn std::error::Error) -> ReactorError {
+fn shard_error(shard: ShardId, error: &dyn std::error::Error) -> ReactorError {
     ReactorError::Shard {
         shard,
         why: error.to_string(),
@@ -122,7 +122,7 @@ where
     F: FnOnce() -> T + Send + 'static,
 {
     let count = shards.len();
-    let (ready, stands) = bounded(count);
+    let (ready, started) = bounded(count);
     let threads = running
         .threads
         .get_mut()
@@ -132,11 +132,11 @@ where
             (common.clone(), ready.clone());
         let thread = thread::Builder::new().name(format!("shard-{}", shard.0));
         let spawned = thread.spawn(move || run_shard(shard, &common, make, &ready));
-        threads.push(spawned.map_err(|error| unable(shard, &error))?);
+        threads.push(spawned.map_err(|error| shard_error(shard, &error))?);
     }
     for _ in 0..count {
         // A thread that panics ends the process, so every other thread reports.
-        stands.recv().expect("every shard's thread answers")?;
+        started.recv().expect("every shard's thread answers")?;
     }
     Ok(())
 }
@@ -229,7 +229,7 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
         }
         self.accepts.store(true, Ordering::Release);
         for (inbox, listeners) in self.with_clients().zip(sockets) {
-            command(inbox, Command::Accept(listeners));
+            command(inbox, DriverCommand::Accept(listeners));
         }
         Ok(())
     }
@@ -243,11 +243,11 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
     /// then closes them. Connections stay open. Further calls have no effect.
     pub fn stop_accepting(&self) {
         if self.accepts.load(Ordering::Acquire) {
-            self.command_all(|| Command::StopAccepting);
+            self.command_all(|| DriverCommand::StopAccepting);
         }
     }
 
-    fn command_all(&self, make: impl Fn() -> Command) {
+    fn command_all(&self, make: impl Fn() -> DriverCommand) {
         for inbox in self.shards.iter() {
             command(inbox, make());
         }
@@ -319,7 +319,7 @@ fn width(address: SocketAddr) -> u8 {
 
 /// Pushes a command and wakes the shard. The queue has room for all different commands, so a push
 /// that fails repeats an earlier command.
-fn command<M>(inbox: &Inbox<M>, command: Command) {
+fn command<M>(inbox: &Inbox<M>, command: DriverCommand) {
     let _ = inbox.handle.commands.push(command);
     inbox.handle.wake();
 }

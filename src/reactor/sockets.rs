@@ -10,7 +10,7 @@ use crate::sys::{Ready, Ring, Socket, Token, TokenKind};
 
 /// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum SocketPhase {
     /// An outgoing connection that is being made. The shard does not know its id yet.
     Connecting,
     /// Open: the shard may use it.
@@ -21,9 +21,9 @@ pub(super) enum Phase {
 
 /// A socket and what is known of it.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct SocketEntry {
     pub(super) socket: Socket,
-    pub(super) phase: Phase,
+    pub(super) phase: SocketPhase,
     /// Whether bytes may be available. A poll sets it; a read that empties the socket clears it.
     pub(super) maybe_readable: bool,
     /// Whether the other end has closed its side or the connection failed. No later poll reports it
@@ -37,21 +37,21 @@ pub(super) struct Entry {
     armed: bool,
 }
 
-struct Slot {
+struct SocketSlot {
     generation: u32,
-    entry: Option<Entry>,
+    entry: Option<SocketEntry>,
 }
 
 /// The events for the shard that follow from a poll's completion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct News {
+pub(super) struct ReadyEvents {
     pub(super) readable: bool,
     pub(super) writable: bool,
 }
 
 /// All sockets of one shard.
 pub(super) struct Sockets {
-    slots: Vec<Slot>,
+    slots: Vec<SocketSlot>,
     free: Vec<u32>,
     max: u32,
     /// Slots whose poll ended without being cancelled. They are armed again in the next pass.
@@ -78,10 +78,10 @@ impl Sockets {
     pub(super) fn insert(
         &mut self,
         socket: Socket,
-        phase: Phase,
+        phase: SocketPhase,
         ring: &mut Ring,
     ) -> Option<SocketId> {
-        let entry = Entry {
+        let entry = SocketEntry {
             socket,
             phase,
             // Bytes often arrive with the handshake, so let the first read find out.
@@ -94,7 +94,7 @@ impl Sockets {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.max as usize => {
-                self.slots.push(Slot {
+                self.slots.push(SocketSlot {
                     generation: 0,
                     entry: None,
                 });
@@ -102,15 +102,15 @@ impl Sockets {
             }
             None => return None,
         };
-        let place = &mut self.slots[slot as usize];
-        let generation = place.generation;
+        let index = &mut self.slots[slot as usize];
+        let generation = index.generation;
         ring.poll(&entry.socket, poll_token(SocketId { slot, generation }));
-        place.entry = Some(entry);
+        index.entry = Some(entry);
         Some(SocketId { slot, generation })
     }
 
     /// The socket of an id, in any phase. `None` if the slot has a later generation.
-    fn entry(&mut self, id: SocketId) -> Option<&mut Entry> {
+    fn entry(&mut self, id: SocketId) -> Option<&mut SocketEntry> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         if slot.generation != id.generation {
             return None;
@@ -119,14 +119,15 @@ impl Sockets {
     }
 
     /// The socket of an id, if it is open.
-    pub(super) fn open(&mut self, id: SocketId) -> Option<&mut Entry> {
-        self.entry(id).filter(|entry| entry.phase == Phase::Open)
+    pub(super) fn open(&mut self, id: SocketId) -> Option<&mut SocketEntry> {
+        self.entry(id)
+            .filter(|entry| entry.phase == SocketPhase::Open)
     }
 
     /// The socket of an id, if it is connecting.
-    pub(super) fn connecting(&mut self, id: SocketId) -> Option<&mut Entry> {
+    pub(super) fn connecting(&mut self, id: SocketId) -> Option<&mut SocketEntry> {
         self.entry(id)
-            .filter(|entry| entry.phase == Phase::Connecting)
+            .filter(|entry| entry.phase == SocketPhase::Connecting)
     }
 
     /// Closes a socket for the shard: sends the FIN now, and frees the slot when the ring no longer
@@ -135,11 +136,11 @@ impl Sockets {
         let Some(entry) = self.entry(id) else {
             return;
         };
-        if entry.phase == Phase::Closing {
+        if entry.phase == SocketPhase::Closing {
             return;
         }
         entry.socket.end_writes();
-        entry.phase = Phase::Closing;
+        entry.phase = SocketPhase::Closing;
         if entry.armed {
             ring.cancel(poll_token(id));
         } else {
@@ -148,22 +149,22 @@ impl Sockets {
     }
 
     /// Handles a poll's completion. One of an earlier generation is ignored.
-    pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready) -> News {
+    pub(super) fn on_ready(&mut self, id: SocketId, ready: Ready) -> ReadyEvents {
         let Some(entry) = self.entry(id) else {
-            return News::default();
+            return ReadyEvents::default();
         };
         entry.maybe_readable |= ready.readable();
         entry.ended |= ready.ended();
         entry.broken |= ready.broken();
-        if entry.phase != Phase::Open {
-            return News::default();
+        if entry.phase != SocketPhase::Open {
+            return ReadyEvents::default();
         }
-        let news = News {
+        let events = ReadyEvents {
             readable: ready.readable(),
             writable: entry.wants_room && ready.writable(),
         };
-        entry.wants_room &= !news.writable;
-        news
+        entry.wants_room &= !events.writable;
+        events
     }
 
     /// Handles the end of a socket's poll. A closing socket is closed now; otherwise the poll was
@@ -174,8 +175,8 @@ impl Sockets {
         };
         entry.armed = false;
         match entry.phase {
-            Phase::Closing => self.release(id, scratch),
-            Phase::Connecting | Phase::Open => self.lost.push(id),
+            SocketPhase::Closing => self.release(id, scratch),
+            SocketPhase::Connecting | SocketPhase::Open => self.lost.push(id),
         }
     }
 
@@ -185,7 +186,7 @@ impl Sockets {
             let Some(entry) = self.entry(id) else {
                 continue;
             };
-            if !entry.armed && entry.phase != Phase::Closing {
+            if !entry.armed && entry.phase != SocketPhase::Closing {
                 entry.armed = true;
                 ring.poll(&entry.socket, poll_token(id));
             }
@@ -233,7 +234,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::sys::{Completion, Connect, Listener, Outcome, Waker};
+    use crate::sys::{Completion, CompletionResult, Connect, Listener, Waker};
 
     struct Bench {
         ring: Ring,
@@ -258,7 +259,9 @@ mod tests {
             let address = self.listener.address().expect("address");
             let client = TcpStream::connect(address).expect("connect");
             let socket = self.listener.accept_now().expect("one waits");
-            let id = self.sockets.insert(socket, Phase::Open, &mut self.ring);
+            let id = self
+                .sockets
+                .insert(socket, SocketPhase::Open, &mut self.ring);
             (id, client)
         }
 
@@ -269,8 +272,8 @@ mod tests {
             loop {
                 self.ring.enter();
                 self.ring.completions(&mut seen, 64);
-                if let Some(place) = seen.iter().position(&wanted) {
-                    return seen.swap_remove(place);
+                if let Some(index) = seen.iter().position(&wanted) {
+                    return seen.swap_remove(index);
                 }
                 assert!(start.elapsed() < Duration::from_secs(10), "never came");
             }
@@ -278,8 +281,8 @@ mod tests {
     }
 
     fn ready(completion: &Completion) -> Ready {
-        match completion.outcome {
-            Outcome::Ready(ready) => ready,
+        match completion.result {
+            CompletionResult::Ready(ready) => ready,
             ref other => panic!("{other:?}"),
         }
     }
@@ -290,7 +293,7 @@ mod tests {
         let (first, mut client) = bench.connect();
         let first = first.expect("room");
         client.write_all(b"late").expect("sent");
-        let late = bench.until(|c| matches!(c.outcome, Outcome::Ready(r) if r.readable()));
+        let late = bench.until(|c| matches!(c.result, CompletionResult::Ready(r) if r.readable()));
         bench
             .sockets
             .close(first, &mut bench.ring, &mut bench.scratch);
@@ -309,7 +312,10 @@ mod tests {
         assert_ne!(second.generation, first.generation);
         let entry = bench.sockets.open(second).expect("open");
         entry.maybe_readable = false;
-        assert_eq!(bench.sockets.on_ready(first, ready(&late)), News::default());
+        assert_eq!(
+            bench.sockets.on_ready(first, ready(&late)),
+            ReadyEvents::default()
+        );
         bench.sockets.on_released(first, &mut bench.scratch);
         let entry = bench.sockets.open(second).expect("untouched");
         assert!(!entry.maybe_readable && entry.armed);
@@ -328,7 +334,7 @@ mod tests {
         assert!(bench.sockets.has_lost());
         bench.sockets.rearm_lost(&mut bench.ring);
         assert!(!bench.sockets.has_lost());
-        let seen = bench.until(|c| matches!(c.outcome, Outcome::Ready(_)));
+        let seen = bench.until(|c| matches!(c.result, CompletionResult::Ready(_)));
         assert!(bench.sockets.on_ready(id, ready(&seen)).readable);
     }
 
@@ -348,10 +354,13 @@ mod tests {
             Socket::connect(address).expect("begun");
         let id = bench
             .sockets
-            .insert(socket, Phase::Connecting, &mut bench.ring);
+            .insert(socket, SocketPhase::Connecting, &mut bench.ring);
         let id = id.expect("room");
-        let seen = bench.until(|c| matches!(c.outcome, Outcome::Ready(_)));
-        assert_eq!(bench.sockets.on_ready(id, ready(&seen)), News::default());
+        let seen = bench.until(|c| matches!(c.result, CompletionResult::Ready(_)));
+        assert_eq!(
+            bench.sockets.on_ready(id, ready(&seen)),
+            ReadyEvents::default()
+        );
         assert!(bench.sockets.open(id).is_none());
         assert!(bench.sockets.connecting(id).is_some());
     }

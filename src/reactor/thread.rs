@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::connecting::Connecting;
-use super::driver::{Driver, Next, Parts};
+use super::driver::{AfterPass, Driver, DriverParts};
 use super::io::Budgets;
 use super::mailbox::{ControlInbox, Inbox, Outbox};
 use super::resolver::Resolver;
@@ -69,20 +69,20 @@ pub(super) fn run_shard<T: Turn + 'static>(
 ) {
     let _outer = EndsTheProcess;
     // Ignore a failed send: the receiver is gone if another shard could not start.
-    let say = |stands| drop(ready.send(stands));
+    let report = |result| drop(ready.send(result));
     let executor = match executor(own, &common.plan) {
         Ok(executor) => executor,
-        Err(error) => return say(Err(error)),
+        Err(error) => return report(Err(error)),
     };
     executor.run(async {
-        match stand(own, common, make) {
+        match build_driver(own, common, make) {
             Ok(driver) => {
-                say(Ok(()));
+                report(Ok(()));
                 // Dropped by a panic before the executor can catch it.
                 let _inner = EndsTheProcess;
                 drive(driver).await;
             }
-            Err(error) => say(Err(error)),
+            Err(error) => report(Err(error)),
         }
     });
 }
@@ -104,7 +104,7 @@ fn executor(own: ShardId, plan: &Plan) -> Result<LocalExecutor, ReactorError> {
 }
 
 /// Creates the driver with all its parts.
-fn stand<T: Turn>(
+fn build_driver<T: Turn>(
     own: ShardId,
     common: &Common<T::Message, T::Control>,
     make: impl FnOnce() -> T,
@@ -114,7 +114,7 @@ fn stand<T: Turn>(
     let ring = Ring::new(plan.ring_depth, plan.completions, handle.waker().clone())?;
     let resolver = common.resolver.clone();
     let (shards, control) = (Arc::clone(&common.shards), Arc::clone(&common.control));
-    let parts = Parts {
+    let parts = DriverParts {
         clock: common.clock,
         ring,
         sockets_max: plan.sockets_max,
@@ -123,7 +123,9 @@ fn stand<T: Turn>(
         shards,
         own,
         budgets: Budgets {
+            broker_reads: plan.broker_reads_budget,
             serve: plan.serve_budget,
+            ingest: plan.ingest_budget,
             deliver: plan.deliver_budget,
         },
         turn_every: plan.turn_every,
@@ -136,14 +138,14 @@ fn stand<T: Turn>(
 async fn drive<T: Turn>(mut driver: Driver<T>) {
     loop {
         match driver.pass() {
-            Next::Again => glommio::executor().yield_now().await,
-            Next::Rest(at_most) => driver.rest(at_most),
-            Next::End => break,
+            AfterPass::Again => glommio::executor().yield_now().await,
+            AfterPass::Rest(at_most) => driver.rest(at_most),
+            AfterPass::End => break,
         }
     }
     let leave = Instant::now() + LAST_MESSAGES;
     while !driver.flush() && Instant::now() < leave {
         driver.rest(Duration::from_millis(1));
     }
-    driver.end();
+    driver.close();
 }

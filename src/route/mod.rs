@@ -1,10 +1,10 @@
-//! From a request to what it means, and from what went wrong to what the client is told: the one
+//! Routing of requests, expansion of templates, and errors as problem details. This is the only
 //! room that knows both HTTP and the domain.
 //!
-//! A [`Router`] is made of a checked config, once a snapshot: a tree of path segments, literals
-//! before parameters. [`evaluate`] fills the holes of a template from one request. [`Refused`] is
-//! every answer that is not a success, as problem details (RFC 9457) with a stable `type`; each
-//! error of the rooms below becomes one here, and nowhere else.
+//! A [`Router`] is built from a valid config, once per snapshot: a tree of path segments, literals
+//! before parameters. [`evaluate`] expands a template for one request. [`Refused`] is every
+//! response that is not a success, as problem details (RFC 9457) with a stable `type`. Each error
+//! of the rooms below becomes one here, and nowhere else.
 
 mod pointer;
 mod problem;
@@ -18,4 +18,4 @@ pub use pointer::PointerError;
 pub use problem::Failure;
 pub use refused::Refused;
 pub use router::{Match, Methods, Params, RouteConflict, RouteIndex, Routed, Router};
-pub use template::{Inputs, TemplateError, VALUE_BYTES_MAX, Why, evaluate};
+pub use template::{Inputs, TemplateError, VALUE_BYTES_MAX, ValueFault, evaluate};

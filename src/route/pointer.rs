@@ -1,5 +1,5 @@
-//! One scalar of a JSON body, by its pointer (RFC 6901), as text. The body is read through once and
-//! nothing of it is kept: no tree is built.
+//! Reads one scalar of a JSON body by its pointer (RFC 6901), as text. The body is read once, and
+//! no tree is built.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,40 +8,40 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::model::check_json;
 
-/// Why a pointer leads to no text.
+/// Why a pointer does not lead to a scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PointerError {
-    /// The body is not JSON.
+    /// The body is not valid JSON.
     #[error("the body is not JSON")]
     NotJson,
-    /// Nothing is there, or null.
+    /// The member is absent or null.
     #[error("is missing")]
     Missing,
-    /// An object or an array is there.
+    /// The value is an object or an array.
     #[error("is an object or an array")]
     NotScalar,
-    /// A number that a `f64` would round: two of them could become one key.
+    /// A number that an `f64` would round: two different numbers could become one key.
     #[error("is a number that can't be held exactly; send it as a string")]
     Inexact,
-    /// An object on the way has the name twice: which of two values counts must never depend on who
-    /// looks.
-    #[error("stands in its object twice")]
+    /// An object on the path has the name twice. Different readers would choose different values,
+    /// so neither is used.
+    #[error("is in its object twice")]
     Repeated,
 }
 
-/// The scalar at `pointer` as text: a string as it is, a boolean by its word, a number in one
-/// spelling for each value (`1`, `1.0` and `1e0` are `1`).
+/// Returns the scalar at `pointer` as text: a string unchanged, a boolean as its word, a number in
+/// one spelling per value (`1`, `1.0` and `1e0` are `1`).
 ///
 /// # Errors
-/// There is no such scalar, or more than one.
+/// There is no such scalar, or its name is repeated.
 pub(super) fn scalar(body: &[u8], pointer: &[String]) -> Result<String, PointerError> {
-    // Check the whole body, although one member is wanted: the service must be able to read the
-    // body. The reader below skips the rest without checking its strings and its depth.
+    // Check the whole body, although only one member is read: the service must be able to parse it.
+    // The reader below skips the rest without checking its strings and its depth.
     if check_json(body).is_err() {
         return Err(PointerError::NotJson);
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let seed = At { pointer };
+    let seed = PointerReader { pointer };
     let found = seed.deserialize(&mut reader);
     let found = found.and_then(|found| reader.end().map(|()| found));
     match found {
@@ -56,15 +56,15 @@ enum Found {
     Not(PointerError),
 }
 
-/// Reads one value, and within it follows what is left of the pointer.
+/// Reads one value and follows the rest of the pointer within it.
 #[derive(Clone, Copy)]
-struct At<'a> {
+struct PointerReader<'a> {
     pointer: &'a [String],
 }
 
-impl At<'_> {
-    /// A scalar: found, if the pointer ends here.
-    fn end(self, text: impl Into<String>) -> Found {
+impl PointerReader<'_> {
+    /// Handles a scalar, which is the result if the pointer ends here.
+    fn on_scalar(self, text: impl Into<String>) -> Found {
         match self.pointer {
             [] => Found::Text(text.into()),
             _ => Found::Not(PointerError::Missing),
@@ -72,7 +72,7 @@ impl At<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for At<'_> {
+impl<'de> DeserializeSeed<'de> for PointerReader<'_> {
     type Value = Found;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
@@ -80,7 +80,7 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for At<'_> {
+impl<'de> Visitor<'de> for PointerReader<'_> {
     type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,23 +88,23 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Found, E> {
-        Ok(self.end(text))
+        Ok(self.on_scalar(text))
     }
 
     fn visit_bool<E: Error>(self, it: bool) -> Result<Found, E> {
-        Ok(self.end(if it { "true" } else { "false" }))
+        Ok(self.on_scalar(if it { "true" } else { "false" }))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Found, E> {
-        Ok(self.end(number.to_string()))
+        Ok(self.on_scalar(number.to_string()))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Found, E> {
-        Ok(self.end(number.to_string()))
+        Ok(self.on_scalar(number.to_string()))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Found, E> {
-        /// 2^53: from here on a `f64` skips whole numbers.
+        /// 2^53: an `f64` from here on cannot represent every integer.
         const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
         if number.abs() >= EXACT_BELOW {
             return Ok(match self.pointer {
@@ -113,8 +113,8 @@ impl<'de> Visitor<'de> for At<'_> {
             });
         }
         Ok(match number.fract() == 0.0 {
-            true => self.end((number as i64).to_string()),
-            false => self.end(number.to_string()),
+            true => self.on_scalar((number as i64).to_string()),
+            false => self.on_scalar(number.to_string()),
         })
     }
 
@@ -131,7 +131,7 @@ impl<'de> Visitor<'de> for At<'_> {
         let mut found = Found::Not(PointerError::Missing);
         loop {
             let more = match left {
-                Some(0) => match seq.next_element_seed(At { pointer })? {
+                Some(0) => match seq.next_element_seed(PointerReader { pointer })? {
                     Some(here) => {
                         found = here;
                         true
@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for At<'_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let here = map.next_value_seed(At { pointer })?;
+            let here = map.next_value_seed(PointerReader { pointer })?;
             found = Some(match found {
                 None => here,
                 Some(_) => Found::Not(PointerError::Repeated),
@@ -168,7 +168,7 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 }
 
-/// RFC 6901 4: digits without a leading zero.
+/// Parses an array index: digits without a leading zero (RFC 6901 4).
 fn index(token: &str) -> Option<usize> {
     let digits = token.bytes().all(|b| b.is_ascii_digit());
     let plain = token == "0" || !token.starts_with('0');
@@ -226,7 +226,7 @@ mod tests {
         for token in ["00", "01", "+0", "-", "1", ""] {
             assert_eq!(at("[5]", &[token]), Err(Missing), "RFC 6901 4: {token}");
         }
-        // Deep nesting is refused, not followed to the end of the stack.
+        // Deep nesting is rejected before it can overflow the stack.
         let deep = "[".repeat(100_000);
         assert_eq!(at(&deep, &["x"]), Err(NotJson));
     }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     proptest! {
-        /// Where `serde_json` finds a scalar in its tree, so do we, and the same.
+        /// This reader finds the same scalars as `serde_json` in its tree.
         #[test]
         fn a_pointer_finds_what_a_tree_holds(
             key in "[a-c]", index in 0..3_usize, text in ".{0,4}", number in any::<i64>(),

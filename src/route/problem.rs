@@ -1,57 +1,57 @@
-//! The catalogue: every kind of problem beyond those HTTP itself raises. Paths never change; each
-//! is listed in the docs.
+//! The catalogue of problem types besides those of HTTP itself. Their paths never change, and each
+//! is listed in `docs/http.md`.
 
 use crate::http::{ProblemKind, Status};
 
-/// What kept a request from success, in the domain's words.
+/// Why a request failed, in terms of the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// No route has the path.
+    /// No route matches the path.
     NoSuchRoute,
-    /// No record has the key.
+    /// No record has the requested key.
     NotFound,
-    /// A template's hole is not filled.
+    /// The request lacks a value for a template's placeholder.
     MissingParameter,
-    /// A template's hole is filled twice, too long, or with something that is no text.
+    /// The value for a placeholder is repeated, too long, or not text.
     BadParameter,
-    /// The route reads the body as JSON, and it is not.
+    /// The route reads the body as JSON, but the body is not valid JSON.
     MalformedBody,
-    /// The cursor of a collection can't be read.
+    /// The cursor of a collection is invalid.
     BadCursor,
-    /// The cursor is of another log or another hash.
+    /// The cursor belongs to another incarnation of the topic or another hash secret.
     CursorGone,
     /// The route needs an `Idempotency-Key`.
     IdempotencyKeyRequired,
-    /// The key was used for another request.
+    /// The `Idempotency-Key` was used for another request.
     IdempotencyKeyReused,
-    /// The same command is open, and the route does not join.
+    /// The same command is in flight, and the route does not join it.
     CommandInProgress,
-    /// `If-Match` does not hold.
+    /// The request's precondition, such as `If-Match`, is false.
     PreconditionFailed,
-    /// The record would be larger than the broker takes.
+    /// The record is larger than the broker accepts.
     CommandTooLarge,
-    /// The broker refuses this record, but would accept others. Nothing was appended.
+    /// The broker rejects this record, but would accept others. Nothing was appended.
     RecordRefused,
-    /// A limit is reached, before anything was done.
+    /// A limit was reached before anything was done.
     Overloaded,
-    /// This process is ending.
+    /// The process is draining before its end.
     Draining,
-    /// What the route answers from is not loaded yet.
+    /// The route's topic is not loaded yet.
     NotReady,
-    /// The cache lacks records of the topic, which may include the answer.
+    /// The cache lacks records of the topic, perhaps the requested one.
     CacheDegraded,
-    /// The broker can't be reached or refuses; nothing was appended.
+    /// The broker is unavailable or rejects the request. Nothing was appended.
     BrokerUnavailable,
-    /// The route's topic is missing, or not what the route needs. Nothing was done.
+    /// The route's topic is missing or misconfigured. Nothing was done.
     TopicUnavailable,
-    /// The command was answered, and the answer can't be read from the log now.
+    /// The command has a stored reply, but it cannot be read from the log now.
     ReplyUnavailable,
-    /// The command may have run, or may yet.
+    /// The command may have been executed, or may still be.
     OutcomeUnknown,
 }
 
 impl Failure {
-    /// Each of them once, for the docs' test.
+    /// Every failure, for the test of the documentation.
     pub const ALL: [Self; 21] = [
         Self::NoSuchRoute,
         Self::NotFound,
@@ -76,7 +76,7 @@ impl Failure {
         Self::OutcomeUnknown,
     ];
 
-    /// The failure as a kind of problem.
+    /// The problem type, title and status of the failure.
     #[must_use]
     pub const fn kind(self) -> ProblemKind {
         let (path, title, status) = match self {
@@ -193,7 +193,7 @@ impl Failure {
         }
     }
 
-    /// What to tell the client of it, and above all whether it is safe to try again.
+    /// Advice for the client, above all whether a retry is safe.
     #[must_use]
     pub const fn detail(self) -> &'static str {
         match self {
@@ -202,7 +202,7 @@ impl Failure {
             Self::MissingParameter | Self::BadParameter | Self::MalformedBody => "",
             Self::BadCursor => "start the collection again without a cursor",
             Self::CursorGone => {
-                "the topic was made anew or the gateway's hash secret changed: start again without \
+                "the topic was re-created or the gateway's hash secret changed: start again without \
                  a cursor"
             }
             Self::IdempotencyKeyRequired => {
@@ -214,32 +214,32 @@ impl Failure {
                  this very request was answered with 504, its outcome is still unknown: try again \
                  with the same key"
             }
-            Self::CommandInProgress => "its answer is not there yet; try again with the same key",
+            Self::CommandInProgress => "it has no reply yet; try again with the same key",
             Self::PreconditionFailed => "",
             Self::CommandTooLarge => "nothing was appended",
             Self::RecordRefused => "nothing was appended",
             Self::Overloaded => "nothing was done; try again after the time in Retry-After",
-            Self::Draining => "nothing was done; try again, another gateway will take it",
-            Self::NotReady => "what the route answers from has not been read yet; try again soon",
+            Self::Draining => "nothing was done; try again, and another gateway will answer",
+            Self::NotReady => "the route's topic has not been read yet; try again soon",
             Self::CacheDegraded => {
                 "the entity, or a newer state of it, may be among the records that the cache \
                  lacks; the operator's log and /readyz say why"
             }
             Self::BrokerUnavailable => "nothing was sent; try again with the same Idempotency-Key",
             Self::TopicUnavailable => {
-                "nothing was done; the operator's log and /readyz say what to mend"
+                "nothing was done; the operator's log and /readyz say what to correct"
             }
             Self::ReplyUnavailable => {
-                "the command was answered before and is not run again; try again for its answer"
+                "the command was answered before and is not executed again; try again for its reply"
             }
             Self::OutcomeUnknown => {
-                "the command may have run or may yet; try again with the same Idempotency-Key to \
-                 learn its outcome, never with another"
+                "the command may have been executed or may still be; try again with the same \
+                 Idempotency-Key to learn its outcome, never with another"
             }
         }
     }
 
-    /// Seconds for `Retry-After`: when trying again may help.
+    /// Seconds for `Retry-After`. `None` if a retry cannot help.
     #[must_use]
     pub const fn retry_after(self) -> Option<u32> {
         match self {

@@ -1,32 +1,32 @@
-//! Errors of the rooms below as what a client is told.
+//! Turns errors of the rooms below into responses for the client.
 
 use std::borrow::Cow;
 
 use super::pointer::PointerError;
 use super::problem::Failure;
-use super::template::{TemplateError, Why};
+use super::template::{TemplateError, ValueFault};
 use crate::cache::Lookup;
 use crate::command::{Admitted, Limit, RecordError, ReplyError};
 use crate::http::{Fault, Problem, ProblemKind, Refusal};
 use crate::kafka::{BadRecord, Code, Concern, Denial, Doing};
 
-/// An answer that is no success: a problem, and when to try again. What a client sent is never in
-/// it.
+/// A response that is not a success: a problem, and when to retry. It never contains text from the
+/// client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Its kind.
+    /// The type of the problem.
     pub kind: ProblemKind,
-    /// What happened this time; may be empty.
+    /// What happened in this request; may be empty.
     pub detail: Cow<'static, str>,
-    /// Seconds for the `Retry-After` header, if trying again may help.
+    /// Seconds for the `Retry-After` header, if a retry may help.
     pub retry_after: Option<u32>,
 }
 
 impl Refused {
-    /// Seconds before a retry of a request that fails until an operator acts.
+    /// `Retry-After` in seconds for a request that fails until an operator acts.
     pub const DENIED_RETRY_AFTER: u32 = 60;
 
-    /// The answer for a route whose requests the brokers refuse until an operator acts.
+    /// The response for a route whose requests the brokers reject until an operator acts.
     #[must_use]
     pub fn denied(doing: Doing, denial: Denial) -> Self {
         let (refused, cause) = (doing.refused(), denial.cause());
@@ -41,8 +41,8 @@ impl Refused {
         }
     }
 
-    /// The answer to a command whose record a broker refused with this code and which is certainly
-    /// not in the log.
+    /// The response to a command whose record a broker rejected with this code, and which is
+    /// certainly not in the log.
     #[must_use]
     pub fn of_code(code: Code) -> Self {
         match code.concern() {
@@ -59,7 +59,7 @@ impl Refused {
         }
     }
 
-    /// The problem to write; `instance` names the request in the log.
+    /// The problem to write. `instance` identifies the request in the log.
     #[must_use]
     pub fn problem<'a>(&'a self, instance: Option<&'a str>) -> Problem<'a> {
         Problem {
@@ -70,7 +70,7 @@ impl Refused {
         }
     }
 
-    /// What a lookup that found no value is told; `None` if it found one.
+    /// The failure of a lookup. `None` if it found a value.
     #[must_use]
     pub const fn of_lookup(lookup: &Lookup<'_>) -> Option<Failure> {
         match lookup {
@@ -80,7 +80,7 @@ impl Refused {
         }
     }
 
-    /// What a command is told that is neither answered nor waits; `None` if it is or does.
+    /// The response to a command that was rejected on admission. `None` if it is answered or waits.
     #[must_use]
     pub fn of_admitted(admitted: &Admitted) -> Option<Self> {
         match admitted {
@@ -117,7 +117,7 @@ impl From<Refusal> for Refused {
 
 impl From<Limit> for Refused {
     fn from(limit: Limit) -> Self {
-        // One answer for all: which limit it was is the metrics' to say.
+        // All limits have the same response. Metrics show which one was reached.
         match limit {
             Limit::Commands | Limit::Waiters | Limit::WaitersOfOne => Failure::Overloaded.into(),
         }
@@ -127,7 +127,7 @@ impl From<Limit> for Refused {
 impl From<ReplyError> for Refused {
     fn from(error: ReplyError) -> Self {
         let detail = match error {
-            ReplyError::Status => "the command was answered with a status that is none",
+            ReplyError::Status => "the reply has an invalid status",
         };
         Refusal::new(Fault::BadReply, detail).into()
     }
@@ -148,14 +148,16 @@ impl From<TemplateError> for Refused {
     fn from(error: TemplateError) -> Self {
         use PointerError::{Inexact, Missing, NotJson, NotScalar, Repeated};
         let failure = match error.why {
-            Why::Missing | Why::Body(Missing) => Failure::MissingParameter,
-            Why::Repeated | Why::TooLong => Failure::BadParameter,
-            Why::Body(NotScalar | Inexact | Repeated) => Failure::BadParameter,
-            Why::Body(NotJson) => Failure::MalformedBody,
+            ValueFault::Missing | ValueFault::Body(Missing) => Failure::MissingParameter,
+            ValueFault::Repeated | ValueFault::TooLong => Failure::BadParameter,
+            ValueFault::Body(NotScalar | Inexact | Repeated) => Failure::BadParameter,
+            ValueFault::Body(NotJson) => Failure::MalformedBody,
         };
         let detail = match failure {
-            Failure::MalformedBody => "this route reads the body as JSON, and it is not".into(),
-            _ => format!("{} {}", error.hole, error.why).into(),
+            Failure::MalformedBody => {
+                "this route reads the body as JSON, but it is not JSON".into()
+            }
+            _ => format!("{} {}", error.placeholder, error.why).into(),
         };
         Self {
             kind: failure.kind(),

@@ -1,4 +1,4 @@
-//! Which route a request asks for.
+//! Finds the route of a request.
 
 use std::fmt;
 
@@ -7,71 +7,71 @@ use smallvec::SmallVec;
 use crate::config::{CommandMethod, Config, PathPattern, SEGMENTS_MAX, Segment};
 use crate::http::{Method, Path};
 
-/// A route by its place in the config: among its commands, queries or streams.
+/// A route by its index among the config's commands, queries or streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RouteIndex {
-    /// `config.commands[_]`
+    /// Index of a command route in `config.commands`.
     Command(usize),
-    /// `config.queries[_]`
+    /// Index of a query route in `config.queries`.
     Query(usize),
-    /// `config.streams[_]`
+    /// Index of a stream route in `config.streams`.
     Stream(usize),
 }
 
-/// The parameters of a path in their order, decoded.
+/// The decoded parameters of a path, in order.
 pub type Params<'p> = SmallVec<[&'p str; 4]>;
 
-/// A route that takes a request.
+/// The route of a request, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match<'p> {
-    /// Which.
+    /// The route that matches.
     pub route: RouteIndex,
-    /// What stands in its parameters.
+    /// Values of the route's parameters, in order.
     pub params: Params<'p>,
 }
 
-/// What the router makes of a method and a path.
+/// The result of routing a method and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Routed<'p> {
-    /// A route takes it.
+    /// A route matches the request.
     To(Match<'p>),
-    /// Routes of this path take these methods only.
+    /// Routes match the path, but only with these methods.
     MethodNotAllowed(Methods),
-    /// No route has this path.
+    /// No route matches the path.
     NotFound,
 }
 
-/// Some of the methods.
+/// A set of HTTP methods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Methods(u8);
 
-/// Two routes of one config for the same requests.
+/// Two routes of one config match the same requests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{method} {path}` has two owners: the routes of lines {first} and {second}")]
+#[error("`{method} {path}` is defined twice (lines {first} and {second})")]
 pub struct RouteConflict {
-    /// The method both take.
+    /// The method of both routes.
     pub method: &'static str,
-    /// The path, as the second writes it.
+    /// The path pattern of the second route.
     pub path: String,
-    /// Where the first is declared, from 1.
+    /// Line that declares the first route, counted from 1.
     pub first: usize,
-    /// Where the second is declared, from 1.
+    /// Line that declares the second route, counted from 1.
     pub second: usize,
 }
 
-/// The routes of one snapshot as a tree of segments. A literal is tried before a parameter; where
-/// the rest of the path or the method leads nowhere, the parameter is tried too, so a route is
-/// never hidden by another that could not take the request. A match allocates nothing for up to 4
+/// The routes of one snapshot as a tree of segments. A literal is tried before a parameter. If the
+/// literal's subtree has no route for the rest of the path and the method, the parameter is tried
+/// too, so a route never hides another one that could match. Matching allocates nothing for up to 4
 /// parameters.
 #[derive(Clone, Debug)]
 pub struct Router {
-    /// The root is the first.
+    /// All nodes of the tree; the first is the root.
     nodes: Vec<Node>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// Sorted by segment.
+    /// Children by literal segment, sorted.
     literals: Vec<(Box<str>, usize)>,
     param: Option<usize>,
     routes: Vec<Leaf>,
@@ -85,10 +85,10 @@ struct Leaf {
 }
 
 impl Router {
-    /// The routes of a config.
+    /// Builds the router of a config.
     ///
     /// # Errors
-    /// Two of them take the same requests.
+    /// Two routes match the same requests.
     pub fn new(config: &Config) -> Result<Self, RouteConflict> {
         let mut router = Self {
             nodes: vec![Node::default()],
@@ -111,8 +111,8 @@ impl Router {
         Ok(router)
     }
 
-    /// The route of a request. `HEAD` goes where `GET` goes; `OPTIONS` has no route of its own, so
-    /// it finds the methods of a path.
+    /// Finds the route of a request. `HEAD` matches like `GET`. `OPTIONS` matches no route, so the
+    /// result has the path's methods.
     #[must_use]
     pub fn route<'p>(&self, method: Method, path: &'p Path<'_>) -> Routed<'p> {
         let Some(segments) = segments(path) else {
@@ -130,7 +130,8 @@ impl Router {
         }
     }
 
-    /// The methods of all routes of a path, `HEAD` beside `GET`; none if no route has it.
+    /// The methods of all routes that match a path, with `HEAD` if there is `GET`. Empty if no
+    /// route matches.
     #[must_use]
     pub fn methods(&self, path: &Path<'_>) -> Methods {
         match self.route(Method::Options, path) {
@@ -139,7 +140,8 @@ impl Router {
         }
     }
 
-    /// As deep as a pattern may be, and wide where a literal and a parameter both fit.
+    /// Searches the subtree of `node`. The depth is limited by [`SEGMENTS_MAX`]; it branches only
+    /// where a literal and a parameter both match.
     fn find<'p>(
         &self,
         node: usize,
@@ -199,7 +201,7 @@ impl Router {
         Ok(())
     }
 
-    /// The node behind a segment, made if it is not there.
+    /// Returns the child for a segment, and creates it if necessary.
     fn child(&mut self, at: usize, segment: &Segment) -> usize {
         let new = self.nodes.len();
         let node = &mut self.nodes[at];
@@ -230,7 +232,8 @@ impl Node {
     }
 }
 
-/// The segments of a path as patterns count them: `/` has none. `None`: more than any pattern has.
+/// The segments of a path as patterns count them: `/` has none. `None` if there are more than a
+/// pattern can have.
 fn segments<'p>(path: &'p Path<'_>) -> Option<SmallVec<[&'p str; SEGMENTS_MAX]>> {
     let mut segments = SmallVec::new();
     if path.as_str() == "/" {
@@ -242,12 +245,12 @@ fn segments<'p>(path: &'p Path<'_>) -> Option<SmallVec<[&'p str; SEGMENTS_MAX]>>
         }
         segments.push(segment);
     }
-    // `*` of OPTIONS has none, and is not `/`.
+    // The target `*` of OPTIONS has no segments, but is not `/`.
     (!segments.is_empty()).then_some(segments)
 }
 
 impl Methods {
-    /// In the order of an `Allow` header.
+    /// Every method, in the order of an `Allow` header.
     const ALL: [Method; 7] = [
         Method::Get,
         Method::Head,
@@ -258,19 +261,19 @@ impl Methods {
         Method::Options,
     ];
 
-    /// Whether there is none.
+    /// Whether the set has no method.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether a method is among them.
+    /// Whether the set has this method.
     #[must_use]
     pub const fn has(self, method: Method) -> bool {
         self.0 & (1 << method as u8) != 0
     }
 
-    /// Each of them.
+    /// The methods of the set, in order.
     pub fn iter(self) -> impl Iterator<Item = Method> {
         Self::ALL.into_iter().filter(move |m| self.has(*m))
     }
@@ -283,7 +286,7 @@ impl Methods {
     }
 }
 
-/// As `Allow` lists them (RFC 9110 10.2.1).
+/// The value of the `Allow` header (RFC 9110 10.2.1).
 impl fmt::Display for Methods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, method) in self.iter().enumerate() {

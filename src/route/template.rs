@@ -1,68 +1,68 @@
-//! Filling a template's holes from one request.
+//! Expands a template for one request.
 
 use super::pointer::{PointerError, scalar};
 use crate::config::{Part, Template};
 use crate::http::{Headers, Query, Refusal};
 use crate::model::Identity;
 
-/// Bytes a filled template may have: it is a record's key, a filter or a header value.
+/// Most bytes of an expanded template, which is a record's key, a filter or a header value.
 pub const VALUE_BYTES_MAX: usize = 4096;
 
-/// What a request has to fill holes with.
+/// The parts of a request that placeholders can read.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// The parameters of its path, as the router gave them.
+    /// Parameters of the path, from the router.
     pub params: &'a [&'a str],
-    /// Its query.
+    /// The query of the request.
     pub query: Query<'a>,
-    /// Its headers.
+    /// The headers of the request.
     pub headers: &'a Headers<'a>,
-    /// Its body, whole; empty where there is none.
+    /// The complete body; empty if there is none.
     pub body: &'a [u8],
-    /// Who sent it.
+    /// The identity of the client.
     pub identity: &'a Identity,
 }
 
-/// Why a template can't be filled: the request lacks something (400).
+/// ValueFault a template cannot be expanded: the request lacks a value or has an invalid one (400).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{hole}: {why}")]
+#[error("{placeholder}: {why}")]
 pub struct TemplateError {
-    /// The hole, as the config writes it; nothing the client sent.
-    pub hole: String,
-    /// What is wrong.
-    pub why: Why,
+    /// The placeholder, described from the config and without text from the client.
+    pub placeholder: String,
+    /// What is wrong with its value.
+    pub why: ValueFault,
 }
 
-/// What is wrong with what should fill a hole.
+/// What is wrong with the value of a placeholder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Why {
-    /// It is not there.
+pub enum ValueFault {
+    /// The request does not have it.
     #[error("is missing")]
     Missing,
-    /// A header or query parameter is there more than once: all values or 400.
-    #[error("stands there more than once")]
+    /// A header or query parameter is repeated. Choosing one of the values would be a guess.
+    #[error("is there more than once")]
     Repeated,
-    /// With it the value is longer than [`VALUE_BYTES_MAX`].
+    /// The expanded text is longer than [`VALUE_BYTES_MAX`].
     #[error("is too long")]
     TooLong,
-    /// The body does not have it.
+    /// The body does not have a usable value.
     #[error(transparent)]
     Body(#[from] PointerError),
 }
 
-/// The template's text for one request. Bytes, since a header's value need not be UTF-8. An
-/// anonymous identity is empty.
+/// Expands the template for one request. The result is bytes, because a header's value need not be
+/// UTF-8. An anonymous identity is empty.
 ///
 /// # Errors
-/// The first hole that the request does not fill.
+/// The first placeholder without a usable value.
 ///
 /// # Panics
-/// If the parameters are not those of the template's route.
+/// The parameters are not those of the template's route.
 pub fn evaluate(template: &Template, inputs: &Inputs<'_>) -> Result<Vec<u8>, TemplateError> {
     let mut out = Vec::new();
     for part in &template.parts {
-        let fault = |why: Why| TemplateError {
-            hole: hole(part),
+        let fault = |why: ValueFault| TemplateError {
+            placeholder: describe(part),
             why,
         };
         match part {
@@ -70,30 +70,33 @@ pub fn evaluate(template: &Template, inputs: &Inputs<'_>) -> Result<Vec<u8>, Tem
             Part::Path { index, .. } => out.extend_from_slice(inputs.params[*index].as_bytes()),
             Part::Identity => out.extend_from_slice(inputs.identity.to_string().as_bytes()),
             Part::Header(name) => {
-                let value = inputs.headers.one(name).map_err(|_| fault(Why::Repeated))?;
-                out.extend_from_slice(value.ok_or_else(|| fault(Why::Missing))?);
+                let value = inputs
+                    .headers
+                    .one(name)
+                    .map_err(|_| fault(ValueFault::Repeated))?;
+                out.extend_from_slice(value.ok_or_else(|| fault(ValueFault::Missing))?);
             }
             Part::Query(name) => {
                 let value = inputs.query.one(name);
-                let value = value.map_err(|_: Refusal| fault(Why::Repeated))?;
-                let value = value.ok_or_else(|| fault(Why::Missing))?;
+                let value = value.map_err(|_: Refusal| fault(ValueFault::Repeated))?;
+                let value = value.ok_or_else(|| fault(ValueFault::Missing))?;
                 out.extend_from_slice(value.as_bytes());
             }
             Part::Body { pointer } => {
                 let value = scalar(inputs.body, pointer);
-                let value = value.map_err(|error| fault(Why::Body(error)))?;
+                let value = value.map_err(|error| fault(ValueFault::Body(error)))?;
                 out.extend_from_slice(value.as_bytes());
             }
         }
         if out.len() > VALUE_BYTES_MAX {
-            return Err(fault(Why::TooLong));
+            return Err(fault(ValueFault::TooLong));
         }
     }
     Ok(out)
 }
 
-/// A hole as a person would name it.
-fn hole(part: &Part) -> String {
+/// Describes a placeholder for a message.
+fn describe(part: &Part) -> String {
     match part {
         Part::Literal(_) => "the route's own text".into(),
         Part::Path { name, .. } => format!("the path parameter `{name}`"),

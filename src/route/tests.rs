@@ -1,4 +1,4 @@
-//! Routing, templates and problems from whole requests.
+//! Tests of routing, templates and problems with whole requests.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -70,7 +70,7 @@ fn config() -> Config {
     }
 }
 
-/// The route's number and its parameters, or the `Allow` header, or nothing.
+/// The route and its parameters, or the `Allow` header, or nothing.
 fn route(router: &Router, method: Method, path: &str) -> String {
     let path = Path::parse(path).expect("a good path");
     match router.route(method, &path) {
@@ -94,10 +94,10 @@ fn requests_find_their_routes() {
         (Post, "/accounts/7/payments", "Command(0) 7"),
         (Get, "/accounts/7/payments", "Query(3) 7,payments"),
         (Get, "/accounts/all/totals", "Query(4) "),
-        // The literal leads nowhere, so the parameter is tried.
+        // The literal's subtree has no match, so the parameter is tried.
         (Get, "/accounts/all/others", "Query(3) all,others"),
         (Post, "/accounts/all/payments", "Command(0) all"),
-        // The literal has the path but not the method.
+        // The literal matches the path but not the method.
         (Put, "/accounts/new", "Command(1) new"),
         (Post, "/accounts/new", "Command(2) "),
         (Delete, "/accounts/new", "GET, HEAD, POST, PUT"),
@@ -125,11 +125,11 @@ fn options_finds_what_a_path_takes() {
 }
 
 #[test]
-fn a_route_with_two_owners_is_a_conflict() {
+fn two_routes_for_the_same_requests_are_a_conflict() {
     let mut config = config();
     config.queries.push(query("/accounts/{other}", 9));
-    let conflict = Router::new(&config).expect_err("two owners");
-    let text = "`GET /accounts/{other}` has two owners: the routes of lines 6 and 9";
+    let conflict = Router::new(&config).expect_err("a conflict");
+    let text = "`GET /accounts/{other}` is defined twice (lines 6 and 9)";
     assert_eq!(conflict.to_string(), text);
 }
 
@@ -146,7 +146,8 @@ fn any_pattern() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Against trying every pattern in turn, literals before parameters from the left.
+    /// The tree finds the same route as a search of all patterns, literals before parameters from
+    /// the left.
     #[test]
     fn the_tree_finds_what_a_list_finds(
         patterns in prop::collection::btree_set(any_pattern(), 1..12),
@@ -161,7 +162,8 @@ proptest! {
             parts.len() == segments.len()
                 && parts.iter().zip(&segments).all(|(p, s)| p == s || p.starts_with('{'))
         };
-        // `{` sorts after letters, so the first that fits is the most literal from the left.
+        // `{` sorts after letters, so the first pattern that matches is the most literal from the
+        // left.
         let sorted: BTreeSet<&String> = patterns.iter().collect();
         let expected = sorted.into_iter().find(|pattern| fits(pattern));
         let path = Path::parse(&path).expect("a good path");
@@ -179,7 +181,7 @@ proptest! {
     }
 }
 
-/// The template on a request with these lines and body, for the path `/a/{id}`.
+/// Expands the template for a request with these lines and body, and the path `/a/{id}`.
 fn fill(template: &str, target: &str, lines: &str, body: &str) -> Result<String, String> {
     let template =
         Template::parse(template, &pattern("/a/{id}"), TemplateContext::Command).expect("good");
@@ -233,7 +235,7 @@ fn a_hole_that_is_not_filled_is_a_400_that_names_it() {
             "/a/1",
             "x-t: a\r\nX-T: a\r\n",
             "",
-            "/problems/bad-parameter the header `x-t` stands there more than once",
+            "/problems/bad-parameter the header `x-t` is there more than once",
         ),
         (
             "{query.q}",
@@ -247,7 +249,7 @@ fn a_hole_that_is_not_filled_is_a_400_that_names_it() {
             "/a/1?q=1&%71=2",
             "",
             "",
-            "/problems/bad-parameter the query parameter `q` stands there more than once",
+            "/problems/bad-parameter the query parameter `q` is there more than once",
         ),
         (
             "{body:/a/b}",
@@ -268,7 +270,7 @@ fn a_hole_that_is_not_filled_is_a_400_that_names_it() {
             "/a/1",
             "",
             "a=1",
-            "/problems/malformed-body this route reads the body as JSON, and it is not",
+            "/problems/malformed-body this route reads the body as JSON, but it is not JSON",
         ),
         (
             "{body:/a}",
@@ -301,8 +303,8 @@ fn every_failure_has_a_path_of_its_own_and_stands_in_the_docs() {
     assert_eq!(paths.len(), count);
 }
 
-/// One line for each error code of a broker: the client's answer if its record is certainly not in
-/// the log, and whether only an operator can end the error.
+/// One row per error code of a broker: the response if the record is certainly not in the log, and
+/// whether only an operator can end the error.
 #[test]
 fn each_error_code_of_a_broker_has_its_answer() {
     let told = |code: i16| {
@@ -325,7 +327,7 @@ fn each_error_code_of_a_broker_has_its_answer() {
         (&[17, 21, 29, 31, 35, 42, 43, 44, 53, 76], DENIED),
         (&[2, 3, 5, 6, 7, 8, 9, 13, 19, 20, 45, 47, 49, 56], PASSING),
         (&[59, 74, 75, 89, 90, 100, 103], PASSING),
-        // Codes that the table does not have, of today and of the future.
+        // Codes without a meaning of their own here, known ones and future ones.
         (
             &[-1, 1, 4, 41, 55, 120, 134, 9_999, i16::MIN, i16::MAX],
             PASSING,
@@ -345,7 +347,8 @@ fn each_error_code_of_a_broker_has_its_answer() {
     }
 }
 
-/// What may have run must not look safe to repeat under a new key, and what has not must say so.
+/// A response to a command that may have been executed must not suggest a retry under a new key. A
+/// response to one that was not must say so.
 #[test]
 fn errors_of_commands_become_the_right_problems() {
     let path = |refused: Option<Refused>| refused.map(|r| (r.kind.path, r.kind.status.code()));

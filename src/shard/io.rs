@@ -1,6 +1,6 @@
-//! The interface between a shard and what drives it: the reactor with real sockets and its clock, the
-//! fleet with byte pipes and a seed. A shard never waits: it is given what happened, it reads and
-//! writes sockets through [`Io`], and it says what it wants next.
+//! The interface between a shard and what drives it: the reactor with real sockets and its clock,
+//! the fleet with byte pipes and a seed. A shard never waits: it is given what happened, it reads
+//! and writes sockets through [`Io`], and it says what it wants next.
 
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
@@ -59,10 +59,19 @@ pub trait Io {
 /// The parts of a turn that have a budget of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// Bytes of brokers.
+    BrokerReads,
     /// Requests of clients.
     Serve,
+    /// Records of brokers: unpacked, ordered, encoded and applied.
+    Ingest,
     /// Fan-out to streams.
     Deliver,
+}
+
+impl Part {
+    /// How many parts there are.
+    pub const COUNT: usize = 4;
 }
 
 /// What a read brought.

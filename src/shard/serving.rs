@@ -9,7 +9,7 @@ use crate::model::{ExchangeId, Instant, Now, ShardId};
 use super::ShardSetup;
 use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home};
-use super::io::{Io, Outputs, SocketEvent, SocketId};
+use super::io::{Io, Outputs, Part, SocketEvent, SocketId};
 use super::message::{
     ControlMessage, EdgeMessage, Found, HomeMessage, Message, ProjectionMessage, ShardMessage,
     TopicMessage,
@@ -82,6 +82,7 @@ impl Serving {
         let mut more = self.on_sockets(sockets, cx);
         self.turn_home(cx);
         more |= self.serve_clients(cx);
+        self.ingest(cx);
         more |= self.deliver(cx);
         self.report_applied(cx);
         // Commands of this turn's clients leave with this turn.
@@ -168,6 +169,14 @@ impl Serving {
         let more = edge.serve(&mut edge_cx);
         self.handle_own(cx);
         more
+    }
+
+    /// Orders records that brokers sent until the part is spent. Steps are applied here at once, so
+    /// that their cost counts.
+    fn ingest<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
+        while !cx.io.spent(Part::Ingest) && self.home.ingest(cx.now, &mut self.out) {
+            self.handle_own(cx);
+        }
     }
 
     /// Projections: deadlines, then events to streams. Returns true if some are left.

@@ -37,6 +37,12 @@ pub(super) fn put_data(out: &mut Vec<u8>, mut text: &[u8]) {
     out.push(b'\n');
 }
 
+/// Bytes that [`put_data`] appends, at most: a line end becomes LF and `data: `.
+pub(super) fn data_len_max(text: &[u8]) -> usize {
+    let line_ends = memchr::memchr2_iter(b'\r', b'\n', text).count();
+    text.len() + (line_ends + 1) * b"data: \n".len()
+}
+
 /// One `data:` line of base64 (RFC 4648 4, padded).
 pub(super) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"data: ");

@@ -54,7 +54,7 @@ mod subscriber_index;
 mod trail;
 mod unsent;
 
-pub use encode::{Encoder, Encoding, Payload};
+pub use encode::{Encoder, Encoding, Payload, RECORD_BYTES_MAX};
 pub use feed::Feed;
 pub use request::{
     CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,

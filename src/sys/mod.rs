@@ -11,6 +11,6 @@ mod waker;
 pub use cpu::{allowed_cpus, pin_this_thread};
 pub use descriptors::{descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 pub use probe::{MEMLOCK_BYTES_MIN, RingError, probe};
-pub use ring::{Completion, Outcome, Ready, Ring, SLOTS_MAX, Token, TokenKind};
+pub use ring::{Completion, CompletionResult, Ready, Ring, SLOTS_MAX, Token, TokenKind};
 pub use socket::{Connect, Listener, SLICES_MAX, Socket};
 pub use waker::Waker;

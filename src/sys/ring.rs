@@ -45,7 +45,7 @@ pub struct Token {
 }
 
 /// The token of the waker's poll.
-const BELL: Token = Token {
+const WAKER: Token = Token {
     kind: TokenKind::Waker,
     slot: 0,
     generation: 0,
@@ -109,7 +109,7 @@ impl Ready {
 
 /// The result of a request.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum CompletionResult {
     /// An accepted connection, which is non-blocking.
     Accepted(Socket),
     /// The events of a polled socket.
@@ -124,7 +124,7 @@ pub struct Completion {
     /// The token of the request.
     pub token: Token,
     /// The result of the request.
-    pub outcome: Outcome,
+    pub result: CompletionResult,
     /// Whether the request stays armed. After false, no completion carries its token again.
     pub more: bool,
 }
@@ -159,17 +159,17 @@ impl Ring {
             waker,
             _one_thread: PhantomData,
         };
-        ring.poll_bell();
+        ring.poll_waker();
         Ok(ring)
     }
 
     /// Polls the waker. Each wake is an edge of its own, so the eventfd's counter is never read.
-    fn poll_bell(&mut self) {
+    fn poll_waker(&mut self) {
         let fd = types::Fd(self.waker.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
             .multi(true)
             .build();
-        self.push(entry, BELL);
+        self.push(entry, WAKER);
     }
 
     /// Accepts on a listener until cancelled or failed. Each connection is a completion.
@@ -253,14 +253,14 @@ impl Ring {
 
     /// Appends at most `max` completions, oldest first. Others stay for the next call.
     pub fn completions(&mut self, into: &mut Vec<Completion>, max: usize) {
-        let mut bell_lost = false;
+        let mut waker_lost = false;
         let queue = self.uring.completion().take(max);
         into.extend(queue.filter_map(|entry| {
-            bell_lost |= entry.user_data() == BELL.to_bits() && !cqueue::more(entry.flags());
+            waker_lost |= entry.user_data() == WAKER.to_bits() && !cqueue::more(entry.flags());
             completion(&entry)
         }));
-        if bell_lost {
-            self.poll_bell();
+        if waker_lost {
+            self.poll_waker();
         }
     }
 }
@@ -284,18 +284,18 @@ fn assert_passing(entered: std::io::Result<usize>, passing: &[i32]) {
 /// Converts one entry. This takes ownership of an accepted descriptor.
 fn completion(entry: &cqueue::Entry) -> Option<Completion> {
     let token = Token::from_bits(entry.user_data());
-    let outcome = match (token.kind, entry.result()) {
+    let result = match (token.kind, entry.result()) {
         (TokenKind::Cancel | TokenKind::Waker, _) => return None,
-        (_, error @ ..=-1) => Outcome::Failed(-error),
-        (TokenKind::Poll, events) => Outcome::Ready(Ready(events as u32)),
+        (_, error @ ..=-1) => CompletionResult::Failed(-error),
+        (TokenKind::Poll, events) => CompletionResult::Ready(Ready(events as u32)),
         // SAFETY: the kernel made this descriptor for this completion, which is read once.
         (TokenKind::Accept, fd) => {
-            Outcome::Accepted(Socket::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+            CompletionResult::Accepted(Socket::from(unsafe { OwnedFd::from_raw_fd(fd) }))
         }
     };
     Some(Completion {
         token,
-        outcome,
+        result,
         more: cqueue::more(entry.flags()),
     })
 }
@@ -352,11 +352,11 @@ mod tests {
         assert!(accepted.more);
         ring.cancel(ACCEPT);
         assert!(matches!(
-            next(ring)[0].outcome,
-            Outcome::Failed(libc::ECANCELED)
+            next(ring)[0].result,
+            CompletionResult::Failed(libc::ECANCELED)
         ));
-        match accepted.outcome {
-            Outcome::Accepted(socket) => (socket, client),
+        match accepted.result {
+            CompletionResult::Accepted(socket) => (socket, client),
             other => panic!("{other:?}"),
         }
     }
@@ -388,18 +388,20 @@ mod tests {
         let mut ring = ring();
         let (socket, mut client) = pair(&mut ring);
         ring.poll(&socket, POLL);
-        let Outcome::Ready(first) = next(&mut ring).remove(0).outcome else {
+        let CompletionResult::Ready(first) = next(&mut ring).remove(0).result else {
             panic!("a poll reports the state it finds");
         };
         assert!(first.writable() && !first.readable());
         for _ in 0..2 {
             client.write_all(b"x").expect("written");
             let seen = next(&mut ring);
-            assert!(matches!(seen[0].outcome, Outcome::Ready(r) if r.readable() && !r.ended()));
+            assert!(
+                matches!(seen[0].result, CompletionResult::Ready(r) if r.readable() && !r.ended())
+            );
             assert!(seen[0].more);
         }
         drop(client);
-        assert!(matches!(next(&mut ring)[0].outcome, Outcome::Ready(r) if r.ended()));
+        assert!(matches!(next(&mut ring)[0].result, CompletionResult::Ready(r) if r.ended()));
     }
 
     #[test]
@@ -414,7 +416,7 @@ mod tests {
         }
         let mut sink = vec![0; written];
         client.read_exact(&mut sink).expect("all of it");
-        assert!(matches!(next(&mut ring)[0].outcome, Outcome::Ready(r) if r.writable()));
+        assert!(matches!(next(&mut ring)[0].result, CompletionResult::Ready(r) if r.writable()));
     }
 
     #[test]
@@ -426,7 +428,10 @@ mod tests {
         ring.cancel(POLL);
         let last = next(&mut ring).remove(0);
         assert!(!last.more && last.token == POLL);
-        assert!(matches!(last.outcome, Outcome::Failed(libc::ECANCELED)));
+        assert!(matches!(
+            last.result,
+            CompletionResult::Failed(libc::ECANCELED)
+        ));
     }
 
     #[test]
@@ -456,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_by_completion_bell_or_time() {
+    fn a_wait_ends_by_completion_wake_or_time() {
         let mut ring = ring();
         let waker = ring.waker.clone();
         let (socket, mut client) = pair(&mut ring);
@@ -480,10 +485,10 @@ mod tests {
             let mut send = || client.write_all(b"x").expect("sent");
             assert_eq!(waited(&mut ring, hour, &mut send).0, 1);
         }
-        let ringing = waker.clone();
+        let other = waker.clone();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
-            ringing.wake();
+            other.wake();
         });
         waited(&mut ring, hour, &mut || {});
         thread.join().expect("no panic");

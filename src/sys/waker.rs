@@ -23,8 +23,8 @@ impl Waker {
     /// call is one system call.
     pub fn wake(&self) {
         // The write fails only if the counter is at 2^64 - 2, which is never reached.
-        let rung = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
-        debug_assert_eq!(rung, Ok(8), "an eventfd takes eight bytes");
+        let written = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+        debug_assert_eq!(written, Ok(8), "an eventfd takes eight bytes");
     }
 }
 

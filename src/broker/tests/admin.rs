@@ -75,7 +75,7 @@ fn topics_are_created_or_refused_one_by_one() {
         .with_topics(vec![topic("dry", 1, 1)])
         .with_validate_only(true);
     assert_eq!(rig.ask(c, 7, &dry).topics[0].error_code, 0);
-    assert!(rig.broker.cluster.topics.get("dry").is_none());
+    assert!(rig.broker.cluster.store.topics().get("dry").is_none());
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn metadata_tells_by_name_by_id_and_of_all() {
     assert_eq!(none.topics.len(), 0);
     let all = rig.ask(c, 9, &MetadataRequest::default().with_topics(None));
     assert_eq!(all.topics[0].partitions[1].leader_id.0, 2);
-    let id = rig.broker.cluster.topics.get("b").unwrap().id;
+    let id = rig.broker.cluster.store.topics().get("b").unwrap().id;
     let by = |name: Option<&str>, id| {
         let name = name.map(|name| TopicName(text(name)));
         MetadataRequestTopic::default()
@@ -118,7 +118,7 @@ fn metadata_tells_by_name_by_id_and_of_all() {
     let unknown = ResponseError::UnknownTopicOrPartition.code();
     assert_eq!(codes, [0, unknown, ResponseError::UnknownTopicId.code()]);
     assert!(
-        rig.broker.cluster.topics.get("x").is_none(),
+        rig.broker.cluster.store.topics().get("x").is_none(),
         "asking creates nothing"
     );
 }
@@ -149,7 +149,7 @@ fn topics_grow_shrink_and_go() {
     assert_eq!(trim(3), (ResponseError::OffsetOutOfRange.code(), -1));
     assert_eq!(trim(1), (0, 1));
     assert_eq!(trim(-1), (0, 2));
-    let id = rig.broker.cluster.topics.get("t").unwrap().id;
+    let id = rig.broker.cluster.store.topics().get("t").unwrap().id;
     let by_id = vec![
         DeleteTopicState::default()
             .with_name(None)

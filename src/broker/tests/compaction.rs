@@ -98,7 +98,7 @@ fn a_compacted_topic_is_compacted_by_itself() {
     }
     rig.pass(1_000);
     assert_eq!(rig.values().len(), 2);
-    assert!(rig.broker.cluster.bytes < 210_000);
+    assert!(rig.broker.cluster.store.bytes() < 210_000);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn records_leave_by_age_and_by_size() {
         rig.pass(2 * DAY_MS);
         rest += 1;
     }
-    assert_eq!(rig.broker.cluster.bytes, 0);
+    assert_eq!(rig.broker.cluster.store.bytes(), 0);
     assert_eq!(
         rig.broker.next_deadline(),
         None,

@@ -26,7 +26,7 @@ fn an_unclean_election_loses_whole_batches_and_what_they_meant() {
     assert_eq!((still.error_code, still.base_offset), (0, 0));
     assert_eq!(rig.values().len(), 2);
     let bytes: usize = rig.fetch(c, 0, false).records.unwrap().len();
-    assert_eq!(rig.broker.cluster.bytes, bytes);
+    assert_eq!(rig.broker.cluster.store.bytes(), bytes);
 }
 
 #[test]
@@ -152,10 +152,13 @@ fn planned_errors_come_and_go() {
 fn a_topic_made_again_is_another() {
     let (mut rig, c) = Rig::with_topic(&[("retention.ms", "5000")]);
     rig.append(c, &[("a", Some("1"))]);
-    let before = rig.broker.cluster.topics.get("t").unwrap().id;
+    let before = rig.broker.cluster.store.topics().get("t").unwrap().id;
     rig.broker.delete_and_recreate("t").unwrap();
-    let topic = rig.broker.cluster.topics.get("t").unwrap();
+    let topic = rig.broker.cluster.store.topics().get("t").unwrap();
     assert_ne!(topic.id, before);
     assert_eq!(topic.config.retention_ms, 5_000);
-    assert_eq!((rig.values().len(), rig.broker.cluster.bytes), (0, 0));
+    assert_eq!(
+        (rig.values().len(), rig.broker.cluster.store.bytes()),
+        (0, 0)
+    );
 }

@@ -246,7 +246,7 @@ fn acks_zero_gets_no_answer_and_an_error_closes() {
 #[test]
 fn topics_are_named_by_id_from_version_13_on() {
     let (mut rig, c) = Rig::with_topic(&[]);
-    let id = rig.broker.cluster.topics.get("t").unwrap().id;
+    let id = rig.broker.cluster.store.topics().get("t").unwrap().id;
     let mut request = produce_request("t", 0, None, Batch::one("x").bytes().into());
     request.topic_data[0].name = TopicName::default();
     request.topic_data[0].topic_id = id;
@@ -274,7 +274,7 @@ fn a_full_broker_drops_the_oldest_or_refuses() {
     let [start, _, end] = rig.broker.bounds("t", P0).unwrap();
     assert_eq!(end, Offset(200));
     assert!(start > Offset(70) && start < Offset(150), "{start:?}");
-    assert!(rig.broker.cluster.bytes <= 10_000);
+    assert!(rig.broker.cluster.store.bytes() <= 10_000);
     rig.broker
         .create_topic("kept", 1, &[("retention.ms", "-1")])
         .unwrap();
@@ -294,5 +294,5 @@ fn a_full_broker_drops_the_oldest_or_refuses() {
         }
     }
     assert!((1..300).contains(&refused), "{refused}");
-    assert!(rig.broker.cluster.bytes <= 10_000);
+    assert!(rig.broker.cluster.store.bytes() <= 10_000);
 }

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 
-use super::walk::{Aborted, Fetched, Piece, walk};
-use super::{RecordError, Unpacker, header};
+use super::walk::{Fetched, Piece, PieceLimits, walk};
+use super::{Aborted, RecordError, Unpacker, header};
 use crate::log::Next;
 use crate::model::{LeaderEpoch, Offset, Partition};
 
@@ -25,6 +25,13 @@ pub fn check_any_bytes(bytes: &[u8]) {
     }
 }
 
+/// Limits small enough that most batches take several pieces.
+const SMALL: PieceLimits = PieceLimits {
+    bytes: 20,
+    records: 3,
+    batch_bytes: CAP,
+};
+
 fn mended(bytes: &[u8]) -> Bytes {
     let mut bytes = bytes.to_vec();
     if bytes.len() > header::HEADER_LEN {
@@ -39,6 +46,15 @@ fn mended(bytes: &[u8]) -> Bytes {
 }
 
 fn check_from(records: Bytes, wanted: u64) {
+    let whole = check_pieces(records.clone(), wanted, PieceLimits::new(CAP));
+    let pieces = check_pieces(records, wanted, SMALL);
+    assert_eq!(whole, pieces, "limits change no record");
+}
+
+/// The records by offset and length, and the ranges that can't be decoded.
+type Read = (Vec<(u64, usize)>, Vec<(Offset, Offset)>);
+
+fn check_pieces(records: Bytes, wanted: u64, limits: PieceLimits) -> Read {
     let from = Next {
         offset: Offset(wanted),
         epoch: LeaderEpoch(None),
@@ -55,6 +71,7 @@ fn check_from(records: Bytes, wanted: u64) {
         aborted,
     };
     let (mut last, mut seen) = (from, Offset(wanted));
+    let mut read = Read::default();
     let sink = |piece, next: Next| {
         assert!(next.offset >= last.offset, "next never goes back");
         match piece {
@@ -65,18 +82,22 @@ fn check_from(records: Bytes, wanted: u64) {
                     let lens = record
                         .headers
                         .map(|(n, v)| n.len() + v.map_or(0, <[u8]>::len));
-                    std::hint::black_box((record.key, record.value, lens.sum::<usize>()));
+                    let parts = [record.key, record.value].into_iter().flatten();
+                    let len = lens.sum::<usize>() + parts.map(<[u8]>::len).sum::<usize>();
+                    read.0.push((record.offset.0, len));
                 }
             }
             Piece::Undecodable { from, to, .. } => {
                 assert!(from < to && from >= last.offset && to == next.offset);
+                read.1.push((from, to));
             }
         }
         last = next;
     };
     let mut budget = u64::from(CAP) * 4;
-    let progress = walk(fetched, &mut Unpacker::new(), CAP, &mut budget, sink);
+    let progress = walk(fetched, &mut Unpacker::new(), limits, &mut budget, sink);
     assert_eq!(progress.next, last);
+    read
 }
 
 /// Unpacks `bytes` after the first by the codec that this names: whatever they are, nothing longer

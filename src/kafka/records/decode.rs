@@ -1,68 +1,94 @@
 //! The records of one unpacked batch.
 
-use bytes::Bytes;
-
-use super::RecordError;
 use super::cursor::Cursor;
 use super::header::BatchHeader;
-use crate::log::{BatchBuilder, RecordParts};
+use crate::log::RecordParts;
 use crate::model::{LeaderEpoch, Offset, UnixMillis};
 
 /// The fewest bytes a record has: its length, attributes, two deltas, two lengths, header count.
-const RECORD_LEN_MIN: usize = 7;
+pub(super) const RECORD_LEN_MIN: usize = 7;
 
-/// Appends the records at or above `wanted` to `out`, all or none. Every range is checked here, so
-/// that whoever reads the batch later need not.
-pub(super) fn decode(
-    header: &BatchHeader,
-    body: Bytes,
-    wanted: Offset,
-    out: &mut BatchBuilder,
-) -> Result<(), RecordError> {
-    if header.records as usize > body.len() / RECORD_LEN_MIN {
-        return Err(RecordError::Malformed("more records than bytes"));
+/// A place among the records of a batch. Every range is checked here, so that whoever reads the
+/// records later need not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Records {
+    at: usize,
+    left: u32,
+    /// The least delta the next record may have.
+    floor: u64,
+}
+
+/// A record of a batch's body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoded {
+    /// Where its bytes begin and end, without its length.
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Its parts; their ranges count from the body's start.
+    pub(super) parts: RecordParts,
+}
+
+/// A record's lengths do not fit, or its offset does not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Misfit;
+
+impl Records {
+    /// The first record of the batch.
+    pub(super) const fn new(header: &BatchHeader) -> Self {
+        let (at, left, floor) = (0, header.records, 0);
+        Self { at, left, floor }
     }
-    let before = out.len();
-    out.reserve(header.records as usize);
-    out.buffer(body.clone(), epoch(header.leader_epoch));
-    let outcome = decode_each(header, &body, wanted, out);
-    if outcome.is_none() {
-        out.truncate(before);
+
+    /// How many records are left.
+    pub(super) const fn left(&self) -> u32 {
+        self.left
     }
-    outcome.ok_or(RecordError::Malformed("a record's lengths do not fit"))
+
+    /// The next record. `None`: that was the last, and it ended where the body ends.
+    #[inline]
+    pub(super) fn next(
+        &mut self,
+        header: &BatchHeader,
+        body: &[u8],
+    ) -> Result<Option<Decoded>, Misfit> {
+        if self.left == 0 {
+            return match self.at == body.len() {
+                true => Ok(None),
+                false => Err(Misfit),
+            };
+        }
+        let decoded = self.decode(header, body).ok_or(Misfit)?;
+        self.left -= 1;
+        Ok(Some(decoded))
+    }
+
+    #[inline]
+    fn decode(&mut self, header: &BatchHeader, body: &[u8]) -> Option<Decoded> {
+        let mut outer = Cursor {
+            bytes: body,
+            at: self.at,
+        };
+        let len = outer.varint()?;
+        let (start, len) = outer.range(len)?;
+        let (start, end) = (start as usize, (start + len) as usize);
+        let mut record = Cursor {
+            bytes: &body[..end],
+            at: start,
+        };
+        let (parts, delta) = decode_one(header, &mut record)?;
+        let last_delta = header.last_offset - header.base_offset;
+        if delta < self.floor || delta > last_delta {
+            return None; // Offsets grow, and stay within what the header says.
+        }
+        self.floor = delta + 1;
+        self.at = end;
+        Some(Decoded { start, end, parts })
+    }
 }
 
 /// Kafka's -1 stands for an unknown epoch.
 pub(super) fn epoch(raw: i32) -> LeaderEpoch {
     LeaderEpoch(u32::try_from(raw).ok())
-}
-
-fn decode_each(
-    header: &BatchHeader,
-    body: &[u8],
-    wanted: Offset,
-    out: &mut BatchBuilder,
-) -> Option<()> {
-    let last_delta = header.last_offset - header.base_offset;
-    let mut outer = Cursor { bytes: body, at: 0 };
-    let mut floor = 0; // The least delta the next record may have.
-    for _ in 0..header.records {
-        let len = outer.varint()?;
-        let (start, len) = outer.range(len)?;
-        let mut record = Cursor {
-            bytes: &body[..(start + len) as usize],
-            at: start as usize,
-        };
-        let (parts, delta) = decode_one(header, &mut record)?;
-        if delta < floor || delta > last_delta {
-            return None; // Offsets grow, and stay within what the header says.
-        }
-        floor = delta + 1;
-        if parts.offset >= wanted {
-            out.push(parts);
-        }
-    }
-    (outer.at == body.len()).then_some(())
 }
 
 #[inline]

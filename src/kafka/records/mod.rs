@@ -1,6 +1,6 @@
-//! Record batches, format v2 (KIP-98). The reader keeps the bytes where they are and notes ranges
-//! ([`crate::log::Batch`]); every varint and range is checked once, here. A batch is read whole or
-//! reported whole: half a batch never shows.
+//! Record batches, format v2 (KIP-98). The reader copies records into pieces and notes where their
+//! parts lie ([`crate::log::Batch`]). Every varint and range is checked here, and nowhere else. A
+//! batch is read whole or reported whole: half a batch never shows.
 
 #[cfg(any(test, fuzzing))]
 mod check;
@@ -11,13 +11,15 @@ mod encode;
 mod header;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod walk;
 
 #[cfg(any(test, fuzzing))]
 pub use check::{check_any_bytes, check_any_codec};
 pub use codec::Unpacker;
 pub(crate) use encode::{Sequence, batch_len_max, encode};
-pub use walk::{Aborted, Fetched, Piece, Progress, walk};
+pub use transactions::Aborted;
+pub use walk::{Advance, Fetched, Piece, PieceLimits, Progress, Walk, walk};
 
 /// Why records can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -124,7 +124,7 @@ fn read(records: Bytes, from: u64, aborted: Vec<Aborted>) -> (Seen, Progress) {
     let progress = walk(
         fetched,
         &mut Unpacker::new(),
-        CAP,
+        PieceLimits::new(CAP),
         &mut budget,
         |piece, _| match piece {
             Piece::Records(batch) => seen.batches.push(batch),
@@ -507,12 +507,105 @@ fn a_fetch_stops_unpacking_when_its_budget_is_used_up() {
         end: Offset(300),
         aborted: vec![],
     };
+    let limits = PieceLimits::new(CAP);
     let mut budget = bare(100).len() as u64 + 1;
-    let progress = walk(fetched, &mut Unpacker::new(), CAP, &mut budget, |_, _| {});
+    let progress = walk(
+        fetched,
+        &mut Unpacker::new(),
+        limits,
+        &mut budget,
+        |_, _| {},
+    );
     assert_eq!(
         progress.next.offset,
         Offset(200),
         "the second used it up, the third waits"
     );
     assert!(!progress.cut_short);
+}
+
+/// Reads one batch in small pieces and counts the steps it took.
+fn in_pieces(records: Bytes, limits: PieceLimits) -> (Vec<usize>, Vec<RecordError>, usize) {
+    let fetched = Fetched {
+        partition: Partition(0),
+        records,
+        from: next(0),
+        end: Offset(u64::MAX),
+        aborted: vec![],
+    };
+    let (mut walk, mut unpacker) = (Walk::new(fetched, limits), Unpacker::new());
+    let (mut pieces, mut errors, mut steps) = (Vec::new(), Vec::new(), 0);
+    let mut budget = u64::MAX;
+    loop {
+        steps += 1;
+        match walk.advance(&mut unpacker, &mut budget) {
+            Advance::Working => {}
+            Advance::Piece(Piece::Records(batch), _) => pieces.push(batch.len()),
+            Advance::Piece(Piece::Undecodable { error, .. }, _) => errors.push(error),
+            Advance::Done(_) => return (pieces, errors, steps),
+        }
+    }
+}
+
+#[test]
+fn a_large_batch_of_every_codec_is_read_in_bounded_steps() {
+    let plain = bare(20_000);
+    for (codec, id) in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Lz4,
+        Compression::Zstd,
+    ]
+    .into_iter()
+    .zip([0, 1, 3, 4])
+    {
+        let records = batch(0, id, 19_999, 20_000, &pack(codec, &plain)).into();
+        let (pieces, errors, steps) = in_pieces(records, PieceLimits::new(1 << 24));
+        assert_eq!(pieces.iter().sum::<usize>(), 20_000);
+        assert!(errors.is_empty());
+        assert!(pieces.iter().all(|&len| len <= PieceLimits::RECORDS));
+        assert!(steps > 2 * pieces.len(), "{codec:?}: {steps} steps");
+    }
+}
+
+#[test]
+fn half_of_a_large_batch_never_shows() {
+    let mut plain = bare(5000);
+    plain.truncate(plain.len() - 1);
+    let records = batch(0, 4, 4999, 5000, &pack(Compression::Zstd, &plain));
+    let (pieces, errors, _) = in_pieces(records.into(), PieceLimits::new(1 << 24));
+    assert_eq!(pieces.iter().sum::<usize>(), 0);
+    assert_eq!(errors.len(), 1);
+}
+
+#[test]
+fn a_batch_that_is_packed_again_shows_nothing_twice() {
+    let records: Bytes = batch(0, 4, 4999, 5000, &pack(Compression::Zstd, &bare(5000))).into();
+    let fetched = Fetched {
+        partition: Partition(0),
+        records,
+        from: next(0),
+        end: Offset(u64::MAX),
+        aborted: vec![],
+    };
+    let (mut walk, mut unpacker) = (
+        Walk::new(fetched, PieceLimits::new(1 << 24)),
+        Unpacker::new(),
+    );
+    let (mut offsets, mut budget) = (Vec::new(), u64::MAX);
+    loop {
+        match walk.advance(&mut unpacker, &mut budget) {
+            Advance::Working => {}
+            Advance::Piece(Piece::Records(batch), _) => {
+                offsets.extend(batch.iter().map(|record| record.offset.0));
+                walk.repack();
+            }
+            Advance::Piece(piece, _) => panic!("{piece:?}"),
+            Advance::Done(progress) => {
+                assert_eq!(progress.next.offset, Offset(5000));
+                break;
+            }
+        }
+    }
+    assert_eq!(offsets, (0..5000).collect::<Vec<_>>());
 }

@@ -1,23 +1,25 @@
 //! What a Fetch brought of one partition: batches one behind the other, the last maybe cut off.
+//!
+//! A [`Walk`] goes through them in bounded steps and returns [`Piece`]s of bounded size. A batch
+//! that fits one piece is decoded in one pass. A larger one is unpacked and checked whole before
+//! its first piece is returned, because half a batch never shows.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use super::RecordError;
-use super::codec::Unpacker;
-use super::decode::{decode, epoch};
+use super::codec::{Begun, Body, Unpacker, Unpacking};
+use super::decode::{Decoded, RECORD_LEN_MIN, Records, epoch};
 use super::header::{BatchHeader, CHECKED_FROM, Front, HEADER_LEN, read_front};
+use super::transactions::{Aborted, Transactions};
 use crate::log::{Batch, BatchBuilder, Next};
 use crate::model::{Offset, Partition};
 
-/// A transaction that was taken back: the records of `producer_id` from `first_offset` up to the
-/// producer's next abort marker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Aborted {
-    /// Whose it was.
-    pub producer_id: i64,
-    /// Its first record.
-    pub first_offset: i64,
-}
+/// Work of one step, about the nanoseconds it takes.
+const STEP_WORK_MAX: usize = 64 << 10;
+/// Bytes whose checksum costs as much work as unpacking one byte.
+const CHECKED_BYTES_PER_WORK: usize = 8;
+/// Work of one record beside its bytes.
+const RECORD_WORK: usize = 32;
 
 /// Some of the records, in order.
 #[derive(Debug)]
@@ -61,178 +63,477 @@ pub struct Fetched {
     pub aborted: Vec<Aborted>,
 }
 
-/// Reads all batches until the bytes end or `budget`, the unpacked bytes allowed, is used up (but
-/// one batch at least; one batch may have `cap` bytes). The pieces go to `sink` with the place
-/// after them; the last piece is always `Records`.
+/// Limits of unpacked records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceLimits {
+    /// Bytes of records in a piece. A larger record is a piece of its own.
+    pub bytes: usize,
+    /// Records in a piece.
+    pub records: usize,
+    /// Bytes that one batch may unpack to.
+    pub batch_bytes: u32,
+}
+
+impl PieceLimits {
+    /// Bytes of records in a piece: what a step of a topic may have, since an event has at least
+    /// the bytes of its record's value.
+    pub const BYTES: usize = 256 << 10;
+    /// Records in a piece. An event and its index entry take more than 100 bytes, so this hardly
+    /// splits what fits a step.
+    pub const RECORDS: usize = 2048;
+
+    /// The usual limits, with the setting for a batch.
+    #[must_use]
+    pub const fn new(batch_bytes: u32) -> Self {
+        Self {
+            bytes: Self::BYTES,
+            records: Self::RECORDS,
+            batch_bytes,
+        }
+    }
+}
+
+const _: () = {
+    // One more step of unpacking never doubles a piece.
+    assert!(STEP_WORK_MAX <= PieceLimits::BYTES);
+    // Positions within a piece are 32 bits.
+    assert!(PieceLimits::BYTES < u32::MAX as usize);
+};
+
+/// A walk over what was fetched. Call [`Walk::advance`] until it returns [`Advance::Done`].
+#[derive(Debug)]
+pub struct Walk {
+    partition: Partition,
+    end: Offset,
+    limits: PieceLimits,
+    transactions: Transactions,
+    /// The next piece.
+    out: BatchBuilder,
+    next: Next,
+    batches: usize,
+    had_bytes: bool,
+    /// From the present batch on.
+    rest: Bytes,
+    stage: Stage,
+    /// Comes behind the piece that was just returned.
+    following: Option<(Piece, Next)>,
+}
+
+/// What is done with the batch at the front.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing yet.
+    Front,
+    /// Its checksum is computed, up to `at`.
+    Checking(BatchHeader, u32, usize),
+    Unpacking(BatchHeader, Unpacking),
+    /// It is larger than a piece. Every record is looked at before any is shown.
+    Validating(BatchHeader, Body, Records),
+    /// Its records are taken into pieces. All of them are valid.
+    Taking(BatchHeader, Body, Records),
+    /// Nothing more can be read.
+    Over(Option<RecordError>),
+}
+
+/// What one step of a [`Walk`] led to.
+#[derive(Debug)]
+#[must_use = "unless it is `Done`, call again"]
+pub enum Advance {
+    /// More work is left.
+    Working,
+    /// A piece, and the place after it.
+    Piece(Piece, Next),
+    /// That was all. The last piece before this was `Records`.
+    Done(Progress),
+}
+
+/// Reads batches until the bytes end or `budget`, the unpacked bytes allowed, is used up (but
+/// one batch at least). The pieces go to `sink` with the place after them; the last piece is always
+/// `Records`.
 pub fn walk(
     fetched: Fetched,
     unpacker: &mut Unpacker,
-    cap: u32,
+    limits: PieceLimits,
     budget: &mut u64,
     mut sink: impl FnMut(Piece, Next),
 ) -> Progress {
-    let mut walk = Walk {
-        transactions: Transactions::new(fetched.aborted),
-        out: BatchBuilder::new(fetched.partition),
-        next: fetched.from,
-        batches: 0,
-    };
-    let (mut rest, mut stuck) = (fetched.records, None);
-    let had_bytes = !rest.is_empty();
-    while !(walk.batches > 0 && *budget == 0) {
-        let failed = match read_front(&rest) {
-            Front::Partial => break,
-            Front::Nonsense(error) => {
-                stuck = Some(error);
-                break;
+    let mut walk = Walk::new(fetched, limits);
+    loop {
+        match walk.advance(unpacker, budget) {
+            Advance::Working => {}
+            Advance::Piece(piece, next) => sink(piece, next),
+            Advance::Done(progress) => return progress,
+        }
+    }
+}
+
+impl Walk {
+    /// A walk that has not begun.
+    #[must_use]
+    pub fn new(fetched: Fetched, limits: PieceLimits) -> Self {
+        Self {
+            partition: fetched.partition,
+            end: fetched.end,
+            limits,
+            transactions: Transactions::new(fetched.aborted),
+            out: BatchBuilder::new(fetched.partition),
+            next: fetched.from,
+            batches: 0,
+            had_bytes: !fetched.records.is_empty(),
+            rest: fetched.records,
+            stage: Stage::Front,
+            following: None,
+        }
+    }
+
+    /// Whether no batch has been looked at.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.batches == 0 && matches!(self.stage, Stage::Front)
+    }
+
+    /// Whether it holds a batch that is not packed any more.
+    #[must_use]
+    pub const fn is_within_batch(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Unpacking(..) | Stage::Validating(..) | Stage::Taking(..)
+        )
+    }
+
+    /// Gives up the unpacked batch. It is unpacked again later; pieces that were returned are not
+    /// returned again.
+    pub fn repack(&mut self) {
+        if self.is_within_batch() {
+            self.stage = Stage::Front;
+        }
+    }
+
+    /// Goes on for a bounded step.
+    pub fn advance(&mut self, unpacker: &mut Unpacker, budget: &mut u64) -> Advance {
+        if let Some((piece, next)) = self.following.take() {
+            return Advance::Piece(piece, next);
+        }
+        let mut work = 0;
+        while work < STEP_WORK_MAX {
+            let next = self.next;
+            let piece = match std::mem::replace(&mut self.stage, Stage::Front) {
+                Stage::Front => self.front(*budget),
+                Stage::Checking(header, crc, at) => {
+                    self.check(header, (crc, at), unpacker, budget, &mut work)
+                }
+                Stage::Unpacking(header, unpacking) => {
+                    self.unpack(header, unpacking, unpacker, budget, &mut work)
+                }
+                Stage::Validating(header, body, records) => {
+                    self.validate(header, body, records, unpacker, &mut work)
+                }
+                Stage::Taking(header, body, records) => {
+                    self.take(header, body, records, unpacker, &mut work)
+                }
+                Stage::Over(stuck) => {
+                    let cut_short = self.had_bytes && self.batches == 0 && stuck.is_none();
+                    self.stage = Stage::Over(stuck);
+                    return Advance::Done(Progress {
+                        next,
+                        stuck,
+                        cut_short,
+                    });
+                }
+            };
+            if let Some((piece, next)) = piece {
+                return Advance::Piece(piece, next);
             }
+        }
+        Advance::Working
+    }
+
+    /// Looks at the next batch's header.
+    fn front(&mut self, budget: u64) -> Option<(Piece, Next)> {
+        if self.batches > 0 && budget == 0 {
+            return self.end(None);
+        }
+        match read_front(&self.rest) {
+            Front::Partial => self.end(None),
+            Front::Nonsense(error) => self.end(Some(error)),
             Front::Old { magic, len, next } => {
-                rest = rest.slice(len..);
-                Some((RecordError::Magic(magic), Offset(next)))
+                self.leave_batch(len);
+                self.undecodable(RecordError::Magic(magic), Offset(next))
             }
             Front::Batch(header) => {
+                self.stage = Stage::Checking(header, 0, CHECKED_FROM);
                 // A piece is of one epoch, so that each place in it has its own.
-                if epoch(header.leader_epoch) != walk.next.epoch {
-                    walk.flush(fetched.partition, &mut sink);
-                }
-                let batch = rest.split_to(header.len);
-                let outcome = walk.batch(&header, &batch, unpacker, cap, budget);
-                let to = Offset(header.last_offset + 1);
-                match outcome {
-                    Ok(()) => None,
-                    // What the header says is as doubtful as the rest: its end is held below the
-                    // next batch and the end of the log, and past where we stand.
-                    Err(RecordError::Checksum) => {
-                        let to = to.min(fetched.end).min(base_offset(&rest));
-                        Some((RecordError::Checksum, to.max(walk.next.offset.next())))
-                    }
-                    Err(error) => Some((error, to)),
+                match epoch(header.leader_epoch) == self.next.epoch || self.out.is_empty() {
+                    true => None,
+                    false => Some(self.flush()),
                 }
             }
-        };
-        walk.batches += 1;
-        let Some((error, to)) = failed else { continue };
-        let from = walk.next.offset;
-        if to <= from {
-            continue; // Below what is wanted.
         }
-        walk.flush(fetched.partition, &mut sink);
-        walk.next.offset = to;
-        sink(Piece::Undecodable { from, to, error }, walk.next);
     }
-    let cut_short = had_bytes && walk.batches == 0 && stuck.is_none();
-    sink(Piece::Records(walk.out.finish()), walk.next);
-    Progress {
-        next: walk.next,
-        stuck,
-        cut_short,
+
+    /// Computes the checksum of some of the batch.
+    fn check(
+        &mut self,
+        header: BatchHeader,
+        (crc, at): (u32, usize),
+        unpacker: &mut Unpacker,
+        budget: &mut u64,
+        work: &mut usize,
+    ) -> Option<(Piece, Next)> {
+        let end = header.len.min(at + STEP_WORK_MAX * CHECKED_BYTES_PER_WORK);
+        let crc = crc32c::crc32c_append(crc, &self.rest[at..end]);
+        *work += (end - at) / CHECKED_BYTES_PER_WORK;
+        if end < header.len {
+            self.stage = Stage::Checking(header, crc, end);
+            return None;
+        }
+        if crc != header.crc {
+            self.leave_batch(header.len);
+            // What the header says is as doubtful as the rest: its end is held below the next batch
+            // and the end of the log, and past where we stand.
+            let to = end_of(&header).min(self.end).min(base_offset(&self.rest));
+            return self.undecodable(RecordError::Checksum, to.max(self.next.offset.next()));
+        }
+        self.transactions.reach(header.last_offset);
+        let hidden = match header.control() {
+            true => {
+                let body = &self.rest[HEADER_LEN..header.len];
+                self.transactions.marker(&header, body);
+                true
+            }
+            false => header.transactional() && self.transactions.hides(header.producer_id),
+        };
+        if header.last_offset < self.next.offset.0 {
+            self.leave_batch(header.len); // All below what is wanted.
+            return None;
+        }
+        if hidden || header.records == 0 {
+            self.leave(&header);
+            return None;
+        }
+        let packed = self.rest.slice(HEADER_LEN..header.len);
+        match unpacker.begin(header.codec(), packed, self.limits.batch_bytes) {
+            Ok(Begun::Whole(bytes)) => {
+                self.on_unpacked(header, Body::Sent(bytes), unpacker, budget, work)
+            }
+            Ok(Begun::Packed(unpacking)) => {
+                self.stage = Stage::Unpacking(header, unpacking);
+                None
+            }
+            Err(error) => self.fail(&header, error),
+        }
     }
+
+    fn unpack(
+        &mut self,
+        header: BatchHeader,
+        mut unpacking: Unpacking,
+        unpacker: &mut Unpacker,
+        budget: &mut u64,
+        work: &mut usize,
+    ) -> Option<(Piece, Next)> {
+        let before = unpacking.len();
+        let done = unpacking.advance(unpacker, STEP_WORK_MAX);
+        *work += unpacking.len() - before;
+        match done {
+            Ok(true) => {
+                let body = unpacking.finish(unpacker);
+                self.on_unpacked(header, body, unpacker, budget, work)
+            }
+            Ok(false) => {
+                self.stage = Stage::Unpacking(header, unpacking);
+                None
+            }
+            Err(error) => self.fail(&header, error),
+        }
+    }
+
+    fn on_unpacked(
+        &mut self,
+        header: BatchHeader,
+        body: Body,
+        unpacker: &mut Unpacker,
+        budget: &mut u64,
+        work: &mut usize,
+    ) -> Option<(Piece, Next)> {
+        *budget = budget.saturating_sub(body.len() as u64);
+        let records = header.records as usize;
+        if records > body.len() / RECORD_LEN_MIN {
+            unpacker.give_back(body);
+            let error = RecordError::Malformed("more records than bytes");
+            return self.fail(&header, error);
+        }
+        if body.len() > self.limits.bytes || records > self.limits.records {
+            self.stage = Stage::Validating(header, body, Records::new(&header));
+            return None;
+        }
+        let fits = self.out.record_bytes() + body.len() <= self.limits.bytes
+            && self.out.len() + records <= self.limits.records;
+        let full = (!fits && !self.out.is_empty()).then(|| self.flush());
+        *work += body.len() + records * RECORD_WORK;
+        let before = self.out.len();
+        let taken = self.take_whole(&header, &body);
+        unpacker.give_back(body);
+        if taken.is_some() {
+            self.leave(&header);
+            return full;
+        }
+        self.out.truncate(before);
+        let failed = self.fail(&header, MISFIT);
+        match (full, failed) {
+            (Some(full), Some(failed)) => {
+                self.following = Some(failed);
+                Some(full)
+            }
+            (full, failed) => full.or(failed),
+        }
+    }
+
+    /// Takes the records of a batch that fits the present piece. `None`: one of them is malformed.
+    fn take_whole(&mut self, header: &BatchHeader, body: &[u8]) -> Option<()> {
+        self.out.reserve(header.records as usize, body.len());
+        self.out.buffer(body, epoch(header.leader_epoch));
+        let mut records = Records::new(header);
+        while let Some(record) = records.next(header, body).ok()? {
+            if record.parts.offset >= self.next.offset {
+                self.out.push(record.parts);
+            }
+        }
+        Some(())
+    }
+
+    fn validate(
+        &mut self,
+        header: BatchHeader,
+        body: Body,
+        mut records: Records,
+        unpacker: &mut Unpacker,
+        work: &mut usize,
+    ) -> Option<(Piece, Next)> {
+        while *work < STEP_WORK_MAX {
+            *work += RECORD_WORK;
+            match records.next(&header, &body) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    self.stage = Stage::Taking(header, body, Records::new(&header));
+                    return None;
+                }
+                Err(_) => {
+                    unpacker.give_back(body);
+                    return self.fail(&header, MISFIT);
+                }
+            }
+        }
+        self.stage = Stage::Validating(header, body, records);
+        None
+    }
+
+    /// Takes records of a large batch until a piece is full or the step is over.
+    fn take(
+        &mut self,
+        header: BatchHeader,
+        body: Body,
+        mut records: Records,
+        unpacker: &mut Unpacker,
+        work: &mut usize,
+    ) -> Option<(Piece, Next)> {
+        let epoch = epoch(header.leader_epoch);
+        while *work < STEP_WORK_MAX {
+            let place = records;
+            let Ok(Some(Decoded { start, end, parts })) = records.next(&header, &body) else {
+                // They were all valid, so these were all.
+                unpacker.give_back(body);
+                self.leave(&header);
+                return None;
+            };
+            *work += RECORD_WORK;
+            if parts.offset < self.next.offset {
+                continue;
+            }
+            let len = end - start;
+            *work += len;
+            let full = self.out.record_bytes() + len > self.limits.bytes
+                || self.out.len() >= self.limits.records;
+            if full && !self.out.is_empty() {
+                self.stage = Stage::Taking(header, body, place);
+                return Some(self.flush());
+            }
+            if self.out.is_empty() {
+                let left = (body.len() - start).min(self.limits.bytes.max(len));
+                let records = (place.left() as usize).min(self.limits.records);
+                self.out.reserve(records, left);
+            }
+            self.out.buffer(&body[start..end], epoch);
+            self.out.push(parts.shifted_back(start as u32));
+            self.next = Next {
+                offset: parts.offset.next(),
+                epoch,
+            };
+        }
+        self.stage = Stage::Taking(header, body, records);
+        None
+    }
+
+    /// Leaves a batch that was read or is hidden.
+    fn leave(&mut self, header: &BatchHeader) {
+        self.leave_batch(header.len);
+        self.next = Next {
+            offset: end_of(header),
+            epoch: epoch(header.leader_epoch),
+        };
+    }
+
+    /// Leaves the batch at the front, of this length. The place stays.
+    fn leave_batch(&mut self, len: usize) {
+        self.rest.advance(len);
+        self.batches += 1;
+        self.stage = Stage::Front;
+    }
+
+    /// Leaves a batch that can't be read.
+    fn fail(&mut self, header: &BatchHeader, error: RecordError) -> Option<(Piece, Next)> {
+        self.leave_batch(header.len);
+        self.undecodable(error, end_of(header))
+    }
+
+    /// Reports offsets up to `to` as undecodable, behind the records before them.
+    fn undecodable(&mut self, error: RecordError, to: Offset) -> Option<(Piece, Next)> {
+        let from = self.next.offset;
+        if to <= from {
+            return None; // Below what is wanted.
+        }
+        let before = (!self.out.is_empty()).then(|| self.flush());
+        self.next.offset = to;
+        let piece = (Piece::Undecodable { from, to, error }, self.next);
+        match before {
+            None => Some(piece),
+            Some(before) => {
+                self.following = Some(piece);
+                Some(before)
+            }
+        }
+    }
+
+    fn end(&mut self, stuck: Option<RecordError>) -> Option<(Piece, Next)> {
+        self.stage = Stage::Over(stuck);
+        Some(self.flush())
+    }
+
+    fn flush(&mut self) -> (Piece, Next) {
+        let full = std::mem::replace(&mut self.out, BatchBuilder::new(self.partition));
+        (Piece::Records(full.finish()), self.next)
+    }
+}
+
+const MISFIT: RecordError = RecordError::Malformed("a record's lengths do not fit");
+
+/// The place after a batch.
+const fn end_of(header: &BatchHeader) -> Offset {
+    Offset(header.last_offset + 1)
 }
 
 /// The base offset at the front of `bytes`; the end of all offsets if there is none.
 fn base_offset(bytes: &[u8]) -> Offset {
     let raw = bytes.first_chunk().map(|raw| i64::from_be_bytes(*raw));
     Offset(raw.map_or(u64::MAX, |raw| raw.max(0) as u64))
-}
-
-struct Walk {
-    transactions: Transactions,
-    out: BatchBuilder,
-    next: Next,
-    batches: usize,
-}
-
-impl Walk {
-    /// Takes one batch, whole or not at all. Moves `next` behind it where it is readable.
-    fn batch(
-        &mut self,
-        header: &BatchHeader,
-        batch: &Bytes,
-        unpacker: &mut Unpacker,
-        cap: u32,
-        budget: &mut u64,
-    ) -> Result<(), RecordError> {
-        if crc32c::crc32c(&batch[CHECKED_FROM..]) != header.crc {
-            return Err(RecordError::Checksum);
-        }
-        self.transactions.reach(header.last_offset);
-        let hidden = match header.control() {
-            true => {
-                self.transactions.marker(header, &batch[HEADER_LEN..]);
-                true
-            }
-            false => header.transactional() && self.transactions.hides(header.producer_id),
-        };
-        if header.last_offset < self.next.offset.0 {
-            return Ok(()); // All below what is wanted.
-        }
-        if !hidden && header.records > 0 {
-            let packed = batch.slice(HEADER_LEN..);
-            let body = unpacker.unpack(header.codec(), packed, cap)?;
-            *budget = budget.saturating_sub(body.len() as u64);
-            decode(header, body, self.next.offset, &mut self.out)?;
-        }
-        self.next = Next {
-            offset: Offset(header.last_offset + 1),
-            epoch: epoch(header.leader_epoch),
-        };
-        Ok(())
-    }
-
-    fn flush(&mut self, partition: Partition, sink: &mut impl FnMut(Piece, Next)) {
-        if !self.out.is_empty() {
-            let full = std::mem::replace(&mut self.out, BatchBuilder::new(partition));
-            sink(Piece::Records(full.finish()), self.next);
-        }
-    }
-}
-
-/// Which producers' records are hidden at the present place. The broker lists the aborted
-/// transactions that overlap the answer; each is hidden from its first offset to its marker.
-struct Transactions {
-    /// By first offset, the next one last.
-    ahead: Vec<Aborted>,
-    open: Vec<i64>,
-}
-
-impl Transactions {
-    fn new(mut ahead: Vec<Aborted>) -> Self {
-        ahead.sort_unstable_by_key(|aborted| std::cmp::Reverse(aborted.first_offset));
-        let open = Vec::new();
-        Self { ahead, open }
-    }
-
-    fn reach(&mut self, last_offset: u64) {
-        while let Some(aborted) = self.ahead.last() {
-            if aborted.first_offset > last_offset as i64 {
-                break;
-            }
-            if !self.open.contains(&aborted.producer_id) {
-                self.open.push(aborted.producer_id);
-            }
-            self.ahead.pop();
-        }
-    }
-
-    fn hides(&self, producer_id: i64) -> bool {
-        !self.open.is_empty() && self.open.contains(&producer_id)
-    }
-
-    /// A control batch: its one record's key is a version and a type, both 16 bits; type 0 aborts.
-    fn marker(&mut self, header: &BatchHeader, body: &[u8]) {
-        if self.hides(header.producer_id) && marker_type(body) == Some(0) {
-            self.open.retain(|&id| id != header.producer_id);
-        }
-    }
-}
-
-fn marker_type(body: &[u8]) -> Option<i16> {
-    let mut record = super::cursor::Cursor { bytes: body, at: 0 };
-    record.varint()?;
-    record.range(1)?;
-    record.varlong()?;
-    record.varint()?;
-    let (start, len) = record.nullable()??;
-    let key = &body[start as usize..(start + len) as usize];
-    Some(i16::from_be_bytes(*key.get(2..)?.first_chunk()?))
 }

@@ -232,6 +232,9 @@ impl World {
             self.connections.remove(&link);
             self.closed.push(link);
         }
+        while self.client.unpack(self.now) {
+            moved = true;
+        }
         while let Some(event) = self.client.next_event() {
             self.events.push_back(event);
         }
@@ -480,6 +483,12 @@ impl World {
 
     /// Answers a Fetch of one topic.
     pub(super) fn fetched(&mut self, asked: &Asked, partitions: Vec<PartitionData>) {
+        self.respond(asked, partitions);
+        self.settle();
+    }
+
+    /// The same, and nothing is unpacked yet.
+    pub(super) fn respond(&mut self, asked: &Asked, partitions: Vec<PartitionData>) {
         let request = asked.fetch();
         let topic = FetchableTopicResponse::default()
             .with_topic(request.topics[0].topic.clone())
@@ -487,7 +496,6 @@ impl World {
             .with_partitions(partitions);
         let response = FetchResponse::default().with_responses(vec![topic]);
         self.answer::<FetchRequest>(asked, &response);
-        self.settle();
     }
 
     /// Answers a Produce of one partition.

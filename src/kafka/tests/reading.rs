@@ -7,7 +7,7 @@ use kafka_protocol::messages::ProducerId;
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, PartitionData};
 
 use super::*;
-use crate::kafka::records::{Sequence, encode};
+use crate::kafka::records::{PieceLimits, Sequence, encode};
 use crate::log::Next;
 use crate::model::UnixMillis;
 
@@ -255,16 +255,92 @@ fn a_paused_read_is_left_out_until_it_goes_on() {
     let fetch = world.fetches.pop_front().unwrap();
     world.client.pause(key(handle, 0));
     world.fetched(&fetch, vec![data(0, 2, &[0]), data(1, 2, &[0])]);
-    assert_eq!(
-        offsets_of(&world.take()),
-        [0, 0],
-        "what was on its way still comes"
-    );
+    let of = |world: &mut World, partition| {
+        let mut events = world.take();
+        events.retain(|event| event.read() == Some(key(handle, partition)));
+        offsets_of(&events)
+    };
+    assert_eq!(of(&mut world, 1), [0]);
     assert_eq!(wanted(&world), [(1, 1)]);
     world.client.resume(key(handle, 0));
+    world.settle();
+    assert_eq!(of(&mut world, 0), [0], "what was on its way has waited");
     let fetch = world.fetches.pop_front().unwrap();
     world.fetched(&fetch, vec![data(1, 2, &[])]);
     assert_eq!(wanted(&world), [(0, 1), (1, 1)]);
+}
+
+#[test]
+fn records_of_a_paused_read_are_dropped_for_those_of_others_and_fetched_again() {
+    let (mut world, handle) = known(&[(1, 0), (1, 0)]);
+    world.client.read(key(handle, 0), at(0));
+    world.client.read(key(handle, 1), at(0));
+    world.settle();
+    world.client.pause(key(handle, 0));
+    let fetch = world.fetches.pop_front().unwrap();
+    world.fetched(&fetch, vec![data(0, 2, &[0]), data(1, 2, &[0])]);
+    let fetch = world.fetches.pop_front().unwrap();
+    world.fetched(&fetch, vec![data(1, 2, &[])]);
+    assert!(
+        world.client.is_asked(key(handle, 0)),
+        "a response without records replaces nothing"
+    );
+    let fetch = world.fetches.pop_front().unwrap();
+    world.fetched(&fetch, vec![data(1, 2, &[1])]);
+    assert!(!world.client.is_asked(key(handle, 0)));
+    assert!(offsets_of(&world.take()).len() == 2, "both of partition 1");
+    world.client.resume(key(handle, 0));
+    let fetch = world.fetches.pop_front().unwrap();
+    world.fetched(&fetch, vec![data(1, 2, &[])]);
+    assert_eq!(wanted(&world), [(0, 0), (1, 2)], "it starts where it was");
+}
+
+/// A broker is not asked in a lane while records of its last response can be unpacked, and each
+/// step of unpacking is bounded.
+#[test]
+fn a_large_batch_comes_in_pieces_and_the_next_fetch_waits_for_the_last() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.client.read(key(handle, 0), at(0));
+    world.settle();
+    let fetch = world.fetches.pop_front().unwrap();
+    let value = Bytes::from(vec![b'v'; 200]);
+    let record = ProduceRecord {
+        key: None,
+        value: Some(value),
+        headers: vec![],
+        timestamp: UnixMillis(0),
+    };
+    let (records, sequence) = (
+        vec![record; 5000],
+        Sequence {
+            producer_id: 4,
+            producer_epoch: 0,
+            first: 0,
+        },
+    );
+    let batch = encode(records.iter(), sequence);
+    let large = data(0, 5000, &[]).with_records(Some(batch));
+    world.respond(&fetch, vec![large]);
+    let (mut pieces, mut steps) = (Vec::new(), 0);
+    let now = world.now;
+    while world.client.unpack(now) {
+        steps += 1;
+        while let Some(event) = world.client.next_event() {
+            if let Event::Batch { batch, next, .. } = event {
+                assert!(batch.bytes_held() <= 2 * PieceLimits::BYTES);
+                assert!(batch.len() <= PieceLimits::RECORDS);
+                pieces.push((batch.len(), next.offset.0));
+            }
+        }
+        assert!(world.fetches.is_empty());
+    }
+    assert!(
+        pieces.len() >= 4 && steps > pieces.len(),
+        "{steps} {pieces:?}"
+    );
+    assert_eq!(pieces.iter().map(|(len, _)| len).sum::<usize>(), 5000);
+    world.settle();
+    assert_eq!(wanted(&world), [(0, 5000)]);
 }
 
 #[test]

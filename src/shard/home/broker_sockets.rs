@@ -7,7 +7,7 @@ use crate::config::ClusterKeys;
 use crate::kafka::{Client, KafkaError, LinkId};
 use crate::model::Now;
 use crate::shard::ciphertext::{Flushed, flush};
-use crate::shard::io::{Io, Open, OpenTicket, Outputs, Read, SocketId, Write};
+use crate::shard::io::{Io, Open, OpenTicket, Outputs, Part, Read, SocketId, Write};
 use crate::shard::snapshot::ClusterIndex;
 use crate::tls::{Blame, Connector, Session, TlsError};
 
@@ -146,7 +146,8 @@ impl BrokerSockets {
         }
     }
 
-    /// Reads what brokers sent. True: there is more, read again next turn.
+    /// Reads what brokers sent, until the part is spent. Returns true if there is more.
+    #[must_use = "if it returns true, another turn is due"]
     pub(in crate::shard) fn read<M, C>(
         &mut self,
         client: &mut Client,
@@ -155,11 +156,14 @@ impl BrokerSockets {
         outputs: &mut Outputs<M, C>,
     ) -> bool {
         let (plain, keys) = (&mut self.plain, &self.keys);
+        let mut reads = 0;
         self.open.retain_mut(|link| {
             for _ in 0..READS_A_TURN_MAX {
-                if !link.readable {
+                // One read at least, or the clusters before this one could starve it.
+                if !link.readable || reads > 0 && io.spent(Part::BrokerReads) {
                     break;
                 }
+                reads += 1;
                 let fate = link.read(client, io, now, plain);
                 if !link.settle(fate, keys, client, now, outputs) {
                     return false;
@@ -168,7 +172,11 @@ impl BrokerSockets {
             true
         });
         plain.shrink_to(PLAIN_BYTES_KEPT);
-        self.open.iter().any(|link| link.readable)
+        let more = self.open.iter().any(|link| link.readable);
+        if more {
+            self.open.rotate_left(1); // Another link is first.
+        }
+        more
     }
 
     /// Opens, closes and writes what the client wants.

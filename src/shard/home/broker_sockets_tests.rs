@@ -137,7 +137,8 @@ impl Ground {
             self.broker.on_sent(down.len());
             self.pipe.to_us.extend(&down);
             self.sockets.on_readable(SOCKET);
-            self.sockets
+            let _more = self
+                .sockets
                 .read(&mut self.client, &mut self.pipe, NOW, &mut self.outputs);
             let still = up.is_empty() && down.is_empty() && self.pipe.to_us.is_empty();
             if failed || still {
@@ -188,7 +189,8 @@ fn an_end_within_the_handshake_is_no_mere_close() {
     ground.open();
     ground.pipe.ended = true;
     let it = &mut ground;
-    it.sockets
+    let _more = it
+        .sockets
         .read(&mut it.client, &mut it.pipe, NOW, &mut it.outputs);
     let said = ground.down();
     assert!(said.contains("does this port speak TLS?"), "{said}");

@@ -9,6 +9,7 @@ mod commands;
 mod degraded;
 mod health;
 mod history;
+mod in_flight;
 mod lookups;
 mod order;
 mod partitions;
@@ -39,8 +40,8 @@ use commands::Tickets;
 use health::Line;
 use topic::Topic;
 
-/// The home side of a shard: a client for each cluster. Shard 0's keep the clusters' directories for
-/// all; another's has nothing to do where no topic of the cluster is at home.
+/// The home side of a shard: a client for each cluster. Shard 0's keep the clusters' directories
+/// for all; another's has nothing to do where no topic of the cluster is at home.
 #[derive(Debug)]
 pub(super) struct Home {
     snapshot: Arc<Snapshot>,
@@ -49,6 +50,10 @@ pub(super) struct Home {
     /// The topics at home here.
     topics: Vec<Topic>,
     tickets: Tickets,
+    /// Topics whose records wait to be ordered, by their place in `topics`.
+    ordering: Vec<usize>,
+    /// The cluster whose records were unpacked last. The others come first.
+    unpacked_last: usize,
     /// Whether replies past their window are left to drop.
     more_due: bool,
     /// The process is stopping: no further command is opened.
@@ -111,6 +116,8 @@ impl Home {
             clusters,
             topics,
             tickets,
+            ordering: Vec::new(),
+            unpacked_last: 0,
             more_due: false,
             draining: false,
             expired: Vec::new(),
@@ -131,9 +138,7 @@ impl Home {
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
         for index in self.snapshot.clone().cluster_indexes() {
             self.cluster(index).client.on_time(now);
-            while let Some(event) = self.cluster(index).client.next_event() {
-                self.on_event(index, event, now, out);
-            }
+            self.handle_events(index, now, out);
             if let Some(request) = self.cluster(index).client.next_salt() {
                 out.to_control(ControlMessage::Salt(index, Box::new(request)));
             }
@@ -166,9 +171,43 @@ impl Home {
         self.expired = expired;
     }
 
+    /// Unpacks or orders a bounded step of the records that brokers sent. Returns false if none
+    /// wait. [`Self::turn`] handles everything else, so that it is not held up by much data.
+    #[must_use = "while it returns true, more records wait"]
+    pub(super) fn ingest(&mut self, now: Now, out: &mut Outbox) -> bool {
+        let topics = &self.topics;
+        let ready = |at: &usize| topics[*at].is_ordering();
+        // What is unpacked is ordered before more is unpacked, so that little waits.
+        if let Some(at) = self.ordering.iter().copied().find(ready) {
+            let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+            topics[at].order_next(&mut cx);
+            self.ordering.retain(|at| self.topics[*at].has_waiting());
+            return true;
+        }
+        let clusters = self.clusters.len();
+        let after = self.unpacked_last + 1;
+        for at in (after..after + clusters).map(|at| at % clusters) {
+            if self.clusters[at].client.unpack(now) {
+                self.unpacked_last = at;
+                self.handle_events(ClusterIndex(at as u8), now, out);
+                return true;
+            }
+        }
+        false
+    }
+
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
-        self.more_due || self.clusters.iter().any(|it| it.client.has_work())
+        let ordering = self.ordering.iter();
+        self.more_due
+            || self.clusters.iter().any(|it| it.client.has_work())
+            || ordering.copied().any(|at| self.topics[at].is_ordering())
+    }
+
+    fn handle_events(&mut self, index: ClusterIndex, now: Now, out: &mut Outbox) {
+        while let Some(event) = self.cluster(index).client.next_event() {
+            self.on_event(index, event, now, out);
+        }
     }
 
     /// When `turn` has work that no socket announces.
@@ -243,6 +282,9 @@ impl Home {
                 let at = at.expect("only topics at home are read");
                 let (topics, mut cx) = self.cx(index, now, out);
                 topics[at].on_read(event, &mut cx);
+                if topics[at].has_waiting() && !self.ordering.contains(&at) {
+                    self.ordering.push(at);
+                }
             }
         }
     }

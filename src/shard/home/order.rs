@@ -1,17 +1,37 @@
-//! The one order of a topic, made at its home: each batch gets the next `seq`, the cut it leads to
-//! and, once the topic is live, its events in every encoding. What crosses is an `Arc<Step>`.
+//! The one order of a topic, made at its home. Records that a read brought wait here until they are
+//! ordered in steps of bounded size: each step gets the next `seq`, the cut it leads to and, once
+//! the topic is live, its events in every encoding. What crosses is an `Arc<Step>`.
 //!
-//! Two things are bounded here: the window, which only the home trims (each step names the oldest
-//! one kept), and the bytes in flight, counted from fetch to the last shard's apply.
+//! Three things are bounded here: a step; the window, which only the home trims (each step names
+//! the oldest one kept); and the memory of steps in flight, from ordering until the last shard has
+//! applied them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::config::{BATCH_BYTES_MAX, TOPIC_IN_FLIGHT_BYTES_MIN};
+use crate::kafka::records::PieceLimits;
 use crate::log::{Batch, Block, Change, Cut, Next, Seq, Step, WindowBudget};
 use crate::model::{HashSecret, LogTag, Offset, Partition, ShardId, UnixMillis};
-use crate::sse::{Encoder, Encoding};
+use crate::sse::{Encoder, Encoding, RECORD_BYTES_MAX};
+
+use super::in_flight::InFlight;
+
+/// Bytes of a step's blocks, over all encodings of the topic. A record whose events are larger is a
+/// step of its own. Small enough that a step is encoded within a turn's budget, and large enough
+/// that its fixed cost (a message to each shard, an entry in each window) does not count.
+pub(super) const STEP_BYTES_MAX: usize = 256 << 10;
+
+const _: () = {
+    // A topic that may have a step in flight is never full before its first one.
+    assert!(2 * STEP_BYTES_MAX <= TOPIC_IN_FLIGHT_BYTES_MIN);
+    // A record that can be read can be encoded.
+    assert!(BATCH_BYTES_MAX <= RECORD_BYTES_MAX);
+    // A piece that waits takes less than the steps that are made of it.
+    assert!(PieceLimits::BYTES <= STEP_BYTES_MAX);
+};
 
 /// Limits of one topic's order.
 #[derive(Clone, Copy, Debug)]
@@ -22,12 +42,11 @@ pub(super) struct Limits {
     pub(super) in_flight_bytes_max: usize,
 }
 
-/// One instance of a topic, as its home orders it.
+/// One incarnation of a topic, as its home orders it.
 #[derive(Debug)]
 pub(super) struct Order {
     tag: LogTag,
     secret: HashSecret,
-    in_flight_bytes_max: usize,
     encoders: Vec<Encoder>,
     live: bool,
     seq: Seq,
@@ -36,28 +55,24 @@ pub(super) struct Order {
     window: WindowBudget,
     /// The oldest step that is in the window.
     oldest: Seq,
-    /// Steps not yet applied everywhere, oldest first.
-    in_flight: VecDeque<InFlight>,
-    in_flight_bytes: usize,
-    /// Of the bytes those of each partition's records, by its number.
-    in_flight_of: Vec<usize>,
-    /// What each shard that gets the steps has applied.
-    applied: Vec<(ShardId, Seq)>,
+    in_flight: InFlight,
+    /// Records that are not ordered yet. A read brings the next piece only when the last one is
+    /// ordered, so this is one piece, and empty ones behind it.
+    waiting: VecDeque<Waiting>,
 }
 
-/// A step on its way.
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    seq: Seq,
-    /// Whose records it has, if any.
-    partition: Option<Partition>,
-    bytes: usize,
+/// What a read brought, or what is left of it.
+#[derive(Debug)]
+struct Waiting {
+    batch: Batch,
+    /// The place after it.
+    next: Next,
 }
 
 type Blocks = SmallVec<[Option<Arc<Block>>; 2]>;
 
 impl Order {
-    /// The order of a log from `cut` on, shared with `shards`.
+    /// The order of a log from its start, shared with `shards`.
     pub(super) fn new(
         tag: LogTag,
         secret: HashSecret,
@@ -72,7 +87,6 @@ impl Order {
         Self {
             tag,
             secret,
-            in_flight_bytes_max: limits.in_flight_bytes_max,
             encoders: encoders.collect(),
             live: false,
             seq: Seq(0),
@@ -80,10 +94,8 @@ impl Order {
             time,
             window: WindowBudget::new(limits.window_bytes_max),
             oldest: Seq(1),
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-            in_flight_of: Vec::new(),
-            applied: shards.map(|shard| (shard, Seq(0))).collect(),
+            in_flight: InFlight::new(limits.in_flight_bytes_max, shards),
+            waiting: VecDeque::new(),
         }
     }
 
@@ -117,9 +129,45 @@ impl Order {
         self.seq
     }
 
-    /// Orders what a fetch brought of one partition. `time` is now if the whole cut is at the
-    /// log's end with it. `None`: nothing moved, nobody need know.
-    pub(super) fn on_batch(
+    /// Takes what a read brought of one partition, in front of `next`. [`Self::next_step`] orders
+    /// it.
+    pub(super) fn push(&mut self, batch: Batch, next: Next) {
+        self.waiting.push_back(Waiting { batch, next });
+    }
+
+    /// The partition whose records are ordered next, and the place after them.
+    pub(super) fn next_place(&self) -> Option<(Partition, Next)> {
+        let waiting = self.waiting.front()?;
+        Some((waiting.batch.partition(), waiting.next))
+    }
+
+    /// Orders what waits, one step at a time. `time` is now if the whole cut is at the log's end
+    /// once all of the next records are ordered. `None`: nothing moved, and no shard need know.
+    pub(super) fn next_step(&mut self, time: Option<UnixMillis>) -> Option<Arc<Step>> {
+        let waiting = self.waiting.front_mut()?;
+        let mut records = waiting.batch.len();
+        if self.live {
+            let bytes_max = STEP_BYTES_MAX / self.encoders.len().max(1);
+            for encoder in &mut self.encoders {
+                let fitting = encoder.fitting(&waiting.batch, &self.cut, self.time, bytes_max);
+                records = records.min(fitting);
+            }
+        }
+        let part = waiting.batch.split_to(records);
+        match part.last_offset() {
+            Some(last) if !waiting.batch.is_empty() => {
+                let (offset, epoch) = (last.next(), part.epoch());
+                self.on_batch(part, Next { offset, epoch }, None)
+            }
+            _ => {
+                let next = waiting.next;
+                self.waiting.pop_front();
+                self.on_batch(part, next, time)
+            }
+        }
+    }
+
+    fn on_batch(
         &mut self,
         mut batch: Batch,
         next: Next,
@@ -136,7 +184,6 @@ impl Order {
             end_of(&batch, held).is_some_and(|end| end <= next.offset),
             "only a new order goes back"
         );
-        let bytes = batch.bytes_held();
         batch.hash_keys(&self.secret);
         let before = self.cut.clone();
         self.cut.set(partition, next);
@@ -152,20 +199,19 @@ impl Order {
         } else {
             Change::Records(batch)
         };
-        Some(self.step(change, blocks, bytes))
+        Some(self.step(change, blocks))
     }
 
     /// Orders earlier records again, for slices that had no room for them.
     pub(super) fn on_again(&mut self, mut batch: Batch) -> Arc<Step> {
-        let bytes = batch.bytes_held();
         batch.hash_keys(&self.secret);
-        self.step(Change::Again(batch), Blocks::new(), bytes)
+        self.step(Change::Again(batch), Blocks::new())
     }
 
     /// Says that time has passed at the log's end, so that ids of a quiet topic stay young.
     pub(super) fn on_quiet(&mut self, time: UnixMillis) -> Arc<Step> {
         self.time = time;
-        self.step(Change::Nothing, Blocks::new(), 0)
+        self.step(Change::Nothing, Blocks::new())
     }
 
     /// Orders a change that shows no record. What streams must be told becomes a `gap` event.
@@ -190,44 +236,17 @@ impl Order {
                 blocks.extend(gaps.map(|block| Some(Arc::new(block))));
             }
         }
-        self.step(change, blocks, 0)
+        self.step(change, blocks)
     }
 
     /// A shard has applied all up to `seq`.
     pub(super) fn on_applied(&mut self, shard: ShardId, seq: Seq) {
-        if let Some(entry) = self.applied.iter_mut().find(|(s, _)| *s == shard) {
-            entry.1 = entry.1.max(seq);
-        }
-        let everywhere = self
-            .applied
-            .iter()
-            .map(|(_, seq)| *seq)
-            .min()
-            .unwrap_or(self.seq);
-        while let Some(step) = self.in_flight.front().copied()
-            && step.seq <= everywhere
-        {
-            self.in_flight.pop_front();
-            self.in_flight_bytes -= step.bytes;
-            if let Some(partition) = step.partition {
-                self.in_flight_of[partition.0 as usize] -= step.bytes;
-            }
-        }
+        self.in_flight.on_applied(shard, seq, self.seq);
     }
 
-    /// Whether every shard has applied every step.
-    pub(super) fn is_applied(&self) -> bool {
-        self.in_flight.is_empty()
-    }
-
-    /// Whether the topic's partitions must leave the Fetch until shards have caught up.
-    pub(super) const fn is_full(&self) -> bool {
-        self.in_flight_bytes >= self.in_flight_bytes_max
-    }
-
-    /// Whether they may come back.
-    pub(super) const fn has_room(&self) -> bool {
-        self.in_flight_bytes <= self.in_flight_bytes_max / 2
+    /// Steps that are not yet applied everywhere.
+    pub(super) const fn in_flight(&self) -> &InFlight {
+        &self.in_flight
     }
 
     /// Bytes of the window.
@@ -235,57 +254,24 @@ impl Order {
         self.window.bytes()
     }
 
-    /// Bytes not yet applied everywhere.
-    pub(super) const fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
-    }
-
-    /// Of those the ones that hold a partition's records.
-    pub(super) fn in_flight_bytes_of(&self, partition: Partition) -> usize {
-        let bytes = self.in_flight_of.get(partition.0 as usize);
-        bytes.copied().unwrap_or_default()
-    }
-
     /// The first offset of `partition` that has not been ordered.
     pub(super) fn next(&self, partition: Partition) -> Offset {
         self.cut.get(partition).offset
     }
 
-    fn step(&mut self, change: Change, blocks: Blocks, bytes: usize) -> Arc<Step> {
+    fn step(&mut self, change: Change, blocks: Blocks) -> Arc<Step> {
         self.seq = Seq(self.seq.0 + 1);
-        let encoded: usize = blocks
-            .iter()
-            .flatten()
-            .map(|block| block.bytes_held())
-            .sum();
-        let bytes = bytes + encoded + size_of::<Step>();
-        let partition = match &change {
-            Change::Records(batch) | Change::Again(batch) => Some(batch.partition()),
-            _ => None,
-        };
-        self.in_flight.push_back(InFlight {
-            seq: self.seq,
-            partition,
-            bytes,
-        });
-        self.in_flight_bytes += bytes;
-        if let Some(Partition(number)) = partition {
-            let number = number as usize;
-            if self.in_flight_of.len() <= number {
-                self.in_flight_of.resize(number + 1, 0);
-            }
-            self.in_flight_of[number] += bytes;
-        }
         self.oldest = self.window.push(self.seq, &blocks);
-        let (seq, cut, time) = (self.seq, self.cut.clone(), self.time);
-        Arc::new(Step {
-            seq,
-            cut,
-            time,
+        let step = Step {
+            seq: self.seq,
+            cut: self.cut.clone(),
+            time: self.time,
             oldest: self.oldest,
             change,
             blocks,
-        })
+        };
+        self.in_flight.push(&step);
+        Arc::new(step)
     }
 }
 
@@ -301,12 +287,76 @@ mod tests {
     use crate::log::testing::{Draft, batch};
 
     fn order(secret: HashSecret) -> Order {
+        of_encodings(secret, &[])
+    }
+
+    fn of_encodings(secret: HashSecret, encodings: &[Encoding]) -> Order {
         let limits = Limits {
             window_bytes_max: 1 << 20,
             in_flight_bytes_max: 1 << 20,
         };
         let shards = [ShardId(0), ShardId(1)].into_iter();
-        Order::new(LogTag([1; 4]), secret, limits, &[], shards, UnixMillis(0))
+        let tag = LogTag([1; 4]);
+        Order::new(tag, secret, limits, encodings, shards, UnixMillis(0))
+    }
+
+    /// The steps of records of partition 1 with values of this size.
+    fn steps_of(count: u64, value: usize, encodings: usize) -> Vec<Arc<Step>> {
+        let secret = HashSecret::derived_from(b"c");
+        let mut order = of_encodings(secret, &vec![Encoding::default(); encodings]);
+        order.go_live();
+        let value = "v".repeat(value);
+        let drafts: Vec<_> = (0..count)
+            .map(|offset| Draft::new(offset, "k", Some(&value)))
+            .collect();
+        order.push(batch(1, &drafts, &secret), Next::at(Offset(count + 3)));
+        let now = UnixMillis(5000);
+        let mut steps = Vec::new();
+        while order.next_place().is_some() {
+            steps.extend(order.next_step(Some(now)));
+        }
+        steps
+    }
+
+    #[test]
+    fn much_is_ordered_in_steps_within_the_limit_and_only_the_last_is_at_the_end() {
+        for encodings in [1, 3] {
+            let steps = steps_of(2000, 300, encodings);
+            assert!(steps.len() > 2 * encodings, "{}", steps.len());
+            let mut next = 0;
+            for (i, step) in steps.iter().enumerate() {
+                let blocks = step.blocks.iter().flatten();
+                let bytes: usize = blocks.map(|block| block.bytes_held()).sum();
+                assert!(bytes <= STEP_BYTES_MAX);
+                assert!(
+                    bytes > STEP_BYTES_MAX / 2 || i + 1 == steps.len(),
+                    "{bytes}"
+                );
+                let Change::Records(batch) = &step.change else {
+                    panic!("{step:?}");
+                };
+                assert!(batch.iter().all(|record| {
+                    next += 1;
+                    record.offset.0 + 1 == next && record.key == Some(b"k")
+                }));
+                let last = i + 1 == steps.len();
+                let place = step.cut.get(Partition(1)).offset;
+                assert_eq!(place, Offset(if last { 2003 } else { next }));
+                assert_eq!(step.time, UnixMillis(if last { 5000 } else { 0 }));
+            }
+            assert_eq!(next, 2000);
+        }
+    }
+
+    #[test]
+    fn what_fits_is_one_step() {
+        assert_eq!(steps_of(500, 200, 1).len(), 1);
+        assert_eq!(steps_of(1, 200, 4).len(), 1);
+    }
+
+    #[test]
+    fn a_record_larger_than_a_step_is_a_step_of_its_own() {
+        assert_eq!(steps_of(3, STEP_BYTES_MAX, 1).len(), 3);
     }
 
     #[test]
@@ -316,8 +366,9 @@ mod tests {
         let secret = HashSecret::derived_from(b"c");
         let mut order = order(secret);
         let of = |offset| batch(0, &[Draft::new(offset, "k", Some("v"))], &secret);
-        order.on_batch(of(4), Next::at(Offset(5)), None);
-        order.on_batch(of(4), Next::at(Offset(6)), None);
+        order.push(of(4), Next::at(Offset(5)));
+        order.push(of(4), Next::at(Offset(6)));
+        let _steps = (order.next_step(None), order.next_step(None));
     }
 
     #[test]
@@ -327,9 +378,10 @@ mod tests {
         let record = Draft::new(0, "k", Some("v"));
         let (none, some) = (batch(0, &[], &secret), batch(2, &[record], &secret));
         let held = some.bytes_held();
-        let moved = order.on_batch(none, Next::at(Offset(5)), None);
-        let brought = order.on_batch(some, Next::at(Offset(1)), None);
-        let of = |order: &Order, partition| order.in_flight_bytes_of(Partition(partition));
+        order.push(none, Next::at(Offset(5)));
+        order.push(some, Next::at(Offset(1)));
+        let (moved, brought) = (order.next_step(None), order.next_step(None));
+        let of = |order: &Order, partition| order.in_flight().bytes_of(Partition(partition));
         assert!(of(&order, 2) >= held && held > 0);
         assert_eq!(
             (of(&order, 0), of(&order, 7)),
@@ -337,7 +389,7 @@ mod tests {
             "they brought nothing"
         );
         assert!(
-            order.in_flight_bytes() > of(&order, 2),
+            order.in_flight().bytes() > of(&order, 2),
             "steps take room too"
         );
         let (moved, brought) = (moved.expect("a step"), brought.expect("a step"));
@@ -345,6 +397,6 @@ mod tests {
         order.on_applied(ShardId(1), moved.seq);
         assert!(of(&order, 2) >= held, "one shard has not applied it");
         order.on_applied(ShardId(1), brought.seq);
-        assert_eq!((of(&order, 2), order.in_flight_bytes()), (0, 0));
+        assert_eq!((of(&order, 2), order.in_flight().bytes()), (0, 0));
     }
 }

@@ -52,7 +52,6 @@ impl Topic {
                 }
                 let batch = BatchBuilder::new(read.partition).finish();
                 self.order_batch(batch, from, cx);
-                self.go_live_if_loaded(cx);
             }
             Event::Batch {
                 read,
@@ -72,8 +71,6 @@ impl Topic {
                     part.known = true;
                 }
                 self.order_batch(batch, next, cx);
-                self.go_live_if_loaded(cx);
-                self.pause_if_full(cx);
             }
             Event::Unchanged { read } => self.on_unchanged(read.partition, cx),
             Event::Undecodable {
@@ -145,8 +142,8 @@ impl Topic {
         }
     }
 
-    /// Whether the log no longer has what was ordered: a read found its place gone, or a catch-up read met
-    /// a newer epoch below the order's end than the one the order has there.
+    /// Whether the log no longer has what was ordered. Either a read found its place gone, or a
+    /// catch-up read met a newer epoch below the order's end than the order has there.
     fn was_cut_back(&self, event: &Event) -> bool {
         match event {
             Event::Truncated { .. } => true,
@@ -165,21 +162,48 @@ impl Topic {
         }
     }
 
+    /// Takes what a read brought of a partition. Records wait for [`Self::order_next`].
     fn order_batch(&mut self, batch: Batch, next: Next, cx: &mut HomeContext<'_>) {
         let partition = batch.partition();
         self.on_heard(partition, next.offset, cx.now.mono);
         self.counts.records += batch.len() as u64;
-        self.counts.bytes += batch.bytes_held() as u64;
-        let time = self
-            .is_at_end(partition, next.offset)
-            .then_some(cx.now.wall);
+        self.counts.bytes += batch.record_bytes() as u64;
         let order = self.order.as_mut().expect("reads belong to an order");
+        let at_once = batch.is_empty() && order.next_place().is_none();
+        order.push(batch, next);
+        if at_once {
+            self.order_next(cx);
+        }
+    }
+
+    /// Whether records wait to be ordered.
+    pub(super) fn has_waiting(&self) -> bool {
+        let order = self.order.as_ref();
+        order.is_some_and(|order| order.next_place().is_some())
+    }
+
+    /// Whether [`Self::order_next`] has work: while the topic is paused, records wait.
+    pub(super) fn is_ordering(&self) -> bool {
+        !self.paused && self.has_waiting()
+    }
+
+    /// Orders one step of the records that wait.
+    pub(super) fn order_next(&mut self, cx: &mut HomeContext<'_>) {
+        let place = self.order.as_ref().and_then(Order::next_place);
+        let Some((partition, next)) = place else {
+            return;
+        };
+        let at_end = self.is_at_end(partition, next.offset);
+        let time = at_end.then_some(cx.now.wall);
         let quiet = cx.now.mono.since(self.last_step) >= QUIET;
-        let step = order.on_batch(batch, next, time);
+        let order = self.order.as_mut().expect("it was there above");
+        let step = order.next_step(time);
         let step = step.or_else(|| time.filter(|_| quiet).map(|time| order.on_quiet(time)));
         if let Some(step) = step {
             self.send(step, cx);
         }
+        self.go_live_if_loaded(cx);
+        self.pause_if_full(cx);
     }
 
     /// Nothing new in a partition: that it is so is told now and then.
@@ -264,7 +288,8 @@ impl Topic {
         });
         // Slices know what they lack only once they have applied all of it. Wait for that before
         // the topic is live.
-        if self.live || !loaded || self.parts.is_empty() || blocked || !order.is_applied() {
+        if self.live || !loaded || self.parts.is_empty() || blocked || !order.in_flight().is_empty()
+        {
             return;
         }
         self.live = true;
@@ -287,7 +312,10 @@ impl Topic {
     }
 
     pub(super) fn pause_if_full(&mut self, cx: &mut HomeContext<'_>) {
-        let full = self.order.as_ref().is_some_and(Order::is_full);
+        let full = self
+            .order
+            .as_ref()
+            .is_some_and(|it| it.in_flight().is_full());
         if full && !self.paused {
             self.paused = true;
             self.counts.paused += 1;

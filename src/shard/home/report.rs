@@ -19,7 +19,7 @@ impl Topic {
                 last_stable_offset: part.stable_end.0,
                 high_watermark: part.high_watermark.0,
                 lag: part.stable_end.0.saturating_sub(next),
-                in_flight_bytes: order.in_flight_bytes_of(Partition(p as u32)) as u64,
+                in_flight_bytes: order.in_flight().bytes_of(Partition(p as u32)) as u64,
                 paused: self.paused_times(p),
                 failed: self.counts.parts.get(p).map_or(0, |it| it.failed),
             }
@@ -62,7 +62,7 @@ impl Topic {
             let of_part = metrics.partition(index, p as u32);
             of_part.lag.set(lag);
             of_part.unstable.set(open);
-            let bytes = order.in_flight_bytes_of(Partition(p as u32));
+            let bytes = order.in_flight().bytes_of(Partition(p as u32));
             of_part.in_flight_bytes.set(bytes as u64);
             of_part.paused.0 = self.paused_times(p);
             (sum, most, unstable) = (sum + lag, most.max(lag), unstable + open);
@@ -80,7 +80,7 @@ impl Topic {
         topic.lag_max.set(most);
         topic.unstable.set(unstable);
         topic.window_bytes.set(order.window_bytes() as u64);
-        topic.in_flight_bytes.set(order.in_flight_bytes() as u64);
+        topic.in_flight_bytes.set(order.in_flight().bytes() as u64);
         if let Some(commands) = &self.commands {
             commands.count(now, topic);
         }

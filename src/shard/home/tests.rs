@@ -196,6 +196,7 @@ impl World {
             high_watermark: end,
             stable_end: end,
         });
+        while self.home.ingest(self.now, &mut self.out) {}
         self.applied(name);
         assert!(self.topic(name).is_live());
         drop(self.out.drain());

@@ -374,7 +374,7 @@ impl Topic {
             return;
         };
         order.on_applied(shard, seq);
-        if self.paused && order.has_room() {
+        if self.paused && order.in_flight().has_room() {
             self.paused = false;
             let lane = Self::lane(cx.snapshot.topic(self.index));
             for p in 0..self.parts.len() as u32 {

@@ -49,7 +49,8 @@ impl Ground {
         for partition in [0, 1] {
             let record = Draft::new(9, "k", Some("v"));
             let next = Next::at(Offset(10));
-            order.on_batch(batch(partition, &[record], &secret()), next, None);
+            order.push(batch(partition, &[record], &secret()), next);
+            let _step = order.next_step(None);
         }
         let client = Client::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
         Self {

@@ -1,8 +1,9 @@
-//! Fetch sessions (KIP-227): a client names its partitions once, then only what changes; the answer
-//! names only partitions with news.
+//! Fetch sessions (KIP-227): a client names its partitions once, then only what changes. The
+//! response names only partitions that changed.
 //!
-//! A session is merged into the request before it is polled ([`Sessions::enter`]), and what is no
-//! news is taken out of the answer after ([`Sessions::leave`]); Fetch itself knows nothing of it.
+//! A session is merged into the request before it is polled ([`FetchSessions::enter`]). What the
+//! client knows is taken out of the response afterwards ([`FetchSessions::leave`]). Fetch itself
+//! knows nothing of sessions.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +16,10 @@ use uuid::Uuid;
 use super::NodeId;
 use crate::model::FastRandom;
 
-/// Sessions kept; the one used longest ago goes first, and its client is told to start over.
+/// Sessions kept. The session that was used longest ago is evicted first; its client gets an error
+/// and starts another.
 const SESSIONS_MAX: usize = 256;
-/// Partitions a session may have.
+/// Partitions that a session may have.
 const PARTITIONS_MAX: usize = 20_000;
 /// Epochs of a request: a new session, or none.
 const NEW: i32 = 0;
@@ -26,10 +28,13 @@ const NONE: i32 = -1;
 /// A partition of a session: the topic's name or id (the other is empty), and its number.
 type Key = (TopicName, Uuid, i32);
 
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
+/// All sessions, of all nodes.
+#[derive(Debug)]
+pub(super) struct FetchSessions {
     by_id: BTreeMap<i32, Session>,
     uses: u64,
+    /// For session ids.
+    random: FastRandom,
 }
 
 #[derive(Debug)]
@@ -38,51 +43,60 @@ struct Session {
     next_epoch: i32,
     used: u64,
     partitions: BTreeMap<Key, Cached>,
-    /// The partition that gave records last: the next answer begins after it, so that none starves.
+    /// The partition that gave records last. The next response begins after it, so that no
+    /// partition starves.
     served: Option<Key>,
 }
 
 #[derive(Debug)]
 struct Cached {
     asked: FetchPartition,
-    /// High watermark and log start as the client was last told.
-    told: Option<(i64, i64)>,
+    /// High watermark and log start as the client last received them.
+    sent: Option<(i64, i64)>,
 }
 
-/// What a request has to do with a session.
+/// What a request does with a session.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Use {
-    /// Nothing.
+pub(super) enum SessionUse {
+    /// The request uses no session.
     None,
-    /// It began this one: its answer names every partition.
+    /// The request began this session: its response names every partition.
     Begun(i32),
-    /// It went on with this one.
+    /// The request continues this session: its response names what changed.
     Continued(i32),
 }
 
-impl Sessions {
-    /// Makes the request name every partition it is about. The error answers it.
+impl FetchSessions {
+    /// No sessions yet. Their ids come from `seed`.
+    pub(super) const fn new(seed: u64) -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            uses: 0,
+            random: FastRandom::new(seed),
+        }
+    }
+
+    /// Makes the request name every partition it is about. On error, the response is the error.
     pub(super) fn enter(
         &mut self,
         node: NodeId,
-        random: &mut FastRandom,
         request: &mut FetchRequest,
-    ) -> Result<Use, ResponseError> {
+    ) -> Result<SessionUse, ResponseError> {
         let (id, epoch) = (request.session_id, request.session_epoch);
         if epoch == NEW || epoch == NONE {
             self.by_id.remove(&id); // A full request ends the session it names.
         }
         match epoch {
-            NONE => Ok(Use::None),
-            NEW => Ok(self.begin(node, random, request)),
-            _ => self.go_on(node, request),
+            NONE => Ok(SessionUse::None),
+            NEW => Ok(self.begin(node, request)),
+            _ => self.resume(node, request),
         }
     }
 
-    fn begin(&mut self, node: NodeId, random: &mut FastRandom, request: &FetchRequest) -> Use {
+    fn begin(&mut self, node: NodeId, request: &FetchRequest) -> SessionUse {
         let partitions = keyed(&request.topics);
         if partitions.is_empty() || partitions.len() > PARTITIONS_MAX {
-            return Use::None;
+            return SessionUse::None;
         }
         if self.by_id.len() >= SESSIONS_MAX {
             let idle = self.by_id.iter().min_by_key(|(_, s)| s.used);
@@ -90,9 +104,12 @@ impl Sessions {
                 self.by_id.remove(&id);
             }
         }
-        let id = std::iter::repeat_with(|| (random.next() >> 33) as i32)
-            .find(|id| *id > 0 && !self.by_id.contains_key(id))
-            .expect("few of 2^31 ids are taken");
+        let id = loop {
+            let id = (self.random.next() >> 33) as i32;
+            if id > 0 && !self.by_id.contains_key(&id) {
+                break id; // Soon: few of 2^31 ids are taken.
+            }
+        };
         self.uses += 1;
         let session = Session {
             node,
@@ -102,10 +119,14 @@ impl Sessions {
             served: None,
         };
         self.by_id.insert(id, session);
-        Use::Begun(id)
+        SessionUse::Begun(id)
     }
 
-    fn go_on(&mut self, node: NodeId, request: &mut FetchRequest) -> Result<Use, ResponseError> {
+    fn resume(
+        &mut self,
+        node: NodeId,
+        request: &mut FetchRequest,
+    ) -> Result<SessionUse, ResponseError> {
         let id = request.session_id;
         let found = self.by_id.get_mut(&id).filter(|s| s.node == node);
         let session = found.ok_or(ResponseError::FetchSessionIdNotFound)?;
@@ -116,9 +137,9 @@ impl Sessions {
         session.used = self.uses;
         session.next_epoch = session.next_epoch.checked_add(1).unwrap_or(1);
         for (key, changed) in keyed(&request.topics) {
-            let told = session.partitions.get(&key).and_then(|cached| cached.told);
+            let sent = session.partitions.get(&key).and_then(|cached| cached.sent);
             let asked = changed.asked;
-            session.partitions.insert(key, Cached { asked, told });
+            session.partitions.insert(key, Cached { asked, sent });
         }
         for topic in &request.forgotten_topics_data {
             for &index in &topic.partitions {
@@ -131,25 +152,25 @@ impl Sessions {
             return Err(ResponseError::FetchSessionIdNotFound);
         }
         request.topics = session.in_turn();
-        Ok(Use::Continued(id))
+        Ok(SessionUse::Continued(id))
     }
 
-    /// Takes out of an answer what the client knows, and remembers what it is told.
-    pub(super) fn leave(&mut self, used: Use, response: &mut FetchResponse) {
+    /// Takes out of a response what the client knows, and remembers what the client now receives.
+    pub(super) fn leave(&mut self, used: SessionUse, response: &mut FetchResponse) {
         let (id, all) = match used {
-            Use::None => return,
-            Use::Begun(id) => (id, true),
-            Use::Continued(id) => (id, false),
+            SessionUse::None => return,
+            SessionUse::Begun(id) => (id, true),
+            SessionUse::Continued(id) => (id, false),
         };
         let Some(session) = self.by_id.get_mut(&id) else {
-            return; // It was evicted meanwhile; the next request is told.
+            return; // It was evicted meanwhile. The next request gets the error.
         };
         response.session_id = id;
         for topic in &mut response.responses {
             let (name, topic_id) = (topic.topic.clone(), topic.topic_id);
             topic.partitions.retain(|data| {
                 let key = (name.clone(), topic_id, data.partition_index);
-                session.is_news(key, data) || all
+                session.has_changed(key, data) || all
             });
         }
         response
@@ -157,14 +178,14 @@ impl Sessions {
             .retain(|topic| !topic.partitions.is_empty());
     }
 
-    /// A node ended, and its sessions with it.
+    /// Drops the sessions of a node that stopped.
     pub(super) fn forget_node(&mut self, node: NodeId) {
         self.by_id.retain(|_, session| session.node != node);
     }
 }
 
 impl Session {
-    /// Every partition, from the one after that served last.
+    /// Every partition, beginning after the one that was served last.
     fn in_turn(&self) -> Vec<FetchTopic> {
         let after = |key: &&Key| self.served.as_ref().is_none_or(|served| *key > served);
         let (first, last): (Vec<_>, Vec<_>) = self.partitions.keys().partition(after);
@@ -185,8 +206,8 @@ impl Session {
         topics
     }
 
-    /// Whether a partition's answer tells something new; notes it as told.
-    fn is_news(&mut self, key: Key, data: &PartitionData) -> bool {
+    /// Whether a partition's data has anything that the client does not know. Notes it as sent.
+    fn has_changed(&mut self, key: Key, data: &PartitionData) -> bool {
         let gives = data
             .records
             .as_ref()
@@ -195,7 +216,7 @@ impl Session {
         let Some(cached) = self.partitions.get_mut(&key) else {
             return true; // Forgotten meanwhile by another request; harmless.
         };
-        let known = cached.told.replace(bounds) == Some(bounds);
+        let known = cached.sent.replace(bounds) == Some(bounds);
         if gives {
             self.served = Some(key);
         }
@@ -209,7 +230,7 @@ fn keyed(topics: &[FetchTopic]) -> Vec<(Key, Cached)> {
         for asked in &topic.partitions {
             let key = (topic.topic.clone(), topic.topic_id, asked.partition);
             let asked = asked.clone();
-            all.push((key, Cached { asked, told: None }));
+            all.push((key, Cached { asked, sent: None }));
         }
     }
     all

@@ -1,0 +1,224 @@
+//! The transaction coordinator (KIP-98): producer ids and transactions. A commit or an abort writes
+//! its markers before it is answered. Offsets of consumer groups are not part of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+use uuid::Uuid;
+
+use super::batch;
+use super::store::Store;
+use super::topics::TopicRef;
+use crate::model::{Instant, Now};
+
+/// Transactional ids remembered; a further one is refused (COORDINATOR_NOT_AVAILABLE).
+const TRANSACTIONAL_IDS_MAX: usize = 1_024;
+
+/// A producer and its epoch, which fences older users of the same transactional id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProducerEpoch {
+    pub id: i64,
+    pub epoch: i16,
+}
+
+/// A partition of a transaction. The topic's id keeps a re-created topic out of it.
+pub(super) type Member = (Uuid, i32);
+
+/// Producer ids handed out, and transactions by their id.
+#[derive(Debug, Default)]
+pub(super) struct Coordinator {
+    transactions: BTreeMap<String, Transaction>,
+    producer_ids: i64,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    producer: ProducerEpoch,
+    timeout: Duration,
+    partitions: BTreeSet<Member>,
+    /// When it is aborted unless it ended before. Set while the transaction is open.
+    deadline: Option<Instant>,
+    /// How the last transaction ended, for a retried EndTxn.
+    committed: Option<bool>,
+}
+
+impl Transaction {
+    fn join(&mut self, partition: Member, now: Now) {
+        self.partitions.insert(partition);
+        self.committed = None;
+        let deadline = now.mono.after(self.timeout);
+        self.deadline.get_or_insert(deadline);
+    }
+
+    /// Moves to the next epoch. When all are used up, to epoch 0 of the producer id `fresh`.
+    const fn next_epoch(&mut self, fresh: i64) {
+        if self.producer.epoch >= i16::MAX - 1 {
+            self.producer = ProducerEpoch {
+                id: fresh,
+                epoch: 0,
+            };
+        } else {
+            self.producer.epoch += 1;
+        }
+    }
+
+    /// Ends the transaction if it is open: appends its markers, under the next epoch if `fences`.
+    fn end(&mut self, committed: bool, fences: bool, now: Now, store: &mut Store) {
+        if self.deadline.take().is_none() {
+            return;
+        }
+        self.committed = Some(committed);
+        if fences && self.producer.epoch < i16::MAX - 1 {
+            self.producer.epoch += 1;
+        }
+        let ProducerEpoch { id, epoch } = self.producer;
+        for (topic, index) in std::mem::take(&mut self.partitions) {
+            let marker = batch::marker(id, epoch, committed, now.wall.0);
+            // This fails only if the partition was deleted, and its records with it.
+            let _deleted = store.append(&TopicRef::Id(topic), index, marker);
+        }
+    }
+}
+
+impl Coordinator {
+    /// A producer id that was never handed out.
+    pub(super) fn next_producer_id(&mut self) -> i64 {
+        self.producer_ids += 1;
+        self.producer_ids
+    }
+
+    /// When [`Self::abort_overdue`] next has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.transactions.values().filter_map(|t| t.deadline).min()
+    }
+
+    /// Takes a deleted topic out of all transactions.
+    pub(super) fn forget_topic(&mut self, topic: Uuid) {
+        for transaction in self.transactions.values_mut() {
+            transaction.partitions.retain(|(id, _)| *id != topic);
+        }
+    }
+
+    /// Makes a producer the only user of a transactional id: the next epoch fences the previous
+    /// user, whose open transaction is aborted. `named` is what the producer says that it has.
+    pub(super) fn init(
+        &mut self,
+        id: &str,
+        named: Option<ProducerEpoch>,
+        timeout: Duration,
+        now: Now,
+        store: &mut Store,
+    ) -> Result<ProducerEpoch, ResponseError> {
+        let fresh = self.producer_ids + 1;
+        let is_full = self.transactions.len() >= TRANSACTIONAL_IDS_MAX;
+        let transaction = match self.transactions.get_mut(id) {
+            Some(known) => {
+                // KIP-360: a producer that names what it has must name the present epoch.
+                if named.is_some_and(|named| named != known.producer) {
+                    return Err(ResponseError::ProducerFenced);
+                }
+                known.end(false, true, now, store);
+                known
+            }
+            None if is_full => return Err(ResponseError::CoordinatorNotAvailable),
+            None => self
+                .transactions
+                .entry(id.to_owned())
+                .or_insert(Transaction {
+                    producer: ProducerEpoch {
+                        id: fresh,
+                        epoch: -1,
+                    },
+                    timeout,
+                    partitions: BTreeSet::new(),
+                    deadline: None,
+                    committed: None,
+                }),
+        };
+        transaction.timeout = timeout;
+        transaction.committed = None;
+        transaction.next_epoch(fresh);
+        self.producer_ids = fresh;
+        Ok(transaction.producer)
+    }
+
+    fn find(
+        &mut self,
+        id: &str,
+        producer: ProducerEpoch,
+    ) -> Result<&mut Transaction, ResponseError> {
+        let known = self.transactions.get_mut(id);
+        let transaction = known.ok_or(ResponseError::InvalidProducerIdMapping)?;
+        if transaction.producer.id != producer.id {
+            return Err(ResponseError::InvalidProducerIdMapping);
+        }
+        if transaction.producer.epoch != producer.epoch {
+            return Err(ResponseError::ProducerFenced);
+        }
+        Ok(transaction)
+    }
+
+    /// Adds a partition to a producer's transaction, which opens it.
+    pub(super) fn join(
+        &mut self,
+        id: &str,
+        producer: ProducerEpoch,
+        partition: Member,
+        now: Now,
+    ) -> Result<(), ResponseError> {
+        self.find(id, producer)?.join(partition, now);
+        Ok(())
+    }
+
+    /// Checks that a partition is in a producer's transaction.
+    pub(super) fn verify(
+        &mut self,
+        id: &str,
+        producer: ProducerEpoch,
+        partition: Member,
+    ) -> Result<(), ResponseError> {
+        let transaction = self.find(id, producer)?;
+        let joined = transaction.partitions.contains(&partition);
+        joined.then_some(()).ok_or(ResponseError::InvalidTxnState)
+    }
+
+    /// Ends a producer's transaction. Returns the producer's epoch from then on, which is the next
+    /// one if `fences` (KIP-890).
+    pub(super) fn end(
+        &mut self,
+        id: &str,
+        producer: ProducerEpoch,
+        end: EndOfTransaction,
+        now: Now,
+        store: &mut Store,
+    ) -> Result<ProducerEpoch, ResponseError> {
+        let transaction = self.find(id, producer)?;
+        if transaction.deadline.is_none() {
+            // The retry of an end that was answered is no error; any other is.
+            return match transaction.committed {
+                Some(committed) if committed == end.committed => Ok(producer),
+                _ => Err(ResponseError::InvalidTxnState),
+            };
+        }
+        transaction.end(end.committed, end.fences, now, store);
+        Ok(transaction.producer)
+    }
+
+    /// Aborts the transactions whose timeout has passed, and fences their producers.
+    pub(super) fn abort_overdue(&mut self, now: Now, store: &mut Store) {
+        let is_due = |t: &Transaction| t.deadline.is_some_and(|deadline| deadline <= now.mono);
+        for transaction in self.transactions.values_mut().filter(|t| is_due(t)) {
+            transaction.end(false, true, now, store);
+        }
+    }
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndOfTransaction {
+    /// Committed, else aborted.
+    pub committed: bool,
+    /// The producer's epoch moves on with the end.
+    pub fences: bool,
+}

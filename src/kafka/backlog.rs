@@ -1,0 +1,211 @@
+//! Responses of brokers whose records wait, still packed, until the shard has time for them. Each
+//! call of [`Backlog::advance`] is one bounded step.
+//!
+//! Memory is bounded three ways. A broker is not asked again in a lane while records of its last
+//! response can be unpacked. If all of these belong to paused reads, the next response with records
+//! replaces the old one, and the paused reads fetch theirs again. A lane has at most one batch that
+//! is no longer packed.
+
+use std::collections::VecDeque;
+
+use super::bounds::Bounds;
+use super::event::{Lane, LinkId, ReadKey, TopicHandle};
+use super::link::Peer;
+use super::records::{Advance, Fetched, Piece, PieceLimits, Progress, Unpacker, Walk};
+use crate::log::Next;
+
+/// Responses that wait.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    /// At most one of a lane and broker.
+    responses: VecDeque<Response>,
+    unpacker: Unpacker,
+}
+
+/// What waits of one response.
+#[derive(Debug)]
+pub(super) struct Response {
+    link: LinkId,
+    from: (Lane, Option<Peer>),
+    /// Unpacked bytes that are allowed. Partitions that are not begun when it is used up are
+    /// fetched again.
+    budget: u64,
+    parts: VecDeque<Part>,
+}
+
+/// A partition's records.
+#[derive(Debug)]
+struct Part {
+    read: ReadKey,
+    bounds: Bounds,
+    walk: Walk,
+}
+
+/// What a step led to.
+#[derive(Debug)]
+pub(super) enum Unpacked {
+    /// More work is left.
+    Working,
+    /// A piece of a partition, and the place after it.
+    Piece(ReadKey, Bounds, Piece, Next),
+    /// A partition's records are all unpacked.
+    Done(ReadKey, Progress),
+    /// Records were dropped. They have to be fetched again.
+    Dropped(Dropped),
+}
+
+/// Reads whose records were dropped, and the link that brought them.
+#[derive(Debug)]
+#[must_use = "these reads wait until they are fetched again"]
+pub(super) struct Dropped {
+    pub(super) link: LinkId,
+    pub(super) reads: Vec<ReadKey>,
+}
+
+impl Response {
+    /// A response without records.
+    pub(super) const fn new(link: LinkId, from: (Lane, Option<Peer>), budget: u64) -> Self {
+        Self {
+            link,
+            from,
+            budget,
+            parts: VecDeque::new(),
+        }
+    }
+
+    /// Adds a partition's records.
+    pub(super) fn push(
+        &mut self,
+        read: ReadKey,
+        bounds: Bounds,
+        fetched: Fetched,
+        limits: PieceLimits,
+    ) {
+        let walk = Walk::new(fetched, limits);
+        self.parts.push_back(Part { read, bounds, walk });
+    }
+
+    /// Whether it brought no records.
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn drop_all(&mut self) -> Dropped {
+        let parts = self.parts.drain(..);
+        Dropped {
+            link: self.link,
+            reads: parts.map(|part| part.read).collect(),
+        }
+    }
+}
+
+impl Backlog {
+    /// Keeps a response with records. Returns what it replaces.
+    pub(super) fn push(&mut self, response: Response) -> Option<Dropped> {
+        let of = |it: &Response| it.from == response.from;
+        let replaced = self.responses.iter().position(of);
+        let replaced = replaced.and_then(|at| self.responses.remove(at));
+        self.responses.push_back(response);
+        replaced.map(|mut it| it.drop_all())
+    }
+
+    /// Whether a broker should not be asked in a lane, because records of its last response can be
+    /// unpacked.
+    pub(super) fn is_busy(
+        &self,
+        from: (Lane, Peer),
+        is_paused: impl Fn(ReadKey) -> bool + Copy,
+    ) -> bool {
+        let (lane, peer) = from;
+        let mut responses = self.responses.iter();
+        responses.any(|it| it.from == (lane, Some(peer)) && next_part(it, is_paused).is_some())
+    }
+
+    /// Whether [`Self::advance`] has work.
+    pub(super) fn has_work(&self, is_paused: impl Fn(ReadKey) -> bool + Copy) -> bool {
+        let mut responses = self.responses.iter();
+        responses.any(|it| next_part(it, is_paused).is_some())
+    }
+
+    /// Unpacks a bounded step of the records that wait. `None`: there are none, or their reads are
+    /// paused.
+    pub(super) fn advance(
+        &mut self,
+        is_paused: impl Fn(ReadKey) -> bool + Copy,
+    ) -> Option<Unpacked> {
+        let (at, part) = self.next(is_paused)?;
+        self.repack_others(at, part);
+        let response = &mut self.responses[at];
+        let Part { read, bounds, walk } = &mut response.parts[part];
+        if walk.is_new() && response.budget == 0 {
+            let mut response = self.responses.remove(at)?;
+            return Some(Unpacked::Dropped(response.drop_all()));
+        }
+        let read = *read;
+        let unpacked = match walk.advance(&mut self.unpacker, &mut response.budget) {
+            Advance::Working => Unpacked::Working,
+            Advance::Piece(piece, next) => Unpacked::Piece(read, *bounds, piece, next),
+            Advance::Done(progress) => {
+                response.parts.remove(part);
+                // Other brokers and lanes take their turn.
+                let response = self.responses.remove(at)?;
+                if !response.is_empty() {
+                    self.responses.push_back(response);
+                }
+                Unpacked::Done(read, progress)
+            }
+        };
+        Some(unpacked)
+    }
+
+    /// Drops the records of a read that has ended or starts elsewhere.
+    pub(super) fn forget(&mut self, read: ReadKey) {
+        self.retain(|it| it != read);
+    }
+
+    /// Drops the records of a topic.
+    pub(super) fn forget_topic(&mut self, topic: TopicHandle) {
+        self.retain(|it| it.topic != topic);
+    }
+
+    fn retain(&mut self, keep: impl Fn(ReadKey) -> bool) {
+        for response in &mut self.responses {
+            response.parts.retain(|part| keep(part.read));
+        }
+        self.responses.retain(|response| !response.is_empty());
+    }
+
+    /// The response and partition to go on with. Replies come first, since commands wait for them.
+    fn next(&self, is_paused: impl Fn(ReadKey) -> bool + Copy) -> Option<(usize, usize)> {
+        let waiting = |(at, it): (usize, &Response)| {
+            let part = next_part(it, is_paused)?;
+            let begun = it.parts[part].walk.is_within_batch();
+            Some((it.from.0 != Lane::Replies, !begun, at, part))
+        };
+        let waiting = self.responses.iter().enumerate().filter_map(waiting);
+        let (_, _, at, part) = waiting.min()?;
+        Some((at, part))
+    }
+
+    /// Packs what is unpacked in the same lane, except one partition.
+    fn repack_others(&mut self, at: usize, part: usize) {
+        let lane = self.responses[at].from.0;
+        for (i, response) in self.responses.iter_mut().enumerate() {
+            if response.from.0 == lane {
+                for (p, other) in response.parts.iter_mut().enumerate() {
+                    if (i, p) != (at, part) {
+                        other.walk.repack();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The partition to go on with: the one whose batch is being unpacked, else the first.
+fn next_part(response: &Response, is_paused: impl Fn(ReadKey) -> bool) -> Option<usize> {
+    let parts = response.parts.iter().enumerate();
+    let waiting = parts.filter(|(_, part)| !is_paused(part.read));
+    let first = waiting.min_by_key(|(at, part)| (!part.walk.is_within_batch(), *at));
+    first.map(|(at, _)| at)
+}
