@@ -149,18 +149,10 @@ impl Edge {
             body_bytes_max: settings.http.body_bytes_max,
             ..Limits::default()
         };
-        let cors = &settings.cors;
-        let max_age = cors.max_age.as_secs() as u32;
-        let cors = (!cors.origins.is_empty()).then(|| {
-            let allow: Vec<String> = config.cors_request_headers().into_iter().collect();
-            let expose = &cors.expose_headers;
-            Cors::new(&cors.origins, cors.credentials, max_age, &allow, expose)
-                .expect("origins and names were checked with the config")
-        });
         Self {
             me,
-            router: Router::new(config).expect("routes were checked with the config"),
-            responder: Responder::new(cors),
+            router: router(config),
+            responder: Responder::new(cors(config)),
             limits,
             tls,
             slots: Vec::new(),
@@ -182,6 +174,15 @@ impl Edge {
             leaving: Leaving::No,
             snapshot,
         }
+    }
+
+    /// Takes over another snapshot's routes. A waiting request keeps what its answer needs.
+    pub(super) fn load(&mut self, snapshot: Arc<Snapshot>) {
+        let config = &snapshot.config;
+        self.router = router(config);
+        self.responder.set_cors(cors(config));
+        self.records = records(config);
+        self.snapshot = snapshot;
     }
 
     /// The wall time of this turn.
@@ -533,6 +534,23 @@ const _: () = {
     // The header names that a config may add to a preflight's answer fit beside the gateway's own.
     assert!(CORS_NAMES_BYTES_MAX + 1024 <= Cors::NAMES_BYTES_MAX);
 };
+
+fn router(config: &Config) -> Router {
+    Router::new(config).expect("routes were checked with the config")
+}
+
+/// `None`: pages of other origins may read nothing.
+fn cors(config: &Config) -> Option<Cors> {
+    let settings = &config.settings.cors;
+    let max_age = settings.max_age.as_secs() as u32;
+    let origins = &settings.origins;
+    (!origins.is_empty()).then(|| {
+        let allow: Vec<String> = config.cors_request_headers().into_iter().collect();
+        let expose = &settings.expose_headers;
+        Cors::new(origins, settings.credentials, max_age, &allow, expose)
+            .expect("origins and names were checked with the config")
+    })
+}
 
 fn records(config: &Config) -> Vec<CommandHeaders> {
     let names = &config.headers;

@@ -36,6 +36,11 @@ impl Responder {
         }
     }
 
+    /// Decides by another config which pages may read responses.
+    pub(super) fn set_cors(&mut self, cors: Option<Cors>) {
+        self.cors = cors;
+    }
+
     /// Sets the wall time of this turn.
     pub(super) fn set_time(&mut self, wall: UnixMillis) {
         self.date_line.clear();

@@ -12,6 +12,7 @@ mod commands;
 mod peer;
 mod random;
 mod records;
+mod reload;
 mod response;
 mod service;
 mod shown;

@@ -67,6 +67,8 @@ pub(super) struct Peer {
     /// Checks of readiness that do not hold, as last reported; `None`: not reported yet.
     unready: Vec<Option<usize>>,
     pub(super) notes: Vec<String>,
+    /// Loads of snapshots that are rejected, less the rejections that were reported.
+    rejections_due: u32,
     /// The last status report of each shard.
     pub(super) status: Vec<ShardStatus>,
 }
@@ -235,13 +237,25 @@ impl Peer {
             closed: BTreeMap::new(),
             unready: vec![None; usize::from(count)],
             notes: Vec::new(),
+            rejections_due: 0,
             status: vec![ShardStatus::default(); usize::from(count)],
         }
     }
 
-    /// Whether every shard said that all it needs is there.
+    /// Loads a further snapshot into every shard. Each takes it over in a turn of its own.
+    pub(super) fn load(&mut self, snapshot: &Arc<Snapshot>, unsupported: bool) {
+        self.rejections_due += u32::from(unsupported);
+        for driven in &mut self.shards {
+            let message = Message::Load(snapshot.clone());
+            let messages = &mut driven.inputs.messages;
+            messages.push((ShardId::CONTROL, message));
+        }
+    }
+
+    /// Whether every shard said that all it needs is there, and every rejected snapshot was
+    /// reported.
     pub(super) fn is_ready(&self) -> bool {
-        self.unready.iter().all(|checks| *checks == Some(0))
+        self.rejections_due == 0 && self.unready.iter().all(|checks| *checks == Some(0))
     }
 
     /// Asks every shard how it is, as the control thread does.
@@ -353,7 +367,13 @@ impl Peer {
                     self.unready[n] = Some(open);
                     self.status[n] = report.status;
                 }
-                ControlMessage::Note(note) => self.notes.push(note.text),
+                ControlMessage::Note(note) => {
+                    let rejected = note
+                        .text
+                        .ends_with("topic `new` is new; restart to serve it");
+                    self.rejections_due -= u32::from(rejected);
+                    self.notes.push(note.text);
+                }
                 ControlMessage::Salt(..) => panic!("the fleet's brokers ask for no password"),
             }
         }
