@@ -95,10 +95,10 @@ impl Serving {
         cx.outputs.deadline = self.next_deadline();
     }
 
-    /// Serves another snapshot from now on, or notes why not.
-    fn on_load(&mut self, snapshot: &Arc<Snapshot>) {
+    /// Serves another snapshot from now on, if only its routes differ.
+    fn load(&mut self, snapshot: &Arc<Snapshot>) {
         let number = snapshot.number;
-        let (level, text) = match self.load(snapshot) {
+        let (level, text) = match self.take_over(snapshot) {
             Ok(()) => (
                 Level::Info,
                 format!("serves the routes of snapshot {number}"),
@@ -115,11 +115,9 @@ impl Serving {
         }
     }
 
-    /// Serves another snapshot from now on, if only its routes differ.
-    ///
     /// # Errors
-    /// Names what else differs. The present snapshot stays.
-    fn load(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), String> {
+    /// Names what differs beside routes. The present snapshot stays.
+    fn take_over(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), String> {
         if let Some(difference) = difference(&self.snapshot, snapshot) {
             return Err(difference);
         }
@@ -294,8 +292,7 @@ impl Serving {
 
     fn on_shard_message<I: Io>(&mut self, message: ShardMessage, cx: &mut TurnContext<'_, I>) {
         match message {
-            // The first snapshot is served until the process ends.
-            ShardMessage::Load(snapshot) => self.on_load(&snapshot),
+            ShardMessage::Load(snapshot) => self.load(&snapshot),
             ShardMessage::Ask(number) => {
                 let report = Box::new(self.report(cx.now));
                 self.out.to_control(ControlMessage::Report(number, report));

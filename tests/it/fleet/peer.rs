@@ -246,7 +246,7 @@ impl Peer {
     pub(super) fn load(&mut self, snapshot: &Arc<Snapshot>, unsupported: bool) {
         self.rejections_due += u32::from(unsupported);
         for driven in &mut self.shards {
-            let message = Message::Load(snapshot.clone());
+            let message = Message::Shard(ShardMessage::Load(snapshot.clone()));
             let messages = &mut driven.inputs.messages;
             messages.push((ShardId::CONTROL, message));
         }
