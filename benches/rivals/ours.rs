@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sluicegate::kafka::{
-    Address, Client, DirectoryRole, Event, Lane, LinkId, ProduceRecord, Produced, ReadKey,
+    Address, Client, DirectoryRole, Event, Lane, LinkId, ProduceRecord, Produced, ReadId, ReadKey,
     Settings, StartAt,
 };
 use sluicegate::model::{self, Now, Partition, TopicName, UnixMillis};
@@ -120,6 +120,7 @@ pub(crate) fn run(bootstrap: &str, topic: &str, size: usize) -> Vec<Duration> {
         lane: Lane::Streams,
         topic: handle,
         partition: Partition(0),
+        id: ReadId::LIVE,
     };
     let mut ready = false;
     driver.client.read(read, StartAt::Latest);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kafka::{Client, Lane, ReadKey, StartAt, TopicHandle};
+use crate::kafka::{Client, Lane, ReadId, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
 use crate::model::{Instant, Offset, Partition, ShardId, UnixMillis};
 use crate::sse::Encoder;
@@ -75,6 +75,7 @@ pub(super) const fn history(topic: TopicHandle, partition: Partition) -> ReadKey
         lane: Lane::History,
         topic,
         partition,
+        id: ReadId::LIVE,
     }
 }
 

@@ -2,7 +2,7 @@
 //! read brings is given by hand.
 
 use super::*;
-use crate::kafka::{DirectoryRole, Lane, ReadKey, Settings};
+use crate::kafka::{DirectoryRole, Lane, ReadId, ReadKey, Settings};
 use crate::log::Next;
 use crate::log::testing::{Draft, batch};
 use crate::model::{ExchangeId, HashSecret, LogTag, Now, Offset, UnixMillis};
@@ -94,6 +94,7 @@ impl Ground {
             lane: Lane::History,
             topic: TOPIC,
             partition: Partition(partition),
+            id: ReadId::LIVE,
         };
         let record = Draft::new(next - 1, "k", Some("v"));
         let event = Event::Batch {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Client, Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
+use crate::kafka::{Client, Lane, MissingReason, ReadId, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Cut, Next, Seq};
 use crate::metrics::Check;
 use crate::model::{ExchangeId, HashSecret, Instant, LogTag, Now, Partition, ShardId};
@@ -118,6 +118,7 @@ impl Topic {
             lane,
             topic: self.handle,
             partition,
+            id: ReadId::LIVE,
         }
     }
 
