@@ -26,8 +26,9 @@ use sluicegate::broker::{Broker, ConnectionId, NodeId, Settings};
 use sluicegate::config::{ConfigFile, Sources};
 use sluicegate::model::{Instant, Now, Partition, ShardId, UnixMillis};
 use sluicegate::shard::{
-    ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Outputs, Part, RandomKey, Read,
-    Registry, Shard, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
+    ClusterSecurity, ControlMessage, Inputs, Io, Layout, ListenerId, Message, Outputs, Part,
+    RandomKey, Read, Registry, Shard, ShardMessage, ShardSetup, Snapshot, SocketEvent, SocketId,
+    Turn, Write,
 };
 
 const TOPIC: &str = "events";
@@ -137,7 +138,10 @@ impl World {
             totals: Arc::default(),
         };
         let mut inputs = Inputs::default();
-        let load = (ShardId::CONTROL, Message::Load(snapshot));
+        let load = (
+            ShardId::CONTROL,
+            Message::Shard(ShardMessage::Load(snapshot)),
+        );
         inputs.messages.push(load);
         Self {
             now: Now {
@@ -181,8 +185,8 @@ impl World {
             let opened = SocketEvent::Opened { ticket, socket };
             self.inputs.sockets.push(opened);
         }
-        for (_, message) in outputs.messages {
-            if let Message::Report(_, report) = message {
+        for message in outputs.control {
+            if let ControlMessage::Report(_, report) = message {
                 self.ready |= report.checks.iter().all(|check| check.ok);
             }
         }
@@ -213,7 +217,7 @@ impl World {
 
     pub(crate) fn open(&mut self, clients: usize) {
         while !self.ready {
-            let ask = (ShardId::CONTROL, Message::Ask(1));
+            let ask = (ShardId::CONTROL, Message::Shard(ShardMessage::Ask(1)));
             self.inputs.messages.push(ask);
             self.turn();
         }

@@ -50,13 +50,14 @@ pub(super) struct Echo {
 
 impl Turn for Echo {
     type Message = Message;
+    type Control = Message;
 
     fn turn<I: Io>(
         &mut self,
         now: Now,
         inputs: &mut Inputs<Message>,
         io: &mut I,
-        outputs: &mut Outputs<Message>,
+        outputs: &mut Outputs<Message, Message>,
     ) {
         for (_, message) in inputs.messages.drain(..) {
             self.on_message(now, message, outputs);
@@ -74,7 +75,7 @@ impl Turn for Echo {
         }
         if self.alarm.is_some_and(|at| at <= now.mono) {
             self.alarm = None;
-            outputs.messages.push((ShardId::CONTROL, Message::Rang));
+            outputs.control.push(Message::Rang);
         }
         outputs.deadline = self.alarm;
         std::thread::sleep(self.slow);
@@ -82,9 +83,9 @@ impl Turn for Echo {
 }
 
 impl Echo {
-    fn on_message(&mut self, now: Now, message: Message, outputs: &mut Outputs<Message>) {
+    fn on_message(&mut self, now: Now, message: Message, outputs: &mut Outputs<Message, Message>) {
         match message {
-            Message::Number(_) => outputs.messages.push((ShardId::CONTROL, message)),
+            Message::Number(_) => outputs.control.push(message),
             Message::Count { to, numbers } => self.counting = Some((to, 0, numbers)),
             Message::Slow(by) => self.slow = by,
             Message::Alarm(after) => self.alarm = Some(now.mono.after(after)),
@@ -96,7 +97,12 @@ impl Echo {
         }
     }
 
-    fn on_event(&mut self, event: SocketEvent, io: &mut impl Io, outputs: &mut Outputs<Message>) {
+    fn on_event(
+        &mut self,
+        event: SocketEvent,
+        io: &mut impl Io,
+        outputs: &mut Outputs<Message, Message>,
+    ) {
         match event {
             SocketEvent::Accepted { socket, .. } => {
                 let known = self.clients.insert(socket, Vec::new());
@@ -111,14 +117,10 @@ impl Echo {
                     io.write(socket, &[IoSlice::new(b"hel"), IoSlice::new(b"lo")]),
                     Write::Taken(5)
                 );
-                outputs
-                    .messages
-                    .push((ShardId::CONTROL, Message::Saw(event)));
+                outputs.control.push(Message::Saw(event));
             }
             SocketEvent::OpenFailed { .. } => {
-                outputs
-                    .messages
-                    .push((ShardId::CONTROL, Message::Saw(event)));
+                outputs.control.push(Message::Saw(event));
             }
             SocketEvent::Readable(socket) if self.rude => {
                 self.clients.remove(&socket);
@@ -133,7 +135,12 @@ impl Echo {
         }
     }
 
-    fn serve(&mut self, socket: SocketId, io: &mut impl Io, outputs: &mut Outputs<Message>) {
+    fn serve(
+        &mut self,
+        socket: SocketId,
+        io: &mut impl Io,
+        outputs: &mut Outputs<Message, Message>,
+    ) {
         let Some(held) = self.clients.get_mut(&socket) else {
             return;
         };

@@ -32,7 +32,7 @@ fn plan() -> Plan {
 
 /// Shards with an echo each, ended when dropped.
 struct Fixture {
-    running: Running<Message>,
+    running: Running<Message, Message>,
     address: SocketAddr,
 }
 

@@ -12,7 +12,7 @@ use crate::model::{CorrelationId, ExchangeId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
 
 use super::Outbox;
-use crate::shard::message::{Answer, Message};
+use crate::shard::message::{Answer, EdgeMessage};
 use crate::shard::wait_queue::WaitQueue;
 
 /// Replies of one partition that are queued or being read. The next request is refused.
@@ -203,7 +203,7 @@ fn start(topic: TopicHandle, lookup: Lookup, client: &mut Client) {
 }
 
 fn tell(exchange: ExchangeId, answer: Answer, out: &mut Outbox) {
-    out.push((exchange.shard, Message::Answer(exchange, answer)));
+    out.to_edge(exchange, EdgeMessage::Answer(answer));
 }
 
 fn unavailable() -> Answer {
@@ -238,6 +238,7 @@ mod tests {
     use crate::log::Next;
     use crate::log::testing::{Draft, batch};
     use crate::model::{CommandKey, Fingerprint, HashSecret, Now, ShardId};
+    use crate::shard::message::Message;
 
     fn names() -> ReplyHeaders {
         ReplyHeaders {
@@ -279,7 +280,11 @@ mod tests {
 
     fn lookups() -> (Lookups, Client, Outbox) {
         let client = Client::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
-        (Lookups::new(TopicHandle(0)), client, Outbox::new())
+        (
+            Lookups::new(TopicHandle(0)),
+            client,
+            Outbox::new(ShardId(1)),
+        )
     }
 
     /// What the log has at `offset`: the reply of `key`.
@@ -316,12 +321,12 @@ mod tests {
 
     fn answers(out: &mut Outbox) -> Vec<(u32, bool)> {
         let answer = |(_, message)| match message {
-            Message::Answer(waiter, answer) => {
+            Message::Edge(waiter, EdgeMessage::Answer(answer)) => {
                 (waiter.generation, matches!(answer, Answer::Reply { .. }))
             }
             other => panic!("an unexpected {other:?}"),
         };
-        out.drain(..).map(answer).collect()
+        out.drain().into_iter().map(answer).collect()
     }
 
     #[test]

@@ -9,8 +9,9 @@ use sluicegate::broker::{Broker, ConnectionId, NodeId};
 use sluicegate::metrics::ShardStatus;
 use sluicegate::model::{Now, ShardId};
 use sluicegate::shard::{
-    ClientTotals, ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Open, Outputs, Part,
-    RandomKey, Read, Shard, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
+    ClientTotals, ClusterSecurity, ControlMessage, Inputs, Io, Layout, ListenerId, Message, Open,
+    Outputs, Part, RandomKey, Read, Shard, ShardMessage, ShardSetup, Snapshot, SocketEvent,
+    SocketId, Turn, Write,
 };
 
 use super::random::Random;
@@ -213,9 +214,10 @@ impl Peer {
                 totals: totals.clone(),
             };
             let mut inputs = Inputs::default();
-            inputs
-                .messages
-                .push((ShardId::CONTROL, Message::Load(snapshot.clone())));
+            inputs.messages.push((
+                ShardId::CONTROL,
+                Message::Shard(ShardMessage::Load(snapshot.clone())),
+            ));
             let (pipes, generations) = (Vec::new(), Vec::new());
             let (more, deadline) = (false, None);
             Driven {
@@ -244,7 +246,7 @@ impl Peer {
     pub(super) fn load(&mut self, snapshot: &Arc<Snapshot>, unsupported: bool) {
         self.rejections_due += u32::from(unsupported);
         for driven in &mut self.shards {
-            let message = Message::Load(snapshot.clone());
+            let message = Message::Shard(ShardMessage::Load(snapshot.clone()));
             let messages = &mut driven.inputs.messages;
             messages.push((ShardId::CONTROL, message));
         }
@@ -262,7 +264,7 @@ impl Peer {
             driven
                 .inputs
                 .messages
-                .push((ShardId::CONTROL, Message::Ask(1)));
+                .push((ShardId::CONTROL, Message::Shard(ShardMessage::Ask(1))));
         }
     }
 
@@ -358,23 +360,25 @@ impl Peer {
         for open in outputs.open {
             self.open(n, &open, broker);
         }
-        for (to, message) in outputs.messages {
-            match (to, message) {
-                (ShardId::CONTROL, Message::Report(_, report)) => {
+        for message in outputs.control {
+            match message {
+                ControlMessage::Report(_, report) => {
                     let open = report.checks.iter().filter(|check| !check.ok).count();
                     self.unready[n] = Some(open);
                     self.status[n] = report.status;
                 }
-                (ShardId::CONTROL, Message::Note(note)) => {
+                ControlMessage::Note(note) => {
                     let rejected = note
                         .text
                         .ends_with("topic `new` is new; restart to serve it");
                     self.rejections_due -= u32::from(rejected);
                     self.notes.push(note.text);
                 }
-                (ShardId::CONTROL, other) => panic!("not for control: {other:?}"),
-                (ShardId(to), message) => self.ways[n][usize::from(to)].push_back(message),
+                ControlMessage::Salt(..) => panic!("the fleet's brokers ask for no password"),
             }
+        }
+        for (to, message) in outputs.messages {
+            self.ways[n][usize::from(to.0)].push_back(message);
         }
     }
 
