@@ -133,7 +133,7 @@ impl CatchUp {
             let reached = self.reached.get(partition);
             if reached.offset < live.offset && !self.reading.contains(&partition) {
                 self.reading.push(partition);
-                let read = history(at.handle, partition);
+                let read = history(self.number, at.handle, partition);
                 at.client.read(read, StartAt::At(reached));
             }
         }
@@ -146,6 +146,9 @@ impl CatchUp {
         event: Event,
         at: &mut HistoryContext<'_>,
     ) -> Option<Partition> {
+        if event.read().is_none_or(|it| it.id != ReadId(self.number)) {
+            return None;
+        }
         let (read, piece, next) = match event {
             Event::Batch {
                 read,
@@ -262,7 +265,7 @@ impl CatchUp {
         }
         self.paused = full;
         for &partition in &self.reading {
-            let read = history(at.handle, partition);
+            let read = history(self.number, at.handle, partition);
             if full {
                 *pauses.entry(partition).or_default() += 1;
                 at.client.pause(read);
@@ -283,7 +286,7 @@ impl CatchUp {
     /// its members go on in the next catch-up read.
     pub(super) fn stalled(&mut self, at: &HistoryContext<'_>) -> Option<&[Partition]> {
         self.check_at = at.now.mono.after(STALL_CHECK_EVERY);
-        let asked = |&p: &Partition| at.client.is_asked(history(at.handle, p));
+        let asked = |&p: &Partition| at.client.is_asked(history(self.number, at.handle, p));
         let waits = !self.pieces.is_empty() || self.is_owed() || self.reading.iter().any(asked);
         (!waits).then_some(&self.reading)
     }
@@ -291,7 +294,7 @@ impl CatchUp {
     /// Stops the reads.
     pub(super) fn stop(&self, topic: TopicHandle, client: &mut crate::kafka::Client) {
         for &partition in &self.reading {
-            client.stop(history(topic, partition));
+            client.stop(history(self.number, topic, partition));
         }
     }
 
@@ -314,13 +317,14 @@ impl CatchUp {
     }
 }
 
-/// The read of a partition's history.
-const fn history(topic: TopicHandle, partition: Partition) -> ReadKey {
+/// A partition's read of the catch-up read with this number. An event of an earlier catch-up read has
+/// another id.
+const fn history(number: u32, topic: TopicHandle, partition: Partition) -> ReadKey {
     ReadKey {
         lane: Lane::History,
         topic,
         partition,
-        id: ReadId::LIVE,
+        id: ReadId(number),
     }
 }
 

@@ -99,11 +99,17 @@ impl Ground {
 
     /// A read brings the record before `next`.
     fn reads(&mut self, partition: u32, next: u64) {
+        let number = self.catch_ups.last;
+        self.reads_of(number, partition, next);
+    }
+
+    /// The same for the read of any catch-up read.
+    fn reads_of(&mut self, number: u32, partition: u32, next: u64) {
         let read = ReadKey {
             lane: Lane::History,
             topic: TOPIC,
             partition: Partition(partition),
-            id: ReadId::LIVE,
+            id: ReadId(number),
         };
         let record = Draft::new(next - 1, "k", Some("v"));
         let event = Event::Batch {
@@ -232,4 +238,17 @@ fn the_other_encoding_is_not_starved() {
         told.extend(ground.told());
     }
     assert!(told.iter().any(|t| t.contains("[900]")), "{told:?}");
+}
+
+#[test]
+fn an_event_of_an_earlier_catch_up_read_brings_nothing() {
+    let mut ground = Ground::new();
+    ground.join(1, cut(5, 10));
+    ground.wait();
+    ground.join(1, cut(5, 10));
+    assert_eq!(ground.told(), ["1: [1]", "1 short", "2: [1]"]);
+    ground.reads_of(1, 0, 10);
+    assert_eq!(ground.told(), [""; 0]);
+    ground.brings(0, 10);
+    assert_eq!(ground.told(), ["2 met"]);
 }
