@@ -36,6 +36,11 @@ impl Responder {
         }
     }
 
+    /// Decides by another config which pages may read responses.
+    pub(super) fn set_cors(&mut self, cors: Option<Cors>) {
+        self.cors = cors;
+    }
+
     /// Sets the wall time of this turn.
     pub(super) fn set_time(&mut self, wall: UnixMillis) {
         self.date_line.clear();
@@ -111,11 +116,6 @@ impl Responder {
     /// Takes the bytes to send. Give the buffer back with [`Self::give_back`].
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
-    }
-
-    /// Puts back bytes that were taken and are still to be sent.
-    pub(super) fn put_back(&mut self, out: Vec<u8>) {
-        self.out = out;
     }
 
     /// Keeps an emptied buffer for the next client.
