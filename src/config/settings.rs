@@ -151,6 +151,18 @@ macro_rules! settings {
 }
 
 impl Settings {
+    /// The key of a setting that differs in `other`. `None` if all are equal.
+    #[must_use]
+    pub fn differs_in(&self, other: &Self) -> Option<&'static str> {
+        if self == other {
+            return None;
+        }
+        let differs = |setting: &&Setting| (setting.show)(self) != (setting.show)(other);
+        // Secrets are never shown, so that two of them look alike.
+        let first = TABLE.iter().find(differs);
+        Some(first.map_or("a secret", |setting| setting.key))
+    }
+
     /// Number of shards if the process may run on `cpus` CPUs: the `shards` setting, else one per
     /// CPU of the `cpus` setting, else one per CPU. From 1 to [`SHARDS_MAX`].
     #[must_use]

@@ -6,22 +6,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::event::Produced;
+use super::produce_record::ProduceRecord;
 use super::records::{self, Sequence};
 use super::{Code, LinkId, ProduceError};
-use crate::model::{Instant, Offset, Partition, UnixMillis};
-
-/// A record to append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProduceRecord {
-    /// `None` is Kafka's null.
-    pub key: Option<Bytes>,
-    /// `None` is a tombstone.
-    pub value: Option<Bytes>,
-    /// In order; repeats are kept. Names are UTF-8 by Kafka's rule.
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
-    /// The record's time; the topic's `message.timestamp.type` may replace it.
-    pub timestamp: UnixMillis,
-}
+use crate::model::{Instant, Offset, Partition};
 
 /// A record that has no answer yet.
 #[derive(Debug)]

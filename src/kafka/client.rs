@@ -6,22 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::KafkaError;
-use super::batch::ProduceRecord;
-use super::context::Context;
+use super::context::{Context, Link, Links};
 use super::directory::Directory;
 use super::ends::Ends;
 use super::epochs::{EpochEnd, Epochs};
 use super::error::ProduceRefused;
 use super::event::{Event, Isolation, LinkId, ReadKey, StartAt, TopicHandle};
-use super::link::{Answer, Asked, Link, Purpose};
-use super::links::{Links, Outlet, Wake};
+use super::link::Purpose;
+use super::links::LinkContext;
 use super::metric_event::MetricEvent;
-use super::offsets;
+use super::produce_record::ProduceRecord;
 use super::reader::Reader;
+use super::request_tag::RequestTag;
+use super::requests::Response;
 use super::scram::{SaltRequest, Salted};
 use super::settings::{Address, Settings};
 use super::topics::Topics;
 use super::view::ClusterView;
+use super::wake::Wake;
 use super::writer::Writer;
 use crate::model::{FastRandom, Instant, LeaderEpoch, Now, Partition, Secret, TopicName};
 
@@ -49,7 +51,7 @@ pub struct Client {
     deadline: Option<Instant>,
     /// A fed client says no more often that its view is stale.
     next_refresh_wanted: Instant,
-    answers: Vec<Answer>,
+    responses: Vec<Response<RequestTag>>,
 }
 
 /// What every room of the client leans on.
@@ -81,12 +83,13 @@ impl Shared {
         }
     }
 
-    fn links(&mut self) -> (&mut Links, Outlet<'_>) {
-        let outlet = Outlet {
+    fn links(&mut self, now: Now) -> (&mut Links, LinkContext<'_>) {
+        let cx = LinkContext {
+            now,
             events: &mut self.events,
             jitter: &mut self.jitter,
         };
-        (&mut self.links, outlet)
+        (&mut self.links, cx)
     }
 }
 
@@ -117,7 +120,7 @@ impl Client {
             dirty: true,
             deadline: Some(now.mono),
             next_refresh_wanted: Instant::ZERO,
-            answers: Vec::new(),
+            responses: Vec::new(),
         }
     }
 
@@ -257,13 +260,13 @@ impl Client {
     /// Brokers that owe an answer, or a connection, for longer than healthy ones take; and since
     /// when.
     pub fn silent_brokers(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
-        self.shared.links.silent(now)
+        self.shared.links.silence(now).stalled()
     }
 
     /// Whether any broker of the cluster can receive a request.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.shared.links.any_stands()
+        self.shared.links.any_is_ready()
     }
 
     /// Partitions of a topic that have no leader now, according to metadata.
@@ -306,7 +309,7 @@ impl Client {
     #[must_use]
     pub fn host(&self, link: LinkId) -> Option<&str> {
         let link = self.shared.links.get(link)?;
-        Some(&link.address.host)
+        Some(&link.address().host)
     }
 
     /// The token connections are made with from now on, for `Sasl::OauthBearer`; `None`: none is
@@ -325,25 +328,25 @@ impl Client {
     /// Takes the salted password.
     pub fn on_salted(&mut self, salted: Salted, now: Now) {
         self.dirty = true;
-        let (links, mut outlet) = self.shared.links();
-        links.on_salted(salted, now, &mut outlet);
+        let (links, mut cx) = self.shared.links(now);
+        links.on_salted(salted, &mut cx);
     }
 
     /// Bytes came. Copied: the driver may reuse its buffer.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Now) {
-        let Some(purpose) = self.shared.links.get(link).map(|link| link.purpose) else {
+        let Some(purpose) = self.shared.links.get(link).map(Link::purpose) else {
             return;
         };
-        let mut answers = std::mem::take(&mut self.answers);
-        let (links, mut out) = self.shared.links();
-        let before = links.get(link).map(|link| link.state);
-        links.on_bytes(link, bytes, now, &mut answers, &mut out);
-        let after = links.get(link).map(|link| link.state);
-        self.dirty |= before != after || !answers.is_empty();
-        for answer in answers.drain(..) {
-            self.on_answer(link, purpose, answer, now);
+        let mut responses = std::mem::take(&mut self.responses);
+        let (links, mut cx) = self.shared.links(now);
+        let before = links.get(link).map(Link::state);
+        links.on_bytes(link, bytes, &mut responses, &mut cx);
+        let after = links.get(link).map(Link::state);
+        self.dirty |= before != after || !responses.is_empty();
+        for response in responses.drain(..) {
+            self.on_response(link, purpose, response, now);
         }
-        self.answers = answers;
+        self.responses = responses;
         self.settle(now);
     }
 
@@ -379,8 +382,8 @@ impl Client {
             return;
         }
         self.dirty = false;
-        let (links, mut out) = self.shared.links();
-        links.on_time(now, &mut out);
+        let (links, mut cx) = self.shared.links(now);
+        links.on_time(&mut cx);
         self.settle(now);
         self.shared.wake = Wake::default();
         let mut cx = self.shared.context(now);
@@ -445,51 +448,50 @@ impl Client {
 
     fn fail(&mut self, link: LinkId, error: KafkaError, now: Now) {
         self.dirty = true;
-        let (links, mut out) = self.shared.links();
-        links.fail(link, error, now, false, &mut out);
+        let (links, mut cx) = self.shared.links(now);
+        links.on_closed(link, error, &mut cx);
         self.settle(now);
     }
 
-    fn on_answer(&mut self, link: LinkId, purpose: Purpose, answer: Answer, now: Now) {
+    fn on_response(
+        &mut self,
+        link: LinkId,
+        purpose: Purpose,
+        response: Response<RequestTag>,
+        now: Now,
+    ) {
         let mut cx = self.shared.context(now);
         let cx = &mut cx;
         cx.answering = Some(link);
-        let body = (answer.version, answer.body);
-        let view = match (answer.asked, &mut self.directory) {
-            (Asked::Metadata, Some(directory)) => directory.on_metadata(link, body, cx),
-            (Asked::Configs, Some(directory)) => directory.on_configs(link, body, cx),
-            (
-                Asked::Versions | Asked::Auth | Asked::Cluster | Asked::Metadata | Asked::Configs,
-                _,
-            ) => None,
-            (Asked::ProducerId, _) => {
-                self.writer.producer.on_answer(link, body, cx);
-                None
+        let body = (response.version, response.body);
+        let mut view = None;
+        match response.tag {
+            RequestTag::Metadata => {
+                let directory = self.directory.as_mut();
+                view = directory.and_then(|it| it.on_metadata(link, body, cx));
             }
-            (Asked::Produce(asked), _) => {
-                self.writer.on_answer(link, &asked, body, cx);
-                None
+            RequestTag::Configs => {
+                let directory = self.directory.as_mut();
+                view = directory.and_then(|it| it.on_configs(link, body, cx));
             }
-            (Asked::Fetch(wait), _) => {
+            RequestTag::ProducerId => self.writer.producer.on_answer(link, body, cx),
+            RequestTag::Produce(asked) => self.writer.on_answer(link, &asked, body, cx),
+            RequestTag::Fetch(wait) => {
                 if let Purpose::Fetch(lane) = purpose {
-                    let times = (answer.took, wait);
+                    let times = (response.took, wait);
                     self.reader.on_fetched((link, lane), times, body, cx);
                 }
-                None
             }
-            (Asked::Offsets(asked), _) => {
-                offsets::on_answer(&mut self.reader, link, &asked, body, cx);
-                None
+            RequestTag::StartOffsets(asked) => {
+                self.reader.on_start_offsets(link, &asked, body, cx);
             }
-            (Asked::Ends(number, asked), _) => {
+            RequestTag::Ends(number, asked) => {
                 self.ends.on_answer(link, (number, &asked), body, cx);
-                None
             }
-            (Asked::Epochs(number, asked), _) => {
+            RequestTag::Epochs(number, asked) => {
                 self.epochs.on_answer(link, (number, &asked), body, cx);
-                None
             }
-        };
+        }
         if let Some(view) = view.map(Arc::new) {
             self.shared.events.push_back(Event::View(Arc::clone(&view)));
             self.apply(view, now);
@@ -498,9 +500,9 @@ impl Client {
 
     fn apply(&mut self, view: Arc<ClusterView>, now: Now) {
         self.dirty = true;
-        let (links, mut out) = self.shared.links();
+        let (links, mut cx) = self.shared.links(now);
         links.set_cluster(view.cluster_id.as_ref());
-        links.on_view(&view, now, &mut out);
+        links.on_view(&view, &mut cx);
         let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
         self.shared.view = view;
         self.reader.on_view();
@@ -516,32 +518,38 @@ impl Client {
         self.settle(now);
     }
 
-    /// Tells the rooms which of their requests were lost with a link. True if any was.
+    /// Reports requests that were lost with a link to the parts that sent them. Returns true if
+    /// there were any.
     fn settle(&mut self, now: Now) -> bool {
         let mut any = false;
-        while let Some((link, lost, error)) = self.shared.links.unanswered.pop_front() {
+        while let Some((link, lost, error)) = self.shared.links.lost.pop_front() {
             any = true;
             let mut cx = self.shared.context(now);
             let cx = &mut cx;
-            match (lost.asked, &mut self.directory) {
-                (Asked::Metadata, Some(directory)) => directory.on_lost(),
-                (Asked::Configs, Some(directory)) => directory.on_configs_lost(cx),
-                (
-                    Asked::Versions
-                    | Asked::Auth
-                    | Asked::Cluster
-                    | Asked::Metadata
-                    | Asked::Configs,
-                    _,
-                ) => {}
-                (Asked::ProducerId, _) => self.writer.producer.on_lost(cx),
-                (Asked::Produce(asked), _) => self.writer.on_lost(&asked, lost.sent, cx),
-                (Asked::Fetch(_), _) => self.reader.on_lost(link, &error, cx),
-                (Asked::Offsets(asked), _) => {
-                    offsets::on_lost(&mut self.reader, &asked, &error, cx);
+            match lost.tag {
+                None => {} // Of the handshake.
+                Some(RequestTag::Metadata) => {
+                    if let Some(directory) = &mut self.directory {
+                        directory.on_lost();
+                    }
                 }
-                (Asked::Ends(number, asked), _) => self.ends.on_lost(number, &asked, &error, cx),
-                (Asked::Epochs(number, asked), _) => self.epochs.on_lost(number, &asked, cx),
+                Some(RequestTag::Configs) => {
+                    if let Some(directory) = &mut self.directory {
+                        directory.on_configs_lost(cx);
+                    }
+                }
+                Some(RequestTag::ProducerId) => self.writer.producer.on_lost(cx),
+                Some(RequestTag::Produce(asked)) => self.writer.on_lost(&asked, lost.sent, cx),
+                Some(RequestTag::Fetch(_)) => self.reader.on_lost(link, &error, cx),
+                Some(RequestTag::StartOffsets(asked)) => {
+                    self.reader.on_start_offsets_lost(&asked, &error, cx);
+                }
+                Some(RequestTag::Ends(number, asked)) => {
+                    self.ends.on_lost(number, &asked, &error, cx);
+                }
+                Some(RequestTag::Epochs(number, asked)) => {
+                    self.epochs.on_lost(number, &asked, cx);
+                }
             }
         }
         any

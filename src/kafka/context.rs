@@ -1,19 +1,27 @@
-//! What the rooms of a client lean on while they work: one turn's time, the topics, the links.
+//! What the parts of a client share while they work: the turn's time, the topics, the links.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::event::{Event, LinkId, TopicHandle};
-use super::link::{Link, Peer, Purpose};
-use super::links::{Links, Outlet, Readiness, Wake};
+use super::link::{self, Peer, Purpose};
+use super::links::{self, LinkContext, Readiness};
 use super::metric_event::MetricEvent;
+use super::request_tag::RequestTag;
+use super::requests::ResponseWindow;
 use super::settings::Settings;
+use super::silence::SilenceView;
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
+use super::wake::Wake;
 use super::wire::Api;
 use super::{Address, Code, KafkaError};
 use crate::model::{FastRandom, Instant, LeaderEpoch, Now, Partition};
 
-/// Lent to a room for one call.
+pub(super) type Link = link::Link<RequestTag>;
+pub(super) type Links = links::Links<RequestTag>;
+
+/// Lent to a part for one call.
 pub(super) struct Context<'a> {
     pub(super) now: Now,
     pub(super) settings: &'a Settings,
@@ -22,23 +30,23 @@ pub(super) struct Context<'a> {
     pub(super) links: &'a mut Links,
     pub(super) jitter: &'a mut FastRandom,
     pub(super) events: &'a mut VecDeque<Event>,
-    /// Set by whoever meets something that newer metadata may mend.
+    /// Set when something fails that newer metadata may resolve.
     pub(super) stale: &'a mut bool,
     pub(super) wake: &'a mut Wake,
-    /// The link whose answer is being looked at, if one is.
+    /// The link whose response is handled, if one is.
     pub(super) answering: Option<LinkId>,
 }
 
 impl Context<'_> {
-    /// The link to a broker, if requests may go there now; else it is being made. A broker that
-    /// fails, or is not in the view, calls for newer metadata.
+    /// The link to a broker, if requests may be sent there now; otherwise it is being made. If the
+    /// broker fails, or is not in the view, newer metadata is needed.
     pub(super) fn link(&mut self, node: BrokerId, purpose: Purpose) -> Option<&mut Link> {
         let peer = Peer::Node(node);
         let Some(address) = self.view.address(node) else {
             *self.stale = true;
             return None;
         };
-        if !self.links.trust(peer).0 && !self.links.stands(peer, purpose) {
+        if !self.links.brokers().is_trusted(peer) && !self.links.is_ready(peer, purpose) {
             *self.stale = true;
         }
         match self
@@ -50,7 +58,7 @@ impl Context<'_> {
         }
     }
 
-    /// Who leads a partition; where nobody does, newer metadata may tell.
+    /// The leader of a partition. If it has none, newer metadata is needed.
     pub(super) fn leader(
         &mut self,
         topic: TopicHandle,
@@ -61,12 +69,12 @@ impl Context<'_> {
         leader
     }
 
-    /// Takes note of a code in a response: what it counts as, and whether newer metadata mends it.
+    /// Counts the error code of a response. Some codes call for newer metadata.
     pub(super) fn saw(&mut self, api: Api, code: Code) {
         self.saw_of(api, None, code);
     }
 
-    /// The same of a partition that is read or written.
+    /// The same for a partition that is read or written.
     pub(super) fn saw_of(
         &mut self,
         api: Api,
@@ -86,29 +94,38 @@ impl Context<'_> {
         }
     }
 
-    /// Where the broker listens whose answer is being looked at; `None`: it is given up already.
+    /// The address of the broker whose response is handled. `None`: its link was given up.
     pub(super) fn answering_broker(&self) -> Option<Address> {
         let link = self.links.get(self.answering?)?;
-        Some(link.address.clone())
+        Some(link.address().clone())
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        self.now.mono.after(self.settings.request_timeout)
+    /// When the response to a request is expected that may wait at the broker for `wait`.
+    pub(super) fn window(&self, wait: Duration) -> ResponseWindow {
+        let due = self.now.mono.after(wait);
+        let deadline = due.after(self.settings.request_timeout);
+        ResponseWindow { due, deadline }
     }
 
-    /// When to try again after so many failures in a row.
+    /// Which brokers are silent now.
+    pub(super) fn silence(&self) -> SilenceView<'_, RequestTag> {
+        self.links.silence(self.now)
+    }
+
+    /// When to retry after so many failures in a row.
     pub(super) fn retry_at(&mut self, failures: u32) -> Instant {
         let backoff = self.settings.backoff();
         self.now.mono.after(backoff.after(failures, self.jitter))
     }
 
-    /// Gives up a link whose broker does not keep to the protocol.
+    /// Gives up a link whose broker violates the protocol.
     pub(super) fn give_up(&mut self, link: LinkId, error: KafkaError) {
-        let mut outlet = Outlet {
+        let mut cx = LinkContext {
+            now: self.now,
             events: self.events,
             jitter: self.jitter,
         };
-        self.links.fail(link, error, self.now, true, &mut outlet);
+        self.links.give_up(link, error, &mut cx);
     }
 }
 
@@ -118,7 +135,7 @@ pub(super) fn epoch_on_wire(epoch: LeaderEpoch) -> i32 {
 }
 
 impl Code {
-    /// The leader, or what we know of it, is not the right one: newer metadata mends it.
+    /// Whether newer metadata resolves the error: the leader has moved, or is not known yet.
     #[must_use]
     pub const fn is_stale(self) -> bool {
         // UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER,

@@ -14,8 +14,11 @@ use super::backoff::Backoff;
 use super::configs::{Configs, parse_config};
 use super::context::Context;
 use super::event::LinkId;
-use super::link::{Asked, Peer, Purpose, same_cluster};
+use super::handshake::same_cluster;
+use super::link::{Peer, Purpose};
 use super::links::Readiness;
+use super::request_tag::RequestTag;
+use super::requests::ResponseWindow;
 use super::view::{
     BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,
     TopicView,
@@ -159,7 +162,10 @@ impl Directory {
             return;
         };
         let patience = self.patience(cx);
-        let deadline = cx.now.mono.after(patience);
+        let window = ResponseWindow {
+            due: cx.now.mono,
+            deadline: cx.now.mono.after(patience),
+        };
         match cx
             .links
             .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
@@ -173,7 +179,7 @@ impl Directory {
             Readiness::Resting => self.target = None,
             Readiness::Ready(link) => {
                 // A link whose broker lacks Metadata never becomes ready.
-                let sent = link.ask(Asked::Metadata, Api::Metadata, deadline, |version| {
+                let sent = link.ask(RequestTag::Metadata, Api::Metadata, window, |version| {
                     self.request(version)
                 });
                 self.asking = sent.is_ok();
@@ -249,19 +255,20 @@ impl Directory {
             at.map(|i| from[i as usize])
         };
         let mut trusted = nodes.clone();
-        trusted.retain(|&peer| cx.links.trust(peer).0);
+        trusted.retain(|&peer| cx.links.brokers().is_trusted(peer));
         let mut standing = trusted.clone();
         standing
-            .retain(|&peer| self.hurries <= QUICK_HURRIES && cx.links.stands(peer, Purpose::Ask));
+            .retain(|&peer| self.hurries <= QUICK_HURRIES && cx.links.is_ready(peer, Purpose::Ask));
         if let Some(peer) = pick(standing, cx).or_else(|| pick(trusted, cx)) {
             return Some(peer);
         }
         let mut any = nodes;
         any.extend((0..cx.settings.bootstrap.len()).map(Peer::Bootstrap));
         for &peer in &any {
-            cx.wake.at(cx.links.trust(peer).1.max(cx.now.mono));
+            let from = cx.links.brokers().not_before(peer);
+            cx.wake.at(from.max(cx.now.mono));
         }
-        any.retain(|&peer| cx.links.trust(peer).1 <= cx.now.mono);
+        any.retain(|&peer| cx.links.brokers().not_before(peer) <= cx.now.mono);
         pick(any, cx)
     }
 
@@ -353,13 +360,13 @@ impl Directory {
         let Some(address) = address(peer, cx) else {
             return;
         };
-        let deadline = cx.deadline();
+        let window = cx.window(Duration::ZERO);
         if let Readiness::Ready(link) =
             cx.links
                 .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
         {
             self.configs.asked(
-                link.ask(Asked::Configs, Api::DescribeConfigs, deadline, |_| {
+                link.ask(RequestTag::Configs, Api::DescribeConfigs, window, |_| {
                     super::configs::request(&names)
                 }),
             );

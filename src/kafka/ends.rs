@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::context::Context;
 use super::event::{Event, Isolation, LinkId, TopicHandle};
-use super::link::Asked;
 use super::offsets::{self, Question};
+use super::request_tag::RequestTag;
 use super::view::BrokerId;
 use super::{Code, KafkaError};
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
@@ -109,7 +109,7 @@ impl Ends {
         response: (i16, Bytes),
         cx: &mut Context<'_>,
     ) {
-        let Some(response) = offsets::answer(link, response, cx) else {
+        let Some(response) = offsets::decode(link, response, cx) else {
             return self.on_lost(number, asked, &KafkaError::Closed, cx);
         };
         let Some(question) = self.open.get_mut(&number) else {
@@ -194,7 +194,10 @@ impl Barrier {
                 partitions: &partitions,
             };
             let numbers = group.iter().map(|&(_, partition, _)| partition).collect();
-            if question.ask(Asked::Ends(number, numbers), cx).is_some() {
+            if question
+                .ask(RequestTag::Ends(number, numbers), cx)
+                .is_some()
+            {
                 for &(_, partition, epoch) in group {
                     self.slots[partition.0 as usize] = Slot::Asked(epoch);
                 }

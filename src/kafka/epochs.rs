@@ -8,6 +8,7 @@
 //! stays where it is for as long as this leader leads, so an answer counts for its epoch only.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
@@ -18,8 +19,9 @@ use kafka_protocol::messages::{self, OffsetForLeaderEpochRequest};
 
 use super::context::{Context, epoch_on_wire};
 use super::event::{Event, LinkId, ReadKey, TopicHandle};
-use super::link::{Asked, Purpose};
+use super::link::Purpose;
 use super::read::{Place, Read};
+use super::request_tag::{EpochKey, RequestTag};
 use super::topics::Topics;
 use super::view::BrokerId;
 use super::wire::{self, Api};
@@ -34,7 +36,7 @@ const CLIENTS_OPEN_MAX: usize = 1024;
 /// Answers kept; when there are more, all are forgotten: they can be had again.
 const KNOWN_MAX: usize = 4096;
 /// A question nobody has repeated for so long is dropped.
-const OPEN_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+const OPEN_FOR: Duration = Duration::from_secs(10);
 
 /// What is known of the end of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +48,6 @@ pub enum EpochEnd {
     /// The leader is being asked. `Event::EpochEnds` comes when it is worth while to ask again.
     Asked,
 }
-
-/// An epoch of a partition.
-pub(super) type EpochKey = (TopicHandle, Partition, LeaderEpoch);
 
 #[derive(Debug)]
 struct Question {
@@ -181,22 +180,22 @@ impl Epochs {
     }
 
     fn ask(&mut self, group: &[(BrokerId, EpochKey, LeaderEpoch)], cx: &mut Context<'_>) {
-        let (topics, deadline) = (cx.topics, cx.deadline());
+        let (topics, window) = (cx.topics, cx.window(Duration::ZERO));
         let Some(link) = cx.link(group[0].0, Purpose::Ask) else {
             return;
         };
-        if link.versions.of(Api::EpochEnds).is_err() {
+        if link.version(Api::EpochEnds).is_err() {
             // Older than Kafka 2.1: it can't tell.
             for &(_, key, leader) in group {
                 self.settle(key, Some((leader, None)), cx);
             }
             return;
         }
-        let id = link.id;
+        let id = link.id();
         let keys = group.iter().map(|(_, key, _)| *key).collect();
         self.number += 1;
-        let (number, asked) = (self.number, Asked::Epochs(self.number, keys));
-        let sent = link.ask(asked, Api::EpochEnds, deadline, |_| request(topics, group));
+        let (number, tag) = (self.number, RequestTag::Epochs(self.number, keys));
+        let sent = link.ask(tag, Api::EpochEnds, window, |_| request(topics, group));
         match sent {
             Ok(()) => {
                 for (_, key, leader) in group {

@@ -3,7 +3,6 @@
 use kafka_protocol::error::ResponseError;
 
 use super::records::RecordError;
-use super::sasl::SaslError;
 
 /// A broker's error code. Shows as its name in the protocol guide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,11 +104,66 @@ fn connect_error(kind: std::io::ErrorKind) -> String {
 const SHOWN_BYTES_MAX: usize = 300;
 
 /// A broker's words as they may stand in a log: short, and on one line.
-pub(super) fn shown(text: &str) -> String {
+pub(super) fn sanitize(text: &str) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut plain: String = plain.take(SHOWN_BYTES_MAX).collect();
     plain.truncate(plain.floor_char_boundary(SHOWN_BYTES_MAX));
     plain.trim().to_owned()
+}
+
+/// Why a broker and we did not come to trust each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SaslError {
+    /// The broker knows other mechanisms.
+    #[error("it does not offer {wanted}; it has {offered}")]
+    Mechanism {
+        /// Ours.
+        wanted: &'static str,
+        /// Its.
+        offered: String,
+    },
+    /// The broker does not want to know.
+    #[error("it asks for no SASL on this port")]
+    NotAsked,
+    /// The broker does not believe us.
+    #[error("it refuses {mechanism}{}: {message}", of(user))]
+    Refused {
+        /// How we tried.
+        mechanism: &'static str,
+        /// As whom; empty for tokens, which say it themselves.
+        user: String,
+        /// In its words.
+        message: String,
+    },
+    /// The same, by SCRAM's own means.
+    #[error("it refuses SCRAM: {0}")]
+    Server(String),
+    /// A message that is none of SCRAM's.
+    #[error("its SCRAM message has {0}")]
+    Scram(&'static str),
+    /// An iteration count that nobody should use.
+    #[error("it asks for {iterations} iterations of SCRAM, where {min} to {max} are allowed")]
+    Iterations {
+        /// How many.
+        iterations: u32,
+        /// The fewest that are safe.
+        min: u32,
+        /// The most that are bearable.
+        max: u32,
+    },
+    /// The broker could not show that it knows the password.
+    #[error("it does not know the password either: this is not the broker that keeps it")]
+    Impostor,
+    /// More was asked than the mechanism has.
+    #[error("it goes on asking after {0} is over")]
+    Endless(&'static str),
+}
+
+fn of(user: &str) -> String {
+    match user {
+        "" => String::new(),
+        user => format!(" for user `{user}`"),
+    }
 }
 
 /// Why `produce` took no record. Nothing was sent: free to refuse, free to try again.

@@ -29,7 +29,17 @@ pub enum Lane {
     Again,
 }
 
-/// One read: a partition in a lane. The same partition may be read in several lanes at once.
+/// The caller's number for one of several reads of a partition in a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReadId(pub u32);
+
+impl ReadId {
+    /// The read that follows a topic's end.
+    pub const LIVE: Self = Self(0);
+}
+
+/// One read. A partition may be read several times at once: in several lanes, and in one lane under
+/// several ids. A Fetch names a partition once, so the reads of one lane take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReadKey {
     /// By which connections.
@@ -38,6 +48,8 @@ pub struct ReadKey {
     pub topic: TopicHandle,
     /// Which partition.
     pub partition: Partition,
+    /// Which of the partition's reads in this lane.
+    pub id: ReadId,
 }
 
 /// Where a read begins.

@@ -14,10 +14,11 @@ use uuid::Uuid;
 use super::Code;
 use super::bounds::Bounds;
 use super::context::epoch_on_wire;
-use super::event::{Lane, LinkId, ReadKey, TopicHandle};
+use super::event::{Lane, LinkId, TopicHandle};
 use super::read::Due;
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
+use crate::model::Partition;
 
 /// Sessions are known from this version of Fetch on.
 const SESSIONS_FROM: i16 = 7;
@@ -158,15 +159,24 @@ impl Sessions {
     }
 
     /// What an answer said of a partition; `None`: an error.
-    pub(super) fn on_told(&mut self, link: LinkId, key: ReadKey, told: Option<Bounds>) {
-        if let Some(entry) = self.of(link).and_then(|session| session.entry(key)) {
+    pub(super) fn on_told(
+        &mut self,
+        link: LinkId,
+        partition: (TopicHandle, Partition),
+        told: Option<Bounds>,
+    ) {
+        if let Some(entry) = self.of(link).and_then(|session| session.entry(partition)) {
             entry.told = told;
         }
     }
 
     /// What the broker said last of a partition that its answer does not name.
-    pub(super) fn told(&mut self, link: LinkId, key: ReadKey) -> Option<Bounds> {
-        self.of(link)?.entry(key)?.told
+    pub(super) fn told(
+        &mut self,
+        link: LinkId,
+        partition: (TopicHandle, Partition),
+    ) -> Option<Bounds> {
+        self.of(link)?.entry(partition)?.told
     }
 
     /// What the broker has of the session, or had sent us, is not known any more.
@@ -200,8 +210,10 @@ impl Session {
         self.epoch = BEGIN;
     }
 
-    fn entry(&mut self, key: ReadKey) -> Option<&mut Entry> {
-        let found = self.entries.binary_search_by_key(&key, |it| it.due.key);
+    fn entry(&mut self, partition: (TopicHandle, Partition)) -> Option<&mut Entry> {
+        let found = self
+            .entries
+            .binary_search_by_key(&partition, |it| it.due.partition());
         found.ok().map(|at| &mut self.entries[at])
     }
 
@@ -218,10 +230,10 @@ impl Session {
         let mut known = self.entries.drain(..).peekable();
         for &due in group {
             gone.extend(std::iter::from_fn(|| {
-                known.next_if(|it| it.due.key < due.key)
+                known.next_if(|it| it.due.partition() < due.partition())
             }));
             let id = names.id(due.key.topic);
-            let same = known.next_if(|it| it.due.key == due.key);
+            let same = known.next_if(|it| it.due.partition() == due.partition());
             let told = match same {
                 Some(entry) if entry.id == id => {
                     if !entry.due.asks_the_same(&due) {

@@ -1,28 +1,22 @@
-//! One connection to one broker for one purpose: frames, correlation ids, versions first, requests
-//! in flight with their deadlines. Kafka answers in order, so the first in flight is the one that
-//! is answered next.
+//! One connection to one broker for one purpose: its handshake, its requests and its frames.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::{
-    ApiVersionsRequest, MetadataRequest, SaslAuthenticateRequest, SaslAuthenticateResponse,
-    SaslHandshakeRequest,
-};
+use kafka_protocol::messages::{MetadataRequest, SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::{Request, StrBytes};
 
-use super::event::{Lane, LinkId, TopicHandle};
+use super::event::{Lane, LinkId};
 use super::frames::Frames;
-use super::sasl::{Auth, Exchange, SaslError};
-use super::sasl_session::Session;
-use super::scram::Next;
+use super::handshake::{Handshake, HandshakeContext, Step};
+use super::link_state::LinkState;
+use super::requests::{LostRequest, Requests, Response, ResponseWindow};
 use super::view::BrokerId;
-use super::wire::{self, Api, Versions};
+use super::wire::{self, Api};
 use super::{Address, KafkaError};
-use crate::model::{FastRandom, Instant, Partition};
+use crate::model::Instant;
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Peer {
     /// The n-th bootstrap address, whichever broker that is.
@@ -31,224 +25,161 @@ pub(super) enum Peer {
     Node(BrokerId),
 }
 
-/// What a connection is for: nothing that may wait shares one with what must not.
+impl Peer {
+    /// The broker's number. `None` for a bootstrap address.
+    pub(super) const fn node(self) -> Option<BrokerId> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Bootstrap(_) => None,
+        }
+    }
+}
+
+/// What a connection is for. Requests that may wait at the broker never share a connection with
+/// requests that must not wait, because Kafka answers a connection in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
     /// Metadata, configs, offsets, producer ids: answered at once.
     Ask,
     /// Produce: answered when replicas have it.
     Produce,
-    /// Fetch: answered when there is news.
+    /// Fetch: answered when there are records.
     Fetch(Lane),
 }
 
-/// What a request in flight was for: whose answer it is, and whom its loss concerns.
-#[derive(Debug)]
-pub(super) enum Asked {
-    Versions,
-    /// A step of SASL.
-    Auth,
-    /// Which cluster this is.
-    Cluster,
-    Metadata,
-    Configs,
-    ProducerId,
-    /// Reads by the generation they had.
-    Offsets(Vec<(super::ReadKey, u32)>),
-    /// Questions by their number, and partitions of them.
-    Ends(u64, Vec<Partition>),
-    /// Epochs of partitions, by the request's number.
-    Epochs(u64, Vec<super::epochs::EpochKey>),
-    /// For how long the broker may wait for news.
-    Fetch(Duration),
-    /// Batches by their number.
-    Produce(Vec<(TopicHandle, Partition, u64)>),
-}
-
-#[derive(Debug)]
-struct InFlight {
-    api: i16,
-    at: Instant,
-    correlation: i32,
-    version: i16,
-    asked: Asked,
-    deadline: Instant,
-    /// Position in the stream of bytes after the request.
-    end: u64,
-}
-
-/// A response that came.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// The key of the API, and how long it took.
-    pub(super) api: i16,
-    pub(super) took: Duration,
-    pub(super) asked: Asked,
-    pub(super) version: i16,
-    pub(super) body: Bytes,
-}
-
-/// A request that will not be answered.
-#[derive(Debug)]
-pub(super) struct Unanswered {
-    pub(super) api: i16,
-    pub(super) asked: Asked,
-    /// Whether all of it was handed to the socket. If not, the broker can't have acted on it.
-    pub(super) sent: bool,
-}
-
+/// What an idle connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// The driver was asked to connect, or will be.
-    Opening,
-    /// Versions are being asked for.
-    Greeting,
-    /// SASL is under way: the first time, or again before the session ends.
-    Authenticating,
-    /// The broker is asked which cluster it belongs to.
-    Identifying,
-    /// Requests may go.
-    Ready,
+pub(super) enum Due {
+    Nothing,
+    /// Its session ends: log in again.
+    Renew,
+    /// Nothing needs it, or its session has ended: close it in good order.
+    Retire,
 }
 
+/// A connection. `T` is the tag that each request of the client carries; the requests of the
+/// handshake carry none.
+///
+/// Order of calls: [`Self::on_connected`] once, then [`Self::on_bytes`] and, while
+/// [`Self::takes_requests`], [`Self::send`]. What is to be written is in [`Self::outgoing`].
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) id: LinkId,
-    pub(super) peer: Peer,
-    pub(super) purpose: Purpose,
-    pub(super) address: Address,
-    pub(super) state: State,
-    pub(super) versions: Versions,
-    /// No request goes before this: the broker throttles us (KIP-219).
-    pub(super) quiet_until: Instant,
-    /// The time of what is sent and comes next.
-    pub(super) turn: Instant,
-    /// Whether `next_writable` shall name it.
-    pub(super) to_offer: bool,
-    /// When bytes came last.
-    pub(super) heard: Instant,
-    client_id: StrBytes,
-    /// The deadline of opening the connection, and of waiting for a salted password.
+pub(super) struct Link<T> {
+    id: LinkId,
+    peer: Peer,
+    purpose: Purpose,
+    address: Address,
+    handshake: Handshake,
+    requests: Requests<Option<T>>,
+    frames: Frames,
+    /// When the driver was asked to connect.
+    since: Instant,
+    /// When connecting, or waiting for a salted password, is given up.
     deadline: Instant,
-    /// Where SASL stands; `None` with `Authenticating`: the mechanism is being agreed on.
-    exchange: Option<Exchange>,
-    /// The broker's message to answer once the password is salted. It also says how long the
-    /// session lasts.
-    to_salt: Option<SaslAuthenticateResponse>,
-    session: Option<Session>,
-    /// Whether SASL has gone well, ever.
-    authenticated: bool,
+    /// The time of the present turn: requests are dated by it.
+    now: Instant,
+    /// When bytes came last.
+    heard: Instant,
+    /// No request is sent before this: the broker throttles the connection (KIP-219).
+    quiet_until: Instant,
     /// When it was last needed.
     last_used: Instant,
-    /// Whether anything but versions and SASL was ever answered.
+    /// Whether any request of the client was ever answered.
     answered: bool,
-    out: Vec<u8>,
-    out_at: usize,
-    queued: u64,
-    written: u64,
-    in_flight: VecDeque<InFlight>,
-    next_correlation: i32,
-    frames: Frames,
 }
 
-impl Link {
+impl<T> Link<T> {
     pub(super) fn new(
         id: LinkId,
         (peer, purpose): (Peer, Purpose),
         address: Address,
-        client_id: StrBytes,
-        frame_bytes_max: u32,
-        deadline: Instant,
+        (client_id, frame_bytes_max): (StrBytes, u32),
+        window: ResponseWindow,
     ) -> Self {
         Self {
             id,
             peer,
             purpose,
             address,
-            state: State::Opening,
-            versions: Versions::NONE,
-            quiet_until: Instant::ZERO,
-            turn: Instant::ZERO,
-            to_offer: false,
+            handshake: Handshake::new(),
+            requests: Requests::new(client_id),
+            frames: Frames::new(frame_bytes_max),
+            since: window.due,
+            deadline: window.deadline,
+            now: window.due,
             heard: Instant::ZERO,
-            client_id,
-            deadline,
-            exchange: None,
-            to_salt: None,
-            session: None,
-            authenticated: false,
+            quiet_until: Instant::ZERO,
             last_used: Instant::ZERO,
             answered: false,
-            out: Vec::new(),
-            out_at: 0,
-            queued: 0,
-            written: 0,
-            in_flight: VecDeque::new(),
-            next_correlation: 0,
-            frames: Frames::new(frame_bytes_max),
         }
     }
 
-    /// The connection stands: ask for versions (KIP-35), newest first.
-    pub(super) fn on_opened(&mut self, deadline: Instant) {
-        if self.state == State::Opening {
-            self.state = State::Greeting;
-            self.deadline = deadline;
-            self.send(Asked::Versions, 3, &wire::greeting(3), deadline);
+    pub(super) const fn id(&self) -> LinkId {
+        self.id
+    }
+
+    pub(super) const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    pub(super) const fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    pub(super) const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) const fn state(&self) -> LinkState {
+        self.handshake.state()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state() == LinkState::Ready
+    }
+
+    /// Another turn begins.
+    pub(super) const fn set_now(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// The driver has connected the socket.
+    pub(super) fn on_connected(&mut self, window: ResponseWindow) {
+        if let Some(step) = self.handshake.on_connected() {
+            self.deadline = window.deadline;
+            self.take_step(step, window);
         }
     }
 
-    pub(super) fn send<R: Request>(
-        &mut self,
-        asked: Asked,
-        version: i16,
-        request: &R,
-        deadline: Instant,
-    ) {
-        let correlation = self.next_correlation;
-        self.next_correlation = correlation.wrapping_add(1);
-        let before = self.out.len();
-        wire::encode(
-            &mut self.out,
-            &self.client_id,
-            correlation,
-            version,
-            request,
-        );
-        self.queued += (self.out.len() - before) as u64;
-        self.to_offer = true;
-        self.in_flight.push_back(InFlight {
-            api: R::KEY,
-            at: self.turn,
-            correlation,
-            version,
-            asked,
-            deadline,
-            end: self.queued,
-        });
-    }
-
-    /// Takes bytes of the broker; whole answers go to `answers`.
+    /// Takes bytes of the broker. Responses to the client's requests go to `responses`.
     pub(super) fn on_bytes(
         &mut self,
         mut bytes: &[u8],
-        with: &mut With<'_>,
-        answers: &mut Vec<Answer>,
+        window: ResponseWindow,
+        cx: &mut HandshakeContext<'_>,
+        responses: &mut Vec<Response<T>>,
     ) -> Result<(), KafkaError> {
-        self.last_used = with.now;
-        // An alert (RFC 8446 5.1) where the first answer should begin with its length.
-        if self.state == State::Greeting && bytes.starts_with(&[0x15, 0x03]) {
+        (self.last_used, self.heard) = (cx.now, cx.now);
+        // An alert (RFC 8446 5.1) where the first response should begin with its length.
+        if self.state() == LinkState::Negotiating && bytes.starts_with(&[0x15, 0x03]) {
             return Err(KafkaError::TlsWanted);
         }
         while let Some(frame) = self.next_frame(&mut bytes)? {
-            let answer = self.answer(frame)?;
-            match answer.asked {
-                Asked::Versions => self.greeted(answer.version, answer.body, with)?,
-                Asked::Auth => self.on_auth(answer.version, answer.body, with)?,
-                Asked::Cluster => self.on_cluster(answer.version, answer.body, with)?,
-                _ => {
+            let response = self.requests.on_frame(frame, self.now)?;
+            match response.tag {
+                None => {
+                    let (version, body) = (response.version, response.body);
+                    let step = self.handshake.on_response(version, body, cx)?;
+                    self.take_step(step, window);
+                }
+                Some(tag) => {
                     self.answered = true;
-                    answers.push(answer);
+                    responses.push(Response {
+                        tag,
+                        api: response.api,
+                        took: response.took,
+                        version: response.version,
+                        body: response.body,
+                    });
                 }
             }
         }
@@ -257,201 +188,114 @@ impl Link {
 
     fn next_frame(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, KafkaError> {
         let frame = self.frames.next(bytes);
-        frame.map_err(|error| match self.state {
+        frame.map_err(|error| match self.state() {
             // No list of versions is that long: it was text, or another protocol's header.
-            State::Greeting => KafkaError::NotKafka,
+            LinkState::Negotiating => KafkaError::NotKafka,
             _ => error,
         })
     }
 
-    /// What the end of the connection means.
-    pub(super) fn ended(&self) -> KafkaError {
-        match self.state {
-            State::Opening | State::Greeting => KafkaError::ClosedEarly,
-            State::Ready | State::Identifying if self.is_unheard() => KafkaError::SaslWanted,
-            _ => KafkaError::Closed,
-        }
-    }
-
-    /// Who we are was not asked, and nothing else was answered.
-    fn is_unheard(&self) -> bool {
-        !self.authenticated && !self.answered && !self.in_flight.is_empty()
-    }
-
-    fn answer(&mut self, mut frame: Bytes) -> Result<Answer, KafkaError> {
-        let Some(correlation) = frame.first_chunk().map(|raw| i32::from_be_bytes(*raw)) else {
-            return Err(KafkaError::Protocol("a response without a correlation id"));
-        };
-        let first = self.in_flight.pop_front();
-        match first {
-            Some(asked) if asked.correlation == correlation => Ok(Answer {
-                api: asked.api,
-                took: self.turn.since(asked.at),
-                asked: asked.asked,
-                version: asked.version,
-                body: frame.split_off(4),
-            }),
-            other => {
-                // Whoever waits for it must still hear of its loss.
-                self.in_flight.extend(other);
-                Err(KafkaError::Protocol("a response to something not asked"))
-            }
-        }
-    }
-
-    /// Versions came. A broker that does not know our version of the question answers with error
-    /// 35 in version 0 (KIP-511): ask again in that.
-    fn greeted(
+    /// Logs in again, since the session ends.
+    pub(super) fn log_in(
         &mut self,
-        version: i16,
-        body: Bytes,
-        with: &mut With<'_>,
+        mechanism: &'static str,
+        window: ResponseWindow,
     ) -> Result<(), KafkaError> {
-        const UNSUPPORTED_VERSION: i16 = 35;
-        let code = body.first_chunk().map(|raw| i16::from_be_bytes(*raw));
-        if code == Some(UNSUPPORTED_VERSION) && version > 0 {
-            self.send(Asked::Versions, 0, &wire::greeting(0), with.deadline);
-            return Ok(());
-        }
-        let response = wire::decode::<ApiVersionsRequest>(body, version)?;
-        if response.error_code != 0 {
-            return Err(KafkaError::Broker(super::Code(response.error_code)));
-        }
-        self.versions = Versions::negotiate(&response.api_keys);
-        let metadata = self.versions.of(Api::Metadata);
-        metadata.map_err(|_| KafkaError::NoMetadata)?;
-        match with.auth.mechanism() {
-            Some(mechanism) => self.authenticate(mechanism, with.deadline),
-            None => {
-                self.identify(with);
-                Ok(())
-            }
-        }
+        let step = self.handshake.log_in(mechanism)?;
+        self.take_step(step, window);
+        Ok(())
     }
 
-    /// Asks for the cluster's id before any other request, because another cluster may now listen
-    /// at the same address. If no cluster is known yet, there is nothing to compare with.
-    fn identify(&mut self, with: &With<'_>) {
-        match self.versions.of(Api::Metadata) {
-            Ok(version) if with.cluster.is_some() => {
-                self.state = State::Identifying;
+    /// The password is salted: answers the broker's message that waited for it.
+    pub(super) fn on_salted(
+        &mut self,
+        window: ResponseWindow,
+        cx: &mut HandshakeContext<'_>,
+    ) -> Result<(), KafkaError> {
+        if let Some(step) = self.handshake.on_salted(cx)? {
+            self.take_step(step, window);
+        }
+        Ok(())
+    }
+
+    fn take_step(&mut self, step: Step, window: ResponseWindow) {
+        match step {
+            Step::Versions(version) => {
+                self.send_tagged(None, (version, &wire::greeting(version)), window);
+            }
+            Step::Mechanism(version, mechanism) => {
+                let mechanism = StrBytes::from_static_str(mechanism);
+                let request = SaslHandshakeRequest::default().with_mechanism(mechanism);
+                self.send_tagged(None, (version, &request), window);
+            }
+            Step::Message(version, message) => {
+                let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
+                self.send_tagged(None, (version, &request), window);
+            }
+            Step::Cluster(version) => {
                 let request = MetadataRequest::default()
                     .with_topics(Some(Vec::new()))
                     .with_allow_auto_topic_creation(false);
-                self.send(Asked::Cluster, version, &request, with.deadline);
+                self.send_tagged(None, (version, &request), window);
             }
-            _ => self.state = State::Ready,
+            Step::AwaitSalt => self.deadline = window.deadline,
+            Step::Done => {}
         }
     }
 
-    fn on_cluster(&mut self, version: i16, body: Bytes, with: &With<'_>) -> Result<(), KafkaError> {
-        let response = wire::decode::<MetadataRequest>(body, version)?;
-        same_cluster(with.cluster, response.cluster_id.as_deref())?;
-        self.state = State::Ready;
+    /// Sends a request in the newest version that both sides know.
+    ///
+    /// # Errors
+    /// The broker knows none of the client's versions. Nothing was sent.
+    pub(super) fn ask<R: Request>(
+        &mut self,
+        tag: T,
+        api: Api,
+        window: ResponseWindow,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<(), KafkaError> {
+        let version = self.version(api)?;
+        self.send(tag, (version, &build(version)), window);
         Ok(())
     }
 
-    /// Begins SASL: agrees on the mechanism.
-    pub(super) fn authenticate(
+    /// Sends a request in this version.
+    pub(super) fn send<R: Request>(&mut self, tag: T, request: (i16, &R), window: ResponseWindow) {
+        self.send_tagged(Some(tag), request, window);
+    }
+
+    fn send_tagged<R: Request>(
         &mut self,
-        mechanism: &'static str,
-        deadline: Instant,
-    ) -> Result<(), KafkaError> {
-        let version = self.versions.of(Api::SaslHandshake)?;
-        self.versions.of(Api::SaslAuthenticate)?;
-        (self.state, self.exchange, self.to_salt) = (State::Authenticating, None, None);
-        let request =
-            SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
-        self.send(Asked::Auth, version, &request, deadline);
-        Ok(())
+        tag: Option<T>,
+        request: (i16, &R),
+        window: ResponseWindow,
+    ) {
+        self.requests.send(tag, request, window, self.now);
     }
 
-    fn on_auth(
-        &mut self,
-        version: i16,
-        body: Bytes,
-        with: &mut With<'_>,
-    ) -> Result<(), KafkaError> {
-        let Some(exchange) = self.exchange.take() else {
-            agreed(version, body, with.auth)?;
-            let (exchange, message) = with.auth.begin();
-            self.exchange = Some(exchange);
-            return self.send_auth(message, with.deadline);
-        };
-        let response = wire::decode::<SaslAuthenticateRequest>(body, version)?;
-        if response.error_code != 0 {
-            let message = response.error_message.unwrap_or_default();
-            let message = match (exchange.against(), message.is_empty()) {
-                (Some(against), _) => format!("{against} {message}"),
-                (None, true) => super::Code(response.error_code).to_string(),
-                (None, false) => message.to_string(),
-            };
-            return Err(with.auth.refused(&message).into());
-        }
-        self.go_on_auth(exchange, response, with)
+    /// The newest version of an API that both sides know.
+    pub(super) fn version(&self, api: Api) -> Result<i16, KafkaError> {
+        self.handshake.versions().of(api)
     }
 
-    fn go_on_auth(
-        &mut self,
-        mut exchange: Exchange,
-        response: SaslAuthenticateResponse,
-        with: &mut With<'_>,
-    ) -> Result<(), KafkaError> {
-        match exchange.on_message(&response.auth_bytes, with.auth)? {
-            Next::Send(message) => {
-                self.exchange = Some(exchange);
-                self.send_auth(message, with.deadline)
-            }
-            Next::Salt(request) => {
-                with.auth.salt(request);
-                (self.exchange, self.to_salt) = (Some(exchange), Some(response));
-                self.deadline = with.deadline;
-                Ok(())
-            }
-            Next::Over => {
-                self.session = Session::new(response.session_lifetime_ms, with.now, with.jitter);
-                // A session is only renewed on a connection that was identified before.
-                match std::mem::replace(&mut self.authenticated, true) {
-                    true => self.state = State::Ready,
-                    false => self.identify(with),
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Answers the broker's message that waited for a salted password.
-    pub(super) fn on_salted(&mut self, with: &mut With<'_>) -> Result<(), KafkaError> {
-        match self.exchange.take().zip(self.to_salt.take()) {
-            Some((exchange, response)) => self.go_on_auth(exchange, response, with),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the connection waits for a salted password.
-    pub(super) const fn is_salting(&self) -> bool {
-        self.to_salt.is_some()
-    }
-
-    fn send_auth(&mut self, message: Vec<u8>, deadline: Instant) -> Result<(), KafkaError> {
-        let version = self.versions.of(Api::SaslAuthenticate)?;
-        let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
-        self.send(Asked::Auth, version, &request, deadline);
-        Ok(())
-    }
-
-    /// Whether requests may go now: not while the session is about to end.
+    /// Whether requests may be sent now: not while the session is about to end.
     pub(super) fn takes_requests(&self, now: Instant) -> bool {
-        let ending = self.session.is_some_and(|session| session.renew_at <= now);
-        self.state == State::Ready && self.quiet_until <= now && !ending
+        let session = self.handshake.session();
+        let ending = session.is_some_and(|session| session.renew_at <= now);
+        self.is_ready() && self.quiet_until <= now && !ending
     }
 
-    /// What the link needs, apart from answers.
+    /// Until when the broker throttles the connection. `None`: it does not.
+    pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
+        Some(self.quiet_until).filter(|&until| until > now)
+    }
+
+    /// What the connection needs, apart from responses.
     pub(super) fn due(&self, now: Instant, idle_timeout: Duration) -> Due {
-        if self.state != State::Ready || !self.in_flight.is_empty() {
+        if !self.is_idle() {
             return Due::Nothing;
         }
-        match self.session {
+        match self.handshake.session() {
             Some(session) if session.is_over(now) => Due::Retire,
             Some(session) if session.renew_at.max(self.quiet_until) <= now => Due::Renew,
             _ if self.last_used.after(idle_timeout) <= now => Due::Retire,
@@ -459,130 +303,80 @@ impl Link {
         }
     }
 
-    /// When `due` may next have something, if nothing happens before.
+    /// When [`Self::due`] may next return something, if nothing happens before.
     pub(super) fn next_due(&self, idle_timeout: Duration) -> Option<Instant> {
-        if self.state != State::Ready || !self.in_flight.is_empty() {
+        if !self.is_idle() {
             return None;
         }
-        let renew = self.session.map(|it| it.renew_at.max(self.quiet_until));
+        let session = self.handshake.session();
+        let renew = session.map(|it| it.renew_at.max(self.quiet_until));
         let idle = self.last_used.after(idle_timeout);
         Some(renew.map_or(idle, |renew| renew.min(idle)))
     }
 
-    /// The broker asks for silence, and is silent itself: what is in flight gets more time.
+    /// Whether the connection is ready and waits for no response.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_ready() && self.in_flight() == 0
+    }
+
+    /// Whether the connection waits for a salted password.
+    pub(super) const fn is_salting(&self) -> bool {
+        matches!(self.state(), LinkState::Salting(_))
+    }
+
+    /// The broker throttles the connection, and mutes it itself: responses have more time.
     pub(super) fn throttle(&mut self, by: Duration, now: Instant) {
         self.quiet_until = self.quiet_until.max(now.after(by));
-        for asked in &mut self.in_flight {
-            asked.deadline = asked.deadline.after(by);
-        }
+        self.requests.throttle(by, self.quiet_until);
     }
 
-    /// When the link is to be given up.
+    /// When the connection is given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Opening => Some(self.deadline),
-            State::Authenticating if self.is_salting() => Some(self.deadline),
-            _ => self.in_flight.iter().map(|asked| asked.deadline).min(),
+        match self.state() {
+            LinkState::Connecting | LinkState::Salting(_) => Some(self.deadline),
+            _ => self.requests.deadline(),
         }
     }
 
-    /// Since when the broker owes something here: the connection itself, or the answer that is
-    /// next, counted from when a prompt broker gives it, and from the last bytes that came.
-    pub(super) fn owes_since(&self, connect: Duration, request: Duration) -> Option<Instant> {
-        let ago = |deadline: Instant, patience: Duration| {
-            let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
-            Instant::from_nanos(deadline.as_nanos().saturating_sub(patience))
-        };
-        if self.state == State::Opening {
-            return Some(ago(self.deadline, connect));
+    /// Since when the broker owes the connection itself, or the next response. Bytes that came
+    /// since restart the clock: a large response takes its time.
+    pub(super) fn overdue_since(&self) -> Option<Instant> {
+        match self.state() {
+            LinkState::Connecting => Some(self.since),
+            _ => Some(self.requests.next_due()?.max(self.heard)),
         }
-        let next = self.in_flight.front()?;
-        let since = match next.asked {
-            // Its deadline is another's patience, see `directory.rs`.
-            Asked::Metadata => next.at.max(self.quiet_until),
-            _ => ago(next.deadline, request),
-        };
-        Some(since.max(self.heard))
     }
 
-    /// Requests without an answer.
+    /// What the end of the connection by the broker means.
+    pub(super) fn closed_error(&self) -> KafkaError {
+        let authenticated = self.handshake.is_authenticated();
+        self.state()
+            .on_closed(!authenticated && !self.answered && self.in_flight() > 0)
+    }
+
+    /// Requests without a response.
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.requests.in_flight()
     }
 
+    /// Whether bytes to write were queued since the last call.
+    pub(super) const fn take_writable(&mut self) -> bool {
+        self.requests.take_writable()
+    }
+
+    /// The bytes to write.
     pub(super) fn outgoing(&self) -> &[u8] {
-        &self.out[self.out_at..]
+        self.requests.outgoing()
     }
 
+    /// The socket took so many bytes of [`Self::outgoing`].
     pub(super) fn on_written(&mut self, bytes: usize) {
-        self.out_at = (self.out_at + bytes).min(self.out.len());
-        self.written += bytes as u64;
-        if self.out_at == self.out.len() {
-            self.out.clear();
-            self.out_at = 0;
-            self.out.shrink_to(64 << 10);
-        }
+        self.requests.on_written(bytes);
     }
 
-    /// The link is over: what will not be answered.
-    pub(super) fn unanswered(self) -> impl Iterator<Item = Unanswered> {
-        let written = self.written;
-        self.in_flight.into_iter().map(move |asked| Unanswered {
-            api: asked.api,
-            sent: asked.end <= written,
-            asked: asked.asked,
-        })
-    }
-}
-
-/// What a link works with while it takes bytes.
-pub(super) struct With<'a> {
-    pub(super) now: Instant,
-    /// Of requests it makes by itself.
-    pub(super) deadline: Instant,
-    pub(super) auth: &'a mut Auth,
-    /// The cluster that the connection must lead to, if one is known.
-    pub(super) cluster: Option<&'a str>,
-    pub(super) jitter: &'a mut FastRandom,
-}
-
-/// Rejects a broker of another cluster. Accepts a broker that reports no cluster id.
-pub(super) fn same_cluster(ours: Option<&str>, theirs: Option<&str>) -> Result<(), KafkaError> {
-    match ours.zip(theirs) {
-        Some((ours, theirs)) if ours != theirs => Err(KafkaError::OtherCluster {
-            ours: super::error::shown(ours),
-            theirs: super::error::shown(theirs),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// What a link needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    Nothing,
-    /// To say again who we are.
-    Renew,
-    /// To be closed, and no harm done: nobody needs it, or its session has ended.
-    Retire,
-}
-
-/// Whether the broker takes our mechanism.
-fn agreed(version: i16, body: Bytes, auth: &Auth) -> Result<(), KafkaError> {
-    const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
-    const ILLEGAL_SASL_STATE: i16 = 34;
-    let response = wire::decode::<SaslHandshakeRequest>(body, version)?;
-    let offered = || {
-        let all: Vec<&str> = response.mechanisms.iter().map(|it| &**it).collect();
-        super::error::shown(&all.join(", "))
-    };
-    match response.error_code {
-        0 => Ok(()),
-        UNSUPPORTED_SASL_MECHANISM => Err(KafkaError::Sasl(SaslError::Mechanism {
-            wanted: auth.mechanism().unwrap_or_default(),
-            offered: offered(),
-        })),
-        ILLEGAL_SASL_STATE => Err(KafkaError::Sasl(SaslError::NotAsked)),
-        code => Err(KafkaError::Broker(super::Code(code))),
+    /// The connection has ended: the requests that get no response. Those of the handshake have no
+    /// tag.
+    pub(super) fn into_lost(self) -> impl Iterator<Item = LostRequest<Option<T>>> {
+        self.requests.into_lost()
     }
 }

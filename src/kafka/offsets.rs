@@ -1,4 +1,6 @@
-//! ListOffsets: where reads begin, and where partitions end.
+//! ListOffsets: where the logs of partitions begin and end.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -6,14 +8,12 @@ use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionRespons
 use kafka_protocol::messages::{self, ListOffsetsRequest, ListOffsetsResponse};
 
 use super::context::{Context, epoch_on_wire};
-use super::event::{Event, Isolation, LinkId, ReadKey, TopicHandle};
-use super::link::{Asked, Purpose};
-use super::read::{Place, fail};
-use super::reader::Reader;
+use super::event::{Isolation, LinkId, TopicHandle};
+use super::link::Purpose;
+use super::request_tag::RequestTag;
 use super::view::BrokerId;
 use super::wire::{self, Api};
 use super::{Code, KafkaError};
-use crate::log::Next;
 use crate::model::{LeaderEpoch, Offset, Partition};
 
 /// Timestamps that stand for an end of the log.
@@ -30,12 +30,12 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Sends it, if the link to the leader stands. Gives the link.
-    pub(super) fn ask(&self, asked: Asked, cx: &mut Context<'_>) -> Option<LinkId> {
-        let (topics, deadline) = (cx.topics, cx.deadline());
+    /// Sends the question, if the link to the leader is ready. Returns the link.
+    pub(super) fn ask(&self, tag: RequestTag, cx: &mut Context<'_>) -> Option<LinkId> {
+        let (topics, window) = (cx.topics, cx.window(Duration::ZERO));
         let link = cx.link(self.node, Purpose::Ask)?;
-        let id = link.id;
-        let sent = link.ask(asked, Api::ListOffsets, deadline, |version| {
+        let id = link.id();
+        let sent = link.ask(tag, Api::ListOffsets, window, |version| {
             self.request(topics, version)
         });
         match sent {
@@ -76,8 +76,8 @@ impl Question<'_> {
     }
 }
 
-/// Reads an answer; a broken one costs the link.
-pub(super) fn answer(
+/// Decodes a response. The link of a malformed one is given up.
+pub(super) fn decode(
     link: LinkId,
     (version, body): (i16, Bytes),
     cx: &mut Context<'_>,
@@ -108,127 +108,4 @@ pub(super) fn offset_of(
     offset
         .map(Offset)
         .map_err(|_| KafkaError::Protocol("a negative offset"))
-}
-
-/// Asks where the reads begin that do not know it.
-pub(super) fn pump(reader: &mut Reader, cx: &mut Context<'_>) {
-    let mut sought = Vec::new();
-    for (&key, read) in &reader.reads {
-        let Place::Sought { earliest, .. } = read.place else {
-            continue;
-        };
-        if read.flight.is_some() {
-            continue;
-        }
-        if read.not_before > cx.now.mono {
-            cx.wake.at(read.not_before);
-        } else if let Some((node, epoch)) = cx.leader(key.topic, key.partition) {
-            // By lane too: a request may name a partition once.
-            sought.push(((node, earliest, key.lane), key, epoch));
-        }
-    }
-    sought.sort_unstable();
-    for group in sought.chunk_by(|a, b| a.0 == b.0) {
-        let partitions = group
-            .iter()
-            .map(|&(_, key, epoch)| (key.topic, key.partition, epoch));
-        let partitions: Vec<_> = partitions.collect();
-        let (node, earliest, _) = group[0].0;
-        let question = Question {
-            node,
-            earliest,
-            isolation: Isolation::Committed,
-            partitions: &partitions,
-        };
-        let reads = &mut reader.reads;
-        let keys = group
-            .iter()
-            .map(|(_, key, _)| (*key, reads[key].generation))
-            .collect();
-        if let Some(link) = question.ask(Asked::Offsets(keys), cx) {
-            for (_, key, _) in group {
-                reads.get_mut(key).expect("it is sought").flight = Some(link);
-            }
-        }
-    }
-}
-
-/// Offsets came for some reads.
-pub(super) fn on_answer(
-    reader: &mut Reader,
-    link: LinkId,
-    asked: &[(ReadKey, u32)],
-    response: (i16, Bytes),
-    cx: &mut Context<'_>,
-) {
-    let Some(response) = answer(link, response, cx) else {
-        return on_lost(reader, asked, &KafkaError::Closed, cx);
-    };
-    for topic in &response.topics {
-        let Some(handle) = cx.topics.find(&topic.name, uuid::Uuid::nil()) else {
-            continue;
-        };
-        for found in &topic.partitions {
-            let partition = Partition(found.partition_index as u32);
-            let same =
-                |(key, _): &&(ReadKey, u32)| key.topic == handle && key.partition == partition;
-            let Some(&(key, generation)) = asked.iter().find(same) else {
-                continue;
-            };
-            let outcome = offset_of(found, cx);
-            let Some(read) = reader.reads.get_mut(&key) else {
-                continue;
-            };
-            if read.generation != generation {
-                continue;
-            }
-            let Place::Sought { earliest, wanted } = read.place else {
-                continue;
-            };
-            read.flight = None;
-            match outcome {
-                Err(error) => fail(key, read, error, cx),
-                Ok(offset) => {
-                    // At the log's end it is the leader's own, so that an id made there before any
-                    // record can be checked. At its start it is of the record to come.
-                    let epoch = u32::try_from(found.leader_epoch).ok();
-                    let epoch = LeaderEpoch(epoch.filter(|_| !earliest));
-                    read.place = Place::At(Next { offset, epoch });
-                    if let Some(wanted) = wanted {
-                        let (read, log_start) = (key, offset);
-                        cx.events.push_back(Event::OutOfRange {
-                            read,
-                            wanted,
-                            log_start,
-                        });
-                    }
-                }
-            }
-        }
-    }
-    // Whoever was left out of the answer asks again.
-    on_lost(
-        reader,
-        asked,
-        &KafkaError::Protocol("an answer without the partition"),
-        cx,
-    );
-}
-
-/// The question is lost, or some of it was not answered.
-pub(super) fn on_lost(
-    reader: &mut Reader,
-    asked: &[(ReadKey, u32)],
-    error: &KafkaError,
-    cx: &mut Context<'_>,
-) {
-    for (key, generation) in asked {
-        if let Some(read) = reader.reads.get_mut(key)
-            && read.generation == *generation
-            && matches!(read.place, Place::Sought { .. })
-            && read.flight.take().is_some()
-        {
-            fail(*key, read, error.clone(), cx);
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! Who we are as an idempotent producer (KIP-98): the id under which new sequences begin, and the
 //! asking for one.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kafka_protocol::messages::InitProducerIdRequest;
 
@@ -9,7 +11,8 @@ use super::batch::Identity;
 use super::context::Context;
 use super::error::ProduceError;
 use super::event::LinkId;
-use super::link::{Asked, Purpose};
+use super::link::Purpose;
+use super::request_tag::RequestTag;
 use super::view::BrokerId;
 use super::wire::{self, Api};
 use crate::model::Instant;
@@ -43,12 +46,12 @@ impl Producer {
         if self.not_before > cx.now.mono {
             return cx.wake.at(self.not_before);
         }
-        let deadline = cx.deadline();
+        let window = cx.window(Duration::ZERO);
         let Some(link) = cx.link(node, Purpose::Ask) else {
             return;
         };
-        let id = link.id;
-        let sent = link.ask(Asked::ProducerId, Api::InitProducerId, deadline, |_| {
+        let id = link.id();
+        let sent = link.ask(RequestTag::ProducerId, Api::InitProducerId, window, |_| {
             // The crate's default is an empty transactional id, which is not none.
             InitProducerIdRequest::default()
                 .with_transactional_id(None)

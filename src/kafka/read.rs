@@ -3,12 +3,12 @@
 use super::KafkaError;
 use super::bounds::Bounds;
 use super::context::Context;
-use super::event::{Event, Lane, LinkId, ReadKey, StartAt};
+use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::link::{Peer, Purpose};
-use super::links::Silent;
+use super::silence::Silent;
 use super::view::BrokerId;
 use crate::log::Next;
-use crate::model::{Instant, LeaderEpoch, Offset};
+use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
 /// Where a read stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(super) struct Read {
     pub(super) checked: LeaderEpoch,
     /// The link whose answer it waits for.
     pub(super) flight: Option<LinkId>,
+    /// The number of the Fetch that asked for it last. Zero: none did.
+    pub(super) asked_in: u64,
     /// Records of its last response wait to be unpacked. It is not asked for meanwhile.
     pub(super) unpacking: bool,
     pub(super) not_before: Instant,
@@ -68,6 +70,7 @@ impl Read {
             generation,
             checked: LeaderEpoch(None),
             flight: None,
+            asked_in: 0,
             unpacking: false,
             not_before: Instant::ZERO,
             paused: false,
@@ -101,15 +104,15 @@ impl Read {
     pub(super) fn replica(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<BrokerId> {
         let (node, until) = self.replica?;
         let peer = Peer::Node(node);
-        let (trusted, not_before) = cx.links.trust(peer);
         let to = (peer, Purpose::Fetch(lane));
-        let silent = cx.links.silent_from(to, Silent::Unavailable, cx.now);
+        let silent = cx.silence().from(to, Silent::Unavailable);
         let answers = silent.is_none_or(|from| from > cx.now.mono);
         if let Some(from) = silent.filter(|_| answers) {
             cx.wake.at(from);
         }
-        let trusted = answers && (trusted || not_before <= cx.now.mono);
-        let serves = cx.view.address(node).is_some() && trusted;
+        let brokers = cx.links.brokers();
+        let trusted = brokers.is_trusted(peer) || brokers.not_before(peer) <= cx.now.mono;
+        let serves = cx.view.address(node).is_some() && answers && trusted;
         if until > cx.now.mono && serves {
             return Some(node);
         }
@@ -161,9 +164,16 @@ pub(super) struct Due {
     pub(super) started: bool,
     /// Another broker than the leader will do.
     pub(super) any_replica: bool,
+    /// See [`Read::asked_in`].
+    pub(super) asked_in: u64,
 }
 
 impl Due {
+    /// What a request and its response name. A Fetch names each partition once.
+    pub(super) const fn partition(&self) -> (TopicHandle, Partition) {
+        (self.key.topic, self.key.partition)
+    }
+
     /// Whether a broker that knows the one need not be told the other.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         let asks = |due: &Self| (due.leader_epoch, due.next, due.bytes_max);

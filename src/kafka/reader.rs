@@ -1,7 +1,6 @@
 //! Partitions from offsets to batches: which reads there are, where each stands, what to ask of
 //! which broker. One Fetch a broker and lane is in flight; it names all partitions that are due.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,15 +10,19 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::backlog::{Backlog, Dropped, Response, Unpacked};
 use super::bounds::Bounds;
-use super::context::Context;
+use super::context::{Context, Link};
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::fetch_session::{Sessions, Tells};
-use super::link::{Asked, Peer, Purpose};
-use super::links::Silent;
+use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
 use super::read::{Due, Place, Read, fail};
+use super::reads::Reads;
 use super::records::{Aborted, Fetched, Piece, PieceLimits, Progress};
+use super::request_tag::RequestTag;
+use super::requests::ResponseWindow;
+use super::silence::Silent;
+use super::start_offsets;
 use super::view::BrokerId;
 use super::wire::{self, Api};
 use super::{Code, KafkaError};
@@ -31,10 +34,10 @@ const RACKS_FROM: i16 = 11;
 
 #[derive(Debug)]
 pub(super) struct Reader {
-    pub(super) reads: BTreeMap<ReadKey, Read>,
-    generation: u32,
-    /// Which partition a Fetch begins with: the first ones fill it where there is much to read.
-    rotation: usize,
+    reads: Reads,
+    /// The number of the last Fetch. It decides with which partition a Fetch begins, since the
+    /// first ones fill a response where there is much to read.
+    fetches: u64,
     backlog: Backlog,
     sessions: Sessions,
     /// Room for what is due, kept.
@@ -44,9 +47,8 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new() -> Self {
         Self {
-            reads: BTreeMap::new(),
-            generation: 0,
-            rotation: 0,
+            reads: Reads::default(),
+            fetches: 0,
             backlog: Backlog::default(),
             sessions: Sessions::default(),
             scratch: Vec::new(),
@@ -54,31 +56,29 @@ impl Reader {
     }
 
     pub(super) fn read(&mut self, key: ReadKey, from: StartAt, bytes_max: u32) {
-        self.generation = self.generation.wrapping_add(1);
-        let read = Read::new(from, self.generation, bytes_max);
         self.backlog.forget(key);
-        self.reads.insert(key, read);
+        self.reads.insert(key, from, bytes_max);
     }
 
     pub(super) fn stop(&mut self, key: ReadKey) {
         self.backlog.forget(key);
-        self.reads.remove(&key);
+        self.reads.remove(key);
     }
 
     pub(super) fn pause(&mut self, key: ReadKey, paused: bool) {
-        if let Some(read) = self.reads.get_mut(&key) {
+        if let Some(read) = self.reads.get_mut(key) {
             read.paused = paused;
         }
     }
 
     pub(super) fn is_asked(&self, key: ReadKey) -> bool {
-        let read = self.reads.get(&key);
+        let read = self.reads.get(key);
         read.is_some_and(|it| it.flight.is_some() || it.unpacking)
     }
 
     /// The view is newer: whatever waits for that may try at once.
     pub(super) fn on_view(&mut self) {
-        for read in self.reads.values_mut() {
+        for (_, read) in self.reads.iter_mut() {
             read.not_before = Instant::ZERO;
         }
     }
@@ -86,16 +86,16 @@ impl Reader {
     /// Another log stands behind the name: nothing of these reads is true any more.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle) {
         self.backlog.forget_topic(topic);
-        self.reads.retain(|key, _| key.topic != topic);
+        self.reads.remove_topic(topic);
     }
 
     /// Sends what is due.
     pub(super) fn pump(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
-        super::offsets::pump(self, cx);
+        start_offsets::pump(&mut self.reads, cx);
         self.leave_silent_replicas(cx);
         let mut due = std::mem::take(&mut self.scratch);
         due.clear();
-        for (&key, read) in &mut self.reads {
+        for (key, read) in self.reads.iter_mut() {
             let Place::At(next) = read.place else {
                 continue;
             };
@@ -121,15 +121,20 @@ impl Reader {
                     bytes_max: read.bytes_max,
                     started: read.started,
                     any_replica: read.leader_until <= cx.now.mono,
+                    asked_in: read.asked_in,
                 });
             }
         }
-        due.sort_unstable_by_key(|due| (due.lane, due.node, due.key));
+        // A Fetch names a partition once, so its reads take turns.
+        due.sort_unstable_by_key(|due| {
+            (due.lane, due.node, due.partition(), due.asked_in, due.key)
+        });
+        due.dedup_by_key(|due| (due.lane, due.node, due.partition()));
         for group in due.chunk_by(|a, b| (a.lane, a.node) == (b.lane, b.node)) {
             self.fetch(group, cx);
         }
         self.scratch = due;
-        for read in self.reads.values() {
+        for (_, read) in self.reads.iter() {
             if let Some(from) = replica_silent_from(read, cx) {
                 cx.wake.at(from);
             }
@@ -139,7 +144,7 @@ impl Reader {
     /// If a response of the broker in the client's rack is overdue, reads from the leader instead,
     /// which has every record that the replica has. A late response is ignored.
     fn leave_silent_replicas(&mut self, cx: &Context<'_>) {
-        for read in self.reads.values_mut() {
+        for (_, read) in self.reads.iter_mut() {
             if replica_silent_from(read, cx).is_some_and(|from| from <= cx.now.mono) {
                 read.flight = None;
                 read.leave_replica(cx);
@@ -156,13 +161,13 @@ impl Reader {
         {
             return;
         }
-        let (wait, deadline) = wait(group, cx);
+        let (wait, window) = wait(group, cx);
         let idle = cx.link(node, Purpose::Fetch(lane));
         // Whoever comes while one is in flight goes with the next one.
         let Some(link) = idle.filter(|link| link.in_flight() == 0) else {
             return;
         };
-        let (link, newest) = (link.id, link.versions.of(Api::Fetch));
+        let (link, newest) = (link.id(), link.version(Api::Fetch));
         let newest = match newest {
             Ok(newest) => newest,
             Err(error) => {
@@ -171,9 +176,10 @@ impl Reader {
                 return self.on_lost(link, &error, cx);
             }
         };
+        self.fetches += 1;
         self.set_flight(group, link);
-        self.rotation = self.rotation.wrapping_add(1);
-        let (first, sessions) = (self.rotation % group.len(), cx.settings.fetch_sessions);
+        let first = (self.fetches % group.len() as u64) as usize;
+        let sessions = cx.settings.fetch_sessions;
         let known = (cx.topics, cx.view);
         let (version, request) = self
             .sessions
@@ -187,16 +193,16 @@ impl Reader {
         if version >= RACKS_FROM && group.iter().all(|due| due.any_replica) {
             request.rack_id = StrBytes::from_string(cx.settings.rack.clone());
         }
-        let link = cx.links.get_mut(link).expect("it stood just now");
-        link.send(Asked::Fetch(wait), version, &request, deadline);
+        let link = cx.links.get_mut(link).expect("it was ready just now");
+        link.send(RequestTag::Fetch(wait), (version, &request), window);
     }
 
     fn set_flight(&mut self, group: &[Due], link: LinkId) {
         let mut group = group.iter().peekable();
         let first = group.peek().expect("a group has one").key;
-        for (key, read) in self.reads.range_mut(first..) {
-            if group.next_if(|due| due.key == *key).is_some() {
-                read.flight = Some(link);
+        for (key, read) in self.reads.iter_mut_from(first) {
+            if group.next_if(|due| due.key == key).is_some() {
+                (read.flight, read.asked_in) = (Some(link), self.fetches);
             } else if group.peek().is_none() {
                 return;
             }
@@ -236,7 +242,7 @@ impl Reader {
                 records,
             });
         }
-        let peer = cx.links.get(link).map(|link| link.peer);
+        let peer = cx.links.get(link).map(Link::peer);
         let budget = u64::from(cx.settings.decompressed_bytes_max);
         let mut records = Response::new(link, (lane, peer), budget);
         for topic in response.responses {
@@ -245,14 +251,13 @@ impl Reader {
                 continue;
             };
             for data in topic.partitions {
-                let key = ReadKey {
-                    lane,
-                    topic: handle,
-                    partition: Partition(data.partition_index as u32),
-                };
+                let partition = (handle, Partition(data.partition_index as u32));
                 let told = (data.error_code == 0).then(|| Bounds::of(&data));
-                self.sessions.on_told(link, key, told);
-                self.on_partition(key, link, data, &mut records, cx);
+                self.sessions.on_told(link, partition, told);
+                // The read may have been stopped, and begun again, since it was asked for.
+                if let Some(key) = self.reads.waiting(link, lane, partition) {
+                    self.on_partition(key, data, &mut records, cx);
+                }
             }
         }
         if !records.is_empty()
@@ -272,7 +277,7 @@ impl Reader {
 
     /// What is still in flight on a link may be asked for again.
     fn land(&mut self, link: LinkId) {
-        for read in self.reads.values_mut() {
+        for (_, read) in self.reads.iter_mut() {
             read.flight = read.flight.filter(|flight| *flight != link);
         }
     }
@@ -280,12 +285,12 @@ impl Reader {
     /// Partitions that an answer does not name: what was said of them still holds.
     fn on_unnamed(&mut self, link: LinkId, tells: Tells, cx: &mut Context<'_>) {
         let mut to_tell = Vec::new();
-        for (&key, read) in &mut self.reads {
+        for (key, read) in self.reads.iter_mut() {
             if read.flight != Some(link) {
                 continue;
             }
             let told = match tells {
-                Tells::News => self.sessions.told(link, key),
+                Tells::News => self.sessions.told(link, (key.topic, key.partition)),
                 _ => None,
             };
             match told {
@@ -301,20 +306,20 @@ impl Reader {
                 }
             }
         }
-        // Whoever has begun anew, or says that it fails, is to hear of it.
+        // Reads that restarted or last failed emit an event even if no record arrived.
         for (key, told) in to_tell {
             let mut none = Response::new(link, (key.lane, None), 0);
             let told = told.without_records(key.partition);
-            self.on_partition(key, link, told, &mut none, cx);
+            self.on_partition(key, told, &mut none, cx);
             debug_assert!(none.is_empty(), "there are no records");
         }
     }
 
     fn fail_all(&mut self, link: LinkId, error: &KafkaError, cx: &mut Context<'_>) {
-        for (key, read) in &mut self.reads {
+        for (key, read) in self.reads.iter_mut() {
             if read.flight == Some(link) {
                 read.flight = None;
-                fail(*key, read, error.clone(), cx);
+                fail(key, read, error.clone(), cx);
             }
         }
     }
@@ -322,17 +327,13 @@ impl Reader {
     fn on_partition(
         &mut self,
         key: ReadKey,
-        link: LinkId,
         data: PartitionData,
         records: &mut Response,
         cx: &mut Context<'_>,
     ) {
-        let Some(read) = self.reads.get_mut(&key) else {
+        let Some(read) = self.reads.get_mut(key) else {
             return;
         };
-        if read.flight != Some(link) {
-            return; // Stopped, and maybe begun anew, meanwhile.
-        }
         read.flight = None;
         let Place::At(next) = read.place else { return };
         const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -395,13 +396,13 @@ impl Reader {
         match unpacked {
             Unpacked::Working => {}
             Unpacked::Piece(key, bounds, piece, next) => {
-                if let Some(read) = self.reads.get_mut(&key) {
+                if let Some(read) = self.reads.get_mut(key) {
                     read.place = Place::At(next);
                 }
                 cx.events.push_back(bounds.event(key, piece, next));
             }
             Unpacked::Done(key, progress) => {
-                if let Some(read) = self.reads.get_mut(&key) {
+                if let Some(read) = self.reads.get_mut(key) {
                     read.unpacking = false;
                     on_unpacked(key, read, progress, cx);
                 }
@@ -416,10 +417,31 @@ impl Reader {
     fn on_dropped(&mut self, dropped: &Dropped) {
         self.sessions.on_lost(dropped.link);
         for key in &dropped.reads {
-            if let Some(read) = self.reads.get_mut(key) {
+            if let Some(read) = self.reads.get_mut(*key) {
                 read.unpacking = false;
             }
         }
+    }
+
+    /// The response that gives the offset at which some reads begin.
+    pub(super) fn on_start_offsets(
+        &mut self,
+        link: LinkId,
+        asked: &[(ReadKey, u32)],
+        response: (i16, Bytes),
+        cx: &mut Context<'_>,
+    ) {
+        start_offsets::on_answer(&mut self.reads, link, asked, response, cx);
+    }
+
+    /// The question for the offset at which some reads begin is lost with its link.
+    pub(super) fn on_start_offsets_lost(
+        &mut self,
+        asked: &[(ReadKey, u32)],
+        error: &KafkaError,
+        cx: &mut Context<'_>,
+    ) {
+        start_offsets::on_lost(&mut self.reads, asked, error, cx);
     }
 
     /// A link is gone with what was in flight on it.
@@ -459,26 +481,26 @@ fn on_unpacked(key: ReadKey, read: &mut Read, progress: Progress, cx: &mut Conte
     }
 }
 
-fn is_paused(reads: &BTreeMap<ReadKey, Read>, key: ReadKey) -> bool {
-    reads.get(&key).is_some_and(|read| read.paused)
+fn is_paused(reads: &Reads, key: ReadKey) -> bool {
+    reads.get(key).is_some_and(|read| read.paused)
 }
 
 /// When the response of the replica that a read waits for will be overdue.
 fn replica_silent_from(read: &Read, cx: &Context<'_>) -> Option<Instant> {
     let link = read.flight.filter(|_| read.is_at_replica())?;
-    cx.links.link_silent_from(link, Silent::Unavailable, cx.now)
+    cx.silence().link_from(link, Silent::Unavailable)
 }
 
 /// How long the broker may wait for news: not at all while some read has not started, for its
 /// first answer says where the log's end is.
-fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, Instant) {
+fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, ResponseWindow) {
     let all_started = group.iter().all(|due| due.started);
     let wait = match (all_started, group[0].lane) {
         (false, _) => Duration::ZERO,
         (true, Lane::History | Lane::Again) => cx.settings.history_wait_max,
         (true, _) => cx.settings.fetch_wait_max,
     };
-    (wait, cx.deadline().after(wait))
+    (wait, cx.window(wait))
 }
 
 fn has_records(data: &PartitionData) -> bool {

@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
 
-use super::error::shown;
+use super::error::{SaslError, sanitize};
 use super::scram::{Next, SaltRequest, Salted, Scram, ScramHash};
 use crate::model::Secret;
 
@@ -57,61 +57,6 @@ pub struct Entropy(pub [u8; 32]);
 impl std::fmt::Debug for Entropy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Entropy")
-    }
-}
-
-/// Why a broker and we did not come to trust each other.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SaslError {
-    /// The broker knows other mechanisms.
-    #[error("it does not offer {wanted}; it has {offered}")]
-    Mechanism {
-        /// Ours.
-        wanted: &'static str,
-        /// Its.
-        offered: String,
-    },
-    /// The broker does not want to know.
-    #[error("it asks for no SASL on this port")]
-    NotAsked,
-    /// The broker does not believe us.
-    #[error("it refuses {mechanism}{}: {message}", of(user))]
-    Refused {
-        /// How we tried.
-        mechanism: &'static str,
-        /// As whom; empty for tokens, which say it themselves.
-        user: String,
-        /// In its words.
-        message: String,
-    },
-    /// The same, by SCRAM's own means.
-    #[error("it refuses SCRAM: {0}")]
-    Server(String),
-    /// A message that is none of SCRAM's.
-    #[error("its SCRAM message has {0}")]
-    Scram(&'static str),
-    /// An iteration count that nobody should use.
-    #[error("it asks for {iterations} iterations of SCRAM, where {min} to {max} are allowed")]
-    Iterations {
-        /// How many.
-        iterations: u32,
-        /// The fewest that are safe.
-        min: u32,
-        /// The most that are bearable.
-        max: u32,
-    },
-    /// The broker could not show that it knows the password.
-    #[error("it does not know the password either: this is not the broker that keeps it")]
-    Impostor,
-    /// More was asked than the mechanism has.
-    #[error("it goes on asking after {0} is over")]
-    Endless(&'static str),
-}
-
-fn of(user: &str) -> String {
-    match user {
-        "" => String::new(),
-        user => format!(" for user `{user}`"),
     }
 }
 
@@ -187,7 +132,7 @@ impl Auth {
         SaslError::Refused {
             mechanism: self.mechanism().unwrap_or_default(),
             user,
-            message: shown(message),
+            message: sanitize(message),
         }
     }
 
@@ -245,7 +190,7 @@ impl Exchange {
             }
             Self::Bearer(None) if message.is_empty() => Ok(Next::Over),
             Self::Bearer(against @ None) => {
-                *against = Some(shown(&String::from_utf8_lossy(message)));
+                *against = Some(sanitize(&String::from_utf8_lossy(message)));
                 // RFC 7628 3.2.3: a lone kvsep ends the exchange; the refusal itself follows.
                 Ok(Next::Send(vec![1]))
             }

@@ -11,7 +11,7 @@ use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::sasl::SaslError;
+use super::error::SaslError;
 use crate::model::Secret;
 
 /// RFC 7677 4 asks for this many at least, and so do Kafka's brokers. Fewer would make what crosses
@@ -161,7 +161,7 @@ impl Scram {
     ) -> Result<Next, SaslError> {
         let message = std::str::from_utf8(message).map_err(|_| SaslError::Scram("no UTF-8"))?;
         if let Some(refusal) = attribute(message, 'e') {
-            return Err(SaslError::Server(super::error::shown(refusal)));
+            return Err(SaslError::Server(super::error::sanitize(refusal)));
         }
         match self.expected.take() {
             None => self.on_first(message, password, salted),

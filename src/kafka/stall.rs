@@ -8,7 +8,7 @@ use super::batch::Queue;
 use super::context::Context;
 use super::event::TopicHandle;
 use super::link::{Peer, Purpose};
-use super::links::Silent;
+use super::silence::Silent;
 use super::view::BrokerId;
 use crate::model::{Instant, Partition};
 
@@ -19,12 +19,12 @@ pub(super) fn is_stalled(node: BrokerId, cx: &Context<'_>) -> bool {
 
 fn is_silent(node: BrokerId, silent: Silent, cx: &Context<'_>) -> bool {
     let to = (Peer::Node(node), Purpose::Produce);
-    cx.links.is_silent(to, silent, cx.now)
+    cx.silence().is(to, silent)
 }
 
 fn limit(node: BrokerId, silent: Silent, cx: &Context<'_>) -> Duration {
     let to = (Peer::Node(node), Purpose::Produce);
-    cx.links.limit(to, silent, cx.now)
+    cx.silence().limit(to, silent)
 }
 
 /// Whether the batch in flight makes no progress: a response of its broker is overdue, or its tries
@@ -36,7 +36,7 @@ fn is_stuck(queue: &Queue, leader: BrokerId, silent: Silent, cx: &Context<'_>) -
         Some(sent) => match sent.flight {
             None => Some(sent.since),
             Some(link) => {
-                let from = cx.links.link_silent_from(link, silent, cx.now);
+                let from = cx.silence().link_from(link, silent);
                 return from.is_some_and(|from| from <= cx.now.mono);
             }
         },

@@ -2,6 +2,7 @@
 //! is certain or the delivery timeout has passed, and never calls certain what is not.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -9,14 +10,16 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{self, ProduceRequest};
 
 use super::Code;
-use super::batch::{Pending, ProduceRecord, Queue, Sent};
+use super::batch::{Pending, Queue, Sent};
 use super::codes::{Denial, Verdict, verdict};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
-use super::link::{Asked, Peer, Purpose};
+use super::link::{Peer, Purpose};
+use super::produce_record::ProduceRecord;
 use super::producer::Producer;
 use super::records::batch_len_max;
+use super::request_tag::RequestTag;
 use super::stall;
 use super::view::BrokerId;
 use super::wire::{self, Api};
@@ -149,9 +152,9 @@ impl Writer {
     fn ask_for_id(&mut self, cx: &mut Context<'_>) {
         let away = |node: &BrokerId| {
             let peer = Peer::Node(*node);
-            let silent = cx.links.silent_since(peer, Purpose::Ask, cx.now);
+            let silent = cx.silence().since(peer, Purpose::Ask);
             let silent = silent.map(|since| cx.now.mono.since(since));
-            (!cx.links.trust(peer).0, silent)
+            (!cx.links.brokers().is_trusted(peer), silent)
         };
         let brokers = cx.view.brokers.iter().map(|broker| broker.id);
         if let Some(node) = brokers.min_by_key(away) {
@@ -167,12 +170,12 @@ impl Writer {
         if link.in_flight() >= REQUESTS_IN_FLIGHT_MAX {
             return;
         }
-        let id = link.id;
+        let id = link.id();
         if stall::is_stalled(node, cx) {
             return; // What goes after an answer that is owed could not be taken back.
         }
-        let link = cx.links.get_mut(id).expect("it stood just now");
-        let (link, newest) = (link.id, link.versions.of(Api::Produce));
+        let link = cx.links.get_mut(id).expect("it was ready just now");
+        let (link, newest) = (link.id(), link.version(Api::Produce));
         let newest = match newest {
             Ok(newest) => newest,
             Err(error) => return cx.give_up(link, error),
@@ -201,9 +204,9 @@ impl Writer {
             return;
         }
         let (version, request) = request(batches, newest, cx);
-        let deadline = cx.deadline();
-        let link = cx.links.get_mut(link).expect("it stood just now");
-        link.send(Asked::Produce(keys), version, &request, deadline);
+        let window = cx.window(Duration::ZERO);
+        let link = cx.links.get_mut(link).expect("it was ready just now");
+        link.send(RequestTag::Produce(keys), (version, &request), window);
     }
 
     /// What is past its deadline: unsent records are refused, for they never left; a batch that

@@ -8,6 +8,7 @@
 //! a [`Message`]; one to itself is handled in the same turn.
 
 mod ciphertext;
+mod difference;
 mod edge;
 mod home;
 mod io;
@@ -21,6 +22,7 @@ mod serving;
 mod snapshot;
 mod timers;
 mod topic_feed;
+mod topic_plan;
 mod totals;
 mod wait_queue;
 
@@ -42,8 +44,9 @@ pub use message::{
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
 pub use snapshot::{
-    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex, TopicPlan,
+    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex,
 };
+pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
 
 use serving::{Serving, TurnContext};

@@ -107,6 +107,11 @@ impl Projections {
         }
     }
 
+    /// Takes over a snapshot with the same topics.
+    pub(super) fn load(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = snapshot;
+    }
+
     /// The home says how a topic stands now.
     pub(super) fn on_standing(&mut self, topic: TopicIndex, standing: Standing) {
         self.standing[usize::from(topic.0)] = standing;

@@ -1,5 +1,5 @@
-//! Numbers and homes for the life of the process. The control side owns the registry and plans
-//! every snapshot with it, so that what two snapshots call by one number is one thing.
+//! What the process has named so far. The control side owns the registry and plans every snapshot
+//! with it, so that what two snapshots call by one number is one thing.
 //!
 //! Plan with a clone, and keep the clone only if the shards take the snapshot over: a rejected
 //! snapshot leaves nothing behind.
@@ -9,21 +9,23 @@ use std::collections::BTreeMap;
 use crate::config::{CommandRoute, QueryRoute, StreamRoute};
 use crate::metrics::RouteKind;
 use crate::model::{ClusterId, Id, IdTable, RouteId, ShardId, TopicId, TopicName};
-use crate::sse::Encoding;
 
-/// What the process has named so far.
+use super::topic_plan::TopicPlan;
+
+/// Numbers of clusters, topics and routes, and the plan of each topic.
+///
+/// A plan only grows. Its topic was loaded for all that any snapshot asked of it, and stays so when
+/// a route is removed.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     clusters: Numbers<Option<String>, ClusterId>,
     topics: Numbers<(ClusterId, TopicName), TopicId>,
     routes: Numbers<(RouteKind, String), RouteId>,
-    /// A topic never moves: its state is at its home.
+    plans: IdTable<TopicId, TopicPlan>,
+    /// A topic never moves, since its state is at its home.
     homes: IdTable<TopicId, ShardId>,
     /// How many groups of linked topics have a home. The next group takes the next shard.
     groups: usize,
-    /// The encodings of each topic, in the order in which streams asked for them. A home writes
-    /// each event once per encoding, and messages name an encoding by its place.
-    encodings: IdTable<TopicId, Vec<Encoding>>,
 }
 
 /// More different names than numbers.
@@ -38,13 +40,29 @@ impl Registry {
         self.clusters.of(name).ok_or(NumbersExhausted("clusters"))
     }
 
+    /// The number of a topic.
     pub(super) fn topic(
         &mut self,
         cluster: ClusterId,
         name: &TopicName,
     ) -> Result<TopicId, NumbersExhausted> {
         let topic = self.topics.of((cluster, name.clone()));
-        topic.ok_or(NumbersExhausted("topics"))
+        let topic = topic.ok_or(NumbersExhausted("topics"))?;
+        if self.plans.get(topic).is_none() {
+            self.plans.insert(topic, TopicPlan::new(cluster, name));
+        }
+        Ok(topic)
+    }
+
+    /// The plan of a topic, to add to it.
+    pub(super) fn plan(&mut self, topic: TopicId) -> &mut TopicPlan {
+        let plan = self.plans.get_mut(topic);
+        plan.expect("a number comes with a plan")
+    }
+
+    /// The plans of all topics.
+    pub(super) const fn plans(&self) -> &IdTable<TopicId, TopicPlan> {
+        &self.plans
     }
 
     pub(super) fn command(&mut self, route: &CommandRoute) -> Result<RouteId, NumbersExhausted> {
@@ -65,24 +83,6 @@ impl Registry {
         route.ok_or(NumbersExhausted("routes"))
     }
 
-    /// The place of an encoding among those of a topic.
-    pub(super) fn encoding(&mut self, topic: TopicId, encoding: Encoding) -> usize {
-        if self.encodings.get(topic).is_none() {
-            self.encodings.insert(topic, Vec::new());
-        }
-        let known = self.encodings.get_mut(topic).expect("inserted above");
-        let at = known.iter().position(|it| *it == encoding);
-        at.unwrap_or_else(|| {
-            known.push(encoding);
-            known.len() - 1
-        })
-    }
-
-    /// All encodings of a topic.
-    pub(super) fn encodings(&self, topic: TopicId) -> Vec<Encoding> {
-        self.encodings.get(topic).cloned().unwrap_or_default()
-    }
-
     /// Gives each of the linked topics its home, one of the first `homes` shards. Those that have
     /// none get that of the others. If these have different homes, they keep them, and the snapshot
     /// can't be taken over.
@@ -96,16 +96,9 @@ impl Registry {
         for &topic in linked {
             if self.homes.get(topic).is_none() {
                 self.homes.insert(topic, home);
+                self.plan(topic).home = home;
             }
         }
-    }
-
-    /// The home of a topic that has been placed.
-    pub(super) fn home(&self, topic: TopicId) -> ShardId {
-        *self
-            .homes
-            .get(topic)
-            .expect("every topic of a plan is placed")
     }
 }
 
@@ -190,7 +183,7 @@ mod tests {
         registry.place(&[d, a], 2);
         registry.place(&[e], 2);
         registry.place(&[b, c], 2);
-        let homes = [a, b, c, d, e].map(|topic| registry.home(topic));
+        let homes = [a, b, c, d, e].map(|topic| registry.plan(topic).home);
         assert_eq!(homes, [first, first, second, first, first]);
     }
 }

@@ -7,12 +7,13 @@ use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 
 use super::ShardSetup;
+use super::difference::difference;
 use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home};
 use super::io::{Io, Outputs, Part, SocketEvent, SocketId};
 use super::message::{
-    ControlMessage, EdgeMessage, Found, HomeMessage, Message, ProjectionMessage, ShardMessage,
-    TopicMessage,
+    ControlMessage, EdgeMessage, Found, HomeMessage, Level, Message, ProjectionMessage,
+    ShardMessage, TopicMessage,
 };
 use super::outbox::Outbox;
 use super::projection::{Deferred, Projection, Projections};
@@ -92,6 +93,42 @@ impl Serving {
         // What this shard told itself may have made work for phases that were over.
         cx.outputs.more |= more || self.has_work();
         cx.outputs.deadline = self.next_deadline();
+    }
+
+    /// Serves another snapshot from now on, if only its routes differ.
+    fn load(&mut self, snapshot: &Arc<Snapshot>) {
+        let number = snapshot.number;
+        let (level, text) = match self.take_over(snapshot) {
+            Ok(()) => (
+                Level::Info,
+                format!("serves the routes of snapshot {number}"),
+            ),
+            Err(difference) => {
+                let text =
+                    format!("does not serve snapshot {number}: {difference}; restart to serve it");
+                (Level::Warn, text)
+            }
+        };
+        // All shards decide alike: one of them says so.
+        if self.me == ShardId(0) {
+            self.out.note(level, text);
+        }
+    }
+
+    /// # Errors
+    /// Names what differs beside routes. The present snapshot stays.
+    fn take_over(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), String> {
+        if let Some(difference) = difference(&self.snapshot, snapshot) {
+            return Err(difference);
+        }
+        let mut all = (**self.metrics.names()).clone();
+        all.add(&names(snapshot));
+        self.metrics.add_names(all.into());
+        self.home.load(snapshot.clone());
+        self.projections.load(snapshot.clone());
+        self.edge.load(snapshot.clone());
+        self.snapshot = snapshot.clone();
+        Ok(())
     }
 
     /// What happened to sockets: brokers' are read at once, clients' go into the rotation. Returns
@@ -255,8 +292,7 @@ impl Serving {
 
     fn on_shard_message<I: Io>(&mut self, message: ShardMessage, cx: &mut TurnContext<'_, I>) {
         match message {
-            // The first snapshot is served until the process ends.
-            ShardMessage::Load(_) => {}
+            ShardMessage::Load(snapshot) => self.load(&snapshot),
             ShardMessage::Ask(number) => {
                 let report = Box::new(self.report(cx.now));
                 self.out.to_control(ControlMessage::Report(number, report));

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{BrokerAddress, ClusterConfig, ClusterIndex as ConfigIndex, ClusterKeys};
-use crate::config::{
-    CommandRoute, Config, KafkaSasl, KafkaTls, QueryRoute, Slow, Start, StreamRoute,
+use crate::config::{CommandRoute, Config, KafkaSasl, KafkaTls, QueryRoute, StreamRoute};
+use crate::model::{
+    ClusterId, Id as _, IdTable, LogIdentity, RouteId, ShardId, TopicId, TopicName,
 };
-use crate::model::{ClusterId, IdTable, LogIdentity, RouteId, ShardId, TopicId, TopicName};
 pub use crate::model::{ClusterId as ClusterIndex, TopicId as TopicIndex};
-use crate::sse::{Encoding, Payload};
 
 use super::registry::{NumbersExhausted, Registry};
+use super::topic_plan::TopicPlan;
 
 /// What to serve.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Snapshot {
     pub number: u64,
     /// Routes and settings as they were read.
     pub config: Arc<Config>,
-    /// Every topic that a route names.
+    /// Every topic that a route names, in this snapshot or an earlier one.
     pub topics: IdTable<TopicId, TopicPlan>,
     /// By the command route's place in the config.
     pub commands: Vec<CommandPlan>,
@@ -37,33 +37,6 @@ pub struct Snapshot {
     pub layout: Layout,
     /// The clusters, and where the config has each.
     clusters: IdTable<ClusterId, ConfigIndex>,
-}
-
-/// A topic and what it is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicPlan {
-    /// Its cluster.
-    pub cluster: ClusterId,
-    /// Its name.
-    pub name: TopicName,
-    /// The shard that does its Kafka work.
-    pub home: ShardId,
-    /// Commands are produced to it.
-    pub takes_commands: bool,
-    /// Whether some of these records have no key.
-    pub takes_keyless: bool,
-    /// Replies are read from it, whole.
-    pub holds_replies: bool,
-    /// Its newest records are cached, over all slices.
-    pub cached: bool,
-    /// Queries are answered from it.
-    pub queried: bool,
-    /// Whether the topic has a collection.
-    pub listed: bool,
-    /// A route needs it compacted, for this reason.
-    pub compacted_for: Option<&'static str>,
-    /// The ways its events are written; empty if no stream reads it.
-    pub encodings: Vec<Encoding>,
 }
 
 /// A command route. Its topics share a home.
@@ -139,14 +112,6 @@ impl Layout {
     }
 }
 
-impl TopicPlan {
-    /// Whether every slice shard gets the topic's steps.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.cached || !self.encodings.is_empty()
-    }
-}
-
 impl Snapshot {
     /// Plans a checked config over the shards. Topics that a command route links share a home.
     ///
@@ -167,7 +132,8 @@ impl Snapshot {
         let streams = config.streams.iter();
         let streams = streams.map(|route| planner.stream(route, &config.headers.etag));
         let streams = streams.collect::<Result<_, _>>()?;
-        let (clusters, topics) = planner.place(layout.homes());
+        let clusters = planner.place(layout.homes());
+        let topics = registry.plans().clone();
         Ok(Self {
             number,
             config,
@@ -190,14 +156,25 @@ impl Snapshot {
 
     /// Every cluster, that of `[kafka]` first.
     pub fn cluster_indexes(&self) -> impl Iterator<Item = ClusterId> + use<> {
-        let clusters: Vec<_> = self.clusters.iter().map(|(cluster, _)| cluster).collect();
-        clusters.into_iter()
+        // All snapshots of a shard have the same clusters, so that their numbers have no gaps.
+        (0..self.clusters.end()).filter_map(ClusterId::at)
     }
 
     /// Where the config has a cluster.
     fn config_index(&self, cluster: ClusterId) -> ConfigIndex {
         let index = self.clusters.get(cluster);
         *index.expect("every snapshot of a shard has the same clusters")
+    }
+
+    /// Every cluster with its table, as [`Self::cluster`] returns it.
+    pub(super) fn clusters(&self) -> impl Iterator<Item = (ClusterId, Option<&ClusterConfig>)> {
+        let clusters = self.clusters.iter();
+        clusters.map(|(id, index)| (id, self.config.cluster(*index)))
+    }
+
+    /// Whether a cluster is one of this snapshot's.
+    pub(super) fn has_cluster(&self, cluster: ClusterId) -> bool {
+        self.clusters.get(cluster).is_some()
     }
 
     /// A cluster's table. `None`: that is `[kafka]`.
@@ -286,13 +263,12 @@ impl Snapshot {
     }
 }
 
-/// Makes the tables of a snapshot.
+/// Makes the tables of a snapshot, and adds to the registry what it asks of topics.
 struct Planner<'a> {
     registry: &'a mut Registry,
     clusters: IdTable<ClusterId, ConfigIndex>,
     /// The same by place in the config.
     cluster_ids: Vec<ClusterId>,
-    topics: IdTable<TopicId, TopicPlan>,
     /// Each topic's group: the lowest number it is linked with.
     groups: BTreeMap<TopicId, TopicId>,
 }
@@ -303,7 +279,6 @@ impl<'a> Planner<'a> {
             registry,
             clusters: IdTable::default(),
             cluster_ids: Vec::new(),
-            topics: IdTable::default(),
             groups: BTreeMap::new(),
         };
         for index in config.cluster_indexes() {
@@ -316,11 +291,12 @@ impl<'a> Planner<'a> {
     }
 
     fn command(&mut self, route: &CommandRoute) -> Result<CommandPlan, NumbersExhausted> {
-        let (commands, plan) = self.topic(route.cluster, &route.topic)?;
+        let commands = self.topic(route.cluster, &route.topic)?;
+        let plan = self.registry.plan(commands);
         plan.takes_commands = true;
         plan.takes_keyless |= route.key.is_none();
-        let (replies, plan) = self.topic(route.cluster, &route.replies)?;
-        plan.holds_replies = true;
+        let replies = self.topic(route.cluster, &route.replies)?;
+        self.registry.plan(replies).holds_replies = true;
         self.link(commands, replies);
         let id = self.registry.command(route)?;
         Ok(CommandPlan {
@@ -331,7 +307,8 @@ impl<'a> Planner<'a> {
     }
 
     fn query(&mut self, route: &QueryRoute) -> Result<QueryPlan, NumbersExhausted> {
-        let (topic, plan) = self.topic(route.cluster, &route.topic)?;
+        let topic = self.topic(route.cluster, &route.topic)?;
+        let plan = self.registry.plan(topic);
         (plan.cached, plan.queried) = (true, true);
         plan.listed |= route.key.is_none();
         let id = self.registry.query(route)?;
@@ -343,21 +320,8 @@ impl<'a> Planner<'a> {
         route: &StreamRoute,
         etag_header: &str,
     ) -> Result<StreamPlan, NumbersExhausted> {
-        let (topic, plan) = self.topic(route.cluster, &route.topic)?;
-        if route.start == Start::Snapshot {
-            plan.compacted_for = Some("`start = \"snapshot\"`");
-        }
-        if route.slow == Slow::Conflate {
-            plan.compacted_for = Some("`slow = \"conflate\"`");
-        }
-        // *Changes* of a compacted topic are paged from its slices, with or without a query.
-        plan.cached |= plan.compacted_for.is_some();
-        let encoding = Encoding {
-            event: route.event.clone(),
-            payload: Payload::Auto,
-            etag_header: etag_header.into(),
-        };
-        let encoding = self.registry.encoding(topic, encoding);
+        let topic = self.topic(route.cluster, &route.topic)?;
+        let encoding = self.registry.plan(topic).stream(route, etag_header);
         let id = self.registry.stream(route)?;
         Ok(StreamPlan {
             id,
@@ -366,20 +330,15 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// A topic's number, and its plan to be completed.
     fn topic(
         &mut self,
         cluster: ConfigIndex,
         name: &TopicName,
-    ) -> Result<(TopicId, &mut TopicPlan), NumbersExhausted> {
+    ) -> Result<TopicId, NumbersExhausted> {
         let cluster = self.cluster_ids[usize::from(cluster.0)];
         let topic = self.registry.topic(cluster, name)?;
-        if self.topics.get(topic).is_none() {
-            self.topics.insert(topic, TopicPlan::new(cluster, name));
-            self.groups.insert(topic, topic);
-        }
-        let plan = self.topics.get_mut(topic).expect("inserted above");
-        Ok((topic, plan))
+        self.groups.entry(topic).or_insert(topic);
+        Ok(topic)
     }
 
     fn link(&mut self, one: TopicId, other: TopicId) {
@@ -391,12 +350,9 @@ impl<'a> Planner<'a> {
             .for_each(|group| *group = low);
     }
 
-    /// Completes the plans with what the registry knows of the topics. New groups go round the
-    /// homes in the order of their lowest number, which is that of their first mention.
-    fn place(
-        mut self,
-        homes: u16,
-    ) -> (IdTable<ClusterId, ConfigIndex>, IdTable<TopicId, TopicPlan>) {
+    /// Gives new topics their homes. New groups go round the homes in the order of their lowest
+    /// number, which is that of their first mention.
+    fn place(self, homes: u16) -> IdTable<ClusterId, ConfigIndex> {
         let mut groups: BTreeMap<TopicId, Vec<TopicId>> = BTreeMap::new();
         for (&topic, &group) in &self.groups {
             groups.entry(group).or_default().push(topic);
@@ -404,29 +360,6 @@ impl<'a> Planner<'a> {
         for linked in groups.values() {
             self.registry.place(linked, homes);
         }
-        for (topic, plan) in self.topics.iter_mut() {
-            plan.home = self.registry.home(topic);
-            plan.encodings = self.registry.encodings(topic);
-        }
-        (self.clusters, self.topics)
-    }
-}
-
-impl TopicPlan {
-    /// A topic that nothing is asked of yet.
-    fn new(cluster: ClusterId, name: &TopicName) -> Self {
-        Self {
-            cluster,
-            name: name.clone(),
-            home: ShardId(0),
-            takes_commands: false,
-            takes_keyless: false,
-            holds_replies: false,
-            cached: false,
-            queried: false,
-            listed: false,
-            compacted_for: None,
-            encodings: Vec::new(),
-        }
+        self.clusters
     }
 }

@@ -21,8 +21,8 @@
 //! which subscribers share. Both end where the window begins. If the window has moved on meanwhile,
 //! history continues. `source.rs` has the states of a subscriber, one line per event.
 //!
-//! **Slowness.** Delivery waits for no subscriber. The rest of a frame that a socket took in part is
-//! copied for its one client, so a block can leave the window while it is read. A cursor into an
+//! **Slowness.** Delivery waits for no subscriber. The rest of a frame that a socket took in part
+//! is copied for its one client, so a block can leave the window while it is read. A cursor into an
 //! evicted block has lagged: the stream is closed, to be resumed by its id, or on a compacted topic
 //! *conflated*: changes(V, now).
 //!

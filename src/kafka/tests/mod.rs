@@ -40,6 +40,7 @@ fn key(topic: TopicHandle, partition: u32) -> ReadKey {
         lane: Lane::Streams,
         topic,
         partition: Partition(partition),
+        id: ReadId::LIVE,
     }
 }
 

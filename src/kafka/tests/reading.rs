@@ -1,5 +1,6 @@
 //! Reads: where they begin, go on, stop and fail.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -134,7 +135,7 @@ fn many_partitions_share_a_fetch_and_take_turns_to_be_first() {
         world.client.read(key(handle, partition), at(0));
     }
     world.settle();
-    let mut firsts = std::collections::BTreeSet::new();
+    let mut firsts = BTreeSet::new();
     for _ in 0..5 {
         let fetch = world.fetches.pop_front().unwrap();
         assert!(world.fetches.is_empty(), "one in flight a broker and lane");
@@ -156,7 +157,7 @@ fn lanes_have_connections_of_their_own() {
         world.client.read(read, at(0));
     }
     world.settle();
-    let links: std::collections::BTreeSet<_> = world.fetches.iter().map(|f| f.link).collect();
+    let links: BTreeSet<_> = world.fetches.iter().map(|f| f.link).collect();
     assert_eq!(links.len(), 3);
 }
 
@@ -486,4 +487,66 @@ fn a_batch_larger_than_asked_for_is_asked_for_with_more_room() {
     );
     world.fetched(&fetch, vec![data(0, 3, &[0])]);
     assert_eq!(offsets_of(&world.take()), [0]);
+}
+
+/// A Fetch names a partition once, so several reads of it in one lane take turns on one connection.
+#[test]
+fn reads_of_one_partition_take_turns() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    let read = |id| ReadKey {
+        id: ReadId(id),
+        ..key(handle, 0)
+    };
+    let from = [10, 20, 30];
+    for (id, from) in (1..).zip(from) {
+        world.client.read(read(id), at(from));
+    }
+    world.settle();
+    let mut turns = Vec::new();
+    for _ in 0..6 {
+        let offset = wanted(&world)[0].1;
+        let fetch = world.fetches.pop_front().unwrap();
+        assert!(world.fetches.is_empty(), "one Fetch in flight");
+        assert_eq!(fetch.fetch().topics[0].partitions.len(), 1);
+        world.fetched(&fetch, vec![data(0, 99, &[offset as u64])]);
+        let events = world.take();
+        let reads: BTreeSet<u32> = events
+            .iter()
+            .filter_map(Event::read)
+            .map(|r| r.id.0)
+            .collect();
+        assert_eq!(reads.len(), 1, "{events:?}");
+        assert_eq!(offsets_of(&events), [offset as u64]);
+        turns.push((reads.into_iter().next().unwrap(), offset));
+    }
+    let expected = [(1, 10), (2, 20), (3, 30), (1, 11), (2, 21), (3, 31)];
+    assert_eq!(turns, expected);
+    world.client.stop(read(2));
+    world.client.stop(read(3));
+    let fetch = world.fetches.pop_front().unwrap();
+    world.fetched(&fetch, vec![data(0, 99, &[12])]);
+    assert_eq!(offsets_of(&world.take()), [12], "the others end alone");
+}
+
+/// The same where the reads have no offset yet: ListOffsets names a partition once too.
+#[test]
+fn reads_of_one_partition_find_their_start() {
+    let (mut world, handle) = known(&[(1, 0)]);
+    world.offsets = (11, 99, 0);
+    for id in 1..=3 {
+        let read = ReadKey {
+            id: ReadId(id),
+            ..key(handle, 0)
+        };
+        world.client.read(read, StartAt::Earliest);
+    }
+    world.settle();
+    for _ in 0..3 {
+        assert_eq!(wanted(&world), [(0, 11)]);
+        let fetch = world.fetches.pop_front().unwrap();
+        world.fetched(&fetch, vec![data(0, 99, &[])]);
+    }
+    let started = |event: &Event| matches!(event, Event::Started { .. });
+    let events = world.take();
+    assert_eq!(events.iter().filter(|it| started(it)).count(), 3);
 }

@@ -64,6 +64,30 @@ fn begun(partitions: u32) -> (World, TopicHandle) {
     (world, handle)
 }
 
+/// Two reads of one partition share its entry in the session: the broker is given the other offset,
+/// and never forgets the partition that the same request names.
+#[test]
+fn reads_of_one_partition_share_its_entry() {
+    let (mut world, handle) = begun(1);
+    let other = ReadKey {
+        id: ReadId(1),
+        ..key(handle, 0)
+    };
+    world.client.read(other, at(7));
+    let fetch = world.next_fetch();
+    answer(&mut world, &fetch, 9, 0, vec![]);
+    let fetch = world.next_fetch();
+    assert_eq!(
+        said(&fetch),
+        (9, 2, vec![(0, 7)], vec![]),
+        "the other's turn"
+    );
+    answer(&mut world, &fetch, 9, 0, vec![data(0, 8, &[7])]);
+    assert_eq!(offsets_of(&world.take()), [7]);
+    let fetch = world.next_fetch();
+    assert_eq!(said(&fetch), (9, 3, vec![(0, 0)], vec![]), "and back");
+}
+
 #[test]
 fn only_changes_are_named() {
     let (mut world, handle) = begun(3);

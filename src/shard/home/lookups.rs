@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::command::{Reply, ReplyHeaders};
-use crate::kafka::{Client, Event, Lane, ReadKey, StartAt, TopicHandle};
+use crate::kafka::{Client, Event, Lane, ReadId, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Next};
 use crate::model::{CorrelationId, ExchangeId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
@@ -89,6 +89,7 @@ impl Lookups {
             lane: Lane::History,
             topic: self.topic,
             partition,
+            id: ReadId::LIVE,
         }
     }
 
@@ -150,6 +151,7 @@ impl Lookups {
                 lane: Lane::History,
                 topic,
                 partition: *partition,
+                id: ReadId::LIVE,
             };
             match queue.front().map(|lookup| lookup.wanted) {
                 None => client.stop(read),
@@ -304,6 +306,7 @@ mod tests {
                 lane: Lane::History,
                 topic: TopicHandle(0),
                 partition: Partition(1),
+                id: ReadId::LIVE,
             },
             batch: batch(1, &[draft], &HashSecret::new([0; 16])),
             next: Next {

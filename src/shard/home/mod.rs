@@ -125,6 +125,11 @@ impl Home {
         }
     }
 
+    /// Takes over a snapshot with the same topics and clusters.
+    pub(super) fn load(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = snapshot;
+    }
+
     /// The clusters, for their sockets.
     pub(super) fn clusters(&mut self) -> &mut [Cluster] {
         &mut self.clusters

@@ -6,8 +6,8 @@ use super::*;
 use crate::command::{CommandRecord, PartitionBy};
 use crate::config::{ConfigFile, Sources, load};
 use crate::kafka::{
-    Address, BrokerId, BrokerView, ClusterView, Entropy, Lane, Leader, ReadKey, TopicConfig,
-    TopicEntry, TopicState, TopicView,
+    Address, BrokerId, BrokerView, ClusterView, Entropy, Lane, Leader, ReadId, ReadKey,
+    TopicConfig, TopicEntry, TopicState, TopicView,
 };
 use crate::log::testing::{Draft, batch};
 use crate::log::{Cut, Next};
@@ -477,6 +477,7 @@ fn a_topic_that_outgrows_ids_is_not_served_with_ids_nobody_reads() {
         lane: Lane::Streams,
         topic: world.topic(EVENTS).handle(),
         partition: Partition(128),
+        id: ReadId::LIVE,
     };
     let end = Offset(1);
     world.happens(Event::Started {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Client, Lane, MissingReason, ReadKey, StartAt, TopicHandle, TopicView};
+use crate::kafka::{Client, Lane, MissingReason, ReadId, ReadKey, StartAt, TopicHandle, TopicView};
 use crate::log::{Next, Seq};
 use crate::metrics::Check;
 use crate::model::{ExchangeId, HashSecret, Instant, LogTag, Now, Partition, ShardId};
@@ -20,7 +20,8 @@ use super::partitions::{Counts, Part};
 use super::{HomeContext, Outbox, note};
 use crate::route::Refused;
 use crate::shard::message::{Incarnation, Level, ProjectionMessage};
-use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex, TopicPlan};
+use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use crate::shard::topic_plan::TopicPlan;
 
 /// One topic at home.
 #[derive(Debug)]
@@ -113,6 +114,7 @@ impl Topic {
             lane,
             topic: self.handle,
             partition,
+            id: ReadId::LIVE,
         }
     }
 

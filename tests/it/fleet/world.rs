@@ -2,19 +2,17 @@
 //! instances that crash and restart. A storm of faults is followed by a calm in which everything
 //! must settle. A scenario adds the topics, the clients and the checks.
 
-use std::sync::Arc;
-
 use sluicegate::broker::{Broker, NodeId, Settings};
-use sluicegate::config::{ConfigFile, Sources};
 use sluicegate::model::{Instant, Now, Partition, UnixMillis};
-use sluicegate::shard::{Layout, Registry, Snapshot};
+use sluicegate::shard::Layout;
 
 use super::peer::Peer;
 use super::random::Random;
+use super::reload::Snapshots;
 
-/// Steps of the storm.
+/// Number of steps with faults.
 const STORM: u64 = 300;
-/// The most steps of the calm.
+/// Most steps after the faults.
 const CALM: u64 = 6_000;
 
 /// What a scenario adds to the world.
@@ -26,7 +24,7 @@ pub(super) trait Scenario {
     /// Runs after the gateways' turns of each step: clients and services act, and the checks run.
     fn act(&mut self, world: &mut World, storm: bool);
 
-    /// A gateway process was killed: its connections are gone.
+    /// A gateway process was killed, which closed its connections.
     fn on_killed(&mut self, gateway: usize, world: &mut World);
 
     /// Whether the scenario waits for nothing more. Called after each step of the calm.
@@ -36,9 +34,9 @@ pub(super) trait Scenario {
     fn unsettled(&self) -> String;
 }
 
-/// A place in which one gateway process runs at a time.
+/// One gateway, which runs one process at a time.
 pub(super) struct Gateway {
-    snapshot: Arc<Snapshot>,
+    snapshots: Snapshots,
     /// `None` while the process is killed.
     pub(super) process: Option<Peer>,
     /// Number of processes started so far.
@@ -105,10 +103,9 @@ impl World {
                 shards,
                 kafka_shards,
             };
-            let config = Arc::new(load(config(&mut self.random)));
-            let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
+            let config = config(&mut self.random);
             self.gateways.push(Gateway {
-                snapshot: Arc::new(snapshot.expect("a few names have numbers")),
+                snapshots: Snapshots::new(&config, layout),
                 process: None,
                 life: 0,
                 paused: 0,
@@ -160,7 +157,7 @@ impl World {
         for gateway in &mut self.gateways {
             if gateway.process.is_none() && (!storm || self.random.one_in(10)) {
                 let seed = self.random.next() >> 8;
-                gateway.process = Some(Peer::start(&gateway.snapshot, seed));
+                gateway.process = Some(Peer::start(&gateway.snapshots.first, seed));
                 gateway.life += 1;
             }
             let Some(process) = &mut gateway.process else {
@@ -197,6 +194,16 @@ impl World {
                 process.kill(&mut self.broker);
                 self.gateways[index].paused = 0;
                 scenario.on_killed(index, self);
+            }
+        }
+        if self.random.one_in(30) {
+            let index = self.random.below(self.gateways.len() as u64) as usize;
+            let Gateway {
+                snapshots, process, ..
+            } = &mut self.gateways[index];
+            if let Some(process) = process {
+                let snapshot = snapshots.any(&mut self.random);
+                process.load(snapshot, snapshots.is_unsupported(snapshot));
             }
         }
         if self.faults.pauses && self.random.one_in(60) {
@@ -267,23 +274,5 @@ impl World {
             let (status, notes) = (&process.status, &process.notes);
             println!("gateway {number}: {status:#?} {notes:#?}");
         }
-    }
-}
-
-fn load(text: String) -> sluicegate::config::Config {
-    let file = Some(ConfigFile {
-        name: "fleet.toml".into(),
-        text,
-    });
-    let sources = Sources {
-        file,
-        environment: Vec::new(),
-        flags: Vec::new(),
-        cpus: 2,
-        to_serve: true,
-    };
-    match sluicegate::config::load(sources) {
-        Ok(loaded) => loaded.config,
-        Err(report) => panic!("{}", report.render(false)),
     }
 }

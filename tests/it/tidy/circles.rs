@@ -13,7 +13,6 @@ const KNOWN: &[&[&str]] = &[
     &["config/cross", "config/load"],
     &["demo/payments"],
     &["demo/service"],
-    &["kafka"],
     &["reactor/mailbox", "reactor/resolver"],
     &["shard"],
     &["sys/probe", "sys/ring"],

@@ -170,8 +170,8 @@ fn describe_silence(client: &Client, now: Now) -> Option<String> {
     (!silent.is_empty()).then_some(text)
 }
 
-/// Why a broker fails and, if known, what to do. `advertised`: brokers advertise its address, so the
-/// config is not the cause.
+/// Why a broker fails and, if known, what to do. `advertised`: brokers advertise its address, so
+/// the config is not the cause.
 fn explain(error: &KafkaError, advertised: bool, access: &Access) -> String {
     let keys = &access.keys;
     let bootstrap = || keys.key("bootstrap");

@@ -1,6 +1,6 @@
 //! How old the answers from a topic's memory may be. While brokers confirm a partition, an answer
-//! is as old as a fetch takes. While they do not, the answer carries its age. Records behind an open
-//! transaction are not confirmed either, since they may be older than a fetch.
+//! is as old as a fetch takes. While they do not, the answer carries its age. Records behind an
+//! open transaction are not confirmed either, since they may be older than a fetch.
 
 use std::time::Duration;
 

@@ -9,7 +9,8 @@ use crate::metrics::{Check, CheckState};
 use crate::model::{Instant, Now, Offset, Partition};
 use crate::route::{Failure, Refused};
 use crate::shard::message::{Blocked, Standing};
-use crate::shard::snapshot::{Snapshot, TopicPlan};
+use crate::shard::snapshot::Snapshot;
+use crate::shard::topic_plan::TopicPlan;
 
 use super::cluster::ClusterHealth;
 use super::line::Line;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::HistoryContext;
-use crate::kafka::{Event, Lane, ReadKey, StartAt, TopicHandle};
+use crate::kafka::{Event, Lane, ReadId, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
 use crate::model::{Instant, Offset, Partition, ShardId, UnixMillis};
 use crate::shard::home::partitions::log_start;
@@ -320,6 +320,7 @@ const fn history(topic: TopicHandle, partition: Partition) -> ReadKey {
         lane: Lane::History,
         topic,
         partition,
+        id: ReadId::LIVE,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::catch_up::STALL_CHECK_EVERY;
 use super::*;
-use crate::kafka::{DirectoryRole, Lane, ReadKey, Settings};
+use crate::kafka::{DirectoryRole, Lane, ReadId, ReadKey, Settings};
 use crate::log::Next;
 use crate::log::testing::{Draft, batch};
 use crate::model::{HashSecret, LogTag, Now, Offset, UnixMillis};
@@ -103,6 +103,7 @@ impl Ground {
             lane: Lane::History,
             topic: TOPIC,
             partition: Partition(partition),
+            id: ReadId::LIVE,
         };
         let record = Draft::new(next - 1, "k", Some("v"));
         let event = Event::Batch {

@@ -1,0 +1,31 @@
+//! What each request of the client is for. A connection carries the tag from the request to its
+//! response, or to the report of its loss, without looking into it. `client.rs` hands both to the
+//! part that sent the request.
+
+use std::time::Duration;
+
+use super::event::{ReadKey, TopicHandle};
+use crate::model::{LeaderEpoch, Partition};
+
+/// An epoch of a partition.
+pub(super) type EpochKey = (TopicHandle, Partition, LeaderEpoch);
+
+#[derive(Debug)]
+pub(super) enum RequestTag {
+    /// Of the directory.
+    Metadata,
+    /// Of the directory.
+    Configs,
+    /// Of the producer.
+    ProducerId,
+    /// Of reads that have no offset yet: each with its generation.
+    StartOffsets(Vec<(ReadKey, u32)>),
+    /// Of end offsets: the number of the question, and some of its partitions.
+    Ends(u64, Vec<Partition>),
+    /// Of the ends of epochs: the number of the request.
+    Epochs(u64, Vec<EpochKey>),
+    /// Of the reader: how long the broker may wait for records.
+    Fetch(Duration),
+    /// Of the writer: each batch with its number.
+    Produce(Vec<(TopicHandle, Partition, u64)>),
+}

@@ -1,0 +1,136 @@
+//! Where reads begin that name an end of the log instead of an offset.
+
+use bytes::Bytes;
+
+use super::KafkaError;
+use super::context::Context;
+use super::event::{Event, Isolation, LinkId, ReadKey};
+use super::offsets::{self, Question};
+use super::read::{Place, fail};
+use super::reads::Reads;
+use super::request_tag::RequestTag;
+use crate::log::Next;
+use crate::model::{LeaderEpoch, Partition};
+
+/// Asks where the reads begin that do not know it.
+pub(super) fn pump(reads: &mut Reads, cx: &mut Context<'_>) {
+    let mut sought = Vec::new();
+    for (key, read) in reads.iter() {
+        let Place::Sought { earliest, .. } = read.place else {
+            continue;
+        };
+        if read.flight.is_some() {
+            continue;
+        }
+        if read.not_before > cx.now.mono {
+            cx.wake.at(read.not_before);
+        } else if let Some((node, epoch)) = cx.leader(key.topic, key.partition) {
+            sought.push(((node, earliest, key.lane), key, epoch));
+        }
+    }
+    sought.sort_unstable();
+    // A request names a partition once. Further reads of the partition go with the next request.
+    sought.dedup_by_key(|(group, key, _)| (*group, key.topic, key.partition));
+    for group in sought.chunk_by(|a, b| a.0 == b.0) {
+        let partitions = group
+            .iter()
+            .map(|&(_, key, epoch)| (key.topic, key.partition, epoch));
+        let partitions: Vec<_> = partitions.collect();
+        let (node, earliest, _) = group[0].0;
+        let question = Question {
+            node,
+            earliest,
+            isolation: Isolation::Committed,
+            partitions: &partitions,
+        };
+        let keys = group
+            .iter()
+            .map(|(_, key, _)| (*key, reads.generation(*key)))
+            .collect();
+        if let Some(link) = question.ask(RequestTag::StartOffsets(keys), cx) {
+            for (_, key, _) in group {
+                reads.get_mut(*key).expect("it is sought").flight = Some(link);
+            }
+        }
+    }
+}
+
+/// Offsets came for some reads.
+pub(super) fn on_answer(
+    reads: &mut Reads,
+    link: LinkId,
+    asked: &[(ReadKey, u32)],
+    response: (i16, Bytes),
+    cx: &mut Context<'_>,
+) {
+    let Some(response) = offsets::decode(link, response, cx) else {
+        return on_lost(reads, asked, &KafkaError::Closed, cx);
+    };
+    for topic in &response.topics {
+        let Some(handle) = cx.topics.find(&topic.name, uuid::Uuid::nil()) else {
+            continue;
+        };
+        for found in &topic.partitions {
+            let partition = Partition(found.partition_index as u32);
+            let same =
+                |(key, _): &&(ReadKey, u32)| key.topic == handle && key.partition == partition;
+            let Some(&(key, generation)) = asked.iter().find(same) else {
+                continue;
+            };
+            let outcome = offsets::offset_of(found, cx);
+            let Some(read) = reads.get_mut(key) else {
+                continue;
+            };
+            if read.generation != generation {
+                continue;
+            }
+            let Place::Sought { earliest, wanted } = read.place else {
+                continue;
+            };
+            read.flight = None;
+            match outcome {
+                Err(error) => fail(key, read, error, cx),
+                Ok(offset) => {
+                    // At the log's end it is the leader's own, so that an id made there before any
+                    // record can be checked. At its start it is of the record to come.
+                    let epoch = u32::try_from(found.leader_epoch).ok();
+                    let epoch = LeaderEpoch(epoch.filter(|_| !earliest));
+                    read.place = Place::At(Next { offset, epoch });
+                    if let Some(wanted) = wanted {
+                        let (read, log_start) = (key, offset);
+                        cx.events.push_back(Event::OutOfRange {
+                            read,
+                            wanted,
+                            log_start,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    // Whoever was left out of the answer asks again.
+    on_lost(
+        reads,
+        asked,
+        &KafkaError::Protocol("an answer without the partition"),
+        cx,
+    );
+}
+
+/// The question is lost, or some of it was not answered.
+pub(super) fn on_lost(
+    reads: &mut Reads,
+    asked: &[(ReadKey, u32)],
+    error: &KafkaError,
+    cx: &mut Context<'_>,
+) {
+    for (key, generation) in asked {
+        if let Some(read) = reads.get_mut(*key)
+            && read.generation == *generation
+            && matches!(read.place, Place::Sought { .. })
+            && read.flight.take().is_some()
+        {
+            fail(*key, read, error.clone(), cx);
+        }
+    }
+}
