@@ -13,7 +13,7 @@ use crate::shard::message::FeedMessage;
 use crate::sse::{Encoder, StreamQuestion};
 
 /// Pieces that a catch-up read may hold: its reads are paused while it has more.
-const PIECES_MAX: usize = 4;
+const PIECES_MAX: usize = crate::config::CATCH_UP_PIECES_MAX;
 
 /// How long a catch-up read may bring nothing before it is checked for a stall, and how often then.
 pub(super) const STALL_CHECK_EVERY: Duration = Duration::from_secs(2);
