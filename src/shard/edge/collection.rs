@@ -1,5 +1,5 @@
-//! Collections: a JSON array sent page by page, slice after slice in the order of the key hashes. An
-//! exchange holds one page at most; the next is asked for when the socket has taken the last.
+//! Collections: a JSON array sent page by page, slice after slice in the order of the key hashes.
+//! An exchange holds one page at most; the next is asked for when the socket has taken the last.
 
 use crate::cache::{Page, Value};
 use crate::http::Framed;

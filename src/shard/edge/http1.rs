@@ -1,5 +1,5 @@
-//! One HTTP/1.1 connection: its transport, what it received, what it has to send, and its deadlines.
-//! A plain state machine without a task or a timer; an idle one holds no buffer.
+//! One HTTP/1.1 connection: its transport, what it received, what it has to send, and its
+//! deadlines. A plain state machine without a task or a timer; an idle one holds no buffer.
 
 use std::io::IoSlice;
 use std::time::Duration;
@@ -364,8 +364,9 @@ impl Http1 {
         };
     }
 
-    /// When the connection must be looked at: its phase takes too long, or its socket takes nothing.
-    /// While a response is sent, only the second counts: nothing is expected of the client.
+    /// When the connection must be looked at: its phase takes too long, or its socket takes
+    /// nothing. While a response is sent, only the second counts: nothing is expected of the
+    /// client.
     pub(super) fn next_timeout(&self, write_timeout: Duration) -> Instant {
         let stalled = self.stalled.map(|since| since.after(write_timeout));
         match stalled {

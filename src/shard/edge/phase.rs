@@ -88,8 +88,9 @@ mod tests {
         Phase::Closing,
     ];
 
-    /// Every phase × event. An event that is not listed for a phase cannot happen in it. Every phase
-    /// ends when the socket breaks or a timeout passes; that frees the connection and has no row.
+    /// Every phase × event. An event that is not listed for a phase cannot happen in it. Every
+    /// phase ends when the socket breaks or a timeout passes; that frees the connection and has no
+    /// row.
     #[test]
     fn transitions() {
         let mut table = String::new();

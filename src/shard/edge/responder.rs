@@ -1,5 +1,5 @@
-//! Responses to the requests of HTTP/1.1 connections: each gets its CORS fields and its date here, and
-//! is written into one buffer, so that a client's turn is one write.
+//! Responses to the requests of HTTP/1.1 connections: each gets its CORS fields and its date here,
+//! and is written into one buffer, so that a client's turn is one write.
 
 use crate::http::{
     Cors, CorsGrant, DateCache, Framed, Headers, Response, ResponseContext, Status, write_response,

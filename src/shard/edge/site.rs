@@ -1,4 +1,5 @@
-//! What the edge derives from a snapshot: one value, so that another snapshot replaces it as a whole.
+//! What the edge derives from a snapshot: one value, so that another snapshot replaces it as a
+//! whole.
 
 use std::sync::Arc;
 

@@ -32,7 +32,8 @@ pub(super) struct Streams {
     opened: u32,
     /// The topic at which delivery continues.
     next_topic: usize,
-    /// The head of the last chunk that was sent. A record's chunk has the same head in every stream.
+    /// The head of the last chunk that was sent. A record's chunk has the same head in every
+    /// stream.
     chunk_head: ChunkHead,
     jitter: FastRandom,
     /// When the drain ends which stream, the next one first.

@@ -324,8 +324,8 @@ fn a_collection_is_cancelled_at_the_slice_that_it_waits_for() {
     world.is_ignored(asked, EdgeMessage::Scanned(None), socket);
 }
 
-/// RFC 9112 9.6: a client may end its side after its request and still reads the response. A byte of
-/// whitespace, which JSON allows, finds out whether it does.
+/// RFC 9112 9.6: a client may end its side after its request and still reads the response. A byte
+/// of whitespace, which JSON allows, finds out whether it does.
 #[test]
 fn a_client_that_ended_its_side_is_probed_once_and_gets_its_collection() {
     let mut world = World::new();
