@@ -335,9 +335,11 @@ impl Home {
                 key,
                 exchange,
             } => {
-                let topic = self.at(topic).map(|at| &mut self.topics[at]);
-                if let Some(commands) = topic.and_then(|topic| topic.commands.as_mut()) {
-                    commands.on_left(key, exchange);
+                if let Some(at) = self.at(topic) {
+                    let (topics, cx) = self.cx(self.topics[at].cluster, now, out);
+                    if let Some(commands) = &mut topics[at].commands {
+                        commands.on_left(key, exchange, cx.client);
+                    }
                 }
             }
             HomeMessage::Topic {

@@ -16,7 +16,7 @@ use crate::sse::{Encoder, StreamQuestion};
 
 /// Pieces that a catch-up read may hold, of [`PieceLimits::BYTES`] each: its reads are paused while
 /// it has more. More than one, so that members need not wait for a broker after each block.
-const PIECES_MAX: usize = 4;
+const PIECES_MAX: usize = crate::config::CATCH_UP_PIECES_MAX;
 
 const _: () = {
     // A piece makes one block, or few: what a topic's catch-up read holds is bounded by them.
