@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::HistoryContext;
+use crate::config::{CATCH_UP_PIECES_MAX, STEP_BYTES_MAX};
 use crate::kafka::{Event, Lane, ReadId, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
 use crate::model::{Instant, Offset, Partition, ShardId, UnixMillis};
@@ -13,7 +14,7 @@ use crate::shard::message::FeedMessage;
 use crate::sse::{Encoder, StreamQuestion};
 
 /// Pieces that a catch-up read may hold: its reads are paused while it has more.
-const PIECES_MAX: usize = crate::config::CATCH_UP_PIECES_MAX;
+const PIECES_MAX: usize = CATCH_UP_PIECES_MAX;
 
 /// How long a catch-up read may bring nothing before it is checked for a stall, and how often then.
 pub(super) const STALL_CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -201,7 +202,7 @@ impl CatchUp {
             && let Some(piece) = self.pieces.pop_front()
         {
             match piece {
-                Piece::Records(batch, next) => self.send(&batch, next, at),
+                Piece::Records(batch, next) => self.send(batch, next, at),
                 Piece::Gap(notice) => self.send_gap(notice, at),
             }
         }
@@ -223,16 +224,21 @@ impl CatchUp {
         self.shares.iter().any(|share| share.owed > 0)
     }
 
-    /// Encodes records once and sends them to every shard with members.
-    fn send(&mut self, batch: &Batch, next: Next, at: &mut HistoryContext<'_>) {
+    /// Encodes as many records as fit a block, once, and sends them to every shard with members.
+    /// The rest is the next piece.
+    fn send(&mut self, mut batch: Batch, end: Next, at: &mut HistoryContext<'_>) {
         let before = self.reached.clone();
-        let partition = batch.partition();
+        let time = UnixMillis(0);
+        let records = self.encoder.fitting(&batch, &before, time, STEP_BYTES_MAX);
+        let (part, next) = batch.split_with_place(records, end);
+        if !batch.is_empty() {
+            self.pieces.push_front(Piece::Records(batch, end));
+        }
+        let partition = part.partition();
         if next.offset > before.get(partition).offset {
             self.reached.set(partition, next);
         }
-        let block = self
-            .encoder
-            .records(batch, &before, &self.reached, UnixMillis(0));
+        let block = self.encoder.records(&part, &before, &self.reached, time);
         let Some(block) = block.map(Arc::new) else {
             return;
         };

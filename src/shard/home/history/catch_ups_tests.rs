@@ -3,6 +3,7 @@
 
 use super::super::catch_up::STALL_CHECK_EVERY;
 use super::*;
+use crate::config::STEP_BYTES_MAX;
 use crate::kafka::{DirectoryRole, Lane, ReadId, ReadKey, Settings};
 use crate::log::Next;
 use crate::log::testing::{Draft, batch};
@@ -99,16 +100,20 @@ impl Ground {
 
     /// A read brings the record before `next`.
     fn reads(&mut self, partition: u32, next: u64) {
+        let record = Draft::new(next - 1, "k", Some("v"));
+        self.reads_all(partition, &[record], next);
+    }
+
+    fn reads_all(&mut self, partition: u32, drafts: &[Draft], next: u64) {
         let read = ReadKey {
             lane: Lane::History,
             topic: TOPIC,
             partition: Partition(partition),
             id: ReadId::LIVE,
         };
-        let record = Draft::new(next - 1, "k", Some("v"));
         let event = Event::Batch {
             read,
-            batch: batch(partition, &[record], &secret()),
+            batch: batch(partition, drafts, &secret()),
             next: Next::at(Offset(next)),
             log_start: Offset(0),
             high_watermark: Offset(10),
@@ -154,6 +159,37 @@ impl Ground {
             .filter_map(tell)
             .collect()
     }
+}
+
+#[test]
+fn a_large_piece_is_sent_in_blocks_within_the_limit_of_a_step() {
+    let mut ground = Ground::new();
+    ground.join(1, cut(0, 10));
+    let value = "v".repeat(100_000);
+    let drafts: Vec<_> = (0..8)
+        .map(|offset| Draft::new(offset, "k", Some(&value)))
+        .collect();
+    ground.reads_all(0, &drafts, 10);
+    let (mut blocks, mut frames) = (0, 0);
+    loop {
+        let of = |(_, message)| match message {
+            Message::Projection(
+                _,
+                ProjectionMessage::Feed(FeedMessage::CatchUpBlock { block, .. }),
+            ) => Some(block),
+            _ => None,
+        };
+        let sent: Vec<_> = ground.out.drain().into_iter().filter_map(of).collect();
+        let [block] = &sent[..] else {
+            break;
+        };
+        assert!(block.bytes_held() <= STEP_BYTES_MAX);
+        blocks += 1;
+        frames += block.frames().len();
+        let number = ground.catch_ups.last;
+        ground.with(|catch_ups, at| catch_ups.on_taken(ShardId(1), number, 1, at));
+    }
+    assert_eq!((blocks, frames), (4, 8));
 }
 
 #[test]
