@@ -13,6 +13,7 @@ mod recipe;
 mod record;
 mod replies;
 mod reply;
+mod state;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -254,7 +254,7 @@ impl Commands {
 
     /// A waiting client has disconnected: frees its place.
     pub(super) fn on_left(&mut self, key: CommandKey, waiter: ExchangeId) {
-        self.table.open.on_gone(key, waiter);
+        self.table.open.on_left(key, waiter);
         self.lookups.on_left(waiter);
     }
 
