@@ -1,6 +1,7 @@
 //! What a delivery costs a shard: one record to many streams, through the whole of a real shard
-//! (feed, framing, edge), over sockets that take everything and do nothing. No kernel and no
-//! reactor are in it, so the number is instructions, and callgrind counts them:
+//! (feed, framing, edge), over sockets that accept every byte and do nothing with it. Neither a
+//! kernel nor the reactor takes part, so the result is a number of instructions, which callgrind
+//! counts:
 //!
 //! ```sh
 //! cargo bench --locked --all-features --bench fanout --no-run      # prints the program's path
@@ -26,8 +27,9 @@ use sluicegate::broker::{Broker, ConnectionId, NodeId, Settings};
 use sluicegate::config::{ConfigFile, Sources};
 use sluicegate::model::{Instant, Now, Partition, ShardId, UnixMillis};
 use sluicegate::shard::{
-    ClusterSecurity, Inputs, Io, Layout, ListenerId, Message, Outputs, Part, RandomKey, Read,
-    Registry, Shard, ShardSetup, Snapshot, SocketEvent, SocketId, Turn, Write,
+    ClusterSecurity, ControlMessage, Inputs, Io, Layout, ListenerId, Message, Outputs, Part,
+    RandomKey, Read, Registry, Shard, ShardMessage, ShardSetup, Snapshot, SocketEvent, SocketId,
+    Turn, Write,
 };
 
 const TOPIC: &str = "events";
@@ -137,7 +139,10 @@ impl World {
             totals: Arc::default(),
         };
         let mut inputs = Inputs::default();
-        let load = (ShardId::CONTROL, Message::Load(snapshot));
+        let load = (
+            ShardId::CONTROL,
+            Message::Shard(ShardMessage::Load(snapshot)),
+        );
         inputs.messages.push(load);
         Self {
             now: Now {
@@ -181,8 +186,8 @@ impl World {
             let opened = SocketEvent::Opened { ticket, socket };
             self.inputs.sockets.push(opened);
         }
-        for (_, message) in outputs.messages {
-            if let Message::Report(_, report) = message {
+        for message in outputs.control {
+            if let ControlMessage::Report(_, report) = message {
                 self.ready |= report.checks.iter().all(|check| check.ok);
             }
         }
@@ -213,7 +218,7 @@ impl World {
 
     pub(crate) fn open(&mut self, clients: usize) {
         while !self.ready {
-            let ask = (ShardId::CONTROL, Message::Ask(1));
+            let ask = (ShardId::CONTROL, Message::Shard(ShardMessage::Ask(1)));
             self.inputs.messages.push(ask);
             self.turn();
         }
@@ -263,8 +268,8 @@ impl World {
     }
 }
 
-/// The turns in which records are fetched and delivered. Not inlined, because callgrind selects
-/// what to count by this function's name.
+/// Runs the turns in which records are fetched and delivered. Not inlined, because callgrind
+/// selects what to count by this function's name.
 #[inline(never)]
 pub(crate) fn measured(world: &mut World, clients: usize, records: usize) {
     let least = (clients * records * VALUE_BYTES) as u64;

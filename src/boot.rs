@@ -23,8 +23,9 @@ use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
-    ClientTotals, ClusterIndex, Layout, Level, ListenerId, Message, Note, NumbersExhausted,
-    RandomKey, Registry, Shard, ShardSetup, Snapshot,
+    ClientTotals, ClusterIndex, ClusterMessage, ControlMessage, HomeMessage, Layout, Level,
+    ListenerId, Message, Note, NumbersExhausted, RandomKey, Registry, Shard, ShardMessage,
+    ShardSetup, Snapshot,
 };
 use crate::sys::{allowed_cpus, descriptor_limit, descriptors_allowed, raise_descriptor_limit};
 use crate::tls::TlsError;
@@ -60,9 +61,9 @@ pub enum BootError {
     /// The admin port cannot be bound.
     #[error("can't listen on {address} for the admin port: {source}; free it or set admin.listen")]
     Admin {
-        /// The address in `admin.listen`.
+        /// The address that `admin.listen` sets.
         address: SocketAddr,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: std::io::Error,
     },
     /// A file that a setting names cannot be read.
@@ -70,9 +71,9 @@ pub enum BootError {
     File {
         /// The setting's key, with its cluster.
         key: String,
-        /// Path of the file.
+        /// The path that the config names.
         path: String,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: std::io::Error,
     },
     /// A certificate or key file is invalid, or key and certificate do not match.
@@ -80,7 +81,7 @@ pub enum BootError {
     Pem {
         /// The setting's key, with its cluster.
         key: String,
-        /// Path of the file.
+        /// The path that the config names.
         path: String,
         /// Why the file is rejected.
         source: Box<TlsError>,
@@ -123,7 +124,7 @@ pub enum BootError {
     System {
         /// The operation that was tried.
         what: &'static str,
-        /// The system's error.
+        /// The error that the system returned.
         source: std::io::Error,
     },
 }
@@ -283,7 +284,7 @@ type PendingReports = Arc<Mutex<(u64, HashMap<u64, oneshot::Sender<ShardReport>>
 
 /// State of the control thread.
 struct Control {
-    running: Arc<Running<Message>>,
+    running: Arc<Running<Message, ControlMessage>>,
     snapshot: Arc<Snapshot>,
     woken: Arc<Notify>,
     pending: PendingReports,
@@ -298,7 +299,7 @@ struct Control {
 
 impl Control {
     fn new(
-        running: Running<Message>,
+        running: Running<Message, ControlMessage>,
         snapshot: Arc<Snapshot>,
         woken: Arc<Notify>,
         descriptors: Descriptors,
@@ -321,7 +322,8 @@ impl Control {
         let addresses = self.running.bind()?;
         // Send the first snapshot before a client can connect.
         for shard in self.shards() {
-            self.send(shard, Message::Load(self.snapshot.clone())).await;
+            let load = ShardMessage::Load(self.snapshot.clone());
+            self.send(shard, Message::Shard(load)).await;
         }
         let (stop_admin, stopped) = oneshot::channel::<()>();
         let admin = self.admin().await?;
@@ -449,7 +451,7 @@ impl Control {
     /// queues are emptied, and later requests are rejected.
     async fn drained(&self, grace: Duration, drain: Duration) {
         for shard in self.shards() {
-            self.send(shard, Message::Leave).await;
+            self.send(shard, Message::Shard(ShardMessage::Leave)).await;
         }
         tokio::time::sleep(grace).await;
         self.running.stop_accepting();
@@ -459,7 +461,8 @@ impl Control {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         for shard in self.shards() {
-            self.send(shard, Message::Drain { within: drain }).await;
+            let drain = ShardMessage::Drain { within: drain };
+            self.send(shard, Message::Shard(drain)).await;
         }
         let limit = tokio::time::Instant::now() + drain + Duration::from_secs(1);
         while tokio::time::Instant::now() < limit {
@@ -476,7 +479,7 @@ impl Control {
 
     async fn stop_shards(&self) -> Result<(), BootError> {
         for shard in self.shards() {
-            self.send(shard, Message::Stop).await;
+            self.send(shard, Message::Shard(ShardMessage::Stop)).await;
         }
         let running = self.running.clone();
         let joined = tokio::task::spawn_blocking(move || running.join());
@@ -501,7 +504,8 @@ impl Control {
             let number = open.0;
             // Forget requests whose receiver has given up, so that the map stays small.
             open.1.retain(|_, sender| !sender.is_closed());
-            if running.send(shard, Message::Ask(number)).is_ok() {
+            let ask = Message::Shard(ShardMessage::Ask(number));
+            if running.send(shard, ask).is_ok() {
                 open.1.insert(number, sender);
             }
         })
@@ -551,7 +555,8 @@ impl Control {
             missing = token.is_err();
             let token = token.map_err(Arc::<str>::from);
             for home in (0..self.snapshot.layout.homes()).map(ShardId) {
-                self.send(home, Message::Token(cluster, token.clone()))
+                let token = ClusterMessage::Token(token.clone());
+                self.send(home, Message::Home(HomeMessage::Cluster(cluster, token)))
                     .await;
             }
         }
@@ -574,8 +579,9 @@ impl Control {
             }
         };
         drop(all);
-        let answer = Message::Salted(cluster, Box::new(salted));
-        self.send(shard, answer).await;
+        let salted = ClusterMessage::Salted(Box::new(salted));
+        self.send(shard, Message::Home(HomeMessage::Cluster(cluster, salted)))
+            .await;
     }
 
     /// Receives messages from shards. Never returns.
@@ -590,13 +596,13 @@ impl Control {
         }
     }
 
-    fn on_message(self: &Arc<Self>, from: ShardId, message: Message) {
+    fn on_message(self: &Arc<Self>, from: ShardId, message: ControlMessage) {
         match message {
-            Message::Salt(cluster, request) => {
+            ControlMessage::Salt(cluster, request) => {
                 let control = self.clone();
                 tokio::spawn(async move { control.salt(from, cluster, *request).await });
             }
-            Message::Report(number, mut report) => {
+            ControlMessage::Report(number, mut report) => {
                 let ok = self
                     .shards()
                     .any(|shard| self.running.vitals(shard).listening > 0);
@@ -622,8 +628,7 @@ impl Control {
                     drop(sender.send(*report));
                 }
             }
-            Message::Note(note) => log(&note),
-            other => debug_assert!(false, "not for control: {other:?}"),
+            ControlMessage::Note(note) => log(&note),
         }
     }
 

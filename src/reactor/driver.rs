@@ -42,14 +42,14 @@ pub(super) struct Driver<T: Turn> {
     connecting: Connecting,
     shards: Arc<[Inbox<T::Message>]>,
     own: usize,
-    outbox: Outbox<T::Message>,
+    outbox: Outbox<T::Message, T::Control>,
     scratch: Box<[u8]>,
     budgets: Budgets,
     turn_every: Duration,
     completions: Vec<Completion>,
     last_accepted: Vec<(ListenerId, Socket)>,
     inputs: Inputs<T::Message>,
-    outputs: Outputs<T::Message>,
+    outputs: Outputs<T::Message, T::Control>,
     /// Whether the last flush emptied the outbox.
     delivered: bool,
     abandoned: bool,
@@ -60,21 +60,21 @@ pub(super) struct Driver<T: Turn> {
 }
 
 /// The parts of a driver besides its shard.
-pub(super) struct DriverParts<M> {
+pub(super) struct DriverParts<M, C> {
     pub(super) clock: Clock,
     pub(super) ring: Ring,
     pub(super) sockets_max: u32,
     pub(super) connecting: Connecting,
     pub(super) shards: Arc<[Inbox<M>]>,
     pub(super) own: ShardId,
-    pub(super) outbox: Outbox<M>,
+    pub(super) outbox: Outbox<M, C>,
     pub(super) budgets: Budgets,
     pub(super) turn_every: Duration,
     pub(super) client_descriptors_max: u64,
 }
 
 impl<T: Turn> Driver<T> {
-    pub(super) fn new(shard: T, parts: DriverParts<T::Message>) -> Self {
+    pub(super) fn new(shard: T, parts: DriverParts<T::Message, T::Control>) -> Self {
         Self {
             shard,
             clock: parts.clock,
@@ -275,7 +275,7 @@ impl<T: Turn> Driver<T> {
                 self.connecting.open(open, &mut context);
             }
         }
-        self.outbox.add(&mut self.outputs.messages);
+        self.outbox.add(&mut self.outputs);
         self.delivered = self.outbox.flush();
     }
 

@@ -10,7 +10,7 @@ use crossbeam_queue::ArrayQueue;
 use super::parking::Parking;
 use super::resolver::Resolved;
 use crate::model::ShardId;
-use crate::shard::ListenerId;
+use crate::shard::{ListenerId, Outputs};
 use crate::sys::{Listener, Waker};
 
 /// Most commands that wait for one shard. A process sends three during its life.
@@ -174,26 +174,29 @@ impl<M> std::fmt::Debug for ControlInbox<M> {
 
 /// Messages that a shard could not send yet, per receiver and in order. The outbox has no limit of
 /// its own: each message stands for an admitted request or for counted bytes, which are limited.
-pub(super) struct Outbox<M> {
+pub(super) struct Outbox<M, C> {
     own: ShardId,
     shards: Arc<[Inbox<M>]>,
-    control: Arc<ControlInbox<M>>,
-    /// One list per shard, then the control thread's.
+    control: Arc<ControlInbox<C>>,
+    /// By shard.
     waiting: Vec<Vec<M>>,
+    /// For the control thread.
+    to_control: Vec<C>,
 }
 
-impl<M> Outbox<M> {
+impl<M, C> Outbox<M, C> {
     pub(super) fn new(
         own: ShardId,
         shards: Arc<[Inbox<M>]>,
-        control: Arc<ControlInbox<M>>,
+        control: Arc<ControlInbox<C>>,
     ) -> Self {
-        let waiting = (0..=shards.len()).map(|_| Vec::new()).collect();
+        let waiting = shards.iter().map(|_| Vec::new()).collect();
         Self {
             own,
             shards,
             control,
             waiting,
+            to_control: Vec::new(),
         }
     }
 
@@ -201,33 +204,34 @@ impl<M> Outbox<M> {
     ///
     /// # Panics
     /// A message is addressed to a shard that does not exist.
-    pub(super) fn add(&mut self, messages: &mut Vec<(ShardId, M)>) {
-        for (to, message) in messages.drain(..) {
-            let index = match to {
-                ShardId::CONTROL => self.shards.len(),
-                ShardId(shard) => usize::from(shard),
-            };
-            self.waiting[index].push(message);
+    pub(super) fn add(&mut self, outputs: &mut Outputs<M, C>) {
+        for (to, message) in outputs.messages.drain(..) {
+            self.waiting[usize::from(to.0)].push(message);
         }
+        self.to_control.append(&mut outputs.control);
     }
 
     /// Sends waiting messages, one batch per receiver. Returns whether all were sent.
     pub(super) fn flush(&mut self) -> bool {
         let mut empty = true;
-        for (index, waiting) in self.waiting.iter_mut().enumerate() {
-            if waiting.is_empty() {
-                continue;
-            }
-            let batch = std::mem::take(waiting);
-            let pushed = match self.shards.get(index) {
-                Some(inbox) => inbox.push(self.own, batch),
-                None => self.control.push(self.own, batch),
-            };
-            if let Err(back) = pushed {
-                *waiting = back;
-                empty = false;
-            }
+        for (inbox, waiting) in self.shards.iter().zip(&mut self.waiting) {
+            empty &= offer(waiting, |batch| inbox.push(self.own, batch));
         }
         empty
+            & offer(&mut self.to_control, |batch| {
+                self.control.push(self.own, batch)
+            })
     }
+}
+
+/// Sends waiting messages as one batch, and takes them back if they find no room. Returns whether all
+/// were sent.
+fn offer<T>(waiting: &mut Vec<T>, push: impl FnOnce(Vec<T>) -> Result<(), Vec<T>>) -> bool {
+    if waiting.is_empty() {
+        return true;
+    }
+    let rejected = push(std::mem::take(waiting)).err();
+    let empty = rejected.is_none();
+    *waiting = rejected.unwrap_or_default();
+    empty
 }

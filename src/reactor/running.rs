@@ -51,7 +51,7 @@ pub fn start<T, F>(
     clock: Clock,
     shards: Vec<F>,
     wake_control: Box<dyn Fn() + Send + Sync>,
-) -> Result<Running<T::Message>, ReactorError>
+) -> Result<Running<T::Message, T::Control>, ReactorError>
 where
     T: Turn + 'static,
     F: FnOnce() -> T + Send + 'static,
@@ -67,7 +67,7 @@ pub(super) fn launch<T, F>(
     clock: Clock,
     shards: Vec<F>,
     wake_control: Box<dyn Fn() + Send + Sync>,
-) -> Result<Running<T::Message>, ReactorError>
+) -> Result<Running<T::Message, T::Control>, ReactorError>
 where
     T: Turn + 'static,
     F: FnOnce() -> T + Send + 'static,
@@ -113,8 +113,8 @@ fn shard_error(shard: ShardId, error: &dyn std::error::Error) -> ReactorError {
 
 /// Starts all threads, then waits until each has reported that its shard runs.
 fn spawn_all<T, F>(
-    running: &mut Running<T::Message>,
-    common: &Common<T::Message>,
+    running: &mut Running<T::Message, T::Control>,
+    common: &Common<T::Message, T::Control>,
     shards: Vec<F>,
 ) -> Result<(), ReactorError>
 where
@@ -146,17 +146,17 @@ type Bound = Vec<(ListenerId, Listener)>;
 
 /// The running shards. The handle is shared between threads; dropping it does not stop the shards.
 #[derive(Debug)]
-pub struct Running<M> {
+pub struct Running<M, C> {
     plan: Arc<Plan>,
     shards: Arc<[Inbox<M>]>,
-    control: Arc<ControlInbox<M>>,
+    control: Arc<ControlInbox<C>>,
     /// Listeners that are bound and not yet given to the shards, by shard that accepts clients.
     bound: Mutex<Option<Vec<Bound>>>,
     accepts: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl<M: Send + 'static> Running<M> {
+impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
     /// Binds every address of the plan for every shard that accepts clients. Returns the real
     /// addresses, in the order of the plan. After an error no socket stays bound. Unless the plan
     /// has `reuse_port`, a port of another process is an error, even if that process would share
@@ -271,7 +271,7 @@ impl<M: Send + 'static> Running<M> {
 
     /// Takes the messages of one shard's turn to the control thread, oldest first.
     #[must_use]
-    pub fn take(&self) -> Option<(ShardId, Vec<M>)> {
+    pub fn take(&self) -> Option<(ShardId, Vec<C>)> {
         self.control.pop()
     }
 

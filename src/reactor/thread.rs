@@ -27,15 +27,15 @@ const NO_PREEMPTION: Duration = Duration::from_secs(365 * 24 * 3600);
 const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
 /// Parts that all shards of a process share.
-pub(super) struct Common<M> {
+pub(super) struct Common<M, C> {
     pub(super) plan: Arc<Plan>,
     pub(super) clock: Clock,
     pub(super) shards: Arc<[Inbox<M>]>,
-    pub(super) control: Arc<ControlInbox<M>>,
+    pub(super) control: Arc<ControlInbox<C>>,
     pub(super) resolver: Resolver,
 }
 
-impl<M> Clone for Common<M> {
+impl<M, C> Clone for Common<M, C> {
     fn clone(&self) -> Self {
         Self {
             plan: Arc::clone(&self.plan),
@@ -63,7 +63,7 @@ impl Drop for EndsTheProcess {
 /// Body of the thread. Reports once to `ready` whether the shard runs.
 pub(super) fn run_shard<T: Turn + 'static>(
     own: ShardId,
-    common: &Common<T::Message>,
+    common: &Common<T::Message, T::Control>,
     make: impl FnOnce() -> T,
     ready: &Sender<Result<(), ReactorError>>,
 ) {
@@ -106,7 +106,7 @@ fn executor(own: ShardId, plan: &Plan) -> Result<LocalExecutor, ReactorError> {
 /// Creates the driver with all its parts.
 fn build_driver<T: Turn>(
     own: ShardId,
-    common: &Common<T::Message>,
+    common: &Common<T::Message, T::Control>,
     make: impl FnOnce() -> T,
 ) -> Result<Driver<T>, ReactorError> {
     let plan = &common.plan;

@@ -161,10 +161,11 @@ pub struct Open {
 
 /// What a turn asks for. The shard fills it; the driver empties it.
 #[derive(Debug)]
-pub struct Outputs<M> {
-    /// To other shards, or to [`ShardId::CONTROL`]. Delivered in order, later if the other's inbox
-    /// is full; never dropped.
+pub struct Outputs<M, C> {
+    /// To other shards. Delivered in order, later if the other's inbox is full; never dropped.
     pub messages: Vec<(ShardId, M)>,
+    /// To the control thread, in order.
+    pub control: Vec<C>,
     /// Connections to make.
     pub open: Vec<Open>,
     /// Sockets to close after this turn: both sides of them, with a FIN. Their ids are dead now.
@@ -186,13 +187,13 @@ impl<M> Default for Inputs<M> {
     }
 }
 
-impl<M> Default for Outputs<M> {
+impl<M, C> Default for Outputs<M, C> {
     fn default() -> Self {
-        let (messages, open, close) = (Vec::new(), Vec::new(), Vec::new());
         Self {
-            messages,
-            open,
-            close,
+            messages: Vec::new(),
+            control: Vec::new(),
+            open: Vec::new(),
+            close: Vec::new(),
             deadline: None,
             more: false,
             ended: false,
@@ -202,8 +203,10 @@ impl<M> Default for Outputs<M> {
 
 /// What a driver drives. [`super::Shard`] is one; the reactor's own tests have an echo.
 pub trait Turn {
-    /// What crosses between shards.
+    /// What a shard receives, from other shards and from the control thread.
     type Message: Send + 'static;
+    /// What a shard sends to the control thread.
+    type Control: Send + 'static;
 
     /// One bounded piece of work.
     fn turn<I: Io>(
@@ -211,6 +214,6 @@ pub trait Turn {
         now: Now,
         inputs: &mut Inputs<Self::Message>,
         io: &mut I,
-        outputs: &mut Outputs<Self::Message>,
+        outputs: &mut Outputs<Self::Message, Self::Control>,
     );
 }

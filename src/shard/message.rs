@@ -30,66 +30,60 @@ pub struct StreamQuestion {
     pub number: u32,
 }
 
-/// Everything that crosses between shards, and between the control thread and a shard.
+/// What a shard receives, by the part of it that receives it.
 #[derive(Debug)]
 pub enum Message {
-    /// Control: serve this from now on. The first one is the start.
+    /// To the shard as a whole, from the control thread.
+    Shard(ShardMessage),
+    /// To the home of a topic, or to a shard's client of a cluster.
+    Home(HomeMessage),
+    /// To a shard's projection of the topic.
+    Projection(TopicIndex, ProjectionMessage),
+    /// To one exchange of the shard's clients.
+    Edge(ExchangeId, EdgeMessage),
+}
+
+/// What the control thread tells a shard.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// Serve this from now on. The first one is the start.
     Load(Arc<Snapshot>),
-    /// Control: say how you are. Answered by [`Message::Report`] with the same number.
+    /// Report. Answered by [`ControlMessage::Report`] with the same number.
     Ask(u64),
-    /// To control.
-    Report(u64, Box<ShardReport>),
-    /// To control: a change of state that an operator should read.
-    Note(Note),
-    /// Control: the process is about to stop. It is not ready from now on. Requests are executed,
-    /// and each answer ends its connection.
+    /// The process is about to stop. It is not ready from now on. Requests are executed, and each
+    /// answer ends its connection.
     Leave,
-    /// Control: stop in an orderly way. New requests, and commands that no broker has, are refused.
-    /// Requests in flight are answered, and streams end, within this time.
+    /// Stop in an orderly way. New requests, and commands that no broker has, are refused. Requests
+    /// in flight are answered, and streams end, within this time.
     Drain {
         /// From now until everything has ended.
         within: std::time::Duration,
     },
+    /// Nothing is left to do here.
+    Stop,
+}
 
-    /// Control: the token for a cluster's brokers, or why there is none that holds.
-    Token(ClusterIndex, Result<Secret, Arc<str>>),
-
-    /// Home to control: salt the password for a cluster's brokers. This takes milliseconds, which a
-    /// turn does not have.
+/// What a shard tells the control thread.
+#[derive(Debug)]
+pub enum ControlMessage {
+    /// The answer to [`ShardMessage::Ask`] with this number.
+    Report(u64, Box<ShardReport>),
+    /// A change of state that an operator should read.
+    Note(Note),
+    /// Salt the password for a cluster's brokers. This takes milliseconds, which a turn does not
+    /// have. Answered by [`ClusterMessage::Salted`].
     Salt(ClusterIndex, Box<SaltRequest>),
-    /// Control to home: the salted password.
-    Salted(ClusterIndex, Box<Salted>),
+}
 
-    /// Shard 0 to homes: the cluster as its metadata shows it.
-    View(ClusterIndex, Arc<ClusterView>),
-    /// A home to shard 0: the view is stale.
-    RefreshView(ClusterIndex),
-
-    /// Home to all: a topic's loading begins. What was of the topic before is void.
-    Open(Arc<Instance>),
-    /// Home to all, in order.
-    Step(TopicIndex, Arc<Step>),
-    /// Home to all: the topic is caught up with its log's end; serve it.
-    Live {
-        /// Which topic.
-        topic: TopicIndex,
-        /// The first offset of each partition that is still there.
-        log_start: Cut,
-    },
-    /// Home to all: how the topic stands, where that is otherwise than before.
-    Standing(TopicIndex, Standing),
-    /// Shard to home: of this loading of the topic, these steps are applied.
-    Applied(TopicIndex, u32, Seq),
-    /// Shard to home: the gaps of the shard's slice in this loading of the topic, if they changed.
-    Gaps(TopicIndex, u32, Gaps),
-
-    /// To a command route's home.
+/// What a home receives.
+#[derive(Debug)]
+pub enum HomeMessage {
+    /// About a cluster.
+    Cluster(ClusterIndex, ClusterMessage),
+    /// A command for a route whose topics are at home here. Answered by [`EdgeMessage::Answer`].
     Command(Box<CommandRequest>),
-    /// Its answer.
-    Answer(ExchangeId, Answer),
-
-    /// To a command route's home: a waiting client has disconnected. Its command stays in flight.
-    WaiterLeft {
+    /// A waiting client has disconnected. Its command stays in flight.
+    CommandAbandoned {
         /// The replies topic of the route.
         topic: TopicIndex,
         /// The command.
@@ -97,16 +91,82 @@ pub enum Message {
         /// The exchange that no longer waits.
         exchange: ExchangeId,
     },
+    /// About one incarnation of a topic at home here. Ignored if it is not the present one.
+    Topic {
+        /// The topic.
+        topic: TopicIndex,
+        /// The number of the incarnation.
+        incarnation: u32,
+        /// What the home receives.
+        message: TopicMessage,
+    },
+}
 
-    /// Control: nothing is left to do here.
-    Stop,
+/// What a shard's client of a cluster receives.
+#[derive(Debug)]
+pub enum ClusterMessage {
+    /// Control: the token for the brokers, or why no token is valid.
+    Token(Result<Secret, Arc<str>>),
+    /// Control: the salted password.
+    Salted(Box<Salted>),
+    /// Shard 0 to the other homes: the cluster as its metadata shows it.
+    View(Arc<ClusterView>),
+    /// A home to shard 0: the view is stale.
+    RefreshView,
+}
 
-    /// To the owner of a key.
+/// What the home of a topic receives from the shards that serve it.
+#[derive(Debug)]
+pub enum TopicMessage {
+    /// The shard has applied all steps up to this one.
+    Applied(Seq),
+    /// The gaps of the shard's slice have changed.
+    Gaps(Gaps),
+    /// A stream needs history. Answered by [`FeedMessage::CatchUpJoined`].
+    JoinCatchUp {
+        /// What the answer answers.
+        question: StreamQuestion,
+        /// By which encoding.
+        encoding: usize,
+        /// What the stream's client holds.
+        from: Cut,
+    },
+    /// Are these positions of a stream's client still in the log? Answered by
+    /// [`FeedMessage::PlacesChecked`].
+    CheckPlaces {
+        /// What the answer answers.
+        question: StreamQuestion,
+        /// The client's positions, each with the epoch of the record before.
+        places: Vec<(Partition, Next)>,
+    },
+    /// The members on the shard took the last block of a catch-up read.
+    CatchUpTaken {
+        /// Which catch-up read.
+        catch_up: u32,
+        /// Members that stayed.
+        members: usize,
+    },
+}
+
+/// What a shard's projection of a topic receives.
+#[derive(Debug)]
+pub enum ProjectionMessage {
+    /// Home to all: an incarnation of the topic begins to load. Everything about earlier ones is
+    /// void.
+    Open(Arc<Incarnation>),
+    /// Home to all, in order.
+    Step(Arc<Step>),
+    /// Home to all: the end of the log is reached; serve the topic.
+    Live {
+        /// The first offset of each partition that is still there.
+        log_start: Cut,
+    },
+    /// Home to all: how the topic stands, if that has changed.
+    Standing(Standing),
+    /// Edge to the owner of a key. Answered by [`EdgeMessage::Got`].
     Get {
         /// The exchange that gets the answer.
         exchange: ExchangeId,
-        /// Whose records.
-        topic: TopicIndex,
         /// The key's hash, by the topic's secret.
         hash: KeyHash,
         /// The key.
@@ -114,123 +174,92 @@ pub enum Message {
         /// The partition with all of the key's records, if known.
         partition: Option<Partition>,
     },
-    /// Its answer.
-    Got(ExchangeId, Found),
-    /// To the owner of a range of hashes: a piece of a collection.
+    /// Edge to the owner of a range of hashes: a piece of a collection. Answered by
+    /// [`EdgeMessage::Scanned`].
     Scan {
         /// The exchange that gets the answer.
         exchange: ExchangeId,
-        /// Whose records.
-        topic: TopicIndex,
-        /// Which loading of the topic `seq` belongs to.
-        instance: u32,
+        /// The topic's incarnation to which `seq` belongs.
+        incarnation: u32,
         /// The first step that must be applied before it is answered.
         seq: Seq,
-        /// When the exchange gives up.
+        /// When the exchange no longer waits.
         deadline: Instant,
         /// After which key; `None`: from the slice's start.
         after: Option<(KeyHash, Box<[u8]>)>,
     },
-    /// Its answer; `None`: the topic is not live there.
-    Scanned(ExchangeId, Option<Page>),
-    /// To the owner of a range of hashes: a piece of *changes*.
+    /// Feed to the owner of a range of hashes: a piece of *changes*. Answered by
+    /// [`FeedMessage::Changed`].
     Changes(Box<ChangesRequest>),
-    /// Its answer; `None`: the topic is not live there.
-    Changed(StreamQuestion, Option<Box<ChangesPiece>>),
+    /// To the topic's streams on the shard.
+    Feed(FeedMessage),
+}
 
-    /// To a topic's home: are these places of a stream's client still in the log?
-    CheckPlaces {
-        /// Whose.
-        topic: TopicIndex,
-        /// Which loading of the topic it is of.
-        instance: u32,
-        /// What the answer answers.
-        question: StreamQuestion,
-        /// Where it stands, with the epoch of the record before.
-        places: Vec<(Partition, Next)>,
-    },
-    /// Its answer.
+/// What the streams of a topic on a shard receive.
+#[derive(Debug)]
+pub enum FeedMessage {
+    /// A piece of *changes*; `None`: the topic is not live there.
+    Changed(StreamQuestion, Option<Box<ChangesPiece>>),
+    /// What the home found of a client's positions.
     PlacesChecked {
-        /// Whose.
-        topic: TopicIndex,
         /// The question.
         question: StreamQuestion,
-        /// Where the log ends what the client holds, for partitions where that is less; `None`: it
-        /// could not be had in time.
+        /// Where the log ends what the client holds, for partitions where that is less; `None`: the
+        /// leaders did not answer in time.
         ends: Option<Vec<(Partition, Next)>>,
     },
-    /// To a topic's home: a stream needs history.
-    JoinCatchUp {
-        /// Whose.
-        topic: TopicIndex,
-        /// Which loading of the topic it is of.
-        instance: u32,
-        /// By which encoding.
-        encoding: usize,
-        /// What the answer answers.
-        question: StreamQuestion,
-        /// Where it stands.
-        from: Cut,
-    },
-    /// Home to a shard: these clients of it are in the catch-up read.
+    /// These streams are in the catch-up read.
     CatchUpJoined {
-        /// Whose.
-        topic: TopicIndex,
         /// Number of the catch-up read; unique in its topic.
         catch_up: u32,
-        /// Their questions, and where each stood.
+        /// Their questions, and what the client of each holds.
         members: Vec<(StreamQuestion, Cut)>,
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
-    /// Home to shards with members. Each says [`Message::CatchUpTaken`] once its members have it.
+    /// Events of a catch-up read. The shard answers with [`TopicMessage::CatchUpTaken`] once its
+    /// members have taken them.
     CatchUpBlock {
-        /// Whose.
-        topic: TopicIndex,
         /// Which catch-up read.
         catch_up: u32,
         /// The events.
         block: Arc<Block>,
     },
-    /// Home to shards with members, while no block is on its way: what the catch-up read can't bring.
+    /// What the catch-up read can't bring. Sent only while no block is in flight.
     CatchUpGap {
-        /// Whose.
-        topic: TopicIndex,
         /// Which catch-up read.
         catch_up: u32,
         /// What is missing.
         notice: Notice,
     },
-    /// Shard to home: the members here took the last block; how many are left.
-    CatchUpTaken {
-        /// Whose.
-        topic: TopicIndex,
-        /// Which catch-up read.
-        catch_up: u32,
-        /// Members that stayed.
-        members: usize,
-    },
-    /// Home to shards with members: the catch-up read has met the live cut.
+    /// The catch-up read has reached the live cut.
     CatchUpEnd {
-        /// Whose.
-        topic: TopicIndex,
-        /// Which loading of the topic it is of.
-        instance: u32,
+        /// The topic's incarnation to which `seq` belongs.
+        incarnation: u32,
         /// Which catch-up read.
         catch_up: u32,
-        /// The step after which its members go on.
+        /// The step after which its members continue.
         seq: Seq,
-        /// The cut that step led to; the catch-up read has shown all below.
+        /// The cut of that step; the catch-up read has shown all below.
         cut: Cut,
     },
-    /// Home to shards with members: the catch-up read ends without what partitions have that nobody answers
-    /// for. Its members go on from what they hold.
+    /// The catch-up read ends early: some partitions have no leader that answers. Its members
+    /// continue from what they hold.
     CatchUpStalled {
-        /// Whose.
-        topic: TopicIndex,
         /// Which catch-up read.
         catch_up: u32,
     },
+}
+
+/// What an exchange receives.
+#[derive(Debug)]
+pub enum EdgeMessage {
+    /// The outcome of its command.
+    Answer(Answer),
+    /// The newest record of its key.
+    Got(Found),
+    /// A piece of its collection; `None`: the topic is not live there.
+    Scanned(Option<Page>),
 }
 
 /// How a topic stands at its home, beside its steps.
@@ -267,12 +296,11 @@ impl Blocked {
     }
 }
 
-/// One loading of a topic, as all shards must know it.
+/// One loading of a topic, as all shards must know it. A topic that was re-created or cut back is
+/// loaded again as another incarnation.
 #[derive(Debug)]
-pub struct Instance {
-    /// Which topic.
-    pub topic: TopicIndex,
-    /// Counts the loadings of the topic in this process.
+pub struct Incarnation {
+    /// Counts the incarnations of the topic in this process.
     pub number: u32,
     /// The log's identity in short.
     pub tag: LogTag,
@@ -356,10 +384,8 @@ pub struct ChangesPiece {
 pub struct ChangesRequest {
     /// What the answer answers.
     pub question: StreamQuestion,
-    /// Whose records.
-    pub topic: TopicIndex,
-    /// Which loading of the topic `seq` belongs to.
-    pub instance: u32,
+    /// The topic's incarnation to which `seq` belongs.
+    pub incarnation: u32,
     /// The first step that must be applied before it is answered.
     pub seq: Seq,
     /// When the stream gives up.

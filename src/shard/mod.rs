@@ -13,9 +13,11 @@ mod edge;
 mod home;
 mod io;
 mod message;
+mod outbox;
 mod projection;
 mod random;
 mod registry;
+mod report;
 mod serving;
 mod snapshot;
 mod timers;
@@ -23,11 +25,9 @@ mod topic_plan;
 mod totals;
 mod wait_queue;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::kafka::{Entropy, Sasl};
-use crate::metrics::{ShardReport, ShardStatus};
 use crate::model::{Now, ShardId};
 use crate::tls::{Acceptor, Connector};
 
@@ -36,8 +36,9 @@ pub use io::{
     Turn, Write,
 };
 pub use message::{
-    Answer, ChangesRequest, CommandRequest, Found, Instance, Level, Message, Note, Standing,
-    StreamQuestion,
+    Answer, ChangesRequest, ClusterMessage, CommandRequest, ControlMessage, EdgeMessage,
+    FeedMessage, Found, HomeMessage, Incarnation, Level, Message, Note, ProjectionMessage,
+    ShardMessage, Standing, StreamQuestion, TopicMessage,
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
@@ -47,8 +48,7 @@ pub use snapshot::{
 pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
 
-use home::Outbox;
-use serving::Serving;
+use serving::{Serving, TurnContext};
 
 /// What a shard is told when it is made; all else comes with its first snapshot.
 #[derive(Debug)]
@@ -88,16 +88,21 @@ impl ClusterSecurity {
 
 /// One shard. Driven by [`Turn::turn`].
 #[derive(Debug)]
-pub struct Shard {
+pub struct Shard(State);
+
+#[derive(Debug)]
+enum State {
+    /// Until the first snapshot.
+    Unloaded(Box<Unloaded>),
+    Serving(Box<Serving>),
+}
+
+/// A shard before its first snapshot.
+#[derive(Debug)]
+struct Unloaded {
     setup: ShardSetup,
-    serving: Option<Serving>,
-    /// Messages to itself, handled before the turn ends.
-    own: VecDeque<Message>,
-    outbox: Outbox,
-    turns: u64,
-    stopped: bool,
-    /// What peers said before this shard had its snapshot: they may have theirs earlier. Bounded by
-    /// what a home may have on its way until it hears what was applied.
+    /// Messages of other shards, which may have their snapshot earlier. Bounded by what a home may
+    /// have in flight until it hears what was applied.
     early: Vec<(ShardId, Message)>,
 }
 
@@ -105,126 +110,32 @@ impl Shard {
     /// A shard that waits for its first snapshot.
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
-        let (own, outbox) = (VecDeque::new(), Outbox::new());
-        Self {
-            setup,
-            serving: None,
-            own,
-            outbox,
-            turns: 0,
-            stopped: false,
-            early: Vec::new(),
-        }
+        let early = Vec::new();
+        Self(State::Unloaded(Box::new(Unloaded { setup, early })))
     }
 
-    fn load(&mut self, snapshot: Arc<Snapshot>, now: Now) {
-        let Some(serving) = &mut self.serving else {
-            self.serving = Some(Serving::new(&mut self.setup, snapshot, now));
-            return;
-        };
-        let number = snapshot.number;
-        let (level, text) = match serving.load(&snapshot) {
-            Ok(()) => (
-                Level::Info,
-                format!("serves the routes of snapshot {number}"),
-            ),
-            Err(difference) => {
-                let text =
-                    format!("does not serve snapshot {number}: {difference}; restart to serve it");
-                (Level::Warn, text)
-            }
-        };
-        // All shards decide alike: one of them says so.
-        if self.setup.me == ShardId(0) {
-            let note = Message::Note(Note { level, text });
-            self.outbox.push((ShardId::CONTROL, note));
-        }
-    }
-
-    /// Handles one message, from another shard or from this one.
-    fn on_message<I: Io>(
-        &mut self,
-        from: ShardId,
-        message: Message,
-        now: Now,
-        io: &mut I,
-        outputs: &mut Outputs<Message>,
-    ) {
-        match message {
-            Message::Load(snapshot) => {
-                self.load(snapshot, now);
-                for (from, message) in std::mem::take(&mut self.early) {
-                    self.on_message(from, message, now, io, outputs);
+    /// Handles one message, and what the shard tells itself because of it.
+    fn on_message<I: Io>(&mut self, from: ShardId, message: Message, cx: &mut TurnContext<'_, I>) {
+        match &mut self.0 {
+            State::Serving(serving) => serving.on_message(from, message, cx),
+            State::Unloaded(unloaded) => match message {
+                Message::Shard(ShardMessage::Load(snapshot)) => {
+                    let early = std::mem::take(&mut unloaded.early);
+                    let serving = Serving::new(&mut unloaded.setup, snapshot, cx.now);
+                    self.0 = State::Serving(Box::new(serving));
+                    for (from, message) in early {
+                        self.on_message(from, message, cx);
+                    }
                 }
-            }
-            Message::Stop => self.stopped = true,
-            Message::Ask(number) => {
-                let report = Box::new(self.report(now));
-                self.outbox
-                    .push((ShardId::CONTROL, Message::Report(number, report)));
-            }
-            message => {
-                let Some(serving) = &mut self.serving else {
-                    self.early.push((from, message));
-                    return;
-                };
-                serving.on_message(from, message, now, io, outputs, &mut self.outbox);
-            }
-        }
-    }
-
-    /// Sends what was said: to itself, into this turn; to others, with the turn's outputs.
-    fn sort_outbox(&mut self, outputs: &mut Outputs<Message>) {
-        for (to, message) in self.outbox.drain(..) {
-            if to == self.setup.me {
-                self.own.push_back(message);
-            } else {
-                outputs.messages.push((to, message));
-            }
-        }
-    }
-
-    fn handle_own<I: Io>(&mut self, now: Now, io: &mut I, outputs: &mut Outputs<Message>) {
-        loop {
-            self.sort_outbox(outputs);
-            let Some(message) = self.own.pop_front() else {
-                return;
-            };
-            self.on_message(self.setup.me, message, now, io, outputs);
-        }
-    }
-
-    /// Orders records that brokers sent until the part is spent. Steps are applied here at once, so
-    /// that their cost counts.
-    fn ingest<I: Io>(&mut self, now: Now, io: &mut I, outputs: &mut Outputs<Message>) {
-        while let Some(serving) = &mut self.serving
-            && !io.spent(Part::Ingest)
-            && serving.home.ingest(now, &mut self.outbox)
-        {
-            self.handle_own(now, io, outputs);
-        }
-    }
-
-    fn report(&mut self, now: Now) -> ShardReport {
-        let Some(serving) = &mut self.serving else {
-            return ShardReport::default();
-        };
-        serving.count(now);
-        ShardReport {
-            checks: serving
-                .home
-                .checks(now)
-                .chain(serving.projections.checks())
-                .collect(),
-            metrics: serving.metrics.clone(),
-            status: ShardStatus {
-                turns: self.turns,
-                connections: serving.edge.clients() as u64,
-                streams: serving.edge.streams() as u64,
-                commands_open: serving.home.open_commands() as u64,
-                draining: serving.draining,
-                brokers: serving.home.brokers(),
-                topics: serving.home.topics().collect(),
+                Message::Shard(ShardMessage::Ask(number)) => {
+                    let report = ControlMessage::Report(number, Box::default());
+                    cx.outputs.control.push(report);
+                }
+                Message::Shard(ShardMessage::Stop) => cx.outputs.ended = true,
+                Message::Shard(ShardMessage::Leave | ShardMessage::Drain { .. })
+                | Message::Home(_)
+                | Message::Projection(..)
+                | Message::Edge(..) => unloaded.early.push((from, message)),
             },
         }
     }
@@ -232,58 +143,25 @@ impl Shard {
 
 impl Turn for Shard {
     type Message = Message;
+    type Control = ControlMessage;
 
     fn turn<I: Io>(
         &mut self,
         now: Now,
         inputs: &mut Inputs<Message>,
         io: &mut I,
-        outputs: &mut Outputs<Message>,
+        outputs: &mut Outputs<Message, ControlMessage>,
     ) {
-        self.turns += 1;
+        let mut cx = TurnContext { now, io, outputs };
         for (from, message) in inputs.messages.drain(..) {
-            self.on_message(from, message, now, io, outputs);
-            self.handle_own(now, io, outputs);
+            self.on_message(from, message, &mut cx);
         }
-        let Some(serving) = &mut self.serving else {
-            debug_assert!(
+        match &mut self.0 {
+            State::Serving(serving) => serving.turn(&mut inputs.sockets, &mut cx),
+            State::Unloaded(_) => debug_assert!(
                 inputs.sockets.is_empty(),
-                "nothing is open before the first snapshot"
-            );
-            return;
-        };
-        serving.metrics.general.turns.bump();
-        let mut more = serving.on_sockets(&mut inputs.sockets, now, io, outputs, &mut self.outbox);
-        serving.home.turn(now, &mut self.outbox);
-        self.handle_own(now, io, outputs);
-        let serving = self.serving.as_mut().expect("it does not go away");
-        let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
-        edge.on_time(&mut cx);
-        more |= edge.serve(&mut cx);
-        self.handle_own(now, io, outputs);
-        self.ingest(now, io, outputs);
-        let serving = self.serving.as_mut().expect("it does not go away");
-        more |= serving.projections.expire(now);
-        serving.projections.on_timeout(now.mono, &mut self.outbox);
-        let (edge, mut cx) = serving.cx(now, io, outputs, &mut self.outbox);
-        edge.pump_feeds(&mut cx);
-        more |= edge.deliver(&mut cx);
-        edge.pump_feeds(&mut cx);
-        self.handle_own(now, io, outputs);
-        let serving = self.serving.as_mut().expect("it does not go away");
-        serving.tell_applied(&mut self.outbox);
-        self.handle_own(now, io, outputs);
-        // Commands of this turn's clients leave with this turn.
-        let serving = self.serving.as_mut().expect("it does not go away");
-        serving.home.turn(now, &mut self.outbox);
-        self.handle_own(now, io, outputs);
-        let serving = self.serving.as_mut().expect("it does not go away");
-        for cluster in serving.home.clusters() {
-            cluster.sockets.pump(&mut cluster.client, io, now, outputs);
+                "no socket is open before the first snapshot"
+            ),
         }
-        // What this shard told itself may have made work for parts of the turn that were over.
-        outputs.more |= more || serving.has_work();
-        outputs.deadline = serving.next_deadline();
-        outputs.ended = self.stopped;
     }
 }

@@ -17,8 +17,11 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 use crate::sse::{CatchUpId, Feed, FeedSettings};
 
-use super::home::Outbox;
-use super::message::{Blocked, ChangesPiece, ChangesRequest, Found, Instance, Message, Standing};
+use super::message::{
+    Blocked, ChangesPiece, ChangesRequest, EdgeMessage, FeedMessage, Found, Incarnation,
+    ProjectionMessage, Standing, StreamQuestion,
+};
+use super::outbox::Outbox;
 use super::snapshot::{Layout, Snapshot, TopicIndex};
 use super::wait_queue::WaitQueue;
 
@@ -30,7 +33,7 @@ const CATCH_UP_PATIENCE: std::time::Duration = std::time::Duration::from_millis(
 pub(super) struct Projection {
     /// Counters of the topic's earlier loadings.
     past: Counted,
-    pub(super) instance: Arc<Instance>,
+    pub(super) incarnation: Arc<Incarnation>,
     slice: Option<Slice>,
     /// The streams, once the topic is live and if it has any.
     pub(super) feed: Option<Feed>,
@@ -61,7 +64,7 @@ pub(super) enum Deferred {
     /// A piece of a collection.
     Scan(ExchangeId, Option<(KeyHash, Box<[u8]>)>),
     /// A piece of *changes*.
-    Changes(Box<ChangesRequest>),
+    Changes(TopicIndex, Box<ChangesRequest>),
     /// The end of a catch-up read.
     CatchUpEnd(TopicIndex, u32, Seq, Cut),
 }
@@ -196,6 +199,11 @@ impl Projections {
         self.topics[usize::from(topic.0)].as_mut()
     }
 
+    /// The streams of a topic, once it is live.
+    pub(super) fn feed_mut(&mut self, topic: TopicIndex) -> Option<&mut Feed> {
+        self.get_mut(topic)?.feed.as_mut()
+    }
+
     /// Every topic that has begun to load.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicIndex, &mut Projection)> {
         let topics = self.topics.iter_mut().enumerate();
@@ -203,30 +211,35 @@ impl Projections {
     }
 
     /// The topic begins. True: it was there before, and its streams must end.
-    pub(super) fn on_open(&mut self, instance: Arc<Instance>, out: &mut Outbox) -> bool {
+    pub(super) fn on_open(
+        &mut self,
+        topic: TopicIndex,
+        incarnation: Arc<Incarnation>,
+        out: &mut Outbox,
+    ) -> bool {
         let settings = &self.snapshot.config.settings;
         let layout = self.snapshot.layout;
-        let slice = instance.cached.then(|| {
+        let slice = incarnation.cached.then(|| {
             let bytes_max = settings.cache.bytes_max / usize::from(layout.slices());
             Slice::new(SliceSettings {
                 me: self.me,
                 first: layout.first_slice(),
                 slices: layout.slices(),
                 bytes_max,
-                tag: instance.tag,
+                tag: incarnation.tag,
                 etag_header: self.snapshot.config.headers.etag.as_str().into(),
-                tombstone_keep: std::time::Duration::from_millis(instance.delete_retention_ms),
-                listed: self.snapshot.topic(instance.topic).listed,
+                tombstone_keep: std::time::Duration::from_millis(incarnation.delete_retention_ms),
+                listed: self.snapshot.topic(topic).listed,
             })
         });
-        let index = usize::from(instance.topic.0);
+        let index = usize::from(topic.0);
         let (seq, cut, time) = (Seq(0), Cut::start(), UnixMillis(0));
         let (feed, live, told) = (None, false, Seq(0));
         let past = self.topics[index].as_ref().map(Projection::counted);
         let (past, told_gaps) = (past.unwrap_or_default(), Gaps::default());
         let projection = Projection {
             past,
-            instance,
+            incarnation,
             slice,
             feed,
             seq,
@@ -236,7 +249,6 @@ impl Projections {
             told,
             told_gaps,
         };
-        let topic = projection.instance.topic;
         while let Some(request) = self.deferred.next_met(&all_seqs(topic)) {
             request.reject(out);
         }
@@ -267,14 +279,14 @@ impl Projections {
     pub(super) fn answer_at(
         &mut self,
         topic: TopicIndex,
-        (instance, seq): (u32, Seq),
+        (incarnation, seq): (u32, Seq),
         deadline: Instant,
         request: Deferred,
         out: &mut Outbox,
     ) {
         let (me, layout) = (self.me, self.snapshot.layout);
         match &mut self.topics[usize::from(topic.0)] {
-            Some(projection) if projection.instance.number == instance => {
+            Some(projection) if projection.incarnation.number == incarnation => {
                 if seq <= projection.seq {
                     return projection.answer(me, layout, request, out);
                 }
@@ -315,15 +327,15 @@ impl Projections {
             .as_mut()
             .expect("it opened before");
         projection.live = true;
-        if !projection.instance.streamed {
+        if !projection.incarnation.streamed {
             return;
         }
-        let instance = &projection.instance;
+        let incarnation = &projection.incarnation;
         let feed = FeedSettings {
-            tag: instance.tag,
+            tag: incarnation.tag,
             encodings: plan.encodings.clone(),
-            compacted: instance.compacted,
-            delete_retention: std::time::Duration::from_millis(instance.delete_retention_ms),
+            compacted: incarnation.compacted,
+            delete_retention: std::time::Duration::from_millis(incarnation.delete_retention_ms),
             log_start,
             heartbeat: settings.heartbeat,
             retry: settings.retry,
@@ -464,9 +476,9 @@ impl Projection {
         match request {
             Deferred::Scan(exchange, after) => {
                 let page = self.scan(after.as_ref());
-                out.push((exchange.shard, Message::Scanned(exchange, page)));
+                out.to_edge(exchange, EdgeMessage::Scanned(page));
             }
-            Deferred::Changes(request) => {
+            Deferred::Changes(topic, request) => {
                 let question = request.question;
                 let piece = self.changes(&request).map(|changes| {
                     let following = ShardId(me.0 + 1);
@@ -477,7 +489,7 @@ impl Projection {
                     };
                     Box::new(ChangesPiece { changes, next })
                 });
-                out.push((question.exchange.shard, Message::Changed(question, piece)));
+                changed(topic, question, piece, out);
             }
             Deferred::CatchUpEnd(_, catch_up, seq, cut) => {
                 if let Some(feed) = &mut self.feed {
@@ -501,7 +513,7 @@ impl Projection {
             hasher.write_u64(start.map_or(0, |start| start.0).to_be());
         }
         // RFC 9110 8.8.1: weak, since the body may be newer than the cut that the tag names.
-        let text = format!("W/\"{}-c{:016x}\"", self.instance.tag, hasher.finish());
+        let text = format!("W/\"{}-c{:016x}\"", self.incarnation.tag, hasher.finish());
         Etag::from_header(text.as_bytes()).expect("27 visible characters")
     }
 }
@@ -515,7 +527,7 @@ impl Deferred {
     const fn belongs_to(&self) -> DeferredFor {
         match self {
             Self::Scan(exchange, _) => DeferredFor::Exchange(*exchange),
-            Self::Changes(request) => DeferredFor::Exchange(request.question.exchange),
+            Self::Changes(_, request) => DeferredFor::Exchange(request.question.exchange),
             Self::CatchUpEnd(topic, catch_up, ..) => DeferredFor::CatchUp(*topic, *catch_up),
         }
     }
@@ -523,12 +535,20 @@ impl Deferred {
     /// Tells the exchange that there will be no answer.
     fn reject(self, out: &mut Outbox) {
         match self {
-            Self::Scan(exchange, _) => out.push((exchange.shard, Message::Scanned(exchange, None))),
-            Self::Changes(request) => {
-                let question = request.question;
-                out.push((question.exchange.shard, Message::Changed(question, None)));
-            }
+            Self::Scan(exchange, _) => out.to_edge(exchange, EdgeMessage::Scanned(None)),
+            Self::Changes(topic, request) => changed(topic, request.question, None, out),
             Self::CatchUpEnd(..) => {}
         }
     }
+}
+
+fn changed(
+    topic: TopicIndex,
+    question: StreamQuestion,
+    piece: Option<Box<ChangesPiece>>,
+    out: &mut Outbox,
+) {
+    let changed = FeedMessage::Changed(question, piece);
+    let shard = question.exchange.shard;
+    out.to_projection(shard, topic, ProjectionMessage::Feed(changed));
 }

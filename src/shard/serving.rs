@@ -1,30 +1,45 @@
-//! What a shard is made of once it has a snapshot, and which of its sides a message or a socket is
-//! for.
+//! What a shard is made of once it has a snapshot: the phases of its turn, and which of its sides a
+//! message or a socket is for.
 
 use std::sync::Arc;
 
-use crate::metrics::{Names, RouteKind, ShardMetrics};
-use crate::model::{Now, RouteId, ShardId};
+use crate::metrics::ShardMetrics;
+use crate::model::{ExchangeId, Instant, Now, ShardId};
+use crate::sse::CatchUpId;
 
 use super::ShardSetup;
 use super::difference::difference;
 use super::edge::{Edge, EdgeContext};
-use super::home::{BrokerSockets, Cluster, Home, Outbox};
-use super::io::{Io, Outputs, SocketEvent, SocketId};
-use super::message::{Found, Message};
+use super::home::{BrokerSockets, Cluster, Home};
+use super::io::{Io, Outputs, Part, SocketEvent, SocketId};
+use super::message::{
+    ControlMessage, EdgeMessage, FeedMessage, Found, HomeMessage, Level, Message,
+    ProjectionMessage, ShardMessage, TopicMessage,
+};
+use super::outbox::Outbox;
 use super::projection::{Deferred, Projections};
 use super::random::SecureRandom;
-use super::snapshot::{ClusterIndex, Snapshot};
+use super::report::names;
+use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 
 /// The three sides, and what they share.
 #[derive(Debug)]
 pub(super) struct Serving {
+    me: ShardId,
     snapshot: Arc<Snapshot>,
     pub(super) home: Home,
     pub(super) projections: Projections,
     pub(super) edge: Edge,
     pub(super) metrics: ShardMetrics,
     pub(super) draining: bool,
+    out: Outbox,
+}
+
+/// What every phase of a turn works with.
+pub(super) struct TurnContext<'a, I> {
+    pub(super) now: Now,
+    pub(super) io: &'a mut I,
+    pub(super) outputs: &'a mut Outputs<Message, ControlMessage>,
 }
 
 impl Serving {
@@ -37,13 +52,15 @@ impl Serving {
             security,
             totals,
         } = setup;
+        let me = *me;
         let names = Arc::new(names(&snapshot));
         let mut random = SecureRandom::new(key);
         Self {
-            home: Home::new(*me, snapshot.clone(), security, &mut random, now),
-            projections: Projections::new(*me, snapshot.clone(), random.seed()),
+            me,
+            home: Home::new(me, snapshot.clone(), security, &mut random, now),
+            projections: Projections::new(me, snapshot.clone(), random.seed()),
             edge: Edge::new(
-                *me,
+                me,
                 snapshot.clone(),
                 tls.take(),
                 totals.clone(),
@@ -52,15 +69,56 @@ impl Serving {
             ),
             metrics: ShardMetrics::new(names),
             draining: false,
+            out: Outbox::new(me),
             snapshot,
         }
     }
 
+    /// One turn, after its messages. Each phase handles what the shard tells itself.
+    pub(super) fn turn<I: Io>(
+        &mut self,
+        sockets: &mut Vec<SocketEvent>,
+        cx: &mut TurnContext<'_, I>,
+    ) {
+        self.metrics.general.turns.bump();
+        let mut more = self.on_sockets(sockets, cx);
+        self.turn_home(cx);
+        more |= self.serve_clients(cx);
+        self.ingest(cx);
+        more |= self.deliver(cx);
+        self.report_applied(cx);
+        // Commands of this turn's clients leave with this turn.
+        self.turn_home(cx);
+        self.write_to_brokers(cx);
+        self.out.leave(cx.outputs);
+        // What this shard told itself may have made work for phases that were over.
+        cx.outputs.more |= more || self.has_work();
+        cx.outputs.deadline = self.next_deadline();
+    }
+
     /// Serves another snapshot from now on, if only its routes differ.
-    ///
+    fn load(&mut self, snapshot: &Arc<Snapshot>) {
+        let number = snapshot.number;
+        let (level, text) = match self.take_over(snapshot) {
+            Ok(()) => (
+                Level::Info,
+                format!("serves the routes of snapshot {number}"),
+            ),
+            Err(difference) => {
+                let text =
+                    format!("does not serve snapshot {number}: {difference}; restart to serve it");
+                (Level::Warn, text)
+            }
+        };
+        // All shards decide alike: one of them says so.
+        if self.me == ShardId(0) {
+            self.out.note(level, text);
+        }
+    }
+
     /// # Errors
-    /// Names what else differs. The present snapshot stays.
-    pub(super) fn load(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), String> {
+    /// Names what differs beside routes. The present snapshot stays.
+    fn take_over(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), String> {
         if let Some(difference) = difference(&self.snapshot, snapshot) {
             return Err(difference);
         }
@@ -74,348 +132,345 @@ impl Serving {
         Ok(())
     }
 
-    /// The edge, and what it may touch.
-    pub(super) fn cx<'a, I: Io>(
-        &'a mut self,
-        now: Now,
-        io: &'a mut I,
-        outputs: &'a mut Outputs<Message>,
-        out: &'a mut Outbox,
-    ) -> (&'a mut Edge, EdgeContext<'a, I>) {
-        let Self {
-            projections,
-            metrics,
-            edge,
-            ..
-        } = self;
-        let close = &mut outputs.close;
-        edge.set_time(now.wall);
-        (
-            edge,
-            EdgeContext {
-                now,
-                io,
-                projections,
-                out,
-                close,
-                metrics,
-            },
-        )
-    }
-
-    /// What happened to sockets: brokers' are read at once, clients' go into the rotation.
-    pub(super) fn on_sockets<I: Io>(
+    /// What happened to sockets: brokers' are read at once, clients' go into the rotation. Returns
+    /// true if bytes of brokers are left.
+    #[must_use]
+    fn on_sockets<I: Io>(
         &mut self,
         events: &mut Vec<SocketEvent>,
-        now: Now,
-        io: &mut I,
-        outputs: &mut Outputs<Message>,
-        out: &mut Outbox,
+        cx: &mut TurnContext<'_, I>,
     ) -> bool {
         for event in events.drain(..) {
-            match event {
-                SocketEvent::Opened { ticket, socket } => {
-                    let cluster = self.cluster(BrokerSockets::cluster_of(ticket));
-                    let client = &mut cluster.client;
-                    let sockets = &mut cluster.sockets;
-                    sockets.on_opened(ticket, socket, client, (io, now), outputs);
-                }
-                SocketEvent::OpenFailed { ticket, error } => {
-                    let cluster = self.cluster(BrokerSockets::cluster_of(ticket));
-                    let client = &mut cluster.client;
-                    cluster.sockets.on_failed(ticket, error, client, now);
-                }
-                SocketEvent::Readable(socket) => {
-                    if let Some(cluster) = self.owner(socket) {
-                        cluster.sockets.on_readable(socket);
-                        continue;
-                    }
-                    let (edge, mut cx) = self.cx(now, io, outputs, out);
-                    edge.on_readable(socket, &mut cx);
-                }
-                SocketEvent::Writable(socket) => {
-                    if let Some(cluster) = self.owner(socket) {
-                        let client = &mut cluster.client;
-                        cluster.sockets.write(socket, client, io, now, outputs);
-                        continue;
-                    }
-                    let (edge, mut cx) = self.cx(now, io, outputs, out);
-                    edge.on_writable(socket, &mut cx);
-                }
-                SocketEvent::Accepted {
-                    socket,
-                    listener,
-                    peer,
-                } => {
-                    let (edge, mut cx) = self.cx(now, io, outputs, out);
-                    edge.on_accepted(socket, listener, peer, &mut cx);
-                }
-            }
+            self.on_socket(event, cx);
         }
         let mut more = false;
-        for cluster in self.home.clusters() {
-            more |= cluster.sockets.read(&mut cluster.client, io, now, outputs);
+        for Cluster {
+            client, sockets, ..
+        } in self.home.clusters()
+        {
+            more |= sockets.read(client, cx.io, cx.now, cx.outputs);
         }
         more
+    }
+
+    fn on_socket<I: Io>(&mut self, event: SocketEvent, cx: &mut TurnContext<'_, I>) {
+        match event {
+            SocketEvent::Opened { ticket, socket } => {
+                let cluster = self.cluster(BrokerSockets::cluster_of(ticket));
+                let (sockets, client) = (&mut cluster.sockets, &mut cluster.client);
+                sockets.on_opened(ticket, socket, client, (cx.io, cx.now), cx.outputs);
+            }
+            SocketEvent::OpenFailed { ticket, error } => {
+                let cluster = self.cluster(BrokerSockets::cluster_of(ticket));
+                let client = &mut cluster.client;
+                cluster.sockets.on_failed(ticket, error, client, cx.now);
+            }
+            SocketEvent::Readable(socket) => match self.cluster_with(socket) {
+                Some(cluster) => cluster.sockets.on_readable(socket),
+                None => {
+                    let (edge, mut cx) = self.edge(cx);
+                    edge.on_readable(socket, &mut cx);
+                }
+            },
+            SocketEvent::Writable(socket) => match self.cluster_with(socket) {
+                Some(cluster) => {
+                    let (sockets, client) = (&mut cluster.sockets, &mut cluster.client);
+                    sockets.write(socket, client, cx.io, cx.now, cx.outputs);
+                }
+                None => {
+                    let (edge, mut cx) = self.edge(cx);
+                    edge.on_writable(socket, &mut cx);
+                }
+            },
+            SocketEvent::Accepted {
+                socket,
+                listener,
+                peer,
+            } => {
+                let (edge, mut cx) = self.edge(cx);
+                edge.on_accepted(socket, listener, peer, &mut cx);
+            }
+        }
+    }
+
+    /// Kafka: time passes, and what the brokers answered becomes steps and answers.
+    fn turn_home<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
+        self.home.turn(cx.now, &mut self.out);
+        self.handle_own(cx);
+    }
+
+    /// Clients: deadlines, then requests. Returns true if some wait for the next turn.
+    #[must_use]
+    fn serve_clients<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) -> bool {
+        let (edge, mut edge_cx) = self.edge(cx);
+        edge.on_time(&mut edge_cx);
+        let more = edge.serve(&mut edge_cx);
+        self.handle_own(cx);
+        more
+    }
+
+    /// Orders records that brokers sent until the part is spent. Steps are applied here at once, so
+    /// that their cost counts.
+    fn ingest<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
+        while !cx.io.spent(Part::Ingest) && self.home.ingest(cx.now, &mut self.out) {
+            self.handle_own(cx);
+        }
+    }
+
+    /// Projections: deadlines, then events to streams. Returns true if some are left.
+    #[must_use]
+    fn deliver<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) -> bool {
+        let mut more = self.projections.expire(cx.now);
+        self.projections.on_timeout(cx.now.mono, &mut self.out);
+        let (edge, mut edge_cx) = self.edge(cx);
+        edge.pump_feeds(&mut edge_cx);
+        more |= edge.deliver(&mut edge_cx);
+        edge.pump_feeds(&mut edge_cx);
+        self.handle_own(cx);
+        more
+    }
+
+    /// Reports to homes what is applied here: once a turn and topic.
+    fn report_applied<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
+        let mut send = |topic, incarnation, message| {
+            let home = self.snapshot.topic(topic).home;
+            let message = HomeMessage::Topic {
+                topic,
+                incarnation,
+                message,
+            };
+            self.out.to_home(home, message);
+        };
+        for (topic, projection) in self.projections.iter_mut() {
+            let incarnation = projection.incarnation.number;
+            // Send gaps before the applied steps, so that the home knows them when the topic goes
+            // live.
+            if let Some(gaps) = projection.untold_gaps() {
+                send(topic, incarnation, TopicMessage::Gaps(gaps));
+            }
+            if let Some(seq) = projection.untold() {
+                send(topic, incarnation, TopicMessage::Applied(seq));
+            }
+        }
+        self.handle_own(cx);
+    }
+
+    fn write_to_brokers<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
+        for Cluster {
+            client, sockets, ..
+        } in self.home.clusters()
+        {
+            sockets.pump(client, cx.io, cx.now, cx.outputs);
+        }
+    }
+
+    /// Handles one message, and what the shard tells itself because of it.
+    pub(super) fn on_message<I: Io>(
+        &mut self,
+        from: ShardId,
+        message: Message,
+        cx: &mut TurnContext<'_, I>,
+    ) {
+        self.dispatch(from, message, cx);
+        self.handle_own(cx);
+    }
+
+    /// Handles what the shard tells itself.
+    fn handle_own<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
+        while let Some(message) = self.out.next_own() {
+            self.dispatch(self.me, message, cx);
+        }
+    }
+
+    fn dispatch<I: Io>(&mut self, from: ShardId, message: Message, cx: &mut TurnContext<'_, I>) {
+        match message {
+            Message::Shard(message) => self.on_shard_message(message, cx),
+            Message::Home(message) => self.home.on_message(from, message, cx.now, &mut self.out),
+            Message::Projection(topic, message) => self.on_projection_message(topic, message, cx),
+            Message::Edge(exchange, message) => self.on_edge_message(exchange, message, cx),
+        }
+    }
+
+    fn on_shard_message<I: Io>(&mut self, message: ShardMessage, cx: &mut TurnContext<'_, I>) {
+        match message {
+            ShardMessage::Load(snapshot) => self.load(&snapshot),
+            ShardMessage::Ask(number) => {
+                let report = Box::new(self.report(cx.now));
+                self.out.to_control(ControlMessage::Report(number, report));
+            }
+            ShardMessage::Leave => {
+                self.draining = true;
+                self.edge.leave();
+            }
+            ShardMessage::Drain { within } => {
+                self.draining = true;
+                self.home.drain(&mut self.out);
+                let (edge, mut cx) = self.edge(cx);
+                let until = cx.now.mono.after(within);
+                edge.drain(until, &mut cx);
+            }
+            ShardMessage::Stop => cx.outputs.ended = true,
+        }
+    }
+
+    fn on_projection_message<I: Io>(
+        &mut self,
+        topic: TopicIndex,
+        message: ProjectionMessage,
+        cx: &mut TurnContext<'_, I>,
+    ) {
+        let (projections, out) = (&mut self.projections, &mut self.out);
+        match message {
+            ProjectionMessage::Step(step) => {
+                if projections.apply(topic, &step, cx.now, out) {
+                    self.metrics.general.steps_applied.bump();
+                }
+            }
+            ProjectionMessage::Open(incarnation) => {
+                if projections.on_open(topic, incarnation, out) {
+                    let (edge, mut cx) = self.edge(cx);
+                    edge.end_streams_of(topic, &mut cx);
+                }
+            }
+            ProjectionMessage::Standing(standing) => projections.on_standing(topic, standing),
+            ProjectionMessage::Live { log_start } => projections.on_live(topic, log_start),
+            ProjectionMessage::Get {
+                exchange,
+                hash,
+                key,
+                partition,
+            } => {
+                let projection = projections.get(topic);
+                let found = projection.map(|projection| projection.find(hash, &key, partition));
+                let found = found.unwrap_or(Found::Failed(projections.not_live(topic)));
+                out.to_edge(exchange, EdgeMessage::Got(found));
+            }
+            ProjectionMessage::Scan {
+                exchange,
+                incarnation,
+                seq,
+                deadline,
+                after,
+            } => {
+                let scan = Deferred::Scan(exchange, after);
+                projections.answer_at(topic, (incarnation, seq), deadline, scan, out);
+            }
+            ProjectionMessage::Changes(request) => {
+                let (at, deadline) = ((request.incarnation, request.seq), request.deadline);
+                let changes = Deferred::Changes(topic, request);
+                projections.answer_at(topic, at, deadline, changes, out);
+            }
+            ProjectionMessage::Feed(message) => self.on_feed_message(topic, message, cx),
+        }
+    }
+
+    fn on_feed_message<I: Io>(
+        &mut self,
+        topic: TopicIndex,
+        message: FeedMessage,
+        cx: &mut TurnContext<'_, I>,
+    ) {
+        let projections = &mut self.projections;
+        match message {
+            FeedMessage::CatchUpEnd {
+                incarnation,
+                catch_up,
+                seq,
+                cut,
+            } => {
+                let patience = self.snapshot.config.settings.http.query_timeout;
+                let deadline = cx.now.mono.after(patience);
+                let end = Deferred::CatchUpEnd(topic, catch_up, seq, cut);
+                projections.answer_at(topic, (incarnation, seq), deadline, end, &mut self.out);
+            }
+            FeedMessage::CatchUpStalled { catch_up } => {
+                if let Some(feed) = projections.feed_mut(topic) {
+                    feed.on_catch_up_short(CatchUpId(catch_up));
+                }
+            }
+            FeedMessage::CatchUpBlock { catch_up, block } => {
+                if let Some(feed) = projections.feed_mut(topic) {
+                    feed.on_catch_up_block(CatchUpId(catch_up), &block, cx.now.mono);
+                }
+            }
+            FeedMessage::CatchUpGap { catch_up, notice } => {
+                if let Some(feed) = projections.feed_mut(topic) {
+                    feed.on_catch_up_gap(CatchUpId(catch_up), notice);
+                }
+            }
+            FeedMessage::Changed(question, changes) => {
+                let (edge, mut cx) = self.edge(cx);
+                edge.on_changed(question, changes.map(|changes| *changes), &mut cx);
+            }
+            FeedMessage::CatchUpJoined {
+                catch_up,
+                members,
+                log_start,
+            } => {
+                let (edge, mut cx) = self.edge(cx);
+                edge.on_catch_up_joined(topic, catch_up, &members, &log_start, &mut cx);
+            }
+            FeedMessage::PlacesChecked { question, ends } => {
+                let (edge, mut cx) = self.edge(cx);
+                edge.on_places_checked(topic, question, ends.as_deref(), &mut cx);
+            }
+        }
+    }
+
+    fn on_edge_message<I: Io>(
+        &mut self,
+        exchange: ExchangeId,
+        message: EdgeMessage,
+        cx: &mut TurnContext<'_, I>,
+    ) {
+        let (edge, mut cx) = self.edge(cx);
+        match message {
+            EdgeMessage::Answer(answer) => edge.on_answer(exchange, answer, &mut cx),
+            EdgeMessage::Got(found) => edge.on_got(exchange, found, &mut cx),
+            EdgeMessage::Scanned(page) => edge.on_scanned(exchange, page, &mut cx),
+        }
+    }
+
+    /// The edge, and what it may touch.
+    fn edge<'a, I: Io>(
+        &'a mut self,
+        cx: &'a mut TurnContext<'_, I>,
+    ) -> (&'a mut Edge, EdgeContext<'a, I>) {
+        self.edge.set_time(cx.now.wall);
+        let edge_cx = EdgeContext {
+            now: cx.now,
+            io: cx.io,
+            projections: &mut self.projections,
+            out: &mut self.out,
+            close: &mut cx.outputs.close,
+            metrics: &mut self.metrics,
+        };
+        (&mut self.edge, edge_cx)
     }
 
     fn cluster(&mut self, index: ClusterIndex) -> &mut Cluster {
         &mut self.home.clusters()[usize::from(index.0)]
     }
 
-    /// The cluster a socket is of, if it is a broker's.
-    fn owner(&mut self, socket: SocketId) -> Option<&mut Cluster> {
+    /// The cluster that has the socket; `None`: the socket is a client's.
+    fn cluster_with(&mut self, socket: SocketId) -> Option<&mut Cluster> {
         let mut clusters = self.home.clusters().iter_mut();
         clusters.find(|cluster| cluster.sockets.has(socket))
     }
 
-    /// Handles one message: a projection's and the edge's here, a home's there.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn on_message<I: Io>(
-        &mut self,
-        from: ShardId,
-        message: Message,
-        now: Now,
-        io: &mut I,
-        outputs: &mut Outputs<Message>,
-        out: &mut Outbox,
-    ) {
-        match message {
-            Message::Step(topic, step) => {
-                if self.projections.apply(topic, &step, now, out) {
-                    self.metrics.general.steps_applied.bump();
-                }
-            }
-            Message::Open(instance) => {
-                let topic = instance.topic;
-                if self.projections.on_open(instance, out) {
-                    let (edge, mut cx) = self.cx(now, io, outputs, out);
-                    edge.end_streams_of(topic, &mut cx);
-                }
-            }
-            Message::Standing(topic, standing) => self.projections.on_standing(topic, standing),
-            Message::Live { topic, log_start } => self.projections.on_live(topic, log_start),
-            Message::Get {
-                exchange,
-                topic,
-                hash,
-                key,
-                partition,
-            } => {
-                let projection = self.projections.get(topic);
-                let found = projection.map(|projection| projection.find(hash, &key, partition));
-                let found = found.unwrap_or(Found::Failed(self.projections.not_live(topic)));
-                out.push((exchange.shard, Message::Got(exchange, found)));
-            }
-            Message::Scan {
-                exchange,
-                topic,
-                instance,
-                seq,
-                deadline,
-                after,
-            } => {
-                let scan = Deferred::Scan(exchange, after);
-                self.projections
-                    .answer_at(topic, (instance, seq), deadline, scan, out);
-            }
-            Message::Changes(request) => {
-                let (topic, at) = (request.topic, (request.instance, request.seq));
-                let deadline = request.deadline;
-                self.projections
-                    .answer_at(topic, at, deadline, Deferred::Changes(request), out);
-            }
-            Message::CatchUpEnd {
-                topic,
-                instance,
-                catch_up,
-                seq,
-                cut,
-            } => {
-                let deadline = now
-                    .mono
-                    .after(self.snapshot.config.settings.http.query_timeout);
-                let end = Deferred::CatchUpEnd(topic, catch_up, seq, cut);
-                self.projections
-                    .answer_at(topic, (instance, seq), deadline, end, out);
-            }
-            Message::CatchUpStalled { topic, catch_up } => {
-                if let Some(feed) = self
-                    .projections
-                    .get_mut(topic)
-                    .and_then(|l| l.feed.as_mut())
-                {
-                    feed.on_catch_up_short(crate::sse::CatchUpId(catch_up));
-                }
-            }
-            Message::CatchUpBlock {
-                topic,
-                catch_up,
-                block,
-            } => {
-                if let Some(feed) = self
-                    .projections
-                    .get_mut(topic)
-                    .and_then(|l| l.feed.as_mut())
-                {
-                    feed.on_catch_up_block(crate::sse::CatchUpId(catch_up), &block, now.mono);
-                }
-            }
-            Message::CatchUpGap {
-                topic,
-                catch_up,
-                notice,
-            } => {
-                if let Some(feed) = self
-                    .projections
-                    .get_mut(topic)
-                    .and_then(|l| l.feed.as_mut())
-                {
-                    feed.on_catch_up_gap(crate::sse::CatchUpId(catch_up), notice);
-                }
-            }
-            Message::Leave => {
-                self.draining = true;
-                self.edge.leave();
-            }
-            Message::Drain { within } => {
-                self.draining = true;
-                self.home.drain(out);
-                let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.drain(now.mono.after(within), &mut cx);
-            }
-            Message::Answer(exchange, answer) => {
-                let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_answer(exchange, answer, &mut cx);
-            }
-            Message::Got(exchange, found) => {
-                let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_got(exchange, found, &mut cx);
-            }
-            Message::Scanned(exchange, page) => {
-                let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_scanned(exchange, page, &mut cx);
-            }
-            Message::Changed(question, changes) => {
-                let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_changed(question, changes.map(|changes| *changes), &mut cx);
-            }
-            Message::CatchUpJoined {
-                topic,
-                catch_up,
-                members,
-                log_start,
-            } => {
-                let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_catch_up_joined(topic, catch_up, &members, &log_start, &mut cx);
-            }
-            Message::PlacesChecked {
-                topic,
-                question,
-                ends,
-            } => {
-                let (edge, mut cx) = self.cx(now, io, outputs, out);
-                edge.on_places_checked(topic, question, ends.as_deref(), &mut cx);
-            }
-            Message::View(..)
-            | Message::RefreshView(_)
-            | Message::Token(..)
-            | Message::Salted(..)
-            | Message::Applied(..)
-            | Message::Gaps(..)
-            | Message::Command(_)
-            | Message::WaiterLeft { .. }
-            | Message::CheckPlaces { .. }
-            | Message::JoinCatchUp { .. }
-            | Message::CatchUpTaken { .. } => self.home.on_message(from, message, now, out),
-            Message::Load(_)
-            | Message::Stop
-            | Message::Ask(_)
-            | Message::Report(..)
-            | Message::Salt(..)
-            | Message::Note(_) => debug_assert!(false, "not for this side of a shard"),
-        }
-    }
-
-    /// Tells homes what is applied here: once a turn and topic.
-    pub(super) fn tell_applied(&mut self, out: &mut Outbox) {
-        let snapshot = &self.snapshot;
-        for (topic, projection) in self.projections.iter_mut() {
-            // Send gaps before the applied steps, so that the home knows them when the topic goes
-            // live.
-            if let Some(gaps) = projection.untold_gaps() {
-                let message = Message::Gaps(topic, projection.instance.number, gaps);
-                out.push((snapshot.topic(topic).home, message));
-            }
-            if let Some(seq) = projection.untold() {
-                out.push((
-                    snapshot.topic(topic).home,
-                    Message::Applied(topic, projection.instance.number, seq),
-                ));
-            }
-        }
-    }
-
     /// Whether another turn has something to do at once.
-    pub(super) fn has_work(&self) -> bool {
-        let mut feeds = self
-            .projections
-            .iter()
-            .filter_map(|projection| projection.feed.as_ref());
+    fn has_work(&self) -> bool {
+        let mut feeds = self.projections.iter().filter_map(|it| it.feed.as_ref());
         self.edge.has_ready() || self.home.has_work() || feeds.any(crate::sse::Feed::has_work)
     }
 
-    pub(super) fn next_deadline(&self) -> Option<crate::model::Instant> {
-        let feeds = self
-            .projections
-            .iter()
-            .filter_map(|projection| projection.feed.as_ref()?.next_deadline());
+    fn next_deadline(&self) -> Option<Instant> {
+        let projections = self.projections.iter();
+        let feeds = projections.filter_map(|it| it.feed.as_ref()?.next_deadline());
         feeds
             .chain(self.projections.next_deadline())
             .chain(self.home.next_deadline())
             .chain(self.edge.next_deadline())
             .min()
     }
-
-    /// Brings the gauges up to date.
-    pub(super) fn count(&mut self, now: Now) {
-        let topics = self.projections.indexed();
-        for (topic, projection) in topics {
-            let metrics = &mut self.metrics.topics[usize::from(topic.0)];
-            let counted = projection.counted();
-            metrics.stream_events.0 = counted.events;
-            metrics.stream_gaps.0 = counted.gaps;
-            metrics.cache_keys_refused.0 = counted.keys_refused;
-            if let Some(slice) = projection.slice() {
-                let stats = slice.stats();
-                metrics.cache_entries.set(stats.entries as u64);
-                metrics.cache_bytes.set(stats.bytes as u64);
-                metrics.cache_tombstones.set(stats.tombstones as u64);
-                metrics.cache_values_left_out.set(stats.unheld as u64);
-                metrics.cache_values_not_json.set(stats.left_out as u64);
-            }
-        }
-        self.home.count(now, &mut self.metrics);
-    }
-}
-
-/// The names that become labels.
-fn names(snapshot: &Snapshot) -> Names {
-    let (mut names, config) = (Names::default(), &snapshot.config);
-    let mut add = |id: RouteId, kind: RouteKind, name: &String| {
-        names.routes.insert(id, (kind, name.clone()));
-    };
-    for (plan, route) in snapshot.commands.iter().zip(&config.commands) {
-        add(plan.id, RouteKind::Command, &route.name);
-    }
-    for (plan, route) in snapshot.queries.iter().zip(&config.queries) {
-        add(plan.id, RouteKind::Query, &route.name);
-    }
-    for (plan, route) in snapshot.streams.iter().zip(&config.streams) {
-        add(plan.id, RouteKind::Stream, &route.name);
-    }
-    for (topic, plan) in snapshot.indexed() {
-        names.topics.insert(topic, snapshot.topic_label(plan));
-    }
-    names
 }

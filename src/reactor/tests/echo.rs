@@ -1,4 +1,5 @@
-//! What these tests drive: it sends back what it gets, and does as it is told.
+//! The echo that these tests run on real shards. It sends back what it receives, and obeys
+//! messages.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -7,40 +8,40 @@ use std::time::Duration;
 use crate::model::{Instant, Now, ShardId};
 use crate::shard::{Inputs, Io, Open, Outputs, Part, Read, SocketEvent, SocketId, Turn, Write};
 
-/// A client that sends this is closed once it has its echo.
+/// A client that sends this byte is closed after its echo.
 pub(super) const BYE: u8 = b'!';
 
-/// What a rude echo answers, the request unread.
+/// The response of an echo that does not read requests.
 pub(super) const ANSWER: &[u8] = b"this is all you get";
 
-/// To and from an echo.
+/// Messages to and from an echo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// Passed on to the control thread.
+    /// A message that the echo forwards to the control thread.
     Number(u32),
-    /// Send so many numbers to a shard, two a turn.
+    /// Sends this many numbers to a shard, two per turn.
     Count { to: ShardId, numbers: u32 },
-    /// Take so long for each turn from now on.
+    /// Makes each later turn take this long.
     Slow(Duration),
-    /// Ask for a turn then, and say so.
+    /// Requests a turn at this time, which then sends `Rang`.
     Alarm(Duration),
-    /// The alarm's answer.
+    /// The message of a turn that `Alarm` requested.
     Rang,
-    /// Connect, and greet whom you reach.
+    /// Connects, and sends a greeting over the connection.
     Open(Open),
-    /// What became of it.
+    /// The result of the connection attempt.
     Saw(SocketEvent),
-    /// Answer clients unread.
+    /// Makes the echo respond to clients without reading.
     BeRude,
-    /// Break an invariant.
+    /// Makes the shard panic.
     Panic,
-    /// End.
+    /// Makes the shard end.
     End,
 }
 
 #[derive(Default)]
 pub(super) struct Echo {
-    /// Sockets, each with what it could not take yet.
+    /// Sockets, each with the bytes that it has not accepted yet.
     clients: BTreeMap<SocketId, Vec<u8>>,
     counting: Option<(ShardId, u32, u32)>,
     slow: Duration,
@@ -50,13 +51,14 @@ pub(super) struct Echo {
 
 impl Turn for Echo {
     type Message = Message;
+    type Control = Message;
 
     fn turn<I: Io>(
         &mut self,
         now: Now,
         inputs: &mut Inputs<Message>,
         io: &mut I,
-        outputs: &mut Outputs<Message>,
+        outputs: &mut Outputs<Message, Message>,
     ) {
         for (_, message) in inputs.messages.drain(..) {
             self.on_message(now, message, outputs);
@@ -74,7 +76,7 @@ impl Turn for Echo {
         }
         if self.alarm.is_some_and(|at| at <= now.mono) {
             self.alarm = None;
-            outputs.messages.push((ShardId::CONTROL, Message::Rang));
+            outputs.control.push(Message::Rang);
         }
         outputs.deadline = self.alarm;
         std::thread::sleep(self.slow);
@@ -82,9 +84,9 @@ impl Turn for Echo {
 }
 
 impl Echo {
-    fn on_message(&mut self, now: Now, message: Message, outputs: &mut Outputs<Message>) {
+    fn on_message(&mut self, now: Now, message: Message, outputs: &mut Outputs<Message, Message>) {
         match message {
-            Message::Number(_) => outputs.messages.push((ShardId::CONTROL, message)),
+            Message::Number(_) => outputs.control.push(message),
             Message::Count { to, numbers } => self.counting = Some((to, 0, numbers)),
             Message::Slow(by) => self.slow = by,
             Message::Alarm(after) => self.alarm = Some(now.mono.after(after)),
@@ -96,7 +98,12 @@ impl Echo {
         }
     }
 
-    fn on_event(&mut self, event: SocketEvent, io: &mut impl Io, outputs: &mut Outputs<Message>) {
+    fn on_event(
+        &mut self,
+        event: SocketEvent,
+        io: &mut impl Io,
+        outputs: &mut Outputs<Message, Message>,
+    ) {
         match event {
             SocketEvent::Accepted { socket, .. } => {
                 let known = self.clients.insert(socket, Vec::new());
@@ -111,14 +118,10 @@ impl Echo {
                     io.write(socket, &[IoSlice::new(b"hel"), IoSlice::new(b"lo")]),
                     Write::Taken(5)
                 );
-                outputs
-                    .messages
-                    .push((ShardId::CONTROL, Message::Saw(event)));
+                outputs.control.push(Message::Saw(event));
             }
             SocketEvent::OpenFailed { .. } => {
-                outputs
-                    .messages
-                    .push((ShardId::CONTROL, Message::Saw(event)));
+                outputs.control.push(Message::Saw(event));
             }
             SocketEvent::Readable(socket) if self.rude => {
                 self.clients.remove(&socket);
@@ -133,7 +136,12 @@ impl Echo {
         }
     }
 
-    fn serve(&mut self, socket: SocketId, io: &mut impl Io, outputs: &mut Outputs<Message>) {
+    fn serve(
+        &mut self,
+        socket: SocketId,
+        io: &mut impl Io,
+        outputs: &mut Outputs<Message, Message>,
+    ) {
         let Some(held) = self.clients.get_mut(&socket) else {
             return;
         };
@@ -155,7 +163,7 @@ impl Echo {
     }
 }
 
-/// Offers what is held. False: the connection is gone.
+/// Writes the waiting bytes. Returns false if the connection has failed.
 fn send(socket: SocketId, held: &mut Vec<u8>, io: &mut impl Io) -> bool {
     if held.is_empty() {
         return true;

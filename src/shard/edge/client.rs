@@ -99,8 +99,8 @@ pub(super) struct Scan {
     pub(super) topic: TopicId,
     pub(super) began: Instant,
     pub(super) route: RouteId,
-    /// Which loading of the topic, and the place in its order that the content covers.
-    pub(super) instance: u32,
+    /// The topic's incarnation, and the place in its order that the content covers.
+    pub(super) incarnation: u32,
     pub(super) seq: Seq,
     /// The slice being read, and after which key.
     pub(super) shard: ShardId,

@@ -6,7 +6,7 @@ use crate::cache::{Page, Value};
 use crate::metrics::{CloseReason, RouteKind, StatusClass};
 use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
 use crate::shard::io::Io;
-use crate::shard::message::Message;
+use crate::shard::message::ProjectionMessage;
 
 use super::client::{Client, Scan, State};
 use super::{Edge, EdgeContext};
@@ -22,7 +22,8 @@ impl Edge {
             return self.write_page(client, page, cx);
         }
         if !std::mem::replace(&mut scan.asked, true) {
-            cx.out.push((scan.shard, scan.ask(exchange, deadline)));
+            let message = scan.ask(exchange, deadline);
+            cx.out.to_projection(scan.shard, scan.topic, message);
         }
         self.put(client);
     }
@@ -122,12 +123,11 @@ impl Edge {
 }
 
 impl Scan {
-    fn ask(&self, exchange: ExchangeId, deadline: Instant) -> Message {
+    fn ask(&self, exchange: ExchangeId, deadline: Instant) -> ProjectionMessage {
         let after: Option<(KeyHash, Box<[u8]>)> = self.after.clone();
-        Message::Scan {
+        ProjectionMessage::Scan {
             exchange,
-            topic: self.topic,
-            instance: self.instance,
+            incarnation: self.incarnation,
             seq: self.seq,
             deadline,
             after,

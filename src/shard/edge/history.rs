@@ -4,9 +4,12 @@
 use crate::cache::{ChangeCursor, Changes, Item, Value};
 use crate::log::{Cut, Next};
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::{ExchangeId, Instant, Partition, ShardId};
+use crate::model::{ExchangeId, Instant, Partition};
 use crate::shard::io::{Io, SocketId};
-use crate::shard::message::{ChangesPiece, ChangesRequest, Message, StreamQuestion};
+use crate::shard::message::{
+    ChangesPiece, ChangesRequest, HomeMessage, ProjectionMessage, StreamQuestion, TopicMessage,
+};
+use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::TopicIndex;
 use crate::sse::{CatchUpId, Need, PageCursor, PageEntry, Ticket};
 
@@ -14,40 +17,42 @@ use super::{Conn, Edge, EdgeContext};
 
 impl Edge {
     /// Asks other shards and the home for what this shard's feeds need, and gives catch-up reads credit.
-    pub(in crate::shard) fn pump_feeds<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) {
-        let snapshot = self.snapshot.clone();
+    pub(in crate::shard) fn pump_feeds<I: Io>(&self, cx: &mut EdgeContext<'_, I>) {
         for (topic, projection) in cx.projections.iter_mut() {
-            let home = snapshot.topic(topic).home;
+            let incarnation = projection.incarnation.number;
             let Some(feed) = &mut projection.feed else {
                 continue;
             };
             feed.on_timeout(cx.now.mono);
             while let Some(need) = feed.next_need() {
-                let (to, message) =
-                    self.ask((topic, projection.instance.number), home, need, cx.now.mono);
-                cx.out.push((to, message));
+                self.ask((topic, incarnation), need, cx.now.mono, cx.out);
             }
             while let Some(credit) = feed.next_credit() {
-                let (catch_up, members) = (credit.catch_up.0, credit.members as usize);
-                cx.out.push((
-                    home,
-                    Message::CatchUpTaken {
-                        topic,
-                        catch_up,
-                        members,
-                    },
-                ));
+                let taken = TopicMessage::CatchUpTaken {
+                    catch_up: credit.catch_up.0,
+                    members: credit.members as usize,
+                };
+                self.ask_home((topic, incarnation), taken, cx.out);
             }
         }
     }
 
-    fn ask(
+    fn ask_home(
         &self,
-        (topic, instance): (TopicIndex, u32),
-        home: ShardId,
-        need: Need,
-        now: Instant,
-    ) -> (ShardId, Message) {
+        (topic, incarnation): (TopicIndex, u32),
+        message: TopicMessage,
+        out: &mut Outbox,
+    ) {
+        let home = self.snapshot.topic(topic).home;
+        let message = HomeMessage::Topic {
+            topic,
+            incarnation,
+            message,
+        };
+        out.to_home(home, message);
+    }
+
+    fn ask(&self, of: (TopicIndex, u32), need: Need, now: Instant, out: &mut Outbox) {
         let layout = self.snapshot.layout;
         let question = |ticket: Ticket| StreamQuestion {
             exchange: self.stream_exchange(ticket.token),
@@ -59,29 +64,16 @@ impl Edge {
                 from,
                 encoding,
             } => {
-                let question = question(ticket);
-                (
-                    home,
-                    Message::JoinCatchUp {
-                        topic,
-                        instance,
-                        encoding,
-                        question,
-                        from,
-                    },
-                )
+                let join = TopicMessage::JoinCatchUp {
+                    question: question(ticket),
+                    encoding,
+                    from,
+                };
+                self.ask_home(of, join, out);
             }
             Need::Places { ticket, places } => {
                 let question = question(ticket);
-                (
-                    home,
-                    Message::CheckPlaces {
-                        topic,
-                        instance,
-                        question,
-                        places,
-                    },
-                )
+                self.ask_home(of, TopicMessage::CheckPlaces { question, places }, out);
             }
             Need::Page {
                 ticket,
@@ -100,11 +92,10 @@ impl Edge {
                     partition: cursor.partition,
                     offset: cursor.offset,
                 });
-                let question = question(ticket);
+                let (topic, incarnation) = of;
                 let request = ChangesRequest {
-                    question,
-                    topic,
-                    instance,
+                    question: question(ticket),
+                    incarnation,
                     seq,
                     deadline: now.after(self.snapshot.config.settings.http.query_timeout),
                     since,
@@ -112,7 +103,7 @@ impl Edge {
                     after,
                     key,
                 };
-                (to, Message::Changes(Box::new(request)))
+                out.to_projection(to, topic, ProjectionMessage::Changes(Box::new(request)));
             }
         }
     }

@@ -24,9 +24,9 @@ use crate::model::{ExchangeId, FastRandom, Instant, Now, ShardId, UnixMillis};
 use crate::route::Router;
 use crate::tls::{Acceptor, Session};
 
-use super::home::Outbox;
 use super::io::{Io, ListenerId, Part, SocketId};
-use super::message::Message;
+use super::message::HomeMessage;
+use super::outbox::Outbox;
 use super::projection::Projections;
 use super::random::SecureRandom;
 use super::snapshot::Snapshot;
@@ -390,12 +390,12 @@ impl Edge {
             ..
         }) = client.state
         {
-            let left = Message::WaiterLeft {
+            let left = HomeMessage::CommandAbandoned {
                 topic,
                 key,
                 exchange: self.exchange(&client),
             };
-            cx.out.push((self.snapshot.topic(topic).home, left));
+            cx.out.to_home(self.snapshot.topic(topic).home, left);
         }
         self.forget(&client);
         self.close(client.socket, why, cx);

@@ -17,8 +17,8 @@ use crate::model::{
     CorrelationId, ExchangeId, Id as _, Identity, Instant, KeyHash, RouteId, TopicId,
 };
 use crate::route::{Failure, Inputs, Methods, Params, Refused, RouteIndex, Routed, evaluate};
-use crate::shard::home::Outbox;
-use crate::shard::message::{CommandRequest, Message};
+use crate::shard::message::{CommandRequest, HomeMessage, ProjectionMessage};
+use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projections;
 use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
@@ -159,10 +159,8 @@ impl Edge {
             commands.bump(CommandOutcome::Invalid);
         })?;
         let what = What::Command(request.key);
-        out.push((
-            self.snapshot.topic(plan.commands).home,
-            Message::Command(Box::new(request)),
-        ));
+        let home = self.snapshot.topic(plan.commands).home;
+        out.to_home(home, HomeMessage::Command(Box::new(request)));
         let wait = Wait {
             context: asking.context,
             began: asking.now,
@@ -344,10 +342,10 @@ impl Edge {
         };
         let identity = Identity::ANONYMOUS;
         let key = evaluate(template, &inputs(params, request, &identity))?;
-        let hash = projection.instance.secret.hash(&key);
+        let hash = projection.incarnation.secret.hash(&key);
         let partitioner = route.partitioner.filter(|_| !projections.has_grown(topic));
         let partition = partitioner.map(|Partitioner::Murmur2| {
-            crate::kafka::partition_of(&key, projection.instance.partitions)
+            crate::kafka::partition_of(&key, projection.incarnation.partitions)
         });
         let layout = self.snapshot.layout;
         let owner = hash.owner(layout.first_slice(), layout.slices());
@@ -359,16 +357,13 @@ impl Edge {
             return Ok(Outcome::Answered(responded));
         }
         let key = key.into_boxed_slice();
-        out.push((
-            owner,
-            Message::Get {
-                exchange: asking.id,
-                topic,
-                hash,
-                key,
-                partition,
-            },
-        ));
+        let get = ProjectionMessage::Get {
+            exchange: asking.id,
+            hash,
+            key,
+            partition,
+        };
+        out.to_projection(owner, topic, get);
         let what = What::Get(condition.map(Box::new));
         let (began, route) = (asking.now, id);
         let wait = Wait {
@@ -415,7 +410,7 @@ impl Edge {
             topic,
             began: asking.now,
             route,
-            instance: projection.instance.number,
+            incarnation: projection.incarnation.number,
             seq: projection.seq(),
             shard: self.snapshot.layout.first_slice(),
             after: None,
@@ -452,7 +447,7 @@ impl Edge {
             .map(|template| evaluate(template, &inputs))
             .transpose()?;
         let key = key.zip(projection);
-        let key = key.map(|(key, projection)| (projection.instance.secret.hash(&key), key));
+        let key = key.map(|(key, projection)| (projection.incarnation.secret.hash(&key), key));
         let last_event_id = last_event_id(request)?.map(Cow::into_owned);
         let start = StreamStart {
             plan,

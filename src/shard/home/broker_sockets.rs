@@ -89,13 +89,13 @@ impl BrokerSockets {
     }
 
     /// A socket is connected.
-    pub(in crate::shard) fn on_opened<I: Io, M>(
+    pub(in crate::shard) fn on_opened<I: Io, M, C>(
         &mut self,
         ticket: OpenTicket,
         socket: SocketId,
         client: &mut Client,
         (io, now): (&mut I, Now),
-        outputs: &mut Outputs<M>,
+        outputs: &mut Outputs<M, C>,
     ) {
         let id = LinkId(ticket.0 as u32);
         let Some(host) = client.host(id) else {
@@ -148,12 +148,12 @@ impl BrokerSockets {
 
     /// Reads what brokers sent, until the part is spent. Returns true if there is more.
     #[must_use = "if it returns true, another turn is due"]
-    pub(in crate::shard) fn read<M>(
+    pub(in crate::shard) fn read<M, C>(
         &mut self,
         client: &mut Client,
         io: &mut impl Io,
         now: Now,
-        outputs: &mut Outputs<M>,
+        outputs: &mut Outputs<M, C>,
     ) -> bool {
         let (plain, keys) = (&mut self.plain, &self.keys);
         let mut reads = 0;
@@ -180,12 +180,12 @@ impl BrokerSockets {
     }
 
     /// Opens, closes and writes what the client wants.
-    pub(in crate::shard) fn pump<M>(
+    pub(in crate::shard) fn pump<M, C>(
         &mut self,
         client: &mut Client,
         io: &mut impl Io,
         now: Now,
-        outputs: &mut Outputs<M>,
+        outputs: &mut Outputs<M, C>,
     ) {
         while let Some((link, address)) = client.next_open() {
             let ticket = OpenTicket(u64::from(self.cluster.0) << 32 | u64::from(link.0));
@@ -215,13 +215,13 @@ impl BrokerSockets {
     }
 
     /// Writes until the socket is full; the rest goes at its next `Writable`.
-    pub(in crate::shard) fn write<M>(
+    pub(in crate::shard) fn write<M, C>(
         &mut self,
         socket: SocketId,
         client: &mut Client,
         io: &mut impl Io,
         now: Now,
-        outputs: &mut Outputs<M>,
+        outputs: &mut Outputs<M, C>,
     ) {
         let Some(at) = self.open.iter().position(|link| link.socket == socket) else {
             return;
@@ -301,13 +301,13 @@ impl BrokerSocket {
     }
 
     /// Tells the client of an end. False: the link is over.
-    fn settle<M>(
+    fn settle<M, C>(
         &self,
         fate: Fate,
         keys: &ClusterKeys,
         client: &mut Client,
         now: Now,
-        outputs: &mut Outputs<M>,
+        outputs: &mut Outputs<M, C>,
     ) -> bool {
         match fate {
             Fate::Stands => return true,

@@ -59,7 +59,7 @@ struct Ground {
     client: Client,
     sockets: BrokerSockets,
     pipe: Pipe,
-    outputs: Outputs<()>,
+    outputs: Outputs<(), ()>,
     broker: Session,
 }
 

@@ -12,7 +12,7 @@ use crate::sse::Encoder;
 use super::Outbox;
 use super::order::Order;
 use super::partitions::Part;
-use crate::shard::message::Message;
+use crate::shard::message::{FeedMessage, ProjectionMessage};
 use crate::shard::snapshot::TopicIndex;
 
 /// Pieces a catch-up read may hold: its reads pause while it has more.
@@ -147,17 +147,11 @@ impl CatchUp {
             self.reached.set(notice.partition, next);
         }
         let catch_up = self.number;
-        let gap = |share: &Share| {
-            (
-                share.shard,
-                Message::CatchUpGap {
-                    topic,
-                    catch_up,
-                    notice,
-                },
-            )
-        };
-        at.out.extend(self.shards.iter().map(gap));
+        for share in &self.shards {
+            let gap = FeedMessage::CatchUpGap { catch_up, notice };
+            let message = ProjectionMessage::Feed(gap);
+            at.out.to_projection(share.shard, topic, message);
+        }
     }
 
     /// Keeps the reads in step with the slowest shard.
@@ -205,14 +199,8 @@ impl CatchUp {
         for share in &mut self.shards {
             share.owing += 1;
             let (catch_up, block) = (self.number, block.clone());
-            at.out.push((
-                share.shard,
-                Message::CatchUpBlock {
-                    topic,
-                    catch_up,
-                    block,
-                },
-            ));
+            let message = ProjectionMessage::Feed(FeedMessage::CatchUpBlock { catch_up, block });
+            at.out.to_projection(share.shard, topic, message);
         }
     }
 }

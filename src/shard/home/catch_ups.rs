@@ -20,7 +20,7 @@ use crate::sse::{Encoder, Encoding};
 
 use super::catch_up::{CatchUp, CatchUpContext, LOOK_EVERY, Piece, Share, history};
 use super::partitions::log_start;
-use crate::shard::message::{Message, StreamQuestion};
+use crate::shard::message::{FeedMessage, ProjectionMessage, StreamQuestion};
 use crate::shard::snapshot::TopicIndex;
 
 /// CatchUps of one topic: at most one runs, the next gathers.
@@ -29,8 +29,8 @@ pub(super) struct CatchUps {
     topic: TopicIndex,
     handle: TopicHandle,
     encodings: Vec<Encoding>,
-    /// Which loading of the topic is read.
-    instance: u32,
+    /// The topic's incarnation that is read.
+    incarnation: u32,
     number: u32,
     running: Option<CatchUp>,
     /// Who waits for the next catch-up read: one entry a connection of a shard, so that those who came and
@@ -65,7 +65,7 @@ impl CatchUps {
             topic,
             handle,
             encodings,
-            instance: 0,
+            incarnation: 0,
             number: 0,
             running: None,
             waiting: BTreeMap::new(),
@@ -77,8 +77,8 @@ impl CatchUps {
 
     /// The log is another one: nobody waits, nothing is read. Numbers go on, so that what is said
     /// of an old catch-up read is not taken for a new one.
-    pub(super) fn clear(&mut self, instance: u32, client: &mut Client) {
-        self.instance = instance;
+    pub(super) fn clear(&mut self, incarnation: u32, client: &mut Client) {
+        self.incarnation = incarnation;
         for partition in self
             .running
             .take()
@@ -198,14 +198,13 @@ impl CatchUps {
                 members: members.len(),
                 owing: 0,
             });
-            let (topic, catch_up, log_start) = (self.topic, self.number, log_start.clone());
-            let joined = Message::CatchUpJoined {
-                topic,
-                catch_up,
+            let joined = FeedMessage::CatchUpJoined {
+                catch_up: self.number,
                 members,
-                log_start,
+                log_start: log_start.clone(),
             };
-            at.out.push((shard, joined));
+            at.out
+                .to_projection(shard, self.topic, ProjectionMessage::Feed(joined));
         }
         self.running = Some(catch_up);
         self.go_on(at);
@@ -324,20 +323,19 @@ impl CatchUps {
             at.client.stop(history(self.handle, partition));
         }
         let (seq, cut) = catch_up.target;
-        let (topic, instance, catch_up, shards) =
-            (self.topic, self.instance, catch_up.number, catch_up.shards);
-        for Share { shard, .. } in shards {
-            let message = match met {
-                true => Message::CatchUpEnd {
-                    topic,
-                    instance,
-                    catch_up,
+        let (incarnation, number) = (self.incarnation, catch_up.number);
+        for Share { shard, .. } in catch_up.shards {
+            let end = match met {
+                true => FeedMessage::CatchUpEnd {
+                    incarnation,
+                    catch_up: number,
                     seq,
                     cut: cut.clone(),
                 },
-                false => Message::CatchUpStalled { topic, catch_up },
+                false => FeedMessage::CatchUpStalled { catch_up: number },
             };
-            at.out.push((shard, message));
+            at.out
+                .to_projection(shard, self.topic, ProjectionMessage::Feed(end));
         }
         self.start(at);
     }

@@ -6,9 +6,10 @@ use crate::kafka::{DirectoryRole, Lane, ReadId, ReadKey, Settings};
 use crate::log::Next;
 use crate::log::testing::{Draft, batch};
 use crate::model::{ExchangeId, HashSecret, LogTag, Now, Offset, UnixMillis};
-use crate::shard::home::Outbox;
 use crate::shard::home::order::{Limits, Order};
 use crate::shard::home::partitions::Part;
+use crate::shard::message::Message;
+use crate::shard::outbox::Outbox;
 
 const TOPIC: TopicHandle = TopicHandle(0);
 
@@ -56,7 +57,7 @@ impl Ground {
             client,
             catch_ups: CatchUps::new(TopicIndex(0), TOPIC, encodings),
             now: Instant::ZERO,
-            out: Outbox::new(),
+            out: Outbox::new(ShardId(0)),
         }
     }
 
@@ -118,18 +119,27 @@ impl Ground {
 
     /// What was told since: who joined a catch-up read, which ended and how.
     fn told(&mut self) -> Vec<String> {
-        let tell = |(_, message)| match message {
-            Message::CatchUpJoined {
+        let tell = |message| match message {
+            FeedMessage::CatchUpJoined {
                 catch_up, members, ..
             } => {
                 let slots: Vec<_> = members.iter().map(|(w, _)| w.exchange.slot).collect();
                 Some(format!("{catch_up}: {slots:?}"))
             }
-            Message::CatchUpEnd { catch_up, .. } => Some(format!("{catch_up} met")),
-            Message::CatchUpStalled { catch_up, .. } => Some(format!("{catch_up} short")),
+            FeedMessage::CatchUpEnd { catch_up, .. } => Some(format!("{catch_up} met")),
+            FeedMessage::CatchUpStalled { catch_up, .. } => Some(format!("{catch_up} short")),
             _ => None,
         };
-        self.out.drain(..).filter_map(tell).collect()
+        let feed = |(_, message)| match message {
+            Message::Projection(_, ProjectionMessage::Feed(message)) => Some(message),
+            _ => None,
+        };
+        self.out
+            .drain()
+            .into_iter()
+            .filter_map(feed)
+            .filter_map(tell)
+            .collect()
     }
 }
 

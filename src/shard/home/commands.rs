@@ -22,7 +22,7 @@ use super::health::Written;
 use super::lookups::{Lookups, Wanted};
 use super::{Home, Outbox};
 use crate::route::{Failure, Refused};
-use crate::shard::message::{Answer, CommandRequest, Message};
+use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
 use crate::shard::snapshot::ClusterIndex;
 
 /// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
@@ -178,7 +178,7 @@ impl Commands {
                 },
                 Err(error) => Answer::Refused(error.into()),
             };
-            out.push((waiter.shard, Message::Answer(waiter, answer)));
+            out.to_edge(waiter, EdgeMessage::Answer(answer));
         }
     }
 
@@ -315,8 +315,9 @@ fn refused(failure: Failure) -> Answer {
 }
 
 fn tell(waiters: &[ExchangeId], answer: &Answer, out: &mut Outbox) {
-    let tell = |waiter: &ExchangeId| (waiter.shard, Message::Answer(*waiter, answer.clone()));
-    out.extend(waiters.iter().map(tell));
+    for &waiter in waiters {
+        out.to_edge(waiter, EdgeMessage::Answer(answer.clone()));
+    }
 }
 
 fn reply_headers(config: &Config) -> ReplyHeaders {
@@ -408,7 +409,7 @@ impl Home {
     pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
         let waiter = request.exchange;
         if let Some(answer) = self.decide(request, now, out) {
-            out.push((waiter.shard, Message::Answer(waiter, answer)));
+            out.to_edge(waiter, EdgeMessage::Answer(answer));
         }
     }
 

@@ -268,16 +268,7 @@ impl Topic {
     }
 
     /// A slice reports what it lacks.
-    pub(super) fn on_gaps(
-        &mut self,
-        shard: ShardId,
-        instance: u32,
-        gaps: Gaps,
-        cx: &mut HomeContext<'_>,
-    ) {
-        if instance != self.instance {
-            return;
-        }
+    pub(super) fn on_gaps(&mut self, shard: ShardId, gaps: Gaps, cx: &mut HomeContext<'_>) {
         let (was_full, left_out) = (self.is_full(), gaps.left_out);
         let slices = &mut self.degraded.slices;
         match slices.iter_mut().find(|it| it.shard == shard) {

@@ -11,7 +11,7 @@ use crate::model::{CorrelationId, ExchangeId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
 
 use super::Outbox;
-use crate::shard::message::{Answer, Message};
+use crate::shard::message::{Answer, EdgeMessage};
 
 /// Replies of one partition that may be asked for at one time; beyond it the client is told to come
 /// back.
@@ -144,7 +144,7 @@ impl Lookups {
                 let late = lookup
                     .waiters
                     .extract_if(.., |(_, deadline)| *deadline <= now);
-                out.extend(late.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, gone()))));
+                late.for_each(|(waiter, _)| out.to_edge(waiter, EdgeMessage::Answer(gone())));
             }
             queue.retain(|lookup| !lookup.waiters.is_empty());
             let read = ReadKey {
@@ -180,7 +180,7 @@ impl Lookups {
         for (partition, queue) in std::mem::take(&mut self.waiting) {
             client.stop(self.read(partition));
             let waiters = queue.into_iter().flat_map(|lookup| lookup.waiters);
-            out.extend(waiters.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, gone()))));
+            waiters.for_each(|(waiter, _)| out.to_edge(waiter, EdgeMessage::Answer(gone())));
         }
         self.next_deadline = None;
     }
@@ -201,7 +201,7 @@ impl Lookups {
             .pop_front()
             .into_iter()
             .flat_map(|lookup| lookup.waiters);
-        out.extend(told.map(|(waiter, _)| (waiter.shard, Message::Answer(waiter, answer.clone()))));
+        told.for_each(|(waiter, _)| out.to_edge(waiter, EdgeMessage::Answer(answer.clone())));
         match queue.front() {
             Some(next) => client.read(read, StartAt::At(Next::at(next.wanted.offset))),
             None => {
@@ -244,6 +244,7 @@ mod tests {
     use crate::log::Next;
     use crate::log::testing::{Draft, batch};
     use crate::model::{CommandKey, Fingerprint, HashSecret, Now, ShardId};
+    use crate::shard::message::Message;
 
     fn names() -> ReplyHeaders {
         ReplyHeaders {
@@ -285,7 +286,11 @@ mod tests {
 
     fn lookups() -> (Lookups, Client, Outbox) {
         let client = Client::new(Settings::default(), 1, DirectoryRole::Fed, Now::default());
-        (Lookups::new(TopicHandle(0)), client, Outbox::new())
+        (
+            Lookups::new(TopicHandle(0)),
+            client,
+            Outbox::new(ShardId(1)),
+        )
     }
 
     /// What the log has at `offset`: the reply of `key`.
@@ -316,12 +321,12 @@ mod tests {
 
     fn answers(out: &mut Outbox) -> Vec<(u32, bool)> {
         let answer = |(_, message)| match message {
-            Message::Answer(waiter, answer) => {
+            Message::Edge(waiter, EdgeMessage::Answer(answer)) => {
                 (waiter.generation, matches!(answer, Answer::Reply { .. }))
             }
             other => panic!("an unexpected {other:?}"),
         };
-        out.drain(..).map(answer).collect()
+        out.drain().into_iter().map(answer).collect()
     }
 
     #[test]

@@ -28,7 +28,10 @@ use crate::kafka::{Client, Event, MetricEvent};
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 
 use super::ClusterSecurity;
-use super::message::{Level, Message, Note};
+use super::message::{
+    ClusterMessage, ControlMessage, HomeMessage, Level, ProjectionMessage, TopicMessage,
+};
+use super::outbox::Outbox;
 use super::random::SecureRandom;
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
@@ -70,8 +73,14 @@ struct HomeContext<'a> {
     out: &'a mut Outbox,
 }
 
-/// What a home says: to shards, itself among them, and to control.
-pub(super) type Outbox = Vec<(ShardId, Message)>;
+impl HomeContext<'_> {
+    /// Sends to every shard's projection of a topic.
+    fn to_projections(&mut self, topic: TopicIndex, message: impl Fn() -> ProjectionMessage) {
+        for shard in self.snapshot.layout.slice_shards() {
+            self.out.to_projection(shard, topic, message());
+        }
+    }
+}
 
 impl Home {
     pub(super) fn new(
@@ -138,7 +147,7 @@ impl Home {
             self.cluster(index).client.on_time(now);
             self.handle_events(index, now, out);
             if let Some(request) = self.cluster(index).client.next_salt() {
-                out.push((ShardId::CONTROL, Message::Salt(index, Box::new(request))));
+                out.to_control(ControlMessage::Salt(index, Box::new(request)));
             }
         }
         for cluster in &mut self.clusters {
@@ -221,10 +230,15 @@ impl Home {
         match event {
             Event::View(view) => {
                 cluster.on_view(&view);
-                let homes = 1..self.snapshot.layout.homes();
-                out.extend(homes.map(|n| (ShardId(n), Message::View(index, view.clone()))));
+                for home in (1..self.snapshot.layout.homes()).map(ShardId) {
+                    let message = ClusterMessage::View(view.clone());
+                    out.to_home(home, HomeMessage::Cluster(index, message));
+                }
             }
-            Event::RefreshWanted => out.push((ShardId(0), Message::RefreshView(index))),
+            Event::RefreshWanted => {
+                let message = HomeMessage::Cluster(index, ClusterMessage::RefreshView);
+                out.to_home(ShardId(0), message);
+            }
             Event::Topic(handle, view) => {
                 if let Some(at) = cluster.handles[handle.0 as usize] {
                     let cluster_id = cluster.id.clone();
@@ -304,43 +318,18 @@ impl Home {
         )
     }
 
-    /// A message from a shard to this home.
+    /// A message from a shard, or from the control thread.
     pub(super) fn on_message(
         &mut self,
         from: ShardId,
-        message: Message,
+        message: HomeMessage,
         now: Now,
         out: &mut Outbox,
     ) {
         match message {
-            Message::View(index, view) => {
-                let cluster = self.cluster(index);
-                cluster.on_view(&view);
-                cluster.client.on_view(view, now);
-            }
-            Message::RefreshView(index) => self.cluster(index).client.refresh(),
-            Message::Token(index, token) => {
-                let cluster = self.cluster(index);
-                cluster.health.on_token(token.as_ref().err());
-                cluster.client.set_token(token.ok());
-            }
-            Message::Salted(index, salted) => {
-                self.cluster(index).client.on_salted(*salted, now);
-            }
-            Message::Applied(topic, instance, seq) => {
-                if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_applied(from, (instance, seq), &mut cx);
-                }
-            }
-            Message::Gaps(topic, instance, gaps) => {
-                if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_gaps(from, instance, gaps, &mut cx);
-                }
-            }
-            Message::Command(request) => self.on_command(*request, now, out),
-            Message::WaiterLeft {
+            HomeMessage::Cluster(index, message) => self.on_cluster_message(index, message, now),
+            HomeMessage::Command(request) => self.on_command(*request, now, out),
+            HomeMessage::CommandAbandoned {
                 topic,
                 key,
                 exchange,
@@ -350,40 +339,63 @@ impl Home {
                     commands.on_left(key, exchange);
                 }
             }
-            Message::JoinCatchUp {
+            HomeMessage::Topic {
                 topic,
-                instance,
+                incarnation,
+                message,
+            } => {
+                let Some(at) = self.at(topic) else {
+                    return;
+                };
+                // What was said of an earlier incarnation means nothing for this one. The streams
+                // that said it have been closed, or will be.
+                if self.topics[at].incarnation == incarnation {
+                    self.on_topic_message(at, from, message, now, out);
+                }
+            }
+        }
+    }
+
+    fn on_cluster_message(&mut self, index: ClusterIndex, message: ClusterMessage, now: Now) {
+        let cluster = self.cluster(index);
+        match message {
+            ClusterMessage::View(view) => {
+                cluster.on_view(&view);
+                cluster.client.on_view(view, now);
+            }
+            ClusterMessage::RefreshView => cluster.client.refresh(),
+            ClusterMessage::Token(token) => {
+                cluster.health.on_token(token.as_ref().err());
+                cluster.client.set_token(token.ok());
+            }
+            ClusterMessage::Salted(salted) => cluster.client.on_salted(*salted, now),
+        }
+    }
+
+    fn on_topic_message(
+        &mut self,
+        at: usize,
+        from: ShardId,
+        message: TopicMessage,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+        let topic = &mut topics[at];
+        match message {
+            TopicMessage::Applied(seq) => topic.on_applied(from, seq, &mut cx),
+            TopicMessage::Gaps(gaps) => topic.on_gaps(from, gaps, &mut cx),
+            TopicMessage::JoinCatchUp {
+                question,
                 encoding,
-                question,
                 from,
-            } => {
-                if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_join(instance, (question, encoding, from), &mut cx);
-                }
+            } => topic.on_join((question, encoding, from), &mut cx),
+            TopicMessage::CheckPlaces { question, places } => {
+                topic.on_places(question, places, &mut cx);
             }
-            Message::CheckPlaces {
-                topic,
-                instance,
-                question,
-                places,
-            } => {
-                if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_places(instance, question, places, &mut cx);
-                }
+            TopicMessage::CatchUpTaken { catch_up, members } => {
+                topic.on_taken(from, catch_up, members, &mut cx);
             }
-            Message::CatchUpTaken {
-                topic,
-                catch_up,
-                members,
-            } => {
-                if let Some(at) = self.at(topic) {
-                    let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-                    topics[at].on_taken(from, catch_up, members, &mut cx);
-                }
-            }
-            other => debug_assert!(false, "not for a home: {other:?}"),
         }
     }
 
@@ -466,5 +478,5 @@ fn log(line: Option<Line>, out: &mut Outbox) {
 
 /// Says something to the operator.
 fn note(out: &mut Outbox, level: Level, text: String) {
-    out.push((ShardId::CONTROL, Message::Note(Note { level, text })));
+    out.note(level, text);
 }

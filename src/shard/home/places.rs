@@ -7,9 +7,10 @@ use crate::kafka::EpochEnd;
 use crate::log::Next;
 use crate::model::{Instant, Partition, ShardId};
 
-use super::HomeContext;
 use super::topic::Topic;
-use crate::shard::message::{Message, StreamQuestion};
+use super::{HomeContext, Outbox};
+use crate::shard::message::{FeedMessage, ProjectionMessage, StreamQuestion};
+use crate::shard::snapshot::TopicIndex;
 
 /// How long a client waits for its partitions' leaders before it is sent away, to come back.
 const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
@@ -39,18 +40,13 @@ impl Places {
 }
 
 impl Topic {
-    /// A stream wants to know whether these places are still in the log. One of an earlier instance
-    /// is closed.
+    /// A stream wants to know whether these places are still in the log.
     pub(super) fn on_places(
         &mut self,
-        instance: u32,
         question: StreamQuestion,
         places: Vec<(Partition, Next)>,
         cx: &mut HomeContext<'_>,
     ) {
-        if instance != self.instance {
-            return;
-        }
         let deadline = cx.now.mono.after(WAIT_MAX);
         let asker = Asker {
             question,
@@ -78,13 +74,7 @@ impl Topic {
             .waiting
             .extract_if(.., |_, it| it.deadline <= now);
         for (_, Asker { question, .. }) in late {
-            let (topic, ends) = (self.index, None);
-            let answer = Message::PlacesChecked {
-                topic,
-                question,
-                ends,
-            };
-            cx.out.push((question.exchange.shard, answer));
+            checked(self.index, question, None, cx.out);
         }
     }
 
@@ -101,14 +91,19 @@ impl Topic {
             }
         }
         if known {
-            let (topic, question, ends) = (self.index, asker.question, Some(ends));
-            let answer = Message::PlacesChecked {
-                topic,
-                question,
-                ends,
-            };
-            cx.out.push((question.exchange.shard, answer));
+            checked(self.index, asker.question, Some(ends), cx.out);
         }
         known
     }
+}
+
+fn checked(
+    topic: TopicIndex,
+    question: StreamQuestion,
+    ends: Option<Vec<(Partition, Next)>>,
+    out: &mut Outbox,
+) {
+    let checked = FeedMessage::PlacesChecked { question, ends };
+    let shard = question.exchange.shard;
+    out.to_projection(shard, topic, ProjectionMessage::Feed(checked));
 }

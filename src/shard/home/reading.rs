@@ -10,7 +10,7 @@ use super::order::Order;
 use super::partitions::log_start;
 use super::topic::Topic;
 use super::{HomeContext, note};
-use crate::shard::message::{Level, Message};
+use crate::shard::message::{Level, ProjectionMessage};
 
 /// How long the ids of a quiet topic may stay as old as they are.
 const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
@@ -267,9 +267,7 @@ impl Topic {
             }
         }
         if cx.snapshot.topic(self.index).is_shared() {
-            let shards = cx.snapshot.layout.slice_shards();
-            cx.out
-                .extend(shards.map(|shard| (shard, Message::Step(self.index, step.clone()))));
+            cx.to_projections(self.index, || ProjectionMessage::Step(step.clone()));
         } else {
             self.order
                 .as_mut()
@@ -300,18 +298,10 @@ impl Topic {
         let plan = snapshot.topic(self.index);
         self.send(step, cx);
         if plan.is_shared() {
-            let shards = cx.snapshot.layout.slice_shards();
-            let (topic, log_start) = (self.index, log_start(&self.parts));
-            let live = |shard| {
-                (
-                    shard,
-                    Message::Live {
-                        topic,
-                        log_start: log_start.clone(),
-                    },
-                )
-            };
-            cx.out.extend(shards.map(live));
+            let log_start = log_start(&self.parts);
+            cx.to_projections(self.index, || ProjectionMessage::Live {
+                log_start: log_start.clone(),
+            });
         }
         note(
             cx.out,

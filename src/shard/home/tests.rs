@@ -17,7 +17,9 @@ use crate::model::{
 };
 use crate::route::{Failure, Refused};
 use crate::shard::Registry;
-use crate::shard::message::{Answer, CommandRequest, StreamQuestion};
+use crate::shard::message::{
+    Answer, CommandRequest, EdgeMessage, FeedMessage, Message, StreamQuestion,
+};
 use crate::shard::random::RandomKey;
 use crate::shard::snapshot::Layout;
 use std::time::Duration;
@@ -100,7 +102,7 @@ impl World {
             &mut random,
             now,
         );
-        let out = Outbox::new();
+        let out = Outbox::new(ShardId(1));
         Self { home, now, out }
     }
 
@@ -148,7 +150,8 @@ impl World {
             }],
             topics: TOPICS.into_iter().enumerate().map(topic).collect(),
         };
-        let view = Message::View(ClusterIndex::default(), Arc::new(view));
+        let view = ClusterMessage::View(Arc::new(view));
+        let view = HomeMessage::Cluster(ClusterIndex::default(), view);
         let (now, out) = (self.now, &mut self.out);
         self.home.on_message(ShardId(0), view, now, out);
         self.home.turn(now, out);
@@ -196,16 +199,20 @@ impl World {
         while self.home.ingest(self.now, &mut self.out) {}
         self.applied(name);
         assert!(self.topic(name).is_live());
-        self.out.clear();
+        drop(self.out.drain());
     }
 
     /// Every shard has applied every step of a topic.
     fn applied(&mut self, name: &str) {
         let topic = self.topic(name);
-        let (index, instance) = (topic.index(), topic.instance);
-        let seq = topic.order.as_ref().expect("it has an order").seq();
+        let (topic, incarnation, order) = (topic.index(), topic.incarnation, &topic.order);
+        let seq = order.as_ref().expect("it has an order").seq();
         for shard in [ShardId(0), ShardId(1)] {
-            let message = Message::Applied(index, instance, seq);
+            let message = HomeMessage::Topic {
+                topic,
+                incarnation,
+                message: TopicMessage::Applied(seq),
+            };
             self.home
                 .on_message(shard, message, self.now, &mut self.out);
         }
@@ -227,7 +234,7 @@ impl World {
             body: Bytes::from_static(b"{}"),
             deadline: self.now.mono.after(patience),
         };
-        let message = Message::Command(Box::new(request));
+        let message = HomeMessage::Command(Box::new(request));
         self.home
             .on_message(ShardId(0), message, self.now, &mut self.out);
     }
@@ -235,15 +242,15 @@ impl World {
     /// Who was answered, and how.
     fn answers(&mut self) -> Vec<(u32, Result<Arc<crate::command::Reply>, Refused>)> {
         let answer = |(_, message)| match message {
-            Message::Answer(exchange, Answer::Reply { reply, .. }) => {
+            Message::Edge(exchange, EdgeMessage::Answer(Answer::Reply { reply, .. })) => {
                 Some((exchange.generation, Ok(reply)))
             }
-            Message::Answer(exchange, Answer::Refused(why)) => {
+            Message::Edge(exchange, EdgeMessage::Answer(Answer::Refused(why))) => {
                 Some((exchange.generation, Err(why)))
             }
             _ => None,
         };
-        self.out.drain(..).filter_map(answer).collect()
+        self.out.drain().into_iter().filter_map(answer).collect()
     }
 }
 
@@ -369,17 +376,15 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
     let mut world = World::new();
     world.reads(EVENTS, 0, &[]);
     let topic = world.topic(EVENTS).index();
-    let before = world.topic(EVENTS).instance;
+    let before = world.topic(EVENTS).incarnation;
     let read = world.key(EVENTS);
     let (wanted, end) = (Offset(1), Next::at(Offset(0)));
     world.happens(Event::Truncated { read, wanted, end });
     world.reads(EVENTS, 0, &[]);
-    let now = world.topic(EVENTS).instance;
+    let now = world.topic(EVENTS).incarnation;
     assert_ne!(before, now);
-    let ask = |world: &mut World, instance: u32, request: u32| {
-        let join = Message::JoinCatchUp {
-            topic,
-            instance,
+    let ask = |world: &mut World, incarnation: u32, request: u32| {
+        let join = TopicMessage::JoinCatchUp {
             encoding: 0,
             question: question(request),
             from: Cut::start(),
@@ -388,21 +393,27 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
             offset: Offset(3),
             epoch: LeaderEpoch(Some(0)),
         };
-        let check = Message::CheckPlaces {
-            topic,
-            instance,
+        let check = TopicMessage::CheckPlaces {
             question: question(request),
             places: vec![(Partition(0), place)],
         };
         for message in [join, check] {
             let (now, out) = (world.now, &mut world.out);
+            let message = HomeMessage::Topic {
+                topic,
+                incarnation,
+                message,
+            };
             world.home.on_message(ShardId(0), message, now, out);
         }
         world.catch_up(Duration::from_secs(10)); // Nobody waits for leaders so long.
         let (mut joined, mut checked) = (0, 0);
-        for (_, message) in world.out.drain(..) {
-            joined += usize::from(matches!(message, Message::CatchUpJoined { .. }));
-            checked += usize::from(matches!(message, Message::PlacesChecked { .. }));
+        for (_, message) in world.out.drain() {
+            let Message::Projection(_, ProjectionMessage::Feed(message)) = message else {
+                continue;
+            };
+            joined += usize::from(matches!(message, FeedMessage::CatchUpJoined { .. }));
+            checked += usize::from(matches!(message, FeedMessage::PlacesChecked { .. }));
         }
         (joined, checked)
     };
@@ -444,10 +455,10 @@ fn a_config_that_may_not_be_read_any_more_is_no_other_log() {
     let mut world = World::new();
     world.shows_as(1, Some((true, DAY)));
     world.reads(EVENTS, 1, &[Draft::new(0, "k", Some("v"))]);
-    let before = world.topic(EVENTS).instance;
+    let before = world.topic(EVENTS).incarnation;
     world.shows_as(1, None);
     let topic = world.topic(EVENTS);
-    assert_eq!((topic.instance, topic.live), (before, true));
+    assert_eq!((topic.incarnation, topic.live), (before, true));
 }
 
 #[test]

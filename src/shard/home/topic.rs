@@ -1,6 +1,6 @@
 //! One topic at its home: from its name to a live order. A topic is *waiting* until the cluster
 //! shows it, *loading* until what its users need is read, then *live*. Another log under the same
-//! name starts over as a new instance.
+//! name starts over as a new incarnation.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::partitions::{Counts, Part};
 use super::places::Places;
 use super::{HomeContext, Outbox, note};
 use crate::route::Refused;
-use crate::shard::message::{Instance, Level, Message, StreamQuestion};
+use crate::shard::message::{Incarnation, Level, ProjectionMessage, StreamQuestion};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::shard::topic_plan::TopicPlan;
 
@@ -35,7 +35,7 @@ pub(super) struct Topic {
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
     pub(super) health: TopicHealth,
-    pub(super) instance: u32,
+    pub(super) incarnation: u32,
     /// The number of partitions with which the present incarnation began.
     pub(super) opened_with: usize,
     pub(super) cluster_id: String,
@@ -70,7 +70,7 @@ impl Topic {
             handle,
             view: None,
             health: TopicHealth::default(),
-            instance: 0,
+            incarnation: 0,
             opened_with: 0,
             cluster_id: String::new(),
             order: None,
@@ -159,7 +159,7 @@ impl Topic {
         }
         if !same_log {
             cluster_id.clone_into(&mut self.cluster_id);
-            if self.instance > 0 {
+            if self.incarnation > 0 {
                 let name = snapshot.topic_name(plan);
                 let why = match (same_id, same_policy) {
                     (true, true) => "can't be served as it is now",
@@ -217,18 +217,18 @@ impl Topic {
         self.read_from(0, false, cx);
     }
 
-    /// Begins an instance: what was built from another log is void.
+    /// Begins an incarnation: what was built from another log is void.
     fn open(&mut self, view: &TopicView, cx: &mut HomeContext<'_>) {
         let snapshot = cx.snapshot;
         let plan = snapshot.topic(self.index);
         let settings = &snapshot.config.settings;
-        self.instance += 1;
+        self.incarnation += 1;
         self.opened_with = view.partitions as usize;
         self.live = false;
         self.paused = false;
         self.parts.clear();
         self.health.on_open();
-        self.catch_ups.clear(self.instance, cx.client);
+        self.catch_ups.clear(self.incarnation, cx.client);
         self.places.clear();
         let cached = cached(plan, view);
         self.stop_reading_again(cx.client);
@@ -262,9 +262,8 @@ impl Topic {
         ));
         if shared {
             let config = view.config.as_ref();
-            let instance = Arc::new(Instance {
-                topic: self.index,
-                number: self.instance,
+            let incarnation = Arc::new(Incarnation {
+                number: self.incarnation,
                 tag,
                 secret,
                 compacted: config.is_some_and(|c| c.compacted),
@@ -274,9 +273,7 @@ impl Topic {
                 delete_retention_ms: config
                     .map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
             });
-            let shards = cx.snapshot.layout.slice_shards();
-            cx.out
-                .extend(shards.map(|shard| (shard, Message::Open(instance.clone()))));
+            cx.to_projections(self.index, || ProjectionMessage::Open(incarnation.clone()));
         }
     }
 
@@ -333,10 +330,7 @@ impl Topic {
         };
         let plan = cx.snapshot.topic(self.index);
         if let Some(standing) = standing.filter(|_| plan.is_shared()) {
-            let topic = self.index;
-            let shards = cx.snapshot.layout.slice_shards();
-            cx.out
-                .extend(shards.map(|shard| (shard, Message::Standing(topic, standing))));
+            cx.to_projections(self.index, || ProjectionMessage::Standing(standing));
         }
         self.log(line, cx.snapshot, cx.out);
         self.refill_if_room(cx);
@@ -381,14 +375,8 @@ impl Topic {
     }
 
     /// A shard has applied all up to `seq`.
-    pub(super) fn on_applied(
-        &mut self,
-        shard: ShardId,
-        (instance, seq): (u32, Seq),
-        cx: &mut HomeContext<'_>,
-    ) {
-        let current = instance == self.instance; // Else it is of a log that is void.
-        let Some(order) = self.order.as_mut().filter(|_| current) else {
+    pub(super) fn on_applied(&mut self, shard: ShardId, seq: Seq, cx: &mut HomeContext<'_>) {
+        let Some(order) = self.order.as_mut() else {
             return;
         };
         order.on_applied(shard, seq);
@@ -405,17 +393,13 @@ impl Topic {
         }
     }
 
-    /// A stream needs history from `from` on. One of an earlier instance has been closed by now, or
-    /// will be: in a catch-up read of this one nobody would take its blocks.
+    /// A stream needs history from `from` on.
     pub(super) fn on_join(
         &mut self,
-        instance: u32,
         (question, encoding, from): (StreamQuestion, usize, Cut),
         cx: &mut HomeContext<'_>,
     ) {
-        if instance == self.instance
-            && let Some((catch_ups, mut at)) = self.catch_ups(cx)
-        {
+        if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
             catch_ups.join(question, encoding, from, &mut at);
         }
     }
