@@ -85,7 +85,7 @@ pub struct OpenCommands<W> {
     entries: HashMap<CommandKey, OpenCommand<W>, RandomState>,
     /// One row for each waiter and one for each entry's own limit; taken out with them, so its size
     /// is bounded by theirs.
-    deadlines: BTreeMap<Due, CommandKey>,
+    deadlines: BTreeMap<WaitDeadline, CommandKey>,
     next_serial: u64,
     waiters: usize,
     given_up: u64,
@@ -93,7 +93,7 @@ pub struct OpenCommands<W> {
 
 /// A deadline; the serial makes it unique and says whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
+struct WaitDeadline {
     at: Instant,
     serial: u64,
 }
@@ -103,8 +103,8 @@ struct OpenCommand<W> {
     state: CommandState,
     fingerprint: Fingerprint,
     /// When it closes without a reply.
-    ends: Due,
-    waiters: SmallVec<[(W, Due); 1]>,
+    ends: WaitDeadline,
+    waiters: SmallVec<[(W, WaitDeadline); 1]>,
 }
 
 impl<W: Copy + PartialEq> OpenCommands<W> {
@@ -301,10 +301,10 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         }
     }
 
-    fn due(&mut self, at: Instant, key: CommandKey) -> Due {
+    fn due(&mut self, at: Instant, key: CommandKey) -> WaitDeadline {
         let serial = self.next_serial;
         self.next_serial += 1;
-        let due = Due { at, serial };
+        let due = WaitDeadline { at, serial };
         self.deadlines.insert(due, key);
         due
     }
@@ -315,7 +315,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         Some(self.release(open.waiters))
     }
 
-    fn release(&mut self, waiters: SmallVec<[(W, Due); 1]>) -> Waiters<W> {
+    fn release(&mut self, waiters: SmallVec<[(W, WaitDeadline); 1]>) -> Waiters<W> {
         self.waiters -= waiters.len();
         let mut released = Waiters::new();
         for (waiter, due) in waiters {

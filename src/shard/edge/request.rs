@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::command::{Asked, CommandParts, IdempotencyHash, command_key, fingerprint};
+use crate::command::{CommandParts, FingerprintParts, IdempotencyHash, command_key, fingerprint};
 use crate::config::{CommandRoute, Idempotency, Partitioner};
 use crate::http::{
     Fault, Framed, IdempotencyKey, IfMatch, IfNoneMatch, JSON, Method, REVALIDATE, Refusal,
@@ -207,7 +207,7 @@ impl Edge {
             Some(query) => format!("{}?{query}", request.path.raw()),
             None => request.path.raw().to_owned(),
         };
-        let fingerprint = fingerprint(&Asked {
+        let fingerprint = fingerprint(&FingerprintParts {
             method: request.method.as_str(),
             path_and_query: &path_and_query,
             body: request.body,

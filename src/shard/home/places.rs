@@ -87,7 +87,7 @@ impl Topic {
             match cx.client.epoch_end(topic, partition, epoch, cx.now) {
                 EpochEnd::Ended(end) if end.offset < next.offset => ends.push((partition, end)),
                 EpochEnd::Ended(_) | EpochEnd::Open => {}
-                EpochEnd::Asked => known = false,
+                EpochEnd::Pending => known = false,
             }
         }
         if known {
