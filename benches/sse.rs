@@ -15,7 +15,9 @@ use sluicegate::log::{
     Batch, BatchBuilder, Block, Change, Cut, Next, Progress, ProgressText, RecordParts, Seq, Step,
     WindowBudget,
 };
-use sluicegate::model::{HashSecret, LeaderEpoch, LogTag, Now, Offset, Partition, UnixMillis};
+use sluicegate::model::{
+    ExchangeId, HashSecret, LeaderEpoch, LogTag, Now, Offset, Partition, ShardId, UnixMillis,
+};
 use sluicegate::sse::{
     Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
 };
@@ -156,8 +158,13 @@ impl Peer {
             cut,
             seq: 0,
         };
-        for token in 0..subscribers {
-            let key = format!("user-{token:05}");
+        for slot in 0..subscribers {
+            let exchange = ExchangeId {
+                shard: ShardId(0),
+                slot,
+                generation: 0,
+            };
+            let key = format!("user-{slot:05}");
             let key = (SECRET.hash(key.as_bytes()), key.as_bytes());
             let request = Subscribe {
                 encoding: 0,
@@ -168,7 +175,7 @@ impl Peer {
                 last_event_id: None,
                 slow: Slow::Disconnect,
             };
-            peer.feed.subscribe(token, &request, Now::default());
+            peer.feed.subscribe(exchange, &request, Now::default());
         }
         peer.sweep();
         peer
@@ -195,8 +202,8 @@ impl Peer {
 
     fn sweep(&mut self) -> usize {
         let mut sink = Discard(0);
-        while let Some(token) = self.feed.next_pending() {
-            self.feed.deliver(token, &mut sink, Now::default());
+        while let Some(exchange) = self.feed.next_pending() {
+            self.feed.deliver(exchange, &mut sink, Now::default());
         }
         sink.0
     }

@@ -21,6 +21,7 @@ mod report;
 mod serving;
 mod snapshot;
 mod timers;
+mod topic_feed;
 mod topic_plan;
 mod totals;
 mod wait_queue;
@@ -37,8 +38,8 @@ pub use io::{
 };
 pub use message::{
     Answer, ChangesRequest, ClusterMessage, CommandRequest, ControlMessage, EdgeMessage,
-    FeedMessage, Found, HomeMessage, Incarnation, Level, Message, Note, ProjectionMessage,
-    ShardMessage, Standing, StreamQuestion, TopicMessage,
+    FeedMessage, Found, HistoryMessage, HomeMessage, Incarnation, Level, Message, Note,
+    ProjectionMessage, ShardMessage, Standing, TopicMessage,
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};

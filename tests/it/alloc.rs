@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluicegate::log::{BatchBuilder, Change, Cut, Next, RecordParts, Seq, Step};
 use sluicegate::model::{
-    HashSecret, Instant, LeaderEpoch, LogTag, Now, Offset, Partition, UnixMillis,
+    ExchangeId, HashSecret, Instant, LeaderEpoch, LogTag, Now, Offset, Partition, ShardId,
+    UnixMillis,
 };
 use sluicegate::sse::{
     Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
@@ -167,7 +168,11 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
         let start = Start::Live;
         let (encoding, last_event_id, slow) = (0, None, Slow::Disconnect);
         feed.subscribe(
-            token,
+            ExchangeId {
+                shard: ShardId(0),
+                slot: token,
+                generation: 0,
+            },
             &Subscribe {
                 encoding,
                 filter,
@@ -180,8 +185,8 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
     }
     let mut sink = TakesAll { sends: 0, bytes: 0 };
     let mut deliver = |feed: &mut Feed| {
-        while let Some(token) = feed.next_pending() {
-            feed.deliver(token, &mut sink, now);
+        while let Some(exchange) = feed.next_pending() {
+            feed.deliver(exchange, &mut sink, now);
         }
     };
     // Warm up, until every buffer has the size it needs.
