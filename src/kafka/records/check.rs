@@ -1,5 +1,7 @@
 //! What must hold of any bytes at all: properties and the fuzzer share it.
 
+#![allow(clippy::indexing_slicing)] // A panic here is a finding.
+
 use std::io::Write as _;
 
 use bytes::Bytes;
