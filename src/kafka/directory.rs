@@ -225,9 +225,10 @@ impl Directory {
             }
         }
         // What is missing may be made, what has no leader may get one: look more often.
-        let wait = match unsettled {
-            true => cx.settings.backoff_max.min(cx.settings.metadata_refresh),
-            false => cx.settings.metadata_refresh,
+        let wait = if unsettled {
+            cx.settings.backoff_max.min(cx.settings.metadata_refresh)
+        } else {
+            cx.settings.metadata_refresh
         };
         self.schedule.set_due(cx.now.mono.after(wait));
         if matches!(self.target, Some(Peer::Bootstrap(_))) {
@@ -299,9 +300,10 @@ impl Directory {
                 }
             }
         }
-        match self.watched.values().any(WatchedTopic::lacks_config) {
-            true => self.configs.failed(cx),
-            false => self.configs.answered(cx),
+        if self.watched.values().any(WatchedTopic::lacks_config) {
+            self.configs.failed(cx)
+        } else {
+            self.configs.answered(cx)
         }
         self.changed(cx.view)
     }

@@ -105,7 +105,7 @@ mod tests {
         };
         let mut metric_events = MetricEvents::default();
         let mut many = |metric_event: &MetricEvent| {
-            (0..3 * METRIC_EVENTS_MAX).for_each(|_| metric_events.push(metric_event.clone()))
+            (0..3 * METRIC_EVENTS_MAX).for_each(|_| metric_events.push(metric_event.clone()));
         };
         many(&MetricEvent::Throttled(Duration::ZERO));
         many(&MetricEvent::Connected(broker));

@@ -218,14 +218,16 @@ impl Writer {
             {
                 let doubtful = sent.doubtful || sent.flight.is_some();
                 let (error, count) = (sent.last_error, sent.records.len());
-                let outcome = match doubtful {
-                    true => Produced::Unknown(error),
-                    false => Produced::Refused(error),
+                let outcome = if doubtful {
+                    Produced::Unknown(error)
+                } else {
+                    Produced::Refused(error)
                 };
                 close(queue, outcome, &mut self.pending_bytes, cx);
-                match doubtful {
-                    true => self.producer.retire(queue.forget_sequence()),
-                    false => queue.free_sequence(count),
+                if doubtful {
+                    self.producer.retire(queue.forget_sequence())
+                } else {
+                    queue.free_sequence(count)
                 }
             }
             let no_producer = self.producer.newest.is_none() && self.producer.failures > 0;
@@ -400,9 +402,10 @@ impl Writer {
                 continue;
             }
             if let Some(sent) = &queue.sent {
-                let outcome = match sent.doubtful || sent.flight.is_some() {
-                    true => Produced::Unknown(error),
-                    false => Produced::Refused(error),
+                let outcome = if sent.doubtful || sent.flight.is_some() {
+                    Produced::Unknown(error)
+                } else {
+                    Produced::Refused(error)
                 };
                 close(queue, outcome, &mut self.pending_bytes, cx);
             }
@@ -465,9 +468,10 @@ fn request(
     let mut topics: Vec<_> = topics.into_iter().map(|(data, _)| data).collect();
     let by_id = newest >= 13 && topics.iter().all(|topic| !topic.topic_id.is_nil());
     for topic in &mut topics {
-        match by_id {
-            true => topic.name = messages::TopicName::default(),
-            false => topic.topic_id = uuid::Uuid::nil(),
+        if by_id {
+            topic.name = messages::TopicName::default()
+        } else {
+            topic.topic_id = uuid::Uuid::nil()
         }
     }
     let version = if by_id { newest } else { newest.min(12) };

@@ -170,9 +170,10 @@ impl Projections {
             .filter(move |(_, plan)| serves && plan.is_shared());
         shared.map(|(topic, plan)| {
             let ok = self.get(topic).is_some_and(Projection::is_live);
-            let state = match ok {
-                true => CheckState::Ready,
-                false => CheckState::Loading,
+            let state = if ok {
+                CheckState::Ready
+            } else {
+                CheckState::Loading
             };
             // Its home has more to say of it.
             Check::new(self.snapshot.topic_name(plan), state, "")

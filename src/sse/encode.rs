@@ -82,9 +82,10 @@ impl Encoding {
             Some(name) => lines::put_event(out, name.as_str()),
             None => {}
         }
-        match text {
-            true => lines::put_data(out, value),
-            false => lines::put_base64(out, value),
+        if text {
+            lines::put_data(out, value)
+        } else {
+            lines::put_base64(out, value)
         }
     }
 
@@ -93,9 +94,10 @@ impl Encoding {
         let data = match value {
             None => key.map_or(0, <[u8]>::len) * KEY_BYTES_PER_BYTE_MAX,
             Some(value) => {
-                match self.payload == Payload::Auto && std::str::from_utf8(value).is_ok() {
-                    true => lines::data_len_max(value),
-                    false => value.len().div_ceil(3) * 4,
+                if self.payload == Payload::Auto && std::str::from_utf8(value).is_ok() {
+                    lines::data_len_max(value)
+                } else {
+                    value.len().div_ceil(3) * 4
                 }
             }
         };
@@ -167,12 +169,11 @@ impl Encoder {
         builder.bytes().reserve(values + batch.len() * overhead);
         let epoch = after.get(partition).epoch;
         for (index, record) in batch.iter().enumerate() {
-            match index + 1 == batch.len() {
-                true => self.id.reset(time, after),
-                false => {
-                    let offset = record.offset.next();
-                    self.id.set(partition, Next { offset, epoch });
-                }
+            if index + 1 == batch.len() {
+                self.id.reset(time, after)
+            } else {
+                let offset = record.offset.next();
+                self.id.set(partition, Next { offset, epoch });
             }
             let out = builder.bytes();
             let mut frame = Frame::new(position(out), partition, record.offset, epoch);

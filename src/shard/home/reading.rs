@@ -225,10 +225,12 @@ impl Topic {
     /// Whether every partition has been read to its end, if `partition` is read up to `next`.
     fn is_at_end(&self, partition: Partition, next: Offset) -> bool {
         let order = self.order.as_ref().expect("reads belong to an order");
-        let at_end = |(p, part): (usize, &super::partitions::Part)| match p == partition.0 as usize
-        {
-            true => next >= part.stable_end,
-            false => part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end,
+        let at_end = |(p, part): (usize, &super::partitions::Part)| {
+            if p == partition.0 as usize {
+                next >= part.stable_end
+            } else {
+                part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end
+            }
         };
         self.parts.iter().enumerate().all(at_end)
     }
