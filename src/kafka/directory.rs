@@ -21,7 +21,7 @@ use super::request_tag::RequestTag;
 use super::requests::ResponseWindow;
 use super::view::{BrokerId, BrokerView, ClusterView};
 use super::watched_topic::WatchedTopic;
-use super::wire::{self, Api};
+use super::wire::{Api, ResponseBody};
 use crate::model::{Instant, TopicName};
 
 /// How long the first broker asked has for its answer, which usually takes a millisecond.
@@ -178,11 +178,11 @@ impl Directory {
     pub(super) fn on_metadata(
         &mut self,
         link: LinkId,
-        (version, body): (i16, bytes::Bytes),
+        body: ResponseBody,
         cx: &mut Context<'_>,
     ) -> Option<ClusterView> {
         self.asking = false;
-        let response = match wire::decode::<MetadataRequest>(body, version) {
+        let response = match body.decode::<MetadataRequest>() {
             Ok(response) => response,
             Err(error) => {
                 self.on_lost();
@@ -284,10 +284,10 @@ impl Directory {
     pub(super) fn on_configs(
         &mut self,
         link: LinkId,
-        (version, body): (i16, bytes::Bytes),
+        body: ResponseBody,
         cx: &mut Context<'_>,
     ) -> Option<ClusterView> {
-        match wire::decode::<messages::DescribeConfigsRequest>(body, version) {
+        match body.decode::<messages::DescribeConfigsRequest>() {
             Err(error) => cx.give_up(link, error),
             Ok(response) => {
                 cx.links.throttle(link, response.throttle_time_ms, cx.now);
@@ -301,9 +301,9 @@ impl Directory {
             }
         }
         if self.watched.values().any(WatchedTopic::lacks_config) {
-            self.configs.failed(cx)
+            self.configs.failed(cx);
         } else {
-            self.configs.answered(cx)
+            self.configs.answered(cx);
         }
         self.changed(cx.view)
     }

@@ -27,6 +27,13 @@ const IDS_FROM: i16 = 13;
 /// The epoch that begins a session.
 const BEGIN: i32 = 0;
 
+/// The topics and brokers that a Fetch request names.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) topics: &'a Topics,
+    pub(super) view: &'a ClusterView,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct FetchSessions {
     all: Vec<FetchSession>,
@@ -77,10 +84,12 @@ impl FetchSessions {
         &mut self,
         group: &[DueRead],
         first: usize,
-        (link, newest): (LinkId, i16),
-        (topics, view): (&Topics, &ClusterView),
+        link: LinkId,
+        newest: i16,
+        known: Known<'_>,
         wanted: bool,
     ) -> (i16, FetchRequest) {
+        let Known { topics, view } = known;
         let names = Names::of(group, topics);
         let by_id = newest >= IDS_FROM && names.all_have_ids();
         let version = if by_id {

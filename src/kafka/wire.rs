@@ -128,6 +128,20 @@ pub(super) fn encode<R: Request>(
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
 }
 
+/// A response behind its correlation id, and the version that it is encoded in.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    pub(super) version: i16,
+    pub(super) bytes: Bytes,
+}
+
+impl ResponseBody {
+    /// Reads it as the response to an `R`. See [`decode`].
+    pub(super) fn decode<R: Request>(self) -> Result<R::Response, KafkaError> {
+        decode::<R>(self.bytes, self.version)
+    }
+}
+
 /// Reads a response to an `R`, after its correlation id. What its bytes can't hold, or nobody
 /// needs, is refused before memory is taken for it.
 pub(super) fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Response, KafkaError> {

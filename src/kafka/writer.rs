@@ -22,7 +22,7 @@ use super::records::batch_len_max;
 use super::request_tag::RequestTag;
 use super::stall;
 use super::view::BrokerId;
-use super::wire::{self, Api};
+use super::wire::{Api, ResponseBody};
 use crate::model::{Instant, Offset, Partition};
 
 /// Produce requests in flight on one link; each partition is in one at most.
@@ -225,9 +225,9 @@ impl Writer {
                 };
                 close(queue, outcome, &mut self.pending_bytes, cx);
                 if doubtful {
-                    self.producer.retire(queue.forget_sequence())
+                    self.producer.retire(queue.forget_sequence());
                 } else {
-                    queue.free_sequence(count)
+                    queue.free_sequence(count);
                 }
             }
             let no_producer = self.producer.newest.is_none() && self.producer.failures > 0;
@@ -264,10 +264,10 @@ impl Writer {
         &mut self,
         link: LinkId,
         asked: &[(TopicHandle, Partition, u64)],
-        (version, body): (i16, Bytes),
+        body: ResponseBody,
         cx: &mut Context<'_>,
     ) {
-        let response = match wire::decode::<ProduceRequest>(body, version) {
+        let response = match body.decode::<ProduceRequest>() {
             Ok(response) => response,
             Err(error) => {
                 cx.give_up(link, error);
@@ -469,9 +469,9 @@ fn request(
     let by_id = newest >= 13 && topics.iter().all(|topic| !topic.topic_id.is_nil());
     for topic in &mut topics {
         if by_id {
-            topic.name = messages::TopicName::default()
+            topic.name = messages::TopicName::default();
         } else {
-            topic.topic_id = uuid::Uuid::nil()
+            topic.topic_id = uuid::Uuid::nil();
         }
     }
     let version = if by_id { newest } else { newest.min(12) };

@@ -4,9 +4,10 @@ use super::lines;
 use std::sync::Arc;
 
 use crate::log::{
-    Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, Notice, Progress, ProgressText, Record,
+    Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, Notice, OffsetRange, Progress,
+    ProgressText, Record,
 };
-use crate::model::{Etag, EventName, LogTag, Offset, Partition, UnixMillis};
+use crate::model::{Etag, EventName, LogTag, UnixMillis};
 
 /// What an event takes beside its value and its progress: field names, an etag, line ends.
 const FRAME_BYTES_TYPICAL: usize = 64;
@@ -83,9 +84,9 @@ impl Encoding {
             None => {}
         }
         if text {
-            lines::put_data(out, value)
+            lines::put_data(out, value);
         } else {
-            lines::put_base64(out, value)
+            lines::put_base64(out, value);
         }
     }
 
@@ -170,7 +171,7 @@ impl Encoder {
         let epoch = after.get(partition).epoch;
         for (index, record) in batch.iter().enumerate() {
             if index + 1 == batch.len() {
-                self.id.reset(time, after)
+                self.id.reset(time, after);
             } else {
                 let offset = record.offset.next();
                 self.id.set(partition, Next { offset, epoch });
@@ -191,15 +192,20 @@ impl Encoder {
     }
 
     /// A `gap` for every stream of the topic, for a step whose change is `Gap` and which leads from
-    /// `before` to `after`; its id is `after`.
+    /// `before` to `after`. Its id is `after`.
     pub fn gap(
         &mut self,
-        (partition, from, to): (Partition, Offset, Offset),
+        range: OffsetRange,
         reason: GapReason,
         before: &Cut,
         after: &Cut,
         time: UnixMillis,
     ) -> Block {
+        let OffsetRange {
+            partition,
+            from,
+            to,
+        } = range;
         let mut builder = BlockBuilder::new(before.clone());
         self.id.reset(time, after);
         let Next { offset, epoch } = after.get(partition);
@@ -243,6 +249,7 @@ mod tests {
     use super::*;
     use crate::log::testing::{Draft, batch};
     use crate::model::HashSecret;
+    use crate::model::{Offset, Partition};
 
     fn any_part() -> impl Strategy<Value = Option<Vec<u8>>> {
         let bytes = proptest::collection::vec(any::<u8>(), 0..300);

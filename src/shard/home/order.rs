@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::config::{self, BATCH_BYTES_MAX, TOPIC_IN_FLIGHT_BYTES_MIN};
 use crate::kafka::records::PieceLimits;
-use crate::log::{Batch, Block, Change, Cut, Next, Seq, Step, WindowBudget};
+use crate::log::{Batch, Block, Change, Cut, Next, OffsetRange, Seq, Step, WindowBudget};
 use crate::model::{HashSecret, LogTag, Offset, Partition, ShardId, UnixMillis};
 use crate::sse::{Encoder, Encoding, RECORD_BYTES_MAX};
 
@@ -227,9 +227,14 @@ impl Order {
                 self.cut.set(partition, Next::at(to));
             }
             if self.live {
-                let (after, time, place) = (&self.cut, self.time, (partition, from, to));
+                let (after, time) = (&self.cut, self.time);
+                let range = OffsetRange {
+                    partition,
+                    from,
+                    to,
+                };
                 let encoders = self.encoders.iter_mut();
-                let gaps = encoders.map(|e| e.gap(place, reason, &before, after, time));
+                let gaps = encoders.map(|e| e.gap(range, reason, &before, after, time));
                 blocks.extend(gaps.map(|block| Some(Arc::new(block))));
             }
         }
