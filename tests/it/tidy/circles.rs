@@ -115,7 +115,11 @@ fn inline(code: &str) -> Vec<&str> {
     let starts = code
         .match_indices("super::")
         .chain(code.match_indices("crate::"));
-    let outer = starts.filter(|(at, _)| !code[..*at].chars().next_back().is_some_and(word));
+    let outer = starts.filter(|(at, _)| {
+        let before = &code[..*at];
+        // `pub(in crate::shard)` says who may import, not what is imported.
+        !before.ends_with("(in ") && !before.chars().next_back().is_some_and(word)
+    });
     let path = |(at, _): (usize, &str)| {
         let text = &code[at..];
         let end = text.find(|c| !word(c)).unwrap_or(text.len());
