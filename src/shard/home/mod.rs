@@ -314,7 +314,7 @@ impl Home {
         match message {
             HomeMessage::Cluster(index, message) => self.on_cluster_message(index, message, now),
             HomeMessage::Command(request) => self.on_command(*request, now, out),
-            HomeMessage::CommandAbandoned {
+            HomeMessage::CancelCommand {
                 topic,
                 key,
                 exchange,
