@@ -3,9 +3,9 @@
 //! same seed gives the same history.
 //!
 //! A shard has three sides. As a *home* it does all Kafka work of some topics and gives them their
-//! order. As a *projection* it applies every topic's steps, owns a range of keys and feeds its streams.
-//! At its *edge* it serves clients. What one side wants of another, on this shard or elsewhere, is
-//! a [`Message`]; one to itself is handled in the same turn.
+//! order. As a *projection* it applies every topic's steps, owns a range of keys and feeds its
+//! streams. At its *edge* it serves clients. What one side wants of another, on this shard or
+//! elsewhere, is a [`Message`]. A message to the shard itself is handled in the same turn.
 
 mod ciphertext;
 mod difference;

@@ -210,6 +210,7 @@ impl Degraded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::{Change, GapReason};
     use crate::log::testing::step;
 
     fn gap(partition: u32, from: u64, to: u64) -> Step {

@@ -1,5 +1,5 @@
-//! What a topic does about records that its projections lack: it reports them, and reads those again
-//! that had no room once there is room. What is known of them is in `degraded.rs`.
+//! What a topic does about records that its projections lack: it reports them, and reads records
+//! that had no room again once there is room. `degraded.rs` has what is known of them.
 
 use crate::cache::Gaps;
 use crate::kafka::{Client, Event, KafkaError, Lane, ReadKey, StartAt};

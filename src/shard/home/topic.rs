@@ -390,8 +390,8 @@ impl Topic {
         }
     }
 
-    /// What streams need beyond the steps, and what it needs itself. `None`: nothing of the topic is
-    /// read yet, so no stream is open.
+    /// The topic's history, and the context of a call to it. `None`: nothing of the topic is read
+    /// yet, so no stream is open.
     pub(super) fn history<'a>(
         &'a mut self,
         cx: &'a mut HomeContext<'_>,

@@ -490,8 +490,8 @@ fn a_catch_up_goes_on_without_its_slowest() {
     peer.pump(&mut fast);
     assert_eq!(peer.feed.next_credit().unwrap().members, 1);
     peer.feed.on_catch_up_end(catch_up, peer.seq, &cut(&[5]));
-    // The slow one had received half a frame. It receives the other half, and joins another catch-up
-    // read from there.
+    // The slow member had received half a frame. It receives the other half, and joins another
+    // catch-up read from there.
     assert_eq!(peer.next_need(), None);
     slow.left = usize::MAX;
     peer.feed.on_writable(exchange(2));

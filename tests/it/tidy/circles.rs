@@ -14,7 +14,6 @@ const KNOWN: &[&[&str]] = &[
     &["demo/payments"],
     &["demo/service"],
     &["reactor/mailbox", "reactor/resolver"],
-    &["shard"],
     &["sys/probe", "sys/ring"],
 ];
 
