@@ -210,8 +210,8 @@ impl Degraded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Change, GapReason};
     use crate::log::testing::step;
+    use crate::log::{Change, GapReason};
 
     fn gap(partition: u32, from: u64, to: u64) -> Step {
         let change = Change::Gap {
