@@ -325,8 +325,8 @@ impl ReplyIndex {
         (hash, (hash >> 48) as usize % SHELVES)
     }
 
-    /// The generation of a time. A new one is begun if the newest is full or old. `None` if the time
-    /// is before the window.
+    /// The generation of a time. A new one is begun if the newest is full or old. `None` if the
+    /// time is before the window.
     fn generation_for(&mut self, time: UnixMillis) -> Option<usize> {
         if self.stats.known_from.is_some_and(|from| time < from) {
             return None;

@@ -2,13 +2,17 @@
 //! bytes, outcomes and `now`, and gives bytes, events and its next deadline; sockets, names and
 //! clocks are the driver's.
 //!
-//! Five rooms in one: the *directory* (topics, ids, configs, leaders), the *reader* (partitions
-//! from offsets to [`crate::log::Batch`]es), the *writer* (records to appended, refused or
-//! unknown), the *ends* of partitions, for barriers, and the ends of *epochs*, by which a log that
-//! was cut back is told. They share *links*: one connection, one broker, one purpose, because Kafka
-//! answers a connection in order and a long poll blocks what is behind it.
+//! A client has five parts:
+//! - the *directory*: topics, ids, configs, leaders;
+//! - the *reader*: partitions from offsets to [`crate::log::Batch`]es;
+//! - the *writer*: records to appended, refused or unknown;
+//! - the *ends* of partitions, for barriers;
+//! - the ends of *epochs*, which show that an unclean election has cut a log back.
 //!
-//! A turn of the driver: tell what happened (`on_*`, `produce`, `read`, ...), then
+//! They share *links*. A link is one connection to one broker for one purpose, because Kafka
+//! answers a connection in order, and a long poll blocks what is behind it.
+//!
+//! Order of calls in a turn: report what happened (`on_*`, `produce`, `read`, ...), then
 //! [`Client::on_time`] once, then drain `next_open`, `next_writable`, `next_close`, `next_event`,
 //! then arm a timer for [`Client::next_deadline`].
 //!
