@@ -117,7 +117,7 @@ pub enum Event {
     Missing(TopicHandle, MissingReason),
     /// A read has its first answer.
     Started {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
         /// Where it begins, with the epoch there as far as the broker said.
         from: Next,
@@ -127,11 +127,11 @@ pub enum Event {
     /// An answer of a broker about one partition, with or without records: that the log's end was
     /// looked at is news by itself. `next` moves past control batches, aborted records and holes.
     Batch {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// The records, maybe none.
+        /// The records. There may be none.
         batch: Batch,
-        /// Where reading goes on.
+        /// The position at which the read continues.
         next: Next,
         /// The first offset that is still there.
         log_start: Offset,
@@ -144,37 +144,37 @@ pub enum Event {
     /// A broker confirms that nothing has changed since the read's last `Batch`: a response within
     /// a fetch session does not name the partition.
     Unchanged {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
     },
     /// Records that can't be decoded. The read continues at `to`. If even a batch's header is
     /// invalid, `to` is `from`: the read is stuck there and retries with backoff. Emitted once.
     Undecodable {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// The first offset not shown.
+        /// The first offset that can't be decoded.
         from: Offset,
-        /// The first offset after them.
+        /// The first offset after these.
         to: Offset,
-        /// Why.
+        /// The cause, for the log.
         error: KafkaError,
     },
     /// The wanted offset is not in the log: below its start by retention (`wanted < log_start`),
     /// or beyond its end after an unclean election. The read goes on at `log_start`.
     OutOfRange {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// What it asked for.
+        /// The offset that it asked for.
         wanted: Offset,
-        /// Where it goes on.
+        /// The offset at which it continues.
         log_start: Offset,
     },
     /// An unclean election has cut the log back below the read's position: records that it returned
     /// at or above `end` are gone. The read continues at `end`.
     Truncated {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// Where it stood.
+        /// The offset at which it was.
         wanted: Offset,
         /// Where the log still has what it brought.
         end: Next,
@@ -185,47 +185,47 @@ pub enum Event {
     /// A read can't continue for now, and is retried with backoff. Emitted once per change. The
     /// next `Batch` ends it.
     ReadFailed {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// Why.
+        /// The cause, for the log.
         error: KafkaError,
     },
     /// The outcome of a record. Emitted once per ticket.
     Produced {
-        /// The caller's number.
+        /// The number that the caller gave.
         ticket: u64,
-        /// What became of it.
+        /// The outcome of the record.
         outcome: Produced,
     },
     /// The ends of a topic's partitions, dense by number. Each was true at some moment after the
     /// `ends` call.
     Ends {
-        /// The caller's number.
+        /// The number that the caller gave.
         ticket: u64,
         /// The first offset after the last record, per partition.
         ends: Vec<Offset>,
     },
     /// The ends did not arrive in time.
     EndsFailed {
-        /// The caller's number.
+        /// The number that the caller gave.
         ticket: u64,
-        /// Why.
+        /// The cause, for the log.
         error: KafkaError,
     },
     /// A broker responds again, or for the first time.
     BrokerUp {
-        /// Its number; `None` for a bootstrap address.
+        /// The broker's number. `None` for a bootstrap address.
         broker: Option<BrokerId>,
-        /// Where it listens.
+        /// The address that was tried.
         address: Address,
     },
     /// A broker failed. Emitted once per reason until it is up again.
     BrokerDown {
-        /// Its number; `None` for a bootstrap address.
+        /// The broker's number. `None` for a bootstrap address.
         broker: Option<BrokerId>,
-        /// Where it listens.
+        /// The address that was tried.
         address: Address,
-        /// The first thing that went wrong.
+        /// The first error.
         error: KafkaError,
     },
 }

@@ -1,5 +1,4 @@
-//! What a client did, for whoever counts: requests answered and failed, connections made and lost,
-//! silence that brokers asked for.
+//! Events for metrics: requests answered and failed, connections made and lost, throttling.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -56,16 +55,16 @@ pub enum MetricEvent {
     Throttled(Duration),
 }
 
-/// MetricEvents nobody has asked for yet: a driver that counts asks once a turn, and a turn has no
+/// Events that wait for the driver. It takes them once a turn, and a turn has no
 /// more but where some thousand partitions are refused in it.
 const METRIC_EVENTS_MAX: usize = 4096;
 
-/// Room beyond it for connections that came and went, of which a turn has a few: one that is not
-/// counted out again would be shown as open for ever.
+/// Room beyond it for connections that were made or lost, of which a turn has a few. A lost one that
+/// is not counted would be shown as open for ever.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// A queue of facts. What does not fit is lost, and with it nothing but a place in a sum or a
-/// histogram: state that readiness, the log or a decision leans on comes as [`super::Event`].
+/// A queue of events for metrics. Events that do not fit are dropped, which only falsifies sums and
+/// histograms: readiness, the log and all decisions use [`super::Event`].
 #[derive(Debug, Default)]
 pub(super) struct MetricEvents(VecDeque<MetricEvent>);
 
