@@ -74,7 +74,7 @@ mod writer;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_response;
 pub use client::{Client, DirectoryRole};
-pub use codes::{BadRecord, Concern, Denial, Doing};
+pub use codes::{BadRecord, CodeMeaning, Denial, Doing};
 pub use epochs::EpochEnd;
 pub use error::{Code, KafkaError, ProduceError, ProduceRefused, SaslError};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadId, ReadKey, StartAt, TopicHandle};
