@@ -18,16 +18,16 @@ use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
 use crate::shard::outbox::Outbox;
 
 impl Home {
-    /// Answers the waiters of one replies topic whose deadline has passed. A record that was not
-    /// sent is taken back, so that its last waiter can be told that nothing happened; else nobody
-    /// knows.
+    /// Answers the exchanges of one replies topic whose deadline has passed. If the record was not
+    /// sent, it is withdrawn with its last exchange, which receives 503: nothing happened.
+    /// Otherwise the outcome is unknown: 504.
     pub(super) fn on_expired(
         &mut self,
         replies: usize,
         expired: &mut Vec<Expired<ExchangeId>>,
         out: &mut Outbox,
     ) {
-        // Together, so that all who waited for one command are told the same.
+        // By command, so that all its exchanges receive the same answer.
         expired.sort_unstable_by_key(|it| it.key);
         for of_key in expired.chunk_by(|a, b| a.key == b.key) {
             let key = of_key[0].key;
@@ -59,7 +59,7 @@ impl Home {
         expired.clear();
     }
 
-    /// Stops opening commands. Commands that no broker can have are taken back, and their clients
+    /// Stops opening commands. Commands that no broker can have are withdrawn, and their clients
     /// may retry at another instance. The others wait for the service's reply until the drain's
     /// time is up.
     pub(in crate::shard) fn drain(&mut self, out: &mut Outbox) {
@@ -89,7 +89,7 @@ impl Home {
         }
     }
 
-    /// The answer, if there is one already; else the waiter waits.
+    /// The answer, if there is one already. Otherwise the exchange waits.
     fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
         let (Some(to), Some(replies)) = (self.at(request.topic), self.at(request.replies)) else {
             debug_assert!(false, "linked topics share their home");

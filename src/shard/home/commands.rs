@@ -1,5 +1,6 @@
-//! Commands at their home: the one place that decides whether a command is new, open or answered,
-//! and the only one that produces it. So two requests with one key never race within a process.
+//! Commands at their home, the only place that decides whether a command is new, in flight or
+//! answered, and the only one that produces it. So two requests with one key never race within a
+//! process.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::shard::message::{Answer, EdgeMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::ClusterIndex;
 
-/// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
+/// The window of a replies topic without `retention.ms`: replies are stored while memory lasts.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The commands whose replies come from one topic.
@@ -29,7 +30,7 @@ pub(super) struct Commands {
     pub(super) table: CommandTable<ExchangeId>,
     settings: ReplyIndexSettings,
     random: ahash::RandomState,
-    /// Replies that are read again, since their bodies are no longer in memory.
+    /// Stored replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
     answered: Vec<AnsweredExchange<ExchangeId>>,
     /// When the log may next have a line about records that answer no command, and about replies
@@ -42,13 +43,13 @@ pub(super) struct Commands {
 /// The shortest time between two lines of the log about one topic's replies.
 const NOTICE_EVERY: Duration = Duration::from_secs(60);
 
-/// Records on their way to the broker: whose outcome is whose command. Bounded by the open
-/// commands.
+/// Records whose outcome is not known, by the ticket that the client reports it for. Their number
+/// is bounded by that of the in-flight commands.
 #[derive(Debug)]
 pub(super) struct Tickets {
     next: u64,
     open: AHashMap<u64, Ticket>,
-    /// The ticket of a command, and where its record goes.
+    /// The newest ticket of each command.
     pub(super) by_key: AHashMap<CommandKey, Place>,
 }
 
@@ -102,10 +103,10 @@ impl Tickets {
         self.next
     }
 
-    /// Ends a ticket; says whose it was, and whether it is the newest of its command.
+    /// Ends a ticket. Returns its record, and whether the ticket is the newest of its command.
     pub(super) fn close(&mut self, ticket: u64) -> Option<(Ticket, bool)> {
         let command = self.open.remove(&ticket)?;
-        // A command that came again has a newer ticket.
+        // A command that was produced again has a newer ticket.
         let newest = self.by_key.get(&command.key);
         let newest = newest.is_none_or(|place| place.ticket == ticket);
         if newest {
@@ -147,15 +148,15 @@ impl Commands {
         }
     }
 
-    /// The replies topic begins, or is another log now: what was answered in the old one is
-    /// forgotten with it. What is open stays open.
+    /// The replies topic is loaded for the first time, or was re-created: stored replies of the old
+    /// log are dropped. In-flight commands stay.
     pub(super) fn on_new_log(&mut self, view: &TopicView, client: &mut Client, out: &mut Outbox) {
         self.lookups.clear(client, out);
         self.on_retention(view);
         self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
     }
 
-    /// Replies are known for as long as the topic keeps them, as it is configured now.
+    /// Replies are stored for as long as the topic keeps them by its present config.
     pub(super) fn on_retention(&mut self, view: &TopicView) {
         let window = view.config.as_ref().and_then(|config| config.retention);
         self.settings.window = window.unwrap_or(FOR_EVER);
@@ -247,14 +248,14 @@ impl Commands {
         topic.replies_unreadable.0 = counts.unreadable;
     }
 
-    /// A waiting client has disconnected: frees its place.
+    /// A waiting client has disconnected: its place is free.
     pub(super) fn on_left(&mut self, key: CommandKey, exchange: ExchangeId, client: &mut Client) {
         self.table.open.on_left(key, exchange);
         self.lookups.cancel(exchange, client);
     }
 
-    /// Handles waiters past their deadline. The home must find out whether their command may run.
-    /// Returns true if replies past the window are left, so that another turn is due.
+    /// Moves exchanges past their deadline to `expired`, for `Home::on_expired`. Returns true if
+    /// replies past the window are left, so that another turn is due.
     #[must_use]
     pub(super) fn on_time(
         &mut self,
@@ -279,7 +280,7 @@ impl Commands {
             .min()
     }
 
-    /// Something about a read of a reply that is no longer in memory.
+    /// An event of a read of a stored reply.
     pub(super) fn on_read(&mut self, event: Event, client: &mut Client, out: &mut Outbox) {
         self.lookups.on_read(event, self.table.names(), client, out);
     }
