@@ -1,4 +1,4 @@
-//! Problem details (RFC 9457): the kinds HTTP itself raises, and the bytes of any.
+//! Problem details (RFC 9457): the kinds that HTTP itself raises, and the JSON of every kind.
 
 use super::status::Status;
 
@@ -7,13 +7,13 @@ use super::status::Status;
 pub struct ProblemKind {
     /// `type` of RFC 9457: a path such as `/problems/overloaded`, never to change.
     pub path: &'static str,
-    /// The kind in a few words, the same each time.
+    /// A short summary of the kind, the same in every response.
     pub title: &'static str,
-    /// The status it is answered with.
+    /// The status of the response.
     pub status: Status,
 }
 
-/// What is wrong with a request, or with what should answer it, before anyone asked what it means.
+/// An error of a request, or of the reply to it, that does not depend on the meaning of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The bytes are not one well-formed request (RFC 9112).
@@ -24,7 +24,7 @@ pub enum Fault {
     MalformedHeader,
     /// No route of this path takes the method. The answer lists those that do in `Allow`.
     MethodNotAllowed,
-    /// None of what can be answered is acceptable to the client.
+    /// The client accepts none of the media types that could be sent.
     NotAcceptable,
     /// The request did not arrive in time.
     RequestTimeout,
@@ -47,7 +47,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Each of them once, for the docs' test.
+    /// Every fault once, for the test of the docs.
     pub const ALL: [Self; 14] = [
         Self::MalformedRequest,
         Self::AmbiguousTarget,
@@ -148,19 +148,19 @@ impl Fault {
     }
 }
 
-/// Why something was refused: the kind, and a sentence for whoever sent it. The sentence is fixed
-/// text, so nothing a client sent comes back in it.
+/// Why a request was refused: the kind, and a sentence for the client. The sentence is fixed text,
+/// so it cannot contain anything that the client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Refusal {
-    /// The kind.
+    /// The kind of the fault.
     pub fault: Fault,
-    /// What exactly.
+    /// The rule that was broken.
     pub detail: &'static str,
 }
 
 impl Refusal {
-    /// A refusal of a kind, for a reason.
+    /// A refusal with this kind and sentence.
     #[must_use]
     pub const fn new(fault: Fault, detail: &'static str) -> Self {
         Self { fault, detail }
@@ -178,14 +178,14 @@ impl Refusal {
     }
 }
 
-/// One problem, to be written as `application/problem+json`.
+/// One problem. [`write_json`](Self::write_json) writes it as `application/problem+json`.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
-    /// Its kind.
+    /// The kind of the problem.
     pub kind: ProblemKind,
-    /// What happened this time; left out if empty.
+    /// The explanation of this occurrence. Omitted if empty.
     pub detail: &'a str,
-    /// This occurrence, as a URI reference: where the log has more (the request id).
+    /// A URI reference of this occurrence: the request id, by which the log has more.
     pub instance: Option<&'a str>,
     /// Extension members (RFC 9457 3.2). Names are the caller's and differ from the standard five.
     pub members: &'a [(&'a str, Member<'a>)],

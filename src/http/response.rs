@@ -15,14 +15,14 @@ use super::names::{is_credential, is_gateway_owned, is_token_byte, is_value_byte
 use super::problem::{Fault, Problem, Refusal};
 use super::status::Status;
 
-/// Bytes of the names and values of one response that came from elsewhere. Above it the reply that
-/// asks for them is refused: many a client and proxy takes no more than 32 KiB of head.
+/// Most bytes of names and values in one response that came from elsewhere. A reply with more is
+/// refused, because many clients and proxies accept at most 32 KiB of head.
 const FIELDS_BYTES_MAX: usize = 32 * 1024 - FRAMING_BYTES_MAX;
 
 /// Room for the fields that an encoder adds: date, framing and connection.
 const FRAMING_BYTES_MAX: usize = 256;
 
-/// Fields that lie in place. A GET has 3, with `Age` and CORS 8.
+/// How many fields a response holds without an allocation. A GET has 3, or 8 with `Age` and CORS.
 const FIELDS_IN_PLACE: usize = 8;
 
 /// What a reply record may set in a response.
@@ -164,31 +164,31 @@ impl<'r> Response<'r> {
         Ok(true)
     }
 
-    /// Sets the content.
+    /// Sets a content that is complete.
     pub fn body(&mut self, bytes: &'r [u8]) -> &mut Self {
         self.body = Body::Whole(Cow::Borrowed(bytes));
         self
     }
 
-    /// Says that the content comes in pieces.
+    /// Declares that the content comes in pieces.
     pub fn pieces(&mut self) -> &mut Self {
         self.body = Body::Pieces;
         self
     }
 
-    /// Says that the content is a stream.
+    /// Declares that the content is an endless stream.
     pub fn stream(&mut self) -> &mut Self {
         self.body = Body::Stream;
         self
     }
 
-    /// The status.
+    /// The status code.
     #[must_use]
     pub const fn status(&self) -> Status {
         self.status
     }
 
-    /// The fields in their order.
+    /// The fields in the order in which they were added.
     #[must_use]
     pub fn fields(&self) -> &[Field<'r>] {
         &self.fields

@@ -1,6 +1,6 @@
-//! Status codes and their lines.
+//! Status codes and the status lines of HTTP/1.1.
 
-/// A final status: 200 to 599. Interim ones (100 Continue) are written apart.
+/// A final status code: 200 to 599. Interim responses (100 Continue) have no `Status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Status(u16);
 
@@ -12,8 +12,8 @@ macro_rules! statuses {
                 pub const $name: Self = Self($code);
             )*
 
-            /// The whole status line, ready made for every registered status; the reason of another
-            /// is empty, as RFC 9112 4 allows.
+            /// The complete status line of a registered status. An unregistered one has an empty
+            /// reason, as RFC 9112 4 allows.
             fn known_line(self) -> Option<&'static [u8]> {
                 match self.0 {
                     $($code => Some(concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n").as_bytes()),)*
@@ -93,7 +93,7 @@ statuses! {
 }
 
 impl Status {
-    /// A final status by its number; `None` below 200 and above 599.
+    /// The status of a number. `None` below 200 and above 599.
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {
         match code {
@@ -102,7 +102,7 @@ impl Status {
         }
     }
 
-    /// A status as a reply record's header writes it: exactly three digits, 200 to 599.
+    /// Parses the status header of a reply record: exactly three digits, 200 to 599.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'] = *text else {
@@ -112,7 +112,7 @@ impl Status {
         Self::new(digit(a) * 100 + digit(b) * 10 + digit(c))
     }
 
-    /// The number.
+    /// The number of the status.
     #[must_use]
     pub const fn code(self) -> u16 {
         self.0
