@@ -1,5 +1,5 @@
-//! One whole request: which route it is, and what that route does with it. What can be answered
-//! here is; the rest goes to the shard that can, and the exchange waits.
+//! Handlers: each finds the route of a request and answers it. If another shard has the answer, the
+//! handler opens an exchange, sends the question, and the exchange waits.
 
 use std::borrow::Cow;
 
@@ -27,10 +27,10 @@ use super::responder::{Responded, Responder};
 use super::responses::{class, respond_found, validated};
 use super::site::Site;
 
-/// What became of a request.
+/// The result of handling a request.
 #[derive(Debug)]
 pub(super) enum Handled {
-    /// The response is written.
+    /// The response is written completely.
     Done(Framed),
     /// The exchange waits for another shard, until then.
     Wait(ExchangeId, Instant),
@@ -324,7 +324,7 @@ impl Site {
         Outcome::Pending(Handled::Pieces(exchange, deadline))
     }
 
-    /// An event stream.
+    /// A request for an event stream.
     fn stream(
         &self,
         index: usize,

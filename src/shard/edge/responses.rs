@@ -10,7 +10,7 @@ use crate::shard::message::Found;
 use super::responder::{Responded, Responder};
 use crate::http::ResponseContext;
 
-/// The hundreds of a status.
+/// The class of a status, for the metrics.
 pub(super) fn class(status: Status) -> StatusClass {
     match status.code() / 100 {
         2 => StatusClass::Success,
@@ -70,7 +70,7 @@ pub(super) fn respond_found(
     responder.respond(context, response)
 }
 
-/// Writes a service's reply.
+/// Writes the reply of a service to a command.
 pub(super) fn respond_reply(
     responder: &mut Responder,
     context: ResponseContext,
@@ -97,7 +97,7 @@ fn reply_response(reply: &Reply, replayed: bool) -> Result<Response<'_>, Refused
     Ok(response)
 }
 
-/// What a command that got no reply counts as.
+/// The outcome, for the metrics, of a command that got no reply.
 pub(super) fn outcome_of(refused: &Refused) -> CommandOutcome {
     let is = |failure: Failure| refused.kind == failure.kind();
     match () {
