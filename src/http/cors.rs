@@ -225,9 +225,9 @@ fn check_origin(origin: &str) -> Result<(), &'static str> {
 mod tests {
     use super::super::context::ResponseContext;
     use super::super::encode::write_response;
-    use super::super::status::Status;
     use super::super::tests::headers_of;
     use super::*;
+    use ::http::StatusCode;
 
     fn cors(origins: &[&str], credentials: bool) -> Result<Cors, &'static str> {
         let origins: Vec<_> = origins.iter().map(|&o| o.to_owned()).collect();
@@ -244,7 +244,7 @@ mod tests {
         let origin: Vec<_> = origin.iter().map(|o| ("Origin", *o)).collect();
         let grant = cors.grant(&headers_of(&origin).headers());
         let mut out = Vec::new();
-        let mut response = Response::new(Status::NO_CONTENT);
+        let mut response = Response::new(StatusCode::NO_CONTENT);
         match preflight {
             true => cors.add_preflight(grant, "GET, POST", &mut response),
             false => cors.add_to(grant, &mut response),

@@ -46,6 +46,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use ::http::StatusCode;
 pub use accept::accepts;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_bytes;
@@ -70,4 +71,3 @@ pub use problem::{Fault, Member, Problem, ProblemKind, Refusal};
 pub use query::Query;
 pub use request::{Method, Request};
 pub use response::{Body, ReplyRules, Response};
-pub use status::Status;

@@ -1,6 +1,6 @@
 //! Problem details (RFC 9457): the kinds that HTTP itself raises, and the JSON of every kind.
 
-use super::status::Status;
+use ::http::StatusCode;
 
 /// A kind of problem. Its path is stable and listed in `docs/http.md`; `route/` has more of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct ProblemKind {
     /// A short summary of the kind, the same in every response.
     pub title: &'static str,
     /// The status of the response.
-    pub status: Status,
+    pub status: StatusCode,
 }
 
 /// An error of a request, or of the reply to it, that does not depend on the meaning of its path.
@@ -72,72 +72,72 @@ impl Fault {
             Self::MalformedRequest => (
                 "/problems/malformed-request",
                 "The request is malformed",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::AmbiguousTarget => (
                 "/problems/ambiguous-target",
                 "The request target is malformed or ambiguous",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::MalformedHeader => (
                 "/problems/malformed-header",
                 "A request header is malformed",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::MethodNotAllowed => (
                 "/problems/method-not-allowed",
                 "The method is not allowed here",
-                Status::METHOD_NOT_ALLOWED,
+                StatusCode::METHOD_NOT_ALLOWED,
             ),
             Self::NotAcceptable => (
                 "/problems/not-acceptable",
                 "Nothing acceptable can be answered",
-                Status::NOT_ACCEPTABLE,
+                StatusCode::NOT_ACCEPTABLE,
             ),
             Self::RequestTimeout => (
                 "/problems/request-timeout",
                 "The request did not arrive in time",
-                Status::REQUEST_TIMEOUT,
+                StatusCode::REQUEST_TIMEOUT,
             ),
             Self::BodyTooLarge => (
                 "/problems/body-too-large",
                 "The request body is too large",
-                Status::CONTENT_TOO_LARGE,
+                StatusCode::PAYLOAD_TOO_LARGE,
             ),
             Self::UriTooLong => (
                 "/problems/uri-too-long",
                 "The request target is too long",
-                Status::URI_TOO_LONG,
+                StatusCode::URI_TOO_LONG,
             ),
             Self::ContentCoding => (
                 "/problems/content-encoding",
                 "Coded request bodies are not accepted",
-                Status::UNSUPPORTED_MEDIA_TYPE,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ),
             Self::ExpectationFailed => (
                 "/problems/expectation-failed",
                 "The expectation can't be met",
-                Status::EXPECTATION_FAILED,
+                StatusCode::EXPECTATION_FAILED,
             ),
             Self::HeadTooLarge => (
                 "/problems/head-too-large",
                 "The request head is too large",
-                Status::HEAD_TOO_LARGE,
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ),
             Self::MethodNotImplemented => (
                 "/problems/method-not-implemented",
                 "The method is not known here",
-                Status::NOT_IMPLEMENTED,
+                StatusCode::NOT_IMPLEMENTED,
             ),
             Self::BadReply => (
                 "/problems/bad-reply",
                 "The reply can't be written as a response",
-                Status::BAD_GATEWAY,
+                StatusCode::BAD_GATEWAY,
             ),
             Self::VersionNotSupported => (
                 "/problems/version-not-supported",
                 "The HTTP version is not supported",
-                Status::VERSION_NOT_SUPPORTED,
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             ),
         };
         ProblemKind {
@@ -213,7 +213,7 @@ impl Problem<'_> {
         out.extend_from_slice(b",\"title\":");
         write_string(out, self.kind.title);
         out.extend_from_slice(b",\"status\":");
-        write_number(out, u64::from(self.kind.status.code()));
+        write_number(out, u64::from(self.kind.status.as_u16()));
         if !self.detail.is_empty() {
             out.extend_from_slice(b",\"detail\":");
             write_string(out, self.detail);
@@ -281,7 +281,7 @@ mod tests {
         let mut paths: Vec<_> = Fault::ALL.iter().map(|f| f.kind().path).collect();
         for fault in Fault::ALL {
             let kind = fault.kind();
-            let row = format!("| `{}` | {} |", kind.path, kind.status.code());
+            let row = format!("| `{}` | {} |", kind.path, kind.status.as_u16());
             assert!(docs.contains(&row), "{row} is missing in docs/http.md");
         }
         paths.sort_unstable();

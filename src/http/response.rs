@@ -13,7 +13,7 @@ use crate::model::Etag;
 use super::fields::{Field, FixedField, JSON, PROBLEM_JSON};
 use super::names::{is_credential, is_gateway_owned, is_token_byte, is_value_byte};
 use super::problem::{Fault, Problem, Refusal};
-use super::status::Status;
+use ::http::StatusCode;
 
 /// Most bytes of names and values in one response that came from elsewhere. A reply with more is
 /// refused, because many clients and proxies accept at most 32 KiB of head.
@@ -36,7 +36,7 @@ pub struct ReplyRules {
 /// encoder's.
 #[derive(Clone, Debug)]
 pub struct Response<'r> {
-    status: Status,
+    status: StatusCode,
     fields: SmallVec<[Field<'r>; FIELDS_IN_PLACE]>,
     /// Bytes of names and values from elsewhere.
     bytes: usize,
@@ -59,7 +59,7 @@ pub enum Body<'r> {
 impl<'r> Response<'r> {
     /// A response without fields and content.
     #[must_use]
-    pub fn new(status: Status) -> Self {
+    pub fn new(status: StatusCode) -> Self {
         Self {
             status,
             fields: SmallVec::new(),
@@ -184,7 +184,7 @@ impl<'r> Response<'r> {
 
     /// The status code.
     #[must_use]
-    pub const fn status(&self) -> Status {
+    pub const fn status(&self) -> StatusCode {
         self.status
     }
 
@@ -214,7 +214,7 @@ mod tests {
     fn a_control_byte_is_no_value() {
         for byte in 0..=u8::MAX {
             let value = [b'a', byte, b'b'];
-            let mut response = Response::new(Status::OK);
+            let mut response = Response::new(StatusCode::OK);
             let legal = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
             assert_eq!(response.field("x", &value).is_ok(), legal, "{byte}");
         }
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn fields_from_elsewhere_are_bounded() {
         let value = vec![b'x'; FIELDS_BYTES_MAX / 2];
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         response.field("x", &value[1..]).expect("half of the room");
         response.field("y", &value[1..]).expect("the other half");
         assert!(response.field("z", b"").is_err());
@@ -233,7 +233,7 @@ mod tests {
     /// A response is made and written on the stack.
     #[test]
     fn the_fields_of_a_get_lie_in_place() {
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         for _ in 0..FIELDS_IN_PLACE {
             response.number("age", 1);
         }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use crate::config::Partitioner;
 use crate::http::{
-    Fault, Framed, IfNoneMatch, JSON, Method, Refusal, Request, Response, ResponseContext, Status,
-    is_preflight, last_event_id,
+    Fault, Framed, IfNoneMatch, JSON, Method, Refusal, Request, Response, ResponseContext,
+    StatusCode, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
@@ -295,7 +295,7 @@ impl Site {
         let etag = projection.collection_etag();
         let age = cx.projections.age(topic, cx.now);
         let mut response = validated(&etag, condition, age);
-        let same = response.status() == Status::NOT_MODIFIED;
+        let same = response.status() == StatusCode::NOT_MODIFIED;
         if !same {
             response.fixed(&JSON).pieces();
         }
@@ -365,7 +365,7 @@ fn options(
     cx: &mut HandlerContext<'_>,
 ) -> Responded {
     let allowed = listed(methods);
-    let mut response = Response::new(Status::NO_CONTENT);
+    let mut response = Response::new(StatusCode::NO_CONTENT);
     response.checked("allow", allowed.as_bytes());
     match is_preflight(request) {
         true => cx

@@ -2,7 +2,7 @@
 
 use crate::http::{
     CONTINUE, Drained, EVENT_STREAM, Fault, HeaderTable, NO_BUFFERING, PASS_THROUGH, Received,
-    Refusal, Response, ResponseContext, Status,
+    Refusal, Response, ResponseContext, StatusCode,
 };
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::Instant;
@@ -389,7 +389,7 @@ impl Edge {
         let streams_max = self.site.streams().streams_max;
         let refused = context.head_only || self.leaving.has_begun() || loading;
         let full = refused || !self.connections.totals().streams.take(streams_max);
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         response
             .fixed(&EVENT_STREAM)
             .fixed(&PASS_THROUGH)
