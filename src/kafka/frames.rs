@@ -1,4 +1,4 @@
-//! Frames of a connection: what Kafka cuts its stream into.
+//! Frames of a connection.
 
 // Bytes of strangers: an index that they choose must not end the process.
 #![warn(clippy::indexing_slicing)]
@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::KafkaError;
 
-/// Cuts a stream into frames: a length of 4 bytes and as many bytes.
+/// Cuts a stream into frames: a length of 4 bytes, and as many bytes.
 #[derive(Debug)]
 pub(super) struct Frames {
     max: u32,
@@ -26,8 +26,8 @@ impl Frames {
         }
     }
 
-    /// Takes from the front of `bytes` until a frame is whole or nothing is left. The length is
-    /// checked before memory is taken for it.
+    /// Takes from the front of `bytes` until a frame is complete or nothing is left. The length is
+    /// checked before memory is allocated for it.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, KafkaError> {
         while self.body.is_none() {
             let Some((&byte, rest)) = bytes.split_first() else {
