@@ -248,9 +248,9 @@ mod tests {
         let mut out = Vec::new();
         let mut response = Response::new(StatusCode::NO_CONTENT);
         if preflight {
-            cors.add_preflight(grant, "GET, POST", &mut response)
+            cors.add_preflight(grant, "GET, POST", &mut response);
         } else {
-            cors.add_to(grant, &mut response)
+            cors.add_to(grant, &mut response);
         }
         let _ = write_response(&response, ResponseContext::UNREAD, b"", &mut out);
         String::from_utf8(out).expect("ASCII")

@@ -70,9 +70,9 @@ fn any_hostile() -> impl Strategy<Value = Vec<u8>> {
         for (at, byte, insert) in changes {
             let at = at.index(bytes.len());
             if insert {
-                bytes.insert(at, byte)
+                bytes.insert(at, byte);
             } else {
-                bytes[at] = byte
+                bytes[at] = byte;
             }
         }
         bytes

@@ -257,9 +257,9 @@ impl Edge {
     /// it.
     pub(super) fn resume<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
         if self.send_responses(&mut http1, cx) {
-            self.end_turn(http1, true, cx)
+            self.end_turn(http1, true, cx);
         } else {
-            self.close(http1, CloseReason::Client, cx)
+            self.close(http1, CloseReason::Client, cx);
         }
     }
 

@@ -441,9 +441,9 @@ impl World {
             self.cut_off(client);
             let this = &self.clients[client];
             if self.log.compacted {
-                this.view.check_newest(&self.log, this.key, this.start)
+                this.view.check_newest(&self.log, this.key, this.start);
             } else {
-                this.view.check_whole(&self.log, this.key)
+                this.view.check_whole(&self.log, this.key);
             }
         }
     }
