@@ -35,6 +35,13 @@ const OPEN_MAX: usize = 4096;
 const CLIENTS_OPEN_MAX: usize = 1024;
 /// Answers kept; when there are more, all are forgotten: they can be had again.
 const KNOWN_MAX: usize = 4096;
+
+const _: () = {
+    // Questions of clients leave room for those of reads, without which nothing is fetched.
+    assert!(CLIENTS_OPEN_MAX < OPEN_MAX);
+    // Every open question can keep its answer.
+    assert!(OPEN_MAX <= KNOWN_MAX);
+};
 /// A question nobody has repeated for so long is dropped.
 const OPEN_FOR: Duration = Duration::from_secs(10);
 

@@ -12,6 +12,7 @@ mod difference;
 mod edge;
 mod home;
 mod io;
+mod limits;
 mod message;
 mod outbox;
 mod projection;

@@ -7,7 +7,7 @@
 use bytes::{Buf as _, Bytes};
 
 use super::RecordError;
-use super::codec::{Begun, Body, Unpacker, Unpacking};
+use super::codec::{Begun, Body, SCRATCH_BYTES_KEPT, Unpacker, Unpacking};
 use super::decode::{Decoded, RECORD_LEN_MIN, Records, epoch};
 use super::header::{BatchHeader, CHECKED_FROM, Front, HEADER_LEN, read_front};
 use super::transactions::{Aborted, Transactions};
@@ -24,7 +24,7 @@ const RECORD_WORK: usize = 32;
 /// Some of the records, in order.
 #[derive(Debug)]
 pub enum Piece {
-    /// Readable ones; maybe none.
+    /// Readable records; maybe none.
     Records(Batch),
     /// Offsets whose records can't be read.
     Undecodable {
@@ -40,24 +40,24 @@ pub enum Piece {
 /// How far the bytes led.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Where reading goes on.
+    /// The place to read from next.
     pub next: Next,
-    /// Why it does not go on within these bytes, where not even a batch's end is known.
+    /// Why the rest of the bytes can't be read: not even the end of a batch is known.
     pub stuck: Option<RecordError>,
     /// There were bytes, but not one whole batch: ask for more at once.
     pub cut_short: bool,
 }
 
-/// What to read and where to stop.
+/// The bytes to read, and what is wanted of them.
 #[derive(Debug)]
 pub struct Fetched {
-    /// Whose records these are.
+    /// The partition of the records.
     pub partition: Partition,
     /// Batches, the last maybe cut off.
     pub records: Bytes,
-    /// The first offset wanted; below are skipped.
+    /// The first wanted offset. Records below are skipped.
     pub from: Next,
-    /// Where a damaged batch may lead at most: beyond is nothing.
+    /// The end of the log. A damaged batch can't lead beyond it.
     pub end: Offset,
     /// The transactions whose records are hidden.
     pub aborted: Vec<Aborted>,
@@ -96,6 +96,12 @@ impl PieceLimits {
 const _: () = {
     // One more step of unpacking never doubles a piece.
     assert!(STEP_WORK_MAX <= PieceLimits::BYTES);
+    // A batch with as many records as a piece may have bytes is still split.
+    assert!(PieceLimits::RECORDS < PieceLimits::BYTES / RECORD_LEN_MIN);
+    // The buffer of a batch that fits a piece is kept for the next one.
+    assert!(PieceLimits::BYTES <= SCRATCH_BYTES_KEPT);
+    // A step that decodes as many records as a piece has is no longer than one that unpacks.
+    assert!(PieceLimits::RECORDS * RECORD_WORK <= STEP_WORK_MAX);
     // Positions within a piece are 32 bits.
     assert!(PieceLimits::BYTES < u32::MAX as usize);
 };
@@ -209,7 +215,7 @@ impl Walk {
         }
     }
 
-    /// Goes on for a bounded step.
+    /// Does a bounded step of work.
     pub fn advance(&mut self, unpacker: &mut Unpacker, budget: &mut u64) -> Advance {
         if let Some((piece, next)) = self.following.take() {
             return Advance::Piece(piece, next);
@@ -289,8 +295,8 @@ impl Walk {
         }
         if crc != header.crc {
             self.leave_batch(header.len);
-            // What the header says is as doubtful as the rest: its end is held below the next batch
-            // and the end of the log, and past where we stand.
+            // The header may be damaged too: bound its end by the next batch and the end of the
+            // log, and move on by one offset at least.
             let to = end_of(&header).min(self.end).min(base_offset(&self.rest));
             return self.undecodable(RecordError::Checksum, to.max(self.next.offset.next()));
         }
