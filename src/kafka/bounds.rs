@@ -17,7 +17,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// -1 stands for what the broker's version does not tell.
+    /// Reads the bounds. A broker sends -1 for what its version does not report.
     pub(super) fn of(data: &PartitionData) -> Self {
         let known = |raw: i64| u64::try_from(raw).ok().map(Offset);
         let high_watermark = known(data.high_watermark).unwrap_or_default();

@@ -8,8 +8,8 @@ use crate::model::{LeaderEpoch, Offset, UnixMillis};
 /// The fewest bytes a record has: its length, attributes, two deltas, two lengths, header count.
 pub(super) const RECORD_LEN_MIN: usize = 7;
 
-/// A place among the records of a batch. Every range is checked here, so that whoever reads the
-/// records later need not.
+/// A place among the records of a batch. It checks every range, so that readers of the records need
+/// not.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Records {
     at: usize,
@@ -86,7 +86,7 @@ impl Records {
     }
 }
 
-/// Kafka's -1 stands for an unknown epoch.
+/// An epoch as the wire has it. -1 is an unknown one.
 pub(super) fn epoch(raw: i32) -> LeaderEpoch {
     LeaderEpoch(u32::try_from(raw).ok())
 }

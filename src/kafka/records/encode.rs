@@ -6,7 +6,7 @@ use super::cursor::{put_varint, put_varlong, varlong_len};
 use super::header::{CHECKED_FROM, HEADER_LEN};
 use crate::kafka::ProduceRecord;
 
-/// Who appends, and which batch of theirs it is: what the broker tells duplicates by.
+/// The producer, and the number of its batch. The broker recognizes duplicates by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sequence {
     pub(crate) producer_id: i64,

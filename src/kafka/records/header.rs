@@ -1,4 +1,4 @@
-//! The header of a record batch: 61 bytes that say whose the records are and how they are packed.
+//! The header of a record batch: 61 bytes with the producer, the offsets and the compression.
 
 use super::RecordError;
 
@@ -46,16 +46,16 @@ impl BatchHeader {
     }
 }
 
-/// What stands at the front of some bytes.
+/// What some bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Front {
-    /// A batch, whole.
+    /// A whole batch of format v2.
     Batch(BatchHeader),
     /// A message of an older format, whole: its length, and the offset after it.
     Old { magic: i8, len: usize, next: u64 },
     /// The first part of a batch: the broker cut the answer at its byte limit.
     Partial,
-    /// No batch at all.
+    /// Bytes that are not a batch.
     Nonsense(RecordError),
 }
 

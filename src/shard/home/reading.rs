@@ -1,4 +1,4 @@
-//! What the reads of a topic bring, put into its order: the way from a broker's answer to steps.
+//! From the events of a topic's reads to steps in the topic's order.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::shard::message::{Level, ProjectionMessage};
 const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Topic {
-    /// Something about a read of this topic.
+    /// Handles an event of one of the topic's reads.
     pub(super) fn on_read(&mut self, event: Event, cx: &mut HomeContext<'_>) {
         if self.was_cut_back(&event) {
             return self.start_over(cx);
@@ -206,7 +206,7 @@ impl Topic {
         self.pause_if_full(cx);
     }
 
-    /// Nothing new in a partition: that it is so is told now and then.
+    /// A broker reports nothing new in a partition. Every 10 s the time of a quiet topic moves.
     fn on_unchanged(&mut self, partition: Partition, cx: &mut HomeContext<'_>) {
         let order = self.order.as_ref().expect("reads belong to an order");
         let next = order.next(partition);

@@ -23,12 +23,12 @@ use crate::shard::message::{Incarnation, Level, ProjectionMessage};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::shard::topic_plan::TopicPlan;
 
-/// One topic at home.
+/// One topic at its home shard.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) index: TopicIndex,
     pub(super) cluster: ClusterIndex,
-    /// In its cluster's client.
+    /// The topic's handle in its cluster's client.
     pub(super) handle: TopicHandle,
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
@@ -167,7 +167,7 @@ impl Topic {
             }
             self.open(&view, cx);
         }
-        // A partition that came later is read whole, whoever uses it: nobody saw any of it.
+        // A new partition is read from its start: no client has seen any of it.
         let late = same_log && known > 0;
         self.read_from(known, late, cx);
     }
@@ -194,9 +194,9 @@ impl Topic {
         }
     }
 
-    /// The log lost its end to an unclean election. What was built from it can't be told apart from
-    /// what is gone, so the topic is loaded anew; each stream comes back with its id, which says
-    /// what it holds of what is gone.
+    /// Loads the topic again, because its log lost its end to an unclean election. State that was
+    /// built from the lost records can't be told from the rest. Each stream resumes with its id,
+    /// which says what it holds of the lost branch.
     pub(super) fn start_over(&mut self, cx: &mut HomeContext<'_>) {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
@@ -389,8 +389,8 @@ impl Topic {
         }
     }
 
-    /// What streams need beyond the steps, and what it needs itself. `None`: nothing of the topic is
-    /// read yet, so no stream is open.
+    /// What streams need beyond the steps, and what that needs itself. `None`: nothing of the topic
+    /// is read yet, so no stream is open.
     pub(super) fn history<'a>(
         &'a mut self,
         cx: &'a mut HomeContext<'_>,
@@ -420,7 +420,7 @@ impl Topic {
         commands.is_some_and(|it| it.on_time(now, expired, client, out))
     }
 
-    /// When `on_time` has work.
+    /// When [`Self::on_time`] has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
         let health = self.health.next_check();
