@@ -16,7 +16,7 @@ use super::degraded::Degraded;
 use super::health::{Line, ReadPosition, Shortcomings, TopicHealth, TopicReads, compacted};
 use super::history::{History, HistoryContext};
 use super::order::{Limits, Order};
-use super::partitions::{Counts, Part};
+use super::partitions::{Counts, Part, Partitions};
 use super::{HomeContext, Outbox, note};
 use crate::route::Refused;
 use crate::shard::message::{Incarnation, Level, ProjectionMessage};
@@ -38,7 +38,7 @@ pub(super) struct Topic {
     pub(super) opened_with: usize,
     pub(super) cluster_id: String,
     pub(super) order: Option<Order>,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Partitions,
     pub(super) live: bool,
     pub(super) paused: bool,
     /// When the last step was made; a quiet topic says the time now and then.
@@ -71,7 +71,7 @@ impl Topic {
             opened_with: 0,
             cluster_id: String::new(),
             order: None,
-            parts: Vec::new(),
+            parts: Partitions::default(),
             live: false,
             paused: false,
             last_step: Instant::ZERO,
@@ -189,7 +189,7 @@ impl Topic {
             if self.paused {
                 cx.client.pause(read);
             }
-            self.parts.push(Part::default());
+            self.parts.add();
             self.health.add_partition(cx.now.mono);
         }
     }
