@@ -1,4 +1,5 @@
-//! What a Fetch brought of one partition: batches one behind the other, the last maybe cut off.
+//! The records of one partition in a Fetch response: consecutive batches, of which the last may be
+//! cut off.
 //!
 //! A [`Walk`] goes through them in bounded steps and returns [`Piece`]s of bounded size. A batch
 //! that fits one piece is decoded in one pass. A larger one is unpacked and checked whole before
@@ -24,40 +25,40 @@ const RECORD_WORK: usize = 32;
 /// Some of the records, in order.
 #[derive(Debug)]
 pub enum Piece {
-    /// Readable records; maybe none.
+    /// Decoded records. There may be none.
     Records(Batch),
-    /// Offsets whose records can't be read.
+    /// Offsets whose records can't be decoded.
     Undecodable {
-        /// The first of them.
+        /// The first of these offsets.
         from: Offset,
-        /// The first after them.
+        /// The first offset after these.
         to: Offset,
-        /// Why.
+        /// The cause.
         error: RecordError,
     },
 }
 
-/// How far the bytes led.
+/// How far the walk got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The place to read from next.
+    /// The position at which reading continues.
     pub next: Next,
-    /// Why the rest of the bytes can't be read: not even the end of a batch is known.
+    /// Why it can't continue within these bytes: not even the batch's end is known.
     pub stuck: Option<RecordError>,
-    /// There were bytes, but not one whole batch: ask for more at once.
+    /// There were bytes, but no complete batch: the next request must ask for more.
     pub cut_short: bool,
 }
 
-/// The bytes to read, and what is wanted of them.
+/// The input of a walk.
 #[derive(Debug)]
 pub struct Fetched {
     /// The partition of the records.
     pub partition: Partition,
-    /// Batches, the last maybe cut off.
+    /// Batches, of which the last may be cut off.
     pub records: Bytes,
-    /// The first wanted offset. Records below are skipped.
+    /// The first offset wanted. Records below are skipped.
     pub from: Next,
-    /// The end of the log. A damaged batch can't lead beyond it.
+    /// The end of the log: a damaged batch can't lead beyond it.
     pub end: Offset,
     /// The transactions whose records are hidden.
     pub aborted: Vec<Aborted>,
