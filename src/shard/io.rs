@@ -4,6 +4,7 @@
 
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::model::{Instant, Now, ShardId};
 
@@ -146,6 +147,9 @@ pub struct Inputs<M> {
     pub sockets: Vec<SocketEvent>,
     /// By sender; the order of one sender is kept. [`ShardId::CONTROL`] is the control thread.
     pub messages: Vec<(ShardId, M)>,
+    /// How long the last turn took; `None`: the driver has no clock, or this is the first turn. The
+    /// shard takes it.
+    pub last_turn: Option<Duration>,
 }
 
 /// An outgoing connection to make: TCP, `TCP_NODELAY`.
@@ -183,6 +187,7 @@ impl<M> Default for Inputs<M> {
         Self {
             sockets: Vec::new(),
             messages: Vec::new(),
+            last_turn: None,
         }
     }
 }

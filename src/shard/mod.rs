@@ -157,7 +157,10 @@ impl Turn for Shard {
             self.on_message(from, message, &mut cx);
         }
         match &mut self.0 {
-            State::Serving(serving) => serving.turn(&mut inputs.sockets, &mut cx),
+            State::Serving(serving) => {
+                serving.on_last_turn(inputs.last_turn.take());
+                serving.turn(&mut inputs.sockets, &mut cx);
+            }
             State::Unloaded(_) => debug_assert!(
                 inputs.sockets.is_empty(),
                 "no socket is open before the first snapshot"

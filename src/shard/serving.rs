@@ -2,6 +2,7 @@
 //! message or a socket is for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
@@ -71,6 +72,13 @@ impl Serving {
             draining: false,
             out: Outbox::new(me),
             snapshot,
+        }
+    }
+
+    /// The driver reports how long the last turn took. The shard itself has no clock.
+    pub(super) fn on_last_turn(&mut self, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.metrics.general.turn_time.record(took);
         }
     }
 
