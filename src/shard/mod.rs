@@ -7,6 +7,7 @@
 //! At its *edge* it serves clients. What one side wants of another, on this shard or elsewhere, is
 //! a [`Message`]; one to itself is handled in the same turn.
 
+mod active;
 mod ciphertext;
 mod difference;
 mod edge;

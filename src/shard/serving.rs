@@ -472,7 +472,7 @@ impl Serving {
         self.edge.has_ready() || self.home.has_work() || feeds.any(crate::sse::Feed::has_work)
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&mut self) -> Option<Instant> {
         let projections = self.projections.iter();
         let feeds = projections.filter_map(|it| it.feed.as_ref()?.next_deadline());
         feeds
