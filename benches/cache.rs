@@ -1,5 +1,6 @@
-//! A slice with a million keys of 200-byte values: what a GET costs in this room, what a record
-//! costs, and (printed once) how the memory it counts compares with what the process holds.
+//! A slice with a million keys of 200-byte values. Measures what a GET costs in `cache` and what a
+//! record costs, and prints once how the memory that `cache` counts compares with the memory of the
+//! process.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -26,7 +27,7 @@ fn key(n: u64) -> [u8; 20] {
     key
 }
 
-/// Records with these keys and 200-byte values, from `offset` on.
+/// A batch of records with these keys and 200-byte values, whose offsets begin at `offset`.
 fn batch(offset: u64, keys: impl Iterator<Item = u64>) -> Batch {
     let mut bytes = vec![b'v'; 200];
     let mut parts = Vec::new();
@@ -95,7 +96,8 @@ fn full_slice() -> Slice {
     slice
 }
 
-/// A walk over all keys in no order, so that caches are as cold as clients make them.
+/// The next key of a walk over all keys in scattered order, so that CPU caches help as little as
+/// they do for requests of many clients.
 fn scattered(n: &mut u64) -> u64 {
     *n = (*n + 611_953) % KEYS;
     *n

@@ -1,6 +1,7 @@
 //! What a delivery costs a shard: one record to many streams, through the whole of a real shard
-//! (feed, framing, edge), over sockets that take everything and do nothing. No kernel and no
-//! reactor are in it, so the number is instructions, and callgrind counts them:
+//! (feed, framing, edge), over sockets that accept every byte and do nothing with it. Neither a
+//! kernel nor the reactor takes part, so the result is a number of instructions, which callgrind
+//! counts:
 //!
 //! ```sh
 //! cargo bench --locked --all-features --bench fanout --no-run      # prints the program's path
@@ -267,8 +268,8 @@ impl World {
     }
 }
 
-/// The turns in which records are fetched and delivered. Not inlined, because callgrind selects
-/// what to count by this function's name.
+/// Runs the turns in which records are fetched and delivered. Not inlined, because callgrind
+/// selects what to count by this function's name.
 #[inline(never)]
 pub(crate) fn measured(world: &mut World, clients: usize, records: usize) {
     let least = (clients * records * VALUE_BYTES) as u64;

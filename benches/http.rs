@@ -1,5 +1,5 @@
-//! Reading requests and writing response heads: what one hot GET costs in this room, and what it
-//! costs when its head comes in two pieces.
+//! Reading requests and writing response heads: what one hot GET costs in `http`, and what it costs
+//! when its head comes in two pieces.
 
 use std::hint::black_box;
 
@@ -11,14 +11,14 @@ use sluicegate::http::{
 use sluicegate::log::EventId;
 use sluicegate::model::{Etag, UnixMillis};
 
-/// As a load generator sends it.
+/// A request as a load generator sends it.
 const SHORT: &[u8] = b"GET /accounts/alice HTTP/1.1\r\nHost: localhost:8080\r\n\r\n";
 
-/// As curl sends it, with a condition.
+/// A request as curl sends it, with `If-None-Match`.
 const CURL: &[u8] = b"GET /accounts/alice HTTP/1.1\r\nHost: localhost:8080\r\n\
     User-Agent: curl/8.14.1\r\nAccept: */*\r\nIf-None-Match: \"1f2e3d4c-3-123456\"\r\n\r\n";
 
-/// As a browser sends it from a page of another origin.
+/// A request as a browser sends it from a page of another origin.
 const BROWSER: &[u8] = b"GET /accounts/alice HTTP/1.1\r\nHost: api.example:8443\r\n\
     Connection: keep-alive\r\nsec-ch-ua-platform: \"Linux\"\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
@@ -76,7 +76,8 @@ fn read(c: &mut Criterion) {
     group.finish();
 }
 
-/// Everything this room does for one hot GET: read it, look at its condition, write the answer.
+/// Everything that `http` does for one hot GET: it reads the request, looks at its condition, and
+/// writes the answer.
 fn hot_get(c: &mut Criterion) {
     let limits = Limits::default();
     let etag = Etag::from_header(b"1f2e3d4c-3-123457").expect("legal");

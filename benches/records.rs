@@ -1,10 +1,11 @@
-//! Decoding record batches, per record: bare, and with a key and three headers of which one is
-//! looked up; uncompressed and in each codec. `kafka-protocol`'s decoder beside it, on the same
-//! bytes, is the base of the ratio.
+//! Decoding record batches, per record: without a key and headers, and with a key and three headers
+//! of which one is looked up; uncompressed and in each codec. `kafka-protocol`'s decoder, measured
+//! on the same bytes, is the base of the ratio.
 //!
-//! Under `cargo bench` it ends with what we promise and judges it: CPU time of the thread a record,
-//! the median of some runs in turns. It exits 1 where a promise is not kept.
-//! `cargo bench --all-features --bench records -- promise` is that alone.
+//! Under `cargo bench` the last step compares the CPU time of a record with the promised time. It
+//! takes the median of several runs, which alternate with runs of `kafka-protocol`'s decoder. The
+//! exit code is 1 if a promise is not kept. `cargo bench --all-features --bench records -- promise`
+//! runs only this step.
 
 use std::hint::black_box;
 
@@ -153,17 +154,19 @@ criterion_group!(benches, decode);
 fn main() -> std::process::ExitCode {
     benches();
     Criterion::default().configure_from_args().final_summary();
-    // Tests run benches once, and no test judges speed.
+    // `cargo test` runs benches once. It judges no speed.
     let measured = std::env::args().any(|argument| argument == "--bench");
     let kept = !measured || promises();
     std::process::ExitCode::from(u8::from(!kept))
 }
 
-/// Batches a run decodes: long enough that the scheduler's account of it is exact to a percent.
+/// Batches that one run decodes: so many that the scheduler's account of the CPU time is exact to a
+/// percent.
 const BATCHES: u64 = 2_000;
 const RUNS: usize = 11;
 
-/// Measures what we promise, and what the codec crate needs for the same bytes.
+/// Measures what we promise, and what `kafka-protocol` needs for the same bytes. Gives whether all
+/// promises are kept.
 fn promises() -> bool {
     let mut unpacker = Unpacker::new();
     let cases = [("bare", 0, 200.0), ("key and 3 headers", 3, 250.0)];
@@ -198,7 +201,7 @@ fn promises() -> bool {
     kept
 }
 
-/// Median and best.
+/// The median and the least of the values, which it sorts.
 fn spread(values: &mut [f64]) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     (values[values.len() / 2], values[0])
@@ -211,7 +214,7 @@ fn ns_a_record(batches: u64, mut work: impl FnMut()) -> f64 {
     (cpu_ns() - before) as f64 / (batches * RECORDS) as f64
 }
 
-/// CPU time of this thread.
+/// The CPU time that this thread has used.
 fn cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells it");
     let first = text.split(' ').next().and_then(|ns| ns.parse().ok());

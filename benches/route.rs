@@ -1,4 +1,5 @@
-//! From a path to its route: without parameters, with one, and where a literal leads nowhere.
+//! Finding the route of a path: without parameters, with one, and for a path whose literal segment
+//! leads to no route.
 
 use std::hint::black_box;
 

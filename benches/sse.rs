@@ -1,6 +1,6 @@
 //! What a record costs as an event, and what a subscriber costs as a cursor: encoding at the home,
-//! ids that move against ids written whole, and the sweep of a window to 1,000 subscribers whose
-//! transports take everything and do nothing.
+//! moved ids compared with ids written in full, and the sweep of a window to 1,000 subscribers with
+//! transports that accept every byte and do nothing with it.
 
 use std::hint::black_box;
 use std::io::IoSlice;
@@ -15,7 +15,9 @@ use sluicegate::log::{
     Batch, BatchBuilder, Block, Change, Cut, Next, Progress, ProgressText, RecordParts, Seq, Step,
     WindowBudget,
 };
-use sluicegate::model::{HashSecret, LeaderEpoch, LogTag, Now, Offset, Partition, UnixMillis};
+use sluicegate::model::{
+    ExchangeId, HashSecret, LeaderEpoch, LogTag, Now, Offset, Partition, ShardId, UnixMillis,
+};
 use sluicegate::sse::{
     Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
 };
@@ -38,7 +40,8 @@ fn cut(partitions: u32) -> Cut {
     cut
 }
 
-/// `count` records of `VALUE_BYTES` from where `cut` is, with keys of their own.
+/// A batch of `count` records of `VALUE_BYTES` at the position of `cut` in the partition, with up
+/// to 1,000 keys.
 fn batch(cut: &Cut, partition: Partition, count: u64) -> Batch {
     let mut builder = BatchBuilder::new(partition);
     let start = cut.get(partition).offset.0;
@@ -109,7 +112,7 @@ fn ids(c: &mut Criterion) {
     group.finish();
 }
 
-/// A transport that takes all and keeps nothing.
+/// A transport that accepts every byte and keeps none. Counts the bytes.
 struct Discard(usize);
 
 impl Sink for Discard {
@@ -124,7 +127,7 @@ impl Sink for Discard {
     }
 }
 
-/// A home and a shard.
+/// A home, and a shard with its subscribers.
 struct Peer {
     feed: Feed,
     encoder: Encoder,
@@ -155,8 +158,13 @@ impl Peer {
             cut,
             seq: 0,
         };
-        for token in 0..subscribers {
-            let key = format!("user-{token:05}");
+        for slot in 0..subscribers {
+            let exchange = ExchangeId {
+                shard: ShardId(0),
+                slot,
+                generation: 0,
+            };
+            let key = format!("user-{slot:05}");
             let key = (SECRET.hash(key.as_bytes()), key.as_bytes());
             let request = Subscribe {
                 encoding: 0,
@@ -167,7 +175,7 @@ impl Peer {
                 last_event_id: None,
                 slow: Slow::Disconnect,
             };
-            peer.feed.subscribe(token, &request, Now::default());
+            peer.feed.subscribe(exchange, &request, Now::default());
         }
         peer.sweep();
         peer
@@ -194,8 +202,8 @@ impl Peer {
 
     fn sweep(&mut self) -> usize {
         let mut sink = Discard(0);
-        while let Some(token) = self.feed.next_pending() {
-            self.feed.deliver(token, &mut sink, Now::default());
+        while let Some(exchange) = self.feed.next_pending() {
+            self.feed.deliver(exchange, &mut sink, Now::default());
         }
         sink.0
     }
@@ -223,7 +231,7 @@ fn fan_out(c: &mut Criterion) {
         });
     }
     group.finish();
-    // One record each for one of many: the number of subscribers must not matter.
+    // One record for one of many subscribers: the number of subscribers must not change the time.
     let mut group = c.benchmark_group("16 keyed records");
     for subscribers in [1000, 100_000] {
         let peer = std::cell::RefCell::new(Peer::new(subscribers, true));

@@ -1,23 +1,24 @@
-//! Server-Sent Events as a browser reads them (WHATWG HTML 9.2.6): lines end in LF, CR or CRLF, a
-//! block ends at an empty line, and only a block with data is an event. Its own parser.
+//! A parser of Server-Sent Events by the rules of browsers (WHATWG HTML 9.2.6): lines end in LF, CR
+//! or CRLF, a block ends at an empty line, and only a block with data is an event. It shares no
+//! code with the gateway.
 
-/// One event, borrowed for the call that shows it.
+/// One event, borrowed for the call that receives it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Event<'a> {
-    /// `event:`, empty if there was none.
+    /// The `event:` field; empty if there was none.
     pub(crate) name: &'a [u8],
-    /// `data:` lines, joined by LF.
+    /// The `data:` lines, joined by LF.
     pub(crate) data: &'a [u8],
-    /// This block's own `id:`; a browser would go on with the last one instead.
+    /// This block's own `id:`. A browser would also remember the last one.
     pub(crate) id: Option<&'a [u8]>,
 }
 
-/// Reads one stream.
+/// The parser of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    /// A line that has not come whole.
+    /// Bytes of an incomplete line.
     kept: Vec<u8>,
-    /// The last byte was a CR: an LF now belongs to it.
+    /// The last byte was a CR. An LF directly after it belongs to it.
     after_cr: bool,
     name: Vec<u8>,
     data: Vec<u8>,
@@ -27,7 +28,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Reads bytes and shows every event that is whole.
+    /// Parses bytes and calls `show` with every complete event.
     pub(crate) fn read(&mut self, mut bytes: &[u8], mut show: impl FnMut(&Event<'_>)) {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
@@ -77,7 +78,7 @@ impl Events {
                 self.name.clear();
                 self.name.extend_from_slice(value);
             }
-            // Comments, `retry` and what is unknown.
+            // Ignore comments, `retry` and unknown fields.
             _ => {}
         }
     }

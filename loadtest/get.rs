@@ -1,5 +1,6 @@
-//! GETs in a closed loop: each connection asks again once it is answered, so the server is always
-//! busy. What is measured is the CPU a request costs; delays are of a saturated server.
+//! GETs in a closed loop: each connection sends its next request when it has the response, so the
+//! server is always busy. It measures the CPU per request; the delays are those of a saturated
+//! server.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,29 +13,29 @@ use crate::net::{Poller, Url, allow_sockets};
 use crate::proc::Process;
 use crate::report::{Latency, Report};
 
-/// Requests one connection sends in one write, at most: they fit any socket's buffer.
+/// Most requests that a connection sends in one write. They fit any socket's buffer.
 const PIPELINE_MAX: usize = 128;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to get, `http://host:port/path`.
+    /// The resource to get, `http://host:port/path`.
     #[arg(long)]
     url: Url,
-    /// Keep-alive connections.
+    /// Number of keep-alive connections.
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// How long; the first tenth is warm-up.
+    /// Seconds to measure; the first tenth is warm-up.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Requests each connection sends at once; then it waits for all their answers.
+    /// Requests that each connection sends at once, before it waits for all their responses.
     #[arg(long, default_value_t = 1)]
     pipeline: usize,
-    /// The server's process, to say what a request costs it.
+    /// Process id of the server, to measure its CPU per request.
     #[arg(long)]
     pid: Option<u32>,
 }
 
-/// One connection.
+/// One keep-alive connection and its parser.
 #[derive(Debug)]
 struct Connection {
     socket: TcpStream,
@@ -44,7 +45,7 @@ struct Connection {
     body: usize,
 }
 
-/// Sums over all connections.
+/// Results of all connections together.
 #[derive(Debug)]
 struct Seen {
     answers: u64,
@@ -159,7 +160,7 @@ fn mark(seen: &Seen, server: Option<Process>) -> Result<Mark> {
 impl Connection {
     fn ask(&mut self, request: &[u8], pipeline: usize) -> Result<()> {
         self.asked = Instant::now();
-        // Nothing of it is unanswered, so the socket's buffer is empty and takes it whole.
+        // All requests are answered, so the socket's buffer is empty and accepts the whole write.
         let sent = self.socket.write(request).context("can't send")?;
         ensure!(sent == request.len(), "the socket took half a request");
         self.open = pipeline;

@@ -1,28 +1,28 @@
-//! HTTP/1.1 responses as a client reads them. Its own parser, never the gateway's; strict where it
-//! matters (RFC 9112 6.3), and cut anywhere.
+//! A parser of HTTP/1.1 responses that shares no code with the gateway. It is strict where it
+//! matters (RFC 9112 6.3), and accepts input split at any byte.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use memchr::memmem;
 
-/// Bytes a response's head may have.
+/// Most bytes of a response's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The next thing of a response.
+/// The next part of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
     /// The head, with this status.
     Head(u16),
-    /// Bytes of the body.
+    /// Bytes of the response's body.
     Body(&'a [u8]),
-    /// The response is whole.
+    /// The end of the response.
     End,
 }
 
-/// Reads one response after another.
+/// Parses the responses of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Responses {
     state: State,
-    /// A head or a chunk's line, as far as it has come.
+    /// An incomplete head, or an incomplete line of a chunk.
     kept: Vec<u8>,
 }
 
@@ -34,14 +34,14 @@ enum State {
     UntilClose,
     ChunkLine,
     Chunk(u64),
-    /// The line end behind a chunk.
+    /// The line break after a chunk.
     ChunkEnd,
     Trailers,
     Whole,
 }
 
 impl Responses {
-    /// The next part of `input`, which moves on behind it. `None`: more must come first.
+    /// Parses the next part of `input` and advances `input` past it. `None`: more bytes are needed.
     pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Part<'a>>> {
         loop {
             match self.state {
@@ -102,7 +102,7 @@ impl Responses {
         }
     }
 
-    /// Everything up to `end`, which is in it.
+    /// Everything up to and including `end`.
     fn until(&mut self, end: &[u8], input: &mut &[u8]) -> Result<Option<Vec<u8>>> {
         let before = self.kept.len();
         let from = before.saturating_sub(end.len() - 1);
@@ -137,7 +137,7 @@ fn take<'a>(input: &mut &'a [u8], at_most: u64) -> &'a [u8] {
     taken
 }
 
-/// The status, and how the body ends.
+/// Returns the status, and how the body ends.
 fn read_head(head: &[u8]) -> Result<(u16, State)> {
     let head = std::str::from_utf8(head).context("a head that is not text")?;
     let mut lines = head.split_terminator("\r\n");
@@ -173,7 +173,7 @@ fn read_head(head: &[u8]) -> Result<(u16, State)> {
     Ok((status, state))
 }
 
-/// RFC 9112 7.1; extensions are passed over.
+/// Parses a chunk size (RFC 9112 7.1), ignoring extensions.
 fn chunk_size(line: &[u8]) -> Result<u64> {
     let line = std::str::from_utf8(line)?.trim_end();
     let digits = line.split(';').next().unwrap_or_default();
@@ -186,7 +186,7 @@ fn chunk_size(line: &[u8]) -> Result<u64> {
 mod tests {
     use super::*;
 
-    /// Reads bytes that come in pieces of `step`: statuses, and each body.
+    /// Parses bytes in pieces of `step`. Returns the statuses and bodies.
     fn read(bytes: &[u8], step: usize) -> Result<Vec<(u16, Vec<u8>, bool)>> {
         let (mut responses, mut seen) = (Responses::default(), Vec::new());
         for mut piece in bytes.chunks(step) {

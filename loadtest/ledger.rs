@@ -1,27 +1,26 @@
-//! What one stream has been shown, by the numbers in the records: nothing may be missing, nothing
-//! may come twice. The ids say the same in the gateway's own words, so each event must have a new
-//! one.
+//! Checks one stream by the numbers in its records: none may be missing and none repeated. Each
+//! event must also have a new id.
 
 use crate::record::Stamp;
 
-/// What did not hold.
+/// Number of violations of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// Events that were left out before one that came.
+    /// Events that are missing before a later one.
     pub(crate) missing: u64,
-    /// Events that came again, or late.
+    /// Events that arrived again, or late.
     pub(crate) twice: u64,
-    /// Events without an id, or with the id of the one before.
+    /// Events without an id, or with the id of the previous event.
     pub(crate) without_id: u64,
 }
 
-/// One stream's.
+/// The state of one stream's check.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// The writer begins when the stream is open, so its first record must come too.
+    /// The writer starts after the stream is open, so its first record must arrive too.
     whole: bool,
     writer: u64,
-    /// By partition: the number of the next record. `None`: none was seen.
+    /// The number of the next record of each partition. `None` before the first.
     next: Vec<Option<u64>>,
     last_id: Vec<u8>,
 }
@@ -36,7 +35,7 @@ impl Ledger {
         }
     }
 
-    /// Notes an event.
+    /// Checks an event against those before it.
     pub(crate) fn note(&mut self, stamp: &Stamp, id: Option<&[u8]>, faults: &mut Faults) {
         match id {
             Some(id) if !id.is_empty() && id != self.last_id => {

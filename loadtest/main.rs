@@ -1,10 +1,10 @@
-//! The load generator: one small program a role, each single-threaded, so that what a client costs
-//! is known and a server can be measured beside it.
+//! The load generator: one small program per role. Each is single-threaded, so that the cost of a
+//! client is known and a server can be measured on the same machine.
 //!
-//! It shares no code with the gateway's protocols: replies are read by its own parsers (`http.rs`,
-//! `events.rs`), so that a codec bug cannot hide. Figures go to standard output, one `name value` a
-//! line or one line of JSON; everything else to standard error. `loadtest/speed` puts the roles
-//! together.
+//! It shares no code with the gateway's protocols: its own parsers (`http.rs`, `events.rs`) read
+//! the responses, so that a codec bug cannot hide. Results go to standard output, one `name value`
+//! per line or one line of JSON; everything else goes to standard error. `loadtest/speed` combines
+//! the roles.
 
 mod events;
 mod get;
@@ -22,26 +22,26 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Load for Sluicegate, and what to measure it against.
+/// Load for Sluicegate, and a minimal server to compare it with.
 #[derive(Debug, Parser)]
 #[command(name = "sluicegate-load", version)]
 struct CommandLine {
     #[command(subcommand)]
     role: Role,
-    /// How figures are printed.
+    /// Format of the printed results.
     #[arg(short, long, global = true, value_enum, default_value_t)]
     output: report::Output,
 }
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Event-stream clients: count, verify, measure the delay of each event.
+    /// Event-stream clients: count and check events, and measure their delays.
     Streams(streams::Args),
-    /// GETs over keep-alive connections, each asking again once it is answered.
+    /// GETs over keep-alive connections, each sending again when it is answered.
     Get(get::Args),
     /// Writes records to Kafka at a steady rate, each with the time it was due.
     Write(write::Args),
-    /// The least a server can do: sends the same bytes to every client, nothing else.
+    /// A minimal server: sends the same bytes to every client and does nothing else.
     Raw(raw::Args),
 }
 

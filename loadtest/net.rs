@@ -1,4 +1,4 @@
-//! Sockets and waiting: plain epoll, level-triggered, so that whatever is left unread comes again.
+//! Sockets and epoll. It is level-triggered, so unread bytes are reported again.
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::event::{Timespec, epoll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Readiness of many sockets.
+/// Waits until one of many sockets is readable.
 pub(crate) struct Poller {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
@@ -21,14 +21,14 @@ impl Poller {
         Ok(Self { epoll, events })
     }
 
-    /// Names the socket in what [`Self::wait`] gives, whenever it can be read.
+    /// Adds a socket, which [`Self::wait`] returns by `name` whenever it is readable.
     pub(crate) fn add(&self, socket: &impl AsFd, name: usize) -> Result<()> {
         let name = epoll::EventData::new_u64(name as u64);
         epoll::add(&self.epoll, socket, name, epoll::EventFlags::IN)?;
         Ok(())
     }
 
-    /// Waits for sockets to read and gives their names; none when `at_most` has passed.
+    /// Waits for readable sockets and returns their names; none after `at_most`.
     pub(crate) fn wait(&mut self, at_most: Duration, names: &mut Vec<usize>) -> Result<()> {
         let timeout = Timespec::try_from(at_most)?;
         self.events.clear();
@@ -42,11 +42,11 @@ impl Poller {
     }
 }
 
-/// An `http` URL.
+/// A parsed URL with scheme `http`.
 #[derive(Clone, Debug)]
 pub(crate) struct Url {
     pub(crate) host: String,
-    /// With the query.
+    /// The path with its query.
     pub(crate) path: String,
     pub(crate) address: SocketAddr,
 }
@@ -76,7 +76,7 @@ impl std::str::FromStr for Url {
 }
 
 impl Url {
-    /// A connection that never waits from here on.
+    /// Connects. The socket is non-blocking afterwards.
     pub(crate) fn connect(&self) -> Result<TcpStream> {
         let socket = TcpStream::connect(self.address)
             .with_context(|| format!("can't connect to {}", self.address))?;
@@ -86,7 +86,7 @@ impl Url {
     }
 }
 
-/// Lets this process have so many sockets, if the system allows.
+/// Raises the limit of open files for this many sockets, if the system allows.
 pub(crate) fn allow_sockets(sockets: usize) -> Result<()> {
     let wanted = sockets as u64 + 64;
     let limit = getrlimit(Resource::Nofile);

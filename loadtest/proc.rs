@@ -1,10 +1,10 @@
-//! What Linux knows of the server's process.
+//! CPU and memory of the server's process, from Linux's `/proc`.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// A process that is measured.
+/// A process that is measured, by its id.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(u32);
 
@@ -17,8 +17,8 @@ impl Process {
         Self(std::process::id())
     }
 
-    /// CPU time of all its threads, user and system, in ns: the run time of the scheduler, where
-    /// `/proc/PID/stat` has ticks of 10 ms. Threads that have ended are not in it.
+    /// CPU time of all its threads, user and system, from the scheduler in ns, because
+    /// `/proc/PID/stat` has ticks of 10 ms. Threads that have ended are not included.
     pub(crate) fn cpu(self) -> Result<Duration> {
         let tasks = format!("/proc/{}/task", self.0);
         let mut sum = 0;
@@ -37,7 +37,7 @@ impl Process {
         Ok(Duration::from_nanos(sum))
     }
 
-    /// Resident bytes.
+    /// Resident memory in bytes.
     pub(crate) fn resident(self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.0);
         let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;

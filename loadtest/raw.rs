@@ -1,6 +1,6 @@
-//! The least any server can do: accept, answer with one head, then send the same bytes to every
-//! client by one `send` each, on a schedule. No parsing, no timers but the schedule, no per-client
-//! state but the socket. A gateway is measured in multiples of this.
+//! A minimal server: accepts, answers with one head, then sends the same bytes to every client with
+//! one `send` each, on a schedule. It does no parsing, and has no timer but the schedule and no
+//! state per client but the socket. A gateway's cost is given as a multiple of this.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,36 +15,36 @@ use crate::report::Report;
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     Cache-Control: no-store\r\nConnection: close\r\n\r\nretry: 1000\n\n";
 
-/// What a frame has beside record and id: `data: `, two line ends, `id: `, the empty line.
+/// Bytes of a frame besides record and id: `data: `, two line breaks, `id: `, the empty line.
 const FRAME_OVERHEAD: usize = 6 + 1 + 4 + 1 + 1;
 
-/// Digits that make each id another one.
+/// Fewest digits of an id, so that each id is unique.
 const ID_SIZE_MIN: usize = 12;
 
-/// For clients to notice that all of them are open.
+/// Time for clients to notice that all of them are open.
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to listen; the first line printed says where.
+    /// Address to listen on. The first line printed has the real one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// It starts to send when so many clients are there.
+    /// Number of clients to wait for before sending.
     #[arg(long, default_value_t = 1000)]
     clients: usize,
-    /// Events a second.
+    /// Events per second to each client.
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
-    /// Events that are due, and sent, together.
+    /// Events that are due and sent together.
     #[arg(long, default_value_t = 1)]
     burst: usize,
-    /// Bytes of a record.
+    /// Bytes of an event's record.
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// Bytes of an event on the wire, its id and all line ends included.
+    /// Bytes of an event on the connection, including its id and line breaks.
     #[arg(long, default_value_t = 260)]
     frame: usize,
-    /// Events to send.
+    /// Number of events to send.
     #[arg(long, default_value_t = 200)]
     events: u64,
 }
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         short += send_all(&mut clients, &frames);
         tick += 1;
     }
-    // The clients leave when they have all.
+    // The clients disconnect when they have all events.
     for client in &mut clients {
         client.set_nonblocking(false)?;
         client.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-/// Accepts clients and answers each request as soon as it is there.
+/// Accepts clients and answers each request when it arrives.
 fn accept_all(listener: &TcpListener, wanted: usize) -> Result<Vec<TcpStream>> {
     let (mut poller, mut clients, mut names) = (Poller::new()?, Vec::new(), Vec::new());
     listener.set_nonblocking(true)?;
@@ -128,7 +128,7 @@ fn accept_all(listener: &TcpListener, wanted: usize) -> Result<Vec<TcpStream>> {
     Ok(clients)
 }
 
-/// One event, of exactly the size asked for.
+/// Writes one event of exactly the requested size.
 fn put_frame(stamp: &Stamp, args: &Args, into: &mut Vec<u8>) {
     let start = into.len();
     into.extend_from_slice(b"data: ");
@@ -139,7 +139,7 @@ fn put_frame(stamp: &Stamp, args: &Args, into: &mut Vec<u8>) {
     debug_assert_eq!(into.len() - start, args.frame);
 }
 
-/// One `send` a client. Gives how many did not take all: there should be none.
+/// Sends to each client once. Returns how many did not accept all bytes, which should be 0.
 fn send_all(clients: &mut [TcpStream], bytes: &[u8]) -> u64 {
     let mut short = 0;
     for client in clients {

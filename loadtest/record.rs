@@ -1,21 +1,21 @@
-//! What a generated record says: who wrote it, which of its partition's it is, and when it was due.
-//! Small JSON with a filler, so that every record has the size asked for.
+//! The content of a generated record: the writer's run, the record's number in its partition, and
+//! the time it was due. It is small JSON with padding, so that every record has the requested size.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The smallest record: the fields at their longest.
+/// The smallest record size: all fields at their longest.
 pub(crate) const SIZE_MIN: usize = 100;
 
-/// A record's fields.
+/// The fields of a generated record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// One run of a writer.
+    /// Identifies one run of a writer.
     pub(crate) writer: u64,
     pub(crate) partition: u32,
-    /// Counted per partition, from 0.
+    /// Number of the record in its partition, from 0.
     pub(crate) number: u64,
-    /// When it was due, whenever it was really written, in µs since 1970.
+    /// Time at which it was due, in µs since 1970, whenever it was written.
     pub(crate) due_us: u64,
 }
 
@@ -39,7 +39,7 @@ impl Stamp {
         into.extend_from_slice(b"\"}");
     }
 
-    /// Reads a record; `None` if it is not one of ours.
+    /// Parses a record. `None` if a writer did not generate it.
     pub(crate) fn read(mut text: &[u8]) -> Option<Self> {
         Some(Self {
             writer: field(&mut text, b"{\"w\":")?,
@@ -61,7 +61,8 @@ fn field(text: &mut &[u8], before: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// µs since 1970. Writer and clients compare their clocks: on one host they are the same.
+/// The current time in µs since 1970. Writer and clients run on one host, so their clocks are the
+/// same.
 pub(crate) fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(now.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(u64::MAX)

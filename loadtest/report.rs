@@ -1,20 +1,20 @@
-//! Figures with names, and what did not hold.
+//! Named results, and violated conditions.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// How figures are printed.
+/// Format of the printed results.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// `name value`, one a line.
+    /// One `name value` per line.
     #[default]
     Text,
-    /// One object on one line.
+    /// One JSON object on one line.
     Json,
 }
 
-/// What a role found out.
+/// The results of a role.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     figures: Vec<(&'static str, f64)>,
@@ -31,7 +31,7 @@ impl Report {
         self.figure(name, value as f64)
     }
 
-    /// p50, p99 and maximum in µs.
+    /// Adds p50, p99 and maximum in µs.
     pub(crate) fn latency(&mut self, latency: &Latency) -> &mut Self {
         let Latency(histogram) = latency;
         if histogram.is_empty() {
@@ -42,7 +42,7 @@ impl Report {
             .count("max_us", histogram.max())
     }
 
-    /// Something that must hold and did not.
+    /// Records a violation unless the condition holds.
     pub(crate) fn must(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.failures.push(what());
@@ -71,7 +71,7 @@ impl Report {
     }
 }
 
-/// Three decimals, or none where there is nothing behind the point.
+/// Prints three decimals, or none for an integer.
 struct Number(f64);
 
 impl std::fmt::Display for Number {
@@ -83,7 +83,7 @@ impl std::fmt::Display for Number {
     }
 }
 
-/// Delays in µs, up to a minute.
+/// A histogram of delays in µs, up to a minute.
 #[derive(Debug)]
 pub(crate) struct Latency(Histogram<u64>);
 

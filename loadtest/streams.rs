@@ -1,6 +1,5 @@
-//! Event-stream clients on one thread. They open first, all of them; then whoever started this
-//! program is told (`ready`), and may start a writer. The first tenth of the events is warm-up: the
-//! figures are of the rest.
+//! Event-stream clients on one thread. All of them connect first. Then `ready` is printed, and the
+//! caller may start a writer. The first tenth of the events is warm-up and is not in the results.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,48 +15,48 @@ use crate::proc::Process;
 use crate::record::{Stamp, now_us};
 use crate::report::{Latency, Report};
 
-/// How long all clients together may take to open.
+/// Time for all clients together to connect.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Connections that may be opening at one time.
+/// Most connections that are being opened at a time.
 const OPENING_MAX: usize = 256;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The stream, `http://host:port/path`.
+    /// URL of the stream, `http://host:port/path`.
     #[arg(long)]
     url: Url,
-    /// How many clients.
+    /// Number of clients that connect.
     #[arg(long, default_value_t = 1000)]
     clients: usize,
-    /// How long at most, from when all are open.
+    /// Longest time in seconds after all are connected.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Events each client waits for, from a writer's first; then it is over at once.
+    /// Events that each client waits for, from the writer's first one. Then the run ends at once.
     #[arg(long)]
     events: Option<u64>,
-    /// Fail if an event is missing, comes twice or has no id of its own.
+    /// Fail if an event is missing, repeated or without a new id.
     #[arg(long)]
     verify: bool,
-    /// The server's process, to say what a delivery costs it.
+    /// Process id of the server, to measure its CPU per delivery.
     #[arg(long)]
     pid: Option<u32>,
 }
 
-/// One client.
+/// One client and its stream.
 #[derive(Debug)]
 struct Client {
-    /// `None`: the server has closed it.
+    /// The connection. `None` if the server has closed it.
     socket: Option<TcpStream>,
     responses: Responses,
     events: Events,
     ledger: Ledger,
-    /// The head and the stream's first bytes are there.
+    /// Whether the head and the stream's first bytes have arrived.
     open: bool,
     seen: u64,
 }
 
-/// All clients, and what they have seen together.
+/// All clients with their combined results.
 struct Run<'a> {
     args: &'a Args,
     poller: Poller,
@@ -70,7 +69,7 @@ struct Run<'a> {
     server: Option<Process>,
 }
 
-/// Sums over all clients.
+/// Results of all clients together.
 #[derive(Debug)]
 struct Seen {
     events: u64,
@@ -78,11 +77,11 @@ struct Seen {
     foreign: u64,
     faults: Faults,
     latency: Latency,
-    /// Delays are noted: the warm-up is over.
+    /// Whether the warm-up is over, so that delays are recorded.
     warm: bool,
 }
 
-/// Where the figures begin.
+/// Counters at the start of the measurement.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     at: Instant,
@@ -169,7 +168,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Receives until every client has all, or the time is up. Gives where the figures begin.
+    /// Receives until every client has all events, or the time is up. Returns the start of the
+    /// measurement.
     fn receive(&mut self, open: Mark) -> Result<Mark> {
         let until = Instant::now() + Duration::from_secs(self.args.seconds);
         let clients = self.args.clients as u64;
@@ -187,7 +187,7 @@ impl Run<'_> {
                 self.seen.warm = true;
             }
         }
-        // Idle streams: what they cost from when they were open.
+        // Idle streams are measured from when they were connected.
         Ok(began.unwrap_or(open))
     }
 
@@ -277,7 +277,7 @@ impl Run<'_> {
 }
 
 impl Client {
-    /// Reads once what is there. False: the server has closed it.
+    /// Reads available bytes once. Returns false if the server has closed the stream.
     fn read(&mut self, scratch: &mut [u8], verify: bool, seen: &mut Seen) -> Result<bool> {
         let Some(socket) = &mut self.socket else {
             return Ok(true);

@@ -1,5 +1,5 @@
-//! Writes records on a schedule, by rskafka. Each record carries the time it was due, so that a
-//! broker or a writer that is late shows in the delay of its events and is not hidden by it.
+//! Writes records on a schedule with rskafka. Each record has the time at which it was due, so that
+//! a late broker or writer shows in the delay of its events.
 
 use std::time::{Duration, Instant};
 
@@ -13,39 +13,39 @@ use tokio::time::timeout;
 use crate::record::{SIZE_MIN, Stamp, now_us};
 use crate::report::{Latency, Report};
 
-/// Bytes of records in one produce request: rskafka stalls for 44 ms from 8 KiB on.
+/// Most bytes of records in one produce request. rskafka stalls for 44 ms from 8 KiB on.
 const PRODUCE_BYTES_MAX: usize = 7 * 1024;
 
-/// What a record takes in a batch beside its value, at most.
+/// Most bytes of a record in a batch besides its value.
 const RECORD_OVERHEAD: usize = 64;
 
-/// For one answer of the cluster.
+/// Time for one response of the cluster.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A broker, `host:port`.
+    /// A broker to connect to, `host:port`.
     #[arg(long)]
     bootstrap: String,
-    /// The topic.
+    /// The topic to write to.
     #[arg(long)]
     topic: String,
-    /// Make the topic first, with so many partitions, unless it is there.
+    /// Create the topic first, with this many partitions, unless it exists.
     #[arg(long, value_name = "PARTITIONS")]
     create: Option<i32>,
-    /// Records a second.
+    /// Records per second to write.
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
-    /// Records that are due, and written to one partition, together.
+    /// Records that are due together, and are written to one partition.
     #[arg(long, default_value_t = 1)]
     burst: u64,
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// For how long; 0 writes nothing.
+    /// Seconds to write; 0 writes nothing.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Key of all records; none without.
+    /// Key of all records. Without it they have none.
     #[arg(long)]
     key: Option<String>,
 }
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let mut took = Latency::new();
     for tick in 0..ticks {
         let due = every * tick;
-        // The thread's sleep: the runtime's timer has steps of a millisecond.
+        // Use the thread's sleep, because the runtime's timer has steps of 1 ms.
         std::thread::sleep((start + due).saturating_duration_since(Instant::now()));
         let at = tick as usize % partitions.len();
         let stamps = (0..args.burst).map(|ahead| Stamp {
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-/// Connects, makes the topic if asked to, and finds all its partitions.
+/// Connects, creates the topic if requested, and finds all its partitions.
 async fn open(args: &Args) -> Result<Vec<PartitionClient>> {
     let client = ClientBuilder::new(vec![args.bootstrap.clone()]).build();
     let client: Client = within("connect", client).await?;
@@ -131,7 +131,7 @@ fn record(args: &Args, stamp: &Stamp) -> Record {
     }
 }
 
-/// Appends records in order, in requests of a bounded size.
+/// Appends records in order, in requests of limited size.
 async fn append(partition: &PartitionClient, records: Vec<Record>) -> Result<()> {
     let mut records = records.into_iter().peekable();
     while records.peek().is_some() {

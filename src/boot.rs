@@ -61,9 +61,9 @@ pub enum BootError {
     /// The admin port cannot be bound.
     #[error("can't listen on {address} for the admin port: {source}; free it or set admin.listen")]
     Admin {
-        /// The address in `admin.listen`.
+        /// The address that `admin.listen` sets.
         address: SocketAddr,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: std::io::Error,
     },
     /// A file that a setting names cannot be read.
@@ -71,9 +71,9 @@ pub enum BootError {
     File {
         /// The setting's key, with its cluster.
         key: String,
-        /// Path of the file.
+        /// The path that the config names.
         path: String,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: std::io::Error,
     },
     /// A certificate or key file is invalid, or key and certificate do not match.
@@ -81,7 +81,7 @@ pub enum BootError {
     Pem {
         /// The setting's key, with its cluster.
         key: String,
-        /// Path of the file.
+        /// The path that the config names.
         path: String,
         /// Why the file is rejected.
         source: Box<TlsError>,
@@ -124,7 +124,7 @@ pub enum BootError {
     System {
         /// The operation that was tried.
         what: &'static str,
-        /// The system's error.
+        /// The error that the system returned.
         source: std::io::Error,
     },
 }

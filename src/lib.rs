@@ -4,11 +4,13 @@
 //! it.
 
 pub mod boot;
+#[cfg(feature = "demo")]
 pub mod broker;
 pub mod cache;
 pub mod command;
 pub mod config;
 pub mod control;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod http;
 pub mod kafka;

@@ -4,13 +4,8 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::{Args as _, FromArgMatches as _};
-
 use sluicegate::boot::{self, cpus, print_stderr};
-use sluicegate::config::{
-    self, CommandLine, Invocation, Loaded, LogLevel, Output, Report, Sources,
-};
-use sluicegate::demo::{self, DemoArgs};
+use sluicegate::config::{self, CommandLine, Invocation, Loaded, Output, Report, Sources};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,10 +18,8 @@ const NOT_AVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
     // clap ends the process here: code 2 for bad usage, 0 for help and version.
-    let demo = DemoArgs::augment_args(clap::Command::new("demo"));
-    let matches = config::command()
-        .subcommand(demo.about("Show everything in one process, with a page"))
-        .get_matches();
+    let demo = demo_command::command().about("Show everything in one process, with a page");
+    let matches = config::command().subcommand(demo).get_matches();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
     let colours = config::colours(&matches, no_color, std::io::stderr().is_terminal());
     match (
@@ -34,22 +27,57 @@ fn main() -> ExitCode {
         matches.subcommand_matches("demo"),
     ) {
         (Some(invocation), _) => dispatch(invocation, colours),
-        (None, Some(matches)) => show_demo(matches, colours),
+        (None, Some(matches)) => demo_command::run(matches, colours),
         (None, None) => print(&config::short_help()),
     }
 }
 
-/// Runs the demo, with a log of warnings only.
-fn show_demo(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
-    let args = DemoArgs::from_arg_matches(matches).expect("clap checked them");
-    let log = config::Log {
-        level: LogLevel::Warn,
-        ..config::Log::default()
-    };
-    if let Err(code) = start_log(&log, colours) {
-        return code;
+/// The subcommand `demo`.
+#[cfg(feature = "demo")]
+mod demo_command {
+    use std::process::ExitCode;
+
+    use clap::{Args as _, FromArgMatches as _};
+    use sluicegate::config::{Log, LogLevel};
+    use sluicegate::demo::{self, DemoArgs};
+
+    pub(super) fn command() -> clap::Command {
+        DemoArgs::augment_args(clap::Command::new("demo"))
     }
-    finish(demo::run(&args).map_err(|error| (error.exit_code(), error.into())))
+
+    /// Runs the demo, with a log of warnings only.
+    pub(super) fn run(matches: &clap::ArgMatches, colours: bool) -> ExitCode {
+        let args = DemoArgs::from_arg_matches(matches).expect("clap checked them");
+        let log = Log {
+            level: LogLevel::Warn,
+            ..Log::default()
+        };
+        if let Err(code) = super::start_log(&log, colours) {
+            return code;
+        }
+        super::finish(demo::run(&args).map_err(|error| (error.exit_code(), error.into())))
+    }
+}
+
+/// The subcommand `demo` of a build without it. It accepts all arguments, so that every call gets
+/// the same answer.
+#[cfg(not(feature = "demo"))]
+mod demo_command {
+    use std::process::ExitCode;
+
+    pub(super) fn command() -> clap::Command {
+        let any = clap::Arg::new("any").num_args(..).hide(true);
+        let any = any.trailing_var_arg(true).allow_hyphen_values(true);
+        clap::Command::new("demo").arg(any)
+    }
+
+    pub(super) fn run(_matches: &clap::ArgMatches, _colours: bool) -> ExitCode {
+        super::print_stderr(
+            "error: this program was built without the demo. Build it with its default features: \
+             cargo build --release",
+        );
+        ExitCode::from(super::NOT_AVAILABLE)
+    }
 }
 
 /// Ends the process: prints an error, or waits for the last lines of the log.

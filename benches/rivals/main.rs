@@ -1,10 +1,11 @@
-//! From `produce` to the fetched record, one at a time: our client, rskafka and librdkafka beside
-//! each other on one broker, in turns. `benches/rivals/run` starts the broker and this.
+//! The time from `produce` to the fetched record, one record at a time: our client, rskafka and
+//! librdkafka on the same broker, in turns. `benches/rivals/run` starts the broker and this bench.
 //!
-//! Fails where our median is worse than either rival's by more than noise, or looks like rskafka's
-//! 44 ms stall (its produce requests of 8 to 64 KiB wait for a delayed acknowledgement). librdkafka's
-//! producer is idempotent as ours is. rskafka's is not, and what the broker does for that is counted
-//! against us: with a producer id of -1 our ratio to it was 0.99 where it is 1.09 (100 bytes).
+//! Fails if our median is worse than that of either rival by more than noise, or if it looks like
+//! rskafka's stall of 44 ms (its produce requests of 8 to 64 KiB wait for a delayed
+//! acknowledgement). librdkafka's producer is idempotent as ours is. rskafka's is not, so what the
+//! broker does for idempotence is counted against us: with a producer id of -1 our ratio to rskafka
+//! was 0.99 instead of 1.09 (100 bytes).
 
 mod ours;
 mod theirs;
@@ -12,23 +13,23 @@ mod theirs;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-/// A size's rounds, and the records of one round and client.
+/// Rounds of each size, and records of each client in one round.
 const ROUNDS: usize = 7;
 const RECORDS: usize = 60;
 const WARM_UP: usize = 30;
 const SIZES: [usize; 4] = [100, 8 << 10, 32 << 10, 64 << 10];
-/// What a ratio of medians may be on a shared machine without being another than 1.
+/// A ratio of medians up to this counts as equal, because the machine is shared.
 const NOISE: f64 = 1.10;
-/// What a broker may cost us that keeps a producer's sequence, beside one that is not asked to.
+/// The ratio up to which our median may be worse because the broker keeps our producer's sequence.
 const IDEMPOTENCE: f64 = 1.15;
-/// Below any delayed acknowledgement (40 ms).
+/// Less than any delayed acknowledgement (40 ms).
 const STALL: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     let (Some(bootstrap), Some(librdkafka)) = (variable("RIVALS_BOOTSTRAP"), variable("RIVALS_C"))
     else {
-        // `cargo test` and `cargo bench` run every bench; this one needs a broker.
+        // `cargo test` and `cargo bench` run every bench, but this one needs a broker.
         println!("produce to fetch: not run; benches/rivals/run starts it with a broker");
         return ExitCode::SUCCESS;
     };
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         1 => theirs::run(&bootstrap, topic, size),
         _ => librdkafka_run(&librdkafka, &bootstrap, topic, size),
     };
-    // A cold broker's times are nobody's.
+    // The times of a cold broker say nothing about a client.
     let topic = format!("rivals-cold-{}", std::process::id());
     theirs::create_topic(&bootstrap, &topic);
     for _ in 0..3 {
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
             let topic = format!("rivals-{size}-{round}-{}", std::process::id());
             theirs::create_topic(&bootstrap, &topic);
             let mut times: [Vec<Duration>; 3] = Default::default();
-            // The order changes, so that nobody is always first after a pause.
+            // The order changes, so that no client is always the first after a pause.
             for turn in 0..3 {
                 let who = (round + turn) % 3;
                 times[who] = run(who, &topic, size);
@@ -110,7 +111,7 @@ fn quantile<T: PartialOrd>(values: impl Iterator<Item = T>, part: f64) -> T {
     values.swap_remove(at)
 }
 
-/// Runs the C program: a time in microseconds a line.
+/// Runs the C program, which prints one time in microseconds a line.
 fn librdkafka_run(program: &str, bootstrap: &str, topic: &str, size: usize) -> Vec<Duration> {
     let count = |n: usize| n.to_string();
     let out = Command::new(program)

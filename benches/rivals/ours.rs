@@ -1,4 +1,4 @@
-//! Our client over plain sockets: a driver of some lines, since the client does no I/O.
+//! Our client over plain sockets. The client does no I/O, so this file has a short driver for it.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -31,8 +31,9 @@ impl Driver {
         }
     }
 
-    /// One turn: what the client wants is written, then a wait for sockets or its deadline. Gives what
-    /// happened; as in a shard's turn, that is dealt with before the brokers' sockets are.
+    /// Runs one turn: writes what the client wants to send, then waits for a socket or the client's
+    /// deadline. Gives the events, which the caller handles before the brokers' sockets are read,
+    /// as in a shard's turn.
     fn turn(&mut self) -> Vec<Event> {
         let now = self.now();
         self.work(now);
@@ -55,7 +56,7 @@ impl Driver {
         events
     }
 
-    /// Opens, writes and closes what the client wants.
+    /// Opens, writes to and closes connections as the client requests.
     fn work(&mut self, now: Now) {
         self.client.on_time(now);
         while let Some((id, address)) = self.client.next_open() {
@@ -162,7 +163,7 @@ pub(crate) fn run(bootstrap: &str, topic: &str, size: usize) -> Vec<Duration> {
             }
             assert!(asked.elapsed() < PATIENCE, "no record");
         }
-        // The next Fetch is on its way before the next record.
+        // The next Fetch must be sent before the next record is.
         let now = driver.now();
         driver.work(now);
         times.extend(seen.filter(|_| n >= WARM_UP));

@@ -1,4 +1,4 @@
-//! rskafka doing the same: a task that fetches for ever, and one that produces.
+//! The same with rskafka: one task fetches without end, another produces.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
-/// A topic of one partition.
+/// Creates a topic with one partition.
 pub(crate) fn create_topic(bootstrap: &str, topic: &str) {
     let (host, port) = bootstrap.rsplit_once(':').expect("host:port");
     let broker = BrokerAddress {

@@ -61,7 +61,7 @@ pub struct ChangeCursor {
     pub offset: Offset,
 }
 
-/// One page of *changes*.
+/// One page of *changes*, by offset.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// Newest records within the bounds, including tombstones, by partition and offset.

@@ -123,7 +123,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Creates an empty slice.
+    /// Creates a slice without any records.
     #[must_use]
     pub fn new(settings: SliceSettings) -> Self {
         Self {
@@ -165,7 +165,7 @@ impl Slice {
         }
     }
 
-    /// Looks up a key.
+    /// Looks up a key that may be in any partition.
     #[must_use]
     pub fn get(&self, key: &[u8], hash: KeyHash) -> Lookup<'_> {
         self.get_of(key, hash, None)

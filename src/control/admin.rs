@@ -62,7 +62,7 @@ pub struct AdminSettings {
     pub log_lines_dropped: fn() -> u64,
 }
 
-/// The bound admin port.
+/// The admin port, bound and ready to serve.
 pub struct Admin {
     listener: TcpListener,
     state: Arc<AdminState>,
@@ -136,7 +136,7 @@ impl Admin {
     }
 }
 
-/// An open connection.
+/// An open connection of the admin port.
 struct AdminConnection {
     task: AbortHandle,
     activity: Arc<Activity>,

@@ -8,7 +8,7 @@ use crate::metrics::ProcessMetrics;
 /// for.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Reads the current values.
+/// Reads the current values from `/proc`.
 pub(super) fn read(
     uptime: Duration,
     shards: usize,

@@ -40,7 +40,7 @@ pub struct TopicSpec {
 /// Whether [`ensure_topics`] created a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ensured {
-    /// The topic is new.
+    /// The topic did not exist before.
     Created,
     /// The topic existed and is unchanged. Its partitions and configs are not compared.
     Existed,
@@ -85,7 +85,7 @@ pub enum EnsureError {
     /// A topic exists, but some of its partitions had no leader in time.
     #[error("topic `{topic}` has partitions without a leader")]
     NoLeader {
-        /// The topic without leaders.
+        /// The topic that has such partitions.
         topic: TopicName,
     },
 }

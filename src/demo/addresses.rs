@@ -17,7 +17,7 @@ use super::topics::{BALANCES, COMMANDS, PAYMENTS, REPLIES};
 pub(crate) struct Addresses {
     /// The gateway's address for commands, queries and streams.
     pub(crate) gateway: SocketAddr,
-    /// The gateway's admin port.
+    /// The address of the gateway's admin port.
     pub(crate) admin: SocketAddr,
     /// The broker's address for Kafka clients.
     pub(crate) kafka: SocketAddr,
@@ -31,7 +31,7 @@ impl Addresses {
         url(self.gateway)
     }
 
-    /// The gateway's config file.
+    /// Generates the gateway's config file.
     pub(crate) fn gateway_toml(&self) -> String {
         let (commands, replies) = (COMMANDS.name, REPLIES.name);
         let (balances, payments) = (BALANCES.name, PAYMENTS.name);

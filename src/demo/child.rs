@@ -42,11 +42,11 @@ const NOT_INHERITED: [&str; 4] = [
 /// The command that starts a gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
-    /// Path of the program.
+    /// Path of the program to start.
     pub(crate) program: PathBuf,
-    /// Arguments of the program.
+    /// Arguments to start the program with.
     pub(crate) args: Vec<String>,
-    /// Address that serves `/readyz`.
+    /// The admin address, which serves `/readyz`.
     pub(crate) admin: SocketAddr,
 }
 
@@ -113,9 +113,9 @@ pub enum GatewayError {
     /// The program cannot be started.
     #[error("the gateway {program} can't be started", program = program.display())]
     Start {
-        /// Path of the program.
+        /// Path of the program that did not start.
         program: PathBuf,
-        /// The system's error.
+        /// The error that the system returned.
         source: std::io::Error,
     },
     /// The gateway ended before it was ready.

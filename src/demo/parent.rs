@@ -24,7 +24,7 @@ const SERVICE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the end of the demo: the gateway's own limit, and 2 s more.
 const END_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// Flags of `sluicegate demo`.
+/// The flags of `sluicegate demo`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DemoArgs {
     /// Where the gateway listens for commands, queries and streams (port 0: any free one).
@@ -79,15 +79,15 @@ pub enum DemoError {
         flag: &'static str,
         /// The address that was requested.
         addr: SocketAddr,
-        /// The system's error.
+        /// The error that the system returned.
         source: std::io::Error,
     },
     /// The system refused an operation that the demo needs.
     #[error("can't {what}")]
     System {
-        /// The operation that failed.
+        /// The operation, as in "can't write the config".
         what: &'static str,
-        /// The system's error.
+        /// The error that the system returned.
         source: std::io::Error,
     },
     /// The payments service could not open its accounts.

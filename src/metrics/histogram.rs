@@ -30,7 +30,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Records one time.
+    /// Records one time at its bucket.
     pub fn record(&mut self, time: Duration) {
         self.record_n(time, 1);
     }
@@ -54,7 +54,7 @@ impl Histogram {
         self.sum_nanos = self.sum_nanos.saturating_add(other.sum_nanos);
     }
 
-    /// Number of recorded times.
+    /// Number of times that were recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

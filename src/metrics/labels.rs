@@ -91,9 +91,9 @@ labels! {
 
     /// A request type of Kafka's protocol.
     "api" KafkaApi {
-        /// Produce, which writes records.
+        /// Produce, which appends records to partitions.
         Produce = "produce",
-        /// Fetch, which reads records.
+        /// Fetch, which reads records of partitions.
         Fetch = "fetch",
         /// ListOffsets, which returns where logs begin and end.
         ListOffsets = "list_offsets",

@@ -61,9 +61,9 @@ impl Check {
 pub struct ShardStatus {
     /// Number of turns so far.
     pub turns: u64,
-    /// Open connections of clients.
+    /// Connections of clients that are open.
     pub connections: u64,
-    /// Open streams of clients.
+    /// Streams of clients that are open.
     pub streams: u64,
     /// Commands in flight at this home.
     pub commands_open: u64,
@@ -80,9 +80,9 @@ pub struct ShardStatus {
 pub struct BrokerStatus {
     /// The broker's address, or `other` for all beyond the first 64.
     pub broker: String,
-    /// Connections that are open.
+    /// Connections to the broker that are open.
     pub connections: u64,
-    /// Connections established so far.
+    /// Connections to the broker established so far.
     pub connected: u64,
     /// Connections that failed so far.
     pub failed: u64,
@@ -90,7 +90,7 @@ pub struct BrokerStatus {
     pub last_failure: Option<String>,
     /// Failed requests, or failed partitions of requests.
     pub requests_failed: u64,
-    /// Completed requests, without fetches.
+    /// Requests with a response, without fetches.
     pub requests: u64,
     /// Sum of their response times in microseconds.
     pub request_micros: u64,
@@ -116,7 +116,7 @@ pub struct TopicStatus {
 pub struct PartitionStatus {
     /// The number of the partition.
     pub partition: u32,
-    /// Next offset to read.
+    /// The next offset that the home reads.
     pub next_offset: u64,
     /// One past the last record that no open transaction may abort, as far as known.
     pub last_stable_offset: u64,

@@ -24,7 +24,7 @@ pub const PARTITIONS_MAX: usize = 128;
 pub struct Names {
     /// Kind and name of each route.
     pub routes: IdTable<RouteId, (RouteKind, String)>,
-    /// Name of each topic.
+    /// The name of each topic.
     pub topics: IdTable<TopicId, String>,
 }
 

@@ -88,11 +88,11 @@ groups! {
         request_time: By<RouteKind, Histogram> = "http_request_seconds",
         /// Open connections to brokers.
         kafka_connections_open: Gauge = "kafka_connections_open",
-        /// Failed connections to brokers.
+        /// Connections to brokers that failed, or could not be established.
         kafka_connections_failed: Counter = "kafka_connections_failed_total",
         /// Commands in flight: admitted and without a reply, counted at their homes.
         commands_open: Gauge = "commands_open",
-        /// Turns of all shards.
+        /// Turns of the shards' loops.
         turns: Counter = "turns_total",
         /// Time that a turn of a shard took.
         turn_time: Histogram = "turn_seconds",
@@ -100,7 +100,7 @@ groups! {
         steps_applied: Counter = "steps_applied_total",
     }
 
-    /// Metrics of every route.
+    /// Metrics that every route has.
     RouteMetrics {
         /// Completed requests, by status. A stream counts when it starts.
         requests: By<StatusClass, Counter> = "http_requests_total",
@@ -108,13 +108,13 @@ groups! {
 
     /// Further metrics of command routes.
     CommandMetrics {
-        /// Commands by their result.
+        /// Commands, by the result that was sent.
         commands: By<CommandOutcome, Counter> = "commands_total",
     }
 
     /// Further metrics of stream routes.
     StreamMetrics {
-        /// Streams that are open.
+        /// Open streams of the route.
         open: Gauge = "streams_open",
         /// Streams that ended, by reason.
         ended: By<StreamEnd, Counter> = "streams_ended_total",
@@ -157,7 +157,7 @@ groups! {
         failures: By<KafkaFailure, Counter> = "kafka_broker_request_failures_total",
     }
 
-    /// Metrics of every topic.
+    /// Metrics that every topic has.
     TopicMetrics {
         /// Records fetched from brokers.
         fetched_records: Counter = "kafka_fetched_records_total",

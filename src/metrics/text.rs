@@ -30,7 +30,7 @@ impl Exposition {
         samples(&mut Samples { name, labels, text });
     }
 
-    /// Returns the whole text.
+    /// Returns the text of all families.
     #[must_use]
     pub fn into_text(self) -> String {
         self.text

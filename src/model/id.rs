@@ -1,14 +1,15 @@
-//! Numbers of what a config names. The registry of the process assigns them (`shard/registry.rs`):
-//! a name has the same number in every snapshot, and no number is used for a second name. A message
-//! or an in-flight request may therefore outlive the snapshot that it was made under.
+//! Numbers of topics, clusters and routes. The registry of the process assigns them
+//! (`shard/registry.rs`): a name has the same number in every snapshot, and no number is used for a
+//! second name. So a message or an in-flight request may outlive the snapshot that it was made
+//! under.
 
 use std::marker::PhantomData;
 
 /// A number assigned in order from 0. A table of numbers is a dense vector.
 pub trait Id: Copy {
-    /// The number at a place of a table. `None` if the type has no such number.
+    /// The number with an index of a table. `None` if the type has no such number.
     fn at(index: usize) -> Option<Self>;
-    /// The place in a table.
+    /// The index of the number in a table.
     fn index(self) -> usize;
 }
 
@@ -31,15 +32,16 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A topic of a cluster. Not Kafka's topic id, which is a UUID and names an incarnation.
+    /// Number of a topic of a cluster. It is not Kafka's topic id, a UUID that identifies an
+    /// incarnation.
     TopicId(u16)
-    /// A cluster. That of `[kafka]` is 0.
+    /// Number of a cluster. The one of `[kafka]` is 0.
     ClusterId(u8)
-    /// A route of any kind.
+    /// Number of a route of any kind.
     RouteId(u16)
 }
 
-/// Values by number.
+/// A table of values by their number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdTable<I, T> {
     slots: Vec<Option<T>>,
@@ -91,7 +93,7 @@ impl<I: Id, T> IdTable<I, T> {
         self.slots.iter().flatten()
     }
 
-    /// One past the highest number that has had a value: the length of a table beside this one.
+    /// One past the highest number that has had a value: the length of a parallel table.
     #[must_use]
     pub fn end(&self) -> usize {
         self.slots.len()

@@ -1,12 +1,12 @@
-//! Fast random numbers, for what must be spread and need not be secret.
+//! Fast random numbers for uses that need no secrecy.
 
 /// A fast generator (SplitMix64; Steele, Lea, Flood 2014): one addition and one mix per number. It
-/// spreads retries and heartbeats in time, and makes ids that only have to differ. Its numbers can
-/// be predicted from one another. What a client must not guess comes from the shard's secure
-/// generator.
+/// spreads retries and heartbeats in time, and creates ids that only have to differ. Its numbers
+/// can be predicted from one another. Numbers that a client must not guess come from the shard's
+/// secure generator.
 ///
-/// The algorithm is ours and not a crate's, so that an update of a crate never changes the history
-/// that a seed of the simulated fleet stands for.
+/// The algorithm is not a crate's, so that an update of a crate never changes the history of a seed
+/// in the simulated fleet.
 #[derive(Clone, Debug)]
 pub struct FastRandom(u64);
 

@@ -31,7 +31,7 @@ impl Clock {
         }
     }
 
-    /// Reads monotonic time only.
+    /// Reads monotonic time without wall time.
     #[must_use]
     pub fn mono(&self) -> Instant {
         Instant::ZERO.after(self.origin.elapsed())

@@ -21,7 +21,7 @@ pub enum ReactorError {
     Shard {
         /// The shard that could not start.
         shard: ShardId,
-        /// The error as text.
+        /// The text of the error.
         why: String,
     },
     /// An address could not be bound.
@@ -29,7 +29,7 @@ pub enum ReactorError {
     Bind {
         /// The address of the config.
         address: SocketAddr,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: io::Error,
     },
 }

@@ -202,8 +202,8 @@ impl Failure {
             Self::MissingParameter | Self::BadParameter | Self::MalformedBody => "",
             Self::BadCursor => "start the collection again without a cursor",
             Self::CursorGone => {
-                "the topic was re-created or the gateway's hash secret changed: start again without \
-                 a cursor"
+                "the topic was re-created or the gateway's hash secret changed: start again \
+                 without a cursor"
             }
             Self::IdempotencyKeyRequired => {
                 "send the header Idempotency-Key with a value of your own, the same on each retry"

@@ -24,7 +24,7 @@ pub type Params<'p> = SmallVec<[&'p str; 4]>;
 /// The route of a request, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match<'p> {
-    /// The route that matches.
+    /// The route that matches the request.
     pub route: RouteIndex,
     /// Values of the route's parameters, in order.
     pub params: Params<'p>,

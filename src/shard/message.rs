@@ -16,19 +16,10 @@ use crate::model::{
     Secret, ShardId,
 };
 use crate::route::{Failure, Refused};
+use crate::sse::StreamQuestion;
 
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::model::TopicId;
-
-/// A question that a stream asks another shard. The number keeps the answer to an earlier question
-/// of the same stream from being taken for this one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamQuestion {
-    /// The stream that asks.
-    pub exchange: ExchangeId,
-    /// Which of its questions.
-    pub number: u32,
-}
 
 /// What a shard receives, by the part of it that receives it.
 #[derive(Debug)]
@@ -122,30 +113,39 @@ pub enum TopicMessage {
     Applied(Seq),
     /// The gaps of the shard's slice have changed.
     Gaps(Gaps),
+    /// About history that the topic's streams on the shard need.
+    History(HistoryMessage),
+}
+
+/// What the streams of a topic on a shard send to its home.
+#[derive(Debug)]
+pub enum HistoryMessage {
     /// A stream needs history. Answered by [`FeedMessage::CatchUpJoined`].
-    JoinCatchUp {
+    Join {
         /// What the answer answers.
         question: StreamQuestion,
-        /// By which encoding.
+        /// The encoding of the blocks.
         encoding: usize,
         /// What the stream's client holds.
         from: Cut,
     },
-    /// Are these positions of a stream's client still in the log? Answered by
-    /// [`FeedMessage::PlacesChecked`].
-    CheckPlaces {
-        /// What the answer answers.
-        question: StreamQuestion,
-        /// The client's positions, each with the epoch of the record before.
-        places: Vec<(Partition, Next)>,
-    },
-    /// The members on the shard took the last block of a catch-up read.
-    CatchUpTaken {
-        /// Which catch-up read.
+    /// The members on the shard have taken the last block of a catch-up read, or left it.
+    Taken {
+        /// The number of the catch-up read.
         catch_up: u32,
-        /// Members that stayed.
+        /// Members that stayed. 0: the shard needs no more blocks.
         members: usize,
     },
+    /// Does the log still have what a stream's client holds? Answered by
+    /// [`FeedMessage::EpochsChecked`].
+    CheckEpochs {
+        /// What the answer answers.
+        question: StreamQuestion,
+        /// The positions in doubt, each with the epoch of the record before.
+        positions: Vec<(Partition, Next)>,
+    },
+    /// The stream has ended and waits for nothing any more.
+    Cancel(ExchangeId),
 }
 
 /// What a shard's projection of a topic receives.
@@ -193,6 +193,8 @@ pub enum ProjectionMessage {
     Changes(Box<ChangesRequest>),
     /// To the topic's streams on the shard.
     Feed(FeedMessage),
+    /// The exchange has ended: what it waits for here is dropped.
+    Cancel(ExchangeId),
 }
 
 /// What the streams of a topic on a shard receive.
@@ -200,8 +202,8 @@ pub enum ProjectionMessage {
 pub enum FeedMessage {
     /// A piece of *changes*; `None`: the topic is not live there.
     Changed(StreamQuestion, Option<Box<ChangesPiece>>),
-    /// What the home found of a client's positions.
-    PlacesChecked {
+    /// Whether the log still has what a client holds.
+    EpochsChecked {
         /// The question.
         question: StreamQuestion,
         /// Where the log ends what the client holds, for partitions where that is less; `None`: the
@@ -212,13 +214,13 @@ pub enum FeedMessage {
     CatchUpJoined {
         /// Number of the catch-up read; unique in its topic.
         catch_up: u32,
-        /// Their questions, and what the client of each holds.
-        members: Vec<(StreamQuestion, Cut)>,
+        /// Their questions.
+        members: Vec<StreamQuestion>,
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
-    /// Events of a catch-up read. The shard answers with [`TopicMessage::CatchUpTaken`] once its
-    /// members have taken them.
+    /// Events of a catch-up read. The shard answers with [`HistoryMessage::Taken`] once its members
+    /// have taken them.
     CatchUpBlock {
         /// Which catch-up read.
         catch_up: u32,

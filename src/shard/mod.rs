@@ -22,6 +22,7 @@ mod report;
 mod serving;
 mod snapshot;
 mod timers;
+mod topic_feed;
 mod topic_plan;
 mod totals;
 mod wait_queue;
@@ -38,8 +39,8 @@ pub use io::{
 };
 pub use message::{
     Answer, ChangesRequest, ClusterMessage, CommandRequest, ControlMessage, EdgeMessage,
-    FeedMessage, Found, HomeMessage, Incarnation, Level, Message, Note, ProjectionMessage,
-    ShardMessage, Standing, StreamQuestion, TopicMessage,
+    FeedMessage, Found, HistoryMessage, HomeMessage, Incarnation, Level, Message, Note,
+    ProjectionMessage, ShardMessage, Standing, TopicMessage,
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};

@@ -15,14 +15,15 @@ use crate::model::{
     Etag, ExchangeId, Instant, KeyHash, Now, Offset, Partition, ShardId, UnixMillis,
 };
 use crate::route::{Failure, Refused};
-use crate::sse::{CatchUpId, Feed, FeedSettings};
+use crate::sse::{CatchUpId, Feed, FeedSettings, StreamQuestion};
 
 use super::message::{
     Blocked, ChangesPiece, ChangesRequest, EdgeMessage, FeedMessage, Found, Incarnation,
-    ProjectionMessage, Standing, StreamQuestion,
+    ProjectionMessage, Standing,
 };
 use super::outbox::Outbox;
 use super::snapshot::{Layout, Snapshot, TopicIndex};
+use super::topic_feed::{Route, TopicFeed};
 use super::wait_queue::WaitQueue;
 
 /// How long a catch-up read waits for its slowest member before it goes on without it.
@@ -36,7 +37,7 @@ pub(super) struct Projection {
     pub(super) incarnation: Arc<Incarnation>,
     slice: Option<Slice>,
     /// The streams, once the topic is live and if it has any.
-    pub(super) feed: Option<Feed>,
+    feed: Option<TopicFeed>,
     seq: Seq,
     cut: Cut,
     time: UnixMillis,
@@ -201,7 +202,47 @@ impl Projections {
 
     /// The streams of a topic, once it is live.
     pub(super) fn feed_mut(&mut self, topic: TopicIndex) -> Option<&mut Feed> {
-        self.get_mut(topic)?.feed.as_mut()
+        self.get_mut(topic)?.feed_mut()
+    }
+
+    /// A message to the streams of a topic.
+    pub(super) fn on_feed_message(
+        &mut self,
+        topic: TopicIndex,
+        message: FeedMessage,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if let FeedMessage::CatchUpEnd {
+            incarnation,
+            catch_up,
+            seq,
+            cut,
+        } = message
+        {
+            // The streams continue in the window after this step, which may not be applied yet.
+            let patience = self.snapshot.config.settings.http.query_timeout;
+            let deadline = now.mono.after(patience);
+            let end = Deferred::CatchUpEnd(topic, catch_up, seq, cut);
+            return self.answer_at(topic, (incarnation, seq), deadline, end, out);
+        }
+        if let Some(projection) = self.get_mut(topic) {
+            projection.on_feed_message(message, now);
+        }
+    }
+
+    /// Lets time pass for streams, and sends what they need.
+    pub(super) fn pump_feeds(&mut self, now: Instant, out: &mut Outbox) {
+        for (_, projection) in self.iter_mut() {
+            if let Some(feed) = &mut projection.feed {
+                feed.pump(now, out);
+            }
+        }
+    }
+
+    /// An exchange has ended: what it waits for is dropped.
+    pub(super) fn cancel(&mut self, exchange: ExchangeId) {
+        self.deferred.cancel(DeferredFor::Exchange(exchange));
     }
 
     /// Every topic that has begun to load.
@@ -306,8 +347,8 @@ impl Projections {
         while let Some(request) = self.deferred.next_expired(now) {
             if let Deferred::CatchUpEnd(topic, catch_up, ..) = request {
                 let projection = self.topics[usize::from(topic.0)].as_mut();
-                if let Some(feed) = projection.and_then(|it| it.feed.as_mut()) {
-                    feed.on_catch_up_short(CatchUpId(catch_up));
+                if let Some(feed) = projection.and_then(Projection::feed_mut) {
+                    feed.on_catch_up_stalled(CatchUpId(catch_up));
                 }
             }
             request.reject(out);
@@ -343,8 +384,16 @@ impl Projections {
             catch_up_patience: CATCH_UP_PATIENCE,
             seed: self.seed,
         };
-        projection.feed = Some(Feed::new(
+        let route = Route {
+            topic,
+            incarnation: incarnation.number,
+            home: plan.home,
+            layout: self.snapshot.layout,
+            page_timeout: self.snapshot.config.settings.http.query_timeout,
+        };
+        projection.feed = Some(TopicFeed::new(
             feed,
+            route,
             projection.seq,
             projection.cut.clone(),
             projection.time,
@@ -355,12 +404,29 @@ impl Projections {
 impl Projection {
     /// What was counted so far, over all loadings.
     pub(super) fn counted(&self) -> Counted {
-        let counts = self.feed.as_ref().map(Feed::counts).unwrap_or_default();
+        let counts = self.feed().map(Feed::counts).unwrap_or_default();
         let stats = self.slice.as_ref().map(Slice::stats).unwrap_or_default();
         Counted {
             events: self.past.events + counts.events(),
             gaps: self.past.gaps + counts.gaps,
             keys_refused: self.past.keys_refused + stats.keys_refused,
+        }
+    }
+
+    /// The streams, once the topic is live and if it has any.
+    pub(super) fn feed(&self) -> Option<&Feed> {
+        self.feed.as_ref().map(TopicFeed::feed)
+    }
+
+    /// The same, to change.
+    pub(super) fn feed_mut(&mut self) -> Option<&mut Feed> {
+        self.feed.as_mut().map(TopicFeed::feed_mut)
+    }
+
+    fn on_feed_message(&mut self, message: FeedMessage, now: Now) {
+        let slice = self.slice.as_ref();
+        if let Some(feed) = &mut self.feed {
+            feed.on_message(message, || slice.map_or_else(Vec::new, undecodable), now);
         }
     }
 
@@ -380,7 +446,7 @@ impl Projection {
         if let Some(slice) = &mut self.slice {
             slice.apply(step, now.wall);
         }
-        if let Some(feed) = &mut self.feed {
+        if let Some(feed) = self.feed_mut() {
             feed.on_step(step);
         }
         self.seq = step.seq;
@@ -446,16 +512,15 @@ impl Projection {
         self.slice.as_ref().is_some_and(Slice::is_whole)
     }
 
-    /// The undecodable ranges of the log. All slices have the same ones at the same step.
-    pub(super) fn undecodable(&self) -> Vec<OffsetRange> {
-        let slice = self.slice.as_ref();
-        slice.map_or_else(Vec::new, |it| it.undecodable().iter().collect())
-    }
-
     /// The slice's facts.
     pub(super) fn slice(&self) -> Option<&Slice> {
         self.slice.as_ref()
     }
+}
+
+/// The undecodable ranges of the log. All slices have the same ones at the same step.
+fn undecodable(slice: &Slice) -> Vec<OffsetRange> {
+    slice.undecodable().iter().collect()
 }
 
 /// Where a scan by offset starts in a slice.
@@ -492,7 +557,7 @@ impl Projection {
                 changed(topic, question, piece, out);
             }
             Deferred::CatchUpEnd(_, catch_up, seq, cut) => {
-                if let Some(feed) = &mut self.feed {
+                if let Some(feed) = self.feed_mut() {
                     feed.on_catch_up_end(CatchUpId(catch_up), seq, &cut);
                 }
             }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
-use crate::sse::CatchUpId;
 
 use super::ShardSetup;
 use super::difference::difference;
@@ -14,11 +13,11 @@ use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home};
 use super::io::{Io, Outputs, Part, SocketEvent, SocketId};
 use super::message::{
-    ControlMessage, EdgeMessage, FeedMessage, Found, HomeMessage, Level, Message,
-    ProjectionMessage, ShardMessage, TopicMessage,
+    ControlMessage, EdgeMessage, Found, HomeMessage, Level, Message, ProjectionMessage,
+    ShardMessage, TopicMessage,
 };
 use super::outbox::Outbox;
-use super::projection::{Deferred, Projections};
+use super::projection::{Deferred, Projection, Projections};
 use super::random::SecureRandom;
 use super::report::names;
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
@@ -230,10 +229,10 @@ impl Serving {
     fn deliver<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) -> bool {
         let mut more = self.projections.expire(cx.now);
         self.projections.on_timeout(cx.now.mono, &mut self.out);
+        self.projections.pump_feeds(cx.now.mono, &mut self.out);
         let (edge, mut edge_cx) = self.edge(cx);
-        edge.pump_feeds(&mut edge_cx);
         more |= edge.deliver(&mut edge_cx);
-        edge.pump_feeds(&mut edge_cx);
+        self.projections.pump_feeds(cx.now.mono, &mut self.out);
         self.handle_own(cx);
         more
     }
@@ -368,60 +367,10 @@ impl Serving {
                 let changes = Deferred::Changes(topic, request);
                 projections.answer_at(topic, at, deadline, changes, out);
             }
-            ProjectionMessage::Feed(message) => self.on_feed_message(topic, message, cx),
-        }
-    }
-
-    fn on_feed_message<I: Io>(
-        &mut self,
-        topic: TopicIndex,
-        message: FeedMessage,
-        cx: &mut TurnContext<'_, I>,
-    ) {
-        let projections = &mut self.projections;
-        match message {
-            FeedMessage::CatchUpEnd {
-                incarnation,
-                catch_up,
-                seq,
-                cut,
-            } => {
-                let patience = self.snapshot.config.settings.http.query_timeout;
-                let deadline = cx.now.mono.after(patience);
-                let end = Deferred::CatchUpEnd(topic, catch_up, seq, cut);
-                projections.answer_at(topic, (incarnation, seq), deadline, end, &mut self.out);
+            ProjectionMessage::Feed(message) => {
+                projections.on_feed_message(topic, message, cx.now, out);
             }
-            FeedMessage::CatchUpStalled { catch_up } => {
-                if let Some(feed) = projections.feed_mut(topic) {
-                    feed.on_catch_up_short(CatchUpId(catch_up));
-                }
-            }
-            FeedMessage::CatchUpBlock { catch_up, block } => {
-                if let Some(feed) = projections.feed_mut(topic) {
-                    feed.on_catch_up_block(CatchUpId(catch_up), &block, cx.now.mono);
-                }
-            }
-            FeedMessage::CatchUpGap { catch_up, notice } => {
-                if let Some(feed) = projections.feed_mut(topic) {
-                    feed.on_catch_up_gap(CatchUpId(catch_up), notice);
-                }
-            }
-            FeedMessage::Changed(question, changes) => {
-                let (edge, mut cx) = self.edge(cx);
-                edge.on_changed(question, changes.map(|changes| *changes), &mut cx);
-            }
-            FeedMessage::CatchUpJoined {
-                catch_up,
-                members,
-                log_start,
-            } => {
-                let (edge, mut cx) = self.edge(cx);
-                edge.on_catch_up_joined(topic, catch_up, &members, &log_start, &mut cx);
-            }
-            FeedMessage::PlacesChecked { question, ends } => {
-                let (edge, mut cx) = self.edge(cx);
-                edge.on_places_checked(topic, question, ends.as_deref(), &mut cx);
-            }
+            ProjectionMessage::Cancel(exchange) => projections.cancel(exchange),
         }
     }
 
@@ -468,13 +417,13 @@ impl Serving {
 
     /// Whether another turn has something to do at once.
     fn has_work(&self) -> bool {
-        let mut feeds = self.projections.iter().filter_map(|it| it.feed.as_ref());
+        let mut feeds = self.projections.iter().filter_map(Projection::feed);
         self.edge.has_ready() || self.home.has_work() || feeds.any(crate::sse::Feed::has_work)
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
         let projections = self.projections.iter();
-        let feeds = projections.filter_map(|it| it.feed.as_ref()?.next_deadline());
+        let feeds = projections.filter_map(|it| it.feed()?.next_deadline());
         feeds
             .chain(self.projections.next_deadline())
             .chain(self.home.next_deadline())

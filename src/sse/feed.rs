@@ -11,10 +11,10 @@ use super::ids::Ids;
 use super::lines;
 use super::log_view::LogView;
 use super::plan::Planner;
-use super::questions::{Questions, need_of};
+use super::questions::{Pending, Questions, need_of};
 use super::request::{
     CatchUpId, Credit, Delivery, FeedCounts, FeedSettings, Need, PageCursor, PageEntry, Slow,
-    Subscribe, Ticket,
+    StreamQuestion, Subscribe,
 };
 use super::sink::Sink;
 use super::source::Source;
@@ -23,7 +23,7 @@ use super::subscriber::{Place, Slot, Subscriber};
 use super::subscriber_index::SubscriberIndex;
 use super::trail::Trail;
 use crate::log::{Block, Cut, GapReason, Next, Notice, OffsetRange, Seq, Step};
-use crate::model::{FastRandom, Instant, Now, Offset, Partition, UnixMillis};
+use crate::model::{ExchangeId, FastRandom, Instant, Now, Partition, UnixMillis};
 
 /// Slots that one call of [`Feed::on_timeout`] looks at.
 const HEARTBEAT_SLOTS_MAX: usize = 256;
@@ -115,13 +115,16 @@ impl Feed {
     }
 
     /// Adds a subscriber, which is pending at once, for its first bytes. The shard has written the
-    /// HTTP head; the whole body is the feed's. If the token is in use, its subscriber is removed.
+    /// HTTP head; the whole body is the feed's. A subscriber of an earlier
+    /// exchange in the same slot is removed.
     ///
     /// # Panics
     /// If the encoding is not one of the settings'.
-    pub fn subscribe(&mut self, token: u32, request: &Subscribe<'_>, now: Now) {
+    pub fn subscribe(&mut self, exchange: ExchangeId, request: &Subscribe<'_>, now: Now) {
         assert!(request.encoding < self.settings.encodings.len());
-        self.unsubscribe(token);
+        if let Some(slot) = self.subscribers.find_predecessor(exchange) {
+            self.remove(slot);
+        }
         self.heartbeats
             .on_subscribe(self.subscribers.len(), now.mono);
         let slow = match self.settings.compacted {
@@ -134,7 +137,7 @@ impl Feed {
         let (encoding, newest) = (request.encoding, self.log.newest());
         let slot = self
             .subscribers
-            .add(token, encoding, request.filter, slow, newest);
+            .add(exchange, encoding, request.filter, slow, newest);
         let retry_ms = self.retry_ms();
         self.plan(slot, now, |planner, subscriber, _| {
             planner.open(subscriber, request, retry_ms);
@@ -142,14 +145,16 @@ impl Feed {
         self.subscribers.queue(slot);
     }
 
-    /// Removes a subscriber. Unknown tokens are ignored.
-    pub fn unsubscribe(&mut self, token: u32) {
-        if let Some(slot) = self.subscribers.find(token) {
+    /// Removes a subscriber. An unknown exchange is ignored.
+    pub fn unsubscribe(&mut self, exchange: ExchangeId) {
+        if let Some(slot) = self.subscribers.find(exchange) {
             self.remove(slot);
         }
     }
 
     fn remove(&mut self, slot: Slot) {
+        let (subscriber, group) = self.subscribers.split(slot);
+        self.questions.on_left(subscriber, group);
         self.catch_ups.leave(self.subscribers.get(slot));
         if self.subscribers.get(slot).slow == Slow::Conflate {
             self.trail.on_reader_left();
@@ -159,15 +164,15 @@ impl Feed {
 
     /// The subscriber to deliver to next, in rotation. Call [`Self::deliver`] with it at once.
     #[must_use]
-    pub fn next_pending(&mut self) -> Option<u32> {
+    pub fn next_pending(&mut self) -> Option<ExchangeId> {
         let slot = self.subscribers.pop()?;
-        Some(self.subscribers.get(slot).token)
+        Some(self.subscribers.get(slot).exchange)
     }
 
     /// Sends what is pending, as much as one offer holds. Does nothing unless
     /// [`Self::next_pending`] has just returned the subscriber.
-    pub fn deliver(&mut self, token: u32, sink: &mut impl Sink, now: Now) -> Delivery {
-        let Some(slot) = self.subscribers.find(token) else {
+    pub fn deliver(&mut self, exchange: ExchangeId, sink: &mut impl Sink, now: Now) -> Delivery {
+        let Some(slot) = self.subscribers.find(exchange) else {
             return Delivery::Idle;
         };
         if self.subscribers.get(slot).place != Place::Current {
@@ -197,10 +202,14 @@ impl Feed {
                 self.subscribers.queue(slot);
                 return Delivery::More;
             }
-            Outcome::Lagged | Outcome::Disconnect => {
+            Outcome::Lagged => {
                 self.counts.lagged += 1;
                 self.remove(slot);
                 return Delivery::Lagged;
+            }
+            Outcome::Disconnect => {
+                self.remove(slot);
+                return Delivery::Failed;
             }
             Outcome::Closed => {
                 self.remove(slot);
@@ -256,8 +265,8 @@ impl Feed {
     }
 
     /// The sink can take more: the subscriber is pending again.
-    pub fn on_writable(&mut self, token: u32) {
-        if let Some(slot) = self.subscribers.find(token)
+    pub fn on_writable(&mut self, exchange: ExchangeId) {
+        if let Some(slot) = self.subscribers.find(exchange)
             && self.subscribers.get(slot).place == Place::Blocked
         {
             self.subscribers.queue(slot);
@@ -268,13 +277,16 @@ impl Feed {
     #[must_use]
     pub fn next_need(&mut self) -> Option<Need> {
         loop {
-            let ticket = self.questions.next()?;
-            let Some(slot) = self.asker(ticket) else {
+            let question = match self.questions.next()? {
+                Pending::Ask(question) => question,
+                Pending::Cancel(cancel) => return Some(cancel),
+            };
+            let Some(slot) = self.asker(question) else {
                 continue;
             };
             let group = self.subscribers.group(slot);
             let own = self.subscribers.get(slot).own.as_ref();
-            let need = own.and_then(|own| need_of(ticket, own, group, &self.log));
+            let need = own.and_then(|own| need_of(question, own, group, &self.log));
             if need.is_some() {
                 return need;
             }
@@ -283,17 +295,22 @@ impl Feed {
 
     /// The subscriber that waits for the answer to a question. `None` if it has left, or asks
     /// another question now.
-    fn asker(&self, ticket: Ticket) -> Option<Slot> {
-        let slot = self.subscribers.find(ticket.token)?;
+    fn asker(&self, question: StreamQuestion) -> Option<Slot> {
+        let slot = self.subscribers.find(question.exchange)?;
         let own = self.subscribers.get(slot).own.as_ref()?;
-        (own.question == ticket.number).then_some(slot)
+        (own.question == question.number).then_some(slot)
     }
 
     /// The leaders have said where the log still has what a client holds: `ends` names the
     /// partitions where the client holds more. `None`: they could not be asked in time, so the
     /// client is disconnected.
-    pub fn on_checked(&mut self, ticket: Ticket, ends: Option<&[(Partition, Next)]>, now: Now) {
-        let Some(slot) = self.asker(ticket) else {
+    pub fn on_epochs_checked(
+        &mut self,
+        question: StreamQuestion,
+        ends: Option<&[(Partition, Next)]>,
+        now: Now,
+    ) {
+        let Some(slot) = self.asker(question) else {
             return;
         };
         let source = &mut self.subscribers.get_mut(slot).own().source;
@@ -317,11 +334,11 @@ impl Feed {
     /// Entries outside the bounds that were asked for are left out.
     pub fn on_page<'a>(
         &mut self,
-        ticket: Ticket,
+        question: StreamQuestion,
         entries: impl Iterator<Item = PageEntry<'a>>,
         next: Option<PageCursor>,
     ) {
-        let Some(slot) = self.asker(ticket) else {
+        let Some(slot) = self.asker(question) else {
             return;
         };
         let (subscriber, group) = self.subscribers.split(slot);
@@ -356,10 +373,10 @@ impl Feed {
         self.subscribers.wake_waiting(slot);
     }
 
-    /// A slice does not have every value of a page, so the client is disconnected: what is not whole
-    /// is not shown as if it were.
-    pub fn on_page_failed(&mut self, ticket: Ticket) {
-        if let Some(slot) = self.asker(ticket) {
+    /// A slice does not have every value of a page. The client is disconnected: an incomplete page
+    /// must not look like a complete one.
+    pub fn on_page_failed(&mut self, question: StreamQuestion) {
+        if let Some(slot) = self.asker(question) {
             self.subscribers.get_mut(slot).own().source.on_page_failed();
             self.subscribers.wake_waiting(slot);
         }
@@ -368,8 +385,8 @@ impl Feed {
     /// Sends gaps for undecodable ranges of the log within the bounds of *changes*. Call it with
     /// the last page, before [`Self::on_page`]. The gaps carry the client's present id, so that a
     /// client whose connection ends before the last page receives them again.
-    pub fn on_page_gaps(&mut self, ticket: Ticket, undecodable: &[OffsetRange]) {
-        let Some(slot) = self.asker(ticket) else {
+    pub fn on_page_gaps(&mut self, question: StreamQuestion, undecodable: &[OffsetRange]) {
+        let Some(slot) = self.asker(question) else {
             return;
         };
         let own = self.subscribers.get_mut(slot).own();
@@ -388,31 +405,6 @@ impl Feed {
         }
     }
 
-    /// What the log no longer has of what a subscriber needs that asked for a catch-up read and has
-    /// received nothing of it yet.
-    pub fn on_gap(
-        &mut self,
-        ticket: Ticket,
-        partition: Partition,
-        from: Offset,
-        to: Offset,
-        reason: GapReason,
-    ) {
-        let Some(slot) = self.asker(ticket) else {
-            return;
-        };
-        let source = &self.subscribers.get_mut(slot).own().source;
-        if matches!(source, Source::AwaitingCatchUp | Source::AwaitingBlock(_)) {
-            let notice = Notice {
-                partition,
-                from,
-                to,
-                reason,
-            };
-            self.skip(slot, notice);
-        }
-    }
-
     /// Sends a gap to one client, which goes on at the gap's end.
     fn skip(&mut self, slot: Slot, notice: Notice) {
         self.counts.gaps += 1;
@@ -422,13 +414,37 @@ impl Feed {
     }
 
     /// A catch-up read starts, at the lowest of what these subscribers hold. They are its members.
-    pub fn on_catch_up_start(&mut self, id: CatchUpId, tickets: &[Ticket]) {
-        let mut joined = Vec::with_capacity(tickets.len());
-        for &ticket in tickets {
-            if let Some(slot) = self.asker(ticket)
-                && self.subscribers.get_mut(slot).own().source.on_joined(id)
-            {
-                joined.push(slot);
+    /// What a client lacks below `log_start` is sent as gaps.
+    pub fn on_catch_up_joined(
+        &mut self,
+        id: CatchUpId,
+        members: &[StreamQuestion],
+        log_start: &Cut,
+    ) {
+        let mut joined = Vec::with_capacity(members.len());
+        for &question in members {
+            let Some(slot) = self.asker(question) else {
+                continue;
+            };
+            if !self.subscribers.get_mut(slot).own().source.on_joined(id) {
+                continue;
+            }
+            joined.push(slot);
+            for (partition, start) in log_start.iter() {
+                let own = self.subscribers.get_mut(slot).own();
+                let (from, to) = (own.progress().cut.get(partition).offset, start.offset);
+                if from < to {
+                    let reason = GapReason::Retention;
+                    self.skip(
+                        slot,
+                        Notice {
+                            partition,
+                            from,
+                            to,
+                            reason,
+                        },
+                    );
+                }
             }
         }
         self.catch_ups.on_start(id, joined);
@@ -465,7 +481,7 @@ impl Feed {
 
     /// A catch-up read ended before it met the home's order: its members go on from what their
     /// clients hold.
-    pub fn on_catch_up_short(&mut self, id: CatchUpId) {
+    pub fn on_catch_up_stalled(&mut self, id: CatchUpId) {
         self.catch_ups.on_stalled(id, &mut self.subscribers);
     }
 
@@ -534,8 +550,8 @@ impl Feed {
 
     /// For tests that answer at once.
     #[cfg(test)]
-    pub(super) fn pending_questions(&self) -> Vec<Ticket> {
-        self.questions.pending()
+    pub(super) fn asked(&self) -> Vec<StreamQuestion> {
+        self.questions.asked()
     }
 
     /// What `retry:` says: the setting give or take a half, so that clients do not reconnect

@@ -4,16 +4,25 @@
 use std::collections::VecDeque;
 
 use super::log_view::LogView;
-use super::request::{Need, Ticket};
+use super::request::{Need, StreamQuestion, WaitsAt};
 use super::source::Source;
 use super::subscriber::{Own, Subscriber};
 use super::subscriber_index::Group;
 
-/// Questions that the shard has not taken yet. Some may be stale.
+/// What the shard has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    pending: VecDeque<Ticket>,
+    pending: VecDeque<Pending>,
     last: u32,
+}
+
+/// One entry.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A question. It may be stale by now.
+    Ask(StreamQuestion),
+    /// A subscriber that waited has left.
+    Cancel(Need),
 }
 
 impl Questions {
@@ -22,12 +31,29 @@ impl Questions {
         self.last = self.last.wrapping_add(1);
         let number = self.last;
         subscriber.own().question = number;
-        let token = subscriber.token;
-        self.pending.push_back(Ticket { token, number });
+        let exchange = subscriber.exchange;
+        let question = StreamQuestion { exchange, number };
+        self.pending.push_back(Pending::Ask(question));
     }
 
-    /// The oldest pending question.
-    pub(super) fn next(&mut self) -> Option<Ticket> {
+    /// A subscriber leaves. If it waits for an answer, its place is freed.
+    pub(super) fn on_left(&mut self, subscriber: &Subscriber, group: &Group) {
+        let source = subscriber.own.as_ref().map(|own| &own.source);
+        let at = match source {
+            Some(Source::AwaitingEpochCheck | Source::AwaitingCatchUp) => WaitsAt::Home,
+            Some(Source::AwaitingPage(changes)) => WaitsAt::Slice {
+                after: changes.after,
+                key: group.key.as_ref().map(|(hash, _)| *hash),
+            },
+            _ => return,
+        };
+        let exchange = subscriber.exchange;
+        let cancel = Need::Cancel { exchange, at };
+        self.pending.push_back(Pending::Cancel(cancel));
+    }
+
+    /// The oldest entry.
+    pub(super) fn next(&mut self) -> Option<Pending> {
         self.pending.pop_front()
     }
 
@@ -37,29 +63,38 @@ impl Questions {
 
     /// For tests that answer at once.
     #[cfg(test)]
-    pub(super) fn pending(&self) -> Vec<Ticket> {
-        self.pending.iter().copied().collect()
+    pub(super) fn asked(&self) -> Vec<StreamQuestion> {
+        let question = |pending: &Pending| match pending {
+            Pending::Ask(question) => Some(*question),
+            Pending::Cancel(_) => None,
+        };
+        self.pending.iter().filter_map(question).collect()
     }
 }
 
 /// What a subscriber needs, by its source. `None` if it needs nothing any more.
-pub(super) fn need_of(ticket: Ticket, own: &Own, group: &Group, log: &LogView) -> Option<Need> {
+pub(super) fn need_of(
+    question: StreamQuestion,
+    own: &Own,
+    group: &Group,
+    log: &LogView,
+) -> Option<Need> {
     let held = own.progress.as_ref().map(|progress| &progress.cut)?;
     match &own.source {
         Source::AwaitingPage(changes) => Some(Need::Page {
-            ticket,
+            question,
             since: held.clone(),
             below: changes.below.clone(),
             seq: changes.seq,
             after: changes.after,
             key: group.key.clone(),
         }),
-        Source::AwaitingEpochCheck => Some(Need::Places {
-            ticket,
-            places: log.unknown(held),
+        Source::AwaitingEpochCheck => Some(Need::EpochCheck {
+            question,
+            positions: log.unknown(held),
         }),
         Source::AwaitingCatchUp => Some(Need::CatchUp {
-            ticket,
+            question,
             from: held.clone(),
             encoding: group.encoding as usize,
         }),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Encoding;
 use crate::log::{Cut, Next, Seq};
-use crate::model::{Etag, KeyHash, LogTag, Offset, Partition, ShardId};
+use crate::model::{Etag, ExchangeId, KeyHash, LogTag, Offset, Partition, ShardId};
 
 /// Encodings a topic may have: what `Step::blocks` holds.
 pub const ENCODINGS_MAX: usize = 4;
@@ -79,13 +79,13 @@ pub enum Slow {
     Conflate,
 }
 
-/// Names one question of one subscriber: an answer to an older question, or to a subscriber that
-/// has left, is ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    /// The subscriber.
-    pub token: u32,
-    /// Which question.
+/// A question that a stream asks another shard. The number keeps the answer to an earlier question
+/// of the same stream from being taken for this one's: it may be about other positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamQuestion {
+    /// The stream that asks.
+    pub exchange: ExchangeId,
+    /// Counts the questions of its feed.
     pub number: u32,
 }
 
@@ -96,34 +96,55 @@ pub enum Need {
     /// from slices that have applied `seq`. Answer with [`super::Feed::on_page`].
     Page {
         /// To answer with.
-        ticket: Ticket,
-        /// Below it, the client has all.
+        question: StreamQuestion,
+        /// The client holds everything below.
         since: Cut,
         /// The cut at `seq`.
         below: Cut,
-        /// A slice that has not applied it holds the request until it has.
+        /// A slice that has not applied this step holds the request until it has.
         seq: Seq,
-        /// Where the page before ended; `None`: the first.
+        /// Where the page before ended. `None`: this is the first.
         after: Option<PageCursor>,
         /// Only this key, at its owner.
         key: Option<(KeyHash, Box<[u8]>)>,
     },
-    /// Whether these places of a client are still in the log. Answer with
-    /// [`super::Feed::on_checked`].
-    Places {
+    /// Whether the log still has what a client holds. Answer with
+    /// [`super::Feed::on_epochs_checked`].
+    EpochCheck {
         /// To answer with.
-        ticket: Ticket,
-        /// Where it goes on, and the epoch of the record before.
-        places: Vec<(Partition, Next)>,
+        question: StreamQuestion,
+        /// The positions in doubt, each with the epoch of the record before.
+        positions: Vec<(Partition, Next)>,
     },
-    /// A share in a catch-up read over the log from `from` on. Answer with [`super::Feed::on_pass_start`].
+    /// A share in a catch-up read of the log. Answer with [`super::Feed::on_catch_up_joined`].
     CatchUp {
         /// To answer with.
-        ticket: Ticket,
-        /// Where it goes on in each partition; its epochs are for the truncation check.
+        question: StreamQuestion,
+        /// What the client holds. The epochs serve to notice that the log was cut back.
         from: Cut,
-        /// Whose blocks the catch-up read brings.
+        /// The encoding of the blocks.
         encoding: usize,
+    },
+    /// The subscriber has left, and no longer needs what it waited for.
+    Cancel {
+        /// The subscriber.
+        exchange: ExchangeId,
+        /// Where it waits.
+        at: WaitsAt,
+    },
+}
+
+/// Where a subscriber waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitsAt {
+    /// At the topic's home.
+    Home,
+    /// At the slice that has the next page.
+    Slice {
+        /// Where the page before ended. `None`: it waits for the first.
+        after: Option<PageCursor>,
+        /// The key's hash, if it reads one key only.
+        key: Option<KeyHash>,
     },
 }
 
@@ -177,6 +198,9 @@ pub enum Delivery {
     More,
     /// It fell out of the window and must be closed: it resumes by its id. It is unsubscribed.
     Lagged,
+    /// What the client needs can't be had now, so it must be closed: it resumes by its id. It is
+    /// unsubscribed.
+    Failed,
     /// The transport is gone. It is unsubscribed.
     Closed,
 }

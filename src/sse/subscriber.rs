@@ -9,6 +9,7 @@ use super::request::{CatchUpId, Slow};
 use super::source::Source;
 use super::unsent::Unsent;
 use crate::log::{GapReason, Next, Notice};
+use crate::model::ExchangeId;
 
 /// Index into the slab of subscribers.
 pub(super) type Slot = u32;
@@ -38,8 +39,7 @@ pub(super) enum Place {
 pub(super) struct Subscriber {
     /// The next frame to read from the window. Not used while idle.
     pub(super) cursor: Cursor,
-    /// The name that the shard gave it.
-    pub(super) token: u32,
+    pub(super) exchange: ExchangeId,
     /// Its group: encoding and filter.
     pub(super) group: u32,
     /// Neighbours in the idle list or the run.
@@ -129,7 +129,7 @@ impl Subscriber {
         progress.is_some_and(ClientProgress::is_private)
     }
 
-    /// The catch-up read of which it is a member, and whether it is still reading the present block.
+    /// The catch-up read of which it is a member, and whether it is still reading the block.
     pub(super) fn membership(&self) -> Option<(CatchUpId, bool)> {
         self.own.as_ref()?.source.membership()
     }

@@ -10,7 +10,7 @@ use super::cursor::Cursor;
 use super::request::{Filter, Slow};
 use super::subscriber::{NONE, Place, Slot, Subscriber};
 use crate::log::{Block, Seq};
-use crate::model::KeyHash;
+use crate::model::{ExchangeId, KeyHash};
 
 /// Subscribers of one encoding and filter.
 #[derive(Debug)]
@@ -80,7 +80,8 @@ struct Run {
 pub(super) struct SubscriberIndex {
     slab: Vec<Subscriber>,
     free: Vec<Slot>,
-    by_token: Vec<Slot>,
+    /// By the slot of the exchange, which is dense on a shard.
+    by_exchange: Vec<Slot>,
     groups: Vec<Group>,
     free_groups: Vec<u32>,
     indices: Vec<Index>,
@@ -107,8 +108,14 @@ impl SubscriberIndex {
         self.slab.len()
     }
 
-    pub(super) fn find(&self, token: u32) -> Option<Slot> {
-        let slot = *self.by_token.get(token as usize)?;
+    pub(super) fn find(&self, exchange: ExchangeId) -> Option<Slot> {
+        let slot = self.find_predecessor(exchange)?;
+        (self.get(slot).exchange == exchange).then_some(slot)
+    }
+
+    /// The subscriber whose exchange has the slot of this one: itself, or an earlier one.
+    pub(super) fn find_predecessor(&self, exchange: ExchangeId) -> Option<Slot> {
+        let slot = *self.by_exchange.get(exchange.slot as usize)?;
         (slot != NONE).then_some(slot)
     }
 
@@ -136,7 +143,7 @@ impl SubscriberIndex {
     /// may have frames in the window up to there.
     pub(super) fn add(
         &mut self,
-        token: u32,
+        exchange: ExchangeId,
         encoding: usize,
         filter: Filter<'_>,
         slow: Slow,
@@ -145,7 +152,7 @@ impl SubscriberIndex {
         let group = self.join(encoding, filter, newest);
         let new = Subscriber {
             cursor: Cursor::after(newest),
-            token,
+            exchange,
             group,
             prev: NONE,
             next: NONE,
@@ -165,10 +172,11 @@ impl SubscriberIndex {
                 self.slab.len() as Slot - 1
             }
         };
-        if token as usize >= self.by_token.len() {
-            self.by_token.resize(token as usize + 1, NONE);
+        let index = exchange.slot as usize;
+        if index >= self.by_exchange.len() {
+            self.by_exchange.resize(index + 1, NONE);
         }
-        self.by_token[token as usize] = slot;
+        self.by_exchange[index] = slot;
         self.len += 1;
         slot
     }
@@ -177,7 +185,7 @@ impl SubscriberIndex {
     pub(super) fn remove(&mut self, slot: Slot) {
         self.leave_idle(slot);
         let subscriber = &mut self.slab[slot as usize];
-        let (token, group) = (subscriber.token, subscriber.group);
+        let (index, group) = (subscriber.exchange.slot as usize, subscriber.group);
         subscriber.own = None;
         match subscriber.place {
             Place::Idle | Place::Queued => subscriber.place = Place::Gone,
@@ -185,9 +193,9 @@ impl SubscriberIndex {
                 subscriber.place = Place::Gone;
                 self.free.push(slot);
             }
-            Place::Gone => unreachable!("a token leads only to those who are there"),
+            Place::Gone => unreachable!("an exchange leads only to a present subscriber"),
         }
-        self.by_token[token as usize] = NONE;
+        self.by_exchange[index] = NONE;
         self.len -= 1;
         self.leave(group);
     }

@@ -120,7 +120,7 @@ fn unbound(address: SocketAddr) -> io::Result<socket2::Socket> {
 /// The state of an outgoing connection after the first call.
 #[derive(Debug)]
 pub enum Connect {
-    /// The connection is established.
+    /// The connection is established already.
     Done(Socket),
     /// The connection is in progress. Poll it, then call [`Socket::take_error`].
     Pending(Socket),

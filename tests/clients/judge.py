@@ -3,9 +3,9 @@
 import collections
 import json
 
-# What a library does against the standard (WHATWG HTML 9.2), whatever the gateway sends. An event of a
-# quirk is left out, and each quirk must be seen as often as it is expected: a library without it loses
-# its entry.
+# Where a library violates the standard (WHATWG HTML 9.2), whatever the gateway sends. An event that a
+# quirk explains is left out, and each quirk must be seen as often as expected, so that the entry of a
+# library that has been repaired is noticed.
 EMPTY = "dispatches a block without data (`retry:` alone, a comment) as an event with empty data"
 HALF = "dispatches the half of an event that was cut, although HTTP says that it was cut"
 KEEPS = "keeps the whole lines of an event that was cut, and dispatches them on the next connection"
@@ -18,7 +18,7 @@ def events_of(lines, quirks):
         event = (line["event"], line["data"])
         if EMPTY in quirks and event == ("message", ""):
             seen[EMPTY] += 1
-        # `position` carries an id and nothing else. Clients with one handler for all parse its JSON.
+        # `position` carries only an id. Clients with one handler for all events parse its JSON.
         elif event != ("position", "{}"):
             events.append(event)
     return events, seen

@@ -1,4 +1,4 @@
-"""Kafka as the matrix needs it: the development broker, topics, and records by kcat."""
+"""The parts of Kafka that the matrix needs: the development broker, topics, and records by kcat."""
 
 import json
 import socket
@@ -7,7 +7,7 @@ import subprocess
 
 
 class Broker:
-    """The development broker, a process of its own."""
+    """The development broker, in its own process."""
 
     def __init__(self, binary, log):
         free = "127.0.0.1:0"

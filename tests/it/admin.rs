@@ -1,5 +1,6 @@
-//! What an operator does to a cluster: leaders moved, partitions added, topics deleted, configs and
-//! quotas set, records deleted, passwords and certificates changed. A blocking client of the tests' own over one socket a call.
+//! Operations of an operator on a cluster: moving leaders, adding partitions, deleting topics and
+//! records, setting configs and quotas, changing passwords and certificates. A blocking client of
+//! the tests, with one socket per call.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -35,17 +36,17 @@ use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion, Re
 use super::client::PATIENCE;
 use super::ground::random;
 
-/// The topic is as it was wanted already.
+/// Error code: the partition already has the requested leader.
 const ELECTION_NOT_NEEDED: i16 = 84;
 const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
 const SCRAM_SHA_256: i8 = 1;
-/// The fewest that Kafka takes.
+/// The minimum that Kafka accepts.
 const SCRAM_ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("not zero");
 
 const LITERAL: i8 = 3;
 
-/// An ACL's operation, with Kafka's numbers.
+/// The operation of an ACL, with Kafka's numbers.
 #[derive(Clone, Copy, Debug)]
 #[repr(i8)]
 pub enum Operation {
@@ -55,7 +56,7 @@ pub enum Operation {
     Describe = 8,
 }
 
-/// An ACL's permission, with Kafka's numbers.
+/// The permission of an ACL, with Kafka's numbers.
 #[derive(Clone, Copy, Debug)]
 #[repr(i8)]
 pub enum Permission {
@@ -63,17 +64,18 @@ pub enum Permission {
     Allow = 3,
 }
 
-/// A partition as the cluster tells it.
+/// A partition as the cluster's metadata reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     pub partition: i32,
-    /// Nobody: -1.
+    /// Node id of the leader; -1 if there is none.
     pub leader: i32,
     pub replicas: Vec<i32>,
     pub in_sync: Vec<i32>,
 }
 
-/// Speaks to whichever broker of a bootstrap list answers; in KRaft any of them forwards.
+/// A client for the first broker of a bootstrap list that responds. In KRaft any broker forwards
+/// the requests.
 #[derive(Clone, Debug)]
 pub struct Admin {
     bootstrap: Vec<String>,
@@ -85,14 +87,14 @@ impl Admin {
         Self { bootstrap }
     }
 
-    /// A topic's partitions in order, with those brokers that hold them; empty if there is no such
-    /// topic.
+    /// A topic's partitions in order, with the brokers that have replicas. Empty if there is no
+    /// such topic.
     pub fn partitions(&self, topic: &str) -> Vec<Placed> {
         let asked = MetadataRequestTopic::default().with_name(Some(name(topic)));
         let request = MetadataRequest::default()
             .with_topics(Some(vec![asked]))
             .with_allow_auto_topic_creation(false);
-        // No newer one than Redpanda has.
+        // A version that Redpanda supports too.
         let response = self.ask(7, &request);
         let known = response.topics.into_iter().filter(|it| it.error_code == 0);
         let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect();
@@ -109,7 +111,7 @@ impl Admin {
         placed
     }
 
-    /// The node that leads a partition, once one does.
+    /// Waits for a partition's leader and returns its node.
     pub fn leader(&self, topic: &str, partition: i32) -> i32 {
         let find = || {
             let mut all = self.partitions(topic).into_iter();
@@ -166,7 +168,7 @@ impl Admin {
         }
     }
 
-    /// Gives a topic so many partitions in all.
+    /// Raises the number of a topic's partitions to `count`.
     pub fn add_partitions(&self, topic: &str, count: i32) {
         let grown = CreatePartitionsTopic::default()
             .with_name(name(topic))
@@ -184,7 +186,7 @@ impl Admin {
         });
     }
 
-    /// Deletes a topic and waits until nobody shows it any more.
+    /// Deletes a topic and waits until no broker lists it.
     pub fn delete_topic(&self, topic: &str) {
         let request = DeleteTopicsRequest::default()
             .with_topic_names(vec![name(topic)])
@@ -197,7 +199,7 @@ impl Admin {
         });
     }
 
-    /// Sets configs of a topic.
+    /// Sets configs of a topic (IncrementalAlterConfigs).
     pub fn set_configs(&self, topic: &str, configs: &[(&str, &str)]) {
         self.alter_configs(TOPIC_RESOURCE, topic, configs);
     }
@@ -225,7 +227,7 @@ impl Admin {
         }
     }
 
-    /// Gives a user a password for SCRAM-SHA-256, or makes the user.
+    /// Sets a user's password for SCRAM-SHA-256, and creates the user if necessary.
     pub fn set_password(&self, user: &str, password: &str) {
         let salt = random().to_be_bytes();
         let mut salted = [0; 32];
@@ -265,7 +267,7 @@ impl Admin {
         }
     }
 
-    /// Removes such an ACL.
+    /// Removes an ACL that `rule` has set.
     pub fn unrule(&self, user: &str, topic: &str, operation: Operation, permission: Permission) {
         let filter = DeleteAclsFilter::default()
             .with_resource_type_filter(TOPIC_RESOURCE)
@@ -282,7 +284,7 @@ impl Admin {
         }
     }
 
-    /// Deletes what lies below an offset.
+    /// Deletes all records below an offset.
     pub fn delete_records(&self, topic: &str, partition: i32, below: i64) {
         let leader = self.leader(topic, partition);
         let request = MetadataRequest::default().with_topics(Some(vec![]));
@@ -305,7 +307,8 @@ impl Admin {
         }
     }
 
-    /// Bytes a second that clients of this id may produce, each to each broker; `None`: any.
+    /// Sets the bytes per second that clients of this id may produce to each broker. `None`: no
+    /// limit.
     pub fn produce_quota(&self, client_id: &str, rate: Option<f64>) {
         let entity = EntityData::default()
             .with_entity_type(text("client-id"))
@@ -323,7 +326,7 @@ impl Admin {
         }
     }
 
-    /// Asks the first broker that answers.
+    /// Sends a request to the first broker that responds.
     fn ask<R: Request>(&self, version: i16, request: &R) -> R::Response {
         let mut last = None;
         let until = Instant::now() + PATIENCE;
@@ -344,7 +347,7 @@ fn exchange<R: Request>(broker: &str, version: i16, request: &R) -> std::io::Res
     let address = broker.parse().expect("tests use addresses, not names");
     let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     socket.set_nodelay(true)?;
-    // A frozen broker is left for the next.
+    // If a broker is frozen, try the next one.
     socket.set_read_timeout(Some(Duration::from_secs(3)))?;
     let header = RequestHeader::default()
         .with_request_api_key(R::KEY)

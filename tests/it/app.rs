@@ -1,28 +1,28 @@
-//! The application that scenarios use: one topic of each kind and the routes over them. Every
-//! scenario has one of its own, so none sees another's records.
+//! The application that scenarios use: one topic of each kind, and the routes over them. Every
+//! scenario has an application of its own, so none sees another's records.
 
 use super::gateway::{self, Gateway};
 use super::ground::Ground;
 use super::kcat::{self, Produce, Record};
 use super::service::{Reply, Service};
 
-/// How many partitions the topics of an [`App`] have, when a scenario does not care.
+/// Partitions of an [`App`]'s topics, if a scenario needs no other number.
 const PARTITIONS: u32 = 3;
 
-/// Topics and their routes.
+/// The topics of one application, and their routes.
 #[derive(Debug)]
 pub struct App {
     bootstrap: String,
     pub commands: String,
     pub replies: String,
-    /// Compacted: queries and snapshots.
+    /// A compacted topic, for queries and snapshots.
     pub items: String,
-    /// Not compacted: streams.
+    /// A topic that is not compacted, for streams.
     pub events: String,
 }
 
 impl App {
-    /// New topics on a cluster.
+    /// Creates an application with new topics on a cluster.
     pub fn new(ground: &Ground) -> Self {
         Self {
             bootstrap: ground.bootstrap().to_owned(),
@@ -37,17 +37,17 @@ impl App {
         &self.bootstrap
     }
 
-    /// A gateway of so many shards that serves it.
+    /// Starts a gateway with this many shards for the application.
     pub fn gateway(&self, shards: u16) -> Gateway {
         self.gateway_with(shards, "")
     }
 
-    /// A gateway with further tables of settings.
+    /// Starts a gateway with additional tables of settings.
     pub fn gateway_with(&self, shards: u16, settings: &str) -> Gateway {
         Gateway::start(&self.config(shards, settings))
     }
 
-    /// The config of a gateway, with further tables of settings.
+    /// The config of a gateway, with additional tables of settings.
     pub fn config(&self, shards: u16, settings: &str) -> String {
         let Self {
             commands,
@@ -104,7 +104,7 @@ impl App {
         config
     }
 
-    /// A service that answers its commands.
+    /// Starts a service that answers the application's commands.
     pub fn service(
         &self,
         behaviour: impl FnMut(&Record) -> Option<Reply> + Send + 'static,
@@ -112,12 +112,12 @@ impl App {
         Service::start(&self.bootstrap, &self.commands, &self.replies, behaviour)
     }
 
-    /// Writes to a topic.
+    /// A producer that writes to a topic.
     pub fn produce(&self, topic: &str) -> Produce {
         Produce::to(&self.bootstrap, topic)
     }
 
-    /// The commands that are in the log, told by another implementation.
+    /// The commands in the log, read by another Kafka client.
     pub fn commands_in_log(&self) -> Vec<Record> {
         kcat::read(&self.bootstrap, &self.commands)
     }

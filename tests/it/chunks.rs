@@ -1,6 +1,6 @@
-//! Chunked bodies (RFC 9112 7.1): the tests' own parser, so that a bug in the gateway's framing
-//! can't hide. It is stricter than the grammar and accepts only what the gateway writes: lower-case
-//! sizes without leading zeros, no extensions, no trailers.
+//! A parser of chunked bodies (RFC 9112 7.1), independent of the gateway so that a bug in its
+//! framing cannot hide. It is stricter than the grammar and accepts only what the gateway writes:
+//! lower-case sizes without leading zeros, no extensions, no trailers.
 
 /// The most bytes in a stream's chunk, unless the chunk is one frame.
 pub const STREAM_CHUNK_BYTES_MAX: usize = 16 * 1024;
@@ -9,7 +9,7 @@ pub const STREAM_CHUNK_BYTES_MAX: usize = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Chunks {
     state: State,
-    /// The line so far.
+    /// Bytes of the current line so far.
     line: Vec<u8>,
     /// The data of the present chunk, if the body is an event stream's.
     chunk: Option<Vec<u8>>,

@@ -1,5 +1,5 @@
-//! An HTTP/1.1 client of the tests' own: raw sockets and its own small parser, so that a bug in the
-//! gateway's codec can't hide behind the same bug here. Blocking; every read has a deadline.
+//! A blocking HTTP/1.1 client with a parser of its own, so that a bug in the gateway's codec cannot
+//! be hidden by the same bug here. Every read has a deadline.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::chunks::Chunks;
 
-/// How long an answer may take before a test gives up on it: far beyond what any answer needs, even
-/// on a machine that does ten other things.
+/// Time for a response before a test fails: far more than any response needs, even on a busy
+/// machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What bytes travel on.
+/// A byte stream with a read timeout: TCP or TLS.
 pub trait Transport: Read + Write + Send {
-    /// Bounds each read.
+    /// Sets the timeout of each read.
     fn wait_at_most(&mut self, time: Duration);
 }
 
@@ -25,17 +25,17 @@ impl Transport for TcpStream {
     }
 }
 
-/// One answer, whole.
+/// One complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
-    /// In their order, names in lower case.
+    /// Header fields in order, with names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// The one header of that name. Two of them are a bug wherever a test asks for one.
+    /// The only header of this name. A repeated one fails the test.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter().filter(|(n, _)| n == name);
         let first = all.next().map(|(_, value)| value.as_str());
@@ -67,13 +67,13 @@ impl Response {
     }
 }
 
-/// A connection and what was read too far from it.
+/// A connection, with bytes that were read beyond the last response.
 pub struct Connection {
     transport: Box<dyn Transport>,
     ahead: Vec<u8>,
 }
 
-/// Where a response's body ends.
+/// How the end of a response's body is found.
 enum Framing {
     Sized(usize),
     Chunked,
@@ -93,8 +93,8 @@ impl Connection {
         Self { transport, ahead }
     }
 
-    /// Writes bytes as they are. A peer that has closed already is no failure: tests of refused
-    /// requests look at the answer, which may have come before the last byte was sent.
+    /// Writes raw bytes. An error is ignored: tests of rejected requests check the response, which
+    /// may arrive before the last byte was sent.
     pub fn send(&mut self, bytes: &[u8]) {
         let wrote = self.transport.write_all(bytes);
         if let Err(error) = wrote.and_then(|()| self.transport.flush()) {
@@ -103,20 +103,20 @@ impl Connection {
         }
     }
 
-    /// One request, one answer, on this connection.
+    /// Sends one request on this connection and reads the response.
     pub fn ask(&mut self, request: &Request) -> Response {
         self.send(&request.bytes());
         self.response(request.method == "HEAD")
     }
 
-    /// The next answer.
+    /// Reads the next response. `to_head`: it has no body.
     pub fn response(&mut self, to_head: bool) -> Response {
         let until = Instant::now() + PATIENCE;
         self.response_until(to_head, until)
             .unwrap_or_else(|| panic!("closed instead of an answer"))
     }
 
-    /// The next answer, or `None` when the connection is closed before its first byte.
+    /// The next response, or `None` if the connection is closed before its first byte.
     pub fn response_until(&mut self, to_head: bool, until: Instant) -> Option<Response> {
         let (status, headers) = self.head(until)?;
         if status == 100 {
@@ -143,7 +143,7 @@ impl Connection {
         })
     }
 
-    /// Status line and headers: RFC 9112 to the letter, since this is what a bug would bend.
+    /// Reads status line and headers, strictly by RFC 9112.
     pub fn head(&mut self, until: Instant) -> Option<(u16, Vec<(String, String)>)> {
         let end = loop {
             if let Some(at) = find(&self.ahead, b"\r\n\r\n") {
@@ -205,12 +205,12 @@ impl Connection {
         self.ahead.drain(..length).collect()
     }
 
-    /// Whatever has been read and not been used.
+    /// Takes the bytes that were read and not used yet.
     pub fn take_ahead(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.ahead)
     }
 
-    /// Reads what is there; false at the end.
+    /// Reads more bytes. Returns false at the end.
     pub fn more(&mut self, until: Instant) -> bool {
         match self.try_more(until) {
             Ok(more) => more,
@@ -218,7 +218,7 @@ impl Connection {
         }
     }
 
-    /// Reads what is there; `Ok(false)` at the end.
+    /// Reads more bytes. Returns `Ok(false)` at the end.
     pub fn try_more(&mut self, until: Instant) -> Result<bool, String> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -235,20 +235,20 @@ impl Connection {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Err("nothing came in time".into())
             }
-            // rustls says so of a peer that closes without a close_notify.
+            // rustls reports this for a connection that is closed without close_notify.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
             Err(error) => Err(format!("read: {error}")),
         }
     }
 
-    /// Asserts that the server closes, with not a byte more.
+    /// Asserts that the server closes without sending another byte.
     pub fn expect_close(&mut self) {
         let until = Instant::now() + PATIENCE;
         let closed = loop {
             match self.try_more(until) {
                 Ok(true) => {}
                 Ok(false) => break true,
-                // A reset is a close too, once the answer is here.
+                // After the response, a reset counts as a close.
                 Err(said) => break said.contains("reset"),
             }
         };
@@ -296,7 +296,7 @@ fn framing(status: u16, headers: &[(String, String)], to_head: bool) -> Framing 
     }
 }
 
-/// A request to be sent.
+/// A request that a test sends.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: String,
@@ -320,7 +320,7 @@ impl Request {
         Self::new("GET", target)
     }
 
-    /// A POST of JSON.
+    /// A POST request with a JSON body.
     pub fn post(target: &str, body: &str) -> Self {
         Self::new("POST", target).json(body)
     }
@@ -340,7 +340,7 @@ impl Request {
         self
     }
 
-    /// As it goes over the wire.
+    /// The bytes of the request.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: test\r\n", self.method, self.target);
         for (name, value) in &self.headers {
@@ -356,7 +356,7 @@ impl Request {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 pub fn ask(address: SocketAddr, request: &Request) -> Response {
     Connection::open(address).ask(request)
 }

@@ -1,9 +1,9 @@
-//! Real Apache Kafka, from the jars it is released as: KRaft, one to some nodes, each broker and
-//! controller at once. The jars come once, through Maven; a node is a JVM of 150 MiB that is ready
-//! 2 to 3 s after its start.
+//! Real Apache Kafka, from its released jars: KRaft with one or more nodes, each broker and
+//! controller. Maven fetches the jars once. A node is a JVM of 150 MiB that is ready 2 to 3 s after
+//! its start.
 //!
-//! Faults are real: SIGKILL, SIGTERM, SIGSTOP. Only processes started here are ever signalled, and
-//! none of them outlives the tests (see `process.rs`).
+//! Faults are real: SIGKILL, SIGTERM, SIGSTOP. Only processes started here are signalled, and none
+//! outlives the tests (see `process.rs`).
 
 pub mod security;
 
@@ -23,25 +23,25 @@ use super::ground::{block_on, random};
 use super::process::{Cleaner, Guarded};
 use security::{Certificates, Listener};
 
-/// The release under test, where a test does not name another.
+/// The release under test, unless a test names another.
 pub const VERSION: &str = "4.3.1";
 /// Kafka logs through this interface and brings no implementation.
 const SLF4J: &str = "1.7.36";
-/// A cluster that is not ready by then will not be.
+/// Time for a cluster to become ready.
 const START_TIME_MAX: Duration = Duration::from_secs(120);
-/// The plain listener, the controller, and those of `security.rs`.
+/// Ports per node: the plain listener, the controller, and those of `security.rs`.
 const PORTS_A_NODE: u16 = 8;
 
-/// A cluster of our own.
+/// A cluster that the tests started.
 #[derive(Debug)]
 pub struct Cluster {
     folder: PathBuf,
     jars: PathBuf,
     first_port: u16,
     nodes: Vec<Option<Guarded>>,
-    /// With the listeners of `security.rs`.
+    /// Certificates of the listeners of `security.rs`, if it has them.
     secured: Option<Certificates>,
-    /// More lines for each node's properties.
+    /// Additional lines for each node's properties.
     more: &'static str,
     _cleaner: Cleaner,
 }
@@ -52,27 +52,27 @@ impl Cluster {
         Self::start_version(VERSION, nodes)
     }
 
-    /// The same with another release.
+    /// Like `start`, with another release.
     pub fn start_version(version: &str, nodes: usize) -> Self {
         let mut cluster = Self::prepare_as(version, nodes, false, "");
         cluster.start_all();
         cluster
     }
 
-    /// A cluster whose nodes are formatted and not started.
+    /// Formats the nodes of a cluster without starting them.
     pub fn prepare(nodes: usize) -> Self {
         Self::prepare_as(VERSION, nodes, false, "")
     }
 
-    /// As `start`, with secured listeners beside the plain one.
+    /// Like `start`, with secured listeners besides the plain one.
     pub fn start_secured(nodes: usize) -> Self {
         let mut cluster = Self::prepare_as(VERSION, nodes, true, "");
         cluster.start_all();
         cluster
     }
 
-    /// Like `start_secured`, but only anonymous users (the tests' own clients on the plain
-    /// listener) may do what no ACL allows.
+    /// Like `start_secured`, but operations without an ACL are allowed only to anonymous users,
+    /// which are the tests' own clients on the plain listener.
     pub fn start_with_rights(nodes: usize) -> Self {
         let mut cluster = Self::prepare_as(VERSION, nodes, true, security::RIGHTS);
         cluster.start_all();
@@ -109,13 +109,13 @@ impl Cluster {
         self.wait_ready();
     }
 
-    /// `host:port,host:port`.
+    /// The bootstrap list of all nodes.
     pub fn bootstrap(&self) -> String {
         let all = (1..=self.nodes.len()).map(|node| self.address(node));
         all.collect::<Vec<_>>().join(",")
     }
 
-    /// Where clients reach a node.
+    /// Address of a node's plain listener.
     pub fn address(&self, node: usize) -> String {
         format!("127.0.0.1:{}", self.port(node))
     }
@@ -130,35 +130,35 @@ impl Cluster {
         self.secured.as_ref().expect("it was started secured")
     }
 
-    /// SIGKILL. The node's data stay, as after a crash.
+    /// Sends SIGKILL. The node's data remain, as after a crash.
     pub fn kill(&mut self, node: usize) {
         drop(self.nodes[node - 1].take());
     }
 
-    /// SIGTERM: an orderly end, its leaders move first.
+    /// Sends SIGTERM: the node moves its leaders, then ends.
     pub fn stop(&mut self, node: usize) {
         self.running(node).signal(Signal::TERM);
         self.running(node).wait_gone(START_TIME_MAX);
         self.nodes[node - 1] = None;
     }
 
-    /// Starts a node that was killed or stopped and waits until the cluster serves.
+    /// Starts a node that was killed or stopped, and waits until the cluster serves.
     pub fn start_node(&mut self, node: usize) {
         self.spawn(node);
         self.wait_ready();
     }
 
-    /// SIGSTOP: connections stand, nothing answers.
+    /// Sends SIGSTOP: connections stay open and nothing responds.
     pub fn freeze(&self, node: usize) {
         self.running(node).signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT to a frozen node.
     pub fn thaw(&self, node: usize) {
         self.running(node).signal(Signal::CONT);
     }
 
-    /// Starts what is down, thaws what is frozen, and waits until the cluster serves.
+    /// Starts stopped nodes, thaws frozen ones, and waits until the cluster serves.
     pub fn heal(&mut self) {
         for node in 1..=self.nodes.len() {
             match self.nodes[node - 1].as_ref().filter(|it| it.runs()) {
@@ -169,7 +169,7 @@ impl Cluster {
         self.wait_ready();
     }
 
-    /// A running node's process.
+    /// Process id of a running node.
     pub fn pid(&self, node: usize) -> u32 {
         self.running(node).pid()
     }
@@ -199,7 +199,7 @@ impl Cluster {
         self.nodes[node - 1] = Some(Guarded::spawn(&command, &folder.join("log"), &folder));
     }
 
-    /// Until a topic with a replica on every node has its leader: then all are brokers.
+    /// Waits until a topic with a replica on every node has a leader. Then all nodes are brokers.
     fn wait_ready(&self) {
         let up = self.nodes.iter().flatten().count();
         let bootstrap: Vec<_> = (1..=self.nodes.len())
@@ -216,7 +216,7 @@ impl Cluster {
         loop {
             let ensured = ensure_topics(&bootstrap, &probe, Duration::from_secs(5));
             let error = match block_on(ensured) {
-                // A leader is a leader a moment before it listens, and the longer the more it has.
+                // A node becomes leader shortly before it listens.
                 Ok(_) if self.all_listen() => return,
                 Ok(_) => "not all of its ports are open".to_owned(),
                 Err(error) => error.to_string(),
@@ -235,7 +235,7 @@ impl Cluster {
         }
     }
 
-    /// Whether every node that runs takes connections on each of its clients' ports.
+    /// Whether every running node accepts connections on all its client ports.
     fn all_listen(&self) -> bool {
         let running = (1..=self.nodes.len()).filter(|node| self.nodes[node - 1].is_some());
         let secured = |node| {
@@ -254,7 +254,7 @@ impl Cluster {
     }
 
     /// Writes each node's properties and formats its folder. The folders differ only in two ids, so
-    /// one is formatted and the others are copies: that saves a JVM each.
+    /// one is formatted and copied, which saves one JVM start per node.
     fn format(&self) {
         for node in 1..=self.nodes.len() {
             fs::create_dir_all(self.node_folder(node)).expect("a folder for the node");
@@ -329,7 +329,7 @@ impl Cluster {
         );
         let fixed = [
             ("auto.create.topics.enable", "false"),
-            // Faults are noticed in seconds, not tens of seconds.
+            // Detect faults in seconds instead of tens of seconds.
             ("broker.heartbeat.interval.ms", "500"),
             ("broker.session.timeout.ms", "3000"),
             ("controller.quorum.election.timeout.ms", "500"),
@@ -341,10 +341,10 @@ impl Cluster {
                 "org.apache.kafka.common.replica.RackAwareReplicaSelector",
             ),
             ("replica.fetch.wait.max.ms", "200"),
-            // How late followers may ask a new leader, which holds `acks=all` until they do.
+            // A new leader delays `acks=all` until followers fetch, so let them retry soon.
             ("replica.fetch.backoff.ms", "100"),
             ("group.initial.rebalance.delay.ms", "0"),
-            // Small: the cleaner's buffer alone is 128 MiB by default.
+            // The cleaner's buffer alone takes 128 MiB by default.
             ("log.cleaner.dedupe.buffer.size", "4194304"),
             ("log.cleaner.backoff.ms", "500"),
             ("log.index.size.max.bytes", "1048576"),
@@ -374,7 +374,7 @@ impl Cluster {
         text
     }
 
-    /// Serial collector, first compiler only: a broker for tests should start fast and stay small.
+    /// Serial collector and C1 compiler only, so that a test broker starts fast and stays small.
     fn java(&self, heap: &str, main: &str, arguments: &[&str]) -> Vec<String> {
         let home = std::env::var("JAVA_HOME").map(|home| format!("{home}/bin/java"));
         let mut command = vec![home.unwrap_or_else(|_| "java".to_owned())];
@@ -397,7 +397,7 @@ impl Cluster {
     }
 }
 
-/// The folder with a release's jars, fetched through Maven the first time.
+/// The folder with a release's jars. Maven fetches them the first time.
 fn jars(version: &str) -> PathBuf {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE_AT_A_TIME
@@ -437,13 +437,14 @@ fn jars(version: &str) -> PathBuf {
         done.status.success(),
         "Maven could not fetch Kafka {version}: {said}"
     );
-    // Atomic: a folder of this name is always whole. Another process may have been first.
+    // Rename atomically, so that a folder of this name is always complete. Another process may have
+    // been first.
     let renamed = fs::rename(work.path().join("jars"), &jars);
     assert!(renamed.is_ok() || jars.is_dir(), "{renamed:?}");
     jars
 }
 
-/// Ports next to each other that nobody has, below those the system gives to clients.
+/// Finds adjacent free ports, below the kernel's range for clients.
 fn free_ports(count: u16) -> u16 {
     loop {
         let first = 20_000 + (random() % 12_000) as u16;
@@ -454,8 +455,8 @@ fn free_ports(count: u16) -> u16 {
     }
 }
 
-/// An id as Kafka writes them: 16 bytes in base64url. A first byte of zero keeps it from beginning
-/// with a dash, which would make it an option.
+/// A random id in Kafka's format: 16 bytes in base64url. The first byte is zero, so that it does
+/// not start with a dash, which would make it an option.
 fn kafka_uuid() -> String {
     use base64::Engine as _;
     let (high, low) = (random() >> 8, random());

@@ -1,5 +1,5 @@
-//! An event-stream reader of the tests' own, by the rules browsers follow (WHATWG HTML 9.2.6): what
-//! it dispatches is what an `EventSource` would.
+//! An event-stream reader that follows the rules of browsers (WHATWG HTML 9.2.6): it dispatches
+//! what an `EventSource` would.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 use super::chunks::Chunks;
 use super::client::{Connection, PATIENCE, Request};
 
-/// One event as a page gets it.
+/// One event as a page receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `message` where the stream names none.
+    /// The event's name; `message` if the stream has none.
     pub name: String,
     pub data: String,
-    /// What `lastEventId` says then.
+    /// The value of `lastEventId` at this event.
     pub id: String,
 }
 
-/// An open stream.
+/// An open event stream and its parser.
 pub struct Events {
     connection: Connection,
     body: Chunks,
-    /// Bytes of lines that are not whole.
+    /// Bytes of an incomplete line.
     rest: Vec<u8>,
-    /// A CR ended the last line: an LF right behind it belongs to it.
+    /// The last line ended with CR. An LF directly after it belongs to it.
     after_cr: bool,
     name: String,
     data: String,
     has_data: bool,
-    /// What the fields say so far, and what was dispatched last.
+    /// The `id` field so far, and the last dispatched one.
     id: String,
     last_event_id: String,
     retry: Option<u64>,
@@ -38,12 +38,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// Opens a stream.
+    /// Opens a stream without an event id.
     pub fn open(address: SocketAddr, target: &str) -> Self {
         Self::ask(address, Request::get(target))
     }
 
-    /// Goes on where a stream was, as a browser does: until another comes, its id is the old one.
+    /// Resumes a stream by an event id, as a browser does. It keeps this id until another arrives.
     pub fn resume(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
         let request = Request::get(target).header("last-event-id", last_event_id);
         let mut events = Self::ask(address, request);
@@ -52,13 +52,13 @@ impl Events {
         events
     }
 
-    /// Opens a stream by a request of the test's own.
+    /// Opens a stream by any request.
     pub fn ask(address: SocketAddr, request: Request) -> Self {
         Self::over(Connection::open(address), request)
     }
 
-    /// Resumes a stream, as often as necessary while the topic is being loaded: until then a stream
-    /// ends with `retry:` alone.
+    /// Resumes a stream, and retries while the topic is being loaded: until then a stream ends with
+    /// `retry:` alone.
     pub fn resume_when_ready(address: SocketAddr, target: &str, last_event_id: &str) -> Self {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -77,7 +77,7 @@ impl Events {
         }
     }
 
-    /// Whether the stream ends with nothing but `retry:`. Nothing that has arrived is lost.
+    /// Whether the stream ends with only `retry:`. Bytes that have arrived are kept.
     fn is_sent_away(&mut self, until: Instant) -> bool {
         let has = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).any(|it| it == word);
         loop {
@@ -97,7 +97,7 @@ impl Events {
         opened.unwrap_or_else(|(status, headers)| panic!("{status} {headers:?}"))
     }
 
-    /// Opens a stream, or gives another head than that of a stream.
+    /// Opens a stream, or returns the response's head if it is not a stream.
     fn try_over(
         mut connection: Connection,
         request: Request,
@@ -110,7 +110,7 @@ impl Events {
         }
         let has = |name: &str, value: &str| headers.iter().any(|(n, v)| n == name && v == value);
         assert!(has("content-type", "text/event-stream"), "{headers:?}");
-        // RFC 9111 5.2.2.6: a proxy that compresses would hold events back.
+        // RFC 9111 5.2.2.6: `no-transform`, because a compressing proxy would delay events.
         assert!(
             has("cache-control", "no-store, no-transform"),
             "{headers:?}"
@@ -146,7 +146,7 @@ impl Events {
             }
             match self.connection.try_more(until) {
                 Ok(true) => self.take_ahead(),
-                // A reset, as by a kill, ends a stream as well as an orderly close.
+                // A reset, as after a kill, ends a stream like an orderly close.
                 Ok(false) => self.ended = true,
                 Err(said) if said.contains("reset") => self.ended = true,
                 Err(_) => return None,
@@ -157,13 +157,14 @@ impl Events {
         }
     }
 
-    /// The next event; the test fails when none comes.
+    /// The next event. The test fails if none arrives.
     pub fn next(&mut self) -> Event {
         let event = self.next_within(PATIENCE);
         event.unwrap_or_else(|| panic!("no event came; ended: {}", self.ended))
     }
 
-    /// Reads until an id has come, at the latest the next event's: from then on a reader can resume.
+    /// Reads until an id has arrived, at the latest that of the next event. From then on a reader
+    /// can resume.
     pub fn wait_for_id(&mut self) -> String {
         let until = Instant::now() + PATIENCE;
         while self.last_event_id.is_empty() {
@@ -189,17 +190,17 @@ impl Events {
         assert_eq!(used, bytes.len(), "nothing comes behind the last chunk");
     }
 
-    /// What a browser would send as `Last-Event-ID` now.
+    /// The `Last-Event-ID` that a browser would send now.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// The last `retry:`.
+    /// The value of the last `retry:` field.
     pub fn retry(&self) -> Option<u64> {
         self.retry
     }
 
-    /// Comments so far: what a quiet stream says.
+    /// Number of comments so far, which are heartbeats.
     pub fn comments(&self) -> usize {
         self.comments
     }
@@ -209,12 +210,12 @@ impl Events {
         self.positions
     }
 
-    /// Whether the server has closed it.
+    /// Whether the server has closed the stream.
     pub fn ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether the stream ended with its last chunk, so that no event was cut.
+    /// Whether the stream ended with its last chunk, so that no event was truncated.
     pub fn ended_whole(&self) -> bool {
         self.ended && self.body.is_whole()
     }

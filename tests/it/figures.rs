@@ -1,5 +1,5 @@
-//! Figures, for people: ignored by default, and they judge nothing. A build of the gateway worth
-//! measuring is named by `SLUICEGATE_BINARY`.
+//! Measurements, ignored by default. They fail on no result. `SLUICEGATE_BINARY` names the build of
+//! the gateway to measure.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,12 +11,12 @@ use crate::ground::Ground;
 
 const PARTITIONS: u32 = 256;
 const ROUNDS: usize = 5;
-/// Of each cell.
+/// Time that each cell is measured.
 const MEASURED: Duration = Duration::from_secs(5);
 const RATE: u64 = 2_000;
 
-/// 256 partitions on one connection to one node: what gateway and node need without load and with
-/// some, without and with fetch sessions, A B A B.
+/// 256 partitions on one connection to one node: CPU of gateway and node without load and with
+/// some, without and with fetch sessions, in the order A B A B.
 #[test]
 #[ignore = "a figure: takes two minutes"]
 fn idle_partitions() {
@@ -31,7 +31,7 @@ fn idle_partitions() {
         "--kafka-fetch-sessions=false",
         "--kafka-fetch-sessions=true",
     ];
-    // By sessions, by load: percent of a core of the gateway and of the node.
+    // By sessions and load: CPU of the gateway and of the node, in percent of a core.
     let mut cells: [[(Vec<f64>, Vec<f64>); 2]; 2] = Default::default();
     for _ in 0..ROUNDS {
         for (sessions, flag) in flags.iter().enumerate() {
@@ -57,7 +57,7 @@ fn idle_partitions() {
     }
 }
 
-/// What processes need while something happens, after a while of it.
+/// CPU of processes in percent under a load, after a warm-up.
 fn percents(pids: [u32; 2], load: impl FnOnce() -> Option<Writer>) -> [f64; 2] {
     let writer = load();
     std::thread::sleep(Duration::from_secs(1));
@@ -86,7 +86,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// kcat, fed at a rate until this is dropped.
+/// kcat, which receives records at a rate until this is dropped.
 struct Writer {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -99,7 +99,7 @@ impl Drop for Writer {
     }
 }
 
-/// Writes keyed records, so that they go to all partitions.
+/// Writes keyed records, which go to all partitions.
 fn write_for(bootstrap: &str, topic: &str, rate: u64) -> Option<Writer> {
     if rate == 0 {
         return None;

@@ -1,5 +1,5 @@
-//! The gateway as its users run it: the built binary, a config file, a process of its own. Several
-//! of them side by side are peers.
+//! The gateway as users run it: the built binary, a config file, a process of its own. Several of
+//! them are instances that know nothing of each other.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -12,25 +12,25 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Connection, PATIENCE, Request, Response, ask};
 
-/// The binary under test.
+/// Path of the binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_sluicegate");
 
-/// The binary of gateways: for figures, another build of it.
+/// The binary to start: for measurements, another build.
 pub fn binary() -> std::ffi::OsString {
     std::env::var_os("SLUICEGATE_BINARY").unwrap_or_else(|| BINARY.into())
 }
 
-/// A running gateway. Dropping it kills it; if the test has failed, what the gateway said is shown.
+/// A running gateway. Dropping it kills it. If the test has failed, its log is printed.
 #[derive(Debug)]
 pub struct Gateway {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
     _folder: tempfile::TempDir,
-    /// How many addresses it will listen on for clients.
+    /// Number of addresses that it will listen on for clients.
     listeners: usize,
 }
 
-/// Settings that every gateway of the tests has. Ports are any free ones; the log says which.
+/// Settings of every gateway in tests. Ports are free ones, which the log names.
 pub fn settings(bootstrap: &str, shards: u16) -> String {
     let bootstrap: Vec<_> = bootstrap
         .split(',')
@@ -53,12 +53,12 @@ impl Gateway {
         gateway
     }
 
-    /// Starts a gateway and waits for nothing.
+    /// Starts a gateway without waiting for it.
     pub fn launch(config: &str) -> Self {
         Self::launch_with(config, &[])
     }
 
-    /// Starts a gateway with flags beside its file.
+    /// Starts a gateway with flags in addition to its file.
     pub fn launch_with(config: &str, flags: &[&str]) -> Self {
         Self::launch_under(&[], config, flags)
     }
@@ -107,28 +107,28 @@ impl Gateway {
         }
     }
 
-    /// Waits until it listens for clients, which it does when everything is loaded.
+    /// Waits until it listens for clients, after everything is loaded.
     pub fn wait_serving(&self) {
         self.wait_said("serving", |said| said.len() >= self.listeners);
     }
 
-    /// Where clients come.
+    /// The address of its first plain listener.
     pub fn address(&self) -> SocketAddr {
         self.addresses("serving")[0]
     }
 
-    /// Where clients come by TLS.
+    /// The address of its first TLS listener.
     pub fn tls_address(&self) -> SocketAddr {
         self.addresses("serving")[1]
     }
 
-    /// Where operators come. It is open before the gateway serves.
+    /// The address of its admin port, which is open before the gateway serves.
     pub fn admin(&self) -> SocketAddr {
         self.wait_said("admin port open", |said| !said.is_empty());
         self.addresses("admin port open")[0]
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a connection of its own.
     pub fn ask(&self, request: &Request) -> Response {
         ask(self.address(), request)
     }
@@ -137,7 +137,7 @@ impl Gateway {
         self.ask(&Request::get(target))
     }
 
-    /// Asks again and again until the answer is as wanted: for what takes its way through Kafka.
+    /// Repeats a request until the response is `wanted`, for effects that pass through Kafka.
     pub fn wait_until(&self, request: &Request, wanted: impl Fn(&Response) -> bool) -> Response {
         self.wait_until_at(self.address(), request, wanted)
     }
@@ -167,9 +167,9 @@ impl Gateway {
         Connection::open(self.address())
     }
 
-    /// Asks the admin port.
+    /// Sends a GET to the admin port.
     pub fn admin_get(&self, target: &str) -> Response {
-        // It looks at `Host`.
+        // The admin port checks `Host`.
         let admin = self.admin();
         let mut connection = Connection::open(admin);
         let request =
@@ -204,7 +204,7 @@ impl Gateway {
         shards.iter().map(number).sum()
     }
 
-    /// Waits until the admin port's answer satisfies `wanted`, and gives it.
+    /// Waits until the admin port's response is `wanted`, and returns it.
     pub fn wait_admin(&self, target: &str, wanted: impl Fn(&Response) -> bool) -> Response {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -219,7 +219,7 @@ impl Gateway {
         }
     }
 
-    /// All it has written to standard error so far.
+    /// Everything it has written to standard error so far.
     pub fn said(&self) -> String {
         self.said
             .lock()
@@ -227,29 +227,29 @@ impl Gateway {
             .join("\n")
     }
 
-    /// The process's number.
+    /// The id of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// SIGKILL, and it is gone.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill_9(&mut self) {
         self.child.kill().expect("a process of ours");
         let _status = self.child.wait().expect("a process of ours");
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM, which starts a drain.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Sends a signal.
+    /// Sends a signal to its process.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
         kill_process(pid, signal).expect("a process of ours that was not waited for");
     }
 
-    /// Waits for its end.
+    /// Waits for the process's end.
     pub fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -261,7 +261,7 @@ impl Gateway {
         }
     }
 
-    /// Waits until it has said something.
+    /// Waits until its log has this text.
     pub fn wait_said_text(&self, text: &str) {
         self.wait_said(text, |said| !said.is_empty());
     }
@@ -269,7 +269,7 @@ impl Gateway {
     fn wait_said(&self, text: &str, enough: impl Fn(&[String]) -> bool) {
         let until = Instant::now() + PATIENCE;
         while !enough(&self.lines(text)) {
-            // The reader of its last words may be behind; its end is told by the system.
+            // The thread that reads its log may be late, so ask the system whether it has ended.
             let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
             let ended = has_ended(pid);
             if ended || Instant::now() > until {
@@ -319,7 +319,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Runs the binary to its end. Gives exit code, standard output and standard error.
+/// Runs the binary to its end. Returns exit code, standard output and standard error.
 pub fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
     let done = Command::new(binary())
         .args(arguments)
@@ -336,7 +336,7 @@ pub fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, Str
     )
 }
 
-/// Writes a config into a folder that lives as long as what is given back.
+/// Writes a config into a folder that is removed when the returned handle is dropped.
 pub fn config_file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder for the config");
     let path = folder.path().join("gateway.toml");
@@ -349,7 +349,7 @@ fn has_ended(pid: Pid) -> bool {
     stat.map_or(true, |stat| stat.contains(") Z "))
 }
 
-/// Without colours.
+/// Removes colour codes from a line.
 fn plain(line: &str) -> String {
     let mut plain = String::new();
     let mut chars = line.chars();

@@ -1,6 +1,6 @@
-//! The ground a scenario stands on: some cluster, known by its bootstrap addresses. Scenarios are
-//! written once and run on the development broker (in this process, fast) and on real Kafka; with
-//! `SLUICEGATE_TEST_BOOTSTRAP=host:port` the second is any cluster whatever.
+//! The cluster that a scenario runs on, known by its bootstrap addresses. Scenarios are written
+//! once. They run on the development broker (in this process, fast) and on real Kafka;
+//! `SLUICEGATE_TEST_BOOTSTRAP=host:port` replaces the second by any cluster.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,11 +21,11 @@ use sluicegate::model::TopicName;
 
 use super::cluster::{Cluster, VERSION};
 
-/// A cluster that all tests of this process share; each has topics of its own.
+/// A cluster that all tests of this process share. Each test has topics of its own.
 #[derive(Debug)]
 pub struct Ground {
     bootstrap: String,
-    /// Replicas of each topic.
+    /// Number of replicas of each topic.
     replication: u16,
     _keeps: Keeps,
 }
@@ -38,13 +38,13 @@ enum Keeps {
     Nothing,
 }
 
-/// The development broker.
+/// The development broker of this process.
 pub fn development() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| embedded(Profile::Kafka43))
 }
 
-/// The development broker as Redpanda up to 25.2.
+/// The development broker behaving like Redpanda up to 25.2.
 pub fn redpanda() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| embedded(Profile::Redpanda))
@@ -65,7 +65,7 @@ fn embedded(profile: Profile) -> Ground {
     }
 }
 
-/// Real Kafka: one node of our own, or the cluster the environment names.
+/// Real Kafka: one node that the tests start, or the cluster that the environment names.
 pub fn real() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| match std::env::var("SLUICEGATE_TEST_BOOTSTRAP") {
@@ -89,12 +89,12 @@ impl Ground {
         }
     }
 
-    /// A cluster that a test keeps for itself.
+    /// A cluster that only one test uses.
     pub fn at(bootstrap: &str) -> Self {
         Self::replicated(bootstrap, 1)
     }
 
-    /// A cluster that a test keeps for itself, with so many replicas of each topic.
+    /// A cluster that only one test uses, with this many replicas of each topic.
     pub fn replicated(bootstrap: &str, replication: u16) -> Self {
         let bootstrap = bootstrap.to_owned();
         Self {
@@ -108,14 +108,14 @@ impl Ground {
         &self.bootstrap
     }
 
-    /// Makes a topic of a name nobody else has, and gives the name.
+    /// Creates a topic with a unique name, and returns the name.
     pub fn topic(&self, stem: &str, partitions: u32, configs: &[(&str, &str)]) -> String {
         let name = unique(stem);
         self.named_topic(&name, partitions, configs);
         name
     }
 
-    /// Makes a topic of this very name.
+    /// Creates a topic with exactly this name.
     pub fn named_topic(&self, name: &str, partitions: u32, configs: &[(&str, &str)]) {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let spec = TopicSpec {
@@ -130,7 +130,7 @@ impl Ground {
         block_on(made).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
-    /// Sets one of a topic's configs, while whoever uses it looks on (IncrementalAlterConfigs).
+    /// Sets one of a topic's configs while the topic is in use (IncrementalAlterConfigs).
     pub fn alter(&self, topic: &str, key: &'static str, value: &'static str) {
         use std::io::{Read as _, Write as _};
         let text = |text: &str| StrBytes::from_string(text.to_owned());
@@ -163,13 +163,13 @@ impl Ground {
         assert_eq!(answer.responses[0].error_code, 0, "{answer:?}");
     }
 
-    /// A compacted topic.
+    /// Creates a compacted topic with a unique name.
     pub fn compacted(&self, stem: &str, partitions: u32) -> String {
         self.topic(stem, partitions, &[("cleanup.policy", "compact")])
     }
 }
 
-/// A name that no other test has, nor an earlier run on the same cluster.
+/// A name that no other test and no earlier run on the same cluster uses.
 pub fn unique(stem: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -183,7 +183,7 @@ pub fn broker_address(text: &str) -> BrokerAddress {
     BrokerAddress { host, port }
 }
 
-/// Runs something asynchronous to its end.
+/// Runs a future to its end.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -191,7 +191,7 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
-/// Some number: for names and ports, so that runs do not meet each other's.
+/// A random number for names and ports, so that runs do not use each other's.
 pub fn random() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     static NEXT: AtomicU64 = AtomicU64::new(0);

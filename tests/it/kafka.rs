@@ -1,4 +1,4 @@
-//! Real Apache Kafka: every story, and what only real nodes can do.
+//! Tests on real Apache Kafka: every scenario, and behaviour that only real nodes have.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ mod rskafka;
 mod secure;
 mod versions;
 
-/// Every story of `scenarios/`.
+/// Every scenario of `scenarios/`.
 mod real {
     crate::scenarios::on_ground!(crate::ground::real);
 }
@@ -56,11 +56,13 @@ fn a_node_that_dies_and_comes_back_costs_no_event() {
         } else {
             cluster.kill(1);
         }
-        // Queries are answered from memory; commands are refused or unknown, never lost in a wait.
+        // Queries are answered from memory. Commands are rejected or unknown, and never wait
+        // without end.
         assert_eq!(gateway.get("/items/a").text(), "1");
         let first = gateway.ask(&Request::post("/hasty/i", "{}"));
         assert!([503, 504].contains(&first.status), "{first:?}");
-        // By now it is known that nobody is there: what never left is taken back, and said so.
+        // By now the brokers are known to be unavailable, so an unsent command is withdrawn and
+        // rejected.
         let refused = gateway.ask(&Request::post("/hasty/i", "\"never\""));
         assert_eq!(refused.status, 503, "{refused:?}");
         assert_eq!(refused.problem(), "broker-unavailable");

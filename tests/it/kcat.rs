@@ -1,27 +1,27 @@
-//! Topics read and written by other people's client: kcat on librdkafka.
+//! Reading and writing topics by another client: kcat, which uses librdkafka.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// One record as kcat shows it.
+/// One record as kcat prints it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Record {
     pub partition: u32,
     pub offset: u64,
-    /// Milliseconds since 1970, as the producer or the log has it.
+    /// Timestamp in milliseconds since 1970, set by the producer or the log.
     #[serde(rename = "ts")]
     pub time: u64,
     pub key: Option<String>,
     #[serde(rename = "payload")]
     pub value: Option<String>,
-    /// Names and values by turns.
+    /// Header names and values alternately.
     #[serde(default)]
     headers: Vec<Option<String>>,
 }
 
 impl Record {
-    /// One that another of librdkafka's programs has read.
+    /// A record that another program with librdkafka has read.
     pub fn new(
         (partition, offset, time): (u32, u64, u64),
         key: Option<String>,
@@ -38,7 +38,7 @@ impl Record {
         }
     }
 
-    /// The last header of that name, as Kafka's own clients give it.
+    /// The last header of this name, as in Kafka's own clients.
     pub fn header(&self, name: &str) -> Option<&str> {
         let pairs = self.headers.chunks(2);
         let mut named = pairs.filter(|pair| pair[0].as_deref() == Some(name));
@@ -46,7 +46,7 @@ impl Record {
     }
 }
 
-/// Where and how records are produced.
+/// Destination and options of produced records.
 #[derive(Clone, Debug)]
 pub struct Produce {
     arguments: Vec<String>,
@@ -69,17 +69,17 @@ impl Produce {
         self.and(&["-p", &partition.to_string()])
     }
 
-    /// One of librdkafka's own settings.
+    /// Sets an option of librdkafka.
     pub fn option(self, option: &str) -> Self {
         self.and(&["-X", option])
     }
 
-    /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
+    /// Sets the compression: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub fn codec(self, codec: &str) -> Self {
         self.and(&["-z", codec])
     }
 
-    /// A header of every record; without a value it is null.
+    /// Adds a header to every record. Without a value it is null.
     pub fn header(self, name: &str, value: Option<&str>) -> Self {
         match value {
             Some(value) => self.and(&["-H", &format!("{name}={value}")]),
@@ -87,7 +87,7 @@ impl Produce {
         }
     }
 
-    /// Records with keys; an empty value is a tombstone.
+    /// Produces records with keys. An empty value is a tombstone.
     pub fn keyed<'a>(self, records: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let records = records.into_iter();
         let lines: String = records
@@ -96,13 +96,13 @@ impl Produce {
         self.and(&["-K", "\t", "-Z"]).run(lines.as_bytes());
     }
 
-    /// One record with a key and these bytes, which must not contain the key's delimiter.
+    /// Produces one record with a key and these bytes, which must not contain the key's delimiter.
     pub fn keyed_bytes(self, key: &str, value: &[u8]) {
         let line = [key.as_bytes(), b"\t", value, b"\n"].concat();
         self.and(&["-K", "\t"]).run(&line);
     }
 
-    /// Records without keys, none of them empty.
+    /// Produces records without keys, none of them empty.
     pub fn values<'a>(self, values: impl IntoIterator<Item = &'a str>) {
         let lines: String = values
             .into_iter()
@@ -111,7 +111,7 @@ impl Produce {
         self.run(lines.as_bytes());
     }
 
-    /// One record without a key and with these bytes, line ends and all.
+    /// Produces one record without a key, with exactly these bytes.
     pub fn bytes(self, value: &[u8]) {
         self.and(&["-D", "\u{1}"]).run(value);
     }
@@ -135,7 +135,7 @@ impl Produce {
     }
 }
 
-/// All of a topic that is committed, from its start to its present end; in offset order within each
+/// Reads all committed records of a topic up to its present end, in offset order within each
 /// partition.
 pub fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
     let done = Command::new("kcat")
@@ -165,7 +165,7 @@ pub fn read(bootstrap: &str, topic: &str) -> Vec<Record> {
     text.lines().map(parse).collect()
 }
 
-/// The topic's records once there are `count`, or what there is when patience ends.
+/// Reads a topic's records until there are `count`, or until the deadline.
 pub fn read_until(bootstrap: &str, topic: &str, count: usize) -> Vec<Record> {
     let until = Instant::now() + super::client::PATIENCE;
     loop {

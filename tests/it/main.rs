@@ -1,8 +1,8 @@
-//! Integration tests: one binary, so that it is built once. The modules that `tests/run` names:
+//! Integration tests, in one binary so that it is built once. The modules that `tests/run` names:
 //!
-//! - `edge::` the stories of `scenarios/` on the development broker, and what needs no cluster or a
+//! - `edge::` the scenarios of `scenarios/` on the development broker, and what needs no cluster or a
 //!   broken one: raw bytes, starts that fail, TLS, the soak
-//! - `kafka::` the same stories on real Apache Kafka (`SLUICEGATE_TEST_BOOTSTRAP=host:port`: on any
+//! - `kafka::` the same scenarios on real Apache Kafka (`SLUICEGATE_TEST_BOOTSTRAP=host:port`: on any
 //!   cluster), and what only real nodes can do: die; older releases, another fake, rskafka's defects
 //! - `ledger::` three nodes, every fault, and a ledger: 0 lost, 0 doubled, 0 reordered
 //! - `demo::` the demo in a real browser

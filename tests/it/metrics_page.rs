@@ -1,8 +1,8 @@
-//! A strict reader of Prometheus' text format 0.0.4.
+//! A strict parser of Prometheus' text format 0.0.4.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Reads a page and checks it. Gives the names of its families.
+/// Parses and checks a page. Returns the names of its families.
 pub fn check(page: &str) -> BTreeSet<String> {
     assert!(page.ends_with('\n'), "the last line ends too");
     let mut families: BTreeMap<String, String> = BTreeMap::new();

@@ -1,7 +1,6 @@
-//! Other people's processes that must not outlive a test, whatever becomes of it: each runs under a
-//! shell that waits for the end of its standard input, which is the end of whoever holds the other
-//! side. So a panic, a kill -9 of the tests, or the end of the test program with a shared cluster
-//! still standing: all of them end the process.
+//! External processes that must not outlive a test. Each runs under a shell that waits for the end
+//! of its standard input, whose other end the test holds. So a panic, a SIGKILL of the tests, or a
+//! normal end of the test program with a shared cluster still running all end the process.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -19,13 +18,14 @@ read -r _
 kill -9 $! 2>/dev/null
 "#;
 
-/// A node that is being killed may still write: then the folder is not empty, and another try is due.
+/// A node that is being killed may still write, so the folder is not empty and must be removed
+/// again.
 const CLEANER: &str = r#"
 read -r _
 for _ in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$1" 2>/dev/null && exit; sleep 0.3; done
 "#;
 
-/// A process of ours.
+/// A guarded process of the tests.
 #[derive(Debug)]
 pub struct Guarded {
     guard: Child,
@@ -33,14 +33,14 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Starts a program; what it says goes to `log`.
+    /// Starts a program, whose output goes to `log`.
     pub fn spawn(program: &[&str], log: &Path, folder: &Path) -> Self {
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "guard"])
             .arg(log)
             .args(program)
             .current_dir(folder)
-            // Ctrl-C is for the tests; the guard then sees their end.
+            // Ctrl-C ends the tests. The guard then sees the end of its input.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -55,20 +55,20 @@ impl Guarded {
         Self { guard, pid }
     }
 
-    /// The process's number.
+    /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get() as u32
     }
 
-    /// Sends a signal. The guard does not wait for the process, so its id is never another's.
+    /// Sends a signal. The guard does not reap the process, so its id is never reused meanwhile.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).unwrap_or_else(|error| panic!("{signal:?}: {error}"));
     }
 
-    /// Whether it still runs (or is stopped).
+    /// Whether the process still exists, running or stopped.
     pub fn runs(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()));
-        // The state stands behind the name, which may hold anything, in brackets.
+        // The state follows the name, which is in parentheses and may contain anything.
         let state = stat.ok().and_then(|stat| {
             let state = stat.rsplit_once(") ")?.1.chars().next()?;
             Some(state)
@@ -76,7 +76,7 @@ impl Guarded {
         state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
     }
 
-    /// Waits until it is gone.
+    /// Waits until the process has ended.
     pub fn wait_gone(&self, patience: Duration) {
         let until = Instant::now() + patience;
         while self.runs() {
@@ -93,7 +93,7 @@ impl Drop for Guarded {
     }
 }
 
-/// A folder that is gone when nobody holds this any more.
+/// Removes a folder when it is dropped.
 #[derive(Debug)]
 pub struct Cleaner(Child);
 

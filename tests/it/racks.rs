@@ -11,7 +11,7 @@ use crate::gateway::Gateway;
 use crate::ground::Ground;
 use crate::kcat::Produce;
 
-/// Records that come one by one while the node they are read from dies.
+/// Records that arrive one by one while the node that they are read from dies.
 const RECORDS: usize = 300;
 
 /// A gateway that reads from node 2, a follower, and one of its streams.

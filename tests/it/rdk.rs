@@ -1,6 +1,6 @@
-//! librdkafka through a program of ours (`rdk.c`), for what kcat can't do: many records from one
-//! producer with headers each, what became of each and when, transactions, a consumer that goes on
-//! through any fault. It is the client that ours is measured beside, and what services are made of.
+//! librdkafka through a small program (`rdk.c`), for what kcat can't do: many records from one
+//! producer with separate headers, the result and time of each, transactions, and a consumer that
+//! survives any fault. The gateway is compared with this client, and many services use it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 use super::client::PATIENCE;
 use super::kcat::Record;
 
-/// What became of a record: partition and offset, or librdkafka's name for what went wrong.
+/// The result of a record: partition and offset, or librdkafka's name of the error.
 pub type Delivery = Result<(u32, u64), String>;
 
 #[derive(Debug, Default)]
 struct Told {
     deliveries: BTreeMap<u64, Delivery>,
-    /// Transactions that were begun, committed or aborted.
+    /// Number of transactions that were begun, committed or aborted.
     done: usize,
     ended: bool,
 }
 
-/// A producer: idempotent, `acks=all`.
+/// An idempotent producer with `acks=all`.
 #[derive(Debug)]
 pub struct Producer {
     child: Child,
@@ -35,7 +35,7 @@ pub struct Producer {
     asked: usize,
 }
 
-/// Names and values, which may be null.
+/// Header names, and values that may be null.
 pub type Headers<'a> = &'a [(&'a str, Option<&'a [u8]>)];
 
 /// A record to be written.
@@ -44,19 +44,19 @@ pub struct ToWrite<'a> {
     pub partition: Option<u32>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    /// In their order; names may repeat.
+    /// The headers in order; names may repeat.
     pub headers: Headers<'a>,
 }
 
 impl Producer {
-    /// Starts one with librdkafka settings of its own.
+    /// Starts a producer with additional settings of librdkafka.
     pub fn start(bootstrap: &str, topic: &str, settings: &[&str]) -> Self {
         let fixed = [
             "enable.idempotence=true",
             "linger.ms=0",
             "client.id=rdk",
-            // With more, a leader's death may leave a gap of sequence numbers (seen with 2.0.2), and
-            // it never writes again.
+            // With more, a leader's death may leave a gap of sequence numbers (seen with 2.0.2),
+            // after which it never writes again.
             "max.in.flight=1",
         ];
         let mut child = Command::new(program())
@@ -93,7 +93,7 @@ impl Producer {
         }
     }
 
-    /// Hands over a record and gives the number it goes by.
+    /// Queues a record and returns its number.
     pub fn write(&mut self, record: &ToWrite<'_>) -> u64 {
         let tag = self.next_tag;
         self.next_tag += 1;
@@ -126,37 +126,37 @@ impl Producer {
             .unwrap_or_else(|error| panic!("{value}: {error}"))
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction of this producer.
     pub fn begin(&mut self) {
         self.order("B");
     }
 
-    /// Commits it.
+    /// Commits the open transaction.
     pub fn commit(&mut self) {
         self.order("C");
     }
 
-    /// Aborts it; its records are in the log, and marked.
+    /// Aborts the open transaction. Its records remain in the log, marked as aborted.
     pub fn abort(&mut self) {
         self.order("A");
     }
 
-    /// What became of a record.
+    /// Waits for the result of a record.
     pub fn wait(&self, tag: u64) -> Delivery {
         self.wait_for(|told| told.deliveries.get(&tag).cloned())
     }
 
-    /// What became of all records so far; those without an answer are left out.
+    /// Results of all records so far that have one.
     pub fn deliveries(&self) -> BTreeMap<u64, Delivery> {
         lock(&self.told.0).deliveries.clone()
     }
 
-    /// When records were acknowledged; it grows.
+    /// Times at which records were acknowledged so far.
     pub fn acknowledged(&self) -> Arc<Mutex<Vec<Instant>>> {
         self.acknowledged.clone()
     }
 
-    /// Waits until all records have their answer.
+    /// Waits until all records have a result.
     pub fn finish(mut self) -> BTreeMap<u64, Delivery> {
         self.stdin = None;
         self.wait_for(|told| told.ended.then_some(()));
@@ -217,7 +217,7 @@ fn on_line(line: &str, told: &mut Told) {
     assert!(before.is_none(), "told twice: {line}");
 }
 
-/// A consumer of all that is committed, from the log's start, through any fault.
+/// A consumer of all committed records from the log's start, which survives any fault.
 #[derive(Debug)]
 pub struct Consumer {
     child: Child,
@@ -246,7 +246,7 @@ impl Consumer {
         Self { child, records }
     }
 
-    /// The next record and when it came; `None` if none comes in time.
+    /// The next record and its time of arrival. `None` if none arrives in time.
     pub fn next_within(&self, time: Duration) -> Option<(Instant, Record)> {
         match self.records.recv_timeout(time) {
             Ok(record) => Some(record),
@@ -295,13 +295,13 @@ fn unescape(text: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Builds it, once a process.
+/// Builds the program, once per process.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/rdk.c");
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rdk");
-        // Another process may be building it as well: a rename is whole.
+        // Another process may build it at the same time, so rename it into place atomically.
         let built = program.with_extension(std::process::id().to_string());
         let done = Command::new("cc")
             .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])

@@ -1,6 +1,6 @@
-//! A little application service: it reads commands as any consumer does and answers by the contract
-//! (the correlation id echoed, `:status`, headers, body). It remembers what it was asked, so a test
-//! counts effects where they happen.
+//! A small application service. It reads commands as any consumer does and answers by the contract
+//! (correlation id repeated, `:status`, headers, body). It remembers the commands, so a test can
+//! count effects where they happen.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +17,7 @@ use rskafka::record::Record as Written;
 use super::ground::block_on;
 use super::kcat::{self, Record};
 
-/// What the service answers.
+/// The reply of the service to a command.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
     status: Option<u16>,
@@ -42,10 +42,10 @@ impl Reply {
     }
 }
 
-/// What the service does with a command: answers it, or keeps silent.
+/// The reaction of the service to a command: a reply, or none.
 type Behaviour = Box<dyn FnMut(&Record) -> Option<Reply> + Send>;
 
-/// A running service.
+/// A running service with its threads.
 pub struct Service {
     reader: Child,
     seen: Arc<Mutex<Vec<Record>>>,
@@ -101,7 +101,7 @@ impl Service {
         }
     }
 
-    /// The commands it has seen, in its order.
+    /// The commands it has read, in order.
     pub fn seen(&self) -> Vec<Record> {
         self.seen
             .lock()
@@ -114,7 +114,7 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _gone = self.reader.kill();
         let _status = self.reader.wait();
-        // A failed test may have left it waiting for a word that will not come.
+        // A failed test may have left the service waiting for a message that never arrives.
         if std::thread::panicking() {
             return;
         }
@@ -174,7 +174,7 @@ fn written(correlation: &str, reply: Reply) -> Written {
     }
 }
 
-/// Writes one reply, as a service that comes back late does.
+/// Writes one reply, as a service that answers late does.
 pub fn reply_to(bootstrap: &str, replies: &str, command: &Record, reply: Reply) {
     let correlation = command.header("correlation-id").expect("a command has one");
     let written = written(correlation, reply);

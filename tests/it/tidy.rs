@@ -1,5 +1,5 @@
-//! The rules of the house, read from the source: which room may import which, where `unsafe`,
-//! clocks and runtimes may stand, how wide and how long files may be, which licences come in.
+//! Rules of the source code: which room may import which, where `unsafe`, clocks and runtimes are
+//! allowed, how wide and long files may be, which licences are allowed.
 
 mod circles;
 
@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Rooms and what each may import beside itself, as docs/ARCHITECTURE.md has it. `boot` joins all
-/// of them; `lib.rs` and `main.rs` only name them.
+/// Rooms, and the rooms that each may import, as in docs/ARCHITECTURE.md. `boot` imports all of
+/// them; `lib.rs` and `main.rs` only name them.
 const ROOMS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("sys", &[]),
@@ -45,18 +45,18 @@ const ROOMS: [(&str, &[&str]); 21] = [
         "control",
         &["model", "config", "metrics", "auth", "schema", "route"],
     ),
-    // The broker's clock and offsets are `model`'s.
+    // The broker's clock and offsets are types of `model`.
     ("demo", &["model", "config", "broker"]),
     ("boot", &["*"]),
 ];
 
-/// Rooms without clock, entropy, sockets, threads and runtime.
+/// Rooms without a clock, entropy, sockets, threads or a runtime.
 const PURE: [&str; 16] = [
     "model", "config", "metrics", "log", "kafka", "tls", "http", "sse", "auth", "cache", "command",
     "schema", "shape", "broker", "route", "shard",
 ];
 
-/// Words that only these rooms may say, and why.
+/// Words that only these rooms may contain, with the reason.
 const WORDS: [(&str, &[&str], &str); 11] = [
     ("glommio", &["reactor"], "one room knows the executor"),
     (
@@ -99,7 +99,7 @@ const WORDS: [(&str, &[&str], &str); 11] = [
     ),
 ];
 
-/// What a pure room does not call.
+/// Calls that a pure room does not make.
 const IMPURE: [(&str, &str); 9] = [
     ("Instant::now", "time comes in as `now`"),
     ("SystemTime", "time comes in as `now`"),
@@ -112,7 +112,7 @@ const IMPURE: [(&str, &str); 9] = [
     ("println!", "it returns facts to whoever can say them"),
 ];
 
-/// Exceptions to [`IMPURE`]: file and word, and why.
+/// Exceptions to [`IMPURE`]: file, word and reason.
 const ALLOWED: [(&str, &str, &str); 1] = [(
     "src/config/cli.rs",
     "std::fs",
@@ -123,12 +123,12 @@ struct Source {
     path: String,
     room: String,
     text: String,
-    /// Without comments and strings.
+    /// The text without comments and strings.
     code: String,
 }
 
 impl Source {
-    /// The code that is built into the product: tests may take what they like.
+    /// The code without its tests, which have fewer rules.
     fn without_tests(&self) -> &str {
         if self.path.contains("tests") {
             return "";
@@ -172,7 +172,7 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text with comments, strings and characters blanked; line ends stay.
+/// The text with comments, strings and characters blanked. Line breaks remain.
 fn code_of(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -188,7 +188,7 @@ fn code_of(text: &str) -> String {
         if skipped == 0 {
             code.push(c);
             rest = &rest[c.len_utf8()..];
-            // A word that ends in r, such as `for"`, begins no raw string.
+            // A word that ends in r, such as `for"`, does not start a raw string.
             if c.is_alphanumeric() || c == '_' {
                 let word = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
                 let word = word.unwrap_or(rest.len());
@@ -313,7 +313,7 @@ fn rooms_import_only_what_the_table_allows() {
         }
     }
     none("imports that the room table does not allow", &strays);
-    // And the reader has seen them.
+    // Check that the rule finds existing examples.
     let seen = |path: &str| {
         let source = sources().into_iter().find(|it| it.path == path);
         imports(&source.unwrap_or_else(|| panic!("{path} is there")))
@@ -395,13 +395,13 @@ fn files_are_of_a_size_to_be_read() {
     let mut strays = Vec::new();
     for source in sources() {
         for (line, text) in source.text.lines().enumerate() {
-            // What the product prints stands in its tests as it is printed.
+            // Snapshot tests contain printed text, whatever its width.
             let snapshot = source.path.contains("/tests/") && !text.trim_start().starts_with("//");
             if text.chars().count() > 100 && !snapshot {
                 strays.push(format!("{}:{}: over 100 columns", source.path, line + 1));
             }
         }
-        // Past 800 lines the module docs say why it is one.
+        // Above 800 lines, the module docs must say why the file is one idea.
         let docs: String = source
             .text
             .lines()
@@ -466,7 +466,7 @@ fn every_module_with_tests_runs_in_a_part() {
         let texts = paths
             .iter()
             .filter_map(|path| fs::read_to_string(path).ok());
-        // What is ignored is a figure, run by hand.
+        // Ignored tests are measurements that are run by hand.
         let runs = |text: &String| {
             let tests = text.matches("\n#[test]\n").count();
             tests > text.matches("\n#[test]\n#[ignore").count()
@@ -483,7 +483,7 @@ fn every_module_with_tests_runs_in_a_part() {
     none("modules that no part runs", &left_out);
 }
 
-/// `.ci/licences.toml`.
+/// The allowed licences, from `.ci/licences.toml`.
 #[derive(serde::Deserialize)]
 struct Policy {
     allow: BTreeSet<String>,
@@ -498,7 +498,7 @@ struct Exception {
     why: String,
 }
 
-/// An SPDX expression holds if the allowed licences satisfy it. Old crates write `/` for `OR`.
+/// Whether the allowed licences satisfy an SPDX expression. Old crates write `/` for `OR`.
 fn holds(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let expression = expression
         .replace('/', " OR ")
@@ -546,7 +546,7 @@ fn licence(words: &[&str], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
     allowed.contains(&name)
 }
 
-/// Name, version and licence of every crate that is built, for us or for tests.
+/// Name, version and licence of every crate that is built, including those for tests.
 fn crates() -> BTreeSet<(String, String, String)> {
     let done = Command::new(env!("CARGO"))
         .args([
@@ -615,7 +615,7 @@ fn licences_are_allowed_or_excepted_in_writing() {
     }
 }
 
-/// Second copies of something we have, and what is known to be bad.
+/// No second implementation of cryptography, and no OpenSSL.
 #[test]
 fn no_second_cryptography_and_no_openssl() {
     let banned = [

@@ -1,8 +1,10 @@
-//! Unclean elections on real Apache Kafka: the log is cut back below what clients were shown, and
-//! grows past that place again. Whoever was shown what is gone is told, and gets what is there.
+//! Unclean elections on real Apache Kafka. The log is truncated below records that clients
+//! received, and grows past that offset again. Every client that received a lost record is
+//! informed, and receives the new records.
 //!
-//! Three nodes for the quorum, of which a topic has two: one is away and lacks the newest records
-//! when the other, which has them, dies. A marker topic tells when the first leads.
+//! Three nodes for the quorum. A topic has replicas on two of them: one is down and lacks the
+//! newest records when the other, which has them, dies. A marker topic shows when the first becomes
+//! leader.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -18,10 +20,10 @@ use crate::gateway::{self, Gateway};
 use crate::ground::{block_on, broker_address, unique};
 use crate::kcat::{self, Produce};
 
-/// Elections take the session's 3 s, and a JVM's start.
+/// Elections take the session's 3 s and the start of a JVM.
 const ELECTED_WITHIN: Duration = Duration::from_secs(60);
 
-/// A cluster of three with one topic on two of them.
+/// A cluster of three nodes with one topic on two of them.
 struct Ground {
     cluster: Cluster,
     topic: String,
@@ -66,7 +68,7 @@ impl Ground {
     }
 
     /// The partition's leader and its in-sync replicas.
-    fn standing(&self) -> (i64, Vec<i64>) {
+    fn leader_and_isr(&self) -> (i64, Vec<i64>) {
         let done = Command::new("kcat")
             .args(["-L", "-J", "-m", "5", "-b", &self.cluster.bootstrap()])
             .args(["-t", &self.topic])
@@ -82,7 +84,7 @@ impl Ground {
     fn wait_for(&self, what: &str, wanted: impl Fn(i64, &[i64]) -> bool) -> (i64, Vec<i64>) {
         let until = Instant::now() + ELECTED_WITHIN;
         loop {
-            let (leader, isrs) = self.standing();
+            let (leader, isrs) = self.leader_and_isr();
             if wanted(leader, &isrs) {
                 return (leader, isrs);
             }
@@ -96,13 +98,13 @@ impl Ground {
         produce.option("acks=1").keyed(records);
     }
 
-    /// The log loses what is written here, and gets `after` instead.
+    /// Writes `lost` records that the log loses, and `after` records instead.
     fn branch(&mut self, lost: &[(&str, &str)], seen: impl FnOnce(), after: &[(&str, &str)]) {
         let (leader, isrs) = self.wait_for("two in sync", |_, isrs| isrs.len() == 2);
         let other = isrs.into_iter().find(|isr| *isr != leader);
         let other = other.expect("two are in sync");
         self.cluster.kill(other as usize);
-        // Else the high watermark would wait for the one that is away.
+        // Otherwise the high watermark would wait for the node that is down.
         self.wait_for("one in sync", |_, isrs| isrs == [leader]);
         self.write(lost.iter().copied());
         seen();
@@ -115,7 +117,8 @@ impl Ground {
     }
 }
 
-/// Reads as a browser does, who comes back with its last id whenever it is closed, until `last`.
+/// Reads as a browser does, which reconnects with its last id whenever the stream is closed, until
+/// the record `last`.
 fn read_on(gateway: &Gateway, path: &str, stream: Events, last: &str) -> Vec<Event> {
     let ended = |got: &[Event]| got.last().is_some_and(|event| event.data == last);
     read_until(gateway, path, stream, ended)
@@ -156,7 +159,8 @@ const TOLD: (&str, &str) = (
     r#"{"partition":0,"from":2,"to":4,"reason":"truncated"}"#,
 );
 
-/// What was shown and is gone is told; what the log has instead, also below the old end, is shown.
+/// Lost records are reported as a gap. The log's new records are sent, even those below the old
+/// end.
 #[test]
 fn a_log_that_was_cut_back_and_has_grown_again_is_told() {
     let mut ground = Ground::new("delete");
@@ -188,7 +192,7 @@ fn a_log_that_was_cut_back_and_has_grown_again_is_told() {
     let resumed = Events::resume(gateway.address(), "/earliest", &id);
     let got = read_on(&gateway, "/earliest", resumed, "end");
     assert_eq!(said(&got), want, "back with an id of what is gone");
-    // A gateway that never read the lost records knows it as well.
+    // A gateway that never read the lost records detects it too.
     let fresh = ground.gateway();
     let resumed = Events::resume(fresh.address(), "/live", &id);
     let got = read_on(&fresh, "/live", resumed, "end");
@@ -202,7 +206,7 @@ fn a_log_that_was_cut_back_and_has_grown_again_is_told() {
     );
 }
 
-/// A query shows what the log has now, also where that is older than what it showed.
+/// A query returns the record that the log has now, even if it is older than one returned before.
 #[test]
 fn a_cached_key_is_what_the_log_has_after_an_unclean_election() {
     let mut ground = Ground::new("compact");
@@ -229,7 +233,7 @@ fn a_cached_key_is_what_the_log_has_after_an_unclean_election() {
     shows("b", "x");
     shows("c", "end");
     assert_eq!(gateway.get("/items/gone").status, 404);
-    // Of a snapshot each slice has its part, so the last to be written may be shown before others.
+    // Each slice has a part of a snapshot, so the last record written may be sent before others.
     let got = read_until(&gateway, "/live", stream, |got| got.len() == 4);
     assert_eq!((&*got[0].name, &*got[0].data), TOLD);
     let newest: BTreeSet<&str> = said(&got[1..]).into_iter().map(|(_, it)| it).collect();

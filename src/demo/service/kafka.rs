@@ -30,7 +30,7 @@ pub(crate) enum KafkaError {
     /// The client returned an error.
     #[error("{what}: {source}")]
     Client {
-        /// The operation that failed.
+        /// The operation that failed, such as "produce".
         what: &'static str,
         /// The error of the client.
         source: Error,
@@ -38,7 +38,7 @@ pub(crate) enum KafkaError {
     /// No response arrived in time.
     #[error("{what}: no answer within {REQUEST_TIMEOUT:?}")]
     Timeout {
-        /// The operation that failed.
+        /// The operation that failed, such as "produce".
         what: &'static str,
     },
 }

@@ -43,7 +43,7 @@ pub(crate) enum ServiceError {
     /// The journal has a record that this service did not write.
     #[error("journal record {offset} can't be read: {source}")]
     Unreadable {
-        /// Offset of the record.
+        /// Offset of the record that cannot be decoded.
         offset: i64,
         /// Why it cannot be decoded.
         source: serde_json::Error,
@@ -51,7 +51,7 @@ pub(crate) enum ServiceError {
     /// The journal has lost its beginning and has no checkpoint.
     #[error("the journal begins at offset {start} and holds no checkpoint: the accounts are lost")]
     Headless {
-        /// Its first offset.
+        /// The first offset that the journal still has.
         start: i64,
     },
     /// The tasks that read commands have ended.

@@ -6,7 +6,7 @@ use super::ServiceError;
 use super::journal::{Line, LineContent, Replay};
 use crate::demo::payments::{Command, Decision, JournalEntry, Ledger, Source};
 
-/// A journal in memory.
+/// A journal that is kept in memory.
 #[derive(Default)]
 struct TestJournal {
     lines: Vec<Line>,

@@ -1,4 +1,5 @@
-//! What needs a process of its own: this test binary again, with one test and a variable set.
+//! Tests that need a process of their own. They run this test binary again with one test and a
+//! variable.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::echo::Message;
 use super::{Fixture, ask, connect, plan};
 
-/// Set for the child; its value is what it is to do.
+/// Variable that is set for the child. Its value selects what the child does.
 const CHILD: &str = "SLUICEGATE_REACTOR_CHILD";
 
 /// Runs this test binary for one test, in which `CHILD` is set.
@@ -46,8 +47,8 @@ fn a_panic_on_a_shard_ends_the_process_with_70() {
     );
 }
 
-/// The child has descriptors for some clients only; the others wait in the kernel's queue and are
-/// served when the first leave.
+/// The child has descriptors for some clients only. The others wait in the kernel's queue and are
+/// served when the first ones close.
 #[test]
 fn accepting_goes_on_when_descriptors_are_free_again() {
     if is_child() {
@@ -65,7 +66,7 @@ fn accepting_goes_on_when_descriptors_are_free_again() {
     clients
         .iter_mut()
         .for_each(|client| ask(client, b"among the first"));
-    // The child can't have accepted all of the others, but they are connected.
+    // The child cannot have accepted all of the others, but they are connected.
     let mut waiting = late.into_iter().rev().collect::<Vec<_>>();
     let quick = Some(Duration::from_millis(300));
     waiting[0].set_read_timeout(quick).expect("socket");
@@ -74,7 +75,7 @@ fn accepting_goes_on_when_descriptors_are_free_again() {
         waiting[0].read(&mut [0]).is_err(),
         "the child has descriptors for all"
     );
-    // One after the other gets its turn as those before it leave.
+    // Each of the others is accepted when an earlier one closes.
     drop(clients);
     for mut client in waiting.into_iter().rev().take(60) {
         ask(&mut client, b"later");
@@ -90,10 +91,11 @@ fn echo_with_few_descriptors() {
         current: Some(open + 60),
         maximum,
     };
-    // Before the first accept: a request keeps the limit of the moment it was made.
+    // Set it before the first accept, because an accept request keeps the limit of the time it was
+    // made.
     setrlimit(Resource::Nofile, few).expect("lowered");
     let fixture = Fixture::start(1, plan());
     println!("listens on {}", fixture.address);
-    // The parent says when.
+    // The parent closes standard input when the child should end.
     let _ = std::io::stdin().read(&mut [0]);
 }

@@ -1,4 +1,4 @@
-//! Ends of connections and of listening.
+//! Tests of closing connections and listeners.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -33,7 +33,7 @@ fn a_clients_end_is_seen_and_its_slot_freed() {
         ask(client, b"hello");
         match number % 3 {
             0 => client.shutdown(Shutdown::Write).expect("socket"),
-            // The end comes together with bytes.
+            // The FIN arrives together with bytes.
             1 => {
                 client.write_all(b"last words").expect("sent");
                 client.shutdown(Shutdown::Write).expect("socket");
@@ -68,7 +68,7 @@ fn an_answer_before_the_request_was_read_arrives() {
         assert_eq!(got, ANSWER);
         match client.read(&mut [0]) {
             Ok(0) => {}
-            // More than one buffer was left unread: draining that is the shard's.
+            // More than one buffer was left unread. Reading that much is the shard's task.
             Err(error) if size > 65_536 => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
             other => panic!("{other:?} after {size} bytes"),
         }
@@ -78,8 +78,8 @@ fn an_answer_before_the_request_was_read_arrives() {
 #[test]
 fn reused_slots_never_meet_old_events() {
     let fixture = Fixture::start(1, plan());
-    // The echo asserts that each event finds its client; four threads open, talk and leave in every
-    // way there is, so that slots are reused while old completions are under way.
+    // The echo asserts that each event finds its client. Four threads open, use and close
+    // connections in every way, so that slots are reused while earlier completions are pending.
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let fixture = &fixture;

@@ -1,4 +1,5 @@
-//! What these tests drive: it sends back what it gets, and does as it is told.
+//! The echo that these tests run on real shards. It sends back what it receives, and obeys
+//! messages.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -7,40 +8,40 @@ use std::time::Duration;
 use crate::model::{Instant, Now, ShardId};
 use crate::shard::{Inputs, Io, Open, Outputs, Part, Read, SocketEvent, SocketId, Turn, Write};
 
-/// A client that sends this is closed once it has its echo.
+/// A client that sends this byte is closed after its echo.
 pub(super) const BYE: u8 = b'!';
 
-/// What a rude echo answers, the request unread.
+/// The response of an echo that does not read requests.
 pub(super) const ANSWER: &[u8] = b"this is all you get";
 
-/// To and from an echo.
+/// Messages to and from an echo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// Passed on to the control thread.
+    /// A message that the echo forwards to the control thread.
     Number(u32),
-    /// Send so many numbers to a shard, two a turn.
+    /// Sends this many numbers to a shard, two per turn.
     Count { to: ShardId, numbers: u32 },
-    /// Take so long for each turn from now on.
+    /// Makes each later turn take this long.
     Slow(Duration),
-    /// Ask for a turn then, and say so.
+    /// Requests a turn at this time, which then sends `Rang`.
     Alarm(Duration),
-    /// The alarm's answer.
+    /// The message of a turn that `Alarm` requested.
     Rang,
-    /// Connect, and greet whom you reach.
+    /// Connects, and sends a greeting over the connection.
     Open(Open),
-    /// What became of it.
+    /// The result of the connection attempt.
     Saw(SocketEvent),
-    /// Answer clients unread.
+    /// Makes the echo respond to clients without reading.
     BeRude,
-    /// Break an invariant.
+    /// Makes the shard panic.
     Panic,
-    /// End.
+    /// Makes the shard end.
     End,
 }
 
 #[derive(Default)]
 pub(super) struct Echo {
-    /// Sockets, each with what it could not take yet.
+    /// Sockets, each with the bytes that it has not accepted yet.
     clients: BTreeMap<SocketId, Vec<u8>>,
     counting: Option<(ShardId, u32, u32)>,
     slow: Duration,
@@ -162,7 +163,7 @@ impl Echo {
     }
 }
 
-/// Offers what is held. False: the connection is gone.
+/// Writes the waiting bytes. Returns false if the connection has failed.
 fn send(socket: SocketId, held: &mut Vec<u8>, io: &mut impl Io) -> bool {
     if held.is_empty() {
         return true;

@@ -1,4 +1,4 @@
-//! Shards, the control thread, and wakes between them.
+//! Tests of messages and wakes between shards and the control thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,7 +55,7 @@ fn a_full_inbox_gives_the_message_back() {
         fixture.running.send(ShardId(0), Message::Number(9)).err()
     });
     assert!(matches!(back, Undelivered(Message::Number(9))));
-    // The end must get through.
+    // The message to end must arrive.
     eventually("room", || {
         fixture
             .running
@@ -72,7 +72,7 @@ fn a_parked_shard_is_woken_by_a_foreign_thread() {
     let fixture = Fixture::start(1, plan());
     let mut slowest = Duration::ZERO;
     for round in 0..300_u32 {
-        // Around the moment it falls asleep, and well after it.
+        // At about the time the shard goes to sleep, and well after it.
         std::thread::sleep(Duration::from_micros(u64::from(round * 37 % 900)));
         let start = Instant::now();
         fixture.send(0, Message::Number(round));
@@ -82,7 +82,7 @@ fn a_parked_shard_is_woken_by_a_foreign_thread() {
     println!("slowest wake and answer: {slowest:?}");
 }
 
-/// One message wakes the shard, the next comes at any moment of its way back to sleep.
+/// One message wakes the shard. The next arrives at any time while it goes back to sleep.
 #[test]
 fn nothing_is_lost_on_the_way_to_sleep() {
     let fixture = Fixture::start(1, plan());
@@ -131,7 +131,7 @@ fn what_is_sent_to_a_shard_that_has_ended_is_dropped() {
     let (to, numbers) = (ShardId(1), 10_000);
     fixture.send(0, Message::Count { to, numbers });
     fixture.send(0, Message::Number(7));
-    // Shard 0 gets rid of all of them and goes on; some may have reached shard 1 in time.
+    // Shard 0 sends or drops all of them and continues. Some may have reached shard 1 in time.
     eventually("shard 0", || {
         let (from, batch) = fixture.running.take()?;
         (from == ShardId(0) && batch == [Message::Number(7)]).then_some(())

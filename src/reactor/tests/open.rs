@@ -1,4 +1,4 @@
-//! Outgoing connections.
+//! Tests of outgoing connections of shards.
 
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn open(host: &str, port: u16) -> Message {
     })
 }
 
-/// What the shard is told.
+/// The event that the shard receives.
 fn outcome(fixture: &Fixture) -> SocketEvent {
     match fixture.next().1.as_slice() {
         [Message::Saw(event)] => *event,
@@ -59,7 +59,7 @@ fn an_address_is_reached() {
     a_connection_to("127.0.0.1");
 }
 
-/// `localhost` may have an address nobody listens on (`::1`): the next one is tried.
+/// `localhost` may have an address without a listener (`::1`). Then the next address is tried.
 #[test]
 fn a_name_is_resolved_and_reached() {
     a_connection_to("localhost");
@@ -80,7 +80,7 @@ fn a_refused_port_is_said() {
 #[test]
 fn a_name_that_does_not_resolve_is_not_found() {
     let fixture = Fixture::start(1, plan());
-    // RFC 6761 6.4: never resolves.
+    // RFC 6761 6.4: `.invalid` never resolves.
     fixture.send(0, open("broker.invalid", 9092));
     assert_eq!(failure(&fixture), ErrorKind::NotFound);
     fixture.send(0, open("no name at all", 9092));
@@ -93,7 +93,7 @@ fn an_address_that_says_nothing_times_out() {
         connect_timeout: Duration::from_millis(100),
         ..plan()
     };
-    // A listener whose queue is full drops what comes: nobody ever answers.
+    // A listener with a full queue drops new connections, so the attempt is never answered.
     let deaf = crate::sys::Listener::bind_alone("127.0.0.1:0".parse().expect("address"), 0);
     let deaf = deaf.expect("bound");
     let address = deaf.address().expect("address");

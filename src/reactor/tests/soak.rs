@@ -1,8 +1,8 @@
-//! Load stops, and the next request must be answered. A lost wake, a poll not armed again or an
-//! executor parked with work left shows here and hardly anywhere else.
+//! When load stops, the next request must be answered. A lost wake, a poll that is not armed again,
+//! or an executor that sleeps with work left shows in this test and in hardly any other.
 //!
-//! `SLUICEGATE_SOAK=host:port` points it at a running gateway (`GET /livez`) instead of the echo;
-//! `SLUICEGATE_SOAK_ROUNDS` makes it longer.
+//! `SLUICEGATE_SOAK=host:port` tests a running gateway (`GET /livez`) instead of the echo.
+//! `SLUICEGATE_SOAK_ROUNDS` sets the number of rounds.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Fixture, connect, plan};
 
-/// A request and how to tell that its answer is whole.
+/// A request, and how to recognise the end of its response.
 #[derive(Clone, Copy)]
 struct Question {
     bytes: &'static [u8],
@@ -27,7 +27,7 @@ const LIVEZ: Question = Question {
     answered: has_whole_response,
 };
 
-/// A head and as many bytes as its `content-length` says.
+/// Whether a response is complete: a head, and as many bytes as its `content-length` says.
 fn has_whole_response(got: &[u8]) -> bool {
     let text = String::from_utf8_lossy(got).to_ascii_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -53,8 +53,9 @@ fn ask(stream: &mut TcpStream, question: Question) -> Duration {
     start.elapsed()
 }
 
-/// `rounds` times: 2 × 32 clients ask for some 10 ms, fall silent, and after a pause of some
-/// milliseconds one of them asks once more. Gives the slowest of those answers.
+/// Runs `rounds` rounds: 2 × 32 clients send requests for about 10 ms and stop; after a pause of
+/// some milliseconds one of them sends one more request. Returns the slowest response time of
+/// those.
 fn soak(address: SocketAddr, question: Question, rounds: u32) -> Duration {
     let mut groups: Vec<Vec<TcpStream>> = (0..2)
         .map(|_| (0..32).map(|_| connect(address)).collect())
@@ -74,7 +75,7 @@ fn soak(address: SocketAddr, question: Question, rounds: u32) -> Duration {
     slowest
 }
 
-/// All ask, then all read, for a while: the shard sees bursts.
+/// All clients send, then all read, repeatedly, so that the shard sees bursts.
 fn load(clients: &mut [TcpStream], question: Question) {
     let until = Instant::now() + Duration::from_millis(10);
     while Instant::now() < until {

@@ -5,7 +5,6 @@ mod answer;
 mod body;
 mod client;
 mod collection;
-mod history;
 mod request;
 mod responder;
 mod serve;

@@ -439,7 +439,7 @@ impl Edge {
         // reconnect.
         let projection = projections
             .get(plan.topic)
-            .filter(|projection| projection.feed.is_some());
+            .filter(|projection| projection.feed().is_some());
         let identity = Identity::ANONYMOUS;
         let inputs = inputs(params, request, &identity);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();

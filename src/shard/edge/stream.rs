@@ -4,7 +4,7 @@
 
 use crate::http::{EVENT_STREAM, NO_BUFFERING, PASS_THROUGH, Response, ResponseContext, Status};
 use crate::metrics::{CloseReason, StreamEnd};
-use crate::model::{Id as _, Instant, RouteId};
+use crate::model::{ExchangeId, Id as _, Instant, RouteId, ShardId};
 use crate::shard::io::{Io, Part, Read, SocketId};
 use crate::shard::snapshot::TopicIndex;
 use crate::sse::{Delivery, Filter, Slow, Start, Subscribe};
@@ -50,7 +50,7 @@ impl Edge {
         // At its limit, on its way out, or while a topic is loaded anew, a gateway takes no new
         // stream.
         let projection = cx.projections.get(start.plan.topic);
-        let loading = projection.is_none_or(|projection| projection.feed.is_none());
+        let loading = projection.is_none_or(|projection| projection.feed().is_none());
         let streams_max = self.snapshot.config.settings.streams.streams_max;
         let refused = context.head_only || self.is_leaving() || loading;
         let full = refused || !self.totals.streams.take(streams_max);
@@ -78,7 +78,7 @@ impl Edge {
         let snapshot = self.snapshot.clone();
         let route = &snapshot.config.streams[start.index];
         let projection = cx.projections.get_mut(start.plan.topic);
-        let Some(feed) = projection.and_then(|projection| projection.feed.as_mut()) else {
+        let Some(feed) = projection.and_then(|projection| projection.feed_mut()) else {
             debug_assert!(false, "the request was refused before the topic was live");
             self.totals.streams.give_back();
             return self.close(socket, CloseReason::Refused, cx);
@@ -98,7 +98,8 @@ impl Edge {
                 crate::config::Slow::Conflate => Slow::Conflate,
             },
         };
-        feed.subscribe(socket.slot, &request, cx.now);
+        let exchange = stream_exchange(self.me, socket, exchange_number);
+        feed.subscribe(exchange, &request, cx.now);
         let stream = Stream {
             topic: start.plan.topic,
             route: start.plan.id,
@@ -150,8 +151,8 @@ impl Edge {
             let topic = TopicIndex(self.deliver_next as u16);
             // The next turn begins with the next topic, also where this one has more.
             self.deliver_next = (self.deliver_next + 1) % topics;
-            while let Some(token) = next_pending(cx, topic) {
-                self.deliver_to(token, topic, cx);
+            while let Some(exchange) = next_pending(cx, topic) {
+                self.deliver_to(exchange, topic, cx);
                 if cx.io.spent(Part::Deliver) {
                     return true;
                 }
@@ -160,20 +161,22 @@ impl Edge {
         false
     }
 
-    fn deliver_to<I: Io>(&mut self, token: u32, topic: TopicIndex, cx: &mut EdgeContext<'_, I>) {
-        let slot = &mut self.slots[token as usize];
+    fn deliver_to<I: Io>(
+        &mut self,
+        exchange: ExchangeId,
+        topic: TopicIndex,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let slot = &mut self.slots[exchange.slot as usize];
         let socket = SocketId {
-            slot: token,
+            slot: exchange.slot,
             generation: slot.generation,
         };
         let Conn::Stream(stream) = &mut slot.conn else {
             debug_assert!(false, "the feed knows only streams");
             return;
         };
-        let feed = cx
-            .projections
-            .get_mut(topic)
-            .and_then(|projection| projection.feed.as_mut());
+        let feed = cx.projections.feed_mut(topic);
         let feed = feed.expect("it named the subscriber");
         let route = stream.route.index();
         let full_before = stream.full_since;
@@ -184,7 +187,7 @@ impl Edge {
             head: &mut self.chunk_head,
             sent: 0,
         };
-        let delivery = feed.deliver(token, &mut sink, cx.now);
+        let delivery = feed.deliver(exchange, &mut sink, cx.now);
         let sent = sink.sent as u64;
         cx.metrics.general.sent_bytes.add(sent);
         if sent > 0 {
@@ -203,6 +206,9 @@ impl Edge {
             Delivery::Lagged => {
                 cx.metrics.streams[route].lagged.bump();
                 self.finish_stream(socket, StreamEnd::Slow, CloseReason::Served, cx);
+            }
+            Delivery::Failed => {
+                self.finish_stream(socket, StreamEnd::Failed, CloseReason::Served, cx);
             }
             Delivery::Closed => self.end_stream(socket, StreamEnd::Client, CloseReason::Client, cx),
         }
@@ -232,11 +238,9 @@ impl Edge {
             (Flushed::All, None) => {
                 stream.full_since = None;
                 let topic = stream.topic;
-                let feed = cx
-                    .projections
-                    .get_mut(topic)
-                    .and_then(|projection| projection.feed.as_mut());
-                feed.expect("a stream has a feed").on_writable(socket.slot);
+                let feed = cx.projections.feed_mut(topic);
+                let exchange = stream_exchange(self.me, socket, stream.exchange);
+                feed.expect("a stream has a feed").on_writable(exchange);
             }
         }
     }
@@ -334,12 +338,8 @@ impl Edge {
         if stream.ending.is_some() {
             return;
         }
-        if let Some(feed) = cx
-            .projections
-            .get_mut(stream.topic)
-            .and_then(|projection| projection.feed.as_mut())
-        {
-            feed.unsubscribe(socket.slot);
+        if let Some(feed) = cx.projections.feed_mut(stream.topic) {
+            feed.unsubscribe(stream_exchange(self.me, socket, stream.exchange));
         }
         stream.body.end();
         stream.ending = Some((end, why));
@@ -360,12 +360,8 @@ impl Edge {
         let Conn::Stream(mut stream) = std::mem::take(&mut slot.conn) else {
             return;
         };
-        if let Some(feed) = cx
-            .projections
-            .get_mut(stream.topic)
-            .and_then(|projection| projection.feed.as_mut())
-        {
-            feed.unsubscribe(socket.slot);
+        if let Some(feed) = cx.projections.feed_mut(stream.topic) {
+            feed.unsubscribe(stream_exchange(self.me, socket, stream.exchange));
         }
         stream.body.close(socket, cx.io);
         self.streams -= 1;
@@ -377,7 +373,17 @@ impl Edge {
     }
 }
 
+/// The name of a stream: the last exchange of its connection.
+const fn stream_exchange(shard: ShardId, socket: SocketId, generation: u32) -> ExchangeId {
+    let slot = socket.slot;
+    ExchangeId {
+        shard,
+        slot,
+        generation,
+    }
+}
+
 /// The next stream of a topic that something is pending for.
-fn next_pending<I>(cx: &mut EdgeContext<'_, I>, topic: TopicIndex) -> Option<u32> {
-    cx.projections.get_mut(topic)?.feed.as_mut()?.next_pending()
+fn next_pending<I>(cx: &mut EdgeContext<'_, I>, topic: TopicIndex) -> Option<ExchangeId> {
+    cx.projections.feed_mut(topic)?.next_pending()
 }

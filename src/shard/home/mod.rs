@@ -4,17 +4,15 @@
 
 mod broker_counts;
 mod broker_sockets;
-mod catch_up;
-mod catch_ups;
 mod cluster;
 mod commands;
 mod degraded;
 mod health;
+mod history;
 mod in_flight;
 mod lookups;
 mod order;
 mod partitions;
-mod places;
 mod reading;
 mod report;
 #[cfg(test)]
@@ -174,8 +172,9 @@ impl Home {
             };
             let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
             topics[at].poll_health(&mut cx);
-            topics[at].on_places_late(&mut cx);
-            topics[at].on_catch_up_due(&mut cx);
+            if let Some((history, mut at)) = topics[at].history(&mut cx) {
+                history.on_timeout(&mut at);
+            }
             if topics[at].on_time(now, &mut expired, cx.client, cx.out) {
                 topics.revisit(at);
             }
@@ -276,7 +275,9 @@ impl Home {
             Event::EpochEnds(handle) => {
                 if let Some(at) = cluster.handles[handle.0 as usize] {
                     let (topics, mut cx) = self.cx(index, now, out);
-                    topics[at].on_epoch_ends(&mut cx);
+                    if let Some((history, mut at)) = topics[at].history(&mut cx) {
+                        history.on_epoch_ends(&mut at);
+                    }
                 }
             }
             Event::Ends { .. } | Event::EndsFailed { .. } => {
@@ -392,16 +393,10 @@ impl Home {
         match message {
             TopicMessage::Applied(seq) => topic.on_applied(from, seq, &mut cx),
             TopicMessage::Gaps(gaps) => topic.on_gaps(from, gaps, &mut cx),
-            TopicMessage::JoinCatchUp {
-                question,
-                encoding,
-                from,
-            } => topic.on_join((question, encoding, from), &mut cx),
-            TopicMessage::CheckPlaces { question, places } => {
-                topic.on_places(question, places, &mut cx);
-            }
-            TopicMessage::CatchUpTaken { catch_up, members } => {
-                topic.on_taken(from, catch_up, members, &mut cx);
+            TopicMessage::History(message) => {
+                if let Some((history, mut at)) = topic.history(&mut cx) {
+                    history.on_message(from, message, &mut at);
+                }
             }
         }
     }

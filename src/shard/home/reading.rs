@@ -32,8 +32,9 @@ impl Topic {
             if let Some(commands) = &mut self.commands {
                 return commands.on_read(event, cx.client, cx.out);
             }
-            let (catch_ups, mut at) = self.catch_ups(cx).expect("a catch_up belongs to an order");
-            catch_ups.on_read(event, &mut at);
+            if let Some((history, mut at)) = self.history(cx) {
+                history.on_read(event, &mut at);
+            }
             return;
         }
         if let Some(read) = event.read()

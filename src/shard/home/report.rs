@@ -89,6 +89,6 @@ impl Topic {
     /// How often the partition was left out of fetches, with its topic or by a catch-up read.
     fn paused_times(&self, partition: usize) -> u64 {
         let of_topic = self.counts.parts.get(partition).map_or(0, |it| it.paused);
-        of_topic + self.catch_ups.paused_times(Partition(partition as u32))
+        of_topic + self.history.pauses(Partition(partition as u32))
     }
 }

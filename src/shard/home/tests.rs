@@ -18,7 +18,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 use crate::shard::Registry;
 use crate::shard::message::{
-    Answer, CommandRequest, EdgeMessage, FeedMessage, Message, StreamQuestion,
+    Answer, CommandRequest, EdgeMessage, FeedMessage, HistoryMessage, Message,
 };
 use crate::shard::random::RandomKey;
 use crate::shard::snapshot::Layout;
@@ -272,8 +272,8 @@ fn exchange(request: u32) -> ExchangeId {
     }
 }
 
-fn question(request: u32) -> StreamQuestion {
-    StreamQuestion {
+fn question(request: u32) -> crate::sse::StreamQuestion {
+    crate::sse::StreamQuestion {
         exchange: exchange(request),
         number: 1,
     }
@@ -370,8 +370,8 @@ fn replies_past_their_window_are_dropped_without_a_new_one() {
     assert!(turns > 10, "{turns} turns: not all at once");
 }
 
-/// A catch-up read or a look at places that was asked for under an earlier loading: whoever asked is closed,
-/// and what is true of this log would be taken for that one.
+/// Streams of an earlier incarnation are closed. An answer about this log would be taken for one
+/// about that log.
 #[test]
 fn what_was_asked_of_an_earlier_loading_is_not_answered() {
     let mut world = World::new();
@@ -385,7 +385,7 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
     let now = world.topic(EVENTS).incarnation;
     assert_ne!(before, now);
     let ask = |world: &mut World, incarnation: u32, request: u32| {
-        let join = TopicMessage::JoinCatchUp {
+        let join = HistoryMessage::Join {
             encoding: 0,
             question: question(request),
             from: Cut::start(),
@@ -394,16 +394,16 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
             offset: Offset(3),
             epoch: LeaderEpoch(Some(0)),
         };
-        let check = TopicMessage::CheckPlaces {
+        let check = HistoryMessage::CheckEpochs {
             question: question(request),
-            places: vec![(Partition(0), place)],
+            positions: vec![(Partition(0), place)],
         };
         for message in [join, check] {
             let (now, out) = (world.now, &mut world.out);
             let message = HomeMessage::Topic {
                 topic,
                 incarnation,
-                message,
+                message: TopicMessage::History(message),
             };
             world.home.on_message(ShardId(0), message, now, out);
         }
@@ -414,7 +414,7 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
                 continue;
             };
             joined += usize::from(matches!(message, FeedMessage::CatchUpJoined { .. }));
-            checked += usize::from(matches!(message, FeedMessage::PlacesChecked { .. }));
+            checked += usize::from(matches!(message, FeedMessage::EpochsChecked { .. }));
         }
         (joined, checked)
     };

@@ -6,22 +6,20 @@ use std::sync::Arc;
 
 use crate::command::Expired;
 use crate::kafka::{Client, Lane, MissingReason, ReadId, ReadKey, StartAt, TopicHandle, TopicView};
-use crate::log::{Cut, Next, Seq};
+use crate::log::{Next, Seq};
 use crate::metrics::Check;
 use crate::model::{ExchangeId, HashSecret, Instant, LogTag, Now, Partition, ShardId};
 
-use super::catch_up::CatchUpContext;
-use super::catch_ups::CatchUps;
 use super::cluster::Cluster;
 use super::commands::Commands;
 use super::degraded::Degraded;
 use super::health::{Line, ReadPosition, Shortcomings, TopicHealth, TopicReads, compacted};
+use super::history::{History, HistoryContext};
 use super::order::{Limits, Order};
 use super::partitions::{Counts, Part};
-use super::places::Places;
 use super::{HomeContext, Outbox, note};
 use crate::route::Refused;
-use crate::shard::message::{Incarnation, Level, ProjectionMessage, StreamQuestion};
+use crate::shard::message::{Incarnation, Level, ProjectionMessage};
 use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 use crate::shard::topic_plan::TopicPlan;
 
@@ -45,8 +43,7 @@ pub(super) struct Topic {
     pub(super) paused: bool,
     /// When the last step was made; a quiet topic says the time now and then.
     pub(super) last_step: Instant,
-    pub(super) catch_ups: CatchUps,
-    pub(super) places: Places,
+    pub(super) history: History,
     pub(super) counts: Counts,
     /// Where it holds replies: the commands that wait for them.
     pub(super) commands: Option<Commands>,
@@ -78,8 +75,7 @@ impl Topic {
             live: false,
             paused: false,
             last_step: Instant::ZERO,
-            catch_ups: CatchUps::new(index, handle, plan.encodings.clone()),
-            places: Places::default(),
+            history: History::new(plan.encodings.clone()),
             counts: Counts::default(),
             commands,
             degraded: Degraded::default(),
@@ -228,8 +224,8 @@ impl Topic {
         self.paused = false;
         self.parts.clear();
         self.health.on_open();
-        self.catch_ups.clear(self.incarnation, cx.client);
-        self.places.clear();
+        self.history
+            .on_open(self.incarnation, self.handle, cx.client);
         let cached = cached(plan, view);
         self.stop_reading_again(cx.client);
         self.degraded.on_open(cached || plan.holds_replies);
@@ -393,50 +389,22 @@ impl Topic {
         }
     }
 
-    /// A stream needs history from `from` on.
-    pub(super) fn on_join(
-        &mut self,
-        (question, encoding, from): (StreamQuestion, usize, Cut),
-        cx: &mut HomeContext<'_>,
-    ) {
-        if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
-            catch_ups.join(question, encoding, from, &mut at);
-        }
-    }
-
-    /// A shard's members took the last block of a catch-up read.
-    pub(super) fn on_taken(
-        &mut self,
-        shard: ShardId,
-        catch_up: u32,
-        members: usize,
-        cx: &mut HomeContext<'_>,
-    ) {
-        if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
-            catch_ups.on_taken(shard, catch_up, members, &mut at);
-        }
-    }
-
-    /// The catch-up read looks whether it is held up.
-    pub(super) fn on_catch_up_due(&mut self, cx: &mut HomeContext<'_>) {
-        if let Some((catch_ups, mut at)) = self.catch_ups(cx) {
-            catch_ups.on_time(&mut at);
-        }
-    }
-
-    /// The catch-up reads, and what they need.
-    pub(super) fn catch_ups<'a>(
+    /// What streams need beyond the steps, and what it needs itself. `None`: nothing of the topic is
+    /// read yet, so no stream is open.
+    pub(super) fn history<'a>(
         &'a mut self,
         cx: &'a mut HomeContext<'_>,
-    ) -> Option<(&'a mut CatchUps, CatchUpContext<'a>)> {
-        let at = CatchUpContext {
+    ) -> Option<(&'a mut History, HistoryContext<'a>)> {
+        let at = HistoryContext {
+            topic: self.index,
+            handle: self.handle,
             order: self.order.as_ref()?,
             parts: &self.parts,
-            now: cx.now.mono,
+            now: cx.now,
             client: cx.client,
             out: cx.out,
         };
-        Some((&mut self.catch_ups, at))
+        Some((&mut self.history, at))
     }
 
     /// Handles the deadlines of waiting commands. Returns true if more is due at once.
@@ -455,9 +423,8 @@ impl Topic {
     /// When `on_time` has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
-        let catch_ups = self.catch_ups.next_deadline();
         let health = self.health.next_check();
-        let own = [Some(health), self.places.next_deadline(), catch_ups];
+        let own = [Some(health), self.history.next_deadline()];
         commands.into_iter().chain(own.into_iter().flatten()).min()
     }
 }

@@ -4,7 +4,7 @@ use super::model::{EPOCH, Peer, Pipe, TAG, at, cut, set, settings};
 use super::parser::{Stream, parse};
 use crate::log::{Change, Cut, EventId, Next, Progress};
 use crate::model::{LeaderEpoch, Offset, Partition};
-use crate::sse::{Delivery, Need, Slow, Start, Ticket};
+use crate::sse::{Delivery, Need, Slow, Start, StreamQuestion};
 
 const OLD: LeaderEpoch = LeaderEpoch(Some(1));
 
@@ -29,9 +29,12 @@ fn resume(peer: &mut Peer, cut: &Cut) {
     peer.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
 }
 
-fn asked(peer: &mut Peer) -> Option<(Ticket, Vec<(Partition, Next)>)> {
-    match peer.feed.next_need() {
-        Some(Need::Places { ticket, places }) => Some((ticket, places)),
+fn asked(peer: &mut Peer) -> Option<(StreamQuestion, Vec<(Partition, Next)>)> {
+    match peer.next_need() {
+        Some(Need::EpochCheck {
+            question,
+            positions,
+        }) => Some((question, positions)),
         _ => None,
     }
 }
@@ -75,10 +78,10 @@ fn each_gap_goes_back_in_its_own_partition_only() {
     let mut peer = peer(false, &[5, 5]);
     resume(&mut peer, &held(&[(5, OLD), (5, OLD)]));
     assert!(read(&mut peer).events().next().is_none(), "it waits");
-    let (ticket, _) = asked(&mut peer).expect("a question");
+    let (question, _) = asked(&mut peer).expect("a question");
     let ends = held(&[(3, OLD), (2, OLD)]);
     let ends: Vec<_> = ends.iter().collect();
-    peer.feed.on_checked(ticket, Some(&ends), peer.now);
+    peer.feed.on_epochs_checked(question, Some(&ends), peer.now);
     let stream = read(&mut peer);
     let said: Vec<_> = stream.events().map(|it| it.data.clone()).collect();
     let gap = |p, from| format!(r#"{{"partition":{p},"from":{from},"to":5,"reason":"truncated"}}"#);
@@ -93,12 +96,12 @@ fn a_compacted_topic_starts_over_with_the_last_gap() {
     let mut peer = peer(true, &[5, 5]);
     let id = held(&[(5, OLD), (5, OLD)]);
     resume(&mut peer, &id);
-    let (ticket, _) = asked(&mut peer).expect("a question");
+    let (question, _) = asked(&mut peer).expect("a question");
     let ends = held(&[(3, OLD), (2, OLD)]);
     let ends: Vec<_> = ends.iter().collect();
-    peer.feed.on_checked(ticket, Some(&ends), peer.now);
+    peer.feed.on_epochs_checked(question, Some(&ends), peer.now);
     assert_eq!(ids(&read(&mut peer)), [Some(id), None]);
-    let need = peer.feed.next_need();
+    let need = peer.next_need();
     assert!(matches!(need, Some(Need::Page { since, .. }) if since == Cut::start()));
 }
 
@@ -106,12 +109,12 @@ fn a_compacted_topic_starts_over_with_the_last_gap() {
 fn one_that_can_not_be_judged_is_closed_and_comes_again() {
     let mut peer = peer(false, &[5]);
     resume(&mut peer, &held(&[(5, OLD)]));
-    let (ticket, _) = asked(&mut peer).expect("a question");
-    peer.feed.on_checked(ticket, None, peer.now);
-    assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Lagged)]);
+    let (question, _) = asked(&mut peer).expect("a question");
+    peer.feed.on_epochs_checked(question, None, peer.now);
+    assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Failed)]);
     // And at once where we are the ones on a lost branch.
     resume(&mut peer, &held(&[(4, LeaderEpoch(Some(9)))]));
-    assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Lagged)]);
+    assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Failed)]);
 }
 
 /// It was fine when it came. The log is cut back below it before this peer has read so far.
@@ -121,8 +124,8 @@ fn one_that_is_ahead_is_looked_at_again_when_an_epoch_changes() {
     let mut ahead = Cut::start();
     set(&mut ahead, 0, 9);
     resume(&mut peer, &ahead);
-    let (ticket, _) = asked(&mut peer).expect("a question");
-    peer.feed.on_checked(ticket, Some(&[]), peer.now);
+    let (question, _) = asked(&mut peer).expect("a question");
+    peer.feed.on_epochs_checked(question, Some(&[]), peer.now);
     read(&mut peer);
     peer.step(Change::Nothing, None, held(&[(12, LeaderEpoch(Some(4)))]));
     read(&mut peer);

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::mem::size_of;
 
-use super::model::{Peer, Pipe, Rec, TAG, cut, hash, rec, settings};
+use super::model::{Peer, Pipe, Rec, TAG, cut, exchange, hash, rec, settings};
 use super::parser::parse;
 use crate::log::{Cut, EventId, Progress};
 use crate::model::{Etag, Offset, Partition};
@@ -70,7 +70,7 @@ fn a_frame_cut_anywhere_is_finished_from_its_own_copy() {
         assert_eq!(pipe.bytes.len(), at);
         assert_eq!(peer.feed.next_pending(), None);
         pipe.left = usize::MAX;
-        peer.feed.on_writable(1);
+        peer.feed.on_writable(exchange(1));
         assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Idle)]);
         assert_eq!(pipe.bytes, whole.bytes);
     }
@@ -108,7 +108,7 @@ fn who_falls_out_of_the_window_is_closed() {
     assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Full)]);
     peer.record(0, "a", "2");
     pipe.left = usize::MAX;
-    peer.feed.on_writable(1);
+    peer.feed.on_writable(exchange(1));
     assert_eq!(peer.pump(&mut pipe), [(1, Delivery::Lagged)]);
     assert_eq!((peer.feed.len(), peer.feed.counts().lagged), (0, 1));
 }
@@ -141,7 +141,7 @@ fn one_whose_connection_is_gone_is_forgotten() {
 }
 
 fn since(peer: &mut Peer) -> Cut {
-    match peer.feed.next_need() {
+    match peer.next_need() {
         Some(Need::Page { since, .. }) => since,
         other => panic!("{other:?}"),
     }
@@ -165,7 +165,7 @@ fn conflation_starts_at_what_the_client_holds() {
         peer.record(0, "b", "2");
         peer.record(0, "c", "3");
         pipe.left = usize::MAX;
-        peer.feed.on_writable(1);
+        peer.feed.on_writable(exchange(1));
         assert_eq!(peer.pump(&mut pipe).last(), Some(&(1, Delivery::Idle)));
         let since = since(&mut peer);
         // The rest of a frame that was cut has followed.
@@ -229,16 +229,16 @@ fn a_record_wakes_whom_it_is_for() {
             last_event_id: None,
             slow: Slow::Disconnect,
         };
-        peer.feed.subscribe(token, &request, peer.now);
+        peer.feed.subscribe(exchange(token), &request, peer.now);
     }
     let mut pipe = Pipe::open();
-    while let Some(token) = peer.feed.next_pending() {
-        peer.feed.deliver(token, &mut pipe, peer.now);
+    while let Some(next) = peer.feed.next_pending() {
+        peer.feed.deliver(next, &mut pipe, peer.now);
     }
     peer.record(0, "user-77777", "x");
     assert_eq!(peer.pump(&mut pipe), [(77_777, Delivery::Idle)]);
     for token in 0..100_000 {
-        peer.feed.unsubscribe(token);
+        peer.feed.unsubscribe(exchange(token));
     }
     peer.record(0, "user-77777", "x");
     assert_eq!(peer.feed.next_pending(), None);
@@ -258,7 +258,7 @@ fn keys_of_one_hash_are_told_apart() {
             last_event_id: None,
             slow: Slow::Disconnect,
         };
-        peer.feed.subscribe(token, &request, peer.now);
+        peer.feed.subscribe(exchange(token), &request, peer.now);
     }
     let mut pipe = Pipe::open();
     peer.pump(&mut pipe);
@@ -267,9 +267,9 @@ fn keys_of_one_hash_are_told_apart() {
         peer.pump(&mut pipe),
         [(1, Delivery::Idle), (3, Delivery::Idle)]
     );
-    peer.feed.unsubscribe(2);
+    peer.feed.unsubscribe(exchange(2));
     peer.record(0, "mine", "y");
-    peer.feed.unsubscribe(1); // While it is in the rotation.
+    peer.feed.unsubscribe(exchange(1)); // While it is in the rotation.
     assert_eq!(peer.pump(&mut pipe), [(3, Delivery::Idle)]);
 }
 
@@ -331,7 +331,7 @@ fn every_offer_is_whole_frames_within_the_room() {
         let mut peer = Peer::new(settings(true), 0, cut(&[0]));
         peer.records(0, &records, 40);
         peer.subscribe(1, Start::Snapshot, None);
-        let Some(Need::Page { ticket, .. }) = peer.feed.next_need() else {
+        let Some(Need::Page { question, .. }) = peer.next_need() else {
             panic!("a snapshot has pages");
         };
         let etag = Etag::from_position(TAG, Partition(0), Offset(0));
@@ -342,7 +342,7 @@ fn every_offer_is_whole_frames_within_the_room() {
             partition: Partition(0),
             offset: Offset(record.offset),
         });
-        peer.feed.on_page(ticket, entries, None);
+        peer.feed.on_page(question, entries, None);
         drain(&mut peer, sink);
         assert_eq!(peer.feed.counts().page_entries, 40);
     };
@@ -365,8 +365,8 @@ fn every_offer_is_whole_frames_within_the_room() {
 }
 
 fn drain(peer: &mut Peer, sink: &mut Framing) {
-    while let Some(token) = peer.feed.next_pending() {
-        peer.feed.deliver(token, sink, peer.now);
+    while let Some(next) = peer.feed.next_pending() {
+        peer.feed.deliver(next, sink, peer.now);
         peer.vouch();
     }
 }

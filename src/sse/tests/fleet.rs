@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::model::{Peer, Pipe, Rec, TAG, batch, set, settings};
+use super::model::{Peer, Pipe, Rec, TAG, batch, exchange, set, settings};
 use super::parser::parse_from;
 use super::view::{Log, View, get};
 use crate::log::{Change, Cut, GapReason, Notice};
-use crate::model::{Etag, Offset, Partition, ShardId};
+use crate::model::{Etag, ExchangeId, Offset, Partition, ShardId};
 use crate::sse::{
     CatchUpId, Delivery, Encoder, Encoding, FeedCounts, Need, PageCursor, PageEntry, Slow, Start,
-    Ticket,
+    StreamQuestion,
 };
 
 /// A catch-up read that a peer's home runs.
@@ -132,17 +132,22 @@ impl World {
         if self.clients[lucky].node == Some(node) {
             self.clients[lucky].pipe.left += room;
             self.clients[lucky].pipe.honest = arg.is_multiple_of(2);
-            self.nodes[node].peer.feed.on_writable(lucky as u32);
+            self.nodes[node]
+                .peer
+                .feed
+                .on_writable(exchange(lucky as u32));
         }
         let turns = 1 + arg % 8;
         for _ in 0..turns {
             let Node { peer, .. } = &mut self.nodes[node];
-            let Some(token) = peer.feed.next_pending() else {
+            let Some(next) = peer.feed.next_pending() else {
                 break;
             };
-            let client = &mut self.clients[token as usize];
-            match peer.feed.deliver(token, &mut client.pipe, peer.now) {
-                Delivery::Lagged | Delivery::Closed => self.cut_off(token as usize),
+            let client = &mut self.clients[next.slot as usize];
+            match peer.feed.deliver(next, &mut client.pipe, peer.now) {
+                Delivery::Lagged | Delivery::Failed | Delivery::Closed => {
+                    self.cut_off(next.slot as usize);
+                }
                 Delivery::Idle | Delivery::Full | Delivery::More => {}
             }
         }
@@ -153,7 +158,10 @@ impl World {
         let Some(node) = this.node.take() else {
             return;
         };
-        self.nodes[node].peer.feed.unsubscribe(client as u32);
+        self.nodes[node]
+            .peer
+            .feed
+            .unsubscribe(exchange(client as u32));
         let bytes = std::mem::take(&mut this.pipe).bytes;
         let stream = parse_from(this.id.as_deref().unwrap_or(""), &bytes);
         let mut connection = BTreeMap::new();
@@ -189,7 +197,10 @@ impl World {
             ..
         } = &mut self.nodes[node];
         while let Some(need) = peer.feed.next_need() {
-            needs.push_back(need);
+            match need {
+                Need::Cancel { exchange, .. } => needs.retain(|it| asker(it) != Some(exchange)),
+                need => needs.push_back(need),
+            }
         }
         while let Some(credit) = peer.feed.next_credit() {
             match catch_ups
@@ -205,11 +216,11 @@ impl World {
     fn answer(&mut self, node: usize, arg: u64) {
         match self.nodes[node].needs.front() {
             Some(Need::Page { .. }) => self.page(node, arg),
-            Some(Need::Places { .. }) => {
+            Some(Need::EpochCheck { .. }) => {
                 let Node { peer, needs, .. } = &mut self.nodes[node];
                 // There is one epoch, so nothing was cut off.
-                if let Some(Need::Places { ticket, .. }) = needs.pop_front() {
-                    peer.feed.on_checked(ticket, Some(&[]), peer.now);
+                if let Some(Need::EpochCheck { question, .. }) = needs.pop_front() {
+                    peer.feed.on_epochs_checked(question, Some(&[]), peer.now);
                 }
             }
             Some(Need::CatchUp { .. }) if self.nodes[node].catch_ups.len() < 2 => {
@@ -223,7 +234,7 @@ impl World {
     fn page(&mut self, node: usize, arg: u64) {
         let Node { peer, needs, .. } = &mut self.nodes[node];
         let Some(Need::Page {
-            ticket,
+            question,
             since,
             below,
             after,
@@ -272,7 +283,7 @@ impl World {
                 partition: Partition(*p as u32),
                 offset: Offset(r.offset),
             });
-        peer.feed.on_page(ticket, entries, next);
+        peer.feed.on_page(question, entries, next);
     }
 
     /// One catch-up read for all who wait, from the lowest that they hold.
@@ -283,34 +294,31 @@ impl World {
             catch_ups,
             ..
         } = &mut self.nodes[node];
-        let mut members: Vec<(Ticket, Cut)> = Vec::new();
+        let mut members: Vec<(StreamQuestion, Cut)> = Vec::new();
         for need in needs.drain(..) {
             match need {
-                Need::CatchUp { ticket, from, .. } => members.push((ticket, from)),
-                Need::Places { ticket, .. } => peer.feed.on_checked(ticket, Some(&[]), peer.now),
-                Need::Page { .. } => unreachable!("the topic is not compacted"),
-            }
-        }
-        let mut lowest = Cut::start();
-        for partition in 0..self.log.ends.len() {
-            let start = self.log.starts[partition];
-            for (ticket, from) in &members {
-                let from = get(from, partition);
-                if from < start {
-                    let (from, to) = (Offset(from), Offset(start));
-                    let reason = GapReason::Retention;
-                    let partition = Partition(partition as u32);
-                    peer.feed.on_gap(*ticket, partition, from, to, reason);
+                Need::CatchUp { question, from, .. } => members.push((question, from)),
+                Need::EpochCheck { question, .. } => {
+                    peer.feed.on_epochs_checked(question, Some(&[]), peer.now)
+                }
+                Need::Page { .. } | Need::Cancel { .. } => {
+                    unreachable!("the topic is not compacted, and no cancel is kept")
                 }
             }
+        }
+        let (mut lowest, mut log_start) = (Cut::start(), Cut::start());
+        for partition in 0..self.log.ends.len() {
+            let start = self.log.starts[partition];
+            set(&mut log_start, partition as u32, start);
             let low = members.iter().map(|(_, from)| get(from, partition));
             let low = low.min().unwrap_or(0).max(start);
             set(&mut lowest, partition as u32, low);
         }
-        let tickets: Vec<Ticket> = members.iter().map(|(ticket, _)| *ticket).collect();
+        let questions: Vec<StreamQuestion> =
+            members.iter().map(|(question, _)| *question).collect();
         let id = CatchUpId(self.catch_ups);
         self.catch_ups += 1;
-        peer.feed.on_catch_up_start(id, &tickets);
+        peer.feed.on_catch_up_joined(id, &questions, &log_start);
         catch_ups.push(CatchUp {
             id,
             cut: lowest,
@@ -333,7 +341,7 @@ impl World {
             return;
         }
         if arg % 16 == 15 {
-            peer.feed.on_catch_up_short(catch_up.id);
+            peer.feed.on_catch_up_stalled(catch_up.id);
             catch_ups.remove(at);
             return;
         }
@@ -437,6 +445,15 @@ impl World {
                 false => this.view.check_whole(&self.log, this.key),
             }
         }
+    }
+}
+
+fn asker(need: &Need) -> Option<ExchangeId> {
+    match need {
+        Need::Page { question, .. }
+        | Need::EpochCheck { question, .. }
+        | Need::CatchUp { question, .. } => Some(question.exchange),
+        Need::Cancel { .. } => None,
     }
 }
 

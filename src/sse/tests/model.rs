@@ -11,10 +11,12 @@ use crate::log::{
     Batch, BatchBuilder, Block, Change, Cut, Next, RecordParts, Seq, Step, WindowBudget,
 };
 use crate::model::{
-    HashSecret, Instant, KeyHash, LeaderEpoch, LogTag, Now, Offset, Partition, UnixMillis,
+    ExchangeId, HashSecret, Instant, KeyHash, LeaderEpoch, LogTag, Now, Offset, Partition, ShardId,
+    UnixMillis,
 };
 use crate::sse::{
-    Delivery, Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
+    Delivery, Encoder, Encoding, Feed, FeedSettings, Filter, Need, Sink, Slow, Start, Subscribe,
+    Taken,
 };
 
 pub(super) const TAG: LogTag = LogTag(*b"tag!");
@@ -94,6 +96,16 @@ pub(super) fn cut(offsets: &[u64]) -> Cut {
 pub(super) fn set(cut: &mut Cut, partition: u32, offset: u64) {
     let (offset, epoch) = (Offset(offset), EPOCH);
     cut.set(Partition(partition), Next { offset, epoch });
+}
+
+/// The stream in a slot of shard 0.
+pub(super) const fn exchange(slot: u32) -> ExchangeId {
+    let (shard, generation) = (ShardId(0), 0);
+    ExchangeId {
+        shard,
+        slot,
+        generation,
+    }
 }
 
 pub(super) fn hash(key: &str) -> KeyHash {
@@ -181,13 +193,13 @@ impl Peer {
         self.records(partition, &[rec(offset, key, value)], offset + 1);
     }
 
-    pub(super) fn subscribe(&mut self, token: u32, start: Start, key: Option<&str>) {
-        self.resume(token, start, key, None, Slow::Disconnect);
+    pub(super) fn subscribe(&mut self, slot: u32, start: Start, key: Option<&str>) {
+        self.resume(slot, start, key, None, Slow::Disconnect);
     }
 
     pub(super) fn resume(
         &mut self,
-        token: u32,
+        slot: u32,
         start: Start,
         key: Option<&str>,
         id: Option<&str>,
@@ -203,22 +215,33 @@ impl Peer {
             last_event_id: id.map(str::as_bytes),
             slow,
         };
-        self.feed.subscribe(token, &request, self.now);
+        self.feed.subscribe(exchange(slot), &request, self.now);
         self.vouch();
     }
 
+    /// What a subscriber that is still there needs.
+    pub(super) fn next_need(&mut self) -> Option<Need> {
+        loop {
+            match self.feed.next_need() {
+                Some(Need::Cancel { .. }) => {}
+                need => return need,
+            }
+        }
+    }
+
     pub(super) fn vouch(&mut self) {
-        let asked = self.feed.pending_questions();
-        for ticket in asked.into_iter().filter(|_| self.vouches) {
-            self.feed.on_checked(ticket, Some(&[]), self.now);
+        let asked = self.feed.asked();
+        for question in asked.into_iter().filter(|_| self.vouches) {
+            self.feed.on_epochs_checked(question, Some(&[]), self.now);
         }
     }
 
     /// Delivers to whoever is pending until nobody is; all go to the same pipe.
     pub(super) fn pump(&mut self, pipe: &mut Pipe) -> Vec<(u32, Delivery)> {
         let mut seen = Vec::new();
-        while let Some(token) = self.feed.next_pending() {
-            seen.push((token, self.feed.deliver(token, pipe, self.now)));
+        while let Some(exchange) = self.feed.next_pending() {
+            let delivery = self.feed.deliver(exchange, pipe, self.now);
+            seen.push((exchange.slot, delivery));
             self.vouch();
             assert!(seen.len() < 100_000, "delivery ends");
         }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::model::{EPOCH, Peer, Pipe, Rec, TAG, at, batch, cut, rec, set, settings};
+use super::model::{EPOCH, Peer, Pipe, Rec, TAG, at, batch, cut, exchange, rec, set, settings};
 use super::parser::{Dispatch, Stream, parse};
 use crate::log::{Change, Cut, EventId, GapReason, Notice, Progress};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
 use crate::sse::{
-    CatchUpId, Delivery, FeedSettings, Need, PageCursor, PageEntry, Slow, Start, Ticket,
+    CatchUpId, Delivery, FeedSettings, Need, PageCursor, PageEntry, Slow, Start, StreamQuestion,
+    WaitsAt,
 };
 
 const WIDE: usize = 1 << 20;
@@ -56,21 +57,21 @@ fn said(stream: &Stream) -> Vec<(&str, &str)> {
     stream.events().map(|e| (&*e.event, &*e.data)).collect()
 }
 
-fn page_need(peer: &mut Peer) -> (Ticket, Cut, Cut) {
-    match peer.feed.next_need().expect("a need") {
+fn page_need(peer: &mut Peer) -> (StreamQuestion, Cut, Cut) {
+    match peer.next_need().expect("a need") {
         Need::Page {
-            ticket,
+            question,
             since,
             below,
             ..
-        } => (ticket, since, below),
+        } => (question, since, below),
         other => panic!("{other:?}"),
     }
 }
 
-fn catch_up_need(peer: &mut Peer) -> (Ticket, Cut) {
-    match peer.feed.next_need().expect("a need") {
-        Need::CatchUp { ticket, from, .. } => (ticket, from),
+fn catch_up_need(peer: &mut Peer) -> (StreamQuestion, Cut) {
+    match peer.next_need().expect("a need") {
+        Need::CatchUp { question, from, .. } => (question, from),
         other => panic!("{other:?}"),
     }
 }
@@ -131,8 +132,8 @@ fn a_position_without_an_event_has_the_same_id() {
             peer.pump(&mut pipe);
             if compacted {
                 assert_eq!(parse(&pipe.take_all()).last_id(), None);
-                let (ticket, ..) = page_need(&mut peer);
-                peer.feed.on_page(ticket, std::iter::empty(), None);
+                let (question, ..) = page_need(&mut peer);
+                peer.feed.on_page(question, std::iter::empty(), None);
                 peer.pump(&mut pipe);
             }
             let text = String::from_utf8(pipe.take_all()).expect("UTF-8");
@@ -171,8 +172,8 @@ fn every_start_says_where_it_is_with_an_event() {
         if compacted && start != Start::Live {
             // Until its pages are complete, the client may start again.
             assert_eq!(stream.last_id(), stream.last_dispatched_id());
-            let (ticket, ..) = page_need(&mut peer);
-            peer.feed.on_page(ticket, std::iter::empty(), None);
+            let (question, ..) = page_need(&mut peer);
+            peer.feed.on_page(question, std::iter::empty(), None);
             stream = read(&mut peer);
         }
         assert!(
@@ -226,12 +227,11 @@ fn what_retention_took_is_told_once_and_passed_over() {
     let gap = r#"{"partition":0,"from":2,"to":6,"reason":"retention"}"#;
     assert_eq!(said(&stream), [("gap", gap)]);
     assert_eq!(offsets(&cut_of(&stream.blocks[1]).unwrap()), [6, 4]);
-    let (ticket, from) = catch_up_need(&mut peer);
+    let (question, from) = catch_up_need(&mut peer);
     assert_eq!(offsets(&from), [6, 4]);
-    // The home finds out more.
-    let (from, to) = (Offset(6), Offset(8));
+    // Meanwhile the home has found that more is lost.
     peer.feed
-        .on_gap(ticket, partition, from, to, GapReason::Undecodable);
+        .on_catch_up_joined(CatchUpId(1), &[question], &cut(&[8]));
     let stream = read(&mut peer);
     assert_eq!(offsets(&cut_of(&stream.blocks[0]).unwrap()), [8, 4]);
     assert_eq!(peer.feed.counts().gaps, 2);
@@ -284,7 +284,7 @@ fn a_start_without_an_id_misses_no_delete() {
             let gaps = stream.events().filter(|it| it.event == "gap").count();
             assert_eq!(gaps, 0, "{start:?} {window} {delete_retention:?}");
             match (start, window) {
-                (Start::Live, _) => assert_eq!(peer.feed.next_need(), None),
+                (Start::Live, _) => assert_eq!(peer.next_need(), None),
                 (_, 0) => assert_eq!(page_need(&mut peer).1, Cut::start()),
                 _ => assert_eq!(said(&stream), [("message", "1"), ("message", "2")]),
             }
@@ -300,7 +300,7 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
     }
     peer.subscribe(1, Start::Snapshot, None);
     read(&mut peer);
-    let (ticket, since, below) = page_need(&mut peer);
+    let (question, since, below) = page_need(&mut peer);
     assert_eq!((since, below), (Cut::start(), cut(&[3])));
     peer.record(0, "a", "4");
     let etags: Vec<Etag> = (0..4)
@@ -312,15 +312,18 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
         offset: Offset(2),
     };
     let first = [entry("b", Some("2"), 1, &etags[1])];
-    peer.feed.on_page(ticket, first.into_iter(), Some(next));
+    peer.feed.on_page(question, first.into_iter(), Some(next));
     // An answer that comes twice, or to somebody else's question, is nobody's.
-    peer.feed.on_page(ticket, first.into_iter(), None);
+    peer.feed.on_page(question, first.into_iter(), None);
     let stream = read(&mut peer);
     assert_eq!(said(&stream), [("message", "2")]);
     let part = etags[1].event_id_part();
     let part = std::str::from_utf8(&part).expect("ASCII");
     assert_eq!(stream.blocks[0].id, format!("-.{part}"));
-    let Some(Need::Page { ticket, after, .. }) = peer.feed.next_need() else {
+    let Some(Need::Page {
+        question, after, ..
+    }) = peer.next_need()
+    else {
         panic!("the socket has taken the page, so the next is due");
     };
     assert_eq!(after, Some(next));
@@ -328,7 +331,7 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
         entry("c", None, 2, &etags[2]),
         entry("a", Some("4"), 3, &etags[3]),
     ];
-    peer.feed.on_page(ticket, last.into_iter(), None);
+    peer.feed.on_page(question, last.into_iter(), None);
     let stream = read(&mut peer);
     assert_eq!(
         said(&stream),
@@ -347,10 +350,10 @@ fn a_snapshot_that_outlasts_the_window_goes_on_from_where_it_was() {
     peer.record(0, "a", "1");
     peer.subscribe(1, Start::Snapshot, None);
     read(&mut peer);
-    let (ticket, _, below) = page_need(&mut peer);
+    let (question, _, below) = page_need(&mut peer);
     peer.record(0, "b", "2");
     peer.record(0, "c", "3");
-    peer.feed.on_page(ticket, std::iter::empty(), None);
+    peer.feed.on_page(question, std::iter::empty(), None);
     assert_eq!(position_of(&read(&mut peer)), below);
     let (_, since, below_now) = page_need(&mut peer);
     assert_eq!((since, below_now), (below, cut(&[3])));
@@ -401,8 +404,9 @@ fn what_a_catch_up_has_read_is_not_read_again() {
     peer.record(0, "b", "v1");
     peer.subscribe(1, Start::Earliest, Some("a"));
     read(&mut peer);
-    let (ticket, _) = catch_up_need(&mut peer);
-    peer.feed.on_catch_up_start(CatchUpId(1), &[ticket]);
+    let (question, _) = catch_up_need(&mut peer);
+    peer.feed
+        .on_catch_up_joined(CatchUpId(1), &[question], &Cut::start());
     let records = batch(0, &[rec(0, "b", "v0")]);
     let block = peer
         .encoder
@@ -419,13 +423,14 @@ fn what_a_catch_up_has_read_is_not_read_again() {
     read(&mut peer);
     assert_eq!(catch_up_need(&mut peer).1, cut(&[2]));
     // Within a catch-up read the same: one that leaves goes on behind the last block.
-    let (ticket, from) = {
+    let (question, from) = {
         peer.subscribe(1, Start::Earliest, Some("a"));
         read(&mut peer);
         catch_up_need(&mut peer)
     };
     assert_eq!(from, Cut::start());
-    peer.feed.on_catch_up_start(CatchUpId(2), &[ticket]);
+    peer.feed
+        .on_catch_up_joined(CatchUpId(2), &[question], &Cut::start());
     peer.feed
         .on_catch_up_block(CatchUpId(2), &block, peer.now.mono);
     read(&mut peer);
@@ -447,9 +452,10 @@ fn a_catch_up_goes_on_without_its_slowest() {
     peer.subscribe(1, Start::Earliest, None);
     peer.subscribe(2, Start::Earliest, None);
     read(&mut peer);
-    let tickets = [catch_up_need(&mut peer).0, catch_up_need(&mut peer).0];
+    let questions = [catch_up_need(&mut peer).0, catch_up_need(&mut peer).0];
     let catch_up = CatchUpId(1);
-    peer.feed.on_catch_up_start(catch_up, &tickets);
+    peer.feed
+        .on_catch_up_joined(catch_up, &questions, &Cut::start());
     let time = peer.now.wall;
     let block = |peer: &mut Peer, from: usize, to: usize| {
         let after = cut(&[to as u64]);
@@ -464,9 +470,9 @@ fn a_catch_up_goes_on_without_its_slowest() {
     let (mut fast, mut slow) = (Pipe::open(), Pipe::default());
     slow.left = 3;
     for _ in 0..2 {
-        let token = peer.feed.next_pending().unwrap();
-        let pipe = if token == 1 { &mut fast } else { &mut slow };
-        peer.feed.deliver(token, pipe, peer.now);
+        let next = peer.feed.next_pending().unwrap();
+        let pipe = if next.slot == 1 { &mut fast } else { &mut slow };
+        peer.feed.deliver(next, pipe, peer.now);
     }
     assert_eq!(
         said(&parse(&fast.bytes)),
@@ -484,14 +490,15 @@ fn a_catch_up_goes_on_without_its_slowest() {
     peer.pump(&mut fast);
     assert_eq!(peer.feed.next_credit().unwrap().members, 1);
     peer.feed.on_catch_up_end(catch_up, peer.seq, &cut(&[5]));
-    // The slow one had got half a frame: it gets the other half, and a catch-up read of its own from there.
-    assert_eq!(peer.feed.next_need(), None);
+    // The slow one had received half a frame. It receives the other half, and joins another catch-up
+    // read from there.
+    assert_eq!(peer.next_need(), None);
     slow.left = usize::MAX;
-    peer.feed.on_writable(2);
+    peer.feed.on_writable(exchange(2));
     peer.pump(&mut slow);
     assert_eq!(said(&parse(&slow.bytes)), [("message", "v0")]);
-    let (ticket, from) = catch_up_need(&mut peer);
-    assert_eq!((ticket.token, from), (2, cut(&[1])));
+    let (question, from) = catch_up_need(&mut peer);
+    assert_eq!((question.exchange.slot, from), (2, cut(&[1])));
     // The fast one is in the window now, past what the catch-up read brought.
     peer.record(0, "a", "v5");
     peer.pump(&mut fast);
@@ -507,8 +514,9 @@ fn members_still_reading_when_a_catch_up_ends_resume_from_what_they_have() {
     peer.record(0, "a", "v2");
     peer.subscribe(1, Start::Earliest, None);
     read(&mut peer);
-    let (ticket, _) = catch_up_need(&mut peer);
-    peer.feed.on_catch_up_start(CatchUpId(1), &[ticket]);
+    let (question, _) = catch_up_need(&mut peer);
+    peer.feed
+        .on_catch_up_joined(CatchUpId(1), &[question], &Cut::start());
     let records = batch(0, &[rec(0, "a", "v0"), rec(1, "a", "v1")]);
     let block = peer
         .encoder
@@ -530,9 +538,10 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
     peer.records(0, &[], 7);
     peer.subscribe(1, Start::Earliest, None);
     read(&mut peer);
-    let (ticket, _) = catch_up_need(&mut peer);
+    let (question, _) = catch_up_need(&mut peer);
     let catch_up = CatchUpId(1);
-    peer.feed.on_catch_up_start(catch_up, &[ticket]);
+    peer.feed
+        .on_catch_up_joined(catch_up, &[question], &Cut::start());
     let block = peer
         .encoder
         .records(&batch(0, &records), &cut(&[0]), &cut(&[2]), peer.now.wall);
@@ -554,7 +563,7 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
     };
     peer.feed.on_catch_up_gap(catch_up, notice);
     pipe.left = usize::MAX;
-    peer.feed.on_writable(1);
+    peer.feed.on_writable(exchange(1));
     peer.pump(&mut pipe);
     assert_eq!(said(&parse(&pipe.bytes)), [("message", "v0")]);
     assert_eq!(catch_up_need(&mut peer).1, cut(&[1]));
@@ -572,10 +581,10 @@ fn answers_to_one_who_left_are_nobodys() {
     let one = [entry("a", Some("1"), 0, &etag)];
     peer.feed.on_page(old, one.into_iter(), None);
     assert_eq!(read(&mut peer).events().count(), 0);
-    peer.feed.unsubscribe(1);
+    peer.feed.unsubscribe(exchange(1));
     peer.feed.on_page(new, one.into_iter(), None);
     assert_eq!((peer.feed.next_pending(), peer.feed.len()), (None, 0));
-    assert_eq!(peer.feed.next_need(), None);
+    assert_eq!(peer.next_need(), None);
 }
 
 #[test]
@@ -631,10 +640,11 @@ fn heartbeats_carry_an_id_where_it_matters() {
         deadlines += 1;
         peer.now.mono = deadline;
         peer.feed.on_timeout(deadline);
-        while let Some(token) = peer.feed.next_pending() {
+        while let Some(next) = peer.feed.next_pending() {
+            let token = next.slot;
             heartbeats[token as usize] += 1;
             let mut pipe = Pipe::open();
-            let delivery = peer.feed.deliver(token, &mut pipe, peer.now);
+            let delivery = peer.feed.deliver(next, &mut pipe, peer.now);
             // One that is ahead is looked at again: is what it holds still in the log?
             let ahead = token == 2;
             let wanted = if ahead {
@@ -670,8 +680,8 @@ fn one_who_waits_for_history_hears_that_the_stream_lives() {
     let mut pipe = Pipe::open();
     assert_eq!(peer.pump(&mut pipe), [(0, Delivery::Idle)]);
     assert_eq!(pipe.bytes, b":\n\n");
-    let (ticket, _, _) = page_need(&mut peer);
-    peer.feed.on_page(ticket, std::iter::empty(), None);
+    let (question, _, _) = page_need(&mut peer);
+    peer.feed.on_page(question, std::iter::empty(), None);
     assert_eq!(cut_of(&read(&mut peer).blocks[0]), Some(cut(&[3])));
 }
 
@@ -686,4 +696,44 @@ fn epochs_travel_in_ids() {
     set(&mut expected, 0, 4);
     assert_eq!(expected.get(Partition(0)).epoch, EPOCH);
     assert_eq!(cut_of(&stream.blocks[0]), Some(expected));
+}
+
+/// What waits elsewhere for a stream is freed as soon as the stream ends.
+#[test]
+fn a_subscriber_that_leaves_while_it_waits_cancels_its_question() {
+    let cancelled = |peer: &mut Peer| {
+        peer.feed.unsubscribe(exchange(1));
+        match peer.feed.next_need() {
+            Some(Need::Cancel { exchange, at }) => Some((exchange.slot, at)),
+            _ => None,
+        }
+    };
+    // A catch-up read.
+    let mut log = peer(false, 0, &[5]);
+    log.record(0, "a", "1");
+    log.record(0, "a", "2");
+    let id = id_of(&cut(&[5]), 0);
+    log.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    read(&mut log);
+    catch_up_need(&mut log);
+    assert_eq!(cancelled(&mut log), Some((1, WaitsAt::Home)));
+    // An epoch check.
+    log.vouches = false;
+    let id = id_of(&cut(&[50]), 0);
+    log.resume(1, Start::Live, None, Some(&id), Slow::Disconnect);
+    read(&mut log);
+    assert_eq!(cancelled(&mut log), Some((1, WaitsAt::Home)));
+    // A page of one key, at its owner.
+    let mut table = peer(true, WIDE, &[5]);
+    table.subscribe(1, Start::Snapshot, Some("k"));
+    read(&mut table);
+    page_need(&mut table);
+    let (after, key) = (None, Some(super::model::hash("k")));
+    let slice = WaitsAt::Slice { after, key };
+    assert_eq!(cancelled(&mut table), Some((1, slice)));
+    // Nothing is left to cancel for one that reads the window.
+    log.vouches = true;
+    log.subscribe(1, Start::Live, None);
+    read(&mut log);
+    assert_eq!(cancelled(&mut log), None);
 }

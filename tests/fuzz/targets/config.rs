@@ -1,4 +1,4 @@
-//! Config files: whatever stands in one, it is read or refused, and every finding points into it.
+//! Config files: any text is either read or rejected, and every finding points into it.
 #![no_main]
 
 use sluicegate_fuzz::config::{ConfigFile, Sources, load};

@@ -1,4 +1,5 @@
-//! Event ids as clients send them back: what can be read is what would be written.
+//! Event ids as clients send them back: an id that can be read is exactly what would be written for
+//! it.
 #![no_main]
 
 use sluicegate_fuzz::log::{EventId, Progress};

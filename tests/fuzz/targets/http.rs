@@ -1,4 +1,4 @@
-//! A connection's bytes, cut anywhere: how they were cut must never change what was read.
+//! The bytes of a connection in pieces of any size: the sizes must never change what was read.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -1,5 +1,5 @@
-//! A record as an event: whatever its key, value and etag are, a reader by the rules of the WHATWG
-//! gets one event, with this data, and an id that can be read.
+//! A record as an event: whatever its key, value and etag are, a reader that follows the WHATWG
+//! rules gets exactly one event, with this data and with an id that can be read.
 #![no_main]
 
 use bytes::Bytes;
@@ -36,8 +36,8 @@ fn encode(key: Option<&[u8]>, value: Option<&[u8]>, etag: &[u8]) -> Vec<u8> {
         (start, part.len() as u32)
     };
     let (key, value) = (key.map(&mut part), value.map(&mut part));
-    // One header, as Kafka writes it: zigzag varints before name and value; these lengths fit one
-    // or two bytes.
+    // One header, as Kafka writes it: zigzag varints before the name and the value. These lengths
+    // fit one or two bytes.
     let mut header = vec![8];
     header.extend_from_slice(b"etag");
     match etag.len() * 2 {

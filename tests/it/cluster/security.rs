@@ -1,6 +1,6 @@
-//! What secures a cluster: listeners that ask for passwords, tokens and certificates, each of them
-//! beside the plain one, which the tests' own clients use. Certificates are made for the cluster's
-//! life, users when it is formatted.
+//! Security of a cluster: listeners that require passwords, tokens or certificates, besides the
+//! plain one that the tests' own clients use. Certificates are created for the cluster's lifetime,
+//! users when it is formatted.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,32 +8,32 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// The user that every mechanism knows.
+/// The user that exists for every mechanism.
 pub const USER: &str = "alice";
-/// Its password; a character beyond ASCII, since passwords have them.
+/// The user's password, with a character beyond ASCII.
 pub const PASSWORD: &str = "alice-sécret=x";
 
 /// Lines of `server.properties` that give users only the rights of their ACLs.
 pub const RIGHTS: &str = "authorizer.class.name=\
     org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n";
 
-/// A listener of a secured cluster, by what it asks for.
+/// A listener of a secured cluster, by the security it requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// SASL in the clear.
+    /// SASL on a plaintext connection.
     Sasl,
-    /// The same, and whoever logs in must do it again every 2 s (KIP-368).
+    /// The same, with re-authentication every 2 s (KIP-368).
     Reauth,
-    /// TLS; a client certificate is looked at where there is one.
+    /// TLS. A client certificate is optional and checked if present.
     Tls,
-    /// TLS; without a client certificate nobody gets in.
+    /// TLS with a required client certificate.
     Mtls,
-    /// SASL within TLS.
+    /// SASL on a TLS connection.
     SaslTls,
 }
 
 impl Listener {
-    /// All of them.
+    /// Every listener, in order of its port.
     pub const ALL: [Self; 5] = [
         Self::Sasl,
         Self::Reauth,
@@ -42,7 +42,7 @@ impl Listener {
         Self::SaslTls,
     ];
 
-    /// Name, protocol, and the host it calls itself by: certificates are for names.
+    /// Name, protocol, and advertised host, which is the name of its certificate.
     const fn about(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Sasl => ("SASL", "SASL_PLAINTEXT", "127.0.0.1"),
@@ -53,8 +53,7 @@ impl Listener {
         }
     }
 
-    /// Where a node whose plain port is `port` has it. The port behind the plain one is the
-    /// controller's.
+    /// The listener's port on a node whose plain port is `port`. The next port is the controller's.
     pub const fn port(self, port: u16) -> u16 {
         port + 2 + self as u16
     }
@@ -67,8 +66,8 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them: a CA, a server for `localhost` alone, a client; and another CA, which nobody
-    /// trusts, with a server of the same name.
+    /// Creates them: a CA, a server certificate for `localhost` only, a client certificate; and
+    /// another CA, which no client trusts, with a server certificate of the same name.
     pub fn make(folder: &Path) -> Self {
         let folder = folder.join("tls");
         fs::create_dir_all(&folder).expect("a folder for certificates");
@@ -96,8 +95,8 @@ impl Certificates {
         this
     }
 
-    /// `ca.pem`, `other-ca.pem`; of `server`, `client` and `other-server` the `.pem`, the `.key`, and
-    /// `-both.pem`, as a broker takes it.
+    /// Path of a file: `ca.pem`, `other-ca.pem`; for `server`, `client` and `other-server` the
+    /// `.pem`, the `.key`, and `-both.pem`, the form that a broker reads.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -118,7 +117,7 @@ fn authority(name: &str) -> (Certificate, Issuer<'static, KeyPair>) {
     (certificate, Issuer::new(params, key))
 }
 
-/// `NAME://host:port` of each secured listener, with commas; `advertised` or bound.
+/// `NAME://host:port` of each secured listener, separated by commas, as advertised or as bound.
 pub fn listeners(port: u16, advertised: bool) -> String {
     let each = Listener::ALL.map(|listener| {
         let (name, _, host) = listener.about();
@@ -128,7 +127,7 @@ pub fn listeners(port: u16, advertised: bool) -> String {
     each.concat()
 }
 
-/// `NAME:PROTOCOL` of each, with commas.
+/// `NAME:PROTOCOL` of each listener, separated by commas.
 pub fn protocols() -> String {
     let each = Listener::ALL.map(|listener| {
         let (name, protocol, _) = listener.about();
@@ -137,7 +136,7 @@ pub fn protocols() -> String {
     each.concat()
 }
 
-/// Lines of `server.properties`.
+/// Lines of `server.properties` for the secured listeners.
 pub fn properties(certificates: &Certificates) -> String {
     let mut text = String::from(
         "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER\n\
@@ -166,7 +165,7 @@ pub fn properties(certificates: &Certificates) -> String {
                 "{prefix}.{mechanism}.sasl.jaas.config={login}.scram.ScramLoginModule required;"
             );
         }
-        // Takes unsigned tokens: enough for the exchange.
+        // The broker accepts unsigned tokens, which is enough to test the exchange.
         let _ = writeln!(
             text,
             "{prefix}.oauthbearer.sasl.jaas.config=\
@@ -176,7 +175,7 @@ pub fn properties(certificates: &Certificates) -> String {
     text
 }
 
-/// A properties file is read as Latin-1 by some, so what is beyond ASCII is written by its number.
+/// Escapes characters beyond ASCII, because some readers of properties files use Latin-1.
 fn escaped(text: &str) -> String {
     let each = text.chars().map(|c| match c.is_ascii() {
         true => c.to_string(),
@@ -185,7 +184,7 @@ fn escaped(text: &str) -> String {
     each.collect()
 }
 
-/// Arguments of the format tool that make the user.
+/// Arguments of the format tool that create the user.
 pub fn users() -> Vec<String> {
     let each = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|mechanism| {
         let user = format!("{mechanism}=[name={USER},password=\"{PASSWORD}\"]");
@@ -194,7 +193,7 @@ pub fn users() -> Vec<String> {
     each.concat()
 }
 
-/// An unsigned token (RFC 7519 6) of the test's user that ends `life_s` seconds from now.
+/// An unsigned token (RFC 7519 6) of the test's user that expires `life_s` seconds from now.
 pub fn token(life_s: i64) -> String {
     use base64::Engine as _;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -1,6 +1,6 @@
-//! A real browser, driven by the least there is: headless Chromium reads DevTools commands from a pipe
-//! and answers on another (`--remote-debugging-pipe`), JSON with a NUL behind each message. No driver,
-//! no WebSocket.
+//! A real browser with minimal automation: headless Chromium reads DevTools commands from a pipe
+//! and answers on another (`--remote-debugging-pipe`), JSON with a NUL after each message. No
+//! driver, no WebSocket.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -37,7 +37,7 @@ impl Browser {
                     --user-data-dir=profile about:blank 3<to 4>from";
         let log = folder.path().join("log");
         let chromium = Guarded::spawn(&["sh", "-c", line], &log, folder.path());
-        // Each side of a pipe waits for the other to be opened.
+        // Opening a pipe waits for the other side to be opened.
         let commands = File::options()
             .write(true)
             .open(&to)
@@ -71,7 +71,7 @@ impl Browser {
         browser
     }
 
-    /// One command, one answer.
+    /// Sends one command and returns its result.
     fn call(&mut self, method: &str, params: Value) -> Value {
         self.number += 1;
         let mut message = json!({"id": self.number, "method": method, "params": params});
@@ -93,19 +93,19 @@ impl Browser {
         }
     }
 
-    /// Opens an address.
+    /// Opens an address in the page.
     pub fn open(&mut self, url: &str) {
         let opened = self.call("Page.navigate", json!({"url": url}));
         assert!(opened["errorText"].is_null(), "{url}: {opened}");
     }
 
-    /// Lets pages that are opened from now on connect to any address, whatever their policy says:
-    /// no policy lists a proxy between page and gateway.
+    /// Lets later pages connect to any address, whatever their content security policy says: no
+    /// policy lists a proxy between page and gateway.
     pub fn bypass_policies(&mut self) {
         self.call("Page.setBypassCSP", json!({"enabled": true}));
     }
 
-    /// What an expression of JavaScript gives, promises awaited.
+    /// Evaluates a JavaScript expression, awaiting promises, and returns its value.
     pub fn eval(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let mut done = self.call("Runtime.evaluate", params);
@@ -113,10 +113,10 @@ impl Browser {
         done["result"]["value"].take()
     }
 
-    /// Waits until an expression is true; shows `show` when it does not become so.
+    /// Waits until an expression is true. On a timeout, prints the value of `show`.
     pub fn wait_for(&mut self, expression: &str) {
         let until = Instant::now() + PATIENCE;
-        // The page may not be there yet.
+        // The page may not be loaded yet.
         let guarded =
             format!("(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()");
         while self.eval(&guarded) != Value::Bool(true) {
@@ -128,7 +128,7 @@ impl Browser {
         }
     }
 
-    /// A picture of the page, for people.
+    /// Saves a screenshot of the page.
     pub fn picture(&mut self, path: &Path) {
         let params = json!({"format": "png", "captureBeyondViewport": true});
         let picture = self.call("Page.captureScreenshot", params);

@@ -1,11 +1,11 @@
-//! A TCP proxy that cuts its connections on request, as a tunnel, a changed network or a restarted
-//! balancer does to a browser.
+//! A TCP proxy that cuts its connections on request, as a tunnel, a network change or a restarted
+//! load balancer does.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A proxy on its own port.
+/// A proxy that listens on a port of its own.
 pub struct Cutter {
     address: SocketAddr,
     sockets: Arc<Mutex<Sockets>>,
@@ -19,7 +19,7 @@ struct Sockets {
 }
 
 impl Cutter {
-    /// Listens, and forwards to `to`.
+    /// Starts a proxy that forwards to `to`.
     pub fn before(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
@@ -49,12 +49,12 @@ impl Cutter {
         Self { address, sockets }
     }
 
-    /// The proxy's address.
+    /// The address that the proxy listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Cuts every open connection.
+    /// Cuts every connection that is open now.
     pub fn cut(&self) {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         for socket in sockets.open.drain(..) {

@@ -1,4 +1,4 @@
-//! The demo as a newcomer meets it: one command, three lines to try, a page in a real browser.
+//! The demo as a new user sees it: one command, three lines to try, a page in a real browser.
 
 mod browser;
 mod cutter;
@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::client::PATIENCE;
 use crate::kcat;
 
-/// A running demo on ports of its own, and what it said about itself.
+/// A running demo on free ports, and the JSON that it printed.
 struct Demo {
     child: Child,
     says: serde_json::Value,
@@ -26,7 +26,7 @@ impl Demo {
         Self::start_with(&std::env::temp_dir())
     }
 
-    /// Starts a demo whose directories are in `temporary`.
+    /// Starts a demo that creates its directories in `temporary`.
     fn start_with(temporary: &Path) -> Self {
         let any = "127.0.0.1:0";
         let mut child = Command::new(crate::gateway::binary())
@@ -52,7 +52,7 @@ impl Demo {
         text.unwrap_or_else(|| panic!("{what}: {}", self.says))
     }
 
-    /// One of the three lines, as a user would paste it.
+    /// One of the three lines to try, as a user would paste it.
     fn line(&self, what: &str) -> &str {
         let text = self.says["try"][what].as_str();
         text.unwrap_or_else(|| panic!("{what}: {}", self.says))
@@ -78,7 +78,7 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // Its gateway dies with it.
+        // The demo's gateway ends with it.
         let _gone = self.child.kill();
         let _status = self.child.wait();
     }
@@ -91,7 +91,7 @@ fn shell(line: &str) -> String {
         .output()
         .expect("a shell");
     let said = String::from_utf8_lossy(&done.stderr);
-    // 28: curl's own time limit, which ends a stream that goes on.
+    // 28: curl's time limit, which ends an open stream.
     assert!(
         [Some(0), Some(28)].contains(&done.status.code()),
         "{line}: {said}"
@@ -116,7 +116,7 @@ fn the_three_lines_do_what_they_say() {
         stream.contains("\ndata: {") && stream.contains("\nid: "),
         "{stream}"
     );
-    // Anybody's Kafka client can look inside.
+    // Any Kafka client can read the topics.
     let records = kcat::read(demo.says("kafka"), "payments-commands");
     assert!(
         records

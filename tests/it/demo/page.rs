@@ -1,5 +1,5 @@
-//! The demo's page in Chromium: it pays, sees balances change by the stream, kills the gateway, and
-//! misses nothing. What is looked at are the marks that the page keeps for this (`data-…`).
+//! The demo's page in Chromium: it pays, shows balances from the stream, kills the gateway, and
+//! misses no event. The tests read attributes that the page sets for this (`data-…`).
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn wait_message(browser: &mut Browser, who: &str, ok: bool, status: u16) {
     ));
 }
 
-/// Both people, live, with every number of their events.
+/// Waits until both people's streams are live and no number of their events is missing.
 fn wait_live(browser: &mut Browser) {
     for who in ["ana", "bo"] {
         browser.wait_for(&format!(
@@ -48,13 +48,13 @@ fn the_page_pays_follows_and_survives_its_gateway() {
     wait_live(&mut browser);
     let (ana, bo) = (cents(&mut browser, "ana"), cents(&mut browser, "bo"));
 
-    // Ana pays Bo. Bo's side learns of it by the stream alone.
+    // Ana pays Bo. Bo's side receives it only by the stream.
     click(&mut browser, "ana", "pay");
     wait_message(&mut browser, "ana", true, 201);
     browser.wait_for(&format!("bo.dataset.balanceCents === '{}'", bo + 250));
     browser.wait_for(&format!("ana.dataset.balanceCents === '{}'", ana - 250));
 
-    // A stale version and too much money are refused, visibly, and change nothing.
+    // A stale version and an overdraft are rejected visibly and change nothing.
     click(&mut browser, "ana", "stale");
     wait_message(&mut browser, "ana", false, 412);
     click(&mut browser, "bo", "overdraft");
@@ -67,7 +67,7 @@ fn the_page_pays_follows_and_survives_its_gateway() {
     browser.wait_for(&format!("ana.dataset.balanceCents === '{ana}'"));
     browser.wait_for(&format!("bo.dataset.balanceCents === '{bo}'"));
 
-    // The gateway dies by kill -9, and both streams go on where they were.
+    // The gateway is killed by SIGKILL, and both streams resume.
     let before = browser.eval("document.getElementById('gateway-text').textContent");
     browser.eval("document.getElementById('restart').click()");
     browser.wait_for("document.getElementById('restart-result').dataset.nothingMissed === 'true'");
@@ -79,16 +79,16 @@ fn the_page_pays_follows_and_survives_its_gateway() {
     let gaps = browser.eval("document.querySelectorAll('[data-kind=gap]').length");
     assert_eq!(gaps, 0);
 
-    // And it is all there again.
+    // Everything is shown again.
     let bo = cents(&mut browser, "bo");
     click(&mut browser, "ana", "pay");
     wait_message(&mut browser, "ana", true, 201);
     browser.wait_for(&format!("bo.dataset.balanceCents === '{}'", bo + 250));
-    // For people: what it looks like.
+    // Save a screenshot for documentation.
     browser.picture(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png"));
 }
 
-/// The first thing that users try: kill the gateway and let Ana pay.
+/// Users first try this: kill the gateway and let Ana pay.
 #[test]
 fn a_payment_made_while_the_gateway_is_dead_arrives() {
     let demo = Demo::start();
@@ -98,8 +98,7 @@ fn a_payment_made_while_the_gateway_is_dead_arrives() {
     let (ana, bo) = (cents(&mut browser, "ana"), cents(&mut browser, "bo"));
     browser.eval("document.getElementById('restart').click()");
     browser.wait_for("ana.dataset.state === 'waiting'");
-    // Meanwhile both are paid past the gateway, so Ana's version has changed when the gateway is
-    // back.
+    // Meanwhile both are paid without the gateway, so Ana's version has changed when it is back.
     click(&mut browser, "ana", "pay");
     wait_message(&mut browser, "ana", true, 201);
     browser.wait_for("document.getElementById('restart-result').dataset.nothingMissed === 'true'");

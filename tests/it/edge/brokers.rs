@@ -1,5 +1,5 @@
-//! What is counted of a broker is counted of that one: two nodes of a development broker, and what
-//! goes wrong goes wrong with the second. And what is counted of a partition, of that one.
+//! Metrics of a broker count only that broker, and those of a partition only that partition. The
+//! tests use two nodes of a development broker and apply faults to the second.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// A metric of one of the two.
+    /// A metric of one of the two nodes.
     fn metric(&self, node: usize, name: &str, label: &str) -> f64 {
         let address = self.broker.addresses()[node - 1];
         let labels = format!("broker=\"{address}\"{label}");
@@ -32,7 +32,8 @@ impl Pair {
         self.gateway.metric(&name, &labels)
     }
 
-    /// Waits until the second's has grown by `by`, and gives what the first's has grown by.
+    /// Waits until the second node's metric has increased by `by`, and returns the increase of the
+    /// first node's.
     fn grows(&self, (name, label): (&str, &str), by: f64, how: impl FnOnce()) -> f64 {
         let both = || [1, 2].map(|node| self.metric(node, name, label));
         let before = both();
@@ -58,7 +59,7 @@ fn two_nodes() -> BrokerHandle {
     broker.expect("free ports")
 }
 
-/// The second leads commands and events, the first what they lead to.
+/// The second node leads commands and events; the first leads replies and items.
 fn share(broker: &BrokerHandle, app: &App) {
     let led_by = |topic: &str, node: NodeId| {
         let topic = topic.to_owned();
@@ -74,7 +75,7 @@ fn share(broker: &BrokerHandle, app: &App) {
     led_by(&app.replies, NodeId(1));
 }
 
-/// A partition that can't be read keeps its own topic's routes only, and is named.
+/// A partition that can't be read blocks only its own topic's routes, and is reported.
 #[test]
 fn a_partition_that_nobody_answers_for_is_named_and_the_rest_is_served() {
     let broker = two_nodes();
@@ -112,7 +113,7 @@ fn each_brokers_numbers_are_its_own() {
     };
     let produces = ("produce_seconds_count", "");
     assert_eq!(pair.grows(produces, 1.0, command), 0.0);
-    // Refused once, and tried again.
+    // The broker rejects a request once, and it is retried.
     let refusals = ("request_failures_total", ",error=\"broker\"");
     let refused = pair.grows(refusals, 1.0, || {
         let error = ResponseError::NotEnoughReplicas;
@@ -127,14 +128,14 @@ fn each_brokers_numbers_are_its_own() {
         pair.gateway.metric(name, &topic)
     };
     assert_eq!((failed(&app.commands), failed(&app.items)), (1.0, 0.0));
-    // It owes answers for two seconds; what it may wait for news is half of one.
+    // Its responses are delayed for 2 s; it may hold a fetch for half a second.
     pair.grows(("fetch_late_seconds_sum", ""), 1.0, || {
         pair.broker.with(|it| it.freeze_node(SECOND));
         std::thread::sleep(Duration::from_secs(2));
         pair.broker.with(|it| it.thaw_node(SECOND));
     });
     assert_eq!(pair.metric(1, "request_failures_total", ""), 0.0);
-    // Its connections break with fetches on them, and are made again.
+    // Its connections fail during fetches, and are re-established.
     let broken = pair.grows(("connections_failed_total", ""), 1.0, || {
         pair.broker.with(|it| it.cut_connections(SECOND));
     });
@@ -162,7 +163,7 @@ fn each_brokers_numbers_are_its_own() {
     );
 }
 
-/// Bytes are on their way for moments only; while many come, a scrape sees some.
+/// Bytes are unapplied only briefly. While many arrive, a scrape sees some.
 #[test]
 fn bytes_in_flight_are_those_of_their_partition() {
     let address = ([127, 0, 0, 1], 0).into();
@@ -203,8 +204,8 @@ fn bytes_in_flight_are_those_of_their_partition() {
     }
 }
 
-/// History is read as fast as its readers take it: what a pass leaves out for that is counted of
-/// the partition it reads, and not as a pause of the topic.
+/// A catch-up read is as fast as its readers. Its pauses are counted for the partition that it
+/// reads, and not as a pause of the topic.
 #[test]
 fn a_pass_that_waits_for_its_readers_pauses_what_it_reads() {
     let address = ([127, 0, 0, 1], 0).into();

@@ -1,4 +1,4 @@
-//! Lasting refusals and outages of brokers are reported with their cause: a missing right, a
+//! Lasting rejections and outages of brokers are reported with their cause: a missing right, a
 //! missing leader, slow replicas, another cluster. On real sockets.
 
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ fn each_refusal_of_a_broker_is_answered_by_its_cause() {
     let _service = stage.app.service(|_| Some(Reply::new(200, "done")));
     let gateway = stage.gateway();
     assert_eq!(command(&gateway).status, 200);
-    // Only this record is refused: the next one is accepted, and the route stays ready.
+    // Only this record is rejected: the next one is accepted, and the route stays ready.
     for (error, status, problem) in [
         (MessageTooLarge, 413, "command-too-large"),
         (RecordListTooLarge, 413, "command-too-large"),
@@ -147,7 +147,7 @@ fn each_refusal_of_a_broker_is_answered_by_its_cause() {
     assert_eq!(route(&gateway, "order"), "ready");
 }
 
-/// A refusal that only an operator can end: the route is blocked, and commands are not sent.
+/// A rejection that only an operator can end: the route is blocked, and commands are not sent.
 #[test]
 fn what_only_an_operator_ends_is_no_outage() {
     use ResponseError::*;
@@ -254,7 +254,7 @@ fn replies_that_may_not_be_read_refuse_commands() {
     assert_eq!(command(&gateway).text(), "done");
     // Without DESCRIBE the topic is not even visible.
     stage.deny(replies, Right::Describe, true);
-    // A fetch may be refused before metadata says why.
+    // A fetch may be rejected before metadata has the cause.
     gateway.wait_admin("/readyz", |it| it.text().contains("DESCRIBE"));
     wait_check(&gateway, &format!("topic `{replies}`"), "blocked");
     let before = stage.app.commands_in_log().len();

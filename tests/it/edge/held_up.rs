@@ -1,5 +1,5 @@
-//! A partition that can't be read holds up those who lack something of it, and nobody else: two
-//! nodes of a development broker, of which one is away with the partition that only it has.
+//! A partition that can't be read delays only subscribers that lack records of it. Two nodes of a
+//! development broker, of which one is down and has a partition that the other lacks.
 
 use sluicegate::broker::{NodeId, Settings};
 use sluicegate::demo::listener::BrokerHandle;
@@ -16,15 +16,15 @@ struct Stage {
     broker: BrokerHandle,
     app: App,
     gateway: Gateway,
-    /// Led by the first node, and by the second.
+    /// Partitions led by the first and by the second node.
     here: u32,
     away: u32,
-    /// Of one who lacks "here 1".
+    /// Event id of a subscriber that lacks "here 1".
     id: String,
 }
 
 impl Stage {
-    /// The gateway reads the topic from behind `away 1` and `here 1`.
+    /// The gateway's window starts after `away 1` and `here 1`.
     fn new() -> Self {
         let two = Settings {
             nodes: 2,

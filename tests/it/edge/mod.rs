@@ -1,5 +1,4 @@
-//! The gateway's edge: every story on the development broker, and what needs no cluster or a broken
-//! one.
+//! Every scenario on the development broker, and tests that need no cluster or a broken one.
 
 mod brokers;
 mod denied;
@@ -19,12 +18,12 @@ mod soak;
 mod tls;
 mod two_clusters;
 
-/// Every story of `scenarios/`.
+/// Every scenario of `scenarios/`.
 mod dev {
     crate::scenarios::on_ground!(crate::ground::development);
 }
 
-/// And on the development broker as Redpanda: older versions, no topic ids.
+/// Every scenario on the development broker behaving like Redpanda: older versions, no topic ids.
 mod redpanda {
     crate::scenarios::on_ground!(crate::ground::redpanda);
 }

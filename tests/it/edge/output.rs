@@ -15,7 +15,7 @@ use crate::client::{Connection, PATIENCE, Request, Response, ask};
 use crate::gateway::{binary, config_file};
 use crate::ground::development;
 
-/// A gateway whose standard error is the test's.
+/// A gateway with a standard error that the test chooses.
 struct Process {
     child: Child,
     listen: SocketAddr,

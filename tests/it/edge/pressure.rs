@@ -1,4 +1,4 @@
-//! Clients that ask for more than their share, or go about it in unusual ways.
+//! Clients that use more than their share of resources, or behave in unusual ways.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -9,8 +9,8 @@ use crate::client::{Connection, PATIENCE, Request};
 use crate::events::Events;
 use crate::ground::development;
 
-/// Half a body, from many: the memory for such is bounded, whoever adds to it past the bound is
-/// told, and requests that ask for none of it are served all the while.
+/// Many clients send half a body. The memory for partial bodies is limited, a client that exceeds
+/// it gets 503, and requests without a body are served meanwhile.
 #[test]
 fn halves_of_bodies_are_bounded_and_cost_nobody_else() {
     let app = App::new(development());
@@ -31,7 +31,7 @@ fn halves_of_bodies_are_bounded_and_cost_nobody_else() {
         .collect();
     let mut refused = 0;
     for connection in &mut halves {
-        // A refusal comes at once; silence is a half that is held.
+        // A rejection arrives at once. Without one, the half is kept in memory.
         let quiet = Instant::now() + Duration::from_millis(300);
         if connection.try_more(quiet) == Ok(true) {
             let answer = connection.response(false);
@@ -52,18 +52,19 @@ fn halves_of_bodies_are_bounded_and_cost_nobody_else() {
         "{refused} of 12 halves of 200 kB were refused, 1 MiB is allowed"
     );
     drop(halves);
-    // What they held is free again.
+    // Their memory is free again.
     let _service = app.service(|_| Some(crate::service::Reply::new(200, "done")));
     let order = Request::post("/items/a/orders", &"x".repeat(400_000));
     assert_eq!(gateway.ask(&order).text(), "done");
 }
 
-/// The clock of a request starts when it is its turn, not when its bytes come.
+/// The time limit of a pipelined request starts when the one before it is answered, and not when
+/// its bytes arrive.
 #[test]
 fn a_request_behind_one_that_waits_is_not_late() {
     let app = App::new(development());
     app.produce(&app.items).keyed([("a", "1")]);
-    // No service: the command waits 300 ms for nothing, three times the time a head has.
+    // Without a service, the command waits 300 ms: three times the limit for a head.
     let gateway = app.gateway_with(2, "[http]\nhead_timeout = \"100ms\"\n");
     gateway.wait_until(&Request::get("/items/a"), |it| it.text() == "1");
     let mut connection = gateway.connect();
@@ -75,9 +76,9 @@ fn a_request_behind_one_that_waits_is_not_late() {
     assert_eq!((second.status, second.text()), (200, "1"));
 }
 
-/// A client may end its side and still read what it asked for.
+/// A client may close its side and still read the responses.
 #[test]
-fn who_says_no_more_still_gets_its_answers() {
+fn a_client_that_ends_its_side_still_gets_its_answers() {
     let app = App::new(development());
     let value = "v".repeat(900_000);
     app.produce(&app.items).keyed([("big", value.as_str())]);
@@ -104,7 +105,7 @@ fn who_says_no_more_still_gets_its_answers() {
     }
 }
 
-/// A reader is cut for taking nothing, not for taking long.
+/// A reader is disconnected if it reads nothing, not if it reads slowly.
 #[test]
 fn a_slow_reader_that_reads_is_not_cut() {
     let app = App::new(development());
@@ -123,7 +124,7 @@ fn a_slow_reader_that_reads_is_not_cut() {
     let (mut got, mut buffer) = (0, vec![0; 512 * 1024]);
     let began = Instant::now();
     while got < asked * value.len() {
-        // Some 4 MB a second: three times the timeout in all.
+        // About 4 MB/s: in total three times the timeout.
         std::thread::sleep(Duration::from_millis(120));
         let count = socket.read(&mut buffer).unwrap();
         assert!(count > 0, "cut after {got} bytes in {:?}", began.elapsed());

@@ -1,5 +1,5 @@
-//! Starts that are refused, each in words that name the thing and say what to do; and a broker that
-//! is not there, which is waited for.
+//! Starts that fail, each with a message that names the cause and the remedy; and an unavailable
+//! broker, which is not an error.
 
 use std::net::TcpListener;
 
@@ -10,7 +10,7 @@ use crate::gateway::{self, Gateway, config_file, run_to_end};
 use crate::ground::{Ground, development, random};
 use crate::scenarios::starting::wait_not_ready;
 
-/// Runs a config that is to be refused. Gives what was said.
+/// Runs a config that must be rejected. Returns the output.
 fn refused(config: &str, code: i32, flags: &[&str]) -> String {
     let (_folder, path) = config_file(config);
     let path = path.to_str().expect("UTF-8");
@@ -160,7 +160,7 @@ fn checked(arguments: &[&str]) -> (i32, String) {
     (code, said)
 }
 
-/// Each of these is refused by `run` before it opens a socket.
+/// `run` rejects each of these before it opens a socket.
 #[test]
 fn check_refuses_what_run_refuses_in_the_same_words() {
     let route = "[[query]]\nroute = \"GET /x\"\ntopic = \"t\"\n";
@@ -213,7 +213,7 @@ fn check_refuses_what_run_refuses_in_the_same_words() {
         let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
         assert_eq!((code, &json["ok"]), (78, &false.into()), "{out}");
     }
-    // And without any config.
+    // `run` without any config.
     let (code, _, said) = run_to_end(&["run"], &[]);
     assert_eq!((code, checked(&[])), (78, (78, said.clone())));
     assert!(

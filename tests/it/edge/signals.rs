@@ -1,4 +1,4 @@
-//! Signals: which of them end a gateway, in an orderly way, and which do not.
+//! Signals: which of them end a gateway in order, and which do not.
 
 use rustix::process::Signal;
 

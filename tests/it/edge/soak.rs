@@ -1,5 +1,5 @@
-//! Load stops, and the next request is answered. A shard that sleeps with work before it, or a
-//! request for readiness that was lost, shows as this one request without an answer.
+//! When load stops, the next request must be answered. A shard that sleeps with work left, or a
+//! lost readiness request, shows as this one request without a response.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
@@ -11,10 +11,10 @@ use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::ground::development;
 
-/// What the design asks for. `SLUICEGATE_SOAK_ROUNDS` makes it more.
+/// Rounds that the design requires. `SLUICEGATE_SOAK_ROUNDS` sets more.
 const ROUNDS: usize = 500;
 
-/// Connections a round loads with.
+/// Connections that send load in each round.
 const CLIENTS: usize = 8;
 
 #[test]
@@ -25,7 +25,7 @@ fn after_a_load_the_next_request_is_answered_500_times() {
     let gateway = app.gateway(2);
     let address = gateway.address();
     let mut quiet = Connection::open(address);
-    // All load threads live as long as the test; a round is two meetings at the barrier.
+    // The load threads live as long as the test. A round is two waits at the barriers.
     let (begin, end) = (
         Arc::new(Barrier::new(CLIENTS + 1)),
         Arc::new(Barrier::new(CLIENTS + 1)),
@@ -58,7 +58,7 @@ fn after_a_load_the_next_request_is_answered_500_times() {
     for round in 0..rounds {
         begin.wait();
         end.wait();
-        // Sometimes at once, sometimes when all has gone to sleep.
+        // Sometimes at once, sometimes after all shards have gone to sleep.
         std::thread::sleep(Duration::from_micros([0, 100, 1_000, 20_000][round % 4]));
         let answer = match round % 3 {
             0 => Connection::open(address).ask(&Request::get("/items/b")),
@@ -73,10 +73,10 @@ fn after_a_load_the_next_request_is_answered_500_times() {
     }
 }
 
-/// An idle shard sleeps until something comes. What comes may ask for more than one turn: pages of a
-/// snapshot, slices of other shards. If the shard went back to sleep over the rest, its next wake (a
-/// long poll that ends, its once-a-second turn) would hide it: then nearly every answer is late. So
-/// this counts who is late; it measures no speed.
+/// An idle shard sleeps until an input arrives. That may need more than one turn: pages of a
+/// snapshot, slices of other shards. If the shard slept with the rest undone, its next wake (a long
+/// poll that ends, its periodic turn) would hide it, and nearly every response would be late. So
+/// this test counts late responses; it does not measure speed.
 #[test]
 fn an_idle_gateway_answers_without_being_woken_by_chance() {
     const ROUNDS: usize = 40;
@@ -110,11 +110,11 @@ fn an_idle_gateway_answers_without_being_woken_by_chance() {
             }
         }
     }
-    // A busy machine may be late now and then.
+    // On a busy machine, some responses may be late.
     assert!(late.len() <= ROUNDS / 10, "late: {late:?}");
 }
 
-/// Starts race: shards, their topics and the control thread come up in any order.
+/// Shards, their topics and the control thread start in any order.
 #[test]
 fn a_gateway_starts_every_time() {
     let app = App::new(development());

@@ -1,4 +1,4 @@
-//! The same over TLS: rustls as the client, a certificate made for the test.
+//! Tests over TLS, with rustls as the client and a certificate created for the test.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -58,7 +58,7 @@ impl Identity {
         }
     }
 
-    /// `[tls]` with further settings.
+    /// The table `[tls]` with additional settings.
     fn settings(&self, more: &str) -> String {
         let folder = self.folder.path().display();
         format!(
@@ -67,7 +67,7 @@ impl Identity {
         )
     }
 
-    /// What a client sends first.
+    /// The first bytes that a client sends.
     fn client_hello(&self) -> Vec<u8> {
         let mut hello = Vec::new();
         let mut session = self.session();
@@ -102,7 +102,7 @@ fn a_handshake_that_does_not_end_is_closed_in_time() {
         is_closed_under(&mut socket, &hello),
         "one byte after the other"
     );
-    // A ClientHello, and then nothing more.
+    // Send a ClientHello and then nothing.
     let mut socket = TcpStream::connect(gateway.tls_address()).expect("connect");
     socket.write_all(&hello).expect("room");
     assert!(
@@ -161,7 +161,8 @@ fn a_tls_stream_that_reads_slowly_is_not_cut() {
     let value = "v".repeat(20_000);
     let produce = app.produce(&app.events).partition(0);
     produce.values(std::iter::repeat_n(value.as_str(), 60));
-    // Some 24 kB/s, for five times the timeout. The ciphertext alone takes longer than the timeout.
+    // About 24 kB/s, for five times the timeout. The ciphertext alone takes longer than the
+    // timeout.
     let mut buffer = [0; 2400];
     let began = Instant::now();
     let mut got = 0;
@@ -207,7 +208,7 @@ fn commands_queries_and_streams_over_tls() {
     for value in &values {
         assert_eq!(&stream.next().data, value);
     }
-    // An id from here is as good there: transports share it.
+    // An id from TLS is valid on plain HTTP too.
     let mut plain = Events::resume(gateway.address(), "/events/live", &place);
     assert_eq!(plain.next().data, values[0]);
 

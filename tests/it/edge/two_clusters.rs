@@ -1,5 +1,5 @@
-//! Routes over two clusters: commands go to one, queries and streams read the other; one that is
-//! away leaves the routes of the other alone. Two development brokers, in this process.
+//! Routes over two clusters: commands go to one, and queries and streams read the other. If one is
+//! unavailable, routes of the other are not affected. Two development brokers in this process.
 
 use sluicegate::broker::Settings;
 use sluicegate::demo::listener::BrokerHandle;
@@ -16,7 +16,8 @@ fn broker() -> BrokerHandle {
     started.expect("a free port")
 }
 
-/// Commands to the first cluster, what they lead to from the second; the topic names are the same.
+/// Commands go to the first cluster; queries and streams read the second. The topic names are the
+/// same.
 fn config(central: &str, edge: &str, more: &str) -> String {
     let mut config = gateway::settings(central, 2);
     config.push_str(&format!(
@@ -64,7 +65,7 @@ fn commands_go_to_one_cluster_and_reads_come_from_the_other() {
     assert_eq!((answer.status, answer.text()), (200, "paid"));
     assert_eq!(kcat::read(&central, "commands").len(), 1);
     assert_eq!(kcat::read(&edge, "commands").len(), 0);
-    // What is not of [kafka] is called by its cluster too.
+    // Names of everything that is not of [kafka] include the cluster.
     let page = gateway.admin_get("/metrics");
     for label in ["topic=\"items\"", "topic=\"edge/items\""] {
         assert!(page.text().contains(label), "{label}");
@@ -92,13 +93,13 @@ fn a_cluster_that_is_away_leaves_the_routes_of_the_other() {
     let _service = Service::start(&central, "commands", "replies", |_| {
         Some(Reply::new(200, "paid"))
     });
-    // From the start.
+    // The second cluster is unavailable from the start.
     let gateway = Gateway::start(&config(&central, &edge_at.to_string(), ""));
     Produce::to(&central, "items").keyed([("a", "central")]);
     gateway.wait_until(&Request::get("/here/a"), |it| it.text() == "central");
     assert_eq!(gateway.ask(&Request::post("/items/a", "{}")).text(), "paid");
     assert_eq!(gateway.get("/there/a").status, 503);
-    // A browser's `EventSource` gives up after another status than 200.
+    // A browser's `EventSource` gives up after any status but 200.
     let mut sent_away = Events::open(gateway.address(), "/events");
     assert_eq!(sent_away.next_within(PATIENCE), None);
     assert!(sent_away.ended() && sent_away.retry().is_some());
@@ -115,13 +116,13 @@ fn a_cluster_that_is_away_leaves_the_routes_of_the_other() {
         (state("there"), state("events")),
         (false.into(), false.into())
     );
-    // It comes later: its routes join by themselves.
+    // The cluster becomes available later, and its routes work without a restart.
     let edge = BrokerHandle::start(Settings::default(), random(), edge_at).expect("its port");
     topics(&edge.bootstrap());
     Produce::to(&edge.bootstrap(), "items").keyed([("a", "edge")]);
     gateway.wait_until(&Request::get("/there/a"), |it| it.text() == "edge");
     gateway.wait_admin("/readyz", |answer| answer.status == 200);
-    // And goes: what was read of it is still shown.
+    // The cluster becomes unavailable again, and its records that were read are still served.
     drop(edge);
     assert_eq!(gateway.get("/there/a").text(), "edge");
     assert_eq!(gateway.ask(&Request::post("/items/a", "{}")).text(), "paid");
@@ -132,7 +133,7 @@ fn a_cluster_that_is_away_leaves_the_routes_of_the_other() {
     assert!(gateway.get("/here/a").header("age").is_none());
 }
 
-/// Two clusters whose logs have one name: a copy and its origin. An id of one is good at the other.
+/// Two clusters with the same `log_id`: a copy and its origin. An id of one is valid at the other.
 #[test]
 fn an_id_is_valid_on_the_copy_of_a_log() {
     let (origin, copy) = (broker(), broker());
@@ -157,7 +158,7 @@ fn an_id_is_valid_on_the_copy_of_a_log() {
         (event.name.as_str(), event.data.as_str()),
         ("message", "three")
     );
-    // Without the name it is another log, and said to be.
+    // Without the `log_id` it is another log, which the gateway reports.
     let third = Gateway::start(&config(&copy, &copy, ""));
     assert_eq!(
         Events::resume(third.address(), "/events", &id).next().name,

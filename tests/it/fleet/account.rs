@@ -1,6 +1,6 @@
-//! The account of commands: every try of a client, every record of the commands topics, every reply
-//! of a service. Each new entry is compared with earlier ones, so that a broken promise fails the
-//! step in which it shows.
+//! The account of commands: every attempt of a client, every record of the commands topics, every
+//! reply of a service. Each new entry is compared with earlier ones, so that a broken promise fails
+//! the step in which it occurs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,16 +20,16 @@ pub(super) type ProcessId = (usize, u32);
 /// A moment: the order of entries, and the time.
 pub(super) type Moment = (u64, Instant);
 
-/// The outcome of a try, as its caller knows it.
+/// The result of an attempt, as its caller knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// No answer yet.
+    /// The attempt has no response yet.
     Going,
     /// The service's reply. `kept` unless the reply asks for a retry.
     Answered { replayed: bool, kept: bool },
-    /// The command was refused: nothing was appended.
+    /// The command was rejected: nothing was appended.
     Refused,
-    /// The command may have run.
+    /// The command may have been executed.
     Unknown,
     /// The command was answered before, and its reply can't be read now.
     Unreadable,
@@ -39,7 +39,7 @@ pub(super) enum Fate {
     Lost,
 }
 
-/// One try of a request.
+/// One attempt at a request.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) request: Request,
@@ -47,9 +47,9 @@ pub(super) struct Attempt {
     /// When its last byte was sent. `None` if it never was.
     pub(super) sent: Option<Moment>,
     pub(super) fate: Fate,
-    /// The number of the entry at which the try ended.
+    /// The number of the entry at which the attempt ended.
     pub(super) ended: u64,
-    /// The record that this try appended, if the log has it.
+    /// The record that this attempt appended, if the log has it.
     pub(super) record: Option<usize>,
 }
 
@@ -59,9 +59,9 @@ pub(super) struct CommandRecord {
     pub(super) topic: usize,
     pub(super) partition: u32,
     pub(super) offset: u64,
-    /// The try that appended it.
+    /// The attempt that appended it.
     pub(super) attempt: usize,
-    /// Command key, dot, fingerprint.
+    /// The correlation id: command key, dot, fingerprint.
     pub(super) correlation: String,
     pub(super) reply_to: String,
     pub(super) body: String,
@@ -87,7 +87,7 @@ pub(super) struct ReplyRecord {
     pub(super) made: Moment,
 }
 
-/// All observations.
+/// All observations of one run.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     entries: u64,
@@ -98,7 +98,7 @@ pub(super) struct Account {
     pub(super) records: Vec<CommandRecord>,
     /// By topic and partition: the records in the log, in order, and its end.
     logs: Vec<Vec<(Vec<usize>, u64)>>,
-    /// By correlation id.
+    /// Replies by their correlation id.
     pub(super) replies: BTreeMap<String, Vec<ReplyRecord>>,
     applied: BTreeMap<String, u32>,
     /// The correlation id of each request with a key, the same on every gateway.
@@ -127,7 +127,7 @@ impl Account {
         (self.entries, now)
     }
 
-    /// A try begins. Its number is sent in a header that reaches the record.
+    /// An attempt starts. Its number is sent in a header that is copied to the record.
     pub(super) fn begin(&mut self, request: &Request, process: ProcessId) -> usize {
         self.attempts.push(Attempt {
             request: request.clone(),
@@ -140,19 +140,19 @@ impl Account {
         self.attempts.len() - 1
     }
 
-    /// The last byte of a try was sent.
+    /// The last byte of an attempt was sent.
     pub(super) fn on_sent(&mut self, attempt: usize, now: Instant) {
         let moment = self.moment(now);
         self.attempts[attempt].sent = Some(moment);
     }
 
-    /// A try will get no answer.
+    /// An attempt will get no response.
     pub(super) fn on_lost(&mut self, attempt: usize, now: Instant) {
         self.end(attempt, Fate::Lost, now);
         self.tally.lost += 1;
     }
 
-    /// A try has ended.
+    /// An attempt has ended with a result.
     pub(super) fn end(&mut self, attempt: usize, fate: Fate, now: Instant) {
         let (ended, _) = self.moment(now);
         let attempt = &mut self.attempts[attempt];
@@ -257,7 +257,7 @@ impl Account {
         }
     }
 
-    /// The correlation id of a request, if a record or its own try has it.
+    /// The correlation id of a request, if a record or its own attempt has it.
     pub(super) fn correlation(&self, attempt: usize) -> Option<&str> {
         let tried = &self.attempts[attempt];
         let own = tried.record.map(|index| &self.records[index].correlation);

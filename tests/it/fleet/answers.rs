@@ -1,4 +1,4 @@
-//! Checks the answers of callers against the log and the services' replies.
+//! Checks the callers' responses against the log and the services' replies.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const RECOVERY: Duration = Duration::from_secs(20);
 const LAG: Duration = Duration::from_secs(1);
 
 impl Account {
-    /// A try was answered.
+    /// An attempt received a response.
     pub(super) fn on_response(
         &mut self,
         attempt: usize,
@@ -56,7 +56,7 @@ impl Account {
         Verdict::Again
     }
 
-    /// P1 and P3: the answer is a service's reply to this very request, made after its record was
+    /// P1 and P3: the response is a service's reply to this very request, made after its record was
     /// in the log.
     fn on_answer(&mut self, attempt: usize, response: &Response, now: Instant) -> Verdict {
         let tried = &self.attempts[attempt];
@@ -90,14 +90,14 @@ impl Account {
         }
     }
 
-    /// P3: a refused request is not in the log, neither by this try nor by one that it joined.
+    /// P3: a rejected request is not in the log, neither by this attempt nor by one that it joined.
     fn check_refused(&self, attempt: usize, name: &str, now: Instant) {
         let tried = &self.attempts[attempt];
         assert_eq!(
             tried.record, None,
             "P3: refused, and in the log: {name} {tried:?}"
         );
-        // Other refusals are decided before the gateway looks for a command in flight.
+        // Other rejections are decided before the gateway looks for a command in flight.
         if name == "broker-unavailable"
             && let Some(joined) = self.joined(attempt, now)
         {
@@ -105,8 +105,8 @@ impl Account {
         }
     }
 
-    /// The record that this try must have joined: the try's own process appended it before the try
-    /// was sent, and has had its command in flight since.
+    /// The record that this attempt must have joined: the attempt's own process appended it before
+    /// the attempt was sent, and has had its command in flight since.
     fn joined(&self, attempt: usize, now: Instant) -> Option<String> {
         let tried = &self.attempts[attempt];
         let (sent, _) = tried.sent?;

@@ -19,16 +19,16 @@ pub(super) const ROUTES: [(&str, &str); 4] = [
     ("drop", "DELETE"),
 ];
 
-/// The room of a caller's pipe, in bytes of an answer.
+/// Sizes of a caller's pipe, in bytes of a response.
 const PIPE_BYTES: [usize; 3] = [200, 4_096, 65_536];
 const PIPE_BYTES_CALM: usize = 65_536;
 
 /// A client's request. The same key with another path or body is another request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Request {
-    /// Index into [`ROUTES`].
+    /// The route, as an index into [`ROUTES`].
     pub(super) route: usize,
-    /// The `Idempotency-Key`.
+    /// The `Idempotency-Key` of the request, if it has one.
     pub(super) key: Option<String>,
     pub(super) path: String,
     pub(super) body: String,
@@ -50,16 +50,16 @@ impl Request {
     }
 }
 
-/// What a caller does after an answer.
+/// What a caller does after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The request is done.
+    /// The caller has its result.
     Final,
-    /// The caller retries.
+    /// The caller retries the request.
     Again,
 }
 
-/// One request in flight.
+/// One request that is in flight.
 #[derive(Debug)]
 struct Try {
     attempt: usize,
@@ -68,17 +68,17 @@ struct Try {
     gives_up: Instant,
 }
 
-/// A client.
+/// A client that sends commands.
 #[derive(Debug, Default)]
 pub(super) struct Caller {
     /// Requests to send, the present one first.
     todo: VecDeque<Request>,
-    /// Answered requests.
+    /// Requests that have their result.
     done: Vec<Request>,
     /// The caller's connection: gateway, shard, socket.
     at: Option<(usize, (usize, SocketId))>,
     trying: Option<Try>,
-    /// The gateway of the last try.
+    /// The gateway of the last attempt.
     last: Option<usize>,
     not_before: Instant,
 }
@@ -110,18 +110,18 @@ impl Caller {
         }
     }
 
-    /// The present try will get no answer.
+    /// The current attempt will get no response.
     fn lose(&mut self, account: &mut Account, now: Instant) {
         if let Some(lost) = self.trying.take() {
             account.on_lost(lost.attempt, now);
-            // Without a key, another try would be another command.
+            // Without a key, another attempt would be another command.
             if self.todo.front().is_some_and(|it| it.key.is_none()) {
                 self.todo.pop_front();
             }
         }
     }
 
-    /// Closes the connection.
+    /// Closes the caller's connection to its gateway.
     fn leave(&mut self, world: &mut World, account: &mut Account) {
         if let Some((gateway, place)) = self.at.take()
             && let Some(process) = &mut world.gateways[gateway].process
@@ -166,7 +166,7 @@ impl Caller {
             let process = world.gateways[gateway].process.as_mut();
             let process = process.expect("it is ready");
             let room = *world.random.pick(&PIPE_BYTES);
-            // In the calm a large answer must come before patience ends.
+            // In the calm a large response must arrive before the caller's timeout.
             let room = if storm { room } else { PIPE_BYTES_CALM };
             let place = process.connect(number, room, &mut world.random);
             self.at = Some((gateway, place));
@@ -249,7 +249,7 @@ impl Caller {
         }
     }
 
-    /// Waits before the next try.
+    /// Waits before the next attempt.
     fn rest(&mut self, world: &mut World) {
         let millis = world.random.below(100);
         self.not_before = world.now.mono.after(Duration::from_millis(millis));

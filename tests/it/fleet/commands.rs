@@ -18,7 +18,7 @@ const TOPICS: [&str; 2] = ["orders", "notes"];
 const REPLIES: [&str; 2] = ["replies", "note-replies"];
 /// Keys that several callers share.
 const SHARED_KEYS: u64 = 4;
-/// Commands of one caller.
+/// Most commands of one caller.
 const COMMANDS_MAX: u64 = 16;
 /// Bytes of a reply in one of eight worlds. They exceed `commands.replies_bytes_max`, so that some
 /// replies are read from the log again.
@@ -45,7 +45,7 @@ pub(super) struct Commands {
 /// The phases of the calm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Every caller retries until it has an answer.
+    /// Every caller retries until it has a result.
     Asking,
     /// Every caller sends its answered requests once more.
     AskingAgain,
@@ -96,7 +96,7 @@ fn config(limits: Limits, random: &mut Random) -> String {
 }
 
 impl Commands {
-    /// Runs one history.
+    /// Runs the history of one seed.
     pub(super) fn run(seed: u64) -> Tally {
         let mut world = World::new(seed, 3);
         let mut commands = Self::new(&mut world);
@@ -173,7 +173,7 @@ impl Commands {
         self.service.on_truncated(topic, p, end);
     }
 
-    /// Produce requests are appended without a response, refused, or answered late. Fetches fail.
+    /// Produce requests are appended without a response, rejected, or answered late. Fetches fail.
     fn fail_requests(world: &mut World) {
         let before = [
             ResponseError::NotEnoughReplicas,

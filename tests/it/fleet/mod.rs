@@ -1,6 +1,6 @@
-//! The seeded fleet: gateway instances made of the *real* shards against the *real* development
-//! broker, in a world with one virtual clock and one seed. The same seed gives the same history; a
-//! failing seed is the bug report (`SLUICEGATE_SEED=n tests/run fleet`).
+//! The simulated fleet: gateway instances made of the *real* shards on the *real* development
+//! broker, with one virtual clock and one seed. The same seed gives the same history; a failing
+//! seed is the bug report (`SLUICEGATE_SEED=n tests/run fleet`).
 //!
 //! `SLUICEGATE_SEEDS=n` runs the first n seeds (default 1,000): each of commands, and half of them of
 //! each kind of stream.

@@ -1,4 +1,5 @@
-//! A gateway process of the world: its shards, their sockets as byte pipes, the queues between them.
+//! A gateway process of a run: its shards, their sockets as byte pipes, and the queues between
+//! them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, IoSlice};
@@ -16,21 +17,21 @@ use sluicegate::shard::{
 
 use super::random::Random;
 
-/// Bytes a broker's pipe holds before it is full.
+/// Bytes that a broker's pipe holds before it is full.
 const BROKER_PIPE_BYTES: usize = 4096;
-/// A client's: less than a block, or several of them.
+/// Bytes that a client's pipe holds: less than a block, or several blocks.
 pub(super) const CLIENT_PIPE_BYTES: [usize; 3] = [200, 1000, 4096];
 
 /// The other end of a shard's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// A subscriber of the world, by number.
+    /// A client of the run, by its number.
     Client(usize),
-    /// A connection of the broker.
+    /// A connection of the development broker.
     Broker(ConnectionId),
 }
 
-/// A socket as a pipe.
+/// A socket, as a pipe with limited room.
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub(super) end: End,
@@ -39,14 +40,14 @@ pub(super) struct Pipe {
     pub(super) from_shard: VecDeque<u8>,
     /// Bytes from the shard it holds before it is full.
     room: usize,
-    /// The other end has closed.
+    /// The other end has closed its side.
     ended: bool,
-    /// The shard found it empty, or full, and waits to be told.
+    /// The shard found it empty, or full, and waits for an event.
     hungry: bool,
     blocked: bool,
 }
 
-/// One shard and what drives it.
+/// One shard with its sockets and inputs.
 struct Driven {
     shard: Shard,
     inputs: Inputs<Message>,
@@ -56,15 +57,16 @@ struct Driven {
     deadline: Option<sluicegate::model::Instant>,
 }
 
-/// A process.
+/// A gateway process with its shards.
 pub(super) struct Peer {
     layout: Layout,
     shards: Vec<Driven>,
-    /// Messages on their way, by sender and receiver; order is kept.
+    /// Messages in transit, by sender and receiver, in order.
     ways: Vec<Vec<VecDeque<Message>>>,
     /// Unread bytes of connections that a shard has closed.
     closed: BTreeMap<(usize, u32, u32), VecDeque<u8>>,
-    /// Checks of readiness that do not hold, as last reported; `None`: not reported yet.
+    /// Number of readiness checks that do not hold, as last reported. `None` before the first
+    /// report.
     unready: Vec<Option<usize>>,
     pub(super) notes: Vec<String>,
     /// Loads of snapshots that are rejected, less the rejections that were reported.
@@ -108,7 +110,7 @@ impl Io for Pipes<'_> {
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         let room = pipe.room.saturating_sub(pipe.from_shard.len()).min(offered);
-        // Short writes, at any byte.
+        // Some writes are short, at any byte.
         let short = room > 0 && self.random.one_in(4);
         let take = if short {
             self.random.below(room as u64) as usize
@@ -170,7 +172,7 @@ impl Driven {
         self.more || due || told
     }
 
-    /// Tells the shard what became of its pipes.
+    /// Adds events for pipes that changed.
     fn notice(&mut self) {
         for (slot, pipe) in self.pipes.iter_mut().enumerate() {
             let Some(pipe) = pipe else { continue };
@@ -198,7 +200,7 @@ fn key_of(seed: u64) -> RandomKey {
 }
 
 impl Peer {
-    /// A process that has just been started.
+    /// Starts a process.
     pub(super) fn start(snapshot: &Arc<Snapshot>, seed: u64) -> Self {
         let count = snapshot.layout.shards;
         let totals = Arc::new(ClientTotals::default());
@@ -252,13 +254,13 @@ impl Peer {
         }
     }
 
-    /// Whether every shard said that all it needs is there, and every rejected snapshot was
+    /// Whether every shard has reported that all its checks hold, and every rejected snapshot was
     /// reported.
     pub(super) fn is_ready(&self) -> bool {
         self.rejections_due == 0 && self.unready.iter().all(|checks| *checks == Some(0))
     }
 
-    /// Asks every shard how it is, as the control thread does.
+    /// Requests a report of every shard, as the control thread does.
     pub(super) fn ask(&mut self) {
         for driven in &mut self.shards {
             driven
@@ -289,7 +291,7 @@ impl Peer {
         (shard, socket)
     }
 
-    /// The pipe of a client's connection; `None`: it is closed.
+    /// The pipe of a client's connection. `None` if it is closed.
     pub(super) fn pipe(&mut self, (shard, socket): (usize, SocketId)) -> Option<&mut Pipe> {
         live(&mut self.shards[shard].pipes, socket)
     }
@@ -349,7 +351,7 @@ impl Peer {
             assert_eq!(pipe.generation, socket.generation, "it closes its own");
             match pipe.end {
                 End::Broker(connection) => broker.on_disconnect(connection),
-                // The FIN follows the bytes that the socket has taken.
+                // The FIN follows the bytes that the socket has accepted.
                 End::Client(_) if !pipe.ended => {
                     let place = (n, socket.slot, socket.generation);
                     self.closed.insert(place, pipe.from_shard);
@@ -424,7 +426,7 @@ impl Peer {
         }
     }
 
-    /// The broker has cut these.
+    /// The broker has cut this connection.
     pub(super) fn on_cut(&mut self, cut: ConnectionId) {
         for driven in &mut self.shards {
             let pipes = driven.pipes.iter_mut().flatten();
@@ -434,7 +436,7 @@ impl Peer {
         }
     }
 
-    /// The process is gone: its connections to the broker end.
+    /// Kills the process, which ends its connections to the broker.
     pub(super) fn kill(self, broker: &mut Broker) {
         for pipe in self
             .shards
@@ -450,12 +452,12 @@ impl Peer {
 }
 
 impl Pipe {
-    /// The client sends.
+    /// The client sends bytes to the shard.
     pub(super) fn send(&mut self, bytes: &[u8]) {
         self.to_shard.extend(bytes);
     }
 
-    /// The client leaves.
+    /// The client closes its connection.
     pub(super) fn leave(&mut self) {
         self.ended = true;
     }

@@ -1,6 +1,6 @@
-//! The world's one source of chance.
+//! The only source of randomness of a run.
 
-/// SplitMix64.
+/// A generator of the run (SplitMix64).
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
@@ -30,12 +30,12 @@ impl Random {
         low + self.below(high - low + 1)
     }
 
-    /// True once in `n`.
+    /// True with a probability of 1 in `n`.
     pub(super) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    /// One of them.
+    /// A random element of the slice.
     pub(super) fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len() as u64) as usize]
     }

@@ -16,17 +16,17 @@ impl Body {
         }
     }
 
-    /// The original body.
+    /// The original body with its trailing spaces.
     pub(super) fn whole(&self) -> String {
         format!("{:length$}", self.text, length = self.length)
     }
 }
 
-/// A response.
+/// A complete response to a command.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Response {
     pub(super) status: u16,
-    /// Names in lower case.
+    /// Header fields, with names in lower case.
     headers: Vec<(String, String)>,
     pub(super) body: Body,
     /// The gateway closes the connection after it.

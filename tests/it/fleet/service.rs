@@ -30,7 +30,7 @@ pub(super) struct Habits {
     pub(super) padding: usize,
 }
 
-/// A reply to send.
+/// A reply that is not sent yet.
 #[derive(Clone, Debug)]
 struct Reply {
     correlation: String,

@@ -62,7 +62,7 @@ impl Streams {
                         event.data
                     );
                     got.push((offset, &event.data));
-                    // An `earliest` starts with the oldest there is.
+                    // A stream with `earliest` starts with the oldest record.
                     first.get_or_insert(offset);
                 }
                 "gap" => {

@@ -12,7 +12,7 @@ use super::records::{batch, record, text};
 use super::subscriber::Subscriber;
 use super::world::{Scenario, World};
 
-/// The kind of topic.
+/// The kind of topic that clients read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A topic that keeps every record.
@@ -24,11 +24,11 @@ pub(super) enum Kind {
 /// The result of a run. Two runs of a seed must agree in all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct History {
-    /// Events shown to clients.
+    /// Number of events that clients received.
     pub(super) events: u64,
     /// A hash over all of them, in order.
     pub(super) print: u64,
-    /// Connections made by clients.
+    /// Number of connections that clients made.
     pub(super) connections: u64,
 }
 
@@ -81,7 +81,7 @@ fn config(kind: Kind, random: &mut Random) -> String {
 }
 
 impl Streams {
-    /// Runs one history.
+    /// Runs the history of one seed.
     pub(super) fn run(kind: Kind, seed: u64) -> History {
         let mut world = World::new(seed, 2);
         let mut streams = Self::new(kind, &mut world);

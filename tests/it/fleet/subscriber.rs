@@ -1,5 +1,5 @@
-//! A client of event streams: it reads, it is cut anywhere, it comes back by its last id on any
-//! peer. What it was shown is the ledger that is held against the truth.
+//! A client of event streams: it reads, is cut anywhere, and resumes by its last id at any gateway.
+//! The events it received are compared with the topic's records.
 
 use sluicegate::shard::SocketId;
 
@@ -10,50 +10,51 @@ use crate::chunks::Chunks;
 pub(super) struct Event {
     /// The `event:` field; empty if there was none.
     pub(super) name: String,
-    /// The `data:` lines.
+    /// The `data:` lines, joined by line breaks.
     pub(super) data: String,
-    /// The newest id by then.
+    /// The newest id at this event.
     pub(super) id: String,
-    /// On which of its connections.
+    /// Number of the connection that it arrived on.
     pub(super) connection: u32,
-    /// Whether that began without an id that counts.
+    /// Whether that connection started without a valid id.
     pub(super) fresh: bool,
 }
 
-/// A client.
+/// A client of one event stream.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    /// The path it asks for.
+    /// The path that it requests.
     pub(super) path: String,
     /// The key it filters by, if any.
     pub(super) key: Option<String>,
-    /// Where it is connected: peer, shard, socket.
+    /// Its connection: gateway, shard, socket.
     pub(super) at: Option<(usize, (usize, SocketId))>,
-    /// What it sends as `Last-Event-ID`.
+    /// The `Last-Event-ID` that it sends next.
     pub(super) last_id: String,
-    /// The first id it was given: where a live stream begins.
+    /// The first id that it received: the start of a live stream.
     pub(super) first_id: Option<String>,
-    /// What it was shown.
+    /// The events that it has received.
     pub(super) events: Vec<Event>,
-    /// How often it connected.
+    /// Number of connections that it has made.
     pub(super) connections: u32,
-    /// Bytes of the present connection that make no whole line yet.
+    /// Bytes of an incomplete line on the current connection.
     line: Vec<u8>,
     head: bool,
-    /// The body of an HTTP/1.1 answer; one of HTTP/1.0 has no framing.
+    /// The parser of an HTTP/1.1 response's body. A body of HTTP/1.0 has no framing.
     body: Option<Chunks>,
     data: Vec<u8>,
     /// Chunks that were read completely.
     pub(super) chunks: u64,
     fresh: bool,
     fields: (String, Option<String>),
-    /// An id whose blank line has not come: a cut discards it with its event.
+    /// An id without its blank line yet. If the connection is cut, the id is discarded with its
+    /// event.
     pending_id: Option<String>,
-    /// The status lines it was answered with, other than 200.
+    /// Number of responses other than 200.
     pub(super) refusals: u32,
     /// The client stores an id only with an event, as many libraries do.
     forgetful: bool,
-    /// It reads nothing for now, as a phone in a tunnel.
+    /// It reads nothing now, like a phone in a tunnel.
     pub(super) stalled: bool,
 }
 
@@ -86,7 +87,7 @@ impl Subscriber {
         Self { forgetful, ..self }
     }
 
-    /// A new connection begins; what the last one left unfinished is void, as in a browser.
+    /// Starts a new connection. Incomplete lines of the last one are discarded, as in a browser.
     pub(super) fn request(&mut self) -> String {
         self.connections += 1;
         self.line.clear();
@@ -105,7 +106,7 @@ impl Subscriber {
         format!("GET {} {version}\r\nHost: fleet\r\n{id}\r\n", self.path)
     }
 
-    /// Bytes came.
+    /// Bytes of the stream have arrived.
     pub(super) fn on_bytes(&mut self, mut bytes: &[u8]) {
         while self.head
             && let Some((&byte, rest)) = bytes.split_first()
@@ -158,8 +159,8 @@ impl Subscriber {
         assert!(!chunked || self.body.is_some(), "chunks for HTTP/1.0");
     }
 
-    /// The WHATWG rules, as far as our streams use them: a blank line dispatches, and an id counts
-    /// from then on, also where there is no data.
+    /// Handles a line by the WHATWG rules, as far as the gateway's streams use them: a blank line
+    /// dispatches, and an id counts from then on, even without data.
     fn on_line(&mut self, line: &str) {
         if line.is_empty() {
             let (name, data) = std::mem::take(&mut self.fields);

@@ -9,28 +9,29 @@ pub(super) struct Seconds {
     pub(super) unread: u64,
     /// The service had asked for a retry.
     pub(super) retry: u64,
-    /// The same process had given up on the first, because its outcome was unknown for too long.
+    /// The same process had forgotten the first command, because its result was unknown for too
+    /// long.
     pub(super) given_up: u64,
 }
 
 /// Numbers of one world, or of many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Records of commands.
+    /// Number of records of commands.
     pub(super) records: u64,
     pub(super) seconds: Seconds,
     /// Commands that a service applied.
     pub(super) applied: u64,
-    /// Tries answered with a stored reply, and how many of these came from the index.
+    /// Attempts answered with a stored reply, and how many of these came from the index.
     pub(super) answered: u64,
     pub(super) replayed: u64,
-    /// Tries answered with a reply that asks for a retry.
+    /// Attempts answered with a reply that asks for a retry.
     pub(super) retry: u64,
     pub(super) refused: u64,
     pub(super) unknown: u64,
     pub(super) unreadable: u64,
     pub(super) not_this: u64,
-    /// Tries without an answer.
+    /// Number of attempts without a response.
     pub(super) lost: u64,
 }
 

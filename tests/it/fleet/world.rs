@@ -10,9 +10,9 @@ use super::peer::Peer;
 use super::random::Random;
 use super::reload::Snapshots;
 
-/// Steps of the storm.
+/// Number of steps with faults.
 const STORM: u64 = 300;
-/// The most steps of the calm.
+/// Most steps after the faults.
 const CALM: u64 = 6_000;
 
 /// What a scenario adds to the world.
@@ -24,7 +24,7 @@ pub(super) trait Scenario {
     /// Runs after the gateways' turns of each step: clients and services act, and the checks run.
     fn act(&mut self, world: &mut World, storm: bool);
 
-    /// A gateway process was killed: its connections are gone.
+    /// A gateway process was killed, which closed its connections.
     fn on_killed(&mut self, gateway: usize, world: &mut World);
 
     /// Whether the scenario waits for nothing more. Called after each step of the calm.
@@ -34,7 +34,7 @@ pub(super) trait Scenario {
     fn unsettled(&self) -> String;
 }
 
-/// A place in which one gateway process runs at a time.
+/// One gateway, which runs one process at a time.
 pub(super) struct Gateway {
     snapshots: Snapshots,
     /// `None` while the process is killed.

@@ -1,6 +1,7 @@
-//! The core suite on kfake, franz-go's fake of a cluster in one process: an independent opinion on
-//! what brokers answer. It needs Go and its module; where these can't be had, each test says that it
-//! was skipped. (It refuses what is large once unpacked, so there is no bomb here.)
+//! The core suite on kfake, franz-go's fake of a cluster in one process: an independent
+//! implementation of broker responses. It needs Go and its module. If they are not available, each
+//! test prints that it was skipped. (It rejects batches that are large when unpacked, so that case
+//! is not tested here.)
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -37,20 +38,21 @@ stories![
     starting::a_missing_topic_is_named_until_it_is_there,
 ];
 
-/// The fake, if it can be built.
+/// The fake cluster, if it can be built.
 fn kfake() -> Option<&'static Ground> {
     static GROUND: OnceLock<Result<(Child, Ground), String>> = OnceLock::new();
     match GROUND.get_or_init(start) {
         Ok((_, ground)) => Some(ground),
         Err(why) => {
-            // Past the harness, which shows nothing of tests that pass.
+            // Write to standard error directly, because the harness hides the output of tests that
+            // pass.
             let _shown = writeln!(std::io::stderr(), "SKIPPED, there is no kfake: {why}");
             None
         }
     }
 }
 
-/// The Go that `tests/setup` has fetched, or the machine's own.
+/// The Go toolchain that `tests/setup` has fetched, or the machine's own.
 fn go() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
@@ -74,7 +76,7 @@ fn start() -> Result<(Child, Ground), String> {
     if !built.status.success() {
         return Err(String::from_utf8_lossy(&built.stderr).into_owned());
     }
-    // It ends with its input, and that with this process.
+    // It ends with its standard input, which ends with this process.
     let mut child = Command::new(program)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

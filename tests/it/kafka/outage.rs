@@ -1,7 +1,7 @@
-//! R8: every broker away. Queries are answered from memory with their age, commands are refused
-//! within a second and certainly, streams stay open, and all of it is back soon after the first
-//! leader. Frozen (no connection breaks) on three nodes and killed on one, on real Kafka; a ledger
-//! says what was kept.
+//! R8: every broker is unavailable. Queries are answered from memory with their age, commands are
+//! rejected within a second and with certainty, streams stay open, and everything works again soon
+//! after the first leader is back. Brokers are frozen (no connection fails) on three nodes and
+//! killed on one, on real Kafka. A ledger shows that no record was lost.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -19,14 +19,15 @@ use crate::ground::Ground;
 use crate::kcat;
 use crate::rdk::{Consumer, Producer, ToWrite};
 
-/// R8: a command is refused within it, from the first moment on.
+/// R8: a command is rejected within this time, from the start of the outage.
 const REFUSED_WITHIN: Duration = Duration::from_secs(1);
-/// R8: and one is in the log so soon after the first leader, which is there when kcat's record is.
+/// R8: a command is in the log within this time after the first leader, which exists when kcat's
+/// record is acknowledged.
 const BACK_WITHIN: Duration = Duration::from_secs(2);
-/// By the log's clock it is told when a record was there, whoever answers it when.
+/// The log's clock stamps records, so that it shows when each was appended.
 const LOG_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
 
-/// What was asked and answered, for the ledger.
+/// Commands and their responses, for the ledger.
 #[derive(Debug, Default)]
 struct Ledger {
     refused: BTreeSet<String>,
@@ -36,7 +37,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// One command. Its body is its name.
+    /// Sends one command. Its body is its name.
     fn command(&mut self, gateway: &Gateway, path: &str, name: &str) -> Response {
         let began = Instant::now();
         let answer = gateway.ask(&Request::post(path, &format!("\"{name}\"")));
@@ -56,7 +57,8 @@ impl Ledger {
         answer
     }
 
-    /// Against what librdkafka reads: answered is there once, refused never, unknown once at most.
+    /// Compares with the log as librdkafka reads it: an answered command is there once, a rejected
+    /// one never, an unknown one at most once.
     fn check(&self, app: &App) {
         let log = app.commands_in_log();
         let times = |name: &str| {
@@ -82,7 +84,7 @@ impl Ledger {
     }
 }
 
-/// Produces with kcat, again and again, until the first record is acknowledged.
+/// Produces with kcat repeatedly until the first record is acknowledged.
 fn kcat_acknowledged(bootstrap: &str, topic: &str) {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
@@ -105,8 +107,8 @@ fn kcat_acknowledged(bootstrap: &str, topic: &str) {
     panic!("the brokers are not back");
 }
 
-/// The service, by librdkafka, which lives through it all; kcat and rskafka may give up on brokers
-/// that have just come back and lead nothing yet.
+/// The service, with librdkafka, which survives the outage. kcat and rskafka may give up on brokers
+/// that have just restarted and lead nothing yet.
 struct Service {
     over: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -114,7 +116,7 @@ struct Service {
 
 impl Service {
     fn start(app: &App) -> Self {
-        // They come back as fast as they can: it is not they who are looked at.
+        // Reconnect as fast as possible: these clients are not what is measured.
         let quick = ["reconnect.backoff.max.ms=200"];
         let commands = Consumer::start(app.bootstrap(), &app.commands, &quick);
         let mut replies = Producer::start(app.bootstrap(), &app.replies, &quick);
@@ -140,7 +142,7 @@ impl Service {
         Self { over, thread }
     }
 
-    /// Ends it; it has not failed.
+    /// Ends the service, which must not have failed.
     fn end(self) {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().expect("the service has not failed");
@@ -168,7 +170,7 @@ impl Outage {
         stream.wait_for_id();
         let mut ledger = Ledger::default();
         let service = Service::start(&app);
-        // Its connections stand, so that what is asked first is sent.
+        // The gateway's connections are open, so the first command is sent.
         let answer = ledger.command(&gateway, "/items/first/orders", "before");
         assert_eq!(answer.status, 200, "{answer:?}");
         Self {
@@ -181,12 +183,12 @@ impl Outage {
         }
     }
 
-    /// What holds for `time` while every broker is away.
+    /// Checks the promises for `time` while every broker is unavailable.
     fn during(&mut self, time: Duration) {
         let began = Instant::now();
-        // Sent before anybody can know: one a partition at most, and unknown.
+        // Sent before the outage is detected: at most one per partition, with an unknown result.
         self.ledger.command(&self.gateway, "/hasty/first", "first");
-        // Behind it, and certainly not sent. Its own deadline is far, as for all that follow.
+        // After it, and certainly not sent. Its own deadline is far, as for all that follow.
         let path = "/items/first/orders";
         let answer = self.ledger.command(&self.gateway, path, "behind");
         assert_eq!(answer.status, 503, "{answer:?}");
@@ -235,8 +237,8 @@ impl Outage {
         );
     }
 
-    /// How long it takes once the brokers are `back`, beside kcat: by the log's clock, from the first
-    /// record that anybody has in it to the first command.
+    /// Measures the recovery once the brokers are `back`, compared with kcat: by the log's clock,
+    /// from the first record of any producer to the first command.
     fn recovers(&mut self, back: Instant) {
         let theirs = {
             let (bootstrap, probe) = (self.app.bootstrap().to_owned(), self.probe.clone());
@@ -282,7 +284,7 @@ impl Outage {
         });
     }
 
-    /// Closes the ledger.
+    /// Compares the ledger with the log.
     fn finish(self) {
         self.service.end();
         self.ledger.check(&self.app);

@@ -1,6 +1,6 @@
-//! Why rskafka is not in the data path: each defect that docs/dependencies.md names, shown with the
-//! published release on real Kafka. These tests hold while the defects are there. One that fails is
-//! good news: go over that page again, and over what the demo's service keeps away from.
+//! Why rskafka is not in the data path: each defect that docs/dependencies.md lists, shown with the
+//! published release on real Kafka. These tests pass while the defects exist. If one fails, the
+//! defect is fixed: revise that page and the workarounds of the demo's service.
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,9 +21,9 @@ use crate::kcat;
 use crate::rdk::{Producer, ToWrite};
 
 const MENDED: &str = "mended: look at docs/dependencies.md again";
-/// What a delayed acknowledgement costs on Linux is 40 ms.
+/// A delayed acknowledgement takes 40 ms on Linux.
 const STALL: Duration = Duration::from_millis(35);
-/// For what never ends: longer than any request timeout of ours.
+/// Wait for requests that never end: longer than any request timeout here.
 const LONG: Duration = Duration::from_secs(12);
 
 #[test]
@@ -36,13 +36,13 @@ fn defect_1_produce_requests_of_8_to_64_kib_stall() {
             for n in 0..25 {
                 let began = Instant::now();
                 produce(&partition, vec![b'x'; bytes]).await;
-                // The first ones find classes that Java has not loaded.
+                // Skip the first requests, during which Java loads classes.
                 *count += usize::from(n >= 5 && began.elapsed() >= STALL);
             }
         }
         (counts[0], counts[1])
     });
-    // The one place where a time is asserted: the defect is a time.
+    // A time is asserted only here, because the defect is a delay.
     eprintln!("rskafka: of 20 requests, {large} of 32 KiB and {small} of 1 KiB took {STALL:?}");
     assert!(large >= 10, "{large} of 20 took {STALL:?}: {MENDED}");
 }
@@ -85,11 +85,12 @@ fn defect_4_a_throttled_produce_is_sent_again() {
         let client = ClientBuilder::new(brokers(real().bootstrap())).client_id(id.as_str());
         let client = in_time(client.build()).await.expect("a client");
         let partition = partition(&client, &topic).await;
-        // Below the size at which it stalls. A second burst meets the quota that the first used up.
+        // Below the size at which it stalls. A second burst exceeds the quota that the first used
+        // up.
         for n in 0..6 {
             let value = format!("{n} {}", "x".repeat(6000));
             let produced = partition.produce(vec![record(value.into())], NO);
-            // Throttles grow, and it never ends while they come.
+            // Throttle times grow, and the request does not end while they arrive.
             if tokio::time::timeout(LONG, produced).await.is_err() {
                 break;
             }
@@ -110,7 +111,7 @@ fn defect_5_aborted_records_are_shown() {
     producer.write_value(0, "aborted");
     producer.abort();
     assert_eq!(kcat::read(real().bootstrap(), &topic), []);
-    // One batch alone: the marker behind it can't be read at all.
+    // Fetch one batch only: the marker after it cannot be read at all.
     let read = fetch(&topic, 0, 1);
     let shown = read.map(|records| {
         let values = records.into_iter().map(|it| it.record.value);
@@ -129,12 +130,12 @@ fn defect_6_it_sticks_to_a_leader_that_has_moved() {
     let topic = Ground::replicated(&cluster.bootstrap(), 2).topic("moved", 1, &[]);
     let admin = Admin::of(&cluster.bootstrap());
     block_on(async {
-        // It has looked at the cluster once.
+        // The client has read the cluster's metadata once.
         let client = connect(&cluster.bootstrap()).await;
         admin.move_leader(&topic, 0, 3 - admin.leader(&topic, 0));
         let found = client.partition_client(topic.as_str(), 0, UnknownTopicHandling::Retry);
         let found = tokio::time::timeout(LONG, found).await;
-        // One that comes now has no trouble.
+        // A new client is not affected.
         let partition = partition(&connect(&cluster.bootstrap()).await, &topic).await;
         produce(&partition, b"x".to_vec()).await;
         assert!(found.is_err(), "{MENDED}");
@@ -166,7 +167,7 @@ fn defect_8_log_append_times_are_wrong() {
         produce(&partition, b"x".to_vec()).await;
     });
     let read = fetch(&topic, 0, 1 << 20).expect("it can be read");
-    // The producer's idea of the time instead of the log's.
+    // It returns the producer's timestamp instead of the log's.
     assert_eq!(read[0].record.timestamp, long_ago(), "{MENDED}");
 }
 
@@ -204,7 +205,7 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
 }
 
 async fn connect(bootstrap: &str) -> Client {
-    // Patient: the defects are not its backoff.
+    // A long backoff, to show that it does not cause the defects.
     let backoff = BackoffConfig {
         max_backoff: Duration::from_millis(500),
         ..BackoffConfig::default()
@@ -223,7 +224,7 @@ async fn produce(partition: &PartitionClient, value: Vec<u8>) {
     produced.expect("it is written");
 }
 
-/// One Fetch of a topic's first partition.
+/// Sends one Fetch for a topic's first partition.
 fn fetch(topic: &str, offset: i64, bytes_max: i32) -> Result<Vec<RecordAndOffset>, Error> {
     block_on(async {
         let partition = partition(&connect(real().bootstrap()).await, topic).await;
@@ -250,7 +251,7 @@ fn record(value: Vec<u8>) -> Record {
     }
 }
 
-/// How often each value is in a topic.
+/// Counts how often each value is in a topic.
 fn copies(topic: &str) -> Vec<usize> {
     let mut counts = std::collections::BTreeMap::new();
     for record in kcat::read(real().bootstrap(), topic) {

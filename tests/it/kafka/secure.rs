@@ -1,5 +1,5 @@
-//! Connections to brokers that ask who we are and show who they are: on real Apache Kafka, one node
-//! with a listener of each kind. The tests' own clients use the plain one.
+//! Connections to brokers with TLS and SASL: on real Apache Kafka, one node with a listener of each
+//! kind. The tests' own clients use the plain listener.
 
 mod pair;
 
@@ -15,7 +15,7 @@ use crate::gateway::{self, Gateway};
 use crate::ground::Ground;
 use crate::service::Reply;
 
-/// What the issue promises: each cause is named within this.
+/// The promise: each cause is reported within this time.
 const NAMED_WITHIN: Duration = Duration::from_secs(5);
 
 fn cluster() -> &'static Cluster {
@@ -27,12 +27,12 @@ fn app() -> App {
     App::new(&Ground::at(&cluster().bootstrap()))
 }
 
-/// Where a listener is reached, by the name its certificate is for.
+/// Address of a listener, with the host name of its certificate.
 fn at(listener: Listener) -> String {
     format!("localhost:{}", cluster().secured_port(1, listener))
 }
 
-/// The app's config, with brokers at `bootstrap` and further tables for it.
+/// The application's config, with brokers at `bootstrap` and additional tables.
 fn config(app: &App, bootstrap: &str, tables: &str) -> String {
     let config = app.config(2, tables);
     let plain = format!("bootstrap = [\"{}\"]", app.bootstrap());
@@ -61,7 +61,7 @@ fn identity() -> String {
     format!("certificate = \"{chain}\"\nkey = \"{key}\"\n")
 }
 
-/// A command, a query and a stream.
+/// Checks a command, a query and a stream.
 fn works(app: &App, gateway: &Gateway) {
     let _service = app.service(|_| Some(Reply::new(201, "done")));
     let mut stream = Events::open(gateway.address(), "/events/live");
@@ -138,8 +138,8 @@ fn large_records_over_tls() {
     assert_eq!(failed(&gateway), 0.0);
 }
 
-/// Records flow both ways while everybody has to say again and again who it is: 8 s are four
-/// sessions and more. Nothing is lost, and no connection.
+/// Commands and events continue while sessions are re-authenticated repeatedly: 8 s are at least
+/// four sessions. No record and no connection is lost.
 fn flows_through_renewals(tables: &str) {
     let app = app();
     let gateway = Gateway::start(&config(&app, &at(Listener::Reauth), tables));
@@ -168,7 +168,8 @@ fn flows_through_renewals(tables: &str) {
     assert_eq!(failed(&gateway), 0.0);
     let now = gateway.metric("sluicegate_kafka_connections_open", "");
     assert!(now >= opened, "{now} connections, where {opened} were");
-    // A machine with few descriptors is reported at the start, whatever the sessions do.
+    // A machine with few descriptors causes a warning at the start, which does not concern
+    // sessions.
     let said = gateway.said();
     let warnings = said.lines().filter(|line| line.contains("WARN"));
     let mut of_sessions = warnings.filter(|line| !line.contains("http.connections_max"));
@@ -191,7 +192,8 @@ fn sessions_of_two_seconds_by_token() {
     ));
 }
 
-/// Starts a gateway that can't get in, and waits until log and `/readyz` name all of `words`.
+/// Starts a gateway that the brokers reject, and waits until log and `/readyz` contain all of
+/// `words`.
 fn is_named(config: &str, words: &[&str]) -> Gateway {
     let gateway = Gateway::launch(config);
     let began = Instant::now();
@@ -204,13 +206,13 @@ fn is_named(config: &str, words: &[&str]) -> Gateway {
     }
     assert!(has_all(&gateway.said()), "{words:?}: {}", gateway.said());
     println!("{words:?} named after {:?}", began.elapsed());
-    // On a busy machine a process takes its time to start; the promise is shown by what is printed.
+    // A process starts slowly on a busy machine. The printed time shows whether the promise holds.
     assert!(began.elapsed() < 2 * NAMED_WITHIN, "{:?}", began.elapsed());
     assert_eq!(gateway.admin_get("/livez").status, 200, "it does not end");
     gateway
 }
 
-/// The same, and the table that has nothing to do with it is not.
+/// The same, and the table that is not the cause is not named.
 fn is_named_alone(config: &str, words: &[&str], other: &str) {
     let gateway = is_named(config, words);
     let ready = gateway.admin_get("/readyz");
@@ -268,7 +270,7 @@ fn tls_to_a_plain_port_and_the_reverse_are_named() {
     let reverse = config(&app, &at(Listener::Tls), "");
     let words = [&*at(Listener::Tls), "kafka.tls.enabled to true"];
     is_named_alone(&reverse, &words, "kafka.sasl");
-    // What asks for both is asked for TLS first, whoever we say we are.
+    // A listener with TLS and SASL starts with TLS, whatever the SASL settings.
     for tables in [String::new(), sasl("plain", PASSWORD)] {
         let bare = config(&app, &at(Listener::SaslTls), &tables);
         let words = [&*at(Listener::SaslTls), "kafka.tls.enabled to true"];
@@ -284,7 +286,7 @@ fn a_controllers_port_and_one_that_is_not_kafkas_are_named() {
     let controller = format!("127.0.0.1:{}", port + 1);
     let words = [&*controller, "a controller's port", "kafka.bootstrap"];
     is_named(&config(&app, &controller, ""), &words);
-    // An HTTP server: a gateway's own admin port.
+    // An HTTP server instead of a broker: a gateway's own admin port.
     let other = app.gateway(1);
     let admin = other.admin().to_string();
     is_named(

@@ -1,12 +1,12 @@
-//! The core suite on older releases of Kafka: the last with ZooKeeper's protocol versions and the
+//! The core suite on older releases of Kafka: the last with ZooKeeper's protocol versions, and the
 //! first without. (The newest is `kafka::real`, which runs everything.)
 
 use std::sync::OnceLock;
 
 use crate::ground::Ground;
 
-/// One of each kind, and what depends on versions of requests: codecs, headers, resuming, batches
-/// that end early, errors of a topic that is not there.
+/// One scenario of each kind, and those that depend on request versions: codecs, headers, resuming,
+/// batches that end early, errors of a missing topic.
 macro_rules! core {
     ($ground:path) => {
         crate::scenarios::on_ground! { $ground,

@@ -1,11 +1,11 @@
-//! The account of a world in numbers, as it is printed.
+//! The printed summary of a run: its numbers of commands and anomalies.
 
 use std::collections::BTreeSet;
 
 use super::book::Kind::{Crossed, Doubled, Lost, Phantom, Reordered};
 use super::book::{Anomaly, Attempt, Outcome};
 
-/// What was asked, and what came of it.
+/// Summarises requests and their results.
 pub fn account(story: &str, attempts: &[Attempt], in_log: usize, twins: usize) -> String {
     let keys: BTreeSet<_> = attempts.iter().map(|it| &it.key).collect();
     let peers = attempts.iter().map(|it| it.peer + 1).max();
@@ -25,7 +25,7 @@ pub fn account(story: &str, attempts: &[Attempt], in_log: usize, twins: usize) -
     )
 }
 
-/// How many of each kind of anomaly.
+/// Counts the anomalies of each kind.
 pub fn totals(anomalies: &[Anomaly]) -> String {
     let count = |kind| anomalies.iter().filter(|it| it.kind == kind).count();
     format!(

@@ -1,5 +1,6 @@
-//! librdkafka beside the gateways: who writes the events and reads them as the readers do, and who
-//! writes into the topic of commands, to the same leaders in the same faults as the gateways.
+//! librdkafka in parallel with the gateways. One client writes the events and another reads them as
+//! the streams' readers do. A third writes into the commands topic, to the same leaders in the same
+//! faults as the gateways.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -13,19 +14,19 @@ use super::world::{PARTITIONS, Shared, lock};
 use crate::kcat::Record;
 use crate::rdk::{Consumer, Producer, ToWrite};
 
-/// Records a second of the events topic; clients ask about as many commands.
+/// Pause between events. Clients send about as many commands.
 const EVENTS_PAUSE: Duration = Duration::from_millis(15);
-/// Between records beside the commands, to each partition by turns.
+/// Pause between librdkafka's records in the commands topic, which go to each partition in turn.
 const BESIDE_PAUSE: Duration = Duration::from_millis(20);
-/// The key of what is in the topic of commands and is none.
+/// The key of librdkafka's records in the commands topic, which are not commands.
 const BESIDE: &str = "beside";
 
-/// Whether it was written beside the gateways.
+/// Whether librdkafka wrote the record, and not a gateway.
 pub fn is_beside(record: &Record) -> bool {
     record.key.as_deref() == Some(BESIDE)
 }
 
-/// Events: by librdkafka's idempotent producer, one at a time, each with a name of its own.
+/// Writes events with librdkafka's idempotent producer, one at a time, each with a unique name.
 pub fn write_events(mut producer: Producer, shared: Arc<Shared>) -> JoinHandle<Vec<InLog>> {
     std::thread::spawn(move || {
         let mut written = Vec::new();
@@ -53,7 +54,7 @@ pub fn write_events(mut producer: Producer, shared: Arc<Shared>) -> JoinHandle<V
     })
 }
 
-/// An event that librdkafka's consumer was given.
+/// An event that librdkafka's consumer received.
 #[derive(Debug)]
 pub struct Received {
     pub at: Instant,
@@ -61,7 +62,7 @@ pub struct Received {
     pub name: String,
 }
 
-/// librdkafka's consumer of the same events.
+/// Reads the same events with librdkafka's consumer.
 pub fn read_events(
     bootstrap: &str,
     topic: &str,
@@ -83,10 +84,10 @@ pub fn read_events(
     })
 }
 
-/// When each record was written, in the order of their values.
+/// Times at which the records were written, in order of their values.
 pub type Written = JoinHandle<Vec<u64>>;
 
-/// Records beside the commands. Each says which it is.
+/// Writes numbered records into the commands topic.
 pub fn write_beside(mut producer: Producer, shared: Arc<Shared>) -> Written {
     std::thread::spawn(move || {
         let mut written = Vec::new();
@@ -108,7 +109,7 @@ pub fn write_beside(mut producer: Producer, shared: Arc<Shared>) -> Written {
     })
 }
 
-/// How long each of them waited, by the log's clock; and how many librdkafka wrote twice.
+/// How long each record waited, by the log's clock, and how many librdkafka wrote twice.
 pub fn waits(written: &[u64], log: &[Record]) -> (Vec<Wait>, usize) {
     let mut first: BTreeMap<usize, u64> = BTreeMap::new();
     for record in log {

@@ -1,29 +1,30 @@
-//! The ledger: what was asked and answered, what was delivered, and what another client found in the
-//! log. It finds every difference; histories that it must reject stand below.
+//! The ledger compares requests, responses and deliveries with the log as another client reads it.
+//! It reports every difference. The tests below plant histories that it must reject.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How a try of a command ended for its client.
+/// The result of one attempt at a command, for its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Answered by the service; the body.
+    /// The service's reply arrived; its body.
     Done(String),
-    /// Told that it was not appended.
+    /// The response says that the record was not appended.
     Refused(u16),
-    /// Told that it may have been.
+    /// The response says that the record may have been appended.
     Unknown(u16),
 }
 
-/// One request of a client. Times are ordinal: any clock that only grows.
+/// One request of a client. Times are ordinal: any clock that only increases.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// The idempotency key: one command, however many tries.
+    /// The idempotency key: one command, however many attempts.
     pub key: String,
-    /// Whose commands follow one another: the next is asked when this one's tries have ended.
+    /// The lane of the client. A lane sends its next command when the attempts of this one have
+    /// ended.
     pub lane: usize,
-    /// Which of the lane's commands.
+    /// Number of the command within its lane.
     pub number: usize,
-    /// Which gateway was asked.
+    /// The gateway that received the request.
     pub peer: usize,
     pub outcome: Outcome,
 }
@@ -39,38 +40,38 @@ impl Attempt {
 pub struct InLog {
     pub partition: u32,
     pub offset: u64,
-    /// What tells it from all others: a command's idempotency key, an event's value.
+    /// The unique name of the record: a command's idempotency key, or an event's value.
     pub name: String,
 }
 
-/// What must not be.
+/// A kind of anomaly, which must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Acknowledged, and not in the log; in the log, and not delivered.
+    /// Acknowledged but not in the log, or in the log but not delivered.
     Lost,
-    /// Twice where once was promised.
+    /// Twice although once was promised.
     Doubled,
-    /// In another order than its partition's.
+    /// Delivered in another order than that of its partition.
     Reordered,
-    /// In the log though refused or never asked; delivered though not in the log.
+    /// In the log although rejected or never sent, or delivered although not in the log.
     Phantom,
-    /// Answered with what was for another, or with two answers.
+    /// Answered with another command's reply, or with two different replies.
     Crossed,
 }
 
-/// One of them.
+/// One anomaly, with what shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anomaly {
     pub kind: Kind,
     pub what: String,
 }
 
-/// The verdict on commands.
+/// The result of comparing commands with the log.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub anomalies: Vec<Anomaly>,
-    /// Commands with a second record that the promise allows: a retry at another gateway while the
-    /// first one's reply was not there (docs/guarantees.md). The service ends these.
+    /// Commands with a second record that the guarantees allow: a retry at another gateway before
+    /// the first one's reply was readable (docs/guarantees.md). The service removes these.
     pub twins: usize,
 }
 
@@ -78,10 +79,10 @@ fn anomaly(kind: Kind, what: String) -> Anomaly {
     Anomaly { kind, what }
 }
 
-/// Compares what clients were told with the log of commands.
+/// Compares the clients' responses with the log of commands.
 ///
 /// # Panics
-/// Not for anything in a history: a broken history is an anomaly.
+/// Never because of a history: a broken history is an anomaly.
 pub fn commands(attempts: &[Attempt], log: &[InLog]) -> Verdict {
     let mut verdict = Verdict::default();
     let mut records: BTreeMap<&str, Vec<&InLog>> = BTreeMap::new();
@@ -125,7 +126,7 @@ fn one_command(key: &str, tries: &[&Attempt], found: &[&InLog], verdict: &mut Ve
     if answers.len() > 1 {
         add(Kind::Crossed, "two answers");
     }
-    // The service's answer begins with the key of the command it answers.
+    // The service's reply starts with the key of its command.
     if answers.iter().any(|it| it.split(' ').next() != Some(key)) {
         add(Kind::Crossed, "the answer is another command's");
     }
@@ -135,7 +136,7 @@ fn one_command(key: &str, tries: &[&Attempt], found: &[&InLog], verdict: &mut Ve
     if refused_only && !found.is_empty() {
         add(Kind::Phantom, "refused, and in the log");
     }
-    // A gateway that refused has appended nothing: only others can have.
+    // A gateway that rejected the command has appended nothing. Only others may have.
     let may_have: BTreeSet<usize> = tries
         .iter()
         .filter(|it| unknown(it) || matches!(it.outcome, Outcome::Done(_)))
@@ -149,11 +150,12 @@ fn one_command(key: &str, tries: &[&Attempt], found: &[&InLog], verdict: &mut Ve
     }
 }
 
-/// A lane's next command is asked when the last was answered: so do their records stand.
+/// A lane sends its next command when the last was answered, so their records must be in that
+/// order.
 fn order_of_lanes(attempts: &[Attempt], records: &BTreeMap<&str, Vec<&InLog>>) -> Vec<Anomaly> {
     let mut lanes: BTreeMap<usize, BTreeMap<usize, &str>> = BTreeMap::new();
     for attempt in attempts {
-        // Where nobody knows what became of a try, its record may come late.
+        // If the result of an attempt is unknown, its record may be appended late.
         if attempt.is_done() {
             let lane = lanes.entry(attempt.lane).or_default();
             lane.insert(attempt.number, &attempt.key);
@@ -164,7 +166,7 @@ fn order_of_lanes(attempts: &[Attempt], records: &BTreeMap<&str, Vec<&InLog>>) -
         let mut last: BTreeMap<u32, (u64, &str)> = BTreeMap::new();
         for &key in lane.values() {
             let found = records.get(key).into_iter().flatten();
-            // The first is the one whose reply ended the try.
+            // The first record is the one whose reply ended the attempt.
             let Some(first) = found.min_by_key(|it| it.offset) else {
                 continue; // Lost, and told as such.
             };
@@ -179,7 +181,7 @@ fn order_of_lanes(attempts: &[Attempt], records: &BTreeMap<&str, Vec<&InLog>>) -
     anomalies
 }
 
-/// Compares what one reader was given, over all its connections, with the log.
+/// Compares the events that one reader received, over all its connections, with the log.
 pub fn deliveries(reader: &str, given: &[String], log: &[InLog]) -> Vec<Anomaly> {
     let mut anomalies = Vec::new();
     let places: BTreeMap<&str, &InLog> = log.iter().map(|it| (it.name.as_str(), it)).collect();
@@ -210,7 +212,8 @@ pub fn deliveries(reader: &str, given: &[String], log: &[InLog]) -> Vec<Anomaly>
     anomalies
 }
 
-/// Compares what a producer was told with the log: each acknowledged record at its place, once.
+/// Compares a producer's acknowledgements with the log: each acknowledged record at its offset,
+/// once.
 pub fn produced(acknowledged: &[InLog], log: &[InLog]) -> Vec<Anomaly> {
     let mut anomalies = Vec::new();
     let mut found: BTreeMap<&str, Vec<&InLog>> = BTreeMap::new();
@@ -234,7 +237,8 @@ pub fn produced(acknowledged: &[InLog], log: &[InLog]) -> Vec<Anomaly> {
     anomalies
 }
 
-/// Histories with one thing wrong each, and none at all: a checker that sees nothing proves nothing.
+/// Histories with one planted error each, and one without. A checker that never reports an error
+/// proves nothing.
 mod planted {
     use super::*;
 
@@ -309,7 +313,8 @@ mod planted {
     fn a_doubled_command() {
         let there = log(&[(0, 0, "a"), (0, 1, "a")]);
         finds(&commands(&[done("a", 0)], &there).anomalies, Kind::Doubled);
-        // A retry at the same gateway is no excuse; nor is one at a gateway that refused.
+        // A retry at the same gateway does not allow a second record, nor does one at a gateway
+        // that rejected.
         let unknown = attempt("a", 0, 0, Outcome::Unknown(504));
         finds(
             &commands(&[unknown, done("a", 0)], &there).anomalies,

@@ -1,4 +1,4 @@
-//! Who uses the gateways in a world: lanes of commands, readers of the stream, and the service that
+//! Clients of the gateways in a run: lanes of commands, readers of the stream, and the service that
 //! answers.
 
 use std::collections::BTreeMap;
@@ -17,18 +17,19 @@ use crate::events::Events;
 use crate::ground::random;
 use crate::rdk::{Consumer, Producer, ToWrite};
 
-/// Clients that ask one command after the other.
+/// Number of lanes: clients that send one command after the other.
 const LANES: usize = 8;
-/// Readers of each gateway: one stays, the others are cut and come back, by turns at every gateway.
+/// Readers per gateway. One stays connected; the others are cut and reconnect to each gateway in
+/// turn.
 const READERS: usize = 2;
-/// Between a client's commands.
+/// Pause between the commands of a lane.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Before a refused command is tried again.
+/// Pause before a rejected command is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// After the end, so long is asked for what became of a command.
+/// How long a lane retries after the end of the load to learn a command's result.
 const LEARN_WITHIN: Duration = Duration::from_secs(60);
 
-/// Starts the clients with commands.
+/// Starts the lanes of commands.
 pub fn lanes(peers: &[SocketAddr], shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let start = |lane| {
         let lane = Lane {
@@ -48,7 +49,7 @@ struct Lane {
     peers: Vec<SocketAddr>,
     connections: Vec<Option<Connection>>,
     shared: Arc<Shared>,
-    /// Keys of another run on the same topics are others.
+    /// Makes the keys of this run differ from those of another run on the same topics.
     run: u32,
 }
 
@@ -62,8 +63,9 @@ impl Lane {
         }
     }
 
-    /// One command, until it is answered or given up. Half of the lanes ask the other gateway when
-    /// they were told nothing certain, half the same again; some do not come back once refused.
+    /// Sends one command until it is answered or abandoned. After an unknown result, half of the
+    /// lanes retry at the other gateway and half at the same one. Some do not retry after a
+    /// rejection.
     fn command(&mut self, number: usize) {
         let key = format!("{:08x}-{}-{number}", self.run, self.number);
         let (quick, wanders) = (self.number % 2 == 1, self.number % 4 >= 2);
@@ -90,7 +92,7 @@ impl Lane {
                 Outcome::Refused(_) => std::thread::sleep(RETRY_PAUSE),
                 Outcome::Unknown(_) => {}
             }
-            // From here on it may be in the log, so it is asked for until that is known.
+            // From here on the command may be in the log, so retry until its result is known.
             let over = *over.get_or_insert_with(Instant::now);
             if self.shared.quiet.load(Ordering::Relaxed) && over.elapsed() > LEARN_WITHIN {
                 return;
@@ -112,7 +114,7 @@ impl Lane {
         };
         match answer.status {
             200 => Outcome::Done(answer.text().to_owned()),
-            // It was run before, and its reply can't be read just now.
+            // It was executed before, but its reply can't be read now.
             503 if answer.problem() == "reply-unavailable" => Outcome::Unknown(503),
             503 => Outcome::Refused(503),
             504 => {
@@ -124,7 +126,7 @@ impl Lane {
     }
 }
 
-/// Starts the readers.
+/// Starts the readers of the streams.
 pub fn readers(peers: &[SocketAddr], shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
     let start = |reader| {
         shared.lock().given.push(Vec::new());
@@ -144,7 +146,7 @@ fn read(reader: usize, peers: &[SocketAddr], shared: &Shared) {
             true => Events::open(address, "/events"),
             false => Events::resume(address, "/events", &id),
         };
-        // Some are cut at once, some in the middle, some after a long time.
+        // Some streams are cut at once, some after some events, some after a long time.
         let cut = if stays { u64::MAX } else { random() % 150 };
         let mut count = 0;
         while count < cut && !stream.ended() && !shared.over.load(Ordering::Relaxed) {
@@ -169,8 +171,8 @@ fn read(reader: usize, peers: &[SocketAddr], shared: &Shared) {
     }
 }
 
-/// The service, as it is asked to be: it applies the first record of a correlation id and answers
-/// later ones with the same reply. Its answer names the command.
+/// The service as the contract requires it: it applies the first record of a correlation id and
+/// answers later ones with the same reply. Its reply names the command.
 pub fn service(bootstrap: &str, topics: &Topics, shared: Arc<Shared>) -> JoinHandle<()> {
     let commands = Consumer::start(bootstrap, &topics.commands, &[]);
     let mut replies = Producer::start(bootstrap, &topics.replies, &[]);

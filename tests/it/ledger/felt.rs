@@ -1,4 +1,5 @@
-//! How long a fault was felt: by who asks our gateways, and by who uses librdkafka beside them.
+//! Measures how long a fault affected clients of the gateways, and clients that use librdkafka in
+//! the same cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,38 +10,38 @@ use std::time::{Duration, Instant};
 use super::beside::Received;
 use super::world::Shared;
 
-/// From when to when somebody waited, in milliseconds since 1970.
+/// Start and end of a wait, in milliseconds since 1970.
 pub type Wait = (u64, u64);
 
-/// A command asked for, or in the log: when, by which client, and its idempotency key.
+/// A command that was sent or appended: time, client, and idempotency key.
 pub type Command = (u64, usize, String);
 
-/// A fault, and how long it was felt.
+/// A fault with its measured effects.
 #[derive(Debug)]
 pub struct Row {
     pub fault: String,
-    /// Milliseconds since 1970.
+    /// Start and end of the fault, in milliseconds since 1970.
     pub window: Wait,
-    /// How long a client of ours waited for a command to be in the log, whatever it was told
-    /// meanwhile; and how long librdkafka's records to the same partitions did. At most.
+    /// Longest wait of the gateways' clients until a command was in the log, whatever responses
+    /// they got meanwhile; and of librdkafka's records to the same partitions.
     pub ours: Duration,
     pub theirs: Duration,
-    /// The longest silences: of answers to commands, and of librdkafka's consumer.
+    /// Longest times without replies to commands, and without records for librdkafka's consumer.
     pub answered: Duration,
     pub consumed: Duration,
-    /// How long after librdkafka's consumer a reader was given an event, at most; and which.
+    /// Longest delay of a stream's event after librdkafka's consumer received it, with the event.
     pub behind: (Duration, String),
-    /// How long the machine let a thread wait that wanted to run, at most.
+    /// Longest time that a runnable thread of the tests had to wait for a CPU.
     pub held_up: Duration,
 }
 
-/// R2: nobody waits so much longer for us than for librdkafka, in the same fault, at the same
-/// leaders.
+/// R2: clients wait at most this much longer for a gateway than for librdkafka, in the same fault
+/// with the same leaders.
 const MORE: Duration = Duration::from_secs(1);
-/// How often the witness of the machine wants to run.
+/// How often the witness thread wakes up to measure the machine.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Fails if we were felt to be away longer than the bar allows, and the machine can't be to blame.
+/// Fails if the gateways were unavailable longer than allowed, and the machine is not to blame.
 pub fn judge(rows: &[Row]) {
     let is_late = |row: &&Row| {
         let more = MORE + row.held_up;
@@ -72,7 +73,7 @@ impl Row {
     }
 }
 
-/// A thread that wants to run all the while, and notes when it could not for how long.
+/// Starts a thread that wakes up regularly and records how late it was.
 pub fn witness(shared: &Arc<Shared>) -> JoinHandle<()> {
     let shared = shared.clone();
     std::thread::spawn(move || {
@@ -87,9 +88,9 @@ pub fn witness(shared: &Arc<Shared>) -> JoinHandle<()> {
     })
 }
 
-/// How long clients waited: each from its first ask on since a record of it came into the log, until
-/// the next does. What it was told meanwhile doesn't matter: refused is not served. Who asks again
-/// for what is there waits for the service, and that is not counted.
+/// How long clients waited: each from its first request, since a record of it was last appended,
+/// until the next record. Rejections meanwhile do not end a wait. A retry for an existing record
+/// waits for the service, which does not count.
 pub fn waits(asked: &[Command], appended: &[Command]) -> Vec<Wait> {
     let mut there: BTreeMap<&str, u64> = BTreeMap::new();
     for (at, _, key) in appended {
@@ -112,15 +113,15 @@ pub fn waits(asked: &[Command], appended: &[Command]) -> Vec<Wait> {
     waits
 }
 
-/// The longest of these waits within a window.
+/// The longest of these waits that overlaps the window.
 pub fn longest(waits: &[Wait], (from, to): Wait) -> Duration {
     let within = |&(since, until): &Wait| until.min(to).saturating_sub(since.max(from));
     Duration::from_millis(waits.iter().map(within).max().unwrap_or_default())
 }
 
-/// How long after librdkafka's consumer a reader was given an event within the window, and which.
-/// It counts from librdkafka's next one of the same partition: a new leader may hide for seconds
-/// what the old one has shown, and hides it from librdkafka too, if it was not quicker.
+/// How long after librdkafka's consumer a reader received an event within the window, and which. It
+/// counts from librdkafka's next record of the same partition: a new leader may hide records for
+/// seconds that the old one returned, and librdkafka is affected too unless it was faster.
 pub fn behind(
     given: &[Vec<(Instant, String)>],
     received: &[Received],
@@ -148,7 +149,7 @@ pub fn behind(
     })
 }
 
-/// The longest time between two neighbours of these times, of which some lie in the window.
+/// The longest time between two consecutive times, of which some are in the window.
 pub fn silence(times: impl Iterator<Item = Instant>, from: Instant, to: Instant) -> Duration {
     let mut times: Vec<_> = times.filter(|&at| at >= from && at <= to).collect();
     times.extend([from, to]);
@@ -165,7 +166,7 @@ pub fn millis() -> u64 {
 #[test]
 fn a_wait_goes_on_until_the_client_is_served() {
     let command = |(at, client, key): (u64, usize, &str)| (at, client, key.to_owned());
-    // Refused, refused, and then there; another client is served meanwhile, and asks for its reply.
+    // Two rejections, then a record. Another client is served meanwhile and retries for its reply.
     let asked = [(100, 1, "a"), (900, 1, "a"), (950, 2, "b"), (1_800, 1, "c")];
     let asked = asked.into_iter().chain([(3_000, 2, "b"), (5_000, 2, "d")]);
     let asked: Vec<_> = asked.map(command).collect();

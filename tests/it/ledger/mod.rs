@@ -1,16 +1,16 @@
-//! Three nodes of real Kafka, faults of every kind, and a ledger of what was told against what is in
-//! the log: nothing lost, doubled, reordered or made up. And nobody waits a second longer for us than
-//! for librdkafka beside us, in the same fault.
+//! Three nodes of real Kafka, faults of every kind, and a ledger that compares responses with the
+//! log: no record is lost, doubled, reordered or invented. And clients wait at most one second
+//! longer for a gateway than for librdkafka in the same fault.
 //!
 //! - `book` the ledger and its checker, with histories it must reject
-//! - `world` what stands while faults come; `clients` who uses it; `account` its figures
+//! - `world` the system under test; `clients` its load; `account` the printed summary
 //! - `beside` librdkafka; `felt` how long a fault was felt with each, and the bar
 //! - `nodes` faults of nodes and leaders
 //! - `secure` gateways that log in, by each mechanism and by TLS; one that is not let in (R9)
 //! - `topics` what happens to topics (R4); `records` records of every kind
 //!
-//! One cluster serves all of them, one after the other. `SLUICEGATE_LEDGER_ROUNDS` says how often
-//! each fault comes (3).
+//! All tests use one cluster, one after the other. `SLUICEGATE_LEDGER_ROUNDS` sets how often each
+//! fault is repeated (3).
 
 mod account;
 mod beside;
@@ -29,7 +29,7 @@ use crate::admin::Admin;
 use crate::cluster::Cluster;
 use crate::ground::Ground;
 
-/// The cluster, for one test at a time, whole again whatever the last one has done.
+/// The cluster for one test at a time, repaired after the previous one.
 fn cluster() -> MutexGuard<'static, Cluster> {
     static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| Mutex::new(Cluster::start_secured(3)));
@@ -38,7 +38,7 @@ fn cluster() -> MutexGuard<'static, Cluster> {
     cluster
 }
 
-/// Where topics of three replicas are made.
+/// The cluster for topics with three replicas.
 fn ground(cluster: &Cluster) -> Ground {
     Ground::replicated(&cluster.bootstrap(), 3)
 }
@@ -47,7 +47,7 @@ fn admin(cluster: &Cluster) -> Admin {
     Admin::of(&cluster.bootstrap())
 }
 
-/// How often each fault comes.
+/// How often each fault is repeated.
 fn rounds() -> usize {
     let asked = std::env::var("SLUICEGATE_LEDGER_ROUNDS").ok();
     asked.map_or(3, |it| {

@@ -1,4 +1,5 @@
-//! Faults of nodes and leaders (R2): killed, frozen, stopped in order, moved, all of them away.
+//! Faults of nodes and leaders (R2): nodes killed, frozen, stopped in order, all unavailable, and
+//! leaders moved.
 
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use super::{admin, cluster, ground, rounds};
 use crate::admin::Admin;
 use crate::ground::random;
 
-/// Longer than Kafka takes to give a frozen leader's partitions to others (3 s here), shorter than
-/// our request timeout: so the thawed one answers what was asked before. Beyond CI's rounds, 5 s to
-/// 45 s.
+/// How long a node is frozen. Longer than Kafka takes to move a frozen leader's partitions (3 s
+/// here) and shorter than the gateway's request timeout, so the thawed node still responds to
+/// earlier requests. After CI's rounds, 5 s to 45 s.
 fn frozen(round: usize) -> Duration {
     Duration::from_secs(match round {
         0..3 => 8,
@@ -18,10 +19,10 @@ fn frozen(round: usize) -> Duration {
     })
 }
 
-/// How long all brokers are away. R8's 60 s are in `.ci/long`.
+/// How long all brokers are unavailable. R8's 60 s are in `.ci/long`.
 const AWAY: Duration = Duration::from_secs(15);
 
-/// The node to suffer: by turns the leader of commands, replies and events.
+/// The node for the next fault: in turn the leader of commands, replies and events.
 pub fn leader_by_turns(admin: &Admin, topics: &Topics, round: usize) -> usize {
     let topic = topics.all()[round % 3];
     admin.leader(topic, (round % 3) as i32) as usize
@@ -77,7 +78,7 @@ fn nodes_are_stopped_in_order_and_started_again() {
     judge(&world.finish("nodes rolled"));
 }
 
-/// Moves leaders, each to another node, by turns of topics and partitions.
+/// Moves leaders to other nodes, in turn over topics and partitions.
 pub fn move_leaders(admin: &Admin, topics: &Topics, moves: usize) {
     for n in 0..moves {
         let (topic, partition) = (topics.all()[n % 3], (n / 3 % 3) as i32);
@@ -120,7 +121,7 @@ fn all_brokers_are_killed_and_come_back() {
     judge(&world.finish("all brokers killed"));
 }
 
-/// Nothing is refused at once here: connections stand, and nobody answers (R8).
+/// Here no connection is refused: connections stay open, and no broker responds (R8).
 #[test]
 fn all_brokers_are_frozen_and_thawed() {
     let cluster = cluster();

@@ -1,5 +1,5 @@
-//! Records of every kind on three nodes (R4): large ones, headers that are null or repeated, times
-//! the log sets, codecs. Some are stories of `scenarios/`, with three replicas.
+//! Records of every kind on three nodes (R4): large ones, null or repeated headers, timestamps set
+//! by the log, codecs. Some are scenarios of `scenarios/`, with three replicas.
 
 use super::{admin, cluster, ground};
 use crate::app::App;
@@ -61,12 +61,13 @@ fn records_of_one_mebibyte_pass_and_larger_ones_are_refused() {
     };
     let answer = put("fits", MIB);
     assert_eq!((answer.status, answer.text()), (200, "1048576"));
-    // More than the topic takes, though the gateway would; more than the gateway would.
+    // Larger than the topic accepts but not than the gateway accepts, and larger than the gateway
+    // accepts.
     for size in [1_250_000, 2 * MIB + 1] {
         let answer = put("too-large", size);
         assert_eq!(answer.status, 413, "{size}: {answer:?}");
     }
-    // And one that is too large harms none that come with it.
+    // A record that is too large does not affect others in the same request.
     std::thread::scope(|scope| {
         for n in 0..12 {
             scope.spawn(move || {
@@ -121,7 +122,7 @@ fn null_and_repeated_headers_pass_and_break_nothing() {
             );
         }
     }
-    // A service that answers with such headers.
+    // A service whose replies have such headers.
     let commands = Consumer::start(app.bootstrap(), &app.commands, &[]);
     let mut replies = Producer::start(app.bootstrap(), &app.replies, &[]);
     let mut client = gateway.connect();
@@ -157,8 +158,8 @@ fn null_and_repeated_headers_pass_and_break_nothing() {
     assert_eq!(many.len(), 2, "{many:?}");
 }
 
-/// The log's own time stands in for the producers' (LogAppendTime): replies are found by retries,
-/// and ids of compacted topics keep their age.
+/// The log replaces the producers' timestamps (LogAppendTime): retries still find replies, and ids
+/// of compacted topics keep their age.
 #[test]
 fn times_that_the_log_sets() {
     let cluster = cluster();
@@ -181,7 +182,7 @@ fn times_that_the_log_sets() {
     assert_eq!(live.next().data, "event");
     let both = [snapshot.next().data, snapshot.next().data];
     assert!(both.contains(&"1".to_owned()) && both.contains(&"2".to_owned()));
-    // Who comes later reads the same from the log.
+    // A later subscriber reads the same from the log.
     let peer = app.gateway(2);
     let again = peer.ask(&order);
     assert_eq!((again.status, again.text()), (201, "once"));

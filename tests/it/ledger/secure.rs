@@ -1,6 +1,6 @@
-//! Gateways that must say who they are, each by another mechanism, while leaders move and one dies;
-//! and one that the brokers do not let in, until they do (R9). The book-keepers use the plain
-//! listener, so the ledger does not hang on what it judges.
+//! Gateways that authenticate to the brokers, each with another mechanism, while leaders move and
+//! one dies; and one that the brokers reject until they are reconfigured (R9). The ledger's own
+//! clients use the plain listener, so they do not depend on what is tested.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use crate::cluster::security::{Certificates, Listener, PASSWORD, USER, token};
 use crate::gateway::{self, Gateway};
 use crate::ground::unique;
 
-/// What the issue promises: each cause is named within this.
+/// The promise: each cause is reported within this time.
 const NAMED_WITHIN: Duration = Duration::from_secs(5);
-/// Sessions end after 2 s on one listener: so long are some of them.
+/// Sessions of one listener end after 2 s, so this covers two of them.
 const SESSIONS: Duration = Duration::from_secs(4);
-/// Leaders moved a round.
+/// Leaders that are moved in each round.
 const MOVES: usize = 6;
 
-/// Where the nodes have a listener, by the name their certificate is for.
+/// Addresses of a listener on all nodes, with the host name of their certificate.
 fn at(cluster: &Cluster, listener: Listener) -> String {
     let node = |node| format!("localhost:{}", cluster.secured_port(node, listener));
     (1..=3).map(node).collect::<Vec<_>>().join(",")
@@ -37,14 +37,14 @@ fn tls(cluster: &Cluster, ca: &str) -> String {
     format!("enabled = true\nca = \"{}\"\n", ca.display())
 }
 
-/// A gateway that has nothing but a secured listener.
+/// Starts a gateway that uses only a secured listener.
 fn launch(cluster: &Cluster, topics: &Topics, listener: Listener, tables: &str) -> Gateway {
     let settings = gateway::settings(&at(cluster, listener), 2);
     Gateway::launch(&(settings + tables + &routes(topics, "")))
 }
 
-/// Six gateways of one world, each by another way, while leaders move and one is killed. Each must
-/// answer commands after every fault, and feed a reader that stays with it.
+/// Six gateways in one run, each with another listener or mechanism, while leaders move and one is
+/// killed. Each must answer commands after every fault, and serve a reader that stays connected.
 #[test]
 fn every_way_in_while_leaders_move_and_one_is_killed() {
     let mut cluster = cluster();
@@ -77,7 +77,8 @@ fn every_way_in_while_leaders_move_and_one_is_killed() {
     world.event(&format!("{SESSIONS:?} of sessions of 2 s"), |_| {
         std::thread::sleep(SESSIONS);
     });
-    // A broker closes what goes on after its session: so all were renewed in time.
+    // A broker closes a connection that is used after its session's end, so no failure means that
+    // all were renewed in time.
     for peer in 0..ways.len() {
         let failed = "sluicegate_kafka_connections_failed_total";
         assert_eq!(world.gateway(peer).metric(failed, ""), 0.0);
@@ -98,7 +99,7 @@ fn every_way_in_while_leaders_move_and_one_is_killed() {
     );
 }
 
-/// Has the TLS listener of every node show a certificate to who connects from now on: `server` or
+/// Makes the TLS listener of every node present a certificate to new connections: `server` or
 /// `other-server`, which another authority has signed.
 struct Shown {
     nodes: Vec<Admin>,
@@ -124,7 +125,7 @@ impl Shown {
     }
 }
 
-/// Waits until `/readyz` names the cause and the log that each node has it.
+/// Waits until `/readyz` names the cause, and the log names it for each node.
 fn is_named(gateway: &Gateway, nodes: &str, words: &[&str], since: Instant) {
     let has_all = |text: &str| words.iter().all(|word| text.contains(word));
     let ready = gateway.wait_admin("/readyz", |it| {
@@ -137,7 +138,7 @@ fn is_named(gateway: &Gateway, nodes: &str, words: &[&str], since: Instant) {
             said.lines().any(|it| it.contains(&of_it) && has_all(it))
         })
     };
-    // Which node is tried next is chance.
+    // The next node to be tried is random.
     let until = Instant::now() + PATIENCE;
     while !every(&gateway.said()) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(20));
@@ -145,14 +146,14 @@ fn is_named(gateway: &Gateway, nodes: &str, words: &[&str], since: Instant) {
     let (all, said) = (since.elapsed(), gateway.said());
     assert!(every(&said), "{words:?} of {nodes}: {said}");
     println!("{words:?} named after {told:?}, of each of three nodes after {all:?}");
-    // On a busy machine a process takes its time to start; the promise is shown by what is printed.
+    // A process starts slowly on a busy machine. The printed time shows whether the promise holds.
     assert!(told < 2 * NAMED_WITHIN, "{told:?}: {ready:?}");
     assert_eq!(gateway.admin_get("/livez").status, 200, "it does not end");
 }
 
-/// The account of a world with a gateway whose way to the topics of commands is barred from its
-/// start, and open once the cluster is changed. Its streams come by the plain listener, so it has
-/// something to serve, and its commands are answered by a refusal instead of by nobody.
+/// Runs a gateway that the brokers reject from its start, until the cluster is changed. Its streams
+/// use the plain listener, so it has something to serve, and its commands are rejected instead of
+/// unanswered.
 fn is_let_in(story: &str, listener: Listener, tables: &str, cause: &[&str], mend: impl FnOnce()) {
     let cluster = cluster();
     let ground = ground(&cluster);
@@ -204,7 +205,7 @@ fn a_wrong_authority_until_it_is_the_brokers_too() {
     shown.certificate("server");
 }
 
-/// The password is changed while the gateway runs: sessions that stand go on to their end, 2 s.
+/// The password is changed while the gateway runs. Open sessions continue until their end, 2 s.
 #[test]
 fn a_password_changed_under_a_running_gateway_and_given_back() {
     let cluster = cluster();

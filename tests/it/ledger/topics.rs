@@ -1,5 +1,5 @@
-//! What happens to topics while they are read and written (R4): partitions added, deleted and made
-//! again, retention, compaction, transactions, quotas.
+//! Changes of topics while they are read and written (R4): partitions added, topics deleted and
+//! re-created, retention, compaction, transactions, quotas.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::kcat;
 use crate::rdk::{Producer, ToWrite};
 use crate::service::Reply;
 
-/// Long enough that what was not to come would have come.
+/// Long enough for an unexpected event to have arrived.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Writes values to partitions by turns; each is `stem n`. Gives them as the log has them.
+/// Writes values `stem n` to partitions in turn. Returns them as the log has them.
 fn write(bootstrap: &str, topic: &str, stem: &str, partitions: &[u32], count: usize) -> Vec<InLog> {
     let mut producer = Producer::start(bootstrap, topic, &[]);
     let names: Vec<_> = (0..count).map(|n| format!("{stem} {n}")).collect();
@@ -44,7 +44,7 @@ fn write(bootstrap: &str, topic: &str, stem: &str, partitions: &[u32], count: us
     places.zip(names).map(in_log).collect()
 }
 
-/// The data of the next events, all of them records.
+/// The data of the next events, all of which are records.
 fn gather(stream: &mut Events, count: usize) -> Vec<String> {
     let next = |_| {
         let event = stream.next();
@@ -82,13 +82,14 @@ fn added_partitions_are_found_and_read_from_their_start() {
     admin.add_partitions(&app.events, 5);
     admin.add_partitions(&app.commands, 5);
     let added = Instant::now();
-    // Before anybody can have looked.
+    // Before the gateway can have seen the new partitions.
     log.extend(write(app.bootstrap(), &app.events, "new", &[3, 4, 0], 60));
     given.extend(gather(&mut live, 60));
     exactly(&given, &log);
     let found = added.elapsed();
     eprintln!("  partitions added: found and read after {found:?}, asked for within {AGE:?}");
-    // An id from before knows nothing of them, at either gateway; one from after knows them.
+    // An id from before does not cover the new partitions, at either gateway. One from after covers
+    // them.
     for gateway in [gateway, peer] {
         let mut stream = Events::resume(gateway.address(), "/events/live", &start);
         exactly(&gather(&mut stream, 90), &log);
@@ -101,7 +102,7 @@ fn added_partitions_are_found_and_read_from_their_start() {
     partitions_of_keys(&app, gateway);
 }
 
-/// Commands go where Java's partitioner puts their keys, the new partitions among them.
+/// Commands are in the partitions that Java's partitioner chooses, including the new ones.
 fn partitions_of_keys(app: &App, gateway: &Gateway) {
     let keys: Vec<_> = (0..40).map(|n| format!("key {n} \u{e4}")).collect();
     let mut connection = gateway.connect();
@@ -174,10 +175,10 @@ fn a_topic_made_again_is_told_and_read_anew() {
             &[0, 1, 2],
             20,
         );
-        // The stream is closed; nothing of either log comes on it that its id would not cover.
+        // The stream is closed. Every event it sent, of either log, is covered by its id.
         while stream.next_within(PATIENCE).is_some() {}
         assert!(stream.ended(), "it is closed");
-        // While the topic is loaded anew, who comes is told to come again, and let go.
+        // While the topic is loaded again, new streams get `retry:` and are closed.
         let (mut stream, gap) = loop {
             let mut stream = Events::resume_when_ready(gateway.address(), "/events/all", &id);
             if let Some(first) = stream.next_within(PATIENCE) {
@@ -191,7 +192,7 @@ fn a_topic_made_again_is_told_and_read_anew() {
         );
         exactly(&gather(&mut stream, 20), &new);
         assert_eq!(stream.next_within(QUIET), None);
-        // Nothing of the old log is shown, and the new one is.
+        // Records of the old log are no longer returned, and those of the new one are.
         gateway.wait_until(&Request::get("/items/a"), |it| it.status == 404);
         app.produce(&app.items).keyed([("b", "new")]);
         gateway.wait_until(&Request::get("/items/b"), |it| it.text() == "new");
@@ -219,9 +220,9 @@ fn retention_under_a_reader_is_told_and_nothing_else_is_missing() {
         RECORDS,
     );
     let each = (RECORDS / 3) as i64;
-    // Who reads live is ahead of retention.
+    // A live reader is ahead of retention.
     exactly(&gather(&mut live, RECORDS), &log);
-    // Who reads history is overtaken by it, some of them before they begin.
+    // Readers of history are overtaken by retention, some of them before they start.
     let peer = app.gateway(1);
     let mut late = Events::resume(peer.address(), "/events/all", &start);
     let mut reader = Overtaken::default();
@@ -247,7 +248,7 @@ fn retention_under_a_reader_is_told_and_nothing_else_is_missing() {
     );
 }
 
-/// A reader who is told what is gone.
+/// A reader that receives gaps for deleted records.
 #[derive(Default)]
 struct Overtaken {
     given: Vec<String>,
@@ -266,7 +267,7 @@ impl Overtaken {
         }
     }
 
-    /// Reads to the ends, and then each record was either given or told to be gone.
+    /// Reads to the ends. Then each record must have been received or reported as deleted.
     fn check(&mut self, stream: &mut Events, end: &BTreeMap<u32, u64>, log: &[InLog]) {
         let missing = |gaps: &[Value]| -> u64 {
             let size = |gap: &Value| gap["to"].as_u64().zip(gap["from"].as_u64());
@@ -322,7 +323,7 @@ fn compaction_under_snapshots_shows_the_newest_of_each_key() {
         for _ in 0..50 {
             let key = format!("k{}", (written * 7 + round) % KEYS);
             let value = format!("{key} {written}");
-            // Every ninth is a delete.
+            // Every ninth record is a tombstone.
             let value = (written % 9 != 8).then_some(value.as_bytes());
             producer.write(&ToWrite {
                 key: Some(key.as_bytes()),
@@ -342,7 +343,7 @@ fn compaction_under_snapshots_shows_the_newest_of_each_key() {
         }
     }
     producer.finish();
-    // The cleaner has worked meanwhile, or this shows nothing.
+    // The cleaner must have run meanwhile, or the test shows nothing.
     let until = Instant::now() + PATIENCE;
     let left = loop {
         let left = kcat::read(app.bootstrap(), &app.items);
@@ -376,7 +377,7 @@ fn compaction_under_snapshots_shows_the_newest_of_each_key() {
                 held.on(&event.name, &event.data);
             }
         }
-        // Deletes of what it never had may follow, and change nothing.
+        // Deletes of keys that it never had may follow, and change nothing.
         while let Some(event) = stream.next_within(Duration::from_millis(20)) {
             held.on(&event.name, &event.data);
         }
@@ -390,11 +391,11 @@ fn compaction_under_snapshots_shows_the_newest_of_each_key() {
     );
 }
 
-/// What one reader of a snapshot holds.
+/// The state that one reader of a snapshot has built.
 #[derive(Debug, Default)]
 struct Held {
     state: BTreeMap<String, String>,
-    /// Nothing comes twice, and nothing older than what was there.
+    /// The newest record of each key. No event repeats one or is older.
     newest: BTreeMap<String, u64>,
 }
 
@@ -439,7 +440,7 @@ fn of_transactions_only_what_was_committed_is_shown_and_only_then() {
     };
     let mut producers = [transactional(0), transactional(1)];
     let mut plain = Producer::start(app.bootstrap(), &app.events, &[]);
-    // Two at once, by turns committed and aborted, with plain records between.
+    // Two transactions at a time, alternately committed and aborted, with plain records between.
     for round in 0..10 * rounds() {
         producers.iter_mut().for_each(Producer::begin);
         for n in 0..5 {
@@ -467,7 +468,7 @@ fn of_transactions_only_what_was_committed_is_shown_and_only_then() {
     let peer = app.gateway(1);
     let mut history = Events::open(peer.address(), "/events/all");
     exactly(&gather(&mut history, log.len()), &log);
-    // What is open holds back all that is behind it, and lets it go at its end.
+    // An open transaction delays all later records of its partition until its end.
     producers[0].begin();
     producers[0].write_value(1, "open");
     plain.write_value(1, "behind it");

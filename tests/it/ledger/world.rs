@@ -1,6 +1,6 @@
-//! What stands while faults come: topics, a service, two gateways that are peers, clients with
-//! commands, readers who come back by their ids, and librdkafka beside them at a like rate. At the
-//! end the ledger is closed against the log.
+//! The system under test during faults: topics, a service, two gateways, clients with commands,
+//! readers that resume by their ids, and librdkafka at a similar rate. At the end the ledger is
+//! compared with the log.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,38 +21,38 @@ use crate::kcat::{self, Record};
 use crate::rdk::Producer;
 
 pub const PARTITIONS: u32 = 3;
-/// A moment of peace before and after each fault.
+/// Time without faults before and after each fault.
 const PEACE: Duration = Duration::from_millis(700);
-/// What a path that works again has shown: so many acknowledged or delivered.
+/// Number of acknowledged or delivered records that show that a path works again.
 const PROGRESS: usize = 20;
-/// Until then a path works again, or the test fails.
+/// Time for a path to work again before the test fails.
 const BACK_WITHIN: Duration = Duration::from_secs(90);
 
 const LOG_TIME: [(&str, &str); 1] = [("message.timestamp.type", "LogAppendTime")];
 
-/// What has happened so far, from the clients' side.
+/// The clients' observations so far.
 #[derive(Debug, Default)]
 pub struct Happened {
-    /// Tries of commands, in the order of their ends.
+    /// Attempts at commands, in order of their ends.
     pub attempts: Vec<(Instant, Attempt)>,
     pub asked: Vec<felt::Command>,
-    /// When a thread of ours had to wait for the machine, and how long.
+    /// When a thread of the tests had to wait for a CPU, and how long.
     pub held_up: Vec<(Instant, Duration)>,
-    /// For each reader its events.
+    /// The events of each reader.
     pub given: Vec<Vec<(Instant, String)>>,
-    /// Streams that were closed by a gateway.
+    /// Number of streams that a gateway closed.
     pub closed: usize,
-    /// `gap` events that readers were told.
+    /// `gap` events that readers received.
     pub gaps: Vec<String>,
 }
 
-/// Shared by all threads of a world.
+/// State shared by all threads of a run.
 #[derive(Debug, Default)]
 pub struct Shared {
     pub happened: Mutex<Happened>,
-    /// Clients ask nothing new, the producer writes nothing new.
+    /// Clients send no new commands, and the producer writes no new events.
     pub quiet: AtomicBool,
-    /// Readers go.
+    /// Readers end at the next opportunity.
     pub over: AtomicBool,
 }
 
@@ -62,7 +62,7 @@ impl Shared {
     }
 }
 
-/// The topics of a world.
+/// The topics of one run.
 #[derive(Clone, Debug)]
 pub struct Topics {
     pub commands: String,
@@ -73,7 +73,8 @@ pub struct Topics {
 impl Topics {
     pub fn make(ground: &Ground) -> Self {
         Self {
-            // The log's time says when a gateway's record was there, whoever answers it when.
+            // The log's timestamp shows when a gateway's record was appended, whenever it was
+            // answered.
             commands: ground.topic("commands", PARTITIONS, &LOG_TIME),
             replies: ground.topic("replies", PARTITIONS, &[]),
             events: ground.topic("events", PARTITIONS, &[]),
@@ -85,13 +86,13 @@ impl Topics {
     }
 }
 
-/// All that runs.
+/// All running parts of the system under test.
 pub struct World {
     bootstrap: String,
     pub topics: Topics,
-    /// Peers; killed with the world.
+    /// The gateways, which are killed when this is dropped.
     gateways: Vec<Gateway>,
-    /// The peer that the brokers do not let in: nobody waits for its answers to commands.
+    /// The gateway that the brokers reject. The ledger does not wait for its answers to commands.
     shut_out: Option<usize>,
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
@@ -99,7 +100,7 @@ pub struct World {
     service: JoinHandle<()>,
     writer: JoinHandle<Vec<InLog>>,
     acknowledged: Arc<Mutex<Vec<Instant>>>,
-    /// librdkafka's producer to the topic of commands, and when its records were acknowledged.
+    /// librdkafka's producer to the commands topic, and the times of its acknowledgements.
     beside: beside::Written,
     beside_acknowledged: Arc<Mutex<Vec<Instant>>>,
     consumer: JoinHandle<()>,
@@ -113,7 +114,7 @@ impl World {
         Self::start_with(ground, &[])
     }
 
-    /// With flags for the gateways.
+    /// Starts a run with flags for the gateways.
     pub fn start_with(ground: &Ground, flags: &[&str]) -> Self {
         let topics = Topics::make(ground);
         let config = gateway::settings(ground.bootstrap(), 2) + &routes(&topics, "");
@@ -121,7 +122,7 @@ impl World {
         Self::over(ground, topics, gateways.collect(), None)
     }
 
-    /// With gateways that a story has started, of which the brokers may shut one out.
+    /// Starts a run with gateways of the scenario. The brokers may reject one of them.
     pub fn over(
         ground: &Ground,
         topics: Topics,
@@ -171,7 +172,7 @@ impl World {
         &self.gateways[peer]
     }
 
-    /// Until a peer has refused some more commands.
+    /// Waits until a gateway has rejected some more commands.
     pub fn wait_refused(&self, peer: usize) {
         let since = Instant::now();
         let refusals = || {
@@ -189,8 +190,8 @@ impl World {
         }
     }
 
-    /// From now on both peers must answer. Says how many commands the one shut out has refused: all
-    /// it was asked, and each for certain.
+    /// From now on both gateways must answer. Returns how many commands the rejected one has
+    /// refused: every one, and each for certain.
     pub fn let_in(&mut self) -> usize {
         let peer = self.shut_out.take().expect("one is shut out");
         let happened = self.shared.lock();
@@ -202,7 +203,8 @@ impl World {
         tries.len()
     }
 
-    /// Does something to the cluster, waits until all goes on, and notes how long it was felt.
+    /// Applies a fault to the cluster, waits until everything works again, and measures its
+    /// effects.
     pub fn event<T>(&mut self, fault: &str, does: impl FnOnce(&Topics) -> T) -> T {
         std::thread::sleep(PEACE);
         let (from, from_ms) = (Instant::now(), millis());
@@ -234,8 +236,8 @@ impl World {
         done
     }
 
-    /// Until commands are answered by each peer, events written, and every reader is given what was
-    /// written after `since`.
+    /// Waits until each gateway answers commands, events are written, and every reader has received
+    /// one that was written after `since`.
     fn wait_progress(&self, since: Instant) {
         let after = |times: &mut dyn Iterator<Item = Instant>| times.filter(|&t| t > since).count();
         loop {
@@ -273,8 +275,8 @@ impl World {
         }
     }
 
-    /// Ends the load, closes the ledger and prints the account; fails on any anomaly. Gives how long
-    /// the faults were felt.
+    /// Ends the load, compares the ledger and prints the summary. Fails on any anomaly. Returns the
+    /// measured effects of the faults.
     pub fn finish(mut self, story: &str) -> Vec<Row> {
         self.shared.quiet.store(true, Ordering::Relaxed);
         for client in self.clients {
@@ -355,7 +357,7 @@ impl World {
     }
 }
 
-/// When a command of which client came into the log.
+/// Times at which commands were appended, with their clients.
 fn appended(attempts: &[Attempt], commands: &[Record]) -> Vec<felt::Command> {
     let clients = attempts.iter().map(|it| (it.key.as_str(), it.lane));
     let clients: BTreeMap<_, _> = clients.collect();
@@ -375,7 +377,7 @@ pub fn in_log(records: &[Record], name: impl Fn(&Record) -> Option<String>) -> V
     records.iter().map(one).collect()
 }
 
-/// Until every reader has as many as there are, and some time for what should not come.
+/// Waits until every reader has all events, and some more time for unexpected ones.
 fn wait_given(shared: &Shared, received: &Mutex<Vec<Received>>, count: usize) {
     let until = Instant::now() + PATIENCE;
     let all = || {
@@ -388,10 +390,10 @@ fn wait_given(shared: &Shared, received: &Mutex<Vec<Received>>, count: usize) {
     std::thread::sleep(Duration::from_millis(300));
 }
 
-/// The routes of a world's gateways. `more` is further keys of those of commands.
+/// The routes of a run's gateways. `more` has additional keys for command routes.
 pub fn routes(topics: &Topics, more: &str) -> String {
     let mut config = String::new();
-    // The quick ones are told "unknown" in any fault, and learn the truth by their key.
+    // Commands with a short timeout get "unknown" in any fault, and learn the result by their key.
     for (name, timeout) in [("patient", "20s"), ("quick", "2s")] {
         let _ = write!(
             config,

@@ -1,4 +1,4 @@
-//! What operators see of brokers and partitions: each number moves for the reason it names.
+//! Metrics of brokers and partitions: each changes only for the reason that its name says.
 
 use crate::admin::Admin;
 use crate::app::App;
@@ -8,7 +8,7 @@ use crate::ground::Ground;
 use crate::kcat::Produce;
 use crate::service::Reply;
 
-/// Waits until a metric, summed over the samples with these labels, is as wanted.
+/// Waits until a metric, summed over the samples with these labels, has the wanted value.
 fn wait_metric(gateway: &Gateway, (name, labels): (&str, &str), wanted: impl Fn(f64) -> bool) {
     let until = std::time::Instant::now() + PATIENCE;
     let name = format!("sluicegate_{name}");
@@ -37,7 +37,7 @@ pub fn what_a_broker_does_is_counted_under_its_address(ground: &Ground) {
     gateway.wait_serving();
     gateway.wait_admin("/readyz", |it| it.status == 200);
     let of = |name: &str| gateway.metric(&format!("sluicegate_kafka_broker_{name}"), "broker=");
-    // Nothing is there to read yet, and nothing was written: answers without records alone.
+    // There are no records yet, so the broker's responses have none.
     let late = ("kafka_broker_fetch_late_seconds_count", "broker=");
     wait_metric(&gateway, late, |it| it > 0.0);
     assert_eq!(of("fetch_seconds_count"), 0.0);
@@ -49,8 +49,8 @@ pub fn what_a_broker_does_is_counted_under_its_address(ground: &Ground) {
     let answer = gateway.ask(&Request::post("/items/a/orders", "{}"));
     assert_eq!(answer.text(), "done");
     assert!(of("produce_seconds_count") > 0.0);
-    // What is read is deleted, and the broker that led it says so. It may have said the same of a
-    // new topic, before it knew that it leads it.
+    // The topic that is read is deleted, and its leader reports an error. It may also have reported
+    // one for a new topic, before it knew that it was leader.
     let leader = "error=\"leader\"";
     let before = gateway.metric("sluicegate_kafka_broker_request_failures_total", leader);
     Admin::of(ground.bootstrap()).delete_topic(&doomed);
@@ -66,8 +66,8 @@ pub fn what_a_broker_does_is_counted_under_its_address(ground: &Ground) {
     assert!(failed.sum::<u64>() > 0, "{status}");
 }
 
-/// More in one answer than may be on its way to the shards: the topic pauses, goes on when that is
-/// applied, and all of it arrives.
+/// One response has more bytes than may be unapplied. The topic pauses, continues when they are
+/// applied, and every record arrives.
 pub fn a_topic_that_is_full_pauses_each_of_its_partitions(ground: &Ground) {
     let app = App::new(ground);
     let big = "b".repeat(700_000);
@@ -96,7 +96,7 @@ pub fn a_topic_that_is_full_pauses_each_of_its_partitions(ground: &Ground) {
         assert_eq!(paused(&labels), times, "the topic's order pauses as one");
     }
     assert_eq!(paused(&events), 0.0, "nothing came of the other topic");
-    // What was on its way has arrived.
+    // All bytes have been applied.
     let bytes = ("kafka_partition_in_flight_bytes", items.as_str());
     wait_metric(&gateway, bytes, |it| it == 0.0);
 }

@@ -1,5 +1,5 @@
-//! Commands: a request becomes a record, the correlated reply becomes the response, and a retry is
-//! answered by what is known.
+//! Commands: a request becomes a record, the correlated reply becomes the response, and a retry
+//! gets the stored reply.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ pub fn a_reply_becomes_the_response(ground: &Ground) {
         let reply = Reply::new(201, r#"{"order":7}"#);
         let reply = reply.header("content-type", "application/vnd.shop+json");
         let reply = reply.header("location", "/orders/7").header("etag", "v7");
-        // None of these is the service's to say.
+        // A service must not set any of these headers.
         let reply = reply
             .header("connection", "close")
             .header("content-length", "3");
@@ -93,7 +93,7 @@ pub fn every_method_reaches_the_service(ground: &Ground) {
         })
     });
     let gateway = app.gateway(1);
-    // One connection for all of them.
+    // Use one connection for all of them.
     let mut connection = gateway.connect();
     let answer = connection.ask(&Request::new("PUT", "/items/a%20b").json("{}"));
     assert_eq!((answer.status, answer.body.len()), (204, 0));
@@ -140,7 +140,8 @@ pub fn a_retry_at_a_peer_started_later_gets_the_same_reply(ground: &Ground) {
     let request = order("i", "{}", "\"retry-me\"");
     let original = first.ask(&request);
     assert_eq!((original.status, original.text()), (201, "effect 0"));
-    // The same process knows it, and so does one that never saw the request, when the first is dead.
+    // The same process knows the reply, and so does one that never saw the request, after the first
+    // has died.
     let again = first.ask(&request);
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     first.kill_9();
@@ -154,7 +155,7 @@ pub fn a_retry_at_a_peer_started_later_gets_the_same_reply(ground: &Ground) {
         );
         assert_eq!(replayed.header("x-effect"), Some("0"));
         assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
-        // Bare or quoted, it is one key.
+        // A key without quotes is the same key.
         let bare = later.ask(&order("i", "{}", "retry-me"));
         assert_eq!(bare.text(), "effect 0");
     }
@@ -179,7 +180,7 @@ pub fn equal_requests_at_once_are_one_command(ground: &Ground) {
             })
         })
         .collect();
-    // All of them have come before the service answers any.
+    // All of them have arrived before the service answers any.
     gateway.wait_admin("/status", |_| {
         gateway.status_sum("connections") >= CLIENTS as u64
             && gateway.status_sum("commands_open") == 1
@@ -212,7 +213,7 @@ pub fn another_request_under_the_same_key_is_refused(ground: &Ground) {
             "it does not show the first one's answer"
         );
     }
-    // Another route has keys of its own.
+    // Keys of another route are different commands.
     let elsewhere = Request::post("/careful/i", "{}").header("idempotency-key", "\"k\"");
     assert_eq!(gateway.ask(&elsewhere).status, 200);
     assert_eq!(service.seen().len(), 2);
@@ -247,7 +248,7 @@ pub fn a_silent_service_is_an_unknown_outcome_and_the_retry_learns_it(ground: &G
         (unknown.status, unknown.problem().as_str()),
         (504, "outcome-unknown")
     );
-    // A retry joins what is open: no second record, and still no answer.
+    // A retry joins the command in flight: there is no second record, and still no reply.
     assert_eq!(gateway.ask(&request).status, 504);
     let records = kcat::read_until(app.bootstrap(), &app.commands, 1);
     let [command] = &records[..] else {
@@ -262,7 +263,7 @@ pub fn a_silent_service_is_an_unknown_outcome_and_the_retry_learns_it(ground: &G
     let learned = gateway.wait_until(&request, |it| it.status == 201);
     assert_eq!(learned.text(), "late");
     assert_eq!(app.commands_in_log().len(), 1, "one record");
-    // So does a peer that never saw it.
+    // So does another instance that never saw the command.
     let peer = app.gateway(1);
     let replayed = peer.ask(&request);
     assert_eq!((replayed.status, replayed.text()), (201, "late"));
@@ -303,8 +304,8 @@ pub fn a_reply_that_is_no_response_is_a_bad_gateway(ground: &Ground) {
     }
 }
 
-/// A service that gets one header wrong gets it wrong in every reply. That header is left out, the
-/// log names it, and the rest of each reply reaches its client.
+/// A service that sets one header wrongly does so in every reply. That header is omitted, the log
+/// names it, and the rest of each reply reaches its client.
 pub fn a_header_that_http_can_not_carry_is_left_out_of_the_reply(ground: &Ground) {
     let app = App::new(ground);
     let _service = app.service(|_| {
@@ -331,7 +332,7 @@ pub fn a_header_that_http_can_not_carry_is_left_out_of_the_reply(ground: &Ground
     );
 }
 
-/// A reply that answers no command would otherwise have no visible effect but a 504.
+/// A reply without a command would otherwise have no visible effect but a 504.
 pub fn a_reply_that_answers_no_command_is_named_and_counted(ground: &Ground) {
     let app = App::new(ground);
     let gateway = app.gateway(2);
@@ -425,7 +426,7 @@ pub fn two_requests_under_one_key_at_two_gateways_each_get_their_own_reply(groun
         let answer = client.join().expect("an answer");
         let text = format!("reply {}", n + 1);
         assert_eq!((answer.status, answer.text()), (201, text.as_str()));
-        // And so does every retry, at either gateway.
+        // Every retry gets the same reply, at either gateway.
         for gateway in &gateways {
             let again = gateway.wait_until(&requests[n], |it| it.status == 201);
             assert_eq!(again.text(), text);
@@ -440,7 +441,7 @@ pub fn two_requests_under_one_key_at_two_gateways_each_get_their_own_reply(groun
     assert_eq!(app.commands_in_log().len(), 2);
 }
 
-/// The same with one gateway that is killed between the two requests.
+/// The same with one gateway, which is killed between the two requests.
 pub fn two_requests_under_one_key_with_a_kill_between_each_get_their_own_reply(ground: &Ground) {
     let app = App::new(ground);
     let mut gateway = app.gateway(1);

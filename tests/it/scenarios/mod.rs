@@ -1,6 +1,6 @@
-//! What the gateway promises, as stories: each starts gateways over a cluster, does something to them
-//! from outside and looks at answers and logs. Each is written once and runs on every ground; the
-//! list in `on_ground!` makes the tests.
+//! The gateway's guarantees as scenarios. Each starts gateways on a cluster, acts on them from
+//! outside, and checks responses and logs. Each is written once and runs on every cluster; the list
+//! in `on_ground!` creates the tests.
 
 pub mod brokers;
 pub mod commands;
@@ -8,7 +8,7 @@ pub mod queries;
 pub mod starting;
 pub mod streams;
 
-/// Makes a module of tests out of all stories, on one ground.
+/// Creates a module of tests from all scenarios, on one cluster.
 macro_rules! on_ground {
     ($ground:path) => {
         $crate::scenarios::on_ground! { $ground,

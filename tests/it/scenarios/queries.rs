@@ -1,4 +1,4 @@
-//! Queries: the newest record of a key, all keys, validators.
+//! Queries: the newest record of a key, collections, validators.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -75,10 +75,11 @@ pub fn a_validator_saves_the_body(ground: &Ground) {
     }
     assert_eq!(ask(&other).status, 200);
     assert_eq!(ask("\"unclosed").status, 400);
-    // A peer with other shards gives the same validator: it is of the record, not of the process.
+    // Another instance with other shards returns the same validator, because it depends on the
+    // record and not on the process.
     let peer = app.gateway(1);
     assert_eq!(peer.get("/items/a").header("etag"), Some(etag.as_str()));
-    // A change has another one.
+    // A changed record has another validator.
     app.produce(&app.items).keyed([("a", "{\"n\":2}")]);
     let changed = gateway.wait_until(&Request::get("/items/a"), |it| it.text() == "{\"n\":2}");
     assert_ne!(changed.header("etag"), Some(etag.as_str()));
@@ -154,7 +155,7 @@ pub fn what_can_not_stand_in_an_array_is_left_out(ground: &Ground) {
     list.sort_unstable();
     assert_eq!(list, ["\"2\"", "0", "1", "3"]);
     assert!(text.contains(&deep) && !text.contains(&deeper));
-    // A value that the array leaves out is still served by its key, unchanged.
+    // A value that the array omits is still served by its key, unchanged.
     assert_eq!(gateway.get("/items/text").text(), "not json");
     assert_eq!(gateway.get("/items/latin").body, b"\"\xe9\"");
     assert_eq!(gateway.get("/items/deepest").text(), deepest);
@@ -165,7 +166,7 @@ pub fn what_can_not_stand_in_an_array_is_left_out(ground: &Ground) {
     assert_eq!(warned.len(), 1, "{warned:?}");
     assert!(warned[0].contains("partition") && warned[0].contains("offset"));
     wait_state(&gateway, &app.items, "ready");
-    // Once corrected, it is in the array.
+    // Once the value is corrected, it is in the array.
     app.produce(&app.items).keyed([("text", "\"json\"")]);
     let put_right = |it: &Response| it.text().contains("\"json\"");
     gateway.wait_until(&Request::get("/items"), put_right);
@@ -185,7 +186,7 @@ pub fn a_long_pipeline_is_answered_in_order(ground: &Ground) {
     let mut bytes = Vec::new();
     for n in 0..REQUESTS {
         let target = match n % 10 {
-            // Among those that are quick some that visit every shard, and some that are refused.
+            // Among the fast requests are some that visit every shard, and some that are rejected.
             3 => "/items".to_owned(),
             7 => "/nowhere".to_owned(),
             _ => format!("/items/k{}", n % 50),
@@ -271,7 +272,7 @@ fn wait_state(gateway: &Gateway, topic: &str, state: &str) -> String {
     }
 }
 
-/// Waits until the log has so many WARN lines of a topic, and no more. Another thread reads the log.
+/// Waits until the log has exactly this many WARN lines of a topic. Another thread reads the log.
 fn wait_warnings(gateway: &Gateway, topic: &str, count: usize) -> Vec<String> {
     let until = Instant::now() + PATIENCE;
     while warnings(gateway, topic).len() < count && Instant::now() < until {
@@ -345,7 +346,8 @@ pub fn an_undecodable_batch_is_never_a_404_nor_an_old_value(ground: &Ground) {
         assert_eq!(told(&knows.get(&format!("/items/{key}"))), wanted, "{key}");
     }
     drop(knows);
-    // It ends for a key that is written again. Another batch is reported without another WARN.
+    // The doubt ends for a key that is written again. Another batch is reported without another
+    // WARN.
     write_bomb(&app, &app.items, 2, "two");
     to(1).keyed([("old", "3")]);
     for gateway in [&live, &loaded] {
@@ -623,7 +625,8 @@ pub fn replies_that_can_not_be_decoded_are_named(ground: &Ground) {
     wait_state(&gateway, &app.replies, "ready");
 }
 
-/// Many more than a quiet shard frees if each of its turns frees some and the next is not due.
+/// Many more than a quiet shard removes if each of its turns removes some and does not schedule the
+/// next.
 pub fn deleted_keys_are_forgotten_though_nothing_else_happens(ground: &Ground) {
     const KEYS: usize = 60_000;
     let mut app = App::new(ground);

@@ -1,4 +1,4 @@
-//! Starts that can't succeed yet, ends in order, and what operators see meanwhile.
+//! Starts that cannot succeed yet, orderly ends, and what operators see meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::kcat::Produce;
 use crate::metrics_page;
 use crate::service::Reply;
 
-/// What an operator must be told by then (R9).
+/// Time in which an operator must be informed (R9).
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
-/// Waits until `/readyz` says something, and checks that it is not ready.
+/// Waits until `/readyz` has this text, and checks that it is not ready.
 pub fn wait_not_ready(gateway: &Gateway, says: &str) {
     let until = Instant::now() + TOLD_WITHIN;
     loop {
@@ -102,7 +102,8 @@ pub fn an_unfit_topic_keeps_its_own_routes_only(ground: &Ground) {
         assert_eq!(told, (503, "topic-unavailable".into()), "{answer:?}");
         assert!(answer.header("retry-after").is_some());
     }
-    // What works, and could work better, is said: once in the log, and as long as it is so.
+    // A topic that works but could work better is reported once in the log, and in `/readyz` while
+    // it lasts.
     gateway.wait_said_text("it is not compacted");
     gateway.wait_said_text("so a newer reply hides an older one");
     let ready = gateway.admin_get("/readyz");
@@ -121,8 +122,8 @@ pub fn an_unfit_topic_keeps_its_own_routes_only(ground: &Ground) {
     gateway.wait_admin("/readyz", |answer| answer.status == 200);
 }
 
-/// What works, and may not be meant so, is said in the log and stands in `/readyz`, which stays 200;
-/// it goes when the topic is put right.
+/// A policy that works but may not be intended is reported in the log and listed in `/readyz`,
+/// which stays 200, until the topic is corrected.
 pub fn a_policy_that_may_not_be_meant_is_named_until_it_is_changed(ground: &Ground) {
     let app = App::new(ground);
     let plain = ground.topic("plain", 1, &[]);
@@ -234,7 +235,7 @@ pub fn the_metrics_page_is_well_formed(ground: &Ground) {
     let kind = page.header("content-type").unwrap_or_default().to_owned();
     assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
     let families = metrics_page::check(page.text());
-    // What docs/metrics.md lists is what is served.
+    // The admin port serves exactly the metrics that docs/metrics.md lists.
     let documented = include_str!("../../../docs/metrics.md");
     for line in documented
         .lines()
@@ -252,7 +253,7 @@ pub fn the_metrics_page_is_well_formed(ground: &Ground) {
             "{name} is served, not documented"
         );
     }
-    // An address to others is none of ours: rebinding a name must not open the admin port.
+    // Another host name is rejected: DNS rebinding must not open the admin port.
     let mut connection = Connection::open(gateway.admin());
     connection.send(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     assert!((400..500).contains(&connection.response(false).status));

@@ -1,5 +1,5 @@
-//! Streams: what subscribers are sent, and that a reader who resumes by id, wherever, misses
-//! nothing and gets nothing twice.
+//! Streams: the events that subscribers receive. A reader that resumes by id at any instance misses
+//! no event and gets none twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::JoinHandle;
@@ -12,7 +12,7 @@ use crate::gateway::Gateway;
 use crate::ground::Ground;
 use crate::kcat::{self, Produce};
 
-/// Long enough that what was not to come would have come.
+/// Long enough for an unexpected event to have arrived.
 const QUIET: Duration = Duration::from_millis(300);
 
 pub fn a_live_stream_begins_now(ground: &Ground) {
@@ -20,7 +20,8 @@ pub fn a_live_stream_begins_now(ground: &Ground) {
     app.produce(&app.events).keyed([("a", "before")]);
     let gateway = app.gateway(2);
     let mut stream = Events::open(gateway.address(), "/events/live");
-    // Its place is told before the first event, so that a reader who is cut now loses nothing.
+    // The stream's position is sent before the first event, so that a reader that is cut now loses
+    // nothing.
     let place = stream.wait_for_id();
     assert_eq!(stream.positions(), 1, "also for readers that need an event");
     assert!(stream.retry().is_some_and(|millis| millis > 0));
@@ -33,7 +34,7 @@ pub fn a_live_stream_begins_now(ground: &Ground) {
     assert_eq!(stream.next_within(QUIET), None);
     let again = Events::resume(gateway.address(), "/events/live", &place);
     assert_eq!(data(again, 2), set(["one", "two"]));
-    // Browsers can't set the header on a first connection: the query is as good.
+    // Browsers can't set the header on a first connection, so the query parameter is equivalent.
     for name in [
         "lastEventId",
         "last_event_id",
@@ -105,7 +106,7 @@ pub fn a_filter_lets_one_key_through(ground: &Ground) {
         .keyed([("k8", "not for it"), ("k7", "new"), ("K7", "nor this")]);
     assert_eq!(stream.next().data, "new");
     assert_eq!(stream.next_within(QUIET), None);
-    // A quiet stream's place moves on with the topic, so its reader resumes from now.
+    // The position of a quiet stream advances with the topic, so its reader resumes from now.
     let quiet = stream.last_event_id().to_owned();
     app.produce(&app.events)
         .keyed([("k8", "x"), ("k9", "y"), ("k10", "z")]);
@@ -124,7 +125,7 @@ pub fn records_of_every_codec(ground: &Ground) {
     live.wait_for_id();
     let mut wanted = BTreeSet::new();
     for codec in CODECS {
-        // Long and alike, so that compression is worth it.
+        // Long and similar values, so that producers compress them.
         let values: Vec<_> = (0..50)
             .map(|n| format!("{codec} {n} {}", "la".repeat(200)))
             .collect();
@@ -168,8 +169,8 @@ pub fn records_without_key_or_value(ground: &Ground) {
         (event.name.as_str(), event.data.as_str()),
         ("base64", "//4A")
     );
-    // A null key in a compacted topic can't be asked for, and breaks nothing. (Kafka refuses it
-    // there; the development broker does as Kafka does. So it is not tried.)
+    // A record with a null key in a compacted topic has no effect. (Kafka rejects such records, and
+    // the development broker does too, so this is not tested.)
 }
 
 pub fn every_line_end_of_a_value_is_a_line(ground: &Ground) {
@@ -212,7 +213,7 @@ pub fn an_unreadable_id_is_told_and_starts_over(ground: &Ground) {
         );
         assert_eq!(stream.next().data, "one");
     }
-    // The id of another log, though well formed, is not this one's.
+    // A well-formed id of another log is not valid here.
     let other = App::new(ground);
     other.produce(&other.events).keyed([("a", "other")]);
     let elsewhere = other.gateway(1);
@@ -235,7 +236,7 @@ pub fn what_can_not_be_decoded_is_a_gap(ground: &Ground) {
     let start = live.wait_for_id();
     let to = || app.produce(&app.events).partition(1);
     to().values(["before"]);
-    // A bomb: a few KiB in the log, more than this gateway unpacks.
+    // A batch of a few KiB in the log that exceeds this gateway's limit when unpacked.
     to().codec("gzip")
         .option("message.max.bytes=8000000")
         .bytes(&vec![b'x'; 4 << 20]);
@@ -253,7 +254,8 @@ pub fn what_can_not_be_decoded_is_a_gap(ground: &Ground) {
     };
     let id = check(&mut live);
     assert!(gateway.metric("sluicegate_kafka_undecodable_total", &app.events) >= 1.0);
-    // Who reads the same from the log is told the same, and who has been told is not told again.
+    // A reader of the same records from the log receives the same gap, and a reader that has
+    // received it does not receive it again.
     let peer = Gateway::launch_with(&app.config(1, ""), &[settings]);
     peer.wait_serving();
     check(&mut Events::open(peer.address(), "/events/all"));
@@ -281,8 +283,7 @@ pub fn a_stream_goes_on_at_another_peer(ground: &Ground) {
     let mut reader = Reader::default();
     let mut stream = Events::open(peers[0].address(), "/events/all");
     for round in 0..30 {
-        // Some leave in the middle of a burst, some before their first event, some when all is
-        // read.
+        // Some disconnect during a burst, some before their first event, some after the last one.
         for _ in 0..(round * 7) % 40 {
             match stream.next_within(QUIET) {
                 Some(event) => reader.on(&event),
@@ -361,7 +362,7 @@ pub fn a_snapshot_goes_on_at_another_peer(ground: &Ground) {
         }
         let id = stream.last_event_id().to_owned();
         drop(stream);
-        // While the reader is away, keys change and keys go.
+        // While the reader is disconnected, keys change and keys are deleted.
         let news: Vec<_> = (0..40)
             .map(|n| (format!("k{}", (n * 7 + round) % 300), n % 4 == 0))
             .map(|(key, gone)| match gone {
@@ -385,7 +386,7 @@ pub fn a_snapshot_goes_on_at_another_peer(ground: &Ground) {
             None => truth.remove(&key),
         };
     }
-    // Then it is quiet, and deletes of what the reader never had have changed nothing.
+    // Then the stream is quiet, and deletes of keys that the reader never had have changed nothing.
     let until = Instant::now() + PATIENCE;
     loop {
         match stream.next_within(QUIET) {
@@ -428,7 +429,7 @@ pub fn one_fetch_however_many_clients(ground: &Ground) {
     assert_eq!(sent, (CLIENTS * RECORDS) as f64);
 }
 
-/// What a reader has got, over all its connections.
+/// The events that a reader has received, over all its connections.
 #[derive(Debug, Default)]
 struct Reader {
     seen: BTreeSet<String>,
@@ -453,7 +454,7 @@ impl Reader {
         );
     }
 
-    /// Against the log, as another implementation reads it.
+    /// Compares the events with the log, as another client reads it.
     fn check(&self, app: &App) {
         let truth = kcat::read(app.bootstrap(), &app.events);
         let truth: BTreeSet<_> = truth
@@ -464,7 +465,7 @@ impl Reader {
     }
 }
 
-/// Writes batches until there are `batches`; gives how many records that made.
+/// Writes until there are `batches` batches. Returns the number of records.
 fn write_all_the_while(app: &App, batches: usize) -> JoinHandle<usize> {
     let (bootstrap, topic) = (app.bootstrap().to_owned(), app.events.clone());
     std::thread::spawn(move || {
@@ -498,8 +499,8 @@ fn data(mut stream: Events, count: usize) -> BTreeSet<String> {
     all
 }
 
-/// Reads a snapshot until its values are as wanted. Deletes of keys that a reader never had are no
-/// news: a snapshot may have them.
+/// Reads a snapshot until it has the wanted values. Deletes of keys that a reader never had are
+/// ignored: a snapshot may have them.
 fn settle(
     stream: &mut Events,
     enough: impl Fn(&BTreeMap<String, usize>) -> bool,

@@ -1,5 +1,5 @@
-//! Two clusters, each with its own way in: `[kafka]` is a development broker that asks for nothing,
-//! the other real Kafka behind TLS and a password.
+//! Two clusters with different security: `[kafka]` is a development broker without any, the other
+//! is real Kafka behind TLS and a password.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::ground::{Ground, random};
 use crate::kcat::{self, Produce};
 use crate::service::{Reply, Service};
 
-/// One broker with the topics of commands, and the secured cluster with those that are read.
+/// A broker with the topics of commands, and the secured cluster with the topics that are read.
 struct Pair {
     central: BrokerHandle,
     items: String,
@@ -64,7 +64,7 @@ impl Pair {
         })
     }
 
-    /// A command and a query of the first cluster.
+    /// Checks a command and a query of the first cluster.
     fn first_works(&self, gateway: &Gateway) {
         Produce::to(&self.central.bootstrap(), "items").keyed([("a", "central")]);
         gateway.wait_until(&Request::get("/here/a"), |it| it.text() == "central");
@@ -73,12 +73,13 @@ impl Pair {
         assert_eq!(kcat::read(&self.central.bootstrap(), "commands").len(), 1);
     }
 
-    /// A query and the stream of the second.
+    /// Checks a query and the stream of the second cluster.
     fn second_works(&self, gateway: &Gateway) {
         Produce::to(&cluster().bootstrap(), &self.items).keyed([("a", "edge")]);
         Produce::to(&cluster().bootstrap(), &self.events).values(["seen"]);
         gateway.wait_until(&Request::get("/there/a"), |it| it.text() == "edge");
-        // Topics become live one by one; a stream of one that is not is sent away, to come again.
+        // Topics become live one by one. A stream of a topic that is not live yet is closed with
+        // `retry:`.
         gateway.wait_admin("/readyz", |it| it.status == 200);
         let event = Events::open(gateway.address(), "/events").next();
         assert_eq!(event.data, "seen");
@@ -97,7 +98,7 @@ fn tls(ca: &str) -> String {
     format!("[cluster.tls]\nenabled = true\nca = \"{}\"\n", ca.display())
 }
 
-/// Waits until the second cluster is what `/readyz` and the log name with all of `words`.
+/// Waits until `/readyz` and the log name the second cluster with all of `words`.
 fn is_named(gateway: &Gateway, words: &[&str]) {
     let has_all = |text: &str| words.iter().all(|word| text.contains(word));
     let ready = gateway.wait_admin("/readyz", |it| has_all(it.text()));
@@ -142,7 +143,8 @@ fn a_wrong_password_for_the_second_leaves_the_first() {
     assert!(!gateway.said().contains("kafka.sasl"), "{}", gateway.said());
 }
 
-/// The first cluster has a user and a password; the second asks for one and is told none of it.
+/// The first cluster has a user and a password. The second one asks for credentials and receives
+/// none of them.
 #[test]
 fn what_kafka_says_is_not_shown_to_the_second() {
     let pair = Pair::new();
@@ -151,7 +153,7 @@ fn what_kafka_says_is_not_shown_to_the_second() {
     let config = config.replacen("[log]", &(super::sasl("plain", PASSWORD) + "[log]"), 1);
     assert!(config.contains(&edge) && config.contains("[kafka.sasl]"));
     let gateway = Gateway::launch(&config);
-    // SASL is tried where it is said, and the development broker knows none.
+    // SASL is used only where it is configured, and the development broker does not support it.
     let words = ["SaslHandshake", "cluster.sasl of cluster `edge`"];
     is_named(&gateway, &words);
     assert!(!gateway.said().contains("PLAIN"), "{}", gateway.said());
@@ -174,7 +176,7 @@ fn a_token_reaches_the_cluster_it_is_of() {
         &gateway,
         &["no token for the brokers of cluster `edge`", key],
     );
-    // One cause is told once, and what waits for it points there.
+    // A cause is reported once, and dependent checks refer to it.
     let ready = gateway.admin_get("/readyz");
     assert_eq!(ready.text().matches("no token").count(), 1, "{ready:?}");
     gateway.wait_said_text("serving without");

@@ -1,15 +1,17 @@
-//! Who is in which catch-up read, where partitions have no leader: the client is shown no broker, and what a
-//! read brings is given by hand.
+//! Which streams share a catch-up read while partitions have no leader. The client knows no broker;
+//! what a read brings is given by hand.
 
+use super::super::catch_up::STALL_CHECK_EVERY;
 use super::*;
 use crate::kafka::{DirectoryRole, Lane, ReadId, ReadKey, Settings};
 use crate::log::Next;
 use crate::log::testing::{Draft, batch};
-use crate::model::{ExchangeId, HashSecret, LogTag, Now, Offset, UnixMillis};
+use crate::model::{HashSecret, LogTag, Now, Offset, UnixMillis};
 use crate::shard::home::order::{Limits, Order};
 use crate::shard::home::partitions::Part;
-use crate::shard::message::Message;
+use crate::shard::message::{FeedMessage, Message, ProjectionMessage};
 use crate::shard::outbox::Outbox;
+use crate::shard::snapshot::TopicIndex;
 
 const TOPIC: TopicHandle = TopicHandle(0);
 
@@ -19,7 +21,7 @@ struct Ground {
     parts: Vec<Part>,
     client: Client,
     catch_ups: CatchUps,
-    now: Instant,
+    now: Now,
     out: Outbox,
 }
 
@@ -55,14 +57,16 @@ impl Ground {
             order,
             parts: vec![Part::default(); 2],
             client,
-            catch_ups: CatchUps::new(TopicIndex(0), TOPIC, encodings),
-            now: Instant::ZERO,
+            catch_ups: CatchUps::new(encodings),
+            now: Now::default(),
             out: Outbox::new(ShardId(0)),
         }
     }
 
-    fn with(&mut self, act: impl FnOnce(&mut CatchUps, &mut CatchUpContext<'_>)) {
-        let mut at = CatchUpContext {
+    fn with(&mut self, act: impl FnOnce(&mut CatchUps, &mut HistoryContext<'_>)) {
+        let mut at = HistoryContext {
+            topic: TopicIndex(0),
+            handle: TOPIC,
             order: &self.order,
             parts: &self.parts,
             now: self.now,
@@ -76,21 +80,25 @@ impl Ground {
         self.join_in(0, slot, from);
     }
 
-    /// For events of this encoding.
-    fn join_in(&mut self, encoding: usize, slot: u32, from: Cut) {
-        let question = StreamQuestion {
+    fn question(slot: u32) -> StreamQuestion {
+        StreamQuestion {
             exchange: ExchangeId {
                 shard: ShardId(1),
                 slot,
                 generation: 0,
             },
             number: 1,
-        };
+        }
+    }
+
+    /// For events of this encoding.
+    fn join_in(&mut self, encoding: usize, slot: u32, from: Cut) {
+        let question = Self::question(slot);
         self.with(|catch_ups, at| catch_ups.join(question, encoding, from, at));
     }
 
-    /// A read brings the record before `next`, and the shard's members take it.
-    fn brings(&mut self, partition: u32, next: u64) {
+    /// A read brings the record before `next`.
+    fn reads(&mut self, partition: u32, next: u64) {
         let read = ReadKey {
             lane: Lane::History,
             topic: TOPIC,
@@ -107,14 +115,19 @@ impl Ground {
             stable_end: Offset(10),
         };
         self.with(|catch_ups, at| catch_ups.on_read(event, at));
-        let number = self.catch_ups.number;
+    }
+
+    /// The same, and the shard's members take it.
+    fn brings(&mut self, partition: u32, next: u64) {
+        self.reads(partition, next);
+        let number = self.catch_ups.last;
         self.with(|catch_ups, at| catch_ups.on_taken(ShardId(1), number, 1, at));
     }
 
     /// Two seconds pass.
     fn wait(&mut self) {
-        self.now = self.now.after(LOOK_EVERY);
-        self.with(CatchUps::on_time);
+        self.now.mono = self.now.mono.after(STALL_CHECK_EVERY);
+        self.with(CatchUps::on_timeout);
     }
 
     /// What was told since: who joined a catch-up read, which ended and how.
@@ -123,7 +136,7 @@ impl Ground {
             FeedMessage::CatchUpJoined {
                 catch_up, members, ..
             } => {
-                let slots: Vec<_> = members.iter().map(|(w, _)| w.exchange.slot).collect();
+                let slots: Vec<_> = members.iter().map(|it| it.exchange.slot).collect();
                 Some(format!("{catch_up}: {slots:?}"))
             }
             FeedMessage::CatchUpEnd { catch_up, .. } => Some(format!("{catch_up} met")),
@@ -175,8 +188,8 @@ fn who_lacks_more_than_the_partition_without_a_leader_gets_the_rest() {
     ground.join(1, cut(5, 5));
     ground.brings(1, 10);
     assert_eq!(ground.told(), ["1: [1]"]);
-    ground.now = ground.now.after(LOOK_EVERY / 2);
-    ground.with(CatchUps::on_time);
+    ground.now.mono = ground.now.mono.after(STALL_CHECK_EVERY / 2);
+    ground.with(CatchUps::on_timeout);
     assert_eq!(ground.told(), [""; 0], "an election may take a moment");
     ground.wait();
     assert_eq!(ground.told(), ["1 short"]);
@@ -187,16 +200,22 @@ fn who_lacks_more_than_the_partition_without_a_leader_gets_the_rest() {
 fn what_was_read_and_not_taken_is_not_held_up() {
     let mut ground = Ground::new();
     ground.join(1, cut(5, 5));
-    let number = ground.catch_ups.number;
-    ground.brings(1, 8);
-    ground.with(|catch_ups, at| {
-        let catch_up = catch_ups.running.as_mut().expect("it waits for the rest");
-        catch_up.shards[0].owing = 1;
-        assert_eq!(catch_up.number, number);
-        at.now = at.now.after(LOOK_EVERY);
-        catch_ups.on_time(at);
-    });
+    ground.reads(1, 8);
+    ground.wait();
     assert_eq!(ground.told(), ["1: [1]"]);
+}
+
+#[test]
+fn a_stream_that_ends_while_it_waits_joins_no_catch_up_read() {
+    let mut ground = Ground::new();
+    ground.join(1, cut(5, 5));
+    ground.join(2, cut(5, 5));
+    let exchange = Ground::question(2).exchange;
+    ground.with(|catch_ups, _| catch_ups.cancel(exchange));
+    assert!(ground.catch_ups.waiting.is_empty());
+    ground.brings(0, 10);
+    ground.brings(1, 10);
+    assert_eq!(ground.told(), ["1: [1]", "1 met"]);
 }
 
 #[test]

@@ -1,0 +1,335 @@
+//! One catch-up read: what it reads, what it has sent to which shard, and where it ends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::HistoryContext;
+use crate::kafka::{Event, Lane, ReadId, ReadKey, StartAt, TopicHandle};
+use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
+use crate::model::{Instant, Offset, Partition, ShardId, UnixMillis};
+use crate::shard::home::partitions::log_start;
+use crate::shard::message::FeedMessage;
+use crate::sse::{Encoder, StreamQuestion};
+
+/// Pieces that a catch-up read may hold: its reads are paused while it has more.
+const PIECES_MAX: usize = 4;
+
+/// How long a catch-up read may bring nothing before it is checked for a stall, and how often then.
+pub(super) const STALL_CHECK_EVERY: Duration = Duration::from_secs(2);
+
+/// A catch-up read that runs.
+#[derive(Debug)]
+pub(super) struct CatchUp {
+    /// Unique in its topic, over all incarnations.
+    number: u32,
+    shares: Vec<Share>,
+    encoder: Encoder,
+    /// What has been sent, per partition.
+    reached: Cut,
+    /// The step at which it ends, and that step's cut.
+    target: (Seq, Cut),
+    /// The partitions that are being read.
+    reading: Vec<Partition>,
+    paused: bool,
+    pieces: VecDeque<Piece>,
+    check_at: Instant,
+}
+
+/// What a read brought and no shard has been sent yet.
+#[derive(Debug)]
+enum Piece {
+    /// Records, maybe none, and where the read goes on.
+    Records(Batch, Next),
+    /// Offsets that are no longer in the log, or can't be decoded.
+    Gap(Notice),
+}
+
+/// The members on one shard, as far as the home knows.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    shard: ShardId,
+    members: usize,
+    /// Blocks that were sent and are not taken yet: 0 or 1.
+    owed: usize,
+}
+
+/// What a catch-up read has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advance {
+    /// It waits for records, or for its members.
+    Waiting,
+    /// It has no members any more.
+    Abandoned,
+    /// It has met the order: the window has all that its members lack now.
+    Met,
+}
+
+impl CatchUp {
+    /// Starts at the lowest position of its members. `members`: their questions, and what the
+    /// client of each holds.
+    pub(super) fn start(
+        number: u32,
+        encoder: Encoder,
+        members: &[(StreamQuestion, Cut)],
+        at: &mut HistoryContext<'_>,
+    ) -> Self {
+        let log_start = log_start(at.parts);
+        let mut reached = Cut::start();
+        for (partition, live) in at.order.cut().iter() {
+            let held = members.iter().map(|(_, held)| held.get(partition));
+            let lowest = held.min_by_key(|next| next.offset).unwrap_or(live);
+            let start = log_start.get(partition);
+            reached.set(
+                partition,
+                match start.offset > lowest.offset {
+                    true => start,
+                    false => lowest,
+                },
+            );
+        }
+        let mut new = Self {
+            number,
+            shares: Vec::new(),
+            encoder,
+            reached,
+            target: (Seq(0), Cut::start()),
+            reading: Vec::new(),
+            paused: false,
+            pieces: VecDeque::new(),
+            check_at: at.now.mono.after(STALL_CHECK_EVERY),
+        };
+        new.aim(at);
+        let mut questions: BTreeMap<ShardId, Vec<StreamQuestion>> = BTreeMap::new();
+        for (question, _) in members {
+            let of_shard = questions.entry(question.exchange.shard).or_default();
+            of_shard.push(*question);
+        }
+        for (shard, members) in questions {
+            new.shares.push(Share {
+                shard,
+                members: members.len(),
+                owed: 0,
+            });
+            let log_start = log_start.clone();
+            let joined = FeedMessage::CatchUpJoined {
+                catch_up: number,
+                members,
+                log_start,
+            };
+            at.to_feed(shard, joined);
+        }
+        new
+    }
+
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Moves the end to where the order is now, and reads what is missing.
+    fn aim(&mut self, at: &mut HistoryContext<'_>) {
+        self.target = (at.order.seq(), at.order.cut().clone());
+        for (partition, live) in at.order.cut().iter() {
+            let reached = self.reached.get(partition);
+            if reached.offset < live.offset && !self.reading.contains(&partition) {
+                self.reading.push(partition);
+                let read = history(at.handle, partition);
+                at.client.read(read, StartAt::At(reached));
+            }
+        }
+    }
+
+    /// Takes what a read brought. Returns its partition, unless the event is of no use here: the
+    /// client tries a failed read again by itself.
+    pub(super) fn on_read(
+        &mut self,
+        event: Event,
+        at: &mut HistoryContext<'_>,
+    ) -> Option<Partition> {
+        let (read, piece, next) = match event {
+            Event::Batch {
+                read,
+                mut batch,
+                next,
+                ..
+            } => {
+                batch.hash_keys(at.order.secret());
+                (read, Piece::Records(batch, next), next.offset)
+            }
+            Event::Undecodable { read, from, to, .. } => {
+                // If not even the start of the next batch is known, all up to the end is a gap.
+                // Otherwise the members would wait for ever.
+                let end = self.target.1.get(read.partition).offset;
+                let to = match to == from {
+                    true => end.max(from.next()),
+                    false => to,
+                };
+                gap(read, from, to, GapReason::Undecodable)
+            }
+            Event::OutOfRange {
+                read,
+                wanted,
+                log_start,
+            } if wanted < log_start => gap(read, wanted, log_start, GapReason::Retention),
+            _ => return None,
+        };
+        self.pieces.push_back(piece);
+        if next >= self.target.1.get(read.partition).offset {
+            at.client.stop(read);
+            self.reading.retain(|it| *it != read.partition);
+        }
+        self.check_at = at.now.mono.after(STALL_CHECK_EVERY);
+        Some(read.partition)
+    }
+
+    /// The members on a shard have taken the last block, or left.
+    pub(super) fn on_taken(&mut self, shard: ShardId, members: usize) {
+        if let Some(share) = self.shares.iter_mut().find(|it| it.shard == shard) {
+            share.owed = share.owed.saturating_sub(1);
+            share.members = members;
+        }
+        self.shares.retain(|it| it.members > 0 || it.owed > 0);
+    }
+
+    /// Sends pieces as long as no shard owes a block. `pauses` counts by partition.
+    pub(super) fn advance(
+        &mut self,
+        pauses: &mut BTreeMap<Partition, u64>,
+        at: &mut HistoryContext<'_>,
+    ) -> Advance {
+        while !self.is_owed()
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            match piece {
+                Piece::Records(batch, next) => self.send(&batch, next, at),
+                Piece::Gap(notice) => self.send_gap(notice, at),
+            }
+        }
+        let complete = self.reached.covers(&self.target.1) && !self.is_owed();
+        let met = complete && at.order.holds_after(self.target.0);
+        if complete && !met {
+            // Meanwhile the window has moved past the target.
+            self.aim(at);
+        }
+        self.pace(pauses, at);
+        match (self.shares.is_empty(), met) {
+            (_, true) => Advance::Met,
+            (true, false) => Advance::Abandoned,
+            (false, false) => Advance::Waiting,
+        }
+    }
+
+    fn is_owed(&self) -> bool {
+        self.shares.iter().any(|share| share.owed > 0)
+    }
+
+    /// Encodes records once and sends them to every shard with members.
+    fn send(&mut self, batch: &Batch, next: Next, at: &mut HistoryContext<'_>) {
+        let before = self.reached.clone();
+        let partition = batch.partition();
+        if next.offset > before.get(partition).offset {
+            self.reached.set(partition, next);
+        }
+        let block = self
+            .encoder
+            .records(batch, &before, &self.reached, UnixMillis(0));
+        let Some(block) = block.map(Arc::new) else {
+            return;
+        };
+        for share in &mut self.shares {
+            share.owed += 1;
+            let (catch_up, block) = (self.number, block.clone());
+            at.to_feed(share.shard, FeedMessage::CatchUpBlock { catch_up, block });
+        }
+    }
+
+    /// Sends a gap to every shard with members.
+    fn send_gap(&mut self, notice: Notice, at: &mut HistoryContext<'_>) {
+        if notice.to > self.reached.get(notice.partition).offset {
+            self.reached.set(notice.partition, Next::at(notice.to));
+        }
+        let catch_up = self.number;
+        for share in &self.shares {
+            at.to_feed(share.shard, FeedMessage::CatchUpGap { catch_up, notice });
+        }
+    }
+
+    /// Keeps the reads in step with the slowest shard.
+    fn pace(&mut self, pauses: &mut BTreeMap<Partition, u64>, at: &mut HistoryContext<'_>) {
+        let full = self.pieces.len() >= PIECES_MAX;
+        if full == self.paused {
+            return;
+        }
+        self.paused = full;
+        for &partition in &self.reading {
+            let read = history(at.handle, partition);
+            if full {
+                *pauses.entry(partition).or_default() += 1;
+                at.client.pause(read);
+            } else {
+                at.client.resume(read);
+            }
+        }
+    }
+
+    /// When [`Self::stalled`] is to be called.
+    pub(super) const fn check_at(&self) -> Instant {
+        self.check_at
+    }
+
+    /// The partitions that stall the read, if nothing can be sent and no broker is being asked for
+    /// what is missing. Between two tries of a read no broker is asked either, so check only after
+    /// [`STALL_CHECK_EVERY`] without news. A read that is ended between tries loses no answer, and
+    /// its members go on in the next catch-up read.
+    pub(super) fn stalled(&mut self, at: &HistoryContext<'_>) -> Option<&[Partition]> {
+        self.check_at = at.now.mono.after(STALL_CHECK_EVERY);
+        let asked = |&p: &Partition| at.client.is_asked(history(at.handle, p));
+        let waits = !self.pieces.is_empty() || self.is_owed() || self.reading.iter().any(asked);
+        (!waits).then_some(&self.reading)
+    }
+
+    /// Stops the reads.
+    pub(super) fn stop(&self, topic: TopicHandle, client: &mut crate::kafka::Client) {
+        for &partition in &self.reading {
+            client.stop(history(topic, partition));
+        }
+    }
+
+    /// Ends, and notifies the shards with members. `met`: as [`Advance::Met`] says.
+    pub(super) fn end(self, met: bool, incarnation: u32, at: &mut HistoryContext<'_>) {
+        self.stop(at.handle, at.client);
+        let (catch_up, (seq, cut)) = (self.number, self.target);
+        for Share { shard, .. } in self.shares {
+            let end = match met {
+                true => FeedMessage::CatchUpEnd {
+                    incarnation,
+                    catch_up,
+                    seq,
+                    cut: cut.clone(),
+                },
+                false => FeedMessage::CatchUpStalled { catch_up },
+            };
+            at.to_feed(shard, end);
+        }
+    }
+}
+
+/// The read of a partition's history.
+const fn history(topic: TopicHandle, partition: Partition) -> ReadKey {
+    ReadKey {
+        lane: Lane::History,
+        topic,
+        partition,
+        id: ReadId::LIVE,
+    }
+}
+
+fn gap(read: ReadKey, from: Offset, to: Offset, reason: GapReason) -> (ReadKey, Piece, Offset) {
+    let notice = Notice {
+        partition: read.partition,
+        from,
+        to,
+        reason,
+    };
+    (read, Piece::Gap(notice), to)
+}
