@@ -13,6 +13,26 @@ const CONNECTION_BYTES: usize = KIB;
 /// An open command with a waiter: keys, deadline, place in the tables.
 const OPEN_COMMAND_BYTES: usize = 512;
 
+/// Most bytes of a piece of unpacked records with its index. The home proves it.
+pub const PIECE_BYTES_MAX: usize = 512 * KIB;
+/// Most bytes of the events of one step, over all encodings. The home proves it.
+pub const STEP_BYTES_MAX: usize = 256 * KIB;
+/// Pieces that a catch-up read holds until its members have taken the last. The home proves it.
+pub const CATCH_UP_PIECES_MAX: usize = 4;
+/// Most bytes of records that one home shard produces to one cluster at a time.
+pub const PENDING_PRODUCE_BYTES_MAX: usize = 64 * MIB;
+
+/// Brokers of a cluster that are counted, as they are in the reserve of file descriptors.
+const BROKERS: usize = 4;
+/// Responses with records that a home shard has of one broker: one is unpacked, one arrives.
+const RESPONSES_PER_BROKER: usize = 2;
+/// Batches that a home shard unpacks of one cluster at a time: live records, history, records read
+/// again for a cache. Replies have a lane of their own and are counted with the topics that have
+/// them.
+const LANES: usize = 3;
+/// Copies of a record that is produced: the record, its batch, the request that is being sent.
+const PRODUCE_COPIES: usize = 3;
+
 /// One line of the sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cap {
@@ -49,6 +69,13 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
         count,
         each,
     };
+    let homes = match s.kafka_shards {
+        0 => usize::from(shards),
+        homes => usize::from(homes),
+    };
+    let clients = homes * config.cluster_indexes().count();
+    let written = topics.iter().filter(|it| it.commands).count();
+    let (readers, writers) = (clients.min(read), clients.min(written));
     let routes = config.commands.len();
     let open = routes.saturating_mul(s.commands.open_max);
     vec![
@@ -77,6 +104,31 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             "kafka.topic_in_flight_bytes_max",
             read,
             s.kafka.topic_in_flight_bytes_max,
+        ),
+        cap(
+            "responses of brokers with records",
+            "kafka.fetch_bytes_max",
+            readers * BROKERS * RESPONSES_PER_BROKER,
+            s.kafka.fetch_bytes_max,
+        ),
+        cap(
+            "record batches being unpacked",
+            "kafka.batch_bytes_max",
+            readers * LANES + clients.min(replies),
+            s.kafka.batch_bytes_max,
+        ),
+        cap("records waiting for their order", "", read, PIECE_BYTES_MAX),
+        cap(
+            "catch-up reads of streams",
+            "",
+            streamed,
+            CATCH_UP_PIECES_MAX * PIECE_BYTES_MAX + STEP_BYTES_MAX,
+        ),
+        cap(
+            "records being produced",
+            "",
+            writers,
+            PENDING_PRODUCE_BYTES_MAX * PRODUCE_COPIES,
         ),
         cap(
             "windows of streams",

@@ -35,7 +35,10 @@ pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
 pub use load::{ConfigFile, FILE_BYTES_MAX, Loaded, Sources, load};
-pub use memory::{Cap, memory_caps, memory_sum, memory_table};
+pub use memory::{
+    CATCH_UP_PIECES_MAX, Cap, PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX, STEP_BYTES_MAX,
+    memory_caps, memory_sum, memory_table,
+};
 pub use origin::{Origin, Origins};
 pub use page::page;
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};

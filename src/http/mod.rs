@@ -7,10 +7,10 @@
 //! (RFC 9112 6.3), and after a refusal the connection is never used again, so a byte that belongs
 //! to one request is never read as part of another.
 //!
-//! A [`Request`] does not know how it was framed, so HTTP/2 can make the same one. A handler answers
-//! it with a [`Response`]: status, fields and body, whatever protocol carries it. [`write_response`]
-//! is HTTP/1.1's encoder. Of its request a response needs only the [`ResponseContext`]: four small
-//! facts that the shard keeps while an exchange waits.
+//! A [`Request`] does not know how it was framed, so HTTP/2 can make the same one. A handler
+//! answers it with a [`Response`]: status, fields and body, whatever protocol carries it.
+//! [`write_response`] is HTTP/1.1's encoder. Of its request a response needs only the
+//! [`ResponseContext`]: four small facts that the shard keeps while an exchange waits.
 //!
 //! The room has one error, the [`Refusal`]: a kind of problem ([`Fault`]) and a sentence. Every one
 //! goes out as `application/problem+json` (RFC 9457).

@@ -55,10 +55,10 @@ struct Entry {
     hash: KeyHash,
 }
 
-/// Memory that each record of a [`Batch`] takes beside its bytes.
-const ENTRY_BYTES: usize = size_of::<Entry>();
-
 impl Batch {
+    /// Memory that each record takes beside its bytes.
+    pub const ENTRY_BYTES: usize = size_of::<Entry>();
+
     /// Whose records these are.
     #[must_use]
     pub const fn partition(&self) -> Partition {
@@ -92,7 +92,7 @@ impl Batch {
     /// Memory held: the records' bytes and the entries.
     #[must_use]
     pub const fn bytes_held(&self) -> usize {
-        self.bytes.capacity() + self.entries.capacity() * ENTRY_BYTES
+        self.bytes.capacity() + self.entries.capacity() * Self::ENTRY_BYTES
     }
 
     /// The offset of the last record.

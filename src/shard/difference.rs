@@ -11,7 +11,7 @@ pub(super) fn difference(now: &Snapshot, next: &Snapshot) -> Option<String> {
         .or_else(|| settings(now, next))
         .or_else(|| clusters(now, next))
         .or_else(|| topics(now, next))
-        .or_else(|| links(next))
+        .or_else(|| links(now, next))
 }
 
 fn layout(now: &Snapshot, next: &Snapshot) -> Option<String> {
@@ -71,9 +71,18 @@ fn topics(now: &Snapshot, next: &Snapshot) -> Option<String> {
     })
 }
 
-/// A command needs both of its topics at one home, and a home never moves.
-fn links(next: &Snapshot) -> Option<String> {
+/// A command needs both of its topics at one home, and a home never moves. A command route keeps its
+/// topics, even if a snapshot in between left it out: a retry would not be recognised in another
+/// topic of replies.
+fn links(now: &Snapshot, next: &Snapshot) -> Option<String> {
     let routes = next.commands.iter().zip(&next.config.commands);
+    let moved = routes.clone().find(|(plan, _)| {
+        let link = now.links.get(plan.id);
+        link.is_some_and(|it| (it.commands, it.replies) != (plan.commands, plan.replies))
+    });
+    if let Some((_, route)) = moved {
+        return Some(format!("command `{}` would have other topics", route.name));
+    }
     let apart =
         |plan: &CommandPlan| next.topic(plan.commands).home != next.topic(plan.replies).home;
     let mut apart = routes.filter(|(plan, _)| apart(plan));
@@ -180,9 +189,14 @@ mod tests {
         let named = EVENTS.replace("/events", "/named") + "event = \"balance\"\n";
         let asks = "topic `balances` would have to write its events in another way";
         assert_eq!(said(&[SETTINGS, EDGE, routes, &named]), asks);
+        let linked = PAY.replace("\"payments\"", "\"orders\"");
+        let other = "command `pay` would have other topics";
+        assert_eq!(said(&[SETTINGS, EDGE, &linked, ORDER, BALANCE]), other);
         let linked = PAY.replace("\"replies\"", "\"order-replies\"");
-        let apart = "command `pay` would link topic `payments` and topic `order-replies`, whose \
+        let linked = linked.replace("pay\"", "pay-late\"");
+        let linked = linked.replace("/payments", "/late-payments");
+        let apart = "command `pay-late` would link topic `payments` and topic `order-replies`, whose \
                      shards differ";
-        assert_eq!(said(&[SETTINGS, EDGE, &linked, ORDER, BALANCE]), apart);
+        assert_eq!(said(&[SETTINGS, EDGE, routes, &linked]), apart);
     }
 }

@@ -74,7 +74,7 @@ pub enum HomeMessage {
     /// A command for a route whose topics are at home here. Answered by [`EdgeMessage::Answer`].
     Command(Box<CommandRequest>),
     /// A waiting client has disconnected. Its command stays in flight.
-    CommandAbandoned {
+    CancelCommand {
         /// The replies topic of the route.
         topic: TopicIndex,
         /// The command.

@@ -10,7 +10,7 @@ use crate::config::{CommandRoute, QueryRoute, StreamRoute};
 use crate::metrics::RouteKind;
 use crate::model::{ClusterId, Id, IdTable, RouteId, ShardId, TopicId, TopicName};
 
-use super::topic_plan::TopicPlan;
+use super::topic_plan::{Link, TopicPlan};
 
 /// Numbers of clusters, topics and routes, and the plan of each topic.
 ///
@@ -22,6 +22,7 @@ pub struct Registry {
     topics: Numbers<(ClusterId, TopicName), TopicId>,
     routes: Numbers<(RouteKind, String), RouteId>,
     plans: IdTable<TopicId, TopicPlan>,
+    links: IdTable<RouteId, Link>,
     /// A topic never moves, since its state is at its home.
     homes: IdTable<TopicId, ShardId>,
     /// How many groups of linked topics have a home. The next group takes the next shard.
@@ -65,14 +66,30 @@ impl Registry {
         &self.plans
     }
 
-    pub(super) fn command(&mut self, route: &CommandRoute) -> Result<RouteId, NumbersExhausted> {
-        self.route(RouteKind::Command, &route.name)
+    /// The number of a command route. `link` names its topics in the snapshot that is planned.
+    pub(super) fn command(
+        &mut self,
+        route: &CommandRoute,
+        link: Link,
+    ) -> Result<RouteId, NumbersExhausted> {
+        let route = self.route(RouteKind::Command, &route.name)?;
+        if self.links.get(route).is_none() {
+            self.links.insert(route, link);
+        }
+        Ok(route)
     }
 
+    /// The topics of every command route, as the first snapshot with the route named them.
+    pub(super) const fn links(&self) -> &IdTable<RouteId, Link> {
+        &self.links
+    }
+
+    /// The number of a query route.
     pub(super) fn query(&mut self, route: &QueryRoute) -> Result<RouteId, NumbersExhausted> {
         self.route(RouteKind::Query, &route.name)
     }
 
+    /// The number of a stream route.
     pub(super) fn stream(&mut self, route: &StreamRoute) -> Result<RouteId, NumbersExhausted> {
         self.route(RouteKind::Stream, &route.name)
     }

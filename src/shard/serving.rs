@@ -381,11 +381,7 @@ impl Serving {
         cx: &mut TurnContext<'_, I>,
     ) {
         let (edge, mut cx) = self.edge(cx);
-        match message {
-            EdgeMessage::Answer(answer) => edge.on_answer(exchange, answer, &mut cx),
-            EdgeMessage::Got(found) => edge.on_got(exchange, found, &mut cx),
-            EdgeMessage::Scanned(page) => edge.on_scanned(exchange, page, &mut cx),
-        }
+        edge.on_message(exchange, message, &mut cx);
     }
 
     /// The edge, and what it may touch.

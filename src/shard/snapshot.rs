@@ -16,66 +16,70 @@ use crate::model::{
 pub use crate::model::{ClusterId as ClusterIndex, TopicId as TopicIndex};
 
 use super::registry::{NumbersExhausted, Registry};
-use super::topic_plan::TopicPlan;
+use super::topic_plan::{Link, TopicPlan};
 
-/// What to serve.
+/// The routes and settings of a config, planned over the shards of the process.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Grows with each load.
+    /// The number of the load, from 1.
     pub number: u64,
-    /// Routes and settings as they were read.
+    /// The config that the snapshot was planned from.
     pub config: Arc<Config>,
     /// Every topic that a route names, in this snapshot or an earlier one.
     pub topics: IdTable<TopicId, TopicPlan>,
-    /// By the command route's place in the config.
+    /// The topics of every command route of this snapshot or an earlier one. They never change: a
+    /// retry is recognised by the index of the route's replies topic.
+    pub(super) links: IdTable<RouteId, Link>,
+    /// Command routes, by place in the config.
     pub commands: Vec<CommandPlan>,
-    /// By the query route's place in the config.
+    /// Query routes, by place in the config.
     pub queries: Vec<QueryPlan>,
-    /// By the stream route's place in the config.
+    /// Stream routes, by place in the config.
     pub streams: Vec<StreamPlan>,
-    /// Who serves and who owns keys.
+    /// How the shards share the work.
     pub layout: Layout,
-    /// The clusters, and where the config has each.
+    /// Every cluster, with its place in the config.
     clusters: IdTable<ClusterId, ConfigIndex>,
 }
 
 /// A command route. Its topics share a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandPlan {
-    /// Its number.
+    /// The route's number.
     pub id: RouteId,
-    /// Where its records go.
+    /// The topic that commands are produced to.
     pub commands: TopicId,
-    /// Where its replies come from.
+    /// The topic that replies are read from.
     pub replies: TopicId,
 }
 
 /// A query route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueryPlan {
-    /// Its number.
+    /// The route's number.
     pub id: RouteId,
-    /// Whose newest records it shows.
+    /// The topic whose newest records the route shows.
     pub topic: TopicId,
 }
 
 /// A stream route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamPlan {
-    /// Its number.
+    /// The route's number.
     pub id: RouteId,
-    /// Whose records it shows.
+    /// The topic whose records the route shows.
     pub topic: TopicId,
-    /// Which of [`TopicPlan::encodings`] it sends.
+    /// The route's encoding, by place in [`TopicPlan::encodings`].
     pub encoding: usize,
 }
 
 /// How the shards share the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// All shards.
+    /// The number of shards.
     pub shards: u16,
-    /// The first so many do Kafka's work alone; 0: all do everything.
+    /// The number of shards that only do the Kafka work, from shard 0 on. With 0, every shard does
+    /// all kinds of work.
     pub kafka_shards: u16,
 }
 
@@ -90,7 +94,7 @@ impl Layout {
         })
     }
 
-    /// How many shards own keys and serve clients.
+    /// The number of shards that own keys and serve clients.
     #[must_use]
     pub const fn slices(self) -> u16 {
         self.shards - self.first_slice().0
@@ -101,7 +105,7 @@ impl Layout {
         (self.first_slice().0..self.shards).map(ShardId)
     }
 
-    /// How many shards are homes, from shard 0 on.
+    /// The number of shards that are homes, from shard 0 on.
     #[must_use]
     pub const fn homes(self) -> u16 {
         if self.first_slice().0 == 0 {
@@ -133,11 +137,12 @@ impl Snapshot {
         let streams = streams.map(|route| planner.stream(route, &config.headers.etag));
         let streams = streams.collect::<Result<_, _>>()?;
         let clusters = planner.place(layout.homes());
-        let topics = registry.plans().clone();
+        let (topics, links) = (registry.plans().clone(), registry.links().clone());
         Ok(Self {
             number,
             config,
             topics,
+            links,
             commands,
             queries,
             streams,
@@ -160,7 +165,7 @@ impl Snapshot {
         (0..self.clusters.end()).filter_map(ClusterId::at)
     }
 
-    /// Where the config has a cluster.
+    /// A cluster's place in the config.
     fn config_index(&self, cluster: ClusterId) -> ConfigIndex {
         let index = self.clusters.get(cluster);
         *index.expect("every snapshot of a shard has the same clusters")
@@ -177,38 +182,38 @@ impl Snapshot {
         self.clusters.get(cluster).is_some()
     }
 
-    /// A cluster's table. `None`: that is `[kafka]`.
+    /// The `[[cluster]]` table of a cluster. `None` for that of `[kafka]`.
     pub(super) fn cluster(&self, cluster: ClusterId) -> Option<&ClusterConfig> {
         self.config.cluster(self.config_index(cluster))
     }
 
-    /// How a cluster's keys are called.
+    /// The names of a cluster's settings, for messages to the operator.
     #[must_use]
     pub fn cluster_keys(&self, cluster: ClusterId) -> ClusterKeys {
         self.config.cluster_keys(self.config_index(cluster))
     }
 
-    /// Whether and how a cluster is spoken to by TLS, and the credentials it gets.
+    /// How connections to a cluster are encrypted and authenticated.
     #[must_use]
     pub fn cluster_security(&self, cluster: ClusterId) -> (&KafkaTls, &KafkaSasl) {
         self.config.cluster_security(self.config_index(cluster))
     }
 
-    /// Where a cluster is asked first.
+    /// The brokers from which a cluster's metadata is requested first.
     #[must_use]
     pub fn bootstrap(&self, cluster: ClusterId) -> &[BrokerAddress] {
         let other = self.cluster(cluster);
         other.map_or(&self.config.settings.kafka.bootstrap, |it| &it.bootstrap)
     }
 
-    /// A cluster as messages call it.
+    /// A cluster's name in messages.
     #[must_use]
     pub fn cluster_name(&self, cluster: ClusterId) -> String {
         let other = self.cluster(cluster);
         other.map_or_else(|| "kafka".into(), |it| format!("cluster `{}`", it.name))
     }
 
-    /// A topic as messages call it: with its cluster where that is not the one of `[kafka]`.
+    /// A topic's name in messages, with its cluster unless that is the one of `[kafka]`.
     #[must_use]
     pub fn topic_name(&self, plan: &TopicPlan) -> String {
         let name = &plan.name;
@@ -218,13 +223,14 @@ impl Snapshot {
         }
     }
 
-    /// The check of what commands write to a topic.
+    /// The name of the check that commands can be produced to a topic.
     #[must_use]
     pub fn writes_name(&self, plan: &TopicPlan) -> String {
         format!("commands to {}", self.topic_name(plan))
     }
 
-    /// The check of a command route whose records have no key. `None` if they have one.
+    /// The name of the check of a command route whose records have no key, by place in the config.
+    /// `None` if its records have a key.
     #[must_use]
     pub fn keyless_name(&self, route: usize) -> Option<String> {
         let route = &self.config.commands[route];
@@ -232,13 +238,13 @@ impl Snapshot {
         keyless.then(|| format!("command `{}`", route.name))
     }
 
-    /// The name of a topic's streams in messages, where other routes of the topic have their own.
+    /// The name of the check of a topic's streams, beside that of the topic itself.
     #[must_use]
     pub fn streams_name(&self, plan: &TopicPlan) -> String {
         format!("streams of {}", self.topic_name(plan))
     }
 
-    /// A topic as metrics and `/status` call it. No topic's name has a slash.
+    /// A topic's name in metrics and `/status`. A topic's own name never contains a slash.
     #[must_use]
     pub fn topic_label(&self, plan: &TopicPlan) -> String {
         match self.cluster(plan.cluster) {
@@ -247,7 +253,7 @@ impl Snapshot {
         }
     }
 
-    /// What the config calls a topic's log, if it does.
+    /// The identity of a topic's log, if the config declares one (`log_id`).
     #[must_use]
     pub fn log_identity(&self, plan: &TopicPlan) -> Option<LogIdentity> {
         let log_id = match self.cluster(plan.cluster) {
@@ -267,9 +273,9 @@ impl Snapshot {
 struct Planner<'a> {
     registry: &'a mut Registry,
     clusters: IdTable<ClusterId, ConfigIndex>,
-    /// The same by place in the config.
+    /// The numbers of the clusters, by place in the config.
     cluster_ids: Vec<ClusterId>,
-    /// Each topic's group: the lowest number it is linked with.
+    /// Each topic's group of linked topics, named by the lowest number in it.
     groups: BTreeMap<TopicId, TopicId>,
 }
 
@@ -298,7 +304,7 @@ impl<'a> Planner<'a> {
         let replies = self.topic(route.cluster, &route.replies)?;
         self.registry.plan(replies).holds_replies = true;
         self.link(commands, replies);
-        let id = self.registry.command(route)?;
+        let id = self.registry.command(route, Link { commands, replies })?;
         Ok(CommandPlan {
             id,
             commands,

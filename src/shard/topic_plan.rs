@@ -1,45 +1,52 @@
 //! What is asked of one topic, by all routes that name it.
 
 use crate::config::{Slow, Start, StreamRoute};
-use crate::model::{ClusterId, ShardId, TopicName};
+use crate::model::{ClusterId, ShardId, TopicId, TopicName};
 use crate::sse::{Encoding, Payload};
 
-/// A topic and what it is for. What a snapshot adds stays in the plans of all later ones.
+/// What all routes ask of a topic. What one snapshot asks stays in the plans of all later ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPlan {
-    /// Its cluster.
+    /// The topic's cluster.
     pub cluster: ClusterId,
-    /// Its name.
+    /// The topic's name in that cluster.
     pub name: TopicName,
-    /// The shard that does its Kafka work.
+    /// The shard that does all Kafka work of the topic.
     pub home: ShardId,
-    /// Commands are produced to it.
+    /// Whether commands are produced to the topic.
     pub takes_commands: bool,
     /// Whether some of these records have no key.
     pub takes_keyless: bool,
-    /// Replies are read from it, whole.
+    /// Whether replies are read from the topic, from its log start on.
     pub holds_replies: bool,
-    /// Its newest records are cached, over all slices.
+    /// Whether the slices keep the newest record of each key.
     pub cached: bool,
-    /// Queries are answered from it.
+    /// Whether queries read the cached records.
     pub queried: bool,
-    /// Whether the topic has a collection.
+    /// Whether a query route shows all cached records as a collection.
     pub listed: bool,
-    /// A route needs it compacted, for this reason.
+    /// Why the topic must be compacted, if a route needs that.
     pub compacted_for: Option<&'static str>,
-    /// The ways its events are written. Empty if no stream reads it. Messages name an encoding by
-    /// its place.
+    /// The ways in which its events are written. Empty if no stream reads the topic. Messages name
+    /// an encoding by its place.
     pub encodings: Vec<Encoding>,
 }
 
+/// The topics of a command route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) commands: TopicId,
+    pub(super) replies: TopicId,
+}
+
 impl TopicPlan {
-    /// Whether every slice shard gets the topic's steps.
+    /// Whether every shard with a slice receives the topic's steps.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.cached || !self.encodings.is_empty()
     }
 
-    /// A topic that nothing is asked of yet.
+    /// The plan of a topic that no route has asked anything of yet.
     pub(super) fn new(cluster: ClusterId, name: &TopicName) -> Self {
         Self {
             cluster,

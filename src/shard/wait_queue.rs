@@ -20,8 +20,8 @@ use crate::model::Instant;
 /// its offset, and is inserted again if then another one is short.
 ///
 /// A waiter waits for one condition at a time, so the queue is bounded by the waiters there are.
-/// The limit is a second line of defence. Every operation is O(log n), and an empty queue holds no
-/// memory.
+/// The limit is a second line of defence. Every operation is O(log n), but for the count, and an
+/// empty queue holds no memory.
 ///
 /// Take what is met before what has expired: a shard that was delayed then answers what it can.
 #[derive(Debug)]
@@ -87,6 +87,12 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
     pub(super) fn cancel(&mut self, waiter: W) -> Option<T> {
         let place = self.by_waiter.remove(&waiter)?;
         self.remove(&place)
+    }
+
+    /// How many requests have a condition in `met`.
+    pub(super) fn count(&self, met: &RangeInclusive<C>) -> usize {
+        let (first, last) = (met.start().clone(), met.end().clone());
+        self.requests.range((first, 0)..=(last, u64::MAX)).count()
     }
 
     /// Removes and returns the next request whose condition is in `met`.

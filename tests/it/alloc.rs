@@ -7,7 +7,11 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::records::{
+    Compression, Record as KafkaRecord, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
+use sluicegate::kafka::records::{Fetched, Piece, PieceLimits, Unpacker, walk};
 use sluicegate::log::{BatchBuilder, Change, Cut, Next, RecordParts, Seq, Step};
 use sluicegate::model::{
     ExchangeId, HashSecret, Instant, LeaderEpoch, LogTag, Now, Offset, Partition, ShardId,
@@ -24,6 +28,8 @@ mod fanout;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes allocated and not freed.
+    static BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
 /// The system's allocator, counting each allocation.
@@ -34,18 +40,19 @@ struct Counting;
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size(), 0);
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let _at_exit = BYTES.try_with(|n| n.set(n.get() - layout.size() as i64));
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size, layout.size());
         // SAFETY: as the caller promises.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -54,8 +61,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn count() {
+fn count(taken: usize, freed: usize) {
     let _at_exit = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+    let _at_exit = BYTES.try_with(|n| n.set(n.get() + taken as i64 - freed as i64));
 }
 
 /// Counts the allocations of this thread during `work`.
@@ -219,6 +227,107 @@ fn fan_out(filtered: bool, steps: usize) -> (u64, u64, u64) {
 fn the_counter_counts() {
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
     assert_eq!(allocations(|| ()), 0);
+}
+
+/// A record batch as another implementation writes it.
+fn record_batch(records: i64, value: usize, compression: Compression) -> Bytes {
+    let record = |offset| KafkaRecord {
+        transactional: false,
+        control: false,
+        partition_leader_epoch: 3,
+        producer_id: -1,
+        producer_epoch: -1,
+        timestamp_type: TimestampType::Creation,
+        offset,
+        sequence: -1,
+        timestamp: 1_700_000_000_000,
+        key: Some(Bytes::from(format!("key-{offset}"))),
+        value: Some(Bytes::from(vec![b'v'; value])),
+        headers: Default::default(),
+        delete_horizon: false,
+    };
+    let records: Vec<_> = (0..records).map(record).collect();
+    let mut bytes = BytesMut::new();
+    let options = RecordEncodeOptions {
+        version: 2,
+        compression,
+    };
+    let pack = |plain: &mut BytesMut, out: &mut BytesMut, compression| {
+        match compression {
+            Compression::Zstd => out.extend_from_slice(&zstd::encode_all(&plain[..], 1)?),
+            _ => out.extend_from_slice(plain),
+        }
+        Ok(())
+    };
+    RecordBatchEncoder::encode_with_custom_compression(&mut bytes, &records, &options, Some(pack))
+        .expect("these can be encoded");
+    bytes.freeze()
+}
+
+/// What a home counts as in flight of these records, and what they take in truth.
+fn in_flight(records: i64, value: usize, compression: Compression) -> (i64, i64) {
+    let mut encoder = Encoder::new(Encoding::default(), LogTag([1; 4]));
+    let (mut steps, mut cut) = (Vec::with_capacity(10_000), Cut::start());
+    let before = BYTES.get();
+    let records = record_batch(records, value, compression);
+    let fetched = Fetched {
+        partition: Partition(0),
+        records,
+        from: Next::at(Offset(0)),
+        end: Offset(u64::MAX),
+        aborted: Vec::new(),
+    };
+    let (limits, mut budget) = (PieceLimits::new(16 << 20), u64::MAX);
+    walk(
+        fetched,
+        &mut Unpacker::new(),
+        limits,
+        &mut budget,
+        |piece, _| {
+            let Piece::Records(mut batch) = piece else {
+                panic!("the batch is good");
+            };
+            while !batch.is_empty() {
+                let time = UnixMillis(0);
+                let fitting = encoder.fitting(&batch, &cut, time, 256 << 10);
+                let part = batch.split_to(fitting);
+                let before = cut.clone();
+                let last = part.last_offset().expect("at least one fits");
+                cut.set(Partition(0), Next::at(last.next()));
+                let block = encoder.records(&part, &before, &cut, time).map(Arc::new);
+                steps.push(Arc::new(Step {
+                    seq: Seq(0),
+                    cut: cut.clone(),
+                    time,
+                    oldest: Seq(0),
+                    change: Change::Records(part),
+                    blocks: [block].into_iter().collect(),
+                }));
+            }
+        },
+    );
+    let counted: usize = steps.iter().map(|step| step.bytes_held()).sum();
+    (counted as i64, BYTES.get() - before)
+}
+
+#[test]
+fn bytes_in_flight_are_what_the_process_holds() {
+    for (records, value) in [
+        (40_000, 20),
+        (20_000, 200),
+        (300, 20_000),
+        (1, 20_000),
+        (10, 200),
+    ] {
+        for compression in [Compression::None, Compression::Zstd] {
+            let (counted, held) = in_flight(records, value, compression);
+            let ratio = counted as f64 / held as f64;
+            assert!(
+                (0.9..1.1).contains(&ratio),
+                "{records} values of {value} bytes: {counted} counted, {held} held"
+            );
+        }
+    }
 }
 
 /// Delivery through a whole shard, with HTTP/1.1 framing: twice the clients cause no more

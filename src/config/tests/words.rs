@@ -218,7 +218,7 @@ fn a_path_defined_twice_shows_both_lines() {
 fn caps_over_the_memory_are_refused_with_the_table() {
     let text = "memory = \"512MiB\"\nshards = 2\n[[query]]\nroute = \"GET /a\"\ntopic = \"t\"\n";
     insta::assert_snapshot!(refused(text), @r#"
-    error: the caps add up to 706 MiB, and `memory` allows 512MiB
+    error: the caps add up to 819 MiB, and `memory` allows 512MiB
      --> gateway.toml:1:10
       |
     1 | memory = "512MiB"
@@ -229,10 +229,13 @@ fn caps_over_the_memory_are_refused_with_the_table() {
                    128 MiB  request bodies (http.bodies_bytes_max)
                    128 MiB  responses (http.responses_bytes_max)
                     98 MiB  connections, 100000 × 1KiB (http.connections_max)
+                    64 MiB  responses of brokers with records, 8 × 8MiB (kafka.fetch_bytes_max)
                     48 MiB  the process itself
+                    48 MiB  record batches being unpacked, 3 × 16MiB (kafka.batch_bytes_max)
                     32 MiB  topics being read (kafka.topic_in_flight_bytes_max)
                     16 MiB  shards, 2 × 8MiB (shards)
-                   706 MiB  in all
+                     1 MiB  records waiting for their order
+                   819 MiB  in all
     "#);
 }
 

@@ -1,136 +1,151 @@
-//! Collections: a JSON array streamed piece by piece, slice after slice in the order of the key
-//! hashes. A client holds one page at most; the next is asked for when its socket has taken the
-//! last.
+//! Collections: a JSON array sent page by page, slice after slice in the order of the key hashes.
+//! An exchange holds one page at most; the next is asked for when the socket has taken the last.
 
 use crate::cache::{Page, Value};
-use crate::metrics::{CloseReason, RouteKind, StatusClass};
-use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
-use crate::shard::io::Io;
+use crate::http::Framed;
+use crate::log::Seq;
+use crate::model::{ExchangeId, Instant, KeyHash, ShardId, TopicId};
 use crate::shard::message::ProjectionMessage;
+use crate::shard::outbox::Outbox;
 
-use super::client::{Client, Scan, State};
-use super::{Edge, EdgeContext};
-
-impl Edge {
-    /// Goes on with a client's collection: writes the page that is there, or asks for the next.
-    pub(super) fn scan<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let (exchange, deadline) = (self.exchange(&client), client.deadline);
-        let State::Scanning(scan) = &mut client.state else {
-            return self.put(client);
-        };
-        if let Some(page) = scan.page.take() {
-            return self.write_page(client, page, cx);
-        }
-        if !std::mem::replace(&mut scan.asked, true) {
-            let message = scan.ask(exchange, deadline);
-            cx.out.to_projection(scan.shard, scan.topic, message);
-        }
-        self.put(client);
-    }
-
-    /// A page, for the client that waits for it.
-    pub(in crate::shard) fn on_scanned<I: Io>(
-        &mut self,
-        exchange: ExchangeId,
-        page: Option<Page>,
-        cx: &mut EdgeContext<'_, I>,
-    ) {
-        let Some(mut client) = self.take_exchange(exchange) else {
-            return;
-        };
-        let State::Scanning(scan) = &mut client.state else {
-            return self.put(client);
-        };
-        if !std::mem::replace(&mut scan.asked, false) {
-            return self.put(client);
-        }
-        let Some(page) = page.filter(|page| !page.incomplete) else {
-            // The array began already: only a cut connection can say that it is not whole.
-            return self.end(client, CloseReason::Refused, cx);
-        };
-        self.write_page(client, page, cx);
-    }
-
-    fn write_page<I: Io>(
-        &mut self,
-        mut client: Box<Client>,
-        page: Page,
-        cx: &mut EdgeContext<'_, I>,
-    ) {
-        let full = client.backlog() > 0;
-        let State::Scanning(scan) = &mut client.state else {
-            return self.put(client);
-        };
-        if full {
-            scan.page = Some(page);
-            return self.put(client);
-        }
-        let mut unheld = false;
-        self.piece.clear();
-        for item in &page.items {
-            match &item.value {
-                Value::Held(value) if item.listed => {
-                    self.piece.push(if scan.any { b',' } else { b'[' });
-                    scan.any = true;
-                    self.piece.extend_from_slice(value);
-                }
-                // A value that is not JSON is left out. It was counted when it was cached.
-                Value::Held(_) | Value::Tombstone(_) => {}
-                Value::Unheld(_) => unheld = true,
-            }
-        }
-        if unheld {
-            return self.end(client, CloseReason::Refused, cx);
-        }
-        let last = self.snapshot.layout.shards - 1;
-        match page.next {
-            Some(after) => scan.after = Some(after),
-            None if scan.shard.0 < last => {
-                scan.shard = ShardId(scan.shard.0 + 1);
-                scan.after = None;
-            }
-            None => {
-                let end: &[u8] = if scan.any { b"]\n" } else { b"[]\n" };
-                self.piece.extend_from_slice(end);
-                self.responder.piece(scan.framed, &self.piece);
-                self.responder.end(scan.framed);
-                let took = cx.now.mono.since(scan.began);
-                cx.metrics
-                    .general
-                    .request_time
-                    .at(RouteKind::Query)
-                    .record(took);
-                let route = &mut cx.metrics.routes[scan.route.index()];
-                route.requests.bump(StatusClass::Success);
-                let close = scan.framed.close;
-                client.exchange = client.exchange.wrapping_add(1);
-                client.state = if close {
-                    State::Closing
-                } else {
-                    State::Reading
-                };
-                return self.resume(client, cx);
-            }
-        }
-        self.responder.piece(scan.framed, &self.piece);
-        // Each page has the write timeout anew; a collection's only bound is its reader's patience.
-        client.deadline = cx
-            .now
-            .mono
-            .after(self.snapshot.config.settings.http.query_timeout);
-        self.resume(client, cx);
-    }
+/// A collection whose head is sent.
+#[derive(Debug)]
+pub(super) struct Collection {
+    framed: Framed,
+    topic: TopicId,
+    /// The topic's incarnation, and the place in its order that the content covers.
+    incarnation: u32,
+    seq: Seq,
+    /// The slice being read, and the key after which it continues.
+    shard: ShardId,
+    after: Option<(KeyHash, Box<[u8]>)>,
+    /// The last slice.
+    last: ShardId,
+    /// Whether an entry was written, so that the next needs a comma.
+    any: bool,
+    /// Whether a page is asked for and not there yet.
+    asked: bool,
+    /// The page that came while the socket was full.
+    page: Option<Page>,
+    /// Whether a byte was sent only to find out whether the client still reads.
+    probed: bool,
 }
 
-impl Scan {
-    fn ask(&self, exchange: ExchangeId, deadline: Instant) -> ProjectionMessage {
-        let after: Option<(KeyHash, Box<[u8]>)> = self.after.clone();
-        ProjectionMessage::Scan {
+/// What a page led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// More pages follow.
+    More,
+    /// The array is complete.
+    All,
+    /// A value of the page is not in memory: the array can't be completed.
+    Broken,
+}
+
+/// The range of slices that a collection reads, and the place in the topic's order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) topic: TopicId,
+    pub(super) incarnation: u32,
+    pub(super) seq: Seq,
+    pub(super) first: ShardId,
+    pub(super) last: ShardId,
+}
+
+impl Collection {
+    pub(super) const fn new(framed: Framed, extent: Extent) -> Self {
+        Self {
+            framed,
+            topic: extent.topic,
+            incarnation: extent.incarnation,
+            seq: extent.seq,
+            shard: extent.first,
+            after: None,
+            last: extent.last,
+            any: false,
+            asked: false,
+            page: None,
+            probed: false,
+        }
+    }
+
+    pub(super) const fn framed(&self) -> Framed {
+        self.framed
+    }
+
+    /// Asks for the next page, unless it was asked for.
+    pub(super) fn ask(&mut self, exchange: ExchangeId, deadline: Instant, out: &mut Outbox) {
+        if std::mem::replace(&mut self.asked, true) {
+            return;
+        }
+        let scan = ProjectionMessage::Scan {
             exchange,
             incarnation: self.incarnation,
             seq: self.seq,
             deadline,
-            after,
+            after: self.after.clone(),
+        };
+        out.to_projection(self.shard, self.topic, scan);
+    }
+
+    /// Withdraws the question for a page: nobody waits for it any more.
+    pub(super) fn cancel(&self, exchange: ExchangeId, out: &mut Outbox) {
+        if self.asked {
+            let cancel = ProjectionMessage::Cancel(exchange);
+            out.to_projection(self.shard, self.topic, cancel);
         }
+    }
+
+    /// Takes note that the page asked for has come. Returns false if none was asked for.
+    pub(super) const fn on_page(&mut self) -> bool {
+        std::mem::replace(&mut self.asked, false)
+    }
+
+    /// Keeps a page until the socket has taken the last one.
+    pub(super) fn keep(&mut self, page: Page) {
+        self.page = Some(page);
+    }
+
+    /// The page that was kept.
+    pub(super) const fn take_page(&mut self) -> Option<Page> {
+        self.page.take()
+    }
+
+    /// Whether to send a byte that finds out if the client still reads: once, while a page is
+    /// awaited. Whitespace may stand between any two tokens of JSON (RFC 8259 2).
+    pub(super) const fn probe(&mut self) -> Option<&'static [u8]> {
+        if !self.asked || std::mem::replace(&mut self.probed, true) {
+            return None;
+        }
+        Some(b"\n")
+    }
+
+    /// Writes a page's part of the array into `piece`.
+    pub(super) fn write_page(&mut self, page: Page, piece: &mut Vec<u8>) -> Written {
+        for item in &page.items {
+            match &item.value {
+                Value::Held(value) if item.listed => {
+                    piece.push(if self.any { b',' } else { b'[' });
+                    self.any = true;
+                    piece.extend_from_slice(value);
+                }
+                // A value that is not JSON is left out. It was counted when it was cached.
+                Value::Held(_) | Value::Tombstone(_) => {}
+                Value::Unheld(_) => return Written::Broken,
+            }
+        }
+        match page.next {
+            Some(after) => self.after = Some(after),
+            None if self.shard < self.last => {
+                self.shard = ShardId(self.shard.0 + 1);
+                self.after = None;
+            }
+            None => {
+                let end: &[u8] = if self.any { b"]\n" } else { b"[]\n" };
+                piece.extend_from_slice(end);
+                return Written::All;
+            }
+        }
+        Written::More
     }
 }

@@ -1,5 +1,5 @@
-//! Responses to the requests of HTTP/1.1 connections: each gets its CORS fields and its date here, and
-//! is written into one buffer, so that a client's turn is one write.
+//! Responses to the requests of HTTP/1.1 connections: each gets its CORS fields and its date here,
+//! and is written into one buffer, so that a client's turn is one write.
 
 use crate::http::{
     Cors, CorsGrant, DateCache, Framed, Headers, Response, ResponseContext, Status, write_response,
@@ -116,11 +116,6 @@ impl Responder {
     /// Takes the bytes to send. Give the buffer back with [`Self::give_back`].
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
-    }
-
-    /// Puts back bytes that were taken and are still to be sent.
-    pub(super) fn put_back(&mut self, out: Vec<u8>) {
-        self.out = out;
     }
 
     /// Keeps an emptied buffer for the next client.

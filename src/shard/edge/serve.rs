@@ -1,18 +1,26 @@
 //! A client's turn: send what waits, read, answer what is whole, send the answers in one write.
 
 use crate::http::{
-    CONTINUE, Connection, Drained, Fault, HeaderTable, Received, Refusal, ResponseContext,
+    CONTINUE, Drained, EVENT_STREAM, Fault, HeaderTable, NO_BUFFERING, PASS_THROUGH, Received,
+    Refusal, Response, ResponseContext, Status,
 };
-use crate::metrics::CloseReason;
+use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::Instant;
 use crate::route::{Failure, Refused};
-use crate::shard::io::{Io, Read, Remote};
-
-use super::client::{Client, DRAIN_TIME, State};
-use super::request::Handled;
-use super::transport::Transport;
-use super::{Edge, EdgeContext, LAST_REQUEST_WAIT, Leaving};
 use crate::shard::ciphertext::Flushed;
+use crate::shard::io::{Io, Part, Read, Remote};
+use crate::shard::outbox::Outbox;
+use crate::shard::projection::Projections;
+
+use super::context::EdgeContext;
+use super::edge::Edge;
+use super::handlers::{Handled, HandlerContext, StreamStart};
+use super::http1::Http1;
+use super::leaving::Leaving;
+use super::phase::Phase;
+use super::responses::class;
+use super::site::Site;
+use super::streams::Clients;
 
 /// Requests of one client that are answered before the next client has its turn.
 const PIPELINED_MAX: usize = 64;
@@ -24,60 +32,69 @@ const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 /// Reads of one client in one turn.
 const READS_MAX: usize = 4;
 
-/// What a look at a client's input led to.
-enum Look {
-    /// All of it is used; read on.
+/// How long an idle connection may still send a request when the process drains. Its request may be
+/// a round trip behind, if the connection just came out of the accept queue or was just answered.
+/// Such a request is refused. If the connection were closed at once, the client would get no answer
+/// to it.
+const LAST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What the received bytes of a client led to.
+enum Progress {
+    /// All of them are used; read on.
     More,
     /// A request waits, or the connection is ending: do not read.
     Stop,
-    /// Others must have their turn; go on later.
+    /// Other clients must have their turn; continue later.
     Yield,
-    /// The request became a stream.
-    Stream(Box<super::request::StreamStart>),
+    /// The response becomes a stream.
+    Stream(Box<StreamStart>),
 }
 
 impl Edge {
-    pub(super) fn serve_client<I: Io>(
-        &mut self,
-        mut client: Box<Client>,
-        cx: &mut EdgeContext<'_, I>,
-    ) {
-        match client.flush(cx.io, cx.now.mono) {
-            Flushed::All => {}
-            Flushed::Part => return self.put(client),
-            Flushed::Gone => return self.end(client, CloseReason::Client, cx),
+    /// Serves clients in rotation until the part is spent. Returns true if some are left.
+    #[must_use]
+    pub(in crate::shard) fn serve<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
+        while self.connections.has_ready() {
+            if cx.io.spent(Part::Serve) {
+                return true;
+            }
+            if let Some(Some(http1)) = self.connections.next_ready() {
+                self.serve_client(http1, cx);
+            }
         }
-        match client.state {
-            State::Closing => self.end(client, CloseReason::Served, cx),
-            State::Waiting(_) => self.check_waiting(client, cx),
-            State::Scanning(_) => self.scan(client, cx),
-            State::Draining { .. } => self.throw_away(client, cx),
-            State::Reading => self.read(client, cx),
+        false
+    }
+
+    fn serve_client<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
+        match http1.flush(cx.io, cx.now.mono) {
+            Flushed::All => {}
+            Flushed::Part => return self.connections.put(http1),
+            Flushed::Gone => return self.close(http1, CloseReason::Client, cx),
+        }
+        match http1.phase() {
+            Phase::Closing => self.close(http1, CloseReason::Served, cx),
+            Phase::Waiting => self.check_waiting(http1, cx),
+            Phase::Sending => self.send_pages(http1, cx),
+            Phase::Discarding | Phase::Lingering => self.discard(http1, cx),
+            Phase::Reading => self.read(http1, cx),
         }
     }
 
-    fn read<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
+    fn read<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
         // What was pipelined behind the last answer comes before what the socket has.
-        let mut look = match client.http.kept() {
-            0 => Look::More,
-            _ => self.look(
-                &mut client,
-                &[],
-                cx.now.mono,
-                cx.projections,
-                cx.out,
-                cx.metrics,
-            ),
+        let mut progress = match http1.has_pipelined() {
+            true => self.answer(&mut http1, &[], &mut rest_of(cx)),
+            false => Progress::More,
         };
         let mut reads = 0;
         let mut ended = None;
-        while matches!(look, Look::More) {
+        while matches!(progress, Progress::More) {
             if reads == READS_MAX {
-                look = Look::Yield;
+                progress = Progress::Yield;
                 break;
             }
             reads += 1;
-            let bytes = match cx.io.read(client.socket) {
+            let bytes = match cx.io.read(http1.socket()) {
                 Read::Bytes(bytes) => bytes,
                 Read::Blocked => break,
                 Read::Closed(error) => {
@@ -87,289 +104,334 @@ impl Edge {
             };
             cx.metrics.general.received_bytes.add(bytes.len() as u64);
             let mut plain = std::mem::take(&mut self.plain);
-            plain.clear();
-            let (bytes, sound) = match &mut client.transport {
-                Transport::Plain => (bytes, true),
-                Transport::Tls(session) => {
-                    let sound = session.on_bytes(bytes, &mut plain).is_ok();
-                    (&plain[..], sound)
+            progress = match http1.decrypt(bytes, &mut plain) {
+                Some(bytes) => {
+                    // Not the sockets, which hold the bytes.
+                    let mut rest = Rest {
+                        now: cx.now.mono,
+                        projections: cx.projections,
+                        out: cx.out,
+                        metrics: cx.metrics,
+                    };
+                    self.answer(&mut http1, bytes, &mut rest)
                 }
-            };
-            look = if sound {
-                let (projections, out, metrics) =
-                    (&mut *cx.projections, &mut *cx.out, &mut *cx.metrics);
-                self.look(&mut client, bytes, cx.now.mono, projections, out, metrics)
-            } else {
-                client.state = State::Closing; // The alert goes out first.
-                Look::Stop
+                None => {
+                    http1.on_broken_tls();
+                    Progress::Stop
+                }
             };
             self.plain = plain;
         }
-        let gone = !self.send_responses(&mut client, cx);
+        let gone = !self.send_responses(&mut http1, cx);
         match ended {
-            _ if gone => return self.end(client, CloseReason::Client, cx),
+            _ if gone => return self.close(http1, CloseReason::Client, cx),
             None => {}
             // A client may say no more and still read: it gets what it asked for.
-            Some(None) if client.is_sending() => {
-                client.state = State::Closing;
-                look = Look::Stop;
+            Some(None) if http1.is_sending() => {
+                http1.on_client_end();
+                progress = Progress::Stop;
             }
-            Some(_) => return self.end(client, CloseReason::Client, cx),
+            Some(_) => return self.close(http1, CloseReason::Client, cx),
         }
-        if let Look::Stream(start) = look {
-            return self.start_stream(client, *start, cx);
+        if let Progress::Stream(start) = progress {
+            return self.start_stream(http1, &start, cx);
         }
-        if let (Leaving::Drain(until), Look::More) = (self.leaving, &look)
-            && !client.is_sending()
+        if let (Leaving::Drain(until), Progress::More) = (self.leaving, &progress)
+            && !http1.is_sending()
         {
-            return self.dismiss(client, until, cx);
+            return self.dismiss(http1, until, cx);
         }
         // The client's end may have arrived with its request. Then no further event reports it.
-        let waits = matches!(client.state, State::Waiting(_));
-        let ended = waits && cx.io.remote(client.socket) != Remote::Open;
-        self.settle(client, ended || matches!(look, Look::Yield), cx);
-    }
-
-    /// Ends a client in whose socket the last read of the drain found no whole request.
-    fn dismiss<I: Io>(
-        &mut self,
-        mut client: Box<Client>,
-        until: Instant,
-        cx: &mut EdgeContext<'_, I>,
-    ) {
-        if client.http.started() {
-            return self.turn_away(client, &Failure::Draining.into(), cx);
-        }
-        let wait = cx.now.mono.after(LAST_REQUEST_WAIT).min(until);
-        client.deadline = client.deadline.min(wait);
-        match client.flush(cx.io, cx.now.mono) {
-            Flushed::Gone => self.end(client, CloseReason::Client, cx),
-            Flushed::All | Flushed::Part => self.put(client),
-        }
-    }
-
-    /// Checks whether a client still wants the answer that it waits for. Its socket is not read
-    /// meanwhile, so only reported events show its end.
-    fn check_waiting<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let wanted = match cx.io.remote(client.socket) {
-            Remote::Open => true,
-            Remote::Ended => client.begin_answer(cx.io),
-            Remote::Gone => false,
-        };
-        match wanted {
-            true => self.put(client),
-            false => self.end(client, CloseReason::Client, cx),
-        }
-    }
-
-    /// Sets the deadline of what a client is at, puts it back, and queues it if it has work left.
-    fn settle<I: Io>(&mut self, mut client: Box<Client>, again: bool, cx: &mut EdgeContext<'_, I>) {
-        let now = cx.now.mono;
-        let flushed = client.flush(cx.io, now);
-        match (flushed, &client.state) {
-            (Flushed::Gone, _) => return self.end(client, CloseReason::Client, cx),
-            (Flushed::All, State::Closing) => return self.end(client, CloseReason::Served, cx),
-            _ => {}
-        }
-        if flushed == Flushed::All {
-            client.end_writes(cx.io, now);
-        }
-        let reading = matches!(client.state, State::Reading);
-        let started = reading && client.http.started();
-        client.started = client.started.filter(|_| started);
-        if started {
-            client.started.get_or_insert(now);
-        }
-        let settings = &self.snapshot.config.settings.http;
-        let (requests_max, responses_max) =
-            (settings.bodies_bytes_max, settings.responses_bytes_max);
-        client.deadline = match (&client.state, client.started) {
-            (State::Draining { .. }, _) => now.after(DRAIN_TIME),
-            // Until the handshake is done, the deadline that the accept has set applies.
-            (State::Reading, None) if client.transport.is_handshaking() => client.deadline,
-            (State::Reading, None) => client.idle_since(now).after(settings.idle_timeout),
-            (State::Reading, Some(began)) if client.http.awaits_body() => {
-                began.after(settings.head_timeout + settings.body_timeout)
-            }
-            (State::Reading, Some(began)) => began.after(settings.head_timeout),
-            (State::Waiting(_) | State::Scanning(_) | State::Closing, _) => client.deadline,
-        };
-        self.count(&mut client);
-        if started && self.totals.request_bytes.get() > requests_max {
-            // This client is the one that asks for more memory than there is for half requests.
-            return self.turn_away(client, &Failure::Overloaded.into(), cx);
-        }
-        if client.backlog() > 0 && self.totals.response_bytes.get() > responses_max {
-            return self.end(client, CloseReason::Refused, cx);
-        }
-        let socket = client.socket;
-        let scanning = matches!(client.state, State::Scanning(_)) && client.backlog() == 0;
-        self.put(client);
-        if again || scanning {
-            self.enqueue(socket);
-        }
+        let waits = http1.phase() == Phase::Waiting;
+        let ended = waits && cx.io.remote(http1.socket()) != Remote::Open;
+        self.settle(http1, ended || matches!(progress, Progress::Yield), cx);
     }
 
     /// Answers every whole request of `input`, up to the first that must wait.
-    fn look(
-        &mut self,
-        client: &mut Client,
-        input: &[u8],
-        now: Instant,
-        projections: &mut super::Projections,
-        out: &mut super::Outbox,
-        metrics: &mut super::ShardMetrics,
-    ) -> Look {
+    fn answer(&mut self, http1: &mut Http1, input: &[u8], rest: &mut Rest<'_>) -> Progress {
         let mut table = std::mem::take(&mut self.table);
-        let input = (input, &mut table);
-        let look = self.look_with(client, input, now, projections, out, metrics);
+        let progress = self.answer_all(http1, input, &mut table, rest);
         self.table = table;
-        look
+        progress
     }
 
-    fn look_with(
+    fn answer_all(
         &mut self,
-        client: &mut Client,
-        (mut input, table): (&[u8], &mut HeaderTable),
-        now: Instant,
-        projections: &mut super::Projections,
-        out: &mut super::Outbox,
-        metrics: &mut super::ShardMetrics,
-    ) -> Look {
+        http1: &mut Http1,
+        mut input: &[u8],
+        table: &mut HeaderTable,
+        rest: &mut Rest<'_>,
+    ) -> Progress {
+        let socket = http1.socket();
         for _ in 0..PIPELINED_MAX {
-            let id = self.exchange(client);
-            match client.http.receive(input, &self.limits, table) {
-                Received::More => return Look::More,
+            match http1.receive(input, &self.site.limits, table) {
+                Received::More => return Progress::More,
                 Received::Continue(request) => {
-                    if !self.refuse_expecting(&request, metrics) {
+                    let (site, mut cx) = self.handlers(rest);
+                    if !site.refuse_expecting(&request, &mut cx) {
                         self.responder.interim(CONTINUE);
-                        return Look::More;
+                        return Progress::More;
                     }
-                    client.http = Connection::new();
-                    client.state = State::draining();
-                    return Look::Stop;
+                    http1.on_early_end();
+                    return Progress::Stop;
                 }
                 Received::Refused(refusal, mut context, origin) => {
                     context.cors = self.responder.grant_to(origin.as_deref());
                     let responded = self.responder.refuse(context, &refusal.into());
-                    let class = super::answer::class(responded.status);
-                    metrics.general.unrouted.bump(class);
-                    client.state = State::draining();
-                    return Look::Stop;
+                    rest.metrics.general.unrouted.bump(class(responded.status));
+                    http1.on_early_end();
+                    return Progress::Stop;
                 }
                 Received::Request(request, used) => {
-                    let handled = self.handle(&request, id, now, projections, out, metrics);
+                    let (site, mut cx) = self.handlers(rest);
+                    let handled = site.handle(&request, socket, &mut cx);
                     input = &input[used..];
-                    client.started = None;
                     match handled {
-                        Handled::Done(framed) => {
-                            client.exchange = client.exchange.wrapping_add(1);
-                            if framed.close {
-                                client.state = self.closing();
-                                return Look::Stop;
-                            }
+                        Handled::Done(framed) if framed.close => {
+                            self.end_after(http1);
+                            return Progress::Stop;
                         }
-                        Handled::Wait(wait, deadline) => {
-                            client.http.keep(input);
-                            client.state = State::Waiting(wait);
-                            client.deadline = deadline;
-                            return Look::Stop;
+                        Handled::Done(_) => http1.on_response(),
+                        Handled::Wait(exchange, deadline) => {
+                            http1.keep(input);
+                            http1.on_wait(exchange, deadline);
+                            return Progress::Stop;
                         }
-                        Handled::Scan(scan, deadline) => {
-                            client.http.keep(input);
-                            client.state = State::Scanning(scan);
-                            client.deadline = deadline;
-                            return Look::Stop;
+                        Handled::Pieces(exchange, deadline) => {
+                            http1.keep(input);
+                            http1.on_pieces(exchange, deadline);
+                            return Progress::Stop;
                         }
-                        Handled::Stream(start) => return Look::Stream(start),
+                        Handled::Stream(start) => return Progress::Stream(start),
                     }
                 }
             }
-            if input.is_empty() && client.http.kept() == 0 {
-                return Look::More;
+            if input.is_empty() && !http1.has_pipelined() {
+                return Progress::More;
             }
             if self.responder.len() > ANSWERS_BYTES_MAX {
                 break;
             }
         }
-        client.http.keep(input);
-        Look::Yield
+        http1.keep(input);
+        Progress::Yield
+    }
+
+    /// The handlers, and what they work with.
+    fn handlers<'a>(&'a mut self, rest: &'a mut Rest<'_>) -> (&'a Site, HandlerContext<'a>) {
+        let cx = HandlerContext {
+            me: self.me,
+            now: rest.now,
+            leaving: self.leaving,
+            responder: &mut self.responder,
+            exchanges: &mut self.exchanges,
+            commands: &mut self.commands,
+            projections: rest.projections,
+            out: rest.out,
+            metrics: rest.metrics,
+        };
+        (&self.site, cx)
+    }
+
+    /// The last response of a connection is written. A client that asked for the end sends no more;
+    /// if the gateway is leaving, the client may not expect the end.
+    pub(super) fn end_after(&self, http1: &mut Http1) {
+        match self.leaving.has_begun() {
+            true => http1.on_early_end(),
+            false => http1.on_last_response(),
+        }
     }
 
     /// Sends what was written in this client's turn. Returns false if the client is gone.
-    pub(super) fn send_responses<I: Io>(
-        &mut self,
-        client: &mut Client,
-        cx: &mut EdgeContext<'_, I>,
-    ) -> bool {
+    fn send_responses<I: Io>(&mut self, http1: &mut Http1, cx: &mut EdgeContext<'_, I>) -> bool {
         let out = self.responder.take();
         cx.metrics.general.sent_bytes.add(out.len() as u64);
-        let sent = client.send(&out, cx.io);
+        let sent = http1.send(&out, cx.io);
         self.responder.give_back(out);
         sent
     }
 
-    /// A request did not come whole in time.
-    pub(super) fn refuse_late<I: Io>(&mut self, client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let refusal = Refusal::new(Fault::RequestTimeout, "the request did not arrive in time");
-        self.turn_away(client, &refusal.into(), cx);
+    /// Continues with a client whose request has been answered: what it pipelined comes next.
+    pub(super) fn resume<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
+        match self.send_responses(&mut http1, cx) {
+            true => self.settle(http1, true, cx),
+            false => self.close(http1, CloseReason::Client, cx),
+        }
     }
 
-    /// Ends a client in the middle of its request: it is told why, and what it sent is let go.
+    /// Sets the deadline of what a client is at, puts it back, and queues it if it has work left.
+    fn settle<I: Io>(&mut self, mut http1: Box<Http1>, again: bool, cx: &mut EdgeContext<'_, I>) {
+        let now = cx.now.mono;
+        let flushed = http1.flush(cx.io, now);
+        match (flushed, http1.phase()) {
+            (Flushed::Gone, _) => return self.close(http1, CloseReason::Client, cx),
+            (Flushed::All, Phase::Closing) => return self.close(http1, CloseReason::Served, cx),
+            (Flushed::All, _) => http1.end_writes(cx.io, now),
+            (Flushed::Part, _) => {}
+        }
+        let settings = self.site.http();
+        http1.update_deadline(settings, now);
+        self.connections.count(&mut http1);
+        let totals = self.connections.totals();
+        if http1.has_started_request() && totals.request_bytes.get() > settings.bodies_bytes_max {
+            // This client is the one that asks for more memory than there is for partially received
+            // requests.
+            return self.turn_away(http1, &Failure::Overloaded.into(), cx);
+        }
+        if http1.backlog() > 0 && totals.response_bytes.get() > settings.responses_bytes_max {
+            return self.close(http1, CloseReason::Refused, cx);
+        }
+        let socket = http1.socket();
+        let next_page = http1.phase() == Phase::Sending && http1.backlog() == 0;
+        self.connections.put(http1);
+        if again || next_page {
+            self.connections.enqueue(socket);
+        }
+    }
+
+    /// Ends a client in whose socket the last read of the drain found no whole request.
+    fn dismiss<I: Io>(
+        &mut self,
+        mut http1: Box<Http1>,
+        until: Instant,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        if http1.has_started_request() {
+            return self.turn_away(http1, &Failure::Draining.into(), cx);
+        }
+        http1.limit_deadline(cx.now.mono.after(LAST_REQUEST_WAIT).min(until));
+        match http1.flush(cx.io, cx.now.mono) {
+            Flushed::Gone => self.close(http1, CloseReason::Client, cx),
+            Flushed::All | Flushed::Part => self.connections.put(http1),
+        }
+    }
+
+    /// Checks whether a client still wants the answer that it waits for. Its socket is not read
+    /// meanwhile, so only reported events show its end.
+    fn check_waiting<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
+        let wanted = match cx.io.remote(http1.socket()) {
+            Remote::Open => true,
+            Remote::Ended => http1.probe(cx.io),
+            Remote::Gone => false,
+        };
+        match wanted {
+            true => self.connections.put(http1),
+            false => self.close(http1, CloseReason::Client, cx),
+        }
+    }
+
+    /// A request was not received in time.
+    pub(super) fn refuse_late<I: Io>(&mut self, http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
+        let refusal = Refusal::new(Fault::RequestTimeout, "the request did not arrive in time");
+        self.turn_away(http1, &refusal.into(), cx);
+    }
+
+    /// Ends a client in the middle of its request: it receives the reason, and what it sent is
+    /// dropped.
     fn turn_away<I: Io>(
         &mut self,
-        mut client: Box<Client>,
+        mut http1: Box<Http1>,
         refused: &Refused,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let origin = client.http.origin(&self.limits);
-        let cors = self.responder.grant_to(origin.as_deref());
-        let unread = ResponseContext::UNREAD;
-        let context = ResponseContext { cors, ..unread };
+        let origin = http1.origin(&self.site.limits);
+        let context = ResponseContext {
+            cors: self.responder.grant_to(origin.as_deref()),
+            ..ResponseContext::UNREAD
+        };
         let responded = self.responder.refuse(context, refused);
-        let class = super::answer::class(responded.status);
-        cx.metrics.general.unrouted.bump(class);
-        if !self.send_responses(&mut client, cx) {
-            return self.end(client, CloseReason::Client, cx);
+        cx.metrics.general.unrouted.bump(class(responded.status));
+        if !self.send_responses(&mut http1, cx) {
+            return self.close(http1, CloseReason::Client, cx);
         }
-        client.http = Connection::new();
-        client.state = State::draining();
-        client.started = None;
-        self.settle(client, false, cx);
+        http1.on_early_end();
+        self.settle(http1, false, cx);
     }
 
     /// Reads on after a refusal, so that no reset overtakes the answer.
-    fn throw_away<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        client.end_writes(cx.io, cx.now.mono);
-        let why = match self.is_leaving() {
+    fn discard<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
+        http1.end_writes(cx.io, cx.now.mono);
+        let why = match self.leaving.has_begun() {
             true => CloseReason::Drain,
             false => CloseReason::Refused,
         };
         for _ in 0..READS_MAX {
-            let State::Draining { drain, .. } = &mut client.state else {
-                break;
-            };
-            match cx.io.read(client.socket) {
-                Read::Blocked => return self.put(client),
-                Read::Closed(_) => return self.end(client, why, cx),
+            match cx.io.read(http1.socket()) {
+                Read::Blocked => return self.connections.put(http1),
+                Read::Closed(_) => return self.close(http1, why, cx),
                 Read::Bytes(bytes) => {
-                    if drain.on_bytes(bytes.len()) == Drained::Close {
-                        return self.end(client, why, cx);
+                    if http1.discard(bytes.len()) == Drained::Close {
+                        return self.close(http1, why, cx);
                     }
                 }
             }
         }
-        let socket = client.socket;
-        self.put(client);
-        self.enqueue(socket);
+        let socket = http1.socket();
+        self.connections.put(http1);
+        self.connections.enqueue(socket);
     }
 
-    /// Takes up a client whose request has been answered: what it pipelined comes next.
-    pub(super) fn resume<I: Io>(&mut self, mut client: Box<Client>, cx: &mut EdgeContext<'_, I>) {
-        let gone = !self.send_responses(&mut client, cx);
-        if gone {
-            return self.end(client, CloseReason::Client, cx);
+    /// Turns a client into a stream: its head goes out, then the feed has it.
+    fn start_stream<I: Io>(
+        &mut self,
+        mut http1: Box<Http1>,
+        start: &StreamStart,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let context = start.context;
+        // At its limit, while it is leaving, or while the topic is loaded, a gateway takes no new
+        // stream.
+        let projection = cx.projections.get(start.plan.topic);
+        let loading = projection.is_none_or(|projection| projection.feed().is_none());
+        let streams_max = self.site.streams().streams_max;
+        let refused = context.head_only || self.leaving.has_begun() || loading;
+        let full = refused || !self.connections.totals().streams.take(streams_max);
+        let mut response = Response::new(Status::OK);
+        response
+            .fixed(&EVENT_STREAM)
+            .fixed(&PASS_THROUGH)
+            .fixed(&NO_BUFFERING)
+            .stream();
+        let framed = self.responder.respond(context, response).framed;
+        if full {
+            // A native EventSource gives up for good on any other status: it must come back later.
+            if !context.head_only {
+                let retry = self.streams.retry_later(self.site.streams());
+                let retry = format!("retry: {retry}\n\n");
+                self.responder.piece(framed, retry.as_bytes());
+            }
+            self.responder.end(framed);
+            http1.on_last_response();
+            return self.resume(http1, cx);
         }
-        self.settle(client, true, cx);
+        if !self.send_responses(&mut http1, cx) {
+            self.connections.totals().streams.give_back();
+            return self.close(http1, CloseReason::Client, cx);
+        }
+        let (connections, exchanges) = (&mut self.connections, &mut self.exchanges);
+        let mut clients = Clients {
+            connections,
+            exchanges,
+        };
+        let start = (start, framed);
+        self.streams
+            .open(http1, start, &self.site, &mut clients, cx);
+    }
+}
+
+/// What handlers use of the rest of the shard.
+struct Rest<'a> {
+    now: Instant,
+    projections: &'a Projections,
+    out: &'a mut Outbox,
+    metrics: &'a mut ShardMetrics,
+}
+
+fn rest_of<'a, I>(cx: &'a mut EdgeContext<'_, I>) -> Rest<'a> {
+    Rest {
+        now: cx.now.mono,
+        projections: cx.projections,
+        out: cx.out,
+        metrics: cx.metrics,
     }
 }

@@ -1,6 +1,7 @@
 //! One cluster at a home shard: its client, the client's sockets and the health of its brokers. The
 //! failure of one cluster does not affect another.
 
+use crate::config::PENDING_PRODUCE_BYTES_MAX;
 use crate::kafka::{Address, Client, ClusterView, DirectoryRole, TopicHandle};
 use crate::metrics::Check;
 use crate::model::{Now, ShardId, TopicName};
@@ -107,6 +108,7 @@ pub(super) fn client_settings(
         backoff_max: kafka.backoff_max,
         delivery_timeout: kafka.delivery_timeout,
         produce_bytes_max: bytes(kafka.produce_bytes_max),
+        pending_produce_bytes_max: PENDING_PRODUCE_BYTES_MAX,
         ..defaults
     }
 }

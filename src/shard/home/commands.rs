@@ -253,9 +253,9 @@ impl Commands {
     }
 
     /// A waiting client has disconnected: frees its place.
-    pub(super) fn on_left(&mut self, key: CommandKey, waiter: ExchangeId) {
-        self.table.open.on_gone(key, waiter);
-        self.lookups.on_left(waiter);
+    pub(super) fn on_left(&mut self, key: CommandKey, exchange: ExchangeId, client: &mut Client) {
+        self.table.open.on_gone(key, exchange);
+        self.lookups.cancel(exchange, client);
     }
 
     /// Handles waiters past their deadline. The home must find out whether their command may run.

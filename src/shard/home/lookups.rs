@@ -1,8 +1,9 @@
-//! Replies that are known but no longer in memory, read again from where they lie in the log: one
-//! read a partition at a time, on the history connection, shared by everybody who waits for the
-//! same reply. A reply is handed on only if it answers the command that was asked for.
+//! Stored replies whose bodies are no longer in memory, read again from their offsets: one read per
+//! partition at a time, on the history connection, shared by all exchanges that wait for the same
+//! reply. A reply is returned only if it answers the command that was asked for.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use crate::command::{Reply, ReplyHeaders};
 use crate::kafka::{Client, Event, Lane, ReadId, ReadKey, StartAt, TopicHandle};
@@ -12,22 +13,25 @@ use crate::route::{Failure, Refused};
 
 use super::Outbox;
 use crate::shard::message::{Answer, EdgeMessage};
+use crate::shard::wait_queue::WaitQueue;
 
-/// Replies of one partition that may be asked for at one time; beyond it the client is told to come
-/// back.
+/// Replies of one partition that are queued or being read. The next request is refused.
 const LOOKUPS_MAX: usize = 128;
 
-/// Clients that may wait for one reply.
+/// Exchanges that wait for one reply. The next request is refused.
 const WAITERS_MAX: usize = 64;
 
 /// The lookups of one replies topic.
 #[derive(Debug)]
 pub(super) struct Lookups {
     topic: TopicHandle,
-    /// By partition, none empty: the first of each is being read.
-    waiting: BTreeMap<Partition, VecDeque<Lookup>>,
-    /// No waiter's deadline is before it.
-    next_deadline: Option<Instant>,
+    /// The id of the last lookup. Each has an id of its own, so that an event of an earlier read is
+    /// never taken for one of the next.
+    last: ReadId,
+    /// By partition, none empty. The first of each is being read.
+    queues: BTreeMap<Partition, VecDeque<Lookup>>,
+    /// The exchanges that wait, each for one lookup.
+    waiting: WaitQueue<ExchangeId, ReadId, ExchangeId>,
 }
 
 /// A reply that is wanted.
@@ -38,62 +42,64 @@ pub(super) struct Wanted {
     pub(super) offset: Offset,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Lookup {
+    id: ReadId,
     wanted: Wanted,
-    /// Who waits, and until when.
-    waiters: Vec<(ExchangeId, Instant)>,
+}
+
+impl Lookup {
+    /// What its exchanges wait for.
+    const fn met(&self) -> RangeInclusive<ReadId> {
+        self.id..=self.id
+    }
 }
 
 impl Lookups {
-    pub(super) fn new(topic: TopicHandle) -> Self {
-        let (waiting, next_deadline) = (BTreeMap::new(), None);
+    pub(super) const fn new(topic: TopicHandle) -> Self {
         Self {
             topic,
-            waiting,
-            next_deadline,
+            last: ReadId::LIVE,
+            queues: BTreeMap::new(),
+            // Bounded by the limits of each lookup and partition.
+            waiting: WaitQueue::new(usize::MAX),
         }
     }
 
-    /// Reads a reply for a waiter. False: too many are asked for.
+    /// Reads a reply for an exchange. False: too many are being read.
+    #[must_use]
     pub(super) fn ask(
         &mut self,
-        (waiter, deadline): (ExchangeId, Instant),
+        (exchange, deadline): (ExchangeId, Instant),
         wanted: Wanted,
         client: &mut Client,
     ) -> bool {
-        let read = self.read(wanted.partition);
-        let queue = self.waiting.entry(wanted.partition).or_default();
-        let full = queue.len() >= LOOKUPS_MAX;
-        match queue.iter_mut().find(|lookup| lookup.wanted == wanted) {
-            Some(lookup) if lookup.waiters.len() >= WAITERS_MAX => return false,
-            Some(lookup) => lookup.waiters.push((waiter, deadline)),
-            None if full => return false,
-            None => {
-                let waiters = vec![(waiter, deadline)];
-                queue.push_back(Lookup { wanted, waiters });
-                if queue.len() == 1 {
-                    client.read(read, StartAt::At(Next::at(wanted.offset)));
-                }
+        let queue = self.queues.entry(wanted.partition).or_default();
+        let known = queue.iter().find(|lookup| lookup.wanted == wanted);
+        let (waiting, places) = match known {
+            Some(lookup) => (self.waiting.count(&lookup.met()), WAITERS_MAX),
+            None => (queue.len(), LOOKUPS_MAX),
+        };
+        if waiting >= places {
+            return false;
+        }
+        let lookup = known.copied().unwrap_or_else(|| {
+            self.last = ReadId(self.last.0.wrapping_add(1).max(1));
+            let id = self.last;
+            let lookup = Lookup { id, wanted };
+            queue.push_back(lookup);
+            if queue.len() == 1 {
+                start(self.topic, lookup, client);
             }
-        }
-        let earliest = self
-            .next_deadline
-            .map_or(deadline, |next| next.min(deadline));
-        self.next_deadline = Some(earliest);
-        true
+            lookup
+        });
+        let id = lookup.id;
+        self.waiting
+            .insert(exchange, id, deadline, exchange)
+            .is_ok()
     }
 
-    const fn read(&self, partition: Partition) -> ReadKey {
-        ReadKey {
-            lane: Lane::History,
-            topic: self.topic,
-            partition,
-            id: ReadId::LIVE,
-        }
-    }
-
-    /// Something about one of these reads.
+    /// Handles an event of one of these reads.
     pub(super) fn on_read(
         &mut self,
         event: Event,
@@ -101,118 +107,106 @@ impl Lookups {
         client: &mut Client,
         out: &mut Outbox,
     ) {
-        match event {
-            Event::Batch {
-                read, batch, next, ..
-            } => {
-                let first = self.waiting.get(&read.partition).and_then(VecDeque::front);
-                let Some(wanted) = first.map(|lookup| lookup.wanted) else {
-                    return client.stop(read);
-                };
-                let answer = find(&batch, wanted, names);
-                // An answer without the record that is not past it yet: the next one has it.
-                if answer.is_some() || next.offset > wanted.offset {
-                    self.done(read.partition, &answer.unwrap_or_else(gone), client, out);
-                }
+        let Some(read) = event.read() else { return };
+        let first = self.queues.get(&read.partition).and_then(VecDeque::front);
+        let Some(Lookup { wanted, .. }) = first.copied().filter(|it| it.id == read.id) else {
+            return client.stop(read);
+        };
+        let answer = match event {
+            Event::Batch { batch, next, .. } => {
+                let found = find(&batch, wanted, names);
+                // A batch that ends before the record: the next one has it.
+                found.or_else(|| (next.offset > wanted.offset).then(unavailable))
             }
-            Event::Undecodable { read, .. } | Event::OutOfRange { read, .. } => {
-                self.done(read.partition, &gone(), client, out);
-            }
-            // A read that fails is tried again by the client; its waiters have deadlines.
-            _ => {}
+            Event::Undecodable { .. } | Event::OutOfRange { .. } => Some(unavailable()),
+            // The client retries a read that fails, and the exchanges have deadlines.
+            _ => None,
+        };
+        if let Some(answer) = answer {
+            self.answer_first(read.partition, &answer, out);
+            self.go_on(client);
         }
     }
 
-    /// A waiting client has disconnected. The read continues without waiters, since another client
-    /// may ask for the same reply.
-    pub(super) fn on_left(&mut self, waiter: ExchangeId) {
-        for lookup in self.waiting.values_mut().flatten() {
-            lookup.waiters.retain(|(it, _)| *it != waiter);
+    /// An exchange no longer waits. Its reply is not read if no other exchange waits for it.
+    pub(super) fn cancel(&mut self, exchange: ExchangeId, client: &mut Client) {
+        if self.waiting.cancel(exchange).is_some() {
+            self.go_on(client);
         }
     }
 
-    /// Waiters past their deadline are told that the reply can't be had now; what nobody waits for
-    /// any more is not read.
+    /// Answers the exchanges past their deadline that the reply is not available now.
     pub(super) fn on_time(&mut self, now: Instant, client: &mut Client, out: &mut Outbox) {
-        if self.next_deadline.is_none_or(|deadline| deadline > now) {
-            return;
+        let mut late = false;
+        while let Some(exchange) = self.waiting.next_expired(now) {
+            late = true;
+            tell(exchange, unavailable(), out);
         }
-        let topic = self.topic;
-        self.waiting.retain(|partition, queue| {
-            let first = queue.front().map(|lookup| lookup.wanted);
-            for lookup in queue.iter_mut() {
-                let late = lookup
-                    .waiters
-                    .extract_if(.., |(_, deadline)| *deadline <= now);
-                late.for_each(|(waiter, _)| out.to_edge(waiter, EdgeMessage::Answer(gone())));
-            }
-            queue.retain(|lookup| !lookup.waiters.is_empty());
-            let read = ReadKey {
-                lane: Lane::History,
-                topic,
-                partition: *partition,
-                id: ReadId::LIVE,
-            };
-            match queue.front().map(|lookup| lookup.wanted) {
-                None => client.stop(read),
-                Some(next) if Some(next) != first => {
-                    client.read(read, StartAt::At(Next::at(next.offset)));
-                }
-                Some(_) => {}
-            }
-            !queue.is_empty()
-        });
-        let waiters = self
-            .waiting
-            .values()
-            .flatten()
-            .flat_map(|lookup| &lookup.waiters);
-        self.next_deadline = waiters.map(|(_, deadline)| *deadline).min();
+        if late {
+            self.go_on(client);
+        }
     }
 
     /// When [`Self::on_time`] has work.
-    pub(super) const fn next_deadline(&self) -> Option<Instant> {
-        self.next_deadline
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.next_deadline()
     }
 
-    /// The log is another one: the places mean nothing any more.
+    /// The topic is another log now, in which these offsets mean nothing.
     pub(super) fn clear(&mut self, client: &mut Client, out: &mut Outbox) {
-        for (partition, queue) in std::mem::take(&mut self.waiting) {
-            client.stop(self.read(partition));
-            let waiters = queue.into_iter().flat_map(|lookup| lookup.waiters);
-            waiters.for_each(|(waiter, _)| out.to_edge(waiter, EdgeMessage::Answer(gone())));
+        let all = ReadId(0)..=ReadId(u32::MAX);
+        while let Some(exchange) = self.waiting.next_met(&all) {
+            tell(exchange, unavailable(), out);
         }
-        self.next_deadline = None;
+        self.go_on(client);
     }
 
-    /// Answers whoever waits for the reply being read of a partition, and reads its next.
-    fn done(
-        &mut self,
-        partition: Partition,
-        answer: &Answer,
-        client: &mut Client,
-        out: &mut Outbox,
-    ) {
-        let read = self.read(partition);
-        let Some(queue) = self.waiting.get_mut(&partition) else {
-            return client.stop(read);
+    /// Answers the exchanges that wait for the reply being read of a partition.
+    fn answer_first(&mut self, partition: Partition, answer: &Answer, out: &mut Outbox) {
+        let queue = self.queues.get(&partition);
+        let Some(first) = queue.and_then(VecDeque::front) else {
+            return;
         };
-        let told = queue
-            .pop_front()
-            .into_iter()
-            .flat_map(|lookup| lookup.waiters);
-        told.for_each(|(waiter, _)| out.to_edge(waiter, EdgeMessage::Answer(answer.clone())));
-        match queue.front() {
-            Some(next) => client.read(read, StartAt::At(Next::at(next.wanted.offset))),
-            None => {
-                self.waiting.remove(&partition);
-                client.stop(read);
-            }
+        while let Some(exchange) = self.waiting.next_met(&first.met()) {
+            tell(exchange, answer.clone(), out);
         }
+    }
+
+    /// Drops the lookups that no exchange waits for, and starts the next of each partition.
+    fn go_on(&mut self, client: &mut Client) {
+        let (topic, waiting) = (self.topic, &self.waiting);
+        self.queues.retain(|_, queue| {
+            let read = queue.front().copied();
+            queue.retain(|lookup| waiting.count(&lookup.met()) > 0);
+            let first = queue.front().copied();
+            if read.map(|it| it.id) != first.map(|it| it.id) {
+                read.iter().for_each(|it| client.stop(key(topic, *it)));
+                first.iter().for_each(|it| start(topic, *it, client));
+            }
+            first.is_some()
+        });
     }
 }
 
-fn gone() -> Answer {
+const fn key(topic: TopicHandle, lookup: Lookup) -> ReadKey {
+    ReadKey {
+        lane: Lane::History,
+        topic,
+        partition: lookup.wanted.partition,
+        id: lookup.id,
+    }
+}
+
+fn start(topic: TopicHandle, lookup: Lookup, client: &mut Client) {
+    let at = StartAt::At(Next::at(lookup.wanted.offset));
+    client.read(key(topic, lookup), at);
+}
+
+fn tell(exchange: ExchangeId, answer: Answer, out: &mut Outbox) {
+    out.to_edge(exchange, EdgeMessage::Answer(answer));
+}
+
+fn unavailable() -> Answer {
     Answer::Refused(Failure::ReplyUnavailable.into())
 }
 
@@ -225,7 +219,7 @@ fn find(batch: &Batch, wanted: Wanted, names: &ReplyHeaders) -> Option<Answer> {
         .last(&names.correlation_id)
         .and_then(CorrelationId::parse);
     if whose != Some(wanted.id) {
-        return Some(gone());
+        return Some(unavailable());
     }
     // Header flaws were reported when the record was indexed.
     Some(match Reply::read(&record, names, &mut Vec::new()) {
@@ -294,11 +288,17 @@ mod tests {
     }
 
     /// What the log has at `offset`: the reply of `key`.
-    fn read(key: u8, offset: u64) -> Event {
-        read_of(id(key, 0), offset)
+    fn read(lookups: &Lookups, key: u8, offset: u64) -> Event {
+        read_of(first(lookups), id(key, 0), offset)
     }
 
-    fn read_of(id: CorrelationId, offset: u64) -> Event {
+    /// The read of the partition.
+    fn first(lookups: &Lookups) -> ReadId {
+        let queue = lookups.queues.get(&Partition(1));
+        queue.and_then(VecDeque::front).expect("a read").id
+    }
+
+    fn read_of(read: ReadId, id: CorrelationId, offset: u64) -> Event {
         let id = id.to_string();
         let draft = Draft::new(offset, "k", Some("done")).header("correlation-id", id.as_bytes());
         Event::Batch {
@@ -306,7 +306,7 @@ mod tests {
                 lane: Lane::History,
                 topic: TopicHandle(0),
                 partition: Partition(1),
-                id: ReadId::LIVE,
+                id: read,
             },
             batch: batch(1, &[draft], &HashSecret::new([0; 16])),
             next: Next {
@@ -330,15 +330,17 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_one_reply_shares_its_read() {
+    fn exchanges_that_wait_for_one_reply_share_its_read() {
         let (mut lookups, mut client, mut out) = lookups();
         for request in [1, 2] {
             assert!(lookups.ask((waiter(request), at(100)), wanted(7, 40), &mut client));
         }
         assert!(lookups.ask((waiter(3), at(100)), wanted(8, 41), &mut client));
-        lookups.on_read(read(7, 40), &names(), &mut client, &mut out);
+        let event = read(&lookups, 7, 40);
+        lookups.on_read(event, &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(1, true), (2, true)]);
-        lookups.on_read(read(8, 41), &names(), &mut client, &mut out);
+        let event = read(&lookups, 8, 41);
+        lookups.on_read(event, &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(3, true)]);
     }
 
@@ -346,11 +348,13 @@ mod tests {
     fn another_commands_reply_is_never_handed_on() {
         let (mut lookups, mut client, mut out) = lookups();
         assert!(lookups.ask((waiter(1), at(100)), wanted(7, 40), &mut client));
-        lookups.on_read(read(9, 40), &names(), &mut client, &mut out);
+        let event = read(&lookups, 9, 40);
+        lookups.on_read(event, &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(1, false)]);
         // Nor is that of another request under the same command key.
         assert!(lookups.ask((waiter(2), at(100)), wanted(7, 41), &mut client));
-        lookups.on_read(read_of(id(7, 1), 41), &names(), &mut client, &mut out);
+        let event = read_of(first(&lookups), id(7, 1), 41);
+        lookups.on_read(event, &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(2, false)]);
     }
 
@@ -369,5 +373,22 @@ mod tests {
         assert!(lookups.ask((waiter(500), at(90)), wanted(7, 500), &mut client));
         lookups.clear(&mut client, &mut out);
         assert_eq!(answers(&mut out), [(500, false)]);
+    }
+
+    #[test]
+    fn a_cancelled_read_gives_way_and_its_late_events_mean_nothing() {
+        let (mut lookups, mut client, mut out) = lookups();
+        assert!(lookups.ask((waiter(1), at(100)), wanted(7, 40), &mut client));
+        assert!(lookups.ask((waiter(2), at(100)), wanted(8, 41), &mut client));
+        assert!(lookups.ask((waiter(3), at(100)), wanted(8, 41), &mut client));
+        let late = read(&lookups, 7, 40);
+        lookups.cancel(waiter(1), &mut client);
+        lookups.cancel(waiter(2), &mut client);
+        lookups.on_read(late, &names(), &mut client, &mut out);
+        assert!(answers(&mut out).is_empty());
+        let event = read(&lookups, 8, 41);
+        lookups.on_read(event, &names(), &mut client, &mut out);
+        assert_eq!(answers(&mut out), [(3, true)]);
+        assert!(lookups.queues.is_empty());
     }
 }

@@ -337,14 +337,16 @@ impl Home {
         match message {
             HomeMessage::Cluster(index, message) => self.on_cluster_message(index, message, now),
             HomeMessage::Command(request) => self.on_command(*request, now, out),
-            HomeMessage::CommandAbandoned {
+            HomeMessage::CancelCommand {
                 topic,
                 key,
                 exchange,
             } => {
-                let topic = self.at(topic).map(|at| &mut self.topics[at]);
-                if let Some(commands) = topic.and_then(|topic| topic.commands.as_mut()) {
-                    commands.on_left(key, exchange);
+                if let Some(at) = self.at(topic) {
+                    let (topics, cx) = self.cx(self.topics[at].cluster, now, out);
+                    if let Some(commands) = &mut topics[at].commands {
+                        commands.on_left(key, exchange, cx.client);
+                    }
                 }
             }
             HomeMessage::Topic {

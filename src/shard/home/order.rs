@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::{BATCH_BYTES_MAX, TOPIC_IN_FLIGHT_BYTES_MIN};
+use crate::config::{self, BATCH_BYTES_MAX, TOPIC_IN_FLIGHT_BYTES_MIN};
 use crate::kafka::records::PieceLimits;
 use crate::log::{Batch, Block, Change, Cut, Next, Seq, Step, WindowBudget};
 use crate::model::{HashSecret, LogTag, Offset, Partition, ShardId, UnixMillis};
@@ -22,7 +22,7 @@ use super::in_flight::InFlight;
 /// Bytes of a step's blocks, over all encodings of the topic. A record whose events are larger is a
 /// step of its own. Small enough that a step is encoded within a turn's budget, and large enough
 /// that its fixed cost (a message to each shard, an entry in each window) does not count.
-pub(super) const STEP_BYTES_MAX: usize = 256 << 10;
+pub(super) const STEP_BYTES_MAX: usize = config::STEP_BYTES_MAX;
 
 const _: () = {
     // A topic that may have a step in flight is never full before its first one.
@@ -31,6 +31,9 @@ const _: () = {
     assert!(BATCH_BYTES_MAX <= RECORD_BYTES_MAX);
     // A piece that waits takes less than the steps that are made of it.
     assert!(PieceLimits::BYTES <= STEP_BYTES_MAX);
+    // The memory sum counts all of a piece.
+    let index = PieceLimits::RECORDS * Batch::ENTRY_BYTES;
+    assert!(PieceLimits::BYTES + index <= config::PIECE_BYTES_MAX);
 };
 
 /// Limits of one topic's order.

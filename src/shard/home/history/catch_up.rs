@@ -5,15 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::HistoryContext;
+use crate::kafka::records::PieceLimits;
 use crate::kafka::{Event, Lane, ReadId, ReadKey, StartAt, TopicHandle};
 use crate::log::{Batch, Cut, GapReason, Next, Notice, Seq};
 use crate::model::{Instant, Offset, Partition, ShardId, UnixMillis};
+use crate::shard::home::order::STEP_BYTES_MAX;
 use crate::shard::home::partitions::log_start;
 use crate::shard::message::FeedMessage;
 use crate::sse::{Encoder, StreamQuestion};
 
-/// Pieces that a catch-up read may hold: its reads are paused while it has more.
-const PIECES_MAX: usize = 4;
+/// Pieces that a catch-up read may hold, of [`PieceLimits::BYTES`] each: its reads are paused while
+/// it has more. More than one, so that members need not wait for a broker after each block.
+const PIECES_MAX: usize = crate::config::CATCH_UP_PIECES_MAX;
+
+const _: () = {
+    // A piece makes one block, or few: what a topic's catch-up read holds is bounded by them.
+    assert!(PieceLimits::BYTES <= STEP_BYTES_MAX);
+};
 
 /// How long a catch-up read may bring nothing before it is checked for a stall, and how often then.
 pub(super) const STALL_CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -133,19 +141,22 @@ impl CatchUp {
             let reached = self.reached.get(partition);
             if reached.offset < live.offset && !self.reading.contains(&partition) {
                 self.reading.push(partition);
-                let read = history(at.handle, partition);
+                let read = history(at.handle, partition, self.number);
                 at.client.read(read, StartAt::At(reached));
             }
         }
     }
 
-    /// Takes what a read brought. Returns its partition, unless the event is of no use here: the
-    /// client tries a failed read again by itself.
+    /// Takes what a read brought. Returns its partition, unless the event is of no use here: it is
+    /// about an earlier catch-up read, or about a failed read, which the client tries again.
     pub(super) fn on_read(
         &mut self,
         event: Event,
         at: &mut HistoryContext<'_>,
     ) -> Option<Partition> {
+        if event.read().is_none_or(|read| read.id.0 != self.number) {
+            return None;
+        }
         let (read, piece, next) = match event {
             Event::Batch {
                 read,
@@ -201,7 +212,7 @@ impl CatchUp {
             && let Some(piece) = self.pieces.pop_front()
         {
             match piece {
-                Piece::Records(batch, next) => self.send(&batch, next, at),
+                Piece::Records(batch, next) => self.send_next(batch, next, at),
                 Piece::Gap(notice) => self.send_gap(notice, at),
             }
         }
@@ -221,6 +232,23 @@ impl CatchUp {
 
     fn is_owed(&self) -> bool {
         self.shares.iter().any(|share| share.owed > 0)
+    }
+
+    /// Sends as many records as fit a block. The others stay for the next block.
+    fn send_next(&mut self, mut batch: Batch, next: Next, at: &mut HistoryContext<'_>) {
+        let time = UnixMillis(0);
+        let fitting = self
+            .encoder
+            .fitting(&batch, &self.reached, time, STEP_BYTES_MAX);
+        let part = batch.split_to(fitting);
+        match part.last_offset() {
+            Some(last) if !batch.is_empty() => {
+                self.pieces.push_front(Piece::Records(batch, next));
+                let (offset, epoch) = (last.next(), part.epoch());
+                self.send(&part, Next { offset, epoch }, at);
+            }
+            _ => self.send(&part, next, at),
+        }
     }
 
     /// Encodes records once and sends them to every shard with members.
@@ -262,7 +290,7 @@ impl CatchUp {
         }
         self.paused = full;
         for &partition in &self.reading {
-            let read = history(at.handle, partition);
+            let read = history(at.handle, partition, self.number);
             if full {
                 *pauses.entry(partition).or_default() += 1;
                 at.client.pause(read);
@@ -283,7 +311,7 @@ impl CatchUp {
     /// its members go on in the next catch-up read.
     pub(super) fn stalled(&mut self, at: &HistoryContext<'_>) -> Option<&[Partition]> {
         self.check_at = at.now.mono.after(STALL_CHECK_EVERY);
-        let asked = |&p: &Partition| at.client.is_asked(history(at.handle, p));
+        let asked = |&p: &Partition| at.client.is_asked(history(at.handle, p, self.number));
         let waits = !self.pieces.is_empty() || self.is_owed() || self.reading.iter().any(asked);
         (!waits).then_some(&self.reading)
     }
@@ -291,7 +319,7 @@ impl CatchUp {
     /// Stops the reads.
     pub(super) fn stop(&self, topic: TopicHandle, client: &mut crate::kafka::Client) {
         for &partition in &self.reading {
-            client.stop(history(topic, partition));
+            client.stop(history(topic, partition, self.number));
         }
     }
 
@@ -314,13 +342,13 @@ impl CatchUp {
     }
 }
 
-/// The read of a partition's history.
-const fn history(topic: TopicHandle, partition: Partition) -> ReadKey {
+/// The read of a partition's history for one catch-up read.
+const fn history(topic: TopicHandle, partition: Partition, catch_up: u32) -> ReadKey {
     ReadKey {
         lane: Lane::History,
         topic,
         partition,
-        id: ReadId::LIVE,
+        id: ReadId(catch_up),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::kafka::{DirectoryRole, Lane, ReadId, ReadKey, Settings};
 use crate::log::Next;
 use crate::log::testing::{Draft, batch};
 use crate::model::{HashSecret, LogTag, Now, Offset, UnixMillis};
-use crate::shard::home::order::{Limits, Order};
+use crate::shard::home::order::{Limits, Order, STEP_BYTES_MAX};
 use crate::shard::home::partitions::Part;
 use crate::shard::message::{FeedMessage, Message, ProjectionMessage};
 use crate::shard::outbox::Outbox;
@@ -99,22 +99,41 @@ impl Ground {
 
     /// A read brings the record before `next`.
     fn reads(&mut self, partition: u32, next: u64) {
+        self.reads_records(partition, &[Draft::new(next - 1, "k", Some("v"))], next);
+    }
+
+    /// A read brings these records before `next`.
+    fn reads_records(&mut self, partition: u32, records: &[Draft], next: u64) {
         let read = ReadKey {
             lane: Lane::History,
             topic: TOPIC,
             partition: Partition(partition),
-            id: ReadId::LIVE,
+            id: ReadId(self.catch_ups.last),
         };
-        let record = Draft::new(next - 1, "k", Some("v"));
         let event = Event::Batch {
             read,
-            batch: batch(partition, &[record], &secret()),
+            batch: batch(partition, records, &secret()),
             next: Next::at(Offset(next)),
             log_start: Offset(0),
             high_watermark: Offset(10),
             stable_end: Offset(10),
         };
         self.with(|catch_ups, at| catch_ups.on_read(event, at));
+    }
+
+    /// The blocks that were sent since: the offsets of each, and its bytes.
+    fn blocks(&mut self) -> Vec<(Vec<u64>, usize)> {
+        let block = |(_, message)| match message {
+            Message::Projection(
+                _,
+                ProjectionMessage::Feed(FeedMessage::CatchUpBlock { block, .. }),
+            ) => {
+                let offsets = block.frames().iter().map(|frame| frame.offset.0);
+                Some((offsets.collect(), block.bytes_held()))
+            }
+            _ => None,
+        };
+        self.out.drain().into_iter().filter_map(block).collect()
     }
 
     /// The same, and the shard's members take it.
@@ -232,4 +251,32 @@ fn the_other_encoding_is_not_starved() {
         told.extend(ground.told());
     }
     assert!(told.iter().any(|t| t.contains("[900]")), "{told:?}");
+}
+
+/// The rest of a piece is sent when the members have taken what fitted the block before.
+#[test]
+fn a_block_is_no_larger_than_a_step() {
+    let mut ground = Ground::new();
+    ground.join(1, cut(0, 10));
+    let value = "v".repeat(STEP_BYTES_MAX / 4);
+    let larger = "v".repeat(2 * STEP_BYTES_MAX);
+    let mut records: Vec<_> = (0..9).map(|n| Draft::new(n, "k", Some(&value))).collect();
+    records.push(Draft::new(9, "k", Some(&larger)));
+    ground.reads_records(0, &records, 10);
+    let (mut sent, mut blocks) = (Vec::<u64>::new(), 0);
+    loop {
+        let taken = ground.blocks();
+        let [(offsets, bytes)] = &taken[..] else {
+            assert!(taken.is_empty(), "one block is in flight at a time");
+            break;
+        };
+        assert!(*bytes <= STEP_BYTES_MAX || offsets.len() == 1, "{bytes}");
+        sent.extend(offsets);
+        blocks += 1;
+        let number = ground.catch_ups.last;
+        ground.with(|catch_ups, at| catch_ups.on_taken(ShardId(1), number, 1, at));
+    }
+    assert_eq!(sent, (0..10).collect::<Vec<u64>>());
+    assert_eq!(blocks, 4, "three records fit, and the large one goes alone");
+    assert!(ground.catch_ups.running.is_none(), "it has met the window");
 }

@@ -1,0 +1,232 @@
+//! The open exchanges of a shard: requests that wait for another shard or whose response is sent in
+//! pieces, and event streams. A request that is answered in the turn it arrives in has no exchange.
+//!
+//! Other shards know an exchange by its [`ExchangeId`] and answer to it. A slot that is used again
+//! has another generation, so an answer that comes late finds nobody. An exchange knows its
+//! connection; nothing here assumes that a connection has one exchange only.
+
+use crate::http::{IfNoneMatch, ResponseContext};
+use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId};
+use crate::shard::io::SocketId;
+
+use super::collection::Collection;
+
+/// A request whose response is not complete.
+#[derive(Debug)]
+pub(super) struct OpenRequest {
+    pub(super) connection: SocketId,
+    pub(super) context: ResponseContext,
+    /// When the request was handled.
+    pub(super) began: Instant,
+    pub(super) route: RouteId,
+    /// The topic that the response comes from.
+    pub(super) topic: TopicId,
+    pub(super) wants: Wants,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) enum Wants {
+    /// The outcome of a command.
+    Outcome(CommandKey),
+    /// The newest record of a key.
+    Record {
+        /// The shard that owns the key.
+        owner: ShardId,
+        /// `If-None-Match` of the request.
+        condition: Option<Box<IfNoneMatch>>,
+    },
+    /// Pages of a collection.
+    Pages(Box<Collection>),
+}
+
+/// A slot. Small, because an idle stream has one: what a stream is lies with its connection, and a
+/// request lies in a table of its own.
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    exchange: Exchange,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Exchange {
+    #[default]
+    None,
+    /// The place among the requests.
+    Request(u32),
+    /// The connection of an event stream.
+    Stream(SocketId),
+}
+
+const _: () = {
+    // An idle stream is to cost a few hundred bytes in all.
+    assert!(size_of::<Slot>() <= 16);
+};
+
+/// The open exchanges of one shard. At most as many as its connections may have: with HTTP/1.1, one
+/// each.
+#[derive(Debug)]
+pub(super) struct Exchanges {
+    shard: ShardId,
+    slots: Vec<Slot>,
+    /// Slots without an exchange. The one freed last is used first.
+    free: Vec<u32>,
+    requests: Vec<Option<OpenRequest>>,
+    free_requests: Vec<u32>,
+}
+
+impl Exchanges {
+    pub(super) const fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            slots: Vec::new(),
+            free: Vec::new(),
+            requests: Vec::new(),
+            free_requests: Vec::new(),
+        }
+    }
+
+    /// Opens an exchange for a request that must wait.
+    pub(super) fn open_request(&mut self, request: OpenRequest) -> ExchangeId {
+        let at = match self.free_requests.pop() {
+            Some(at) => {
+                self.requests[at as usize] = Some(request);
+                at
+            }
+            None => {
+                self.requests.push(Some(request));
+                (self.requests.len() - 1) as u32
+            }
+        };
+        self.open(Exchange::Request(at))
+    }
+
+    /// Opens an exchange for an event stream on a connection.
+    pub(super) fn open_stream(&mut self, connection: SocketId) -> ExchangeId {
+        self.open(Exchange::Stream(connection))
+    }
+
+    fn open(&mut self, exchange: Exchange) -> ExchangeId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let place = &mut self.slots[slot as usize];
+        debug_assert_eq!(
+            place.exchange,
+            Exchange::None,
+            "a free slot has no exchange"
+        );
+        place.exchange = exchange;
+        ExchangeId {
+            shard: self.shard,
+            slot,
+            generation: place.generation,
+        }
+    }
+
+    fn find(&self, id: ExchangeId) -> Exchange {
+        match self.slots.get(id.slot as usize) {
+            Some(slot) if slot.generation == id.generation => slot.exchange,
+            _ => Exchange::None,
+        }
+    }
+
+    /// A request, while it is open.
+    pub(super) fn request(&self, id: ExchangeId) -> Option<&OpenRequest> {
+        match self.find(id) {
+            Exchange::Request(at) => self.requests[at as usize].as_ref(),
+            Exchange::None | Exchange::Stream(_) => None,
+        }
+    }
+
+    /// The same, to change.
+    pub(super) fn request_mut(&mut self, id: ExchangeId) -> Option<&mut OpenRequest> {
+        match self.find(id) {
+            Exchange::Request(at) => self.requests[at as usize].as_mut(),
+            Exchange::None | Exchange::Stream(_) => None,
+        }
+    }
+
+    /// The connection of a stream, while it is open.
+    pub(super) fn stream(&self, id: ExchangeId) -> Option<SocketId> {
+        match self.find(id) {
+            Exchange::Stream(connection) => Some(connection),
+            Exchange::None | Exchange::Request(_) => None,
+        }
+    }
+
+    /// Closes the exchange of a request. `None`: it was closed before.
+    pub(super) fn close_request(&mut self, id: ExchangeId) -> Option<OpenRequest> {
+        let Exchange::Request(at) = self.find(id) else {
+            return None;
+        };
+        self.close(id);
+        self.free_requests.push(at);
+        self.requests[at as usize].take()
+    }
+
+    /// Closes the exchange of a stream.
+    pub(super) fn close_stream(&mut self, id: ExchangeId) {
+        if self.stream(id).is_some() {
+            self.close(id);
+        }
+    }
+
+    fn close(&mut self, id: ExchangeId) {
+        let slot = &mut self.slots[id.slot as usize];
+        slot.exchange = Exchange::None;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECTION: SocketId = SocketId {
+        slot: 7,
+        generation: 3,
+    };
+
+    fn request(route: u16) -> OpenRequest {
+        OpenRequest {
+            connection: CONNECTION,
+            context: ResponseContext::UNREAD,
+            began: Instant::ZERO,
+            route: RouteId(route),
+            topic: TopicId(0),
+            wants: Wants::Outcome(CommandKey([0; 16])),
+        }
+    }
+
+    #[test]
+    fn a_late_answer_finds_nobody() {
+        let mut exchanges = Exchanges::new(ShardId(1));
+        let first = exchanges.open_request(request(1));
+        let closed = exchanges.close_request(first);
+        assert_eq!(closed.map(|it| it.route), Some(RouteId(1)));
+        let second = exchanges.open_stream(CONNECTION);
+        assert_eq!((first.slot, second.slot), (0, 0), "the slot is used again");
+        assert!(exchanges.request(first).is_none() && exchanges.request_mut(first).is_none());
+        assert!(exchanges.stream(first).is_none() && exchanges.request(second).is_none());
+        assert!(exchanges.close_request(first).is_none());
+        exchanges.close_stream(first);
+        assert_eq!(exchanges.stream(second), Some(CONNECTION));
+    }
+
+    /// HTTP/2 will need it.
+    #[test]
+    fn a_connection_may_have_many() {
+        let mut exchanges = Exchanges::new(ShardId(1));
+        let ids: Vec<_> = (0..3)
+            .map(|route| exchanges.open_request(request(route)))
+            .collect();
+        assert!(exchanges.close_request(ids[1]).is_some());
+        let routes = [ids[0], ids[2]].map(|id| exchanges.request(id).map(|it| it.route));
+        assert_eq!(routes, [Some(RouteId(0)), Some(RouteId(2))]);
+        assert_eq!(exchanges.open_request(request(9)).slot, ids[1].slot);
+        assert_eq!((exchanges.slots.len(), exchanges.requests.len()), (3, 3));
+    }
+}

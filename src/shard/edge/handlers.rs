@@ -1,0 +1,409 @@
+//! One whole request: which route it is, and what that route does with it. What can be answered
+//! here is; the rest goes to the shard that can, and the exchange waits.
+
+use std::borrow::Cow;
+
+use crate::config::Partitioner;
+use crate::http::{
+    Fault, Framed, IfNoneMatch, JSON, Method, Refusal, Request, Response, ResponseContext, Status,
+    is_preflight, last_event_id,
+};
+use crate::log::EventId;
+use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
+use crate::model::{ExchangeId, Id as _, Identity, Instant, KeyHash, ShardId};
+use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, evaluate};
+use crate::shard::io::SocketId;
+use crate::shard::message::{HomeMessage, ProjectionMessage};
+use crate::shard::outbox::Outbox;
+use crate::shard::projection::{Projection, Projections};
+use crate::shard::snapshot::{QueryPlan, StreamPlan};
+
+use super::collection::{Collection, Extent};
+use super::commands::{CommandMaker, check_head};
+use super::exchanges::{Exchanges, OpenRequest, Wants};
+use super::inputs::inputs;
+use super::leaving::Leaving;
+use super::responder::{Responded, Responder};
+use super::responses::{class, respond_found, validated};
+use super::site::Site;
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Handled {
+    /// The response is written.
+    Done(Framed),
+    /// The exchange waits for another shard, until then.
+    Wait(ExchangeId, Instant),
+    /// The head of the response is written. The first piece of its body comes before then.
+    Pieces(ExchangeId, Instant),
+    /// The response becomes an event stream.
+    Stream(Box<StreamStart>),
+}
+
+/// A request whose response becomes an event stream.
+#[derive(Debug)]
+pub(super) struct StreamStart {
+    pub(super) plan: StreamPlan,
+    /// The route's place in the config.
+    pub(super) index: usize,
+    pub(super) context: ResponseContext,
+    pub(super) key: Option<(KeyHash, Vec<u8>)>,
+    pub(super) last_event_id: Option<Vec<u8>>,
+}
+
+/// What handlers use beside the site.
+pub(super) struct HandlerContext<'a> {
+    pub(super) me: ShardId,
+    pub(super) now: Instant,
+    pub(super) leaving: Leaving,
+    pub(super) responder: &'a mut Responder,
+    pub(super) exchanges: &'a mut Exchanges,
+    pub(super) commands: &'a mut CommandMaker,
+    pub(super) projections: &'a Projections,
+    pub(super) out: &'a mut Outbox,
+    pub(super) metrics: &'a mut ShardMetrics,
+}
+
+/// One request and where it came from.
+#[derive(Clone, Copy)]
+struct Asked<'r, 'b, 'p> {
+    request: &'r Request<'b>,
+    params: &'r Params<'p>,
+    connection: SocketId,
+    context: ResponseContext,
+}
+
+/// A response that is written, or a request that goes on.
+enum Outcome {
+    Responded(Responded),
+    Pending(Handled),
+}
+
+impl Site {
+    /// Handles a request of a connection.
+    pub(super) fn handle(
+        &self,
+        request: &Request<'_>,
+        connection: SocketId,
+        cx: &mut HandlerContext<'_>,
+    ) -> Handled {
+        let mut context = request.context();
+        // Pipelined requests are answered before the connection ends.
+        context.keep_alive &= request.pipelined || cx.leaving == Leaving::No;
+        context.cors = cx.responder.grant(&request.headers);
+        let matched = match self.router.route(request.method, &request.path) {
+            Routed::To(matched) => matched,
+            Routed::MethodNotAllowed(methods) if request.method == Method::Options => {
+                return Handled::Done(options(methods, request, context, cx).framed);
+            }
+            Routed::MethodNotAllowed(methods) => {
+                return Handled::Done(not_allowed(methods, context, cx).framed);
+            }
+            Routed::NotFound => return Handled::Done(not_found(context, cx).framed),
+        };
+        let asked = Asked {
+            request,
+            params: &matched.params,
+            connection,
+            context,
+        };
+        let (kind, route, outcome) = match matched.route {
+            RouteIndex::Command(index) => {
+                let route = self.snapshot.commands[index].id;
+                (RouteKind::Command, route, self.command(index, asked, cx))
+            }
+            RouteIndex::Query(index) => {
+                let route = self.snapshot.queries[index].id;
+                (RouteKind::Query, route, self.query(index, asked, cx))
+            }
+            RouteIndex::Stream(index) => {
+                let route = self.snapshot.streams[index].id;
+                (RouteKind::Stream, route, self.stream(index, asked, cx))
+            }
+        };
+        let responded = match outcome {
+            Ok(Outcome::Pending(handled)) => return handled,
+            Ok(Outcome::Responded(responded)) => responded,
+            Err(refused) => cx.responder.refuse(context, &refused),
+        };
+        let requests = &mut cx.metrics.routes[route.index()].requests;
+        requests.bump(class(responded.status));
+        // Within one turn: less than a turn's budget, and no clock to say how much less.
+        let times = &mut cx.metrics.general.request_time;
+        times.at(kind).record(std::time::Duration::ZERO);
+        Handled::Done(responded.framed)
+    }
+
+    /// Sends a command to its home, which decides it.
+    fn command(
+        &self,
+        index: usize,
+        asked: Asked<'_, '_, '_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> Result<Outcome, Refused> {
+        let plan = self.snapshot.commands[index];
+        let commands = &mut cx.metrics.commands[plan.id.index()].commands;
+        if let Leaving::Drain(_) = cx.leaving {
+            commands.bump(CommandOutcome::Shed);
+            return Err(Failure::Draining.into());
+        }
+        let made = cx.commands.make(self, index, asked.params, asked.request);
+        let made = made.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
+        let timeout = self.snapshot.config.commands[index].timeout;
+        let deadline = cx.now.after(timeout);
+        let exchange = cx.exchanges.open_request(OpenRequest {
+            connection: asked.connection,
+            context: asked.context,
+            began: cx.now,
+            route: plan.id,
+            topic: plan.replies,
+            wants: Wants::Outcome(made.key),
+        });
+        let home = self.snapshot.topic(plan.commands).home;
+        let request = made.request(exchange, plan, deadline);
+        cx.out
+            .to_home(home, HomeMessage::Command(Box::new(request)));
+        Ok(Outcome::Pending(Handled::Wait(exchange, grace(deadline))))
+    }
+
+    /// Refuses a request whose client waits for `100 Continue`, if its head is enough to refuse it:
+    /// the body of a request that will be refused is not asked for (RFC 9110 10.1.1). The response
+    /// ends the connection, since the client may send the body anyway. Returns false if the body is
+    /// welcome.
+    pub(super) fn refuse_expecting(
+        &self,
+        request: &Request<'_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> bool {
+        let mut context = request.context();
+        context.keep_alive = false;
+        context.cors = cx.responder.grant(&request.headers);
+        let matched = match self.router.route(request.method, &request.path) {
+            Routed::To(matched) => matched,
+            Routed::MethodNotAllowed(_) if request.method == Method::Options => return false,
+            Routed::MethodNotAllowed(methods) => {
+                let _ = not_allowed(methods, context, cx);
+                return true;
+            }
+            Routed::NotFound => {
+                let _ = not_found(context, cx);
+                return true;
+            }
+        };
+        let RouteIndex::Command(index) = matched.route else {
+            return false;
+        };
+        let checked = check_head(self, index, &matched.params, request);
+        let Err(refused) = checked else {
+            return false;
+        };
+        let responded = cx.responder.refuse(context, &refused);
+        let route = self.snapshot.commands[index].id.index();
+        let commands = &mut cx.metrics.commands[route].commands;
+        commands.bump(CommandOutcome::Invalid);
+        let requests = &mut cx.metrics.routes[route].requests;
+        requests.bump(class(responded.status));
+        true
+    }
+
+    /// A query: one record by its key, or the collection.
+    fn query(
+        &self,
+        index: usize,
+        asked: Asked<'_, '_, '_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> Result<Outcome, Refused> {
+        if let Leaving::Drain(_) = cx.leaving {
+            return Err(Failure::Draining.into());
+        }
+        let condition = IfNoneMatch::parse(&asked.request.headers, EventId::etag_in)?;
+        let plan = self.snapshot.queries[index];
+        let projections = cx.projections;
+        let projection = projections
+            .get(plan.topic)
+            .filter(|projection| projection.is_live())
+            .ok_or_else(|| projections.why_not_live(plan.topic))?;
+        if self.snapshot.config.queries[index].key.is_some() {
+            return self.get(index, projection, condition, asked, cx);
+        }
+        // Check before the head is written: an incomplete array must not begin, and no validator
+        // may confirm an earlier one.
+        if !projection.is_whole() || projections.is_full(plan.topic) {
+            return Err(Failure::CacheDegraded.into());
+        }
+        Ok(self.collection(plan, projection, condition.as_ref(), asked, cx))
+    }
+
+    /// The newest record of a key.
+    fn get(
+        &self,
+        index: usize,
+        projection: &Projection,
+        condition: Option<IfNoneMatch>,
+        asked: Asked<'_, '_, '_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> Result<Outcome, Refused> {
+        let QueryPlan { id, topic } = self.snapshot.queries[index];
+        let route = &self.snapshot.config.queries[index];
+        let template = route.key.as_ref().expect("the caller found it");
+        let identity = Identity::ANONYMOUS;
+        let key = evaluate(template, &inputs(asked.params, asked.request, &identity))?;
+        let incarnation = &projection.incarnation;
+        let hash = incarnation.secret.hash(&key);
+        let partitioner = route
+            .partitioner
+            .filter(|_| !cx.projections.has_grown(topic));
+        let partition = partitioner
+            .map(|Partitioner::Murmur2| crate::kafka::partition_of(&key, incarnation.partitions));
+        let layout = self.snapshot.layout;
+        let owner = hash.owner(layout.first_slice(), layout.slices());
+        if owner == cx.me {
+            let found = projection.find(hash, &key, partition);
+            let age = cx.projections.age(topic, cx.now);
+            let (responder, context) = (&mut *cx.responder, asked.context);
+            let responded = respond_found(responder, context, &found, condition.as_ref(), age);
+            return Ok(Outcome::Responded(responded));
+        }
+        let condition = condition.map(Box::new);
+        let exchange = cx.exchanges.open_request(OpenRequest {
+            connection: asked.connection,
+            context: asked.context,
+            began: cx.now,
+            route: id,
+            topic,
+            wants: Wants::Record { owner, condition },
+        });
+        let get = ProjectionMessage::Get {
+            exchange,
+            hash,
+            key: key.into_boxed_slice(),
+            partition,
+        };
+        cx.out.to_projection(owner, topic, get);
+        let deadline = cx.now.after(self.http().query_timeout);
+        Ok(Outcome::Pending(Handled::Wait(exchange, deadline)))
+    }
+
+    fn collection(
+        &self,
+        QueryPlan { id, topic }: QueryPlan,
+        projection: &Projection,
+        condition: Option<&IfNoneMatch>,
+        asked: Asked<'_, '_, '_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> Outcome {
+        let etag = projection.collection_etag();
+        let age = cx.projections.age(topic, cx.now);
+        let mut response = validated(&etag, condition, age);
+        let same = response.status() == Status::NOT_MODIFIED;
+        if !same {
+            response.fixed(&JSON).pieces();
+        }
+        let responded = cx.responder.respond(asked.context, response);
+        if same || asked.context.head_only {
+            return Outcome::Responded(responded);
+        }
+        let layout = self.snapshot.layout;
+        let extent = Extent {
+            topic,
+            incarnation: projection.incarnation.number,
+            seq: projection.seq(),
+            first: layout.first_slice(),
+            last: ShardId(layout.shards - 1),
+        };
+        let collection = Box::new(Collection::new(responded.framed, extent));
+        let exchange = cx.exchanges.open_request(OpenRequest {
+            connection: asked.connection,
+            context: asked.context,
+            began: cx.now,
+            route: id,
+            topic,
+            wants: Wants::Pages(collection),
+        });
+        let deadline = cx.now.after(self.http().query_timeout);
+        Outcome::Pending(Handled::Pieces(exchange, deadline))
+    }
+
+    /// An event stream.
+    fn stream(
+        &self,
+        index: usize,
+        asked: Asked<'_, '_, '_>,
+        cx: &HandlerContext<'_>,
+    ) -> Result<Outcome, Refused> {
+        let plan = self.snapshot.streams[index];
+        // Streams of a topic that is not ready or can't be used are also answered 200: after any
+        // other status a native `EventSource` would give up for good. The stream says when to
+        // reconnect.
+        let projection = cx.projections.get(plan.topic);
+        let projection = projection.filter(|projection| projection.feed().is_some());
+        let identity = Identity::ANONYMOUS;
+        let inputs = inputs(asked.params, asked.request, &identity);
+        let template = self.snapshot.config.streams[index].filter.key.as_ref();
+        let key = template
+            .map(|template| evaluate(template, &inputs))
+            .transpose()?;
+        let key = key.zip(projection);
+        let key = key.map(|(key, projection)| (projection.incarnation.secret.hash(&key), key));
+        let last_event_id = last_event_id(asked.request)?.map(Cow::into_owned);
+        let start = StreamStart {
+            plan,
+            index,
+            context: asked.context,
+            key,
+            last_event_id,
+        };
+        Ok(Outcome::Pending(Handled::Stream(Box::new(start))))
+    }
+}
+
+/// `OPTIONS`: a preflight, or the question which methods a path has.
+fn options(
+    methods: Methods,
+    request: &Request<'_>,
+    context: ResponseContext,
+    cx: &mut HandlerContext<'_>,
+) -> Responded {
+    let allowed = listed(methods);
+    let mut response = Response::new(Status::NO_CONTENT);
+    response.checked("allow", allowed.as_bytes());
+    match is_preflight(request) {
+        true => cx
+            .responder
+            .respond_to_preflight(context, &allowed, response),
+        false => cx.responder.respond(context, response),
+    }
+}
+
+fn not_allowed(
+    methods: Methods,
+    context: ResponseContext,
+    cx: &mut HandlerContext<'_>,
+) -> Responded {
+    let allowed = listed(methods);
+    let detail = "this path has routes for the methods in Allow only";
+    let refusal = Refusal::new(Fault::MethodNotAllowed, detail);
+    let mut response = Response::problem(&refusal.problem());
+    response.checked("allow", allowed.as_bytes());
+    let responded = cx.responder.respond(context, response);
+    cx.metrics.general.unrouted.bump(class(responded.status));
+    responded
+}
+
+fn not_found(context: ResponseContext, cx: &mut HandlerContext<'_>) -> Responded {
+    let refused = Failure::NoSuchRoute.into();
+    let responded = cx.responder.refuse(context, &refused);
+    cx.metrics.general.unrouted.bump(class(responded.status));
+    responded
+}
+
+/// The names of methods, as `Allow` lists them.
+fn listed(methods: Methods) -> String {
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    names.join(", ")
+}
+
+/// When the edge gives up a request that is decided elsewhere, if its own deadline was missed.
+fn grace(deadline: Instant) -> Instant {
+    deadline.after(std::time::Duration::from_secs(1))
+}

@@ -1,0 +1,385 @@
+//! One HTTP/1.1 connection: its transport, what it received, what it has to send, and its
+//! deadlines. A plain state machine without a task or a timer; an idle one holds no buffer.
+
+use std::io::IoSlice;
+use std::time::Duration;
+
+use crate::config::Http as HttpSettings;
+use crate::http::{Connection, Drain, Drained, HeaderTable, Limits, Received};
+use crate::model::{ExchangeId, Instant};
+use crate::shard::ciphertext::Flushed;
+use crate::shard::io::{Io, SocketId};
+
+use super::phase::Phase;
+use super::transport::{Sent, Transport};
+
+/// The first byte of every response (RFC 9112 4: `HTTP-name` is case-sensitive).
+const RESPONSE_BEGINS: [u8; 1] = *b"H";
+
+/// How long input after the last response is discarded.
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes held for a connection, by reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MemoryUsed {
+    /// Partially received requests, and requests pipelined behind one that waits.
+    pub(super) requests: usize,
+    /// Responses that the socket has not taken.
+    pub(super) responses: usize,
+}
+
+/// An HTTP/1.1 connection. If its response becomes an event stream, it is taken apart with
+/// [`Self::into_stream`].
+#[derive(Debug)]
+pub(super) struct Http1 {
+    socket: SocketId,
+    transport: Transport,
+    decoder: Connection,
+    phase: Phase,
+    /// The open exchange. An HTTP/1.1 connection has one at most.
+    exchange: Option<ExchangeId>,
+    /// Counts the input that is discarded after the last response.
+    drain: Drain,
+    /// Whether the first byte of the next response has been sent ahead of the rest.
+    begun: bool,
+    /// Response bytes that the socket has not taken.
+    backlog: Vec<u8>,
+    backlog_sent: usize,
+    /// When the phase must be over.
+    deadline: Instant,
+    /// Since when no request is in progress: the accept, or the last response. `None`: a response
+    /// was written and its time is not noted yet. Bytes alone, such as part of a TLS record or an
+    /// empty line, do not change it.
+    idle_since: Option<Instant>,
+    /// When the first byte of a partially received request came.
+    started: Option<Instant>,
+    /// Since when the socket has taken nothing although bytes wait for it.
+    stalled: Option<Instant>,
+    /// What [`Connections`](super::connections::Connections) last counted for the connection.
+    pub(super) counted: MemoryUsed,
+    /// Whether the connection is in the rotation.
+    pub(super) queued: bool,
+}
+
+impl Http1 {
+    pub(super) fn new(
+        socket: SocketId,
+        transport: Transport,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            socket,
+            transport,
+            decoder: Connection::new(),
+            phase: Phase::Reading,
+            exchange: None,
+            drain: Drain::new(),
+            begun: false,
+            backlog: Vec::new(),
+            backlog_sent: 0,
+            deadline,
+            idle_since: Some(now),
+            started: None,
+            stalled: None,
+            counted: MemoryUsed::default(),
+            queued: false,
+        }
+    }
+
+    pub(super) const fn socket(&self) -> SocketId {
+        self.socket
+    }
+
+    pub(super) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The open exchange, if there is one.
+    pub(super) const fn exchange(&self) -> Option<ExchangeId> {
+        self.exchange
+    }
+
+    pub(super) fn memory_used(&self) -> MemoryUsed {
+        MemoryUsed {
+            requests: self.decoder.kept(),
+            responses: self.backlog(),
+        }
+    }
+
+    // What is received.
+
+    /// Turns received bytes into plaintext. Returns false if TLS failed; the alert then waits to be
+    /// sent.
+    pub(super) fn decrypt<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        plain: &'b mut Vec<u8>,
+    ) -> Option<&'b [u8]> {
+        match &mut self.transport {
+            Transport::Plain => Some(bytes),
+            Transport::Tls(session) => {
+                plain.clear();
+                session.on_bytes(bytes, plain).is_ok().then_some(&plain[..])
+            }
+        }
+    }
+
+    /// Looks for a whole request in what was kept and `input`.
+    pub(super) fn receive<'b>(
+        &'b mut self,
+        input: &'b [u8],
+        limits: &Limits,
+        table: &'b mut HeaderTable,
+    ) -> Received<'b> {
+        self.decoder.receive(input, limits, table)
+    }
+
+    /// Keeps what was pipelined behind a request.
+    pub(super) fn keep(&mut self, input: &[u8]) {
+        self.decoder.keep(input);
+    }
+
+    /// Whether more requests, or part of one, were received behind the last one.
+    pub(super) fn has_pipelined(&self) -> bool {
+        self.decoder.kept() > 0
+    }
+
+    /// Whether a partially received request is here.
+    pub(super) fn has_started_request(&self) -> bool {
+        self.phase == Phase::Reading && self.decoder.started()
+    }
+
+    /// The single `Origin` of a request whose body is awaited.
+    pub(super) fn origin(&self, limits: &Limits) -> Option<Box<[u8]>> {
+        self.decoder.origin(limits)
+    }
+
+    /// Counts input that is discarded after the last response.
+    pub(super) const fn discard(&mut self, count: usize) -> Drained {
+        self.drain.on_bytes(count)
+    }
+
+    // What happens to exchanges.
+
+    /// The request waits for another shard until `deadline`.
+    pub(super) fn on_wait(&mut self, exchange: ExchangeId, deadline: Instant) {
+        self.phase.on_wait();
+        self.exchange = Some(exchange);
+        self.started = None;
+        self.deadline = deadline;
+    }
+
+    /// The body of the response comes in pieces, the first before `deadline`.
+    pub(super) fn on_pieces(&mut self, exchange: ExchangeId, deadline: Instant) {
+        self.phase.on_pieces();
+        self.exchange = Some(exchange);
+        self.started = None;
+        self.deadline = deadline;
+    }
+
+    /// A piece was sent; the next comes before `deadline`.
+    pub(super) const fn extend_deadline(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
+    /// The open exchange has at most until `until`.
+    pub(super) fn limit_deadline(&mut self, until: Instant) {
+        self.deadline = self.deadline.min(until);
+    }
+
+    /// A response is complete, and another request may follow.
+    pub(super) fn on_response(&mut self) {
+        self.phase.on_response();
+        self.end_exchange();
+    }
+
+    /// The last response is complete, as the client expects.
+    pub(super) fn on_last_response(&mut self) {
+        self.phase.on_last_response();
+        self.end_exchange();
+    }
+
+    /// The last response is complete, and the client may still send.
+    pub(super) fn on_early_end(&mut self) {
+        self.phase.on_early_end();
+        self.decoder = Connection::new();
+        self.end_exchange();
+    }
+
+    fn end_exchange(&mut self) {
+        self.exchange = None;
+        self.started = None;
+        self.idle_since = None;
+    }
+
+    /// TLS failed. The alert is sent before the connection is closed.
+    pub(super) fn on_broken_tls(&mut self) {
+        self.phase.on_broken_tls();
+    }
+
+    /// The client ended its side and may still read what waits for its socket.
+    pub(super) fn on_client_end(&mut self) {
+        if self.phase == Phase::Reading {
+            self.phase.on_client_end();
+        }
+    }
+
+    // What is sent.
+
+    /// Bytes of responses that the socket has not taken.
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.len() - self.backlog_sent
+    }
+
+    /// Whether bytes wait for the socket.
+    pub(super) fn is_sending(&self) -> bool {
+        self.backlog() + self.transport.waiting() > 0
+    }
+
+    /// Sends `bytes` after what waits already, and keeps what is not taken. Returns false if the
+    /// connection is gone.
+    pub(super) fn send(&mut self, mut bytes: &[u8], io: &mut impl Io) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        if self.begun && self.phase != Phase::Waiting {
+            debug_assert!(
+                bytes.starts_with(&RESPONSE_BEGINS),
+                "every response begins so"
+            );
+            self.begun = false;
+            bytes = &bytes[RESPONSE_BEGINS.len()..];
+        }
+        self.send_all(bytes, io)
+    }
+
+    fn send_all(&mut self, bytes: &[u8], io: &mut impl Io) -> bool {
+        let mut taken = 0;
+        if self.backlog() == 0 {
+            match self.transport.send(self.socket, io, &[IoSlice::new(bytes)]) {
+                Sent::Bytes(bytes) => taken = bytes,
+                Sent::Gone => return false,
+            }
+        }
+        self.backlog.extend_from_slice(&bytes[taken..]);
+        true
+    }
+
+    /// Finds out whether a client that sends no more has closed or still reads. Both appear as a
+    /// FIN. A closed socket answers bytes with a reset, so the first byte of the response is sent
+    /// ahead: it is the same for every response. Returns false if the client has already closed.
+    pub(super) fn probe(&mut self, io: &mut impl Io) -> bool {
+        debug_assert_eq!(
+            self.phase,
+            Phase::Waiting,
+            "no byte of the response was sent"
+        );
+        std::mem::replace(&mut self.begun, true) || self.send_all(&RESPONSE_BEGINS, io)
+    }
+
+    /// Sends what waits. `All`: nothing waits any more.
+    pub(super) fn flush(&mut self, io: &mut impl Io, now: Instant) -> Flushed {
+        let before = (self.backlog(), self.transport.ciphertext_sent());
+        let flushed = self.send_backlog(io);
+        let after = (self.backlog(), self.transport.ciphertext_sent());
+        self.stalled = match (flushed, self.stalled) {
+            (Flushed::Part, Some(since)) if after == before => Some(since),
+            (Flushed::Part, _) => Some(now),
+            _ => None,
+        };
+        flushed
+    }
+
+    fn send_backlog(&mut self, io: &mut impl Io) -> Flushed {
+        while self.backlog() > 0 {
+            let rest = &self.backlog[self.backlog_sent..];
+            match self.transport.send(self.socket, io, &[IoSlice::new(rest)]) {
+                Sent::Bytes(taken) => {
+                    let full = taken < rest.len();
+                    self.backlog_sent += taken;
+                    if full {
+                        return Flushed::Part;
+                    }
+                }
+                Sent::Gone => return Flushed::Gone,
+            }
+        }
+        if self.backlog_sent > 0 {
+            self.backlog = Vec::new(); // An idle connection keeps no buffer.
+            self.backlog_sent = 0;
+        }
+        self.transport.flush(self.socket, io)
+    }
+
+    /// Ends our side once the last response is sent. The client then sees the end at once, and may
+    /// answer with its own end. The socket stays open for a while, because Linux answers bytes
+    /// after a close with a reset, which may destroy the response.
+    pub(super) fn end_writes(&mut self, io: &mut impl Io, now: Instant) {
+        if self.phase == Phase::Discarding {
+            self.phase.on_end_writes();
+            self.transport.close(self.socket, io);
+            io.end_writes(self.socket);
+            self.deadline = now.after(DISCARD_TIME);
+        }
+    }
+
+    /// Sends the transport's close message, if it has one.
+    pub(super) fn close(&mut self, io: &mut impl Io) {
+        self.transport.close(self.socket, io);
+    }
+
+    /// What a stream keeps of its connection: the bytes of the head that the socket has not taken,
+    /// and the transport.
+    pub(super) fn into_stream(self) -> (Option<Box<[u8]>>, Transport) {
+        let rest: Box<[u8]> = self.backlog[self.backlog_sent..].into();
+        ((!rest.is_empty()).then_some(rest), self.transport)
+    }
+
+    // When it must be over.
+
+    /// Sets the deadline of the present phase.
+    pub(super) fn update_deadline(&mut self, settings: &HttpSettings, now: Instant) {
+        match self.has_started_request() {
+            true => drop(self.started.get_or_insert(now)),
+            false => self.started = None,
+        }
+        self.deadline = match (self.phase, self.started) {
+            (Phase::Discarding | Phase::Lingering, _) => now.after(DISCARD_TIME),
+            // Until the handshake is done, the deadline that the accept has set applies.
+            (Phase::Reading, None) if self.transport.is_handshaking() => self.deadline,
+            (Phase::Reading, None) => {
+                let idle_since = *self.idle_since.get_or_insert(now);
+                idle_since.after(settings.idle_timeout)
+            }
+            (Phase::Reading, Some(began)) if self.decoder.awaits_body() => {
+                began.after(settings.head_timeout + settings.body_timeout)
+            }
+            (Phase::Reading, Some(began)) => began.after(settings.head_timeout),
+            (Phase::Waiting | Phase::Sending | Phase::Closing, _) => self.deadline,
+        };
+    }
+
+    /// When the connection must be looked at: its phase takes too long, or its socket takes
+    /// nothing. While a response is sent, only the second counts: nothing is expected of the
+    /// client.
+    pub(super) fn next_timeout(&self, write_timeout: Duration) -> Instant {
+        let stalled = self.stalled.map(|since| since.after(write_timeout));
+        match stalled {
+            None => self.deadline,
+            Some(at) if self.transport.is_handshaking() => at.min(self.deadline),
+            Some(at) if self.phase.has_exchange() => at.min(self.deadline),
+            Some(at) => at,
+        }
+    }
+
+    /// Whether the socket has taken nothing for too long.
+    pub(super) fn is_stalled(&self, write_timeout: Duration, now: Instant) -> bool {
+        self.stalled
+            .is_some_and(|since| since.after(write_timeout) <= now)
+    }
+}

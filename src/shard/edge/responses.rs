@@ -1,0 +1,113 @@
+//! Responses to what other parts of the shard found: a service's reply, the newest record of a key.
+
+use crate::command::Reply;
+use crate::http::{IfNoneMatch, JSON, REPLAYED, REVALIDATE, ReplyRules, Response, Status};
+use crate::metrics::{CommandOutcome, StatusClass};
+use crate::model::Etag;
+use crate::route::{Failure, Refused};
+use crate::shard::message::Found;
+
+use super::responder::{Responded, Responder};
+use crate::http::ResponseContext;
+
+/// The hundreds of a status.
+pub(super) fn class(status: Status) -> StatusClass {
+    match status.code() / 100 {
+        2 => StatusClass::Success,
+        3 => StatusClass::Redirection,
+        4 => StatusClass::ClientError,
+        5 => StatusClass::ServerError,
+        _ => StatusClass::Informational,
+    }
+}
+
+/// A response that a cache may keep if it validates it: 304 if the client has it already, and no
+/// content yet.
+pub(super) fn validated<'r>(
+    etag: &'r Etag,
+    condition: Option<&IfNoneMatch>,
+    age: Option<u64>,
+) -> Response<'r> {
+    let same = condition.is_some_and(|condition| condition.has(Some(etag)));
+    let status = if same {
+        Status::NOT_MODIFIED
+    } else {
+        Status::OK
+    };
+    let mut response = Response::new(status);
+    response.etag(etag).fixed(&REVALIDATE);
+    if let Some(age) = age {
+        response.number("age", age);
+    }
+    response
+}
+
+/// Writes the newest record of a key, or why it can't be shown.
+pub(super) fn respond_found(
+    responder: &mut Responder,
+    context: ResponseContext,
+    found: &Found,
+    condition: Option<&IfNoneMatch>,
+    age: Option<u64>,
+) -> Responded {
+    let (value, etag, content_type) = match found {
+        Found::Entry {
+            value,
+            etag,
+            content_type,
+        } => (value, etag, content_type),
+        Found::Failed(failure) => return responder.refuse(context, &(*failure).into()),
+    };
+    let mut response = validated(etag, condition, age);
+    if response.status() == Status::OK {
+        match content_type {
+            // Its characters were checked when the record was cached.
+            Some(name) => response.checked("content-type", name.as_bytes()),
+            None => response.fixed(&JSON),
+        };
+        response.body(value);
+    }
+    responder.respond(context, response)
+}
+
+/// Writes a service's reply.
+pub(super) fn respond_reply(
+    responder: &mut Responder,
+    context: ResponseContext,
+    reply: &Reply,
+    replayed: bool,
+) -> Responded {
+    match reply_response(reply, replayed) {
+        Ok(response) => responder.respond(context, response),
+        Err(refused) => responder.refuse(context, &refused),
+    }
+}
+
+fn reply_response(reply: &Reply, replayed: bool) -> Result<Response<'_>, Refused> {
+    let status = Status::new(reply.status).expect("a reply's status was checked");
+    let mut response = Response::new(status);
+    let rules = ReplyRules { set_cookie: false };
+    for (name, value) in &reply.headers {
+        response.reply_field(name, value, rules)?;
+    }
+    if replayed {
+        response.fixed(&REPLAYED);
+    }
+    response.json_unless_typed().body(&reply.body);
+    Ok(response)
+}
+
+/// What a command that got no reply counts as.
+pub(super) fn outcome_of(refused: &Refused) -> CommandOutcome {
+    let is = |failure: Failure| refused.kind == failure.kind();
+    match () {
+        () if is(Failure::IdempotencyKeyReused) => CommandOutcome::Mismatch,
+        () if is(Failure::OutcomeUnknown) => CommandOutcome::Unknown,
+        () if is(Failure::BrokerUnavailable) => CommandOutcome::Refused,
+        () if is(Failure::Overloaded) || is(Failure::NotReady) => CommandOutcome::Shed,
+        () if is(Failure::Draining) => CommandOutcome::Shed,
+        () if is(Failure::TopicUnavailable) => CommandOutcome::Refused,
+        () if is(Failure::CommandTooLarge) || is(Failure::RecordRefused) => CommandOutcome::Invalid,
+        () => CommandOutcome::Answered,
+    }
+}

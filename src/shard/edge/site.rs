@@ -1,0 +1,85 @@
+//! What the edge derives from a snapshot: one value, so that another snapshot replaces it as a
+//! whole.
+
+use std::sync::Arc;
+
+use crate::command::{CommandHeaders, HeaderNames};
+use crate::config::{CORS_NAMES_BYTES_MAX, CommandRoute, Config, Http, Streams};
+use crate::http::{Cors, Limits};
+use crate::route::Router;
+use crate::shard::snapshot::Snapshot;
+
+/// Routes, limits and settings of one snapshot.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) router: Router,
+    pub(super) limits: Limits,
+    /// By the command route's place in the config: the headers of its records.
+    pub(super) records: Vec<CommandHeaders>,
+}
+
+const _: () = {
+    // The header names that a config may add to a preflight's answer fit beside the gateway's own.
+    assert!(CORS_NAMES_BYTES_MAX + 1024 <= Cors::NAMES_BYTES_MAX);
+};
+
+impl Site {
+    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
+        let config = &snapshot.config;
+        let http = &config.settings.http;
+        let limits = Limits {
+            head_bytes_max: http.head_bytes_max,
+            headers_max: http.headers_max,
+            body_bytes_max: http.body_bytes_max,
+            ..Limits::default()
+        };
+        Self {
+            router: Router::new(config).expect("routes were checked with the config"),
+            limits,
+            records: records(config),
+            snapshot,
+        }
+    }
+
+    /// The CORS policy, if pages of other origins may use the routes.
+    pub(super) fn cors(&self) -> Option<Cors> {
+        let config = &self.snapshot.config;
+        let cors = &config.settings.cors;
+        if cors.origins.is_empty() {
+            return None;
+        }
+        let max_age = cors.max_age.as_secs() as u32;
+        let allow: Vec<String> = config.cors_request_headers().into_iter().collect();
+        let expose = &cors.expose_headers;
+        let policy = Cors::new(&cors.origins, cors.credentials, max_age, &allow, expose);
+        Some(policy.expect("origins and names were checked with the config"))
+    }
+
+    pub(super) fn http(&self) -> &Http {
+        &self.snapshot.config.settings.http
+    }
+
+    pub(super) fn streams(&self) -> &Streams {
+        &self.snapshot.config.settings.streams
+    }
+}
+
+fn records(config: &Config) -> Vec<CommandHeaders> {
+    let names = &config.headers;
+    let names = HeaderNames {
+        correlation_id: names.correlation_id.as_str().into(),
+        reply_to: names.reply_to.as_str().into(),
+        identity: names.identity.as_str().into(),
+        if_match: names.if_match.as_str().into(),
+        if_none_match: names.if_none_match.as_str().into(),
+        idempotency_key: names.idempotency_key.as_str().into(),
+        method: names.method.as_str().into(),
+        path: names.path.as_str().into(),
+    };
+    let headers = |route: &CommandRoute| {
+        let set = route.headers.iter().map(|(name, _)| name.as_str());
+        CommandHeaders::new(&names, set, route.forward.iter().map(String::as_str))
+    };
+    config.commands.iter().map(headers).collect()
+}

@@ -1,0 +1,376 @@
+//! Event streams: how they begin and end, and the rotation in which their feeds send. What a stream
+//! is sent, and from where, is the feed's business.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::config::Streams as Settings;
+use crate::http::ChunkHead;
+use crate::metrics::{CloseReason, StreamEnd};
+use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId};
+use crate::shard::ciphertext::Flushed;
+use crate::shard::io::{Io, Part, SocketId};
+use crate::sse::{Delivery, Feed, Filter, Slow, Start, Subscribe};
+
+use super::body::Body;
+use super::connections::Connections;
+use super::context::EdgeContext;
+use super::exchanges::Exchanges;
+use super::handlers::StreamStart;
+use super::http1::Http1;
+use super::site::Site;
+use super::stream_connection::{Heard, Stream, StreamConnection};
+use crate::http::Framed;
+
+/// Why a stream and its connection end.
+type Ending = (StreamEnd, CloseReason);
+
+/// The streams of one shard. What each is lies with its connection.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Streams opened so far.
+    opened: u32,
+    /// The topic at which delivery continues.
+    next_topic: usize,
+    /// The head of the last chunk that was sent. A record's chunk has the same head in every
+    /// stream.
+    chunk_head: ChunkHead,
+    jitter: FastRandom,
+    /// When the drain ends which stream, the next one first.
+    drain: VecDeque<(Instant, SocketId)>,
+}
+
+/// Connections and their exchanges, which a stream has one of each.
+pub(super) struct Clients<'a> {
+    pub(super) connections: &'a mut Connections,
+    pub(super) exchanges: &'a mut Exchanges,
+}
+
+impl Streams {
+    pub(super) const fn new(jitter: FastRandom) -> Self {
+        Self {
+            opened: 0,
+            next_topic: 0,
+            chunk_head: ChunkHead::new(0),
+            jitter,
+            drain: VecDeque::new(),
+        }
+    }
+
+    /// Milliseconds after which a client that is sent away should reconnect: spread, so that the
+    /// clients do not come together.
+    pub(super) fn retry_later(&mut self, settings: &Settings) -> u64 {
+        let base = settings.retry.as_millis() as u64;
+        base + self.jitter.below(base.max(1))
+    }
+
+    /// Turns a connection into a stream's. The head of the response is sent, or waits in the
+    /// connection.
+    pub(super) fn open<I: Io>(
+        &mut self,
+        http1: Box<Http1>,
+        (start, framed): (&StreamStart, Framed),
+        site: &Site,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let socket = http1.socket();
+        cx.io
+            .limit_send_buffer(socket, site.streams().send_buffer_bytes);
+        let plan = start.plan;
+        let exchange = clients.exchanges.open_stream(socket);
+        let feed = cx.projections.feed_mut(plan.topic);
+        let feed = feed.expect("the caller found the feed");
+        feed.subscribe(exchange, &subscription(start, site), cx.now);
+        let stream = Stream {
+            exchange,
+            topic: plan.topic,
+            route: plan.id,
+            opened: self.opened,
+            ending: None,
+        };
+        self.opened = self.opened.wrapping_add(1);
+        let counted = http1.counted;
+        let (head, transport) = http1.into_stream();
+        let body = Body::new(transport, framed, head);
+        let connection = StreamConnection::new(stream, body, cx.now.mono);
+        let connections = &mut *clients.connections;
+        let stalls_at = connection.stalls_at(connections.write_timeout());
+        connections.put_stream(socket, counted, connection);
+        if let Some(at) = stalls_at {
+            connections.arm(socket, at);
+        }
+        cx.metrics.streams[plan.id.index()].open.up();
+        // Readiness is edge-like: only a socket that was read to its end is heard of again.
+        self.on_readable(socket, clients, cx);
+    }
+
+    /// Sends what is pending to streams, topic by topic, until the part is spent. Returns true if
+    /// some is left.
+    #[must_use]
+    pub(super) fn deliver<I: Io>(
+        &mut self,
+        topics: usize,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) -> bool {
+        for _ in 0..topics {
+            let topic = TopicId(self.next_topic as u16);
+            // The next turn begins with the next topic, also where this one has more.
+            self.next_topic = (self.next_topic + 1) % topics;
+            while let Some(exchange) = feed_of(cx, topic).and_then(Feed::next_pending) {
+                self.deliver_to(exchange, topic, clients, cx);
+                if cx.io.spent(Part::Deliver) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn deliver_to<I: Io>(
+        &mut self,
+        exchange: ExchangeId,
+        topic: TopicId,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let socket = clients.exchanges.stream(exchange);
+        let socket = socket.expect("the feed knows open streams only");
+        let write_timeout = clients.connections.write_timeout();
+        let connection = clients.connections.stream_mut(socket);
+        let connection = connection.expect("an open stream has a connection");
+        let feed = cx.projections.feed_mut(topic);
+        let feed = feed.expect("it named the subscriber");
+        let mut sink = connection.sink(socket, cx.io, &mut self.chunk_head);
+        let delivery = feed.deliver(exchange, &mut sink, cx.now);
+        let sent = sink.sent;
+        cx.metrics.general.sent_bytes.add(sent as u64);
+        let ending = match delivery {
+            Delivery::Idle | Delivery::More | Delivery::Full => {
+                let full = delivery == Delivery::Full;
+                if connection.on_delivered(sent, full, cx.now.mono) {
+                    let at = cx.now.mono.after(write_timeout);
+                    clients.connections.arm(socket, at);
+                }
+                return;
+            }
+            Delivery::Lagged => {
+                let route = connection.stream.route.index();
+                cx.metrics.streams[route].lagged.bump();
+                (StreamEnd::Slow, CloseReason::Served)
+            }
+            Delivery::Failed => (StreamEnd::Failed, CloseReason::Served),
+            Delivery::Closed => {
+                let ending = (StreamEnd::Client, CloseReason::Client);
+                return self.close(socket, ending, clients, cx);
+            }
+        };
+        self.finish(socket, ending, clients, cx);
+    }
+
+    /// The socket of a stream takes bytes again.
+    pub(super) fn on_writable<I: Io>(
+        &mut self,
+        socket: SocketId,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let Some(connection) = clients.connections.stream_mut(socket) else {
+            return;
+        };
+        let (flushed, sent) = connection.flush(socket, cx.io, cx.now.mono);
+        cx.metrics.general.sent_bytes.add(sent as u64);
+        let stream = connection.stream;
+        match (flushed, stream.ending) {
+            (Flushed::Gone, _) => {
+                let ending = (StreamEnd::Client, CloseReason::Client);
+                self.close(socket, ending, clients, cx);
+            }
+            (Flushed::Part, _) => {}
+            (Flushed::All, Some(ending)) => self.close(socket, ending, clients, cx),
+            (Flushed::All, None) => {
+                connection.on_flushed();
+                let feed = feed_of(cx, stream.topic).expect("a stream has a feed");
+                feed.on_writable(stream.exchange);
+            }
+        }
+    }
+
+    /// A client said something on its stream, or disconnected.
+    pub(super) fn on_readable<I: Io>(
+        &mut self,
+        socket: SocketId,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let Some(connection) = clients.connections.stream_mut(socket) else {
+            return;
+        };
+        let ending = match connection.read(socket, cx.io) {
+            Heard::Nothing => return,
+            Heard::End => (StreamEnd::Client, CloseReason::Client),
+            Heard::Noise => (StreamEnd::Failed, CloseReason::Refused),
+        };
+        self.close(socket, ending, clients, cx);
+    }
+
+    /// The timer of a stream's connection: closes it if its socket has taken nothing for too long.
+    pub(super) fn on_timer<I: Io>(
+        &mut self,
+        socket: SocketId,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let write_timeout = clients.connections.write_timeout();
+        let Some(connection) = clients.connections.stream_mut(socket) else {
+            return;
+        };
+        let Some(at) = connection.stalls_at(write_timeout) else {
+            return;
+        };
+        if at > cx.now.mono {
+            return clients.connections.arm(socket, at);
+        }
+        let stalled = (StreamEnd::Slow, CloseReason::Timeout);
+        let ending = connection.stream.ending.unwrap_or(stalled);
+        self.close(socket, ending, clients, cx);
+    }
+
+    /// Gives each stream its moment within the drain, the oldest first.
+    pub(super) fn drain(&mut self, until: Instant, connections: &Connections, now: Instant) {
+        let mut streams: Vec<_> = connections
+            .all_streams()
+            .map(|(socket, stream)| (stream.opened, socket))
+            .collect();
+        streams.sort_unstable_by_key(|(opened, _)| *opened);
+        let count = u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);
+        let part = until.since(now) / count;
+        self.drain = (0..)
+            .zip(streams)
+            .map(|(place, (_, socket))| {
+                // End each stream at a random moment of its own part of the time.
+                let within = self.jitter.below(part.as_nanos().max(1) as u64);
+                let moment = now.after(part * place);
+                (moment.after(Duration::from_nanos(within)), socket)
+            })
+            .collect();
+    }
+
+    /// Ends the streams whose moment within the drain has come.
+    pub(super) fn on_time<I: Io>(
+        &mut self,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        while let Some((moment, socket)) = self.drain.front().copied()
+            && moment <= cx.now.mono
+        {
+            self.drain.pop_front();
+            let ending = (StreamEnd::Drain, CloseReason::Drain);
+            self.finish(socket, ending, clients, cx);
+        }
+    }
+
+    /// When [`Self::on_time`] has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.drain.front().map(|(moment, _)| *moment)
+    }
+
+    /// Ends every stream of a topic: its log is another one now, and each resumes by its id.
+    pub(super) fn end_topic<I: Io>(
+        &mut self,
+        topic: TopicId,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let streams = clients.connections.all_streams();
+        let sockets: Vec<_> = streams
+            .filter(|(_, stream)| stream.topic == topic)
+            .map(|(socket, _)| socket)
+            .collect();
+        for socket in sockets {
+            let ending = (StreamEnd::Failed, CloseReason::Served);
+            self.finish(socket, ending, clients, cx);
+        }
+    }
+
+    /// Ends a stream in an orderly way. Its feed releases it. It is closed once the socket has
+    /// taken the bytes that wait and the end of the body, or has taken nothing for the write
+    /// timeout. A client that reads the end knows that no event was cut.
+    pub(super) fn finish<I: Io>(
+        &mut self,
+        socket: SocketId,
+        ending: Ending,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let write_timeout = clients.connections.write_timeout();
+        let Some(connection) = clients.connections.stream_mut(socket) else {
+            return;
+        };
+        if connection.stream.ending.is_some() {
+            return;
+        }
+        connection.stream.ending = Some(ending);
+        let stream = connection.stream;
+        let stalls_at = connection.end(cx.now.mono, write_timeout);
+        unsubscribe(&stream, cx);
+        clients.connections.arm(socket, stalls_at);
+        self.on_writable(socket, clients, cx);
+    }
+
+    /// Closes a stream at once. Within a chunk the client sees a cut.
+    pub(super) fn close<I: Io>(
+        &mut self,
+        socket: SocketId,
+        (end, why): Ending,
+        clients: &mut Clients<'_>,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let connections = &mut *clients.connections;
+        let Some(mut connection) = connections.close_stream(socket, why, cx.close, cx.metrics)
+        else {
+            return;
+        };
+        let stream = connection.stream;
+        unsubscribe(&stream, cx);
+        connection.close(socket, cx.io);
+        clients.exchanges.close_stream(stream.exchange);
+        connections.totals().streams.give_back();
+        let metrics = &mut cx.metrics.streams[stream.route.index()];
+        metrics.open.down();
+        metrics.ended.bump(end);
+    }
+}
+
+/// The feed of a topic, while the topic is live and has streams.
+fn feed_of<'a, I>(cx: &'a mut EdgeContext<'_, I>, topic: TopicId) -> Option<&'a mut Feed> {
+    cx.projections.feed_mut(topic)
+}
+
+/// Releases a stream from its feed. A stream that is ending may outlive its feed.
+fn unsubscribe<I>(stream: &Stream, cx: &mut EdgeContext<'_, I>) {
+    if let Some(feed) = feed_of(cx, stream.topic) {
+        feed.unsubscribe(stream.exchange);
+    }
+}
+
+fn subscription<'a>(start: &'a StreamStart, site: &Site) -> Subscribe<'a> {
+    let route = &site.snapshot.config.streams[start.index];
+    let key = start.key.as_ref().map(|(hash, key)| (*hash, &key[..]));
+    Subscribe {
+        encoding: start.plan.encoding,
+        filter: Filter { key },
+        start: match route.start {
+            crate::config::Start::Live => Start::Live,
+            crate::config::Start::Earliest => Start::Earliest,
+            crate::config::Start::Snapshot => Start::Snapshot,
+        },
+        last_event_id: start.last_event_id.as_deref(),
+        slow: match route.slow {
+            crate::config::Slow::Disconnect => Slow::Disconnect,
+            crate::config::Slow::Conflate => Slow::Conflate,
+        },
+    }
+}

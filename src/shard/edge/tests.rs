@@ -1,0 +1,425 @@
+//! A whole shard between two others: what it asks them for a client, and that it withdraws every
+//! question at once when the client disconnects.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use crate::cache::Page;
+use crate::config::{ConfigFile, Sources, load};
+use crate::http::Status;
+use crate::kafka::Entropy;
+use crate::log::{Change, Cut, Next, Seq, Step};
+use crate::model::{
+    ExchangeId, HashSecret, Instant, LeaderEpoch, LogTag, Now, Offset, Partition, ShardId, TopicId,
+    UnixMillis,
+};
+use crate::route::Failure;
+use crate::shard::io::{
+    Inputs, Io, ListenerId, Outputs, Part, Read, Remote, SocketEvent, SocketId, Turn, Write,
+};
+use crate::shard::message::{
+    Answer, ControlMessage, EdgeMessage, Found, HistoryMessage, HomeMessage, Incarnation, Message,
+    ProjectionMessage, ShardMessage, TopicMessage,
+};
+use crate::shard::random::RandomKey;
+use crate::shard::snapshot::{Layout, Snapshot};
+use crate::shard::totals::ClientTotals;
+use crate::shard::{ClusterSecurity, Registry, Shard, ShardSetup};
+
+const CONFIG: &str = r#"
+kafka.bootstrap = ["localhost:9092"]
+[[command]]
+name = "order"
+route = "POST /orders"
+topic = "orders"
+replies = "replies"
+[[query]]
+route = "GET /items/{id}"
+topic = "items"
+key = "{path.id}"
+[[query]]
+route = "GET /items"
+topic = "items"
+[[stream]]
+route = "GET /events"
+topic = "events"
+start = "earliest"
+"#;
+
+/// Shard 0 does Kafka's work, shards 1 and 2 own keys and serve clients. The test is shard 1.
+const HOME: ShardId = ShardId(0);
+const ME: ShardId = ShardId(1);
+const OTHER: ShardId = ShardId(2);
+
+#[derive(Default)]
+struct Pipe {
+    input: VecDeque<u8>,
+    output: Vec<u8>,
+    /// The client has ended its side.
+    ended: bool,
+    /// The connection is broken.
+    gone: bool,
+}
+
+#[derive(Default)]
+struct Pipes {
+    pipes: BTreeMap<SocketId, Pipe>,
+    scratch: Vec<u8>,
+}
+
+impl Io for Pipes {
+    fn read(&mut self, socket: SocketId) -> Read<'_> {
+        let pipe = self.pipes.get_mut(&socket).expect("an open socket");
+        self.scratch = pipe.input.drain(..).collect();
+        match self.scratch.is_empty() {
+            true if pipe.gone => Read::Closed(None),
+            true => Read::Blocked,
+            false => Read::Bytes(&self.scratch),
+        }
+    }
+
+    fn write(&mut self, socket: SocketId, slices: &[IoSlice<'_>]) -> Write {
+        let pipe = self.pipes.get_mut(&socket).expect("an open socket");
+        if pipe.gone {
+            return Write::Closed;
+        }
+        let before = pipe.output.len();
+        slices
+            .iter()
+            .for_each(|slice| pipe.output.extend_from_slice(slice));
+        Write::Taken(pipe.output.len() - before)
+    }
+
+    fn remote(&mut self, socket: SocketId) -> Remote {
+        match &self.pipes[&socket] {
+            Pipe { gone: true, .. } => Remote::Gone,
+            Pipe { ended: true, .. } => Remote::Ended,
+            _ => Remote::Open,
+        }
+    }
+
+    fn spent(&mut self, _: Part) -> bool {
+        false
+    }
+}
+
+struct World {
+    shard: Shard,
+    now: Now,
+    pipes: Pipes,
+    topics: BTreeMap<String, TopicId>,
+    closed: Vec<SocketId>,
+}
+
+impl World {
+    /// A shard with live, empty topics. Of `events` five records are gone by.
+    fn new() -> Self {
+        let file = ConfigFile {
+            name: "gateway.toml".into(),
+            text: CONFIG.to_owned(),
+        };
+        let sources = Sources {
+            file: Some(file),
+            cpus: 3,
+            ..Sources::default()
+        };
+        let config = load(sources).map_err(|report| report.render(false));
+        let layout = Layout {
+            shards: 3,
+            kafka_shards: 1,
+        };
+        let config = Arc::new(config.expect("it is right").config);
+        let snapshot = Snapshot::new(1, config, layout, &mut Registry::default());
+        let snapshot = Arc::new(snapshot.expect("few topics"));
+        let topics = snapshot.indexed();
+        let topics = topics.map(|(id, plan)| (plan.name.as_str().to_owned(), id));
+        let topics: BTreeMap<_, _> = topics.collect();
+        let (tls, sasl, entropy) = (None, None, Entropy([0; 32]));
+        let shard = Shard::new(ShardSetup {
+            me: ME,
+            key: RandomKey::new([7; 32]),
+            tls: None,
+            security: vec![ClusterSecurity { tls, sasl, entropy }],
+            totals: Arc::new(ClientTotals::default()),
+        });
+        let now = Now {
+            mono: Instant::from_nanos(1_000_000_000),
+            wall: UnixMillis(1_800_000_000_000),
+        };
+        let mut world = Self {
+            shard,
+            now,
+            pipes: Pipes::default(),
+            topics,
+            closed: Vec::new(),
+        };
+        let load = Message::Shard(ShardMessage::Load(snapshot));
+        world.turn(vec![(ShardId::CONTROL, load)], Vec::new());
+        world.open("items", true);
+        world.open("events", false);
+        world
+    }
+
+    fn open(&mut self, name: &str, compacted: bool) {
+        let incarnation = Incarnation {
+            number: 1,
+            tag: LogTag([1, 2, 3, 4]),
+            secret: HashSecret::new([9; 16]),
+            compacted,
+            cached: compacted,
+            partitions: 1,
+            streamed: !compacted,
+            delete_retention_ms: 86_400_000,
+        };
+        let mut cut = Cut::start();
+        let (offset, epoch) = (Offset(5), LeaderEpoch(None));
+        cut.set(Partition(0), Next { offset, epoch });
+        let step = Step {
+            seq: Seq(1),
+            cut,
+            time: self.now.wall,
+            oldest: Seq(1),
+            change: Change::Nothing,
+            blocks: smallvec::SmallVec::new(),
+        };
+        let mut log_start = Cut::start();
+        let (offset, epoch) = (Offset(0), LeaderEpoch(None));
+        log_start.set(Partition(0), Next { offset, epoch });
+        let topic = self.topics[name];
+        let messages = [
+            ProjectionMessage::Open(Arc::new(incarnation)),
+            ProjectionMessage::Step(Arc::new(step)),
+            ProjectionMessage::Live { log_start },
+        ];
+        let messages = messages.map(|it| (HOME, Message::Projection(topic, it)));
+        self.turn(messages.into(), Vec::new());
+    }
+
+    /// One turn. Returns what leaves for other shards.
+    fn turn(
+        &mut self,
+        messages: Vec<(ShardId, Message)>,
+        sockets: Vec<SocketEvent>,
+    ) -> Vec<(ShardId, Message)> {
+        let mut inputs = Inputs { sockets, messages };
+        let mut outputs: Outputs<Message, ControlMessage> = Outputs::default();
+        let (shard, io) = (&mut self.shard, &mut self.pipes);
+        shard.turn(self.now, &mut inputs, io, &mut outputs);
+        self.closed.append(&mut outputs.close);
+        outputs.messages
+    }
+
+    /// A client connects and sends a request.
+    fn ask(&mut self, slot: u32, request: &str) -> (SocketId, Vec<(ShardId, Message)>) {
+        let generation = 0;
+        let socket = SocketId { slot, generation };
+        let input = format!("{request} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        let pipe = Pipe {
+            input: input.bytes().collect(),
+            ..Pipe::default()
+        };
+        self.pipes.pipes.insert(socket, pipe);
+        let accepted = SocketEvent::Accepted {
+            socket,
+            listener: ListenerId(0),
+            peer: ([127, 0, 0, 1], 1).into(),
+        };
+        (socket, self.turn(Vec::new(), vec![accepted]))
+    }
+
+    /// A client asks for the collection. Returns what leaves for the next slice once this shard's
+    /// slice is sent.
+    fn ask_for_collection(&mut self) -> (SocketId, Vec<(ShardId, Message)>) {
+        let (socket, messages) = self.ask(0, "GET /items");
+        assert!(messages.is_empty(), "{messages:?}");
+        (socket, self.turn(Vec::new(), Vec::new()))
+    }
+
+    /// The client disconnects.
+    fn disconnect(&mut self, socket: SocketId) -> Vec<(ShardId, Message)> {
+        let pipe = self.pipes.pipes.get_mut(&socket).expect("it connected");
+        pipe.gone = true;
+        let messages = self.turn(Vec::new(), vec![SocketEvent::Readable(socket)]);
+        assert_eq!(self.closed, [socket], "its connection is closed at once");
+        messages
+    }
+
+    /// An answer to an exchange that is closed reaches nobody.
+    fn is_ignored(&mut self, exchange: ExchangeId, answer: EdgeMessage, socket: SocketId) {
+        let written = self.pipes.pipes[&socket].output.len();
+        let messages = self.turn(vec![(OTHER, Message::Edge(exchange, answer))], Vec::new());
+        assert!(messages.is_empty(), "{messages:?}");
+        assert_eq!(self.pipes.pipes[&socket].output.len(), written);
+    }
+}
+
+#[test]
+fn a_command_is_cancelled_at_its_home() {
+    let mut world = World::new();
+    let (socket, messages) = world.ask(0, "POST /orders");
+    let [(HOME, Message::Home(HomeMessage::Command(command)))] = &messages[..] else {
+        panic!("{messages:?}");
+    };
+    let (asked, replies) = (command.exchange, world.topics["replies"]);
+    let messages = world.disconnect(socket);
+    let [
+        (
+            HOME,
+            Message::Home(HomeMessage::CancelCommand {
+                topic,
+                key,
+                exchange,
+            }),
+        ),
+    ] = &messages[..]
+    else {
+        panic!("{messages:?}");
+    };
+    assert_eq!((*topic, *key, *exchange), (replies, command.key, asked));
+    let late = Answer::Refused(Failure::OutcomeUnknown.into());
+    world.is_ignored(asked, EdgeMessage::Answer(late), socket);
+}
+
+#[test]
+fn a_get_is_cancelled_at_the_owner_of_its_key() {
+    // The hash decides which keys are another shard's.
+    for key in 0.. {
+        let mut world = World::new();
+        let (socket, messages) = world.ask(0, &format!("GET /items/{key}"));
+        let Some((to, Message::Projection(_, ProjectionMessage::Get { exchange, .. }))) =
+            messages.first()
+        else {
+            continue;
+        };
+        let (to, asked) = (*to, *exchange);
+        assert_eq!(to, OTHER);
+        let messages = world.disconnect(socket);
+        let [(OTHER, Message::Projection(_, ProjectionMessage::Cancel(exchange)))] = &messages[..]
+        else {
+            panic!("{messages:?}");
+        };
+        assert_eq!(*exchange, asked);
+        let late = Found::Failed(Failure::NotFound);
+        world.is_ignored(asked, EdgeMessage::Got(late), socket);
+        return;
+    }
+}
+
+#[test]
+fn a_collection_is_cancelled_at_the_slice_that_it_waits_for() {
+    let mut world = World::new();
+    let (socket, messages) = world.ask_for_collection();
+    let [(OTHER, Message::Projection(_, ProjectionMessage::Scan { exchange, .. }))] = &messages[..]
+    else {
+        panic!("{messages:?}");
+    };
+    let asked = *exchange;
+    let messages = world.disconnect(socket);
+    let [(OTHER, Message::Projection(_, ProjectionMessage::Cancel(exchange)))] = &messages[..]
+    else {
+        panic!("{messages:?}");
+    };
+    assert_eq!(*exchange, asked);
+    world.is_ignored(asked, EdgeMessage::Scanned(None), socket);
+}
+
+/// RFC 9112 9.6: a client may end its side after its request and still reads the response. A byte
+/// of whitespace, which JSON allows, finds out whether it does.
+#[test]
+fn a_client_that_ended_its_side_is_probed_once_and_gets_its_collection() {
+    let mut world = World::new();
+    let (socket, messages) = world.ask_for_collection();
+    let [(OTHER, Message::Projection(_, ProjectionMessage::Scan { exchange, .. }))] = &messages[..]
+    else {
+        panic!("{messages:?}");
+    };
+    let exchange = *exchange;
+    let head = world.pipes.pipes[&socket].output.len();
+    for _ in 0..2 {
+        let pipe = world.pipes.pipes.get_mut(&socket).expect("it connected");
+        pipe.ended = true;
+        let messages = world.turn(Vec::new(), vec![SocketEvent::Readable(socket)]);
+        assert!(
+            messages.is_empty() && world.closed.is_empty(),
+            "{messages:?}"
+        );
+        assert_eq!(&world.pipes.pipes[&socket].output[head..], b"1\r\n\n\r\n");
+    }
+    let page = Page {
+        items: Vec::new(),
+        next: None,
+        incomplete: false,
+    };
+    let page = EdgeMessage::Scanned(Some(page));
+    world.turn(vec![(OTHER, Message::Edge(exchange, page))], Vec::new());
+    let body = &world.pipes.pipes[&socket].output[head..];
+    assert_eq!(body, b"1\r\n\n\r\n3\r\n[]\n\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_stream_that_waits_for_history_is_cancelled_at_its_home() {
+    let mut world = World::new();
+    let (socket, messages) = world.ask(0, "GET /events");
+    let history = |messages: &[(ShardId, Message)]| {
+        let messages = messages.iter();
+        let found: Vec<_> = messages
+            .filter_map(|(to, message)| match message {
+                Message::Home(HomeMessage::Topic {
+                    message: TopicMessage::History(message),
+                    ..
+                }) => Some((*to, format!("{message:?}"), exchange_of(message))),
+                _ => None,
+            })
+            .collect();
+        found
+    };
+    let joined = history(&messages);
+    assert_eq!(joined.len(), 1, "{messages:?}");
+    assert!(joined[0].1.starts_with("Join"), "{joined:?}");
+    let left = history(&world.disconnect(socket));
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].1.starts_with("Cancel"), "{left:?}");
+    assert_eq!((joined[0].0, joined[0].2), (HOME, left[0].2));
+}
+
+fn exchange_of(message: &HistoryMessage) -> Option<ExchangeId> {
+    match message {
+        HistoryMessage::Join { question, .. } => Some(question.exchange),
+        HistoryMessage::Cancel(exchange) => Some(*exchange),
+        _ => None,
+    }
+}
+
+/// The second request of a connection is another exchange: an answer to the first, which was given
+/// up, is not taken for its own.
+#[test]
+fn a_late_answer_does_not_reach_the_next_request() {
+    let mut world = World::new();
+    let (socket, messages) = world.ask(0, "POST /orders");
+    let [(_, Message::Home(HomeMessage::Command(first)))] = &messages[..] else {
+        panic!("{messages:?}");
+    };
+    let first = first.exchange;
+    let refused = || EdgeMessage::Answer(Answer::Refused(Failure::BrokerUnavailable.into()));
+    world.turn(vec![(HOME, Message::Edge(first, refused()))], Vec::new());
+    let pipe = world.pipes.pipes.get_mut(&socket).expect("open");
+    let status = Status::SERVICE_UNAVAILABLE.code().to_string();
+    assert!(
+        pipe.output
+            .starts_with(format!("HTTP/1.1 {status} ").as_bytes())
+    );
+    pipe.input = "POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+        .bytes()
+        .collect();
+    let messages = world.turn(Vec::new(), vec![SocketEvent::Readable(socket)]);
+    let [(_, Message::Home(HomeMessage::Command(second)))] = &messages[..] else {
+        panic!("{messages:?}");
+    };
+    let second = second.exchange;
+    assert_ne!(first, second);
+    world.is_ignored(first, refused(), socket);
+    world.turn(vec![(HOME, Message::Edge(second, refused()))], Vec::new());
+    let output = String::from_utf8_lossy(&world.pipes.pipes[&socket].output).into_owned();
+    assert_eq!(output.matches("HTTP/1.1 503 ").count(), 2, "{output}");
+}
