@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use ahash::RandomState;
 
-use super::reply::Answer;
+use super::reply::ReplyResult;
 use crate::model::CorrelationId;
 
 /// What a body costs beside itself: its rows in map and queue.
@@ -12,7 +12,7 @@ const ROW_BYTES: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Bodies {
-    answers: HashMap<CorrelationId, Answer, RandomState>,
+    answers: HashMap<CorrelationId, ReplyResult, RandomState>,
     /// Ids in order of arrival. The id of an evicted answer stays until it reaches the front.
     arrivals: VecDeque<CorrelationId>,
     bytes: usize,
@@ -29,12 +29,12 @@ impl Bodies {
         }
     }
 
-    pub(super) fn get(&self, id: CorrelationId) -> Option<&Answer> {
+    pub(super) fn get(&self, id: CorrelationId) -> Option<&ReplyResult> {
         self.answers.get(&id)
     }
 
     /// Takes an answer in place of any before it, if it fits at all; the oldest make room.
-    pub(super) fn insert(&mut self, id: CorrelationId, answer: &Answer) {
+    pub(super) fn insert(&mut self, id: CorrelationId, answer: &ReplyResult) {
         self.remove(id);
         let bytes = bytes_of(answer);
         if bytes > self.bytes_max {
@@ -74,6 +74,6 @@ impl Bodies {
     }
 }
 
-fn bytes_of(answer: &Answer) -> usize {
+fn bytes_of(answer: &ReplyResult) -> usize {
     ROW_BYTES + answer.as_ref().map_or(0, |reply| reply.bytes_held())
 }

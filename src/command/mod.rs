@@ -13,17 +13,20 @@ mod recipe;
 mod record;
 mod replies;
 mod reply;
+mod state;
 mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
 
 pub use open::{Admission, Expired, Limit, OpenCommands, OpenLimits, OpenStats, Waiters};
-pub use recipe::{Asked, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ};
+pub use recipe::{
+    FingerprintParts, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ,
+};
 pub use record::{
     ClientHeader, CommandHeaders, CommandParts, CommandRecord, HeaderNames, PartitionBy,
     RecordError,
 };
-pub use replies::{Known, Replied, ReplyIndex, ReplyIndexSettings, ReplyStats};
-pub use reply::{Answer, Flaw, Header, LeftOut, Reply, ReplyError, ReplyHeaders};
-pub use table::{Admitted, Answered, CommandTable, Notice, ReplyCounts};
+pub use replies::{ReplyIndex, ReplyIndexSettings, ReplyRecord, ReplyStats, StoredReply};
+pub use reply::{Flaw, Header, LeftOut, Reply, ReplyError, ReplyHeaders, ReplyResult};
+pub use table::{Admitted, AnsweredExchange, CommandTable, Notice, ReplyCounts};

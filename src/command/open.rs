@@ -7,6 +7,7 @@ use ahash::RandomState;
 use smallvec::SmallVec;
 
 use super::recipe::fingerprints_differ;
+use super::state::{CommandEvent, CommandState, Effect};
 use crate::model::{CommandKey, CorrelationId, Fingerprint, Instant};
 
 /// How much may be open, and how long.
@@ -81,10 +82,10 @@ const TIMEOUTS_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct OpenCommands<W> {
     limits: OpenLimits,
-    entries: HashMap<CommandKey, Open<W>, RandomState>,
+    entries: HashMap<CommandKey, OpenCommand<W>, RandomState>,
     /// One row for each waiter and one for each entry's own limit; taken out with them, so its size
     /// is bounded by theirs.
-    deadlines: BTreeMap<Due, CommandKey>,
+    deadlines: BTreeMap<WaitDeadline, CommandKey>,
     next_serial: u64,
     waiters: usize,
     given_up: u64,
@@ -92,21 +93,23 @@ pub struct OpenCommands<W> {
 
 /// A deadline; the serial makes it unique and says whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
+struct WaitDeadline {
     at: Instant,
     serial: u64,
 }
 
 #[derive(Debug)]
-struct Open<W> {
+struct OpenCommand<W> {
+    state: CommandState,
     fingerprint: Fingerprint,
     /// When it closes without a reply.
-    ends: Due,
-    waiters: SmallVec<[(W, Due); 1]>,
+    ends: WaitDeadline,
+    waiters: SmallVec<[(W, WaitDeadline); 1]>,
 }
 
 impl<W: Copy + PartialEq> OpenCommands<W> {
-    /// An empty table. `hasher` is seeded by the shard: keys can be ground by who sends them.
+    /// An empty table. `hasher` is seeded by the shard, because clients choose the keys and could
+    /// otherwise make them collide.
     #[must_use]
     pub fn new(limits: OpenLimits, hasher: RandomState) -> Self {
         Self {
@@ -119,8 +122,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         }
     }
 
-    /// Says what becomes of a command that has no reply yet. `waiter` comes with its deadline; it
-    /// is `None` for a command that nobody waits for (`respond-async`).
+    /// Decides about a command that has no reply yet. `waiter` comes with its deadline; it is
+    /// `None` for a command that no exchange waits for (`respond-async`).
     pub fn admit(
         &mut self,
         key: CommandKey,
@@ -128,32 +131,29 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         waiter: Option<(W, Instant)>,
         now: Instant,
     ) -> Admission {
-        let waiting = match self.entries.get(&key) {
-            Some(open) if fingerprints_differ(open.fingerprint, fingerprint) => {
-                return Admission::Mismatch;
-            }
-            Some(open) => open.waiters.len(),
-            None if self.entries.len() >= self.limits.entries_max => {
-                return Admission::Full(Limit::Commands);
-            }
-            None => 0,
+        let open = self.entries.get(&key);
+        let differs = open.is_some_and(|it| fingerprints_differ(it.fingerprint, fingerprint));
+        let event = if differs {
+            CommandEvent::OtherRequest
+        } else {
+            CommandEvent::Request
         };
-        if waiter.is_some() {
-            if self.waiters >= self.limits.waiters_max {
-                return Admission::Full(Limit::Waiters);
-            }
-            if waiting >= self.limits.waiters_per_command_max {
-                return Admission::Full(Limit::WaitersOfOne);
-            }
+        let (state, effect) = self.state(key).on(event);
+        let admission = match effect {
+            Effect::Produce => Admission::Opened,
+            Effect::Join => Admission::Joined,
+            _ => return Admission::Mismatch,
+        };
+        if let Some(limit) = self.full(key, waiter.is_some()) {
+            return Admission::Full(limit);
         }
-        let joined = self.entries.contains_key(&key);
-        if !joined {
+        if admission == Admission::Opened {
             let ends = self.due(now.after(self.limits.open_limit), key);
-            let waiters = SmallVec::new();
-            let open = Open {
+            let open = OpenCommand {
+                state,
                 fingerprint,
                 ends,
-                waiters,
+                waiters: SmallVec::new(),
             };
             self.entries.insert(key, open);
         }
@@ -164,10 +164,35 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             open.waiters.push((waiter, due));
             self.waiters += 1;
         }
-        match joined {
-            true => Admission::Joined,
-            false => Admission::Opened,
+        admission
+    }
+
+    /// The limit that rejects a request under `key`, if there is one.
+    fn full(&self, key: CommandKey, waits: bool) -> Option<Limit> {
+        let open = self.entries.get(&key);
+        if open.is_none() && self.entries.len() >= self.limits.entries_max {
+            return Some(Limit::Commands);
         }
+        if !waits {
+            return None;
+        }
+        if self.waiters >= self.limits.waiters_max {
+            return Some(Limit::Waiters);
+        }
+        let waiting = open.map_or(0, |it| it.waiters.len());
+        (waiting >= self.limits.waiters_per_command_max).then_some(Limit::WaitersOfOne)
+    }
+
+    fn state(&self, key: CommandKey) -> CommandState {
+        let open = self.entries.get(&key);
+        open.map_or(CommandState::Absent, |it| it.state)
+    }
+
+    /// Closes a command if `event` ends it, and returns every exchange that waits for it.
+    fn end(&mut self, key: CommandKey, event: CommandEvent) -> Option<Waiters<W>> {
+        let (state, effect) = self.state(key).on(event);
+        let ends = state == CommandState::Absent && effect != Effect::None;
+        ends.then(|| self.close(key))?
     }
 
     /// The fingerprint a command was opened with, if it is open: a route that answers 409 instead
@@ -183,20 +208,23 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         self.entries.get(&key).map_or(0, |open| open.waiters.len())
     }
 
-    /// The command was not and will not be appended: it closes, and everyone who waits is handed
-    /// back (503).
+    /// The record was not and will not be appended: the command closes. Returns every exchange that
+    /// waits for it (503).
     pub fn on_refused(&mut self, key: CommandKey) -> Waiters<W> {
-        self.close(key).unwrap_or_default()
+        self.end(key, CommandEvent::Refused).unwrap_or_default()
     }
 
-    /// Whether the command was appended will never be known: everyone who waits is handed back
-    /// (504), and it stays open for `unknown_limit` from now, so that a retry joins.
+    /// Whether the record was appended will never be known. Returns every exchange that waits
+    /// (504). The command stays for `unknown_limit` from now, so that a retry joins it.
     pub fn on_unknown(&mut self, key: CommandKey, now: Instant) -> Waiters<W> {
-        let ends = now.after(self.limits.unknown_limit);
+        let (state, effect) = self.state(key).on(CommandEvent::OutcomeLost);
         let Some(open) = self.entries.get_mut(&key) else {
             return Waiters::new();
         };
+        debug_assert_eq!(effect, Effect::GiveUp);
+        open.state = state;
         let waiters = std::mem::take(&mut open.waiters);
+        let ends = now.after(self.limits.unknown_limit);
         if ends < open.ends.at {
             self.deadlines.remove(&open.ends);
             open.ends.at = ends;
@@ -210,17 +238,23 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     /// with another fingerprint under the same command key stays open until its own reply.
     pub fn on_reply(&mut self, id: CorrelationId) -> Option<Waiters<W>> {
         let open = self.entries.get(&id.key)?;
-        (open.fingerprint == id.fingerprint).then(|| self.close(id.key))?
+        let event = if open.fingerprint == id.fingerprint {
+            CommandEvent::Reply
+        } else {
+            CommandEvent::OtherReply
+        };
+        self.end(id.key, event)
     }
 
-    /// A client has gone; its command stays.
-    pub fn on_gone(&mut self, key: CommandKey, waiter: W) {
+    /// A waiting client has disconnected. Its command stays.
+    pub fn on_left(&mut self, key: CommandKey, waiter: W) {
         let Some(open) = self.entries.get_mut(&key) else {
             return;
         };
         let Some(index) = open.waiters.iter().position(|(w, _)| *w == waiter) else {
             return;
         };
+        (open.state, _) = open.state.on(CommandEvent::WaiterLeft);
         let (_, due) = open.waiters.swap_remove(index);
         self.deadlines.remove(&due);
         self.waiters -= 1;
@@ -232,8 +266,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         self.deadlines.first_key_value().map(|(due, _)| due.at)
     }
 
-    /// Waiters past their deadline leave; their entries stay until the reply or their limit.
-    /// Bounded work: what is left shows in `next_deadline`.
+    /// Moves exchanges past their deadline to `expired`. Their commands stay until the reply or
+    /// their own limit. Handles at most [`TIMEOUTS_MAX`] deadlines; `next_deadline` shows the rest.
     pub fn on_timeout(&mut self, now: Instant, expired: &mut Vec<Expired<W>>) {
         for _ in 0..TIMEOUTS_MAX {
             let Some(first) = self.deadlines.first_entry().filter(|e| e.key().at <= now) else {
@@ -244,12 +278,13 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             let open = open.expect("a deadline goes with its entry");
             if open.ends == due {
                 self.given_up += 1;
-                let left = self.close(key).unwrap_or_default().into_iter();
-                expired.extend(left.map(|waiter| Expired { key, waiter }));
+                let left = self.end(key, CommandEvent::LimitPassed).unwrap_or_default();
+                expired.extend(left.into_iter().map(|waiter| Expired { key, waiter }));
                 continue;
             }
             let index = open.waiters.iter().position(|(_, d)| *d == due);
             let index = index.expect("a deadline goes with its waiter");
+            (open.state, _) = open.state.on(CommandEvent::WaiterExpired);
             let (waiter, _) = open.waiters.swap_remove(index);
             self.waiters -= 1;
             expired.push(Expired { key, waiter });
@@ -266,10 +301,10 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         }
     }
 
-    fn due(&mut self, at: Instant, key: CommandKey) -> Due {
+    fn due(&mut self, at: Instant, key: CommandKey) -> WaitDeadline {
         let serial = self.next_serial;
         self.next_serial += 1;
-        let due = Due { at, serial };
+        let due = WaitDeadline { at, serial };
         self.deadlines.insert(due, key);
         due
     }
@@ -280,7 +315,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         Some(self.release(open.waiters))
     }
 
-    fn release(&mut self, waiters: SmallVec<[(W, Due); 1]>) -> Waiters<W> {
+    fn release(&mut self, waiters: SmallVec<[(W, WaitDeadline); 1]>) -> Waiters<W> {
         self.waiters -= waiters.len();
         let mut released = Waiters::new();
         for (waiter, due) in waiters {
@@ -294,6 +329,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fmt::Write as _;
 
     use proptest::prelude::*;
 
@@ -441,8 +477,8 @@ mod tests {
         let full = table.admit(c, F, Some((6, at(10))), at(0));
         assert_eq!(full, Admission::Full(Limit::Waiters));
         assert_eq!(table.get(c), None, "refused while it was free to refuse");
-        table.on_gone(A, 1);
-        table.on_gone(A, 1);
+        table.on_left(A, 1);
+        table.on_left(A, 1);
         assert_eq!(
             table.admit(A, F, Some((3, at(10))), at(0)),
             Admission::Joined
@@ -468,6 +504,80 @@ mod tests {
             expired(&mut table, at(1)).len() + expired(&mut table, at(1)).len(),
             1976
         );
+    }
+
+    /// A table with one command in `state` and, if it is in flight, one exchange (7) that waits.
+    fn table_in(state: CommandState) -> OpenCommands<u32> {
+        let mut table = table();
+        if state != CommandState::Absent {
+            table.admit(A, F, Some((7, at(10))), at(0));
+        }
+        if state == CommandState::Unconfirmed {
+            table.on_unknown(A, at(0));
+            table.admit(A, F, Some((7, at(10))), at(0));
+        }
+        assert_eq!(table.state(A), state);
+        table
+    }
+
+    /// What an event does: an admission, or the exchanges that stop waiting.
+    fn apply(table: &mut OpenCommands<u32>, event: CommandEvent) -> String {
+        let mut other = F;
+        other.0[15] = 9;
+        let reply_to_other = CorrelationId {
+            key: A,
+            fingerprint: other,
+        };
+        let waiter = Some((9, at(20)));
+        let left = match event {
+            CommandEvent::Request => return format!("{:?}", table.admit(A, F, waiter, at(0))),
+            CommandEvent::OtherRequest => {
+                return format!("{:?}", table.admit(A, other, waiter, at(0)));
+            }
+            CommandEvent::Reply => table.on_reply(id(A)).map(|it| it.to_vec()),
+            CommandEvent::OtherReply => table.on_reply(reply_to_other).map(|it| it.to_vec()),
+            CommandEvent::Refused => Some(table.on_refused(A).to_vec()),
+            CommandEvent::OutcomeLost => Some(table.on_unknown(A, at(0)).to_vec()),
+            CommandEvent::WaiterLeft => {
+                let before = table.waiters(A);
+                table.on_left(A, 7);
+                Some(vec![7; before - table.waiters(A)])
+            }
+            CommandEvent::WaiterExpired => Some(expired(table, at(10))),
+            CommandEvent::LimitPassed => {
+                table.on_left(A, 7);
+                if table.state(A) != CommandState::Absent {
+                    table.admit(A, F, Some((7, at(900))), at(0));
+                }
+                Some(expired(table, at(600)))
+            }
+        };
+        match left.unwrap_or_default()[..] {
+            [] => "-".into(),
+            [7] => "the exchange".into(),
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reviewed as a whole. The table of [`CommandState::on`] is what the real table does.
+    #[test]
+    fn every_state_and_event() {
+        let mut text = String::new();
+        for state in CommandState::ALL {
+            writeln!(text, "{state:?}").expect("a string");
+            for event in CommandEvent::ALL {
+                let (next, effect) = state.on(event);
+                let mut table = table_in(state);
+                let done = apply(&mut table, event);
+                assert_eq!(table.state(A), next, "{state:?} {event:?}");
+                let event = format!("{event:?}");
+                let next = format!("{next:?}");
+                let effect = format!("{effect:?}");
+                writeln!(text, "    {event:<14} => {next:<12} {effect:<9} {done}")
+                    .expect("a string");
+            }
+        }
+        insta::assert_snapshot!(text);
     }
 
     proptest! {

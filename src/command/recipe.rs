@@ -28,7 +28,7 @@ impl IdempotencyHash {
 /// What a request asked for: the parts of F. `Authorization`, `traceparent` and `User-Agent` are
 /// not among them: a retry may have others.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct FingerprintParts<'a> {
     /// The method, as received.
     pub method: &'a str,
     /// Path and query, as received.
@@ -56,7 +56,7 @@ pub fn command_key(route: &str, identity: &Identity, x: IdempotencyHash) -> Comm
 
 /// F: the recipe's number and 15 bytes of the SHA-256 over what was asked.
 #[must_use]
-pub fn fingerprint(asked: &Asked<'_>) -> Fingerprint {
+pub fn fingerprint(asked: &FingerprintParts<'_>) -> Fingerprint {
     let mut sink = Context::new(&SHA256);
     fingerprint_parts(&mut sink, asked);
     let mut fingerprint = first_16(sink);
@@ -86,7 +86,7 @@ fn command_key_parts(sink: &mut impl Sink, route: &str, identity: &Identity, x: 
     parts.part(&x.0);
 }
 
-fn fingerprint_parts(sink: &mut impl Sink, asked: &Asked<'_>) {
+fn fingerprint_parts(sink: &mut impl Sink, asked: &FingerprintParts<'_>) {
     let mut parts = Parts::new(sink, "sluicegate fingerprint 2");
     parts.part(asked.method.as_bytes());
     parts.part(asked.path_and_query.as_bytes());
@@ -162,7 +162,7 @@ mod tests {
         bytes.iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    const ASKED: Asked<'static> = Asked {
+    const ASKED: FingerprintParts<'static> = FingerprintParts {
         method: "POST",
         path_and_query: "/accounts/7/payments?x=1",
         body: b"{\"amount\":5}",
@@ -192,7 +192,7 @@ mod tests {
                 "020c5ed1643bac3c9645ab045a262985",
             ),
         ] {
-            let asked = Asked {
+            let asked = FingerprintParts {
                 if_match,
                 if_none_match,
                 ..ASKED
@@ -246,7 +246,7 @@ mod tests {
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .collect();
         let [if_match, if_none_match] = conditions;
-        let asked = Asked {
+        let asked = FingerprintParts {
             method,
             path_and_query: path,
             body: body.as_bytes(),

@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use super::bodies::Bodies;
 use super::recipe::fingerprints_differ;
-use super::reply::Answer;
+use super::reply::ReplyResult;
 use crate::model::{CommandKey, CorrelationId, Fingerprint, Offset, Partition, UnixMillis};
 
 /// How far the index reaches.
@@ -38,7 +38,7 @@ impl ReplyIndexSettings {
 
 /// A reply, as it came.
 #[derive(Clone, Copy, Debug)]
-pub struct Replied<'a> {
+pub struct ReplyRecord<'a> {
     /// The request that it answers.
     pub id: CorrelationId,
     /// The reply's partition.
@@ -48,12 +48,12 @@ pub struct Replied<'a> {
     /// The reply's time: says which generation it belongs to.
     pub timestamp: UnixMillis,
     /// What it says.
-    pub answer: &'a Answer,
+    pub answer: &'a ReplyResult,
 }
 
 /// A stored reply.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct StoredReply {
     /// The request that it answers.
     pub id: CorrelationId,
     /// The reply's partition.
@@ -61,7 +61,7 @@ pub struct Known {
     /// The reply's offset.
     pub offset: Offset,
     /// The reply, if it is in memory; else fetch it by position.
-    pub answer: Option<Answer>,
+    pub answer: Option<ReplyResult>,
 }
 
 /// Facts to count.
@@ -177,7 +177,7 @@ impl ReplyIndex {
 
     /// Applies a reply, in the topic's order. `now` bounds the reply's timestamp, which its
     /// producer chooses. Returns false if the request already has a reply: the first one is kept.
-    pub fn on_reply(&mut self, reply: &Replied<'_>, now: UnixMillis) -> bool {
+    pub fn on_reply(&mut self, reply: &ReplyRecord<'_>, now: UnixMillis) -> bool {
         let id = reply.id;
         let (mut known, mut of_key) = (false, 0);
         for row in self.rows_of(id.key) {
@@ -231,7 +231,7 @@ impl ReplyIndex {
     /// The stored reply for a request: that of its own fingerprint. Otherwise one whose fingerprint
     /// is of another recipe, which may be the same request as another build writes it.
     #[must_use]
-    pub fn get(&self, key: CommandKey, fingerprint: Fingerprint) -> Option<Known> {
+    pub fn get(&self, key: CommandKey, fingerprint: Fingerprint) -> Option<StoredReply> {
         let own = self
             .rows_of(key)
             .find(|row| row.id.fingerprint == fingerprint);
@@ -239,7 +239,7 @@ impl ReplyIndex {
             let mut rows = self.rows_of(key);
             rows.find(|row| !fingerprints_differ(row.id.fingerprint, fingerprint))
         })?;
-        Some(Known {
+        Some(StoredReply {
             id: row.id,
             partition: row.partition,
             offset: row.offset,

@@ -40,7 +40,7 @@ pub struct Reply {
 }
 
 /// A reply or why it can't be shown: the command is answered either way.
-pub type Answer = Result<Arc<Reply>, ReplyError>;
+pub type ReplyResult = Result<Arc<Reply>, ReplyError>;
 
 /// Why a reply can't become an HTTP response (502).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]

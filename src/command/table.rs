@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::open::{Admission, Limit, OpenCommands};
-use super::replies::{Replied, ReplyIndex};
-use super::reply::{Answer, LeftOut, Reply, ReplyError, ReplyHeaders};
+use super::replies::{ReplyIndex, ReplyRecord};
+use super::reply::{LeftOut, Reply, ReplyError, ReplyHeaders, ReplyResult};
 use crate::log::{Batch, Change, Record, Step};
 use crate::model::{
     CommandKey, CorrelationId, Fingerprint, Instant, Offset, Partition, UnixMillis,
@@ -14,7 +14,7 @@ use crate::model::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admitted {
     /// Answered before: the same answer again.
-    Answered(Answer),
+    Answered(ReplyResult),
     /// Already answered. The reply is not in memory but at this position of the replies topic. Its
     /// record has this correlation id and must be read by [`Reply::read`].
     AnsweredAt(CorrelationId, Partition, Offset),
@@ -30,11 +30,11 @@ pub enum Admitted {
 
 /// A waiter and the service's reply to its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered<W> {
+pub struct AnsweredExchange<W> {
     /// The exchange that waited.
     pub waiter: W,
     /// The reply.
-    pub answer: Answer,
+    pub answer: ReplyResult,
 }
 
 /// Records of the replies topic that answer no command here, and headers that clients do not get.
@@ -130,7 +130,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         step: &Step,
         loaded: bool,
         now: UnixMillis,
-        answered: &mut Vec<Answered<W>>,
+        answered: &mut Vec<AnsweredExchange<W>>,
     ) {
         match &step.change {
             Change::Records(batch) => self.on_records(batch, loaded, now, answered),
@@ -169,7 +169,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         batch: &Batch,
         loaded: bool,
         now: UnixMillis,
-        answered: &mut Vec<Answered<W>>,
+        answered: &mut Vec<AnsweredExchange<W>>,
     ) {
         let partition = batch.partition();
         for record in batch.iter() {
@@ -185,7 +185,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             }
             let retry = Reply::is_retry(&record, &self.names);
             if !retry {
-                let reply = Replied {
+                let reply = ReplyRecord {
                     id,
                     partition,
                     offset: record.offset,
@@ -200,7 +200,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
                 self.counts.not_in_flight += u64::from(loaded);
                 continue;
             };
-            answered.extend(waiters.into_iter().map(|waiter| Answered {
+            answered.extend(waiters.into_iter().map(|waiter| AnsweredExchange {
                 waiter,
                 answer: answer.clone(),
             }));

@@ -61,7 +61,7 @@ fn reply(offset: u64, key: CommandKey, fingerprint: Fingerprint, body: &str) -> 
     draft.header("correlation-id", id.to_string())
 }
 
-fn apply(table: &mut CommandTable<u32>, drafts: &[Draft]) -> Vec<Answered<u32>> {
+fn apply(table: &mut CommandTable<u32>, drafts: &[Draft]) -> Vec<AnsweredExchange<u32>> {
     let mut answered = Vec::new();
     let batch = batch(0, drafts, &HashSecret::new([0; 16]));
     table.apply(&step(1, Change::Records(batch)), true, NOW, &mut answered);
@@ -73,7 +73,7 @@ fn admit(table: &mut CommandTable<u32>, n: u8, fingerprint: Fingerprint, waiter:
     table.admit(key(n), fingerprint, Some((waiter, deadline)), Instant::ZERO)
 }
 
-fn body(answer: &Answer) -> &[u8] {
+fn body(answer: &ReplyResult) -> &[u8] {
     match answer {
         Ok(reply) => &reply.body,
         other => panic!("{other:?}"),
@@ -352,7 +352,7 @@ fn a_reply_in_the_place_of_one_that_is_gone_is_counted_once() {
 fn put(index: &mut ReplyIndex, n: u32, time: i64, now: i64) -> bool {
     let mut key = [0; 16];
     key[..4].copy_from_slice(&n.to_be_bytes());
-    let reply = Replied {
+    let reply = ReplyRecord {
         id: CorrelationId {
             key: CommandKey(key),
             fingerprint: F,
@@ -485,7 +485,7 @@ fn an_answer_is_shared_not_copied() {
     admit(&mut table, 1, F, 10);
     admit(&mut table, 1, F, 11);
     let answered = apply(&mut table, &[reply(0, key(1), F, "done")]);
-    let shared = |a: &Answered<u32>| match &a.answer {
+    let shared = |a: &AnsweredExchange<u32>| match &a.answer {
         Ok(reply) => Arc::as_ptr(reply),
         other => panic!("{other:?}"),
     };

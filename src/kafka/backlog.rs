@@ -18,13 +18,13 @@ use crate::log::Next;
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     /// At most one of a lane and broker.
-    responses: VecDeque<Response>,
+    responses: VecDeque<PackedResponse>,
     unpacker: Unpacker,
 }
 
 /// What waits of one response.
 #[derive(Debug)]
-pub(super) struct Response {
+pub(super) struct PackedResponse {
     link: LinkId,
     from: (Lane, Option<Peer>),
     /// Unpacked bytes that are allowed. Partitions that are not begun when it is used up are
@@ -62,7 +62,7 @@ pub(super) struct Dropped {
     pub(super) reads: Vec<ReadKey>,
 }
 
-impl Response {
+impl PackedResponse {
     /// A response without records.
     pub(super) const fn new(link: LinkId, from: (Lane, Option<Peer>), budget: u64) -> Self {
         Self {
@@ -101,8 +101,8 @@ impl Response {
 
 impl Backlog {
     /// Keeps a response with records. Returns what it replaces.
-    pub(super) fn push(&mut self, response: Response) -> Option<Dropped> {
-        let of = |it: &Response| it.from == response.from;
+    pub(super) fn push(&mut self, response: PackedResponse) -> Option<Dropped> {
+        let of = |it: &PackedResponse| it.from == response.from;
         let replaced = self.responses.iter().position(of);
         let replaced = replaced.and_then(|at| self.responses.remove(at));
         self.responses.push_back(response);
@@ -177,7 +177,7 @@ impl Backlog {
 
     /// The response and partition to go on with. Replies come first, since commands wait for them.
     fn next(&self, is_paused: impl Fn(ReadKey) -> bool + Copy) -> Option<(usize, usize)> {
-        let waiting = |(at, it): (usize, &Response)| {
+        let waiting = |(at, it): (usize, &PackedResponse)| {
             let part = next_part(it, is_paused)?;
             let begun = it.parts[part].walk.is_within_batch();
             Some((it.from.0 != Lane::Replies, !begun, at, part))
@@ -203,7 +203,7 @@ impl Backlog {
 }
 
 /// The partition to go on with: the one whose batch is being unpacked, else the first.
-fn next_part(response: &Response, is_paused: impl Fn(ReadKey) -> bool) -> Option<usize> {
+fn next_part(response: &PackedResponse, is_paused: impl Fn(ReadKey) -> bool) -> Option<usize> {
     let parts = response.parts.iter().enumerate();
     let waiting = parts.filter(|(_, part)| !is_paused(part.read));
     let first = waiting.min_by_key(|(at, part)| (!part.walk.is_within_batch(), *at));

@@ -27,7 +27,7 @@ pub(super) struct Pending {
 
 /// A batch with its sequence. Every try sends the same bytes: the broker tells duplicates by them.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(super) struct SentBatch {
     pub(super) number: u64,
     pub(super) bytes: Bytes,
     pub(super) records: Vec<Pending>,
@@ -48,7 +48,7 @@ pub(super) type Identity = (i64, i16);
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) waiting: VecDeque<Pending>,
-    pub(super) sent: Option<Sent>,
+    pub(super) sent: Option<SentBatch>,
     /// The producer of this partition's sequence; `None`: the next batch takes the newest.
     pub(super) identity: Option<Identity>,
     next_sequence: i32,
@@ -86,7 +86,7 @@ impl Queue {
         // Kafka's sequences go round from 2^31 - 1 to 0.
         self.next_sequence = self.next_sequence.wrapping_add(count as i32) & i32::MAX;
         let deadline = records.iter().map(|pending| pending.deadline).min();
-        self.sent = Some(Sent {
+        self.sent = Some(SentBatch {
             number,
             bytes: records::encode(records.iter().map(|pending| &pending.record), sequence),
             records,
@@ -124,7 +124,7 @@ impl Queue {
     }
 }
 
-impl Sent {
+impl SentBatch {
     /// What each record is told once the batch is at `base`.
     pub(super) fn appended(&self, partition: Partition, base: Option<Offset>) -> Vec<Produced> {
         let offset = |i: usize| base.map(|base| Offset(base.0 + i as u64));

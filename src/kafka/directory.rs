@@ -2,81 +2,36 @@
 //! and for their configs. What it finds becomes a new [`ClusterView`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
+use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use kafka_protocol::messages::{self, MetadataRequest};
 use kafka_protocol::protocol::StrBytes;
 
-use super::backoff::Backoff;
+use super::Address;
 use super::configs::{Configs, parse_config};
 use super::context::Context;
 use super::event::LinkId;
 use super::handshake::same_cluster;
 use super::link::{Peer, Purpose};
 use super::links::Readiness;
+use super::metadata_schedule::MetadataSchedule;
 use super::request_tag::RequestTag;
 use super::requests::ResponseWindow;
-use super::view::{
-    BrokerId, BrokerView, ClusterView, Leader, MissingReason, TopicConfig, TopicEntry, TopicState,
-    TopicView,
-};
+use super::view::{BrokerId, BrokerView, ClusterView};
+use super::watched_topic::WatchedTopic;
 use super::wire::{self, Api};
-use super::{Address, Code};
-use crate::model::{Instant, LeaderEpoch, LogIdentity, TopicName};
-
-/// What was found out about a watched topic.
-#[derive(Debug, Default)]
-struct Found {
-    metadata: Option<Metadata>,
-    /// Answers in a row with older epochs than known, without a topic id.
-    older: u32,
-    /// `Some(None)`: we may not read it.
-    config: Option<Option<TopicConfig>>,
-}
-
-#[derive(Debug)]
-enum Metadata {
-    Missing(MissingReason),
-    Present {
-        id: Option<LogIdentity>,
-        leaders: Vec<Leader>,
-        writable: Option<bool>,
-    },
-}
+use crate::model::{Instant, TopicName};
 
 /// How long the first broker asked has for its answer, which usually takes a millisecond.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
-/// Questions in a hurry that come as fast as the shortest backoff allows.
-const QUICK_HURRIES: u32 = 6;
-/// The wait between the others: so much later than the election may a new leader be found, which
-/// takes a cluster seconds when a node dies. One client of the process asks, one broker.
-const HURRY_MAX: Duration = Duration::from_millis(200);
-/// The longest that an election takes. A leader that is still missing then may be missing for
-/// hours.
-const HURRIED_FOR: Duration = Duration::from_secs(10);
-/// The longest wait after that. Half of it is jitter, so that many gateways do not ask together.
-const HURRY_WAIT_MAX: Duration = Duration::from_secs(1);
-/// The number of requests after which the wait doubles.
-const HURRIES_TO_DOUBLE: u32 = 5;
-
-const _: () = {
-    // The wait during an election is the shortest, and it only ever grows.
-    assert!(HURRY_MAX.as_millis() < HURRY_WAIT_MAX.as_millis());
-};
-
-/// The bit of WRITE among a topic's authorized operations (KIP-430).
-const WRITE_BIT: i32 = 1 << 4;
-/// The value that a broker sends if it does not report the operations.
-const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 /// The first version of Metadata in which the operations can be requested.
 const OPERATIONS_FROM: i16 = 8;
 
 #[derive(Debug)]
 pub(super) struct Directory {
-    watched: BTreeMap<TopicName, Found>,
+    watched: BTreeMap<TopicName, WatchedTopic>,
     cluster_id: Option<String>,
     brokers: Vec<BrokerView>,
     /// Whom the next question goes to.
@@ -88,16 +43,7 @@ pub(super) struct Directory {
     /// How many were, in a row.
     losses: u32,
     asking: bool,
-    /// When to ask again.
-    due: Instant,
-    last_answer: Option<Instant>,
-    /// Questions in a row that somebody was in a hurry for.
-    hurries: u32,
-    /// When the first of them was asked.
-    hurried_since: Instant,
-    /// How long after the last answer the next of them is asked.
-    hurry_wait: Duration,
-    hurried: bool,
+    schedule: MetadataSchedule,
     configs: Configs,
 }
 
@@ -112,25 +58,20 @@ impl Directory {
             avoided: None,
             losses: 0,
             asking: false,
-            due: Instant::ZERO,
-            last_answer: None,
-            hurries: 0,
-            hurried_since: Instant::ZERO,
-            hurry_wait: Duration::ZERO,
-            hurried: true,
+            schedule: MetadataSchedule::new(),
             configs: Configs::default(),
         }
     }
 
     pub(super) fn watch(&mut self, topic: &TopicName) {
         self.watched.entry(topic.clone()).or_default();
-        self.hurried = true;
-        self.hurries = 0;
+        self.schedule.hurry();
+        self.schedule.start_over();
     }
 
-    /// Somebody met a stale view.
+    /// A part of the client has met a stale view.
     pub(super) fn hurry(&mut self) {
-        self.hurried = true;
+        self.schedule.hurry();
     }
 
     /// Asks what is due.
@@ -140,14 +81,10 @@ impl Directory {
     }
 
     fn ask_metadata(&mut self, cx: &mut Context<'_>) {
-        let due = match (self.hurried, self.last_answer) {
-            (false, _) => self.due,
-            (true, None) => Instant::ZERO,
-            (true, Some(last)) => self.due.min(last.after(self.hurry_wait)),
-        };
         if self.asking {
             return;
         }
+        let due = self.schedule.next();
         if cx.now.mono < due {
             cx.wake.at(due);
             return;
@@ -183,46 +120,12 @@ impl Directory {
                     self.request(version)
                 });
                 self.asking = sent.is_ok();
-                if self.hurries == 0 {
-                    self.hurried_since = cx.now.mono;
-                }
-                // A request without hurry ends the row, unless a leader is still missing.
-                self.hurries = match (self.hurried, self.is_leaderless()) {
-                    (true, _) => self.hurries + 1,
-                    (false, true) => self.hurries,
-                    (false, false) => 0,
-                };
-                self.hurried = false;
-                self.hurry_wait = self.next_hurry_wait(cx);
+                let leaderless = self.watched.values().any(WatchedTopic::is_leaderless);
+                let wait_min = cx.settings.backoff_min;
+                self.schedule
+                    .on_request(leaderless, wait_min, cx.now.mono, cx.jitter);
             }
         }
-    }
-
-    /// Whether some partition has no leader.
-    fn is_leaderless(&self) -> bool {
-        let leaderless = |found: &Found| match &found.metadata {
-            Some(Metadata::Present { leaders, .. }) => leaders.iter().any(|it| it.broker.is_none()),
-            _ => false,
-        };
-        self.watched.values().any(leaderless)
-    }
-
-    /// KRaft propagates a new leader to all brokers within about 0.1 s. So the first requests come
-    /// fast, and later ones less often. Once an election would be over, the wait grows further: a
-    /// partition without a leader by then may have none for hours.
-    fn next_hurry_wait(&self, cx: &mut Context<'_>) -> Duration {
-        let least = cx.settings.backoff_min;
-        if self.hurries <= QUICK_HURRIES {
-            return least;
-        }
-        if cx.now.mono.since(self.hurried_since) < HURRIED_FOR {
-            return HURRY_MAX.max(least);
-        }
-        let (max, min) = (HURRY_WAIT_MAX.max(least), HURRY_MAX.max(least));
-        let at_10_s = HURRIED_FOR.as_millis() as u32 / HURRY_MAX.as_millis() as u32;
-        let doubled = self.hurries.saturating_sub(at_10_s) / HURRIES_TO_DOUBLE + 2;
-        let failures = doubled.min(8);
-        Backoff { min, max }.after(failures, cx.jitter)
     }
 
     /// How long one broker is waited for before another is asked: what it knows is the same, and
@@ -257,8 +160,7 @@ impl Directory {
         let mut trusted = nodes.clone();
         trusted.retain(|&peer| cx.links.brokers().is_trusted(peer));
         let mut standing = trusted.clone();
-        standing
-            .retain(|&peer| self.hurries <= QUICK_HURRIES && cx.links.is_ready(peer, Purpose::Ask));
+        standing.retain(|&peer| self.schedule.is_quick() && cx.links.is_ready(peer, Purpose::Ask));
         if let Some(peer) = pick(standing, cx).or_else(|| pick(trusted, cx)) {
             return Some(peer);
         }
@@ -296,11 +198,11 @@ impl Directory {
             cx.give_up(link, error);
             return None;
         }
-        self.last_answer = Some(cx.now.mono);
+        self.schedule.on_response(cx.now.mono);
         (self.losses, self.avoided) = (0, None);
         if response.brokers.is_empty() {
             // A broker that has just started and knows nobody, not even itself.
-            self.hurried = true;
+            self.schedule.hurry();
             self.target = None;
             return None;
         }
@@ -313,23 +215,27 @@ impl Directory {
                 .name
                 .as_ref()
                 .and_then(|name| TopicName::new(name).ok());
-            let Some(found) = name.and_then(|name| self.watched.get_mut(&name)) else {
+            let Some(watched) = name.and_then(|name| self.watched.get_mut(&name)) else {
                 continue;
             };
-            unsettled |= found.take(topic, &mut self.configs);
+            let found = watched.on_metadata(topic);
+            unsettled |= found.is_unsettled;
+            if found.is_new {
+                self.configs.hurry();
+            }
         }
         // What is missing may be made, what has no leader may get one: look more often.
         let wait = match unsettled {
             true => cx.settings.backoff_max.min(cx.settings.metadata_refresh),
             false => cx.settings.metadata_refresh,
         };
-        self.due = cx.now.mono.after(wait);
+        self.schedule.set_due(cx.now.mono.after(wait));
         if matches!(self.target, Some(Peer::Bootstrap(_))) {
             self.target = None;
             cx.links.leave_bootstrap();
         }
         let view = self.changed(cx.view);
-        if view.is_none() && self.hurries > QUICK_HURRIES {
+        if view.is_none() && !self.schedule.is_quick() {
             // It may be cut off from the controllers, and know no better: the next asks another.
             self.avoided = self.target.take();
         }
@@ -341,12 +247,12 @@ impl Directory {
         self.asking = false;
         self.avoided = self.target.take();
         self.losses = self.losses.saturating_add(1);
-        self.hurried = true;
+        self.schedule.hurry();
     }
 
     fn ask_configs(&mut self, cx: &mut Context<'_>) {
         let present = self.watched.iter().filter(|(_, found)| found.is_present());
-        let unknown = present.clone().any(|(_, found)| found.config.is_none());
+        let unknown = present.clone().any(|(_, topic)| topic.lacks_config());
         if !self
             .configs
             .is_due(unknown, present.clone().next().is_some(), cx)
@@ -388,13 +294,12 @@ impl Directory {
                     let name = TopicName::new(&result.resource_name).ok();
                     let found = name.and_then(|name| self.watched.get_mut(&name));
                     if let Some((found, config)) = found.zip(parse_config(result)) {
-                        found.config = Some(config);
+                        found.set_config(config);
                     }
                 }
             }
         }
-        let unknown = |found: &Found| found.is_present() && found.config.is_none();
-        match self.watched.values().any(unknown) {
+        match self.watched.values().any(WatchedTopic::lacks_config) {
             true => self.configs.failed(cx),
             false => self.configs.answered(cx),
         }
@@ -409,7 +314,7 @@ impl Directory {
     /// The view as it is now, if it is not the old one. A change is progress: the next hurry need
     /// not wait long.
     fn changed(&mut self, old: &ClusterView) -> Option<ClusterView> {
-        let entry = |(name, found): (&TopicName, &Found)| found.entry(name);
+        let entry = |(name, topic): (&TopicName, &WatchedTopic)| topic.entry(name);
         let view = ClusterView {
             cluster_id: self.cluster_id.clone(),
             brokers: self.brokers.clone(),
@@ -418,122 +323,9 @@ impl Directory {
         if view == *old {
             return None;
         }
-        self.hurries = 0;
+        self.schedule.start_over();
         Some(view)
     }
-}
-
-impl Found {
-    fn is_present(&self) -> bool {
-        matches!(self.metadata, Some(Metadata::Present { .. }))
-    }
-
-    /// Takes what a broker says of the topic; true if it should be looked at again soon.
-    fn take(&mut self, topic: &MetadataResponseTopic, configs: &mut Configs) -> bool {
-        const LEADER_NOT_AVAILABLE: i16 = 5;
-        let missing = match topic.error_code {
-            // Some partitions may have leaders nevertheless.
-            0 | LEADER_NOT_AVAILABLE if !topic.partitions.is_empty() => None,
-            LEADER_NOT_AVAILABLE => return true,
-            0 | 3 => Some(MissingReason::Unknown),
-            code => Some(MissingReason::Refused(Code(code))),
-        };
-        if let Some(reason) = missing {
-            self.metadata = Some(Metadata::Missing(reason));
-            return true;
-        }
-        let id = (!topic.topic_id.is_nil()).then(|| LogIdentity(*topic.topic_id.as_bytes()));
-        let known = match &self.metadata {
-            Some(Metadata::Present {
-                id: before,
-                leaders,
-                ..
-            }) if *before == id => leaders.clone(),
-            _ => {
-                self.config = None;
-                configs.hurry();
-                Vec::new()
-            }
-        };
-        let known = match id {
-            None if self.is_another_log(topic, &known) => Vec::new(),
-            _ => known,
-        };
-        let leaders = leaders(topic, &known);
-        let unsettled = leaders.iter().any(|leader| leader.broker.is_none());
-        let operations = topic.topic_authorized_operations;
-        let writable = (operations != OPERATIONS_UNKNOWN).then_some(operations & WRITE_BIT != 0);
-        self.metadata = Some(Metadata::Present {
-            id,
-            leaders,
-            writable,
-        });
-        unsettled || self.older > 0
-    }
-
-    /// Whether epochs that went back mean another log under the name: without topic ids nothing
-    /// else tells, and fetches under the old epoch would be refused for ever. A broker that lags
-    /// says the same for a moment.
-    fn is_another_log(&mut self, topic: &MetadataResponseTopic, known: &[Leader]) -> bool {
-        const OLDER_MAX: u32 = 5;
-        let went_back = topic.partitions.iter().any(|partition| {
-            let epoch = u32::try_from(partition.leader_epoch).ok();
-            let index = usize::try_from(partition.partition_index).ok();
-            let known = index.and_then(|index| known.get(index));
-            epoch.is_some() && known.is_some_and(|known| known.epoch > LeaderEpoch(epoch))
-        });
-        self.older = if went_back { self.older + 1 } else { 0 };
-        let another = self.older > OLDER_MAX;
-        if another {
-            self.older = 0;
-        }
-        another
-    }
-
-    fn entry(&self, name: &TopicName) -> Option<TopicEntry> {
-        let state = match self.metadata.as_ref()? {
-            Metadata::Missing(reason) => TopicState::Missing(*reason),
-            Metadata::Present {
-                id,
-                leaders,
-                writable,
-            } => TopicState::Present {
-                view: Arc::new(TopicView {
-                    name: name.clone(),
-                    id: *id,
-                    partitions: leaders.len() as u32,
-                    config: self.config?,
-                    writable: *writable,
-                }),
-                leaders: leaders.as_slice().into(),
-            },
-        };
-        let name = name.clone();
-        Some(TopicEntry { name, state })
-    }
-}
-
-/// Leaders by partition. A broker that lags may still name an older one: the newer epoch stays.
-fn leaders(topic: &MetadataResponseTopic, known: &[Leader]) -> Vec<Leader> {
-    let mut leaders = vec![Leader::default(); topic.partitions.len()];
-    for partition in &topic.partitions {
-        let Ok(index) = usize::try_from(partition.partition_index) else {
-            continue;
-        };
-        let Some(slot) = leaders.get_mut(index) else {
-            continue; // Partitions are numbered without holes; what is beyond is no partition.
-        };
-        let node = partition.leader_id.0;
-        let found = Leader {
-            broker: (node >= 0).then_some(BrokerId(node)),
-            epoch: LeaderEpoch(u32::try_from(partition.leader_epoch).ok()),
-        };
-        *slot = match known.get(index) {
-            Some(newer) if newer.epoch > found.epoch => *newer,
-            _ => found,
-        };
-    }
-    leaders
 }
 
 fn brokers(found: &[MetadataResponseBroker]) -> Vec<BrokerView> {

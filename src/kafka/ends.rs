@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::context::Context;
 use super::event::{Event, Isolation, LinkId, TopicHandle};
-use super::offsets::{self, Question};
+use super::offsets::{self, OffsetsQuestion};
 use super::request_tag::RequestTag;
 use super::view::BrokerId;
 use super::{Code, KafkaError};
@@ -16,7 +16,7 @@ use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 const OPEN_MAX: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
+enum EndState {
     Wanted,
     /// Asked of a leader of this epoch.
     Asked(LeaderEpoch),
@@ -24,7 +24,7 @@ enum Slot {
 }
 
 #[derive(Debug)]
-struct Barrier {
+struct EndsQuestion {
     topic: TopicHandle,
     isolation: Isolation,
     ticket: u64,
@@ -32,12 +32,12 @@ struct Barrier {
     not_before: Instant,
     failures: u32,
     error: KafkaError,
-    slots: Vec<Slot>,
+    slots: Vec<EndState>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Ends {
-    open: BTreeMap<u64, Barrier>,
+    open: BTreeMap<u64, EndsQuestion>,
     next: u64,
 }
 
@@ -61,7 +61,7 @@ impl Ends {
             }
         };
         self.next += 1;
-        let question = Barrier {
+        let question = EndsQuestion {
             topic,
             isolation,
             ticket,
@@ -69,7 +69,7 @@ impl Ends {
             not_before: Instant::ZERO,
             failures: 0,
             error: KafkaError::Timeout,
-            slots: vec![Slot::Wanted; view.partitions as usize],
+            slots: vec![EndState::Wanted; view.partitions as usize],
         };
         self.open.insert(self.next, question);
     }
@@ -118,7 +118,7 @@ impl Ends {
         for found in response.topics.iter().flat_map(|topic| &topic.partitions) {
             let partition = Partition(found.partition_index as u32);
             let slot = question.slots.get(partition.0 as usize).copied();
-            let Some(Slot::Asked(epoch)) = slot.filter(|_| asked.contains(&partition)) else {
+            let Some(EndState::Asked(epoch)) = slot.filter(|_| asked.contains(&partition)) else {
                 continue;
             };
             let known = cx.topics.leader(question.topic, partition);
@@ -129,7 +129,7 @@ impl Ends {
                 outcome => outcome,
             };
             match outcome {
-                Ok(offset) => question.slots[partition.0 as usize] = Slot::Known(offset),
+                Ok(offset) => question.slots[partition.0 as usize] = EndState::Known(offset),
                 Err(error) => question.again(partition, error, cx),
             }
         }
@@ -139,7 +139,7 @@ impl Ends {
             &KafkaError::Protocol("an answer without the partition"),
             cx,
         );
-        if let Some(ends) = self.open.get(&number).and_then(Barrier::all) {
+        if let Some(ends) = self.open.get(&number).and_then(EndsQuestion::all) {
             let ticket = self.open.remove(&number).expect("it was just found").ticket;
             cx.events.push_back(Event::Ends { ticket, ends });
         }
@@ -157,16 +157,16 @@ impl Ends {
             return;
         };
         for &partition in asked {
-            if let Some(Slot::Asked(_)) = question.slots.get(partition.0 as usize) {
+            if let Some(EndState::Asked(_)) = question.slots.get(partition.0 as usize) {
                 question.again(partition, error.clone(), cx);
             }
         }
     }
 }
 
-impl Barrier {
+impl EndsQuestion {
     fn pump(&mut self, number: u64, cx: &mut Context<'_>) {
-        if !self.slots.contains(&Slot::Wanted) {
+        if !self.slots.contains(&EndState::Wanted) {
             return;
         }
         if self.not_before > cx.now.mono {
@@ -175,7 +175,7 @@ impl Barrier {
         let mut wanted: Vec<(BrokerId, Partition, LeaderEpoch)> = Vec::new();
         for (i, slot) in self.slots.iter().enumerate() {
             let partition = Partition(i as u32);
-            if *slot == Slot::Wanted
+            if *slot == EndState::Wanted
                 && let Some((node, epoch)) = cx.leader(self.topic, partition)
             {
                 wanted.push((node, partition, epoch));
@@ -187,7 +187,7 @@ impl Barrier {
                 .iter()
                 .map(|&(_, partition, epoch)| (self.topic, partition, epoch));
             let partitions: Vec<_> = each.collect();
-            let question = Question {
+            let question = OffsetsQuestion {
                 node: group[0].0,
                 earliest: false,
                 isolation: self.isolation,
@@ -199,22 +199,22 @@ impl Barrier {
                 .is_some()
             {
                 for &(_, partition, epoch) in group {
-                    self.slots[partition.0 as usize] = Slot::Asked(epoch);
+                    self.slots[partition.0 as usize] = EndState::Asked(epoch);
                 }
             }
         }
     }
 
     fn again(&mut self, partition: Partition, error: KafkaError, cx: &mut Context<'_>) {
-        self.slots[partition.0 as usize] = Slot::Wanted;
+        self.slots[partition.0 as usize] = EndState::Wanted;
         self.failures += 1;
         self.not_before = cx.retry_at(self.failures.min(3));
         self.error = error;
     }
 
     fn all(&self) -> Option<Vec<Offset>> {
-        let known = |slot: &Slot| match slot {
-            Slot::Known(offset) => Some(*offset),
+        let known = |slot: &EndState| match slot {
+            EndState::Known(offset) => Some(*offset),
             _ => None,
         };
         self.slots.iter().map(known).collect()

@@ -20,7 +20,7 @@ use kafka_protocol::messages::{self, OffsetForLeaderEpochRequest};
 use super::context::{Context, epoch_on_wire};
 use super::event::{Event, LinkId, ReadKey, TopicHandle};
 use super::link::Purpose;
-use super::read::{Place, Read};
+use super::read::{Read, ReadPlace};
 use super::request_tag::{EpochKey, RequestTag};
 use super::topics::Topics;
 use super::view::BrokerId;
@@ -46,11 +46,11 @@ pub enum EpochEnd {
     /// Records of this epoch and older ones end here; with the newest of these epochs.
     Ended(Next),
     /// The leader is being asked. `Event::EpochEnds` comes when it is worth while to ask again.
-    Asked,
+    Pending,
 }
 
 #[derive(Debug)]
-struct Question {
+struct EpochQuestion {
     /// The epoch of the leader whose answer is on its way, and the request's number.
     asked: Option<(LeaderEpoch, u64)>,
     not_before: Instant,
@@ -63,7 +63,7 @@ struct Question {
 pub(super) struct Epochs {
     /// Of the last request.
     number: u64,
-    open: BTreeMap<EpochKey, Question>,
+    open: BTreeMap<EpochKey, EpochQuestion>,
     /// With the epoch of the leader that said so. `None`: it could not tell.
     known: BTreeMap<EpochKey, (LeaderEpoch, Option<Next>)>,
 }
@@ -95,7 +95,7 @@ impl Epochs {
             question.until = until;
         } else if self.open.len() < open_max {
             let (asked, not_before, failures) = (None, Instant::ZERO, 0);
-            let question = Question {
+            let question = EpochQuestion {
                 asked,
                 not_before,
                 until,
@@ -103,7 +103,7 @@ impl Epochs {
             };
             self.open.insert(key, question);
         }
-        EpochEnd::Asked
+        EpochEnd::Pending
     }
 
     /// Whether a read may go on under a leader of another epoch than before. One that may not is
@@ -116,9 +116,9 @@ impl Epochs {
         cx: &mut Context<'_>,
     ) -> bool {
         match self.end_of((key.topic, key.partition, next.epoch), OPEN_MAX, cx) {
-            EpochEnd::Asked => return false,
+            EpochEnd::Pending => return false,
             EpochEnd::Ended(end) if end.offset < next.offset => {
-                read.place = Place::At(end);
+                read.place = ReadPlace::At(end);
                 let (read, wanted) = (key, next.offset);
                 cx.events.push_back(Event::Truncated { read, wanted, end });
             }

@@ -15,12 +15,12 @@ use super::Code;
 use super::bounds::Bounds;
 use super::context::epoch_on_wire;
 use super::event::{Lane, LinkId, TopicHandle};
-use super::read::Due;
+use super::read::DueRead;
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
 use crate::model::Partition;
 
-/// Sessions are known from this version of Fetch on.
+/// The first version of Fetch with sessions.
 const SESSIONS_FROM: i16 = 7;
 /// From this version on topics are named by id.
 const IDS_FROM: i16 = 13;
@@ -28,14 +28,14 @@ const IDS_FROM: i16 = 13;
 const BEGIN: i32 = 0;
 
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
-    all: Vec<Session>,
+pub(super) struct FetchSessions {
+    all: Vec<FetchSession>,
     /// Room for the next state of a session, kept.
-    spare: Vec<Entry>,
+    spare: Vec<SessionEntry>,
 }
 
 #[derive(Debug)]
-struct Session {
+struct FetchSession {
     lane: Lane,
     node: BrokerId,
     /// Which link its last request went by.
@@ -47,13 +47,13 @@ struct Session {
     /// Whether it was begun with ids of topics: that can't change (FETCH_SESSION_TOPIC_ID_ERROR).
     by_id: bool,
     /// As the broker has them, by partition.
-    entries: Vec<Entry>,
+    entries: Vec<SessionEntry>,
 }
 
 /// A partition as the broker remembers it.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    due: Due,
+struct SessionEntry {
+    due: DueRead,
     id: Uuid,
     /// What it said last; `None`: nothing yet, or an error.
     told: Option<Bounds>,
@@ -70,12 +70,12 @@ pub(super) enum Tells {
     Over,
 }
 
-impl Sessions {
+impl FetchSessions {
     /// A request for `group`, all of one broker and lane and in order, in a version the broker
     /// knows. Where it names all, it begins with the partition `first`. Sessions only if `wanted`.
     pub(super) fn ask(
         &mut self,
-        group: &[Due],
+        group: &[DueRead],
         first: usize,
         (link, newest): (LinkId, i16),
         (topics, view): (&Topics, &ClusterView),
@@ -102,7 +102,7 @@ impl Sessions {
             .position(|it| (it.lane, it.node) == (lane, node));
         let at = at.unwrap_or_else(|| {
             self.all.retain(|it| view.address(it.node).is_some());
-            self.all.push(Session::new(lane, node, link));
+            self.all.push(FetchSession::new(lane, node, link));
             self.all.len() - 1
         });
         let session = &mut self.all[at];
@@ -186,12 +186,12 @@ impl Sessions {
         }
     }
 
-    fn of(&mut self, link: LinkId) -> Option<&mut Session> {
+    fn of(&mut self, link: LinkId) -> Option<&mut FetchSession> {
         self.all.iter_mut().find(|session| session.link == link)
     }
 }
 
-impl Session {
+impl FetchSession {
     const fn new(lane: Lane, node: BrokerId, link: LinkId) -> Self {
         Self {
             lane,
@@ -210,7 +210,7 @@ impl Session {
         self.epoch = BEGIN;
     }
 
-    fn entry(&mut self, partition: (TopicHandle, Partition)) -> Option<&mut Entry> {
+    fn entry(&mut self, partition: (TopicHandle, Partition)) -> Option<&mut SessionEntry> {
         let found = self
             .entries
             .binary_search_by_key(&partition, |it| it.due.partition());
@@ -221,10 +221,10 @@ impl Session {
     /// shall forget.
     fn merge(
         &mut self,
-        group: &[Due],
+        group: &[DueRead],
         names: &Names,
-        spare: &mut Vec<Entry>,
-    ) -> (Vec<Due>, Vec<Entry>) {
+        spare: &mut Vec<SessionEntry>,
+    ) -> (Vec<DueRead>, Vec<SessionEntry>) {
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
         let mut next = std::mem::take(spare);
         let mut known = self.entries.drain(..).peekable();
@@ -247,7 +247,7 @@ impl Session {
                     None
                 }
             };
-            next.push(Entry { due, id, told });
+            next.push(SessionEntry { due, id, told });
         }
         gone.extend(known);
         *spare = std::mem::replace(&mut self.entries, next);
@@ -263,9 +263,9 @@ struct Names {
 }
 
 impl Names {
-    fn of(group: &[Due], topics: &Topics) -> Self {
+    fn of(group: &[DueRead], topics: &Topics) -> Self {
         let of_topics = group.chunk_by(|a, b| a.key.topic == b.key.topic);
-        let name = |of_topic: &[Due]| {
+        let name = |of_topic: &[DueRead]| {
             let topic = of_topic[0].key.topic;
             let (name, id) = topics.on_wire(topic);
             (topic, name, id)
@@ -293,7 +293,7 @@ impl Names {
         }
     }
 
-    fn topics<'a>(&self, partitions: impl Iterator<Item = &'a Due>) -> Vec<FetchTopic> {
+    fn topics<'a>(&self, partitions: impl Iterator<Item = &'a DueRead>) -> Vec<FetchTopic> {
         let mut wanted: Vec<FetchTopic> = Vec::new();
         let mut last = None;
         for due in partitions {
@@ -313,7 +313,7 @@ impl Names {
     }
 }
 
-fn partition(due: &Due) -> FetchPartition {
+fn partition(due: &DueRead) -> FetchPartition {
     FetchPartition::default()
         .with_partition(due.key.partition.0 as i32)
         .with_current_leader_epoch(epoch_on_wire(due.leader_epoch))
@@ -321,10 +321,11 @@ fn partition(due: &Due) -> FetchPartition {
         .with_partition_max_bytes(due.bytes_max as i32)
 }
 
-fn forgotten(gone: &[Entry], topics: &Topics, by_id: bool) -> Vec<ForgottenTopic> {
-    let same = |a: &Entry, b: &Entry| (a.due.key.topic, a.id) == (b.due.key.topic, b.id);
+fn forgotten(gone: &[SessionEntry], topics: &Topics, by_id: bool) -> Vec<ForgottenTopic> {
+    let same =
+        |a: &SessionEntry, b: &SessionEntry| (a.due.key.topic, a.id) == (b.due.key.topic, b.id);
     let of_topics = gone.chunk_by(same);
-    let forget = |of_topic: &[Entry]| {
+    let forget = |of_topic: &[SessionEntry]| {
         let topic = ForgottenTopic::default();
         let topic = match by_id {
             true => topic.with_topic_id(of_topic[0].id),

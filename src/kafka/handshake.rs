@@ -10,8 +10,8 @@ use kafka_protocol::messages::{
 use super::error::{Code, KafkaError, SaslError, sanitize};
 use super::link_state::{LinkEvent, LinkState};
 use super::sasl::{Auth, Exchange};
-use super::sasl_session::Session;
-use super::scram::Next;
+use super::sasl_session::SaslSession;
+use super::scram::SaslStep;
 use super::wire::{self, Api, Versions};
 use crate::model::{FastRandom, Instant};
 
@@ -27,7 +27,7 @@ pub(super) struct HandshakeContext<'a> {
 /// What to send next. A request comes with its version.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the connection waits for the response"]
-pub(super) enum Step {
+pub(super) enum HandshakeStep {
     /// ApiVersions.
     Versions(i16),
     /// SaslHandshake, with the mechanism.
@@ -52,7 +52,7 @@ pub(super) struct Handshake {
     /// The broker's message to answer once the password is salted. It also says how long the
     /// session lasts.
     to_salt: Option<SaslAuthenticateResponse>,
-    session: Option<Session>,
+    session: Option<SaslSession>,
     /// Whether SASL has succeeded on this connection.
     authenticated: bool,
 }
@@ -78,7 +78,7 @@ impl Handshake {
         &self.versions
     }
 
-    pub(super) const fn session(&self) -> Option<Session> {
+    pub(super) const fn session(&self) -> Option<SaslSession> {
         self.session
     }
 
@@ -87,10 +87,10 @@ impl Handshake {
     }
 
     /// The socket is connected. `None`: it was before.
-    pub(super) fn on_connected(&mut self) -> Option<Step> {
+    pub(super) fn on_connected(&mut self) -> Option<HandshakeStep> {
         self.state = self.state.on(LinkEvent::Connected)?;
         // KIP-35: the newest version first.
-        Some(Step::Versions(3))
+        Some(HandshakeStep::Versions(3))
     }
 
     /// Takes the response to the request that the state names.
@@ -99,7 +99,7 @@ impl Handshake {
         version: i16,
         body: Bytes,
         cx: &mut HandshakeContext<'_>,
-    ) -> Result<Step, KafkaError> {
+    ) -> Result<HandshakeStep, KafkaError> {
         match self.state {
             LinkState::Negotiating => self.on_versions(version, body, cx),
             LinkState::ChoosingMechanism(_) => self.on_mechanism(version, body, cx),
@@ -118,12 +118,12 @@ impl Handshake {
         version: i16,
         body: Bytes,
         cx: &HandshakeContext<'_>,
-    ) -> Result<Step, KafkaError> {
+    ) -> Result<HandshakeStep, KafkaError> {
         const UNSUPPORTED_VERSION: i16 = 35;
         let code = body.first_chunk().map(|raw| i16::from_be_bytes(*raw));
         if code == Some(UNSUPPORTED_VERSION) && version > 0 {
             self.advance(LinkEvent::VersionsRejected)?;
-            return Ok(Step::Versions(0));
+            return Ok(HandshakeStep::Versions(0));
         }
         let response = wire::decode::<ApiVersionsRequest>(body, version)?;
         if response.error_code != 0 {
@@ -139,12 +139,12 @@ impl Handshake {
     }
 
     /// Begins SASL: agrees on the mechanism.
-    pub(super) fn log_in(&mut self, mechanism: &'static str) -> Result<Step, KafkaError> {
+    pub(super) fn log_in(&mut self, mechanism: &'static str) -> Result<HandshakeStep, KafkaError> {
         let version = self.versions.of(Api::SaslHandshake)?;
         self.versions.of(Api::SaslAuthenticate)?;
         self.advance(LinkEvent::LoginDue)?;
         (self.exchange, self.to_salt) = (None, None);
-        Ok(Step::Mechanism(version, mechanism))
+        Ok(HandshakeStep::Mechanism(version, mechanism))
     }
 
     fn on_mechanism(
@@ -152,7 +152,7 @@ impl Handshake {
         version: i16,
         body: Bytes,
         cx: &mut HandshakeContext<'_>,
-    ) -> Result<Step, KafkaError> {
+    ) -> Result<HandshakeStep, KafkaError> {
         check_mechanism(version, body, cx.auth)?;
         self.advance(LinkEvent::MechanismAccepted)?;
         let (exchange, message) = cx.auth.begin();
@@ -165,7 +165,7 @@ impl Handshake {
         version: i16,
         body: Bytes,
         cx: &mut HandshakeContext<'_>,
-    ) -> Result<Step, KafkaError> {
+    ) -> Result<HandshakeStep, KafkaError> {
         let response = wire::decode::<SaslAuthenticateRequest>(body, version)?;
         let exchange = self.exchange.take();
         if response.error_code != 0 {
@@ -185,7 +185,7 @@ impl Handshake {
     pub(super) fn on_salted(
         &mut self,
         cx: &mut HandshakeContext<'_>,
-    ) -> Result<Option<Step>, KafkaError> {
+    ) -> Result<Option<HandshakeStep>, KafkaError> {
         let Some(response) = self.to_salt.take() else {
             return Ok(None);
         };
@@ -198,22 +198,22 @@ impl Handshake {
         exchange: Option<Exchange>,
         response: SaslAuthenticateResponse,
         cx: &mut HandshakeContext<'_>,
-    ) -> Result<Step, KafkaError> {
+    ) -> Result<HandshakeStep, KafkaError> {
         let mut exchange = exchange.ok_or(KafkaError::Protocol("SASL without a mechanism"))?;
         match exchange.on_message(&response.auth_bytes, cx.auth)? {
-            Next::Send(message) => {
+            SaslStep::Send(message) => {
                 self.advance(LinkEvent::MessageDue)?;
                 self.exchange = Some(exchange);
                 self.send_message(message)
             }
-            Next::Salt(request) => {
+            SaslStep::Salt(request) => {
                 self.advance(LinkEvent::SaltDue)?;
                 cx.auth.salt(request);
                 (self.exchange, self.to_salt) = (Some(exchange), Some(response));
-                Ok(Step::AwaitSalt)
+                Ok(HandshakeStep::AwaitSalt)
             }
-            Next::Over => {
-                self.session = Session::new(response.session_lifetime_ms, cx.now, cx.jitter);
+            SaslStep::Over => {
+                self.session = SaslSession::new(response.session_lifetime_ms, cx.now, cx.jitter);
                 // A session is only renewed on a connection that was identified before.
                 match std::mem::replace(&mut self.authenticated, true) {
                     true => self.finish(),
@@ -223,20 +223,20 @@ impl Handshake {
         }
     }
 
-    fn send_message(&self, message: Vec<u8>) -> Result<Step, KafkaError> {
+    fn send_message(&self, message: Vec<u8>) -> Result<HandshakeStep, KafkaError> {
         let version = self.versions.of(Api::SaslAuthenticate)?;
-        Ok(Step::Message(version, message))
+        Ok(HandshakeStep::Message(version, message))
     }
 
     /// Asks for the cluster's id before any other request, because another cluster may now listen
     /// at the same address. If no cluster is known yet, there is nothing to compare with.
-    fn identify(&mut self, cx: &HandshakeContext<'_>) -> Result<Step, KafkaError> {
+    fn identify(&mut self, cx: &HandshakeContext<'_>) -> Result<HandshakeStep, KafkaError> {
         if cx.cluster.is_none() {
             return self.finish();
         }
         let version = self.versions.of(Api::Metadata)?;
         self.advance(LinkEvent::IdentityDue)?;
-        Ok(Step::Cluster(version))
+        Ok(HandshakeStep::Cluster(version))
     }
 
     fn on_cluster(
@@ -244,15 +244,15 @@ impl Handshake {
         version: i16,
         body: Bytes,
         cx: &HandshakeContext<'_>,
-    ) -> Result<Step, KafkaError> {
+    ) -> Result<HandshakeStep, KafkaError> {
         let response = wire::decode::<MetadataRequest>(body, version)?;
         same_cluster(cx.cluster, response.cluster_id.as_deref())?;
         self.finish()
     }
 
-    fn finish(&mut self) -> Result<Step, KafkaError> {
+    fn finish(&mut self) -> Result<HandshakeStep, KafkaError> {
         self.advance(LinkEvent::SetUp)?;
-        Ok(Step::Done)
+        Ok(HandshakeStep::Done)
     }
 
     fn advance(&mut self, event: LinkEvent) -> Result<(), KafkaError> {

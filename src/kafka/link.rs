@@ -8,7 +8,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::event::{Lane, LinkId};
 use super::frames::Frames;
-use super::handshake::{Handshake, HandshakeContext, Step};
+use super::handshake::{Handshake, HandshakeContext, HandshakeStep};
 use super::link_state::LinkState;
 use super::requests::{LostRequest, Requests, Response, ResponseWindow};
 use super::view::BrokerId;
@@ -49,7 +49,7 @@ pub(super) enum Purpose {
 
 /// What an idle connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum Upkeep {
     Nothing,
     /// Its session ends: log in again.
     Renew,
@@ -218,28 +218,28 @@ impl<T> Link<T> {
         Ok(())
     }
 
-    fn take_step(&mut self, step: Step, window: ResponseWindow) {
+    fn take_step(&mut self, step: HandshakeStep, window: ResponseWindow) {
         match step {
-            Step::Versions(version) => {
+            HandshakeStep::Versions(version) => {
                 self.send_tagged(None, (version, &wire::greeting(version)), window);
             }
-            Step::Mechanism(version, mechanism) => {
+            HandshakeStep::Mechanism(version, mechanism) => {
                 let mechanism = StrBytes::from_static_str(mechanism);
                 let request = SaslHandshakeRequest::default().with_mechanism(mechanism);
                 self.send_tagged(None, (version, &request), window);
             }
-            Step::Message(version, message) => {
+            HandshakeStep::Message(version, message) => {
                 let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
                 self.send_tagged(None, (version, &request), window);
             }
-            Step::Cluster(version) => {
+            HandshakeStep::Cluster(version) => {
                 let request = MetadataRequest::default()
                     .with_topics(Some(Vec::new()))
                     .with_allow_auto_topic_creation(false);
                 self.send_tagged(None, (version, &request), window);
             }
-            Step::AwaitSalt => self.deadline = window.deadline,
-            Step::Done => {}
+            HandshakeStep::AwaitSalt => self.deadline = window.deadline,
+            HandshakeStep::Done => {}
         }
     }
 
@@ -291,15 +291,15 @@ impl<T> Link<T> {
     }
 
     /// What the connection needs, apart from responses.
-    pub(super) fn due(&self, now: Instant, idle_timeout: Duration) -> Due {
+    pub(super) fn due(&self, now: Instant, idle_timeout: Duration) -> Upkeep {
         if !self.is_idle() {
-            return Due::Nothing;
+            return Upkeep::Nothing;
         }
         match self.handshake.session() {
-            Some(session) if session.is_over(now) => Due::Retire,
-            Some(session) if session.renew_at.max(self.quiet_until) <= now => Due::Renew,
-            _ if self.last_used.after(idle_timeout) <= now => Due::Retire,
-            _ => Due::Nothing,
+            Some(session) if session.is_over(now) => Upkeep::Retire,
+            Some(session) if session.renew_at.max(self.quiet_until) <= now => Upkeep::Renew,
+            _ if self.last_used.after(idle_timeout) <= now => Upkeep::Retire,
+            _ => Upkeep::Nothing,
         }
     }
 

@@ -10,10 +10,10 @@ use super::backoff::Backoff;
 use super::brokers::Brokers;
 use super::event::{Event, LinkId};
 use super::handshake::HandshakeContext;
-use super::link::{Due, Link, Peer, Purpose};
+use super::link::{Link, Peer, Purpose, Upkeep};
 use super::link_state::LinkState;
 use super::metric_event::{MetricEvent, MetricEvents};
-use super::pace::Limits;
+use super::pace::SilenceLimits;
 use super::requests::{LostRequest, Response, ResponseWindow};
 use super::sasl::Auth;
 use super::scram::Salted;
@@ -49,7 +49,7 @@ pub(super) struct Links<T> {
     brokers: Brokers,
     client_id: StrBytes,
     settings: LinkSettings,
-    limits: Limits,
+    limits: SilenceLimits,
     pub(super) auth: Auth,
     /// The id of the first cluster. No connection to another one is used.
     cluster: Option<String>,
@@ -92,7 +92,7 @@ impl<T> Links<T> {
                 frame_bytes_max: settings.frame_bytes_max,
                 backoff: settings.backoff(),
             },
-            limits: Limits::of(settings),
+            limits: SilenceLimits::of(settings),
             auth: Auth::new(settings.sasl.clone(), settings.entropy),
             cluster: None,
             to_open: VecDeque::new(),
@@ -389,11 +389,11 @@ impl<T> Links<T> {
         }
         let idle_timeout = self.settings.idle_timeout;
         let due = |link: &Link<T>| link.due(now, idle_timeout);
-        while let Some(i) = self.links.iter().position(|it| due(it) == Due::Retire) {
+        while let Some(i) = self.links.iter().position(|it| due(it) == Upkeep::Retire) {
             self.retire(i);
         }
         let window = self.settings.window(now);
-        let renewed = self.links.iter_mut().filter(|it| due(it) == Due::Renew);
+        let renewed = self.links.iter_mut().filter(|it| due(it) == Upkeep::Renew);
         for link in renewed {
             let mechanism = self.auth.mechanism().expect("a session came from SASL");
             link.set_now(now);

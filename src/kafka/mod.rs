@@ -37,6 +37,7 @@ mod handshake;
 mod link;
 mod link_state;
 mod links;
+mod metadata_schedule;
 mod metric_event;
 mod offsets;
 mod pace;
@@ -62,6 +63,7 @@ mod tests;
 mod topics;
 mod view;
 mod wake;
+mod watched_topic;
 mod wire;
 mod writer;
 

@@ -21,7 +21,7 @@ const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
 /// One question to one leader: the same end of some partitions.
-pub(super) struct Question<'a> {
+pub(super) struct OffsetsQuestion<'a> {
     pub(super) node: BrokerId,
     pub(super) earliest: bool,
     pub(super) isolation: Isolation,
@@ -29,7 +29,7 @@ pub(super) struct Question<'a> {
     pub(super) partitions: &'a [(TopicHandle, Partition, LeaderEpoch)],
 }
 
-impl Question<'_> {
+impl OffsetsQuestion<'_> {
     /// Sends the question, if the link to the leader is ready. Returns the link.
     pub(super) fn ask(&self, tag: RequestTag, cx: &mut Context<'_>) -> Option<LinkId> {
         let (topics, window) = (cx.topics, cx.window(Duration::ZERO));

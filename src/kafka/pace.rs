@@ -33,7 +33,7 @@ pub(super) struct Pace {
 
 /// How long a broker may be silent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct SilenceLimits {
     stall: Duration,
     unsent_max: Duration,
     stall_max: Duration,
@@ -81,7 +81,7 @@ fn slowest_but(left_out: usize, all: &mut [Duration]) -> Duration {
     }
 }
 
-impl Limits {
+impl SilenceLimits {
     pub(super) fn of(settings: &Settings) -> Self {
         Self {
             stall: settings.stall,
@@ -132,8 +132,8 @@ mod tests {
         Instant::from_nanos(millis * 1_000_000)
     }
 
-    fn limits() -> Limits {
-        Limits::of(&Settings::default())
+    fn limits() -> SilenceLimits {
+        SilenceLimits::of(&Settings::default())
     }
 
     /// The limit after responses that took these times in ms, one every 100 ms.

@@ -12,7 +12,7 @@ use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
 /// Where a read stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ReadPlace {
     /// The broker must say where this is. `wanted`: what turned out to be out of range.
     Sought {
         earliest: bool,
@@ -24,7 +24,7 @@ pub(super) enum Place {
 
 #[derive(Debug)]
 pub(super) struct Read {
-    pub(super) place: Place,
+    pub(super) place: ReadPlace,
     /// Tells this read from an earlier one of the same key.
     pub(super) generation: u32,
     /// The epoch of the leader that is known to have what was read: of another one it is asked.
@@ -51,7 +51,7 @@ pub(super) struct Read {
     leader_bounds: Option<Bounds>,
 }
 
-impl Place {
+impl ReadPlace {
     const fn sought(earliest: bool) -> Self {
         let wanted = None;
         Self::Sought { earliest, wanted }
@@ -61,9 +61,9 @@ impl Place {
 impl Read {
     pub(super) const fn new(from: StartAt, generation: u32, bytes_max: u32) -> Self {
         let place = match from {
-            StartAt::Earliest => Place::sought(true),
-            StartAt::Latest => Place::sought(false),
-            StartAt::At(next) => Place::At(next),
+            StartAt::Earliest => ReadPlace::sought(true),
+            StartAt::Latest => ReadPlace::sought(false),
+            StartAt::At(next) => ReadPlace::At(next),
         };
         Self {
             place,
@@ -153,7 +153,7 @@ impl Read {
 
 /// A read that may be asked for now.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
+pub(super) struct DueRead {
     pub(super) lane: Lane,
     /// Whom to ask.
     pub(super) node: BrokerId,
@@ -168,7 +168,7 @@ pub(super) struct Due {
     pub(super) asked_in: u64,
 }
 
-impl Due {
+impl DueRead {
     /// What a request and its response name. A Fetch names each partition once.
     pub(super) const fn partition(&self) -> (TopicHandle, Partition) {
         (self.key.topic, self.key.partition)

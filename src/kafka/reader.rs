@@ -8,15 +8,15 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
 
-use super::backlog::{Backlog, Dropped, Response, Unpacked};
+use super::backlog::{Backlog, Dropped, PackedResponse, Unpacked};
 use super::bounds::Bounds;
 use super::context::{Context, Link};
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
-use super::fetch_session::{Sessions, Tells};
+use super::fetch_session::{FetchSessions, Tells};
 use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
-use super::read::{Due, Place, Read, fail};
+use super::read::{DueRead, Read, ReadPlace, fail};
 use super::reads::Reads;
 use super::records::{Aborted, Fetched, Piece, PieceLimits, Progress};
 use super::request_tag::RequestTag;
@@ -39,9 +39,9 @@ pub(super) struct Reader {
     /// first ones fill a response where there is much to read.
     fetches: u64,
     backlog: Backlog,
-    sessions: Sessions,
+    sessions: FetchSessions,
     /// Room for what is due, kept.
-    scratch: Vec<Due>,
+    scratch: Vec<DueRead>,
 }
 
 impl Reader {
@@ -50,7 +50,7 @@ impl Reader {
             reads: Reads::default(),
             fetches: 0,
             backlog: Backlog::default(),
-            sessions: Sessions::default(),
+            sessions: FetchSessions::default(),
             scratch: Vec::new(),
         }
     }
@@ -96,7 +96,7 @@ impl Reader {
         let mut due = std::mem::take(&mut self.scratch);
         due.clear();
         for (key, read) in self.reads.iter_mut() {
-            let Place::At(next) = read.place else {
+            let ReadPlace::At(next) = read.place else {
                 continue;
             };
             if read.flight.is_some() || read.unpacking || read.paused {
@@ -109,10 +109,10 @@ impl Reader {
                     || epochs.stands((key, read), next, leader_epoch, cx))
             {
                 // A log that was cut back has moved it.
-                let Place::At(next) = read.place else {
+                let ReadPlace::At(next) = read.place else {
                     continue;
                 };
-                due.push(Due {
+                due.push(DueRead {
                     lane: key.lane,
                     node: read.replica(key.lane, cx).unwrap_or(leader),
                     key,
@@ -152,8 +152,8 @@ impl Reader {
         }
     }
 
-    fn fetch(&mut self, group: &[Due], cx: &mut Context<'_>) {
-        let Due { lane, node, .. } = group[0];
+    fn fetch(&mut self, group: &[DueRead], cx: &mut Context<'_>) {
+        let DueRead { lane, node, .. } = group[0];
         let from = (lane, Peer::Node(node));
         if self
             .backlog
@@ -197,7 +197,7 @@ impl Reader {
         link.send(RequestTag::Fetch(wait), (version, &request), window);
     }
 
-    fn set_flight(&mut self, group: &[Due], link: LinkId) {
+    fn set_flight(&mut self, group: &[DueRead], link: LinkId) {
         let mut group = group.iter().peekable();
         let first = group.peek().expect("a group has one").key;
         for (key, read) in self.reads.iter_mut_from(first) {
@@ -244,7 +244,7 @@ impl Reader {
         }
         let peer = cx.links.get(link).map(Link::peer);
         let budget = u64::from(cx.settings.decompressed_bytes_max);
-        let mut records = Response::new(link, (lane, peer), budget);
+        let mut records = PackedResponse::new(link, (lane, peer), budget);
         for topic in response.responses {
             let Some(handle) = cx.topics.find(&topic.topic, topic.topic_id) else {
                 self.sessions.on_lost(link); // What it says is told once.
@@ -308,7 +308,7 @@ impl Reader {
         }
         // Reads that restarted or last failed emit an event even if no record arrived.
         for (key, told) in to_tell {
-            let mut none = Response::new(link, (key.lane, None), 0);
+            let mut none = PackedResponse::new(link, (key.lane, None), 0);
             let told = told.without_records(key.partition);
             self.on_partition(key, told, &mut none, cx);
             debug_assert!(none.is_empty(), "there are no records");
@@ -328,21 +328,23 @@ impl Reader {
         &mut self,
         key: ReadKey,
         data: PartitionData,
-        records: &mut Response,
+        records: &mut PackedResponse,
         cx: &mut Context<'_>,
     ) {
         let Some(read) = self.reads.get_mut(key) else {
             return;
         };
         read.flight = None;
-        let Place::At(next) = read.place else { return };
+        let ReadPlace::At(next) = read.place else {
+            return;
+        };
         const OFFSET_OUT_OF_RANGE: i16 = 1;
         match data.error_code {
             0 => {}
             // Only the leader knows where the log ends.
             OFFSET_OUT_OF_RANGE if read.leave_replica(cx) => return,
             OFFSET_OUT_OF_RANGE => {
-                read.place = Place::Sought {
+                read.place = ReadPlace::Sought {
                     earliest: true,
                     wanted: Some(next.offset),
                 };
@@ -397,7 +399,7 @@ impl Reader {
             Unpacked::Working => {}
             Unpacked::Piece(key, bounds, piece, next) => {
                 if let Some(read) = self.reads.get_mut(key) {
-                    read.place = Place::At(next);
+                    read.place = ReadPlace::At(next);
                 }
                 cx.events.push_back(bounds.event(key, piece, next));
             }
@@ -454,7 +456,7 @@ impl Reader {
 
 /// All that a response brought of a partition is unpacked.
 fn on_unpacked(key: ReadKey, read: &mut Read, progress: Progress, cx: &mut Context<'_>) {
-    read.place = Place::At(progress.next);
+    read.place = ReadPlace::At(progress.next);
     if let Some(error) = progress.stuck {
         let (from, to) = (progress.next.offset, progress.next.offset);
         let told = Some(KafkaError::Records(error));
@@ -493,7 +495,7 @@ fn replica_silent_from(read: &Read, cx: &Context<'_>) -> Option<Instant> {
 
 /// How long the broker may wait for news: not at all while some read has not started, for its
 /// first answer says where the log's end is.
-fn wait(group: &[Due], cx: &Context<'_>) -> (Duration, ResponseWindow) {
+fn wait(group: &[DueRead], cx: &Context<'_>) -> (Duration, ResponseWindow) {
     let all_started = group.iter().all(|due| due.started);
     let wait = match (all_started, group[0].lane) {
         (false, _) => Duration::ZERO,

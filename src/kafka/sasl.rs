@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
 
 use super::error::{SaslError, sanitize};
-use super::scram::{Next, SaltRequest, Salted, Scram, ScramHash};
+use super::scram::{SaltRequest, Salted, SaslStep, Scram, ScramHash};
 use crate::model::Secret;
 
 /// How a client proves who it is.
@@ -178,9 +178,9 @@ impl Exchange {
         &mut self,
         message: &[u8],
         auth: &mut Auth,
-    ) -> Result<Next, SaslError> {
+    ) -> Result<SaslStep, SaslError> {
         match self {
-            Self::Plain if message.is_empty() => Ok(Next::Over),
+            Self::Plain if message.is_empty() => Ok(SaslStep::Over),
             Self::Plain => Err(SaslError::Endless("PLAIN")),
             Self::Scram(scram) => {
                 let Some(Sasl::Scram { password, .. }) = &auth.sasl else {
@@ -188,11 +188,11 @@ impl Exchange {
                 };
                 scram.on_message(message, password, auth.salted.as_ref())
             }
-            Self::Bearer(None) if message.is_empty() => Ok(Next::Over),
+            Self::Bearer(None) if message.is_empty() => Ok(SaslStep::Over),
             Self::Bearer(against @ None) => {
                 *against = Some(sanitize(&String::from_utf8_lossy(message)));
                 // RFC 7628 3.2.3: a lone kvsep ends the exchange; the refusal itself follows.
-                Ok(Next::Send(vec![1]))
+                Ok(SaslStep::Send(vec![1]))
             }
             Self::Bearer(Some(against)) => {
                 let against = std::mem::take(against);
@@ -224,7 +224,7 @@ mod tests {
         let mut auth = auth(Sasl::Plain { user, password });
         let (mut exchange, first) = auth.begin();
         assert_eq!(first, b"\0alice\0pass");
-        assert_eq!(exchange.on_message(b"", &mut auth), Ok(Next::Over));
+        assert_eq!(exchange.on_message(b"", &mut auth), Ok(SaslStep::Over));
         assert!(exchange.on_message(b"more", &mut auth).is_err());
         assert!(!format!("{auth:?}").contains("pass\""));
     }
@@ -240,13 +240,13 @@ mod tests {
         let said = br#"{"status":"invalid_token"}"#;
         assert_eq!(
             exchange.on_message(said, &mut auth),
-            Ok(Next::Send(vec![1]))
+            Ok(SaslStep::Send(vec![1]))
         );
         assert_eq!(exchange.against(), Some(r#"{"status":"invalid_token"}"#));
         let refused = exchange.on_message(b"", &mut auth).expect_err("refused");
         assert!(refused.to_string().contains("invalid_token"), "{refused}");
         let (mut exchange, _) = auth.begin();
-        assert_eq!(exchange.on_message(b"", &mut auth), Ok(Next::Over));
+        assert_eq!(exchange.on_message(b"", &mut auth), Ok(SaslStep::Over));
     }
 
     #[test]

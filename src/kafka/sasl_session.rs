@@ -10,13 +10,13 @@ use crate::model::{FastRandom, Instant};
 const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Session {
+pub(super) struct SaslSession {
     /// From here on nothing new is asked, and when all is answered SASL begins anew.
     pub(super) renew_at: Instant,
     end_at: Instant,
 }
 
-impl Session {
+impl SaslSession {
     /// One that lives for so long; `None`: for ever.
     pub(super) fn new(lifetime_ms: i64, now: Instant, jitter: &mut FastRandom) -> Option<Self> {
         let lifetime = u64::try_from(lifetime_ms).ok().filter(|&ms| ms > 0)?;

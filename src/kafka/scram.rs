@@ -116,7 +116,7 @@ impl Salted {
 
 /// The next step after a broker's message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum SaslStep {
     /// Send this to the broker.
     Send(Vec<u8>),
     /// The exchange is complete: both sides have authenticated.
@@ -158,14 +158,14 @@ impl Scram {
         message: &[u8],
         password: &Secret,
         salted: Option<&Salted>,
-    ) -> Result<Next, SaslError> {
+    ) -> Result<SaslStep, SaslError> {
         let message = std::str::from_utf8(message).map_err(|_| SaslError::Scram("no UTF-8"))?;
         if let Some(refusal) = attribute(message, 'e') {
             return Err(SaslError::Server(super::error::sanitize(refusal)));
         }
         match self.expected.take() {
             None => self.on_first(message, password, salted),
-            Some(expected) => on_final(message, &expected).map(|()| Next::Over),
+            Some(expected) => on_final(message, &expected).map(|()| SaslStep::Over),
         }
     }
 
@@ -174,7 +174,7 @@ impl Scram {
         message: &str,
         password: &Secret,
         salted: Option<&Salted>,
-    ) -> Result<Next, SaslError> {
+    ) -> Result<SaslStep, SaslError> {
         // RFC 5802 5.1: an `m` in front is an extension that must be understood.
         if message.starts_with("m=") {
             return Err(SaslError::Scram("an extension that nobody here knows"));
@@ -202,7 +202,7 @@ impl Scram {
             iterations: counted,
         };
         let Some(salted) = salted.filter(|it| it.answers(&request)) else {
-            return Ok(Next::Salt(request));
+            return Ok(SaslStep::Salt(request));
         };
         let salted = &salted.salted;
         let without_proof = format!("c=biws,r={nonce}");
@@ -215,7 +215,7 @@ impl Scram {
         let server_key = self.hash.hmac(salted, b"Server Key");
         self.expected = Some(self.hash.hmac(server_key.as_ref(), signed.as_bytes()));
         let answer = format!("{without_proof},p={}", BASE64.encode(proof));
-        Ok(Next::Send(answer.into_bytes()))
+        Ok(SaslStep::Send(answer.into_bytes()))
     }
 }
 
@@ -249,9 +249,9 @@ mod tests {
     }
 
     /// Answers the broker's first message with the salted password.
-    fn answer(scram: &mut Scram, first: &[u8]) -> Result<(Next, Option<Salted>), SaslError> {
+    fn answer(scram: &mut Scram, first: &[u8]) -> Result<(SaslStep, Option<Salted>), SaslError> {
         match scram.on_message(first, &pencil(), None)? {
-            Next::Salt(request) => {
+            SaslStep::Salt(request) => {
                 let salted = request.derive();
                 let next = scram.on_message(first, &pencil(), Some(&salted))?;
                 Ok((next, Some(salted)))
@@ -267,10 +267,10 @@ mod tests {
         let (answer, salted) = answer(&mut scram, SERVER_FIRST.as_bytes()).expect("an answer");
         let expected = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                         p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
-        assert_eq!(answer, Next::Send(expected.as_bytes().to_vec()));
+        assert_eq!(answer, SaslStep::Send(expected.as_bytes().to_vec()));
         let last = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
         let end = scram.on_message(last, &pencil(), salted.as_ref());
-        assert_eq!(end, Ok(Next::Over));
+        assert_eq!(end, Ok(SaslStep::Over));
     }
 
     #[test]
@@ -327,7 +327,7 @@ mod tests {
         let (_, salted) = answer(&mut vector().0, first).expect("an answer");
         let salted = salted.expect("none was there before");
         let again = vector().0.on_message(first, &pencil(), Some(&salted));
-        assert!(matches!(again, Ok(Next::Send(_))), "{again:?}");
+        assert!(matches!(again, Ok(SaslStep::Send(_))), "{again:?}");
         for other in ["s=X22Z", "i=8192"] {
             let (name, _) = other.split_once('=').expect("an attribute");
             let changed = match name {
@@ -337,7 +337,7 @@ mod tests {
             let asked = vector()
                 .0
                 .on_message(changed.as_bytes(), &pencil(), Some(&salted));
-            assert!(matches!(asked, Ok(Next::Salt(_))), "{other}: {asked:?}");
+            assert!(matches!(asked, Ok(SaslStep::Salt(_))), "{other}: {asked:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use super::brokers::Brokers;
 use super::event::LinkId;
 use super::link::{Link, Peer, Purpose};
 use super::link_state::LinkState;
-use super::pace::Limits;
+use super::pace::SilenceLimits;
 use super::wake::Wake;
 use crate::model::{Instant, Now};
 
@@ -36,7 +36,7 @@ struct Silence {
 pub(super) struct SilenceView<'a, T> {
     pub(super) links: &'a [Link<T>],
     pub(super) brokers: &'a Brokers,
-    pub(super) limits: &'a Limits,
+    pub(super) limits: &'a SilenceLimits,
     pub(super) now: Now,
 }
 

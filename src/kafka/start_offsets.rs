@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::KafkaError;
 use super::context::Context;
 use super::event::{Event, Isolation, LinkId, ReadKey};
-use super::offsets::{self, Question};
-use super::read::{Place, fail};
+use super::offsets::{self, OffsetsQuestion};
+use super::read::{ReadPlace, fail};
 use super::reads::Reads;
 use super::request_tag::RequestTag;
 use crate::log::Next;
@@ -16,7 +16,7 @@ use crate::model::{LeaderEpoch, Partition};
 pub(super) fn pump(reads: &mut Reads, cx: &mut Context<'_>) {
     let mut sought = Vec::new();
     for (key, read) in reads.iter() {
-        let Place::Sought { earliest, .. } = read.place else {
+        let ReadPlace::Sought { earliest, .. } = read.place else {
             continue;
         };
         if read.flight.is_some() {
@@ -37,7 +37,7 @@ pub(super) fn pump(reads: &mut Reads, cx: &mut Context<'_>) {
             .map(|&(_, key, epoch)| (key.topic, key.partition, epoch));
         let partitions: Vec<_> = partitions.collect();
         let (node, earliest, _) = group[0].0;
-        let question = Question {
+        let question = OffsetsQuestion {
             node,
             earliest,
             isolation: Isolation::Committed,
@@ -84,7 +84,7 @@ pub(super) fn on_answer(
             if read.generation != generation {
                 continue;
             }
-            let Place::Sought { earliest, wanted } = read.place else {
+            let ReadPlace::Sought { earliest, wanted } = read.place else {
                 continue;
             };
             read.flight = None;
@@ -95,7 +95,7 @@ pub(super) fn on_answer(
                     // record can be checked. At its start it is of the record to come.
                     let epoch = u32::try_from(found.leader_epoch).ok();
                     let epoch = LeaderEpoch(epoch.filter(|_| !earliest));
-                    read.place = Place::At(Next { offset, epoch });
+                    read.place = ReadPlace::At(Next { offset, epoch });
                     if let Some(wanted) = wanted {
                         let (read, log_start) = (key, offset);
                         cx.events.push_back(Event::OutOfRange {
@@ -127,7 +127,7 @@ pub(super) fn on_lost(
     for (key, generation) in asked {
         if let Some(read) = reads.get_mut(*key)
             && read.generation == *generation
-            && matches!(read.place, Place::Sought { .. })
+            && matches!(read.place, ReadPlace::Sought { .. })
             && read.flight.take().is_some()
         {
             fail(*key, read, error.clone(), cx);

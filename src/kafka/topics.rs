@@ -11,7 +11,7 @@ use super::view::{BrokerId, ClusterView, TopicState, TopicView};
 use crate::model::{LeaderEpoch, LogIdentity, Partition, TopicName};
 
 #[derive(Debug)]
-struct Topic {
+struct KnownTopic {
     name: TopicName,
     state: Option<TopicState>,
     /// The log that reads and records were last meant for, also while the topic is missing.
@@ -20,7 +20,7 @@ struct Topic {
 
 #[derive(Debug, Default)]
 pub(super) struct Topics {
-    topics: Vec<Topic>,
+    topics: Vec<KnownTopic>,
 }
 
 impl Topics {
@@ -29,7 +29,7 @@ impl Topics {
         let known = self.topics.iter().position(|topic| topic.name == *name);
         let at = known.unwrap_or(self.topics.len());
         if known.is_none() {
-            self.topics.push(Topic {
+            self.topics.push(KnownTopic {
                 name: name.clone(),
                 state: None,
                 id: None,
@@ -103,7 +103,7 @@ impl Topics {
 
     /// The topic a response speaks of: by id if it has one, else by name.
     pub(super) fn find(&self, name: &str, id: Uuid) -> Option<TopicHandle> {
-        let same = |topic: &Topic| match id.is_nil() {
+        let same = |topic: &KnownTopic| match id.is_nil() {
             true => topic.name.as_str() == name,
             false => match &topic.state {
                 Some(TopicState::Present { view, .. }) => {

@@ -10,7 +10,7 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{self, ProduceRequest};
 
 use super::Code;
-use super::batch::{Pending, Queue, Sent};
+use super::batch::{Pending, Queue, SentBatch};
 use super::codes::{Denial, Verdict, verdict};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
@@ -32,11 +32,11 @@ const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// Kafka's default `max.message.bytes`, for a topic whose config we may not read.
 const BATCH_BYTES_DEFAULT: usize = 1_048_588;
 
-type Key = (TopicHandle, Partition);
+type PartitionKey = (TopicHandle, Partition);
 
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    queues: BTreeMap<Key, Queue>,
+    queues: BTreeMap<PartitionKey, Queue>,
     /// Bytes of all records without an answer.
     pending_bytes: usize,
     next_number: u64,
@@ -48,7 +48,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn produce(
         &mut self,
-        (topic, partition): Key,
+        (topic, partition): PartitionKey,
         record: ProduceRecord,
         ticket: u64,
         cx: &Context<'_>,
@@ -86,7 +86,7 @@ impl Writer {
 
     /// Takes back a record that has not been put into a batch: it will never be appended. False: it
     /// may be on its way already.
-    pub(super) fn withdraw(&mut self, key: Key, ticket: u64) -> bool {
+    pub(super) fn withdraw(&mut self, key: PartitionKey, ticket: u64) -> bool {
         let Some(queue) = self.queues.get_mut(&key) else {
             return false;
         };
@@ -107,7 +107,7 @@ impl Writer {
     pub(super) fn withdraw_unsent(&mut self) -> Vec<u64> {
         let mut tickets = Vec::new();
         for queue in self.queues.values_mut() {
-            let unsent = |sent: &Sent| sent.flight.is_none() && !sent.doubtful;
+            let unsent = |sent: &SentBatch| sent.flight.is_none() && !sent.doubtful;
             if queue.sent.as_ref().is_some_and(unsent) {
                 queue.take_back(false);
             }
@@ -123,7 +123,7 @@ impl Writer {
     pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
         *cx.stale |= std::mem::take(&mut self.wanted);
         self.expire(cx);
-        let mut due: Vec<(BrokerId, Key)> = Vec::new();
+        let mut due: Vec<(BrokerId, PartitionKey)> = Vec::new();
         for (&key, queue) in &self.queues {
             let in_flight = queue
                 .sent
@@ -162,7 +162,7 @@ impl Writer {
         }
     }
 
-    fn send(&mut self, group: &[(BrokerId, Key)], cx: &mut Context<'_>) {
+    fn send(&mut self, group: &[(BrokerId, PartitionKey)], cx: &mut Context<'_>) {
         let node = group[0].0;
         let Some(link) = cx.link(node, Purpose::Produce) else {
             return;
@@ -291,7 +291,7 @@ impl Writer {
 
     fn on_partition(
         &mut self,
-        key: Key,
+        key: PartitionKey,
         number: u64,
         answer: &PartitionProduceResponse,
         cx: &mut Context<'_>,
@@ -444,7 +444,11 @@ fn batch_bytes_max(topic: TopicHandle, cx: &Context<'_>) -> usize {
     theirs.min(cx.settings.produce_bytes_max as usize)
 }
 
-fn request(batches: Vec<(Key, Bytes)>, newest: i16, cx: &Context<'_>) -> (i16, ProduceRequest) {
+fn request(
+    batches: Vec<(PartitionKey, Bytes)>,
+    newest: i16,
+    cx: &Context<'_>,
+) -> (i16, ProduceRequest) {
     let mut topics: Vec<(TopicProduceData, TopicHandle)> = Vec::new();
     for ((topic, partition), bytes) in batches {
         if topics.last().is_none_or(|(_, last)| *last != topic) {

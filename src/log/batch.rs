@@ -2,6 +2,7 @@
 //! neither the broker's response nor an unpacked record batch, and [`Batch::bytes_held`] is exact.
 //! An entry holds only where a record's parts lie. Headers are read when asked for.
 
+use super::Next;
 use crate::model::{HashSecret, KeyHash, LeaderEpoch, Offset, Partition, UnixMillis};
 
 /// Records of one partition in offset order, without control records and aborted ones. Offsets may
@@ -99,6 +100,19 @@ impl Batch {
     #[must_use]
     pub fn last_offset(&self) -> Option<Offset> {
         self.entries.last().map(|entry| entry.parts.offset)
+    }
+
+    /// Takes the first `records` and the place after them. `next` is the place after all.
+    #[must_use]
+    pub fn split_with_place(&mut self, records: usize, next: Next) -> (Self, Next) {
+        let part = self.split_to(records);
+        match part.last_offset().filter(|_| !self.is_empty()) {
+            None => (part, next),
+            Some(last) => {
+                let (offset, epoch) = (last.next(), part.epoch);
+                (part, Next { offset, epoch })
+            }
+        }
     }
 
     /// Takes the first `records` as a batch of their own. If that is all of them, nothing is

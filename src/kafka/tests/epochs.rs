@@ -104,7 +104,7 @@ fn the_leaders_own_epoch_and_newer_ones_are_not_asked_for() {
     assert_eq!(ask(&mut world, Some(5)), EpochEnd::Open);
     assert_eq!(ask(&mut world, None), EpochEnd::Open);
     let before = world.metadata_asked;
-    assert_eq!(ask(&mut world, Some(7)), EpochEnd::Asked);
+    assert_eq!(ask(&mut world, Some(7)), EpochEnd::Pending);
     world.pass(std::time::Duration::from_secs(1));
     assert!(world.epochs.is_empty() && world.metadata_asked > before);
     world.topics[0].leaders[0] = (1, 7);
@@ -116,8 +116,8 @@ fn the_leaders_own_epoch_and_newer_ones_are_not_asked_for() {
     );
     assert_eq!(ask(&mut world, Some(7)), EpochEnd::Open);
     // An older one is asked for once, whoever asks.
-    assert_eq!(ask(&mut world, Some(5)), EpochEnd::Asked);
-    assert_eq!(ask(&mut world, Some(5)), EpochEnd::Asked);
+    assert_eq!(ask(&mut world, Some(5)), EpochEnd::Pending);
+    assert_eq!(ask(&mut world, Some(5)), EpochEnd::Pending);
     answer(&mut world, 0, 5, 40);
     assert_eq!(ask(&mut world, Some(5)), EpochEnd::Ended(place(40, 5)));
     assert!(world.epochs.is_empty());
@@ -180,16 +180,20 @@ fn a_late_answer_is_not_the_new_leaders() {
         world.settle();
         end
     };
-    assert_eq!(end(&mut world), EpochEnd::Asked);
+    assert_eq!(end(&mut world), EpochEnd::Pending);
     let of_old = world.epochs.pop_front().expect("asked of broker 1");
     world.topics[0].leaders[0] = (2, 6); // Elected uncleanly; broker 1 is frozen.
     world.client.refresh();
     world.pass(std::time::Duration::from_secs(12));
-    assert_eq!(end(&mut world), EpochEnd::Asked);
+    assert_eq!(end(&mut world), EpochEnd::Pending);
     world.pass(std::time::Duration::from_millis(10));
     let of_new = world.epochs.pop_front().expect("asked of broker 2");
     assert_eq!((of_old.node, of_new.node), (1, 2));
     world.epochs.push_front(of_old);
     answer(&mut world, 0, 3, 100); // What broker 1 had: its branch.
-    assert_eq!(end(&mut world), EpochEnd::Asked, "broker 2 has not said it");
+    assert_eq!(
+        end(&mut world),
+        EpochEnd::Pending,
+        "broker 2 has not said it"
+    );
 }

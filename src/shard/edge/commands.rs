@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::command::{
-    Asked, CommandParts, CommandRecord, IdempotencyHash, command_key, fingerprint,
+    CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key, fingerprint,
 };
 use crate::config::{CommandRoute, Idempotency};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
@@ -92,7 +92,7 @@ impl CommandMaker {
             Some(query) => format!("{}?{query}", request.path.raw()),
             None => request.path.raw().to_owned(),
         };
-        let fingerprint = fingerprint(&Asked {
+        let fingerprint = fingerprint(&FingerprintParts {
             method: request.method.as_str(),
             path_and_query: &path_and_query,
             body: request.body,

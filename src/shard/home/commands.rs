@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{
-    Admitted, Answered, CommandTable, Expired, Notice, OpenCommands, OpenLimits, PartitionBy,
-    ReplyHeaders, ReplyIndex, ReplyIndexSettings,
+    Admitted, AnsweredExchange, CommandTable, Expired, Notice, OpenCommands, OpenLimits,
+    PartitionBy, ReplyHeaders, ReplyIndex, ReplyIndexSettings,
 };
 use crate::config::Config;
 use crate::kafka::{
@@ -36,7 +36,7 @@ pub(super) struct Commands {
     random: ahash::RandomState,
     /// Replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
-    answered: Vec<Answered<ExchangeId>>,
+    answered: Vec<AnsweredExchange<ExchangeId>>,
     /// When the log may next have a line about records that answer no command, and about replies
     /// that lose headers or can't be read.
     next_notices: [Instant; 2],
@@ -170,7 +170,7 @@ impl Commands {
     /// Applies a step of the replies topic and answers the exchanges that waited for it.
     pub(super) fn apply(&mut self, step: &Step, loaded: bool, now: Now, out: &mut Outbox) {
         self.table.apply(step, loaded, now.wall, &mut self.answered);
-        for Answered { waiter, answer } in self.answered.drain(..) {
+        for AnsweredExchange { waiter, answer } in self.answered.drain(..) {
             let answer = match answer {
                 Ok(reply) => Answer::Reply {
                     reply,
@@ -254,7 +254,7 @@ impl Commands {
 
     /// A waiting client has disconnected: frees its place.
     pub(super) fn on_left(&mut self, key: CommandKey, exchange: ExchangeId, client: &mut Client) {
-        self.table.open.on_gone(key, exchange);
+        self.table.open.on_left(key, exchange);
         self.lookups.cancel(exchange, client);
     }
 

@@ -156,18 +156,12 @@ impl Order {
                 records = records.min(fitting);
             }
         }
-        let part = waiting.batch.split_to(records);
-        match part.last_offset() {
-            Some(last) if !waiting.batch.is_empty() => {
-                let (offset, epoch) = (last.next(), part.epoch());
-                self.on_batch(part, Next { offset, epoch }, None)
-            }
-            _ => {
-                let next = waiting.next;
-                self.waiting.pop_front();
-                self.on_batch(part, next, time)
-            }
+        let (part, next) = waiting.batch.split_with_place(records, waiting.next);
+        let all = waiting.batch.is_empty();
+        if all {
+            self.waiting.pop_front();
         }
+        self.on_batch(part, next, time.filter(|_| all))
     }
 
     fn on_batch(

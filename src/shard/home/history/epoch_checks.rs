@@ -97,7 +97,7 @@ impl EpochCheck {
             {
                 EpochEnd::Ended(end) if end.offset < held.offset => ends.push((partition, end)),
                 EpochEnd::Ended(_) | EpochEnd::Open => {}
-                EpochEnd::Asked => known = false,
+                EpochEnd::Pending => known = false,
             }
         }
         known.then_some(ends)

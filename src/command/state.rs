@@ -1,0 +1,100 @@
+//! The states of a command from its record to its reply, and what the waiting exchanges receive at
+//! each event. `open.rs` applies it, and a test there shows every state with every event.
+
+/// The state of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommandState {
+    /// Not in flight: never sent, or answered, refused or given up.
+    Absent,
+    /// Its record is produced, and the service's reply is due.
+    InFlight,
+    /// Whether its record was appended will never be known. The command stays for
+    /// `unknown_limit`, so that a retry joins it instead of being produced beside it.
+    Unconfirmed,
+}
+
+/// What happened to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommandEvent {
+    /// The request arrives, for the first time or again. There is room for it.
+    Request,
+    /// Another request arrives under the same command key.
+    OtherRequest,
+    /// The service replies to the request.
+    Reply,
+    /// The service replies to another request under the same command key.
+    OtherReply,
+    /// The record was not and will not be appended.
+    Refused,
+    /// Whether the record was appended will never be known.
+    OutcomeLost,
+    /// A waiting client disconnects.
+    WaiterLeft,
+    /// The deadline of a waiting exchange passes.
+    WaiterExpired,
+    /// `open_limit` or `unknown_limit` passes.
+    LimitPassed,
+}
+
+impl CommandEvent {
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 9] = [
+        Self::Request,
+        Self::OtherRequest,
+        Self::Reply,
+        Self::OtherReply,
+        Self::Refused,
+        Self::OutcomeLost,
+        Self::WaiterLeft,
+        Self::WaiterExpired,
+        Self::LimitPassed,
+    ];
+}
+
+/// What an event does to the exchanges that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing.
+    None,
+    /// The exchange of the request waits. The caller produces the record now.
+    Produce,
+    /// The exchange of the request waits for the same reply. Nothing is produced.
+    Join,
+    /// The exchange of the request receives 422.
+    Mismatch,
+    /// All waiting exchanges receive the reply.
+    Answer,
+    /// All waiting exchanges receive 503: nothing happened.
+    Refuse,
+    /// All waiting exchanges receive 504: the outcome is unknown.
+    GiveUp,
+    /// One exchange stops waiting. If its deadline has passed, it receives 504, or 503 if the
+    /// record was still unsent and could be withdrawn.
+    Leave,
+}
+
+impl CommandState {
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 3] = [Self::Absent, Self::InFlight, Self::Unconfirmed];
+
+    /// The state after `event`, and its effect.
+    pub(super) const fn on(self, event: CommandEvent) -> (Self, Effect) {
+        use CommandEvent as E;
+        match (event, self) {
+            (E::Request, Self::Absent) => (Self::InFlight, Effect::Produce),
+            // The reply index has decided about a request under a key that is not in flight.
+            (E::OtherRequest, Self::Absent) => (Self::InFlight, Effect::Produce),
+            (E::Request, open) => (open, Effect::Join),
+            (E::OtherRequest, open) => (open, Effect::Mismatch),
+            (_, Self::Absent) => (Self::Absent, Effect::None),
+            (E::Reply, _) => (Self::Absent, Effect::Answer),
+            // Another gateway may have produced another request under the key. Its reply answers no
+            // exchange here.
+            (E::OtherReply, open) => (open, Effect::None),
+            (E::Refused, _) => (Self::Absent, Effect::Refuse),
+            (E::OutcomeLost, _) => (Self::Unconfirmed, Effect::GiveUp),
+            (E::WaiterLeft | E::WaiterExpired, open) => (open, Effect::Leave),
+            (E::LimitPassed, _) => (Self::Absent, Effect::GiveUp),
+        }
+    }
+}
