@@ -31,6 +31,10 @@ impl ActiveSet {
         Some(place)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        self.queue.iter().copied()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
