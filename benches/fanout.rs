@@ -99,6 +99,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_idle_topics(0)
+    }
+
+    /// A world with so many topics more, which have streams and stay empty.
+    pub(crate) fn with_idle_topics(idle: usize) -> Self {
         let settings = Settings {
             nodes: 1,
             ..Settings::default()
@@ -107,10 +112,17 @@ impl World {
         broker.advertise(NodeId(1), "node", 1);
         let configs = [("cleanup.policy", "delete")];
         broker.create_topic(TOPIC, 1, &configs).expect("a topic");
-        let text = format!(
+        let mut text = format!(
             "[kafka]\nbootstrap = [\"node:1\"]\n\
              [[stream]]\nroute = \"GET /all\"\ntopic = \"{TOPIC}\"\nstart = \"live\"\n"
         );
+        for n in 0..idle {
+            let topic = format!("idle-{n}");
+            broker.create_topic(&topic, 1, &configs).expect("a topic");
+            text.push_str(&format!(
+                "[[stream]]\nroute = \"GET /{topic}\"\ntopic = \"{topic}\"\nstart = \"live\"\n"
+            ));
+        }
         let name = "bench.toml".into();
         let sources = Sources {
             file: Some(ConfigFile { name, text }),
@@ -214,6 +226,12 @@ impl World {
                 self.inputs.sockets.push(SocketEvent::Readable(socket));
             }
         }
+    }
+
+    /// Runs one turn of the shard alone: no time passes, and nothing has happened.
+    pub(crate) fn quiet_turn(&mut self, outputs: &mut Outputs<Message, ControlMessage>) {
+        let Self { now, ends, .. } = self;
+        self.shard.turn(*now, &mut self.inputs, ends, outputs);
     }
 
     pub(crate) fn open(&mut self, clients: usize) {
