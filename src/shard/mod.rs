@@ -2,10 +2,10 @@
 //! or runtime: the reactor drives it with real ones, the fleet with byte pipes and a seed, and the
 //! same seed gives the same history.
 //!
-//! A shard has three sides. As a *home* it does all Kafka work of some topics and gives them their
-//! order. As a *projection* it applies every topic's steps, owns a range of keys and feeds its streams.
-//! At its *edge* it serves clients. What one side wants of another, on this shard or elsewhere, is
-//! a [`Message`]; one to itself is handled in the same turn.
+//! A shard has three sides. Its *home* does all Kafka work of some topics and orders their records.
+//! Its *projections* apply the steps of every topic, keep a range of the keys and feed the streams.
+//! Its *edge* serves clients. One side asks another, on this shard or on another one, with a
+//! [`Message`]. A message to the shard itself is handled in the same turn.
 
 mod active;
 mod ciphertext;
@@ -52,10 +52,10 @@ pub use totals::ClientTotals;
 
 use serving::{Serving, TurnContext};
 
-/// What a shard is told when it is made; all else comes with its first snapshot.
+/// What a shard is created with. Everything else comes with its first snapshot.
 #[derive(Debug)]
 pub struct ShardSetup {
-    /// Its place.
+    /// The shard's place in the process.
     pub me: ShardId,
     /// All its randomness: hash seeds, jitter, the idempotency hashes of commands without a key.
     pub key: RandomKey,
@@ -67,20 +67,20 @@ pub struct ShardSetup {
     pub totals: Arc<ClientTotals>,
 }
 
-/// What connections to one cluster need to be let in, read and ready: files are read before a
-/// shard is made.
+/// What connections to one cluster need: certificates and passwords, read from their files before a
+/// shard is created.
 #[derive(Clone, Debug)]
 pub struct ClusterSecurity {
     /// `None`: plaintext.
     pub tls: Option<Connector>,
-    /// `None`: nobody is asked who we are.
+    /// `None`: the brokers do not authenticate the gateway.
     pub sasl: Option<Sasl>,
-    /// For SASL's nonces; each shard's and each cluster's own.
+    /// For SASL's nonces. Each shard and each cluster has its own.
     pub entropy: Entropy,
 }
 
 impl ClusterSecurity {
-    /// Plaintext, and nobody is asked.
+    /// Plaintext, without authentication.
     #[must_use]
     pub const fn none() -> Self {
         let (tls, sasl, entropy) = (None, None, Entropy([0; 32]));
