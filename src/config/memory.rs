@@ -13,11 +13,11 @@ const CONNECTION_BYTES: usize = KIB;
 /// An open command with a waiter: keys, deadline, place in the tables.
 const OPEN_COMMAND_BYTES: usize = 512;
 
-/// Most bytes of a piece of unpacked records with its index. The home proves it.
+/// Most bytes of a piece of unpacked records with its index. The home asserts it.
 pub const PIECE_BYTES_MAX: usize = 512 * KIB;
-/// Most bytes of the events of one step, over all encodings. The home proves it.
+/// Most bytes of the events of one step, over all encodings. The home asserts it.
 pub const STEP_BYTES_MAX: usize = 256 * KIB;
-/// Pieces that a catch-up read holds until its members have taken the last. The home proves it.
+/// Pieces that a catch-up read holds until its members have taken the last. The home asserts it.
 pub const CATCH_UP_PIECES_MAX: usize = 4;
 /// Most bytes of records that one home shard produces to one cluster at a time.
 pub const PENDING_PRODUCE_BYTES_MAX: usize = 64 * MIB;

@@ -178,9 +178,9 @@ pub(super) struct Outbox<M, C> {
     own: ShardId,
     shards: Arc<[Inbox<M>]>,
     control: Arc<ControlInbox<C>>,
-    /// By shard.
+    /// Messages to each shard.
     waiting: Vec<Vec<M>>,
-    /// For the control thread.
+    /// Messages to the control thread.
     to_control: Vec<C>,
 }
 
@@ -224,8 +224,8 @@ impl<M, C> Outbox<M, C> {
     }
 }
 
-/// Sends waiting messages as one batch, and takes them back if they find no room. Returns whether all
-/// were sent.
+/// Sends waiting messages as one batch, and takes them back if they find no room. Returns whether
+/// all were sent.
 fn offer<T>(waiting: &mut Vec<T>, push: impl FnOnce(Vec<T>) -> Result<(), Vec<T>>) -> bool {
     if waiting.is_empty() {
         return true;

@@ -264,7 +264,7 @@ fn record_batch(records: i64, value: usize, compression: Compression) -> Bytes {
     bytes.freeze()
 }
 
-/// What a home counts as in flight of these records, and what they take in truth.
+/// Bytes that a home counts as in flight for these records, and bytes that they occupy.
 fn in_flight(records: i64, value: usize, compression: Compression) -> (i64, i64) {
     let mut encoder = Encoder::new(Encoding::default(), LogTag([1; 4]));
     let (mut steps, mut cut) = (Vec::with_capacity(10_000), Cut::start());

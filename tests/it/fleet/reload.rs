@@ -44,8 +44,11 @@ impl Snapshots {
 
     /// Any snapshot.
     pub(super) fn any(&self, random: &mut Random) -> &Arc<Snapshot> {
-        let all = [&self.first, &self.other, &self.unsupported];
-        *random.pick(&all)
+        match random.below(3) {
+            0 => &self.first,
+            1 => &self.other,
+            _ => &self.unsupported,
+        }
     }
 
     /// Whether a process that serves the others rejects this one.

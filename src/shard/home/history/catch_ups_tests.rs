@@ -99,16 +99,22 @@ impl Ground {
 
     /// A read brings the record before `next`.
     fn reads(&mut self, partition: u32, next: u64) {
-        self.reads_records(partition, &[Draft::new(next - 1, "k", Some("v"))], next);
+        let id = ReadId(self.catch_ups.last);
+        self.reads_of(id, partition, &[Draft::new(next - 1, "k", Some("v"))], next);
     }
 
     /// A read brings these records before `next`.
     fn reads_records(&mut self, partition: u32, records: &[Draft], next: u64) {
+        self.reads_of(ReadId(self.catch_ups.last), partition, records, next);
+    }
+
+    /// The same of any read of the partition.
+    fn reads_of(&mut self, id: ReadId, partition: u32, records: &[Draft], next: u64) {
         let read = ReadKey {
             lane: Lane::History,
             topic: TOPIC,
             partition: Partition(partition),
-            id: ReadId(self.catch_ups.last),
+            id,
         };
         let event = Event::Batch {
             read,
@@ -279,4 +285,17 @@ fn a_block_is_no_larger_than_a_step() {
     assert_eq!(sent, (0..10).collect::<Vec<u64>>());
     assert_eq!(blocks, 4, "three records fit, and the large one goes alone");
     assert!(ground.catch_ups.running.is_none(), "it has met the window");
+}
+
+#[test]
+fn an_event_of_an_earlier_catch_up_read_brings_nothing() {
+    let mut ground = Ground::new();
+    ground.join(1, cut(5, 10));
+    ground.wait();
+    ground.join(1, cut(5, 10));
+    assert_eq!(ground.told(), ["1: [1]", "1 short", "2: [1]"]);
+    ground.reads_of(ReadId(1), 0, &[Draft::new(9, "k", Some("v"))], 10);
+    assert_eq!(ground.told(), [""; 0]);
+    ground.brings(0, 10);
+    assert_eq!(ground.told(), ["2 met"]);
 }
