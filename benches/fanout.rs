@@ -48,7 +48,7 @@ enum End {
 }
 
 #[derive(Default)]
-struct Ends {
+pub(crate) struct Ends {
     ends: Vec<End>,
     scratch: Vec<u8>,
     client_bytes: u64,
@@ -88,11 +88,11 @@ impl Io for Ends {
 }
 
 pub(crate) struct World {
-    now: Now,
+    pub(crate) now: Now,
     broker: Broker,
-    shard: Shard,
-    inputs: Inputs<Message>,
-    ends: Ends,
+    pub(crate) shard: Shard,
+    pub(crate) inputs: Inputs<Message>,
+    pub(crate) ends: Ends,
     ready: bool,
     written: i64,
 }
@@ -226,12 +226,6 @@ impl World {
                 self.inputs.sockets.push(SocketEvent::Readable(socket));
             }
         }
-    }
-
-    /// Runs one turn of the shard alone: no time passes, and nothing has happened.
-    pub(crate) fn quiet_turn(&mut self, outputs: &mut Outputs<Message, ControlMessage>) {
-        let Self { now, ends, .. } = self;
-        self.shard.turn(*now, &mut self.inputs, ends, outputs);
     }
 
     pub(crate) fn open(&mut self, clients: usize) {
