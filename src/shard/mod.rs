@@ -13,6 +13,7 @@ mod difference;
 mod edge;
 mod home;
 mod io;
+mod labels;
 mod message;
 mod outbox;
 mod projection;
@@ -20,6 +21,7 @@ mod random;
 mod registry;
 mod report;
 mod serving;
+mod setup;
 mod snapshot;
 mod timers;
 mod topic_feed;
@@ -27,11 +29,7 @@ mod topic_plan;
 mod totals;
 mod wait_queue;
 
-use std::sync::Arc;
-
-use crate::kafka::{Entropy, Sasl};
 use crate::model::{Now, ShardId};
-use crate::tls::{Acceptor, Connector};
 
 pub use io::{
     Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, Remote, SocketEvent, SocketId,
@@ -44,6 +42,7 @@ pub use message::{
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
+pub use setup::{ClusterSecurity, ShardSetup};
 pub use snapshot::{
     ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex,
 };
@@ -51,42 +50,6 @@ pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
 
 use serving::{Serving, TurnContext};
-
-/// What a shard is created with. Everything else comes with its first snapshot.
-#[derive(Debug)]
-pub struct ShardSetup {
-    /// The shard's place in the process.
-    pub me: ShardId,
-    /// All its randomness: hash seeds, jitter, the idempotency hashes of commands without a key.
-    pub key: RandomKey,
-    /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
-    pub tls: Option<(ListenerId, Acceptor)>,
-    /// What connections to each cluster need, by [`ClusterIndex`].
-    pub security: Vec<ClusterSecurity>,
-    /// What clients use, summed over all shards of the process.
-    pub totals: Arc<ClientTotals>,
-}
-
-/// What connections to one cluster need: certificates and passwords, read from their files before a
-/// shard is created.
-#[derive(Clone, Debug)]
-pub struct ClusterSecurity {
-    /// `None`: plaintext.
-    pub tls: Option<Connector>,
-    /// `None`: the brokers do not authenticate the gateway.
-    pub sasl: Option<Sasl>,
-    /// For SASL's nonces. Each shard and each cluster has its own.
-    pub entropy: Entropy,
-}
-
-impl ClusterSecurity {
-    /// Plaintext, without authentication.
-    #[must_use]
-    pub const fn none() -> Self {
-        let (tls, sasl, entropy) = (None, None, Entropy([0; 32]));
-        Self { tls, sasl, entropy }
-    }
-}
 
 /// One shard. Driven by [`Turn::turn`].
 #[derive(Debug)]

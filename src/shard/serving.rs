@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 
-use super::ShardSetup;
 use super::difference::difference;
 use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home};
 use super::io::{Io, Outputs, Part, SocketEvent, SocketId};
+use super::labels::names;
 use super::message::{
     ControlMessage, EdgeMessage, Found, HomeMessage, Level, Message, ProjectionMessage,
     ShardMessage, TopicMessage,
@@ -19,7 +19,7 @@ use super::message::{
 use super::outbox::Outbox;
 use super::projection::{Deferred, Projections};
 use super::random::SecureRandom;
-use super::report::names;
+use super::setup::ShardSetup;
 use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
 
 /// The three sides, and what they share.

@@ -5,7 +5,7 @@ use crate::config::PENDING_PRODUCE_BYTES_MAX;
 use crate::kafka::{Address, Client, ClusterView, DirectoryRole, TopicHandle};
 use crate::metrics::Check;
 use crate::model::{Now, ShardId, TopicName};
-use crate::shard::ClusterSecurity;
+use crate::shard::setup::ClusterSecurity;
 use crate::shard::snapshot::{ClusterIndex, Snapshot};
 
 use super::broker_sockets::BrokerSockets;
@@ -98,7 +98,7 @@ pub(super) fn client_settings(
         fetch_sessions: kafka.fetch_sessions,
         rack: kafka.rack.clone().unwrap_or_default(),
         fetch_bytes_max,
-        // A batch comes whole, so that the answer may be longer than what was asked for.
+        // A response has one complete batch at least, so it may be longer than asked for.
         frame_bytes_max: defaults
             .frame_bytes_max
             .max(fetch_bytes_max.saturating_mul(2)),
