@@ -14,6 +14,7 @@ mod edge;
 mod home;
 mod io;
 mod labels;
+mod limits;
 mod message;
 mod outbox;
 mod projection;
