@@ -59,8 +59,8 @@ pub enum MetricEvent {
 /// more but where some thousand partitions are refused in it.
 const METRIC_EVENTS_MAX: usize = 4096;
 
-/// Room beyond it for connections that were made or lost, of which a turn has a few. A lost one that
-/// is not counted would be shown as open for ever.
+/// Room beyond it for connections that were made or lost, of which a turn has a few. A lost one
+/// that is not counted would be shown as open for ever.
 const CONNECTIONS_MAX: usize = 1024;
 
 /// A queue of events for metrics. Events that do not fit are dropped, which only falsifies sums and
