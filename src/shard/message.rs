@@ -326,9 +326,9 @@ pub struct Incarnation {
 pub struct CommandRequest {
     /// The exchange that gets the answer.
     pub exchange: ExchangeId,
-    /// Where its record goes.
+    /// The topic that the record is produced to.
     pub topic: TopicId,
-    /// Where its reply comes from. Both topics are at home there.
+    /// The topic that the reply is read from. The receiver is the home of both.
     pub replies: TopicId,
     /// K.
     pub key: CommandKey,

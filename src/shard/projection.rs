@@ -617,3 +617,7 @@ fn changed(
     let shard = question.exchange.shard;
     out.to_projection(shard, topic, ProjectionMessage::Feed(changed));
 }
+
+#[cfg(test)]
+#[path = "projection_tests.rs"]
+mod tests;
