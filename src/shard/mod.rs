@@ -43,9 +43,7 @@ pub use message::{
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
-pub use snapshot::{
-    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex,
-};
+pub use snapshot::{ClusterId, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicId};
 pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
 
@@ -60,7 +58,7 @@ pub struct ShardSetup {
     pub key: RandomKey,
     /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
     pub tls: Option<(ListenerId, Acceptor)>,
-    /// What connections to each cluster need, by [`ClusterIndex`].
+    /// What connections to each cluster need, by [`ClusterId`].
     pub security: Vec<ClusterSecurity>,
     /// What clients use, summed over all shards of the process.
     pub totals: Arc<ClientTotals>,

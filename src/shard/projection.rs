@@ -22,7 +22,7 @@ use super::message::{
     ProjectionMessage, Standing,
 };
 use super::outbox::Outbox;
-use super::snapshot::{Layout, Snapshot, TopicIndex};
+use super::snapshot::{Layout, Snapshot, TopicId};
 use super::topic_feed::{Route, TopicFeed};
 use super::wait_queue::WaitQueue;
 
@@ -65,16 +65,16 @@ pub(super) enum Deferred {
     /// A piece of a collection.
     Scan(ExchangeId, Option<(KeyHash, Box<[u8]>)>),
     /// A piece of *changes*.
-    Changes(TopicIndex, Box<ChangesRequest>),
+    Changes(TopicId, Box<ChangesRequest>),
     /// The end of a catch-up read.
-    CatchUpEnd(TopicIndex, u32, Seq, Cut),
+    CatchUpEnd(TopicId, u32, Seq, Cut),
 }
 
 /// What a deferred request belongs to. It has at most one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum DeferredFor {
     Exchange(ExchangeId),
-    CatchUp(TopicIndex, u32),
+    CatchUp(TopicId, u32),
 }
 
 /// Every topic of the snapshot on this shard.
@@ -87,7 +87,7 @@ pub(super) struct Projections {
     /// By topic: how its home says it stands.
     standing: Vec<Standing>,
     /// Requests that name a seq of a topic's present incarnation that is not applied yet.
-    deferred: WaitQueue<DeferredFor, (TopicIndex, Seq), Deferred>,
+    deferred: WaitQueue<DeferredFor, (TopicId, Seq), Deferred>,
 }
 
 impl Projections {
@@ -113,12 +113,12 @@ impl Projections {
     }
 
     /// The home says how a topic stands now.
-    pub(super) fn on_standing(&mut self, topic: TopicIndex, standing: Standing) {
+    pub(super) fn on_standing(&mut self, topic: TopicId, standing: Standing) {
         self.standing[usize::from(topic.0)] = standing;
     }
 
     /// Why a topic that is not live can't be used.
-    pub(super) fn not_live(&self, topic: TopicIndex) -> Failure {
+    pub(super) fn not_live(&self, topic: TopicId) -> Failure {
         match self.standing[usize::from(topic.0)].blocked {
             Some(_) => Failure::TopicUnavailable,
             None => Failure::NotReady,
@@ -126,25 +126,25 @@ impl Projections {
     }
 
     /// Like the failure above, with its cause.
-    pub(super) fn why_not_live(&self, topic: TopicIndex) -> Refused {
+    pub(super) fn why_not_live(&self, topic: TopicId) -> Refused {
         let blocked = self.standing[usize::from(topic.0)].blocked;
         blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
     }
 
     /// Seconds since the brokers last confirmed all of a topic, where that is longer than usual
     /// (RFC 9111 5.1).
-    pub(super) fn age(&self, topic: TopicIndex, now: Instant) -> Option<u64> {
+    pub(super) fn age(&self, topic: TopicId, now: Instant) -> Option<u64> {
         let since = self.standing[usize::from(topic.0)].stale_since?;
         Some(now.since(since).as_secs())
     }
 
     /// Whether the topic has more partitions than when its loading began.
-    pub(super) fn has_grown(&self, topic: TopicIndex) -> bool {
+    pub(super) fn has_grown(&self, topic: TopicId) -> bool {
         self.standing[usize::from(topic.0)].grown
     }
 
     /// Whether any slice of the topic, on any shard, is known to be full.
-    pub(super) fn is_full(&self, topic: TopicIndex) -> bool {
+    pub(super) fn is_full(&self, topic: TopicId) -> bool {
         self.standing[usize::from(topic.0)].full
     }
 
@@ -185,30 +185,30 @@ impl Projections {
     }
 
     /// The same, with their index.
-    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &Projection)> {
+    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicId, &Projection)> {
         let topics = self.topics.iter().enumerate();
-        topics.filter_map(|(i, projection)| Some((TopicIndex(i as u16), projection.as_ref()?)))
+        topics.filter_map(|(i, projection)| Some((TopicId(i as u16), projection.as_ref()?)))
     }
 
     /// A topic, once it has begun to load.
-    pub(super) fn get(&self, topic: TopicIndex) -> Option<&Projection> {
+    pub(super) fn get(&self, topic: TopicId) -> Option<&Projection> {
         self.topics[usize::from(topic.0)].as_ref()
     }
 
     /// The same, to change.
-    pub(super) fn get_mut(&mut self, topic: TopicIndex) -> Option<&mut Projection> {
+    pub(super) fn get_mut(&mut self, topic: TopicId) -> Option<&mut Projection> {
         self.topics[usize::from(topic.0)].as_mut()
     }
 
     /// The streams of a topic, once it is live.
-    pub(super) fn feed_mut(&mut self, topic: TopicIndex) -> Option<&mut Feed> {
+    pub(super) fn feed_mut(&mut self, topic: TopicId) -> Option<&mut Feed> {
         self.get_mut(topic)?.feed_mut()
     }
 
     /// A message to the streams of a topic.
     pub(super) fn on_feed_message(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         message: FeedMessage,
         now: Now,
         out: &mut Outbox,
@@ -246,15 +246,15 @@ impl Projections {
     }
 
     /// Every topic that has begun to load.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicIndex, &mut Projection)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicId, &mut Projection)> {
         let topics = self.topics.iter_mut().enumerate();
-        topics.filter_map(|(i, projection)| Some((TopicIndex(i as u16), projection.as_mut()?)))
+        topics.filter_map(|(i, projection)| Some((TopicId(i as u16), projection.as_mut()?)))
     }
 
     /// The topic begins. True: it was there before, and its streams must end.
     pub(super) fn on_open(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         incarnation: Arc<Incarnation>,
         out: &mut Outbox,
     ) -> bool {
@@ -299,7 +299,7 @@ impl Projections {
     /// Applies a step and answers the requests that waited for it. False: the topic is not open.
     pub(super) fn apply(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         step: &Arc<Step>,
         now: Now,
         out: &mut Outbox,
@@ -319,7 +319,7 @@ impl Projections {
     /// Answers a request once its seq is applied, which may be now.
     pub(super) fn answer_at(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         (incarnation, seq): (u32, Seq),
         deadline: Instant,
         request: Deferred,
@@ -361,7 +361,7 @@ impl Projections {
     }
 
     /// The topic is caught up: queries and streams may use it.
-    pub(super) fn on_live(&mut self, topic: TopicIndex, log_start: Cut) {
+    pub(super) fn on_live(&mut self, topic: TopicId, log_start: Cut) {
         let plan = self.snapshot.topic(topic);
         let settings = &self.snapshot.config.settings.streams;
         let projection = self.topics[usize::from(topic.0)]
@@ -584,7 +584,7 @@ impl Projection {
 }
 
 /// Every seq of a topic.
-const fn all_seqs(topic: TopicIndex) -> RangeInclusive<(TopicIndex, Seq)> {
+const fn all_seqs(topic: TopicId) -> RangeInclusive<(TopicId, Seq)> {
     (topic, Seq(0))..=(topic, Seq(u64::MAX))
 }
 
@@ -608,7 +608,7 @@ impl Deferred {
 }
 
 fn changed(
-    topic: TopicIndex,
+    topic: TopicId,
     question: StreamQuestion,
     piece: Option<Box<ChangesPiece>>,
     out: &mut Outbox,

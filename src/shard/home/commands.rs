@@ -23,7 +23,7 @@ use super::lookups::{Lookups, Wanted};
 use super::{Home, Outbox};
 use crate::route::{Failure, Refused};
 use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
-use crate::shard::snapshot::ClusterIndex;
+use crate::shard::snapshot::ClusterId;
 
 /// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -72,7 +72,7 @@ pub(super) struct Ticket {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     ticket: u64,
-    cluster: ClusterIndex,
+    cluster: ClusterId,
     topic: TopicHandle,
     partition: Partition,
 }
@@ -90,7 +90,7 @@ impl Tickets {
     fn open(
         &mut self,
         command: Ticket,
-        (cluster, topic, partition): (ClusterIndex, TopicHandle, Partition),
+        (cluster, topic, partition): (ClusterId, TopicHandle, Partition),
     ) -> u64 {
         self.next += 1;
         self.open.insert(self.next, command);

@@ -31,7 +31,7 @@ use super::message::{
 };
 use super::outbox::Outbox;
 use super::random::SecureRandom;
-use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use super::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
 pub(super) use broker_sockets::BrokerSockets;
@@ -45,7 +45,7 @@ use topic::Topic;
 #[derive(Debug)]
 pub(super) struct Home {
     snapshot: Arc<Snapshot>,
-    /// By [`ClusterIndex`].
+    /// By [`ClusterId`].
     clusters: Vec<Cluster>,
     /// The topics at home here.
     topics: Vec<Topic>,
@@ -73,7 +73,7 @@ struct HomeContext<'a> {
 
 impl HomeContext<'_> {
     /// Sends to every shard's projection of a topic.
-    fn to_projections(&mut self, topic: TopicIndex, message: impl Fn() -> ProjectionMessage) {
+    fn to_projections(&mut self, topic: TopicId, message: impl Fn() -> ProjectionMessage) {
         for shard in self.snapshot.layout.slice_shards() {
             self.out.to_projection(shard, topic, message());
         }
@@ -135,7 +135,7 @@ impl Home {
         &mut self.clusters
     }
 
-    fn cluster(&mut self, index: ClusterIndex) -> &mut Cluster {
+    fn cluster(&mut self, index: ClusterId) -> &mut Cluster {
         &mut self.clusters[usize::from(index.0)]
     }
 
@@ -194,7 +194,7 @@ impl Home {
         for at in (after..after + clusters).map(|at| at % clusters) {
             if self.clusters[at].client.unpack(now) {
                 self.unpacked_last = at;
-                self.handle_events(ClusterIndex(at as u8), now, out);
+                self.handle_events(ClusterId(at as u8), now, out);
                 return true;
             }
         }
@@ -209,7 +209,7 @@ impl Home {
             || ordering.copied().any(|at| self.topics[at].is_ordering())
     }
 
-    fn handle_events(&mut self, index: ClusterIndex, now: Now, out: &mut Outbox) {
+    fn handle_events(&mut self, index: ClusterId, now: Now, out: &mut Outbox) {
         while let Some(event) = self.cluster(index).client.next_event() {
             self.on_event(index, event, now, out);
         }
@@ -224,7 +224,7 @@ impl Home {
             .min()
     }
 
-    fn on_event(&mut self, index: ClusterIndex, event: Event, now: Now, out: &mut Outbox) {
+    fn on_event(&mut self, index: ClusterId, event: Event, now: Now, out: &mut Outbox) {
         let cluster = self.cluster(index);
         match event {
             Event::View(view) => {
@@ -297,7 +297,7 @@ impl Home {
     /// The topics, and what they work with.
     fn cx<'a>(
         &'a mut self,
-        cluster: ClusterIndex,
+        cluster: ClusterId,
         now: Now,
         out: &'a mut Outbox,
     ) -> (&'a mut [Topic], HomeContext<'a>) {
@@ -359,7 +359,7 @@ impl Home {
         }
     }
 
-    fn on_cluster_message(&mut self, index: ClusterIndex, message: ClusterMessage, now: Now) {
+    fn on_cluster_message(&mut self, index: ClusterId, message: ClusterMessage, now: Now) {
         let cluster = self.cluster(index);
         match message {
             ClusterMessage::View(view) => {
@@ -396,7 +396,7 @@ impl Home {
         }
     }
 
-    fn at(&self, index: TopicIndex) -> Option<usize> {
+    fn at(&self, index: TopicId) -> Option<usize> {
         self.topics.iter().position(|topic| topic.index() == index)
     }
 

@@ -20,14 +20,14 @@ use super::partitions::{Counts, Part};
 use super::{HomeContext, Outbox, note};
 use crate::route::Refused;
 use crate::shard::message::{Incarnation, Level, ProjectionMessage};
-use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use crate::shard::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::shard::topic_plan::TopicPlan;
 
 /// One topic at home.
 #[derive(Debug)]
 pub(super) struct Topic {
-    pub(super) index: TopicIndex,
-    pub(super) cluster: ClusterIndex,
+    pub(super) index: TopicId,
+    pub(super) cluster: ClusterId,
     /// In its cluster's client.
     pub(super) handle: TopicHandle,
     /// The facts, once the cluster showed them.
@@ -52,7 +52,7 @@ pub(super) struct Topic {
 
 impl Topic {
     pub(super) fn new(
-        index: TopicIndex,
+        index: TopicId,
         handle: TopicHandle,
         snapshot: &Snapshot,
         random: &ahash::RandomState,
@@ -82,7 +82,7 @@ impl Topic {
         }
     }
 
-    pub(super) const fn index(&self) -> TopicIndex {
+    pub(super) const fn index(&self) -> TopicId {
         self.index
     }
 
