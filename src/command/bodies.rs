@@ -1,4 +1,4 @@
-//! Bodies of replies in memory: the newest that fit. The others are in the log.
+//! The bodies of the newest replies, as many as fit the memory. The others remain in the log.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,7 +7,7 @@ use ahash::RandomState;
 use super::reply::ReplyResult;
 use crate::model::CorrelationId;
 
-/// What a body costs beside itself: its rows in map and queue.
+/// The memory of a body beside its bytes: its rows in map and queue.
 const ROW_BYTES: usize = 128;
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Bodies {
         self.answers.get(&id)
     }
 
-    /// Takes an answer in place of any before it, if it fits at all; the oldest make room.
+    /// Inserts an answer in place of an earlier one, if it fits at all. The oldest make room.
     pub(super) fn insert(&mut self, id: CorrelationId, answer: &ReplyResult) {
         self.remove(id);
         let bytes = bytes_of(answer);

@@ -1,11 +1,14 @@
-//! Commands between HTTP and the log: what makes two requests the same command, which are open,
-//! which are answered. Knows neither the broker nor HTTP: it is given names, records and the time.
+//! Commands between HTTP and the log: what makes two requests the same command, which commands are
+//! in flight, and which are answered. This room knows neither the broker nor HTTP; it takes names,
+//! records and the time.
 //!
-//! A command has a key K (route, identity, idempotency key) and a fingerprint F (what it asks for).
-//! [`CommandTable`] is the one owner of both tables of a route's home shard: [`OpenCommands`]
-//! (sent, not answered; an entry outlives the clients that wait for it, so a client that gave up
-//! cannot turn its own retry into a second command) and [`ReplyIndex`] (answered within the window,
-//! from the replies topic alone, so every peer has the same).
+//! A command has a *command key* (hash of route, identity and idempotency key) and a *fingerprint*
+//! (hash of what the request asks for). [`CommandTable`] owns the two tables of a route's home
+//! shard, so no race is possible within the process:
+//! - [`OpenCommands`]: commands in flight. An entry outlives the exchanges that wait for it;
+//!   otherwise the retry of a client that gave up would be a second command.
+//! - [`ReplyIndex`]: replies within the window. It is built from the replies topic alone, so every
+//!   instance has the same.
 
 mod bodies;
 mod open;

@@ -1,4 +1,4 @@
-//! Commands opened and not yet answered.
+//! Commands in flight: sent and not yet answered.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -10,22 +10,23 @@ use super::recipe::fingerprints_differ;
 use super::state::{CommandEvent, CommandState, Effect};
 use crate::model::{CommandKey, CorrelationId, Fingerprint, Instant};
 
-/// How much may be open, and how long.
+/// How many commands may be in flight, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenLimits {
-    /// Commands open at once.
+    /// Commands in flight at once.
     pub entries_max: usize,
-    /// Clients waiting at once, over all commands.
+    /// Exchanges that wait at once, over all commands.
     pub waiters_max: usize,
-    /// Clients waiting for one command.
+    /// Exchanges that wait for one command.
     pub waiters_per_command_max: usize,
-    /// How long a command without a reply stays open (DESIGN: 10 min).
+    /// How long a command without a reply stays in flight (DESIGN: 10 min).
     pub open_limit: Duration,
-    /// How long one stays open that may never have been appended: 2 × `delivery_timeout`.
+    /// How long a command stays in flight whose record may never have been appended: 2 ×
+    /// `delivery_timeout`.
     pub unknown_limit: Duration,
 }
 
-/// Which limit refuses a command, before anything is produced.
+/// The limit that rejects a command, before anything is produced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// `entries_max`.
@@ -36,38 +37,38 @@ pub enum Limit {
     WaitersOfOne,
 }
 
-/// What becomes of a command that is not answered yet.
+/// The decision about a command that has no reply yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Nobody has it open: produce it now. The waiter waits.
+    /// It was not in flight: the caller produces its record now. The exchange waits.
     Opened,
-    /// It is open: the waiter waits for the same reply, nothing is produced.
+    /// It is in flight: the exchange waits for the same reply, and nothing is produced.
     Joined,
-    /// It is open and asked for something else: 422.
+    /// The command key is in flight with another fingerprint: 422.
     Mismatch,
-    /// No room; nothing changed.
+    /// There is no room. Nothing changed.
     Full(Limit),
 }
 
-/// Those who wait for one command.
+/// The exchanges that wait for one command.
 pub type Waiters<W> = SmallVec<[W; 2]>;
 
-/// A waiter whose deadline has passed.
+/// An exchange whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expired<W> {
-    /// The command, which stays open: it may run yet. A home that still has it unsent takes it out
-    /// of its writer and calls [`OpenCommands::on_refused`]: 503; else it is a 504.
+    /// The command. It stays in flight, since it may still run. If its record is still unsent, the
+    /// home withdraws it and calls [`OpenCommands::on_refused`]: 503. Otherwise the answer is 504.
     pub key: CommandKey,
-    /// Who waited.
+    /// The exchange.
     pub waiter: W,
 }
 
-/// Facts to count.
+/// Counts for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenStats {
-    /// Commands open.
+    /// Commands in flight.
     pub entries: usize,
-    /// Clients waiting.
+    /// Exchanges that wait.
     pub waiters: usize,
     /// Commands that closed without a reply after `open_limit` or `unknown_limit`, ever.
     pub given_up: u64,
@@ -76,22 +77,22 @@ pub struct OpenStats {
 /// Deadlines that one call of [`OpenCommands::on_timeout`] takes.
 const TIMEOUTS_MAX: usize = 1024;
 
-/// Commands opened and not yet answered. Holds no socket, timer or clock: the shard brings the time
-/// and the replies, and acts on what comes back. An entry outlives its waiters: a client that gave
-/// up must not turn its own retry into a second command.
+/// In-flight commands: admitted and not yet answered. Holds no socket, timer or clock: the shard
+/// supplies the time and the replies, and acts on the results. An entry outlives the exchanges that
+/// wait for it; otherwise the retry of a client that gave up would be a second command.
 #[derive(Debug)]
 pub struct OpenCommands<W> {
     limits: OpenLimits,
     entries: HashMap<CommandKey, OpenCommand<W>, RandomState>,
-    /// One row for each waiter and one for each entry's own limit; taken out with them, so its size
-    /// is bounded by theirs.
+    /// One row for each waiting exchange and one for each entry's own limit. A row leaves with what
+    /// it belongs to, so the limits bound the rows too.
     deadlines: BTreeMap<WaitDeadline, CommandKey>,
     next_serial: u64,
     waiters: usize,
     given_up: u64,
 }
 
-/// A deadline; the serial makes it unique and says whose it is.
+/// A deadline. The serial makes it unique, and tells which exchange or entry it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct WaitDeadline {
     at: Instant,
@@ -195,14 +196,13 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         ends.then(|| self.close(key))?
     }
 
-    /// The fingerprint a command was opened with, if it is open: a route that answers 409 instead
-    /// of joining asks this first.
+    /// The fingerprint of a command, if it is in flight.
     #[must_use]
     pub fn get(&self, key: CommandKey) -> Option<Fingerprint> {
         self.entries.get(&key).map(|open| open.fingerprint)
     }
 
-    /// How many wait for a command.
+    /// The number of exchanges that wait for a command.
     #[must_use]
     pub fn waiters(&self, key: CommandKey) -> usize {
         self.entries.get(&key).map_or(0, |open| open.waiters.len())
@@ -291,7 +291,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         }
     }
 
-    /// The facts.
+    /// The counts for metrics.
     #[must_use]
     pub fn stats(&self) -> OpenStats {
         OpenStats {

@@ -1,12 +1,13 @@
-//! The recipes of K and F: SHA-256 over parts that are counted and length-prefixed, under a domain
-//! of their own, so distinct tuples have distinct preimages and no part can pose as another
-//! (CVE-2026-39972 was `a + "_" + b`). Every peer must cook the same: a change is a new [`RECIPE`].
+//! The recipes of command keys and fingerprints: SHA-256 over counted and length-prefixed parts,
+//! under a domain of their own. Distinct tuples have distinct preimages, and no part can pose as
+//! another (CVE-2026-39972 was `a + "_" + b`). All instances must compute the same, so a change is
+//! a new [`RECIPE`].
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::model::{CommandKey, Fingerprint, Identity};
 
-/// The number of the recipe for F, its first byte.
+/// The number of the recipe for fingerprints. It is the first byte of each.
 pub const RECIPE: u8 = 2;
 
 /// The first 16 bytes of SHA-256 of the idempotency key. If the client sent no key, 16 bytes of the
@@ -16,7 +17,7 @@ pub const RECIPE: u8 = 2;
 pub struct IdempotencyHash(pub [u8; 16]);
 
 impl IdempotencyHash {
-    /// x of the client's key: the key's content, quotes removed.
+    /// The hash of the client's idempotency key, which comes without its quotes.
     #[must_use]
     pub fn of(key: &[u8]) -> Self {
         let mut sink = Context::new(&SHA256);
@@ -25,8 +26,8 @@ impl IdempotencyHash {
     }
 }
 
-/// What a request asked for: the parts of F. `Authorization`, `traceparent` and `User-Agent` are
-/// not among them: a retry may have others.
+/// What a request asks for: the parts of its fingerprint. `Authorization`, `traceparent` and
+/// `User-Agent` are not among them, because they may differ in a retry.
 #[derive(Clone, Copy, Debug)]
 pub struct FingerprintParts<'a> {
     /// The method, as received.
@@ -46,15 +47,15 @@ pub struct FingerprintParts<'a> {
     pub headers: &'a [(&'a str, &'a [u8])],
 }
 
-/// K: SHA-256 over (route name, identity, x), 16 bytes kept.
+/// The command key: the first 16 bytes of SHA-256 over route name, identity and idempotency hash.
 #[must_use]
-pub fn command_key(route: &str, identity: &Identity, x: IdempotencyHash) -> CommandKey {
+pub fn command_key(route: &str, identity: &Identity, hash: IdempotencyHash) -> CommandKey {
     let mut sink = Context::new(&SHA256);
-    command_key_parts(&mut sink, route, identity, x);
+    command_key_parts(&mut sink, route, identity, hash);
     CommandKey(first_16(sink))
 }
 
-/// F: the recipe's number and 15 bytes of the SHA-256 over what was asked.
+/// The fingerprint: the recipe's number, and 15 bytes of SHA-256 over what the request asks for.
 #[must_use]
 pub fn fingerprint(asked: &FingerprintParts<'_>) -> Fingerprint {
     let mut sink = Context::new(&SHA256);
@@ -65,14 +66,19 @@ pub fn fingerprint(asked: &FingerprintParts<'_>) -> Fingerprint {
     Fingerprint(fingerprint)
 }
 
-/// Whether the two say that different things were asked. Fingerprints of different recipes can't
-/// say: in a rolling change that is no mismatch.
+/// Whether the two fingerprints are of different requests. Fingerprints of different recipes can't
+/// be compared, so they count as equal: during a rolling upgrade that is no mismatch.
 #[must_use]
 pub fn fingerprints_differ(a: Fingerprint, b: Fingerprint) -> bool {
     a.0[0] == b.0[0] && a != b
 }
 
-fn command_key_parts(sink: &mut impl Sink, route: &str, identity: &Identity, x: IdempotencyHash) {
+fn command_key_parts(
+    sink: &mut impl Sink,
+    route: &str,
+    identity: &Identity,
+    hash: IdempotencyHash,
+) {
     let mut parts = Parts::new(sink, "sluicegate command-key 1");
     parts.part(route.as_bytes());
     match identity.parts() {
@@ -83,7 +89,7 @@ fn command_key_parts(sink: &mut impl Sink, route: &str, identity: &Identity, x: 
             parts.part(subject.as_bytes());
         }
     }
-    parts.part(&x.0);
+    parts.part(&hash.0);
 }
 
 fn fingerprint_parts(sink: &mut impl Sink, asked: &FingerprintParts<'_>) {
@@ -101,7 +107,7 @@ fn fingerprint_parts(sink: &mut impl Sink, asked: &FingerprintParts<'_>) {
     }
 }
 
-/// Where a preimage goes: a digest, or in tests a vector.
+/// Takes the bytes of a preimage: a digest, or in tests a vector.
 trait Sink {
     fn put(&mut self, bytes: &[u8]);
 }
@@ -112,8 +118,8 @@ impl Sink for Context {
     }
 }
 
-/// Writes parts so that they can be read back, which is what makes the preimage injective: every
-/// part after its length, every list after its count, both as 8 bytes, big endian.
+/// Writes parts so that they could be read back, which makes the preimage injective: every part
+/// after its length, and every list after its count, both as 8 bytes in big endian.
 struct Parts<'a, S>(&'a mut S);
 
 impl<'a, S: Sink> Parts<'a, S> {
@@ -172,8 +178,8 @@ mod tests {
         headers: &[("x-tenant", b"acme")],
     };
 
-    /// Peers of different builds must agree, or a retry at another peer runs twice. These were
-    /// computed with Python's hashlib from the description of the recipe.
+    /// Instances of different builds must agree, or a retry at another instance runs twice. These
+    /// were computed with Python's hashlib from the description of the recipe.
     #[test]
     fn golden_vectors() {
         let x = IdempotencyHash::of(b"8e03978e-40d5-43dd-bc93-6894a57f9324");

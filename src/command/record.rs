@@ -1,5 +1,5 @@
-//! A command as a record: what the service gets to see of a request. Names the gateway sets can't
-//! come from a client, in no spelling.
+//! A command as a record: what the service sees of a request. A client can't set a header that the
+//! gateway sets, in any spelling.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::model::{CorrelationId, Identity};
 /// The names of the record headers the gateway sets on a command (a preset of the config).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderNames {
-    /// `K.F`.
+    /// The correlation id: command key and fingerprint.
     pub correlation_id: Box<str>,
     /// The replies topic.
     pub reply_to: Box<str>,
@@ -37,7 +37,7 @@ pub struct CommandParts<'a> {
     pub method: &'a str,
     /// The request's path and query.
     pub path_and_query: &'a str,
-    /// Who sent it.
+    /// The identity of the client.
     pub identity: &'a Identity,
     /// The `If-Match` condition: one tag without its quotes, `*`, or a list.
     pub if_match: Option<&'a [u8]>,
@@ -45,26 +45,26 @@ pub struct CommandParts<'a> {
     pub if_none_match: Option<&'a [u8]>,
     /// The client's idempotency key.
     pub idempotency_key: Option<&'a [u8]>,
-    /// Whose reply to wait for.
+    /// The id that the service copies to its reply.
     pub correlation: CorrelationId,
     /// The replies topic.
     pub reply_to: &'a str,
     /// The request's single `traceparent`. It has the same name in every preset, and is carried
     /// only if it is well-formed.
     pub traceparent: Option<&'a [u8]>,
-    /// The record's key, evaluated; `None`: the route has none.
+    /// The record's key, expanded from the route's template. `None` if the route has none.
     pub key: Option<&'a [u8]>,
     /// The values of the headers the route sets, in the order they were declared to
     /// [`CommandHeaders::new`].
     pub route_headers: &'a [Vec<u8>],
 }
 
-/// What a command's partition comes from. Duplicates of a command must meet in one partition.
+/// What decides a command's partition. All records of a command must be in one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionBy {
-    /// murmur2 of the record's key, as Java's producer.
+    /// murmur2 of the record's key, as in Java's producer.
     RecordKey,
-    /// murmur2 of K's 16 bytes: the record has no key.
+    /// murmur2 of the command key, since the record has no key.
     CommandKey,
 }
 
@@ -73,9 +73,9 @@ pub enum PartitionBy {
 pub struct CommandRecord {
     /// The record's key.
     pub key: Option<Bytes>,
-    /// The record's headers in order: ours, the route's, the client's.
+    /// The record's headers in order: the gateway's, the route's, the client's.
     pub headers: Vec<(Bytes, Option<Bytes>)>,
-    /// Where it goes.
+    /// What decides its partition.
     pub partition_by: PartitionBy,
 }
 
@@ -90,8 +90,9 @@ pub enum RecordError {
 /// Never on a record, whatever a route allows: credentials.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// The headers of a route's command records: which are ours, which the route sets, which pass. Made
-/// once a route, so that a request costs no more than comparing names.
+/// The headers of a route's command records: which ones the gateway sets, which ones the route
+/// sets, and which ones pass from the request. Made once per route, so that a request costs no more
+/// than comparing names.
 #[derive(Clone, Debug)]
 pub struct CommandHeaders {
     names: [Bytes; 8],
@@ -103,9 +104,9 @@ impl CommandHeaders {
     /// Most bytes of a condition, and of a forwarded header value.
     pub const VALUE_BYTES_MAX: usize = 4096;
 
-    /// `route` names the headers the route sets, `forward` those of the request that pass. A name
-    /// of `forward` that is ours or the route's in any spelling (case, `-`, `_`, `.`), a
-    /// credential, or has a `_` (which is refused in requests) never passes.
+    /// `route` names the headers that the route sets, and `forward` those that pass from the
+    /// request. These never pass: a name that the gateway or the route sets, in any spelling (case,
+    /// `-`, `_`, `.`); a credential; a name with `_`, which requests may not have.
     #[must_use]
     pub fn new<'a>(
         names: &HeaderNames,

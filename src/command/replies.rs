@@ -1,5 +1,5 @@
-//! The reply index: which commands are answered. Built from the replies topic alone, so every peer
-//! has the same.
+//! The reply index: which commands are answered. It is built from the replies topic alone, so every
+//! instance has the same.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use super::recipe::fingerprints_differ;
 use super::reply::ReplyResult;
 use crate::model::{CommandKey, CorrelationId, Fingerprint, Offset, Partition, UnixMillis};
 
-/// How far the index reaches.
+/// How far back the index reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyIndexSettings {
-    /// How long a reply is known: `retention.ms` of the replies topic.
+    /// How long a reply is stored: `retention.ms` of the replies topic.
     pub window: Duration,
-    /// Memory for entries (`dedupe_memory`): over it the oldest generation goes.
+    /// Memory for entries (`dedupe_memory`). Beyond it the oldest generation is dropped.
     pub dedupe_bytes_max: usize,
-    /// Memory for bodies; over it the oldest are left to the log.
+    /// Memory for bodies. Beyond it the oldest remain only in the log.
     pub body_bytes_max: usize,
 }
 
@@ -28,15 +28,14 @@ impl ReplyIndexSettings {
     /// that has just doubled is 7/16 full.
     pub const ENTRY_BYTES: usize = 112;
 
-    /// Entries the memory is good for. A home that knows from the offsets that there are more loads
-    /// only the newest.
+    /// The number of entries that the memory is sufficient for.
     #[must_use]
     pub const fn entries_max(&self) -> usize {
         self.dedupe_bytes_max / Self::ENTRY_BYTES
     }
 }
 
-/// A reply, as it came.
+/// A reply of the replies topic.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyRecord<'a> {
     /// The request that it answers.
@@ -45,9 +44,9 @@ pub struct ReplyRecord<'a> {
     pub partition: Partition,
     /// The reply's offset.
     pub offset: Offset,
-    /// The reply's time: says which generation it belongs to.
+    /// The reply's time. It decides the generation that the reply belongs to.
     pub timestamp: UnixMillis,
-    /// What it says.
+    /// The reply itself.
     pub answer: &'a ReplyResult,
 }
 
@@ -60,16 +59,16 @@ pub struct StoredReply {
     pub partition: Partition,
     /// The reply's offset.
     pub offset: Offset,
-    /// The reply, if it is in memory; else fetch it by position.
+    /// The reply, if it is in memory. Otherwise it must be fetched by its position.
     pub answer: Option<ReplyResult>,
 }
 
-/// Facts to count.
+/// Counts for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplyStats {
-    /// Replies known.
+    /// Stored replies.
     pub entries: usize,
-    /// Memory the entries are taken for, those not yet given back included.
+    /// Memory that the entries count for, including those that are not yet freed.
     pub entry_bytes: usize,
     /// Bodies in memory.
     pub bodies: usize,
@@ -79,19 +78,20 @@ pub struct ReplyStats {
     pub duplicates: u64,
     /// Ignored replies beyond [`ReplyIndex::FINGERPRINTS_PER_KEY_MAX`], over the index's lifetime.
     pub crowded: u64,
-    /// Replies from before the window, ever.
+    /// Ignored replies from before the window, over the index's lifetime.
     pub too_old: u64,
-    /// Generations dropped for memory before their time, ever: the window is cut.
+    /// Generations dropped for lack of memory before the end of their window, over the index's
+    /// lifetime.
     pub generations_cut: u64,
-    /// Replies older than this are not known. `None`: nothing was dropped yet.
+    /// Replies older than this are not stored. `None` if none was dropped yet.
     pub known_from: Option<UnixMillis>,
     /// Replies older than this were dropped for lack of memory. `None` if none was.
     pub cut_from: Option<UnixMillis>,
 }
 
-/// Into how many generations the window and the memory are divided: the piece that is lost at once.
+/// The number of generations in the window and in the memory. One of them is lost at once.
 const GENERATIONS: usize = 16;
-/// Maps the entries are spread over, so that none grows so large that doubling it is a long turn.
+/// Maps that share the entries, so that no map is so large that doubling it makes a long turn.
 const SHELVES: usize = 256;
 
 /// Requests answered within the window, by command key and fingerprint. Gateways that admit at the
@@ -110,12 +110,12 @@ pub struct ReplyIndex {
     /// Oldest first; ids count up without a gap.
     generations: VecDeque<Generation>,
     next_generation: u32,
-    /// Entries on the shelves, those dropped but not yet swept included.
+    /// Entries on the shelves, including those that are dropped but not yet swept.
     rows: usize,
     bodies: Bodies,
-    /// Per partition, the log's start as far as told.
+    /// The last reported log start of each partition.
     log_starts: Vec<Offset>,
-    /// The shelf a sweep sees next, round and round, and how many it has yet to see.
+    /// The shelf that is swept next, in turn, and the number of shelves still to sweep.
     next_shelf: usize,
     unswept: usize,
     stats: ReplyStats,
@@ -149,7 +149,8 @@ impl ReplyIndex {
     /// lookup.
     pub const FINGERPRINTS_PER_KEY_MAX: usize = 64;
 
-    /// An empty index. `hasher` is seeded by the shard: keys can be ground by who sends them.
+    /// An empty index. `hasher` is seeded by the shard, because clients choose the keys and could
+    /// otherwise make them collide.
     #[must_use]
     pub fn new(settings: ReplyIndexSettings, hasher: RandomState) -> Self {
         Self {
@@ -169,8 +170,8 @@ impl ReplyIndex {
         }
     }
 
-    /// Replies are known for so long from now on. What is past it goes with the next `expire`; what
-    /// has gone before does not come back.
+    /// Sets how long replies are stored from now on. The next `expire` drops those past it. Replies
+    /// that were dropped before do not come back.
     pub const fn set_window(&mut self, window: Duration) {
         self.settings.window = window;
     }
@@ -198,7 +199,7 @@ impl ReplyIndex {
             return true;
         };
         if index == 0 && self.rows >= self.entries_max() && self.known() >= self.entries_max() {
-            // Of all that is known this would be the first to go.
+            // It would be the first reply to be dropped.
             self.stats.too_old += 1;
             self.cut_from(UnixMillis(time.0.saturating_add(1)));
             return true;
@@ -253,7 +254,7 @@ impl ReplyIndex {
         self.rows_of(key).next().is_some()
     }
 
-    /// All below the offset is gone.
+    /// Retention has removed everything below the offset.
     pub fn on_log_start(&mut self, partition: Partition, offset: Offset) {
         let index = partition.0 as usize;
         if index >= self.log_starts.len() {
@@ -263,9 +264,9 @@ impl ReplyIndex {
         self.unswept = SHELVES;
     }
 
-    /// Drops generations past the window and gives their memory back, a bounded piece a call. True:
-    /// more is due, call again next turn.
-    #[must_use = "what is due and not dropped keeps its memory"]
+    /// Drops generations past the window, and frees a bounded part of their memory. Returns true if
+    /// more is due: call it again in the next turn.
+    #[must_use = "true means that more is due"]
     pub fn expire(&mut self, now: UnixMillis) -> bool {
         let past = now.0.saturating_sub(millis(self.settings.window));
         while self.generations.front().is_some_and(|g| g.newest.0 <= past) {
@@ -283,7 +284,7 @@ impl ReplyIndex {
         self.stats.cut_from.filter(|from| from.0 > past)
     }
 
-    /// The facts.
+    /// The counts for metrics.
     #[must_use]
     pub fn stats(&self) -> ReplyStats {
         ReplyStats {
@@ -308,7 +309,7 @@ impl ReplyIndex {
         })
     }
 
-    /// Entries that are known, or below a log start and not yet swept.
+    /// Entries that are stored, or that are below a log start and not yet swept.
     fn known(&self) -> usize {
         self.generations.iter().map(|g| g.entries).sum()
     }
@@ -324,7 +325,8 @@ impl ReplyIndex {
         (hash, (hash >> 48) as usize % SHELVES)
     }
 
-    /// The generation of a time; a new one if the newest is full or old. `None`: before the window.
+    /// The generation of a time. A new one is begun if the newest is full or old. `None` if the
+    /// time is before the window.
     fn generation_for(&mut self, time: UnixMillis) -> Option<usize> {
         if self.stats.known_from.is_some_and(|from| time < from) {
             return None;
@@ -334,7 +336,7 @@ impl ReplyIndex {
             Some(newest) if time < newest.from => {
                 let after = self.generations.partition_point(|g| g.from <= time);
                 if after == 0 {
-                    // Partitions are loaded one beside the other: time may go back.
+                    // Partitions are loaded side by side, so time may go back.
                     self.generations[0].from = time;
                 }
                 Some(after.saturating_sub(1))
@@ -365,15 +367,15 @@ impl ReplyIndex {
             return;
         };
         let after = UnixMillis(oldest.newest.0.saturating_add(1));
-        // Two generations share a moment when the memory, not the time, divides them.
+        // Two generations share a moment if the memory has divided them instead of the time.
         let next = self.generations.front().map(|next| next.from);
         let from = next.map_or(after, |next| next.min(after));
         self.stats.known_from = self.stats.known_from.max(Some(from));
         self.unswept = SHELVES;
     }
 
-    /// Over the memory the oldest generation goes; while what was dropped still takes too much,
-    /// each new reply pays for a sweep of one shelf.
+    /// Drops the oldest generation if the memory is exceeded. While dropped entries still take too
+    /// much memory, each new reply also sweeps one shelf.
     fn keep_to_memory(&mut self) {
         if self.rows <= self.entries_max() {
             return;
@@ -388,7 +390,7 @@ impl ReplyIndex {
         self.sweep_one();
     }
 
-    /// Keeps the known rows of the next shelf.
+    /// Frees the dropped entries of the next shelf.
     fn sweep_one(&mut self) {
         let Some(left) = self.unswept.checked_sub(1) else {
             return;

@@ -1,5 +1,5 @@
-//! A record of the replies topic as an HTTP answer. The service is trusted to answer, not to write
-//! HTTP: nothing of it reaches a client unchecked.
+//! A record of the replies topic as an HTTP response. The service is trusted with the answer, but
+//! not with HTTP: everything it writes is checked before it reaches a client.
 
 use std::sync::Arc;
 
@@ -10,36 +10,36 @@ use crate::model::Etag;
 /// config), and what else may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyHeaders {
-    /// Whose reply.
+    /// The correlation id of the request that the reply answers.
     pub correlation_id: Box<str>,
-    /// The status, in decimal ASCII; absent: 200.
+    /// The status, in decimal ASCII. If it is absent, the status is 200.
     pub status: Box<str>,
-    /// `true`: nothing was applied, the client may try again.
+    /// If its value is `true`, nothing was applied, and the client may retry.
     pub retry: Box<str>,
-    /// The validator of the entity, unquoted as on events: it becomes `ETag` as a GET would show
-    /// it.
+    /// The validator of the entity, without quotes as on events. It becomes the `ETag` that a GET
+    /// returns.
     pub etag: Box<str>,
-    /// Further names that stay inside (reply topic, identity, …), in any case.
+    /// Further headers that clients do not get (reply topic, identity, …), in any case.
     pub internal: Vec<Box<str>>,
     /// Whether `set-cookie` may pass.
     pub set_cookie: bool,
 }
 
-/// A name and a value.
+/// Name and value of a header.
 pub type Header = (Box<str>, Box<[u8]>);
 
-/// An answer that can be written as HTTP: every header is one that HTTP can carry.
+/// A reply that can be written as HTTP: HTTP can carry each of its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// 200–599.
+    /// From 200 to 599.
     pub status: u16,
-    /// Names in lower case and values, in the record's order.
+    /// In the record's order. Names are in lower case.
     pub headers: Vec<Header>,
-    /// The content; empty for a null value, and for statuses that have none (204, 205, 304).
+    /// The content. Empty for a null value, and for statuses without content (204, 205, 304).
     pub body: Arc<[u8]>,
 }
 
-/// A reply or why it can't be shown: the command is answered either way.
+/// A reply, or why it can't be shown. The command is answered either way.
 pub type ReplyResult = Result<Arc<Reply>, ReplyError>;
 
 /// Why a reply can't become an HTTP response (502).
@@ -55,9 +55,9 @@ pub enum ReplyError {
 /// gets one header wrong gets it wrong in every reply, so the rest of the reply is still used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Its name.
+    /// The header's name.
     pub name: Box<str>,
-    /// What is wrong with it.
+    /// Why HTTP can't carry it.
     pub flaw: Flaw,
 }
 
@@ -86,8 +86,8 @@ impl Flaw {
     }
 }
 
-/// About the connection and the message (RFC 9110 7.6.1, RFC 9112 6), the gateway's own duties, and
-/// what a service has no business to set: credentials. Names in lower case.
+/// Headers that a service can't set: those about the connection and the message (RFC 9110 7.6.1,
+/// RFC 9112 6), those that the gateway sets itself, and credentials. Names are in lower case.
 const GATEWAYS_OWN: [&str; 17] = [
     "authorization",
     "connection",
@@ -109,9 +109,9 @@ const GATEWAYS_OWN: [&str; 17] = [
 ];
 
 impl Reply {
-    /// Headers a reply may pass.
+    /// Headers of a reply that reach the client, at most.
     pub const HEADERS_MAX: usize = 64;
-    /// Bytes of names and values they may have together.
+    /// Bytes of their names and values together, at most.
     pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 
     /// Reads a record. Drops headers that the gateway, the connection or the framing sets, names
@@ -174,13 +174,14 @@ impl Reply {
         })
     }
 
-    /// Whether the record says that nothing was applied: such a reply is handed on, not kept.
+    /// Whether the service reports that nothing was applied. Such a reply is returned but not
+    /// stored.
     #[must_use]
     pub fn is_retry(record: &Record<'_>, names: &ReplyHeaders) -> bool {
         record.headers.last(&names.retry) == Some(b"true")
     }
 
-    /// Memory held, roughly.
+    /// The memory that the reply takes, approximately.
     pub(super) fn bytes_held(&self) -> usize {
         let header = size_of::<Header>();
         let headers = self.headers.iter();
@@ -189,7 +190,7 @@ impl Reply {
     }
 }
 
-/// RFC 9110 15: three digits; a service has no 1xx to give.
+/// RFC 9110 15: three digits. A service can't send a 1xx.
 fn read_status(text: Option<&[u8]>) -> Result<u16, ReplyError> {
     let Some(text) = text.map(<[u8]>::trim_ascii) else {
         return Ok(200);
@@ -201,7 +202,7 @@ fn read_status(text: Option<&[u8]>) -> Result<u16, ReplyError> {
     Ok(digit(a) * 100 + digit(b) * 10 + digit(c))
 }
 
-/// The name in lower case, if a header of that name reaches the client.
+/// The name in lower case. `None` if a header of that name does not reach the client.
 fn passing(name: &[u8], names: &ReplyHeaders) -> Option<Box<str>> {
     let ReplyHeaders {
         correlation_id,
@@ -229,7 +230,7 @@ fn passing(name: &[u8], names: &ReplyHeaders) -> Option<Box<str>> {
     (!own).then(|| name.into())
 }
 
-/// RFC 9110 5.5: no control byte but the tab.
+/// RFC 9110 5.5: no control byte except the tab.
 const fn is_value_byte(byte: &u8) -> bool {
     *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)
 }

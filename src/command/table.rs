@@ -1,4 +1,4 @@
-//! Open commands and replies as one: the decision of a route's home shard.
+//! In-flight commands and stored replies together: the decision of a route's home shard.
 
 use std::sync::Arc;
 
@@ -10,30 +10,30 @@ use crate::model::{
     CommandKey, CorrelationId, Fingerprint, Instant, Offset, Partition, UnixMillis,
 };
 
-/// What becomes of a command. Only `Opened` is produced.
+/// The decision about a command. Only an `Opened` one is produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admitted {
-    /// Answered before: the same answer again.
+    /// Already answered: the exchange receives the stored reply.
     Answered(ReplyResult),
     /// Already answered. The reply is not in memory but at this position of the replies topic. Its
     /// record has this correlation id and must be read by [`Reply::read`].
     AnsweredAt(CorrelationId, Partition, Offset),
     /// Other requests under its command key are answered or in flight, and this one is not: 422.
     Mismatch,
-    /// The command is in flight: the waiter waits for the same reply.
+    /// The command is in flight: the exchange waits for the same reply.
     Joined,
-    /// Produce it; the waiter waits.
+    /// The caller produces it, and the exchange waits.
     Opened,
-    /// No room: 503, nothing is produced.
+    /// There is no room: 503, and nothing is produced.
     Full(Limit),
 }
 
-/// A waiter and the service's reply to its request.
+/// An exchange and the service's reply to its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnsweredExchange<W> {
     /// The exchange that waited.
     pub waiter: W,
-    /// The reply.
+    /// The service's reply.
     pub answer: ReplyResult,
 }
 
@@ -64,12 +64,12 @@ pub struct Notice {
     pub text: String,
 }
 
-/// Both tables of a home: one owner, so no race within the process.
+/// Both tables of a home. They have one owner, so no race is possible within the process.
 #[derive(Debug)]
 pub struct CommandTable<W> {
-    /// Sent, not answered: the outcomes of producing and the timeouts go here.
+    /// In-flight commands. Outcomes of producing and timeouts are reported to it.
     pub open: OpenCommands<W>,
-    /// Answered.
+    /// Stored replies.
     pub replies: ReplyIndex,
     names: ReplyHeaders,
     counts: ReplyCounts,
@@ -79,7 +79,7 @@ pub struct CommandTable<W> {
 }
 
 impl<W: Copy + PartialEq> CommandTable<W> {
-    /// Joins the two.
+    /// Joins the two tables.
     #[must_use]
     pub fn new(open: OpenCommands<W>, replies: ReplyIndex, names: ReplyHeaders) -> Self {
         Self {
@@ -93,8 +93,8 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
-    /// Decides. To be called once the replies topic was read up to the barrier. `waiter` comes with
-    /// its deadline; `None`: nobody waits (`respond-async`).
+    /// Decides about a command. `waiter` comes with its deadline; it is `None` if no exchange waits
+    /// (`respond-async`).
     pub fn admit(
         &mut self,
         key: CommandKey,
@@ -123,7 +123,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
-    /// Applies one step of the replies topic and returns the waiters that its replies answer.
+    /// Applies one step of the replies topic and returns the exchanges that its replies answer.
     /// `loaded`: the topic has been read up to its end at the start.
     pub fn apply(
         &mut self,
@@ -157,8 +157,8 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         self.flawed.take()
     }
 
-    /// How a stored reply's record reads: for one that [`Admitted::AnsweredAt`] made the home
-    /// fetch.
+    /// The header names of replies, to read a record that the home fetches because of
+    /// [`Admitted::AnsweredAt`].
     #[must_use]
     pub const fn names(&self) -> &ReplyHeaders {
         &self.names
@@ -258,7 +258,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
     }
 }
 
-/// Header names that a notice lists, and bytes of each.
+/// The most header names that a notice lists, and the most bytes of each.
 const NAMES_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 64;
 

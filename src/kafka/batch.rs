@@ -1,5 +1,5 @@
-//! One partition's records on their way: those that wait, and the one batch that is being
-//! appended. One batch at a time keeps their order whatever fails, and lets the rest gather.
+//! The records of one partition that are not acknowledged: those that wait, and the one batch in
+//! flight. One batch at a time keeps their order whatever fails, and lets later ones share a batch.
 
 use std::collections::VecDeque;
 
@@ -11,32 +11,33 @@ use super::records::{self, Sequence};
 use super::{Code, LinkId, ProduceError};
 use crate::model::{Instant, Offset, Partition};
 
-/// A record that has no answer yet.
+/// A record whose outcome is not known yet.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) record: ProduceRecord,
     pub(super) ticket: u64,
-    /// When it was taken.
+    /// When `produce` took it.
     pub(super) since: Instant,
     /// When it was first put into a batch.
     pub(super) tried: Option<Instant>,
     pub(super) deadline: Instant,
-    /// Bytes it counts for in limits.
+    /// The bytes that it counts for in limits.
     pub(super) bytes: usize,
 }
 
-/// A batch with its sequence. Every try sends the same bytes: the broker tells duplicates by them.
+/// A batch with its sequence. Every try sends the same bytes, by which the broker recognizes
+/// duplicates.
 #[derive(Debug)]
 pub(super) struct SentBatch {
     pub(super) number: u64,
     pub(super) bytes: Bytes,
     pub(super) records: Vec<Pending>,
-    /// The link whose answer it waits for.
+    /// The link on which it waits for a response.
     pub(super) flight: Option<LinkId>,
-    /// Some try may have appended it. Never taken back: only an answer that it *is* appended is
-    /// certain after that.
+    /// A try may have appended it. Such a batch is never taken back, because after that only the
+    /// response that it *is* appended is certain.
     pub(super) doubtful: bool,
-    /// Since when it, or what it was made of, is tried.
+    /// Since when the batch, or one of its records in an earlier batch, is tried.
     pub(super) since: Instant,
     pub(super) deadline: Instant,
     pub(super) last_error: ProduceError,
@@ -49,20 +50,20 @@ pub(super) type Identity = (i64, i16);
 pub(super) struct Queue {
     pub(super) waiting: VecDeque<Pending>,
     pub(super) sent: Option<SentBatch>,
-    /// The producer of this partition's sequence; `None`: the next batch takes the newest.
+    /// The producer of this partition's sequence. `None`: the next batch uses the newest one.
     pub(super) identity: Option<Identity>,
     next_sequence: i32,
     pub(super) not_before: Instant,
     pub(super) failures: u32,
     /// The leader's last answer, if it was an error that newer metadata does not resolve.
     pub(super) refused: Option<Code>,
-    /// So many of the waiting records go in a batch of their own: the broker refused them
-    /// together, and one may be to blame.
+    /// The number of waiting records that are sent in a batch of their own, because the broker
+    /// rejected them together and one of them may be the cause.
     singly: usize,
 }
 
 impl Queue {
-    /// Makes the next batch of what waits, `bytes_max` at most (one record at least).
+    /// Forms the next batch of the waiting records: `bytes_max` at most, and at least one record.
     pub(super) fn form(&mut self, newest: Identity, number: u64, bytes_max: usize, now: Instant) {
         debug_assert!(self.sent.is_none() && !self.waiting.is_empty());
         let identity = *self.identity.get_or_insert(newest);
@@ -83,7 +84,7 @@ impl Queue {
             producer_epoch: identity.1,
             first: self.next_sequence,
         };
-        // Kafka's sequences go round from 2^31 - 1 to 0.
+        // Kafka's sequences wrap from 2^31 - 1 to 0.
         self.next_sequence = self.next_sequence.wrapping_add(count as i32) & i32::MAX;
         let deadline = records.iter().map(|pending| pending.deadline).min();
         self.sent = Some(SentBatch {
@@ -98,8 +99,8 @@ impl Queue {
         });
     }
 
-    /// The batch was certainly not appended: its sequence is free, its records wait again, in
-    /// front.
+    /// The batch was certainly not appended: its sequence numbers are free, and its records wait
+    /// again, before the others.
     pub(super) fn take_back(&mut self, singly: bool) {
         let Some(sent) = self.sent.take() else { return };
         debug_assert!(!sent.doubtful);
@@ -117,7 +118,7 @@ impl Queue {
         self.next_sequence = self.next_sequence.wrapping_sub(count as i32) & i32::MAX;
     }
 
-    /// Nobody knows the partition's sequence any more: the next batch begins a new one.
+    /// The partition's sequence is unknown: the next batch begins a new one. Returns its producer.
     pub(super) fn forget_sequence(&mut self) -> Option<Identity> {
         self.next_sequence = 0;
         self.identity.take()
@@ -125,7 +126,7 @@ impl Queue {
 }
 
 impl SentBatch {
-    /// What each record is told once the batch is at `base`.
+    /// The outcome of each record once the batch is appended at `base`.
     pub(super) fn appended(&self, partition: Partition, base: Option<Offset>) -> Vec<Produced> {
         let offset = |i: usize| base.map(|base| Offset(base.0 + i as u64));
         let each = 0..self.records.len();

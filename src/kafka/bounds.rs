@@ -1,4 +1,4 @@
-//! Where a partition's log begins and ends, as an answer to a Fetch says it.
+//! Where a partition's log begins and ends, as a response to a Fetch reports it.
 
 use kafka_protocol::messages::fetch_response::PartitionData;
 
@@ -7,7 +7,7 @@ use super::records::Piece;
 use crate::log::Next;
 use crate::model::{Offset, Partition};
 
-/// One answer's.
+/// The bounds of one response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) log_start: Offset,
@@ -17,7 +17,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// -1 stands for what the broker's version does not tell.
+    /// -1 means that the broker's version does not report the offset.
     pub(super) fn of(data: &PartitionData) -> Self {
         let known = |raw: i64| u64::try_from(raw).ok().map(Offset);
         let high_watermark = known(data.high_watermark).unwrap_or_default();
@@ -28,7 +28,7 @@ impl Bounds {
         }
     }
 
-    /// A follower's, put right by what the leader said last.
+    /// A follower's bounds, corrected by those that the leader reported last.
     pub(super) fn beside(self, leader: Self) -> Self {
         Self {
             log_start: leader.log_start,
@@ -37,7 +37,7 @@ impl Bounds {
         }
     }
 
-    /// An answer that says no more than this.
+    /// A response with these bounds and no records.
     pub(super) fn without_records(self, partition: Partition) -> PartitionData {
         PartitionData::default()
             .with_partition_index(partition.0 as i32)

@@ -1,4 +1,4 @@
-//! The interface of the room.
+//! The client of one cluster: the interface of this room.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -27,7 +27,7 @@ use super::wake::Wake;
 use super::writer::Writer;
 use crate::model::{FastRandom, Instant, LeaderEpoch, Now, Partition, Secret, TopicName};
 
-/// Who asks the cluster for its metadata.
+/// Whether a client asks the cluster for its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryRole {
     /// This client, for all clients of the process: it must `watch` every topic any of them uses,
@@ -37,7 +37,7 @@ pub enum DirectoryRole {
     Fed,
 }
 
-/// The data client of one shard for one cluster.
+/// The Kafka client of one shard for one cluster. The module docs give the order of calls.
 #[derive(Debug)]
 pub struct Client {
     shared: Shared,
@@ -46,7 +46,7 @@ pub struct Client {
     writer: Writer,
     ends: Ends,
     epochs: Epochs,
-    /// Something happened that `on_time` has not looked at.
+    /// Whether something has happened since the last `on_time`.
     dirty: bool,
     deadline: Option<Instant>,
     /// A fed client says no more often that its view is stale.
@@ -54,7 +54,7 @@ pub struct Client {
     responses: Vec<Response<RequestTag>>,
 }
 
-/// What every room of the client leans on.
+/// What the parts of the client share.
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
@@ -124,8 +124,8 @@ impl Client {
         }
     }
 
-    /// Takes an interest in a topic: looked up now and again, `Event::Topic` or `Event::Missing`
-    /// tells. The same name gives the same handle.
+    /// Watches a topic: `Event::Topic` and `Event::Missing` report its state. The same name returns
+    /// the same handle.
     pub fn watch(&mut self, topic: &TopicName) -> TopicHandle {
         self.dirty = true;
         let (handle, new) = self.shared.topics.watch(topic);
@@ -133,7 +133,7 @@ impl Client {
             if let Some(directory) = &mut self.directory {
                 directory.watch(topic);
             }
-            // It may be in a view that came before.
+            // It may be in the present view already.
             let view = Arc::clone(&self.shared.view);
             let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
             debug_assert!(replaced.is_empty(), "the view is the same");
@@ -141,8 +141,8 @@ impl Client {
         handle
     }
 
-    /// Begins to read a partition, for ever until `stop`. It need not exist yet. A read of the same
-    /// key that goes on already is replaced.
+    /// Begins to read a partition, until `stop`. The partition need not exist yet. A read of the
+    /// same key is replaced.
     pub fn read(&mut self, read: ReadKey, from: StartAt) {
         self.dirty = true;
         self.forget_events(read);
@@ -150,13 +150,13 @@ impl Client {
         self.reader.read(read, from, bytes_max);
     }
 
-    /// Ends a read: nothing more comes from it.
+    /// Ends a read: it emits no further event.
     pub fn stop(&mut self, read: ReadKey) {
         self.forget_events(read);
         self.reader.stop(read);
     }
 
-    /// What a read brought is not told once it has ended, or begins anew elsewhere.
+    /// Drops the events of a read that has ended or starts elsewhere.
     fn forget_events(&mut self, ended: ReadKey) {
         self.shared.events.retain(|event| match event {
             Event::Started { read, .. }
@@ -170,29 +170,29 @@ impl Client {
         });
     }
 
-    /// Leaves a read out of the next Fetch. What is on its way still comes.
+    /// Leaves a read out of further Fetches. A response in flight still emits events.
     pub fn pause(&mut self, read: ReadKey) {
         self.reader.pause(read, true);
     }
 
-    /// Goes on with a paused read.
+    /// Continues a paused read.
     pub fn resume(&mut self, read: ReadKey) {
         self.dirty = true;
         self.reader.pause(read, false);
     }
 
     /// Whether a broker is being asked for a read right now: stopped then, it would lose an answer.
-    /// None is asked where nobody leads the partition, its leader can't be reached, or a try has
+    /// None is asked if the partition has no leader, its leader can't be reached, or a try has
     /// failed and the next is not due.
     #[must_use]
     pub fn is_asked(&self, read: ReadKey) -> bool {
         self.reader.is_asked(read)
     }
 
-    /// Takes a record to append; `Event::Produced` tells what became of it. Sent by `on_time`.
+    /// Takes a record to append. `Event::Produced` reports its outcome. `on_time` sends it.
     ///
     /// # Errors
-    /// Nothing was taken, no event follows.
+    /// The record was not taken, and no event follows.
     pub fn produce(
         &mut self,
         topic: TopicHandle,
@@ -207,7 +207,7 @@ impl Client {
     }
 
     /// Takes back a record that was not sent yet: it will never be appended, and no
-    /// `Event::Produced` comes for it. False: it may be on its way, or is answered.
+    /// `Event::Produced` is emitted for it. Returns false if it was sent or is answered.
     pub fn withdraw(&mut self, topic: TopicHandle, partition: Partition, ticket: u64) -> bool {
         self.writer.withdraw((topic, partition), ticket)
     }
@@ -218,17 +218,17 @@ impl Client {
         self.writer.withdraw_unsent()
     }
 
-    /// Asks the leaders for the ends of all partitions: a question sent after this call, answered
-    /// by `Event::Ends` or `Event::EndsFailed` within `ends_timeout`. Whoever waits for the same
-    /// ends should share one call; 1,024 may be open.
+    /// Asks the leaders for the ends of all partitions, by requests that are sent after this call.
+    /// `Event::Ends` or `Event::EndsFailed` follows within `ends_timeout`. Callers that wait for
+    /// the same ends should share one call, since 1,024 may be open.
     pub fn ends(&mut self, topic: TopicHandle, isolation: Isolation, ticket: u64, now: Now) {
         self.dirty = true;
         let mut cx = self.shared.context(now);
         self.ends.ask(topic, isolation, ticket, &mut cx);
     }
 
-    /// Where records of an epoch end in a partition's log. A place (offset and the epoch of the
-    /// record before it) above that was cut off by an unclean election.
+    /// Where records of an epoch end in a partition's log. An unclean election has cut off any
+    /// position (offset, and the epoch of the record before it) above that.
     pub fn epoch_end(
         &mut self,
         topic: TopicHandle,
@@ -241,15 +241,15 @@ impl Client {
         self.epochs.of_client((topic, partition, epoch), &mut cx)
     }
 
-    /// A newer view, from the client with the directory.
+    /// A newer view, from the client that owns the directory.
     pub fn on_view(&mut self, view: Arc<ClusterView>, now: Now) {
         if self.directory.is_none() {
             self.apply(view, now);
         }
     }
 
-    /// Asks for metadata soon (rate-limited): a fed client met a stale view. Only where the
-    /// directory is.
+    /// Asks for metadata soon, because a fed client has met a stale view. Only for the client that
+    /// owns the directory. The rate is limited.
     pub fn refresh(&mut self) {
         self.dirty = true;
         if let Some(directory) = &mut self.directory {
@@ -257,8 +257,8 @@ impl Client {
         }
     }
 
-    /// Brokers that owe an answer, or a connection, for longer than healthy ones take; and since
-    /// when.
+    /// Brokers whose response, or connection, is overdue for longer than a healthy broker takes,
+    /// and since when.
     pub fn silent_brokers(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
         self.shared.links.silence(now).stalled()
     }
@@ -278,42 +278,42 @@ impl Client {
         all.filter(move |partition| topics.leader(topic, *partition).is_none())
     }
 
-    /// A connection to make. Answered by `on_opened` or `on_open_failed`.
+    /// The next connection to make. `on_opened` or `on_open_failed` must follow.
     pub fn next_open(&mut self) -> Option<(LinkId, Address)> {
         self.shared.links.next_open()
     }
 
-    /// A connection to close (or to stop making). Its id is dead now.
+    /// The next connection to close, or to stop making. Its id is void now.
     pub fn next_close(&mut self) -> Option<LinkId> {
         self.shared.links.next_close()
     }
 
-    /// The connection stands.
+    /// The connection is established.
     pub fn on_opened(&mut self, link: LinkId, now: Now) {
         self.dirty = true;
         self.shared.links.on_opened(link, now);
     }
 
-    /// The connection could not be made. Nothing is left to close.
+    /// The connection could not be made. The driver has nothing to close.
     pub fn on_open_failed(&mut self, link: LinkId, error: ErrorKind, now: Now) {
         self.fail(link, KafkaError::Connect(error), now);
     }
 
-    /// The connection failed before it could carry anything, or broke, for a reason that whoever
-    /// carries it knows better. Nothing is left to close.
+    /// The connection failed or broke for a reason that the driver knows, such as a TLS error. The
+    /// driver closes it.
     pub fn on_failed(&mut self, link: LinkId, error: KafkaError, now: Now) {
         self.fail(link, error, now);
     }
 
-    /// The host a connection is made to.
+    /// The host of a connection. `None` if it was given up.
     #[must_use]
     pub fn host(&self, link: LinkId) -> Option<&str> {
         let link = self.shared.links.get(link)?;
         Some(&link.address().host)
     }
 
-    /// The token connections are made with from now on, for `Sasl::OauthBearer`; `None`: none is
-    /// made, until there is one.
+    /// Sets the token of new connections, for `Sasl::OauthBearer`. Without a token no connection is
+    /// made.
     pub fn set_token(&mut self, token: Option<Secret>) {
         self.dirty = true;
         self.shared.links.auth.set_token(token);
@@ -332,7 +332,7 @@ impl Client {
         links.on_salted(salted, &mut cx);
     }
 
-    /// Bytes came. Copied: the driver may reuse its buffer.
+    /// Takes bytes of a broker. They are copied, so the driver may reuse its buffer.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Now) {
         let Some(purpose) = self.shared.links.get(link).map(Link::purpose) else {
             return;
@@ -350,33 +350,33 @@ impl Client {
         self.settle(now);
     }
 
-    /// The connection ended, by the broker or by failure. The driver closes the socket by itself.
+    /// The broker closed the connection, or it failed. The driver closes the socket by itself.
     pub fn on_closed(&mut self, link: LinkId, now: Now) {
         self.fail(link, KafkaError::Closed, now);
     }
 
-    /// A connection with bytes to write that has not been offered since they came. The driver
-    /// writes what the socket takes and remembers the link itself until its socket is writable
-    /// again, if `outgoing` is not empty then.
+    /// The next connection with bytes to write. It is returned once for the bytes queued so far.
+    /// The driver writes what the socket takes. If `outgoing` is not empty then, the driver
+    /// remembers the link until its socket is writable again.
     pub fn next_writable(&mut self) -> Option<LinkId> {
         self.shared.links.next_writable()
     }
 
-    /// What is to be written to a link: empty if nothing, or if the link is dead.
+    /// The bytes to write to a link. Empty if there are none, or if the link was given up.
     #[must_use]
     pub fn outgoing(&self, link: LinkId) -> &[u8] {
         self.shared.links.get(link).map_or(&[], Link::outgoing)
     }
 
-    /// So many bytes of `outgoing` were taken by the socket.
+    /// The socket took so many bytes of `outgoing`.
     pub fn on_written(&mut self, link: LinkId, bytes: usize) {
         if let Some(link) = self.shared.links.get_mut(link) {
             link.on_written(bytes);
         }
     }
 
-    /// Does all that is due: timeouts, retries, new requests. Once a turn, after what happened was
-    /// told; records produced in one turn share a batch.
+    /// Does all that is due: timeouts, retries, new requests. Call it once a turn, after reporting
+    /// what happened, so that records produced in one turn share a batch.
     pub fn on_time(&mut self, now: Now) {
         if !self.dirty && self.deadline.is_none_or(|deadline| deadline > now.mono) {
             return;
@@ -407,19 +407,19 @@ impl Client {
         }
         cx.links.wake(cx.wake);
         if self.settle(now) {
-            self.shared.wake.at(now.mono); // A request could not even be sent: look again.
+            self.shared.wake.at(now.mono); // A request was lost at once: call again.
         }
         self.deadline = self.shared.wake.0;
     }
 
-    /// When `on_time` next has work, if nothing happens before. Right after `on_time`.
+    /// When `on_time` next has work, if nothing happens before. Valid right after `on_time`.
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Whether something was told to the client, or it has something to tell, since `on_time`: it
-    /// wants another call before the turn's end, or the next turn at once.
+    /// Whether something was reported since `on_time`, or events wait: call it again before the
+    /// turn ends, or in the next turn at once.
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.dirty || !self.shared.events.is_empty() || self.reader.has_records()
@@ -436,12 +436,12 @@ impl Client {
         more
     }
 
-    /// The next thing to tell, in order.
+    /// The next event, in order.
     pub fn next_event(&mut self) -> Option<Event> {
         self.shared.events.pop_front()
     }
 
-    /// The next thing to count.
+    /// The next event for metrics.
     pub fn next_metric_event(&mut self) -> Option<MetricEvent> {
         self.shared.links.metric_events.next()
     }

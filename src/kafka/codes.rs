@@ -1,22 +1,28 @@
-//! What each error code of a broker means, in one table: the outcome of the batch that it answers,
-//! what else the error affects, and how the error ends. What a client receives
-//! ([`crate::route::Refused::of_code`]), what `/readyz` lists and what the log reports follow from
-//! it.
+//! What each error code of a broker means, in one table. The outcome of the batch that it answers,
+//! what a client receives ([`crate::route::Refused::of_code`]), what `/readyz` lists and what the
+//! log reports follow from the meaning.
 
 use super::Code;
 
-/// What a broker's error code affects, and how the error ends.
+/// The meaning of a broker's error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Concern {
-    /// No error.
-    Nothing,
+pub enum CodeMeaning {
+    /// The request succeeded.
+    Success,
     /// The error ends by itself: a leader moves, replicas lag, a broker is busy.
-    Passing,
-    /// Only the record that was sent.
-    Record(BadRecord),
-    /// Every request of the kind for the topic, until an operator acts.
-    Topic(Denial),
-    /// The table does not have the code.
+    Passing {
+        /// Whether a batch that is answered so may have been appended.
+        doubtful: bool,
+    },
+    /// The broker has lost the partition's sequence. The batch is not in the log.
+    SequenceLost,
+    /// The broker received other bytes than were sent. The batch is not in the log.
+    Corrupt,
+    /// One record of the batch is rejected. The batch is not in the log.
+    BadRecord(BadRecord),
+    /// Every request of the kind for the topic is rejected, until an operator acts.
+    Denied(Denial),
+    /// The table does not have the code. A batch that is answered so may have been appended.
     Unknown,
 }
 
@@ -76,73 +82,77 @@ pub(super) enum Verdict {
     Unknown,
 }
 
-/// The table. The verdict applies to a batch that no earlier try may have appended.
-const fn row(code: i16) -> (Verdict, Concern) {
-    use Verdict::{Again, Appended, NewSequence, Refused, Unknown};
-    const TOGETHER: Verdict = Refused { apart: false };
-    const APART: Verdict = Refused { apart: true };
+/// The table.
+const fn meaning(code: i16) -> CodeMeaning {
+    use CodeMeaning::{Corrupt, Denied, Passing, SequenceLost, Success, Unknown};
     match code {
         // DUPLICATE_SEQUENCE_NUMBER: an earlier try appended it, too long ago for the broker to
         // know the offset.
-        0 | 46 => (Appended, Concern::Nothing),
+        0 | 46 => Success,
         // NOT_ENOUGH_REPLICAS is checked before the append. LEADER_NOT_AVAILABLE,
         // BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH
         // and THROTTLING_QUOTA_EXCEEDED are returned instead of an append.
-        5 | 8 | 9 | 19 | 74 | 75 | 89 => (Again { doubtful: false }, Concern::Passing),
+        5 | 8 | 9 | 19 | 74 | 75 | 89 => Passing { doubtful: false },
         // NOT_LEADER_OR_FOLLOWER and UNKNOWN_TOPIC_OR_PARTITION (UNKNOWN_TOPIC_ID,
         // INCONSISTENT_TOPIC_ID) may also come from a leader that appended and then lost its
         // leadership, or the partition, while it waited for replicas. REQUEST_TIMED_OUT and
         // NOT_ENOUGH_REPLICAS_AFTER_APPEND: appended, not replicated. KAFKA_STORAGE_ERROR,
         // NETWORK_EXCEPTION: either is possible.
-        3 | 6 | 7 | 13 | 20 | 56 | 100 | 103 => (Again { doubtful: true }, Concern::Passing),
+        3 | 6 | 7 | 13 | 20 | 56 | 100 | 103 => Passing { doubtful: true },
         // OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID,
         // INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED: the broker's sequence differs from this
         // client's (records deleted, an unclean election).
-        45 | 47 | 49 | 59 | 90 => (NewSequence, Concern::Passing),
+        45 | 47 | 49 | 59 | 90 => SequenceLost,
         // CORRUPT_MESSAGE: the broker received other bytes than were sent.
-        2 => (APART, Concern::Passing),
+        2 => Corrupt,
         // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE.
-        10 | 18 => (APART, Concern::Record(BadRecord::TooLarge)),
+        10 | 18 => CodeMeaning::BadRecord(BadRecord::TooLarge),
         // INVALID_TIMESTAMP.
-        32 => (APART, Concern::Record(BadRecord::Timestamp)),
+        32 => CodeMeaning::BadRecord(BadRecord::Timestamp),
         // INVALID_RECORD.
-        87 => (APART, Concern::Record(BadRecord::Invalid)),
+        87 => CodeMeaning::BadRecord(BadRecord::Invalid),
         // INVALID_TOPIC_EXCEPTION.
-        17 => (TOGETHER, Concern::Topic(Denial::TopicName)),
+        17 => Denied(Denial::TopicName),
         // TOPIC_AUTHORIZATION_FAILED.
-        29 => (TOGETHER, Concern::Topic(Denial::TopicRight)),
+        29 => Denied(Denial::TopicRight),
         // CLUSTER_AUTHORIZATION_FAILED, TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
-        31 | 53 => (TOGETHER, Concern::Topic(Denial::ClusterRight)),
+        31 | 53 => Denied(Denial::ClusterRight),
         // POLICY_VIOLATION.
-        44 => (TOGETHER, Concern::Topic(Denial::Policy)),
+        44 => Denied(Denial::Policy),
         // INVALID_REQUIRED_ACKS, UNSUPPORTED_VERSION, INVALID_REQUEST,
         // UNSUPPORTED_FOR_MESSAGE_FORMAT, UNSUPPORTED_COMPRESSION_TYPE.
-        21 | 35 | 42 | 43 | 76 => (TOGETHER, Concern::Topic(Denial::Unsupported)),
-        _ => (Unknown, Concern::Unknown),
+        21 | 35 | 42 | 43 | 76 => Denied(Denial::Unsupported),
+        _ => Unknown,
     }
 }
 
-/// `doubtful`: an earlier try may have appended the batch. Then only success is certain, because a
-/// refusal is about the last try alone.
+/// What the response to a Produce means for its batch. `doubtful`: an earlier try may have appended
+/// the batch. Then only success is certain, because a refusal is about the last try alone.
 pub(super) const fn verdict(code: Code, doubtful: bool) -> Verdict {
-    match row(code.0).0 {
-        Verdict::NewSequence | Verdict::Refused { .. } if doubtful => Verdict::Unknown,
-        verdict => verdict,
+    match code.meaning() {
+        CodeMeaning::Success => Verdict::Appended,
+        CodeMeaning::Passing { doubtful } => Verdict::Again { doubtful },
+        CodeMeaning::Unknown => Verdict::Unknown,
+        _ if doubtful => Verdict::Unknown,
+        CodeMeaning::SequenceLost => Verdict::NewSequence,
+        // One record may be the cause, so each is tried alone.
+        CodeMeaning::Corrupt | CodeMeaning::BadRecord(_) => Verdict::Refused { apart: true },
+        CodeMeaning::Denied(_) => Verdict::Refused { apart: false },
     }
 }
 
 impl Code {
-    /// What the code affects, and how the error ends.
+    /// What the code means.
     #[must_use]
-    pub const fn concern(self) -> Concern {
-        row(self.0).1
+    pub const fn meaning(self) -> CodeMeaning {
+        meaning(self.0)
     }
 
     /// Why all requests of the kind for the topic fail, if the code says that they do.
     #[must_use]
     pub const fn denial(self) -> Option<Denial> {
-        match self.concern() {
-            Concern::Topic(denial) => Some(denial),
+        match self.meaning() {
+            CodeMeaning::Denied(denial) => Some(denial),
             _ => None,
         }
     }
@@ -253,7 +263,7 @@ mod tests {
     fn an_unknown_error_is_an_unknown_outcome() {
         for code in [-1, 55, 120, 999] {
             assert_eq!(verdict(Code(code), false), Verdict::Unknown);
-            assert_eq!(Code(code).concern(), Concern::Unknown);
+            assert_eq!(Code(code).meaning(), CodeMeaning::Unknown);
         }
     }
 
@@ -261,7 +271,7 @@ mod tests {
     #[test]
     fn a_bad_record_is_tried_apart_from_its_neighbours() {
         for code in -1..140 {
-            if let Concern::Record(_) = Code(code).concern() {
+            if let CodeMeaning::BadRecord(_) = Code(code).meaning() {
                 assert_eq!(verdict(Code(code), false), Verdict::Refused { apart: true });
             }
             if Code(code).denial().is_some() {

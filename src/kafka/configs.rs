@@ -1,4 +1,4 @@
-//! DescribeConfigs: when to ask, and what of the answer matters.
+//! DescribeConfigs: when to ask, and which parts of the response matter.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const RETENTION: &str = "retention.ms";
 const DELETE_RETENTION: &str = "delete.retention.ms";
 const BATCH_BYTES: &str = "max.message.bytes";
 
-/// When to ask: at once for a topic just found, else as often as for metadata.
+/// When to ask: at once for a new topic, otherwise as often as for metadata.
 #[derive(Debug, Default)]
 pub(super) struct Configs {
     asking: bool,
@@ -26,7 +26,7 @@ pub(super) struct Configs {
 }
 
 impl Configs {
-    /// A topic was found, or is another one now.
+    /// A topic was found or re-created.
     pub(super) fn hurry(&mut self) {
         self.due = Instant::ZERO;
         self.failures = 0;
@@ -53,7 +53,7 @@ impl Configs {
         self.due = cx.now.mono.after(cx.settings.metadata_refresh);
     }
 
-    /// Some topic's config is still unknown.
+    /// The request failed, or the config of some topic is still unknown.
     pub(super) fn failed(&mut self, cx: &mut Context<'_>) {
         self.asking = false;
         self.failures += 1;
@@ -74,8 +74,8 @@ pub(super) fn request(topics: &[TopicName]) -> DescribeConfigsRequest {
     DescribeConfigsRequest::default().with_resources(topics.iter().map(resource).collect())
 }
 
-/// What an answer says of one topic: its config, `Some(None)` where the cluster does not let us
-/// read it, `None` where it should be asked again.
+/// The config of one topic in a response. `Some(None)`: the cluster does not let the gateway read
+/// it. `None`: ask again.
 pub(super) fn parse_config(result: &DescribeConfigsResult) -> Option<Option<TopicConfig>> {
     match result.error_code {
         0 => {}
@@ -93,7 +93,7 @@ pub(super) fn parse_config(result: &DescribeConfigsResult) -> Option<Option<Topi
     Some(Some(TopicConfig {
         compacted: cleanup.contains("compact"),
         deleted: cleanup.contains("delete"),
-        retention: millis(number(RETENTION, 604_800_000)), // -1 is for ever.
+        retention: millis(number(RETENTION, 604_800_000)), // -1 means no limit.
         delete_retention: millis(number(DELETE_RETENTION, 86_400_000)).unwrap_or(Duration::MAX),
         batch_bytes_max: u32::try_from(number(BATCH_BYTES, 1_048_588)).unwrap_or(u32::MAX),
     }))

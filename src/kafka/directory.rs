@@ -1,5 +1,5 @@
 //! The directory of a cluster: asks one broker at a time for the metadata of the watched topics,
-//! and for their configs. What it finds becomes a new [`ClusterView`].
+//! and for their configs. A change becomes a new [`ClusterView`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::watched_topic::WatchedTopic;
 use super::wire::{self, Api};
 use crate::model::{Instant, TopicName};
 
-/// How long the first broker asked has for its answer, which usually takes a millisecond.
+/// The time that the first broker has for its response, which usually takes a millisecond.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// The first version of Metadata in which the operations can be requested.
 const OPERATIONS_FROM: i16 = 8;
@@ -34,13 +34,13 @@ pub(super) struct Directory {
     watched: BTreeMap<TopicName, WatchedTopic>,
     cluster_id: Option<String>,
     brokers: Vec<BrokerView>,
-    /// Whom the next question goes to.
+    /// The broker that the next request goes to.
     target: Option<Peer>,
-    /// Since when.
+    /// Since when it is the target.
     chosen: Instant,
-    /// Who was left without an answer: asked again only where there is nobody else.
+    /// The broker that did not respond last. It is asked again only if there is no other.
     avoided: Option<Peer>,
-    /// How many were, in a row.
+    /// Requests without a response, in a row.
     losses: u32,
     asking: bool,
     schedule: MetadataSchedule,
@@ -74,7 +74,7 @@ impl Directory {
         self.schedule.hurry();
     }
 
-    /// Asks what is due.
+    /// Sends the requests that are due.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
         self.ask_metadata(cx);
         self.ask_configs(cx);
@@ -107,7 +107,7 @@ impl Directory {
             .links
             .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
         {
-            // It may never come to stand: a frozen broker's port is still open.
+            // The link may never become ready, because the port of a frozen broker is still open.
             Readiness::Soon if self.chosen.after(patience) <= cx.now.mono => {
                 self.on_lost();
                 cx.wake.at(cx.now.mono);
@@ -128,8 +128,9 @@ impl Directory {
         }
     }
 
-    /// How long one broker is waited for before another is asked: what it knows is the same, and
-    /// until somebody says who leads now, nothing is written. Grows, for a cluster may be slow.
+    /// How long to wait for one broker before another is asked. All brokers know the same, and
+    /// nothing can be written before one of them names the new leader. Grows, because a whole
+    /// cluster may be slow.
     fn patience(&self, cx: &Context<'_>) -> Duration {
         let patience = PATIENCE_MIN.saturating_mul(1 << self.losses.min(8));
         patience.min(cx.settings.request_timeout / 2)
@@ -146,8 +147,8 @@ impl Directory {
             .with_include_topic_authorized_operations(version >= OPERATIONS_FROM)
     }
 
-    /// A broker that answered last, rather one we are connected to; where all fail, any that may be
-    /// tried again, the bootstrap addresses among them.
+    /// Chooses a broker that responded last, preferably one that is connected. If all fail, any
+    /// that may be tried again, including the bootstrap addresses.
     fn choose(&self, cx: &mut Context<'_>) -> Option<Peer> {
         let mut nodes: Vec<Peer> = self.brokers.iter().map(|b| Peer::Node(b.id)).collect();
         if nodes.len() > 1 {
@@ -174,7 +175,7 @@ impl Directory {
         pick(any, cx)
     }
 
-    /// Metadata came. Gives the new view, if it differs.
+    /// The response with metadata. Returns the new view if it differs.
     pub(super) fn on_metadata(
         &mut self,
         link: LinkId,
@@ -201,7 +202,7 @@ impl Directory {
         self.schedule.on_response(cx.now.mono);
         (self.losses, self.avoided) = (0, None);
         if response.brokers.is_empty() {
-            // A broker that has just started and knows nobody, not even itself.
+            // A broker that has just started may not know any broker, not even itself.
             self.schedule.hurry();
             self.target = None;
             return None;
@@ -224,7 +225,7 @@ impl Directory {
                 self.configs.hurry();
             }
         }
-        // What is missing may be made, what has no leader may get one: look more often.
+        // A missing topic may be created, and a partition may get a leader: ask more often.
         let wait = match unsettled {
             true => cx.settings.backoff_max.min(cx.settings.metadata_refresh),
             false => cx.settings.metadata_refresh,
@@ -236,13 +237,13 @@ impl Directory {
         }
         let view = self.changed(cx.view);
         if view.is_none() && !self.schedule.is_quick() {
-            // It may be cut off from the controllers, and know no better: the next asks another.
+            // The broker may be cut off from the controllers, so the next request asks another.
             self.avoided = self.target.take();
         }
         view
     }
 
-    /// The question is lost with its link: ask another broker.
+    /// The request is lost with its link: another broker is asked.
     pub(super) fn on_lost(&mut self) {
         self.asking = false;
         self.avoided = self.target.take();
@@ -279,7 +280,7 @@ impl Directory {
         }
     }
 
-    /// Configs came. Gives the new view, if it differs.
+    /// The response with configs. Returns the new view if it differs.
     pub(super) fn on_configs(
         &mut self,
         link: LinkId,
@@ -306,13 +307,13 @@ impl Directory {
         self.changed(cx.view)
     }
 
-    /// The question is lost with its link.
+    /// The request is lost with its link.
     pub(super) fn on_configs_lost(&mut self, cx: &mut Context<'_>) {
         self.configs.failed(cx);
     }
 
-    /// The view as it is now, if it is not the old one. A change is progress: the next hurry need
-    /// not wait long.
+    /// The present view, if it differs from the old one. After a change, urgent requests may be
+    /// quick again.
     fn changed(&mut self, old: &ClusterView) -> Option<ClusterView> {
         let entry = |(name, topic): (&TopicName, &WatchedTopic)| topic.entry(name);
         let view = ClusterView {

@@ -1,4 +1,4 @@
-//! The ends of all partitions of a topic, as their leaders know them now: what barriers wait for.
+//! The ends of all partitions of a topic, as their leaders report them. Barriers wait for them.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::view::BrokerId;
 use super::{Code, KafkaError};
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
-/// Questions open at once: whoever waits for the same ends shares one.
+/// Questions open at once. Callers that wait for the same ends share one.
 const OPEN_MAX: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Ends {
         self.open.insert(self.next, question);
     }
 
-    /// Another log stands behind the name: its ends are not those that were asked for.
+    /// The topic was re-created: its ends are not those that were asked for.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle, cx: &mut Context<'_>) {
         self.open.retain(|_, barrier| {
             if barrier.topic == topic {
@@ -85,7 +85,7 @@ impl Ends {
         });
     }
 
-    /// Sends what is due; fails what is late.
+    /// Sends what is due, and fails questions past their deadline.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
         self.open.retain(|_, question| {
             let late = question.deadline <= cx.now.mono;
@@ -145,7 +145,7 @@ impl Ends {
         }
     }
 
-    /// The question is lost for some partitions: ask again.
+    /// The request is lost, or the response lacks some partitions: they are asked for again.
     pub(super) fn on_lost(
         &mut self,
         number: u64,

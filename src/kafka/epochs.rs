@@ -1,11 +1,11 @@
-//! Where leader epochs ended (OffsetForLeaderEpoch, KIP-320). A place in a log is an offset and the
-//! epoch of the record before it; if the leader says that this epoch ended earlier, an unclean
-//! election has cut the log back below the place, however far it has grown again since.
+//! Where leader epochs ended (OffsetForLeaderEpoch, KIP-320). A position in a log is an offset and
+//! the epoch of the record before it. If the leader reports that this epoch ended earlier, an
+//! unclean election has cut the log back below the position, however far it has grown since.
 //!
-//! One table answers both who asks: reads, before they go on under another leader, and whoever
-//! holds a client's place. Only epochs older than the leader's own are asked for: its own has not
-//! ended, and of a newer one it can't know (older Redpanda answers that wrong). What has ended
-//! stays where it is for as long as this leader leads, so an answer counts for its epoch only.
+//! One table serves reads, before they continue under another leader, and homes that check the
+//! position of a subscriber. Only epochs older than the leader's own are asked for: its own has not
+//! ended, and it can't know of a newer one (older Redpanda answers that wrong). The end of an epoch
+//! does not change while a leader leads, so an answer is valid for the epoch of its leader.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,29 +29,29 @@ use super::{Code, KafkaError};
 use crate::log::Next;
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
-/// Questions open at once. Whoever finds no room asks again, or gives up.
+/// Questions open at once. Beyond it the caller asks again later, or gives up.
 const OPEN_MAX: usize = 4096;
-/// Of clients at most so many: what they hold is their word, and reads must find room.
+/// Questions about positions of subscribers, at most: clients choose these, and reads need room.
 const CLIENTS_OPEN_MAX: usize = 1024;
-/// Answers kept; when there are more, all are forgotten: they can be had again.
+/// Answers kept. Beyond it all are dropped, since they can be asked for again.
 const KNOWN_MAX: usize = 4096;
-/// A question nobody has repeated for so long is dropped.
+/// A question that has not been repeated for this time is dropped.
 const OPEN_FOR: Duration = Duration::from_secs(10);
 
 /// What is known of the end of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EpochEnd {
-    /// Nothing speaks against a place of this epoch: it is the leader's own, or nobody can tell.
+    /// The epoch is the leader's own, or its end is unknown: positions of it are valid.
     Open,
-    /// Records of this epoch and older ones end here; with the newest of these epochs.
+    /// Records of this epoch and of older ones end here. Comes with the newest of these epochs.
     Ended(Next),
-    /// The leader is being asked. `Event::EpochEnds` comes when it is worth while to ask again.
+    /// The leader is being asked. Ask again after `Event::EpochEnds`.
     Pending,
 }
 
 #[derive(Debug)]
 struct EpochQuestion {
-    /// The epoch of the leader whose answer is on its way, and the request's number.
+    /// The epoch of the leader that was asked, and the number of the request.
     asked: Option<(LeaderEpoch, u64)>,
     not_before: Instant,
     until: Instant,
@@ -61,15 +61,15 @@ struct EpochQuestion {
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Epochs {
-    /// Of the last request.
+    /// The number of the last request.
     number: u64,
     open: BTreeMap<EpochKey, EpochQuestion>,
-    /// With the epoch of the leader that said so. `None`: it could not tell.
+    /// Answers, with the epoch of the leader that gave them. `None`: the leader could not tell.
     known: BTreeMap<EpochKey, (LeaderEpoch, Option<Next>)>,
 }
 
 impl Epochs {
-    /// Where an epoch ended that a client names; asked for if it must be.
+    /// Where an epoch ended that a subscriber names. Asks the leader if it is not known.
     pub(super) fn of_client(&mut self, key: EpochKey, cx: &mut Context<'_>) -> EpochEnd {
         self.end_of(key, CLIENTS_OPEN_MAX, cx)
     }
@@ -106,9 +106,9 @@ impl Epochs {
         EpochEnd::Pending
     }
 
-    /// Whether a read may go on under a leader of another epoch than before. One that may not is
-    /// put back to where the log still has what it read, which is told.
-    pub(super) fn stands(
+    /// Whether a read may continue under a leader of another epoch than before. If the log was cut
+    /// back, the read is set back to where the log still has what it read, and an event reports it.
+    pub(super) fn may_continue(
         &mut self,
         (key, read): (ReadKey, &mut Read),
         next: Next,
@@ -128,14 +128,14 @@ impl Epochs {
         true
     }
 
-    /// The view is newer: whatever waits for that may try at once.
+    /// The view is newer: questions that wait for that are asked at once.
     pub(super) fn on_view(&mut self) {
         for question in self.open.values_mut() {
             question.not_before = Instant::ZERO;
         }
     }
 
-    /// Another log stands behind the name.
+    /// The topic was re-created: its answers are void.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle) {
         self.open.retain(|key, _| key.0 != topic);
         self.known.retain(|key, _| key.0 != topic);
@@ -159,7 +159,7 @@ impl Epochs {
                 None => {}
                 Some((_, leader)) if leader == key.2 || leader.0.is_none() => settled.push(key),
                 Some((_, leader)) if leader < key.2 => {
-                    // Our view is older than the place, or the place is none of this log's.
+                    // The view is older than the position, or the position is of another log.
                     *cx.stale = true;
                     question.failures += 1;
                     question.not_before = cx.retry_at(question.failures);
@@ -172,7 +172,7 @@ impl Epochs {
             self.settle(key, None, cx);
         }
         wanted.sort_unstable();
-        // A request names a partition once; the others go with the next.
+        // A request names a partition once. Further epochs of it go with the next request.
         wanted.dedup_by_key(|(_, key, _)| (key.0, key.1));
         for group in wanted.chunk_by(|a, b| a.0 == b.0) {
             self.ask(group, cx);
@@ -185,7 +185,7 @@ impl Epochs {
             return;
         };
         if link.version(Api::EpochEnds).is_err() {
-            // Older than Kafka 2.1: it can't tell.
+            // The broker is older than Kafka 2.1 and can't tell.
             for &(_, key, leader) in group {
                 self.settle(key, Some((leader, None)), cx);
             }
@@ -253,7 +253,7 @@ impl Epochs {
                     continue;
                 };
                 let open = self.open.get(&key).and_then(|question| question.asked);
-                // An answer to an earlier request may be of another leader, or of another log.
+                // A response to an earlier request may be of another leader, or of another log.
                 let Some((under, _)) = open.filter(|(_, asked)| *asked == number) else {
                     continue;
                 };
@@ -262,7 +262,7 @@ impl Epochs {
                 }
             }
         }
-        // Whoever was left out of the answer, or refused, asks again.
+        // Questions that the response does not answer are asked again.
         self.on_lost(number, asked, cx);
     }
 
@@ -280,7 +280,7 @@ impl Epochs {
     }
 }
 
-/// Where an epoch ended, as an answer says; `None`: the leader can't tell.
+/// Where an epoch ended, according to a response. `None`: the leader can't tell.
 fn end_of(found: &EpochEndOffset, cx: &mut Context<'_>) -> Result<Option<Next>, KafkaError> {
     let code = Code(found.error_code);
     if code.0 != 0 {

@@ -1,10 +1,10 @@
-//! What can go wrong, in this room's words.
+//! The errors of this room.
 
 use kafka_protocol::error::ResponseError;
 
 use super::records::RecordError;
 
-/// A broker's error code. Shows as its name in the protocol guide.
+/// A broker's error code. Its text is the name in the protocol guide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Code(pub i16);
 
@@ -20,7 +20,7 @@ impl std::fmt::Display for Code {
 /// Why something with a broker failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KafkaError {
-    /// The broker said so.
+    /// The broker responded with an error.
     #[error("the broker answered {0}")]
     Broker(Code),
     /// The connection leads to another cluster than the first one.
@@ -31,48 +31,48 @@ pub enum KafkaError {
         /// The id that the broker reports.
         theirs: String,
     },
-    /// No connection came to stand.
+    /// The connection could not be established.
     #[error("can't connect: {}", connect_error(*.0))]
     Connect(std::io::ErrorKind),
-    /// The connection ended with requests open, or before the first answer.
+    /// The connection ended with requests in flight, or before the first response.
     #[error("the broker closed the connection")]
     Closed,
-    /// The connection ended before anything was answered: Kafka does so with bytes that are not of
-    /// the protocol its listener speaks.
+    /// The connection ended before any response. Kafka does so with bytes that are not of the
+    /// protocol that its listener speaks.
     #[error("the broker closed the connection before it answered anything")]
     ClosedEarly,
-    /// Versions were answered, and the connection ended at the first question: Kafka does so with
-    /// who does not say first who it is.
+    /// The connection ended after the response to ApiVersions, at the first request. Kafka does so
+    /// with clients that skip SASL on a port that requires it.
     #[error("the broker closed the connection at the first question")]
     SaslWanted,
-    /// It did not come to stand in time.
+    /// The connection was not established in time.
     #[error("no connection came to stand in time")]
     ConnectTimeout,
-    /// Nothing came in time.
+    /// No response came in time.
     #[error("the broker did not answer in time")]
     Timeout,
-    /// TLS failed, in the words of whoever speaks it.
+    /// TLS failed, for the reason that the driver gives.
     #[error("TLS: {0}")]
     Tls(String),
-    /// It answers in TLS where we spoke without.
+    /// The broker responds in TLS to a plaintext request.
     #[error("the broker speaks TLS on this port")]
     TlsWanted,
-    /// It and we do not trust each other.
+    /// SASL failed.
     #[error("SASL: {0}")]
     Sasl(#[from] SaslError),
-    /// The first bytes are no answer of any Kafka.
+    /// The first bytes are no response of Kafka.
     #[error("what listens there does not speak Kafka's protocol")]
     NotKafka,
-    /// It speaks the protocol and knows nothing of topics.
+    /// The peer speaks the protocol and does not offer Metadata, as a controller.
     #[error("it offers no usable version of Metadata")]
     NoMetadata,
-    /// Not Kafka's protocol, or a version we do not speak.
+    /// The response violates the protocol, or has a version that the client does not speak.
     #[error("protocol error: {0}")]
     Protocol(&'static str),
     /// A response longer than allowed.
     #[error("a response of {bytes} bytes, where {max} are allowed")]
     Frame {
-        /// What the broker announced.
+        /// The length that the broker announced.
         bytes: i64,
         /// `Settings::frame_bytes_max`.
         max: u32,
@@ -80,10 +80,10 @@ pub enum KafkaError {
     /// The partition has no leader now, or the topic is missing.
     #[error("the partition has no leader")]
     NoLeader,
-    /// More is asked at once than is allowed.
+    /// Too many questions are open.
     #[error("too many questions are open")]
     Busy,
-    /// Records that can't be read.
+    /// Records that can't be decoded.
     #[error(transparent)]
     Records(#[from] RecordError),
 }
@@ -100,10 +100,10 @@ fn connect_error(kind: std::io::ErrorKind) -> String {
     }
 }
 
-/// Bytes of a broker's own words that are shown.
+/// Bytes of a broker's text that are kept.
 const SHOWN_BYTES_MAX: usize = 300;
 
-/// A broker's words as they may stand in a log: short, and on one line.
+/// Makes a broker's text safe for a log line: short, and without control characters.
 pub(super) fn sanitize(text: &str) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut plain: String = plain.take(SHOWN_BYTES_MAX).collect();
@@ -111,50 +111,50 @@ pub(super) fn sanitize(text: &str) -> String {
     plain.trim().to_owned()
 }
 
-/// Why a broker and we did not come to trust each other.
+/// Why SASL failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
-    /// The broker knows other mechanisms.
+    /// The broker offers other mechanisms only.
     #[error("it does not offer {wanted}; it has {offered}")]
     Mechanism {
-        /// Ours.
+        /// The configured mechanism.
         wanted: &'static str,
-        /// Its.
+        /// The mechanisms of the broker.
         offered: String,
     },
-    /// The broker does not want to know.
+    /// The port does not use SASL.
     #[error("it asks for no SASL on this port")]
     NotAsked,
-    /// The broker does not believe us.
+    /// The broker rejects the credentials.
     #[error("it refuses {mechanism}{}: {message}", of(user))]
     Refused {
-        /// How we tried.
+        /// The mechanism.
         mechanism: &'static str,
-        /// As whom; empty for tokens, which say it themselves.
+        /// The user. Empty for tokens, which name their user themselves.
         user: String,
-        /// In its words.
+        /// The broker's text.
         message: String,
     },
-    /// The same, by SCRAM's own means.
+    /// The broker rejects the credentials, by SCRAM's own error message.
     #[error("it refuses SCRAM: {0}")]
     Server(String),
-    /// A message that is none of SCRAM's.
+    /// A message that violates SCRAM.
     #[error("its SCRAM message has {0}")]
     Scram(&'static str),
-    /// An iteration count that nobody should use.
+    /// An iteration count out of bounds.
     #[error("it asks for {iterations} iterations of SCRAM, where {min} to {max} are allowed")]
     Iterations {
-        /// How many.
+        /// The count that the broker asks for.
         iterations: u32,
-        /// The fewest that are safe.
+        /// The lowest safe count.
         min: u32,
-        /// The most that are bearable.
+        /// The highest count that does not take too long.
         max: u32,
     },
-    /// The broker could not show that it knows the password.
+    /// The broker did not prove that it knows the password.
     #[error("it does not know the password either: this is not the broker that keeps it")]
     Impostor,
-    /// More was asked than the mechanism has.
+    /// The broker continues after the mechanism's last message.
     #[error("it goes on asking after {0} is over")]
     Endless(&'static str),
 }
@@ -166,16 +166,16 @@ fn of(user: &str) -> String {
     }
 }
 
-/// Why `produce` took no record. Nothing was sent: free to refuse, free to try again.
+/// Why `produce` took no record. Nothing was sent, so a retry is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceRefused {
-    /// `pending_produce_bytes_max` is reached: brokers are slower than the clients.
+    /// `pending_produce_bytes_max` is reached: brokers are slower than clients.
     #[error("too many records wait for the brokers")]
     Full,
     /// The record alone exceeds `produce_bytes_max` or the topic's `max.message.bytes`.
     #[error("the record has {bytes} bytes, the topic takes {max}")]
     TooLarge {
-        /// As a batch of its own.
+        /// Its size as a batch of its own.
         bytes: usize,
         /// The limit.
         max: usize,
@@ -191,16 +191,16 @@ pub enum ProduceRefused {
 /// Why a record was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceError {
-    /// The broker said so.
+    /// The broker responded with an error.
     #[error("the broker answered {0}")]
     Broker(Code),
-    /// `delivery_timeout` passed; the last thing that went wrong is named by other events.
+    /// `delivery_timeout` has passed. Other events name the last cause.
     #[error("not acknowledged within the delivery timeout")]
     Timeout,
-    /// The topic was deleted, or made again, meanwhile.
+    /// The topic was deleted or re-created meanwhile.
     #[error("the topic is gone")]
     TopicGone,
-    /// The partition has no leader that answers; the record was not sent.
+    /// The partition has no leader that responds. The record was not sent.
     #[error("the partition has no leader that answers")]
     Unreachable,
 }

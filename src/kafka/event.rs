@@ -1,4 +1,4 @@
-//! What the client tells its shard.
+//! The events of a client.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use super::{Address, KafkaError, ProduceError};
 use crate::log::{Batch, Next};
 use crate::model::{Offset, Partition};
 
-/// A topic of one client, by the order of `watch`. Another client's handle for it differs.
+/// A topic of one client, by the order of `watch`. Another client has other handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicHandle(pub u32);
 
-/// A connection of one client. Never used twice.
+/// A connection of one client. An id is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u32);
 
-/// Which connections a read uses: each lane has its own to every broker, so that a long poll or a
-/// large answer of one delays no other.
+/// The connections that a read uses. Each lane has its own to every broker, so that a long poll or
+/// a large response of one lane does not delay another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
     /// Replies of commands.
     Replies,
     /// Topics of queries and streams.
     Streams,
-    /// Passes and reads by offset; bounded by whoever asks.
+    /// Catch-up reads and reads by offset. The caller bounds their number.
     History,
     /// Read records again that caches had no room for.
     Again,
@@ -42,13 +42,13 @@ impl ReadId {
 /// several ids. A Fetch names a partition once, so the reads of one lane take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReadKey {
-    /// By which connections.
+    /// The connections that it uses.
     pub lane: Lane,
-    /// Which topic.
+    /// The topic of the partition.
     pub topic: TopicHandle,
-    /// Which partition.
+    /// The partition that it reads.
     pub partition: Partition,
-    /// Which of the partition's reads in this lane.
+    /// Its number among the partition's reads in this lane.
     pub id: ReadId,
 }
 
@@ -57,14 +57,14 @@ pub struct ReadKey {
 pub enum StartAt {
     /// The oldest record that is still there.
     Earliest,
-    /// The last stable offset: what is committed from now on.
+    /// The last stable offset: records that are committed from now on.
     Latest,
-    /// A known place; 0 is right for a new partition. With an epoch it is checked before it is
-    /// read from, see [`Event::Truncated`].
+    /// A known position. Offset 0 is right for a new partition. A position with an epoch is checked
+    /// first, see [`Event::Truncated`].
     At(Next),
 }
 
-/// Which end `ends` asks for.
+/// The end that `ends` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Isolation {
     /// The last stable offset: below every open transaction.
@@ -73,15 +73,15 @@ pub enum Isolation {
     HighWatermark,
 }
 
-/// What became of a produced record.
+/// The outcome of a produced record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Produced {
     /// It is in the log. The offset is `None` in the rare case that the broker remembers the
-    /// batch as a duplicate but not its place (DUPLICATE_SEQUENCE_NUMBER).
+    /// batch as a duplicate but not its offset (DUPLICATE_SEQUENCE_NUMBER).
     At(Partition, Option<Offset>),
-    /// It is certainly not in the log, nor will it be.
+    /// It is certainly not in the log, and will not be.
     Refused(ProduceError),
-    /// It may be in the log, or may yet come.
+    /// It may be in the log, or may still be appended.
     Unknown(ProduceError),
 }
 
@@ -102,7 +102,7 @@ impl Event {
     }
 }
 
-/// What happened. In order: of one partition, and of one broker.
+/// What happened. Events of one partition, and events of one broker, are in order.
 #[derive(Debug)]
 pub enum Event {
     /// The cluster looks otherwise now; for the clients that are fed. Only where the directory is.
@@ -117,7 +117,7 @@ pub enum Event {
     Missing(TopicHandle, MissingReason),
     /// A read has its first answer.
     Started {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
         /// Where it begins, with the epoch there as far as the broker said.
         from: Next,
@@ -127,11 +127,11 @@ pub enum Event {
     /// An answer of a broker about one partition, with or without records: that the log's end was
     /// looked at is news by itself. `next` moves past control batches, aborted records and holes.
     Batch {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// The records, maybe none.
+        /// The records. There may be none.
         batch: Batch,
-        /// Where reading goes on.
+        /// The position at which the read continues.
         next: Next,
         /// The first offset that is still there.
         log_start: Offset,
@@ -141,91 +141,91 @@ pub enum Event {
         /// is here.
         stable_end: Offset,
     },
-    /// A broker has looked and nothing has changed since the read's last `Batch`: what an answer
-    /// within a fetch session does not name.
+    /// A broker confirms that nothing has changed since the read's last `Batch`: a response within
+    /// a fetch session does not name the partition.
     Unchanged {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
     },
-    /// Records that can't be read; the read goes on at `to`. Where even a batch's header makes no
-    /// sense, `to` is `from`: the read stands there, asks again with backoff, and says so once.
+    /// Records that can't be decoded. The read continues at `to`. If even a batch's header is
+    /// invalid, `to` is `from`: the read is stuck there and retries with backoff. Emitted once.
     Undecodable {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// The first offset not shown.
+        /// The first offset that can't be decoded.
         from: Offset,
-        /// The first offset after them.
+        /// The first offset after these.
         to: Offset,
-        /// Why.
+        /// The cause, for the log.
         error: KafkaError,
     },
     /// The wanted offset is not in the log: below its start by retention (`wanted < log_start`),
     /// or beyond its end after an unclean election. The read goes on at `log_start`.
     OutOfRange {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// What it asked for.
+        /// The offset that it asked for.
         wanted: Offset,
-        /// Where it goes on.
+        /// The offset at which it continues.
         log_start: Offset,
     },
-    /// The log was cut back below where the read stood, by an unclean election: what it brought at
-    /// or above `end` is gone. The read goes on at `end`.
+    /// An unclean election has cut the log back below the read's position: records that it returned
+    /// at or above `end` are gone. The read continues at `end`.
     Truncated {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// Where it stood.
+        /// The offset at which it was.
         wanted: Offset,
         /// Where the log still has what it brought.
         end: Next,
     },
-    /// Where epochs of a topic ended is known now, or can be asked for again: see
+    /// The end of epochs of a topic is known now, or can be asked for again: see
     /// [`super::Client::epoch_end`].
     EpochEnds(TopicHandle),
-    /// A read can't go on for now, and is tried again with backoff. Once per change; the next
-    /// `Batch` ends it.
+    /// A read can't continue for now, and is retried with backoff. Emitted once per change. The
+    /// next `Batch` ends it.
     ReadFailed {
-        /// Which read.
+        /// The read that the event is about.
         read: ReadKey,
-        /// Why.
+        /// The cause, for the log.
         error: KafkaError,
     },
-    /// What became of a record. Once per ticket.
+    /// The outcome of a record. Emitted once per ticket.
     Produced {
-        /// The caller's number.
+        /// The number that the caller gave.
         ticket: u64,
-        /// What became of it.
+        /// The outcome of the record.
         outcome: Produced,
     },
     /// The ends of a topic's partitions, dense by number. Each was true at some moment after the
     /// `ends` call.
     Ends {
-        /// The caller's number.
+        /// The number that the caller gave.
         ticket: u64,
         /// The first offset after the last record, per partition.
         ends: Vec<Offset>,
     },
-    /// The ends could not be had in time.
+    /// The ends did not arrive in time.
     EndsFailed {
-        /// The caller's number.
+        /// The number that the caller gave.
         ticket: u64,
-        /// Why.
+        /// The cause, for the log.
         error: KafkaError,
     },
-    /// A broker answers again, or for the first time.
+    /// A broker responds again, or for the first time.
     BrokerUp {
-        /// Its number; `None` for a bootstrap address.
+        /// The broker's number. `None` for a bootstrap address.
         broker: Option<BrokerId>,
-        /// Where it listens.
+        /// The address that was tried.
         address: Address,
     },
-    /// A broker failed. Once until it is up again.
+    /// A broker failed. Emitted once per reason until it is up again.
     BrokerDown {
-        /// Its number; `None` for a bootstrap address.
+        /// The broker's number. `None` for a bootstrap address.
         broker: Option<BrokerId>,
-        /// Where it listens.
+        /// The address that was tried.
         address: Address,
-        /// The first thing that went wrong.
+        /// The first error.
         error: KafkaError,
     },
 }

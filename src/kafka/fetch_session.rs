@@ -1,10 +1,11 @@
-//! What a Fetch names. In a fetch session (KIP-227) a broker remembers the partitions it was asked
-//! for: the first request and its answer name all of them, the later ones only what has changed.
+//! What a Fetch names. In a fetch session (KIP-227) a broker remembers the partitions that it was
+//! asked for. The first request and its response name all of them, and later ones only what has
+//! changed.
 //!
-//! One session a lane and broker; it outlives a connection. A partition stays in it while it is
-//! due: one that is paused, waits after a failure or is read elsewhere is forgotten, or the broker
-//! would answer for it at once, again and again. What the broker said last of each is kept, since
-//! an answer that does not name a partition says that this still holds.
+//! Each lane has one session per broker, which outlives a connection. A partition stays in it while
+//! it is due. A partition that is paused, waits after a failure or is read elsewhere is taken out,
+//! because the broker would respond for it at once, again and again. The last bounds of each
+//! partition are kept, since a response that does not name it means that they have not changed.
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::{self, FetchRequest};
@@ -22,7 +23,7 @@ use crate::model::Partition;
 
 /// The first version of Fetch with sessions.
 const SESSIONS_FROM: i16 = 7;
-/// From this version on topics are named by id.
+/// The first version of Fetch that names topics by id.
 const IDS_FROM: i16 = 13;
 /// The epoch that begins a session.
 const BEGIN: i32 = 0;
@@ -30,7 +31,7 @@ const BEGIN: i32 = 0;
 #[derive(Debug, Default)]
 pub(super) struct FetchSessions {
     all: Vec<FetchSession>,
-    /// Room for the next state of a session, kept.
+    /// Scratch for the next state of a session.
     spare: Vec<SessionEntry>,
 }
 
@@ -38,15 +39,16 @@ pub(super) struct FetchSessions {
 struct FetchSession {
     lane: Lane,
     node: BrokerId,
-    /// Which link its last request went by.
+    /// The link of its last request.
     link: LinkId,
-    /// 0: the broker has given none.
+    /// 0 if the broker has given none.
     id: i32,
-    /// Of the request in flight, or the next one.
+    /// The epoch of the request in flight, or of the next one.
     epoch: i32,
-    /// Whether it was begun with ids of topics: that can't change (FETCH_SESSION_TOPIC_ID_ERROR).
+    /// Whether it names topics by id. That can't change within a session
+    /// (FETCH_SESSION_TOPIC_ID_ERROR).
     by_id: bool,
-    /// As the broker has them, by partition.
+    /// The partitions that the broker remembers, sorted.
     entries: Vec<SessionEntry>,
 }
 
@@ -55,24 +57,25 @@ struct FetchSession {
 struct SessionEntry {
     due: DueRead,
     id: Uuid,
-    /// What it said last; `None`: nothing yet, or an error.
+    /// The bounds that it reported last. `None`: none yet, or an error.
     told: Option<Bounds>,
 }
 
-/// What an answer tells.
+/// What a response reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tells {
     /// Every partition that was asked for.
     All,
-    /// Those with news.
+    /// The partitions that have changed.
     News,
-    /// That the session is over, and nothing else: another begins with the next request.
+    /// Only that the session is over. Another begins with the next request.
     Over,
 }
 
 impl FetchSessions {
-    /// A request for `group`, all of one broker and lane and in order, in a version the broker
-    /// knows. Where it names all, it begins with the partition `first`. Sessions only if `wanted`.
+    /// A request for `group`, which is of one broker and lane and sorted, in a version that the
+    /// broker knows. A request that names all partitions begins with number `first`. Without
+    /// `wanted` no session is used.
     pub(super) fn ask(
         &mut self,
         group: &[DueRead],
@@ -128,7 +131,7 @@ impl FetchSessions {
         (version, request)
     }
 
-    /// The header of an answer came. Errors of the session itself concern no partition.
+    /// The header of a response. An error of the session itself concerns no partition.
     pub(super) fn on_answer(&mut self, link: LinkId, id: i32, code: Code) -> Tells {
         // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, INCONSISTENT_TOPIC_ID,
         // FETCH_SESSION_TOPIC_ID_ERROR.
@@ -151,14 +154,14 @@ impl FetchSessions {
         }
         session.id = id;
         session.epoch = match (id, session.epoch) {
-            (0, _) => BEGIN, // It has too many; the next request may be lucky.
+            (0, _) => BEGIN, // The broker has no room for another session now.
             (_, i32::MAX) => 1,
             (_, epoch) => epoch + 1,
         };
         if begun { Tells::All } else { Tells::News }
     }
 
-    /// What an answer said of a partition; `None`: an error.
+    /// A response reports these bounds of a partition. `None`: an error.
     pub(super) fn on_told(
         &mut self,
         link: LinkId,
@@ -170,7 +173,7 @@ impl FetchSessions {
         }
     }
 
-    /// What the broker said last of a partition that its answer does not name.
+    /// The last bounds of a partition that a response does not name.
     pub(super) fn told(
         &mut self,
         link: LinkId,
@@ -179,7 +182,7 @@ impl FetchSessions {
         self.of(link)?.entry(partition)?.told
     }
 
-    /// What the broker has of the session, or had sent us, is not known any more.
+    /// A request or a response was lost, so the state of the session is unknown.
     pub(super) fn on_lost(&mut self, link: LinkId) {
         if let Some(session) = self.of(link) {
             session.start_over();
@@ -204,8 +207,8 @@ impl FetchSession {
         }
     }
 
-    /// The next request begins another session, and ends this one by naming it. What was said in
-    /// this one is kept until then: the rest of the answer may lean on it.
+    /// The next request begins another session, and ends this one by naming it. The bounds of this
+    /// one are kept until then, since the rest of the response may depend on them.
     fn start_over(&mut self) {
         self.epoch = BEGIN;
     }
@@ -217,8 +220,8 @@ impl FetchSession {
         found.ok().map(|at| &mut self.entries[at])
     }
 
-    /// Takes `group` for what the broker has from now on. Gives what is new to it, and what it
-    /// shall forget.
+    /// Makes `group` the partitions that the broker remembers. Returns those that are new or
+    /// changed, and those to take out.
     fn merge(
         &mut self,
         group: &[DueRead],
@@ -242,7 +245,7 @@ impl FetchSession {
                     entry.told
                 }
                 other => {
-                    gone.extend(other); // Another log under the name.
+                    gone.extend(other); // The topic was re-created.
                     changed.push(due);
                     None
                 }
@@ -255,9 +258,9 @@ impl FetchSession {
     }
 }
 
-/// How the topics of a request are called.
+/// The names of the topics in a request.
 struct Names {
-    /// By handle.
+    /// Sorted by handle.
     topics: Vec<(TopicHandle, StrBytes, Uuid)>,
     by_id: bool,
 }

@@ -1,10 +1,10 @@
-//! Frames of a connection: what Kafka cuts its stream into.
+//! Frames of a connection.
 
 use bytes::{Bytes, BytesMut};
 
 use super::KafkaError;
 
-/// Cuts a stream into frames: a length of 4 bytes and as many bytes.
+/// Cuts a stream into frames: a length of 4 bytes, and as many bytes.
 #[derive(Debug)]
 pub(super) struct Frames {
     max: u32,
@@ -23,8 +23,8 @@ impl Frames {
         }
     }
 
-    /// Takes from the front of `bytes` until a frame is whole or nothing is left. The length is
-    /// checked before memory is taken for it.
+    /// Takes from the front of `bytes` until a frame is complete or nothing is left. The length is
+    /// checked before memory is allocated for it.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, KafkaError> {
         while self.body.is_none() {
             let Some((&byte, rest)) = bytes.split_first() else {

@@ -1,5 +1,4 @@
-//! What a client did, for whoever counts: requests answered and failed, connections made and lost,
-//! silence that brokers asked for.
+//! Events for metrics: requests answered and failed, connections made and lost, throttling.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,65 +6,65 @@ use std::time::Duration;
 use super::{Address, KafkaError, TopicHandle};
 use crate::model::Partition;
 
-/// One thing to count. `api` is its key in the protocol.
+/// An event for metrics. `api` is the key of the API in the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetricEvent {
     /// A response came.
     Answered {
-        /// Of which API.
+        /// The API's key.
         api: i16,
-        /// Which broker it was.
+        /// The broker that responded.
         broker: Address,
-        /// From when the request was made. A Fetch waits at the broker for news.
+        /// The time since the request. A Fetch waits at the broker for records.
         took: Duration,
     },
-    /// The response was one to a Fetch, and none that throttles or refuses it.
+    /// A response to a Fetch came that neither throttles nor rejects it.
     Fetched {
-        /// Which broker it was.
+        /// The broker that responded.
         broker: Address,
-        /// From when the request was made.
+        /// The time since the request.
         took: Duration,
-        /// For how long the broker was allowed to wait for news.
+        /// How long the broker was allowed to wait for records.
         wait: Duration,
-        /// Whether records came with it.
+        /// Whether the response had records.
         records: bool,
     },
     /// A request was lost with its connection, or something in a response was an error.
     Failed {
-        /// Of which API.
+        /// The API's key.
         api: i16,
-        /// Which broker it was; `None`: its connection broke while its answers were looked at.
+        /// The broker. `None` if its connection broke while its responses were handled.
         broker: Option<Address>,
-        /// The partition that a broker refused, if it was one read or written.
+        /// The partition that the error is about, if it was read or written.
         partition: Option<(TopicHandle, Partition)>,
-        /// Why.
+        /// The cause.
         error: KafkaError,
     },
-    /// A connection stands.
+    /// A connection was established.
     Connected(Address),
-    /// A connection ended, or did not come to stand.
+    /// A connection ended, or could not be established.
     Disconnected {
-        /// To which broker.
+        /// The broker at the other end.
         broker: Address,
-        /// Whether it stood.
+        /// Whether it was established.
         stood: bool,
-        /// `None`: in good order, by either side.
+        /// The cause. `None` if either side closed it in good order.
         error: Option<KafkaError>,
     },
-    /// A broker asked for silence on a connection (KIP-219).
+    /// A broker throttled a connection (KIP-219).
     Throttled(Duration),
 }
 
-/// MetricEvents nobody has asked for yet: a driver that counts asks once a turn, and a turn has no
+/// Events that wait for the driver. It takes them once a turn, and a turn has no
 /// more but where some thousand partitions are refused in it.
 const METRIC_EVENTS_MAX: usize = 4096;
 
-/// Room beyond it for connections that came and went, of which a turn has a few: one that is not
-/// counted out again would be shown as open for ever.
+/// Room beyond it for connections that were made or lost, of which a turn has a few. A lost one that
+/// is not counted would be shown as open for ever.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// A queue of facts. What does not fit is lost, and with it nothing but a place in a sum or a
-/// histogram: state that readiness, the log or a decision leans on comes as [`super::Event`].
+/// A queue of events for metrics. Events that do not fit are dropped, which only falsifies sums and
+/// histograms: readiness, the log and all decisions use [`super::Event`].
 #[derive(Debug, Default)]
 pub(super) struct MetricEvents(VecDeque<MetricEvent>);
 

@@ -2,13 +2,17 @@
 //! bytes, outcomes and `now`, and gives bytes, events and its next deadline; sockets, names and
 //! clocks are the driver's.
 //!
-//! Five rooms in one: the *directory* (topics, ids, configs, leaders), the *reader* (partitions
-//! from offsets to [`crate::log::Batch`]es), the *writer* (records to appended, refused or
-//! unknown), the *ends* of partitions, for barriers, and the ends of *epochs*, by which a log that
-//! was cut back is told. They share *links*: one connection, one broker, one purpose, because Kafka
-//! answers a connection in order and a long poll blocks what is behind it.
+//! A client has five parts:
+//! - the *directory*: topics, ids, configs, leaders;
+//! - the *reader*: partitions from offsets to [`crate::log::Batch`]es;
+//! - the *writer*: records to appended, refused or unknown;
+//! - the *ends* of partitions, for barriers;
+//! - the ends of *epochs*, which show that an unclean election has cut a log back.
 //!
-//! A turn of the driver: tell what happened (`on_*`, `produce`, `read`, ...), then
+//! They share *links*. A link is one connection to one broker for one purpose, because Kafka
+//! answers a connection in order, and a long poll blocks what is behind it.
+//!
+//! Order of calls in a turn: report what happened (`on_*`, `produce`, `read`, ...), then
 //! [`Client::on_time`] once, then drain `next_open`, `next_writable`, `next_close`, `next_event`,
 //! then arm a timer for [`Client::next_deadline`].
 //!
@@ -70,7 +74,7 @@ mod writer;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_response;
 pub use client::{Client, DirectoryRole};
-pub use codes::{BadRecord, Concern, Denial, Doing};
+pub use codes::{BadRecord, CodeMeaning, Denial, Doing};
 pub use epochs::EpochEnd;
 pub use error::{Code, KafkaError, ProduceError, ProduceRefused, SaslError};
 pub use event::{Event, Isolation, Lane, LinkId, Produced, ReadId, ReadKey, StartAt, TopicHandle};

@@ -16,11 +16,11 @@ use super::wire::{self, Api};
 use super::{Code, KafkaError};
 use crate::model::{LeaderEpoch, Offset, Partition};
 
-/// Timestamps that stand for an end of the log.
+/// Timestamps that mean an end of the log.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-/// One question to one leader: the same end of some partitions.
+/// A question to one leader: the same end of some partitions.
 pub(super) struct OffsetsQuestion<'a> {
     pub(super) node: BrokerId,
     pub(super) earliest: bool,
@@ -94,7 +94,7 @@ pub(super) fn decode(
     }
 }
 
-/// The offset an answer gives for one partition.
+/// The offset that a response gives for one partition.
 pub(super) fn offset_of(
     found: &ListOffsetsPartitionResponse,
     cx: &mut Context<'_>,

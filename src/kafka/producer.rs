@@ -1,5 +1,5 @@
-//! Who we are as an idempotent producer (KIP-98): the id under which new sequences begin, and the
-//! asking for one.
+//! The producer id of the idempotent producer (KIP-98), under which new sequences begin, and the
+//! request for one.
 
 use std::time::Duration;
 
@@ -17,28 +17,28 @@ use super::view::BrokerId;
 use super::wire::{self, Api};
 use crate::model::Instant;
 
-/// The producer id that the next new sequence takes.
+/// The producer id of the next new sequence.
 #[derive(Debug, Default)]
 pub(super) struct Producer {
     pub(super) newest: Option<Identity>,
     asking: bool,
     not_before: Instant,
-    /// In a row.
+    /// Failed requests in a row.
     pub(super) failures: u32,
-    /// Why there is none.
+    /// Why there is no producer id.
     pub(super) error: Option<ProduceError>,
 }
 
 impl Producer {
     /// A partition gave up its sequence under this id. No later sequence of that partition may be
-    /// under the same id, so the id is no longer given out. Others go on with it.
+    /// under the same id, so new sequences get another one. Other partitions keep the id.
     pub(super) fn retire(&mut self, identity: Option<Identity>) {
         if identity.is_some() && self.newest == identity {
             self.newest = None;
         }
     }
 
-    /// Asks for an id where there is none.
+    /// Requests an id if there is none.
     pub(super) fn ask(&mut self, node: BrokerId, cx: &mut Context<'_>) {
         if self.newest.is_some() || self.asking {
             return;
@@ -52,7 +52,7 @@ impl Producer {
         };
         let id = link.id();
         let sent = link.ask(RequestTag::ProducerId, Api::InitProducerId, window, |_| {
-            // The crate's default is an empty transactional id, which is not none.
+            // The crate's default is an empty transactional id, which differs from none.
             InitProducerIdRequest::default()
                 .with_transactional_id(None)
                 .with_transaction_timeout_ms(60_000)
@@ -63,7 +63,7 @@ impl Producer {
         }
     }
 
-    /// A producer id came, or an error.
+    /// The response with a producer id, or with an error.
     pub(super) fn on_answer(
         &mut self,
         link: LinkId,
@@ -92,7 +92,7 @@ impl Producer {
         }
     }
 
-    /// None will come: it is asked for again.
+    /// The request failed: it is retried.
     pub(super) fn on_lost(&mut self, cx: &mut Context<'_>) {
         self.asking = false;
         self.failures += 1;

@@ -1,4 +1,4 @@
-//! One read: where it stands, which broker it asks, and when it tries again after a failure.
+//! One read: its position, the broker it asks, and when it is retried after a failure.
 
 use super::KafkaError;
 use super::bounds::Bounds;
@@ -10,15 +10,15 @@ use super::view::BrokerId;
 use crate::log::Next;
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
-/// Where a read stands.
+/// The position of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadPlace {
-    /// The broker must say where this is. `wanted`: what turned out to be out of range.
+    /// An end of the log, which a broker must name. `wanted`: the offset that was out of range.
     Sought {
         earliest: bool,
         wanted: Option<Offset>,
     },
-    /// Here.
+    /// A known position.
     At(Next),
 }
 
@@ -27,9 +27,9 @@ pub(super) struct Read {
     pub(super) place: ReadPlace,
     /// Tells this read from an earlier one of the same key.
     pub(super) generation: u32,
-    /// The epoch of the leader that is known to have what was read: of another one it is asked.
+    /// The epoch of the leader that has what was read. A leader of another epoch is asked first.
     pub(super) checked: LeaderEpoch,
-    /// The link whose answer it waits for.
+    /// The link on which it waits for a response.
     pub(super) flight: Option<LinkId>,
     /// The number of the Fetch that asked for it last. Zero: none did.
     pub(super) asked_in: u64,
@@ -39,15 +39,15 @@ pub(super) struct Read {
     pub(super) paused: bool,
     pub(super) started: bool,
     pub(super) failures: u32,
-    /// What was last told as `ReadFailed` or as an undecodable header.
+    /// The last error that was reported as `ReadFailed` or as an undecodable header.
     pub(super) told: Option<KafkaError>,
-    /// Grows where a broker answers with less than one batch.
+    /// Grows if a broker responds with less than one batch.
     pub(super) bytes_max: u32,
-    /// The broker in our rack that the leader named (KIP-392), and for how long it is asked.
+    /// The broker in the client's rack that the leader named (KIP-392), and until when it is asked.
     replica: Option<(BrokerId, Instant)>,
-    /// Until then no other broker than the leader is asked: one has failed.
+    /// Until then only the leader is asked, because another broker has failed.
     pub(super) leader_until: Instant,
-    /// Where the log begins and ends, as its leader said last.
+    /// Where the log begins and ends, as its leader reported last.
     leader_bounds: Option<Bounds>,
 }
 
@@ -84,8 +84,8 @@ impl Read {
         }
     }
 
-    /// The ends of the log, of which whoever was asked told its own. A follower may lag, and its
-    /// retention is its own: what the leader had when it was asked last, the log has.
+    /// The bounds of the log, from those that a broker reports. A follower may lag, and has its own
+    /// retention, so its bounds are corrected by the leader's last ones.
     pub(super) fn bounds(&mut self, told: Bounds) -> Bounds {
         match self.leader_bounds.filter(|_| self.replica.is_some()) {
             Some(leader) => told.beside(leader),
@@ -100,7 +100,7 @@ impl Read {
         self.bytes_max = cx.settings.partition_bytes_max;
     }
 
-    /// The broker in the client's rack, while it exists and answers.
+    /// The broker in the client's rack, while it exists and responds.
     pub(super) fn replica(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<BrokerId> {
         let (node, until) = self.replica?;
         let peer = Peer::Node(node);
@@ -128,20 +128,21 @@ impl Read {
         self.replica.is_some()
     }
 
-    /// The leader says who has the partition in our rack.
+    /// The leader names a broker in the client's rack that has the partition.
     pub(super) fn go_to(&mut self, node: BrokerId, cx: &mut Context<'_>) {
         self.replica = Some((node, cx.now.mono.after(cx.settings.metadata_refresh)));
         *cx.stale |= cx.view.address(node).is_none();
     }
 
-    /// Another leader's epoch, under which the read may go on. What the last one said of the log's
-    /// end may be of a branch that is cut off.
+    /// The read may continue under a leader of this epoch. The bounds that the last leader reported
+    /// may be of a branch of the log that was cut off.
     pub(super) fn on_leader(&mut self, epoch: LeaderEpoch) {
         self.checked = epoch;
         (self.leader_bounds, self.replica) = (None, None);
     }
 
-    /// Goes back to the leader, for as long as metadata is good for. False: it was there.
+    /// Goes back to the leader until the next refresh of metadata. Returns false if the leader was
+    /// asked already.
     pub(super) fn leave_replica(&mut self, cx: &Context<'_>) -> bool {
         let left = self.replica.take().is_some();
         if left {
@@ -151,18 +152,18 @@ impl Read {
     }
 }
 
-/// A read that may be asked for now.
+/// A read that may be part of a Fetch now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DueRead {
     pub(super) lane: Lane,
-    /// Whom to ask.
+    /// The broker to ask.
     pub(super) node: BrokerId,
     pub(super) key: ReadKey,
     pub(super) leader_epoch: LeaderEpoch,
     pub(super) next: Next,
     pub(super) bytes_max: u32,
     pub(super) started: bool,
-    /// Another broker than the leader will do.
+    /// Whether another broker than the leader may serve it.
     pub(super) any_replica: bool,
     /// See [`Read::asked_in`].
     pub(super) asked_in: u64,
@@ -174,19 +175,19 @@ impl DueRead {
         (self.key.topic, self.key.partition)
     }
 
-    /// Whether a broker that knows the one need not be told the other.
+    /// Whether a session that has the one entry need not be sent the other.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         let asks = |due: &Self| (due.leader_epoch, due.next, due.bytes_max);
         asks(self) == asks(other)
     }
 }
 
-/// A read can't go on for now. What newer metadata mends is told only if it does not, since
-/// leaders move all the time.
+/// A read can't continue for now. An error that newer metadata usually resolves is reported only if
+/// it lasts, since leaders move all the time.
 pub(super) fn fail(key: ReadKey, read: &mut Read, error: KafkaError, cx: &mut Context<'_>) {
     const ROUTINE_FAILURES: u32 = 3;
     if read.leave_replica(cx) {
-        return; // Another broker is asked at once.
+        return; // The leader is asked at once.
     }
     read.failures += 1;
     read.not_before = cx.retry_at(read.failures);

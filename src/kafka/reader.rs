@@ -76,14 +76,14 @@ impl Reader {
         read.is_some_and(|it| it.flight.is_some() || it.unpacking)
     }
 
-    /// The view is newer: whatever waits for that may try at once.
+    /// The view is newer: reads that wait for that are retried at once.
     pub(super) fn on_view(&mut self) {
         for (_, read) in self.reads.iter_mut() {
             read.not_before = Instant::ZERO;
         }
     }
 
-    /// Another log stands behind the name: nothing of these reads is true any more.
+    /// The topic was re-created: its reads end.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle) {
         self.backlog.forget_topic(topic);
         self.reads.remove_topic(topic);
@@ -106,7 +106,7 @@ impl Reader {
                 cx.wake.at(read.not_before);
             } else if let Some((leader, leader_epoch)) = cx.leader(key.topic, key.partition)
                 && (read.checked == leader_epoch
-                    || epochs.stands((key, read), next, leader_epoch, cx))
+                    || epochs.may_continue((key, read), next, leader_epoch, cx))
             {
                 // A log that was cut back has moved it.
                 let ReadPlace::At(next) = read.place else {
@@ -163,7 +163,7 @@ impl Reader {
         }
         let (wait, window) = wait(group, cx);
         let idle = cx.link(node, Purpose::Fetch(lane));
-        // Whoever comes while one is in flight goes with the next one.
+        // Reads that become due while a Fetch is in flight go with the next one.
         let Some(link) = idle.filter(|link| link.in_flight() == 0) else {
             return;
         };
@@ -189,7 +189,7 @@ impl Reader {
             .with_min_bytes(1)
             .with_max_bytes(cx.settings.fetch_bytes_max as i32)
             .with_isolation_level(1);
-        // Who names no rack is served by the leader: for all of them, if one of them needs that.
+        // Without a rack the leader serves the request: for all reads, if one of them needs that.
         if version >= RACKS_FROM && group.iter().all(|due| due.any_replica) {
             request.rack_id = StrBytes::from_string(cx.settings.rack.clone());
         }
@@ -209,7 +209,7 @@ impl Reader {
         }
     }
 
-    /// A Fetch was answered.
+    /// The response to a Fetch.
     pub(super) fn on_fetched(
         &mut self,
         (link, lane): (LinkId, Lane),
@@ -225,7 +225,8 @@ impl Reader {
             }
         };
         cx.links.throttle(link, response.throttle_time_ms, cx.now);
-        // Over its quota, Kafka answers with nothing at all (KIP-219); not even news are told.
+        // If the client exceeds its quota, Kafka responds without any partition (KIP-219), even
+        // without those that have changed.
         let muted = response.throttle_time_ms > 0 && response.responses.is_empty();
         let whole = Code(response.error_code);
         let tells = self.sessions.on_answer(link, response.session_id, whole);
@@ -247,7 +248,7 @@ impl Reader {
         let mut records = PackedResponse::new(link, (lane, peer), budget);
         for topic in response.responses {
             let Some(handle) = cx.topics.find(&topic.topic, topic.topic_id) else {
-                self.sessions.on_lost(link); // What it says is told once.
+                self.sessions.on_lost(link); // The broker does not report it again.
                 continue;
             };
             for data in topic.partitions {
@@ -275,14 +276,14 @@ impl Reader {
         }
     }
 
-    /// What is still in flight on a link may be asked for again.
+    /// The reads that are still in flight on a link may be asked for again.
     fn land(&mut self, link: LinkId) {
         for (_, read) in self.reads.iter_mut() {
             read.flight = read.flight.filter(|flight| *flight != link);
         }
     }
 
-    /// Partitions that an answer does not name: what was said of them still holds.
+    /// Partitions that a response does not name: what was reported of them last is still true.
     fn on_unnamed(&mut self, link: LinkId, tells: Tells, cx: &mut Context<'_>) {
         let mut to_tell = Vec::new();
         for (key, read) in self.reads.iter_mut() {
@@ -341,7 +342,7 @@ impl Reader {
         const OFFSET_OUT_OF_RANGE: i16 = 1;
         match data.error_code {
             0 => {}
-            // Only the leader knows where the log ends.
+            // Only the leader knows where the log ends, so it is asked next.
             OFFSET_OUT_OF_RANGE if read.leave_replica(cx) => return,
             OFFSET_OUT_OF_RANGE => {
                 read.place = ReadPlace::Sought {
@@ -365,7 +366,7 @@ impl Reader {
             cx.events.push_back(Event::Started { read, from, end });
         }
         if data.preferred_read_replica.0 >= 0 {
-            // It comes without records, and with the leader's bounds: these are told.
+            // The response comes without records and with the leader's bounds, which are reported.
             read.go_to(BrokerId(data.preferred_read_replica.0), cx);
         }
         let with_records = has_records(&data);
@@ -446,7 +447,7 @@ impl Reader {
         start_offsets::on_lost(&mut self.reads, asked, error, cx);
     }
 
-    /// A link is gone with what was in flight on it.
+    /// A link has ended with the Fetch in flight on it.
     pub(super) fn on_lost(&mut self, link: LinkId, error: &KafkaError, cx: &mut Context<'_>) {
         *cx.stale = true;
         self.sessions.on_lost(link);
@@ -473,7 +474,7 @@ fn on_unpacked(key: ReadKey, read: &mut Read, progress: Progress, cx: &mut Conte
         read.failures += 1;
         read.not_before = cx.retry_at(read.failures);
     } else if progress.cut_short {
-        // Before KIP-74 a batch larger than asked for came cut off, for ever.
+        // Before KIP-74 brokers cut off a batch that is larger than asked for, every time.
         read.bytes_max = read.bytes_max.saturating_mul(2);
         read.bytes_max = read.bytes_max.min(cx.settings.frame_bytes_max / 2);
         read.failures += 1;
@@ -493,8 +494,8 @@ fn replica_silent_from(read: &Read, cx: &Context<'_>) -> Option<Instant> {
     cx.silence().link_from(link, Silent::Unavailable)
 }
 
-/// How long the broker may wait for news: not at all while some read has not started, for its
-/// first answer says where the log's end is.
+/// How long the broker may wait for records. Not at all while a read has not started, because the
+/// first response shows where the log ends.
 fn wait(group: &[DueRead], cx: &Context<'_>) -> (Duration, ResponseWindow) {
     let all_started = group.iter().all(|due| due.started);
     let wait = match (all_started, group[0].lane) {

@@ -1,7 +1,7 @@
-//! Who we are: SASL within Kafka's frames (KIP-43, KIP-152), after the versions are known and
-//! before anything is asked. The same again on a connection whose session ends (KIP-368).
+//! SASL within Kafka's frames (KIP-43, KIP-152): after the versions are known, before any request
+//! of the client, and again when a session ends (KIP-368).
 //!
-//! An [`Exchange`] is one connection's; [`Auth`] is what all connections of a client share.
+//! Each connection has its own [`Exchange`]. All connections of a client share [`Auth`].
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -11,31 +11,32 @@ use super::error::{SaslError, sanitize};
 use super::scram::{SaltRequest, Salted, SaslStep, Scram, ScramHash};
 use crate::model::Secret;
 
-/// How a client proves who it is.
+/// How a client authenticates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sasl {
-    /// RFC 4616: name and password as they are.
+    /// RFC 4616: name and password in plain text.
     Plain {
-        /// Who.
+        /// The user's name.
         user: String,
         /// Its password.
         password: Secret,
     },
     /// RFC 5802, RFC 7677.
     Scram {
-        /// Which of the two.
+        /// The hash function.
         hash: ScramHash,
-        /// Who.
+        /// The user's name.
         user: String,
         /// Its password.
         password: Secret,
     },
-    /// RFC 7628: a token, which comes by [`super::Client::set_token`]. Until then nobody is called.
+    /// RFC 7628: a token, which [`super::Client::set_token`] sets. Until then no connection is
+    /// made.
     OauthBearer,
 }
 
 impl Sasl {
-    /// As brokers call it.
+    /// The mechanism's name in SASL.
     #[must_use]
     pub const fn mechanism(&self) -> &'static str {
         match self {
@@ -49,8 +50,8 @@ impl Sasl {
     }
 }
 
-/// 32 bytes of true randomness, for nonces: what a client's jitter is made of may be guessed from
-/// the numbers it has shown. Not shown itself.
+/// 32 random bytes of the operating system, for nonces. The generator of a client's jitter would
+/// not do: its state can be computed from its numbers. `Debug` does not show them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entropy(pub [u8; 32]);
 
@@ -64,7 +65,7 @@ impl std::fmt::Debug for Entropy {
 #[derive(Debug)]
 pub(super) struct Auth {
     sasl: Option<Sasl>,
-    /// OAUTHBEARER's, once it has come.
+    /// The token of OAUTHBEARER, once it is set.
     token: Option<Secret>,
     salted: Option<Salted>,
     /// The request for another thread, until the driver takes it.
@@ -88,7 +89,7 @@ impl Auth {
         }
     }
 
-    /// Whether connections begin with SASL.
+    /// The mechanism, if connections begin with SASL.
     pub(super) const fn mechanism(&self) -> Option<&'static str> {
         match &self.sasl {
             Some(sasl) => Some(sasl.mechanism()),
@@ -96,7 +97,7 @@ impl Auth {
         }
     }
 
-    /// Whether a connection made now could say who we are.
+    /// Whether a connection made now could authenticate.
     pub(super) const fn is_able(&self) -> bool {
         !matches!((&self.sasl, &self.token), (Some(Sasl::OauthBearer), None))
     }
@@ -123,7 +124,7 @@ impl Auth {
         }
     }
 
-    /// The broker has refused, in its words.
+    /// The error for credentials that the broker rejects. `message` is the broker's text.
     pub(super) fn refused(&self, message: &str) -> SaslError {
         let user = match &self.sasl {
             Some(Sasl::Plain { user, .. } | Sasl::Scram { user, .. }) => user.clone(),
@@ -142,7 +143,7 @@ impl Auth {
         BASE64_URL.encode(&tag.as_ref()[..24])
     }
 
-    /// Begins an exchange: its first message.
+    /// Begins an exchange. Returns it with its first message.
     pub(super) fn begin(&mut self) -> (Exchange, Vec<u8>) {
         let nonce = self.next_nonce();
         match &self.sasl {
@@ -163,12 +164,12 @@ impl Auth {
     }
 }
 
-/// One exchange under way.
+/// The state of one exchange.
 #[derive(Debug)]
 pub(super) enum Exchange {
     Plain,
     Scram(Scram),
-    /// What the broker has against the token, once it has said so (RFC 7628 3.2.2).
+    /// Why the broker rejects the token, once it has responded so (RFC 7628 3.2.2).
     Bearer(Option<String>),
 }
 
@@ -201,7 +202,7 @@ impl Exchange {
         }
     }
 
-    /// What the broker said before it refused.
+    /// Why the broker is about to reject the token, if it has said so.
     pub(super) fn against(&self) -> Option<&str> {
         match self {
             Self::Bearer(against) => against.as_deref(),

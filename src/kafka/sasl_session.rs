@@ -1,23 +1,23 @@
-//! For how long a broker believes us (KIP-368): when to say again who we are, and when it is too
+//! The lifetime of an authenticated session (KIP-368): when to log in again, and when it is too
 //! late for that.
 
 use std::time::Duration;
 
 use crate::model::{FastRandom, Instant};
 
-/// How long after its end a session may be renewed: what was in flight had to be waited for, and
-/// brokers look at the clock only when something else than SASL is asked.
+/// How long after its end a session may still be renewed. Responses in flight had to be waited for,
+/// and a broker checks the session only when it receives another request than SASL's.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SaslSession {
-    /// From here on nothing new is asked, and when all is answered SASL begins anew.
+    /// From here on no request is sent. Once all responses have come, SASL is repeated.
     pub(super) renew_at: Instant,
     end_at: Instant,
 }
 
 impl SaslSession {
-    /// One that lives for so long; `None`: for ever.
+    /// A session of this lifetime. `None`: it has no end.
     pub(super) fn new(lifetime_ms: i64, now: Instant, jitter: &mut FastRandom) -> Option<Self> {
         let lifetime = u64::try_from(lifetime_ms).ok().filter(|&ms| ms > 0)?;
         // Between 80 and 90 %, so that connections made together are not renewed together.

@@ -1,9 +1,9 @@
-//! The client's side of SCRAM (RFC 5802, RFC 7677): the password never crosses, and the broker has
-//! to show that it knows it too.
+//! The client's side of SCRAM (RFC 5802, RFC 7677): the password is never sent, and the broker must
+//! prove that it knows it too.
 //!
-//! Names and passwords go as they are, in UTF-8. The RFC wants SASLprep before; Kafka's brokers do
-//! not do it either (`ScramFormatter.normalize` takes the bytes), so doing it here would keep out
-//! who is let in everywhere else.
+//! Names and passwords are sent as UTF-8 without SASLprep, which the RFC asks for. Kafka's brokers
+//! do not apply it either (`ScramFormatter.normalize` takes the bytes), so applying it here would
+//! reject users that all other clients can log in.
 
 use std::num::NonZeroU32;
 
@@ -14,16 +14,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::error::SaslError;
 use crate::model::Secret;
 
-/// RFC 7677 4 asks for this many at least, and so do Kafka's brokers. Fewer would make what crosses
-/// a cheaper thing to guess passwords from: whoever can put itself between would say 1.
+/// The minimum of RFC 7677 4, and of Kafka's brokers. A peer that poses as the broker would ask for
+/// one iteration, which makes passwords cheap to guess from the messages.
 const ITERATIONS_MIN: u32 = 4_096;
-/// Kafka's tools refuse more than 16,384. Every 4,096 iterations take 1 to 2 ms.
+/// Kafka's tools reject more than 16,384. Every 4,096 iterations take 1 to 2 ms.
 const ITERATIONS_MAX: u32 = 65_536;
 
-/// Bytes of a salt; brokers have 16 to 32.
+/// Bytes of a salt. Brokers use 16 to 32.
 const SALT_BYTES_MAX: usize = 1_024;
 
-/// Which hash.
+/// The hash function of SCRAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScramHash {
     /// SCRAM-SHA-256.
@@ -125,19 +125,20 @@ pub(super) enum SaslStep {
     Salt(SaltRequest),
 }
 
-/// One exchange.
+/// The state of one exchange.
 #[derive(Debug)]
 pub(super) struct Scram {
     hash: ScramHash,
     nonce: String,
     /// `client-first-message-bare`.
     first: String,
-    /// What the broker has to sign with, once our proof is sent.
+    /// The signature that the broker must send, once the client's proof is sent.
     expected: Option<hmac::Tag>,
 }
 
 impl Scram {
-    /// Begins; gives `client-first-message`. No channel is bound (`n`): Kafka knows no `-PLUS`.
+    /// Begins an exchange. Returns `client-first-message`. No channel is bound (`n`), because Kafka
+    /// has no `-PLUS` mechanism.
     pub(super) fn new(hash: ScramHash, user: &str, nonce: String) -> (Self, Vec<u8>) {
         let user = user.replace('=', "=3D").replace(',', "=2C");
         let first = format!("n={user},r={nonce}");
@@ -152,7 +153,8 @@ impl Scram {
         (scram, message)
     }
 
-    /// Answers the broker: with our proof; and, when it has proved itself, with nothing.
+    /// Takes the broker's message: answers the first one with the client's proof, and checks the
+    /// broker's proof in the second one.
     pub(super) fn on_message(
         &mut self,
         message: &[u8],
@@ -175,7 +177,7 @@ impl Scram {
         password: &Secret,
         salted: Option<&Salted>,
     ) -> Result<SaslStep, SaslError> {
-        // RFC 5802 5.1: an `m` in front is an extension that must be understood.
+        // RFC 5802 5.1: an `m` at the start is an extension that must be understood.
         if message.starts_with("m=") {
             return Err(SaslError::Scram("an extension that nobody here knows"));
         }
@@ -226,7 +228,7 @@ fn on_final(message: &str, expected: &hmac::Tag) -> Result<(), SaslError> {
         .map_err(|_| SaslError::Impostor)
 }
 
-/// The value of an attribute. Values may hold `=`, never a comma.
+/// The value of an attribute. Values may contain `=`, but no comma.
 fn attribute(message: &str, name: char) -> Option<&str> {
     let mut parts = message.split(',');
     parts.find_map(|part| part.strip_prefix(name)?.strip_prefix('='))

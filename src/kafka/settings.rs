@@ -1,11 +1,11 @@
-//! What the client is told before it starts. Every number bounds memory, work or waiting.
+//! The settings of a client. Every number bounds memory, work or waiting.
 
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::sasl::{Entropy, Sasl};
 
-/// Where a broker listens: a name or an address, and a port. Names are resolved by the driver.
+/// The address of a broker: a name or an IP address, and a port. The driver resolves names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     /// A DNS name or an IP address, without brackets.
@@ -26,49 +26,49 @@ impl std::fmt::Display for Address {
 /// Settings of one client: the connections of one shard to one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `client.id` in each request: what quotas and broker logs name.
+    /// `client.id` in each request. Quotas and broker logs name it.
     pub client_id: String,
-    /// Brokers to ask first, and again when every known one fails. Not empty where the client owns
+    /// Brokers to ask first, and again when every known broker fails. Not empty if the client owns
     /// the directory.
     pub bootstrap: Vec<Address>,
-    /// Who we are, for clusters that ask.
+    /// The credentials, for clusters that require SASL.
     pub sasl: Option<Sasl>,
-    /// For nonces, where `sasl` has them.
+    /// For the nonces of SASL.
     pub entropy: Entropy,
-    /// How long a connection may take to stand, TLS and all.
+    /// How long a connection may take to be established, including TLS.
     pub connect_timeout: Duration,
-    /// How long a request may go unanswered (a Fetch: beyond its own wait) before the connection
-    /// is given up: a frozen broker is left after it.
+    /// How long a request may have no response before the connection is given up. A Fetch has its
+    /// own wait in addition.
     pub request_timeout: Duration,
-    /// A connection that nobody needed for so long is closed: before the broker does it (after
-    /// 10 min by default) or something between forgets it (some after 4), at the moment when a
-    /// command wants to be sent.
+    /// A connection that was not needed for this time is closed. Brokers do that after 10 min by
+    /// default, and some balancers after 4 min, maybe just when a command is to be sent.
     pub idle_timeout: Duration,
-    /// How long a Fetch waits at the broker for news.
+    /// How long a Fetch waits at the broker for records.
     pub fetch_wait_max: Duration,
     /// The same for the history lane, whose next read waits behind it.
     pub history_wait_max: Duration,
-    /// Whether brokers may be told once what is read, and then what changes (KIP-227).
+    /// Whether Fetches use sessions, in which they name only what has changed (KIP-227).
     pub fetch_sessions: bool,
-    /// Where we stand, for brokers that know their racks (KIP-392); empty: nowhere.
+    /// The rack of the gateway, for brokers that know their racks (KIP-392). Empty if there is
+    /// none.
     pub rack: String,
     /// Bytes of one Fetch response over all its partitions. One record batch may exceed it.
     pub fetch_bytes_max: u32,
     /// Bytes of one partition in a Fetch response. One record batch may exceed it.
     pub partition_bytes_max: u32,
-    /// Bytes of any response: a longer one ends the connection before anything is allocated. Must
+    /// Bytes of any response. A longer one ends the connection before memory is allocated. Must
     /// exceed `fetch_bytes_max` and each topic's `max.message.bytes`.
     pub frame_bytes_max: u32,
     /// Bytes one record batch may unpack to; a longer one is undecodable. Also how much one Fetch
     /// response may unpack to before the rest is left for the next.
     pub decompressed_bytes_max: u32,
-    /// How often metadata and topic configs are asked for when nothing is wrong.
+    /// How often metadata and topic configs are requested if nothing is wrong.
     pub metadata_refresh: Duration,
-    /// The first wait after a failure; doubles up to `backoff_max`, jittered by half.
+    /// The first wait after a failure. It doubles up to `backoff_max`, with jitter of one half.
     pub backoff_min: Duration,
     /// The longest wait after a failure.
     pub backoff_max: Duration,
-    /// From `produce` to the last try: a record not acknowledged by then is refused or unknown.
+    /// From `produce` to the last try. A record not acknowledged by then is refused or unknown.
     pub delivery_timeout: Duration,
     /// How long `ends` may take.
     pub ends_timeout: Duration,
@@ -85,7 +85,7 @@ pub struct Settings {
     pub stall_max: Duration,
     /// Bytes of one produced record batch; the topic's `max.message.bytes` may lower it.
     pub produce_bytes_max: u32,
-    /// Bytes of records taken and not yet answered, over all partitions.
+    /// Bytes of records whose outcome is not known, over all partitions.
     pub pending_produce_bytes_max: usize,
 }
 
@@ -96,8 +96,8 @@ impl Settings {
     }
 }
 
-/// What the config has by default, and what no config changes. A test of the home, where the two
-/// meet, fails when they differ.
+/// The defaults of the config, and settings that the config does not have. A test of the home fails
+/// if the two differ.
 impl Default for Settings {
     fn default() -> Self {
         const MIB: u32 = 1 << 20;

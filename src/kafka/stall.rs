@@ -12,7 +12,7 @@ use super::silence::Silent;
 use super::view::BrokerId;
 use crate::model::{Instant, Partition};
 
-/// Whether a broker owes us an answer for longer than a healthy one takes.
+/// Whether a response of the broker is overdue for longer than a healthy broker takes.
 pub(super) fn is_stalled(node: BrokerId, cx: &Context<'_>) -> bool {
     is_silent(node, Silent::Stalled, cx)
 }
@@ -49,15 +49,15 @@ fn is_stuck(queue: &Queue, leader: BrokerId, silent: Silent, cx: &Context<'_>) -
 /// before it has been stuck for longer than any record may wait.
 pub(super) fn is_away(key: (TopicHandle, Partition), queue: &Queue, cx: &Context<'_>) -> bool {
     let Some((node, _)) = cx.topics.leader(key.0, key.1) else {
-        return false; // A leader is elected in moments; the record waits so long.
+        return false; // A leader is elected within moments, and the record waits for it.
     };
     let stuck = queue.sent.is_some() && is_stuck(queue, node, Silent::Unavailable, cx);
     stuck || is_silent(node, Silent::Unavailable, cx)
 }
 
-/// Records that were taken up to this moment, and not sent, have waited long enough; `None`: what
-/// keeps them is no stall. A batch that was certainly not appended waits with them. A broker that
-/// throttles us answers, so what waits for that keeps its own deadline.
+/// Unsent records that were taken up to the returned moment have waited long enough. `None`: no
+/// stall delays them. A batch that was certainly not appended waits with them. A broker that
+/// throttles the client does respond, so records that wait for that keep their own deadline.
 pub(super) fn late(
     key: (TopicHandle, Partition),
     queue: &mut Queue,
@@ -102,7 +102,7 @@ pub(super) fn late(
         return None;
     }
     if !held_up {
-        // It may be held up later; whoever moves it does not ask here.
+        // It may be delayed later, without another event.
         cx.wake.at(now.after(cx.settings.stall));
         return None;
     }

@@ -12,7 +12,7 @@ use super::request_tag::RequestTag;
 use crate::log::Next;
 use crate::model::{LeaderEpoch, Partition};
 
-/// Asks where the reads begin that do not know it.
+/// Asks for the start of reads that have no offset yet.
 pub(super) fn pump(reads: &mut Reads, cx: &mut Context<'_>) {
     let mut sought = Vec::new();
     for (key, read) in reads.iter() {
@@ -55,7 +55,7 @@ pub(super) fn pump(reads: &mut Reads, cx: &mut Context<'_>) {
     }
 }
 
-/// Offsets came for some reads.
+/// The response with the offsets of some reads.
 pub(super) fn on_answer(
     reads: &mut Reads,
     link: LinkId,
@@ -91,8 +91,9 @@ pub(super) fn on_answer(
             match outcome {
                 Err(error) => fail(key, read, error, cx),
                 Ok(offset) => {
-                    // At the log's end it is the leader's own, so that an id made there before any
-                    // record can be checked. At its start it is of the record to come.
+                    // At the log's end the epoch is the leader's own, so that an event id made
+                    // there before any record can be checked. At the log's start it would be that
+                    // of the next record, so it is left out.
                     let epoch = u32::try_from(found.leader_epoch).ok();
                     let epoch = LeaderEpoch(epoch.filter(|_| !earliest));
                     read.place = ReadPlace::At(Next { offset, epoch });
@@ -108,7 +109,7 @@ pub(super) fn on_answer(
             }
         }
     }
-    // Whoever was left out of the answer asks again.
+    // Reads that the response does not answer ask again.
     on_lost(
         reads,
         asked,
@@ -117,7 +118,7 @@ pub(super) fn on_answer(
     );
 }
 
-/// The question is lost, or some of it was not answered.
+/// The request is lost, or the response lacks some reads.
 pub(super) fn on_lost(
     reads: &mut Reads,
     asked: &[(ReadKey, u32)],

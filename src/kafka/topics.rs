@@ -14,7 +14,7 @@ use crate::model::{LeaderEpoch, LogIdentity, Partition, TopicName};
 struct KnownTopic {
     name: TopicName,
     state: Option<TopicState>,
-    /// The log that reads and records were last meant for, also while the topic is missing.
+    /// The log that reads and records were last for, also while the topic is missing.
     id: Option<LogIdentity>,
 }
 
@@ -38,7 +38,7 @@ impl Topics {
         (TopicHandle(at as u32), known.is_none())
     }
 
-    /// Takes what a view says, tells what changed, and names the topics that are another log now.
+    /// Takes a view, reports what changed, and returns the topics that are another log now.
     pub(super) fn on_view(
         &mut self,
         view: &ClusterView,
@@ -76,7 +76,7 @@ impl Topics {
         replaced
     }
 
-    /// The topic's facts, while it is there.
+    /// What is known of the topic, while it exists.
     pub(super) fn view(&self, topic: TopicHandle) -> Option<&Arc<TopicView>> {
         match self.state(topic)? {
             TopicState::Present { view, .. } => Some(view),
@@ -84,7 +84,7 @@ impl Topics {
         }
     }
 
-    /// Who leads a partition now.
+    /// The present leader of a partition, with its epoch.
     pub(super) fn leader(
         &self,
         topic: TopicHandle,
@@ -93,7 +93,7 @@ impl Topics {
         self.state(topic)?.leader(partition)
     }
 
-    /// The names by which requests call a topic.
+    /// The name and the id of a topic in requests. The id is nil if it has none.
     pub(super) fn on_wire(&self, topic: TopicHandle) -> (StrBytes, Uuid) {
         let name = self.topics[topic.0 as usize].name.as_str();
         let id = self.view(topic).and_then(|view| view.id);
@@ -101,7 +101,7 @@ impl Topics {
         (StrBytes::from_string(name.to_owned()), id)
     }
 
-    /// The topic a response speaks of: by id if it has one, else by name.
+    /// The topic that a response names: by id if it has one, otherwise by name.
     pub(super) fn find(&self, name: &str, id: Uuid) -> Option<TopicHandle> {
         let same = |topic: &KnownTopic| match id.is_nil() {
             true => topic.name.as_str() == name,

@@ -11,48 +11,48 @@ use crate::model::{LeaderEpoch, LogIdentity, Partition, TopicName};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BrokerId(pub i32);
 
-/// A cluster as its metadata shows it. The client that owns the directory makes a new one on each
-/// change; the others are given it.
+/// A cluster as its metadata shows it. The client that owns the directory makes a new view on each
+/// change, and the other clients receive it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterView {
-    /// The cluster's id, where the broker tells it.
+    /// The cluster's id, if brokers report it.
     pub cluster_id: Option<String>,
-    /// The live brokers, by number.
+    /// The live brokers, sorted by number.
     pub brokers: Vec<BrokerView>,
-    /// What is known of the watched topics, by name. A topic not yet looked up is absent.
+    /// The watched topics, sorted by name. A topic without a response yet is absent.
     pub topics: Vec<TopicEntry>,
 }
 
 /// One live broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerView {
-    /// Its number.
+    /// The broker's number.
     pub id: BrokerId,
-    /// Where it listens.
+    /// The address that it advertises.
     pub address: Address,
-    /// Its rack, for KIP-392.
+    /// The rack, for KIP-392.
     pub rack: Option<String>,
 }
 
 /// A watched topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicEntry {
-    /// Its name.
+    /// The topic's name.
     pub name: TopicName,
-    /// Whether it is there.
+    /// Whether it can be used.
     pub state: TopicState,
 }
 
-/// Whether a topic is there.
+/// Whether a topic can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicState {
-    /// It can't be used.
+    /// The topic can't be used.
     Missing(MissingReason),
-    /// It can.
+    /// The topic can be used.
     Present {
         /// What its users need.
         view: Arc<TopicView>,
-        /// Who leads each partition, dense by number. As long as `view.partitions`.
+        /// The leader of each partition, dense by number. As long as `view.partitions`.
         leaders: Arc<[Leader]>,
     },
 }
@@ -60,7 +60,7 @@ pub enum TopicState {
 /// Why a topic can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MissingReason {
-    /// The cluster has no topic of that name. It is never created by asking.
+    /// The cluster has no topic of that name. A request never creates it.
     #[error("the cluster has no such topic")]
     Unknown,
     /// The broker refuses to describe it.
@@ -96,30 +96,31 @@ impl MissingReason {
     }
 }
 
-/// A topic's facts that its users act on. Leaders are not among them: they move without notice.
+/// The properties of a topic that its users act on. Leaders are not among them, since they move
+/// often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicView {
-    /// Its name.
+    /// The topic's name.
     pub name: TopicName,
-    /// Its id; `None` where the broker has none (Metadata below 10).
+    /// The topic's id. `None` if brokers have none (Metadata below 10).
     pub id: Option<LogIdentity>,
-    /// How many partitions; they are numbered from 0 without holes.
+    /// The number of partitions. They are numbered from 0 without gaps.
     pub partitions: u32,
-    /// Its configuration; `None` where the cluster does not let us read it.
+    /// The configuration. `None` if the cluster does not let the gateway read it.
     pub config: Option<TopicConfig>,
     /// Whether the gateway may write to the topic. `None` if the broker does not report it
     /// (Metadata below 8).
     pub writable: Option<bool>,
 }
 
-/// The configuration of a topic, as far as it matters here.
+/// The settings of a topic that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
     /// `cleanup.policy` names `compact`.
     pub compacted: bool,
     /// `cleanup.policy` names `delete`.
     pub deleted: bool,
-    /// `retention.ms`; `None`: for ever.
+    /// `retention.ms`. `None`: no limit.
     pub retention: Option<Duration>,
     /// `delete.retention.ms`: how long a tombstone stays after compaction has seen it.
     pub delete_retention: Duration,
@@ -127,10 +128,10 @@ pub struct TopicConfig {
     pub batch_bytes_max: u32,
 }
 
-/// Who leads a partition.
+/// The leader of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leader {
-    /// The leader; `None` while there is none.
+    /// The leader. `None` while there is none.
     pub broker: Option<BrokerId>,
     /// Its epoch (Metadata ≥ 7).
     pub epoch: LeaderEpoch,
@@ -144,7 +145,7 @@ impl ClusterView {
         at.ok().map(|i| &self.topics[i].state)
     }
 
-    /// Where a broker listens.
+    /// The address that a broker advertises.
     #[must_use]
     pub fn address(&self, id: BrokerId) -> Option<&Address> {
         let at = self.brokers.binary_search_by_key(&id, |broker| broker.id);
@@ -153,7 +154,7 @@ impl ClusterView {
 }
 
 impl TopicState {
-    /// Who leads `partition` now, if anybody.
+    /// The present leader of `partition`, if it has one.
     #[must_use]
     pub fn leader(&self, partition: Partition) -> Option<(BrokerId, LeaderEpoch)> {
         match self {

@@ -120,9 +120,9 @@ impl WatchedTopic {
         }
     }
 
-    /// Whether epochs that went back mean another log under the name. Without topic ids nothing else
-    /// shows it, and fetches under the old epoch would be rejected for ever. A broker that lags
-    /// reports older epochs too, but only for a moment.
+    /// Whether epochs that went back mean another log under the name. Without topic ids nothing
+    /// else shows it, and fetches under the old epoch would be rejected for ever. A broker that
+    /// lags reports older epochs too, but only for a moment.
     fn is_another_log(&mut self, topic: &MetadataResponseTopic, known: &[Leader]) -> bool {
         const OLDER_MAX: u32 = 5;
         let went_back = topic.partitions.iter().any(|partition| {

@@ -1,6 +1,6 @@
-//! Requests and responses as bytes: which versions we speak, and their encoding, which is the
-//! `kafka-protocol` crate's. Its encoder fails where a field is set that the version lacks, so
-//! whoever builds a request looks at the version first.
+//! Requests and responses as bytes: the versions that the client speaks, and their encoding by the
+//! `kafka-protocol` crate. Its encoder fails if a field is set that the version lacks, so callers
+//! build a request for a version.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
@@ -9,7 +9,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 
 use super::{KafkaError, shape};
 
-/// The requests this room makes.
+/// The APIs that the client uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
     Produce,
@@ -42,7 +42,7 @@ impl Api {
         self.ours().0
     }
 
-    /// The API's key, and the versions we have read the meaning of.
+    /// The API's key, and the range of versions whose meaning this code knows.
     const fn ours(self) -> (i16, i16, i16) {
         match self {
             Self::Produce => (0, 3, 13), // From 13 on, topics by id.
@@ -52,21 +52,21 @@ impl Api {
             Self::Versions => (18, 0, 3),
             Self::InitProducerId => (22, 0, 4),
             Self::DescribeConfigs => (32, 1, 4),
-            Self::SaslHandshake => (17, 1, 1), // In 0, what follows has no frames.
+            Self::SaslHandshake => (17, 1, 1), // In 0, the messages of SASL have no frames.
             Self::SaslAuthenticate => (36, 0, 2),
             Self::EpochEnds => (23, 2, 4), // Below 2 it can't be fenced.
         }
     }
 }
 
-/// The newest version of each API that both sides speak; -1 where there is none.
+/// The newest version of each API that both sides speak. -1 if there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Versions([i16; Api::ALL.len()]);
 
 impl Versions {
     pub(super) const NONE: Self = Self([-1; Api::ALL.len()]);
 
-    /// What is common to us and a broker that offers `theirs`.
+    /// The versions in common with a broker that offers `theirs`.
     pub(super) fn negotiate(theirs: &[ApiVersion]) -> Self {
         let newest = |api: Api| {
             let (key, min, max) = api.ours();
@@ -77,7 +77,10 @@ impl Versions {
         Self(Api::ALL.map(|api| newest(api).unwrap_or(-1)))
     }
 
-    /// The version to use, or what to say where the broker has none of ours.
+    /// The version to use.
+    ///
+    /// # Errors
+    /// The broker offers no version that the client speaks.
     pub(super) fn of(&self, api: Api) -> Result<i16, KafkaError> {
         match self.0[api as usize] {
             -1 => Err(KafkaError::Protocol(match api {
@@ -97,7 +100,7 @@ impl Versions {
     }
 }
 
-/// Appends one request with its length in front.
+/// Appends one request, with its length before it.
 pub(super) fn encode<R: Request>(
     out: &mut Vec<u8>,
     client_id: &StrBytes,
@@ -120,8 +123,8 @@ pub(super) fn encode<R: Request>(
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
 }
 
-/// Reads a response to an `R`, after its correlation id. What its bytes can't hold, or nobody
-/// needs, is refused before memory is taken for it.
+/// Decodes a response to an `R`, after its correlation id. Counts of elements that its bytes can't
+/// hold, or that exceed all needs, are rejected before memory is allocated for them.
 pub(super) fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Response, KafkaError> {
     let malformed = KafkaError::Protocol("a response that can't be decoded");
     if <R::Response as HeaderVersion>::header_version(version) > 0 {
@@ -133,7 +136,7 @@ pub(super) fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Res
     R::Response::decode(&mut body, version).map_err(|_| malformed)
 }
 
-/// All that is left of a flexible header (KIP-482) after its correlation id; none has a meaning.
+/// Skips the rest of a flexible header (KIP-482) after its correlation id. No field is defined.
 fn skip_tagged_fields(body: &mut Bytes) -> Option<()> {
     for _ in 0..unsigned_varint(body)? {
         unsigned_varint(body)?;

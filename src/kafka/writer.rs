@@ -1,5 +1,6 @@
-//! Records to appended, refused or unknown: the idempotent producer (KIP-98). It retries until it
-//! is certain or the delivery timeout has passed, and never calls certain what is not.
+//! The idempotent producer (KIP-98): records to appended, refused or unknown. It retries until the
+//! outcome is certain or the delivery timeout has passed. An outcome that is not certain is
+//! reported as unknown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,11 +26,11 @@ use super::view::BrokerId;
 use super::wire::{self, Api};
 use crate::model::{Instant, Offset, Partition};
 
-/// Produce requests in flight on one link; each partition is in one at most.
+/// Produce requests in flight on one link. Each partition is in one of them at most.
 const REQUESTS_IN_FLIGHT_MAX: usize = 5;
 /// Bytes of the batches of one request: below any broker's `socket.request.max.bytes`.
 const REQUEST_BYTES_MAX: usize = 8 << 20;
-/// Kafka's default `max.message.bytes`, for a topic whose config we may not read.
+/// Kafka's default `max.message.bytes`, for a topic whose config can't be read.
 const BATCH_BYTES_DEFAULT: usize = 1_048_588;
 
 type PartitionKey = (TopicHandle, Partition);
@@ -37,10 +38,10 @@ type PartitionKey = (TopicHandle, Partition);
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     queues: BTreeMap<PartitionKey, Queue>,
-    /// Bytes of all records without an answer.
+    /// Bytes of all records whose outcome is not known.
     pending_bytes: usize,
     next_number: u64,
-    /// Records were refused because their leader is away: is there another?
+    /// Records were refused because their leader is unavailable: newer metadata may name another.
     wanted: bool,
     pub(super) producer: Producer,
 }
@@ -84,13 +85,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes back a record that has not been put into a batch: it will never be appended. False: it
-    /// may be on its way already.
+    /// Takes back a record that is not in a batch: it will never be appended. Returns false if it
+    /// may have been sent.
     pub(super) fn withdraw(&mut self, key: PartitionKey, ticket: u64) -> bool {
         let Some(queue) = self.queues.get_mut(&key) else {
             return false;
         };
-        // Those that wait longest are late first, so it stands near the front.
+        // The oldest records are late first, so the record is near the front.
         let found = queue
             .waiting
             .iter()
@@ -119,7 +120,7 @@ impl Writer {
         tickets
     }
 
-    /// Tells what is too late, sends what is due.
+    /// Reports records past their deadline, and sends what is due.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
         *cx.stale |= std::mem::take(&mut self.wanted);
         self.expire(cx);
@@ -147,8 +148,8 @@ impl Writer {
         }
     }
 
-    /// Any broker gives a producer id: the one least likely to be away is asked, not whoever leads
-    /// what waits.
+    /// Any broker gives a producer id. The one that is least likely to be unavailable is asked,
+    /// which need not be the leader of a waiting record.
     fn ask_for_id(&mut self, cx: &mut Context<'_>) {
         let away = |node: &BrokerId| {
             let peer = Peer::Node(*node);
@@ -172,7 +173,7 @@ impl Writer {
         }
         let id = link.id();
         if stall::is_stalled(node, cx) {
-            return; // What goes after an answer that is owed could not be taken back.
+            return; // A request behind an overdue response could not be taken back.
         }
         let link = cx.links.get_mut(id).expect("it was ready just now");
         let (link, newest) = (link.id(), link.version(Api::Produce));
@@ -185,7 +186,7 @@ impl Writer {
             let queue = self.queues.get_mut(&key).expect("it is due");
             if queue.sent.is_none() {
                 let Some(identity) = queue.identity.or(self.producer.newest) else {
-                    continue; // Waits for a producer id, asked for after this.
+                    continue; // It waits for a producer id, which is requested after this.
                 };
                 self.next_number += 1;
                 let max = batch_bytes_max(key.0, cx);
@@ -209,8 +210,8 @@ impl Writer {
         link.send(RequestTag::Produce(keys), (version, &request), window);
     }
 
-    /// What is past its deadline: unsent records are refused, for they never left; a batch that
-    /// left is as certain as its tries were.
+    /// Ends records past their deadline. Unsent records are refused, because they were never sent.
+    /// A batch is refused if all its tries certainly failed, and unknown otherwise.
     fn expire(&mut self, cx: &mut Context<'_>) {
         for (&(topic, partition), queue) in &mut self.queues {
             if let Some(sent) = &queue.sent
@@ -251,13 +252,13 @@ impl Writer {
                 cx.wake.at(deadline);
             }
             if sent.or(waiting).is_some() {
-                // A partition without a leader is looked for until it has one.
+                // Metadata is requested until the partition has a leader.
                 *cx.stale |= cx.topics.leader(topic, partition).is_none();
             }
         }
     }
 
-    /// A Produce was answered.
+    /// The response to a Produce.
     pub(super) fn on_answer(
         &mut self,
         link: LinkId,
@@ -285,7 +286,7 @@ impl Writer {
                 }
             }
         }
-        // Whatever was left out of the answer.
+        // Batches that the response does not name.
         self.again(asked, true, ProduceError::Timeout, cx);
     }
 
@@ -300,7 +301,7 @@ impl Writer {
             return;
         };
         let Some(sent) = queue.sent.as_mut().filter(|sent| sent.number == number) else {
-            return; // Given up meanwhile.
+            return; // It was given up meanwhile.
         };
         let code = Code(answer.error_code);
         let error = ProduceError::Broker(code);
@@ -349,7 +350,7 @@ impl Writer {
         }
     }
 
-    /// A Produce will not be answered.
+    /// A Produce gets no response.
     pub(super) fn on_lost(
         &mut self,
         asked: &[(TopicHandle, Partition, u64)],
@@ -360,7 +361,7 @@ impl Writer {
         self.again(asked, sent, ProduceError::Timeout, cx);
     }
 
-    /// Those of `asked` that still wait for this answer are tried again, with the same bytes.
+    /// Batches of `asked` that still wait for this response are retried, with the same bytes.
     fn again(
         &mut self,
         asked: &[(TopicHandle, Partition, u64)],
@@ -376,7 +377,7 @@ impl Writer {
                 continue;
             };
             if sent.flight.take().is_none() {
-                continue; // It had its answer.
+                continue; // Its response came.
             }
             sent.doubtful |= doubtful;
             sent.last_error = error;
@@ -385,14 +386,14 @@ impl Writer {
         }
     }
 
-    /// The view is newer: whatever waits for that may try at once.
+    /// The view is newer: batches that wait for that are retried at once.
     pub(super) fn on_view(&mut self) {
         for queue in self.queues.values_mut() {
             queue.not_before = Instant::ZERO;
         }
     }
 
-    /// Another log stands behind the name: nothing of the old one will be answered.
+    /// The topic was re-created: no record for the old one gets a response.
     pub(super) fn drop_topic(&mut self, topic: TopicHandle, cx: &mut Context<'_>) {
         let error = ProduceError::TopicGone;
         for (key, queue) in &mut self.queues {
@@ -406,8 +407,9 @@ impl Writer {
                 };
                 close(queue, outcome, &mut self.pending_bytes, cx);
             }
-            // By name, the new log may have batches of this sequence already: begun again under
-            // the same id, it would be taken for one of them, and acknowledged without a trace.
+            // Where topics have no ids, the new log may already have batches of this sequence. A
+            // new batch with the same id and sequence number would count as a duplicate of one of
+            // them: acknowledged, and not appended.
             self.producer.retire(queue.forget_sequence());
             for pending in std::mem::take(&mut queue.waiting) {
                 self.pending_bytes -= pending.bytes;
@@ -419,7 +421,7 @@ impl Writer {
     }
 }
 
-/// The records of the batch that is being appended; it is over.
+/// Ends the batch in flight and returns its records.
 fn take(queue: &mut Queue, pending_bytes: &mut usize) -> std::vec::IntoIter<Pending> {
     let records = queue
         .sent
@@ -430,7 +432,7 @@ fn take(queue: &mut Queue, pending_bytes: &mut usize) -> std::vec::IntoIter<Pend
     records.into_iter()
 }
 
-/// The same end for all records of the batch.
+/// Ends the batch in flight, with the same outcome for all its records.
 fn close(queue: &mut Queue, outcome: Produced, pending_bytes: &mut usize, cx: &mut Context<'_>) {
     for pending in take(queue, pending_bytes) {
         let ticket = pending.ticket;
@@ -471,7 +473,7 @@ fn request(
         }
     }
     let version = if by_id { newest } else { newest.min(12) };
-    // The broker gives up on its replicas before we give up on it.
+    // The broker gives up on its replicas before the client gives up on the broker.
     let timeout = cx.settings.request_timeout * 3 / 4;
     let request = ProduceRequest::default()
         .with_acks(-1)

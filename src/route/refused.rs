@@ -8,7 +8,7 @@ use super::template::{TemplateError, ValueFault};
 use crate::cache::Lookup;
 use crate::command::{Admitted, Limit, RecordError, ReplyError};
 use crate::http::{Fault, Problem, ProblemKind, Refusal};
-use crate::kafka::{BadRecord, Code, Concern, Denial, Doing};
+use crate::kafka::{BadRecord, Code, CodeMeaning, Denial, Doing};
 
 /// A response that is not a success: a problem, and when to retry. It never contains text from the
 /// client.
@@ -45,17 +45,19 @@ impl Refused {
     /// certainly not in the log.
     #[must_use]
     pub fn of_code(code: Code) -> Self {
-        match code.concern() {
-            Concern::Topic(denial) => Self::denied(Doing::Write, denial),
-            Concern::Record(BadRecord::TooLarge) => Failure::CommandTooLarge.into(),
-            Concern::Record(bad) => Self {
+        match code.meaning() {
+            CodeMeaning::Denied(denial) => Self::denied(Doing::Write, denial),
+            CodeMeaning::BadRecord(BadRecord::TooLarge) => Failure::CommandTooLarge.into(),
+            CodeMeaning::BadRecord(bad) => Self {
                 kind: Failure::RecordRefused.kind(),
                 detail: format!("nothing was appended: {}", bad.cause()).into(),
                 retry_after: None,
             },
-            Concern::Nothing | Concern::Passing | Concern::Unknown => {
-                Failure::BrokerUnavailable.into()
-            }
+            CodeMeaning::Success
+            | CodeMeaning::Passing { .. }
+            | CodeMeaning::SequenceLost
+            | CodeMeaning::Corrupt
+            | CodeMeaning::Unknown => Failure::BrokerUnavailable.into(),
         }
     }
 

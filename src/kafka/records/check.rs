@@ -1,4 +1,4 @@
-//! What must hold of any bytes at all: properties and the fuzzer share it.
+//! Properties that hold for any bytes. Property tests and the fuzzer share them.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use super::{Aborted, RecordError, Unpacker, header};
 use crate::log::Next;
 use crate::model::{LeaderEpoch, Offset, Partition};
 
-/// What one batch may unpack to here: small, so that the cap is met.
+/// Bytes that one batch may unpack to here. Small, so that inputs exceed it.
 const CAP: u32 = 1 << 16;
 
 /// Reads `bytes` as a Fetch's records, as they are and with the first batch's magic and checksum

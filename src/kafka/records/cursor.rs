@@ -1,6 +1,6 @@
-//! Reads varints from bytes that nobody has checked.
+//! Reads varints from unchecked bytes.
 
-/// A place in bytes. Every read is bounded; `None` means that the bytes end or lie.
+/// A position in bytes. Every read is bounded. `None` means that the bytes end or are invalid.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     pub(super) bytes: &'a [u8],
@@ -44,7 +44,7 @@ impl Cursor<'_> {
         None
     }
 
-    /// Skips `len` bytes and says where they are.
+    /// Skips `len` bytes and returns their range.
     #[inline]
     pub(super) fn range(&mut self, len: i32) -> Option<(u32, u32)> {
         let len = usize::try_from(len).ok()?;
@@ -54,7 +54,7 @@ impl Cursor<'_> {
         Some((start as u32, len as u32))
     }
 
-    /// A length and as many bytes; -1 is null, less is a lie.
+    /// A length and as many bytes. -1 is null, and a lower length is invalid.
     #[inline]
     pub(super) fn nullable(&mut self) -> Option<Option<(u32, u32)>> {
         match self.varint()? {

@@ -5,11 +5,11 @@ use super::header::BatchHeader;
 use crate::log::RecordParts;
 use crate::model::{LeaderEpoch, Offset, UnixMillis};
 
-/// The fewest bytes a record has: its length, attributes, two deltas, two lengths, header count.
+/// The fewest bytes of a record: its length, attributes, two deltas, two lengths, header count.
 pub(super) const RECORD_LEN_MIN: usize = 7;
 
-/// A place among the records of a batch. Every range is checked here, so that whoever reads the
-/// records later need not.
+/// A position among the records of a batch. Every range is checked here, so that later readers of
+/// the records need not check.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Records {
     at: usize,
@@ -21,10 +21,10 @@ pub(super) struct Records {
 /// A record of a batch's body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decoded {
-    /// Where its bytes begin and end, without its length.
+    /// The range of its bytes, without its length.
     pub(super) start: usize,
     pub(super) end: usize,
-    /// Its parts; their ranges count from the body's start.
+    /// Its parts. Their ranges are relative to the body's start.
     pub(super) parts: RecordParts,
 }
 
@@ -39,7 +39,7 @@ impl Records {
         Self { at, left, floor }
     }
 
-    /// How many records are left.
+    /// The number of records that are left.
     pub(super) const fn left(&self) -> u32 {
         self.left
     }
@@ -86,7 +86,7 @@ impl Records {
     }
 }
 
-/// Kafka's -1 stands for an unknown epoch.
+/// Kafka's -1 means an unknown epoch.
 pub(super) fn epoch(raw: i32) -> LeaderEpoch {
     LeaderEpoch(u32::try_from(raw).ok())
 }

@@ -6,7 +6,7 @@ use super::cursor::{put_varint, put_varlong, varlong_len};
 use super::header::{CHECKED_FROM, HEADER_LEN};
 use crate::kafka::ProduceRecord;
 
-/// Who appends, and which batch of theirs it is: what the broker tells duplicates by.
+/// The producer of a batch and the batch's number, by which the broker recognizes duplicates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sequence {
     pub(crate) producer_id: i64,
@@ -15,7 +15,7 @@ pub(crate) struct Sequence {
     pub(crate) first: i32,
 }
 
-/// Bytes of a batch that holds this record alone, at most: what limits are compared with.
+/// Bytes of a batch with this record alone, at most. Limits are compared with it.
 pub(crate) fn batch_len_max(record: &ProduceRecord) -> usize {
     HEADER_LEN + record_len_max(record)
 }
@@ -31,7 +31,7 @@ pub(crate) fn record_len_max(record: &ProduceRecord) -> usize {
     AROUND + nullable(&record.key) + nullable(&record.value) + headers
 }
 
-/// One batch of all the records, at least one, in order.
+/// Encodes one batch of all the records, in order. There must be at least one.
 pub(crate) fn encode<'a>(
     records: impl ExactSizeIterator<Item = &'a ProduceRecord> + Clone,
     sequence: Sequence,

@@ -1,4 +1,4 @@
-//! The header of a record batch: 61 bytes that say whose the records are and how they are packed.
+//! The header of a record batch: 61 bytes with the producer of the records and how they are packed.
 
 use super::RecordError;
 
@@ -9,14 +9,14 @@ const PREFIX_LEN: usize = 12;
 /// The checksum covers the bytes from here on.
 pub(super) const CHECKED_FROM: usize = 21;
 
-/// What a batch's header says.
+/// The fields of a batch's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
-    /// Offset that the records' deltas count from.
+    /// The offset that the records' deltas are relative to.
     pub(crate) base_offset: u64,
     /// The batch's last offset, whether or not its record is still there.
     pub(crate) last_offset: u64,
-    /// The epoch of the leader that appended it; -1 unknown.
+    /// The epoch of the leader that appended it. -1 if it is unknown.
     pub(crate) leader_epoch: i32,
     pub(super) crc: u32,
     pub(super) attributes: i16,
@@ -46,20 +46,20 @@ impl BatchHeader {
     }
 }
 
-/// What stands at the front of some bytes.
+/// What some bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Front {
-    /// A batch, whole.
+    /// A complete batch.
     Batch(BatchHeader),
-    /// A message of an older format, whole: its length, and the offset after it.
+    /// A complete message of an older format: its length, and the offset after it.
     Old { magic: i8, len: usize, next: u64 },
-    /// The first part of a batch: the broker cut the answer at its byte limit.
+    /// The first part of a batch: the broker cut the response at its byte limit.
     Partial,
-    /// No batch at all.
+    /// Bytes that are no batch.
     Nonsense(RecordError),
 }
 
-/// Reads the header at the front of `bytes`. The checksum is not looked at.
+/// Reads the header at the start of `bytes`. It does not check the checksum.
 pub(super) fn read_front(bytes: &[u8]) -> Front {
     let malformed = |what| Front::Nonsense(RecordError::Malformed(what));
     if bytes.len() < PREFIX_LEN + 5 {

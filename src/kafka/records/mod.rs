@@ -1,6 +1,6 @@
-//! Record batches, format v2 (KIP-98). The reader copies records into pieces and notes where their
-//! parts lie ([`crate::log::Batch`]). Every varint and range is checked here, and nowhere else. A
-//! batch is read whole or reported whole: half a batch never shows.
+//! Record batches, format v2 (KIP-98). The reader copies records into pieces and keeps the ranges
+//! of their parts ([`crate::log::Batch`]). Every varint and range is checked here, and nowhere
+//! else. A batch is read whole or reported whole: half a batch never shows.
 
 #[cfg(any(test, fuzzing))]
 mod check;
@@ -21,7 +21,7 @@ pub(crate) use encode::{Sequence, batch_len_max, encode};
 pub use transactions::Aborted;
 pub use walk::{Advance, Fetched, Piece, PieceLimits, Progress, Walk, walk};
 
-/// Why records can't be read.
+/// Why records can't be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The batch's checksum (CRC-32C) differs from its bytes.
@@ -39,12 +39,12 @@ pub enum RecordError {
     /// The batch, decompressed if it was compressed, exceeds the allowed size.
     #[error("the batch has more than {0} bytes of records; raise kafka.batch_bytes_max")]
     TooLarge(u32),
-    /// A length or a count that can't be.
+    /// A length or a count that is invalid.
     #[error("malformed: {0}")]
     Malformed(&'static str),
 }
 
-/// Why a message format is refused, and what to do.
+/// Why a message format is rejected, and what to do.
 fn refused_format(magic: i8) -> String {
     match magic {
         0 | 1 => format!(

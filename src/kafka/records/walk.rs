@@ -1,4 +1,5 @@
-//! What a Fetch brought of one partition: batches one behind the other, the last maybe cut off.
+//! The records of one partition in a Fetch response: consecutive batches, of which the last may be
+//! cut off.
 //!
 //! A [`Walk`] goes through them in bounded steps and returns [`Piece`]s of bounded size. A batch
 //! that fits one piece is decoded in one pass. A larger one is unpacked and checked whole before
@@ -24,40 +25,40 @@ const RECORD_WORK: usize = 32;
 /// Some of the records, in order.
 #[derive(Debug)]
 pub enum Piece {
-    /// Readable ones; maybe none.
+    /// Decoded records. There may be none.
     Records(Batch),
-    /// Offsets whose records can't be read.
+    /// Offsets whose records can't be decoded.
     Undecodable {
-        /// The first of them.
+        /// The first of these offsets.
         from: Offset,
-        /// The first after them.
+        /// The first offset after these.
         to: Offset,
-        /// Why.
+        /// The cause.
         error: RecordError,
     },
 }
 
-/// How far the bytes led.
+/// How far the walk got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Where reading goes on.
+    /// The position at which reading continues.
     pub next: Next,
-    /// Why it does not go on within these bytes, where not even a batch's end is known.
+    /// Why it can't continue within these bytes: not even the batch's end is known.
     pub stuck: Option<RecordError>,
-    /// There were bytes, but not one whole batch: ask for more at once.
+    /// There were bytes, but no complete batch: the next request must ask for more.
     pub cut_short: bool,
 }
 
-/// What to read and where to stop.
+/// The input of a walk.
 #[derive(Debug)]
 pub struct Fetched {
-    /// Whose records these are.
+    /// The partition of the records.
     pub partition: Partition,
-    /// Batches, the last maybe cut off.
+    /// Batches, of which the last may be cut off.
     pub records: Bytes,
-    /// The first offset wanted; below are skipped.
+    /// The first offset wanted. Records below are skipped.
     pub from: Next,
-    /// Where a damaged batch may lead at most: beyond is nothing.
+    /// The end of the log: a damaged batch can't lead beyond it.
     pub end: Offset,
     /// The transactions whose records are hidden.
     pub aborted: Vec<Aborted>,

@@ -1,4 +1,4 @@
-//! What a home counts of its brokers: the client's facts, added up.
+//! What a home counts of its brokers: the sums of the client's events for metrics.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use crate::metrics::{
     BrokerMetrics, BrokerStatus, Histogram, KafkaApi, KafkaFailure, KafkaMetrics,
 };
 
-/// Added up since the start.
+/// Sums since the start.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counted {
     pub(super) kafka: KafkaMetrics,
     pub(super) brokers: BTreeMap<String, BrokerMetrics>,
-    /// Why a connection failed last, of the brokers above.
+    /// The last failure of a connection, by broker.
     failures: BTreeMap<String, String>,
 }
 
@@ -79,7 +79,7 @@ impl Counted {
         BrokerMetrics::of(&mut self.brokers, &broker.to_string())
     }
 
-    /// How the brokers stand.
+    /// The state of the brokers, for `/status`.
     pub(super) fn status(&self) -> Vec<BrokerStatus> {
         let status = |(broker, it): (&String, &BrokerMetrics)| BrokerStatus {
             broker: broker.clone(),

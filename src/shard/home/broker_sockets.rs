@@ -1,5 +1,5 @@
-//! The client's connections on the shard's sockets. Where the cluster speaks TLS, it is spoken
-//! here: the client hears of a connection once TLS stands, and of plaintext only.
+//! The client's connections on the shard's sockets. If the cluster uses TLS, it ends here: the
+//! client learns of a connection once TLS is established, and sees plaintext only.
 
 use std::io::{ErrorKind, IoSlice};
 
@@ -11,15 +11,15 @@ use crate::shard::io::{Io, Open, OpenTicket, Outputs, Part, Read, SocketId, Writ
 use crate::shard::snapshot::ClusterId;
 use crate::tls::{Blame, Connector, Session, TlsError};
 
-/// The client's sockets: few, a handful a broker.
+/// The client's sockets: a handful per broker.
 #[derive(Debug)]
 pub(in crate::shard) struct BrokerSockets {
     cluster: ClusterId,
     open: Vec<BrokerSocket>,
     tls: Option<Connector>,
-    /// How messages call the cluster's keys.
+    /// How messages name the cluster's settings.
     keys: ClusterKeys,
-    /// Scratch: what a read of ciphertext brought.
+    /// Scratch for the plaintext of one read.
     plain: Vec<u8>,
 }
 
@@ -27,7 +27,7 @@ pub(in crate::shard) struct BrokerSockets {
 struct BrokerSocket {
     id: LinkId,
     socket: SocketId,
-    /// Something waits to be read.
+    /// Whether the socket may have bytes to read.
     readable: bool,
     tls: Option<Tls>,
 }
@@ -36,14 +36,14 @@ struct BrokerSocket {
 #[derive(Debug)]
 struct Tls {
     session: Box<Session>,
-    /// Whether the client knows that it stands.
+    /// Whether it was reported to the client as established.
     told: bool,
 }
 
-/// What became of a connection.
+/// The state of a connection after a read or a write.
 enum Fate {
     Stands,
-    /// It ended, by the peer or by failure.
+    /// The broker closed it, or it failed.
     Ended,
     /// TLS failed.
     Failed(TlsError),
@@ -53,11 +53,11 @@ enum Fate {
 /// clients theirs between.
 const READS_A_TURN_MAX: usize = 16;
 
-/// Plaintext is gathered in one buffer; what a large answer made of it is given back.
+/// Bytes of the plaintext buffer that are kept. A large response makes it larger.
 const PLAIN_BYTES_KEPT: usize = 128 << 10;
 
 impl BrokerSockets {
-    /// Those to a cluster.
+    /// No sockets yet, for connections to one cluster.
     pub(in crate::shard) fn new(
         cluster: ClusterId,
         tls: Option<Connector>,
@@ -73,12 +73,12 @@ impl BrokerSockets {
         }
     }
 
-    /// The cluster a ticket is for.
+    /// The cluster that a ticket belongs to.
     pub(in crate::shard) const fn cluster_of(ticket: OpenTicket) -> ClusterId {
         ClusterId((ticket.0 >> 32) as u8)
     }
 
-    /// How many stand.
+    /// The number of open sockets.
     pub(in crate::shard) const fn len(&self) -> usize {
         self.open.len()
     }
@@ -99,7 +99,7 @@ impl BrokerSockets {
     ) {
         let id = LinkId(ticket.0 as u32);
         let Some(host) = client.host(id) else {
-            // The client has given up on it, and said so before there was a socket to close.
+            // The client gave it up before there was a socket to close.
             return outputs.close.push(socket);
         };
         let tls = match &self.tls {
@@ -128,7 +128,7 @@ impl BrokerSockets {
         }
     }
 
-    /// A connection did not come to stand.
+    /// A connection could not be established.
     pub(in crate::shard) fn on_failed(
         &self,
         ticket: OpenTicket,
@@ -214,7 +214,7 @@ impl BrokerSockets {
         }
     }
 
-    /// Writes until the socket is full; the rest goes at its next `Writable`.
+    /// Writes until the socket is full. The rest is written at its next `Writable`.
     pub(in crate::shard) fn write<M, C>(
         &mut self,
         socket: SocketId,
@@ -263,7 +263,7 @@ impl BrokerSocket {
         if !plain.is_empty() {
             client.on_bytes(self.id, plain, now);
         }
-        // Handshakes answer at once; and who is refused should hear why.
+        // A handshake answers at once, and an alert must reach the broker before the close.
         match (flush(&mut tls.session, self.socket, io), outcome) {
             (_, Err(error)) => Fate::Failed(error),
             (Flushed::Gone, Ok(())) => Fate::Ended,
@@ -300,7 +300,7 @@ impl BrokerSocket {
         }
     }
 
-    /// Tells the client of an end. False: the link is over.
+    /// Reports the end of a connection to the client. Returns false if it has ended.
     fn settle<M, C>(
         &self,
         fate: Fate,
@@ -328,7 +328,8 @@ impl BrokerSocket {
         false
     }
 
-    /// Ends TLS, so that the broker can tell an end from a cut; as far as the socket takes it.
+    /// Sends TLS's close_notify as far as the socket takes it, so that the broker can tell an
+    /// orderly end from a cut.
     fn say_goodbye(&mut self, io: &mut impl Io) {
         if let Some(tls) = &mut self.tls {
             tls.session.close();
@@ -337,7 +338,7 @@ impl BrokerSocket {
     }
 }
 
-/// A failure, and what to do about it.
+/// The cause of a failure, and what to do.
 fn words(error: &TlsError, keys: &ClusterKeys) -> String {
     let help = match error.blame() {
         Blame::UnknownIssuer => format!("set {} to the CA of the brokers", keys.key("tls.ca")),

@@ -98,7 +98,7 @@ pub(super) fn client_settings(
         fetch_sessions: kafka.fetch_sessions,
         rack: kafka.rack.clone().unwrap_or_default(),
         fetch_bytes_max,
-        // A batch comes whole, so that the answer may be longer than what was asked for.
+        // A response has one complete batch at least, so it may be longer than asked for.
         frame_bytes_max: defaults
             .frame_bytes_max
             .max(fetch_bytes_max.saturating_mul(2)),

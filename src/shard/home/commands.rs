@@ -1,5 +1,6 @@
-//! Commands at their home: the one place that decides whether a command is new, open or answered,
-//! and the only one that produces it. So two requests with one key never race within a process.
+//! Commands at their home, the only place that decides whether a command is new, in flight or
+//! answered, and the only one that produces it. So two requests with one key never race within a
+//! process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::route::{Failure, Refused};
 use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
 use crate::shard::snapshot::ClusterId;
 
-/// A replies topic without `retention.ms`: its replies are remembered as long as memory lasts.
+/// The window of a replies topic without `retention.ms`: replies are stored while memory lasts.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The commands whose replies come from one topic.
@@ -34,7 +35,7 @@ pub(super) struct Commands {
     table: CommandTable<ExchangeId>,
     settings: ReplyIndexSettings,
     random: ahash::RandomState,
-    /// Replies that are read again, since their bodies are no longer in memory.
+    /// Stored replies that are read again, since their bodies are no longer in memory.
     pub(super) lookups: Lookups,
     answered: Vec<AnsweredExchange<ExchangeId>>,
     /// When the log may next have a line about records that answer no command, and about replies
@@ -47,13 +48,13 @@ pub(super) struct Commands {
 /// The shortest time between two lines of the log about one topic's replies.
 const NOTICE_EVERY: Duration = Duration::from_secs(60);
 
-/// Records on their way to the broker: whose outcome is whose command. Bounded by the open
-/// commands.
+/// Records whose outcome is not known, by the ticket that the client reports it for. Their number
+/// is bounded by that of the in-flight commands.
 #[derive(Debug)]
 pub(super) struct Tickets {
     next: u64,
     open: AHashMap<u64, Ticket>,
-    /// The ticket of a command, and where its record goes.
+    /// The newest ticket of each command.
     by_key: AHashMap<CommandKey, Place>,
 }
 
@@ -107,10 +108,10 @@ impl Tickets {
         self.next
     }
 
-    /// Ends a ticket; says whose it was, and whether it is the newest of its command.
+    /// Ends a ticket. Returns its record, and whether the ticket is the newest of its command.
     pub(super) fn close(&mut self, ticket: u64) -> Option<(Ticket, bool)> {
         let command = self.open.remove(&ticket)?;
-        // A command that came again has a newer ticket.
+        // A command that was produced again has a newer ticket.
         let newest = self.by_key.get(&command.key);
         let newest = newest.is_none_or(|place| place.ticket == ticket);
         if newest {
@@ -152,15 +153,15 @@ impl Commands {
         }
     }
 
-    /// The replies topic begins, or is another log now: what was answered in the old one is
-    /// forgotten with it. What is open stays open.
+    /// The replies topic is loaded for the first time, or was re-created: stored replies of the old
+    /// log are dropped. In-flight commands stay.
     pub(super) fn on_new_log(&mut self, view: &TopicView, client: &mut Client, out: &mut Outbox) {
         self.lookups.clear(client, out);
         self.on_retention(view);
         self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
     }
 
-    /// Replies are known for as long as the topic keeps them, as it is configured now.
+    /// Replies are stored for as long as the topic keeps them by its present config.
     pub(super) fn on_retention(&mut self, view: &TopicView) {
         let window = view.config.as_ref().and_then(|config| config.retention);
         self.settings.window = window.unwrap_or(FOR_EVER);
@@ -252,14 +253,14 @@ impl Commands {
         topic.replies_unreadable.0 = counts.unreadable;
     }
 
-    /// A waiting client has disconnected: frees its place.
+    /// A waiting client has disconnected: its place is free.
     pub(super) fn on_left(&mut self, key: CommandKey, exchange: ExchangeId, client: &mut Client) {
         self.table.open.on_left(key, exchange);
         self.lookups.cancel(exchange, client);
     }
 
-    /// Handles waiters past their deadline. The home must find out whether their command may run.
-    /// Returns true if replies past the window are left, so that another turn is due.
+    /// Moves exchanges past their deadline to `expired`, for [`Home::on_expired`]. Returns true if
+    /// replies past the window are left, so that another turn is due.
     #[must_use]
     pub(super) fn on_time(
         &mut self,
@@ -284,7 +285,7 @@ impl Commands {
             .min()
     }
 
-    /// Something about a read of a reply that is no longer in memory.
+    /// An event of a read of a stored reply.
     pub(super) fn on_read(&mut self, event: Event, client: &mut Client, out: &mut Outbox) {
         self.lookups.on_read(event, self.table.names(), client, out);
     }
@@ -342,16 +343,16 @@ fn reply_headers(config: &Config) -> ReplyHeaders {
 }
 
 impl Home {
-    /// Answers the waiters of one replies topic whose deadline has passed. A record that was not
-    /// sent is taken back, so that its last waiter can be told that nothing happened; else nobody
-    /// knows.
+    /// Answers the exchanges of one replies topic whose deadline has passed. If the record was not
+    /// sent, it is withdrawn with its last exchange, which receives 503: nothing happened.
+    /// Otherwise the outcome is unknown: 504.
     pub(super) fn on_expired(
         &mut self,
         replies: usize,
         expired: &mut Vec<Expired<ExchangeId>>,
         out: &mut Outbox,
     ) {
-        // Together, so that all who waited for one command are told the same.
+        // By command, so that all its exchanges receive the same answer.
         expired.sort_unstable_by_key(|it| it.key);
         for of_key in expired.chunk_by(|a, b| a.key == b.key) {
             let key = of_key[0].key;
@@ -383,7 +384,7 @@ impl Home {
         expired.clear();
     }
 
-    /// Stops opening commands. Commands that no broker can have are taken back, and their clients
+    /// Stops opening commands. Commands that no broker can have are withdrawn, and their clients
     /// may retry at another instance. The others wait for the service's reply until the drain's
     /// time is up.
     pub(in crate::shard) fn drain(&mut self, out: &mut Outbox) {
@@ -413,7 +414,7 @@ impl Home {
         }
     }
 
-    /// The answer, if there is one already; else the waiter waits.
+    /// The answer, if there is one already. Otherwise the exchange waits.
     fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
         let (Some(to), Some(replies)) = (self.at(request.topic), self.at(request.replies)) else {
             debug_assert!(false, "linked topics share their home");

@@ -42,7 +42,7 @@ impl Topic {
         metrics: &mut ShardMetrics,
     ) {
         let index = usize::from(self.index.0);
-        // A topic of commands is written only, and refused all the same.
+        // A commands topic is only written, and brokers may refuse that.
         for (p, counts) in (0..).zip(&self.counts.parts) {
             metrics.partition(index, p).failed.0 = counts.failed;
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::kafka::{Code, Concern, Denial, Doing};
+use crate::kafka::{Code, CodeMeaning, Denial, Doing};
 use crate::metrics::CheckState;
 use crate::model::{Instant, Partition};
 use crate::route::Refused;
@@ -101,10 +101,10 @@ impl WriteHealth {
         // Kafka before 2.4 called such a record corrupt.
         let keyless =
             !written.has_key && matches!(code.0, 2 | 87) && written.compacted != Some(false);
-        let (gate, denial) = match (keyless, code.concern()) {
+        let (gate, denial) = match (keyless, code.meaning()) {
             (true, _) => (&mut self.keyless, Denial::NoKey),
-            (false, Concern::Topic(denial)) => (&mut self.all, denial),
-            (false, Concern::Record(bad)) => {
+            (false, CodeMeaning::Denied(denial)) => (&mut self.all, denial),
+            (false, CodeMeaning::BadRecord(bad)) => {
                 let text = format!(
                     "a command was refused, {}: the broker answered {code}; {}",
                     bad.cause(),
