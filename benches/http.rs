@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::http::{
     Connection, DateCache, HeaderTable, IfNoneMatch, Limits, REVALIDATE, Received, Response,
-    Status, write_response,
+    StatusCode, write_response,
 };
 use sluicegate::log::EventId;
 use sluicegate::model::{Etag, UnixMillis};
@@ -97,8 +97,8 @@ fn hot_get(c: &mut Criterion) {
                 let condition =
                     IfNoneMatch::parse(&request.headers, EventId::etag_in).expect("well-formed");
                 let status = match condition {
-                    Some(condition) if condition.has(Some(&etag)) => Status::NOT_MODIFIED,
-                    _ => Status::OK,
+                    Some(condition) if condition.has(Some(&etag)) => StatusCode::NOT_MODIFIED,
+                    _ => StatusCode::OK,
                 };
                 out.clear();
                 let date = dates.line(UnixMillis(1_764_000_000_123));

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches};
 
-use super::load::{ConfigFile, FILE_BYTES_MAX, Sources};
 use super::settings::{Settings, TABLE};
+use super::sources::{ConfigFile, FILE_BYTES_MAX, Sources};
 
 /// Settings whose flags are listed in short help.
 const COMMON: [&str; 9] = [

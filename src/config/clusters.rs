@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::cluster_index::ClusterIndex;
 use super::cross_kafka;
 use super::diagnose::{line_of, nearest};
 use super::kind::{Broker, ListOf, Text};
@@ -13,10 +14,6 @@ use super::{BrokerAddress, Config, KafkaSasl, KafkaTls};
 /// Most clusters besides the one of `[kafka]`. Every shard that is home to a topic of a cluster
 /// connects to its brokers.
 pub const CLUSTERS_MAX: usize = 8;
-
-/// Number of a cluster: 0 is the one of `[kafka]`, the others follow in the order of the file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClusterIndex(pub u8);
 
 /// A cluster that routes name. Limits and times are those of `[kafka]`. TLS and SASL are its own or
 /// absent, never inherited: the credentials of one cluster must not be sent to another.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::cross_kafka;
 use super::diagnose::Findings;
-use super::load::Sources;
 use super::memory::{memory_caps, memory_sum, memory_table};
 use super::origin::Origins;
 use super::read::{Claim, ReadRoute};
+use super::sources::Sources;
 use super::template::is_token;
 use super::unit::{KIB, MIB, show_size, show_time};
 use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};

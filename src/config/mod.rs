@@ -7,6 +7,7 @@
 //! [`Origins`] records which of them set each value.
 
 mod cli;
+mod cluster_index;
 mod clusters;
 mod cross;
 mod cross_kafka;
@@ -23,6 +24,7 @@ mod routes;
 mod section;
 mod settings;
 mod show;
+mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -30,11 +32,12 @@ mod topics;
 pub mod unit;
 
 pub use cli::{CommandLine, Invocation, Output, colours, command, short_help};
-pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterIndex, ClusterKeys};
+pub use cluster_index::ClusterIndex;
+pub use clusters::{CLUSTERS_MAX, ClusterConfig, ClusterKeys};
 pub use cross::{CORS_NAMES_BYTES_MAX, ENCODINGS_MAX, TOPICS_MAX};
 pub use diagnose::{Finding, Report, Severity};
 pub use kind::{BrokerAddress, SECRET_BYTES_MAX, SecretSource};
-pub use load::{ConfigFile, FILE_BYTES_MAX, Loaded, Sources, load};
+pub use load::{Loaded, load};
 pub use memory::{
     CATCH_UP_PIECES_MAX, Cap, PENDING_PRODUCE_BYTES_MAX, PIECE_BYTES_MAX, STEP_BYTES_MAX,
     memory_caps, memory_sum, memory_table,
@@ -55,6 +58,7 @@ pub use settings::{
 pub use show::{
     routes_json, routes_text, settings_json, settings_text, verdict_json, verdict_text,
 };
+pub use sources::{ConfigFile, FILE_BYTES_MAX, Sources};
 pub use template::{Part, TEMPLATE_BYTES_MAX, Template, TemplateContext};
 pub use topics::TopicUse;
 pub use unit::{show_size, show_time};

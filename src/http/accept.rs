@@ -1,4 +1,4 @@
-//! `Accept` (RFC 9110 12.5.1), as far as the question is: may this media type be answered?
+//! `Accept` (RFC 9110 12.5.1), reduced to one question: does the client accept this media type?
 
 use super::headers::Headers;
 use super::list;
@@ -20,7 +20,7 @@ pub fn accepts(headers: &Headers<'_>, type_name: &str, subtype: &str) -> bool {
         .is_some_and(|(_, acceptable)| acceptable)
 }
 
-/// How closely a range names the type: 2 exactly, 1 by its first half, 0 as anything.
+/// How specific a range is for the type: 2 for `type/subtype`, 1 for `type/*`, 0 for `*/*`.
 fn specificity(range: &[u8], type_name: &str, subtype: &str) -> Option<u8> {
     let slash = memchr::memchr(b'/', range)?;
     let (first, second) = (&range[..slash], &range[slash + 1..]);

@@ -9,11 +9,11 @@ pub(super) struct Reading {
     pub(super) refused: Option<(Refusal, ResponseContext)>,
     /// The `Origin` of the request that was refused.
     pub(super) origin: Option<Box<[u8]>>,
-    /// Bytes of half a request at the end.
+    /// Whether a partially received request is left at the end.
     pub(super) started: bool,
 }
 
-/// A request without its borrow.
+/// A copy of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) method: Method,

@@ -5,17 +5,17 @@ use super::head::{body_too_large, malformed};
 use super::names::{is_token_byte, is_value_byte};
 use super::problem::{Fault, Refusal};
 
-/// Bytes of chunk extensions in one body. Nobody here reads them.
+/// Most bytes of chunk extensions in one body. The gateway ignores extensions.
 const EXTENSION_BYTES_MAX: u16 = 4 * 1024;
 
-/// Bytes of the trailer section of one body. Nobody here reads it: a trailer must not pass for a
-/// header.
+/// Most bytes of the trailer section of one body. The gateway ignores trailers: a trailer must not
+/// be mistaken for a header.
 const TRAILER_BYTES_MAX: u16 = 4 * 1024;
 
-/// Digits of a chunk size, leading zeros included.
+/// Most digits of a chunk size, leading zeros included.
 const SIZE_DIGITS_MAX: u8 = 16;
 
-/// Where the decoder stands.
+/// The grammatical position of the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// In the size of a chunk, after so many digits.
@@ -52,25 +52,25 @@ enum At {
     TrailerLf,
     /// After the CR of the last line.
     EndLf,
-    /// Behind the body.
+    /// The body is complete.
     Done,
 }
 
-/// A decoder between two pieces of its body.
+/// The state of a decoder between two pieces of a body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     at: At,
     /// Size of the present chunk as far as read, then what is left of its data: 0 when the next
     /// size begins.
     left: u32,
-    /// Decoded bytes so far.
+    /// How many bytes of the body were decoded so far.
     decoded: u32,
     extension_bytes: u16,
     trailer_bytes: u16,
 }
 
 impl Chunks {
-    /// Before the first byte of a body.
+    /// The decoder of a body of which no byte was received.
     pub(super) const fn new() -> Self {
         Self {
             at: At::Size(0),
@@ -82,7 +82,8 @@ impl Chunks {
     }
 
     /// Decodes `bytes[*read..]`, moving data down to `*write` (never above `*read`) and both marks
-    /// along. True when the body is whole; `*read` then stands behind it. Otherwise all was read.
+    /// along. Returns true once the body is complete; `*read` is then behind it. Otherwise all of
+    /// `bytes` was read.
     ///
     /// # Errors
     /// A byte that does not fit, or a body, extension or trailer over its limit (`body_max`, at
@@ -112,7 +113,7 @@ impl Chunks {
         Ok(self.at == At::Done)
     }
 
-    /// One byte of framing.
+    /// Handles one byte of framing.
     fn step(&mut self, byte: u8, body_max: usize) -> Result<At, Refusal> {
         let next = match (self.at, byte) {
             (At::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {

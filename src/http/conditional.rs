@@ -1,9 +1,8 @@
 //! Conditional requests (RFC 9110 13): entity tags of the client compared with the current one.
 //!
-//! Besides the RFC's quoted tags, two more spellings are understood, since people copy them from
-//! what they see: bare tags, and whole event ids, bare or quoted. An event id means the tag that it
-//! carries. Every other tag is opaque: its bytes are compared, and forwarded to a service,
-//! unchanged.
+//! Besides the RFC's quoted tags, two more spellings are accepted, because people copy them from
+//! what they see: bare tags, and whole event ids, bare or quoted. An event id stands for the tag
+//! that it contains. Every other tag is opaque: it is compared and forwarded byte for byte.
 
 use smallvec::SmallVec;
 
@@ -27,7 +26,7 @@ pub struct IfNoneMatch(Tags);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IfMatch(Tags);
 
-/// What a condition lists.
+/// The tags of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Tags {
     Any,
@@ -41,7 +40,7 @@ struct Tag {
 }
 
 impl IfNoneMatch {
-    /// The request's condition, if it has one.
+    /// Parses the condition of a request, if the request has one.
     ///
     /// # Errors
     /// The header breaks its grammar.
@@ -65,7 +64,7 @@ impl IfNoneMatch {
 }
 
 impl IfMatch {
-    /// The request's condition, if it has one.
+    /// Parses the condition of a request, if the request has one.
     ///
     /// # Errors
     /// The header breaks its grammar.
@@ -229,7 +228,8 @@ fn quoted<'v>(rest: &mut &'v [u8], after: &'v [u8]) -> Result<&'v [u8], ()> {
     Ok(opaque)
 }
 
-/// A tag without quotes. Only the characters of the gateway's own tags and event ids are allowed.
+/// A tag without quotes. It may contain only the characters of the gateway's own tags and event
+/// ids.
 fn bare<'v>(rest: &mut &'v [u8]) -> Result<&'v [u8], ()> {
     let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'=' | b'.');
     let end = rest.iter().position(|b| !legal(b)).unwrap_or(rest.len());

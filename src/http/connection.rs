@@ -11,11 +11,11 @@ use super::request::Request;
 /// What to send on [`Received::Continue`] (RFC 9110 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What became of the bytes given to [`Connection::receive`].
+/// The result of [`Connection::receive`].
 #[derive(Debug)]
 pub enum Received<'b> {
-    /// One whole request, and how many bytes of the input belong to it. What follows in the input
-    /// is the shard's: to be given to `receive` again, or to [`Connection::keep`].
+    /// One whole request, and how many bytes of the input belong to it. The caller gives the bytes
+    /// behind them to `receive` again, or to [`Connection::keep`].
     Request(Request<'b>, usize),
     /// All of the input was kept. More is needed.
     More,
@@ -29,35 +29,35 @@ pub enum Received<'b> {
     Refused(Refusal, ResponseContext, Option<Box<[u8]>>),
 }
 
-/// The receiving side of one client connection. Holds a buffer only while part of a request, or
-/// what was pipelined behind one, is here.
+/// The receiving side of one client connection. It holds a buffer only while a partially received
+/// request, or bytes pipelined behind a request, are here.
 ///
-/// Bounds: never more is kept than a head, a body and their framing within the limits, or what
-/// [`keep`](Self::keep) was given last, which is at most one read.
+/// The buffer is bounded by a head, a body and their framing within the limits, or by the argument
+/// of the last [`keep`](Self::keep), which is at most one read.
 #[derive(Debug, Default)]
 pub struct Connection {
     kept: Vec<u8>,
-    /// Bytes at the start of `kept` that are done with.
+    /// Bytes at the start of `kept` that are no longer needed.
     begin: usize,
-    /// Bytes from `begin` that belong to the request given out last.
+    /// Bytes from `begin` that belong to the request returned last.
     given: usize,
     phase: Phase,
 }
 
-/// How far the present request is here. Places count from `begin`.
+/// How much of the present request has been received. Positions count from `begin`.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Its head is not whole; the first bytes were scanned for its end.
+    /// The head is incomplete. Its first `scanned` bytes were searched for its end.
     Head { scanned: usize },
-    /// Head and body end at these places.
+    /// The head ends at `head`, and the body will end at `end`.
     Sized { head: usize, end: usize },
-    /// The head ends here, the body decoded so far at `write`.
+    /// The head ends at `head`, and the body decoded so far at `write`.
     Chunked {
         head: usize,
         write: usize,
         chunks: Chunks,
     },
-    /// Nothing that comes is read any more.
+    /// A request was refused, and further input is refused alike.
     Refused(Refusal, ResponseContext),
 }
 
@@ -67,14 +67,14 @@ impl Default for Phase {
     }
 }
 
-/// A step of the slow path, in places that count from `begin`.
+/// The result of [`Connection::advance`]. Positions count from `begin`.
 enum Step {
     More,
-    /// The head ends here.
+    /// The client waits for [`CONTINUE`], and the head ends at `head`.
     Continue {
         head: usize,
     },
-    /// Head and body end here; so many bytes of the input were taken.
+    /// The request is whole, and `used` bytes of the input belong to it.
     Request {
         head: usize,
         end: usize,
@@ -85,7 +85,7 @@ enum Step {
 type Outcome<T> = Result<T, Refused>;
 
 impl Connection {
-    /// A connection on which nothing has come yet. Allocates nothing.
+    /// A connection that has received nothing. Allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -136,22 +136,22 @@ impl Connection {
         }
     }
 
-    /// Keeps what follows a request while that request is answered. The shard does not read the
-    /// socket meanwhile, so this is at most the rest of one read. Then `receive(&[])` goes on, and
-    /// the socket is read again only after it said [`Received::More`].
+    /// Keeps the bytes behind a request while that request waits for its answer. The shard does not
+    /// read the socket meanwhile, so they are at most the rest of one read. `receive(&[])`
+    /// continues with them, and the socket is read again only after [`Received::More`].
     pub fn keep(&mut self, rest: &[u8]) {
         self.forget_given();
         self.append(rest);
     }
 
-    /// Bytes kept behind the last request given out: part of the next, or more of them.
+    /// How many bytes are kept behind the last request returned.
     #[must_use]
     pub fn kept(&self) -> usize {
         self.kept.len() - self.begin - self.given
     }
 
     /// Whether part of a request is here, so that the head or body timeout applies and not the idle
-    /// one. An empty line alone, which may stand before a request, is none.
+    /// timeout. An empty line, which may precede a request, does not count as a part.
     #[must_use]
     pub fn started(&self) -> bool {
         match self.phase {
@@ -164,13 +164,13 @@ impl Connection {
         }
     }
 
-    /// Whether a head is whole and its body is awaited: the body timeout and its least rate apply.
+    /// Whether the head is complete and the body is awaited, so that the body timeout applies.
     #[must_use]
     pub fn awaits_body(&self) -> bool {
         matches!(self.phase, Phase::Sized { .. } | Phase::Chunked { .. })
     }
 
-    /// Drops the bytes of the request given out last, and the buffer with its last byte.
+    /// Drops the bytes of the request returned last. Frees the buffer once it is empty.
     fn forget_given(&mut self) {
         self.begin += std::mem::take(&mut self.given);
         if self.begin == self.kept.len() && self.begin > 0 {
@@ -190,7 +190,7 @@ impl Connection {
         self.kept.extend_from_slice(bytes);
     }
 
-    /// What is kept of the present request and behind it.
+    /// The bytes of the present request and behind it.
     fn here(&self) -> &[u8] {
         &self.kept[self.begin..]
     }
@@ -242,7 +242,7 @@ impl Connection {
                 parsed.request.pipelined = pipelined;
                 Received::Request(parsed.request, used)
             }
-            // The limits changed meanwhile.
+            // A limit was lowered while the request was received.
             Err(refused) => {
                 self.phase = Phase::Refused(refused.refusal, refused.context);
                 Received::Refused(refused.refusal, refused.context, refused.origin)
@@ -250,7 +250,7 @@ impl Connection {
         }
     }
 
-    /// Takes what the present request needs of `input` into what is kept.
+    /// Moves the bytes that the present request needs from `input` to the buffer.
     fn advance(&mut self, input: &[u8], limits: &Limits, table: &mut HeaderTable) -> Outcome<Step> {
         let mut used = 0;
         if let Phase::Head { scanned } = self.phase {
@@ -280,7 +280,7 @@ impl Connection {
         }
     }
 
-    /// Looks for the head's end; when it is here the phase says how the body is framed.
+    /// Searches for the end of the head. Once it is found, the phase says how the body is framed.
     fn advance_head(
         &mut self,
         input: &[u8],
@@ -305,7 +305,7 @@ impl Connection {
         let Head {
             framing, expects, ..
         } = head::parse(&here[..head], limits, table)?;
-        // What was appended behind the head goes back to the input: a body takes what it needs.
+        // Return the bytes behind the head to the input: the body takes only what it needs.
         self.kept.truncate(self.begin + head.max(before));
         let used = head.saturating_sub(before);
         self.phase = match framing {
@@ -382,7 +382,7 @@ impl Connection {
     }
 }
 
-/// What [`Connection::advance_head`] found.
+/// A head found by [`Connection::advance_head`].
 struct TakenHead {
     head: usize,
     used: usize,

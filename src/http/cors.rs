@@ -1,8 +1,8 @@
 //! Cross-origin requests (the Fetch standard's CORS protocol): exact origins, or any.
 //!
-//! What a response needs is decided when the request comes and kept as a [`CorsGrant`], two bytes
-//! that outlive the request. Every answer of a route with CORS says `Vary: Origin`, also to those
-//! who sent none, or a shared cache would hand one origin's answer to another.
+//! A request's [`CorsGrant`] is decided when the request arrives, and outlives its bytes. Every
+//! response of a route with CORS has `Vary: Origin`, even if the request had no `Origin`: otherwise
+//! a shared cache could serve one origin's response to another.
 
 use super::context::CorsGrant;
 use super::fields::{ALLOW_ANY_ORIGIN, ALLOW_CREDENTIALS, VARY_ORIGIN};
@@ -59,8 +59,8 @@ enum Origins {
 }
 
 impl Cors {
-    /// Most bytes of a list of header names. With it and a reply's headers, a response head still
-    /// fits.
+    /// Most bytes of a list of header names. A response head with such a list and with a reply's
+    /// headers stays below 32 KiB.
     pub const NAMES_BYTES_MAX: usize = 8 * 1024;
 
     /// A policy for `origins`, each as a browser sends it: `https://app.example`, lower case, no
@@ -116,13 +116,13 @@ impl Cors {
         })
     }
 
-    /// What the answer to a request with these headers may say.
+    /// Which pages may read the response to a request with these headers.
     #[must_use]
     pub fn grant(&self, headers: &Headers<'_>) -> CorsGrant {
         self.grant_to(one_origin(headers.get_all("origin")))
     }
 
-    /// The CORS headers for an answer to a request with this single `Origin`.
+    /// Which pages may read the response to a request with this single `Origin`.
     #[must_use]
     pub fn grant_to(&self, origin: Option<&[u8]>) -> CorsGrant {
         let Some(origin) = origin else {
@@ -170,7 +170,7 @@ impl Cors {
     fn add_origin<'r>(&'r self, grant: CorsGrant, response: &mut Response<'r>) {
         let listed = match &self.origins {
             Origins::Listed(listed) => listed,
-            // The same for all, so it varies by nothing.
+            // Every origin gets the same response, so `Vary` is not needed.
             Origins::Any if grant == CorsGrant::None => return,
             Origins::Any => {
                 response.fixed(&ALLOW_ANY_ORIGIN);
@@ -190,7 +190,7 @@ impl Cors {
     }
 }
 
-/// Whether a browser asks for leave before the request proper.
+/// Whether the request is a CORS preflight: a browser asks for permission before the real request.
 #[must_use]
 pub fn is_preflight(request: &Request<'_>) -> bool {
     let has = |name| request.headers.get(name).is_some();
@@ -225,9 +225,9 @@ fn check_origin(origin: &str) -> Result<(), &'static str> {
 mod tests {
     use super::super::context::ResponseContext;
     use super::super::encode::write_response;
-    use super::super::status::Status;
     use super::super::tests::headers_of;
     use super::*;
+    use ::http::StatusCode;
 
     fn cors(origins: &[&str], credentials: bool) -> Result<Cors, &'static str> {
         let origins: Vec<_> = origins.iter().map(|&o| o.to_owned()).collect();
@@ -244,7 +244,7 @@ mod tests {
         let origin: Vec<_> = origin.iter().map(|o| ("Origin", *o)).collect();
         let grant = cors.grant(&headers_of(&origin).headers());
         let mut out = Vec::new();
-        let mut response = Response::new(Status::NO_CONTENT);
+        let mut response = Response::new(StatusCode::NO_CONTENT);
         match preflight {
             true => cors.add_preflight(grant, "GET, POST", &mut response),
             false => cors.add_to(grant, &mut response),

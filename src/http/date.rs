@@ -10,7 +10,7 @@ const LINE_LEN: usize = 37;
 /// Seconds after which a year has five digits and the format ends.
 const SECONDS_MAX: u64 = 253_402_300_799;
 
-/// The `Date` line of the present second. One a shard, asked once a response.
+/// Formats the `Date` line once per second. Each shard has one.
 #[derive(Clone, Debug)]
 pub struct DateCache {
     second: u64,
@@ -18,7 +18,7 @@ pub struct DateCache {
 }
 
 impl DateCache {
-    /// A cache that holds the Unix epoch.
+    /// A cache that has formatted the Unix epoch.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -27,8 +27,8 @@ impl DateCache {
         }
     }
 
-    /// The header line for `now`. Times before 1970 or after 9999 are held at these bounds: a wall
-    /// clock may be wrong, and a response needs a date all the same.
+    /// The header line for `now`. Times before 1970 or after 9999 are clamped: the wall clock may
+    /// be wrong, but every response needs a date.
     pub fn line(&mut self, now: UnixMillis) -> &[u8] {
         let second = u64::try_from(now.0.div_euclid(1000)).unwrap_or(0);
         if second != self.second {

@@ -5,7 +5,8 @@ use super::fields::Field;
 use super::framed::{Follows, Framed};
 
 use super::response::{Body, Response};
-use super::status::Status;
+use super::status;
+use ::http::StatusCode;
 
 /// Appends a response to `out`: all of it, or its head if its body comes in pieces. `date` is a
 /// line of [`DateCache`](super::DateCache).
@@ -16,7 +17,7 @@ pub fn write_response(
     out: &mut Vec<u8>,
 ) -> Framed {
     let status = response.status();
-    status.write_line(out);
+    status::write_line(status, out);
     out.extend_from_slice(date);
     for field in response.fields() {
         match field {
@@ -27,7 +28,7 @@ pub fn write_response(
     }
     let whole: &[u8] = match response.content() {
         Body::Whole(bytes) => bytes,
-        _ if !status.allows_content() => &[],
+        _ if !status::allows_content(status) => &[],
         Body::Pieces => return begin_pieces(out, context),
         Body::Stream => {
             let keep_alive = false;
@@ -44,11 +45,20 @@ pub fn write_response(
 }
 
 /// Ends the head of a response whose length is known, and appends its body.
-fn write_whole(out: &mut Vec<u8>, status: Status, body: &[u8], context: ResponseContext) -> Framed {
+fn write_whole(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    body: &[u8],
+    context: ResponseContext,
+) -> Framed {
     // RFC 9112 6.3, first rule.
-    let body = if status.allows_content() { body } else { &[] };
+    let body = if status::allows_content(status) {
+        body
+    } else {
+        &[]
+    };
     // RFC 9110 8.6: never in a 204; in a 304 it would be that of the 200.
-    if !matches!(status, Status::NO_CONTENT | Status::NOT_MODIFIED) {
+    if !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         write_number(out, "content-length", body.len() as u64);
     }
     let close = !context.keep_alive;
@@ -136,7 +146,7 @@ mod tests {
     fn a_plain_response() {
         let mut out = b"before".to_vec();
         let etag = Etag::from_header(b"v7").expect("legal");
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         response.etag(&etag).json_unless_typed().number("age", 3);
         let framed = write_response(response.body(b"{}"), PLAIN, DATE, &mut out);
         assert_eq!(
@@ -161,10 +171,14 @@ mod tests {
             ..PLAIN
         };
         for (status, context, length) in [
-            (Status::NO_CONTENT, PLAIN, None),
-            (Status::NOT_MODIFIED, PLAIN, None),
-            (Status::RESET_CONTENT, PLAIN, Some("content-length: 0\r\n")),
-            (Status::OK, head_only, Some("content-length: 4\r\n")),
+            (StatusCode::NO_CONTENT, PLAIN, None),
+            (StatusCode::NOT_MODIFIED, PLAIN, None),
+            (
+                StatusCode::RESET_CONTENT,
+                PLAIN,
+                Some("content-length: 0\r\n"),
+            ),
+            (StatusCode::OK, head_only, Some("content-length: 4\r\n")),
         ] {
             let mut out = Vec::new();
             let mut response = Response::new(status);
@@ -196,7 +210,7 @@ mod tests {
             framed.end(&mut out);
             (text(&out).to_owned(), framed.close)
         };
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         let x = "x".repeat(31);
         let (chunked, close) = write(response.pieces(), PLAIN);
         assert_eq!(
@@ -219,7 +233,7 @@ mod tests {
     fn nothing_follows_a_stream_on_its_connection() {
         for version in [Version::Http10, Version::Http11] {
             let mut out = Vec::new();
-            let mut response = Response::new(Status::OK);
+            let mut response = Response::new(StatusCode::OK);
             let context = context(version, true);
             let framed = write_response(response.stream(), context, DATE, &mut out);
             assert!(framed.close && text(&out).contains("connection: close\r\n"));
@@ -238,7 +252,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             let context = context(version, keep_alive);
-            let framed = write_response(&Response::new(Status::OK), context, DATE, &mut out);
+            let framed = write_response(&Response::new(StatusCode::OK), context, DATE, &mut out);
             assert_eq!(framed.close, !keep_alive);
             assert_eq!(text(&out).contains("connection:"), expected.is_some());
             assert!(text(&out).contains(expected.unwrap_or("")));
@@ -264,7 +278,7 @@ mod tests {
     #[test]
     fn a_reply_sets_only_what_is_its_own() {
         let mut out = Vec::new();
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         let no_cookie = ReplyRules::default();
         let cookie = ReplyRules { set_cookie: true };
         for name in [
@@ -324,7 +338,7 @@ mod tests {
             headers in prop::collection::vec(("[a-zA-Z:\r\n\0 _-]{0,12}", any_value()), 0..6),
         ) {
             let mut out = Vec::new();
-            let mut response = Response::new(Status::OK);
+            let mut response = Response::new(StatusCode::OK);
             let mut passed = 0;
             for (name, value) in &headers {
                 match response.reply_field(name, value, ReplyRules::default()) {

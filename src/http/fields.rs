@@ -1,4 +1,4 @@
-//! The fields of a response.
+//! Fields of a response, and those whose name and value stand in our source.
 
 /// One field of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl FixedField {
         self.name
     }
 
-    /// The value.
+    /// The value, as it is sent.
     #[must_use]
     pub const fn value(&self) -> &'static str {
         self.value
@@ -67,11 +67,11 @@ fixed_fields! {
     pub PASS_THROUGH: "cache-control" "no-store, no-transform";
     /// nginx must not buffer an event stream.
     pub NO_BUFFERING: "x-accel-buffering" "no";
-    /// JSON.
+    /// The body is JSON.
     pub JSON: "content-type" "application/json";
-    /// Problem details (RFC 9457).
+    /// The body is problem details (RFC 9457).
     pub(super) PROBLEM_JSON: "content-type" "application/problem+json";
-    /// An event stream.
+    /// The body is an event stream.
     pub EVENT_STREAM: "content-type" "text/event-stream";
     /// The reply was stored: it answers an earlier request with the same key.
     pub REPLAYED: "idempotent-replayed" "true";
@@ -79,7 +79,7 @@ fixed_fields! {
     pub(super) VARY_ORIGIN: "vary" "origin";
     /// Pages of every origin may read the response.
     pub(super) ALLOW_ANY_ORIGIN: "access-control-allow-origin" "*";
-    /// Pages may send cookies.
+    /// Pages may send cookies and read the response.
     pub(super) ALLOW_CREDENTIALS: "access-control-allow-credentials" "true";
 }
 

@@ -1,29 +1,29 @@
-//! What follows a response head, and how it is framed.
+//! How HTTP/1 frames the body behind a response head.
 
-/// What must follow a finished head.
+/// The framing of the bytes behind a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
-    /// Nothing: the response is whole.
+    /// The response is complete.
     Nothing,
-    /// Exactly as many bytes as were announced, or any until the close.
+    /// Unframed bytes, until the connection is closed.
     Bytes,
     /// Chunks, ended by [`Framed::end`].
     Chunks,
 }
 
-/// How a response goes on after its head.
+/// How a response continues behind the bytes that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "it says whether a body follows and whether the connection ends"]
 pub struct Framed {
-    /// What follows.
+    /// The framing of the pieces that follow.
     pub follows: Follows,
     /// Close the connection after the last byte.
     pub close: bool,
 }
 
 impl Framed {
-    /// Appends one piece of a streamed body, framed as it was announced. An empty piece is none: as
-    /// a chunk it would end the body.
+    /// Appends one piece of the body, framed as the head announced. An empty piece is skipped,
+    /// because an empty chunk would end the body.
     pub fn piece(&self, out: &mut Vec<u8>, bytes: &[u8]) {
         match self.follows {
             Follows::Nothing => {}
@@ -37,7 +37,7 @@ impl Framed {
         }
     }
 
-    /// Appends the end of a streamed body.
+    /// Appends the end of a body that came in pieces.
     pub fn end(&self, out: &mut Vec<u8>) {
         if self.follows == Follows::Chunks {
             out.extend_from_slice(LAST_CHUNK);
@@ -82,20 +82,20 @@ impl ChunkHead {
         }
     }
 
-    /// Bytes of data that the chunk has.
+    /// How many bytes of data the chunk has.
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// Bytes to send.
+    /// How many bytes the head has.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub const fn len(&self) -> usize {
         CHUNK_HEAD_BYTES - self.start
     }
 
-    /// The bytes to send.
+    /// The bytes of the head.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[self.start..]

@@ -1,7 +1,7 @@
-//! The head of an HTTP/1 request: where it ends, what it says, how its body is framed.
+//! The head of an HTTP/1 request: where it ends, what it asks for, how its body is framed.
 //!
 //! httparse reads the grammar. The rules that keep one request from being read as two are here
-//! (RFC 9112 6.3), and they are strict where the RFC lets a recipient be kind.
+//! (RFC 9112 6.3). Where the RFC lets a recipient be lenient, they refuse.
 
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
@@ -21,9 +21,9 @@ use super::request::{Method, Request};
 /// How the body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes follow.
+    /// The body has this many bytes.
     Sized(usize),
-    /// Chunks follow (RFC 9112 7.1).
+    /// The body comes in chunks (RFC 9112 7.1).
     Chunked,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Head<'b> {
     pub(super) expects: bool,
 }
 
-/// Why a request was refused, and what its answer needs to know.
+/// Why a request was refused, and what its response needs to know.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
@@ -55,7 +55,7 @@ impl Refused {
     }
 }
 
-/// Bytes of an `Origin` that a policy may list.
+/// Most bytes of an `Origin` that a policy may list.
 const ORIGIN_BYTES_MAX: usize = 255;
 
 /// The value of `Origin` if there is exactly one.
@@ -65,14 +65,15 @@ pub(super) fn one_origin<'b>(mut values: impl Iterator<Item = &'b [u8]>) -> Opti
     one.then_some(first)
 }
 
-/// Length of the head at the start of `bytes`, blank line included; `None` if it is not all here.
-/// The first `scanned` bytes were looked at before without finding it.
+/// The length of the head at the start of `bytes`, blank line included. `None`: the head is
+/// incomplete. The first `scanned` bytes were searched before.
 ///
-/// Each byte is looked at once, however the head was cut, and the answer to any prefix that is
-/// refused is the answer to the whole.
+/// Each byte is examined once, however the head was split. If a prefix is refused, the whole head
+/// is refused for the same reason.
 ///
 /// # Errors
-/// A line ends without CR (RFC 9112 2.2 lets us refuse it), or no method stands at the start.
+/// A line ends without CR (RFC 9112 2.2 lets a server refuse it), or the head does not begin with a
+/// method.
 pub(super) fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Refusal> {
     let start = blank_line(bytes);
     match bytes.get(start) {
@@ -97,7 +98,7 @@ pub(super) fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Re
     Ok(None)
 }
 
-/// Length of the empty line that may stand before a request (RFC 9112 2.2); one is ignored.
+/// The length of the empty line that may precede a request (RFC 9112 2.2). One is ignored.
 fn blank_line(bytes: &[u8]) -> usize {
     match bytes {
         [b'\r', b'\n', ..] => 2,
@@ -109,7 +110,7 @@ fn blank_line(bytes: &[u8]) -> usize {
 /// `bytes`.
 ///
 /// # Errors
-/// Whatever is wrong with it. The connection can't go on.
+/// The head breaks a rule. The connection must not be used again.
 pub(super) fn parse<'b>(
     bytes: &'b [u8],
     limits: &Limits,
@@ -294,7 +295,8 @@ struct Rules<'b> {
 
 impl<'b> Rules<'b> {
     fn on_header(&mut self, name: &'b str, value: &'b [u8]) -> Result<(), Refusal> {
-        // An underscore is a hyphen to many a CGI: `x_identity` would pass for `x-identity`.
+        // CGI-like servers map `_` and `-` to the same name: `x_identity` would be mistaken for
+        // `x-identity`.
         if name.as_bytes().contains(&b'_') {
             return Err(malformed("a header name has an underscore"));
         }
@@ -307,7 +309,7 @@ impl<'b> Rules<'b> {
                 Ok(())
             }
             14 if is("content-length") => {
-                // RFC 9112 6.3: two lengths, refuse; also when they agree.
+                // RFC 9112 6.3: refuse two lengths, even if they agree.
                 let detail = "there are two Content-Length headers";
                 once(&mut self.content_length, value, detail)
             }
@@ -330,7 +332,8 @@ impl<'b> Rules<'b> {
         }
     }
 
-    // RFC 9112 3.2: none, two, or an invalid one: 400. RFC 9110 4.2.1: an empty one is invalid.
+    // RFC 9112 3.2: answer 400 if `Host` is missing, repeated or invalid. RFC 9110 4.2.1: an empty
+    // host is invalid.
     fn host(&self, version: Version) -> Result<&'b [u8], Refusal> {
         match self.host {
             Some(value) if is_authority(value) => Ok(value),
@@ -340,7 +343,7 @@ impl<'b> Rules<'b> {
         }
     }
 
-    // RFC 9112 6.3, with every choice it leaves taken as a refusal.
+    // RFC 9112 6.3. Where the clause leaves a choice, refuse.
     fn framing(&self, version: Version, limits: &Limits) -> Result<Framing, Refusal> {
         let framing = match (self.transfer_encoding, self.content_length) {
             (Some(_), Some(_)) => {
@@ -362,14 +365,14 @@ impl<'b> Rules<'b> {
             (None, None) => Framing::Sized(0),
         };
         if self.coded && framing != Framing::Sized(0) {
-            // No decoder, no bomb (RFC 9110 15.5.16).
+            // A body that is never decompressed cannot be a bomb (RFC 9110 15.5.16).
             let detail = "the body has a Content-Encoding; send it uncoded";
             return Err(Refusal::new(Fault::ContentCoding, detail));
         }
         Ok(framing)
     }
 
-    // RFC 9110 10.1.1: unknown expectations fail; HTTP/1.0 has none.
+    // RFC 9110 10.1.1: refuse an unknown expectation. HTTP/1.0 has no expectations.
     fn expects(&self, version: Version) -> Result<bool, Refusal> {
         match self.expect {
             Some(value) if value.eq_ignore_ascii_case(b"100-continue") => {
@@ -395,7 +398,7 @@ fn once<'b>(
     }
 }
 
-/// RFC 9110 8.6: digits and nothing else; no sign, no list, no 20th digit.
+/// RFC 9110 8.6: digits only. A sign, a list and a 20th digit are refused.
 fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(value)
@@ -489,12 +492,12 @@ fn is_future_ip(rest: &[u8]) -> bool {
     whole && version.iter().all(u8::is_ascii_hexdigit) && address.iter().all(legal)
 }
 
-/// RFC 3986 2.3.
+/// `unreserved` of RFC 3986 2.3.
 const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// RFC 3986 2.2.
+/// `sub-delims` of RFC 3986 2.2.
 const fn is_sub_delim(byte: u8) -> bool {
     matches!(
         byte,
@@ -537,7 +540,8 @@ impl<'b> Target<'b> {
     }
 }
 
-/// RFC 9112 3.2.2: a server accepts the absolute form; its authority wins over `Host`.
+/// RFC 9112 3.2.2: a server accepts the absolute form, whose authority takes precedence over
+/// `Host`.
 fn split_authority(target: &str) -> Result<(Option<&[u8]>, &str), Refusal> {
     if target.starts_with('/') {
         return Ok((None, target));
@@ -560,7 +564,7 @@ fn split_authority(target: &str) -> Result<(Option<&[u8]>, &str), Refusal> {
     }
 }
 
-/// What httparse found wrong, in our words.
+/// Translates an error of httparse.
 fn grammar(error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => {
@@ -583,7 +587,7 @@ pub(super) const fn body_too_large() -> Refusal {
     Refusal::new(Fault::BodyTooLarge, "the body is larger than the limit")
 }
 
-/// A head too large to be read at all: whose fault it is, the target's or the headers'.
+/// The refusal of a head over its limit: 414 if the request line alone exceeds it, otherwise 431.
 pub(super) fn too_large(bytes: &[u8]) -> Refusal {
     match memchr::memchr(b'\n', &bytes[blank_line(bytes)..]) {
         Some(_) => Refusal::new(Fault::HeadTooLarge, "the head is larger than the limit"),

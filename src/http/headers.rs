@@ -20,7 +20,7 @@ pub struct HeaderTable {
 }
 
 impl HeaderTable {
-    /// An empty table.
+    /// A table without a head.
     #[must_use]
     pub const fn new() -> Self {
         Self { places: Vec::new() }
@@ -73,28 +73,28 @@ impl<'b> Headers<'b> {
         &self.head[at..at + usize::from(place.value_len)]
     }
 
-    /// How many header lines there are.
+    /// The number of header lines.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether there is none.
+    /// Whether the head has no header lines.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// The first value under `name`. Where repetition would matter use [`one`](Self::one).
+    /// The first value of `name`. Use [`one`](Self::one) if repetition would matter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'b [u8]> {
         self.get_all(name).next()
     }
 
-    /// The value under `name`, which must stand there once at most.
+    /// The value of `name`, which may occur once.
     ///
     /// # Errors
-    /// The name stands there twice: which of two values counts must never depend on who looks.
+    /// The name occurs twice: which of two values counts must never depend on the reader.
     pub fn one(&self, name: &str) -> Result<Option<&'b [u8]>, Refusal> {
         let mut all = self.get_all(name);
         let first = all.next();

@@ -11,14 +11,14 @@ use super::problem::{Fault, Refusal};
 pub struct IdempotencyKey<'b>(Cow<'b, [u8]>);
 
 impl<'b> IdempotencyKey<'b> {
-    /// Bytes a key may have, quotes and escapes not counted.
+    /// Most bytes of a key, without quotes and escapes.
     pub const LEN_MAX: usize = 255;
 
-    /// The request's key, if it has one. The draft asks for a structured string (`"8e03…"`); bare
-    /// ones are as common and taken too.
+    /// The key of a request, if the request has one. The draft asks for a structured string
+    /// (`"8e03…"`). Bare keys are as common and accepted too.
     ///
     /// # Errors
-    /// It is repeated, empty, too long, or neither a string nor a bare word.
+    /// The key is repeated, empty, too long, or neither a string nor a bare word.
     pub fn parse(headers: &Headers<'b>) -> Result<Option<Self>, Refusal> {
         let Some(value) = headers.one("idempotency-key")? else {
             return Ok(None);
@@ -37,7 +37,7 @@ impl<'b> IdempotencyKey<'b> {
         }
     }
 
-    /// The key's bytes.
+    /// The key without quotes and escapes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -65,7 +65,7 @@ fn unquote(inner: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(key))
 }
 
-/// Visible ASCII without what would begin a string, another member or a parameter.
+/// Visible ASCII, except the bytes that begin a string, another member or a parameter.
 fn is_bare(byte: &u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b',' | b';')
 }

@@ -1,15 +1,15 @@
-//! What one client may cost: sizes of a request, and of what is thrown away after an early answer.
+//! Limits of one client: sizes of a request, and of the input discarded after an early response.
 
-/// Bytes a head may have under any limits: positions in it are kept in 16 bits.
+/// Most bytes of a head under any settings: positions in it have 16 bits.
 pub const HEAD_BYTES_MAX: usize = u16::MAX as usize;
 
-/// Header lines a request may have under any limits.
+/// Most header lines of a request under any settings.
 pub const HEADERS_MAX: usize = 64;
 
-/// Bytes read and thrown away between an answer given early and the close of its connection.
+/// Most bytes discarded between an early response and the close of its connection.
 ///
 /// A socket closed with unread bytes sends a reset, and the reset makes the client's kernel drop
-/// the answer it has not read yet. More than this is not read: whoever sends it has been told.
+/// the response it has not read yet. A client that sends more may lose the response.
 pub const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
 /// Sizes of a request, in bytes unless said otherwise. A snapshot's limits may differ from the last
@@ -29,7 +29,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The bounds that hold whatever the settings say.
+    /// These limits, within the bounds that hold under any settings.
     pub(super) fn clamped(&self) -> Self {
         Self {
             head_bytes_max: self.head_bytes_max.min(HEAD_BYTES_MAX),
@@ -51,24 +51,24 @@ impl Default for Limits {
     }
 }
 
-/// Counts what is read and thrown away after an early answer. The order is: write the answer, shut
-/// the sending side down, then read and feed this until it or the peer ends it, then close.
+/// Counts the input discarded after an early response. The order is: write the response, end the
+/// sending side, then read and count until the count or the client ends it, then close.
 #[derive(Clone, Copy, Debug)]
 pub struct Drain {
     left: usize,
 }
 
-/// What comes next while draining.
+/// The next action while input is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// Read on, until the peer's end or the shard's drain timeout.
+    /// Read on, until the client's end or the shard's timeout.
     More,
-    /// Enough: close.
+    /// The limit is reached: close the connection.
     Close,
 }
 
 impl Drain {
-    /// A drain that has read nothing.
+    /// A count of zero.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Drain {
         }
     }
 
-    /// `count` more bytes were read and thrown away.
+    /// Counts `count` more discarded bytes.
     pub const fn on_bytes(&mut self, count: usize) -> Drained {
         self.left = self.left.saturating_sub(count);
         match self.left {

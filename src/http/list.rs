@@ -1,7 +1,7 @@
 //! Comma-separated lists (RFC 9110 5.6.1) whose members may hold quoted strings.
 
-/// The members of a list, without whitespace round them; empty ones are left out, as a recipient
-/// must. A comma within a quoted string parts nothing.
+/// The members of a list, without surrounding whitespace. Empty members are skipped, as a recipient
+/// must. A comma within a quoted string does not separate.
 pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     parts(value, b',').filter(|m| !m.is_empty())
 }
@@ -17,7 +17,7 @@ pub(super) fn parts(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
     })
 }
 
-/// Where `byte` first stands outside a quoted string.
+/// The first position of `byte` outside a quoted string.
 fn unquoted(value: &[u8], byte: u8) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     value.iter().position(|&b| {

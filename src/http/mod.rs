@@ -1,19 +1,19 @@
-//! HTTP as a machine over bytes: what a client sent becomes [`Request`]s, what the house answers
-//! becomes bytes. No socket, no clock, no meaning of a path.
+//! HTTP as a state machine over bytes: received bytes become [`Request`]s, responses become bytes.
+//! No socket, no clock, no meaning of a path.
 //!
-//! A [`Connection`] is the parsing side of one client connection. It is small, and holds a buffer
-//! only while half a request is here; a request that arrives whole is parsed where it lies, without
-//! copying and without allocating. It is strict: of two readings of the same bytes it takes none
-//! (RFC 9112 6.3), and after a refusal the connection is never used again, so a byte that belongs
-//! to one request is never read as part of another.
+//! A [`Connection`] is the parsing side of one HTTP/1 connection. It holds a buffer only while a
+//! partially received request is here. A request that arrives whole is parsed where it lies,
+//! without copying and without allocating. Parsing is strict: bytes that could be read in two ways
+//! are refused (RFC 9112 6.3). After a refusal the connection is never used again, so a byte of one
+//! request is never read as part of another.
 //!
 //! A [`Request`] does not know how it was framed, so HTTP/2 can make the same one. A handler
 //! answers it with a [`Response`]: status, fields and body, whatever protocol carries it.
 //! [`write_response`] is HTTP/1.1's encoder. Of its request a response needs only the
 //! [`ResponseContext`]: four small facts that the shard keeps while an exchange waits.
 //!
-//! The room has one error, the [`Refusal`]: a kind of problem ([`Fault`]) and a sentence. Every one
-//! goes out as `application/problem+json` (RFC 9457).
+//! The room has one error, the [`Refusal`]: a kind of problem ([`Fault`]) and a sentence. The
+//! client receives it as `application/problem+json` (RFC 9457).
 
 mod accept;
 #[cfg(any(test, fuzzing))]
@@ -46,6 +46,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use ::http::StatusCode;
 pub use accept::accepts;
 #[cfg(any(test, fuzzing))]
 pub use check::check_any_bytes;
@@ -70,4 +71,3 @@ pub use problem::{Fault, Member, Problem, ProblemKind, Refusal};
 pub use query::Query;
 pub use request::{Method, Request};
 pub use response::{Body, ReplyRules, Response};
-pub use status::Status;

@@ -1,5 +1,5 @@
 //! The path of a request: one parse, one canonical form, used for authorisation, routing and the
-//! record alike. A path that another reader could take for a different one is refused, not mended.
+//! record alike. A path that another reader could interpret differently is refused, not corrected.
 
 use std::borrow::Cow;
 
@@ -18,11 +18,11 @@ pub struct Path<'b> {
 }
 
 impl<'b> Path<'b> {
-    /// Reads a path as it stands in a request target, without query. No allocation unless something
-    /// in it is percent-encoded.
+    /// Parses the path of a request target, without the query. Allocates only if the path contains
+    /// percent-encoded bytes.
     ///
     /// # Errors
-    /// [`Fault::AmbiguousTarget`] with the rule it breaks.
+    /// [`Fault::AmbiguousTarget`] with the rule that the path breaks.
     pub fn parse(raw: &'b str) -> Result<Self, Refusal> {
         let text = match check_raw(raw.as_bytes())? {
             Encoded::No => Cow::Borrowed(raw),
@@ -42,7 +42,7 @@ impl<'b> Path<'b> {
         }
     }
 
-    /// The canonical form.
+    /// The path in its canonical form.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -68,8 +68,8 @@ enum Encoded {
     No,
 }
 
-/// What may stand in a path as sent: RFC 3986 `pchar`, `/`, and the few others that browsers leave
-/// alone. What an encoded byte stands for is checked here too, before decoding hides it.
+/// Checks a path as sent: it may contain RFC 3986 `pchar`, `/`, and a few other bytes that browsers
+/// do not encode. Encoded bytes are checked here too, before decoding hides them.
 fn check_raw(raw: &[u8]) -> Result<Encoded, Refusal> {
     if raw.first() != Some(&b'/') {
         return Err(refuse("the path does not begin with a slash"));

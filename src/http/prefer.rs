@@ -4,24 +4,23 @@
 use super::headers::Headers;
 use super::list;
 
-/// The preferences that mean something here.
+/// The preferences that the gateway knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefer {
-    /// `wait=N`: seconds the client would wait for an answer. Whoever uses it has a limit of its
-    /// own.
+    /// `wait=N`: how many seconds the client would wait. The caller applies its own limit.
     pub wait_s: Option<u32>,
-    /// `respond-async`: 202 and a place to look is better than a long wait.
+    /// `respond-async`: the client prefers 202 and a location to a long wait.
     pub respond_async: bool,
 }
 
 impl Prefer {
-    /// The request's preferences. Of one that is repeated the first counts.
+    /// Parses a request's preferences. If a preference is repeated, the first counts.
     #[must_use]
     pub fn parse(headers: &Headers<'_>) -> Self {
         let mut prefer = Self::default();
         let mut seen_wait = false;
         for preference in headers.get_all("prefer").flat_map(list::members) {
-            // Parameters follow a semicolon; those of ours have none.
+            // Ignore parameters, which follow a semicolon: the known preferences have none.
             let pair = list::parts(preference, b';').next().unwrap_or(b"");
             let mut sides = list::parts(pair, b'=');
             let name = sides.next().unwrap_or(b"");
@@ -36,7 +35,7 @@ impl Prefer {
     }
 }
 
-/// RFC 7240 4.3: delta-seconds, here also as a quoted string; held at `u32`'s end.
+/// RFC 7240 4.3: delta-seconds, also accepted as a quoted string. Saturates at `u32::MAX`.
 fn seconds(word: &[u8]) -> Option<u32> {
     let word = match word {
         [b'"', inner @ .., b'"'] => inner,

@@ -1,19 +1,19 @@
-//! Problem details (RFC 9457): the kinds HTTP itself raises, and the bytes of any.
+//! Problem details (RFC 9457): the kinds that HTTP itself raises, and the JSON of every kind.
 
-use super::status::Status;
+use ::http::StatusCode;
 
 /// A kind of problem. Its path is stable and listed in `docs/http.md`; `route/` has more of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProblemKind {
     /// `type` of RFC 9457: a path such as `/problems/overloaded`, never to change.
     pub path: &'static str,
-    /// The kind in a few words, the same each time.
+    /// A short summary of the kind, the same in every response.
     pub title: &'static str,
-    /// The status it is answered with.
-    pub status: Status,
+    /// The status of the response.
+    pub status: StatusCode,
 }
 
-/// What is wrong with a request, or with what should answer it, before anyone asked what it means.
+/// An error of a request, or of the reply to it, that does not depend on the meaning of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The bytes are not one well-formed request (RFC 9112).
@@ -24,7 +24,7 @@ pub enum Fault {
     MalformedHeader,
     /// No route of this path takes the method. The answer lists those that do in `Allow`.
     MethodNotAllowed,
-    /// None of what can be answered is acceptable to the client.
+    /// The client accepts none of the media types that could be sent.
     NotAcceptable,
     /// The request did not arrive in time.
     RequestTimeout,
@@ -47,7 +47,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Each of them once, for the docs' test.
+    /// Every fault once, for the test of the docs.
     pub const ALL: [Self; 14] = [
         Self::MalformedRequest,
         Self::AmbiguousTarget,
@@ -72,72 +72,72 @@ impl Fault {
             Self::MalformedRequest => (
                 "/problems/malformed-request",
                 "The request is malformed",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::AmbiguousTarget => (
                 "/problems/ambiguous-target",
                 "The request target is malformed or ambiguous",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::MalformedHeader => (
                 "/problems/malformed-header",
                 "A request header is malformed",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::MethodNotAllowed => (
                 "/problems/method-not-allowed",
                 "The method is not allowed here",
-                Status::METHOD_NOT_ALLOWED,
+                StatusCode::METHOD_NOT_ALLOWED,
             ),
             Self::NotAcceptable => (
                 "/problems/not-acceptable",
                 "Nothing acceptable can be answered",
-                Status::NOT_ACCEPTABLE,
+                StatusCode::NOT_ACCEPTABLE,
             ),
             Self::RequestTimeout => (
                 "/problems/request-timeout",
                 "The request did not arrive in time",
-                Status::REQUEST_TIMEOUT,
+                StatusCode::REQUEST_TIMEOUT,
             ),
             Self::BodyTooLarge => (
                 "/problems/body-too-large",
                 "The request body is too large",
-                Status::CONTENT_TOO_LARGE,
+                StatusCode::PAYLOAD_TOO_LARGE,
             ),
             Self::UriTooLong => (
                 "/problems/uri-too-long",
                 "The request target is too long",
-                Status::URI_TOO_LONG,
+                StatusCode::URI_TOO_LONG,
             ),
             Self::ContentCoding => (
                 "/problems/content-encoding",
                 "Coded request bodies are not accepted",
-                Status::UNSUPPORTED_MEDIA_TYPE,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ),
             Self::ExpectationFailed => (
                 "/problems/expectation-failed",
                 "The expectation can't be met",
-                Status::EXPECTATION_FAILED,
+                StatusCode::EXPECTATION_FAILED,
             ),
             Self::HeadTooLarge => (
                 "/problems/head-too-large",
                 "The request head is too large",
-                Status::HEAD_TOO_LARGE,
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ),
             Self::MethodNotImplemented => (
                 "/problems/method-not-implemented",
                 "The method is not known here",
-                Status::NOT_IMPLEMENTED,
+                StatusCode::NOT_IMPLEMENTED,
             ),
             Self::BadReply => (
                 "/problems/bad-reply",
                 "The reply can't be written as a response",
-                Status::BAD_GATEWAY,
+                StatusCode::BAD_GATEWAY,
             ),
             Self::VersionNotSupported => (
                 "/problems/version-not-supported",
                 "The HTTP version is not supported",
-                Status::VERSION_NOT_SUPPORTED,
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             ),
         };
         ProblemKind {
@@ -148,19 +148,19 @@ impl Fault {
     }
 }
 
-/// Why something was refused: the kind, and a sentence for whoever sent it. The sentence is fixed
-/// text, so nothing a client sent comes back in it.
+/// Why a request was refused: the kind, and a sentence for the client. The sentence is fixed text,
+/// so it cannot contain anything that the client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Refusal {
-    /// The kind.
+    /// The kind of the fault.
     pub fault: Fault,
-    /// What exactly.
+    /// The rule that was broken.
     pub detail: &'static str,
 }
 
 impl Refusal {
-    /// A refusal of a kind, for a reason.
+    /// A refusal with this kind and sentence.
     #[must_use]
     pub const fn new(fault: Fault, detail: &'static str) -> Self {
         Self { fault, detail }
@@ -178,14 +178,14 @@ impl Refusal {
     }
 }
 
-/// One problem, to be written as `application/problem+json`.
+/// One problem. [`write_json`](Self::write_json) writes it as `application/problem+json`.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
-    /// Its kind.
+    /// The kind of the problem.
     pub kind: ProblemKind,
-    /// What happened this time; left out if empty.
+    /// The explanation of this occurrence. Omitted if empty.
     pub detail: &'a str,
-    /// This occurrence, as a URI reference: where the log has more (the request id).
+    /// A URI reference of this occurrence: the request id, by which the log has more.
     pub instance: Option<&'a str>,
     /// Extension members (RFC 9457 3.2). Names are the caller's and differ from the standard five.
     pub members: &'a [(&'a str, Member<'a>)],
@@ -213,7 +213,7 @@ impl Problem<'_> {
         out.extend_from_slice(b",\"title\":");
         write_string(out, self.kind.title);
         out.extend_from_slice(b",\"status\":");
-        write_number(out, u64::from(self.kind.status.code()));
+        write_number(out, u64::from(self.kind.status.as_u16()));
         if !self.detail.is_empty() {
             out.extend_from_slice(b",\"detail\":");
             write_string(out, self.detail);
@@ -281,7 +281,7 @@ mod tests {
         let mut paths: Vec<_> = Fault::ALL.iter().map(|f| f.kind().path).collect();
         for fault in Fault::ALL {
             let kind = fault.kind();
-            let row = format!("| `{}` | {} |", kind.path, kind.status.code());
+            let row = format!("| `{}` | {} |", kind.path, kind.status.as_u16());
             assert!(docs.contains(&row), "{row} is missing in docs/http.md");
         }
         paths.sort_unstable();

@@ -114,7 +114,7 @@ proptest! {
     ) {
         let context = ResponseContext { keep_alive: true, ..ResponseContext::UNREAD };
         let mut bytes = post("Transfer-Encoding: chunked", "");
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         let framed = write_response(response.pieces(), context, b"", &mut Vec::new());
         for piece in &pieces {
             framed.piece(&mut bytes, piece);

@@ -7,8 +7,9 @@ use percent_encoding::percent_decode_str;
 use super::path::decode_byte;
 use super::problem::{Fault, Refusal};
 
-/// What stands behind the `?`. It was checked when the request was read: ASCII, every `%` followed
-/// by two hex digits, and UTF-8 once decoded, so reading pairs from it never fails.
+/// The part of a target behind the `?`. It was checked when the request was parsed: ASCII, every
+/// `%` followed by two hex digits, and UTF-8 once decoded. Reading pairs from it therefore never
+/// fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Query<'b> {
     raw: Option<&'b str>,
@@ -18,7 +19,7 @@ impl<'b> Query<'b> {
     /// Checks a query; `None` is a target without `?`.
     ///
     /// # Errors
-    /// [`Fault::AmbiguousTarget`] with the rule it breaks.
+    /// [`Fault::AmbiguousTarget`] with the rule that the query breaks.
     pub fn parse(raw: Option<&'b str>) -> Result<Self, Refusal> {
         if let Some(text) = raw {
             check(text)?;
@@ -42,10 +43,10 @@ impl<'b> Query<'b> {
         })
     }
 
-    /// The value under `name`, which must stand there once at most.
+    /// The value of `name`, which may occur once.
     ///
     /// # Errors
-    /// The name stands there twice: which of two values counts must never depend on who looks.
+    /// The name occurs twice: which of two values counts must never depend on the reader.
     pub fn one(&self, name: &str) -> Result<Option<Cow<'b, str>>, Refusal> {
         let mut all = self.pairs().filter(|(n, _)| n == name);
         let first = all.next();
@@ -76,7 +77,7 @@ fn check(text: &str) -> Result<(), Refusal> {
             _ => {}
         }
     }
-    // Pieces are parted at ASCII, so they are UTF-8 exactly if the whole is.
+    // Pairs are split at ASCII bytes, so every pair is UTF-8 exactly if the whole query is.
     if encoded && percent_decode_str(text).decode_utf8().is_err() {
         return Err(refuse("the query, decoded, is not UTF-8"));
     }

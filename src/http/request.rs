@@ -1,11 +1,11 @@
-//! What a client asked for, whatever framed it.
+//! Requests, independent of the protocol that framed them.
 
 use super::context::{CorsGrant, ResponseContext, Version};
 use super::headers::Headers;
 use super::path::Path;
 use super::query::Query;
 
-/// Methods served here. Others are answered with 501.
+/// The methods that the gateway serves. Others are answered with 501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
     /// `GET`.
@@ -25,7 +25,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method by its name, which is case-sensitive (RFC 9110 9.1).
+    /// Parses a method's name, which is case-sensitive (RFC 9110 9.1).
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -40,7 +40,7 @@ impl Method {
         }
     }
 
-    /// Its name.
+    /// The name, as requests spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl Method {
         }
     }
 
-    /// Whether it asks for no change (RFC 9110 9.2.1).
+    /// Whether the method is safe: its request changes nothing (RFC 9110 9.2.1).
     #[must_use]
     pub const fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options)
@@ -67,24 +67,24 @@ impl Method {
 /// [`Connection`]: super::Connection
 #[derive(Clone, Debug)]
 pub struct Request<'b> {
-    /// What is to be done.
+    /// The method.
     pub method: Method,
-    /// To what: one canonical form, decoded once, for whoever looks.
+    /// The path in its canonical form, decoded once for every reader.
     pub path: Path<'b>,
-    /// What stands behind the `?`.
+    /// The query, without its `?`.
     pub query: Query<'b>,
     /// All headers, in order.
     pub headers: Headers<'b>,
     /// The body, whole and without framing; at most `body_bytes_max` bytes.
     pub body: &'b [u8],
-    /// The version it was sent under.
+    /// The protocol version of the request.
     pub version: Version,
-    /// Whether the client wants the connection to go on.
+    /// Whether the client wants to keep the connection open.
     pub keep_alive: bool,
-    /// Whether bytes of another request have arrived already: it was pipelined.
+    /// Whether bytes of another request were received behind this one.
     pub pipelined: bool,
-    /// The authority asked: of the target if it names one, else of `Host`; empty if an HTTP/1.0
-    /// client named none. Its characters are checked, its case is as sent.
+    /// The authority: of the target if the target has one, otherwise of `Host`. Empty if an
+    /// HTTP/1.0 client sent neither. Its characters are checked, its case is as sent.
     pub host: &'b [u8],
 }
 

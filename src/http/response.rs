@@ -13,16 +13,16 @@ use crate::model::Etag;
 use super::fields::{Field, FixedField, JSON, PROBLEM_JSON};
 use super::names::{is_credential, is_gateway_owned, is_token_byte, is_value_byte};
 use super::problem::{Fault, Problem, Refusal};
-use super::status::Status;
+use ::http::StatusCode;
 
-/// Bytes of the names and values of one response that came from elsewhere. Above it the reply that
-/// asks for them is refused: many a client and proxy takes no more than 32 KiB of head.
+/// Most bytes of names and values in one response that came from elsewhere. A reply with more is
+/// refused, because many clients and proxies accept at most 32 KiB of head.
 const FIELDS_BYTES_MAX: usize = 32 * 1024 - FRAMING_BYTES_MAX;
 
 /// Room for the fields that an encoder adds: date, framing and connection.
 const FRAMING_BYTES_MAX: usize = 256;
 
-/// Fields that lie in place. A GET has 3, with `Age` and CORS 8.
+/// How many fields a response holds without an allocation. A GET has 3, or 8 with `Age` and CORS.
 const FIELDS_IN_PLACE: usize = 8;
 
 /// What a reply record may set in a response.
@@ -36,7 +36,7 @@ pub struct ReplyRules {
 /// encoder's.
 #[derive(Clone, Debug)]
 pub struct Response<'r> {
-    status: Status,
+    status: StatusCode,
     fields: SmallVec<[Field<'r>; FIELDS_IN_PLACE]>,
     /// Bytes of names and values from elsewhere.
     bytes: usize,
@@ -59,7 +59,7 @@ pub enum Body<'r> {
 impl<'r> Response<'r> {
     /// A response without fields and content.
     #[must_use]
-    pub fn new(status: Status) -> Self {
+    pub fn new(status: StatusCode) -> Self {
         Self {
             status,
             fields: SmallVec::new(),
@@ -164,31 +164,31 @@ impl<'r> Response<'r> {
         Ok(true)
     }
 
-    /// Sets the content.
+    /// Sets a content that is complete.
     pub fn body(&mut self, bytes: &'r [u8]) -> &mut Self {
         self.body = Body::Whole(Cow::Borrowed(bytes));
         self
     }
 
-    /// Says that the content comes in pieces.
+    /// Declares that the content comes in pieces.
     pub fn pieces(&mut self) -> &mut Self {
         self.body = Body::Pieces;
         self
     }
 
-    /// Says that the content is a stream.
+    /// Declares that the content is an endless stream.
     pub fn stream(&mut self) -> &mut Self {
         self.body = Body::Stream;
         self
     }
 
-    /// The status.
+    /// The status code.
     #[must_use]
-    pub const fn status(&self) -> Status {
+    pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The fields in their order.
+    /// The fields in the order in which they were added.
     #[must_use]
     pub fn fields(&self) -> &[Field<'r>] {
         &self.fields
@@ -214,7 +214,7 @@ mod tests {
     fn a_control_byte_is_no_value() {
         for byte in 0..=u8::MAX {
             let value = [b'a', byte, b'b'];
-            let mut response = Response::new(Status::OK);
+            let mut response = Response::new(StatusCode::OK);
             let legal = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
             assert_eq!(response.field("x", &value).is_ok(), legal, "{byte}");
         }
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn fields_from_elsewhere_are_bounded() {
         let value = vec![b'x'; FIELDS_BYTES_MAX / 2];
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         response.field("x", &value[1..]).expect("half of the room");
         response.field("y", &value[1..]).expect("the other half");
         assert!(response.field("z", b"").is_err());
@@ -233,7 +233,7 @@ mod tests {
     /// A response is made and written on the stack.
     #[test]
     fn the_fields_of_a_get_lie_in_place() {
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         for _ in 0..FIELDS_IN_PLACE {
             response.number("age", 1);
         }

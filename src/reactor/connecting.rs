@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
 
+use super::mailbox::Resolved;
 use super::mailbox::ShardHandle;
-use super::resolver::{RESOLVING_MAX, Resolved, Resolver};
+use super::resolver::{RESOLVING_MAX, Resolver};
 use super::sockets::{SocketPhase, Sockets};
 use crate::model::Instant;
 use crate::shard::{Open, OpenTicket, SocketEvent, SocketId};

@@ -2,15 +2,15 @@
 //! thread reads. Every queue is bounded and no call waits. If an inbox is full, the messages stay
 //! in the sender's outbox, in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
 use super::parking::Parking;
-use super::resolver::Resolved;
 use crate::model::ShardId;
-use crate::shard::{ListenerId, Outputs};
+use crate::shard::{ListenerId, OpenTicket, Outputs};
 use crate::sys::{Listener, Waker};
 
 /// Most commands that wait for one shard. A process sends three during its life.
@@ -25,6 +25,13 @@ pub(super) enum DriverCommand {
     StopAccepting,
     /// End, because another shard could not start.
     Abandon,
+}
+
+/// The addresses of one host name. If the name cannot be resolved, the list is empty.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) ticket: OpenTicket,
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 /// The part of one shard that other threads use, apart from its messages.

@@ -2,14 +2,14 @@
 //! threads, so that one unresponsive name does not delay all others.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::mailbox::ShardHandle;
-use crate::shard::{Open, OpenTicket};
+use super::mailbox::{Resolved, ShardHandle};
+use crate::shard::Open;
 
 /// Number of threads that resolve names.
 const RESOLVERS: usize = 2;
@@ -19,13 +19,6 @@ pub(super) const RESOLVING_MAX: usize = 64;
 
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
-
-/// The result for one name. If the name cannot be resolved, the list is empty.
-#[derive(Debug)]
-pub(super) struct Resolved {
-    pub(super) ticket: OpenTicket,
-    pub(super) addresses: Vec<SocketAddr>,
-}
 
 struct ResolveRequest {
     open: Open,

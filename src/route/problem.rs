@@ -1,7 +1,7 @@
 //! The catalogue of problem types besides those of HTTP itself. Their paths never change, and each
 //! is listed in `docs/http.md`.
 
-use crate::http::{ProblemKind, Status};
+use crate::http::{ProblemKind, StatusCode};
 
 /// Why a request failed, in terms of the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,107 +83,107 @@ impl Failure {
             Self::NoSuchRoute => (
                 "/problems/no-such-route",
                 "Nothing is served at this path",
-                Status::NOT_FOUND,
+                StatusCode::NOT_FOUND,
             ),
             Self::NotFound => (
                 "/problems/not-found",
                 "There is no such entity",
-                Status::NOT_FOUND,
+                StatusCode::NOT_FOUND,
             ),
             Self::MissingParameter => (
                 "/problems/missing-parameter",
                 "The request lacks something its route needs",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::BadParameter => (
                 "/problems/bad-parameter",
                 "A value of the request can't be used",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::MalformedBody => (
                 "/problems/malformed-body",
                 "The request body is malformed",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::BadCursor => (
                 "/problems/bad-cursor",
                 "The cursor can't be read",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::CursorGone => (
                 "/problems/cursor-gone",
                 "The cursor is no longer valid",
-                Status::GONE,
+                StatusCode::GONE,
             ),
             Self::IdempotencyKeyRequired => (
                 "/problems/idempotency-key-required",
                 "The request needs an Idempotency-Key",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::IdempotencyKeyReused => (
                 "/problems/idempotency-key-reused",
                 "The Idempotency-Key was used for another request",
-                Status::UNPROCESSABLE_CONTENT,
+                StatusCode::UNPROCESSABLE_ENTITY,
             ),
             Self::CommandInProgress => (
                 "/problems/command-in-progress",
                 "The same command is being worked on",
-                Status::CONFLICT,
+                StatusCode::CONFLICT,
             ),
             Self::PreconditionFailed => (
                 "/problems/precondition-failed",
                 "The precondition does not hold",
-                Status::PRECONDITION_FAILED,
+                StatusCode::PRECONDITION_FAILED,
             ),
             Self::CommandTooLarge => (
                 "/problems/command-too-large",
                 "The command is larger than the broker takes",
-                Status::CONTENT_TOO_LARGE,
+                StatusCode::PAYLOAD_TOO_LARGE,
             ),
             Self::RecordRefused => (
                 "/problems/record-refused",
                 "The broker refuses the command's record",
-                Status::BAD_REQUEST,
+                StatusCode::BAD_REQUEST,
             ),
             Self::Overloaded => (
                 "/problems/overloaded",
                 "The gateway is at a limit",
-                Status::SERVICE_UNAVAILABLE,
+                StatusCode::SERVICE_UNAVAILABLE,
             ),
             Self::Draining => (
                 "/problems/draining",
                 "This gateway is shutting down",
-                Status::SERVICE_UNAVAILABLE,
+                StatusCode::SERVICE_UNAVAILABLE,
             ),
             Self::NotReady => (
                 "/problems/not-ready",
                 "The route is still loading",
-                Status::SERVICE_UNAVAILABLE,
+                StatusCode::SERVICE_UNAVAILABLE,
             ),
             Self::CacheDegraded => (
                 "/problems/cache-degraded",
                 "The cache lacks records of the topic",
-                Status::SERVICE_UNAVAILABLE,
+                StatusCode::SERVICE_UNAVAILABLE,
             ),
             Self::BrokerUnavailable => (
                 "/problems/broker-unavailable",
                 "The broker is unavailable",
-                Status::SERVICE_UNAVAILABLE,
+                StatusCode::SERVICE_UNAVAILABLE,
             ),
             Self::TopicUnavailable => (
                 "/problems/topic-unavailable",
                 "The route's topic is missing or not what the route needs",
-                Status::SERVICE_UNAVAILABLE,
+                StatusCode::SERVICE_UNAVAILABLE,
             ),
             Self::ReplyUnavailable => (
                 "/problems/reply-unavailable",
                 "The stored reply can't be read now",
-                Status::SERVICE_UNAVAILABLE,
+                StatusCode::SERVICE_UNAVAILABLE,
             ),
             Self::OutcomeUnknown => (
                 "/problems/outcome-unknown",
                 "The outcome of the command is unknown",
-                Status::GATEWAY_TIMEOUT,
+                StatusCode::GATEWAY_TIMEOUT,
             ),
         };
         ProblemKind {

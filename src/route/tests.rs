@@ -290,9 +290,9 @@ fn every_failure_has_a_path_of_its_own_and_stands_in_the_docs() {
     let docs = include_str!("../../docs/http.md");
     for failure in Failure::ALL {
         let kind = failure.kind();
-        let row = format!("| `{}` | {} |", kind.path, kind.status.code());
+        let row = format!("| `{}` | {} |", kind.path, kind.status.as_u16());
         assert!(docs.contains(&row), "{row} is missing in docs/http.md");
-        let again = kind.status.code() == 503 && failure != Failure::CacheDegraded;
+        let again = kind.status.as_u16() == 503 && failure != Failure::CacheDegraded;
         assert!(!again || failure.retry_after().is_some(), "{row}");
     }
     let mut paths: Vec<&str> = Failure::ALL.iter().map(|f| f.kind().path).collect();
@@ -312,7 +312,7 @@ fn each_error_code_of_a_broker_has_its_answer() {
         let again = refused.detail.contains("try again");
         (
             refused.kind.path.trim_start_matches("/problems/"),
-            refused.kind.status.code(),
+            refused.kind.status.as_u16(),
             refused.retry_after,
             again,
         )
@@ -354,7 +354,7 @@ fn each_error_code_of_a_broker_has_its_answer() {
 /// response to one that was not must say so.
 #[test]
 fn errors_of_commands_become_the_right_problems() {
-    let path = |refused: Option<Refused>| refused.map(|r| (r.kind.path, r.kind.status.code()));
+    let path = |refused: Option<Refused>| refused.map(|r| (r.kind.path, r.kind.status.as_u16()));
     for (admitted, problem) in [
         (Admitted::Opened, None),
         (Admitted::Joined, None),
@@ -374,6 +374,6 @@ fn errors_of_commands_become_the_right_problems() {
         assert_eq!(path(Refused::of_admitted(&admitted)), problem);
     }
     let unknown = Refused::from(Failure::OutcomeUnknown);
-    assert_eq!(unknown.kind.status.code(), 504);
+    assert_eq!(unknown.kind.status.as_u16(), 504);
     assert!(unknown.detail.contains("same Idempotency-Key"));
 }

@@ -3,15 +3,16 @@
 //! same seed gives the same history.
 //!
 //! A shard has three sides. As a *home* it does all Kafka work of some topics and gives them their
-//! order. As a *projection* it applies every topic's steps, owns a range of keys and feeds its streams.
-//! At its *edge* it serves clients. What one side wants of another, on this shard or elsewhere, is
-//! a [`Message`]; one to itself is handled in the same turn.
+//! order. As a *projection* it applies every topic's steps, owns a range of keys and feeds its
+//! streams. At its *edge* it serves clients. What one side wants of another, on this shard or
+//! elsewhere, is a [`Message`]. A message to the shard itself is handled in the same turn.
 
 mod ciphertext;
 mod difference;
 mod edge;
 mod home;
 mod io;
+mod labels;
 mod message;
 mod outbox;
 mod projection;
@@ -19,6 +20,7 @@ mod random;
 mod registry;
 mod report;
 mod serving;
+mod setup;
 mod snapshot;
 mod timers;
 mod topic_feed;
@@ -26,11 +28,7 @@ mod topic_plan;
 mod totals;
 mod wait_queue;
 
-use std::sync::Arc;
-
-use crate::kafka::{Entropy, Sasl};
 use crate::model::{Now, ShardId};
-use crate::tls::{Acceptor, Connector};
 
 pub use io::{
     Inputs, Io, ListenerId, Open, OpenTicket, Outputs, Part, Read, Remote, SocketEvent, SocketId,
@@ -43,47 +41,12 @@ pub use message::{
 };
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
+pub use setup::{ClusterSecurity, ShardSetup};
 pub use snapshot::{ClusterId, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicId};
 pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
 
 use serving::{Serving, TurnContext};
-
-/// What a shard is told when it is made; all else comes with its first snapshot.
-#[derive(Debug)]
-pub struct ShardSetup {
-    /// Its place.
-    pub me: ShardId,
-    /// All its randomness: hash seeds, jitter, the idempotency hashes of commands without a key.
-    pub key: RandomKey,
-    /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
-    pub tls: Option<(ListenerId, Acceptor)>,
-    /// What connections to each cluster need, by [`ClusterId`].
-    pub security: Vec<ClusterSecurity>,
-    /// What clients use, summed over all shards of the process.
-    pub totals: Arc<ClientTotals>,
-}
-
-/// What connections to one cluster need to be let in, read and ready: files are read before a
-/// shard is made.
-#[derive(Clone, Debug)]
-pub struct ClusterSecurity {
-    /// `None`: plaintext.
-    pub tls: Option<Connector>,
-    /// `None`: nobody is asked who we are.
-    pub sasl: Option<Sasl>,
-    /// For SASL's nonces; each shard's and each cluster's own.
-    pub entropy: Entropy,
-}
-
-impl ClusterSecurity {
-    /// Plaintext, and nobody is asked.
-    #[must_use]
-    pub const fn none() -> Self {
-        let (tls, sasl, entropy) = (None, None, Entropy([0; 32]));
-        Self { tls, sasl, entropy }
-    }
-}
 
 /// One shard. Driven by [`Turn::turn`].
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 
-use super::ShardSetup;
 use super::difference::difference;
 use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home};
 use super::io::{Io, Outputs, Part, SocketEvent, SocketId};
+use super::labels::names;
 use super::message::{
     ControlMessage, EdgeMessage, Found, HomeMessage, Level, Message, ProjectionMessage,
     ShardMessage, TopicMessage,
@@ -18,7 +18,7 @@ use super::message::{
 use super::outbox::Outbox;
 use super::projection::{Deferred, Projection, Projections};
 use super::random::SecureRandom;
-use super::report::names;
+use super::setup::ShardSetup;
 use super::snapshot::{ClusterId, Snapshot, TopicId};
 
 /// The three sides, and what they share.

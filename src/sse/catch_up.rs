@@ -202,7 +202,7 @@ impl CatchUps {
         self.list.iter().filter_map(|it| it.patience).min()
     }
 
-    /// Lets the home go on where it has waited long enough.
+    /// Gives credit where the home has waited long enough.
     pub(super) fn on_timeout(&mut self, now: Instant) {
         for catch_up in &mut self.list {
             if catch_up.patience.is_some_and(|patience| patience <= now) {

@@ -1,4 +1,7 @@
-//! One topic incarnation's fan-out on one shard: what happens, and which part it concerns.
+//! The streams of one topic incarnation on one shard. The feed composes the parts and hands each
+//! call to the part that it concerns: `log_view.rs` (what can be sent), `plan.rs` (from where a
+//! client is served), `deliver.rs` (sending to one client), `catch_up.rs`, `questions.rs`,
+//! `heartbeat.rs`.
 
 use std::sync::Arc;
 
@@ -405,7 +408,7 @@ impl Feed {
         }
     }
 
-    /// Sends a gap to one client, which goes on at the gap's end.
+    /// Sends a gap to one client. It continues at the gap's end.
     fn skip(&mut self, slot: Slot, notice: Notice) {
         self.counts.gaps += 1;
         let own = self.subscribers.get_mut(slot).own();
@@ -472,14 +475,14 @@ impl Feed {
         }
     }
 
-    /// A catch-up read has met the home's order: its members go on after step `seq`, which led to
-    /// `cut`. Call it once that step is applied.
+    /// A catch-up read has met the home's order: its members continue after step `seq`, which led
+    /// to `cut`. Call it once that step is applied.
     pub fn on_catch_up_end(&mut self, id: CatchUpId, seq: Seq, cut: &Cut) {
         debug_assert!(seq <= self.log.newest(), "the end comes after its step");
         self.catch_ups.on_end(id, seq, cut, &mut self.subscribers);
     }
 
-    /// A catch-up read ended before it met the home's order: its members go on from what their
+    /// A catch-up read ended before it met the home's order: its members continue from what their
     /// clients hold.
     pub fn on_catch_up_stalled(&mut self, id: CatchUpId) {
         self.catch_ups.on_stalled(id, &mut self.subscribers);
@@ -492,8 +495,8 @@ impl Feed {
         self.catch_ups.next_credit()
     }
 
-    /// Makes due heartbeats pending, and lets catch-up reads go on that have waited long enough.
-    /// Bounded work; [`Self::next_deadline`] says when to call it again.
+    /// Makes due heartbeats pending, and gives credit for catch-up reads that have waited long
+    /// enough. Bounded work; [`Self::next_deadline`] says when to call it again.
     pub fn on_timeout(&mut self, now: Instant) {
         self.catch_ups.on_timeout(now);
         if self.is_empty() {

@@ -1,5 +1,5 @@
-//! Time: heartbeats and impatience. Heartbeats need no timer a subscriber: the slab is swept once
-//! an interval in 64 parts, so a subscriber's slot is its phase, and the load is even.
+//! When heartbeats are due. They need no timer per subscriber: the slab of subscribers is swept
+//! once per interval in 64 parts, so a subscriber's slot is its phase, and the load is even.
 
 use super::request::FeedSettings;
 use super::subscriber::Slot;
@@ -8,13 +8,13 @@ use crate::model::Instant;
 /// Parts of an interval; a slot belongs to part `slot % PARTS`.
 const PARTS: u64 = 64;
 
-/// Where the sweep is.
+/// The sweep over the slab.
 #[derive(Debug)]
 pub(super) struct Heartbeats {
     /// Nanoseconds between parts.
     step_nanos: u64,
     part: u64,
-    /// The next slot to look at, within the part.
+    /// The next slot of the part, counted within the part.
     position: u64,
     /// When the part is due.
     due: Instant,
@@ -25,7 +25,7 @@ impl Heartbeats {
         let nanos = u64::try_from(settings.heartbeat.as_nanos()).unwrap_or(u64::MAX);
         Self {
             step_nanos: (nanos / PARTS).max(1),
-            // Feeds of one shard should not heartbeat together.
+            // The feeds of a shard should not send their heartbeats together.
             part: settings.seed % PARTS,
             position: 0,
             due: Instant::ZERO,
@@ -52,7 +52,7 @@ impl Heartbeats {
     /// The next due slot among `slots`.
     pub(super) fn next(&mut self, slots: usize, now: Instant) -> Option<Slot> {
         if self.later(self.due, PARTS) < now {
-            self.due = now; // The process slept: one round is owed, not all.
+            self.due = now; // The process was suspended: one round is due, not all.
         }
         while self.due <= now {
             let slot = self.part + self.position * PARTS;

@@ -1,5 +1,5 @@
-//! The lines an event stream is made of (WHATWG HTML, 9.2.6). Whatever stands in a line has no line
-//! end of its own: data is split, keys are JSON or base64, ids are base64url and etags, names are
+//! The lines of an event stream (WHATWG HTML, 9.2.6). The content of a line has no line end of its
+//! own: data is split, keys are JSON or base64, ids are base64url and etags, and event names are
 //! checked when they are made.
 
 use base64::Engine as _;

@@ -1,4 +1,5 @@
-//! What is offered to one who shares the window: neighbouring frames as they lie, one slice each.
+//! What is offered to a subscriber that shares the window: runs of frames as they are in their
+//! blocks, one slice each.
 
 use std::cmp::Ordering;
 use std::io::IoSlice;
@@ -16,7 +17,7 @@ use crate::log::{Block, Frame, Seq};
 /// Frames looked at in one call for a subscriber with a filter.
 pub(super) const SCAN_FRAMES_MAX: usize = 4096;
 
-/// Neighbouring frames of one block: one slice.
+/// A run of frames of one block: one slice.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
     seq: Seq,
@@ -25,23 +26,22 @@ struct Piece<'a> {
     to: u32,
 }
 
-/// What is offered to one who shares the window.
+/// One offer of frames from the window.
 pub(super) struct Offer<'a> {
     pub(super) slices: SmallVec<[IoSlice<'a>; SLICES_MAX]>,
     pieces: SmallVec<[Piece<'a>; SLICES_MAX]>,
     pub(super) bytes: usize,
-    /// The number of frames in it.
     pub(super) frames: u64,
-    /// Where to go on once all is taken.
+    /// Where the subscriber continues once all is taken.
     pub(super) cursor: Cursor,
-    /// Whether something may be left then.
+    /// Whether frames may be left then.
     pub(super) more: bool,
 }
 
-/// How far an offer was taken.
+/// How much of an offer was taken.
 pub(super) struct Reached<'a> {
     pub(super) cursor: Cursor,
-    /// The rest of a frame that was cut.
+    /// The rest of a frame that was taken in part.
     pub(super) rest: &'a [u8],
     /// The last frame that the client has or, with the rest, will have.
     last: Option<(&'a Block, usize)>,
@@ -59,8 +59,8 @@ impl<'a> Offer<'a> {
         }
     }
 
-    /// Adds frames of the window for one group as they lie, and moves on. In place: the arrays are
-    /// three KiB, mostly empty, that need not be copied for each subscriber.
+    /// Adds frames of the window for one group, and moves the cursor. It fills the offer in place:
+    /// the arrays are 3 KiB, mostly empty, and would be copied for each subscriber.
     pub(super) fn gather(&mut self, log: &'a LogView, group: &Group, limit: usize) {
         let mut scanned = 0;
         while self.cursor <= group.last {
@@ -145,7 +145,7 @@ impl<'a> Offer<'a> {
         Reached { cursor, rest, last }
     }
 
-    /// Frames of the offer before a cursor.
+    /// How many frames of the offer are before a cursor.
     pub(super) fn frames_before(&self, cursor: Cursor) -> u64 {
         let count = |piece: &Piece<'_>| match cursor.seq.cmp(&piece.seq) {
             Ordering::Less => 0,
@@ -179,8 +179,8 @@ fn cursor_at(seq: Seq, block: &Block, frame: u32) -> Cursor {
     }
 }
 
-/// The first neighbouring frames for the group at or after `frame`; an empty range if there is
-/// none before a limit.
+/// The first run of frames for the group at or after `frame`. Empty if the limit of frames to look
+/// at is reached first.
 fn next_frames(group: &Group, block: &Block, frame: u32, scanned: &mut usize) -> (u32, u32) {
     let len = block.frames().len() as u32;
     if group.key.is_none() {
@@ -210,7 +210,7 @@ impl<'a> Piece<'a> {
     }
 
     /// The longest prefix of its frames that fits `room`, given that not all of them fit. `None` if
-    /// not even the first does.
+    /// not even the first frame fits.
     fn fit(self, room: usize) -> Option<Self> {
         let frames = &self.block.frames()[self.from as usize..self.to as usize];
         let start = frames[0].start;

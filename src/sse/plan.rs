@@ -12,7 +12,8 @@ use super::subscriber::{Own, Subscriber};
 use crate::log::{EventId, GapReason, Next, Notice};
 use crate::model::{Now, Partition, UnixMillis};
 
-/// Plans one subscriber's source. What the client lacks and nobody can show is written as gaps.
+/// Plans one subscriber's source. Records that the client lacks and the log no longer has are
+/// written as gaps.
 pub(super) struct Planner<'a> {
     pub(super) settings: &'a FeedSettings,
     pub(super) log: &'a LogView,

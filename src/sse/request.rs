@@ -1,4 +1,4 @@
-//! What a feed is told and what it asks for: settings, a subscription, needs that go outside.
+//! The data that goes into a feed and comes out of it: settings, subscriptions, needs, counts.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use super::Encoding;
 use crate::log::{Cut, Next, Seq};
 use crate::model::{Etag, ExchangeId, KeyHash, LogTag, Offset, Partition, ShardId};
 
-/// Encodings a topic may have: what `Step::blocks` holds.
+/// Encodings that a topic may have. A step has a block for each.
 pub const ENCODINGS_MAX: usize = 4;
 
-/// What is fixed about one topic instance's streams.
+/// The settings of one topic incarnation's streams. They do not change while the feed lives.
 #[derive(Clone, Debug)]
 pub struct FeedSettings {
     /// The log's tag.
@@ -24,13 +24,13 @@ pub struct FeedSettings {
     pub delete_retention: Duration,
     /// The log start of each partition when the feed is made; steps move it.
     pub log_start: Cut,
-    /// How often a quiet client hears something. The phase differs by client.
+    /// How often a quiet client is sent a heartbeat. The phase differs by client.
     pub heartbeat: Duration,
     /// What `retry:` says, give or take a half.
     pub retry: Duration,
     /// Whether positions are sent as events (`position`) or as ids without an event.
     pub position_events: bool,
-    /// How long a catch-up read waits for its slowest member before it goes on without it.
+    /// How long a catch-up read waits for its slowest member before it continues without it.
     pub catch_up_patience: Duration,
     /// For jitter only.
     pub seed: u64,
@@ -41,7 +41,7 @@ pub struct FeedSettings {
 pub struct Subscribe<'a> {
     /// Index into [`FeedSettings::encodings`].
     pub encoding: usize,
-    /// Which records it gets.
+    /// Which records it is sent.
     pub filter: Filter<'a>,
     /// Where it starts if it brings no id.
     pub start: Start,
@@ -51,30 +51,30 @@ pub struct Subscribe<'a> {
     pub slow: Slow,
 }
 
-/// Which records a subscriber gets: equality, later also on header values and identity.
+/// Which records a subscriber is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter<'a> {
-    /// Only records with this key, and its hash under the fleet's secret; `None`: all.
+    /// Only records with this key, given with its hash under the topic's secret. `None`: all.
     pub key: Option<(KeyHash, &'a [u8])>,
 }
 
 /// Where a stream without an id starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With what comes from now on.
+    /// With the next record.
     Live,
-    /// With all the log still has; on compacted topics with the newest record of each key.
+    /// With all that the log still has; on compacted topics with the newest record of each key.
     Earliest,
     /// With the newest record of each key; compacted topics only (else as `Earliest`).
     Snapshot,
 }
 
-/// What becomes of a subscriber that falls out of the window.
+/// What happens to a subscriber that falls out of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slow {
     /// It is closed and resumes by its id.
     Disconnect,
-    /// It gets the newest record of each key it missed; compacted topics only (else as
+    /// It is sent the newest record of each key that it missed; compacted topics only (else as
     /// `Disconnect`).
     Conflate,
 }
@@ -148,10 +148,10 @@ pub enum WaitsAt {
     },
 }
 
-/// Where *changes* go on: the shard whose slice is being paged, and the place in it.
+/// Where *changes* continue: a slice, and a position in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageCursor {
-    /// The slice's shard.
+    /// The shard that has the slice.
     pub shard: ShardId,
     /// The partition being paged.
     pub partition: Partition,
@@ -162,55 +162,57 @@ pub struct PageCursor {
 /// One record of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct PageEntry<'a> {
-    /// Its key.
+    /// The record's key.
     pub key: &'a [u8],
-    /// Its value; `None` is a tombstone.
+    /// The record's value. `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Its etag, as a GET shows it.
+    /// The entity's etag, as a GET shows it.
     pub etag: &'a Etag,
-    /// Whose record.
+    /// The record's partition.
     pub partition: Partition,
-    /// Its position.
+    /// The record's offset.
     pub offset: Offset,
 }
 
-/// A catch-up read, by the home's number.
+/// Names a catch-up read of the topic. The home numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CatchUpId(pub u32);
 
-/// The home may send the catch-up read's next block, if anybody is left here.
+/// Says that the home may send the next block of a catch-up read to this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
-    /// Which catch-up read.
+    /// The catch-up read.
     pub catch_up: CatchUpId,
-    /// How many are still in it at this shard; 0: send no more blocks here.
+    /// Members that it still has on this shard. 0: the shard needs no more blocks.
     pub members: u32,
 }
 
-/// What became of a call to [`super::Feed::deliver`].
+/// The result of [`super::Feed::deliver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Nothing is left to send: [`super::Feed::next_pending`] names it again when there is.
+    /// Nothing is left to send. [`super::Feed::next_pending`] returns the subscriber again once
+    /// something is.
     Idle,
     /// The transport is full: call [`super::Feed::on_writable`] once it can take more.
     Full,
-    /// More is left; it is pending again, behind the others.
+    /// More is left. The subscriber is pending again, behind the others.
     More,
-    /// It fell out of the window and must be closed: it resumes by its id. It is unsubscribed.
+    /// The subscriber fell out of the window and is removed. Close the stream: the client resumes
+    /// by its id.
     Lagged,
-    /// What the client needs can't be had now, so it must be closed: it resumes by its id. It is
-    /// unsubscribed.
+    /// What the client needs is not available now, and the subscriber is removed. Close the stream:
+    /// the client resumes by its id.
     Failed,
-    /// The transport is gone. It is unsubscribed.
+    /// The connection is closed, and the subscriber is removed.
     Closed,
 }
 
-/// What a feed has done, for metrics. Only grows.
+/// Counters of a feed, for metrics. They only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounts {
     /// Event-stream bytes taken by transports.
     pub bytes: u64,
-    /// Frames sent from the window as they lie.
+    /// Frames sent from the window as they are.
     pub frames_shared: u64,
     /// Frames sent with an id of the subscriber's own, from the window or a catch-up read.
     pub frames_private: u64,
@@ -218,16 +220,16 @@ pub struct FeedCounts {
     pub page_entries: u64,
     /// Heartbeats.
     pub heartbeats: u64,
-    /// Gaps told to single subscribers.
+    /// Gaps sent to single subscribers.
     pub gaps: u64,
-    /// Subscribers closed because they fell out of the window.
+    /// Subscribers removed because they fell out of the window.
     pub lagged: u64,
-    /// Times a subscriber was conflated instead.
+    /// How often a subscriber was conflated instead.
     pub conflated: u64,
 }
 
 impl FeedCounts {
-    /// Events written, whatever they were written from.
+    /// Events sent: from the window, catch-up reads and pages.
     #[must_use]
     pub const fn events(&self) -> u64 {
         self.frames_shared + self.frames_private + self.page_entries

@@ -1,13 +1,13 @@
-//! The interface between delivery and transports. The feed asks *how many bytes can you take*, then
-//! offers slices. It knows whole frames and no framing: HTTP/1.1's chunks, HTTP/1.0's close and
-//! HTTP/2 are implementations, which the shard wraps round a socket for one call.
+//! The interface between delivery and transports. The feed asks how many bytes the transport can
+//! take, then offers slices. It sends whole frames and knows no framing: HTTP/1.1's chunks and
+//! HTTP/1.0's close are implementations, which the shard wraps around a socket for one call.
 
 use std::io::IoSlice;
 
 /// The most slices of one offer.
 pub const SINK_SLICES_MAX: usize = 64;
 
-/// Where a subscriber's bytes go.
+/// Takes a subscriber's bytes.
 pub trait Sink {
     /// The most bytes to offer to [`Self::take`] now. `usize::MAX` if only the socket knows. 0
     /// means "full": the subscriber waits for [`super::Feed::on_writable`].
@@ -24,6 +24,6 @@ pub trait Sink {
 pub enum Taken {
     /// How many bytes were taken, from the front; 0 is possible.
     Bytes(usize),
-    /// The connection is gone.
+    /// The connection is closed.
     Closed,
 }

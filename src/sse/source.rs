@@ -146,7 +146,7 @@ events! {
     /// The subscriber has read the whole block.
     on_block_read() { ReadingBlock(id, _) => AwaitingBlock(id), }
 
-    /// The catch-up read goes on although the subscriber has not read the whole block.
+    /// The catch-up read continues although the subscriber has not read the whole block.
     on_left_behind(id: CatchUpId) { ReadingBlock(of, _) if of == id => Undecided, }
 
     /// The catch-up read has met the window. A member that has not read the whole block would miss

@@ -1,5 +1,6 @@
-//! Frames with ids of one subscriber's own: max(V, cut). A frame's `id:` is its last line and the
-//! block says where it starts and where its etag is, so all but the progress is copied.
+//! Frames with ids of one subscriber's own: max(V, cut). A frame's `id:` is its last line, and the
+//! block knows where that line and its etag start. So everything but the progress is copied as it
+//! is.
 
 use std::io::IoSlice;
 
@@ -104,7 +105,8 @@ impl<'a> Splice<'a> {
         block.before().covers(self.id.cut())
     }
 
-    /// Writes a block's frames from the cursor on, and moves it. `false`: a limit came first.
+    /// Writes a block's frames from the cursor on, and moves the cursor. Returns false if a limit
+    /// was reached first.
     pub(super) fn block(&mut self, group: &Group, block: &Block, cursor: &mut Cursor) -> bool {
         self.id.raise(block.before());
         while (cursor.frame as usize) < block.frames().len() {
@@ -126,7 +128,7 @@ impl<'a> Splice<'a> {
                 let held = self.id.cut().get(frame.partition).offset;
                 self.id.set(frame.partition, next);
                 match block.notice().filter(|notice| notice.from < held) {
-                    // It holds more than others do: less is missing.
+                    // The client holds more than others: less is missing.
                     Some(n) => lines::put_gap(
                         &mut self.scratch.bytes,
                         Some((n.partition, held, n.to)),
@@ -139,7 +141,7 @@ impl<'a> Splice<'a> {
                 }
                 self.scratch.bytes.extend_from_slice(b"id: ");
                 self.scratch.bytes.extend_from_slice(self.id.as_bytes());
-                // The dot, the etag and the blank line are the record's in any case.
+                // The dot, the etag and the blank line do not depend on the subscriber.
                 let tail = &block.bytes()[frame.etag_start as usize - 1..end];
                 self.scratch.bytes.extend_from_slice(tail);
                 if self.scratch.bytes.len() > self.limit && before > 0 {

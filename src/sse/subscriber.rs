@@ -99,7 +99,7 @@ impl Own {
         self.put_id(ids);
     }
 
-    /// Writes a gap, after which the client goes on at the gap's end.
+    /// Writes a gap. The client continues at the gap's end.
     pub(super) fn skip(&mut self, notice: Notice, ids: &mut Ids) {
         let Notice {
             partition,

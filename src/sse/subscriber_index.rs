@@ -1,7 +1,8 @@
-//! Who subscribes, and whose turn it is. Subscribers with the same encoding and filter are a group.
-//! Those of a group with nothing to read hang in its idle list; a frame for the group moves the
-//! list as a whole into the rotation, as one *run* with one cursor. So a frame costs one lookup and
-//! one move, whatever the number of subscribers, and nobody is touched before its turn.
+//! The subscribers of a feed, and the rotation in which they are served. Subscribers with the same
+//! encoding and filter are a *group*. Those with nothing to read are in the group's idle list. A
+//! frame for the group moves the list as a whole into the rotation, as one *run* with one cursor.
+//! So a frame costs one lookup and one move, whatever the number of subscribers, and a subscriber
+//! is not touched before its turn.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -15,23 +16,24 @@ use crate::model::{ExchangeId, KeyHash};
 /// Subscribers of one encoding and filter.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// Only this key; `None`: every record.
+    /// The filter: only records with this key. `None`: every record.
     pub(super) key: Option<(KeyHash, Box<[u8]>)>,
     /// Index into a step's blocks.
     pub(super) encoding: u32,
-    /// The last frame that may be for it: who is past it has nothing to read.
+    /// The last frame that may be for the group. A member past it has nothing to read.
     pub(super) last: Cursor,
     members: u32,
-    /// Grows each time the idle list is moved into the rotation.
+    /// Counts the moves of the idle list into the rotation. A member that went idle in an earlier
+    /// epoch is in a run now.
     epoch: u32,
     idle_head: Slot,
     idle_tail: Slot,
-    /// The next group under the same hash.
+    /// The next group whose key has the same hash.
     chain: u32,
 }
 
 impl Group {
-    /// Whether frame `index` of a block of its encoding is for it. The bytes decide.
+    /// Whether frame `index` of a block is for the group. The key's bytes decide, not its hash.
     pub(super) fn takes(&self, block: &Block, index: usize) -> bool {
         let Some((hash, key)) = &self.key else {
             return true;
@@ -41,7 +43,7 @@ impl Group {
     }
 }
 
-/// Key hashes are keyed SipHash already.
+/// Passes key hashes on: they are keyed SipHash already, so a client can't choose colliding keys.
 #[derive(Debug, Default)]
 struct AsItIs(u64);
 
@@ -66,12 +68,12 @@ struct Index {
     by_key: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
 }
 
-/// Neighbours in the rotation: a list of subscribers, in turn.
+/// Subscribers that are neighbours in the rotation, as a linked list.
 #[derive(Debug)]
 struct Run {
     head: Slot,
     tail: Slot,
-    /// Where those who were idle start to read; the others have a cursor of their own.
+    /// Where subscribers that were idle start to read. A queued one has a cursor of its own.
     cursor: Cursor,
 }
 
@@ -134,13 +136,13 @@ impl SubscriberIndex {
         (subscriber, group)
     }
 
-    /// The group of a subscriber.
+    /// A subscriber's group.
     pub(super) fn group(&self, slot: Slot) -> &Group {
         &self.groups[self.get(slot).group as usize]
     }
 
-    /// Adds a subscriber that is in no list yet. `newest` is the step before the next: a new group
-    /// may have frames in the window up to there.
+    /// Adds a subscriber that is in no list yet. `newest` is the newest step: the window may have
+    /// frames for a new group up to there.
     pub(super) fn add(
         &mut self,
         exchange: ExchangeId,
@@ -181,7 +183,8 @@ impl SubscriberIndex {
         slot
     }
 
-    /// Takes a subscriber out. Its slot is free at once, or when the run it is in has passed.
+    /// Removes a subscriber. Its slot is free at once, or, if the subscriber is in a run, once the
+    /// run reaches it: unlinking it there would need the neighbours of every run.
     pub(super) fn remove(&mut self, slot: Slot) {
         self.leave_idle(slot);
         let subscriber = &mut self.slab[slot as usize];
@@ -200,7 +203,7 @@ impl SubscriberIndex {
         self.leave(group);
     }
 
-    /// A step's block: wakes the groups it has frames for.
+    /// A step has a block under `encoding`: wakes the groups for which it has frames.
     pub(super) fn on_block(&mut self, encoding: usize, seq: Seq, block: &Block) {
         let index = &self.indices[encoding];
         if let Some(all) = index.all {
@@ -252,12 +255,12 @@ impl SubscriberIndex {
         self.runs.push_back(Run { head, tail, cursor });
     }
 
-    /// Whether [`Self::pop`] has anyone to give.
+    /// Whether [`Self::pop`] returns a subscriber.
     pub(super) fn has_pending(&self) -> bool {
         !self.runs.is_empty()
     }
 
-    /// The next in turn, now [`Place::Current`].
+    /// The subscriber whose turn it is. It is [`Place::Current`] now.
     pub(super) fn pop(&mut self) -> Option<Slot> {
         loop {
             let run = self.runs.front_mut()?;
@@ -280,7 +283,7 @@ impl SubscriberIndex {
         }
     }
 
-    /// Puts one who is in no list behind the others, with its own cursor.
+    /// Appends a detached subscriber to the rotation as a run of one, keeping its cursor.
     pub(super) fn queue(&mut self, slot: Slot) {
         let subscriber = &mut self.slab[slot as usize];
         subscriber.place = Place::Queued;
@@ -296,7 +299,7 @@ impl SubscriberIndex {
         }
     }
 
-    /// Puts one who is in no list and has read all into its group's idle list.
+    /// Appends a detached subscriber that has read everything to its group's idle list.
     pub(super) fn go_idle(&mut self, slot: Slot) {
         let subscriber = &mut self.slab[slot as usize];
         let group = &mut self.groups[subscriber.group as usize];
@@ -310,7 +313,7 @@ impl SubscriberIndex {
         group.idle_tail = slot;
     }
 
-    /// Takes one out of its group's idle list. `false` if it is not there (any more).
+    /// Removes a subscriber from its group's idle list. Returns false if it is not in it.
     pub(super) fn leave_idle(&mut self, slot: Slot) -> bool {
         let subscriber = &mut self.slab[slot as usize];
         let group = &mut self.groups[subscriber.group as usize];

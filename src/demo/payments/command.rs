@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::AccountId;
+use super::account_id::AccountId;
 use super::problem::Problem;
 
 /// Longest correlation id in bytes. Those of the gateway have 45.

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::account_id::AccountId;
 use super::command::{Answer, Command, Open, Transfer, clip};
-use super::entry::{Account, AccountId, Activity, JournalEntry, Kind, Reply};
+use super::entry::{Account, Activity, JournalEntry, Kind, Reply};
 use super::ledger::{ACCOUNTS_MAX, Holder, Ledger, REQUESTS_MAX, Request, opened};
 use super::problem::Problem;
 

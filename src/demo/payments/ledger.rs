@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Account, AccountId, Activity, JournalEntry, Kind};
+use super::account_id::AccountId;
+use super::entry::{Account, Activity, JournalEntry, Kind};
 use super::seen::Seen;
 
 /// Balance of a new account in cents.

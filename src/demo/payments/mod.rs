@@ -8,6 +8,7 @@
 //! A command may reach the service twice. The duplicate gets the first reply and has no effect.
 //! [`seen`] has the rule for when a command may be forgotten.
 
+mod account_id;
 mod checkpoint;
 mod command;
 mod decide;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::entry::AccountId;
+use super::account_id::AccountId;
 
 /// Why a command was rejected.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Tables of commands and the service's decisions.
 
+use super::account_id::AccountId;
 use super::command::{Command, Source};
 use super::decide::Decision;
-use super::entry::{AccountId, JournalEntry, Kind, Reply};
+use super::entry::{JournalEntry, Kind, Reply};
 use super::ledger::{Ledger, WELCOME_CENTS};
 use super::seen::{DUPLICATE_MS_MAX, SEEN_MAX, Seen};
 

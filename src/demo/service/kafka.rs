@@ -136,7 +136,7 @@ impl Partition {
 
 /// The current time as a record's timestamp.
 pub(crate) fn now() -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(super::now_ms()).unwrap_or_default()
+    DateTime::from_timestamp_millis(super::clock::now_ms()).unwrap_or_default()
 }
 
 async fn within<T>(

@@ -10,6 +10,8 @@
 //! correlation id. A repeated balance is the newest of its account both times, because a batch
 //! relays only that. A repeated payment event has the same number, so its reader recognises it.
 
+mod clock;
+mod error;
 mod intake;
 mod journal;
 mod kafka;
@@ -19,10 +21,12 @@ mod restart_tests;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub(crate) use self::clock::now_ms;
+pub(crate) use self::error::ServiceError;
 use self::intake::Intake;
 use self::journal::Journal;
 pub(crate) use self::kafka::{KafkaError, Partition, connect, now};
@@ -33,31 +37,6 @@ use super::payments::{Decision, JournalEntry, Ledger, Reply};
 const BATCH_COMMANDS_MAX: usize = 128;
 /// First and longest wait after a failed session.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// Why a session of the service failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ServiceError {
-    /// The broker rejected a request, or did not respond.
-    #[error(transparent)]
-    Kafka(#[from] KafkaError),
-    /// The journal has a record that this service did not write.
-    #[error("journal record {offset} can't be read: {source}")]
-    Unreadable {
-        /// Offset of the record that cannot be decoded.
-        offset: i64,
-        /// Why it cannot be decoded.
-        source: serde_json::Error,
-    },
-    /// The journal has lost its beginning and has no checkpoint.
-    #[error("the journal begins at offset {start} and holds no checkpoint: the accounts are lost")]
-    Headless {
-        /// The first offset that the journal still has.
-        start: i64,
-    },
-    /// The tasks that read commands have ended.
-    #[error("the commands can no longer be read")]
-    NoIntake,
-}
 
 /// Runs the service on the cluster at `bootstrap` until the future is dropped. `is_ready` becomes
 /// true once the accounts exist and commands are read.
@@ -120,10 +99,4 @@ async fn session(
         journal.on_relayed();
         journal.checkpoint_if_due(&ledger).await?;
     }
-}
-
-/// The current time in milliseconds since the epoch.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

@@ -19,7 +19,7 @@ pub(super) struct Collection {
     /// The slice being read, and the key after which it continues.
     shard: ShardId,
     after: Option<(KeyHash, Box<[u8]>)>,
-    /// The last slice.
+    /// The slice that completes the array.
     last: ShardId,
     /// Whether an entry was written, so that the next needs a comma.
     any: bool,
@@ -31,7 +31,7 @@ pub(super) struct Collection {
     probed: bool,
 }
 
-/// What a page led to.
+/// The result of writing a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// More pages follow.

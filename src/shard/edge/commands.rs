@@ -1,4 +1,5 @@
-//! Commands as their home receives them: what a command is called, what it asks, what is produced.
+//! Commands as their home receives them: the command's key, its fingerprint, and the record to
+//! produce.
 
 use bytes::Bytes;
 
@@ -17,7 +18,7 @@ use crate::shard::snapshot::CommandPlan;
 use super::inputs::inputs;
 use super::site::Site;
 
-/// Makes commands of requests.
+/// Turns requests into commands for their home.
 #[derive(Debug)]
 pub(super) struct CommandMaker {
     /// For commands without an idempotency key, whose hash must not be predictable.

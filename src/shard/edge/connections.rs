@@ -24,7 +24,7 @@ struct Slot {
     armed: Option<Instant>,
 }
 
-/// What a slot holds.
+/// The connection in a slot.
 #[derive(Debug, Default)]
 enum Connection {
     /// Nothing of the edge's, or a connection that is being worked on.
@@ -45,7 +45,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Connections {
     slots: Vec<Slot>,
-    /// Connections of each kind.
+    /// How many connections of each kind are open.
     http1: usize,
     streams: usize,
     /// Connections with something to read, to send or to answer.

@@ -175,7 +175,7 @@ impl Edge {
         streams.deliver(topics, &mut clients, cx)
     }
 
-    /// Ends every stream of a topic: its log is another one now, and each resumes by its id.
+    /// Ends every stream of a topic that was re-created or cut back. Each client resumes by its id.
     pub(in crate::shard) fn end_streams_of<I: Io>(
         &mut self,
         topic: TopicId,
@@ -190,7 +190,7 @@ impl Edge {
         self.connections.has_ready()
     }
 
-    /// Closes a connection that was taken out. What its exchange waits for is cancelled.
+    /// Closes a connection that was taken out, and cancels its exchange.
     pub(super) fn close<I: Io>(
         &mut self,
         mut http1: Box<Http1>,
@@ -205,8 +205,8 @@ impl Edge {
         self.connections.close(&http1, why, close, metrics);
     }
 
-    /// Cancels an exchange whose client has disconnected: whoever it waits for forgets it at once.
-    /// A command that was produced stays in flight.
+    /// Cancels an exchange whose client has disconnected: its place at the home or the slice is
+    /// freed at once. A command that was produced stays in flight.
     fn cancel<I: Io>(&mut self, id: ExchangeId, cx: &mut EdgeContext<'_, I>) {
         let Some(request) = self.exchanges.close_request(id) else {
             return;

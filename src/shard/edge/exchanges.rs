@@ -140,7 +140,7 @@ impl Exchanges {
         }
     }
 
-    /// The same, to change.
+    /// Like [`Self::request`], for a change.
     pub(super) fn request_mut(&mut self, id: ExchangeId) -> Option<&mut OpenRequest> {
         match self.find(id) {
             Exchange::Request(at) => self.requests[at as usize].as_mut(),

@@ -1,12 +1,12 @@
-//! One whole request: which route it is, and what that route does with it. What can be answered
-//! here is; the rest goes to the shard that can, and the exchange waits.
+//! Handlers: each finds the route of a request and answers it. If another shard has the answer, the
+//! handler opens an exchange, sends the question, and the exchange waits.
 
 use std::borrow::Cow;
 
 use crate::config::Partitioner;
 use crate::http::{
-    Fault, Framed, IfNoneMatch, JSON, Method, Refusal, Request, Response, ResponseContext, Status,
-    is_preflight, last_event_id,
+    Fault, Framed, IfNoneMatch, JSON, Method, Refusal, Request, Response, ResponseContext,
+    StatusCode, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
@@ -27,10 +27,10 @@ use super::responder::{Responded, Responder};
 use super::responses::{class, respond_found, validated};
 use super::site::Site;
 
-/// What became of a request.
+/// The result of handling a request.
 #[derive(Debug)]
 pub(super) enum Handled {
-    /// The response is written.
+    /// The response is written completely.
     Done(Framed),
     /// The exchange waits for another shard, until then.
     Wait(ExchangeId, Instant),
@@ -295,7 +295,7 @@ impl Site {
         let etag = projection.collection_etag();
         let age = cx.projections.age(topic, cx.now);
         let mut response = validated(&etag, condition, age);
-        let same = response.status() == Status::NOT_MODIFIED;
+        let same = response.status() == StatusCode::NOT_MODIFIED;
         if !same {
             response.fixed(&JSON).pieces();
         }
@@ -324,7 +324,7 @@ impl Site {
         Outcome::Pending(Handled::Pieces(exchange, deadline))
     }
 
-    /// An event stream.
+    /// A request for an event stream.
     fn stream(
         &self,
         index: usize,
@@ -365,7 +365,7 @@ fn options(
     cx: &mut HandlerContext<'_>,
 ) -> Responded {
     let allowed = listed(methods);
-    let mut response = Response::new(Status::NO_CONTENT);
+    let mut response = Response::new(StatusCode::NO_CONTENT);
     response.checked("allow", allowed.as_bytes());
     match is_preflight(request) {
         true => cx

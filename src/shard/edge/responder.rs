@@ -2,7 +2,8 @@
 //! and is written into one buffer, so that a client's turn is one write.
 
 use crate::http::{
-    Cors, CorsGrant, DateCache, Framed, Headers, Response, ResponseContext, Status, write_response,
+    Cors, CorsGrant, DateCache, Framed, Headers, Response, ResponseContext, StatusCode,
+    write_response,
 };
 use crate::model::UnixMillis;
 use crate::route::Refused;
@@ -22,7 +23,7 @@ pub(super) struct Responder {
 #[derive(Clone, Copy, Debug)]
 #[must_use = "the connection must know whether it ends, and the metrics which status it was"]
 pub(super) struct Responded {
-    pub(super) status: Status,
+    pub(super) status: StatusCode,
     pub(super) framed: Framed,
 }
 

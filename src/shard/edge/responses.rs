@@ -1,7 +1,7 @@
 //! Responses to what other parts of the shard found: a service's reply, the newest record of a key.
 
 use crate::command::Reply;
-use crate::http::{IfNoneMatch, JSON, REPLAYED, REVALIDATE, ReplyRules, Response, Status};
+use crate::http::{IfNoneMatch, JSON, REPLAYED, REVALIDATE, ReplyRules, Response, StatusCode};
 use crate::metrics::{CommandOutcome, StatusClass};
 use crate::model::Etag;
 use crate::route::{Failure, Refused};
@@ -10,9 +10,9 @@ use crate::shard::message::Found;
 use super::responder::{Responded, Responder};
 use crate::http::ResponseContext;
 
-/// The hundreds of a status.
-pub(super) fn class(status: Status) -> StatusClass {
-    match status.code() / 100 {
+/// The class of a status, for the metrics.
+pub(super) fn class(status: StatusCode) -> StatusClass {
+    match status.as_u16() / 100 {
         2 => StatusClass::Success,
         3 => StatusClass::Redirection,
         4 => StatusClass::ClientError,
@@ -30,9 +30,9 @@ pub(super) fn validated<'r>(
 ) -> Response<'r> {
     let same = condition.is_some_and(|condition| condition.has(Some(etag)));
     let status = if same {
-        Status::NOT_MODIFIED
+        StatusCode::NOT_MODIFIED
     } else {
-        Status::OK
+        StatusCode::OK
     };
     let mut response = Response::new(status);
     response.etag(etag).fixed(&REVALIDATE);
@@ -59,7 +59,7 @@ pub(super) fn respond_found(
         Found::Failed(failure) => return responder.refuse(context, &(*failure).into()),
     };
     let mut response = validated(etag, condition, age);
-    if response.status() == Status::OK {
+    if response.status() == StatusCode::OK {
         match content_type {
             // Its characters were checked when the record was cached.
             Some(name) => response.checked("content-type", name.as_bytes()),
@@ -70,7 +70,7 @@ pub(super) fn respond_found(
     responder.respond(context, response)
 }
 
-/// Writes a service's reply.
+/// Writes the reply of a service to a command.
 pub(super) fn respond_reply(
     responder: &mut Responder,
     context: ResponseContext,
@@ -84,7 +84,7 @@ pub(super) fn respond_reply(
 }
 
 fn reply_response(reply: &Reply, replayed: bool) -> Result<Response<'_>, Refused> {
-    let status = Status::new(reply.status).expect("a reply's status was checked");
+    let status = StatusCode::from_u16(reply.status).expect("a reply's status was checked");
     let mut response = Response::new(status);
     let rules = ReplyRules { set_cookie: false };
     for (name, value) in &reply.headers {
@@ -97,7 +97,7 @@ fn reply_response(reply: &Reply, replayed: bool) -> Result<Response<'_>, Refused
     Ok(response)
 }
 
-/// What a command that got no reply counts as.
+/// The outcome, for the metrics, of a command that got no reply.
 pub(super) fn outcome_of(refused: &Refused) -> CommandOutcome {
     let is = |failure: Failure| refused.kind == failure.kind();
     match () {

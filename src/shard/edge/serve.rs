@@ -2,7 +2,7 @@
 
 use crate::http::{
     CONTINUE, Drained, EVENT_STREAM, Fault, HeaderTable, NO_BUFFERING, PASS_THROUGH, Received,
-    Refusal, Response, ResponseContext, Status,
+    Refusal, Response, ResponseContext, StatusCode,
 };
 use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::Instant;
@@ -38,11 +38,11 @@ const READS_MAX: usize = 4;
 /// to it.
 const LAST_REQUEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What the received bytes of a client led to.
+/// The result of serving the received bytes of a connection.
 enum Progress {
     /// All of them are used; read on.
     More,
-    /// A request waits, or the connection is ending: do not read.
+    /// A request waits, or the connection ends: do not read.
     Stop,
     /// Other clients must have their turn; continue later.
     Yield,
@@ -83,7 +83,7 @@ impl Edge {
     fn read<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
         // What was pipelined behind the last answer comes before what the socket has.
         let mut progress = match http1.has_pipelined() {
-            true => self.answer(&mut http1, &[], &mut rest_of(cx)),
+            true => self.serve_received(&mut http1, &[], &mut rest_of(cx)),
             false => Progress::More,
         };
         let mut reads = 0;
@@ -113,7 +113,7 @@ impl Edge {
                         out: cx.out,
                         metrics: cx.metrics,
                     };
-                    self.answer(&mut http1, bytes, &mut rest)
+                    self.serve_received(&mut http1, bytes, &mut rest)
                 }
                 None => {
                     http1.on_broken_tls();
@@ -144,18 +144,18 @@ impl Edge {
         // The client's end may have arrived with its request. Then no further event reports it.
         let waits = http1.phase() == Phase::Waiting;
         let ended = waits && cx.io.remote(http1.socket()) != Remote::Open;
-        self.settle(http1, ended || matches!(progress, Progress::Yield), cx);
+        self.end_turn(http1, ended || matches!(progress, Progress::Yield), cx);
     }
 
     /// Answers every whole request of `input`, up to the first that must wait.
-    fn answer(&mut self, http1: &mut Http1, input: &[u8], rest: &mut Rest<'_>) -> Progress {
+    fn serve_received(&mut self, http1: &mut Http1, input: &[u8], rest: &mut Rest<'_>) -> Progress {
         let mut table = std::mem::take(&mut self.table);
-        let progress = self.answer_all(http1, input, &mut table, rest);
+        let progress = self.serve_requests(http1, input, &mut table, rest);
         self.table = table;
         progress
     }
 
-    fn answer_all(
+    fn serve_requests(
         &mut self,
         http1: &mut Http1,
         mut input: &[u8],
@@ -251,16 +251,18 @@ impl Edge {
         sent
     }
 
-    /// Continues with a client whose request has been answered: what it pipelined comes next.
+    /// Sends the response of a request that waited, and continues with what was pipelined behind
+    /// it.
     pub(super) fn resume<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
         match self.send_responses(&mut http1, cx) {
-            true => self.settle(http1, true, cx),
+            true => self.end_turn(http1, true, cx),
             false => self.close(http1, CloseReason::Client, cx),
         }
     }
 
-    /// Sets the deadline of what a client is at, puts it back, and queues it if it has work left.
-    fn settle<I: Io>(&mut self, mut http1: Box<Http1>, again: bool, cx: &mut EdgeContext<'_, I>) {
+    /// Ends the turn of a connection: updates its deadline, enforces the limits of memory, and puts
+    /// it back. `again`: the connection has work left.
+    fn end_turn<I: Io>(&mut self, mut http1: Box<Http1>, again: bool, cx: &mut EdgeContext<'_, I>) {
         let now = cx.now.mono;
         let flushed = http1.flush(cx.io, now);
         match (flushed, http1.phase()) {
@@ -289,7 +291,7 @@ impl Edge {
         }
     }
 
-    /// Ends a client in whose socket the last read of the drain found no whole request.
+    /// Ends a connection on which the last read of the drain found no whole request.
     fn dismiss<I: Io>(
         &mut self,
         mut http1: Box<Http1>,
@@ -306,8 +308,8 @@ impl Edge {
         }
     }
 
-    /// Checks whether a client still wants the answer that it waits for. Its socket is not read
-    /// meanwhile, so only reported events show its end.
+    /// Checks whether a client still waits for its response. Its socket is not read meanwhile, so
+    /// only reported events show that the client has disconnected.
     fn check_waiting<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
         let wanted = match cx.io.remote(http1.socket()) {
             Remote::Open => true,
@@ -326,8 +328,8 @@ impl Edge {
         self.turn_away(http1, &refusal.into(), cx);
     }
 
-    /// Ends a client in the middle of its request: it receives the reason, and what it sent is
-    /// dropped.
+    /// Ends a connection in the middle of a request. The client receives the reason, and the
+    /// partial request is dropped.
     fn turn_away<I: Io>(
         &mut self,
         mut http1: Box<Http1>,
@@ -345,7 +347,7 @@ impl Edge {
             return self.close(http1, CloseReason::Client, cx);
         }
         http1.on_early_end();
-        self.settle(http1, false, cx);
+        self.end_turn(http1, false, cx);
     }
 
     /// Reads on after a refusal, so that no reset overtakes the answer.
@@ -371,7 +373,8 @@ impl Edge {
         self.connections.enqueue(socket);
     }
 
-    /// Turns a client into a stream: its head goes out, then the feed has it.
+    /// Turns a connection into a stream's: sends the head of the response, then subscribes to the
+    /// feed.
     fn start_stream<I: Io>(
         &mut self,
         mut http1: Box<Http1>,
@@ -386,7 +389,7 @@ impl Edge {
         let streams_max = self.site.streams().streams_max;
         let refused = context.head_only || self.leaving.has_begun() || loading;
         let full = refused || !self.connections.totals().streams.take(streams_max);
-        let mut response = Response::new(Status::OK);
+        let mut response = Response::new(StatusCode::OK);
         response
             .fixed(&EVENT_STREAM)
             .fixed(&PASS_THROUGH)
@@ -394,7 +397,7 @@ impl Edge {
             .stream();
         let framed = self.responder.respond(context, response).framed;
         if full {
-            // A native EventSource gives up for good on any other status: it must come back later.
+            // A native EventSource never reconnects after any other status.
             if !context.head_only {
                 let retry = self.streams.retry_later(self.site.streams());
                 let retry = format!("retry: {retry}\n\n");
@@ -419,7 +422,7 @@ impl Edge {
     }
 }
 
-/// What handlers use of the rest of the shard.
+/// The parts of the shard that handlers use, without the sockets.
 struct Rest<'a> {
     now: Instant,
     projections: &'a Projections,

@@ -43,10 +43,10 @@ const _: () = {
     assert!(size_of::<StreamConnection>() <= 72);
 };
 
-/// What was found on the receiving side of a stream.
+/// The result of reading the receiving side of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// The client is there.
+    /// The client is still connected.
     Nothing,
     /// The client ended the connection.
     End,
@@ -116,7 +116,7 @@ impl StreamConnection {
         (flushed, sent)
     }
 
-    /// All bytes are sent.
+    /// Notes that no bytes wait for the socket any more.
     pub(super) const fn on_flushed(&mut self) {
         self.full_since = None;
     }

@@ -25,7 +25,7 @@ use crate::http::Framed;
 /// Why a stream and its connection end.
 type Ending = (StreamEnd, CloseReason);
 
-/// The streams of one shard. What each is lies with its connection.
+/// The streams of one shard. The state of each is with its connection.
 #[derive(Debug)]
 pub(super) struct Streams {
     /// Streams opened so far.
@@ -197,7 +197,7 @@ impl Streams {
         }
     }
 
-    /// A client said something on its stream, or disconnected.
+    /// A client sent bytes on its stream, or disconnected.
     pub(super) fn on_readable<I: Io>(
         &mut self,
         socket: SocketId,
@@ -237,7 +237,7 @@ impl Streams {
         self.close(socket, ending, clients, cx);
     }
 
-    /// Gives each stream its moment within the drain, the oldest first.
+    /// Plans when each stream ends within the drain, the oldest first.
     pub(super) fn drain(&mut self, until: Instant, connections: &Connections, now: Instant) {
         let mut streams: Vec<_> = connections
             .all_streams()
@@ -277,7 +277,7 @@ impl Streams {
         self.drain.front().map(|(moment, _)| *moment)
     }
 
-    /// Ends every stream of a topic: its log is another one now, and each resumes by its id.
+    /// Ends every stream of a topic that was re-created or cut back. Each client resumes by its id.
     pub(super) fn end_topic<I: Io>(
         &mut self,
         topic: TopicId,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cache::Page;
 use crate::config::{ConfigFile, Sources, load};
-use crate::http::Status;
+use crate::http::StatusCode;
 use crate::kafka::Entropy;
 use crate::log::{Change, Cut, Next, Seq, Step};
 use crate::model::{
@@ -404,7 +404,7 @@ fn a_late_answer_does_not_reach_the_next_request() {
     let refused = || EdgeMessage::Answer(Answer::Refused(Failure::BrokerUnavailable.into()));
     world.turn(vec![(HOME, Message::Edge(first, refused()))], Vec::new());
     let pipe = world.pipes.pipes.get_mut(&socket).expect("open");
-    let status = Status::SERVICE_UNAVAILABLE.code().to_string();
+    let status = StatusCode::SERVICE_UNAVAILABLE.as_u16().to_string();
     assert!(
         pipe.output
             .starts_with(format!("HTTP/1.1 {status} ").as_bytes())

@@ -1,5 +1,5 @@
-//! The path of a client's bytes to its socket: the caller offers slices and learns how many bytes
-//! were taken.
+//! The path of a client's bytes to its socket. The caller offers slices, and the transport returns
+//! how many bytes were taken.
 
 use std::io::IoSlice;
 
@@ -10,23 +10,24 @@ use crate::tls::Session;
 /// Plain TCP, or TLS over it.
 #[derive(Debug)]
 pub(super) enum Transport {
-    /// Bytes go as they are.
+    /// Bytes are sent unchanged.
     Plain,
     /// Bytes are encrypted into a bounded buffer first.
     Tls(Box<Session>),
 }
 
-/// How far an offer came.
+/// The result of [`Transport::send`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// So many bytes were taken; fewer than offered: the socket is full, `Writable` follows.
+    /// How many bytes were taken. If fewer than offered, the socket is full, and `Writable`
+    /// follows.
     Bytes(usize),
-    /// The connection is gone.
+    /// The connection is broken.
     Gone,
 }
 
 impl Transport {
-    /// Offers bytes.
+    /// Offers bytes to the socket.
     pub(super) fn send(
         &mut self,
         socket: SocketId,

@@ -5,7 +5,7 @@ use crate::config::PENDING_PRODUCE_BYTES_MAX;
 use crate::kafka::{Address, Client, ClusterView, DirectoryRole, TopicHandle};
 use crate::metrics::Check;
 use crate::model::{Now, ShardId, TopicName};
-use crate::shard::ClusterSecurity;
+use crate::shard::setup::ClusterSecurity;
 use crate::shard::snapshot::{ClusterId, Snapshot};
 
 use super::broker_sockets::BrokerSockets;

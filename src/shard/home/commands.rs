@@ -2,28 +2,23 @@
 //! answered, and the only one that produces it. So two requests with one key never race within a
 //! process.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{
-    Admitted, AnsweredExchange, CommandTable, Expired, Notice, OpenCommands, OpenLimits,
-    PartitionBy, ReplyHeaders, ReplyIndex, ReplyIndexSettings,
+    AnsweredExchange, CommandTable, Expired, Notice, OpenCommands, OpenLimits, ReplyHeaders,
+    ReplyIndex, ReplyIndexSettings,
 };
 use crate::config::Config;
-use crate::kafka::{
-    Client, Doing, Event, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicHandle,
-    TopicView, partition_of,
-};
+use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
 use crate::log::Step;
 use crate::metrics::{IgnoredReply, TopicMetrics};
 use crate::model::{CommandKey, ExchangeId, Instant, Now, Partition};
 use ahash::AHashMap;
 
-use super::health::Written;
-use super::lookups::{Lookups, Wanted};
-use super::{Home, Outbox};
+use super::lookups::Lookups;
 use crate::route::{Failure, Refused};
-use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
+use crate::shard::message::{Answer, EdgeMessage};
+use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::ClusterId;
 
 /// The window of a replies topic without `retention.ms`: replies are stored while memory lasts.
@@ -32,7 +27,7 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The commands whose replies come from one topic.
 #[derive(Debug)]
 pub(super) struct Commands {
-    table: CommandTable<ExchangeId>,
+    pub(super) table: CommandTable<ExchangeId>,
     settings: ReplyIndexSettings,
     random: ahash::RandomState,
     /// Stored replies that are read again, since their bodies are no longer in memory.
@@ -55,7 +50,7 @@ pub(super) struct Tickets {
     next: u64,
     open: AHashMap<u64, Ticket>,
     /// The newest ticket of each command.
-    by_key: AHashMap<CommandKey, Place>,
+    pub(super) by_key: AHashMap<CommandKey, Place>,
 }
 
 /// A command's record in flight.
@@ -71,11 +66,11 @@ pub(super) struct Ticket {
 
 /// A ticket and the partition its record goes to.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    ticket: u64,
-    cluster: ClusterId,
-    topic: TopicHandle,
-    partition: Partition,
+pub(super) struct Place {
+    pub(super) ticket: u64,
+    pub(super) cluster: ClusterId,
+    pub(super) topic: TopicHandle,
+    pub(super) partition: Partition,
 }
 
 impl Tickets {
@@ -88,7 +83,7 @@ impl Tickets {
         }
     }
 
-    fn open(
+    pub(super) fn open(
         &mut self,
         command: Ticket,
         (cluster, topic, partition): (ClusterId, TopicHandle, Partition),
@@ -259,7 +254,7 @@ impl Commands {
         self.lookups.cancel(exchange, client);
     }
 
-    /// Moves exchanges past their deadline to `expired`, for [`Home::on_expired`]. Returns true if
+    /// Moves exchanges past their deadline to `expired`, for `Home::on_expired`. Returns true if
     /// replies past the window are left, so that another turn is due.
     #[must_use]
     pub(super) fn on_time(
@@ -303,7 +298,7 @@ impl Commands {
 }
 
 /// The client's failure for a record that was not taken.
-const fn failure_of(why: ProduceRefused) -> Failure {
+pub(super) const fn failure_of(why: ProduceRefused) -> Failure {
     match why {
         ProduceRefused::Full => Failure::Overloaded,
         ProduceRefused::TooLarge { .. } => Failure::CommandTooLarge,
@@ -311,11 +306,11 @@ const fn failure_of(why: ProduceRefused) -> Failure {
     }
 }
 
-fn refused(failure: Failure) -> Answer {
+pub(super) fn refused(failure: Failure) -> Answer {
     Answer::Refused(failure.into())
 }
 
-fn tell(waiters: &[ExchangeId], answer: &Answer, out: &mut Outbox) {
+pub(super) fn tell(waiters: &[ExchangeId], answer: &Answer, out: &mut Outbox) {
     for &waiter in waiters {
         out.to_edge(waiter, EdgeMessage::Answer(answer.clone()));
     }
@@ -339,257 +334,5 @@ fn reply_headers(config: &Config) -> ReplyHeaders {
         etag: names.etag.as_str().into(),
         internal: internal.map(|name| name.as_str().into()).collect(),
         set_cookie: false,
-    }
-}
-
-impl Home {
-    /// Answers the exchanges of one replies topic whose deadline has passed. If the record was not
-    /// sent, it is withdrawn with its last exchange, which receives 503: nothing happened.
-    /// Otherwise the outcome is unknown: 504.
-    pub(super) fn on_expired(
-        &mut self,
-        replies: usize,
-        expired: &mut Vec<Expired<ExchangeId>>,
-        out: &mut Outbox,
-    ) {
-        // By command, so that all its exchanges receive the same answer.
-        expired.sort_unstable_by_key(|it| it.key);
-        for of_key in expired.chunk_by(|a, b| a.key == b.key) {
-            let key = of_key[0].key;
-            let commands = self.topics[replies]
-                .commands
-                .as_mut()
-                .expect("they expired there");
-            let place = self.tickets.by_key.get(&key).copied();
-            let last = commands.table.open.waiters(key) == 0;
-            let clusters = &mut self.clusters;
-            let mut withdraw = |at: &Place| {
-                let client = &mut clusters[usize::from(at.cluster.0)].client;
-                client.withdraw(at.topic, at.partition, at.ticket)
-            };
-            let unsent = place
-                .filter(|at| last && withdraw(at))
-                .map(|place| place.ticket);
-            let failure = match unsent {
-                None => Failure::OutcomeUnknown,
-                Some(ticket) => {
-                    self.tickets.close(ticket);
-                    commands.table.open.on_refused(key);
-                    Failure::BrokerUnavailable
-                }
-            };
-            let waiters: Vec<ExchangeId> = of_key.iter().map(|it| it.waiter).collect();
-            tell(&waiters, &refused(failure), out);
-        }
-        expired.clear();
-    }
-
-    /// Stops opening commands. Commands that no broker can have are withdrawn, and their clients
-    /// may retry at another instance. The others wait for the service's reply until the drain's
-    /// time is up.
-    pub(in crate::shard) fn drain(&mut self, out: &mut Outbox) {
-        self.draining = true;
-        let unsent: Vec<u64> = self
-            .clusters
-            .iter_mut()
-            .flat_map(|cluster| cluster.client.withdraw_unsent())
-            .collect();
-        for ticket in unsent {
-            let Some((command, newest)) = self.tickets.close(ticket) else {
-                continue;
-            };
-            // A broker may have another record of the same command.
-            let commands = self.topics[command.replies].commands.as_mut();
-            if let Some(commands) = commands.filter(|_| newest) {
-                commands.on_refused(command.key, Failure::Draining.into(), out);
-            }
-        }
-    }
-
-    /// Decides a command, and produces it if it is new.
-    pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
-        let waiter = request.exchange;
-        if let Some(answer) = self.decide(request, now, out) {
-            out.to_edge(waiter, EdgeMessage::Answer(answer));
-        }
-    }
-
-    /// The answer, if there is one already. Otherwise the exchange waits.
-    fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
-        let (Some(to), Some(replies)) = (self.at(request.topic), self.at(request.replies)) else {
-            debug_assert!(false, "linked topics share their home");
-            return Some(refused(Failure::NotReady));
-        };
-        if !self.topics[replies].is_live() {
-            return Some(Answer::Refused(
-                self.topics[replies].refusal(&self.snapshot),
-            ));
-        }
-        let there = !self.topics[to].health.is_missing();
-        let Some(view) = self.topics[to].view.clone().filter(|_| there) else {
-            return Some(Answer::Refused(self.topics[to].refusal(&self.snapshot)));
-        };
-        let cluster = self.topics[to].cluster;
-        let key = request.key;
-        let commands = self.topics[replies]
-            .commands
-            .as_mut()
-            .expect("a replies topic has them");
-        let waiter = Some((request.exchange, request.deadline));
-        match commands
-            .table
-            .admit(key, request.fingerprint, waiter, now.mono)
-        {
-            Admitted::Answered(Ok(reply)) => Some(Answer::Reply {
-                reply,
-                replayed: true,
-            }),
-            Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
-            Admitted::AnsweredAt(id, partition, offset) => {
-                let lookups = &mut commands.lookups;
-                let waiter = (request.exchange, request.deadline);
-                let wanted = Wanted {
-                    id,
-                    partition,
-                    offset,
-                };
-                let client = &mut self.clusters[usize::from(cluster.0)].client;
-                let asked = lookups.ask(waiter, wanted, client);
-                (!asked).then(|| refused(Failure::ReplyUnavailable))
-            }
-            Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
-            Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
-            Admitted::Joined => None,
-            Admitted::Opened if self.draining => {
-                commands.on_refused(key, Failure::Draining.into(), out);
-                None
-            }
-            Admitted::Opened => {
-                // Check this only now: a retry whose reply is stored needs no broker.
-                let has_key = request.record.key.is_some();
-                let may = self.may_write(to, replies, has_key, now);
-                let done = may.and_then(|()| {
-                    let produced = self.produce(to, replies, &view, request, now);
-                    produced.map_err(|why| Refused::from(failure_of(why)))
-                });
-                let refused = done.err()?;
-                let commands = self.topics[replies].commands.as_mut().expect("as above");
-                commands.on_refused(key, refused, out);
-                None
-            }
-        }
-    }
-
-    /// Whether brokers accept the record of a new command and show its reply.
-    fn may_write(
-        &mut self,
-        to: usize,
-        replies: usize,
-        has_key: bool,
-        now: Now,
-    ) -> Result<(), Refused> {
-        // If the replies topic can't be read, the command would never be answered.
-        let from = &self.topics[replies];
-        if from.health.is_missing() || from.health.read_denied().is_some() {
-            return Err(from.refusal(&self.snapshot));
-        }
-        let admitted = self.topics[to].health.writes.admit(has_key, now.mono);
-        admitted.map_err(|denial| Refused::denied(Doing::Write, denial))
-    }
-
-    /// Handles the outcome of a record.
-    pub(super) fn on_produced(
-        &mut self,
-        ticket: u64,
-        outcome: Produced,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let Some((command, newest)) = self.tickets.close(ticket) else {
-            return;
-        };
-        let answer = self.on_written(&command, outcome, now, out);
-        // The command was sent again. Its waiters wait for the newest record, whatever the outcome
-        // of this one.
-        if !newest {
-            return;
-        }
-        let Some(commands) = self.topics[command.replies].commands.as_mut() else {
-            return;
-        };
-        match (outcome, answer) {
-            (Produced::At(..), _) => {} // Its reply closes it.
-            (Produced::Refused(_), refused) => {
-                let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
-                commands.on_refused(command.key, refused, out);
-            }
-            (Produced::Unknown(_), _) => commands.on_unknown(command.key, now, out),
-        }
-    }
-
-    /// Applies what a record's outcome says about its topic. If a broker refused the record,
-    /// returns the answer for the waiters.
-    fn on_written(
-        &mut self,
-        command: &Ticket,
-        outcome: Produced,
-        now: Now,
-        out: &mut Outbox,
-    ) -> Option<Refused> {
-        let topic = &mut self.topics[command.to];
-        let code = match outcome {
-            Produced::At(..) => {
-                let line = topic.health.writes.on_appended(command.has_key);
-                topic.log(line, &self.snapshot, out);
-                return None;
-            }
-            Produced::Refused(ProduceError::Broker(code))
-            | Produced::Unknown(ProduceError::Broker(code)) => code,
-            Produced::Refused(_) | Produced::Unknown(_) => return None,
-        };
-        let written = Written {
-            has_key: command.has_key,
-            compacted: topic.compacted(),
-        };
-        let (refused, line) = topic.health.writes.on_refused(code, written, now.mono);
-        topic.log(line, &self.snapshot, out);
-        Some(refused)
-    }
-
-    fn produce(
-        &mut self,
-        to: usize,
-        replies: usize,
-        view: &Arc<TopicView>,
-        request: CommandRequest,
-        now: Now,
-    ) -> Result<(), ProduceRefused> {
-        let by = match request.record.partition_by {
-            PartitionBy::RecordKey => request.record.key.as_deref().unwrap_or_default(),
-            PartitionBy::CommandKey => &request.key.0,
-        };
-        let partition: Partition = partition_of(by, view.partitions);
-        let record = ProduceRecord {
-            key: request.record.key,
-            value: Some(request.body),
-            headers: request.record.headers,
-            timestamp: now.wall,
-        };
-        let handle = self.topics[to].handle();
-        let cluster = self.topics[to].cluster;
-        let place = (cluster, handle, partition);
-        let command = Ticket {
-            replies,
-            to,
-            key: request.key,
-            has_key: record.key.is_some(),
-        };
-        let ticket = self.tickets.open(command, place);
-        let client = &mut self.cluster(cluster).client;
-        let produced = client.produce(handle, partition, record, ticket, now);
-        if produced.is_err() {
-            self.tickets.close(ticket);
-        }
-        produced
     }
 }

@@ -11,8 +11,8 @@ use crate::log::{Batch, Next};
 use crate::model::{CorrelationId, ExchangeId, Instant, Offset, Partition};
 use crate::route::{Failure, Refused};
 
-use super::Outbox;
 use crate::shard::message::{Answer, EdgeMessage};
+use crate::shard::outbox::Outbox;
 use crate::shard::wait_queue::WaitQueue;
 
 /// Replies of one partition that are queued or being read. The next request is refused.

@@ -5,11 +5,14 @@
 mod broker_counts;
 mod broker_sockets;
 mod cluster;
+mod command_requests;
 mod commands;
+mod context;
 mod degraded;
 mod health;
 mod history;
 mod in_flight;
+mod incomplete;
 mod lookups;
 mod order;
 mod partitions;
@@ -22,22 +25,20 @@ mod topic;
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Client, Event, MetricEvent};
+use crate::kafka::{Event, MetricEvent};
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 
-use super::ClusterSecurity;
-use super::message::{
-    ClusterMessage, ControlMessage, HomeMessage, Level, ProjectionMessage, TopicMessage,
-};
+use super::message::{ClusterMessage, ControlMessage, HomeMessage, TopicMessage};
 use super::outbox::Outbox;
 use super::random::SecureRandom;
+use super::setup::ClusterSecurity;
 use super::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
 pub(super) use broker_sockets::BrokerSockets;
 pub(super) use cluster::Cluster;
 use commands::Tickets;
-use health::Line;
+use context::{HomeContext, log};
 use topic::Topic;
 
 /// The home side of a shard: a client for each cluster. Shard 0's keep the clusters' directories
@@ -61,23 +62,6 @@ pub(super) struct Home {
     /// Scratch.
     expired: Vec<Expired<ExchangeId>>,
     counted: broker_counts::Counted,
-}
-
-/// What a topic works with for a moment: what is served, the client, the turn's time, the outbox.
-struct HomeContext<'a> {
-    snapshot: &'a Snapshot,
-    client: &'a mut Client,
-    now: Now,
-    out: &'a mut Outbox,
-}
-
-impl HomeContext<'_> {
-    /// Sends to every shard's projection of a topic.
-    fn to_projections(&mut self, topic: TopicId, message: impl Fn() -> ProjectionMessage) {
-        for shard in self.snapshot.layout.slice_shards() {
-            self.out.to_projection(shard, topic, message());
-        }
-    }
 }
 
 impl Home {
@@ -463,17 +447,4 @@ impl Home {
             .filter_map(|topic| topic.commands.as_ref());
         tables.map(commands::Commands::open).sum()
     }
-}
-
-fn log(line: Option<Line>, out: &mut Outbox) {
-    match line {
-        Some(Line::Warn(text)) => note(out, Level::Warn, text),
-        Some(Line::Info(text)) => note(out, Level::Info, text),
-        None => {}
-    }
-}
-
-/// Says something to the operator.
-fn note(out: &mut Outbox, level: Level, text: String) {
-    out.note(level, text);
 }

@@ -6,10 +6,10 @@ use crate::kafka::{Doing, Event, KafkaError, Lane};
 use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Step};
 use crate::model::{Instant, Offset, Partition, ShardId};
 
+use super::context::{HomeContext, note};
 use super::order::Order;
 use super::partitions::log_start;
 use super::topic::Topic;
-use super::{HomeContext, note};
 use crate::shard::message::{Level, ProjectionMessage};
 
 /// How long the ids of a quiet topic may stay as old as they are.

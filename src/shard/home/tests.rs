@@ -18,7 +18,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 use crate::shard::Registry;
 use crate::shard::message::{
-    Answer, CommandRequest, EdgeMessage, FeedMessage, HistoryMessage, Message,
+    Answer, CommandRequest, EdgeMessage, FeedMessage, HistoryMessage, Message, ProjectionMessage,
 };
 use crate::shard::random::RandomKey;
 use crate::shard::snapshot::Layout;

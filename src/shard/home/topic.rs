@@ -12,14 +12,15 @@ use crate::model::{ExchangeId, HashSecret, Instant, LogTag, Now, Partition, Shar
 
 use super::cluster::Cluster;
 use super::commands::Commands;
+use super::context::{HomeContext, note};
 use super::degraded::Degraded;
 use super::health::{Line, ReadPosition, Shortcomings, TopicHealth, TopicReads, compacted};
 use super::history::{History, HistoryContext};
 use super::order::{Limits, Order};
 use super::partitions::{Counts, Part};
-use super::{HomeContext, Outbox, note};
 use crate::route::Refused;
 use crate::shard::message::{Incarnation, Level, ProjectionMessage};
+use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::shard::topic_plan::TopicPlan;
 
@@ -389,8 +390,8 @@ impl Topic {
         }
     }
 
-    /// What streams need beyond the steps, and what it needs itself. `None`: nothing of the topic is
-    /// read yet, so no stream is open.
+    /// The topic's history, and the context of a call to it. `None`: nothing of the topic is read
+    /// yet, so no stream is open.
     pub(super) fn history<'a>(
         &'a mut self,
         cx: &'a mut HomeContext<'_>,

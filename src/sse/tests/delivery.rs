@@ -1,4 +1,4 @@
-//! How bytes go out: offers, short writes, rotation, who falls out of the window.
+//! How bytes are sent: offers, short writes, rotation, subscribers that fall out of the window.
 
 use std::io::IoSlice;
 use std::mem::size_of;
@@ -191,7 +191,7 @@ fn conflation_knows_what_one_held_who_had_not_begun_to_read() {
     }
     assert_eq!(peer.pump(&mut pipe).last(), Some(&(1, Delivery::Idle)));
     assert_eq!(since(&mut peer), cut(&[1]));
-    // The trail is bounded: whoever is behind it is closed.
+    // The trail is bounded: a subscriber behind it is closed.
     let mut peer = Peer::new(settings(true), 0, cut(&[0]));
     peer.resume(1, Start::Live, None, None, Slow::Conflate);
     peer.pump(&mut pipe);

@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// One client's socket takes some bytes; all who are pending get their turn.
+    /// One client's socket takes some bytes; every pending subscriber gets its turn.
     fn deliver(&mut self, node: usize, arg: u64) {
         let lucky = arg as usize % self.clients.len();
         let room = (arg / 4) as usize % 800;
@@ -286,7 +286,7 @@ impl World {
         peer.feed.on_page(question, entries, next);
     }
 
-    /// One catch-up read for all who wait, from the lowest that they hold.
+    /// One catch-up read for all that wait, from the lowest of what they hold.
     fn start_catch_up(&mut self, node: usize) {
         let Node {
             peer,

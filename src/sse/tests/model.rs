@@ -236,7 +236,7 @@ impl Peer {
         }
     }
 
-    /// Delivers to whoever is pending until nobody is; all go to the same pipe.
+    /// Delivers until no subscriber is pending; all write to the same pipe.
     pub(super) fn pump(&mut self, pipe: &mut Pipe) -> Vec<(u32, Delivery)> {
         let mut seen = Vec::new();
         while let Some(exchange) = self.feed.next_pending() {

@@ -46,7 +46,7 @@ fn offsets(cut: &Cut) -> Vec<u64> {
     cut.iter().map(|(_, next)| next.offset.0).collect()
 }
 
-/// Delivers to everybody and reads what came.
+/// Delivers to every pending subscriber, and parses what was sent.
 fn read(peer: &mut Peer) -> Stream {
     let mut pipe = Pipe::open();
     peer.pump(&mut pipe);
@@ -313,7 +313,7 @@ fn a_snapshot_is_pages_then_an_id_then_the_window() {
     };
     let first = [entry("b", Some("2"), 1, &etags[1])];
     peer.feed.on_page(question, first.into_iter(), Some(next));
-    // An answer that comes twice, or to somebody else's question, is nobody's.
+    // A second answer, or an answer to another subscriber's question, changes nothing.
     peer.feed.on_page(question, first.into_iter(), None);
     let stream = read(&mut peer);
     assert_eq!(said(&stream), [("message", "2")]);
@@ -490,8 +490,8 @@ fn a_catch_up_goes_on_without_its_slowest() {
     peer.pump(&mut fast);
     assert_eq!(peer.feed.next_credit().unwrap().members, 1);
     peer.feed.on_catch_up_end(catch_up, peer.seq, &cut(&[5]));
-    // The slow one had received half a frame. It receives the other half, and joins another catch-up
-    // read from there.
+    // The slow member had received half a frame. It receives the other half, and joins another
+    // catch-up read from there.
     assert_eq!(peer.next_need(), None);
     slow.left = usize::MAX;
     peer.feed.on_writable(exchange(2));
@@ -570,7 +570,7 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
 }
 
 #[test]
-fn answers_to_one_who_left_are_nobodys() {
+fn answers_to_a_subscriber_that_left_change_nothing() {
     let mut peer = peer(true, 0, &[4]);
     peer.subscribe(1, Start::Snapshot, None);
     let (old, _, _) = page_need(&mut peer);
@@ -611,7 +611,7 @@ fn a_gap_in_the_log_reaches_every_filter() {
 }
 
 #[test]
-fn records_without_a_block_close_whoever_listens() {
+fn records_without_a_block_close_every_subscriber() {
     let mut peer = peer(false, WIDE, &[3]);
     peer.subscribe(1, Start::Live, None);
     read(&mut peer);

@@ -390,7 +390,7 @@ mod tests {
         let mut writes = WriteHealth::default();
         for code in [10, 18, 32, 87] {
             let (refused, _) = writes.on_refused(Code(code), KEYED, at(0));
-            assert!(refused.kind.status.code() < 500, "{refused:?}");
+            assert!(refused.kind.status.as_u16() < 500, "{refused:?}");
             assert_eq!(state(&writes, at(0)), CheckState::Ready);
             assert_eq!(writes.admit(true, at(0)), Ok(()));
         }

@@ -15,7 +15,7 @@ use crate::shard::snapshot::TopicId;
 
 const TOPIC: TopicHandle = TopicHandle(0);
 
-/// The catch-up reads of a topic with two partitions that both end at 10, and what they told.
+/// The catch-up reads of a topic with two partitions that both end at 10, and their messages.
 struct Ground {
     order: Order,
     parts: Vec<Part>,
@@ -91,7 +91,7 @@ impl Ground {
         }
     }
 
-    /// For events of this encoding.
+    /// A stream joins, for events of this encoding.
     fn join_in(&mut self, encoding: usize, slot: u32, from: Cut) {
         let question = Self::question(slot);
         self.with(|catch_ups, at| catch_ups.join(question, encoding, from, at));
@@ -155,7 +155,7 @@ impl Ground {
         self.with(CatchUps::on_timeout);
     }
 
-    /// What was told since: who joined a catch-up read, which ended and how.
+    /// The messages since: which streams joined a catch-up read, which one ended and how.
     fn told(&mut self) -> Vec<String> {
         let tell = |message| match message {
             FeedMessage::CatchUpJoined {
@@ -182,7 +182,7 @@ impl Ground {
 }
 
 #[test]
-fn a_partition_without_a_leader_holds_up_only_those_who_lack_it() {
+fn a_partition_without_a_leader_stalls_only_streams_that_lack_it() {
     let mut ground = Ground::new();
     ground.join(1, cut(5, 10));
     ground.join(2, cut(10, 5));
@@ -208,7 +208,7 @@ fn a_partition_without_a_leader_holds_up_only_those_who_lack_it() {
 }
 
 #[test]
-fn who_lacks_more_than_the_partition_without_a_leader_gets_the_rest() {
+fn a_stream_that_lacks_more_than_the_stalled_partition_gets_the_rest() {
     let mut ground = Ground::new();
     ground.join(1, cut(5, 5));
     ground.brings(1, 10);
@@ -222,7 +222,7 @@ fn who_lacks_more_than_the_partition_without_a_leader_gets_the_rest() {
 }
 
 #[test]
-fn what_was_read_and_not_taken_is_not_held_up() {
+fn a_block_that_is_not_taken_yet_is_no_stall() {
     let mut ground = Ground::new();
     ground.join(1, cut(5, 5));
     ground.reads(1, 8);
