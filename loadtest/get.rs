@@ -30,6 +30,10 @@ pub(crate) struct Args {
     /// Requests that each connection sends at once, before it waits for all their responses.
     #[arg(long, default_value_t = 1)]
     pipeline: usize,
+    /// Requests per second, over one connection. Without it the next request is sent when the last
+    /// is answered. Delays count from the time a request was due.
+    #[arg(long, conflicts_with = "pipeline")]
+    rate: Option<f64>,
     /// Process id of the server, to measure its CPU per request.
     #[arg(long)]
     pid: Option<u32>,
@@ -67,6 +71,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         (1..=PIPELINE_MAX).contains(&args.pipeline),
         "--pipeline is 1 to {PIPELINE_MAX}"
     );
+    ensure!(
+        args.rate
+            .is_none_or(|rate| rate > 0.0 && args.connections == 1),
+        "--rate is positive and needs --connections 1"
+    );
     allow_sockets(args.connections)?;
     let Url { path, host, .. } = &args.url;
     let one = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -83,7 +92,9 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             open: 0,
             body: 0,
         };
-        connection.ask(request.as_bytes(), args.pipeline)?;
+        if args.rate.is_none() {
+            connection.ask(request.as_bytes(), args.pipeline)?;
+        }
         connections.push(connection);
     }
     let seen = Seen {
@@ -106,6 +117,7 @@ fn drive(
     let (start, all) = (Instant::now(), Duration::from_secs(args.seconds));
     let (mut scratch, mut names) = (vec![0; 256 * 1024], Vec::new());
     let mut began = mark(&seen, server)?;
+    let mut paced = Paced::default();
     loop {
         let spent = start.elapsed();
         if spent >= all {
@@ -115,11 +127,14 @@ fn drive(
             seen.warm = true;
             began = mark(&seen, server)?;
         }
+        if let Some(rate) = args.rate {
+            paced.send(rate, start, &mut connections[0], request)?;
+        }
         poller.wait(Duration::from_millis(100), &mut names)?;
         for name in names.drain(..) {
             let connection = &mut connections[name];
             connection.read(&mut scratch, &mut seen)?;
-            if connection.open == 0 {
+            if connection.open == 0 && args.rate.is_none() {
                 connection.ask(request.as_bytes(), args.pipeline)?;
             }
         }
@@ -155,6 +170,34 @@ fn mark(seen: &Seen, server: Option<Process>) -> Result<Mark> {
         server_cpu: server.map(Process::cpu).transpose()?.unwrap_or_default(),
         own_cpu: Process::me().cpu()?,
     })
+}
+
+/// Requests at a steady rate.
+#[derive(Debug, Default)]
+struct Paced {
+    sent: u32,
+}
+
+impl Paced {
+    /// Sends the next request when it is due, unless the last one is not answered. Then it is late,
+    /// which its delay shows.
+    fn send(
+        &mut self,
+        rate: f64,
+        start: Instant,
+        connection: &mut Connection,
+        request: &str,
+    ) -> Result<()> {
+        if connection.open > 0 {
+            return Ok(());
+        }
+        let due = start + Duration::from_secs_f64(f64::from(self.sent) / rate);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        self.sent += 1;
+        connection.ask(request.as_bytes(), 1)?;
+        connection.asked = due;
+        Ok(())
+    }
 }
 
 impl Connection {

@@ -132,7 +132,7 @@ impl Segment {
             return Err(TextError::new(at, message, "write the path it leads to"));
         }
         if let Some(bad) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(legal)) {
-            let message = format!("{bad:?} can't stand in a path");
+            let message = format!("{bad:?} is not allowed in a path");
             let help = "use letters, digits and -._~!$&'()*+,;=:@, or a `{name}` segment";
             return Err(TextError::new(at, message, help));
         }

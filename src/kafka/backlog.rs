@@ -175,7 +175,7 @@ impl Backlog {
         self.responses.retain(|response| !response.is_empty());
     }
 
-    /// The response and partition to go on with. Replies come first, since commands wait for them.
+    /// The response and partition to unpack next. Replies come first, since commands wait for them.
     fn next(&self, is_paused: impl Fn(ReadKey) -> bool + Copy) -> Option<(usize, usize)> {
         let waiting = |(at, it): (usize, &PackedResponse)| {
             let part = next_part(it, is_paused)?;
@@ -202,7 +202,7 @@ impl Backlog {
     }
 }
 
-/// The partition to go on with: the one whose batch is being unpacked, else the first.
+/// The partition to unpack next: the one whose batch is being unpacked, else the first.
 fn next_part(response: &PackedResponse, is_paused: impl Fn(ReadKey) -> bool) -> Option<usize> {
     let parts = response.parts.iter().enumerate();
     let waiting = parts.filter(|(_, part)| !is_paused(part.read));

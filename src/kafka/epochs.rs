@@ -38,6 +38,13 @@ const KNOWN_MAX: usize = 4096;
 /// A question that has not been repeated for this time is dropped.
 const OPEN_FOR: Duration = Duration::from_secs(10);
 
+const _: () = {
+    // Questions of clients leave room for those of reads, without which nothing is fetched.
+    assert!(CLIENTS_OPEN_MAX < OPEN_MAX);
+    // Every open question can keep its answer.
+    assert!(OPEN_MAX <= KNOWN_MAX);
+};
+
 /// What is known of the end of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EpochEnd {

@@ -23,6 +23,11 @@ const ITERATIONS_MAX: u32 = 65_536;
 /// Bytes of a salt. Brokers use 16 to 32.
 const SALT_BYTES_MAX: usize = 1_024;
 
+const _: () = {
+    // RFC 7677 4: at least 4,096 iterations, and what brokers use is accepted.
+    assert!(ITERATIONS_MIN >= 4_096 && ITERATIONS_MIN < ITERATIONS_MAX);
+};
+
 /// The hash function of SCRAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScramHash {

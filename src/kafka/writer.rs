@@ -33,6 +33,11 @@ const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// Kafka's default `max.message.bytes`, for a topic whose config can't be read.
 const BATCH_BYTES_DEFAULT: usize = 1_048_588;
 
+const _: () = {
+    // A request has room for a batch of a topic whose own limit is not known.
+    assert!(BATCH_BYTES_DEFAULT <= REQUEST_BYTES_MAX);
+};
+
 type PartitionKey = (TopicHandle, Partition);
 
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ pub struct Batch {
 /// One record of a [`Batch`].
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// Its position.
+    /// The record's position in its partition.
     pub offset: Offset,
     /// The producer's or the broker's time, as the topic is configured.
     pub timestamp: UnixMillis,
@@ -35,18 +35,18 @@ pub struct Record<'a> {
 /// Where a record's parts lie in its buffer: ranges as (start, length), `None` for null.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordParts {
-    /// Absolute offset.
+    /// The record's offset in its partition, not relative to a batch.
     pub offset: Offset,
-    /// The record's time.
+    /// The producer's or the broker's time, as the topic is configured.
     pub timestamp: UnixMillis,
-    /// The key's range.
+    /// The key's range; `None` is Kafka's null.
     pub key: Option<(u32, u32)>,
-    /// The value's range.
+    /// The value's range; `None` is a tombstone.
     pub value: Option<(u32, u32)>,
     /// The range of the encoded headers after their count: `header_count` pairs of zigzag-varint
     /// length and bytes, a value's length -1 for null (record format v2, KIP-98).
     pub headers: (u32, u32),
-    /// How many headers.
+    /// The number of headers in that range.
     pub header_count: u32,
 }
 
@@ -60,7 +60,7 @@ impl Batch {
     /// Memory that each record takes beside its bytes.
     pub const ENTRY_BYTES: usize = size_of::<Entry>();
 
-    /// Whose records these are.
+    /// The partition of all of the records.
     #[must_use]
     pub const fn partition(&self) -> Partition {
         self.partition
@@ -72,13 +72,13 @@ impl Batch {
         self.epoch
     }
 
-    /// How many records.
+    /// The number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether the batch has no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -259,13 +259,13 @@ impl BatchBuilder {
         self.batch.bytes.truncate(self.base as usize);
     }
 
-    /// Records so far.
+    /// The number of records so far.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.batch.entries.len()
     }
 
-    /// Whether there is none so far.
+    /// Whether no record was pushed yet.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.batch.entries.is_empty()

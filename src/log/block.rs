@@ -15,17 +15,17 @@ pub struct Block {
     frames: Vec<Frame>,
 }
 
-/// What a block says instead of showing records: offsets that nobody can be shown. Such a block has
-/// one frame.
+/// Offsets that no subscriber can receive. A block with a notice has one frame, a `gap` event, and
+/// no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Whose offsets.
+    /// The partition of the offsets.
     pub partition: Partition,
-    /// The first that is missing.
+    /// The first missing offset.
     pub from: Offset,
-    /// The first that is there again.
+    /// The first offset after them that exists.
     pub to: Offset,
-    /// Why.
+    /// Why the offsets are missing.
     pub reason: GapReason,
 }
 
@@ -36,9 +36,9 @@ pub struct Frame {
     pub start: u32,
     /// Where its `id:` line begins, its last line: a private send splices its own id there.
     pub id_start: u32,
-    /// Whose record it shows.
+    /// The partition of the frame's record.
     pub partition: Partition,
-    /// The record's position; of a notice, where its partition goes on.
+    /// The record's offset. For a notice: the offset at which its partition continues.
     pub offset: Offset,
     /// The epoch of the record's leader.
     pub epoch: LeaderEpoch,
@@ -46,7 +46,7 @@ pub struct Frame {
     pub key_hash: KeyHash,
     /// The key's range in the block's keys, (start, length); `None` for a null key.
     key: Option<(u32, u32)>,
-    /// Shows no record but tells every subscriber something, whatever its filter: a `gap`.
+    /// The frame is a `gap` event, which every subscriber receives, whatever its filter.
     pub notice: bool,
     /// Where the etag part begins within the `id:` line (after the `.`), to keep it in a splice.
     pub etag_start: u32,
@@ -70,7 +70,7 @@ impl Block {
         cut
     }
 
-    /// What it says, if it shows no record.
+    /// The missing offsets, if the block has a notice instead of records.
     #[must_use]
     pub const fn notice(&self) -> Option<&Notice> {
         self.notice.as_ref()
@@ -82,7 +82,7 @@ impl Block {
         &self.bytes
     }
 
-    /// The frames in order.
+    /// The index of the block's frames, in the order of their bytes.
     #[must_use]
     pub fn frames(&self) -> &[Frame] {
         &self.frames
@@ -143,7 +143,7 @@ impl BlockBuilder {
         }
     }
 
-    /// Says that this block shows no record.
+    /// Makes this the block of a notice.
     pub const fn notice(&mut self, notice: Notice) {
         self.block.notice = Some(notice);
     }
@@ -196,7 +196,7 @@ impl Frame {
         }
     }
 
-    /// Where the partition goes on for one who got this frame.
+    /// The place of the partition after this frame: what the frame's id says of it.
     #[must_use]
     pub const fn next(&self) -> Next {
         let (offset, epoch) = match self.notice {

@@ -2,10 +2,10 @@
 
 use crate::model::{LeaderEpoch, Offset, Partition};
 
-/// Where reading goes on in one partition.
+/// A place in one partition: the next offset to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Next {
-    /// The first offset not yet seen. 0: nothing of the partition was seen.
+    /// The first offset that was not read yet. 0: none was.
     pub offset: Offset,
     /// The epoch of the last record seen, for KIP-320's truncation check. `None`: not known, so it
     /// can't be checked.
@@ -13,7 +13,7 @@ pub struct Next {
 }
 
 impl Next {
-    /// A place of which only the offset is known.
+    /// A place whose epoch is unknown, so that it can't be checked for truncation.
     #[must_use]
     pub const fn at(offset: Offset) -> Self {
         let epoch = LeaderEpoch(None);
@@ -29,13 +29,13 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// The cut before everything.
+    /// The cut at the start of every partition.
     #[must_use]
     pub const fn start() -> Self {
         Self { next: Vec::new() }
     }
 
-    /// Where `partition` goes on.
+    /// The next offset of `partition`.
     #[must_use]
     pub fn get(&self, partition: Partition) -> Next {
         self.next
@@ -44,7 +44,8 @@ impl Cut {
             .unwrap_or_default()
     }
 
-    /// Moves one partition, wherever it was: what a client holds of a lost branch goes back.
+    /// Sets the place of one partition. It may go back: a client's cut does, where the log was
+    /// truncated.
     pub fn set(&mut self, partition: Partition, next: Next) {
         let index = partition.0 as usize;
         if index >= self.next.len() {
@@ -67,7 +68,7 @@ impl Cut {
         self.next.capacity() * size_of::<Next>()
     }
 
-    /// Whether each partition of `self` is at or past `other`: nothing of `other` is unseen here.
+    /// Whether every partition of `self` is at or past its place in `other`.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         other

@@ -1,5 +1,5 @@
-//! Event ids: `progress.etag`. Progress is a [`Cut`] as text, so that any peer can go on from what
-//! a client holds: base64url (RFC 4648 5, no padding) of
+//! Event ids: `progress.etag`. Progress is a [`Cut`] as text, so that any instance can resume from
+//! what a client holds: base64url (RFC 4648 5, no padding) of
 //!
 //! | bytes | what |
 //! |---|---|
@@ -34,11 +34,11 @@ pub struct Progress {
     pub tag: LogTag,
     /// When the cut last equalled the log's end; whole seconds on the wire.
     pub time: UnixMillis,
-    /// Everything below was offered.
+    /// Every matching record below this cut has been sent.
     pub cut: Cut,
 }
 
-/// An event id, read.
+/// A parsed event id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventId<'a> {
     /// What the client holds; `None` (`-` on the wire): nothing that counts, start over.
@@ -48,10 +48,18 @@ pub struct EventId<'a> {
     pub etag: &'a [u8],
 }
 
-/// Why a text is no event id of ours. The client is told (`gap`, reason `unreadable`).
+/// Why a text is not an event id of this gateway. The client receives a `gap` with the reason
+/// `unreadable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an event id of this version, or damaged")]
 pub struct UnreadableId;
+
+const _: () = {
+    // An id of every partition, with the longest etag behind a dot, fits what is accepted back.
+    let raw = HEAD_BYTES + Progress::PARTITIONS_MAX * ENTRY_BYTES_MAX + 1;
+    let text = (raw * 4).div_ceil(3) + 1 + Etag::EVENT_ID_PART_MAX;
+    assert!(text <= Progress::TEXT_BYTES_MAX);
+};
 
 impl Progress {
     /// Partitions an id can list, and the bound of their numbers, so that a decoded cut costs at
@@ -68,7 +76,7 @@ impl Progress {
         String::from_utf8(text.as_bytes().to_vec()).expect("base64url is ASCII")
     }
 
-    /// Reads a text.
+    /// Parses the text of an id.
     ///
     /// # Errors
     /// Anything that [`Self::encode`] does not write.
@@ -280,7 +288,7 @@ impl ProgressText {
         self.write_groups(last / 3, last / 3 + 1);
     }
 
-    /// Writes the base64 groups `from..to` anew; three bytes are four characters.
+    /// Rewrites the base64 groups `from..to`. Three bytes are four characters.
     fn write_groups(&mut self, from: usize, to: usize) {
         let raw = &self.raw[from * 3..self.raw.len().min(to * 3)];
         URL_SAFE_NO_PAD

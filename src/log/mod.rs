@@ -1,7 +1,7 @@
-//! The order of things. A topic has one order per process: its home shard gives each decoded batch
-//! the next [`Seq`] and the [`Cut`] it leads to, and every shard sees the same [`Step`]s in the
-//! same order. So a cut is one number inside the process, and event bytes ([`Block`]) are made
-//! once. Neither Kafka's requests nor HTTP are known here.
+//! The order of a topic's records. A topic has one order per process: its home shard gives each
+//! step the next [`Seq`] and the [`Cut`] it leads to, and every shard applies the same [`Step`]s in
+//! the same order. So a cut is one number inside the process, and the bytes of events ([`Block`])
+//! are encoded once. This room knows neither Kafka's requests nor HTTP.
 
 mod batch;
 mod block;

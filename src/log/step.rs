@@ -12,7 +12,7 @@ use crate::model::{Offset, Partition, UnixMillis};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
-/// One place of the order, made once by the home shard and shared by all.
+/// One place of the order. The home shard makes it once, and all shards share it.
 #[derive(Debug)]
 pub struct Step {
     /// This step's place: one more than the step before.
@@ -24,7 +24,7 @@ pub struct Step {
     pub time: UnixMillis,
     /// The oldest step whose blocks stay in the window: each shard drops what is below.
     pub oldest: Seq,
-    /// What happened.
+    /// The change to the state that shards build from the topic.
     pub change: Change,
     /// The events of this step, one block per encoding of the topic in the order of its route
     /// table; `None` where the step has nothing to show (or no stream uses the topic).
@@ -55,30 +55,31 @@ pub enum Change {
     /// Records from below the cut, read again for slices that had no room for them. Streams and the
     /// reply index ignore them, and the cut stays.
     Again(Batch),
-    /// Only the cut moves.
+    /// Nothing but the cut, the time or the window changes.
     Nothing,
-    /// What a reader can't be shown, told to every stream of the topic; nothing else changes.
+    /// Offsets that can't be shown. Every stream of the topic receives a `gap`; nothing else
+    /// changes.
     Gap {
-        /// Whose offsets.
+        /// The partition of the offsets.
         partition: Partition,
-        /// The first that is missing.
+        /// The first missing offset.
         from: Offset,
-        /// The first that is there again.
+        /// The first offset after them that exists.
         to: Offset,
-        /// Why.
+        /// Why they are missing.
         reason: GapReason,
     },
     /// The read of a partition can't pass `from`, where not even the batch's end is known. The cut
     /// stays. Streams emit no gap, since the read resumes if another leader has the batch.
     Stuck {
-        /// The partition.
+        /// The partition whose read is stuck.
         partition: Partition,
         /// The offset at which its read is stuck.
         from: Offset,
     },
     /// Offsets below are gone by retention or DeleteRecords: cached entries there go too.
     LogStart {
-        /// Whose log start moved.
+        /// The partition whose log start moved.
         partition: Partition,
         /// The first offset that is still there.
         offset: Offset,

@@ -6,18 +6,13 @@ use smallvec::SmallVec;
 use super::{Batch, BatchBuilder, Change, Cut, Next, RecordParts, Seq, Step};
 use crate::model::{HashSecret, LeaderEpoch, Offset, Partition, UnixMillis};
 
-/// A record to be.
+/// The parts of a record that a test writes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Draft {
-    /// Its offset.
     pub(crate) offset: u64,
-    /// Its time.
     pub(crate) timestamp: i64,
-    /// Its key.
     pub(crate) key: Option<Vec<u8>>,
-    /// Its value.
     pub(crate) value: Option<Vec<u8>>,
-    /// Its headers.
     pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 

@@ -15,7 +15,7 @@ const RANGES_MAX: usize = 16;
 /// Offsets of one partition, from `from` to below `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffsetRange {
-    /// The partition.
+    /// The partition of the offsets.
     pub partition: Partition,
     /// The first offset of the range.
     pub from: Offset,

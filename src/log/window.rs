@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::{Block, Change, Cut, Seq, Step};
 
-/// The home's side: how many bytes each step holds, and the oldest that still fits.
+/// The home's side of a window: the bytes of each step, and the oldest step that still fits.
 #[derive(Debug)]
 pub struct WindowBudget {
     steps: VecDeque<(Seq, usize)>,
@@ -33,8 +33,8 @@ impl WindowBudget {
         }
     }
 
-    /// Counts a step's blocks and says which step is now the oldest to keep: `Step::oldest`. The
-    /// step itself always stays, however large.
+    /// Counts a step's blocks and returns the oldest step to keep: `Step::oldest`. The step itself
+    /// always stays, however large.
     pub fn push(&mut self, seq: Seq, blocks: &[Option<Arc<Block>>]) -> Seq {
         let held: usize = blocks.iter().flatten().map(|b| b.bytes_held()).sum();
         self.steps.push_back((seq, held + Self::STEP_BYTES));
@@ -46,7 +46,7 @@ impl WindowBudget {
         self.steps[0].0
     }
 
-    /// Bytes counted now.
+    /// Bytes of the steps that are kept.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
@@ -63,7 +63,7 @@ pub struct Window {
     first: Seq,
     /// The newest step dropped that had a block.
     dropped: Seq,
-    /// Who holds all below can be served from here: every record shown since is in `steps`.
+    /// A client that holds all below this cut can be served: every later record is in `steps`.
     floor: Cut,
     cut: Cut,
 }
@@ -89,7 +89,7 @@ impl Window {
         &self.cut
     }
 
-    /// The newest step.
+    /// The seq of the newest step, whether or not it has blocks.
     #[must_use]
     pub fn newest(&self) -> Seq {
         Seq(self.first.0 + self.steps.len() as u64 - 1)

@@ -13,6 +13,7 @@ mod edge;
 mod home;
 mod io;
 mod labels;
+mod limits;
 mod message;
 mod outbox;
 mod projection;

@@ -530,7 +530,7 @@ pub(super) const SLICE_START: ChangeCursor = ChangeCursor {
 };
 
 /// A piece of a collection or of *changes*: what one turn may spend on one client.
-const PAGE: PageLimits = PageLimits {
+pub(super) const PAGE: PageLimits = PageLimits {
     entries: 256,
     bytes: 64 * 1024,
 };

@@ -22,6 +22,11 @@ const OFFER_BYTES_MAX: usize = 256 * 1024;
 /// Bytes copied for one offer to a private subscriber. A larger frame is copied alone.
 const PRIVATE_BYTES_MAX: usize = 64 * 1024;
 
+const _: () = {
+    // What is copied for one offer is a part of what is offered.
+    assert!(PRIVATE_BYTES_MAX <= OFFER_BYTES_MAX);
+};
+
 /// What a call came to, before the rotation learns of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {

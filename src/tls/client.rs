@@ -151,7 +151,7 @@ mod tests {
 
     /// Moves bytes both ways, `piece` at a time, until none are left. Returns what each side
     /// received.
-    fn settle(
+    fn exchange_bytes(
         client: &mut Session,
         server: &mut Session,
         piece: usize,
@@ -180,14 +180,14 @@ mod tests {
         for (piece, host) in [(1, "kafka.example"), (7, "10.1.2.3"), (16_000, "10.1.2.3")] {
             let (mut client, mut server) = (client(&made.ca, host, NOW), server(&made));
             assert!(client.is_handshaking() && !client.outgoing().is_empty());
-            settle(&mut client, &mut server, piece).expect("a handshake");
+            exchange_bytes(&mut client, &mut server, piece).expect("a handshake");
             assert!(!client.is_handshaking());
             let megabyte = vec![b'k'; 1 << 20];
             let taken = client.take(&[IoSlice::new(&megabyte)]);
-            let (_, got) = settle(&mut client, &mut server, piece).expect("it crosses");
+            let (_, got) = exchange_bytes(&mut client, &mut server, piece).expect("it crosses");
             assert_eq!(got, megabyte[..taken]);
             server.take(&[IoSlice::new(b"answer")]);
-            let (got, _) = settle(&mut client, &mut server, piece).expect("it crosses");
+            let (got, _) = exchange_bytes(&mut client, &mut server, piece).expect("it crosses");
             assert_eq!(got, b"answer");
         }
     }
@@ -206,7 +206,7 @@ mod tests {
         ];
         for (ca, host, now, blame) in cases {
             let (mut client, mut server) = (client(&ca, host, now), server(&right));
-            let error = settle(&mut client, &mut server, 99).expect_err("not trusted");
+            let error = exchange_bytes(&mut client, &mut server, 99).expect_err("not trusted");
             assert_eq!(error.blame(), blame, "{error}");
             assert!(client.is_handshaking());
             assert!(!client.outgoing().is_empty(), "the server is told");
@@ -242,9 +242,9 @@ mod tests {
         let connector = connector.expect("they fit");
         let known = Session::connect(&connector, "kafka.example", NOW);
         let (mut known, mut server) = (known.expect("a name"), choosy(&made));
-        settle(&mut known, &mut server, 500).expect("both are known");
+        exchange_bytes(&mut known, &mut server, 500).expect("both are known");
         let (mut unknown, mut server) = (client(&made.ca, "kafka.example", NOW), choosy(&made));
-        settle(&mut unknown, &mut server, 500).expect_err("the server says no");
+        exchange_bytes(&mut unknown, &mut server, 500).expect_err("the server says no");
         let alert = server.outgoing().to_vec();
         let error = unknown.on_bytes(&alert, &mut Vec::new());
         assert_eq!(error.expect_err("it was told").blame(), Blame::Us);

@@ -69,7 +69,11 @@ mod tests {
     }
 
     /// Moves bytes both ways until none are left, `piece` bytes at a time towards the server.
-    fn settle(client: &mut ClientConnection, session: &mut Session, piece: usize) -> Vec<u8> {
+    fn exchange_bytes(
+        client: &mut ClientConnection,
+        session: &mut Session,
+        piece: usize,
+    ) -> Vec<u8> {
         let mut plain = Vec::new();
         loop {
             let mut up = Vec::new();
@@ -103,12 +107,12 @@ mod tests {
                 .write_all(b"GET / HTTP/1.1\r\n\r\n")
                 .expect("memory");
             assert_eq!(
-                settle(&mut client, &mut session, piece),
+                exchange_bytes(&mut client, &mut session, piece),
                 b"GET / HTTP/1.1\r\n\r\n"
             );
             let slices = [IoSlice::new(b"data: one\n"), IoSlice::new(b"\n")];
             assert_eq!(session.take(&slices), 11);
-            settle(&mut client, &mut session, piece);
+            exchange_bytes(&mut client, &mut session, piece);
             let mut got = [0; 11];
             client.reader().read_exact(&mut got).expect("it arrived");
             assert_eq!(&got, b"data: one\n\n");
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn slices_of_one_offer_share_records() {
         let (mut client, mut session) = client_and_session();
-        settle(&mut client, &mut session, 16_000);
+        exchange_bytes(&mut client, &mut session, 16_000);
         let frames = vec![b'x'; (1 << 14) - 8];
         let slices = [
             IoSlice::new(b"3ff8\r\n"),
@@ -136,7 +140,7 @@ mod tests {
     #[test]
     fn a_slow_socket_bounds_what_is_taken() {
         let (mut client, mut session) = client_and_session();
-        settle(&mut client, &mut session, 16_000);
+        exchange_bytes(&mut client, &mut session, 16_000);
         let megabyte = vec![b'x'; 1 << 20];
         let taken = session.take(&[IoSlice::new(&megabyte)]);
         assert_eq!(taken, OUTGOING_BYTES_MAX);

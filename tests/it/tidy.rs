@@ -109,7 +109,7 @@ const IMPURE: [(&str, &str); 9] = [
     ("std::fs", "a pure room reads no files"),
     ("RandomState::new", "its randomness comes from a seed"),
     ("rand::", "its randomness comes from a seed"),
-    ("println!", "it returns facts to whoever can say them"),
+    ("println!", "it returns facts, which `boot` prints"),
 ];
 
 /// Exceptions to [`IMPURE`]: file, word and reason.

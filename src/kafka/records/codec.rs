@@ -16,7 +16,7 @@ use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 use super::RecordError;
 
 /// Capacity of a kept buffer, at most. A larger one was needed for one large batch.
-const SCRATCH_BYTES_KEPT: usize = 256 << 10;
+pub(super) const SCRATCH_BYTES_KEPT: usize = 256 << 10;
 
 /// The header of the Java client's snappy framing (xerial): a magic of 8 bytes and two versions.
 const XERIAL_HEADER_LEN: usize = 16;
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Unpacking {
 /// How the rest is packed.
 enum Format {
     Gzip(Box<MultiGzDecoder<Reader<Bytes>>>),
-    /// One raw block.
+    /// One block of raw snappy.
     Snappy(Bytes),
     /// Blocks, each a big-endian length and raw snappy.
     Xerial(Bytes),
@@ -69,7 +69,7 @@ enum Format {
     },
 }
 
-/// Unpacked records.
+/// The records section of a batch, not compressed.
 #[derive(Debug)]
 pub(super) enum Body {
     /// As the broker sent them.
@@ -92,9 +92,9 @@ impl std::ops::Deref for Body {
 /// What becomes of a records section at first.
 #[derive(Debug)]
 pub(super) enum Begun {
-    /// It was not compressed.
+    /// The section was not compressed.
     Whole(Bytes),
-    /// It has to be unpacked.
+    /// The section has to be unpacked.
     Packed(Unpacking),
 }
 
@@ -224,7 +224,7 @@ impl Unpacking {
         self.out.len()
     }
 
-    /// The unpacked section.
+    /// Returns the unpacked section, once [`Self::advance`] has returned true.
     pub(super) fn finish(self, unpacker: &mut Unpacker) -> Body {
         if let Format::Zstd { decoder, .. } = self.format {
             unpacker.zstd = Some(decoder);

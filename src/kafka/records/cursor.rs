@@ -64,7 +64,7 @@ impl Cursor<'_> {
     }
 }
 
-/// Appends a zigzag varint.
+/// Appends a zigzag varint of up to 5 bytes.
 pub(super) fn put_varint(out: &mut Vec<u8>, value: i32) {
     put_varlong(out, i64::from(value));
 }
@@ -79,7 +79,7 @@ pub(super) fn put_varlong(out: &mut Vec<u8>, value: i64) {
     out.push(raw as u8);
 }
 
-/// Bytes that [`put_varlong`] appends.
+/// The number of bytes that [`put_varlong`] appends.
 pub(super) const fn varlong_len(value: i64) -> usize {
     let raw = ((value << 1) ^ (value >> 63)) as u64;
     (63 - (raw | 1).leading_zeros() as usize) / 7 + 1

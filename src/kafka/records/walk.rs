@@ -8,7 +8,7 @@
 use bytes::{Buf as _, Bytes};
 
 use super::RecordError;
-use super::codec::{Begun, Body, Unpacker, Unpacking};
+use super::codec::{Begun, Body, SCRATCH_BYTES_KEPT, Unpacker, Unpacking};
 use super::decode::{Decoded, RECORD_LEN_MIN, Records, epoch};
 use super::header::{BatchHeader, CHECKED_FROM, Front, HEADER_LEN, read_front};
 use super::transactions::{Aborted, Transactions};
@@ -97,6 +97,12 @@ impl PieceLimits {
 const _: () = {
     // One more step of unpacking never doubles a piece.
     assert!(STEP_WORK_MAX <= PieceLimits::BYTES);
+    // A batch with as many records as a piece may have bytes is still split.
+    assert!(PieceLimits::RECORDS < PieceLimits::BYTES / RECORD_LEN_MIN);
+    // The buffer of a batch that fits a piece is kept for the next one.
+    assert!(PieceLimits::BYTES <= SCRATCH_BYTES_KEPT);
+    // A step that decodes as many records as a piece has is no longer than one that unpacks.
+    assert!(PieceLimits::RECORDS * RECORD_WORK <= STEP_WORK_MAX);
     // Positions within a piece are 32 bits.
     assert!(PieceLimits::BYTES < u32::MAX as usize);
 };
@@ -210,7 +216,7 @@ impl Walk {
         }
     }
 
-    /// Goes on for a bounded step.
+    /// Does a bounded step of work.
     pub fn advance(&mut self, unpacker: &mut Unpacker, budget: &mut u64) -> Advance {
         if let Some((piece, next)) = self.following.take() {
             return Advance::Piece(piece, next);
@@ -290,8 +296,8 @@ impl Walk {
         }
         if crc != header.crc {
             self.leave_batch(header.len);
-            // What the header says is as doubtful as the rest: its end is held below the next batch
-            // and the end of the log, and past where we stand.
+            // The header may be damaged too: bound its end by the next batch and the end of the
+            // log, and move on by one offset at least.
             let to = end_of(&header).min(self.end).min(base_offset(&self.rest));
             return self.undecodable(RecordError::Checksum, to.max(self.next.offset.next()));
         }

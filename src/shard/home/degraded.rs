@@ -19,6 +19,11 @@ use crate::model::{Instant, Offset, Partition, ShardId};
 const NAMED_MAX: usize = 4;
 /// Ranges whose cause is kept: the named ones, and spare ones for when those end.
 const CAUSES_MAX: usize = 64;
+const _: () = {
+    // Every range that is named can be named with its cause.
+    assert!(NAMED_MAX <= CAUSES_MAX);
+};
+
 /// If a cache fills up again within this time of the last WARN, no further WARN is logged. Values
 /// that come and go around the limit must not fill the log.
 pub(super) const TOLD_FOR: Duration = Duration::from_secs(60);

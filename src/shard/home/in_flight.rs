@@ -10,7 +10,7 @@ use crate::model::{Partition, ShardId};
 #[derive(Debug)]
 pub(super) struct InFlight {
     bytes_max: usize,
-    /// Oldest first.
+    /// In the order of their seq.
     steps: VecDeque<Sent>,
     bytes: usize,
     /// Of the bytes, those of each partition's records, by its number.
@@ -19,7 +19,7 @@ pub(super) struct InFlight {
     applied: Vec<(ShardId, Seq)>,
 }
 
-/// A step in flight.
+/// A step that some shard has not applied.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     seq: Seq,
@@ -90,7 +90,7 @@ impl InFlight {
         self.bytes >= self.bytes_max
     }
 
-    /// Whether sending may go on.
+    /// Whether a paused topic may be read again: half of the limit is free.
     pub(super) const fn has_room(&self) -> bool {
         self.bytes <= self.bytes_max / 2
     }

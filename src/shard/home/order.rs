@@ -1,8 +1,8 @@
-//! The one order of a topic, made at its home. Records that a read brought wait here until they are
+//! The one order of a topic, made at its home. Records that a read brought wait until they are
 //! ordered in steps of bounded size: each step gets the next `seq`, the cut it leads to and, once
 //! the topic is live, its events in every encoding. What crosses is an `Arc<Step>`.
 //!
-//! Three things are bounded here: a step; the window, which only the home trims (each step names
+//! Three things are bounded: a step; the window, which only the home trims (each step names
 //! the oldest one kept); and the memory of steps in flight, from ordering until the last shard has
 //! applied them.
 
@@ -11,30 +11,16 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::{self, BATCH_BYTES_MAX, TOPIC_IN_FLIGHT_BYTES_MIN};
-use crate::kafka::records::PieceLimits;
 use crate::log::{Batch, Block, Change, Cut, Next, Seq, Step, WindowBudget};
 use crate::model::{HashSecret, LogTag, Offset, Partition, ShardId, UnixMillis};
-use crate::sse::{Encoder, Encoding, RECORD_BYTES_MAX};
+use crate::sse::{Encoder, Encoding};
 
 use super::in_flight::InFlight;
 
 /// Bytes of a step's blocks, over all encodings of the topic. A record whose events are larger is a
 /// step of its own. Small enough that a step is encoded within a turn's budget, and large enough
 /// that its fixed cost (a message to each shard, an entry in each window) does not count.
-pub(super) const STEP_BYTES_MAX: usize = config::STEP_BYTES_MAX;
-
-const _: () = {
-    // A topic that may have a step in flight is never full before its first one.
-    assert!(2 * STEP_BYTES_MAX <= TOPIC_IN_FLIGHT_BYTES_MIN);
-    // A record that can be read can be encoded.
-    assert!(BATCH_BYTES_MAX <= RECORD_BYTES_MAX);
-    // A piece that waits takes less than the steps that are made of it.
-    assert!(PieceLimits::BYTES <= STEP_BYTES_MAX);
-    // The memory sum counts all of a piece.
-    let index = PieceLimits::RECORDS * Batch::ENTRY_BYTES;
-    assert!(PieceLimits::BYTES + index <= config::PIECE_BYTES_MAX);
-};
+pub(super) const STEP_BYTES_MAX: usize = crate::config::STEP_BYTES_MAX;
 
 /// Limits of one topic's order.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +54,7 @@ pub(super) struct Order {
 #[derive(Debug)]
 struct Waiting {
     batch: Batch,
-    /// The place after it.
+    /// The place after the batch.
     next: Next,
 }
 
@@ -102,7 +88,7 @@ impl Order {
         }
     }
 
-    /// From now on events are encoded: before, no stream can be open.
+    /// Starts to encode events. Before the topic is live no stream is open.
     pub(super) const fn go_live(&mut self) {
         self.live = true;
     }
@@ -127,13 +113,13 @@ impl Order {
         &self.secret
     }
 
-    /// The last step.
+    /// The seq of the last step.
     pub(super) const fn seq(&self) -> Seq {
         self.seq
     }
 
-    /// Takes what a read brought of one partition, in front of `next`. [`Self::next_step`] orders
-    /// it.
+    /// Queues what a read brought of one partition. `next` is the place after it.
+    /// [`Self::next_step`] orders it.
     pub(super) fn push(&mut self, batch: Batch, next: Next) {
         self.waiting.push_back(Waiting { batch, next });
     }
@@ -145,7 +131,7 @@ impl Order {
     }
 
     /// Orders what waits, one step at a time. `time` is now if the whole cut is at the log's end
-    /// once all of the next records are ordered. `None`: nothing moved, and no shard need know.
+    /// once all of the next records are ordered. `None`: nothing changed.
     pub(super) fn next_step(&mut self, time: Option<UnixMillis>) -> Option<Arc<Step>> {
         let waiting = self.waiting.front_mut()?;
         let mut records = waiting.batch.len();
@@ -205,13 +191,13 @@ impl Order {
         self.step(Change::Again(batch), Blocks::new())
     }
 
-    /// Says that time has passed at the log's end, so that ids of a quiet topic stay young.
+    /// Orders a step that changes nothing but the time, so that ids of a quiet topic stay young.
     pub(super) fn on_quiet(&mut self, time: UnixMillis) -> Arc<Step> {
         self.time = time;
         self.step(Change::Nothing, Blocks::new())
     }
 
-    /// Orders a change that shows no record. What streams must be told becomes a `gap` event.
+    /// Orders a change that shows no record. A gap becomes a `gap` event of every stream.
     pub(super) fn on_change(&mut self, change: Change) -> Arc<Step> {
         let mut blocks = Blocks::new();
         if let Change::Gap {
@@ -223,7 +209,7 @@ impl Order {
         {
             let before = self.cut.clone();
             if self.next(partition) < to {
-                // Nobody has seen the record before it, so nobody knows its epoch.
+                // The record before it was never read, so its epoch is unknown.
                 self.cut.set(partition, Next::at(to));
             }
             if self.live {
@@ -246,7 +232,7 @@ impl Order {
         &self.in_flight
     }
 
-    /// Bytes of the window.
+    /// Bytes of the blocks that the window keeps.
     pub(super) const fn window_bytes(&self) -> usize {
         self.window.bytes()
     }

@@ -3,16 +3,95 @@
 use crate::log::{Cut, Next};
 use crate::model::{Offset, Partition};
 
+use super::order::Order;
+
 /// A partition as its reads show it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
-    /// Where loading ends; `None`: the read has not begun.
+    /// The offset at which loading ends. `None`: no read has begun.
     pub(super) loaded_at: Option<Offset>,
     pub(super) stable_end: Offset,
     pub(super) high_watermark: Offset,
     pub(super) log_start: Offset,
-    /// A broker has said where its log starts and ends.
+    /// Whether a broker has reported the start and the end of the log.
     pub(super) known: bool,
+}
+
+/// The partitions of a topic, by number. A broker's reports change them, and readers see a slice.
+#[derive(Debug, Default)]
+pub(super) struct Partitions {
+    all: Vec<Part>,
+}
+
+impl std::ops::Deref for Partitions {
+    type Target = [Part];
+
+    fn deref(&self) -> &[Part] {
+        &self.all
+    }
+}
+
+impl Partitions {
+    /// Adds the next partition. No read of it has begun.
+    pub(super) fn add(&mut self) {
+        self.all.push(Part::default());
+    }
+
+    /// Forgets all of them: another incarnation begins.
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+    }
+
+    /// A read has begun. `end`: the last stable offset.
+    pub(super) fn on_started(&mut self, partition: Partition, end: Offset) {
+        if let Some(part) = self.all.get_mut(partition.0 as usize) {
+            part.loaded_at = Some(end);
+            part.stable_end = end;
+            part.high_watermark = part.high_watermark.max(end);
+        }
+    }
+
+    /// A broker has reported where the log ends.
+    pub(super) fn on_ends(
+        &mut self,
+        partition: Partition,
+        stable_end: Offset,
+        high_watermark: Offset,
+    ) {
+        if let Some(part) = self.all.get_mut(partition.0 as usize) {
+            part.stable_end = stable_end;
+            // A log that was cut back has no more to load than it has.
+            part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
+            part.high_watermark = high_watermark;
+            part.known = true;
+        }
+    }
+
+    /// A broker has reported where the log starts. Returns true if that is further than before.
+    #[must_use]
+    pub(super) fn on_log_start(&mut self, partition: Partition, log_start: Offset) -> bool {
+        let part = self.all.get_mut(partition.0 as usize);
+        let moved = part.filter(|part| log_start > part.log_start);
+        moved.map(|part| part.log_start = log_start).is_some()
+    }
+
+    /// Whether every partition has been read to its end, if `partition` is read up to `next`.
+    pub(super) fn are_at_end(&self, order: &Order, partition: Partition, next: Offset) -> bool {
+        let at_end = |(p, part): (usize, &Part)| match p == partition.0 as usize {
+            true => next >= part.stable_end,
+            false => part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end,
+        };
+        self.all.iter().enumerate().all(at_end)
+    }
+
+    /// Whether every partition is ordered up to the end that loading has to reach.
+    pub(super) fn are_loaded(&self, order: &Order) -> bool {
+        let loaded = |(p, part): (usize, &Part)| {
+            let next = order.next(Partition(p as u32));
+            part.known && part.loaded_at.is_some_and(|end| next >= end)
+        };
+        !self.all.is_empty() && self.all.iter().enumerate().all(loaded)
+    }
 }
 
 /// What a topic has done so far, for metrics.
@@ -22,21 +101,21 @@ pub(super) struct Counts {
     pub(super) bytes: u64,
     pub(super) undecodable: u64,
     pub(super) paused: u64,
-    /// By partition, as far as there is something to count.
+    /// By partition, up to the last one with a count.
     pub(super) parts: Vec<PartCounts>,
 }
 
-/// The same of a partition.
+/// What a partition has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PartCounts {
-    /// Times it was left out of fetches with its topic.
+    /// How often the partition was paused with its topic.
     pub(super) paused: u64,
-    /// Errors that brokers answered for it.
+    /// Errors in responses of brokers about the partition.
     pub(super) failed: u64,
 }
 
 impl Counts {
-    /// Those of a partition, which the topic has.
+    /// The counts of a partition.
     pub(super) fn of(&mut self, partition: Partition) -> &mut PartCounts {
         let index = partition.0 as usize;
         if self.parts.len() <= index {

@@ -1,4 +1,4 @@
-//! What the reads of a topic bring, put into its order: the way from a broker's answer to steps.
+//! From the events of a topic's reads to steps in the topic's order.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::shard::message::{Level, ProjectionMessage};
 const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Topic {
-    /// Something about a read of this topic.
+    /// Handles an event of one of the topic's reads.
     pub(super) fn on_read(&mut self, event: Event, cx: &mut HomeContext<'_>) {
         if self.was_cut_back(&event) {
             return self.start_over(cx);
@@ -45,11 +45,7 @@ impl Topic {
         match event {
             Event::Started { read, from, end } => {
                 self.on_readable(read.partition);
-                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
-                    part.loaded_at = Some(end);
-                    part.stable_end = end;
-                    part.high_watermark = part.high_watermark.max(end);
-                }
+                self.parts.on_started(read.partition, end);
                 let batch = BatchBuilder::new(read.partition).finish();
                 self.order_batch(batch, from, cx);
             }
@@ -63,13 +59,8 @@ impl Topic {
             } => {
                 self.on_log_start(read.partition, log_start, cx);
                 self.on_readable(read.partition);
-                if let Some(part) = self.parts.get_mut(read.partition.0 as usize) {
-                    part.stable_end = stable_end;
-                    // A log that was cut back has no more to load than it has.
-                    part.loaded_at = part.loaded_at.map(|end| end.min(stable_end));
-                    part.high_watermark = high_watermark;
-                    part.known = true;
-                }
+                self.parts
+                    .on_ends(read.partition, stable_end, high_watermark);
                 self.order_batch(batch, next, cx);
             }
             Event::Unchanged { read } => self.on_unchanged(read.partition, cx),
@@ -206,7 +197,7 @@ impl Topic {
         self.pause_if_full(cx);
     }
 
-    /// Nothing new in a partition: that it is so is told now and then.
+    /// A broker reports nothing new in a partition. Every 10 s the time of a quiet topic moves.
     fn on_unchanged(&mut self, partition: Partition, cx: &mut HomeContext<'_>) {
         let order = self.order.as_ref().expect("reads belong to an order");
         let next = order.next(partition);
@@ -225,12 +216,7 @@ impl Topic {
     /// Whether every partition has been read to its end, if `partition` is read up to `next`.
     fn is_at_end(&self, partition: Partition, next: Offset) -> bool {
         let order = self.order.as_ref().expect("reads belong to an order");
-        let at_end = |(p, part): (usize, &super::partitions::Part)| match p == partition.0 as usize
-        {
-            true => next >= part.stable_end,
-            false => part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end,
-        };
-        self.parts.iter().enumerate().all(at_end)
+        self.parts.are_at_end(order, partition, next)
     }
 
     pub(super) fn change(&mut self, change: Change, cx: &mut HomeContext<'_>) {
@@ -240,11 +226,7 @@ impl Topic {
     }
 
     fn on_log_start(&mut self, partition: Partition, log_start: Offset, cx: &mut HomeContext<'_>) {
-        let Some(part) = self.parts.get_mut(partition.0 as usize) else {
-            return;
-        };
-        if log_start > part.log_start {
-            part.log_start = log_start;
+        if self.parts.on_log_start(partition, log_start) {
             let change = Change::LogStart {
                 partition,
                 offset: log_start,
@@ -282,14 +264,10 @@ impl Topic {
         let Some(order) = self.order.as_mut() else {
             return;
         };
-        let loaded = self.parts.iter().enumerate().all(|(p, part)| {
-            let next = order.next(Partition(p as u32));
-            part.known && part.loaded_at.is_some_and(|end| next >= end)
-        });
+        let loaded = self.parts.are_loaded(order);
         // Slices know what they lack only once they have applied all of it. Wait for that before
         // the topic is live.
-        if self.live || !loaded || self.parts.is_empty() || blocked || !order.in_flight().is_empty()
-        {
+        if self.live || !loaded || blocked || !order.in_flight().is_empty() {
             return;
         }
         self.live = true;

@@ -17,19 +17,19 @@ use super::degraded::Degraded;
 use super::health::{Line, ReadPosition, Shortcomings, TopicHealth, TopicReads, compacted};
 use super::history::{History, HistoryContext};
 use super::order::{Limits, Order};
-use super::partitions::{Counts, Part};
+use super::partitions::{Counts, Part, Partitions};
 use crate::route::Refused;
 use crate::shard::message::{Incarnation, Level, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::shard::topic_plan::TopicPlan;
 
-/// One topic at home.
+/// One topic at its home shard.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) index: TopicId,
     pub(super) cluster: ClusterId,
-    /// In its cluster's client.
+    /// The topic's handle in its cluster's client.
     pub(super) handle: TopicHandle,
     /// The facts, once the cluster showed them.
     pub(super) view: Option<Arc<TopicView>>,
@@ -39,7 +39,7 @@ pub(super) struct Topic {
     pub(super) opened_with: usize,
     pub(super) cluster_id: String,
     pub(super) order: Option<Order>,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Partitions,
     pub(super) live: bool,
     pub(super) paused: bool,
     /// When the last step was made; a quiet topic says the time now and then.
@@ -72,7 +72,7 @@ impl Topic {
             opened_with: 0,
             cluster_id: String::new(),
             order: None,
-            parts: Vec::new(),
+            parts: Partitions::default(),
             live: false,
             paused: false,
             last_step: Instant::ZERO,
@@ -168,7 +168,7 @@ impl Topic {
             }
             self.open(&view, cx);
         }
-        // A partition that came later is read whole, whoever uses it: nobody saw any of it.
+        // A new partition is read from its start: no client has seen any of it.
         let late = same_log && known > 0;
         self.read_from(known, late, cx);
     }
@@ -190,14 +190,14 @@ impl Topic {
             if self.paused {
                 cx.client.pause(read);
             }
-            self.parts.push(Part::default());
+            self.parts.add();
             self.health.add_partition(cx.now.mono);
         }
     }
 
-    /// The log lost its end to an unclean election. What was built from it can't be told apart from
-    /// what is gone, so the topic is loaded anew; each stream comes back with its id, which says
-    /// what it holds of what is gone.
+    /// Loads the topic again, because its log lost its end to an unclean election. State that was
+    /// built from the lost records can't be told from the rest. Each stream resumes with its id,
+    /// which says what it holds of the lost branch.
     pub(super) fn start_over(&mut self, cx: &mut HomeContext<'_>) {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
@@ -421,7 +421,7 @@ impl Topic {
         commands.is_some_and(|it| it.on_time(now, expired, client, out))
     }
 
-    /// When `on_time` has work.
+    /// When [`Self::on_time`] has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
         let health = self.health.next_check();

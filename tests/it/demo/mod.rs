@@ -18,7 +18,7 @@ use crate::kcat;
 /// A running demo on free ports, and the JSON that it printed.
 struct Demo {
     child: Child,
-    says: serde_json::Value,
+    fields: serde_json::Value,
 }
 
 impl Demo {
@@ -41,21 +41,21 @@ impl Demo {
         let mut line = String::new();
         let output = child.stdout.take().expect("piped above");
         let read = BufReader::new(output).read_line(&mut line);
-        read.expect("it says where everything is");
-        let says = serde_json::from_str(&line);
-        let says = says.unwrap_or_else(|error| panic!("a line of JSON: {error}: {line:?}"));
-        Self { child, says }
+        read.expect("it prints its addresses");
+        let fields = serde_json::from_str(&line);
+        let fields = fields.unwrap_or_else(|error| panic!("a line of JSON: {error}: {line:?}"));
+        Self { child, fields }
     }
 
-    fn says(&self, what: &str) -> &str {
-        let text = self.says[what].as_str();
-        text.unwrap_or_else(|| panic!("{what}: {}", self.says))
+    fn field(&self, what: &str) -> &str {
+        let text = self.fields[what].as_str();
+        text.unwrap_or_else(|| panic!("{what}: {}", self.fields))
     }
 
     /// One of the three lines to try, as a user would paste it.
     fn line(&self, what: &str) -> &str {
-        let text = self.says["try"][what].as_str();
-        text.unwrap_or_else(|| panic!("{what}: {}", self.says))
+        let text = self.fields["try"][what].as_str();
+        text.unwrap_or_else(|| panic!("{what}: {}", self.fields))
     }
 
     fn terminate(&mut self) -> ExitStatus {
@@ -117,14 +117,14 @@ fn the_three_lines_do_what_they_say() {
         "{stream}"
     );
     // Any Kafka client can read the topics.
-    let records = kcat::read(demo.says("kafka"), "payments-commands");
+    let records = kcat::read(demo.field("kafka"), "payments-commands");
     assert!(
         records
             .iter()
             .any(|record| record.header("operation") == Some("pay"))
     );
     let gateway: SocketAddr = demo
-        .says("gateway")
+        .field("gateway")
         .trim_start_matches("http://")
         .parse()
         .expect("an address");

@@ -44,7 +44,7 @@ fn wait_live(browser: &mut Browser) {
 fn the_page_pays_follows_and_survives_its_gateway() {
     let demo = Demo::start();
     let mut browser = Browser::start();
-    browser.open(demo.says("page"));
+    browser.open(demo.field("page"));
     wait_live(&mut browser);
     let (ana, bo) = (cents(&mut browser, "ana"), cents(&mut browser, "bo"));
 
@@ -93,7 +93,7 @@ fn the_page_pays_follows_and_survives_its_gateway() {
 fn a_payment_made_while_the_gateway_is_dead_arrives() {
     let demo = Demo::start();
     let mut browser = Browser::start();
-    browser.open(demo.says("page"));
+    browser.open(demo.field("page"));
     wait_live(&mut browser);
     let (ana, bo) = (cents(&mut browser, "ana"), cents(&mut browser, "bo"));
     browser.eval("document.getElementById('restart').click()");
@@ -113,9 +113,9 @@ fn a_payment_made_while_the_gateway_is_dead_arrives() {
 fn the_page_shows_the_gateway_that_runs_whoever_killed_the_last() {
     let mut demo = Demo::start();
     let mut browser = Browser::start();
-    browser.open(demo.says("page"));
+    browser.open(demo.field("page"));
     wait_live(&mut browser);
-    let pid = demo.says["gateway_pid"].as_i64().expect("a pid");
+    let pid = demo.fields["gateway_pid"].as_i64().expect("a pid");
     let shown = |pid: i64| format!("document.getElementById('gateway').dataset.pid === '{pid}'");
     browser.wait_for(&shown(pid));
     for restarts in 1..=2 {
@@ -142,9 +142,9 @@ fn the_page_shows_the_gateway_that_runs_whoever_killed_the_last() {
 fn an_event_source_follows_one_key() {
     let demo = Demo::start();
     let mut browser = Browser::start();
-    browser.open(demo.says("page"));
+    browser.open(demo.field("page"));
     wait_live(&mut browser);
-    let gateway = demo.says("gateway");
+    let gateway = demo.field("gateway");
     for who in ["ana", "bo"] {
         click(&mut browser, who, "pay");
         wait_message(&mut browser, who, true, 201);
@@ -199,7 +199,7 @@ fn an_address_with_an_id_is_cut_twice_and_misses_nothing() {
     let demo = Demo::start();
     let mut browser = Browser::start();
     browser.bypass_policies();
-    browser.open(demo.says("page"));
+    browser.open(demo.field("page"));
     wait_live(&mut browser);
     let pay = |browser: &mut Browser| {
         let before = browser.eval("Number(ana.dataset.lastEvent)");
@@ -209,7 +209,7 @@ fn an_address_with_an_id_is_cut_twice_and_misses_nothing() {
         before + 1
     };
     let first = pay(&mut browser);
-    let gateway = demo.says("gateway").to_owned();
+    let gateway = demo.field("gateway").to_owned();
     let authority = gateway.strip_prefix("http://").expect("an address");
     let cutter = Cutter::before(authority.parse().expect("an address"));
     // The id of Ana's first event, as the page would have stored it.

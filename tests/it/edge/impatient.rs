@@ -58,7 +58,11 @@ fn a_client_that_leaves_while_its_command_waits_gives_its_place_up() {
     let mut answer = [0; 15];
     patient.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    assert_eq!(app.commands_in_log().len(), 1, "one command, whoever asked");
+    assert_eq!(
+        app.commands_in_log().len(),
+        1,
+        "one command for all requests"
+    );
 }
 
 /// RFC 9112 9.6: a client may end its side after its request, and still reads the answer.

@@ -37,7 +37,7 @@ impl Account {
                 | "draining",
             ) => Fate::Refused,
             (413, "command-too-large") => Fate::Refused,
-            _ => panic!("an answer that nobody expects: {response:?}"),
+            _ => panic!("an unexpected answer: {response:?}"),
         };
         self.end(attempt, fate, now);
         match fate {

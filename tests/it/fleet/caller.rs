@@ -141,7 +141,7 @@ impl Caller {
         storm: bool,
     ) {
         if self.trying.is_some() {
-            return self.go_on(world, account, storm);
+            return self.continue_attempt(world, account, storm);
         }
         if self.todo.is_empty() {
             return self.leave(world, account);
@@ -186,7 +186,7 @@ impl Caller {
         });
     }
 
-    fn go_on(&mut self, world: &mut World, account: &mut Account, storm: bool) {
+    fn continue_attempt(&mut self, world: &mut World, account: &mut Account, storm: bool) {
         let (gateway, place) = self.at.expect("a try has a connection");
         let trying = self.trying.as_mut().expect("it goes on");
         let process = world.gateways[gateway].process.as_mut();

@@ -13,7 +13,7 @@ use super::world::World;
 impl Streams {
     pub(super) fn check(&self, world: &World) {
         let chunks: u64 = self.clients.iter().map(|client| client.chunks).sum();
-        assert!(chunks > 0, "somebody has read a stream over HTTP/1.1");
+        assert!(chunks > 0, "a client has read a stream over HTTP/1.1");
         for (number, client) in self.clients.iter().enumerate() {
             assert_eq!(
                 client.refusals, 0,

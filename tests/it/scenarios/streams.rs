@@ -73,7 +73,7 @@ pub fn a_snapshot_is_the_newest_of_each_key(ground: &Ground) {
     app.produce(&app.items).keyed([("gone", "")]);
     let gateway = app.gateway(4);
     let mut stream = Events::open(gateway.address(), "/items-now");
-    let state = settle(&mut stream, |state| state.len() == 2);
+    let state = read_snapshot_until(&mut stream, |state| state.len() == 2);
     assert_eq!(state, map([("1", 1), ("2", 1)]));
     assert_eq!(stream.positions(), 1, "it ends with its position");
     app.produce(&app.items).keyed([("c", "3"), ("b", "")]);
@@ -501,7 +501,7 @@ fn data(mut stream: Events, count: usize) -> BTreeSet<String> {
 
 /// Reads a snapshot until it has the wanted values. Deletes of keys that a reader never had are
 /// ignored: a snapshot may have them.
-fn settle(
+fn read_snapshot_until(
     stream: &mut Events,
     enough: impl Fn(&BTreeMap<String, usize>) -> bool,
 ) -> BTreeMap<String, usize> {
