@@ -48,7 +48,7 @@ enum End {
 }
 
 #[derive(Default)]
-struct Ends {
+pub(crate) struct Ends {
     ends: Vec<End>,
     scratch: Vec<u8>,
     client_bytes: u64,
@@ -88,17 +88,22 @@ impl Io for Ends {
 }
 
 pub(crate) struct World {
-    now: Now,
+    pub(crate) now: Now,
     broker: Broker,
-    shard: Shard,
-    inputs: Inputs<Message>,
-    ends: Ends,
+    pub(crate) shard: Shard,
+    pub(crate) inputs: Inputs<Message>,
+    pub(crate) ends: Ends,
     ready: bool,
     written: i64,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_idle_topics(0)
+    }
+
+    /// A world with so many topics more, which have streams and stay empty.
+    pub(crate) fn with_idle_topics(idle: usize) -> Self {
         let settings = Settings {
             nodes: 1,
             ..Settings::default()
@@ -107,10 +112,17 @@ impl World {
         broker.advertise(NodeId(1), "node", 1);
         let configs = [("cleanup.policy", "delete")];
         broker.create_topic(TOPIC, 1, &configs).expect("a topic");
-        let text = format!(
+        let mut text = format!(
             "[kafka]\nbootstrap = [\"node:1\"]\n\
              [[stream]]\nroute = \"GET /all\"\ntopic = \"{TOPIC}\"\nstart = \"live\"\n"
         );
+        for n in 0..idle {
+            let topic = format!("idle-{n}");
+            broker.create_topic(&topic, 1, &configs).expect("a topic");
+            text.push_str(&format!(
+                "[[stream]]\nroute = \"GET /{topic}\"\ntopic = \"{topic}\"\nstart = \"live\"\n"
+            ));
+        }
         let name = "bench.toml".into();
         let sources = Sources {
             file: Some(ConfigFile { name, text }),

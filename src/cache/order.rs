@@ -73,6 +73,11 @@ impl Order {
         })
     }
 
+    /// When [`Self::first_due`] next returns a tombstone.
+    pub(super) fn next_due(&self) -> Option<UnixMillis> {
+        self.due.first().map(|(due, ..)| *due)
+    }
+
     /// The entry of `partition` with the lowest offset.
     pub(super) fn first(&self, partition: Partition) -> Option<RecordPosition> {
         let (&offset, &hash) = self.entries(partition)?.first_key_value()?;

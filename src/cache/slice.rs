@@ -212,6 +212,15 @@ impl Slice {
         self.expire_due(now, false)
     }
 
+    /// When [`Self::expire`] next has work, by the wall clock.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<UnixMillis> {
+        match self.below_floor {
+            true => Some(UnixMillis(i64::MIN)),
+            false => self.ledger.order.next_due(),
+        }
+    }
+
     /// `for_room`: removes every expired tombstone, even those above undecodable ranges.
     #[must_use]
     fn expire_due(&mut self, now: UnixMillis, for_room: bool) -> bool {

@@ -94,6 +94,8 @@ groups! {
         commands_open: Gauge = "commands_open",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",
+        /// Time that a turn of a shard took.
+        turn_time: Histogram = "turn_seconds",
         /// Steps applied, over all topics and shards.
         steps_applied: Counter = "steps_applied_total",
     }

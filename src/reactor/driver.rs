@@ -251,6 +251,7 @@ impl<T: Turn> Driver<T> {
         let now = self.clock.now();
         self.shard
             .turn(now, &mut self.inputs, &mut io, &mut self.outputs);
+        self.inputs.last_turn = Some(self.clock.mono().since(now.mono));
         self.turns += 1;
         debug_assert!(
             self.inputs.sockets.is_empty() && self.inputs.messages.is_empty(),

@@ -1,14 +1,15 @@
 //! The interface between a shard and what drives it: the reactor with real sockets and its clock,
-//! the fleet with byte pipes and a seed. A shard never waits: it is given what happened, it reads
-//! and writes sockets through [`Io`], and it says what it wants next.
+//! the fleet with byte pipes and a seed. A shard never waits. [`Inputs`] report what happened, the
+//! shard reads and writes sockets through [`Io`], and [`Outputs`] say what it wants next.
 
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::model::{Instant, Now, ShardId};
 
-/// A socket of the driver's slab. The generation differs each time a slot is used again, so a late
-/// event never reaches the wrong connection; slots are small, dense numbers.
+/// A socket of the driver's slab. Each use of a slot has another generation, so a late event never
+/// reaches the wrong connection. Slots are small, dense numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId {
     /// Index into the slab.
@@ -17,22 +18,22 @@ pub struct SocketId {
     pub generation: u32,
 }
 
-/// Which listening address a client came in by, in the order of the config.
+/// A listening address, by its place in the config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub u8);
 
-/// The shard's own number for an outgoing connection it asked for.
+/// The shard's number for an outgoing connection that it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OpenTicket(pub u64);
 
 /// Sockets and the turn's budget, as a shard sees them. No call waits.
 pub trait Io {
-    /// What the socket has now, in a scratch buffer that the next call reuses. At most one buffer a
-    /// call; call again until `Blocked` or the part is spent (readiness is edge-like: a socket not
-    /// read to `Blocked` must be remembered by the shard).
+    /// Returns received bytes, at most one scratch buffer, which the next call reuses. Call again
+    /// until `Blocked` or until the part is spent. Readiness is edge-triggered: the shard must
+    /// remember a socket that it has not read until `Blocked`.
     fn read(&mut self, socket: SocketId) -> Read<'_>;
 
-    /// Offers bytes. Less taken than offered means the socket is full: `Writable` follows.
+    /// Offers bytes. If fewer are taken than offered, the socket is full and `Writable` follows.
     fn write(&mut self, socket: SocketId, slices: &[IoSlice<'_>]) -> Write;
 
     /// Ends the sending side after all written bytes, so that the other end sees it. Reading
@@ -77,11 +78,12 @@ impl Part {
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read<'a> {
-    /// Some bytes, at least one.
+    /// At least one byte.
     Bytes(&'a [u8]),
-    /// None now: `Readable` follows.
+    /// No bytes now. `Readable` follows.
     Blocked,
-    /// The peer's end (`None`) or a failure. No further event comes but the shard still closes it.
+    /// The other end closed (`None`), or the connection failed. No further event follows. The shard
+    /// still closes the socket.
     Closed(Option<ErrorKind>),
 }
 
@@ -100,55 +102,59 @@ pub enum Remote {
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// How many bytes were taken; 0 is possible.
+    /// How many bytes were taken. It may be 0.
     Taken(usize),
-    /// The connection is gone.
+    /// The connection is closed or broken.
     Closed,
 }
 
 /// What happened to sockets since the last turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketEvent {
-    /// A client came.
+    /// A client connected.
     Accepted {
-        /// Its socket, readable or not.
+        /// The client's socket, readable or not.
         socket: SocketId,
-        /// Where it came in.
+        /// The address it connected to.
         listener: ListenerId,
-        /// Its address; serves limits only.
+        /// The client's address, for limits only.
         peer: SocketAddr,
     },
-    /// Bytes, an end or an error wait to be read.
+    /// Bytes, the other end's close or an error can be read.
     Readable(SocketId),
-    /// A write that was not taken whole may go on.
+    /// A socket that was full takes bytes again.
     Writable(SocketId),
-    /// An outgoing connection stands.
+    /// An outgoing connection is established.
     Opened {
-        /// Which was asked for.
+        /// The shard's number for it.
         ticket: OpenTicket,
-        /// Its socket.
+        /// The connection's socket.
         socket: SocketId,
     },
     /// An outgoing connection failed: refused, unreachable, or its name did not resolve
     /// (`NotFound`). Nothing is left to close.
     OpenFailed {
-        /// Which was asked for.
+        /// The shard's number for it.
         ticket: OpenTicket,
-        /// Why.
+        /// The cause.
         error: ErrorKind,
     },
 }
 
-/// What a turn is given. The shard drains both; the driver reuses the buffers.
+/// Everything that happened since the last turn. The shard drains the lists; the driver reuses them.
 #[derive(Debug)]
 pub struct Inputs<M> {
-    /// In the order they happened.
+    /// Socket events, in the order in which they happened.
     pub sockets: Vec<SocketEvent>,
-    /// By sender; the order of one sender is kept. [`ShardId::CONTROL`] is the control thread.
+    /// Messages with their sender, in the order of each sender. [`ShardId::CONTROL`] is the control
+    /// thread.
     pub messages: Vec<(ShardId, M)>,
+    /// How long the last turn took. `None` in the first turn, and from a driver without a clock. The
+    /// shard takes it.
+    pub last_turn: Option<Duration>,
 }
 
-/// An outgoing connection to make: TCP, `TCP_NODELAY`.
+/// A request for an outgoing connection: TCP with `TCP_NODELAY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
     /// The shard's number for it.
@@ -159,22 +165,23 @@ pub struct Open {
     pub port: u16,
 }
 
-/// What a turn asks for. The shard fills it; the driver empties it.
+/// Everything that a turn asks for. The shard fills it; the driver empties it.
 #[derive(Debug)]
 pub struct Outputs<M, C> {
-    /// To other shards. Delivered in order, later if the other's inbox is full; never dropped.
+    /// Messages to other shards. They are delivered in order, later if an inbox is full, and never
+    /// dropped.
     pub messages: Vec<(ShardId, M)>,
-    /// To the control thread, in order.
+    /// Messages to the control thread, in order.
     pub control: Vec<C>,
-    /// Connections to make.
+    /// Connections to open.
     pub open: Vec<Open>,
-    /// Sockets to close after this turn: both sides of them, with a FIN. Their ids are dead now.
+    /// Sockets to close after this turn, both directions, with a FIN. Their ids are void now.
     pub close: Vec<SocketId>,
-    /// When to turn again at the latest, if nothing happens before.
+    /// When the next turn is due at the latest, if nothing happens before.
     pub deadline: Option<Instant>,
-    /// Work is left that needs no event: turn again at once (after others had their chance).
+    /// Work is left that needs no event: the next turn is due at once.
     pub more: bool,
-    /// The shard has drained and will not ask for another turn.
+    /// The shard has stopped and needs no further turn.
     pub ended: bool,
 }
 
@@ -183,6 +190,7 @@ impl<M> Default for Inputs<M> {
         Self {
             sockets: Vec::new(),
             messages: Vec::new(),
+            last_turn: None,
         }
     }
 }
@@ -201,7 +209,7 @@ impl<M, C> Default for Outputs<M, C> {
     }
 }
 
-/// What a driver drives. [`super::Shard`] is one; the reactor's own tests have an echo.
+/// A state machine that a driver drives: [`super::Shard`], or an echo in the reactor's tests.
 pub trait Turn {
     /// What a shard receives, from other shards and from the control thread.
     type Message: Send + 'static;

@@ -160,7 +160,7 @@ pub enum ProjectionMessage {
         /// The first offset of each partition that is still there.
         log_start: Cut,
     },
-    /// Home to all: how the topic stands, if that has changed.
+    /// Home to all: the state of the topic, if that has changed.
     Standing(Standing),
     /// Edge to the owner of a key. Answered by [`EdgeMessage::Got`].
     Get {
@@ -263,7 +263,7 @@ pub enum EdgeMessage {
     Scanned(Option<Page>),
 }
 
-/// How a topic stands at its home, beside its steps.
+/// The state of a topic at its home, beside its steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// When the brokers last confirmed all of it, if that was longer ago than usual.

@@ -2,11 +2,12 @@
 //! or runtime: the reactor drives it with real ones, the fleet with byte pipes and a seed, and the
 //! same seed gives the same history.
 //!
-//! A shard has three sides. As a *home* it does all Kafka work of some topics and gives them their
-//! order. As a *projection* it applies every topic's steps, owns a range of keys and feeds its
-//! streams. At its *edge* it serves clients. What one side wants of another, on this shard or
-//! elsewhere, is a [`Message`]. A message to the shard itself is handled in the same turn.
+//! A shard has three sides. Its *home* does all Kafka work of some topics and orders their records.
+//! Its *projections* apply the steps of every topic, keep a range of the keys and feed the streams.
+//! Its *edge* serves clients. One side asks another, on this shard or on another one, with a
+//! [`Message`]. A message to the shard itself is handled in the same turn.
 
+mod active;
 mod ciphertext;
 mod difference;
 mod edge;
@@ -120,7 +121,10 @@ impl Turn for Shard {
             self.on_message(from, message, &mut cx);
         }
         match &mut self.0 {
-            State::Serving(serving) => serving.turn(&mut inputs.sockets, &mut cx),
+            State::Serving(serving) => {
+                serving.on_last_turn(inputs.last_turn.take());
+                serving.turn(&mut inputs.sockets, &mut cx);
+            }
             State::Unloaded(_) => debug_assert!(
                 inputs.sockets.is_empty(),
                 "no socket is open before the first snapshot"

@@ -1,10 +1,12 @@
-//! The topics as this shard has them: of each, the slice of keys it owns and the streams it serves,
-//! at one known place of the topic's order. Every shard applies the same steps in the same order,
-//! so a place is one number; what arrives with a place not yet reached waits here until it is.
+//! The projections of a shard: of each topic, the slice of keys that the shard owns and the streams
+//! that it serves. Every shard applies the same steps in the same order, so the state of a projection
+//! is named by one number, the seq of the last step applied. A request that names a later seq waits
+//! until that step is applied.
 
 use std::hash::Hasher as _;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cache::{
     ChangeCursor, Changes, Gaps, Lookup, Page, PageLimits, Slice, SliceSettings, Value,
@@ -17,6 +19,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 use crate::sse::{CatchUpId, Feed, FeedSettings, StreamQuestion};
 
+use super::active::{ActiveSet, Deadlines};
 use super::message::{
     Blocked, ChangesPiece, ChangesRequest, EdgeMessage, FeedMessage, Found, Incarnation,
     ProjectionMessage, Standing,
@@ -26,13 +29,17 @@ use super::snapshot::{Layout, Snapshot, TopicId};
 use super::topic_feed::{Route, TopicFeed};
 use super::wait_queue::WaitQueue;
 
-/// How long a catch-up read waits for its slowest member before it goes on without it.
-const CATCH_UP_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
+/// The longest wait for the tombstone that expires first. Tombstones expire by the wall clock, which
+/// may be set while the shard waits.
+const WALL_CHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a catch-up read waits for its slowest member before it continues without it.
+const CATCH_UP_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One topic on this shard.
 #[derive(Debug)]
 pub(super) struct Projection {
-    /// Counters of the topic's earlier loadings.
+    /// Counters of the topic's earlier incarnations.
     past: Counted,
     pub(super) incarnation: Arc<Incarnation>,
     slice: Option<Slice>,
@@ -42,13 +49,15 @@ pub(super) struct Projection {
     cut: Cut,
     time: UnixMillis,
     live: bool,
-    /// The home knows that all up to here is applied.
-    told: Seq,
-    /// The slice's gaps that the home already knows.
-    told_gaps: Gaps,
+    /// The last step that the home knows to be applied here.
+    reported: Seq,
+    /// The slice's gaps that the home knows.
+    reported_gaps: Gaps,
+    /// When the slice next drops tombstones; `None`: it has none.
+    expire_at: Option<Instant>,
 }
 
-/// Counters of a topic on this shard. They only grow, over all its loadings.
+/// Counters of a topic on this shard. They only grow, over all its incarnations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted {
     /// Events written.
@@ -84,10 +93,28 @@ pub(super) struct Projections {
     snapshot: Arc<Snapshot>,
     seed: u64,
     topics: Vec<Option<Projection>>,
-    /// By topic: how its home says it stands.
+    /// By topic: the state that its home reported.
     standing: Vec<Standing>,
     /// Requests that name a seq of a topic's present incarnation that is not applied yet.
+<<<<<<< HEAD
     deferred: WaitQueue<DeferredFor, (TopicId, Seq), Deferred>,
+=======
+    deferred: WaitQueue<DeferredFor, (TopicId, Seq), Deferred>,
+    attention: Attention,
+}
+
+/// The topics that need attention, by their index. All others cost a turn nothing.
+#[derive(Debug, Default)]
+struct Attention {
+    /// Topics whose streams may need something, or whose deadline may have changed.
+    changed: ActiveSet,
+    /// Topics of which the home does not know what is applied here.
+    unreported: ActiveSet,
+    /// Topics with events to send to streams.
+    pending: ActiveSet,
+    /// Deadlines of streams and tombstones.
+    deadlines: Deadlines,
+>>>>>>> main
 }
 
 impl Projections {
@@ -104,6 +131,7 @@ impl Projections {
             topics,
             standing,
             deferred,
+            attention: Attention::default(),
         }
     }
 
@@ -112,8 +140,13 @@ impl Projections {
         self.snapshot = snapshot;
     }
 
+<<<<<<< HEAD
     /// The home says how a topic stands now.
     pub(super) fn on_standing(&mut self, topic: TopicId, standing: Standing) {
+=======
+    /// The home reports the state of a topic.
+    pub(super) fn on_standing(&mut self, topic: TopicId, standing: Standing) {
+>>>>>>> main
         self.standing[usize::from(topic.0)] = standing;
     }
 
@@ -125,21 +158,37 @@ impl Projections {
         }
     }
 
+<<<<<<< HEAD
     /// Like the failure above, with its cause.
     pub(super) fn why_not_live(&self, topic: TopicId) -> Refused {
+=======
+    /// The same as [`Self::not_live`], with its cause.
+    pub(super) fn why_not_live(&self, topic: TopicId) -> Refused {
+>>>>>>> main
         let blocked = self.standing[usize::from(topic.0)].blocked;
         blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
     }
 
+<<<<<<< HEAD
     /// Seconds since the brokers last confirmed all of a topic, where that is longer than usual
     /// (RFC 9111 5.1).
     pub(super) fn age(&self, topic: TopicId, now: Instant) -> Option<u64> {
+=======
+    /// Seconds since the brokers last confirmed all of a topic, if that is longer than usual
+    /// (`Age`, RFC 9111 5.1).
+    pub(super) fn age(&self, topic: TopicId, now: Instant) -> Option<u64> {
+>>>>>>> main
         let since = self.standing[usize::from(topic.0)].stale_since?;
         Some(now.since(since).as_secs())
     }
 
+<<<<<<< HEAD
     /// Whether the topic has more partitions than when its loading began.
     pub(super) fn has_grown(&self, topic: TopicId) -> bool {
+=======
+    /// Whether the topic has more partitions than when its incarnation began.
+    pub(super) fn has_grown(&self, topic: TopicId) -> bool {
+>>>>>>> main
         self.standing[usize::from(topic.0)].grown
     }
 
@@ -148,20 +197,8 @@ impl Projections {
         self.standing[usize::from(topic.0)].full
     }
 
-    /// Drops tombstones past their time. The work is bounded, and if none is due, only one is
-    /// examined. Returns true if more are due, so that another turn is due.
-    #[must_use = "a quiet shard turns twice a second"]
-    pub(super) fn expire(&mut self, now: Now) -> bool {
-        let projections = self.topics.iter_mut().flatten();
-        let slices = projections.filter_map(|projection| projection.slice.as_mut());
-        let mut more = false;
-        for slice in slices {
-            more |= slice.expire(now.wall);
-        }
-        more
-    }
-
-    /// Whether this shard has what it serves: a home that is ready may be ahead of it.
+    /// One check per topic: whether this shard has what it serves. A home that is ready may be ahead
+    /// of its projections.
     pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
         let serves = self.me >= self.snapshot.layout.first_slice();
         let shared = self
@@ -174,18 +211,22 @@ impl Projections {
                 true => CheckState::Ready,
                 false => CheckState::Loading,
             };
-            // Its home has more to say of it.
+            // The home's check of the topic has the details.
             Check::new(self.snapshot.topic_name(plan), state, "")
         })
     }
 
     /// Every topic that has begun to load.
+<<<<<<< HEAD
     pub(super) fn iter(&self) -> impl Iterator<Item = &Projection> {
         self.topics.iter().flatten()
     }
 
     /// The same, with their index.
     pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicId, &Projection)> {
+=======
+    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicId, &Projection)> {
+>>>>>>> main
         let topics = self.topics.iter().enumerate();
         topics.filter_map(|(i, projection)| Some((TopicId(i as u16), projection.as_ref()?)))
     }
@@ -195,8 +236,14 @@ impl Projections {
         self.topics[usize::from(topic.0)].as_ref()
     }
 
+<<<<<<< HEAD
     /// The same, to change.
     pub(super) fn get_mut(&mut self, topic: TopicId) -> Option<&mut Projection> {
+=======
+    /// The same, mutable. The topic is visited in this turn.
+    pub(super) fn get_mut(&mut self, topic: TopicId) -> Option<&mut Projection> {
+        self.attention.changed.insert(usize::from(topic.0));
+>>>>>>> main
         self.topics[usize::from(topic.0)].as_mut()
     }
 
@@ -231,13 +278,80 @@ impl Projections {
         }
     }
 
-    /// Lets time pass for streams, and sends what they need.
+    /// Lets time pass: ends waits, and visits the topics that are due. Returns true if more
+    /// tombstones are due, so that another turn is due.
+    #[must_use = "a quiet shard turns twice a second"]
+    pub(super) fn on_time(&mut self, now: Now, out: &mut Outbox) -> bool {
+        self.end_waits(now.mono, out);
+        let Attention {
+            changed, deadlines, ..
+        } = &mut self.attention;
+        deadlines.expire(now.mono, changed);
+        let mut more = false;
+        for _ in 0..self.attention.changed.len() {
+            let Some(place) = self.attention.changed.pop() else {
+                break;
+            };
+            let projection = self.topics[place].as_mut();
+            if projection.is_some_and(|it| it.expire(now, &mut more)) {
+                self.attention.unreported.insert(place);
+            }
+            self.visit(place, now.mono, out);
+        }
+        more
+    }
+
+    /// Visits the topics that were changed: sends what their streams need.
     pub(super) fn pump_feeds(&mut self, now: Instant, out: &mut Outbox) {
-        for (_, projection) in self.iter_mut() {
-            if let Some(feed) = &mut projection.feed {
-                feed.pump(now, out);
+        while let Some(place) = self.attention.changed.pop() {
+            self.visit(place, now, out);
+        }
+    }
+
+    fn visit(&mut self, place: usize, now: Instant, out: &mut Outbox) {
+        let Some(projection) = &mut self.topics[place] else {
+            return self.attention.deadlines.set(place, None);
+        };
+        if let Some(feed) = &mut projection.feed {
+            feed.pump(now, out);
+            if feed.feed().has_work() {
+                self.attention.pending.insert(place);
             }
         }
+        let next = projection.next_deadline();
+        self.attention.deadlines.set(place, next);
+    }
+
+    /// How many topics have events to send. [`Self::next_pending`] returns each of them.
+    pub(super) fn pending(&self) -> usize {
+        self.attention.pending.len()
+    }
+
+    pub(super) fn next_pending(&mut self) -> Option<TopicId> {
+        let place = self.attention.pending.pop()?;
+        Some(TopicId(place as u16))
+    }
+
+    /// Puts a topic whose streams were not served to the end behind the others.
+    pub(super) fn still_pending(&mut self, topic: TopicId) {
+        self.attention.pending.insert(usize::from(topic.0));
+    }
+
+    /// The next topic of which the home does not know what is applied here.
+    pub(super) fn next_unreported(&mut self) -> Option<(TopicId, &mut Projection)> {
+        let place = self.attention.unreported.pop()?;
+        let projection = self.topics[place].as_mut();
+        let projection = projection.expect("an open topic stays open");
+        Some((TopicId(place as u16), projection))
+    }
+
+    /// Whether another turn has something to do at once.
+    pub(super) fn has_work(&self) -> bool {
+        let Attention {
+            changed, pending, ..
+        } = &self.attention;
+        let feed = |place: usize| self.topics[place].as_ref()?.feed();
+        !pending.is_empty() || changed.iter().filter_map(feed).any(Feed::has_work)
     }
 
     /// An exchange has ended: what it waits for is dropped.
@@ -245,6 +359,7 @@ impl Projections {
         self.deferred.cancel(DeferredFor::Exchange(exchange));
     }
 
+<<<<<<< HEAD
     /// Every topic that has begun to load.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicId, &mut Projection)> {
         let topics = self.topics.iter_mut().enumerate();
@@ -252,6 +367,10 @@ impl Projections {
     }
 
     /// The topic begins. True: it was there before, and its streams must end.
+=======
+    /// An incarnation of the topic begins. Returns true if it replaces another, whose streams must
+    /// end.
+>>>>>>> main
     pub(super) fn on_open(
         &mut self,
         topic: TopicId,
@@ -275,9 +394,9 @@ impl Projections {
         });
         let index = usize::from(topic.0);
         let (seq, cut, time) = (Seq(0), Cut::start(), UnixMillis(0));
-        let (feed, live, told) = (None, false, Seq(0));
+        let (feed, live, reported) = (None, false, Seq(0));
         let past = self.topics[index].as_ref().map(Projection::counted);
-        let (past, told_gaps) = (past.unwrap_or_default(), Gaps::default());
+        let (past, reported_gaps) = (past.unwrap_or_default(), Gaps::default());
         let projection = Projection {
             past,
             incarnation,
@@ -287,16 +406,19 @@ impl Projections {
             cut,
             time,
             live,
-            told,
-            told_gaps,
+            reported,
+            reported_gaps,
+            expire_at: None,
         };
         while let Some(request) = self.deferred.next_met(&all_seqs(topic)) {
             request.reject(out);
         }
+        self.attention.changed.insert(index);
         self.topics[index].replace(projection).is_some()
     }
 
-    /// Applies a step and answers the requests that waited for it. False: the topic is not open.
+    /// Applies a step and answers the requests that waited for it. Returns false if the topic is not
+    /// open.
     pub(super) fn apply(
         &mut self,
         topic: TopicId,
@@ -305,10 +427,13 @@ impl Projections {
         out: &mut Outbox,
     ) -> bool {
         let (me, layout) = (self.me, self.snapshot.layout);
-        let Some(projection) = &mut self.topics[usize::from(topic.0)] else {
+        let place = usize::from(topic.0);
+        let Some(projection) = &mut self.topics[place] else {
             return false;
         };
         projection.apply(step, now);
+        self.attention.changed.insert(place);
+        self.attention.unreported.insert(place);
         let applied = (topic, Seq(0))..=(topic, step.seq);
         while let Some(request) = self.deferred.next_met(&applied) {
             projection.answer(me, layout, request, out);
@@ -326,7 +451,9 @@ impl Projections {
         out: &mut Outbox,
     ) {
         let (me, layout) = (self.me, self.snapshot.layout);
-        match &mut self.topics[usize::from(topic.0)] {
+        let place = usize::from(topic.0);
+        self.attention.changed.insert(place);
+        match &mut self.topics[place] {
             Some(projection) if projection.incarnation.number == incarnation => {
                 if seq <= projection.seq {
                     return projection.answer(me, layout, request, out);
@@ -343,11 +470,10 @@ impl Projections {
     }
 
     /// Ends the waits whose deadline has passed.
-    pub(super) fn on_timeout(&mut self, now: Instant, out: &mut Outbox) {
+    fn end_waits(&mut self, now: Instant, out: &mut Outbox) {
         while let Some(request) = self.deferred.next_expired(now) {
             if let Deferred::CatchUpEnd(topic, catch_up, ..) = request {
-                let projection = self.topics[usize::from(topic.0)].as_mut();
-                if let Some(feed) = projection.and_then(Projection::feed_mut) {
+                if let Some(feed) = self.feed_mut(topic) {
                     feed.on_catch_up_stalled(CatchUpId(catch_up));
                 }
             }
@@ -355,15 +481,26 @@ impl Projections {
         }
     }
 
-    /// When [`Self::on_timeout`] has work.
+    /// When [`Self::on_time`] has work.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deferred.next_deadline()
+        let Attention {
+            changed, deadlines, ..
+        } = &self.attention;
+        let of = |place: usize| self.topics[place].as_ref()?.next_deadline();
+        let all = changed.iter().filter_map(of).chain(deadlines.next());
+        all.chain(self.deferred.next_deadline()).min()
     }
 
+<<<<<<< HEAD
     /// The topic is caught up: queries and streams may use it.
     pub(super) fn on_live(&mut self, topic: TopicId, log_start: Cut) {
+=======
+    /// The end of the log is reached: queries and streams may use the topic.
+    pub(super) fn on_live(&mut self, topic: TopicId, log_start: Cut) {
+>>>>>>> main
         let plan = self.snapshot.topic(topic);
         let settings = &self.snapshot.config.settings.streams;
+        self.attention.changed.insert(usize::from(topic.0));
         let projection = self.topics[usize::from(topic.0)]
             .as_mut()
             .expect("it opened before");
@@ -402,7 +539,7 @@ impl Projections {
 }
 
 impl Projection {
-    /// What was counted so far, over all loadings.
+    /// The counters, over all incarnations.
     pub(super) fn counted(&self) -> Counted {
         let counts = self.feed().map(Feed::counts).unwrap_or_default();
         let stats = self.slice.as_ref().map(Slice::stats).unwrap_or_default();
@@ -418,7 +555,6 @@ impl Projection {
         self.feed.as_ref().map(TopicFeed::feed)
     }
 
-    /// The same, to change.
     pub(super) fn feed_mut(&mut self) -> Option<&mut Feed> {
         self.feed.as_mut().map(TopicFeed::feed_mut)
     }
@@ -440,11 +576,12 @@ impl Projection {
         self.seq
     }
 
-    /// Applies a step: the slice takes what it owns, the streams take their block.
+    /// Applies a step: the slice copies the records that it owns, the feed keeps the block.
     pub(super) fn apply(&mut self, step: &Arc<Step>, now: Now) {
         debug_assert_eq!(step.seq.0, self.seq.0 + 1, "a home's steps come in order");
         if let Some(slice) = &mut self.slice {
             slice.apply(step, now.wall);
+            self.expire_at = Some(now.mono);
         }
         if let Some(feed) = self.feed_mut() {
             feed.on_step(step);
@@ -454,20 +591,43 @@ impl Projection {
         self.time = step.time;
     }
 
-    /// What the home does not know yet to be applied.
-    pub(super) fn untold(&mut self) -> Option<Seq> {
-        let news = self.told < self.seq;
-        self.told = self.seq;
+    /// Drops tombstones past their time, if some are due. The work is bounded: sets `more` if some
+    /// are left. Returns whether the slice may have changed.
+    fn expire(&mut self, now: Now, more: &mut bool) -> bool {
+        let due = self.expire_at.is_some_and(|at| at <= now.mono);
+        let Some(slice) = self.slice.as_mut().filter(|_| due) else {
+            return false;
+        };
+        let left = slice.expire(now.wall);
+        *more |= left;
+        self.expire_at = slice.next_expiry().map(|due| {
+            let millis = due.0.saturating_sub(now.wall.0);
+            let wait = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+            now.mono.after(wait.min(WALL_CHECK_EVERY))
+        });
+        true
+    }
+
+    /// When the streams or the slice next have work.
+    fn next_deadline(&self) -> Option<Instant> {
+        let feed = self.feed().and_then(Feed::next_deadline);
+        feed.into_iter().chain(self.expire_at).min()
+    }
+
+    /// The last step applied, if the home does not know it yet. It counts as reported then.
+    pub(super) fn unreported(&mut self) -> Option<Seq> {
+        let news = self.reported < self.seq;
+        self.reported = self.seq;
         news.then_some(self.seq)
     }
 
-    /// The slice's gaps, if the home does not know them yet.
-    pub(super) fn untold_gaps(&mut self) -> Option<Gaps> {
+    /// The slice's gaps, if the home does not know them yet. They count as reported then.
+    pub(super) fn unreported_gaps(&mut self) -> Option<Gaps> {
         let gaps = self.slice.as_ref()?.gaps();
-        if self.told_gaps == gaps {
+        if self.reported_gaps == gaps {
             return None;
         }
-        self.told_gaps = gaps.clone();
+        self.reported_gaps = gaps.clone();
         Some(gaps)
     }
 
@@ -494,13 +654,13 @@ impl Projection {
         }
     }
 
-    /// A piece of the collection, of what this shard owns.
+    /// A page of the slice.
     pub(super) fn scan(&self, after: Option<&(KeyHash, Box<[u8]>)>) -> Option<Page> {
         let slice = self.slice.as_ref().filter(|_| self.live)?;
         Some(slice.page(after.map(|(hash, key)| (*hash, &**key)), PAGE))
     }
 
-    /// A piece of *changes*, of what this shard owns.
+    /// A page of the slice's *changes*.
     pub(super) fn changes(&self, request: &ChangesRequest) -> Option<Changes> {
         let slice = self.slice.as_ref().filter(|_| self.live)?;
         let key = request.key.as_ref().map(|(hash, key)| (*hash, &**key));
@@ -512,7 +672,6 @@ impl Projection {
         self.slice.as_ref().is_some_and(Slice::is_whole)
     }
 
-    /// The slice's facts.
     pub(super) fn slice(&self) -> Option<&Slice> {
         self.slice.as_ref()
     }
@@ -565,8 +724,8 @@ impl Projection {
     }
 
     /// The tag of a collection. It covers the cut of its content, and the log starts, below which
-    /// nothing is shown. Instances that have read equally far agree. The leader epoch is part of
-    /// it, since a truncated log may have other records below the same offset.
+    /// nothing is shown. Gateway instances with the same cut agree. The leader epoch is part of it,
+    /// since a truncated log may have other records below the same offset.
     pub(super) fn collection_etag(&self) -> Etag {
         let starts = self.slice.as_ref().map_or(&[][..], Slice::log_starts);
         let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 1);

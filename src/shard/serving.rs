@@ -2,6 +2,7 @@
 //! message or a socket is for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
@@ -16,7 +17,7 @@ use super::message::{
     ShardMessage, TopicMessage,
 };
 use super::outbox::Outbox;
-use super::projection::{Deferred, Projection, Projections};
+use super::projection::{Deferred, Projections};
 use super::random::SecureRandom;
 use super::setup::ShardSetup;
 use super::snapshot::{ClusterId, Snapshot, TopicId};
@@ -70,6 +71,13 @@ impl Serving {
             draining: false,
             out: Outbox::new(me),
             snapshot,
+        }
+    }
+
+    /// The driver reports how long the last turn took. The shard itself has no clock.
+    pub(super) fn on_last_turn(&mut self, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.metrics.general.turn_time.record(took);
         }
     }
 
@@ -219,9 +227,7 @@ impl Serving {
     /// Projections: deadlines, then events to streams. Returns true if some are left.
     #[must_use]
     fn deliver<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) -> bool {
-        let mut more = self.projections.expire(cx.now);
-        self.projections.on_timeout(cx.now.mono, &mut self.out);
-        self.projections.pump_feeds(cx.now.mono, &mut self.out);
+        let mut more = self.projections.on_time(cx.now, &mut self.out);
         let (edge, mut edge_cx) = self.edge(cx);
         more |= edge.deliver(&mut edge_cx);
         self.projections.pump_feeds(cx.now.mono, &mut self.out);
@@ -240,14 +246,14 @@ impl Serving {
             };
             self.out.to_home(home, message);
         };
-        for (topic, projection) in self.projections.iter_mut() {
+        while let Some((topic, projection)) = self.projections.next_unreported() {
             let incarnation = projection.incarnation.number;
             // Send gaps before the applied steps, so that the home knows them when the topic goes
             // live.
-            if let Some(gaps) = projection.untold_gaps() {
+            if let Some(gaps) = projection.unreported_gaps() {
                 send(topic, incarnation, TopicMessage::Gaps(gaps));
             }
-            if let Some(seq) = projection.untold() {
+            if let Some(seq) = projection.unreported() {
                 send(topic, incarnation, TopicMessage::Applied(seq));
             }
         }
@@ -405,17 +411,15 @@ impl Serving {
 
     /// Whether another turn has something to do at once.
     fn has_work(&self) -> bool {
-        let mut feeds = self.projections.iter().filter_map(Projection::feed);
-        self.edge.has_ready() || self.home.has_work() || feeds.any(crate::sse::Feed::has_work)
+        self.edge.has_ready() || self.home.has_work() || self.projections.has_work()
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let projections = self.projections.iter();
-        let feeds = projections.filter_map(|it| it.feed()?.next_deadline());
-        feeds
-            .chain(self.projections.next_deadline())
-            .chain(self.home.next_deadline())
-            .chain(self.edge.next_deadline())
-            .min()
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let all = [
+            self.projections.next_deadline(),
+            self.home.next_deadline(),
+            self.edge.next_deadline(),
+        ];
+        all.into_iter().flatten().min()
     }
 }

@@ -1,15 +1,16 @@
-//! The shard's one timer wheel. Coarse on purpose: a connection has at most a few entries, arming
-//! costs a push, and a deadline that moved later is noticed only when the old entry fires. The
-//! owner keeps the true deadline and arms again if it has not come yet.
+//! The timer wheel of a shard's connections. It is coarse on purpose: a connection has at most a few
+//! entries, and arming costs a push. If a deadline moves later, its old entry fires early. The owner
+//! keeps the true deadline and arms the wheel again if that has not come yet.
 
 use crate::model::Instant;
 
 use super::io::SocketId;
 
-/// A tick is 33.6 ms: how late a deadline may be noticed, below the 100 ms that a request may wait
-/// past its own.
+/// A tick is 33.6 ms. A deadline is noticed at most a tick late, and a request may wait for 100 ms
+/// past its deadline.
 const TICK_SHIFT: u32 = 25;
-const SLOTS: usize = 512; // 17 s ahead; what is later fires early and is armed again.
+/// The wheel reaches 17 s ahead. A later deadline fires early and is armed again.
+const SLOTS: usize = 512;
 
 /// Wake-ups of connections by time.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Wheel {
     }
 
     /// Wakes `socket` at `at` or up to a tick later; earlier if `at` is beyond the wheel's reach.
-    /// Says when: an entry that fires before the last one armed is an old one, to be ignored.
+    /// Returns when. An entry that fires before that is an old one, which the owner ignores.
     pub(super) fn arm(&mut self, at: Instant, socket: SocketId) -> Instant {
         let wanted = (at.as_nanos() >> TICK_SHIFT) + 1;
         let tick = wanted.clamp(self.next_tick, self.next_tick + SLOTS as u64 - 1);
@@ -40,7 +41,7 @@ impl Wheel {
         Instant::from_nanos(tick << TICK_SHIFT)
     }
 
-    /// Moves every entry that is due to `due`.
+    /// Moves every due entry to `due`.
     pub(super) fn expire(&mut self, now: Instant, due: &mut Vec<SocketId>) {
         let tick = now.as_nanos() >> TICK_SHIFT;
         if tick < self.next_tick {

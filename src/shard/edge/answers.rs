@@ -9,9 +9,9 @@ use crate::shard::message::{Answer, EdgeMessage, Found};
 
 use super::collection::{Collection, Written};
 use super::context::EdgeContext;
-use super::edge::Edge;
 use super::exchanges::{OpenRequest, Wants};
 use super::http1::Http1;
+use super::lifecycle::Edge;
 use super::responder::Responded;
 use super::responses::{class, outcome_of, respond_found, respond_reply};
 

@@ -13,10 +13,10 @@ use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projections;
 
 use super::context::EdgeContext;
-use super::edge::Edge;
 use super::handlers::{Handled, HandlerContext, StreamStart};
 use super::http1::Http1;
 use super::leaving::Leaving;
+use super::lifecycle::Edge;
 use super::phase::Phase;
 use super::responses::class;
 use super::site::Site;

@@ -30,8 +30,6 @@ type Ending = (StreamEnd, CloseReason);
 pub(super) struct Streams {
     /// Streams opened so far.
     opened: u32,
-    /// The topic at which delivery continues.
-    next_topic: usize,
     /// The head of the last chunk that was sent. A record's chunk has the same head in every
     /// stream.
     chunk_head: ChunkHead,
@@ -50,7 +48,6 @@ impl Streams {
     pub(super) const fn new(jitter: FastRandom) -> Self {
         Self {
             opened: 0,
-            next_topic: 0,
             chunk_head: ChunkHead::new(0),
             jitter,
             drain: VecDeque::new(),
@@ -110,17 +107,18 @@ impl Streams {
     #[must_use]
     pub(super) fn deliver<I: Io>(
         &mut self,
-        topics: usize,
         clients: &mut Clients<'_>,
         cx: &mut EdgeContext<'_, I>,
     ) -> bool {
-        for _ in 0..topics {
-            let topic = TopicId(self.next_topic as u16);
-            // The next turn begins with the next topic, also where this one has more.
-            self.next_topic = (self.next_topic + 1) % topics;
+        for _ in 0..cx.projections.pending() {
+            let Some(topic) = cx.projections.next_pending() else {
+                break;
+            };
             while let Some(exchange) = feed_of(cx, topic).and_then(Feed::next_pending) {
                 self.deliver_to(exchange, topic, clients, cx);
                 if cx.io.spent(Part::Deliver) {
+                    // The next turn begins with the next topic, also where this one has more.
+                    cx.projections.still_pending(topic);
                     return true;
                 }
             }

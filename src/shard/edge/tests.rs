@@ -202,7 +202,11 @@ impl World {
         messages: Vec<(ShardId, Message)>,
         sockets: Vec<SocketEvent>,
     ) -> Vec<(ShardId, Message)> {
-        let mut inputs = Inputs { sockets, messages };
+        let mut inputs = Inputs {
+            sockets,
+            messages,
+            last_turn: None,
+        };
         let mut outputs: Outputs<Message, ControlMessage> = Outputs::default();
         let (shard, io) = (&mut self.shard, &mut self.pipes);
         shard.turn(self.now, &mut inputs, io, &mut outputs);

@@ -21,6 +21,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod topics;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub(super) use cluster::Cluster;
 use commands::Tickets;
 use context::{HomeContext, log};
 use topic::Topic;
+use topics::Topics;
 
 /// The home side of a shard: a client for each cluster. Shard 0's keep the clusters' directories
 /// for all; another's has nothing to do where no topic of the cluster is at home.
@@ -49,14 +51,12 @@ pub(super) struct Home {
     /// By [`ClusterId`].
     clusters: Vec<Cluster>,
     /// The topics at home here.
-    topics: Vec<Topic>,
+    topics: Topics,
     tickets: Tickets,
     /// Topics whose records wait to be ordered, by their place in `topics`.
     ordering: Vec<usize>,
     /// The cluster whose records were unpacked last. The others come first.
     unpacked_last: usize,
-    /// Whether replies past their window are left to drop.
-    more_due: bool,
     /// The process is stopping: no further command is opened.
     draining: bool,
     /// Scratch.
@@ -82,7 +82,7 @@ impl Home {
             })
             .collect();
         let hasher = random.hasher();
-        let mut topics = Vec::new();
+        let mut topics = Topics::default();
         for (index, plan) in snapshot.indexed() {
             // The directory watches every topic, for the homes it feeds.
             if plan.home != me && me != ShardId(0) {
@@ -102,7 +102,6 @@ impl Home {
             tickets,
             ordering: Vec::new(),
             unpacked_last: 0,
-            more_due: false,
             draining: false,
             expired: Vec::new(),
             counted: broker_counts::Counted::default(),
@@ -125,7 +124,7 @@ impl Home {
 
     /// Lets time pass, and handles all that the client has to tell.
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
-        for index in self.snapshot.clone().cluster_indexes() {
+        for index in (0..self.clusters.len()).map(|at| ClusterId(at as u8)) {
             self.cluster(index).client.on_time(now);
             self.handle_events(index, now, out);
             if let Some(request) = self.cluster(index).client.next_salt() {
@@ -145,16 +144,24 @@ impl Home {
                 self.counted.count(fact);
             }
         }
+        self.on_time(now, out);
+    }
+
+    /// Visits the topics that are due.
+    fn on_time(&mut self, now: Now, out: &mut Outbox) {
         let mut expired = std::mem::take(&mut self.expired);
-        self.more_due = false;
-        for at in 0..self.topics.len() {
+        for _ in 0..self.topics.expire(now.mono) {
+            let Some(at) = self.topics.next_due() else {
+                break;
+            };
             let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
             topics[at].poll_health(&mut cx);
             if let Some((history, mut at)) = topics[at].history(&mut cx) {
                 history.on_timeout(&mut at);
             }
-            let more = topics[at].on_time(now, &mut expired, cx.client, cx.out);
-            self.more_due |= more;
+            if topics[at].on_time(now, &mut expired, cx.client, cx.out) {
+                topics.revisit(at);
+            }
             self.on_expired(at, &mut expired, out);
         }
         self.expired = expired;
@@ -188,7 +195,7 @@ impl Home {
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
         let ordering = self.ordering.iter();
-        self.more_due
+        self.topics.has_due()
             || self.clusters.iter().any(|it| it.client.has_work())
             || ordering.copied().any(|at| self.topics[at].is_ordering())
     }
@@ -200,8 +207,8 @@ impl Home {
     }
 
     /// When `turn` has work that no socket announces.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let topics = self.topics.iter().filter_map(Topic::next_deadline);
+    pub(super) fn next_deadline(&mut self) -> Option<Instant> {
+        let topics = self.topics.next_deadline().into_iter();
         let clients = self.clusters.iter();
         topics
             .chain(clients.filter_map(|it| it.client.next_deadline()))
@@ -284,7 +291,7 @@ impl Home {
         cluster: ClusterId,
         now: Now,
         out: &'a mut Outbox,
-    ) -> (&'a mut [Topic], HomeContext<'a>) {
+    ) -> (&'a mut Topics, HomeContext<'a>) {
         let Self {
             snapshot,
             clusters,
@@ -380,8 +387,13 @@ impl Home {
         }
     }
 
+<<<<<<< HEAD
     fn at(&self, index: TopicId) -> Option<usize> {
         self.topics.iter().position(|topic| topic.index() == index)
+=======
+    fn at(&self, index: TopicId) -> Option<usize> {
+        self.topics.place(index)
+>>>>>>> main
     }
 
     /// What must hold before the process is ready.
@@ -433,7 +445,7 @@ impl Home {
             .general
             .commands_open
             .set(self.open_commands() as u64);
-        for topic in &self.topics {
+        for topic in self.topics.iter() {
             let client = &self.clusters[usize::from(topic.cluster.0)].client;
             topic.count(&self.snapshot, client, now, metrics);
         }

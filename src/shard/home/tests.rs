@@ -165,8 +165,9 @@ impl World {
 
     fn topic(&mut self, name: &str) -> &mut Topic {
         let snapshot = self.home.snapshot.clone();
-        let named = |topic: &&mut Topic| snapshot.topic(topic.index()).name.as_str() == name;
-        self.home.topics.iter_mut().find(named).expect("it is here")
+        let named = |topic: &Topic| snapshot.topic(topic.index()).name.as_str() == name;
+        let place = self.home.topics.iter().position(named);
+        &mut self.home.topics[place.expect("it is here")]
     }
 
     /// The read of a topic's partition.

@@ -170,9 +170,8 @@ impl Edge {
     /// Sends what is pending to streams, until the part is spent. Returns true if some is left.
     #[must_use]
     pub(in crate::shard) fn deliver<I: Io>(&mut self, cx: &mut EdgeContext<'_, I>) -> bool {
-        let topics = self.site.snapshot.topics.end();
         let (streams, mut clients) = self.split();
-        streams.deliver(topics, &mut clients, cx)
+        streams.deliver(&mut clients, cx)
     }
 
     /// Ends every stream of a topic that was re-created or cut back. Each client resumes by its id.
