@@ -59,8 +59,8 @@ pub enum MetricEvent {
 /// more but where some thousand partitions are refused in it.
 const METRIC_EVENTS_MAX: usize = 4096;
 
-/// Room beyond it for connections that were made or lost, of which a turn has a few. A lost one that
-/// is not counted would be shown as open for ever.
+/// Room beyond it for connections that were made or lost, of which a turn has a few. A lost one
+/// that is not counted would be shown as open for ever.
 const CONNECTIONS_MAX: usize = 1024;
 
 /// A queue of events for metrics. Events that do not fit are dropped, which only falsifies sums and
@@ -104,7 +104,7 @@ mod tests {
         };
         let mut metric_events = MetricEvents::default();
         let mut many = |metric_event: &MetricEvent| {
-            (0..3 * METRIC_EVENTS_MAX).for_each(|_| metric_events.push(metric_event.clone()))
+            (0..3 * METRIC_EVENTS_MAX).for_each(|_| metric_events.push(metric_event.clone()));
         };
         many(&MetricEvent::Throttled(Duration::ZERO));
         many(&MetricEvent::Connected(broker));

@@ -96,9 +96,6 @@ pub(super) struct Projections {
     /// By topic: the state that its home reported.
     standing: Vec<Standing>,
     /// Requests that name a seq of a topic's present incarnation that is not applied yet.
-<<<<<<< HEAD
-    deferred: WaitQueue<DeferredFor, (TopicId, Seq), Deferred>,
-=======
     deferred: WaitQueue<DeferredFor, (TopicId, Seq), Deferred>,
     attention: Attention,
 }
@@ -114,7 +111,6 @@ struct Attention {
     pending: ActiveSet,
     /// Deadlines of streams and tombstones.
     deadlines: Deadlines,
->>>>>>> main
 }
 
 impl Projections {
@@ -140,13 +136,8 @@ impl Projections {
         self.snapshot = snapshot;
     }
 
-<<<<<<< HEAD
-    /// The home says how a topic stands now.
-    pub(super) fn on_standing(&mut self, topic: TopicId, standing: Standing) {
-=======
     /// The home reports the state of a topic.
     pub(super) fn on_standing(&mut self, topic: TopicId, standing: Standing) {
->>>>>>> main
         self.standing[usize::from(topic.0)] = standing;
     }
 
@@ -158,37 +149,21 @@ impl Projections {
         }
     }
 
-<<<<<<< HEAD
-    /// Like the failure above, with its cause.
-    pub(super) fn why_not_live(&self, topic: TopicId) -> Refused {
-=======
     /// The same as [`Self::not_live`], with its cause.
     pub(super) fn why_not_live(&self, topic: TopicId) -> Refused {
->>>>>>> main
         let blocked = self.standing[usize::from(topic.0)].blocked;
         blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
     }
 
-<<<<<<< HEAD
-    /// Seconds since the brokers last confirmed all of a topic, where that is longer than usual
-    /// (RFC 9111 5.1).
-    pub(super) fn age(&self, topic: TopicId, now: Instant) -> Option<u64> {
-=======
     /// Seconds since the brokers last confirmed all of a topic, if that is longer than usual
     /// (`Age`, RFC 9111 5.1).
     pub(super) fn age(&self, topic: TopicId, now: Instant) -> Option<u64> {
->>>>>>> main
         let since = self.standing[usize::from(topic.0)].stale_since?;
         Some(now.since(since).as_secs())
     }
 
-<<<<<<< HEAD
-    /// Whether the topic has more partitions than when its loading began.
-    pub(super) fn has_grown(&self, topic: TopicId) -> bool {
-=======
     /// Whether the topic has more partitions than when its incarnation began.
     pub(super) fn has_grown(&self, topic: TopicId) -> bool {
->>>>>>> main
         self.standing[usize::from(topic.0)].grown
     }
 
@@ -217,16 +192,7 @@ impl Projections {
     }
 
     /// Every topic that has begun to load.
-<<<<<<< HEAD
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Projection> {
-        self.topics.iter().flatten()
-    }
-
-    /// The same, with their index.
     pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicId, &Projection)> {
-=======
-    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicId, &Projection)> {
->>>>>>> main
         let topics = self.topics.iter().enumerate();
         topics.filter_map(|(i, projection)| Some((TopicId(i as u16), projection.as_ref()?)))
     }
@@ -236,14 +202,9 @@ impl Projections {
         self.topics[usize::from(topic.0)].as_ref()
     }
 
-<<<<<<< HEAD
-    /// The same, to change.
-    pub(super) fn get_mut(&mut self, topic: TopicId) -> Option<&mut Projection> {
-=======
     /// The same, mutable. The topic is visited in this turn.
     pub(super) fn get_mut(&mut self, topic: TopicId) -> Option<&mut Projection> {
         self.attention.changed.insert(usize::from(topic.0));
->>>>>>> main
         self.topics[usize::from(topic.0)].as_mut()
     }
 
@@ -359,18 +320,8 @@ impl Projections {
         self.deferred.cancel(DeferredFor::Exchange(exchange));
     }
 
-<<<<<<< HEAD
-    /// Every topic that has begun to load.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicId, &mut Projection)> {
-        let topics = self.topics.iter_mut().enumerate();
-        topics.filter_map(|(i, projection)| Some((TopicId(i as u16), projection.as_mut()?)))
-    }
-
-    /// The topic begins. True: it was there before, and its streams must end.
-=======
     /// An incarnation of the topic begins. Returns true if it replaces another, whose streams must
     /// end.
->>>>>>> main
     pub(super) fn on_open(
         &mut self,
         topic: TopicId,
@@ -491,13 +442,8 @@ impl Projections {
         all.chain(self.deferred.next_deadline()).min()
     }
 
-<<<<<<< HEAD
-    /// The topic is caught up: queries and streams may use it.
-    pub(super) fn on_live(&mut self, topic: TopicId, log_start: Cut) {
-=======
     /// The end of the log is reached: queries and streams may use the topic.
     pub(super) fn on_live(&mut self, topic: TopicId, log_start: Cut) {
->>>>>>> main
         let plan = self.snapshot.topic(topic);
         let settings = &self.snapshot.config.settings.streams;
         self.attention.changed.insert(usize::from(topic.0));

@@ -114,7 +114,7 @@ fn a_request_is_answered_once_its_seq_is_applied() {
     assert_eq!(world.answers(), []);
     world.step();
     assert_eq!(world.answers(), [(1, true)]);
-    assert_eq!(world.projections.next_deadline(), None);
+    assert_eq!(world.projections.deferred.next_deadline(), None);
 }
 
 #[test]
@@ -124,14 +124,14 @@ fn a_wait_ends_at_its_deadline_or_with_its_incarnation() {
     world.scan(2, 1, 5, 90);
     world.scan(3, 2, 5, 90);
     assert_eq!(world.answers(), [(3, false)], "another incarnation");
-    assert_eq!(world.projections.next_deadline(), Some(at(50)));
-    world.projections.on_timeout(at(49), &mut world.out);
+    assert_eq!(world.projections.deferred.next_deadline(), Some(at(50)));
+    world.projections.end_waits(at(49), &mut world.out);
     assert_eq!(world.answers(), []);
-    world.projections.on_timeout(at(50), &mut world.out);
+    world.projections.end_waits(at(50), &mut world.out);
     assert_eq!(world.answers(), [(1, false)]);
     world.open(2);
     assert_eq!(world.answers(), [(2, false)]);
-    assert_eq!(world.projections.next_deadline(), None);
+    assert_eq!(world.projections.deferred.next_deadline(), None);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_cancelled_exchange_waits_for_nothing() {
     let mut world = World::new();
     world.scan(1, 1, 1, 50);
     world.projections.cancel(exchange(1));
-    assert_eq!(world.projections.next_deadline(), None);
+    assert_eq!(world.projections.deferred.next_deadline(), None);
     world.step();
     assert_eq!(world.answers(), []);
 }

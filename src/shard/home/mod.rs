@@ -387,13 +387,8 @@ impl Home {
         }
     }
 
-<<<<<<< HEAD
-    fn at(&self, index: TopicId) -> Option<usize> {
-        self.topics.iter().position(|topic| topic.index() == index)
-=======
     fn at(&self, index: TopicId) -> Option<usize> {
         self.topics.place(index)
->>>>>>> main
     }
 
     /// What must hold before the process is ready.
