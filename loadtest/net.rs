@@ -62,9 +62,10 @@ impl std::str::FromStr for Url {
             Some(at) => rest.split_at(at),
             None => (rest, "/"),
         };
-        let with_port = match host.contains(':') {
-            true => host.to_owned(),
-            false => format!("{host}:80"),
+        let with_port = if host.contains(':') {
+            host.to_owned()
+        } else {
+            format!("{host}:80")
         };
         let found = with_port.to_socket_addrs()?.next();
         Ok(Self {

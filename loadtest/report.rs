@@ -76,9 +76,10 @@ struct Number(f64);
 
 impl std::fmt::Display for Number {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.fract() == 0.0 {
-            true => write!(f, "{:.0}", self.0),
-            false => write!(f, "{:.3}", self.0),
+        if self.0.fract() == 0.0 {
+            write!(f, "{:.0}", self.0)
+        } else {
+            write!(f, "{:.3}", self.0)
         }
     }
 }

@@ -538,7 +538,7 @@ impl Control {
         while let Some(ended) = each.join_next().await {
             ended.expect("it runs forever and does not panic");
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Sends one cluster's tokens to all homes. Never returns.
@@ -606,9 +606,10 @@ impl Control {
                 let ok = self
                     .shards()
                     .any(|shard| self.running.vitals(shard).listening > 0);
-                let check = match ok {
-                    true => Check::new(LISTENING, CheckState::Ready, "yes"),
-                    false => Check::new(LISTENING, CheckState::Loading, "when all else is ready"),
+                let check = if ok {
+                    Check::new(LISTENING, CheckState::Ready, "yes")
+                } else {
+                    Check::new(LISTENING, CheckState::Loading, "when all else is ready")
                 };
                 report.checks.push(check);
                 report.checks.extend(stderr::log_check());

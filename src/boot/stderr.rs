@@ -138,9 +138,10 @@ fn write_lines(out: &impl AsFd, entries: &Receiver<LogEntry>, counts: &Counts) {
         };
         counts.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
         // The last write stopped within a line, so end that line first.
-        let written = match is_torn {
-            true => write_all(out, b"\n").and_then(|()| write_all(out, &line)),
-            false => write_all(out, &line),
+        let written = if is_torn {
+            write_all(out, b"\n").and_then(|()| write_all(out, &line))
+        } else {
+            write_all(out, &line)
         };
         match written {
             Ok(()) => {

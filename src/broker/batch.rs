@@ -1,5 +1,5 @@
 //! Record batches, format v2 (KIP-98): the 61 bytes before the records, the records inside, and the
-//! few bytes a broker may write into a batch it was sent.
+//! few bytes that a broker may write into a client's batch.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::codec;
 
 /// Bytes of a batch before its first record.
 pub(super) const HEADER_BYTES: usize = 61;
-/// Bytes before those that the batch's own length counts.
+/// Bytes that a batch's own length does not count.
 pub(super) const LENGTH_PREFIX_BYTES: usize = 12;
 const EPOCH_AT: usize = 12;
 const MAGIC_AT: usize = 16;
@@ -40,7 +40,7 @@ pub(super) struct Header {
 
 impl Header {
     /// Reads the header of the batch that `bytes` begins with and the length of the whole batch.
-    /// `None` if not even the header is there or the length is shorter than a header.
+    /// `None` if the header is incomplete, or the length is shorter than a header.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, usize)> {
         let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
         let length = usize::try_from(i32::from_be_bytes(at(bytes, 8))).ok()?;
@@ -72,12 +72,12 @@ impl Header {
         self.attributes & TRANSACTIONAL != 0
     }
 
-    /// Whether its records are markers, not for readers.
+    /// Whether the records are transaction markers, which readers must skip.
     pub(super) const fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
     }
 
-    /// Whether its records' time is the broker's: the batch's max timestamp.
+    /// Whether all records have the time of the append, which is the batch's max timestamp.
     pub(super) const fn is_log_append_time(&self) -> bool {
         self.attributes & LOG_APPEND_TIME != 0
     }
@@ -98,19 +98,19 @@ fn at<const N: usize>(bytes: &[u8; HEADER_BYTES], start: usize) -> [u8; N] {
         .expect("every field lies within the header")
 }
 
-/// The checksum a whole batch should carry: CRC-32C of all that follows the checksum.
+/// The checksum of a whole batch: CRC-32C of all bytes behind the checksum's own.
 pub(super) fn checksum(batch: &[u8]) -> u32 {
     crc32c::crc32c(&batch[ATTRIBUTES_AT..])
 }
 
-/// Gives a batch its place: base offset and leader epoch, which no checksum covers.
+/// Writes a batch's base offset and leader epoch, which the checksum does not cover.
 pub(super) fn place(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     batch[..8].copy_from_slice(&base_offset.to_be_bytes());
     batch[EPOCH_AT..MAGIC_AT].copy_from_slice(&leader_epoch.to_be_bytes());
 }
 
-/// Makes the append time the time of all records (`message.timestamp.type=LogAppendTime`): the
-/// deltas stay the producer's.
+/// Makes the append time the time of all records (`message.timestamp.type=LogAppendTime`). The
+/// records' own deltas stay as the producer wrote them.
 pub(super) fn stamp(batch: &mut [u8], header: &mut Header, append_time: i64) {
     header.attributes |= LOG_APPEND_TIME;
     header.max_timestamp = append_time;
@@ -124,8 +124,8 @@ fn seal(batch: &mut [u8]) {
     batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
 }
 
-/// A copy of `batch` with only `records` (raw, as [`Records`] gives them), stored plain. Its base
-/// offset and last offset delta stay, so that what is gone is a hole.
+/// A copy of `batch` with only `records` (raw, as [`Records`] returns them), without compression.
+/// Base offset and last offset delta stay, so the removed records leave a gap of offsets.
 pub(super) fn retain<'a>(batch: &[u8], records: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = batch[..HEADER_BYTES].to_vec();
     let mut count = 0_i32;
@@ -143,7 +143,7 @@ pub(super) fn retain<'a>(batch: &[u8], records: impl Iterator<Item = &'a [u8]>) 
     out
 }
 
-/// A control batch with one marker: the end of a transaction (KIP-98, "control messages").
+/// A control batch with the marker that ends a transaction (KIP-98, "control messages").
 pub(super) fn marker(producer_id: i64, epoch: i16, committed: bool, timestamp: i64) -> Vec<u8> {
     // Key: version 0, type 0 (abort) or 1 (commit). Value: version 0, coordinator epoch 0.
     let key = [0, 0, 0, u8::from(committed)];
@@ -171,7 +171,7 @@ pub(super) fn marker(producer_id: i64, epoch: i16, committed: bool, timestamp: i
     out
 }
 
-/// Whether a control batch's marker commits. `None` if it is no marker of a transaction's end.
+/// Whether a control batch's marker commits. `None` if it does not end a transaction.
 pub(super) fn marker_commits(batch: &[u8]) -> Option<bool> {
     let (header, _) = Header::read(batch)?;
     let body = body(&header, batch)?;
@@ -183,15 +183,15 @@ pub(super) fn marker_commits(batch: &[u8]) -> Option<bool> {
     }
 }
 
-/// The records of a whole batch, out of their compression. `None`: they can't be had.
+/// The decompressed records of a whole batch. `None` if they can't be decompressed.
 pub(super) fn body<'a>(header: &Header, batch: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     codec::inflate(header.codec(), batch.get(HEADER_BYTES..)?)
 }
 
-/// One record, in place.
+/// One record, borrowed from its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RawRecord<'a> {
-    /// All of it, its length in front.
+    /// The whole record, with its length in front.
     pub raw: &'a [u8],
     pub timestamp_delta: i64,
     pub offset_delta: i32,
@@ -203,18 +203,18 @@ pub(super) struct RawRecord<'a> {
 }
 
 impl<'a> RawRecord<'a> {
-    /// The headers in order: name, and value or null. They were read once before, so they can be.
+    /// The headers in order: name, and value or null. The record was read, so they are well-formed.
     pub(super) fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
         let mut rest = self.headers;
         (0..self.header_count).map_while(move |_| header(&mut rest).ok())
     }
 }
 
-/// A record that is not one: bad length, bad varint, bytes left over.
+/// The bytes are no record: a bad length, a bad varint, or bytes left over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Undecodable;
 
-/// The records of an inflated body, one after the other; ends after the first that can't be read.
+/// The records of a decompressed body in order. Ends after the first that can't be read.
 pub(super) struct Records<'a> {
     rest: &'a [u8],
 }
@@ -281,7 +281,7 @@ fn nullable<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Undecodable> {
     }
 }
 
-/// A length, `None` for -1 (null).
+/// A length; `None` for -1, which means null.
 fn length(rest: &mut &[u8]) -> Result<Option<usize>, Undecodable> {
     match varint(rest)? {
         -1 => Ok(None),

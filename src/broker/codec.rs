@@ -1,19 +1,19 @@
-//! Record bodies out of their compression, under an output limit. Nothing is compressed here: what
-//! the broker writes itself (control batches, compacted batches) is stored plain.
+//! Decompression of record bodies, under an output limit. Nothing is compressed here: the batches
+//! that the broker writes itself (control batches, compacted batches) are stored plain.
 
 use std::borrow::Cow;
 use std::io::Read;
 
-/// Bytes one batch may inflate to. A batch over it is refused as CORRUPT_MESSAGE.
+/// Bytes that one batch may decompress to. A larger batch is rejected with CORRUPT_MESSAGE.
 pub(super) const INFLATED_BYTES_MAX: usize = 64 << 20;
 
 /// Header of the block format that Java's snappy library writes and Kafka's clients follow.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER: usize = 16;
 
-/// The records of a batch as they were before compression. `codec` is the low three bits of a
-/// batch's attributes. `None`: the codec is unknown, the bytes are not of it, or they inflate to
-/// more than [`INFLATED_BYTES_MAX`].
+/// Decompresses the records of a batch. `codec` is the low three bits of the batch's attributes.
+/// Returns `None` if the codec is unknown, the bytes are not of it, or they decompress to more than
+/// [`INFLATED_BYTES_MAX`].
 pub(super) fn inflate(codec: i16, bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     match codec {
         0 => Some(Cow::Borrowed(bytes)),

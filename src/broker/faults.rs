@@ -46,7 +46,7 @@ impl Broker {
             config: TopicConfig::new(configs.iter().copied())?,
         };
         self.cluster.topic_admin().create(topic)?;
-        self.settle();
+        self.wake_polls();
         Ok(())
     }
 
@@ -56,7 +56,7 @@ impl Broker {
     /// UNKNOWN_TOPIC_OR_PARTITION.
     pub fn delete_topic(&mut self, name: &str) -> Result<(), Refusal> {
         self.cluster.topic_admin().delete(name)?;
-        self.settle();
+        self.wake_polls();
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl Broker {
     /// UNKNOWN_TOPIC_OR_PARTITION.
     pub fn delete_and_recreate(&mut self, name: &str) -> Result<(), Refusal> {
         self.cluster.topic_admin().recreate(name)?;
-        self.settle();
+        self.wake_polls();
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl Broker {
     /// What CreatePartitions would answer.
     pub fn add_partitions(&mut self, name: &str, total: u32) -> Result<(), Refusal> {
         self.cluster.topic_admin().grow(name, total)?;
-        self.settle();
+        self.wake_polls();
         Ok(())
     }
 
@@ -99,7 +99,7 @@ impl Broker {
     /// UNKNOWN_TOPIC_OR_PARTITION.
     pub fn compact(&mut self, name: &str) -> Result<(), Refusal> {
         self.cluster.store.compact(name, self.now)?;
-        self.settle();
+        self.wake_polls();
         Ok(())
     }
 
@@ -112,7 +112,7 @@ impl Broker {
         let topic = TopicRef::Name(name.to_owned());
         let trimmed = self.cluster.store.trim(&topic, index(at), |_end| offset);
         trimmed.map_err(|error| refused(error, name, at))?;
-        self.settle();
+        self.wake_polls();
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl Broker {
         let topic = TopicRef::Name(name.to_owned());
         let moved = self.cluster.store.move_leader(&topic, index(at), node);
         moved.map_err(|error| refused(error, name, at))?;
-        self.settle();
+        self.wake_polls();
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl Broker {
         let store = &mut self.cluster.store;
         let end = store.elect_uncleanly(&topic, index(at), lose, |node| nodes.is_running(node));
         let end = end.map_err(|error| refused(error, name, at))?;
-        self.settle();
+        self.wake_polls();
         Ok(Offset(end as u64))
     }
 
@@ -188,7 +188,7 @@ impl Broker {
     pub fn thaw_node(&mut self, node: NodeId) {
         if self.cluster.nodes.thaw(node) {
             self.connections.on_thaw(node, &mut self.cluster, self.now);
-            self.settle();
+            self.wake_polls();
         }
     }
 
@@ -220,7 +220,7 @@ impl Broker {
     /// Denies a right on a topic to all clients, or grants it again.
     pub fn deny(&mut self, topic: &str, right: Right, denied: bool) {
         self.cluster.faults.deny(topic, right, denied);
-        self.settle();
+        self.wake_polls();
     }
 
     /// Removes a partition's leader. No leader is elected until [`Self::move_leader`].
@@ -255,7 +255,7 @@ impl Broker {
             after,
             left: count,
         });
-        self.settle();
+        self.wake_polls();
     }
 
     /// Appends bytes as a batch without validating its records, as a broken or hostile producer at
@@ -274,7 +274,7 @@ impl Broker {
         let topic = TopicRef::Name(name.to_owned());
         let base = self.cluster.store.append(&topic, index(at), batch.to_vec());
         let base = base.map_err(|error| refused(error, name, at))?;
-        self.settle();
+        self.wake_polls();
         Ok(Offset(base as u64))
     }
 
@@ -348,7 +348,7 @@ impl Broker {
         let nodes = &self.cluster.nodes;
         let running = |node| nodes.is_running(node);
         self.cluster.store.elect_where(condition, running);
-        self.settle();
+        self.wake_polls();
     }
 
     fn partition(&self, name: &str, at: Partition) -> Result<&PartitionState, Refusal> {

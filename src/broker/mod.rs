@@ -1,10 +1,15 @@
 //! The development broker: a whole Kafka-compatible cluster of 1 to N nodes as one pure struct, in
 //! memory, bounded, **not for production**: nothing is on disk and nothing is replicated.
 //!
-//! Mental model: bytes of a connection come in ([`Broker::on_bytes`]), requests are answered one
-//! after the other as Kafka does (a long poll holds what is behind it), answers wait to be written
-//! ([`Broker::outgoing`]). Time comes in with every call; [`Broker::next_deadline`] says when the
-//! broker must be called without bytes. The same seed and the same calls give the same bytes.
+//! Mental model: the driver passes in the bytes of connections ([`Broker::on_bytes`]) and writes
+//! out responses ([`Broker::outgoing`]). As in Kafka, the requests of a connection are answered one
+//! after the other, so a long poll holds up the requests behind it. Every call brings the time;
+//! [`Broker::next_deadline`] is when the broker must be called without bytes. The same seed and the
+//! same calls give the same bytes.
+//!
+//! The cluster is made of parts that own their state: the nodes, the store of topics and
+//! logs, the transaction coordinator, fetch sessions, planned faults. Each API borrows the parts
+//! that it may touch.
 //!
 //! Three users share it: the demo gives it a socket, the simulated fleet gives it faults and
 //! virtual time, integration tests give it a socket and faults. Faults are methods (`move_leader`,
@@ -12,10 +17,10 @@
 //!
 //! It serves what librdkafka's, rskafka's and this product's own clients use: records with all
 //! codecs, idempotent and transactional producers, both isolation levels, leader epochs, fetch
-//! sessions, retention, compaction, administration. Its answers were compared with those of a real
-//! Kafka 4.3.1. Absent on purpose: consumer groups, security, quotas by configuration, rack-aware
-//! reads, replication as a process (no follower is ever behind, so the high watermark is the log's
-//! end).
+//! sessions, retention, compaction, administration. Its responses were compared with those of a
+//! real Kafka 4.3.1. Absent on purpose: consumer groups, security, quotas by configuration,
+//! rack-aware reads, replication as a process (no follower is ever behind, so the high watermark is
+//! the log's end).
 
 mod aborted;
 mod admin;
@@ -62,7 +67,7 @@ use connections::Connections;
 
 use crate::model::{Instant, Now};
 
-/// A cluster and the connections to it. `!Sync` by use, not by need: one owner drives it.
+/// A cluster and the connections to it.
 #[derive(Debug)]
 pub struct Broker {
     cluster: Cluster,
@@ -89,35 +94,35 @@ impl Broker {
         (1..=self.cluster.settings.nodes).map(NodeId)
     }
 
-    /// Says where clients reach `node`; before it, `127.0.0.1:0`. Metadata hands it out.
+    /// Sets the address of `node` that Metadata returns. Before, it is `127.0.0.1:0`.
     pub fn advertise(&mut self, node: NodeId, host: &str, port: u16) {
         self.cluster.nodes.advertise(node, host, port);
     }
 
-    /// A client connects to `node`. `None`: the node is stopped, or there are too many connections;
-    /// close the socket.
+    /// Opens a connection to `node`. Returns `None` if the node is stopped or there are too many
+    /// connections: close the socket.
     pub fn on_connect(&mut self, node: NodeId) -> Option<ConnectionId> {
         let room = self.connections.len() < self.cluster.settings.connections_max;
         (room && self.cluster.nodes.is_running(node)).then(|| self.connections.open(node))
     }
 
-    /// A connection is gone: its end was read, or its socket failed, or the driver closed it.
+    /// Ends a connection: its end was read, its socket failed, or the driver closed it.
     pub fn on_disconnect(&mut self, connection: ConnectionId) {
         self.connections.close(connection);
     }
 
-    /// Whether more bytes of a connection are of use now. If not, leave them in the socket; ask
-    /// again after the next answer was written or the next deadline passed.
+    /// Whether the broker can use more bytes of a connection now. If not, leave them in the socket,
+    /// and ask again after the next response was written or the next deadline passed.
     #[must_use]
     pub fn wants_bytes(&self, connection: ConnectionId) -> bool {
         self.connections.wants_bytes(connection, &self.cluster)
     }
 
-    /// Bytes as they came from the client's socket, cut anywhere.
+    /// Takes bytes as they came from the client's socket, split anywhere.
     ///
     /// # Errors
-    /// The connection must be closed, after [`Self::outgoing`] was written if the driver is kind;
-    /// then call [`Self::on_disconnect`].
+    /// Close the connection, then call [`Self::on_disconnect`]. What [`Self::outgoing`] has may be
+    /// written first.
     pub fn on_bytes(
         &mut self,
         connection: ConnectionId,
@@ -127,7 +132,7 @@ impl Broker {
         self.now = now;
         self.connections.push(connection, bytes, &self.cluster)?;
         let advanced = self.connections.advance(connection, &mut self.cluster, now);
-        self.settle();
+        self.wake_polls();
         advanced
     }
 
@@ -140,19 +145,19 @@ impl Broker {
     /// The socket took the first `n` bytes of [`Self::outgoing`].
     pub fn on_written(&mut self, connection: ConnectionId, n: usize) {
         self.connections.on_written(connection, n);
-        // A client that reads its answers again may have requests waiting.
+        // A client that reads its responses again may have requests waiting.
         self.connections
             .advance_or_cut(connection, &mut self.cluster, self.now);
-        self.settle();
+        self.wake_polls();
     }
 
-    /// A connection that got bytes to write since it was last named here.
+    /// The next connection that has bytes to write since this last returned it.
     pub fn next_writable(&mut self) -> Option<ConnectionId> {
         self.connections.next_writable(&self.cluster)
     }
 
-    /// A connection that the broker has cut (a fault, or bytes it can't answer behind a long poll).
-    /// Its id is dead: close the socket, call nothing.
+    /// The next connection that the broker has cut, because of a fault or of bytes behind a long
+    /// poll that it can't answer. Close the socket; the id is no longer valid.
     pub fn next_cut(&mut self) -> Option<ConnectionId> {
         self.connections.next_cut()
     }
@@ -167,16 +172,16 @@ impl Broker {
             .min()
     }
 
-    /// Time passed: long polls, throttles, transactions' timeouts, retention, compaction.
+    /// Does what is due: long polls, throttles, timeouts of transactions, retention, compaction.
     pub fn on_time(&mut self, now: Now) {
         self.now = now;
         self.cluster.on_time(now);
         self.connections.on_time(&mut self.cluster, now);
-        self.settle();
+        self.wake_polls();
     }
 
-    /// Lets waiting polls see what changed.
-    fn settle(&mut self) {
+    /// Answers the polls that a change ended.
+    fn wake_polls(&mut self) {
         self.connections.wake(&mut self.cluster, self.now);
         self.cluster.schedule_upkeep(self.now);
     }

@@ -1,29 +1,29 @@
-//! The nouns of the room's interface: nodes, connections, what was refused, what a checker reads.
+//! The nouns of the room's interface: nodes, connections, errors, and the records of a dump.
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 
 use crate::model::{LeaderEpoch, Offset, UnixMillis};
 
-/// A node of the cluster, from 1.
+/// A node's number in the cluster, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 
-/// One client's connection to one node. Never used twice.
+/// A client's connection to a node. An id is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(super) u64);
 
-/// Why a connection must be closed: its bytes can't be answered. What was answered before may still
-/// be written.
+/// Why a connection must be closed: its bytes can't be answered. Earlier responses may still be
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// A request longer than [`super::Settings::frame_bytes_max`], or of negative length.
     #[error("a request announces {0} bytes")]
     FrameLength(i32),
-    /// Bytes were pushed although [`super::Broker::wants_bytes`] said no, until the limit.
+    /// More bytes than the limit, though [`super::Broker::wants_bytes`] was false.
     #[error("more bytes were pushed than the broker asked for")]
     Flood,
-    /// Bytes that are no request of the API and version they name.
+    /// A request whose bytes don't have the form of its API and version.
     #[error("a request of API {api} version {version} can't be read")]
     Malformed {
         /// The API key.
@@ -31,7 +31,7 @@ pub enum Violation {
         /// The request's version.
         version: i16,
     },
-    /// An API or a version that is not offered (Kafka closes the connection, too).
+    /// An API or a version that is not offered. Kafka closes the connection, too.
     #[error("API {api} version {version} is not offered")]
     NotOffered {
         /// The API key.
@@ -44,13 +44,13 @@ pub enum Violation {
     Gone,
 }
 
-/// A call or request that the broker refuses, in Kafka's words.
+/// A call or a request that the broker rejects with an error of Kafka's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error:?}: {message}")]
 pub struct Refusal {
-    /// Kafka's error.
+    /// The error code that a response carries.
     pub error: ResponseError,
-    /// What is wrong, in a sentence.
+    /// The explanation that a response carries beside the code.
     pub message: String,
 }
 
@@ -63,20 +63,19 @@ impl Refusal {
     }
 }
 
-/// A record as a `read_committed` reader that decodes everything would see it: the truth for
-/// checkers.
+/// A record as a `read_committed` reader reads it, for tests that compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpedRecord {
-    /// Its position.
+    /// The record's position in its partition.
     pub offset: Offset,
     /// The epoch of the leader that appended it.
     pub epoch: LeaderEpoch,
-    /// Its time: the producer's, or the broker's if the topic says LogAppendTime.
+    /// The producer's time, or the time of the append if the topic says LogAppendTime.
     pub timestamp: UnixMillis,
     /// The key; `None` is Kafka's null.
     pub key: Option<Bytes>,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
-    /// The headers in order, repeats kept, null values told from empty ones.
+    /// The headers in order, repeated names included. A null value is `None`, an empty one is not.
     pub headers: Vec<(Bytes, Option<Bytes>)>,
 }

@@ -67,7 +67,7 @@ impl OffsetsApi<'_> {
                     Some(error) => Err(error),
                     None => self.list_one(&name, asked, committed),
                 };
-                let code = found.as_ref().err().map_or(0, |error| error.code());
+                let code = found.as_ref().err().map_or(0, ResponseError::code);
                 let found = found.unwrap_or(NOT_FOUND);
                 let answer = ListOffsetsPartitionResponse::default()
                     .with_partition_index(asked.partition_index)

@@ -1,31 +1,31 @@
-//! What a broker is made of and how much it may hold.
+//! The size and the limits of a development broker.
 
 /// The bounds of a development broker. Every table it keeps has one.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Nodes of the cluster, 1 to [`Settings::NODES_MAX`], numbered from 1. All live in one struct
-    /// and share one truth: a follower is never behind its leader.
+    /// Nodes of the cluster, 1 to [`Settings::NODES_MAX`], numbered from 1. All share the same
+    /// logs, so a follower is never behind its leader.
     pub nodes: u16,
-    /// Topics at most; a further CreateTopics gets POLICY_VIOLATION.
+    /// Topics at most. A further CreateTopics gets POLICY_VIOLATION.
     pub topics_max: usize,
     /// Partitions at most, over all topics.
     pub partitions_max: usize,
-    /// Bytes of record batches at most, over all partitions. Over it, compacted topics are
-    /// compacted, then the oldest batches of `cleanup.policy=delete` topics go; if that frees
-    /// nothing, a produce is refused with KAFKA_STORAGE_ERROR.
+    /// Bytes of record batches at most, over all partitions. At the limit, compacted topics are
+    /// compacted, then the oldest batches of `cleanup.policy=delete` topics are dropped. If that
+    /// frees too little, a produce gets KAFKA_STORAGE_ERROR.
     pub bytes_max: usize,
     /// Connections at most, over all nodes.
     pub connections_max: usize,
-    /// Bytes of one request at most; a longer one closes its connection. Also bounds the bytes of
-    /// one Fetch response, and what waits unsent on a connection before its next request is read.
+    /// Bytes of one request at most. A longer one closes its connection. Also limits the bytes of
+    /// one Fetch response, and the unsent bytes of a connection before its next request is read.
     pub frame_bytes_max: usize,
     /// Whether a Fetch response may end in a partial batch, cut at the limit that was asked for, as
     /// a real broker's does.
     pub cut_responses: bool,
-    /// Whether clients may have fetch sessions (KIP-227); else they are told 0, as by a broker that
-    /// has too many.
+    /// Whether clients may have fetch sessions (KIP-227). If not, they get session id 0, as from a
+    /// broker that has too many.
     pub fetch_sessions: bool,
-    /// Whose API ranges and habits to show.
+    /// The product whose API versions and behaviour the broker shows.
     pub profile: Profile,
     /// The cluster's id. By default it is the same for every development broker, so that a client
     /// accepts a restarted broker at the same address as the same cluster, with its topics
@@ -33,12 +33,12 @@ pub struct Settings {
     pub cluster_id: String,
 }
 
-/// Whose behaviour a broker shows.
+/// A product whose behaviour a broker shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Apache Kafka 4.3, as far as the codec crate can encode it.
     Kafka43,
-    /// Redpanda up to 25.2, from its sources; it was never run beside a real one. No topic ids.
+    /// Redpanda up to 25.2, by its sources: never compared with a real one. No topic ids.
     Redpanda,
     /// Redpanda from 25.3 on: the same with topic ids.
     RedpandaWithIds,

@@ -1,12 +1,12 @@
-//! The schemas of the requests that are offered, for the look at them before they are decoded.
+//! The schemas of the offered requests, by which their bytes are checked before they are decoded.
 
 use kafka_protocol::messages::ApiKey;
 
 use crate::shape::Field::{Bytes, Fixed, Numbers, Struct, Structs, Text, Texts};
 use crate::shape::{Schema, Shape, all, between, shape, since};
 
-/// Elements one request may have, over all its arrays: more than any client of a development broker
-/// needs.
+/// Elements that one request may have over all its arrays: more than any client of a development
+/// broker needs.
 const ELEMENTS_MAX: usize = 20_000;
 
 const PRODUCE: Shape = shape(&[all(Text), all(Fixed(2 + 4)), all(Structs(&PRODUCE_TOPIC))]);

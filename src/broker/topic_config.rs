@@ -1,4 +1,4 @@
-//! A topic's configuration: Kafka's keys and defaults, and what of them this broker acts on.
+//! A topic's configuration: Kafka's keys and defaults, and those that this broker acts on.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use kafka_protocol::error::ResponseError;
 
 use super::Refusal;
 
-/// What kind of value a key takes; the numbers are DescribeConfigs' `config_type`.
+/// The values that a key accepts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Boolean,
@@ -18,7 +18,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// DescribeConfigs' number for it.
+    /// The `config_type` of DescribeConfigs.
     pub(super) const fn code(self) -> i8 {
         match self {
             Self::Boolean => 1,
@@ -43,7 +43,7 @@ impl Kind {
     }
 }
 
-/// A key: its name, Kafka 4.3's default, what it takes.
+/// A key: its name, Kafka 4.3's default, the values it accepts.
 #[derive(Debug)]
 pub(super) struct Key {
     pub name: &'static str,
@@ -63,9 +63,10 @@ const ANY: Kind = Kind::Long { min: i64::MIN };
 const FROM_MINUS_ONE: Kind = Kind::Long { min: -1 };
 const FROM_ZERO: Kind = Kind::Long { min: 0 };
 
-/// The topic keys of Kafka 4.3 that make sense here, by name. Acted on: `cleanup.policy`,
-/// `delete.retention.ms`, `max.message.bytes`, `message.timestamp.*`, `min.*`, `retention.*`. The
-/// others are kept and shown. Batches are stored as they came, so `compression.type` has one value.
+/// The topic keys of Kafka 4.3 that make sense here, by name. The broker acts on `cleanup.policy`,
+/// `delete.retention.ms`, `max.message.bytes`, `message.timestamp.*`, `min.*` and `retention.*`. It
+/// stores and describes the others. Batches are stored as they came, so `compression.type` has one
+/// value.
 pub(super) const KEYS: &[Key] = &[
     key(
         "cleanup.policy",
@@ -112,7 +113,7 @@ pub(super) const KEYS: &[Key] = &[
     key("unclean.leader.election.enable", "false", Kind::Boolean),
 ];
 
-/// The value of a key that was set, checked, and what the broker reads from all of them.
+/// The keys that a topic sets, and the values of those that the broker acts on.
 #[derive(Clone, Debug)]
 pub(super) struct TopicConfig {
     set: BTreeMap<&'static str, String>,
@@ -134,7 +135,7 @@ impl TopicConfig {
     /// Reads a configuration from the keys that are set.
     ///
     /// # Errors
-    /// INVALID_CONFIG for a key Kafka does not have or a value it does not take.
+    /// INVALID_CONFIG for a key that Kafka does not have or a value that it does not accept.
     pub(super) fn new<'a>(
         entries: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, Refusal> {
@@ -177,7 +178,7 @@ impl TopicConfig {
         }
     }
 
-    /// The value of `key` and whether the topic sets it itself.
+    /// The value of `key`, and whether the topic sets it.
     pub(super) fn value(&self, key: &Key) -> (&str, bool) {
         match self.set.get(key.name) {
             Some(value) => (value, true),
@@ -185,12 +186,12 @@ impl TopicConfig {
         }
     }
 
-    /// What is set, by name.
+    /// The keys that the topic sets, with their values.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
         self.set.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// A copy with one change: a value set, or (`None`) taken back to the default.
+    /// A copy with one key set or, with `None`, reset to its default.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -200,7 +201,7 @@ impl TopicConfig {
         Self::new(others.chain(value.map(|value| (name, value))))
     }
 
-    /// The list value of `name` with words added (or taken away), for IncrementalAlterConfigs.
+    /// A copy with words added to the list of `name`, or removed from it.
     pub(super) fn with_words(&self, name: &str, words: &str, add: bool) -> Result<Self, Refusal> {
         let key = find(name)?;
         if !matches!(key.kind, Kind::Words(_)) {

@@ -47,9 +47,10 @@ impl Ledger {
     }
 
     fn counter(&mut self, slot: &Slot) -> &mut usize {
-        match slot.is_tombstone() {
-            true => &mut self.tombstones,
-            false => &mut self.entries,
+        if slot.is_tombstone() {
+            &mut self.tombstones
+        } else {
+            &mut self.entries
         }
     }
 }

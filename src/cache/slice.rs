@@ -182,9 +182,10 @@ impl Slice {
                 None => !self.undecodable.is_empty(),
                 Some(partition) => self.undecodable.is_in(partition),
             };
-            return match refused || undecodable {
-                true => Lookup::Unknown,
-                false => Lookup::Absent,
+            return if refused || undecodable {
+                Lookup::Unknown
+            } else {
+                Lookup::Absent
             };
         };
         let StoredRecord {
@@ -233,9 +234,10 @@ impl Slice {
             // Without it, the key would be unknown, because the range may have a record of it.
             let proves_deletion =
                 self.undecodable.is_in(partition) && !self.undecodable.is_above(partition, offset);
-            match proves_deletion && !for_room {
-                true => self.extend_tombstone(self.at(place), now),
-                false => self.drop_slot(self.at(place)),
+            if proves_deletion && !for_room {
+                self.extend_tombstone(self.at(place), now);
+            } else {
+                self.drop_slot(self.at(place));
             }
         }
         true
@@ -279,9 +281,10 @@ impl Slice {
         let full = self.lacks_keys() || self.ledger.unheld > 0;
         let wanted = self.bytes() + self.ledger.unheld_bytes + self.refused.bytes();
         let max = self.settings.bytes_max;
-        let reread = match full && !self.refused.is_lost() && wanted <= max {
-            true => self.wanted_from(),
-            false => Vec::new(),
+        let reread = if full && !self.refused.is_lost() && wanted <= max {
+            self.wanted_from()
+        } else {
+            Vec::new()
         };
         Gaps {
             full,

@@ -62,9 +62,10 @@ impl Table {
 
     /// Most memory that the next insert may add to `bytes`.
     pub(super) fn insert_bytes(&self) -> usize {
-        let round = match self.next.is_empty() && self.len >= self.load_max() {
-            true => 2 * self.current.len() * size_of::<Bucket>(),
-            false => 0,
+        let round = if self.next.is_empty() && self.len >= self.load_max() {
+            2 * self.current.len() * size_of::<Bucket>()
+        } else {
+            0
         };
         round + 3 * GROW_BY * size_of::<Slot>()
     }
@@ -98,9 +99,8 @@ impl Table {
     pub(super) fn insert(&mut self, slot: Slot) {
         let number = self.bucket_of(slot.hash);
         let slots = &self.bucket(number).slots;
-        let index = match self.position(slots, number, slot.hash, &slot.key) {
-            Ok(_) => unreachable!("the caller looked for the key and did not find it"),
-            Err(index) => index,
+        let Err(index) = self.position(slots, number, slot.hash, &slot.key) else {
+            unreachable!("the caller looked for the key and did not find it");
         };
         let slots = &mut self.bucket_mut(number).slots;
         let before = slots.capacity();

@@ -165,10 +165,10 @@ impl CommandHeaders {
     ) -> Result<(), RecordError> {
         let mut passing = headers.into_iter();
         let long = |(name, value)| self.passes(name, value).is_some() && is_too_long(value);
-        match conditions.into_iter().flatten().any(is_too_long) || passing.any(long) {
-            true => Err(RecordError::HeaderTooLong),
-            false => Ok(()),
+        if conditions.into_iter().flatten().any(is_too_long) || passing.any(long) {
+            return Err(RecordError::HeaderTooLong);
         }
+        Ok(())
     }
 
     /// The record header under which a request header is forwarded, or `None`.

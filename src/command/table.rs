@@ -208,18 +208,20 @@ impl<W: Copy + PartialEq> CommandTable<W> {
     }
 
     fn on_ignored(&mut self, partition: Partition, record: &Record<'_>, malformed: bool) {
-        let count = match malformed {
-            true => &mut self.counts.malformed_correlation_id,
-            false => &mut self.counts.no_correlation_id,
+        let count = if malformed {
+            &mut self.counts.malformed_correlation_id
+        } else {
+            &mut self.counts.no_correlation_id
         };
         *count += 1;
         if self.ignored.is_some() {
             return;
         }
         let name = sanitize(self.names.correlation_id.as_bytes());
-        let what = match malformed {
-            true => format!("header `{name}` is not the correlation id of a command"),
-            false => format!("there is no header `{name}`"),
+        let what = if malformed {
+            format!("header `{name}` is not the correlation id of a command")
+        } else {
+            format!("there is no header `{name}`")
         };
         let text = format!(
             "{what}, so the record answers no command, and its client gets 504; the service must \
@@ -268,9 +270,10 @@ fn header_names(record: &Record<'_>) -> String {
     if names.next().is_some() {
         listed.push("…".into());
     }
-    match listed.is_empty() {
-        true => "none".into(),
-        false => listed.join(", "),
+    if listed.is_empty() {
+        "none".into()
+    } else {
+        listed.join(", ")
     }
 }
 
@@ -278,8 +281,9 @@ fn header_names(record: &Record<'_>) -> String {
 fn sanitize(name: &[u8]) -> String {
     let short = &name[..name.len().min(NAME_BYTES_MAX)];
     let text = String::from_utf8_lossy(short).escape_debug().to_string();
-    match short.len() < name.len() {
-        true => text + "…",
-        false => text,
+    if short.len() < name.len() {
+        text + "…"
+    } else {
+        text
     }
 }

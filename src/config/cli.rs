@@ -221,9 +221,10 @@ fn config_command(name: &'static str, about: &'static str) -> clap::Command {
             .help(format!("{first} [default: {shown}]"))
             .long_help(format!("{doc} [env: {variable}] [default: {shown}]"));
         // A switch alone means `true`.
-        let flag = match (setting.describe)().starts_with("true") {
-            true => flag.num_args(0..=1).default_missing_value("true"),
-            false => flag,
+        let flag = if (setting.describe)().starts_with("true") {
+            flag.num_args(0..=1).default_missing_value("true")
+        } else {
+            flag
         };
         flag.hide_short_help(!COMMON.contains(&setting.key))
     });

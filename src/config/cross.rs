@@ -252,9 +252,10 @@ fn listeners(s: &Settings, from: &Origins, findings: &mut Findings) {
         });
         if let Some((first, other)) = clash {
             let (other, name) = (from.name(other), from.name(key));
-            let message = match *first == address {
-                true => format!("{other} and {name} both have {address}"),
-                false => format!("{other} {first} and {name} {address} overlap"),
+            let message = if *first == address {
+                format!("{other} and {name} both have {address}")
+            } else {
+                format!("{other} {first} and {name} {address} overlap")
             };
             findings.error(from.at(key), message, "give each its own port");
         }
@@ -372,9 +373,10 @@ fn is_origin(text: &str) -> bool {
 pub(super) fn whole(config: &Config, sources: &Sources, from: &Origins, findings: &mut Findings) {
     if !config.has_routes() && !findings.any_error() {
         let (message, help) = ("there is nothing to serve: no routes", NO_ROUTES_HELP);
-        match sources.to_serve {
-            true => findings.error(None, message, help),
-            false => findings.warning(None, message, help),
+        if sources.to_serve {
+            findings.error(None, message, help)
+        } else {
+            findings.warning(None, message, help)
         };
     }
     if config.topics().len() > TOPICS_MAX {

@@ -121,9 +121,10 @@ impl Report {
     /// Renders the findings for a terminal, each with its excerpt. Empty if there are none.
     #[must_use]
     pub fn render(&self, colours: bool) -> String {
-        let renderer = match colours {
-            true => Renderer::styled(),
-            false => Renderer::plain(),
+        let renderer = if colours {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
         };
         let shown = self.findings.iter().take(SHOWN_MAX);
         let mut parts: Vec<_> = shown.map(|it| self.render_one(it, &renderer)).collect();

@@ -149,10 +149,12 @@ impl Kind for Text {
     fn read(&self, raw: &Raw) -> Result<String, String> {
         let text = raw.text("a string")?;
         let plain = !text.chars().any(char::is_control);
-        match plain && (1..=self.0).contains(&text.len()) {
-            true => Ok(text.to_owned()),
-            false if text.is_empty() => Err("it is empty".into()),
-            false => Err("it is too long, or has control characters".into()),
+        if text.is_empty() {
+            Err("it is empty".into())
+        } else if plain && text.len() <= self.0 {
+            Ok(text.to_owned())
+        } else {
+            Err("it is too long, or has control characters".into())
         }
     }
 
@@ -226,9 +228,10 @@ impl BrokerAddress {
 
 impl Display for BrokerAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }
@@ -337,9 +340,10 @@ impl Kind for SecretText {
                 // Do not quote the value in the error: it may be the secret.
                 let text = raw.text(FORMS).map_err(|_| format!("write {FORMS}"))?;
                 let fits = (1..=SECRET_BYTES_MAX).contains(&text.len());
-                return match fits {
-                    true => Ok(SecretSource::Here(Secret::new(text))),
-                    false => Err("it is empty, or too long".into()),
+                return if fits {
+                    Ok(SecretSource::Here(Secret::new(text)))
+                } else {
+                    Err("it is empty, or too long".into())
                 };
             }
         };
@@ -469,8 +473,9 @@ pub(super) fn within<K: Kind<Value = T>, T: PartialOrd>(
     value: T,
     bounds: &RangeInclusive<T>,
 ) -> Result<T, String> {
-    match bounds.contains(&value) {
-        true => Ok(value),
-        false => Err(format!("{} is out of bounds", kind.show(&value))),
+    if bounds.contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{} is out of bounds", kind.show(&value)))
     }
 }

@@ -69,13 +69,14 @@ pub fn load(sources: Sources) -> Result<Loaded, Report> {
     let (config, origins) = assemble(&sources, &file.text, &mut findings);
     let refused = findings.any_error();
     let report = Report::new(file.name, file.text, findings);
-    match refused {
-        true => Err(report),
-        false => Ok(Loaded {
+    if refused {
+        Err(report)
+    } else {
+        Ok(Loaded {
             config,
             origins,
             report,
-        }),
+        })
     }
 }
 

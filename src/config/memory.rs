@@ -139,9 +139,10 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
         cap(
             "send buffers of streams, in the kernel",
             "streams.send_buffer_bytes",
-            match config.streams.is_empty() {
-                true => 0,
-                false => s.streams.streams_max.min(s.http.connections_max),
+            if config.streams.is_empty() {
+                0
+            } else {
+                s.streams.streams_max.min(s.http.connections_max)
             },
             // The kernel doubles the value, for its own overhead of each segment.
             s.streams.send_buffer_bytes.saturating_mul(2),

@@ -242,9 +242,10 @@ fn settings(out: &mut String) {
             Apply::Reload => "",
             Apply::Restart => " *Restart.*",
         };
-        let flag = match (setting.secret)() {
-            true => String::new(), // Every user of the machine could read it.
-            false => format!("`--{}`<br>", setting.flag()),
+        let flag = if (setting.secret)() {
+            String::new() // Every user of the machine could read it.
+        } else {
+            format!("`--{}`<br>", setting.flag())
         };
         let _ = writeln!(
             out,

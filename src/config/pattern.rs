@@ -4,6 +4,9 @@
 //! by their decoded segments, so a literal here is compared as it is written. Percent-encoding in a
 //! pattern is rejected: it would never match.
 
+// Bytes of strangers: an index that they choose must not end the process.
+#![warn(clippy::indexing_slicing)]
+
 use std::fmt;
 use std::ops::Range;
 
@@ -145,7 +148,7 @@ pub(super) fn is_name(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=64).contains(&text.len())
         && text.bytes().all(legal)
-        && !text.as_bytes()[0].is_ascii_digit()
+        && !text.starts_with(|first: char| first.is_ascii_digit())
 }
 
 impl fmt::Display for PathPattern {

@@ -309,10 +309,11 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 
     fn name(&mut self, section: &mut Section<'a>, required: bool) -> Option<Placed<String>> {
-        let name = match required {
-            true => section.required("name", &Text(64), "\"a-name\"", self.findings),
-            false => section.read("name", &Text(64), self.findings),
-        }?;
+        let name = if required {
+            section.required("name", &Text(64), "\"a-name\"", self.findings)?
+        } else {
+            section.read("name", &Text(64), self.findings)?
+        };
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         if !name.value.bytes().all(legal) {
             let message = format!("`{}` is not a valid route name", name.value);

@@ -69,9 +69,10 @@ impl<'a> Reader<'a, '_> {
         for (name, at, value) in table.entries() {
             let own = names.all().any(|own| own == name);
             if own || name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
-                let help = match own {
-                    true => "the gateway sets this header itself; see [kafka.headers]",
-                    false => "a name has 1 to 128 bytes and no control characters",
+                let help = if own {
+                    "the gateway sets this header itself; see [kafka.headers]"
+                } else {
+                    "a name has 1 to 128 bytes and no control characters"
                 };
                 let message = format!("a command can't set the record header `{name}`");
                 self.findings.error(at, message, help);

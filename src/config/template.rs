@@ -3,6 +3,9 @@
 //! A template is parsed against its route's path, so a parsed template never names a parameter that
 //! the path lacks. `{{` and `}}` are literal braces.
 
+// Bytes of strangers: an index that they choose must not end the process.
+#![warn(clippy::indexing_slicing)]
+
 use std::fmt;
 
 use super::pattern::{PathPattern, TextError, is_name};

@@ -347,9 +347,10 @@ fn host_of(text: &str) -> Option<&str> {
 }
 
 fn json(response: HealthResponse) -> AdminResponse {
-    let status = match response.good {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+    let status = if response.good {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     };
     answer(status, "application/json", response.json)
 }

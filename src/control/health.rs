@@ -185,9 +185,10 @@ mod tests {
 
     fn report(checks: &[(&str, bool)]) -> Option<ShardReport> {
         let check = |(name, ok): &(&str, bool)| {
-            let state = match ok {
-                true => CheckState::Ready,
-                false => CheckState::Loading,
+            let state = if *ok {
+                CheckState::Ready
+            } else {
+                CheckState::Loading
             };
             Check::new(*name, state, "")
         };

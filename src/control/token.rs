@@ -194,10 +194,11 @@ async fn run(command: &[String]) -> Result<Vec<u8>, String> {
     let (mut out, mut err) = ((&mut out).take(most), (&mut err).take(most));
     let print = async {
         out.read_to_end(&mut printed).await?;
-        match printed.len() > TOKEN_BYTES_MAX {
+        if printed.len() > TOKEN_BYTES_MAX {
             // Fail without waiting for the program's end: it may never end.
-            true => Err(std::io::Error::other("it prints more than a token")),
-            false => Ok(()),
+            Err(std::io::Error::other("it prints more than a token"))
+        } else {
+            Ok(())
         }
     };
     let read = tokio::try_join!(print, err.read_to_end(&mut stderr));

@@ -286,9 +286,10 @@ impl Connection {
         let frame = encode(&header, &request, version).map_err(protocol::<R>)?;
         let answer = in_time(&self.broker, self.until, exchange(&mut self.stream, &frame)).await?;
         let (correlation, response) = decode::<R>(answer, version).map_err(protocol::<R>)?;
-        match correlation == self.correlation {
-            true => Ok(response),
-            false => Err(protocol::<R>("it answered another request".into())),
+        if correlation == self.correlation {
+            Ok(response)
+        } else {
+            Err(protocol::<R>("it answered another request".into()))
         }
     }
 }
@@ -331,9 +332,10 @@ fn decode<R: Request>(mut answer: Bytes, version: i16) -> Result<(i32, R::Respon
     let header = header.map_err(|error| error.to_string())?;
     let response = R::Response::decode(&mut answer, version);
     let response = response.map_err(|error| error.to_string())?;
-    match answer.has_remaining() {
-        false => Ok((header.correlation_id, response)),
-        true => Err(format!("{} bytes are left over", answer.remaining())),
+    if answer.has_remaining() {
+        Err(format!("{} bytes are left over", answer.remaining()))
+    } else {
+        Ok((header.correlation_id, response))
     }
 }
 

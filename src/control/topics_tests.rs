@@ -69,9 +69,10 @@ impl Broker {
     fn metadata(&mut self, port: u16, request: &MetadataRequest) -> MetadataResponse {
         self.metadata_asked += 1;
         // The first request comes before anything is created.
-        let leader = match self.metadata_asked > 1 + self.leaderless {
-            true => BrokerId(7),
-            false => BrokerId(-1),
+        let leader = if self.metadata_asked > 1 + self.leaderless {
+            BrokerId(7)
+        } else {
+            BrokerId(-1)
         };
         let topic = |wanted: &MetadataRequestTopic| {
             let partition = MetadataResponsePartition::default().with_leader_id(leader);
@@ -92,10 +93,11 @@ impl Broker {
         let mut results = Vec::new();
         for topic in &request.topics {
             let name = topic.name.to_string();
-            let error = match self.existing.contains(&name) {
+            let error = if self.existing.contains(&name) {
                 // TOPIC_ALREADY_EXISTS
-                true => 36,
-                false => self.create_error,
+                36
+            } else {
+                self.create_error
             };
             let text = |text: &StrBytes| text.to_string();
             let configs = topic.configs.iter();

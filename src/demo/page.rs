@@ -158,9 +158,10 @@ impl Page {
         };
         let (file, etag) = (&FILES[place], &self.etags[place]);
         let is_known = headers.get(header::IF_NONE_MATCH) == Some(etag);
-        let (status, bytes) = match is_known {
-            true => (StatusCode::NOT_MODIFIED, &b""[..]),
-            false => (StatusCode::OK, file.bytes),
+        let (status, bytes) = if is_known {
+            (StatusCode::NOT_MODIFIED, &b""[..])
+        } else {
+            (StatusCode::OK, file.bytes)
         };
         let mut answer = respond(status, file.media_type, Bytes::from_static(bytes));
         let headers = answer.headers_mut();

@@ -225,8 +225,8 @@ struct Demo {
     gateway_pid: Option<u32>,
     /// The supervisor's task. Dropping the sender makes it end the gateway.
     supervisor: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-    _running: JoinSet<()>,
-    _broker: BrokerHandle,
+    running: JoinSet<()>,
+    broker: BrokerHandle,
     /// The gateway's ports, reserved while it is down.
     _reserved: [Socket; 2],
 }
@@ -253,16 +253,17 @@ impl Demo {
             config,
             gateway_pid: None,
             supervisor: None,
-            _running: running,
-            _broker: broker,
+            running,
+            broker,
             _reserved: [gateway, admin],
         };
-        let gateway = match args.no_gateway {
-            true => None,
-            false => Some(demo.start_gateway(args.gateway.as_deref()).await?),
+        let gateway = if args.no_gateway {
+            None
+        } else {
+            Some(demo.start_gateway(args.gateway.as_deref()).await?)
         };
         let page = Page::new(addresses, gateway);
-        demo._running.spawn(page.serve(page_listener));
+        demo.running.spawn(page.serve(page_listener));
         Ok(demo)
     }
 
@@ -272,7 +273,7 @@ impl Demo {
         let config = self.config.config();
         let launch = Launch::guarded(&this, program, &config, self.addresses.admin);
         let outside = OutsideCommands {
-            bootstrap: self._broker.bootstrap(),
+            bootstrap: self.broker.bootstrap(),
         };
         let (supervisor, gateway) = Supervisor::start(launch, outside).await?;
         self.gateway_pid = gateway.status().pid;

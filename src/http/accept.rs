@@ -2,6 +2,7 @@
 
 use super::headers::Headers;
 use super::list;
+use super::split::split_once;
 
 /// Whether `type_name/subtype` is acceptable: no `Accept` at all, or the most specific range that
 /// covers it has a weight above zero. Parameters other than `q` are ignored.
@@ -22,8 +23,7 @@ pub fn accepts(headers: &Headers<'_>, type_name: &str, subtype: &str) -> bool {
 
 /// How specific a range is for the type: 2 for `type/subtype`, 1 for `type/*`, 0 for `*/*`.
 fn specificity(range: &[u8], type_name: &str, subtype: &str) -> Option<u8> {
-    let slash = memchr::memchr(b'/', range)?;
-    let (first, second) = (&range[..slash], &range[slash + 1..]);
+    let (first, second) = split_once(range, b'/')?;
     let same = |part: &[u8], name: &str| part.eq_ignore_ascii_case(name.as_bytes());
     match (first, second) {
         (b"*", b"*") => Some(0),

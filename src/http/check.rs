@@ -1,5 +1,7 @@
 //! The one function that properties and fuzzing share: what must hold for any bytes.
 
+#![allow(clippy::indexing_slicing)] // A panic here is a finding.
+
 use super::{Connection, HeaderTable, Limits, Method, Received, Refusal, ResponseContext, Version};
 
 /// All that was read from a connection: requests in order, then how it ended.

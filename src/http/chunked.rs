@@ -95,18 +95,22 @@ impl Chunks {
         write: &mut usize,
         body_max: usize,
     ) -> Result<bool, Refusal> {
-        while self.at != At::Done && *read < bytes.len() {
+        while self.at != At::Done
+            && let Some(&byte) = bytes.get(*read)
+        {
             if self.at == At::Data {
-                let count = (self.left as usize).min(bytes.len() - *read);
+                let here = u32::try_from(bytes.len() - *read).unwrap_or(u32::MAX);
+                let taken = self.left.min(here);
+                let count = taken as usize;
                 bytes.copy_within(*read..*read + count, *write);
                 *read += count;
                 *write += count;
-                self.left -= count as u32;
+                self.left -= taken;
                 if self.left == 0 {
                     self.at = At::DataCr;
                 }
             } else {
-                self.at = self.step(bytes[*read], body_max)?;
+                self.at = self.step(byte, body_max)?;
                 *read += 1;
             }
         }
@@ -168,9 +172,10 @@ impl Chunks {
     /// Counts one more byte of extensions.
     fn extend(&mut self) -> Result<(), Refusal> {
         self.extension_bytes += 1;
-        match self.extension_bytes > EXTENSION_BYTES_MAX {
-            true => Err(malformed("the chunk extensions are larger than the limit")),
-            false => Ok(()),
+        if self.extension_bytes > EXTENSION_BYTES_MAX {
+            Err(malformed("the chunk extensions are larger than the limit"))
+        } else {
+            Ok(())
         }
     }
 
@@ -185,7 +190,7 @@ impl Chunks {
         if u64::from(self.decoded) + size > body_max as u64 {
             return Err(body_too_large());
         }
-        self.left = size as u32;
+        self.left = u32::try_from(size).map_err(|_| body_too_large())?;
         Ok(At::Size(digits + 1))
     }
 

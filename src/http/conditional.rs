@@ -10,6 +10,7 @@ use crate::model::Etag;
 
 use super::headers::Headers;
 use super::problem::{Fault, Refusal};
+use super::split::split_once;
 
 /// Tags in one condition. A client that holds more is refused.
 const TAGS_MAX: usize = 64;
@@ -219,12 +220,11 @@ fn next_element<'v>(rest: &mut &'v [u8]) -> Result<Option<Element<'v>>, ()> {
 
 /// RFC 9110 8.8.3: any visible byte but the quote, and no escapes.
 fn quoted<'v>(rest: &mut &'v [u8], after: &'v [u8]) -> Result<&'v [u8], ()> {
-    let end = memchr::memchr(b'"', after).ok_or(())?;
-    let opaque = &after[..end];
+    let (opaque, behind) = split_once(after, b'"').ok_or(())?;
     if opaque.iter().any(|b| matches!(b, 0..=b' ' | 0x7f)) {
         return Err(());
     }
-    *rest = &after[end + 1..];
+    *rest = behind;
     Ok(opaque)
 }
 

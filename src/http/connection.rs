@@ -122,15 +122,13 @@ impl Connection {
         }
         match self.advance(input, &limits, table) {
             Ok(Step::More) => Received::More,
-            Ok(Step::Continue { head }) => {
-                match self.give((head, head, 0), false, &limits, table) {
-                    Received::Request(request, _) => Received::Continue(request),
-                    other => other,
-                }
-            }
+            Ok(Step::Continue { head }) => match self.give(head, head, 0, false, &limits, table) {
+                Received::Request(request, _) => Received::Continue(request),
+                other => other,
+            },
             Ok(Step::Request { head, end, used }) => {
                 let pipelined = self.kept() > 0 || used < input.len();
-                self.give((head, end, used), pipelined, &limits, table)
+                self.give(head, end, used, pipelined, &limits, table)
             }
             Err(refused) => self.refuse(refused),
         }
@@ -156,7 +154,7 @@ impl Connection {
     pub fn started(&self) -> bool {
         match self.phase {
             Phase::Head { .. } => {
-                let rest = &self.kept[self.begin + self.given..];
+                let rest = self.here().get(self.given..).unwrap_or_default();
                 !matches!(rest, b"" | b"\r" | b"\r\n")
             }
             Phase::Sized { .. } | Phase::Chunked { .. } => true,
@@ -192,7 +190,7 @@ impl Connection {
 
     /// The bytes of the present request and behind it.
     fn here(&self) -> &[u8] {
-        &self.kept[self.begin..]
+        self.kept.get(self.begin..).unwrap_or_default()
     }
 
     /// The single `Origin` of the request whose body is awaited, for an answer before the body has
@@ -208,7 +206,7 @@ impl Connection {
     }
 
     fn origin_of(&self, head: usize, limits: &Limits) -> Option<Box<[u8]>> {
-        let (head, mut table) = (&self.here()[..head], HeaderTable::new());
+        let (head, mut table) = (self.here().get(..head)?, HeaderTable::new());
         head::parse(head, limits, &mut table).ok()?;
         let headers = table.headers(head);
         head::one_origin(headers.get_all("origin")).map(Box::from)
@@ -227,9 +225,15 @@ impl Connection {
         Received::Refused(refusal, context, origin)
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "offsets of a phase lie within what is kept, `used` within the input"
+    )]
     fn give<'b>(
         &'b mut self,
-        (head, end, used): (usize, usize, usize),
+        head: usize,
+        end: usize,
+        used: usize,
         pipelined: bool,
         limits: &Limits,
         table: &'b mut HeaderTable,
@@ -270,7 +274,7 @@ impl Connection {
                 head,
                 write,
                 chunks,
-            } => self.advance_chunked(input, used, (head, write, chunks), limits),
+            } => self.advance_chunked(input, used, head, write, chunks, limits),
             Phase::Refused(refusal, context) => Err(Refused {
                 refusal,
                 context,
@@ -281,6 +285,10 @@ impl Connection {
     }
 
     /// Searches for the end of the head. Once it is found, the phase says how the body is framed.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "offsets of a phase lie within what is kept, `used` within the input"
+    )]
     fn advance_head(
         &mut self,
         input: &[u8],
@@ -327,6 +335,10 @@ impl Connection {
         }))
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "offsets of a phase lie within what is kept, `used` within the input"
+    )]
     fn advance_sized(&mut self, input: &[u8], used: usize, head: usize, end: usize) -> Step {
         let missing = end.saturating_sub(self.here().len());
         let rest = &input[used..];
@@ -344,11 +356,17 @@ impl Connection {
         }
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "offsets of a phase lie within what is kept, `used` within the input"
+    )]
     fn advance_chunked(
         &mut self,
         input: &[u8],
         used: usize,
-        (head, mut write, mut chunks): (usize, usize, Chunks),
+        head: usize,
+        mut write: usize,
+        mut chunks: Chunks,
         limits: &Limits,
     ) -> Outcome<Step> {
         let appended = input.len() - used;
@@ -395,6 +413,10 @@ type Whole<'b> = (Request<'b>, &'b [u8], usize);
 
 /// The hot path: a request that is all in `input`, read where it lies. `None` if it is not all
 /// there, or is chunked and must be moved to be decoded.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "`find_end` gives an end within the input"
+)]
 fn whole<'b>(
     input: &'b [u8],
     limits: &Limits,

@@ -133,7 +133,8 @@ impl Cors {
             Origins::Listed(listed) => listed
                 .iter()
                 .position(|o| o.as_bytes() == origin)
-                .map_or(CorsGrant::None, |at| CorsGrant::Origin(at as u16)),
+                .and_then(|at| u16::try_from(at).ok())
+                .map_or(CorsGrant::None, CorsGrant::Origin),
         }
     }
 
@@ -211,9 +212,10 @@ fn check_origin(origin: &str) -> Result<(), &'static str> {
     if host.is_empty() || !host.bytes().all(legal) {
         return Err("an origin is scheme, lower-case host and port, nothing more");
     }
-    let default_port = match origin.starts_with("https") {
-        true => ":443",
-        false => ":80",
+    let default_port = if origin.starts_with("https") {
+        ":443"
+    } else {
+        ":80"
     };
     if host.ends_with(default_port) {
         return Err("an origin names no default port: browsers leave it out");
@@ -245,9 +247,10 @@ mod tests {
         let grant = cors.grant(&headers_of(&origin).headers());
         let mut out = Vec::new();
         let mut response = Response::new(StatusCode::NO_CONTENT);
-        match preflight {
-            true => cors.add_preflight(grant, "GET, POST", &mut response),
-            false => cors.add_to(grant, &mut response),
+        if preflight {
+            cors.add_preflight(grant, "GET, POST", &mut response);
+        } else {
+            cors.add_to(grant, &mut response);
         }
         let _ = write_response(&response, ResponseContext::UNREAD, b"", &mut out);
         String::from_utf8(out).expect("ASCII")

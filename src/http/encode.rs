@@ -81,9 +81,10 @@ fn begin_pieces(out: &mut Vec<u8>, context: ResponseContext) -> Framed {
         }
     };
     end_head(out, context.version, close);
-    let follows = match context.head_only {
-        true => Follows::Nothing,
-        false => follows,
+    let follows = if context.head_only {
+        Follows::Nothing
+    } else {
+        follows
     };
     Framed { follows, close }
 }

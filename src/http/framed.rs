@@ -66,6 +66,10 @@ pub struct ChunkHead {
 impl ChunkHead {
     /// The head of a chunk with `size` bytes of data. Size 0 is the last chunk's.
     #[must_use]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "CHUNK_HEAD_BYTES has room for the largest size"
+    )]
     pub const fn new(size: usize) -> Self {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'\n'; CHUNK_HEAD_BYTES];
@@ -98,7 +102,7 @@ impl ChunkHead {
     /// The bytes of the head.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.text[self.start..]
+        self.text.get(self.start..).unwrap_or_default()
     }
 }
 

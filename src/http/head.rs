@@ -17,6 +17,7 @@ use super::path::{Path, decode_byte};
 use super::problem::{Fault, Refusal};
 use super::query::Query;
 use super::request::{Method, Request};
+use super::split::split_once;
 
 /// How the body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,16 +76,16 @@ pub(super) fn one_origin<'b>(mut values: impl Iterator<Item = &'b [u8]>) -> Opti
 /// A line ends without CR (RFC 9112 2.2 lets a server refuse it), or the head does not begin with a
 /// method.
 pub(super) fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Refusal> {
-    let start = blank_line(bytes);
-    match bytes.get(start) {
-        Some(b'\r') if start == 0 && bytes.len() == 1 => return Ok(None),
+    match after_blank_line(bytes).first() {
+        Some(b'\r') if bytes.len() == 1 => return Ok(None),
         Some(&byte) if !is_token_byte(byte) => {
             return Err(malformed("the request does not begin with a method"));
         }
         _ => {}
     }
-    for at in memchr_iter(b'\n', &bytes[scanned..]) {
-        let line = &bytes[..scanned + at];
+    let rest = bytes.get(scanned..).unwrap_or_default();
+    for at in memchr_iter(b'\n', rest) {
+        let line = bytes.get(..scanned + at).unwrap_or_default();
         match line {
             [.., b'\r', b'\n', b'\r'] => return Ok(Some(line.len() + 1)),
             [.., b'\r'] => {}
@@ -98,12 +99,9 @@ pub(super) fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Re
     Ok(None)
 }
 
-/// The length of the empty line that may precede a request (RFC 9112 2.2). One is ignored.
-fn blank_line(bytes: &[u8]) -> usize {
-    match bytes {
-        [b'\r', b'\n', ..] => 2,
-        _ => 0,
-    }
+/// The bytes behind the empty line that may stand before a request (RFC 9112 2.2). One is ignored.
+fn after_blank_line(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\r\n").unwrap_or(bytes)
 }
 
 /// Reads a whole head, as [`find_end`] found it. Its headers are left in `table`, as places in
@@ -118,9 +116,9 @@ pub(super) fn parse<'b>(
 ) -> Result<Head<'b>, Refused> {
     table.clear();
     let whole = bytes;
-    let bytes = &bytes[blank_line(bytes)..];
+    let bytes = after_blank_line(bytes);
     let mut slots = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let slots = &mut slots[..limits.headers_max];
+    let (slots, _) = slots.split_at_mut(limits.headers_max.min(HEADERS_MAX));
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
@@ -152,7 +150,7 @@ fn parse_later_version<'b>(
     table: &mut HeaderTable,
 ) -> Result<Head<'b>, Refused> {
     let wrong = || Refused::unread(malformed("the request line is malformed"));
-    let bytes = &whole[blank_line(whole)..];
+    let bytes = after_blank_line(whole);
     let end = memchr::memchr(b'\r', bytes).ok_or_else(wrong)?;
     let (line, rest) = bytes.split_at(end);
     // A bare CR does not end a line (RFC 9112 2.2).
@@ -181,7 +179,8 @@ fn parse_later_version<'b>(
     }
     let text = |part| std::str::from_utf8(part).expect("it is ASCII");
     let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    match httparse::parse_headers(lines, &mut slots[..limits.headers_max]) {
+    let (slots, _) = slots.split_at_mut(limits.headers_max.min(HEADERS_MAX));
+    match httparse::parse_headers(lines, slots) {
         Ok(httparse::Status::Complete((end, headers))) if end == lines.len() => {
             let line = RequestLine {
                 whole,
@@ -416,14 +415,13 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
 fn is_authority(value: &[u8]) -> bool {
     match value {
         [b'[', rest @ ..] => is_bracketed_authority(rest),
-        _ => reg_name_len(value).is_some_and(|len| len > 0 && is_port(&value[len..])),
+        _ => behind_reg_name(value).is_some_and(|rest| rest.len() < value.len() && is_port(rest)),
     }
 }
 
 /// An authority whose host is an IP literal, behind its opening bracket.
 fn is_bracketed_authority(rest: &[u8]) -> bool {
-    memchr::memchr(b']', rest)
-        .is_some_and(|end| is_ip_literal(&rest[..end]) && is_port(&rest[end + 1..]))
+    split_once(rest, b']').is_some_and(|(literal, port)| is_ip_literal(literal) && is_port(port))
 }
 
 /// RFC 3986 3.2.3: empty, or a colon and digits.
@@ -445,23 +443,38 @@ fn is_port(text: &[u8]) -> bool {
     true
 }
 
-/// The length of the registered name (RFC 3986 3.2.2) in front of a port, or `None` if it is
+/// What is behind the registered name (RFC 3986 3.2.2): nothing or a port. `None` if the name is
 /// malformed. IPv4 addresses consist of the same characters.
-fn reg_name_len(value: &[u8]) -> Option<usize> {
-    let mut at = 0;
+fn behind_reg_name(mut value: &[u8]) -> Option<&[u8]> {
     // Each request has a `Host`: one lookup a byte.
-    while let Some(&byte) = value.get(at) {
-        match byte {
-            byte if REG_NAME[usize::from(byte)] => at += 1,
+    while let [byte, rest @ ..] = value {
+        value = match *byte {
+            byte if is_reg_name_byte(byte) => rest,
             b':' => break,
-            b'%' if decode_byte(&value[at + 1..]).is_some() => at += 3,
+            b'%' => {
+                decode_byte(rest)?;
+                rest.get(2..)?
+            }
             _ => return None,
         }
     }
-    Some(at)
+    Some(value)
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the table has an entry for every byte"
+)]
+const fn is_reg_name_byte(byte: u8) -> bool {
+    REG_NAME[byte as usize]
 }
 
 /// RFC 3986 2.2 and 2.3: `unreserved` and `sub-delims`, by byte.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "evaluated at compile time, for bytes"
+)]
 const REG_NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -483,11 +496,10 @@ fn is_ip_literal(text: &[u8]) -> bool {
 
 /// An address of a future IP version, behind its `v`: version, dot, address.
 fn is_future_ip(rest: &[u8]) -> bool {
-    let Some(dot) = memchr::memchr(b'.', rest) else {
+    let Some((version, address)) = split_once(rest, b'.') else {
         return false;
     };
-    let (version, address) = (&rest[..dot], &rest[dot + 1..]);
-    let legal = |b: &u8| REG_NAME[usize::from(*b)] || *b == b':';
+    let legal = |b: &u8| is_reg_name_byte(*b) || *b == b':';
     let whole = !version.is_empty() && !address.is_empty();
     whole && version.iter().all(u8::is_ascii_hexdigit) && address.iter().all(legal)
 }
@@ -558,9 +570,10 @@ fn split_authority(target: &str) -> Result<(Option<&[u8]>, &str), Refusal> {
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, rest) = rest.split_at(end);
-    match is_authority(host.as_bytes()) {
-        true => Ok((Some(host.as_bytes()), rest)),
-        false => Err(wrong()),
+    if is_authority(host.as_bytes()) {
+        Ok((Some(host.as_bytes()), rest))
+    } else {
+        Err(wrong())
     }
 }
 
@@ -589,7 +602,7 @@ pub(super) const fn body_too_large() -> Refusal {
 
 /// The refusal of a head over its limit: 414 if the request line alone exceeds it, otherwise 431.
 pub(super) fn too_large(bytes: &[u8]) -> Refusal {
-    match memchr::memchr(b'\n', &bytes[blank_line(bytes)..]) {
+    match memchr::memchr(b'\n', after_blank_line(bytes)) {
         Some(_) => Refusal::new(Fault::HeadTooLarge, "the head is larger than the limit"),
         None => Refusal::new(
             Fault::UriTooLong,

@@ -32,6 +32,10 @@ impl HeaderTable {
     }
 
     /// Adds a header. Both parts are slices of `head`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "HEAD_BYTES_MAX is u16::MAX"
+    )]
     pub(super) fn push(&mut self, head: &[u8], name: &str, value: &[u8]) {
         debug_assert!(
             head.len() <= super::limits::HEAD_BYTES_MAX,
@@ -63,11 +67,19 @@ pub struct Headers<'b> {
 }
 
 impl<'b> Headers<'b> {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`HeaderTable::push` took the place from this head"
+    )]
     fn name(&self, place: Place) -> &'b [u8] {
         let at = usize::from(place.name);
         &self.head[at..at + usize::from(place.name_len)]
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`HeaderTable::push` took the place from this head"
+    )]
     fn value(&self, place: Place) -> &'b [u8] {
         let at = usize::from(place.value);
         &self.head[at..at + usize::from(place.value_len)]

@@ -11,9 +11,12 @@ pub(super) fn parts(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
     let mut rest = Some(value);
     std::iter::from_fn(move || {
         let all = rest?;
-        let end = unquoted(all, separator);
-        rest = end.map(|at| &all[at + 1..]);
-        Some(all[..end.unwrap_or(all.len())].trim_ascii())
+        let (part, behind) = match unquoted(all, separator) {
+            Some(end) => (all.get(..end)?, all.get(end + 1..)),
+            None => (all, None),
+        };
+        rest = behind;
+        Some(part.trim_ascii())
     })
 }
 

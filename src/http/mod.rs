@@ -15,6 +15,10 @@
 //! The room has one error, the [`Refusal`]: a kind of problem ([`Fault`]) and a sentence. The
 //! client receives it as `application/problem+json` (RFC 9457).
 
+// Bytes of strangers: an index that they choose must not end the process, and a length that is cut
+// to fewer bits would read one request as another.
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
 mod accept;
 #[cfg(any(test, fuzzing))]
 mod check;
@@ -42,6 +46,7 @@ mod properties;
 mod query;
 mod request;
 mod response;
+mod split;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -56,6 +56,11 @@ pub fn is_gateway_owned(name: &str) -> bool {
 }
 
 /// RFC 9110 5.6.2 `tchar`, by byte.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "evaluated at compile time, for bytes"
+)]
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut b = 0;
@@ -85,6 +90,10 @@ const TOKEN: [bool; 256] = {
 };
 
 /// Whether a byte may stand in a token: a method, a header name.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the table has an entry for every byte"
+)]
 pub(super) const fn is_token_byte(byte: u8) -> bool {
     TOKEN[byte as usize]
 }

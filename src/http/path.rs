@@ -76,13 +76,13 @@ fn check_raw(raw: &[u8]) -> Result<Encoded, Refusal> {
     }
     let mut encoded = Encoded::No;
     for (at, &byte) in raw.iter().enumerate() {
-        if PLAIN[usize::from(byte)] {
+        if is_plain(byte) {
             continue;
         }
         match byte {
             b'%' => {
                 encoded = Encoded::Yes;
-                match decode_byte(&raw[at + 1..]) {
+                match raw.get(at + 1..).and_then(decode_byte) {
                     None => {
                         return Err(refuse(
                             "a `%` in the path is not followed by two hex digits",
@@ -102,6 +102,11 @@ fn check_raw(raw: &[u8]) -> Result<Encoded, Refusal> {
 }
 
 /// Bytes that stand for themselves in a path as sent.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "evaluated at compile time, for bytes"
+)]
 const PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -115,13 +120,22 @@ const PLAIN: [bool; 256] = {
     table
 };
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the table has an entry for every byte"
+)]
+const fn is_plain(byte: u8) -> bool {
+    PLAIN[byte as usize]
+}
+
 fn check_segments(text: &[u8]) -> Result<(), Refusal> {
     // Only a segment that is empty or begins with a dot can be wrong, and few paths have one.
     let suspicious = |pair: &[u8]| matches!(pair, [b'/', b'/' | b'.']);
     if !text.windows(2).any(suspicious) {
         return Ok(());
     }
-    let mut segments = text[1..].split(|&b| b == b'/').peekable();
+    // The path begins with a slash: what is before it is no segment.
+    let mut segments = text.split(|&b| b == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         match segment {
             b"." | b".." => return Err(refuse("the path has a `.` or `..` segment")),
@@ -140,7 +154,7 @@ pub(super) fn decode_byte(digits: &[u8]) -> Option<u8> {
         let byte = *digits.get(at)?;
         char::from(byte).to_digit(16)
     };
-    Some((digit(0)? * 16 + digit(1)?) as u8)
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
 }
 
 const fn refuse(detail: &'static str) -> Refusal {

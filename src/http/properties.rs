@@ -1,5 +1,7 @@
 //! Properties of the receiving side: any bytes, cut anywhere.
 
+#![allow(clippy::indexing_slicing, clippy::cast_possible_truncation)] // A panic here is a finding.
+
 use proptest::prelude::*;
 
 use super::check::read_pieces;
@@ -67,9 +69,10 @@ fn any_hostile() -> impl Strategy<Value = Vec<u8>> {
         let mut bytes = row.concat();
         for (at, byte, insert) in changes {
             let at = at.index(bytes.len());
-            match insert {
-                true => bytes.insert(at, byte),
-                false => bytes[at] = byte,
+            if insert {
+                bytes.insert(at, byte);
+            } else {
+                bytes[at] = byte;
             }
         }
         bytes

@@ -65,7 +65,8 @@ fn check(text: &str) -> Result<(), Refusal> {
         match byte {
             b'%' => {
                 encoded = true;
-                if decode_byte(&text.as_bytes()[at + 1..]).is_none() {
+                let behind = text.as_bytes().get(at + 1..);
+                if behind.and_then(decode_byte).is_none() {
                     return Err(refuse(
                         "a `%` in the query is not followed by two hex digits",
                     ));

@@ -108,10 +108,7 @@ impl<'r> Response<'r> {
 
     /// Adds `Content-Type: application/json`, unless the response has a type already.
     pub fn json_unless_typed(&mut self) -> &mut Self {
-        match self.typed {
-            true => self,
-            false => self.fixed(&JSON),
-        }
+        if self.typed { self } else { self.fixed(&JSON) }
     }
 
     /// Adds a field that came from elsewhere: a record, a key, a client.

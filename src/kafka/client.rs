@@ -24,6 +24,7 @@ use super::settings::{Address, Settings};
 use super::topics::Topics;
 use super::view::ClusterView;
 use super::wake::Wake;
+use super::wire::ResponseBody;
 use super::writer::Writer;
 use crate::model::{FastRandom, Instant, LeaderEpoch, Now, Partition, Secret, TopicName};
 
@@ -463,7 +464,10 @@ impl Client {
         let mut cx = self.shared.context(now);
         let cx = &mut cx;
         cx.answering = Some(link);
-        let body = (response.version, response.body);
+        let body = ResponseBody {
+            version: response.version,
+            bytes: response.body,
+        };
         let mut view = None;
         match response.tag {
             RequestTag::Metadata => {
@@ -478,18 +482,18 @@ impl Client {
             RequestTag::Produce(asked) => self.writer.on_answer(link, &asked, body, cx),
             RequestTag::Fetch(wait) => {
                 if let Purpose::Fetch(lane) = purpose {
-                    let times = (response.took, wait);
-                    self.reader.on_fetched((link, lane), times, body, cx);
+                    let took = response.took;
+                    self.reader.on_fetched(link, lane, took, wait, body, cx);
                 }
             }
             RequestTag::StartOffsets(asked) => {
                 self.reader.on_start_offsets(link, &asked, body, cx);
             }
             RequestTag::Ends(number, asked) => {
-                self.ends.on_answer(link, (number, &asked), body, cx);
+                self.ends.on_answer(link, number, &asked, body, cx);
             }
             RequestTag::Epochs(number, asked) => {
-                self.epochs.on_answer(link, (number, &asked), body, cx);
+                self.epochs.on_answer(link, number, &asked, body, cx);
             }
         }
         if let Some(view) = view.map(Arc::new) {

@@ -21,7 +21,7 @@ use super::request_tag::RequestTag;
 use super::requests::ResponseWindow;
 use super::view::{BrokerId, BrokerView, ClusterView};
 use super::watched_topic::WatchedTopic;
-use super::wire::{self, Api};
+use super::wire::{Api, ResponseBody};
 use crate::model::{Instant, TopicName};
 
 /// The time that the first broker has for its response, which usually takes a millisecond.
@@ -179,11 +179,11 @@ impl Directory {
     pub(super) fn on_metadata(
         &mut self,
         link: LinkId,
-        (version, body): (i16, bytes::Bytes),
+        body: ResponseBody,
         cx: &mut Context<'_>,
     ) -> Option<ClusterView> {
         self.asking = false;
-        let response = match wire::decode::<MetadataRequest>(body, version) {
+        let response = match body.decode::<MetadataRequest>() {
             Ok(response) => response,
             Err(error) => {
                 self.on_lost();
@@ -226,9 +226,10 @@ impl Directory {
             }
         }
         // A missing topic may be created, and a partition may get a leader: ask more often.
-        let wait = match unsettled {
-            true => cx.settings.backoff_max.min(cx.settings.metadata_refresh),
-            false => cx.settings.metadata_refresh,
+        let wait = if unsettled {
+            cx.settings.backoff_max.min(cx.settings.metadata_refresh)
+        } else {
+            cx.settings.metadata_refresh
         };
         self.schedule.set_due(cx.now.mono.after(wait));
         if matches!(self.target, Some(Peer::Bootstrap(_))) {
@@ -284,10 +285,10 @@ impl Directory {
     pub(super) fn on_configs(
         &mut self,
         link: LinkId,
-        (version, body): (i16, bytes::Bytes),
+        body: ResponseBody,
         cx: &mut Context<'_>,
     ) -> Option<ClusterView> {
-        match wire::decode::<messages::DescribeConfigsRequest>(body, version) {
+        match body.decode::<messages::DescribeConfigsRequest>() {
             Err(error) => cx.give_up(link, error),
             Ok(response) => {
                 cx.links.throttle(link, response.throttle_time_ms, cx.now);
@@ -300,9 +301,10 @@ impl Directory {
                 }
             }
         }
-        match self.watched.values().any(WatchedTopic::lacks_config) {
-            true => self.configs.failed(cx),
-            false => self.configs.answered(cx),
+        if self.watched.values().any(WatchedTopic::lacks_config) {
+            self.configs.failed(cx);
+        } else {
+            self.configs.answered(cx);
         }
         self.changed(cx.view)
     }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::context::Context;
 use super::event::{Event, Isolation, LinkId, TopicHandle};
 use super::offsets::{self, OffsetsQuestion};
 use super::request_tag::RequestTag;
 use super::view::BrokerId;
+use super::wire::ResponseBody;
 use super::{Code, KafkaError};
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
@@ -105,8 +104,9 @@ impl Ends {
     pub(super) fn on_answer(
         &mut self,
         link: LinkId,
-        (number, asked): (u64, &[Partition]),
-        response: (i16, Bytes),
+        number: u64,
+        asked: &[Partition],
+        response: ResponseBody,
         cx: &mut Context<'_>,
     ) {
         let Some(response) = offsets::decode(link, response, cx) else {

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
@@ -24,7 +23,7 @@ use super::read::{Read, ReadPlace};
 use super::request_tag::{EpochKey, RequestTag};
 use super::topics::Topics;
 use super::view::BrokerId;
-use super::wire::{self, Api};
+use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
 use crate::log::Next;
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
@@ -238,11 +237,12 @@ impl Epochs {
     pub(super) fn on_answer(
         &mut self,
         link: LinkId,
-        (number, asked): (u64, &[EpochKey]),
-        (version, body): (i16, Bytes),
+        number: u64,
+        asked: &[EpochKey],
+        body: ResponseBody,
         cx: &mut Context<'_>,
     ) {
-        let response = match wire::decode::<OffsetForLeaderEpochRequest>(body, version) {
+        let response = match body.decode::<OffsetForLeaderEpochRequest>() {
             Ok(response) => response,
             Err(error) => {
                 cx.give_up(link, error);

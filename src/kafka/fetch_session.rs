@@ -28,6 +28,13 @@ const IDS_FROM: i16 = 13;
 /// The epoch that begins a session.
 const BEGIN: i32 = 0;
 
+/// The topics and brokers that a Fetch request names.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) topics: &'a Topics,
+    pub(super) view: &'a ClusterView,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct FetchSessions {
     all: Vec<FetchSession>,
@@ -80,10 +87,12 @@ impl FetchSessions {
         &mut self,
         group: &[DueRead],
         first: usize,
-        (link, newest): (LinkId, i16),
-        (topics, view): (&Topics, &ClusterView),
+        link: LinkId,
+        newest: i16,
+        known: Known<'_>,
         wanted: bool,
     ) -> (i16, FetchRequest) {
+        let Known { topics, view } = known;
         let names = Names::of(group, topics);
         let by_id = newest >= IDS_FROM && names.all_have_ids();
         let version = if by_id {
@@ -122,11 +131,12 @@ impl FetchSessions {
         let request = request
             .with_session_id(session.id)
             .with_session_epoch(session.epoch);
-        let request = match begins {
-            true => request.with_topics(names.topics(all())),
-            false => request
+        let request = if begins {
+            request.with_topics(names.topics(all()))
+        } else {
+            request
                 .with_topics(names.topics(changed.iter()))
-                .with_forgotten_topics_data(forgotten(&gone, topics, by_id)),
+                .with_forgotten_topics_data(forgotten(&gone, topics, by_id))
         };
         (version, request)
     }
@@ -304,9 +314,10 @@ impl Names {
                 last = Some(due.key.topic);
                 let (_, name, id) = self.get(due.key.topic);
                 let topic = FetchTopic::default();
-                wanted.push(match self.by_id {
-                    true => topic.with_topic_id(*id),
-                    false => topic.with_topic(messages::TopicName(name.clone())),
+                wanted.push(if self.by_id {
+                    topic.with_topic_id(*id)
+                } else {
+                    topic.with_topic(messages::TopicName(name.clone()))
                 });
             }
             let topic = wanted.last_mut().expect("pushed above");
@@ -330,12 +341,11 @@ fn forgotten(gone: &[SessionEntry], topics: &Topics, by_id: bool) -> Vec<Forgott
     let of_topics = gone.chunk_by(same);
     let forget = |of_topic: &[SessionEntry]| {
         let topic = ForgottenTopic::default();
-        let topic = match by_id {
-            true => topic.with_topic_id(of_topic[0].id),
-            false => {
-                let (name, _) = topics.on_wire(of_topic[0].due.key.topic);
-                topic.with_topic(messages::TopicName(name))
-            }
+        let topic = if by_id {
+            topic.with_topic_id(of_topic[0].id)
+        } else {
+            let (name, _) = topics.on_wire(of_topic[0].due.key.topic);
+            topic.with_topic(messages::TopicName(name))
         };
         let numbers = of_topic.iter().map(|it| it.due.key.partition.0 as i32);
         topic.with_partitions(numbers.collect())

@@ -1,5 +1,8 @@
 //! Frames of a connection.
 
+// Bytes of strangers: an index that they choose must not end the process.
+#![warn(clippy::indexing_slicing)]
+
 use bytes::{Bytes, BytesMut};
 
 use super::KafkaError;
@@ -31,9 +34,11 @@ impl Frames {
                 return Ok(None);
             };
             *bytes = rest;
-            self.head[self.head_len] = byte;
+            if let Some(next) = self.head.get_mut(self.head_len) {
+                *next = byte;
+            }
             self.head_len += 1;
-            if self.head_len == 4 {
+            if self.head_len == self.head.len() {
                 self.head_len = 0;
                 let len = i32::from_be_bytes(self.head);
                 let fits = u32::try_from(len).ok().filter(|&len| len <= self.max);

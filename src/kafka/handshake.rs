@@ -215,9 +215,10 @@ impl Handshake {
             SaslStep::Over => {
                 self.session = SaslSession::new(response.session_lifetime_ms, cx.now, cx.jitter);
                 // A session is only renewed on a connection that was identified before.
-                match std::mem::replace(&mut self.authenticated, true) {
-                    true => self.finish(),
-                    false => self.identify(cx),
+                if std::mem::replace(&mut self.authenticated, true) {
+                    self.finish()
+                } else {
+                    self.identify(cx)
                 }
             }
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::{self, ListOffsetsRequest, ListOffsetsResponse};
@@ -12,7 +11,7 @@ use super::event::{Isolation, LinkId, TopicHandle};
 use super::link::Purpose;
 use super::request_tag::RequestTag;
 use super::view::BrokerId;
-use super::wire::{self, Api};
+use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
 use crate::model::{LeaderEpoch, Offset, Partition};
 
@@ -79,10 +78,10 @@ impl OffsetsQuestion<'_> {
 /// Decodes a response. The link of a malformed one is given up.
 pub(super) fn decode(
     link: LinkId,
-    (version, body): (i16, Bytes),
+    body: ResponseBody,
     cx: &mut Context<'_>,
 ) -> Option<ListOffsetsResponse> {
-    match wire::decode::<ListOffsetsRequest>(body, version) {
+    match body.decode::<ListOffsetsRequest>() {
         Ok(response) => {
             cx.links.throttle(link, response.throttle_time_ms, cx.now);
             Some(response)

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::InitProducerIdRequest;
 
 use super::Code;
@@ -14,7 +13,7 @@ use super::event::LinkId;
 use super::link::Purpose;
 use super::request_tag::RequestTag;
 use super::view::BrokerId;
-use super::wire::{self, Api};
+use super::wire::{Api, ResponseBody};
 use crate::model::Instant;
 
 /// The producer id of the next new sequence.
@@ -64,13 +63,8 @@ impl Producer {
     }
 
     /// The response with a producer id, or with an error.
-    pub(super) fn on_answer(
-        &mut self,
-        link: LinkId,
-        (version, body): (i16, Bytes),
-        cx: &mut Context<'_>,
-    ) {
-        match wire::decode::<InitProducerIdRequest>(body, version) {
+    pub(super) fn on_answer(&mut self, link: LinkId, body: ResponseBody, cx: &mut Context<'_>) {
+        match body.decode::<InitProducerIdRequest>() {
             Err(error) => {
                 cx.give_up(link, error);
                 self.on_lost(cx);

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::protocol::StrBytes;
@@ -13,7 +12,7 @@ use super::bounds::Bounds;
 use super::context::{Context, Link};
 use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
-use super::fetch_session::{FetchSessions, Tells};
+use super::fetch_session::{FetchSessions, Known, Tells};
 use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
 use super::read::{DueRead, Read, ReadPlace, fail};
@@ -24,7 +23,7 @@ use super::requests::ResponseWindow;
 use super::silence::Silent;
 use super::start_offsets;
 use super::view::BrokerId;
-use super::wire::{self, Api};
+use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
 use crate::log::{BatchBuilder, Next};
 use crate::model::{Instant, Partition};
@@ -180,10 +179,13 @@ impl Reader {
         self.set_flight(group, link);
         let first = (self.fetches % group.len() as u64) as usize;
         let sessions = cx.settings.fetch_sessions;
-        let known = (cx.topics, cx.view);
+        let known = Known {
+            topics: cx.topics,
+            view: cx.view,
+        };
         let (version, request) = self
             .sessions
-            .ask(group, first, (link, newest), known, sessions);
+            .ask(group, first, link, newest, known, sessions);
         let mut request = request
             .with_max_wait_ms(wait.as_millis() as i32)
             .with_min_bytes(1)
@@ -212,12 +214,14 @@ impl Reader {
     /// The response to a Fetch.
     pub(super) fn on_fetched(
         &mut self,
-        (link, lane): (LinkId, Lane),
-        (took, wait): (Duration, Duration),
-        (version, body): (i16, Bytes),
+        link: LinkId,
+        lane: Lane,
+        took: Duration,
+        wait: Duration,
+        body: ResponseBody,
         cx: &mut Context<'_>,
     ) {
-        let response = match wire::decode::<FetchRequest>(body, version) {
+        let response = match body.decode::<FetchRequest>() {
             Ok(response) => response,
             Err(error) => {
                 cx.give_up(link, error.clone());
@@ -431,7 +435,7 @@ impl Reader {
         &mut self,
         link: LinkId,
         asked: &[(ReadKey, u32)],
-        response: (i16, Bytes),
+        response: ResponseBody,
         cx: &mut Context<'_>,
     ) {
         start_offsets::on_answer(&mut self.reads, link, asked, response, cx);

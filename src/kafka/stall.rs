@@ -79,9 +79,10 @@ pub(super) fn late(
             let held_up = behind || no_producer || is_stalled(node, cx);
             // A failing connection gets only the limit of a fast leader.
             let failing = is_silent(node, Silent::Unavailable, cx);
-            let limit = match failing || no_producer {
-                true => cx.settings.unsent_max,
-                false => limit(node, Silent::Unavailable, cx),
+            let limit = if failing || no_producer {
+                cx.settings.unsent_max
+            } else {
+                limit(node, Silent::Unavailable, cx)
             };
             (behind, held_up, limit)
         }

@@ -1,7 +1,5 @@
 //! Where reads begin that name an end of the log instead of an offset.
 
-use bytes::Bytes;
-
 use super::KafkaError;
 use super::context::Context;
 use super::event::{Event, Isolation, LinkId, ReadKey};
@@ -9,6 +7,7 @@ use super::offsets::{self, OffsetsQuestion};
 use super::read::{ReadPlace, fail};
 use super::reads::Reads;
 use super::request_tag::RequestTag;
+use super::wire::ResponseBody;
 use crate::log::Next;
 use crate::model::{LeaderEpoch, Partition};
 
@@ -60,7 +59,7 @@ pub(super) fn on_answer(
     reads: &mut Reads,
     link: LinkId,
     asked: &[(ReadKey, u32)],
-    response: (i16, Bytes),
+    response: ResponseBody,
     cx: &mut Context<'_>,
 ) {
     let Some(response) = offsets::decode(link, response, cx) else {

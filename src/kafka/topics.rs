@@ -103,14 +103,17 @@ impl Topics {
 
     /// The topic that a response names: by id if it has one, otherwise by name.
     pub(super) fn find(&self, name: &str, id: Uuid) -> Option<TopicHandle> {
-        let same = |topic: &KnownTopic| match id.is_nil() {
-            true => topic.name.as_str() == name,
-            false => match &topic.state {
-                Some(TopicState::Present { view, .. }) => {
-                    view.id.is_some_and(|known| known.0 == *id.as_bytes())
+        let same = |topic: &KnownTopic| {
+            if id.is_nil() {
+                topic.name.as_str() == name
+            } else {
+                match &topic.state {
+                    Some(TopicState::Present { view, .. }) => {
+                        view.id.is_some_and(|known| known.0 == *id.as_bytes())
+                    }
+                    _ => false,
                 }
-                _ => false,
-            },
+            }
         };
         let at = self.topics.iter().position(same);
         at.map(|i| TopicHandle(i as u32))

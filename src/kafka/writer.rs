@@ -23,7 +23,7 @@ use super::records::batch_len_max;
 use super::request_tag::RequestTag;
 use super::stall;
 use super::view::BrokerId;
-use super::wire::{self, Api};
+use super::wire::{Api, ResponseBody};
 use crate::model::{Instant, Offset, Partition};
 
 /// Produce requests in flight on one link. Each partition is in one of them at most.
@@ -224,14 +224,16 @@ impl Writer {
             {
                 let doubtful = sent.doubtful || sent.flight.is_some();
                 let (error, count) = (sent.last_error, sent.records.len());
-                let outcome = match doubtful {
-                    true => Produced::Unknown(error),
-                    false => Produced::Refused(error),
+                let outcome = if doubtful {
+                    Produced::Unknown(error)
+                } else {
+                    Produced::Refused(error)
                 };
                 close(queue, outcome, &mut self.pending_bytes, cx);
-                match doubtful {
-                    true => self.producer.retire(queue.forget_sequence()),
-                    false => queue.free_sequence(count),
+                if doubtful {
+                    self.producer.retire(queue.forget_sequence());
+                } else {
+                    queue.free_sequence(count);
                 }
             }
             let no_producer = self.producer.newest.is_none() && self.producer.failures > 0;
@@ -268,10 +270,10 @@ impl Writer {
         &mut self,
         link: LinkId,
         asked: &[(TopicHandle, Partition, u64)],
-        (version, body): (i16, Bytes),
+        body: ResponseBody,
         cx: &mut Context<'_>,
     ) {
-        let response = match wire::decode::<ProduceRequest>(body, version) {
+        let response = match body.decode::<ProduceRequest>() {
             Ok(response) => response,
             Err(error) => {
                 cx.give_up(link, error);
@@ -406,9 +408,10 @@ impl Writer {
                 continue;
             }
             if let Some(sent) = &queue.sent {
-                let outcome = match sent.doubtful || sent.flight.is_some() {
-                    true => Produced::Unknown(error),
-                    false => Produced::Refused(error),
+                let outcome = if sent.doubtful || sent.flight.is_some() {
+                    Produced::Unknown(error)
+                } else {
+                    Produced::Refused(error)
                 };
                 close(queue, outcome, &mut self.pending_bytes, cx);
             }
@@ -472,9 +475,10 @@ fn request(
     let mut topics: Vec<_> = topics.into_iter().map(|(data, _)| data).collect();
     let by_id = newest >= 13 && topics.iter().all(|topic| !topic.topic_id.is_nil());
     for topic in &mut topics {
-        match by_id {
-            true => topic.name = messages::TopicName::default(),
-            false => topic.topic_id = uuid::Uuid::nil(),
+        if by_id {
+            topic.name = messages::TopicName::default();
+        } else {
+            topic.topic_id = uuid::Uuid::nil();
         }
     }
     let version = if by_id { newest } else { newest.min(12) };

@@ -150,6 +150,7 @@ impl Batch {
     }
 
     /// The records in offset order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         self.entries.iter().map(|entry| {
             let parts = &entry.parts;

@@ -199,9 +199,10 @@ impl Frame {
     /// The place of the partition after this frame: what the frame's id says of it.
     #[must_use]
     pub const fn next(&self) -> Next {
-        let (offset, epoch) = match self.notice {
-            true => (self.offset, self.epoch),
-            false => (self.offset.next(), self.epoch),
+        let (offset, epoch) = if self.notice {
+            (self.offset, self.epoch)
+        } else {
+            (self.offset.next(), self.epoch)
         };
         Next { offset, epoch }
     }

@@ -14,6 +14,9 @@
 //! the other way round. A progress of `-` asks to start over. What is not a record's event has an
 //! empty etag: the dot is always there, so that an event id can't be taken for a bare etag.
 
+// Bytes of strangers: an index that they choose must not end the process.
+#![warn(clippy::indexing_slicing)]
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use smallvec::SmallVec;
@@ -86,12 +89,14 @@ impl Progress {
         }
         let raw = URL_SAFE_NO_PAD.decode(text).map_err(|_| UnreadableId)?;
         let (&check, body) = raw.split_last().ok_or(UnreadableId)?;
-        if body.len() < HEAD_BYTES || body[0] != VERSION || crc32c::crc32c(body) as u8 != check {
+        let (head, entries) = body.split_first_chunk().ok_or(UnreadableId)?;
+        let [version, t0, t1, t2, t3, s0, s1, s2, s3]: [u8; HEAD_BYTES] = *head;
+        if version != VERSION || crc32c::crc32c(body) as u8 != check {
             return Err(UnreadableId);
         }
-        let tag = LogTag([body[1], body[2], body[3], body[4]]);
-        let seconds = u32::from_be_bytes([body[5], body[6], body[7], body[8]]);
-        let cut = decode_cut(&body[HEAD_BYTES..])?;
+        let tag = LogTag([t0, t1, t2, t3]);
+        let seconds = u32::from_be_bytes([s0, s1, s2, s3]);
+        let cut = decode_cut(entries)?;
         let time = UnixMillis(i64::from(seconds) * 1000);
         Ok(Self { tag, time, cut })
     }
@@ -108,7 +113,8 @@ impl<'a> EventId<'a> {
             return Err(UnreadableId);
         }
         let dot = memchr::memchr(b'.', text).ok_or(UnreadableId)?;
-        let (progress, etag) = (&text[..dot], &text[dot + 1..]);
+        let (progress, behind) = text.split_at(dot);
+        let etag = behind.strip_prefix(b".").ok_or(UnreadableId)?;
         let progress = match progress {
             b"-" => None,
             _ => Some(Progress::decode(progress)?),
@@ -192,6 +198,10 @@ pub struct ProgressText {
     text: Vec<u8>,
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "it writes into the text that it has laid out itself"
+)]
 impl ProgressText {
     /// The text of this progress.
     #[must_use]

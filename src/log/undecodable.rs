@@ -86,6 +86,7 @@ impl Undecodable {
     }
 
     /// Every range, by partition and offset.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = OffsetRange> + '_ {
         self.ranges.iter().copied()
     }

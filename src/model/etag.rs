@@ -209,10 +209,7 @@ mod tests {
             header in prop::collection::vec(any::<u8>(), 0..140),
             weak in any::<bool>(),
         ) {
-            let header = match weak {
-                true => [b"W/\"", &header[..], b"\""].concat(),
-                false => header,
-            };
+            let header = if weak {[b"W/\"", &header[..], b"\""].concat()} else {header};
             if let Some(etag) = Etag::from_header(&header) {
                 let part = etag.event_id_part();
                 prop_assert!(part.len() <= Etag::EVENT_ID_PART_MAX);

@@ -106,9 +106,10 @@ fn check_number(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
     let number = &number[..number.iter().take_while(is_part).count()];
     let finite = number.len() <= FINITE_LEN && !number.iter().any(|b| matches!(b, b'e' | b'E'));
     let is_finite = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
-    match finite || std::str::from_utf8(number).is_ok_and(is_finite) {
-        true => Ok(at + number.len()),
-        false => Err(NotJson::NumberRange),
+    if finite || std::str::from_utf8(number).is_ok_and(is_finite) {
+        Ok(at + number.len())
+    } else {
+        Err(NotJson::NumberRange)
     }
 }
 

@@ -201,9 +201,10 @@ impl<M: Send + 'static, C: Send + 'static> Running<M, C> {
         address: SocketAddr,
         shared: bool,
     ) -> std::io::Result<(SocketAddr, Listener)> {
-        let listener = match shared {
-            true => Listener::bind(address)?,
-            false => Listener::bind_alone(address, BACKLOG)?,
+        let listener = if shared {
+            Listener::bind(address)?
+        } else {
+            Listener::bind_alone(address, BACKLOG)?
         };
         listener.drop_vanished(self.plan.vanished_after)?;
         Ok((listener.address()?, listener))

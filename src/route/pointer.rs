@@ -112,9 +112,10 @@ impl<'de> Visitor<'de> for PointerReader<'_> {
                 _ => Found::Not(PointerError::Missing),
             });
         }
-        Ok(match number.fract() == 0.0 {
-            true => self.on_scalar((number as i64).to_string()),
-            false => self.on_scalar(number.to_string()),
+        Ok(if number.fract() == 0.0 {
+            self.on_scalar((number as i64).to_string())
+        } else {
+            self.on_scalar(number.to_string())
         })
     }
 

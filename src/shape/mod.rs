@@ -7,6 +7,9 @@
 //! Which messages there are is their rooms' business: `broker/` has the requests' schemas, `kafka/`
 //! those of the responses.
 
+// Bytes of strangers: an index that they choose must not end the process.
+#![warn(clippy::indexing_slicing)]
+
 /// A message: its body, and the version its encoding became flexible in (KIP-482).
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
@@ -173,7 +176,7 @@ impl Walk<'_> {
         }
         let (bytes, rest) = self.rest.split_at_checked(size)?;
         self.rest = rest;
-        let negative = bytes[0] & 0x80 != 0;
+        let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
         let length = bytes.iter().fold(0, |n, &b| n << 8 | usize::from(b));
         Some(if negative { 0 } else { length })
     }

@@ -71,9 +71,9 @@ fn topics(now: &Snapshot, next: &Snapshot) -> Option<String> {
     })
 }
 
-/// A command needs both of its topics at one home, and a home never moves. A command route keeps its
-/// topics, even if a snapshot in between left it out: a retry would not be recognised in another
-/// topic of replies.
+/// A command needs both of its topics at one home, and a home never moves. A command route keeps
+/// its topics, even if a snapshot in between left it out: a retry would not be recognised in
+/// another topic of replies.
 fn links(now: &Snapshot, next: &Snapshot) -> Option<String> {
     let routes = next.commands.iter().zip(&next.config.commands);
     let moved = routes.clone().find(|(plan, _)| {

@@ -182,9 +182,10 @@ impl Projections {
             .filter(move |(_, plan)| serves && plan.is_shared());
         shared.map(|(topic, plan)| {
             let ok = self.get(topic).is_some_and(Projection::is_live);
-            let state = match ok {
-                true => CheckState::Ready,
-                false => CheckState::Loading,
+            let state = if ok {
+                CheckState::Ready
+            } else {
+                CheckState::Loading
             };
             // The home's check of the topic has the details.
             Check::new(self.snapshot.topic_name(plan), state, "")

@@ -81,10 +81,13 @@ impl<S: Sink> Sender<'_, S> {
             self.subscriber.heartbeat = false;
         }
         match self.subscriber.own().source {
-            Source::Window | Source::Rejoining => match self.subscriber.is_private() {
-                true => self.read_private(),
-                false => self.read_shared(),
-            },
+            Source::Window | Source::Rejoining => {
+                if self.subscriber.is_private() {
+                    self.read_private()
+                } else {
+                    self.read_shared()
+                }
+            }
             Source::ReadingBlock(id, frame) => self.read_block(id, frame),
             Source::SendingPage(_) => Outcome::PageSent,
             Source::AwaitingEpochCheck
@@ -287,9 +290,10 @@ impl<S: Sink> Sender<'_, S> {
         if shared {
             self.subscriber.own().progress = None;
         }
-        match more {
-            true => Outcome::More,
-            false => self.caught_up(),
+        if more {
+            Outcome::More
+        } else {
+            self.caught_up()
         }
     }
 

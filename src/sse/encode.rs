@@ -4,9 +4,10 @@ use super::lines;
 use std::sync::Arc;
 
 use crate::log::{
-    Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, Notice, Progress, ProgressText, Record,
+    Batch, Block, BlockBuilder, Cut, Frame, GapReason, Next, Notice, OffsetRange, Progress,
+    ProgressText, Record,
 };
-use crate::model::{Etag, EventName, LogTag, Offset, Partition, UnixMillis};
+use crate::model::{Etag, EventName, LogTag, UnixMillis};
 
 /// What an event takes beside its value and its progress: field names, an etag, line ends.
 const FRAME_BYTES_TYPICAL: usize = 64;
@@ -82,9 +83,10 @@ impl Encoding {
             Some(name) => lines::put_event(out, name.as_str()),
             None => {}
         }
-        match text {
-            true => lines::put_data(out, value),
-            false => lines::put_base64(out, value),
+        if text {
+            lines::put_data(out, value);
+        } else {
+            lines::put_base64(out, value);
         }
     }
 
@@ -93,9 +95,10 @@ impl Encoding {
         let data = match value {
             None => key.map_or(0, <[u8]>::len) * KEY_BYTES_PER_BYTE_MAX,
             Some(value) => {
-                match self.payload == Payload::Auto && std::str::from_utf8(value).is_ok() {
-                    true => lines::data_len_max(value),
-                    false => value.len().div_ceil(3) * 4,
+                if self.payload == Payload::Auto && std::str::from_utf8(value).is_ok() {
+                    lines::data_len_max(value)
+                } else {
+                    value.len().div_ceil(3) * 4
                 }
             }
         };
@@ -167,12 +170,11 @@ impl Encoder {
         builder.bytes().reserve(values + batch.len() * overhead);
         let epoch = after.get(partition).epoch;
         for (index, record) in batch.iter().enumerate() {
-            match index + 1 == batch.len() {
-                true => self.id.reset(time, after),
-                false => {
-                    let offset = record.offset.next();
-                    self.id.set(partition, Next { offset, epoch });
-                }
+            if index + 1 == batch.len() {
+                self.id.reset(time, after);
+            } else {
+                let offset = record.offset.next();
+                self.id.set(partition, Next { offset, epoch });
             }
             let out = builder.bytes();
             let mut frame = Frame::new(position(out), partition, record.offset, epoch);
@@ -190,15 +192,20 @@ impl Encoder {
     }
 
     /// A `gap` for every stream of the topic, for a step whose change is `Gap` and which leads from
-    /// `before` to `after`; its id is `after`.
+    /// `before` to `after`. Its id is `after`.
     pub fn gap(
         &mut self,
-        (partition, from, to): (Partition, Offset, Offset),
+        range: OffsetRange,
         reason: GapReason,
         before: &Cut,
         after: &Cut,
         time: UnixMillis,
     ) -> Block {
+        let OffsetRange {
+            partition,
+            from,
+            to,
+        } = range;
         let mut builder = BlockBuilder::new(before.clone());
         self.id.reset(time, after);
         let Next { offset, epoch } = after.get(partition);
@@ -242,6 +249,7 @@ mod tests {
     use super::*;
     use crate::log::testing::{Draft, batch};
     use crate::model::HashSecret;
+    use crate::model::{Offset, Partition};
 
     fn any_part() -> impl Strategy<Value = Option<Vec<u8>>> {
         let bytes = proptest::collection::vec(any::<u8>(), 0..300);

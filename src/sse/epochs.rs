@@ -96,9 +96,10 @@ impl EpochHistory {
             Some(_) => {
                 let changes = self.changes.get(partition.0 as usize);
                 let passed = |at: &Next| at.epoch == held.epoch && held.offset <= at.offset;
-                match changes.is_some_and(|changes| changes.iter().any(passed)) {
-                    true => Verdict::InLog,
-                    false => Verdict::Unknown,
+                if changes.is_some_and(|changes| changes.iter().any(passed)) {
+                    Verdict::InLog
+                } else {
+                    Verdict::Unknown
                 }
             }
         }

@@ -130,9 +130,10 @@ impl Feed {
         }
         self.heartbeats
             .on_subscribe(self.subscribers.len(), now.mono);
-        let slow = match self.settings.compacted {
-            true => request.slow,
-            false => Slow::Disconnect,
+        let slow = if self.settings.compacted {
+            request.slow
+        } else {
+            Slow::Disconnect
         };
         if slow == Slow::Conflate {
             self.trail.on_reader();

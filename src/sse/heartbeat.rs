@@ -66,9 +66,10 @@ impl Heartbeats {
     }
 
     pub(super) fn next_deadline(&self, slots: usize) -> Instant {
-        match self.part < slots as u64 {
-            true => self.due,
-            false => self.later(self.due, PARTS - self.part),
+        if self.part < slots as u64 {
+            self.due
+        } else {
+            self.later(self.due, PARTS - self.part)
         }
     }
 }

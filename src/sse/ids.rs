@@ -24,9 +24,10 @@ impl Ids {
 
     /// The progress part of a client's id.
     pub(super) fn text(&mut self, progress: &ClientProgress) -> &[u8] {
-        match progress.starts_over() {
-            true => lines::START_OVER,
-            false => self.private(progress).as_bytes(),
+        if progress.starts_over() {
+            lines::START_OVER
+        } else {
+            self.private(progress).as_bytes()
         }
     }
 

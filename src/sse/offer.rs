@@ -173,9 +173,10 @@ impl Reached<'_> {
 }
 
 fn cursor_at(seq: Seq, block: &Block, frame: u32) -> Cursor {
-    match (frame as usize) < block.frames().len() {
-        true => Cursor { seq, frame },
-        false => Cursor::after(seq),
+    if (frame as usize) < block.frames().len() {
+        Cursor { seq, frame }
+    } else {
+        Cursor::after(seq)
     }
 }
 

@@ -38,9 +38,10 @@ impl Planner<'_> {
             Ok(None) => self.start(new, encoding, start, None),
             Ok(Some(progress)) if progress.tag != self.settings.tag => {
                 // Every record of the new log is new to the client.
-                let start = match self.settings.compacted {
-                    true => Start::Snapshot,
-                    false => Start::Earliest,
+                let start = if self.settings.compacted {
+                    Start::Snapshot
+                } else {
+                    Start::Earliest
                 };
                 self.start(new, encoding, start, Some(GapReason::Recreated));
             }

@@ -71,9 +71,10 @@ impl Scratch {
             start = bound.end;
             counts.frames_private += 1;
         }
-        match taken < self.bytes.len() {
-            true => Sent::Part(cursor),
-            false => Sent::All,
+        if taken < self.bytes.len() {
+            Sent::Part(cursor)
+        } else {
+            Sent::All
         }
     }
 }

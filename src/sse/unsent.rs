@@ -58,9 +58,10 @@ impl Unsent {
             *self = Self::default(); // The buffer is freed: most subscribers never need it again.
             return Flushed::All;
         }
-        match count == offered {
-            true => Flushed::More,
-            false => Flushed::Full,
+        if count == offered {
+            Flushed::More
+        } else {
+            Flushed::Full
         }
     }
 }

@@ -83,7 +83,7 @@ impl Ready {
     /// Whether a read returns bytes, the end or an error.
     #[must_use]
     pub fn readable(self) -> bool {
-        self.0 & (libc::POLLIN as i32 | Self::ENDED) as u32 != 0
+        self.0 & (i32::from(libc::POLLIN) | Self::ENDED) as u32 != 0
     }
 
     /// Whether a write has room or returns an error.
@@ -288,9 +288,10 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
         (TokenKind::Cancel | TokenKind::Waker, _) => return None,
         (_, error @ ..=-1) => CompletionResult::Failed(-error),
         (TokenKind::Poll, events) => CompletionResult::Ready(Ready(events as u32)),
-        // SAFETY: the kernel made this descriptor for this completion, which is read once.
         (TokenKind::Accept, fd) => {
-            CompletionResult::Accepted(Socket::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+            // SAFETY: the kernel made this descriptor for this completion, which is read once.
+            let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+            CompletionResult::Accepted(Socket::from(owned))
         }
     };
     Some(Completion {

@@ -10,9 +10,10 @@ pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
     let all: Vec<_> = CertificateDer::pem_slice_iter(text)
         .collect::<Result<_, _>>()
         .map_err(TlsError::Certificate)?;
-    match all.is_empty() {
-        true => Err(TlsError::Certificate(Error::NoItemsFound)),
-        false => Ok(all),
+    if all.is_empty() {
+        Err(TlsError::Certificate(Error::NoItemsFound))
+    } else {
+        Ok(all)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Topics and configurations by request.
+//! The requests that create, change and describe topics and configurations.
 
 use super::*;
 use kafka_protocol::messages::alter_configs_request as replace;

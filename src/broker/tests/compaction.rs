@@ -1,4 +1,4 @@
-//! What compaction and retention leave.
+//! The records that compaction and retention keep.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Drills: each does what happens to a real cluster, and a client sees it so.
+//! Faults: each does what happens to a real cluster, and a client notices it as it would there.
 
 use super::*;
 use kafka_protocol::messages::MetadataRequest;

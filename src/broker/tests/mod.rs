@@ -1,5 +1,5 @@
-//! The broker driven as a client drives it: encoded requests in, encoded answers out, encoded by
-//! the codec crate's client side.
+//! The broker driven as a client drives it: encoded requests in, encoded responses out. The codec
+//! crate's client side encodes them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,7 +30,7 @@ use kafka_protocol::records::{
 use super::*;
 use crate::model::{Offset, Partition, UnixMillis};
 
-/// The first partition, where most tests play.
+/// The first partition, which most tests use.
 const P0: Partition = Partition(0);
 /// The wall clock all tests start at.
 const START_MS: i64 = 1_700_000_000_000;
@@ -89,7 +89,7 @@ impl Rig {
         self.broker.on_bytes(c, &bytes, self.now).unwrap();
     }
 
-    /// The next answer, if it is there.
+    /// The next response, if there is one.
     fn answer<Q: Request>(&mut self, c: ConnectionId, version: i16) -> Option<Q::Response> {
         let out = self.broker.outgoing(c);
         let len = u32::from_be_bytes(*out.first_chunk()?) as usize;
@@ -130,7 +130,7 @@ impl Rig {
         response.responses.remove(0).partition_responses.remove(0)
     }
 
-    /// Appends records to `t`/0 in one batch; they are taken.
+    /// Appends records to `t`/0 in one batch.
     fn append(&mut self, c: ConnectionId, records: &[(&str, Option<&str>)]) -> i64 {
         let answer = self.produce(c, Batch::of(records).bytes());
         assert_eq!(answer.error_code, 0, "{answer:?}");
@@ -319,7 +319,7 @@ fn compress(plain: &[u8], codec: i16) -> Vec<u8> {
     out
 }
 
-/// Makes the checksum right again after a change.
+/// Recomputes the checksum after a change.
 fn reseal(batch: &mut [u8]) {
     let crc = batch::checksum(batch);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());

@@ -1,4 +1,4 @@
-//! What is appended, what is refused, and with which error.
+//! Which batches are appended, which are rejected, and with which error.
 
 use super::*;
 

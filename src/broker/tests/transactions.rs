@@ -1,4 +1,4 @@
-//! Transactions: what readers of committed records see, and who is fenced.
+//! Transactions: what `read_committed` readers get, and which producers are fenced.
 
 use super::*;
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;

@@ -1,5 +1,5 @@
-//! The wire itself: every version of every API, frames cut anywhere, bytes that mean nothing, and
-//! the same history twice.
+//! The wire itself: every version of every API, frames split anywhere, random bytes, and the same
+//! history twice.
 
 use super::*;
 use kafka_protocol::messages::add_partitions_to_txn_request::{
@@ -228,7 +228,7 @@ fn every_version_of_every_api_is_answered() {
         let mut rig = Rig::new(nodes);
         rig.broker.create_topic("t", 1, &[]).unwrap();
         if nodes == 2 {
-            // So that the answers carry leaders, too.
+            // Then the responses name leaders, too.
             rig.broker.move_leader("t", P0, NodeId(2)).unwrap();
         }
         for (api, version, bytes) in one_of_each() {
@@ -316,7 +316,7 @@ fn frames_have_a_limit_and_so_has_what_is_pushed() {
     assert!(rig.broker.on_connect(NodeId(9)).is_none());
 }
 
-/// A history of requests and drills picked by `script`; all bytes the broker gave.
+/// Plays the requests and faults that `script` picks. Returns all bytes that the broker sent.
 fn play(seed: u64, script: &[u8], cut: usize) -> Vec<u8> {
     let mut broker = Broker::new(
         Settings {
@@ -338,7 +338,7 @@ fn play(seed: u64, script: &[u8], cut: usize) -> Vec<u8> {
     for (i, &step) in script.iter().enumerate() {
         let node = NodeId(u16::from(step) % 3 + 1);
         let at = Partition(u32::from(step) % 2);
-        // What a drill is refused (the topic may be gone) is part of the history.
+        // The error of a fault is part of the history: the topic may have been deleted.
         match step % 16 {
             0 => drop(broker.move_leader("t", at, node)),
             1 => drop(broker.unclean_election("t", at, 2)),
@@ -352,7 +352,7 @@ fn play(seed: u64, script: &[u8], cut: usize) -> Vec<u8> {
                 let slot = usize::from(step) % 3;
                 let (_, _, bytes) = &requests[(i * 31 + usize::from(step)) % requests.len()];
                 for part in bytes.chunks(cut) {
-                    // A cut connection says so below.
+                    // `next_cut` reports a cut connection below.
                     let _gone = broker.on_bytes(connections[slot], part, now);
                 }
             }
@@ -379,7 +379,7 @@ fn play(seed: u64, script: &[u8], cut: usize) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The fleet relies on it: a seed is a history.
+    /// The fleet relies on this: a seed stands for one history.
     #[test]
     fn the_same_seed_and_calls_give_the_same_bytes(
         seed: u64,
@@ -395,7 +395,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever a client sends, the broker answers or refuses; it never panics, and serves others.
+    /// Random bytes are answered or rejected. The broker never panics, and still serves others.
     #[test]
     fn any_body_under_any_header_is_answered_or_refused(
         api in 0_i16..70,
@@ -413,7 +413,7 @@ proptest! {
         prop_assert!(serves_others(&mut rig));
     }
 
-    /// A good request with some bytes changed goes deeper than noise does.
+    /// A valid request with some bytes changed reaches deeper code than random bytes.
     #[test]
     fn a_damaged_request_is_answered_or_refused(
         which: prop::sample::Index,
@@ -434,7 +434,7 @@ proptest! {
     }
 }
 
-/// Whether another client's greeting is answered as ever.
+/// Whether another client is still answered.
 fn serves_others(rig: &mut Rig) -> bool {
     thread_local! {
         static GREETING: Vec<u8> = one_of_each()

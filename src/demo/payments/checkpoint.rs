@@ -74,10 +74,11 @@ impl Restore {
     /// Applies an entry. Returns false if the ledger already has it.
     pub(crate) fn absorb(&mut self, entry: &JournalEntry) -> bool {
         self.pages.clear();
-        match self.is_whole {
-            true => self.ledger.absorb(entry),
+        if self.is_whole {
+            self.ledger.absorb(entry)
+        } else {
             // The next checkpoint has the entry's effects, but not its reply.
-            false => self.ledger.recall(entry),
+            self.ledger.recall(entry)
         }
     }
 

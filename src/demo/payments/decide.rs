@@ -44,9 +44,10 @@ impl Ledger {
         }
         let is_full =
             progress.is_some_and(|progress| progress.seen.is_full(command.source.appended_ms));
-        let outcome = match is_full {
-            true => Err(Problem::Overloaded),
-            false => self.carry_out(command),
+        let outcome = if is_full {
+            Err(Problem::Overloaded)
+        } else {
+            self.carry_out(command)
         };
         let entry = match outcome {
             Ok(effect) => effect.entry(command),
@@ -184,8 +185,8 @@ impl Ledger {
         let payee = self
             .account(&request.payee)
             .expect("who asks has an account, and none is ever closed");
-        match answer.accept {
-            true => transfer_money(
+        if answer.accept {
+            transfer_money(
                 command,
                 MoneyTransfer {
                     from: me,
@@ -194,8 +195,9 @@ impl Ledger {
                     note: &request.note,
                     request: Some(&answer.request),
                 },
-            ),
-            false => Ok(decline(command, me, payee, request, &answer.request)),
+            )
+        } else {
+            Ok(decline(command, me, payee, request, &answer.request))
         }
     }
 }
@@ -274,9 +276,10 @@ fn is_current(command: &Command, me: &Holder) -> Result<(), Problem> {
             tag == present.to_string()
         }
     };
-    match String::from_utf8_lossy(wanted).split(',').any(names) {
-        true => Ok(()),
-        false => Err(Problem::Stale { present }),
+    if String::from_utf8_lossy(wanted).split(',').any(names) {
+        Ok(())
+    } else {
+        Err(Problem::Stale { present })
     }
 }
 

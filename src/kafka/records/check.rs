@@ -1,5 +1,7 @@
 //! Properties that hold for any bytes. Property tests and the fuzzer share them.
 
+#![allow(clippy::indexing_slicing)] // A panic here is a finding.
+
 use std::io::Write as _;
 
 use bytes::Bytes;

@@ -233,6 +233,10 @@ impl Unpacking {
     }
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "start is the length before the resize"
+)]
 fn snappy_block(
     decoder: &mut snap::raw::Decoder,
     block: &[u8],
@@ -255,6 +259,10 @@ fn snappy_block(
     }
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "start is the length before the resize; at, what was read"
+)]
 fn zstd_more(
     decoder: &mut ZstdDecoder<'static>,
     packed: &[u8],
@@ -308,9 +316,10 @@ fn read_more(
         .take(wanted as u64)
         .read_to_end(out)
         .map_err(|_| RecordError::Compressed)?;
-    match out.len() > cap as usize {
-        true => Err(RecordError::TooLarge(cap)),
-        false => Ok(read < wanted),
+    if out.len() > cap as usize {
+        Err(RecordError::TooLarge(cap))
+    } else {
+        Ok(read < wanted)
     }
 }
 

@@ -18,7 +18,7 @@ impl Cursor<'_> {
             return Some(i32::from(first >> 1) ^ -i32::from(first & 1));
         }
         let (mut raw, mut shift) = (0_u32, 0);
-        for &byte in self.bytes[self.at..].iter().take(5) {
+        for &byte in self.bytes.get(self.at..)?.iter().take(5) {
             self.at += 1;
             raw |= u32::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {

@@ -52,9 +52,10 @@ impl Records {
         body: &[u8],
     ) -> Result<Option<Decoded>, Misfit> {
         if self.left == 0 {
-            return match self.at == body.len() {
-                true => Ok(None),
-                false => Err(Misfit),
+            return if self.at == body.len() {
+                Ok(None)
+            } else {
+                Err(Misfit)
             };
         }
         let decoded = self.decode(header, body).ok_or(Misfit)?;
@@ -72,7 +73,7 @@ impl Records {
         let (start, len) = outer.range(len)?;
         let (start, end) = (start as usize, (start + len) as usize);
         let mut record = Cursor {
-            bytes: &body[..end],
+            bytes: body.get(..end)?,
             at: start,
         };
         let (parts, delta) = decode_one(header, &mut record)?;
@@ -108,9 +109,10 @@ fn decode_one(header: &BatchHeader, record: &mut Cursor<'_>) -> Option<(RecordPa
     if record.at != record.bytes.len() {
         return None;
     }
-    let timestamp = match header.log_append_time() {
-        true => header.max_timestamp,
-        false => header.base_timestamp.wrapping_add(time_delta),
+    let timestamp = if header.log_append_time() {
+        header.max_timestamp
+    } else {
+        header.base_timestamp.wrapping_add(time_delta)
     };
     let parts = RecordParts {
         offset: Offset(header.base_offset + delta),

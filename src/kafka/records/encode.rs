@@ -32,6 +32,7 @@ pub(crate) fn record_len_max(record: &ProduceRecord) -> usize {
 }
 
 /// Encodes one batch of all the records, in order. There must be at least one.
+#[expect(clippy::indexing_slicing, reason = "a batch is longer than its header")]
 pub(crate) fn encode<'a>(
     records: impl ExactSizeIterator<Item = &'a ProduceRecord> + Clone,
     sequence: Sequence,

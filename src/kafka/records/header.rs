@@ -67,7 +67,7 @@ pub(super) fn read_front(bytes: &[u8]) -> Front {
     }
     let base = i64::from_be_bytes(array(bytes, 0));
     let length = i32::from_be_bytes(array(bytes, 8));
-    let magic = bytes[16] as i8;
+    let magic = i8::from_be_bytes(array(bytes, 16));
     let Ok(base_offset) = u64::try_from(base) else {
         return malformed("a negative base offset");
     };
@@ -114,6 +114,11 @@ pub(super) fn read_front(bytes: &[u8]) -> Front {
     })
 }
 
+/// The `N` bytes at `at`. The caller has compared the length.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "read_front compares the length first"
+)]
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("N bytes were sliced")
 }

@@ -2,6 +2,9 @@
 //! of their parts ([`crate::log::Batch`]). Every varint and range is checked here, and nowhere
 //! else. A batch is read whole or reported whole: half a batch never shows.
 
+// Bytes of strangers: an index that they choose must not end the process.
+#![warn(clippy::indexing_slicing)]
+
 #[cfg(any(test, fuzzing))]
 mod check;
 mod codec;

@@ -60,6 +60,6 @@ fn marker_type(body: &[u8]) -> Option<i16> {
     record.varlong()?;
     record.varint()?;
     let (start, len) = record.nullable()??;
-    let key = &body[start as usize..(start + len) as usize];
+    let key = body.get(start as usize..(start + len) as usize)?;
     Some(i16::from_be_bytes(*key.get(2..)?.first_chunk()?))
 }

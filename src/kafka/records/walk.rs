@@ -227,7 +227,7 @@ impl Walk {
             let piece = match std::mem::replace(&mut self.stage, Stage::Front) {
                 Stage::Front => self.front(*budget),
                 Stage::Checking(header, crc, at) => {
-                    self.check(header, (crc, at), unpacker, budget, &mut work)
+                    self.check(header, crc, at, unpacker, budget, &mut work)
                 }
                 Stage::Unpacking(header, unpacking) => {
                     self.unpack(header, unpacking, unpacker, budget, &mut work)
@@ -270,9 +270,10 @@ impl Walk {
             Front::Batch(header) => {
                 self.stage = Stage::Checking(header, 0, CHECKED_FROM);
                 // A piece is of one epoch, so that each place in it has its own.
-                match epoch(header.leader_epoch) == self.next.epoch || self.out.is_empty() {
-                    true => None,
-                    false => Some(self.flush()),
+                if epoch(header.leader_epoch) == self.next.epoch || self.out.is_empty() {
+                    None
+                } else {
+                    Some(self.flush())
                 }
             }
         }
@@ -282,13 +283,14 @@ impl Walk {
     fn check(
         &mut self,
         header: BatchHeader,
-        (crc, at): (u32, usize),
+        crc: u32,
+        at: usize,
         unpacker: &mut Unpacker,
         budget: &mut u64,
         work: &mut usize,
     ) -> Option<(Piece, Next)> {
         let end = header.len.min(at + STEP_WORK_MAX * CHECKED_BYTES_PER_WORK);
-        let crc = crc32c::crc32c_append(crc, &self.rest[at..end]);
+        let crc = crc32c::crc32c_append(crc, self.rest.get(at..end).unwrap_or_default());
         *work += (end - at) / CHECKED_BYTES_PER_WORK;
         if end < header.len {
             self.stage = Stage::Checking(header, crc, end);
@@ -302,13 +304,12 @@ impl Walk {
             return self.undecodable(RecordError::Checksum, to.max(self.next.offset.next()));
         }
         self.transactions.reach(header.last_offset);
-        let hidden = match header.control() {
-            true => {
-                let body = &self.rest[HEADER_LEN..header.len];
-                self.transactions.marker(&header, body);
-                true
-            }
-            false => header.transactional() && self.transactions.hides(header.producer_id),
+        let hidden = if header.control() {
+            let body = self.rest.get(HEADER_LEN..header.len).unwrap_or_default();
+            self.transactions.marker(&header, body);
+            true
+        } else {
+            header.transactional() && self.transactions.hides(header.producer_id)
         };
         if header.last_offset < self.next.offset.0 {
             self.leave_batch(header.len); // All below what is wanted.
@@ -470,6 +471,7 @@ impl Walk {
                 let records = (place.left() as usize).min(self.limits.records);
                 self.out.reserve(records, left);
             }
+            #[expect(clippy::indexing_slicing, reason = "`Decoded` is a range of this body")]
             self.out.buffer(&body[start..end], epoch);
             self.out.push(parts.shifted_back(start as u32));
             self.next = Next {

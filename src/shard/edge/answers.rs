@@ -106,9 +106,10 @@ impl Edge {
         route.requests.bump(class(responded.status));
         let took = cx.now.mono.since(request.began);
         cx.metrics.general.request_time.at(kind).record(took);
-        match responded.framed.close {
-            true => self.end_after(&mut http1),
-            false => http1.on_response(),
+        if responded.framed.close {
+            self.end_after(&mut http1);
+        } else {
+            http1.on_response();
         }
         self.resume(http1, cx);
     }
@@ -170,9 +171,10 @@ impl Edge {
             }
             Remote::Gone => false,
         };
-        match wanted {
-            true => self.connections.put(http1),
-            false => self.close(http1, CloseReason::Client, cx),
+        if wanted {
+            self.connections.put(http1);
+        } else {
+            self.close(http1, CloseReason::Client, cx);
         }
     }
 
@@ -228,9 +230,10 @@ impl Edge {
             Written::All => {
                 self.responder.end(framed);
                 self.end_collection(&mut http1, id, cx);
-                match framed.close {
-                    true => http1.on_last_response(),
-                    false => http1.on_response(),
+                if framed.close {
+                    http1.on_last_response();
+                } else {
+                    http1.on_response();
                 }
             }
             Written::More | Written::Broken => {

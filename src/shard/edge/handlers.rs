@@ -367,11 +367,11 @@ fn options(
     let allowed = listed(methods);
     let mut response = Response::new(StatusCode::NO_CONTENT);
     response.checked("allow", allowed.as_bytes());
-    match is_preflight(request) {
-        true => cx
-            .responder
-            .respond_to_preflight(context, &allowed, response),
-        false => cx.responder.respond(context, response),
+    if is_preflight(request) {
+        cx.responder
+            .respond_to_preflight(context, &allowed, response)
+    } else {
+        cx.responder.respond(context, response)
     }
 }
 

@@ -344,9 +344,10 @@ impl Http1 {
 
     /// Sets the deadline of the present phase.
     pub(super) fn update_deadline(&mut self, settings: &HttpSettings, now: Instant) {
-        match self.has_started_request() {
-            true => drop(self.started.get_or_insert(now)),
-            false => self.started = None,
+        if self.has_started_request() {
+            self.started.get_or_insert(now);
+        } else {
+            self.started = None;
         }
         self.deadline = match (self.phase, self.started) {
             (Phase::Discarding | Phase::Lingering, _) => now.after(DISCARD_TIME),

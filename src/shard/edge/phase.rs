@@ -96,9 +96,10 @@ mod tests {
         let mut table = String::new();
         for phase in PHASES {
             for (event, from, to) in EVENTS {
-                let to = match from.contains(&phase) {
-                    true => format!("{to:?}"),
-                    false => "-".to_owned(),
+                let to = if from.contains(&phase) {
+                    format!("{to:?}")
+                } else {
+                    "-".to_owned()
                 };
                 table.push_str(&format!("{:<11}{event:<17}{to}\n", format!("{phase:?}")));
             }

@@ -82,9 +82,10 @@ impl Edge {
 
     fn read<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
         // What was pipelined behind the last answer comes before what the socket has.
-        let mut progress = match http1.has_pipelined() {
-            true => self.serve_received(&mut http1, &[], &mut rest_of(cx)),
-            false => Progress::More,
+        let mut progress = if http1.has_pipelined() {
+            self.serve_received(&mut http1, &[], &mut rest_of(cx))
+        } else {
+            Progress::More
         };
         let mut reads = 0;
         let mut ended = None;
@@ -236,9 +237,10 @@ impl Edge {
     /// The last response of a connection is written. A client that asked for the end sends no more;
     /// if the gateway is leaving, the client may not expect the end.
     pub(super) fn end_after(&self, http1: &mut Http1) {
-        match self.leaving.has_begun() {
-            true => http1.on_early_end(),
-            false => http1.on_last_response(),
+        if self.leaving.has_begun() {
+            http1.on_early_end();
+        } else {
+            http1.on_last_response();
         }
     }
 
@@ -254,9 +256,10 @@ impl Edge {
     /// Sends the response of a request that waited, and continues with what was pipelined behind
     /// it.
     pub(super) fn resume<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
-        match self.send_responses(&mut http1, cx) {
-            true => self.end_turn(http1, true, cx),
-            false => self.close(http1, CloseReason::Client, cx),
+        if self.send_responses(&mut http1, cx) {
+            self.end_turn(http1, true, cx);
+        } else {
+            self.close(http1, CloseReason::Client, cx);
         }
     }
 
@@ -316,9 +319,10 @@ impl Edge {
             Remote::Ended => http1.probe(cx.io),
             Remote::Gone => false,
         };
-        match wanted {
-            true => self.connections.put(http1),
-            false => self.close(http1, CloseReason::Client, cx),
+        if wanted {
+            self.connections.put(http1);
+        } else {
+            self.close(http1, CloseReason::Client, cx);
         }
     }
 
@@ -353,9 +357,10 @@ impl Edge {
     /// Reads on after a refusal, so that no reset overtakes the answer.
     fn discard<I: Io>(&mut self, mut http1: Box<Http1>, cx: &mut EdgeContext<'_, I>) {
         http1.end_writes(cx.io, cx.now.mono);
-        let why = match self.leaving.has_begun() {
-            true => CloseReason::Drain,
-            false => CloseReason::Refused,
+        let why = if self.leaving.has_begun() {
+            CloseReason::Drain
+        } else {
+            CloseReason::Refused
         };
         for _ in 0..READS_MAX {
             match cx.io.read(http1.socket()) {

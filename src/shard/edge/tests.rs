@@ -72,10 +72,12 @@ impl Io for Pipes {
     fn read(&mut self, socket: SocketId) -> Read<'_> {
         let pipe = self.pipes.get_mut(&socket).expect("an open socket");
         self.scratch = pipe.input.drain(..).collect();
-        match self.scratch.is_empty() {
-            true if pipe.gone => Read::Closed(None),
-            true => Read::Blocked,
-            false => Read::Bytes(&self.scratch),
+        if !self.scratch.is_empty() {
+            Read::Bytes(&self.scratch)
+        } else if pipe.gone {
+            Read::Closed(None)
+        } else {
+            Read::Blocked
         }
     }
 

@@ -33,13 +33,15 @@ impl Counted {
                 took,
                 wait,
                 records,
-            } => match records {
-                true => self.at(&broker).fetch_time.record(took),
-                false => self
-                    .at(&broker)
-                    .fetch_late
-                    .record(took.saturating_sub(wait)),
-            },
+            } => {
+                if records {
+                    self.at(&broker).fetch_time.record(took);
+                } else {
+                    self.at(&broker)
+                        .fetch_late
+                        .record(took.saturating_sub(wait));
+                }
+            }
             MetricEvent::Failed {
                 api, broker, error, ..
             } => {

@@ -122,9 +122,10 @@ impl BrokerSockets {
             readable: true,
             tls,
         });
-        match plain {
-            true => client.on_opened(id, now),
-            false => self.write(socket, client, io, now, outputs),
+        if plain {
+            client.on_opened(id, now);
+        } else {
+            self.write(socket, client, io, now, outputs);
         }
     }
 

@@ -35,10 +35,12 @@ impl Io for Pipe {
     fn read(&mut self, _: SocketId) -> Read<'_> {
         let piece = self.to_us.len().min(self.piece);
         self.scratch = self.to_us.drain(..piece).collect();
-        match self.scratch.is_empty() {
-            false => Read::Bytes(&self.scratch),
-            true if self.ended => Read::Closed(None),
-            true => Read::Blocked,
+        if !self.scratch.is_empty() {
+            Read::Bytes(&self.scratch)
+        } else if self.ended {
+            Read::Closed(None)
+        } else {
+            Read::Blocked
         }
     }
 

@@ -71,9 +71,10 @@ impl Pace {
     /// Records that a retry begins.
     pub(super) fn on_try(&mut self, now: Instant) {
         let quiet = now.since(self.at) >= REFILL_WAIT_MAX;
-        self.wait = match quiet || self.wait.is_zero() {
-            true => REFILL_WAIT_MIN,
-            false => (self.wait * 2).min(REFILL_WAIT_MAX),
+        self.wait = if quiet || self.wait.is_zero() {
+            REFILL_WAIT_MIN
+        } else {
+            (self.wait * 2).min(REFILL_WAIT_MAX)
         };
         self.at = now.after(self.wait);
     }
@@ -155,16 +156,17 @@ impl Degraded {
             .find(|(p, from, _)| *p == range.partition && (range.from..range.to).contains(from));
         let cause = cause.map(|(_, _, error)| format!(" ({error})"));
         let cause = cause.unwrap_or_default();
-        match range.is_open() {
-            true => format!(
+        if range.is_open() {
+            format!(
                 "partition {partition} from offset {} on{cause}",
                 range.from.0
-            ),
-            false => format!(
+            )
+        } else {
+            format!(
                 "partition {partition} offsets {} to {}{cause}",
                 range.from.0,
                 range.to.0 - 1
-            ),
+            )
         }
     }
 
@@ -181,19 +183,17 @@ impl Degraded {
         };
         let too_large =
             |error: &KafkaError| matches!(error, KafkaError::Records(RecordError::TooLarge(_)));
-        let what_to_do = match self.causes.iter().any(|(_, _, error)| too_large(error)) {
-            true => "raise kafka.batch_bytes_max and restart",
-            false => "delete these records, or restore the broker's copy of them",
+        let what_to_do = if self.causes.iter().any(|(_, _, error)| too_large(error)) {
+            "raise kafka.batch_bytes_max and restart"
+        } else {
+            "delete these records, or restore the broker's copy of them"
         };
-        let so = match replies {
-            true => {
-                "commands that they answer count as unanswered: their clients get 504, and a retry \
+        let so = if replies {
+            "commands that they answer count as unanswered: their clients get 504, and a retry \
                  is sent to the service again"
-            }
-            false => {
-                "keys that may be in them, keys that are not found and collections are answered \
+        } else {
+            "keys that may be in them, keys that are not found and collections are answered \
                  503 `cache-degraded`"
-            }
         };
         let named = named.join(", ");
         Some(format!(

@@ -36,31 +36,37 @@ impl Topic {
     ) {
         let first = self.degraded.undecodable.is_empty();
         self.degraded.on_cause(partition, from, error.clone());
-        let change = match to == from {
-            true => Change::Stuck { partition, from },
-            false => Change::Gap {
+        let change = if to == from {
+            Change::Stuck { partition, from }
+        } else {
+            Change::Gap {
                 partition,
                 from,
                 to,
                 reason: GapReason::Undecodable,
-            },
+            }
         };
         self.change(change, cx);
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         // A topic with projections is reported once, until the log no longer has any of the ranges.
-        let text = match self.degraded.kept {
-            true if first => self.degraded.describe_ranges(self.commands.is_some()),
-            true => None,
-            false if to == from => Some(format!(
+        let text = if self.degraded.kept {
+            if first {
+                self.degraded.describe_ranges(self.commands.is_some())
+            } else {
+                None
+            }
+        } else if to == from {
+            Some(format!(
                 "partition {} from offset {} on: {error}; nothing after it can be read",
                 partition.0, from.0
-            )),
-            false => Some(format!(
+            ))
+        } else {
+            Some(format!(
                 "partition {} offsets {} to {}: {error}; skipped",
                 partition.0,
                 from.0,
                 to.0.saturating_sub(1)
-            )),
+            ))
         };
         if let Some(text) = text {
             note(cx.out, Level::Warn, format!("{name}: {text}"));

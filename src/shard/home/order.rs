@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::log::{Batch, Block, Change, Cut, Next, Seq, Step, WindowBudget};
+use crate::log::{Batch, Block, Change, Cut, Next, OffsetRange, Seq, Step, WindowBudget};
 use crate::model::{HashSecret, LogTag, Offset, Partition, ShardId, UnixMillis};
 use crate::sse::{Encoder, Encoding};
 
@@ -213,9 +213,14 @@ impl Order {
                 self.cut.set(partition, Next::at(to));
             }
             if self.live {
-                let (after, time, place) = (&self.cut, self.time, (partition, from, to));
+                let (after, time) = (&self.cut, self.time);
+                let range = OffsetRange {
+                    partition,
+                    from,
+                    to,
+                };
                 let encoders = self.encoders.iter_mut();
-                let gaps = encoders.map(|e| e.gap(place, reason, &before, after, time));
+                let gaps = encoders.map(|e| e.gap(range, reason, &before, after, time));
                 blocks.extend(gaps.map(|block| Some(Arc::new(block))));
             }
         }

@@ -77,9 +77,12 @@ impl Partitions {
 
     /// Whether every partition has been read to its end, if `partition` is read up to `next`.
     pub(super) fn are_at_end(&self, order: &Order, partition: Partition, next: Offset) -> bool {
-        let at_end = |(p, part): (usize, &Part)| match p == partition.0 as usize {
-            true => next >= part.stable_end,
-            false => part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end,
+        let at_end = |(p, part): (usize, &Part)| {
+            if p == partition.0 as usize {
+                next >= part.stable_end
+            } else {
+                part.loaded_at.is_some() && order.next(Partition(p as u32)) >= part.stable_end
+            }
         };
         self.all.iter().enumerate().all(at_end)
     }

@@ -231,9 +231,10 @@ impl Topic {
         self.stop_reading_again(cx.client);
         self.degraded.on_open(cached || plan.holds_replies);
         // Its own streams can't be encoded, but other routes of the topic are served.
-        let encodings = match self.health.is_misconfigured() {
-            false => &plan.encodings[..],
-            true => &[],
+        let encodings = if self.health.is_misconfigured() {
+            &[]
+        } else {
+            &plan.encodings[..]
         };
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view, cx.client, cx.out);
@@ -447,12 +448,13 @@ fn position(order: Option<&Order>, parts: &[Part], partition: Partition) -> Opti
 /// A view whose config can't be read any more, with the one that was read last.
 fn with_known_config(view: Arc<TopicView>, known: &TopicView) -> Arc<TopicView> {
     let config = view.config.or(known.config);
-    match config == view.config {
-        true => view,
-        false => Arc::new(TopicView {
+    if config == view.config {
+        view
+    } else {
+        Arc::new(TopicView {
             config,
             ..(*view).clone()
-        }),
+        })
     }
 }
 

@@ -224,7 +224,7 @@ impl World {
                 }
             }
             Some(Need::CatchUp { .. }) if self.nodes[node].catch_ups.len() < 2 => {
-                self.start_catch_up(node)
+                self.start_catch_up(node);
             }
             _ => {}
         }
@@ -299,7 +299,7 @@ impl World {
             match need {
                 Need::CatchUp { question, from, .. } => members.push((question, from)),
                 Need::EpochCheck { question, .. } => {
-                    peer.feed.on_epochs_checked(question, Some(&[]), peer.now)
+                    peer.feed.on_epochs_checked(question, Some(&[]), peer.now);
                 }
                 Need::Page { .. } | Need::Cancel { .. } => {
                     unreachable!("the topic is not compacted, and no cancel is kept")
@@ -440,9 +440,10 @@ impl World {
         for client in 0..self.clients.len() {
             self.cut_off(client);
             let this = &self.clients[client];
-            match self.log.compacted {
-                true => this.view.check_newest(&self.log, this.key, this.start),
-                false => this.view.check_whole(&self.log, this.key),
+            if self.log.compacted {
+                this.view.check_newest(&self.log, this.key, this.start);
+            } else {
+                this.view.check_whole(&self.log, this.key);
             }
         }
     }

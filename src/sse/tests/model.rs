@@ -273,10 +273,7 @@ impl Pipe {
 
 impl Sink for Pipe {
     fn room(&self) -> usize {
-        match self.honest {
-            true => self.left,
-            false => usize::MAX,
-        }
+        if self.honest { self.left } else { usize::MAX }
     }
 
     fn take(&mut self, slices: &[IoSlice<'_>]) -> Taken {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::model::{EPOCH, Peer, Pipe, Rec, TAG, at, batch, cut, exchange, rec, set, settings};
 use super::parser::{Dispatch, Stream, parse};
-use crate::log::{Change, Cut, EventId, GapReason, Notice, Progress};
+use crate::log::{Change, Cut, EventId, GapReason, Notice, OffsetRange, Progress};
 use crate::model::{Etag, LogTag, Offset, Partition, UnixMillis};
 use crate::sse::{
     CatchUpId, Delivery, FeedSettings, Need, PageCursor, PageEntry, Slow, Start, StreamQuestion,
@@ -595,9 +595,12 @@ fn a_gap_in_the_log_reaches_every_filter() {
     let (partition, from, to) = (Partition(0), Offset(3), Offset(4));
     let (reason, time) = (GapReason::Undecodable, peer.now.wall);
     let after = cut(&[4]);
-    let block = peer
-        .encoder
-        .gap((partition, from, to), reason, &cut(&[3]), &after, time);
+    let range = OffsetRange {
+        partition,
+        from,
+        to,
+    };
+    let block = peer.encoder.gap(range, reason, &cut(&[3]), &after, time);
     let change = Change::Gap {
         partition,
         from,

@@ -86,12 +86,11 @@ fn every_state_and_event() {
         writeln!(table, "{event}").expect("a String takes all");
         for mut state in states() {
             let before = name(&state);
-            let after = match act(&mut state) {
-                true => name(&state),
-                false => {
-                    assert_eq!(name(&state), before, "{event} changes what it refuses");
-                    "-".to_owned()
-                }
+            let after = if act(&mut state) {
+                name(&state)
+            } else {
+                assert_eq!(name(&state), before, "{event} changes what it refuses");
+                "-".to_owned()
             };
             writeln!(table, "    {before:<18} => {after}").expect("a String takes all");
         }

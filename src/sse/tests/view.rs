@@ -21,9 +21,10 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn append(&mut self, arg: u64) {
         let key = (arg % 5) as usize;
-        let partition = match self.compacted {
-            true => key % 4 % self.partitions.len(),
-            false => (arg / 5) as usize % self.partitions.len(),
+        let partition = if self.compacted {
+            key % 4 % self.partitions.len()
+        } else {
+            (arg / 5) as usize % self.partitions.len()
         };
         // A hole now and then: compaction, transaction markers.
         let offset = self.ends[partition] + u64::from(arg.is_multiple_of(7)) * 3;

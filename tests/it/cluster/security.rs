@@ -177,9 +177,12 @@ pub fn properties(certificates: &Certificates) -> String {
 
 /// Escapes characters beyond ASCII, because some readers of properties files use Latin-1.
 fn escaped(text: &str) -> String {
-    let each = text.chars().map(|c| match c.is_ascii() {
-        true => c.to_string(),
-        false => format!("\\u{:04x}", c as u32),
+    let each = text.chars().map(|c| {
+        if c.is_ascii() {
+            c.to_string()
+        } else {
+            format!("\\u{:04x}", c as u32)
+        }
     });
     each.collect()
 }

@@ -28,7 +28,7 @@ impl Process {
     fn start(shell: &str, stderr: impl Into<Stdio>) -> Self {
         let app = App::new(development());
         app.produce(&app.items).keyed([("a", "1")]);
-        let (_folder, path) = config_file(&app.config(2, ""));
+        let (folder, path) = config_file(&app.config(2, ""));
         // The log can't report the ports, so choose them here.
         let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let [listen, admin] = ports.map(|port| port.local_addr().expect("bound"));
@@ -50,7 +50,7 @@ impl Process {
             child,
             listen,
             admin,
-            _folder,
+            _folder: folder,
         };
         process.until("it serves", || {
             let ready = process.try_admin("/readyz");

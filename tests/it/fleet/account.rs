@@ -328,11 +328,14 @@ impl Account {
             .flatten()
             .filter(|it| it.made.0 < arrived);
         let seconds = &mut self.tally.seconds;
-        let cause = match before.clone().any(|it| !it.retry) {
-            true => &mut seconds.unread,
-            false if before.any(|it| it.retry) => &mut seconds.retry,
-            false if earlier.iter().any(again) => &mut seconds.given_up,
-            false => &mut seconds.overlapping,
+        let cause = if before.clone().any(|it| !it.retry) {
+            &mut seconds.unread
+        } else if before.any(|it| it.retry) {
+            &mut seconds.retry
+        } else if earlier.iter().any(again) {
+            &mut seconds.given_up
+        } else {
+            &mut seconds.overlapping
         };
         *cause += 1;
     }

@@ -77,16 +77,13 @@ impl Account {
         }
         let kept = !reply.retry;
         self.end(attempt, Fate::Answered { replayed, kept }, now);
-        match kept {
-            true => {
-                self.tally.answered += 1;
-                self.tally.replayed += u64::from(replayed);
-                Verdict::Final
-            }
-            false => {
-                self.tally.retry += 1;
-                Verdict::Again
-            }
+        if kept {
+            self.tally.answered += 1;
+            self.tally.replayed += u64::from(replayed);
+            Verdict::Final
+        } else {
+            self.tally.retry += 1;
+            Verdict::Again
         }
     }
 

@@ -173,9 +173,10 @@ impl Caller {
         }
         let request = self.todo.front().expect("something is left");
         let attempt = account.begin(request, (gateway, world.gateways[gateway].life));
-        let patience = match storm && world.random.one_in(2) {
-            true => world.random.within(5, 600),
-            false => 5_000,
+        let patience = if storm && world.random.one_in(2) {
+            world.random.within(5, 600)
+        } else {
+            5_000
         };
         self.last = Some(gateway);
         self.trying = Some(Try {
@@ -204,9 +205,10 @@ impl Caller {
         };
         let random = &mut world.random;
         if !trying.unsent.is_empty() {
-            let some = match random.one_in(3) {
-                true => random.within(1, trying.unsent.len() as u64) as usize,
-                false => trying.unsent.len(),
+            let some = if random.one_in(3) {
+                random.within(1, trying.unsent.len() as u64) as usize
+            } else {
+                trying.unsent.len()
             };
             let bytes: Vec<u8> = trying.unsent.drain(..some).collect();
             pipe.send(&bytes);

@@ -241,9 +241,10 @@ fn caller(number: u64, random: &mut Random) -> Caller {
             2 => format!("/notes/{id}"),
             _ => format!("/accounts/{id}"),
         };
-        let body = match shared {
-            true => format!("amount {}", random.below(2)),
-            false => format!("command {number}-{n}"),
+        let body = if shared {
+            format!("amount {}", random.below(2))
+        } else {
+            format!("command {number}-{n}")
         };
         Request {
             route,

@@ -207,9 +207,10 @@ impl Service {
         if storm && world.random.one_in(15) {
             return true;
         }
-        let delay = match world.random.one_in(self.habits.slow) {
-            true => world.random.below(3_000),
-            false => 0,
+        let delay = if world.random.one_in(self.habits.slow) {
+            world.random.below(3_000)
+        } else {
+            0
         };
         let due = world.now.mono.after(Duration::from_millis(delay));
         let retry = self.habits.retries && storm && world.random.one_in(6);

@@ -170,9 +170,10 @@ impl Streams {
                 let key = format!("k{}", (at + 4 * world.random.below(2)) % KEYS.max(8));
                 let delete = self.kind == Kind::Snapshot && world.random.one_in(6);
                 // Some are larger than a chunk.
-                let width = match world.random.one_in(50) {
-                    true => world.random.within(1, 20_000) as usize,
-                    false => 1,
+                let width = if world.random.one_in(50) {
+                    world.random.within(1, 20_000) as usize
+                } else {
+                    1
                 };
                 let value = format!("{key} {:0width$}", self.written);
                 let value = (!delete).then(|| Bytes::from(value));

@@ -143,9 +143,10 @@ fn one_command(key: &str, tries: &[&Attempt], found: &[&InLog], verdict: &mut Ve
         .map(|it| it.peer)
         .collect();
     if found.len() > 1 {
-        match found.len() <= may_have.len() {
-            true => verdict.twins += 1,
-            false => add(Kind::Doubled, "more records than gateways that may have"),
+        if found.len() <= may_have.len() {
+            verdict.twins += 1;
+        } else {
+            add(Kind::Doubled, "more records than gateways that may have");
         }
     }
 }

@@ -142,9 +142,10 @@ fn read(reader: usize, peers: &[SocketAddr], shared: &Shared) {
     let mut id = String::new();
     while !shared.over.load(Ordering::Relaxed) {
         let address = peers[peer];
-        let mut stream = match id.is_empty() {
-            true => Events::open(address, "/events"),
-            false => Events::resume(address, "/events", &id),
+        let mut stream = if id.is_empty() {
+            Events::open(address, "/events")
+        } else {
+            Events::resume(address, "/events", &id)
         };
         // Some streams are cut at once, some after some events, some after a long time.
         let cut = if stays { u64::MAX } else { random() % 150 };

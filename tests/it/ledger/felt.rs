@@ -105,9 +105,10 @@ pub fn waits(asked: &[Command], appended: &[Command]) -> Vec<Wait> {
     all.sort_unstable(); // What is asked and there within a millisecond has not waited.
     let (mut waiting, mut waits) = (BTreeMap::new(), Vec::new());
     for (at, is_record, client) in all {
-        match is_record {
-            false => drop(waiting.entry(client).or_insert(at)),
-            true => waits.extend(waiting.remove(&client).map(|since| (since, at))),
+        if is_record {
+            waits.extend(waiting.remove(&client).map(|since| (since, at)));
+        } else {
+            waiting.entry(client).or_insert(at);
         }
     }
     waits

@@ -268,7 +268,7 @@ impl World {
                 .clients
                 .iter()
                 .chain(&self.readers)
-                .any(|it| it.is_finished());
+                .any(JoinHandle::is_finished);
             assert!(!ended, "a client has failed: see above");
             assert!(!self.service.is_finished(), "the service has failed");
             std::thread::sleep(Duration::from_millis(20));

@@ -274,9 +274,10 @@ pub fn a_service_that_applied_nothing_lets_the_key_be_tried_again(ground: &Groun
     let app = App::new(ground);
     let mut first = true;
     let service = app.service(move |_| {
-        Some(match std::mem::take(&mut first) {
-            true => Reply::new(503, "not now").header("retry", "true"),
-            false => Reply::new(200, "now"),
+        Some(if std::mem::take(&mut first) {
+            Reply::new(503, "not now").header("retry", "true")
+        } else {
+            Reply::new(200, "now")
         })
     });
     let gateway = app.gateway(2);

@@ -292,9 +292,10 @@ pub fn a_stream_goes_on_at_another_peer(ground: &Ground) {
         }
         let id = stream.last_event_id().to_owned();
         let peer = &peers[round % peers.len()];
-        stream = match id.is_empty() {
-            true => Events::open(peer.address(), "/events/all"),
-            false => Events::resume(peer.address(), "/events/all", &id),
+        stream = if id.is_empty() {
+            Events::open(peer.address(), "/events/all")
+        } else {
+            Events::resume(peer.address(), "/events/all", &id)
         };
     }
     let written = writing.join().expect("kcat writes");
@@ -365,17 +366,21 @@ pub fn a_snapshot_goes_on_at_another_peer(ground: &Ground) {
         // While the reader is disconnected, keys change and keys are deleted.
         let news: Vec<_> = (0..40)
             .map(|n| (format!("k{}", (n * 7 + round) % 300), n % 4 == 0))
-            .map(|(key, gone)| match gone {
-                true => (key, String::new()),
-                false => (key.clone(), format!("{key}={round}")),
+            .map(|(key, gone)| {
+                if gone {
+                    (key, String::new())
+                } else {
+                    (key.clone(), format!("{key}={round}"))
+                }
             })
             .collect();
         app.produce(&app.items)
             .keyed(news.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         let peer = &peers[round % 2];
-        stream = match id.is_empty() {
-            true => Events::open(peer.address(), "/items-now"),
-            false => Events::resume(peer.address(), "/items-now", &id),
+        stream = if id.is_empty() {
+            Events::open(peer.address(), "/items-now")
+        } else {
+            Events::resume(peer.address(), "/items-now", &id)
         };
     }
     let mut truth = BTreeMap::new();

@@ -226,9 +226,10 @@ fn explain(error: &KafkaError, advertised: bool, access: &Access) -> String {
         other => return other.to_string(),
     };
     let separator = if help.is_empty() { "" } else { "; " };
-    match advertised {
-        true => format!("{error}{separator}{help}; {ADVERTISED}"),
-        false => format!("{error}{separator}{help}"),
+    if advertised {
+        format!("{error}{separator}{help}; {ADVERTISED}")
+    } else {
+        format!("{error}{separator}{help}")
     }
 }
 

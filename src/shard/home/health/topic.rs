@@ -467,16 +467,14 @@ fn advice(plan: &TopicPlan, view: &TopicView) -> Option<String> {
                     retention as endless; allow DescribeConfigs on it";
         return read.then(|| text.into());
     };
-    let text = match compacted {
-        true if plan.holds_replies => {
-            "it is compacted, so a newer reply hides an older one and its retries run again; set \
-             its cleanup.policy to delete"
-        }
-        false if plan.queried => {
-            "it is not compacted, so queries forget what retention takes; set its cleanup.policy \
-             to compact if they should not"
-        }
-        _ => return None,
+    let text = if compacted && plan.holds_replies {
+        "it is compacted, so a newer reply hides an older one and its retries run again; set its \
+         cleanup.policy to delete"
+    } else if !compacted && plan.queried {
+        "it is not compacted, so queries forget what retention takes; set its cleanup.policy to \
+         compact if they should not"
+    } else {
+        return None;
     };
     Some(text.into())
 }

@@ -283,12 +283,13 @@ impl Closed {
         // Metadata and configs report the end of such causes by themselves. For others a command
         // must find out, and balancers send none to a process that is never ready.
         let told = matches!(self.denial, Denial::TopicRight) || self.is_by_config();
-        match told || self.probe_at > now {
-            true => (CheckState::Blocked, text),
-            false => (
+        if told || self.probe_at > now {
+            (CheckState::Blocked, text)
+        } else {
+            (
                 CheckState::Degraded,
                 format!("{text}; the next command finds out whether that is still so"),
-            ),
+            )
         }
     }
 }

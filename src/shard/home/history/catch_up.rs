@@ -90,9 +90,10 @@ impl CatchUp {
             let start = log_start.get(partition);
             reached.set(
                 partition,
-                match start.offset > lowest.offset {
-                    true => start,
-                    false => lowest,
+                if start.offset > lowest.offset {
+                    start
+                } else {
+                    lowest
                 },
             );
         }
@@ -171,10 +172,7 @@ impl CatchUp {
                 // If not even the start of the next batch is known, all up to the end is a gap.
                 // Otherwise the members would wait for ever.
                 let end = self.target.1.get(read.partition).offset;
-                let to = match to == from {
-                    true => end.max(from.next()),
-                    false => to,
-                };
+                let to = if to == from { end.max(from.next()) } else { to };
                 gap(read, from, to, GapReason::Undecodable)
             }
             Event::OutOfRange {
@@ -328,14 +326,15 @@ impl CatchUp {
         self.stop(at.handle, at.client);
         let (catch_up, (seq, cut)) = (self.number, self.target);
         for Share { shard, .. } in self.shares {
-            let end = match met {
-                true => FeedMessage::CatchUpEnd {
+            let end = if met {
+                FeedMessage::CatchUpEnd {
                     incarnation,
                     catch_up,
                     seq,
                     cut: cut.clone(),
-                },
-                false => FeedMessage::CatchUpStalled { catch_up },
+                }
+            } else {
+                FeedMessage::CatchUpStalled { catch_up }
             };
             at.to_feed(shard, end);
         }
