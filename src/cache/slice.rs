@@ -216,9 +216,10 @@ impl Slice {
     /// When [`Self::expire`] next has work, by the wall clock.
     #[must_use]
     pub fn next_expiry(&self) -> Option<UnixMillis> {
-        match self.below_floor {
-            true => Some(UnixMillis(i64::MIN)),
-            false => self.ledger.order.next_due(),
+        if self.below_floor {
+            Some(UnixMillis(i64::MIN))
+        } else {
+            self.ledger.order.next_due()
         }
     }
 

@@ -424,10 +424,10 @@ impl Projections {
     /// Ends the waits whose deadline has passed.
     fn end_waits(&mut self, now: Instant, out: &mut Outbox) {
         while let Some(request) = self.deferred.next_expired(now) {
-            if let Deferred::CatchUpEnd(topic, catch_up, ..) = request {
-                if let Some(feed) = self.feed_mut(topic) {
-                    feed.on_catch_up_stalled(CatchUpId(catch_up));
-                }
+            if let Deferred::CatchUpEnd(topic, catch_up, ..) = request
+                && let Some(feed) = self.feed_mut(topic)
+            {
+                feed.on_catch_up_stalled(CatchUpId(catch_up));
             }
             request.reject(out);
         }
