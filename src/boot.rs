@@ -23,7 +23,7 @@ use crate::metrics::{AcceptRefusal, Check, CheckState, ShardReport};
 use crate::model::ShardId;
 use crate::reactor::{Clock, Plan, ReactorError, Running, start};
 use crate::shard::{
-    ClientTotals, ClusterIndex, ClusterMessage, ControlMessage, HomeMessage, Layout, Level,
+    ClientTotals, ClusterId, ClusterMessage, ControlMessage, HomeMessage, Layout, Level,
     ListenerId, Message, Note, NumbersExhausted, RandomKey, Registry, Shard, ShardMessage,
     ShardSetup, Snapshot,
 };
@@ -290,7 +290,7 @@ struct Control {
     pending: PendingReports,
     /// The last salted password of each cluster (SCRAM). Salting is slow on purpose, so the result
     /// is kept.
-    salted: tokio::sync::Mutex<HashMap<ClusterIndex, Salted>>,
+    salted: tokio::sync::Mutex<HashMap<ClusterId, Salted>>,
     descriptors: Descriptors,
     descriptors_short: Crowding,
     totals: Arc<ClientTotals>,
@@ -542,7 +542,7 @@ impl Control {
     }
 
     /// Sends one cluster's tokens to all homes. Never returns.
-    async fn tokens_of(&self, cluster: ClusterIndex, mut tokens: Tokens) {
+    async fn tokens_of(&self, cluster: ClusterId, mut tokens: Tokens) {
         let brokers = self.snapshot.cluster_keys(cluster).brokers();
         let mut missing = false;
         loop {
@@ -565,7 +565,7 @@ impl Control {
     /// Salts a cluster's password (SCRAM) on a thread of its own, because it takes milliseconds.
     /// One salting runs at a time: all shards request the same one when they start, and the first
     /// result serves them all.
-    async fn salt(&self, shard: ShardId, cluster: ClusterIndex, request: SaltRequest) {
+    async fn salt(&self, shard: ShardId, cluster: ClusterId, request: SaltRequest) {
         let mut all = self.salted.lock().await;
         let known = all.get(&cluster).filter(|it| it.answers(&request));
         let salted = match known {

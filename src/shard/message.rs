@@ -18,8 +18,7 @@ use crate::model::{
 use crate::route::{Failure, Refused};
 use crate::sse::StreamQuestion;
 
-use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
-use crate::model::TopicId;
+use super::snapshot::{ClusterId, Snapshot, TopicId};
 
 /// What a shard receives, by the part of it that receives it.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub enum Message {
     /// To the home of a topic, or to a shard's client of a cluster.
     Home(HomeMessage),
     /// To a shard's projection of the topic.
-    Projection(TopicIndex, ProjectionMessage),
+    Projection(TopicId, ProjectionMessage),
     /// To one exchange of the shard's clients.
     Edge(ExchangeId, EdgeMessage),
 }
@@ -63,20 +62,20 @@ pub enum ControlMessage {
     Note(Note),
     /// Salt the password for a cluster's brokers. This takes milliseconds, which a turn does not
     /// have. Answered by [`ClusterMessage::Salted`].
-    Salt(ClusterIndex, Box<SaltRequest>),
+    Salt(ClusterId, Box<SaltRequest>),
 }
 
 /// What a home receives.
 #[derive(Debug)]
 pub enum HomeMessage {
     /// About a cluster.
-    Cluster(ClusterIndex, ClusterMessage),
+    Cluster(ClusterId, ClusterMessage),
     /// A command for a route whose topics are at home here. Answered by [`EdgeMessage::Answer`].
     Command(Box<CommandRequest>),
     /// A waiting client has disconnected. Its command stays in flight.
     CancelCommand {
         /// The replies topic of the route.
-        topic: TopicIndex,
+        topic: TopicId,
         /// The command.
         key: CommandKey,
         /// The exchange that no longer waits.
@@ -85,7 +84,7 @@ pub enum HomeMessage {
     /// About one incarnation of a topic at home here. Ignored if it is not the present one.
     Topic {
         /// The topic.
-        topic: TopicIndex,
+        topic: TopicId,
         /// The number of the incarnation.
         incarnation: u32,
         /// What the home receives.
@@ -326,9 +325,9 @@ pub struct Incarnation {
 pub struct CommandRequest {
     /// The exchange that gets the answer.
     pub exchange: ExchangeId,
-    /// Where its record goes.
+    /// The topic that the record is produced to.
     pub topic: TopicId,
-    /// Where its reply comes from. Both topics are at home there.
+    /// The topic that the reply is read from. The receiver is the home of both.
     pub replies: TopicId,
     /// K.
     pub key: CommandKey,

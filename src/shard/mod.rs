@@ -44,9 +44,7 @@ pub use message::{
 pub use random::RandomKey;
 pub use registry::{NumbersExhausted, Registry};
 pub use setup::{ClusterSecurity, ShardSetup};
-pub use snapshot::{
-    ClusterIndex, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicIndex,
-};
+pub use snapshot::{ClusterId, CommandPlan, Layout, QueryPlan, Snapshot, StreamPlan, TopicId};
 pub use topic_plan::TopicPlan;
 pub use totals::ClientTotals;
 

@@ -9,7 +9,7 @@ use super::io::Outputs;
 use super::message::{
     ControlMessage, EdgeMessage, HomeMessage, Level, Message, Note, ProjectionMessage,
 };
-use super::snapshot::TopicIndex;
+use super::snapshot::TopicId;
 
 /// Messages of one turn. Between two shards they keep their order. The driver bounds what waits
 /// for a full inbox.
@@ -40,7 +40,7 @@ impl Outbox {
     pub(super) fn to_projection(
         &mut self,
         shard: ShardId,
-        topic: TopicIndex,
+        topic: TopicId,
         message: ProjectionMessage,
     ) {
         self.send(shard, Message::Projection(topic, message));

@@ -25,7 +25,7 @@ use super::message::{
     ProjectionMessage, Standing,
 };
 use super::outbox::Outbox;
-use super::snapshot::{Layout, Snapshot, TopicIndex};
+use super::snapshot::{Layout, Snapshot, TopicId};
 use super::topic_feed::{Route, TopicFeed};
 use super::wait_queue::WaitQueue;
 
@@ -74,16 +74,16 @@ pub(super) enum Deferred {
     /// A piece of a collection.
     Scan(ExchangeId, Option<(KeyHash, Box<[u8]>)>),
     /// A piece of *changes*.
-    Changes(TopicIndex, Box<ChangesRequest>),
+    Changes(TopicId, Box<ChangesRequest>),
     /// The end of a catch-up read.
-    CatchUpEnd(TopicIndex, u32, Seq, Cut),
+    CatchUpEnd(TopicId, u32, Seq, Cut),
 }
 
 /// What a deferred request belongs to. It has at most one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum DeferredFor {
     Exchange(ExchangeId),
-    CatchUp(TopicIndex, u32),
+    CatchUp(TopicId, u32),
 }
 
 /// Every topic of the snapshot on this shard.
@@ -96,7 +96,7 @@ pub(super) struct Projections {
     /// By topic: the state that its home reported.
     standing: Vec<Standing>,
     /// Requests that name a seq of a topic's present incarnation that is not applied yet.
-    deferred: WaitQueue<DeferredFor, (TopicIndex, Seq), Deferred>,
+    deferred: WaitQueue<DeferredFor, (TopicId, Seq), Deferred>,
     attention: Attention,
 }
 
@@ -137,12 +137,12 @@ impl Projections {
     }
 
     /// The home reports the state of a topic.
-    pub(super) fn on_standing(&mut self, topic: TopicIndex, standing: Standing) {
+    pub(super) fn on_standing(&mut self, topic: TopicId, standing: Standing) {
         self.standing[usize::from(topic.0)] = standing;
     }
 
     /// Why a topic that is not live can't be used.
-    pub(super) fn not_live(&self, topic: TopicIndex) -> Failure {
+    pub(super) fn not_live(&self, topic: TopicId) -> Failure {
         match self.standing[usize::from(topic.0)].blocked {
             Some(_) => Failure::TopicUnavailable,
             None => Failure::NotReady,
@@ -150,25 +150,25 @@ impl Projections {
     }
 
     /// The same as [`Self::not_live`], with its cause.
-    pub(super) fn why_not_live(&self, topic: TopicIndex) -> Refused {
+    pub(super) fn why_not_live(&self, topic: TopicId) -> Refused {
         let blocked = self.standing[usize::from(topic.0)].blocked;
         blocked.map_or_else(|| Failure::NotReady.into(), Blocked::refused)
     }
 
     /// Seconds since the brokers last confirmed all of a topic, if that is longer than usual
     /// (`Age`, RFC 9111 5.1).
-    pub(super) fn age(&self, topic: TopicIndex, now: Instant) -> Option<u64> {
+    pub(super) fn age(&self, topic: TopicId, now: Instant) -> Option<u64> {
         let since = self.standing[usize::from(topic.0)].stale_since?;
         Some(now.since(since).as_secs())
     }
 
     /// Whether the topic has more partitions than when its incarnation began.
-    pub(super) fn has_grown(&self, topic: TopicIndex) -> bool {
+    pub(super) fn has_grown(&self, topic: TopicId) -> bool {
         self.standing[usize::from(topic.0)].grown
     }
 
     /// Whether any slice of the topic, on any shard, is known to be full.
-    pub(super) fn is_full(&self, topic: TopicIndex) -> bool {
+    pub(super) fn is_full(&self, topic: TopicId) -> bool {
         self.standing[usize::from(topic.0)].full
     }
 
@@ -193,31 +193,31 @@ impl Projections {
     }
 
     /// Every topic that has begun to load.
-    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicIndex, &Projection)> {
+    pub(super) fn indexed(&self) -> impl Iterator<Item = (TopicId, &Projection)> {
         let topics = self.topics.iter().enumerate();
-        topics.filter_map(|(i, projection)| Some((TopicIndex(i as u16), projection.as_ref()?)))
+        topics.filter_map(|(i, projection)| Some((TopicId(i as u16), projection.as_ref()?)))
     }
 
     /// A topic, once it has begun to load.
-    pub(super) fn get(&self, topic: TopicIndex) -> Option<&Projection> {
+    pub(super) fn get(&self, topic: TopicId) -> Option<&Projection> {
         self.topics[usize::from(topic.0)].as_ref()
     }
 
     /// The same, mutable. The topic is visited in this turn.
-    pub(super) fn get_mut(&mut self, topic: TopicIndex) -> Option<&mut Projection> {
+    pub(super) fn get_mut(&mut self, topic: TopicId) -> Option<&mut Projection> {
         self.attention.changed.insert(usize::from(topic.0));
         self.topics[usize::from(topic.0)].as_mut()
     }
 
     /// The streams of a topic, once it is live.
-    pub(super) fn feed_mut(&mut self, topic: TopicIndex) -> Option<&mut Feed> {
+    pub(super) fn feed_mut(&mut self, topic: TopicId) -> Option<&mut Feed> {
         self.get_mut(topic)?.feed_mut()
     }
 
     /// A message to the streams of a topic.
     pub(super) fn on_feed_message(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         message: FeedMessage,
         now: Now,
         out: &mut Outbox,
@@ -289,22 +289,22 @@ impl Projections {
         self.attention.pending.len()
     }
 
-    pub(super) fn next_pending(&mut self) -> Option<TopicIndex> {
+    pub(super) fn next_pending(&mut self) -> Option<TopicId> {
         let place = self.attention.pending.pop()?;
-        Some(TopicIndex(place as u16))
+        Some(TopicId(place as u16))
     }
 
     /// Puts a topic whose streams were not served to the end behind the others.
-    pub(super) fn still_pending(&mut self, topic: TopicIndex) {
+    pub(super) fn still_pending(&mut self, topic: TopicId) {
         self.attention.pending.insert(usize::from(topic.0));
     }
 
     /// The next topic of which the home does not know what is applied here.
-    pub(super) fn next_unreported(&mut self) -> Option<(TopicIndex, &mut Projection)> {
+    pub(super) fn next_unreported(&mut self) -> Option<(TopicId, &mut Projection)> {
         let place = self.attention.unreported.pop()?;
         let projection = self.topics[place].as_mut();
         let projection = projection.expect("an open topic stays open");
-        Some((TopicIndex(place as u16), projection))
+        Some((TopicId(place as u16), projection))
     }
 
     /// Whether another turn has something to do at once.
@@ -325,7 +325,7 @@ impl Projections {
     /// end.
     pub(super) fn on_open(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         incarnation: Arc<Incarnation>,
         out: &mut Outbox,
     ) -> bool {
@@ -373,7 +373,7 @@ impl Projections {
     /// not open.
     pub(super) fn apply(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         step: &Arc<Step>,
         now: Now,
         out: &mut Outbox,
@@ -396,7 +396,7 @@ impl Projections {
     /// Answers a request once its seq is applied, which may be now.
     pub(super) fn answer_at(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         (incarnation, seq): (u32, Seq),
         deadline: Instant,
         request: Deferred,
@@ -444,7 +444,7 @@ impl Projections {
     }
 
     /// The end of the log is reached: queries and streams may use the topic.
-    pub(super) fn on_live(&mut self, topic: TopicIndex, log_start: Cut) {
+    pub(super) fn on_live(&mut self, topic: TopicId, log_start: Cut) {
         let plan = self.snapshot.topic(topic);
         let settings = &self.snapshot.config.settings.streams;
         self.attention.changed.insert(usize::from(topic.0));
@@ -690,7 +690,7 @@ impl Projection {
 }
 
 /// Every seq of a topic.
-const fn all_seqs(topic: TopicIndex) -> RangeInclusive<(TopicIndex, Seq)> {
+const fn all_seqs(topic: TopicId) -> RangeInclusive<(TopicId, Seq)> {
     (topic, Seq(0))..=(topic, Seq(u64::MAX))
 }
 
@@ -714,7 +714,7 @@ impl Deferred {
 }
 
 fn changed(
-    topic: TopicIndex,
+    topic: TopicId,
     question: StreamQuestion,
     piece: Option<Box<ChangesPiece>>,
     out: &mut Outbox,
@@ -723,3 +723,7 @@ fn changed(
     let shard = question.exchange.shard;
     out.to_projection(shard, topic, ProjectionMessage::Feed(changed));
 }
+
+#[cfg(test)]
+#[path = "projection_tests.rs"]
+mod tests;

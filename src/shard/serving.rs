@@ -20,7 +20,7 @@ use super::outbox::Outbox;
 use super::projection::{Deferred, Projections};
 use super::random::SecureRandom;
 use super::setup::ShardSetup;
-use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use super::snapshot::{ClusterId, Snapshot, TopicId};
 
 /// The three sides, and what they share.
 #[derive(Debug)]
@@ -320,7 +320,7 @@ impl Serving {
 
     fn on_projection_message<I: Io>(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         message: ProjectionMessage,
         cx: &mut TurnContext<'_, I>,
     ) {
@@ -399,7 +399,7 @@ impl Serving {
         (&mut self.edge, edge_cx)
     }
 
-    fn cluster(&mut self, index: ClusterIndex) -> &mut Cluster {
+    fn cluster(&mut self, index: ClusterId) -> &mut Cluster {
         &mut self.home.clusters()[usize::from(index.0)]
     }
 

@@ -10,10 +10,8 @@ use std::sync::Arc;
 
 use crate::config::{BrokerAddress, ClusterConfig, ClusterIndex as ConfigIndex, ClusterKeys};
 use crate::config::{CommandRoute, Config, KafkaSasl, KafkaTls, QueryRoute, StreamRoute};
-use crate::model::{
-    ClusterId, Id as _, IdTable, LogIdentity, RouteId, ShardId, TopicId, TopicName,
-};
-pub use crate::model::{ClusterId as ClusterIndex, TopicId as TopicIndex};
+pub use crate::model::{ClusterId, TopicId};
+use crate::model::{Id as _, IdTable, LogIdentity, RouteId, ShardId, TopicName};
 
 use super::registry::{NumbersExhausted, Registry};
 use super::topic_plan::{Link, TopicPlan};

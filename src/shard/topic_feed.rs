@@ -14,12 +14,12 @@ use super::message::{
     TopicMessage,
 };
 use super::outbox::Outbox;
-use super::snapshot::{Layout, TopicIndex};
+use super::snapshot::{Layout, TopicId};
 
 /// Where a topic's streams send what they need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
-    pub(super) topic: TopicIndex,
+    pub(super) topic: TopicId,
     pub(super) incarnation: u32,
     pub(super) home: ShardId,
     pub(super) layout: Layout,

@@ -8,13 +8,13 @@ use crate::kafka::{Client, KafkaError, LinkId};
 use crate::model::Now;
 use crate::shard::ciphertext::{Flushed, flush};
 use crate::shard::io::{Io, Open, OpenTicket, Outputs, Part, Read, SocketId, Write};
-use crate::shard::snapshot::ClusterIndex;
+use crate::shard::snapshot::ClusterId;
 use crate::tls::{Blame, Connector, Session, TlsError};
 
 /// The client's sockets: a handful per broker.
 #[derive(Debug)]
 pub(in crate::shard) struct BrokerSockets {
-    cluster: ClusterIndex,
+    cluster: ClusterId,
     open: Vec<BrokerSocket>,
     tls: Option<Connector>,
     /// How messages name the cluster's settings.
@@ -59,7 +59,7 @@ const PLAIN_BYTES_KEPT: usize = 128 << 10;
 impl BrokerSockets {
     /// No sockets yet, for connections to one cluster.
     pub(in crate::shard) fn new(
-        cluster: ClusterIndex,
+        cluster: ClusterId,
         tls: Option<Connector>,
         keys: ClusterKeys,
     ) -> Self {
@@ -74,8 +74,8 @@ impl BrokerSockets {
     }
 
     /// The cluster that a ticket belongs to.
-    pub(in crate::shard) const fn cluster_of(ticket: OpenTicket) -> ClusterIndex {
-        ClusterIndex((ticket.0 >> 32) as u8)
+    pub(in crate::shard) const fn cluster_of(ticket: OpenTicket) -> ClusterId {
+        ClusterId((ticket.0 >> 32) as u8)
     }
 
     /// The number of open sockets.

@@ -89,7 +89,7 @@ fn ground(host: &str, certified: &str) -> Ground {
     Ground {
         client,
         sockets: BrokerSockets::new(
-            crate::shard::ClusterIndex::default(),
+            crate::shard::ClusterId::default(),
             Some(connector),
             ClusterKeys::default(),
         ),

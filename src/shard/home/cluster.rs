@@ -6,7 +6,7 @@ use crate::kafka::{Address, Client, ClusterView, DirectoryRole, TopicHandle};
 use crate::metrics::Check;
 use crate::model::{Now, ShardId, TopicName};
 use crate::shard::setup::ClusterSecurity;
-use crate::shard::snapshot::{ClusterIndex, Snapshot};
+use crate::shard::snapshot::{ClusterId, Snapshot};
 
 use super::broker_sockets::BrokerSockets;
 use super::health::ClusterHealth;
@@ -15,7 +15,7 @@ use super::health::ClusterHealth;
 pub(in crate::shard) struct Cluster {
     pub(in crate::shard) client: Client,
     pub(in crate::shard) sockets: BrokerSockets,
-    index: ClusterIndex,
+    index: ClusterId,
     /// The cluster's own id. Empty before a broker has reported one.
     pub(super) id: String,
     /// By the client's handle: the index among the home's topics. `None`: the topic is watched for
@@ -26,7 +26,7 @@ pub(in crate::shard) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(
-        (me, index): (ShardId, ClusterIndex),
+        (me, index): (ShardId, ClusterId),
         snapshot: &Snapshot,
         security: &ClusterSecurity,
         seed: u64,
@@ -75,7 +75,7 @@ impl Cluster {
 /// The settings of a client, as the config's table has them.
 pub(super) fn client_settings(
     snapshot: &Snapshot,
-    index: ClusterIndex,
+    index: ClusterId,
     security: &ClusterSecurity,
 ) -> crate::kafka::Settings {
     let kafka = &snapshot.config.settings.kafka;

@@ -19,7 +19,7 @@ use super::lookups::Lookups;
 use crate::route::{Failure, Refused};
 use crate::shard::message::{Answer, EdgeMessage};
 use crate::shard::outbox::Outbox;
-use crate::shard::snapshot::ClusterIndex;
+use crate::shard::snapshot::ClusterId;
 
 /// The window of a replies topic without `retention.ms`: replies are stored while memory lasts.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -68,7 +68,7 @@ pub(super) struct Ticket {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) ticket: u64,
-    pub(super) cluster: ClusterIndex,
+    pub(super) cluster: ClusterId,
     pub(super) topic: TopicHandle,
     pub(super) partition: Partition,
 }
@@ -86,7 +86,7 @@ impl Tickets {
     pub(super) fn open(
         &mut self,
         command: Ticket,
-        (cluster, topic, partition): (ClusterIndex, TopicHandle, Partition),
+        (cluster, topic, partition): (ClusterId, TopicHandle, Partition),
     ) -> u64 {
         self.next += 1;
         self.open.insert(self.next, command);

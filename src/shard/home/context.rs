@@ -6,7 +6,7 @@ use crate::model::Now;
 use super::health::Line;
 use crate::shard::message::{Level, ProjectionMessage};
 use crate::shard::outbox::Outbox;
-use crate::shard::snapshot::{Snapshot, TopicIndex};
+use crate::shard::snapshot::{Snapshot, TopicId};
 
 /// What a topic works with for a moment: what is served, the client, the turn's time, the outbox.
 pub(super) struct HomeContext<'a> {
@@ -20,7 +20,7 @@ impl HomeContext<'_> {
     /// Sends to every shard's projection of a topic.
     pub(super) fn to_projections(
         &mut self,
-        topic: TopicIndex,
+        topic: TopicId,
         message: impl Fn() -> ProjectionMessage,
     ) {
         for shard in self.snapshot.layout.slice_shards() {

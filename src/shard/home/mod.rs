@@ -33,7 +33,7 @@ use super::message::{ClusterMessage, ControlMessage, HomeMessage, TopicMessage};
 use super::outbox::Outbox;
 use super::random::SecureRandom;
 use super::setup::ClusterSecurity;
-use super::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use super::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
 pub(super) use broker_sockets::BrokerSockets;
@@ -48,7 +48,7 @@ use topics::Topics;
 #[derive(Debug)]
 pub(super) struct Home {
     snapshot: Arc<Snapshot>,
-    /// By [`ClusterIndex`].
+    /// By [`ClusterId`].
     clusters: Vec<Cluster>,
     /// The topics at home here.
     topics: Topics,
@@ -118,13 +118,13 @@ impl Home {
         &mut self.clusters
     }
 
-    fn cluster(&mut self, index: ClusterIndex) -> &mut Cluster {
+    fn cluster(&mut self, index: ClusterId) -> &mut Cluster {
         &mut self.clusters[usize::from(index.0)]
     }
 
     /// Lets time pass, and handles all that the client has to tell.
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
-        for index in (0..self.clusters.len()).map(|at| ClusterIndex(at as u8)) {
+        for index in (0..self.clusters.len()).map(|at| ClusterId(at as u8)) {
             self.cluster(index).client.on_time(now);
             self.handle_events(index, now, out);
             if let Some(request) = self.cluster(index).client.next_salt() {
@@ -185,7 +185,7 @@ impl Home {
         for at in (after..after + clusters).map(|at| at % clusters) {
             if self.clusters[at].client.unpack(now) {
                 self.unpacked_last = at;
-                self.handle_events(ClusterIndex(at as u8), now, out);
+                self.handle_events(ClusterId(at as u8), now, out);
                 return true;
             }
         }
@@ -200,7 +200,7 @@ impl Home {
             || ordering.copied().any(|at| self.topics[at].is_ordering())
     }
 
-    fn handle_events(&mut self, index: ClusterIndex, now: Now, out: &mut Outbox) {
+    fn handle_events(&mut self, index: ClusterId, now: Now, out: &mut Outbox) {
         while let Some(event) = self.cluster(index).client.next_event() {
             self.on_event(index, event, now, out);
         }
@@ -215,7 +215,7 @@ impl Home {
             .min()
     }
 
-    fn on_event(&mut self, index: ClusterIndex, event: Event, now: Now, out: &mut Outbox) {
+    fn on_event(&mut self, index: ClusterId, event: Event, now: Now, out: &mut Outbox) {
         let cluster = self.cluster(index);
         match event {
             Event::View(view) => {
@@ -288,7 +288,7 @@ impl Home {
     /// The topics, and what they work with.
     fn cx<'a>(
         &'a mut self,
-        cluster: ClusterIndex,
+        cluster: ClusterId,
         now: Now,
         out: &'a mut Outbox,
     ) -> (&'a mut Topics, HomeContext<'a>) {
@@ -350,7 +350,7 @@ impl Home {
         }
     }
 
-    fn on_cluster_message(&mut self, index: ClusterIndex, message: ClusterMessage, now: Now) {
+    fn on_cluster_message(&mut self, index: ClusterId, message: ClusterMessage, now: Now) {
         let cluster = self.cluster(index);
         match message {
             ClusterMessage::View(view) => {
@@ -387,7 +387,7 @@ impl Home {
         }
     }
 
-    fn at(&self, index: TopicIndex) -> Option<usize> {
+    fn at(&self, index: TopicId) -> Option<usize> {
         self.topics.place(index)
     }
 

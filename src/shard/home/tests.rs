@@ -151,7 +151,7 @@ impl World {
             topics: TOPICS.into_iter().enumerate().map(topic).collect(),
         };
         let view = ClusterMessage::View(Arc::new(view));
-        let view = HomeMessage::Cluster(ClusterIndex::default(), view);
+        let view = HomeMessage::Cluster(ClusterId::default(), view);
         let (now, out) = (self.now, &mut self.out);
         self.home.on_message(ShardId(0), view, now, out);
         self.home.turn(now, out);
@@ -180,7 +180,7 @@ impl World {
     }
 
     fn happens(&mut self, event: Event) {
-        let index = ClusterIndex::default();
+        let index = ClusterId::default();
         self.home.on_event(index, event, self.now, &mut self.out);
     }
 
@@ -429,7 +429,7 @@ fn a_clients_defaults_are_the_configs() {
         crate::kafka::Settings::default(),
         World::new().home.snapshot,
     );
-    let index = ClusterIndex::default();
+    let index = ClusterId::default();
     let clients = cluster::client_settings(&snapshot, index, &security());
     let bootstrap = clients.bootstrap.clone();
     assert_eq!(
@@ -446,7 +446,7 @@ fn a_clients_defaults_are_the_configs() {
 fn a_fetch_may_be_as_long_as_the_config_says() {
     let settings = "kafka.fetch_bytes_max = \"1GiB\"\n";
     let snapshot = World::with(settings).home.snapshot;
-    let clients = cluster::client_settings(&snapshot, ClusterIndex::default(), &security());
+    let clients = cluster::client_settings(&snapshot, ClusterId::default(), &security());
     assert_eq!(clients.fetch_bytes_max, 1 << 30);
     assert!(clients.frame_bytes_max > clients.fetch_bytes_max);
 }

@@ -21,14 +21,14 @@ use super::partitions::{Counts, Part, Partitions};
 use crate::route::Refused;
 use crate::shard::message::{Incarnation, Level, ProjectionMessage};
 use crate::shard::outbox::Outbox;
-use crate::shard::snapshot::{ClusterIndex, Snapshot, TopicIndex};
+use crate::shard::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::shard::topic_plan::TopicPlan;
 
 /// One topic at its home shard.
 #[derive(Debug)]
 pub(super) struct Topic {
-    pub(super) index: TopicIndex,
-    pub(super) cluster: ClusterIndex,
+    pub(super) index: TopicId,
+    pub(super) cluster: ClusterId,
     /// The topic's handle in its cluster's client.
     pub(super) handle: TopicHandle,
     /// The facts, once the cluster showed them.
@@ -53,7 +53,7 @@ pub(super) struct Topic {
 
 impl Topic {
     pub(super) fn new(
-        index: TopicIndex,
+        index: TopicId,
         handle: TopicHandle,
         snapshot: &Snapshot,
         random: &ahash::RandomState,
@@ -83,7 +83,7 @@ impl Topic {
         }
     }
 
-    pub(super) const fn index(&self) -> TopicIndex {
+    pub(super) const fn index(&self) -> TopicId {
         self.index
     }
 

@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 
 use crate::model::Instant;
 use crate::shard::active::{ActiveSet, Deadlines};
-use crate::shard::snapshot::TopicIndex;
+use crate::shard::snapshot::TopicId;
 
 use super::topic::Topic;
 
@@ -13,7 +13,7 @@ use super::topic::Topic;
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     all: Vec<Topic>,
-    /// By [`TopicIndex`]: the place.
+    /// By [`TopicId`]: the place.
     places: Vec<Option<usize>>,
     /// Topics whose deadline may have changed.
     changed: ActiveSet,
@@ -38,7 +38,7 @@ impl Topics {
     }
 
     /// The place of a topic; `None`: it is at home on another shard.
-    pub(super) fn place(&self, index: TopicIndex) -> Option<usize> {
+    pub(super) fn place(&self, index: TopicId) -> Option<usize> {
         self.places.get(usize::from(index.0)).copied().flatten()
     }
 

@@ -11,7 +11,7 @@ use crate::shard::home::order::{Limits, Order, STEP_BYTES_MAX};
 use crate::shard::home::partitions::Part;
 use crate::shard::message::{FeedMessage, Message, ProjectionMessage};
 use crate::shard::outbox::Outbox;
-use crate::shard::snapshot::TopicIndex;
+use crate::shard::snapshot::TopicId;
 
 const TOPIC: TopicHandle = TopicHandle(0);
 
@@ -65,7 +65,7 @@ impl Ground {
 
     fn with(&mut self, act: impl FnOnce(&mut CatchUps, &mut HistoryContext<'_>)) {
         let mut at = HistoryContext {
-            topic: TopicIndex(0),
+            topic: TopicId(0),
             handle: TOPIC,
             order: &self.order,
             parts: &self.parts,

@@ -6,11 +6,11 @@ use crate::shard::home::order::Order;
 use crate::shard::home::partitions::Part;
 use crate::shard::message::{FeedMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
-use crate::shard::snapshot::TopicIndex;
+use crate::shard::snapshot::TopicId;
 
 /// A topic with an order, the client of its cluster, the time and the outbox.
 pub(in crate::shard::home) struct HistoryContext<'a> {
-    pub(in crate::shard::home) topic: TopicIndex,
+    pub(in crate::shard::home) topic: TopicId,
     /// The topic's name at the client.
     pub(in crate::shard::home) handle: TopicHandle,
     pub(in crate::shard::home) order: &'a Order,
