@@ -195,8 +195,8 @@ mod tests {
         let linked = PAY.replace("\"replies\"", "\"order-replies\"");
         let linked = linked.replace("pay\"", "pay-late\"");
         let linked = linked.replace("/payments", "/late-payments");
-        let apart = "command `pay-late` would link topic `payments` and topic `order-replies`, whose \
-                     shards differ";
+        let apart = "command `pay-late` would link topic `payments` and topic `order-replies`, \
+                     whose shards differ";
         assert_eq!(said(&[SETTINGS, EDGE, routes, &linked]), apart);
     }
 }

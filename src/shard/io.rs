@@ -141,7 +141,8 @@ pub enum SocketEvent {
     },
 }
 
-/// Everything that happened since the last turn. The shard drains the lists; the driver reuses them.
+/// Everything that happened since the last turn. The shard drains the lists, and the driver reuses
+/// them.
 #[derive(Debug)]
 pub struct Inputs<M> {
     /// Socket events, in the order in which they happened.
@@ -149,8 +150,8 @@ pub struct Inputs<M> {
     /// Messages with their sender, in the order of each sender. [`ShardId::CONTROL`] is the control
     /// thread.
     pub messages: Vec<(ShardId, M)>,
-    /// How long the last turn took. `None` in the first turn, and from a driver without a clock. The
-    /// shard takes it.
+    /// How long the last turn took. `None` in the first turn, and from a driver without a clock.
+    /// The shard takes it.
     pub last_turn: Option<Duration>,
 }
 

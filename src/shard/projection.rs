@@ -1,6 +1,6 @@
 //! The projections of a shard: of each topic, the slice of keys that the shard owns and the streams
-//! that it serves. Every shard applies the same steps in the same order, so the state of a projection
-//! is named by one number, the seq of the last step applied. A request that names a later seq waits
+//! that it serves. Every shard applies the same steps in the same order, so one number names the
+//! state of a projection: the seq of the last step applied. A request that names a later seq waits
 //! until that step is applied.
 
 use std::hash::Hasher as _;
@@ -29,8 +29,8 @@ use super::snapshot::{Layout, Snapshot, TopicId};
 use super::topic_feed::{Route, TopicFeed};
 use super::wait_queue::WaitQueue;
 
-/// The longest wait for the tombstone that expires first. Tombstones expire by the wall clock, which
-/// may be set while the shard waits.
+/// The longest wait for the tombstone that expires first. Tombstones expire by the wall clock, and
+/// that may be set while the shard waits.
 const WALL_CHECK_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a catch-up read waits for its slowest member before it continues without it.
@@ -172,8 +172,8 @@ impl Projections {
         self.standing[usize::from(topic.0)].full
     }
 
-    /// One check per topic: whether this shard has what it serves. A home that is ready may be ahead
-    /// of its projections.
+    /// One check per topic: whether this shard has what it serves. A home that is ready may be
+    /// ahead of its projections.
     pub(super) fn checks(&self) -> impl Iterator<Item = Check> + '_ {
         let serves = self.me >= self.snapshot.layout.first_slice();
         let shared = self
@@ -369,8 +369,8 @@ impl Projections {
         self.topics[index].replace(projection).is_some()
     }
 
-    /// Applies a step and answers the requests that waited for it. Returns false if the topic is not
-    /// open.
+    /// Applies a step and answers the requests that waited for it. Returns false if the topic is
+    /// not open.
     pub(super) fn apply(
         &mut self,
         topic: TopicId,
