@@ -99,7 +99,7 @@ pub enum Need {
         question: StreamQuestion,
         /// The client holds everything below.
         since: Cut,
-        /// The cut at step `seq`: the page ends there.
+        /// The cut at step `seq`: *changes* end there.
         below: Cut,
         /// A slice that has not applied this step holds the request until it has.
         seq: Seq,
@@ -153,7 +153,7 @@ pub enum WaitsAt {
 pub struct PageCursor {
     /// The shard that has the slice.
     pub shard: ShardId,
-    /// The partition of `offset`; earlier partitions are paged.
+    /// The partition of `offset`. The slice has paged all lower partitions.
     pub partition: Partition,
     /// The first offset not yet paged.
     pub offset: Offset,
@@ -181,7 +181,7 @@ pub struct CatchUpId(pub u32);
 /// Says that the home may send the next block of a catch-up read to this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
-    /// The catch-up read that may be sent a block.
+    /// The catch-up read that the credit is for.
     pub catch_up: CatchUpId,
     /// Members that it still has on this shard. 0: the shard needs no more blocks.
     pub members: u32,
