@@ -27,7 +27,7 @@ fn key(n: u64) -> [u8; 20] {
     key
 }
 
-/// A batch of records with these keys and 200-byte values, whose offsets begin at `offset`.
+/// A batch of records with these keys and 200-byte values, at offsets from `offset` on.
 fn batch(offset: u64, keys: impl Iterator<Item = u64>) -> Batch {
     let mut bytes = vec![b'v'; 200];
     let mut parts = Vec::new();

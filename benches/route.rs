@@ -1,5 +1,5 @@
-//! Finding the route of a path: without parameters, with one, and for a path whose literal segment
-//! leads to no route.
+//! Finding the route of a path: without parameters, with one, and for a path that leaves the routes
+//! at a literal segment.
 
 use std::hint::black_box;
 

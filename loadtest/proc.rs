@@ -37,7 +37,7 @@ impl Process {
         Ok(Duration::from_nanos(sum))
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory of the process, in bytes.
     pub(crate) fn resident(self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.0);
         let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;

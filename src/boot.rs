@@ -226,7 +226,7 @@ pub fn run(config: Config) -> Result<(), BootError> {
             .copied()
             .collect(),
         reuse_port: settings.reuse_port,
-        // Linux ends a connection whose window stays closed for this time. `write_timeout` must
+        // Linux ends a connection after its window was closed for this time. `write_timeout` must
         // expire first.
         vanished_after: settings
             .http
@@ -502,7 +502,7 @@ impl Control {
             let mut open = pending.lock().unwrap_or_else(PoisonError::into_inner);
             open.0 += 1;
             let number = open.0;
-            // Forget requests whose receiver has given up, so that the map stays small.
+            // Forget requests after their receiver was dropped, so that the map stays small.
             open.1.retain(|_, sender| !sender.is_closed());
             let ask = Message::Shard(ShardMessage::Ask(number));
             if running.send(shard, ask).is_ok() {

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The subcommand `demo`.
+/// The subcommand `demo`, in builds that have it.
 #[cfg(feature = "demo")]
 mod demo_command {
     use std::process::ExitCode;

@@ -55,7 +55,7 @@ impl Descriptors {
         }
     }
 
-    /// A client whose descriptor has this number or a larger one is closed.
+    /// A client with this descriptor number or a larger one is closed.
     pub(super) const fn clients_below(self) -> u64 {
         self.limit - self.reserve
     }

@@ -49,8 +49,9 @@ pub(super) fn may_serve(reports: &[Option<ShardReport>], snapshot: &Snapshot) ->
         let loading = check.state == CheckState::Loading && check.name != LISTENING;
         loading && !waits.contains(&check.name)
     };
-    // A command that brokers reject is answered with the cause. So a route whose only problem is
-    // such a rejection is served: otherwise its clients could not connect to receive the cause.
+    // A command that brokers reject is answered with the cause. So a route with no other problem
+    // than such a rejection is served: otherwise its clients could not connect to receive the
+    // cause.
     let writes = writes(snapshot);
     let read: Vec<Check> = checks
         .iter()

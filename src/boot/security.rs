@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// The error for a config with these tables, whose files are in a temporary folder.
+    /// The error for a config with these tables, which name files in a temporary folder.
     fn said(tables: &str) -> String {
         let folder = tempfile::tempdir().expect("a folder");
         let made = || {

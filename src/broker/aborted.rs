@@ -5,7 +5,7 @@ use super::batch::Header;
 /// Aborted transactions remembered per partition. They are forgotten with the records they name.
 const ABORTED_MAX: usize = 65_536;
 
-/// A transaction whose records `read_committed` readers must skip.
+/// An aborted transaction: `read_committed` readers must skip its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Aborted {
     pub producer_id: i64,
@@ -29,7 +29,7 @@ impl AbortedTransactions {
         }
     }
 
-    /// Forgets the transactions whose markers are below the log start.
+    /// Forgets the transactions with markers below the log start.
     pub(super) fn forget_below(&mut self, start: i64) {
         self.0.retain(|aborted| aborted.marker >= start);
     }

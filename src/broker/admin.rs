@@ -173,7 +173,7 @@ impl AdminApi<'_> {
         response
     }
 
-    /// Moves log starts.
+    /// DeleteRecords: raises log start offsets, so that older records can no longer be read.
     pub(super) fn delete_records(
         &mut self,
         request: &DeleteRecordsRequest,

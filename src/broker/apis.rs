@@ -202,7 +202,7 @@ where
     out
 }
 
-/// A request's header.
+/// The fields of a request's header that the broker uses.
 #[derive(Debug)]
 struct Head {
     api: ApiKey,

@@ -62,7 +62,7 @@ impl Header {
         (whole >= HEADER_BYTES).then_some((header, whole))
     }
 
-    /// The compression codec's number.
+    /// The number of the compression codec, as in Kafka's record batch attributes (0: none).
     pub(super) const fn codec(&self) -> i16 {
         self.attributes & CODEC_MASK
     }

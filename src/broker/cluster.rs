@@ -23,7 +23,7 @@ use crate::model::{FastRandom, Instant, Now};
 /// How often retention and compaction are applied.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 
-/// All but the connections.
+/// The state of the broker that all connections share.
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub settings: Settings,
@@ -134,7 +134,7 @@ impl Cluster {
         self.faults.take_changed() || stored
     }
 
-    /// When [`Self::on_time`] has work.
+    /// The next time at which a transaction times out or upkeep is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let transaction = self.coordinator.next_deadline();
         [transaction, self.upkeep_due].into_iter().flatten().min()

@@ -31,7 +31,7 @@ pub(super) const fn source(set: bool) -> i8 {
     if set { SOURCE_TOPIC } else { SOURCE_DEFAULT }
 }
 
-/// DescribeConfigs, AlterConfigs and IncrementalAlterConfigs.
+/// Serves DescribeConfigs, AlterConfigs and IncrementalAlterConfigs.
 pub(super) struct ConfigsApi<'a> {
     pub ctx: RequestContext,
     pub settings: &'a Settings,

@@ -33,7 +33,7 @@ struct Connection {
 #[derive(Debug)]
 enum Waiting {
     Nothing,
-    /// Records.
+    /// A Fetch that waits for records or for its deadline.
     Poll {
         poll: Box<Poll>,
         correlation: i32,
@@ -72,7 +72,7 @@ impl Connection {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     by_id: BTreeMap<ConnectionId, Connection>,
-    /// One entry per connection that waits, except at frozen nodes.
+    /// Contains an entry for each waiting connection, except at frozen nodes.
     deadlines: BTreeSet<(Instant, ConnectionId)>,
     polls: BTreeSet<ConnectionId>,
     writable: BTreeSet<ConnectionId>,
@@ -301,7 +301,8 @@ impl Connections {
         }
     }
 
-    /// Answers what is due.
+    /// Answers long polls that have timed out, sends delayed responses, and ends throttles that are
+    /// over.
     pub(super) fn on_time(&mut self, cluster: &mut Cluster, now: Now) {
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now.mono);
         let due: Vec<_> = due.copied().collect();

@@ -100,8 +100,9 @@ impl Coordinator {
         }
     }
 
-    /// Makes a producer the only user of a transactional id: the next epoch fences the previous
-    /// user, whose open transaction is aborted. `named` is what the producer says that it has.
+    /// Makes a producer the only user of a transactional id. The next epoch fences the previous
+    /// user, and the open transaction of that user is aborted. `named` is the id and epoch that the
+    /// producer claims.
     pub(super) fn init(
         &mut self,
         id: &str,
@@ -205,7 +206,7 @@ impl Coordinator {
         Ok(transaction.producer)
     }
 
-    /// Aborts the transactions whose timeout has passed, and fences their producers.
+    /// Aborts transactions that have timed out, and fences their producers.
     pub(super) fn abort_overdue(&mut self, now: Now, store: &mut Store) {
         let is_due = |t: &Transaction| t.deadline.is_some_and(|deadline| deadline <= now.mono);
         for transaction in self.transactions.values_mut().filter(|t| is_due(t)) {
@@ -214,10 +215,10 @@ impl Coordinator {
     }
 }
 
-/// How a transaction ends.
+/// How EndTxn or a timeout closes a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndOfTransaction {
-    /// Committed, else aborted.
+    /// True commits the transaction, false aborts it.
     pub committed: bool,
     /// The producer's epoch moves on with the end.
     pub fences: bool,

@@ -17,13 +17,13 @@ use crate::model::{LeaderEpoch, Offset, Partition, UnixMillis};
 /// APIs that [`Broker::fail_next`] can make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failing {
-    /// Produce, nothing appended.
+    /// Produce fails and appends no record.
     Produce,
-    /// Produce, the records appended all the same (as NOT_ENOUGH_REPLICAS_AFTER_APPEND says).
+    /// Produce fails although its records were appended (as NOT_ENOUGH_REPLICAS_AFTER_APPEND says).
     ProduceAfterAppend,
-    /// Fetch.
+    /// Fetch fails and returns no record.
     Fetch,
-    /// ListOffsets (OFFSET_NOT_AVAILABLE, KIP-207).
+    /// ListOffsets fails, for example with OFFSET_NOT_AVAILABLE (KIP-207).
     ListOffsets,
 }
 
@@ -91,9 +91,9 @@ impl Broker {
         self.cluster.store.configure(name, config)
     }
 
-    /// Compacts all partitions of a topic now, below the newest batch of each. A tombstone is
-    /// removed by the first compaction that comes more than `delete.retention.ms` after the first
-    /// one that met it.
+    /// Compacts all partitions of a topic now, below the newest batch of each. The first compaction
+    /// that meets a tombstone keeps it. The first compaction more than `delete.retention.ms` after
+    /// that removes it.
     ///
     /// # Errors
     /// UNKNOWN_TOPIC_OR_PARTITION.
@@ -343,7 +343,7 @@ impl Broker {
         ))
     }
 
-    /// Elects the first running replica in every partition whose leader meets `condition`.
+    /// Elects the first running replica of every partition with a leader that meets `condition`.
     fn elect_where(&mut self, condition: impl Fn(Option<NodeId>) -> bool) {
         let nodes = &self.cluster.nodes;
         let running = |node| nodes.is_running(node);

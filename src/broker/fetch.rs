@@ -138,7 +138,7 @@ impl Allowance {
     }
 }
 
-/// The Fetch API.
+/// Serves Fetch, with or without a fetch session.
 pub(super) struct FetchApi<'a> {
     pub settings: &'a Settings,
     pub nodes: &'a Nodes,
@@ -148,7 +148,7 @@ pub(super) struct FetchApi<'a> {
 }
 
 impl FetchApi<'_> {
-    /// Reads a request.
+    /// Merges a request into its session and starts a poll, which may wait for records.
     pub(super) fn open(&mut self, ctx: RequestContext, mut request: FetchRequest) -> Poll {
         let session = if self.settings.fetch_sessions {
             self.sessions.enter(ctx.node, &mut request)

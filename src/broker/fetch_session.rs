@@ -33,7 +33,7 @@ type Key = (TopicName, Uuid, i32);
 pub(super) struct FetchSessions {
     by_id: BTreeMap<i32, Session>,
     uses: u64,
-    /// For session ids.
+    /// Draws the ids of new sessions.
     random: FastRandom,
 }
 
@@ -185,7 +185,7 @@ impl FetchSessions {
 }
 
 impl Session {
-    /// Every partition, beginning after the one that was served last.
+    /// Every partition, beginning after the partition that was served last.
     fn in_turn(&self) -> Vec<FetchTopic> {
         let after = |key: &&Key| self.served.as_ref().is_none_or(|served| *key > served);
         let (first, last): (Vec<_>, Vec<_>) = self.partitions.keys().partition(after);

@@ -48,7 +48,7 @@ impl Log {
         self.start
     }
 
-    /// Bytes of all batches.
+    /// Bytes of all batches, which count towards the store's limit.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -68,7 +68,8 @@ impl Log {
         &self.aborted
     }
 
-    /// One past the last record; also the high watermark, since no follower is ever behind.
+    /// The offset after the last record. It is also the high watermark, since no follower is
+    /// behind.
     pub(super) const fn end(&self) -> i64 {
         self.end
     }
@@ -193,7 +194,7 @@ impl Log {
         self.aborted.iter().filter(touches)
     }
 
-    /// The first record below `upto` whose time is at or after `time`: (offset, time). Batches that
+    /// The first record below `upto` with a time at or after `time`: (offset, time). Batches that
     /// can't be decoded count as one record with their own time.
     pub(super) fn at_time(&self, time: i64, upto: i64) -> Option<(i64, i64)> {
         for stored in &self.batches {

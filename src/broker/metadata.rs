@@ -15,7 +15,7 @@ use super::planned_faults::{PlannedFaults, Right};
 use super::topics::{PartitionState, Topic, Topics};
 use crate::model;
 
-/// The Metadata API.
+/// Serves Metadata: nodes, topics and partition leaders.
 pub(super) struct MetadataApi<'a> {
     pub ctx: RequestContext,
     pub cluster_id: &'a str,

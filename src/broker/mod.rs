@@ -162,7 +162,7 @@ impl Broker {
         self.connections.next_cut()
     }
 
-    /// When [`Self::on_time`] has work.
+    /// When to call [`Self::on_time`] next. `None`: nothing waits for time to pass.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let cluster = self.cluster.next_deadline();

@@ -6,7 +6,7 @@ use kafka_protocol::error::ResponseError;
 
 use super::{NodeId, Refusal};
 
-/// A node.
+/// A broker process of the cluster, with the address that clients connect to.
 #[derive(Debug)]
 pub(super) struct Node {
     host: String,
@@ -102,7 +102,7 @@ impl Nodes {
         node.map(|node| node.state = NodeState::Stopped).is_some()
     }
 
-    /// Freezes a running node.
+    /// Freezes a running node: it keeps its connections, but answers nothing.
     pub(super) fn freeze(&mut self, id: NodeId) {
         if let Some(node) = self.get_mut(id)
             && node.state == NodeState::Running

@@ -23,20 +23,20 @@ pub enum Violation {
     /// More bytes than the limit, though [`super::Broker::wants_bytes`] was false.
     #[error("more bytes were pushed than the broker asked for")]
     Flood,
-    /// A request whose bytes don't have the form of its API and version.
+    /// The bytes of a request don't have the form of its API and version.
     #[error("a request of API {api} version {version} can't be read")]
     Malformed {
-        /// The API key.
+        /// The API key in the request's header.
         api: i16,
-        /// The request's version.
+        /// The API version in the request's header.
         version: i16,
     },
     /// An API or a version that is not offered. Kafka closes the connection, too.
     #[error("API {api} version {version} is not offered")]
     NotOffered {
-        /// The API key.
+        /// The API key in the request's header.
         api: i16,
-        /// The request's version.
+        /// The API version in the request's header.
         version: i16,
     },
     /// The connection is unknown or was cut.

@@ -12,11 +12,11 @@ use super::topics::{TopicRef, Topics};
 pub enum Right {
     /// The topic's metadata, offsets and epochs. Every other right requires this one.
     Describe,
-    /// Fetch.
+    /// Fetch of the topic's records.
     Read,
-    /// Produce.
+    /// Produce of records to the topic.
     Write,
-    /// DescribeConfigs.
+    /// DescribeConfigs of the topic's configuration.
     DescribeConfigs,
 }
 

@@ -46,7 +46,7 @@ struct Appended {
     append_time: Option<i64>,
 }
 
-/// The Produce API.
+/// Serves Produce: validates batches and appends them.
 pub(super) struct ProduceApi<'a> {
     pub ctx: RequestContext,
     pub nodes: &'a Nodes,

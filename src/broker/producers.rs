@@ -13,7 +13,7 @@ const RECENT_MAX: usize = 5;
 /// unless its transaction is open. Kafka forgets by time (`producer.id.expiration.ms`).
 const PRODUCERS_MAX: usize = 1_024;
 
-/// Producers of one partition.
+/// The idempotent and transactional producers of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Producers {
     by_id: BTreeMap<i64, Producer>,
@@ -43,11 +43,11 @@ pub(super) struct Written {
 /// What a producer's batch is by its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sequence {
-    /// It continues the sequence, or its producer is not idempotent: append it.
+    /// The batch continues the sequence, or its producer is not idempotent: append the batch.
     Next,
-    /// It was appended before, here: answer the retry, and do not append it again.
+    /// The batch was appended before: answer the retry, and do not append the batch again.
     Duplicate(Written),
-    /// Do not append it.
+    /// The batch is out of order or fenced: do not append it, and return this error.
     Rejected(ResponseError),
 }
 
@@ -102,8 +102,8 @@ impl Producers {
         }
     }
 
-    /// Ends the producer's transaction, whose marker was appended. Returns the offset of its first
-    /// record in this partition.
+    /// Ends the producer's transaction after its marker was appended. Returns the offset of the
+    /// transaction's first record in this partition.
     pub(super) fn on_marker(&mut self, producer_id: i64, epoch: i16) -> Option<i64> {
         let producer = self.entry(producer_id, epoch);
         let first = producer.first_offset.take()?;

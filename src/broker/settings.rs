@@ -25,7 +25,7 @@ pub struct Settings {
     /// Whether clients may have fetch sessions (KIP-227). If not, they get session id 0, as from a
     /// broker that has too many.
     pub fetch_sessions: bool,
-    /// The product whose API versions and behaviour the broker shows.
+    /// The product that the broker imitates: API versions and behaviour.
     pub profile: Profile,
     /// The cluster's id. By default it is the same for every development broker, so that a client
     /// accepts a restarted broker at the same address as the same cluster, with its topics
@@ -33,7 +33,7 @@ pub struct Settings {
     pub cluster_id: String,
 }
 
-/// A product whose behaviour a broker shows.
+/// A product that a broker can imitate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Apache Kafka 4.3, as far as the codec crate can encode it.

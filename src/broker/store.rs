@@ -22,7 +22,7 @@ pub(super) struct Store {
     bytes_max: usize,
     /// Bytes of batches over all partitions.
     bytes: usize,
-    /// Batches appended so far.
+    /// Batches appended since the start.
     appended: u64,
     changed: bool,
 }
@@ -77,7 +77,7 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces a topic's configuration.
+    /// Replaces all configuration keys of a topic.
     pub(super) fn configure(&mut self, name: &str, config: TopicConfig) -> Result<(), Refusal> {
         self.topics.named_mut(name)?.config = config;
         Ok(())
@@ -157,7 +157,7 @@ impl Store {
         Ok(end)
     }
 
-    /// Elects the first running replica in every partition whose leader meets `condition`.
+    /// Elects the first running replica of every partition with a leader that meets `condition`.
     pub(super) fn elect_where(
         &mut self,
         condition: impl Fn(Option<NodeId>) -> bool,

@@ -11,7 +11,7 @@ use super::topics::{PartitionState, Topic};
 use super::{NodeId, Refusal, Settings};
 use crate::model::{FastRandom, TopicName};
 
-/// A topic to create.
+/// What a client or a test asked CreateTopics for.
 #[derive(Debug)]
 pub(super) struct NewTopic {
     pub name: String,
@@ -29,12 +29,12 @@ pub(super) struct TopicAdmin<'a> {
     pub nodes: &'a Nodes,
     pub store: &'a mut Store,
     pub coordinator: &'a mut Coordinator,
-    /// For topic ids.
+    /// Draws the ids of new topics.
     pub random: &'a mut FastRandom,
 }
 
 impl TopicAdmin<'_> {
-    /// Creates a topic.
+    /// Creates a topic with empty partitions, unless the request is invalid.
     pub(super) fn create(&mut self, topic: NewTopic) -> Result<(), Refusal> {
         let replicas = self.plan(&topic)?;
         let replication = replicas.first().map_or(1, Vec::len) as u16;

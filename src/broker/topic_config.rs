@@ -18,7 +18,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The `config_type` of DescribeConfigs.
+    /// The `config_type` that DescribeConfigs reports for the key.
     pub(super) const fn code(self) -> i8 {
         match self {
             Self::Boolean => 1,

@@ -86,7 +86,7 @@ impl Topics {
         self.by_name.len()
     }
 
-    /// Partitions over all topics.
+    /// Number of partitions over all topics.
     pub(super) fn partitions(&self) -> usize {
         self.by_name.values().map(|t| t.partitions.len()).sum()
     }
@@ -109,7 +109,7 @@ impl Topics {
         self.get(name).ok_or_else(|| no_topic(name))
     }
 
-    /// As [`Self::named`], mutable.
+    /// As [`Self::named`], but the topic can be changed.
     pub(super) fn named_mut(&mut self, name: &str) -> Result<&mut Topic, Refusal> {
         self.by_name.get_mut(name).ok_or_else(|| no_topic(name))
     }
@@ -139,7 +139,7 @@ impl Topics {
         Ok((topic, partition))
     }
 
-    /// As [`Self::partition`], mutable.
+    /// As [`Self::partition`], but the partition can be changed.
     pub(super) fn partition_mut(
         &mut self,
         topic: &TopicRef,

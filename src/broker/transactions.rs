@@ -20,7 +20,7 @@ use super::nodes::Nodes;
 use super::store::Store;
 use super::topics::TopicRef;
 
-/// Kafka's `transaction.max.timeout.ms`.
+/// The longest timeout a producer may ask for: Kafka's `transaction.max.timeout.ms`.
 const TIMEOUT_MS_MAX: i32 = 900_000;
 
 /// FindCoordinator, InitProducerId, AddPartitionsToTxn and EndTxn.

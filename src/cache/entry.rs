@@ -29,7 +29,7 @@ pub struct Entry<'a> {
 pub enum Lookup<'a> {
     /// The key's newest record, with its value in memory.
     Found(Entry<'a>),
-    /// The key's newest record, whose value is not in memory. Fetch it by its position.
+    /// The key's newest record, with its value not in memory. Fetch the record by its position.
     Unheld(Entry<'a>),
     /// The key has no record, or its newest is a tombstone.
     Absent,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{KeyHash, Offset, Partition, UnixMillis};
 
-/// Memory of one entry in a B-tree whose nodes are half full, as appending leaves them.
+/// Memory of one entry in a B-tree with half-full nodes, as appending leaves them.
 pub(super) const ORDER_BYTES: usize = 40;
 /// Additional memory of one tombstone.
 const TOMBSTONE_BYTES: usize = 64;

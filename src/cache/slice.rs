@@ -54,11 +54,11 @@ impl SliceSettings {
 pub struct SliceStats {
     /// Number of keys with a live newest record.
     pub entries: usize,
-    /// Number of keys whose newest record is a tombstone.
+    /// Number of keys with a tombstone for their newest record.
     pub tombstones: usize,
     /// Memory in use: allocations as the allocator rounds them, including table and orders.
     pub bytes: usize,
-    /// Number of entries whose value is not in memory.
+    /// Number of entries without their value in memory.
     pub unheld: usize,
     /// Number of records of keys that did not fit, over the slice's lifetime.
     pub keys_refused: u64,
@@ -66,7 +66,7 @@ pub struct SliceStats {
     pub left_out: usize,
     /// Number of records without a key so far. The first slice counts them for all.
     pub null_keys: u64,
-    /// Number of records so far whose `etag` or `content-type` header is unusable. The entry is
+    /// Number of records so far with an unusable `etag` or `content-type` header. The entry is
     /// stored without it.
     pub headers_refused: u64,
     /// Whether `bytes` is over `bytes_max`.

@@ -95,7 +95,7 @@ impl Table {
         &mut self.bucket_mut(at.bucket).slots[at.index]
     }
 
-    /// Adds a slot whose key is not in the table.
+    /// Adds a slot for a key that is not in the table.
     pub(super) fn insert(&mut self, slot: Slot) {
         let number = self.bucket_of(slot.hash);
         let slots = &self.bucket(number).slots;
@@ -207,7 +207,7 @@ impl Table {
         Err(index)
     }
 
-    /// Index of the first slot whose hash is not below `hash`. Hashes are distributed evenly, so a
+    /// Index of the first slot with a hash not below `hash`. Hashes are distributed evenly, so a
     /// hash's position in the range predicts its index in the bucket to within about two. Those
     /// slots are neighbours in memory, whereas a binary search would touch the whole bucket.
     fn first(&self, slots: &[Slot], bucket: usize, hash: KeyHash) -> usize {

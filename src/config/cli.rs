@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use super::settings::{Settings, TABLE};
 use super::sources::{ConfigFile, FILE_BYTES_MAX, Sources};
 
-/// Settings whose flags are listed in short help.
+/// Settings with flags in short help.
 const COMMON: [&str; 9] = [
     "listen",
     "auth",

@@ -282,8 +282,8 @@ impl<'f> Layers<'f> {
     }
 }
 
-/// Whether the variable is one that Kubernetes sets in every pod for a service whose name begins
-/// with `sluicegate`, such as `SLUICEGATE_SERVICE_HOST` or `SLUICEGATE_PORT_80_TCP`.
+/// Whether the variable is one that Kubernetes sets in every pod for a service with a name that
+/// begins with `sluicegate`, such as `SLUICEGATE_SERVICE_HOST` or `SLUICEGATE_PORT_80_TCP`.
 fn is_service_link(name: &str) -> bool {
     let mut after_port = name.split("_PORT").skip(1);
     let port = |rest: &str| {

@@ -10,7 +10,7 @@ const BASE_BYTES: usize = 48 * MIB;
 const SHARD_BYTES: usize = 8 * MIB;
 /// Bytes of a connection with its state and an idle stream. Buffers in use are counted apart.
 const CONNECTION_BYTES: usize = KIB;
-/// An open command with a waiter: keys, deadline, place in the tables.
+/// An in-flight command with a waiter: keys, deadline, place in the tables.
 const OPEN_COMMAND_BYTES: usize = 512;
 
 /// Most bytes of a piece of unpacked records with its index. The home asserts it.

@@ -28,7 +28,7 @@ pub enum Origin {
 pub struct Origins {
     /// One origin per setting, in the order of [`TABLE`].
     each: Vec<Origin>,
-    /// Keys of settings whose given value is invalid, and of tables with unknown keys.
+    /// Keys of settings that were given an invalid value, and of tables with unknown keys.
     unread: Vec<String>,
 }
 

@@ -88,7 +88,7 @@ pub struct QueryRoute {
     pub path: PathPattern,
     /// The cluster that has the topic.
     pub cluster: ClusterIndex,
-    /// The topic whose newest record of each key is served.
+    /// The topic that is served: the newest record of each key.
     pub topic: TopicName,
     /// The key of the one record. `None`: the route returns the collection of all records.
     pub key: Option<Template>,
@@ -115,7 +115,7 @@ pub struct StreamRoute {
     pub path: PathPattern,
     /// The cluster that has the topic.
     pub cluster: ClusterIndex,
-    /// The topic whose records are sent as events.
+    /// The topic that is streamed: each record becomes an event.
     pub topic: TopicName,
     /// Which records of the topic are sent.
     pub filter: Filter,

@@ -138,7 +138,7 @@ impl<'a> Section<'a> {
         Some(Section::new(title, table, value.span()))
     }
 
-    /// Every key with its range and value, for tables whose keys the user chooses.
+    /// Every key with its range and value, for tables with keys of the user's choice.
     pub(super) fn entries(
         &self,
     ) -> impl Iterator<Item = (&'a str, Range<usize>, &'a Spanned<DeValue<'a>>)> {

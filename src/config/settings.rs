@@ -17,7 +17,7 @@ use crate::model::SHARDS_MAX;
 
 /// The largest `kafka.batch_bytes_max`, which bounds a record too.
 pub const BATCH_BYTES_MAX: usize = 512 * MIB;
-/// The smallest `kafka.topic_in_flight_bytes_max`.
+/// The least that a config may set for `kafka.topic_in_flight_bytes_max`.
 pub const TOPIC_IN_FLIGHT_BYTES_MIN: usize = 4 * MIB;
 
 /// Whether a change of a setting takes effect with a reload or needs a restart.

@@ -142,8 +142,8 @@ struct AdminConnection {
     activity: Arc<Activity>,
 }
 
-/// The state of a connection: a request is being answered, or it is idle since some moment. A
-/// connection whose client does not take its response counts as idle.
+/// The state of a connection: a request is being answered, or the connection is idle since some
+/// moment. While a client does not take its response, its connection counts as idle.
 struct Activity {
     since: Instant,
     /// Microseconds from `since`; [`Self::ANSWERING`] while a request is being answered.

@@ -230,7 +230,7 @@ impl Supervisor {
     /// Starts the gateway and waits until it is ready.
     ///
     /// # Errors
-    /// The gateway did not become ready. A gateway whose first start fails is not retried.
+    /// The gateway did not become ready. If its first start fails, it is not retried.
     pub(crate) async fn start(
         launch: Launch,
         outside: OutsideCommands,

@@ -22,7 +22,7 @@ enum At {
     Size(u8),
     /// At the start of an extension's name.
     NameStart,
-    /// In an extension's name.
+    /// In the name of a chunk extension.
     Name,
     /// After the `=` of an extension.
     ValueStart,
@@ -32,7 +32,7 @@ enum At {
     Quoted,
     /// After a backslash in a quoted string.
     Escaped,
-    /// After the closing quote.
+    /// After the closing quote of an extension's value.
     ValueEnd,
     /// After the CR of a size line.
     SizeLf,
@@ -44,15 +44,15 @@ enum At {
     DataLf,
     /// At the start of a trailer line, or of the empty line that ends the body.
     TrailerStart,
-    /// In a trailer's name.
+    /// In the name of a trailer field.
     TrailerName,
-    /// In a trailer's value.
+    /// In the value of a trailer field.
     TrailerValue,
     /// After the CR of a trailer line.
     TrailerLf,
     /// After the CR of the last line.
     EndLf,
-    /// The body is complete.
+    /// After the end of the body: further bytes belong to the next request.
     Done,
 }
 

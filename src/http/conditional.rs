@@ -127,7 +127,7 @@ impl Tags {
                 }
             }
         }
-        // RFC 9110 13.1.2: `*` stands alone. At least one element is asked for.
+        // RFC 9110 13.1.2: `*` must be the only element. At least one element is required.
         match (any, count) {
             (true, 1) => Ok(Some(Self::Any)),
             (false, 1..=TAGS_MAX) => Ok(Some(Self::List(tags))),
@@ -147,7 +147,7 @@ impl Tags {
         }
     }
 
-    /// One strong tag is written without its quotes, as services write tags, and `*` as it is.
+    /// A single strong tag is written without its quotes, as services write tags, and `*` as it is.
     /// Everything else is written as in RFC 9110, so that no tag can be mistaken for `*`, for no
     /// tag or for a list.
     fn for_record(&self) -> Vec<u8> {

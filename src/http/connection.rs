@@ -11,7 +11,7 @@ use super::request::Request;
 /// What to send on [`Received::Continue`] (RFC 9110 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The result of [`Connection::receive`].
+/// What [`Connection::receive`] found in the bytes that it was given.
 #[derive(Debug)]
 pub enum Received<'b> {
     /// One whole request, and how many bytes of the input belong to it. The caller gives the bytes
@@ -193,8 +193,8 @@ impl Connection {
         self.kept.get(self.begin..).unwrap_or_default()
     }
 
-    /// The single `Origin` of the request whose body is awaited, for an answer before the body has
-    /// arrived. `None` until the head has been read.
+    /// The single `Origin` of a request that still awaits its body, for an answer before the body
+    /// has arrived. `None` until the head has been read.
     #[must_use]
     pub fn origin(&self, limits: &Limits) -> Option<Box<[u8]>> {
         match self.phase {

@@ -5,7 +5,7 @@
 pub enum Version {
     /// HTTP/1.0: no chunks, and the connection closes unless asked otherwise.
     Http10,
-    /// HTTP/1.1.
+    /// HTTP/1.1: chunks, and the connection stays open unless asked otherwise.
     Http11,
 }
 
@@ -37,7 +37,7 @@ pub struct ResponseContext {
 }
 
 impl ResponseContext {
-    /// For a request whose head could not be read: HTTP/1.1, with a body, then the end.
+    /// For a request with a head that could not be read: HTTP/1.1, with a body, then the end.
     pub const UNREAD: Self = Self {
         version: Version::Http11,
         head_only: false,

@@ -44,7 +44,7 @@ pub fn write_response(
     write_whole(out, status, whole, context)
 }
 
-/// Ends the head of a response whose length is known, and appends its body.
+/// Ends the head of a response of known length, and appends its body.
 fn write_whole(
     out: &mut Vec<u8>,
     status: StatusCode,
@@ -70,8 +70,8 @@ fn write_whole(
     Framed { follows, close }
 }
 
-/// Ends the head of a response whose length is not known yet: chunks, or for an HTTP/1.0 client
-/// bytes until the close (RFC 9112 6.3, last rules).
+/// Ends the head of a response of unknown length. The body follows in chunks, or for an HTTP/1.0
+/// client as bytes until the close (RFC 9112 6.3, last rules).
 fn begin_pieces(out: &mut Vec<u8>, context: ResponseContext) -> Framed {
     let (follows, close) = match context.version {
         Version::Http10 => (Follows::Bytes, true),

@@ -1,9 +1,9 @@
-//! Fields of a response, and those whose name and value stand in our source.
+//! Fields of a response, among them fields with a constant name and value.
 
 /// One field of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field<'r> {
-    /// Name and value stand in our source.
+    /// Name and value are constants of this crate.
     Fixed(&'static FixedField),
     /// The value is a number.
     Number(&'static str, u64),
@@ -11,8 +11,8 @@ pub enum Field<'r> {
     Text(&'r str, &'r [u8]),
 }
 
-/// A field whose name and value stand in our source, beside its line of HTTP/1.1: one copy writes
-/// it.
+/// A field with a constant name and value. Its HTTP/1.1 line is stored too, so that a single copy
+/// writes it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FixedField {
     name: &'static str,
@@ -67,7 +67,7 @@ fixed_fields! {
     pub PASS_THROUGH: "cache-control" "no-store, no-transform";
     /// nginx must not buffer an event stream.
     pub NO_BUFFERING: "x-accel-buffering" "no";
-    /// The body is JSON.
+    /// The body is a JSON value (RFC 8259).
     pub JSON: "content-type" "application/json";
     /// The body is problem details (RFC 9457).
     pub(super) PROBLEM_JSON: "content-type" "application/problem+json";

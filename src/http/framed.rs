@@ -3,11 +3,11 @@
 /// The framing of the bytes behind a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
-    /// The response is complete.
+    /// The response is complete: no byte follows.
     Nothing,
     /// Unframed bytes, until the connection is closed.
     Bytes,
-    /// Chunks, ended by [`Framed::end`].
+    /// Chunks, until [`Framed::end`] writes the last of them.
     Chunks,
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// A request whose head was not read.
+    /// A request that was refused before its head was read.
     pub(super) const fn unread(refusal: Refusal) -> Self {
         Self {
             refusal,
@@ -99,7 +99,8 @@ pub(super) fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Re
     Ok(None)
 }
 
-/// The bytes behind the empty line that may stand before a request (RFC 9112 2.2). One is ignored.
+/// The bytes behind the empty line that may precede a request (RFC 9112 2.2). Only the first empty
+/// line is ignored.
 fn after_blank_line(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\r\n").unwrap_or(bytes)
 }
@@ -224,7 +225,7 @@ fn read<'b>(
     build(method, line, headers, limits, table).map_err(|refusal| refuse(refusal, context, headers))
 }
 
-/// A refusal of a head whose headers were read.
+/// Refuses a head after its headers were read.
 #[cold]
 fn refuse(refusal: Refusal, context: ResponseContext, headers: &[httparse::Header<'_>]) -> Refused {
     let origins = headers.iter();
@@ -419,7 +420,7 @@ fn is_authority(value: &[u8]) -> bool {
     }
 }
 
-/// An authority whose host is an IP literal, behind its opening bracket.
+/// An authority with an IP literal for its host, behind the opening bracket.
 fn is_bracketed_authority(rest: &[u8]) -> bool {
     split_once(rest, b']').is_some_and(|(literal, port)| is_ip_literal(literal) && is_port(port))
 }
@@ -552,8 +553,7 @@ impl<'b> Target<'b> {
     }
 }
 
-/// RFC 9112 3.2.2: a server accepts the absolute form, whose authority takes precedence over
-/// `Host`.
+/// RFC 9112 3.2.2: a server accepts the absolute form. Its authority takes precedence over `Host`.
 fn split_authority(target: &str) -> Result<(Option<&[u8]>, &str), Refusal> {
     if target.starts_with('/') {
         return Ok((None, target));

@@ -51,7 +51,7 @@ impl HeaderTable {
         });
     }
 
-    /// The headers of `head`, whose places these are.
+    /// The headers of `head`, from which these places were taken.
     pub(super) fn headers<'b>(&'b self, head: &'b [u8]) -> Headers<'b> {
         let places = &self.places;
         Headers { head, places }

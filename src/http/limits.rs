@@ -68,7 +68,7 @@ pub enum Drained {
 }
 
 impl Drain {
-    /// A count of zero.
+    /// A drain that may still discard the full `DRAIN_BYTES_MAX`.
     #[must_use]
     pub const fn new() -> Self {
         Self {

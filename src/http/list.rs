@@ -1,4 +1,4 @@
-//! Comma-separated lists (RFC 9110 5.6.1) whose members may hold quoted strings.
+//! Comma-separated lists (RFC 9110 5.6.1) with members that may hold quoted strings.
 
 /// The members of a list, without surrounding whitespace. Empty members are skipped, as a recipient
 /// must. A comma within a quoted string does not separate.

@@ -89,7 +89,7 @@ const TOKEN: [bool; 256] = {
     table
 };
 
-/// Whether a byte may stand in a token: a method, a header name.
+/// Whether a byte may occur in a token: a method, a header name.
 #[expect(
     clippy::indexing_slicing,
     reason = "the table has an entry for every byte"
@@ -98,7 +98,7 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
     TOKEN[byte as usize]
 }
 
-/// Whether a byte may stand in a header value (RFC 9110 5.5): no control but the tab.
+/// Whether a byte may occur in a header value (RFC 9110 5.5): no control but the tab.
 pub(super) const fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

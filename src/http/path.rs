@@ -101,7 +101,7 @@ fn check_raw(raw: &[u8]) -> Result<Encoded, Refusal> {
     Ok(encoded)
 }
 
-/// Bytes that stand for themselves in a path as sent.
+/// Bytes that a path contains unescaped.
 #[expect(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
@@ -148,7 +148,7 @@ fn check_segments(text: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The byte that two hex digits at the start of `digits` stand for.
+/// The byte that two hex digits at the start of `digits` encode.
 pub(super) fn decode_byte(digits: &[u8]) -> Option<u8> {
     let digit = |at: usize| {
         let byte = *digits.get(at)?;

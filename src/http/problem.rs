@@ -194,11 +194,11 @@ pub struct Problem<'a> {
 /// The value of an extension member.
 #[derive(Clone, Copy, Debug)]
 pub enum Member<'a> {
-    /// A string.
+    /// A JSON string, escaped when written.
     Text(&'a str),
-    /// A number.
+    /// A JSON number without sign or fraction.
     Number(u64),
-    /// `true` or `false`.
+    /// A JSON `true` or `false`.
     Bool(bool),
 }
 
@@ -206,7 +206,7 @@ impl Problem<'_> {
     /// The media type of what [`write_json`](Self::write_json) writes.
     pub const CONTENT_TYPE: &'static str = "application/problem+json";
 
-    /// Appends the JSON object.
+    /// Appends the problem as a JSON object (RFC 9457 3).
     pub fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"type\":");
         write_string(out, self.kind.path);

@@ -8,19 +8,19 @@ use super::query::Query;
 /// The methods that the gateway serves. Others are answered with 501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
-    /// `GET`.
+    /// `GET`: reads a resource or a stream.
     Get,
     /// `HEAD`: as `GET`, without the body.
     Head,
-    /// `POST`.
+    /// `POST` (RFC 9110 9.3.3): neither safe nor idempotent.
     Post,
-    /// `PUT`.
+    /// `PUT` (RFC 9110 9.3.4): idempotent by its definition.
     Put,
-    /// `PATCH`.
+    /// `PATCH` (RFC 5789): neither safe nor idempotent.
     Patch,
-    /// `DELETE`.
+    /// `DELETE` (RFC 9110 9.3.5): idempotent by its definition.
     Delete,
-    /// `OPTIONS`.
+    /// `OPTIONS`: what a resource allows, and CORS preflights.
     Options,
 }
 
@@ -67,13 +67,13 @@ impl Method {
 /// [`Connection`]: super::Connection
 #[derive(Clone, Debug)]
 pub struct Request<'b> {
-    /// The method.
+    /// The method: HTTP's others are refused with 501.
     pub method: Method,
     /// The path in its canonical form, decoded once for every reader.
     pub path: Path<'b>,
     /// The query, without its `?`.
     pub query: Query<'b>,
-    /// All headers, in order.
+    /// All headers in the order of the request, repeated ones included.
     pub headers: Headers<'b>,
     /// The body, whole and without framing; at most `body_bytes_max` bytes.
     pub body: &'b [u8],

@@ -49,10 +49,10 @@ pub struct Response<'r> {
 pub enum Body<'r> {
     /// All of it is here, so its length is known.
     Whole(Cow<'r, [u8]>),
-    /// It comes in pieces and has an end (a collection).
+    /// The body comes in pieces and has an end (a collection).
     Pieces,
-    /// It comes in pieces until the client or the gateway ends it (an event stream). A connection
-    /// of HTTP/1 carries nothing behind it.
+    /// The body comes in pieces until the client or the gateway ends it (an event stream). An
+    /// HTTP/1 connection carries nothing behind it.
     Stream,
 }
 
@@ -80,7 +80,7 @@ impl<'r> Response<'r> {
         response
     }
 
-    /// Adds a field whose name and value stand in our source.
+    /// Adds a field with a constant name and value.
     pub fn fixed(&mut self, field: &'static FixedField) -> &mut Self {
         self.typed |= field.is_content_type();
         self.fields.push(Field::Fixed(field));
@@ -93,15 +93,15 @@ impl<'r> Response<'r> {
         self
     }
 
-    /// Adds a field whose name stands in our source and whose value was checked before: an etag, a
-    /// value of the config.
+    /// Adds a field with a constant name and a value that was checked before: an etag, a value of
+    /// the config.
     pub fn checked(&mut self, name: &'static str, value: &'r [u8]) -> &mut Self {
         debug_assert!(value.iter().copied().all(is_value_byte));
         self.fields.push(Field::Text(name, value));
         self
     }
 
-    /// Adds `ETag`.
+    /// Adds the field `ETag`, with the tag's quotes.
     pub fn etag(&mut self, etag: &'r Etag) -> &mut Self {
         self.checked("etag", etag.as_bytes())
     }
@@ -179,7 +179,7 @@ impl<'r> Response<'r> {
         self
     }
 
-    /// The status code.
+    /// The status code given to [`Self::new`].
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status

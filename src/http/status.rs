@@ -96,7 +96,7 @@ pub(super) fn write_line(status: StatusCode, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    // RFC 9112 4: the space after the code stands even when the reason is empty.
+    // RFC 9112 4: the space after the code is required even when the reason is empty.
     #[test]
     fn every_status_has_a_line() {
         for code in 200..600 {

@@ -430,7 +430,7 @@ fn a_refused_request_keeps_its_origin_where_its_head_was_read() {
     ] {
         assert_eq!(origin(unread.as_bytes()), None, "{unread}");
     }
-    // A request whose body is awaited has an origin; one whose head is incomplete has none.
+    // An origin is known while the body is awaited, but not while the head is incomplete.
     let limits = Limits::default();
     let mut connection = Connection::new();
     let head = format!("POST /a HTTP/1.1\r\nHost: x\r\n{ours}Content-Length: 5\r\n\r\nab");
@@ -594,7 +594,7 @@ fn pipelined_requests_are_read_in_order() {
     }
 }
 
-/// RFC 9110 10.1.1.
+/// RFC 9110 10.1.1: 100 (Continue) is sent for an expectation, once.
 #[test]
 fn an_expecting_client_is_told_to_go_on_once() {
     let mut table = HeaderTable::new();
@@ -621,7 +621,8 @@ fn an_expecting_client_is_told_to_go_on_once() {
             other => panic!("{other:?}"),
         }
         assert!(!connection.started() && !connection.awaits_body());
-        // A body that came along needs no leave; nor does one that will not come.
+        // A body that has arrived with its head needs no 100 (Continue), nor does a body that will
+        // not be sent.
         let whole = [&head[..], body].concat();
         let received = connection.receive(&whole, &limits, &mut table);
         assert!(matches!(received, Received::Request(_, used) if used == whole.len()));
@@ -750,7 +751,8 @@ fn an_idle_connection_holds_nothing() {
     );
 }
 
-/// One byte at a time costs as much as all at once, but for the calls: the head is scanned once.
+/// Sending byte by byte costs as much as sending all at once, but for the calls: the head is
+/// scanned once.
 #[test]
 fn a_slow_client_costs_no_more_than_a_fast_one() {
     let mut table = HeaderTable::new();

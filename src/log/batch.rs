@@ -72,7 +72,7 @@ impl Batch {
         self.epoch
     }
 
-    /// The number of records.
+    /// The number of records, tombstones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -1,5 +1,5 @@
-//! A block: the event-stream bytes of one step under one encoding, with an index of its frames.
-//! It knows nothing of a transport: plain HTTP sends the bytes as they lie.
+//! A block: the event-stream bytes of one step under one encoding, with an index of its frames. A
+//! block knows nothing of a transport: plain HTTP sends the bytes as they lie.
 
 use crate::model::{KeyHash, LeaderEpoch, Offset, Partition};
 
@@ -21,7 +21,7 @@ pub struct Block {
 pub struct Notice {
     /// The partition of the offsets.
     pub partition: Partition,
-    /// The first missing offset.
+    /// The lowest of the missing offsets.
     pub from: Offset,
     /// The first offset after them that exists.
     pub to: Offset,
@@ -129,7 +129,7 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// A block whose first frame comes right after `before`.
+    /// Starts a block with its first frame right after `before`.
     #[must_use]
     pub const fn new(before: Cut) -> Self {
         Self {

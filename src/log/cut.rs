@@ -13,7 +13,7 @@ pub struct Next {
 }
 
 impl Next {
-    /// A place whose epoch is unknown, so that it can't be checked for truncation.
+    /// A place of unknown epoch, which can't be checked for truncation.
     #[must_use]
     pub const fn at(offset: Offset) -> Self {
         let epoch = LeaderEpoch(None);

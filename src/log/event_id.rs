@@ -41,7 +41,7 @@ pub struct Progress {
     pub cut: Cut,
 }
 
-/// A parsed event id.
+/// An event id as a client sent it back, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventId<'a> {
     /// What the client holds; `None` (`-` on the wire): nothing that counts, start over.
@@ -66,7 +66,8 @@ const _: () = {
 
 impl Progress {
     /// Partitions an id can list, and the bound of their numbers, so that a decoded cut costs at
-    /// most 2 KiB. Topics with more are refused to routes whose ids list all (`check`).
+    /// most 2 KiB. `check` refuses topics with more partitions on routes with ids that list all of
+    /// them.
     pub const PARTITIONS_MAX: usize = 128;
 
     /// Characters of an id, the etag with it. Anything longer is not read.
@@ -151,7 +152,7 @@ fn decode_cut(mut bytes: &[u8]) -> Result<Cut, UnreadableId> {
     Ok(cut)
 }
 
-/// One varint in its shortest form: a longer one would give one cut several texts.
+/// Reads a varint in its shortest form. A longer form would give the same cut several texts.
 fn take_varint(bytes: &mut &[u8]) -> Result<u64, UnreadableId> {
     let mut value = 0_u64;
     for shift in (0..63).step_by(7) {

@@ -5,7 +5,7 @@
 pub enum GapReason {
     /// The id the client sent can't be read.
     Unreadable,
-    /// The topic was deleted and made again.
+    /// The topic was deleted and re-created.
     Recreated,
     /// Retention has removed what the client missed.
     Retention,
@@ -13,7 +13,7 @@ pub enum GapReason {
     Truncated,
     /// A record that can't be decoded.
     Undecodable,
-    /// The client was away for longer than deletes are kept; a snapshot follows.
+    /// The client was disconnected for longer than deletes are kept; a snapshot follows.
     Tombstones,
 }
 

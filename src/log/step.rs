@@ -12,7 +12,8 @@ use crate::model::{Offset, Partition, UnixMillis};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
-/// One place of the order. The home shard makes it once, and all shards share it.
+/// A place of the order, with its change and its events. The home shard makes the step once, and
+/// all shards share it.
 #[derive(Debug)]
 pub struct Step {
     /// This step's place: one more than the step before.
@@ -22,7 +23,7 @@ pub struct Step {
     pub cut: Cut,
     /// When the cut last equalled the log's end, as event ids carry it.
     pub time: UnixMillis,
-    /// The oldest step whose blocks stay in the window: each shard drops what is below.
+    /// The oldest step that stays in the window: each shard drops the blocks of the steps below.
     pub oldest: Seq,
     /// The change to the state that shards build from the topic.
     pub change: Change,
@@ -62,24 +63,24 @@ pub enum Change {
     Gap {
         /// The partition of the offsets.
         partition: Partition,
-        /// The first missing offset.
+        /// The lowest of the missing offsets.
         from: Offset,
         /// The first offset after them that exists.
         to: Offset,
-        /// Why they are missing.
+        /// Why the offsets can't be shown, as the `gap` event says.
         reason: GapReason,
     },
     /// The read of a partition can't pass `from`, where not even the batch's end is known. The cut
     /// stays. Streams emit no gap, since the read resumes if another leader has the batch.
     Stuck {
-        /// The partition whose read is stuck.
+        /// The partition that can't be read on.
         partition: Partition,
         /// The offset at which its read is stuck.
         from: Offset,
     },
-    /// Offsets below are gone by retention or DeleteRecords: cached entries there go too.
+    /// Retention or DeleteRecords removed the offsets below: cached entries there are removed too.
     LogStart {
-        /// The partition whose log start moved.
+        /// The partition that lost its oldest records.
         partition: Partition,
         /// The first offset that is still there.
         offset: Offset,

@@ -27,7 +27,7 @@ impl Draft {
         }
     }
 
-    /// With one more header.
+    /// The draft with one more header.
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = Some(value.as_ref().to_vec());
         self.headers.push((name.into(), value));
@@ -61,7 +61,7 @@ pub(crate) fn batch(partition: u32, drafts: &[Draft], secret: &HashSecret) -> Ba
     batch
 }
 
-/// A step without blocks.
+/// A step of this change, without blocks.
 pub(crate) fn step(seq: u64, change: Change) -> Step {
     Step {
         seq: Seq(seq),

@@ -1,6 +1,6 @@
-//! Offset ranges of a topic whose records could not be decoded. A projection lacks these records
-//! for as long as the log may still have them. It must neither report a key as absent nor show a
-//! value if such a range may contain a newer record of the key.
+//! Offset ranges of a topic that could not be decoded. A projection lacks their records for as long
+//! as the log may still have them. It must neither report a key as absent nor show a value if such
+//! a range may contain a newer record of the key.
 //!
 //! The topic owner and every projection derive the same ranges from the same steps, so they agree
 //! at every step.
@@ -91,8 +91,8 @@ impl Undecodable {
         self.ranges.iter().copied()
     }
 
-    /// Whether `partition` has an undecodable offset above `offset`: it may hold a newer record of
-    /// a key whose newest known record is at `offset`.
+    /// Whether `partition` has an undecodable offset above `offset`. If so, it may hold a newer
+    /// record of a key than the known one at `offset`.
     #[must_use]
     pub fn is_above(&self, partition: Partition, offset: Offset) -> bool {
         // Compare with the end, not the start: a record between two merged ranges is below the

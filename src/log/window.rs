@@ -1,7 +1,7 @@
 //! The window: the last steps' blocks of a topic, from which subscribers that lag or reconnect are
-//! served. The home alone decides what stays ([`WindowBudget`]); every shard keeps a [`Window`] of
+//! served. The home alone decides what stays ([`WindowBudget`]). Every shard keeps a [`Window`] of
 //! the same `Arc`s and drops what a step names. Readers are not asked: a cursor holds no reference,
-//! so one that pointed into a block now gone has lagged.
+//! so a cursor into a dropped block has lagged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -174,8 +174,8 @@ impl Window {
         if !held.covers(&self.floor) {
             return None;
         }
-        // Cuts grow along the window, so this is a binary search over the steps; one without a
-        // block is as its next one with a block.
+        // Cuts grow along the window, so this is a binary search over the steps. A step without a
+        // block counts as the next step with a block.
         let (mut known, mut low, mut high) = (self.first, 0, self.steps.len());
         while low < high {
             let middle = low.midpoint(high);

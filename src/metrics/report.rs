@@ -71,7 +71,7 @@ pub struct ShardStatus {
     pub draining: bool,
     /// The brokers that this home connects to.
     pub brokers: Vec<BrokerStatus>,
-    /// The topics whose home is this shard.
+    /// The topics with their home on this shard.
     pub topics: Vec<TopicStatus>,
 }
 

@@ -61,7 +61,7 @@ fn check_tokens(bytes: &[u8]) -> Result<(), NotJson> {
     Ok(())
 }
 
-/// Checks the escapes of a string whose contents begin at `at`. Returns the position after its
+/// Checks the escapes of a string with contents from `at` on. Returns the position after its
 /// closing quote.
 fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     while let Some(&byte) = bytes.get(at) {

@@ -11,7 +11,7 @@
 pub struct FastRandom(u64);
 
 impl FastRandom {
-    /// A generator whose numbers follow from `seed` alone.
+    /// A generator of numbers that follow from `seed` alone.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)

@@ -45,7 +45,7 @@ impl fmt::Display for TopicName {
 }
 
 /// The identity of a topic's log: the broker's topic id (KIP-516). A re-created topic has the same
-/// name and another log, whose offsets mean other records.
+/// name and another log. Offsets of the two logs mean different records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogIdentity(pub [u8; 16]);
 

@@ -14,7 +14,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts a clock whose zero is now. Called once, at the start of the process.
+    /// Starts a clock with its zero at the present time. Called once, at the start of the process.
     #[must_use]
     pub fn start() -> Self {
         Self {

@@ -80,7 +80,7 @@ impl Listeners {
         }
     }
 
-    /// Arms the listeners whose wait is over.
+    /// Arms the listeners that have waited long enough.
     pub(super) fn rearm(&mut self, now: Instant, ring: &mut Ring) {
         for (index, listening) in self.all.iter_mut().enumerate() {
             let Some(listening) = listening else { continue };

@@ -180,12 +180,12 @@ impl<M> std::fmt::Debug for ControlInbox<M> {
 }
 
 /// Messages that a shard could not send yet, per receiver and in order. The outbox has no limit of
-/// its own: each message stands for an admitted request or for counted bytes, which are limited.
+/// its own: each message belongs to an admitted request or to counted bytes, which are limited.
 pub(super) struct Outbox<M, C> {
     own: ShardId,
     shards: Arc<[Inbox<M>]>,
     control: Arc<ControlInbox<C>>,
-    /// Messages to each shard.
+    /// Messages that wait, per receiving shard.
     waiting: Vec<Vec<M>>,
     /// Messages to the control thread.
     to_control: Vec<C>,

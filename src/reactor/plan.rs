@@ -24,8 +24,8 @@ pub struct Plan {
     pub reuse_port: bool,
     /// A client that acknowledges nothing for this time has vanished, and its connection is closed.
     pub vanished_after: Duration,
-    /// A client whose descriptor has this number or a larger one is closed at once. The rest is
-    /// reserved for brokers, the admin port and the next client that must be closed.
+    /// A client with this descriptor number or a larger one is closed at once. The rest is reserved
+    /// for brokers, the admin port and the next client that must be closed.
     pub client_descriptors_max: u64,
     /// The first shards, this many, accept no clients (`--kafka-shards`). Fewer than there are
     /// shards.

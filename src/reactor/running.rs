@@ -15,7 +15,7 @@ use crate::model::{ShardId, overlap};
 use crate::shard::{ListenerId, Turn};
 use crate::sys::{Listener, Waker, probe};
 
-/// A message for a shard whose inbox is full. Retry later.
+/// A message that found the inbox of its shard full. Retry later.
 #[derive(Debug)]
 pub struct Undelivered<M>(pub M);
 

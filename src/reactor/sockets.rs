@@ -54,7 +54,7 @@ pub(super) struct Sockets {
     slots: Vec<SocketSlot>,
     free: Vec<u32>,
     max: u32,
-    /// Slots whose poll ended without being cancelled. They are armed again in the next pass.
+    /// Slots with a poll that ended without being cancelled. They are armed again in the next turn.
     lost: Vec<SocketId>,
 }
 

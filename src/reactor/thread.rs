@@ -68,7 +68,7 @@ pub(super) fn run_shard<T: Turn + 'static>(
     ready: &Sender<Result<(), ReactorError>>,
 ) {
     let _outer = EndsTheProcess;
-    // Ignore a failed send: the receiver is gone if another shard could not start.
+    // Ignore a failed send: the receiver was dropped if another shard could not start.
     let report = |result| drop(ready.send(result));
     let executor = match executor(own, &common.plan) {
         Ok(executor) => executor,

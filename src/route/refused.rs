@@ -26,7 +26,7 @@ impl Refused {
     /// `Retry-After` in seconds for a request that fails until an operator acts.
     pub const DENIED_RETRY_AFTER: u32 = 60;
 
-    /// The response for a route whose requests the brokers reject until an operator acts.
+    /// The response for a route with requests that brokers reject until an operator acts.
     #[must_use]
     pub fn denied(doing: Doing, denial: Denial) -> Self {
         let (refused, cause) = (doing.refused(), denial.cause());
@@ -41,7 +41,7 @@ impl Refused {
         }
     }
 
-    /// The response to a command whose record a broker rejected with this code, and which is
+    /// The response to a command after a broker rejected its record with this code. The record is
     /// certainly not in the log.
     #[must_use]
     pub fn of_code(code: Code) -> Self {

@@ -350,8 +350,8 @@ fn each_error_code_of_a_broker_has_its_answer() {
     }
 }
 
-/// A response to a command that may have been executed must not suggest a retry under a new key. A
-/// response to one that was not must say so.
+/// A response to a command that may have been executed must not suggest a retry under a new key. If
+/// the command was not executed, the response must say so.
 #[test]
 fn errors_of_commands_become_the_right_problems() {
     let path = |refused: Option<Refused>| refused.map(|r| (r.kind.path, r.kind.status.as_u16()));

@@ -13,13 +13,13 @@
 /// A message: its body, and the version its encoding became flexible in (KIP-482).
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
-    /// The outermost struct.
+    /// The struct that contains all others.
     pub body: &'static Shape,
     /// [`NEVER`] where it did not.
     pub flexible_from: i16,
 }
 
-/// No version.
+/// Above every version, for messages that never became flexible.
 pub const NEVER: i16 = i16::MAX;
 
 /// A struct: its fields in order, and the tagged fields that the decoder knows.
@@ -42,19 +42,19 @@ pub struct Entry {
 /// What a field is made of.
 #[derive(Clone, Copy, Debug)]
 pub enum Field {
-    /// Of this many bytes.
+    /// A field of this many bytes.
     Fixed(usize),
     /// A string: i16 length, or an unsigned varint in flexible versions.
     Text,
     /// Bytes: i32 length, or an unsigned varint.
     Bytes,
-    /// A struct.
+    /// A struct within the struct, without a length.
     Struct(&'static Shape),
-    /// An array of structs.
+    /// An array of structs: a count, then the elements.
     Structs(&'static Shape),
     /// An array of integers of this many bytes.
     Numbers(usize),
-    /// An array of strings.
+    /// An array of strings: a count, then the elements.
     Texts,
 }
 

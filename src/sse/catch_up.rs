@@ -187,8 +187,8 @@ impl CatchUps {
         self.list.retain(|it| it.id != id);
     }
 
-    /// The next catch-up read whose home may send a block. One without members is forgotten with
-    /// its credit: the home sends it nothing more, not even its end.
+    /// The next catch-up read that may be sent a block by its home. A read without members is
+    /// forgotten with its credit: the home sends it nothing more, not even its end.
     pub(super) fn next_credit(&mut self) -> Option<Credit> {
         let credit = self.credits.pop_front()?;
         if credit.members == 0 {

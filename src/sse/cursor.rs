@@ -5,7 +5,7 @@ use crate::log::Seq;
 /// The next frame to read from the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Cursor {
-    /// The step whose block has the frame.
+    /// The step of the block that has the frame.
     pub(super) seq: Seq,
     /// The frame's number in the block.
     pub(super) frame: u32,

@@ -32,23 +32,23 @@ const _: () = {
 pub(super) enum Outcome {
     /// The subscriber has read all that there is.
     Idle,
-    /// It waits for an answer, or for the next block of a catch-up read.
+    /// The subscriber waits for an answer, or for the next block of a catch-up read.
     Waiting,
-    /// It has sent a page and must ask for the next one.
+    /// The subscriber has been sent a page and must ask for the next page.
     PageSent,
-    /// It has read the whole block of a catch-up read.
+    /// The subscriber has read the whole block of a catch-up read.
     BlockRead(CatchUpId),
-    /// The sink is full.
+    /// The sink takes no more bytes until it is writable.
     Full,
-    /// More can be sent.
+    /// More can be sent in the next turn of the subscriber.
     More,
-    /// Its source must be decided.
+    /// The subscriber's source must be decided before more can be sent.
     Undecided,
-    /// It fell out of the window.
+    /// The subscriber's cursor fell out of the window.
     Lagged,
-    /// Its stream must end.
+    /// The stream must end, and the client resumes by its id.
     Disconnect,
-    /// The connection is closed.
+    /// The connection is closed: nothing can be sent any more.
     Closed,
 }
 
@@ -249,7 +249,8 @@ impl<S: Sink> Sender<'_, S> {
         Some(Outcome::Full)
     }
 
-    /// Sends the window with ids of the subscriber's own: max(V, cut). Records below V are skipped.
+    /// Sends the window to a private subscriber, with max(progress, cut) in the ids. Records below
+    /// the progress are skipped.
     fn read_private(&mut self) -> Outcome {
         if let Some(outcome) = self.nothing_to_read() {
             return outcome;

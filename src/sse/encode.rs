@@ -30,15 +30,15 @@ const ID_BYTES: usize = b"id: .\n\n".len();
 const PROGRESS_GROWTH_MAX: usize = 20 + 4;
 
 const _: () = {
-    // Positions in a block are 32 bits. A block has one record or fits a step, whose limit is far
-    // smaller, so its bytes and its keys stay below.
+    // Positions in a block are 32 bits. A block has one record or fits a step. The limit of a step
+    // is far smaller, so a block's bytes and keys stay below.
     let event = RECORD_BYTES_MAX * DATA_BYTES_PER_BYTE_MAX + FRAME_BYTES_MAX;
     let id = ID_BYTES + Progress::TEXT_BYTES_MAX + Etag::EVENT_ID_PART_MAX;
     assert!(event + id < u32::MAX as usize);
     assert!(KEY_BYTES_PER_BYTE_MAX <= DATA_BYTES_PER_BYTE_MAX);
 };
 
-/// How values are written.
+/// Whether values are written as text or as base64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Payload {
     /// As text; a value that is not UTF-8 as base64 under `event: base64`.
@@ -53,7 +53,7 @@ pub enum Payload {
 pub struct Encoding {
     /// The name of data events; `None`: no `event:` line, so `onmessage` gets them.
     pub event: Option<EventName>,
-    /// How values are written.
+    /// Whether values are written as text or as base64.
     pub payload: Payload,
     /// The record header with the entity's validator, as GET and replies read it.
     pub etag_header: Arc<str>,
@@ -191,8 +191,8 @@ impl Encoder {
         builder.finish()
     }
 
-    /// A `gap` for every stream of the topic, for a step whose change is `Gap` and which leads from
-    /// `before` to `after`. Its id is `after`.
+    /// A `gap` for every stream of the topic, for a step from `before` to `after` with the change
+    /// `Gap`. Its id is `after`.
     pub fn gap(
         &mut self,
         range: OffsetRange,

@@ -19,7 +19,7 @@ pub(super) struct EpochHistory {
     changes: Vec<VecDeque<Next>>,
 }
 
-/// A partition whose epoch has changed.
+/// A change of a partition's leader epoch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EpochChange {
     partition: Partition,
@@ -31,16 +31,17 @@ pub(super) struct EpochChange {
 /// What this instance knows of a position. The greatest of several decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
-    /// It is on our branch, or no broker could tell.
+    /// The position is on our branch, or no broker could tell.
     InLog,
     /// Only the partition's leader knows.
     Unknown,
-    /// It is of a newer epoch than what we have read beyond it, so we are on a lost branch.
+    /// The position is of a newer epoch than what we have read beyond it, so we are on a lost
+    /// branch.
     Diverged,
 }
 
 impl EpochHistory {
-    /// The cut moves. Returns the partitions whose epoch changes with it.
+    /// The cut moves. Returns the changes of epochs that this brings.
     pub(super) fn on_cut(&mut self, before: &Cut, after: &Cut) -> Vec<EpochChange> {
         let change = |(partition, next): (Partition, Next)| {
             let before = before.get(partition);

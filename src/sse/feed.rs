@@ -95,8 +95,8 @@ impl Feed {
         }
     }
 
-    /// Clients that are ahead of this instance in a partition whose epoch changes may hold records
-    /// that the new epoch has cut off. They are checked before they are sent anything more.
+    /// When a partition's epoch changes, clients that are ahead of this instance there may hold
+    /// records that the new epoch has cut off. They are checked before they are sent anything more.
     fn on_epochs_changed(&mut self, changed: &[EpochChange]) {
         for slot in 0..self.subscribers.slots() as Slot {
             let subscriber = self.subscribers.get(slot);
@@ -388,7 +388,7 @@ impl Feed {
 
     /// Sends gaps for undecodable ranges of the log within the bounds of *changes*. Call it with
     /// the last page, before [`Self::on_page`]. The gaps carry the client's present id, so that a
-    /// client whose connection ends before the last page receives them again.
+    /// client that disconnects before the last page receives them again.
     pub fn on_page_gaps(&mut self, question: StreamQuestion, undecodable: &[OffsetRange]) {
         let Some(slot) = self.asker(question) else {
             return;

@@ -11,7 +11,7 @@ const PARTS: u64 = 64;
 /// The sweep over the slab.
 #[derive(Debug)]
 pub(super) struct Heartbeats {
-    /// Nanoseconds between parts.
+    /// Nanoseconds between two parts: the interval divided by [`PARTS`].
     step_nanos: u64,
     part: u64,
     /// The next slot of the part, counted within the part.

@@ -6,10 +6,10 @@ use super::progress::ClientProgress;
 use crate::log::{Cut, ProgressText};
 use crate::model::{LogTag, UnixMillis};
 
-/// Writes `id:` lines.
+/// Writes `id:` lines, and keeps their texts for the next use.
 #[derive(Debug)]
 pub(super) struct Ids {
-    /// The text of whichever subscriber was served last.
+    /// The text of the private subscriber that was served last.
     private: ProgressText,
     /// The text of the log's end, for all that share the window.
     shared: ProgressText,

@@ -29,7 +29,7 @@ impl LogView {
         }
     }
 
-    /// Applies the next step. Returns the partitions whose epoch changes with it.
+    /// Applies the next step. Returns the changes of epochs that it brings.
     pub(super) fn on_step(&mut self, step: &Arc<Step>, trail: &mut Trail) -> Vec<EpochChange> {
         let changed = self.epochs.on_cut(self.window.cut(), &step.cut);
         self.window
@@ -52,7 +52,7 @@ impl LogView {
         self.time
     }
 
-    /// The newest step.
+    /// The newest step that the shard has applied.
     pub(super) fn newest(&self) -> Seq {
         self.window.newest()
     }

@@ -53,9 +53,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Starts a client that holds nothing. `why`: the client thought otherwise. The id comes first:
-    /// without it, a client whose connection ends before its first event would start again and miss
-    /// the events between.
+    /// Starts a client that holds nothing. `why`: the client thought otherwise. The id comes first.
+    /// Without it, a client that disconnects before its first event would start again and miss the
+    /// events between.
     fn start(
         &mut self,
         new: &mut Subscriber,
@@ -129,8 +129,8 @@ impl Planner<'_> {
     fn cut_back(&mut self, own: &mut Own, ends: &[(Partition, Next)]) {
         for (i, &(partition, end)) in ends.iter().enumerate() {
             let to = own.progress().cut.get(partition).offset;
-            // A client whose connection ends between two gaps is sent the second one when it
-            // resumes: the first gap's id goes back in its own partition only.
+            // A client that disconnects between two gaps is sent the second gap when it resumes:
+            // the first gap's id goes back in its own partition only.
             if !self.settings.compacted {
                 own.progress_mut().cut.set(partition, end);
             } else if i + 1 == ends.len() {
@@ -199,7 +199,7 @@ impl Planner<'_> {
         true
     }
 
-    /// Reads *changes(V, now)*.
+    /// Reads *changes* from the client's progress to the newest step.
     fn read_changes(&self, subscriber: &mut Subscriber) {
         let changes = Box::new(Changes {
             seq: self.log.newest(),

@@ -1,4 +1,4 @@
-//! What a client holds, apart from any cursor: V in DESIGN.md.
+//! What a client holds, apart from any cursor: its progress.
 
 use crate::log::{Block, Cut, Progress};
 use crate::model::UnixMillis;
@@ -6,7 +6,7 @@ use crate::model::UnixMillis;
 /// Everything below the cut was offered to the client, nothing at or above it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientProgress {
-    /// What was offered.
+    /// Of each partition, the first offset that was not offered to the client.
     pub(super) cut: Cut,
     /// The log's time, as the client's ids carry it.
     pub(super) time: UnixMillis,
@@ -16,7 +16,7 @@ pub(super) struct ClientProgress {
 /// Which ids the client is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdKind {
-    /// Ids of its own: max(V, cut).
+    /// Ids of this subscriber alone: max(progress, cut).
     Private,
     /// The window's ids. The progress is kept only to conflate from it.
     Shared,
@@ -39,15 +39,15 @@ impl ClientProgress {
         }
     }
 
-    /// The progress of a client whose last frame is frame `index` of a block, as the frame's id
-    /// says. `None` if the topic has grown more partitions than an id can be read with.
+    /// The client's progress after frame `index` of a block, as the frame's id says. `None` if the
+    /// topic has grown more partitions than an id can be read with.
     pub(super) fn at_frame(block: &Block, index: usize) -> Option<Self> {
         let Progress { cut, time, .. } = Progress::decode(block.progress(index)).ok()?;
         let ids = IdKind::Shared;
         Some(Self { cut, time, ids })
     }
 
-    /// The progress of a client whose next frame is the first frame of a block.
+    /// The client's progress before the first frame of a block.
     pub(super) fn before(block: &Block) -> Option<Self> {
         let cut = block.before().clone();
         Self::at_frame(block, 0).map(|first| Self { cut, ..first })

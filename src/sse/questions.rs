@@ -16,7 +16,7 @@ pub(super) struct Questions {
     last: u32,
 }
 
-/// One entry.
+/// What the shard takes next: a question, or the end of a wait.
 #[derive(Debug)]
 pub(super) enum Pending {
     /// A question. It may be stale by now.
@@ -52,7 +52,7 @@ impl Questions {
         self.pending.push_back(Pending::Cancel(cancel));
     }
 
-    /// The oldest entry.
+    /// Takes the oldest question or cancellation.
     pub(super) fn next(&mut self) -> Option<Pending> {
         self.pending.pop_front()
     }

@@ -12,7 +12,7 @@ pub const ENCODINGS_MAX: usize = 4;
 /// The settings of one topic incarnation's streams. They do not change while the feed lives.
 #[derive(Clone, Debug)]
 pub struct FeedSettings {
-    /// The log's tag.
+    /// The tag of the topic incarnation, which ids carry.
     pub tag: LogTag,
     /// How events are written, in the order of `Step::blocks`. At most [`ENCODINGS_MAX`].
     pub encodings: Vec<Encoding>,
@@ -32,14 +32,14 @@ pub struct FeedSettings {
     pub position_events: bool,
     /// How long a catch-up read waits for its slowest member before it continues without it.
     pub catch_up_patience: Duration,
-    /// For jitter only.
+    /// Seeds the jitter of `retry:` and of heartbeats, and nothing else.
     pub seed: u64,
 }
 
 /// One stream that a client asked for.
 #[derive(Clone, Debug)]
 pub struct Subscribe<'a> {
-    /// Index into [`FeedSettings::encodings`].
+    /// Index into [`FeedSettings::encodings`], and into `Step::blocks`.
     pub encoding: usize,
     /// Which records it is sent.
     pub filter: Filter<'a>,
@@ -61,7 +61,7 @@ pub struct Filter<'a> {
 /// Where a stream without an id starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the next record.
+    /// With the next record that is appended.
     Live,
     /// With all that the log still has; on compacted topics with the newest record of each key.
     Earliest,
@@ -72,18 +72,18 @@ pub enum Start {
 /// What happens to a subscriber that falls out of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slow {
-    /// It is closed and resumes by its id.
+    /// The subscriber is closed, and its client resumes by its id.
     Disconnect,
-    /// It is sent the newest record of each key that it missed; compacted topics only (else as
-    /// `Disconnect`).
+    /// The subscriber is sent the newest record of each key that it missed; compacted topics only
+    /// (else as `Disconnect`).
     Conflate,
 }
 
-/// A question that a stream asks another shard. The number keeps the answer to an earlier question
-/// of the same stream from being taken for this one's: it may be about other positions.
+/// A question that a stream asks another shard. The number distinguishes its answer from the answer
+/// to an earlier question of the same stream, which may be about other positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamQuestion {
-    /// The stream that asks.
+    /// The stream that receives the answer.
     pub exchange: ExchangeId,
     /// Counts the questions of its feed.
     pub number: u32,
@@ -95,11 +95,11 @@ pub enum Need {
     /// *changes*: the newest record of each key with `since` ≤ offset < `below`, tombstones too,
     /// from slices that have applied `seq`. Answer with [`super::Feed::on_page`].
     Page {
-        /// To answer with.
+        /// Give it back with the answer.
         question: StreamQuestion,
         /// The client holds everything below.
         since: Cut,
-        /// The cut at `seq`.
+        /// The cut at step `seq`: *changes* end there.
         below: Cut,
         /// A slice that has not applied this step holds the request until it has.
         seq: Seq,
@@ -111,14 +111,14 @@ pub enum Need {
     /// Whether the log still has what a client holds. Answer with
     /// [`super::Feed::on_epochs_checked`].
     EpochCheck {
-        /// To answer with.
+        /// Give it back with the answer.
         question: StreamQuestion,
         /// The positions in doubt, each with the epoch of the record before.
         positions: Vec<(Partition, Next)>,
     },
     /// A share in a catch-up read of the log. Answer with [`super::Feed::on_catch_up_joined`].
     CatchUp {
-        /// To answer with.
+        /// Give it back with the answer.
         question: StreamQuestion,
         /// What the client holds. The epochs serve to notice that the log was cut back.
         from: Cut,
@@ -127,9 +127,9 @@ pub enum Need {
     },
     /// The subscriber has left, and no longer needs what it waited for.
     Cancel {
-        /// The subscriber.
+        /// The stream of the subscriber that has left.
         exchange: ExchangeId,
-        /// Where it waits.
+        /// Where the subscriber's question waits for its answer.
         at: WaitsAt,
     },
 }
@@ -137,7 +137,7 @@ pub enum Need {
 /// Where a subscriber waits for an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitsAt {
-    /// At the topic's home.
+    /// At the topic's home: an epoch check or a catch-up read.
     Home,
     /// At the slice that has the next page.
     Slice {
@@ -153,7 +153,7 @@ pub enum WaitsAt {
 pub struct PageCursor {
     /// The shard that has the slice.
     pub shard: ShardId,
-    /// The partition being paged.
+    /// The partition of `offset`. The slice has paged all lower partitions.
     pub partition: Partition,
     /// The first offset not yet paged.
     pub offset: Offset,
@@ -162,15 +162,15 @@ pub struct PageCursor {
 /// One record of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct PageEntry<'a> {
-    /// The record's key.
+    /// The record's key, as in the log.
     pub key: &'a [u8],
     /// The record's value. `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// The entity's etag, as a GET shows it.
     pub etag: &'a Etag,
-    /// The record's partition.
+    /// The partition that has the record.
     pub partition: Partition,
-    /// The record's offset.
+    /// The record's offset in its partition.
     pub offset: Offset,
 }
 
@@ -181,13 +181,13 @@ pub struct CatchUpId(pub u32);
 /// Says that the home may send the next block of a catch-up read to this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
-    /// The catch-up read.
+    /// The catch-up read that the credit is for.
     pub catch_up: CatchUpId,
     /// Members that it still has on this shard. 0: the shard needs no more blocks.
     pub members: u32,
 }
 
-/// The result of [`super::Feed::deliver`].
+/// What [`super::Feed::deliver`] did, and what the caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// Nothing is left to send. [`super::Feed::next_pending`] returns the subscriber again once
@@ -216,9 +216,9 @@ pub struct FeedCounts {
     pub frames_shared: u64,
     /// Frames sent with an id of the subscriber's own, from the window or a catch-up read.
     pub frames_private: u64,
-    /// Records sent by pages.
+    /// Records sent by pages of *changes*.
     pub page_entries: u64,
-    /// Heartbeats.
+    /// Heartbeats written for streams, with and without an id.
     pub heartbeats: u64,
     /// Gaps sent to single subscribers.
     pub gaps: u64,

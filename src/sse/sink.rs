@@ -7,7 +7,7 @@ use std::io::IoSlice;
 /// The most slices of one offer.
 pub const SINK_SLICES_MAX: usize = 64;
 
-/// Takes a subscriber's bytes.
+/// The transport that takes a subscriber's bytes.
 pub trait Sink {
     /// The most bytes to offer to [`Self::take`] now. `usize::MAX` if only the socket knows. 0
     /// means "full": the subscriber waits for [`super::Feed::on_writable`].
@@ -24,6 +24,6 @@ pub trait Sink {
 pub enum Taken {
     /// How many bytes were taken, from the front; 0 is possible.
     Bytes(usize),
-    /// The connection is closed.
+    /// The connection is closed: the offer was not taken.
     Closed,
 }

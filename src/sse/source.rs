@@ -32,15 +32,15 @@ pub(super) enum Source {
     Disconnecting,
 }
 
-/// *changes(V, n)*: the newest record of each key from V, which the client holds, up to the cut at
-/// step n.
+/// *changes(progress, seq)*: the newest record of each key, from the client's progress up to the
+/// cut at step `seq`.
 #[derive(Debug)]
 pub(super) struct Changes {
-    /// Step n.
+    /// The step up to which the pages show changes.
     pub(super) seq: Seq,
-    /// The cut at step n.
+    /// The cut at step `seq`.
     pub(super) below: Cut,
-    /// The log's time at step n.
+    /// The log's time at step `seq`.
     pub(super) time: UnixMillis,
     /// Where the next page starts. `None`: at the first slice.
     pub(super) after: Option<PageCursor>,
@@ -95,11 +95,11 @@ events! {
     /// Only the leaders know whether the log still has what the client holds.
     on_epoch_check_needed() { Undecided => AwaitingEpochCheck, }
 
-    /// The client holds records of a newer epoch than this instance has read beyond them. When the
-    /// client resumes, this instance has noticed.
+    /// The client holds records of a newer epoch than this instance has read beyond them. By the
+    /// time the client resumes, this instance has read the newer epoch.
     on_diverged() { Undecided => Disconnecting, }
 
-    /// The leaders have answered.
+    /// The leaders have answered: what the client holds is checked, and the source can be decided.
     on_epochs_checked() { AwaitingEpochCheck => Undecided, }
 
     /// The leaders could not be asked in time.

@@ -1,6 +1,6 @@
-//! Frames with ids of one subscriber's own: max(V, cut). A frame's `id:` is its last line, and the
-//! block knows where that line and its etag start. So everything but the progress is copied as it
-//! is.
+//! Frames with ids of a private subscriber: max(progress, cut). A frame's `id:` is its last line,
+//! and the block knows where that line and its etag start. So everything but the progress is copied
+//! as it is.
 
 use std::io::IoSlice;
 
@@ -33,7 +33,7 @@ struct Bound {
 /// How much of the scratch buffer was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sent {
-    /// All of it.
+    /// The sink took all of it.
     All,
     /// A part. The cursor is behind the last frame that was taken, whole or cut. `None`: none was.
     Part(Option<Cursor>),
@@ -42,8 +42,8 @@ pub(super) enum Sent {
 }
 
 impl Scratch {
-    /// Offers the frames. The client then holds those that were taken, the one that was cut among
-    /// them: its rest is due before anything else.
+    /// Offers the frames. The client then holds those that were taken, a frame that was cut among
+    /// them: the rest of that frame is due before anything else.
     pub(super) fn send(
         &self,
         own: &mut Own,

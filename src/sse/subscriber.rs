@@ -1,4 +1,4 @@
-//! One subscriber. An idle one that shares the window is this struct and nothing else: what few
+//! A subscriber. While idle and sharing the window, it is this struct and nothing else: what few
 //! subscribers need at a time (unsent bytes, ids of its own, history) is boxed.
 
 use super::cursor::Cursor;
@@ -14,7 +14,7 @@ use crate::model::ExchangeId;
 /// Index into the slab of subscribers.
 pub(super) type Slot = u32;
 
-/// No slot, no group.
+/// An index that names no slot and no group.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// The state of a subscriber in the rotation.
@@ -26,15 +26,15 @@ pub(super) enum Place {
     Queued,
     /// `Feed::next_pending` has just returned it.
     Current,
-    /// Its sink is full.
+    /// Waiting until its sink is writable again.
     Blocked,
-    /// It waits for an answer: an epoch check, a page, or a catch-up read.
+    /// Waiting for an answer: an epoch check, a page, or a catch-up read.
     Waiting,
     /// Unsubscribed while in a run; the slot is free once the run has passed.
     Gone,
 }
 
-/// One subscriber.
+/// A stream's entry in the slab of its feed.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     /// The next frame to read from the window. Not used while idle.
@@ -50,7 +50,7 @@ pub(super) struct Subscriber {
     pub(super) epoch: u32,
     pub(super) place: Place,
     pub(super) slow: Slow,
-    /// A heartbeat is due.
+    /// A heartbeat is due with the next delivery.
     pub(super) heartbeat: bool,
     pub(super) own: Option<Box<Own>>,
 }
@@ -71,15 +71,15 @@ impl Own {
     /// What the client holds.
     ///
     /// # Panics
-    /// If the subscriber shares the window. One that reads history, or has ids of its own, does
-    /// not.
+    /// If the subscriber shares the window. A subscriber that reads history, or has ids of its own,
+    /// does not share it.
     pub(super) fn progress(&self) -> &ClientProgress {
         self.progress
             .as_ref()
             .expect("a subscriber that reads history holds something of its own")
     }
 
-    /// The same, to change.
+    /// As [`Self::progress`], but the progress can be changed.
     pub(super) fn progress_mut(&mut self) -> &mut ClientProgress {
         self.progress
             .as_mut()
@@ -113,7 +113,7 @@ impl Own {
     }
 
     /// Writes the client's position in a form that every reader remembers. Without it, a reader
-    /// whose connection ends before its next event would start again and miss the events between.
+    /// that disconnects before its next event would start again and miss the events between.
     pub(super) fn put_position(&mut self, as_event: bool, ids: &mut Ids) {
         if as_event {
             lines::put_position(self.unsent.out());

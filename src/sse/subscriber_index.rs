@@ -28,7 +28,7 @@ pub(super) struct Group {
     epoch: u32,
     idle_head: Slot,
     idle_tail: Slot,
-    /// The next group whose key has the same hash.
+    /// The next group with the same hash of its key.
     chain: u32,
 }
 
@@ -105,7 +105,7 @@ impl SubscriberIndex {
         self.len
     }
 
-    /// One past the highest slot that was ever used.
+    /// The highest slot that was ever used, plus 1.
     pub(super) const fn slots(&self) -> usize {
         self.slab.len()
     }
@@ -115,7 +115,8 @@ impl SubscriberIndex {
         (self.get(slot).exchange == exchange).then_some(slot)
     }
 
-    /// The subscriber whose exchange has the slot of this one: itself, or an earlier one.
+    /// The subscriber that has the slot of this exchange: the exchange itself, or an earlier
+    /// exchange of the same slot.
     pub(super) fn find_predecessor(&self, exchange: ExchangeId) -> Option<Slot> {
         let slot = *self.by_exchange.get(exchange.slot as usize)?;
         (slot != NONE).then_some(slot)
@@ -136,7 +137,7 @@ impl SubscriberIndex {
         (subscriber, group)
     }
 
-    /// A subscriber's group.
+    /// The subscriber's group: its encoding and filter.
     pub(super) fn group(&self, slot: Slot) -> &Group {
         &self.groups[self.get(slot).group as usize]
     }
@@ -260,7 +261,7 @@ impl SubscriberIndex {
         !self.runs.is_empty()
     }
 
-    /// The subscriber whose turn it is. It is [`Place::Current`] now.
+    /// Takes the next subscriber of the rotation. It is [`Place::Current`] now.
     pub(super) fn pop(&mut self) -> Option<Slot> {
         loop {
             let run = self.runs.front_mut()?;

@@ -1,6 +1,6 @@
 //! What clients held before blocks that have left the window. A subscriber that shares the window
-//! keeps no progress of its own, so without this a conflating one that falls out of the window
-//! could not say from where it lacks records.
+//! keeps no progress of its own. Without this trail, a conflating subscriber that falls out of the
+//! window could not say from where it lacks records.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub(super) struct Trail {
     before: VecDeque<(Seq, ClientProgress)>,
     /// The newest step of which nothing is remembered.
     forgotten: Seq,
-    /// Conflating subscribers.
+    /// Number of conflating subscribers. Without any, nothing is remembered.
     readers: usize,
 }
 
@@ -30,12 +30,12 @@ impl Trail {
         }
     }
 
-    /// A conflating subscriber came.
+    /// A conflating subscriber has subscribed: remember evicted blocks.
     pub(super) const fn on_reader(&mut self) {
         self.readers += 1;
     }
 
-    /// A conflating subscriber left.
+    /// A conflating subscriber has left the feed.
     pub(super) const fn on_reader_left(&mut self) {
         self.readers -= 1;
     }
@@ -65,8 +65,8 @@ impl Trail {
         self.forgotten = until;
     }
 
-    /// What a client held whose next frame was in step `seq` or, if that has none, a later step.
-    /// `None` if that is forgotten.
+    /// The client's progress before step `seq` or, if that step has no block, before the next step
+    /// that has one. `None` if that is forgotten.
     pub(super) fn before(&self, seq: Seq) -> Option<ClientProgress> {
         if seq <= self.forgotten {
             return None;

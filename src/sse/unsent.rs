@@ -15,13 +15,13 @@ pub(super) struct Unsent {
 /// What became of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
-    /// All are taken.
+    /// The sink has taken all bytes.
     All,
     /// The offer was taken; more can be offered.
     More,
-    /// The sink is full.
+    /// The sink takes no more bytes until it is writable.
     Full,
-    /// The connection is closed.
+    /// The connection is closed: the bytes are lost.
     Closed,
 }
 
@@ -30,7 +30,7 @@ impl Unsent {
         self.bytes.is_empty()
     }
 
-    /// Appends.
+    /// Appends bytes behind those that wait.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }

@@ -64,7 +64,7 @@ mod tests {
         }
     }
 
-    /// The error of `probe` on a thread whose rings fail with `errno`.
+    /// The error of `probe` on a thread where rings fail with `errno`.
     fn said_for(errno: i32) -> RingError {
         std::thread::spawn(move || {
             deny_rings(errno);

@@ -60,11 +60,10 @@ impl Listener {
         self.0.listen(backlog)
     }
 
-    /// Closes connections whose other end has vanished: it acknowledges nothing for `after`,
-    /// whether bytes were sent to it or not. An end that answers but reads nothing for this time is
+    /// Closes connections after their other end has vanished: it acknowledges nothing for `after`,
+    /// even if nothing was sent to it. An end that answers but reads nothing for this time is
     /// closed too, because Linux counts a closed window as unacknowledged. Sockets that are
     /// accepted later inherit this from their listener, without a system call of their own.
-    ///
     /// # Errors
     /// None on a TCP socket.
     pub fn drop_vanished(&self, after: Duration) -> io::Result<()> {

@@ -25,7 +25,7 @@ impl Transport for TcpStream {
     }
 }
 
-/// One complete response.
+/// A response that was received to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,

@@ -18,7 +18,7 @@ mod rskafka;
 mod secure;
 mod versions;
 
-/// Every scenario of `scenarios/`.
+/// Every scenario of `scenarios/` on a real Kafka.
 mod real {
     crate::scenarios::on_ground!(crate::ground::real);
 }

@@ -1,5 +1,5 @@
 //! External processes that must not outlive a test. Each runs under a shell that waits for the end
-//! of its standard input, whose other end the test holds. So a panic, a SIGKILL of the tests, or a
+//! of its standard input. The test holds the other end. So a panic, a SIGKILL of the tests, or a
 //! normal end of the test program with a shared cluster still running all end the process.
 
 use std::io::{BufRead as _, BufReader};
@@ -33,7 +33,7 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Starts a program, whose output goes to `log`.
+    /// Starts a program and sends its output to `log`.
     pub fn spawn(program: &[&str], log: &Path, folder: &Path) -> Self {
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "guard"])

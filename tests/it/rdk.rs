@@ -131,7 +131,7 @@ impl Producer {
         self.order("B");
     }
 
-    /// Commits the open transaction.
+    /// Commits the open transaction of this producer.
     pub fn commit(&mut self) {
         self.order("C");
     }

@@ -379,7 +379,7 @@ fn play(seed: u64, script: &[u8], cut: usize) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The fleet relies on this: a seed stands for one history.
+    /// The fleet relies on this: a seed determines the whole history.
     #[test]
     fn the_same_seed_and_calls_give_the_same_bytes(
         seed: u64,

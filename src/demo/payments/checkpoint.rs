@@ -87,8 +87,8 @@ impl Restore {
         if page.number == 0 {
             self.pages.clear();
         }
-        // Out of order: a page that was written twice, or the rest of a checkpoint whose beginning
-        // is lost.
+        // Out of order: a page that was written twice, or the rest of a checkpoint that has lost
+        // its beginning.
         if self.is_whole || page.number != self.pages.len() {
             return;
         }

@@ -112,7 +112,7 @@ pub(crate) struct JournalEntry {
     /// The reply, if there was a command.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) reply: Option<Reply>,
-    /// Accounts whose balance changed, with their new state.
+    /// Accounts that changed their balance, with their new state.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) accounts: Vec<Account>,
     /// Events of all accounts involved, in order.

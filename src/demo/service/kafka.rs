@@ -89,8 +89,8 @@ impl Partition {
     }
 
     /// Appends records in order, in several requests if they are large. Returns the offset after
-    /// the last one, or `None` without records. After an error some records may have been appended,
-    /// even twice: rskafka repeats requests whose result is unknown.
+    /// the last record, or `None` without records. After an error some records may have been
+    /// appended, even twice: rskafka repeats a request when its result is unknown.
     pub(crate) async fn append(&self, records: Vec<Record>) -> Result<Option<i64>, KafkaError> {
         let mut next_offset = None;
         let mut records = records.into_iter().peekable();

@@ -33,9 +33,9 @@ pub(super) enum Message {
     Saw(SocketEvent),
     /// Makes the echo respond to clients without reading.
     BeRude,
-    /// Makes the shard panic.
+    /// Makes the shard panic, as a bug would.
     Panic,
-    /// Makes the shard end.
+    /// Makes the shard end without a panic.
     End,
 }
 

@@ -72,7 +72,7 @@ fn what_our_own_cut_has_passed_needs_no_question() {
     }
 }
 
-/// A client cut off between two gaps must be told of the second when it comes back.
+/// A client that disconnects between two gaps must be sent the second gap when it resumes.
 #[test]
 fn each_gap_goes_back_in_its_own_partition_only() {
     let mut peer = peer(false, &[5, 5]);
@@ -117,7 +117,8 @@ fn one_that_can_not_be_judged_is_closed_and_comes_again() {
     assert_eq!(peer.pump(&mut Pipe::open()), [(1, Delivery::Failed)]);
 }
 
-/// It was fine when it came. The log is cut back below it before this peer has read so far.
+/// The client's id is valid at first. The log is cut back below it before this instance has read so
+/// far.
 #[test]
 fn one_that_is_ahead_is_looked_at_again_when_an_epoch_changes() {
     let mut peer = peer(false, &[5]);

@@ -177,7 +177,7 @@ fn conflation_starts_at_what_the_client_holds() {
     assert_eq!(held_seen.len(), 4, "{held_seen:?}");
 }
 
-/// It was woken, but the window had moved on before its turn came.
+/// The subscriber was woken, but the window had moved on before its turn came.
 #[test]
 fn conflation_knows_what_one_held_who_had_not_begun_to_read() {
     let mut peer = Peer::new(settings(true), 0, cut(&[0]));
@@ -214,7 +214,7 @@ fn the_rotation_is_fair() {
     assert_eq!(tokens, [1, 2, 1, 2, 1, 2, 1, 2]);
 }
 
-/// One of 100,000 is woken by its record, and only it.
+/// Of 100,000 subscribers, a record wakes only the subscriber that it is for.
 #[test]
 fn a_record_wakes_whom_it_is_for() {
     let mut peer = Peer::new(settings(false), WIDE, cut(&[0]));

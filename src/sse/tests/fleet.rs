@@ -1,6 +1,6 @@
-//! Invariant I over many peers: each consumes the same log in its own order and batches, with its
-//! own window and lag. Clients are cut at any byte and resume anywhere. Their view is what counts:
-//! whole events, as a reader sees them.
+//! Invariant I over many instances: each consumes the same log in its own order and batches, with
+//! its own window and lag. Clients are cut at any byte and resume anywhere. Their view is what
+//! counts: whole events, as a reader sees them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::sse::{
     StreamQuestion,
 };
 
-/// A catch-up read that a peer's home runs.
+/// A catch-up read that an instance's home runs.
 struct CatchUp {
     id: CatchUpId,
     cut: Cut,
@@ -97,7 +97,7 @@ impl World {
         self.ask(node);
     }
 
-    /// A peer takes the next records of one partition, as many as a fetch happened to bring.
+    /// An instance takes the next records of one partition, as many as a fetch happened to bring.
     fn consume(&mut self, node: usize, arg: u64) {
         let partition = arg as usize % self.log.ends.len();
         let node = &mut self.nodes[node];
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    /// A slice's answer: the newest record of each key, as the peer has it by now.
+    /// A slice's answer: the newest record of each key that the instance has applied.
     fn page(&mut self, node: usize, arg: u64) {
         let Node { peer, needs, .. } = &mut self.nodes[node];
         let Some(Need::Page {
@@ -286,7 +286,7 @@ impl World {
         peer.feed.on_page(question, entries, next);
     }
 
-    /// One catch-up read for all that wait, from the lowest of what they hold.
+    /// A shared catch-up read for all that wait, from the lowest of what they hold.
     fn start_catch_up(&mut self, node: usize) {
         let Node {
             peer,
@@ -525,8 +525,8 @@ fn any_actions() -> impl Strategy<Value = Vec<(u8, u64)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Every matching record once, in partition order, whatever peer a client resumes on; what
-    /// retention took is told.
+    /// Every matching record comes once, in partition order, whichever instance a client resumes
+    /// on. What retention deleted is reported by gaps.
     #[test]
     fn a_log_is_seen_whole_and_once(seed in any_seed(), actions in any_actions()) {
         run(&seed, false, &actions);

@@ -18,7 +18,7 @@ fn encode(encoding: &Encoding, record: Rec) -> Vec<u8> {
     block.expect("one record").bytes().to_vec()
 }
 
-/// One event, and an id that leads behind the record.
+/// Checks that there is a single event, with an id that leads behind the record.
 fn only_event(bytes: &[u8]) -> Dispatch {
     assert!(!bytes.contains(&b'\0') || parse(bytes).events().any(|e| e.data.contains('\0')));
     let stream = parse(bytes);

@@ -1,4 +1,4 @@
-//! Builders that tests share: batches, steps, a peer, a transport.
+//! Builders that tests share: batches, steps, an instance, a transport.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ impl Peer {
         self.feed.on_step(&Arc::new(step));
     }
 
-    /// One step of records; `next` is where the partition then goes on.
+    /// A step of records; the partition continues at `next`.
     pub(super) fn records(&mut self, partition: u32, records: &[Rec], next: u64) {
         let batch = batch(partition, records);
         let mut after = self.cut.clone();

@@ -8,11 +8,11 @@ pub(super) struct Dispatch {
     /// had no data, though its id counts.
     pub(super) event: String,
     pub(super) data: String,
-    /// `lastEventId` from here on.
+    /// The `lastEventId` after this block.
     pub(super) id: String,
 }
 
-/// All that a stream said. What stands behind the last blank line is discarded.
+/// All that a stream contains. Lines after the last blank line are discarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stream {
     pub(super) blocks: Vec<Dispatch>,

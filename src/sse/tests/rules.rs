@@ -1,4 +1,4 @@
-//! What a subscriber is told when: starts, gaps, history, heartbeats.
+//! What a subscriber is sent when: starts, gaps, history, heartbeats.
 
 use std::time::Duration;
 
@@ -415,14 +415,14 @@ fn what_a_catch_up_has_read_is_not_read_again() {
     peer.feed
         .on_catch_up_block(CatchUpId(1), &block, peer.now.mono);
     read(&mut peer);
-    // It ends, but the window has moved on before it is the reader's turn.
+    // The read ends, but the window has moved on before the subscriber's turn.
     peer.feed
         .on_catch_up_end(CatchUpId(1), peer.seq, &cut(&[2]));
     peer.record(0, "a", "v2");
     peer.record(0, "a", "v3");
     read(&mut peer);
     assert_eq!(catch_up_need(&mut peer).1, cut(&[2]));
-    // Within a catch-up read the same: one that leaves goes on behind the last block.
+    // The same within a catch-up read: a subscriber that leaves resumes behind the last block.
     let (question, from) = {
         peer.subscribe(1, Start::Earliest, Some("a"));
         read(&mut peer);
@@ -552,7 +552,7 @@ fn a_gap_ahead_of_a_slow_member_takes_nothing_from_it() {
         ..Pipe::default()
     };
     peer.pump(&mut pipe);
-    // The catch-up read goes on without it, and finds that the log begins at 5 now.
+    // The catch-up read continues without the subscriber, and finds that the log begins at 5 now.
     peer.feed.on_timeout(peer.feed.next_deadline().unwrap());
     assert_eq!(peer.feed.next_credit().unwrap().members, 1);
     let notice = Notice {
@@ -648,7 +648,7 @@ fn heartbeats_carry_an_id_where_it_matters() {
             heartbeats[token as usize] += 1;
             let mut pipe = Pipe::open();
             let delivery = peer.feed.deliver(next, &mut pipe, peer.now);
-            // One that is ahead is looked at again: is what it holds still in the log?
+            // A subscriber that is ahead is checked again: is what it holds still in the log?
             let ahead = token == 2;
             let wanted = if ahead {
                 Delivery::More
@@ -734,7 +734,7 @@ fn a_subscriber_that_leaves_while_it_waits_cancels_its_question() {
     let (after, key) = (None, Some(super::model::hash("k")));
     let slice = WaitsAt::Slice { after, key };
     assert_eq!(cancelled(&mut table), Some((1, slice)));
-    // Nothing is left to cancel for one that reads the window.
+    // A subscriber that reads the window has nothing left to cancel.
     log.vouches = true;
     log.subscribe(1, Start::Live, None);
     read(&mut log);

@@ -58,7 +58,7 @@ pub(super) fn get(cut: &Cut, partition: usize) -> u64 {
 /// What it has seen since it began from nothing.
 #[derive(Default)]
 pub(super) struct View {
-    /// The first cut it was told: its start.
+    /// The cut of the first id that was received: the start.
     from: Option<Cut>,
     seen: BTreeSet<(u32, u64)>,
     gaps: Vec<(u32, u64, u64)>,

@@ -53,7 +53,7 @@ impl Listener {
         }
     }
 
-    /// The listener's port on a node whose plain port is `port`. The next port is the controller's.
+    /// The listener's port on a node with plain port `port`. The next port is the controller's.
     pub const fn port(self, port: u16) -> u16 {
         port + 2 + self as u16
     }

@@ -12,7 +12,7 @@ use crate::ground::development;
 /// take a second, for which it discards input.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// One of these tries must be in time, because the machine is busy with other work.
+/// Number of tries. At least a single try must be in time: the machine is busy with other work.
 const TRIES: usize = 5;
 
 /// Requests that are refused before they are complete, and their status.

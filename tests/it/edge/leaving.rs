@@ -185,7 +185,7 @@ fn a_command_without_its_reply_at_the_end_of_the_drain_is_unknown() {
     assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.said());
 }
 
-/// A broker whose response is delayed has one batch per partition. Commands behind it were never
+/// A broker with a delayed response has one batch per partition. Commands behind it were never
 /// sent.
 #[test]
 fn a_command_that_no_broker_has_is_refused_at_the_drain() {

@@ -383,8 +383,8 @@ impl Drop for Network {
     }
 }
 
-/// A host that is switched off sends nothing. Its streams are closed, a quiet one and one with
-/// bytes in transit.
+/// A host that is switched off sends nothing. Its streams are closed, both a quiet stream and a
+/// stream with bytes in transit.
 #[test]
 fn clients_whose_host_vanishes_are_noticed() {
     let app = App::new(development());

@@ -18,7 +18,7 @@ mod soak;
 mod tls;
 mod two_clusters;
 
-/// Every scenario of `scenarios/`.
+/// Every scenario of `scenarios/` on the development broker.
 mod dev {
     crate::scenarios::on_ground!(crate::ground::development);
 }

@@ -118,7 +118,7 @@ impl Account {
     }
 
     /// P3: 422 means that the key was used for another request. It never answers a request that
-    /// this process has in flight, or whose reply it has read.
+    /// this process has in flight, or to which it has read the reply.
     fn check_not_this(&self, attempt: usize, now: Instant) {
         let tried = &self.attempts[attempt];
         let request = &tried.request;

@@ -200,7 +200,7 @@ fn key_of(seed: u64) -> RandomKey {
 }
 
 impl Peer {
-    /// Starts a process.
+    /// Starts an instance with its shards, from a reproducible seed.
     pub(super) fn start(snapshot: &Arc<Snapshot>, seed: u64) -> Self {
         let count = snapshot.layout.shards;
         let totals = Arc::new(ClientTotals::default());

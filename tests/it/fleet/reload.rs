@@ -1,5 +1,6 @@
-//! Further snapshots of a gateway, which its shards load while requests are in flight. Routes change
-//! their places in the config, so that a place that outlives its snapshot means another route.
+//! Further snapshots of a gateway, which its shards load while requests are in flight. Routes
+//! change their places in the config, so that a place that outlives its snapshot means another
+//! route.
 
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ impl Snapshots {
         }
     }
 
-    /// Any snapshot.
+    /// Any of the three snapshots, drawn at random.
     pub(super) fn any(&self, random: &mut Random) -> &Arc<Snapshot> {
         match random.below(3) {
             0 => &self.first,

@@ -54,7 +54,7 @@ pub(super) struct Subscriber {
     pub(super) refusals: u32,
     /// The client stores an id only with an event, as many libraries do.
     forgetful: bool,
-    /// It reads nothing now, like a phone in a tunnel.
+    /// The client reads nothing now, like a phone in a tunnel.
     pub(super) stalled: bool,
 }
 
@@ -92,7 +92,7 @@ impl Subscriber {
         self.connections += 1;
         self.line.clear();
         self.head = true;
-        // One in four connections goes through an HTTP/1.0 proxy.
+        // A quarter of the connections goes through an HTTP/1.0 proxy.
         let old = self.connections % 4 == 3;
         self.body = (!old).then(Chunks::of_stream);
         self.fields = (String::new(), None);
@@ -150,7 +150,7 @@ impl Subscriber {
     fn on_head(&mut self, line: &str) {
         if line.starts_with("HTTP/1.1") && !line.starts_with("HTTP/1.1 200") {
             self.refusals += 1;
-            self.body = None; // A problem, whose length is known.
+            self.body = None; // A problem response has a known length.
         }
         if line.is_empty() {
             self.head = false;

@@ -76,7 +76,7 @@ fn start() -> Result<(Child, Ground), String> {
     if !built.status.success() {
         return Err(String::from_utf8_lossy(&built.stderr).into_owned());
     }
-    // It ends with its standard input, which ends with this process.
+    // The process ends with its standard input, which ends with this process.
     let mut child = Command::new(program)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

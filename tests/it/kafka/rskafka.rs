@@ -167,7 +167,7 @@ fn defect_8_log_append_times_are_wrong() {
         produce(&partition, b"x".to_vec()).await;
     });
     let read = fetch(&topic, 0, 1 << 20).expect("it can be read");
-    // It returns the producer's timestamp instead of the log's.
+    // rskafka returns the producer's timestamp instead of the log's.
     assert_eq!(read[0].record.timestamp, long_ago(), "{MENDED}");
 }
 

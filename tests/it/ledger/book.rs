@@ -167,7 +167,7 @@ fn order_of_lanes(attempts: &[Attempt], records: &BTreeMap<&str, Vec<&InLog>>) -
         let mut last: BTreeMap<u32, (u64, &str)> = BTreeMap::new();
         for &key in lane.values() {
             let found = records.get(key).into_iter().flatten();
-            // The first record is the one whose reply ended the attempt.
+            // The reply to the first record ended the attempt.
             let Some(first) = found.min_by_key(|it| it.offset) else {
                 continue; // Lost, and told as such.
             };

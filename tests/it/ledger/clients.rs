@@ -114,7 +114,7 @@ impl Lane {
         };
         match answer.status {
             200 => Outcome::Done(answer.text().to_owned()),
-            // It was executed before, but its reply can't be read now.
+            // The command was executed before, but its reply can't be read now.
             503 if answer.problem() == "reply-unavailable" => Outcome::Unknown(503),
             503 => Outcome::Refused(503),
             504 => {

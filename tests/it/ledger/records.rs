@@ -122,7 +122,7 @@ fn null_and_repeated_headers_pass_and_break_nothing() {
             );
         }
     }
-    // A service whose replies have such headers.
+    // A service that replies with such headers.
     let commands = Consumer::start(app.bootstrap(), &app.commands, &[]);
     let mut replies = Producer::start(app.bootstrap(), &app.replies, &[]);
     let mut client = gateway.connect();

@@ -1,6 +1,6 @@
-//! Gateways that authenticate to the brokers, each with another mechanism, while leaders move and
-//! one dies; and one that the brokers reject until they are reconfigured (R9). The ledger's own
-//! clients use the plain listener, so they do not depend on what is tested.
+//! Gateways that authenticate to the brokers, each with another mechanism, while leaders move and a
+//! node dies. Also a gateway that the brokers reject until they are reconfigured (R9). The ledger's
+//! own clients use the plain listener, so they do not depend on what is tested.
 
 use std::time::{Duration, Instant};
 

@@ -140,8 +140,8 @@ pub fn a_retry_at_a_peer_started_later_gets_the_same_reply(ground: &Ground) {
     let request = order("i", "{}", "\"retry-me\"");
     let original = first.ask(&request);
     assert_eq!((original.status, original.text()), (201, "effect 0"));
-    // The same process knows the reply, and so does one that never saw the request, after the first
-    // has died.
+    // The same process knows the reply. So does a process that never saw the request, after the
+    // first process has died.
     let again = first.ask(&request);
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     first.kill_9();

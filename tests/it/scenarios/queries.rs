@@ -149,7 +149,7 @@ pub fn what_can_not_stand_in_an_array_is_left_out(ground: &Ground) {
     let gateway = app.gateway(2);
     let all = gateway.get("/items");
     let text = std::str::from_utf8(&all.body).expect("an array is UTF-8");
-    // It is deeper than `serde_json` reads into a tree.
+    // The value is deeper than `serde_json` reads into a tree.
     let others = text.replace(&deep, "0");
     let mut list: Vec<&str> = others.trim().trim_matches(['[', ']']).split(',').collect();
     list.sort_unstable();

@@ -261,7 +261,7 @@ pub fn what_can_not_be_decoded_is_a_gap(ground: &Ground) {
     check(&mut Events::open(peer.address(), "/events/all"));
     let mut resumed = Events::resume(peer.address(), "/events/all", &id);
     assert_eq!(resumed.next().data, "after");
-    // A client that resumes by an id receives it too: from the log at the other instance, whose
+    // A client that resumes by an id receives it too: from the log at the other instance, where the
     // window begins later, or from memory at this gateway. Also with a filter that matches nothing
     // else.
     for gateway in [&peer, &gateway] {

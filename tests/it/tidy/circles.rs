@@ -105,7 +105,7 @@ fn inline(code: &str) -> Vec<&str> {
         .chain(code.match_indices("crate::"));
     let outer = starts.filter(|(at, _)| {
         let before = &code[..*at];
-        // `pub(in crate::shard)` says who may import, not what is imported.
+        // `pub(in crate::shard)` names the importers, not what is imported.
         !before.ends_with("(in ") && !before.chars().next_back().is_some_and(word)
     });
     let path = |(at, _): (usize, &str)| {
