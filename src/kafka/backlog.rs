@@ -1,10 +1,10 @@
-//! Responses of brokers whose records wait, still packed, until the shard has time for them. Each
-//! call of [`Backlog::advance`] is one bounded step.
+//! Fetch responses that wait, still packed, until the shard has time for their records. Each call
+//! of [`Backlog::advance`] is one bounded step.
 //!
 //! Memory is bounded three ways. A broker is not asked again in a lane while records of its last
 //! response can be unpacked. If all of these belong to paused reads, the next response with records
-//! replaces the old one, and the paused reads fetch theirs again. A lane has at most one batch that
-//! is no longer packed.
+//! replaces the old one, and the paused reads fetch their records again. A lane has at most one
+//! batch that is no longer packed.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use super::link::Peer;
 use super::records::{Advance, Fetched, Piece, PieceLimits, Progress, Unpacker, Walk};
 use crate::log::Next;
 
-/// Responses that wait.
+/// Fetch responses that wait to be unpacked in bounded steps.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     /// At most one of a lane and broker.
@@ -33,7 +33,7 @@ pub(super) struct PackedResponse {
     parts: VecDeque<Part>,
 }
 
-/// A partition's records.
+/// The packed records of one read, and the bounds that came with them.
 #[derive(Debug)]
 struct Part {
     read: ReadKey,
@@ -44,17 +44,17 @@ struct Part {
 /// What a step led to.
 #[derive(Debug)]
 pub(super) enum Unpacked {
-    /// More work is left.
+    /// The step did work, and more work is left.
     Working,
     /// A piece of a partition, and the place after it.
     Piece(ReadKey, Bounds, Piece, Next),
     /// A partition's records are all unpacked.
     Done(ReadKey, Progress),
-    /// Records were dropped. They have to be fetched again.
+    /// Records were dropped. The reader has to fetch them again.
     Dropped(Dropped),
 }
 
-/// Reads whose records were dropped, and the link that brought them.
+/// Reads that lost their records, and the link that brought these records.
 #[derive(Debug)]
 #[must_use = "these reads wait until they are fetched again"]
 pub(super) struct Dropped {
@@ -63,7 +63,7 @@ pub(super) struct Dropped {
 }
 
 impl PackedResponse {
-    /// A response without records.
+    /// Creates a response without records. [`Self::push`] adds them.
     pub(super) const fn new(link: LinkId, from: (Lane, Option<Peer>), budget: u64) -> Self {
         Self {
             link,
@@ -73,7 +73,7 @@ impl PackedResponse {
         }
     }
 
-    /// Adds a partition's records.
+    /// Adds the records of one partition, still packed.
     pub(super) fn push(
         &mut self,
         read: ReadKey,
@@ -121,7 +121,7 @@ impl Backlog {
         responses.any(|it| it.from == (lane, Some(peer)) && next_part(it, is_paused).is_some())
     }
 
-    /// Whether [`Self::advance`] has work.
+    /// Whether [`Self::advance`] has records to unpack for a read that is not paused.
     pub(super) fn has_work(&self, is_paused: impl Fn(ReadKey) -> bool + Copy) -> bool {
         let mut responses = self.responses.iter();
         responses.any(|it| next_part(it, is_paused).is_some())
@@ -202,7 +202,7 @@ impl Backlog {
     }
 }
 
-/// The partition to unpack next: the one whose batch is being unpacked, else the first.
+/// The partition to unpack next: the one with a partly unpacked batch, else the first.
 fn next_part(response: &PackedResponse, is_paused: impl Fn(ReadKey) -> bool) -> Option<usize> {
     let parts = response.parts.iter().enumerate();
     let waiting = parts.filter(|(_, part)| !is_paused(part.read));

@@ -12,8 +12,9 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after so many failures in a row, the first being 1. It is between half and the
-    /// whole of the doubled wait, so that instances which failed together do not retry together.
+    /// The wait after so many failures in a row, the first being 1. The result is between half and
+    /// the whole of the doubled wait, so that instances which failed together do not retry
+    /// together.
     pub(super) fn after(self, failures: u32, jitter: &mut FastRandom) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let whole = self.min.saturating_mul(1 << doublings).min(self.max);

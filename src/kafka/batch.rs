@@ -11,12 +11,12 @@ use super::records::{self, Sequence};
 use super::{Code, LinkId, ProduceError};
 use crate::model::{Instant, Offset, Partition};
 
-/// A record whose outcome is not known yet.
+/// A record without a known outcome yet.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) record: ProduceRecord,
     pub(super) ticket: u64,
-    /// When `produce` took it.
+    /// When `produce` accepted the record.
     pub(super) since: Instant,
     /// When it was first put into a batch.
     pub(super) tried: Option<Instant>,

@@ -105,8 +105,8 @@ impl BrokerRecord {
         pace.record(took, max, now);
     }
 
-    /// A connection failed, after the broker had owed something on it since `since`. Returns the
-    /// number of failures in a row.
+    /// A connection failed on which something, the connection itself or a response, was due since
+    /// `since`. Returns the number of failures in a row.
     pub(super) fn on_failure(&mut self, address: &Address, since: Instant) -> u32 {
         self.failing_since.get_or_insert(since);
         self.address = Some(address.clone());

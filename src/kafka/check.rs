@@ -1,4 +1,4 @@
-//! What must hold of any response at all: properties and the fuzzer share it.
+//! Properties that hold for any response. Property tests and the fuzzer share them.
 
 use bytes::{Buf as _, Bytes};
 use kafka_protocol::messages as kp;

@@ -31,8 +31,8 @@ use crate::model::{FastRandom, Instant, LeaderEpoch, Now, Partition, Secret, Top
 /// Whether a client asks the cluster for its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryRole {
-    /// This client, for all clients of the process: it must `watch` every topic any of them uses,
-    /// and its `Event::View` must reach their `on_view`.
+    /// This client asks, for all clients of the process. So it must `watch` every topic that any of
+    /// them uses, and its `Event::View` must reach their `on_view`.
     Own,
     /// Another client: views come by `on_view`.
     Fed,
@@ -134,7 +134,7 @@ impl Client {
             if let Some(directory) = &mut self.directory {
                 directory.watch(topic);
             }
-            // It may be in the present view already.
+            // The topic may be in the present view already.
             let view = Arc::clone(&self.shared.view);
             let replaced = self.shared.topics.on_view(&view, &mut self.shared.events);
             debug_assert!(replaced.is_empty(), "the view is the same");
@@ -176,15 +176,15 @@ impl Client {
         self.reader.pause(read, true);
     }
 
-    /// Continues a paused read.
+    /// Continues a read that [`Self::pause`] has paused.
     pub fn resume(&mut self, read: ReadKey) {
         self.dirty = true;
         self.reader.pause(read, false);
     }
 
-    /// Whether a broker is being asked for a read right now: stopped then, it would lose an answer.
-    /// None is asked if the partition has no leader, its leader can't be reached, or a try has
-    /// failed and the next is not due.
+    /// Whether a request or records of this read are outstanding. A read stopped now would lose a
+    /// response. No request is outstanding if the partition has no leader, its leader can't be
+    /// reached, or a try has failed and the next is not due.
     #[must_use]
     pub fn is_asked(&self, read: ReadKey) -> bool {
         self.reader.is_asked(read)
@@ -207,8 +207,8 @@ impl Client {
         self.writer.produce((topic, partition), record, ticket, &cx)
     }
 
-    /// Takes back a record that was not sent yet: it will never be appended, and no
-    /// `Event::Produced` is emitted for it. Returns false if it was sent or is answered.
+    /// Withdraws a record that was not sent yet. The record will never be appended, and no
+    /// `Event::Produced` is emitted for it. Returns false if the record was sent or is answered.
     pub fn withdraw(&mut self, topic: TopicHandle, partition: Partition, ticket: u64) -> bool {
         self.writer.withdraw((topic, partition), ticket)
     }
@@ -258,8 +258,8 @@ impl Client {
         }
     }
 
-    /// Brokers whose response, or connection, is overdue for longer than a healthy broker takes,
-    /// and since when.
+    /// Brokers with a response, or connection, that is overdue for longer than a healthy broker
+    /// takes, and since when.
     pub fn silent_brokers(&self, now: Now) -> impl Iterator<Item = (&Address, Instant)> {
         self.shared.links.silence(now).stalled()
     }
@@ -289,7 +289,7 @@ impl Client {
         self.shared.links.next_close()
     }
 
-    /// The connection is established.
+    /// The driver has established the connection, TLS included.
     pub fn on_opened(&mut self, link: LinkId, now: Now) {
         self.dirty = true;
         self.shared.links.on_opened(link, now);
@@ -326,14 +326,14 @@ impl Client {
         self.shared.links.auth.next_salt()
     }
 
-    /// Takes the salted password.
+    /// Takes the result of a [`SaltRequest`], for all connections that wait for it.
     pub fn on_salted(&mut self, salted: Salted, now: Now) {
         self.dirty = true;
         let (links, mut cx) = self.shared.links(now);
         links.on_salted(salted, &mut cx);
     }
 
-    /// Takes bytes of a broker. They are copied, so the driver may reuse its buffer.
+    /// Takes bytes of a broker. The client copies them, so the driver may reuse its buffer.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Now) {
         let Some(purpose) = self.shared.links.get(link).map(Link::purpose) else {
             return;
@@ -356,8 +356,8 @@ impl Client {
         self.fail(link, KafkaError::Closed, now);
     }
 
-    /// The next connection with bytes to write. It is returned once for the bytes queued so far.
-    /// The driver writes what the socket takes. If `outgoing` is not empty then, the driver
+    /// The next connection with bytes to write. The link is returned once for the bytes queued so
+    /// far. The driver writes what the socket takes. If `outgoing` is not empty then, the driver
     /// remembers the link until its socket is writable again.
     pub fn next_writable(&mut self) -> Option<LinkId> {
         self.shared.links.next_writable()
@@ -426,13 +426,13 @@ impl Client {
         self.dirty || !self.shared.events.is_empty() || self.reader.has_records()
     }
 
-    /// Unpacks a bounded step of the records that brokers sent. What it brings is told by
-    /// [`Self::next_event`]. Returns false if nothing is left, except records of paused reads.
+    /// Unpacks a bounded step of the records that brokers sent. [`Self::next_event`] returns the
+    /// resulting events. Returns false if nothing is left, except records of paused reads.
     #[must_use = "while it returns true, more records wait"]
     pub fn unpack(&mut self, now: Now) -> bool {
         let mut cx = self.shared.context(now);
         let more = self.reader.unpack(&mut cx);
-        // A read whose records are unpacked can be asked for again.
+        // A read can be asked for again once its records are unpacked.
         self.dirty |= more;
         more
     }

@@ -7,7 +7,7 @@ use super::Code;
 /// The meaning of a broker's error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CodeMeaning {
-    /// The request succeeded.
+    /// The request succeeded, now or in an earlier try.
     Success,
     /// The error ends by itself: a leader moves, replicas lag, a broker is busy.
     Passing {
@@ -29,11 +29,11 @@ pub enum CodeMeaning {
 /// What is wrong with one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BadRecord {
-    /// It is larger than the topic or the broker takes.
+    /// The record is larger than the topic or the broker takes.
     TooLarge,
-    /// Its time is too far from the broker's clock.
+    /// The record's time is too far from the broker's clock.
     Timestamp,
-    /// The broker finds it invalid.
+    /// The broker finds the record invalid.
     Invalid,
 }
 
@@ -57,11 +57,11 @@ pub enum Denial {
 /// What the gateway asks of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Doing {
-    /// Its metadata.
+    /// Read the topic's metadata: partitions and leaders.
     Describe,
-    /// Its records.
+    /// Read the topic's records by Fetch.
     Read,
-    /// To append records.
+    /// Append records to the topic by Produce.
     Write,
 }
 
@@ -82,7 +82,7 @@ pub(super) enum Verdict {
     Unknown,
 }
 
-/// The table.
+/// The table of all codes that the client can tell apart.
 const fn meaning(code: i16) -> CodeMeaning {
     use CodeMeaning::{Corrupt, Denied, Passing, SequenceLost, Success, Unknown};
     match code {
@@ -142,7 +142,7 @@ pub(super) const fn verdict(code: Code, doubtful: bool) -> Verdict {
 }
 
 impl Code {
-    /// What the code means.
+    /// What the code means for the request that it answers.
     #[must_use]
     pub const fn meaning(self) -> CodeMeaning {
         meaning(self.0)

@@ -33,13 +33,14 @@ pub(super) struct Context<'a> {
     /// Set when something fails that newer metadata may resolve.
     pub(super) stale: &'a mut bool,
     pub(super) wake: &'a mut Wake,
-    /// The link whose response is handled, if one is.
+    /// The link with the response that is being handled, if any.
     pub(super) answering: Option<LinkId>,
 }
 
 impl Context<'_> {
-    /// The link to a broker, if requests may be sent there now; otherwise it is being made. If the
-    /// broker fails, or is not in the view, newer metadata is needed.
+    /// The link to a broker, if requests may be sent there now. Otherwise the link is made, as soon
+    /// as the broker's backoff allows. If the broker fails, or is not in the view, newer metadata
+    /// is needed.
     pub(super) fn link(&mut self, node: BrokerId, purpose: Purpose) -> Option<&mut Link> {
         let peer = Peer::Node(node);
         let Some(address) = self.view.address(node) else {
@@ -74,7 +75,7 @@ impl Context<'_> {
         self.saw_of(api, None, code);
     }
 
-    /// The same for a partition that is read or written.
+    /// As [`Self::saw`], for a partition that is read or written.
     pub(super) fn saw_of(
         &mut self,
         api: Api,
@@ -94,7 +95,8 @@ impl Context<'_> {
         }
     }
 
-    /// The address of the broker whose response is handled. `None`: its link was given up.
+    /// The address of the broker that sent the response being handled. `None`: its link was given
+    /// up.
     pub(super) fn answering_broker(&self) -> Option<Address> {
         let link = self.links.get(self.answering?)?;
         Some(link.address().clone())
@@ -118,7 +120,7 @@ impl Context<'_> {
         self.now.mono.after(backoff.after(failures, self.jitter))
     }
 
-    /// Gives up a link whose broker violates the protocol.
+    /// Gives up the link to a broker that violates the protocol.
     pub(super) fn give_up(&mut self, link: LinkId, error: KafkaError) {
         let mut cx = LinkContext {
             now: self.now,

@@ -38,7 +38,8 @@ pub(super) struct Directory {
     target: Option<Peer>,
     /// Since when it is the target.
     chosen: Instant,
-    /// The broker that did not respond last. It is asked again only if there is no other.
+    /// The broker that did not respond last. The directory asks this broker again only if there is
+    /// no other.
     avoided: Option<Peer>,
     /// Requests without a response, in a row.
     losses: u32,
@@ -115,7 +116,7 @@ impl Directory {
             Readiness::Soon => cx.wake.at(self.chosen.after(patience)),
             Readiness::Resting => self.target = None,
             Readiness::Ready(link) => {
-                // A link whose broker lacks Metadata never becomes ready.
+                // A link to a broker without Metadata never becomes ready.
                 let sent = link.ask(RequestTag::Metadata, Api::Metadata, window, |version| {
                     self.request(version)
                 });

@@ -28,7 +28,7 @@ use super::{Code, KafkaError};
 use crate::log::Next;
 use crate::model::{Instant, LeaderEpoch, Offset, Partition};
 
-/// Questions open at once. Beyond it the caller asks again later, or gives up.
+/// The largest number of open questions. Beyond it the caller asks again later, or gives up.
 const OPEN_MAX: usize = 4096;
 /// Questions about positions of subscribers, at most: clients choose these, and reads need room.
 const CLIENTS_OPEN_MAX: usize = 1024;
@@ -64,7 +64,7 @@ struct EpochQuestion {
     failures: u32,
 }
 
-/// The table.
+/// Ends of leader epochs (KIP-320): open questions, and the answers of leaders.
 #[derive(Debug, Default)]
 pub(super) struct Epochs {
     /// The number of the last request.
@@ -147,7 +147,7 @@ impl Epochs {
         self.known.retain(|key, _| key.0 != topic);
     }
 
-    /// Sends what is due.
+    /// Sends OffsetForLeaderEpoch for the open questions that are due.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.mono;
         self.open.retain(|_, question| question.until > now);

@@ -57,13 +57,13 @@ pub enum KafkaError {
     /// The broker responds in TLS to a plaintext request.
     #[error("the broker speaks TLS on this port")]
     TlsWanted,
-    /// SASL failed.
+    /// Authentication by SASL did not succeed.
     #[error("SASL: {0}")]
     Sasl(#[from] SaslError),
     /// The first bytes are no response of Kafka.
     #[error("what listens there does not speak Kafka's protocol")]
     NotKafka,
-    /// The peer speaks the protocol and does not offer Metadata, as a controller.
+    /// The endpoint speaks Kafka's protocol without offering Metadata, as a controller does.
     #[error("it offers no usable version of Metadata")]
     NoMetadata,
     /// The response violates the protocol, or has a version that the client does not speak.
@@ -74,7 +74,7 @@ pub enum KafkaError {
     Frame {
         /// The length that the broker announced.
         bytes: i64,
-        /// `Settings::frame_bytes_max`.
+        /// The limit in bytes, `Settings::frame_bytes_max`.
         max: u32,
     },
     /// The partition has no leader now, or the topic is missing.
@@ -111,13 +111,13 @@ pub(super) fn sanitize(text: &str) -> String {
     plain.trim().to_owned()
 }
 
-/// Why SASL failed.
+/// Why authentication by SASL did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
     /// The broker offers other mechanisms only.
     #[error("it does not offer {wanted}; it has {offered}")]
     Mechanism {
-        /// The configured mechanism.
+        /// The mechanism that the gateway is configured to use.
         wanted: &'static str,
         /// The mechanisms of the broker.
         offered: String,
@@ -128,11 +128,11 @@ pub enum SaslError {
     /// The broker rejects the credentials.
     #[error("it refuses {mechanism}{}: {message}", of(user))]
     Refused {
-        /// The mechanism.
+        /// The mechanism of the rejected credentials.
         mechanism: &'static str,
         /// The user. Empty for tokens, which name their user themselves.
         user: String,
-        /// The broker's text.
+        /// The broker's explanation, sanitized for logs.
         message: String,
     },
     /// The broker rejects the credentials, by SCRAM's own error message.
@@ -146,7 +146,7 @@ pub enum SaslError {
     Iterations {
         /// The count that the broker asks for.
         iterations: u32,
-        /// The lowest safe count.
+        /// The lowest count that keeps the password hard to guess.
         min: u32,
         /// The highest count that does not take too long.
         max: u32,
@@ -177,7 +177,7 @@ pub enum ProduceRefused {
     TooLarge {
         /// Its size as a batch of its own.
         bytes: usize,
-        /// The limit.
+        /// The limit in bytes: the topic's, or `Settings::produce_bytes_max` if that is smaller.
         max: usize,
     },
     /// The topic is missing or not looked up yet, or it has no such partition.

@@ -19,7 +19,7 @@ pub struct LinkId(pub u32);
 /// a large response of one lane does not delay another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
-    /// Replies of commands.
+    /// Topics that carry replies of commands.
     Replies,
     /// Topics of queries and streams.
     Streams,
@@ -52,7 +52,7 @@ pub struct ReadKey {
     pub id: ReadId,
 }
 
-/// Where a read begins.
+/// The position from which a read returns records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartAt {
     /// The oldest record that is still there.
@@ -69,19 +69,19 @@ pub enum StartAt {
 pub enum Isolation {
     /// The last stable offset: below every open transaction.
     Committed,
-    /// The high watermark.
+    /// The high watermark: above every replicated record.
     HighWatermark,
 }
 
 /// The outcome of a produced record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Produced {
-    /// It is in the log. The offset is `None` in the rare case that the broker remembers the
-    /// batch as a duplicate but not its offset (DUPLICATE_SEQUENCE_NUMBER).
+    /// The record is in the log. The offset is `None` in the rare case that the broker remembers
+    /// the batch as a duplicate but not its offset (DUPLICATE_SEQUENCE_NUMBER).
     At(Partition, Option<Offset>),
-    /// It is certainly not in the log, and will not be.
+    /// The record is certainly not in the log, and will not be.
     Refused(ProduceError),
-    /// It may be in the log, or may still be appended.
+    /// The record may be in the log, or may still be appended.
     Unknown(ProduceError),
 }
 
@@ -105,15 +105,17 @@ impl Event {
 /// What happened. Events of one partition, and events of one broker, are in order.
 #[derive(Debug)]
 pub enum Event {
-    /// The cluster looks otherwise now; for the clients that are fed. Only where the directory is.
+    /// The cluster's view has changed. Emitted only by the client with the directory, for the
+    /// clients that are fed.
     View(Arc<ClusterView>),
     /// A fed client met a stale view: the client with the directory should `refresh`.
     RefreshWanted,
-    /// A watched topic is there: the first time, and on each change of its facts. Another id is
-    /// another log: its reads have ended (nothing more comes from them), its unanswered records
-    /// are answered.
+    /// A watched topic was found, or its properties have changed. Another id means another log: the
+    /// reads of the topic have ended and emit nothing more, and its unanswered records are
+    /// answered.
     Topic(TopicHandle, Arc<TopicView>),
-    /// A watched topic can't be used. Once per change; reads wait until it is there.
+    /// A watched topic can't be used. Emitted once per change. Reads wait until the topic can be
+    /// used.
     Missing(TopicHandle, MissingReason),
     /// A read has its first answer.
     Started {
@@ -124,8 +126,9 @@ pub enum Event {
         /// The last stable offset then: caught up once `next` is at or past it.
         end: Offset,
     },
-    /// An answer of a broker about one partition, with or without records: that the log's end was
-    /// looked at is news by itself. `next` moves past control batches, aborted records and holes.
+    /// A broker's response about one partition, with or without records. A response without records
+    /// still confirms the log's end. `next` moves past control batches, aborted records and gaps in
+    /// the offsets.
     Batch {
         /// The read that the event is about.
         read: ReadKey,
@@ -135,10 +138,10 @@ pub enum Event {
         next: Next,
         /// The first offset that is still there.
         log_start: Offset,
-        /// One past the last replicated record.
+        /// The offset after the last replicated record.
         high_watermark: Offset,
-        /// One past the last record that no open transaction may take back. Caught up once `next`
-        /// is here.
+        /// The offset after the last record that no open transaction may abort. A read with `next`
+        /// here has caught up.
         stable_end: Offset,
     },
     /// A broker confirms that nothing has changed since the read's last `Batch`: a response within
@@ -159,8 +162,8 @@ pub enum Event {
         /// The cause, for the log.
         error: KafkaError,
     },
-    /// The wanted offset is not in the log: below its start by retention (`wanted < log_start`),
-    /// or beyond its end after an unclean election. The read goes on at `log_start`.
+    /// The wanted offset is not in the log: below its start by retention (`wanted < log_start`), or
+    /// beyond its end after an unclean election. The read continues at `log_start`.
     OutOfRange {
         /// The read that the event is about.
         read: ReadKey,
@@ -169,8 +172,8 @@ pub enum Event {
         /// The offset at which it continues.
         log_start: Offset,
     },
-    /// An unclean election has cut the log back below the read's position: records that it returned
-    /// at or above `end` are gone. The read continues at `end`.
+    /// An unclean election has cut the log back below the read's position. Records that the read
+    /// returned at or above `end` are no longer in the log. The read continues at `end`.
     Truncated {
         /// The read that the event is about.
         read: ReadKey,
@@ -225,7 +228,7 @@ pub enum Event {
         broker: Option<BrokerId>,
         /// The address that was tried.
         address: Address,
-        /// The first error.
+        /// The reason. Repeats of it emit no event while the broker is down.
         error: KafkaError,
     },
 }

@@ -52,7 +52,7 @@ struct FetchSession {
     id: i32,
     /// The epoch of the request in flight, or of the next one.
     epoch: i32,
-    /// Whether it names topics by id. That can't change within a session
+    /// Whether the session names topics by id. That can't change within a session
     /// (FETCH_SESSION_TOPIC_ID_ERROR).
     by_id: bool,
     /// The partitions that the broker remembers, sorted.
@@ -68,7 +68,7 @@ struct SessionEntry {
     told: Option<Bounds>,
 }
 
-/// What a response reports.
+/// Which partitions a Fetch response reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tells {
     /// Every partition that was asked for.
@@ -270,7 +270,7 @@ impl FetchSession {
 
 /// The names of the topics in a request.
 struct Names {
-    /// Sorted by handle.
+    /// Sorted by handle, for a binary search.
     topics: Vec<(TopicHandle, StrBytes, Uuid)>,
     by_id: bool,
 }

@@ -1,4 +1,4 @@
-//! Frames of a connection.
+//! Splits the bytes of a connection into length-prefixed frames.
 
 // Bytes of strangers: an index that they choose must not end the process.
 #![warn(clippy::indexing_slicing)]

@@ -28,13 +28,13 @@ pub(super) struct HandshakeContext<'a> {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the connection waits for the response"]
 pub(super) enum HandshakeStep {
-    /// ApiVersions.
+    /// Send ApiVersions, to agree on versions.
     Versions(i16),
-    /// SaslHandshake, with the mechanism.
+    /// Send SaslHandshake, which names the mechanism.
     Mechanism(i16, &'static str),
-    /// SaslAuthenticate, with the mechanism's message.
+    /// Send SaslAuthenticate, with the mechanism's message.
     Message(i16, Vec<u8>),
-    /// Metadata without topics.
+    /// Send Metadata without topics, to learn the cluster's id.
     Cluster(i16),
     /// Nothing until another thread has salted the password.
     AwaitSalt,
@@ -47,10 +47,10 @@ pub(super) enum HandshakeStep {
 pub(super) struct Handshake {
     state: LinkState,
     versions: Versions,
-    /// SASL's mechanism under way.
+    /// The SASL exchange in progress, if any.
     exchange: Option<Exchange>,
-    /// The broker's message to answer once the password is salted. It also says how long the
-    /// session lasts.
+    /// The broker's message to answer once the password is salted. The message also says how long
+    /// the session lasts.
     to_salt: Option<SaslAuthenticateResponse>,
     session: Option<SaslSession>,
     /// Whether SASL has succeeded on this connection.
@@ -73,7 +73,7 @@ impl Handshake {
         self.state
     }
 
-    /// The versions that both sides speak. None before they are agreed on.
+    /// The versions that both sides speak. Empty before they are agreed on.
     pub(super) const fn versions(&self) -> &Versions {
         &self.versions
     }
@@ -86,7 +86,7 @@ impl Handshake {
         self.authenticated
     }
 
-    /// The socket is connected. `None`: it was before.
+    /// The socket is connected. `None`: the socket was connected before.
     pub(super) fn on_connected(&mut self) -> Option<HandshakeStep> {
         self.state = self.state.on(LinkEvent::Connected)?;
         // KIP-35: the newest version first.
@@ -181,7 +181,8 @@ impl Handshake {
         self.continue_exchange(exchange, response, cx)
     }
 
-    /// The password is salted: answers the broker's message that waited for it. `None`: none did.
+    /// The password is salted: answers the broker's message that waited for it. `None`: no message
+    /// waited.
     pub(super) fn on_salted(
         &mut self,
         cx: &mut HandshakeContext<'_>,

@@ -77,7 +77,7 @@ pub(super) struct Link<T> {
     deadline: Instant,
     /// The time of the present turn: requests are dated by it.
     now: Instant,
-    /// When bytes came last.
+    /// When the broker last sent bytes.
     heard: Instant,
     /// No request is sent before this: the broker throttles the connection (KIP-219).
     quiet_until: Instant,
@@ -137,7 +137,7 @@ impl<T> Link<T> {
         self.state() == LinkState::Ready
     }
 
-    /// Another turn begins.
+    /// Sets the time of a turn that begins, by which requests are dated.
     pub(super) const fn set_now(&mut self, now: Instant) {
         self.now = now;
     }
@@ -285,7 +285,7 @@ impl<T> Link<T> {
         self.is_ready() && self.quiet_until <= now && !ending
     }
 
-    /// Until when the broker throttles the connection. `None`: it does not.
+    /// Until when the broker throttles the connection. `None`: no throttle is in effect.
     pub(super) fn quiet_until(&self, now: Instant) -> Option<Instant> {
         Some(self.quiet_until).filter(|&until| until > now)
     }
@@ -338,8 +338,8 @@ impl<T> Link<T> {
         }
     }
 
-    /// Since when the broker owes the connection itself, or the next response. Bytes that came
-    /// since restart the clock: a large response takes its time.
+    /// Since when the connection itself, or the next response, is due. Bytes that came since
+    /// restart the clock, because a large response takes its time.
     pub(super) fn overdue_since(&self) -> Option<Instant> {
         match self.state() {
             LinkState::Connecting => Some(self.since),
@@ -354,7 +354,7 @@ impl<T> Link<T> {
             .on_closed(!authenticated && !self.answered && self.in_flight() > 0)
     }
 
-    /// Requests without a response.
+    /// The number of requests without a response.
     pub(super) fn in_flight(&self) -> usize {
         self.requests.in_flight()
     }
@@ -364,7 +364,7 @@ impl<T> Link<T> {
         self.requests.take_writable()
     }
 
-    /// The bytes to write.
+    /// The queued bytes that the socket has not taken yet.
     pub(super) fn outgoing(&self) -> &[u8] {
         self.requests.outgoing()
     }

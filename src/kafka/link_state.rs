@@ -10,11 +10,11 @@ use super::KafkaError;
 pub(super) enum LinkState {
     /// The driver connects the socket, TLS included.
     Connecting,
-    /// ApiVersions is in flight.
+    /// ApiVersions is in flight, to agree on versions.
     Negotiating,
-    /// SaslHandshake is in flight.
+    /// SaslHandshake is in flight, to name the mechanism.
     ChoosingMechanism(Login),
-    /// SaslAuthenticate is in flight.
+    /// SaslAuthenticate is in flight, with a message of the mechanism.
     Authenticating(Login),
     /// Another thread salts the password; nothing is in flight.
     Salting(Login),
@@ -37,7 +37,7 @@ pub(super) enum Login {
 pub(super) enum LinkEvent {
     /// The socket is connected: ApiVersions is sent.
     Connected,
-    /// The broker does not know the version of ApiVersions: it is sent again in version 0.
+    /// The broker does not know the version of ApiVersions. The request is sent again in version 0.
     VersionsRejected,
     /// The client must log in, for the first time or again: SaslHandshake is sent.
     LoginDue,
@@ -67,7 +67,7 @@ impl LinkState {
                 S::Authenticating(login)
             }
             (E::SaltDue, S::Authenticating(login) | S::Salting(login)) => S::Salting(login),
-            // A connection whose session is renewed was identified before.
+            // A connection that renews its session was identified before.
             (
                 E::IdentityDue,
                 S::Negotiating | S::Authenticating(Login::First) | S::Salting(Login::First),

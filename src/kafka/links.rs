@@ -27,9 +27,9 @@ use crate::model::{FastRandom, Instant, Now};
 /// Whether a link can be used now.
 pub(super) enum Readiness<'a, T> {
     Ready(&'a mut Link<T>),
-    /// It is being made, or is throttled.
+    /// The link is connecting, or is throttled.
     Soon,
-    /// None is made before the broker's backoff has passed.
+    /// No link is made before the broker's backoff has passed.
     Resting,
 }
 
@@ -183,7 +183,7 @@ impl<T> Links<T> {
         self.links.iter().position(same)
     }
 
-    /// How the brokers behave.
+    /// The state of each broker: failures, backoff and pace.
     pub(super) const fn brokers(&self) -> &Brokers {
         &self.brokers
     }
@@ -379,8 +379,8 @@ impl<T> Links<T> {
         }
     }
 
-    /// Gives up links whose broker is silent for too long, renews sessions, and closes links that
-    /// nothing needs.
+    /// Gives up links to brokers that are silent for too long, renews sessions, and closes links
+    /// that nothing needs.
     pub(super) fn on_time(&mut self, cx: &mut LinkContext<'_>) {
         let now = cx.now.mono;
         let late = |link: &&Link<T>| link.deadline().is_some_and(|deadline| deadline <= now);

@@ -9,7 +9,7 @@ use crate::model::{FastRandom, Instant};
 /// Urgent requests in a row that are sent as fast as the shortest backoff allows.
 const QUICK_MAX: u32 = 6;
 /// The wait between further urgent requests during an election. A new leader is found this much
-/// later at most; an election takes seconds when a node dies. Only one client of the process asks,
+/// later at most. An election takes seconds when a node dies. Only one client of the process asks,
 /// and only one broker.
 const ELECTION_WAIT: Duration = Duration::from_millis(200);
 /// The longest that an election takes. A leader that is still missing then may be missing for
@@ -97,7 +97,7 @@ impl MetadataSchedule {
         self.wait = self.next_wait(wait_min, now, jitter);
     }
 
-    /// A response came.
+    /// Notes when a Metadata response came last.
     pub(super) const fn on_response(&mut self, now: Instant) {
         self.last_response = Some(now);
     }

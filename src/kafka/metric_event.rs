@@ -9,18 +9,18 @@ use crate::model::Partition;
 /// An event for metrics. `api` is the key of the API in the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetricEvent {
-    /// A response came.
+    /// A broker responded to a request.
     Answered {
-        /// The API's key.
+        /// The key of the request's API.
         api: i16,
-        /// The broker that responded.
+        /// The address of the broker that responded.
         broker: Address,
         /// The time since the request. A Fetch waits at the broker for records.
         took: Duration,
     },
     /// A response to a Fetch came that neither throttles nor rejects it.
     Fetched {
-        /// The broker that responded.
+        /// The address of the broker that responded.
         broker: Address,
         /// The time since the request.
         took: Duration,
@@ -31,22 +31,22 @@ pub enum MetricEvent {
     },
     /// A request was lost with its connection, or something in a response was an error.
     Failed {
-        /// The API's key.
+        /// The key of the request's API.
         api: i16,
         /// The broker. `None` if its connection broke while its responses were handled.
         broker: Option<Address>,
         /// The partition that the error is about, if it was read or written.
         partition: Option<(TopicHandle, Partition)>,
-        /// The cause.
+        /// Why the request was lost, or which error the response had.
         error: KafkaError,
     },
-    /// A connection was established.
+    /// A connection to this address was established.
     Connected(Address),
     /// A connection ended, or could not be established.
     Disconnected {
         /// The broker at the other end.
         broker: Address,
-        /// Whether it was established.
+        /// Whether the connection was established before.
         stood: bool,
         /// The cause. `None` if either side closed it in good order.
         error: Option<KafkaError>,
@@ -55,16 +55,16 @@ pub enum MetricEvent {
     Throttled(Duration),
 }
 
-/// Events that wait for the driver. It takes them once a turn, and a turn has no
-/// more but where some thousand partitions are refused in it.
+/// Events that wait for the driver. The driver takes them once a turn. More come in a turn only
+/// where some thousand partitions are refused in it.
 const METRIC_EVENTS_MAX: usize = 4096;
 
 /// Room beyond it for connections that were made or lost, of which a turn has a few. A lost one
 /// that is not counted would be shown as open for ever.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// A queue of events for metrics. Events that do not fit are dropped, which only falsifies sums and
-/// histograms: readiness, the log and all decisions use [`super::Event`].
+/// A queue of events for metrics. Events that do not fit are dropped, which falsifies only sums and
+/// histograms. Readiness, the log and all decisions use [`super::Event`].
 #[derive(Debug, Default)]
 pub(super) struct MetricEvents(VecDeque<MetricEvent>);
 

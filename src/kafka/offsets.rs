@@ -24,7 +24,7 @@ pub(super) struct OffsetsQuestion<'a> {
     pub(super) node: BrokerId,
     pub(super) earliest: bool,
     pub(super) isolation: Isolation,
-    /// Sorted by topic.
+    /// Sorted by topic, since the request groups partitions by topic.
     pub(super) partitions: &'a [(TopicHandle, Partition, LeaderEpoch)],
 }
 

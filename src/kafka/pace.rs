@@ -114,7 +114,8 @@ impl SilenceLimits {
         self.stall_max
     }
 
-    /// The same for [`Self::stalled`].
+    /// The time after which nothing more is sent on a failing connection, however slow the broker
+    /// was.
     pub(super) const fn failing_stalled(&self) -> Duration {
         self.stall
     }

@@ -4,15 +4,15 @@ use bytes::Bytes;
 
 use crate::model::UnixMillis;
 
-/// A record to append.
+/// A record to append to a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProduceRecord {
-    /// `None` is Kafka's null.
+    /// `None` is Kafka's null, which differs from empty.
     pub key: Option<Bytes>,
-    /// `None` is a tombstone.
+    /// `None` is a tombstone: compaction deletes the key.
     pub value: Option<Bytes>,
-    /// In order; repeats are kept. Names are UTF-8 by Kafka's rule.
+    /// Ordered, with repeated names kept. Names are UTF-8 by Kafka's rule.
     pub headers: Vec<(Bytes, Option<Bytes>)>,
-    /// The record's time; the topic's `message.timestamp.type` may replace it.
+    /// The record's time. The topic's `message.timestamp.type` may replace it.
     pub timestamp: UnixMillis,
 }

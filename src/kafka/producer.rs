@@ -86,7 +86,7 @@ impl Producer {
         }
     }
 
-    /// The request failed: it is retried.
+    /// The request failed, and is retried after a backoff.
     pub(super) fn on_lost(&mut self, cx: &mut Context<'_>) {
         self.asking = false;
         self.failures += 1;

@@ -18,7 +18,7 @@ pub(super) enum ReadPlace {
         earliest: bool,
         wanted: Option<Offset>,
     },
-    /// A known position.
+    /// The position of the next record.
     At(Next),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Read {
     pub(super) flight: Option<LinkId>,
     /// The number of the Fetch that asked for it last. Zero: none did.
     pub(super) asked_in: u64,
-    /// Records of its last response wait to be unpacked. It is not asked for meanwhile.
+    /// Records of the last response wait to be unpacked. The read is not asked for meanwhile.
     pub(super) unpacking: bool,
     pub(super) not_before: Instant,
     pub(super) paused: bool,
@@ -156,7 +156,7 @@ impl Read {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DueRead {
     pub(super) lane: Lane,
-    /// The broker to ask.
+    /// The broker to ask, a leader or a replica.
     pub(super) node: BrokerId,
     pub(super) key: ReadKey,
     pub(super) leader_epoch: LeaderEpoch,
@@ -165,7 +165,7 @@ pub(super) struct DueRead {
     pub(super) started: bool,
     /// Whether another broker than the leader may serve it.
     pub(super) any_replica: bool,
-    /// See [`Read::asked_in`].
+    /// See [`Read::asked_in`], which orders the reads of a Fetch.
     pub(super) asked_in: u64,
 }
 

@@ -1,5 +1,5 @@
-//! Partitions from offsets to batches: which reads there are, where each stands, what to ask of
-//! which broker. One Fetch a broker and lane is in flight; it names all partitions that are due.
+//! Partitions from offsets to batches: the present reads, their positions, and what to ask of which
+//! broker. One Fetch a broker and lane is in flight. This Fetch names all partitions that are due.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ const RACKS_FROM: i16 = 11;
 #[derive(Debug)]
 pub(super) struct Reader {
     reads: Reads,
-    /// The number of the last Fetch. It decides with which partition a Fetch begins, since the
-    /// first ones fill a response where there is much to read.
+    /// The number of the last Fetch. This number decides with which partition a Fetch begins, since
+    /// the first ones fill a response where there is much to read.
     fetches: u64,
     backlog: Backlog,
     sessions: FetchSessions,
@@ -88,7 +88,7 @@ impl Reader {
         self.reads.remove_topic(topic);
     }
 
-    /// Sends what is due.
+    /// Sends the ListOffsets and Fetch requests that are due.
     pub(super) fn pump(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
         start_offsets::pump(&mut self.reads, cx);
         self.leave_silent_replicas(cx);
@@ -191,7 +191,8 @@ impl Reader {
             .with_min_bytes(1)
             .with_max_bytes(cx.settings.fetch_bytes_max as i32)
             .with_isolation_level(1);
-        // Without a rack the leader serves the request: for all reads, if one of them needs that.
+        // Without a rack the leader serves the request. One read that needs the leader therefore
+        // takes the rack from all reads of the request.
         if version >= RACKS_FROM && group.iter().all(|due| due.any_replica) {
             request.rack_id = StrBytes::from_string(cx.settings.rack.clone());
         }
@@ -380,14 +381,14 @@ impl Reader {
             read.unpacking = true;
             records.push(key, bounds, fetched, limits);
         } else {
-            // That the end was looked at is news.
+            // A batch without records still confirms the end of the log.
             let none = Piece::Records(BatchBuilder::new(key.partition).finish());
             cx.events.push_back(bounds.event(key, none, next));
             read.on_whole(cx);
         }
     }
 
-    /// Whether [`Self::unpack`] has work.
+    /// Whether [`Self::unpack`] has records of reads that are not paused.
     pub(super) fn has_records(&self) -> bool {
         self.backlog.has_work(|read| is_paused(&self.reads, read))
     }

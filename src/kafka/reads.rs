@@ -9,7 +9,7 @@ use crate::model::Partition;
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     by_key: BTreeMap<ReadKey, Read>,
-    /// Of the newest read. It tells a read from an earlier one with the same key.
+    /// Of the newest read. The generation tells a read from an earlier one with the same key.
     generation: u32,
 }
 

@@ -12,11 +12,11 @@ pub(super) type EpochKey = (TopicHandle, Partition, LeaderEpoch);
 
 #[derive(Debug)]
 pub(super) enum RequestTag {
-    /// Of the directory.
+    /// Of the directory: brokers, topics and leaders.
     Metadata,
-    /// Of the directory.
+    /// Of the directory: the configs of topics.
     Configs,
-    /// Of the producer.
+    /// Of the producer: a producer id and its epoch.
     ProducerId,
     /// Of reads that have no offset yet: each with its generation.
     StartOffsets(Vec<(ReadKey, u32)>),

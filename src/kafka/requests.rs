@@ -173,7 +173,7 @@ impl<T> Requests<T> {
         std::mem::replace(&mut self.is_writable, false)
     }
 
-    /// The bytes to write.
+    /// The queued bytes that the socket has not taken yet.
     pub(super) fn outgoing(&self) -> &[u8] {
         &self.out[self.out_at..]
     }

@@ -11,23 +11,23 @@ use super::error::{SaslError, sanitize};
 use super::scram::{SaltRequest, Salted, SaslStep, Scram, ScramHash};
 use crate::model::Secret;
 
-/// How a client authenticates.
+/// How the gateway authenticates to brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sasl {
     /// RFC 4616: name and password in plain text.
     Plain {
-        /// The user's name.
+        /// The name of the Kafka user.
         user: String,
-        /// Its password.
+        /// The user's password, sent in plain text.
         password: Secret,
     },
-    /// RFC 5802, RFC 7677.
+    /// RFC 5802 and RFC 7677: the password itself is never sent.
     Scram {
-        /// The hash function.
+        /// The hash function that names the mechanism.
         hash: ScramHash,
-        /// The user's name.
+        /// The name of the Kafka user.
         user: String,
-        /// Its password.
+        /// The user's password, used only salted and hashed.
         password: Secret,
     },
     /// RFC 7628: a token, which [`super::Client::set_token`] sets. Until then no connection is

@@ -17,7 +17,7 @@ pub(super) struct SaslSession {
 }
 
 impl SaslSession {
-    /// A session of this lifetime. `None`: it has no end.
+    /// A session of this lifetime. `None`: the session has no end.
     pub(super) fn new(lifetime_ms: i64, now: Instant, jitter: &mut FastRandom) -> Option<Self> {
         let lifetime = u64::try_from(lifetime_ms).ok().filter(|&ms| ms > 0)?;
         // Between 80 and 90 %, so that connections made together are not renewed together.

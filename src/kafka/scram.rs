@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::error::SaslError;
 use crate::model::Secret;
 
-/// The minimum of RFC 7677 4, and of Kafka's brokers. A peer that poses as the broker would ask for
-/// one iteration, which makes passwords cheap to guess from the messages.
+/// The minimum of RFC 7677 4, and of Kafka's brokers. An impostor that poses as the broker would
+/// ask for one iteration, which makes passwords cheap to guess from the messages.
 const ITERATIONS_MIN: u32 = 4_096;
 /// Kafka's tools reject more than 16,384. Every 4,096 iterations take 1 to 2 ms.
 const ITERATIONS_MAX: u32 = 65_536;
@@ -31,9 +31,9 @@ const _: () = {
 /// The hash function of SCRAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScramHash {
-    /// SCRAM-SHA-256.
+    /// SCRAM-SHA-256, with hashes of 32 bytes.
     Sha256,
-    /// SCRAM-SHA-512.
+    /// SCRAM-SHA-512, with hashes of 64 bytes.
     Sha512,
 }
 
@@ -72,7 +72,7 @@ pub struct SaltRequest {
 }
 
 impl SaltRequest {
-    /// Computes the salted password.
+    /// Computes the salted password by PBKDF2, which takes milliseconds.
     #[must_use]
     pub fn derive(&self) -> Salted {
         let mut salted = vec![0; self.hash.bytes()];
@@ -135,7 +135,7 @@ pub(super) enum SaslStep {
 pub(super) struct Scram {
     hash: ScramHash,
     nonce: String,
-    /// `client-first-message-bare`.
+    /// `client-first-message-bare`, a part of the message that both sides sign (RFC 5802 3).
     first: String,
     /// The signature that the broker must send, once the client's proof is sent.
     expected: Option<hmac::Tag>,

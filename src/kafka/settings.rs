@@ -10,7 +10,7 @@ use super::sasl::{Entropy, Sasl};
 pub struct Address {
     /// A DNS name or an IP address, without brackets.
     pub host: String,
-    /// TCP port.
+    /// The TCP port of the broker.
     pub port: u16,
 }
 
@@ -46,7 +46,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// How long a Fetch waits at the broker for records.
     pub fetch_wait_max: Duration,
-    /// The same for the history lane, whose next read waits behind it.
+    /// How long a Fetch of the history lane waits at the broker. The lane's next read waits behind
+    /// this Fetch.
     pub history_wait_max: Duration,
     /// Whether Fetches use sessions, in which they name only what has changed (KIP-227).
     pub fetch_sessions: bool,
@@ -60,12 +61,13 @@ pub struct Settings {
     /// Bytes of any response. A longer one ends the connection before memory is allocated. Must
     /// exceed `fetch_bytes_max` and each topic's `max.message.bytes`.
     pub frame_bytes_max: u32,
-    /// Bytes one record batch may unpack to; a longer one is undecodable. Also how much one Fetch
-    /// response may unpack to before the rest is left for the next.
+    /// Bytes one record batch may unpack to. A longer batch is undecodable. This is also how much
+    /// one Fetch response may unpack to before the rest is left for the next.
     pub decompressed_bytes_max: u32,
     /// How often metadata and topic configs are requested if nothing is wrong.
     pub metadata_refresh: Duration,
-    /// The first wait after a failure. It doubles up to `backoff_max`, with jitter of one half.
+    /// The first wait after a failure. The wait doubles up to `backoff_max`, with jitter of one
+    /// half.
     pub backoff_min: Duration,
     /// The longest wait after a failure.
     pub backoff_max: Duration,
@@ -73,20 +75,20 @@ pub struct Settings {
     pub delivery_timeout: Duration,
     /// How long `ends` may take.
     pub ends_timeout: Duration,
-    /// A broker whose response has been due for this time is *stalled*: nothing more is sent behind
-    /// it, since sent requests can't be taken back. For a slower broker the time is the same share
-    /// of its limit, `stall / unsent_max`.
+    /// A broker is *stalled* when its response has been due for this time. Nothing more is sent
+    /// behind that request, since sent requests can't be taken back. For a slower broker the time
+    /// is the same share of its limit, `stall / unsent_max`.
     pub stall: Duration,
     /// The longest that a record waits unsent for a leader that is stalled, unavailable, or not
-    /// elected; then it is refused. Longer than a leader takes to move (0.1 to 0.5 s), and shorter
-    /// than the second in which a client must learn that the brokers are unavailable.
+    /// elected. Then the record is refused. Longer than a leader takes to move (0.1 to 0.5 s), and
+    /// shorter than the second in which a client must learn that the brokers are unavailable.
     pub unsent_max: Duration,
     /// The upper bound of a broker's silence limit, which grows if its recent responses were slow.
     /// See `pace.rs`.
     pub stall_max: Duration,
-    /// Bytes of one produced record batch; the topic's `max.message.bytes` may lower it.
+    /// Bytes of one produced record batch. The topic's `max.message.bytes` may lower it.
     pub produce_bytes_max: u32,
-    /// Bytes of records whose outcome is not known, over all partitions.
+    /// Bytes of records without a known outcome, over all partitions.
     pub pending_produce_bytes_max: usize,
 }
 

@@ -1,12 +1,12 @@
-//! The schemas of the responses we read, for the look at them before they are decoded: brokers are
-//! trusted with data, not with our memory.
+//! The schemas of the responses that the client reads, to check them before they are decoded.
+//! Brokers are trusted with data, but not with the gateway's memory.
 
 use crate::shape::Field::{Bytes, Fixed, Numbers, Struct, Structs, Text, Texts};
 use crate::shape::{NEVER, Schema, Shape, all, between, shape, since};
 
-/// Elements one response may have, over all its arrays. The largest are some 300 bytes in memory,
-/// so this is about what `Settings::frame_bytes_max` grants for the bytes themselves, once more;
-/// and it is 26 times what a Fetch of 10,000 partitions or their Metadata have.
+/// Elements one response may have, over all its arrays. The largest have some 300 bytes in memory,
+/// so decoded elements take about as much memory as `Settings::frame_bytes_max` allows for the
+/// bytes. A Fetch of 10,000 partitions, or their Metadata, has 26 times fewer elements.
 pub(super) const ELEMENTS_MAX: usize = 1 << 18;
 
 const PRODUCE: Shape = Shape {
@@ -158,7 +158,7 @@ fn schema(key: i16) -> Option<Schema> {
     })
 }
 
-/// What follows the body of a response in `bytes`; `None` where it must not be decoded.
+/// The bytes after the body of a response in `bytes`. `None`: the body must not be decoded.
 pub(super) fn after(key: i16, version: i16, bytes: &[u8]) -> Option<&[u8]> {
     schema(key)?.walk(version, bytes, ELEMENTS_MAX)
 }

@@ -103,7 +103,7 @@ pub(super) fn late(
         return None;
     }
     if !held_up {
-        // It may be delayed later, without another event.
+        // The response may be delayed later, without another event.
         cx.wake.at(now.after(cx.settings.stall));
         return None;
     }

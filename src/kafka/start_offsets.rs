@@ -108,7 +108,7 @@ pub(super) fn on_answer(
             }
         }
     }
-    // Reads that the response does not answer ask again.
+    // Reads without an answer in the response are retried.
     on_lost(
         reads,
         asked,

@@ -23,21 +23,21 @@ pub struct ClusterView {
     pub topics: Vec<TopicEntry>,
 }
 
-/// One live broker.
+/// One live broker of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerView {
-    /// The broker's number.
+    /// The broker's `node.id`, unique in the cluster.
     pub id: BrokerId,
     /// The address that it advertises.
     pub address: Address,
-    /// The rack, for KIP-392.
+    /// The broker's rack, for reads from replicas (KIP-392). `None` if the broker has none.
     pub rack: Option<String>,
 }
 
-/// A watched topic.
+/// A watched topic, and whether it can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicEntry {
-    /// The topic's name.
+    /// The topic's name, by which `topics` is sorted.
     pub name: TopicName,
     /// Whether it can be used.
     pub state: TopicState,
@@ -50,7 +50,7 @@ pub enum TopicState {
     Missing(MissingReason),
     /// The topic can be used.
     Present {
-        /// What its users need.
+        /// The topic's properties that change seldom.
         view: Arc<TopicView>,
         /// The leader of each partition, dense by number. As long as `view.partitions`.
         leaders: Arc<[Leader]>,
@@ -100,7 +100,7 @@ impl MissingReason {
 /// often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicView {
-    /// The topic's name.
+    /// The topic's name in the cluster.
     pub name: TopicName,
     /// The topic's id. `None` if brokers have none (Metadata below 10).
     pub id: Option<LogIdentity>,
@@ -116,11 +116,11 @@ pub struct TopicView {
 /// The settings of a topic that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// `cleanup.policy` names `compact`.
+    /// Whether `cleanup.policy` names `compact`, alone or with `delete`.
     pub compacted: bool,
-    /// `cleanup.policy` names `delete`.
+    /// Whether `cleanup.policy` names `delete`, alone or with `compact`.
     pub deleted: bool,
-    /// `retention.ms`. `None`: no limit.
+    /// `retention.ms`: how long records are kept. `None`: no limit.
     pub retention: Option<Duration>,
     /// `delete.retention.ms`: how long a tombstone stays after compaction has seen it.
     pub delete_retention: Duration,

@@ -27,9 +27,9 @@ pub(super) struct WatchedTopic {
 /// What a response has shown of a topic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
-    /// It was found, or is another log now: its config is unknown.
+    /// The topic was found, or is another log now: its config is unknown.
     pub(super) is_new: bool,
-    /// It is missing, or has a partition without a leader: ask again soon.
+    /// The topic is missing, or has a partition without a leader: ask again soon.
     pub(super) is_unsettled: bool,
 }
 

@@ -45,7 +45,7 @@ impl Api {
         self.ours().0
     }
 
-    /// The API's key, and the range of versions whose meaning this code knows.
+    /// The API's key, and the range of versions that this code understands.
     const fn ours(self) -> (i16, i16, i16) {
         match self {
             Self::Produce => (0, 3, 13), // From 13 on, topics by id.
@@ -145,8 +145,8 @@ impl ResponseBody {
     }
 }
 
-/// Decodes a response to an `R`, after its correlation id. Counts of elements that its bytes can't
-/// hold, or that exceed all needs, are rejected before memory is allocated for them.
+/// Decodes a response to an `R`, after its correlation id. Rejects counts of elements that its
+/// bytes can't hold, or that exceed all needs, before memory is allocated for them.
 pub(super) fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<R::Response, KafkaError> {
     let malformed = KafkaError::Protocol("a response that can't be decoded");
     if <R::Response as HeaderVersion>::header_version(version) > 0 {

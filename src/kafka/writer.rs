@@ -1,6 +1,6 @@
-//! The idempotent producer (KIP-98): records to appended, refused or unknown. It retries until the
-//! outcome is certain or the delivery timeout has passed. An outcome that is not certain is
-//! reported as unknown.
+//! The idempotent producer (KIP-98): records to appended, refused or unknown. The writer retries
+//! until the outcome is certain or the delivery timeout has passed. An outcome that is not certain
+//! is reported as unknown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,11 +30,11 @@ use crate::model::{Instant, Offset, Partition};
 const REQUESTS_IN_FLIGHT_MAX: usize = 5;
 /// Bytes of the batches of one request: below any broker's `socket.request.max.bytes`.
 const REQUEST_BYTES_MAX: usize = 8 << 20;
-/// Kafka's default `max.message.bytes`, for a topic whose config can't be read.
+/// Kafka's default `max.message.bytes`, for a topic with a config that can't be read.
 const BATCH_BYTES_DEFAULT: usize = 1_048_588;
 
 const _: () = {
-    // A request has room for a batch of a topic whose own limit is not known.
+    // A request has room for a batch of a topic without a known limit.
     assert!(BATCH_BYTES_DEFAULT <= REQUEST_BYTES_MAX);
 };
 
@@ -43,7 +43,7 @@ type PartitionKey = (TopicHandle, Partition);
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     queues: BTreeMap<PartitionKey, Queue>,
-    /// Bytes of all records whose outcome is not known.
+    /// Bytes of all records without a known outcome.
     pending_bytes: usize,
     next_number: u64,
     /// Records were refused because their leader is unavailable: newer metadata may name another.
@@ -90,8 +90,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes back a record that is not in a batch: it will never be appended. Returns false if it
-    /// may have been sent.
+    /// Withdraws a record that is not in a batch. The record will never be appended. Returns false
+    /// if it may have been sent.
     pub(super) fn withdraw(&mut self, key: PartitionKey, ticket: u64) -> bool {
         let Some(queue) = self.queues.get_mut(&key) else {
             return false;
@@ -191,7 +191,7 @@ impl Writer {
             let queue = self.queues.get_mut(&key).expect("it is due");
             if queue.sent.is_none() {
                 let Some(identity) = queue.identity.or(self.producer.newest) else {
-                    continue; // It waits for a producer id, which is requested after this.
+                    continue; // The partition waits for a producer id, requested after this.
                 };
                 self.next_number += 1;
                 let max = batch_bytes_max(key.0, cx);
@@ -308,7 +308,7 @@ impl Writer {
             return;
         };
         let Some(sent) = queue.sent.as_mut().filter(|sent| sent.number == number) else {
-            return; // It was given up meanwhile.
+            return; // The batch was given up meanwhile.
         };
         let code = Code(answer.error_code);
         let error = ProduceError::Broker(code);

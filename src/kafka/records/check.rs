@@ -14,12 +14,12 @@ use crate::model::{LeaderEpoch, Offset, Partition};
 /// Bytes that one batch may unpack to here. Small, so that inputs exceed it.
 const CAP: u32 = 1 << 16;
 
-/// Reads `bytes` as a Fetch's records, as they are and with the first batch's magic and checksum
-/// put right (or hardly any would get past them), and looks at all that comes out.
+/// Reads `bytes` as the records of a Fetch and checks all results. The bytes are read as they are,
+/// and with the first batch's magic and checksum corrected, since hardly any would be decoded
+/// otherwise.
 ///
-/// # Panics
-/// If the reader breaks a promise: offsets grow, none is below the wanted one or beyond `next`,
-/// `next` never goes back, every range can be read.
+/// # Panics If the reader breaks a guarantee: offsets grow, none is below the wanted one or beyond
+/// `next`, `next` never goes back, every range can be read.
 pub fn check_any_bytes(bytes: &[u8]) {
     for wanted in [0, 1, 5] {
         check_from(Bytes::copy_from_slice(bytes), wanted);

@@ -1,5 +1,5 @@
-//! Unpacks compressed batches, never beyond a cap: a few bytes of any of these formats can stand
-//! for gigabytes, and what a batch claims about itself is not believed. A batch is unpacked in
+//! Unpacks compressed batches, never beyond a cap. A few bytes of any of these formats can unpack
+//! to gigabytes, and what a batch claims about itself is not believed. A batch is unpacked in
 //! pieces, so that a large one does not hold up its shard.
 //!
 //! Not every format can stop anywhere. The largest piece that can't be interrupted is 128 KiB of
@@ -74,7 +74,7 @@ enum Format {
 pub(super) enum Body {
     /// As the broker sent them.
     Sent(Bytes),
-    /// In a buffer of their own; see [`Unpacker::give_back`].
+    /// In a buffer of their own. See [`Unpacker::give_back`].
     Unpacked(Vec<u8>),
 }
 

@@ -49,7 +49,7 @@ impl BatchHeader {
 /// What some bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Front {
-    /// A complete batch.
+    /// A complete batch. The checksum is not checked yet.
     Batch(BatchHeader),
     /// A complete message of an older format: its length, and the offset after it.
     Old { magic: i8, len: usize, next: u64 },
@@ -59,7 +59,7 @@ pub(super) enum Front {
     Nonsense(RecordError),
 }
 
-/// Reads the header at the start of `bytes`. It does not check the checksum.
+/// Reads the header at the start of `bytes`. The checksum is not checked.
 pub(super) fn read_front(bytes: &[u8]) -> Front {
     let malformed = |what| Front::Nonsense(RecordError::Malformed(what));
     if bytes.len() < PREFIX_LEN + 5 {

@@ -1,4 +1,5 @@
-//! The reader against `kafka-protocol`'s encoder, against cut and hostile bytes, and against bombs.
+//! The reader against `kafka-protocol`'s encoder, against cut and hostile bytes, and against
+//! decompression bombs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -134,7 +135,7 @@ fn read(records: Bytes, from: u64, aborted: Vec<Aborted>) -> (Seen, Progress) {
     (seen, progress)
 }
 
-/// The batch with the log-append attribute, which their encoder never sets.
+/// The batch with the log-append attribute, which the encoder of `kafka-protocol` never sets.
 fn stamped_by_the_log(batch: &[u8]) -> Bytes {
     let mut batch = batch.to_vec();
     batch[22] |= 8;
@@ -213,8 +214,8 @@ proptest! {
         }
     }
 
-    /// A broker cuts its answer at a byte limit, anywhere: what is whole is read, the rest comes
-    /// with the next fetch.
+    /// A broker cuts its response at a byte limit, at any byte. Whole batches are read, and the
+    /// rest comes with the next Fetch.
     #[test]
     fn a_cut_answer_gives_its_whole_batches(cut in 0..600_usize, codec in 0..5_usize) {
         let batch = |at: i64| {
@@ -236,8 +237,8 @@ proptest! {
         prop_assert!(seen.bad.is_empty() && progress.stuck.is_none());
     }
 
-    /// What the writer makes, another implementation reads (it knows no repeated headers), and so
-    /// does the reader, repeats and nulls included.
+    /// Another implementation reads what the writer encodes, except repeated headers. The reader
+    /// reads repeats and nulls too.
     #[test]
     fn what_is_written_reads_back(fields in proptest::collection::vec(any_fields(), 1..20)) {
         let records: Vec<_> = fields.iter().map(our_record).collect();
@@ -268,7 +269,7 @@ proptest! {
         check_any_bytes(&bytes);
     }
 
-    /// Random bytes to unpack, and to pack.
+    /// Random bytes, once to unpack and once to pack.
     #[test]
     fn any_bytes_unpack_to_no_more_than_the_cap(
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
@@ -276,7 +277,8 @@ proptest! {
         check_any_codec(&bytes);
     }
 
-    /// A good batch with some bytes changed, its checksum put right again: gets further.
+    /// A valid batch with some bytes changed and its checksum corrected, so that decoding gets
+    /// further.
     #[test]
     fn a_damaged_batch_is_safe(
         fields in proptest::collection::vec(any_fields(), 1..6),
@@ -306,7 +308,7 @@ fn our_record((key, value, headers, timestamp, _): &Fields) -> ProduceRecord {
     }
 }
 
-/// One batch of format v2 round any records section, with a right checksum.
+/// A batch of format v2 around any records section, with a correct checksum.
 fn batch(base: i64, attributes: i16, deltas: i32, count: i32, body: &[u8]) -> Vec<u8> {
     let mut out = base.to_be_bytes().to_vec();
     out.extend_from_slice(&(49 + body.len() as i32).to_be_bytes());
@@ -402,7 +404,7 @@ fn a_bad_batch_is_named_and_passed_and_the_rest_is_read() {
         (4, 5, RecordError::Magic(1)),
         (5, 7, RecordError::Codec(7)),
         (7, 8, malformed),
-        // Offset 8 was claimed by no header: the next batch begins at 9.
+        // No header claims offset 8: the next batch begins at 9.
         (8, 11, RecordError::Compressed),
     ];
     assert_eq!(seen.bad, expected);
@@ -429,7 +431,7 @@ fn nonsense_stops_the_reader_without_moving_it() {
     assert!(matches!(progress.stuck, Some(RecordError::Malformed(_))));
 }
 
-/// Java's client frames its snappy, others do not.
+/// The Java client frames its snappy blocks, other clients do not.
 #[test]
 fn snappy_reads_raw_and_framed() {
     let body = bare(300);
@@ -456,7 +458,7 @@ fn compressed_bytes_that_end_early_are_an_error() {
                 0,
                 vec![],
             );
-            // A footer that is missing hurts nobody: then all is there.
+            // A missing footer loses no record: then all records are there.
             let whole = seen.offsets().len() == 100;
             assert!(whole || seen.bad.len() == 1, "{codec:?} cut at {cut}");
             assert!(whole == seen.bad.is_empty(), "{codec:?} cut at {cut}");
@@ -464,8 +466,8 @@ fn compressed_bytes_that_end_early_are_an_error() {
     }
 }
 
-/// A small batch that stands for 64 MiB: refused at the cap, in each codec, and what just fits is
-/// taken.
+/// A small batch that unpacks to 64 MiB is rejected at the cap, in each codec. A batch that just
+/// fits is accepted.
 #[test]
 fn a_bomb_is_stopped_at_the_cap() {
     let bomb = vec![0; 64 << 20];
@@ -524,7 +526,7 @@ fn a_fetch_stops_unpacking_when_its_budget_is_used_up() {
     assert!(!progress.cut_short);
 }
 
-/// Reads one batch in small pieces and counts the steps it took.
+/// Reads one batch in small pieces and counts the steps that it took.
 fn in_pieces(records: Bytes, limits: PieceLimits) -> (Vec<usize>, Vec<RecordError>, usize) {
     let fetched = Fetched {
         partition: Partition(0),

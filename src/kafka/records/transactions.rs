@@ -13,8 +13,8 @@ pub struct Aborted {
     pub first_offset: i64,
 }
 
-/// Which producers' records are hidden at the present place. The broker lists the aborted
-/// transactions that overlap the answer; each is hidden from its first offset to its marker.
+/// Producers with hidden records at the present position. The broker lists the aborted transactions
+/// that overlap the response. The records of each are hidden from its first offset to its marker.
 #[derive(Debug)]
 pub(super) struct Transactions {
     /// By first offset, the next one last.
@@ -45,7 +45,8 @@ impl Transactions {
         !self.open.is_empty() && self.open.contains(&producer_id)
     }
 
-    /// A control batch: its one record's key is a version and a type, both 16 bits; type 0 aborts.
+    /// A control batch. The key of its one record is a version and a type, both 16 bits. Type 0
+    /// aborts.
     pub(super) fn marker(&mut self, header: &BatchHeader, body: &[u8]) {
         if self.hides(header.producer_id) && marker_type(body) == Some(0) {
             self.open.retain(|&id| id != header.producer_id);

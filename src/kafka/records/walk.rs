@@ -17,7 +17,7 @@ use crate::model::{Offset, Partition};
 
 /// Work of one step, about the nanoseconds it takes.
 const STEP_WORK_MAX: usize = 64 << 10;
-/// Bytes whose checksum costs as much work as unpacking one byte.
+/// Bytes of a checksum that cost as much work as unpacking one byte.
 const CHECKED_BYTES_PER_WORK: usize = 8;
 /// Work of one record beside its bytes.
 const RECORD_WORK: usize = 32;
@@ -27,13 +27,13 @@ const RECORD_WORK: usize = 32;
 pub enum Piece {
     /// Decoded records. There may be none.
     Records(Batch),
-    /// Offsets whose records can't be decoded.
+    /// Offsets of records that can't be decoded.
     Undecodable {
         /// The first of these offsets.
         from: Offset,
         /// The first offset after these.
         to: Offset,
-        /// The cause.
+        /// Why the records can't be decoded.
         error: RecordError,
     },
 }
@@ -60,16 +60,16 @@ pub struct Fetched {
     pub from: Next,
     /// The end of the log: a damaged batch can't lead beyond it.
     pub end: Offset,
-    /// The transactions whose records are hidden.
+    /// The aborted transactions, which have their records hidden.
     pub aborted: Vec<Aborted>,
 }
 
-/// Limits of unpacked records.
+/// Limits of one piece of unpacked records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceLimits {
     /// Bytes of records in a piece. A larger record is a piece of its own.
     pub bytes: usize,
-    /// Records in a piece.
+    /// The largest number of records in a piece.
     pub records: usize,
     /// Bytes that one batch may unpack to.
     pub batch_bytes: u32,
@@ -114,7 +114,7 @@ pub struct Walk {
     end: Offset,
     limits: PieceLimits,
     transactions: Transactions,
-    /// The next piece.
+    /// The piece that is being filled.
     out: BatchBuilder,
     next: Next,
     batches: usize,
@@ -129,12 +129,12 @@ pub struct Walk {
 /// What is done with the batch at the front.
 #[derive(Debug)]
 enum Stage {
-    /// Nothing yet.
+    /// The header of the batch is not read yet.
     Front,
     /// Its checksum is computed, up to `at`.
     Checking(BatchHeader, u32, usize),
     Unpacking(BatchHeader, Unpacking),
-    /// It is larger than a piece. Every record is looked at before any is shown.
+    /// The batch is larger than a piece. Every record is checked before any is returned.
     Validating(BatchHeader, Body, Records),
     /// Its records are taken into pieces. All of them are valid.
     Taking(BatchHeader, Body, Records),
@@ -146,16 +146,16 @@ enum Stage {
 #[derive(Debug)]
 #[must_use = "unless it is `Done`, call again"]
 pub enum Advance {
-    /// More work is left.
+    /// The step did work, and more work is left.
     Working,
     /// A piece, and the place after it.
     Piece(Piece, Next),
-    /// That was all. The last piece before this was `Records`.
+    /// The walk has ended. The last piece before this was `Records`.
     Done(Progress),
 }
 
-/// Reads batches until the bytes end or `budget`, the unpacked bytes allowed, is used up (but
-/// one batch at least). The pieces go to `sink` with the place after them; the last piece is always
+/// Reads batches until the bytes end or `budget`, the unpacked bytes allowed, is used up (but one
+/// batch at least). The pieces go to `sink` with the place after them. The last piece is always
 /// `Records`.
 pub fn walk(
     fetched: Fetched,
@@ -199,7 +199,7 @@ impl Walk {
         self.batches == 0 && matches!(self.stage, Stage::Front)
     }
 
-    /// Whether it holds a batch that is not packed any more.
+    /// Whether the walk has a batch that is not packed any more.
     #[must_use]
     pub const fn is_within_batch(&self) -> bool {
         matches!(
@@ -208,8 +208,8 @@ impl Walk {
         )
     }
 
-    /// Gives up the unpacked batch. It is unpacked again later; pieces that were returned are not
-    /// returned again.
+    /// Gives up the unpacked batch. The batch is unpacked again later. Pieces that were returned
+    /// are not returned again.
     pub fn repack(&mut self) {
         if self.is_within_batch() {
             self.stage = Stage::Front;
@@ -449,7 +449,7 @@ impl Walk {
         while *work < STEP_WORK_MAX {
             let place = records;
             let Ok(Some(Decoded { start, end, parts })) = records.next(&header, &body) else {
-                // They were all valid, so these were all.
+                // All records of the batch are valid, so an error here only means the end.
                 unpacker.give_back(body);
                 self.leave(&header);
                 return None;
@@ -541,7 +541,7 @@ const fn end_of(header: &BatchHeader) -> Offset {
     Offset(header.last_offset + 1)
 }
 
-/// The base offset at the front of `bytes`; the end of all offsets if there is none.
+/// The base offset at the front of `bytes`, or the largest offset if there is none.
 fn base_offset(bytes: &[u8]) -> Offset {
     let raw = bytes.first_chunk().map(|raw| i64::from_be_bytes(*raw));
     Offset(raw.map_or(u64::MAX, |raw| raw.max(0) as u64))

@@ -35,7 +35,7 @@ fn it_finds_a_topic_with_its_config() {
     assert!(config.compacted && config.deleted && config.retention.is_none());
     assert_eq!(config.batch_bytes_max, 1000);
     assert_eq!(config.delete_retention, Duration::from_secs(86_400));
-    // Nothing changes: nothing is told, and the cluster is asked twice a minute.
+    // Nothing changes, so no event is emitted. The client still asks the cluster twice a minute.
     let asked = world.metadata_asked;
     world.pass(Duration::from_secs(300));
     assert!(world.take().is_empty());
@@ -85,7 +85,7 @@ fn a_topic_made_again_is_another_log() {
     world.client.read(key(handle, 0), at(40));
     world.settle();
     let old = world.fetches.pop_front().unwrap();
-    // Gone for a while, then there again.
+    // The topic disappears for a while, then exists again.
     let mut again = world.topics.remove(0);
     world.client.refresh();
     world.pass(Duration::from_secs(2));
@@ -108,7 +108,7 @@ fn a_broker_that_is_not_there_is_tried_again_within_a_second_and_named_once() {
     world.pass(Duration::from_secs(60));
     let downs = world.take().iter().filter(is_down).count();
     assert_eq!(downs, 1);
-    // Half a second to a second apart, after the first few.
+    // After the first few, tries are half a second to a second apart.
     let tries = world.opened.len();
     assert!((60..140).contains(&tries), "{tries} tries");
     world.down.clear();
@@ -121,8 +121,8 @@ fn a_broker_that_is_not_there_is_tried_again_within_a_second_and_named_once() {
 #[test]
 fn when_every_known_broker_is_gone_it_begins_again_at_the_bootstrap_address() {
     let (mut world, _) = known(&[(2, 0)]);
-    // The cluster moves: brokers 1 and 2 go, and at the bootstrap address stands number 1 of a
-    // cluster that is now 1 and 3.
+    // The cluster moves: brokers 1 and 2 fail. The bootstrap address now leads to broker 1 of a
+    // cluster of brokers 1 and 3.
     world.nodes = vec![2];
     world.client.refresh();
     world.pass(Duration::from_secs(1));
@@ -152,7 +152,7 @@ fn a_frozen_broker_is_left_after_the_request_timeout() {
     assert!(!world.is_open(fetch.link));
     let downs = |world: &mut World| world.take().iter().filter(is_down).count();
     assert_eq!(downs(&mut world), 1);
-    // Another leads: found by the refreshes that go on meanwhile, at a broker that answers.
+    // Another broker leads. Refreshes continue at a broker that responds, and find the leader.
     world.topics[0].leaders[0] = (1, 1);
     world.pass(Duration::from_millis(1_100));
     let fetch = world.fetches.pop_front().unwrap();
@@ -163,8 +163,9 @@ fn a_frozen_broker_is_left_after_the_request_timeout() {
     );
 }
 
-/// A frozen broker gives no sign, and the one that is asked who leads may be that one: then nobody
-/// would know of the new leader before its timeout. One of the two is the one that is asked.
+/// A frozen broker sends nothing, and Metadata may be in flight to that very broker. Then no
+/// response would name the new leader before the request timeout. In one of the two cases the
+/// frozen broker is asked.
 #[test]
 fn another_broker_is_asked_long_before_the_request_timeout() {
     for (frozen, other) in [(1, 2), (2, 1)] {
@@ -181,8 +182,8 @@ fn another_broker_is_asked_long_before_the_request_timeout() {
     }
 }
 
-/// R2: an election takes a cluster seconds, and whoever waits for it hears of it soon after,
-/// whenever that is.
+/// R2: an election takes a cluster seconds. The client finds the new leader soon after the
+/// election, however long the election took.
 #[test]
 fn a_new_leader_is_found_soon_after_its_election() {
     for elected in (1_000..6_000).step_by(90) {
@@ -261,7 +262,7 @@ fn a_response_longer_than_allowed_ends_the_connection() {
             .iter()
             .any(|e| matches!(e, Event::BrokerDown { error, .. } if *error == expected))
     );
-    // An answer to nothing, likewise.
+    // A response without a request closes the connection too.
     world.pass(Duration::from_secs(1));
     let link = world.fetches.pop_front().unwrap().link;
     world
@@ -316,7 +317,7 @@ fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
             .any(|e| matches!(e, Event::Ends { ticket: 5, ends }
         if ends[..] == [Offset(9), Offset(9)]))
     );
-    // OFFSET_NOT_AVAILABLE (KIP-207): a new leader that does not know yet.
+    // OFFSET_NOT_AVAILABLE (KIP-207): a new leader does not know the end yet.
     world.offsets = (0, 9, 78);
     world
         .client
@@ -364,7 +365,8 @@ fn what_was_asked_and_what_broke_is_told_as_facts() {
     assert!(!metric_events.iter().any(failed), "{metric_events:?}");
 }
 
-/// What a Fetch brought, how long it was to wait, and whose refusal it was.
+/// What a Fetch returned, how long the broker was allowed to wait, and which broker rejected a
+/// request.
 #[test]
 fn fetches_and_refusals_are_facts_of_their_broker() {
     let (mut world, handle) = known(&[(1, 0)]);
@@ -423,8 +425,8 @@ fn fetches_and_refusals_are_facts_of_their_broker() {
     assert_eq!(*error, KafkaError::Broker(Code(6)));
 }
 
-/// Without topic ids an epoch that went back is all that tells of another log; a broker that lags
-/// says the same for a moment.
+/// Without topic ids only an older epoch shows that the topic is another log. A lagging broker
+/// reports an older epoch for a moment too.
 #[test]
 fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
     let mut made = topic(&[(1, 7)]);
@@ -454,7 +456,7 @@ fn without_topic_ids_an_epoch_that_stays_back_is_believed() {
     assert_eq!(told(&mut world), Some(Some(2)));
 }
 
-/// A broker that is cut off from the controllers, and not from us, knows no new leader.
+/// A broker that is cut off from the controllers, but not from the client, knows no new leader.
 #[test]
 fn a_broker_that_lags_is_not_believed_for_ever() {
     let mut world = World::new(&[topic(&[(4, 0)])]);
@@ -477,7 +479,7 @@ fn a_broker_that_lags_is_not_believed_for_ever() {
     assert!(found, "lags {lags}, fit {fit}, {asked} questions to {by:?}");
 }
 
-/// Another cluster at the same address: its metadata is ignored, and nothing is fetched from it or
+/// Another cluster at the same address: its metadata is ignored. Nothing is fetched from it or
 /// written to it until the first cluster is back.
 #[test]
 fn another_cluster_at_the_same_address_gets_nothing_and_gives_nothing() {

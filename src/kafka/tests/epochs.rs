@@ -1,4 +1,4 @@
-//! Places against the ends of leader epochs: KIP-320.
+//! Checks positions against the ends of leader epochs: KIP-320.
 
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
@@ -17,7 +17,8 @@ fn place(offset: u64, epoch: u32) -> Next {
     }
 }
 
-/// What is asked: the epoch we think the leader has, and the one whose end is wanted.
+/// The question in flight: the epoch that the client believes the leader has, and the epoch with
+/// the wanted end.
 fn question(world: &World) -> (i32, i32) {
     let asked = world.epochs.front().expect("a question");
     let request: OffsetForLeaderEpochRequest = asked.decode();
@@ -64,7 +65,8 @@ fn a_place_that_was_cut_off_is_told_and_left() {
     assert_eq!(fetched_from(&world), 90);
 }
 
-/// Also a log that has grown past the place again: another leader is another question.
+/// The read asks again even if the log has grown past its position, because another leader may have
+/// another answer.
 #[test]
 fn a_read_asks_again_under_another_leader() {
     let (mut world, handle) = known(&[(1, 5)]);
@@ -80,7 +82,7 @@ fn a_read_asks_again_under_another_leader() {
     world.fetched(&fetch, vec![refused(0, 6)]);
     world.pass(std::time::Duration::from_secs(1));
     assert_eq!(question(&world), (6, 3));
-    // A leader that is fenced itself says nothing of worth.
+    // A leader that is fenced itself (FENCED_LEADER_EPOCH) has no valid answer.
     answer(&mut world, 74, -1, -1);
     world.pass(std::time::Duration::from_secs(1));
     answer(&mut world, 0, 3, 80);
@@ -115,7 +117,7 @@ fn the_leaders_own_epoch_and_newer_ones_are_not_asked_for() {
             .any(|event| matches!(event, Event::EpochEnds(_)))
     );
     assert_eq!(ask(&mut world, Some(7)), EpochEnd::Open);
-    // An older one is asked for once, whoever asks.
+    // An older epoch is asked for once, however many callers want it.
     assert_eq!(ask(&mut world, Some(5)), EpochEnd::Pending);
     assert_eq!(ask(&mut world, Some(5)), EpochEnd::Pending);
     answer(&mut world, 0, 5, 40);
@@ -136,7 +138,7 @@ fn a_broker_that_can_not_tell_is_read_from_all_the_same() {
     assert_eq!(fetched_from(&world), 100);
 }
 
-/// What clients hold is their word; that they say much keeps no read from going on.
+/// Clients choose the epochs that they ask about. Many such questions must not stop a read.
 #[test]
 fn questions_of_clients_stop_no_read() {
     let (mut world, handle) = known(&[(1, 5)]);
@@ -164,7 +166,8 @@ fn questions_of_clients_stop_no_read() {
     assert!(!world.epochs.is_empty(), "nobody asks the new leader");
 }
 
-/// An answer is of the leader that was asked, not of the one that leads when it comes.
+/// An answer belongs to the leader that was asked, not to the broker that leads when the answer
+/// comes.
 #[test]
 fn a_late_answer_is_not_the_new_leaders() {
     let mut long = super::peer::settings();
@@ -190,7 +193,7 @@ fn a_late_answer_is_not_the_new_leaders() {
     let of_new = world.epochs.pop_front().expect("asked of broker 2");
     assert_eq!((of_old.node, of_new.node), (1, 2));
     world.epochs.push_front(of_old);
-    answer(&mut world, 0, 3, 100); // What broker 1 had: its branch.
+    answer(&mut world, 0, 3, 100); // The end of broker 1, in its own branch of the log.
     assert_eq!(
         end(&mut world),
         EpochEnd::Pending,

@@ -1,4 +1,4 @@
-//! The whole client against a scripted cluster, minutes of it in milliseconds.
+//! The whole client against a scripted cluster. Minutes of its time run in milliseconds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ fn topic(leaders: &[(i32, i32)]) -> Topic {
     }
 }
 
-/// A world whose client knows the topic `t`.
+/// A world and its client, which knows the topic `t`.
 fn known(leaders: &[(i32, i32)]) -> (World, TopicHandle) {
     let mut world = World::new(&[topic(leaders)]);
     let handle = world.client.watch(&TopicName::new("t").unwrap());

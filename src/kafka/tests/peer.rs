@@ -1,5 +1,5 @@
-//! A scripted cluster: decodes our requests with `kafka-protocol`, answers the routine ones from a
-//! small state, and leaves Fetch and Produce to each test.
+//! A scripted cluster. It decodes the client's requests with `kafka-protocol`, answers the routine
+//! ones from a small state, and leaves Fetch and Produce to each test.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::kafka::{Address, Client, DirectoryRole, Event, LinkId, Settings};
 use crate::model::{Instant, Now, UnixMillis};
 
-/// A request as it came.
+/// A request as the broker received it.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) link: LinkId,
@@ -44,7 +44,7 @@ impl Asked {
         self.decode()
     }
 
-    /// The one partition's batch of a Produce.
+    /// The batch of a Produce for one partition.
     pub(super) fn batch(&self) -> Bytes {
         let request: ProduceRequest = self.decode();
         assert_eq!(request.acks, -1);
@@ -55,7 +55,7 @@ impl Asked {
     }
 }
 
-/// One topic of the cluster.
+/// One topic of the scripted cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Topic {
     pub(super) name: &'static str,
@@ -69,7 +69,7 @@ struct Connection {
     inbox: Vec<u8>,
 }
 
-/// The client and its cluster.
+/// The client and its scripted cluster.
 pub(super) struct World {
     pub(super) client: Client,
     pub(super) now: Now,
@@ -77,55 +77,55 @@ pub(super) struct World {
     pub(super) fetches: VecDeque<Asked>,
     pub(super) produces: VecDeque<Asked>,
     pub(super) epochs: VecDeque<Asked>,
-    /// Offer OffsetForLeaderEpoch.
+    /// Whether brokers offer version 4 of OffsetForLeaderEpoch, or only version 1.
     pub(super) tells_epochs: bool,
     pub(super) events: VecDeque<Event>,
     pub(super) topics: Vec<Topic>,
     pub(super) nodes: Vec<i32>,
-    /// Connections to these are refused.
+    /// Brokers that refuse all connections.
     pub(super) down: BTreeSet<i32>,
-    /// These accept, and say nothing.
+    /// Brokers that accept connections and send nothing.
     pub(super) frozen: BTreeSet<i32>,
-    /// Versions offered of Fetch, Produce.
+    /// The newest versions offered of Fetch and Produce.
     pub(super) newest: (i16, i16),
-    /// Answer version 3 of ApiVersions as an old broker does.
+    /// Whether brokers answer version 3 of ApiVersions as an old broker does.
     pub(super) old: bool,
     /// What ListOffsets answers: log start, end, error code.
     pub(super) offsets: (i64, i64, i16),
     pub(super) producer_ids: i64,
-    /// Nodes connections were made to, in order.
+    /// The brokers that connections were made to, in order.
     pub(super) opened: Vec<i32>,
     pub(super) closed: Vec<LinkId>,
     /// Metadata requests for topics. Requests for the cluster's id are not counted.
     pub(super) metadata_asked: usize,
-    /// The cluster id in Metadata.
+    /// The cluster id in Metadata responses.
     pub(super) cluster_id: &'static str,
     pub(super) lagging: Option<(i32, Vec<(i32, i32)>)>,
     pub(super) metadata_by: Vec<i32>,
-    /// Bytes the socket takes per write: none leaves requests unsent.
+    /// Whether sockets take bytes. If not, requests stay unsent.
     pub(super) writes: bool,
-    /// Where brokers listen, from their numbers: another base is a cluster that has moved.
+    /// Broker `n` listens at this port plus `n`. Another value is a cluster that has moved.
     pub(super) first_port: i32,
     pub(super) sasl: SaslOf,
 }
 
-/// What the brokers ask of whoever comes.
+/// How the brokers authenticate the client.
 #[derive(Debug, Default)]
 pub(super) struct SaslOf {
-    /// Nothing without this; `None`: they do not ask.
+    /// The mechanism that brokers require before they answer. `None`: the brokers do not use SASL.
     pub(super) mechanism: Option<&'static str>,
-    /// What they answer to each message of the exchange, again and again.
+    /// The error with which brokers reject the exchange, after `challenge` if that is not empty.
     pub(super) refusal: Option<&'static str>,
     pub(super) challenge: &'static [u8],
     pub(super) lifetime_ms: i64,
-    /// How often SCRAM's password is hashed; 0: the brokers do not speak SCRAM.
+    /// How often SCRAM hashes the password. 0: the brokers do not speak SCRAM.
     pub(super) iterations: u32,
-    /// Who is in, and how often each said who it is.
+    /// Authenticated connections, and how often each has authenticated.
     pub(super) known: BTreeMap<LinkId, u32>,
     pub(super) said: Vec<Bytes>,
 }
 
-/// Broker n listens at port 9000 + n; the bootstrap address is broker 1.
+/// Broker `n` listens at port 9000 + `n`. The bootstrap address is broker 1.
 fn address(node: i32) -> Address {
     Address {
         host: "kafka".into(),
@@ -179,12 +179,12 @@ impl World {
         }
     }
 
-    /// Turns until nothing moves any more, without letting time pass.
+    /// Turns until nothing moves any more. No time passes meanwhile.
     pub(super) fn settle(&mut self) {
         while self.turn() {}
     }
 
-    /// Lets time pass, from deadline to deadline.
+    /// Advances the clock from deadline to deadline.
     pub(super) fn pass(&mut self, by: Duration) {
         let end = self.now.mono.after(by);
         self.settle();
@@ -192,7 +192,8 @@ impl World {
             let due = self.client.next_deadline().filter(|&due| due <= end);
             let next = due.unwrap_or(end).max(self.now.mono);
             let step = next.since(self.now.mono);
-            // A client that asks to be called again at once, again and again, hangs here.
+            // A client that asks for a deadline of now again and again would hang here without a
+            // minimum.
             let least = Duration::from_micros(10);
             self.now.mono = self.now.mono.after(step.max(least)).min(end.max(next));
             self.settle();
@@ -475,19 +476,19 @@ impl World {
         self.answer::<ListOffsetsRequest>(asked, &response);
     }
 
-    /// The Fetch that came first and was not answered.
+    /// The oldest Fetch without a response.
     pub(super) fn next_fetch(&mut self) -> Asked {
         self.settle();
         self.fetches.pop_front().expect("one is in flight")
     }
 
-    /// Answers a Fetch of one topic.
+    /// Answers a Fetch of one topic and lets the client unpack the records.
     pub(super) fn fetched(&mut self, asked: &Asked, partitions: Vec<PartitionData>) {
         self.respond(asked, partitions);
         self.settle();
     }
 
-    /// The same, and nothing is unpacked yet.
+    /// Answers a Fetch of one topic. The records are not unpacked yet.
     pub(super) fn respond(&mut self, asked: &Asked, partitions: Vec<PartitionData>) {
         let request = asked.fetch();
         let topic = FetchableTopicResponse::default()
@@ -517,14 +518,14 @@ impl World {
         self.settle();
     }
 
-    /// The broker closes a connection.
+    /// The broker closes one of its connections.
     pub(super) fn cut(&mut self, link: LinkId) {
         self.connections.remove(&link);
         self.client.on_closed(link, self.now);
         self.settle();
     }
 
-    /// The broker dies: its connections end, new ones are refused.
+    /// The broker dies: its connections end, and new ones are refused.
     pub(super) fn kill(&mut self, node: i32) {
         self.down.insert(node);
         let of_node = |(link, c): (&LinkId, &Connection)| (c.node == node).then_some(*link);
@@ -538,7 +539,7 @@ impl World {
         self.connections.contains_key(&link)
     }
 
-    /// Takes the events so far.
+    /// Takes the events emitted so far.
     pub(super) fn take(&mut self) -> Vec<Event> {
         self.events.drain(..).collect()
     }

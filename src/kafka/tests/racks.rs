@@ -1,5 +1,5 @@
-//! Rack-aware reads (KIP-392): the leader names a broker in our rack, that one is asked, and the
-//! leader again as soon as it fails.
+//! Rack-aware reads (KIP-392): the leader names a replica in the gateway's rack. The client asks
+//! this replica, and returns to the leader as soon as the replica fails.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn at_replica() -> (World, TopicHandle) {
     (world, handle)
 }
 
-/// Some seconds without news, all from the same broker.
+/// Some seconds without records, with every Fetch at the same broker.
 fn quiet(world: &mut World, seconds: u64, node: i32) {
     for _ in 0..seconds {
         let fetch = world.next_fetch();
@@ -70,7 +70,7 @@ fn whoever_has_no_rack_names_none() {
     assert_eq!(&*world.next_fetch().fetch().rack_id, "");
 }
 
-/// Without naming a rack, or the leader would send it back at once.
+/// The Fetch names no rack, or the leader would send the read back at once.
 #[test]
 fn an_error_leads_back_to_the_leader_for_a_while() {
     let (mut world, _) = at_replica();
@@ -98,7 +98,7 @@ fn a_broker_that_dies_leads_back_to_the_leader() {
     assert!(!events.iter().any(failed), "{events:?}");
 }
 
-/// The broker answers nothing and its connection stays open: the leader has the same records.
+/// The broker does not respond and its connection stays open. The leader has the same records.
 #[test]
 fn a_broker_that_falls_silent_leads_back_to_the_leader_soon() {
     let (mut world, _) = at_replica();
@@ -132,7 +132,7 @@ fn a_broker_that_greets_nobody_leads_back_to_the_leader_soon() {
     assert_eq!((fetch.node, &*fetch.fetch().rack_id), (1, ""));
 }
 
-/// It dies between two requests: nothing is in flight that could be lost.
+/// The broker dies between two requests, when nothing is in flight that could be lost.
 #[test]
 fn a_broker_that_can_not_be_reached_leads_back_to_the_leader() {
     let (mut world, handle) = at_replica();
@@ -154,7 +154,8 @@ fn a_broker_that_left_the_cluster_leads_back_to_the_leader() {
     assert_eq!(world.next_fetch().node, 1);
 }
 
-/// A follower may be behind, or ahead of its log start: the leader is asked before it is believed.
+/// A follower may lag, or have a later log start. So the leader is asked before the client believes
+/// an offset to be gone.
 #[test]
 fn only_the_leader_is_believed_that_an_offset_is_gone() {
     let (mut world, _) = at_replica();
@@ -179,7 +180,7 @@ fn only_the_leader_is_believed_that_an_offset_is_gone() {
     );
 }
 
-/// Where the log begins and ends, as the batches among `events` say it.
+/// Where the log begins and ends, according to the batches among `events`.
 fn ends(events: &[Event]) -> Vec<(u64, u64, u64)> {
     let of_batch = |event: &Event| match event {
         Event::Batch {
@@ -193,8 +194,8 @@ fn ends(events: &[Event]) -> Vec<(u64, u64, u64)> {
     events.iter().filter_map(of_batch).collect()
 }
 
-/// A follower lags, and its retention is its own: a topic that took its ends for the log's would go
-/// live without what was committed before it was asked.
+/// A follower lags, and has its own retention. If a topic took the follower's ends for the log's,
+/// it would become live without records that were committed before the read.
 #[test]
 fn the_ends_of_the_log_are_the_leaders() {
     let (mut world, _) = in_rack();
@@ -210,14 +211,14 @@ fn the_ends_of_the_log_are_the_leaders() {
     let lagging = data(0, 2, &[0, 1]).with_log_start_offset(1);
     world.fetched(&fetch, vec![lagging.with_last_stable_offset(1)]);
     assert_eq!(ends(&world.take()), [(0, 5, 5)]);
-    // It may know more than the leader had when that was asked.
+    // The follower may know more than the leader knew when it was asked.
     let fetch = world.next_fetch();
     world.fetched(&fetch, vec![data(0, 9, &[])]);
     assert_eq!(ends(&world.take()), [(0, 9, 9)]);
 }
 
-/// An unclean election while a follower is read: what waits for the end is told the new one, though
-/// the follower may have no news.
+/// An unclean election while a follower is read. A reader that waits for the end receives the new
+/// end, even if the follower has no news.
 #[test]
 fn a_log_that_was_cut_back_ends_where_the_leader_says() {
     let (mut world, _) = at_replica();

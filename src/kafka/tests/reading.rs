@@ -1,4 +1,4 @@
-//! Reads: where they begin, go on, stop and fail.
+//! Reads: where they begin, continue, stop and fail.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::kafka::records::{PieceLimits, Sequence, encode};
 use crate::log::Next;
 use crate::model::UnixMillis;
 
-/// One batch per offset, each with one record.
+/// A batch for each offset, each with one record.
 pub(super) fn batches(offsets: &[u64]) -> Bytes {
     let one = |&offset: &u64| {
         let record = ProduceRecord {
@@ -48,7 +48,7 @@ pub(super) fn refused(partition: i32, code: i16) -> PartitionData {
         .with_error_code(code)
 }
 
-/// The offset each partition is asked for.
+/// The offset that the Fetch asks for in each partition.
 fn wanted(world: &World) -> Vec<(i32, i64)> {
     let request = world.fetches[0].fetch();
     let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
@@ -96,7 +96,7 @@ fn a_read_starts_shows_records_and_asks_for_the_next() {
     let fetch = world.fetches.pop_front().unwrap();
     assert_eq!(fetch.fetch().max_wait_ms, 500);
     assert_eq!(fetch.fetch().topics[0].partitions[0].fetch_offset, 6);
-    // No news is told too: the end was looked at.
+    // A response without records emits an event too, because the log was read to its end.
     world.fetched(&fetch, vec![data(0, 6, &[])]);
     let events = world.take();
     assert!(matches!(&events[..], [Event::Batch { batch, .. }] if batch.is_empty()));
@@ -350,7 +350,7 @@ fn a_lost_connection_costs_nothing_but_time() {
     world.client.read(key(handle, 0), at(0));
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
-    // Half an answer, then the end.
+    // Half a response, then the connection ends.
     world
         .client
         .on_bytes(fetch.link, &[0, 0, 1, 0, 0, 0], world.now);
@@ -362,7 +362,7 @@ fn a_lost_connection_costs_nothing_but_time() {
     assert_eq!(offsets_of(&world.take()), [0]);
 }
 
-/// TCP may cut an answer anywhere.
+/// TCP may split a response at any byte.
 #[test]
 fn an_answer_that_comes_byte_by_byte_reads_the_same() {
     let (mut world, handle) = known(&[(1, 0)]);
@@ -389,7 +389,7 @@ fn aborted_records_are_hidden_and_the_offset_moves_past_them() {
     world.settle();
     let fetch = world.fetches.pop_front().unwrap();
     let mut records = batches(&[0, 1]).to_vec();
-    records[22] |= 0x10; // The first is in a transaction.
+    records[22] |= 0x10; // The first batch is in a transaction.
     let half = records.len() / 2;
     let crc = crc32c::crc32c(&records[21..half]).to_be_bytes();
     records[17..21].copy_from_slice(&crc);
@@ -469,7 +469,8 @@ fn a_partition_left_out_of_the_answer_is_asked_for_with_backoff() {
     assert!((8..30).contains(&asked), "{asked} in 10 s");
 }
 
-/// Before KIP-74 a broker cut even the first batch: only a larger question gets it.
+/// Before KIP-74 a broker cut even the first batch. Only a Fetch with a larger limit returns this
+/// batch whole.
 #[test]
 fn a_batch_larger_than_asked_for_is_asked_for_with_more_room() {
     let (mut world, handle) = known(&[(1, 0)]);
@@ -528,7 +529,7 @@ fn reads_of_one_partition_take_turns() {
     assert_eq!(offsets_of(&world.take()), [12], "the others end alone");
 }
 
-/// The same where the reads have no offset yet: ListOffsets names a partition once too.
+/// The same for reads without an offset: ListOffsets names a partition once too.
 #[test]
 fn reads_of_one_partition_find_their_start() {
     let (mut world, handle) = known(&[(1, 0)]);

@@ -1,5 +1,5 @@
-//! Records of every kind as a whole Fetch brings them: times of the log, cut answers, bombs,
-//! formats that are not ours.
+//! Records of every kind, as a whole Fetch returns them: times set by the log, cut responses,
+//! decompression bombs, unsupported formats.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use super::reading::{batches, data};
 use super::*;
 use crate::model::UnixMillis;
 
-/// Bytes before a batch's records, and before what its checksum covers.
+/// Bytes before a batch's records, and before the bytes that its checksum covers.
 const HEADER: usize = 61;
 const CHECKED_FROM: usize = 21;
 
-/// One batch with one record, changed, and its checksum put right.
+/// A batch with one record, changed, and with a correct checksum.
 fn changed(offset: u64, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut batch = batches(&[offset]).to_vec();
     change(&mut batch);
@@ -26,7 +26,7 @@ fn changed(offset: u64, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     batch
 }
 
-/// Reads what one Fetch of partition 0 brings, from offset 0 on.
+/// Reads the records of one Fetch of partition 0, from offset 0 on.
 fn fetched(records: Vec<u8>, end: i64) -> (World, Vec<Event>) {
     let mut with = settings();
     with.decompressed_bytes_max = 1 << 16;
@@ -45,8 +45,8 @@ fn next_offset(world: &mut World) -> i64 {
     world.next_fetch().fetch().topics[0].partitions[0].fetch_offset
 }
 
-/// Bit 3 of the attributes: the batch's max timestamp is every record's time; what the producer
-/// wrote does not count.
+/// Bit 3 of the attributes: the batch's max timestamp is the time of every record. The producer's
+/// times are ignored.
 #[test]
 fn times_that_the_log_sets_are_the_records_times() {
     let (_, events) = fetched(
@@ -63,7 +63,7 @@ fn times_that_the_log_sets_are_the_records_times() {
     assert_eq!(times.collect::<Vec<_>>(), [UnixMillis(1_700_000_000_123)]);
 }
 
-/// Kafka cuts an answer at its byte limit, wherever that is.
+/// Kafka cuts a response at its byte limit, at any byte.
 #[test]
 fn an_answer_may_end_anywhere_in_its_last_batch() {
     let whole = batches(&[0, 1]).to_vec();
@@ -77,8 +77,8 @@ fn an_answer_may_end_anywhere_in_its_last_batch() {
     }
 }
 
-/// With every codec and none: the batch is reported with its offsets, and the batches after it are
-/// read.
+/// With every codec and without: the batch is reported with its offsets, and the batches after it
+/// are read.
 #[test]
 fn a_bomb_poisons_its_batch_and_nothing_else() {
     let zeros = vec![0; 1 << 20];
@@ -124,7 +124,7 @@ fn packed(codec: u8, plain: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Formats of before Kafka 0.11 are whole messages: they are named, and passed.
+/// Formats before Kafka 0.11 are whole messages. They are reported and skipped.
 #[test]
 fn old_formats_are_refused_with_what_to_do_and_passed() {
     for magic in [0, 1] {
@@ -138,7 +138,8 @@ fn old_formats_are_refused_with_what_to_do_and_passed() {
     }
 }
 
-/// A format of the future: not even its end is known, so the read stands there and says so once.
+/// A future format: not even the end of the batch is known, so the read stays at its offset and
+/// reports the error once.
 #[test]
 fn unknown_formats_are_refused_with_what_to_do() {
     let (mut world, events) = fetched(changed(0, |batch| batch[16] = 3), 1);
@@ -156,7 +157,8 @@ fn undecodable(events: &[Event]) -> String {
     error.unwrap_or_else(|| panic!("nothing was refused: {events:?}"))
 }
 
-/// KIP-219: records that come with a throttle are read, once, and nothing is asked before its end.
+/// KIP-219: records in a throttled response are read once. No request is sent before the throttle
+/// ends.
 #[test]
 fn a_throttled_answer_counts_and_is_not_asked_for_again() {
     let (mut world, handle) = known(&[(1, 0)]);
@@ -179,8 +181,8 @@ fn a_throttled_answer_counts_and_is_not_asked_for_again() {
     assert!(world.fetches.is_empty());
 }
 
-/// Retention moves it while we read: each answer says where it is, and a reader it has overtaken is
-/// told what is gone.
+/// Retention moves the log start during a read. Each response reports the log start, and a read
+/// that it has overtaken reports the lost offsets.
 #[test]
 fn the_log_start_is_followed() {
     let (mut world, handle) = known(&[(1, 0)]);

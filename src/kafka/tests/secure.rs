@@ -1,4 +1,4 @@
-//! Saying who we are, being refused, and saying it again in time.
+//! Authentication: success, rejection, and renewal before a session expires.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn plain() -> Settings {
     }
 }
 
-/// A world that asks for `mechanism`, and a client with `settings` that watches the topic `t`.
+/// A world that requires `mechanism`, and a client with `settings` that watches the topic `t`.
 fn asking(mechanism: &'static str, settings: Settings) -> (World, TopicHandle) {
     let mut world = World::with(settings, DirectoryRole::Own, &[topic(&[(2, 0)])]);
     world.sasl.mechanism = Some(mechanism);
@@ -46,8 +46,8 @@ fn down(events: &[Event]) -> Vec<&KafkaError> {
     errors
 }
 
-/// PBKDF2 takes milliseconds, in which a turn would serve no client. The client asks for its result
-/// once, for all connections, and continues when it arrives.
+/// PBKDF2 takes milliseconds, in which the shard would serve no client. The client requests the
+/// result once for all connections, and continues when the result arrives.
 #[test]
 fn a_password_is_salted_outside_and_connections_wait_for_it() {
     let (mut world, _) = asking("SCRAM-SHA-256", scram());
@@ -130,7 +130,7 @@ fn a_mechanism_that_is_not_offered_and_a_port_that_does_not_ask_are_named() {
     let offered = "SCRAM-SHA-512".to_owned();
     let wanted = "PLAIN";
     assert_eq!(*error, SaslError::Mechanism { wanted, offered });
-    // The same broker, put right in a way of its own: told as well, since it is other news.
+    // The same broker now uses no SASL. This is another reason, so another event is emitted.
     world.sasl.mechanism = None;
     world.pass(Duration::from_secs(2));
     let events = world.take();
@@ -187,7 +187,7 @@ fn nobody_is_called_before_there_is_a_token() {
     world.settle();
     assert_eq!(&world.sasl.said[0][..], b"n,,\x01auth=Bearer a.b.c\x01\x01");
     assert!(world.take().iter().any(is_up));
-    // A refused token: what the broker has against it comes before the refusal.
+    // A rejected token: the broker sends its reason before the rejection.
     let sasl = Some(Sasl::OauthBearer);
     let (mut world, _) = asking("OAUTHBEARER", Settings { sasl, ..settings() });
     world.sasl.refusal = Some("bad");
@@ -219,7 +219,7 @@ fn a_session_is_renewed_on_its_connection_with_nothing_in_flight() {
         world.fetched(&fetch, vec![reading::data(0, next as i64 + 1, &[next])]);
         next += 1;
     }
-    // 50 s, each renewal after 8 to 9.
+    // In 50 s, with a renewal every 8 to 9 s.
     assert!(
         (4..=7).contains(&world.sasl.known[&link]),
         "{:?}",
@@ -275,7 +275,8 @@ fn a_cluster_that_has_moved_is_found_again_by_its_bootstrap_address() {
     let (mut world, handle) = known(&[(1, 0)]);
     world.client.read(key(handle, 0), at(0));
     world.settle();
-    // All brokers go; the same cluster stands at other ports, one of which is the old address.
+    // All brokers fail. The same cluster then listens at other ports, one of which is the old
+    // address.
     world.kill(1);
     world.kill(2);
     world.take();
@@ -293,7 +294,7 @@ fn a_cluster_that_has_moved_is_found_again_by_its_bootstrap_address() {
     });
     let ports = view.unwrap().brokers.iter().map(|it| it.address.port);
     assert_eq!(ports.collect::<Vec<_>>(), [9_001, 9_002]);
-    // Who tried the old address meanwhile was let go with the old view.
+    // Links made to the old address meanwhile were closed with the old view.
     let fetch = world.fetches.pop_back().expect("reading goes on");
     assert_eq!(fetch.node, 3);
     assert!(world.is_open(fetch.link));

@@ -1,4 +1,4 @@
-//! Fetch sessions (KIP-227): what is named, and what it means not to be.
+//! Fetch sessions (KIP-227): which partitions a request names, and what an unnamed one means.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::peer::{Asked, settings};
 use super::reading::{data, refused};
 use super::*;
 
-/// What a Fetch says: session and epoch, partitions with offsets, forgotten ones.
+/// The content of a Fetch: session and epoch, partitions with offsets, forgotten partitions.
 type Said = (i32, i32, Vec<(i32, i64)>, Vec<i32>);
 
 fn said(asked: &Asked) -> Said {
@@ -48,7 +48,7 @@ fn throttled(
     world.settle();
 }
 
-/// Some partitions are read from 0; the broker gave session 9 and told their ends.
+/// Some partitions are read from 0. The broker has opened session 9 and reported their ends.
 fn begun(partitions: u32) -> (World, TopicHandle) {
     let (mut world, handle) = known(&vec![(1, 0); partitions as usize]);
     for partition in 0..partitions {
@@ -64,8 +64,8 @@ fn begun(partitions: u32) -> (World, TopicHandle) {
     (world, handle)
 }
 
-/// Two reads of one partition share its entry in the session: the broker is given the other offset,
-/// and never forgets the partition that the same request names.
+/// Two reads of one partition share its entry in the session. The broker receives the other offset,
+/// and never a request that names the partition and forgets it too.
 #[test]
 fn reads_of_one_partition_share_its_entry() {
     let (mut world, handle) = begun(1);
@@ -117,7 +117,8 @@ fn what_is_not_named_is_as_it_was() {
     let fetch = world.next_fetch();
     answer(&mut world, &fetch, 9, 0, vec![data(0, 1, &[0])]);
     let events = world.take();
-    // Each is heard of, or who waits for news of it would think that its leader is away.
+    // Each partition emits an event. Otherwise a topic without news would take its leader for
+    // unavailable.
     let unchanged = |e: &&Event| matches!(e, Event::Unchanged { .. });
     assert_eq!(events.iter().filter(unchanged).count(), 2);
     assert_eq!(events.len(), 3, "{events:?}");
@@ -125,7 +126,7 @@ fn what_is_not_named_is_as_it_was() {
     assert!(world.take().is_empty(), "nobody has failed");
 }
 
-/// The broker told its ends to an earlier read of the key, and does not tell them twice.
+/// The broker reported its ends to an earlier read of the key, and does not report them twice.
 #[test]
 fn a_read_that_begins_anew_hears_what_was_told_before() {
     let (mut world, handle) = begun(1);
@@ -145,7 +146,8 @@ fn a_read_that_begins_anew_hears_what_was_told_before() {
     );
 }
 
-/// It waits before it asks again, and a partition of a session is answered for at once.
+/// The failed partition leaves the session until its retry. Within the session the broker would
+/// answer at once with the same error.
 #[test]
 fn a_partition_that_failed_leaves_and_comes_back() {
     let (mut world, _) = begun(2);
@@ -158,8 +160,8 @@ fn a_partition_that_failed_leaves_and_comes_back() {
     assert_eq!(said(&world.next_fetch()), (9, 3, vec![(0, 0)], vec![]));
 }
 
-/// It had records and was not read, for the answer's budget was used up: the broker, which was
-/// told no other offset, gives them again.
+/// The partition had records that were not read, because the response's budget was used up. The
+/// broker received no other offset, and returns the records again.
 #[test]
 fn what_was_not_read_is_not_moved() {
     let mut few = settings();
@@ -173,7 +175,8 @@ fn what_was_not_read_is_not_moved() {
     let fetch = world.next_fetch();
     let both = vec![data(0, 1, &[0]), data(1, 1, &[0])];
     answer(&mut world, &fetch, 9, 0, both);
-    // A session begins anew: within it the broker would send the same one first for ever.
+    // A new session begins. Within the old one the broker would send the same partition first for
+    // ever.
     let (_, epoch, moved, gone) = said(&world.next_fetch());
     assert_eq!(epoch, 0);
     assert_eq!((moved, gone), (vec![(0, 1), (1, 0)], vec![]));
@@ -194,7 +197,7 @@ fn a_session_that_is_over_begins_anew_at_once_and_nothing_has_failed() {
     }
 }
 
-/// The same error for a request that began one is an error like any other.
+/// If the request began a session, the same error counts as a failure.
 #[test]
 fn a_broker_that_refuses_every_session_is_not_asked_in_a_circle() {
     let (mut world, handle) = known(&[(1, 0)]);
@@ -252,7 +255,7 @@ fn a_lost_connection_ends_the_session() {
     let fetch = world.next_fetch();
     world.cut(fetch.link);
     world.pass(Duration::from_millis(200));
-    // It names the old one, so that the broker need not keep it.
+    // The request names the old session, so that the broker can drop it.
     let (id, epoch, ..) = said(&world.next_fetch());
     assert_eq!((id, epoch), (9, 0));
 }
@@ -273,7 +276,7 @@ fn a_moved_leader_is_forgotten_here_and_named_there() {
     assert_eq!(said(there), (0, 0, vec![(1, 0)], vec![]));
 }
 
-/// Its partitions are others to the broker, by the same numbers.
+/// The broker sees other partitions, although their numbers are the same.
 #[test]
 fn another_log_under_the_name_is_forgotten_by_its_old_id() {
     let (mut world, handle) = begun(2);
@@ -297,8 +300,8 @@ fn another_log_under_the_name_is_forgotten_by_its_old_id() {
     );
 }
 
-/// KIP-219: who is over its quota is answered at once, with nothing, and is to be silent. What the
-/// broker did not tell now it tells later.
+/// KIP-219: a broker answers a client over its quota at once, with no records. The client then
+/// sends nothing for the throttle time. The broker reports later what it left out.
 #[test]
 fn a_throttled_answer_is_no_failure_and_no_news() {
     let (mut world, handle) = known(&[(1, 0)]);
@@ -320,7 +323,7 @@ fn a_throttled_answer_is_no_failure_and_no_news() {
     assert!(world.fetches.is_empty(), "nothing was asked twice");
 }
 
-/// An answer whose budget is used up says nothing against partitions that it does not name.
+/// A response that uses up its budget does not fail partitions that it does not name.
 #[test]
 fn partitions_without_news_have_not_failed() {
     let mut few = settings();

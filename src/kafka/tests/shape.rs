@@ -1,4 +1,4 @@
-//! The schemas of responses against the codec crate, and what fuzzing found without them.
+//! The schemas of responses against the codec crate, and inputs that fuzzing found.
 
 use bytes::Bytes;
 use kafka_protocol::messages as kp;
@@ -14,7 +14,8 @@ use proptest::prelude::*;
 
 use crate::kafka::{KafkaError, check_any_response, shape, wire};
 
-/// What `build` makes of each version, walked: to its last byte, and not when that is missing.
+/// Walks the response of `build` in each version. The walk must end at its last byte, and must fail
+/// when that byte is missing.
 fn whole<R: Request>(build: impl Fn(i16) -> R::Response) {
     for version in R::VERSIONS.min..=R::VERSIONS.max {
         let mut bytes = Vec::new();
@@ -32,7 +33,8 @@ fn whole<R: Request>(build: impl Fn(i16) -> R::Response) {
     }
 }
 
-/// A body behind what a flexible header has after its correlation id.
+/// A body after the rest of its response header: a flexible header has tags after the correlation
+/// id.
 fn in_frame<R: Request>(version: i16, body: &[u8]) -> Bytes {
     use kafka_protocol::protocol::HeaderVersion as _;
     let header: &[u8] = match R::Response::header_version(version) {
@@ -164,14 +166,14 @@ fn the_schemas_of_asking_are_those_of_the_codec_crate() {
     });
 }
 
-/// Found by fuzzing: a length of 2^31 - 1 where there are a dozen bytes. The decoder would have
-/// asked for gigabytes, and the process would have ended.
+/// Found by fuzzing: a length of 2^31 - 1 in a dozen bytes. The decoder would have requested
+/// gigabytes, and the process would have ended.
 #[test]
 fn a_length_that_the_bytes_can_t_hold_is_refused_before_it_is_allocated() {
     let lying = |body: &[u8]| Bytes::copy_from_slice(body);
     let refused =
         KafkaError::Protocol("a response with more elements than its bytes hold, or than 262144");
-    // Plain: brokers of Metadata 4, topics of Fetch 4, keys of ApiVersions 0.
+    // Plain lengths: brokers of Metadata 4, topics of Fetch 4, keys of ApiVersions 0.
     let body = lying(&[0, 0, 0, 0, 127, 255, 255, 255]);
     let told = wire::decode::<kp::MetadataRequest>(body.clone(), 4);
     assert_eq!(told, Err(refused.clone()));
@@ -179,7 +181,8 @@ fn a_length_that_the_bytes_can_t_hold_is_refused_before_it_is_allocated() {
     assert_eq!(told, Err(refused.clone()));
     let told = wire::decode::<kp::ApiVersionsRequest>(lying(&[0, 0, 127, 255, 255, 255]), 0);
     assert_eq!(told, Err(refused.clone()));
-    // Flexible: topics of ListOffsets 8, and the supported features in a tag of ApiVersions 3.
+    // Flexible lengths: topics of ListOffsets 8, and the supported features in a tag of ApiVersions
+    // 3.
     let body = lying(&[0, 0, 0, 0, 0, 255, 255, 255, 255, 15]);
     let told = wire::decode::<kp::ListOffsetsRequest>(body, 8);
     assert_eq!(told, Err(refused.clone()));
@@ -188,7 +191,7 @@ fn a_length_that_the_bytes_can_t_hold_is_refused_before_it_is_allocated() {
     assert_eq!(told, Err(refused));
 }
 
-/// As many bytes as elements do not make a million elements right.
+/// A million elements are rejected even if the response has as many bytes.
 #[test]
 fn more_elements_than_anybody_needs_are_refused() {
     let keys = |n: usize| {
@@ -201,7 +204,7 @@ fn more_elements_than_anybody_needs_are_refused() {
     assert!(keys(shape::ELEMENTS_MAX + 1).is_err());
 }
 
-/// The reason of the cap: what a response becomes costs no more than twice its bytes' own limit.
+/// The reason for the cap: a decoded response takes at most twice the limit of its bytes.
 #[test]
 fn the_cap_bounds_memory() {
     let largest = [

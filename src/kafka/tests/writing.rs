@@ -74,7 +74,7 @@ fn records_gather_while_a_batch_is_in_flight() {
     assert_eq!(outcomes(&mut world), all);
 }
 
-/// A broker or a balancer would close it, maybe under the next command.
+/// A broker or a balancer would close the idle connection, maybe under the next command.
 #[test]
 fn a_connection_that_nobody_needs_is_closed_after_three_minutes() {
     let (mut world, topic) = known(&[(2, 0)]);
@@ -141,7 +141,8 @@ fn a_moved_leader_gets_the_same_batch() {
     assert_eq!((again.node, again.batch()), (2, first.batch()));
 }
 
-/// What never left is refused; what may have arrived is unknown, and its sequence is given up.
+/// A record that was never sent is refused. A record that may have arrived is unknown, and its
+/// sequence is given up.
 #[test]
 fn the_delivery_timeout_tells_refused_from_unknown() {
     let (mut world, topic) = known(&[(1, 0)]);
@@ -171,7 +172,7 @@ fn the_delivery_timeout_tells_refused_from_unknown() {
     );
 }
 
-/// A request of which the socket took nothing can't have been acted on.
+/// If the socket took no byte of a request, the broker can't have acted on it.
 #[test]
 fn a_request_that_was_never_written_is_refused() {
     let (mut world, topic) = known(&[(1, 0)]);
@@ -210,7 +211,8 @@ fn try_produce(
     taken
 }
 
-/// R8: a leader that is known to be away costs nobody a wait, and is found again by who asks.
+/// R8: while a leader is unavailable, records are refused without a wait. Refused records make the
+/// client look for the leader again.
 #[test]
 fn a_leader_that_is_away_is_refused_at_once_until_it_is_back() {
     let (mut world, topic) = known(&[(1, 0)]);
@@ -245,7 +247,8 @@ fn a_leader_that_is_away_is_refused_at_once_until_it_is_back() {
     assert_eq!(outcomes(&mut world), [(9, appended(7))]);
 }
 
-/// R2: nothing is read from that leader, so those who are refused are all who look for another.
+/// R2: nothing reads from that leader, so only the refused records make the client look for
+/// another.
 #[test]
 fn who_is_refused_is_served_soon_after_an_election() {
     for elected in (10..40).map(|it| it * 100) {
@@ -268,8 +271,8 @@ fn who_is_refused_is_served_soon_after_an_election() {
     }
 }
 
-/// A frozen broker gives no sign. What was sent stays unknown to the end, nothing is sent behind
-/// it, and what was not sent is refused within a second.
+/// A frozen broker sends nothing. The outcome of sent records stays unknown, nothing is sent behind
+/// them, and unsent records are refused within a second.
 #[test]
 fn nothing_is_sent_behind_an_answer_that_is_owed() {
     let (mut world, topic) = known(&[(1, 0), (1, 0)]);
@@ -311,7 +314,7 @@ fn a_partition_without_a_leader_refuses_after_a_moment() {
     assert_eq!((batch.node, read(&batch.batch()).1), (2, 0));
 }
 
-/// Each try says for certain that nothing was appended: so may the last word.
+/// Each response says for certain that nothing was appended. So the final outcome may be a refusal.
 #[test]
 fn too_few_replicas_refuse_after_a_moment() {
     const NOT_ENOUGH_REPLICAS: i16 = 19;
@@ -334,7 +337,7 @@ fn too_few_replicas_refuse_after_a_moment() {
     assert_eq!(read(&batch.batch()), (501, 0, vec!["1".into()]));
 }
 
-/// A broker that acknowledges after a delay, one request of a connection after the other.
+/// A broker that acknowledges after a delay, the requests of a connection in turn.
 struct Slow {
     after: Duration,
     next_at: Option<crate::model::Instant>,
@@ -347,7 +350,7 @@ impl Slow {
         Self { after, next_at }
     }
 
-    /// Lets 10 ms pass and answers what is due.
+    /// Advances the clock by 10 ms and answers the requests that are due.
     fn pass(&mut self, world: &mut World) {
         world.pass(Duration::from_millis(10));
         if world.produces.is_empty() {
@@ -421,7 +424,8 @@ fn a_slow_leader_whose_connection_fails_is_refused_within_a_second() {
     assert_eq!(refused, Err(ProduceRefused::Unreachable));
 }
 
-/// KIP-219: the answer comes at once, the records are appended, and the broker wants silence.
+/// KIP-219: the response comes at once, the records are appended, and the link then sends nothing
+/// for the throttle time.
 #[test]
 fn a_throttled_link_is_silent_and_nothing_is_sent_twice() {
     let (mut world, topic) = known(&[(1, 0)]);
@@ -470,7 +474,7 @@ fn a_sequence_the_broker_forgot_begins_anew_where_that_is_certain() {
     world.pass(Duration::from_millis(60));
     let again = world.produces.pop_front().unwrap();
     assert_eq!(read(&again.batch()), (502, 0, vec!["0".into()]));
-    // Now it may have arrived: only unknown is honest.
+    // Now the batch may have arrived, so only unknown is a true outcome.
     world.cut(again.link);
     world.pass(Duration::from_millis(200));
     let third = world.produces.pop_front().unwrap();
@@ -541,14 +545,14 @@ fn partitions_do_not_wait_for_one_another() {
     assert_eq!(first.link, second.link, "pipelined");
 }
 
-/// A frozen broker keeps no other from a producer id.
+/// A frozen broker does not keep other brokers' partitions without a producer id.
 #[test]
 fn a_producer_id_is_had_of_a_broker_that_answers() {
     let (mut world, topic) = known(&[(1, 0), (2, 0)]);
     produce(&mut world, topic, 0..1);
     let _stuck = world.produces.pop_front().unwrap();
     world.frozen.insert(1);
-    world.pass(Duration::from_secs(6)); // Its connection is given up; its batch is tried again.
+    world.pass(Duration::from_secs(6)); // The connection is given up, and the batch retried.
     let taken = world
         .client
         .produce(topic, Partition(1), record("1"), 1, world.now);
@@ -556,7 +560,7 @@ fn a_producer_id_is_had_of_a_broker_that_answers() {
     world.pass(Duration::from_millis(100));
     let to_2 = world.produces.iter().position(|it| it.node == 2).unwrap();
     let first = world.produces.remove(to_2).unwrap();
-    // OUT_OF_ORDER_SEQUENCE_NUMBER: a new sequence is wanted, and so a new id.
+    // OUT_OF_ORDER_SEQUENCE_NUMBER: the sequence must restart, which needs a new producer id.
     let refused = PartitionProduceResponse::default()
         .with_index(1)
         .with_error_code(45);
