@@ -267,7 +267,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
     }
 
     /// Moves exchanges past their deadline to `expired`. Their commands stay until the reply or
-    /// their own limit. Handles at most [`TIMEOUTS_MAX`] deadlines; `next_deadline` shows the rest.
+    /// their own limit. Handles at most `TIMEOUTS_MAX` deadlines; `next_deadline` shows the rest.
     pub fn on_timeout(&mut self, now: Instant, expired: &mut Vec<Expired<W>>) {
         for _ in 0..TIMEOUTS_MAX {
             let Some(first) = self.deadlines.first_entry().filter(|e| e.key().at <= now) else {

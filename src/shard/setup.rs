@@ -19,7 +19,7 @@ pub struct ShardSetup {
     pub key: RandomKey,
     /// The first listener that speaks TLS, and its certificate. Listeners before it are plain.
     pub tls: Option<(ListenerId, Acceptor)>,
-    /// What connections to each cluster need, by [`ClusterId`].
+    /// What connections to each cluster need, by `ClusterId`.
     pub security: Vec<ClusterSecurity>,
     /// What clients use, summed over all shards of the process.
     pub totals: Arc<ClientTotals>,
