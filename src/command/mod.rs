@@ -7,8 +7,8 @@
 //! shard, so no race is possible within the process:
 //! - [`OpenCommands`]: commands in flight. An entry outlives the exchanges that wait for it;
 //!   otherwise the retry of a client that gave up would be a second command.
-//! - [`ReplyIndex`]: replies within the window. It is built from the replies topic alone, so every
-//!   instance has the same.
+//! - [`ReplyIndex`]: replies within the window. The index is built from the replies topic alone, so
+//!   every instance has the same.
 
 mod bodies;
 mod open;

@@ -21,7 +21,7 @@ pub struct OpenLimits {
     pub waiters_per_command_max: usize,
     /// How long a command without a reply stays in flight (DESIGN: 10 min).
     pub open_limit: Duration,
-    /// How long a command stays in flight whose record may never have been appended: 2 ×
+    /// How long a command stays in flight if its record may never have been appended: 2 ×
     /// `delivery_timeout`.
     pub unknown_limit: Duration,
 }
@@ -29,20 +29,20 @@ pub struct OpenLimits {
 /// The limit that rejects a command, before anything is produced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
-    /// `entries_max`.
+    /// [`OpenLimits::entries_max`] commands are in flight.
     Commands,
-    /// `waiters_max`.
+    /// [`OpenLimits::waiters_max`] exchanges wait, over all commands.
     Waiters,
-    /// `waiters_per_command_max`.
+    /// [`OpenLimits::waiters_per_command_max`] exchanges wait for this command.
     WaitersOfOne,
 }
 
 /// The decision about a command that has no reply yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It was not in flight: the caller produces its record now. The exchange waits.
+    /// The command was not in flight: the caller produces its record now. The exchange waits.
     Opened,
-    /// It is in flight: the exchange waits for the same reply, and nothing is produced.
+    /// The command is in flight: the exchange waits for the same reply, and nothing is produced.
     Joined,
     /// The command key is in flight with another fingerprint: 422.
     Mismatch,
@@ -56,21 +56,23 @@ pub type Waiters<W> = SmallVec<[W; 2]>;
 /// An exchange whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expired<W> {
-    /// The command. It stays in flight, since it may still run. If its record is still unsent, the
-    /// home withdraws it and calls [`OpenCommands::on_refused`]: 503. Otherwise the answer is 504.
+    /// The command, which stays in flight, since it may still run. If its record is still unsent,
+    /// the home withdraws it and calls [`OpenCommands::on_refused`]: 503. Otherwise the answer is
+    /// 504.
     pub key: CommandKey,
-    /// The exchange.
+    /// The exchange that stops waiting and must be answered.
     pub waiter: W,
 }
 
-/// Counts for metrics.
+/// What [`OpenCommands`] holds and has given up, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenStats {
-    /// Commands in flight.
+    /// Commands in flight, with or without a waiting exchange.
     pub entries: usize,
-    /// Exchanges that wait.
+    /// Exchanges that wait, over all commands.
     pub waiters: usize,
-    /// Commands that closed without a reply after `open_limit` or `unknown_limit`, ever.
+    /// Commands that closed without a reply after `open_limit` or `unknown_limit`, over the table's
+    /// lifetime.
     pub given_up: u64,
 }
 
@@ -84,15 +86,15 @@ const TIMEOUTS_MAX: usize = 1024;
 pub struct OpenCommands<W> {
     limits: OpenLimits,
     entries: HashMap<CommandKey, OpenCommand<W>, RandomState>,
-    /// One row for each waiting exchange and one for each entry's own limit. A row leaves with what
-    /// it belongs to, so the limits bound the rows too.
+    /// One row for each waiting exchange and one for each entry's own limit. A row is removed with
+    /// its exchange or entry, so the limits bound the rows too.
     deadlines: BTreeMap<WaitDeadline, CommandKey>,
     next_serial: u64,
     waiters: usize,
     given_up: u64,
 }
 
-/// A deadline. The serial makes it unique, and tells which exchange or entry it belongs to.
+/// A deadline. The serial makes it unique, and shows which exchange or entry it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct WaitDeadline {
     at: Instant,
@@ -291,7 +293,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         }
     }
 
-    /// The counts for metrics.
+    /// Returns the current sizes, and `given_up` over the table's lifetime.
     #[must_use]
     pub fn stats(&self) -> OpenStats {
         OpenStats {
@@ -581,7 +583,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every waiter that was let in comes out exactly once, and nothing is left behind.
+        /// Every admitted waiter is returned exactly once, and nothing is left behind.
         #[test]
         fn each_waiter_comes_out_once(
             acts in prop::collection::vec((0..6_u8, 0..5_u8, 0..50_u64), 0..120),

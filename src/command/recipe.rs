@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::model::{CommandKey, Fingerprint, Identity};
 
-/// The number of the recipe for fingerprints. It is the first byte of each.
+/// The number of the recipe for fingerprints, which is the first byte of each.
 pub const RECIPE: u8 = 2;
 
 /// The first 16 bytes of SHA-256 of the idempotency key. If the client sent no key, 16 bytes of the
@@ -30,11 +30,11 @@ impl IdempotencyHash {
 /// `User-Agent` are not among them, because they may differ in a retry.
 #[derive(Clone, Copy, Debug)]
 pub struct FingerprintParts<'a> {
-    /// The method, as received.
+    /// The HTTP method, in the spelling of the request.
     pub method: &'a str,
     /// Path and query, as received.
     pub path_and_query: &'a str,
-    /// The body, whole.
+    /// The whole request body, as the record's value carries it.
     pub body: &'a [u8],
     /// The `Content-Type` value; absent differs from empty.
     pub content_type: Option<&'a [u8]>,

@@ -11,17 +11,17 @@ use crate::model::{CorrelationId, Identity};
 pub struct HeaderNames {
     /// The correlation id: command key and fingerprint.
     pub correlation_id: Box<str>,
-    /// The replies topic.
+    /// Header with the topic that the service must reply to.
     pub reply_to: Box<str>,
     /// Issuer and subject; empty for anonymous.
     pub identity: Box<str>,
-    /// The `If-Match` condition.
+    /// Header with the request's `If-Match` condition, if the request has one.
     pub if_match: Box<str>,
-    /// The `If-None-Match` condition.
+    /// Header with the request's `If-None-Match` condition, if the request has one.
     pub if_none_match: Box<str>,
-    /// The client's idempotency key.
+    /// Header with the client's idempotency key, if the client sent one.
     pub idempotency_key: Box<str>,
-    /// The request's method.
+    /// Header with the HTTP method of the request.
     pub method: Box<str>,
     /// The request's path and query.
     pub path: Box<str>,
@@ -33,7 +33,7 @@ pub type ClientHeader<'a> = (&'a str, &'a [u8]);
 /// What a command record is made of. Names and values in the request's own spelling.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandParts<'a> {
-    /// The request's method.
+    /// The HTTP method of the request, for [`HeaderNames::method`].
     pub method: &'a str,
     /// The request's path and query.
     pub path_and_query: &'a str,
@@ -43,14 +43,14 @@ pub struct CommandParts<'a> {
     pub if_match: Option<&'a [u8]>,
     /// The `If-None-Match` condition, in the same form.
     pub if_none_match: Option<&'a [u8]>,
-    /// The client's idempotency key.
+    /// The idempotency key that the client sent. `None` if the client sent none.
     pub idempotency_key: Option<&'a [u8]>,
     /// The id that the service copies to its reply.
     pub correlation: CorrelationId,
-    /// The replies topic.
+    /// The topic that the service must reply to.
     pub reply_to: &'a str,
-    /// The request's single `traceparent`. It has the same name in every preset, and is carried
-    /// only if it is well-formed.
+    /// The request's single `traceparent`. The header has the same name in every preset, and is
+    /// carried only if it is well-formed.
     pub traceparent: Option<&'a [u8]>,
     /// The record's key, expanded from the route's template. `None` if the route has none.
     pub key: Option<&'a [u8]>,
@@ -71,18 +71,18 @@ pub enum PartitionBy {
 /// Key and headers of the record to produce; its value is the request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRecord {
-    /// The record's key.
+    /// The record's key. `None` if the route has no key template.
     pub key: Option<Bytes>,
     /// The record's headers in order: the gateway's, the route's, the client's.
     pub headers: Vec<(Bytes, Option<Bytes>)>,
-    /// What decides its partition.
+    /// Which key selects the partition: the record's, or the command key if the record has none.
     pub partition_by: PartitionBy,
 }
 
 /// Why a request can't become a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RecordError {
-    /// A header that passes has a value over [`CommandHeaders::VALUE_BYTES_MAX`].
+    /// A forwarded header has a value over [`CommandHeaders::VALUE_BYTES_MAX`].
     #[error("a header that goes on the record has a value over 4 KiB")]
     HeaderTooLong,
 }
@@ -91,8 +91,8 @@ pub enum RecordError {
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// The headers of a route's command records: which ones the gateway sets, which ones the route
-/// sets, and which ones pass from the request. Made once per route, so that a request costs no more
-/// than comparing names.
+/// sets, and which ones are forwarded from the request. Made once per route, so that a request
+/// costs no more than comparing names.
 #[derive(Clone, Debug)]
 pub struct CommandHeaders {
     names: [Bytes; 8],
@@ -104,9 +104,10 @@ impl CommandHeaders {
     /// Most bytes of a condition, and of a forwarded header value.
     pub const VALUE_BYTES_MAX: usize = 4096;
 
-    /// `route` names the headers that the route sets, and `forward` those that pass from the
-    /// request. These never pass: a name that the gateway or the route sets, in any spelling (case,
-    /// `-`, `_`, `.`); a credential; a name with `_`, which requests may not have.
+    /// `route` names the headers that the route sets, and `forward` those that are forwarded from
+    /// the request. Three kinds of names are never forwarded: names that the gateway or the route
+    /// sets, in any spelling (case, `-`, `_`, `.`); credentials; and names with `_`, which requests
+    /// may not have.
     #[must_use]
     pub fn new<'a>(
         names: &HeaderNames,
@@ -153,8 +154,8 @@ impl CommandHeaders {
         }
     }
 
-    /// Whether [`Self::record`] would accept these conditions and headers. For a request whose body
-    /// has not been asked for.
+    /// Whether [`Self::record`] would accept these conditions and headers. Called before the body
+    /// of a request is asked for.
     ///
     /// # Errors
     /// A condition or a forwarded value is too long.
@@ -178,8 +179,8 @@ impl CommandHeaders {
         trace::may_pass(name, value).then_some(name)
     }
 
-    /// Makes a record of a request. It carries the `headers` that the route forwards: every value
-    /// of a repeated one, under the name in lower case.
+    /// Makes a record of a request. The record carries the `headers` that the route forwards: every
+    /// value of a repeated one, under the name in lower case.
     ///
     /// # Errors
     /// A condition or a forwarded value is too long.

@@ -1,5 +1,5 @@
-//! The reply index: which commands are answered. It is built from the replies topic alone, so every
-//! instance has the same.
+//! The reply index: which commands are answered. The index is built from the replies topic alone,
+//! so every instance has the same.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -40,39 +40,39 @@ impl ReplyIndexSettings {
 pub struct ReplyRecord<'a> {
     /// The request that it answers.
     pub id: CorrelationId,
-    /// The reply's partition.
+    /// The partition of the replies topic that the record was read from.
     pub partition: Partition,
-    /// The reply's offset.
+    /// The record's offset in that partition.
     pub offset: Offset,
-    /// The reply's time. It decides the generation that the reply belongs to.
+    /// The reply's time, which decides the generation that the reply belongs to.
     pub timestamp: UnixMillis,
-    /// The reply itself.
+    /// The reply as read from the record, or why it can't be shown.
     pub answer: &'a ReplyResult,
 }
 
-/// A stored reply.
+/// A reply in the index, with its position in the replies topic.
 #[derive(Clone, Debug)]
 pub struct StoredReply {
     /// The request that it answers.
     pub id: CorrelationId,
-    /// The reply's partition.
+    /// The partition of the replies topic that holds the record.
     pub partition: Partition,
-    /// The reply's offset.
+    /// The record's offset in that partition.
     pub offset: Offset,
     /// The reply, if it is in memory. Otherwise it must be fetched by its position.
     pub answer: Option<ReplyResult>,
 }
 
-/// Counts for metrics.
+/// What [`ReplyIndex`] holds and has ignored, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplyStats {
-    /// Stored replies.
+    /// Stored replies. Those below a log start count until they are swept.
     pub entries: usize,
     /// Memory that the entries count for, including those that are not yet freed.
     pub entry_bytes: usize,
-    /// Bodies in memory.
+    /// Replies that are in memory with their body.
     pub bodies: usize,
-    /// Memory of the bodies.
+    /// Memory that these replies take, in bytes, with their rows in the cache.
     pub body_bytes: usize,
     /// Ignored later replies to the same request, over the index's lifetime.
     pub duplicates: u64,
@@ -89,7 +89,8 @@ pub struct ReplyStats {
     pub cut_from: Option<UnixMillis>,
 }
 
-/// The number of generations in the window and in the memory. One of them is lost at once.
+/// The number of generations in the window and in the memory. Dropping the oldest one loses this
+/// share at once.
 const GENERATIONS: usize = 16;
 /// Maps that share the entries, so that no map is so large that doubling it makes a long turn.
 const SHELVES: usize = 256;
@@ -171,7 +172,7 @@ impl ReplyIndex {
     }
 
     /// Sets how long replies are stored from now on. The next `expire` drops those past it. Replies
-    /// that were dropped before do not come back.
+    /// that were dropped before are not restored.
     pub const fn set_window(&mut self, window: Duration) {
         self.settings.window = window;
     }
@@ -199,7 +200,7 @@ impl ReplyIndex {
             return true;
         };
         if index == 0 && self.rows >= self.entries_max() && self.known() >= self.entries_max() {
-            // It would be the first reply to be dropped.
+            // The reply would be the first to be dropped.
             self.stats.too_old += 1;
             self.cut_from(UnixMillis(time.0.saturating_add(1)));
             return true;
@@ -284,7 +285,7 @@ impl ReplyIndex {
         self.stats.cut_from.filter(|from| from.0 > past)
     }
 
-    /// The counts for metrics.
+    /// Returns the current sizes, and the counts over the index's lifetime.
     #[must_use]
     pub fn stats(&self) -> ReplyStats {
         ReplyStats {
@@ -419,7 +420,7 @@ fn is_known(row: &Row, generations: &VecDeque<Generation>, starts: &[Offset]) ->
         && oldest.is_some_and(|oldest| row.generation >= oldest.id)
 }
 
-/// Takes a row out of the count of its generation, if that still stands.
+/// Removes a row from the count of its generation, unless that generation has been dropped.
 fn forget(generations: &mut VecDeque<Generation>, row: &Row) {
     let Some(oldest) = generations.front().map(|g| g.id) else {
         return;

@@ -7,7 +7,7 @@ use crate::log::Record;
 use crate::model::Etag;
 
 /// The names of the record headers of a reply that mean something to the gateway (a preset of the
-/// config), and what else may pass.
+/// config), and which other headers clients may get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyHeaders {
     /// The correlation id of the request that the reply answers.
@@ -16,12 +16,12 @@ pub struct ReplyHeaders {
     pub status: Box<str>,
     /// If its value is `true`, nothing was applied, and the client may retry.
     pub retry: Box<str>,
-    /// The validator of the entity, without quotes as on events. It becomes the `ETag` that a GET
-    /// returns.
+    /// The validator of the entity, without quotes as on events. The client receives it as the
+    /// `ETag` that a GET returns.
     pub etag: Box<str>,
     /// Further headers that clients do not get (reply topic, identity, …), in any case.
     pub internal: Vec<Box<str>>,
-    /// Whether `set-cookie` may pass.
+    /// Whether services may set cookies. If not, `set-cookie` is dropped.
     pub set_cookie: bool,
 }
 
@@ -31,7 +31,7 @@ pub type Header = (Box<str>, Box<[u8]>);
 /// A reply that can be written as HTTP: HTTP can carry each of its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// From 200 to 599.
+    /// The HTTP status, from 200 to 599.
     pub status: u16,
     /// In the record's order. Names are in lower case.
     pub headers: Vec<Header>,
@@ -55,7 +55,7 @@ pub enum ReplyError {
 /// gets one header wrong gets it wrong in every reply, so the rest of the reply is still used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// The header's name.
+    /// The header's name, for the log.
     pub name: Box<str>,
     /// Why HTTP can't carry it.
     pub flaw: Flaw,
@@ -350,7 +350,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A flawed header is left out. It does not turn every reply into a 502.
+    /// A flawed header is left out, and the reply does not become a 502.
     #[test]
     fn a_header_that_http_can_not_carry_is_left_out() {
         let big = "x".repeat(Reply::HEADER_BYTES_MAX);

@@ -28,11 +28,11 @@ pub(super) enum CommandEvent {
     Refused,
     /// Whether the record was appended will never be known.
     OutcomeLost,
-    /// A waiting client disconnects.
+    /// A waiting client disconnects, and its exchange stops waiting.
     WaiterLeft,
-    /// The deadline of a waiting exchange passes.
+    /// The deadline of a waiting exchange expires.
     WaiterExpired,
-    /// `open_limit` or `unknown_limit` passes.
+    /// `open_limit` or `unknown_limit` expires without a reply.
     LimitPassed,
 }
 
@@ -54,7 +54,7 @@ impl CommandEvent {
 /// What an event does to the exchanges that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing.
+    /// The event changes nothing for the waiting exchanges.
     None,
     /// The exchange of the request waits. The caller produces the record now.
     Produce,
@@ -68,8 +68,8 @@ pub(super) enum Effect {
     Refuse,
     /// All waiting exchanges receive 504: the outcome is unknown.
     GiveUp,
-    /// One exchange stops waiting. If its deadline has passed, it receives 504, or 503 if the
-    /// record was still unsent and could be withdrawn.
+    /// An exchange stops waiting. If its deadline has passed, the exchange receives 504, or 503 if
+    /// the record was still unsent and could be withdrawn.
     Leave,
 }
 

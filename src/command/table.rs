@@ -18,7 +18,7 @@ pub enum Admitted {
     /// Already answered. The reply is not in memory but at this position of the replies topic. Its
     /// record has this correlation id and must be read by [`Reply::read`].
     AnsweredAt(CorrelationId, Partition, Offset),
-    /// Other requests under its command key are answered or in flight, and this one is not: 422.
+    /// The command key is answered or in flight, but only for other requests: 422.
     Mismatch,
     /// The command is in flight: the exchange waits for the same reply.
     Joined,
@@ -31,9 +31,9 @@ pub enum Admitted {
 /// An exchange and the service's reply to its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnsweredExchange<W> {
-    /// The exchange that waited.
+    /// The exchange that waited for the reply.
     pub waiter: W,
-    /// The service's reply.
+    /// The service's reply, or why it can't be shown.
     pub answer: ReplyResult,
 }
 
@@ -53,12 +53,12 @@ pub struct ReplyCounts {
     pub unreadable: u64,
 }
 
-/// A flaw of a service's replies, for the log. One of each kind is kept until it is taken.
+/// A flaw of a service's replies, for the log. The table keeps one of each kind until it is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// The record's partition.
+    /// The partition of the replies topic that has the record.
     pub partition: Partition,
-    /// The record's offset.
+    /// The record's offset in that partition.
     pub offset: Offset,
     /// What is wrong with it, in a sentence.
     pub text: String,
@@ -69,7 +69,7 @@ pub struct Notice {
 pub struct CommandTable<W> {
     /// In-flight commands. Outcomes of producing and timeouts are reported to it.
     pub open: OpenCommands<W>,
-    /// Stored replies.
+    /// Replies within the window. A retry is answered from them.
     pub replies: ReplyIndex,
     names: ReplyHeaders,
     counts: ReplyCounts,
@@ -79,7 +79,7 @@ pub struct CommandTable<W> {
 }
 
 impl<W: Copy + PartialEq> CommandTable<W> {
-    /// Joins the two tables.
+    /// The table of one replies topic. `names`: the headers by which its records are read.
     #[must_use]
     pub fn new(open: OpenCommands<W>, replies: ReplyIndex, names: ReplyHeaders) -> Self {
         Self {

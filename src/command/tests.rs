@@ -331,7 +331,7 @@ fn a_log_start_takes_what_it_covers() {
     while table.replies.expire(NOW) {}
     assert_eq!(table.replies.stats().entries, 4);
     assert_eq!(table.replies.stats().bodies, 4);
-    // The command again, once its reply is gone.
+    // The command again, once its reply has expired.
     apply(&mut table, &[reply(6, key(1), F, "new")]);
     assert_eq!(known(&table), [1, 2, 3, 4, 5]);
 }

@@ -48,7 +48,7 @@ impl ActiveSet {
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     by_time: BTreeSet<(Instant, usize)>,
-    /// By place.
+    /// The deadline of each topic, indexed by its place.
     of: Vec<Option<Instant>>,
 }
 

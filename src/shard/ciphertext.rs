@@ -5,14 +5,14 @@ use std::io::IoSlice;
 use super::io::{Io, SocketId, Write};
 use crate::tls::Session;
 
-/// Whether ciphertext is left.
+/// How far [`flush`] has sent a session's ciphertext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
-    /// None is left.
+    /// The socket has taken all of the ciphertext.
     All,
     /// The socket is full; `Writable` follows.
     Part,
-    /// The connection is gone.
+    /// The connection is closed or broken.
     Gone,
 }
 

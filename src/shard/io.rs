@@ -12,7 +12,7 @@ use crate::model::{Instant, Now, ShardId};
 /// reaches the wrong connection. Slots are small, dense numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId {
-    /// Index into the slab.
+    /// Index of the slot in the driver's slab.
     pub slot: u32,
     /// How often the slot was used before.
     pub generation: u32,
@@ -60,13 +60,13 @@ pub trait Io {
 /// The parts of a turn that have a budget of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Bytes of brokers.
+    /// Reading the bytes that brokers sent.
     BrokerReads,
-    /// Requests of clients.
+    /// Reading and answering the requests of clients.
     Serve,
     /// Records of brokers: unpacked, ordered, encoded and applied.
     Ingest,
-    /// Fan-out to streams.
+    /// Sending pending events to streams.
     Deliver,
 }
 
@@ -75,10 +75,10 @@ impl Part {
     pub const COUNT: usize = 4;
 }
 
-/// What a read brought.
+/// What [`Io::read`] found on the socket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read<'a> {
-    /// At least one byte.
+    /// At least one received byte, in a buffer that the next read reuses.
     Bytes(&'a [u8]),
     /// No bytes now. `Readable` follows.
     Blocked,
@@ -92,8 +92,8 @@ pub enum Read<'a> {
 pub enum Remote {
     /// The other end may send more.
     Open,
-    /// The other end sends no more. It may have closed, or wait for our bytes: TCP does not say
-    /// which.
+    /// The other end sends no more. TCP does not say whether it has closed or still waits for our
+    /// bytes.
     Ended,
     /// The connection is broken: no bytes reach the other end.
     Gone,
@@ -102,7 +102,7 @@ pub enum Remote {
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// How many bytes were taken. It may be 0.
+    /// How many bytes were taken, which may be 0.
     Taken(usize),
     /// The connection is closed or broken.
     Closed,
@@ -111,11 +111,11 @@ pub enum Write {
 /// What happened to sockets since the last turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketEvent {
-    /// A client connected.
+    /// A client connected to one of the listeners.
     Accepted {
         /// The client's socket, readable or not.
         socket: SocketId,
-        /// The address it connected to.
+        /// The listener that the client connected to.
         listener: ListenerId,
         /// The client's address, for limits only.
         peer: SocketAddr,
@@ -128,7 +128,7 @@ pub enum SocketEvent {
     Opened {
         /// The shard's number for it.
         ticket: OpenTicket,
-        /// The connection's socket.
+        /// The socket of the established connection.
         socket: SocketId,
     },
     /// An outgoing connection failed: refused, unreachable, or its name did not resolve
@@ -136,7 +136,7 @@ pub enum SocketEvent {
     OpenFailed {
         /// The shard's number for it.
         ticket: OpenTicket,
-        /// The cause.
+        /// Why the connection could not be established.
         error: ErrorKind,
     },
 }
@@ -162,7 +162,7 @@ pub struct Open {
     pub ticket: OpenTicket,
     /// A name or an address.
     pub host: String,
-    /// The port.
+    /// The TCP port to connect to.
     pub port: u16,
 }
 
@@ -174,7 +174,7 @@ pub struct Outputs<M, C> {
     pub messages: Vec<(ShardId, M)>,
     /// Messages to the control thread, in order.
     pub control: Vec<C>,
-    /// Connections to open.
+    /// Outgoing connections that the driver must open.
     pub open: Vec<Open>,
     /// Sockets to close after this turn, both directions, with a FIN. Their ids are void now.
     pub close: Vec<SocketId>,

@@ -1,6 +1,6 @@
-//! What crosses between shards. A typed request or an immutable `Arc`; one shard never touches
-//! another's state. Between two shards messages keep their order, so a step is never overtaken by
-//! what was said after it.
+//! Messages between shards: typed requests and immutable `Arc`s. One shard never touches another's
+//! state. Messages between two shards keep their order, so a step is never overtaken by a message
+//! that was sent after it.
 
 use std::sync::Arc;
 
@@ -33,15 +33,15 @@ pub enum Message {
     Edge(ExchangeId, EdgeMessage),
 }
 
-/// What the control thread tells a shard.
+/// What the control thread sends to a shard.
 #[derive(Debug)]
 pub enum ShardMessage {
     /// Serve this from now on. The first one is the start.
     Load(Arc<Snapshot>),
     /// Report. Answered by [`ControlMessage::Report`] with the same number.
     Ask(u64),
-    /// The process is about to stop. It is not ready from now on. Requests are executed, and each
-    /// answer ends its connection.
+    /// The process is about to stop and reports that it is not ready. Requests are still executed,
+    /// and each answer ends its connection.
     Leave,
     /// Stop in an orderly way. New requests, and commands that no broker has, are refused. Requests
     /// in flight are answered, and streams end, within this time.
@@ -53,7 +53,7 @@ pub enum ShardMessage {
     Stop,
 }
 
-/// What a shard tells the control thread.
+/// What a shard sends to the control thread.
 #[derive(Debug)]
 pub enum ControlMessage {
     /// The answer to [`ShardMessage::Ask`] with this number.
@@ -65,10 +65,10 @@ pub enum ControlMessage {
     Salt(ClusterId, Box<SaltRequest>),
 }
 
-/// What a home receives.
+/// A message to a shard's home side, from a shard or from the control thread.
 #[derive(Debug)]
 pub enum HomeMessage {
-    /// About a cluster.
+    /// A message to the shard's client of this cluster.
     Cluster(ClusterId, ClusterMessage),
     /// A command for a route whose topics are at home here. Answered by [`EdgeMessage::Answer`].
     Command(Box<CommandRequest>),
@@ -76,18 +76,19 @@ pub enum HomeMessage {
     CancelCommand {
         /// The replies topic of the route.
         topic: TopicId,
-        /// The command.
+        /// The command that the exchange waited for.
         key: CommandKey,
         /// The exchange that no longer waits.
         exchange: ExchangeId,
     },
-    /// About one incarnation of a topic at home here. Ignored if it is not the present one.
+    /// A message about one incarnation of a topic at home here. Ignored if that is not the present
+    /// incarnation.
     Topic {
-        /// The topic.
+        /// The topic, which is at home on the receiving shard.
         topic: TopicId,
         /// The number of the incarnation.
         incarnation: u32,
-        /// What the home receives.
+        /// The message, which holds for this incarnation only.
         message: TopicMessage,
     },
 }
@@ -97,7 +98,7 @@ pub enum HomeMessage {
 pub enum ClusterMessage {
     /// Control: the token for the brokers, or why no token is valid.
     Token(Result<Secret, Arc<str>>),
-    /// Control: the salted password.
+    /// Control: the salted password that [`ControlMessage::Salt`] requested.
     Salted(Box<Salted>),
     /// Shard 0 to the other homes: the cluster as its metadata shows it.
     View(Arc<ClusterView>),
@@ -112,7 +113,7 @@ pub enum TopicMessage {
     Applied(Seq),
     /// The gaps of the shard's slice have changed.
     Gaps(Gaps),
-    /// About history that the topic's streams on the shard need.
+    /// What the topic's streams on the shard need of its history.
     History(HistoryMessage),
 }
 
@@ -121,7 +122,7 @@ pub enum TopicMessage {
 pub enum HistoryMessage {
     /// A stream needs history. Answered by [`FeedMessage::CatchUpJoined`].
     Join {
-        /// What the answer answers.
+        /// The stream's question, which the answer repeats.
         question: StreamQuestion,
         /// The encoding of the blocks.
         encoding: usize,
@@ -138,7 +139,7 @@ pub enum HistoryMessage {
     /// Does the log still have what a stream's client holds? Answered by
     /// [`FeedMessage::EpochsChecked`].
     CheckEpochs {
-        /// What the answer answers.
+        /// The stream's question, which the answer repeats.
         question: StreamQuestion,
         /// The positions in doubt, each with the epoch of the record before.
         positions: Vec<(Partition, Next)>,
@@ -168,7 +169,7 @@ pub enum ProjectionMessage {
         exchange: ExchangeId,
         /// The key's hash, by the topic's secret.
         hash: KeyHash,
-        /// The key.
+        /// The key itself, since different keys may share a hash.
         key: Box<[u8]>,
         /// The partition with all of the key's records, if known.
         partition: Option<Partition>,
@@ -203,7 +204,7 @@ pub enum FeedMessage {
     Changed(StreamQuestion, Option<Box<ChangesPiece>>),
     /// Whether the log still has what a client holds.
     EpochsChecked {
-        /// The question.
+        /// The stream's question that this message answers.
         question: StreamQuestion,
         /// Where the log ends what the client holds, for partitions where that is less; `None`: the
         /// leaders did not answer in time.
@@ -213,7 +214,7 @@ pub enum FeedMessage {
     CatchUpJoined {
         /// Number of the catch-up read; unique in its topic.
         catch_up: u32,
-        /// Their questions.
+        /// The questions of the streams on the receiving shard that joined.
         members: Vec<StreamQuestion>,
         /// The first offset of each partition that is still there.
         log_start: Cut,
@@ -221,23 +222,23 @@ pub enum FeedMessage {
     /// Events of a catch-up read. The shard answers with [`HistoryMessage::Taken`] once its members
     /// have taken them.
     CatchUpBlock {
-        /// Which catch-up read.
+        /// The number of the catch-up read that sends the events.
         catch_up: u32,
-        /// The events.
+        /// The encoded events, shared by all members of the catch-up read.
         block: Arc<Block>,
     },
     /// What the catch-up read can't bring. Sent only while no block is in flight.
     CatchUpGap {
-        /// Which catch-up read.
+        /// The number of the catch-up read that met the gap.
         catch_up: u32,
-        /// What is missing.
+        /// The offsets that can't be shown, and why.
         notice: Notice,
     },
     /// The catch-up read has reached the live cut.
     CatchUpEnd {
         /// The topic's incarnation to which `seq` belongs.
         incarnation: u32,
-        /// Which catch-up read.
+        /// The number of the catch-up read that ends.
         catch_up: u32,
         /// The step after which its members continue.
         seq: Seq,
@@ -247,12 +248,12 @@ pub enum FeedMessage {
     /// The catch-up read ends early: some partitions have no leader that answers. Its members
     /// continue from what they hold.
     CatchUpStalled {
-        /// Which catch-up read.
+        /// The number of the catch-up read that ends.
         catch_up: u32,
     },
 }
 
-/// What an exchange receives.
+/// A message to one exchange: what its client's request waits for.
 #[derive(Debug)]
 pub enum EdgeMessage {
     /// The outcome of its command.
@@ -287,7 +288,7 @@ pub enum Blocked {
 }
 
 impl Blocked {
-    /// The client's answer.
+    /// The answer to requests that need the topic.
     #[must_use]
     pub fn refused(self) -> Refused {
         match self {
@@ -329,82 +330,82 @@ pub struct CommandRequest {
     pub topic: TopicId,
     /// The topic that the reply is read from. The receiver is the home of both.
     pub replies: TopicId,
-    /// K.
+    /// The command key: the same for every retry of the command.
     pub key: CommandKey,
-    /// F.
+    /// The fingerprint, which distinguishes a retry from another request under the same key.
     pub fingerprint: Fingerprint,
     /// What to produce if it is new.
     pub record: CommandRecord,
-    /// Its value: the request's body.
+    /// The record's value: the request's body.
     pub body: Bytes,
-    /// When the client gives up.
+    /// When the client's exchange stops waiting.
     pub deadline: Instant,
 }
 
 /// What became of a command.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// The service's reply; `replayed` if it was there before this request.
+    /// The service's reply to the command.
     Reply {
-        /// The reply.
+        /// The reply, shared by all exchanges that wait for it.
         reply: Arc<Reply>,
-        /// Whether it answers an earlier attempt.
+        /// Whether the reply was stored before this request.
         replayed: bool,
     },
-    /// None, and why: what the client is told.
+    /// There is no reply. The client receives this refusal.
     Refused(Refused),
 }
 
 /// The newest record of a key, free of its slice.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// There is one.
+    /// The key's newest record, which has a value.
     Entry {
-        /// The value.
+        /// The record's value, shared with the slice.
         value: Arc<[u8]>,
-        /// Its validator.
+        /// The validator that the response carries as `ETag`.
         etag: Etag,
-        /// Its `content-type` header.
+        /// The record's `content-type` header, if it has one.
         content_type: Option<Arc<str>>,
     },
-    /// None that can be shown, and why.
+    /// No record can be shown, and why.
     Failed(Failure),
 }
 
-/// A piece of *changes*.
+/// A piece of *changes*: a page of one slice.
 #[derive(Debug)]
 pub struct ChangesPiece {
-    /// The records.
+    /// The page's records, tombstones included, by partition and offset.
     pub changes: Changes,
-    /// Which slice goes on, and where; `None`: that was the last piece.
+    /// The slice and the cursor of the next piece. `None`: this was the last one.
     pub next: Option<(ShardId, ChangeCursor)>,
 }
 
 /// A piece of *changes* to be had from a shard's slice.
 #[derive(Debug)]
 pub struct ChangesRequest {
-    /// What the answer answers.
+    /// The stream's question, which the answer repeats.
     pub question: StreamQuestion,
     /// The topic's incarnation to which `seq` belongs.
     pub incarnation: u32,
     /// The first step that must be applied before it is answered.
     pub seq: Seq,
-    /// When the stream gives up.
+    /// When the stream stops waiting.
     pub deadline: Instant,
-    /// Offsets from here.
+    /// The first offset of each partition that the piece may include.
     pub since: Cut,
-    /// Offsets below this.
+    /// The offset of each partition at which the piece ends, exclusive.
     pub below: Cut,
     /// Where the last piece ended.
     pub after: Option<ChangeCursor>,
-    /// One key only.
+    /// The only key whose records are wanted. `None`: all keys.
     pub key: Option<(KeyHash, Box<[u8]>)>,
 }
 
 /// A line for the log: states that changed, never each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Whether somebody should act.
+    /// How urgent the line is for an operator.
     pub level: Level,
     /// What happened, and where it helps, what to do.
     pub text: String,
@@ -413,8 +414,8 @@ pub struct Note {
 /// How much a [`Note`] matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Normal life.
+    /// A normal change of state that needs no action.
     Info,
-    /// Somebody should look.
+    /// A problem that an operator should look at.
     Warn,
 }

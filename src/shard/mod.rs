@@ -1,6 +1,6 @@
-//! One shard as a pure struct: `turn(now, inputs, io) → outputs`. It holds no socket, clock, thread
-//! or runtime: the reactor drives it with real ones, the fleet with byte pipes and a seed, and the
-//! same seed gives the same history.
+//! One shard as a pure struct: `turn(now, inputs, io) → outputs`. The struct holds no socket,
+//! clock, thread or runtime. The reactor drives it with real ones, the fleet with byte pipes and a
+//! seed. The same seed gives the same history.
 //!
 //! A shard has three sides. Its *home* does all Kafka work of some topics and orders their records.
 //! Its *projections* apply the steps of every topic, keep a range of the keys and feed the streams.
@@ -56,7 +56,7 @@ pub struct Shard(State);
 
 #[derive(Debug)]
 enum State {
-    /// Until the first snapshot.
+    /// No snapshot is loaded yet, so nothing is served.
     Unloaded(Box<Unloaded>),
     Serving(Box<Serving>),
 }
@@ -66,7 +66,7 @@ enum State {
 struct Unloaded {
     setup: ShardSetup,
     /// Messages of other shards, which may have their snapshot earlier. Bounded by what a home may
-    /// have in flight until it hears what was applied.
+    /// have in flight until all shards report what they applied.
     early: Vec<(ShardId, Message)>,
 }
 
@@ -78,7 +78,7 @@ impl Shard {
         Self(State::Unloaded(Box::new(Unloaded { setup, early })))
     }
 
-    /// Handles one message, and what the shard tells itself because of it.
+    /// Handles one message, and the messages that the shard sends itself because of it.
     fn on_message<I: Io>(&mut self, from: ShardId, message: Message, cx: &mut TurnContext<'_, I>) {
         match &mut self.0 {
             State::Serving(serving) => serving.on_message(from, message, cx),

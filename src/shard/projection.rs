@@ -36,7 +36,7 @@ const WALL_CHECK_EVERY: Duration = Duration::from_secs(60);
 /// How long a catch-up read waits for its slowest member before it continues without it.
 const CATCH_UP_PATIENCE: Duration = Duration::from_millis(100);
 
-/// One topic on this shard.
+/// The projection of one topic on this shard.
 #[derive(Debug)]
 pub(super) struct Projection {
     /// Counters of the topic's earlier incarnations.
@@ -60,7 +60,7 @@ pub(super) struct Projection {
 /// Counters of a topic on this shard. They only grow, over all its incarnations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted {
-    /// Events written.
+    /// Events written, over all streams of the topic.
     pub(super) events: u64,
     /// Gaps sent to single streams.
     pub(super) gaps: u64,
@@ -73,13 +73,13 @@ pub(super) struct Counted {
 pub(super) enum Deferred {
     /// A piece of a collection.
     Scan(ExchangeId, Option<(KeyHash, Box<[u8]>)>),
-    /// A piece of *changes*.
+    /// A piece of *changes* for a stream of the topic.
     Changes(TopicId, Box<ChangesRequest>),
     /// The end of a catch-up read.
     CatchUpEnd(TopicId, u32, Seq, Cut),
 }
 
-/// What a deferred request belongs to. It has at most one at a time.
+/// The owner of a deferred request. Each owner has at most one request at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum DeferredFor {
     Exchange(ExchangeId),
@@ -240,7 +240,7 @@ impl Projections {
         }
     }
 
-    /// Lets time pass: ends waits, and visits the topics that are due. Returns true if more
+    /// Handles deadlines: ends waits, and visits the topics that are due. Returns true if more
     /// tombstones are due, so that another turn is due.
     #[must_use = "a quiet shard turns twice a second"]
     pub(super) fn on_time(&mut self, now: Now, out: &mut Outbox) -> bool {
@@ -294,7 +294,7 @@ impl Projections {
         Some(TopicId(place as u16))
     }
 
-    /// Puts a topic whose streams were not served to the end behind the others.
+    /// Moves a topic to the end of the queue if its streams were not served completely.
     pub(super) fn still_pending(&mut self, topic: TopicId) {
         self.attention.pending.insert(usize::from(topic.0));
     }
@@ -433,7 +433,7 @@ impl Projections {
         }
     }
 
-    /// When [`Self::on_time`] has work.
+    /// When [`Self::on_time`] next has work. `None`: no deadline is set.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let Attention {
             changed, deadlines, ..
@@ -518,7 +518,7 @@ impl Projection {
         self.live
     }
 
-    /// The last step applied.
+    /// The seq of the last step that was applied.
     pub(super) const fn seq(&self) -> Seq {
         self.seq
     }
@@ -561,14 +561,14 @@ impl Projection {
         feed.into_iter().chain(self.expire_at).min()
     }
 
-    /// The last step applied, if the home does not know it yet. It counts as reported then.
+    /// The last step applied, if the home does not know it yet. The step counts as reported then.
     pub(super) fn unreported(&mut self) -> Option<Seq> {
         let news = self.reported < self.seq;
         self.reported = self.seq;
         news.then_some(self.seq)
     }
 
-    /// The slice's gaps, if the home does not know them yet. They count as reported then.
+    /// The slice's gaps, if the home does not know them yet. The gaps count as reported then.
     pub(super) fn unreported_gaps(&mut self) -> Option<Gaps> {
         let gaps = self.slice.as_ref()?.gaps();
         if self.reported_gaps == gaps {
@@ -670,9 +670,9 @@ impl Projection {
         }
     }
 
-    /// The tag of a collection. It covers the cut of its content, and the log starts, below which
-    /// nothing is shown. Gateway instances with the same cut agree. The leader epoch is part of it,
-    /// since a truncated log may have other records below the same offset.
+    /// The tag of a collection. The tag covers the cut of its content, and the log starts, below
+    /// which nothing is shown. Gateway instances with the same cut agree. The leader epoch is part
+    /// of the tag, since a truncated log may have other records below the same offset.
     pub(super) fn collection_etag(&self) -> Etag {
         let starts = self.slice.as_ref().map_or(&[][..], Slice::log_starts);
         let mut hasher = siphasher::sip::SipHasher24::new_with_keys(0, 1);
@@ -703,7 +703,7 @@ impl Deferred {
         }
     }
 
-    /// Tells the exchange that there will be no answer.
+    /// Notifies the exchange that there will be no answer.
     fn reject(self, out: &mut Outbox) {
         match self {
             Self::Scan(exchange, _) => out.to_edge(exchange, EdgeMessage::Scanned(None)),

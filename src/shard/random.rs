@@ -27,8 +27,9 @@ impl std::fmt::Debug for RandomKey {
 }
 
 /// A cryptographic generator (ChaCha20, RFC 8439): a client that sees some of its numbers can
-/// neither predict nor reconstruct the others. It keys hash tables whose keys come from clients,
-/// and names commands that came without a key. Jitter is cheaper with [`crate::model::FastRandom`].
+/// neither predict nor reconstruct the others. The generator keys hash tables whose keys come from
+/// clients, and names commands that came without a key. Jitter is cheaper with
+/// [`crate::model::FastRandom`].
 #[derive(Debug)]
 pub(super) struct SecureRandom(ChaCha20Rng);
 
@@ -45,14 +46,14 @@ impl SecureRandom {
     }
 
     /// The idempotency hash of a command that came without an idempotency key. No client may guess
-    /// it, as it stands for the key that only the sender knows.
+    /// the hash, because it replaces the key that only the sender knows.
     pub(super) fn idempotency_hash(&mut self) -> IdempotencyHash {
         let mut bytes = [0; 16];
         self.0.fill_bytes(&mut bytes);
         IdempotencyHash(bytes)
     }
 
-    /// A seed for a [`crate::model::FastRandom`]. Its numbers tell nothing about the secret ones.
+    /// A seed for a [`crate::model::FastRandom`]. Its numbers reveal nothing about the secret ones.
     pub(super) fn seed(&mut self) -> u64 {
         self.0.next_u64()
     }

@@ -81,7 +81,7 @@ impl Serving {
         }
     }
 
-    /// One turn, after its messages. Each phase handles what the shard tells itself.
+    /// One turn, after its messages. Each phase handles the messages that the shard sends itself.
     pub(super) fn turn<I: Io>(
         &mut self,
         sockets: &mut Vec<SocketEvent>,
@@ -98,7 +98,7 @@ impl Serving {
         self.turn_home(cx);
         self.write_to_brokers(cx);
         self.out.leave(cx.outputs);
-        // What this shard told itself may have made work for phases that were over.
+        // Messages of this shard to itself may have made work for phases that were over.
         cx.outputs.more |= more || self.has_work();
         cx.outputs.deadline = self.next_deadline();
     }
@@ -117,7 +117,7 @@ impl Serving {
                 (Level::Warn, text)
             }
         };
-        // All shards decide alike: one of them says so.
+        // All shards decide alike, so one of them logs the decision.
         if self.me == ShardId(0) {
             self.out.note(level, text);
         }
@@ -200,7 +200,7 @@ impl Serving {
         }
     }
 
-    /// Kafka: time passes, and what the brokers answered becomes steps and answers.
+    /// Kafka: deadlines, then what the brokers answered becomes steps and answers.
     fn turn_home<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
         self.home.turn(cx.now, &mut self.out);
         self.handle_own(cx);
@@ -269,7 +269,7 @@ impl Serving {
         }
     }
 
-    /// Handles one message, and what the shard tells itself because of it.
+    /// Handles one message, and the messages that the shard sends itself because of it.
     pub(super) fn on_message<I: Io>(
         &mut self,
         from: ShardId,
@@ -280,7 +280,7 @@ impl Serving {
         self.handle_own(cx);
     }
 
-    /// Handles what the shard tells itself.
+    /// Handles the messages that the shard sends itself.
     fn handle_own<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
         while let Some(message) = self.out.next_own() {
             self.dispatch(self.me, message, cx);

@@ -10,10 +10,10 @@ use super::io::ListenerId;
 use super::random::RandomKey;
 use super::totals::ClientTotals;
 
-/// What a shard is told when it is made; all else comes with its first snapshot.
+/// What a shard is made from. Everything else comes with its first snapshot.
 #[derive(Debug)]
 pub struct ShardSetup {
-    /// Its place.
+    /// The number of this shard in the process.
     pub me: ShardId,
     /// All its randomness: hash seeds, jitter, the idempotency hashes of commands without a key.
     pub key: RandomKey,
@@ -25,20 +25,19 @@ pub struct ShardSetup {
     pub totals: Arc<ClientTotals>,
 }
 
-/// What connections to one cluster need to be let in, read and ready: files are read before a
-/// shard is made.
+/// What connections to one cluster need, read and ready: files are read before a shard is made.
 #[derive(Clone, Debug)]
 pub struct ClusterSecurity {
-    /// `None`: plaintext.
+    /// How TLS connections are made. `None`: connections are plaintext.
     pub tls: Option<Connector>,
-    /// `None`: nobody is asked who we are.
+    /// How connections authenticate. `None`: without SASL.
     pub sasl: Option<Sasl>,
     /// For SASL's nonces; each shard's and each cluster's own.
     pub entropy: Entropy,
 }
 
 impl ClusterSecurity {
-    /// Plaintext, and nobody is asked.
+    /// Plaintext connections to the cluster, without authentication.
     #[must_use]
     pub const fn none() -> Self {
         let (tls, sasl, entropy) = (None, None, Entropy([0; 32]));

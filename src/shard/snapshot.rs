@@ -43,7 +43,7 @@ pub struct Snapshot {
 /// A command route. Its topics share a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandPlan {
-    /// The route's number.
+    /// The route's number, the same in every snapshot that has the route.
     pub id: RouteId,
     /// The topic that commands are produced to.
     pub commands: TopicId,
@@ -51,19 +51,19 @@ pub struct CommandPlan {
     pub replies: TopicId,
 }
 
-/// A query route.
+/// A query route: shows the newest records of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueryPlan {
-    /// The route's number.
+    /// The route's number, the same in every snapshot that has the route.
     pub id: RouteId,
     /// The topic whose newest records the route shows.
     pub topic: TopicId,
 }
 
-/// A stream route.
+/// A stream route: sends the records of a topic as events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamPlan {
-    /// The route's number.
+    /// The route's number, the same in every snapshot that has the route.
     pub id: RouteId,
     /// The topic whose records the route shows.
     pub topic: TopicId,
@@ -74,7 +74,7 @@ pub struct StreamPlan {
 /// How the shards share the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// The number of shards.
+    /// The number of shards in the process.
     pub shards: u16,
     /// The number of shards that only do the Kafka work, from shard 0 on. With 0, every shard does
     /// all kinds of work.

@@ -1,6 +1,6 @@
-//! The timer wheel of a shard's connections. It is coarse on purpose: a connection has at most a
-//! few entries, and arming costs a push. If a deadline moves later, its old entry fires early. The
-//! owner keeps the true deadline and arms the wheel again if that has not come yet.
+//! The timer wheel of a shard's connections. The wheel is coarse on purpose: a connection has at
+//! most a few entries, and arming costs a push. If a deadline moves later, its old entry fires
+//! early. The owner keeps the true deadline and arms the wheel again if that has not come yet.
 
 use crate::model::Instant;
 

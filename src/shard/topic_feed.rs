@@ -120,7 +120,7 @@ impl TopicFeed {
         self.feed.on_page(question, entries, next);
     }
 
-    /// Lets time pass, and sends what the feed needs.
+    /// Handles deadlines, and sends what the feed needs.
     pub(super) fn pump(&mut self, now: Instant, out: &mut Outbox) {
         self.feed.on_timeout(now);
         while let Some(need) = self.feed.next_need() {

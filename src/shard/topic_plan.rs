@@ -7,7 +7,7 @@ use crate::sse::{Encoding, Payload};
 /// What all routes ask of a topic. What one snapshot asks stays in the plans of all later ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPlan {
-    /// The topic's cluster.
+    /// The number of the cluster that has the topic.
     pub cluster: ClusterId,
     /// The topic's name in that cluster.
     pub name: TopicName,

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// Shared by the shards of one process.
 #[derive(Debug, Default)]
 pub struct ClientTotals {
-    /// Connections, including streams.
+    /// Open client connections, those with an event stream included.
     pub(super) connections: Total,
     /// Connections closed at once because `http.connections_max` was reached, since the start.
     refused: AtomicU64,
-    /// Event streams.
+    /// Open event streams, which also count as connections.
     pub(super) streams: Total,
     /// Bytes of partially received requests, and of requests pipelined behind a waiting one.
     pub(super) request_bytes: Total,
@@ -41,7 +41,7 @@ impl ClientTotals {
     }
 }
 
-/// One counter. It orders no other memory, so every access is relaxed.
+/// A counter that all shards share. No other memory is ordered by it, so every access is relaxed.
 #[derive(Debug, Default)]
 pub(super) struct Total(AtomicUsize);
 

@@ -54,7 +54,7 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         }
     }
 
-    /// Keeps a request until `condition` is met or `deadline` passes. Drops an earlier request of
+    /// Keeps a request until `condition` is met or `deadline` expires. Drops an earlier request of
     /// the waiter, which has no use for that answer any more.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         self.cancel(waiter)
     }
 
-    /// When [`Self::next_expired`] has work.
+    /// When [`Self::next_expired`] next has work. `None`: the queue is empty.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.by_deadline.first().map(|(deadline, _)| *deadline)
     }
@@ -249,8 +249,8 @@ mod tests {
         }
     }
 
-    /// A barrier waits for a cut: one offset per partition. It waits for one short partition at a
-    /// time, so that progress of another partition does not look at it.
+    /// A barrier waits for a cut: one offset per partition. The request waits for one short
+    /// partition at a time, so that progress of another partition does not look at it.
     #[test]
     fn a_cut_is_waited_for_partition_by_partition() {
         let short = |target: &BTreeMap<u32, u64>, cut: &BTreeMap<u32, u64>| {

@@ -85,7 +85,7 @@ impl Edge {
     }
 
     /// Closes the exchange of a request that waits, and takes out its connection. `None` if the
-    /// client is gone.
+    /// client has disconnected.
     fn take_waiting(&mut self, exchange: ExchangeId) -> Option<(Box<Http1>, OpenRequest)> {
         let mut request = self.exchanges.close_request(exchange)?;
         let http1 = self.connections.take(request.connection)?;
@@ -198,7 +198,7 @@ impl Edge {
         }
         match page.filter(|page| !page.incomplete) {
             Some(page) => self.write_page(http1, page, cx),
-            // The array began already: only a cut connection can say that it is not whole.
+            // The array has begun, so only a cut connection shows that it is incomplete.
             None => self.close(http1, CloseReason::Refused, cx),
         }
     }

@@ -90,7 +90,7 @@ impl Body {
         }
     }
 
-    /// Sends the owed bytes.
+    /// Sends the owed bytes, then ciphertext that waits, as far as the socket takes them.
     pub(super) fn flush(&mut self, socket: SocketId, io: &mut impl Io) -> Progress {
         let waiting = self.transport.waiting();
         let mut sent = 0;

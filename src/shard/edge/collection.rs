@@ -34,9 +34,9 @@ pub(super) struct Collection {
 /// The result of writing a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// More pages follow.
+    /// The page is written, and more pages follow.
     More,
-    /// The array is complete.
+    /// The last page is written: the array is complete.
     All,
     /// A value of the page is not in memory: the array can't be completed.
     Broken,
@@ -88,7 +88,7 @@ impl Collection {
         out.to_projection(self.shard, self.topic, scan);
     }
 
-    /// Withdraws the question for a page: nobody waits for it any more.
+    /// Withdraws the question for a page that no client waits for any more.
     pub(super) fn cancel(&self, exchange: ExchangeId, out: &mut Outbox) {
         if self.asked {
             let cancel = ProjectionMessage::Cancel(exchange);
@@ -112,7 +112,7 @@ impl Collection {
     }
 
     /// Whether to send a byte that finds out if the client still reads: once, while a page is
-    /// awaited. Whitespace may stand between any two tokens of JSON (RFC 8259 2).
+    /// awaited. RFC 8259 2 allows whitespace between any two tokens of JSON.
     pub(super) const fn probe(&mut self) -> Option<&'static [u8]> {
         if !self.asked || std::mem::replace(&mut self.probed, true) {
             return None;
@@ -129,7 +129,7 @@ impl Collection {
                     self.any = true;
                     piece.extend_from_slice(value);
                 }
-                // A value that is not JSON is left out. It was counted when it was cached.
+                // Skip a value that is not JSON. It was counted when it was cached.
                 Value::Held(_) | Value::Tombstone(_) => {}
                 Value::Unheld(_) => return Written::Broken,
             }

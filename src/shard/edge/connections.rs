@@ -123,7 +123,8 @@ impl Connections {
         self.count_open(metrics);
     }
 
-    /// Takes an HTTP/1.1 connection out of its slot, to work on it. It is put back or closed.
+    /// Takes an HTTP/1.1 connection out of its slot, to work on it. The caller puts it back or
+    /// closes it.
     pub(super) fn take(&mut self, socket: SocketId) -> Option<Box<Http1>> {
         let slot = self.slot(socket)?;
         match std::mem::take(&mut slot.connection) {
@@ -289,7 +290,7 @@ impl Connections {
         None
     }
 
-    /// When [`Self::expire`] has work.
+    /// When [`Self::expire`] next has work. `None`: no timer is armed.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.wheel.next_deadline()
     }

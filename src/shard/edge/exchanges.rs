@@ -2,8 +2,8 @@
 //! pieces, and event streams. A request that is answered in the turn it arrives in has no exchange.
 //!
 //! Other shards know an exchange by its [`ExchangeId`] and answer to it. A slot that is used again
-//! has another generation, so an answer that comes late finds nobody. An exchange knows its
-//! connection; nothing here assumes that a connection has one exchange only.
+//! has another generation, so a late answer is dropped. An exchange knows its connection. Nothing
+//! here assumes that a connection has one exchange only.
 
 use crate::http::{IfNoneMatch, ResponseContext};
 use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId};
@@ -33,15 +33,15 @@ pub(super) enum Wants {
     Record {
         /// The shard that owns the key.
         owner: ShardId,
-        /// `If-None-Match` of the request.
+        /// The request's `If-None-Match`, for a 304 if it matches.
         condition: Option<Box<IfNoneMatch>>,
     },
-    /// Pages of a collection.
+    /// Pages of a collection, one slice after another.
     Pages(Box<Collection>),
 }
 
-/// A slot. Small, because an idle stream has one: what a stream is lies with its connection, and a
-/// request lies in a table of its own.
+/// A slot. Small, because an idle stream has one: the stream's state is with its connection, and a
+/// request is in a table of its own.
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(exchanges.stream(second), Some(CONNECTION));
     }
 
-    /// HTTP/2 will need it.
+    /// HTTP/2 will need several exchanges per connection.
     #[test]
     fn a_connection_may_have_many() {
         let mut exchanges = Exchanges::new(ShardId(1));

@@ -64,7 +64,7 @@ pub(super) struct HandlerContext<'a> {
     pub(super) metrics: &'a mut ShardMetrics,
 }
 
-/// One request and where it came from.
+/// A request and the connection it came from.
 #[derive(Clone, Copy)]
 struct Asked<'r, 'b, 'p> {
     request: &'r Request<'b>,
@@ -73,7 +73,7 @@ struct Asked<'r, 'b, 'p> {
     context: ResponseContext,
 }
 
-/// A response that is written, or a request that goes on.
+/// A response that is written, or a request that is still pending.
 enum Outcome {
     Responded(Responded),
     Pending(Handled),
@@ -166,10 +166,10 @@ impl Site {
         Ok(Outcome::Pending(Handled::Wait(exchange, grace(deadline))))
     }
 
-    /// Refuses a request whose client waits for `100 Continue`, if its head is enough to refuse it:
-    /// the body of a request that will be refused is not asked for (RFC 9110 10.1.1). The response
-    /// ends the connection, since the client may send the body anyway. Returns false if the body is
-    /// welcome.
+    /// Refuses a request of a client that waits for `100 Continue`, if the head is enough to refuse
+    /// it: the body of a request that will be refused is not asked for (RFC 9110 10.1.1). The
+    /// response ends the connection, since the client may send the body anyway. Returns false if
+    /// the body is welcome.
     pub(super) fn refuse_expecting(
         &self,
         request: &Request<'_>,

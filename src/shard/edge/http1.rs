@@ -99,7 +99,7 @@ impl Http1 {
         self.deadline
     }
 
-    /// The open exchange, if there is one.
+    /// The open exchange, if any.
     pub(super) const fn exchange(&self) -> Option<ExchangeId> {
         self.exchange
     }
@@ -242,7 +242,7 @@ impl Http1 {
     }
 
     /// Sends `bytes` after what waits already, and keeps what is not taken. Returns false if the
-    /// connection is gone.
+    /// connection is broken.
     pub(super) fn send(&mut self, mut bytes: &[u8], io: &mut impl Io) -> bool {
         if bytes.is_empty() {
             return true;

@@ -87,7 +87,7 @@ impl Edge {
         self.connections.http1()
     }
 
-    /// Open event streams.
+    /// The number of open event streams.
     pub(in crate::shard) const fn streams(&self) -> usize {
         self.connections.streams()
     }
@@ -102,7 +102,7 @@ impl Edge {
         (&mut self.streams, clients)
     }
 
-    /// A client connected.
+    /// A client connected. Adds its connection, or closes the socket at `http.connections_max`.
     pub(in crate::shard) fn on_accepted<I: Io>(
         &mut self,
         socket: SocketId,
@@ -246,7 +246,7 @@ impl Edge {
         streams.on_time(&mut clients, cx);
     }
 
-    /// When [`Self::on_time`] has work.
+    /// When [`Self::on_time`] next has work. `None`: no deadline is set.
     pub(in crate::shard) fn next_deadline(&self) -> Option<Instant> {
         let streams = self.streams.next_deadline();
         self.connections

@@ -89,8 +89,8 @@ mod tests {
     ];
 
     /// Every phase × event. An event that is not listed for a phase cannot happen in it. Every
-    /// phase ends when the socket breaks or a timeout passes; that frees the connection and has no
-    /// row.
+    /// phase also ends when the socket breaks or a timeout expires. That frees the connection and
+    /// has no row.
     #[test]
     fn transitions() {
         let mut table = String::new();

@@ -104,7 +104,7 @@ impl Responder {
         framed.end(&mut self.out);
     }
 
-    /// Appends an interim response.
+    /// Appends an interim response (1xx) exactly as given.
     pub(super) fn interim(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }

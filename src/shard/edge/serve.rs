@@ -127,7 +127,7 @@ impl Edge {
         match ended {
             _ if gone => return self.close(http1, CloseReason::Client, cx),
             None => {}
-            // A client may say no more and still read: it gets what it asked for.
+            // A client that sends no more may still read: it gets what it asked for.
             Some(None) if http1.is_sending() => {
                 http1.on_client_end();
                 progress = Progress::Stop;
@@ -244,7 +244,7 @@ impl Edge {
         }
     }
 
-    /// Sends what was written in this client's turn. Returns false if the client is gone.
+    /// Sends what was written in this client's turn. Returns false if the connection is broken.
     fn send_responses<I: Io>(&mut self, http1: &mut Http1, cx: &mut EdgeContext<'_, I>) -> bool {
         let out = self.responder.take();
         cx.metrics.general.sent_bytes.add(out.len() as u64);
@@ -279,8 +279,7 @@ impl Edge {
         self.connections.count(&mut http1);
         let totals = self.connections.totals();
         if http1.has_started_request() && totals.request_bytes.get() > settings.bodies_bytes_max {
-            // This client is the one that asks for more memory than there is for partially received
-            // requests.
+            // This client asks for more memory than is left for partially received requests.
             return self.turn_away(http1, &Failure::Overloaded.into(), cx);
         }
         if http1.backlog() > 0 && totals.response_bytes.get() > settings.responses_bytes_max {

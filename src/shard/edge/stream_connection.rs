@@ -25,7 +25,7 @@ pub(super) struct StreamConnection {
     full_since: Option<Instant>,
 }
 
-/// One event stream, beside what its feed keeps.
+/// One event stream, except for the state that its feed keeps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stream {
     pub(super) exchange: ExchangeId,

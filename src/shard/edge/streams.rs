@@ -28,7 +28,7 @@ type Ending = (StreamEnd, CloseReason);
 /// The streams of one shard. The state of each is with its connection.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// Streams opened so far.
+    /// Streams opened so far, which numbers them by arrival (wraps around).
     opened: u32,
     /// The head of the last chunk that was sent. A record's chunk has the same head in every
     /// stream.
@@ -54,8 +54,8 @@ impl Streams {
         }
     }
 
-    /// Milliseconds after which a client that is sent away should reconnect: spread, so that the
-    /// clients do not come together.
+    /// The delay in milliseconds after which a refused client should reconnect. Random, so that the
+    /// clients do not all reconnect at once.
     pub(super) fn retry_later(&mut self, settings: &Settings) -> u64 {
         let base = settings.retry.as_millis() as u64;
         base + self.jitter.below(base.max(1))
@@ -98,7 +98,8 @@ impl Streams {
             connections.arm(socket, at);
         }
         cx.metrics.streams[plan.id.index()].open.up();
-        // Readiness is edge-like: only a socket that was read to its end is heard of again.
+        // Readiness is edge-triggered: no event reports a socket again that was not read to its
+        // end.
         self.on_readable(socket, clients, cx);
     }
 
@@ -117,7 +118,7 @@ impl Streams {
             while let Some(exchange) = feed_of(cx, topic).and_then(Feed::next_pending) {
                 self.deliver_to(exchange, topic, clients, cx);
                 if cx.io.spent(Part::Deliver) {
-                    // The next turn begins with the next topic, also where this one has more.
+                    // The next turn begins with the next topic, even if this one has more.
                     cx.projections.still_pending(topic);
                     return true;
                 }
@@ -270,7 +271,7 @@ impl Streams {
         }
     }
 
-    /// When [`Self::on_time`] has work.
+    /// When [`Self::on_time`] next has work. `None`: the drain ends no stream.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.drain.front().map(|(moment, _)| *moment)
     }
@@ -293,9 +294,9 @@ impl Streams {
         }
     }
 
-    /// Ends a stream in an orderly way. Its feed releases it. It is closed once the socket has
-    /// taken the bytes that wait and the end of the body, or has taken nothing for the write
-    /// timeout. A client that reads the end knows that no event was cut.
+    /// Ends a stream in an orderly way. Its feed releases the stream. The connection is closed once
+    /// the socket has taken the bytes that wait and the end of the body, or has taken nothing for
+    /// the write timeout. A client that reads the end knows that no event was cut.
     pub(super) fn finish<I: Io>(
         &mut self,
         socket: SocketId,

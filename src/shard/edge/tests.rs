@@ -58,7 +58,7 @@ struct Pipe {
     output: Vec<u8>,
     /// The client has ended its side.
     ended: bool,
-    /// The connection is broken.
+    /// Whether the connection is broken, so that the shard can't write to it.
     gone: bool,
 }
 
@@ -115,7 +115,7 @@ struct World {
 }
 
 impl World {
-    /// A shard with live, empty topics. Of `events` five records are gone by.
+    /// A shard with live, empty topics. The first five records of `events` have expired.
     fn new() -> Self {
         let file = ConfigFile {
             name: "gateway.toml".into(),
@@ -198,7 +198,7 @@ impl World {
         self.turn(messages.into(), Vec::new());
     }
 
-    /// One turn. Returns what leaves for other shards.
+    /// One turn. Returns the messages to other shards.
     fn turn(
         &mut self,
         messages: Vec<(ShardId, Message)>,
@@ -242,7 +242,7 @@ impl World {
         (socket, self.turn(Vec::new(), Vec::new()))
     }
 
-    /// The client disconnects.
+    /// The client disconnects, and the shard closes the socket at once.
     fn disconnect(&mut self, socket: SocketId) -> Vec<(ShardId, Message)> {
         let pipe = self.pipes.pipes.get_mut(&socket).expect("it connected");
         pipe.gone = true;
@@ -251,7 +251,7 @@ impl World {
         messages
     }
 
-    /// An answer to an exchange that is closed reaches nobody.
+    /// An answer to a closed exchange is dropped.
     fn is_ignored(&mut self, exchange: ExchangeId, answer: EdgeMessage, socket: SocketId) {
         let written = self.pipes.pipes[&socket].output.len();
         let messages = self.turn(vec![(OTHER, Message::Edge(exchange, answer))], Vec::new());

@@ -10,19 +10,19 @@ use crate::tls::Session;
 /// Plain TCP, or TLS over it.
 #[derive(Debug)]
 pub(super) enum Transport {
-    /// Bytes are sent unchanged.
+    /// Plain TCP: the socket gets the bytes unchanged.
     Plain,
     /// Bytes are encrypted into a bounded buffer first.
     Tls(Box<Session>),
 }
 
-/// The result of [`Transport::send`].
+/// What [`Transport::send`] did with the offered bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// How many bytes were taken. If fewer than offered, the socket is full, and `Writable`
     /// follows.
     Bytes(usize),
-    /// The connection is broken.
+    /// The connection is broken: nothing can be sent any more.
     Gone,
 }
 
@@ -89,8 +89,8 @@ impl Transport {
         }
     }
 
-    /// Ciphertext bytes that the socket has taken so far. It may take some although there is no
-    /// room for plaintext. Always 0 for a plain transport.
+    /// Ciphertext bytes that the socket has taken so far. The socket may take some although there
+    /// is no room for plaintext. Always 0 for a plain transport.
     pub(super) fn ciphertext_sent(&self) -> u64 {
         match self {
             Self::Plain => 0,

@@ -7,7 +7,7 @@ use crate::metrics::{
     BrokerMetrics, BrokerStatus, Histogram, KafkaApi, KafkaFailure, KafkaMetrics,
 };
 
-/// Sums since the start.
+/// Counts for metrics since the shard's start: in total and by broker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counted {
     pub(super) kafka: KafkaMetrics,

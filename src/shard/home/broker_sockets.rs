@@ -32,7 +32,7 @@ struct BrokerSocket {
     tls: Option<Tls>,
 }
 
-/// TLS of one connection.
+/// The TLS session of one connection.
 #[derive(Debug)]
 struct Tls {
     session: Box<Session>,
@@ -45,7 +45,7 @@ enum Fate {
     Stands,
     /// The broker closed it, or it failed.
     Ended,
-    /// TLS failed.
+    /// The TLS session failed with this error.
     Failed(TlsError),
 }
 
@@ -88,7 +88,7 @@ impl BrokerSockets {
         self.open.iter().any(|link| link.socket == socket)
     }
 
-    /// A socket is connected.
+    /// A socket is connected. Starts TLS, or reports the connection to the client.
     pub(in crate::shard) fn on_opened<I: Io, M, C>(
         &mut self,
         ticket: OpenTicket,
@@ -99,7 +99,7 @@ impl BrokerSockets {
     ) {
         let id = LinkId(ticket.0 as u32);
         let Some(host) = client.host(id) else {
-            // The client gave it up before there was a socket to close.
+            // The client abandoned the connection before there was a socket to close.
             return outputs.close.push(socket);
         };
         let tls = match &self.tls {
@@ -140,7 +140,7 @@ impl BrokerSockets {
         client.on_open_failed(LinkId(ticket.0 as u32), error, now);
     }
 
-    /// A broker sent something.
+    /// A broker's socket may have bytes, which [`Self::read`] reads later.
     pub(in crate::shard) fn on_readable(&mut self, socket: SocketId) {
         if let Some(link) = self.open.iter_mut().find(|link| link.socket == socket) {
             link.readable = true;
@@ -160,7 +160,7 @@ impl BrokerSockets {
         let mut reads = 0;
         self.open.retain_mut(|link| {
             for _ in 0..READS_A_TURN_MAX {
-                // One read at least, or the clusters before this one could starve it.
+                // Read at least once, or the clusters before this one could starve it.
                 if !link.readable || reads > 0 && io.spent(Part::BrokerReads) {
                     break;
                 }
@@ -235,7 +235,7 @@ impl BrokerSockets {
 }
 
 impl BrokerSocket {
-    /// Reads once.
+    /// Reads the socket once, and hands the plaintext to the client.
     fn read(
         &mut self,
         client: &mut Client,

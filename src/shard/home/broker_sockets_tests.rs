@@ -19,7 +19,7 @@ const NOW: Now = Now {
     wall: UnixMillis(1_800_000_000_000),
 };
 
-/// One socket.
+/// A socket in memory, which takes a little at a time.
 #[derive(Default)]
 struct Pipe {
     to_us: VecDeque<u8>,
@@ -103,7 +103,7 @@ fn ground(host: &str, certified: &str) -> Ground {
 }
 
 impl Ground {
-    /// The socket is asked for, and there.
+    /// The client asks for the socket, and the connection is established.
     fn open(&mut self) {
         self.pump();
         let [open] = &self.outputs.open[..] else {
@@ -120,7 +120,7 @@ impl Ground {
             .pump(&mut self.client, &mut self.pipe, NOW, &mut self.outputs);
     }
 
-    /// Moves bytes until nothing moves; gives what the broker was told.
+    /// Moves bytes until nothing moves. Returns what the broker received.
     fn settle(&mut self) -> Vec<u8> {
         let mut told = Vec::new();
         for _ in 0..10_000 {

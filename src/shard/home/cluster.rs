@@ -1,4 +1,4 @@
-//! One cluster at a home shard: its client, the client's sockets and the health of its brokers. The
+//! A cluster at a home shard: its client, the client's sockets and the health of its brokers. The
 //! failure of one cluster does not affect another.
 
 use crate::config::PENDING_PRODUCE_BYTES_MAX;

@@ -89,7 +89,7 @@ impl Home {
         }
     }
 
-    /// The answer, if there is one already. Otherwise the exchange waits.
+    /// The answer, if it is known at once. Otherwise the exchange waits.
     fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
         let (Some(to), Some(replies)) = (self.at(request.topic), self.at(request.replies)) else {
             debug_assert!(false, "linked topics share their home");
@@ -202,7 +202,7 @@ impl Home {
         }
     }
 
-    /// Applies what a record's outcome says about its topic. If a broker refused the record,
+    /// Applies what a record's outcome shows about its topic. If a broker refused the record,
     /// returns the answer for the waiters.
     fn on_written(
         &mut self,

@@ -226,7 +226,7 @@ impl Commands {
         ))
     }
 
-    /// Updates the topic's metrics.
+    /// Updates the replies topic's metrics from the table.
     pub(super) fn count(&self, now: Now, topic: &mut TopicMetrics) {
         let (counts, stats) = (self.table.counts(), self.table.replies.stats());
         topic.reply_index_entries.set(stats.entries as u64);
@@ -269,7 +269,7 @@ impl Commands {
         self.table.replies.expire(now.wall)
     }
 
-    /// When [`Self::on_time`] has work.
+    /// When [`Self::on_time`] next has work. `None`: no deadline is set.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let lookups = self.lookups.next_deadline();
         self.table
@@ -291,7 +291,7 @@ impl Commands {
         self.table.replies.stats().entry_bytes
     }
 
-    /// Commands without a reply.
+    /// The number of commands in flight.
     pub(super) fn open(&self) -> usize {
         self.table.open.stats().entries
     }

@@ -37,7 +37,7 @@ pub(super) fn log(line: Option<Line>, out: &mut Outbox) {
     }
 }
 
-/// Says something to the operator.
+/// Logs a line for the operator.
 pub(super) fn note(out: &mut Outbox, level: Level, text: String) {
     out.note(level, text);
 }

@@ -1,7 +1,7 @@
 //! What makes the projections of a topic incomplete: undecodable ranges of its log, and full
-//! slices. Neither passes by itself, and neither may look like a healthy cache. This module
-//! produces what `/readyz`, the log and the metrics report about it, and decides when a full cache
-//! is loaded again.
+//! slices. Neither ends by itself, and neither may look like a healthy cache. This module produces
+//! what `/readyz`, the log and the metrics report about it, and decides when a full cache is loaded
+//! again.
 //!
 //! The answers to clients are decided at the slices: each slice knows the undecodable ranges from
 //! the steps that it applies, and what it had no room for.
@@ -27,8 +27,8 @@ const _: () = {
 /// If a cache fills up again within this time of the last WARN, no further WARN is logged. Values
 /// that come and go around the limit must not fill the log.
 pub(super) const TOLD_FOR: Duration = Duration::from_secs(60);
-/// The wait between two attempts to read again what had no room. It doubles, because values that
-/// come and go around the limit must not cause endless reads of the log.
+/// The wait between two attempts to read again what had no room. The wait doubles, because values
+/// that come and go around the limit must not cause endless reads of the log.
 const REFILL_WAIT_MIN: Duration = Duration::from_secs(60);
 const REFILL_WAIT_MAX: Duration = Duration::from_secs(3600);
 
@@ -170,7 +170,7 @@ impl Degraded {
         }
     }
 
-    /// The undecodable ranges and what to do, if there are any.
+    /// The undecodable ranges and what to do. `None` if there are none.
     pub(super) fn describe_ranges(&self, replies: bool) -> Option<String> {
         if self.undecodable.is_empty() {
             return None;

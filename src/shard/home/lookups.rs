@@ -147,12 +147,12 @@ impl Lookups {
         }
     }
 
-    /// When [`Self::on_time`] has work.
+    /// When [`Self::on_time`] next has work. `None`: no exchange waits.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.waiting.next_deadline()
     }
 
-    /// The topic is another log now, in which these offsets mean nothing.
+    /// The topic is another log now, so the offsets of all lookups are void.
     pub(super) fn clear(&mut self, client: &mut Client, out: &mut Outbox) {
         let all = ReadId(0)..=ReadId(u32::MAX);
         while let Some(exchange) = self.waiting.next_met(&all) {

@@ -1,6 +1,6 @@
 //! What a home shard does for its topics: reads them on the client's connections, gives them their
-//! order, decides their routes' commands, and answers for their readiness. Everything about one
-//! topic happens here and nowhere else, so nothing needs a lock or a second opinion.
+//! order, decides their routes' commands, and reports their readiness. Everything about one topic
+//! happens here and nowhere else, so nothing needs a lock or a second opinion.
 
 mod broker_counts;
 mod broker_sockets;
@@ -43,12 +43,13 @@ use context::{HomeContext, log};
 use topic::Topic;
 use topics::Topics;
 
-/// The home side of a shard: a client for each cluster. Shard 0's keep the clusters' directories
-/// for all; another's has nothing to do where no topic of the cluster is at home.
+/// The home side of a shard: a client for each cluster. Shard 0's clients keep the clusters'
+/// directories for all shards. On another shard, a client is idle unless a topic of its cluster is
+/// at home there.
 #[derive(Debug)]
 pub(super) struct Home {
     snapshot: Arc<Snapshot>,
-    /// By [`ClusterId`].
+    /// One entry per cluster, indexed by [`ClusterId`].
     clusters: Vec<Cluster>,
     /// The topics at home here.
     topics: Topics,
@@ -59,7 +60,7 @@ pub(super) struct Home {
     unpacked_last: usize,
     /// The process is stopping: no further command is opened.
     draining: bool,
-    /// Scratch.
+    /// Reused buffer for the exchanges past their deadline.
     expired: Vec<Expired<ExchangeId>>,
     counted: broker_counts::Counted,
 }
@@ -122,7 +123,7 @@ impl Home {
         &mut self.clusters[usize::from(index.0)]
     }
 
-    /// Lets time pass, and handles all that the client has to tell.
+    /// Handles deadlines, and all events of the clusters' clients.
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
         for index in (0..self.clusters.len()).map(|at| ClusterId(at as u8)) {
             self.cluster(index).client.on_time(now);
@@ -341,8 +342,8 @@ impl Home {
                 let Some(at) = self.at(topic) else {
                     return;
                 };
-                // What was said of an earlier incarnation means nothing for this one. The streams
-                // that said it have been closed, or will be.
+                // A report about an earlier incarnation means nothing for this one. The streams
+                // that sent it have been closed, or will be.
                 if self.topics[at].incarnation == incarnation {
                     self.on_topic_message(at, from, message, now, out);
                 }
@@ -416,14 +417,14 @@ impl Home {
             .chain(keyless)
     }
 
-    /// How the topics at home here stand.
+    /// The state of the topics at home here, for `/status`.
     pub(super) fn topics(&self) -> impl Iterator<Item = TopicStatus> + '_ {
         self.topics
             .iter()
             .filter_map(|topic| topic.status(&self.snapshot))
     }
 
-    /// How the brokers stand.
+    /// The state of the brokers, for `/status`.
     pub(super) fn brokers(&self) -> Vec<BrokerStatus> {
         self.counted.status()
     }

@@ -1,6 +1,6 @@
 //! The one order of a topic, made at its home. Records that a read brought wait until they are
-//! ordered in steps of bounded size: each step gets the next `seq`, the cut it leads to and, once
-//! the topic is live, its events in every encoding. What crosses is an `Arc<Step>`.
+//! ordered in steps of bounded size. Each step gets the next `seq`, the cut it leads to and, once
+//! the topic is live, its events in every encoding. Shards receive it as an `Arc<Step>`.
 //!
 //! Three things are bounded: a step; the window, which only the home trims (each step names
 //! the oldest one kept); and the memory of steps in flight, from ordering until the last shard has

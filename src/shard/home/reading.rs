@@ -12,7 +12,7 @@ use super::partitions::log_start;
 use super::topic::Topic;
 use crate::shard::message::{Level, ProjectionMessage};
 
-/// How long the ids of a quiet topic may stay as old as they are.
+/// How long a quiet topic may go without a step that moves the time of its ids.
 const QUIET: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Topic {
@@ -133,8 +133,9 @@ impl Topic {
         }
     }
 
-    /// Whether the log no longer has what was ordered. Either a read found its place gone, or a
-    /// catch-up read met a newer epoch below the order's end than the order has there.
+    /// Whether the log no longer has what was ordered. Either the log no longer reaches the
+    /// position of a read, or a catch-up read met a newer epoch below the order's end than the
+    /// order has there.
     fn was_cut_back(&self, event: &Event) -> bool {
         match event {
             Event::Truncated { .. } => true,

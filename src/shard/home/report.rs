@@ -33,7 +33,7 @@ impl Topic {
         })
     }
 
-    /// Updates the topic's gauges.
+    /// Updates the topic's gauges in the shard's metrics.
     pub(super) fn count(
         &self,
         snapshot: &Snapshot,

@@ -59,7 +59,7 @@ struct World {
 }
 
 impl World {
-    /// Every topic has one partition, which nobody has connected to yet.
+    /// Every topic has one partition, and no client has connected to it yet.
     fn new() -> Self {
         Self::showing("", Some((false, 7 * DAY)))
     }
@@ -240,7 +240,7 @@ impl World {
             .on_message(ShardId(0), message, self.now, &mut self.out);
     }
 
-    /// Who was answered, and how.
+    /// The requests that were answered, and each answer.
     fn answers(&mut self) -> Vec<(u32, Result<Arc<crate::command::Reply>, Refused>)> {
         let answer = |(_, message)| match message {
             Message::Edge(exchange, EdgeMessage::Answer(Answer::Reply { reply, .. })) => {
@@ -255,7 +255,7 @@ impl World {
     }
 }
 
-/// None.
+/// Plaintext without SASL, since no broker exists here.
 const fn security() -> ClusterSecurity {
     ClusterSecurity {
         tls: None,
@@ -279,7 +279,7 @@ fn question(request: u32) -> crate::sse::StreamQuestion {
     }
 }
 
-/// The broker is away, so the record was never sent: both may try again at once.
+/// The broker is unavailable, so the record was never sent: both commands may be retried at once.
 #[test]
 fn all_who_wait_for_one_unsent_command_are_told_the_same() {
     let mut world = World::new();
@@ -301,7 +301,7 @@ fn all_who_wait_for_one_unsent_command_are_told_the_same() {
     assert_eq!(world.home.open_commands(), 0);
 }
 
-/// One who waits on keeps the record on its way: for the other it is unknown what becomes of it.
+/// A record is withdrawn only with its last exchange. So the exchange that expires first gets 504.
 #[test]
 fn a_command_that_somebody_waits_for_is_not_taken_back() {
     let mut world = World::new();
@@ -407,7 +407,7 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
             };
             world.home.on_message(ShardId(0), message, now, out);
         }
-        world.catch_up(Duration::from_secs(10)); // Nobody waits for leaders so long.
+        world.catch_up(Duration::from_secs(10)); // No client waits for leaders that long.
         let (mut joined, mut checked) = (0, 0);
         for (_, message) in world.out.drain() {
             let Message::Projection(_, ProjectionMessage::Feed(message)) = message else {

@@ -42,7 +42,7 @@ pub(super) struct Topic {
     pub(super) parts: Partitions,
     pub(super) live: bool,
     pub(super) paused: bool,
-    /// When the last step was made; a quiet topic says the time now and then.
+    /// When the last step was made. A quiet topic makes a step for its time now and then.
     pub(super) last_step: Instant,
     pub(super) history: History,
     pub(super) counts: Counts,
@@ -97,7 +97,7 @@ impl Topic {
         self.view.as_ref().is_some_and(|view| cached(plan, view))
     }
 
-    /// Whether its users can be served.
+    /// Whether the topic's routes can be served.
     pub(super) const fn is_live(&self) -> bool {
         self.live
     }
@@ -139,8 +139,8 @@ impl Topic {
         for line in self.health.on_view(plan, &view, !same_id, cx.now.mono) {
             self.log(Some(line), snapshot, cx.out);
         }
-        // What is kept of a topic depends on its cleanup.policy: another policy loads it anew. A
-        // topic that can't be served any more ends what it serves.
+        // What is kept of a topic depends on its cleanup.policy, so another policy loads the topic
+        // again. A topic that can't be served any more ends what it serves.
         let same_policy = before.is_some_and(|known| compacted(&known) == compacted(&view));
         let outgrown = !was_misconfigured && self.health.is_misconfigured();
         let same_log = same_id && (same_policy && !outgrown || !plan.is_shared());
@@ -196,8 +196,8 @@ impl Topic {
     }
 
     /// Loads the topic again, because its log lost its end to an unclean election. State that was
-    /// built from the lost records can't be told from the rest. Each stream resumes with its id,
-    /// which says what it holds of the lost branch.
+    /// built from the lost records can't be separated from the rest. Each stream resumes with its
+    /// id, which says what it holds of the lost branch.
     pub(super) fn start_over(&mut self, cx: &mut HomeContext<'_>) {
         let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
         let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
@@ -294,7 +294,7 @@ impl Topic {
     /// The cluster does not show it, or no longer.
     pub(super) fn on_missing(&mut self, reason: MissingReason, cx: &mut HomeContext<'_>) {
         // A broker that has just started may not know the topic yet. Keep what was read: if the
-        // topic comes back as another log, its id shows that.
+        // topic reappears as another log, its id shows that.
         let line = self.health.on_missing(reason);
         self.log(Some(line), cx.snapshot, cx.out);
     }
@@ -422,7 +422,7 @@ impl Topic {
         commands.is_some_and(|it| it.on_time(now, expired, client, out))
     }
 
-    /// When [`Self::on_time`] has work.
+    /// When [`Self::on_time`] next has work. `None`: no deadline is set.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
         let health = self.health.next_check();

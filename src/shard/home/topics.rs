@@ -13,7 +13,7 @@ use super::topic::Topic;
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     all: Vec<Topic>,
-    /// By [`TopicId`]: the place.
+    /// The place of each topic in `all`, indexed by [`TopicId`].
     places: Vec<Option<usize>>,
     /// Topics whose deadline may have changed.
     changed: ActiveSet,

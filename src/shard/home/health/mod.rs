@@ -2,9 +2,9 @@
 //! the log and clients learn about it.
 //!
 //! [`ClusterHealth`] knows which brokers fail. [`TopicHealth`] knows whether a topic exists, fits
-//! its routes, is read without errors and is confirmed by brokers; its [`WriteHealth`] knows
-//! whether brokers accept what commands write. All of them are told what happens and return what to
-//! log; none sends a message or asks a broker.
+//! its routes, is read without errors and is confirmed by brokers. Its [`WriteHealth`] knows
+//! whether brokers accept what commands write. All of them receive events and return what to log.
+//! None sends a message or asks a broker.
 
 mod cluster;
 mod line;

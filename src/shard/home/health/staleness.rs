@@ -21,7 +21,7 @@ pub(super) struct Staleness {
 }
 
 impl Staleness {
-    /// Before anything is read.
+    /// The state before the first read, whose age counts from `now`.
     pub(super) const fn since(now: Instant) -> Self {
         Self {
             as_of: now,

@@ -54,7 +54,7 @@ mod tests {
             let now = Instant::from_nanos(second * 1_000_000_000);
             stalls.on_check(why.then(|| "no leader".into()), now)
         };
-        // An election passes.
+        // An election that ends in time is not logged.
         assert_eq!(
             (look(true, 1), look(true, 9), look(false, 12)),
             Default::default()

@@ -83,7 +83,7 @@ pub(in crate::shard::home) struct TopicReads<'a> {
 /// What is known of a topic elsewhere and belongs to its check.
 #[derive(Debug, Default)]
 pub(in crate::shard::home) struct Shortcomings {
-    /// What projections lack.
+    /// What projections lack, for the operator. `None` if they lack nothing.
     pub(in crate::shard::home) degraded: Option<String>,
     /// Why retries are recognized for a shorter time than configured.
     pub(in crate::shard::home) cut: Option<String>,
@@ -195,7 +195,7 @@ impl TopicHealth {
         self.check_at = self.check_at.min(at);
     }
 
-    /// When [`Self::poll`] has work.
+    /// When [`Self::poll`] next has work, unless an event comes before.
     pub(in crate::shard::home) const fn next_check(&self) -> Instant {
         self.check_at
     }
@@ -266,7 +266,7 @@ impl TopicHealth {
         self.partitions.iter().find_map(|it| it.denied)
     }
 
-    /// The problem that only an operator can end, if there is one.
+    /// The problem that only an operator can end, if any.
     fn blocked(&self, plan: &TopicPlan) -> Option<Blocked> {
         let missing = self.missing.map(|reason| match reason.denial() {
             Some(denial) => Blocked::Denied(Doing::Describe, denial),

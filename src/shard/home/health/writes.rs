@@ -1,6 +1,6 @@
 //! Whether brokers accept what commands write to a topic. A refusal that only an operator can end
-//! closes the topic's gate: commands are refused with the cause, and one command a minute is sent
-//! to find out whether the cause has ended. A refusal that passes by itself is reported while it
+//! closes the topic's gate. Then commands are refused with the cause, and one command a minute is
+//! sent to find out whether the cause has ended. A refusal that ends by itself is reported while it
 //! lasts.
 
 use std::time::Duration;
@@ -15,29 +15,29 @@ use super::line::Line;
 /// How often a command may be sent through a closed gate. Rarely, since each failed try fails a
 /// client's command. Also how long an error is reported that no command has met again.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
-/// The shortest time between log lines about single records and passing errors of one topic.
+/// The shortest time between log lines about single records and temporary errors of one topic.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// The most partitions without a leader that a check names.
 const NAMED_MAX: usize = 8;
 
 const _: () = {
-    // A client that obeys `Retry-After` comes back when the next try is due.
+    // A client that obeys `Retry-After` retries when the next try is due.
     assert!(PROBE_EVERY.as_secs() == Refused::DENIED_RETRY_AFTER as u64);
 };
 
 /// The state of writes to a topic.
 #[derive(Debug, Default)]
 pub(in crate::shard::home) struct WriteHealth {
-    /// For all commands.
+    /// The gate of all commands to the topic.
     all: Gate,
-    /// For commands whose records have no key.
+    /// The second gate, for commands whose records have no key.
     keyless: Gate,
-    /// The last error that passes by itself or is unknown.
+    /// The last error that ends by itself or is unknown.
     failing: Option<Failing>,
     noted: Option<Instant>,
 }
 
-/// Closed while brokers refuse every command.
+/// A gate is closed while brokers refuse every command that goes through it.
 #[derive(Debug, Default)]
 struct Gate {
     closed: Option<Closed>,
@@ -134,9 +134,9 @@ impl WriteHealth {
         )
     }
 
-    /// Metadata says whether the gateway may write to the topic. It is no older than the response
-    /// that closed the gate, because that response made the view stale and only changes arrive
-    /// here.
+    /// Metadata reports whether the gateway may write to the topic. This is no older than the
+    /// response that closed the gate, because that response made the view stale and only changes
+    /// arrive here.
     pub(in crate::shard::home) fn on_right(
         &mut self,
         writable: Option<bool>,
@@ -164,7 +164,7 @@ impl WriteHealth {
         }
     }
 
-    /// The topic's config says whether records without a key are accepted, if it can be read.
+    /// The topic's config shows whether records without a key are accepted, if it can be read.
     pub(in crate::shard::home) fn on_config(
         &mut self,
         compacted: Option<bool>,

@@ -1,4 +1,4 @@
-//! One catch-up read: what it reads, what it has sent to which shard, and where it ends.
+//! A catch-up read: what it reads, what it has sent to which shard, and where it ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(super) struct CatchUp {
 /// What a read brought and no shard has been sent yet.
 #[derive(Debug)]
 enum Piece {
-    /// Records, maybe none, and where the read goes on.
+    /// Records, maybe none, and the position after them.
     Records(Batch, Next),
     /// Offsets that are no longer in the log, or can't be decoded.
     Gap(Notice),
@@ -65,11 +65,11 @@ struct Share {
 /// What a catch-up read has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
-    /// It waits for records, or for its members.
+    /// The catch-up read waits for records, or for its members.
     Waiting,
-    /// It has no members any more.
+    /// The catch-up read has no members any more.
     Abandoned,
-    /// It has met the order: the window has all that its members lack now.
+    /// The catch-up read has met the order: the window has all that its members lack now.
     Met,
 }
 
@@ -149,7 +149,7 @@ impl CatchUp {
     }
 
     /// Takes what a read brought. Returns its partition, unless the event is of no use here: it is
-    /// about an earlier catch-up read, or about a failed read, which the client tries again.
+    /// about an earlier catch-up read, or about a failed read, which the client retries.
     pub(super) fn on_read(
         &mut self,
         event: Event,
@@ -306,7 +306,7 @@ impl CatchUp {
     /// The partitions that stall the read, if nothing can be sent and no broker is being asked for
     /// what is missing. Between two tries of a read no broker is asked either, so check only after
     /// [`STALL_CHECK_EVERY`] without news. A read that is ended between tries loses no answer, and
-    /// its members go on in the next catch-up read.
+    /// its members continue in the next catch-up read.
     pub(super) fn stalled(&mut self, at: &HistoryContext<'_>) -> Option<&[Partition]> {
         self.check_at = at.now.mono.after(STALL_CHECK_EVERY);
         let asked = |&p: &Partition| at.client.is_asked(history(at.handle, p, self.number));
@@ -314,7 +314,7 @@ impl CatchUp {
         (!waits).then_some(&self.reading)
     }
 
-    /// Stops the reads.
+    /// Stops the client's reads for this catch-up read.
     pub(super) fn stop(&self, topic: TopicHandle, client: &mut crate::kafka::Client) {
         for &partition in &self.reading {
             client.stop(history(topic, partition, self.number));

@@ -7,11 +7,11 @@
 //! catch-up read holds a few pieces, never a topic. A member that is slower leaves and joins the
 //! next catch-up read.
 //!
-//! A catch-up read *stalls* when a partition has no leader that answers. It ends, and its members
-//! go on from what they hold: those that lack nothing any more in the window, the others in another
-//! catch-up read. From then on, streams that lack records of such a partition and streams that do
-//! not are in different catch-up reads, so that the latter do not wait. The oldest waiter selects
-//! the next one.
+//! A catch-up read *stalls* when a partition has no leader that answers. The stalled read ends, and
+//! each of its members continues from its own position: in the window if the window has all that
+//! the member lacks, otherwise in another catch-up read. From then on, streams that lack records of
+//! such a partition and streams that do not are in different catch-up reads, so that the latter do
+//! not wait. The oldest waiter selects the next one.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ pub(super) struct CatchUps {
 struct Waiter {
     question: StreamQuestion,
     encoding: usize,
-    /// What its client holds.
+    /// The cut that its client holds: every record below was delivered.
     from: Cut,
     /// Arrival number. The oldest waiter selects the next catch-up read; all waiters of its kind
     /// join it.
@@ -68,7 +68,7 @@ impl CatchUps {
     }
 
     /// Another incarnation begins: no stream waits, and nothing is read. The numbers continue, so
-    /// that a message about an old catch-up read is not taken for one about a new.
+    /// that a message about an old catch-up read is not taken for a message about a new one.
     pub(super) fn on_open(&mut self, incarnation: u32, topic: TopicHandle, client: &mut Client) {
         self.incarnation = incarnation;
         if let Some(running) = self.running.take() {
@@ -104,7 +104,7 @@ impl CatchUps {
         self.waiting.remove(&exchange);
     }
 
-    /// When [`Self::on_timeout`] has work.
+    /// When [`Self::on_timeout`] next has work. `None`: no catch-up read runs.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.running.as_ref().map(CatchUp::check_at)
     }

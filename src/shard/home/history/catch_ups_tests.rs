@@ -149,7 +149,7 @@ impl Ground {
         self.with(|catch_ups, at| catch_ups.on_taken(ShardId(1), number, 1, at));
     }
 
-    /// Two seconds pass.
+    /// Lets the time until the next stall check expire.
     fn wait(&mut self) {
         self.now.mono = self.now.mono.after(STALL_CHECK_EVERY);
         self.with(CatchUps::on_timeout);
@@ -250,7 +250,7 @@ fn the_other_encoding_is_not_starved() {
     ground.join_in(1, 900, cut(5, 5));
     let mut told = ground.told();
     for n in 0..50 {
-        // One more of encoding 0 comes while the catch-up read runs.
+        // Another stream of encoding 0 arrives while the catch-up read runs.
         ground.join(2 + n % 2, cut(5, 5));
         ground.brings(0, 10);
         ground.brings(1, 10);

@@ -1,6 +1,6 @@
 //! Whether the log still has what clients hold, where a shard's own epochs can't tell: the client's
-//! id has an epoch from before this process read the log. The partitions' leaders say where their
-//! epochs end, and each answer serves all clients that ask.
+//! id has an epoch from before this process read the log. The partitions' leaders report where
+//! their epochs end, and each answer serves all clients that ask.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::model::{ExchangeId, Instant, Partition};
 use crate::shard::message::FeedMessage;
 use crate::sse::StreamQuestion;
 
-/// How long a client waits for the leaders before its stream ends. It then resumes by its id.
+/// How long a client waits for the leaders before its stream ends. The client then resumes by its
+/// id.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The clients that wait: at most one question per stream.
@@ -53,7 +54,7 @@ impl EpochChecks {
         }
     }
 
-    /// A stream has ended.
+    /// A stream has ended, so its question is dropped.
     pub(super) fn cancel(&mut self, exchange: ExchangeId) {
         self.waiting.remove(&exchange);
     }

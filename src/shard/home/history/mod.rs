@@ -80,7 +80,7 @@ impl History {
         self.catch_ups.on_timeout(at);
     }
 
-    /// When [`Self::on_timeout`] has work.
+    /// When [`Self::on_timeout`] next has work. `None`: no deadline is set.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let checks = self.epoch_checks.next_deadline();
         let reads = self.catch_ups.next_deadline();
