@@ -1,5 +1,5 @@
-//! The connections of a client: made when a request needs one, given up when the broker is silent,
-//! and not made again before the broker's backoff has passed.
+//! The connections of a client. The client connects to a broker when a request needs it, closes the
+//! connection when the broker is silent, and reconnects once the broker's backoff has passed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
