@@ -19,6 +19,7 @@ mod origin;
 mod page;
 mod pattern;
 mod read;
+mod read_command;
 mod read_headers;
 mod routes;
 mod section;
