@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use super::diagnose::line_of;
-use super::kind::OneOf;
+use super::diagnose::{Findings, line_of};
+use super::kind::{OneOf, OneOfNumbers, Switch};
 use super::read::{ReadRoute, Reader, no_other_place};
-use super::section::Section;
+use super::section::{Placed, Section};
 use super::unit::Time;
-use super::{CommandRoute, HeaderNames, Idempotency, PathPattern, TemplateContext};
+use super::{
+    CommandMethod, CommandRoute, Condition, Dedupe, HeaderNames, Idempotency, InFlight,
+    OneWayStatus, PathPattern, TemplateContext,
+};
 
 impl<'a> Reader<'a, '_> {
     /// Reads one route, and reports what is wrong with it.
@@ -42,6 +45,7 @@ impl<'a> Reader<'a, '_> {
         let bounds = Duration::from_millis(10)..=Duration::from_secs(300);
         let timeout = section.read("timeout", &Time(bounds), self.findings);
         let forward = self.forward(&mut section, names);
+        let choices = self.choices(&mut section);
         let at = section.at.clone();
         section.finish(no_other_place, self.findings);
 
@@ -53,6 +57,8 @@ impl<'a> Reader<'a, '_> {
                 .error(route.at, "a command is not a GET", help);
             return None;
         };
+        let idempotency = idempotency.map_or_else(Default::default, |it| it.value);
+        choices.check(method, key.is_some(), idempotency, self.findings);
         Some(ReadRoute {
             route: CommandRoute {
                 name: name.value,
@@ -64,9 +70,14 @@ impl<'a> Reader<'a, '_> {
                 replies: replies.value,
                 key,
                 headers,
-                idempotency: idempotency.map_or_else(Default::default, |it| it.value),
+                idempotency,
                 timeout: timeout.as_ref().map_or(default_timeout, |it| it.value),
                 forward,
+                dedupe: value(choices.dedupe),
+                in_flight: value(choices.in_flight),
+                condition: value(choices.condition),
+                tombstone: value(choices.tombstone),
+                one_way_status: value(choices.one_way_status),
             },
             at,
             topic_at: topic.at,
@@ -75,4 +86,73 @@ impl<'a> Reader<'a, '_> {
             event_at: None,
         })
     }
+    /// Reads the keys that choose between a few behaviours.
+    fn choices(&mut self, section: &mut Section<'a>) -> Choices {
+        let dedupe = OneOf(&[
+            ("replies", Dedupe::Replies),
+            ("strict", Dedupe::Strict),
+            ("local", Dedupe::Local),
+        ]);
+        let in_flight = OneOf(&[("join", InFlight::Join), ("conflict", InFlight::Conflict)]);
+        let condition = OneOf(&[
+            ("optional", Condition::Optional),
+            ("required", Condition::Required),
+        ]);
+        let one_way_status = OneOfNumbers(&[
+            (202, OneWayStatus::Accepted),
+            (204, OneWayStatus::NoContent),
+        ]);
+        Choices {
+            dedupe: section.read("dedupe", &dedupe, self.findings),
+            in_flight: section.read("in_flight", &in_flight, self.findings),
+            condition: section.read("condition", &condition, self.findings),
+            tombstone: section.read("tombstone", &Switch, self.findings),
+            one_way_status: section.read("one_way_status", &one_way_status, self.findings),
+        }
+    }
+}
+
+/// The keys that choose between a few behaviours, as far as the file has them.
+struct Choices {
+    dedupe: Option<Placed<Dedupe>>,
+    in_flight: Option<Placed<InFlight>>,
+    condition: Option<Placed<Condition>>,
+    tombstone: Option<Placed<bool>>,
+    one_way_status: Option<Placed<OneWayStatus>>,
+}
+
+impl Choices {
+    /// Reports choices that do not fit the rest of their route.
+    fn check(
+        &self,
+        method: CommandMethod,
+        has_key: bool,
+        idempotency: Idempotency,
+        findings: &mut Findings,
+    ) {
+        if let Some(tombstone) = self.tombstone.as_ref().filter(|it| it.value) {
+            if method != CommandMethod::Delete {
+                let message = format!("a {} does not write a tombstone", method.as_str());
+                let help = "a tombstone has no value, so the body would be lost: use DELETE";
+                findings.error(tombstone.at.clone(), message, help);
+            } else if !has_key {
+                let message = "a tombstone needs the key that it deletes";
+                let help = "add `key = \"{path.…}\"`: brokers refuse one without a key";
+                findings.error(tombstone.at.clone(), message, help);
+            }
+        }
+        if let Some(dedupe) = &self.dedupe
+            && dedupe.value == Dedupe::Strict
+            && idempotency == Idempotency::Optional
+        {
+            let message = "`strict` protects only commands with an `Idempotency-Key`";
+            let help = "add `idempotency = \"required\"`: without a key, a retry is a new command";
+            findings.warning(dedupe.at.clone(), message, help);
+        }
+    }
+}
+
+/// The value that the file has, or the default.
+fn value<T: Default>(read: Option<Placed<T>>) -> T {
+    read.map_or_else(T::default, |it| it.value)
 }
