@@ -11,6 +11,7 @@
 //!   every instance has the same.
 
 mod bodies;
+mod location;
 mod open;
 mod recipe;
 mod record;
@@ -22,6 +23,7 @@ mod table;
 mod tests;
 mod trace;
 
+pub use location::{CommandLocation, LocatedCommand};
 pub use open::{Admission, Expired, Limit, OpenCommands, OpenLimits, OpenStats, Waiters};
 pub use recipe::{
     FingerprintParts, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ,
