@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Admitted, Expired, PartitionBy};
+use crate::command::{Admitted, Expired, NewWaiter, PartitionBy};
 use crate::kafka::{
     Doing, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView, partition_of,
 };
@@ -110,7 +110,11 @@ impl Home {
             .commands
             .as_mut()
             .expect("a replies topic has them");
-        let waiter = Some((request.exchange, request.deadline));
+        let waiter = Some(NewWaiter {
+            waiter: request.exchange,
+            deadline: request.deadline,
+            accept_at: None,
+        });
         match commands
             .table
             .admit(key, request.fingerprint, waiter, now.mono)
@@ -134,7 +138,7 @@ impl Home {
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
-            Admitted::Joined => None,
+            Admitted::Joined | Admitted::Accepted => None,
             Admitted::Opened if self.draining => {
                 commands.on_refused(key, Failure::Draining.into(), out);
                 None
