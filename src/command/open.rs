@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::recipe::fingerprints_differ;
 use super::state::{CommandEvent, CommandState, Effect};
-use crate::model::{CommandKey, CorrelationId, Fingerprint, Instant};
+use crate::model::{Bug, CommandKey, CorrelationId, Fingerprint, Instant, is_planted};
 
 /// How many commands may be in flight, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +221,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             return Some(Limit::Waiters);
         }
         let waiting = open.map_or(0, |it| it.waiters.len());
-        (waiting >= self.limits.waiters_per_command_max).then_some(Limit::WaitersOfOne)
+        let bounded = !is_planted(Bug::JoinWithoutBound);
+        (bounded && waiting >= self.limits.waiters_per_command_max).then_some(Limit::WaitersOfOne)
     }
 
     fn state(&self, key: CommandKey) -> CommandState {
@@ -326,6 +327,9 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         let left = open.waiters.swap_remove(index);
         self.deadlines.remove(&left.ends);
         self.waiters -= 1;
+        if is_planted(Bug::FreedWithItsWaiter) && open.waiters.is_empty() {
+            self.close(key);
+        }
     }
 
     /// When `on_timeout` next has work. The shard keeps one timer armed for this.
@@ -358,6 +362,7 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             let index = index.expect("a deadline goes with its waiter");
             (open.state, _) = open.state.on(CommandEvent::WaiterExpired);
             let waiter = open.waiters.swap_remove(index).waiter;
+            let freed = is_planted(Bug::FreedWithItsWaiter) && open.waiters.is_empty();
             self.waiters -= 1;
             let appended = open.state == CommandState::Appended;
             expired.push(Expired {
@@ -365,6 +370,9 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
                 waiter: waiter.waiter,
                 accepted: appended && waiter.accept_at.is_some(),
             });
+            if freed {
+                self.close(key);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::command::{Admitted, Expired, NewWaiter, PartitionBy};
 use crate::kafka::{
     Doing, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView, partition_of,
 };
-use crate::model::{ExchangeId, Now, Partition};
+use crate::model::{Bug, ExchangeId, Now, Partition, is_planted};
 use crate::route::{Failure, Refused};
 
 use super::Home;
@@ -202,6 +202,9 @@ impl Home {
                 let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
                 commands.on_refused(command.key, refused, out);
             }
+            (Produced::Unknown(_), _) if is_planted(Bug::UnknownRefused) => {
+                commands.on_refused(command.key, Failure::BrokerUnavailable.into(), out);
+            }
             (Produced::Unknown(_), _) => commands.on_unknown(command.key, now, out),
         }
     }
@@ -247,7 +250,10 @@ impl Home {
             PartitionBy::RecordKey => request.record.key.as_deref().unwrap_or_default(),
             PartitionBy::CommandKey => &request.key.0,
         };
-        let partition: Partition = partition_of(by, view.partitions);
+        let mut partition: Partition = partition_of(by, view.partitions);
+        if is_planted(Bug::RoundRobin) && request.record.key.is_none() {
+            partition = Partition((now.mono.as_nanos() / 1_000_000) as u32 % view.partitions);
+        }
         let record = ProduceRecord {
             key: request.record.key,
             value: Some(request.body),
