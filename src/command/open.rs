@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::recipe::fingerprints_differ;
 use super::state::{CommandEvent, CommandState, Effect};
-use crate::model::{CommandKey, CorrelationId, Fingerprint, Instant};
+use crate::model::{Bug, CommandKey, CorrelationId, Fingerprint, Instant, is_planted};
 
 /// How many commands may be in flight, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             return Some(Limit::Waiters);
         }
         let waiting = open.map_or(0, |it| it.waiters.len());
-        (waiting >= self.limits.waiters_per_command_max).then_some(Limit::WaitersOfOne)
+        let bounded = !is_planted(Bug::JoinWithoutBound);
+        (bounded && waiting >= self.limits.waiters_per_command_max).then_some(Limit::WaitersOfOne)
     }
 
     fn state(&self, key: CommandKey) -> CommandState {
@@ -260,6 +261,9 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         let (_, due) = open.waiters.swap_remove(index);
         self.deadlines.remove(&due);
         self.waiters -= 1;
+        if is_planted(Bug::FreedWithItsWaiter) && open.waiters.is_empty() {
+            self.close(key);
+        }
     }
 
     /// When `on_timeout` next has work. The shard keeps one timer armed for this.
@@ -288,8 +292,12 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             let index = index.expect("a deadline goes with its waiter");
             (open.state, _) = open.state.on(CommandEvent::WaiterExpired);
             let (waiter, _) = open.waiters.swap_remove(index);
+            let freed = is_planted(Bug::FreedWithItsWaiter) && open.waiters.is_empty();
             self.waiters -= 1;
             expired.push(Expired { key, waiter });
+            if freed {
+                self.close(key);
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::model::{CommandKey, Fingerprint, Identity};
+use crate::model::{Bug, CommandKey, Fingerprint, Identity, is_planted};
 
 /// The number of the recipe for fingerprints, which is the first byte of each.
 pub const RECIPE: u8 = 2;
@@ -81,7 +81,10 @@ fn command_key_parts(
 ) {
     let mut parts = Parts::new(sink, "sluicegate command-key 1");
     parts.part(route.as_bytes());
-    match identity.parts() {
+    match identity
+        .parts()
+        .filter(|_| !is_planted(Bug::ForeignIdentity))
+    {
         None => parts.count(0),
         Some((issuer, subject)) => {
             parts.count(2);
@@ -134,7 +137,9 @@ impl<'a, S: Sink> Parts<'a, S> {
     }
 
     fn part(&mut self, bytes: &[u8]) {
-        self.count(bytes.len());
+        if !is_planted(Bug::NoLengthPrefixes) {
+            self.count(bytes.len());
+        }
         self.0.put(bytes);
     }
 

@@ -5,7 +5,7 @@ use crate::command::{Admitted, Expired, PartitionBy};
 use crate::kafka::{
     Doing, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView, partition_of,
 };
-use crate::model::{CommandKey, ExchangeId, Now, TopicId};
+use crate::model::{Bug, CommandKey, ExchangeId, Now, Partition, TopicId, is_planted};
 use crate::route::{Failure, Refused};
 
 use super::clusters::Clusters;
@@ -150,11 +150,16 @@ impl HomeCommands {
             PartitionBy::RecordKey => request.record.key.as_deref().unwrap_or_default(),
             PartitionBy::CommandKey => &request.key.0,
         };
+        let mut partition = partition_of(by, view.partitions);
+        if is_planted(Bug::RoundRobin) && request.record.key.is_none() {
+            let now = cx.now.mono.as_nanos() / 1_000_000;
+            partition = Partition(now as u32 % view.partitions);
+        }
         let topic = &cx.topics[at.to];
         let to = Destination {
             cluster: topic.cluster(),
             topic: topic.handle(),
-            partition: partition_of(by, view.partitions),
+            partition,
         };
         let record = ProduceRecord {
             key: request.record.key,
@@ -217,6 +222,9 @@ impl HomeCommands {
             (Produced::Refused(_), refused) => {
                 let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
                 cx.on_refused(replies, command.key, refused);
+            }
+            (Produced::Unknown(_), _) if is_planted(Bug::UnknownRefused) => {
+                cx.on_refused(replies, command.key, Failure::BrokerUnavailable.into());
             }
             (Produced::Unknown(_), _) => {
                 let now = cx.now;

@@ -220,6 +220,11 @@ impl Commands {
     pub(super) fn open(&self) -> usize {
         self.table.open.stats().entries
     }
+
+    /// The number of exchanges that wait for one.
+    pub(super) fn waiting(&self) -> usize {
+        self.table.open.stats().waiters
+    }
 }
 
 /// The client's failure for a record that was not taken.

@@ -422,6 +422,8 @@ impl Home {
             .general
             .commands_open
             .set(self.open_commands() as u64);
+        let waiting = self.waiting_commands() as u64;
+        metrics.general.commands_waiting.set(waiting);
         for topic in self.topics.iter() {
             let client = &self.clusters[topic.cluster()].client;
             topic.count(&self.snapshot, client, now, metrics);
@@ -432,5 +434,11 @@ impl Home {
     pub(super) fn open_commands(&self) -> usize {
         let tables = self.topics.iter().filter_map(Topic::commands);
         tables.map(commands::Commands::open).sum()
+    }
+
+    /// Exchanges that wait for a command in flight, over all routes.
+    pub(super) fn waiting_commands(&self) -> usize {
+        let tables = self.topics.iter().filter_map(Topic::commands);
+        tables.map(commands::Commands::waiting).sum()
     }
 }
