@@ -11,11 +11,13 @@
 //!   every instance has the same.
 
 mod bodies;
+mod generations;
 mod open;
 mod recipe;
 mod record;
 mod replies;
 mod reply;
+mod shelves;
 mod state;
 mod table;
 #[cfg(test)]
