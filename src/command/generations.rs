@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::model::UnixMillis;
+use crate::model::{Bug, UnixMillis, is_planted};
 
 /// The number of generations in the window and in the memory. Dropping the oldest one loses this
 /// share at once.
@@ -108,7 +108,9 @@ impl Generations {
 
     /// Drops generations past the window. Returns true if there was one.
     pub(super) fn expire(&mut self, now: UnixMillis) -> bool {
-        let past = self.past(now);
+        let early = is_planted(Bug::EarlyGeneration);
+        let window = millis(self.window) / if early { 1_000 } else { 1 };
+        let past = now.0.saturating_sub(window);
         let mut dropped = false;
         while self.known.front().is_some_and(|g| g.newest.0 <= past) {
             self.drop_oldest();
@@ -139,12 +141,8 @@ impl Generations {
     /// The time from which entries are known, if memory has shortened the window. The state ends by
     /// itself when the window has moved past that time.
     pub(super) fn cut(&self, now: UnixMillis) -> Option<UnixMillis> {
-        let past = self.past(now);
+        let past = now.0.saturating_sub(millis(self.window));
         self.cut_from.filter(|from| from.0 > past)
-    }
-
-    fn past(&self, now: UnixMillis) -> i64 {
-        now.0.saturating_sub(millis(self.window))
     }
 
     /// The place of the generation of a time. `None` if the time is before the window.

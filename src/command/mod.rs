@@ -15,7 +15,9 @@
 
 mod bodies;
 mod generations;
+mod location;
 mod open;
+mod passed;
 mod recipe;
 mod record;
 mod replies;
@@ -28,7 +30,10 @@ mod tests;
 mod trace;
 mod unanswered;
 
-pub use open::{Admission, Expired, Limit, OpenCommands, OpenLimits, OpenStats, Waiters};
+pub use location::{CommandLocation, LocatedCommand};
+pub use open::{
+    Admission, Expired, Limit, NewWaiter, OpenCommands, OpenLimits, OpenStats, Waiters,
+};
 pub use recipe::{
     FingerprintParts, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ,
 };
@@ -38,5 +43,5 @@ pub use record::{
 };
 pub use replies::{ReplyIndex, ReplyIndexSettings, ReplyRecord, ReplyStats, StoredReply};
 pub use reply::{Flaw, Header, LeftOut, Reply, ReplyError, ReplyHeaders, ReplyResult};
-pub use table::{Admitted, AnsweredExchange, CommandTable, Notice, ReplyCounts};
+pub use table::{Admitted, AnsweredExchange, CommandTable, Known, Notice, ReplyCounts};
 pub use unanswered::{CommandIndex, CommandIndexSettings, CommandIndexStats, Unanswered};
