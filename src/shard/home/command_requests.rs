@@ -1,7 +1,7 @@
 //! What a home does with commands and with what becomes of their records: the decision, the record,
 //! the answer. The tables are in `commands.rs`.
 
-use crate::command::{Admitted, Expired, PartitionBy};
+use crate::command::{Admitted, Expired, NewWaiter, PartitionBy};
 use crate::kafka::{
     Doing, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView, partition_of,
 };
@@ -89,7 +89,11 @@ impl HomeCommands {
             return Some(refused(Failure::NotReady));
         };
         let (key, fingerprint) = (request.key, request.fingerprint);
-        let waiter = (request.exchange, request.deadline);
+        let waiter = NewWaiter {
+            waiter: request.exchange,
+            deadline: request.deadline,
+            accept_at: None,
+        };
         let now = cx.now.mono;
         match commands.table.admit(key, fingerprint, Some(waiter), now) {
             Admitted::Answered(Ok(reply)) => Some(Answer::Reply {
@@ -104,12 +108,15 @@ impl HomeCommands {
                     offset,
                 };
                 let client = &mut cx.clusters[cluster].client;
-                let asked = commands.lookups.ask(waiter, wanted, client);
+                let asked =
+                    commands
+                        .lookups
+                        .ask((request.exchange, request.deadline), wanted, client);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
-            Admitted::Joined => None,
+            Admitted::Joined | Admitted::Accepted => None,
             Admitted::Opened => {
                 if let Err(why) = self.begin(at, &view, request, cx) {
                     cx.on_refused(at.replies, key, why);
