@@ -9,6 +9,7 @@
 
 mod active;
 mod ciphertext;
+mod deferred;
 mod difference;
 mod edge;
 mod home;
@@ -18,6 +19,7 @@ mod limits;
 mod message;
 mod outbox;
 mod projection;
+mod projections;
 mod random;
 mod registry;
 mod report;

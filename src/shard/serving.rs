@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 
+use super::deferred::Deferred;
 use super::difference::difference;
 use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home};
@@ -17,7 +18,7 @@ use super::message::{
     ShardMessage, TopicMessage,
 };
 use super::outbox::Outbox;
-use super::projection::{Deferred, Projections};
+use super::projections::Projections;
 use super::random::SecureRandom;
 use super::setup::ShardSetup;
 use super::snapshot::{ClusterId, Snapshot, TopicId};

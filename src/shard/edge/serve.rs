@@ -10,7 +10,7 @@ use crate::route::{Failure, Refused};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, Part, Read, Remote};
 use crate::shard::outbox::Outbox;
-use crate::shard::projection::Projections;
+use crate::shard::projections::Projections;
 
 use super::context::EdgeContext;
 use super::handlers::{Handled, HandlerContext, StreamStart};
