@@ -18,6 +18,7 @@ mod labels;
 mod limits;
 mod message;
 mod outbox;
+mod page_memory;
 mod projection;
 mod projections;
 mod random;
@@ -119,9 +120,13 @@ impl Turn for Shard {
         outputs: &mut Outputs<Message, ControlMessage>,
     ) {
         let mut cx = TurnContext { now, io, outputs };
-        for (from, message) in inputs.messages.drain(..) {
+        while let Some((from, message)) = inputs.messages.pop_front() {
             self.on_message(from, message, &mut cx);
+            if cx.io.spent(Part::Messages) {
+                break;
+            }
         }
+        cx.outputs.more |= !inputs.messages.is_empty();
         match &mut self.0 {
             State::Serving(serving) => {
                 serving.on_last_turn(inputs.last_turn.take());

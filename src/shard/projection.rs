@@ -11,7 +11,7 @@ use crate::model::{Etag, Instant, KeyHash, Now, Offset, Partition, ShardId, Unix
 use crate::route::{Failure, Refused};
 use crate::sse::{CatchUpId, Feed, FeedSettings};
 
-use super::deferred::{Deferred, changed};
+use super::deferred::{Deferred, StepPlace, changed};
 use super::message::{ChangesPiece, ChangesRequest, EdgeMessage, FeedMessage, Found, Incarnation};
 use super::outbox::Outbox;
 use super::snapshot::Layout;
@@ -118,6 +118,11 @@ impl Projection {
     /// Whether the topic can be used.
     pub(super) const fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// The last step that was applied, in the order of all incarnations.
+    pub(super) fn place(&self) -> StepPlace {
+        (self.incarnation.number, self.seq)
     }
 
     /// The seq of the last step that was applied.

@@ -3,28 +3,30 @@
 //! state of a projection: the seq of the last step applied. A request that names a later seq waits
 //! until that step is applied.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::{Slice, SliceSettings};
-use crate::log::{Cut, Seq, Step};
+use crate::log::{Cut, Step};
 use crate::metrics::{Check, CheckState};
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 use crate::route::{Failure, Refused};
 use crate::sse::{CatchUpId, Feed, FeedSettings};
 
 use super::active::{ActiveSet, Deadlines};
-use super::deferred::{Deferred, DeferredFor};
-use super::message::{Blocked, FeedMessage, Incarnation, Standing};
+use super::deferred::{Deferred, DeferredRequests, StepPlace, changed};
+use super::message::{Blocked, EdgeMessage, FeedMessage, Incarnation, Standing};
 use super::outbox::Outbox;
+use super::page_memory::{PAGE_BYTES_MAX, PageMemory};
 use super::projection::Projection;
 use super::snapshot::{Snapshot, TopicId};
 use super::topic_feed::Route;
-use super::wait_queue::WaitQueue;
 
 /// How long a catch-up read waits for its slowest member before it continues without it.
 const CATCH_UP_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Waits that one turn ends at their deadline.
+const WAITS_ENDED_MAX: usize = 256;
 
 /// Every topic of the snapshot on this shard.
 #[derive(Debug)]
@@ -35,8 +37,9 @@ pub(super) struct Projections {
     topics: Vec<Option<Projection>>,
     /// By topic: the state that its home reported.
     standing: Vec<Standing>,
-    /// Requests that name a seq of a topic's present incarnation that is not applied yet.
-    deferred: WaitQueue<DeferredFor, (TopicId, Seq), Deferred>,
+    /// Requests of exchanges and streams, on any shard, that name a seq of a topic.
+    deferred: DeferredRequests,
+    pages: PageMemory,
     attention: Attention,
 }
 
@@ -57,9 +60,11 @@ impl Projections {
     pub(super) fn new(me: ShardId, snapshot: Arc<Snapshot>, seed: u64) -> Self {
         let topics = (0..snapshot.topics.end()).map(|_| None).collect();
         let standing = vec![Standing::default(); snapshot.topics.end()];
-        // An exchange has at most one request here, and a topic at most one running catch-up read.
+        // An exchange has at most one request here, and a topic usually at most one catch-up read
+        // that ends. More may come while cancellations are on their way, or while this shard is
+        // behind several ends. They are rejected: a page fails, a catch-up read counts as stalled.
         let connections_max = snapshot.config.settings.http.connections_max;
-        let deferred = WaitQueue::new(connections_max + snapshot.topics.end());
+        let deferred = DeferredRequests::new(connections_max + snapshot.topics.end());
         Self {
             me,
             snapshot,
@@ -67,6 +72,7 @@ impl Projections {
             topics,
             standing,
             deferred,
+            pages: PageMemory::default(),
             attention: Attention::default(),
         }
     }
@@ -181,15 +187,14 @@ impl Projections {
     }
 
     /// Handles deadlines: ends waits, and visits the topics that are due. Returns true if more
-    /// tombstones are due, so that another turn is due.
+    /// waits or tombstones are due, so that another turn is due.
     #[must_use = "a quiet shard turns twice a second"]
     pub(super) fn on_time(&mut self, now: Now, out: &mut Outbox) -> bool {
-        self.end_waits(now.mono, out);
+        let mut more = self.end_waits(now.mono, out);
         let Attention {
             changed, deadlines, ..
         } = &mut self.attention;
         deadlines.expire(now.mono, changed);
-        let mut more = false;
         for _ in 0..self.attention.changed.len() {
             let Some(place) = self.attention.changed.pop() else {
                 break;
@@ -208,6 +213,14 @@ impl Projections {
         while let Some(place) = self.attention.changed.pop() {
             self.visit(place, now, out);
         }
+        // Only now is it known how much memory this turn has freed.
+        while let Some(place) = self.pages.next_topic() {
+            let projection = self.topics[place].as_mut();
+            if let Some(feed) = projection.and_then(Projection::topic_feed_mut) {
+                feed.ask_page(PAGE_BYTES_MAX, now, out);
+                self.pages.recount(place, feed);
+            }
+        }
     }
 
     fn visit(&mut self, place: usize, now: Instant, out: &mut Outbox) {
@@ -216,12 +229,21 @@ impl Projections {
         };
         if let Some(feed) = projection.topic_feed_mut() {
             feed.pump(now, out);
-            if feed.feed().has_work() {
+            self.pages.recount(place, feed);
+            if feed.feed().has_pending() {
                 self.attention.pending.insert(place);
             }
         }
         let next = projection.next_deadline();
         self.attention.deadlines.set(place, next);
+    }
+
+    /// What pages of *changes* take, and how many streams wait for memory for one.
+    pub(super) fn pages(&self) -> (usize, usize) {
+        let feeds = self
+            .indexed()
+            .filter_map(|(_, projection)| projection.feed());
+        (self.pages.used(), feeds.map(Feed::pages_waiting).sum())
     }
 
     /// How many topics have events to send. [`Self::next_pending`] returns each of them.
@@ -253,33 +275,34 @@ impl Projections {
             changed, pending, ..
         } = &self.attention;
         let feed = |place: usize| self.topics[place].as_ref()?.feed();
-        !pending.is_empty() || changed.iter().filter_map(feed).any(Feed::has_work)
+        // A topic that was changed may have freed memory that another one waits for.
+        let frees = !changed.is_empty() && self.pages.is_waited_for();
+        let answers = self.has_answers() || frees;
+        answers || !pending.is_empty() || changed.iter().filter_map(feed).any(Feed::has_work)
     }
 
     /// An exchange has ended: what it waits for is dropped.
     pub(super) fn cancel(&mut self, exchange: ExchangeId) {
-        self.deferred.cancel(DeferredFor::Exchange(exchange));
+        self.deferred.cancel(exchange);
     }
 
     /// An incarnation of the topic begins. Returns true if it replaces another, whose streams must
     /// end.
-    pub(super) fn on_open(
-        &mut self,
-        topic: TopicId,
-        incarnation: Arc<Incarnation>,
-        out: &mut Outbox,
-    ) -> bool {
+    pub(super) fn on_open(&mut self, topic: TopicId, incarnation: Arc<Incarnation>) -> bool {
         let slice = incarnation
             .cached
             .then(|| Slice::new(self.slice_settings(topic, &incarnation)));
         let index = usize::from(topic.0);
         let past = self.topics[index].as_ref().map(Projection::counted);
         let projection = Projection::new(incarnation, slice, past.unwrap_or_default());
-        while let Some(request) = self.deferred.next_met(&all_seqs(topic)) {
-            request.reject(out);
-        }
+        // What waits for an earlier incarnation is rejected by `answer_next`.
+        self.deferred.on_applied(topic, projection.place());
         self.attention.changed.insert(index);
-        self.topics[index].replace(projection).is_some()
+        let mut before = self.topics[index].replace(projection);
+        if let Some(feed) = before.as_mut().and_then(Projection::topic_feed_mut) {
+            self.pages.release(feed);
+        }
+        before.is_some()
     }
 
     fn slice_settings(&self, topic: TopicId, incarnation: &Incarnation) -> SliceSettings {
@@ -297,16 +320,9 @@ impl Projections {
         }
     }
 
-    /// Applies a step and answers the requests that waited for it. Returns false if the topic is
-    /// not open.
-    pub(super) fn apply(
-        &mut self,
-        topic: TopicId,
-        step: &Arc<Step>,
-        now: Now,
-        out: &mut Outbox,
-    ) -> bool {
-        let (me, layout) = (self.me, self.snapshot.layout);
+    /// Applies a step. Requests that waited for it are answered by [`Self::answer_next`]. Returns
+    /// false if the topic is not open.
+    pub(super) fn apply(&mut self, topic: TopicId, step: &Arc<Step>, now: Now) -> bool {
         let place = usize::from(topic.0);
         let Some(projection) = &mut self.topics[place] else {
             return false;
@@ -314,50 +330,80 @@ impl Projections {
         projection.apply(step, now);
         self.attention.changed.insert(place);
         self.attention.unreported.insert(place);
-        let applied = (topic, Seq(0))..=(topic, step.seq);
-        while let Some(request) = self.deferred.next_met(&applied) {
-            projection.answer(me, layout, request, out);
-        }
+        self.deferred.on_applied(topic, projection.place());
         true
     }
 
-    /// Answers a request once its seq is applied, which may be now.
+    /// Answers a request once its topic is at `place`: by [`Self::answer_next`], in this turn if
+    /// that is now.
     pub(super) fn answer_at(
         &mut self,
         topic: TopicId,
-        (incarnation, seq): (u32, Seq),
+        place: StepPlace,
         deadline: Instant,
         request: Deferred,
         out: &mut Outbox,
     ) {
-        let (me, layout) = (self.me, self.snapshot.layout);
-        let place = usize::from(topic.0);
-        self.attention.changed.insert(place);
-        match &mut self.topics[place] {
-            Some(projection) if projection.incarnation.number == incarnation => {
-                if seq <= projection.seq() {
-                    return projection.answer(me, layout, request, out);
-                }
-                let of = request.belongs_to();
-                let inserted = self.deferred.insert(of, (topic, seq), deadline, request);
-                if let Err(request) = inserted {
-                    request.reject(out);
-                }
-            }
+        let index = usize::from(topic.0);
+        let reached = match &self.topics[index] {
+            Some(projection) if projection.incarnation.number == place.0 => projection.place(),
             // A seq of another incarnation would never come, or mean something else.
-            _ => request.reject(out),
+            _ => return self.reject(request, out),
+        };
+        match self.deferred.insert(topic, place, deadline, request) {
+            Ok(()) => self.deferred.on_applied(topic, reached),
+            Err(request) => self.reject(request, out),
         }
     }
 
-    /// Ends the waits whose deadline has passed.
-    fn end_waits(&mut self, now: Instant, out: &mut Outbox) {
-        while let Some(request) = self.deferred.next_expired(now) {
-            if let Deferred::CatchUpEnd(topic, catch_up, ..) = request
-                && let Some(feed) = self.feed_mut(topic)
-            {
-                feed.on_catch_up_stalled(CatchUpId(catch_up));
+    /// Whether [`Self::answer_next`] has work.
+    pub(super) fn has_answers(&self) -> bool {
+        self.deferred.has_met()
+    }
+
+    /// Answers one of the requests whose seq is applied, topic by topic.
+    pub(super) fn answer_next(&mut self, out: &mut Outbox) {
+        let (me, layout) = (self.me, self.snapshot.layout);
+        let Some(topic) = self.deferred.next_topic() else {
+            return;
+        };
+        let index = usize::from(topic.0);
+        let Some(projection) = &mut self.topics[index] else {
+            return;
+        };
+        let Some((incarnation, request)) = self.deferred.next_met(topic, projection.place()) else {
+            return;
+        };
+        if incarnation == projection.incarnation.number {
+            self.attention.changed.insert(index);
+            projection.answer(me, layout, request, out);
+        } else {
+            self.reject(request, out);
+        }
+    }
+
+    /// Ends waits whose deadline has passed. Returns true if more are due.
+    fn end_waits(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        for _ in 0..WAITS_ENDED_MAX {
+            let Some(request) = self.deferred.next_expired(now) else {
+                return false;
+            };
+            self.reject(request, out);
+        }
+        self.deferred.next_deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Ends a wait without an answer.
+    fn reject(&mut self, request: Deferred, out: &mut Outbox) {
+        match request {
+            Deferred::Scan(exchange, _) => out.to_edge(exchange, EdgeMessage::Scanned(None)),
+            Deferred::Changes(topic, request) => changed(topic, request.question, None, out),
+            // The home sends its members nothing more, so they must look for another one.
+            Deferred::CatchUpEnd(topic, catch_up, ..) => {
+                if let Some(feed) = self.feed_mut(topic) {
+                    feed.on_catch_up_stalled(CatchUpId(catch_up));
+                }
             }
-            request.reject(out);
         }
     }
 
@@ -405,11 +451,6 @@ impl Projections {
         };
         projection.open_feed(feed, route);
     }
-}
-
-/// Every seq of a topic.
-const fn all_seqs(topic: TopicId) -> RangeInclusive<(TopicId, Seq)> {
-    (topic, Seq(0))..=(topic, Seq(u64::MAX))
 }
 
 #[cfg(test)]
