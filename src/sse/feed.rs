@@ -544,8 +544,8 @@ impl Feed {
     }
 
     /// Makes due heartbeats pending, gives credit for catch-up reads that have waited long enough,
-    /// and continues what one call could not finish. Bounded work; [`Self::next_deadline`] says when
-    /// to call it again.
+    /// and continues the walk over epochs. Bounded work; [`Self::next_deadline`] says when to call
+    /// it again.
     pub fn on_timeout(&mut self, now: Instant) {
         self.catch_ups.on_timeout(now);
         self.walk_epochs();
