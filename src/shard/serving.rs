@@ -325,7 +325,7 @@ impl Serving {
             }
             ShardMessage::Drain { within } => {
                 self.draining = true;
-                self.home.drain(&mut self.out);
+                self.home.drain(cx.now, &mut self.out);
                 let (edge, mut cx) = self.edge(cx);
                 let until = cx.now.mono.after(within);
                 edge.drain(until, &mut cx);
