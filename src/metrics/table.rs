@@ -107,6 +107,11 @@ groups! {
         barrier_failed: By<BarrierFailure, Counter> = "barrier_failures_total",
         /// Time that commands waited, until they could be decided.
         barrier_wait: Histogram = "barrier_wait_seconds",
+        /// Memory of pages of changes: the newest records that clients lack that resume on a
+        /// compacted topic. Bounded to 16 MiB a shard.
+        stream_page_bytes: Gauge = "stream_page_bytes",
+        /// Streams that wait for memory for their next page of changes.
+        streams_waiting_for_pages: Gauge = "streams_waiting_for_pages",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",
         /// Time that a turn of a shard took.
