@@ -94,6 +94,11 @@ groups! {
         commands_open: Gauge = "commands_open",
         /// Requests that wait for the reply of a command in flight.
         commands_waiting: Gauge = "commands_waiting",
+        /// Memory of pages of changes: the newest records that clients lack that resume on a
+        /// compacted topic. Bounded to 16 MiB a shard.
+        stream_page_bytes: Gauge = "stream_page_bytes",
+        /// Streams that wait for memory for their next page of changes.
+        streams_waiting_for_pages: Gauge = "streams_waiting_for_pages",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",
         /// Time that a turn of a shard took.
