@@ -67,7 +67,7 @@ pub(crate) fn series(curves: &[Curve], axes: &Axes<'_>) -> Result<String> {
             .build_cartesian_2d(0.0..end, 0.0..top)
             .map_err(|error| anyhow!("{error}"))?;
         let mut mesh = chart.configure_mesh();
-        mesh.x_desc(axes.x).y_desc(axes.y);
+        mesh.x_desc(axes.x).y_desc(axes.y).max_light_lines(0);
         mesh.draw().map_err(|error| anyhow!("{error}"))?;
         for (index, curve) in curves.iter().enumerate() {
             let colour = Palette99::pick(index).stroke_width(2);
@@ -110,6 +110,7 @@ fn finish<'a, CT: plotters::coord::CoordTranslate>(
     labels: &mut plotters::chart::SeriesLabelStyle<'a, '_, SVGBackend<'a>, CT>,
 ) -> Result<()> {
     labels
+        .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3));
     labels.draw().map_err(|error| anyhow!("{error}"))

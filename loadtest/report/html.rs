@@ -45,7 +45,10 @@ pub(super) fn page(report: &Report, thresholds: &[(String, bool)]) -> Result<Str
     );
     verdict(report, &mut html);
     for (index, group) in report.groups.iter().enumerate() {
-        tiles(report, group, index, &mut html);
+        // Writer and service are the harness's own; the tables have them.
+        if index == 0 || ["queries", "commands"].contains(&group.name) {
+            tiles(report, group, index, &mut html);
+        }
     }
     warnings(report, &mut html);
     html.push_str(
@@ -171,10 +174,13 @@ fn curves(report: &Report) -> Result<String> {
     };
     let shown: Vec<Curve> = report.groups.iter().map(curve).collect();
     let mut html = percentiles(&shown)?;
+    let whole = report.groups.iter().map(|group| group.series.len()).max();
+    let whole = whole.unwrap_or(0).saturating_sub(1).max(1);
     let per_second = |of: &dyn Fn(&crate::engine::Second) -> Option<f64>| -> Vec<Curve> {
         let groups = report.groups.iter().map(|group| Curve {
             name: group.name.to_owned(),
-            points: (group.series.iter().enumerate())
+            // The last second is not whole.
+            points: (group.series.iter().enumerate().take(whole))
                 .filter_map(|(second, it)| Some((second as f64, of(it)?)))
                 .collect(),
         });
