@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use crate::record::now_us;
 
 /// How often the main thread looks at the counters.
 const LOOK: Duration = Duration::from_millis(5);
+/// Most finished seconds that wait for the main thread.
+const SECONDS_QUEUED_MAX: usize = 1024;
 /// Time for workers to receive what is in flight when the run ends.
 pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -168,7 +170,7 @@ pub(crate) struct Meter {
     group: usize,
     stop: Stop,
     gauge: Arc<Gauge>,
-    seconds: Sender<Interval>,
+    seconds: SyncSender<Interval>,
     start: Instant,
     /// The second that is being measured, and what it has so far.
     second: usize,
@@ -251,8 +253,8 @@ impl Meter {
             errors: self.errors - errors,
             latency: self.in_second.clone(),
         };
-        // The main thread may have ended already, and then needs no more.
-        let _ = self.seconds.send(interval);
+        // If the main thread is behind, the series lacks a second; the totals have it.
+        let _ = self.seconds.try_send(interval);
         self.before_second = (self.done, self.errors);
         self.in_second.clear();
     }
@@ -318,7 +320,7 @@ struct Mark {
 struct Thread {
     group: usize,
     gauge: Arc<Gauge>,
-    go: Sender<Start>,
+    go: SyncSender<Start>,
     handle: JoinHandle<Result<Totals>>,
 }
 
@@ -353,8 +355,9 @@ impl Run {
     fn spawn(plan: Plan, stop: &Stop) -> Result<Self> {
         let servers: Vec<Process> = plan.pids.iter().map(|&pid| Process::new(pid)).collect();
         let resident = resident(&servers)?;
-        let (ready, opened) = mpsc::channel();
-        let (seconds_in, seconds) = mpsc::channel();
+        let count = plan.groups.iter().map(|group| group.workers.len()).sum();
+        let (ready, opened) = sync_channel(count);
+        let (seconds_in, seconds) = sync_channel(SECONDS_QUEUED_MAX);
         let (mut threads, mut kinds) = (Vec::new(), Vec::new());
         for (
             group,
@@ -369,7 +372,7 @@ impl Run {
             kinds.push((name, unit, wanted));
             for worker in workers {
                 let (gauge, ready) = (Arc::new(Gauge::default()), ready.clone());
-                let (go, wait) = mpsc::channel();
+                let (go, wait) = sync_channel(1);
                 let (stop, seconds) = (stop.clone(), seconds_in.clone());
                 let meter = (group, stop, Arc::clone(&gauge), seconds);
                 let body = move || work(worker, meter, &ready, &wait);
@@ -593,13 +596,13 @@ fn resident(servers: &[Process]) -> Result<Option<u64>> {
     Ok(Some(sum))
 }
 
-type MeterParts = (usize, Stop, Arc<Gauge>, Sender<Interval>);
+type MeterParts = (usize, Stop, Arc<Gauge>, SyncSender<Interval>);
 
 /// The body of a worker's thread.
 fn work(
     mut worker: Box<dyn Worker>,
     (group, stop, gauge, seconds): MeterParts,
-    ready: &Sender<Result<()>>,
+    ready: &SyncSender<Result<()>>,
     wait: &Receiver<Start>,
 ) -> Result<Totals> {
     let opened = worker.open(&stop);

@@ -77,18 +77,25 @@ impl Gateway {
             if is_ready(self.admin) {
                 return Ok(());
             }
-            if let Some(child) = &mut self.child {
-                if let Some(status) = child.try_wait()? {
-                    let mut said = String::new();
-                    if let Some(stderr) = &mut child.stderr {
-                        let _ = stderr.take(4096).read_to_string(&mut said);
-                    }
-                    bail!("the gateway ended with {status}: {}", said.trim());
-                }
-            }
+            self.check_alive()?;
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!("the gateway at {} was not ready within 60 s", self.address)
+    }
+
+    /// An error with what the process said, if it has ended.
+    fn check_alive(&mut self) -> Result<()> {
+        let Some(child) = &mut self.child else {
+            return Ok(());
+        };
+        let Some(status) = child.try_wait()? else {
+            return Ok(());
+        };
+        let mut said = String::new();
+        if let Some(stderr) = &mut child.stderr {
+            let _ = stderr.take(4096).read_to_string(&mut said);
+        }
+        bail!("the gateway ended with {status}: {}", said.trim());
     }
 
     /// Ends the process at once (SIGKILL).

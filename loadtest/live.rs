@@ -69,9 +69,10 @@ impl Live {
         for second in series.iter().filter_map(|series| series.last()) {
             last.add(&second.latency);
         }
-        let p99 = match last.is_empty() {
-            true => "-".into(),
-            false => format!("{:.2} ms", last.at(0.99) as f64 / 1000.0),
+        let p99 = if last.is_empty() {
+            "-".into()
+        } else {
+            format!("{:.2} ms", last.at(0.99) as f64 / 1000.0)
         };
         let line = format!("{rate}/s, p99 {p99}, {errors} errors");
         match &self.bar {

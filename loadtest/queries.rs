@@ -111,10 +111,11 @@ impl Source for Queries {
         match answer.status {
             200 => {
                 self.check_order(job, answer, meter);
-                if self.conditional && self.tags.len() < REMEMBERED_MAX {
-                    if let Some(tag) = answer.fields.field("etag") {
-                        self.tags.insert((job.place, job.key), tag.to_owned());
-                    }
+                if self.conditional
+                    && self.tags.len() < REMEMBERED_MAX
+                    && let Some(tag) = answer.fields.field("etag")
+                {
+                    self.tags.insert((job.place, job.key), tag.to_owned());
                 }
                 Then::Done
             }

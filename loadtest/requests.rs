@@ -205,9 +205,10 @@ impl<S: Source> Requests<S> {
     fn scheduled(&self, number: u64, start: &Start) -> Job {
         let (thread, threads) = self.thread;
         let index = number * threads as u64 + thread as u64;
-        let due = match self.load.closed_loop {
-            true => Instant::now(),
-            false => start.at + Duration::from_secs_f64(index as f64 / self.load.rate),
+        let due = if self.load.closed_loop {
+            Instant::now()
+        } else {
+            start.at + Duration::from_secs_f64(index as f64 / self.load.rate)
         };
         Job {
             index,
@@ -257,19 +258,19 @@ impl<S: Source> Requests<S> {
         }
     }
 
+    /// A connection without a request, opened again if the server has closed it.
     fn take_free(&mut self, place: usize, now: Instant) -> Option<usize> {
-        while let Some(name) = self.free[place].pop() {
-            if self.connections[name].socket.is_some() {
-                return Some(name);
-            }
-            if self.connections[name].reopen_at > now || self.open_one(name).is_err() {
-                self.connections[name].reopen_at = now + REOPEN_PAUSE;
-                self.free[place].insert(0, name);
-                return None;
-            }
+        let name = self.free[place].pop()?;
+        let connection = &self.connections[name];
+        if connection.socket.is_some() {
             return Some(name);
         }
-        None
+        if connection.reopen_at > now || self.open_one(name).is_err() {
+            self.connections[name].reopen_at = now + REOPEN_PAUSE;
+            self.free[place].insert(0, name);
+            return None;
+        }
+        Some(name)
     }
 
     fn open_one(&mut self, name: usize) -> Result<()> {
@@ -547,9 +548,10 @@ impl<S: Source> Worker for Requests<S> {
             if !meter.turn(now) || now >= start.end {
                 break;
             }
-            let next = match self.load.closed_loop {
-                true => self.reopen_closed(now, &start, meter),
-                false => self.send_due(now, &start, meter),
+            let next = if self.load.closed_loop {
+                self.reopen_closed(now, &start, meter)
+            } else {
+                self.send_due(now, &start, meter)
             };
             self.turn(next, &mut names, &mut scratch, &start, meter)?;
             if now - expired_at > Duration::from_millis(100) {
@@ -574,9 +576,10 @@ impl<S: Source> Requests<S> {
         meter: &mut Meter,
     ) -> Result<()> {
         let wait = next.saturating_duration_since(Instant::now());
-        let most = match self.unsent.is_empty() {
-            true => Duration::from_millis(50),
-            false => Duration::from_millis(1),
+        let most = if self.unsent.is_empty() {
+            Duration::from_millis(50)
+        } else {
+            Duration::from_millis(1)
         };
         self.poller.wait(wait.min(most), names)?;
         for name in names.drain(..) {

@@ -45,10 +45,10 @@ pub(crate) fn serve(listener: &TcpListener, stall: Duration, length: Duration) -
         for &name in &names {
             if name == LISTENER {
                 accept(listener, &poller, &mut clients)?;
-            } else if let Some(socket) = &mut clients[name] {
-                if !answer(socket, &mut scratch) {
-                    clients[name] = None;
-                }
+            } else if let Some(socket) = &mut clients[name]
+                && !answer(socket, &mut scratch)
+            {
+                clients[name] = None;
             }
         }
     }

@@ -177,9 +177,10 @@ impl Writer {
 
     /// The number of sequences in which records are numbered.
     fn lanes(&self) -> usize {
-        match self.is_keyed() {
-            true => self.keys as usize,
-            false => self.partitions.len(),
+        if self.is_keyed() {
+            self.keys as usize
+        } else {
+            self.partitions.len()
         }
     }
 

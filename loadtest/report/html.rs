@@ -164,12 +164,11 @@ fn percentile_table(report: &Report, html: &mut String) {
 fn curves(report: &Report) -> Result<String> {
     let curve = |group: &Measured| Curve {
         name: group.name.to_owned(),
-        points: match group.totals.latency.is_empty() {
-            true => Vec::new(),
-            false => {
-                let points = group.totals.latency.curve().into_iter();
-                points.map(|(x, us)| (x, us as f64 / 1000.0)).collect()
-            }
+        points: if group.totals.latency.is_empty() {
+            Vec::new()
+        } else {
+            let points = group.totals.latency.curve().into_iter();
+            points.map(|(x, us)| (x, us as f64 / 1000.0)).collect()
         },
     };
     let shown: Vec<Curve> = report.groups.iter().map(curve).collect();
