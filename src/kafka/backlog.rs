@@ -3,8 +3,8 @@
 //!
 //! Memory is bounded three ways. A broker is not asked again in a lane while records of its last
 //! response can be unpacked. If all of these belong to paused reads, the next response with records
-//! replaces the old one, and the paused reads fetch their records again. A lane has at most one
-//! batch that is no longer packed.
+//! replaces the old one, and the paused reads fetch their records again. The batches of a lane that
+//! are no longer packed share the bytes that one batch may have.
 
 use std::collections::VecDeque;
 
@@ -134,7 +134,7 @@ impl Backlog {
         is_paused: impl Fn(ReadKey) -> bool + Copy,
     ) -> Option<Unpacked> {
         let (at, part) = self.next(is_paused)?;
-        self.repack_others(at, part);
+        self.make_room(at, part);
         let response = &mut self.responses[at];
         let Part { read, bounds, walk } = &mut response.parts[part];
         if walk.is_new() && response.budget == 0 {
@@ -187,14 +187,32 @@ impl Backlog {
         Some((at, part))
     }
 
-    /// Packs what is unpacked in the same lane, except one partition.
-    fn repack_others(&mut self, at: usize, part: usize) {
-        let lane = self.responses[at].from.0;
+    /// Makes room for the next step of one partition, within what the lane may have unpacked. What
+    /// paused reads have unpacked stays while it fits, so that it is not unpacked again each time
+    /// they continue. A batch that is not unpacked whole does not stay, because its decoder has
+    /// memory that is not counted.
+    fn make_room(&mut self, at: usize, part: usize) {
+        let response = &self.responses[at];
+        let (lane, walk) = (response.from.0, &response.parts[part].walk);
+        let room = walk.room();
+        let mut held = 0;
+        self.others(lane, (at, part), |other| {
+            held += other.unpacked_bytes();
+        });
+        self.others(lane, (at, part), |other| {
+            if held > room || other.is_unpacking() {
+                other.repack();
+            }
+        });
+    }
+
+    /// The walks of a lane, except one.
+    fn others(&mut self, lane: Lane, except: (usize, usize), mut each: impl FnMut(&mut Walk)) {
         for (i, response) in self.responses.iter_mut().enumerate() {
             if response.from.0 == lane {
-                for (p, other) in response.parts.iter_mut().enumerate() {
-                    if (i, p) != (at, part) {
-                        other.walk.repack();
+                for (p, part) in response.parts.iter_mut().enumerate() {
+                    if (i, p) != except {
+                        each(&mut part.walk);
                     }
                 }
             }
