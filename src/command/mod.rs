@@ -11,7 +11,9 @@
 //!   every instance has the same.
 
 mod bodies;
+mod location;
 mod open;
+mod passed;
 mod recipe;
 mod record;
 mod replies;
@@ -22,7 +24,10 @@ mod table;
 mod tests;
 mod trace;
 
-pub use open::{Admission, Expired, Limit, OpenCommands, OpenLimits, OpenStats, Waiters};
+pub use location::{CommandLocation, LocatedCommand};
+pub use open::{
+    Admission, Expired, Limit, NewWaiter, OpenCommands, OpenLimits, OpenStats, Waiters,
+};
 pub use recipe::{
     FingerprintParts, IdempotencyHash, RECIPE, command_key, fingerprint, fingerprints_differ,
 };
@@ -32,4 +37,4 @@ pub use record::{
 };
 pub use replies::{ReplyIndex, ReplyIndexSettings, ReplyRecord, ReplyStats, StoredReply};
 pub use reply::{Flaw, Header, LeftOut, Reply, ReplyError, ReplyHeaders, ReplyResult};
-pub use table::{Admitted, AnsweredExchange, CommandTable, Notice, ReplyCounts};
+pub use table::{Admitted, AnsweredExchange, CommandTable, Known, Notice, ReplyCounts};

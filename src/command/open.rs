@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::recipe::fingerprints_differ;
 use super::state::{CommandEvent, CommandState, Effect};
-use crate::model::{CommandKey, CorrelationId, Fingerprint, Instant};
+use crate::model::{Bug, CommandKey, CorrelationId, Fingerprint, Instant, is_planted};
 
 /// How many commands may be in flight, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub enum Admission {
     Opened,
     /// The command is in flight: the exchange waits for the same reply, and nothing is produced.
     Joined,
+    /// The command's record is appended and its reply is due, and the client does not wait for it:
+    /// 202. Nothing changed.
+    Accepted,
     /// The command key is in flight with another fingerprint: 422.
     Mismatch,
     /// There is no room. Nothing changed.
@@ -52,6 +55,27 @@ pub enum Admission {
 
 /// The exchanges that wait for one command.
 pub type Waiters<W> = SmallVec<[W; 2]>;
+
+/// An exchange that wants the outcome of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewWaiter<W> {
+    /// The exchange.
+    pub waiter: W,
+    /// When it stops waiting without an outcome.
+    pub deadline: Instant,
+    /// For a client that prefers an asynchronous answer: when the exchange stops waiting for the
+    /// reply, if the record is appended by then, or else once it is. `None`: it waits for the
+    /// reply.
+    pub accept_at: Option<Instant>,
+}
+
+impl<W> NewWaiter<W> {
+    /// When the exchange stops waiting for a command that is appended, or is not.
+    fn ends(&self, appended: bool) -> Instant {
+        let accept_at = self.accept_at.filter(|_| appended);
+        accept_at.map_or(self.deadline, |at| at.min(self.deadline))
+    }
+}
 
 /// An exchange whose deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +86,8 @@ pub struct Expired<W> {
     pub key: CommandKey,
     /// The exchange that stops waiting and must be answered.
     pub waiter: W,
+    /// The record is appended and the client prefers an asynchronous answer: 202.
+    pub accepted: bool,
 }
 
 /// What [`OpenCommands`] holds and has given up, for metrics.
@@ -107,7 +133,14 @@ struct OpenCommand<W> {
     fingerprint: Fingerprint,
     /// When it closes without a reply.
     ends: WaitDeadline,
-    waiters: SmallVec<[(W, WaitDeadline); 1]>,
+    waiters: SmallVec<[Waiting<W>; 1]>,
+}
+
+/// An exchange that waits, and the row of `deadlines` that ends its wait.
+#[derive(Clone, Copy, Debug)]
+struct Waiting<W> {
+    waiter: NewWaiter<W>,
+    ends: WaitDeadline,
 }
 
 impl<W: Copy + PartialEq> OpenCommands<W> {
@@ -125,13 +158,13 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         }
     }
 
-    /// Decides about a command that has no reply yet. `waiter` comes with its deadline; it is
-    /// `None` for a command that no exchange waits for (`respond-async`).
+    /// Decides about a command that has no reply yet. `waiter`: the exchange of the request, or
+    /// `None` if none waits.
     pub fn admit(
         &mut self,
         key: CommandKey,
         fingerprint: Fingerprint,
-        waiter: Option<(W, Instant)>,
+        waiter: Option<NewWaiter<W>>,
         now: Instant,
     ) -> Admission {
         let open = self.entries.get(&key);
@@ -147,6 +180,11 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             Effect::Join => Admission::Joined,
             _ => return Admission::Mismatch,
         };
+        let appended = state == CommandState::Appended;
+        let accept_at = waiter.and_then(|it| it.accept_at);
+        if appended && accept_at.is_some_and(|at| at <= now) {
+            return Admission::Accepted;
+        }
         if let Some(limit) = self.full(key, waiter.is_some()) {
             return Admission::Full(limit);
         }
@@ -160,11 +198,11 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             };
             self.entries.insert(key, open);
         }
-        if let Some((waiter, deadline)) = waiter {
-            let due = self.due(deadline, key);
+        if let Some(waiter) = waiter {
+            let ends = self.due(waiter.ends(appended), key);
             let open = self.entries.get_mut(&key);
             let open = open.expect("it was there or was inserted above");
-            open.waiters.push((waiter, due));
+            open.waiters.push(Waiting { waiter, ends });
             self.waiters += 1;
         }
         admission
@@ -183,7 +221,8 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             return Some(Limit::Waiters);
         }
         let waiting = open.map_or(0, |it| it.waiters.len());
-        (waiting >= self.limits.waiters_per_command_max).then_some(Limit::WaitersOfOne)
+        let bounded = !is_planted(Bug::JoinWithoutBound);
+        (bounded && waiting >= self.limits.waiters_per_command_max).then_some(Limit::WaitersOfOne)
     }
 
     fn state(&self, key: CommandKey) -> CommandState {
@@ -216,6 +255,31 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         self.end(key, CommandEvent::Refused).unwrap_or_default()
     }
 
+    /// The broker has confirmed the record. Returns the exchanges whose clients do not wait any
+    /// longer for the reply (202). The others wait for it, or until their `accept_at`.
+    pub fn on_appended(&mut self, key: CommandKey, now: Instant) -> Waiters<W> {
+        let (state, effect) = self.state(key).on(CommandEvent::Appended);
+        let Some(open) = self.entries.get_mut(&key) else {
+            return Waiters::new();
+        };
+        debug_assert_eq!(effect, Effect::Accept);
+        open.state = state;
+        let mut accepted = SmallVec::new();
+        open.waiters.retain(|waiting| {
+            let at = waiting.waiter.ends(true);
+            let accepts = waiting.waiter.accept_at.is_some() && at <= now;
+            if accepts {
+                accepted.push(*waiting);
+            } else if at != waiting.ends.at {
+                self.deadlines.remove(&waiting.ends);
+                waiting.ends.at = at;
+                self.deadlines.insert(waiting.ends, key);
+            }
+            !accepts
+        });
+        self.release(accepted)
+    }
+
     /// Whether the record was appended will never be known. Returns every exchange that waits
     /// (504). The command stays for `unknown_limit` from now, so that a retry joins it.
     pub fn on_unknown(&mut self, key: CommandKey, now: Instant) -> Waiters<W> {
@@ -223,7 +287,9 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         let Some(open) = self.entries.get_mut(&key) else {
             return Waiters::new();
         };
-        debug_assert_eq!(effect, Effect::GiveUp);
+        if effect != Effect::GiveUp {
+            return Waiters::new(); // The log has the record.
+        }
         open.state = state;
         let waiters = std::mem::take(&mut open.waiters);
         let ends = now.after(self.limits.unknown_limit);
@@ -253,13 +319,17 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         let Some(open) = self.entries.get_mut(&key) else {
             return;
         };
-        let Some(index) = open.waiters.iter().position(|(w, _)| *w == waiter) else {
+        let mut waiters = open.waiters.iter();
+        let Some(index) = waiters.position(|it| it.waiter.waiter == waiter) else {
             return;
         };
         (open.state, _) = open.state.on(CommandEvent::WaiterLeft);
-        let (_, due) = open.waiters.swap_remove(index);
-        self.deadlines.remove(&due);
+        let left = open.waiters.swap_remove(index);
+        self.deadlines.remove(&left.ends);
         self.waiters -= 1;
+        if is_planted(Bug::FreedWithItsWaiter) && open.waiters.is_empty() {
+            self.close(key);
+        }
     }
 
     /// When `on_timeout` next has work. The shard keeps one timer armed for this.
@@ -281,15 +351,28 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
             if open.ends == due {
                 self.given_up += 1;
                 let left = self.end(key, CommandEvent::LimitPassed).unwrap_or_default();
-                expired.extend(left.into_iter().map(|waiter| Expired { key, waiter }));
+                expired.extend(left.into_iter().map(|waiter| Expired {
+                    key,
+                    waiter,
+                    accepted: false,
+                }));
                 continue;
             }
-            let index = open.waiters.iter().position(|(_, d)| *d == due);
+            let index = open.waiters.iter().position(|it| it.ends == due);
             let index = index.expect("a deadline goes with its waiter");
             (open.state, _) = open.state.on(CommandEvent::WaiterExpired);
-            let (waiter, _) = open.waiters.swap_remove(index);
+            let waiter = open.waiters.swap_remove(index).waiter;
+            let freed = is_planted(Bug::FreedWithItsWaiter) && open.waiters.is_empty();
             self.waiters -= 1;
-            expired.push(Expired { key, waiter });
+            let appended = open.state == CommandState::Appended;
+            expired.push(Expired {
+                key,
+                waiter: waiter.waiter,
+                accepted: appended && waiter.accept_at.is_some(),
+            });
+            if freed {
+                self.close(key);
+            }
         }
     }
 
@@ -317,12 +400,12 @@ impl<W: Copy + PartialEq> OpenCommands<W> {
         Some(self.release(open.waiters))
     }
 
-    fn release(&mut self, waiters: SmallVec<[(W, WaitDeadline); 1]>) -> Waiters<W> {
+    fn release(&mut self, waiters: SmallVec<[Waiting<W>; 1]>) -> Waiters<W> {
         self.waiters -= waiters.len();
         let mut released = Waiters::new();
-        for (waiter, due) in waiters {
-            self.deadlines.remove(&due);
-            released.push(waiter);
+        for Waiting { waiter, ends } in waiters {
+            self.deadlines.remove(&ends);
+            released.push(waiter.waiter);
         }
         released
     }
@@ -358,6 +441,24 @@ mod tests {
         Instant::ZERO.after(Duration::from_secs(seconds))
     }
 
+    /// An exchange that waits for the reply.
+    fn waits(waiter: u32, deadline: Instant) -> Option<NewWaiter<u32>> {
+        Some(NewWaiter {
+            waiter,
+            deadline,
+            accept_at: None,
+        })
+    }
+
+    /// An exchange whose client prefers an asynchronous answer from `accept_at` on.
+    fn accepts(waiter: u32, accept_at: Instant, deadline: Instant) -> Option<NewWaiter<u32>> {
+        Some(NewWaiter {
+            waiter,
+            deadline,
+            accept_at: Some(accept_at),
+        })
+    }
+
     fn table() -> OpenCommands<u32> {
         OpenCommands::new(LIMITS, RandomState::with_seeds(1, 2, 3, 4))
     }
@@ -372,14 +473,14 @@ mod tests {
     fn an_entry_outlives_its_waiters_and_a_retry_joins() {
         let mut table = table();
         assert_eq!(
-            table.admit(A, F, Some((1, at(10))), at(0)),
+            table.admit(A, F, waits(1, at(10)), at(0)),
             Admission::Opened
         );
         assert_eq!(table.next_deadline(), Some(at(10)));
         assert!(expired(&mut table, at(9)).is_empty());
         assert_eq!(expired(&mut table, at(10)), [1]);
         assert_eq!(
-            table.admit(A, F, Some((2, at(30))), at(20)),
+            table.admit(A, F, waits(2, at(30)), at(20)),
             Admission::Joined
         );
         let waiters = table.on_reply(id(A)).expect("open");
@@ -394,7 +495,7 @@ mod tests {
     #[test]
     fn the_reply_to_another_request_under_the_key_closes_nothing() {
         let mut table = table();
-        table.admit(A, F, Some((1, at(10))), at(0));
+        table.admit(A, F, waits(1, at(10)), at(0));
         // One fingerprint of the same recipe, and one of another recipe, which can't be compared.
         for first in [F.0[0], F.0[0] + 1] {
             let mut fingerprint = Fingerprint([9; 16]);
@@ -414,7 +515,7 @@ mod tests {
     #[test]
     fn open_ends_at_its_limit_with_those_who_still_wait() {
         let mut table = table();
-        table.admit(A, F, Some((1, at(900))), at(0));
+        table.admit(A, F, waits(1, at(900)), at(0));
         assert!(expired(&mut table, at(599)).is_empty());
         assert_eq!(expired(&mut table, at(600)), [1]);
         assert_eq!((table.get(A), table.stats().given_up), (None, 1));
@@ -424,20 +525,63 @@ mod tests {
     #[test]
     fn refused_closes_and_unknown_keeps_open_for_a_while() {
         let mut table = table();
-        table.admit(A, F, Some((1, at(10))), at(0));
+        table.admit(A, F, waits(1, at(10)), at(0));
         assert_eq!(&table.on_refused(A)[..], [1]);
         assert_eq!(
-            table.admit(A, F, Some((2, at(10))), at(0)),
+            table.admit(A, F, waits(2, at(10)), at(0)),
             Admission::Opened
         );
         assert_eq!(&table.on_unknown(A, at(5))[..], [2]);
         assert_eq!(
-            table.admit(A, F, Some((3, at(100))), at(6)),
+            table.admit(A, F, waits(3, at(100)), at(6)),
             Admission::Joined
         );
         assert_eq!(expired(&mut table, at(65)), [3]);
         assert_eq!(table.get(A), None);
         assert_eq!(table.admit(A, F, None, at(66)), Admission::Opened);
+    }
+
+    #[test]
+    fn an_asynchronous_answer_waits_for_the_append() {
+        let mut table = table();
+        let first = table.admit(A, F, accepts(1, at(0), at(10)), at(0));
+        assert_eq!(first, Admission::Opened);
+        let second = table.admit(A, F, accepts(2, at(5), at(10)), at(1));
+        assert_eq!(second, Admission::Joined);
+        assert!(expired(&mut table, at(2)).is_empty(), "not appended yet");
+        assert_eq!(&table.on_appended(A, at(3))[..], [1]);
+        assert_eq!(table.next_deadline(), Some(at(5)), "`wait` of the second");
+        let mut late = Vec::new();
+        table.on_timeout(at(5), &mut late);
+        let [second] = late[..] else {
+            panic!("{late:?}")
+        };
+        assert_eq!((second.waiter, second.accepted), (2, true), "202, not 504");
+        let third = table.admit(A, F, accepts(3, at(6), at(16)), at(6));
+        assert_eq!(third, Admission::Accepted, "no place is taken");
+        assert_eq!((table.stats().waiters, table.get(A)), (0, Some(F)));
+    }
+
+    #[test]
+    fn a_record_that_is_never_confirmed_is_no_202() {
+        let mut table = table();
+        table.admit(A, F, accepts(1, at(0), at(10)), at(0));
+        let mut late = Vec::new();
+        table.on_timeout(at(10), &mut late);
+        assert!(
+            matches!(
+                late[..],
+                [Expired {
+                    accepted: false,
+                    ..
+                }]
+            ),
+            "{late:?}"
+        );
+        table.on_unknown(A, at(11));
+        let retry = table.admit(A, F, accepts(2, at(12), at(20)), at(12));
+        assert_eq!(retry, Admission::Joined);
+        assert_eq!(&table.on_refused(A)[..], [2], "503");
     }
 
     #[test]
@@ -469,20 +613,20 @@ mod tests {
     fn waiters_are_bounded_for_one_and_for_all_and_leave_room_when_they_go() {
         let mut table = table();
         let b = CommandKey([2; 16]);
-        table.admit(A, F, Some((1, at(10))), at(0));
-        table.admit(A, F, Some((2, at(10))), at(0));
-        let full = table.admit(A, F, Some((3, at(10))), at(0));
+        table.admit(A, F, waits(1, at(10)), at(0));
+        table.admit(A, F, waits(2, at(10)), at(0));
+        let full = table.admit(A, F, waits(3, at(10)), at(0));
         assert_eq!(full, Admission::Full(Limit::WaitersOfOne));
-        table.admit(b, F, Some((4, at(10))), at(0));
-        table.admit(b, F, Some((5, at(10))), at(0));
+        table.admit(b, F, waits(4, at(10)), at(0));
+        table.admit(b, F, waits(5, at(10)), at(0));
         let c = CommandKey([3; 16]);
-        let full = table.admit(c, F, Some((6, at(10))), at(0));
+        let full = table.admit(c, F, waits(6, at(10)), at(0));
         assert_eq!(full, Admission::Full(Limit::Waiters));
         assert_eq!(table.get(c), None, "refused while it was free to refuse");
         table.on_left(A, 1);
         table.on_left(A, 1);
         assert_eq!(
-            table.admit(A, F, Some((3, at(10))), at(0)),
+            table.admit(A, F, waits(3, at(10)), at(0)),
             Admission::Joined
         );
     }
@@ -498,7 +642,7 @@ mod tests {
         for n in 0..3000_u32 {
             let mut key = [0; 16];
             key[..4].copy_from_slice(&n.to_be_bytes());
-            table.admit(CommandKey(key), F, Some((n, at(1))), at(0));
+            table.admit(CommandKey(key), F, waits(n, at(1)), at(0));
         }
         assert_eq!(expired(&mut table, at(1)).len(), TIMEOUTS_MAX);
         assert_eq!(table.next_deadline(), Some(at(1)));
@@ -512,11 +656,14 @@ mod tests {
     fn table_in(state: CommandState) -> OpenCommands<u32> {
         let mut table = table();
         if state != CommandState::Absent {
-            table.admit(A, F, Some((7, at(10))), at(0));
+            table.admit(A, F, waits(7, at(10)), at(0));
+        }
+        if state == CommandState::Appended {
+            assert!(table.on_appended(A, at(0)).is_empty());
         }
         if state == CommandState::Unconfirmed {
             table.on_unknown(A, at(0));
-            table.admit(A, F, Some((7, at(10))), at(0));
+            table.admit(A, F, waits(7, at(10)), at(0));
         }
         assert_eq!(table.state(A), state);
         table
@@ -530,7 +677,7 @@ mod tests {
             key: A,
             fingerprint: other,
         };
-        let waiter = Some((9, at(20)));
+        let waiter = waits(9, at(20));
         let left = match event {
             CommandEvent::Request => return format!("{:?}", table.admit(A, F, waiter, at(0))),
             CommandEvent::OtherRequest => {
@@ -538,6 +685,18 @@ mod tests {
             }
             CommandEvent::Reply => table.on_reply(id(A)).map(|it| it.to_vec()),
             CommandEvent::OtherReply => table.on_reply(reply_to_other).map(|it| it.to_vec()),
+            CommandEvent::Appended => {
+                let open = table.state(A) != CommandState::Absent;
+                // Exchange 7 waits for the reply and stays. Exchange 8 prefers 202.
+                let other = open.then(|| table.admit(A, F, accepts(8, at(0), at(10)), at(0)));
+                let accepted = table.on_appended(A, at(0));
+                return match (other, &accepted[..]) {
+                    (Some(Admission::Joined), [8]) => "one that prefers 202".into(),
+                    (Some(Admission::Accepted), []) => "- (202 already)".into(),
+                    (None, []) => "-".into(),
+                    other => panic!("{other:?}"),
+                };
+            }
             CommandEvent::Refused => Some(table.on_refused(A).to_vec()),
             CommandEvent::OutcomeLost => Some(table.on_unknown(A, at(0)).to_vec()),
             CommandEvent::WaiterLeft => {
@@ -549,7 +708,7 @@ mod tests {
             CommandEvent::LimitPassed => {
                 table.on_left(A, 7);
                 if table.state(A) != CommandState::Absent {
-                    table.admit(A, F, Some((7, at(900))), at(0));
+                    table.admit(A, F, waits(7, at(900)), at(0));
                 }
                 Some(expired(table, at(600)))
             }
@@ -586,7 +745,7 @@ mod tests {
         /// Every admitted waiter is returned exactly once, and nothing is left behind.
         #[test]
         fn each_waiter_comes_out_once(
-            acts in prop::collection::vec((0..6_u8, 0..5_u8, 0..50_u64), 0..120),
+            acts in prop::collection::vec((0..7_u8, 0..5_u8, 0..50_u64), 0..120),
         ) {
             let mut table = table();
             let (mut inside, mut next, mut now) = (BTreeSet::new(), 0_u32, at(0));
@@ -596,12 +755,18 @@ mod tests {
                     0 | 1 => {
                         next += 1;
                         let deadline = now.after(Duration::from_secs(seconds));
-                        match table.admit(key, F, Some((next, deadline)), now) {
+                        let waiter = NewWaiter {
+                            waiter: next,
+                            deadline,
+                            accept_at: (act == 1).then(|| now.after(Duration::from_secs(9))),
+                        };
+                        match table.admit(key, F, Some(waiter), now) {
                             Admission::Opened | Admission::Joined => inside.insert(next),
-                            Admission::Full(_) | Admission::Mismatch => false,
+                            Admission::Full(_) | Admission::Mismatch | Admission::Accepted => false,
                         };
                         vec![]
                     }
+                    5 => table.on_appended(key, now).to_vec(),
                     2 => table.on_reply(id(key)).map(|w| w.to_vec()).unwrap_or_default(),
                     3 => table.on_refused(key).to_vec(),
                     4 => table.on_unknown(key, now).to_vec(),

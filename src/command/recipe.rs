@@ -5,7 +5,7 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::model::{CommandKey, Fingerprint, Identity};
+use crate::model::{Bug, CommandKey, Fingerprint, Identity, is_planted};
 
 /// The number of the recipe for fingerprints, which is the first byte of each.
 pub const RECIPE: u8 = 2;
@@ -73,6 +73,20 @@ pub fn fingerprints_differ(a: Fingerprint, b: Fingerprint) -> bool {
     a.0[0] == b.0[0] && a != b
 }
 
+/// The proof in a command's location that it names a command of its sender: the first 8 bytes of
+/// SHA-256 over command key, fingerprint and time in seconds since 1970. The command key covers
+/// the route and the identity, so for another identity the proof is wrong. It is no secret: who
+/// can compute it knows the command already.
+pub(super) fn location_proof(key: CommandKey, fingerprint: Fingerprint, seconds: u32) -> [u8; 8] {
+    let mut sink = Context::new(&SHA256);
+    let mut parts = Parts::new(&mut sink, "sluicegate command-location 1");
+    parts.part(&key.0);
+    parts.part(&fingerprint.0);
+    parts.part(&seconds.to_be_bytes());
+    let [proof @ .., _, _, _, _, _, _, _, _] = first_16(sink);
+    proof
+}
+
 fn command_key_parts(
     sink: &mut impl Sink,
     route: &str,
@@ -81,7 +95,10 @@ fn command_key_parts(
 ) {
     let mut parts = Parts::new(sink, "sluicegate command-key 1");
     parts.part(route.as_bytes());
-    match identity.parts() {
+    match identity
+        .parts()
+        .filter(|_| !is_planted(Bug::ForeignIdentity))
+    {
         None => parts.count(0),
         Some((issuer, subject)) => {
             parts.count(2);
@@ -134,7 +151,9 @@ impl<'a, S: Sink> Parts<'a, S> {
     }
 
     fn part(&mut self, bytes: &[u8]) {
-        self.count(bytes.len());
+        if !is_planted(Bug::NoLengthPrefixes) {
+            self.count(bytes.len());
+        }
         self.0.put(bytes);
     }
 

@@ -8,6 +8,9 @@ pub(super) enum CommandState {
     Absent,
     /// Its record is produced, and the service's reply is due.
     InFlight,
+    /// The broker has confirmed its record, and the service's reply is due. A client that prefers
+    /// an asynchronous answer may have 202 now.
+    Appended,
     /// Whether its record was appended will never be known. The command stays for
     /// `unknown_limit`, so that a retry joins it instead of being produced beside it.
     Unconfirmed,
@@ -24,6 +27,8 @@ pub(super) enum CommandEvent {
     Reply,
     /// The service replies to another request under the same command key.
     OtherReply,
+    /// The broker confirms that the record is appended.
+    Appended,
     /// The record was not and will not be appended.
     Refused,
     /// Whether the record was appended will never be known.
@@ -38,11 +43,12 @@ pub(super) enum CommandEvent {
 
 impl CommandEvent {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Request,
         Self::OtherRequest,
         Self::Reply,
         Self::OtherReply,
+        Self::Appended,
         Self::Refused,
         Self::OutcomeLost,
         Self::WaiterLeft,
@@ -62,6 +68,8 @@ pub(super) enum Effect {
     Join,
     /// The exchange of the request receives 422.
     Mismatch,
+    /// The exchanges whose clients do not wait any longer for a reply receive 202. The others wait.
+    Accept,
     /// All waiting exchanges receive the reply.
     Answer,
     /// All waiting exchanges receive 503: nothing happened.
@@ -69,13 +77,19 @@ pub(super) enum Effect {
     /// All waiting exchanges receive 504: the outcome is unknown.
     GiveUp,
     /// An exchange stops waiting. If its deadline has passed, the exchange receives 504, or 503 if
-    /// the record was still unsent and could be withdrawn.
+    /// the record was still unsent and could be withdrawn, or 202 if its client prefers that and
+    /// the record is appended.
     Leave,
 }
 
 impl CommandState {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 3] = [Self::Absent, Self::InFlight, Self::Unconfirmed];
+    pub(super) const ALL: [Self; 4] = [
+        Self::Absent,
+        Self::InFlight,
+        Self::Appended,
+        Self::Unconfirmed,
+    ];
 
     /// The state after `event`, and its effect.
     pub(super) const fn on(self, event: CommandEvent) -> (Self, Effect) {
@@ -91,6 +105,9 @@ impl CommandState {
             // Another gateway may have produced another request under the key. Its reply answers no
             // exchange here.
             (E::OtherReply, open) => (open, Effect::None),
+            (E::Appended, _) => (Self::Appended, Effect::Accept),
+            // A record that is in the log is neither refused nor lost.
+            (E::Refused | E::OutcomeLost, Self::Appended) => (Self::Appended, Effect::None),
             (E::Refused, _) => (Self::Absent, Effect::Refuse),
             (E::OutcomeLost, _) => (Self::Unconfirmed, Effect::GiveUp),
             (E::WaiterLeft | E::WaiterExpired, open) => (open, Effect::Leave),

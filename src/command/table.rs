@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::open::{Admission, Limit, OpenCommands};
+use super::open::{Admission, Limit, NewWaiter, OpenCommands};
+use super::passed::PassedReplies;
 use super::replies::{ReplyIndex, ReplyRecord};
 use super::reply::{LeftOut, Reply, ReplyError, ReplyHeaders, ReplyResult};
+use ahash::RandomState;
+
 use crate::log::{Batch, Change, Record, Step};
 use crate::model::{
     CommandKey, CorrelationId, Fingerprint, Instant, Offset, Partition, UnixMillis,
@@ -22,10 +25,26 @@ pub enum Admitted {
     Mismatch,
     /// The command is in flight: the exchange waits for the same reply.
     Joined,
+    /// The command's record is appended, and the client does not wait for the reply: 202.
+    Accepted,
     /// The caller produces it, and the exchange waits.
     Opened,
     /// There is no room: 503, and nothing is produced.
     Full(Limit),
+}
+
+/// What the table knows of a request whose sender asks for the reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// The service has replied.
+    Answered(ReplyResult),
+    /// The service has replied. The reply is not in memory but at this position of the replies
+    /// topic. The record must be read by [`Reply::read`].
+    AnsweredAt(Partition, Offset),
+    /// The request is in flight here.
+    InFlight,
+    /// No reply is here. The request may be in flight at another instance.
+    Nothing,
 }
 
 /// An exchange and the service's reply to its request.
@@ -71,6 +90,8 @@ pub struct CommandTable<W> {
     pub open: OpenCommands<W>,
     /// Replies within the window. A retry is answered from them.
     pub replies: ReplyIndex,
+    /// Replies with `retry: true`, which are not stored.
+    passed: PassedReplies,
     names: ReplyHeaders,
     counts: ReplyCounts,
     ignored: Option<Notice>,
@@ -81,10 +102,16 @@ pub struct CommandTable<W> {
 impl<W: Copy + PartialEq> CommandTable<W> {
     /// The table of one replies topic. `names`: the headers by which its records are read.
     #[must_use]
-    pub fn new(open: OpenCommands<W>, replies: ReplyIndex, names: ReplyHeaders) -> Self {
+    pub fn new(
+        open: OpenCommands<W>,
+        replies: ReplyIndex,
+        names: ReplyHeaders,
+        hasher: RandomState,
+    ) -> Self {
         Self {
             open,
             replies,
+            passed: PassedReplies::new(hasher),
             names,
             counts: ReplyCounts::default(),
             ignored: None,
@@ -93,13 +120,12 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         }
     }
 
-    /// Decides about a command. `waiter` comes with its deadline; it is `None` if no exchange waits
-    /// (`respond-async`).
+    /// Decides about a command. `waiter`: the exchange of the request, or `None` if none waits.
     pub fn admit(
         &mut self,
         key: CommandKey,
         fingerprint: Fingerprint,
-        waiter: Option<(W, Instant)>,
+        waiter: Option<NewWaiter<W>>,
         now: Instant,
     ) -> Admitted {
         let in_flight = self.open.get(key) == Some(fingerprint);
@@ -116,24 +142,56 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             _ => {}
         }
         match self.open.admit(key, fingerprint, waiter, now) {
-            Admission::Opened => Admitted::Opened,
+            Admission::Opened => {
+                self.passed.remove(CorrelationId { key, fingerprint });
+                Admitted::Opened
+            }
             Admission::Joined => Admitted::Joined,
+            Admission::Accepted => Admitted::Accepted,
             Admission::Mismatch => Admitted::Mismatch,
             Admission::Full(limit) => Admitted::Full(limit),
         }
     }
 
+    /// The reply to a request whose sender asks for it, or what is known instead. Only a reply to
+    /// exactly this request counts.
+    #[must_use]
+    pub fn known(&self, id: CorrelationId) -> Known {
+        let stored = self.replies.get(id.key, id.fingerprint);
+        if let Some(stored) = stored.filter(|it| it.id == id) {
+            return match stored.answer {
+                Some(answer) => Known::Answered(answer),
+                None => Known::AnsweredAt(stored.partition, stored.offset),
+            };
+        }
+        if self.open.get(id.key) == Some(id.fingerprint) {
+            return Known::InFlight;
+        }
+        match self.passed.get(id) {
+            Some((partition, offset)) => Known::AnsweredAt(partition, offset),
+            None => Known::Nothing,
+        }
+    }
+
+    /// The log of the replies topic is another one: its stored replies are void.
+    pub fn on_new_log(&mut self, replies: ReplyIndex, hasher: RandomState) {
+        self.replies = replies;
+        self.passed = PassedReplies::new(hasher);
+    }
+
     /// Applies one step of the replies topic and returns the exchanges that its replies answer.
-    /// `loaded`: the topic has been read up to its end at the start.
+    /// `loaded`: the topic has been read up to its end at the start. `on_reply` is called for each
+    /// reply, for clients that wait for it at the command's location.
     pub fn apply(
         &mut self,
         step: &Step,
         loaded: bool,
         now: UnixMillis,
         answered: &mut Vec<AnsweredExchange<W>>,
+        on_reply: &mut dyn FnMut(CorrelationId, &ReplyResult),
     ) {
         match &step.change {
-            Change::Records(batch) => self.on_records(batch, loaded, now, answered),
+            Change::Records(batch) => self.on_records(batch, loaded, now, answered, on_reply),
             Change::LogStart { partition, offset } => {
                 self.replies.on_log_start(*partition, *offset);
             }
@@ -170,6 +228,7 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         loaded: bool,
         now: UnixMillis,
         answered: &mut Vec<AnsweredExchange<W>>,
+        on_reply: &mut dyn FnMut(CorrelationId, &ReplyResult),
     ) {
         let partition = batch.partition();
         for record in batch.iter() {
@@ -183,8 +242,11 @@ impl<W: Copy + PartialEq> CommandTable<W> {
             if answer.is_err() || !self.left_out.is_empty() {
                 self.on_flawed(partition, record.offset, answer.as_ref().err());
             }
+            on_reply(id, &answer);
             let retry = Reply::is_retry(&record, &self.names);
-            if !retry {
+            if retry {
+                self.passed.insert(id, partition, record.offset);
+            } else {
                 let reply = ReplyRecord {
                     id,
                     partition,

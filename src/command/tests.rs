@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::reply::tests::names;
 use super::*;
-use crate::log::Change;
 use crate::log::testing::{Draft, batch, step};
+use crate::log::{Change, Step};
 use crate::model::{
     CommandKey, CorrelationId, Fingerprint, HashSecret, Instant, Offset, Partition, UnixMillis,
 };
@@ -49,7 +49,12 @@ fn table() -> CommandTable<u32> {
         unknown_limit: Duration::from_secs(60),
     };
     let open = OpenCommands::new(limits, RandomState::with_seeds(1, 2, 3, 4));
-    CommandTable::new(open, index(1000), names())
+    CommandTable::new(
+        open,
+        index(1000),
+        names(),
+        RandomState::with_seeds(5, 6, 7, 8),
+    )
 }
 
 fn reply(offset: u64, key: CommandKey, fingerprint: Fingerprint, body: &str) -> Draft {
@@ -62,15 +67,24 @@ fn reply(offset: u64, key: CommandKey, fingerprint: Fingerprint, body: &str) -> 
 }
 
 fn apply(table: &mut CommandTable<u32>, drafts: &[Draft]) -> Vec<AnsweredExchange<u32>> {
-    let mut answered = Vec::new();
     let batch = batch(0, drafts, &HashSecret::new([0; 16]));
-    table.apply(&step(1, Change::Records(batch)), true, NOW, &mut answered);
+    apply_step(table, &step(1, Change::Records(batch)))
+}
+
+fn apply_step(table: &mut CommandTable<u32>, step: &Step) -> Vec<AnsweredExchange<u32>> {
+    let mut answered = Vec::new();
+    table.apply(step, true, NOW, &mut answered, &mut |_, _| {});
     answered
 }
 
 fn admit(table: &mut CommandTable<u32>, n: u8, fingerprint: Fingerprint, waiter: u32) -> Admitted {
     let deadline = Instant::ZERO.after(Duration::from_secs(10));
-    table.admit(key(n), fingerprint, Some((waiter, deadline)), Instant::ZERO)
+    let waiter = NewWaiter {
+        waiter,
+        deadline,
+        accept_at: None,
+    };
+    table.admit(key(n), fingerprint, Some(waiter), Instant::ZERO)
 }
 
 fn body(answer: &ReplyResult) -> &[u8] {
@@ -209,6 +223,38 @@ fn the_first_reply_stands() {
     assert_eq!(table.replies.stats().duplicates, 1);
 }
 
+/// What a client reads at the location of its command.
+#[test]
+fn a_location_knows_the_reply_to_exactly_its_request() {
+    let mut table = table();
+    let id = |fingerprint| CorrelationId {
+        key: key(1),
+        fingerprint,
+    };
+    assert_eq!(table.known(id(F)), Known::Nothing);
+    admit(&mut table, 1, F, 10);
+    assert_eq!(table.known(id(F)), Known::InFlight);
+    // A reply that says `retry` is not stored, and its sender can still read it.
+    let again = reply(3, key(1), F, "not now").header("retry", "true");
+    apply(&mut table, &[again]);
+    let at = Known::AnsweredAt(Partition(0), Offset(3));
+    assert_eq!(table.known(id(F)), at);
+    // The command is sent again, and the earlier reply is void.
+    assert_eq!(admit(&mut table, 1, F, 11), Admitted::Opened);
+    assert_eq!(table.known(id(F)), Known::InFlight);
+    apply(&mut table, &[reply(4, key(1), F, "done")]);
+    let Known::Answered(Ok(done)) = table.known(id(F)) else {
+        panic!("the stored reply");
+    };
+    assert_eq!(&done.body[..], b"done");
+    // Neither another request under the key, nor one of another recipe.
+    let mut other_recipe = F;
+    other_recipe.0[0] += 1;
+    for other in [F.changed(1), other_recipe] {
+        assert_eq!(table.known(id(other)), Known::Nothing, "{other:?}");
+    }
+}
+
 #[test]
 fn a_retry_reply_is_handed_on_and_not_kept() {
     let mut table = table();
@@ -296,6 +342,7 @@ fn replies_of_earlier_times_are_not_counted_while_the_topic_loads() {
         false,
         NOW,
         &mut Vec::new(),
+        &mut |_, _| {},
     );
     assert_eq!(table.counts(), ReplyCounts::default());
 }
@@ -323,7 +370,7 @@ fn a_log_start_takes_what_it_covers() {
     apply(&mut table, &drafts);
     let (partition, offset) = (Partition(0), Offset(2));
     let start = Change::LogStart { partition, offset };
-    table.apply(&step(2, start), true, NOW, &mut Vec::new());
+    apply_step(&mut table, &step(2, start));
     let known = |table: &CommandTable<u32>| -> Vec<u8> {
         (0..6).filter(|n| table.replies.has(key(*n))).collect()
     };
@@ -342,7 +389,7 @@ fn a_reply_in_the_place_of_one_that_is_gone_is_counted_once() {
     apply(&mut table, &[reply(0, key(1), F, "old")]);
     let (partition, offset) = (Partition(0), Offset(1));
     let start = Change::LogStart { partition, offset };
-    table.apply(&step(2, start), true, NOW, &mut Vec::new());
+    apply_step(&mut table, &step(2, start));
     apply(&mut table, &[reply(1, key(1), F, "new")]);
     let known = table.replies.get(key(1), F).expect("answered");
     assert_eq!(known.offset, Offset(1));

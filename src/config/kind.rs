@@ -87,6 +87,8 @@ pub struct Cpus;
 pub struct SecretText;
 /// One of a few words, upper or lower case.
 pub struct OneOf<T: 'static>(pub &'static [(&'static str, T)]);
+/// One of a few numbers, such as statuses.
+pub struct OneOfNumbers<T: 'static>(pub &'static [(i64, T)]);
 /// A list of at most this many values of a kind. Flags repeat or use commas; variables use commas.
 pub struct ListOf<K>(pub K, pub usize);
 /// An optional value. `none` unsets it, and the text says what the gateway does then.
@@ -406,6 +408,32 @@ impl<T: Copy + PartialEq> Kind for OneOf<T> {
             [first @ .., last] => format!("{} or {last}", first.join(", ")),
             [] => String::new(),
         }
+    }
+}
+
+impl<T: Copy + PartialEq> Kind for OneOfNumbers<T> {
+    type Value = T;
+
+    fn read(&self, raw: &Raw) -> Result<T, String> {
+        let bounds = Count(i64::MIN..=i64::MAX);
+        let number = bounds.read(raw)?;
+        let found = self.0.iter().find(|(known, _)| *known == number);
+        let found = found.map(|(_, value)| *value);
+        found.ok_or_else(|| format!("expected {}, found {number}", self.describe()))
+    }
+
+    fn show(&self, value: &T) -> String {
+        let found = self.0.iter().find(|(_, it)| it == value);
+        found.map_or_else(String::new, |(number, _)| number.to_string())
+    }
+
+    fn describe(&self) -> String {
+        let numbers: Vec<_> = self
+            .0
+            .iter()
+            .map(|(number, _)| number.to_string())
+            .collect();
+        numbers.join(" or ")
     }
 }
 

@@ -19,6 +19,7 @@ mod origin;
 mod page;
 mod pattern;
 mod read;
+mod read_command;
 mod read_headers;
 mod routes;
 mod section;
@@ -47,8 +48,8 @@ pub use page::page;
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;
 pub use routes::{
-    CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, Partitioner, QueryRoute, Slow,
-    Start, StreamRoute,
+    CommandMethod, CommandRoute, Condition, Dedupe, Filter, HeaderNames, Idempotency, InFlight,
+    OneWayStatus, Partitioner, QueryRoute, Slow, Start, StreamRoute,
 };
 pub use settings::{
     Admin, Apply, Auth, BATCH_BYTES_MAX, Cache, Commands, Cors, Http, Kafka, KafkaSasl, KafkaTls,

@@ -57,6 +57,32 @@ const ROUTE_KEYS: &[Keys] = &[
                 "forward",
                 "List of request headers to put on the record. Never credentials.",
             ),
+            (
+                "dedupe",
+                "How a retry is recognised, at any instance. `replies` (default): by the reply of \
+                 the earlier attempt. `strict`: also by its record, while it is not answered. \
+                 `local`: by the replies this instance has read so far, without asking Kafka.",
+            ),
+            (
+                "in_flight",
+                "What a request gets whose command is in flight: `join` (default) waits for its \
+                 reply, `conflict` is 409 at once.",
+            ),
+            (
+                "condition",
+                "`optional` (default), or `required`: a request with neither `If-Match` nor \
+                 `If-None-Match` gets 428.",
+            ),
+            (
+                "tombstone",
+                "`true`: a DELETE writes a record without a value, which deletes its key from a \
+                 compacted topic. Default: `false`.",
+            ),
+            (
+                "one_way_status",
+                "The status of a command that was appended, on a route without `replies`: 202 \
+                 (default) or 204.",
+            ),
         ],
     ),
     (

@@ -1,8 +1,8 @@
-//! Reads routes from the file: `[[command]]`, `[[query]]`, `[[stream]]`. This module checks each
-//! route by itself; `cross.rs` checks routes against each other.
+//! Reads routes from the file: what all kinds share, `[[query]]` and `[[stream]]`. Commands are in
+//! `read_command.rs`. Each route is checked by itself here; `cross.rs` checks routes against each
+//! other.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -10,10 +10,9 @@ use toml::de::DeValue;
 use super::diagnose::{Findings, line_of};
 use super::kind::{OneOf, Raw, Text};
 use super::section::{Placed, Section, part_of, raw};
-use super::unit::Time;
 use super::{
-    CommandMethod, CommandRoute, Filter, HeaderNames, Idempotency, Part, Partitioner, PathPattern,
-    QueryRoute, Slow, Start, StreamRoute, Template, TemplateContext, TextError,
+    CommandMethod, Filter, Part, Partitioner, PathPattern, QueryRoute, Slow, Start, StreamRoute,
+    Template, TemplateContext, TextError,
 };
 use crate::model::{EventName, TopicName};
 
@@ -56,7 +55,7 @@ pub(super) struct Reader<'a, 'f> {
 }
 
 /// Method and path of a route. `None` is `GET`, which no command has.
-type MethodAndPath = (Option<CommandMethod>, PathPattern);
+pub(super) type MethodAndPath = (Option<CommandMethod>, PathPattern);
 
 const METHODS: &[(&str, Option<CommandMethod>)] = &[
     ("GET", None),
@@ -117,70 +116,6 @@ impl<'a, 'f> Reader<'a, 'f> {
             }
         }
         sections
-    }
-
-    pub(super) fn command(
-        &mut self,
-        mut section: Section<'a>,
-        default_timeout: Duration,
-        names: &HeaderNames,
-    ) -> Option<ReadRoute<CommandRoute>> {
-        let (name, route) = self.head(&mut section, true, "\"POST /path\"");
-        let cluster = self.cluster(&mut section);
-        let topic = self.topic(&mut section, "topic", "\"commands\"");
-        let replies = self.topic(&mut section, "replies", "\"replies\"");
-        let fallback = PathPattern { segments: vec![] };
-        let path = route.as_ref().map(|it| it.value.1.clone());
-        // Without a path no parameter is known. The missing path is already reported.
-        let against = path.as_ref().unwrap_or(&fallback);
-        let key = self.template(
-            section.get("key"),
-            "key",
-            against,
-            TemplateContext::Command,
-            path.is_some(),
-        );
-        let headers = self.record_headers(&mut section, against, path.is_some(), names);
-        let idempotency = OneOf(&[
-            ("optional", Idempotency::Optional),
-            ("required", Idempotency::Required),
-        ]);
-        let idempotency = section.read("idempotency", &idempotency, self.findings);
-        let bounds = Duration::from_millis(10)..=Duration::from_secs(300);
-        let timeout = section.read("timeout", &Time(bounds), self.findings);
-        let forward = self.forward(&mut section, names);
-        let at = section.at.clone();
-        section.finish(no_other_place, self.findings);
-
-        let (name, route, topic, replies) = (name?, route?, topic?, replies?);
-        let (method, path) = route.value;
-        let Some(method) = method else {
-            let help = "use `[[query]]` or `[[stream]]`, or POST, PUT, PATCH or DELETE";
-            self.findings
-                .error(route.at, "a command is not a GET", help);
-            return None;
-        };
-        Some(ReadRoute {
-            route: CommandRoute {
-                name: name.value,
-                line: line_of(self.text, route.at.start),
-                method,
-                path,
-                cluster,
-                topic: topic.value,
-                replies: replies.value,
-                key,
-                headers,
-                idempotency: idempotency.map_or_else(Default::default, |it| it.value),
-                timeout: timeout.as_ref().map_or(default_timeout, |it| it.value),
-                forward,
-            },
-            at,
-            topic_at: topic.at,
-            replies_at: Some(replies.at),
-            timeout_at: timeout.map(|it| it.at),
-            event_at: None,
-        })
     }
 
     pub(super) fn query(&mut self, mut section: Section<'a>) -> Option<ReadRoute<QueryRoute>> {
@@ -287,7 +222,7 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 
     /// Reads name and route, and records them in `claims`.
-    fn head(
+    pub(super) fn head(
         &mut self,
         section: &mut Section<'a>,
         name_required: bool,
@@ -368,7 +303,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         Some(Placed::new(value.1, at))
     }
 
-    fn topic(
+    pub(super) fn topic(
         &mut self,
         section: &mut Section<'a>,
         key: &'static str,

@@ -36,6 +36,16 @@ pub struct CommandRoute {
     pub timeout: Duration,
     /// Request headers that are copied to the record, in lower case. Never credentials.
     pub forward: Vec<String>,
+    /// How the gateway finds out whether a command was sent before.
+    pub dedupe: Dedupe,
+    /// What happens to a request whose command is in flight.
+    pub in_flight: InFlight,
+    /// Whether the client must send `If-Match` or `If-None-Match`.
+    pub condition: Condition,
+    /// Whether the record's value is null. Only a `DELETE` may have it.
+    pub tombstone: bool,
+    /// The status of a command that was appended, if the route has no replies.
+    pub one_way_status: OneWayStatus,
 }
 
 /// HTTP methods that a command route may have.
@@ -75,6 +85,50 @@ pub enum Idempotency {
     Optional,
     /// A request without the header is answered with 400.
     Required,
+}
+
+/// How the gateway finds out whether a command with an idempotency key was sent before, possibly to
+/// another instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Dedupe {
+    /// By its reply: the gateway asks Kafka how far the replies topic reaches, and reads it to
+    /// there.
+    #[default]
+    Replies,
+    /// By its reply, or by its record in the commands topic if it is not answered yet.
+    Strict,
+    /// By the replies that the gateway has read. It does not ask Kafka first.
+    Local,
+}
+
+/// What happens to a request whose command is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum InFlight {
+    /// It waits for the reply of the command.
+    #[default]
+    Join,
+    /// It is answered with 409 at once.
+    Conflict,
+}
+
+/// Whether a command needs a condition: `If-Match` or `If-None-Match`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// Both headers may be absent.
+    #[default]
+    Optional,
+    /// A request without a condition is answered with 428 (RFC 6585 3).
+    Required,
+}
+
+/// The status of a command of a route without replies, once its record is appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OneWayStatus {
+    /// 202: the service has not read the command yet.
+    #[default]
+    Accepted,
+    /// 204: to append the record is all that the client asked for.
+    NoContent,
 }
 
 /// A `GET` answered from the newest records of a topic.

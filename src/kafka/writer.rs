@@ -24,7 +24,7 @@ use super::request_tag::RequestTag;
 use super::stall;
 use super::view::BrokerId;
 use super::wire::{Api, ResponseBody};
-use crate::model::{Instant, Offset, Partition};
+use crate::model::{Bug, Instant, Offset, Partition, is_planted};
 
 /// Produce requests in flight on one link. Each partition is in one of them at most.
 const REQUESTS_IN_FLIGHT_MAX: usize = 5;
@@ -388,6 +388,11 @@ impl Writer {
             }
             sent.doubtful |= doubtful;
             sent.last_error = error;
+            if is_planted(Bug::NewProducerId) {
+                sent.doubtful = false;
+                queue.take_back(false);
+                self.producer.retire(queue.forget_sequence());
+            }
             queue.failures += 1;
             queue.not_before = cx.retry_at(queue.failures);
         }

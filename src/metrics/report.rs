@@ -67,6 +67,8 @@ pub struct ShardStatus {
     pub streams: u64,
     /// Commands in flight at this home.
     pub commands_open: u64,
+    /// Exchanges that wait for one of these commands.
+    pub commands_waiting: u64,
     /// Whether the shard rejects new work.
     pub draining: bool,
     /// The brokers that this home connects to.

@@ -92,6 +92,8 @@ groups! {
         kafka_connections_failed: Counter = "kafka_connections_failed_total",
         /// Commands in flight: admitted and without a reply, counted at their homes.
         commands_open: Gauge = "commands_open",
+        /// Requests that wait for the reply of a command in flight.
+        commands_waiting: Gauge = "commands_waiting",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",
         /// Time that a turn of a shard took.

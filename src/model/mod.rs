@@ -10,6 +10,7 @@ mod id;
 mod identity;
 mod json;
 mod key;
+mod planted;
 mod position;
 mod random;
 mod secret;
@@ -25,6 +26,9 @@ pub use id::{ClusterId, Id, IdTable, RouteId, TopicId};
 pub use identity::Identity;
 pub use json::{JSON_LEVELS_MAX, NotJson, check_json};
 pub use key::{HashSecret, KeyHash};
+pub use planted::{Bug, is_planted};
+#[cfg(feature = "planted")]
+pub use planted::{invent_identities, invents_identities, plant};
 pub use position::{LeaderEpoch, Offset, Partition};
 pub use random::FastRandom;
 pub use secret::Secret;

@@ -89,6 +89,7 @@ impl Refused {
             Admitted::Answered(Ok(_))
             | Admitted::AnsweredAt(..)
             | Admitted::Joined
+            | Admitted::Accepted
             | Admitted::Opened => None,
             Admitted::Answered(Err(error)) => Some((*error).into()),
             Admitted::Mismatch => Some(Failure::IdempotencyKeyReused.into()),

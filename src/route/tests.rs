@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::{Admitted, Limit, ReplyError};
 use crate::config::{
-    ClusterIndex, CommandMethod, CommandRoute, Config, Idempotency, PathPattern, QueryRoute,
-    Template, TemplateContext,
+    ClusterIndex, CommandMethod, CommandRoute, Condition, Config, Dedupe, Idempotency, InFlight,
+    OneWayStatus, PathPattern, QueryRoute, Template, TemplateContext,
 };
 use crate::http::{Connection, Fault, HeaderTable, Limits, Method, Path, Received};
 use crate::kafka::{Code, CodeMeaning};
@@ -37,6 +37,11 @@ fn command(method: CommandMethod, path: &str, line: usize) -> CommandRoute {
         idempotency: Idempotency::Optional,
         timeout: Duration::from_secs(10),
         forward: vec![],
+        dedupe: Dedupe::default(),
+        in_flight: InFlight::default(),
+        condition: Condition::default(),
+        tombstone: false,
+        one_way_status: OneWayStatus::default(),
     }
 }
 

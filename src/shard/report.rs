@@ -16,6 +16,7 @@ impl Serving {
                 connections: self.edge.clients() as u64,
                 streams: self.edge.streams() as u64,
                 commands_open: home.open_commands() as u64,
+                commands_waiting: home.waiting_commands() as u64,
                 draining: self.draining,
                 brokers: home.brokers(),
                 topics: home.topics().collect(),

@@ -1,5 +1,6 @@
 //! Configs that are accepted and configs that are rejected.
 
+mod choices;
 mod clusters;
 mod kafka;
 mod properties;
@@ -25,6 +26,9 @@ headers = { operation = "pay" }
 idempotency = "required"
 timeout = "5s"
 forward = ["Content-Language"]
+dedupe = "strict"
+in_flight = "conflict"
+condition = "required"
 
 [[query]]
 route = "GET /accounts/{id}"
@@ -81,6 +85,10 @@ fn the_example_reads_as_it_says() {
     assert_eq!(pay.idempotency, Idempotency::Required);
     assert_eq!(pay.timeout, std::time::Duration::from_secs(5));
     assert_eq!(pay.forward, ["content-language"]);
+    assert_eq!(pay.dedupe, Dedupe::Strict);
+    assert_eq!(pay.in_flight, InFlight::Conflict);
+    assert_eq!(pay.condition, Condition::Required);
+    assert!(!pay.tombstone);
     assert_eq!(config.queries[1].key, None);
     assert_eq!(config.queries[1].name, "GET /accounts");
     assert_eq!(config.streams[0].start, Start::Snapshot);
@@ -101,7 +109,7 @@ fn what_routes_ask_of_topics() {
     assert_eq!(compacted[0].topic.as_str(), "payments");
     assert_eq!(
         compacted[0].compacted_by,
-        Some(("GET /accounts/{id}/events".into(), 30))
+        Some(("GET /accounts/{id}/events".into(), 33))
     );
     let linked = config.linked_topics();
     let linked: Vec<Vec<&str>> = linked

@@ -9,13 +9,13 @@ use crate::command::{
 use crate::config::{CommandRoute, Idempotency};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
-use crate::model::{CommandKey, CorrelationId, ExchangeId, Fingerprint, Identity, Instant};
+use crate::model::{CommandKey, CorrelationId, ExchangeId, Fingerprint, Instant};
 use crate::route::{Failure, Params, Refused, evaluate};
 use crate::shard::message::CommandRequest;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::CommandPlan;
 
-use super::inputs::inputs;
+use super::inputs::{identity_of, inputs};
 use super::site::Site;
 
 /// Turns requests into commands for their home.
@@ -72,7 +72,7 @@ impl CommandMaker {
         let idempotency = idempotency_key(route, request)?;
         let (if_match, if_none_match) = conditions(request)?;
         let (if_match, if_none_match) = (if_match.as_deref(), if_none_match.as_deref());
-        let identity = Identity::ANONYMOUS;
+        let identity = identity_of(request);
         let inputs = inputs(params, request, &identity);
         let key = route.key.as_ref();
         let key = key
@@ -141,7 +141,7 @@ pub(super) fn check_head(
     let route = &site.snapshot.config.commands[index];
     idempotency_key(route, request)?;
     let (if_match, if_none_match) = conditions(request)?;
-    let identity = Identity::ANONYMOUS;
+    let identity = identity_of(request);
     let inputs = inputs(params, request, &identity);
     let headers = route.headers.iter().map(|(_, template)| template);
     for template in headers.chain(&route.key).filter(|it| !it.reads_body()) {

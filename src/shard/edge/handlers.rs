@@ -10,7 +10,7 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{ExchangeId, Id as _, Identity, Instant, KeyHash, ShardId};
+use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, evaluate};
 use crate::shard::io::SocketId;
 use crate::shard::message::{HomeMessage, ProjectionMessage};
@@ -21,7 +21,7 @@ use crate::shard::snapshot::{QueryPlan, StreamPlan};
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
 use super::exchanges::{Exchanges, OpenRequest, Wants};
-use super::inputs::inputs;
+use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
 use super::responses::{class, respond_found, validated};
@@ -246,7 +246,7 @@ impl Site {
         let QueryPlan { id, topic } = self.snapshot.queries[index];
         let route = &self.snapshot.config.queries[index];
         let template = route.key.as_ref().expect("the caller found it");
-        let identity = Identity::ANONYMOUS;
+        let identity = identity_of(asked.request);
         let key = evaluate(template, &inputs(asked.params, asked.request, &identity))?;
         let incarnation = &projection.incarnation;
         let hash = incarnation.secret.hash(&key);
@@ -337,7 +337,7 @@ impl Site {
         // reconnect.
         let projection = cx.projections.get(plan.topic);
         let projection = projection.filter(|projection| projection.feed().is_some());
-        let identity = Identity::ANONYMOUS;
+        let identity = identity_of(asked.request);
         let inputs = inputs(asked.params, asked.request, &identity);
         let template = self.snapshot.config.streams[index].filter.key.as_ref();
         let key = template

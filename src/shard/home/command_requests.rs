@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::command::{Admitted, Expired, PartitionBy};
+use crate::command::{Admitted, Expired, NewWaiter, PartitionBy};
 use crate::kafka::{
     Doing, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView, partition_of,
 };
-use crate::model::{ExchangeId, Now, Partition};
+use crate::model::{Bug, ExchangeId, Now, Partition, is_planted};
 use crate::route::{Failure, Refused};
 
 use super::Home;
@@ -110,7 +110,11 @@ impl Home {
             .commands
             .as_mut()
             .expect("a replies topic has them");
-        let waiter = Some((request.exchange, request.deadline));
+        let waiter = Some(NewWaiter {
+            waiter: request.exchange,
+            deadline: request.deadline,
+            accept_at: None,
+        });
         match commands
             .table
             .admit(key, request.fingerprint, waiter, now.mono)
@@ -134,7 +138,7 @@ impl Home {
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
-            Admitted::Joined => None,
+            Admitted::Joined | Admitted::Accepted => None,
             Admitted::Opened if self.draining => {
                 commands.on_refused(key, Failure::Draining.into(), out);
                 None
@@ -198,6 +202,9 @@ impl Home {
                 let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
                 commands.on_refused(command.key, refused, out);
             }
+            (Produced::Unknown(_), _) if is_planted(Bug::UnknownRefused) => {
+                commands.on_refused(command.key, Failure::BrokerUnavailable.into(), out);
+            }
             (Produced::Unknown(_), _) => commands.on_unknown(command.key, now, out),
         }
     }
@@ -243,7 +250,10 @@ impl Home {
             PartitionBy::RecordKey => request.record.key.as_deref().unwrap_or_default(),
             PartitionBy::CommandKey => &request.key.0,
         };
-        let partition: Partition = partition_of(by, view.partitions);
+        let mut partition: Partition = partition_of(by, view.partitions);
+        if is_planted(Bug::RoundRobin) && request.record.key.is_none() {
+            partition = Partition((now.mono.as_nanos() / 1_000_000) as u32 % view.partitions);
+        }
         let record = ProduceRecord {
             key: request.record.key,
             value: Some(request.body),

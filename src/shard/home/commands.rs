@@ -136,6 +136,7 @@ impl Commands {
             OpenCommands::new(limits, random.clone()),
             ReplyIndex::new(settings, random.clone()),
             reply_headers(config),
+            random.clone(),
         );
         Self {
             table,
@@ -153,7 +154,8 @@ impl Commands {
     pub(super) fn on_new_log(&mut self, view: &TopicView, client: &mut Client, out: &mut Outbox) {
         self.lookups.clear(client, out);
         self.on_retention(view);
-        self.table.replies = ReplyIndex::new(self.settings, self.random.clone());
+        let replies = ReplyIndex::new(self.settings, self.random.clone());
+        self.table.on_new_log(replies, self.random.clone());
     }
 
     /// Replies are stored for as long as the topic keeps them by its present config.
@@ -165,7 +167,9 @@ impl Commands {
 
     /// Applies a step of the replies topic and answers the exchanges that waited for it.
     pub(super) fn apply(&mut self, step: &Step, loaded: bool, now: Now, out: &mut Outbox) {
-        self.table.apply(step, loaded, now.wall, &mut self.answered);
+        let answered = &mut self.answered;
+        self.table
+            .apply(step, loaded, now.wall, answered, &mut |_, _| {});
         for AnsweredExchange { waiter, answer } in self.answered.drain(..) {
             let answer = match answer {
                 Ok(reply) => Answer::Reply {
@@ -294,6 +298,11 @@ impl Commands {
     /// The number of commands in flight.
     pub(super) fn open(&self) -> usize {
         self.table.open.stats().entries
+    }
+
+    /// The number of exchanges that wait for one.
+    pub(super) fn waiting(&self) -> usize {
+        self.table.open.stats().waiters
     }
 }
 

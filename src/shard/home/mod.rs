@@ -441,6 +441,8 @@ impl Home {
             .general
             .commands_open
             .set(self.open_commands() as u64);
+        let waiting = self.waiting_commands() as u64;
+        metrics.general.commands_waiting.set(waiting);
         for topic in self.topics.iter() {
             let client = &self.clusters[usize::from(topic.cluster.0)].client;
             topic.count(&self.snapshot, client, now, metrics);
@@ -454,5 +456,11 @@ impl Home {
             .iter()
             .filter_map(|topic| topic.commands.as_ref());
         tables.map(commands::Commands::open).sum()
+    }
+
+    /// Exchanges that wait for a command in flight, over all routes.
+    pub(super) fn waiting_commands(&self) -> usize {
+        let tables = self.topics.iter().filter_map(|it| it.commands.as_ref());
+        tables.map(commands::Commands::waiting).sum()
     }
 }

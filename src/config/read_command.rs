@@ -1,0 +1,158 @@
+//! Reads `[[command]]` routes. A new key is a line here, a field of [`CommandRoute`] and a row of
+//! `page.rs`.
+
+use std::time::Duration;
+
+use super::diagnose::{Findings, line_of};
+use super::kind::{OneOf, OneOfNumbers, Switch};
+use super::read::{ReadRoute, Reader, no_other_place};
+use super::section::{Placed, Section};
+use super::unit::Time;
+use super::{
+    CommandMethod, CommandRoute, Condition, Dedupe, HeaderNames, Idempotency, InFlight,
+    OneWayStatus, PathPattern, TemplateContext,
+};
+
+impl<'a> Reader<'a, '_> {
+    /// Reads one route, and reports what is wrong with it.
+    pub(super) fn command(
+        &mut self,
+        mut section: Section<'a>,
+        default_timeout: Duration,
+        names: &HeaderNames,
+    ) -> Option<ReadRoute<CommandRoute>> {
+        let (name, route) = self.head(&mut section, true, "\"POST /path\"");
+        let cluster = self.cluster(&mut section);
+        let topic = self.topic(&mut section, "topic", "\"commands\"");
+        let replies = self.topic(&mut section, "replies", "\"replies\"");
+        let fallback = PathPattern { segments: vec![] };
+        let path = route.as_ref().map(|it| it.value.1.clone());
+        // Without a path no parameter is known. The missing path is already reported.
+        let against = path.as_ref().unwrap_or(&fallback);
+        let key = self.template(
+            section.get("key"),
+            "key",
+            against,
+            TemplateContext::Command,
+            path.is_some(),
+        );
+        let headers = self.record_headers(&mut section, against, path.is_some(), names);
+        let idempotency = OneOf(&[
+            ("optional", Idempotency::Optional),
+            ("required", Idempotency::Required),
+        ]);
+        let idempotency = section.read("idempotency", &idempotency, self.findings);
+        let bounds = Duration::from_millis(10)..=Duration::from_secs(300);
+        let timeout = section.read("timeout", &Time(bounds), self.findings);
+        let forward = self.forward(&mut section, names);
+        let choices = self.choices(&mut section);
+        let at = section.at.clone();
+        section.finish(no_other_place, self.findings);
+
+        let (name, route, topic, replies) = (name?, route?, topic?, replies?);
+        let (method, path) = route.value;
+        let Some(method) = method else {
+            let help = "use `[[query]]` or `[[stream]]`, or POST, PUT, PATCH or DELETE";
+            self.findings
+                .error(route.at, "a command is not a GET", help);
+            return None;
+        };
+        let idempotency = idempotency.map_or_else(Default::default, |it| it.value);
+        choices.check(method, key.is_some(), idempotency, self.findings);
+        Some(ReadRoute {
+            route: CommandRoute {
+                name: name.value,
+                line: line_of(self.text(), route.at.start),
+                method,
+                path,
+                cluster,
+                topic: topic.value,
+                replies: replies.value,
+                key,
+                headers,
+                idempotency,
+                timeout: timeout.as_ref().map_or(default_timeout, |it| it.value),
+                forward,
+                dedupe: value(choices.dedupe),
+                in_flight: value(choices.in_flight),
+                condition: value(choices.condition),
+                tombstone: value(choices.tombstone),
+                one_way_status: value(choices.one_way_status),
+            },
+            at,
+            topic_at: topic.at,
+            replies_at: Some(replies.at),
+            timeout_at: timeout.map(|it| it.at),
+            event_at: None,
+        })
+    }
+    /// Reads the keys that choose between a few behaviours.
+    fn choices(&mut self, section: &mut Section<'a>) -> Choices {
+        let dedupe = OneOf(&[
+            ("replies", Dedupe::Replies),
+            ("strict", Dedupe::Strict),
+            ("local", Dedupe::Local),
+        ]);
+        let in_flight = OneOf(&[("join", InFlight::Join), ("conflict", InFlight::Conflict)]);
+        let condition = OneOf(&[
+            ("optional", Condition::Optional),
+            ("required", Condition::Required),
+        ]);
+        let one_way_status = OneOfNumbers(&[
+            (202, OneWayStatus::Accepted),
+            (204, OneWayStatus::NoContent),
+        ]);
+        Choices {
+            dedupe: section.read("dedupe", &dedupe, self.findings),
+            in_flight: section.read("in_flight", &in_flight, self.findings),
+            condition: section.read("condition", &condition, self.findings),
+            tombstone: section.read("tombstone", &Switch, self.findings),
+            one_way_status: section.read("one_way_status", &one_way_status, self.findings),
+        }
+    }
+}
+
+/// The keys that choose between a few behaviours, as far as the file has them.
+struct Choices {
+    dedupe: Option<Placed<Dedupe>>,
+    in_flight: Option<Placed<InFlight>>,
+    condition: Option<Placed<Condition>>,
+    tombstone: Option<Placed<bool>>,
+    one_way_status: Option<Placed<OneWayStatus>>,
+}
+
+impl Choices {
+    /// Reports choices that do not fit the rest of their route.
+    fn check(
+        &self,
+        method: CommandMethod,
+        has_key: bool,
+        idempotency: Idempotency,
+        findings: &mut Findings,
+    ) {
+        if let Some(tombstone) = self.tombstone.as_ref().filter(|it| it.value) {
+            if method != CommandMethod::Delete {
+                let message = format!("a {} does not write a tombstone", method.as_str());
+                let help = "a tombstone has no value, so the body would be lost: use DELETE";
+                findings.error(tombstone.at.clone(), message, help);
+            } else if !has_key {
+                let message = "a tombstone needs the key that it deletes";
+                let help = "add `key = \"{path.…}\"`: brokers refuse one without a key";
+                findings.error(tombstone.at.clone(), message, help);
+            }
+        }
+        if let Some(dedupe) = &self.dedupe
+            && dedupe.value == Dedupe::Strict
+            && idempotency == Idempotency::Optional
+        {
+            let message = "`strict` protects only commands with an `Idempotency-Key`";
+            let help = "add `idempotency = \"required\"`: without a key, a retry is a new command";
+            findings.warning(dedupe.at.clone(), message, help);
+        }
+    }
+}
+
+/// The value that the file has, or the default.
+fn value<T: Default>(read: Option<Placed<T>>) -> T {
+    read.map_or_else(T::default, |it| it.value)
+}

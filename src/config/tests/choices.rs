@@ -1,0 +1,66 @@
+//! Keys of commands that choose between a few behaviours.
+
+use super::*;
+
+const COMMAND: &str = "[[command]]\nname = \"a\"\nroute = \"POST /a\"\ntopic = \"a\"\n\
+                       replies = \"b\"\n";
+
+const DELETE: &str = "[[command]]\nname = \"a\"\nroute = \"DELETE /a/{id}\"\ntopic = \"a\"\n\
+                      replies = \"b\"\nkey = \"{path.id}\"\n";
+
+#[test]
+fn each_choice_has_a_default() {
+    let config = load(file(COMMAND)).expect("a good config").config;
+    let command = &config.commands[0];
+    let choices = (command.dedupe, command.in_flight, command.condition);
+    assert_eq!(
+        choices,
+        (Dedupe::Replies, InFlight::Join, Condition::Optional)
+    );
+    let one_way = (command.tombstone, command.one_way_status);
+    assert_eq!(one_way, (false, OneWayStatus::Accepted));
+}
+
+#[test]
+fn an_unknown_choice_is_shown_with_what_was_meant() {
+    let refused = refused(&format!(
+        "{COMMAND}dedupe = \"reply\"\none_way_status = 203\n"
+    ));
+    assert!(refused.contains("did you mean `replies`?"), "{refused}");
+    assert!(
+        refused.contains("expected 202 or 204, found 203"),
+        "{refused}"
+    );
+    assert!(refused.contains("gateway.toml:6:10"), "{refused}");
+}
+
+#[test]
+fn strict_without_idempotency_keys_is_a_warning() {
+    let text = format!("{COMMAND}dedupe = \"strict\"\n");
+    let report = load(file(&text)).expect("accepted").report;
+    let rendered = report.render(false);
+    assert!(
+        rendered.contains("`strict` protects only commands"),
+        "{rendered}"
+    );
+    assert!(rendered.contains("gateway.toml:6:10"), "{rendered}");
+    let text = format!("{text}idempotency = \"required\"\n");
+    assert_eq!(load(file(&text)).expect("accepted").report.findings, []);
+}
+
+#[test]
+fn only_a_delete_of_a_key_writes_a_tombstone() {
+    let said = refused(&format!("{COMMAND}key = \"k\"\ntombstone = true\n"));
+    assert!(said.contains("a POST does not write a tombstone"), "{said}");
+    let keyless = DELETE.replace("key = \"{path.id}\"\n", "");
+    let said = refused(&format!("{keyless}tombstone = true\n"));
+    assert!(
+        said.contains("a tombstone needs the key that it deletes"),
+        "{said}"
+    );
+    let config = load(file(&format!("{DELETE}tombstone = true\n")))
+        .expect("good")
+        .config;
+    assert!(config.commands[0].tombstone);
+    assert!(load(file(&format!("{COMMAND}tombstone = false\n"))).is_ok());
+}
