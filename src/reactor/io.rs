@@ -13,18 +13,16 @@ pub(super) const SCRATCH_BYTES: usize = 64 << 10;
 /// Time budget of each part of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budgets {
-    pub(super) broker_reads: Duration,
     pub(super) serve: Duration,
-    pub(super) ingest: Duration,
+    pub(super) kafka: Duration,
     pub(super) deliver: Duration,
 }
 
 impl Budgets {
     const fn of(&self, part: Part) -> Duration {
         match part {
-            Part::BrokerReads => self.broker_reads,
             Part::Serve => self.serve,
-            Part::Ingest => self.ingest,
+            Part::Kafka => self.kafka,
             Part::Deliver => self.deliver,
         }
     }

@@ -123,9 +123,8 @@ fn build_driver<T: Turn>(
         shards,
         own,
         budgets: Budgets {
-            broker_reads: plan.broker_reads_budget,
             serve: plan.serve_budget,
-            ingest: plan.ingest_budget,
+            kafka: plan.kafka_budget,
             deliver: plan.deliver_budget,
         },
         turn_every: plan.turn_every,

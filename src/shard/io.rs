@@ -60,19 +60,18 @@ pub trait Io {
 /// The parts of a turn that have a budget of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Reading the bytes that brokers sent.
-    BrokerReads,
     /// Reading and answering the requests of clients.
     Serve,
-    /// Records of brokers: unpacked, ordered, encoded and applied.
-    Ingest,
+    /// What brokers sent: their bytes are read, and records are unpacked, ordered, encoded and
+    /// applied. One budget covers all of it, because a client's request may wait for all of it.
+    Kafka,
     /// Sending pending events to streams.
     Deliver,
 }
 
 impl Part {
     /// How many parts there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 3;
 }
 
 /// What [`Io::read`] found on the socket.

@@ -161,7 +161,7 @@ impl BrokerSockets {
         self.open.retain_mut(|link| {
             for _ in 0..READS_A_TURN_MAX {
                 // Read at least once, or the clusters before this one could starve it.
-                if !link.readable || reads > 0 && io.spent(Part::BrokerReads) {
+                if !link.readable || reads > 0 && io.spent(Part::Kafka) {
                     break;
                 }
                 reads += 1;
