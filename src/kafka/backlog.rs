@@ -48,8 +48,8 @@ pub(super) enum Unpacked {
     Working,
     /// A piece of a partition, and the place after it.
     Piece(ReadKey, Bounds, Piece, Next),
-    /// A partition's records are all unpacked.
-    Done(ReadKey, Progress),
+    /// A partition's records are all unpacked. They were of this lane and broker.
+    Done((Lane, Option<Peer>), ReadKey, Progress),
     /// Records were dropped. The reader has to fetch them again.
     Dropped(Dropped),
 }
@@ -113,12 +113,11 @@ impl Backlog {
     /// unpacked.
     pub(super) fn is_busy(
         &self,
-        from: (Lane, Peer),
+        from: (Lane, Option<Peer>),
         is_paused: impl Fn(ReadKey) -> bool + Copy,
     ) -> bool {
-        let (lane, peer) = from;
         let mut responses = self.responses.iter();
-        responses.any(|it| it.from == (lane, Some(peer)) && next_part(it, is_paused).is_some())
+        responses.any(|it| it.from == from && next_part(it, is_paused).is_some())
     }
 
     /// Whether [`Self::advance`] has records to unpack for a read that is not paused.
@@ -147,12 +146,13 @@ impl Backlog {
             Advance::Piece(piece, next) => Unpacked::Piece(read, *bounds, piece, next),
             Advance::Done(progress) => {
                 response.parts.remove(part);
+                let from = response.from;
                 // Other brokers and lanes take their turn.
                 let response = self.responses.remove(at)?;
                 if !response.is_empty() {
                     self.responses.push_back(response);
                 }
-                Unpacked::Done(read, progress)
+                Unpacked::Done(from, read, progress)
             }
         };
         Some(unpacked)

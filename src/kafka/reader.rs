@@ -10,7 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::backlog::{Backlog, Dropped, PackedResponse, Unpacked};
 use super::bounds::Bounds;
 use super::context::{Context, Link};
-use super::epochs::Epochs;
+use super::epochs::{Epochs, OPEN_FOR};
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::fetch_session::{FetchSessions, Known, Tells};
 use super::link::{Peer, Purpose};
@@ -23,6 +23,7 @@ use super::requests::ResponseWindow;
 use super::silence::Silent;
 use super::start_offsets;
 use super::view::BrokerId;
+use super::wake::Wake;
 use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
 use crate::log::{BatchBuilder, Next};
@@ -30,6 +31,14 @@ use crate::model::{Instant, Partition};
 
 /// From this version of Fetch on the reader's rack is named.
 const RACKS_FROM: i16 = 11;
+
+/// How often a read that waits for the end of an epoch asks again.
+const EPOCHS_ASKED_EVERY: Duration = Duration::from_secs(2);
+
+const _: () = {
+    // A question stays open as long as a read waits for its answer.
+    assert!(EPOCHS_ASKED_EVERY.as_millis() * 2 < OPEN_FOR.as_millis());
+};
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -39,6 +48,12 @@ pub(super) struct Reader {
     fetches: u64,
     backlog: Backlog,
     sessions: FetchSessions,
+    /// Whether [`Self::pump`] may find work: something has happened that concerns reads.
+    due: bool,
+    /// When it has work otherwise.
+    wake: Wake,
+    /// Whether a read waits for newer metadata.
+    stale: bool,
     /// Room for what is due, kept.
     scratch: Vec<DueRead>,
 }
@@ -50,6 +65,9 @@ impl Reader {
             fetches: 0,
             backlog: Backlog::default(),
             sessions: FetchSessions::default(),
+            due: true,
+            wake: Wake::default(),
+            stale: false,
             scratch: Vec::new(),
         }
     }
@@ -57,6 +75,7 @@ impl Reader {
     pub(super) fn read(&mut self, key: ReadKey, from: StartAt, bytes_max: u32) {
         self.backlog.forget(key);
         self.reads.insert(key, from, bytes_max);
+        self.due = true;
     }
 
     pub(super) fn stop(&mut self, key: ReadKey) {
@@ -67,7 +86,20 @@ impl Reader {
     pub(super) fn pause(&mut self, key: ReadKey, paused: bool) {
         if let Some(read) = self.reads.get_mut(key) {
             read.paused = paused;
+            // Also after a pause: records of this read may be all that the broker waited for.
+            self.due = true;
         }
+    }
+
+    /// Something has happened that reads may wait for: a link can be used, or the end of an epoch
+    /// is known.
+    pub(super) const fn on_news(&mut self) {
+        self.due = true;
+    }
+
+    /// Whether [`Self::pump`] may find work before its time.
+    pub(super) const fn is_due(&self) -> bool {
+        self.due
     }
 
     pub(super) fn is_asked(&self, key: ReadKey) -> bool {
@@ -80,6 +112,7 @@ impl Reader {
         for (_, read) in self.reads.iter_mut() {
             read.not_before = Instant::ZERO;
         }
+        self.due = true;
     }
 
     /// The topic was re-created: its reads end.
@@ -88,14 +121,33 @@ impl Reader {
         self.reads.remove_topic(topic);
     }
 
-    /// Sends the ListOffsets and Fetch requests that are due.
+    /// Sends the ListOffsets and Fetch requests that are due. Looks at reads only if something has
+    /// happened that concerns them: commands, records that are unpacked and time that passes cost
+    /// the same with one read as with thousands.
     pub(super) fn pump(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
-        start_offsets::pump(&mut self.reads, cx);
-        self.leave_silent_replicas(cx);
+        let on_time = self.wake.0.is_some_and(|at| at <= cx.now.mono);
+        if self.due || on_time {
+            self.due = false;
+            let others = (std::mem::take(cx.wake), std::mem::take(cx.stale));
+            self.pump_all(epochs, cx);
+            (self.wake, self.stale) = (*cx.wake, *cx.stale);
+            (*cx.wake, *cx.stale) = others;
+        }
+        *cx.stale |= self.stale;
+        if let Some(at) = self.wake.0 {
+            cx.wake.at(at);
+        }
+    }
+
+    fn pump_all(&mut self, epochs: &mut Epochs, cx: &mut Context<'_>) {
         let mut due = std::mem::take(&mut self.scratch);
         due.clear();
+        let (mut sought, mut at_replicas) = (false, false);
         for (key, read) in self.reads.iter_mut() {
+            at_replicas |= read.is_at_replica();
+            leave_silent_replica(read, cx);
             let ReadPlace::At(next) = read.place else {
+                sought = true;
                 continue;
             };
             if read.flight.is_some() || read.unpacking || read.paused {
@@ -103,26 +155,36 @@ impl Reader {
             }
             if read.not_before > cx.now.mono {
                 cx.wake.at(read.not_before);
-            } else if let Some((leader, leader_epoch)) = cx.leader(key.topic, key.partition)
-                && (read.checked == leader_epoch
-                    || epochs.may_continue((key, read), next, leader_epoch, cx))
-            {
-                // A log that was cut back has moved it.
-                let ReadPlace::At(next) = read.place else {
-                    continue;
-                };
-                due.push(DueRead {
-                    lane: key.lane,
-                    node: read.replica(key.lane, cx).unwrap_or(leader),
-                    key,
-                    leader_epoch,
-                    next,
-                    bytes_max: read.bytes_max,
-                    started: read.started,
-                    any_replica: read.leader_until <= cx.now.mono,
-                    asked_in: read.asked_in,
-                });
+                continue;
             }
+            let Some((leader, leader_epoch)) = cx.leader(key.topic, key.partition) else {
+                continue;
+            };
+            if read.checked != leader_epoch
+                && !epochs.may_continue((key, read), next, leader_epoch, cx)
+            {
+                // The question is dropped unless it is repeated.
+                cx.wake.at(cx.now.mono.after(EPOCHS_ASKED_EVERY));
+                continue;
+            }
+            // A log that was cut back has moved it.
+            let ReadPlace::At(next) = read.place else {
+                continue;
+            };
+            due.push(DueRead {
+                lane: key.lane,
+                node: read.replica(key.lane, cx).unwrap_or(leader),
+                key,
+                leader_epoch,
+                next,
+                bytes_max: read.bytes_max,
+                started: read.started,
+                any_replica: read.leader_until <= cx.now.mono,
+                asked_in: read.asked_in,
+            });
+        }
+        if sought {
+            start_offsets::pump(&mut self.reads, cx);
         }
         // A Fetch names a partition once, so its reads take turns.
         due.sort_unstable_by_key(|due| {
@@ -133,27 +195,18 @@ impl Reader {
             self.fetch(group, cx);
         }
         self.scratch = due;
-        for (_, read) in self.reads.iter() {
-            if let Some(from) = replica_silent_from(read, cx) {
-                cx.wake.at(from);
-            }
-        }
-    }
-
-    /// If a response of the broker in the client's rack is overdue, reads from the leader instead,
-    /// which has every record that the replica has. A late response is ignored.
-    fn leave_silent_replicas(&mut self, cx: &Context<'_>) {
-        for (_, read) in self.reads.iter_mut() {
-            if replica_silent_from(read, cx).is_some_and(|from| from <= cx.now.mono) {
-                read.flight = None;
-                read.leave_replica(cx);
+        if at_replicas {
+            for (_, read) in self.reads.iter() {
+                if let Some(from) = replica_silent_from(read, cx) {
+                    cx.wake.at(from);
+                }
             }
         }
     }
 
     fn fetch(&mut self, group: &[DueRead], cx: &mut Context<'_>) {
         let DueRead { lane, node, .. } = group[0];
-        let from = (lane, Peer::Node(node));
+        let from = (lane, Some(Peer::Node(node)));
         if self
             .backlog
             .is_busy(from, |read| is_paused(&self.reads, read))
@@ -222,6 +275,7 @@ impl Reader {
         body: ResponseBody,
         cx: &mut Context<'_>,
     ) {
+        self.due = true;
         let response = match body.decode::<FetchRequest>() {
             Ok(response) => response,
             Err(error) => {
@@ -409,11 +463,14 @@ impl Reader {
                 }
                 cx.events.push_back(bounds.event(key, piece, next));
             }
-            Unpacked::Done(key, progress) => {
+            Unpacked::Done(from, key, progress) => {
                 if let Some(read) = self.reads.get_mut(key) {
                     read.unpacking = false;
                     on_unpacked(key, read, progress, cx);
                 }
+                // The broker is asked again after the last of its records.
+                let reads = &self.reads;
+                self.due |= !self.backlog.is_busy(from, |read| is_paused(reads, read));
             }
             Unpacked::Dropped(dropped) => self.on_dropped(&dropped),
         }
@@ -423,6 +480,7 @@ impl Reader {
     /// Records have to be fetched again, and earlier in the next response: within a session the
     /// broker has an order of its own, in which the same ones would always come first.
     fn on_dropped(&mut self, dropped: &Dropped) {
+        self.due = true;
         self.sessions.on_lost(dropped.link);
         for key in &dropped.reads {
             if let Some(read) = self.reads.get_mut(*key) {
@@ -439,6 +497,7 @@ impl Reader {
         response: ResponseBody,
         cx: &mut Context<'_>,
     ) {
+        self.due = true;
         start_offsets::on_answer(&mut self.reads, link, asked, response, cx);
     }
 
@@ -449,12 +508,13 @@ impl Reader {
         error: &KafkaError,
         cx: &mut Context<'_>,
     ) {
+        self.due = true;
         start_offsets::on_lost(&mut self.reads, asked, error, cx);
     }
 
     /// A link has ended with the Fetch in flight on it.
     pub(super) fn on_lost(&mut self, link: LinkId, error: &KafkaError, cx: &mut Context<'_>) {
-        *cx.stale = true;
+        (*cx.stale, self.due) = (true, true);
         self.sessions.on_lost(link);
         self.fail_all(link, error, cx);
     }
@@ -491,6 +551,15 @@ fn on_unpacked(key: ReadKey, read: &mut Read, progress: Progress, cx: &mut Conte
 
 fn is_paused(reads: &Reads, key: ReadKey) -> bool {
     reads.get(key).is_some_and(|read| read.paused)
+}
+
+/// If a response of the broker in the client's rack is overdue, reads from the leader instead, which
+/// has every record that the replica has. A late response is ignored.
+fn leave_silent_replica(read: &mut Read, cx: &Context<'_>) {
+    if replica_silent_from(read, cx).is_some_and(|from| from <= cx.now.mono) {
+        read.flight = None;
+        read.leave_replica(cx);
+    }
 }
 
 /// When the response of the replica that a read waits for will be overdue.
