@@ -94,6 +94,11 @@ groups! {
         commands_open: Gauge = "commands_open",
         /// Requests that wait for the reply of a command in flight.
         commands_waiting: Gauge = "commands_waiting",
+        /// Memory of pages of changes: the newest records that clients lack that resume on a
+        /// compacted topic. Bounded to 16 MiB a shard.
+        stream_page_bytes: Gauge = "stream_page_bytes",
+        /// Streams that wait for memory for their next page of changes.
+        streams_waiting_for_pages: Gauge = "streams_waiting_for_pages",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",
         /// Time that a turn of a shard took.
@@ -209,7 +214,7 @@ groups! {
         window_bytes: Gauge = "stream_window_bytes",
         /// Number of stored replies that retries can find.
         reply_index_entries: Gauge = "reply_index_entries",
-        /// Bytes of the reply index, which `commands.dedupe_memory` limits: 112 per reply,
+        /// Bytes of the reply index, which `commands.dedupe_memory` limits: 64 per reply,
         /// including forgotten replies that are not freed yet.
         reply_index_bytes: Gauge = "reply_index_bytes",
         /// 1 while `commands.dedupe_memory` holds fewer replies than the topic keeps: a retry of an

@@ -13,7 +13,9 @@ pub(super) const SCRATCH_BYTES: usize = 64 << 10;
 /// Time budget of each part of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budgets {
+    pub(super) messages: Duration,
     pub(super) serve: Duration,
+    pub(super) answer: Duration,
     pub(super) kafka: Duration,
     pub(super) deliver: Duration,
 }
@@ -21,7 +23,9 @@ pub(super) struct Budgets {
 impl Budgets {
     const fn of(&self, part: Part) -> Duration {
         match part {
+            Part::Messages => self.messages,
             Part::Serve => self.serve,
+            Part::Answer => self.answer,
             Part::Kafka => self.kafka,
             Part::Deliver => self.deliver,
         }

@@ -44,8 +44,12 @@ pub struct Plan {
     /// Most batches (one per sender and turn) in a shard's inbox. If it is full, messages wait in
     /// the senders' outboxes; none is dropped.
     pub inbox_batches_max: usize,
+    /// Time budget of [`Part::Messages`](crate::shard::Part::Messages) in one turn.
+    pub messages_budget: Duration,
     /// Time budget of [`Part::Serve`](crate::shard::Part::Serve) in one turn.
     pub serve_budget: Duration,
+    /// Time budget of [`Part::Answer`](crate::shard::Part::Answer) in one turn.
+    pub answer_budget: Duration,
     /// Time budget of [`Part::Kafka`](crate::shard::Part::Kafka) in one turn.
     pub kafka_budget: Duration,
     /// Time budget of [`Part::Deliver`](crate::shard::Part::Deliver) in one turn.
@@ -72,7 +76,9 @@ impl Default for Plan {
             completions: 16 << 10,
             sockets_max: 1 << 20,
             inbox_batches_max: 1024,
+            messages_budget: Duration::from_micros(250),
             serve_budget: Duration::from_micros(250),
+            answer_budget: Duration::from_micros(250),
             kafka_budget: Duration::from_micros(250),
             deliver_budget: Duration::from_micros(250),
             connect_timeout: Duration::from_secs(10),

@@ -123,7 +123,9 @@ fn build_driver<T: Turn>(
         shards,
         own,
         budgets: Budgets {
+            messages: plan.messages_budget,
             serve: plan.serve_budget,
+            answer: plan.answer_budget,
             kafka: plan.kafka_budget,
             deliver: plan.deliver_budget,
         },

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 
+use super::deferred::Deferred;
 use super::difference::difference;
 use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home};
@@ -17,7 +18,7 @@ use super::message::{
     ShardMessage, TopicMessage,
 };
 use super::outbox::Outbox;
-use super::projection::{Deferred, Projections};
+use super::projections::Projections;
 use super::random::SecureRandom;
 use super::setup::ShardSetup;
 use super::snapshot::{ClusterId, Snapshot, TopicId};
@@ -91,6 +92,7 @@ impl Serving {
         self.on_sockets(sockets, cx);
         // Clients come first: a request that arrived during the last turn has waited for it.
         let mut more = self.serve_clients(cx);
+        more |= self.answer_deferred(cx);
         more |= self.read_brokers(cx);
         self.turn_home(cx);
         self.ingest(cx);
@@ -217,6 +219,20 @@ impl Serving {
         more
     }
 
+    /// Answers requests whose step is applied, until the part is spent. Returns true if some are
+    /// left.
+    #[must_use]
+    fn answer_deferred<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) -> bool {
+        while self.projections.has_answers() {
+            if cx.io.spent(Part::Answer) {
+                return true;
+            }
+            self.projections.answer_next(&mut self.out);
+            self.handle_own(cx);
+        }
+        false
+    }
+
     /// Orders records that brokers sent until the part is spent, which the reads have begun. At least
     /// one step is made, or reads could use up every turn. Steps are applied here at once, so that
     /// their cost counts.
@@ -314,7 +330,7 @@ impl Serving {
             }
             ShardMessage::Drain { within } => {
                 self.draining = true;
-                self.home.drain(&mut self.out);
+                self.home.drain(cx.now, &mut self.out);
                 let (edge, mut cx) = self.edge(cx);
                 let until = cx.now.mono.after(within);
                 edge.drain(until, &mut cx);
@@ -332,12 +348,12 @@ impl Serving {
         let (projections, out) = (&mut self.projections, &mut self.out);
         match message {
             ProjectionMessage::Step(step) => {
-                if projections.apply(topic, &step, cx.now, out) {
+                if projections.apply(topic, &step, cx.now) {
                     self.metrics.general.steps_applied.bump();
                 }
             }
             ProjectionMessage::Open(incarnation) => {
-                if projections.on_open(topic, incarnation, out) {
+                if projections.on_open(topic, incarnation) {
                     let (edge, mut cx) = self.edge(cx);
                     edge.end_streams_of(topic, &mut cx);
                 }

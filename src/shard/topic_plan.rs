@@ -46,6 +46,12 @@ impl TopicPlan {
         self.cached || !self.encodings.is_empty()
     }
 
+    /// Whether the home reads the topic. Otherwise commands are only produced to it.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.is_shared() || self.holds_replies
+    }
+
     /// The plan of a topic that no route has asked anything of yet.
     pub(super) fn new(cluster: ClusterId, name: &TopicName) -> Self {
         Self {

@@ -95,6 +95,16 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         self.requests.range((first, 0)..=(last, u64::MAX)).count()
     }
 
+    /// Whether [`Self::next_met`] returns a request.
+    pub(super) fn is_met(&self, met: &RangeInclusive<C>) -> bool {
+        if self.requests.is_empty() {
+            return false; // The usual case. Saves the clones below.
+        }
+        let (first, last) = (met.start().clone(), met.end().clone());
+        let mut met = self.requests.range((first, 0)..=(last, u64::MAX));
+        met.next().is_some()
+    }
+
     /// Removes and returns the next request whose condition is in `met`.
     pub(super) fn next_met(&mut self, met: &RangeInclusive<C>) -> Option<T> {
         if self.requests.is_empty() {

@@ -8,6 +8,8 @@
 use crate::http::{IfNoneMatch, ResponseContext};
 use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId};
 use crate::shard::io::SocketId;
+use crate::shard::message::{HomeMessage, ProjectionMessage};
+use crate::shard::outbox::Outbox;
 
 use super::collection::Collection;
 
@@ -27,8 +29,8 @@ pub(super) struct OpenRequest {
 /// What a request waits for.
 #[derive(Debug)]
 pub(super) enum Wants {
-    /// The outcome of a command.
-    Outcome(CommandKey),
+    /// The outcome of a command, which its home decides.
+    Outcome { home: ShardId, key: CommandKey },
     /// The newest record of a key.
     Record {
         /// The shard that owns the key.
@@ -38,6 +40,27 @@ pub(super) enum Wants {
     },
     /// Pages of a collection, one slice after another.
     Pages(Box<Collection>),
+}
+
+impl OpenRequest {
+    /// Withdraws the question, because the client has disconnected: the place at the home or the
+    /// slice is freed at once. A command that was produced stays in flight.
+    pub(super) fn cancel(&self, id: ExchangeId, out: &mut Outbox) {
+        match &self.wants {
+            Wants::Outcome { home, key } => {
+                let cancel = HomeMessage::CancelCommand {
+                    topic: self.topic,
+                    key: *key,
+                    exchange: id,
+                };
+                out.to_home(*home, cancel);
+            }
+            Wants::Record { owner, .. } => {
+                out.to_projection(*owner, self.topic, ProjectionMessage::Cancel(id));
+            }
+            Wants::Pages(collection) => collection.cancel(id, out),
+        }
+    }
 }
 
 /// A slot. Small, because an idle stream has one: the stream's state is with its connection, and a
@@ -197,7 +220,10 @@ mod tests {
             began: Instant::ZERO,
             route: RouteId(route),
             topic: TopicId(0),
-            wants: Wants::Outcome(CommandKey([0; 16])),
+            wants: Wants::Outcome {
+                home: ShardId(0),
+                key: CommandKey([0; 16]),
+            },
         }
     }
 

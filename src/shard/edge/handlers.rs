@@ -15,7 +15,8 @@ use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, evalua
 use crate::shard::io::SocketId;
 use crate::shard::message::{HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
-use crate::shard::projection::{Projection, Projections};
+use crate::shard::projection::Projection;
+use crate::shard::projections::Projections;
 use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
 use super::collection::{Collection, Extent};
@@ -151,15 +152,18 @@ impl Site {
         let made = made.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
         let timeout = self.snapshot.config.commands[index].timeout;
         let deadline = cx.now.after(timeout);
+        let home = self.snapshot.topic(plan.commands).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
             connection: asked.connection,
             context: asked.context,
             began: cx.now,
             route: plan.id,
             topic: plan.replies,
-            wants: Wants::Outcome(made.key),
+            wants: Wants::Outcome {
+                home,
+                key: made.key,
+            },
         });
-        let home = self.snapshot.topic(plan.commands).home;
         let request = made.request(exchange, plan, deadline);
         cx.out
             .to_home(home, HomeMessage::Command(Box::new(request)));

@@ -7,16 +7,21 @@
 //! | [`Connections`](connections::Connections) | the slab of connections, rotation, timers |
 //! | [`Http1`](http1::Http1) | one HTTP/1.1 connection: phase, bytes, deadlines |
 //! | [`Exchanges`](exchanges::Exchanges) | what waits for another shard, and streams |
+//! | [`Clients`](clients::Clients) | connections and exchanges, which end together |
+//! | [`Turns`](turns::Turns) | how a client's turn ends: responses leave, limits, close |
+//! | [`Requests`](requests::Requests) | a client's requests: read, parse, handle |
+//! | [`Answers`](answers::Answers) | what other shards answer; the pages of collections |
 //! | [`Streams`](streams::Streams) | event streams: begin, delivery, end, drain |
 //! | [`Collection`](collection::Collection) | one collection, page by page |
 //! | [`Site`](site::Site) | what follows from a snapshot: routes, limits; the handlers |
 //! | [`Responder`](responder::Responder) | neutral responses as bytes of HTTP/1.1 |
-//! | [`Edge`] | all of them: a client's turn, answers, deadlines |
+//! | [`Edge`] | all of them: which part handles what happens |
 //!
 //! No task and no timer of its own belongs to a connection; an idle one is a slot and a small box.
 
 mod answers;
 mod body;
+mod clients;
 mod collection;
 mod commands;
 mod connections;
@@ -28,15 +33,16 @@ mod inputs;
 mod leaving;
 mod lifecycle;
 mod phase;
+mod requests;
 mod responder;
 mod responses;
-mod serve;
 mod site;
 mod stream_connection;
 mod streams;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod turns;
 
 pub(super) use context::EdgeContext;
 pub(super) use lifecycle::Edge;

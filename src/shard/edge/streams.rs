@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::config::Streams as Settings;
-use crate::http::ChunkHead;
+use crate::http::{
+    ChunkHead, EVENT_STREAM, Framed, NO_BUFFERING, PASS_THROUGH, Response, StatusCode,
+};
 use crate::metrics::{CloseReason, StreamEnd};
 use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId};
 use crate::shard::ciphertext::Flushed;
@@ -13,14 +15,14 @@ use crate::shard::io::{Io, Part, SocketId};
 use crate::sse::{Delivery, Feed, Filter, Slow, Start, Subscribe};
 
 use super::body::Body;
+use super::clients::Clients;
 use super::connections::Connections;
 use super::context::EdgeContext;
-use super::exchanges::Exchanges;
 use super::handlers::StreamStart;
 use super::http1::Http1;
 use super::site::Site;
 use super::stream_connection::{Heard, Stream, StreamConnection};
-use crate::http::Framed;
+use super::turns::Turns;
 
 /// Why a stream and its connection end.
 type Ending = (StreamEnd, CloseReason);
@@ -38,12 +40,6 @@ pub(super) struct Streams {
     drain: VecDeque<(Instant, SocketId)>,
 }
 
-/// Connections and their exchanges, which a stream has one of each.
-pub(super) struct Clients<'a> {
-    pub(super) connections: &'a mut Connections,
-    pub(super) exchanges: &'a mut Exchanges,
-}
-
 impl Streams {
     pub(super) const fn new(jitter: FastRandom) -> Self {
         Self {
@@ -56,22 +52,64 @@ impl Streams {
 
     /// The delay in milliseconds after which a refused client should reconnect. Random, so that the
     /// clients do not all reconnect at once.
-    pub(super) fn retry_later(&mut self, settings: &Settings) -> u64 {
+    fn retry_later(&mut self, settings: &Settings) -> u64 {
         let base = settings.retry.as_millis() as u64;
         base + self.jitter.below(base.max(1))
     }
 
-    /// Turns a connection into a stream's. The head of the response is sent, or waits in the
-    /// connection.
-    pub(super) fn open<I: Io>(
+    /// Turns a connection into a stream's: sends the head of the response, then subscribes to the
+    /// feed.
+    pub(super) fn start<I: Io>(
+        &mut self,
+        mut http1: Box<Http1>,
+        start: &StreamStart,
+        turns: &mut Turns,
+        cx: &mut EdgeContext<'_, I>,
+    ) {
+        let context = start.context;
+        // At its limit, while it is leaving, or while the topic is loaded, a gateway takes no new
+        // stream.
+        let projection = cx.projections.get(start.plan.topic);
+        let loading = projection.is_none_or(|projection| projection.feed().is_none());
+        let streams_max = turns.site.streams().streams_max;
+        let refused = context.head_only || turns.leaving.has_begun() || loading;
+        let full = refused || !turns.clients.connections.totals().streams.take(streams_max);
+        let mut response = Response::new(StatusCode::OK);
+        response
+            .fixed(&EVENT_STREAM)
+            .fixed(&PASS_THROUGH)
+            .fixed(&NO_BUFFERING)
+            .stream();
+        let framed = turns.responder.respond(context, response).framed;
+        if full {
+            // A native EventSource never reconnects after any other status.
+            if !context.head_only {
+                let retry = self.retry_later(turns.site.streams());
+                let retry = format!("retry: {retry}\n\n");
+                turns.responder.piece(framed, retry.as_bytes());
+            }
+            turns.responder.end(framed);
+            http1.on_last_response();
+            return turns.resume(http1, cx);
+        }
+        if !turns.send_responses(&mut http1, cx) {
+            turns.clients.connections.totals().streams.give_back();
+            return turns.close(http1, CloseReason::Client, cx);
+        }
+        self.open(http1, start, framed, turns, cx);
+    }
+
+    /// The head of the response is sent, or waits in the connection.
+    fn open<I: Io>(
         &mut self,
         http1: Box<Http1>,
-        (start, framed): (&StreamStart, Framed),
-        site: &Site,
-        clients: &mut Clients<'_>,
+        start: &StreamStart,
+        framed: Framed,
+        turns: &mut Turns,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let socket = http1.socket();
+        let (site, clients) = (&turns.site, &mut turns.clients);
         cx.io
             .limit_send_buffer(socket, site.streams().send_buffer_bytes);
         let plan = start.plan;
@@ -91,7 +129,7 @@ impl Streams {
         let (head, transport) = http1.into_stream();
         let body = Body::new(transport, framed, head);
         let connection = StreamConnection::new(stream, body, cx.now.mono);
-        let connections = &mut *clients.connections;
+        let connections = &mut clients.connections;
         let stalls_at = connection.stalls_at(connections.write_timeout());
         connections.put_stream(socket, counted, connection);
         if let Some(at) = stalls_at {
@@ -108,7 +146,7 @@ impl Streams {
     #[must_use]
     pub(super) fn deliver<I: Io>(
         &mut self,
-        clients: &mut Clients<'_>,
+        clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) -> bool {
         for _ in 0..cx.projections.pending() {
@@ -131,7 +169,7 @@ impl Streams {
         &mut self,
         exchange: ExchangeId,
         topic: TopicId,
-        clients: &mut Clients<'_>,
+        clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let socket = clients.exchanges.stream(exchange);
@@ -172,7 +210,7 @@ impl Streams {
     pub(super) fn on_writable<I: Io>(
         &mut self,
         socket: SocketId,
-        clients: &mut Clients<'_>,
+        clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let Some(connection) = clients.connections.stream_mut(socket) else {
@@ -200,7 +238,7 @@ impl Streams {
     pub(super) fn on_readable<I: Io>(
         &mut self,
         socket: SocketId,
-        clients: &mut Clients<'_>,
+        clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let Some(connection) = clients.connections.stream_mut(socket) else {
@@ -218,7 +256,7 @@ impl Streams {
     pub(super) fn on_timer<I: Io>(
         &mut self,
         socket: SocketId,
-        clients: &mut Clients<'_>,
+        clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let write_timeout = clients.connections.write_timeout();
@@ -257,11 +295,7 @@ impl Streams {
     }
 
     /// Ends the streams whose moment within the drain has come.
-    pub(super) fn on_time<I: Io>(
-        &mut self,
-        clients: &mut Clients<'_>,
-        cx: &mut EdgeContext<'_, I>,
-    ) {
+    pub(super) fn on_time<I: Io>(&mut self, clients: &mut Clients, cx: &mut EdgeContext<'_, I>) {
         while let Some((moment, socket)) = self.drain.front().copied()
             && moment <= cx.now.mono
         {
@@ -280,7 +314,7 @@ impl Streams {
     pub(super) fn end_topic<I: Io>(
         &mut self,
         topic: TopicId,
-        clients: &mut Clients<'_>,
+        clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let streams = clients.connections.all_streams();
@@ -301,7 +335,7 @@ impl Streams {
         &mut self,
         socket: SocketId,
         ending: Ending,
-        clients: &mut Clients<'_>,
+        clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
         let write_timeout = clients.connections.write_timeout();
@@ -324,10 +358,10 @@ impl Streams {
         &mut self,
         socket: SocketId,
         (end, why): Ending,
-        clients: &mut Clients<'_>,
+        clients: &mut Clients,
         cx: &mut EdgeContext<'_, I>,
     ) {
-        let connections = &mut *clients.connections;
+        let connections = &mut clients.connections;
         let Some(mut connection) = connections.close_stream(socket, why, cx.close, cx.metrics)
         else {
             return;

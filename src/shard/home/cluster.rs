@@ -20,7 +20,7 @@ pub(in crate::shard) struct Cluster {
     pub(super) id: String,
     /// By the client's handle: the index among the home's topics. `None`: the topic is watched for
     /// another home.
-    pub(super) handles: Vec<Option<usize>>,
+    handles: Vec<Option<usize>>,
     pub(super) health: ClusterHealth,
 }
 
@@ -55,6 +55,12 @@ impl Cluster {
         debug_assert_eq!(handle, TopicHandle(self.handles.len() as u32));
         self.handles.push(at);
         handle
+    }
+
+    /// The place of a topic among the home's, by its handle. `None`: it is watched for another
+    /// home.
+    pub(super) fn at_home(&self, handle: TopicHandle) -> Option<usize> {
+        self.handles.get(handle.0 as usize).copied().flatten()
     }
 
     /// The cluster has shown its metadata.

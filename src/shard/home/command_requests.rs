@@ -1,280 +1,345 @@
 //! What a home does with commands and with what becomes of their records: the decision, the record,
 //! the answer. The tables are in `commands.rs`.
 
-use std::sync::Arc;
-
 use crate::command::{Admitted, Expired, NewWaiter, PartitionBy};
 use crate::kafka::{
     Doing, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView, partition_of,
 };
-use crate::model::{Bug, ExchangeId, Now, Partition, is_planted};
+use crate::model::{Bug, CommandKey, ExchangeId, Now, Partition, TopicId, is_planted};
 use crate::route::{Failure, Refused};
 
-use super::Home;
-use super::commands::{Place, Ticket, failure_of, refused, tell};
+use super::clusters::Clusters;
+use super::commands::{Commands, failure_of, refused, tell};
 use super::health::Written;
 use super::lookups::Wanted;
+use super::tickets::{CommandTopics, Destination, Ticket, Tickets};
+use super::topics::Topics;
 use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
 use crate::shard::outbox::Outbox;
+use crate::shard::snapshot::Snapshot;
 
-impl Home {
-    /// Answers the exchanges of one replies topic whose deadline has passed. If the record was not
-    /// sent, it is withdrawn with its last exchange, which receives 503: nothing happened.
-    /// Otherwise the outcome is unknown: 504.
-    pub(super) fn on_expired(
-        &mut self,
-        replies: usize,
-        expired: &mut Vec<Expired<ExchangeId>>,
-        out: &mut Outbox,
-    ) {
-        // By command, so that all its exchanges receive the same answer.
-        expired.sort_unstable_by_key(|it| it.key);
-        for of_key in expired.chunk_by(|a, b| a.key == b.key) {
-            let key = of_key[0].key;
-            let commands = self.topics[replies]
-                .commands
-                .as_mut()
-                .expect("they expired there");
-            let place = self.tickets.by_key.get(&key).copied();
-            let last = commands.table.open.waiters(key) == 0;
-            let clusters = &mut self.clusters;
-            let mut withdraw = |at: &Place| {
-                let client = &mut clusters[usize::from(at.cluster.0)].client;
-                client.withdraw(at.topic, at.partition, at.ticket)
-            };
-            let unsent = place
-                .filter(|at| last && withdraw(at))
-                .map(|place| place.ticket);
-            let failure = match unsent {
-                None => Failure::OutcomeUnknown,
-                Some(ticket) => {
-                    self.tickets.close(ticket);
-                    commands.table.open.on_refused(key);
-                    Failure::BrokerUnavailable
-                }
-            };
-            let waiters: Vec<ExchangeId> = of_key.iter().map(|it| it.waiter).collect();
-            tell(&waiters, &refused(failure), out);
-        }
-        expired.clear();
+/// The commands whose topics are at home on a shard.
+#[derive(Debug)]
+pub(super) struct HomeCommands {
+    tickets: Tickets,
+    /// The process is stopping: no further command is opened.
+    draining: bool,
+    /// Reused buffer for the exchanges past their deadline.
+    expired: Vec<Expired<ExchangeId>>,
+}
+
+/// What the commands of a home work with for one call.
+pub(super) struct CommandContext<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) clusters: &'a mut Clusters,
+    pub(super) topics: &'a mut Topics,
+    pub(super) now: Now,
+    pub(super) out: &'a mut Outbox,
+}
+
+impl CommandContext<'_> {
+    /// The commands that wait for replies of a topic. `None`: the topic holds no replies.
+    fn commands(&mut self, replies: usize) -> Option<&mut Commands> {
+        self.topics[replies].commands_mut()
     }
 
-    /// Stops opening commands. Commands that no broker can have are withdrawn, and their clients
-    /// may retry at another instance. The others wait for the service's reply until the drain's
-    /// time is up.
-    pub(in crate::shard) fn drain(&mut self, out: &mut Outbox) {
-        self.draining = true;
-        let unsent: Vec<u64> = self
-            .clusters
-            .iter_mut()
-            .flat_map(|cluster| cluster.client.withdraw_unsent())
-            .collect();
-        for ticket in unsent {
-            let Some((command, newest)) = self.tickets.close(ticket) else {
-                continue;
-            };
-            // A broker may have another record of the same command.
-            let commands = self.topics[command.replies].commands.as_mut();
-            if let Some(commands) = commands.filter(|_| newest) {
-                commands.on_refused(command.key, Failure::Draining.into(), out);
-            }
+    /// A command's record is certainly not in the log.
+    fn on_refused(&mut self, replies: usize, key: CommandKey, why: Refused) {
+        if let Some(commands) = self.topics[replies].commands_mut() {
+            commands.on_refused(key, why, self.out);
         }
     }
+}
+
+impl HomeCommands {
+    pub(super) fn new(random: ahash::RandomState) -> Self {
+        Self {
+            tickets: Tickets::new(random),
+            draining: false,
+            expired: Vec::new(),
+        }
+    }
+
+    // What clients want.
 
     /// Decides a command, and produces it if it is new.
-    pub(super) fn on_command(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) {
+    pub(super) fn on_command(&mut self, request: CommandRequest, cx: &mut CommandContext<'_>) {
         let waiter = request.exchange;
-        if let Some(answer) = self.decide(request, now, out) {
-            out.to_edge(waiter, EdgeMessage::Answer(answer));
+        if let Some(answer) = self.decide(request, cx) {
+            cx.out.to_edge(waiter, EdgeMessage::Answer(answer));
         }
     }
 
     /// The answer, if it is known at once. Otherwise the exchange waits.
-    fn decide(&mut self, request: CommandRequest, now: Now, out: &mut Outbox) -> Option<Answer> {
-        let (Some(to), Some(replies)) = (self.at(request.topic), self.at(request.replies)) else {
-            debug_assert!(false, "linked topics share their home");
+    fn decide(&mut self, request: CommandRequest, cx: &mut CommandContext<'_>) -> Option<Answer> {
+        // A command is sent to the home that its topics share. From any other it gets 503.
+        let Some(at) = cx.topics.of_command(request.topic, request.replies) else {
             return Some(refused(Failure::NotReady));
         };
-        if !self.topics[replies].is_live() {
-            return Some(Answer::Refused(
-                self.topics[replies].refusal(&self.snapshot),
-            ));
+        if !cx.topics[at.replies].is_live() {
+            let why = cx.topics[at.replies].refusal(cx.snapshot);
+            return Some(Answer::Refused(why));
         }
-        let there = !self.topics[to].health.is_missing();
-        let Some(view) = self.topics[to].view.clone().filter(|_| there) else {
-            return Some(Answer::Refused(self.topics[to].refusal(&self.snapshot)));
+        let Some(view) = cx.topics[at.to].view().cloned() else {
+            let why = cx.topics[at.to].refusal(cx.snapshot);
+            return Some(Answer::Refused(why));
         };
-        let cluster = self.topics[to].cluster;
-        let key = request.key;
-        let commands = self.topics[replies]
-            .commands
-            .as_mut()
-            .expect("a replies topic has them");
-        let waiter = Some(NewWaiter {
+        let cluster = cx.topics[at.replies].cluster();
+        let Some(commands) = cx.topics[at.replies].commands_mut() else {
+            return Some(refused(Failure::NotReady));
+        };
+        let (key, fingerprint) = (request.key, request.fingerprint);
+        let waiter = NewWaiter {
             waiter: request.exchange,
             deadline: request.deadline,
             accept_at: None,
-        });
-        match commands
-            .table
-            .admit(key, request.fingerprint, waiter, now.mono)
-        {
+        };
+        let now = cx.now.mono;
+        match commands.table.admit(key, fingerprint, Some(waiter), now) {
             Admitted::Answered(Ok(reply)) => Some(Answer::Reply {
                 reply,
                 replayed: true,
             }),
             Admitted::Answered(Err(error)) => Some(Answer::Refused(error.into())),
             Admitted::AnsweredAt(id, partition, offset) => {
-                let lookups = &mut commands.lookups;
-                let waiter = (request.exchange, request.deadline);
                 let wanted = Wanted {
                     id,
                     partition,
                     offset,
                 };
-                let client = &mut self.clusters[usize::from(cluster.0)].client;
-                let asked = lookups.ask(waiter, wanted, client);
+                let client = &mut cx.clusters[cluster].client;
+                let asked =
+                    commands
+                        .lookups
+                        .ask((request.exchange, request.deadline), wanted, client);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined | Admitted::Accepted => None,
-            Admitted::Opened if self.draining => {
-                commands.on_refused(key, Failure::Draining.into(), out);
-                None
-            }
             Admitted::Opened => {
-                // Check this only now: a retry whose reply is stored needs no broker.
-                let has_key = request.record.key.is_some();
-                let may = self.may_write(to, replies, has_key, now);
-                let done = may.and_then(|()| {
-                    let produced = self.produce(to, replies, &view, request, now);
-                    produced.map_err(|why| Refused::from(failure_of(why)))
-                });
-                let refused = done.err()?;
-                let commands = self.topics[replies].commands.as_mut().expect("as above");
-                commands.on_refused(key, refused, out);
+                if let Err(why) = self.begin(at, &view, request, cx) {
+                    cx.on_refused(at.replies, key, why);
+                }
                 None
             }
         }
     }
 
-    /// Whether brokers accept the record of a new command and show its reply.
-    fn may_write(
+    /// Produces the record of a command that was opened.
+    ///
+    /// # Errors
+    /// Nothing was produced: the answer for the exchanges that wait.
+    fn begin(
         &mut self,
-        to: usize,
-        replies: usize,
-        has_key: bool,
-        now: Now,
+        at: CommandTopics,
+        view: &TopicView,
+        request: CommandRequest,
+        cx: &mut CommandContext<'_>,
     ) -> Result<(), Refused> {
-        // If the replies topic can't be read, the command would never be answered.
-        let from = &self.topics[replies];
-        if from.health.is_missing() || from.health.read_denied().is_some() {
-            return Err(from.refusal(&self.snapshot));
+        // Check this only now: a retry whose reply is stored needs no broker.
+        if self.draining {
+            return Err(Failure::Draining.into());
         }
-        let admitted = self.topics[to].health.writes.admit(has_key, now.mono);
-        admitted.map_err(|denial| Refused::denied(Doing::Write, denial))
+        may_write(at, request.record.key.is_some(), cx)?;
+        let produced = self.produce(at, view, request, cx);
+        produced.map_err(|why| Refused::from(failure_of(why)))
     }
+
+    fn produce(
+        &mut self,
+        at: CommandTopics,
+        view: &TopicView,
+        request: CommandRequest,
+        cx: &mut CommandContext<'_>,
+    ) -> Result<(), ProduceRefused> {
+        let by = match request.record.partition_by {
+            PartitionBy::RecordKey => request.record.key.as_deref().unwrap_or_default(),
+            PartitionBy::CommandKey => &request.key.0,
+        };
+        let mut partition = partition_of(by, view.partitions);
+        if is_planted(Bug::RoundRobin) && request.record.key.is_none() {
+            let now = cx.now.mono.as_nanos() / 1_000_000;
+            partition = Partition(now as u32 % view.partitions);
+        }
+        let topic = &cx.topics[at.to];
+        let to = Destination {
+            cluster: topic.cluster(),
+            topic: topic.handle(),
+            partition,
+        };
+        let record = ProduceRecord {
+            key: request.record.key,
+            value: Some(request.body),
+            headers: request.record.headers,
+            timestamp: cx.now.wall,
+        };
+        let command = Ticket {
+            topics: at,
+            key: request.key,
+            has_key: record.key.is_some(),
+        };
+        let ticket = self.tickets.open(command, to);
+        let client = &mut cx.clusters[to.cluster].client;
+        let produced = client.produce(to.topic, to.partition, record, ticket, cx.now);
+        if produced.is_err() {
+            self.tickets.close(ticket);
+        }
+        produced
+    }
+
+    /// A client that waits for a command has disconnected: its place is free.
+    pub(super) fn on_cancel(
+        &mut self,
+        replies: TopicId,
+        key: CommandKey,
+        exchange: ExchangeId,
+        cx: &mut CommandContext<'_>,
+    ) {
+        let Some(place) = cx.topics.place(replies) else {
+            return;
+        };
+        let cluster = cx.topics[place].cluster();
+        if let Some(commands) = cx.topics[place].commands_mut() {
+            commands.on_left(key, exchange, &mut cx.clusters[cluster].client);
+        }
+    }
+
+    // What becomes of records.
 
     /// Handles the outcome of a record.
     pub(super) fn on_produced(
         &mut self,
         ticket: u64,
         outcome: Produced,
-        now: Now,
-        out: &mut Outbox,
+        cx: &mut CommandContext<'_>,
     ) {
         let Some((command, newest)) = self.tickets.close(ticket) else {
             return;
         };
-        let answer = self.on_written(&command, outcome, now, out);
+        let answer = on_written(&command, outcome, cx);
         // The command was sent again. Its waiters wait for the newest record, whatever the outcome
         // of this one.
         if !newest {
             return;
         }
-        let Some(commands) = self.topics[command.replies].commands.as_mut() else {
-            return;
-        };
+        let replies = command.topics.replies;
         match (outcome, answer) {
             (Produced::At(..), _) => {} // Its reply closes it.
             (Produced::Refused(_), refused) => {
                 let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
-                commands.on_refused(command.key, refused, out);
+                cx.on_refused(replies, command.key, refused);
             }
             (Produced::Unknown(_), _) if is_planted(Bug::UnknownRefused) => {
-                commands.on_refused(command.key, Failure::BrokerUnavailable.into(), out);
+                cx.on_refused(replies, command.key, Failure::BrokerUnavailable.into());
             }
-            (Produced::Unknown(_), _) => commands.on_unknown(command.key, now, out),
+            (Produced::Unknown(_), _) => {
+                let now = cx.now;
+                if let Some(commands) = cx.topics[replies].commands_mut() {
+                    commands.on_unknown(command.key, now, cx.out);
+                }
+            }
         }
     }
 
-    /// Applies what a record's outcome shows about its topic. If a broker refused the record,
-    /// returns the answer for the waiters.
-    fn on_written(
-        &mut self,
-        command: &Ticket,
-        outcome: Produced,
-        now: Now,
-        out: &mut Outbox,
-    ) -> Option<Refused> {
-        let topic = &mut self.topics[command.to];
-        let code = match outcome {
-            Produced::At(..) => {
-                let line = topic.health.writes.on_appended(command.has_key);
-                topic.log(line, &self.snapshot, out);
-                return None;
-            }
-            Produced::Refused(ProduceError::Broker(code))
-            | Produced::Unknown(ProduceError::Broker(code)) => code,
-            Produced::Refused(_) | Produced::Unknown(_) => return None,
-        };
-        let written = Written {
-            has_key: command.has_key,
-            compacted: topic.compacted(),
-        };
-        let (refused, line) = topic.health.writes.on_refused(code, written, now.mono);
-        topic.log(line, &self.snapshot, out);
-        Some(refused)
+    // Time.
+
+    /// Handles the deadlines of commands of one replies topic. Returns true if more is due at once.
+    #[must_use]
+    pub(super) fn on_timeout(&mut self, replies: usize, cx: &mut CommandContext<'_>) -> bool {
+        let mut expired = std::mem::take(&mut self.expired);
+        let topic = &mut cx.topics[replies];
+        let client = &mut cx.clusters[topic.cluster()].client;
+        let more = topic.expire_commands(cx.now, &mut expired, client, cx.out);
+        // By command, so that all its exchanges receive the same answer.
+        expired.sort_unstable_by_key(|it| it.key);
+        for of_key in expired.chunk_by(|a, b| a.key == b.key) {
+            self.on_expired(replies, of_key, cx);
+        }
+        expired.clear();
+        self.expired = expired;
+        more
     }
 
-    fn produce(
+    /// Answers the exchanges of one command whose deadline has passed. If the record was not sent,
+    /// it is withdrawn with its last exchange, which receives 503: nothing happened. Otherwise the
+    /// outcome is unknown: 504.
+    fn on_expired(
         &mut self,
-        to: usize,
         replies: usize,
-        view: &Arc<TopicView>,
-        request: CommandRequest,
-        now: Now,
-    ) -> Result<(), ProduceRefused> {
-        let by = match request.record.partition_by {
-            PartitionBy::RecordKey => request.record.key.as_deref().unwrap_or_default(),
-            PartitionBy::CommandKey => &request.key.0,
-        };
-        let mut partition: Partition = partition_of(by, view.partitions);
-        if is_planted(Bug::RoundRobin) && request.record.key.is_none() {
-            partition = Partition((now.mono.as_nanos() / 1_000_000) as u32 % view.partitions);
+        of_key: &[Expired<ExchangeId>],
+        cx: &mut CommandContext<'_>,
+    ) {
+        let key = of_key[0].key;
+        let commands = cx.commands(replies);
+        let last = commands.is_some_and(|it| it.table.open.waiters(key) == 0);
+        let place = self.tickets.newest(key).filter(|_| last);
+        let mut failure = Failure::OutcomeUnknown;
+        if let Some(place) = place {
+            let client = &mut cx.clusters[place.to.cluster].client;
+            if client.withdraw(place.to.topic, place.to.partition, place.ticket) {
+                self.tickets.close(place.ticket);
+                failure = Failure::BrokerUnavailable;
+                if let Some(commands) = cx.commands(replies) {
+                    commands.table.open.on_refused(key);
+                }
+            }
         }
-        let record = ProduceRecord {
-            key: request.record.key,
-            value: Some(request.body),
-            headers: request.record.headers,
-            timestamp: now.wall,
-        };
-        let handle = self.topics[to].handle();
-        let cluster = self.topics[to].cluster;
-        let place = (cluster, handle, partition);
-        let command = Ticket {
-            replies,
-            to,
-            key: request.key,
-            has_key: record.key.is_some(),
-        };
-        let ticket = self.tickets.open(command, place);
-        let client = &mut self.cluster(cluster).client;
-        let produced = client.produce(handle, partition, record, ticket, now);
-        if produced.is_err() {
-            self.tickets.close(ticket);
-        }
-        produced
+        let waiters: Vec<ExchangeId> = of_key.iter().map(|it| it.waiter).collect();
+        tell(&waiters, &refused(failure), cx.out);
     }
+
+    /// Stops opening commands. Commands that no broker can have are withdrawn, and their clients
+    /// may retry at another instance. The others wait for the service's reply until the drain's
+    /// time is up.
+    pub(super) fn drain(&mut self, cx: &mut CommandContext<'_>) {
+        self.draining = true;
+        let clusters = cx.clusters.all_mut().iter_mut();
+        let unsent = clusters.flat_map(|cluster| cluster.client.withdraw_unsent());
+        for ticket in unsent.collect::<Vec<u64>>() {
+            // A broker may have another record of the same command.
+            if let Some((command, true)) = self.tickets.close(ticket) {
+                cx.on_refused(
+                    command.topics.replies,
+                    command.key,
+                    Failure::Draining.into(),
+                );
+            }
+        }
+    }
+}
+
+/// Whether brokers accept the record of a new command and show its reply.
+fn may_write(at: CommandTopics, has_key: bool, cx: &mut CommandContext<'_>) -> Result<(), Refused> {
+    // If the replies topic can't be read, the command would never be answered.
+    let from = &cx.topics[at.replies];
+    if from.is_unreadable() {
+        return Err(from.refusal(cx.snapshot));
+    }
+    let now = cx.now.mono;
+    let admitted = cx.topics[at.to].writes_mut().admit(has_key, now);
+    admitted.map_err(|denial| Refused::denied(Doing::Write, denial))
+}
+
+/// Applies what a record's outcome shows about its topic. If a broker refused the record, returns
+/// the answer for the waiters.
+fn on_written(command: &Ticket, outcome: Produced, cx: &mut CommandContext<'_>) -> Option<Refused> {
+    let topic = &mut cx.topics[command.topics.to];
+    let code = match outcome {
+        Produced::At(..) => {
+            let line = topic.writes_mut().on_appended(command.has_key);
+            topic.log_line(line, cx.snapshot, cx.out);
+            return None;
+        }
+        Produced::Refused(ProduceError::Broker(code))
+        | Produced::Unknown(ProduceError::Broker(code)) => code,
+        Produced::Refused(_) | Produced::Unknown(_) => return None,
+    };
+    let written = Written {
+        has_key: command.has_key,
+        compacted: topic.compacted(),
+    };
+    let (refused, line) = topic.writes_mut().on_refused(code, written, cx.now.mono);
+    topic.log_line(line, cx.snapshot, cx.out);
+    Some(refused)
 }

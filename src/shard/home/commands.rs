@@ -12,14 +12,12 @@ use crate::config::Config;
 use crate::kafka::{Client, Event, ProduceRefused, TopicHandle, TopicView};
 use crate::log::Step;
 use crate::metrics::{IgnoredReply, TopicMetrics};
-use crate::model::{CommandKey, ExchangeId, Instant, Now, Partition};
-use ahash::AHashMap;
+use crate::model::{CommandKey, ExchangeId, Instant, Now};
 
 use super::lookups::Lookups;
 use crate::route::{Failure, Refused};
 use crate::shard::message::{Answer, EdgeMessage};
 use crate::shard::outbox::Outbox;
-use crate::shard::snapshot::ClusterId;
 
 /// The window of a replies topic without `retention.ms`: replies are stored while memory lasts.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -42,79 +40,6 @@ pub(super) struct Commands {
 
 /// The shortest time between two lines of the log about one topic's replies.
 const NOTICE_EVERY: Duration = Duration::from_secs(60);
-
-/// Records whose outcome is not known, by the ticket that the client reports it for. Their number
-/// is bounded by that of the in-flight commands.
-#[derive(Debug)]
-pub(super) struct Tickets {
-    next: u64,
-    open: AHashMap<u64, Ticket>,
-    /// The newest ticket of each command.
-    pub(super) by_key: AHashMap<CommandKey, Place>,
-}
-
-/// A command's record in flight.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket {
-    /// Indexes among the home's topics: the topic of the replies, and the topic of the record.
-    pub(super) replies: usize,
-    pub(super) to: usize,
-    pub(super) key: CommandKey,
-    /// Whether the record has a key.
-    pub(super) has_key: bool,
-}
-
-/// A ticket and the partition its record goes to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) ticket: u64,
-    pub(super) cluster: ClusterId,
-    pub(super) topic: TopicHandle,
-    pub(super) partition: Partition,
-}
-
-impl Tickets {
-    pub(super) fn new(random: ahash::RandomState) -> Self {
-        let open = AHashMap::with_hasher(random.clone());
-        Self {
-            next: 0,
-            open,
-            by_key: AHashMap::with_hasher(random),
-        }
-    }
-
-    pub(super) fn open(
-        &mut self,
-        command: Ticket,
-        (cluster, topic, partition): (ClusterId, TopicHandle, Partition),
-    ) -> u64 {
-        self.next += 1;
-        self.open.insert(self.next, command);
-        let ticket = self.next;
-        self.by_key.insert(
-            command.key,
-            Place {
-                ticket,
-                cluster,
-                topic,
-                partition,
-            },
-        );
-        self.next
-    }
-
-    /// Ends a ticket. Returns its record, and whether the ticket is the newest of its command.
-    pub(super) fn close(&mut self, ticket: u64) -> Option<(Ticket, bool)> {
-        let command = self.open.remove(&ticket)?;
-        // A command that was produced again has a newer ticket.
-        let newest = self.by_key.get(&command.key);
-        let newest = newest.is_none_or(|place| place.ticket == ticket);
-        if newest {
-            self.by_key.remove(&command.key);
-        }
-        Some((command, newest))
-    }
-}
 
 impl Commands {
     pub(super) fn new(config: &Config, replies: TopicHandle, random: ahash::RandomState) -> Self {

@@ -29,11 +29,10 @@ impl HomeContext<'_> {
     }
 }
 
+/// Logs a line that a part of the home returned.
 pub(super) fn log(line: Option<Line>, out: &mut Outbox) {
-    match line {
-        Some(Line::Warn(text)) => note(out, Level::Warn, text),
-        Some(Line::Info(text)) => note(out, Level::Info, text),
-        None => {}
+    if let Some((level, text)) = line.map(Line::into_parts) {
+        note(out, level, text);
     }
 }
 

@@ -12,8 +12,10 @@ use std::time::Duration;
 use crate::cache::Gaps;
 use crate::config::show_size;
 use crate::kafka::{KafkaError, RecordError};
-use crate::log::{OffsetRange, Step, Undecodable};
+use crate::log::{Change, GapReason, OffsetRange, Step, Undecodable};
 use crate::model::{Instant, Offset, Partition, ShardId};
+
+use super::health::Line;
 
 /// Ranges that `/readyz` names. Further ones are only counted.
 const NAMED_MAX: usize = 4;
@@ -26,7 +28,7 @@ const _: () = {
 
 /// If a cache fills up again within this time of the last WARN, no further WARN is logged. Values
 /// that come and go around the limit must not fill the log.
-pub(super) const TOLD_FOR: Duration = Duration::from_secs(60);
+const TOLD_FOR: Duration = Duration::from_secs(60);
 /// The wait between two attempts to read again what had no room. The wait doubles, because values
 /// that come and go around the limit must not cause endless reads of the log.
 const REFILL_WAIT_MIN: Duration = Duration::from_secs(60);
@@ -35,41 +37,41 @@ const REFILL_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// What the projections of a topic lack.
 #[derive(Debug, Default)]
 pub(super) struct Degraded {
+    /// Whether the topic holds replies of commands.
+    for_replies: bool,
     /// Whether slices or an index of replies are built from the topic. If not, its streams emit
     /// gaps, and nothing is incomplete.
-    pub(super) kept: bool,
-    pub(super) undecodable: Undecodable,
+    kept: bool,
+    undecodable: Undecodable,
     /// Why ranges could not be decoded, by where they begin, oldest first.
-    pub(super) causes: Vec<(Partition, Offset, KafkaError)>,
+    causes: Vec<(Partition, Offset, KafkaError)>,
     /// The gaps that slices have reported.
-    pub(super) slices: Vec<SliceGaps>,
+    slices: Vec<SliceGaps>,
     /// When a full cache was last reported, unless the report was withdrawn.
-    pub(super) full_told: Option<Instant>,
-    pub(super) left_out_told: bool,
-    /// Reads of earlier records for slices that had no room, and where each ends.
-    pub(super) reading: Vec<(Partition, Offset)>,
+    full_told: Option<Instant>,
+    left_out_told: bool,
     /// When the topic may be loaded again to fill its slices.
-    pub(super) reload: Pace,
+    reload: Pace,
 }
 
 /// What one slice lacks, and when records may be read again for it.
 #[derive(Debug)]
-pub(super) struct SliceGaps {
-    pub(super) shard: ShardId,
-    pub(super) gaps: Gaps,
-    pub(super) refill: Pace,
+struct SliceGaps {
+    shard: ShardId,
+    gaps: Gaps,
+    refill: Pace,
 }
 
 /// When a retry is allowed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
-    pub(super) at: Instant,
+struct Pace {
+    at: Instant,
     wait: Duration,
 }
 
 impl Pace {
     /// Records that a retry begins.
-    pub(super) fn on_try(&mut self, now: Instant) {
+    fn on_try(&mut self, now: Instant) {
         let quiet = now.since(self.at) >= REFILL_WAIT_MAX;
         self.wait = if quiet || self.wait.is_zero() {
             REFILL_WAIT_MIN
@@ -80,7 +82,53 @@ impl Pace {
     }
 }
 
+/// Offsets that a read can't decode. If `to` equals `from`, not even the batch's end is known, and
+/// the read is stuck.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UndecodableRange<'a> {
+    pub(super) partition: Partition,
+    pub(super) from: Offset,
+    pub(super) to: Offset,
+    pub(super) error: &'a KafkaError,
+}
+
+impl UndecodableRange<'_> {
+    pub(super) fn is_stuck(&self) -> bool {
+        self.from == self.to
+    }
+
+    /// What the projections are told.
+    pub(super) const fn change(&self) -> Change {
+        let (partition, from, to) = (self.partition, self.from, self.to);
+        if from.0 == to.0 {
+            return Change::Stuck { partition, from };
+        }
+        Change::Gap {
+            partition,
+            from,
+            to,
+            reason: GapReason::Undecodable,
+        }
+    }
+}
+
+/// What is read again for slices that have room now.
+#[derive(Debug)]
+pub(super) enum Refill {
+    /// The topic is loaded again.
+    All,
+    /// These partitions, each from this offset on.
+    From(BTreeMap<Partition, Offset>),
+}
+
 impl Degraded {
+    pub(super) fn new(for_replies: bool) -> Self {
+        Self {
+            for_replies,
+            ..Self::default()
+        }
+    }
+
     /// Another loading begins: forgets all. `kept`: see the field.
     pub(super) fn on_open(&mut self, kept: bool) {
         self.kept = kept;
@@ -99,14 +147,99 @@ impl Degraded {
         !before && self.undecodable.is_empty()
     }
 
-    /// Keeps why the offsets from `from` on can't be decoded.
-    pub(super) fn on_cause(&mut self, partition: Partition, from: Offset, error: KafkaError) {
+    /// Keeps why a range can't be decoded, before its step is made. Returns true if no other range
+    /// is known.
+    pub(super) fn on_undecodable(&mut self, met: &UndecodableRange<'_>) -> bool {
         let ranges = &self.undecodable;
         self.causes
             .retain(|(p, from, _)| ranges.iter().any(|it| it.partition == *p && it.to > *from));
         if self.causes.len() < CAUSES_MAX {
-            self.causes.push((partition, from, error));
+            let cause = (met.partition, met.from, met.error.clone());
+            self.causes.push(cause);
         }
+        self.undecodable.is_empty()
+    }
+
+    /// What to log of a range that can't be decoded, once its step is made. The text follows the
+    /// topic's name. A topic with projections is reported once, until the log no longer has any of
+    /// the ranges.
+    pub(super) fn explain_range(&self, met: &UndecodableRange<'_>, first: bool) -> Option<String> {
+        let UndecodableRange {
+            partition: Partition(partition),
+            from: Offset(from),
+            to: Offset(to),
+            error,
+        } = met;
+        if self.kept {
+            let described = self.describe_ranges().filter(|_| first)?;
+            return Some(format!(": {described}"));
+        }
+        Some(if to == from {
+            format!(
+                ": partition {partition} from offset {from} on: {error}; nothing after it can be \
+                 read"
+            )
+        } else {
+            let last = to.saturating_sub(1);
+            format!(": partition {partition} offsets {from} to {last}: {error}; skipped")
+        })
+    }
+
+    /// A slice reports what it lacks. Returns lines for the log; each text follows the topic's
+    /// name.
+    pub(super) fn on_gaps(
+        &mut self,
+        shard: ShardId,
+        gaps: Gaps,
+        bytes_max: usize,
+        now: Instant,
+    ) -> [Option<Line>; 2] {
+        let (was_full, left_out) = (self.is_full(), gaps.left_out);
+        match self.slices.iter_mut().find(|it| it.shard == shard) {
+            Some(known) => known.gaps = gaps,
+            None => self.slices.push(SliceGaps {
+                shard,
+                gaps,
+                refill: Pace::default(),
+            }),
+        }
+        let left_out = left_out.filter(|_| !std::mem::replace(&mut self.left_out_told, true));
+        let left_out = left_out.map(|left| {
+            let (partition, offset, why) = (left.partition.0, left.offset.0, left.why);
+            Line::Warn(format!(
+                " partition {partition} offset {offset}: a value is not JSON ({why}) and is left \
+                 out of collections; others of the topic are counted as \
+                 sluicegate_cache_values_not_json"
+            ))
+        });
+        [left_out, self.on_fullness(was_full, bytes_max, now)]
+    }
+
+    fn on_fullness(&mut self, was_full: bool, bytes_max: usize, now: Instant) -> Option<Line> {
+        match (was_full, self.describe_full(bytes_max)) {
+            (false, Some(full)) => {
+                let told = self.full_told;
+                if told.is_some_and(|told| now.since(told) < TOLD_FOR) {
+                    return None;
+                }
+                self.full_told = Some(now);
+                Some(Line::Warn(format!(": {full}")))
+            }
+            (true, None) => Some(Line::Info(
+                ": the cache has room for all of it again".into(),
+            )),
+            _ => None,
+        }
+    }
+
+    /// What to read again now that slices have room. Returns the whole topic at most once per
+    /// pace.
+    pub(super) fn next_refill(&mut self, now: Instant) -> Refill {
+        if self.wants_reload() && now >= self.reload.at {
+            self.reload.on_try(now);
+            return Refill::All;
+        }
+        Refill::From(self.take_wanted(now))
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -114,13 +247,13 @@ impl Degraded {
     }
 
     /// Whether only another loading helps, and would find room.
-    pub(super) fn wants_reload(&self) -> bool {
+    fn wants_reload(&self) -> bool {
         self.slices.iter().any(|it| it.gaps.reload)
     }
 
     /// What slices want to read again and may: per partition, the lowest offset. Each slice has its
     /// own pace, since slices get room at different moments.
-    pub(super) fn take_wanted(&mut self, now: Instant) -> BTreeMap<Partition, Offset> {
+    fn take_wanted(&mut self, now: Instant) -> BTreeMap<Partition, Offset> {
         let mut wanted = BTreeMap::new();
         for slice in &mut self.slices {
             if slice.gaps.reread.is_empty() || now < slice.refill.at {
@@ -148,7 +281,7 @@ impl Degraded {
         self.undecodable.iter().len()
     }
 
-    pub(super) fn describe_range(&self, range: OffsetRange) -> String {
+    fn describe_range(&self, range: OffsetRange) -> String {
         let Partition(partition) = range.partition;
         let cause = self
             .causes
@@ -170,8 +303,16 @@ impl Degraded {
         }
     }
 
+    /// What the projections of the topic lack, and what to do. `None`: nothing.
+    pub(super) fn describe(&self, bytes_max: usize) -> Option<String> {
+        let both = [self.describe_ranges(), self.describe_full(bytes_max)];
+        both.into_iter()
+            .flatten()
+            .reduce(|one, other| format!("{one}; {other}"))
+    }
+
     /// The undecodable ranges and what to do. `None` if there are none.
-    pub(super) fn describe_ranges(&self, replies: bool) -> Option<String> {
+    fn describe_ranges(&self) -> Option<String> {
         if self.undecodable.is_empty() {
             return None;
         }
@@ -188,7 +329,7 @@ impl Degraded {
         } else {
             "delete these records, or restore the broker's copy of them"
         };
-        let so = if replies {
+        let so = if self.for_replies {
             "commands that they answer count as unanswered: their clients get 504, and a retry \
                  is sent to the service again"
         } else {
@@ -201,7 +342,7 @@ impl Degraded {
         ))
     }
 
-    pub(super) fn describe_full(&self, bytes_max: usize) -> Option<String> {
+    fn describe_full(&self, bytes_max: usize) -> Option<String> {
         let max = show_size(bytes_max);
         self.is_full().then(|| {
             format!(
@@ -216,7 +357,6 @@ impl Degraded {
 mod tests {
     use super::*;
     use crate::log::testing::step;
-    use crate::log::{Change, GapReason};
 
     fn gap(partition: u32, from: u64, to: u64) -> Step {
         let change = Change::Gap {
@@ -232,7 +372,12 @@ mod tests {
         let mut degraded = Degraded::default();
         degraded.on_open(true);
         for (partition, from, to) in ranges {
-            degraded.on_cause(Partition(partition), Offset(from), error.into());
+            degraded.on_undecodable(&UndecodableRange {
+                partition: Partition(partition),
+                from: Offset(from),
+                to: Offset(to),
+                error: &error.into(),
+            });
             degraded.on_step(&gap(partition, from, to));
         }
         degraded
@@ -242,7 +387,7 @@ mod tests {
     fn ranges_are_named_with_place_cause_and_setting() {
         let error = RecordError::TooLarge(1024);
         let one = with([(1, 5, 7)].into_iter(), error);
-        let text = one.describe_ranges(false).expect("a range");
+        let text = one.describe_ranges().expect("a range");
         for part in [
             "partition 1 offsets 5 to 6",
             "more than 1024 bytes",
@@ -251,10 +396,14 @@ mod tests {
         ] {
             assert!(text.contains(part), "no `{part}` in `{text}`");
         }
-        let text = one.describe_ranges(true).expect("a range");
+        let replies = Degraded {
+            for_replies: true,
+            ..one
+        };
+        let text = replies.describe_ranges().expect("a range");
         assert!(text.contains("count as unanswered"), "{text}");
         let many = with((0..50).map(|n| (n, 5, 6)), RecordError::Checksum);
-        let text = many.describe_ranges(false).expect("ranges");
+        let text = many.describe_ranges().expect("ranges");
         assert!(text.contains("and 46 more ranges: delete these"), "{text}");
     }
 
@@ -268,7 +417,7 @@ mod tests {
         assert!(!degraded.on_step(&start(0)));
         assert!(degraded.on_step(&start(1)), "it has ended");
         assert!(!degraded.on_step(&start(1)), "it ends once");
-        assert_eq!(degraded.describe_ranges(false), None);
+        assert_eq!(degraded.describe_ranges(), None);
     }
 
     #[test]

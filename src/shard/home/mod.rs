@@ -5,40 +5,45 @@
 mod broker_counts;
 mod broker_sockets;
 mod cluster;
+mod clusters;
 mod command_requests;
 mod commands;
 mod context;
+mod counts;
 mod degraded;
 mod health;
 mod history;
 mod in_flight;
-mod incomplete;
 mod lookups;
 mod order;
 mod partitions;
-mod reading;
 mod report;
+mod rereads;
+mod shown_topic;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod topic;
+mod topic_ids;
+mod topic_log;
 mod topics;
 
 use std::sync::Arc;
 
-use crate::command::Expired;
-use crate::kafka::{Event, MetricEvent};
-use crate::model::{ExchangeId, Instant, Now, ShardId};
+use crate::kafka::{Event, MetricEvent, TopicHandle};
+use crate::model::{Instant, Now, ShardId};
 
-use super::message::{ClusterMessage, ControlMessage, HomeMessage, TopicMessage};
+use super::message::{ClusterMessage, ControlMessage, HomeMessage};
 use super::outbox::Outbox;
 use super::random::SecureRandom;
 use super::setup::ClusterSecurity;
-use super::snapshot::{ClusterId, Snapshot, TopicId};
+use super::snapshot::{ClusterId, Snapshot};
 use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
 
 pub(super) use broker_sockets::BrokerSockets;
 pub(super) use cluster::Cluster;
-use commands::Tickets;
+use clusters::Clusters;
+use command_requests::{CommandContext, HomeCommands};
 use context::{HomeContext, log};
 use topic::Topic;
 use topics::Topics;
@@ -49,19 +54,10 @@ use topics::Topics;
 #[derive(Debug)]
 pub(super) struct Home {
     snapshot: Arc<Snapshot>,
-    /// One entry per cluster, indexed by [`ClusterId`].
-    clusters: Vec<Cluster>,
+    clusters: Clusters,
     /// The topics at home here.
     topics: Topics,
-    tickets: Tickets,
-    /// Topics whose records wait to be ordered, by their place in `topics`.
-    ordering: Vec<usize>,
-    /// The cluster whose records were unpacked last. The others come first.
-    unpacked_last: usize,
-    /// The process is stopping: no further command is opened.
-    draining: bool,
-    /// Reused buffer for the exchanges past their deadline.
-    expired: Vec<Expired<ExchangeId>>,
+    commands: HomeCommands,
     counted: broker_counts::Counted,
 }
 
@@ -95,16 +91,11 @@ impl Home {
                 topics.push(Topic::new(index, handle, &snapshot, &hasher));
             }
         }
-        let tickets = Tickets::new(hasher);
         Self {
             snapshot,
-            clusters,
+            clusters: Clusters::new(clusters),
             topics,
-            tickets,
-            ordering: Vec::new(),
-            unpacked_last: 0,
-            draining: false,
-            expired: Vec::new(),
+            commands: HomeCommands::new(hasher),
             counted: broker_counts::Counted::default(),
         }
     }
@@ -116,93 +107,86 @@ impl Home {
 
     /// The clusters, for their sockets.
     pub(super) fn clusters(&mut self) -> &mut [Cluster] {
-        &mut self.clusters
-    }
-
-    fn cluster(&mut self, index: ClusterId) -> &mut Cluster {
-        &mut self.clusters[usize::from(index.0)]
+        self.clusters.all_mut()
     }
 
     /// Handles deadlines, and all events of the clusters' clients.
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
-        for index in (0..self.clusters.len()).map(|at| ClusterId(at as u8)) {
-            self.cluster(index).client.on_time(now);
+        for index in self.clusters.ids() {
+            self.clusters[index].client.on_time(now);
             self.handle_events(index, now, out);
-            if let Some(request) = self.cluster(index).client.next_salt() {
+            if let Some(request) = self.clusters[index].client.next_salt() {
                 out.to_control(ControlMessage::Salt(index, Box::new(request)));
             }
         }
-        for cluster in &mut self.clusters {
-            while let Some(fact) = cluster.client.next_metric_event() {
+        self.count_events();
+        self.on_time(now, out);
+    }
+
+    fn count_events(&mut self) {
+        for cluster in self.clusters.all_mut() {
+            while let Some(event) = cluster.client.next_metric_event() {
                 if let MetricEvent::Failed {
                     partition: Some((handle, partition)),
                     ..
-                } = &fact
-                    && let Some(at) = cluster.handles[handle.0 as usize]
+                } = &event
+                    && let Some(at) = cluster.at_home(*handle)
                 {
-                    self.topics[at].counts.of(*partition).failed += 1;
+                    self.topics[at].count_failed(*partition);
                 }
-                self.counted.count(fact);
+                self.counted.count(event);
             }
         }
-        self.on_time(now, out);
     }
 
     /// Visits the topics that are due.
     fn on_time(&mut self, now: Now, out: &mut Outbox) {
-        let mut expired = std::mem::take(&mut self.expired);
         for _ in 0..self.topics.expire(now.mono) {
             let Some(at) = self.topics.next_due() else {
                 break;
             };
-            let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-            topics[at].poll_health(&mut cx);
-            if let Some((history, mut at)) = topics[at].history(&mut cx) {
-                history.on_timeout(&mut at);
+            let (topics, mut cx) = self.cx(self.topics[at].cluster(), now, out);
+            topics[at].on_timeout(&mut cx);
+            let (commands, mut cx) = self.commands(now, out);
+            if commands.on_timeout(at, &mut cx) {
+                self.topics.revisit(at);
             }
-            if topics[at].on_time(now, &mut expired, cx.client, cx.out) {
-                topics.revisit(at);
-            }
-            self.on_expired(at, &mut expired, out);
         }
-        self.expired = expired;
     }
 
     /// Unpacks or orders a bounded step of the records that brokers sent. Returns false if none
     /// wait. [`Self::turn`] handles everything else, so that it is not held up by much data.
     #[must_use = "while it returns true, more records wait"]
     pub(super) fn ingest(&mut self, now: Now, out: &mut Outbox) -> bool {
-        let topics = &self.topics;
-        let ready = |at: &usize| topics[*at].is_ordering();
         // What is unpacked is ordered before more is unpacked, so that little waits.
-        if let Some(at) = self.ordering.iter().copied().find(ready) {
-            let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
+        if let Some(at) = self.topics.next_ordering() {
+            let (topics, mut cx) = self.cx(self.topics[at].cluster(), now, out);
             topics[at].order_next(&mut cx);
-            self.ordering.retain(|at| self.topics[*at].has_waiting());
+            topics.on_ordered();
             return true;
         }
-        let clusters = self.clusters.len();
-        let after = self.unpacked_last + 1;
-        for at in (after..after + clusters).map(|at| at % clusters) {
-            if self.clusters[at].client.unpack(now) {
-                self.unpacked_last = at;
-                self.handle_events(ClusterId(at as u8), now, out);
-                return true;
-            }
+        let unpacked = self.clusters.unpack(now);
+        if let Some(index) = unpacked {
+            self.handle_events(index, now, out);
         }
-        false
+        unpacked.is_some()
     }
 
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
-        let ordering = self.ordering.iter();
         self.topics.has_due()
             || self.clusters.iter().any(|it| it.client.has_work())
-            || ordering.copied().any(|at| self.topics[at].is_ordering())
+            || self.topics.next_ordering().is_some()
+    }
+
+    /// Stops opening commands, and takes back those that no broker can have.
+    pub(super) fn drain(&mut self, now: Now, out: &mut Outbox) {
+        let (commands, mut cx) = self.commands(now, out);
+        commands.drain(&mut cx);
     }
 
     fn handle_events(&mut self, index: ClusterId, now: Now, out: &mut Outbox) {
-        while let Some(event) = self.cluster(index).client.next_event() {
+        while let Some(event) = self.clusters[index].client.next_event() {
             self.on_event(index, event, now, out);
         }
     }
@@ -217,7 +201,7 @@ impl Home {
     }
 
     fn on_event(&mut self, index: ClusterId, event: Event, now: Now, out: &mut Outbox) {
-        let cluster = self.cluster(index);
+        let cluster = &mut self.clusters[index];
         match event {
             Event::View(view) => {
                 cluster.on_view(&view);
@@ -231,19 +215,23 @@ impl Home {
                 out.to_home(ShardId(0), message);
             }
             Event::Topic(handle, view) => {
-                if let Some(at) = cluster.handles[handle.0 as usize] {
-                    let cluster_id = cluster.id.clone();
-                    let (topics, mut cx) = self.cx(index, now, out);
-                    topics[at].on_view(view, &cluster_id, &mut cx);
-                }
+                let cluster_id = cluster.id.clone();
+                self.with_topic(index, handle, now, out, |topic, cx| {
+                    topic.on_view(view, &cluster_id, cx);
+                });
             }
             Event::Missing(handle, reason) => {
-                if let Some(at) = cluster.handles[handle.0 as usize] {
-                    let (topics, mut cx) = self.cx(index, now, out);
-                    topics[at].on_missing(reason, &mut cx);
-                }
+                self.with_topic(index, handle, now, out, |topic, cx| {
+                    topic.on_missing(reason, cx);
+                });
             }
-            Event::Produced { ticket, outcome } => self.on_produced(ticket, outcome, now, out),
+            Event::EpochEnds(handle) => {
+                self.with_topic(index, handle, now, out, Topic::on_epoch_ends);
+            }
+            Event::Produced { ticket, outcome } => {
+                let (commands, mut cx) = self.commands(now, out);
+                commands.on_produced(ticket, outcome, &mut cx);
+            }
             Event::BrokerUp { address, .. } => {
                 let line = cluster.health.on_broker_up(&address);
                 log(line, out);
@@ -257,17 +245,7 @@ impl Home {
                 let line = cluster.health.on_broker_down(broker, &error);
                 log(line, out);
             }
-            Event::EpochEnds(handle) => {
-                if let Some(at) = cluster.handles[handle.0 as usize] {
-                    let (topics, mut cx) = self.cx(index, now, out);
-                    if let Some((history, mut at)) = topics[at].history(&mut cx) {
-                        history.on_epoch_ends(&mut at);
-                    }
-                }
-            }
-            Event::Ends { .. } | Event::EndsFailed { .. } => {
-                debug_assert!(false, "nothing here asks for ends yet");
-            }
+            Event::Ends { .. } | Event::EndsFailed { .. } => {} // No part of a home asks for ends.
             Event::Started { read, .. }
             | Event::Batch { read, .. }
             | Event::Unchanged { read }
@@ -275,15 +253,29 @@ impl Home {
             | Event::OutOfRange { read, .. }
             | Event::Truncated { read, .. }
             | Event::ReadFailed { read, .. } => {
-                let at = cluster.handles[read.topic.0 as usize];
-                let at = at.expect("only topics at home are read");
-                let (topics, mut cx) = self.cx(index, now, out);
-                topics[at].on_read(event, &mut cx);
-                if topics[at].has_waiting() && !self.ordering.contains(&at) {
-                    self.ordering.push(at);
+                let at = self.with_topic(index, read.topic, now, out, |topic, cx| {
+                    topic.on_read(event, cx);
+                });
+                if let Some(at) = at {
+                    self.topics.on_records(at);
                 }
             }
         }
+    }
+
+    /// Lets the topic with this handle work, if it is at home here. Returns its place.
+    fn with_topic(
+        &mut self,
+        index: ClusterId,
+        handle: TopicHandle,
+        now: Now,
+        out: &mut Outbox,
+        work: impl FnOnce(&mut Topic, &mut HomeContext<'_>),
+    ) -> Option<usize> {
+        let at = self.clusters[index].at_home(handle)?;
+        let (topics, mut cx) = self.cx(index, now, out);
+        work(&mut topics[at], &mut cx);
+        Some(at)
     }
 
     /// The topics, and what they work with.
@@ -299,7 +291,7 @@ impl Home {
             topics,
             ..
         } = self;
-        let client = &mut clusters[usize::from(cluster.0)].client;
+        let client = &mut clusters[cluster].client;
         (
             topics,
             HomeContext {
@@ -309,6 +301,22 @@ impl Home {
                 out,
             },
         )
+    }
+
+    /// The commands, and what they work with.
+    fn commands<'a>(
+        &'a mut self,
+        now: Now,
+        out: &'a mut Outbox,
+    ) -> (&'a mut HomeCommands, CommandContext<'a>) {
+        let cx = CommandContext {
+            snapshot: &self.snapshot,
+            clusters: &mut self.clusters,
+            topics: &mut self.topics,
+            now,
+            out,
+        };
+        (&mut self.commands, cx)
     }
 
     /// A message from a shard, or from the control thread.
@@ -321,38 +329,38 @@ impl Home {
     ) {
         match message {
             HomeMessage::Cluster(index, message) => self.on_cluster_message(index, message, now),
-            HomeMessage::Command(request) => self.on_command(*request, now, out),
+            HomeMessage::Command(request) => {
+                let (commands, mut cx) = self.commands(now, out);
+                commands.on_command(*request, &mut cx);
+            }
             HomeMessage::CancelCommand {
                 topic,
                 key,
                 exchange,
             } => {
-                if let Some(at) = self.at(topic) {
-                    let (topics, cx) = self.cx(self.topics[at].cluster, now, out);
-                    if let Some(commands) = &mut topics[at].commands {
-                        commands.on_left(key, exchange, cx.client);
-                    }
-                }
+                let (commands, mut cx) = self.commands(now, out);
+                commands.on_cancel(topic, key, exchange, &mut cx);
             }
             HomeMessage::Topic {
                 topic,
                 incarnation,
                 message,
             } => {
-                let Some(at) = self.at(topic) else {
+                let Some(at) = self.topics.place(topic) else {
                     return;
                 };
+                let (topics, mut cx) = self.cx(self.topics[at].cluster(), now, out);
                 // A report about an earlier incarnation means nothing for this one. The streams
                 // that sent it have been closed, or will be.
-                if self.topics[at].incarnation == incarnation {
-                    self.on_topic_message(at, from, message, now, out);
+                if topics[at].incarnation() == incarnation {
+                    topics[at].on_message(from, message, &mut cx);
                 }
             }
         }
     }
 
     fn on_cluster_message(&mut self, index: ClusterId, message: ClusterMessage, now: Now) {
-        let cluster = self.cluster(index);
+        let cluster = &mut self.clusters[index];
         match message {
             ClusterMessage::View(view) => {
                 cluster.on_view(&view);
@@ -367,47 +375,20 @@ impl Home {
         }
     }
 
-    fn on_topic_message(
-        &mut self,
-        at: usize,
-        from: ShardId,
-        message: TopicMessage,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let (topics, mut cx) = self.cx(self.topics[at].cluster, now, out);
-        let topic = &mut topics[at];
-        match message {
-            TopicMessage::Applied(seq) => topic.on_applied(from, seq, &mut cx),
-            TopicMessage::Gaps(gaps) => topic.on_gaps(from, gaps, &mut cx),
-            TopicMessage::History(message) => {
-                if let Some((history, mut at)) = topic.history(&mut cx) {
-                    history.on_message(from, message, &mut at);
-                }
-            }
-        }
-    }
-
-    fn at(&self, index: TopicId) -> Option<usize> {
-        self.topics.place(index)
-    }
-
     /// What must hold before the process is ready.
     pub(super) fn checks(&self, now: Now) -> impl Iterator<Item = Check> + '_ {
         let clusters = self.clusters.iter();
         let clusters = clusters.map(move |cluster| cluster.check(&self.snapshot, now));
         let topics = self.topics.iter().flat_map(move |topic| {
-            let cluster = &self.clusters[usize::from(topic.cluster.0)];
-            topic.checks(&self.snapshot, cluster, now)
+            let health = &self.clusters[topic.cluster()].health;
+            self.report(topic).checks(health, now)
         });
-        let writes = self.topics.iter().filter_map(move |topic| {
-            let cluster = &self.clusters[usize::from(topic.cluster.0)];
-            topic.check_writes(&self.snapshot, cluster, now)
-        });
+        let reports = self.topics.iter().map(|topic| self.report(topic));
+        let writes = reports.filter_map(move |report| report.check_writes(now));
         let routes = self.snapshot.commands.iter().enumerate();
         let keyless = routes.filter_map(move |(n, plan)| {
             let name = self.snapshot.keyless_name(n)?;
-            let writes = &self.topics[self.at(plan.commands)?].health.writes;
+            let writes = self.topics[self.topics.place(plan.commands)?].writes();
             let (state, detail) = writes.keyless_check(now.mono);
             Some(Check::new(name, state, detail))
         });
@@ -421,7 +402,12 @@ impl Home {
     pub(super) fn topics(&self) -> impl Iterator<Item = TopicStatus> + '_ {
         self.topics
             .iter()
-            .filter_map(|topic| topic.status(&self.snapshot))
+            .filter_map(|topic| self.report(topic).status())
+    }
+
+    fn report<'a>(&'a self, topic: &'a Topic) -> report::Report<'a> {
+        let client = &self.clusters[topic.cluster()].client;
+        topic.report(&self.snapshot, client)
     }
 
     /// The state of the brokers, for `/status`.
@@ -444,23 +430,19 @@ impl Home {
         let waiting = self.waiting_commands() as u64;
         metrics.general.commands_waiting.set(waiting);
         for topic in self.topics.iter() {
-            let client = &self.clusters[usize::from(topic.cluster.0)].client;
-            topic.count(&self.snapshot, client, now, metrics);
+            self.report(topic).count(now, metrics);
         }
     }
 
     /// Commands without a reply, over all routes.
     pub(super) fn open_commands(&self) -> usize {
-        let tables = self
-            .topics
-            .iter()
-            .filter_map(|topic| topic.commands.as_ref());
+        let tables = self.topics.iter().filter_map(Topic::commands);
         tables.map(commands::Commands::open).sum()
     }
 
     /// Exchanges that wait for a command in flight, over all routes.
     pub(super) fn waiting_commands(&self) -> usize {
-        let tables = self.topics.iter().filter_map(|it| it.commands.as_ref());
+        let tables = self.topics.iter().filter_map(Topic::commands);
         tables.map(commands::Commands::waiting).sum()
     }
 }

@@ -37,11 +37,6 @@ impl Partitions {
         self.all.push(Part::default());
     }
 
-    /// Forgets all of them: another incarnation begins.
-    pub(super) fn clear(&mut self) {
-        self.all.clear();
-    }
-
     /// A read has begun. `end`: the last stable offset.
     pub(super) fn on_started(&mut self, partition: Partition, end: Offset) {
         if let Some(part) = self.all.get_mut(partition.0 as usize) {
@@ -94,37 +89,6 @@ impl Partitions {
             part.known && part.loaded_at.is_some_and(|end| next >= end)
         };
         !self.all.is_empty() && self.all.iter().enumerate().all(loaded)
-    }
-}
-
-/// What a topic has done so far, for metrics.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) records: u64,
-    pub(super) bytes: u64,
-    pub(super) undecodable: u64,
-    pub(super) paused: u64,
-    /// By partition, up to the last one with a count.
-    pub(super) parts: Vec<PartCounts>,
-}
-
-/// What a partition has done so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PartCounts {
-    /// How often the partition was paused with its topic.
-    pub(super) paused: u64,
-    /// Errors in responses of brokers about the partition.
-    pub(super) failed: u64,
-}
-
-impl Counts {
-    /// The counts of a partition.
-    pub(super) fn of(&mut self, partition: Partition) -> &mut PartCounts {
-        let index = partition.0 as usize;
-        if self.parts.len() <= index {
-            self.parts.resize(index + 1, PartCounts::default());
-        }
-        &mut self.parts[index]
     }
 }
 

@@ -12,13 +12,14 @@ use crate::kafka::{
 use crate::log::testing::{Draft, batch};
 use crate::log::{Cut, Next};
 use crate::model::{
-    CommandKey, CorrelationId, Fingerprint, HashSecret, LeaderEpoch, LogIdentity, Offset,
-    Partition, TopicName, UnixMillis,
+    CommandKey, CorrelationId, ExchangeId, Fingerprint, HashSecret, LeaderEpoch, LogIdentity,
+    Offset, Partition, TopicName, UnixMillis,
 };
 use crate::route::{Failure, Refused};
 use crate::shard::Registry;
 use crate::shard::message::{
     Answer, CommandRequest, EdgeMessage, FeedMessage, HistoryMessage, Message, ProjectionMessage,
+    TopicMessage,
 };
 use crate::shard::random::RandomKey;
 use crate::shard::snapshot::Layout;
@@ -176,7 +177,14 @@ impl World {
             REPLIES => Lane::Replies,
             _ => Lane::Streams,
         };
-        self.topic(name).read(lane, Partition(0))
+        let topic = self.topic(name).handle();
+        let (partition, id) = (Partition(0), ReadId::LIVE);
+        ReadKey {
+            lane,
+            topic,
+            partition,
+            id,
+        }
     }
 
     fn happens(&mut self, event: Event) {
@@ -206,8 +214,8 @@ impl World {
     /// Every shard has applied every step of a topic.
     fn applied(&mut self, name: &str) {
         let topic = self.topic(name);
-        let (topic, incarnation, order) = (topic.index(), topic.incarnation, &topic.order);
-        let seq = order.as_ref().expect("it has an order").seq();
+        let (topic, incarnation, order) = (topic.index(), topic.incarnation(), topic.log());
+        let seq = order.expect("it has an order").order().seq();
         for shard in [ShardId(0), ShardId(1)] {
             let message = HomeMessage::Topic {
                 topic,
@@ -356,7 +364,7 @@ fn replies_past_their_window_are_dropped_without_a_new_one() {
     let replies: Vec<_> = (0..2000).map(reply).collect();
     world.reads(REPLIES, 2000, &replies);
     let entry_bytes = |world: &mut World| {
-        let commands = world.topic(REPLIES).commands.as_ref();
+        let commands = world.topic(REPLIES).commands();
         commands.expect("it has them").entry_bytes()
     };
     assert!(entry_bytes(&mut world) > 0);
@@ -377,12 +385,12 @@ fn what_was_asked_of_an_earlier_loading_is_not_answered() {
     let mut world = World::new();
     world.reads(EVENTS, 0, &[]);
     let topic = world.topic(EVENTS).index();
-    let before = world.topic(EVENTS).incarnation;
+    let before = world.topic(EVENTS).incarnation();
     let read = world.key(EVENTS);
     let (wanted, end) = (Offset(1), Next::at(Offset(0)));
     world.happens(Event::Truncated { read, wanted, end });
     world.reads(EVENTS, 0, &[]);
-    let now = world.topic(EVENTS).incarnation;
+    let now = world.topic(EVENTS).incarnation();
     assert_ne!(before, now);
     let ask = |world: &mut World, incarnation: u32, request: u32| {
         let join = HistoryMessage::Join {
@@ -456,16 +464,16 @@ fn a_config_that_may_not_be_read_any_more_is_no_other_log() {
     let mut world = World::new();
     world.shows_as(1, Some((true, DAY)));
     world.reads(EVENTS, 1, &[Draft::new(0, "k", Some("v"))]);
-    let before = world.topic(EVENTS).incarnation;
+    let before = world.topic(EVENTS).incarnation();
     world.shows_as(1, None);
     let topic = world.topic(EVENTS);
-    assert_eq!((topic.incarnation, topic.live), (before, true));
+    assert_eq!((topic.incarnation(), topic.is_live()), (before, true));
 }
 
 #[test]
 fn a_config_that_may_not_be_read_is_named() {
     let mut world = World::showing("", None);
-    let health = &world.topic(EVENTS).health;
+    let health = world.topic(EVENTS).health();
     assert!(health.advice().is_some() || health.misconfigured().is_some());
 }
 
@@ -500,12 +508,12 @@ fn a_topic_that_outgrows_ids_is_not_served_with_ids_nobody_reads() {
     });
     world.applied(EVENTS);
     let topic = world.topic(EVENTS);
-    let order = topic.order.as_ref().expect("it has one");
+    let order = topic.log().expect("it has one").order();
     let text = crate::log::ProgressText::new(order.tag(), UnixMillis(0), order.cut());
     let readable = crate::log::Progress::decode(text.as_bytes()).is_ok();
     assert!(
-        !topic.live || readable,
+        !topic.is_live() || readable,
         "live with ids that nobody reads; {:?}",
-        topic.health.misconfigured()
+        topic.health().misconfigured()
     );
 }

@@ -1,25 +1,43 @@
 //! One topic at its home: from its name to a live order. A topic is *waiting* until the cluster
 //! shows it, *loading* until what its users need is read, then *live*. Another log under the same
 //! name starts over as a new incarnation.
+//!
+//! | type | owns |
+//! |---|---|
+//! | [`ShownTopic`] | what the cluster shows of the topic |
+//! | [`TopicLog`] | one incarnation: reads of partitions, order, pause, loading |
+//! | [`TopicHealth`] | whether it fits its routes, is read, written and confirmed |
+//! | [`Degraded`] | what projections of the topic lack |
+//! | [`Rereads`] | reads of records that slices had no room for |
+//! | [`History`] | catch-up reads and epoch checks of streams |
+//! | [`Commands`] | commands that wait for replies of the topic |
+//! | [`Counts`] | what is counted over all incarnations |
+//! | [`Topic`] | passes on what one of them learns and another must know |
 
 use std::sync::Arc;
 
 use crate::command::Expired;
-use crate::kafka::{Client, Lane, MissingReason, ReadId, ReadKey, StartAt, TopicHandle, TopicView};
-use crate::log::{Next, Seq};
-use crate::metrics::Check;
-use crate::model::{ExchangeId, HashSecret, Instant, LogTag, Now, Partition, ShardId};
+use crate::kafka::{
+    Client, Doing, Event, KafkaError, Lane, MissingReason, StartAt, TopicHandle, TopicView,
+};
+use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Seq, Step};
+use crate::model::{ExchangeId, Instant, Now, Offset, Partition, ShardId};
 
-use super::cluster::Cluster;
 use super::commands::Commands;
 use super::context::{HomeContext, note};
-use super::degraded::Degraded;
-use super::health::{Line, ReadPosition, Shortcomings, TopicHealth, TopicReads, compacted};
+use super::counts::Counts;
+use super::degraded::{Degraded, Refill, UndecodableRange};
+use super::health::{Line, TopicHealth, TopicReads, WriteHealth};
 use super::history::{History, HistoryContext};
 use super::order::{Limits, Order};
-use super::partitions::{Counts, Part, Partitions};
+use super::partitions::log_start;
+use super::report::Report;
+use super::rereads::{Rereads, reached};
+use super::shown_topic::{ShownTopic, ViewChange};
+use super::topic_ids::TopicIds;
+use super::topic_log::TopicLog;
 use crate::route::Refused;
-use crate::shard::message::{Incarnation, Level, ProjectionMessage};
+use crate::shard::message::{Incarnation, Level, ProjectionMessage, TopicMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::{ClusterId, Snapshot, TopicId};
 use crate::shard::topic_plan::TopicPlan;
@@ -27,28 +45,21 @@ use crate::shard::topic_plan::TopicPlan;
 /// One topic at its home shard.
 #[derive(Debug)]
 pub(super) struct Topic {
-    pub(super) index: TopicId,
-    pub(super) cluster: ClusterId,
-    /// The topic's handle in its cluster's client.
-    pub(super) handle: TopicHandle,
-    /// The facts, once the cluster showed them.
-    pub(super) view: Option<Arc<TopicView>>,
-    pub(super) health: TopicHealth,
-    pub(super) incarnation: u32,
-    /// The number of partitions with which the present incarnation began.
-    pub(super) opened_with: usize,
-    pub(super) cluster_id: String,
-    pub(super) order: Option<Order>,
-    pub(super) parts: Partitions,
-    pub(super) live: bool,
-    pub(super) paused: bool,
-    /// When the last step was made. A quiet topic makes a step for its time now and then.
-    pub(super) last_step: Instant,
-    pub(super) history: History,
-    pub(super) counts: Counts,
-    /// Where it holds replies: the commands that wait for them.
-    pub(super) commands: Option<Commands>,
-    pub(super) degraded: Degraded,
+    ids: TopicIds,
+    /// Whether records are read from the topic. Otherwise commands are only produced to it.
+    is_read: bool,
+    shown: ShownTopic,
+    health: TopicHealth,
+    /// The number of the present incarnation. 0: none has begun.
+    incarnation: u32,
+    /// The present incarnation.
+    log: Option<TopicLog>,
+    degraded: Degraded,
+    rereads: Rereads,
+    history: History,
+    counts: Counts,
+    /// Where the topic holds replies: the commands that wait for them.
+    commands: Option<Commands>,
 }
 
 impl Topic {
@@ -59,65 +70,107 @@ impl Topic {
         random: &ahash::RandomState,
     ) -> Self {
         let plan = snapshot.topic(index);
+        let ids = TopicIds {
+            index,
+            cluster: plan.cluster,
+            handle,
+        };
         let commands = plan
             .holds_replies
             .then(|| Commands::new(&snapshot.config, handle, random.clone()));
         Self {
-            index,
-            cluster: plan.cluster,
-            handle,
-            view: None,
+            ids,
+            is_read: plan.is_read(),
+            shown: ShownTopic::default(),
             health: TopicHealth::default(),
             incarnation: 0,
-            opened_with: 0,
-            cluster_id: String::new(),
-            order: None,
-            parts: Partitions::default(),
-            live: false,
-            paused: false,
-            last_step: Instant::ZERO,
+            log: None,
+            degraded: Degraded::new(plan.holds_replies),
+            rereads: Rereads::new(ids),
             history: History::new(plan.encodings.clone()),
             counts: Counts::default(),
             commands,
-            degraded: Degraded::default(),
         }
     }
 
     pub(super) const fn index(&self) -> TopicId {
-        self.index
+        self.ids.index
+    }
+
+    pub(super) const fn cluster(&self) -> ClusterId {
+        self.ids.cluster
     }
 
     pub(super) const fn handle(&self) -> TopicHandle {
-        self.handle
+        self.ids.handle
     }
 
-    /// Whether slices keep its newest records.
-    pub(super) fn is_cached(&self, snapshot: &Snapshot) -> bool {
-        let plan = snapshot.topic(self.index);
-        self.view.as_ref().is_some_and(|view| cached(plan, view))
+    /// The number of the present incarnation.
+    pub(super) const fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// What the cluster shows of the topic. `None`: it does not show it, or no longer.
+    pub(super) fn view(&self) -> Option<&Arc<TopicView>> {
+        self.shown.view().filter(|_| !self.health.is_missing())
+    }
+
+    /// The present incarnation. `None`: nothing is read from the topic yet.
+    #[cfg(test)]
+    pub(super) const fn log(&self) -> Option<&TopicLog> {
+        self.log.as_ref()
     }
 
     /// Whether the topic's routes can be served.
-    pub(super) const fn is_live(&self) -> bool {
-        self.live
-    }
-
-    pub(super) fn lane(plan: &TopicPlan) -> Lane {
-        if plan.holds_replies {
-            Lane::Replies
+    pub(super) fn is_live(&self) -> bool {
+        if self.is_read {
+            self.log.as_ref().is_some_and(TopicLog::is_live)
         } else {
-            Lane::Streams
+            self.shown.view().is_some()
         }
     }
 
-    pub(super) const fn read(&self, lane: Lane, partition: Partition) -> ReadKey {
-        ReadKey {
-            lane,
-            topic: self.handle,
-            partition,
-            id: ReadId::LIVE,
-        }
+    /// Whether it is compacted, if its config can be read.
+    pub(super) fn compacted(&self) -> Option<bool> {
+        self.shown.compacted()
     }
+
+    /// The commands that wait for the topic's replies. `None`: it holds no replies.
+    pub(super) const fn commands(&self) -> Option<&Commands> {
+        self.commands.as_ref()
+    }
+
+    /// Like [`Self::commands`], for a change.
+    pub(super) const fn commands_mut(&mut self) -> Option<&mut Commands> {
+        self.commands.as_mut()
+    }
+
+    /// Whether brokers accept what commands write to the topic.
+    pub(super) const fn writes(&self) -> &WriteHealth {
+        self.health.writes()
+    }
+
+    /// Like [`Self::writes`], for a change.
+    pub(super) const fn writes_mut(&mut self) -> &mut WriteHealth {
+        self.health.writes_mut()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn health(&self) -> &TopicHealth {
+        &self.health
+    }
+
+    /// Whether records of the topic can't be read until an operator acts.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.health.is_missing() || self.health.read_denied().is_some()
+    }
+
+    /// The answer to requests of the topic's routes while they can't be served.
+    pub(super) fn refusal(&self, snapshot: &Snapshot) -> Refused {
+        self.health.refusal(self.ids.plan(snapshot))
+    }
+
+    // What the cluster shows.
 
     /// The cluster shows the topic, for the first time or otherwise than before.
     pub(super) fn on_view(
@@ -126,169 +179,43 @@ impl Topic {
         cluster_id: &str,
         cx: &mut HomeContext<'_>,
     ) {
-        let snapshot = cx.snapshot;
-        let plan = snapshot.topic(self.index);
-        let before = self.view.take();
-        let same_id = before.as_ref().is_some_and(|known| known.id == view.id);
-        let view = match before.as_ref().filter(|_| same_id) {
-            Some(known) => with_known_config(view, known),
-            None => view,
+        let plan = self.ids.plan(cx.snapshot);
+        let ViewChange {
+            same_id,
+            same_policy,
+        } = self.shown.on_view(view);
+        let Some(view) = self.shown.view().cloned() else {
+            return;
         };
-        self.view = Some(view.clone());
         let was_misconfigured = self.health.is_misconfigured();
         for line in self.health.on_view(plan, &view, !same_id, cx.now.mono) {
-            self.log(Some(line), snapshot, cx.out);
+            self.log_line(Some(line), cx.snapshot, cx.out);
+        }
+        if !self.is_read {
+            return;
         }
         // What is kept of a topic depends on its cleanup.policy, so another policy loads the topic
         // again. A topic that can't be served any more ends what it serves.
-        let same_policy = before.is_some_and(|known| compacted(&known) == compacted(&view));
         let outgrown = !was_misconfigured && self.health.is_misconfigured();
         let same_log = same_id && (same_policy && !outgrown || !plan.is_shared());
-        let known = if same_log { self.parts.len() as u32 } else { 0 };
-        if !plan.is_shared() && !plan.holds_replies {
-            self.live = true; // Commands only go there; nothing is read.
-            return;
-        }
         // What shards keep of deletes stays as the topic's config was when it was opened: slices
         // and ids go by the same time, so a config that changed makes neither miss one.
         if let Some(commands) = &mut self.commands {
             commands.on_retention(&view);
         }
         if !same_log {
-            cluster_id.clone_into(&mut self.cluster_id);
+            self.shown.on_cluster(cluster_id);
             if self.incarnation > 0 {
-                let name = snapshot.topic_name(plan);
                 let why = match (same_id, same_policy) {
                     (true, true) => "can't be served as it is now",
                     (true, false) => "has another cleanup.policy now",
                     (false, _) => "was made again",
                 };
-                let text = format!("{name} {why}: its caches start over");
-                note(cx.out, Level::Warn, text);
+                self.note(Level::Warn, &format!(" {why}: its caches start over"), cx);
             }
             self.open(&view, cx);
         }
-        // A new partition is read from its start: no client has seen any of it.
-        let late = same_log && known > 0;
-        self.read_from(known, late, cx);
-    }
-
-    /// Reads the partitions from number `first` on.
-    fn read_from(&mut self, first: u32, late: bool, cx: &mut HomeContext<'_>) {
-        let snapshot = cx.snapshot;
-        let plan = snapshot.topic(self.index);
-        let view = self.view.clone().expect("a topic that is read was seen");
-        let whole = plan.holds_replies || cached(plan, &view);
-        for number in first..view.partitions {
-            let from = match (late, whole) {
-                (true, _) => StartAt::At(Next::default()),
-                (false, true) => StartAt::Earliest,
-                (false, false) => StartAt::Latest,
-            };
-            let read = self.read(Self::lane(plan), Partition(number));
-            cx.client.read(read, from);
-            if self.paused {
-                cx.client.pause(read);
-            }
-            self.parts.add();
-            self.health.add_partition(cx.now.mono);
-        }
-    }
-
-    /// Loads the topic again, because its log lost its end to an unclean election. State that was
-    /// built from the lost records can't be separated from the rest. Each stream resumes with its
-    /// id, which says what it holds of the lost branch.
-    pub(super) fn start_over(&mut self, cx: &mut HomeContext<'_>) {
-        let name = cx.snapshot.topic_name(cx.snapshot.topic(self.index));
-        let text = format!("{name}: an unclean election cut its log back; it is loaded anew");
-        note(cx.out, Level::Warn, text);
-        self.load_anew(cx);
-    }
-
-    /// Loads the topic again from its log.
-    pub(super) fn load_anew(&mut self, cx: &mut HomeContext<'_>) {
-        let Some(view) = self.view.clone() else {
-            return;
-        };
-        self.open(&view, cx);
-        self.read_from(0, false, cx);
-    }
-
-    /// Begins an incarnation: what was built from another log is void.
-    fn open(&mut self, view: &TopicView, cx: &mut HomeContext<'_>) {
-        let snapshot = cx.snapshot;
-        let plan = snapshot.topic(self.index);
-        let settings = &snapshot.config.settings;
-        self.incarnation += 1;
-        self.opened_with = view.partitions as usize;
-        self.live = false;
-        self.paused = false;
-        self.parts.clear();
-        self.health.on_open();
-        self.history
-            .on_open(self.incarnation, self.handle, cx.client);
-        let cached = cached(plan, view);
-        self.stop_reading_again(cx.client);
-        self.degraded.on_open(cached || plan.holds_replies);
-        // Its own streams can't be encoded, but other routes of the topic are served.
-        let encodings = if self.health.is_misconfigured() {
-            &[]
-        } else {
-            &plan.encodings[..]
-        };
-        if let Some(commands) = &mut self.commands {
-            commands.on_new_log(view, cx.client, cx.out);
-        }
-        let identity = snapshot.log_identity(plan).or(view.id);
-        let secret = HashSecret::derived_from(self.cluster_id.as_bytes());
-        // Without a topic id, cluster and name at least keep other topics' ids apart.
-        let named = || LogTag((secret.hash(plan.name.as_str().as_bytes()).0 as u32).to_be_bytes());
-        let tag = identity.map_or_else(named, crate::model::LogIdentity::tag);
-        let limits = Limits {
-            window_bytes_max: settings.streams.window_bytes_max,
-            in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
-        };
-        let shared = plan.is_shared();
-        let shards = snapshot.layout.slice_shards().filter(|_| shared);
-        self.order = Some(Order::new(
-            tag,
-            secret,
-            limits,
-            encodings,
-            shards,
-            cx.now.wall,
-        ));
-        if shared {
-            let config = view.config.as_ref();
-            let incarnation = Arc::new(Incarnation {
-                number: self.incarnation,
-                tag,
-                secret,
-                compacted: config.is_some_and(|c| c.compacted),
-                cached,
-                partitions: view.partitions,
-                streamed: !encodings.is_empty(),
-                delete_retention_ms: config
-                    .map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
-            });
-            cx.to_projections(self.index, || ProjectionMessage::Open(incarnation.clone()));
-        }
-    }
-
-    /// Whether it is compacted, if its config can be read.
-    pub(super) fn compacted(&self) -> Option<bool> {
-        self.view.as_deref().and_then(compacted)
-    }
-
-    /// Logs a line about the topic.
-    pub(super) fn log(&self, line: Option<Line>, snapshot: &Snapshot, out: &mut Outbox) {
-        let (level, text) = match line {
-            None => return,
-            Some(Line::Warn(text)) => (Level::Warn, text),
-            Some(Line::Info(text)) => (Level::Info, text),
-        };
-        let name = snapshot.topic_name(snapshot.topic(self.index));
-        note(out, level, format!("{name}: {text}"));
+        self.read_new_partitions(&view, cx);
     }
 
     /// The cluster does not show it, or no longer.
@@ -296,112 +223,393 @@ impl Topic {
         // A broker that has just started may not know the topic yet. Keep what was read: if the
         // topic reappears as another log, its id shows that.
         let line = self.health.on_missing(reason);
-        self.log(Some(line), cx.snapshot, cx.out);
+        self.log_line(Some(line), cx.snapshot, cx.out);
     }
 
-    /// The state of the topic's reads, for its health.
-    fn reads<'a>(
-        &self,
-        (snapshot, client): (&'a Snapshot, &'a Client),
-        position: &'a dyn Fn(Partition) -> Option<ReadPosition>,
-        now: Now,
-    ) -> TopicReads<'a> {
-        TopicReads {
-            snapshot,
-            plan: snapshot.topic(self.index),
-            client,
-            handle: self.handle,
-            live: self.live,
-            paused: self.paused,
-            position,
-            now,
+    /// Reads the partitions that are not read yet.
+    fn read_new_partitions(&mut self, view: &TopicView, cx: &mut HomeContext<'_>) {
+        let plan = self.ids.plan(cx.snapshot);
+        let Some(log) = &mut self.log else { return };
+        let known = log.parts().len() as u32;
+        let whole = plan.holds_replies || self.shown.is_cached(plan);
+        // A partition that was added is read from its start: no client has seen any of it.
+        let from = match (known > 0, whole) {
+            (true, _) => StartAt::At(Next::default()),
+            (false, true) => StartAt::Earliest,
+            (false, false) => StartAt::Latest,
+        };
+        for _ in known..view.partitions {
+            log.read_next(from, cx.client);
+            self.health.add_partition(cx.now.mono);
         }
     }
 
-    /// Judges the topic's health, if that is due, and notifies the projections of a change.
-    pub(super) fn poll_health(&mut self, cx: &mut HomeContext<'_>) {
-        let (full, grown) = (self.is_full(), self.parts.len() > self.opened_with);
-        let position = |partition| position(self.order.as_ref(), &self.parts, partition);
-        let reads = self.reads((cx.snapshot, cx.client), &position, cx.now);
-        let Some((standing, line)) = self.health.poll(&reads, (full, grown)) else {
+    // Incarnations.
+
+    /// Loads the topic again, because its log lost its end to an unclean election. State that was
+    /// built from the lost records can't be separated from the rest. Each stream resumes with its
+    /// id, which says what it holds of the lost branch.
+    fn start_over(&mut self, cx: &mut HomeContext<'_>) {
+        let text = ": an unclean election cut its log back; it is loaded anew";
+        self.note(Level::Warn, text, cx);
+        self.load_anew(cx);
+    }
+
+    /// Loads the topic again from its log.
+    fn load_anew(&mut self, cx: &mut HomeContext<'_>) {
+        let Some(view) = self.shown.view().cloned() else {
             return;
         };
-        let plan = cx.snapshot.topic(self.index);
-        if let Some(standing) = standing.filter(|_| plan.is_shared()) {
-            cx.to_projections(self.index, || ProjectionMessage::Standing(standing));
+        self.open(&view, cx);
+        self.read_new_partitions(&view, cx);
+    }
+
+    /// Begins an incarnation: what was built from another log is void.
+    fn open(&mut self, view: &TopicView, cx: &mut HomeContext<'_>) {
+        let snapshot = cx.snapshot;
+        let plan = self.ids.plan(snapshot);
+        self.incarnation += 1;
+        self.health.on_open();
+        self.history
+            .on_open(self.incarnation, self.ids.handle, cx.client);
+        self.rereads.stop(cx.client);
+        let cached = self.shown.is_cached(plan);
+        self.degraded.on_open(cached || plan.holds_replies);
+        if let Some(commands) = &mut self.commands {
+            commands.on_new_log(view, cx.client, cx.out);
         }
-        self.log(line, cx.snapshot, cx.out);
-        self.refill_if_room(cx);
+        let streamed = self.is_streamed(plan);
+        let incarnation = self
+            .shown
+            .incarnation(self.incarnation, streamed, view, plan, snapshot);
+        let order = self.new_order(&incarnation, cx);
+        if plan.is_shared() {
+            let incarnation = Arc::new(incarnation);
+            cx.to_projections(self.index(), || {
+                ProjectionMessage::Open(incarnation.clone())
+            });
+        }
+        let last_step = self.log.as_ref().map_or(Instant::ZERO, TopicLog::last_step);
+        let log = TopicLog::new(self.ids, lane(plan), order, view.partitions, last_step);
+        self.log = Some(log);
     }
 
-    /// The answer to requests of the topic's routes while they can't be served.
-    pub(super) fn refusal(&self, snapshot: &Snapshot) -> Refused {
-        self.health.refusal(snapshot.topic(self.index))
-    }
-
-    /// The check of commands to the topic. `None` if no command route writes to it.
-    pub(super) fn check_writes(
-        &self,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-        now: Now,
-    ) -> Option<Check> {
-        let plan = snapshot.topic(self.index);
-        let leaderless = cluster.client.leaderless(self.handle);
-        let (state, detail) = self.health.writes.check(leaderless, now.mono);
-        plan.takes_commands
-            .then(|| Check::new(snapshot.writes_name(plan), state, detail))
-    }
-
-    /// The checks of the topic and of its streams.
-    pub(super) fn checks(
-        &self,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-        now: Now,
-    ) -> [Option<Check>; 2] {
-        let position = |partition| position(self.order.as_ref(), &self.parts, partition);
-        let reads = self.reads((snapshot, &cluster.client), &position, now);
-        let found = Shortcomings {
-            degraded: self.describe_degraded(snapshot.config.settings.cache.bytes_max),
-            cut: self.commands.as_ref().and_then(|it| it.explain_cut(now)),
+    /// The order of an incarnation, without a step.
+    fn new_order(&self, incarnation: &Incarnation, cx: &HomeContext<'_>) -> Order {
+        let plan = self.ids.plan(cx.snapshot);
+        let settings = &cx.snapshot.config.settings;
+        let limits = Limits {
+            window_bytes_max: settings.streams.window_bytes_max,
+            in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
         };
-        [
-            Some(self.health.check(&reads, &cluster.health, found)),
-            self.health.check_streams(snapshot, reads.plan),
-        ]
+        let encodings = if incarnation.streamed {
+            &plan.encodings[..]
+        } else {
+            &[]
+        };
+        let (tag, secret) = (incarnation.tag, incarnation.secret);
+        let shared = plan.is_shared();
+        let shards = cx.snapshot.layout.slice_shards().filter(|_| shared);
+        Order::new(tag, secret, limits, encodings, shards, cx.now.wall)
+    }
+
+    /// Whether its events are encoded. Streams of a misconfigured topic are refused, while other
+    /// routes of it are served.
+    const fn is_streamed(&self, plan: &TopicPlan) -> bool {
+        !plan.encodings.is_empty() && !self.health.is_misconfigured()
+    }
+
+    // Reads.
+
+    /// Handles an event of one of the topic's reads.
+    pub(super) fn on_read(&mut self, event: Event, cx: &mut HomeContext<'_>) {
+        let (Some(read), Some(log)) = (event.read(), &mut self.log) else {
+            return;
+        };
+        if log.was_cut_back(&event) {
+            return self.start_over(cx);
+        }
+        match read.lane {
+            Lane::Replies | Lane::Streams => self.on_live_read(event, cx),
+            Lane::History => match &mut self.commands {
+                Some(commands) => commands.on_read(event, cx.client, cx.out),
+                None => {
+                    if let Some((history, mut at)) = self.history(cx) {
+                        history.on_read(event, &mut at);
+                    }
+                }
+            },
+            Lane::Again => self.on_read_again(event, cx),
+        }
+    }
+
+    /// Handles an event of a read that follows the log's end.
+    fn on_live_read(&mut self, event: Event, cx: &mut HomeContext<'_>) {
+        let (now, Some(log)) = (cx.now, &mut self.log) else {
+            return;
+        };
+        match event {
+            Event::Started { read, from, end } => {
+                log.on_started(read.partition, end);
+                self.health.on_readable(read.partition);
+                let batch = BatchBuilder::new(read.partition).finish();
+                self.on_batch(batch, from, cx);
+            }
+            Event::Batch {
+                read,
+                batch,
+                next,
+                log_start,
+                stable_end,
+                high_watermark,
+            } => {
+                let step = log.on_log_start(read.partition, log_start, now);
+                log.on_ends(read.partition, stable_end, high_watermark);
+                self.send(step, cx);
+                self.health.on_readable(read.partition);
+                self.on_batch(batch, next, cx);
+            }
+            Event::Unchanged { read } => {
+                let step = log.on_unchanged(read.partition, now);
+                let next = log.order().next(read.partition);
+                self.on_heard(read.partition, next, now.mono);
+                self.send(step, cx);
+            }
+            Event::Undecodable {
+                read,
+                from,
+                to,
+                error,
+            } => {
+                let met = UndecodableRange {
+                    partition: read.partition,
+                    from,
+                    to,
+                    error: &error,
+                };
+                self.on_undecodable(&met, cx);
+            }
+            Event::OutOfRange {
+                read,
+                wanted,
+                log_start,
+            } => {
+                let change = Change::Gap {
+                    partition: read.partition,
+                    from: wanted,
+                    to: log_start,
+                    reason: GapReason::Retention,
+                };
+                let step = log.change(change, now);
+                self.send(Some(step), cx);
+            }
+            Event::ReadFailed { read, error } => self.on_failed(read.partition, &error, cx),
+            _ => {} // It belongs to no read: `on_read` has looked.
+        }
+    }
+
+    /// A broker has responded for a partition that is read up to `next`, with or without records.
+    fn on_heard(&mut self, partition: Partition, next: Offset, now: Instant) {
+        let position = self.log.as_ref().and_then(|log| log.position(partition));
+        if let Some(position) = position {
+            let end = position.high_watermark;
+            self.health.on_heard(partition, next, end, now);
+        }
+    }
+
+    /// Takes what a read brought of a partition. Records wait for [`Self::order_next`].
+    fn on_batch(&mut self, batch: Batch, next: Next, cx: &mut HomeContext<'_>) {
+        self.on_heard(batch.partition(), next.offset, cx.now.mono);
+        self.counts.on_batch(&batch);
+        let at_once = self.log.as_mut().is_some_and(|log| log.push(batch, next));
+        if at_once {
+            self.order_next(cx);
+        }
+    }
+
+    /// A read has met offsets that it can't decode. All projections of the topic learn of them in
+    /// the topic's order.
+    fn on_undecodable(&mut self, met: &UndecodableRange<'_>, cx: &mut HomeContext<'_>) {
+        let (now, Some(log)) = (cx.now, &mut self.log) else {
+            return;
+        };
+        self.counts.on_undecodable();
+        let first = self.degraded.on_undecodable(met);
+        let (partition, from) = (met.partition, met.from);
+        let step = log.change(met.change(), now);
+        self.send(Some(step), cx);
+        if let Some(text) = self.degraded.explain_range(met, first) {
+            self.note(Level::Warn, &text, cx);
+        }
+        if met.is_stuck() {
+            let (number, from, error) = (partition.0, from.0, met.error);
+            let text = format!("partition {number} from offset {from} on: {error}");
+            self.health.on_stuck(partition, &text);
+        } else {
+            self.go_live_if_loaded(cx);
+        }
+    }
+
+    /// A partition can't be read for now.
+    fn on_failed(&mut self, partition: Partition, error: &KafkaError, cx: &mut HomeContext<'_>) {
+        let denial = match error {
+            KafkaError::Broker(code) => code.denial(),
+            _ => None,
+        };
+        let mut text = format!("partition {}: {error}", partition.0);
+        if let Some(denial) = denial {
+            let (cause, remedy) = (denial.cause(), denial.remedy(Doing::Read));
+            text.push_str(&format!(": {cause}; {remedy}"));
+        }
+        self.health.check_by(cx.now.mono);
+        if self.health.on_failed(partition, &text, denial) {
+            self.note(Level::Warn, &format!(" {text}"), cx);
+        }
+    }
+
+    /// Handles an event of a read of earlier records.
+    fn on_read_again(&mut self, event: Event, cx: &mut HomeContext<'_>) {
+        let Some((partition, offset)) = reached(&event) else {
+            return;
+        };
+        if let (Event::Batch { batch, .. }, Some(log)) = (event, &mut self.log)
+            && !batch.is_empty()
+        {
+            let step = log.again(batch, cx.now);
+            self.send(Some(step), cx);
+            self.pause_if_full(cx);
+        }
+        if self.rereads.on_reached(partition, offset, cx.client) {
+            self.health.check_by(Instant::ZERO);
+        }
+    }
+
+    /// Errors in responses of brokers about a partition are counted for the metrics.
+    pub(super) fn count_failed(&mut self, partition: Partition) {
+        self.counts.on_failed(partition);
+    }
+
+    // Steps.
+
+    /// Whether records wait to be ordered.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.log.as_ref().is_some_and(TopicLog::has_waiting)
+    }
+
+    /// Whether [`Self::order_next`] has work: while the topic is paused, records wait.
+    pub(super) fn is_ordering(&self) -> bool {
+        let log = self.log.as_ref();
+        log.is_some_and(|log| !log.is_paused() && log.has_waiting())
+    }
+
+    /// Orders one step of the records that wait.
+    pub(super) fn order_next(&mut self, cx: &mut HomeContext<'_>) {
+        let Some(log) = self.log.as_mut().filter(|log| log.has_waiting()) else {
+            return;
+        };
+        let step = log.next_step(cx.now);
+        self.send(step, cx);
+        self.go_live_if_loaded(cx);
+        self.pause_if_full(cx);
+    }
+
+    /// Passes a step on to all that is built from the topic.
+    fn send(&mut self, step: Option<Arc<Step>>, cx: &mut HomeContext<'_>) {
+        let Some(step) = step else { return };
+        if self.degraded.on_step(&step) {
+            let text = ": the log has nothing more that can't be decoded";
+            self.note(Level::Info, text, cx);
+        }
+        let live = self.is_live();
+        if let Some(commands) = &mut self.commands {
+            commands.apply(&step, live, cx.now, cx.out);
+            for text in commands.notices(cx.now) {
+                self.note(Level::Warn, &text, cx);
+            }
+        }
+        if self.ids.plan(cx.snapshot).is_shared() {
+            cx.to_projections(self.index(), || ProjectionMessage::Step(step.clone()));
+        } else if let Some(log) = &mut self.log {
+            log.on_applied_here(step.seq);
+        }
+    }
+
+    fn go_live_if_loaded(&mut self, cx: &mut HomeContext<'_>) {
+        let plan = self.ids.plan(cx.snapshot);
+        if self.health.is_blocked(plan) {
+            return;
+        }
+        let log = self.log.as_mut();
+        let Some(step) = log.and_then(|log| log.go_live_if_loaded(cx.now)) else {
+            return;
+        };
+        self.send(Some(step), cx);
+        if let Some(log) = self.log.as_ref().filter(|_| plan.is_shared()) {
+            let log_start = log_start(log.parts());
+            cx.to_projections(self.index(), || ProjectionMessage::Live {
+                log_start: log_start.clone(),
+            });
+        }
+        self.note(Level::Info, " is live", cx);
+    }
+
+    fn pause_if_full(&mut self, cx: &mut HomeContext<'_>) {
+        if let Some(log) = &mut self.log
+            && log.pause_if_full(cx.client)
+        {
+            self.counts.on_paused(log.parts().len());
+        }
+    }
+
+    // What other shards send.
+
+    /// A message about the present incarnation.
+    pub(super) fn on_message(
+        &mut self,
+        from: ShardId,
+        message: TopicMessage,
+        cx: &mut HomeContext<'_>,
+    ) {
+        match message {
+            TopicMessage::Applied(seq) => self.on_applied(from, seq, cx),
+            TopicMessage::Gaps(gaps) => {
+                // All shards are notified at once, and the topic is checked for another loading.
+                self.health.check_by(Instant::ZERO);
+                let bytes_max = cx.snapshot.config.settings.cache.bytes_max;
+                let lines = self.degraded.on_gaps(from, gaps, bytes_max, cx.now.mono);
+                for line in lines.into_iter().flatten() {
+                    let (level, text) = line.into_parts();
+                    self.note(level, &text, cx);
+                }
+            }
+            TopicMessage::History(message) => {
+                if let Some((history, mut at)) = self.history(cx) {
+                    history.on_message(from, message, &mut at);
+                }
+            }
+        }
     }
 
     /// A shard has applied all up to `seq`.
-    pub(super) fn on_applied(&mut self, shard: ShardId, seq: Seq, cx: &mut HomeContext<'_>) {
-        let Some(order) = self.order.as_mut() else {
-            return;
-        };
-        order.on_applied(shard, seq);
-        if self.paused && order.in_flight().has_room() {
-            self.paused = false;
-            let lane = Self::lane(cx.snapshot.topic(self.index));
-            for p in 0..self.parts.len() as u32 {
-                cx.client.resume(self.read(lane, Partition(p)));
-                cx.client.resume(self.read(Lane::Again, Partition(p)));
-            }
-        }
-        if !self.live {
+    fn on_applied(&mut self, shard: ShardId, seq: Seq, cx: &mut HomeContext<'_>) {
+        if let Some(log) = &mut self.log {
+            log.on_applied(shard, seq, cx.client);
             self.go_live_if_loaded(cx);
         }
     }
 
     /// The topic's history, and the context of a call to it. `None`: nothing of the topic is read
     /// yet, so no stream is open.
-    pub(super) fn history<'a>(
+    fn history<'a>(
         &'a mut self,
         cx: &'a mut HomeContext<'_>,
     ) -> Option<(&'a mut History, HistoryContext<'a>)> {
+        let log = self.log.as_ref()?;
         let at = HistoryContext {
-            topic: self.index,
-            handle: self.handle,
-            order: self.order.as_ref()?,
-            parts: &self.parts,
+            topic: self.ids.index,
+            handle: self.ids.handle,
+            order: log.order(),
+            parts: log.parts(),
             now: cx.now,
             client: cx.client,
             out: cx.out,
@@ -409,9 +617,26 @@ impl Topic {
         Some((&mut self.history, at))
     }
 
-    /// Handles the deadlines of waiting commands. Returns true if more is due at once.
+    /// More is known of where the epochs of the log end.
+    pub(super) fn on_epoch_ends(&mut self, cx: &mut HomeContext<'_>) {
+        if let Some((history, mut at)) = self.history(cx) {
+            history.on_epoch_ends(&mut at);
+        }
+    }
+
+    // Time.
+
+    /// Handles the deadlines of health and history.
+    pub(super) fn on_timeout(&mut self, cx: &mut HomeContext<'_>) {
+        self.poll_health(cx);
+        if let Some((history, mut at)) = self.history(cx) {
+            history.on_timeout(&mut at);
+        }
+    }
+
+    /// Moves commands past their deadline to `expired`. Returns true if more is due at once.
     #[must_use]
-    pub(super) fn on_time(
+    pub(super) fn expire_commands(
         &mut self,
         now: Now,
         expired: &mut Vec<Expired<ExchangeId>>,
@@ -422,44 +647,107 @@ impl Topic {
         commands.is_some_and(|it| it.on_time(now, expired, client, out))
     }
 
-    /// When [`Self::on_time`] next has work. `None`: no deadline is set.
+    /// When a deadline of the topic passes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let commands = self.commands.as_ref().and_then(Commands::next_deadline);
         let health = self.health.next_check();
         let own = [Some(health), self.history.next_deadline()];
         commands.into_iter().chain(own.into_iter().flatten()).min()
     }
-}
 
-const DAY_MS: u64 = 86_400_000;
+    /// Judges the topic's health, if that is due, and notifies the projections of a change.
+    fn poll_health(&mut self, cx: &mut HomeContext<'_>) {
+        let plan = self.ids.plan(cx.snapshot);
+        let full = self.degraded.is_full();
+        let grown = self.log.as_ref().is_some_and(TopicLog::has_grown);
+        let log = self.log.as_ref();
+        let position = |partition| log?.position(partition);
+        let reads = TopicReads {
+            snapshot: cx.snapshot,
+            plan,
+            client: cx.client,
+            handle: self.ids.handle,
+            live: self.is_live(),
+            paused: log.is_some_and(TopicLog::is_paused),
+            position: &position,
+            now: cx.now,
+        };
+        let Some((standing, line)) = self.health.poll(&reads, (full, grown)) else {
+            return;
+        };
+        if let Some(standing) = standing.filter(|_| plan.is_shared()) {
+            cx.to_projections(self.index(), || ProjectionMessage::Standing(standing));
+        }
+        self.log_line(line, cx.snapshot, cx.out);
+        self.refill_if_room(cx);
+    }
 
-/// How far a partition is read. `None` before the topic is loaded for the first time.
-fn position(order: Option<&Order>, parts: &[Part], partition: Partition) -> Option<ReadPosition> {
-    let (order, part) = (order?, parts.get(partition.0 as usize)?);
-    Some(ReadPosition {
-        next: order.next(partition),
-        loaded_at: part.loaded_at,
-        log_start: part.log_start,
-        stable_end: part.stable_end,
-        high_watermark: part.high_watermark,
-    })
-}
+    /// Reads again what slices had no room for, if there is room now. Only while brokers answer:
+    /// otherwise the topic keeps serving what is in memory.
+    fn refill_if_room(&mut self, cx: &mut HomeContext<'_>) {
+        let stale = self.health.is_stale() || self.health.is_missing();
+        let may = self.is_live() && !stale && self.rereads.is_empty();
+        let Some(due) = self.degraded.next_wanted().filter(|_| may) else {
+            return;
+        };
+        let now = cx.now.mono;
+        if now < due {
+            return self.health.check_by(due);
+        }
+        match self.degraded.next_refill(now) {
+            Refill::All => {
+                let text = ": the cache has room again; the topic is loaded anew";
+                self.note(Level::Info, text, cx);
+                self.load_anew(cx);
+            }
+            Refill::From(wanted) => {
+                let text = ": the cache has room again; what it left out is read again";
+                self.note(Level::Info, text, cx);
+                if let Some(log) = &self.log {
+                    self.rereads.start(wanted, log, cx.client);
+                }
+            }
+        }
+    }
 
-/// A view whose config can't be read any more, with the one that was read last.
-fn with_known_config(view: Arc<TopicView>, known: &TopicView) -> Arc<TopicView> {
-    let config = view.config.or(known.config);
-    if config == view.config {
-        view
-    } else {
-        Arc::new(TopicView {
-            config,
-            ..(*view).clone()
-        })
+    // Reports.
+
+    /// The topic, to report on it.
+    pub(super) fn report<'a>(&'a self, snapshot: &'a Snapshot, client: &'a Client) -> Report<'a> {
+        Report {
+            ids: self.ids,
+            plan: self.ids.plan(snapshot),
+            snapshot,
+            client,
+            live: self.is_live(),
+            shown: &self.shown,
+            health: &self.health,
+            log: self.log.as_ref(),
+            degraded: &self.degraded,
+            history: &self.history,
+            counts: &self.counts,
+            commands: self.commands.as_ref(),
+        }
+    }
+
+    /// Logs a line about the topic.
+    pub(super) fn log_line(&self, line: Option<Line>, snapshot: &Snapshot, out: &mut Outbox) {
+        if let Some((level, text)) = line.map(Line::into_parts) {
+            note(out, level, format!("{}: {text}", self.ids.name(snapshot)));
+        }
+    }
+
+    /// Logs a text that follows the topic's name.
+    fn note(&self, level: Level, text: &str, cx: &mut HomeContext<'_>) {
+        note(cx.out, level, self.ids.name(cx.snapshot) + text);
     }
 }
 
-/// Whether slices keep the topic's newest records.
-fn cached(plan: &TopicPlan, view: &TopicView) -> bool {
-    let compacted = view.config.as_ref().is_some_and(|config| config.compacted);
-    plan.cached || compacted && !plan.encodings.is_empty()
+/// The lane of the reads that follow the topic's end.
+const fn lane(plan: &TopicPlan) -> Lane {
+    if plan.holds_replies {
+        Lane::Replies
+    } else {
+        Lane::Streams
+    }
 }

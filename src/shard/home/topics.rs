@@ -7,6 +7,7 @@ use crate::model::Instant;
 use crate::shard::active::{ActiveSet, Deadlines};
 use crate::shard::snapshot::TopicId;
 
+use super::tickets::CommandTopics;
 use super::topic::Topic;
 
 /// The topics, by their place.
@@ -20,6 +21,8 @@ pub(super) struct Topics {
     deadlines: Deadlines,
     /// Topics that are due in this turn.
     due: ActiveSet,
+    /// Topics whose records wait to be ordered.
+    ordering: Vec<usize>,
 }
 
 impl Topics {
@@ -44,6 +47,31 @@ impl Topics {
 
     pub(super) fn iter(&self) -> std::slice::Iter<'_, Topic> {
         self.all.iter()
+    }
+
+    /// The places of a command's topics. `None`: they are at home elsewhere.
+    pub(super) fn of_command(&self, to: TopicId, replies: TopicId) -> Option<CommandTopics> {
+        let (to, replies) = (self.place(to)?, self.place(replies)?);
+        Some(CommandTopics { to, replies })
+    }
+
+    /// Records of a topic may wait to be ordered now.
+    pub(super) fn on_records(&mut self, place: usize) {
+        if self.all[place].has_waiting() && !self.ordering.contains(&place) {
+            self.ordering.push(place);
+        }
+    }
+
+    /// The topic whose records are ordered next.
+    pub(super) fn next_ordering(&self) -> Option<usize> {
+        let ready = |place: &usize| self.all[*place].is_ordering();
+        self.ordering.iter().copied().find(ready)
+    }
+
+    /// Forgets the topics whose records are all ordered.
+    pub(super) fn on_ordered(&mut self) {
+        let all = &self.all;
+        self.ordering.retain(|place| all[*place].has_waiting());
     }
 
     /// A topic has work left for the next turn, without a deadline.

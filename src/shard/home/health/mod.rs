@@ -16,4 +16,4 @@ mod writes;
 pub(super) use cluster::ClusterHealth;
 pub(super) use line::Line;
 pub(super) use topic::{ReadPosition, Shortcomings, TopicHealth, TopicReads, compacted};
-pub(super) use writes::Written;
+pub(super) use writes::{WriteHealth, Written};

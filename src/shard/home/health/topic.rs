@@ -33,7 +33,7 @@ pub(in crate::shard::home) struct TopicHealth {
     misconfigured: Option<String>,
     /// What an operator should change although the topic is served.
     advice: Option<String>,
-    pub(in crate::shard::home) writes: WriteHealth,
+    writes: WriteHealth,
     /// Dense by number, for the partitions that are read.
     partitions: Vec<PartitionHealth>,
     stalls: StallReport,
@@ -44,7 +44,7 @@ pub(in crate::shard::home) struct TopicHealth {
 
 /// The health of a partition that is read.
 #[derive(Clone, Debug)]
-pub(in crate::shard::home) struct PartitionHealth {
+struct PartitionHealth {
     /// Why it can't be read for now.
     failed: Option<Box<str>>,
     /// The same reason, if only an operator can end it.
@@ -98,22 +98,6 @@ impl PartitionHealth {
             staleness: Staleness::since(now),
         }
     }
-
-    /// The read started, or brought records.
-    pub(in crate::shard::home) fn on_readable(&mut self) {
-        (self.failed, self.denied) = (None, None);
-    }
-
-    /// The partition can't be read for now. Returns true if it could be until now.
-    pub(in crate::shard::home) fn on_failed(&mut self, why: &str, denied: Option<Denial>) -> bool {
-        self.denied = denied;
-        self.failed.replace(why.into()).is_none()
-    }
-
-    /// The read is stuck at an offset that can't be decoded.
-    pub(in crate::shard::home) fn on_stuck(&mut self, why: &str) {
-        self.failed = Some(why.into());
-    }
 }
 
 impl TopicHealth {
@@ -165,11 +149,45 @@ impl TopicHealth {
         self.partitions.push(PartitionHealth::new(now));
     }
 
-    pub(in crate::shard::home) fn partition(
+    fn partition(&mut self, partition: Partition) -> Option<&mut PartitionHealth> {
+        self.partitions.get_mut(partition.0 as usize)
+    }
+
+    /// The read of a partition started, or brought records.
+    pub(in crate::shard::home) fn on_readable(&mut self, partition: Partition) {
+        if let Some(health) = self.partition(partition) {
+            (health.failed, health.denied) = (None, None);
+        }
+    }
+
+    /// A partition can't be read for now. Returns true if it could be until now.
+    pub(in crate::shard::home) fn on_failed(
         &mut self,
         partition: Partition,
-    ) -> Option<&mut PartitionHealth> {
-        self.partitions.get_mut(partition.0 as usize)
+        why: &str,
+        denied: Option<Denial>,
+    ) -> bool {
+        self.partition(partition).is_some_and(|health| {
+            health.denied = denied;
+            health.failed.replace(why.into()).is_none()
+        })
+    }
+
+    /// The read of a partition is stuck at an offset that can't be decoded.
+    pub(in crate::shard::home) fn on_stuck(&mut self, partition: Partition, why: &str) {
+        if let Some(health) = self.partition(partition) {
+            health.failed = Some(why.into());
+        }
+    }
+
+    /// Whether brokers accept what commands write.
+    pub(in crate::shard::home) const fn writes(&self) -> &WriteHealth {
+        &self.writes
+    }
+
+    /// Like [`Self::writes`], for a change.
+    pub(in crate::shard::home) const fn writes_mut(&mut self) -> &mut WriteHealth {
+        &mut self.writes
     }
 
     /// A broker has responded for a partition that is read up to `next`, with or without records.
