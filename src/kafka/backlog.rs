@@ -220,10 +220,11 @@ impl Backlog {
     }
 }
 
-/// The partition to unpack next: the one with a partly unpacked batch, else the first.
+/// The partition to unpack next: the one with a partly unpacked batch, else the first. Whether a read
+/// is paused is looked up for few of them, since a response may have thousands.
 fn next_part(response: &PackedResponse, is_paused: impl Fn(ReadKey) -> bool) -> Option<usize> {
-    let parts = response.parts.iter().enumerate();
-    let waiting = parts.filter(|(_, part)| !is_paused(part.read));
-    let first = waiting.min_by_key(|(at, part)| (!part.walk.is_within_batch(), *at));
-    first.map(|(at, _)| at)
+    let mut parts = response.parts.iter();
+    let begun = |part: &Part| part.walk.is_within_batch() && !is_paused(part.read);
+    let begun = parts.position(begun);
+    begun.or_else(|| response.parts.iter().position(|part| !is_paused(part.read)))
 }

@@ -2,6 +2,7 @@
 
 use super::codec::SCRATCH_BYTES_KEPT;
 use super::decode::RECORD_LEN_MIN;
+use super::snappy::AT_ONCE_BYTES_MAX;
 
 /// Work of one step, about the nanoseconds it takes.
 pub(super) const STEP_WORK_MAX: usize = 64 << 10;
@@ -53,6 +54,8 @@ const _: () = {
     assert!(PieceLimits::BYTES <= SCRATCH_BYTES_KEPT);
     // A step that decodes as many records as a piece has is no longer than one that unpacks.
     assert!(PieceLimits::RECORDS * RECORD_WORK <= STEP_WORK_MAX);
+    // A block of snappy that is unpacked in one call is no more than a step.
+    assert!(AT_ONCE_BYTES_MAX <= STEP_WORK_MAX);
     // A step passes over some batches, and not over thousands of tiny ones.
     assert!(STEP_WORK_MAX / (BATCH_WORK + UNPACK_WORK) >= 16);
     assert!(STEP_WORK_MAX / BATCH_WORK <= 1024);

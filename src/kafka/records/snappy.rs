@@ -9,7 +9,7 @@ use super::RecordError;
 const BYTES_PER_BYTE_MAX: usize = 64;
 /// A block up to this size, which the Java client's blocks have, is unpacked by the `snap` crate in
 /// one call: it is some 3 times as fast.
-const AT_ONCE_BYTES_MAX: usize = 64 << 10;
+pub(super) const AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
 /// A block of raw snappy that is being unpacked. Its elements refer to what is unpacked before
 /// them, so all of it stays in one buffer until the block ends.
