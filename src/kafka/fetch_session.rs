@@ -7,11 +7,11 @@
 //! because the broker would respond for it at once, again and again. The last bounds of each
 //! partition are kept, since a response that does not name it means that they have not changed.
 //!
-//! Of live topics, a read that a response does not name stays in flight: the broker remembers it, so
-//! the next request asks for it too. Requests and responses then cost as much as what they name,
+//! Of live topics, a read that a response does not name stays in flight: the broker remembers it,
+//! so the next request asks for it too. Requests and responses then cost as much as what they name,
 //! with a thousand idle partitions as with none. Whatever concerns a read that is kept so lets all
-//! of the session's reads go ([`FetchSessions::regroup`]), and the next request compares all of them
-//! with what the broker remembers.
+//! of the session's reads go ([`FetchSessions::regroup`]), and the next request compares all of
+//! them with what the broker remembers.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use uuid::Uuid;
 use super::Code;
 use super::bounds::Bounds;
 use super::context::epoch_on_wire;
+use super::due::DueRead;
 use super::event::{Lane, LinkId, ReadKey, TopicHandle};
-use super::read::DueRead;
 use super::topics::Topics;
 use super::view::{BrokerId, ClusterView};
 use crate::model::{Instant, Partition};

@@ -10,17 +10,17 @@ use kafka_protocol::protocol::StrBytes;
 use super::backlog::{Backlog, Dropped, PackedResponse, Unpacked};
 use super::bounds::Bounds;
 use super::context::{Context, Link};
-use super::epochs::{Epochs, OPEN_FOR};
+use super::due::{DueRead, due_read, leave_silent_replica, replica_silent_from};
+use super::epochs::Epochs;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::fetch_session::{FetchSessions, Known, Tells, Unnamed};
 use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
-use super::read::{DueRead, Read, ReadPlace, Seek, fail};
+use super::read::{Read, ReadPlace, Seek, fail};
 use super::reads::Reads;
 use super::records::{Aborted, Fetched, Piece, PieceLimits, Progress};
 use super::request_tag::RequestTag;
 use super::requests::ResponseWindow;
-use super::silence::Silent;
 use super::start_offsets;
 use super::view::BrokerId;
 use super::wake::Wake;
@@ -31,14 +31,6 @@ use crate::model::{Instant, Partition};
 
 /// From this version of Fetch on the reader's rack is named.
 const RACKS_FROM: i16 = 11;
-
-/// How often a read that waits for the end of an epoch asks again.
-const EPOCHS_ASKED_EVERY: Duration = Duration::from_secs(2);
-
-const _: () = {
-    // A question stays open as long as a read waits for its answer.
-    assert!(EPOCHS_ASKED_EVERY.as_millis() * 2 < OPEN_FOR.as_millis());
-};
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -578,60 +570,6 @@ fn on_unpacked(key: ReadKey, read: &mut Read, progress: Progress, cx: &mut Conte
 
 fn is_paused(reads: &Reads, key: ReadKey) -> bool {
     reads.get(key).is_some_and(|read| read.paused)
-}
-
-/// The read as part of a Fetch, if it may be asked for now.
-fn due_read(
-    (key, read): (ReadKey, &mut Read),
-    epochs: &mut Epochs,
-    cx: &mut Context<'_>,
-) -> Option<DueRead> {
-    let ReadPlace::At(next) = read.place else {
-        return None;
-    };
-    if read.flight.is_some() || read.unpacking || read.paused {
-        return None;
-    }
-    if read.not_before > cx.now.mono {
-        cx.wake.at(read.not_before);
-        return None;
-    }
-    let (leader, leader_epoch) = cx.leader(key.topic, key.partition)?;
-    if read.checked != leader_epoch && !epochs.may_continue((key, read), next, leader_epoch, cx) {
-        // The question is dropped unless it is repeated.
-        cx.wake.at(cx.now.mono.after(EPOCHS_ASKED_EVERY));
-        return None;
-    }
-    // A log that was cut back has moved it.
-    let ReadPlace::At(next) = read.place else {
-        return None;
-    };
-    Some(DueRead {
-        lane: key.lane,
-        node: read.replica(key.lane, cx).unwrap_or(leader),
-        key,
-        leader_epoch,
-        next,
-        bytes_max: read.bytes_max,
-        started: read.started,
-        any_replica: read.leader_until <= cx.now.mono,
-        asked_in: read.asked_in,
-    })
-}
-
-/// If a response of the broker in the client's rack is overdue, reads from the leader instead, which
-/// has every record that the replica has. A late response is ignored.
-fn leave_silent_replica(read: &mut Read, cx: &Context<'_>) {
-    if replica_silent_from(read, cx).is_some_and(|from| from <= cx.now.mono) {
-        read.flight = None;
-        read.leave_replica(cx);
-    }
-}
-
-/// When the response of the replica that a read waits for will be overdue.
-fn replica_silent_from(read: &Read, cx: &Context<'_>) -> Option<Instant> {
-    let link = read.flight.filter(|_| read.is_at_replica())?;
-    cx.silence().link_from(link, Silent::Unavailable)
 }
 
 /// How long the broker may wait for records. Not at all while a read has not started, because the
