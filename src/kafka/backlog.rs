@@ -220,8 +220,8 @@ impl Backlog {
     }
 }
 
-/// The partition to unpack next: the one with a partly unpacked batch, else the first. Whether a read
-/// is paused is looked up for few of them, since a response may have thousands.
+/// The partition to unpack next: the one with a partly unpacked batch, else the first. Whether a
+/// read is paused is looked up for few of them, since a response may have thousands.
 fn next_part(response: &PackedResponse, is_paused: impl Fn(ReadKey) -> bool) -> Option<usize> {
     let mut parts = response.parts.iter();
     let begun = |part: &Part| part.walk.is_within_batch() && !is_paused(part.read);

@@ -233,9 +233,9 @@ impl Serving {
         false
     }
 
-    /// Orders records that brokers sent until the part is spent, which the reads have begun. At least
-    /// one step is made, or reads could use up every turn. Steps are applied here at once, so that
-    /// their cost counts.
+    /// Orders records that brokers sent until the part is spent, which the reads have begun. At
+    /// least one step is made, or reads could use up every turn. Steps are applied here at once, so
+    /// that their cost counts.
     fn ingest<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
         while self.home.ingest(cx.now, &mut self.out) {
             self.handle_own(cx);

@@ -3,8 +3,8 @@
 //!
 //! A [`Walk`] goes through them in bounded steps and returns [`Piece`]s of bounded size. A batch
 //! that fits one piece is decoded in one pass. A larger one is unpacked and checked whole before
-//! its first piece is returned, because half a batch never shows. It is cut into chunks of a piece's
-//! size meanwhile.
+//! its first piece is returned, because half a batch never shows. It is cut into chunks of a
+//! piece's size meanwhile.
 
 use bytes::{Buf as _, Bytes};
 

@@ -126,8 +126,8 @@ fn what_is_not_named_is_as_it_was() {
     assert!(world.take().is_empty(), "nobody has failed");
 }
 
-/// Ten records of one partition while 49 are idle. The idle ones are reported as unchanged once, and
-/// again after 100 ms, and no request names them.
+/// Ten records of one partition while 49 are idle. The idle ones are reported as unchanged once,
+/// and again after 100 ms, and no request names them.
 #[test]
 fn idle_partitions_stay_in_flight_and_are_reported_now_and_then() {
     let (mut world, _) = begun(50);
