@@ -155,7 +155,7 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             "commands waiting for a barrier",
             "",
             homes.min(written),
-            BARRIER_BYTES_MAX,
+            BARRIER_BYTES_MAX.max(s.http.body_bytes_max),
         ),
         cap(
             "windows of streams",
