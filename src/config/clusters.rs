@@ -182,8 +182,8 @@ impl<'a> Reader<'a, '_> {
                 let Some((name, key)) = cluster_key(setting.key, inner) else {
                     continue;
                 };
-                let names = (key, &*format!("cluster.{name}"));
-                let at = table.put(names, setting, &mut settings, self.findings);
+                let long = format!("cluster.{name}");
+                let at = table.put(key, &long, setting, &mut settings, self.findings);
                 if at.is_none() && table.has(key) {
                     unread.push(inner);
                 }

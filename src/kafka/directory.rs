@@ -14,7 +14,7 @@ use super::configs::{Configs, parse_config};
 use super::context::Context;
 use super::event::LinkId;
 use super::handshake::same_cluster;
-use super::link::{Peer, Purpose};
+use super::link::{LinkKey, Peer, Purpose};
 use super::links::Readiness;
 use super::metadata_schedule::MetadataSchedule;
 use super::request_tag::RequestTag;
@@ -106,7 +106,7 @@ impl Directory {
         };
         match cx
             .links
-            .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
+            .ready(LinkKey::ask(peer), &address, cx.now, cx.wake)
         {
             // The link may never become ready, because the port of a frozen broker is still open.
             Readiness::Soon if self.chosen.after(patience) <= cx.now.mono => {
@@ -272,7 +272,7 @@ impl Directory {
         let window = cx.window(Duration::ZERO);
         if let Readiness::Ready(link) =
             cx.links
-                .ready((peer, Purpose::Ask), &address, cx.now, cx.wake)
+                .ready(LinkKey::ask(peer), &address, cx.now, cx.wake)
         {
             self.configs.asked(
                 link.ask(RequestTag::Configs, Api::DescribeConfigs, window, |_| {

@@ -105,7 +105,7 @@ impl Reader {
                 cx.wake.at(read.not_before);
             } else if let Some((leader, leader_epoch)) = cx.leader(key.topic, key.partition)
                 && (read.checked == leader_epoch
-                    || epochs.may_continue((key, read), next, leader_epoch, cx))
+                    || epochs.may_continue(key, read, next, leader_epoch, cx))
             {
                 // A log that was cut back has moved it.
                 let ReadPlace::At(next) = read.place else {
@@ -197,7 +197,7 @@ impl Reader {
             request.rack_id = StrBytes::from_string(cx.settings.rack.clone());
         }
         let link = cx.links.get_mut(link).expect("it was ready just now");
-        link.send(RequestTag::Fetch(wait), (version, &request), window);
+        link.send(RequestTag::Fetch(wait), version, &request, window);
     }
 
     fn set_flight(&mut self, group: &[DueRead], link: LinkId) {

@@ -16,7 +16,7 @@ use super::codes::{Denial, Verdict, verdict};
 use super::context::Context;
 use super::error::{ProduceError, ProduceRefused};
 use super::event::{Event, LinkId, Produced, TopicHandle};
-use super::link::{Peer, Purpose};
+use super::link::{LinkKey, Peer, Purpose};
 use super::produce_record::ProduceRecord;
 use super::producer::Producer;
 use super::records::batch_len_max;
@@ -158,7 +158,7 @@ impl Writer {
     fn ask_for_id(&mut self, cx: &mut Context<'_>) {
         let away = |node: &BrokerId| {
             let peer = Peer::Node(*node);
-            let silent = cx.silence().since(peer, Purpose::Ask);
+            let silent = cx.silence().since(LinkKey::ask(peer));
             let silent = silent.map(|since| cx.now.mono.since(since));
             (!cx.links.brokers().is_trusted(peer), silent)
         };
@@ -212,7 +212,7 @@ impl Writer {
         let (version, request) = request(batches, newest, cx);
         let window = cx.window(Duration::ZERO);
         let link = cx.links.get_mut(link).expect("it was ready just now");
-        link.send(RequestTag::Produce(keys), (version, &request), window);
+        link.send(RequestTag::Produce(keys), version, &request, window);
     }
 
     /// Ends records past their deadline. Unsent records are refused, because they were never sent.

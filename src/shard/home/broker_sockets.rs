@@ -94,7 +94,8 @@ impl BrokerSockets {
         ticket: OpenTicket,
         socket: SocketId,
         client: &mut Client,
-        (io, now): (&mut I, Now),
+        io: &mut I,
+        now: Now,
         outputs: &mut Outputs<M, C>,
     ) {
         let id = LinkId(ticket.0 as u32);

@@ -26,7 +26,8 @@ pub(in crate::shard) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(
-        (me, index): (ShardId, ClusterId),
+        me: ShardId,
+        index: ClusterId,
         snapshot: &Snapshot,
         security: &ClusterSecurity,
         seed: u64,

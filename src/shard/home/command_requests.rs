@@ -111,7 +111,7 @@ impl HomeCommands {
                 let asked =
                     commands
                         .lookups
-                        .ask((request.exchange, request.deadline), wanted, client);
+                        .ask(request.exchange, request.deadline, wanted, client);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),

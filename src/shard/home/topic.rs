@@ -672,7 +672,7 @@ impl Topic {
             position: &position,
             now: cx.now,
         };
-        let Some((standing, line)) = self.health.poll(&reads, (full, grown)) else {
+        let Some((standing, line)) = self.health.poll(&reads, full, grown) else {
             return;
         };
         if let Some(standing) = standing.filter(|_| plan.is_shared()) {

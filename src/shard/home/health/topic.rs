@@ -223,7 +223,8 @@ impl TopicHealth {
     pub(in crate::shard::home) fn poll(
         &mut self,
         reads: &TopicReads<'_>,
-        (full, grown): (bool, bool),
+        full: bool,
+        grown: bool,
     ) -> Option<(Option<Standing>, Option<Line>)> {
         let now = reads.now.mono;
         if now < self.check_at {
