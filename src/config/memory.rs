@@ -24,6 +24,9 @@ pub const CATCH_UP_PIECES_MAX: usize = 4;
 pub const PAGES_BYTES_MAX: usize = 16 * MIB;
 /// Most bytes of records that one home shard produces to one cluster at a time.
 pub const PENDING_PRODUCE_BYTES_MAX: usize = 64 * MIB;
+/// Most bytes of the bodies of commands that wait at a home shard to be decided: see
+/// `home/barriers.rs`. Beyond it, commands get 503 before anything is produced.
+pub const BARRIER_BYTES_MAX: usize = 16 * MIB;
 
 /// Brokers of a cluster that are counted, as they are in the reserve of file descriptors.
 const BROKERS: usize = 4;
@@ -132,6 +135,12 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             "",
             writers,
             PENDING_PRODUCE_BYTES_MAX * PRODUCE_COPIES,
+        ),
+        cap(
+            "commands waiting for a barrier",
+            "",
+            homes.min(written),
+            BARRIER_BYTES_MAX,
         ),
         cap(
             "windows of streams",

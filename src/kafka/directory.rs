@@ -14,7 +14,7 @@ use super::configs::{Configs, parse_config};
 use super::context::Context;
 use super::event::LinkId;
 use super::handshake::same_cluster;
-use super::link::{LinkKey, Peer, Purpose};
+use super::link::{LinkKey, Peer};
 use super::links::Readiness;
 use super::metadata_schedule::MetadataSchedule;
 use super::request_tag::RequestTag;
@@ -162,7 +162,7 @@ impl Directory {
         let mut trusted = nodes.clone();
         trusted.retain(|&peer| cx.links.brokers().is_trusted(peer));
         let mut standing = trusted.clone();
-        standing.retain(|&peer| self.schedule.is_quick() && cx.links.is_ready(peer, Purpose::Ask));
+        standing.retain(|&peer| self.schedule.is_quick() && cx.links.is_ready(LinkKey::ask(peer)));
         if let Some(peer) = pick(standing, cx).or_else(|| pick(trusted, cx)) {
             return Some(peer);
         }

@@ -10,7 +10,7 @@ use super::backoff::Backoff;
 use super::brokers::Brokers;
 use super::event::{Event, LinkId};
 use super::handshake::HandshakeContext;
-use super::link::{Link, LinkKey, Peer, Purpose, Upkeep};
+use super::link::{Link, LinkKey, Upkeep};
 use super::link_state::LinkState;
 use super::metric_event::{MetricEvent, MetricEvents};
 use super::pace::SilenceLimits;

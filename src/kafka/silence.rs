@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Address;
 use super::brokers::Brokers;
 use super::event::LinkId;
-use super::link::{Link, LinkKey, Peer, Purpose};
+use super::link::{Link, LinkKey};
 use super::link_state::LinkState;
 use super::pace::SilenceLimits;
 use super::wake::Wake;
@@ -123,7 +123,7 @@ impl<'a, T> SilenceView<'a, T> {
             .iter()
             .filter(move |(peer, _)| !known || peer.node().is_some())
             .filter_map(move |(peer, record)| {
-                let to = LinkKey::ask(*peer);
+                let to = LinkKey::ask(peer);
                 if !self.is(to, Silent::Stalled) {
                     return None;
                 }

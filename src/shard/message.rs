@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::cache::{ChangeCursor, Changes, Gaps, Page};
 use crate::command::{CommandRecord, Reply};
+use crate::config::Dedupe;
 use crate::kafka::{ClusterView, Denial, Doing, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
@@ -340,6 +341,9 @@ pub struct CommandRequest {
     pub body: Bytes,
     /// When the client's exchange stops waiting.
     pub deadline: Instant,
+    /// What the home must have read before it decides: what the route declares, or nothing for a
+    /// command without an idempotency key, which is new in any case.
+    pub dedupe: Dedupe,
 }
 
 /// What became of a command.

@@ -83,6 +83,11 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         Ok(())
     }
 
+    /// The number of requests.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Removes the waiter's request, if it has one.
     pub(super) fn cancel(&mut self, waiter: W) -> Option<T> {
         let place = self.by_waiter.remove(&waiter)?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::command::{
     CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key, fingerprint,
 };
-use crate::config::{CommandRoute, Idempotency};
+use crate::config::{CommandRoute, Dedupe, Idempotency};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
 use crate::model::{CommandKey, CorrelationId, ExchangeId, Fingerprint, Instant};
@@ -32,6 +32,7 @@ pub(super) struct MadeCommand {
     fingerprint: Fingerprint,
     record: CommandRecord,
     body: Bytes,
+    dedupe: Dedupe,
 }
 
 impl MadeCommand {
@@ -51,6 +52,7 @@ impl MadeCommand {
             record: self.record,
             body: self.body,
             deadline,
+            dedupe: self.dedupe,
         }
     }
 }
@@ -127,6 +129,8 @@ impl CommandMaker {
             fingerprint,
             record,
             body: Bytes::copy_from_slice(request.body),
+            // The hash of a command without a key is random: no other command has it.
+            dedupe: idempotency.as_ref().map_or(Dedupe::Local, |_| route.dedupe),
         })
     }
 }
