@@ -6,6 +6,11 @@
 //! per line or one line of JSON; everything else goes to standard error. `loadtest/speed` combines
 //! the roles.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "its numbers are small, and it is no part of the product"
+)]
+
 mod events;
 mod get;
 mod http;

@@ -16,6 +16,7 @@ pub mod kind;
 mod load;
 mod memory;
 mod origin;
+#[cfg(test)]
 mod page;
 mod pattern;
 mod read;
@@ -44,7 +45,6 @@ pub use memory::{
     PIECE_BYTES_MAX, STEP_BYTES_MAX, memory_caps, memory_sum, memory_table,
 };
 pub use origin::{Origin, Origins};
-pub use page::page;
 pub use pattern::{PATTERN_BYTES_MAX, PathPattern, SEGMENTS_MAX, Segment, TextError};
 pub use read::ROUTES_MAX;
 pub use routes::{

@@ -1,5 +1,5 @@
 //! The control thread, the only thread that runs tokio. It serves the admin port from reports that
-//! it requests from the shards, listens for signals and creates topics. It owns no state of a
+//! it requests from the shards and listens for signals. It owns no state of a
 //! shard. If it is stuck, serving continues; if a shard is stuck, `/livez` reports it.
 
 mod admin;
@@ -7,10 +7,12 @@ mod health;
 mod process;
 mod signal;
 mod token;
+#[cfg(feature = "demo")]
 mod topics;
 
 pub use admin::{Admin, AdminSettings, AskShard, CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX};
 pub use health::{ANSWER_WAIT, RouteNeeds, merged, route_state};
 pub use signal::{Signals, Stop};
 pub use token::Tokens;
+#[cfg(feature = "demo")]
 pub use topics::{EnsureError, Ensured, TopicSpec, ensure_topics};

@@ -22,7 +22,7 @@ use super::requests::ResponseWindow;
 use super::view::{BrokerId, BrokerView, ClusterView};
 use super::watched_topic::WatchedTopic;
 use super::wire::{Api, ResponseBody};
-use crate::model::{Instant, TopicName};
+use crate::model::{Instant, TopicName, index_of};
 
 /// The time that the first broker has for its response, which usually takes a millisecond.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
@@ -157,7 +157,7 @@ impl Directory {
         }
         let pick = |from: Vec<Peer>, cx: &mut Context<'_>| {
             let at = (!from.is_empty()).then(|| cx.jitter.below(from.len() as u64));
-            at.map(|i| from[i as usize])
+            at.map(|i| from[index_of(i)])
         };
         let mut trusted = nodes.clone();
         trusted.retain(|&peer| cx.links.brokers().is_trusted(peer));

@@ -14,7 +14,7 @@ use super::silence::Silent;
 use super::view::BrokerId;
 use super::wire::ResponseBody;
 use super::{Code, KafkaError};
-use crate::model::{Instant, LeaderEpoch, Offset, Partition};
+use crate::model::{Instant, LeaderEpoch, Offset, Partition, u32_of};
 
 /// Questions open at once. Callers that wait for the same ends share one.
 const OPEN_MAX: usize = 1024;
@@ -241,7 +241,7 @@ impl EndsQuestion {
         cx.wake.at(self.deadline);
         let rests = self.not_before > cx.now.mono;
         for i in 0..self.slots.len() {
-            let partition = Partition(i as u32);
+            let partition = Partition(u32_of(i));
             let asked = match self.slots[i] {
                 EndState::Known(_) => continue,
                 EndState::Wanted => None,
@@ -319,7 +319,7 @@ impl EndsQuestion {
         }
         let mut nodes: Vec<BrokerId> = Vec::new();
         for (i, slot) in self.slots.iter().enumerate() {
-            let leader = cx.topics.leader(self.topic, Partition(i as u32));
+            let leader = cx.topics.leader(self.topic, Partition(u32_of(i)));
             if let (false, Some((node, _))) = (matches!(slot, EndState::Known(_)), leader)
                 && !nodes.contains(&node)
             {

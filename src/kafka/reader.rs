@@ -26,7 +26,7 @@ use super::view::BrokerId;
 use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
 use crate::log::{BatchBuilder, Next};
-use crate::model::{Instant, Partition};
+use crate::model::{Instant, Partition, index_of, millis_i32};
 
 /// From this version of Fetch on the reader's rack is named.
 const RACKS_FROM: i16 = 11;
@@ -177,7 +177,7 @@ impl Reader {
         };
         self.fetches += 1;
         self.set_flight(group, link);
-        let first = (self.fetches % group.len() as u64) as usize;
+        let first = index_of(self.fetches % group.len() as u64);
         let sessions = cx.settings.fetch_sessions;
         let known = Known {
             topics: cx.topics,
@@ -187,7 +187,7 @@ impl Reader {
             .sessions
             .ask(group, first, link, newest, known, sessions);
         let mut request = request
-            .with_max_wait_ms(wait.as_millis() as i32)
+            .with_max_wait_ms(millis_i32(wait))
             .with_min_bytes(1)
             .with_max_bytes(cx.settings.fetch_bytes_max as i32)
             .with_isolation_level(1);

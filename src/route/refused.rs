@@ -6,7 +6,7 @@ use super::pointer::PointerError;
 use super::problem::Failure;
 use super::template::{TemplateError, ValueFault};
 use crate::cache::Lookup;
-use crate::command::{Admitted, Limit, RecordError, ReplyError};
+use crate::command::{Limit, RecordError, ReplyError};
 use crate::http::{Fault, Problem, ProblemKind, Refusal};
 use crate::kafka::{BadRecord, Code, CodeMeaning, Denial, Doing};
 
@@ -79,21 +79,6 @@ impl Refused {
             Lookup::Found(_) => None,
             Lookup::Absent => Some(Failure::NotFound),
             Lookup::Unheld(_) | Lookup::Unknown => Some(Failure::CacheDegraded),
-        }
-    }
-
-    /// The response to a command that was rejected on admission. `None` if it is answered or waits.
-    #[must_use]
-    pub fn of_admitted(admitted: &Admitted) -> Option<Self> {
-        match admitted {
-            Admitted::Answered(Ok(_))
-            | Admitted::AnsweredAt(..)
-            | Admitted::Joined
-            | Admitted::Accepted
-            | Admitted::Opened => None,
-            Admitted::Answered(Err(error)) => Some((*error).into()),
-            Admitted::Mismatch => Some(Failure::IdempotencyKeyReused.into()),
-            Admitted::Full(limit) => Some((*limit).into()),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::decode::{Decoded, RECORD_LEN_MIN, Records, epoch};
 use super::header::{BatchHeader, CHECKED_FROM, Front, HEADER_LEN, read_front};
 use super::transactions::{Aborted, Transactions};
 use crate::log::{Batch, BatchBuilder, Next};
-use crate::model::{Offset, Partition};
+use crate::model::{Offset, Partition, u32_of};
 
 /// Work of one step, about the nanoseconds it takes.
 const STEP_WORK_MAX: usize = 64 << 10;
@@ -410,6 +410,8 @@ impl Walk {
         Some(())
     }
 
+    /// Checks records of a large batch until all are checked or the step is over. A batch with a
+    /// malformed record is omitted as a whole, so none of its records is taken before that.
     fn validate(
         &mut self,
         header: BatchHeader,
@@ -473,7 +475,7 @@ impl Walk {
             }
             #[expect(clippy::indexing_slicing, reason = "`Decoded` is a range of this body")]
             self.out.buffer(&body[start..end], epoch);
-            self.out.push(parts.shifted_back(start as u32));
+            self.out.push(parts.shifted_back(u32_of(start)));
             self.next = Next {
                 offset: parts.offset.next(),
                 epoch,

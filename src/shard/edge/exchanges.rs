@@ -6,7 +6,7 @@
 //! here assumes that a connection has one exchange only.
 
 use crate::http::{IfNoneMatch, ResponseContext};
-use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId};
+use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, u32_of};
 use crate::shard::io::SocketId;
 use crate::shard::message::{HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
@@ -118,7 +118,7 @@ impl Exchanges {
             }
             None => {
                 self.requests.push(Some(request));
-                (self.requests.len() - 1) as u32
+                u32_of(self.requests.len() - 1)
             }
         };
         self.open(Exchange::Request(at))
@@ -132,7 +132,7 @@ impl Exchanges {
     fn open(&mut self, exchange: Exchange) -> ExchangeId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
-            (self.slots.len() - 1) as u32
+            u32_of(self.slots.len() - 1)
         });
         let place = &mut self.slots[slot as usize];
         debug_assert_eq!(
