@@ -183,7 +183,7 @@ mod tests {
                         prop_assert_eq!(shelves.remove(it, even), removed);
                     }
                     _ => {
-                        let stays = |row: &(u8, u16)| row.1 % 3 != 0;
+                        let stays = |row: &(u8, u16)| !row.1.is_multiple_of(3);
                         shelves.sweep_all();
                         while shelves.is_unswept() {
                             shelves.sweep(stays);

@@ -140,7 +140,7 @@ impl Barriers {
             return Err(request);
         }
         let awaits = self.join(topics.replies, home);
-        let strict = request.dedupe == Dedupe::Strict && home[topics.to].is_read();
+        let strict = request.dedupe == Dedupe::Strict;
         let then = strict.then(|| self.join(topics.to, home));
         let deadline = request.deadline.min(now.after(BARRIER_MAX));
         let exchange = request.exchange;
@@ -331,9 +331,10 @@ impl Barriers {
         let (place, round) = command.awaits;
         let topic = self.topics.get(&place);
         let answered = topic.is_some_and(|topic| topic.rounds.is_answered(round));
-        let why = match answered {
-            true => BarrierFailure::Behind,
-            false => BarrierFailure::Unavailable,
+        let why = if answered {
+            BarrierFailure::Behind
+        } else {
+            BarrierFailure::Unavailable
         };
         Some(self.fail(command, why, None))
     }
