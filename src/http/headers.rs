@@ -1,5 +1,6 @@
 //! The headers of a request: places in its head, looked up without regard to case.
 
+use super::list;
 use super::problem::{Fault, Refusal};
 
 /// Where one header lies in the head. 16 bits each: a head is at most 65,535 bytes.
@@ -127,6 +128,15 @@ impl<'b> Headers<'b> {
                     && self.name(**place).eq_ignore_ascii_case(name.as_bytes())
             })
             .map(|place| self.value(*place))
+    }
+
+    /// Whether the comma-separated lists under `name` hold `member`, compared without regard to
+    /// case (`Connection`, `Cache-Control`).
+    #[must_use]
+    pub fn lists(&self, name: &str, member: &str) -> bool {
+        self.get_all(name)
+            .flat_map(list::members)
+            .any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
     }
 
     /// Names as they were sent, and values, in order.
