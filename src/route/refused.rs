@@ -146,7 +146,11 @@ impl From<Limit> for Refused {
     fn from(limit: Limit) -> Self {
         // All limits have the same response. Metrics show which one was reached.
         match limit {
-            Limit::Commands | Limit::Waiters | Limit::WaitersOfOne => Failure::Overloaded.into(),
+            Limit::Commands
+            | Limit::Waiters
+            | Limit::WaitersOfOne
+            | Limit::TenantCommands
+            | Limit::TenantWaiters => Failure::Overloaded.into(),
         }
     }
 }

@@ -403,7 +403,13 @@ fn errors_of_commands_become_the_right_problems() {
             "/problems/idempotency-key-reused",
             422,
         ),
+        (
+            Failure::CommandInProgress.into(),
+            "/problems/command-in-progress",
+            409,
+        ),
         (Refused::from(Limit::Commands), "/problems/overloaded", 503),
+        (Limit::TenantCommands.into(), "/problems/overloaded", 503),
         (ReplyError::Status.into(), "/problems/bad-reply", 502),
     ] {
         let found = (refused.kind.path, refused.kind.status.as_u16());
