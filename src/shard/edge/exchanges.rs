@@ -7,7 +7,7 @@
 
 use crate::config::BODY_CHECKS_MAX;
 use crate::http::{IfNoneMatch, ResponseContext};
-use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, u32_of};
+use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId};
 use crate::shard::io::SocketId;
 use crate::shard::message::{CommandRequest, HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
@@ -129,7 +129,7 @@ impl Exchanges {
             }
             None => {
                 self.requests.push(Some(request));
-                u32_of(self.requests.len() - 1)
+                (self.requests.len() - 1) as u32
             }
         };
         self.open(Exchange::Request(at))
@@ -185,7 +185,7 @@ impl Exchanges {
     fn open(&mut self, exchange: Exchange) -> ExchangeId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
-            u32_of(self.slots.len() - 1)
+            (self.slots.len() - 1) as u32
         });
         let place = &mut self.slots[slot as usize];
         debug_assert_eq!(

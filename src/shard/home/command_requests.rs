@@ -9,7 +9,7 @@ use crate::kafka::{
 };
 use crate::model::{
     Bug, CommandKey, CorrelationId, ExchangeId, Instant, Now, Offset, Partition, TopicId,
-    is_planted, low_u32,
+    is_planted,
 };
 use crate::route::{Failure, Refused};
 
@@ -281,8 +281,8 @@ impl HomeCommands {
                     offset,
                 };
                 let client = &mut cx.clusters[cluster].client;
-                let (exchange, deadline) = (request.exchange, request.deadline);
-                let asked = commands.lookups.ask(exchange, deadline, wanted, client);
+                let exchange = (request.exchange, request.deadline);
+                let asked = commands.lookups.ask(exchange, wanted, client);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Admitted::InProgress => Some(refused(Failure::CommandInProgress)),
@@ -341,7 +341,7 @@ impl HomeCommands {
         let mut partition = partition_of(by, view.partitions);
         if is_planted(Bug::RoundRobin) && request.record.key.is_none() {
             let now = cx.now.mono.as_nanos() / 1_000_000;
-            partition = Partition(low_u32(now) % view.partitions);
+            partition = Partition(now as u32 % view.partitions);
         }
         let topic = &cx.topics[at.to];
         let to = Destination {
