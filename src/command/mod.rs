@@ -9,8 +9,12 @@
 //!   otherwise the retry of a client that gave up would be a second command.
 //! - [`ReplyIndex`]: replies within the window. The index is built from the replies topic alone, so
 //!   every instance has the same.
+//!
+//! With `dedupe = "strict"` there is a [`CommandIndex`] too: unanswered commands of the commands
+//! topic, whichever instance appended them.
 
 mod bodies;
+mod generations;
 mod location;
 mod open;
 mod passed;
@@ -18,11 +22,13 @@ mod recipe;
 mod record;
 mod replies;
 mod reply;
+mod shelves;
 mod state;
 mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod unanswered;
 
 pub use location::{CommandLocation, LocatedCommand};
 pub use open::{
@@ -38,3 +44,4 @@ pub use record::{
 pub use replies::{ReplyIndex, ReplyIndexSettings, ReplyRecord, ReplyStats, StoredReply};
 pub use reply::{Flaw, Header, LeftOut, Reply, ReplyError, ReplyHeaders, ReplyResult};
 pub use table::{Admitted, AnsweredExchange, CommandTable, Known, Notice, ReplyCounts};
+pub use unanswered::{CommandIndex, CommandIndexSettings, CommandIndexStats, Unanswered};

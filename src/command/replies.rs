@@ -1,18 +1,16 @@
 //! The reply index: which commands are answered. The index is built from the replies topic alone,
 //! so every instance has the same.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use ahash::RandomState;
-use hashbrown::HashTable;
 
 use super::bodies::Bodies;
+use super::generations::Generations;
 use super::recipe::fingerprints_differ;
 use super::reply::ReplyResult;
-use crate::model::{
-    Bug, CommandKey, CorrelationId, Fingerprint, Offset, Partition, UnixMillis, is_planted,
-};
+use super::shelves::{Row, Shelves, bytes_per_row};
+use crate::model::{CommandKey, CorrelationId, Fingerprint, Offset, Partition, UnixMillis};
 
 /// How far back the index reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +24,9 @@ pub struct ReplyIndexSettings {
 }
 
 impl ReplyIndexSettings {
-    /// Memory that one entry counts for. A row takes 48 bytes and one control byte, and a table
-    /// that has just doubled is 7/16 full.
-    pub const ENTRY_BYTES: usize = 112;
+    /// Memory that one entry counts for: 54 for its row in an array that has just grown, 3 for its
+    /// part of the array itself, and what an allocator rounds up.
+    pub const ENTRY_BYTES: usize = 64;
 
     /// The number of entries that the memory is sufficient for.
     #[must_use]
@@ -87,15 +85,7 @@ pub struct ReplyStats {
     pub generations_cut: u64,
     /// Replies older than this are not stored. `None` if none was dropped yet.
     pub known_from: Option<UnixMillis>,
-    /// Replies older than this were dropped for lack of memory. `None` if none was.
-    pub cut_from: Option<UnixMillis>,
 }
-
-/// The number of generations in the window and in the memory. Dropping the oldest one loses this
-/// share at once.
-const GENERATIONS: usize = 16;
-/// Maps that share the entries, so that no map is so large that doubling it makes a long turn.
-const SHELVES: usize = 256;
 
 /// Requests answered within the window, by command key and fingerprint. Gateways that admit at the
 /// same time may append different requests under one command key, so a key may have several
@@ -105,46 +95,48 @@ const SHELVES: usize = 256;
 /// entries is returned any more, and their memory is freed shelf by shelf.
 #[derive(Debug)]
 pub struct ReplyIndex {
-    settings: ReplyIndexSettings,
-    hasher: RandomState,
-    /// Rows by the hash of their command key alone, so that one probe finds every fingerprint of a
-    /// key.
-    shelves: Vec<HashTable<Row>>,
-    /// Oldest first; ids count up without a gap.
-    generations: VecDeque<Generation>,
-    next_generation: u32,
-    /// Entries on the shelves, including those that are dropped but not yet swept.
-    rows: usize,
+    /// Rows by command key, so that one search finds every fingerprint of a key. Some may belong to
+    /// a dropped generation or be below the log start, and are not yet swept.
+    shelves: Shelves<ReplyRow>,
+    generations: Generations,
     bodies: Bodies,
-    /// The last reported log start of each partition.
-    log_starts: Vec<Offset>,
-    /// The shelf that is swept next, in turn, and the number of shelves still to sweep.
-    next_shelf: usize,
-    unswept: usize,
-    stats: ReplyStats,
+    starts: Starts,
+    duplicates: u64,
+    crowded: u64,
+    too_old: u64,
+}
+
+/// Where the partitions of the replies topic begin.
+#[derive(Debug, Default)]
+struct Starts(Vec<PartitionStart>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct PartitionStart {
+    /// The last reported log start.
+    log: Offset,
+    /// Replies below this offset may be missing, although the log may have them.
+    missing_below: Offset,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct ReplyRow {
     id: CorrelationId,
     offset: Offset,
     partition: Partition,
     generation: u32,
 }
 
-// A table that has just doubled is 7/16 full.
-const _: () = assert!(ReplyIndexSettings::ENTRY_BYTES == (size_of::<Row>() + 1) * 16 / 7);
-const _: () = assert!(size_of::<Row>() == 48);
-
-#[derive(Clone, Copy, Debug)]
-struct Generation {
-    id: u32,
-    /// The time it begins; the next begins where it ends.
-    from: UnixMillis,
-    /// The time of its newest entry: it is dropped when that is past the window.
-    newest: UnixMillis,
-    entries: usize,
+impl Row for ReplyRow {
+    fn key(&self) -> CommandKey {
+        self.id.key
+    }
 }
+
+const _: () = {
+    assert!(ReplyIndexSettings::ENTRY_BYTES >= bytes_per_row::<ReplyRow>());
+    // DESIGN "Reply index".
+    assert!(ReplyIndexSettings::ENTRY_BYTES <= 64);
+};
 
 impl ReplyIndex {
     /// Fingerprints kept per command key. Each needs a gateway that appended before it had read
@@ -156,27 +148,22 @@ impl ReplyIndex {
     /// otherwise make them collide.
     #[must_use]
     pub fn new(settings: ReplyIndexSettings, hasher: RandomState) -> Self {
+        let entries_max = settings.entries_max();
         Self {
-            settings,
-            shelves: std::iter::repeat_with(HashTable::new)
-                .take(SHELVES)
-                .collect(),
-            generations: VecDeque::new(),
-            next_generation: 0,
-            rows: 0,
-            bodies: Bodies::new(settings.body_bytes_max, hasher.clone()),
-            hasher,
-            log_starts: Vec::new(),
-            next_shelf: 0,
-            unswept: 0,
-            stats: ReplyStats::default(),
+            shelves: Shelves::new(entries_max, hasher.clone()),
+            generations: Generations::new(settings.window, entries_max),
+            bodies: Bodies::new(settings.body_bytes_max, hasher),
+            starts: Starts::default(),
+            duplicates: 0,
+            crowded: 0,
+            too_old: 0,
         }
     }
 
     /// Sets how long replies are stored from now on. The next `expire` drops those past it. Replies
     /// that were dropped before are not restored.
     pub const fn set_window(&mut self, window: Duration) {
-        self.settings.window = window;
+        self.generations.set_window(window);
     }
 
     /// Applies a reply, in the topic's order. `now` bounds the reply's timestamp, which its
@@ -189,43 +176,32 @@ impl ReplyIndex {
             of_key += 1;
         }
         if known {
-            self.stats.duplicates += 1;
+            self.duplicates += 1;
             return false;
         }
         if of_key >= Self::FINGERPRINTS_PER_KEY_MAX {
-            self.stats.crowded += 1;
+            self.crowded += 1;
             return true;
         }
-        let time = reply.timestamp.min(now);
-        let Some(index) = self.generation_for(time) else {
-            self.stats.too_old += 1;
+        let Some(generation) = self.generations.add(reply.timestamp.min(now)) else {
+            self.too_old += 1;
+            self.starts.on_missing(reply.partition, reply.offset);
             return true;
         };
-        if index == 0 && self.rows >= self.entries_max() && self.known() >= self.entries_max() {
-            // The reply would be the first to be dropped.
-            self.stats.too_old += 1;
-            self.cut_from(UnixMillis(time.0.saturating_add(1)));
-            return true;
-        }
-        let generation = &mut self.generations[index];
-        generation.entries += 1;
-        generation.newest = generation.newest.max(time);
-        let row = Row {
+        let row = ReplyRow {
             id,
             offset: reply.offset,
             partition: reply.partition,
-            generation: generation.id,
+            generation,
         };
-        let (hash, shelf) = self.place(id.key);
-        let hasher = &self.hasher;
-        let shelf = &mut self.shelves[shelf];
         // An expired row of the same request may still be there.
-        match shelf.find_mut(hash, |there| there.id == id) {
-            Some(there) => forget(&mut self.generations, &std::mem::replace(there, row)),
-            None => {
-                shelf.insert_unique(hash, row, |row| hasher.hash_one(row.id.key));
-                self.rows += 1;
+        let mut rows = self.shelves.of_mut(id.key).iter_mut();
+        match rows.find(|there| there.id == id) {
+            Some(there) => {
+                let expired = std::mem::replace(there, row);
+                self.generations.remove(expired.generation);
             }
+            None => self.shelves.insert(row),
         }
         self.bodies.insert(id, reply.answer);
         self.keep_to_memory();
@@ -259,181 +235,111 @@ impl ReplyIndex {
 
     /// Retention has removed everything below the offset.
     pub fn on_log_start(&mut self, partition: Partition, offset: Offset) {
-        let index = partition.0 as usize;
-        if index >= self.log_starts.len() {
-            self.log_starts.resize(index + 1, Offset(0));
-        }
-        self.log_starts[index] = self.log_starts[index].max(offset);
-        self.unswept = SHELVES;
+        let start = self.starts.of(partition);
+        start.log = start.log.max(offset);
+        self.shelves.sweep_all();
+    }
+
+    /// The partition is read from here on, although its log has earlier replies: they would not
+    /// fit. `from` is the time of the first one that is read.
+    pub fn on_cut_start(&mut self, partition: Partition, offset: Offset, from: UnixMillis) {
+        let start = self.starts.of(partition);
+        start.missing_below = start.missing_below.max(offset);
+        self.generations.on_cut(from);
     }
 
     /// Drops generations past the window, and frees a bounded part of their memory. Returns true if
     /// more is due: call it again in the next turn.
     #[must_use = "true means that more is due"]
     pub fn expire(&mut self, now: UnixMillis) -> bool {
-        let early = is_planted(Bug::EarlyGeneration);
-        let window = millis(self.settings.window) / if early { 1_000 } else { 1 };
-        let past = now.0.saturating_sub(window);
-        while self.generations.front().is_some_and(|g| g.newest.0 <= past) {
-            self.drop_oldest();
+        if self.generations.expire(now) {
+            self.shelves.sweep_all();
         }
-        self.sweep_one();
-        self.unswept > 0
+        self.sweep();
+        self.shelves.is_unswept()
     }
 
     /// The time from which replies are known, if memory has shortened the window. The state ends by
-    /// itself when the window has moved past that time.
+    /// itself when the window has moved past that time, or retention has removed what is missing.
     #[must_use]
     pub fn cut(&self, now: UnixMillis) -> Option<UnixMillis> {
-        let past = now.0.saturating_sub(millis(self.settings.window));
-        self.stats.cut_from.filter(|from| from.0 > past)
+        let missing = self.starts.0.iter().any(|it| it.missing_below > it.log);
+        // What a dropped generation had is known once it is swept.
+        let missing = missing || self.shelves.is_unswept();
+        self.generations.cut(now).filter(|_| missing)
     }
 
     /// Returns the current sizes, and the counts over the index's lifetime.
     #[must_use]
     pub fn stats(&self) -> ReplyStats {
         ReplyStats {
-            entries: self.known(),
-            entry_bytes: self.rows * ReplyIndexSettings::ENTRY_BYTES,
+            entries: self.generations.entries(),
+            entry_bytes: self.shelves.len() * ReplyIndexSettings::ENTRY_BYTES,
             bodies: self.bodies.len(),
             body_bytes: self.bodies.bytes(),
-            ..self.stats
+            duplicates: self.duplicates,
+            crowded: self.crowded,
+            too_old: self.too_old,
+            generations_cut: self.generations.cuts(),
+            known_from: self.generations.known_from(),
         }
-    }
-
-    fn cut_from(&mut self, from: UnixMillis) {
-        self.stats.cut_from = self.stats.cut_from.max(Some(from));
     }
 
     /// The known rows of a command key.
-    fn rows_of(&self, key: CommandKey) -> impl Iterator<Item = &Row> {
-        let (hash, shelf) = self.place(key);
-        let same_hash = self.shelves[shelf].iter_hash(hash);
-        same_hash.filter(move |row| {
-            row.id.key == key && is_known(row, &self.generations, &self.log_starts)
-        })
-    }
-
-    /// Entries that are stored, or that are below a log start and not yet swept.
-    fn known(&self) -> usize {
-        self.generations.iter().map(|g| g.entries).sum()
-    }
-
-    fn entries_max(&self) -> usize {
-        self.settings.entries_max().max(GENERATIONS)
-    }
-
-    /// The hash of a command key, and its shelf.
-    fn place(&self, key: CommandKey) -> (u64, usize) {
-        let hash = self.hasher.hash_one(key);
-        // The tables use the low bits and the top seven bits of the hash, so take others.
-        (hash, (hash >> 48) as usize % SHELVES)
-    }
-
-    /// The generation of a time. A new one is begun if the newest is full or old. `None` if the
-    /// time is before the window.
-    fn generation_for(&mut self, time: UnixMillis) -> Option<usize> {
-        if self.stats.known_from.is_some_and(|from| time < from) {
-            return None;
-        }
-        let newest = self.generations.back().copied();
-        match newest {
-            Some(newest) if time < newest.from => {
-                let after = self.generations.partition_point(|g| g.from <= time);
-                if after == 0 {
-                    // Partitions are loaded side by side, so time may go back.
-                    self.generations[0].from = time;
-                }
-                Some(after.saturating_sub(1))
-            }
-            Some(newest) if !self.is_full(newest, time) => Some(self.generations.len() - 1),
-            _ => {
-                let id = self.next_generation;
-                self.next_generation += 1;
-                self.generations.push_back(Generation {
-                    id,
-                    from: time,
-                    newest: time,
-                    entries: 0,
-                });
-                Some(self.generations.len() - 1)
-            }
-        }
-    }
-
-    fn is_full(&self, generation: Generation, time: UnixMillis) -> bool {
-        let share = self.settings.entries_max() / GENERATIONS;
-        let span = millis(self.settings.window) / GENERATIONS as i64;
-        generation.entries > share || time.0.saturating_sub(generation.from.0) >= span.max(1)
-    }
-
-    fn drop_oldest(&mut self) {
-        let Some(oldest) = self.generations.pop_front() else {
-            return;
-        };
-        let after = UnixMillis(oldest.newest.0.saturating_add(1));
-        // Two generations share a moment if the memory has divided them instead of the time.
-        let next = self.generations.front().map(|next| next.from);
-        let from = next.map_or(after, |next| next.min(after));
-        self.stats.known_from = self.stats.known_from.max(Some(from));
-        self.unswept = SHELVES;
+    fn rows_of(&self, key: CommandKey) -> impl Iterator<Item = &ReplyRow> {
+        let rows = self.shelves.of(key).iter();
+        rows.filter(|row| is_known(row, &self.generations, &self.starts))
     }
 
     /// Drops the oldest generation if the memory is exceeded. While dropped entries still take too
-    /// much memory, each new reply also sweeps one shelf.
+    /// much memory, each new reply also sweeps some shelves.
     fn keep_to_memory(&mut self) {
-        if self.rows <= self.entries_max() {
+        if self.shelves.len() <= self.generations.entries_max() {
             return;
         }
-        if self.known() > self.entries_max() && self.generations.len() > 1 {
-            self.stats.generations_cut += 1;
-            self.drop_oldest();
-            if let Some(from) = self.stats.known_from {
-                self.cut_from(from);
-            }
+        if self.generations.keep_to_memory() {
+            self.shelves.sweep_all();
         }
-        self.sweep_one();
+        self.sweep();
     }
 
-    /// Frees the dropped entries of the next shelf.
-    fn sweep_one(&mut self) {
-        let Some(left) = self.unswept.checked_sub(1) else {
-            return;
-        };
-        self.unswept = left;
-        let (generations, starts) = (&mut self.generations, &self.log_starts);
-        let rows = &mut self.shelves[self.next_shelf];
-        self.next_shelf = (self.next_shelf + 1) % SHELVES;
-        let before = rows.len();
-        rows.retain(|row| {
+    /// Frees dropped entries of the next shelves.
+    fn sweep(&mut self) {
+        let (generations, starts) = (&mut self.generations, &mut self.starts);
+        let bodies = &mut self.bodies;
+        self.shelves.sweep(|row| {
             let stays = is_known(row, generations, starts);
             if !stays {
-                self.bodies.remove(row.id);
-                forget(generations, row);
+                bodies.remove(row.id);
+                generations.remove(row.generation);
+                starts.on_missing(row.partition, row.offset);
             }
             stays
         });
-        self.rows -= before - rows.len();
     }
 }
 
-fn is_known(row: &Row, generations: &VecDeque<Generation>, starts: &[Offset]) -> bool {
-    let start = starts.get(row.partition.0 as usize);
-    let oldest = generations.front();
-    row.offset >= start.copied().unwrap_or_default()
-        && oldest.is_some_and(|oldest| row.generation >= oldest.id)
-}
+impl Starts {
+    fn get(&self, partition: Partition) -> PartitionStart {
+        let start = self.0.get(partition.0 as usize);
+        start.copied().unwrap_or_default()
+    }
 
-/// Removes a row from the count of its generation, unless that generation has been dropped.
-fn forget(generations: &mut VecDeque<Generation>, row: &Row) {
-    let Some(oldest) = generations.front().map(|g| g.id) else {
-        return;
-    };
-    if let Some(index) = row.generation.checked_sub(oldest) {
-        generations[index as usize].entries -= 1;
+    fn of(&mut self, partition: Partition) -> &mut PartitionStart {
+        let index = partition.0 as usize;
+        if index >= self.0.len() {
+            self.0.resize(index + 1, PartitionStart::default());
+        }
+        &mut self.0[index]
+    }
+
+    /// The index does not have the reply at this offset, although the log may.
+    fn on_missing(&mut self, partition: Partition, offset: Offset) {
+        let start = self.of(partition);
+        start.missing_below = start.missing_below.max(offset.next());
     }
 }
 
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+fn is_known(row: &ReplyRow, generations: &Generations, starts: &Starts) -> bool {
+    row.offset >= starts.get(row.partition).log && generations.contains(row.generation)
 }

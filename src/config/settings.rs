@@ -457,9 +457,9 @@ settings! {
         open_max: usize = 10_000, Count(1..=10_000_000), Reload;
         /// Clients that may wait for one command. Beyond it: 503.
         waiters_max: usize = 16, Count(1..=1000), Reload;
-        /// Bytes of the index that recognises retries, per replies topic. Each reply counts 112: an
-        /// entry of 48 in a hash table that has just doubled. If `retention.ms` keeps more replies
-        /// than fit, the oldest are forgotten early: `reply_index_cut` is 1, and a WARN says so.
+        /// Bytes of the index that recognises retries, per replies topic. Each reply counts 64. If
+        /// `retention.ms` keeps more replies than fit, the oldest are forgotten early:
+        /// `reply_index_cut` is 1, and a WARN says so.
         dedupe_memory: usize = 64 * MIB, Size(MIB..=64 * GIB), Restart;
         /// Bytes of reply bodies kept in memory, per replies topic. Older bodies are read from
         /// Kafka again.

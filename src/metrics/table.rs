@@ -209,7 +209,7 @@ groups! {
         window_bytes: Gauge = "stream_window_bytes",
         /// Number of stored replies that retries can find.
         reply_index_entries: Gauge = "reply_index_entries",
-        /// Bytes of the reply index, which `commands.dedupe_memory` limits: 112 per reply,
+        /// Bytes of the reply index, which `commands.dedupe_memory` limits: 64 per reply,
         /// including forgotten replies that are not freed yet.
         reply_index_bytes: Gauge = "reply_index_bytes",
         /// 1 while `commands.dedupe_memory` holds fewer replies than the topic keeps: a retry of an

@@ -11,11 +11,12 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::{
     Compression, Record as KafkaRecord, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
+use sluicegate::command::{ReplyError, ReplyIndex, ReplyIndexSettings, ReplyRecord};
 use sluicegate::kafka::records::{Fetched, Piece, PieceLimits, Unpacker, walk};
 use sluicegate::log::{BatchBuilder, Change, Cut, Next, RecordParts, Seq, Step};
 use sluicegate::model::{
-    ExchangeId, HashSecret, Instant, LeaderEpoch, LogTag, Now, Offset, Partition, ShardId,
-    UnixMillis,
+    CommandKey, CorrelationId, ExchangeId, Fingerprint, HashSecret, Instant, LeaderEpoch, LogTag,
+    Now, Offset, Partition, ShardId, UnixMillis,
 };
 use sluicegate::sse::{
     Encoder, Encoding, Feed, FeedSettings, Filter, Sink, Slow, Start, Subscribe, Taken,
@@ -328,6 +329,51 @@ fn bytes_in_flight_are_what_the_process_holds() {
             );
         }
     }
+}
+
+/// `commands.dedupe_memory` counts 64 bytes for each reply of the index. What the process holds for
+/// the index is no more than that at any fill from an eighth on, while replies arrive and while the
+/// oldest are dropped.
+#[test]
+fn a_stored_reply_takes_64_bytes_at_most() {
+    const ENTRIES: u64 = 200_000;
+    assert_eq!(ReplyIndexSettings::ENTRY_BYTES, 64);
+    let settings = ReplyIndexSettings {
+        window: Duration::from_secs(1_000_000),
+        dedupe_bytes_max: ENTRIES as usize * ReplyIndexSettings::ENTRY_BYTES,
+        body_bytes_max: 0,
+    };
+    let before = BYTES.get();
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let mut index = ReplyIndex::new(settings, hasher);
+    let mut most = 0.0_f64;
+    for n in 0..3 * ENTRIES {
+        // As a digest, every key is another one, spread over all keys.
+        let key = u128::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        let reply = ReplyRecord {
+            id: CorrelationId {
+                key: CommandKey(key.to_be_bytes()),
+                fingerprint: Fingerprint([2; 16]),
+            },
+            partition: Partition(0),
+            offset: Offset(n),
+            timestamp: UnixMillis(n as i64),
+            answer: &Err(ReplyError::Status),
+        };
+        index.on_reply(&reply, UnixMillis(n as i64));
+        if n >= ENTRIES / 8 && n % 100 == 0 {
+            let held = (BYTES.get() - before) as f64;
+            let stats = index.stats();
+            let counted = stats.entry_bytes as f64;
+            assert!(held <= counted, "{n}: {held} held, {counted} counted");
+            // What was dropped and is not freed yet is a small part.
+            assert!(counted <= 1.01 * settings.dedupe_bytes_max as f64);
+            most = most.max(held / counted * 64.0);
+        }
+    }
+    let stats = index.stats();
+    assert!(stats.entries as u64 >= ENTRIES * 15 / 16 - 1, "{stats:?}");
+    println!("a stored reply takes {most:.1} bytes at most");
 }
 
 /// Delivery through a whole shard, with HTTP/1.1 framing: twice the clients cause no more
