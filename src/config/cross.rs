@@ -12,7 +12,9 @@ use super::read::{Claim, ReadRoute};
 use super::sources::Sources;
 use super::template::is_token;
 use super::unit::{KIB, MIB, show_size, show_time};
-use super::{ClusterIndex, CommandRoute, Config, QueryRoute, Settings, StreamRoute};
+use super::{
+    ClusterIndex, CommandRoute, Config, OWN_SEGMENT, QueryRoute, Segment, Settings, StreamRoute,
+};
 use crate::model::{EventName, TopicName, overlap};
 
 /// Most encodings of a topic. Each keeps another copy of the topic's window.
@@ -45,6 +47,7 @@ impl Routes {
     pub(super) fn check(&self, settings: &Settings, findings: &mut Findings) {
         for (index, claim) in self.claims.iter().enumerate() {
             no_duplicates(&self.claims[..index], claim, findings);
+            not_our_own(claim, findings);
         }
         for command in &self.commands {
             self.replies(command, findings);
@@ -118,6 +121,16 @@ impl Routes {
                 findings.error(at, message, help);
             }
         }
+    }
+}
+
+/// Rejects routes below the gateway's own path.
+fn not_our_own(claim: &Claim, findings: &mut Findings) {
+    let own = |segment: &Segment| matches!(segment, Segment::Literal(text) if text == OWN_SEGMENT);
+    if claim.path.segments.first().is_some_and(own) {
+        let message = format!("paths below `/{OWN_SEGMENT}` are the gateway's own");
+        let help = "let the path begin with another segment";
+        findings.error(claim.route_at.clone(), message, help);
     }
 }
 

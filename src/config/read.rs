@@ -250,7 +250,8 @@ impl<'a, 'f> Reader<'a, 'f> {
             section.read("name", &Text(64), self.findings)?
         };
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if !name.value.bytes().all(legal) {
+        // A command's name is a segment of a path, which may not be `.` or `..`.
+        if !name.value.bytes().all(legal) || name.value.bytes().all(|b| b == b'.') {
             let message = format!("`{}` is not a valid route name", name.value);
             let help = "use letters, digits, `.`, `_` and `-`, at most 64";
             self.findings.error(name.at.clone(), message, help);

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::{ClusterIndex, PathPattern, Template};
 use crate::model::{EventName, TopicName};
 
+/// The first segment of paths that the gateway serves itself. No route may begin with it.
+pub const OWN_SEGMENT: &str = "_sluicegate";
+
 /// A request that becomes a record. The correlated reply becomes the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRoute {
