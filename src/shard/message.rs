@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cache::{ChangeCursor, Changes, Gaps, Page};
-use crate::command::{CommandRecord, Reply};
+use crate::command::{CommandRecord, LocatedCommand, Reply};
 use crate::kafka::{ClusterView, Denial, Doing, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
@@ -72,6 +72,9 @@ pub enum HomeMessage {
     Cluster(ClusterId, ClusterMessage),
     /// A command for a route whose topics are at home here. Answered by [`EdgeMessage::Answer`].
     Command(Box<CommandRequest>),
+    /// A client asks for the reply to its asynchronous command. Answered by
+    /// [`EdgeMessage::Answer`].
+    Poll(Box<PollRequest>),
     /// A waiting client has disconnected. Its command stays in flight.
     CancelCommand {
         /// The replies topic of the route.
@@ -340,6 +343,24 @@ pub struct CommandRequest {
     pub body: Bytes,
     /// When the client's exchange stops waiting.
     pub deadline: Instant,
+    /// For a client that prefers an asynchronous answer: from when on it does not wait for the
+    /// reply, so that [`Answer::Accepted`] answers it once the record is appended.
+    pub accept_at: Option<Instant>,
+}
+
+/// The question of a client at the location of its command.
+#[derive(Clone, Copy, Debug)]
+pub struct PollRequest {
+    /// The exchange that gets the answer.
+    pub exchange: ExchangeId,
+    /// The topic that the reply is read from.
+    pub replies: TopicId,
+    /// The command and its time, from the location.
+    pub command: LocatedCommand,
+    /// The client waits for the reply until then. Without a wait, this is the time of the request.
+    pub wait_until: Instant,
+    /// When the edge gives up.
+    pub deadline: Instant,
 }
 
 /// What became of a command.
@@ -352,6 +373,8 @@ pub enum Answer {
         /// Whether the reply was stored before this request.
         replayed: bool,
     },
+    /// The record is appended, and the client does not wait for the reply: 202.
+    Accepted,
     /// There is no reply. The client receives this refusal.
     Refused(Refused),
 }

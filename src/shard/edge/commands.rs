@@ -4,13 +4,16 @@
 use bytes::Bytes;
 
 use crate::command::{
-    CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key, fingerprint,
+    CommandLocation, CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key,
+    fingerprint,
 };
 use crate::config::{CommandRoute, Idempotency};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
-use crate::model::{CommandKey, CorrelationId, ExchangeId, Fingerprint, Instant};
-use crate::route::{Failure, Params, Refused, evaluate};
+use crate::model::{
+    CommandKey, CorrelationId, ExchangeId, Fingerprint, Identity, Instant, UnixMillis,
+};
+use crate::route::{Failure, Params, Refused, evaluate, location_path};
 use crate::shard::message::CommandRequest;
 use crate::shard::random::SecureRandom;
 use crate::shard::snapshot::CommandPlan;
@@ -32,15 +35,31 @@ pub(super) struct MadeCommand {
     fingerprint: Fingerprint,
     record: CommandRecord,
     body: Bytes,
+    identity: Identity,
+    hash: IdempotencyHash,
+    /// Whether no other client can guess the command's location.
+    is_unguessable: bool,
 }
 
 impl MadeCommand {
+    /// The path at which the client can read the reply, on any instance. `None`: another client
+    /// could guess it.
+    pub(super) fn location(&self, route: &CommandRoute, now: UnixMillis) -> Option<Box<str>> {
+        if !self.is_unguessable {
+            return None;
+        }
+        let location = CommandLocation::new(self.hash, self.fingerprint, now);
+        let path = location_path(&route.name) + &location.token(&route.name, &self.identity);
+        Some(path.into())
+    }
+
     /// The command as it goes to its home.
     pub(super) fn request(
         self,
         exchange: ExchangeId,
         plan: CommandPlan,
         deadline: Instant,
+        accept_at: Option<Instant>,
     ) -> CommandRequest {
         CommandRequest {
             exchange,
@@ -51,6 +70,7 @@ impl MadeCommand {
             record: self.record,
             body: self.body,
             deadline,
+            accept_at,
         }
     }
 }
@@ -103,6 +123,12 @@ impl CommandMaker {
             headers: &named,
         });
         let command_key = command_key(&route.name, &identity, hash);
+        // An identity is proved, and a hash without a key is random. What is left is a key that an
+        // anonymous client has chosen.
+        let long = |key: &IdempotencyKey<'_>| {
+            key.as_bytes().len() >= CommandLocation::ANONYMOUS_KEY_BYTES_MIN
+        };
+        let is_unguessable = !identity.is_anonymous() || idempotency.as_ref().is_none_or(long);
         let parts = CommandParts {
             method: request.method.as_str(),
             path_and_query: &path_and_query,
@@ -127,6 +153,9 @@ impl CommandMaker {
             fingerprint,
             record,
             body: Bytes::copy_from_slice(request.body),
+            identity,
+            hash,
+            is_unguessable,
         })
     }
 }

@@ -6,7 +6,7 @@
 //! here assumes that a connection has one exchange only.
 
 use crate::http::{IfNoneMatch, ResponseContext};
-use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId};
+use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis};
 use crate::shard::io::SocketId;
 use crate::shard::message::{HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
@@ -30,7 +30,19 @@ pub(super) struct OpenRequest {
 #[derive(Debug)]
 pub(super) enum Wants {
     /// The outcome of a command, which its home decides.
-    Outcome { home: ShardId, key: CommandKey },
+    Outcome {
+        home: ShardId,
+        key: CommandKey,
+        /// The command's location, if its client prefers an asynchronous answer.
+        location: Option<Box<str>>,
+    },
+    /// The reply to an asynchronous command, at its location.
+    Reply {
+        home: ShardId,
+        key: CommandKey,
+        /// When the location was given.
+        since: UnixMillis,
+    },
     /// The newest record of a key.
     Record {
         /// The shard that owns the key.
@@ -47,7 +59,7 @@ impl OpenRequest {
     /// slice is freed at once. A command that was produced stays in flight.
     pub(super) fn cancel(&self, id: ExchangeId, out: &mut Outbox) {
         match &self.wants {
-            Wants::Outcome { home, key } => {
+            Wants::Outcome { home, key, .. } | Wants::Reply { home, key, .. } => {
                 let cancel = HomeMessage::CancelCommand {
                     topic: self.topic,
                     key: *key,
@@ -223,6 +235,7 @@ mod tests {
             wants: Wants::Outcome {
                 home: ShardId(0),
                 key: CommandKey([0; 16]),
+                location: None,
             },
         }
     }

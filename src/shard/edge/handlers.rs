@@ -2,18 +2,20 @@
 //! handler opens an exchange, sends the question, and the exchange waits.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use crate::command::CommandLocation;
 use crate::config::Partitioner;
 use crate::http::{
-    Fault, Framed, IfNoneMatch, JSON, Method, Refusal, Request, Response, ResponseContext,
+    Fault, Framed, IfNoneMatch, JSON, Method, Prefer, Refusal, Request, Response, ResponseContext,
     StatusCode, is_preflight, last_event_id,
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId};
+use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, UnixMillis};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, evaluate};
 use crate::shard::io::SocketId;
-use crate::shard::message::{HomeMessage, ProjectionMessage};
+use crate::shard::message::{HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::{Projection, Projections};
 use crate::shard::snapshot::{QueryPlan, StreamPlan};
@@ -24,7 +26,7 @@ use super::exchanges::{Exchanges, OpenRequest, Wants};
 use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
-use super::responses::{class, respond_found, validated};
+use super::responses::{class, refuse_located, respond_found, validated};
 use super::site::Site;
 
 /// The result of handling a request.
@@ -55,6 +57,7 @@ pub(super) struct StreamStart {
 pub(super) struct HandlerContext<'a> {
     pub(super) me: ShardId,
     pub(super) now: Instant,
+    pub(super) wall: UnixMillis,
     pub(super) leaving: Leaving,
     pub(super) responder: &'a mut Responder,
     pub(super) exchanges: &'a mut Exchanges,
@@ -120,6 +123,15 @@ impl Site {
                 let route = self.snapshot.streams[index].id;
                 (RouteKind::Stream, route, self.stream(index, asked, cx))
             }
+            RouteIndex::Location(index) => {
+                let route = self.snapshot.commands[index].id;
+                let outcome = self.poll(index, asked, cx);
+                let outcome = outcome.or_else(|refused| {
+                    let responded = refuse_located(cx.responder, context, &refused);
+                    Ok(Outcome::Responded(responded))
+                });
+                (RouteKind::Query, route, outcome)
+            }
         };
         let responded = match outcome {
             Ok(Outcome::Pending(handled)) => return handled,
@@ -130,7 +142,7 @@ impl Site {
         requests.bump(class(responded.status));
         // Within one turn: less than a turn's budget, and no clock to say how much less.
         let times = &mut cx.metrics.general.request_time;
-        times.at(kind).record(std::time::Duration::ZERO);
+        times.at(kind).record(Duration::ZERO);
         Handled::Done(responded.framed)
     }
 
@@ -149,8 +161,14 @@ impl Site {
         }
         let made = cx.commands.make(self, index, asked.params, asked.request);
         let made = made.inspect_err(|_| commands.bump(CommandOutcome::Invalid))?;
-        let timeout = self.snapshot.config.commands[index].timeout;
-        let deadline = cx.now.after(timeout);
+        let route = &self.snapshot.config.commands[index];
+        let deadline = cx.now.after(route.timeout);
+        let prefer = Prefer::parse(&asked.request.headers);
+        let location = prefer
+            .respond_async
+            .then(|| made.location(route, cx.wall))
+            .flatten();
+        let accept_at = location.is_some().then(|| cx.now.after(prefer.wait()));
         let home = self.snapshot.topic(plan.commands).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
             connection: asked.connection,
@@ -161,11 +179,56 @@ impl Site {
             wants: Wants::Outcome {
                 home,
                 key: made.key,
+                location,
             },
         });
-        let request = made.request(exchange, plan, deadline);
+        let request = made.request(exchange, plan, deadline, accept_at);
         cx.out
             .to_home(home, HomeMessage::Command(Box::new(request)));
+        Ok(Outcome::Pending(Handled::Wait(exchange, grace(deadline))))
+    }
+
+    /// A client asks for the reply to its asynchronous command.
+    fn poll(
+        &self,
+        index: usize,
+        asked: Asked<'_, '_, '_>,
+        cx: &mut HandlerContext<'_>,
+    ) -> Result<Outcome, Refused> {
+        if let Leaving::Drain(_) = cx.leaving {
+            return Err(Failure::Draining.into());
+        }
+        let plan = self.snapshot.commands[index];
+        let route = &self.snapshot.config.commands[index];
+        let identity = identity_of(asked.request);
+        let token = asked.params.first().copied().unwrap_or_default();
+        let command = CommandLocation::read(token, &route.name, &identity);
+        let command = command.ok_or(Failure::NoSuchCommand)?;
+        let http = self.http();
+        let wait = Prefer::parse(&asked.request.headers).wait();
+        let wait_until = cx.now.after(wait.min(POLL_WAIT_MAX));
+        let deadline = wait_until.after(http.query_timeout);
+        let home = self.snapshot.topic(plan.replies).home;
+        let exchange = cx.exchanges.open_request(OpenRequest {
+            connection: asked.connection,
+            context: asked.context,
+            began: cx.now,
+            route: plan.id,
+            topic: plan.replies,
+            wants: Wants::Reply {
+                home,
+                key: command.id.key,
+                since: command.since,
+            },
+        });
+        let request = PollRequest {
+            exchange,
+            replies: plan.replies,
+            command,
+            wait_until,
+            deadline,
+        };
+        cx.out.to_home(home, HomeMessage::Poll(Box::new(request)));
         Ok(Outcome::Pending(Handled::Wait(exchange, grace(deadline))))
     }
 
@@ -406,7 +469,11 @@ fn listed(methods: Methods) -> String {
     names.join(", ")
 }
 
+/// The longest that a client may wait at the location of a command (`Prefer: wait`). Proxies and
+/// mobile networks cut connections that are silent for longer.
+const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// When the edge gives up a request that is decided elsewhere, if its own deadline was missed.
 fn grace(deadline: Instant) -> Instant {
-    deadline.after(std::time::Duration::from_secs(1))
+    deadline.after(Duration::from_secs(1))
 }

@@ -2,7 +2,7 @@
 
 use crate::http::{CONTINUE, HeaderTable, Received};
 use crate::metrics::{CloseReason, ShardMetrics};
-use crate::model::{Instant, ShardId};
+use crate::model::{Now, ShardId};
 use crate::shard::io::{Io, Read, Remote};
 use crate::shard::outbox::Outbox;
 use crate::shard::projection::Projections;
@@ -99,7 +99,7 @@ impl Requests {
                 Some(bytes) => {
                     // Not the sockets, which hold the bytes.
                     let mut rest = Rest {
-                        now: cx.now.mono,
+                        now: cx.now,
                         projections: cx.projections,
                         out: cx.out,
                         metrics: cx.metrics,
@@ -225,7 +225,8 @@ fn handlers<'a>(
 ) -> (&'a Site, HandlerContext<'a>) {
     let cx = HandlerContext {
         me,
-        now: rest.now,
+        now: rest.now.mono,
+        wall: rest.now.wall,
         leaving: turns.leaving,
         responder: &mut turns.responder,
         exchanges: &mut turns.clients.exchanges,
@@ -239,7 +240,7 @@ fn handlers<'a>(
 
 /// The parts of the shard that handlers use, without the sockets.
 struct Rest<'a> {
-    now: Instant,
+    now: Now,
     projections: &'a Projections,
     out: &'a mut Outbox,
     metrics: &'a mut ShardMetrics,
@@ -247,7 +248,7 @@ struct Rest<'a> {
 
 fn rest_of<'a, I>(cx: &'a mut EdgeContext<'_, I>) -> Rest<'a> {
     Rest {
-        now: cx.now.mono,
+        now: cx.now,
         projections: cx.projections,
         out: cx.out,
         metrics: cx.metrics,

@@ -9,12 +9,12 @@ use crate::model::{Bug, CommandKey, ExchangeId, Now, Partition, TopicId, is_plan
 use crate::route::{Failure, Refused};
 
 use super::clusters::Clusters;
-use super::commands::{Commands, failure_of, refused, tell};
+use super::commands::{Commands, failure_of, refused};
 use super::health::Written;
 use super::lookups::Wanted;
 use super::tickets::{CommandTopics, Destination, Ticket, Tickets};
 use super::topics::Topics;
-use crate::shard::message::{Answer, CommandRequest, EdgeMessage};
+use crate::shard::message::{Answer, CommandRequest, EdgeMessage, PollRequest};
 use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::Snapshot;
 
@@ -92,7 +92,7 @@ impl HomeCommands {
         let waiter = NewWaiter {
             waiter: request.exchange,
             deadline: request.deadline,
-            accept_at: None,
+            accept_at: request.accept_at,
         };
         let now = cx.now.mono;
         match commands.table.admit(key, fingerprint, Some(waiter), now) {
@@ -114,7 +114,8 @@ impl HomeCommands {
             }
             Admitted::Mismatch => Some(refused(Failure::IdempotencyKeyReused)),
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
-            Admitted::Joined | Admitted::Accepted => None,
+            Admitted::Joined => None,
+            Admitted::Accepted => Some(Answer::Accepted),
             Admitted::Opened => {
                 if let Err(why) = self.begin(at, &view, request, cx) {
                     cx.on_refused(at.replies, key, why);
@@ -122,6 +123,33 @@ impl HomeCommands {
                 None
             }
         }
+    }
+
+    /// Answers a client that asks for the reply to its command.
+    pub(super) fn on_poll(&mut self, request: PollRequest, cx: &mut CommandContext<'_>) {
+        if let Some(answer) = self.poll(&request, cx) {
+            cx.out
+                .to_edge(request.exchange, EdgeMessage::Answer(answer));
+        }
+    }
+
+    /// The answer, if it is known at once. Otherwise the exchange waits.
+    fn poll(&mut self, request: &PollRequest, cx: &mut CommandContext<'_>) -> Option<Answer> {
+        let Some(at) = cx.topics.place(request.replies) else {
+            return Some(refused(Failure::NotReady));
+        };
+        let topic = &mut cx.topics[at];
+        if !topic.is_live() {
+            return Some(Answer::Refused(topic.refusal(cx.snapshot)));
+        }
+        let client = &mut cx.clusters[topic.cluster()].client;
+        let Some(commands) = topic.commands_mut() else {
+            return Some(refused(Failure::NotReady));
+        };
+        if self.draining {
+            return Some(refused(Failure::Draining));
+        }
+        commands.poll(request, cx.now, client)
     }
 
     /// Produces the record of a command that was opened.
@@ -223,7 +251,13 @@ impl HomeCommands {
         }
         let replies = command.topics.replies;
         match (outcome, answer) {
-            (Produced::At(..), _) => {} // Its reply closes it.
+            // Its reply closes it. Clients that do not wait for the reply are answered now.
+            (Produced::At(..), _) => {
+                let now = cx.now;
+                if let Some(commands) = cx.topics[replies].commands_mut() {
+                    commands.on_appended(command.key, now, cx.out);
+                }
+            }
             (Produced::Refused(_), refused) => {
                 let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
                 cx.on_refused(replies, command.key, refused);
@@ -261,7 +295,8 @@ impl HomeCommands {
 
     /// Answers the exchanges of one command whose deadline has passed. If the record was not sent,
     /// it is withdrawn with its last exchange, which receives 503: nothing happened. Otherwise the
-    /// outcome is unknown: 504.
+    /// outcome is unknown: 504. An exchange that does not wait for the reply of an appended record
+    /// receives 202.
     fn on_expired(
         &mut self,
         replies: usize,
@@ -283,8 +318,17 @@ impl HomeCommands {
                 }
             }
         }
-        let waiters: Vec<ExchangeId> = of_key.iter().map(|it| it.waiter).collect();
-        tell(&waiters, &refused(failure), cx.out);
+        for &Expired {
+            waiter, accepted, ..
+        } in of_key
+        {
+            let answer = if accepted {
+                Answer::Accepted
+            } else {
+                refused(failure)
+            };
+            cx.out.to_edge(waiter, EdgeMessage::Answer(answer));
+        }
     }
 
     /// Stops opening commands. Commands that no broker can have are withdrawn, and their clients
@@ -292,6 +336,12 @@ impl HomeCommands {
     /// time is up.
     pub(super) fn drain(&mut self, cx: &mut CommandContext<'_>) {
         self.draining = true;
+        // A poll continues at another instance as well as here.
+        for at in 0..cx.topics.len() {
+            if let Some(commands) = cx.topics[at].commands_mut() {
+                commands.end_polls(cx.out);
+            }
+        }
         let clusters = cx.clusters.all_mut().iter_mut();
         let unsent = clusters.flat_map(|cluster| cluster.client.withdraw_unsent());
         for ticket in unsent.collect::<Vec<u64>>() {

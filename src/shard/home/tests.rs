@@ -242,6 +242,7 @@ impl World {
             },
             body: Bytes::from_static(b"{}"),
             deadline: self.now.mono.after(patience),
+            accept_at: None,
         };
         let message = HomeMessage::Command(Box::new(request));
         self.home
