@@ -1,5 +1,5 @@
-//! The edge of a shard: gives what happens to sockets, deadlines, messages and the drain to the part
-//! that handles it.
+//! The edge of a shard: gives what happens to sockets, deadlines, messages and the drain to the
+//! part that handles it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -57,7 +57,8 @@ impl Cluster {
         handle
     }
 
-    /// The place of a topic among the home's, by its handle. `None`: it is watched for another home.
+    /// The place of a topic among the home's, by its handle. `None`: it is watched for another
+    /// home.
     pub(super) fn at_home(&self, handle: TopicHandle) -> Option<usize> {
         self.handles.get(handle.0 as usize).copied().flatten()
     }

@@ -17,7 +17,9 @@ mod in_flight;
 mod lookups;
 mod order;
 mod partitions;
+mod report;
 mod rereads;
+mod shown_topic;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -382,13 +384,11 @@ impl Home {
         let clusters = self.clusters.iter();
         let clusters = clusters.map(move |cluster| cluster.check(&self.snapshot, now));
         let topics = self.topics.iter().flat_map(move |topic| {
-            let cluster = &self.clusters[topic.cluster()];
-            topic.checks(&self.snapshot, cluster, now)
+            let health = &self.clusters[topic.cluster()].health;
+            self.report(topic).checks(health, now)
         });
-        let writes = self.topics.iter().filter_map(move |topic| {
-            let cluster = &self.clusters[topic.cluster()];
-            topic.check_writes(&self.snapshot, cluster, now)
-        });
+        let reports = self.topics.iter().map(|topic| self.report(topic));
+        let writes = reports.filter_map(move |report| report.check_writes(now));
         let routes = self.snapshot.commands.iter().enumerate();
         let keyless = routes.filter_map(move |(n, plan)| {
             let name = self.snapshot.keyless_name(n)?;
@@ -406,7 +406,12 @@ impl Home {
     pub(super) fn topics(&self) -> impl Iterator<Item = TopicStatus> + '_ {
         self.topics
             .iter()
-            .filter_map(|topic| topic.status(&self.snapshot))
+            .filter_map(|topic| self.report(topic).status())
+    }
+
+    fn report<'a>(&'a self, topic: &'a Topic) -> report::Report<'a> {
+        let client = &self.clusters[topic.cluster()].client;
+        topic.report(&self.snapshot, client)
     }
 
     /// The state of the brokers, for `/status`.
@@ -429,8 +434,7 @@ impl Home {
         let waiting = self.waiting_commands() as u64;
         metrics.general.commands_waiting.set(waiting);
         for topic in self.topics.iter() {
-            let client = &self.clusters[topic.cluster()].client;
-            topic.count(&self.snapshot, client, now, metrics);
+            self.report(topic).count(now, metrics);
         }
     }
 

@@ -4,8 +4,9 @@
 //!
 //! | type | owns |
 //! |---|---|
+//! | [`ShownTopic`] | what the cluster shows of the topic |
 //! | [`TopicLog`] | one incarnation: reads of partitions, order, pause, loading |
-//! | [`TopicHealth`] | what the cluster and brokers say of the topic |
+//! | [`TopicHealth`] | whether it fits its routes, is read, written and confirmed |
 //! | [`Degraded`] | what projections of the topic lack |
 //! | [`Rereads`] | reads of records that slices had no room for |
 //! | [`History`] | catch-up reads and epoch checks of streams |
@@ -20,23 +21,19 @@ use crate::kafka::{
     Client, Doing, Event, KafkaError, Lane, MissingReason, StartAt, TopicHandle, TopicView,
 };
 use crate::log::{Batch, BatchBuilder, Change, GapReason, Next, Seq, Step};
-use crate::metrics::{Check, ShardMetrics, TopicStatus};
-use crate::model::{
-    ExchangeId, HashSecret, Instant, LogIdentity, LogTag, Now, Offset, Partition, ShardId,
-};
+use crate::model::{ExchangeId, Instant, Now, Offset, Partition, ShardId};
 
-use super::cluster::Cluster;
 use super::commands::Commands;
 use super::context::{HomeContext, note};
 use super::counts::Counts;
 use super::degraded::{Degraded, Refill, UndecodableRange};
-use super::health::{
-    Line, ReadPosition, Shortcomings, TopicHealth, TopicReads, WriteHealth, compacted,
-};
+use super::health::{Line, TopicHealth, TopicReads, WriteHealth};
 use super::history::{History, HistoryContext};
 use super::order::{Limits, Order};
 use super::partitions::log_start;
+use super::report::Report;
 use super::rereads::{Rereads, reached};
+use super::shown_topic::{ShownTopic, ViewChange};
 use super::topic_ids::TopicIds;
 use super::topic_log::TopicLog;
 use crate::route::Refused;
@@ -51,10 +48,7 @@ pub(super) struct Topic {
     ids: TopicIds,
     /// Whether records are read from the topic. Otherwise commands are only produced to it.
     is_read: bool,
-    /// What the cluster shows of the topic. `None`: it has not shown it yet.
-    view: Option<Arc<TopicView>>,
-    /// The id of the cluster when the incarnation began.
-    cluster_id: String,
+    shown: ShownTopic,
     health: TopicHealth,
     /// The number of the present incarnation. 0: none has begun.
     incarnation: u32,
@@ -87,8 +81,7 @@ impl Topic {
         Self {
             ids,
             is_read: plan.is_read(),
-            view: None,
-            cluster_id: String::new(),
+            shown: ShownTopic::default(),
             health: TopicHealth::default(),
             incarnation: 0,
             log: None,
@@ -119,7 +112,7 @@ impl Topic {
 
     /// What the cluster shows of the topic. `None`: it does not show it, or no longer.
     pub(super) fn view(&self) -> Option<&Arc<TopicView>> {
-        self.view.as_ref().filter(|_| !self.health.is_missing())
+        self.shown.view().filter(|_| !self.health.is_missing())
     }
 
     /// The present incarnation. `None`: nothing is read from the topic yet.
@@ -133,13 +126,13 @@ impl Topic {
         if self.is_read {
             self.log.as_ref().is_some_and(TopicLog::is_live)
         } else {
-            self.view.is_some()
+            self.shown.view().is_some()
         }
     }
 
     /// Whether it is compacted, if its config can be read.
     pub(super) fn compacted(&self) -> Option<bool> {
-        self.view.as_deref().and_then(compacted)
+        self.shown.compacted()
     }
 
     /// The commands that wait for the topic's replies. `None`: it holds no replies.
@@ -187,13 +180,13 @@ impl Topic {
         cx: &mut HomeContext<'_>,
     ) {
         let plan = self.ids.plan(cx.snapshot);
-        let before = self.view.take();
-        let same_id = before.as_ref().is_some_and(|known| known.id == view.id);
-        let view = match before.as_ref().filter(|_| same_id) {
-            Some(known) => with_known_config(view, known),
-            None => view,
+        let ViewChange {
+            same_id,
+            same_policy,
+        } = self.shown.on_view(view);
+        let Some(view) = self.shown.view().cloned() else {
+            return;
         };
-        self.view = Some(view.clone());
         let was_misconfigured = self.health.is_misconfigured();
         for line in self.health.on_view(plan, &view, !same_id, cx.now.mono) {
             self.log_line(Some(line), cx.snapshot, cx.out);
@@ -203,7 +196,6 @@ impl Topic {
         }
         // What is kept of a topic depends on its cleanup.policy, so another policy loads the topic
         // again. A topic that can't be served any more ends what it serves.
-        let same_policy = before.is_some_and(|known| compacted(&known) == compacted(&view));
         let outgrown = !was_misconfigured && self.health.is_misconfigured();
         let same_log = same_id && (same_policy && !outgrown || !plan.is_shared());
         // What shards keep of deletes stays as the topic's config was when it was opened: slices
@@ -212,7 +204,7 @@ impl Topic {
             commands.on_retention(&view);
         }
         if !same_log {
-            cluster_id.clone_into(&mut self.cluster_id);
+            self.shown.on_cluster(cluster_id);
             if self.incarnation > 0 {
                 let why = match (same_id, same_policy) {
                     (true, true) => "can't be served as it is now",
@@ -239,7 +231,7 @@ impl Topic {
         let plan = self.ids.plan(cx.snapshot);
         let Some(log) = &mut self.log else { return };
         let known = log.parts().len() as u32;
-        let whole = plan.holds_replies || cached(plan, view);
+        let whole = plan.holds_replies || self.shown.is_cached(plan);
         // A partition that was added is read from its start: no client has seen any of it.
         let from = match (known > 0, whole) {
             (true, _) => StartAt::At(Next::default()),
@@ -265,7 +257,7 @@ impl Topic {
 
     /// Loads the topic again from its log.
     fn load_anew(&mut self, cx: &mut HomeContext<'_>) {
-        let Some(view) = self.view.clone() else {
+        let Some(view) = self.shown.view().cloned() else {
             return;
         };
         self.open(&view, cx);
@@ -276,35 +268,23 @@ impl Topic {
     fn open(&mut self, view: &TopicView, cx: &mut HomeContext<'_>) {
         let snapshot = cx.snapshot;
         let plan = self.ids.plan(snapshot);
-        let cached = cached(plan, view);
         self.incarnation += 1;
         self.health.on_open();
         self.history
             .on_open(self.incarnation, self.ids.handle, cx.client);
         self.rereads.stop(cx.client);
+        let cached = self.shown.is_cached(plan);
         self.degraded.on_open(cached || plan.holds_replies);
         if let Some(commands) = &mut self.commands {
             commands.on_new_log(view, cx.client, cx.out);
         }
-        let secret = HashSecret::derived_from(self.cluster_id.as_bytes());
-        let identity = snapshot.log_identity(plan).or(view.id);
-        // Without a topic id, cluster and name at least keep other topics' ids apart.
-        let named = || LogTag((secret.hash(plan.name.as_str().as_bytes()).0 as u32).to_be_bytes());
-        let tag = identity.map_or_else(named, LogIdentity::tag);
-        let order = self.new_order(tag, secret, cx);
+        let streamed = self.is_streamed(plan);
+        let incarnation = self
+            .shown
+            .incarnation(self.incarnation, streamed, view, plan, snapshot);
+        let order = self.new_order(&incarnation, cx);
         if plan.is_shared() {
-            let config = view.config.as_ref();
-            let incarnation = Arc::new(Incarnation {
-                number: self.incarnation,
-                tag,
-                secret,
-                compacted: config.is_some_and(|c| c.compacted),
-                cached,
-                partitions: view.partitions,
-                streamed: self.is_streamed(plan),
-                delete_retention_ms: config
-                    .map_or(DAY_MS, |c| c.delete_retention.as_millis() as u64),
-            });
+            let incarnation = Arc::new(incarnation);
             cx.to_projections(self.index(), || {
                 ProjectionMessage::Open(incarnation.clone())
             });
@@ -315,15 +295,19 @@ impl Topic {
     }
 
     /// The order of an incarnation, without a step.
-    fn new_order(&self, tag: LogTag, secret: HashSecret, cx: &HomeContext<'_>) -> Order {
+    fn new_order(&self, incarnation: &Incarnation, cx: &HomeContext<'_>) -> Order {
         let plan = self.ids.plan(cx.snapshot);
         let settings = &cx.snapshot.config.settings;
         let limits = Limits {
             window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
         };
-        let streamed = self.is_streamed(plan);
-        let encodings = if streamed { &plan.encodings[..] } else { &[] };
+        let encodings = if incarnation.streamed {
+            &plan.encodings[..]
+        } else {
+            &[]
+        };
+        let (tag, secret) = (incarnation.tag, incarnation.secret);
         let shared = plan.is_shared();
         let shards = cx.snapshot.layout.slice_shards().filter(|_| shared);
         Order::new(tag, secret, limits, encodings, shards, cx.now.wall)
@@ -676,8 +660,18 @@ impl Topic {
         let plan = self.ids.plan(cx.snapshot);
         let full = self.degraded.is_full();
         let grown = self.log.as_ref().is_some_and(TopicLog::has_grown);
-        let position = |partition| position(self.log.as_ref(), partition);
-        let reads = self.reads(cx.snapshot, cx.client, &position, cx.now);
+        let log = self.log.as_ref();
+        let position = |partition| log?.position(partition);
+        let reads = TopicReads {
+            snapshot: cx.snapshot,
+            plan,
+            client: cx.client,
+            handle: self.ids.handle,
+            live: self.is_live(),
+            paused: log.is_some_and(TopicLog::is_paused),
+            position: &position,
+            now: cx.now,
+        };
         let Some((standing, line)) = self.health.poll(&reads, (full, grown)) else {
             return;
         };
@@ -718,123 +712,22 @@ impl Topic {
 
     // Reports.
 
-    /// The state of the topic's reads, for its health.
-    fn reads<'a>(
-        &self,
-        snapshot: &'a Snapshot,
-        client: &'a Client,
-        position: &'a dyn Fn(Partition) -> Option<ReadPosition>,
-        now: Now,
-    ) -> TopicReads<'a> {
-        TopicReads {
-            snapshot,
+    /// The topic, to report on it.
+    pub(super) fn report<'a>(&'a self, snapshot: &'a Snapshot, client: &'a Client) -> Report<'a> {
+        Report {
+            ids: self.ids,
             plan: self.ids.plan(snapshot),
+            snapshot,
             client,
-            handle: self.ids.handle,
             live: self.is_live(),
-            paused: self.log.as_ref().is_some_and(TopicLog::is_paused),
-            position,
-            now,
+            shown: &self.shown,
+            health: &self.health,
+            log: self.log.as_ref(),
+            degraded: &self.degraded,
+            history: &self.history,
+            counts: &self.counts,
+            commands: self.commands.as_ref(),
         }
-    }
-
-    /// The check of commands to the topic. `None` if no command route writes to it.
-    pub(super) fn check_writes(
-        &self,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-        now: Now,
-    ) -> Option<Check> {
-        let plan = self.ids.plan(snapshot);
-        let leaderless = cluster.client.leaderless(self.ids.handle);
-        let (state, detail) = self.writes().check(leaderless, now.mono);
-        plan.takes_commands
-            .then(|| Check::new(snapshot.writes_name(plan), state, detail))
-    }
-
-    /// The checks of the topic and of its streams.
-    pub(super) fn checks(
-        &self,
-        snapshot: &Snapshot,
-        cluster: &Cluster,
-        now: Now,
-    ) -> [Option<Check>; 2] {
-        let position = |partition| position(self.log.as_ref(), partition);
-        let reads = self.reads(snapshot, &cluster.client, &position, now);
-        let found = Shortcomings {
-            degraded: self
-                .degraded
-                .describe(snapshot.config.settings.cache.bytes_max),
-            cut: self.commands.as_ref().and_then(|it| it.explain_cut(now)),
-        };
-        [
-            Some(self.health.check(&reads, &cluster.health, found)),
-            self.health.check_streams(snapshot, reads.plan),
-        ]
-    }
-
-    /// The state of the topic's reads. `None` if nothing is read from it.
-    pub(super) fn status(&self, snapshot: &Snapshot) -> Option<TopicStatus> {
-        let log = self.log.as_ref()?;
-        let partitions = log.partitions_status().map(|mut status| {
-            let partition = Partition(status.partition);
-            status.paused = self.paused_times(partition);
-            status.failed = self.counts.of(partition).failed;
-            status
-        });
-        Some(TopicStatus {
-            topic: snapshot.topic_label(self.ids.plan(snapshot)),
-            seq: log.order().seq().0,
-            loaded: self.is_live(),
-            window_bytes: log.order().window_bytes() as u64,
-            partitions: partitions.collect(),
-        })
-    }
-
-    /// Updates the topic's gauges in the shard's metrics.
-    pub(super) fn count(
-        &self,
-        snapshot: &Snapshot,
-        client: &Client,
-        now: Now,
-        metrics: &mut ShardMetrics,
-    ) {
-        let index = usize::from(self.ids.index.0);
-        // A commands topic is only written, and brokers may refuse that.
-        for (Partition(number), counts) in self.counts.parts() {
-            metrics.partition(index, number).failed.0 = counts.failed;
-        }
-        let topic = &mut metrics.topics[index];
-        let leaderless = client.leaderless(self.ids.handle).count();
-        topic.leaderless.set(leaderless as u64);
-        let blocked = self.writes().is_blocked();
-        topic.writes_blocked.set(u64::from(blocked));
-        let Some(log) = &self.log else { return };
-        log.count(metrics);
-        for number in 0..log.parts().len() as u32 {
-            let paused = self.paused_times(Partition(number));
-            metrics.partition(index, number).paused.0 = paused;
-        }
-        let topic = &mut metrics.topics[index];
-        self.counts.count(topic);
-        let ranges = self.degraded.ranges();
-        topic.undecodable_ranges.set(ranges as u64);
-        let degraded = self.is_cached(snapshot) && (ranges > 0 || self.degraded.is_full());
-        topic.cache_degraded.set(u64::from(degraded));
-        if let Some(commands) = &self.commands {
-            commands.count(now, topic);
-        }
-    }
-
-    /// Whether slices keep its newest records.
-    fn is_cached(&self, snapshot: &Snapshot) -> bool {
-        let plan = self.ids.plan(snapshot);
-        self.view.as_ref().is_some_and(|view| cached(plan, view))
-    }
-
-    /// How often the partition was left out of fetches, with its topic or by a catch-up read.
-    fn paused_times(&self, partition: Partition) -> u64 {
-        self.counts.of(partition).paused + self.history.pauses(partition)
     }
 
     /// Logs a line about the topic.
@@ -850,8 +743,6 @@ impl Topic {
     }
 }
 
-const DAY_MS: u64 = 86_400_000;
-
 /// The lane of the reads that follow the topic's end.
 const fn lane(plan: &TopicPlan) -> Lane {
     if plan.holds_replies {
@@ -859,28 +750,4 @@ const fn lane(plan: &TopicPlan) -> Lane {
     } else {
         Lane::Streams
     }
-}
-
-/// How far a partition is read. `None` before the topic is loaded for the first time.
-fn position(log: Option<&TopicLog>, partition: Partition) -> Option<ReadPosition> {
-    log?.position(partition)
-}
-
-/// A view whose config can't be read any more, with the one that was read last.
-fn with_known_config(view: Arc<TopicView>, known: &TopicView) -> Arc<TopicView> {
-    let config = view.config.or(known.config);
-    if config == view.config {
-        view
-    } else {
-        Arc::new(TopicView {
-            config,
-            ..(*view).clone()
-        })
-    }
-}
-
-/// Whether slices keep the topic's newest records.
-fn cached(plan: &TopicPlan, view: &TopicView) -> bool {
-    let compacted = view.config.as_ref().is_some_and(|config| config.compacted);
-    plan.cached || compacted && !plan.encodings.is_empty()
 }
