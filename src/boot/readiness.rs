@@ -82,10 +82,10 @@ pub(super) fn needs(snapshot: &Snapshot) -> Vec<RouteNeeds> {
     let commands = commands.map(|(n, (route, plan))| {
         let mut checks = vec![
             name(plan.commands),
-            name(plan.replies),
             snapshot.cluster_name(snapshot.topic(plan.commands).cluster),
             snapshot.writes_name(snapshot.topic(plan.commands)),
         ];
+        checks.extend(plan.replies.map(name));
         checks.extend(snapshot.keyless_name(n));
         RouteNeeds {
             route: route.name.clone(),

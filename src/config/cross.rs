@@ -70,8 +70,8 @@ impl Routes {
         for stream in &self.streams {
             let (topic, cluster) = (&stream.route.topic, stream.route.cluster);
             let mut commands = self.commands.iter();
-            let Some(command) =
-                commands.find(|it| it.route.replies == *topic && it.route.cluster == cluster)
+            let Some(command) = commands
+                .find(|it| it.route.replies.as_ref() == Some(topic) && it.route.cluster == cluster)
             else {
                 continue;
             };
@@ -86,16 +86,16 @@ impl Routes {
     /// Rejects a topic that has both commands and replies: the gateway would read its own commands
     /// as replies.
     fn replies(&self, command: &ReadRoute<CommandRoute>, findings: &mut Findings) {
-        let mut commands = self.commands.iter();
-        let Some(other) = commands.find(|it| {
-            it.route.topic == command.route.replies && it.route.cluster == command.route.cluster
-        }) else {
+        let Some(replies) = &command.route.replies else {
             return;
         };
-        let message = format!(
-            "`{}` is used for commands and for replies",
-            command.route.replies
-        );
+        let mut commands = self.commands.iter();
+        let Some(other) = commands
+            .find(|it| it.route.topic == *replies && it.route.cluster == command.route.cluster)
+        else {
+            return;
+        };
+        let message = format!("`{replies}` is used for commands and for replies");
         let help = "give the replies a topic of their own";
         let at = command.replies_at.clone();
         findings

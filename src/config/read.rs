@@ -311,6 +311,23 @@ impl<'a, 'f> Reader<'a, 'f> {
         example: &str,
     ) -> Option<Placed<TopicName>> {
         let text = section.required(key, &Text(1000), example, self.findings)?;
+        self.topic_name(text)
+    }
+
+    /// Reads the name of an optional topic. The outer `None`: there is one, and it is invalid.
+    pub(super) fn optional_topic(
+        &mut self,
+        section: &mut Section<'a>,
+        key: &'static str,
+    ) -> Option<Option<Placed<TopicName>>> {
+        if section.get(key).is_none() {
+            return Some(None);
+        }
+        let text = section.read(key, &Text(1000), self.findings)?;
+        self.topic_name(text).map(Some)
+    }
+
+    fn topic_name(&mut self, text: Placed<String>) -> Option<Placed<TopicName>> {
         match TopicName::new(&text.value) {
             Ok(topic) => Some(Placed::new(topic, text.at)),
             Err(why) => {

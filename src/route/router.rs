@@ -104,8 +104,11 @@ impl Router {
                 CommandMethod::Delete => Method::Delete,
             };
             router.add(method, &it.path, RouteIndex::Command(index), it.line)?;
-            let location = location_pattern(&it.name);
-            router.add(Method::Get, &location, RouteIndex::Location(index), it.line)?;
+            if it.replies.is_some() {
+                let location = location_pattern(&it.name);
+                let index = RouteIndex::Location(index);
+                router.add(Method::Get, &location, index, it.line)?;
+            }
         }
         for (index, it) in config.queries.iter().enumerate() {
             router.add(Method::Get, &it.path, RouteIndex::Query(index), it.line)?;

@@ -77,7 +77,7 @@ pub enum HomeMessage {
     Poll(Box<PollRequest>),
     /// A waiting client has disconnected. Its command stays in flight.
     CancelCommand {
-        /// The replies topic of the route.
+        /// The topic whose home has the route's commands in flight.
         topic: TopicId,
         /// The command that the exchange waited for.
         key: CommandKey,
@@ -331,16 +331,17 @@ pub struct CommandRequest {
     pub exchange: ExchangeId,
     /// The topic that the record is produced to.
     pub topic: TopicId,
-    /// The topic that the reply is read from. The receiver is the home of both.
-    pub replies: TopicId,
+    /// The topic that the reply is read from. The receiver is the home of both. `None`: the command
+    /// is one-way, so that [`Answer::Accepted`] answers it.
+    pub replies: Option<TopicId>,
     /// The command key: the same for every retry of the command.
     pub key: CommandKey,
     /// The fingerprint, which distinguishes a retry from another request under the same key.
     pub fingerprint: Fingerprint,
     /// What to produce if it is new.
     pub record: CommandRecord,
-    /// The record's value: the request's body.
-    pub body: Bytes,
+    /// The record's value: the request's body, or null for a tombstone.
+    pub value: Option<Bytes>,
     /// When the client's exchange stops waiting.
     pub deadline: Instant,
     /// For a client that prefers an asynchronous answer: from when on it does not wait for the

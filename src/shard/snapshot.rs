@@ -47,8 +47,20 @@ pub struct CommandPlan {
     pub id: RouteId,
     /// The topic that commands are produced to.
     pub commands: TopicId,
-    /// The topic that replies are read from.
-    pub replies: TopicId,
+    /// The topic that replies are read from. `None`: the route is one-way.
+    pub replies: Option<TopicId>,
+}
+
+impl CommandPlan {
+    /// The topic whose home has the table of the route's commands in flight: the topic of replies,
+    /// or that of the commands themselves if none is answered.
+    #[must_use]
+    pub const fn table(&self) -> TopicId {
+        match self.replies {
+            Some(replies) => replies,
+            None => self.commands,
+        }
+    }
 }
 
 /// A query route: shows the newest records of a topic.
@@ -299,9 +311,15 @@ impl<'a> Planner<'a> {
         let plan = self.registry.plan(commands);
         plan.takes_commands = true;
         plan.takes_keyless |= route.key.is_none();
-        let replies = self.topic(route.cluster, &route.replies)?;
-        self.registry.plan(replies).holds_replies = true;
-        self.link(commands, replies);
+        plan.takes_one_way |= route.replies.is_none();
+        let replies = route.replies.as_ref();
+        let replies = replies
+            .map(|topic| self.topic(route.cluster, topic))
+            .transpose()?;
+        if let Some(replies) = replies {
+            self.registry.plan(replies).holds_replies = true;
+            self.link(commands, replies);
+        }
         let id = self.registry.command(route, Link { commands, replies })?;
         Ok(CommandPlan {
             id,

@@ -17,6 +17,8 @@ pub struct TopicPlan {
     pub takes_commands: bool,
     /// Whether some of these records have no key.
     pub takes_keyless: bool,
+    /// Whether some of the commands get no reply.
+    pub takes_one_way: bool,
     /// Whether replies are read from the topic, from its log start on.
     pub holds_replies: bool,
     /// Whether the slices keep the newest record of each key.
@@ -36,7 +38,7 @@ pub struct TopicPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) commands: TopicId,
-    pub(super) replies: TopicId,
+    pub(super) replies: Option<TopicId>,
 }
 
 impl TopicPlan {
@@ -60,6 +62,7 @@ impl TopicPlan {
             home: ShardId(0),
             takes_commands: false,
             takes_keyless: false,
+            takes_one_way: false,
             holds_replies: false,
             cached: false,
             queried: false,
@@ -99,6 +102,7 @@ impl TopicPlan {
             home: _,
             takes_commands,
             takes_keyless,
+            takes_one_way,
             holds_replies,
             cached,
             queried,
@@ -112,6 +116,11 @@ impl TopicPlan {
                 *takes_keyless,
                 next.takes_keyless,
                 "take records without a key",
+            ),
+            (
+                *takes_one_way,
+                next.takes_one_way,
+                "take commands without a reply",
             ),
             (*holds_replies, next.holds_replies, "hold replies"),
             (*cached, next.cached, "be cached"),

@@ -11,7 +11,7 @@ use crate::shard::message::{Answer, EdgeMessage, Found};
 
 use super::collection::Written;
 use super::context::EdgeContext;
-use super::exchanges::{OpenRequest, Wants};
+use super::exchanges::{OnceAppended, OpenRequest, Wants};
 use super::http1::Http1;
 use super::responder::Responded;
 use super::responses::{
@@ -81,19 +81,26 @@ impl Answers {
                 respond_reply(responder, context, &reply, replayed)
             }
             Answer::Accepted => {
-                let location = match &request.wants {
-                    Wants::Outcome { location, .. } => location.as_deref(),
-                    _ => None,
+                let once_appended = match &request.wants {
+                    Wants::Outcome { once_appended, .. } => once_appended,
+                    _ => &OnceAppended::Waits,
                 };
-                respond_accepted(responder, context, location)
+                respond_accepted(responder, context, once_appended)
             }
             Answer::Refused(mut refused) => {
                 if outcome == CommandOutcome::Unknown {
-                    let replies = &turns.site.snapshot.topic(request.topic).name;
+                    let topic = &turns.site.snapshot.topic(request.topic).name;
                     let waited = cx.now.mono.since(request.began).as_secs_f64();
                     // Say where to look: a misspelt correlation id has no other visible effect for
                     // a client.
-                    let what = format!("no reply came on topic `{replies}` in {waited:.1} s");
+                    let what = match &request.wants {
+                        Wants::Outcome {
+                            once_appended: OnceAppended::OneWay(_),
+                            ..
+                        } => format!("topic `{topic}` did not confirm the record"),
+                        _ => format!("no reply came on topic `{topic}`"),
+                    };
+                    let what = format!("{what} in {waited:.1} s");
                     refused.detail = format!("{what}: {}", refused.detail).into();
                 }
                 responder.refuse(context, &refused)

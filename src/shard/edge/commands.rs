@@ -7,11 +7,11 @@ use crate::command::{
     CommandLocation, CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key,
     fingerprint,
 };
-use crate::config::{CommandRoute, Idempotency};
+use crate::config::{CommandRoute, Condition, Idempotency};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
 use crate::model::{
-    CommandKey, CorrelationId, ExchangeId, Fingerprint, Identity, Instant, UnixMillis,
+    CommandKey, CorrelationId, ExchangeId, Fingerprint, Identity, Instant, TopicName, UnixMillis,
 };
 use crate::route::{Failure, Params, Refused, evaluate, location_path};
 use crate::shard::message::CommandRequest;
@@ -34,7 +34,7 @@ pub(super) struct MadeCommand {
     pub(super) key: CommandKey,
     fingerprint: Fingerprint,
     record: CommandRecord,
-    body: Bytes,
+    value: Option<Bytes>,
     identity: Identity,
     hash: IdempotencyHash,
     /// Whether no other client can guess the command's location.
@@ -68,7 +68,7 @@ impl MadeCommand {
             key: self.key,
             fingerprint: self.fingerprint,
             record: self.record,
-            body: self.body,
+            value: self.value,
             deadline,
             accept_at,
         }
@@ -89,8 +89,9 @@ impl CommandMaker {
         request: &Request<'_>,
     ) -> Result<MadeCommand, Refused> {
         let route: &CommandRoute = &site.snapshot.config.commands[index];
+        let value = value(route, request)?;
         let idempotency = idempotency_key(route, request)?;
-        let (if_match, if_none_match) = conditions(request)?;
+        let (if_match, if_none_match) = conditions(route, request)?;
         let (if_match, if_none_match) = (if_match.as_deref(), if_none_match.as_deref());
         let identity = identity_of(request);
         let inputs = inputs(params, request, &identity);
@@ -140,7 +141,7 @@ impl CommandMaker {
                 key: command_key,
                 fingerprint,
             },
-            reply_to: route.replies.as_str(),
+            reply_to: route.replies.as_ref().map(TopicName::as_str),
             // Two `traceparent` headers count as none (Trace Context 3.2): which of them counts
             // must not depend on the reader.
             traceparent: request.headers.one("traceparent").ok().flatten(),
@@ -152,7 +153,7 @@ impl CommandMaker {
             key: command_key,
             fingerprint,
             record,
-            body: Bytes::copy_from_slice(request.body),
+            value,
             identity,
             hash,
             is_unguessable,
@@ -169,7 +170,7 @@ pub(super) fn check_head(
 ) -> Result<(), Refused> {
     let route = &site.snapshot.config.commands[index];
     idempotency_key(route, request)?;
-    let (if_match, if_none_match) = conditions(request)?;
+    let (if_match, if_none_match) = conditions(route, request)?;
     let identity = identity_of(request);
     let inputs = inputs(params, request, &identity);
     let headers = route.headers.iter().map(|(_, template)| template);
@@ -179,6 +180,19 @@ pub(super) fn check_head(
     let conditions = [if_match.as_deref(), if_none_match.as_deref()];
     site.records[index].check(conditions, request.headers.iter())?;
     Ok(())
+}
+
+/// The record's value. A request without a body is an empty value; only a route that says so writes
+/// a null one, which deletes the key.
+fn value(route: &CommandRoute, request: &Request<'_>) -> Result<Option<Bytes>, Refused> {
+    match (route.tombstone, request.body) {
+        (false, body) => Ok(Some(Bytes::copy_from_slice(body))),
+        (true, []) => Ok(None),
+        (true, _) => {
+            let detail = "this route deletes its record and takes no body";
+            Err(Refused::because(Failure::MalformedBody, detail))
+        }
+    }
 }
 
 /// The request's idempotency key, if it has one or the route requires one.
@@ -196,12 +210,15 @@ fn idempotency_key<'b>(
 /// A command's conditions as its record carries them: `If-Match` and `If-None-Match`.
 type Conditions = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-fn conditions(request: &Request<'_>) -> Result<Conditions, Refused> {
+fn conditions(route: &CommandRoute, request: &Request<'_>) -> Result<Conditions, Refused> {
     let if_match = IfMatch::parse(&request.headers, EventId::etag_in)?;
     if if_match.as_ref().is_some_and(|it| !it.may_hold()) {
         return Err(Failure::PreconditionFailed.into());
     }
     let if_none_match = IfNoneMatch::parse(&request.headers, EventId::etag_in)?;
+    if route.condition == Condition::Required && if_match.is_none() && if_none_match.is_none() {
+        return Err(Failure::PreconditionRequired.into());
+    }
     let if_match = if_match.as_ref().map(IfMatch::for_record);
     let if_none_match = if_none_match.as_ref().map(IfNoneMatch::for_record);
     Ok((if_match, if_none_match))

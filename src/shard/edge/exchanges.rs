@@ -5,6 +5,7 @@
 //! has another generation, so a late answer is dropped. An exchange knows its connection. Nothing
 //! here assumes that a connection has one exchange only.
 
+use crate::config::OneWayStatus;
 use crate::http::{IfNoneMatch, ResponseContext};
 use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis};
 use crate::shard::io::SocketId;
@@ -26,6 +27,17 @@ pub(super) struct OpenRequest {
     pub(super) wants: Wants,
 }
 
+/// What the client of a command receives once the command's record is appended.
+#[derive(Debug)]
+pub(super) enum OnceAppended {
+    /// Nothing yet: the client waits for the reply.
+    Waits,
+    /// 202 and this location: the client prefers an asynchronous answer.
+    Location(Box<str>),
+    /// This status: the route is one-way.
+    OneWay(OneWayStatus),
+}
+
 /// What a request waits for.
 #[derive(Debug)]
 pub(super) enum Wants {
@@ -33,8 +45,8 @@ pub(super) enum Wants {
     Outcome {
         home: ShardId,
         key: CommandKey,
-        /// The command's location, if its client prefers an asynchronous answer.
-        location: Option<Box<str>>,
+        /// What its client receives once the record is appended.
+        once_appended: OnceAppended,
     },
     /// The reply to an asynchronous command, at its location.
     Reply {
@@ -235,7 +247,7 @@ mod tests {
             wants: Wants::Outcome {
                 home: ShardId(0),
                 key: CommandKey([0; 16]),
-                location: None,
+                once_appended: OnceAppended::Waits,
             },
         }
     }

@@ -22,7 +22,7 @@ use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
 use super::collection::{Collection, Extent};
 use super::commands::{CommandMaker, check_head};
-use super::exchanges::{Exchanges, OpenRequest, Wants};
+use super::exchanges::{Exchanges, OnceAppended, OpenRequest, Wants};
 use super::inputs::{identity_of, inputs};
 use super::leaving::Leaving;
 use super::responder::{Responded, Responder};
@@ -164,22 +164,30 @@ impl Site {
         let route = &self.snapshot.config.commands[index];
         let deadline = cx.now.after(route.timeout);
         let prefer = Prefer::parse(&asked.request.headers);
-        let location = prefer
-            .respond_async
-            .then(|| made.location(route, cx.wall))
-            .flatten();
-        let accept_at = location.is_some().then(|| cx.now.after(prefer.wait()));
+        let once_appended = match &route.replies {
+            None => OnceAppended::OneWay(route.one_way_status),
+            Some(_) if prefer.respond_async => {
+                let location = made.location(route, cx.wall);
+                location.map_or(OnceAppended::Waits, OnceAppended::Location)
+            }
+            Some(_) => OnceAppended::Waits,
+        };
+        let accept_at = match once_appended {
+            OnceAppended::Waits => None,
+            OnceAppended::Location(_) => Some(cx.now.after(prefer.wait())),
+            OnceAppended::OneWay(_) => Some(cx.now),
+        };
         let home = self.snapshot.topic(plan.commands).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
             connection: asked.connection,
             context: asked.context,
             began: cx.now,
             route: plan.id,
-            topic: plan.replies,
+            topic: plan.table(),
             wants: Wants::Outcome {
                 home,
                 key: made.key,
-                location,
+                once_appended,
             },
         });
         let request = made.request(exchange, plan, deadline, accept_at);
@@ -199,6 +207,7 @@ impl Site {
             return Err(Failure::Draining.into());
         }
         let plan = self.snapshot.commands[index];
+        let replies = plan.replies.ok_or(Failure::NoSuchCommand)?;
         let route = &self.snapshot.config.commands[index];
         let identity = identity_of(asked.request);
         let token = asked.params.first().copied().unwrap_or_default();
@@ -208,13 +217,13 @@ impl Site {
         let wait = Prefer::parse(&asked.request.headers).wait();
         let wait_until = cx.now.after(wait.min(POLL_WAIT_MAX));
         let deadline = wait_until.after(http.query_timeout);
-        let home = self.snapshot.topic(plan.replies).home;
+        let home = self.snapshot.topic(replies).home;
         let exchange = cx.exchanges.open_request(OpenRequest {
             connection: asked.connection,
             context: asked.context,
             began: cx.now,
             route: plan.id,
-            topic: plan.replies,
+            topic: replies,
             wants: Wants::Reply {
                 home,
                 key: command.id.key,
@@ -223,7 +232,7 @@ impl Site {
         });
         let request = PollRequest {
             exchange,
-            replies: plan.replies,
+            replies,
             command,
             wait_until,
             deadline,

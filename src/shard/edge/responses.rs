@@ -3,6 +3,7 @@
 use crate::command::Reply;
 use std::time::Duration;
 
+use crate::config::OneWayStatus;
 use crate::http::{
     IfNoneMatch, JSON, PRIVATE, REPLAYED, RESPOND_ASYNC, REVALIDATE, ReplyRules, Response,
     StatusCode, VARY_AUTHORIZATION,
@@ -12,6 +13,7 @@ use crate::model::Etag;
 use crate::route::{Failure, Refused};
 use crate::shard::message::Found;
 
+use super::exchanges::OnceAppended;
 use super::responder::{Responded, Responder};
 use crate::http::ResponseContext;
 
@@ -93,14 +95,20 @@ pub(super) fn respond_reply(
     }
 }
 
-/// Writes that a command's record is appended, and where its client can read the reply.
+/// Writes that a command's record is appended, to a client that gets or waits for no reply.
 pub(super) fn respond_accepted(
     responder: &mut Responder,
     context: ResponseContext,
-    location: Option<&str>,
+    once_appended: &OnceAppended,
 ) -> Responded {
-    let mut response = Response::new(StatusCode::ACCEPTED);
-    if let Some(location) = location {
+    let status = match once_appended {
+        OnceAppended::OneWay(OneWayStatus::NoContent) => StatusCode::NO_CONTENT,
+        OnceAppended::OneWay(OneWayStatus::Accepted)
+        | OnceAppended::Waits
+        | OnceAppended::Location(_) => StatusCode::ACCEPTED,
+    };
+    let mut response = Response::new(status);
+    if let OnceAppended::Location(location) = once_appended {
         response
             .checked("location", location.as_bytes())
             .fixed(&RESPOND_ASYNC)

@@ -76,16 +76,16 @@ impl HomeCommands {
         let Some(at) = cx.topics.of_command(request.topic, request.replies) else {
             return Some(refused(Failure::NotReady));
         };
-        if !cx.topics[at.replies].is_live() {
-            let why = cx.topics[at.replies].refusal(cx.snapshot);
+        if !at.is_one_way() && !cx.topics[at.table].is_live() {
+            let why = cx.topics[at.table].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
         }
         let Some(view) = cx.topics[at.to].view().cloned() else {
             let why = cx.topics[at.to].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
         };
-        let cluster = cx.topics[at.replies].cluster();
-        let Some(commands) = cx.topics[at.replies].commands_mut() else {
+        let cluster = cx.topics[at.table].cluster();
+        let Some(commands) = cx.topics[at.table].commands_mut() else {
             return Some(refused(Failure::NotReady));
         };
         let (key, fingerprint) = (request.key, request.fingerprint);
@@ -118,7 +118,7 @@ impl HomeCommands {
             Admitted::Accepted => Some(Answer::Accepted),
             Admitted::Opened => {
                 if let Err(why) = self.begin(at, &view, request, cx) {
-                    cx.on_refused(at.replies, key, why);
+                    cx.on_refused(at.table, key, why);
                 }
                 None
             }
@@ -196,7 +196,7 @@ impl HomeCommands {
         };
         let record = ProduceRecord {
             key: request.record.key,
-            value: Some(request.body),
+            value: request.value,
             headers: request.record.headers,
             timestamp: cx.now.wall,
         };
@@ -249,25 +249,29 @@ impl HomeCommands {
         if !newest {
             return;
         }
-        let replies = command.topics.replies;
+        let table = command.topics.table;
         match (outcome, answer) {
             // Its reply closes it. Clients that do not wait for the reply are answered now.
             (Produced::At(..), _) => {
                 let now = cx.now;
-                if let Some(commands) = cx.topics[replies].commands_mut() {
-                    commands.on_appended(command.key, now, cx.out);
+                match cx.topics[table].commands_mut() {
+                    Some(commands) if command.topics.is_one_way() => {
+                        commands.on_done(command.key, cx.out);
+                    }
+                    Some(commands) => commands.on_appended(command.key, now, cx.out),
+                    None => {}
                 }
             }
             (Produced::Refused(_), refused) => {
                 let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
-                cx.on_refused(replies, command.key, refused);
+                cx.on_refused(table, command.key, refused);
             }
             (Produced::Unknown(_), _) if is_planted(Bug::UnknownRefused) => {
-                cx.on_refused(replies, command.key, Failure::BrokerUnavailable.into());
+                cx.on_refused(table, command.key, Failure::BrokerUnavailable.into());
             }
             (Produced::Unknown(_), _) => {
                 let now = cx.now;
-                if let Some(commands) = cx.topics[replies].commands_mut() {
+                if let Some(commands) = cx.topics[table].commands_mut() {
                     commands.on_unknown(command.key, now, cx.out);
                 }
             }
@@ -347,11 +351,7 @@ impl HomeCommands {
         for ticket in unsent.collect::<Vec<u64>>() {
             // A broker may have another record of the same command.
             if let Some((command, true)) = self.tickets.close(ticket) {
-                cx.on_refused(
-                    command.topics.replies,
-                    command.key,
-                    Failure::Draining.into(),
-                );
+                cx.on_refused(command.topics.table, command.key, Failure::Draining.into());
             }
         }
     }
@@ -360,8 +360,8 @@ impl HomeCommands {
 /// Whether brokers accept the record of a new command and show its reply.
 fn may_write(at: CommandTopics, has_key: bool, cx: &mut CommandContext<'_>) -> Result<(), Refused> {
     // If the replies topic can't be read, the command would never be answered.
-    let from = &cx.topics[at.replies];
-    if from.is_unreadable() {
+    let from = &cx.topics[at.table];
+    if !at.is_one_way() && from.is_unreadable() {
         return Err(from.refusal(cx.snapshot));
     }
     let now = cx.now.mono;

@@ -169,6 +169,16 @@ impl Commands {
         }
     }
 
+    /// Called when the record of a one-way command is in the log: the command is done.
+    pub(super) fn on_done(&mut self, key: CommandKey, out: &mut Outbox) {
+        let open = &mut self.table.open;
+        let id = open
+            .get(key)
+            .map(|fingerprint| CorrelationId { key, fingerprint });
+        let waiters = id.and_then(|id| open.on_reply(id)).unwrap_or_default();
+        tell(&waiters, &Answer::Accepted, out);
+    }
+
     /// Called when a command's record is in the log.
     pub(super) fn on_appended(&mut self, key: CommandKey, now: Now, out: &mut Outbox) {
         let waiters = self.table.open.on_appended(key, now.mono);

@@ -232,7 +232,7 @@ impl World {
         let request = CommandRequest {
             exchange: exchange(request),
             topic: self.topic(COMMANDS).index(),
-            replies: self.topic(REPLIES).index(),
+            replies: Some(self.topic(REPLIES).index()),
             key,
             fingerprint: Fingerprint([0; 16]),
             record: CommandRecord {
@@ -240,7 +240,7 @@ impl World {
                 headers: Vec::new(),
                 partition_by: PartitionBy::RecordKey,
             },
-            body: Bytes::from_static(b"{}"),
+            value: Some(Bytes::from_static(b"{}")),
             deadline: self.now.mono.after(patience),
             accept_at: None,
         };

@@ -58,7 +58,8 @@ pub(super) struct Topic {
     rereads: Rereads,
     history: History,
     counts: Counts,
-    /// Where the topic holds replies: the commands that wait for them.
+    /// Where the topic holds replies: the commands that wait for them. Where it takes one-way
+    /// commands: those that wait for their append, beside an index of replies that stays empty.
     commands: Option<Commands>,
 }
 
@@ -75,8 +76,7 @@ impl Topic {
             cluster: plan.cluster,
             handle,
         };
-        let commands = plan
-            .holds_replies
+        let commands = (plan.holds_replies || plan.takes_one_way)
             .then(|| Commands::new(&snapshot.config, handle, random.clone()));
         Self {
             ids,

@@ -4,6 +4,7 @@
 
 pub mod asynchronous;
 pub mod brokers;
+pub mod choices;
 pub mod commands;
 pub mod queries;
 pub mod starting;
@@ -37,6 +38,12 @@ macro_rules! on_ground {
                 a_location_is_read_by_its_sender_only,
                 a_reply_that_is_not_stored_is_read_at_its_location,
                 a_poll_ends_with_202_when_the_gateway_drains,
+            ],
+            choices: [
+                a_one_way_command_is_answered_once_it_is_appended,
+                a_tombstone_is_written_only_where_the_route_says_so,
+                a_route_may_require_a_condition,
+                headers_of_a_command_that_are_wrong_are_refused,
             ],
             queries: [
                 one_record_by_its_key,
