@@ -155,7 +155,7 @@ impl World {
             ShardId::CONTROL,
             Message::Shard(ShardMessage::Load(snapshot)),
         );
-        inputs.messages.push(load);
+        inputs.messages.push_back(load);
         Self {
             now: Now {
                 mono: Instant::from_nanos(1),
@@ -231,7 +231,7 @@ impl World {
     pub(crate) fn open(&mut self, clients: usize) {
         while !self.ready {
             let ask = (ShardId::CONTROL, Message::Shard(ShardMessage::Ask(1)));
-            self.inputs.messages.push(ask);
+            self.inputs.messages.push_back(ask);
             self.turn();
         }
         for _ in 0..clients {

@@ -179,6 +179,15 @@ impl<W: Copy + PartialEq> CommandTable<W> {
         self.passed = PassedReplies::new(hasher);
     }
 
+    /// Whether a reply to this very request is stored, or the request is in flight: [`Self::admit`]
+    /// will not open it, whatever replies are applied before.
+    #[must_use]
+    pub fn is_known(&self, key: CommandKey, fingerprint: Fingerprint) -> bool {
+        let stored = self.replies.get(key, fingerprint);
+        stored.is_some_and(|known| known.id.fingerprint == fingerprint)
+            || self.open.get(key) == Some(fingerprint)
+    }
+
     /// Applies one step of the replies topic and returns the exchanges that its replies answer.
     /// `loaded`: the topic has been read up to its end at the start. `on_reply` is called for each
     /// reply, for clients that wait for it at the command's location.

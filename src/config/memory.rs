@@ -19,8 +19,14 @@ pub const PIECE_BYTES_MAX: usize = 512 * KIB;
 pub const STEP_BYTES_MAX: usize = 256 * KIB;
 /// Pieces that a catch-up read holds until its members have taken the last. The home asserts it.
 pub const CATCH_UP_PIECES_MAX: usize = 4;
+/// Most bytes of pages of *changes* that streams of one shard have in memory: the newest records of
+/// a compacted topic, for clients that resume from before its window.
+pub const PAGES_BYTES_MAX: usize = 16 * MIB;
 /// Most bytes of records that one home shard produces to one cluster at a time.
 pub const PENDING_PRODUCE_BYTES_MAX: usize = 64 * MIB;
+/// Most bytes of the bodies of commands that wait at a home shard to be decided: see
+/// `home/barriers.rs`. Beyond it, commands get 503 before anything is produced.
+pub const BARRIER_BYTES_MAX: usize = 16 * MIB;
 
 /// Brokers of a cluster that are counted, as they are in the reserve of file descriptors.
 const BROKERS: usize = 4;
@@ -131,10 +137,22 @@ pub fn memory_caps(config: &Config, shards: u16) -> Vec<Cap> {
             PENDING_PRODUCE_BYTES_MAX * PRODUCE_COPIES,
         ),
         cap(
+            "commands waiting for a barrier",
+            "",
+            homes.min(written),
+            BARRIER_BYTES_MAX,
+        ),
+        cap(
             "windows of streams",
             "streams.window_bytes_max",
             streamed,
             s.streams.window_bytes_max,
+        ),
+        cap(
+            "pages of resuming streams",
+            "",
+            if streamed == 0 { 0 } else { shards.into() },
+            PAGES_BYTES_MAX,
         ),
         cap(
             "send buffers of streams, in the kernel",

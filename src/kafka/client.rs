@@ -220,8 +220,9 @@ impl Client {
     }
 
     /// Asks the leaders for the ends of all partitions, by requests that are sent after this call.
-    /// `Event::Ends` or `Event::EndsFailed` follows within `ends_timeout`. Callers that wait for
-    /// the same ends should share one call, since 1,024 may be open.
+    /// `Event::Ends` or `Event::EndsFailed` follows within `ends_timeout`. It fails earlier if a
+    /// leader is unavailable. Callers that wait for the same ends should share one call, since
+    /// 1,024 may be open. All calls of one turn share one request per leader.
     pub fn ends(&mut self, topic: TopicHandle, isolation: Isolation, ticket: u64, now: Now) {
         self.dirty = true;
         let mut cx = self.shared.context(now);
@@ -490,7 +491,7 @@ impl Client {
                 self.reader.on_start_offsets(link, &asked, body, cx);
             }
             RequestTag::Ends(number, asked) => {
-                self.ends.on_answer(link, number, &asked, body, cx);
+                self.ends.on_answer(link, (number, &asked), body, cx);
             }
             RequestTag::Epochs(number, asked) => {
                 self.epochs.on_answer(link, number, &asked, body, cx);
@@ -549,7 +550,7 @@ impl Client {
                     self.reader.on_start_offsets_lost(&asked, &error, cx);
                 }
                 Some(RequestTag::Ends(number, asked)) => {
-                    self.ends.on_lost(number, &asked, &error, cx);
+                    self.ends.on_lost((number, &asked), &error, cx);
                 }
                 Some(RequestTag::Epochs(number, asked)) => {
                     self.epochs.on_lost(number, &asked, cx);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::view::{BrokerId, ClusterView, MissingReason, TopicView};
 use super::{Address, KafkaError, ProduceError};
 use crate::log::{Batch, Next};
-use crate::model::{Offset, Partition};
+use crate::model::{Offset, Partition, UnixMillis};
 
 /// A topic of one client, by the order of `watch`. Another client has other handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +59,9 @@ pub enum StartAt {
     Earliest,
     /// The last stable offset: records that are committed from now on.
     Latest,
+    /// The first record whose timestamp is at or after this time. If there is none, the last stable
+    /// offset.
+    Since(UnixMillis),
     /// A known position. Offset 0 is right for a new partition. A position with an epoch is checked
     /// first, see [`Event::Truncated`].
     At(Next),
@@ -203,13 +206,17 @@ pub enum Event {
     /// The ends of a topic's partitions, dense by number. Each was true at some moment after the
     /// `ends` call.
     Ends {
+        /// The topic whose ends they are.
+        topic: TopicHandle,
         /// The number that the caller gave.
         ticket: u64,
         /// The first offset after the last record, per partition.
         ends: Vec<Offset>,
     },
-    /// The ends did not arrive in time.
+    /// The ends did not arrive in time, or can't.
     EndsFailed {
+        /// The topic whose ends were asked for.
+        topic: TopicHandle,
         /// The number that the caller gave.
         ticket: u64,
         /// The cause, for the log.

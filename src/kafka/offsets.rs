@@ -13,16 +13,39 @@ use super::request_tag::RequestTag;
 use super::view::BrokerId;
 use super::wire::{Api, ResponseBody};
 use super::{Code, KafkaError};
-use crate::model::{LeaderEpoch, Offset, Partition};
+use crate::model::{LeaderEpoch, Offset, Partition, UnixMillis};
 
 /// Timestamps that mean an end of the log.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-/// A question to one leader: the same end of some partitions.
+/// The place of a log that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SeekTime {
+    /// The log's start.
+    Earliest,
+    /// The log's end.
+    Latest,
+    /// The first record whose timestamp is at or after this time.
+    At(UnixMillis),
+}
+
+impl SeekTime {
+    const fn on_wire(self) -> i64 {
+        match self {
+            Self::Earliest => EARLIEST,
+            Self::Latest => LATEST,
+            // Negative timestamps name ends of the log.
+            Self::At(time) if time.0 < 0 => 0,
+            Self::At(time) => time.0,
+        }
+    }
+}
+
+/// A question to one leader: the same place of some partitions.
 pub(super) struct OffsetsQuestion<'a> {
     pub(super) node: BrokerId,
-    pub(super) earliest: bool,
+    pub(super) time: SeekTime,
     pub(super) isolation: Isolation,
     /// Sorted by topic, since the request groups partitions by topic.
     pub(super) partitions: &'a [(TopicHandle, Partition, LeaderEpoch)],
@@ -59,7 +82,7 @@ impl OffsetsQuestion<'_> {
                 ListOffsetsPartition::default()
                     .with_partition_index(partition.0 as i32)
                     .with_current_leader_epoch(epoch)
-                    .with_timestamp(if self.earliest { EARLIEST } else { LATEST })
+                    .with_timestamp(self.time.on_wire())
             };
             let topic = ListOffsetsTopic::default().with_name(messages::TopicName(name));
             wanted.push(topic.with_partitions(of_topic.iter().map(partition).collect()));

@@ -5,19 +5,17 @@ use super::bounds::Bounds;
 use super::context::Context;
 use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::link::{Peer, Purpose};
+use super::offsets::SeekTime;
 use super::silence::Silent;
 use super::view::BrokerId;
 use crate::log::Next;
-use crate::model::{Instant, LeaderEpoch, Offset, Partition};
+use crate::model::{Instant, LeaderEpoch, Offset, Partition, UnixMillis};
 
 /// The position of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadPlace {
-    /// An end of the log, which a broker must name. `wanted`: the offset that was out of range.
-    Sought {
-        earliest: bool,
-        wanted: Option<Offset>,
-    },
+    /// A place that the leader must name. `wanted`: the offset that was out of range.
+    Sought { seek: Seek, wanted: Option<Offset> },
     /// The position of the next record.
     At(Next),
 }
@@ -51,18 +49,44 @@ pub(super) struct Read {
     leader_bounds: Option<Bounds>,
 }
 
+/// What the leader is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seek {
+    Earliest,
+    Latest,
+    /// The log's end, and then the first record at or after this time. In this order, because a
+    /// record that is appended between the two is then at or behind the end, or found by its time.
+    EndBefore(UnixMillis),
+    /// The first record at or after `time`. `end`: where the read begins if there is none.
+    Since {
+        time: UnixMillis,
+        end: Next,
+    },
+}
+
+impl Seek {
+    pub(super) const fn time(self) -> SeekTime {
+        match self {
+            Self::Earliest => SeekTime::Earliest,
+            Self::Latest | Self::EndBefore(_) => SeekTime::Latest,
+            Self::Since { time, .. } => SeekTime::At(time),
+        }
+    }
+}
+
 impl ReadPlace {
-    const fn sought(earliest: bool) -> Self {
+    pub(super) const fn sought(seek: Seek) -> Self {
         let wanted = None;
-        Self::Sought { earliest, wanted }
+        Self::Sought { seek, wanted }
     }
 }
 
 impl Read {
     pub(super) const fn new(from: StartAt, generation: u32, bytes_max: u32) -> Self {
         let place = match from {
-            StartAt::Earliest => ReadPlace::sought(true),
-            StartAt::Latest => ReadPlace::sought(false),
+            StartAt::Earliest => ReadPlace::sought(Seek::Earliest),
+            StartAt::Latest => ReadPlace::sought(Seek::Latest),
+            StartAt::Since(time) => ReadPlace::sought(Seek::EndBefore(time)),
             StartAt::At(next) => ReadPlace::At(next),
         };
         Self {

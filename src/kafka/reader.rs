@@ -15,7 +15,7 @@ use super::event::{Event, Lane, LinkId, ReadKey, StartAt, TopicHandle};
 use super::fetch_session::{FetchSessions, Known, Tells};
 use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
-use super::read::{DueRead, Read, ReadPlace, fail};
+use super::read::{DueRead, Read, ReadPlace, Seek, fail};
 use super::reads::Reads;
 use super::records::{Aborted, Fetched, Piece, PieceLimits, Progress};
 use super::request_tag::RequestTag;
@@ -351,7 +351,7 @@ impl Reader {
             OFFSET_OUT_OF_RANGE if read.leave_replica(cx) => return,
             OFFSET_OUT_OF_RANGE => {
                 read.place = ReadPlace::Sought {
-                    earliest: true,
+                    seek: Seek::Earliest,
                     wanted: Some(next.offset),
                 };
                 return;

@@ -10,6 +10,14 @@ use crate::model::{LeaderEpoch, Partition};
 /// An epoch of a partition.
 pub(super) type EpochKey = (TopicHandle, Partition, LeaderEpoch);
 
+/// A partition of one question for end offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EndSlot {
+    /// The number of the question.
+    pub(super) question: u64,
+    pub(super) partition: Partition,
+}
+
 #[derive(Debug)]
 pub(super) enum RequestTag {
     /// Of the directory: brokers, topics and leaders.
@@ -20,8 +28,8 @@ pub(super) enum RequestTag {
     ProducerId,
     /// Of reads that have no offset yet: each with its generation.
     StartOffsets(Vec<(ReadKey, u32)>),
-    /// Of end offsets: the number of the question, and some of its partitions.
-    Ends(u64, Vec<Partition>),
+    /// Of end offsets: the number of the request, and what it asks for.
+    Ends(u64, Vec<EndSlot>),
     /// Of the ends of epochs: the number of the request.
     Epochs(u64, Vec<EpochKey>),
     /// Of the reader: how long the broker may wait for records.

@@ -1,10 +1,12 @@
 //! Where reads begin that name an end of the log instead of an offset.
 
+use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
+
 use super::KafkaError;
 use super::context::Context;
 use super::event::{Event, Isolation, LinkId, ReadKey};
 use super::offsets::{self, OffsetsQuestion};
-use super::read::{ReadPlace, fail};
+use super::read::{ReadPlace, Seek, fail};
 use super::reads::Reads;
 use super::request_tag::RequestTag;
 use super::wire::ResponseBody;
@@ -15,7 +17,7 @@ use crate::model::{LeaderEpoch, Partition};
 pub(super) fn pump(reads: &mut Reads, cx: &mut Context<'_>) {
     let mut sought = Vec::new();
     for (key, read) in reads.iter() {
-        let ReadPlace::Sought { earliest, .. } = read.place else {
+        let ReadPlace::Sought { seek, .. } = read.place else {
             continue;
         };
         if read.flight.is_some() {
@@ -24,7 +26,7 @@ pub(super) fn pump(reads: &mut Reads, cx: &mut Context<'_>) {
         if read.not_before > cx.now.mono {
             cx.wake.at(read.not_before);
         } else if let Some((node, epoch)) = cx.leader(key.topic, key.partition) {
-            sought.push(((node, earliest, key.lane), key, epoch));
+            sought.push(((node, seek.time(), key.lane), key, epoch));
         }
     }
     sought.sort_unstable();
@@ -35,10 +37,10 @@ pub(super) fn pump(reads: &mut Reads, cx: &mut Context<'_>) {
             .iter()
             .map(|&(_, key, epoch)| (key.topic, key.partition, epoch));
         let partitions: Vec<_> = partitions.collect();
-        let (node, earliest, _) = group[0].0;
+        let (node, time, _) = group[0].0;
         let question = OffsetsQuestion {
             node,
-            earliest,
+            time,
             isolation: Isolation::Committed,
             partitions: &partitions,
         };
@@ -76,35 +78,34 @@ pub(super) fn on_answer(
             let Some(&(key, generation)) = asked.iter().find(same) else {
                 continue;
             };
-            let outcome = offsets::offset_of(found, cx);
             let Some(read) = reads.get_mut(key) else {
                 continue;
             };
             if read.generation != generation {
                 continue;
             }
-            let ReadPlace::Sought { earliest, wanted } = read.place else {
+            let ReadPlace::Sought { seek, wanted } = read.place else {
                 continue;
             };
             read.flight = None;
-            match outcome {
-                Err(error) => fail(key, read, error, cx),
-                Ok(offset) => {
-                    // At the log's end the epoch is the leader's own, so that an event id made
-                    // there before any record can be checked. At the log's start it would be that
-                    // of the next record, so it is left out.
-                    let epoch = u32::try_from(found.leader_epoch).ok();
-                    let epoch = LeaderEpoch(epoch.filter(|_| !earliest));
-                    read.place = ReadPlace::At(Next { offset, epoch });
-                    if let Some(wanted) = wanted {
-                        let (read, log_start) = (key, offset);
-                        cx.events.push_back(Event::OutOfRange {
-                            read,
-                            wanted,
-                            log_start,
-                        });
-                    }
+            let next = match found_place(seek, found, cx) {
+                Ok(next) => next,
+                Err(error) => {
+                    fail(key, read, error, cx);
+                    continue;
                 }
+            };
+            read.place = match seek {
+                Seek::EndBefore(time) => ReadPlace::sought(Seek::Since { time, end: next }),
+                Seek::Earliest | Seek::Latest | Seek::Since { .. } => ReadPlace::At(next),
+            };
+            if let Some(wanted) = wanted {
+                let (read, log_start) = (key, next.offset);
+                cx.events.push_back(Event::OutOfRange {
+                    read,
+                    wanted,
+                    log_start,
+                });
             }
         }
     }
@@ -115,6 +116,26 @@ pub(super) fn on_answer(
         &KafkaError::Protocol("an answer without the partition"),
         cx,
     );
+}
+
+/// The position that a leader names.
+fn found_place(
+    seek: Seek,
+    found: &ListOffsetsPartitionResponse,
+    cx: &mut Context<'_>,
+) -> Result<Next, KafkaError> {
+    if let Seek::Since { end, .. } = seek
+        && (found.error_code, found.offset) == (0, -1)
+    {
+        return Ok(end); // No record is that new.
+    }
+    let offset = offsets::offset_of(found, cx)?;
+    // At the log's end the epoch is the leader's own, so that an event id made there before any
+    // record can be checked. Elsewhere it would be that of the next record, so it is left out.
+    let at_end = matches!(seek, Seek::Latest | Seek::EndBefore(_));
+    let epoch = u32::try_from(found.leader_epoch).ok();
+    let epoch = LeaderEpoch(epoch.filter(|_| at_end));
+    Ok(Next { offset, epoch })
 }
 
 /// The request is lost, or the response lacks some reads.

@@ -89,6 +89,20 @@ labels! {
         Failed = "failed",
     }
 
+    /// Why a command could not be decided after it waited at a barrier. It got 503.
+    "cause" BarrierFailure {
+        /// A leader did not report the end of its log in time, or there is none.
+        Unavailable = "unavailable",
+        /// The brokers deny it until an operator acts.
+        Denied = "denied",
+        /// The leaders reported their ends, but they were not read in time.
+        Behind = "behind",
+        /// The topic was re-created meanwhile.
+        Recreated = "recreated",
+        /// The process is draining before its end.
+        Draining = "draining",
+    }
+
     /// A request type of Kafka's protocol.
     "api" KafkaApi {
         /// Produce, which appends records to partitions.

@@ -14,8 +14,8 @@ mod text;
 pub use family::{By, Counter, Gauge, Label, Seconds};
 pub use histogram::{BOUNDS, Histogram};
 pub use labels::{
-    AcceptRefusal, CloseReason, CommandOutcome, IgnoredReply, KafkaApi, KafkaFailure, RouteKind,
-    StatusClass, StreamEnd,
+    AcceptRefusal, BarrierFailure, CloseReason, CommandOutcome, IgnoredReply, KafkaApi,
+    KafkaFailure, RouteKind, StatusClass, StreamEnd,
 };
 pub use page::page;
 pub use report::{

@@ -4,8 +4,8 @@
 use super::Histogram;
 use super::family::{By, Counter, Family, Gauge, Seconds};
 use super::labels::{
-    AcceptRefusal, CloseReason, CommandOutcome, IgnoredReply, KafkaApi, KafkaFailure, RouteKind,
-    StatusClass, StreamEnd,
+    AcceptRefusal, BarrierFailure, CloseReason, CommandOutcome, IgnoredReply, KafkaApi,
+    KafkaFailure, RouteKind, StatusClass, StreamEnd,
 };
 use super::text::Samples;
 
@@ -94,6 +94,24 @@ groups! {
         commands_open: Gauge = "commands_open",
         /// Requests that wait for the reply of a command in flight.
         commands_waiting: Gauge = "commands_waiting",
+        /// Commands that wait until their home has read all replies that were readable when they
+        /// arrived.
+        barrier_waiting: Gauge = "barrier_commands_waiting",
+        /// Commands that began to wait so. A command whose request is answered or in flight here
+        /// does not wait, nor does a command without an idempotency key.
+        barrier_commands: Counter = "barrier_commands_total",
+        /// Questions to all leaders of a topic for its end. All commands that wait share them.
+        barrier_rounds: Counter = "barrier_rounds_total",
+        /// Commands that waited and could not be decided, by cause. They got 503, and nothing was
+        /// produced.
+        barrier_failed: By<BarrierFailure, Counter> = "barrier_failures_total",
+        /// Time that commands waited, until they could be decided.
+        barrier_wait: Histogram = "barrier_wait_seconds",
+        /// Memory of pages of changes: the newest records that clients lack that resume on a
+        /// compacted topic. Bounded to 16 MiB a shard.
+        stream_page_bytes: Gauge = "stream_page_bytes",
+        /// Streams that wait for memory for their next page of changes.
+        streams_waiting_for_pages: Gauge = "streams_waiting_for_pages",
         /// Turns of the shards' loops.
         turns: Counter = "turns_total",
         /// Time that a turn of a shard took.

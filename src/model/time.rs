@@ -8,6 +8,9 @@ use std::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
+    /// Later than every time that is reached.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The origin of the driver's clock.
     pub const ZERO: Self = Self(0);
 

@@ -13,8 +13,10 @@ pub(super) const SCRATCH_BYTES: usize = 64 << 10;
 /// Time budget of each part of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budgets {
+    pub(super) messages: Duration,
     pub(super) broker_reads: Duration,
     pub(super) serve: Duration,
+    pub(super) answer: Duration,
     pub(super) ingest: Duration,
     pub(super) deliver: Duration,
 }
@@ -22,8 +24,10 @@ pub(super) struct Budgets {
 impl Budgets {
     const fn of(&self, part: Part) -> Duration {
         match part {
+            Part::Messages => self.messages,
             Part::BrokerReads => self.broker_reads,
             Part::Serve => self.serve,
+            Part::Answer => self.answer,
             Part::Ingest => self.ingest,
             Part::Deliver => self.deliver,
         }

@@ -2,6 +2,7 @@
 //! thread reads. Every queue is bounded and no call waits. If an inbox is full, the messages stay
 //! in the sender's outbox, in order.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -131,7 +132,7 @@ impl<M> Inbox<M> {
 
     /// Takes the batches that are there now, but none that arrive meanwhile, so that a turn is
     /// bounded.
-    pub(super) fn take(&self, into: &mut Vec<(ShardId, M)>) {
+    pub(super) fn take(&self, into: &mut VecDeque<(ShardId, M)>) {
         for _ in 0..self.batches.len() {
             let Some((from, batch)) = self.batches.pop() else {
                 return;

@@ -44,10 +44,14 @@ pub struct Plan {
     /// Most batches (one per sender and turn) in a shard's inbox. If it is full, messages wait in
     /// the senders' outboxes; none is dropped.
     pub inbox_batches_max: usize,
+    /// Time budget of [`Part::Messages`](crate::shard::Part::Messages) in one turn.
+    pub messages_budget: Duration,
     /// Time budget of [`Part::BrokerReads`](crate::shard::Part::BrokerReads) in one turn.
     pub broker_reads_budget: Duration,
     /// Time budget of [`Part::Serve`](crate::shard::Part::Serve) in one turn.
     pub serve_budget: Duration,
+    /// Time budget of [`Part::Answer`](crate::shard::Part::Answer) in one turn.
+    pub answer_budget: Duration,
     /// Time budget of [`Part::Ingest`](crate::shard::Part::Ingest) in one turn.
     pub ingest_budget: Duration,
     /// Time budget of [`Part::Deliver`](crate::shard::Part::Deliver) in one turn.
@@ -74,8 +78,10 @@ impl Default for Plan {
             completions: 16 << 10,
             sockets_max: 1 << 20,
             inbox_batches_max: 1024,
+            messages_budget: Duration::from_micros(250),
             broker_reads_budget: Duration::from_micros(250),
             serve_budget: Duration::from_micros(250),
+            answer_budget: Duration::from_micros(250),
             ingest_budget: Duration::from_micros(250),
             deliver_budget: Duration::from_micros(250),
             connect_timeout: Duration::from_secs(10),

@@ -123,8 +123,10 @@ fn build_driver<T: Turn>(
         shards,
         own,
         budgets: Budgets {
+            messages: plan.messages_budget,
             broker_reads: plan.broker_reads_budget,
             serve: plan.serve_budget,
+            answer: plan.answer_budget,
             ingest: plan.ingest_budget,
             deliver: plan.deliver_budget,
         },

@@ -2,6 +2,7 @@
 //! the fleet with byte pipes and a seed. A shard never waits. [`Inputs`] report what happened, the
 //! shard reads and writes sockets through [`Io`], and [`Outputs`] say what it wants next.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -60,10 +61,14 @@ pub trait Io {
 /// The parts of a turn that have a budget of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// Messages of other shards. After a stall thousands may have arrived.
+    Messages,
     /// Reading the bytes that brokers sent.
     BrokerReads,
     /// Reading and answering the requests of clients.
     Serve,
+    /// Pages of collections and of *changes*, to any shard.
+    Answer,
     /// Records of brokers: unpacked, ordered, encoded and applied.
     Ingest,
     /// Sending pending events to streams.
@@ -72,7 +77,7 @@ pub enum Part {
 
 impl Part {
     /// How many parts there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 6;
 }
 
 /// What [`Io::read`] found on the socket.
@@ -141,15 +146,15 @@ pub enum SocketEvent {
     },
 }
 
-/// Everything that happened since the last turn. The shard drains the lists, and the driver reuses
-/// them.
+/// Everything that happened since the last turn. The driver reuses the lists.
 #[derive(Debug)]
 pub struct Inputs<M> {
-    /// Socket events, in the order in which they happened.
+    /// Socket events, in the order in which they happened. The shard takes all of them.
     pub sockets: Vec<SocketEvent>,
     /// Messages with their sender, in the order of each sender. [`ShardId::CONTROL`] is the control
-    /// thread.
-    pub messages: Vec<(ShardId, M)>,
+    /// thread. The shard takes those in front, as many as its turn has time for. While some are
+    /// left, the driver adds none, so that a shard that is behind keeps its senders waiting.
+    pub messages: VecDeque<(ShardId, M)>,
     /// How long the last turn took. `None` in the first turn, and from a driver without a clock.
     /// The shard takes it.
     pub last_turn: Option<Duration>,
@@ -190,7 +195,7 @@ impl<M> Default for Inputs<M> {
     fn default() -> Self {
         Self {
             sockets: Vec::new(),
-            messages: Vec::new(),
+            messages: VecDeque::new(),
             last_turn: None,
         }
     }

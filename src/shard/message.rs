@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::cache::{ChangeCursor, Changes, Gaps, Page};
 use crate::command::{CommandRecord, LocatedCommand, Reply};
+use crate::config::Dedupe;
 use crate::kafka::{ClusterView, Denial, Doing, SaltRequest, Salted};
 use crate::log::{Block, Cut, Next, Notice, Seq, Step};
 use crate::metrics::ShardReport;
@@ -347,6 +348,17 @@ pub struct CommandRequest {
     /// For a client that prefers an asynchronous answer: from when on it does not wait for the
     /// reply, so that [`Answer::Accepted`] answers it once the record is appended.
     pub accept_at: Option<Instant>,
+    /// What the home must have read before it decides: what the route declares, or nothing for a
+    /// command without an idempotency key, which is new in any case.
+    pub dedupe: Dedupe,
+}
+
+impl CommandRequest {
+    /// Bytes of the record's value.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// The question of a client at the location of its command.

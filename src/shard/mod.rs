@@ -9,6 +9,7 @@
 
 mod active;
 mod ciphertext;
+mod deferred;
 mod difference;
 mod edge;
 mod home;
@@ -17,7 +18,9 @@ mod labels;
 mod limits;
 mod message;
 mod outbox;
+mod page_memory;
 mod projection;
+mod projections;
 mod random;
 mod registry;
 mod report;
@@ -117,9 +120,13 @@ impl Turn for Shard {
         outputs: &mut Outputs<Message, ControlMessage>,
     ) {
         let mut cx = TurnContext { now, io, outputs };
-        for (from, message) in inputs.messages.drain(..) {
+        while let Some((from, message)) = inputs.messages.pop_front() {
             self.on_message(from, message, &mut cx);
+            if cx.io.spent(Part::Messages) {
+                break;
+            }
         }
+        cx.outputs.more |= !inputs.messages.is_empty();
         match &mut self.0 {
             State::Serving(serving) => {
                 serving.on_last_turn(inputs.last_turn.take());

@@ -43,6 +43,10 @@ impl Serving {
                 metrics.cache_values_not_json.set(stats.left_out as u64);
             }
         }
+        let (bytes, waiting) = self.projections.pages();
+        let general = &mut self.metrics.general;
+        general.stream_page_bytes.set(bytes as u64);
+        general.streams_waiting_for_pages.set(waiting as u64);
         self.home.count(now, &mut self.metrics);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::metrics::ShardMetrics;
 use crate::model::{ExchangeId, Instant, Now, ShardId};
 
+use super::deferred::Deferred;
 use super::difference::difference;
 use super::edge::{Edge, EdgeContext};
 use super::home::{BrokerSockets, Cluster, Home};
@@ -17,7 +18,7 @@ use super::message::{
     ShardMessage, TopicMessage,
 };
 use super::outbox::Outbox;
-use super::projection::{Deferred, Projections};
+use super::projections::Projections;
 use super::random::SecureRandom;
 use super::setup::ShardSetup;
 use super::snapshot::{ClusterId, Snapshot, TopicId};
@@ -91,6 +92,7 @@ impl Serving {
         let mut more = self.on_sockets(sockets, cx);
         self.turn_home(cx);
         more |= self.serve_clients(cx);
+        more |= self.answer_deferred(cx);
         self.ingest(cx);
         more |= self.deliver(cx);
         self.report_applied(cx);
@@ -216,6 +218,20 @@ impl Serving {
         more
     }
 
+    /// Answers requests whose step is applied, until the part is spent. Returns true if some are
+    /// left.
+    #[must_use]
+    fn answer_deferred<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) -> bool {
+        while self.projections.has_answers() {
+            if cx.io.spent(Part::Answer) {
+                return true;
+            }
+            self.projections.answer_next(&mut self.out);
+            self.handle_own(cx);
+        }
+        false
+    }
+
     /// Orders records that brokers sent until the part is spent. Steps are applied here at once, so
     /// that their cost counts.
     fn ingest<I: Io>(&mut self, cx: &mut TurnContext<'_, I>) {
@@ -327,12 +343,12 @@ impl Serving {
         let (projections, out) = (&mut self.projections, &mut self.out);
         match message {
             ProjectionMessage::Step(step) => {
-                if projections.apply(topic, &step, cx.now, out) {
+                if projections.apply(topic, &step, cx.now) {
                     self.metrics.general.steps_applied.bump();
                 }
             }
             ProjectionMessage::Open(incarnation) => {
-                if projections.on_open(topic, incarnation, out) {
+                if projections.on_open(topic, incarnation) {
                     let (edge, mut cx) = self.edge(cx);
                     edge.end_streams_of(topic, &mut cx);
                 }

@@ -239,6 +239,12 @@ impl Snapshot {
         format!("commands to {}", self.topic_name(plan))
     }
 
+    /// The name of the check that the end of a topic is known to commands that wait for it.
+    #[must_use]
+    pub fn barrier_name(&self, plan: &TopicPlan) -> String {
+        format!("end of {}", self.topic_name(plan))
+    }
+
     /// The name of the check of a command route whose records have no key, by place in the config.
     /// `None` if its records have a key.
     #[must_use]

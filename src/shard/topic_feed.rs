@@ -32,6 +32,8 @@ pub(super) struct Route {
 pub(super) struct TopicFeed {
     feed: Feed,
     route: Route,
+    /// What the shard has counted for the feed's pages.
+    pages_counted: usize,
 }
 
 impl TopicFeed {
@@ -44,7 +46,11 @@ impl TopicFeed {
         time: UnixMillis,
     ) -> Self {
         let feed = Feed::new(settings, seq, cut, time);
-        Self { feed, route }
+        Self {
+            feed,
+            route,
+            pages_counted: 0,
+        }
     }
 
     pub(super) const fn feed(&self) -> &Feed {
@@ -120,7 +126,25 @@ impl TopicFeed {
         self.feed.on_page(question, entries, next);
     }
 
-    /// Handles deadlines, and sends what the feed needs.
+    /// What the shard has counted for the feed's pages, and what it counts from now on.
+    pub(super) const fn recount_pages(&mut self) -> (usize, usize) {
+        let now = self.feed.page_bytes();
+        (std::mem::replace(&mut self.pages_counted, now), now)
+    }
+
+    /// What the shard has counted for the feed's pages.
+    pub(super) const fn pages_counted(&self) -> usize {
+        self.pages_counted
+    }
+
+    /// Asks for the page that has waited longest for memory. `bytes`: the most that it may take.
+    pub(super) fn ask_page(&mut self, bytes: usize, now: Instant, out: &mut Outbox) {
+        if let Some(need) = self.feed.next_page(bytes) {
+            self.route.send_need(need, now, out);
+        }
+    }
+
+    /// Handles deadlines, and sends what the feed needs apart from pages.
     pub(super) fn pump(&mut self, now: Instant, out: &mut Outbox) {
         self.feed.on_timeout(now);
         while let Some(need) = self.feed.next_need() {

@@ -83,6 +83,11 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
         Ok(())
     }
 
+    /// The number of requests.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Removes the waiter's request, if it has one.
     pub(super) fn cancel(&mut self, waiter: W) -> Option<T> {
         let place = self.by_waiter.remove(&waiter)?;
@@ -93,6 +98,16 @@ impl<W: Copy + Ord, C: Clone + Ord, T> WaitQueue<W, C, T> {
     pub(super) fn count(&self, met: &RangeInclusive<C>) -> usize {
         let (first, last) = (met.start().clone(), met.end().clone());
         self.requests.range((first, 0)..=(last, u64::MAX)).count()
+    }
+
+    /// Whether [`Self::next_met`] returns a request.
+    pub(super) fn is_met(&self, met: &RangeInclusive<C>) -> bool {
+        if self.requests.is_empty() {
+            return false; // The usual case. Saves the clones below.
+        }
+        let (first, last) = (met.start().clone(), met.end().clone());
+        let mut met = self.requests.range((first, 0)..=(last, u64::MAX));
+        met.next().is_some()
     }
 
     /// Removes and returns the next request whose condition is in `met`.

@@ -110,7 +110,8 @@ impl CatchUps {
         members
     }
 
-    fn members(&self, id: CatchUpId, subscribers: &SubscriberIndex) -> Vec<Slot> {
+    /// The subscribers that are members.
+    pub(super) fn members(&self, id: CatchUpId, subscribers: &SubscriberIndex) -> Vec<Slot> {
         let Some(catch_up) = self.list.iter().find(|it| it.id == id) else {
             return Vec::new();
         };
@@ -195,6 +196,11 @@ impl CatchUps {
             self.forget(credit.catch_up);
         }
         Some(credit)
+    }
+
+    /// Whether [`Self::next_credit`] returns one.
+    pub(super) fn has_credit(&self) -> bool {
+        !self.credits.is_empty()
     }
 
     /// When [`Self::on_timeout`] next has work.

@@ -38,6 +38,14 @@ const _: () = {
     assert!(KEY_BYTES_PER_BYTE_MAX <= DATA_BYTES_PER_BYTE_MAX);
 };
 
+/// Memory of a page of *changes* as events, at most, if its keys and values have `bytes`. A gap for
+/// each undecodable range of the log comes on top.
+#[must_use]
+pub const fn page_bytes_max(entries: usize, bytes: usize) -> usize {
+    let each = FRAME_BYTES_MAX + ID_BYTES + Progress::TEXT_BYTES_MAX + Etag::EVENT_ID_PART_MAX;
+    bytes * DATA_BYTES_PER_BYTE_MAX + (entries + 1) * each // One more for the position.
+}
+
 /// Whether values are written as text or as base64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Payload {

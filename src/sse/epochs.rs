@@ -108,10 +108,28 @@ impl EpochHistory {
 }
 
 impl EpochChange {
-    /// Whether the new epoch may have cut off what a client holds: the client is ahead of where the
-    /// epoch changed, in an older one.
+    /// Whether what a client holds may be cut off by this change. Example: at offset 100 a
+    /// partition's epoch changes from 3 to 4. A client that holds records up to 120 of epoch 3 may
+    /// hold 20 that the new leader never had. A client that holds records up to 90 does not, nor
+    /// does a client that got the records up to 120 in epoch 4.
     pub(super) fn may_cut_off(&self, held: &Cut) -> bool {
         let held = held.get(self.partition);
-        held.offset > self.before.offset && held.epoch.0 < self.after.0 && held.epoch.0.is_some()
+        let is_ahead = held.offset > self.before.offset;
+        // Without an epoch (before Kafka 0.11) no broker could tell.
+        let is_older = held.epoch.0.is_some() && held.epoch.0 < self.after.0;
+        is_ahead && is_older
+    }
+
+    /// Whether both changes are of one partition.
+    pub(super) fn is_of_same(&self, other: &Self) -> bool {
+        self.partition == other.partition
+    }
+
+    /// Adds a later change of the partition: what either may cut off, both together may.
+    pub(super) fn merge(&mut self, later: &Self) {
+        if later.before.offset < self.before.offset {
+            self.before = later.before;
+        }
+        self.after = self.after.max(later.after);
     }
 }

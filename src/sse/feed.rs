@@ -1,18 +1,18 @@
 //! The streams of one topic incarnation on one shard. The feed composes the parts and hands each
 //! call to the part that it concerns: `log_view.rs` (what can be sent), `plan.rs` (from where a
-//! client is served), `deliver.rs` (sending to one client), `catch_up.rs`, `questions.rs`,
-//! `heartbeat.rs`.
+//! client is served), `deliver.rs` (sending to one client), `pages.rs` (what a page writes, and its
+//! memory), `epoch_walk.rs`, `catch_up.rs`, `questions.rs`, `heartbeat.rs`.
 
 use std::sync::Arc;
 
 use super::catch_up::CatchUps;
 use super::cursor::Cursor;
 use super::deliver::{Outcome, Sender};
-use super::epochs::EpochChange;
+use super::epoch_walk::{EPOCH_SLOTS_MAX, EpochWalk};
 use super::heartbeat::Heartbeats;
 use super::ids::Ids;
-use super::lines;
 use super::log_view::LogView;
+use super::pages::{PageBytes, PageWriter};
 use super::plan::Planner;
 use super::questions::{Pending, Questions, need_of};
 use super::request::{
@@ -20,7 +20,6 @@ use super::request::{
     StreamQuestion, Subscribe,
 };
 use super::sink::Sink;
-use super::source::Source;
 use super::splice::Scratch;
 use super::subscriber::{Place, Slot, Subscriber};
 use super::subscriber_index::SubscriberIndex;
@@ -40,6 +39,8 @@ pub struct Feed {
     subscribers: SubscriberIndex,
     questions: Questions,
     catch_ups: CatchUps,
+    pages: PageBytes,
+    epoch_walk: EpochWalk,
     heartbeats: Heartbeats,
     ids: Ids,
     scratch: Scratch,
@@ -62,6 +63,8 @@ impl Feed {
             subscribers: SubscriberIndex::new(settings.encodings.len()),
             questions: Questions::default(),
             catch_ups: CatchUps::default(),
+            pages: PageBytes::default(),
+            epoch_walk: EpochWalk::default(),
             heartbeats: Heartbeats::new(&settings),
             scratch: Scratch::default(),
             counts: FeedCounts::default(),
@@ -81,7 +84,8 @@ impl Feed {
             return;
         }
         if !changed.is_empty() {
-            self.on_epochs_changed(&changed);
+            self.epoch_walk.start(changed);
+            self.walk_epochs();
         }
         for encoding in 0..self.settings.encodings.len() {
             match step.blocks.get(encoding) {
@@ -95,25 +99,40 @@ impl Feed {
         }
     }
 
-    /// When a partition's epoch changes, clients that are ahead of this instance there may hold
-    /// records that the new epoch has cut off. They are checked before they are sent anything more.
-    fn on_epochs_changed(&mut self, changed: &[EpochChange]) {
-        for slot in 0..self.subscribers.slots() as Slot {
-            let subscriber = self.subscribers.get(slot);
-            let own = subscriber.own.as_ref();
-            let progress = own.and_then(|own| own.progress.as_ref());
-            let doubtful = progress.is_some_and(|progress| {
-                progress.is_private() && changed.iter().any(|it| it.may_cut_off(&progress.cut))
-            });
-            if !doubtful {
-                continue;
-            }
-            let waiting = subscriber.place == Place::Waiting;
-            self.catch_ups.leave(self.subscribers.get(slot));
-            let own = self.subscribers.get_mut(slot).own();
-            if own.source.on_epoch_changed() && (waiting || self.subscribers.leave_idle(slot)) {
-                self.subscribers.queue(slot);
-            }
+    /// Checks the next subscribers after a change of epochs.
+    fn walk_epochs(&mut self) {
+        for _ in 0..EPOCH_SLOTS_MAX {
+            let Some(slot) = self.epoch_walk.next(self.subscribers.slots()) else {
+                return;
+            };
+            self.check_epochs(slot);
+        }
+    }
+
+    /// Makes a subscriber undecided if its client may hold records that a new epoch has cut off,
+    /// so that the leaders are asked. It is called before anything is sent to a subscriber, and
+    /// before what its client holds is raised, which would hide what was cut off.
+    fn check_epochs(&mut self, slot: Slot) {
+        let (subscriber, group) = self.subscribers.split(slot);
+        let Some(own) = &mut subscriber.own else {
+            return;
+        };
+        if !self.epoch_walk.is_due(own.checked_in) {
+            return;
+        }
+        own.checked_in = self.epoch_walk.number();
+        let held = own.progress.as_ref().filter(|held| held.is_private());
+        if !held.is_some_and(|held| self.epoch_walk.may_cut_off(&held.cut)) {
+            return;
+        }
+        let waiting = subscriber.place == Place::Waiting;
+        self.questions.cancel(subscriber, group);
+        self.catch_ups.leave(subscriber);
+        let own = subscriber.own();
+        let changed = own.source.on_epoch_changed();
+        self.pages.on_sent(own);
+        if changed && (waiting || self.subscribers.leave_idle(slot)) {
+            self.subscribers.queue(slot);
         }
     }
 
@@ -158,8 +177,11 @@ impl Feed {
 
     fn remove(&mut self, slot: Slot) {
         let (subscriber, group) = self.subscribers.split(slot);
-        self.questions.on_left(subscriber, group);
-        self.catch_ups.leave(self.subscribers.get(slot));
+        self.questions.cancel(subscriber, group);
+        self.catch_ups.leave(subscriber);
+        if let Some(own) = &mut subscriber.own {
+            self.pages.release(own);
+        }
         if self.subscribers.get(slot).slow == Slow::Conflate {
             self.trail.on_reader_left();
         }
@@ -182,7 +204,11 @@ impl Feed {
         if self.subscribers.get(slot).place != Place::Current {
             return Delivery::Idle;
         }
+        self.check_epochs(slot);
         let outcome = self.sender(slot, sink).send();
+        if let Some(own) = &mut self.subscribers.get_mut(slot).own {
+            self.pages.on_sent(own);
+        }
         match outcome {
             Outcome::Idle => {
                 self.subscribers.get_mut(slot).tidy();
@@ -297,12 +323,47 @@ impl Feed {
         }
     }
 
+    /// The page that has waited longest for memory. Call it only while the shard has `bytes`, the
+    /// most that a page may take: they count from now on.
+    #[must_use]
+    pub fn next_page(&mut self, bytes: usize) -> Option<Need> {
+        loop {
+            let question = self.questions.next_page()?;
+            let Some(slot) = self.asker(question) else {
+                continue;
+            };
+            let (subscriber, group) = self.subscribers.split(slot);
+            let own = subscriber.own();
+            if let Some(need) = need_of(question, own, group, &self.log) {
+                self.pages.reserve(own, bytes);
+                return Some(need);
+            }
+        }
+    }
+
+    /// How many subscribers wait for memory for their next page.
+    #[must_use]
+    pub fn pages_waiting(&self) -> usize {
+        self.questions.pages_waiting()
+    }
+
+    /// Memory that pages of *changes* take: those that were asked for, and those that sockets have
+    /// not taken.
+    #[must_use]
+    pub const fn page_bytes(&self) -> usize {
+        self.pages.get()
+    }
+
     /// The subscriber that waits for the answer to a question. `None` if it has left, or asks
     /// another question now.
-    fn asker(&self, question: StreamQuestion) -> Option<Slot> {
+    fn asker(&mut self, question: StreamQuestion) -> Option<Slot> {
         let slot = self.subscribers.find(question.exchange)?;
         let own = self.subscribers.get(slot).own.as_ref()?;
-        (own.question == question.number).then_some(slot)
+        if own.question != question.number {
+            return None;
+        }
+        self.check_epochs(slot);
+        Some(slot)
     }
 
     /// The leaders have said where the log still has what a client holds: `ends` names the
@@ -346,35 +407,16 @@ impl Feed {
             return;
         };
         let (subscriber, group) = self.subscribers.split(slot);
-        let own = subscriber.own();
-        let (Source::AwaitingPage(changes), Some(progress)) = (&own.source, &mut own.progress)
-        else {
-            return;
+        let mut writer = PageWriter {
+            encoding: &self.settings.encodings[group.encoding as usize],
+            ids: &mut self.ids,
+            counts: &mut self.counts,
+            position_events: self.settings.position_events,
         };
-        let encoding = &self.settings.encodings[group.encoding as usize];
-        let (out, id) = (own.unsent.out(), self.ids.text(progress));
-        for entry in entries {
-            let from = progress.cut.get(entry.partition).offset;
-            let below = changes.below.get(entry.partition).offset;
-            if (from..below).contains(&entry.offset) {
-                encoding.put(out, Some(entry.key), entry.value);
-                lines::put_id(out, id, &entry.etag.event_id_part());
-                self.counts.page_entries += 1;
-            }
+        if writer.put(subscriber, entries, next) {
+            self.pages.on_page(subscriber.own());
+            self.subscribers.wake_waiting(slot);
         }
-        match next {
-            Some(next) => {
-                own.source.on_page(next);
-            }
-            None => {
-                progress.finish_snapshot(&changes.below, changes.time);
-                subscriber.cursor = Cursor::after(changes.seq);
-                let own = subscriber.own();
-                own.source.on_last_page();
-                own.put_position(self.settings.position_events, &mut self.ids);
-            }
-        }
-        self.subscribers.wake_waiting(slot);
     }
 
     /// A slice does not have every value of a page. The client is disconnected: an incomplete page
@@ -393,20 +435,14 @@ impl Feed {
         let Some(slot) = self.asker(question) else {
             return;
         };
-        let own = self.subscribers.get_mut(slot).own();
-        let (Source::AwaitingPage(changes), Some(progress)) = (&own.source, &own.progress) else {
-            return;
+        let (subscriber, group) = self.subscribers.split(slot);
+        let mut writer = PageWriter {
+            encoding: &self.settings.encodings[group.encoding as usize],
+            ids: &mut self.ids,
+            counts: &mut self.counts,
+            position_events: self.settings.position_events,
         };
-        let within = |range: &OffsetRange| {
-            let from = range.from.max(progress.cut.get(range.partition).offset);
-            let to = range.to.min(changes.below.get(range.partition).offset);
-            (from < to).then_some((range.partition, from, to))
-        };
-        let missing: Vec<_> = undecodable.iter().filter_map(within).collect();
-        for missing in missing {
-            self.counts.gaps += 1;
-            own.put_gap(Some(missing), GapReason::Undecodable, &mut self.ids);
-        }
+        writer.put_gaps(subscriber.own(), undecodable);
     }
 
     /// Sends a gap to one client. It continues at the gap's end.
@@ -466,6 +502,7 @@ impl Feed {
     /// that lack some of it are sent a gap. A member that has not read the whole block before
     /// leaves.
     pub fn on_catch_up_gap(&mut self, id: CatchUpId, notice: Notice) {
+        self.check_members(id);
         for slot in self.catch_ups.members_in_step(id, &mut self.subscribers) {
             let own = self.subscribers.get_mut(slot).own();
             let held = own.progress().cut.get(notice.partition).offset;
@@ -480,7 +517,17 @@ impl Feed {
     /// to `cut`. Call it once that step is applied.
     pub fn on_catch_up_end(&mut self, id: CatchUpId, seq: Seq, cut: &Cut) {
         debug_assert!(seq <= self.log.newest(), "the end comes after its step");
+        self.check_members(id);
         self.catch_ups.on_end(id, seq, cut, &mut self.subscribers);
+    }
+
+    /// Checks the members of a catch-up read that the walk over epochs has not reached.
+    fn check_members(&mut self, id: CatchUpId) {
+        if self.epoch_walk.is_walking() {
+            for slot in self.catch_ups.members(id, &self.subscribers) {
+                self.check_epochs(slot);
+            }
+        }
     }
 
     /// A catch-up read ended before it met the home's order: its members continue from what their
@@ -496,10 +543,12 @@ impl Feed {
         self.catch_ups.next_credit()
     }
 
-    /// Makes due heartbeats pending, and gives credit for catch-up reads that have waited long
-    /// enough. Bounded work; [`Self::next_deadline`] says when to call it again.
+    /// Makes due heartbeats pending, gives credit for catch-up reads that have waited long enough,
+    /// and continues the walk over epochs. Bounded work; [`Self::next_deadline`] says when to call
+    /// it again.
     pub fn on_timeout(&mut self, now: Instant) {
         self.catch_ups.on_timeout(now);
+        self.walk_epochs();
         if self.is_empty() {
             return;
         }
@@ -522,16 +571,25 @@ impl Feed {
     pub fn next_deadline(&self) -> Option<Instant> {
         let heartbeat =
             (!self.is_empty()).then(|| self.heartbeats.next_deadline(self.subscribers.slots()));
-        heartbeat
-            .into_iter()
-            .chain(self.catch_ups.next_deadline())
-            .min()
+        let walk = self.epoch_walk.is_walking().then_some(Instant::ZERO);
+        let waits = self.catch_ups.next_deadline();
+        heartbeat.into_iter().chain(walk).chain(waits).min()
     }
 
-    /// Whether a subscriber is pending, or something must be asked outside: another turn is due.
+    /// Whether a subscriber is pending.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.subscribers.has_pending()
+    }
+
+    /// Whether another turn is due: a subscriber is pending, or something must be asked or sent
+    /// outside.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.subscribers.has_pending() || !self.questions.is_empty()
+        self.has_pending()
+            || !self.questions.is_empty()
+            || self.questions.pages_waiting() > 0
+            || self.catch_ups.has_credit()
     }
 
     /// How many subscribers there are.

@@ -31,12 +31,14 @@
 //! The shard calls, in a turn: [`Feed::on_step`] for each step; [`Feed::subscribe`],
 //! [`Feed::on_writable`], [`Feed::unsubscribe`] as connections need it; [`Feed::on_timeout`] when
 //! [`Feed::next_deadline`] has passed; then [`Feed::next_pending`] and [`Feed::deliver`] until the
-//! turn's budget is spent; then [`Feed::next_need`] and [`Feed::next_credit`] until they are empty.
+//! turn's budget is spent; then [`Feed::next_need`] and [`Feed::next_credit`] until they are empty,
+//! and [`Feed::next_page`] as long as the shard has memory for pages.
 
 mod catch_up;
 mod cursor;
 mod deliver;
 mod encode;
+mod epoch_walk;
 mod epochs;
 mod feed;
 mod heartbeat;
@@ -44,6 +46,7 @@ mod ids;
 mod lines;
 mod log_view;
 mod offer;
+mod pages;
 mod plan;
 mod progress;
 mod questions;
@@ -56,7 +59,7 @@ mod subscriber_index;
 mod trail;
 mod unsent;
 
-pub use encode::{Encoder, Encoding, Payload, RECORD_BYTES_MAX};
+pub use encode::{Encoder, Encoding, Payload, RECORD_BYTES_MAX, page_bytes_max};
 pub use feed::Feed;
 pub use request::{
     CatchUpId, Credit, Delivery, ENCODINGS_MAX, FeedCounts, FeedSettings, Filter, Need, PageCursor,

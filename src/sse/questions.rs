@@ -1,18 +1,22 @@
 //! Questions that subscribers ask outside their feed. Each has a number, so that an answer to an
 //! older question of the same subscriber is ignored: it may be about other positions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::log_view::LogView;
 use super::request::{Need, StreamQuestion, WaitsAt};
 use super::source::Source;
 use super::subscriber::{Own, Subscriber};
 use super::subscriber_index::Group;
+use crate::model::ExchangeId;
 
 /// What the shard has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     pending: VecDeque<Pending>,
+    /// Subscribers that wait until there is memory for their next page, by the number of their
+    /// question, so in order of arrival. Each subscriber is in it at most once.
+    pages: BTreeMap<u32, ExchangeId>,
     last: u32,
 }
 
@@ -21,7 +25,7 @@ pub(super) struct Questions {
 pub(super) enum Pending {
     /// A question. It may be stale by now.
     Ask(StreamQuestion),
-    /// A subscriber that waited has left.
+    /// A subscriber does not wait any more.
     Cancel(Need),
 }
 
@@ -32,16 +36,22 @@ impl Questions {
         let number = self.last;
         subscriber.own().question = number;
         let exchange = subscriber.exchange;
-        let question = StreamQuestion { exchange, number };
-        self.pending.push_back(Pending::Ask(question));
+        if matches!(subscriber.own().source, Source::AwaitingPage(_)) {
+            self.pages.insert(number, exchange);
+        } else {
+            let question = StreamQuestion { exchange, number };
+            self.pending.push_back(Pending::Ask(question));
+        }
     }
 
-    /// A subscriber leaves. If it waits for an answer, its place is freed.
-    pub(super) fn on_left(&mut self, subscriber: &Subscriber, group: &Group) {
-        let source = subscriber.own.as_ref().map(|own| &own.source);
-        let at = match source {
-            Some(Source::AwaitingEpochCheck | Source::AwaitingCatchUp) => WaitsAt::Home,
-            Some(Source::AwaitingPage(changes)) => WaitsAt::Slice {
+    /// A subscriber waits for no answer any more. If it waits for one, its place is freed.
+    pub(super) fn cancel(&mut self, subscriber: &Subscriber, group: &Group) {
+        let Some(own) = &subscriber.own else { return };
+        let at = match &own.source {
+            Source::AwaitingEpochCheck | Source::AwaitingCatchUp => WaitsAt::Home,
+            // It waits for memory, and has asked no slice yet.
+            Source::AwaitingPage(_) if self.pages.remove(&own.question).is_some() => return,
+            Source::AwaitingPage(changes) => WaitsAt::Slice {
                 after: changes.after,
                 key: group.key.as_ref().map(|(hash, _)| *hash),
             },
@@ -57,6 +67,18 @@ impl Questions {
         self.pending.pop_front()
     }
 
+    /// Takes the question of the subscriber that has waited longest for memory for its page.
+    pub(super) fn next_page(&mut self) -> Option<StreamQuestion> {
+        let (number, exchange) = self.pages.pop_first()?;
+        Some(StreamQuestion { exchange, number })
+    }
+
+    /// How many subscribers wait for memory for their next page.
+    pub(super) fn pages_waiting(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Whether nothing is to be asked or cancelled outside, apart from pages.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }

@@ -65,6 +65,10 @@ pub(super) struct Own {
     pub(super) source: Source,
     /// The number of the last question. Answers to older ones are ignored.
     pub(super) question: u32,
+    /// Memory that is counted for the subscriber's page of *changes*.
+    pub(super) page_bytes: usize,
+    /// The last walk over changes of epochs in which it was checked.
+    pub(super) checked_in: u32,
 }
 
 impl Own {

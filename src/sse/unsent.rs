@@ -35,6 +35,16 @@ impl Unsent {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Memory that the bytes take, sent ones included.
+    pub(super) const fn bytes_held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Frees memory that no byte takes.
+    pub(super) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
     /// Where more lines are written.
     pub(super) const fn out(&mut self) -> &mut Vec<u8> {
         &mut self.bytes

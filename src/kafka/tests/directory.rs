@@ -303,50 +303,6 @@ fn a_fed_client_asks_nobody_for_metadata_and_says_when_its_view_is_stale() {
 }
 
 #[test]
-fn ends_are_asked_of_the_leaders_and_asked_again_until_they_are_known() {
-    let (mut world, handle) = known(&[(1, 0), (2, 0)]);
-    world.offsets = (0, 9, 0);
-    world
-        .client
-        .ends(handle, Isolation::Committed, 5, world.now);
-    world.settle();
-    let events = world.take();
-    assert!(
-        events
-            .iter()
-            .any(|e| matches!(e, Event::Ends { ticket: 5, ends }
-        if ends[..] == [Offset(9), Offset(9)]))
-    );
-    // OFFSET_NOT_AVAILABLE (KIP-207): a new leader does not know the end yet.
-    world.offsets = (0, 9, 78);
-    world
-        .client
-        .ends(handle, Isolation::HighWatermark, 6, world.now);
-    world.pass(Duration::from_millis(300));
-    assert!(world.take().is_empty());
-    world.offsets = (0, 10, 0);
-    world.pass(Duration::from_millis(300));
-    assert!(
-        world
-            .take()
-            .iter()
-            .any(|e| matches!(e, Event::Ends { ticket: 6, .. }))
-    );
-    world.offsets = (0, 9, 78);
-    world
-        .client
-        .ends(handle, Isolation::Committed, 7, world.now);
-    world.pass(Duration::from_millis(1_100));
-    assert!(world.take().iter().any(|e| matches!(
-        e,
-        Event::EndsFailed {
-            ticket: 7,
-            error: KafkaError::Broker(Code(78))
-        }
-    )));
-}
-
-#[test]
 fn what_was_asked_and_what_broke_is_told_as_facts() {
     let (mut world, _) = known(&[(1, 0)]);
     let metric_events: Vec<_> = std::iter::from_fn(|| world.client.next_metric_event()).collect();

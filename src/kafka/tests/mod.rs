@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod directory;
+mod ends;
 mod epochs;
 mod peer;
 mod racks;

@@ -92,6 +92,13 @@ pub(super) struct World {
     pub(super) old: bool,
     /// What ListOffsets answers: log start, end, error code.
     pub(super) offsets: (i64, i64, i16),
+    /// The offset that ListOffsets answers for a time: -1 if no record is that new.
+    pub(super) offset_of_time: i64,
+    /// Every ListOffsets so far: the broker, and the partitions with epoch and timestamp.
+    pub(super) offsets_asked: Vec<(i32, Vec<(i32, i32, i64)>)>,
+    /// Whether ListOffsets waits in `held_offsets` for the test to answer it.
+    pub(super) holds_offsets: bool,
+    pub(super) held_offsets: VecDeque<Asked>,
     pub(super) producer_ids: i64,
     /// The brokers that connections were made to, in order.
     pub(super) opened: Vec<i32>,
@@ -166,6 +173,10 @@ impl World {
             newest: (16, 13),
             old: false,
             offsets: (0, 0, 0),
+            offset_of_time: -1,
+            offsets_asked: Vec::new(),
+            holds_offsets: false,
+            held_offsets: VecDeque::new(),
             producer_ids: 500,
             opened: Vec::new(),
             closed: Vec::new(),
@@ -280,7 +291,7 @@ impl World {
             _ if !known => self.cut(asked.link),
             ApiKey::Metadata => self.metadata(&asked),
             ApiKey::DescribeConfigs => self.configs(&asked),
-            ApiKey::ListOffsets => self.list_offsets(&asked),
+            ApiKey::ListOffsets => self.on_list_offsets(asked),
             ApiKey::InitProducerId => {
                 let request: InitProducerIdRequest = asked.decode();
                 assert_eq!(request.transactional_id, None);
@@ -457,15 +468,33 @@ impl World {
         self.answer::<DescribeConfigsRequest>(asked, &response);
     }
 
-    fn list_offsets(&mut self, asked: &Asked) {
+    fn on_list_offsets(&mut self, asked: Asked) {
         let request: ListOffsetsRequest = asked.decode();
-        let (start, end, code) = self.offsets;
+        let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+        let partitions =
+            partitions.map(|p| (p.partition_index, p.current_leader_epoch, p.timestamp));
+        self.offsets_asked.push((asked.node, partitions.collect()));
+        if self.holds_offsets {
+            self.held_offsets.push_back(asked);
+        } else {
+            self.list_offsets(&asked);
+        }
+    }
+
+    /// Answers a ListOffsets by `offsets` and `offset_of_time`.
+    pub(super) fn list_offsets(&mut self, asked: &Asked) {
+        let request: ListOffsetsRequest = asked.decode();
+        let ((start, end, code), of_time) = (self.offsets, self.offset_of_time);
         let topic = |topic: &list_offsets_request::ListOffsetsTopic| {
             let partition = |p: &list_offsets_request::ListOffsetsPartition| {
                 ListOffsetsPartitionResponse::default()
                     .with_partition_index(p.partition_index)
                     .with_error_code(code)
-                    .with_offset(if p.timestamp == -2 { start } else { end })
+                    .with_offset(match p.timestamp {
+                        -2 => start,
+                        -1 => end,
+                        _ => of_time,
+                    })
             };
             ListOffsetsTopicResponse::default()
                 .with_name(topic.name.clone())

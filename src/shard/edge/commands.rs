@@ -7,7 +7,7 @@ use crate::command::{
     CommandLocation, CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key,
     fingerprint,
 };
-use crate::config::{CommandRoute, Condition, Idempotency};
+use crate::config::{CommandRoute, Condition, Dedupe, Idempotency};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
 use crate::model::{
@@ -39,6 +39,7 @@ pub(super) struct MadeCommand {
     hash: IdempotencyHash,
     /// Whether no other client can guess the command's location.
     is_unguessable: bool,
+    dedupe: Dedupe,
 }
 
 impl MadeCommand {
@@ -71,6 +72,7 @@ impl MadeCommand {
             value: self.value,
             deadline,
             accept_at,
+            dedupe: self.dedupe,
         }
     }
 }
@@ -157,6 +159,13 @@ impl CommandMaker {
             identity,
             hash,
             is_unguessable,
+            dedupe: match (&idempotency, &route.replies, route.dedupe) {
+                // The hash of a command without a key is random: no other command has it.
+                (None, _, _) => Dedupe::Local,
+                // There are no replies that could show that the command was sent before.
+                (Some(_), None, Dedupe::Replies) => Dedupe::Local,
+                (Some(_), _, dedupe) => dedupe,
+            },
         })
     }
 }

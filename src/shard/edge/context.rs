@@ -4,7 +4,7 @@ use crate::metrics::ShardMetrics;
 use crate::model::Now;
 use crate::shard::io::SocketId;
 use crate::shard::outbox::Outbox;
-use crate::shard::projection::Projections;
+use crate::shard::projections::Projections;
 
 /// The turn's time and sockets, and the rest of the shard.
 pub(in crate::shard) struct EdgeContext<'a, I> {

@@ -17,7 +17,8 @@ use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, evalua
 use crate::shard::io::SocketId;
 use crate::shard::message::{HomeMessage, PollRequest, ProjectionMessage};
 use crate::shard::outbox::Outbox;
-use crate::shard::projection::{Projection, Projections};
+use crate::shard::projection::Projection;
+use crate::shard::projections::Projections;
 use crate::shard::snapshot::{QueryPlan, StreamPlan};
 
 use super::collection::{Collection, Extent};

@@ -5,7 +5,7 @@ use crate::metrics::{CloseReason, ShardMetrics};
 use crate::model::{Now, ShardId};
 use crate::shard::io::{Io, Read, Remote};
 use crate::shard::outbox::Outbox;
-use crate::shard::projection::Projections;
+use crate::shard::projections::Projections;
 use crate::shard::random::SecureRandom;
 
 use super::commands::CommandMaker;

@@ -206,7 +206,7 @@ impl World {
     ) -> Vec<(ShardId, Message)> {
         let mut inputs = Inputs {
             sockets,
-            messages,
+            messages: messages.into(),
             last_turn: None,
         };
         let mut outputs: Outputs<Message, ControlMessage> = Outputs::default();

@@ -1,16 +1,22 @@
 //! What a home does with commands and with what becomes of their records: the decision, the record,
 //! the answer. The tables are in `commands.rs`.
 
-use crate::command::{Admitted, Expired, NewWaiter, PartitionBy};
+use crate::command::{Admitted, Expired, Limit, NewWaiter, PartitionBy};
+use crate::config::Dedupe;
 use crate::kafka::{
-    Doing, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView, partition_of,
+    Doing, KafkaError, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView,
+    partition_of,
 };
-use crate::model::{Bug, CommandKey, ExchangeId, Now, Partition, TopicId, is_planted};
+use crate::model::{
+    Bug, CommandKey, ExchangeId, Instant, Now, Offset, Partition, TopicId, is_planted,
+};
 use crate::route::{Failure, Refused};
 
+use super::barrier::Round;
+use super::barriers::{Barriers, UndecidedCommand, WaitingCommand};
 use super::clusters::Clusters;
 use super::commands::{Commands, failure_of, refused};
-use super::health::Written;
+use super::health::{Line, Written};
 use super::lookups::Wanted;
 use super::tickets::{CommandTopics, Destination, Ticket, Tickets};
 use super::topics::Topics;
@@ -22,6 +28,7 @@ use crate::shard::snapshot::Snapshot;
 #[derive(Debug)]
 pub(super) struct HomeCommands {
     tickets: Tickets,
+    barriers: Barriers,
     /// The process is stopping: no further command is opened.
     draining: bool,
     /// Reused buffer for the exchanges past their deadline.
@@ -55,6 +62,7 @@ impl HomeCommands {
     pub(super) fn new(random: ahash::RandomState) -> Self {
         Self {
             tickets: Tickets::new(random),
+            barriers: Barriers::new(),
             draining: false,
             expired: Vec::new(),
         }
@@ -62,20 +70,140 @@ impl HomeCommands {
 
     // What clients want.
 
-    /// Decides a command, and produces it if it is new.
-    pub(super) fn on_command(&mut self, request: CommandRequest, cx: &mut CommandContext<'_>) {
-        let waiter = request.exchange;
-        if let Some(answer) = self.decide(request, cx) {
-            cx.out.to_edge(waiter, EdgeMessage::Answer(answer));
+    /// Decides a command, and produces it if it is new. A command that may be new is decided once
+    /// the home has read all replies that were readable when it arrived.
+    pub(super) fn on_command(&mut self, request: Box<CommandRequest>, cx: &mut CommandContext<'_>) {
+        let exchange = request.exchange;
+        // A command is sent to the home that its topics share. From any other it gets 503.
+        let answer = match cx.topics.of_command(request.topic, request.replies) {
+            None => Some(refused(Failure::NotReady)),
+            Some(at) if self.needs_barrier(&request, at, cx) => self.wait(request, at, cx),
+            Some(at) => self.decide(*request, at, cx),
+        };
+        if let Some(answer) = answer {
+            cx.out.to_edge(exchange, EdgeMessage::Answer(answer));
+        }
+    }
+
+    /// Whether a command is decided only after a barrier. A stored reply of the same request
+    /// answers it at once, and the same request in flight is joined at once: nothing is produced,
+    /// so no reply that was not read yet could change that. A refusal needs no barrier either.
+    fn needs_barrier(
+        &self,
+        request: &CommandRequest,
+        at: CommandTopics,
+        cx: &CommandContext<'_>,
+    ) -> bool {
+        // Neither replies nor, unless they are read, records show what was appended of a one-way
+        // route.
+        let is_read = !at.is_one_way() || cx.topics[at.to].is_read();
+        let may_open = request.dedupe != Dedupe::Local && is_read && !self.draining;
+        may_open && is_usable(at, cx) && !is_known(request, at, cx)
+    }
+
+    /// Lets a command wait for its barrier. Returns the answer if there is no room for it.
+    fn wait(
+        &mut self,
+        request: Box<CommandRequest>,
+        at: CommandTopics,
+        cx: &mut CommandContext<'_>,
+    ) -> Option<Answer> {
+        // A waiting command counts as one in flight.
+        let open = cx.commands(at.table).map_or(0, |it| it.open());
+        let limit = cx.snapshot.config.settings.commands.open_max;
+        if open + self.barriers.len() >= limit {
+            return Some(Answer::Refused(Limit::Commands.into()));
+        }
+        let waits = self.barriers.wait(request, at, (cx.topics, cx.now.mono));
+        waits.err().map(|_| refused(Failure::Overloaded))
+    }
+
+    /// Asks the leaders for the ends that commands wait for.
+    pub(super) fn begin_rounds(&mut self, cx: &mut CommandContext<'_>) {
+        self.barriers.begin_rounds(cx.topics, cx.clusters, cx.now);
+    }
+
+    /// Whether leaders can be asked for ends that commands wait for.
+    pub(super) fn has_work(&self) -> bool {
+        self.barriers.has_work()
+    }
+
+    /// The leaders of a topic have reported its ends, or can't.
+    pub(super) fn on_ends(
+        &mut self,
+        place: usize,
+        round: Round,
+        ends: Result<Vec<Offset>, KafkaError>,
+        cx: &mut CommandContext<'_>,
+    ) {
+        let topic = &cx.topics[place];
+        match ends {
+            Ok(ends) => {
+                if self.barriers.on_ends(place, round, ends, cx.now.mono) {
+                    let line = "its leaders report its end again: commands are taken";
+                    topic.log_line(Some(Line::Info(line.into())), cx.snapshot, cx.out);
+                }
+                self.on_progress(place, cx);
+            }
+            Err(error) => {
+                let failed = self.barriers.on_failed(place, round, &error, cx.now.mono);
+                let Some(known) = failed else { return };
+                if !known {
+                    let line = format!(
+                        "its leaders don't report its end, so commands with an idempotency key are \
+                         refused: {error}"
+                    );
+                    topic.log_line(Some(Line::Warn(line)), cx.snapshot, cx.out);
+                }
+                while let Some(undecided) = self.barriers.next_failed(place, round, &error) {
+                    self.on_undecided(undecided, cx);
+                }
+            }
+        }
+    }
+
+    /// The home has read more of a topic, or has begun to read another incarnation of it.
+    pub(super) fn on_progress(&mut self, place: usize, cx: &mut CommandContext<'_>) {
+        let incarnation = cx.topics[place].incarnation();
+        if self.barriers.on_incarnation(place, incarnation) {
+            while let Some(undecided) = self.barriers.next_restarted(place) {
+                self.on_undecided(undecided, cx);
+            }
+        }
+        while let Some(command) = self.barriers.next_passed(place, cx.topics, cx.now.mono) {
+            let exchange = command.request.exchange;
+            let answer = self.decide(*command.request, command.topics, cx);
+            if let Some(answer) = answer {
+                cx.out.to_edge(exchange, EdgeMessage::Answer(answer));
+            }
+        }
+    }
+
+    /// Answers a command that can't be decided. Nothing was produced. A reply of its own request
+    /// may have been read meanwhile, and is an answer all the same.
+    fn on_undecided(&mut self, undecided: UndecidedCommand, cx: &mut CommandContext<'_>) {
+        let refusal = undecided.refusal();
+        let WaitingCommand {
+            request, topics, ..
+        } = undecided.command;
+        let exchange = request.exchange;
+        let answer = if is_usable(topics, cx) && is_known(&request, topics, cx) {
+            self.decide(*request, topics, cx)
+        } else {
+            Some(Answer::Refused(refusal))
+        };
+        if let Some(answer) = answer {
+            cx.out.to_edge(exchange, EdgeMessage::Answer(answer));
         }
     }
 
     /// The answer, if it is known at once. Otherwise the exchange waits.
-    fn decide(&mut self, request: CommandRequest, cx: &mut CommandContext<'_>) -> Option<Answer> {
-        // A command is sent to the home that its topics share. From any other it gets 503.
-        let Some(at) = cx.topics.of_command(request.topic, request.replies) else {
-            return Some(refused(Failure::NotReady));
-        };
+    fn decide(
+        &mut self,
+        request: CommandRequest,
+        at: CommandTopics,
+        cx: &mut CommandContext<'_>,
+    ) -> Option<Answer> {
         if !at.is_one_way() && !cx.topics[at.table].is_live() {
             let why = cx.topics[at.table].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
@@ -222,6 +350,9 @@ impl HomeCommands {
         exchange: ExchangeId,
         cx: &mut CommandContext<'_>,
     ) {
+        if self.barriers.cancel(exchange) {
+            return; // Nothing was produced.
+        }
         let Some(place) = cx.topics.place(replies) else {
             return;
         };
@@ -279,6 +410,23 @@ impl HomeCommands {
     }
 
     // Time.
+
+    /// Answers commands whose barrier was not passed in time.
+    pub(super) fn on_barrier_timeout(&mut self, cx: &mut CommandContext<'_>) {
+        while let Some(undecided) = self.barriers.next_expired(cx.now.mono) {
+            self.on_undecided(undecided, cx);
+        }
+    }
+
+    /// When [`Self::on_barrier_timeout`] next has work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.barriers.next_deadline()
+    }
+
+    /// What barriers have done so far.
+    pub(super) const fn barriers(&self) -> &Barriers {
+        &self.barriers
+    }
 
     /// Handles the deadlines of commands of one replies topic. Returns true if more is due at once.
     #[must_use]
@@ -340,6 +488,9 @@ impl HomeCommands {
     /// time is up.
     pub(super) fn drain(&mut self, cx: &mut CommandContext<'_>) {
         self.draining = true;
+        while let Some(undecided) = self.barriers.next_drained() {
+            self.on_undecided(undecided, cx);
+        }
         // A poll continues at another instance as well as here.
         for at in 0..cx.topics.len() {
             if let Some(commands) = cx.topics[at].commands_mut() {
@@ -355,6 +506,18 @@ impl HomeCommands {
             }
         }
     }
+}
+
+/// Whether commands to these topics can be decided: replies are loaded, and the topic that they are
+/// written to is there.
+fn is_usable(at: CommandTopics, cx: &CommandContext<'_>) -> bool {
+    cx.topics[at.table].is_live() && cx.topics[at.to].view().is_some()
+}
+
+/// Whether a reply of this very request is stored, or the request is in flight here.
+fn is_known(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_>) -> bool {
+    let commands = cx.topics[at.table].commands();
+    commands.is_some_and(|it| it.table.is_known(request.key, request.fingerprint))
 }
 
 /// Whether brokers accept the record of a new command and show its reply.

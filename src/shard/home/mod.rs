@@ -2,6 +2,8 @@
 //! order, decides their routes' commands, and reports their readiness. Everything about one topic
 //! happens here and nowhere else, so nothing needs a lock or a second opinion.
 
+mod barrier;
+mod barriers;
 mod broker_counts;
 mod broker_sockets;
 mod cluster;
@@ -30,16 +32,17 @@ mod topics;
 
 use std::sync::Arc;
 
-use crate::kafka::{Event, MetricEvent, TopicHandle};
-use crate::model::{Instant, Now, ShardId};
+use crate::kafka::{Event, KafkaError, MetricEvent, TopicHandle};
+use crate::model::{Instant, Now, Offset, ShardId};
 
 use super::message::{ClusterMessage, ControlMessage, HomeMessage};
 use super::outbox::Outbox;
 use super::random::SecureRandom;
 use super::setup::ClusterSecurity;
 use super::snapshot::{ClusterId, Snapshot};
-use crate::metrics::{BrokerStatus, Check, ShardMetrics, TopicStatus};
+use crate::metrics::{BrokerStatus, Check, CheckState, ShardMetrics, TopicStatus};
 
+use barrier::Round;
 pub(super) use broker_sockets::BrokerSockets;
 pub(super) use cluster::Cluster;
 use clusters::Clusters;
@@ -112,6 +115,8 @@ impl Home {
 
     /// Handles deadlines, and all events of the clusters' clients.
     pub(super) fn turn(&mut self, now: Now, out: &mut Outbox) {
+        let (commands, mut cx) = self.commands(now, out);
+        commands.begin_rounds(&mut cx);
         for index in self.clusters.ids() {
             self.clusters[index].client.on_time(now);
             self.handle_events(index, now, out);
@@ -141,6 +146,8 @@ impl Home {
 
     /// Visits the topics that are due.
     fn on_time(&mut self, now: Now, out: &mut Outbox) {
+        let (commands, mut cx) = self.commands(now, out);
+        commands.on_barrier_timeout(&mut cx);
         for _ in 0..self.topics.expire(now.mono) {
             let Some(at) = self.topics.next_due() else {
                 break;
@@ -163,6 +170,7 @@ impl Home {
             let (topics, mut cx) = self.cx(self.topics[at].cluster(), now, out);
             topics[at].order_next(&mut cx);
             topics.on_ordered();
+            self.on_progress(at, now, out);
             return true;
         }
         let unpacked = self.clusters.unpack(now);
@@ -175,6 +183,7 @@ impl Home {
     /// Whether `turn` has work at once.
     pub(super) fn has_work(&self) -> bool {
         self.topics.has_due()
+            || self.commands.has_work()
             || self.clusters.iter().any(|it| it.client.has_work())
             || self.topics.next_ordering().is_some()
     }
@@ -197,6 +206,7 @@ impl Home {
         let clients = self.clusters.iter();
         topics
             .chain(clients.filter_map(|it| it.client.next_deadline()))
+            .chain(self.commands.next_deadline())
             .min()
     }
 
@@ -216,9 +226,12 @@ impl Home {
             }
             Event::Topic(handle, view) => {
                 let cluster_id = cluster.id.clone();
-                self.with_topic(index, handle, now, out, |topic, cx| {
+                let at = self.with_topic(index, handle, now, out, |topic, cx| {
                     topic.on_view(view, &cluster_id, cx);
                 });
+                if let Some(at) = at {
+                    self.on_progress(at, now, out);
+                }
             }
             Event::Missing(handle, reason) => {
                 self.with_topic(index, handle, now, out, |topic, cx| {
@@ -245,7 +258,16 @@ impl Home {
                 let line = cluster.health.on_broker_down(broker, &error);
                 log(line, out);
             }
-            Event::Ends { .. } | Event::EndsFailed { .. } => {} // No part of a home asks for ends.
+            Event::Ends {
+                topic,
+                ticket,
+                ends,
+            } => self.on_ends((index, topic), Round(ticket), Ok(ends), now, out),
+            Event::EndsFailed {
+                topic,
+                ticket,
+                error,
+            } => self.on_ends((index, topic), Round(ticket), Err(error), now, out),
             Event::Started { read, .. }
             | Event::Batch { read, .. }
             | Event::Unchanged { read }
@@ -258,9 +280,31 @@ impl Home {
                 });
                 if let Some(at) = at {
                     self.topics.on_records(at);
+                    self.on_progress(at, now, out);
                 }
             }
         }
+    }
+
+    /// The leaders of a topic have reported its ends, or can't.
+    fn on_ends(
+        &mut self,
+        (cluster, topic): (ClusterId, TopicHandle),
+        round: Round,
+        ends: Result<Vec<Offset>, KafkaError>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        if let Some(at) = self.clusters[cluster].at_home(topic) {
+            let (commands, mut cx) = self.commands(now, out);
+            commands.on_ends(at, round, ends, &mut cx);
+        }
+    }
+
+    /// The home has read more of a topic.
+    fn on_progress(&mut self, at: usize, now: Now, out: &mut Outbox) {
+        let (commands, mut cx) = self.commands(now, out);
+        commands.on_progress(at, &mut cx);
     }
 
     /// Lets the topic with this handle work, if it is at home here. Returns its place.
@@ -331,7 +375,7 @@ impl Home {
             HomeMessage::Cluster(index, message) => self.on_cluster_message(index, message, now),
             HomeMessage::Command(request) => {
                 let (commands, mut cx) = self.commands(now, out);
-                commands.on_command(*request, &mut cx);
+                commands.on_command(request, &mut cx);
             }
             HomeMessage::Poll(request) => {
                 let (commands, mut cx) = self.commands(now, out);
@@ -390,6 +434,19 @@ impl Home {
         let reports = self.topics.iter().map(|topic| self.report(topic));
         let writes = reports.filter_map(move |report| report.check_writes(now));
         let routes = self.snapshot.commands.iter().enumerate();
+        let barriers = self.commands.barriers().failing(now.mono);
+        let barriers = barriers.map(|(place, error)| {
+            let plan = self.snapshot.topic(self.topics[place].index());
+            let detail = format!(
+                "commands with an idempotency key got 503 in the last seconds, since the leaders \
+                 did not report the end of their log: {error}"
+            );
+            Check::new(
+                self.snapshot.barrier_name(plan),
+                CheckState::Degraded,
+                detail,
+            )
+        });
         let keyless = routes.filter_map(move |(n, plan)| {
             let name = self.snapshot.keyless_name(n)?;
             let writes = self.topics[self.topics.place(plan.commands)?].writes();
@@ -399,6 +456,7 @@ impl Home {
         clusters
             .chain(topics.flatten())
             .chain(writes)
+            .chain(barriers)
             .chain(keyless)
     }
 
@@ -427,6 +485,7 @@ impl Home {
         metrics.general.kafka_connections_open.set(open.sum());
         metrics.kafka.clone_from(&self.counted.kafka);
         metrics.brokers.clone_from(&self.counted.brokers);
+        self.commands.barriers().count(&mut metrics.general);
         metrics
             .general
             .commands_open

@@ -1,10 +1,12 @@
 //! A home that is fed views and reads, without a broker behind it.
 
+mod barriers;
+
 use bytes::Bytes;
 
 use super::*;
 use crate::command::{CommandRecord, PartitionBy};
-use crate::config::{ConfigFile, Sources, load};
+use crate::config::{ConfigFile, Dedupe, Sources, load};
 use crate::kafka::{
     Address, BrokerId, BrokerView, ClusterView, Entropy, Lane, Leader, ReadId, ReadKey,
     TopicConfig, TopicEntry, TopicState, TopicView,
@@ -229,6 +231,10 @@ impl World {
 
     /// A client sends our command, and waits for so long.
     fn sends(&mut self, request: u32, key: CommandKey, patience: Duration) {
+        self.sends_as(request, key, Dedupe::Local, patience);
+    }
+
+    fn sends_as(&mut self, request: u32, key: CommandKey, dedupe: Dedupe, patience: Duration) {
         let request = CommandRequest {
             exchange: exchange(request),
             topic: self.topic(COMMANDS).index(),
@@ -243,6 +249,7 @@ impl World {
             value: Some(Bytes::from_static(b"{}")),
             deadline: self.now.mono.after(patience),
             accept_at: None,
+            dedupe,
         };
         let message = HomeMessage::Command(Box::new(request));
         self.home

@@ -121,6 +121,11 @@ impl Topic {
         self.log.as_ref()
     }
 
+    /// Whether the home reads the topic.
+    pub(super) const fn is_read(&self) -> bool {
+        self.is_read
+    }
+
     /// Whether the topic's routes can be served.
     pub(super) fn is_live(&self) -> bool {
         if self.is_read {
@@ -163,6 +168,12 @@ impl Topic {
     /// Whether records of the topic can't be read until an operator acts.
     pub(super) fn is_unreadable(&self) -> bool {
         self.health.is_missing() || self.health.read_denied().is_some()
+    }
+
+    /// The offset of a partition up to which all records are applied.
+    pub(super) fn next_offset(&self, partition: Partition) -> Offset {
+        let log = self.log.as_ref();
+        log.map_or(Offset(0), |log| log.order().next(partition))
     }
 
     /// The answer to requests of the topic's routes while they can't be served.

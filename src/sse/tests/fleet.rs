@@ -196,7 +196,7 @@ impl World {
             catch_ups,
             ..
         } = &mut self.nodes[node];
-        while let Some(need) = peer.feed.next_need() {
+        while let Some(need) = peer.any_need() {
             match need {
                 Need::Cancel { exchange, .. } => needs.retain(|it| asker(it) != Some(exchange)),
                 need => needs.push_back(need),

@@ -1,6 +1,7 @@
 //! The room against its promises. `parser.rs` reads event streams by the WHATWG rules and shares no
 //! code with the encoder.
 
+mod bounds;
 mod branches;
 mod delivery;
 mod fleet;

@@ -22,6 +22,8 @@ use crate::sse::{
 pub(super) const TAG: LogTag = LogTag(*b"tag!");
 pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(Some(3));
 pub(super) const SECRET: HashSecret = HashSecret::new([7; 16]);
+/// Memory that is reserved for a page.
+pub(super) const PAGE_BYTES: usize = 1000;
 const START_SECONDS: i64 = 1_700_000_000;
 
 /// A record: key, value, `etag` header.
@@ -219,10 +221,16 @@ impl Peer {
         self.vouch();
     }
 
+    /// What a subscriber needs, or no longer needs. There is always memory for a page.
+    pub(super) fn any_need(&mut self) -> Option<Need> {
+        let need = self.feed.next_need();
+        need.or_else(|| self.feed.next_page(PAGE_BYTES))
+    }
+
     /// What a subscriber that is still there needs.
     pub(super) fn next_need(&mut self) -> Option<Need> {
         loop {
-            match self.feed.next_need() {
+            match self.any_need() {
                 Some(Need::Cancel { .. }) => {}
                 need => return need,
             }

@@ -706,7 +706,7 @@ fn epochs_travel_in_ids() {
 fn a_subscriber_that_leaves_while_it_waits_cancels_its_question() {
     let cancelled = |peer: &mut Peer| {
         peer.feed.unsubscribe(exchange(1));
-        match peer.feed.next_need() {
+        match peer.any_need() {
             Some(Need::Cancel { exchange, at }) => Some((exchange.slot, at)),
             _ => None,
         }

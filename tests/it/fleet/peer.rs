@@ -216,7 +216,7 @@ impl Peer {
                 totals: totals.clone(),
             };
             let mut inputs = Inputs::default();
-            inputs.messages.push((
+            inputs.messages.push_back((
                 ShardId::CONTROL,
                 Message::Shard(ShardMessage::Load(snapshot.clone())),
             ));
@@ -250,7 +250,7 @@ impl Peer {
         for driven in &mut self.shards {
             let message = Message::Shard(ShardMessage::Load(snapshot.clone()));
             let messages = &mut driven.inputs.messages;
-            messages.push((ShardId::CONTROL, message));
+            messages.push_back((ShardId::CONTROL, message));
         }
     }
 
@@ -266,7 +266,7 @@ impl Peer {
             driven
                 .inputs
                 .messages
-                .push((ShardId::CONTROL, Message::Shard(ShardMessage::Ask(1))));
+                .push_back((ShardId::CONTROL, Message::Shard(ShardMessage::Ask(1))));
         }
     }
 

@@ -220,7 +220,10 @@ fn the_reader_of_imports_reads_them() {
     let graph = graph();
     let feed = module_of("src/sse/feed.rs");
     let imports: Vec<_> = graph[&feed].iter().map(|it| it.join("/")).collect();
-    assert!(imports.contains(&"sse/source".to_owned()), "{imports:?}");
+    assert!(
+        imports.contains(&"sse/subscriber".to_owned()),
+        "{imports:?}"
+    );
     let home = &graph[&module_of("src/shard/topic_feed.rs")];
     assert!(
         home.contains(&module_of("src/shard/message.rs")),

@@ -1,0 +1,284 @@
+//! Commands that wait until their home has read what was readable when they arrived.
+
+use super::*;
+use crate::kafka::{Code, KafkaError};
+use crate::metrics::BarrierFailure;
+
+const KEY: CommandKey = CommandKey([1; 16]);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A world whose replies are loaded.
+fn loaded() -> World {
+    let mut world = World::new();
+    world.reads(REPLIES, 0, &[]);
+    world
+}
+
+impl World {
+    fn waits(&mut self, request: u32, key: CommandKey) {
+        self.sends_as(request, key, Dedupe::Replies, PATIENCE);
+    }
+
+    fn ends(&mut self, round: u64, end: u64) {
+        let topic = self.topic(REPLIES).handle();
+        self.happens(Event::Ends {
+            topic,
+            ticket: round,
+            ends: vec![Offset(end)],
+        });
+    }
+
+    /// A reply to the command is read, as record number `offset` of the replies.
+    fn replied(&mut self, offset: u64, key: CommandKey) {
+        let read = self.key(REPLIES);
+        let fingerprint = Fingerprint([0; 16]);
+        let id = CorrelationId { key, fingerprint }.to_string();
+        let reply = Draft {
+            timestamp: self.now.wall.0,
+            ..Draft::new(offset, "k", Some("done")).header("correlation-id", id)
+        };
+        let end = Offset(offset + 1);
+        self.happens(Event::Batch {
+            read,
+            batch: batch(0, &[reply], &HashSecret::new([0; 16])),
+            next: Next::at(end),
+            log_start: Offset(0),
+            high_watermark: end,
+            stable_end: end,
+        });
+        while self.home.ingest(self.now, &mut self.out) {}
+    }
+
+    fn waiting(&self) -> usize {
+        self.home.commands.barriers().len()
+    }
+
+    fn general(&self) -> crate::metrics::General {
+        let mut general = crate::metrics::General::default();
+        self.home.commands.barriers().count(&mut general);
+        general
+    }
+
+    /// The kinds of problem that were answered, by request.
+    fn problems(&mut self) -> Vec<(u32, &'static str)> {
+        let path = |(request, answer): (u32, Result<_, Refused>)| {
+            (
+                request,
+                answer.map_or_else(|why| why.kind.path, |_| "reply"),
+            )
+        };
+        let mut all: Vec<_> = self.answers().into_iter().map(path).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+/// A reply that was readable when the retry arrived, and is read after it: nothing is produced.
+#[test]
+fn a_retry_gets_the_reply_that_was_readable_when_it_arrived() {
+    let mut world = loaded();
+    world.waits(1, KEY);
+    world.catch_up(Duration::ZERO);
+    assert_eq!((world.waiting(), world.home.open_commands()), (1, 0));
+    world.ends(1, 1);
+    assert_eq!(world.waiting(), 1, "the home has read less");
+    world.replied(0, KEY);
+    assert_eq!(world.problems(), [(1, "reply")]);
+    assert_eq!((world.waiting(), world.home.open_commands()), (0, 0));
+}
+
+#[test]
+fn a_new_command_is_produced_after_its_round_and_not_before() {
+    let mut world = loaded();
+    world.waits(1, KEY);
+    assert!(world.home.has_work(), "the round begins in this turn");
+    world.catch_up(Duration::ZERO);
+    world.waits(2, CommandKey([2; 16]));
+    world.waits(3, CommandKey([2; 16]));
+    assert_eq!(world.home.open_commands(), 0);
+    world.ends(1, 0);
+    assert_eq!((world.waiting(), world.home.open_commands()), (2, 1));
+    world.catch_up(Duration::ZERO);
+    world.ends(2, 0);
+    assert_eq!((world.waiting(), world.home.open_commands()), (0, 2));
+    assert!(world.problems().is_empty());
+    let general = world.general();
+    assert_eq!(
+        (general.barrier_commands.0, general.barrier_rounds.0),
+        (3, 2)
+    );
+    assert_eq!(general.barrier_wait.count(), 3);
+}
+
+/// Nothing that these requests cause is produced, so what was not read yet can't matter.
+#[test]
+fn a_stored_reply_and_a_request_in_flight_need_no_round() {
+    let mut world = loaded();
+    world.replied(0, KEY);
+    world.waits(1, KEY);
+    assert_eq!(world.problems(), [(1, "reply")]);
+    let other = CommandKey([2; 16]);
+    world.sends(2, other, PATIENCE);
+    world.waits(3, other);
+    assert_eq!((world.waiting(), world.home.open_commands()), (0, 1));
+    assert!(!world.home.commands.has_work());
+    world.replied(1, other);
+    assert_eq!(world.problems(), [(2, "reply"), (3, "reply")]);
+}
+
+/// Each way in which a command can't be decided: its answer, and its cause in the metrics.
+#[test]
+fn a_command_that_can_not_be_decided_is_refused_and_nothing_is_produced() {
+    type Act = fn(&mut World);
+    let cases: [(&str, BarrierFailure, Act); 6] = [
+        (
+            "/problems/broker-unavailable",
+            BarrierFailure::Unavailable,
+            |world| {
+                let topic = world.topic(REPLIES).handle();
+                let error = KafkaError::NoLeader;
+                world.happens(Event::EndsFailed {
+                    topic,
+                    ticket: 1,
+                    error,
+                });
+            },
+        ),
+        (
+            "/problems/topic-unavailable",
+            BarrierFailure::Denied,
+            |world| {
+                let topic = world.topic(REPLIES).handle();
+                let error = KafkaError::Broker(Code(29)); // TOPIC_AUTHORIZATION_FAILED
+                world.happens(Event::EndsFailed {
+                    topic,
+                    ticket: 1,
+                    error,
+                });
+            },
+        ),
+        (
+            "/problems/broker-unavailable",
+            BarrierFailure::Unavailable,
+            |world| {
+                world.catch_up(Duration::from_secs(1)); // No broker answers.
+            },
+        ),
+        ("/problems/not-ready", BarrierFailure::Behind, |world| {
+            world.ends(1, 5);
+            world.catch_up(Duration::from_millis(999));
+            assert_eq!(world.waiting(), 1);
+            world.catch_up(Duration::from_millis(1));
+        }),
+        ("/problems/not-ready", BarrierFailure::Recreated, |world| {
+            let read = world.key(REPLIES);
+            let (wanted, end) = (Offset(1), Next::at(Offset(0)));
+            world.happens(Event::Truncated { read, wanted, end });
+        }),
+        ("/problems/draining", BarrierFailure::Draining, |world| {
+            world.home.drain(world.now, &mut world.out);
+        }),
+    ];
+    for (problem, cause, act) in cases {
+        let mut world = loaded();
+        world.waits(1, KEY);
+        world.catch_up(Duration::ZERO);
+        act(&mut world);
+        assert_eq!(world.problems(), [(1, problem)], "{cause:?}");
+        assert_eq!((world.waiting(), world.home.open_commands()), (0, 0));
+        assert_eq!(world.general().barrier_failed.get(cause).0, 1, "{cause:?}");
+        assert_eq!(world.general().barrier_failed.sum(), 1);
+    }
+}
+
+/// The client's own deadline is shorter than the barrier's.
+#[test]
+fn a_deadline_that_passes_at_the_barrier_is_a_503() {
+    let mut world = loaded();
+    world.sends_as(1, KEY, Dedupe::Replies, Duration::from_millis(200));
+    world.catch_up(Duration::from_millis(200));
+    assert_eq!(world.problems(), [(1, "/problems/broker-unavailable")]);
+    world.catch_up(Duration::ZERO);
+    world.ends(1, 0);
+    assert_eq!(world.home.open_commands(), 0);
+}
+
+#[test]
+fn a_client_that_disconnects_frees_its_place_and_nothing_is_produced() {
+    let mut world = loaded();
+    world.waits(1, KEY);
+    world.catch_up(Duration::ZERO);
+    let topic = world.topic(REPLIES).index();
+    let message = HomeMessage::CancelCommand {
+        topic,
+        key: KEY,
+        exchange: exchange(1),
+    };
+    world
+        .home
+        .on_message(ShardId(0), message, world.now, &mut world.out);
+    assert_eq!(world.waiting(), 0);
+    world.ends(1, 0);
+    assert_eq!(world.home.open_commands(), 0);
+    assert!(world.problems().is_empty());
+}
+
+/// A reply of the request itself is an answer even if the round fails.
+#[test]
+fn a_reply_that_is_read_meanwhile_answers_although_the_round_fails() {
+    let mut world = loaded();
+    world.waits(1, KEY);
+    world.waits(2, CommandKey([2; 16]));
+    world.catch_up(Duration::ZERO);
+    world.replied(0, KEY);
+    world.catch_up(Duration::from_secs(1));
+    let unavailable = "/problems/broker-unavailable";
+    assert_eq!(world.problems(), [(1, "reply"), (2, unavailable)]);
+}
+
+/// Waiting commands count as commands in flight. Bodies are bounded too.
+#[test]
+fn the_places_at_the_barrier_are_bounded() {
+    let mut world = World::showing("commands.open_max = 3\n", Some((false, 7 * DAY)));
+    world.reads(REPLIES, 0, &[]);
+    world.sends(0, CommandKey([9; 16]), PATIENCE);
+    for request in 1..4 {
+        world.waits(request, CommandKey([request as u8; 16]));
+    }
+    assert_eq!(world.problems(), [(3, "/problems/overloaded")]);
+    assert_eq!(world.waiting(), 2);
+}
+
+/// While rounds fail, `/readyz` and the log say so. The state ends with a round that succeeds, or
+/// when no command has waited for a while.
+#[test]
+fn a_failing_barrier_is_reported_until_it_ends() {
+    let mut world = loaded();
+    let named = |world: &World| {
+        let checks = world.home.checks(world.now);
+        let of_end = |check: &Check| check.name == "end of topic `our-replies`";
+        checks
+            .filter(of_end)
+            .map(|check| (check.ok, check.detail))
+            .next()
+    };
+    assert_eq!(named(&world), None);
+    let fails = |world: &mut World, request, key| {
+        world.waits(request, key);
+        world.catch_up(Duration::ZERO);
+        world.catch_up(Duration::from_secs(1));
+    };
+    fails(&mut world, 1, KEY);
+    let (ok, detail) = named(&world).expect("it is listed");
+    assert!(ok && detail.contains("did not answer in time"), "{detail}");
+    world.waits(2, KEY);
+    // Without a turn of the client, which knows that the broker is unavailable.
+    let (commands, mut cx) = world.home.commands(world.now, &mut world.out);
+    commands.begin_rounds(&mut cx);
+    world.ends(2, 0);
+    assert_eq!(named(&world), None);
+    fails(&mut world, 3, CommandKey([2; 16]));
+    assert!(named(&world).is_some());
+    world.catch_up(Duration::from_secs(30));
+    assert_eq!(named(&world), None);
+}
