@@ -25,8 +25,8 @@ pub struct CommandRoute {
     pub cluster: ClusterIndex,
     /// The topic that commands are written to.
     pub topic: TopicName,
-    /// The topic that replies are read from. `None`: the route is one-way, and a command is answered
-    /// as soon as its record is appended.
+    /// The topic that replies are read from. `None`: the route is one-way, and a command is
+    /// answered as soon as its record is appended.
     pub replies: Option<TopicName>,
     /// The record's key. `None`: the command key chooses the partition, so that duplicate records
     /// of a command share a partition.
