@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{BrokerAddress, ClusterConfig, ClusterIndex as ConfigIndex, ClusterKeys};
-use crate::config::{CommandRoute, Config, KafkaSasl, KafkaTls, QueryRoute, StreamRoute};
+use crate::config::{CommandRoute, Config, Dedupe, KafkaSasl, KafkaTls, QueryRoute, StreamRoute};
 pub use crate::model::{ClusterId, TopicId};
 use crate::model::{Id as _, IdTable, LogIdentity, RouteId, ShardId, TopicName};
 
@@ -159,6 +159,12 @@ impl Snapshot {
             layout,
             clusters,
         })
+    }
+
+    /// The topics of every command route of this snapshot or an earlier one: commands, and replies.
+    pub(super) fn linked_topics(&self) -> impl Iterator<Item = (TopicId, TopicId)> {
+        let links = self.links.iter();
+        links.filter_map(|(_, link)| Some((link.commands, link.replies?)))
     }
 
     /// The plan of a topic. A shard takes over only snapshots with the same topics, so that every
@@ -318,12 +324,16 @@ impl<'a> Planner<'a> {
         plan.takes_commands = true;
         plan.takes_keyless |= route.key.is_none();
         plan.takes_one_way |= route.replies.is_none();
+        let strict = route.dedupe == Dedupe::Strict;
+        plan.strict |= strict;
         let replies = route.replies.as_ref();
         let replies = replies
             .map(|topic| self.topic(route.cluster, topic))
             .transpose()?;
         if let Some(replies) = replies {
-            self.registry.plan(replies).holds_replies = true;
+            let plan = self.registry.plan(replies);
+            plan.holds_replies = true;
+            plan.strict |= strict;
             self.link(commands, replies);
         }
         let id = self.registry.command(route, Link { commands, replies })?;

@@ -21,6 +21,9 @@ pub struct TopicPlan {
     pub takes_one_way: bool,
     /// Whether replies are read from the topic, from its log start on.
     pub holds_replies: bool,
+    /// Whether a route with `dedupe = "strict"` names the topic. Its home indexes the commands of
+    /// such a topic that are not answered, and looks for their answers in its replies.
+    pub strict: bool,
     /// Whether the slices keep the newest record of each key.
     pub cached: bool,
     /// Whether queries read the cached records.
@@ -51,7 +54,13 @@ impl TopicPlan {
     /// Whether the home reads the topic. Otherwise commands are only produced to it.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.is_shared() || self.holds_replies
+        self.is_shared() || self.holds_replies || self.is_indexed()
+    }
+
+    /// Whether the unanswered commands of the topic are indexed.
+    #[must_use]
+    pub const fn is_indexed(&self) -> bool {
+        self.takes_commands && self.strict
     }
 
     /// The plan of a topic that no route has asked anything of yet.
@@ -64,6 +73,7 @@ impl TopicPlan {
             takes_keyless: false,
             takes_one_way: false,
             holds_replies: false,
+            strict: false,
             cached: false,
             queried: false,
             listed: false,
@@ -104,6 +114,7 @@ impl TopicPlan {
             takes_keyless,
             takes_one_way,
             holds_replies,
+            strict,
             cached,
             queried,
             listed,
@@ -123,6 +134,7 @@ impl TopicPlan {
                 "take commands without a reply",
             ),
             (*holds_replies, next.holds_replies, "hold replies"),
+            (*strict, next.strict, "serve `dedupe = \"strict\"`"),
             (*cached, next.cached, "be cached"),
             (*queried, next.queried, "answer queries"),
             (*listed, next.listed, "have a collection"),

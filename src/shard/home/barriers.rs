@@ -140,8 +140,8 @@ impl Barriers {
             return Err(request);
         }
         let awaits = self.join(topics.table, home);
-        let strict = request.dedupe == Dedupe::Strict && home[topics.to].is_read();
-        let strict = strict && !topics.is_one_way();
+        // A one-way command has the commands topic alone.
+        let strict = request.dedupe == Dedupe::Strict && !topics.is_one_way();
         let then = strict.then(|| self.join(topics.to, home));
         let deadline = request.deadline.min(now.after(BARRIER_MAX));
         let exchange = request.exchange;

@@ -1,7 +1,7 @@
 //! What a home does with commands and with what becomes of their records: the decision, the record,
 //! the answer. The tables are in `commands.rs`.
 
-use crate::command::{Admitted, Expired, Limit, NewWaiter, PartitionBy};
+use crate::command::{Admitted, Expired, Limit, NewWaiter, PartitionBy, Unanswered};
 use crate::config::Dedupe;
 use crate::kafka::{
     Doing, KafkaError, ProduceError, ProduceRecord, ProduceRefused, Produced, TopicView,
@@ -20,6 +20,7 @@ use super::health::{Line, Written};
 use super::lookups::Wanted;
 use super::tickets::{CommandTopics, Destination, Ticket, Tickets};
 use super::topics::Topics;
+use super::unanswered::UnansweredCommands;
 use crate::shard::message::{Answer, CommandRequest, EdgeMessage, PollRequest};
 use crate::shard::outbox::Outbox;
 use crate::shard::snapshot::Snapshot;
@@ -29,8 +30,11 @@ use crate::shard::snapshot::Snapshot;
 pub(super) struct HomeCommands {
     tickets: Tickets,
     barriers: Barriers,
+    unanswered: UnansweredCommands,
     /// The process is stopping: no further command is opened.
     draining: bool,
+    /// Whether unanswered commands past their time are left.
+    expiring: bool,
     /// Reused buffer for the exchanges past their deadline.
     expired: Vec<Expired<ExchangeId>>,
 }
@@ -50,6 +54,17 @@ impl CommandContext<'_> {
         self.topics[replies].commands_mut()
     }
 
+    /// A command's record is in the log. Its reply closes the command, and clients that do not wait
+    /// for the reply are answered now. A one-way command is done.
+    fn on_appended(&mut self, at: CommandTopics, key: CommandKey) {
+        let now = self.now;
+        match self.topics[at.table].commands_mut() {
+            Some(commands) if at.is_one_way() => commands.on_done(key, self.out),
+            Some(commands) => commands.on_appended(key, now, self.out),
+            None => {}
+        }
+    }
+
     /// A command's record is certainly not in the log.
     fn on_refused(&mut self, replies: usize, key: CommandKey, why: Refused) {
         if let Some(commands) = self.topics[replies].commands_mut() {
@@ -61,9 +76,11 @@ impl CommandContext<'_> {
 impl HomeCommands {
     pub(super) fn new(random: ahash::RandomState) -> Self {
         Self {
-            tickets: Tickets::new(random),
+            tickets: Tickets::new(random.clone()),
+            unanswered: UnansweredCommands::new(random),
             barriers: Barriers::new(),
             draining: false,
+            expiring: false,
             expired: Vec::new(),
         }
     }
@@ -94,11 +111,8 @@ impl HomeCommands {
         at: CommandTopics,
         cx: &CommandContext<'_>,
     ) -> bool {
-        // Neither replies nor, unless they are read, records show what was appended of a one-way
-        // route.
-        let is_read = !at.is_one_way() || cx.topics[at.to].is_read();
-        let may_open = request.dedupe != Dedupe::Local && is_read && !self.draining;
-        may_open && is_usable(at, cx) && !is_known(request, at, cx)
+        let may_open = request.dedupe != Dedupe::Local && !self.draining;
+        may_open && is_usable(request, at, cx) && !is_known(request, at, cx)
     }
 
     /// Lets a command wait for its barrier. Returns the answer if there is no room for it.
@@ -118,6 +132,11 @@ impl HomeCommands {
         waits.err().map(|_| refused(Failure::Overloaded))
     }
 
+    /// Takes over the routes of a snapshot.
+    pub(super) fn load(&mut self, snapshot: &Snapshot, topics: &Topics) {
+        self.unanswered.load(snapshot, topics);
+    }
+
     /// Asks the leaders for the ends that commands wait for.
     pub(super) fn begin_rounds(&mut self, cx: &mut CommandContext<'_>) {
         self.barriers.begin_rounds(cx.topics, cx.clusters, cx.now);
@@ -125,7 +144,7 @@ impl HomeCommands {
 
     /// Whether leaders can be asked for ends that commands wait for.
     pub(super) fn has_work(&self) -> bool {
-        self.barriers.has_work()
+        self.expiring || self.barriers.has_work()
     }
 
     /// The leaders of a topic have reported its ends, or can't.
@@ -164,6 +183,10 @@ impl HomeCommands {
 
     /// The home has read more of a topic, or has begun to read another incarnation of it.
     pub(super) fn on_progress(&mut self, place: usize, cx: &mut CommandContext<'_>) {
+        if cx.topics[place].has_unindexed() {
+            let snapshot = cx.snapshot;
+            self.unanswered.on_steps(place, cx.topics, snapshot, cx.now);
+        }
         let incarnation = cx.topics[place].incarnation();
         if self.barriers.on_incarnation(place, incarnation) {
             while let Some(undecided) = self.barriers.next_restarted(place) {
@@ -187,7 +210,7 @@ impl HomeCommands {
             request, topics, ..
         } = undecided.command;
         let exchange = request.exchange;
-        let answer = if is_usable(topics, cx) && is_known(&request, topics, cx) {
+        let answer = if is_usable(&request, topics, cx) && is_known(&request, topics, cx) {
             self.decide(*request, topics, cx)
         } else {
             Some(Answer::Refused(refusal))
@@ -208,9 +231,15 @@ impl HomeCommands {
             let why = cx.topics[at.table].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
         }
-        let Some(view) = cx.topics[at.to].view().cloned() else {
+        let readable = request.dedupe != Dedupe::Strict || cx.topics[at.to].is_live();
+        let view = cx.topics[at.to].view().filter(|_| readable);
+        let Some(view) = view.cloned() else {
             let why = cx.topics[at.to].refusal(cx.snapshot);
             return Some(Answer::Refused(why));
+        };
+        let unanswered = match request.dedupe {
+            Dedupe::Strict => self.unanswered.get(at.to, request.key, request.fingerprint),
+            Dedupe::Replies | Dedupe::Local => None,
         };
         let cluster = cx.topics[at.table].cluster();
         let Some(commands) = cx.topics[at.table].commands_mut() else {
@@ -244,6 +273,15 @@ impl HomeCommands {
             Admitted::Full(limit) => Some(Answer::Refused(limit.into())),
             Admitted::Joined => None,
             Admitted::Accepted => Some(Answer::Accepted),
+            Admitted::Opened if unanswered == Some(Unanswered::Same) => {
+                // Its reply is due: another instance appended it, or this process did before.
+                cx.on_appended(at, key);
+                None
+            }
+            Admitted::Opened if unanswered == Some(Unanswered::Other) => {
+                cx.on_refused(at.table, key, Failure::IdempotencyKeyReused.into());
+                None
+            }
             Admitted::Opened => {
                 if let Err(why) = self.begin(at, &view, request, cx) {
                     cx.on_refused(at.table, key, why);
@@ -382,17 +420,7 @@ impl HomeCommands {
         }
         let table = command.topics.table;
         match (outcome, answer) {
-            // Its reply closes it. Clients that do not wait for the reply are answered now.
-            (Produced::At(..), _) => {
-                let now = cx.now;
-                match cx.topics[table].commands_mut() {
-                    Some(commands) if command.topics.is_one_way() => {
-                        commands.on_done(command.key, cx.out);
-                    }
-                    Some(commands) => commands.on_appended(command.key, now, cx.out),
-                    None => {}
-                }
-            }
+            (Produced::At(..), _) => cx.on_appended(command.topics, command.key),
             (Produced::Refused(_), refused) => {
                 let refused = refused.unwrap_or_else(|| Failure::BrokerUnavailable.into());
                 cx.on_refused(table, command.key, refused);
@@ -413,6 +441,7 @@ impl HomeCommands {
 
     /// Answers commands whose barrier was not passed in time.
     pub(super) fn on_barrier_timeout(&mut self, cx: &mut CommandContext<'_>) {
+        self.expiring = self.unanswered.expire(cx.now.wall);
         while let Some(undecided) = self.barriers.next_expired(cx.now.mono) {
             self.on_undecided(undecided, cx);
         }
@@ -508,10 +537,12 @@ impl HomeCommands {
     }
 }
 
-/// Whether commands to these topics can be decided: replies are loaded, and the topic that they are
-/// written to is there.
-fn is_usable(at: CommandTopics, cx: &CommandContext<'_>) -> bool {
-    cx.topics[at.table].is_live() && cx.topics[at.to].view().is_some()
+/// Whether a command to these topics can be decided: replies are loaded, and the topic that it is
+/// written to is there. A strict route needs that topic's unanswered commands too.
+fn is_usable(request: &CommandRequest, at: CommandTopics, cx: &CommandContext<'_>) -> bool {
+    let (to, table) = (&cx.topics[at.to], &cx.topics[at.table]);
+    let indexed = request.dedupe != Dedupe::Strict || to.is_live();
+    table.is_live() && to.view().is_some() && indexed
 }
 
 /// Whether a reply of this very request is stored, or the request is in flight here.

@@ -303,6 +303,12 @@ impl Commands {
         self.table.replies.stats().entry_bytes
     }
 
+    /// Whether the reply to exactly this request is stored.
+    pub(super) fn has_reply(&self, id: CorrelationId) -> bool {
+        let stored = self.table.replies.get(id.key, id.fingerprint);
+        stored.is_some_and(|it| it.id == id)
+    }
+
     /// The number of commands in flight.
     pub(super) fn open(&self) -> usize {
         self.table.open.stats().entries

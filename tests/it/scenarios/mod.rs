@@ -7,6 +7,7 @@ pub mod brokers;
 pub mod choices;
 pub mod commands;
 pub mod queries;
+pub mod retries;
 pub mod starting;
 pub mod streams;
 
@@ -44,6 +45,11 @@ macro_rules! on_ground {
                 a_tombstone_is_written_only_where_the_route_says_so,
                 a_route_may_require_a_condition,
                 headers_of_a_command_that_are_wrong_are_refused,
+            ],
+            retries: [
+                a_gateway_that_was_frozen_finds_the_reply_that_was_readable,
+                a_strict_route_joins_what_another_gateway_appended,
+                a_strict_route_runs_again_what_was_not_applied,
             ],
             queries: [
                 one_record_by_its_key,
