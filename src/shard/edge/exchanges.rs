@@ -5,11 +5,11 @@
 //! has another generation, so a late answer is dropped. An exchange knows its connection. Nothing
 //! here assumes that a connection has one exchange only.
 
-use crate::config::OneWayStatus;
+use crate::config::{BODY_CHECKS_MAX, OneWayStatus};
 use crate::http::{IfNoneMatch, ResponseContext};
 use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis};
 use crate::shard::io::SocketId;
-use crate::shard::message::{HomeMessage, ProjectionMessage};
+use crate::shard::message::{CommandRequest, HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
 
 use super::collection::Collection;
@@ -28,9 +28,10 @@ pub(super) struct OpenRequest {
 }
 
 /// What the client of a command receives once the command's record is appended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum OnceAppended {
     /// Nothing yet: the client waits for the reply.
+    #[default]
     Waits,
     /// 202 and this location: the client prefers an asynchronous answer.
     Location(Box<str>),
@@ -54,6 +55,12 @@ pub(super) enum Wants {
         key: CommandKey,
         /// When the location was given.
         since: UnixMillis,
+    },
+    /// The verdict on the body of a command, which then goes to its home.
+    BodyCheck {
+        home: ShardId,
+        command: Box<CommandRequest>,
+        once_appended: OnceAppended,
     },
     /// The newest record of a key.
     Record {
@@ -82,6 +89,8 @@ impl OpenRequest {
             Wants::Record { owner, .. } => {
                 out.to_projection(*owner, self.topic, ProjectionMessage::Cancel(id));
             }
+            // The verdict will find no exchange, and nothing is produced.
+            Wants::BodyCheck { .. } => {}
             Wants::Pages(collection) => collection.cancel(id, out),
         }
     }
@@ -120,6 +129,8 @@ pub(super) struct Exchanges {
     free: Vec<u32>,
     requests: Vec<Option<OpenRequest>>,
     free_requests: Vec<u32>,
+    /// Bodies that are checked outside the shard, also those of clients that have disconnected.
+    body_checks: usize,
 }
 
 impl Exchanges {
@@ -130,6 +141,7 @@ impl Exchanges {
             free: Vec::new(),
             requests: Vec::new(),
             free_requests: Vec::new(),
+            body_checks: 0,
         }
     }
 
@@ -146,6 +158,65 @@ impl Exchanges {
             }
         };
         self.open(Exchange::Request(at))
+    }
+
+    /// The command of a request waits for the verdict on its body.
+    pub(super) fn on_body_check(
+        &mut self,
+        id: ExchangeId,
+        home: ShardId,
+        command: Box<CommandRequest>,
+    ) {
+        if let Some(request) = self.request_mut(id)
+            && let Wants::Outcome { once_appended, .. } = &mut request.wants
+        {
+            let once_appended = std::mem::take(once_appended);
+            request.wants = Wants::BodyCheck {
+                home,
+                command,
+                once_appended,
+            };
+        }
+    }
+
+    /// The body of a command is valid: the exchange now waits for the outcome. Returns the command
+    /// and its home. `None`: the exchange was closed.
+    pub(super) fn on_body_valid(
+        &mut self,
+        id: ExchangeId,
+    ) -> Option<(ShardId, Box<CommandRequest>)> {
+        let wants = &mut self.request_mut(id)?.wants;
+        let Wants::BodyCheck {
+            home,
+            command,
+            once_appended,
+        } = wants
+        else {
+            return None;
+        };
+        let (home, key) = (*home, command.key);
+        let outcome = Wants::Outcome {
+            home,
+            key,
+            once_appended: std::mem::take(once_appended),
+        };
+        match std::mem::replace(wants, outcome) {
+            Wants::BodyCheck { command, .. } => Some((home, command)),
+            _ => None,
+        }
+    }
+
+    /// Counts a body that is checked outside the shard. Returns false at [`BODY_CHECKS_MAX`].
+    #[must_use]
+    pub(super) const fn take_body_check(&mut self) -> bool {
+        let free = self.body_checks < BODY_CHECKS_MAX;
+        self.body_checks += free as usize;
+        free
+    }
+
+    /// A verdict has arrived.
+    pub(super) const fn give_back_body_check(&mut self) {
+        self.body_checks = self.body_checks.saturating_sub(1);
     }
 
     /// Opens an exchange for an event stream on a connection.

@@ -136,7 +136,8 @@ impl Barriers {
         (home, now): (&Topics, Instant),
     ) -> Result<(), Box<CommandRequest>> {
         let bytes = self.bytes + request.value_bytes();
-        if bytes > BARRIER_BYTES_MAX {
+        // One body may be larger alone (`http.body_bytes_max`).
+        if bytes > BARRIER_BYTES_MAX && self.bytes > 0 {
             return Err(request);
         }
         let awaits = self.join(topics.table, home);

@@ -14,6 +14,7 @@ mod malformed;
 mod output;
 mod pressure;
 mod refused_starts;
+mod schemas;
 mod signals;
 mod soak;
 mod tls;
