@@ -7,11 +7,12 @@ use crate::command::{
     CommandLocation, CommandParts, CommandRecord, FingerprintParts, IdempotencyHash, command_key,
     fingerprint,
 };
-use crate::config::{CommandRoute, Condition, Dedupe, Idempotency};
+use crate::config::{CommandRoute, Condition, Dedupe, Idempotency, InFlight};
 use crate::http::{IdempotencyKey, IfMatch, IfNoneMatch, Request};
 use crate::log::EventId;
 use crate::model::{
-    CommandKey, CorrelationId, ExchangeId, Fingerprint, Identity, Instant, TopicName, UnixMillis,
+    CommandKey, CorrelationId, ExchangeId, Fingerprint, Identity, Instant, Tenant, TopicName,
+    UnixMillis,
 };
 use crate::route::{Failure, Params, Refused, check_params, evaluate, location_path};
 use crate::shard::message::CommandRequest;
@@ -40,6 +41,7 @@ pub(super) struct MadeCommand {
     hash: IdempotencyHash,
     /// Whether no other client can guess the command's location.
     is_unguessable: bool,
+    joins: bool,
     dedupe: Dedupe,
 }
 
@@ -62,6 +64,7 @@ impl MadeCommand {
         plan: CommandPlan,
         deadline: Instant,
         accept_at: Option<Instant>,
+        tenant: Tenant,
     ) -> CommandRequest {
         CommandRequest {
             exchange,
@@ -69,6 +72,8 @@ impl MadeCommand {
             replies: plan.replies,
             key: self.key,
             fingerprint: self.fingerprint,
+            tenant,
+            joins: self.joins,
             record: self.record,
             value: self.value,
             deadline,
@@ -167,6 +172,7 @@ impl CommandMaker {
                 (Some(_), None, Dedupe::Replies) => Dedupe::Local,
                 (Some(_), _, dedupe) => dedupe,
             },
+            joins: route.in_flight == InFlight::Join,
         })
     }
 }

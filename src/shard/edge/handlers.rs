@@ -2,6 +2,7 @@
 //! handler opens an exchange, sends the question, and the exchange waits.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::http::{
 };
 use crate::log::EventId;
 use crate::metrics::{CommandOutcome, RouteKind, ShardMetrics};
-use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, UnixMillis};
+use crate::model::{ExchangeId, Id as _, Instant, KeyHash, ShardId, Tenant, UnixMillis};
 use crate::route::{Failure, Methods, Params, Refused, RouteIndex, Routed, check_params, evaluate};
 use crate::schema::{BodyCheck, BodySchema};
 use crate::shard::io::SocketId;
@@ -60,6 +61,8 @@ pub(super) struct StreamStart {
 /// What handlers use beside the site.
 pub(super) struct HandlerContext<'a> {
     pub(super) me: ShardId,
+    /// The address of the client's end of the connection.
+    pub(super) peer: IpAddr,
     pub(super) now: Instant,
     pub(super) wall: UnixMillis,
     pub(super) leaving: Leaving,
@@ -171,6 +174,7 @@ impl Site {
             commands.bump(CommandOutcome::Shed);
             return Err(Failure::Overloaded.into());
         }
+        let tenant = Tenant::of(&identity_of(asked.request), cx.peer);
         let route = &self.snapshot.config.commands[index];
         let deadline = cx.now.after(route.timeout);
         let prefer = Prefer::parse(&asked.request.headers);
@@ -200,7 +204,8 @@ impl Site {
                 once_appended,
             },
         });
-        let command = Box::new(made.request(exchange, plan, deadline, accept_at));
+        let command = made.request(exchange, plan, deadline, accept_at, tenant);
+        let command = Box::new(command);
         match schema {
             None => cx.out.to_home(home, HomeMessage::Command(command)),
             Some(schema) => {

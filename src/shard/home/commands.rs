@@ -56,6 +56,7 @@ impl Commands {
             entries_max: settings.open_max,
             waiters_max: settings.open_max.saturating_mul(2),
             waiters_per_command_max: settings.waiters_max,
+            per_tenant_max: settings.client_open_max,
             open_limit: settings.open_limit,
             unknown_limit: config.settings.kafka.delivery_timeout * 2,
         };
@@ -109,8 +110,15 @@ impl Commands {
         };
         self.table
             .apply(step, loaded, now.wall, answered, &mut on_reply);
-        for AnsweredExchange { waiter, answer } in self.answered.drain(..) {
-            out.to_edge(waiter, EdgeMessage::Answer(answer_of(answer)));
+        for answered in self.answered.drain(..) {
+            let answer = match answered.answer {
+                Ok(reply) => Answer::Reply {
+                    reply,
+                    replayed: answered.replayed,
+                },
+                Err(error) => Answer::Refused(error.into()),
+            };
+            out.to_edge(answered.waiter, EdgeMessage::Answer(answer));
         }
     }
 
@@ -176,7 +184,9 @@ impl Commands {
             .get(key)
             .map(|fingerprint| CorrelationId { key, fingerprint });
         let waiters = id.and_then(|id| open.on_reply(id)).unwrap_or_default();
-        tell(&waiters, &Answer::Accepted, out);
+        for done in waiters {
+            out.to_edge(done.waiter, EdgeMessage::Answer(Answer::Accepted));
+        }
     }
 
     /// Called when a command's record is in the log.
@@ -277,7 +287,7 @@ impl Commands {
             out.to_edge(exchange, EdgeMessage::Answer(Answer::Accepted));
         }
         self.table.open.on_timeout(now.mono, expired);
-        self.table.replies.expire(now.wall)
+        self.table.expire(now.wall)
     }
 
     /// When [`Self::on_time`] next has work. `None`: no deadline is set.
