@@ -140,7 +140,7 @@ impl Barriers {
             return Err(request);
         }
         let awaits = self.join(topics.replies, home);
-        let strict = request.dedupe == Dedupe::Strict && home[topics.to].is_read();
+        let strict = request.dedupe == Dedupe::Strict;
         let then = strict.then(|| self.join(topics.to, home));
         let deadline = request.deadline.min(now.after(BARRIER_MAX));
         let exchange = request.exchange;
