@@ -14,7 +14,7 @@ use kafka_protocol::messages::ApiKey;
 use super::apis::{self, Answer};
 use super::cluster::Cluster;
 use super::fetch::Poll;
-use super::group_members::GroupWait;
+use super::group_members::{GroupResponse, GroupWait};
 use super::{ConnectionId, NodeId, Violation};
 use crate::model::{Instant, Now};
 
@@ -291,7 +291,17 @@ impl Connections {
                 let response = cluster.fetch().try_poll(poll, now);
                 response.map(|it| apis::frame(ApiKey::Fetch, poll.version, *correlation, &it))
             }
-            Waiting::Group { wait, correlation } => wait.try_answer(&cluster.groups, *correlation),
+            Waiting::Group { wait, correlation } => {
+                let (version, correlation) = (wait.version(), *correlation);
+                wait.try_answer(&cluster.groups).map(|it| match it {
+                    GroupResponse::Join(it) => {
+                        apis::frame(ApiKey::JoinGroup, version, correlation, &it)
+                    }
+                    GroupResponse::Sync(it) => {
+                        apis::frame(ApiKey::SyncGroup, version, correlation, &it)
+                    }
+                })
+            }
             Waiting::Nothing | Waiting::Muted { .. } | Waiting::Late { .. } => None,
         };
         let Some(bytes) = bytes else {

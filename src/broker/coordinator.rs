@@ -1,6 +1,6 @@
 //! The transaction coordinator (KIP-98): producer ids and transactions. A commit or an abort writes
-//! its markers before it is answered. Offsets of consumer groups that are part of a transaction wait
-//! here until it is committed.
+//! its markers before it is answered. Offsets of consumer groups that are part of a transaction
+//! wait here until it is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -17,7 +17,6 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::apis::frame;
 use super::context::RequestContext;
 use super::groups::{Claim, Groups, Join, JoinStep, Joined};
 use super::nodes::Nodes;
@@ -38,6 +37,12 @@ pub(super) struct GroupWait {
     member: String,
 }
 
+/// The response to a request that waited.
+pub(super) enum GroupResponse {
+    Join(JoinGroupResponse),
+    Sync(SyncGroupResponse),
+}
+
 /// What a request that may wait leads to.
 pub(super) enum GroupAnswer<R> {
     Now(R),
@@ -45,16 +50,19 @@ pub(super) enum GroupAnswer<R> {
 }
 
 impl GroupWait {
-    /// The whole response frame, if the request can be answered.
-    pub(super) fn try_answer(&self, groups: &Groups, correlation: i32) -> Option<Vec<u8>> {
+    /// The response, if the request can be answered.
+    pub(super) fn try_answer(&self, groups: &Groups) -> Option<GroupResponse> {
         if self.api == ApiKey::SyncGroup {
             let synced = groups.synced(&self.group, &self.member)?;
-            let response = sync_response(self, groups, synced);
-            return Some(frame(self.api, self.version, correlation, &response));
+            return Some(GroupResponse::Sync(sync_response(self, groups, synced)));
         }
         let joined = groups.joined(&self.group, &self.member)?;
         let response = join_response(self.version, &self.member, joined);
-        Some(frame(self.api, self.version, correlation, &response))
+        Some(GroupResponse::Join(response))
+    }
+
+    pub(super) const fn version(&self) -> i16 {
+        self.version
     }
 }
 

@@ -154,8 +154,8 @@ impl GroupOffsetsApi<'_> {
         response.with_topics(topics.collect())
     }
 
-    /// The offsets of the named partitions, or of all that the group committed. `stable`: a partition
-    /// with an open transaction's offset gets UNSTABLE_OFFSET_COMMIT (KIP-447).
+    /// The offsets of the named partitions, or of all that the group committed. `stable`: a
+    /// partition with an open transaction's offset gets UNSTABLE_OFFSET_COMMIT (KIP-447).
     fn find(
         &self,
         group: &str,

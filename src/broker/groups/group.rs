@@ -1,9 +1,10 @@
-//! One consumer group: the classic rebalance protocol (KIP-62, KIP-345, KIP-394) as a state machine.
+//! One consumer group: the classic rebalance protocol (KIP-62, KIP-345, KIP-394) as a state
+//! machine.
 //!
-//! A rebalance has two barriers. *Joining*: every member sends JoinGroup again, and all are answered
-//! together with the new generation; the leader also receives everybody's metadata. *Syncing*:
-//! every member sends SyncGroup, and all are answered together with the assignments that the leader
-//! computed. A member that misses a barrier is removed.
+//! A rebalance has two halves. *Joining*: every member sends JoinGroup again, and all are answered
+//! together with the new generation. The leader also receives everybody's metadata. *Syncing*:
+//! every member sends SyncGroup, and all are answered together with the assignments that the
+//! leader computed. A member that misses the first half is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -161,8 +162,8 @@ impl Group {
         self.promised.insert(id.to_owned(), now.after(session));
     }
 
-    /// A member joins, or joins again. [`Self::joined`] has the answer, at once or later. `fresh` is
-    /// the id of a member that comes without one. Returns the member's id.
+    /// A member joins, or joins again. [`Self::joined`] has the answer, at once or later. `fresh`
+    /// is the id of a member that comes without one. Returns the member's id.
     pub(super) fn join(
         &mut self,
         join: Join,

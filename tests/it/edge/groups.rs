@@ -9,7 +9,12 @@ use crate::kcat::Produce;
 fn read_as(group: &str, bootstrap: &str, topic: &str, count: usize) -> Vec<String> {
     let out = Command::new("timeout")
         .args(["60", "kcat", "-G", group, "-b", bootstrap, "-q", "-c"])
-        .args([&count.to_string(), "-o", "beginning", topic])
+        .args([
+            &count.to_string(),
+            "-X",
+            "auto.offset.reset=earliest",
+            topic,
+        ])
         .output()
         .expect("kcat runs");
     assert!(
