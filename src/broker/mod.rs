@@ -19,8 +19,8 @@
 //! codecs, idempotent and transactional producers, both isolation levels, leader epochs, fetch
 //! sessions, consumer groups of the classic protocol, retention, compaction, administration. Its
 //! responses were compared with those of a real Kafka 4.3.1. Absent on purpose: groups of the
-//! protocol of KIP-848, security, quotas by configuration, rack-aware reads, replication as a process (no follower is ever behind, so the high watermark is
-//! the log's end).
+//! protocol of KIP-848, security, quotas by configuration, rack-aware reads, replication as a
+//! process (no follower is ever behind, so the high watermark is the log's end).
 
 mod aborted;
 mod admin;

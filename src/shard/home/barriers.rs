@@ -136,7 +136,8 @@ impl Barriers {
         (home, now): (&Topics, Instant),
     ) -> Result<(), Box<CommandRequest>> {
         let bytes = self.bytes + request.body.len();
-        if bytes > BARRIER_BYTES_MAX {
+        // One body may be larger alone (`http.body_bytes_max`).
+        if bytes > BARRIER_BYTES_MAX && self.bytes > 0 {
             return Err(request);
         }
         let awaits = self.join(topics.replies, home);
@@ -344,12 +345,11 @@ impl Barriers {
         Some(self.fail(command, BarrierFailure::Draining, None))
     }
 
-    /// A client has disconnected. Returns whether its command waited: nothing is produced then.
-    pub(super) fn cancel(&mut self, exchange: ExchangeId) -> bool {
-        let command = self.waiting.cancel(exchange);
-        let bytes = command.as_ref().map_or(0, |it| it.request.body.len());
-        self.bytes -= bytes;
-        command.is_some()
+    /// A client has disconnected. Returns its command if that waited: nothing is produced then.
+    pub(super) fn cancel(&mut self, exchange: ExchangeId) -> Option<WaitingCommand> {
+        let command = self.waiting.cancel(exchange)?;
+        self.bytes -= command.request.body.len();
+        Some(command)
     }
 
     /// When [`Self::next_expired`] next has work.
