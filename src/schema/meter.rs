@@ -179,6 +179,7 @@ impl<'a> Node<'a, Metered> for MeteredValue<'a> {
 
 /// Whether the violation at a value was made after a limit was reached: a part of the body that
 /// appeared to be empty may have caused it.
+#[expect(clippy::ptr_arg, reason = "the question is whether the value is owned")]
 pub(super) const fn is_void(instance: &Cow<'_, Value>) -> bool {
     matches!(instance, Cow::Owned(_))
 }

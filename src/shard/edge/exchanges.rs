@@ -7,7 +7,9 @@
 
 use crate::config::{BODY_CHECKS_MAX, OneWayStatus};
 use crate::http::{IfNoneMatch, ResponseContext};
-use crate::model::{CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis};
+use crate::model::{
+    CommandKey, ExchangeId, Instant, RouteId, ShardId, TopicId, UnixMillis, u32_of,
+};
 use crate::shard::io::SocketId;
 use crate::shard::message::{CommandRequest, HomeMessage, ProjectionMessage};
 use crate::shard::outbox::Outbox;
@@ -154,7 +156,7 @@ impl Exchanges {
             }
             None => {
                 self.requests.push(Some(request));
-                (self.requests.len() - 1) as u32
+                u32_of(self.requests.len() - 1)
             }
         };
         self.open(Exchange::Request(at))
@@ -227,7 +229,7 @@ impl Exchanges {
     fn open(&mut self, exchange: Exchange) -> ExchangeId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
-            (self.slots.len() - 1) as u32
+            u32_of(self.slots.len() - 1)
         });
         let place = &mut self.slots[slot as usize];
         debug_assert_eq!(

@@ -140,9 +140,7 @@ impl Commands {
                     partition,
                     offset,
                 };
-                let asked = self
-                    .lookups
-                    .ask((exchange, request.deadline), wanted, client);
+                let asked = self.lookups.ask(exchange, request.deadline, wanted, client);
                 (!asked).then(|| refused(Failure::ReplyUnavailable))
             }
             Known::Nothing if !self.is_in_window(request.command.since, now) => {

@@ -70,7 +70,8 @@ impl Lookups {
     #[must_use]
     pub(super) fn ask(
         &mut self,
-        (exchange, deadline): (ExchangeId, Instant),
+        exchange: ExchangeId,
+        deadline: Instant,
         wanted: Wanted,
         client: &mut Client,
     ) -> bool {
@@ -333,9 +334,9 @@ mod tests {
     fn exchanges_that_wait_for_one_reply_share_its_read() {
         let (mut lookups, mut client, mut out) = lookups();
         for request in [1, 2] {
-            assert!(lookups.ask((waiter(request), at(100)), wanted(7, 40), &mut client));
+            assert!(lookups.ask(waiter(request), at(100), wanted(7, 40), &mut client));
         }
-        assert!(lookups.ask((waiter(3), at(100)), wanted(8, 41), &mut client));
+        assert!(lookups.ask(waiter(3), at(100), wanted(8, 41), &mut client));
         let event = read(&lookups, 7, 40);
         lookups.on_read(event, &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(1, true), (2, true)]);
@@ -347,12 +348,12 @@ mod tests {
     #[test]
     fn another_commands_reply_is_never_handed_on() {
         let (mut lookups, mut client, mut out) = lookups();
-        assert!(lookups.ask((waiter(1), at(100)), wanted(7, 40), &mut client));
+        assert!(lookups.ask(waiter(1), at(100), wanted(7, 40), &mut client));
         let event = read(&lookups, 9, 40);
         lookups.on_read(event, &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(1, false)]);
         // Nor is that of another request under the same command key.
-        assert!(lookups.ask((waiter(2), at(100)), wanted(7, 41), &mut client));
+        assert!(lookups.ask(waiter(2), at(100), wanted(7, 41), &mut client));
         let event = read_of(first(&lookups), id(7, 1), 41);
         lookups.on_read(event, &names(), &mut client, &mut out);
         assert_eq!(answers(&mut out), [(2, false)]);
@@ -362,15 +363,15 @@ mod tests {
     fn a_deadline_ends_the_wait_and_frees_the_place() {
         let (mut lookups, mut client, mut out) = lookups();
         for n in 0..LOOKUPS_MAX as u32 {
-            assert!(lookups.ask((waiter(n), at(50)), wanted(7, u64::from(n)), &mut client));
+            assert!(lookups.ask(waiter(n), at(50), wanted(7, u64::from(n)), &mut client));
         }
-        assert!(!lookups.ask((waiter(500), at(50)), wanted(7, 500), &mut client));
+        assert!(!lookups.ask(waiter(500), at(50), wanted(7, 500), &mut client));
         lookups.on_time(at(49), &mut client, &mut out);
         assert!(answers(&mut out).is_empty());
         lookups.on_time(at(50), &mut client, &mut out);
         assert_eq!(answers(&mut out).len(), LOOKUPS_MAX);
         assert_eq!(lookups.next_deadline(), None);
-        assert!(lookups.ask((waiter(500), at(90)), wanted(7, 500), &mut client));
+        assert!(lookups.ask(waiter(500), at(90), wanted(7, 500), &mut client));
         lookups.clear(&mut client, &mut out);
         assert_eq!(answers(&mut out), [(500, false)]);
     }
@@ -378,9 +379,9 @@ mod tests {
     #[test]
     fn a_cancelled_read_gives_way_and_its_late_events_mean_nothing() {
         let (mut lookups, mut client, mut out) = lookups();
-        assert!(lookups.ask((waiter(1), at(100)), wanted(7, 40), &mut client));
-        assert!(lookups.ask((waiter(2), at(100)), wanted(8, 41), &mut client));
-        assert!(lookups.ask((waiter(3), at(100)), wanted(8, 41), &mut client));
+        assert!(lookups.ask(waiter(1), at(100), wanted(7, 40), &mut client));
+        assert!(lookups.ask(waiter(2), at(100), wanted(8, 41), &mut client));
+        assert!(lookups.ask(waiter(3), at(100), wanted(8, 41), &mut client));
         let late = read(&lookups, 7, 40);
         lookups.cancel(waiter(1), &mut client);
         lookups.cancel(waiter(2), &mut client);

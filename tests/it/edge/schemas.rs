@@ -77,7 +77,7 @@ fn a_schema_that_cannot_be_used_stops_the_start() {
 #[test]
 fn a_body_is_checked_whatever_its_size() {
     let ground = development();
-    let app = App::new(&ground);
+    let app = App::new(ground);
     let service = app.service(|_| Some(Reply::new(201, "{}")));
     let folder = tempfile::tempdir().expect("a folder for the schema");
     let file = folder.path().join("payments.json");
