@@ -52,9 +52,14 @@ impl CatchUp {
 }
 
 impl CatchUps {
-    /// A catch-up read begins, with these members.
+    /// These subscribers join a catch-up read that begins. They may come in several parts.
     pub(super) fn on_start(&mut self, id: CatchUpId, joined: Vec<Slot>) {
         let members = joined.len() as u32;
+        if let Some(begun) = self.list.iter_mut().find(|it| it.id == id) {
+            begun.joined.extend(joined);
+            begun.members += members;
+            return;
+        }
         let (behind, block, patience) = (0, None, None);
         self.list.push(CatchUp {
             id,

@@ -75,6 +75,7 @@ impl Topic {
             cluster: plan.cluster,
             handle,
         };
+        let streams_max = snapshot.config.settings.streams.streams_max;
         let commands = plan
             .holds_replies
             .then(|| Commands::new(&snapshot.config, handle, random.clone()));
@@ -87,7 +88,7 @@ impl Topic {
             log: None,
             degraded: Degraded::new(plan.holds_replies),
             rereads: Rereads::new(ids),
-            history: History::new(plan.encodings.clone()),
+            history: History::new(plan.encodings.clone(), streams_max),
             counts: Counts::default(),
             commands,
         }

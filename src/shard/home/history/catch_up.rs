@@ -23,6 +23,9 @@ const _: () = {
     assert!(PieceLimits::BYTES <= STEP_BYTES_MAX);
 };
 
+/// Streams that one turn makes members, at the home and on their shard.
+pub(super) const JOINS_MAX: usize = 512;
+
 /// How long a catch-up read may bring nothing before it is checked for a stall, and how often then.
 pub(super) const STALL_CHECK_EVERY: Duration = Duration::from_secs(2);
 
@@ -62,6 +65,33 @@ struct Share {
     owed: usize,
 }
 
+/// The streams that join a catch-up read.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Of each partition, the lowest position of any member.
+    lowest: Option<Cut>,
+    questions: BTreeMap<ShardId, Vec<StreamQuestion>>,
+}
+
+impl Members {
+    /// Adds a stream whose client holds `from`. `live`: the cut of the order.
+    pub(super) fn add(&mut self, question: StreamQuestion, from: &Cut, live: &Cut) {
+        let of_shard = self.questions.entry(question.exchange.shard);
+        of_shard.or_default().push(question);
+        match &mut self.lowest {
+            None => self.lowest = Some(from.clone()),
+            Some(lowest) => {
+                for (partition, _) in live.iter() {
+                    let held = from.get(partition);
+                    if held.offset < lowest.get(partition).offset {
+                        lowest.set(partition, held);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// What a catch-up read has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
@@ -74,28 +104,24 @@ pub(super) enum Advance {
 }
 
 impl CatchUp {
-    /// Starts at the lowest position of its members. `members`: their questions, and what the
-    /// client of each holds.
+    /// Starts at the lowest position of its members.
     pub(super) fn start(
         number: u32,
         encoder: Encoder,
-        members: &[(StreamQuestion, Cut)],
+        members: Members,
         at: &mut HistoryContext<'_>,
     ) -> Self {
+        let lowest = members.lowest.unwrap_or_default();
         let log_start = log_start(at.parts);
         let mut reached = Cut::start();
-        for (partition, live) in at.order.cut().iter() {
-            let held = members.iter().map(|(_, held)| held.get(partition));
-            let lowest = held.min_by_key(|next| next.offset).unwrap_or(live);
-            let start = log_start.get(partition);
-            reached.set(
-                partition,
-                if start.offset > lowest.offset {
-                    start
-                } else {
-                    lowest
-                },
-            );
+        for (partition, _) in at.order.cut().iter() {
+            let (start, held) = (log_start.get(partition), lowest.get(partition));
+            let first = if start.offset > held.offset {
+                start
+            } else {
+                held
+            };
+            reached.set(partition, first);
         }
         let mut new = Self {
             number,
@@ -109,24 +135,20 @@ impl CatchUp {
             check_at: at.now.mono.after(STALL_CHECK_EVERY),
         };
         new.aim(at);
-        let mut questions: BTreeMap<ShardId, Vec<StreamQuestion>> = BTreeMap::new();
-        for (question, _) in members {
-            let of_shard = questions.entry(question.exchange.shard).or_default();
-            of_shard.push(*question);
-        }
-        for (shard, members) in questions {
+        for (shard, questions) in members.questions {
             new.shares.push(Share {
                 shard,
-                members: members.len(),
+                members: questions.len(),
                 owed: 0,
             });
-            let log_start = log_start.clone();
-            let joined = FeedMessage::CatchUpJoined {
-                catch_up: number,
-                members,
-                log_start,
-            };
-            at.to_feed(shard, joined);
+            for members in questions.chunks(JOINS_MAX) {
+                let joined = FeedMessage::CatchUpJoined {
+                    catch_up: number,
+                    members: members.to_vec(),
+                    log_start: log_start.clone(),
+                };
+                at.to_feed(shard, joined);
+            }
         }
         new
     }
