@@ -17,7 +17,7 @@ use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
 use super::read::{DueRead, Read, ReadPlace, Seek, fail};
 use super::reads::Reads;
-use super::records::{Aborted, Fetched, Piece, PieceLimits, Progress};
+use super::records::{Aborted, Fetched, Piece, Progress};
 use super::request_tag::RequestTag;
 use super::requests::ResponseWindow;
 use super::silence::Silent;
@@ -376,7 +376,7 @@ impl Reader {
         }
         let with_records = has_records(&data);
         let fetched = fetched(key.partition, next, data, told);
-        let limits = PieceLimits::new(cx.settings.decompressed_bytes_max);
+        let limits = cx.settings.piece_limits();
         if with_records {
             read.unpacking = true;
             records.push(key, bounds, fetched, limits);

@@ -15,6 +15,7 @@ use crate::model::{Id as _, IdTable, LogIdentity, RouteId, ShardId, TopicName};
 
 use super::registry::{NumbersExhausted, Registry};
 use super::topic_plan::{Link, TopicPlan};
+use super::work_limits::WorkLimits;
 
 /// The routes and settings of a config, planned over the shards of the process.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub streams: Vec<StreamPlan>,
     /// How the shards share the work.
     pub layout: Layout,
+    /// The limits of one piece of work.
+    pub work: WorkLimits,
     /// Every cluster, with its place in the config.
     clusters: IdTable<ClusterId, ConfigIndex>,
 }
@@ -145,6 +148,7 @@ impl Snapshot {
             queries,
             streams,
             layout,
+            work: WorkLimits::default(),
             clusters,
         })
     }

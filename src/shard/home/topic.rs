@@ -313,6 +313,7 @@ impl Topic {
         let limits = Limits {
             window_bytes_max: settings.streams.window_bytes_max,
             in_flight_bytes_max: settings.kafka.topic_in_flight_bytes_max,
+            step_bytes_max: cx.snapshot.work.step_bytes_max,
         };
         let encodings = if incarnation.streamed {
             &plan.encodings[..]

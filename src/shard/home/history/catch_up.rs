@@ -257,9 +257,8 @@ impl CatchUp {
     /// Sends as many records as fit a block. The others stay for the next block.
     fn send_next(&mut self, mut batch: Batch, next: Next, at: &mut HistoryContext<'_>) {
         let time = UnixMillis(0);
-        let fitting = self
-            .encoder
-            .fitting(&batch, &self.reached, time, STEP_BYTES_MAX);
+        let bytes_max = at.order.step_bytes_max();
+        let fitting = self.encoder.fitting(&batch, &self.reached, time, bytes_max);
         let part = batch.split_to(fitting);
         match part.last_offset() {
             Some(last) if !batch.is_empty() => {

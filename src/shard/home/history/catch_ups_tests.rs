@@ -41,6 +41,7 @@ impl Ground {
         let limits = Limits {
             window_bytes_max: 1 << 20,
             in_flight_bytes_max: 1 << 20,
+            step_bytes_max: STEP_BYTES_MAX,
         };
         let (tag, encodings) = (LogTag([1; 4]), vec![Encoding::default(); 2]);
         let shards = [ShardId(1)].into_iter();

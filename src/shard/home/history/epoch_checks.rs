@@ -181,6 +181,7 @@ mod tests {
             let limits = Limits {
                 window_bytes_max: 1 << 20,
                 in_flight_bytes_max: 1 << 20,
+                step_bytes_max: 1 << 18,
             };
             let shards = [ShardId(1)].into_iter();
             let (tag, now) = (LogTag([1; 4]), Now::default());
