@@ -24,6 +24,10 @@ pub(crate) struct Responses {
     state: State,
     /// An incomplete head, or an incomplete line of a chunk.
     kept: Vec<u8>,
+    /// The head of the present response.
+    head: Vec<u8>,
+    /// Whether the server closes the connection after the present response.
+    closes: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,10 +53,12 @@ impl Responses {
                     let Some(head) = self.until(b"\r\n\r\n", input)? else {
                         return Ok(None);
                     };
-                    let (status, state) = read_head(&head)?;
-                    self.state = state;
-                    self.recycle(head);
-                    return Ok(Some(Part::Head(status)));
+                    let read = read_head(&head)?;
+                    self.state = read.state;
+                    self.closes = read.closes;
+                    let old = std::mem::replace(&mut self.head, head);
+                    self.recycle(old);
+                    return Ok(Some(Part::Head(read.status)));
                 }
                 State::Sized(0) | State::Whole => {
                     self.state = State::Head;
@@ -102,6 +108,25 @@ impl Responses {
         }
     }
 
+    /// The value of a field of the present response. The name is in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let head = std::str::from_utf8(&self.head).ok()?;
+        let lines = head.split_terminator("\r\n").skip(1);
+        let mut fields = lines.filter_map(|line| line.split_once(':'));
+        let found = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim())
+    }
+
+    /// Whether the connection ends after the present response.
+    pub(crate) fn closes(&self) -> bool {
+        self.closes || self.state == State::UntilClose
+    }
+
+    /// Whether bytes of a response have arrived and others have not.
+    pub(crate) fn is_within(&self) -> bool {
+        self.state != State::Head || !self.kept.is_empty()
+    }
+
     /// Everything up to and including `end`.
     fn until(&mut self, end: &[u8], input: &mut &[u8]) -> Result<Option<Vec<u8>>> {
         let before = self.kept.len();
@@ -137,8 +162,15 @@ fn take<'a>(input: &mut &'a [u8], at_most: u64) -> &'a [u8] {
     taken
 }
 
-/// Returns the status, and how the body ends.
-fn read_head(head: &[u8]) -> Result<(u16, State)> {
+/// What a head says about its response.
+struct HeadRead {
+    status: u16,
+    /// How the body ends.
+    state: State,
+    closes: bool,
+}
+
+fn read_head(head: &[u8]) -> Result<HeadRead> {
     let head = std::str::from_utf8(head).context("a head that is not text")?;
     let mut lines = head.split_terminator("\r\n");
     let first = lines.next().unwrap_or_default();
@@ -147,11 +179,11 @@ fn read_head(head: &[u8]) -> Result<(u16, State)> {
         .and_then(|rest| rest.get(..3));
     let status: u16 = status
         .and_then(|digits| digits.parse().ok())
-        .with_context(|| format!("no status line: `{first}`"))?;
-    let (mut length, mut chunked) = (None, false);
+        .with_context(|| format!("no HTTP/1.1 status line: `{}`", shown(first)))?;
+    let (mut length, mut chunked, mut closes) = (None, false, false);
     for line in lines.take_while(|line| !line.is_empty()) {
         let Some((name, value)) = line.split_once(':') else {
-            bail!("a header without a colon: `{line}`");
+            bail!("a header without a colon: `{}`", shown(line));
         };
         let value = value.trim();
         if name.eq_ignore_ascii_case("content-length") {
@@ -160,6 +192,8 @@ fn read_head(head: &[u8]) -> Result<(u16, State)> {
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             ensure!(value.eq_ignore_ascii_case("chunked"), "unknown: {line}");
             chunked = true;
+        } else if name.eq_ignore_ascii_case("connection") {
+            closes |= value.eq_ignore_ascii_case("close");
         }
     }
     ensure!(!(chunked && length.is_some()), "chunked and a length");
@@ -170,7 +204,21 @@ fn read_head(head: &[u8]) -> Result<(u16, State)> {
         (_, Some(length)) => State::Sized(length),
         (_, None) => State::UntilClose,
     };
-    Ok((status, state))
+    Ok(HeadRead {
+        status,
+        state,
+        closes,
+    })
+}
+
+/// Bytes of a server, safe for a terminal and short.
+pub(crate) fn shown(text: &str) -> String {
+    const SHOWN_MAX: usize = 120;
+    let mut short: String = text.chars().take(SHOWN_MAX).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short.escape_debug().to_string()
 }
 
 /// Parses a chunk size (RFC 9112 7.1), ignoring extensions.

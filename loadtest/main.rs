@@ -1,72 +1,126 @@
-//! The load generator: one small program per role. Each is single-threaded, so that the cost of a
-//! client is known and a server can be measured on the same machine.
+//! `sluicegate-load`: loads a gateway, measures it and verifies it at once. One command per scenario.
 //!
 //! It shares no code with the gateway's protocols: its own parsers (`http.rs`, `events.rs`) read
-//! the responses, so that a codec bug cannot hide. Results go to standard output, one `name value`
-//! per line or one line of JSON; everything else goes to standard error. `loadtest/speed` combines
-//! the roles.
+//! the responses, so that a codec bug cannot hide. Every event and request has a due time, and its
+//! delay counts from then. Results go to standard output, everything else to standard error.
 
+mod chaos;
+mod commands;
+mod compare;
+mod echo;
+mod engine;
+mod errors;
 mod events;
-mod get;
+mod gateways;
 mod http;
+mod kafka;
+mod latency;
 mod ledger;
+mod live;
 mod net;
+mod options;
 mod proc;
+mod queries;
 mod raw;
 mod record;
 mod report;
+mod requests;
+mod scenarios;
+mod socket;
+mod stall;
 mod streams;
+mod template;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// Load for Sluicegate, and a minimal server to compare it with.
+use engine::Stop;
+use live::Live;
+use report::{Output, ReportOptions};
+
+/// Loads Sluicegate or another server of HTTP and event streams, and verifies what it receives.
+///
+/// Every scenario prints its figures, one `name value` per line (`-o json`: one JSON value), and
+/// exits 1 if anything was missing, doubled or out of order, or if a --fail-if condition holds.
 #[derive(Debug, Parser)]
 #[command(name = "sluicegate-load", version)]
 struct CommandLine {
     #[command(subcommand)]
-    role: Role,
-    /// Format of the printed results.
-    #[arg(short, long, global = true, value_enum, default_value_t)]
-    output: report::Output,
+    scenario: Scenario,
+    #[command(flatten)]
+    report: ReportOptions,
 }
 
 #[derive(Debug, Subcommand)]
-enum Role {
-    /// Event-stream clients: count and check events, and measure their delays.
-    Streams(streams::Args),
-    /// GETs over keep-alive connections, each sending again when it is answered.
-    Get(get::Args),
+enum Scenario {
+    /// Event streams: the delay of each event from the time its record was due.
+    ///
+    /// Broadcast: one URL. Keyed or filtered: `{n}` in the URL, and --keys. Idle: no writer. With
+    /// --bootstrap and --topic the harness writes the records itself, otherwise it follows those of
+    /// `sluicegate-load write`; events of others are counted as `foreign`.
+    Streams(scenarios::StreamArgs),
+    /// GETs: the delay of each from the time it was due.
+    ///
+    /// Hot: one URL. Cold: `{n}` and --keys. Conditional: --conditional. Collections: the URL of
+    /// one.
+    Queries(queries::Args),
+    /// Commands with idempotency keys: the delay from the first attempt to the answer.
+    Commands(commands::Args),
+    /// Streams, queries and commands at once: what the last two wait while streams are sent to.
+    Mixed(scenarios::MixedArgs),
+    /// Clients that were away resume: the time until each has what it missed.
+    ResumeStorm(scenarios::ResumeArgs),
+    /// Clients of which some never read: what they cost the others.
+    SlowReaders(scenarios::SlowArgs),
+    /// Streams that open, at a rate or all at once.
+    ConnectStorm(scenarios::ConnectArgs),
+    /// Kills and restarts gateways while streams resume and commands are repeated.
+    Chaos(chaos::Args),
+    /// Two targets or builds by turns, A B A B: the ratio of each figure with its interval.
+    Compare(compare::Args),
     /// Writes records to Kafka at a steady rate, each with the time it was due.
     Write(write::Args),
-    /// A minimal server: sends the same bytes to every client and does nothing else.
+    /// A minimal server to compare with: sends the same bytes to every client.
     Raw(raw::Args),
 }
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
-    let done = match line.role {
-        Role::Streams(args) => streams::run(&args),
-        Role::Get(args) => get::run(&args),
-        Role::Write(args) => write::run(&args),
-        Role::Raw(args) => raw::run(&args),
-    };
-    match done {
-        Ok(report) => {
-            report.print(line.output);
-            match report.failures() {
-                [] => ExitCode::SUCCESS,
-                failures => {
-                    eprintln!("error: {}", failures.join("; "));
-                    ExitCode::FAILURE
-                }
-            }
+    match run(&line) {
+        Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
+        Ok(failures) => {
+            eprintln!("error: {}", failures.join("; "));
+            ExitCode::FAILURE
         }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the scenario. Returns what makes the run a failure.
+fn run(line: &CommandLine) -> Result<Vec<String>> {
+    let stop = Stop::default();
+    live::stop_on_interrupt(&stop)?;
+    let live = Live::new(!line.report.quiet, line.report.output == Output::Text);
+    let report = match &line.scenario {
+        Scenario::Streams(args) => scenarios::streams(args, live, &stop),
+        Scenario::Queries(args) => queries::run(args, live, &stop),
+        Scenario::Commands(args) => commands::run(args, live, &stop),
+        Scenario::Mixed(args) => scenarios::mixed(args, live, &stop),
+        Scenario::ResumeStorm(args) => scenarios::resume_storm(args, live, &stop),
+        Scenario::SlowReaders(args) => scenarios::slow_readers(args, live, &stop),
+        Scenario::ConnectStorm(args) => scenarios::connect_storm(args, live, &stop),
+        Scenario::Chaos(args) => chaos::run(args, live, &stop),
+        Scenario::Compare(args) => return compare::run(args, &line.report, &stop),
+        Scenario::Write(args) => write::run(args, live, &stop),
+        Scenario::Raw(args) => return raw::run(args, &line.report),
+    }?;
+    report.finish(&line.report)
 }

@@ -22,8 +22,13 @@ impl Process {
     pub(crate) fn cpu(self) -> Result<Duration> {
         let tasks = format!("/proc/{}/task", self.0);
         let mut sum = 0;
-        for task in std::fs::read_dir(&tasks).with_context(|| tasks.clone())? {
-            let path = task?.path().join("schedstat");
+        let listed = std::fs::read_dir(&tasks)
+            .with_context(|| format!("no process has the id {} (--pid)", self.0))?;
+        for task in listed {
+            let Ok(task) = task else {
+                continue; // The process has just ended.
+            };
+            let path = task.path().join("schedstat");
             // A thread may end between the two calls.
             let Ok(line) = std::fs::read_to_string(&path) else {
                 continue;
@@ -45,4 +50,12 @@ impl Process {
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         Ok(kib.with_context(|| format!("{path} has no VmRSS"))? * 1024)
     }
+}
+
+/// CPU time of the calling thread. Zero if the kernel has no scheduler statistics.
+pub(crate) fn thread_cpu() -> Duration {
+    let line = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let first = line.split_whitespace().next();
+    let nanos = first.and_then(|word| word.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or_default())
 }

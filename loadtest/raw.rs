@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 use crate::net::{Poller, allow_sockets};
 use crate::record::{SIZE_MIN, Stamp, now_us};
-use crate::report::Report;
+use crate::report::{Output, ReportOptions};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     Cache-Control: no-store\r\nConnection: close\r\n\r\nretry: 1000\n\n";
@@ -47,9 +47,19 @@ pub(crate) struct Args {
     /// Number of events to send.
     #[arg(long, default_value_t = 200)]
     events: u64,
+    /// Answer GETs instead, and answer none for so many milliseconds of every second: what a load
+    /// generator makes of a server that stalls.
+    #[arg(long, value_name = "STALL_MS")]
+    gets: Option<u64>,
+    /// With --gets: seconds until the server ends.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
 }
 
-pub(crate) fn run(args: &Args) -> Result<Report> {
+pub(crate) fn run(args: &Args, options: &ReportOptions) -> Result<Vec<String>> {
+    if let Some(stall_ms) = args.gets {
+        return crate::stall::run(args.listen, stall_ms, args.seconds);
+    }
     ensure!(args.size >= SIZE_MIN, "--size is at least {SIZE_MIN}");
     let frame_min = args.size + FRAME_OVERHEAD + ID_SIZE_MIN;
     ensure!(args.frame >= frame_min, "--frame is at least {frame_min}");
@@ -59,8 +69,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     );
     allow_sockets(args.clients)?;
     let listener = TcpListener::bind(args.listen)?;
-    println!("listening {}", listener.local_addr()?);
-    std::io::stdout().flush()?;
+    if options.output == Output::Text {
+        println!("listening {}", listener.local_addr()?);
+        std::io::stdout().flush()?;
+    }
     let mut clients = accept_all(&listener, args.clients)?;
     std::thread::sleep(PAUSE);
     let every = Duration::from_secs_f64(args.burst as f64 / args.rate);
@@ -74,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         for _ in 0..args.burst {
             let stamp = Stamp {
                 writer,
-                partition: 0,
+                lane: 0,
                 number,
                 due_us: start_us + due.as_micros() as u64,
             };
@@ -90,15 +102,19 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         client.set_read_timeout(Some(Duration::from_secs(10)))?;
         let _ = client.read(&mut [0; 16]);
     }
-    let mut report = Report::default();
-    report.count("sent", number);
-    report.must(short == 0, || format!("{short} sends came up short"));
-    Ok(report)
+    match options.output {
+        Output::Text => println!("sent {number}"),
+        Output::Json => println!("{{\"scenario\":\"raw\",\"figures\":{{\"sent\":{number}}}}}"),
+    }
+    Ok(match short {
+        0 => Vec::new(),
+        short => vec![format!("{short} sends came up short")],
+    })
 }
 
 /// Accepts clients and answers each request when it arrives.
 fn accept_all(listener: &TcpListener, wanted: usize) -> Result<Vec<TcpStream>> {
-    let (mut poller, mut clients, mut names) = (Poller::new()?, Vec::new(), Vec::new());
+    let (poller, mut clients, mut names) = (Poller::new()?, Vec::new(), Vec::new());
     listener.set_nonblocking(true)?;
     poller.add(listener, wanted)?;
     let mut answered = 0;

@@ -1,5 +1,5 @@
-//! The content of a generated record: the writer's run, the record's number in its partition, and
-//! the time it was due. It is small JSON with padding, so that every record has the requested size.
+//! The content of a generated record: the writer's run, the record's number in its lane (its
+//! partition or key), and the time it was due. It is small JSON with padding, so that every record has the requested size.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,8 +12,9 @@ pub(crate) const SIZE_MIN: usize = 100;
 pub(crate) struct Stamp {
     /// Identifies one run of a writer.
     pub(crate) writer: u64,
-    pub(crate) partition: u32,
-    /// Number of the record in its partition, from 0.
+    /// The sequence that the record belongs to: its partition, or its key if there are many.
+    pub(crate) lane: u32,
+    /// Number of the record in its lane, from 0.
     pub(crate) number: u64,
     /// Time at which it was due, in µs since 1970, whenever it was written.
     pub(crate) due_us: u64,
@@ -26,13 +27,13 @@ impl Stamp {
         let start = into.len();
         let Self {
             writer,
-            partition,
+            lane,
             number,
             due_us,
         } = self;
         write!(
             into,
-            r#"{{"w":{writer},"p":{partition},"n":{number},"at":{due_us},"x":""#
+            r#"{{"w":{writer},"p":{lane},"n":{number},"at":{due_us},"x":""#
         )
         .expect("a Vec takes all");
         into.resize(start + size - 2, b'x');
@@ -43,7 +44,7 @@ impl Stamp {
     pub(crate) fn read(mut text: &[u8]) -> Option<Self> {
         Some(Self {
             writer: field(&mut text, b"{\"w\":")?,
-            partition: u32::try_from(field(&mut text, b",\"p\":")?).ok()?,
+            lane: u32::try_from(field(&mut text, b",\"p\":")?).ok()?,
             number: field(&mut text, b",\"n\":")?,
             due_us: field(&mut text, b",\"at\":")?,
         })
@@ -76,7 +77,7 @@ mod tests {
     fn a_record_has_its_size_and_reads_back() {
         let stamp = Stamp {
             writer: u64::MAX,
-            partition: 11,
+            lane: 11,
             number: 1_000_000,
             due_us: 1_770_000_000_000_000,
         };

@@ -1,325 +1,476 @@
-//! Event-stream clients on one thread. All of them connect first. Then `ready` is printed, and the
-//! caller may start a writer. The first tenth of the events is warm-up and is not in the results.
+//! Event-stream clients. `streams` connects all of them, then measures deliveries from the time each
+//! record was due. The storms measure how connections open (`connect-storm`) and how clients that
+//! were away catch up (`resume-storm`); `slow-readers` has clients that never read.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::events::Events;
-use crate::http::{Part, Responses};
-use crate::ledger::{Faults, Ledger};
-use crate::net::{Poller, Url, allow_sockets};
-use crate::proc::Process;
+use crate::engine::{Meter, Start, Stop, Worker};
+use crate::events::{Event, Events};
+use crate::http::{Part, Responses, shown};
+use crate::ledger::{Fault, Ledger};
+use crate::net::Poller;
+use crate::options::Target;
 use crate::record::{Stamp, now_us};
-use crate::report::{Latency, Report};
+use crate::requests::spread;
+use crate::socket::Socket;
 
 /// Time for all clients together to connect.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
-
 /// Most connections that are being opened at a time.
 const OPENING_MAX: usize = 256;
+/// Pause before a client connects again. It is spread by half of itself.
+const REOPEN_PAUSE: Duration = Duration::from_millis(200);
+/// Most bytes of an answer that is no stream, as an example.
+const REFUSAL_BYTES_MAX: usize = 512;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// URL of the stream, `http://host:port/path`.
-    #[arg(long)]
-    url: Url,
-    /// Number of clients that connect.
-    #[arg(long, default_value_t = 1000)]
-    clients: usize,
-    /// Longest time in seconds after all are connected.
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Events that each client waits for, from the writer's first one. Then the run ends at once.
-    #[arg(long)]
-    events: Option<u64>,
-    /// Fail if an event is missing, repeated or without a new id.
-    #[arg(long)]
-    verify: bool,
-    /// Process id of the server, to measure its CPU per delivery.
-    #[arg(long)]
-    pid: Option<u32>,
+/// What is counted and measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Deliveries, from the due time of the record.
+    Deliveries,
+    /// Opened streams, from the due time of the connection to the first bytes of the stream.
+    Opens,
+    /// Clients that have received so many events, from the start of their connection.
+    CaughtUp(u64),
 }
 
-/// One client and its stream.
-#[derive(Debug)]
-struct Client {
-    /// The connection. `None` if the server has closed it.
-    socket: Option<TcpStream>,
-    responses: Responses,
-    events: Events,
-    ledger: Ledger,
-    /// Whether the head and the stream's first bytes have arrived.
-    open: bool,
-    seen: u64,
+/// How clients behave.
+#[derive(Clone, Debug)]
+pub(crate) struct Behaviour {
+    pub(crate) goal: Goal,
+    /// Connections per second, after the run has begun. `None`: all connect before it begins.
+    pub(crate) connects_per_s: Option<f64>,
+    /// Whether clients connect again, with their last id, when a stream ends.
+    pub(crate) reconnect: bool,
+    /// Whether missing, repeated and unnamed events are violations.
+    pub(crate) verify: bool,
+    /// The first record of a writer must arrive too.
+    pub(crate) whole: bool,
+    /// The first so many clients read their stream's first bytes and nothing after them.
+    pub(crate) slow: usize,
+    /// Events for each client, after which it has all.
+    pub(crate) events: Option<u64>,
+    /// The id by which clients begin.
+    pub(crate) last_id: Vec<u8>,
 }
 
-/// All clients with their combined results.
-struct Run<'a> {
-    args: &'a Args,
+/// The clients of one thread.
+pub(crate) struct Streams {
+    target: Arc<Target>,
+    behaviour: Behaviour,
+    share: std::ops::Range<usize>,
     poller: Poller,
     clients: Vec<Client>,
     scratch: Vec<u8>,
     names: Vec<usize>,
+    /// Clients that connect again, and when.
+    later: Vec<(Instant, usize)>,
+    opening: usize,
     open: usize,
-    closed: usize,
-    seen: Seen,
-    server: Option<Process>,
+    closed: u64,
+    slow_closed: u64,
 }
 
-/// Results of all clients together.
-#[derive(Debug)]
-struct Seen {
-    events: u64,
-    bytes: u64,
-    foreign: u64,
-    faults: Faults,
-    latency: Latency,
-    /// Whether the warm-up is over, so that delays are recorded.
-    warm: bool,
+/// One client and its stream.
+struct Client {
+    number: usize,
+    /// The connection. `None` while the client is not connected.
+    socket: Option<Socket>,
+    responses: Responses,
+    events: Events,
+    ledger: Ledger,
+    /// When the present connection was due.
+    due: Instant,
+    attempt: u64,
+    status: u16,
+    refusal: Vec<u8>,
+    /// Whether the stream's first bytes have arrived.
+    open: bool,
+    seen: u64,
 }
 
-/// Counters at the start of the measurement.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    at: Instant,
-    events: u64,
-    bytes: u64,
-    server_cpu: Duration,
-    own_cpu: Duration,
+/// How a read of a client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    More,
+    Ended,
 }
 
-pub(crate) fn run(args: &Args) -> Result<Report> {
-    allow_sockets(args.clients)?;
-    let server = args.pid.map(Process::new);
-    let resident = server.map(Process::resident).transpose()?;
-    let mut run = Run {
-        args,
-        poller: Poller::new()?,
-        clients: Vec::with_capacity(args.clients),
-        scratch: vec![0; 64 * 1024],
-        names: Vec::new(),
-        open: 0,
-        closed: 0,
-        seen: Seen {
-            events: 0,
-            bytes: 0,
-            foreign: 0,
-            faults: Faults::default(),
-            latency: Latency::new(),
-            warm: false,
-        },
-        server,
-    };
-    let opening = run.mark()?;
-    run.open_all()?;
-    let open = run.mark()?;
-    println!("ready {}", args.clients);
-    std::io::stdout().flush()?;
-    let began = run.receive(open)?;
-    run.report(resident, &opening, &open, &began)
-}
-
-impl Run<'_> {
-    fn mark(&self) -> Result<Mark> {
-        let server = self.server.map(Process::cpu).transpose()?;
-        Ok(Mark {
-            at: Instant::now(),
-            events: self.seen.events,
-            bytes: self.seen.bytes,
-            server_cpu: server.unwrap_or_default(),
-            own_cpu: Process::me().cpu()?,
+impl Streams {
+    pub(crate) fn new(
+        target: &Arc<Target>,
+        behaviour: &Behaviour,
+        share: std::ops::Range<usize>,
+    ) -> Result<Self> {
+        Ok(Self {
+            target: Arc::clone(target),
+            behaviour: behaviour.clone(),
+            clients: Vec::with_capacity(share.len()),
+            share,
+            poller: Poller::new()?,
+            scratch: vec![0; 64 * 1024],
+            names: Vec::new(),
+            later: Vec::new(),
+            opening: 0,
+            open: 0,
+            closed: 0,
+            slow_closed: 0,
         })
     }
 
-    fn open_all(&mut self) -> Result<()> {
-        let url = &self.args.url;
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n",
-            url.path, url.host
-        );
-        let until = Instant::now() + OPEN_TIME_MAX;
-        while self.open < self.args.clients {
-            let mut room = OPENING_MAX - (self.clients.len() - self.open);
-            while room > 0 && self.clients.len() < self.args.clients {
-                let mut socket = url.connect()?;
-                socket.write_all(request.as_bytes())?;
-                self.poller.add(&socket, self.clients.len())?;
-                self.clients.push(Client {
-                    socket: Some(socket),
-                    responses: Responses::default(),
-                    events: Events::default(),
-                    ledger: Ledger::new(self.args.events.is_some()),
-                    open: false,
-                    seen: 0,
-                });
-                room -= 1;
-            }
-            self.wait(Duration::from_millis(100))?;
-            if self.closed > 0 {
-                bail!("the server closed {} streams as they opened", self.closed);
-            }
-            if Instant::now() > until {
-                bail!("{} of {} streams opened", self.open, self.args.clients);
-            }
+    fn add_client(&mut self, due: Instant) -> usize {
+        let number = self.share.start + self.clients.len();
+        let mut ledger = Ledger::new(self.behaviour.whole);
+        ledger.on_position(Some(&self.behaviour.last_id));
+        self.clients.push(Client {
+            number,
+            socket: None,
+            responses: Responses::default(),
+            events: Events::default(),
+            ledger,
+            due,
+            attempt: 0,
+            status: 0,
+            refusal: Vec::new(),
+            open: false,
+            seen: 0,
+        });
+        self.clients.len() - 1
+    }
+
+    /// Connects a client and sends its request.
+    fn connect(&mut self, name: usize) -> Result<()> {
+        let client = &mut self.clients[name];
+        let number = client.number as u64;
+        let place = self.target.place(number, client.attempt);
+        let key = number % self.target.keys;
+        client.attempt += 1;
+        let mut socket = self.target.connector.connect(&self.target.urls[place])?;
+        let mut request = Vec::new();
+        self.target
+            .put_head("GET", place, key, number, &mut request);
+        request.extend_from_slice(b"Accept: text/event-stream\r\n");
+        if !client.ledger.last_id().is_empty() {
+            request.extend_from_slice(b"Last-Event-ID: ");
+            request.extend_from_slice(client.ledger.last_id());
+            request.extend_from_slice(b"\r\n");
         }
+        request.extend_from_slice(b"\r\n");
+        // A fresh socket takes a request's head at once.
+        if socket.write(&request)? < request.len() {
+            bail!("the socket took half a request");
+        }
+        self.poller.add(&socket, name)?;
+        client.responses = Responses::default();
+        client.events = Events::default();
+        client.status = 0;
+        client.refusal.clear();
+        client.open = false;
+        client.socket = Some(socket);
+        self.opening += 1;
         Ok(())
     }
 
-    /// Receives until every client has all events, or the time is up. Returns the start of the
-    /// measurement.
-    fn receive(&mut self, open: Mark) -> Result<Mark> {
-        let until = Instant::now() + Duration::from_secs(self.args.seconds);
-        let clients = self.args.clients as u64;
-        let wanted = self.args.events.map_or(u64::MAX, |each| each * clients);
-        let warm_up = self.args.events.map_or(1, |each| (each / 10).max(1)) * clients;
-        let mut began = None;
-        while self.seen.events < wanted && self.closed < self.clients.len() {
-            let now = Instant::now();
-            if now >= until {
-                break;
-            }
-            self.wait((until - now).min(Duration::from_millis(100)))?;
-            if began.is_none() && self.seen.events >= warm_up {
-                began = Some(self.mark()?);
-                self.seen.warm = true;
-            }
-        }
-        // Idle streams are measured from when they were connected.
-        Ok(began.unwrap_or(open))
-    }
-
-    fn wait(&mut self, at_most: Duration) -> Result<()> {
+    /// Waits for bytes and handles them. Without a meter, nothing is measured yet.
+    fn wait(&mut self, at_most: Duration, mut meter: Option<&mut Meter>) -> Result<()> {
         let mut names = std::mem::take(&mut self.names);
         self.poller.wait(at_most, &mut names)?;
         for name in names.drain(..) {
-            let client = &mut self.clients[name];
-            let open_before = client.open;
-            if !client.read(&mut self.scratch, self.args.verify, &mut self.seen)? {
-                self.closed += 1;
-                client.socket = None; // epoll forgets it with its descriptor.
-            }
-            self.open += usize::from(client.open && !open_before);
+            self.read(name, &mut meter)?;
         }
         self.names = names;
         Ok(())
     }
 
-    fn report(
-        &self,
-        resident: Option<u64>,
-        opening: &Mark,
-        open: &Mark,
-        began: &Mark,
-    ) -> Result<Report> {
-        let (end, clients) = (self.mark()?, self.clients.len() as f64);
-        let seconds = (end.at - began.at).as_secs_f64();
-        let deliveries = end.events - began.events;
-        let micros = |from: Duration, to: Duration| (to - from).as_secs_f64() * 1e6;
-        let mut report = Report::default();
-        report
-            .count("clients", self.clients.len() as u64)
-            .count("events", self.seen.events)
-            .count("deliveries", deliveries)
-            .figure("seconds", seconds)
-            .figure("deliveries_per_s", deliveries as f64 / seconds);
-        if deliveries > 0 {
-            let bytes = (end.bytes - began.bytes) as f64;
-            report.figure("event_bytes", bytes / deliveries as f64);
+    fn read(&mut self, name: usize, meter: &mut Option<&mut Meter>) -> Result<()> {
+        let Self {
+            clients,
+            scratch,
+            behaviour,
+            ..
+        } = self;
+        let client = &mut clients[name];
+        let was_open = client.open;
+        let read = client.read(scratch, behaviour, meter);
+        let opened = client.open && !was_open;
+        if opened {
+            self.opening -= 1;
+            self.open += 1;
+            let took = client.due.elapsed();
+            if let (Goal::Opens, Some(meter)) = (behaviour.goal, meter.as_deref_mut()) {
+                meter.done(took, 0);
+            }
+            if client.number < behaviour.slow {
+                // The socket stays open, and nothing reads it any more.
+                if let Some(socket) = &client.socket {
+                    self.poller.remove(socket)?;
+                }
+            }
         }
-        if let (Some(server), Some(before)) = (self.server, resident) {
-            let cpu = micros(began.server_cpu, end.server_cpu);
-            let grown = server.resident()? as f64 - before as f64;
-            let opened = micros(opening.server_cpu, open.server_cpu);
-            report
-                .figure("server_cores", cpu / 1e6 / seconds)
-                .figure("open_us", opened / clients)
-                .figure("resident_mib", server.resident()? as f64 / 1048576.0)
-                .figure("resident_bytes_per_stream", grown / clients);
-            match deliveries {
-                0 => report.figure("idle_us_per_s", cpu / clients / seconds),
-                n => report.figure("cpu_us_per_delivery", cpu / n as f64),
-            };
+        match read {
+            Ok(Read::More) => Ok(()),
+            Ok(Read::Ended) => self.on_ended(name, None, meter),
+            Err(error) => self.on_ended(name, Some(error), meter),
         }
-        let own = micros(began.own_cpu, end.own_cpu) / 1e6 / seconds;
-        report
-            .figure("client_cores", own)
-            .latency(&self.seen.latency);
-        self.judge(&mut report);
-        Ok(report)
     }
 
-    fn judge(&self, report: &mut Report) {
-        let Seen {
-            faults, foreign, ..
-        } = self.seen;
-        let wanted = self.args.events.unwrap_or(0);
-        let short: u64 = self
-            .clients
-            .iter()
-            .map(|c| wanted.saturating_sub(c.seen))
-            .sum();
-        report
-            .count("closed", self.closed as u64)
-            .count("foreign", foreign);
-        report.must(short == 0, || format!("{short} events never came"));
-        if self.args.verify {
-            report
-                .count("missing", faults.missing)
-                .count("twice", faults.twice)
-                .count("without_id", faults.without_id);
-            report.must(faults == Faults::default(), || format!("{faults:?}"));
-            report.must(self.closed == 0, || format!("{} closed", self.closed));
+    /// A stream has ended, or was none.
+    fn on_ended(
+        &mut self,
+        name: usize,
+        error: Option<anyhow::Error>,
+        meter: &mut Option<&mut Meter>,
+    ) -> Result<()> {
+        let client = &mut self.clients[name];
+        client.socket = None; // epoll forgets it with its descriptor.
+        if client.open {
+            self.open -= 1;
+        } else {
+            self.opening -= 1;
+        }
+        self.closed += 1;
+        self.slow_closed += u64::from(client.number < self.behaviour.slow);
+        let place = self.target.place(client.number as u64, client.attempt - 1);
+        let url = &self.target.urls[place];
+        let (cause, detail) = match (error, client.status) {
+            (Some(error), _) => ("malformed stream".to_owned(), format!("{error:#}")),
+            (None, 200) => ("stream closed".to_owned(), "by the server".to_owned()),
+            (None, 0) => (
+                "connection closed".to_owned(),
+                "before an answer".to_owned(),
+            ),
+            (None, status) => {
+                let body = String::from_utf8_lossy(&client.refusal);
+                (status.to_string(), shown(&body))
+            }
+        };
+        client.open = false;
+        let Some(meter) = meter else {
+            bail!("{}{}: {cause}: {detail}", url.authority, url.path);
+        };
+        if client.number >= self.behaviour.slow {
+            meter.error(&cause, || {
+                format!("{}{}: {detail}", url.authority, url.path)
+            });
+        }
+        if self.behaviour.reconnect {
+            let pause = REOPEN_PAUSE.as_micros() as u64;
+            let jitter = spread(client.number as u64 + client.attempt * 7919) % (pause / 2);
+            let at = Instant::now() + Duration::from_micros(pause / 2 + jitter);
+            self.later.push((at, name));
+        }
+        Ok(())
+    }
+
+    /// Connects the clients whose time has come.
+    fn connect_due(&mut self, now: Instant, start: &Start, meter: &mut Meter) {
+        let again: Vec<usize> = {
+            let due = self.later.extract_if(.., |(at, _)| *at <= now);
+            due.map(|(_, name)| name).collect()
+        };
+        for name in again {
+            self.clients[name].due = now;
+            self.try_connect(name, now, meter);
+        }
+        let Some(rate) = self.behaviour.connects_per_s else {
+            return;
+        };
+        while self.clients.len() < self.share.len() && self.opening < OPENING_MAX {
+            let number = self.share.start + self.clients.len();
+            let due = start.at + Duration::from_secs_f64(number as f64 / rate);
+            if due > now {
+                return;
+            }
+            let name = self.add_client(due);
+            if self.opening == 0 {
+                meter.late(now.saturating_duration_since(due));
+            }
+            self.try_connect(name, now, meter);
+        }
+    }
+
+    fn try_connect(&mut self, name: usize, now: Instant, meter: &mut Meter) {
+        if let Err(error) = self.connect(name) {
+            meter.error("can't connect", || format!("{error:#}"));
+            self.later.push((now + REOPEN_PAUSE, name));
+        }
+    }
+
+    fn count_end(&self, meter: &mut Meter) {
+        let behaviour = &self.behaviour;
+        if let Some(wanted) = behaviour.events {
+            let readers = self.clients.iter().filter(|it| it.number >= behaviour.slow);
+            let short: u64 = readers.map(|it| wanted.saturating_sub(it.seen)).sum();
+            meter.count("never_came", short);
+        }
+        meter.count("closed", self.closed);
+        meter.count("open_at_end", self.open as u64);
+        if behaviour.slow > 0 {
+            meter.count("slow_closed", self.slow_closed);
         }
     }
 }
 
-impl Client {
-    /// Reads available bytes once. Returns false if the server has closed the stream.
-    fn read(&mut self, scratch: &mut [u8], verify: bool, seen: &mut Seen) -> Result<bool> {
-        let Some(socket) = &mut self.socket else {
-            return Ok(true);
-        };
-        let len = match socket.read(scratch) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-            Ok(0) | Err(_) => return Ok(false),
-            Ok(len) => len,
-        };
-        let now = now_us();
-        let mut input = &scratch[..len];
-        while let Some(part) = self.responses.next(&mut input)? {
-            match part {
-                Part::Head(200) => {}
-                Part::Head(status) => bail!("the server answered {status}"),
-                Part::End => return Ok(false),
-                Part::Body(body) => self.show(body, now, verify, seen),
+impl Worker for Streams {
+    fn open(&mut self, stop: &Stop) -> Result<()> {
+        if self.behaviour.connects_per_s.is_some() {
+            return Ok(());
+        }
+        let until = Instant::now() + OPEN_TIME_MAX;
+        while self.open < self.share.len() && !stop.is_set() {
+            while self.opening < OPENING_MAX && self.clients.len() < self.share.len() {
+                let name = self.add_client(Instant::now());
+                self.connect(name)?;
+            }
+            self.wait(Duration::from_millis(100), None)?;
+            if Instant::now() > until {
+                bail!(
+                    "{} of {} streams opened within 60 s",
+                    self.open,
+                    self.share.len()
+                );
             }
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn show(&mut self, body: &[u8], now: u64, verify: bool, seen: &mut Seen) {
-        self.open = true;
-        seen.bytes += body.len() as u64;
-        self.events.read(body, |event| {
-            if event.name == b"position" {
-                return; // It says where the stream is and shows no record.
+    fn run(mut self: Box<Self>, start: Start, meter: &mut Meter) -> Result<()> {
+        // What began before the start is measured from it.
+        for client in &mut self.clients {
+            client.due = start.at;
+        }
+        loop {
+            let now = Instant::now();
+            if !meter.turn(now) {
+                break;
             }
-            let Some(stamp) = Stamp::read(event.data) else {
-                seen.foreign += 1;
-                return;
-            };
-            self.seen += 1;
-            seen.events += 1;
-            if seen.warm {
-                let late = now.saturating_sub(stamp.due_us);
-                seen.latency.record(Duration::from_micros(late));
-            }
-            if verify {
-                self.ledger.note(&stamp, event.id, &mut seen.faults);
-            }
-        });
+            self.connect_due(now, &start, meter);
+            let paced = self.behaviour.connects_per_s.is_some() || !self.later.is_empty();
+            let at_most = Duration::from_millis(if paced { 1 } else { 20 });
+            self.wait(at_most, Some(meter))?;
+        }
+        self.count_end(meter);
+        Ok(())
     }
+}
+
+impl Client {
+    /// Reads available bytes once (with TLS: until none are left).
+    fn read(
+        &mut self,
+        scratch: &mut [u8],
+        behaviour: &Behaviour,
+        meter: &mut Option<&mut Meter>,
+    ) -> Result<Read> {
+        loop {
+            let Some(socket) = &mut self.socket else {
+                return Ok(Read::More);
+            };
+            let again = socket.buffers();
+            let len = match socket.read(scratch) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Read::More),
+                Ok(0) | Err(_) => return Ok(Read::Ended),
+                Ok(len) => len,
+            };
+            let now = now_us();
+            let mut input = &scratch[..len];
+            while let Some(part) = self.responses.next(&mut input)? {
+                match part {
+                    Part::Head(status) => self.status = status,
+                    Part::End => return Ok(Read::Ended),
+                    Part::Body(body) if self.status == 200 => {
+                        on_body(
+                            &mut self.events,
+                            &mut self.ledger,
+                            &mut self.seen,
+                            body,
+                            &mut View {
+                                now,
+                                due: self.due,
+                                behaviour,
+                                meter,
+                            },
+                        );
+                        self.open = true;
+                    }
+                    Part::Body(body) => {
+                        let room = REFUSAL_BYTES_MAX.saturating_sub(self.refusal.len());
+                        self.refusal
+                            .extend_from_slice(&body[..body.len().min(room)]);
+                    }
+                }
+            }
+            if !again {
+                return Ok(Read::More);
+            }
+        }
+    }
+}
+
+/// What an event is judged by.
+struct View<'a, 'b> {
+    now: u64,
+    due: Instant,
+    behaviour: &'a Behaviour,
+    meter: &'a mut Option<&'b mut Meter>,
+}
+
+fn on_body(
+    events: &mut Events,
+    ledger: &mut Ledger,
+    seen: &mut u64,
+    body: &[u8],
+    view: &mut View<'_, '_>,
+) {
+    if let Some(meter) = view.meter.as_deref_mut() {
+        meter.bytes(body.len() as u64);
+    }
+    events.read(body, |event| on_event(ledger, seen, event, view));
+}
+
+fn on_event(ledger: &mut Ledger, seen: &mut u64, event: &Event<'_>, view: &mut View<'_, '_>) {
+    if event.name == b"position" {
+        return ledger.on_position(event.id); // It shows where the stream is, and no record.
+    }
+    let Some(meter) = view.meter.as_deref_mut() else {
+        return;
+    };
+    let Some(stamp) = Stamp::read(event.data) else {
+        ledger.on_position(event.id);
+        if event.name == b"gap" && view.behaviour.verify {
+            let data = String::from_utf8_lossy(event.data);
+            meter.violation("gap", || shown(&data));
+        }
+        return meter.count("foreign", 1);
+    };
+    *seen += 1;
+    if view.behaviour.goal == Goal::Deliveries {
+        let late = view.now.saturating_sub(stamp.due_us);
+        meter.done(Duration::from_micros(late), 0);
+    }
+    if view.behaviour.goal == Goal::CaughtUp(*seen) {
+        meter.done(view.due.elapsed(), 0);
+    }
+    if !view.behaviour.verify {
+        return;
+    }
+    ledger.on_event(&stamp, event.id, |fault| {
+        let count = if let Fault::Missing(count) = fault {
+            count
+        } else {
+            1
+        };
+        meter.count(fault.kind(), count);
+        meter.violation(fault.kind(), || {
+            let id = event.id.map(String::from_utf8_lossy);
+            format!(
+                "{fault:?} at record {} of lane {}, id {id:?}",
+                stamp.number, stamp.lane
+            )
+        });
+    });
 }

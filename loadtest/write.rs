@@ -5,154 +5,279 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rskafka::chrono::{DateTime, Utc};
-use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
-use rskafka::client::{Client, ClientBuilder};
+use rskafka::client::partition::{Compression, PartitionClient};
 use rskafka::record::Record;
-use tokio::time::timeout;
 
+use crate::engine::{Group, Meter, Plan, Start, Stop, Worker};
+use crate::kafka;
+use crate::live::Live;
 use crate::record::{SIZE_MIN, Stamp, now_us};
-use crate::report::{Latency, Report};
+use crate::report::{Report, Scenario};
+use crate::template::Template;
 
 /// Most bytes of records in one produce request. rskafka stalls for 44 ms from 8 KiB on.
 const PRODUCE_BYTES_MAX: usize = 7 * 1024;
 
-/// Most bytes of a record in a batch besides its value.
-const RECORD_OVERHEAD: usize = 64;
-
-/// Time for one response of the cluster.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+/// What is written, and how.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Writer")]
+pub(crate) struct WriteOptions {
     /// A broker to connect to, `host:port`.
     #[arg(long)]
-    bootstrap: String,
+    pub(crate) bootstrap: Option<String>,
     /// The topic to write to.
     #[arg(long)]
-    topic: String,
+    pub(crate) topic: Option<String>,
     /// Create the topic first, with this many partitions, unless it exists.
     #[arg(long, value_name = "PARTITIONS")]
-    create: Option<i32>,
+    pub(crate) create: Option<i32>,
     /// Records per second to write.
     #[arg(long, default_value_t = 20.0)]
-    rate: f64,
+    pub(crate) rate: f64,
     /// Records that are due together, and are written to one partition.
     #[arg(long, default_value_t = 1)]
-    burst: u64,
+    pub(crate) burst: u64,
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 200)]
-    size: usize,
-    /// Seconds to write; 0 writes nothing.
-    #[arg(long, default_value_t = 10.0)]
-    seconds: f64,
-    /// Key of all records. Without it they have none.
+    pub(crate) size: usize,
+    /// Key of the records. `{n}` is a number below --keys. Without it they have none.
     #[arg(long)]
-    key: Option<String>,
+    pub(crate) key: Option<String>,
+    /// Compression of the records. (All are written with acks=all: rskafka has no other.)
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) compression: Codec,
 }
 
-pub(crate) fn run(args: &Args) -> Result<Report> {
-    ensure!(args.size >= SIZE_MIN, "--size is at least {SIZE_MIN}");
+/// Compression of record batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Codec {
+    #[default]
+    None,
+    Gzip,
+    Snappy,
+    Zstd,
+}
+
+/// Options of `write`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    write: WriteOptions,
+    /// Number of different values of `{n}` in --key.
+    #[arg(long, default_value_t = 1)]
+    keys: u64,
+    /// Seconds to write; 0 writes nothing, and creates the topic.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+}
+
+/// Runs the writer alone.
+pub(crate) fn run(args: &Args, live: Live, stop: &Stop) -> Result<Report> {
+    ensure!(args.seconds >= 0.0, "--seconds is 0 or more");
     ensure!(
-        args.rate > 0.0 && args.burst > 0,
-        "--rate and --burst are positive"
+        args.write.bootstrap.is_some() && args.write.topic.is_some(),
+        "--bootstrap and --topic say where to write"
     );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let partitions = runtime.block_on(open(args))?;
-    let mut numbers = vec![0; partitions.len()];
-    let (start, start_us, writer) = (Instant::now(), now_us(), now_us());
-    let every = Duration::from_secs_f64(args.burst as f64 / args.rate);
-    let ticks = (args.seconds / every.as_secs_f64()).round() as u32;
-    let mut took = Latency::new();
-    for tick in 0..ticks {
-        let due = every * tick;
-        // Use the thread's sleep, because the runtime's timer has steps of 1 ms.
-        std::thread::sleep((start + due).saturating_duration_since(Instant::now()));
-        let at = tick as usize % partitions.len();
-        let stamps = (0..args.burst).map(|ahead| Stamp {
-            writer,
-            partition: at as u32,
-            number: numbers[at] + ahead,
-            due_us: start_us + due.as_micros() as u64,
-        });
-        let records: Vec<_> = stamps.map(|stamp| record(args, &stamp)).collect();
-        numbers[at] += args.burst;
-        let asked = Instant::now();
-        runtime.block_on(append(&partitions[at], records))?;
-        took.record(asked.elapsed());
-    }
-    let mut report = Report::default();
-    report
-        .count("records", u64::from(ticks) * args.burst)
-        .latency(&took);
+    let groups: Vec<Group> = group(&args.write, args.keys)?.into_iter().collect();
+    let plan = Plan {
+        groups,
+        length: Duration::from_secs_f64(args.seconds),
+        warm_up: Duration::ZERO,
+        pids: Vec::new(),
+        live,
+    };
+    let outcome = crate::engine::run(plan, stop, || {})?;
+    let mut report = Report::new(Scenario::new("write", &[]), &outcome);
+    report.figure("rate_wanted", args.write.rate);
+    report.count("records", outcome.groups[0].all);
     Ok(report)
 }
 
-/// Connects, creates the topic if requested, and finds all its partitions.
-async fn open(args: &Args) -> Result<Vec<PartitionClient>> {
-    let client = ClientBuilder::new(vec![args.bootstrap.clone()]).build();
-    let client: Client = within("connect", client).await?;
-    let topics = within("list the topics", client.list_topics()).await?;
-    let found = topics.into_iter().find(|topic| topic.name == args.topic);
-    let numbers: Vec<i32> = match (found, args.create) {
-        (Some(topic), _) => topic.partitions.into_iter().collect(),
-        (None, Some(partitions)) => {
-            let controller = client.controller_client()?;
-            let created = controller.create_topic(&args.topic, partitions, 1, 5_000);
-            within("create the topic", created).await?;
-            (0..partitions).collect()
-        }
-        (None, None) => anyhow::bail!("there is no topic `{}` (--create makes it)", args.topic),
-    };
-    let mut partitions = Vec::new();
-    for number in numbers {
-        let retry = UnknownTopicHandling::Retry;
-        let found = client.partition_client(&args.topic, number, retry);
-        partitions.push(within("find a partition", found).await?);
-    }
-    ensure!(
-        !partitions.is_empty(),
-        "topic `{}` has no partition",
-        args.topic
-    );
-    Ok(partitions)
+/// The writer as part of a scenario, if it has a place to write to.
+pub(crate) fn group(options: &WriteOptions, keys: u64) -> Result<Option<Group>> {
+    let writer = Writer::new(options, keys)?;
+    Ok(writer.map(|writer| Group {
+        name: "writer",
+        unit: "records",
+        workers: vec![Box::new(writer)],
+        wanted: None,
+    }))
 }
 
-fn record(args: &Args, stamp: &Stamp) -> Record {
-    let mut value = Vec::with_capacity(args.size);
-    stamp.write(args.size, &mut value);
-    let due = i64::try_from(stamp.due_us).unwrap_or_default();
-    Record {
-        key: args.key.as_ref().map(|key| key.clone().into_bytes()),
-        value: Some(value),
-        headers: std::collections::BTreeMap::new(),
-        timestamp: DateTime::<Utc>::from_timestamp_micros(due).unwrap_or_default(),
+/// Writes so many records at once, all due now.
+pub(crate) fn now(options: &WriteOptions, keys: u64, records: u64) -> Result<()> {
+    let writer = Writer::new(options, keys)?;
+    let writer = writer.context("--bootstrap and --topic say where to write the events")?;
+    let (keyed, run) = (writer.is_keyed(), now_us());
+    let mut numbers = vec![0; writer.lanes()];
+    let mut batches = vec![Vec::new(); writer.partitions.len()];
+    for tick in 0..records {
+        let (lane, partition) = writer.place(tick, keyed);
+        let number = &mut numbers[lane as usize];
+        let stamp = Stamp {
+            writer: run,
+            lane,
+            number: *number,
+            due_us: now_us(),
+        };
+        *number += 1;
+        batches[partition].push(writer.record(&stamp));
     }
-}
-
-/// Appends records in order, in requests of limited size.
-async fn append(partition: &PartitionClient, records: Vec<Record>) -> Result<()> {
-    let mut records = records.into_iter().peekable();
-    while records.peek().is_some() {
-        let (mut bytes, mut request) = (0, Vec::new());
-        while let Some(record) = records.next_if(|record| {
-            bytes += record.approximate_size() + RECORD_OVERHEAD;
-            bytes <= PRODUCE_BYTES_MAX || request.is_empty()
-        }) {
-            request.push(record);
-        }
-        let produced = partition.produce(request, Compression::NoCompression);
-        within("write records", produced).await?;
+    let codec = options.compression.of_rskafka();
+    for (partition, records) in writer.partitions.iter().zip(batches) {
+        let append = kafka::append(partition, records, PRODUCE_BYTES_MAX, codec);
+        writer.runtime.block_on(append)?;
     }
     Ok(())
 }
 
-async fn within<T, E>(what: &str, doing: impl Future<Output = Result<T, E>>) -> Result<T>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let done = timeout(ANSWER_TIME_MAX, doing).await;
-    let done = done.with_context(|| format!("can't {what}: no answer from the cluster"))?;
-    done.with_context(|| format!("can't {what}"))
+/// Writes on its own thread.
+struct Writer {
+    keys: u32,
+    options: WriteOptions,
+    runtime: tokio::runtime::Runtime,
+    partitions: Vec<PartitionClient>,
+    key: Option<Template>,
+}
+
+impl Writer {
+    /// Connects, if the options say where to.
+    fn new(options: &WriteOptions, keys: u64) -> Result<Option<Self>> {
+        ensure!(options.size >= SIZE_MIN, "--size is at least {SIZE_MIN}");
+        ensure!(
+            options.rate > 0.0 && options.burst > 0,
+            "--rate and --burst are positive"
+        );
+        let (Some(bootstrap), Some(topic)) = (&options.bootstrap, &options.topic) else {
+            ensure!(
+                options.bootstrap.is_none() && options.topic.is_none(),
+                "--bootstrap and --topic go together"
+            );
+            return Ok(None);
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let partitions = runtime.block_on(async {
+            let client = kafka::connect(bootstrap).await?;
+            kafka::partitions(&client, topic, options.create).await
+        })?;
+        ensure!(!partitions.is_empty(), "topic `{topic}` has no partition");
+        let key = options.key.as_deref().map(Template::parse).transpose()?;
+        let keys = u32::try_from(keys).context("--keys is at most 4 billion")?;
+        ensure!(keys > 0, "--keys is at least 1");
+        Ok(Some(Self {
+            keys,
+            options: options.clone(),
+            runtime,
+            partitions,
+            key,
+        }))
+    }
+
+    /// The number of sequences in which records are numbered.
+    fn lanes(&self) -> usize {
+        if self.is_keyed() {
+            self.keys as usize
+        } else {
+            self.partitions.len()
+        }
+    }
+
+    /// Whether records are numbered by key: otherwise by partition.
+    fn is_keyed(&self) -> bool {
+        self.key.as_ref().is_some_and(Template::has_key)
+    }
+
+    /// The lane and the partition of a burst.
+    const fn place(&self, tick: u64, keyed: bool) -> (u32, usize) {
+        let partitions = self.partitions.len() as u64;
+        if keyed {
+            let lane = tick % self.keys as u64;
+            (lane as u32, (lane % partitions) as usize)
+        } else {
+            let partition = tick % partitions;
+            (partition as u32, partition as usize)
+        }
+    }
+
+    fn record(&self, stamp: &Stamp) -> Record {
+        let mut value = Vec::with_capacity(self.options.size);
+        stamp.write(self.options.size, &mut value);
+        let due = i64::try_from(stamp.due_us).unwrap_or_default();
+        let key = self.key.as_ref().map(|template| {
+            let mut key = Vec::new();
+            template.put(u64::from(stamp.lane), &mut key);
+            key
+        });
+        Record {
+            key,
+            value: Some(value),
+            headers: std::collections::BTreeMap::new(),
+            timestamp: DateTime::<Utc>::from_timestamp_micros(due).unwrap_or_default(),
+        }
+    }
+}
+
+impl Worker for Writer {
+    fn open(&mut self, _: &Stop) -> Result<()> {
+        Ok(())
+    }
+
+    fn run(self: Box<Self>, start: Start, meter: &mut Meter) -> Result<()> {
+        let keyed = self.is_keyed();
+        let (mut numbers, writer) = (vec![0; self.lanes()], now_us());
+        let every = Duration::from_secs_f64(self.options.burst as f64 / self.options.rate);
+        let codec = self.options.compression.of_rskafka();
+        for tick in 0_u64.. {
+            let due = start.at + every.mul_f64(tick as f64);
+            // Use the thread's sleep, because the runtime's timer has steps of 1 ms.
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let goes_on = meter.turn(Instant::now());
+            if !goes_on || due >= start.end || Instant::now() >= start.end {
+                meter.count("due_and_not_written", self.left(due, &start, every));
+                break;
+            }
+            let (lane, partition) = self.place(tick, keyed);
+            let number = &mut numbers[lane as usize];
+            let stamps = (0..self.options.burst).map(|ahead| Stamp {
+                writer,
+                lane,
+                number: *number + ahead,
+                due_us: start.micros(due),
+            });
+            let records: Vec<_> = stamps.map(|stamp| self.record(&stamp)).collect();
+            *number += self.options.burst;
+            let append = kafka::append(
+                &self.partitions[partition],
+                records,
+                PRODUCE_BYTES_MAX,
+                codec,
+            );
+            self.runtime.block_on(append)?;
+            for _ in 0..self.options.burst {
+                meter.done(due.elapsed(), self.options.size as u64);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Records that were due within the run and not written: the writer can't keep its rate.
+    fn left(&self, due: Instant, start: &Start, every: Duration) -> u64 {
+        let late = start.end.min(Instant::now()).saturating_duration_since(due);
+        (late.as_secs_f64() / every.as_secs_f64()) as u64 * self.options.burst
+    }
+}
+
+impl Codec {
+    const fn of_rskafka(self) -> Compression {
+        match self {
+            Self::None => Compression::NoCompression,
+            Self::Gzip => Compression::Gzip,
+            Self::Snappy => Compression::Snappy,
+            Self::Zstd => Compression::Zstd,
+        }
+    }
 }
