@@ -17,7 +17,7 @@ use super::link::{Peer, Purpose};
 use super::metric_event::MetricEvent;
 use super::read::{DueRead, Read, ReadPlace, Seek, fail};
 use super::reads::Reads;
-use super::records::{Aborted, Fetched, Piece, Progress};
+use super::records::{Aborted, Fetched, Piece, WalkProgress};
 use super::request_tag::RequestTag;
 use super::requests::ResponseWindow;
 use super::silence::Silent;
@@ -461,7 +461,7 @@ impl Reader {
 }
 
 /// All that a response brought of a partition is unpacked.
-fn on_unpacked(key: ReadKey, read: &mut Read, progress: Progress, cx: &mut Context<'_>) {
+fn on_unpacked(key: ReadKey, read: &mut Read, progress: WalkProgress, cx: &mut Context<'_>) {
     read.place = ReadPlace::At(progress.next);
     if let Some(error) = progress.stuck {
         let (from, to) = (progress.next.offset, progress.next.offset);

@@ -15,13 +15,13 @@ use crate::model::Instant;
 /// The catch-up reads that have members on this shard. A topic has one or two at a time, so they
 /// are found by a scan.
 #[derive(Debug, Default)]
-pub(super) struct CatchUps {
-    list: Vec<CatchUp>,
+pub(super) struct JoinedCatchUps {
+    list: Vec<JoinedCatchUp>,
     credits: VecDeque<Credit>,
 }
 
 #[derive(Debug)]
-struct CatchUp {
+struct JoinedCatchUp {
     id: CatchUpId,
     /// The subscribers that joined. Some may have left: a member's source names the catch-up read.
     joined: Vec<Slot>,
@@ -34,7 +34,7 @@ struct CatchUp {
     patience: Option<Instant>,
 }
 
-impl CatchUp {
+impl JoinedCatchUp {
     fn give_credit(&mut self, credits: &mut VecDeque<Credit>) {
         if self.patience.take().is_some() {
             let (catch_up, members) = (self.id, self.members);
@@ -51,7 +51,7 @@ impl CatchUp {
     }
 }
 
-impl CatchUps {
+impl JoinedCatchUps {
     /// These subscribers join a catch-up read that begins. They may come in several parts.
     pub(super) fn on_start(&mut self, id: CatchUpId, joined: Vec<Slot>) {
         let members = joined.len() as u32;
@@ -61,7 +61,7 @@ impl CatchUps {
             return;
         }
         let (behind, block, patience) = (0, None, None);
-        self.list.push(CatchUp {
+        self.list.push(JoinedCatchUp {
             id,
             joined,
             members,

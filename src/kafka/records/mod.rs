@@ -22,7 +22,7 @@ pub use check::{check_any_bytes, check_any_codec};
 pub use codec::Unpacker;
 pub(crate) use encode::{Sequence, batch_len_max, encode};
 pub use transactions::Aborted;
-pub use walk::{Advance, Fetched, Piece, PieceLimits, Progress, Walk, walk};
+pub use walk::{Advance, Fetched, Piece, PieceLimits, Walk, WalkProgress, walk};
 
 /// Why records can't be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

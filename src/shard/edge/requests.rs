@@ -26,7 +26,7 @@ const PIPELINED_MAX: usize = 64;
 const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 
 /// The result of serving the received bytes of a connection.
-enum Progress {
+enum ServeProgress {
     /// All of them are used; read on.
     More,
     /// A request waits, or the connection ends: do not read.
@@ -75,13 +75,13 @@ impl Requests {
         let mut progress = if http1.has_pipelined() {
             self.serve_received(&mut http1, &[], turns, &mut rest_of(cx))
         } else {
-            Progress::More
+            ServeProgress::More
         };
         let mut reads = 0;
         let mut ended = None;
-        while matches!(progress, Progress::More) {
+        while matches!(progress, ServeProgress::More) {
             if reads == READS_MAX {
-                progress = Progress::Yield;
+                progress = ServeProgress::Yield;
                 break;
             }
             reads += 1;
@@ -108,7 +108,7 @@ impl Requests {
                 }
                 None => {
                     http1.on_broken_tls();
-                    Progress::Stop
+                    ServeProgress::Stop
                 }
             };
             self.plain = plain;
@@ -122,7 +122,7 @@ impl Requests {
             // A client that sends no more may still read: it gets what it asked for.
             Some(None) if http1.is_sending() => {
                 http1.on_client_end();
-                progress = Progress::Stop;
+                progress = ServeProgress::Stop;
             }
             Some(_) => {
                 turns.close(http1, CloseReason::Client, cx);
@@ -130,8 +130,8 @@ impl Requests {
             }
         }
         match (progress, turns.leaving) {
-            (Progress::Stream(start), _) => return Some(BecomesStream { http1, start }),
-            (Progress::More, Leaving::Drain(until)) if !http1.is_sending() => {
+            (ServeProgress::Stream(start), _) => return Some(BecomesStream { http1, start }),
+            (ServeProgress::More, Leaving::Drain(until)) if !http1.is_sending() => {
                 turns.dismiss(http1, until, cx);
             }
             (progress, _) => {
@@ -139,7 +139,7 @@ impl Requests {
                 // it.
                 let waits = http1.phase() == Phase::Waiting;
                 let ended = waits && cx.io.remote(http1.socket()) != Remote::Open;
-                let again = ended || matches!(progress, Progress::Yield);
+                let again = ended || matches!(progress, ServeProgress::Yield);
                 turns.end_turn(http1, again, cx);
             }
         }
@@ -153,7 +153,7 @@ impl Requests {
         mut input: &[u8],
         turns: &mut Turns,
         rest: &mut Rest<'_>,
-    ) -> Progress {
+    ) -> ServeProgress {
         let Self {
             me,
             commands,
@@ -163,22 +163,22 @@ impl Requests {
         let socket = http1.socket();
         for _ in 0..PIPELINED_MAX {
             match http1.receive(input, &turns.site.limits, table) {
-                Received::More => return Progress::More,
+                Received::More => return ServeProgress::More,
                 Received::Continue(request) => {
                     let (site, mut cx) = handlers(*me, commands, turns, rest);
                     if !site.refuse_expecting(&request, &mut cx) {
                         turns.responder.interim(CONTINUE);
-                        return Progress::More;
+                        return ServeProgress::More;
                     }
                     http1.on_early_end();
-                    return Progress::Stop;
+                    return ServeProgress::Stop;
                 }
                 Received::Refused(refusal, mut context, origin) => {
                     context.cors = turns.responder.grant_to(origin.as_deref());
                     let responded = turns.responder.refuse(context, &refusal.into());
                     rest.metrics.general.unrouted.bump(class(responded.status));
                     http1.on_early_end();
-                    return Progress::Stop;
+                    return ServeProgress::Stop;
                 }
                 Received::Request(request, used) => {
                     let (site, mut cx) = handlers(*me, commands, turns, rest);
@@ -187,32 +187,32 @@ impl Requests {
                     match handled {
                         Handled::Done(framed) if framed.close => {
                             turns.end_after(http1);
-                            return Progress::Stop;
+                            return ServeProgress::Stop;
                         }
                         Handled::Done(_) => http1.on_response(),
                         Handled::Wait(exchange, deadline) => {
                             http1.keep(input);
                             http1.on_wait(exchange, deadline);
-                            return Progress::Stop;
+                            return ServeProgress::Stop;
                         }
                         Handled::Pieces(exchange, deadline) => {
                             http1.keep(input);
                             http1.on_pieces(exchange, deadline);
-                            return Progress::Stop;
+                            return ServeProgress::Stop;
                         }
-                        Handled::Stream(start) => return Progress::Stream(start),
+                        Handled::Stream(start) => return ServeProgress::Stream(start),
                     }
                 }
             }
             if input.is_empty() && !http1.has_pipelined() {
-                return Progress::More;
+                return ServeProgress::More;
             }
             if turns.responder.len() > ANSWERS_BYTES_MAX {
                 break;
             }
         }
         http1.keep(input);
-        Progress::Yield
+        ServeProgress::Yield
     }
 }
 

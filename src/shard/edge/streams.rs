@@ -12,7 +12,7 @@ use crate::metrics::{CloseReason, StreamEnd};
 use crate::model::{ExchangeId, FastRandom, Id as _, Instant, TopicId};
 use crate::shard::ciphertext::Flushed;
 use crate::shard::io::{Io, Part, SocketId};
-use crate::sse::{Delivery, Feed, Filter, Slow, Start, Subscribe};
+use crate::sse::{Delivery, Feed, Filter, Slow, StartFrom, Subscribe};
 
 use super::body::Body;
 use super::clients::Clients;
@@ -446,9 +446,9 @@ fn subscription<'a>(start: &'a StreamStart, site: &Site) -> Subscribe<'a> {
         encoding: start.plan.encoding,
         filter: Filter { key },
         start: match route.start {
-            crate::config::Start::Live => Start::Live,
-            crate::config::Start::Earliest => Start::Earliest,
-            crate::config::Start::Snapshot => Start::Snapshot,
+            crate::config::Start::Live => StartFrom::Live,
+            crate::config::Start::Earliest => StartFrom::Earliest,
+            crate::config::Start::Snapshot => StartFrom::Snapshot,
         },
         last_event_id: start.last_event_id.as_deref(),
         slow: match route.slow {

@@ -43,17 +43,17 @@ pub(super) struct CatchUp {
     /// The partitions that are being read.
     reading: Vec<Partition>,
     paused: bool,
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<HistoryPiece>,
     check_at: Instant,
 }
 
 /// What a read brought and no shard has been sent yet.
 #[derive(Debug)]
-enum Piece {
+enum HistoryPiece {
     /// Records, maybe none, and the position after them.
     Records(Batch, Next),
     /// Offsets that are no longer in the log, or can't be decoded.
-    Gap(Notice),
+    Missing(Notice),
 }
 
 /// The members on one shard, as far as the home knows.
@@ -188,7 +188,7 @@ impl CatchUp {
                 ..
             } => {
                 batch.hash_keys(at.order.secret());
-                (read, Piece::Records(batch, next), next.offset)
+                (read, HistoryPiece::Records(batch, next), next.offset)
             }
             Event::Undecodable { read, from, to, .. } => {
                 // If not even the start of the next batch is known, all up to the end is a gap.
@@ -232,8 +232,8 @@ impl CatchUp {
             && let Some(piece) = self.pieces.pop_front()
         {
             match piece {
-                Piece::Records(batch, next) => self.send_next(batch, next, at),
-                Piece::Gap(notice) => self.send_gap(notice, at),
+                HistoryPiece::Records(batch, next) => self.send_next(batch, next, at),
+                HistoryPiece::Missing(missing) => self.skip(missing, at),
             }
         }
         let complete = self.reached.covers(&self.target.1) && !self.is_owed();
@@ -262,7 +262,7 @@ impl CatchUp {
         let part = batch.split_to(fitting);
         match part.last_offset() {
             Some(last) if !batch.is_empty() => {
-                self.pieces.push_front(Piece::Records(batch, next));
+                self.pieces.push_front(HistoryPiece::Records(batch, next));
                 let (offset, epoch) = (last.next(), part.epoch());
                 self.send(&part, Next { offset, epoch }, at);
             }
@@ -290,13 +290,16 @@ impl CatchUp {
         }
     }
 
-    /// Sends a gap to every shard with members.
-    fn send_gap(&mut self, notice: Notice, at: &mut HistoryContext<'_>) {
-        if notice.to > self.reached.get(notice.partition).offset {
-            self.reached.set(notice.partition, Next::at(notice.to));
+    /// Reports to every shard with members that a range of offsets can't be read. What the log lacks
+    /// is read as if it had been sent: the catch-up read continues after it, and the shards write a
+    /// `gap` event for the members that lack some of it.
+    fn skip(&mut self, missing: Notice, at: &mut HistoryContext<'_>) {
+        if missing.to > self.reached.get(missing.partition).offset {
+            self.reached.set(missing.partition, Next::at(missing.to));
         }
         let catch_up = self.number;
         for share in &self.shares {
+            let notice = missing;
             at.to_feed(share.shard, FeedMessage::CatchUpGap { catch_up, notice });
         }
     }
@@ -372,12 +375,17 @@ const fn history(topic: TopicHandle, partition: Partition, catch_up: u32) -> Rea
     }
 }
 
-fn gap(read: ReadKey, from: Offset, to: Offset, reason: GapReason) -> (ReadKey, Piece, Offset) {
+fn gap(
+    read: ReadKey,
+    from: Offset,
+    to: Offset,
+    reason: GapReason,
+) -> (ReadKey, HistoryPiece, Offset) {
     let notice = Notice {
         partition: read.partition,
         from,
         to,
         reason,
     };
-    (read, Piece::Gap(notice), to)
+    (read, HistoryPiece::Missing(notice), to)
 }
